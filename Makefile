@@ -1,0 +1,42 @@
+# Every target works in a fresh clone: the environment is made from the locked, hash-checked requirements when it is missing.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+JOBS ?= 2
+
+.PHONY: quick test figures lint bench clean env wheel
+.DEFAULT_GOAL := quick
+
+env: $(VENV)/.ready
+$(VENV)/.ready: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "gossipjax needs Python 3.11 or newer; point PYTHON at one: make PYTHON=python3.12 quick"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PY) -m pip install --quiet --require-hashes -r requirements.lock
+	$(PY) -c 'import pathlib, site; pathlib.Path(site.getsitepackages()[0], "gossipjax_checkout.pth").write_text(str(pathlib.Path.cwd()))'
+	@touch $@
+
+quick: env
+	$(PY) -m experiments run all --quick --out results/quick
+	$(PY) -m figures --results results/quick
+
+figures: env
+	$(PY) -m experiments run all
+	$(PY) -m figures
+
+test: env
+	$(PY) -m pytest -n $(JOBS) --dist worksteal
+
+lint: env
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy gossipjax theory experiments figures
+
+bench: env
+	$(PY) -m benchmarks
+
+wheel: env
+	$(PY) -m build --no-isolation --outdir dist
+
+clean:
+	rm -rf $(VENV) dist build results figures/out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

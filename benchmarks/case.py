@@ -1,0 +1,197 @@
+"""One measurement in a fresh process, so that its peak memory is its own: ``python -m benchmarks.case NAME [N]``.
+
+Prints one JSON object. Compile time, steady state and peak memory are reported apart.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import gossipjax as gj
+from benchmarks.works import WORKS, Work, setting
+from gossipjax.types import Protocol, Timeline
+
+
+def peak_memory_gb() -> float:
+    """Largest resident set of this process so far, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def timed(call: Callable[[], Any], repeats: int) -> list[float]:
+    """Seconds of each repeat."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def compiled(key, protocol: Protocol, timeline: Timeline, state) -> tuple[Any, float]:
+    """Compile a run of a whole timeline, the state given away; return it with the seconds that took."""
+    step = jax.jit(lambda key, protocol, timeline, state: gj.run(key, protocol, timeline, state), donate_argnums=3)
+    start = time.perf_counter()
+    program = step.lower(key, protocol, timeline, state).compile()
+    return program, time.perf_counter() - start
+
+
+def matmul_peak(size: int = 2048, repeats: int = 12) -> dict[str, Any]:
+    """Float32 matmul rate of this machine, best of several: the ceiling of what training can reach."""
+    a = jnp.ones((size, size), jnp.float32)
+    product = jax.jit(lambda a: a @ a)
+    jax.block_until_ready(product(a))
+    return {"gflops": 2 * size**3 / min(timed(lambda: product(a), repeats)) / 1e9}
+
+
+def work_rounds(work: Work, n: int) -> dict[str, Any]:
+    """Rounds of a work in the engine."""
+    per_call = max(1, round({"W1": 64, "W2": 16}[work.name] / n))
+    key, s = jax.random.key(0), setting(work, n, per_call)
+    state = jax.jit(lambda p, x: p.init(key, jax.tree.map(jnp.copy, x)))(s.protocol, s.x0)
+    program, compile_seconds = compiled(key, s.protocol, s.timeline, state)
+    seconds = []
+    for _ in range(3 if n >= 512 else 9):
+        start = time.perf_counter()
+        (state, _), _ = jax.block_until_ready(program(key, s.protocol, s.timeline, state))
+        seconds.append((time.perf_counter() - start) / per_call)
+    return _rates(work, n, seconds[1:]) | {"compile_s": compile_seconds, "peak_gb": peak_memory_gb()}
+
+
+def _rates(work: Work, n: int, seconds: list[float]) -> dict[str, Any]:
+    median = float(np.median(seconds))
+    return {"ms": 1e3 * median, "best_ms": 1e3 * min(seconds), "gflops": n * work.flops_per_round / median / 1e9}
+
+
+def python_loop(work: Work, n: int) -> dict[str, Any]:
+    """The same work as a researcher writes it first: a Python loop over nodes, a jitted step, mixing in NumPy."""
+    s = setting(work, n, 1)
+    data, matrix = s.task.data, gj.weights.metropolis(gj.topology.random_regular(n, 4, seed=0, tries=20))
+
+    @jax.jit
+    def local(key, x, node, data):
+        def step(x, key):
+            gradient = jax.grad(s.task.loss, argnums=1)(key, x, s.task.batch(key, data, node))
+            return jax.tree.map(lambda p, g: p - work.learning_rate * g, x, gradient), None
+
+        return jax.lax.scan(step, x, jax.random.split(key, work.local_steps))[0]
+
+    models = [jax.tree.map(lambda leaf: leaf[0], s.x0) for _ in range(n)]
+    table = [(row.indices, row.data.astype(np.float32)) for row in (matrix[[i]] for i in range(n))]
+
+    def one_round(number: int) -> None:
+        key = jax.random.fold_in(jax.random.key(0), number)
+        trained = [local(jax.random.fold_in(key, i), models[i], i, data) for i in range(n)]
+        leaves = [[np.asarray(leaf) for leaf in jax.tree.leaves(model)] for model in trained]
+        form = jax.tree.structure(trained[0])
+        for i, (neighbors, weights) in enumerate(table):
+            mixed = [sum(w * leaves[j][p] for j, w in zip(neighbors, weights, strict=True)) for p in range(len(leaves[0]))]
+            models[i] = jax.tree.unflatten(form, mixed)
+
+    one_round(0)
+    seconds = []
+    for number in range(1, 3 if n >= 512 else 6):
+        start = time.perf_counter()
+        one_round(number)
+        seconds.append(time.perf_counter() - start)
+    return _rates(work, n, seconds) | {"peak_gb": peak_memory_gb()}
+
+
+def million_nodes(events_per_node: int = 10, n: int = 1_000_000) -> dict[str, Any]:
+    """Pairwise averaging on a random 4-regular graph, scalar state: plan, then run with one thread."""
+    start = time.perf_counter()
+    graph = gj.topology.random_regular(n, 4, seed=0, tries=5)
+    graph_seconds, start = time.perf_counter() - start, time.perf_counter()
+    timeline = gj.timeline.poisson_pairs(graph, events_per_node * n, seed=0)
+    plan_seconds = time.perf_counter() - start
+    x0 = jnp.asarray(np.random.default_rng(0).standard_normal(n), jnp.float32)
+    key, watch = jax.random.key(0), [gj.observe.consensus_distance()]
+    gj.simulate(key, gj.gossip_averaging(), timeline[: 1 << 20], x0, observers=watch, record_every=1 << 20)
+    start = time.perf_counter()
+    run = gj.simulate(key, gj.gossip_averaging(), timeline, x0, observers=watch, record_every=1 << 20)
+    seconds = time.perf_counter() - start
+    return {
+        "graph_s": graph_seconds,
+        "plan_s": plan_seconds,
+        "run_s": seconds,
+        "events_per_s": events_per_node * n / seconds,
+        "variance_left": float(run["consensus_distance"][-1] / run["consensus_distance"][0]),
+        "peak_gb": peak_memory_gb(),
+    }
+
+
+def seeds(kind: str, num_seeds: int = 8) -> dict[str, Any]:
+    """Cost of a batch of seeds in one call against as many single calls, both compiled before."""
+    protocol, timeline, x0 = _seed_setting(kind)
+    keys = jax.random.split(jax.random.key(0), num_seeds)
+
+    def together():
+        return gj.simulate(keys, protocol, timeline, x0, record_every=len(timeline)).x
+
+    def apart():
+        return [gj.simulate(key, protocol, timeline, x0, record_every=len(timeline)).x for key in keys]
+
+    jax.block_until_ready(together()), jax.block_until_ready(apart())
+    pairs = [(timed(together, 1)[0], timed(apart, 1)[0]) for _ in range(5)]
+    ratio = float(np.median([a / b for a, b in pairs]))
+    return {"together_s": float(np.median([a for a, _ in pairs])), "ratio": ratio}
+
+
+def _seed_setting(kind: str):
+    if kind in WORKS:
+        s = setting(WORKS[kind], 8 if kind == "W2" else 64, 4 if kind == "W2" else 40)
+        return s.protocol, s.timeline, s.x0
+    if kind == "scalar":
+        graph = gj.topology.random_regular(1024, 4, seed=0)
+        timeline = gj.timeline.poisson_pairs(graph, 100_000, seed=0)
+        return gj.gossip_averaging(), timeline, jnp.arange(1024, dtype=jnp.float32)
+    if kind == "softmax":
+        data = gj.tasks.digits()
+        task = gj.tasks.classification(
+            data, gj.tasks.iid(len(data.train.labels), 64, seed=0), gj.tasks.softmax_regression(64, 10)
+        )
+        timeline = gj.timeline.rounds(gj.weights.metropolis(gj.topology.random_regular(64, 4, seed=0)), 300)
+        return gj.dpsgd(task, optax.sgd(0.1)), timeline, gj.replicate(task.init(jax.random.key(0)), 64)
+    raise ValueError(f"kind={kind!r}: must be W1, W2, scalar or softmax")
+
+
+def memory_of_length(num_events: int) -> dict[str, Any]:
+    """Peak memory of a run of many rounds: it must not grow with their number."""
+    matrix = gj.weights.metropolis(gj.topology.random_regular(64, 4, seed=0))
+    x0 = jnp.zeros((64, 100), jnp.float32).at[0].set(1.0)
+    before = peak_memory_gb()
+    gj.simulate(jax.random.key(0), gj.gossip_averaging(), gj.timeline.rounds(matrix, num_events), x0)
+    return {"before_gb": before, "peak_gb": peak_memory_gb()}
+
+
+def main(words: list[str]) -> dict[str, Any]:
+    """Run one case by its name."""
+    name, *rest = words
+    one_thread = name in ("million_nodes", "seeds_scalar")
+    gj.configure(host_devices=1, intra_op_threads=1) if one_thread else gj.configure()
+    if name == "matmul_peak":
+        return matmul_peak()
+    if name in WORKS:
+        return work_rounds(WORKS[name], int(rest[0]))
+    if name.startswith("loop_"):
+        return python_loop(WORKS[name.removeprefix("loop_")], int(rest[0]))
+    if name.startswith("seeds_"):
+        return seeds(name.removeprefix("seeds_"))
+    if name == "million_nodes":
+        return million_nodes()
+    if name == "memory_of_length":
+        return memory_of_length(int(rest[0]))
+    raise ValueError(f"unknown case {name!r}")
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1:])))

@@ -1,0 +1,128 @@
+"""Speed of local training by strategy: ``python -m benchmarks.local_steps [NODES ...]``.
+
+The work of DecentralizePy's two standard set-ups: W1, an MLP 784-32-10, batch 16, 5 SGD steps a round; W2, GN-LeNet
+(89,834 parameters) on 32x32x3, batch 8, 3 SGD steps a round. Floating-point operations are counted as 2 per
+multiply-add, forward and backward, without the input gradient of the first layer. The peak is the best rate of a large
+float32 matmul on all cores. No mixing and no drawing of batches: ``benchmarks`` of the engine add these.
+
+RESULTS
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gossipjax import spread
+from gossipjax.configuration import configure
+from gossipjax.tasks.models import Model, gn_lenet, mlp
+
+NODES = (8, 64, 256)
+
+
+class Work(NamedTuple):
+    """A model and its rounds of local SGD."""
+
+    name: str
+    model: Model
+    image: tuple[int, int, int]
+    batch: int
+    steps: int
+    rate: float
+    flop: float
+    """Operations of one node in one round."""
+    most_nodes_vmap: int
+    """Beyond this the wide form is too slow to wait for."""
+
+
+def works() -> tuple[Work, ...]:
+    perceptron = Work("W1 MLP 784-32-10", mlp(784, (32,), 10), (28, 28, 1), 16, 5, 0.05, 80 * 0.1019e6, 256)
+    lenet = Work("W2 GN-LeNet", gn_lenet(), (32, 32, 3), 8, 3, 0.01, 24 * 68.9e6, 8)
+    return perceptron, lenet
+
+
+def best_seconds(run: Callable[[], Any], patience: float, at_least: int = 3) -> tuple[float, float]:
+    """Time repeated calls for ``patience`` seconds; return the least and the median."""
+    jax.block_until_ready(run())
+    seconds: list[float] = []
+    while sum(seconds) < patience or len(seconds) < at_least:
+        start = time.perf_counter()
+        jax.block_until_ready(run())
+        seconds.append(time.perf_counter() - start)
+    return min(seconds), sorted(seconds)[len(seconds) // 2]
+
+
+def matmul_peak() -> float:
+    """Return the best FLOP/s of float32 matmuls on all cores."""
+    rates = []
+    for side in (1024, 2048):
+        a = jnp.ones((side, side), jnp.float32)
+        rates.append(2 * side**3 / best_seconds(lambda a=a: _matmul(a), 0.7)[0])
+    return max(rates)
+
+
+_matmul = jax.jit(lambda a: a @ a)
+
+
+def _loss(work: Work, params, images, labels):
+    logits = work.model.apply(params, images)
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+
+
+def _one_node(work: Work, params, images, labels):
+    def step(params, batch):
+        grad = jax.grad(partial(_loss, work))(params, *batch)
+        return jax.tree.map(lambda p, g: p - work.rate * g, params, grad), None
+
+    return jax.lax.scan(step, params, (images, labels))[0]
+
+
+@partial(jax.jit, static_argnums=0)
+def local_round(work: Work, x, images, labels):
+    """Run the local steps of one round of all nodes, on batches ``(nodes, steps, batch, ...)``."""
+    return spread.map_nodes(partial(_one_node, work), x, images, labels)
+
+
+def measure(work: Work, nodes: int, strategy: spread.Strategy, patience: float = 1.5) -> tuple[float, float]:
+    """Return the least and the median seconds of a round."""
+    key = jax.random.key(0)
+    x = jax.vmap(work.model.init)(jax.random.split(key, nodes))
+    images = jax.random.normal(key, (nodes, work.steps, work.batch, *work.image), jnp.float32)
+    labels = jax.random.randint(key, (nodes, work.steps, work.batch), 0, 10)
+    with spread.using(strategy):
+        # One round first, so that everything lies on the devices where the strategy wants it.
+        x = local_round(work, x, images, labels)
+        if strategy == "shard":
+            images, labels = jax.device_put((images, labels), jax.tree.leaves(x)[0].sharding)
+        return best_seconds(lambda: local_round(work, x, images, labels), patience)
+
+
+def main(nodes: tuple[int, ...] = NODES) -> None:
+    configure()
+    peak = matmul_peak()
+    print(f"float32 matmul peak {peak / 1e9:.0f} GFLOP/s, {jax.local_device_count()} {jax.default_backend()} device(s)")
+    print(
+        f"{'work':18s} {'nodes':>5s} {'spread':>6s} {'best ms':>9s} {'median ms':>9s} {'GFLOP/s':>8s} {'of peak':>8s}"
+    )
+    for work in works():
+        for count in nodes:
+            for strategy in ("vmap", "map", "shard"):
+                if strategy == "vmap" and count > work.most_nodes_vmap:
+                    continue
+                best, median = measure(work, count, strategy)
+                rate = count * work.flop / best
+                print(
+                    f"{work.name:18s} {count:5d} {strategy:>6s} {best * 1e3:9.2f} {median * 1e3:9.2f} "
+                    f"{rate / 1e9:8.1f} {rate / peak:8.1%}"
+                )
+
+
+if __name__ == "__main__":
+    main(tuple(int(text) for text in sys.argv[1:]) or NODES)

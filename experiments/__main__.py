@@ -1,0 +1,77 @@
+"""Run experiments: ``python -m experiments list | run STEM… | run all [--quick] [--out DIR]``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from types import ModuleType
+
+from rich.console import Console
+
+import gossipjax
+from experiments import store
+from experiments.report import show
+
+STEMS = ("consensus_rate_vs_topology", "dpsgd_on_real_data", "heterogeneity")
+
+
+def module_of(stem: str) -> ModuleType:
+    """Import the module of a stem.
+
+    Raises:
+        ValueError: an unknown stem.
+    """
+    if stem not in STEMS:
+        raise ValueError(f"unknown stem {stem!r}; choose among {', '.join(STEMS)}, or 'all'")
+    return importlib.import_module(f"experiments.{stem}")
+
+
+def run_one(stem: str, folder: pathlib.Path, *, quick: bool, console: Console) -> pathlib.Path:
+    """Run one experiment, store its result and print its table."""
+    from gossipjax.trajectory import code_version
+
+    module = module_of(stem)
+    config = module.QUICK if quick else module.Config()
+    start = time.monotonic()
+    dataset = module.run(config)
+    facts = {"configuration": config._asdict(), "quick": quick, "code": code_version()}
+    path = store.save(stem, dataset, facts | {"seconds": round(time.monotonic() - start, 1)}, folder)
+    show(f"{stem}: {module.CLAIM}", module.table(store.load(stem, folder)), console)
+    console.print(f"  {time.monotonic() - start:.0f} s; result {path}\n")
+    return path
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Parse the command line and do it; bad input ends with a one-line error and status 2."""
+    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="name every experiment and its claim")
+    run = commands.add_parser("run", help="run experiments and store their results")
+    run.add_argument("stems", nargs="+", metavar="STEM", help=f"{', '.join(STEMS)}, or all")
+    run.add_argument("--quick", action="store_true", help="the small form, seconds instead of minutes")
+    run.add_argument("--out", type=pathlib.Path, default=store.DEFAULT, metavar="DIR", help="folder of the results")
+    given = parser.parse_args(words)
+    console = Console(width=max(100, Console().width))
+    try:
+        if given.command == "list":
+            for stem in STEMS:
+                console.print(f"{stem:30} {module_of(stem).CLAIM}")
+            return 0
+        stems = list(STEMS) if given.stems == ["all"] else given.stems
+        for stem in stems:
+            module_of(stem)
+        gossipjax.configure()
+        for stem in stems:
+            run_one(stem, given.out, quick=given.quick, console=console)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""How fast does gossip forget a disagreement? Measured contraction per round against the spectral gap."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+import xarray as xr
+
+from experiments.report import Row
+from experiments.store import mean_and_interval
+from gossipjax import gossip_averaging, observe, simulate, topology, weights
+from gossipjax.timeline import matching_rounds, rounds
+from gossipjax.types import Timeline
+from theory import spectral
+
+CLAIM = "the disagreement shrinks by ρ = ‖W − J‖₂ a round"
+
+
+class Config(NamedTuple):
+    """Settings; ``num_nodes`` is a square and a power of two."""
+
+    num_nodes: int = 256
+    dimension: int = 32
+    num_rounds: int = 20_000
+    num_seeds: int = 10
+    seed: int = 0
+
+
+QUICK = Config(num_nodes=64, dimension=16, num_rounds=3000, num_seeds=5)
+
+
+def graphs(n: int, seed: int) -> dict[str, topology.Topology]:
+    """The fixed graphs compared, from the slowest to the fastest."""
+    side = round(n**0.5)
+    return {
+        "path": topology.path(n),
+        "ring": topology.ring(n),
+        "star": topology.star(n),
+        "Barabási–Albert, m = 2": topology.barabasi_albert(n, 2, seed=seed),
+        f"torus {side} × {side}": topology.torus(side, side),
+        "Watts–Strogatz, k = 4, p = 0.3": topology.watts_strogatz(n, 4, 0.3, seed=seed, tries=20),
+        "Erdős–Rényi, p = 3 ln n / n": topology.erdos_renyi(n, 3 * np.log(n) / n, seed=seed, tries=20),
+        "random 4-regular": topology.random_regular(n, 4, seed=seed, tries=20),
+        "hypercube": topology.hypercube(round(np.log2(n))),
+        "exponential": topology.exponential(n),
+        "complete": topology.complete(n),
+    }
+
+
+def matrix_of(graph: topology.Topology) -> sp.csr_array:
+    """Metropolis weights, or equal weights on a directed graph of equal degrees."""
+    return weights.uniform(graph) if graph.directed else weights.metropolis(graph)
+
+
+def disagreement(timeline: Timeline, config: Config) -> np.ndarray:
+    """Simulate, and return ``‖x − x̄‖`` after every round, ``(rounds + 1, seeds)``, from starts of mean zero."""
+
+    def start(key):
+        x = jax.random.normal(key, (timeline.properties.num_rows, config.dimension))
+        return x - jnp.mean(x, axis=0, keepdims=True)
+
+    keys = jax.random.split(jax.random.key(config.seed), config.num_seeds)
+    watch = (observe.consensus_distance(),)
+    trajectory = simulate(keys, gossip_averaging(), timeline, start, observers=watch, record_every=1)
+    n = timeline.properties.num_nodes
+    return np.sqrt(n * trajectory["consensus_distance"].values.astype(np.float64))
+
+
+def measured_factor(norms: np.ndarray) -> np.ndarray:
+    """Fit the contraction per round of each seed, ``(seeds,)``, to the last half of the rounds above rounding error.
+
+    Early rounds hold faster modes; below 1e-6 of the start float32 rounding is all that is left.
+    """
+    factors = []
+    for curve in norms.T:
+        usable = int(np.argmax(curve < 1e-6 * curve[0])) or len(curve)
+        tail = np.arange(usable // 2, usable)
+        if len(tail) < 2:
+            factors.append(curve[1] / curve[0])
+            continue
+        factors.append(float(np.exp(np.polyfit(tail, np.log(curve[tail]), 1)[0])))
+    return np.asarray(factors)
+
+
+def run(config: Config) -> xr.Dataset:
+    """Measure every graph, and the random matching, whose mean squared contraction is known exactly."""
+    n = config.num_nodes
+    measured, predicted, curves = {}, {}, {}
+    for name, graph in graphs(n, config.seed).items():
+        matrix = matrix_of(graph)
+        norms = disagreement(rounds(matrix, config.num_rounds), config)
+        measured[name], predicted[name] = measured_factor(norms), spectral.contraction_factor(matrix.toarray())
+        curves[name] = norms / norms[0]
+    name = "random matchings"
+    norms = disagreement(matching_rounds(n, config.num_rounds, seed=config.seed), config)
+    measured[name] = squared_factor(norms)
+    predicted[name] = np.sqrt((n - 2) / (2 * (n - 1)))
+    curves[name] = norms / norms[0]
+    return _dataset(measured, predicted, curves)
+
+
+def squared_factor(norms: np.ndarray) -> np.ndarray:
+    """Root of the mean of ``V(t+1)/V(t)`` over the rounds above rounding error: E[V(t+1) | x] = f V(t) for every x."""
+    factors = []
+    for curve in norms.T:
+        usable = max(2, int(np.argmax(curve < 1e-6 * curve[0])) or len(curve))
+        squares = curve[:usable] ** 2
+        factors.append(np.sqrt(np.mean(squares[1:] / squares[:-1])))
+    return np.asarray(factors)
+
+
+def _dataset(measured: dict, predicted: dict, curves: dict) -> xr.Dataset:
+    """Keep at most 400 points of every curve, evenly in time."""
+    length = min(len(curve) for curve in curves.values())
+    kept = np.unique(np.geomspace(1, length, 400).astype(int) - 1)
+    names = list(measured)
+    return xr.Dataset(
+        {
+            "factor": (("graph", "seed"), np.stack([measured[name] for name in names])),
+            "predicted_factor": ("graph", [predicted[name] for name in names]),
+            "disagreement": (("graph", "round", "seed"), np.stack([curves[name][kept] for name in names])),
+        },
+        {"graph": names, "round": kept},
+    )
+
+
+def table(dataset: xr.Dataset) -> list[Row]:
+    """Compare measured and predicted contraction."""
+    rows = []
+    for name in dataset.graph.values:
+        at = dataset.sel(graph=name)
+        mean, half = mean_and_interval(at.factor.values)
+        source = "√((n−2)/(2n−2))" if "matching" in str(name) else "‖W − J‖₂"
+        rows.append(Row(f"contraction, {name}", float(mean), float(half), float(at.predicted_factor), source))
+    return rows

@@ -1,0 +1,39 @@
+"""What every experiment prints: a short table of measured beside predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+
+class Row(NamedTuple):
+    """One comparison."""
+
+    quantity: str
+    measured: float
+    interval: float
+    """Half-width of the 95 % confidence interval of the measured value; NaN where there is none."""
+    predicted: float
+    """NaN where theory says nothing."""
+    source: str
+    """Where the prediction comes from, or what the measured number is."""
+
+
+def show(title: str, rows: Sequence[Row], console: Console) -> None:
+    """Print the table of one experiment."""
+    table = Table(title=title, title_justify="left")
+    for name in ("quantity", "measured", "± 95 %", "predicted"):
+        table.add_column(name, justify="left" if name == "quantity" else "right", no_wrap=True)
+    table.add_column("source")
+    for row in rows:
+        numbers = (_number(row.measured), _number(row.interval), _number(row.predicted))
+        table.add_row(row.quantity, *numbers, row.source)
+    console.print(table)
+
+
+def _number(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.4g}"

@@ -1,0 +1,1 @@
+"""Figures of the paper, one script each: they read stored results and theory, never the engine."""

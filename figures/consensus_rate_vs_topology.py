@@ -1,0 +1,69 @@
+"""Measured disagreement and contraction against the spectral gap."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.store import mean_and_interval
+from figures import style
+
+SHOWN = ("path", "ring", "star", "torus", "random 4-regular", "exponential", "random matchings")
+"""Graphs whose curves are drawn; all graphs are in the right panel."""
+
+
+def draw(dataset: xr.Dataset) -> Figure:
+    """Left: disagreement against rounds, with the line of slope ln ρ. Right: measured against predicted gap."""
+    made, axes = style.figure(1, 2, panel_height=2.9)
+    _curves(axes[0, 0], dataset)
+    _gaps(axes[0, 1], dataset)
+    return made
+
+
+def _curves(ax: Axes, dataset: xr.Dataset) -> None:
+    names = [str(name) for name in dataset.graph.values if str(name).startswith(SHOWN)]
+    for index, name in enumerate(names):
+        at = dataset.sel(graph=name)
+        logs, half = mean_and_interval(np.log(np.maximum(at.disagreement.values, 1e-12)), axis=1)
+        rounds = dataset["round"].values
+        kept = np.exp(logs) > 2e-6
+        low, high = np.exp(logs - half), np.exp(logs + half)
+        style.band(
+            ax, rounds[kept], np.exp(logs)[kept], low=low[kept], high=high[kept], label=name, style_index=index
+        )
+        rate = float(at.predicted_factor)
+        last = int(np.flatnonzero(kept)[-1])
+        late = rounds[kept] >= rounds[last] / 5
+        line = np.exp(logs[last]) * rate ** (rounds[kept][late] - rounds[last])
+        style.theory_line(ax, rounds[kept][late], line, "slope ln ρ (theory)" if index == 0 else None)
+    ax.set(xscale="symlog", yscale="log", ylim=(1e-6, 3), xlabel="round", ylabel="disagreement ‖x − x̄‖ / ‖x₀ − x̄₀‖")
+    ax.set_xlim(0, float(dataset["round"].values[-1]))
+    style.title(ax, "Decay of the disagreement")
+    style.legend(ax, location="lower left")
+
+
+def _gaps(ax: Axes, dataset: xr.Dataset) -> None:
+    gap = 1 - dataset.predicted_factor.values
+    mean, half = mean_and_interval(1 - dataset.factor.values, axis=1)
+    ends = np.array([0.6 * gap.min(), 1.4])
+    style.theory_line(ax, ends, ends, "measured = 1 − ‖W − J‖₂")
+    for index, name in enumerate(dataset.graph.values):
+        look = style.STYLES[index % len(style.STYLES)]
+        ax.errorbar(
+            gap[index],
+            mean[index],
+            yerr=half[index],
+            color=look.colour,
+            marker="osD^vPX*<>dh"[index % 12],
+            linestyle="none",
+            markersize=5,
+            capsize=2,
+            label=str(name),
+            zorder=4,
+        )
+    ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+    ax.set(xlabel="spectral gap 1 − ρ (theory)", ylabel="measured 1 − contraction per round")
+    style.title(ax, "Contraction of every topology")
+    style.legend(ax, location="center left", anchor=(1.02, 0.5))

@@ -1,0 +1,49 @@
+"""D-PSGD, gradient tracking and D² under label skew, and the exact bias of D-PSGD on quadratics."""
+
+from __future__ import annotations
+
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.store import mean_and_interval
+from figures import style
+
+
+def draw(dataset: xr.Dataset) -> Figure:
+    """Top: accuracy on real data, a panel per partition. Bottom: error on quadratics, a panel per spread."""
+    made, axes = style.figure(2, 3, panel_height=2.2)
+    for column, partition in enumerate(dataset.partition.values):
+        _accuracy(axes[0, column], dataset.sel(partition=partition), str(partition), first=column == 0)
+    for column, spread in enumerate(dataset.spread.values):
+        _error(axes[1, column], dataset.sel(spread=spread), float(spread), first=column == 0)
+    return made
+
+
+def _accuracy(ax: Axes, dataset: xr.Dataset, partition: str, *, first: bool) -> None:
+    lowest = 100.0
+    for index, protocol in enumerate(dataset.protocol.values):
+        values = dataset.test_accuracy.sel(protocol=protocol, statistic="mean").values
+        mean, half = mean_and_interval(values, axis=1)
+        style.band(ax, dataset.event.values, 100 * mean, 100 * half, label=str(protocol), style_index=index)
+        lowest = min(lowest, 100 * float(mean[-1]))
+    ax.set(xlabel="round", ylim=(lowest - 15, 100))
+    style.title(ax, f"real data, {partition}")
+    if first:
+        ax.set_ylabel("test accuracy (%)")
+        style.legend(ax, location="lower right")
+
+
+def _error(ax: Axes, dataset: xr.Dataset, spread: float, *, first: bool) -> None:
+    rounds = dataset.quadratic_round.values
+    for index, protocol in enumerate(dataset.protocol.values):
+        style.band(
+            ax, rounds, dataset.quadratic_error.sel(protocol=protocol).values, label="_simulated", style_index=index
+        )
+    bias = float(dataset.predicted_bias)
+    style.theory_line(ax, rounds[[0, -1]], [bias, bias], "exact bias of D-PSGD")
+    ax.set(yscale="log", xlabel="round", ylim=(1e-10 * bias, 1e3 * bias))
+    style.title(ax, f"quadratics, spread {spread:g}")
+    if first:
+        ax.set_ylabel("(1/n) Σ ‖xᵢ − x*‖²")
+        style.legend(ax, location="upper right")

@@ -1,0 +1,104 @@
+"""Everything that is checked once, before any long work: what does not fit is named, with the rule and the remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from gossipjax.types import Params, Properties, Protocol, Requires, Timeline
+
+_FACTS = {
+    "fixed": "one fixed mixing matrix; use rounds(W, T) with a single W",
+    "synchronous": "synchronous rounds, in which every node acts; use rounds(W, T)",
+    "symmetric": "symmetric mixing matrices; use metropolis weights on an undirected topology",
+    "doubly_stochastic": "doubly stochastic mixing matrices; use metropolis weights on an undirected topology",
+}
+EIGENVALUE_ROUNDING = 1e-6
+"""Margin of a bound on eigenvalues, the accuracy of Lanczos: Metropolis weights on an even ring have -1/3 up to rounding."""
+
+
+def check_requires(requires: Requires, facts: Properties) -> None:
+    """Hold what a protocol needs against what a timeline is.
+
+    Raises:
+        ValueError: the first requirement that the timeline does not meet.
+    """
+    if requires.num_nodes is not None and requires.num_nodes != facts.num_nodes:
+        raise ValueError(
+            f"the timeline {facts.name} is for {facts.num_nodes} nodes but the task has {requires.num_nodes} shards; "
+            "build both for the same number of nodes"
+        )
+    for fact, remedy in _FACTS.items():
+        if getattr(requires, fact) and not getattr(facts, fact):
+            raise ValueError(f"the protocol needs {remedy}; {facts.name} is not {fact.replace('_', ' ')}")
+    if requires.min_eigenvalue is not None and requires.fixed:
+        smallest = facts.min_eigenvalue
+        if smallest is not None and smallest <= requires.min_eigenvalue + EIGENVALUE_ROUNDING:
+            raise ValueError(
+                f"the protocol needs a mixing matrix with smallest eigenvalue above {requires.min_eigenvalue:.4g}; "
+                f"{facts.name} has {smallest:.4g}; use lazy(W), which maps w to (1 + w)/2"
+            )
+
+
+def _path(path: tuple) -> str:
+    return jax.tree_util.keystr(path) or "(the only leaf)"
+
+
+def check_start(x0: Params, facts: Properties) -> None:
+    """Check the stacked start parameters: rows, floating-point type, finite values.
+
+    Raises:
+        ValueError: the first leaf that breaks a rule.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(x0)
+    if not leaves:
+        raise ValueError("x0 has no leaves; pass stacked parameters, such as replicate(task.init(key), num_nodes)")
+    for path, leaf in leaves:
+        shape = np.shape(leaf)
+        if not shape or shape[0] != facts.num_rows:
+            raise ValueError(
+                f"leaf {_path(path)} of x0 has shape {shape}; its first axis must be the {facts.num_rows} model rows of "
+                f"{facts.name}; stack one model with replicate(params, {facts.num_rows})"
+            )
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise ValueError(f"leaf {_path(path)} of x0 has type {jnp.result_type(leaf)}; parameters must be floating point")
+        if not bool(jnp.all(jnp.isfinite(leaf))):
+            raise ValueError(f"leaf {_path(path)} of x0 holds NaN or infinity; start from finite parameters")
+
+
+def check_step(key: Key[Array, ""], protocol: Protocol, timeline: Timeline, state: Any) -> None:
+    """Trace one step and check that it returns a state of the structure, shapes and types that it was given.
+
+    Raises:
+        ValueError: no events, no mixing where the protocol needs one, or the first leaf that differs.
+    """
+    if len(timeline) == 0:
+        raise ValueError(f"the timeline {timeline.properties.name} has no events; pass a part of it that holds some")
+    first = jax.tree.map(lambda leaf: leaf[0], timeline.xs)
+    event = jax.eval_shape(timeline.event, key, timeline.static, first)
+    if protocol.requires.mixing and event.mixing is None:
+        raise ValueError(f"the protocol mixes models but the events of {timeline.properties.name} carry no mixing")
+    after, _ = jax.eval_shape(lambda protocol, *rest: protocol.step(*rest), protocol, key, state, event)
+    compare_structure(jax.eval_shape(lambda s: s, state), after, "the state after one step")
+
+
+def compare_structure(expected: Any, found: Any, what: str) -> None:
+    """Name the first leaf in which two pytrees of arrays differ in place, shape or type.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    left, right = (jax.tree_util.tree_flatten_with_path(tree) for tree in (expected, found))
+    if left[1] != right[1]:
+        places = [{_path(path) for path, _ in side[0]} for side in (left, right)]
+        changed = sorted(places[0] ^ places[1]) or ["(the containers differ)"]
+        raise ValueError(f"{what} has another structure: {', '.join(changed[:3])}; keep the pytree the same")
+    for (path, a), (_, b) in zip(left[0], right[0], strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            raise ValueError(
+                f"{what} differs in leaf {_path(path)}: expected {a.dtype}{list(a.shape)}, found {b.dtype}{list(b.shape)}"
+            )

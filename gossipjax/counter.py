@@ -1,0 +1,89 @@
+"""Exact 64-bit counts under 32-bit arithmetic: bits on the wire of long runs do not overflow.
+
+A counter is a pair of uint32, high and low word. Without x64 JAX has no 64-bit integers, and float32 would lose counts
+above 2²⁴.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, UInt
+
+_HALF = np.uint32(0xFFFF)
+_SIXTEEN = np.uint32(16)
+_FEW = 8
+"""Up to this number of terms they are added one by one."""
+
+
+class Counter(NamedTuple):
+    """``high · 2³² + low``."""
+
+    high: UInt[Array, "..."]
+    low: UInt[Array, "..."]
+
+
+def zero() -> Counter:
+    """Start at zero."""
+    return Counter(jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.uint32))
+
+
+def pack(*counters: Counter) -> UInt[Array, " w"]:
+    """Lay counters into one array: a loop that carries one small array runs faster than one that carries scalars."""
+    return jnp.stack([word for counter in counters for word in counter])
+
+
+def unpack(words: UInt[Array, " w"]) -> list[Counter]:
+    """Undo :func:`pack`."""
+    return [Counter(words[i], words[i + 1]) for i in range(0, words.shape[0], 2)]
+
+
+def _plus(counter: Counter, high: UInt[Array, ""], low: UInt[Array, ""]) -> Counter:
+    total = counter.low + low
+    return Counter(counter.high + high + (total < low).astype(jnp.uint32), total)
+
+
+def _shifted(counter: Counter, value: UInt[Array, ""], places: int) -> Counter:
+    """Add ``value · 2^places``, with places 0, 8, …, 56."""
+    if places == 0:
+        return _plus(counter, jnp.zeros_like(value), value)
+    if places >= 32:
+        return _plus(counter, value << np.uint32(places - 32), jnp.zeros_like(value))
+    return _plus(counter, value >> np.uint32(32 - places), value << np.uint32(places))
+
+
+def _add_sum(counter: Counter, values: UInt[Array, " m"], places: int) -> Counter:
+    """Add ``2^places · Σ values`` exactly: the values are summed digit by digit, so that no sum can wrap around."""
+    if values.size <= _FEW:
+        # Narrow events: scalars, which XLA fuses into one small kernel, where each reduction would be one of its own.
+        for i in range(values.size):
+            counter = _shifted(counter, values[i], places)
+        return counter
+    width = 16 if values.size <= 1 << 16 else 8
+    mask = np.uint32((1 << width) - 1)
+    for start in range(0, 32, width):
+        digits = (values >> np.uint32(start)) & mask
+        if places + start < 64:
+            counter = _shifted(counter, jnp.sum(digits, dtype=jnp.uint32), places + start)
+    return counter
+
+
+def add_products(counter: Counter, a: UInt[Array, " m"], b: UInt[Array, " m"]) -> Counter:
+    """Add ``Σ_m a_m b_m`` exactly (modulo 2⁶⁴), for up to 2²⁴ terms.
+
+    Each factor is cut into two 16-bit halves, whose products fit into 32 bits.
+    """
+    if a.size > 1 << 24:
+        raise ValueError(f"{a.size} terms in one event: the exact counter takes up to {1 << 24}; split the event")
+    for i, half_a in enumerate((a & _HALF, a >> _SIXTEEN)):
+        for j, half_b in enumerate((b & _HALF, b >> _SIXTEEN)):
+            counter = _add_sum(counter, half_a * half_b, 16 * (i + j))
+    return counter
+
+
+def value(counter: Counter) -> np.ndarray:
+    """Read counters on the host, as uint64."""
+    high, low = (np.asarray(word).astype(np.uint64) for word in counter)
+    return np.asarray((high << np.uint64(32)) + low)

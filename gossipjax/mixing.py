@@ -1,0 +1,449 @@
+"""Combining the rows of stacked models: small pytrees that say how much, and the operations on them.
+
+Four forms of the same thing, a linear map x ← W x over the row axis of every leaf:
+
+* :class:`DenseMixing`: the whole matrix, for small or nearly complete networks;
+* :class:`TableMixing`: a padded list of neighbours per row, for sparse rounds;
+* :class:`PairMixing`: a few directed transfers, for events that touch few rows of many;
+* :class:`GroupMixing`: groups whose members are averaged and whose targets take the average, for sampled systems.
+
+All forms are plain arrays: a network that changes costs no recompilation, and all can be vmapped and differentiated. An
+index past the last row means "nobody". Weights are cast to the dtype of each leaf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Integer, PyTree, UInt
+from scipy import sparse
+
+from gossipjax.weights import Matrix
+
+DENSE_NODES = 32
+"""Up to this number of nodes a dense matrix is as fast as any table (on a CPU; ``benchmarks/mixing.py``)."""
+DENSE_SHARE = 1 / 6
+"""From this share of all pairs on a dense matrix is as fast as a table (on a CPU; the same measurement)."""
+
+
+class DenseMixing(NamedTuple):
+    """A whole mixing matrix: ``x[i] ← Σ_j W[i, j] x[j]``."""
+
+    W: Float[Array, "n n"]
+
+
+class TableMixing(NamedTuple):
+    """A table of neighbours: ``x[i] ← self_weight[i] x[i] + Σ_k weights[i, k] x[neighbors[i, k]]``.
+
+    A row with fewer than d neighbours is padded with its own index and weight 0.
+    """
+
+    neighbors: Int[Array, "n d"]
+    weights: Float[Array, "n d"]
+    self_weight: Float[Array, " n"]
+
+
+class PairMixing(NamedTuple):
+    """Directed transfers: ``x[r] ← keep x[r] + weight x[s]`` for each; all are read before any is written.
+
+    The receivers of one event are distinct. A symmetric exchange is the two transfers (i → j) and (j → i). A transfer
+    whose sender or receiver is past the last row does not happen.
+    """
+
+    senders: Int[Array, " m"]
+    receivers: Int[Array, " m"]
+    weights: Float[Array, " m"]
+    keep: Float[Array, " m"]
+
+
+class GroupMixing(NamedTuple):
+    """Groups with a common result: ``m_g = Σ_s weights[g, s] x[members[g, s]]``, then ``x[targets[g, :]] ← m_g``.
+
+    All groups are read before any is written; targets are distinct over all groups. A member or target past the last
+    row is nobody; the weight of an absent member must be 0.
+    """
+
+    members: Int[Array, "g s"]
+    weights: Float[Array, "g s"]
+    targets: Int[Array, "g t"]
+
+
+Mixing = DenseMixing | TableMixing | PairMixing | GroupMixing
+
+
+def mix(mixing: Mixing, x: PyTree) -> PyTree:
+    """Combine the rows of every leaf: x ← W x.
+
+    Conserves the mean over the rows if W is doubly stochastic, and consensus if W is row-stochastic.
+
+    Args:
+        mixing: who is combined with whom.
+        x: pytree of floating-point leaves ``(num_rows, ...)``.
+
+    Returns:
+        Pytree of the same structure, shapes and dtypes.
+
+    Raises:
+        TypeError: if a leaf is not of a floating-point type.
+        ValueError: if a leaf has not as many rows as a dense or table mixing.
+    """
+    mixing, x = _on_device(mixing, x)
+    match mixing:
+        case DenseMixing():
+            return jax.tree.map(lambda leaf: _mix_dense(mixing, leaf), x)
+        case TableMixing():
+            return jax.tree.map(lambda leaf: _mix_table(mixing, leaf), x)
+        case PairMixing():
+            return jax.tree.map(lambda leaf: _mix_pairs(mixing, leaf), x)
+        case GroupMixing():
+            return jax.tree.map(lambda leaf: _mix_groups(mixing, leaf), x)
+
+
+def neighbor_sum(mixing: Mixing, f: Callable[[PyTree, PyTree], PyTree], x: PyTree) -> PyTree:
+    """Sum a function of the own and the other model over the others: ``Σ_{j≠i} W_ij f(x_i, x_j)`` for every row i.
+
+    For a row-stochastic W, ``mix(W, x) = x + neighbor_sum(W, lambda own, other: other − own, x)``. Rows that receive
+    nothing get 0. Values of f where W_ij = 0 do not matter, even if they are not finite.
+
+    Args:
+        mixing: who is combined with whom.
+        f: ``f(own, other)`` maps two models (one row each, without the row axis) to a pytree of floats.
+        x: pytree of leaves ``(num_rows, ...)``.
+
+    Returns:
+        What f returns, with the row axis in front.
+    """
+    mixing, x = _on_device(mixing, x)
+    match mixing:
+        case DenseMixing():
+            return _sum_dense(mixing, f, x)
+        case TableMixing():
+            return _sum_table(mixing, f, x)
+        case PairMixing():
+            return _sum_pairs(mixing, f, x)
+        case GroupMixing():
+            return _sum_groups(mixing, f, x)
+
+
+def messages(mixing: Mixing, num_rows: int) -> UInt[Array, " m"]:
+    """Count the models that are sent in this event, one entry per sending entity; padding counts 0.
+
+    * Dense and table: ``(n,)``, the number of others that give row j a weight other than zero.
+    * Pairs: ``(m,)``, 1 for each transfer between two different rows.
+    * Groups: ``(g s + g t,)``: 1 for each present member of non-zero weight (an upload), then 1 for each present target
+      (a download): FedAvg's two models per client and round.
+
+    Args:
+        mixing: who is combined with whom.
+        num_rows: rows of the stacked model.
+
+    Returns:
+        Number of messages of each entity.
+    """
+    mixing = _arrays(mixing)
+    match mixing:
+        case DenseMixing(W=W):
+            return jnp.sum((W != 0) & ~jnp.eye(W.shape[0], dtype=bool), axis=0, dtype=jnp.uint32)
+        case TableMixing(neighbors=neighbors, weights=weights):
+            own = jnp.arange(neighbors.shape[0], dtype=jnp.int32)[:, None]
+            live = (weights != 0) & (neighbors != own)
+            return jnp.zeros(num_rows, jnp.uint32).at[neighbors].add(live.astype(jnp.uint32), mode="drop")
+        case PairMixing(senders=senders, receivers=receivers):
+            return ((senders < num_rows) & (receivers < num_rows) & (senders != receivers)).astype(jnp.uint32)
+        case GroupMixing(members=members, weights=weights, targets=targets):
+            present = ((members < num_rows) & (weights != 0)).ravel(), (targets < num_rows).ravel()
+            return jnp.concatenate(present).astype(jnp.uint32)
+
+
+def to_dense(mixing: Mixing, num_rows: int) -> Float[Array, "{num_rows} {num_rows}"]:
+    """Write out the matrix W of any mixing, for tests and the analysis of small networks."""
+    mixing = _arrays(mixing)
+    rows = jnp.arange(num_rows)
+    match mixing:
+        case DenseMixing(W=W):
+            return W
+        case TableMixing(neighbors=neighbors, weights=weights, self_weight=self_weight):
+            return jnp.diag(self_weight).at[rows[:, None], neighbors].add(weights)
+        case PairMixing(senders=senders, receivers=receivers, weights=weights, keep=keep):
+            live = _live_receivers(mixing, num_rows)
+            W = jnp.eye(num_rows, dtype=weights.dtype).at[live, receivers].set(keep, mode="drop")
+            return W.at[live, senders].add(weights, mode="drop")
+        case GroupMixing(members=members, weights=weights, targets=targets):
+            groups = jnp.arange(members.shape[0])[:, None]
+            averages = jnp.zeros((members.shape[0], num_rows), weights.dtype)
+            averages = averages.at[groups, members].add(weights, mode="drop")
+            W = jnp.eye(num_rows, dtype=weights.dtype)
+            return W.at[targets].set(_repeat(averages, targets.shape[1]), mode="drop")
+
+
+def from_matrix(
+    W: Matrix, *, form: str = "auto", dtype: jax.typing.DTypeLike | None = None
+) -> DenseMixing | TableMixing:
+    """Take a mixing matrix to the device, in the form that is faster to apply.
+
+    Args:
+        W: ``(n, n)`` weights, dense or sparse. Check them with :func:`gossipjax.weights.check_weights`.
+        form: ``"dense"``, ``"table"``, or ``"auto"``: dense up to :data:`DENSE_NODES` nodes, or if the busiest row
+            (itself included) names at least :data:`DENSE_SHARE` of all nodes.
+        dtype: of the weights; JAX's default floating-point type if None.
+
+    Returns:
+        The mixing; :func:`describe` says which form was taken.
+
+    Raises:
+        ValueError: if W is not square or holds a number that is not finite, or the form is unknown.
+    """
+    W = sparse.csr_array(W, dtype=np.float64)
+    if form not in ("auto", "dense", "table"):
+        raise ValueError(f"form {form!r} is unknown: choose 'auto', 'dense' or 'table'")
+    if W.ndim != 2 or W.shape[0] != W.shape[1]:
+        raise ValueError(f"a matrix of shape {W.shape} cannot mix: W must be square, one row and column per node")
+    if not np.isfinite(W.data).all():
+        raise ValueError("W holds a number that is not finite: find it with gossipjax.weights.check_weights")
+    dtype, (neighbors, weights, own) = dtype or jnp.result_type(float), _table(W)
+    dense = W.shape[0] <= DENSE_NODES or neighbors.shape[1] + 1 >= DENSE_SHARE * W.shape[0]
+    if form == "dense" or (form == "auto" and dense):
+        return DenseMixing(jnp.asarray(W.toarray(), dtype))
+    return TableMixing(jnp.asarray(neighbors), jnp.asarray(weights, dtype), jnp.asarray(own, dtype))
+
+
+def describe(mixing: Mixing) -> str:
+    """Say in one line which form a mixing has, how large it is, and when the dense form would pay."""
+    mixing = _arrays(mixing)
+    match mixing:
+        case DenseMixing(W=W):
+            return f"dense: {W.shape[-1]} nodes ({_RULE})"
+        case TableMixing(neighbors=neighbors):
+            return f"table: {neighbors.shape[-1]} neighbours of {neighbors.shape[-2]} nodes ({_RULE})"
+        case PairMixing(senders=senders):
+            return f"pairs: {senders.shape[-1]} transfers"
+        case GroupMixing(members=members, targets=targets):
+            return f"groups: {members.shape[-2]} of {members.shape[-1]} members and {targets.shape[-1]} targets"
+
+
+def stack_mixings(mixings: Sequence[Mixing]) -> Mixing:
+    """Stack R mixings of one form along a new leading axis; tables are padded to the largest number of neighbours.
+
+    Raises ValueError if there is none, or if they differ in form or in size.
+    """
+    forms = sorted({type(mixing).__name__ for mixing in mixings})
+    if len(forms) != 1:
+        raise ValueError(f"{len(forms)} forms of mixing {forms}: stack at least one, all of one form; see from_matrix")
+    if tables := [mixing for mixing in mixings if isinstance(mixing, TableMixing)]:
+        degree = max(table.neighbors.shape[1] for table in tables)
+        mixings = [_pad_table(table, degree) for table in tables]
+    shapes = sorted({tuple(leaf.shape for leaf in mixing) for mixing in mixings})
+    if len(shapes) != 1:
+        raise ValueError(f"mixings of different sizes {shapes[0]} and {shapes[1]}: pad them with nobody to one size")
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *mixings)
+
+
+def take_mixing(stacked: Mixing, r: Integer[ArrayLike, ""]) -> Mixing:
+    """Pick one of :func:`stack_mixings`; the number may be traced, and is clamped to the range."""
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, r, keepdims=False), stacked)
+
+
+def exchange(i: ArrayLike, j: ArrayLike, weight: ArrayLike = 0.5) -> PairMixing:
+    """Let nodes i and j average: ``x_i, x_j ← (1 − a) x_i + a x_j, (1 − a) x_j + a x_i``. Conserves the mean.
+
+    Args:
+        i: scalar or ``(k,)`` node numbers.
+        j: their partners, of the same shape; no node may occur twice in i and j together.
+        weight: a, scalar or ``(k,)``.
+    """
+    i, j, weight = _transfers(i, j, weight)
+    weights = jnp.concatenate([weight, weight])
+    return PairMixing(jnp.concatenate([i, j]), jnp.concatenate([j, i]), weights, 1 - weights)
+
+
+def push(i: ArrayLike, j: ArrayLike, weight: ArrayLike) -> PairMixing:
+    """Let node i send its model to node j: ``x_j ← (1 − a) x_j + a x_i``. Does not conserve the mean.
+
+    Args:
+        i: scalar or ``(k,)`` senders.
+        j: distinct receivers, of the same shape.
+        weight: a, scalar or ``(k,)``.
+    """
+    i, j, weight = _transfers(i, j, weight)
+    return PairMixing(i, j, weight, 1 - weight)
+
+
+_BLOCK = 16
+_RULE = f"dense pays up to {DENSE_NODES} nodes or from a sixth of all pairs"
+
+
+def _mix_dense(mixing: DenseMixing, leaf: Array) -> Array:
+    # The default precision of accelerators (TF32) would break the conservation of the mean at 1e-3.
+    return jnp.tensordot(mixing.W.astype(leaf.dtype), leaf, axes=1, precision=jax.lax.Precision.HIGHEST)
+
+
+def _mix_table(mixing: TableMixing, leaf: Array) -> Array:
+    # Unrolled gathers: several times faster than segment_sum, or than gathering all neighbours at once. Many
+    # neighbours go in blocks: twice as fast as one long expression, and compiled in constant time.
+    neighbors, weights = mixing.neighbors.T, mixing.weights.T
+    degree = neighbors.shape[0]
+    blocks, rest = divmod(degree, _BLOCK) if degree >= 2 * _BLOCK else (0, degree)
+    own = _column(mixing.self_weight, leaf) * leaf
+    result = _add_neighbors(own, neighbors[:rest], weights[:rest], leaf)
+    if blocks:
+        shape = (blocks, _BLOCK, neighbors.shape[1])
+        xs = neighbors[rest:].reshape(shape), weights[rest:].reshape(shape)
+        result, _ = jax.lax.scan(lambda total, block: (_add_neighbors(total, *block, leaf), None), result, xs)
+    return result
+
+
+def _add_neighbors(total: Array, neighbors: Int[Array, "k n"], weights: Float[Array, "k n"], leaf: Array) -> Array:
+    for k in range(neighbors.shape[0]):
+        total = total + _column(weights[k], leaf) * _rows(leaf, neighbors[k])
+    return total
+
+
+def _mix_pairs(mixing: PairMixing, leaf: Array) -> Array:
+    own, other = leaf.at[mixing.receivers].get(mode="clip"), leaf.at[mixing.senders].get(mode="clip")
+    mixed = _column(mixing.keep, leaf) * own + _column(mixing.weights, leaf) * other
+    return leaf.at[_live_receivers(mixing, leaf.shape[0])].set(mixed, mode="drop")
+
+
+def _mix_groups(mixing: GroupMixing, leaf: Array) -> Array:
+    # Filled, not clamped: a weight of 0 does not silence a row that is not finite.
+    models = leaf.at[mixing.members].get(mode="fill", fill_value=0)
+    weights = mixing.weights.astype(leaf.dtype)
+    averages = jnp.einsum("gs,gs...->g...", weights, models, precision=jax.lax.Precision.HIGHEST)
+    return leaf.at[mixing.targets].set(_repeat(averages, mixing.targets.shape[1]), mode="drop")
+
+
+def _sum_dense(mixing: DenseMixing, f: Callable, x: PyTree) -> PyTree:
+    """Go through the senders one by one, so that no (n, n, ...) array is made."""
+    rows = jnp.arange(mixing.W.shape[0])
+
+    def add(total: PyTree, sender: tuple[Array, Array, PyTree]) -> tuple[PyTree, None]:
+        j, weights, other = sender
+        values = jax.vmap(f, in_axes=(0, None))(x, other)
+        return _add_scaled(total, weights, rows != j, values), None
+
+    return jax.lax.scan(add, _zeros(f, x, x), (rows, mixing.W.T, x))[0]
+
+
+def _sum_table(mixing: TableMixing, f: Callable, x: PyTree) -> PyTree:
+    total, rows = _zeros(f, x, x), jnp.arange(mixing.neighbors.shape[0], dtype=jnp.int32)
+    for k in range(mixing.neighbors.shape[1]):
+        neighbors = mixing.neighbors[:, k]
+        values = jax.vmap(f)(x, jax.tree.map(lambda leaf, rows=neighbors: _rows(leaf, rows), x))
+        total = _add_scaled(total, mixing.weights[:, k], neighbors != rows, values)
+    return total
+
+
+def _sum_pairs(mixing: PairMixing, f: Callable, x: PyTree) -> PyTree:
+    own = jax.tree.map(lambda leaf: leaf.at[mixing.receivers].get(mode="clip"), x)
+    other = jax.tree.map(lambda leaf: leaf.at[mixing.senders].get(mode="clip"), x)
+    values = _add_scaled(
+        _zeros(f, own, other), mixing.weights, mixing.senders != mixing.receivers, jax.vmap(f)(own, other)
+    )
+    live = _live_receivers(mixing, jax.tree.leaves(x)[0].shape[0])
+    return jax.tree.map(lambda zero, value: zero.at[live].set(value, mode="drop"), _zeros(f, x, x), values)
+
+
+def _sum_groups(mixing: GroupMixing, f: Callable, x: PyTree) -> PyTree:
+    targets = mixing.targets.ravel()
+    own = jax.tree.map(lambda leaf: leaf.at[targets].get(mode="clip"), x)
+
+    def add(total: PyTree, member: tuple[Array, Array]) -> tuple[PyTree, None]:
+        members, weights = (jnp.repeat(array, mixing.targets.shape[1]) for array in member)
+        other = jax.tree.map(lambda leaf: leaf.at[members].get(mode="fill", fill_value=0), x)
+        return _add_scaled(total, weights, members != targets, jax.vmap(f)(own, other)), None
+
+    values, _ = jax.lax.scan(add, _zeros(f, own, own), (mixing.members.T, mixing.weights.T))
+    return jax.tree.map(lambda zero, value: zero.at[targets].set(value, mode="drop"), _zeros(f, x, x), values)
+
+
+def _zeros(f: Callable, own: PyTree, other: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(jax.vmap(f), own, other))
+
+
+def _add_scaled(total: PyTree, weights: Float[Array, " k"], present: Bool[Array, " k"], values: PyTree) -> PyTree:
+    """Add weight · value where the weight counts; 0 · inf must not spoil the sum."""
+    weights = jnp.where(present, weights, 0)
+
+    def add(sum_: Array, value: Array) -> Array:
+        column = _column(weights, value)
+        return sum_ + jnp.where(column == 0, 0, column * value)
+
+    return jax.tree.map(add, total, values)
+
+
+def _column(weights: Float[Array, " k"], leaf: Array) -> Array:
+    """Shape one weight per row, in the leaf's dtype, so that it multiplies whole rows."""
+    return weights.astype(leaf.dtype).reshape(-1, *(1,) * (leaf.ndim - 1))
+
+
+def _rows(leaf: Array, rows: Int[Array, " n"]) -> Array:
+    return leaf.at[rows].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+
+def _live_receivers(mixing: PairMixing, num_rows: int) -> Int[Array, " m"]:
+    """Send what comes from nobody to nobody."""
+    return jnp.where(mixing.senders < num_rows, mixing.receivers, num_rows)
+
+
+def _repeat(averages: Array, count: int) -> Array:
+    return jnp.broadcast_to(averages[:, None], (averages.shape[0], count, *averages.shape[1:]))
+
+
+def _table(W: sparse.csr_array) -> tuple[Int[np.ndarray, "n d"], Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
+    """List the neighbours of each row, padded with the row itself at weight 0."""
+    n, own = W.shape[0], W.diagonal()
+    entries = W.tocoo()
+    off = (entries.row != entries.col) & (entries.data != 0)
+    rows, columns, values = entries.row[off], entries.col[off], entries.data[off]
+    counts = np.bincount(rows, minlength=n)
+    place = np.arange(rows.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    neighbors = np.repeat(np.arange(n, dtype=np.int32)[:, None], counts.max(initial=0), axis=1)
+    weights = np.zeros(neighbors.shape)
+    neighbors[rows, place] = columns
+    weights[rows, place] = values
+    return neighbors, weights, own
+
+
+def _pad_table(mixing: TableMixing, degree: int) -> TableMixing:
+    n, missing = mixing.neighbors.shape[0], degree - mixing.neighbors.shape[1]
+    own = jnp.broadcast_to(jnp.arange(n, dtype=mixing.neighbors.dtype)[:, None], (n, missing))
+    neighbors = jnp.concatenate([mixing.neighbors, own], axis=1)
+    return mixing._replace(neighbors=neighbors, weights=jnp.pad(mixing.weights, ((0, 0), (0, missing))))
+
+
+def _transfers(i: ArrayLike, j: ArrayLike, weight: ArrayLike) -> tuple[Array, Array, Array]:
+    i, j = jnp.atleast_1d(jnp.asarray(i, jnp.int32)), jnp.atleast_1d(jnp.asarray(j, jnp.int32))
+    if i.shape != j.shape or i.ndim != 1:
+        raise ValueError(
+            f"node numbers of shapes {i.shape} and {j.shape}: give two scalars or two vectors of one length"
+        )
+    return i, j, jnp.broadcast_to(jnp.asarray(weight), i.shape)
+
+
+def _arrays(mixing: Mixing) -> Mixing:
+    """Make JAX arrays of what may be NumPy arrays, with indices of one type."""
+    if not isinstance(mixing, Mixing):
+        raise TypeError(f"{type(mixing).__name__} is no mixing: use one of the four forms of gossipjax.mixing")
+    return jax.tree.map(lambda a: jnp.asarray(a, jnp.int32 if jnp.issubdtype(a.dtype, jnp.integer) else None), mixing)
+
+
+def _on_device(mixing: Mixing, x: PyTree) -> tuple[Mixing, PyTree]:
+    """Check the leaves, and make JAX arrays of all."""
+    mixing, x = _arrays(mixing), jax.tree.map(jnp.asarray, x)
+    rows = mixing[0].shape[0] if isinstance(mixing, DenseMixing | TableMixing) else None
+    for path, leaf in jax.tree_util.tree_leaves_with_path(x):
+        name = f"leaf {jax.tree_util.keystr(path) or 'x'}"
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            raise TypeError(
+                f"{name} is of type {leaf.dtype}: only floating-point leaves can be averaged; keep it apart"
+            )
+        if leaf.ndim == 0 or (rows is not None and leaf.shape[0] != rows):
+            raise ValueError(
+                f"{name} has shape {leaf.shape}: needs the row axis in front, {rows or 'one entry per'} rows"
+            )
+    return mixing, x

@@ -1,0 +1,226 @@
+"""What is looked at while a network runs: consensus distance, accuracy, distance to the optimum, and your own.
+
+An :class:`Observer` measures a :class:`Snapshot` between two events and says what its numbers mean, so that the
+trajectory's variables carry names, dimensions and units.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, PyTree, UInt
+
+from gossipjax.rows import mean_row, take
+from gossipjax.spread import map_nodes
+from gossipjax.types import Params, Task
+
+STATISTICS = ("mean", "min", "max", "p10", "p50", "p90")
+"""Statistics over nodes, in the order of the ``statistic`` dimension."""
+
+
+class Snapshot(NamedTuple):
+    """The network between two events."""
+
+    index: UInt[Array, ""]
+    """Source events done."""
+    time: Float[Array, ""]
+    """Simulated seconds."""
+    x: Params
+    """Models of all rows, leaves ``(num_rows, ...)``."""
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Variable:
+    """What one measured number means."""
+
+    name: str
+    long_name: str
+    units: str = "1"
+    dims: tuple[str, ...] = ()
+
+
+class Observer(NamedTuple):
+    """A measurement: ``measure(snapshot) -> {name: array}`` and what its arrays are."""
+
+    measure: Callable[[Snapshot], dict[str, Array]]
+    variables: tuple[Variable, ...]
+
+
+def squared_deviations(x: Params) -> Float[Array, " n"]:
+    """Return ``‖x_i − x̄‖²`` of every row, summed over all leaves."""
+    parts = []
+    for leaf in jax.tree.leaves(x):
+        deviation = (leaf - jnp.mean(leaf, axis=0, keepdims=True)).reshape(leaf.shape[0], -1)
+        parts.append(jnp.sum(jnp.square(deviation), axis=1).astype(jnp.result_type(float)))
+    return jnp.sum(jnp.stack(parts), axis=0)
+
+
+def _consensus(snapshot: Snapshot) -> dict[str, Array]:
+    return {"consensus_distance": jnp.mean(squared_deviations(snapshot.x))}
+
+
+def consensus_distance() -> Observer:
+    """Measure ``(1/n) Σ_i ‖x_i − x̄‖²``, the mean squared distance of the nodes from their average model."""
+    variable = Variable("consensus_distance", "mean squared distance to the average model")
+    return Observer(Partial(_consensus), (variable,))
+
+
+def _distance(target: Params, snapshot: Snapshot) -> dict[str, Array]:
+    def gap(leaf: Array, goal: Array) -> Array:
+        return jnp.sum(jnp.square(leaf - jnp.expand_dims(goal, 0))) / leaf.shape[0]
+
+    total = sum(jax.tree.leaves(jax.tree.map(gap, snapshot.x, target)), start=jnp.zeros(()))
+    return {"squared_error": total}
+
+
+def distance_to(target: Params) -> Observer:
+    """Measure ``(1/n) Σ_i ‖x_i − x*‖²`` to a given model x* (one node's pytree, such as a known optimum)."""
+    variable = Variable("squared_error", "mean squared distance to the target model")
+    return Observer(Partial(_distance, target), (variable,))
+
+
+def _values(snapshot: Snapshot) -> dict[str, Array]:
+    rows = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(snapshot.x)]
+    return {"model": jnp.concatenate(rows, axis=1)}
+
+
+def models() -> Observer:
+    """Keep the models themselves, flattened to ``(node, parameter)``: for small states only."""
+    return Observer(Partial(_values), (Variable("model", "model of each node", dims=("node", "parameter")),))
+
+
+def _percentiles(values: Float[Array, " n"]) -> Float[Array, " statistic"]:
+    quantiles = jnp.quantile(values, jnp.asarray([0.1, 0.5, 0.9], values.dtype))
+    return jnp.concatenate([jnp.stack([jnp.mean(values), jnp.min(values), jnp.max(values)]), quantiles])
+
+
+def _node_metrics(task: Task, test: Any, rows: Array | None, snapshot: Snapshot) -> dict[str, Array]:
+    results = map_nodes(Partial(_metrics_of, task, test), take(snapshot.x, rows))
+    return {f"test_{name}": _percentiles(values) for name, values in results.items()}
+
+
+def _metrics_of(task: Task, test: Any, x: Params) -> dict[str, Array]:
+    return task.metrics(x, test)
+
+
+def _mean_metrics(task: Task, test: Any, snapshot: Snapshot) -> dict[str, Array]:
+    return {f"average_model_{name}": value for name, value in task.metrics(mean_row(snapshot.x), test).items()}
+
+
+def metric_names(task: Task, test: Any) -> list[str]:
+    """Names of a task's metrics, without computing them."""
+    params = jax.eval_shape(task.init, jax.random.key(0))
+    return sorted(jax.eval_shape(task.metrics, params, test))
+
+
+def subset(task: Task, samples: int | None, *, seed: int = 0) -> Any:
+    """Return a fixed random subset of a task's test set, or all of it.
+
+    Args:
+        task: whose ``test`` arrays share a leading sample axis.
+        samples: how many test samples; None: all.
+        seed: of the NumPy generator that draws them.
+
+    Raises:
+        ValueError: more samples than there are.
+    """
+    if samples is None:
+        return task.test
+    total = _samples(task)
+    if not 1 <= samples <= total:
+        raise ValueError(f"samples={samples}: must lie between 1 and the {total} test samples; None takes all")
+    chosen = np.sort(np.random.default_rng(seed).choice(total, samples, replace=False))
+    return task.test | {name: task.test[name][chosen] for name in ("inputs", "labels")}
+
+
+def _samples(task: Task) -> int:
+    if not isinstance(task.test, dict) or "inputs" not in task.test:
+        raise ValueError("this task has no test samples to choose from; leave samples=None")
+    return task.test["inputs"].shape[0]
+
+
+def node_metrics(
+    task: Task, *, nodes: Sequence[int] | int | None = None, samples: int | None = None, seed: int = 0
+) -> Observer:
+    """Measure the task's metrics of single nodes' models: mean, min, max and percentiles over the nodes.
+
+    Args:
+        task: whose ``metrics`` are taken on its test set.
+        nodes: row indices, or how many random rows, to evaluate; None: all. Stated subsets keep evaluation cheaper
+            than training.
+        samples: number of test samples (a fixed random subset); None: all.
+        seed: of the NumPy generator that draws the subsets.
+
+    Returns:
+        Observer of ``test_<metric>`` with the dimension ``statistic`` (:data:`STATISTICS`).
+
+    Raises:
+        ValueError: more nodes or samples than there are.
+    """
+    rows = _chosen_rows(task, nodes, seed)
+    test = subset(task, samples, seed=seed)
+    over = "all nodes" if rows is None else f"{len(rows)} of the nodes"
+    on = "the whole test set" if samples is None else f"{samples} test samples"
+    variables = tuple(
+        Variable(f"test_{name}", f"{name} on {on}, over {over}", dims=("statistic",)) for name in metric_names(task, test)
+    )
+    return Observer(Partial(_node_metrics, task, test, rows), variables)
+
+
+def _chosen_rows(task: Task, nodes: Sequence[int] | int | None, seed: int) -> np.ndarray | None:
+    if nodes is None:
+        return None
+    if isinstance(nodes, int):
+        if not 1 <= nodes <= task.num_nodes:
+            raise ValueError(f"nodes={nodes}: must lie between 1 and the task's {task.num_nodes} nodes")
+        return np.sort(np.random.default_rng(seed).choice(task.num_nodes, nodes, replace=False)).astype(np.int32)
+    rows = np.asarray(nodes, dtype=np.int32)
+    if rows.size == 0 or rows.min() < 0 or rows.max() >= task.num_nodes:
+        raise ValueError(f"nodes={list(nodes)}: indices must lie in 0 … {task.num_nodes - 1}, at least one of them")
+    return rows
+
+
+def average_model_metrics(task: Task, *, samples: int | None = None, seed: int = 0) -> Observer:
+    """Measure the task's metrics of the average model x̄, as ``average_model_<metric>``.
+
+    Args:
+        task: whose ``metrics`` are taken on its test set.
+        samples: number of test samples (a fixed random subset); None: all.
+        seed: of the NumPy generator that draws the subset.
+    """
+    test = subset(task, samples, seed=seed)
+    on = "the whole test set" if samples is None else f"{samples} test samples"
+    variables = tuple(
+        Variable(f"average_model_{name}", f"{name} of the average model on {on}") for name in metric_names(task, test)
+    )
+    return Observer(Partial(_mean_metrics, task, test), variables)
+
+
+def check_observers(observers: Sequence[Observer], x: PyTree[jax.ShapeDtypeStruct]) -> None:
+    """Reject observers whose measurements do not match what they declare.
+
+    Raises:
+        ValueError: names that are declared twice, missing or undeclared, or with other dimensions than declared.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    snapshot = Snapshot(jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.float32), x)
+    for observer in observers:
+        measured = jax.eval_shape(observer.measure, snapshot)
+        declared = {variable.name: variable for variable in observer.variables}
+        if set(measured) != set(declared):
+            raise ValueError(f"an observer declares {sorted(declared)} but measures {sorted(measured)}")
+        for name, array in measured.items():
+            if name in shapes:
+                raise ValueError(f"two observers measure {name!r}; give one of them another name")
+            if len(array.shape) != len(declared[name].dims):
+                raise ValueError(f"{name!r} has shape {array.shape} but declares dimensions {declared[name].dims}")
+            shapes[name] = array.shape
+
+

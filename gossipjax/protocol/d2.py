@@ -1,0 +1,73 @@
+"""D²: decentralized SGD whose variance does not depend on how different the nodes' data are."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import Partial
+from jaxtyping import Array, Key
+
+from gossipjax.mixing import mix
+from gossipjax.protocol.local import check_steps, init_optimizer, train
+from gossipjax.rows import bits_per_row, num_rows
+from gossipjax.sharing.messages import sent
+from gossipjax.static import as_factory
+from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+
+
+class D2State(NamedTuple):
+    """Models, corrections and optimizer states of all nodes."""
+
+    x: Params
+    correction: Params
+    optimizer: Any
+
+
+def _init(optimizer: Partial, key: Key[Array, ""], x0: Params) -> D2State:
+    del key
+    return D2State(x0, jax.tree.map(jnp.zeros_like, x0), init_optimizer(optimizer, x0))
+
+
+def _step(task: Task, optimizer: Partial, key, state: D2State, event: Event) -> tuple[D2State, Info]:
+    trained = train(key, task, optimizer, check_steps(1), state.x, state.optimizer, event)
+    x = mix(event.mixing, jax.tree.map(jnp.add, trained.x, state.correction))
+    correction = jax.tree.map(jnp.subtract, x, trained.x)
+    bits = jnp.asarray(bits_per_row(x), jnp.uint32)
+    info = Info(*sent(event.mixing, bits, num_rows(x)), trained.loss, trained.finite)
+    return D2State(x, correction, trained.optimizer), info
+
+
+def _model(state: D2State) -> Params:
+    return state.x
+
+
+def d2(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protocol:
+    """Build D² in its correction form, with u the optimizer's update (``−γ g(x)`` for SGD)::
+
+        x⁺ = W (x + u + c),     c⁺ = x⁺ − (x + u),     c = 0 at the start
+
+    which for SGD is ``x_1 = W(x_0 − γ g_0)``, ``x_{t+1} = W(2 x_t − x_{t−1} − γ (g_t − g_{t−1}))``. One vector a
+    message. The corrections sum to zero at all times, so ``x̄ ← x̄ + ū``.
+
+    Needs a fixed symmetric W with smallest eigenvalue above −1/3; take ``lazy(W)`` = (W + I)/2 otherwise. It breaks
+    under lost messages.
+
+    Args:
+        task: one shard per node.
+        optimizer: any optax transformation, or ``Partial(optax.sgd, 0.1)``.
+
+    Reference: Tang et al. 2018, arXiv 1803.07068, algorithm 1.
+    """
+    factory = as_factory(optimizer)
+    requires = Requires(
+        fixed=True,
+        synchronous=True,
+        symmetric=True,
+        doubly_stochastic=True,
+        min_eigenvalue=-1 / 3,
+        num_nodes=task.num_nodes,
+    )
+    return Protocol(Partial(_init, factory), Partial(_step, task, factory), Partial(_model), requires)

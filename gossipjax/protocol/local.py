@@ -1,0 +1,104 @@
+"""Local steps: what every learning protocol does between two meetings."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from gossipjax.rows import acting_nodes, all_finite, node_keys, put, take, trained_rows
+from gossipjax.spread import map_nodes
+from gossipjax.static import Static
+from gossipjax.types import Event, Params, Task
+
+
+class Trained(NamedTuple):
+    """The acting rows after their local steps."""
+
+    x: Params
+    optimizer: Any
+    loss: Float[Array, " k"]
+    finite: Bool[Array, ""]
+
+
+def init_optimizer(optimizer: Partial, x: Params) -> Any:
+    """Make one optimizer state per row."""
+    return jax.vmap(optimizer().init)(x)
+
+
+def gradient(task: Task, key: Key[Array, ""], x: Params, node: Int[Array, ""]) -> tuple[Float[Array, ""], Params]:
+    """Draw a batch of one node's shard; return the loss and its gradient there."""
+    batch_key, loss_key = jax.random.split(key)
+    batch = task.batch(batch_key, task.data, node)
+    return jax.value_and_grad(task.loss, argnums=1)(loss_key, x, batch)
+
+
+def _one_node(task: Task, optimizer: Partial, steps: Static[int], key, node, x, state):
+    """H steps of one node; the key of step h folds in h, so that more steps extend the same stream."""
+    transform = optimizer()
+
+    def step(carry, number):
+        x, state = carry
+        loss, grad = gradient(task, jax.random.fold_in(key, number), x, node)
+        updates, state = transform.update(grad, state, x)
+        return (optax.apply_updates(x, updates), state), loss
+
+    if steps.value == 1:
+        (x, state), loss = step((x, state), 0)
+    else:
+        (x, state), losses = jax.lax.scan(step, (x, state), jnp.arange(steps.value))
+        loss = losses[-1]
+    return x, state, loss, all_finite(x)
+
+
+def train(
+    key: Key[Array, ""], task: Task, optimizer: Partial, steps: Static[int], x: Params, state: Any, event: Event
+) -> Trained:
+    """Train the acting rows for H local steps: ``x ← x + u_h``, ``u_h = optimizer(∇F(x; batch_h))``.
+
+    Args:
+        key: of the protocol; the same at every event.
+        task: whose batches and loss are used.
+        optimizer: factory of an optax transformation.
+        steps: H ≥ 1.
+        x: all rows, leaves ``(num_rows, ...)``.
+        state: optimizer state of all rows.
+        event: says who acts, and on which row.
+
+    Returns:
+        The acting rows only, leaves ``(k, ...)``: x, optimizer state, last loss; and whether all of x is finite.
+    """
+    rows = trained_rows(event)
+    keys = node_keys(key, event, task.num_nodes)
+    nodes = acting_nodes(event, task.num_nodes)
+    work = Partial(_one_node, task, optimizer, steps)
+    x, state, loss, finite = map_nodes(work, keys, nodes, take(x, rows), take(state, rows))
+    return Trained(x, state, loss, jnp.all(finite))
+
+
+def node_gradients(key: Key[Array, ""], task: Task, x: Params, event: Event) -> tuple[Float[Array, " k"], Params]:
+    """Take one stochastic gradient of every acting node at its row; losses ``(k,)`` and gradients ``(k, ...)``."""
+    keys = node_keys(key, event, task.num_nodes)
+    nodes = acting_nodes(event, task.num_nodes)
+    return map_nodes(Partial(_gradient_of, task), keys, nodes, take(x, trained_rows(event)))
+
+
+def _gradient_of(task: Task, key, node, x):
+    return gradient(task, key, x, node)
+
+
+def write(x: Params, state: Any, trained: Trained, event: Event) -> tuple[Params, Any]:
+    """Put trained rows back among all rows."""
+    rows = trained_rows(event)
+    return put(x, rows, trained.x), put(state, rows, trained.optimizer)
+
+
+def check_steps(local_steps: int) -> Static[int]:
+    """Validate H."""
+    if not isinstance(local_steps, int) or local_steps < 1:
+        raise ValueError(f"local_steps={local_steps!r}: a node takes a whole number of steps, at least one")
+    return Static(local_steps)

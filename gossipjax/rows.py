@@ -1,0 +1,95 @@
+"""Rows of stacked pytrees, and the random streams of nodes.
+
+A row is a node or a model slot. ``None`` stands for "every row, in order" and costs no gather and no scatter.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from gossipjax.types import Event, Params
+
+
+def take(x: PyTree, rows: Int[Array, " k"] | None) -> PyTree:
+    """Read rows of every leaf; an index past the end reads the last row."""
+    if rows is None:
+        return x
+    return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="clip"), x)
+
+
+def put(x: PyTree, rows: Int[Array, " k"] | None, values: PyTree) -> PyTree:
+    """Write rows of every leaf; an index past the end is dropped."""
+    if rows is None:
+        return values
+    return jax.tree.map(lambda leaf, value: leaf.at[rows].set(value, mode="drop"), x, values)
+
+
+def increase(x: PyTree, rows: Int[Array, " k"] | None, change: PyTree) -> PyTree:
+    """Add to rows of every leaf; an index past the end is dropped."""
+    if rows is None:
+        return jax.tree.map(jnp.add, x, change)
+    return jax.tree.map(lambda leaf, value: leaf.at[rows].add(value, mode="drop"), x, change)
+
+
+def trained_rows(event: Event) -> Int[Array, " k"] | None:
+    """Return the model rows that the acting nodes train; None: all of them, in order."""
+    return event.nodes if event.rows is None else event.rows
+
+
+def acting_nodes(event: Event, num_nodes: int) -> Int[Array, " k"]:
+    """Return the indices of the acting nodes."""
+    return jnp.arange(num_nodes, dtype=jnp.int32) if event.nodes is None else event.nodes
+
+
+def node_keys(key: Key[Array, ""], event: Event, num_nodes: int) -> Key[Array, " k"]:
+    """Derive one key per acting node: ``fold_in(fold_in(key, node), index of the source event)``.
+
+    The stream of a node depends on nothing else, so adding nodes, packing, chunking and recording do not change it.
+    """
+    nodes = acting_nodes(event, num_nodes)
+    index = jnp.broadcast_to(event.index, nodes.shape)
+    return jax.vmap(lambda node, number: jax.random.fold_in(jax.random.fold_in(key, node), number))(nodes, index)
+
+
+def num_rows(x: PyTree) -> int:
+    """Length of the row axis."""
+    return jax.tree.leaves(x)[0].shape[0]
+
+
+def parameters_per_row(x: PyTree) -> int:
+    """Number of scalars that one row holds."""
+    return sum(leaf.size // max(leaf.shape[0], 1) for leaf in jax.tree.leaves(x))
+
+
+def bytes_per_row(x: PyTree) -> int:
+    """Bytes of one row at the width at which it is stored."""
+    return sum(leaf.dtype.itemsize * (leaf.size // max(leaf.shape[0], 1)) for leaf in jax.tree.leaves(x))
+
+
+def bits_per_row(x: PyTree) -> int:
+    """Bits of one row at the width at which it is stored."""
+    return 8 * bytes_per_row(x)
+
+
+def all_finite(x: PyTree) -> Bool[Array, ""]:
+    """Whether every entry of every leaf is finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x)]))
+
+
+def mean_row(x: Params) -> Params:
+    """Average the rows: the mean model of the network."""
+    return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), x)
+
+
+def replicate(params: Params, rows: int) -> Params:
+    """Give every one of ``rows`` rows the same model: the usual common start, leaves ``(rows, ...)``."""
+    if rows < 1:
+        raise ValueError(f"rows={rows}: a network needs at least one row; pass the timeline's num_rows")
+    return jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], rows, axis=0), params)
+
+
+def weighted(x: Params, scale: Float[Array, ""]) -> Params:
+    """Multiply every leaf by a scalar, in the leaf's own precision."""
+    return jax.tree.map(lambda leaf: leaf * scale.astype(leaf.dtype), x)

@@ -1,0 +1,3 @@
+"""What nodes say: builders of :class:`gossipjax.types.Sharing`."""
+
+from gossipjax.sharing.full import full as full

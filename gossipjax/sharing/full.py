@@ -1,0 +1,34 @@
+"""Full sharing: the whole model travels, in the precision in which it is stored."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Key, UInt
+
+from gossipjax.mixing import mix
+from gossipjax.rows import bits_per_row
+from gossipjax.types import Event, Params, Sharing
+
+
+def _init(x0: Params) -> tuple[()]:
+    del x0
+    return ()
+
+
+def _encode(
+    key: Key[Array, ""], state: tuple[()], x_start: Params, x: Params, event: Event
+) -> tuple[tuple[()], tuple[Params, UInt[Array, ""]]]:
+    del key, x_start, event
+    return state, (x, jnp.asarray(bits_per_row(x), jnp.uint32))
+
+
+def _merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params, Event]) -> tuple[tuple[()], Params]:
+    del key
+    x, _, event = arrived
+    return state, mix(event.mixing, x)
+
+
+def full() -> Sharing:
+    """Build full sharing: ``x_i ← Σ_j W_ij x_j``; a message is 32 bits per float32 parameter."""
+    return Sharing(Partial(_init), Partial(_encode), Partial(_merge))

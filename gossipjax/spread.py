@@ -1,0 +1,175 @@
+"""How what one node does is spread over all nodes: the one place where CPU and accelerator want different programs.
+
+Three strategies give the same numbers, up to rounding. "vmap" runs all nodes as one wide operation: right on an
+accelerator, and for rows of a few bytes. "map" runs nodes one after another, so that a node's weights stay in cache
+and its operations stay ordinary ones (per-node kernels under vmap become grouped convolutions, 30 times slower on a
+CPU). "shard" splits the nodes over the devices and runs "map" on each.
+
+Measured on 2 cores (AMD Zen 5, JAX 0.10.2, two CPU devices, 2026), local SGD steps alone, ms per step of all nodes;
+``python -m benchmarks.local_steps`` measures the two last again. TABLE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from jaxtyping import PyTree
+
+Strategy = Literal["auto", "vmap", "map", "shard"]
+
+SMALL_ROW = 16_384
+"""Bytes of a node below which, on a CPU, one wide operation beats a loop over nodes."""
+
+# A context of JAX rather than a ContextVar: it is part of the key of jit's cache, so that a function compiled under
+# one strategy is compiled again under another.
+_strategy = jax.make_user_context("auto")
+
+
+class Choice(NamedTuple):
+    """A strategy, and why."""
+
+    strategy: Literal["vmap", "map", "shard"]
+    reason: str
+
+
+def using(strategy: Strategy | str) -> AbstractContextManager[None]:
+    """Choose the strategy of every :func:`map_nodes` inside a with-block.
+
+    Args:
+        strategy: "vmap", "map", "shard", or "auto": by measured thresholds, see :func:`chosen`.
+
+    Returns:
+        The context manager. A function under ``jax.jit`` is compiled once for each strategy it is called under.
+
+    Raises:
+        ValueError: an unknown strategy.
+    """
+    if strategy not in get_args(Strategy):
+        raise ValueError(f"strategy={strategy!r} is unknown: choose one of {', '.join(get_args(Strategy))}")
+    return _strategy(strategy)
+
+
+def chosen(k: int, bytes_per_node: int) -> Choice:
+    """Say how ``k`` nodes would be spread here and now, and why.
+
+    Args:
+        k: number of nodes that act at once.
+        bytes_per_node: size of one node's row of all stacked arguments together.
+
+    Returns:
+        The strategy in force, or where that is "auto" the one that the thresholds pick.
+    """
+    if _strategy.value != "auto":
+        return Choice(_strategy.value, "asked for")
+    backend, devices = jax.default_backend(), jax.local_device_count()
+    if backend != "cpu":
+        return Choice("vmap", f"a {backend} runs all nodes as one wide operation")
+    if bytes_per_node < SMALL_ROW:
+        return Choice("vmap", f"rows of {bytes_per_node} bytes are below {SMALL_ROW}: a loop would cost more")
+    if devices == 1:
+        return Choice("map", f"rows of {bytes_per_node} bytes stay in cache one node at a time, on one CPU device")
+    if k < devices:
+        return Choice("map", f"{k} node(s) are fewer than the {devices} CPU devices")
+    return Choice("shard", f"rows of {bytes_per_node} bytes, one node at a time on each of {devices} CPU devices")
+
+
+def map_nodes(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
+    """Apply a function of one node to every node: ``jax.vmap(fn)(*stacked)``, by the strategy in force.
+
+    Works under jit, scan, vmap and reverse differentiation.
+
+    Args:
+        fn: function of one node's rows. Other arrays that it needs are best bound by ``jax.tree_util.Partial``.
+        *stacked: pytrees of arrays with the same leading axis, the k nodes.
+
+    Returns:
+        Outputs of ``fn``, each leaf with the leading axis k.
+
+    Raises:
+        ValueError: no arrays, or leading axes that differ.
+    """
+    k = _num_nodes(stacked)
+    strategy = chosen(k, _bytes_per_node(stacked, k)).strategy if k > 1 else "vmap"
+    if strategy == "vmap":
+        return jax.vmap(fn)(*stacked)
+    if strategy == "map":
+        return _one_by_one(fn, *stacked)
+    return _sharded(_one_by_one if jax.default_backend() == "cpu" else _wide, fn, stacked, k)
+
+
+def map_blocks(fn: Callable[..., PyTree], everyone: PyTree, *stacked: PyTree) -> PyTree:
+    """Apply a function of blocks of rows that also reads everyone's rows: ``fn(everyone, *stacked)``.
+
+    For mixing: ``map_blocks(lambda x, neighbors, weights: ..., x, neighbors, weights)``, where the function gathers
+    from all of x the rows that its block of neighbours names. Under "shard" every device receives ``everyone`` once and
+    computes its own block of the output, which is where :func:`map_nodes` of the next event wants it.
+
+    Args:
+        fn: ``fn(everyone, *blocks) -> block``; row i of its output depends on row i of the blocks and on everyone.
+        everyone: pytree of arrays that every block may read.
+        *stacked: pytrees of arrays with the same leading axis k, cut into blocks.
+
+    Returns:
+        Outputs of ``fn``, each leaf with the leading axis k.
+
+    Raises:
+        ValueError: no arrays, or leading axes that differ.
+    """
+    k = _num_nodes(stacked)
+    bytes_per_node = _bytes_per_node(stacked, k) + _bytes_per_node(everyone, k)
+    if k < 2 or chosen(k, bytes_per_node).strategy != "shard":
+        return fn(everyone, *stacked)
+    return _sharded(lambda bound, *blocks: bound(*blocks), jax.tree_util.Partial(fn, everyone), stacked, k)
+
+
+def _wide(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
+    return jax.vmap(fn)(*stacked)
+
+
+def _one_by_one(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
+    return jax.lax.map(lambda rows: fn(*rows), stacked)
+
+
+def _sharded(run: Callable[..., PyTree], fn: Callable[..., PyTree], stacked: tuple[PyTree, ...], k: int) -> PyTree:
+    """Run a block of nodes on each device; the last row fills up the last block, and its copies are cut off again."""
+    devices = jax.local_devices()
+    mesh = Mesh(np.asarray(devices), ("nodes",))
+    missing = -k % len(devices)
+    padded = jax.tree.map(lambda leaf: _extend(leaf, missing), stacked)
+    # Arrays bound to fn enter as arguments: every device holds all of them.
+    bound, structure = jax.tree.flatten(fn) if isinstance(fn, jax.tree_util.Partial) else ([], None)
+
+    def block(bound: list, stacked: tuple[PyTree, ...]) -> PyTree:
+        return run(fn if structure is None else jax.tree.unflatten(structure, bound), *stacked)
+
+    # The check of replication is off: it would ask every fn to cast constants in its own loops to "varying".
+    out = jax.shard_map(block, mesh=mesh, in_specs=(P(), P("nodes")), out_specs=P("nodes"), check_vma=False)(
+        bound, padded
+    )
+    return jax.tree.map(lambda leaf: leaf[:k], out) if missing else out
+
+
+def _extend(leaf: jax.Array, missing: int) -> jax.Array:
+    if not missing:
+        return leaf
+    return jnp.concatenate([leaf, jnp.broadcast_to(leaf[-1:], (missing, *leaf.shape[1:]))])
+
+
+def _num_nodes(stacked: tuple[PyTree, ...]) -> int:
+    lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(stacked)}
+    if len(lengths) != 1 or () in lengths:
+        raise ValueError(
+            f"stacked arguments have leading axes {sorted(lengths)}: give arrays whose first axis is the same k nodes"
+        )
+    return lengths.pop()[0]
+
+
+def _bytes_per_node(stacked: PyTree, k: int) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(stacked)) // max(k, 1)

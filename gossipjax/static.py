@@ -1,0 +1,42 @@
+"""Values that jit compares instead of tracing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import jax
+import optax
+from jax.tree_util import Partial
+
+T = TypeVar("T")
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Static(Generic[T]):
+    """A hashable value inside a pytree: a setting, an optax transformation."""
+
+    value: T
+
+
+def _constant(value: Static[Any]) -> Any:
+    return value.value
+
+
+def as_factory(optimizer: optax.GradientTransformation | Callable[[], optax.GradientTransformation]) -> Partial:
+    """Turn an optimizer into a pytree that makes it when called.
+
+    Args:
+        optimizer: an optax transformation, whose numbers are then compiled in; or ``Partial(optax.sgd, 0.1)``, whose
+            numbers are arguments: another learning rate does not recompile, and it can be vmapped over.
+    """
+    if isinstance(optimizer, Partial):
+        return optimizer
+    if isinstance(optimizer, optax.GradientTransformation):
+        return Partial(_constant, Static(optimizer))
+    raise ValueError(
+        f"optimizer={optimizer!r}: pass an optax transformation such as optax.sgd(0.1), or "
+        "jax.tree_util.Partial(optax.sgd, 0.1) to keep its numbers as arguments"
+    )

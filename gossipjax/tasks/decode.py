@@ -1,0 +1,126 @@
+"""Decoders of the file formats of the image data sets. None of them looks at a checksum."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import math
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32, Integer, UInt8
+
+Labelled = tuple[UInt8[np.ndarray, "N 32 32 3"], Int32[np.ndarray, " N"]]
+"""Images and their labels."""
+
+
+def idx(path: Path) -> Integer[np.ndarray, "*shape"]:
+    """Decode a gzip-compressed IDX file of unsigned bytes (type 0x08) or of big-endian int32 (type 0x0C).
+
+    Args:
+        path: the file.
+
+    Returns:
+        The array, of the shape that the header states, in native byte order.
+
+    Raises:
+        ValueError: the compression, the magic number or the length is wrong.
+    """
+    try:
+        raw = gzip.decompress(path.read_bytes())
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _undecodable(path.name, f"it is not a complete gzip file ({error})") from error
+    kinds = {b"\x00\x00\x08": np.dtype(np.uint8), b"\x00\x00\x0c": np.dtype(">i4")}
+    kind = kinds.get(raw[:3])
+    if kind is None or len(raw) < 4 * (1 + raw[3]):
+        raise _undecodable(path.name, f"its IDX magic is 0x{raw[:4].hex()}, expected 0x000008dd or 0x00000cdd")
+    shape = tuple(int(size) for size in np.frombuffer(raw, ">u4", count=raw[3], offset=4))
+    start = 4 * (1 + raw[3])
+    if len(raw) - start != math.prod(shape) * kind.itemsize:
+        raise _undecodable(path.name, f"{len(raw) - start} bytes follow a header that announces the shape {shape}")
+    return np.frombuffer(raw, kind, offset=start).reshape(shape).astype(kind.newbyteorder("="))
+
+
+def cifar_binary(raw: bytes, name: str) -> Labelled:
+    """Decode an official binary batch: records of one label byte and 3,072 pixels, channel first.
+
+    Args:
+        raw: content of the file.
+        name: name of the file, for errors.
+
+    Returns:
+        Images ``(N, 32, 32, 3)`` in RGB and their labels.
+
+    Raises:
+        ValueError: the length is no multiple of 3,073 bytes, or a label is larger than 9.
+    """
+    if not raw or len(raw) % 3073:
+        raise _undecodable(name, f"its length {len(raw)} is no positive multiple of 3073 bytes")
+    records = np.frombuffer(raw, np.uint8).reshape(-1, 3073)
+    if records[:, 0].max() > 9:
+        raise _undecodable(name, f"it holds the label {records[:, 0].max()}, larger than 9")
+    images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(images), records[:, 0].astype(np.int32)
+
+
+def cifar_archive(path: Path, names: list[str]) -> list[Labelled]:
+    """Decode some batches of the official archive, without extracting it.
+
+    Args:
+        path: the ``.tar.gz``.
+        names: file names of the batches wanted.
+
+    Returns:
+        Images and labels of each batch, in the order of ``names``.
+
+    Raises:
+        ValueError: the archive is damaged or lacks a batch.
+    """
+    found = {}
+    try:
+        with tarfile.open(path, "r|gz") as archive:
+            for member in archive:
+                name = Path(member.name).name
+                stream = archive.extractfile(member) if name in names else None
+                if stream is not None:
+                    found[name] = cifar_binary(stream.read(), name)
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise _undecodable(path.name, f"it is not a complete tar.gz archive ({error})") from error
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise _undecodable(path.name, f"it lacks {', '.join(missing)}")
+    return [found[name] for name in names]
+
+
+def cifar_compact(path: Path) -> UInt8[np.ndarray, "N 32 32 3"]:
+    """Decode a compact CIFAR-10 file: planes (G, R − G, B − G) of quantised levels, differenced along both axes.
+
+    A stored level q = 0 … 51 stands for the grey level min(5 q, 255).
+
+    Args:
+        path: the xz-compressed file.
+
+    Returns:
+        Images in RGB.
+
+    Raises:
+        ValueError: the compression or the length is wrong.
+    """
+    try:
+        raw = lzma.decompress(path.read_bytes())
+    except lzma.LZMAError as error:
+        raise _undecodable(path.name, f"it is not a complete xz file ({error})") from error
+    if not raw or len(raw) % 3072:
+        raise _undecodable(path.name, f"it unpacks to {len(raw)} bytes, no positive multiple of 3072")
+    planes = np.frombuffer(raw, np.uint8).reshape(3, -1, 32, 32)
+    # Sums modulo 256 undo the differences; as signed bytes they are the colour differences, −51 … 51.
+    planes = planes.cumsum(2, dtype=np.uint8).cumsum(3, dtype=np.uint8).view(np.int8).astype(np.int16)
+    levels = np.stack([planes[0] + planes[1], planes[0], planes[0] + planes[2]], -1)
+    return np.minimum(5 * levels, 255).astype(np.uint8)
+
+
+def _undecodable(name: str, problem: str) -> ValueError:
+    """Describe a file that has not the format its name promises."""
+    return ValueError(f"{name} cannot be decoded: {problem}: delete the file and download it again")

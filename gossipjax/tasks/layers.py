@@ -1,0 +1,290 @@
+"""Layers of neural networks in the formulations that are fast when each node has weights of its own.
+
+Pure functions of one node: ``x`` is ``(batch, height, width, channels)`` or ``(batch, features)``. On a CPU, XLA's own
+gradients of a convolution fall to naive kernels inside a loop (30 times slower), grouped statistics over the innermost
+axis do not vectorise, and the scatter behind a max-pool's gradient is slow. The forms here avoid all three. On other
+backends the convolution is plain ``lax.conv_general_dilated``. Every gradient is itself differentiable (reverse mode).
+
+Measured on 2 cores (AMD Zen 5, AVX-512, matmul peak 220 GFLOP/s on one core and 430 on two, JAX 0.10.2, 2026): one
+core, batch 8, inside ``lax.map`` over nodes, GFLOP/s. "own" is the form kept; "patches" is 25 slices and one matmul;
+"rows" is 5 slices along the width and 5 matmuls.
+
+==================  ====  =======  ====
+5x5 convolution     own   patches  rows
+==================  ====  =======  ====
+32x32, 4 to 32       152       54   107
+its kernel gradient  156       49    93
+16x16, 32 to 32      215      117   149
+its input gradient   208        -     -
+its kernel gradient  210       57    66
+8x8, 32 to 64        181      147   161
+its input gradient   182        -     -
+its kernel gradient  207       90    98
+==================  ====  =======  ====
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, reduce
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+_NARROW = 4
+"""Fewer input channels than this leave vector lanes of XLA's CPU convolution empty: 3 channels padded to 4 run twice
+as fast."""
+
+
+def dense(
+    x: Float[Array, "batch inputs"],
+    kernel: Float[Array, "inputs outputs"],
+    bias: Float[Array, " outputs"] | None = None,
+) -> Float[Array, "batch outputs"]:
+    """Apply an affine map: y = x W + b.
+
+    Args:
+        x: inputs, ``(batch, inputs)``.
+        kernel: W, ``(inputs, outputs)``.
+        bias: b, ``(outputs,)``; None adds nothing.
+
+    Returns:
+        y, ``(batch, outputs)``.
+    """
+    y = x @ kernel
+    return y if bias is None else y + bias[None]
+
+
+def conv2d(
+    x: Float[Array, "batch height width inputs"],
+    kernel: Float[Array, "kh kw kernel_inputs outputs"],
+    bias: Float[Array, " outputs"] | None = None,
+    padding: int | None = None,
+) -> Float[Array, "batch out_height out_width outputs"]:
+    """Cross-correlate images with a kernel at stride 1.
+
+    y[b, i, j, o] = bias[o] + Σ_{u, v, c} x[b, i + u − p, j + v − p, c] kernel[u, v, c, o], with zeros outside x.
+
+    Args:
+        x: images, channels last.
+        kernel: ``(kh, kw, inputs, outputs)``.
+        bias: ``(outputs,)``; None adds nothing.
+        padding: rows and columns of zeros p on every side; 0 is "valid". None keeps the size of the images ("same",
+            p = (k − 1)/2).
+
+    Returns:
+        Images of ``height + 2p − kh + 1`` by ``width + 2p − kw + 1``.
+
+    Raises:
+        ValueError: channels that differ, negative padding, an even kernel with padding None, or an image smaller than
+            the kernel.
+    """
+    pads = _padding(x.shape, kernel.shape, padding)
+    if jax.default_backend() != "cpu":
+        y = lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_LAYOUT)
+    else:
+        y = _correlate(*_widen(x, kernel), pads)
+    return y if bias is None else y + bias[None, None, None]
+
+
+def group_norm(
+    x: Float[Array, "batch height width channels"],
+    scale: Float[Array, " channels"],
+    bias: Float[Array, " channels"],
+    groups: int,
+    epsilon: float = 1e-5,
+) -> Float[Array, "batch height width channels"]:
+    """Normalise each image over each group of channels.
+
+    y = scale (x − μ)/√(σ² + ε) + bias, with μ and σ² the mean and variance over height, width and the channels of a
+    group, for one image. They come from means over height and width of each channel (column reductions, which
+    vectorise), then means over the channels of a group, which are tiny.
+
+    Args:
+        x: images, channels last.
+        scale: ``(channels,)``.
+        bias: ``(channels,)``.
+        groups: number of groups of adjacent channels; divides the number of channels.
+        epsilon: ε > 0.
+
+    Returns:
+        y, the shape of x.
+
+    Raises:
+        ValueError: the groups do not divide the channels.
+
+    Reference:
+        Wu and He, "Group Normalization", ECCV 2018, eq. 7.
+    """
+    channels = x.shape[-1]
+    if groups < 1 or channels % groups:
+        raise ValueError(f"groups={groups} does not divide the {channels} channels: give a divisor of {channels}")
+
+    def over_group(per_channel: Array) -> Array:
+        means = jnp.mean(per_channel.reshape(-1, groups, channels // groups), axis=2)
+        return jnp.repeat(means, channels // groups, axis=1)
+
+    mean = over_group(jnp.mean(x, axis=(1, 2)))
+    variance = over_group(jnp.mean(jnp.square(x - mean[:, None, None]), axis=(1, 2)))
+    slope = scale[None] * lax.rsqrt(variance + epsilon)
+    return x * slope[:, None, None] + (bias[None] - mean * slope)[:, None, None]
+
+
+def max_pool(
+    x: Float[Array, "batch height width channels"], window: int = 2, stride: int | None = None
+) -> Float[Array, "batch out_height out_width channels"]:
+    """Take the maximum over square windows, without padding.
+
+    Where several entries of a window are equal to its maximum, the gradient is shared between them equally (PyTorch
+    and ``lax.reduce_window`` give all of it to the first). Behind a ReLU the usual tie, at zero, passes no gradient
+    under either rule.
+
+    Args:
+        x: images, channels last.
+        window: side of a window.
+        stride: step between windows; None: the window's side.
+
+    Returns:
+        Images of ``(height − window)//stride + 1`` by ``(width − window)//stride + 1``.
+
+    Raises:
+        ValueError: a window or stride below 1, or an image smaller than the window.
+    """
+    stride = window if stride is None else stride
+    if window < 1 or stride < 1:
+        raise ValueError(f"window={window} and stride={stride} must be at least 1")
+    if min(x.shape[1:3]) < window:
+        raise ValueError(
+            f"images of {x.shape[1]} by {x.shape[2]} are smaller than the window {window}: pool less often"
+        )
+    if window == stride and x.shape[1] % window == 0 and x.shape[2] % window == 0:
+        return _pool_tiles(x, window)
+    return _pool_windows(x, window, stride)
+
+
+def _padding(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], padding: int | None) -> Padding:
+    sides = kernel_shape[:2]
+    if x_shape[-1] != kernel_shape[2]:
+        raise ValueError(f"images of {x_shape[-1]} channels meet a kernel for {kernel_shape[2]}: give the same number")
+    if padding is None and any(side % 2 == 0 for side in sides):
+        raise ValueError(f"a kernel of {sides} has no middle to keep the size with: give padding as a number")
+    if padding is not None and padding < 0:
+        raise ValueError(f"padding={padding} must be at least 0")
+    rows, columns = [(side - 1) // 2 if padding is None else padding for side in sides]
+    if x_shape[1] + 2 * rows < sides[0] or x_shape[2] + 2 * columns < sides[1]:
+        raise ValueError(f"images of {x_shape[1:3]} with padding {(rows, columns)} are smaller than the kernel {sides}")
+    return (rows, rows), (columns, columns)
+
+
+def _widen(x: Array, kernel: Array) -> tuple[Array, Array]:
+    """Pad 2 or 3 input channels with zeros to ``_NARROW``; a single channel has a fast path of its own."""
+    missing = _NARROW - x.shape[-1]
+    if missing <= 0 or x.shape[-1] == 1:
+        return x, kernel
+    return jnp.pad(x, ((0, 0),) * 3 + ((0, missing),)), jnp.pad(kernel, ((0, 0),) * 2 + ((0, missing), (0, 0)))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _correlate(x: Array, kernel: Array, pads: Padding) -> Array:
+    """Stride-1 correlation whose two gradients are stride-1 correlations of the same kind, and so on to any order."""
+    return _forward(pads)(x, kernel)
+
+
+def _correlate_fwd(x: Array, kernel: Array, pads: Padding) -> tuple[Array, tuple[Array, Array]]:
+    return _correlate(x, kernel, pads), (x, kernel)
+
+
+def _correlate_bwd(pads: Padding, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    (top, bottom), (left, right) = pads
+    kh, kw = kernel.shape[:2]
+    flipped = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
+    dx = _correlate(dy, flipped, ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right)))
+    # The batch is summed over, so it takes the place of the features; the channels take the place of the batch.
+    dkernel = _correlate(x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), pads)
+    return dx, dkernel.transpose(1, 2, 0, 3)
+
+
+_correlate.defvjp(_correlate_fwd, _correlate_bwd)
+
+
+def _forward(pads: Padding) -> Callable[[Array, Array], Array]:
+    """The native convolution, which under vmap over kernels loops: a grouped convolution is 30 times slower."""
+
+    @jax.custom_batching.custom_vmap
+    def forward(x: Array, kernel: Array) -> Array:
+        return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_LAYOUT)
+
+    @forward.def_vmap
+    def over_nodes(size: int, batched: list[bool], x: Array, kernel: Array) -> tuple[Array, bool]:
+        if batched[1]:
+            x = x if batched[0] else jnp.broadcast_to(x[None], (size, *x.shape))
+            return lax.map(lambda pair: forward(*pair), (x, kernel)), True
+        y = forward(x.reshape(-1, *x.shape[2:]), kernel)
+        return y.reshape(size, -1, *y.shape[1:]), True
+
+    return forward
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _pool_tiles(x: Array, side: int) -> Array:
+    return jnp.max(_tiles(x, side), axis=(2, 4))
+
+
+def _tiles(x: Array, side: int) -> Array:
+    batch, height, width, channels = x.shape
+    return x.reshape(batch, height // side, side, width // side, side, channels)
+
+
+def _pool_tiles_fwd(x: Array, side: int) -> tuple[Array, tuple[Array, Array]]:
+    y = _pool_tiles(x, side)
+    return y, (x, y)
+
+
+def _pool_tiles_bwd(side: int, saved: tuple[Array, Array], dy: Array) -> tuple[Array]:
+    x, y = saved
+    hit = _tiles(x, side) == y[:, :, None, :, None]
+    share = dy / jnp.sum(hit, axis=(2, 4), dtype=dy.dtype)
+    return (jnp.where(hit, share[:, :, None, :, None], 0).reshape(x.shape),)
+
+
+_pool_tiles.defvjp(_pool_tiles_fwd, _pool_tiles_bwd)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _pool_windows(x: Array, window: int, stride: int) -> Array:
+    """Maximum over windows that overlap or leave a remainder: one strided slice of x per place in the window."""
+    return reduce(jnp.maximum, [x[place] for place in _places(x.shape, window, stride)])
+
+
+def _places(shape: tuple[int, ...], window: int, stride: int) -> list[tuple[slice, ...]]:
+    rows, columns = [(side - window) // stride * stride + 1 for side in shape[1:3]]
+    steps = [(i, j) for i in range(window) for j in range(window)]
+    return [(slice(None), slice(i, i + rows, stride), slice(j, j + columns, stride)) for i, j in steps]
+
+
+def _pool_windows_fwd(x: Array, window: int, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    y = _pool_windows(x, window, stride)
+    return y, (x, y)
+
+
+def _pool_windows_bwd(window: int, stride: int, saved: tuple[Array, Array], dy: Array) -> tuple[Array]:
+    x, y = saved
+    places = _places(x.shape, window, stride)
+    hits = [x[place] == y for place in places]
+    share = dy / sum(hit.astype(dy.dtype) for hit in hits)
+    zero = jnp.zeros((), dy.dtype)
+
+    def spread(hit: Array, place: tuple[slice, ...]) -> Array:
+        edges = [(at.start, side - at.stop, stride - 1) for at, side in zip(place[1:], x.shape[1:3], strict=True)]
+        return lax.pad(jnp.where(hit, share, zero), zero, ((0, 0, 0), *edges, (0, 0, 0)))
+
+    return (sum(spread(hit, place) for hit, place in zip(hits, places, strict=True)),)
+
+
+_pool_windows.defvjp(_pool_windows_fwd, _pool_windows_bwd)

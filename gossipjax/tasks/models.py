@@ -1,0 +1,278 @@
+"""Models: pairs of pure functions ``init(key) -> params`` and ``apply(params, x) -> logits``.
+
+Any such pair will do. The models of the papers are here, written as flax NNX modules over :mod:`.layers`, and
+:func:`from_nnx` makes a pair of any NNX module. Parameters are nested dicts of float32 arrays.
+
+Weights and biases start as PyTorch's ``nn.Linear`` and ``nn.Conv2d`` start theirs, uniform on ±1/√fan_in, because the
+papers' experiments did; scales of a normalisation at one and its biases at zero. Images are ``(batch, height, width,
+channels)`` and are flattened in that order, where PyTorch has channels first: the same model with its inputs permuted.
+Scaling the inputs is the task's business.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Hashable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from gossipjax.tasks import layers
+from gossipjax.types import Params
+
+
+class Model(NamedTuple):
+    """A pair of pure, hashable functions. Models of this module built alike are equal and share one compiled program.
+
+    Attributes:
+        init: ``init(key) -> params``.
+        apply: ``apply(params, x) -> logits``, x ``(batch, ...)``, logits ``(batch, num_classes)``.
+    """
+
+    init: Callable[[Key[Array, ""]], Params]
+    apply: Callable[[Params, Array], Array]
+
+
+def from_nnx(make_module: Callable[..., nnx.Module], *config: Any) -> Model:
+    """Make a model of any flax NNX module whose only state is its parameters.
+
+    Args:
+        make_module: a module class or a function, called as ``make_module(*config, rngs=rngs)``.
+        *config: hashable settings. Models of one ``make_module`` and equal settings share one compiled program.
+
+    Returns:
+        The model; its parameters are a nested dict named after the module's attributes.
+
+    Raises:
+        ValueError: the module keeps other state, such as running statistics or random streams; unhashable settings.
+    """
+    try:
+        hash(config)
+    except TypeError as error:
+        raise ValueError(f"config={config!r} must be hashable: give tuples for lists") from error
+    graph, _, rest = nnx.split(nnx.eval_shape(lambda: make_module(*config, rngs=nnx.Rngs(0))), nnx.Param, ...)
+    if kept := sorted({type(leaf).__name__ for _, leaf in nnx.to_flat_state(rest)}):
+        raise ValueError(
+            f"the module keeps {', '.join(kept)} besides its parameters, and a model is a pure function of parameters: "
+            "use GroupNorm or LayerNorm for BatchNorm, and leave Dropout out"
+        )
+    return Model(_Bound(_init, (make_module, config)), _Bound(_apply, (graph,)))
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Bound:
+    """A function bound to hashable settings: equal where these are, while ``functools.partial`` equals only itself."""
+
+    function: Callable[..., Any]
+    settings: tuple[Hashable, ...]
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*self.settings, *arguments)
+
+
+def _init(make_module: Callable[..., nnx.Module], config: tuple, key: Key[Array, ""]) -> Params:
+    return nnx.to_pure_dict(nnx.state(make_module(*config, rngs=nnx.Rngs(key)), nnx.Param))
+
+
+def _apply(graph: nnx.GraphDef, params: Params, x: Array) -> Array:
+    return nnx.merge(graph, nnx.State(params))(x)
+
+
+def softmax_regression(num_inputs: int, num_classes: int) -> Model:
+    """Multinomial logistic regression: logits = x W + b.
+
+    Args:
+        num_inputs: numbers per input; images are flattened.
+        num_classes: number of classes.
+
+    Returns:
+        A model of ``(num_inputs + 1) num_classes`` parameters.
+    """
+    return mlp(num_inputs, (), num_classes)
+
+
+def mlp(num_inputs: int, hidden: tuple[int, ...], num_classes: int) -> Model:
+    """Multi-layer perceptron with ReLU between its affine layers.
+
+    Args:
+        num_inputs: numbers per input; images are flattened.
+        hidden: widths of the hidden layers.
+        num_classes: number of classes.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: a width below 1.
+    """
+    widths = (num_inputs, *hidden, num_classes)
+    if min(widths) < 1:
+        raise ValueError(f"layer widths {widths} must be at least 1")
+    return from_nnx(_MLP, widths)
+
+
+def gn_lenet(input_shape: tuple[int, int, int] = (32, 32, 3), num_classes: int = 10) -> Model:
+    """LeNet with group normalisation, as DecentralizePy and JWINS train it on CIFAR-10 (89,834 parameters).
+
+    Three times: 5x5 convolution (to 32, 32, 64 channels), GroupNorm of 2 groups, ReLU, 2x2 max-pool; then an affine
+    layer.
+
+    Args:
+        input_shape: ``(height, width, channels)``; height and width at least 8.
+        num_classes: number of classes.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: images that vanish in the pools.
+
+    Reference:
+        Hsieh, Phanishayee, Mutlu and Gibbons, "The Non-IID Data Quagmire of Decentralized Machine Learning", ICML 2020.
+    """
+    return from_nnx(_GNLeNet, _image(input_shape, lambda side: side // 8), num_classes)
+
+
+def gn_lenet_plexus(input_shape: tuple[int, int, int] = (32, 32, 3), num_classes: int = 10) -> Model:
+    """LeNet with group normalisation and overlapping pools, as Plexus trains it on CIFAR-10 (85,354 parameters).
+
+    Three 5x5 convolutions (to 32, 32, 64 channels), each with a 3x3 max-pool of stride 2, GroupNorm of 2 groups and
+    ReLU: pool, norm, ReLU after the first, norm, pool, ReLU after the others; then an affine layer.
+
+    Args:
+        input_shape: ``(height, width, channels)``; height and width at least 15.
+        num_classes: number of classes.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: images that vanish in the pools.
+
+    Reference:
+        Dhasade, Kermarrec, de Vos et al., "Practical Federated Learning without a Server" (Plexus), EuroMLSys 2025.
+    """
+    return from_nnx(_PlexusLeNet, _image(input_shape, _three_overlapping_pools), num_classes)
+
+
+def femnist_cnn(input_shape: tuple[int, int, int] = (28, 28, 1), num_classes: int = 62) -> Model:
+    """The convolutional network of LEAF's FEMNIST (1,690,046 parameters).
+
+    Twice: 5x5 convolution (to 32, 64 channels), ReLU, 2x2 max-pool; then affine layers to 512, ReLU, and the classes.
+
+    Args:
+        input_shape: ``(height, width, channels)``; height and width at least 4.
+        num_classes: number of classes.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: images that vanish in the pools.
+
+    Reference:
+        Caldas et al., "LEAF: A Benchmark for Federated Settings", arXiv:1812.01097.
+    """
+    return from_nnx(_FemnistCNN, _image(input_shape, lambda side: side // 4), num_classes)
+
+
+def _three_overlapping_pools(side: int) -> int:
+    for _ in range(3):
+        side = (side - 1) // 2
+    return side
+
+
+def _image(shape: tuple[int, int, int], pooled: Callable[[int], int]) -> tuple[int, int, int]:
+    """Return the height and width that reach the affine layer, and the channels that enter the first."""
+    height, width, channels = shape
+    if min(pooled(height), pooled(width), channels) < 1:
+        raise ValueError(f"images of shape {shape} (height, width, channels) vanish in the pools: give larger images")
+    return pooled(height), pooled(width), channels
+
+
+def _uniform(rngs: nnx.Rngs, fan_in: int, *shapes: tuple[int, ...]) -> list[nnx.Param]:
+    bound = 1 / math.sqrt(fan_in)
+    return [nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound)) for shape in shapes]
+
+
+class _Dense(nnx.Module):
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+        self.kernel, self.bias = _uniform(rngs, inputs, (inputs, outputs), (outputs,))
+
+    def __call__(self, x: Float[Array, "batch inputs"]) -> Float[Array, "batch outputs"]:
+        return layers.dense(x, self.kernel[...], self.bias[...])
+
+
+class _Conv(nnx.Module):
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+        self.kernel, self.bias = _uniform(rngs, 25 * inputs, (5, 5, inputs, outputs), (outputs,))
+
+    def __call__(self, x: Float[Array, "batch height width inputs"]) -> Float[Array, "batch height width outputs"]:
+        return layers.conv2d(x, self.kernel[...], self.bias[...])
+
+
+class _Norm(nnx.Module):
+    def __init__(self, channels: int):
+        self.scale = nnx.Param(jnp.ones(channels, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(channels, jnp.float32))
+
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+        return layers.group_norm(x, self.scale[...], self.bias[...], groups=2)
+
+
+class _MLP(nnx.Module):
+    def __init__(self, widths: tuple[int, ...], *, rngs: nnx.Rngs):
+        self.dense = nnx.List([_Dense(a, b, rngs=rngs) for a, b in pairwise(widths)])
+
+    def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch classes"]:
+        x = x.reshape(x.shape[0], -1)
+        for layer in self.dense[:-1]:
+            x = nnx.relu(layer(x))
+        return self.dense[-1](x)
+
+
+class _GNLeNet(nnx.Module):
+    def __init__(self, pooled: tuple[int, int, int], num_classes: int, *, rngs: nnx.Rngs):
+        height, width, channels = pooled
+        self.conv1, self.norm1 = _Conv(channels, 32, rngs=rngs), _Norm(32)
+        self.conv2, self.norm2 = _Conv(32, 32, rngs=rngs), _Norm(32)
+        self.conv3, self.norm3 = _Conv(32, 64, rngs=rngs), _Norm(64)
+        self.dense = _Dense(height * width * 64, num_classes, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch classes"]:
+        for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3)):
+            x = layers.max_pool(nnx.relu(norm(conv(x))))
+        return self.dense(x.reshape(x.shape[0], -1))
+
+
+class _PlexusLeNet(_GNLeNet):
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch classes"]:
+        x = nnx.relu(self.norm1(layers.max_pool(self.conv1(x), 3, 2)))
+        x = nnx.relu(layers.max_pool(self.norm2(self.conv2(x)), 3, 2))
+        x = nnx.relu(layers.max_pool(self.norm3(self.conv3(x)), 3, 2))
+        return self.dense(x.reshape(x.shape[0], -1))
+
+
+class _FemnistCNN(nnx.Module):
+    def __init__(self, pooled: tuple[int, int, int], num_classes: int, *, rngs: nnx.Rngs):
+        height, width, channels = pooled
+        self.conv1 = _Conv(channels, 32, rngs=rngs)
+        self.conv2 = _Conv(32, 64, rngs=rngs)
+        self.dense1 = _Dense(height * width * 64, 512, rngs=rngs)
+        self.dense2 = _Dense(512, num_classes, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch classes"]:
+        for conv in (self.conv1, self.conv2):
+            x = layers.max_pool(nnx.relu(conv(x)))
+        return self.dense2(nnx.relu(self.dense1(x.reshape(x.shape[0], -1))))
+
+
+def num_parameters(params: Any) -> int:
+    """Count the scalars of a model."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,424 @@
+"""Who holds which samples: the standard partitions of the decentralized-learning literature.
+
+Every function deals out the numbers of samples 0 … N − 1; shards are ragged, never padded, and no remainder is dropped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Int, Int32, Integer
+
+if TYPE_CHECKING:  # nothing but plot needs matplotlib, which takes longer to import than the rest of this package
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Partition:
+    """Shares of a pool of samples, one per node: node i holds ``indices[offsets[i]:offsets[i + 1]]``.
+
+    Attributes:
+        indices: ``(N_used,)`` numbers of samples, node by node, ascending within a node.
+        offsets: ``(num_nodes + 1,)`` where each node's share begins and, last, where the last one ends.
+    """
+
+    indices: Int32[np.ndarray, " N_used"]
+    offsets: Int32[np.ndarray, " n_plus_1"]
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of shares."""
+        return len(self.offsets) - 1
+
+    @property
+    def sizes(self) -> Int32[np.ndarray, " n"]:
+        """Number of samples of each node."""
+        return np.diff(self.offsets)
+
+    def shard(self, node: int) -> Int32[np.ndarray, " m"]:
+        """Return the numbers of the samples that a node holds.
+
+        Raises:
+            IndexError: there is no such node.
+        """
+        if not 0 <= node < self.num_nodes:
+            raise IndexError(f"node={node} must lie in 0 … {self.num_nodes - 1}, the nodes of this partition")
+        return self.indices[self.offsets[node] : self.offsets[node + 1]]
+
+    def class_counts(self, labels: Integer[np.ndarray, " N"], num_classes: int) -> Int[np.ndarray, "n C"]:
+        """Count the samples of each class at each node.
+
+        Args:
+            labels: ``(N,)`` class of every sample of the pool, 0 … num_classes − 1.
+            num_classes: number of classes C.
+
+        Returns:
+            ``(num_nodes, C)`` counts.
+
+        Raises:
+            ValueError: a label is out of range.
+        """
+        if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
+            raise ValueError(
+                f"labels lie in {labels.min()} … {labels.max()}, but must lie in 0 … {num_classes - 1}: raise "
+                "num_classes or renumber the labels"
+            )
+        node = np.repeat(np.arange(self.num_nodes), self.sizes)
+        cell = node * num_classes + labels[self.indices].astype(np.int64)
+        return np.bincount(cell, minlength=self.num_nodes * num_classes).reshape(self.num_nodes, num_classes)
+
+    def plot(
+        self,
+        labels: Integer[np.ndarray, " N"],
+        path: str | Path | None = None,
+        ax: Axes | None = None,
+        *,
+        class_names: tuple[str, ...] = (),
+    ) -> Figure:
+        """Draw how many samples of each class each node holds.
+
+        Args:
+            labels: ``(N,)`` class of every sample of the pool.
+            path: where to write the picture; its ending chooses the format. None writes nothing.
+            ax: axes to draw in. None makes a figure of its own, with the size of every share above.
+            class_names: one word per class, in place of its number.
+
+        Returns:
+            The figure.
+        """
+        from matplotlib.figure import Figure
+
+        counts = self.class_counts(labels, max(int(labels.max()) + 1, len(class_names))).T
+        if ax is None:
+            width = float(np.clip(2.6 + 0.07 * self.num_nodes, 5.0, 10.0))
+            figure = Figure(figsize=(width, 1.6 + 0.22 * len(counts)), layout="constrained")
+            top, ax = figure.subplots(2, 1, sharex=True, height_ratios=(1, 3))
+            _draw_sizes(top, self.sizes)
+        _draw_counts(ax, counts, class_names)
+        figure = ax.get_figure(root=True)
+        if path is not None:
+            figure.savefig(path, dpi=200)
+        return figure
+
+
+# --- partitions -------------------------------------------------------------------------------------------------------
+
+
+def iid(num_samples: int, num_nodes: int, *, seed: int) -> Partition:
+    """Deal the samples out at random, in shares whose sizes differ by at most one.
+
+    Args:
+        num_samples: number of samples N; every one is used once.
+        num_nodes: number of nodes n.
+        seed: seed of the shuffle.
+
+    Returns:
+        The partition; the first N mod n nodes hold one sample more.
+
+    Raises:
+        ValueError: fewer than one node, or more nodes than samples.
+    """
+    _check_nodes(num_nodes, num_samples)
+    owner = np.empty(num_samples, np.int64)
+    owner[np.random.default_rng(seed).permutation(num_samples)] = np.arange(num_samples) % num_nodes
+    return _by_owner(owner, num_nodes)
+
+
+def by_shards(labels: Integer[np.ndarray, " N"], num_nodes: int, *, shards_per_node: int, seed: int) -> Partition:
+    """Sort by label, cut into equal shards, and give every node the same number of random shards.
+
+    A shard may straddle a boundary between classes: with k shards per node, nodes and classes meet in at most
+    n·k + C − 1 pairs. Within a class the samples are shuffled first, so that shards of one class are alike.
+
+    Args:
+        labels: ``(N,)`` class of every sample; every sample is used once.
+        num_nodes: number of nodes n.
+        shards_per_node: shards k at each node (McMahan: 2). Sizes of shards differ by at most one sample.
+        seed: seed of the shuffles.
+
+    Returns:
+        The partition.
+
+    Raises:
+        ValueError: fewer than one node or shard, or more shards than samples.
+
+    Reference:
+        McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017,
+        section 3.
+    """
+    total = len(labels)
+    _check_nodes(num_nodes, total)
+    num_shards = num_nodes * shards_per_node
+    if not num_nodes <= num_shards <= total:
+        raise ValueError(
+            f"shards_per_node={shards_per_node} must lie in 1 … {total // num_nodes}, because {num_nodes} nodes share "
+            f"{total} samples: choose it there, or take fewer nodes"
+        )
+    rng = np.random.default_rng(seed)
+    shard = np.arange(total, dtype=np.int64) * num_shards // total
+    owner = np.empty(total, np.int64)
+    owner[_sorted_by_label(rng, labels)] = rng.permutation(num_shards)[shard] // shards_per_node
+    return _by_owner(owner, num_nodes)
+
+
+def dirichlet(
+    labels: Integer[np.ndarray, " N"], num_nodes: int, *, alpha: float, minimum: int | None = None, seed: int
+) -> Partition:
+    """Draw, class by class, the shares of the nodes from a Dirichlet distribution.
+
+    A class is cut in proportion to p ~ Dirichlet(α, …, α), p in R^n, up to rounding. So E[Σ_i p_i²] = (α + 1) / (n α +
+    1): one over n as α → ∞ (every node holds the same mix), one as α → 0 (every class at a single node). Nodes that end
+    below the minimum are then filled up with random samples taken one by one from whichever node is the richest;
+    nothing is drawn again, so this ends for every n and α. The poorest nodes are a little less skewed for it.
+
+    Args:
+        labels: ``(N,)`` class of every sample; every sample is used once.
+        num_nodes: number of nodes n.
+        alpha: concentration α > 0; 0.1 is strongly skewed, 1 moderately.
+        minimum: samples that every node holds at least; None: 10, or N / (2 n) where that is smaller.
+        seed: seed of the draws.
+
+    Returns:
+        The partition.
+
+    Raises:
+        ValueError: α is not positive and finite, or the nodes cannot all have the minimum.
+
+    Reference:
+        Hsu, Qi & Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual
+        Classification", arXiv 1909.06335, 2019; per class over nodes as in Yurochkin et al., "Bayesian Nonparametric
+        Federated Learning of Neural Networks", ICML 2019.
+    """
+    total = len(labels)
+    _check_nodes(num_nodes, total)
+    if not 0 < alpha < np.inf:
+        raise ValueError(f"alpha={alpha} must be positive and finite: 0.1 is strongly skewed; use iid for no skew")
+    if minimum is None:
+        minimum = max(1, min(10, total // (2 * num_nodes)))
+    if not 1 <= minimum <= total // num_nodes:
+        raise ValueError(
+            f"minimum={minimum} must lie in 1 … {total // num_nodes}, because {num_nodes} nodes share {total} samples: "
+            "choose it there, or take fewer nodes"
+        )
+    rng = np.random.default_rng(seed)
+    owner = np.empty(total, np.int64)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        edges = np.cumsum(rng.dirichlet(np.full(num_nodes, float(alpha))))
+        # One random offset for all positions: counts are p_i m rounded down or up, and p_i m on average.
+        positions = (np.arange(len(members)) + rng.random()) / len(members)
+        owner[members] = np.minimum(np.searchsorted(edges, positions, side="right"), num_nodes - 1)
+    return _by_owner(_fill_up(rng, owner, num_nodes, minimum), num_nodes)
+
+
+def label_skew(labels: Integer[np.ndarray, " N"], num_nodes: int, *, degree: float, seed: int) -> Partition:
+    """Fill a share of every node's data class by class, and the rest at random.
+
+    A random share d of the pool is sorted by label and dealt in contiguous stretches, node 0 first; the rest is dealt
+    at random. So d = 0 is :func:`iid`, and at d = 1 most nodes hold one class. Nodes with close numbers hold close
+    classes: on a ring that is the hardest placement.
+
+    Args:
+        labels: ``(N,)`` class of every sample; every sample is used once.
+        num_nodes: number of nodes n; their sizes differ by at most one sample.
+        degree: share d in [0, 1] of each node's data that is sorted, rounded to whole samples.
+        seed: seed of the shuffles.
+
+    Returns:
+        The partition.
+
+    Raises:
+        ValueError: ``degree`` is outside [0, 1], fewer than one node, or more nodes than samples.
+
+    Reference:
+        Bornstein, Rabbani, Wang, Bedi & Huang, "SWIFT: Rapid Decentralized Federated Learning via Wait-Free Model
+        Communication", ICLR 2023 ("degree of non-IIDness").
+    """
+    total = len(labels)
+    _check_nodes(num_nodes, total)
+    if not 0 <= degree <= 1:
+        raise ValueError(f"degree={degree} must lie in [0, 1]: 0 is IID, 1 is sorted by label")
+    rng = np.random.default_rng(seed)
+    sizes = np.bincount(np.arange(total) % num_nodes)
+    quotas = np.floor(degree * sizes + 0.5).astype(np.int64)
+    chosen, rest = np.split(rng.permutation(total), [quotas.sum()])
+    owner = np.empty(total, np.int64)
+    owner[chosen[np.argsort(labels[chosen], kind="stable")]] = np.repeat(np.arange(num_nodes), quotas)
+    owner[rest] = np.repeat(np.arange(num_nodes), sizes - quotas)
+    return _by_owner(owner, num_nodes)
+
+
+def natural(
+    groups: Integer[np.ndarray, " N"], num_nodes: int | None = None, *, minimum: int = 1, seed: int = 0
+) -> Partition:
+    """Keep together what belongs together: all samples of one writer, user or role are at one node.
+
+    Args:
+        groups: ``(N,)`` number of the writer of every sample; any integers.
+        num_nodes: None gives one node to each writer, in ascending order of their numbers. A smaller number gives
+            several writers to a node, the largest first and each to the node with the fewest samples so far, so that
+            sizes are as equal as whole writers allow (ties at random).
+        minimum: writers with fewer samples are dropped, and with them their samples.
+        seed: seed for the ties; without effect where every writer has a node.
+
+    Returns:
+        The partition; it uses every sample once, but for those of dropped writers.
+
+    Raises:
+        ValueError: no writer is left, or there are more nodes than writers left.
+
+    Reference:
+        Caldas et al., "LEAF: A Benchmark for Federated Settings", arXiv 1812.01097, 2018.
+    """
+    _, group, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    kept = np.flatnonzero(counts >= minimum)
+    num_nodes = len(kept) if num_nodes is None else num_nodes
+    if not 1 <= num_nodes <= len(kept):
+        raise ValueError(
+            f"num_nodes={num_nodes} must lie in 1 … {len(kept)}, the number of groups with at least "
+            f"minimum={minimum} samples: take fewer nodes or a smaller minimum"
+        )
+    node_of_group = np.full(len(counts), -1, np.int64)
+    node_of_group[kept] = (
+        np.arange(num_nodes)
+        if num_nodes == len(kept)
+        else _balance(np.random.default_rng(seed), counts[kept], num_nodes)
+    )
+    return _by_owner(node_of_group[group], num_nodes)
+
+
+def check_partition(partition: Partition, num_samples: int, *, complete: bool = True) -> None:
+    """Check that no sample is held twice, that no node is empty, and that no sample is left over.
+
+    Args:
+        partition: what to check.
+        num_samples: number of samples N of the pool.
+        complete: whether every sample must be held by some node; False for a partition that drops samples.
+
+    Raises:
+        ValueError: the first of these rules that is broken.
+    """
+    indices, offsets = partition.indices, partition.offsets
+    if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(indices):
+        raise ValueError(f"offsets must run from 0 to the number of indices {len(indices)}, but are {offsets}")
+    if np.any(np.diff(offsets) < 1):
+        node = int(np.argmax(np.diff(offsets) < 1))
+        raise ValueError(f"node {node} holds no sample, but every node must hold one: take fewer nodes")
+    if indices.min() < 0 or indices.max() >= num_samples:
+        raise ValueError(
+            f"samples must be numbered 0 … {num_samples - 1}, but {indices.min()} … {indices.max()} are held: "
+            "partition this pool and no other"
+        )
+    held = np.bincount(indices, minlength=num_samples)
+    if held.max() > 1:
+        raise ValueError(f"sample {held.argmax()} is held {held.max()} times, but must be held once")
+    if complete and held.min() < 1:
+        raise ValueError(
+            f"{int(np.sum(held == 0))} samples, the first of them {held.argmin()}, are held by no node: deal them out, "
+            "or say complete=False where samples are dropped on purpose"
+        )
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _check_nodes(num_nodes: int, num_samples: int) -> None:
+    """Refuse fewer than one node, and more nodes than samples."""
+    if num_nodes < 1:
+        raise ValueError(f"num_nodes={num_nodes} must be at least 1: a network needs a node")
+    if num_nodes > num_samples:
+        raise ValueError(
+            f"num_nodes={num_nodes} must be at most the number of samples {num_samples}, so that every node holds one: "
+            "take fewer nodes or more data"
+        )
+
+
+def _by_owner(owner: Int[np.ndarray, " N"], num_nodes: int) -> Partition:
+    """Gather the samples of each node; owner −1 drops a sample."""
+    order = np.argsort(owner, kind="stable")[np.count_nonzero(owner < 0) :]
+    sizes = np.bincount(owner[order], minlength=num_nodes)
+    return Partition(order.astype(np.int32), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
+
+
+def _sorted_by_label(rng: np.random.Generator, labels: Integer[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    """Return the samples in ascending order of labels, shuffled within each class."""
+    shuffled = rng.permutation(len(labels))
+    return shuffled[np.argsort(labels[shuffled], kind="stable")]
+
+
+def _fill_up(
+    rng: np.random.Generator, owner: Int[np.ndarray, " N"], num_nodes: int, minimum: int
+) -> Int[np.ndarray, " N"]:
+    """Move random samples from the richest nodes to those below the minimum; needs num_nodes · minimum ≤ N."""
+    sizes = np.bincount(owner, minlength=num_nodes)
+    missing = np.maximum(minimum - sizes, 0)
+    gives = _take_from_richest(sizes, int(missing.sum()))
+    order = rng.permutation(len(owner))
+    order = order[np.argsort(owner[order], kind="stable")]  # node by node, in random order within each
+    rank = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    moved = order[rank < np.repeat(gives, sizes)]
+    filled = owner.copy()
+    filled[rng.permutation(moved)] = np.repeat(np.arange(num_nodes), missing)
+    return filled
+
+
+def _take_from_richest(sizes: Int[np.ndarray, " n"], amount: int) -> Int[np.ndarray, " n"]:
+    """Count what each node gives when samples are taken, one at a time, from whichever node then holds the most."""
+    low, high = -1, int(sizes.max())  # taking all above a level: more than the amount at low, no more at high
+    while high - low > 1:
+        level = (low + high) // 2
+        low, high = (low, level) if np.maximum(sizes - level, 0).sum() <= amount else (level, high)
+    gives = np.maximum(sizes - high, 0)
+    gives[np.flatnonzero(sizes >= high)[: amount - gives.sum()]] += 1
+    return gives
+
+
+def _balance(rng: np.random.Generator, counts: Int[np.ndarray, " g"], num_nodes: int) -> Int[np.ndarray, " g"]:
+    """Give the largest group left to the node with the fewest samples, until none is left."""
+    order = rng.permutation(len(counts))
+    order = order[np.argsort(-counts[order], kind="stable")]
+    nodes = [(0, int(tie), node) for node, tie in enumerate(rng.permutation(num_nodes))]
+    heapq.heapify(nodes)
+    owner = np.empty(len(counts), np.int64)
+    for group in order:
+        load, tie, node = nodes[0]
+        owner[group] = node
+        heapq.heapreplace(nodes, (load + int(counts[group]), tie, node))
+    return owner
+
+
+# --- picture ----------------------------------------------------------------------------------------------------------
+
+
+def _draw_counts(ax: Axes, counts: Int[np.ndarray, "C n"], class_names: tuple[str, ...]) -> None:
+    """Draw the class × node counts as a map; what a node lacks altogether stays white."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+    from matplotlib.ticker import MaxNLocator
+
+    shades = ListedColormap(colormaps["Blues"](np.linspace(0.15, 1.0, 256)))  # one sample must differ from none
+    edges = [np.arange(size + 1) - 0.5 for size in counts.shape[::-1]]
+    line = 0.5 if counts.shape[1] <= 128 else 0.0
+    present = np.ma.masked_equal(counts, 0)
+    cells = ax.pcolormesh(*edges, present, cmap=shades, vmin=0, edgecolors="white", linewidth=line, rasterized=not line)
+    names = class_names or tuple(str(k) for k in range(len(counts)))
+    step = -(-len(names) // 26)
+    ax.set_yticks(range(0, len(names), step), names[::step])
+    ax.invert_yaxis()
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.tick_params(length=2)
+    ax.set(xlabel="node", ylabel="class")
+    ax.get_figure(root=True).colorbar(cells, ax=ax, label="samples", pad=0.02)
+
+
+def _draw_sizes(ax: Axes, sizes: Int32[np.ndarray, " n"]) -> None:
+    """Draw the size of every share."""
+    ax.bar(np.arange(len(sizes)), sizes, width=0.8 if len(sizes) <= 128 else 1.0, color="0.5")
+    ax.set(ylabel="samples\nper node", ylim=(0, None))
+    ax.tick_params(labelbottom=False, bottom=False, length=2)
+    ax.spines[["top", "right"]].set_visible(False)

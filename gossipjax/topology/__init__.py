@@ -1,0 +1,48 @@
+"""Who could talk to whom: graphs of nodes, on the host.
+
+Every generator returns a :class:`Topology` that is simple (no self-loop, no edge listed twice) and connected, or raises
+``ValueError``. Only the rounds of :func:`one_peer_exponential` and the matchings may be disconnected, by design: they
+are single rounds of a network that changes over time.
+"""
+
+from gossipjax.topology.families import (
+    complete,
+    exponential,
+    hypercube,
+    one_peer_exponential,
+    path,
+    ring,
+    star,
+    torus,
+)
+from gossipjax.topology.files import read_graph, write_graph
+from gossipjax.topology.graph import Topology, from_networkx
+from gossipjax.topology.random import (
+    barabasi_albert,
+    erdos_renyi,
+    random_matching,
+    random_matching_of,
+    random_regular,
+    watts_strogatz,
+)
+
+__all__ = [
+    "Topology",
+    "barabasi_albert",
+    "complete",
+    "erdos_renyi",
+    "exponential",
+    "from_networkx",
+    "hypercube",
+    "one_peer_exponential",
+    "path",
+    "random_matching",
+    "random_matching_of",
+    "random_regular",
+    "read_graph",
+    "ring",
+    "star",
+    "torus",
+    "watts_strogatz",
+    "write_graph",
+]

@@ -1,0 +1,368 @@
+"""Partitions: every sample once, the stated shapes, and the stated statistics."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from gossipjax.tasks import partition as parts
+from gossipjax.tasks.datasets import digits
+
+LABELS = np.repeat(np.arange(10), 600)[np.random.default_rng(0).permutation(6000)].astype(np.int32)
+
+properties = settings(deadline=None)  # a loaded machine is no failure
+
+
+@st.composite
+def pools(draw):
+    """Labels of a pool, a number of nodes that it suffices for, and a seed."""
+    num_nodes = draw(st.integers(1, 40))
+    total = draw(st.integers(num_nodes, 300))
+    num_classes = draw(st.integers(1, 12))
+    seed = draw(st.integers(0, 2**32))
+    return np.random.default_rng(seed).integers(0, num_classes, total), num_nodes, seed
+
+
+# --- every sample once, and the stated sizes --------------------------------------------------------------------------
+
+
+@properties
+@given(pools())
+def test_iid_uses_every_sample_once_in_equal_shares(pool):
+    labels, num_nodes, seed = pool
+    partition = parts.iid(len(labels), num_nodes, seed=seed)
+    parts.check_partition(partition, len(labels))
+    assert np.ptp(partition.sizes) <= 1
+
+
+@properties
+@given(pools(), st.integers(1, 8))
+def test_shards_use_every_sample_once_and_few_classes(pool, k):
+    labels, num_nodes, seed = pool
+    k = min(k, len(labels) // num_nodes)
+    partition = parts.by_shards(labels, num_nodes, shards_per_node=k, seed=seed)
+    parts.check_partition(partition, len(labels))
+    assert np.ptp(partition.sizes) <= k  # k shards, each of one size or of one more
+    counts = partition.class_counts(labels, 12)
+    assert np.count_nonzero(counts) <= num_nodes * k + len(np.unique(labels)) - 1
+
+
+@properties
+@given(pools(), st.floats(-4, 4), st.floats(0, 1))
+def test_dirichlet_uses_every_sample_once_and_keeps_the_minimum(pool, log_alpha, fullness):
+    labels, num_nodes, seed = pool
+    minimum = max(1, int(fullness * (len(labels) // num_nodes)))
+    partition = parts.dirichlet(labels, num_nodes, alpha=10.0**log_alpha, minimum=minimum, seed=seed)
+    parts.check_partition(partition, len(labels))
+    assert partition.sizes.min() >= minimum
+
+
+@properties
+@given(pools(), st.floats(0, 1))
+def test_label_skew_uses_every_sample_once_in_equal_shares(pool, degree):
+    labels, num_nodes, seed = pool
+    partition = parts.label_skew(labels, num_nodes, degree=degree, seed=seed)
+    parts.check_partition(partition, len(labels))
+    assert np.ptp(partition.sizes) <= 1
+
+
+@properties
+@given(pools(), st.integers(1, 20))
+def test_natural_keeps_writers_whole_and_drops_small_ones(pool, minimum):
+    writers, num_nodes, seed = pool
+    sizes = np.bincount(writers)
+    kept = np.flatnonzero(sizes >= minimum)
+    if not len(kept):
+        return
+    num_nodes = min(num_nodes, len(kept))
+    partition = parts.natural(writers, num_nodes, minimum=minimum, seed=seed)
+    parts.check_partition(partition, len(writers), complete=False)
+    held = [set(writers[partition.shard(i)]) for i in range(num_nodes)]
+    assert sorted(itertools.chain(*held)) == list(kept)  # each writer at one node, and all their samples there
+    assert partition.sizes.sum() == sizes[kept].sum()
+    # Largest first, to the poorest: whoever ends the richest was the poorest before its last (smallest) writer came.
+    richest = int(partition.sizes.argmax())
+    if len(held[richest]) > 1:
+        assert partition.sizes[richest] - min(sizes[list(held[richest])]) <= partition.sizes.min()
+
+
+def test_remainders_are_not_dropped():
+    """1,000 samples on 7 nodes: equal cuts alone would use 994, and k = 4 equal shards 980."""
+    labels = np.arange(1000) % 10
+    sizes = parts.iid(1000, 7, seed=0).sizes
+    np.testing.assert_array_equal(sizes, [143] * 6 + [142])
+    assert parts.by_shards(labels, 7, shards_per_node=4, seed=0).sizes.sum() == 1000
+
+
+def test_digits_at_strong_skew_on_many_nodes():
+    """1,437 samples on 64 nodes at α = 0.1: redrawing until all have ten would practically never end."""
+    labels = digits().train.labels
+    partition = parts.dirichlet(labels, 64, alpha=0.1, seed=0)
+    parts.check_partition(partition, 1437)
+    assert partition.sizes.min() == 10
+
+
+@pytest.mark.parametrize("alpha", [1e-300, 1e-8, 1e-3, 1e8, 1e300])
+def test_extreme_concentrations(alpha):
+    partition = parts.dirichlet(LABELS, 1000, alpha=alpha, seed=0)
+    parts.check_partition(partition, 6000)
+    assert partition.sizes.min() >= 3  # the default: N / (2 n)
+
+
+def test_largest_minimum_means_equal_shares():
+    partition = parts.dirichlet(LABELS, 40, alpha=0.1, minimum=150, seed=0)
+    np.testing.assert_array_equal(partition.sizes, np.full(40, 150))
+
+
+@properties
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=20), st.floats(0, 1))
+def test_taking_from_the_richest_equals_doing_it_one_by_one(sizes, share):
+    amount = int(share * sum(sizes))
+    left = np.array(sizes)
+    for _ in range(amount):
+        left[left.argmax()] -= 1
+    gives = parts._take_from_richest(np.array(sizes), amount)
+    assert gives.sum() == amount
+    np.testing.assert_array_equal(np.sort(np.array(sizes) - gives), np.sort(left))
+
+
+# --- statistics -------------------------------------------------------------------------------------------------------
+
+
+def contingency_z(counts):
+    """Pearson's χ² of a table of samples dealt at random, in standard errors from its exact mean.
+
+    With both margins fixed, E χ² = N / (N − 1) · (r − 1)(c − 1); its variance is 2 (r − 1)(c − 1) up to O(1 / cell),
+    and the cells here hold 30 samples.
+    """
+    expected = counts.sum(1, keepdims=True) * counts.sum(0, keepdims=True) / counts.sum()
+    freedom = (counts.shape[0] - 1) * (counts.shape[1] - 1)
+    mean = counts.sum() / (counts.sum() - 1) * freedom
+    return (np.sum((counts - expected) ** 2 / expected) - mean) / np.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize("deal", ["iid", "label_skew"])
+def test_iid_and_no_label_skew_deal_at_random(deal):
+    for seed in range(3):
+        partition = (
+            parts.iid(6000, 20, seed=seed) if deal == "iid" else parts.label_skew(LABELS, 20, degree=0.0, seed=seed)
+        )
+        assert abs(contingency_z(partition.class_counts(LABELS, 10))) < 4
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0, 10.0])
+def test_dirichlet_concentration_is_the_stated_one(alpha):
+    """E Σ_i p_i² = (α + 1) / (n α + 1), class by class; the standard error is taken over 200 independent classes.
+
+    Rounding to whole samples changes p_i by less than 1 / 2000 and Σ p_i² by less than n / 2000² = 2.5e-6, far below
+    the standard errors (1e-3 at the least skewed); minimum = 1 moves at most a few of the 400,000 samples.
+    """
+    labels = np.repeat(np.arange(200), 2000)
+    counts = parts.dirichlet(labels, 10, alpha=alpha, minimum=1, seed=0).class_counts(labels, 200)
+    squares = np.sum((counts / 2000) ** 2, axis=0)
+    error = squares.std(ddof=1) / np.sqrt(200)
+    assert abs(squares.mean() - (alpha + 1) / (10 * alpha + 1)) < 4 * error
+
+
+def test_dirichlet_shares_are_alike_across_nodes():
+    """Every node expects 1 / n of every class: mean over 400 classes within 4 standard errors, for each node."""
+    labels = np.repeat(np.arange(400), 500)
+    shares = parts.dirichlet(labels, 8, alpha=0.5, minimum=1, seed=1).class_counts(labels, 400) / 500
+    z = (shares.mean(1) - 1 / 8) / (shares.std(1, ddof=1) / np.sqrt(400))
+    assert np.abs(z).max() < 4
+
+
+def test_dirichlet_large_alpha_is_even_and_small_alpha_is_one_node_per_class():
+    even = parts.dirichlet(LABELS, 20, alpha=1e9, seed=0).class_counts(LABELS, 10)
+    assert np.abs(even - 30).max() <= 1  # 600 / 20, up or down by rounding
+    skewed = parts.dirichlet(LABELS, 20, alpha=1e-6, minimum=1, seed=0).class_counts(LABELS, 10)
+    assert np.all(skewed.max(0) >= 600 - 20)  # all of a class, but for what fills up the empty nodes
+
+
+def test_two_shards_per_node_hold_at_most_four_classes():
+    """300 samples a shard never span more than two of the classes of 600."""
+    counts = parts.by_shards(LABELS, 10, shards_per_node=2, seed=0).class_counts(LABELS, 10)
+    assert np.all(np.count_nonzero(counts, axis=1) <= 2)  # here cuts fall on class boundaries
+    counts = parts.by_shards(LABELS, 9, shards_per_node=2, seed=0).class_counts(LABELS, 10)
+    assert np.all(np.count_nonzero(counts, axis=1) <= 4)
+
+
+@pytest.mark.parametrize("degree", [0.25, 0.7])
+def test_label_skew_holds_the_stated_share_class_by_class(degree):
+    """Of its 300 samples node i should hold 300 d of class i // 2, and a tenth of its random rest.
+
+    The sorted part is a random draw of S = 6000 d samples, so that the boundary below class k lies off by D_k, of
+    hypergeometric variance S (1 − d) q (1 − q) with q = k / 10, and |D_k| samples lie at the wrong side: on average
+    sqrt(2 / π) standard deviations. The standard error is taken over 40 seeds.
+    """
+    seeds, q = 40, np.arange(1, 10) / 10
+    misplaced = np.sum(np.sqrt(2 / np.pi * 6000 * degree * (1 - degree) * q * (1 - q))) / 20
+    own = []
+    for seed in range(seeds):
+        counts = parts.label_skew(LABELS, 20, degree=degree, seed=seed).class_counts(LABELS, 10)
+        own.append(counts[np.arange(20), np.arange(20) // 2].mean())
+    z = (np.mean(own) - (300 * degree + 30 * (1 - degree) - misplaced)) / (np.std(own, ddof=1) / np.sqrt(seeds))
+    assert abs(z) < 4
+
+
+def test_full_label_skew_is_sorted_data():
+    counts = parts.label_skew(LABELS, 20, degree=1.0, seed=0).class_counts(LABELS, 10)
+    np.testing.assert_array_equal(counts, 300 * np.repeat(np.eye(10, dtype=int), 2, axis=0))
+    counts = parts.label_skew(LABELS, 7, degree=1.0, seed=0).class_counts(LABELS, 10)
+    assert np.count_nonzero(counts) <= 7 + 10 - 1
+
+
+# --- seeds, labels, groups --------------------------------------------------------------------------------------------
+
+
+DEALS = {
+    "iid": lambda labels, seed: parts.iid(len(labels), 12, seed=seed),
+    "by_shards": lambda labels, seed: parts.by_shards(labels, 12, shards_per_node=2, seed=seed),
+    "dirichlet": lambda labels, seed: parts.dirichlet(labels, 12, alpha=0.3, seed=seed),
+    "label_skew": lambda labels, seed: parts.label_skew(labels, 12, degree=0.7, seed=seed),
+    "natural": lambda labels, seed: parts.natural(labels, 4, seed=seed),
+}
+
+
+@pytest.mark.parametrize("deal", DEALS.values(), ids=DEALS)
+def test_seed_decides(deal):
+    first, again, other = deal(LABELS, 5), deal(LABELS, 5), deal(LABELS, 6)
+    np.testing.assert_array_equal(first.indices, again.indices)
+    np.testing.assert_array_equal(first.offsets, again.offsets)
+    assert first.indices.dtype == first.offsets.dtype == np.int32
+    assert np.any(first.indices != other.indices)
+
+
+@pytest.mark.parametrize("deal", DEALS.values(), ids=DEALS)
+def test_names_of_classes_do_not_matter_but_for_their_order(deal):
+    for renamed in (7 * LABELS.astype(np.int64) - 20, LABELS.astype(np.uint8)):
+        np.testing.assert_array_equal(deal(LABELS, 1).indices, deal(renamed, 1).indices)
+
+
+def test_one_node_per_writer_in_ascending_order():
+    writers = np.array([9, 4, 9, -3, 4, 9])
+    partition = parts.natural(writers, minimum=2)
+    assert [list(partition.shard(i)) for i in range(partition.num_nodes)] == [[1, 4], [0, 2, 5]]
+    assert parts.natural(writers).num_nodes == 3
+
+
+def test_writers_are_dealt_as_equally_as_they_can_be():
+    writers = np.repeat([0, 1, 2, 3], [5, 4, 3, 2])
+    partition = parts.natural(writers, 2)
+    np.testing.assert_array_equal(partition.sizes, [7, 7])  # 5 + 2 and 4 + 3
+
+
+def test_class_counts_are_exact():
+    labels = np.array([0, 2, 2, 1, 0], np.uint8)
+    partition = parts.Partition(np.array([0, 1, 2, 3, 4], np.int32), np.array([0, 3, 5], np.int32))
+    np.testing.assert_array_equal(partition.class_counts(labels, 3), [[1, 0, 2], [1, 1, 0]])
+    with pytest.raises(ValueError, match=r"labels lie in 0 … 2, but must lie in 0 … 1"):
+        partition.class_counts(labels, 2)
+
+
+def test_shard_of_a_missing_node():
+    partition = parts.iid(10, 3, seed=0)
+    np.testing.assert_array_equal(np.concatenate([partition.shard(i) for i in range(3)]), partition.indices)
+    for node in (-1, 3):
+        with pytest.raises(IndexError, match="must lie in 0 … 2"):
+            partition.shard(node)
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "deal",
+    [
+        lambda n: parts.iid(20, n, seed=0),
+        lambda n: parts.by_shards(LABELS[:20], n, shards_per_node=1, seed=0),
+        lambda n: parts.dirichlet(LABELS[:20], n, alpha=1.0, seed=0),
+        lambda n: parts.label_skew(LABELS[:20], n, degree=0.5, seed=0),
+        lambda n: parts.natural(np.arange(20), n),
+    ],
+)
+def test_number_of_nodes_is_checked(deal):
+    for bad in (0, -1, 21):
+        with pytest.raises(ValueError, match=f"num_nodes={bad} must"):
+            deal(bad)
+    deal(20)
+
+
+@pytest.mark.parametrize(
+    ("deal", "message"),
+    [
+        (lambda: parts.by_shards(LABELS, 10, shards_per_node=0, seed=0), r"shards_per_node=0 must lie in 1 … 600"),
+        (lambda: parts.by_shards(LABELS, 10, shards_per_node=601, seed=0), r"shards_per_node=601 .* fewer nodes"),
+        (lambda: parts.dirichlet(LABELS, 10, alpha=0.0, seed=0), r"alpha=0\.0 must be positive"),
+        (lambda: parts.dirichlet(LABELS, 10, alpha=float("nan"), seed=0), r"alpha=nan"),
+        (lambda: parts.dirichlet(LABELS, 10, alpha=float("inf"), seed=0), r"alpha=inf .* use iid"),
+        (lambda: parts.dirichlet(LABELS, 10, alpha=1.0, minimum=601, seed=0), r"minimum=601 must lie in 1 … 600"),
+        (lambda: parts.dirichlet(LABELS, 10, alpha=1.0, minimum=0, seed=0), r"minimum=0 must lie in 1 … 600"),
+        (lambda: parts.label_skew(LABELS, 10, degree=1.1, seed=0), r"degree=1\.1 must lie in \[0, 1\]"),
+        (lambda: parts.label_skew(LABELS, 10, degree=float("nan"), seed=0), r"degree=nan"),
+        (lambda: parts.natural(LABELS, minimum=601), r"0, the number of groups with at least minimum=601"),
+        (lambda: parts.natural(LABELS, 11), r"num_nodes=11 must lie in 1 … 10"),
+    ],
+)
+def test_bad_arguments_are_named(deal, message):
+    with pytest.raises(ValueError, match=message):
+        deal()
+
+
+@pytest.mark.parametrize(
+    ("indices", "offsets", "message"),
+    [
+        ([0, 1, 2], [0, 3, 2], "offsets must run from 0"),
+        ([0, 1, 2], [1, 3], "offsets must run from 0"),
+        ([0, 1, 2], [0], "offsets must run from 0"),
+        ([0, 1, 2], [0, 3, 3], "node 1 holds no sample"),
+        ([0, 1, 3], [0, 2, 3], r"numbered 0 … 2, but 0 … 3"),
+        ([0, -1, 2], [0, 2, 3], r"-1 … 2 are held"),
+        ([0, 1, 1], [0, 2, 3], "sample 1 is held 2 times"),
+        ([0, 2], [0, 1, 2], r"1 samples, the first of them 1, .* complete=False"),
+    ],
+)
+def test_check_partition_names_the_broken_rule(indices, offsets, message):
+    partition = parts.Partition(np.array(indices, np.int32), np.array(offsets, np.int32))
+    with pytest.raises(ValueError, match=message):
+        parts.check_partition(partition, 3)
+
+
+# --- picture ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_nodes", [1, 10, 100, 300])
+def test_plot_writes_a_picture(tmp_path, num_nodes):
+    partition = parts.dirichlet(LABELS, num_nodes, alpha=0.3, seed=0)
+    figure = partition.plot(LABELS, tmp_path / "partition.png")
+    assert (tmp_path / "partition.png").read_bytes().startswith(b"\x89PNG")
+    sizes, cells, bar = figure.axes
+    assert (cells.get_xlabel(), cells.get_ylabel(), bar.get_ylabel()) == ("node", "class", "samples")
+    assert all(float(tick).is_integer() for tick in cells.get_xticks())
+    drawn = np.ma.filled(cells.collections[0].get_array(), 0)
+    np.testing.assert_array_equal(drawn, partition.class_counts(LABELS, 10).T)
+    np.testing.assert_array_equal([patch.get_height() for patch in sizes.patches], partition.sizes)
+
+
+def test_plot_into_given_axes_and_with_names():
+    figure = Figure()
+    left, right = figure.subplots(1, 2)
+    names = tuple("abcdefghij")
+    assert parts.iid(6000, 5, seed=0).plot(LABELS, ax=left, class_names=names) is figure
+    assert [tick.get_text() for tick in left.get_yticklabels()] == list(names)
+    assert not right.has_data()
+
+
+def test_sixty_thousand_samples_on_a_thousand_nodes():
+    labels = np.arange(60_000) % 10
+    for deal in (
+        parts.iid(60_000, 1000, seed=0),
+        parts.by_shards(labels, 1000, shards_per_node=2, seed=0),
+        parts.dirichlet(labels, 1000, alpha=0.1, seed=0),
+        parts.label_skew(labels, 1000, degree=0.9, seed=0),
+        parts.natural(np.arange(60_000) // 20, 1000),
+    ):
+        parts.check_partition(deal, 60_000)

@@ -1,0 +1,4 @@
+"""Formulas that simulations are checked against: float64 NumPy and SciPy on plain arrays.
+
+Nothing here imports the engine, so that a fault of the engine cannot leak into its own oracle.
+"""

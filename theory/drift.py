@@ -1,0 +1,54 @@
+"""Consensus distance when the nodes' updates are given: no assumption on the loss, only that updates change slowly.
+
+Source: derived here; the modal sum of :mod:`theory.consensus` in the limit of small steps, for any W whose powers
+average.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float
+
+
+def consensus_from_updates(
+    W: Float[np.ndarray, "n n"],
+    updates: Float[np.ndarray, "n d"],
+    variances: Float[np.ndarray, " n"],
+    *,
+    mean_error: Float[np.ndarray, " n"] | float = 0.0,
+) -> float:
+    """Return the stationary consensus distance of ``x ← W (x + u + ξ)`` with fixed mean updates u and noise ξ.
+
+    With Π = I − J and K = W (I − W + J)⁻¹ Π::
+
+        (1/n) E Σ_i ‖x_i − x̄‖² = (1/n) [ ‖K u‖²_F + tr C ],      C = W (C + Π D Π) Wᵀ,   D = diag(v)
+
+    Exact for constant u and v. As the prediction of a learning run, u are the mean updates at the nodes' own models,
+    taken as constant over the 1/(1 − ρ) rounds that the network remembers; the noise term leaves out curvature (order
+    step size × curvature). Kind: exact for the linear system; an approximation for a learning run.
+
+    Args:
+        W: doubly stochastic, ρ < 1; need not be symmetric.
+        updates: u, each node's mean change a round (−η times its mean gradient).
+        variances: v, total variance over the d coordinates of each node's change a round.
+        mean_error: total variance of the error of each row of ``updates`` where they are estimates: what it adds to
+            ‖K u‖² in expectation is taken off again.
+
+    Raises:
+        ValueError: shapes that do not fit, rows or columns that do not sum to one, or ρ = 1 (no convergence).
+    """
+    n = len(W)
+    if W.shape != (n, n) or len(updates) != n or np.shape(variances) != (n,):
+        raise ValueError(f"W {W.shape}, updates {np.shape(updates)}, variances {np.shape(variances)}: n must agree")
+    if max(np.abs(W.sum(0) - 1).max(), np.abs(W.sum(1) - 1).max()) > 1e-8:
+        raise ValueError("rows and columns of W must sum to one")
+    average = np.full((n, n), 1.0 / n)
+    project = np.eye(n) - average
+    if np.abs(np.linalg.eigvals(W - average)).max() > 1 - 1e-12:
+        raise ValueError("W has a second eigenvalue of modulus one: disagreement never shrinks; connect the graph")
+    kernel = W @ np.linalg.solve(np.eye(n) - W + average, project)
+    drift = np.sum((kernel @ updates) ** 2) - np.sum(kernel**2 @ np.broadcast_to(mean_error, (n,)))
+    reduced = W @ project
+    noise = scipy.linalg.solve_discrete_lyapunov(reduced, reduced @ np.diag(variances) @ reduced.T)
+    return float((drift + np.trace(noise)) / n)

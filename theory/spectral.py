@@ -1,0 +1,254 @@
+"""Spectral gaps and averaging rates: how fast gossip forgets its differences.
+
+Each docstring gives the statement, what it assumes, its source, and its kind: *exact*, *upper bound*, or *recalled*
+(from the literature as remembered, not re-derived). J = 1 1ᵀ / n throughout; V = Σ_i ‖x_i − x̄‖².
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Num
+from scipy import sparse
+
+Matrix: TypeAlias = sparse.sparray | Num[np.ndarray, "rows columns"]
+
+_DENSE = 1500
+
+
+def contraction_factor(W: Matrix) -> float:
+    """Compute the contraction factor ρ = ‖W − J‖₂ of a doubly stochastic matrix.
+
+    ‖W^t x − x̄‖ ≤ ρ^t ‖x − x̄‖ for every x. Kind: exact (the definition; the bound is attained after one step).
+    Assumes: W doubly stochastic, of any sign and symmetry. Source: Xiao, Boyd (2004).
+
+    Args:
+        W: ``(n, n)``. Full singular values up to 1500 nodes, Lanczos iteration beyond.
+    """
+    n = _order(W)
+    if n <= _DENSE:
+        return float(np.linalg.norm(_dense(W) - 1 / n, 2))
+    W = sparse.csr_array(W, dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(n)
+    if abs(W - W.T).max() == 0:
+        deviation = _minus_mean(W)
+        return float(abs(sparse.linalg.eigsh(deviation, k=1, which="LM", v0=start, return_eigenvectors=False)[0]))
+    return float(sparse.linalg.svds(_minus_mean(W), k=1, v0=start, return_singular_vectors=False)[0])
+
+
+def spectral_gap(W: Matrix) -> float:
+    """Compute the spectral gap 1 − ‖W − J‖₂ of a doubly stochastic matrix. Kind: exact (the definition)."""
+    return 1 - contraction_factor(W)
+
+
+def slem(W: Matrix) -> float:
+    """Compute the second largest modulus among the eigenvalues of a row- or column-stochastic matrix.
+
+    The asymptotic rate: ‖W^t x − lim‖ ~ SLEM^t; equal to ρ for normal matrices, smaller or equal otherwise. Kind:
+    exact. Assumes: 1 is an eigenvalue, and is left out once.
+    """
+    n = _order(W)
+    if n == 1:
+        return 0.0
+    if n <= _DENSE:
+        eigenvalues = np.linalg.eigvals(_dense(W))
+    else:
+        start = np.random.default_rng(0).standard_normal(n)
+        W = sparse.csr_array(W, dtype=np.float64)
+        eigenvalues = sparse.linalg.eigs(W, k=2, which="LM", v0=start, return_eigenvectors=False)
+    return float(np.abs(np.delete(eigenvalues, np.argmin(np.abs(eigenvalues - 1)))).max())
+
+
+def contraction_ring(num_nodes: int) -> float:
+    """Give ρ of the ring with weights 1/3: max_{k≥1} |1 + 2 cos(2πk/n)| / 3. Kind: exact, for n ≥ 3 (else ValueError).
+
+    Source: eigenvalues of a circulant matrix.
+    """
+    if num_nodes < 3:
+        raise ValueError(
+            f"a ring of {num_nodes} nodes has no two distinct neighbours: the formula needs n of at least 3"
+        )
+    return float(np.abs(1 + _cosines(num_nodes)[1:]).max() / 3)
+
+
+def contraction_path(num_nodes: int) -> float:
+    """Give ρ of the path with edge weights 1/3: (1 + 2 cos(π/n)) / 3. Kind: exact.
+
+    Source: Laplacian eigenvalues 2 − 2 cos(πk/n). For n ≥ 3 these are the max-degree and the Metropolis weights.
+    """
+    _check_positive(num_nodes)
+    return (1 + 2 * math.cos(math.pi / num_nodes)) / 3 if num_nodes > 1 else 0.0
+
+
+def contraction_torus(rows: int, columns: int) -> float:
+    """Give ρ of the torus with weights 1/5: max |1 + 2 cos(2πk/r) + 2 cos(2πl/c)| / 5 over (k, l) ≠ (0, 0).
+
+    Kind: exact, for sides of at least 3 (else ValueError). Source: eigenvalues of a Cartesian product of cycles.
+    """
+    if min(rows, columns) < 3:
+        raise ValueError(f"a torus of {rows} by {columns} lacks four distinct neighbours: sides must be at least 3")
+    eigenvalues = 1 + _cosines(rows)[:, None] + _cosines(columns)[None, :]
+    return float(np.abs(eigenvalues.ravel()[1:]).max() / 5)
+
+
+def contraction_hypercube(dimension: int) -> float:
+    """Give ρ of the hypercube with weights 1/(d + 1): (d − 1)/(d + 1). Kind: exact.
+
+    Source: Laplacian eigenvalues 2k, k = 0..d.
+    """
+    if dimension < 0:
+        raise ValueError(f"dimension {dimension} of a hypercube must not be negative")
+    return (dimension - 1) / (dimension + 1) if dimension else 0.0
+
+
+def contraction_star(num_nodes: int) -> float:
+    """Give ρ of the star with Metropolis weights 1/n: 1 − 1/n for n ≥ 3, else 0. Kind: exact.
+
+    Source: Laplacian eigenvalues 0, 1 (n − 2 times) and n.
+    """
+    _check_positive(num_nodes)
+    return 1 - 1 / num_nodes if num_nodes > 2 else 0.0
+
+
+def contraction_complete(num_nodes: int) -> float:
+    """Give ρ of the complete graph with weights 1/n: 0, since W = J. Kind: exact."""
+    _check_positive(num_nodes)
+    return 0.0
+
+
+def contraction_exponential(num_nodes: int) -> float:
+    """Give ρ of the static exponential graph, node i sending to i + 2^k, k < τ = ⌈log₂ n⌉, with weights 1/(τ + 1).
+
+    ρ = max_{m≥1} |1 + Σ_k ω^{m 2^k}| / (τ + 1), ω = exp(2πi/n): the matrix is circulant, hence normal. Kind: exact for
+    every n. For even n this is 1 − 2/(1 + τ), for odd n it is smaller: Ying et al. (2021), proposition 1.
+    """
+    _check_positive(num_nodes)
+    rounds = (num_nodes - 1).bit_length()
+    if num_nodes == 1:
+        return 0.0
+    first_row = np.zeros(num_nodes)
+    first_row[[0, *(2**k for k in range(rounds))]] = 1 / (rounds + 1)
+    return float(np.abs(np.fft.fft(first_row))[1:].max())
+
+
+def contraction_best_constant(adjacency: Matrix) -> float:
+    """Give ρ of the best constant edge weight: (ℓ_n − ℓ₂)/(ℓ_n + ℓ₂) for the weight 2/(ℓ₂ + ℓ_n). Kind: exact.
+
+    Assumes: undirected and connected; Laplacian eigenvalues 0 = ℓ₁ < ℓ₂ ≤ … ≤ ℓ_n. Source: Xiao, Boyd (2004). Optimal
+    among all symmetric weights on edge-transitive graphs (recalled).
+    """
+    if _order(adjacency) == 1:
+        return 0.0
+    eigenvalues = np.linalg.eigvalsh(laplacian(adjacency))
+    return float((eigenvalues[-1] - eigenvalues[1]) / (eigenvalues[-1] + eigenvalues[1]))
+
+
+def laplacian(adjacency: Matrix) -> Float[np.ndarray, "n n"]:
+    """Compute the Laplacian D − A of an undirected graph, dense."""
+    A = _dense(adjacency)
+    if not np.array_equal(A, A.T):
+        raise ValueError("the adjacency matrix is not symmetric: these formulas are for undirected graphs")
+    return np.diag(A.sum(axis=1)) - A
+
+
+def pairwise_matrix(adjacency: Matrix) -> Float[np.ndarray, "n n"]:
+    """Compute W̄ = E W of pairwise averaging where a uniform node wakes and picks a uniform neighbour.
+
+    W̄ = I − (D − P − Pᵀ)/(2n), P_ij = A_ij / d_i, D = diag Σ_j (P_ij + P_ji). Kind: exact. Assumes: undirected, no
+    isolated node. Source: Boyd, Ghosh, Prabhakar, Shah (2006), equation (5).
+    """
+    A = np.diag(np.diag(laplacian(adjacency))) - laplacian(adjacency)
+    degrees = A.sum(axis=1)
+    if not degrees.all():
+        raise ValueError(f"node {np.argmin(degrees)} has no neighbour to average with")
+    P = A / degrees[:, None]
+    return np.eye(len(A)) - (np.diag((P + P.T).sum(axis=1)) - P - P.T) / (2 * len(A))
+
+
+def edge_clock_matrix(adjacency: Matrix) -> Float[np.ndarray, "n n"]:
+    """Compute W̄ = E W of pairwise averaging over a uniform edge: I − L/(2m), m edges. Kind: exact.
+
+    Assumes: undirected, at least one edge. Source: the mean of I − (e_i − e_j)(e_i − e_j)ᵀ/2 over the edges.
+    """
+    L = laplacian(adjacency)
+    if not np.trace(L):
+        raise ValueError("the graph has no edge: nobody can average")
+    return np.eye(len(L)) - L / np.trace(L)
+
+
+def pairwise_contraction(adjacency: Matrix, *, clock: str = "node") -> float:
+    """Compute λ₂(W̄): E V after k pairwise events is at most λ₂^k V. Kind: upper bound, exact on complete graphs.
+
+    Assumes: as :func:`pairwise_matrix` (``clock="node"``) or :func:`edge_clock_matrix` (``clock="edge"``), n ≥ 2. On a
+    d-regular graph λ₂ = 1 − ℓ₂/(n d) for both; on K_n it is (n − 2)/(n − 1). Source: Boyd et al. (2006).
+    """
+    return float(np.linalg.eigvalsh(_mean_event(adjacency, clock))[-2])
+
+
+def pairwise_one_event(adjacency: Matrix, x: Num[np.ndarray, " n *d"], *, clock: str = "node") -> float:
+    """Compute E V after one pairwise averaging event: Σ over columns of (x − x̄)ᵀ W̄ (x − x̄).
+
+    Kind: exact, because every event is a projection (W² = W = Wᵀ). Assumes: as :func:`pairwise_contraction`. Source:
+    Boyd et al. (2006).
+
+    Args:
+        adjacency: ``(n, n)``.
+        x: ``(n,)`` or ``(n, d)`` states before the event.
+        clock: ``"node"`` or ``"edge"``.
+    """
+    deviation = np.asarray(x, np.float64).reshape(len(x), -1)
+    deviation = deviation - deviation.mean(axis=0)
+    return float(np.sum(deviation * (_mean_event(adjacency, clock) @ deviation)))
+
+
+def averaging_time_bounds(lambda2: float, epsilon: float) -> tuple[float, float]:
+    """Bound the ε-averaging time, in events: from 0.5 ln(1/ε)/ln(1/λ₂) to 3 ln(1/ε)/ln(1/λ₂).
+
+    The time after which P(‖x − x̄‖ ≥ ε ‖x(0)‖) ≤ ε from every start. Kind: recalled; a slope test at most. Source: Boyd
+    et al. (2006), theorem 3.
+
+    Raises:
+        ValueError: if λ₂ or ε is not between 0 and 1.
+    """
+    if not (0 < lambda2 < 1 and 0 < epsilon < 1):
+        raise ValueError(f"lambda2 = {lambda2} and epsilon = {epsilon}: both must lie strictly between 0 and 1")
+    unit = math.log(1 / epsilon) / math.log(1 / lambda2)
+    return 0.5 * unit, 3 * unit
+
+
+def _mean_event(adjacency: Matrix, clock: str) -> Float[np.ndarray, "n n"]:
+    if clock not in ("node", "edge"):
+        raise ValueError(f"clock {clock!r} is unknown: choose 'node' or 'edge'")
+    return pairwise_matrix(adjacency) if clock == "node" else edge_clock_matrix(adjacency)
+
+
+def _cosines(num_nodes: int) -> Float[np.ndarray, " n"]:
+    return 2 * np.cos(2 * np.pi * np.arange(num_nodes) / num_nodes)
+
+
+def _check_positive(num_nodes: int) -> None:
+    if num_nodes < 1:
+        raise ValueError(f"{num_nodes} nodes: a network needs at least one")
+
+
+def _order(W: Matrix) -> int:
+    if len(W.shape) != 2 or W.shape[0] != W.shape[1]:
+        raise ValueError(f"a matrix of shape {W.shape} must be square")
+    return W.shape[0]
+
+
+def _dense(W: Matrix) -> Float[np.ndarray, "n n"]:
+    _order(W)
+    return sparse.csr_array(W, dtype=np.float64).toarray()
+
+
+def _minus_mean(W: sparse.csr_array) -> sparse.linalg.LinearOperator:
+    """Return x ↦ (W − J) x without making J."""
+    return sparse.linalg.LinearOperator(
+        W.shape,
+        matvec=lambda x: W @ x.ravel() - x.mean(),
+        rmatvec=lambda x: W.T @ x.ravel() - x.mean(),
+        dtype=np.float64,
+    )

@@ -12,7 +12,7 @@ $(VENV)/.ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "gossipjax needs Python 3.11 or newer; point PYTHON at one: make PYTHON=python3.12 quick"; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PY) -m pip install --quiet --require-hashes -r requirements.lock
-	$(PY) -c 'import pathlib, site; pathlib.Path(site.getsitepackages()[0], "gossipjax_checkout.pth").write_text(str(pathlib.Path.cwd()))'
+	$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 quick: env

@@ -94,7 +94,8 @@ def python_loop(work: Work, n: int) -> dict[str, Any]:
         leaves = [[np.asarray(leaf) for leaf in jax.tree.leaves(model)] for model in trained]
         form = jax.tree.structure(trained[0])
         for i, (neighbors, weights) in enumerate(table):
-            mixed = [sum(w * leaves[j][p] for j, w in zip(neighbors, weights, strict=True)) for p in range(len(leaves[0]))]
+            pairs = list(zip(neighbors, weights, strict=True))
+            mixed = [sum(w * leaves[j][p] for j, w in pairs) for p in range(len(leaves[0]))]
             models[i] = jax.tree.unflatten(form, mixed)
 
     one_round(0)

@@ -43,7 +43,7 @@ def graphs(n: int, seed: int) -> dict[str, topology.Topology]:
         "Barabási–Albert, m = 2": topology.barabasi_albert(n, 2, seed=seed),
         f"torus {side} × {side}": topology.torus(side, side),
         "Watts–Strogatz, k = 4, p = 0.3": topology.watts_strogatz(n, 4, 0.3, seed=seed, tries=20),
-        "Erdős–Rényi, p = 3 ln n / n": topology.erdos_renyi(n, 3 * np.log(n) / n, seed=seed, tries=20),
+        "Erdős–Rényi, p = 3 ln n / n": topology.erdos_renyi(n, float(3 * np.log(n) / n), seed=seed, tries=20),
         "random 4-regular": topology.random_regular(n, 4, seed=seed, tries=20),
         "hypercube": topology.hypercube(round(np.log2(n))),
         "exponential": topology.exponential(n),

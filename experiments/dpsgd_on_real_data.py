@@ -33,14 +33,18 @@ class Config(NamedTuple):
     learning_rate: float = 0.05
     batch_size: int = 16
     num_rounds: int = 2000
-    num_records: int = 100
+    num_records: int = 50
     num_seeds: int = 5
-    test_samples: int | None = 2000
+    test_samples: int | None = 1000
+    """Test samples, and below nodes, that are evaluated: less work than the training between two records."""
+    test_nodes: int | None = 16
     gradient_draws: int = 64
     seed: int = 0
 
 
-QUICK = Config(dataset="digits", hidden=32, num_rounds=600, num_records=30, test_samples=None, gradient_draws=32)
+QUICK = Config(
+    dataset="digits", hidden=32, num_rounds=600, num_records=30, test_samples=None, test_nodes=None, gradient_draws=32
+)
 
 
 def graphs(n: int, seed: int) -> dict[str, topology.Topology]:
@@ -103,7 +107,7 @@ def run(config: Config) -> xr.Dataset:
     n, keys = config.num_nodes, jax.random.split(jax.random.key(config.seed), config.num_seeds)
     watch = (
         observe.consensus_distance(),
-        observe.node_metrics(task, samples=config.test_samples),
+        observe.node_metrics(task, nodes=config.test_nodes, samples=config.test_samples),
         observe.average_model_metrics(task, samples=config.test_samples),
     )
 
@@ -163,5 +167,5 @@ def table(dataset: xr.Dataset) -> list[Row]:
         at = dataset.sel(topology=name)
         mean, half = mean_and_interval(last_consensus(at))
         expected = float(at.predicted_consensus_distance.mean())
-        rows.append(Row(f"consensus distance, {name}", float(mean), float(half), expected, "mixing of the final gradients"))
+        rows.append(Row(f"consensus distance, {name}", float(mean), float(half), expected, "mixing of final gradients"))
     return rows

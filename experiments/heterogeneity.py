@@ -30,9 +30,9 @@ class Config(NamedTuple):
     learning_rate: float = 0.05
     batch_size: int = 16
     num_rounds: int = 3000
-    num_records: int = 100
+    num_records: int = 60
     num_seeds: int = 5
-    test_samples: int | None = 2000
+    test_samples: int | None = 1000
     quadratic_dimension: int = 16
     quadratic_step: float = 0.1
     quadratic_rounds: int = 4000

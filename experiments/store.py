@@ -1,6 +1,6 @@
 """Results on disk: one self-describing netCDF file per stem, written whole or not at all.
 
-Figures read results through this module and import nothing of the engine, so it stands on NumPy, SciPy and xarray alone.
+Figures read results through this module and import nothing of the engine: it stands on NumPy, SciPy and xarray.
 """
 
 from __future__ import annotations

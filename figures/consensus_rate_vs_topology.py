@@ -22,41 +22,47 @@ def draw(dataset: xr.Dataset) -> Figure:
     return made
 
 
+def _looks(names: list[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of every graph, the same in both panels; grey where no curve is drawn."""
+    shown = [name for name in names if name.startswith(SHOWN)]
+    looks = {name: (style.STYLES[i].colour, style.STYLES[i].marker) for i, name in enumerate(shown)}
+    others = [name for name in names if name not in looks]
+    return looks | {name: ("0.55", marker) for name, marker in zip(others, "*<>dh8", strict=False)}
+
+
 def _curves(ax: Axes, dataset: xr.Dataset) -> None:
+    rounds = dataset["round"].values
     names = [str(name) for name in dataset.graph.values if str(name).startswith(SHOWN)]
     for index, name in enumerate(names):
         at = dataset.sel(graph=name)
         logs, half = mean_and_interval(np.log(np.maximum(at.disagreement.values, 1e-12)), axis=1)
-        rounds = dataset["round"].values
         kept = np.exp(logs) > 2e-6
         low, high = np.exp(logs - half), np.exp(logs + half)
-        style.band(
-            ax, rounds[kept], np.exp(logs)[kept], low=low[kept], high=high[kept], label=name, style_index=index
-        )
-        rate = float(at.predicted_factor)
+        style.band(ax, rounds[kept], np.exp(logs)[kept], low=low[kept], high=high[kept], label=name, style_index=index)
         last = int(np.flatnonzero(kept)[-1])
         late = rounds[kept] >= rounds[last] / 5
-        line = np.exp(logs[last]) * rate ** (rounds[kept][late] - rounds[last])
-        style.theory_line(ax, rounds[kept][late], line, "slope ln ρ (theory)" if index == 0 else None)
+        line = np.exp(logs[last]) * float(at.predicted_factor) ** (rounds[kept][late] - rounds[last])
+        style.theory_line(ax, rounds[kept][late], line)
     ax.set(xscale="symlog", yscale="log", ylim=(1e-6, 3), xlabel="round", ylabel="disagreement ‖x − x̄‖ / ‖x₀ − x̄₀‖")
-    ax.set_xlim(0, float(dataset["round"].values[-1]))
+    ax.set_xlim(0, float(rounds[-1]))
+    ax.text(0.04, 0.05, "dashed: slope ln ρ", transform=ax.transAxes, fontsize=7)
     style.title(ax, "Decay of the disagreement")
-    style.legend(ax, location="lower left")
 
 
 def _gaps(ax: Axes, dataset: xr.Dataset) -> None:
     gap = 1 - dataset.predicted_factor.values
     mean, half = mean_and_interval(1 - dataset.factor.values, axis=1)
     ends = np.array([0.6 * gap.min(), 1.4])
-    style.theory_line(ax, ends, ends, "measured = 1 − ‖W − J‖₂")
+    style.theory_line(ax, ends, ends, "measured = 1 − ρ, theory")
+    looks = _looks([str(name) for name in dataset.graph.values])
     for index, name in enumerate(dataset.graph.values):
-        look = style.STYLES[index % len(style.STYLES)]
+        colour, marker = looks[str(name)]
         ax.errorbar(
             gap[index],
             mean[index],
             yerr=half[index],
-            color=look.colour,
-            marker="osD^vPX*<>dh"[index % 12],
+            color=colour,
+            marker=marker,
             linestyle="none",
             markersize=5,
             capsize=2,
@@ -64,6 +70,6 @@ def _gaps(ax: Axes, dataset: xr.Dataset) -> None:
             zorder=4,
         )
     ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
-    ax.set(xlabel="spectral gap 1 − ρ (theory)", ylabel="measured 1 − contraction per round")
+    ax.set(xlabel="spectral gap 1 − ρ, ρ = ‖W − J‖₂ (theory)", ylabel="measured 1 − contraction per round")
     style.title(ax, "Contraction of every topology")
     style.legend(ax, location="center left", anchor=(1.02, 0.5))

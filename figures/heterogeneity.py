@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -41,7 +42,7 @@ def _error(ax: Axes, dataset: xr.Dataset, spread: float, *, first: bool) -> None
             ax, rounds, dataset.quadratic_error.sel(protocol=protocol).values, label="_simulated", style_index=index
         )
     bias = float(dataset.predicted_bias)
-    style.theory_line(ax, rounds[[0, -1]], [bias, bias], "exact bias of D-PSGD")
+    style.theory_line(ax, rounds[[0, -1]], np.full(2, bias), "exact bias of D-PSGD")
     ax.set(yscale="log", xlabel="round", ylim=(1e-10 * bias, 1e3 * bias))
     style.title(ax, f"quadratics, spread {spread:g}")
     if first:

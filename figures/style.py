@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -45,7 +45,7 @@ STYLES = (
 )
 """Series styles in order of use; colours after Paul Tol, the first four also apart in lightness."""
 
-_SETTINGS = {
+_SETTINGS: Any = {
     "font.size": 8.0,
     "axes.titlesize": 8.5,
     "axes.labelsize": 8.0,
@@ -139,7 +139,7 @@ def band(
     chosen = STYLES[style_index]
     if half_width is not None:
         low, high = mean - half_width, mean + half_width
-    if low is not None:
+    if low is not None and high is not None:
         ax.fill_between(x, low, high, color=chosen.colour, alpha=0.22, linewidth=0)
     every = max(1, -(-len(x) // markers))
     # Styles start at different points, so that markers of neighbouring curves do not hide each other.
@@ -187,7 +187,7 @@ def legend(
     *,
     title: str | None = None,
     columns: int = 1,
-    location: str = "best",
+    location: Any = "best",
     anchor: tuple[float, float] | None = None,
 ) -> None:
     """Put a legend into a panel, in the paper's style.

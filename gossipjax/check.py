@@ -65,7 +65,9 @@ def check_start(x0: Params, facts: Properties) -> None:
                 f"{facts.name}; stack one model with replicate(params, {facts.num_rows})"
             )
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise ValueError(f"leaf {_path(path)} of x0 has type {jnp.result_type(leaf)}; parameters must be floating point")
+            raise ValueError(
+                f"leaf {_path(path)} of x0 has type {jnp.result_type(leaf)}; parameters must be floating point"
+            )
         if not bool(jnp.all(jnp.isfinite(leaf))):
             raise ValueError(f"leaf {_path(path)} of x0 holds NaN or infinity; start from finite parameters")
 
@@ -92,12 +94,12 @@ def compare_structure(expected: Any, found: Any, what: str) -> None:
     Raises:
         ValueError: if there is one.
     """
-    left, right = (jax.tree_util.tree_flatten_with_path(tree) for tree in (expected, found))
-    if left[1] != right[1]:
-        places = [{_path(path) for path, _ in side[0]} for side in (left, right)]
+    left, right = (jax.tree_util.tree_leaves_with_path(tree) for tree in (expected, found))
+    if jax.tree.structure(expected) != jax.tree.structure(found):  # type: ignore[operator]
+        places = [{_path(path) for path, _ in side} for side in (left, right)]
         changed = sorted(places[0] ^ places[1]) or ["(the containers differ)"]
         raise ValueError(f"{what} has another structure: {', '.join(changed[:3])}; keep the pytree the same")
-    for (path, a), (_, b) in zip(left[0], right[0], strict=True):
+    for (path, a), (_, b) in zip(left, right, strict=True):
         if a.shape != b.shape or a.dtype != b.dtype:
             raise ValueError(
                 f"{what} differs in leaf {_path(path)}: expected {a.dtype}{list(a.shape)}, found {b.dtype}{list(b.shape)}"

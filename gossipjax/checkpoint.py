@@ -58,8 +58,12 @@ class Checkpoint:
         if self._note.is_file():
             found = json.loads(self._note.read_text())
             if found != self._identity:
-                changed = sorted(k for k in found.keys() | self._identity.keys() if found.get(k) != self._identity.get(k))
-                raise ValueError(f"{folder} holds another run (it differs in {', '.join(changed)}); pass another folder")
+                changed = sorted(
+                    k for k in found.keys() | self._identity.keys() if found.get(k) != self._identity.get(k)
+                )
+                raise ValueError(
+                    f"{folder} holds another run (it differs in {', '.join(changed)}); pass another folder"
+                )
         else:
             self._note.write_text(json.dumps(self._identity))
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
@@ -80,5 +84,7 @@ class Checkpoint:
     def save(self, done: int, state: Any, log: dict[str, Any]) -> None:
         """Keep the state after ``done`` pieces; earlier ones are removed once it is safe on disk."""
         arrays = jax.tree.map(np.atleast_1d, log)
-        args = ocp.args.Composite(state=ocp.args.StandardSave(jax.tree.leaves(state)), log=ocp.args.StandardSave(arrays))
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(jax.tree.leaves(state)), log=ocp.args.StandardSave(arrays)
+        )
         self._manager.save(done, args=args)

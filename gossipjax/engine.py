@@ -29,14 +29,14 @@ class Status(NamedTuple):
     """Errors met so far: a bit field, and the first event (number and time) at which any was set."""
 
     bits: Int[Array, ""]
-    index: UInt[Array, ""]
+    event: UInt[Array, ""]
     time: Float[Array, ""]
 
 
 class Records(NamedTuple):
     """What a run leaves behind; leading axis: the records."""
 
-    index: UInt[Array, " r"]
+    event: UInt[Array, " r"]
     """Source events done."""
     time: Float[Array, " r"]
     """Simulated seconds."""
@@ -71,7 +71,7 @@ def _flag(status: Status, bad: Bool[Array, ""], index: Array, time: Array) -> St
     first = bad & (status.bits == 0)
     return Status(
         status.bits | jnp.where(bad, NON_FINITE, 0).astype(jnp.int32),
-        jnp.where(first, index, status.index),
+        jnp.where(first, index, status.event),
         jnp.where(first, time.astype(jnp.float32), status.time),
     )
 
@@ -102,7 +102,8 @@ def _record(carry: _Carry, protocol: Protocol, observers: Sequence[Observer], in
     for observer in observers:
         values |= observer.measure(snapshot)
     zero = jnp.zeros((), jnp.float32)
-    records = Records(index, time, *counter.unpack(carry.traffic), carry.loss, carry.steps, values)
+    bits, messages = counter.unpack(carry.traffic)
+    records = Records(index, time, bits, messages, carry.loss, carry.steps, values)
     return carry._replace(loss=zero, steps=zero), records
 
 
@@ -153,7 +154,9 @@ def run(
     total = len(timeline)
     every = total if record_every is None else record_every
     if every < 1 or total % every:
-        raise ValueError(f"record_every={record_every} does not divide the {total} events; cut the timeline to a multiple")
+        raise ValueError(
+            f"record_every={record_every} does not divide the {total} events; cut the timeline to a multiple"
+        )
     events_key, steps_key = jax.random.fold_in(key, EVENTS), jax.random.fold_in(key, STEPS)
 
     def one_event(carry: _Carry, x: PyTree) -> tuple[_Carry, None]:

@@ -15,7 +15,7 @@ from gossipjax.engine import Records, Status
 from gossipjax.observe import STATISTICS, Observer
 from gossipjax.trajectory import FORMAT
 
-_BAD = {"bits": np.int32, "index": np.uint32, "time": np.float64}
+_BAD = {"bits": np.int32, "event": np.uint32, "time": np.float64}
 
 
 class Log:
@@ -48,7 +48,7 @@ class Log:
             self.pending = {"loss": loss[-1], "steps": steps[-1]}
             return
         self.pending = {"loss": np.zeros(self._shape), "steps": np.zeros(self._shape)}
-        self._put("event", by_record(records.index).astype(np.int64))
+        self._put("event", by_record(records.event).astype(np.int64))
         self._put("time", by_record(records.time).astype(np.float64))
         self._put("bytes_sent", totals["bits"] / 8.0)
         self._put("messages_sent", totals["messages"].astype(np.int64))
@@ -95,11 +95,19 @@ class Log:
         variables: dict[str, Any] = {
             "bytes_sent": (("record", *seed), columns["bytes_sent"], _about("bytes sent by the whole network", "B")),
             "messages_sent": (("record", *seed), columns["messages_sent"], _about("messages sent by the network", "1")),
-            "train_loss": (("record", *seed), columns["train_loss"], _about("mean mini-batch loss since last record", "1")),
+            "train_loss": (
+                ("record", *seed),
+                columns["train_loss"],
+                _about("mean mini-batch loss since last record", "1"),
+            ),
         }
         for observer in observers:
             for v in observer.variables:
-                variables[v.name] = (("record", *seed, *v.dims), columns[f"values/{v.name}"], _about(v.long_name, v.units))
+                variables[v.name] = (
+                    ("record", *seed, *v.dims),
+                    columns[f"values/{v.name}"],
+                    _about(v.long_name, v.units),
+                )
         time, event = columns["time"], columns["event"]
         if seed and np.all(time == time[:, :1]):
             time = time[:, 0]

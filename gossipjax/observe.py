@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, PyTree, UInt
+from jaxtyping import Array, Float, Int, PyTree, UInt
 
 from gossipjax.rows import mean_row, take
 from gossipjax.spread import map_nodes
@@ -27,7 +27,7 @@ STATISTICS = ("mean", "min", "max", "p10", "p50", "p90")
 class Snapshot(NamedTuple):
     """The network between two events."""
 
-    index: UInt[Array, ""]
+    event: UInt[Array, ""]
     """Source events done."""
     time: Float[Array, ""]
     """Simulated seconds."""
@@ -169,22 +169,24 @@ def node_metrics(
     over = "all nodes" if rows is None else f"{len(rows)} of the nodes"
     on = "the whole test set" if samples is None else f"{samples} test samples"
     variables = tuple(
-        Variable(f"test_{name}", f"{name} on {on}, over {over}", dims=("statistic",)) for name in metric_names(task, test)
+        Variable(f"test_{name}", f"{name} on {on}, over {over}", dims=("statistic",))
+        for name in metric_names(task, test)
     )
     return Observer(Partial(_node_metrics, task, test, rows), variables)
 
 
-def _chosen_rows(task: Task, nodes: Sequence[int] | int | None, seed: int) -> np.ndarray | None:
+def _chosen_rows(task: Task, nodes: Sequence[int] | int | None, seed: int) -> Int[Array, " k"] | None:
     if nodes is None:
         return None
     if isinstance(nodes, int):
         if not 1 <= nodes <= task.num_nodes:
             raise ValueError(f"nodes={nodes}: must lie between 1 and the task's {task.num_nodes} nodes")
-        return np.sort(np.random.default_rng(seed).choice(task.num_nodes, nodes, replace=False)).astype(np.int32)
+        drawn = np.random.default_rng(seed).choice(task.num_nodes, nodes, replace=False)
+        return jnp.asarray(np.sort(drawn), jnp.int32)
     rows = np.asarray(nodes, dtype=np.int32)
     if rows.size == 0 or rows.min() < 0 or rows.max() >= task.num_nodes:
         raise ValueError(f"nodes={list(nodes)}: indices must lie in 0 … {task.num_nodes - 1}, at least one of them")
-    return rows
+    return jnp.asarray(rows)
 
 
 def average_model_metrics(task: Task, *, samples: int | None = None, seed: int = 0) -> Observer:
@@ -222,5 +224,3 @@ def check_observers(observers: Sequence[Observer], x: PyTree[jax.ShapeDtypeStruc
             if len(array.shape) != len(declared[name].dims):
                 raise ValueError(f"{name!r} has shape {array.shape} but declares dimensions {declared[name].dims}")
             shapes[name] = array.shape
-
-

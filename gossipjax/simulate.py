@@ -108,6 +108,14 @@ def simulate(
 
     Results do not depend on record_every, record_at, chunks, restarts or the number of other seeds.
 
+    >>> import jax, gossipjax as gj
+    >>> plan = gj.timeline.rounds(gj.weights.metropolis(gj.topology.hypercube(3)), 5)
+    >>> x0 = jax.numpy.arange(8.0)
+    >>> watch = [gj.observe.consensus_distance()]
+    >>> run = gj.simulate(jax.random.key(0), gj.gossip_averaging(), plan, x0, observers=watch, record_every=1)
+    >>> [round(float(value), 4) for value in run["consensus_distance"]]  # by (d − 1)²/(d + 1)² = 1/4 a round
+    [5.25, 1.3125, 0.3281, 0.082, 0.0205, 0.0051]
+
     Args:
         key: one typed key, or S of them (``jax.random.split(key, S)``): S runs of the same plan in one call, which
             adds the dimension ``seed``.
@@ -146,7 +154,9 @@ def simulate(
             done, state, records = found
             log.load_state_dict(records)
     with _bar(progress) as bar:
-        row = bar.add_task(timeline.properties.name, total=len(timeline), completed=pieces[done - 1].stop if done else 0)
+        row = bar.add_task(
+            timeline.properties.name, total=len(timeline), completed=pieces[done - 1].stop if done else 0
+        )
         for number, piece in enumerate(pieces[done:], start=done + 1):
             state = _one_piece(settings, key, protocol, timeline, state, observers, piece, log, throw)
             bar.update(row, completed=piece.stop)
@@ -171,11 +181,11 @@ def _one_piece(settings, key, protocol, timeline, state, observers, piece: Piece
 
 def _explain(log: Log) -> str:
     """Name the earliest bad event over the seeds."""
-    bits, index, time = (np.atleast_1d(log.bad[name]) for name in ("bits", "index", "time"))
-    first = min(np.flatnonzero(bits), key=lambda seed: int(index[seed]))
+    bits, event, time = (np.atleast_1d(log.bad[name]) for name in ("bits", "event", "time"))
+    first = min(np.flatnonzero(bits), key=lambda seed: int(event[seed]))
     which = f" of seed {first}" if log.seeds is not None else ""
     return (
-        f"parameters became infinite or NaN at event {int(index[first])}{which} (simulated time {float(time[first]):g} s); "
+        f"parameters became infinite or NaN at event {int(event[first])}{which} (simulated time {float(time[first]):g} s); "
         "lower the learning rate or check the mixing weights (throw=False keeps the records)"
     )
 
@@ -237,6 +247,12 @@ def _configuration(protocol, timeline, x, settings, pieces, observers) -> dict[s
 def _bar(progress: bool | None) -> Progress:
     """Make a progress bar, quiet unless asked for or on a terminal."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     shown = console.is_terminal if progress is None else progress
     return Progress(*columns, console=console, disable=not shown, transient=True)

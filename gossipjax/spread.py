@@ -143,17 +143,29 @@ def _sharded(run: Callable[..., PyTree], fn: Callable[..., PyTree], stacked: tup
     mesh = Mesh(np.asarray(devices), ("nodes",))
     missing = -k % len(devices)
     padded = jax.tree.map(lambda leaf: _extend(leaf, missing), stacked)
-    # Arrays bound to fn enter as arguments: every device holds all of them.
-    bound, structure = jax.tree.flatten(fn) if isinstance(fn, jax.tree_util.Partial) else ([], None)
+    arrays, rebuild = _split_arrays(fn)
 
-    def block(bound: list, stacked: tuple[PyTree, ...]) -> PyTree:
-        return run(fn if structure is None else jax.tree.unflatten(structure, bound), *stacked)
+    def block(arrays: list, stacked: tuple[PyTree, ...]) -> PyTree:
+        return run(rebuild(arrays), *stacked)
 
     # The check of replication is off: it would ask every fn to cast constants in its own loops to "varying".
-    out = jax.shard_map(block, mesh=mesh, in_specs=(P(), P("nodes")), out_specs=P("nodes"), check_vma=False)(
-        bound, padded
-    )
+    specs = {"in_specs": (P(), P("nodes")), "out_specs": P("nodes")}
+    out = jax.shard_map(block, mesh=mesh, check_vma=False, **specs)(arrays, padded)
     return jax.tree.map(lambda leaf: leaf[:k], out) if missing else out
+
+
+def _split_arrays(fn: Callable[..., PyTree]) -> tuple[list, Callable[[list], Callable[..., PyTree]]]:
+    """Split a ``Partial`` into its arrays, of which every device gets a copy, and the way back."""
+    if not isinstance(fn, jax.tree_util.Partial):
+        return [], lambda _: fn
+    leaves, structure = jax.tree.flatten(fn)
+    at = [index for index, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray)]
+
+    def rebuild(arrays: list) -> Callable[..., PyTree]:
+        filled = dict(enumerate(leaves)) | dict(zip(at, arrays, strict=True))
+        return jax.tree.unflatten(structure, filled.values())
+
+    return [leaves[index] for index in at], rebuild
 
 
 def _extend(leaf: jax.Array, missing: int) -> jax.Array:

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt
 
-Params = PyTree[Array]
+Params: TypeAlias = PyTree[Array]
 """A model: any pytree of floating-point arrays; stacked, each leaf has the row axis in front."""
-Mixing = Any
+Mixing: TypeAlias = Any
 """One of the pytrees of :mod:`gossipjax.mixing`."""
 
 
@@ -46,7 +46,7 @@ class Event(NamedTuple):
     Order inside an event: receive, begin, local step, send, mix. What needs another order is two events.
     """
 
-    index: UInt[Array, " k"]
+    index: UInt[Array, " k"]  # type: ignore[assignment]
     """Number of the source event of each acting node; ``(1,)`` where ``nodes`` is None. Keys fold it in."""
     time: Float[Array, " k"]
     """Simulated seconds, one per index."""
@@ -58,7 +58,7 @@ class Event(NamedTuple):
     """Nodes that now take the snapshot at which their later gradient will be computed."""
     receive: Transfer | None = None
     send: Transfer | None = None
-    mixing: Mixing | None = None
+    mixing: Mixing = None
     """Who is combined with whom, and with what weight: see :mod:`gossipjax.mixing`."""
 
 

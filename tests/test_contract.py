@@ -266,13 +266,33 @@ def test_differentiable_and_vmappable_over_learning_rates(case, plan):
     assert (abs(grad[1]) > 1e-4) == (not case.name.startswith("gossip"))
 
 
+def test_parts_of_a_run_make_the_whole(case, plan):
+    """Bit for bit: three calls of four events, each from the state of the one before, and one call of twelve."""
+    protocol, x0 = make(case), start(case)
+    whole, _, _ = final_state(KEY, protocol, plan, x0)
+    state = jax.jit(protocol.init)(KEY, x0)
+    for first in (0, 4, 8):
+        state = advanced(KEY, protocol, plan[first : first + 4], state)
+    jax.tree.map(np.testing.assert_array_equal, state, whole)
+
+
+@jax.jit
+def advanced(key, protocol, timeline, state):
+    return engine.run(key, protocol, timeline, state, record_every=2)[0][0]
+
+
 class Interrupted(Exception):
     pass
 
 
-def test_records_chunks_and_restarts_change_nothing(case, plan, tmp_path, monkeypatch):
-    """Bit for bit: the model after 4 and after 12 events, however the run is cut."""
-    protocol, x0 = make(case, noisy=case.noisy), start(case)
+DRIVEN = {"gossip_matchings", "dpsgd_adam", "dpsgd_pairs", "fedavg_sampling", "gradient_tracking_cta", "d2"}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in DRIVEN], ids=lambda case: case.name)
+def test_records_chunks_and_restarts_change_nothing(case, tmp_path, monkeypatch):
+    """Bit for bit: the model after 4 and after 12 events, however simulate cuts the run."""
+    thorough = case.name in ("gossip_matchings", "dpsgd_pairs")  # every length of a chunk is compiled anew
+    protocol, x0, plan = make(case, noisy=case.noisy and thorough), start(case), case.timeline(SAME_ORDER)
 
     def models_at(**settings):
         result = simulate(KEY, protocol, plan, x0, observers=[models()], **settings)
@@ -282,7 +302,7 @@ def test_records_chunks_and_restarts_change_nothing(case, plan, tmp_path, monkey
 
     expected = models_at(record_every=4)
     found = {"record_at, longer chunks": models_at(record_at=[4, 12])}
-    if case.noisy:  # three rows with keys, for every length of a chunk is compiled anew
+    if thorough:
         found["record_every"] = models_at(record_every=2)
         monkeypatch.setattr(pieces, "CHUNKS", 1)
         found["one chunk"] = models_at(record_every=4)

@@ -55,14 +55,20 @@ def test_imports_run_one_way(folder):
 
 def test_there_is_something_to_check():
     assert len(modules("gossipjax")) > 20
-    assert any("gossipjax.engine" in ours(path) or "gossipjax.types.Event" in ours(path) for path in modules("gossipjax"))
+    assert any(
+        "gossipjax.engine" in ours(path) or "gossipjax.types.Event" in ours(path) for path in modules("gossipjax")
+    )
 
 
 @pytest.mark.parametrize(
     ("source", "package", "expected"),
     [
         ("import theory.consensus as c", "gossipjax", {"theory.consensus"}),
-        ("def f():\n    from experiments import store, heterogeneity", "figures", {"experiments.store", "experiments.heterogeneity"}),
+        (
+            "def f():\n    from experiments import store, heterogeneity",
+            "figures",
+            {"experiments.store", "experiments.heterogeneity"},
+        ),
         ("from .rows import take", "gossipjax.tasks", {"gossipjax.tasks.rows.take"}),
         ("from ..rows import take", "gossipjax.tasks", {"gossipjax.rows.take"}),
     ],

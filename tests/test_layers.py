@@ -125,7 +125,7 @@ def test_group_norm_survives_a_large_mean_in_float32():
 
 @pytest.mark.parametrize(
     ("sides", "window", "stride"),
-    [((6, 4), 2, None), ((7, 9), 2, None), ((6, 9), 3, None), ((7, 9), 3, 2), ((6, 6), 3, 2), ((5, 6), 2, 3)],
+    [((6, 4), 2, 2), ((7, 9), 2, None), ((7, 9), 3, 2), ((6, 8), 3, 2), ((5, 6), 2, 3), ((7, 8), 5, 2), ((4, 5), 3, 1)],
 )
 def test_max_pool_equals_reduce_window_away_from_ties(sides, window, stride):
     x = normal(0, 2, *sides, 3)
@@ -149,13 +149,6 @@ def test_max_pool_gradient_of_gradient():
 _POOLS = (lambda x: layers.max_pool(x, 3, 2), lambda x: native_pool(x, 3, 2))
 
 
-@pytest.mark.parametrize("stride", [2, 1])
-def test_max_pool_shares_the_gradient_between_ties(stride):
-    x = jnp.asarray([[1.0, 1.0], [0.0, 1.0]]).reshape(1, 2, 2, 1)
-    grad = jax.grad(lambda x: 6 * jnp.sum(layers.max_pool(x, 2, stride)))(x)
-    np.testing.assert_allclose(grad[0, :, :, 0], [[2, 2], [0, 2]])
-
-
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from([((6, 8), 2, 2), ((7, 6), 3, 2)]), st.integers(0, 5), st.integers(0, 99))
 def test_max_pool_passes_on_the_whole_gradient(shape, levels, seed):
@@ -163,13 +156,19 @@ def test_max_pool_passes_on_the_whole_gradient(shape, levels, seed):
     sides, window, stride = shape
     x = np.random.default_rng(seed).integers(0, levels + 1, (2, *sides, 3)).astype(float)
     dy = np.random.default_rng(seed).normal(size=layers.max_pool(jnp.asarray(x), window, stride).shape)
-    grad = _pull_pool(x, dy, window, stride)
-    np.testing.assert_allclose(jnp.sum(grad), np.sum(dy), **EXACT)
+    np.testing.assert_allclose(jnp.sum(_pull_pool(x, dy, window, stride)), np.sum(dy), **EXACT)
 
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _pull_pool(x, dy, window, stride):
     return jax.vjp(lambda x: layers.max_pool(x, window, stride), x)[1](dy)[0]
+
+
+@pytest.mark.parametrize("stride", [2, 1])
+def test_max_pool_shares_the_gradient_between_ties(stride):
+    x = jnp.asarray([[1.0, 1.0], [0.0, 1.0]]).reshape(1, 2, 2, 1)
+    grad = jax.grad(lambda x: 6 * jnp.sum(layers.max_pool(x, 2, stride)))(x)
+    np.testing.assert_allclose(grad[0, :, :, 0], [[2, 2], [0, 2]])
 
 
 def test_dense_is_affine():

@@ -347,7 +347,7 @@ def _round(W, curvatures, targets, step_size, noise_std, order, local_steps) -> 
 def _local(curvatures: np.ndarray, step_size: float, local_steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Return g = (1 − ηa)^H and q = Σ_{j<H} (1 − ηa)^{2j}; the sum has no singularity at a = 0."""
     factor = 1.0 - step_size * curvatures
-    return factor**local_steps, sum(factor ** (2 * j) for j in range(local_steps))
+    return factor**local_steps, np.sum([factor ** (2 * j) for j in range(local_steps)], axis=0)
 
 
 def _geometric(ratio: np.ndarray, terms: int) -> np.ndarray:

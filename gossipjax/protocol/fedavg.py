@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
+from gossipjax.mixing import mix
 from gossipjax.protocol.dpsgd import dpsgd
 from gossipjax.protocol.local import check_steps, init_optimizer, train
-from gossipjax.rows import bits_per_row, num_rows, put, take, trained_rows
-from gossipjax.mixing import mix
+from gossipjax.rows import bits_per_row, num_rows, put, trained_rows
 from gossipjax.sharing.messages import sent
 from gossipjax.static import Static, as_factory
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
-
-import jax.numpy as jnp
 
 
 class FedAvgState(NamedTuple):

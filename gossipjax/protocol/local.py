@@ -30,27 +30,38 @@ def init_optimizer(optimizer: Partial, x: Params) -> Any:
     return jax.vmap(optimizer().init)(x)
 
 
-def gradient(task: Task, key: Key[Array, ""], x: Params, node: Int[Array, ""]) -> tuple[Float[Array, ""], Params]:
-    """Draw a batch of one node's shard; return the loss and its gradient there."""
-    batch_key, loss_key = jax.random.split(key)
-    batch = task.batch(batch_key, task.data, node)
-    return jax.value_and_grad(task.loss, argnums=1)(loss_key, x, batch)
+def gradient(task: Task, keys: Key[Array, "2"], x: Params, node: Int[Array, ""]) -> tuple[Float[Array, ""], Params]:
+    """Draw a batch of one node's shard with the first key; return the loss (second key) and its gradient there."""
+    batch = task.batch(keys[0], task.data, node)
+    return jax.value_and_grad(task.loss, argnums=1)(keys[1], x, batch)
 
 
-def _one_node(task: Task, optimizer: Partial, steps: Static[int], key, node, x, state):
-    """H steps of one node; the key of step h folds in h, so that more steps extend the same stream."""
+def _step_keys(key: Key[Array, ""], event: Event, num_nodes: int, steps: int) -> Key[Array, "k h 2"]:
+    """Two keys for each step of each acting node, made for all at once: inside a loop over nodes they would cost more.
+
+    The keys of step h fold in h, so that more steps extend the same stream.
+    """
+
+    def of_node(key: Key[Array, ""]) -> Key[Array, "h 2"]:
+        return jax.vmap(lambda number: jax.random.split(jax.random.fold_in(key, number)))(jnp.arange(steps))
+
+    return jax.vmap(of_node)(node_keys(key, event, num_nodes))
+
+
+def _one_node(task: Task, optimizer: Partial, keys: Key[Array, "h 2"], node, x, state):
+    """H steps of one node."""
     transform = optimizer()
 
-    def step(carry, number):
+    def step(carry, keys):
         x, state = carry
-        loss, grad = gradient(task, jax.random.fold_in(key, number), x, node)
+        loss, grad = gradient(task, keys, x, node)
         updates, state = transform.update(grad, state, x)
         return (optax.apply_updates(x, updates), state), loss
 
-    if steps.value == 1:
-        (x, state), loss = step((x, state), 0)
+    if keys.shape[0] == 1:
+        (x, state), loss = step((x, state), keys[0])
     else:
-        (x, state), losses = jax.lax.scan(step, (x, state), jnp.arange(steps.value))
+        (x, state), losses = jax.lax.scan(step, (x, state), keys)
         loss = losses[-1]
     return x, state, loss, all_finite(x)
 
@@ -73,22 +84,22 @@ def train(
         The acting rows only, leaves ``(k, ...)``: x, optimizer state, last loss; and whether all of x is finite.
     """
     rows = trained_rows(event)
-    keys = node_keys(key, event, task.num_nodes)
+    keys = _step_keys(key, event, task.num_nodes, steps.value)
     nodes = acting_nodes(event, task.num_nodes)
-    work = Partial(_one_node, task, optimizer, steps)
+    work = Partial(_one_node, task, optimizer)
     x, state, loss, finite = map_nodes(work, keys, nodes, take(x, rows), take(state, rows))
     return Trained(x, state, loss, jnp.all(finite))
 
 
 def node_gradients(key: Key[Array, ""], task: Task, x: Params, event: Event) -> tuple[Float[Array, " k"], Params]:
     """Take one stochastic gradient of every acting node at its row; losses ``(k,)`` and gradients ``(k, ...)``."""
-    keys = node_keys(key, event, task.num_nodes)
+    keys = _step_keys(key, event, task.num_nodes, 1)[:, 0]
     nodes = acting_nodes(event, task.num_nodes)
     return map_nodes(Partial(_gradient_of, task), keys, nodes, take(x, trained_rows(event)))
 
 
-def _gradient_of(task: Task, key, node, x):
-    return gradient(task, key, x, node)
+def _gradient_of(task: Task, keys: Key[Array, "2"], node, x):
+    return gradient(task, keys, x, node)
 
 
 def write(x: Params, state: Any, trained: Trained, event: Event) -> tuple[Params, Any]:

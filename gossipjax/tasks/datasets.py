@@ -259,7 +259,8 @@ def _check_limit(limit: tuple[int, int] | None, available: tuple[int, int]) -> t
 
 def _first(examples: Examples, count: int) -> Examples:
     """Keep the first examples."""
-    return Examples(*(None if array is None else array[:count] for array in examples))
+    writers = None if examples.writers is None else examples.writers[:count]
+    return Examples(examples.inputs[:count], examples.labels[:count], writers)
 
 
 def _idx_dataset(sources: tuple[files.DataFile, ...], limit: tuple[int, int] | None) -> tuple[Examples, Examples]:

@@ -32,7 +32,7 @@ def idx(path: Path) -> Integer[np.ndarray, "*shape"]:
         raw = gzip.decompress(path.read_bytes())
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _undecodable(path.name, f"it is not a complete gzip file ({error})") from error
-    kinds = {b"\x00\x00\x08": np.dtype(np.uint8), b"\x00\x00\x0c": np.dtype(">i4")}
+    kinds: dict[bytes, Any] = {b"\x00\x00\x08": np.dtype(np.uint8), b"\x00\x00\x0c": np.dtype(">i4")}
     kind = kinds.get(raw[:3])
     if kind is None or len(raw) < 4 * (1 + raw[3]):
         raise _undecodable(path.name, f"its IDX magic is 0x{raw[:4].hex()}, expected 0x000008dd or 0x00000cdd")

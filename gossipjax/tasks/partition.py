@@ -96,11 +96,11 @@ class Partition:
         counts = self.class_counts(labels, max(int(labels.max()) + 1, len(class_names))).T
         if ax is None:
             width = float(np.clip(2.6 + 0.07 * self.num_nodes, 5.0, 10.0))
-            figure = Figure(figsize=(width, 1.6 + 0.22 * len(counts)), layout="constrained")
-            top, ax = figure.subplots(2, 1, sharex=True, height_ratios=(1, 3))
+            fresh = Figure(figsize=(width, 1.6 + 0.22 * len(counts)), layout="constrained")
+            top, ax = fresh.subplots(2, 1, sharex=True, height_ratios=(1, 3))
             _draw_sizes(top, self.sizes)
         _draw_counts(ax, counts, class_names)
-        figure = ax.get_figure(root=True)
+        figure = _figure_of(ax)
         if path is not None:
             figure.savefig(path, dpi=200)
         return figure
@@ -395,6 +395,12 @@ def _balance(rng: np.random.Generator, counts: Int[np.ndarray, " g"], num_nodes:
 # --- picture ----------------------------------------------------------------------------------------------------------
 
 
+def _figure_of(ax: Axes) -> Figure:
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
 def _draw_counts(ax: Axes, counts: Int[np.ndarray, "C n"], class_names: tuple[str, ...]) -> None:
     """Draw the class × node counts as a map; what a node lacks altogether stays white."""
     from matplotlib import colormaps
@@ -413,7 +419,7 @@ def _draw_counts(ax: Axes, counts: Int[np.ndarray, "C n"], class_names: tuple[st
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.tick_params(length=2)
     ax.set(xlabel="node", ylabel="class")
-    ax.get_figure(root=True).colorbar(cells, ax=ax, label="samples", pad=0.02)
+    _figure_of(ax).colorbar(cells, ax=ax, label="samples", pad=0.02)
 
 
 def _draw_sizes(ax: Axes, sizes: Int32[np.ndarray, " n"]) -> None:

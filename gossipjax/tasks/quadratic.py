@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
-from numpy.typing import ArrayLike
 
 from gossipjax.types import Task
 
@@ -33,7 +35,9 @@ def _metrics(x: Array, test: dict[str, Array]) -> dict[str, Array]:
     return {"objective": objective, "squared_error": jnp.sum(jnp.square(x - test["optimum"]))}
 
 
-def quadratic(targets: ArrayLike, *, curvature: ArrayLike = 1.0, noise_std: float = 0.0, dtype=None) -> Task:
+def quadratic(
+    targets: ArrayLike | Sequence[Sequence[float]], *, curvature: ArrayLike = 1.0, noise_std: float = 0.0, dtype=None
+) -> Task:
     """Build ``f_i(x) = ½ Σ_c a_ic (x_c − b_ic)²`` with gradient ``a_i (x − b_i) + σ ξ``, ξ standard normal.
 
     The optimum of ``(1/n) Σ f_i`` is ``x*_c = Σ_i a_ic b_ic / Σ_i a_ic``, in ``task.test["optimum"]``.
@@ -63,9 +67,9 @@ def quadratic(targets: ArrayLike, *, curvature: ArrayLike = 1.0, noise_std: floa
         raise ValueError(f"noise_std={noise_std}: a standard deviation must be finite and not negative")
     optimum = (a * b).sum(0) / a.sum(0)
     kind = jnp.dtype(dtype or jnp.result_type(float))
-    b, a, optimum = (jnp.asarray(v, kind) for v in (b, a, optimum))
-    data = {"targets": b, "curvature": a, "noise_std": jnp.asarray(noise_std, kind)}
-    test = {"targets": b, "curvature": a, "optimum": optimum}
+    known = {"targets": jnp.asarray(b, kind), "curvature": jnp.asarray(a, kind)}
+    data, best = known | {"noise_std": jnp.asarray(noise_std, kind)}, jnp.asarray(optimum, kind)
+    test = known | {"optimum": best}
     return Task(
-        Partial(_init, optimum), Partial(_batch), Partial(_loss), Partial(_metrics), data, test, num_nodes=b.shape[0]
+        Partial(_init, best), Partial(_batch), Partial(_loss), Partial(_metrics), data, test, num_nodes=b.shape[0]
     )

@@ -26,13 +26,13 @@ def _batch(size: Static[int | None], key: Key[Array, ""], data: dict[str, Array]
     return {"features": features, "responses": responses, "penalty": data["penalty"]}
 
 
-def _squared_loss(key: Key[Array, ""], x: Array, batch: dict[str, Array]) -> Float[Array, ""]:
+def _squared_loss(key: Key[Array, ""] | None, x: Array, batch: dict[str, Array]) -> Float[Array, ""]:
     del key
     residual = batch["features"] @ x - batch["responses"]
     return 0.5 * jnp.mean(jnp.square(residual)) + 0.5 * batch["penalty"] * jnp.sum(jnp.square(x))
 
 
-def _logistic_loss(key: Key[Array, ""], x: Array, batch: dict[str, Array]) -> Float[Array, ""]:
+def _logistic_loss(key: Key[Array, ""] | None, x: Array, batch: dict[str, Array]) -> Float[Array, ""]:
     del key
     margin = (batch["features"] @ x) * batch["responses"]
     return jnp.mean(jax.nn.softplus(-margin)) + 0.5 * batch["penalty"] * jnp.sum(jnp.square(x))

@@ -121,7 +121,9 @@ def poisson_pairs(
     """
     _check(topology, rate)
     if topology.directed:
-        raise ValueError(f"{topology.name} is directed; averaging is mutual, so pass an undirected topology or use push")
+        raise ValueError(
+            f"{topology.name} is directed; averaging is mutual, so pass an undirected topology or use push"
+        )
     rng = np.random.default_rng(seed)
     times = _arrival_times(rng, topology.num_nodes * rate, num_events, duration)
     first = rng.integers(0, topology.num_nodes, times.size, dtype=np.int32)
@@ -151,7 +153,9 @@ def poisson_edges(
     """
     _check(topology, rate)
     if topology.directed:
-        raise ValueError(f"{topology.name} is directed; averaging is mutual, so pass an undirected topology or use push")
+        raise ValueError(
+            f"{topology.name} is directed; averaging is mutual, so pass an undirected topology or use push"
+        )
     rng = np.random.default_rng(seed)
     once = topology.senders < topology.receivers
     senders, receivers = topology.senders[once], topology.receivers[once]

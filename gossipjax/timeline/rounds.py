@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,7 @@ from jaxtyping import Array, Key, PyTree
 
 from gossipjax.mixing import GroupMixing, TableMixing, describe, from_matrix, stack_mixings, take_mixing
 from gossipjax.types import Event, Properties, Timeline
-from gossipjax.weights import check_weights, is_doubly_stochastic, is_symmetric
-
-Matrix = np.ndarray | sp.sparray
+from gossipjax.weights import Matrix, check_weights, is_doubly_stochastic, is_symmetric
 
 
 def _numbers(count: int, what: str) -> dict[str, np.ndarray]:
@@ -46,6 +45,11 @@ def rounds(
 
     Round t uses ``weights``, or ``weights[t mod len(weights)]`` where a sequence is given: T rounds cost T numbers.
 
+    >>> from gossipjax import timeline, topology, weights
+    >>> plan = timeline.rounds(weights.metropolis(topology.ring(8)), 100)
+    >>> len(plan), plan.properties.doubly_stochastic
+    (100, True)
+
     Args:
         weights: mixing matrix ``(n, n)``, rows summing to one (:mod:`gossipjax.weights`), or a sequence of them.
         num_rounds: T ≥ 1.
@@ -56,7 +60,7 @@ def rounds(
         ValueError: rows that do not sum to one, matrices of different sizes, num_rounds < 1.
     """
     xs = _numbers(num_rounds, "num_rounds")
-    matrices = list(weights) if isinstance(weights, (list, tuple)) else [weights]
+    matrices: list[Matrix] = list(weights) if isinstance(weights, (list, tuple)) else [weights]
     if not matrices:
         raise ValueError("weights is an empty sequence; pass at least one mixing matrix")
     sizes = sorted({matrix.shape[0] for matrix in matrices})
@@ -80,7 +84,7 @@ def rounds(
         min_eigenvalue=_min_eigenvalue(matrices[0]) if fixed and symmetric else None,
         messages=describe(mixings[0]),
     )
-    static = {"seconds_per_round": np.float32(seconds_per_round)}
+    static: dict[str, Any] = {"seconds_per_round": np.float32(seconds_per_round)}
     if fixed:
         return Timeline(xs, jax.tree.map(jnp.asarray, static | {"mixing": mixings[0]}), _fixed_round, properties)
     static |= {"mixing": stack_mixings(mixings), "period": np.uint32(len(mixings))}
@@ -91,7 +95,7 @@ def _min_eigenvalue(matrix: Matrix) -> float:
     """Smallest eigenvalue of a symmetric matrix: dense up to 500 nodes, Lanczos beyond."""
     n = matrix.shape[0]
     if n <= 500:
-        dense = matrix.toarray() if sp.issparse(matrix) else np.asarray(matrix)
+        dense = sp.csr_array(matrix).toarray()
         return float(np.linalg.eigvalsh(dense)[0])
     start = np.random.default_rng(0).standard_normal(n)
     return float(sp.linalg.eigsh(sp.csr_array(matrix), k=1, which="SA", v0=start, tol=1e-6)[0][0])
@@ -193,6 +197,6 @@ def client_sampling(
         "slots": np.arange(num_sampled, dtype=np.int32),
         "seconds_per_round": np.float32(seconds_per_round),
     }
-    return Timeline(xs | {"nodes": nodes, "weights": weights}, jax.tree.map(jnp.asarray, static), _sampled_round, properties)
-
-
+    return Timeline(
+        xs | {"nodes": nodes, "weights": weights}, jax.tree.map(jnp.asarray, static), _sampled_round, properties
+    )

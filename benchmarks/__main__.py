@@ -1,0 +1,149 @@
+"""Speed and memory, measured here and now: ``make bench`` or ``python -m benchmarks [SECTION…] [--out FILE]``.
+
+Every case runs in a process of its own. Compile time, steady state (median) and peak memory are apart; rates are given
+as a share of the machine's own float32 matmul peak, measured beside each of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+TARGETS = {"W1": 0.12, "W2": 0.55}
+"""Shares of the matmul peak to be reached."""
+
+
+def case(*words: object) -> dict[str, Any]:
+    """Run one case in a fresh process and return what it measured."""
+    command = [sys.executable, "-m", "benchmarks.case", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def peak() -> float:
+    """Matmul peak of this moment, GFLOP/s."""
+    return case("matmul_peak")["gflops"]
+
+
+def works(table: Callable[..., None]) -> None:
+    """W1 and W2 in the engine, beside the peak and the plain Python loop over nodes."""
+    rows = []
+    for name, sizes in (("W2", (8, 64, 256, 1024)), ("W1", (8, 64, 256, 1024))):
+        for n in sizes:
+            ceiling = max(peak(), peak())
+            engine, loop = case(name, n), case(f"loop_{name}", n)
+            share = engine["gflops"] / ceiling
+            rows.append(
+                (
+                    f"{name}, {n} nodes",
+                    f"{engine['ms']:.1f}",
+                    f"{engine['gflops']:.0f}",
+                    f"{ceiling:.0f}",
+                    f"{share:.0%} (target {TARGETS[name]:.0%})",
+                    f"{loop['ms'] / engine['ms']:.2f}",
+                    f"{engine['compile_s']:.1f}",
+                    f"{engine['peak_gb']:.2f}",
+                )
+            )
+    names = (
+        "work",
+        "ms a round",
+        "GFLOP/s",
+        "matmul peak",
+        "share of peak",
+        "Python loop / ours",
+        "compile s",
+        "peak GB",
+    )
+    table("Local training and mixing, random 4-regular, two cores", names, rows)
+
+
+def million(table: Callable[..., None]) -> None:
+    """One million nodes, scalar state, one core."""
+    m = case("million_nodes")
+    rows = [
+        ("build the random 4-regular graph, s", f"{m['graph_s']:.1f}"),
+        ("plan 10⁷ events, s", f"{m['plan_s']:.2f}"),
+        ("run after compilation, s (target 10)", f"{m['run_s']:.2f}"),
+        ("million events a second", f"{m['events_per_s'] / 1e6:.2f}"),
+        ("peak memory, GB (target 1)", f"{m['peak_gb']:.2f}"),
+        ("variance left", f"{m['variance_left']:.4f}"),
+    ]
+    table("Gossip averaging, 1,000,000 nodes, 10 wake-ups each, one core", ("figure", "value"), rows)
+
+
+def seeds(table: Callable[..., None]) -> None:
+    """Eight seeds in one call against eight calls."""
+    rows = []
+    for kind in ("W2", "W1", "softmax", "scalar"):
+        found = case(f"seeds_{kind}")
+        rows.append((kind, f"{found['together_s']:.2f}", f"{found['ratio']:.2f}"))
+    table("8 seeds in one call / 8 calls (target: CNN at most 1.1, others below 1)", ("work", "s", "ratio"), rows)
+
+
+def memory(table: Callable[..., None]) -> None:
+    """Peak memory of short and long runs."""
+    rows = [(f"{count:,}", f"{case('memory_of_length', count)['peak_gb']:.3f}") for count in (10_000, 1_000_000)]
+    table("Peak memory against the number of rounds, 64 nodes x 100 floats", ("rounds", "peak GB"), rows)
+
+
+SECTIONS = {"works": works, "million": million, "seeds": seeds, "memory": memory}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run sections, print their tables, and keep them in a file where one is named."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; none: all")
+    parser.add_argument("--out", type=pathlib.Path, metavar="FILE", help="also write the tables as Markdown")
+    given = parser.parse_args(words)
+    for name in given.sections:
+        if name not in SECTIONS:
+            parser.error(f"unknown section {name!r}; choose among {', '.join(SECTIONS)}")
+    console, lines = Console(width=140), [f"# Benchmarks, {datetime.date.today()}", "", machine(), ""]
+    console.print(machine())
+
+    def table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        shown = Table(*names, title=title, title_justify="left")
+        for row in rows:
+            shown.add_row(*row)
+        console.print(shown)
+        lines.extend([f"## {title}", "", "| " + " | ".join(names) + " |", "|" + " --- |" * len(names)])
+        lines.extend(["| " + " | ".join(row) + " |" for row in rows] + [""])
+
+    for name in given.sections or SECTIONS:
+        SECTIONS[name](table)
+        if given.out is not None:
+            given.out.write_text("\n".join(lines), encoding="utf-8")
+    return 0
+
+
+def machine() -> str:
+    """Describe the machine."""
+    cpu = next(
+        (line.split(":")[1].strip() for line in _cpu_info() if line.startswith("model name")), platform.processor()
+    )
+    import jax
+
+    return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, JAX {jax.__version__}."
+
+
+def _cpu_info() -> list[str]:
+    source = pathlib.Path("/proc/cpuinfo")
+    return source.read_text().splitlines() if source.is_file() else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""The README's programs run, its first screen is as promised, and its tables name what exists."""
+
+import pathlib
+import re
+
+import jax
+import pytest
+from readme import python_blocks
+
+import gossipjax as gj
+
+README = pathlib.Path(__file__).parents[1] / "README.md"
+LINES = README.read_text(encoding="utf-8").splitlines()
+
+
+def test_first_screen():
+    picture = next(i for i, line in enumerate(LINES) if line.startswith("!["))
+    example = next(i for i, line in enumerate(LINES) if line == "```python")
+    length = LINES[example + 1 :].index("```")
+    assert picture < example < 30
+    assert length <= 13
+    assert (README.parent / re.search(r"\((.*)\)", LINES[picture]).group(1)).is_file()
+
+
+def test_examples_run_in_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = python_blocks(README)
+    space: dict = {}
+    with jax.enable_x64(False):
+        exec(blocks[0].replace("300)", "30)"), space)
+        assert (tmp_path / "rounds.png").is_file()
+        rounds = space["trajectory"]
+        exec(blocks[1].replace("300 * n", "30 * n"), space)
+        exec(blocks[0].split("timeline = ")[1].split("\n", 1)[1].replace("rounds.png", "poisson.png"), space)
+        exec(blocks[2], space)
+        protocol = space["lazy_gossip"]
+        run = gj.simulate(space["key"], protocol, space["timeline"], gj.replicate(jax.numpy.ones(2), space["n"]))
+    assert float(rounds["test_accuracy"].sel(statistic="mean")[-1]) > 0.5
+    assert float(space["trajectory"]["test_accuracy"].sel(statistic="mean")[-1]) > 0.5
+    assert run.x.shape == (64, 2)
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("| `gj.")])
+def test_tables_name_what_exists(line):
+    module = getattr(gj, re.match(r"\| `gj\.(\w+)`", line).group(1))
+    names = re.findall(r"`(\w+)`", line.split("|", 2)[2])
+    assert names
+    for name in names:
+        assert hasattr(module, name), name

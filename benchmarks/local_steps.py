@@ -3,9 +3,21 @@
 The work of DecentralizePy's two standard set-ups: W1, an MLP 784-32-10, batch 16, 5 SGD steps a round; W2, GN-LeNet
 (89,834 parameters) on 32x32x3, batch 8, 3 SGD steps a round. Floating-point operations are counted as 2 per
 multiply-add, forward and backward, without the input gradient of the first layer. The peak is the best rate of a large
-float32 matmul on all cores. No mixing and no drawing of batches: ``benchmarks`` of the engine add these.
+float32 matmul on all cores. There is no mixing here and no drawing of batches.
 
-RESULTS
+One core of an AMD Zen 5 (AVX-512, matmul peak 217 GFLOP/s), JAX 0.10.2, 2026, by CPU time and interleaved with the
+matmul, because the machine was shared: W1, 64 nodes, 43 GFLOP/s by map (20 % of peak), 20 by vmap (9 %); W2 143 GFLOP/s
+(66 %). Two cores, while matmul itself fell to 191-218 GFLOP/s by the load: W1 19-23 %, W2 (8 nodes) 53-68 % of it.
+What W2 costs per step of a node in other forms, ms on that core (kept: 3.5):
+
+=====================================================================  ====
+max-pool that gives every tied entry the whole gradient (wrong)        3.45
+max-pool that gives the first tied entry all, by int8 places           4.6
+max-pool that gives the first tied entry all, by masks                 4.1
+max-pool forward by four strided slices                                7.0
+=====================================================================  ====
+
+:mod:`gossipjax.tasks.layers` has the table for convolutions.
 """
 
 from __future__ import annotations
@@ -48,7 +60,7 @@ def works() -> tuple[Work, ...]:
     return perceptron, lenet
 
 
-def best_seconds(run: Callable[[], Any], patience: float, at_least: int = 3) -> tuple[float, float]:
+def best_seconds(run: Callable[[], Any], patience: float, at_least: int = 2) -> tuple[float, float]:
     """Time repeated calls for ``patience`` seconds; return the least and the median."""
     jax.block_until_ready(run())
     seconds: list[float] = []
@@ -90,7 +102,7 @@ def local_round(work: Work, x, images, labels):
     return spread.map_nodes(partial(_one_node, work), x, images, labels)
 
 
-def measure(work: Work, nodes: int, strategy: spread.Strategy, patience: float = 1.5) -> tuple[float, float]:
+def measure(work: Work, nodes: int, strategy: spread.Strategy, patience: float = 1.0) -> tuple[float, float]:
     """Return the least and the median seconds of a round."""
     key = jax.random.key(0)
     x = jax.vmap(work.model.init)(jax.random.split(key, nodes))

@@ -18,7 +18,7 @@ _FACTS = {
     "doubly_stochastic": "doubly stochastic mixing matrices; use metropolis weights on an undirected topology",
 }
 EIGENVALUE_ROUNDING = 1e-6
-"""Margin of a bound on eigenvalues, the accuracy of Lanczos: Metropolis weights on an even ring have -1/3 up to rounding."""
+"""Margin of a bound on eigenvalues, the accuracy of Lanczos; Metropolis weights on an even ring have −1/3 exactly."""
 
 
 def check_requires(requires: Requires, facts: Properties) -> None:
@@ -61,8 +61,8 @@ def check_start(x0: Params, facts: Properties) -> None:
         shape = np.shape(leaf)
         if not shape or shape[0] != facts.num_rows:
             raise ValueError(
-                f"leaf {_path(path)} of x0 has shape {shape}; its first axis must be the {facts.num_rows} model rows of "
-                f"{facts.name}; stack one model with replicate(params, {facts.num_rows})"
+                f"leaf {_path(path)} of x0 has shape {shape}; its first axis must be the "
+                f"{facts.num_rows} model rows of {facts.name}; stack one model with replicate(params, {facts.num_rows})"
             )
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise ValueError(
@@ -102,5 +102,6 @@ def compare_structure(expected: Any, found: Any, what: str) -> None:
     for (path, a), (_, b) in zip(left, right, strict=True):
         if a.shape != b.shape or a.dtype != b.dtype:
             raise ValueError(
-                f"{what} differs in leaf {_path(path)}: expected {a.dtype}{list(a.shape)}, found {b.dtype}{list(b.shape)}"
+                f"{what} differs in leaf {_path(path)}: expected {a.dtype}{list(a.shape)}, "
+                f"found {b.dtype}{list(b.shape)}"
             )

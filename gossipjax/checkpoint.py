@@ -70,7 +70,7 @@ class Checkpoint:
         self._manager = ocp.CheckpointManager(folder / "pieces", options=options)
 
     def restore(self, state: Any) -> tuple[int, Any, dict[str, Any]] | None:
-        """Return the number of pieces done, the state (in the form of the one given) and the records; None: a new run."""
+        """Return the number of pieces done, the state (in the given one's form) and the records; None: a new run."""
         latest = self._manager.latest_step()
         if latest is None:
             return None

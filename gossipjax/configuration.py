@@ -46,7 +46,7 @@ def usable_cores() -> int:
 
 def _has_started() -> bool:
     # JAX has no public word for it, but it refuses another number of devices from then on.
-    devices = jax.config.jax_num_cpu_devices
+    devices = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
     try:
         jax.config.update("jax_num_cpu_devices", devices + 1)
     except RuntimeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,7 +58,7 @@ def _records_per_call(records: int, most: int) -> int:
 
 def _ends(num_events: int, record_at: Sequence[int]) -> list[int]:
     ends = [int(end) for end in np.asarray(record_at).ravel()]
-    if not ends or ends[0] < 1 or ends[-1] > num_events or any(a >= b for a, b in zip(ends, ends[1:], strict=False)):
+    if not ends or ends[0] < 1 or ends[-1] > num_events or any(a >= b for a, b in itertools.pairwise(ends)):
         raise ValueError(f"record_at={list(record_at)[:5]} …: must be increasing event counts in 1 … {num_events}")
     return ends if ends[-1] == num_events else [*ends, num_events]
 

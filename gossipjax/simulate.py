@@ -185,8 +185,9 @@ def _explain(log: Log) -> str:
     first = min(np.flatnonzero(bits), key=lambda seed: int(event[seed]))
     which = f" of seed {first}" if log.seeds is not None else ""
     return (
-        f"parameters became infinite or NaN at event {int(event[first])}{which} (simulated time {float(time[first]):g} s); "
-        "lower the learning rate or check the mixing weights (throw=False keeps the records)"
+        f"parameters became infinite or NaN at event {int(event[first])}{which} "
+        f"(simulated time {float(time[first]):g} s); lower the learning rate or check the mixing weights "
+        "(throw=False keeps the records)"
     )
 
 

@@ -151,7 +151,7 @@ def _version(name: str) -> str:
 
 
 def code_version() -> str:
-    """Return the commit of the checkout that the package runs from, with ``+`` where it has changes; else its version."""
+    """Return the commit of the checkout that runs, with ``+`` where it has changes; else the package's version."""
     folder = pathlib.Path(__file__).resolve().parent
 
     def git(*words: str) -> str:

@@ -15,10 +15,11 @@ from problems import CURVATURE, TARGETS, X0, D, N, exact_quadratic
 
 from gossipjax import Diverged, d2, dpsgd, gossip_averaging, pieces, simulate
 from gossipjax.checkpoint import Checkpoint
+from gossipjax.engine import STARTS
 from gossipjax.observe import Observer, Variable, consensus_distance, distance_to, models
 from gossipjax.timeline import client_sampling, poisson_pairs, poisson_push, rounds
 from gossipjax.topology import barabasi_albert, complete, ring, star
-from gossipjax.types import Info, Protocol, Requires
+from gossipjax.types import Event, Info, Protocol, Requires
 from gossipjax.weights import averaging, lazy, metropolis
 
 KEY = jax.random.key(0)
@@ -107,8 +108,6 @@ def bad_calls():
 
 def _event_without_mixing(key, static, x):
     del key, static
-    from gossipjax.types import Event
-
     return Event(index=x["index"][None], time=x["index"][None].astype(jnp.float32))
 
 
@@ -163,7 +162,8 @@ def test_pieces_cover_every_event_once(monkeypatch, chunk, num_events, settings)
     assert found == sorted({*wanted, num_events})
 
 
-def test_records_equal_a_loop():
+@pytest.mark.parametrize("when", [{"record_every": 5}, {"record_at": [5, 10]}], ids=str)
+def test_records_equal_a_loop(when):
     """Consensus distance, distance to a target, mean loss, time and counts of every fifth round."""
     x, expected, losses = X0.copy(), [], []
     for t in range(11):
@@ -173,7 +173,7 @@ def test_records_equal_a_loop():
         x = W @ (x - 0.1 * CURVATURE * (x - TARGETS))
     observers = [consensus_distance(), distance_to(jnp.ones(D))]
     plan = rounds(W, 10, seconds_per_round=2.0)
-    result = simulate(KEY, dpsgd(exact_quadratic(), SGD), plan, START, observers=observers, record_every=5)
+    result = simulate(KEY, dpsgd(exact_quadratic(), SGD), plan, START, observers=observers, **when)
     consensus, error = np.asarray(expected).T
     np.testing.assert_allclose(result["consensus_distance"], consensus, rtol=1e-12)
     np.testing.assert_allclose(result["squared_error"], error, rtol=1e-12)
@@ -298,8 +298,6 @@ def test_every_seed_has_its_own_first_bad_event():
     def start(key):
         far = jax.random.key_data(key)[0] == jax.random.key_data(started[1])[0]
         return START * jnp.where(far, 1e60, 1.0)
-
-    from gossipjax.engine import STARTS
 
     keys = jax.random.split(KEY, 2)
     started = [jax.random.fold_in(key, STARTS) for key in keys]

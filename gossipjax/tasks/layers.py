@@ -25,7 +25,6 @@ its kernel gradient  207       90    98
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from functools import partial, reduce
 
@@ -280,16 +279,18 @@ def _pool_bwd(window: int, stride: int, saved: tuple[Array, Array], dy: Array) -
         edges = [(i, size - a.shape[axis] - i) for axis, size, i in ((1, rows, at[0]), (2, columns, at[1]))]
         return jnp.pad(a, ((0, 0), *edges, (0, 0)), constant_values=fill)[:, :, None, :, None]
 
-    offsets = list(itertools.product(_reach(window, stride), repeat=2))
+    reach = _reach(window, stride)
+    offsets = [(i, j) for i in reach for j in reach]
     # NaN stands where no window starts: it equals nothing.
     hits = [_covered(window, stride, at) & (tiles == onto_tiles(y, at, jnp.nan)) for at in offsets]
-    ties = sum(
+    counts = [
         jnp.sum(hit[:, i : i + y.shape[1], :, j : j + y.shape[2]], axis=(2, 4), dtype=dy.dtype)
         for hit, (i, j) in zip(hits, offsets, strict=True)
-    )
+    ]
     # The barrier keeps XLA from counting the ties anew for every pixel.
-    share = lax.optimization_barrier(dy / ties)
-    dx = sum(jnp.where(hit, onto_tiles(share, at, 0.0), 0) for hit, at in zip(hits, offsets, strict=True))
+    share = lax.optimization_barrier(dy / reduce(jnp.add, counts))
+    parts = [jnp.where(hit, onto_tiles(share, at, 0.0), 0) for hit, at in zip(hits, offsets, strict=True)]
+    dx = reduce(jnp.add, parts)
     dx = dx.reshape(x.shape[0], rows * stride, columns * stride, x.shape[3])
     edges = [
         (0, 0, 0),

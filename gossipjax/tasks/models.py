@@ -55,7 +55,7 @@ def from_nnx(make_module: Callable[..., nnx.Module], *config: Any) -> Model:
         hash(config)
     except TypeError as error:
         raise ValueError(f"config={config!r} must be hashable: give tuples for lists") from error
-    graph, _, rest = nnx.split(nnx.eval_shape(lambda: make_module(*config, rngs=nnx.Rngs(0))), nnx.Param, ...)
+    graph, _, rest = nnx.split(nnx.eval_shape(lambda: make_module(*config, rngs=nnx.Rngs(0))), nnx.Param, ...)  # type: ignore[misc]
     if kept := sorted({type(leaf).__name__ for _, leaf in nnx.to_flat_state(rest)}):
         raise ValueError(
             f"the module keeps {', '.join(kept)} besides its parameters, and a model is a pure function of parameters: "

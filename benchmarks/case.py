@@ -55,14 +55,17 @@ def matmul_peak(size: int = 2048, repeats: int = 12) -> dict[str, Any]:
 
 def work_rounds(work: Work, n: int) -> dict[str, Any]:
     """Rounds of a work in the engine."""
-    per_call = max(1, round({"W1": 64, "W2": 16}[work.name] / n))
+    per_call = max(2, round({"W1": 2048, "W2": 128}[work.name] / n))
     key, s = jax.random.key(0), setting(work, n, per_call)
-    state = jax.jit(lambda p, x: p.init(key, jax.tree.map(jnp.copy, x)))(s.protocol, s.x0)
-    program, compile_seconds = compiled(key, s.protocol, s.timeline, state)
+    protocol, timeline = gj.spread.everywhere(s.protocol), s.timeline  # as the driver does
+    start = jax.jit(lambda protocol, params: gj.spread.over_nodes(protocol.init(key, gj.replicate(params, n))))
+    state = start(protocol, s.params)
+    del s
+    program, compile_seconds = compiled(key, protocol, timeline, state)
     seconds = []
     for _ in range(3 if n >= 512 else 9):
         start = time.perf_counter()
-        (state, _), _ = jax.block_until_ready(program(key, s.protocol, s.timeline, state))
+        (state, _), _ = jax.block_until_ready(program(key, protocol, timeline, state))
         seconds.append((time.perf_counter() - start) / per_call)
     return _rates(work, n, seconds[1:]) | {"compile_s": compile_seconds, "peak_gb": peak_memory_gb()}
 
@@ -85,7 +88,7 @@ def python_loop(work: Work, n: int) -> dict[str, Any]:
 
         return jax.lax.scan(step, x, jax.random.split(key, work.local_steps))[0]
 
-    models = [jax.tree.map(lambda leaf: leaf[0], s.x0) for _ in range(n)]
+    models = [s.params for _ in range(n)]
     table = [(row.indices, row.data.astype(np.float32)) for row in (matrix[[i]] for i in range(n))]
 
     def one_round(number: int) -> None:
@@ -150,7 +153,7 @@ def seeds(kind: str, num_seeds: int = 8) -> dict[str, Any]:
 def _seed_setting(kind: str):
     if kind in WORKS:
         s = setting(WORKS[kind], 8 if kind == "W2" else 64, 4 if kind == "W2" else 40)
-        return s.protocol, s.timeline, s.x0
+        return s.protocol, s.timeline, gj.replicate(s.params, s.task.num_nodes)
     if kind == "scalar":
         graph = gj.topology.random_regular(1024, 4, seed=0)
         timeline = gj.timeline.poisson_pairs(graph, 100_000, seed=0)

@@ -51,9 +51,11 @@ def pool(work: Work, *, samples: int = 5000, seed: int = 0) -> Dataset:
     """Draw the synthetic pool."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 10, samples).astype(np.int32)
-    prototypes = rng.standard_normal((10, *work.shape)).astype(np.float32)
-    noise = rng.standard_normal((samples, *work.shape)).astype(np.float32)
-    examples = Examples(0.3 * prototypes[labels] + noise, labels)
+    prototypes = rng.standard_normal((10, *work.shape), dtype=np.float32)
+    inputs = rng.standard_normal((samples, *work.shape), dtype=np.float32)
+    for sample, label in zip(inputs, labels, strict=True):  # in place: the pool is half of a small run's memory
+        sample += np.float32(0.3) * prototypes[label]
+    examples = Examples(inputs, labels)
     channels = work.shape[-1]
     few = Examples(examples.inputs[:100], labels[:100])
     return Dataset("synthetic", examples, few, 10, (0.0,) * channels, (1.0,) * channels, "synthetic", None)
@@ -72,7 +74,8 @@ class Setting(NamedTuple):
     task: Task
     protocol: Protocol
     timeline: Timeline
-    x0: Params
+    params: Params
+    """Of one node: the common start."""
 
 
 def setting(work: Work, num_nodes: int, num_rounds: int) -> Setting:
@@ -82,4 +85,4 @@ def setting(work: Work, num_nodes: int, num_rounds: int) -> Setting:
     optimizer = Partial(optax.sgd, work.learning_rate)
     protocol = gj.dpsgd(task, optimizer, local_steps=work.local_steps)
     timeline = gj.timeline.rounds(gj.weights.metropolis(graph), num_rounds)
-    return Setting(task, protocol, timeline, gj.replicate(task.init(jax.random.key(0)), num_nodes))
+    return Setting(task, protocol, timeline, task.init(jax.random.key(0)))

@@ -8,6 +8,7 @@ from gossipjax import mixing as mixing
 from gossipjax import observe as observe
 from gossipjax import protocol as protocol
 from gossipjax import sharing as sharing
+from gossipjax import spread as spread
 from gossipjax import tasks as tasks
 from gossipjax import timeline as timeline
 from gossipjax import topology as topology

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import xarray as xr
 
 from gossipjax import counter
 from gossipjax.engine import Records, Status
 from gossipjax.observe import STATISTICS, Observer
 from gossipjax.trajectory import FORMAT
+
+if TYPE_CHECKING:  # only at the end of a run is xarray needed, which takes 40 MB
+    from xarray import Dataset
 
 _BAD = {"bits": np.int32, "event": np.uint32, "time": np.float64}
 
@@ -88,8 +90,10 @@ class Log:
         for name in ("pending", "totals", "bad"):
             setattr(self, name, {key: np.reshape(values, self._shape) for key, values in saved[name].items()})
 
-    def dataset(self, observers: Sequence[Observer], manifest: dict[str, Any]) -> xr.Dataset:
+    def dataset(self, observers: Sequence[Observer], manifest: dict[str, Any]) -> Dataset:
         """Build the Dataset: dimensions ``record``, ``seed`` and the observers' own; units on every variable."""
+        from xarray import Dataset
+
         columns = {name: np.concatenate(parts) for name, parts in self.columns.items()}
         seed = () if self.seeds is None else ("seed",)
         variables: dict[str, Any] = {
@@ -118,7 +122,7 @@ class Log:
         }
         if any("statistic" in v.dims for observer in observers for v in observer.variables):
             coordinates["statistic"] = ("statistic", list(STATISTICS))
-        return xr.Dataset(variables, coordinates, {"format": FORMAT, "manifest": json.dumps(manifest)})
+        return Dataset(variables, coordinates, {"format": FORMAT, "manifest": json.dumps(manifest)})
 
 
 def _about(long_name: str, units: str) -> dict[str, str]:

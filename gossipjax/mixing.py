@@ -23,6 +23,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Integer, PyTree, UInt
 from scipy import sparse
 
+from gossipjax.spread import map_blocks
 from gossipjax.weights import Matrix
 
 DENSE_NODES = 32
@@ -283,17 +284,21 @@ def _mix_dense(mixing: DenseMixing, leaf: Array) -> Array:
 
 
 def _mix_table(mixing: TableMixing, leaf: Array) -> Array:
+    return map_blocks(_mix_rows, leaf, leaf, *mixing)
+
+
+def _mix_rows(everyone: Array, own: Array, neighbors: Array, weights: Array, self_weight: Array) -> Array:
+    """Mix a block of rows; its neighbours are anywhere."""
     # Unrolled gathers: several times faster than segment_sum, or than gathering all neighbours at once. Many
     # neighbours go in blocks: twice as fast as one long expression, and compiled in constant time.
-    neighbors, weights = mixing.neighbors.T, mixing.weights.T
+    neighbors, weights = neighbors.T, weights.T
     degree = neighbors.shape[0]
     blocks, rest = divmod(degree, _BLOCK) if degree >= 2 * _BLOCK else (0, degree)
-    own = _column(mixing.self_weight, leaf) * leaf
-    result = _add_neighbors(own, neighbors[:rest], weights[:rest], leaf)
+    result = _add_neighbors(_column(self_weight, own) * own, neighbors[:rest], weights[:rest], everyone)
     if blocks:
         shape = (blocks, _BLOCK, neighbors.shape[1])
         xs = neighbors[rest:].reshape(shape), weights[rest:].reshape(shape)
-        result, _ = jax.lax.scan(lambda total, block: (_add_neighbors(total, *block, leaf), None), result, xs)
+        result, _ = jax.lax.scan(lambda total, block: (_add_neighbors(total, *block, everyone), None), result, xs)
     return result
 
 

@@ -18,7 +18,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from gossipjax import engine, spread
 from gossipjax.check import check_requires, check_start, check_step
-from gossipjax.checkpoint import Checkpoint, fingerprint
 from gossipjax.engine import STARTS, STEPS
 from gossipjax.log import Log
 from gossipjax.observe import Observer, check_observers
@@ -55,12 +54,13 @@ def _advance_call(event, settings: _Settings, every, key, protocol, xs, static, 
     return _each_seed(one, settings, key, state)
 
 
-def _start_call(settings: _Settings, key, protocol, x0):
+def _start_call(settings: _Settings, synchronous: bool, key, protocol, x0):
     """Make the state of every seed and record it."""
 
     def one(key):
         x = x0(jax.random.fold_in(key, STARTS)) if isinstance(x0, Partial) else jax.tree.map(jnp.copy, x0)
-        return protocol.init(jax.random.fold_in(key, STEPS), x)
+        state = protocol.init(jax.random.fold_in(key, STEPS), x)
+        return spread.over_nodes(state) if synchronous else state
 
     return _each_seed(one, settings, key)
 
@@ -85,7 +85,7 @@ def _each_seed(one: Callable[..., Any], settings: _Settings, *batched: Any) -> A
 
 
 _advance = jax.jit(_advance_call, static_argnums=(0, 1, 2), donate_argnums=(7,))
-_start = jax.jit(_start_call, static_argnums=(0,))
+_start = jax.jit(_start_call, static_argnums=(0, 1))
 _observe = jax.jit(_observe_call, static_argnums=(0,))
 _model = jax.jit(_model_call, static_argnums=(0,))
 
@@ -141,14 +141,20 @@ def simulate(
     protocol, observers, start = _bind(protocol), tuple(observers), _bind_start(x0)
     shape = _check(key, protocol, timeline, start, observers)
     pieces = plan(len(timeline), record_every, record_at)
-    settings = _Settings(strategy, _over_seeds(key, shape, strategy))
-    about = manifest(key, _configuration(protocol, timeline, shape, settings, pieces, observers))
-    state = _start(settings, key, protocol, start)
+    choice = _choice(shape, strategy)
+    settings = _Settings(strategy, None if key.ndim == 0 else "vmap" if choice.strategy == "vmap" else "map")
+    about = manifest(key, _configuration(protocol, timeline, shape, settings, choice, pieces, observers))
+    if choice.strategy == "shard" and timeline.properties.synchronous:
+        protocol, observers = spread.everywhere((protocol, observers))
+    state = _start(settings, timeline.properties.synchronous, key, protocol, start)
     log = Log(jax.device_get(_observe(settings, protocol, state, observers)), key.shape[0] if key.ndim else None)
     done, saved = 0, None
     if checkpoint is not None:
+        from gossipjax.checkpoint import Checkpoint, fingerprint  # here, because Orbax takes 25 MB
+
         contents = fingerprint(protocol, timeline, start, observers, pieces)
-        identity = {"key": about["key"], "configuration": about["configuration"], "program or data": contents}
+        plan_of_run = {name: value for name, value in about["configuration"].items() if name != "strategy"}
+        identity = {"key": about["key"], "configuration": plan_of_run, "program or data": contents}
         saved = Checkpoint(pathlib.Path(checkpoint), identity)
         if (found := saved.restore(state)) is not None:
             done, state, records = found
@@ -218,18 +224,14 @@ def _check(key, protocol: Protocol, timeline: Timeline, start: Any, observers: t
     return jax.eval_shape(lambda x: x, x0)
 
 
-def _over_seeds(key, x: PyTree, strategy: Strategy) -> Literal["vmap", "map"] | None:
-    """Pick how a batch of seeds runs: together where a node's row is small, one after another where it is large."""
-    if key.ndim == 0:
-        return None
-    rows = jax.tree.leaves(x)[0].shape[0]
-    name = spread.chosen(rows, bytes_per_row(x))[0] if strategy == "auto" else strategy
-    return "vmap" if name == "vmap" else "map"
+def _choice(x: PyTree, strategy: Strategy) -> spread.Choice:
+    """Pick how all nodes are spread; seeds then run together where rows are small, one after another where large."""
+    with spread.using(strategy):
+        return spread.chosen(jax.tree.leaves(x)[0].shape[0], bytes_per_row(x))
 
 
-def _configuration(protocol, timeline, x, settings, pieces, observers) -> dict[str, Any]:
-    facts, rows = timeline.properties, jax.tree.leaves(x)[0].shape[0]
-    name, why = spread.chosen(rows, bytes_per_row(x))
+def _configuration(protocol, timeline, x, settings, choice, pieces, observers) -> dict[str, Any]:
+    facts = timeline.properties
     return {
         "protocol": getattr(protocol.step.func, "__module__", "?"),
         "timeline": facts.name,
@@ -238,7 +240,7 @@ def _configuration(protocol, timeline, x, settings, pieces, observers) -> dict[s
         "num_nodes": facts.num_nodes,
         "num_rows": facts.num_rows,
         "bytes_per_row": bytes_per_row(x),
-        "strategy": f"{name}: {why}" if settings.strategy == "auto" else settings.strategy,
+        "strategy": f"{choice.strategy}: {choice.reason}",
         "seeds": settings.seeds,
         "records": sum(1 if p.every == p.stop - p.start else (p.stop - p.start) // p.every for p in pieces if p.every),
         "variables": [variable.name for observer in observers for variable in observer.variables],

@@ -30,7 +30,7 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
@@ -142,6 +142,36 @@ def map_blocks(fn: Callable[..., PyTree], everyone: PyTree, *stacked: PyTree) ->
     if k < 2 or chosen(k, bytes_per_node).strategy != "shard":
         return fn(everyone, *stacked)
     return _sharded(lambda bound, *blocks: bound(*blocks), jax.tree_util.Partial(fn, everyone), stacked, k)
+
+
+def everywhere(tree: PyTree) -> PyTree:
+    """Put the arrays of a pytree on all local devices: what "shard" reads at every event is then copied once.
+
+    Args:
+        tree: arrays that all nodes read, such as a task's data.
+
+    Returns:
+        The same values; on one device, the same arrays.
+    """
+    devices = jax.local_devices()
+    if len(devices) == 1:
+        return tree
+    return jax.device_put(tree, NamedSharding(Mesh(np.asarray(devices), ("nodes",)), P()))
+
+
+def over_nodes(tree: PyTree) -> PyTree:
+    """Lay the rows of a state, inside jit, where "shard" trains them: elsewhere they would be moved at every event.
+
+    Args:
+        tree: stacked arrays with one leading axis k.
+
+    Returns:
+        The same values. Nothing is done under another strategy, or where the devices do not divide k.
+    """
+    k, devices = _num_nodes((tree,)), jax.local_devices()
+    if k % len(devices) or chosen(k, _bytes_per_node((tree,), k)).strategy != "shard":
+        return tree
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(Mesh(np.asarray(devices), ("nodes",)), P("nodes")))
 
 
 def _wide(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:

@@ -13,11 +13,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import xarray as xr
+
+if TYPE_CHECKING:  # here, and in load, because xarray takes 40 MB
+    from xarray import DataArray, Dataset
 
 FORMAT = "gossipjax-trajectory-1"
 
@@ -33,11 +35,11 @@ class Trajectory:
         x: final models, or None likewise.
     """
 
-    dataset: xr.Dataset
+    dataset: Dataset
     state: Any = None
     x: Any = None
 
-    def __getitem__(self, name: str) -> xr.DataArray:
+    def __getitem__(self, name: str) -> DataArray:
         """One variable, such as ``trajectory["consensus_distance"]``."""
         if name not in self.dataset:
             raise ValueError(f"no variable {name!r}; this trajectory has {sorted(map(str, self.dataset.variables))}")
@@ -48,7 +50,7 @@ class Trajectory:
         """Configuration, versions, device, key and code version of the run."""
         return json.loads(self.dataset.attrs["manifest"])
 
-    def to_dataset(self) -> xr.Dataset:
+    def to_dataset(self) -> Dataset:
         """Return the xarray Dataset."""
         return self.dataset
 
@@ -96,11 +98,13 @@ def load(path: str | os.PathLike[str]) -> Trajectory:
     Raises:
         ValueError: no such file, or not a trajectory.
     """
+    from xarray import load_dataset
+
     source = pathlib.Path(path)
     if not source.is_file():
         raise ValueError(f"no file {source}; pass a path that Trajectory.save wrote")
     try:
-        dataset = xr.load_dataset(source, engine="h5netcdf")
+        dataset = load_dataset(source, engine="h5netcdf")
     except (OSError, ValueError) as error:
         raise ValueError(f"{source} is no readable netCDF file ({error}); run the experiment again") from error
     if dataset.attrs.get("format") != FORMAT:

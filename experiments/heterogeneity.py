@@ -150,6 +150,6 @@ def table(dataset: xr.Dataset) -> list[Row]:
             at = dataset.sel(spread=spread, protocol=protocol)
             final = float(at.quadratic_error.isel(quadratic_record=-1))
             known = float(at.predicted_bias) if protocol == "D-PSGD" else 0.0
-            source = "exact fixed point" if protocol == "D-PSGD" else "no bias (float32 floor)"
+            source = "exact fixed point" if protocol == "D-PSGD" else "no bias; float32 rounding"
             rows.append(Row(f"squared error, {protocol}, spread {spread:g}", final, np.nan, known, source))
     return rows

@@ -70,6 +70,6 @@ def _gaps(ax: Axes, dataset: xr.Dataset) -> None:
             zorder=4,
         )
     ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
-    ax.set(xlabel="spectral gap 1 − ρ, ρ = ‖W − J‖₂ (theory)", ylabel="measured 1 − contraction per round")
+    ax.set(xlabel="spectral gap 1 − ρ (theory)", ylabel="measured 1 − contraction per round")
     style.title(ax, "Contraction of every topology")
     style.legend(ax, location="center left", anchor=(1.02, 0.5))

@@ -15,13 +15,15 @@ def draw(dataset: xr.Dataset) -> Figure:
     """Top: accuracy on real data, a panel per partition. Bottom: error on quadratics, a panel per spread."""
     made, axes = style.figure(2, 3, panel_height=2.2)
     for column, partition in enumerate(dataset.partition.values):
-        _accuracy(axes[0, column], dataset.sel(partition=partition), str(partition), first=column == 0)
+        _accuracy(axes[0, column], dataset.sel(partition=partition), str(partition))
+    axes[0, 0].set_ylabel("test accuracy (%)")
+    style.legend(axes[0, -1], location="lower right")
     for column, spread in enumerate(dataset.spread.values):
         _error(axes[1, column], dataset.sel(spread=spread), float(spread), first=column == 0)
     return made
 
 
-def _accuracy(ax: Axes, dataset: xr.Dataset, partition: str, *, first: bool) -> None:
+def _accuracy(ax: Axes, dataset: xr.Dataset, partition: str) -> None:
     lowest = 100.0
     for index, protocol in enumerate(dataset.protocol.values):
         values = dataset.test_accuracy.sel(protocol=protocol, statistic="mean").values
@@ -30,9 +32,6 @@ def _accuracy(ax: Axes, dataset: xr.Dataset, partition: str, *, first: bool) -> 
         lowest = min(lowest, 100 * float(mean[-1]))
     ax.set(xlabel="round", ylim=(lowest - 15, 100))
     style.title(ax, f"real data, {partition}")
-    if first:
-        ax.set_ylabel("test accuracy (%)")
-        style.legend(ax, location="lower right")
 
 
 def _error(ax: Axes, dataset: xr.Dataset, spread: float, *, first: bool) -> None:

@@ -424,9 +424,7 @@ def _pad_table(mixing: TableMixing, degree: int) -> TableMixing:
 def _transfers(i: ArrayLike, j: ArrayLike, weight: ArrayLike) -> tuple[Array, Array, Array]:
     i, j = jnp.atleast_1d(jnp.asarray(i, jnp.int32)), jnp.atleast_1d(jnp.asarray(j, jnp.int32))
     if i.shape != j.shape or i.ndim != 1:
-        raise ValueError(
-            f"node numbers of shapes {i.shape} and {j.shape}: give two scalars or two vectors of one length"
-        )
+        raise ValueError(f"nodes of shapes {i.shape} and {j.shape}: give two scalars or two vectors of one length")
     return i, j, jnp.broadcast_to(jnp.asarray(weight), i.shape)
 
 
@@ -444,11 +442,7 @@ def _on_device(mixing: Mixing, x: PyTree) -> tuple[Mixing, PyTree]:
     for path, leaf in jax.tree_util.tree_leaves_with_path(x):
         name = f"leaf {jax.tree_util.keystr(path) or 'x'}"
         if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            raise TypeError(
-                f"{name} is of type {leaf.dtype}: only floating-point leaves can be averaged; keep it apart"
-            )
+            raise TypeError(f"{name} is of type {leaf.dtype}: only floating-point leaves can be averaged")
         if leaf.ndim == 0 or (rows is not None and leaf.shape[0] != rows):
-            raise ValueError(
-                f"{name} has shape {leaf.shape}: needs the row axis in front, {rows or 'one entry per'} rows"
-            )
+            raise ValueError(f"{name} has shape {leaf.shape}: needs the row axis in front, {rows or 'all'} rows")
     return mixing, x

@@ -20,7 +20,7 @@ from gossipjax.timeline import rounds
 from gossipjax.types import Task
 from theory.drift import consensus_from_updates
 
-CLAIM = "D-PSGD reaches the accuracy of all-reduce SGD; bytes and consensus distance are set by the topology"
+CLAIM = "D-PSGD comes close to all-reduce SGD; bytes and consensus distance are set by the topology"
 
 
 class Config(NamedTuple):
@@ -84,7 +84,11 @@ def gradient_statistics(task: Task, keys, x) -> tuple[jax.Array, jax.Array]:
 
 
 def predicted_consensus(task: Task, matrix: np.ndarray, x: Any, config: Config) -> np.ndarray:
-    """Predict each seed's consensus distance at the end: the fixed point of mixing under the gradients found there."""
+    """Estimate each seed's consensus distance at the end: the fixed point of mixing under the gradients found there.
+
+    Curvature, which pulls the nodes together, is left out of the noise term: where ρ is near one (a ring), or noise
+    rules (Fashion-MNIST at batch 16), the estimate is far above the truth; on well-connected graphs it is close.
+    """
     keys = jax.random.split(jax.random.key(config.seed + 1), (config.num_nodes, config.gradient_draws))
     predictions = []
     for seed in range(config.num_seeds):
@@ -167,5 +171,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
         at = dataset.sel(topology=name)
         mean, half = mean_and_interval(last_consensus(at))
         expected = float(at.predicted_consensus_distance.mean())
-        rows.append(Row(f"consensus distance, {name}", float(mean), float(half), expected, "mixing of final gradients"))
+        rows.append(
+            Row(f"consensus distance, {name}", float(mean), float(half), expected, "estimate without curvature")
+        )
     return rows

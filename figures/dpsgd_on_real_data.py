@@ -62,7 +62,7 @@ def _consensus(ax: Axes, dataset: xr.Dataset) -> None:
         tail = rounds[-(len(rounds) // 3) :]
         estimate = np.full(len(tail), float(at.predicted_consensus_distance.mean()))
         style.theory_line(ax, tail, estimate)
-    ax.text(0.03, 0.03, "dashed: fixed point of mixing", transform=ax.transAxes, va="bottom", fontsize=7)
+    ax.text(0.03, 0.03, "dashed: estimate without curvature", transform=ax.transAxes, va="bottom", fontsize=7)
     ax.set(yscale="log", xlabel="round", ylabel="consensus distance")
     ax.set_ylim(bottom=ax.get_ylim()[0] / 3)
     style.title(ax, "How far nodes lie apart")

@@ -84,6 +84,10 @@ def check_step(key: Key[Array, ""], protocol: Protocol, timeline: Timeline, stat
     event = jax.eval_shape(timeline.event, key, timeline.static, first)
     if protocol.requires.mixing and event.mixing is None:
         raise ValueError(f"the protocol mixes models but the events of {timeline.properties.name} carry no mixing")
+    if any(field is not None for field in (event.receive, event.send, event.begin)):
+        raise ValueError(
+            f"the events of {timeline.properties.name} carry messages in flight, which no protocol reads yet"
+        )
     after, _ = jax.eval_shape(lambda protocol, *rest: protocol.step(*rest), protocol, key, state, event)
     compare_structure(jax.eval_shape(lambda s: s, state), after, "the state after one step")
 

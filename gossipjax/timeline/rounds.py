@@ -71,6 +71,8 @@ def rounds(
     if not seconds_per_round > 0:
         raise ValueError(f"seconds_per_round={seconds_per_round}: a duration must be positive")
     mixings = [from_matrix(matrix, form=form) for matrix in matrices]
+    if len({type(mixing) for mixing in mixings}) > 1:  # a cycle is one array: sparse and dense rounds share a form
+        mixings = [from_matrix(matrix, form="dense") for matrix in matrices]
     symmetric = all(is_symmetric(matrix) for matrix in matrices)
     fixed = len(matrices) == 1
     properties = Properties(

@@ -1,0 +1,395 @@
+"""Version age of gossip: how many versions of an external source a node is behind.
+
+A source makes versions at rate ``λ_e`` and delivers its newest one to node i at rate ``λ_0i``; node u pushes to node j
+at rate ``λ_uj``; whoever receives keeps the newer version. All clocks are Poisson and independent, ages are stationary.
+On the symmetric graphs the source delivers at ``λ_s`` in all (``λ_s/n`` to each node) and every node pushes at ``λ`` in
+all, to a uniform neighbour.
+
+Read backwards in time, the age of a node is the number of versions made during the first passage from that node to the
+source: ``X_i ~ Poisson(λ_e T_i)``. So every law here is a law of T, and serves :mod:`theory.staleness` too.
+Each docstring gives the statement, its assumptions, its source and its kind: *exact*, *bound* or *asymptotic*.
+
+Reference: Yates 2021, arXiv 2102.02893 (the model and the recursion over sets); Maranzatto and Michelen 2024, arXiv
+2409.12710, and Nasser, Issa, Abou-Faycal 2022, arXiv 2202.01297 (the law of the age).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Num
+
+Number: TypeAlias = int | float
+Graph = Literal["complete", "ring"]
+Inside = Literal["complete", "ring", "none"]
+
+_LARGEST = 16
+
+
+class HittingMoments(NamedTuple):
+    """``E T`` and ``E T²`` of a passage time T."""
+
+    mean: float
+    second: float
+
+
+class Sides(NamedTuple):
+    """Mean age of a node on either side of a complete bipartite graph."""
+
+    left: float
+    right: float
+
+
+class Clustered(NamedTuple):
+    """Mean age of a cluster head and of a cluster member."""
+
+    head: float
+    member: float
+
+
+class Bounds(NamedTuple):
+    """``lower ≤ value ≤ upper``."""
+
+    lower: float
+    upper: float
+
+
+def set_ages(
+    rates: Num[np.ndarray, "n n"], source_rates: Num[np.ndarray, " n"], version_rate: Number
+) -> Float[np.ndarray, " sets"]:
+    """Compute the mean age of the freshest node of every set of nodes, by the recursion over sets.
+
+    With ``v_S = E min_{i∈S} X_i``, ``λ_u(S) = Σ_{j∈S} λ_uj`` and ``λ_0(S) = Σ_{j∈S} λ_0j``, from large sets to small::
+
+        v_S = (λ_e + Σ_{u∉S} λ_u(S) v_{S∪{u}}) / (λ_0(S) + Σ_{u∉S} λ_u(S))
+
+    Kind: exact. Costs ``O(2^n n)``. Source: Yates 2021, theorem 1.
+
+    Args:
+        rates: ``λ_uj`` at which u pushes to j; the diagonal is ignored.
+        source_rates: ``λ_0j`` at which the source delivers to j.
+        version_rate: ``λ_e > 0``.
+
+    Returns:
+        ``(2^n,)`` ages; entry s is that of the set ``{i : bit i of s is one}``, ``inf`` where the source never reaches
+        the set, ``nan`` for the empty set.
+
+    Raises:
+        ValueError: shapes that do not fit, more than 16 nodes, negative rates.
+    """
+    _positive("version_rate", version_rate)
+    rates, source_rates = _network(rates, source_rates)
+    n = len(rates)
+    sets = np.arange(2**n)
+    size = np.bitwise_count(sets)
+    into, delivered = [_subset_sums(row) for row in rates], _subset_sums(source_rates)
+    ages = np.full(2**n, np.nan)
+    for k in range(n, 0, -1):
+        level = sets[size == k]
+        gain, inflow = np.full(len(level), float(version_rate)), delivered[level]
+        for u in range(n):
+            pushed = np.where(level >> u & 1, 0.0, into[u][level])
+            joins = pushed > 0
+            gain[joins] += pushed[joins] * ages[level[joins] | 1 << u]
+            inflow = inflow + pushed
+        ages[level] = np.divide(gain, inflow, out=np.full(len(level), np.inf), where=inflow > 0)
+    return ages
+
+
+def version_age(
+    rates: Num[np.ndarray, "n n"], source_rates: Num[np.ndarray, " n"], version_rate: Number
+) -> Float[np.ndarray, " n"]:
+    """Compute the mean version age of every node of any graph with at most 16 nodes.
+
+    The one-element sets of :func:`set_ages`, which also gives arguments and errors. Kind: exact. Source: Yates 2021,
+    theorem 1.
+    """
+    return set_ages(rates, source_rates, version_rate)[1 << np.arange(len(rates))]
+
+
+def version_age_of_set(
+    rates: Num[np.ndarray, "n n"],
+    source_rates: Num[np.ndarray, " n"],
+    version_rate: Number,
+    members: tuple[int, ...],
+) -> float:
+    """Compute ``E min_{i∈members} X_i``, the mean age of the freshest of some nodes, by :func:`set_ages`. Kind: exact.
+
+    Raises:
+        ValueError: no members, nodes out of range, or as :func:`set_ages`.
+    """
+    if not members or not all(0 <= i < len(rates) for i in members):
+        raise ValueError(f"members={members}: name at least one node, each from 0 to {len(rates) - 1}")
+    return float(set_ages(rates, source_rates, version_rate)[sum(1 << i for i in set(members))])
+
+
+def version_age_complete(n: int, *, version_rate: Number, gossip_rate: Number, source_rate: Number) -> float:
+    """Compute the mean version age of a node of the complete graph.
+
+    The age ``v_j`` of the freshest of j nodes obeys, from ``v_n = λ_e/λ_s`` down to the answer ``v_1``::
+
+        v_j = (λ_e + g_j v_{j+1}) / (jλ_s/n + g_j),      g_j = j(n − j)λ/(n − 1)
+
+    For ``λ_s = λ`` it is ``(λ_e/λ)(ln n + γ + o(1))``. Kind: exact, O(n). Source: Yates 2021, theorem 1 by symmetry.
+
+    Args:
+        n: nodes, at least one.
+        version_rate, gossip_rate, source_rate: λ_e, λ (per node, may be 0) and λ_s (in all), per unit time.
+
+    Raises:
+        ValueError: n below one, or rates out of range.
+    """
+    return _symmetric_age("complete", n, version_rate, gossip_rate, source_rate)
+
+
+def version_age_ring(n: int, *, version_rate: Number, gossip_rate: Number, source_rate: Number) -> float:
+    """Compute the mean version age of a node of the ring, each pushing at λ/2 to either side.
+
+    As :func:`version_age_complete` with ``g_j = λ`` for j < n: only the two ends of an arc gain from outside. For
+    ``λ_s = λ`` it grows as ``(λ_e/λ) sqrt(πn/2)``. Kind: exact, O(n). Source: Yates 2021.
+    """
+    return _symmetric_age("ring", n, version_rate, gossip_rate, source_rate)
+
+
+def version_age_no_gossip(n: int, *, version_rate: Number, source_rate: Number) -> float:
+    """Compute the mean version age if nodes hear the source only: ``nλ_e/λ_s``. Kind: exact. Source: Yates 2021."""
+    return _symmetric_age("complete", n, version_rate, 0.0, source_rate)
+
+
+def version_age_complete_bounds(n: int, *, version_rate: Number, gossip_rate: Number) -> Bounds:
+    """Bound the age on the complete graph: ``(λ_e/λ)[(n−1)/n H_{n−1} + 1/n] ≤ v_1 ≤ (λ_e/λ) H_n``.
+
+    Assumes: ``λ_s = λ``. Kind: two-sided bound (recalled, and checked against the recursion). Source: Yates 2021.
+    """
+    _at_least("n", n, 1)
+    _positive("version_rate", version_rate)
+    _positive("gossip_rate", gossip_rate)
+    before = float(np.sum(1.0 / np.arange(1, n)))
+    unit = version_rate / gossip_rate
+    return Bounds(unit * ((n - 1) / n * before + 1 / n), unit * (before + 1 / n))
+
+
+def version_age_bipartite(
+    left: int, right: int, *, version_rate: Number, gossip_rate: Number, source_rate: Number
+) -> Sides:
+    """Compute the mean version ages on the complete bipartite graph ``K_{L,R}``; the star is ``left=1``.
+
+    With ``v_{a,b}`` the age of the freshest of a left and b right nodes, n = L + R::
+
+        v_{a,b} = (λ_e + p v_{a+1,b} + q v_{a,b+1}) / ((a + b)λ_s/n + p + q),   p = (L−a)bλ/R,   q = (R−b)aλ/L
+
+    Kind: exact, O(LR). Source: Yates 2021, the recursion over sets by symmetry; Maranzatto 2024, arXiv 2401.11580
+    (bipartite networks).
+
+    Args:
+        left, right: nodes on either side, at least one each.
+        version_rate, gossip_rate, source_rate: as in :func:`version_age_complete`.
+
+    Raises:
+        ValueError: an empty side, or rates out of range.
+    """
+    _at_least("left", left, 1)
+    _at_least("right", right, 1)
+    _rates(version_rate, gossip_rate, source_rate)
+    n = left + right
+    ages = np.zeros((left + 2, right + 2))
+    for size in range(n, 0, -1):
+        a = np.arange(max(0, size - right), min(left, size) + 1)
+        b = size - a
+        to_right, to_left = (left - a) * b * (gossip_rate / right), (right - b) * a * (gossip_rate / left)
+        gain = version_rate + to_right * ages[a + 1, b] + to_left * ages[a, b + 1]
+        ages[a, b] = gain / (size * source_rate / n + to_right + to_left)
+    return Sides(float(ages[1, 0]), float(ages[0, 1]))
+
+
+def version_age_clustered(
+    clusters: int,
+    size: int,
+    *,
+    version_rate: Number,
+    source_rate: Number,
+    head_rate: Number,
+    gossip_rate: Number,
+    inside: Inside = "complete",
+) -> Clustered:
+    """Compute the mean version ages of M clusters of k members, each cluster fed by a head of its own.
+
+    The source feeds each head at ``λ_s/M``, a head feeds each member at ``λ_c/k``, members gossip at λ inside. The head
+    is a source of rate λ_c for its cluster, delayed by its own age::
+
+        v_head = Mλ_e/λ_s,      v_member = v_head + (age of the cluster's graph with λ_s → λ_c)
+
+    Kind: exact. Source: Buyukates, Bastopcu, Ulukus 2021, arXiv 2109.08669.
+
+    Args:
+        clusters, size: M heads, and k members of each.
+        version_rate, source_rate, head_rate, gossip_rate: λ_e, λ_s (over all heads), λ_c (per head), λ (per member).
+        inside: how the members of one cluster gossip.
+
+    Raises:
+        ValueError: counts below one, rates out of range, an unknown graph.
+    """
+    _at_least("clusters", clusters, 1)
+    if inside not in ("complete", "ring", "none"):
+        raise ValueError(f"inside={inside!r}: must be 'complete', 'ring' or 'none'")
+    graph: Graph = "ring" if inside == "ring" else "complete"
+    gossip_rate = 0.0 if inside == "none" else gossip_rate
+    head = version_age_no_gossip(clusters, version_rate=version_rate, source_rate=source_rate)
+    return Clustered(head, head + _symmetric_age(graph, size, version_rate, gossip_rate, head_rate))
+
+
+def version_age_variance(
+    n: int, *, version_rate: Number, gossip_rate: Number, source_rate: Number, graph: Graph = "complete"
+) -> float:
+    """Compute the variance of a node's version age: ``λ_e² Var T + λ_e E T``.
+
+    T passes through sets of size j = 1, 2, … at rates ``r_j = jλ_s/n + g_j`` and ends at size j with probability
+    ``jλ_s/(n r_j)``. Kind: exact, O(n). Source: the law in Maranzatto and Michelen 2024, mixed over T.
+
+    Args:
+        n, version_rate, gossip_rate, source_rate: as in :func:`version_age_complete`.
+        graph: complete, or ring with λ/2 to either side.
+
+    Raises:
+        ValueError: n below one, rates out of range, an unknown graph.
+    """
+    passage = _passage(graph, n, version_rate, gossip_rate, source_rate)
+    mean, second = hitting_moments(passage.rates, passage.stops)
+    return version_rate**2 * (second - mean**2) + version_rate * mean
+
+
+def version_age_complete_pmf(
+    n: int, *, version_rate: Number, gossip_rate: Number, source_rate: Number, size: int
+) -> Float[np.ndarray, " size"]:
+    """Compute ``P(X = 0), …, P(X = size − 1)`` of a node's version age on the complete graph.
+
+    From ``E z^X = φ(λ_e(1 − z))``, φ the Laplace transform of the passage time, see :func:`mixed_poisson_pmf`. Kind:
+    exact (absolute error about 1e-12). Source: Nasser, Issa, Abou-Faycal 2022.
+    """
+    passage = _passage("complete", n, version_rate, gossip_rate, source_rate)
+    return mixed_poisson_pmf(passage.rates, passage.stops, version_rate, size)
+
+
+def version_age_ring_pmf(
+    n: int, *, version_rate: Number, gossip_rate: Number, source_rate: Number, size: int
+) -> Float[np.ndarray, " size"]:
+    """Compute the pmf of a node's version age on the ring, as :func:`version_age_complete_pmf`. Kind: exact."""
+    passage = _passage("ring", n, version_rate, gossip_rate, source_rate)
+    return mixed_poisson_pmf(passage.rates, passage.stops, version_rate, size)
+
+
+def opportunistic_version_age(n: int, *, version_rate: Number, gossip_rate: Number, source_rate: Number) -> float:
+    """Compute the mean version age if only the freshest nodes gossip and share the whole capacity nλ.
+
+    With ``r = nλ/(n − 1)`` it is ``(λ_e + rλ_e/λ_s)/(r + λ_s/n)``, which tends to ``λ_e/λ + λ_e/λ_s``: bounded in n.
+    Assumes: complete graph; the freshest nodes are known at once. Kind: exact. Source: derived here for the scheme of
+    Mitra and Ulukus 2022, arXiv 2207.07094, and 2023, arXiv 2301.00798.
+
+    Raises:
+        ValueError: fewer than two nodes, or rates out of range.
+    """
+    _at_least("n", n, 2)
+    _rates(version_rate, gossip_rate, source_rate)
+    pull = n * gossip_rate / (n - 1)
+    return (version_rate + pull * version_rate / source_rate) / (pull + source_rate / n)
+
+
+def hitting_moments(rates: Float[np.ndarray, " k"], stops: Float[np.ndarray, " k"]) -> HittingMoments:
+    """Compute ``E T`` and ``E T²`` of ``T = E_1 + … + E_J``, where ``E_j ~ Exp(rates_j)`` and ``P(J = j) = stops_j``.
+
+    ``E T² = Σ_j stops_j [ Σ_{k≤j} 1/r_k² + (Σ_{k≤j} 1/r_k)² ]``. Assumes: all independent. Kind: exact.
+    """
+    mean, variance = np.cumsum(1.0 / rates), np.cumsum(1.0 / rates**2)
+    return HittingMoments(float(stops @ mean), float(stops @ (variance + mean**2)))
+
+
+def mixed_poisson_pmf(
+    rates: Float[np.ndarray, " k"], stops: Float[np.ndarray, " k"], event_rate: Number, size: int
+) -> Float[np.ndarray, " size"]:
+    """Compute the pmf of the number of Poisson events of a given rate during the T of :func:`hitting_moments`.
+
+    ``E z^X = Σ_j stops_j Π_{k≤j} r_k/(r_k + event_rate (1 − z))``, at N = 4 size points of the circle ``|z| = ρ``,
+    ``ρ^N = 1e-14``, inverted by FFT: aliasing stays below 1e-14, rounding at some ``ρ^{-size} = 3e3`` units in the last
+    place. Kind: exact up to that, an absolute error of about 1e-12.
+
+    Raises:
+        ValueError: size below one.
+    """
+    _at_least("size", size, 1)
+    points = 4 * size
+    radius = 10.0 ** (-14.0 / points)
+    s = event_rate * (1.0 - radius * np.exp(-2j * np.pi * np.arange(points // 2 + 1) / points))
+    transform = np.zeros_like(s)
+    for rate, stop in zip(rates[::-1].tolist(), stops[::-1].tolist(), strict=True):
+        transform = (transform + stop) * (rate / (rate + s))
+    values = np.fft.irfft(transform, points)[:size] * radius ** -np.arange(size)
+    return np.maximum(values, 0.0)
+
+
+class _Passage(NamedTuple):
+    """Stages of the passage to the source: total rate of each, and the probability that it is the last."""
+
+    rates: np.ndarray
+    stops: np.ndarray
+
+
+def _passage(graph: str, n: int, version_rate: Number, gossip_rate: Number, source_rate: Number) -> _Passage:
+    _at_least("n", n, 1)
+    _rates(version_rate, gossip_rate, source_rate)
+    if graph not in ("complete", "ring"):
+        raise ValueError(f"graph={graph!r}: must be 'complete' or 'ring'; any other graph needs version_age")
+    j = np.arange(1.0, n + 1)
+    if graph == "complete":
+        gossip = j * (n - j) * (gossip_rate / max(n - 1, 1))
+    else:
+        gossip = np.where(j < n, float(gossip_rate), 0.0)
+    hit = j * (source_rate / n)
+    total = hit + gossip
+    reached = np.concatenate([[1.0], np.cumprod(gossip[:-1] / total[:-1])])
+    return _Passage(total, reached * hit / total)
+
+
+def _symmetric_age(graph: Graph, n: int, version_rate: Number, gossip_rate: Number, source_rate: Number) -> float:
+    passage = _passage(graph, n, version_rate, gossip_rate, source_rate)
+    return version_rate * hitting_moments(passage.rates, passage.stops).mean
+
+
+def _subset_sums(values: np.ndarray) -> np.ndarray:
+    """Return the sum of the values over every subset, indexed by bit mask."""
+    sums = np.zeros(1)
+    for value in values.tolist():
+        sums = np.concatenate([sums, sums + value])
+    return sums
+
+
+def _network(rates: np.ndarray, source_rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rates, source_rates = np.array(rates, np.float64), np.asarray(source_rates, np.float64)
+    n = len(rates)
+    if not 1 <= n <= _LARGEST or rates.shape != (n, n) or source_rates.shape != (n,):
+        raise ValueError(
+            f"rates {rates.shape} and source_rates {source_rates.shape}: need (n, n) and (n,), 1 ≤ n ≤ {_LARGEST}; "
+            "the recursion visits every set of nodes, so use a symmetric form or sample beyond that"
+        )
+    np.fill_diagonal(rates, 0.0)
+    for name, values in (("rates", rates), ("source_rates", source_rates)):
+        if not (np.isfinite(values).all() and (values >= 0).all()):
+            raise ValueError(f"{name} holds a negative or non-finite entry: rates are finite and at least zero")
+    return rates, source_rates
+
+
+def _rates(version_rate: Number, gossip_rate: Number, source_rate: Number) -> None:
+    _positive("version_rate", version_rate)
+    _positive("source_rate", source_rate)
+    if not 0 <= gossip_rate < np.inf:
+        raise ValueError(f"gossip_rate={gossip_rate}: must be finite and not negative; 0 means no gossip")
+
+
+def _positive(name: str, value: Number) -> None:
+    if not 0 < value < np.inf:
+        raise ValueError(f"{name}={value}: must be positive and finite")
+
+
+def _at_least(name: str, value: int, lowest: int) -> None:
+    if value < lowest:
+        raise ValueError(f"{name}={value}: must be at least {lowest}")

@@ -1,0 +1,397 @@
+"""Staleness of what one node knows of another's updates under push gossip.
+
+Node i updates its model on a clock ``c + Exp(mean 1/μ)`` (rate m, see :func:`update_rate`) and pushes at the ticks of a
+Poisson clock of rate λ to a uniform other node. ``S_i^j`` counts i's updates that are not in j's model yet. If gossip
+is independent of the update clocks, then at a stationary time ``S_i^j`` is the number of i's updates in the last
+``T_ij``, the first-passage time of news from i to j, so ``E S = m E T`` for every stationary update clock. On the
+complete graph the k nodes whose news reaches j grow to k + 1 at rate ``r_k = k(n − k)λ/(n − 1)``, and i is equally
+likely each of the n − 1 that join.
+
+Each docstring gives the statement, its assumptions and its kind: *exact*, *bound* or *asymptotic*. Rates are per unit
+time, ``H_k = 1 + … + 1/k``, m is the argument ``update_rate``, λ is ``gossip_rate``; c = 0 means Poisson update clocks.
+
+Reference: Mitra and Ulukus 2024, arXiv 2404.19749 (the model, and bounded staleness from λ of order log n). Unless said
+otherwise the formulas are derived here, from the lines above.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import scipy.integrate
+import scipy.special
+import scipy.stats
+from jaxtyping import Float, Int, Num
+
+from theory.age import Bounds, HittingMoments, hitting_moments, mixed_poisson_pmf, set_ages
+
+Number: TypeAlias = int | float
+Counts: TypeAlias = int | Int[np.ndarray, "..."]
+Values: TypeAlias = int | float | Num[np.ndarray, "..."]
+Result: TypeAlias = float | Float[np.ndarray, "..."]
+
+
+def update_rate(mean_extra: Values, shift: Values = 0.0) -> Result:
+    """Compute the update rate ``m = 1/(c + mean_extra)`` of the clock ``c + Exp(mean mean_extra)``. Kind: exact."""
+    if not np.all(np.asarray(mean_extra) > 0) or not np.all(np.asarray(shift) >= 0):
+        raise ValueError(f"mean_extra={mean_extra}, shift={shift}: the first must be positive, the other not negative")
+    return 1.0 / (np.asarray(shift, np.float64) + mean_extra)[()]
+
+
+def mean_staleness(n: Counts, *, gossip_rate: Values, update_rate: Values, two_way: bool = False) -> Result:
+    """Compute ``E S = m H_{n−1}/λ`` on the complete graph; half of it if a contact goes both ways.
+
+    Bounded in n if and only if λ grows at least like ln n. Assumes: gossip independent of the update clocks; any shift
+    c. Kind: exact, for n to 1e7 and beyond.
+
+    Args:
+        n: nodes, at least two.
+        gossip_rate, update_rate: λ and m; arrays broadcast with n.
+        two_way: nodes start exchanges at rate λ, in which both sides take the newer versions.
+
+    Raises:
+        ValueError: fewer than two nodes, rates that are not positive.
+    """
+    _positive("gossip_rate", gossip_rate)
+    _positive("update_rate", update_rate)
+    return (np.asarray(update_rate, np.float64) * _harmonic(_nodes(n) - 1) / gossip_rate / (2 if two_way else 1))[()]
+
+
+def max_staleness(n: Counts, *, gossip_rate: Values, update_rate: Values) -> Result:
+    """Compute ``E max_j S_i^j = 2m (n−1)/n H_{n−1}/λ`` over the holders j of i's updates; arguments as mean_staleness.
+
+    Staleness is monotone in the delay, so the maximum is the staleness of the slowest holder. Assumes: complete graph,
+    push, any shift c. Kind: exact.
+    """
+    nodes = _nodes(n)
+    return (2.0 * (nodes - 1) / nodes * mean_staleness(n, gossip_rate=gossip_rate, update_rate=update_rate))[()]
+
+
+def mean_delay_heterogeneous(rates: Num[np.ndarray, " n"], i: int, j: int) -> float:
+    """Compute ``E T_ij`` on the complete graph for unequal push rates λ_1 … λ_n.
+
+    With ``q_u(s) = exp(−λ_u s/(n − 1))``, ``E T_ij = ∫_0^∞ q_i ∫_0^1 Π_{u≠i,j} (q_u + (1 − q_u) z) dz ds``: Gauss and
+    Legendre's rule in z, where the integrand is a polynomial, adaptive quadrature in ln s. j's rate does not matter.
+    Kind: exact (relative error about 1e-10). ``E S = m_i E T_ij``.
+
+    Args:
+        rates: positive push rates.
+        i, j: source and holder, different.
+
+    Raises:
+        ValueError: rates that are not positive, i = j, or nodes out of range.
+    """
+    rates = _push_rates(rates)
+    n = len(rates)
+    if i == j or not (0 <= i < n and 0 <= j < n):
+        raise ValueError(f"i={i}, j={j}: must be two different nodes from 0 to {n - 1}")
+    others = np.delete(rates, [i, j]) / (n - 1)
+    z, weights = scipy.special.roots_legendre(max(1, n // 2))
+    missed = 0.5 * (1.0 - z)[:, None]
+
+    def integrand(log_s: float) -> float:
+        s = math.exp(log_s)
+        inner = np.prod(1.0 + np.expm1(-others * s) * missed, axis=1)
+        return s * math.exp(-rates[i] * s / (n - 1)) * 0.5 * float(weights @ inner)
+
+    # Outside these limits lies less than 1e-18 of the integral.
+    lower, upper = math.log(1e-19 / rates.max()), math.log(60.0 * (n - 1) / rates[i])
+    return scipy.integrate.quad(integrand, lower, upper, epsabs=0.0, epsrel=1e-10, limit=400)[0]
+
+
+def delay_bounds(rates: Num[np.ndarray, " n"]) -> Bounds:
+    """Bound ``E T_ij`` for unequal push rates: ``H_{n−1}/λ_max ≤ E T_ij ≤ H_{n−1}/λ_min``, any i and j.
+
+    Assumes: complete graph; coupling with the fastest and the slowest equal rates. Kind: two-sided bound.
+    """
+    rates = _push_rates(rates)
+    harmonic = float(_harmonic(len(rates) - 1))
+    return Bounds(harmonic / float(rates.max()), harmonic / float(rates.min()))
+
+
+def delay_moments(n: int, gossip_rate: Number) -> HittingMoments:
+    """Compute ``E T`` and ``E T²`` of the delay on the complete graph.
+
+    T sums the first L of independent exponentials of rates r_k, k = 1 … n − 1, L uniform on 1 … n − 1. As n grows
+    ``λ² Var T → π²/2`` (Janson 1999). Kind: exact, O(n).
+    """
+    return hitting_moments(*_delay_stages(n, gossip_rate))
+
+
+def staleness_variance(n: int, *, gossip_rate: Number, update_rate: Number) -> float:
+    """Compute ``Var S = m² Var T + m E T``, S being Poisson(mT) mixed over T.
+
+    Assumes: complete graph, c = 0. Kind: exact, O(n).
+    """
+    _positive("update_rate", update_rate)
+    mean, second = delay_moments(n, gossip_rate)
+    return update_rate**2 * (second - mean**2) + update_rate * mean
+
+
+def staleness_pmf(n: int, *, gossip_rate: Number, update_rate: Number, size: int) -> Float[np.ndarray, " size"]:
+    """Compute ``P(S = 0), …, P(S = size − 1)`` on the complete graph.
+
+    From ``E z^S = (1/(n−1)) Σ_l Π_{k≤l} r_k/(r_k + m(1 − z))`` at points of a circle, inverted by FFT. Assumes: c = 0.
+    Kind: exact (absolute error about 1e-12), O(n · size).
+    """
+    _positive("update_rate", update_rate)
+    rates, stops = _delay_stages(n, gossip_rate)
+    return mixed_poisson_pmf(rates, stops, update_rate, size)
+
+
+def window_pmf(*, rate_factor: Number, update_rate: Number, size: int) -> Float[np.ndarray, " size"]:
+    """Compute the limit Poisson(m/a) of the staleness law for ``λ = a ln n``, a = rate_factor, as n grows.
+
+    The delay tends to 1/a in probability, so S counts the updates in a window of that length. Assumes: c = 0. Kind:
+    asymptotic, with an error of order 1/ln n.
+    """
+    _positive("rate_factor", rate_factor)
+    _positive("update_rate", update_rate)
+    if size < 1:
+        raise ValueError(f"size={size}: must be at least 1")
+    return np.asarray(scipy.stats.poisson.pmf(np.arange(size), update_rate / rate_factor))
+
+
+def sure_bound(delay: Values, shift: Number) -> Counts:
+    """Compute ``⌊T/c⌋ + 1``, which the staleness after a delay T never exceeds if updates are at least c > 0 apart.
+
+    Kind: bound, for every path.
+    """
+    _positive("shift", shift)
+    bound = np.floor(np.asarray(delay, np.float64) / shift).astype(np.int64) + 1
+    return bound if bound.ndim else int(bound)
+
+
+def opportunistic_staleness(n: Counts, *, gossip_rate: Values, update_rate: Values, relay: bool) -> Result:
+    """Compute the mean staleness of two schemes in which few nodes share the whole capacity nλ.
+
+    relay=True: only the last updater transmits, everything it knows: ``m H_{n−1}/λ``, as uniform gossip (c = 0).
+    relay=False: only the network's newest version travels, or nothing is relayed: ``m (n−1)/λ``, so bounded staleness
+    takes λ of order n. Assumes: complete graph, Poisson update clocks (without any relaying: every c). Kind: exact.
+    Arguments as :func:`mean_staleness`.
+    """
+    if relay:
+        return mean_staleness(n, gossip_rate=gossip_rate, update_rate=update_rate)
+    _positive("gossip_rate", gossip_rate)
+    _positive("update_rate", update_rate)
+    return (np.asarray(update_rate, np.float64) * (_nodes(n) - 1) / gossip_rate)[()]
+
+
+def mean_hops(n: Counts) -> Result:
+    """Compute the mean number ``n(H_n − 1)/(n − 1)`` of transmissions that brought j its newest version of i.
+
+    The depth of a uniform non-root node of the random recursive tree; independent of λ. Assumes: complete graph, push.
+    Kind: exact.
+    """
+    nodes = _nodes(n)
+    return (nodes * (_harmonic(nodes) - 1.0) / (nodes - 1))[()]
+
+
+def ring_delay(n: int, distance: int, gossip_rate: Number) -> float:
+    """Compute ``E T`` on the ring, λ/2 to each neighbour: the first of Gamma(r, λ/2) and Gamma(n − r, λ/2).
+
+    ``(2/λ) [ r I_½(r + 1, n − r) + (n − r) I_½(n − r + 1, r) ]``, I the regularised incomplete beta function, which is
+    ``∫ Q(r, λt/2) Q(n − r, λt/2) dt`` in closed form, Q the regularised upper incomplete gamma function. Kind: exact.
+
+    Args:
+        n: nodes, at least two.
+        distance: r, 1 ≤ r ≤ n − 1, either way around.
+        gossip_rate: λ per node.
+
+    Raises:
+        ValueError: numbers out of range.
+    """
+    _positive("gossip_rate", gossip_rate)
+    _nodes(n)
+    if not 1 <= distance <= n - 1:
+        raise ValueError(f"distance={distance}: must be from 1 to {n - 1} on a ring of {n}")
+    near, far = distance, n - distance
+    first = near * scipy.special.betainc(near + 1, far, 0.5) + far * scipy.special.betainc(far + 1, near, 0.5)
+    return float(2.0 / gossip_rate * first)
+
+
+def graph_delay(rates: Num[np.ndarray, "n n"], source: int) -> Float[np.ndarray, " n"]:
+    """Compute ``E T`` from a source to every node of any graph with at most 16 nodes, by the recursion over sets.
+
+    ``E T_S = (1 + Σ_{u∉S, u≠source} λ_u(S) E T_{S∪{u}}) / Σ_{u∉S} λ_u(S)``, the recursion of
+    :func:`theory.age.set_ages`. Kind: exact. Source: Yates 2021, arXiv 2102.02893, theorem 1.
+
+    Args:
+        rates: rate at which u pushes to v; the diagonal is ignored.
+        source: the node whose updates are followed.
+
+    Returns:
+        Mean delays, zero for the source itself, ``inf`` where its news never arrives.
+
+    Raises:
+        ValueError: a matrix that is not square, more than 16 nodes, negative rates, or no such source.
+    """
+    n = len(rates)
+    if rates.shape != (n, n) or not 2 <= n <= 16 or not 0 <= source < n:
+        raise ValueError(f"rates {rates.shape}, source={source}: need a square matrix of 2 to 16 nodes and one of them")
+    others = np.delete(np.arange(n), source)
+    ages = set_ages(rates[np.ix_(others, others)], rates[source, others], 1.0)
+    delays = np.zeros(n)
+    delays[others] = ages[1 << np.arange(n - 1)]
+    return delays
+
+
+def flight_time_growth_rate(gossip_rate: Number, flight_time: Number) -> float:
+    """Compute the growth rate ``α = W_0(λd)/d`` of ``α = λ exp(−αd)`` when a message flies for a time d; λ for d = 0.
+
+    The mean delay on the complete graph is ``ln n/α + O(1)``. Kind: asymptotic (exact solution of the growth equation).
+    """
+    _positive("gossip_rate", gossip_rate)
+    if not flight_time >= 0:
+        raise ValueError(f"flight_time={flight_time}: must not be negative")
+    if flight_time == 0:
+        return float(gossip_rate)
+    return float(scipy.special.lambertw(gossip_rate * flight_time).real / flight_time)
+
+
+def flight_time_staleness(n: Counts, *, gossip_rate: Number, flight_time: Number, update_rate: Number) -> Result:
+    """Compute the leading term ``m ln n/α`` of the mean staleness with flight time; differences in n are its slope.
+
+    With d fixed, λ of order log n no longer bounds it. Assumes: complete graph. Kind: asymptotic, error O(1).
+    """
+    _positive("update_rate", update_rate)
+    return (update_rate * np.log(_nodes(n)) / flight_time_growth_rate(gossip_rate, flight_time))[()]
+
+
+def dead_time_rate(gossip_rate: Number, dead_time: Number) -> float:
+    """Compute the push rate ``1/(g + 1/λ)`` of a node silent for a time g after each push.
+
+    The mean delay on the complete graph grows like ln n over this rate. Kind: exact rate, asymptotic growth.
+    """
+    _positive("gossip_rate", gossip_rate)
+    if not dead_time >= 0:
+        raise ValueError(f"dead_time={dead_time}: must not be negative")
+    return 1.0 / (dead_time + 1.0 / gossip_rate)
+
+
+def fixed_step_rounds(n: int, *, gossip_rate: Number, step: Number) -> float:
+    """Compute the mean number of rounds of length Δ until news of i reaches j, Poisson(λΔ) pushes a node and round.
+
+    Messages carry what the sender had when the round began, so k → k + Bin(n − k, p_k), p_k = 1 − exp(−λΔk/(n−1))::
+
+        E_k = (1 + (1 − p_k) Σ_{b≥1} Bin(n−1−k, p_k)(b) E_{k+b}) / (1 − (1 − p_k)^{n−k}),      answer E_1
+
+    Assumes: complete graph. Kind: exact, O(n²).
+
+    Raises:
+        ValueError: fewer than two nodes, numbers that are not positive.
+    """
+    _positive("gossip_rate", gossip_rate)
+    _positive("step", step)
+    _nodes(n)
+    return _rounds(n, -np.expm1(-gossip_rate * step * np.arange(n) / (n - 1)))
+
+
+def one_push_rounds(n: int) -> float:
+    """Compute the mean number of rounds until news of i reaches j if every node pushes once a round.
+
+    The chain of :func:`fixed_step_rounds` with ``p_k = k/(n − 1)``. Assumes: complete graph. Kind: exact, O(n²).
+    """
+    _nodes(n)
+    return _rounds(n, np.arange(n) / (n - 1))
+
+
+def fixed_step_staleness(n: int, *, gossip_rate: Number, step: Number, update_rate: Number) -> float:
+    """Compute ``E S = m Δ E_1`` of the fixed-step engine of :func:`fixed_step_rounds`. Any shift c. Kind: exact."""
+    _positive("update_rate", update_rate)
+    return update_rate * step * fixed_step_rounds(n, gossip_rate=gossip_rate, step=step)
+
+
+def poisson_bias(gossip_rate: Number, step: Number) -> float:
+    """Compute ``λΔ/ln(1 + λΔ)``, by which fixed steps prolong the mean delay on a large complete graph.
+
+    The news grows by the factor 1 + λΔ a round, not exp(λΔ). Kind: asymptotic in n.
+    """
+    _positive("gossip_rate", gossip_rate)
+    _positive("step", step)
+    return gossip_rate * step / math.log1p(gossip_rate * step)
+
+
+def push_event_factor(n: int, weight: Number = 0.5) -> float:
+    """Compute ``E V⁺/V = 1 − 2a(1−a)/(n−1) − 2a²/(n(n−1))`` of one push ``x_j ← (1 − a)x_j + a x_i``.
+
+    ``V = Σ (x_i − x̄)²``, i and j a uniform pair of different nodes, a = weight. Kind: exact, for every x.
+    """
+    _weight(weight)
+    _nodes(n)
+    return 1.0 - 2.0 * weight * (1.0 - weight) / (n - 1) - 2.0 * weight**2 / (n * (n - 1))
+
+
+def consensus_variance(n: int, weight: Number, V0: Number) -> float:
+    """Compute the variance ``(V_0/n) (a/n)/(1 − a + a/n)`` of the value that push averaging settles on.
+
+    The mean is a martingale, so the settled value is x̄_0 on average. Assumes: complete graph, ``V_0 = Σ (x_i − x̄)²`` at
+    the start. For a = ½ it is ``(V_0/n)/(n + 1)``. Kind: exact.
+    """
+    _weight(weight)
+    _nodes(n)
+    return V0 / n * (weight / n) / (1.0 - weight + weight / n)
+
+
+def push_decay(n: int, gossip_rate: Number, t: Values, weight: Number = 0.5) -> Result:
+    """Compute ``E V(t)/V_0 = exp(−nλ (1 − f) t)``, f of :func:`push_event_factor`: exp(−λt(n+1)/(2(n−1))) for a = ½.
+
+    Assumes: complete graph, every node pushes at rate λ. Kind: exact.
+    """
+    _positive("gossip_rate", gossip_rate)
+    return np.exp(-n * gossip_rate * (1.0 - push_event_factor(n, weight)) * np.asarray(t, np.float64))[()]
+
+
+class _Stages(NamedTuple):
+    """Rates r_k of the stages k = 1 … n − 1 of the delay, and the probability 1/(n − 1) that each is the last."""
+
+    rates: np.ndarray
+    stops: np.ndarray
+
+
+def _delay_stages(n: int, gossip_rate: Number) -> _Stages:
+    _positive("gossip_rate", gossip_rate)
+    _nodes(n)
+    k = np.arange(1.0, n)
+    return _Stages(k * (n - k) * (gossip_rate / (n - 1)), np.full(n - 1, 1.0 / (n - 1)))
+
+
+def _rounds(n: int, p: np.ndarray) -> float:
+    """Solve E_k downwards from k = n − 1; p[k] is the chance that one node outside joins k informed ones."""
+    rounds = np.zeros(n)
+    for k in range(n - 1, 0, -1):
+        joined = scipy.stats.binom.pmf(np.arange(1, n - k), n - 1 - k, p[k])
+        nobody = -np.expm1(scipy.special.xlog1py(n - k, -p[k]))
+        rounds[k] = (1.0 + (1.0 - p[k]) * float(joined @ rounds[k + 1 :])) / nobody
+    return float(rounds[1])
+
+
+def _harmonic(k: Values) -> Result:
+    return scipy.special.digamma(np.asarray(k, np.float64) + 1.0) + np.euler_gamma
+
+
+def _nodes(n: Counts) -> np.ndarray:
+    nodes = np.asarray(n)
+    if np.any(nodes < 2):
+        raise ValueError(f"n={n}: staleness is between nodes; need at least 2")
+    return nodes.astype(np.float64)
+
+
+def _positive(name: str, value: Values) -> None:
+    if not np.all(np.isfinite(value)) or not np.all(np.asarray(value) > 0):
+        raise ValueError(f"{name}={value}: must be positive and finite")
+
+
+def _push_rates(rates: np.ndarray) -> np.ndarray:
+    rates = np.asarray(rates, np.float64)
+    if len(rates) < 2:
+        raise ValueError(f"{len(rates)} push rates: need at least 2 nodes")
+    _positive("rates", rates)
+    return rates
+
+
+def _weight(weight: Number) -> None:
+    if not 0 < weight <= 1:
+        raise ValueError(f"weight={weight}: must lie in (0, 1]; ½ averages")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from gossipjax.engine import first_event
 from gossipjax.types import Params, Properties, Protocol, Requires, Timeline
 
 _FACTS = {
@@ -16,6 +17,9 @@ _FACTS = {
     "synchronous": "synchronous rounds, in which every node acts; use rounds(W, T)",
     "symmetric": "symmetric mixing matrices; use metropolis weights on an undirected topology",
     "doubly_stochastic": "doubly stochastic mixing matrices; use metropolis weights on an undirected topology",
+    "row_stochastic": "mixing matrices whose rows sum to one; on others use push_sum or sgp",
+    "column_stochastic": "mixing matrices whose columns sum to one; use column_stochastic weights or directed_push",
+    "averages": "events that leave one average in all rows, as a server does; use client_sampling",
 }
 EIGENVALUE_ROUNDING = 1e-6
 """Margin of a bound on eigenvalues, the accuracy of Lanczos; Metropolis weights on an even ring have −1/3 exactly."""
@@ -33,7 +37,7 @@ def check_requires(requires: Requires, facts: Properties) -> None:
             "build both for the same number of nodes"
         )
     for fact, remedy in _FACTS.items():
-        if getattr(requires, fact) and not getattr(facts, fact):
+        if getattr(requires, fact) and not (getattr(facts, fact) or (facts.doubly_stochastic and "stochastic" in fact)):
             raise ValueError(f"the protocol needs {remedy}; {facts.name} is not {fact.replace('_', ' ')}")
     if requires.min_eigenvalue is not None and requires.fixed:
         smallest = facts.min_eigenvalue
@@ -80,14 +84,9 @@ def check_step(key: Key[Array, ""], protocol: Protocol, timeline: Timeline, stat
     """
     if len(timeline) == 0:
         raise ValueError(f"the timeline {timeline.properties.name} has no events; pass a part of it that holds some")
-    first = jax.tree.map(lambda leaf: leaf[0], timeline.xs)
-    event = jax.eval_shape(timeline.event, key, timeline.static, first)
+    event = jax.eval_shape(lambda timeline: first_event(key, timeline), timeline)
     if protocol.requires.mixing and event.mixing is None:
         raise ValueError(f"the protocol mixes models but the events of {timeline.properties.name} carry no mixing")
-    if any(field is not None for field in (event.receive, event.send, event.begin)):
-        raise ValueError(
-            f"the events of {timeline.properties.name} carry messages in flight, which no protocol reads yet"
-        )
     after, _ = jax.eval_shape(lambda protocol, *rest: protocol.step(*rest), protocol, key, state, event)
     compare_structure(jax.eval_shape(lambda s: s, state), after, "the state after one step")
 

@@ -14,6 +14,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.tree_util import Partial
 
+from gossipjax import spread
+from gossipjax.engine import first_event, with_slots
 from gossipjax.types import Protocol, Timeline
 
 logging.getLogger("absl").setLevel(logging.WARNING)
@@ -25,13 +27,13 @@ def fingerprint(protocol: Protocol, timeline: Timeline, start: Any, observers: A
     Numbers that are compiled in, such as the learning rate of ``optax.sgd(0.1)``, are part of the program's text.
     """
 
-    def one_event(protocol: Protocol, static: Any, x: Any, start: Any) -> Any:
+    def one_event(protocol: Protocol, timeline: Timeline, start: Any) -> Any:
         key = jax.random.key(0)
-        state = protocol.init(key, start(key) if isinstance(start, Partial) else start)
-        return protocol.step(key, state, timeline.event(key, static, x))
+        x0 = with_slots(start(key) if isinstance(start, Partial) else start, timeline.properties)
+        return protocol.step(key, protocol.init(key, x0), first_event(key, timeline))
 
-    first = jax.tree.map(lambda leaf: leaf[0], timeline.xs)
-    program = jax.make_jaxpr(one_event)(protocol, timeline.static, first, start)
+    with spread.using("vmap"):  # the same run on another number of devices is the same run
+        program = jax.make_jaxpr(one_event)(protocol, timeline, start)
     digest = hashlib.sha256(re.sub("0x[0-9a-f]+", "", f"{program} {pieces}").encode())
     for leaf in jax.tree.leaves((protocol, timeline.xs, timeline.static, start, observers, program.consts)):
         array = np.ascontiguousarray(leaf)

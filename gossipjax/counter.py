@@ -75,12 +75,39 @@ def add_products(counter: Counter, a: UInt[Array, " m"], b: UInt[Array, " m"]) -
 
     Each factor is cut into two 16-bit halves, whose products fit into 32 bits.
     """
-    if a.size > 1 << 24:
-        raise ValueError(f"{a.size} terms in one event: the exact counter takes up to {1 << 24}; split the event")
+    _check_terms(a)
     for i, half_a in enumerate((a & _HALF, a >> _SIXTEEN)):
         for j, half_b in enumerate((b & _HALF, b >> _SIXTEEN)):
             counter = _add_sum(counter, half_a * half_b, 16 * (i + j))
     return counter
+
+
+def plus(a: Counter, b: Counter) -> Counter:
+    """Add two counters (modulo 2⁶⁴)."""
+    return _plus(a, b.high, b.low)
+
+
+def add_sum(counter: Counter, values: UInt[Array, " m"]) -> Counter:
+    """Add ``Σ_m values_m`` exactly, for up to 2²⁴ terms."""
+    _check_terms(values)
+    return _add_sum(counter, values, 0)
+
+
+def add_multiple(counter: Counter, amount: Counter, factor: int) -> Counter:
+    """Add ``factor · amount`` exactly (modulo 2⁶⁴), for 0 ≤ factor < 2³²."""
+    if not 0 <= factor < 1 << 32:
+        raise ValueError(f"factor={factor}: must lie in 0 … 2³² − 1")
+    digits = [half for word in (amount.low, amount.high) for half in (word & _HALF, word >> _SIXTEEN)]
+    for i, digit in enumerate(digits):
+        for j, part in enumerate((factor & 0xFFFF, factor >> 16)):
+            if part and i + j < 4:
+                counter = _shifted(counter, digit * np.uint32(part), 16 * (i + j))
+    return counter
+
+
+def _check_terms(values: UInt[Array, " m"]) -> None:
+    if values.size > 1 << 24:
+        raise ValueError(f"{values.size} terms in one event: the exact counter takes up to {1 << 24}; split the event")
 
 
 def value(counter: Counter) -> np.ndarray:

@@ -12,17 +12,14 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt
 from gossipjax import counter
 from gossipjax.counter import Counter
 from gossipjax.observe import Observer, Snapshot
-from gossipjax.rows import all_finite
-from gossipjax.types import Info, Protocol, Timeline
+from gossipjax.rows import all_finite, num_rows
+from gossipjax.sharing.messages import count
+from gossipjax.types import Event, Info, Params, Properties, Protocol, Timeline
 
 EVENTS, STEPS, STARTS = 0, 1, 2
 """Streams of the run's key: what timelines draw, what protocols draw, and starts that differ by seed."""
 NON_FINITE = 1
 """Status bit: a parameter became infinite or NaN."""
-
-
-_UNROLLED = 8
-"""Twice as fast as one event a turn, on a CPU: 2.6 against 1.3 million events a second at 10⁶ nodes."""
 
 
 class Status(NamedTuple):
@@ -67,6 +64,26 @@ def _fresh(state: Any) -> _Carry:
     return _Carry(state, status, counter.pack(counter.zero(), counter.zero()), nothing, nothing)
 
 
+def with_slots(x0: Params, properties: Properties) -> Params:
+    """Append rows of zeros for the messages in flight to stacked start parameters ``(num_rows, ...)``.
+
+    :func:`gossipjax.simulate` does it; do it before ``protocol.init`` where you call :func:`run` yourself.
+    """
+    if not properties.num_slots:
+        return x0
+
+    def extend(leaf: Array) -> Array:
+        slots = jnp.zeros((properties.num_slots, *jnp.shape(leaf)[1:]), jnp.result_type(leaf))
+        return jnp.concatenate([jnp.asarray(leaf), slots])
+
+    return jax.tree.map(extend, x0)
+
+
+def models(protocol: Protocol, state: Any, rows: int) -> Params:
+    """Return what observers look at: the model rows, without the rows of messages in flight."""
+    return jax.tree.map(lambda leaf: leaf[:rows], protocol.model(state))
+
+
 def _flag(status: Status, bad: Bool[Array, ""], index: Array, time: Array) -> Status:
     first = bad & (status.bits == 0)
     return Status(
@@ -76,28 +93,59 @@ def _flag(status: Status, bad: Bool[Array, ""], index: Array, time: Array) -> St
     )
 
 
-def _account(carry: _Carry, state: Any, info: Info, index: Array, time: Array) -> _Carry:
+def _first_bad(finite: Bool[Array, "*k"], event: Event) -> tuple[Array, Array, Array]:
+    """Whether any acting node wrote a bad number, and the first such source event's number and time."""
+    if finite.shape != event.index.shape:
+        return ~jnp.all(finite), event.index[0], event.time[0]
+    at = jnp.argmin(jnp.where(finite, jnp.uint32(0xFFFFFFFF), event.index))
+    return ~jnp.all(finite), event.index[at], event.time[at]
+
+
+def _account(carry: _Carry, state: Any, info: Info, event: Event, num_nodes: int, rows: int) -> _Carry:
     """Add one event's report to the totals."""
     status, traffic, loss, steps = carry.status, carry.traffic, carry.loss, carry.steps
     if info.finite is not None:
-        status = _flag(status, ~info.finite, index, time)
-    if info.messages is not None:
-        bits, sent = counter.unpack(traffic)
-        sent = counter.add_products(sent, info.messages, jnp.ones_like(info.messages))
-        if info.bits is not None:
-            bits = counter.add_products(bits, info.bits, info.messages)
-        traffic = counter.pack(bits, sent)
+        status = _flag(status, *_first_bad(info.finite, event))
+    if info.bits is not None and not _counted_outside(info, event):
+        sent = count(event, rows) if info.messages is None else info.messages
+        traffic = _add_traffic(traffic, jnp.broadcast_to(jnp.asarray(info.bits, jnp.uint32), sent.shape), sent)
     if info.loss is not None:
-        loss = loss + jnp.sum(info.loss).astype(jnp.float32)
-        steps = steps + float(info.loss.size)
+        acting = jnp.ones(info.loss.shape, bool) if event.nodes is None else event.nodes < num_nodes
+        loss = loss + jnp.sum(jnp.where(acting, info.loss, 0)).astype(jnp.float32)
+        steps = steps + jnp.sum(acting, dtype=jnp.float32)
     return _Carry(state, status, traffic, loss, steps)
 
 
-def _record(carry: _Carry, protocol: Protocol, observers: Sequence[Observer], index, time) -> tuple[_Carry, Records]:
+def _add_traffic(traffic: UInt[Array, "4"], bits: UInt[Array, " m"], sent: UInt[Array, " m"]) -> UInt[Array, "4"]:
+    bits_so_far, sent_so_far = counter.unpack(traffic)
+    return counter.pack(
+        counter.add_products(bits_so_far, bits, sent),
+        counter.add_products(sent_so_far, sent, jnp.ones_like(sent)),
+    )
+
+
+def _add_total(traffic: UInt[Array, "4"], bits: int, sent: UInt[Array, " T"]) -> UInt[Array, "4"]:
+    """Add messages of one size."""
+    bits_so_far, sent_so_far = counter.unpack(traffic)
+    now = counter.add_sum(counter.zero(), sent)
+    return counter.pack(counter.add_multiple(bits_so_far, now, bits), counter.plus(sent_so_far, now))
+
+
+def _counted_outside(info: Info, event: Event) -> bool:
+    """Whether messages are counted for many events at once: in a loop of tiny events they would take most of the time.
+
+    They can be where their size never changes. Rounds, whose mixing is large, are counted one by one.
+    """
+    return isinstance(info.bits, int) and info.messages is None and event.nodes is not None
+
+
+def _record(
+    carry: _Carry, protocol: Protocol, rows: int, observers: Sequence[Observer], index, time
+) -> tuple[_Carry, Records]:
     """Observe the network between two events."""
-    x = protocol.model(carry.state)
+    x = models(protocol, carry.state, rows)
     carry = carry._replace(status=_flag(carry.status, ~all_finite(x), index - 1, time))
-    snapshot = Snapshot(index, time, x)
+    snapshot = Snapshot(index, time, x, None if protocol.versions is None else protocol.versions(carry.state))
     values: dict[str, Array] = {}
     for observer in observers:
         values |= observer.measure(snapshot)
@@ -107,16 +155,11 @@ def _record(carry: _Carry, protocol: Protocol, observers: Sequence[Observer], in
     return carry._replace(loss=zero, steps=zero), records
 
 
-def observe(protocol: Protocol, state: Any, observers: Sequence[Observer], index: Array, time: Array) -> Records:
+def observe(
+    protocol: Protocol, state: Any, rows: int, observers: Sequence[Observer], index: Array, time: Array
+) -> Records:
     """Record a state outside the loop (the start of a run)."""
-    return _record(_fresh(state), protocol, observers, index, time)[1]
-
-
-def _unroll(protocol: Protocol, timeline: Timeline, state: Any, key: Key[Array, ""]) -> int:
-    """Events per turn of the loop: narrow events that train nothing cost less than the turn itself."""
-    event = jax.eval_shape(timeline.event, key, timeline.static, _last(timeline.xs))
-    _, info = jax.eval_shape(lambda state, event: protocol.step(key, state, event), state, event)
-    return _UNROLLED if event.nodes is not None and len(event.nodes) <= 2 and info.loss is None else 1
+    return _record(_fresh(state), protocol, rows, observers, index, time)[1]
 
 
 def _last(tree: PyTree) -> PyTree:
@@ -151,25 +194,54 @@ def run(
     Raises:
         ValueError: T is not a multiple of record_every.
     """
-    total = len(timeline)
+    total, facts = len(timeline), timeline.properties
     every = total if record_every is None else record_every
     if every < 1 or total % every:
         raise ValueError(
             f"record_every={record_every} does not divide the {total} events; cut the timeline to a multiple"
         )
     events_key, steps_key = jax.random.fold_in(key, EVENTS), jax.random.fold_in(key, STEPS)
+    all_rows = num_rows(jax.eval_shape(protocol.model, state))
+
+    def event_of(x: PyTree) -> Event:
+        return timeline.event(events_key, timeline.static, x)
 
     def one_event(carry: _Carry, x: PyTree) -> tuple[_Carry, None]:
-        event = timeline.event(events_key, timeline.static, x)
+        event = event_of(x)
         state, info = protocol.step(steps_key, carry.state, event)
-        return _account(carry, state, info, event.index[0], event.time[0]), None
+        return _account(carry, state, info, event, facts.num_nodes, all_rows), None
 
     def one_record(carry: _Carry, xs: PyTree) -> tuple[_Carry, Records]:
-        carry, _ = jax.lax.scan(one_event, carry, xs, unroll=unroll)
-        last = timeline.event(events_key, timeline.static, _last(xs))
-        return _record(carry, protocol, observers, last.index[-1] + 1, last.time[-1])
+        carry, _ = jax.lax.scan(one_event, carry, xs)
+        if outside is not None:
+            sent = jax.vmap(lambda x: jnp.sum(count(event_of(x), all_rows), dtype=jnp.uint32))(xs)
+            carry = carry._replace(traffic=_add_total(carry.traffic, outside, sent))
+        last = event_of(_last(xs))
+        return _record(carry, protocol, facts.num_rows, observers, last.index[-1] + 1, last.time[-1])
 
-    unroll = _unroll(protocol, timeline, state, events_key)
-    xs = jax.tree.map(lambda leaf: jnp.reshape(leaf, (total // every, every, *leaf.shape[1:])), timeline.xs)
+    outside = _bits_outside(protocol, timeline, state, events_key)
+    xs = timeline.xs if timeline.draw is None else timeline.draw(events_key, timeline.static, timeline.xs)
+    xs = jax.tree.map(lambda leaf: jnp.reshape(leaf, (total // every, every, *leaf.shape[1:])), xs)
     carry, records = jax.lax.scan(one_record, _fresh(state), xs)
     return (carry.state, carry.status), records
+
+
+def first_event(key: Key[Array, ""], timeline: Timeline) -> Event:
+    """Make the first event of a timeline, inside or outside a trace."""
+    xs = jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), timeline.xs)
+    xs = xs if timeline.draw is None else timeline.draw(key, timeline.static, xs)
+    return timeline.event(key, timeline.static, _last(xs))
+
+
+def _bits_outside(protocol: Protocol, timeline: Timeline, state: Any, key: Key[Array, ""]) -> int | None:
+    """Bits of every message of a run whose messages are counted outside the loop; None: counted event by event."""
+    found: list[int] = []
+
+    def look(state: Any) -> None:
+        event = first_event(key, timeline)
+        _, info = protocol.step(key, state, event)
+        if isinstance(info.bits, int) and _counted_outside(info, event):
+            found.append(info.bits)
+
+    jax.eval_shape(look, state)
+    return found[0] if found else None

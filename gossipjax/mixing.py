@@ -23,6 +23,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Integer, PyTree, UInt
 from scipy import sparse
 
+from gossipjax.rows import FEW, apart, read_row, write_row
 from gossipjax.spread import map_blocks
 from gossipjax.weights import Matrix
 
@@ -72,6 +73,8 @@ class GroupMixing(NamedTuple):
     members: Int[Array, "g s"]
     weights: Float[Array, "g s"]
     targets: Int[Array, "g t"]
+    parts: Int[Array, "g s"] | None = None
+    """The fragment of its model that each member gives; None: the whole model. Only :func:`mix_parts` reads it."""
 
 
 Mixing = DenseMixing | TableMixing | PairMixing | GroupMixing
@@ -171,7 +174,7 @@ def to_dense(mixing: Mixing, num_rows: int) -> Float[Array, "{num_rows} {num_row
         case TableMixing(neighbors=neighbors, weights=weights, self_weight=self_weight):
             return jnp.diag(self_weight).at[rows[:, None], neighbors].add(weights)
         case PairMixing(senders=senders, receivers=receivers, weights=weights, keep=keep):
-            live = _live_receivers(mixing, num_rows)
+            live = live_receivers(mixing, num_rows)
             W = jnp.eye(num_rows, dtype=weights.dtype).at[live, receivers].set(keep, mode="drop")
             return W.at[live, senders].add(weights, mode="drop")
         case GroupMixing(members=members, weights=weights, targets=targets):
@@ -238,7 +241,7 @@ def stack_mixings(mixings: Sequence[Mixing]) -> Mixing:
     if tables := [mixing for mixing in mixings if isinstance(mixing, TableMixing)]:
         degree = max(table.neighbors.shape[1] for table in tables)
         mixings = [_pad_table(table, degree) for table in tables]
-    shapes = sorted({tuple(leaf.shape for leaf in mixing) for mixing in mixings})
+    shapes = sorted({tuple(leaf.shape for leaf in jax.tree.leaves(mixing)) for mixing in mixings})
     if len(shapes) != 1:
         raise ValueError(f"mixings of different sizes {shapes[0]} and {shapes[1]}: pad them with nobody to one size")
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *mixings)
@@ -309,12 +312,54 @@ def _add_neighbors(total: Array, neighbors: Int[Array, "k n"], weights: Float[Ar
 
 
 def _mix_pairs(mixing: PairMixing, leaf: Array) -> Array:
+    if len(mixing.senders) <= FEW:
+        return _mix_few_pairs(mixing, leaf)
     own, other = leaf.at[mixing.receivers].get(mode="clip"), leaf.at[mixing.senders].get(mode="clip")
     mixed = _column(mixing.keep, leaf) * own + _column(mixing.weights, leaf) * other
-    return leaf.at[_live_receivers(mixing, leaf.shape[0])].set(mixed, mode="drop")
+    return leaf.at[live_receivers(mixing, leaf.shape[0])].set(mixed, mode="drop")
+
+
+def _mix_few_pairs(mixing: PairMixing, leaf: Array) -> Array:
+    """One transfer after another, all computed before any is written."""
+    receivers, lanes = live_receivers(mixing, leaf.shape[0]), range(len(mixing.senders))
+    weights, keep = mixing.weights.astype(leaf.dtype), mixing.keep.astype(leaf.dtype)
+
+    def kept() -> list[Array]:
+        return [read_row(leaf, receivers[k]) for k in lanes]
+
+    def mixed() -> list[Array]:
+        others = [read_row(leaf, mixing.senders[k]) for k in lanes]
+        return [keep[k] * own + weights[k] * other for k, own, other in zip(lanes, kept(), others, strict=True)]
+
+    alone = len(mixing.senders) == 1  # one write needs no barrier
+    rows = mixed() if alone else apart(jnp.any(receivers < leaf.shape[0]), mixed, kept)
+    for k in lanes:
+        leaf = write_row(leaf, receivers[k], rows[k])
+    return leaf
+
+
+def _mix_few_groups(mixing: GroupMixing, leaf: Array) -> Array:
+    """One group after another, all computed before any is written."""
+    (g, s), n = mixing.members.shape, leaf.shape[0]
+    weights = mixing.weights.astype(leaf.dtype)
+
+    def average(group: int) -> Array:
+        members = mixing.members[group]
+        # A weight of 0 does not silence a row that is not finite.
+        parts = [jnp.where(members[k] < n, weights[group, k] * read_row(leaf, members[k]), 0) for k in range(s)]
+        return sum(parts[1:], start=parts[0])
+
+    nothing = [jnp.zeros((1, *leaf.shape[1:]), leaf.dtype)] * g
+    averages = apart(jnp.any(mixing.targets < n), lambda: [average(group) for group in range(g)], lambda: nothing)
+    for group in range(g):
+        for target in mixing.targets[group]:
+            leaf = write_row(leaf, target, averages[group])
+    return leaf
 
 
 def _mix_groups(mixing: GroupMixing, leaf: Array) -> Array:
+    if mixing.members.size <= 2 * FEW and mixing.targets.size <= FEW:
+        return _mix_few_groups(mixing, leaf)
     # Filled, not clamped: a weight of 0 does not silence a row that is not finite.
     models = leaf.at[mixing.members].get(mode="fill", fill_value=0)
     weights = mixing.weights.astype(leaf.dtype)
@@ -349,7 +394,7 @@ def _sum_pairs(mixing: PairMixing, f: Callable, x: PyTree) -> PyTree:
     values = _add_scaled(
         _zeros(f, own, other), mixing.weights, mixing.senders != mixing.receivers, jax.vmap(f)(own, other)
     )
-    live = _live_receivers(mixing, jax.tree.leaves(x)[0].shape[0])
+    live = live_receivers(mixing, jax.tree.leaves(x)[0].shape[0])
     return jax.tree.map(lambda zero, value: zero.at[live].set(value, mode="drop"), _zeros(f, x, x), values)
 
 
@@ -390,7 +435,7 @@ def _rows(leaf: Array, rows: Int[Array, " n"]) -> Array:
     return leaf.at[rows].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
-def _live_receivers(mixing: PairMixing, num_rows: int) -> Int[Array, " m"]:
+def live_receivers(mixing: PairMixing, num_rows: int) -> Int[Array, " m"]:
     """Send what comes from nobody to nobody."""
     return jnp.where(mixing.senders < num_rows, mixing.receivers, num_rows)
 

@@ -16,7 +16,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree, UInt
 
-from gossipjax.rows import mean_row, take
+from gossipjax.rows import mean_row, num_rows, take
 from gossipjax.spread import map_nodes
 from gossipjax.types import Params, Task
 
@@ -33,6 +33,8 @@ class Snapshot(NamedTuple):
     """Simulated seconds."""
     x: Params
     """Models of all rows, leaves ``(num_rows, ...)``."""
+    versions: Any = None
+    """Version counters, where they are tracked (:func:`gossipjax.track_versions`)."""
 
 
 @jax.tree_util.register_static
@@ -96,14 +98,20 @@ def models() -> Observer:
     return Observer(Partial(_values), (Variable("model", "model of each node", dims=("node", "parameter")),))
 
 
-def _percentiles(values: Float[Array, " n"]) -> Float[Array, " statistic"]:
-    quantiles = jnp.quantile(values, jnp.asarray([0.1, 0.5, 0.9], values.dtype))
-    return jnp.concatenate([jnp.stack([jnp.mean(values), jnp.min(values), jnp.max(values)]), quantiles])
+def percentiles(values: Float[Array, " n"]) -> Float[Array, " statistic"]:
+    """Return the :data:`STATISTICS` of values, NaN being left out."""
+    quantiles = jnp.nanquantile(values, jnp.asarray([0.1, 0.5, 0.9], values.dtype))
+    return jnp.concatenate([jnp.stack([jnp.nanmean(values), jnp.nanmin(values), jnp.nanmax(values)]), quantiles])
 
 
 def _node_metrics(task: Task, test: Any, rows: Array | None, snapshot: Snapshot) -> dict[str, Array]:
+    if rows is not None and rows.shape[0] > num_rows(snapshot.x):
+        raise ValueError(
+            f"nodes: {rows.shape[0]} of them are to be evaluated but there are {num_rows(snapshot.x)} model rows; "
+            "pass nodes=None to evaluate all rows"
+        )
     results = map_nodes(Partial(_metrics_of, task, test), take(snapshot.x, rows))
-    return {f"test_{name}": _percentiles(values) for name, values in results.items()}
+    return {f"test_{name}": percentiles(values) for name, values in results.items()}
 
 
 def _metrics_of(task: Task, test: Any, x: Params) -> dict[str, Array]:
@@ -205,14 +213,14 @@ def average_model_metrics(task: Task, *, samples: int | None = None, seed: int =
     return Observer(Partial(_mean_metrics, task, test), variables)
 
 
-def check_observers(observers: Sequence[Observer], x: PyTree[jax.ShapeDtypeStruct]) -> None:
+def check_observers(observers: Sequence[Observer], x: PyTree[jax.ShapeDtypeStruct], versions: Any = None) -> None:
     """Reject observers whose measurements do not match what they declare.
 
     Raises:
         ValueError: names that are declared twice, missing or undeclared, or with other dimensions than declared.
     """
     shapes: dict[str, tuple[int, ...]] = {}
-    snapshot = Snapshot(jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.float32), x)
+    snapshot = Snapshot(jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.float32), x, versions)
     for observer in observers:
         measured = jax.eval_shape(observer.measure, snapshot)
         declared = {variable.name: variable for variable in observer.variables}

@@ -5,17 +5,46 @@ A row is a node or a model slot. ``None`` stands for "every row, in order" and c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from gossipjax.types import Event, Params
 
+FEW = 4
+"""Rows up to which they are read and written one by one. XLA makes one kernel of a loop of such events, 10 times faster
+than with a gather and a scatter of two rows (150 against 14 million exchanges a second, 10⁴ scalar nodes, one core)."""
+
+
+def read_row(leaf: Array, row: Int[Array, ""]) -> Array:
+    """Read one row, ``(1, ...)``; an index past the end reads the last."""
+    return jax.lax.dynamic_index_in_dim(leaf, row, keepdims=True)
+
+
+def write_row(leaf: Array, row: Int[Array, ""], value: Array) -> Array:
+    """Write one row ``(1, ...)``; an index past the end writes nothing."""
+    value = jnp.where(row < leaf.shape[0], value, read_row(leaf, row))
+    return jax.lax.dynamic_update_slice_in_dim(leaf, value, row, 0)
+
+
+def apart(live: Bool[Array, ""], new: Callable[[], Any], old: Callable[[], Any]) -> Any:
+    """Compute rows before any is written: ``new()``, or ``old()`` where nobody is concerned.
+
+    The branch keeps XLA from computing a new row twice, once for each of its uses, between two writes, for which it
+    would copy the whole array at every event.
+    """
+    return jax.lax.cond(live, new, old)
+
 
 def take(x: PyTree, rows: Int[Array, " k"] | None) -> PyTree:
     """Read rows of every leaf; an index past the end reads the last row."""
     if rows is None:
         return x
+    if len(rows) <= FEW:
+        return jax.tree.map(lambda leaf: jnp.concatenate([read_row(leaf, row) for row in rows]), x)
     return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="clip"), x)
 
 
@@ -23,13 +52,24 @@ def put(x: PyTree, rows: Int[Array, " k"] | None, values: PyTree) -> PyTree:
     """Write rows of every leaf; an index past the end is dropped."""
     if rows is None:
         return values
-    return jax.tree.map(lambda leaf, value: leaf.at[rows].set(value, mode="drop"), x, values)
+    return jax.tree.map(lambda leaf, value: put_rows(leaf, rows, value), x, values)
+
+
+def put_rows(leaf: Array, rows: Int[Array, " k"], values: Array) -> Array:
+    """Write rows of one array ``(n, ...)``; an index past the end is dropped."""
+    if len(rows) > FEW:
+        return leaf.at[rows].set(values, mode="drop")
+    for lane in range(len(rows)):
+        leaf = write_row(leaf, rows[lane], values[lane : lane + 1])
+    return leaf
 
 
 def increase(x: PyTree, rows: Int[Array, " k"] | None, change: PyTree) -> PyTree:
     """Add to rows of every leaf; an index past the end is dropped."""
     if rows is None:
         return jax.tree.map(jnp.add, x, change)
+    if len(rows) <= FEW:
+        return put(x, rows, jax.tree.map(jnp.add, take(x, rows), change))
     return jax.tree.map(lambda leaf, value: leaf.at[rows].add(value, mode="drop"), x, change)
 
 

@@ -12,21 +12,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gossipjax import engine, spread
 from gossipjax.check import check_requires, check_start, check_step
+from gossipjax.describe import describe
 from gossipjax.engine import STARTS, STEPS
 from gossipjax.log import Log
 from gossipjax.observe import Observer, check_observers
+from gossipjax.packing import WINDOW, pack
+from gossipjax.packing import chosen as packing_chosen
 from gossipjax.pieces import Piece, plan
 from gossipjax.rows import bytes_per_row
+from gossipjax.static import bind
 from gossipjax.trajectory import Trajectory, manifest
 from gossipjax.types import Params, Properties, Protocol, Timeline
 
 Strategy = Literal["auto", "vmap", "map", "shard"]
+Packing = Literal["auto", "sequential", "packed"]
 
 
 class Diverged(FloatingPointError):
@@ -39,16 +44,15 @@ class _Settings:
 
     strategy: Strategy
     seeds: Literal["vmap", "map"] | None
+    facts: Properties
+    """Numbers of nodes and rows."""
 
 
-_NO_FACTS = Properties(num_nodes=0, num_rows=0, name="checked already")
-
-
-def _advance_call(event, settings: _Settings, every, key, protocol, xs, static, state, observers):
-    """Advance one piece of the timeline."""
+def _advance_call(functions, settings: _Settings, every, key, protocol, xs, static, state, observers):
+    """Advance one piece of the timeline, whose functions are ``event`` and ``draw``."""
 
     def one(key, state):
-        timeline = Timeline(xs, static, event, _NO_FACTS)
+        timeline = Timeline(xs, static, functions[0], settings.facts, functions[1])
         return engine.run(key, protocol, timeline, state, record_every=every, observers=observers)
 
     return _each_seed(one, settings, key, state)
@@ -59,19 +63,19 @@ def _start_call(settings: _Settings, synchronous: bool, key, protocol, x0):
 
     def one(key):
         x = x0(jax.random.fold_in(key, STARTS)) if isinstance(x0, Partial) else jax.tree.map(jnp.copy, x0)
-        state = protocol.init(jax.random.fold_in(key, STEPS), x)
+        state = protocol.init(jax.random.fold_in(key, STEPS), engine.with_slots(x, settings.facts))
         return spread.over_nodes(state) if synchronous else state
 
     return _each_seed(one, settings, key)
 
 
-def _observe_call(settings: _Settings, protocol, state, observers):
-    zero = jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.float32)
-    return _each_seed(lambda state: engine.observe(protocol, state, observers, *zero), settings, state)
+def _observe_call(settings: _Settings, protocol, state, observers, index, time):
+    rows = settings.facts.num_rows
+    return _each_seed(lambda state: engine.observe(protocol, state, rows, observers, index, time), settings, state)
 
 
 def _model_call(settings: _Settings, protocol, state):
-    return _each_seed(protocol.model, settings, state)
+    return _each_seed(lambda state: engine.models(protocol, state, settings.facts.num_rows), settings, state)
 
 
 def _each_seed(one: Callable[..., Any], settings: _Settings, *batched: Any) -> Any:
@@ -99,14 +103,16 @@ def simulate(
     observers: Sequence[Observer] = (),
     record_every: int | None = None,
     record_at: Sequence[int] | None = None,
-    strategy: Strategy = "auto",
+    record_times: Sequence[float] | None = None,
+    strategy: Strategy | None = None,
+    packing: Packing = "auto",
     progress: bool | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     throw: bool = True,
 ) -> Trajectory:
     """Run a protocol over a timeline: check everything, run in chunks, record, report.
 
-    Results do not depend on record_every, record_at, chunks, restarts or the number of other seeds.
+    Results do not depend on recording, chunks, packing, restarts or the number of other seeds.
 
     >>> import jax, gossipjax as gj
     >>> plan = gj.timeline.rounds(gj.weights.metropolis(gj.topology.hypercube(3)), 5)
@@ -125,8 +131,13 @@ def simulate(
             seed has a start of its own.
         observers: what to measure at every record, see :mod:`gossipjax.observe`.
         record_every: source events between records; None: about 100 records. The start and the end are always there.
-        record_at: increasing numbers of source events at which to record, instead of record_every.
-        strategy: how a step is spread over nodes: "vmap", "map", "shard", or "auto" (by measured thresholds).
+        record_at: increasing numbers of source events of this timeline at which to record, instead of record_every.
+        record_times: increasing simulated seconds at which to record, instead: after the last event up to each; times
+            with no event between them share a record.
+        strategy: how a step is spread over nodes: "vmap", "map", "shard", or "auto" (by measured thresholds); None: as
+            :func:`gossipjax.spread.using` says.
+        packing: "packed" runs narrow events in wide conflict-free ones (:func:`gossipjax.pack`), "sequential" one after
+            another, "auto" as is faster here (:func:`gossipjax.packing.chosen`).
         progress: show a progress bar with the time left; None: only on a terminal.
         checkpoint: a folder in which state and records are kept after each chunk; the same call resumes from there.
         throw: raise when parameters become infinite or NaN; False: keep going and note it in the manifest.
@@ -138,33 +149,38 @@ def simulate(
         ValueError: whatever does not fit, before any work: numbers of nodes, shapes, types, NaN, requirements.
         Diverged: parameters became infinite or NaN; names the first bad event and its time.
     """
-    protocol, observers, start = _bind(protocol), tuple(observers), _bind_start(x0)
+    protocol, observers, start = bind(protocol), tuple(observers), _bind_start(x0)
+    facts, strategy = timeline.properties, spread.in_force() if strategy is None else strategy
     shape = _check(key, protocol, timeline, start, observers)
-    pieces = plan(len(timeline), record_every, record_at)
+    pieces = plan(len(timeline), record_every, _record_at(key, timeline, record_at, record_times))
     choice = _choice(shape, strategy)
-    settings = _Settings(strategy, None if key.ndim == 0 else "vmap" if choice.strategy == "vmap" else "map")
-    about = manifest(key, _configuration(protocol, timeline, shape, settings, choice, pieces, observers))
-    if choice.strategy == "shard" and timeline.properties.synchronous:
+    numbers = Properties(facts.num_nodes, facts.num_rows, "checked already", num_slots=facts.num_slots)
+    settings = _Settings(strategy, None if key.ndim == 0 else "vmap" if choice.strategy == "vmap" else "map", numbers)
+    wide = packing_chosen(timeline, packing, key.ndim > 0)
+    about = manifest(key, _configuration(protocol, timeline, shape, settings, choice, wide, pieces, observers))
+    if choice.strategy == "shard" and facts.synchronous:
         protocol, observers = spread.everywhere((protocol, observers))
-    state = _start(settings, timeline.properties.synchronous, key, protocol, start)
-    log = Log(jax.device_get(_observe(settings, protocol, state, observers)), key.shape[0] if key.ndim else None)
+    state = _start(settings, facts.synchronous, key, protocol, start)
+    first = _observe(settings, protocol, state, observers, *_before(key, timeline))
+    log = Log(jax.device_get(first), key.shape[0] if key.ndim else None)
     done, saved = 0, None
     if checkpoint is not None:
         from gossipjax.checkpoint import Checkpoint, fingerprint  # here, because Orbax takes 25 MB
 
-        contents = fingerprint(protocol, timeline, start, observers, pieces)
-        plan_of_run = {name: value for name, value in about["configuration"].items() if name != "strategy"}
-        identity = {"key": about["key"], "configuration": plan_of_run, "program or data": contents}
-        saved = Checkpoint(pathlib.Path(checkpoint), identity)
+        saved = Checkpoint(
+            pathlib.Path(checkpoint), _identity(about, fingerprint(protocol, timeline, start, observers, pieces))
+        )
         if (found := saved.restore(state)) is not None:
             done, state, records = found
             log.load_state_dict(records)
     with _bar(progress) as bar:
-        row = bar.add_task(
-            timeline.properties.name, total=len(timeline), completed=pieces[done - 1].stop if done else 0
-        )
+        row = bar.add_task(facts.name, total=len(timeline), completed=pieces[done - 1].stop if done else 0)
+        width = None
         for number, piece in enumerate(pieces[done:], start=done + 1):
-            state = _one_piece(settings, key, protocol, timeline, state, observers, piece, log, throw)
+            part, every = timeline[piece.start : piece.stop], piece.every
+            if wide.packed:
+                part, every, width = _packed(key, part, piece, width)
+            state = _one_piece(settings, key, protocol, part, state, observers, every, piece.every is None, log, throw)
             bar.update(row, completed=piece.stop)
             if saved is not None:
                 saved.save(number, state, log.state_dict())
@@ -173,16 +189,86 @@ def simulate(
     return Trajectory(log.dataset(observers, about), state, _model(settings, protocol, state))
 
 
-def _one_piece(settings, key, protocol, timeline, state, observers, piece: Piece, log: Log, throw: bool) -> Any:
-    part = timeline[piece.start : piece.stop]
-    watching = observers if piece.every is not None else ()
+def _identity(about: dict[str, Any], contents: str) -> dict[str, Any]:
+    """What a resumed run must share; how the work is spread may change with the machine."""
+    kept = {k: v for k, v in about["configuration"].items() if k not in ("strategy", "seeds", "packing")}
+    return {"key": about["key"], "configuration": kept, "program or data": contents}
+
+
+def _packed(key, part: Timeline, piece: Piece, width: int | None) -> tuple[Timeline, int, int]:
+    """Pack one piece, with a barrier at each of its records; return it with its wide events a record and its width."""
+    every = piece.stop - piece.start if piece.every is None else piece.every
+    packed = pack(part, width, barrier_every=every, key=key if part.draw is not None else None)
+    assert packed.properties.packing is not None
+    return packed, len(packed) * every // len(part), packed.properties.packing.width
+
+
+def _one_piece(settings, key, protocol, part: Timeline, state, observers, every, silent, log: Log, throw: bool) -> Any:
+    functions, watching = (part.event, part.draw), () if silent else observers
     (state, status), records = _advance(
-        timeline.event, settings, piece.every, key, protocol, part.xs, part.static, state, watching
+        functions, settings, every, key, protocol, part.xs, part.static, state, watching
     )
-    log.add(jax.device_get(records), keep=piece.every is not None)
+    log.add(jax.device_get(records), keep=not silent)
     if log.note(jax.device_get(status)) and throw:
         raise Diverged(_explain(log))
     return state
+
+
+def _before(key, timeline: Timeline) -> tuple[Array, Array]:
+    """Number and time before the first event: not 0 for a later window of a longer plan."""
+    index, time = _moments(_stream(key), timeline[:1])
+    return index[0], jnp.where(index[0] == 0, 0, time[0]).astype(jnp.float32)
+
+
+def _record_at(key, timeline: Timeline, record_at, record_times) -> Sequence[int] | None:
+    """Turn simulated seconds into numbers of events."""
+    if record_times is None:
+        return record_at
+    if record_at is not None:
+        raise ValueError("both record_at and record_times are given; pass one of them")
+    wanted = np.asarray(record_times, np.float64).ravel()
+    times = event_times(key, timeline)
+    counts = np.unique(np.searchsorted(times, wanted, side="right"))
+    if not wanted.size or counts[0] == 0 or wanted[-1] < 0 or (np.diff(wanted) <= 0).any():
+        raise ValueError(
+            f"record_times={wanted[:5].tolist()} …: must be increasing seconds, the first event being at {times[0]:g} s"
+        )
+    return counts.tolist()
+
+
+def event_times(key: Key[Array, "*seeds"], timeline: Timeline) -> Float[np.ndarray, " T"]:
+    """Return the simulated seconds of every event of a timeline.
+
+    Raises:
+        ValueError: several keys, where each draws times of its own.
+    """
+    if timeline.draw is not None and key.ndim:
+        raise ValueError(f"each seed draws its own times in {timeline.properties.name}; use record_at, or one key")
+    parts = [timeline[at : at + WINDOW] for at in range(0, len(timeline), WINDOW)]
+    return np.concatenate([np.asarray(_moments(_stream(key), part)[1], np.float64) for part in parts])
+
+
+def _stream(key: Key[Array, "*seeds"]) -> Key[Array, ""]:
+    return jax.random.fold_in(key[0] if key.ndim else key, engine.EVENTS)
+
+
+def _moments(key: Key[Array, ""], timeline: Timeline) -> tuple[Array, Array]:
+    """Number and time of every event; compiled once for each kind of timeline."""
+    return _moments_jit((timeline.event, timeline.draw), key, timeline.xs, timeline.static)
+
+
+def _moments_call(functions, key, xs, static):
+    event, draw = functions
+    xs = xs if draw is None else draw(key, static, xs)
+
+    def of(x):
+        made = event(key, static, x)
+        return made.index[-1], made.time[-1]
+
+    return jax.vmap(of)(xs)
+
+
+_moments_jit = jax.jit(_moments_call, static_argnums=(0,))
 
 
 def _explain(log: Log) -> str:
@@ -195,12 +281,6 @@ def _explain(log: Log) -> str:
         f"(simulated time {float(time[first]):g} s); lower the learning rate or check the mixing weights "
         "(throw=False keeps the records)"
     )
-
-
-def _bind(protocol: Protocol) -> Protocol:
-    """Let plain functions stand in a protocol: jit needs pytrees."""
-    init, step, model = (f if isinstance(f, Partial) else Partial(f) for f in protocol[:3])
-    return Protocol(init, step, model, protocol.requires)
 
 
 def _bind_start(x0: Any) -> Any:
@@ -217,11 +297,13 @@ def _check(key, protocol: Protocol, timeline: Timeline, start: Any, observers: t
     one = key[0] if key.ndim else key
     x0 = jax.jit(start)(jax.random.fold_in(one, STARTS)) if isinstance(start, Partial) else start
     check_start(x0, timeline.properties)
-    x0 = jax.tree.map(jnp.asarray, x0)
+    x0 = jax.eval_shape(lambda x: engine.with_slots(x, timeline.properties), jax.tree.map(jnp.asarray, x0))
     state = jax.eval_shape(protocol.init, one, x0)
     check_step(one, protocol, timeline, state)
-    check_observers(observers, jax.eval_shape(protocol.model, state))
-    return jax.eval_shape(lambda x: x, x0)
+    rows = timeline.properties.num_rows
+    x = jax.eval_shape(lambda state: engine.models(protocol, state, rows), state)
+    check_observers(observers, x, None if protocol.versions is None else jax.eval_shape(protocol.versions, state))
+    return x0
 
 
 def _choice(x: PyTree, strategy: Strategy) -> spread.Choice:
@@ -230,10 +312,10 @@ def _choice(x: PyTree, strategy: Strategy) -> spread.Choice:
         return spread.chosen(jax.tree.leaves(x)[0].shape[0], bytes_per_row(x))
 
 
-def _configuration(protocol, timeline, x, settings, choice, pieces, observers) -> dict[str, Any]:
+def _configuration(protocol, timeline, x, settings, choice, wide, pieces, observers) -> dict[str, Any]:
     facts = timeline.properties
     return {
-        "protocol": getattr(protocol.step.func, "__module__", "?"),
+        "protocol": describe(protocol),
         "timeline": facts.name,
         "mixing": facts.messages,
         "num_events": len(timeline),
@@ -242,6 +324,8 @@ def _configuration(protocol, timeline, x, settings, choice, pieces, observers) -
         "bytes_per_row": bytes_per_row(x),
         "strategy": f"{choice.strategy}: {choice.reason}",
         "seeds": settings.seeds,
+        "packing": wide.reason,
+        "traffic": None if facts.traffic is None else dataclasses.asdict(facts.traffic),
         "records": sum(1 if p.every == p.stop - p.start else (p.stop - p.start) // p.every for p in pieces if p.every),
         "variables": [variable.name for observer in observers for variable in observer.variables],
     }

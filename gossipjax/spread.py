@@ -68,6 +68,11 @@ def using(strategy: Strategy | str) -> AbstractContextManager[None]:
     return _strategy(strategy)
 
 
+def in_force() -> Strategy:
+    """Return the strategy that :func:`using` has set, or "auto"."""
+    return _strategy.value
+
+
 def chosen(k: int, bytes_per_node: int) -> Choice:
     """Say how ``k`` nodes would be spread here and now, and why.
 
@@ -163,15 +168,21 @@ def over_nodes(tree: PyTree) -> PyTree:
     """Lay the rows of a state, inside jit, where "shard" trains them: elsewhere they would be moved at every event.
 
     Args:
-        tree: stacked arrays with one leading axis k.
+        tree: stacked arrays, most of them with the leading axis k of the first; others stay where they are.
 
     Returns:
         The same values. Nothing is done under another strategy, or where the devices do not divide k.
     """
-    k, devices = _num_nodes((tree,)), jax.local_devices()
-    if k % len(devices) or chosen(k, _bytes_per_node((tree,), k)).strategy != "shard":
+    devices, leaves = jax.local_devices(), [leaf for leaf in jax.tree.leaves(tree) if jnp.ndim(leaf)]
+    k = leaves[0].shape[0] if leaves else 0
+    if not k or k % len(devices) or chosen(k, _bytes_per_node(leaves, k)).strategy != "shard":
         return tree
-    return jax.lax.with_sharding_constraint(tree, NamedSharding(Mesh(np.asarray(devices), ("nodes",)), P("nodes")))
+    place = NamedSharding(Mesh(np.asarray(devices), ("nodes",)), P("nodes"))
+
+    def lay(leaf: jax.Array) -> jax.Array:
+        return jax.lax.with_sharding_constraint(leaf, place) if jnp.shape(leaf)[:1] == (k,) else leaf
+
+    return jax.tree.map(lay, tree)
 
 
 def _wide(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:

@@ -10,6 +10,8 @@ import jax
 import optax
 from jax.tree_util import Partial
 
+from gossipjax.types import Protocol
+
 T = TypeVar("T")
 
 
@@ -21,7 +23,8 @@ class Static(Generic[T]):
     value: T
 
 
-def _constant(value: Static[Any]) -> Any:
+def constant(value: Static[Any]) -> Any:
+    """Return what is inside, as a function of no further arguments."""
     return value.value
 
 
@@ -35,8 +38,18 @@ def as_factory(optimizer: optax.GradientTransformation | Callable[[], optax.Grad
     if isinstance(optimizer, Partial):
         return optimizer
     if isinstance(optimizer, optax.GradientTransformation):
-        return Partial(_constant, Static(optimizer))
+        return Partial(constant, Static(optimizer))
     raise ValueError(
         f"optimizer={optimizer!r}: pass an optax transformation such as optax.sgd(0.1), or "
         "jax.tree_util.Partial(optax.sgd, 0.1) to keep its numbers as arguments"
     )
+
+
+def bind(protocol: Protocol) -> Protocol:
+    """Let plain functions stand in a protocol: jit needs pytrees."""
+
+    def bound(function: Any) -> Any:
+        return function if function is None or isinstance(function, Partial) else Partial(function)
+
+    init, step, model = (bound(function) for function in protocol[:3])
+    return Protocol(init, step, model, protocol.requires, bound(protocol.versions))

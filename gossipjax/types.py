@@ -22,28 +22,16 @@ Params: TypeAlias = PyTree[Array]
 """A model: any pytree of floating-point arrays; stacked, each leaf has the row axis in front."""
 Mixing: TypeAlias = Any
 """One of the pytrees of :mod:`gossipjax.mixing`."""
-
-
-class Transfer(NamedTuple):
-    """Messages that enter (``send``) or leave (``receive``) mailbox slots during one event.
-
-    On sending, ``slot ← weight · x[row]`` and then ``x[row] ← keep · x[row]``; on receiving,
-    ``x[row] ← keep · x[row] + weight · slot``. Push-sum splits mass (½, ½ on sending; 1, 1 on receiving), plain
-    averaging does not (1, 1 on sending; a, 1 − a on receiving).
-    """
-
-    slot: Int[Array, " m"]
-    row: Int[Array, " m"]
-    weight: Float[Array, " m"]
-    keep: Float[Array, " m"]
-    part: Int[Array, " m"] | None = None
-    """The fragment of the model that travels (DivShare); None: the whole model."""
+NOBODY = 2**31 - 1
+"""An index past the end of every array: nobody. Reads of it are clamped, writes to it are dropped."""
 
 
 class Event(NamedTuple):
     """What happens at one instant or, packed, in one level. A field that a timeline does not use is None and free.
 
-    Order inside an event: receive, begin, local step, send, mix. What needs another order is two events.
+    Order inside an event: begin, local step, mix. What needs another order is two events. A message in flight is a row
+    of its own, one of the ``num_slots`` rows that follow the models: sending copies the sender's row there, delivery
+    mixes that row into the receiver's, whatever happened to the sender meanwhile.
     """
 
     index: UInt[Array, " k"]  # type: ignore[assignment]
@@ -51,15 +39,55 @@ class Event(NamedTuple):
     time: Float[Array, " k"]
     """Simulated seconds, one per index."""
     nodes: Int[Array, " k"] | None = None
-    """Nodes whose data and clock act. None: every node acts, in order."""
+    """Nodes whose data and clock act; :data:`NOBODY` trains nothing. None: every node acts, in order."""
     rows: Int[Array, " k"] | None = None
     """The model row that each acting node trains. None: its own (row = node)."""
     begin: Int[Array, " b"] | None = None
     """Nodes that now take the snapshot at which their later gradient will be computed."""
-    receive: Transfer | None = None
-    send: Transfer | None = None
     mixing: Mixing = None
     """Who is combined with whom, and with what weight: see :mod:`gossipjax.mixing`."""
+    messages: UInt[Array, " m"] | None = None
+    """Models that leave each of m senders now. None: every transfer of the mixing between two rows is one."""
+    sources: Int[Array, " m"] | None = None
+    """The only node whose version each transfer of the mixing carries (version counters). None: all that it knows."""
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """What became of the messages of a planned run: sent = delivered + dropped + overflow + superseded + in flight."""
+
+    sent: int
+    delivered: int
+    dropped: int = 0
+    """Lost on the way."""
+    overflow: int = 0
+    """Lost because an inbox was full."""
+    superseded: int = 0
+    """Replaced in an inbox by a newer message of the same sender before it was read."""
+    in_flight: int = 0
+    """Not yet delivered, or waiting in an inbox, when the plan ends."""
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Packing:
+    """How well a timeline was packed."""
+
+    events: int
+    """Source events."""
+    levels: int
+    """Conflict-free levels: the length of the longest chain of events that wait for one another."""
+    width: int
+    """Source events that one wide event has room for."""
+    wide_events: int
+    waste: float
+    """Share of the room that stays empty."""
+
+    @property
+    def mean_width(self) -> float:
+        """Source events a level."""
+        return self.events / self.levels
 
 
 @jax.tree_util.register_static
@@ -79,10 +107,20 @@ class Properties:
     """Every mixing matrix equals its transpose."""
     doubly_stochastic: bool = False
     """Rows and columns of every mixing matrix sum to one, so that the network mean is conserved."""
+    row_stochastic: bool = True
+    """Rows of every mixing matrix sum to one, so that equal models stay as they are."""
+    column_stochastic: bool = False
+    """Columns of every mixing matrix sum to one, rows of messages included, lost ones aside: mass is conserved."""
     min_eigenvalue: float | None = None
     """Smallest eigenvalue of the mixing matrix, where it is fixed and symmetric; else None."""
     num_slots: int = 0
-    """Mailbox slots that messages in flight need."""
+    """Rows after the models that hold messages in flight."""
+    averages: bool = False
+    """Every event leaves the same average in all model rows, as a server does."""
+    traffic: Traffic | None = None
+    """What became of planned messages."""
+    packing: Packing | None = None
+    """How well the events were packed; None: one source event is one event."""
     messages: str = "model exchange"
     """What the mixing does, for reports: the form of the matrix and why it was chosen."""
 
@@ -99,12 +137,18 @@ class Timeline:
         event: module-level function ``(key, static, x) -> Event``. ``key`` is the same for every event; whatever is
             drawn folds in the event's own number.
         properties: static facts.
+        draw: module-level function ``(key, static, xs) -> xs`` that fills in what is drawn at random inside the run,
+            for a window of consecutive events at once (entry t depends on ``xs[t]`` and the key only); None: all is
+            planned.
     """
 
     xs: PyTree
     static: PyTree
     event: Callable[[Key[Array, ""], PyTree, PyTree], Event] = dataclasses.field(metadata={"static": True})
     properties: Properties = dataclasses.field(metadata={"static": True})
+    draw: Callable[[Key[Array, ""], PyTree, PyTree], PyTree] | None = dataclasses.field(
+        default=None, metadata={"static": True}
+    )
 
     def __len__(self) -> int:
         """Number of events T."""
@@ -129,6 +173,10 @@ class Requires:
     synchronous: bool = False
     symmetric: bool = False
     doubly_stochastic: bool = False
+    averages: bool = False
+    row_stochastic: bool = True
+    """All but push-sum need it, so it is asked for unless told otherwise."""
+    column_stochastic: bool = False
     min_eigenvalue: float | None = None
     """The smallest eigenvalue of the mixing matrix must be larger than this."""
     mixing: bool = True
@@ -144,6 +192,9 @@ class Requires:
             synchronous=self.synchronous or other.synchronous,
             symmetric=self.symmetric or other.symmetric,
             doubly_stochastic=self.doubly_stochastic or other.doubly_stochastic,
+            averages=self.averages or other.averages,
+            row_stochastic=self.row_stochastic and other.row_stochastic,
+            column_stochastic=self.column_stochastic or other.column_stochastic,
             min_eigenvalue=max(bounds) if bounds else None,
             mixing=self.mixing or other.mixing,
             num_nodes=self.num_nodes if other.num_nodes is None else other.num_nodes,
@@ -153,14 +204,14 @@ class Requires:
 class Info(NamedTuple):
     """What a step reports besides its new state. None where a protocol has nothing to say."""
 
-    bits: UInt[Array, " m"] | None = None
-    """Bits in one message of each of the m senders of this event."""
+    bits: int | UInt[Array, " m"] | None = None
+    """Bits in one message of each of the m senders of this event; a plain int: the same in the whole run."""
     messages: UInt[Array, " m"] | None = None
-    """Messages that each of them sends."""
+    """Messages that each of them sends; None, where ``bits`` is an int: as the event says, counted outside the loop."""
     loss: Float[Array, " k"] | None = None
     """Mini-batch loss of each acting node, before its last local step."""
-    finite: Bool[Array, ""] | None = None
-    """Whether all parameters written by this event are finite."""
+    finite: Bool[Array, "*k"] | None = None
+    """Whether all parameters written by this event are finite, in all or for each acting node."""
 
 
 class Protocol(NamedTuple):
@@ -171,12 +222,14 @@ class Protocol(NamedTuple):
         step: ``step(key, state, event) -> (state, Info)``. ``key`` is the same for every event.
         model: ``model(state) -> x``: the stacked parameters that observers look at (x/w for push-sum).
         requires: checked against the timeline's properties before any work.
+        versions: ``versions(state) -> Versions``, where they are tracked (:mod:`gossipjax.versions`); else None.
     """
 
     init: Callable[[Key[Array, ""], Params], Any]
     step: Callable[[Key[Array, ""], Any, Event], tuple[Any, Info]]
     model: Callable[[Any], Params]
     requires: Requires = Requires()
+    versions: Callable[[Any], Any] | None = None
 
 
 class Sharing(NamedTuple):
@@ -185,14 +238,14 @@ class Sharing(NamedTuple):
     Attributes:
         init: ``init(x0) -> state``.
         encode: ``encode(key, state, x_start, x, event) -> (state, (payload, bits))``: x_start is the model at the
-            beginning of the event, x the locally trained one; ``bits`` is the size of one message, an unsigned
-            integer ``()`` or one per sender.
+            beginning of the event, x the locally trained one; ``bits`` is the size of one message: a plain
+            int if it never changes, else an unsigned integer ``()`` or one per sender.
         merge: ``merge(key, state, (x, payloads, event)) -> (state, x)``.
         requires: checked against the timeline's properties.
     """
 
     init: Callable[[Params], Any]
-    encode: Callable[[Key[Array, ""], Any, Params, Params, Event], tuple[Any, tuple[Any, UInt[Array, "..."]]]]
+    encode: Callable[[Key[Array, ""], Any, Params, Params, Event], tuple[Any, tuple[Any, int | UInt[Array, "..."]]]]
     merge: Callable[[Key[Array, ""], Any, tuple[Params, Any, Event]], tuple[Any, Params]]
     requires: Requires = Requires()
 

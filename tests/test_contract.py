@@ -1,5 +1,6 @@
 """What every protocol must satisfy on every timeline it is meant for: one row per protocol, one test per promise."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,16 +13,25 @@ from jax.tree_util import Partial
 from problems import CURVATURE, TARGETS, X0, D, N, exact_quadratic
 
 from gossipjax import (
+    ad_psgd,
     allreduce_sgd,
     d2,
+    divshare,
     dpsgd,
     engine,
     fedavg,
+    fedbuff,
     gossip_averaging,
+    gossip_learning,
     gradient_tracking,
     local_sgd,
     pieces,
+    push_sum,
+    random_walk,
+    sgp,
     simulate,
+    swift,
+    timeline,
 )
 from gossipjax.check import compare_structure
 from gossipjax.checkpoint import Checkpoint
@@ -29,6 +39,7 @@ from gossipjax.observe import models
 from gossipjax.tasks import quadratic
 from gossipjax.timeline import (
     client_sampling,
+    clocks,
     matching_rounds,
     poisson_edges,
     poisson_pairs,
@@ -57,6 +68,8 @@ class Case(NamedTuple):
     optimizer: Callable = optax.sgd
     slots: int | None = None
     """Model rows, where they are no nodes."""
+    early: int = 2
+    """Events after which something has happened."""
     noisy: bool = False
     """Whether gradients are drawn with keys where keys matter: three rows, for the generator takes long to compile."""
 
@@ -90,15 +103,37 @@ def on_samples(order):
     return Timeline(timeline.xs | {"nodes": nodes}, timeline.static, timeline.event, timeline.properties)
 
 
+def on_plan(builder, *network, nodes_are_rows=True, **settings):
+    """The first events of a planned timeline: its nodes, and its model rows if they are nodes, get new names."""
+
+    def build(order):
+        plan, new = builder(*network, **settings, seed=5)[:T], np.argsort(order).astype(np.int32)
+        named = ("nodes", "begin")
+        named += ("rows", "senders", "receivers", "members", "targets") if nodes_are_rows else ()
+        xs = {
+            name: np.where(array < N, new[np.minimum(array, N - 1)], array) if name in named else array
+            for name, array in plan.xs.items()
+        }
+        return dataclasses.replace(plan, xs=xs)
+
+    return build
+
+
 def gossip(task, optimizer):
     del task, optimizer
     return gossip_averaging()
+
+
+def mass(task, optimizer):
+    del task, optimizer
+    return push_sum()
 
 
 def bound(builder, **settings):
     return lambda task, optimizer: builder(task, optimizer, **settings)
 
 
+CLOCK = clocks.shifted_exponential(0.2, 0.6)
 ONE_PEER = [uniform(topology).toarray() for topology in one_peer_exponential(N)]
 CASES = [
     Case("gossip_rounds", gossip, on_rounds([W])),
@@ -120,6 +155,68 @@ CASES = [
     Case("gradient_tracking_cta", bound(gradient_tracking), on_rounds([W])),
     Case("gradient_tracking_atc", bound(gradient_tracking, order="adapt_then_combine"), on_rounds([W])),
     Case("d2", bound(d2), on_rounds([W])),
+    Case(
+        "ad_psgd_flights",
+        bound(ad_psgd),
+        on_plan(timeline.push_gossip, GRAPH, 9.0, compute=CLOCK, gossip=1.0, latency=0.2),
+        early=4,
+    ),
+    Case(
+        "push_sum_flights",
+        mass,
+        on_plan(timeline.directed_push, GRAPH, 9.0, compute=None, send=1.0, latency=0.1),
+        early=4,
+    ),
+    Case("sgp_flights", bound(sgp), on_plan(timeline.directed_push, GRAPH, 9.0, compute=CLOCK, send=1.0, latency=0.2)),
+    Case(
+        "ormandi_by_age",
+        bound(gossip_learning, merge="age"),
+        on_plan(
+            timeline.gossip_learning,
+            GRAPH,
+            9.0,
+            period=1.0,
+            create="update_merge",
+            merge="last_received",
+            latency=0.1,
+        ),
+        early=5,
+    ),
+    Case(
+        "walks_mixing",
+        bound(random_walk),
+        on_plan(
+            timeline.random_walks,
+            GRAPH,
+            T,
+            num_walks=SAMPLED,
+            service=1.0,
+            mix_on_arrival=True,
+            nodes_are_rows=False,
+        ),
+        slots=SAMPLED,
+    ),
+    Case("swift", bound(swift), on_plan(timeline.swift, GRAPH, 9.0, compute=CLOCK, latency=0.1)),
+    Case(
+        "divshare",
+        bound(divshare, num_fragments=2, local_steps=2),
+        on_plan(
+            timeline.divshare,
+            N,
+            9.0,
+            compute=CLOCK,
+            num_fragments=2,
+            recipients=2,
+            uplink_messages_per_second=10.0,
+        ),
+    ),
+    Case(
+        "fedbuff",
+        bound(fedbuff),
+        on_plan(timeline.fedbuff, N, 9.0, concurrency=2, train_time=CLOCK, buffer_size=1, nodes_are_rows=False),
+        slots=1,
+        early=4,
+    ),
 ]
 
 SAME_ORDER = np.arange(N)
@@ -164,20 +261,22 @@ TRACES = []
 @jax.jit
 def final_state(key, protocol, timeline, x0):
     TRACES.append(1)
-    (state, status), _ = engine.run(key, protocol, timeline, protocol.init(key, x0))
-    return state, protocol.model(state), status.bits
+    facts = timeline.properties
+    (state, status), _ = engine.run(key, protocol, timeline, protocol.init(key, engine.with_slots(x0, facts)))
+    return state, engine.models(protocol, state, facts.num_rows), status.bits
 
 
 def test_jit_changes_nothing(case, plan):
-    protocol, plan = make(case), plan[:2]
+    protocol, plan = make(case), plan[: case.early]
     _, compiled, bits = final_state(KEY, protocol, plan, start(case))
     key = jax.random.fold_in(KEY, engine.STEPS)
-    state = protocol.init(KEY, start(case))
-    for t in range(2):
+    state = protocol.init(KEY, engine.with_slots(start(case), plan.properties))
+    for t in range(case.early):
         event = plan.event(KEY, plan.static, jax.tree.map(lambda leaf, t=t: jnp.asarray(leaf[t]), plan.xs))
         state, _ = protocol.step(key, state, event)
     # Compiled code fuses multiply and add: the last digits differ.
-    np.testing.assert_allclose(compiled, protocol.model(state), rtol=1e-11, atol=1e-12)
+    models_found = engine.models(protocol, state, plan.properties.num_rows)
+    np.testing.assert_allclose(compiled, models_found, rtol=1e-11, atol=1e-12)
     assert bits == 0
     assert np.abs(compiled - start(case)).max() > 1e-3  # something happened
 
@@ -192,11 +291,11 @@ def test_keys_vmap_like_a_loop(case, plan):
 
 def test_state_keeps_its_structure(case, plan):
     protocol = make(case)
-    before = jax.eval_shape(protocol.init, KEY, start(case))
+    before = jax.eval_shape(protocol.init, KEY, engine.with_slots(start(case), plan.properties))
     after = jax.eval_shape(lambda: final_state(KEY, protocol, plan, start(case))[0])
     compare_structure(before, after, case.name)
-    rows = case.slots or N
-    assert all(leaf.shape[0] == rows for leaf in jax.tree.leaves(before))
+    rows = (case.slots or N) + plan.properties.num_slots
+    assert all(leaf.shape[0] in (rows, N) for leaf in jax.tree.leaves(before))
     assert jax.eval_shape(protocol.model, before).shape == (rows, D)
 
 
@@ -219,7 +318,7 @@ def test_names_of_nodes_do_not_matter(case):
     expected = plain[order] if case.slots is None else plain
     # Sums over neighbours run in another order.
     np.testing.assert_allclose(other, expected, rtol=1e-11, atol=1e-12)
-    assert np.ptp(plain, axis=0).max() > 1e-6 or case.name.startswith(("local_sgd", "fedavg", "allreduce"))
+    assert np.ptp(plain, axis=0).max() > 1e-6 or case.name.startswith(("local_sgd", "fed", "allreduce"))
 
 
 def test_mixing_alone_conserves_the_mean(case, plan):
@@ -246,13 +345,14 @@ def test_differentiable_and_vmappable_over_learning_rates(case, plan):
     """Derivatives by start and learning rate equal central differences, whose points are one vmap."""
     task = problem()
     x0, way = start(case), start(case, np.random.default_rng(4).standard_normal((N, D)))
-    part = plan[:5]
+    part = jax.tree.map(jnp.asarray, plan[: case.early + 3])
 
     def final_loss(numbers):
         step, rate = numbers
         protocol = case.protocol(task, Partial(case.optimizer, rate))
-        (state, _), _ = engine.run(KEY, protocol, part, protocol.init(KEY, x0 + step * way))
-        return jnp.mean(jnp.square(protocol.model(state) - 0.3))
+        state = protocol.init(KEY, engine.with_slots(x0 + step * way, part.properties))
+        (state, _), _ = engine.run(KEY, protocol, part, state)
+        return jnp.mean(jnp.square(engine.models(protocol, state, part.properties.num_rows) - 0.3))
 
     here, h = jnp.asarray([0.0, RATE]), 1e-5
     value, grad = jax.jit(jax.value_and_grad(final_loss))(here)
@@ -263,13 +363,13 @@ def test_differentiable_and_vmappable_over_learning_rates(case, plan):
     # h² truncation and 1e-16/h rounding: both about 1e-10.
     np.testing.assert_allclose(grad, slopes, rtol=1e-5, atol=1e-8)
     assert abs(grad[0]) > 1e-4
-    assert (abs(grad[1]) > 1e-4) == (not case.name.startswith("gossip"))
+    assert (abs(grad[1]) > 1e-4) == (case.protocol not in (gossip, mass))
 
 
 def test_parts_of_a_run_make_the_whole(case, plan):
     """Bit for bit: three calls of four events, each from the state of the one before, and one call of twelve."""
     protocol, x0 = make(case), start(case)
-    state = jax.jit(protocol.init)(KEY, x0)
+    state = jax.jit(protocol.init)(KEY, engine.with_slots(x0, plan.properties))
     whole = advanced(KEY, protocol, plan, state)
     for first in (0, 4, 8):
         state = advanced(KEY, protocol, plan[first : first + 4], state)
@@ -285,7 +385,7 @@ class Interrupted(Exception):
     pass
 
 
-DRIVEN = {"gossip_matchings", "dpsgd_adam", "dpsgd_pairs", "fedavg_sampling", "gradient_tracking_cta", "d2"}
+DRIVEN = {"gossip_matchings", "dpsgd_adam", "dpsgd_pairs", "fedavg_sampling", "gradient_tracking_cta", "d2", "divshare"}
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in DRIVEN], ids=lambda case: case.name)

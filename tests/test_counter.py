@@ -55,3 +55,19 @@ def test_too_many_terms_are_refused():
 def test_values_of_a_batch():
     batch = Counter(np.asarray([0, 1], np.uint32), np.asarray([5, 7], np.uint32))
     np.testing.assert_array_equal(counter.value(batch), np.asarray([5, 2**32 + 7], np.uint64))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**40), st.integers(0, 2**32 - 1))
+def test_multiples_are_exact(start, amount, factor):
+    start_words, amount_words = (Counter(as_words(v >> 32), as_words(v % 2**32)) for v in (start, amount))
+    made = counter.add_multiple(start_words, amount_words, factor)
+    assert int(counter.value(made)) == (start + amount * factor) % 2**64
+    assert int(counter.value(counter.plus(start_words, amount_words))) == (start + amount) % 2**64
+
+
+def test_sums_are_exact_and_factors_bounded():
+    values = jnp.full(70_000, 0xFFFFFFFF, jnp.uint32)
+    assert int(counter.value(counter.add_sum(counter.zero(), values))) == 70_000 * 0xFFFFFFFF
+    with pytest.raises(ValueError, match="factor="):
+        counter.add_multiple(counter.zero(), counter.zero(), 1 << 32)

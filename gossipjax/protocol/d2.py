@@ -35,8 +35,8 @@ def _step(task: Task, optimizer: Partial, key, state: D2State, event: Event) -> 
     trained = train(key, task, optimizer, check_steps(1), state.x, state.optimizer, event)
     x = mix(event.mixing, jax.tree.map(jnp.add, trained.x, state.correction))
     correction = jax.tree.map(jnp.subtract, x, trained.x)
-    bits = jnp.asarray(bits_per_row(x), jnp.uint32)
-    info = Info(*sent(event.mixing, bits, num_rows(x)), trained.loss, trained.finite)
+    bits = bits_per_row(x)
+    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
     return D2State(x, correction, trained.optimizer), info
 
 

@@ -38,7 +38,7 @@ def _adapt_then_combine(
     x, optimizer_state = write(state.x, state.optimizer, trained, event)
     shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, x, event)
     shared, x = sharing.merge(key, shared, (x, payload, event))
-    info = Info(*sent(event.mixing, bits, num_rows(x)), trained.loss, trained.finite)
+    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
     return DPSGDState(x, optimizer_state, shared), info
 
 
@@ -51,7 +51,7 @@ def _combine_then_adapt(
     shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, state.x, event)
     shared, mixed = sharing.merge(key, shared, (state.x, payload, event))
     x = increase(mixed, rows, change)
-    info = Info(*sent(event.mixing, bits, num_rows(x)), trained.loss, trained.finite)
+    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
     return DPSGDState(x, put(state.optimizer, rows, trained.optimizer), shared), info
 
 

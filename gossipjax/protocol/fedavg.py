@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
@@ -34,8 +33,8 @@ def _step(task: Task, optimizer: Partial, steps: Static[int], key, state: FedAvg
     fresh = init_optimizer(optimizer, state.x)
     trained = train(key, task, optimizer, steps, state.x, fresh, event)
     x = mix(event.mixing, put(state.x, rows, trained.x))
-    bits = jnp.asarray(bits_per_row(x), jnp.uint32)
-    return FedAvgState(x), Info(*sent(event.mixing, bits, num_rows(x)), trained.loss, trained.finite)
+    bits = bits_per_row(x)
+    return FedAvgState(x), Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
 
 
 def _model(state: FedAvgState) -> Params:
@@ -48,6 +47,8 @@ def fedavg(task: Task, optimizer: optax.GradientTransformation | Partial, *, loc
     Each sampled client takes H steps of a fresh optimizer from the server's model x, then
     ``x ← Σ_{i sampled} (n_i / Σ n_j) x_i``. Two models per sampled client and round.
 
+    Give all rows of x0 the same model, as the server would (:func:`gossipjax.replicate`).
+
     Args:
         task: one shard per client.
         optimizer: the clients' optax transformation (its state does not outlive a round), or a Partial of one.
@@ -57,7 +58,7 @@ def fedavg(task: Task, optimizer: optax.GradientTransformation | Partial, *, loc
     """
     factory = as_factory(optimizer)
     step = Partial(_step, task, factory, check_steps(local_steps))
-    return Protocol(Partial(_init), step, Partial(_model), Requires(num_nodes=task.num_nodes))
+    return Protocol(Partial(_init), step, Partial(_model), Requires(averages=True, num_nodes=task.num_nodes))
 
 
 def local_sgd(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int) -> Protocol:

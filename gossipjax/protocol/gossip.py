@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
@@ -27,8 +26,8 @@ def _init(key: Key[Array, ""], x0: Params) -> GossipState:
 
 def _step(key: Key[Array, ""], state: GossipState, event: Event) -> tuple[GossipState, Info]:
     del key
-    bits = jnp.asarray(bits_per_row(state.x), jnp.uint32)
-    info = Info(*sent(event.mixing, bits, num_rows(state.x)))
+    bits = bits_per_row(state.x)
+    info = Info(*sent(event, bits, num_rows(state.x)))
     return GossipState(mix(event.mixing, state.x)), info
 
 

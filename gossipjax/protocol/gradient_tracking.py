@@ -49,8 +49,8 @@ def _step(
         x = optax.apply_updates(mix(event.mixing, state.x), updates)
     else:
         x = mix(event.mixing, optax.apply_updates(state.x, updates))
-    bits = jnp.asarray(2 * bits_per_row(x), jnp.uint32)
-    info = Info(*sent(event.mixing, bits, num_rows(x)), loss, all_finite(x))
+    bits = 2 * bits_per_row(x)
+    info = Info(*sent(event, bits, num_rows(x)), loss, all_finite(x))
     return GradientTrackingState(x, tracker, grad, optimizer_state), info
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ class Trained(NamedTuple):
     x: Params
     optimizer: Any
     loss: Float[Array, " k"]
-    finite: Bool[Array, ""]
+    finite: Bool[Array, " k"]
 
 
 def init_optimizer(optimizer: Partial, x: Params) -> Any:
@@ -84,18 +85,46 @@ def train(
         The acting rows only, leaves ``(k, ...)``: x, optimizer state, last loss; and whether all of x is finite.
     """
     rows = trained_rows(event)
-    keys = _step_keys(key, event, task.num_nodes, steps.value)
+    before = take(x, rows), take(state, rows)
     nodes = acting_nodes(event, task.num_nodes)
-    work = Partial(_one_node, task, optimizer)
-    x, state, loss, finite = map_nodes(work, keys, nodes, take(x, rows), take(state, rows))
-    return Trained(x, state, loss, jnp.all(finite))
+
+    def work() -> Trained:
+        keys = _step_keys(key, event, task.num_nodes, steps.value)
+        return Trained(*map_nodes(Partial(_one_node, task, optimizer), keys, nodes, *before))
+
+    return unless_idle(event, task.num_nodes, work, lambda like: Trained(*before, *like[2:]))
+
+
+def unless_idle(event: Event, num_nodes: int, work: Callable[[], Any], otherwise: Callable[[Any], Any]) -> Any:
+    """Do the work of the acting nodes, or nothing where an event has none: most events of some timelines only mix.
+
+    Args:
+        event: one event.
+        num_nodes: n; an acting index from n on is nobody.
+        work: what the acting nodes do.
+        otherwise: ``otherwise(zeros)`` is the result where nobody acts, given zeros (and True) of the result's form.
+    """
+    if event.nodes is None:
+        return work()
+
+    def nothing() -> Any:
+        def fill(leaf: jax.ShapeDtypeStruct) -> Array:
+            return jnp.ones(leaf.shape, bool) if leaf.dtype == bool else jnp.zeros(leaf.shape, leaf.dtype)
+
+        return otherwise(jax.tree.map(fill, jax.eval_shape(work)))
+
+    return jax.lax.cond(jnp.any(event.nodes < num_nodes), work, nothing)
 
 
 def node_gradients(key: Key[Array, ""], task: Task, x: Params, event: Event) -> tuple[Float[Array, " k"], Params]:
     """Take one stochastic gradient of every acting node at its row; losses ``(k,)`` and gradients ``(k, ...)``."""
-    keys = _step_keys(key, event, task.num_nodes, 1)[:, 0]
     nodes = acting_nodes(event, task.num_nodes)
-    return map_nodes(Partial(_gradient_of, task), keys, nodes, take(x, trained_rows(event)))
+
+    def work() -> tuple[Array, Params]:
+        keys = _step_keys(key, event, task.num_nodes, 1)[:, 0]
+        return map_nodes(Partial(_gradient_of, task), keys, nodes, take(x, trained_rows(event)))
+
+    return unless_idle(event, task.num_nodes, work, lambda zeros: zeros)
 
 
 def _gradient_of(task: Task, keys: Key[Array, "2"], node, x):

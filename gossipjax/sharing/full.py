@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Key, UInt
+from jaxtyping import Array, Key
 
 from gossipjax.mixing import mix
 from gossipjax.rows import bits_per_row
@@ -18,9 +17,9 @@ def _init(x0: Params) -> tuple[()]:
 
 def _encode(
     key: Key[Array, ""], state: tuple[()], x_start: Params, x: Params, event: Event
-) -> tuple[tuple[()], tuple[Params, UInt[Array, ""]]]:
+) -> tuple[tuple[()], tuple[Params, int]]:
     del key, x_start, event
-    return state, (x, jnp.asarray(bits_per_row(x), jnp.uint32))
+    return state, (x, bits_per_row(x))
 
 
 def _merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params, Event]) -> tuple[tuple[()], Params]:

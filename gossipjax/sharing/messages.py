@@ -6,19 +6,36 @@ import jax.numpy as jnp
 from jaxtyping import Array, UInt
 
 from gossipjax.mixing import messages
-from gossipjax.types import Mixing
+from gossipjax.types import Event
 
 
-def sent(mixing: Mixing, bits: UInt[Array, "..."], rows: int) -> tuple[UInt[Array, " m"], UInt[Array, " m"]]:
+def count(event: Event, rows: int) -> UInt[Array, " m"]:
+    """Count the models that leave each sender of an event: as the timeline says, else by the form of its mixing.
+
+    Args:
+        event: one event.
+        rows: number of rows of the stacked model, slots included.
+    """
+    if event.messages is not None:
+        return event.messages
+    return jnp.zeros((1,), jnp.uint32) if event.mixing is None else messages(event.mixing, rows)
+
+
+def sent(
+    event: Event, bits: int | UInt[Array, "..."], rows: int
+) -> tuple[int | UInt[Array, " m"], UInt[Array, " m"] | None]:
     """Pair the size of a message with the number of messages of each sender: the first two fields of ``Info``.
 
     Args:
-        mixing: of the event.
-        bits: size of one message, ``()`` or one per sender ``(m,)``.
-        rows: number of rows of the stacked model.
+        event: one event.
+        bits: size of one message: an int if it never changes, which leaves the counting to the engine, outside its
+            loop; else ``()`` or one per sender ``(m,)``.
+        rows: number of rows of the stacked model, slots included.
 
     Returns:
-        Bits per message and messages, both ``(m,)``.
+        Bits per message and messages.
     """
-    count = messages(mixing, rows)
-    return jnp.broadcast_to(bits, count.shape), count
+    if isinstance(bits, int):
+        return bits, None
+    messages_sent = count(event, rows)
+    return jnp.broadcast_to(bits, messages_sent.shape), messages_sent

@@ -67,7 +67,7 @@ def _check(topology: Topology, rate: float) -> None:
         raise ValueError(f"rate={rate}: events per node (or edge) and second must be positive and finite")
 
 
-def _targets(topology: Topology, rng: np.random.Generator, nodes: np.ndarray) -> np.ndarray:
+def uniform_neighbors(topology: Topology, rng: np.random.Generator, nodes: np.ndarray) -> np.ndarray:
     """Draw a uniform out-neighbour for each waking node."""
     order = np.argsort(topology.senders, kind="stable")
     degrees = np.bincount(topology.senders, minlength=topology.num_nodes)
@@ -127,8 +127,8 @@ def poisson_pairs(
     rng = np.random.default_rng(seed)
     times = _arrival_times(rng, topology.num_nodes * rate, num_events, duration)
     first = rng.integers(0, topology.num_nodes, times.size, dtype=np.int32)
-    second = _targets(topology, rng, first)
-    properties = _pair_properties(topology, f"poisson_pairs({topology.name})")
+    second = uniform_neighbors(topology, rng, first)
+    properties = _pair_properties(topology, f"poisson_pairs({topology.name}, rate={rate:g}, seed={seed})")
     return _timeline(first, second, times, _node_wakes, _halves(2), properties)
 
 
@@ -161,7 +161,7 @@ def poisson_edges(
     senders, receivers = topology.senders[once], topology.receivers[once]
     times = _arrival_times(rng, senders.size * rate, num_events, duration)
     edge = rng.integers(0, senders.size, times.size)
-    properties = _pair_properties(topology, f"poisson_edges({topology.name})")
+    properties = _pair_properties(topology, f"poisson_edges({topology.name}, rate={rate:g}, seed={seed})")
     return _timeline(senders[edge], receivers[edge], times, _edge_fires, _halves(2), properties)
 
 
@@ -203,9 +203,9 @@ def poisson_push(
     rng = np.random.default_rng(seed)
     times = _arrival_times(rng, topology.num_nodes * rate, num_events, duration)
     first = rng.integers(0, topology.num_nodes, times.size, dtype=np.int32)
-    second = _targets(topology, rng, first)
+    second = uniform_neighbors(topology, rng, first)
     properties = dataclasses.replace(
-        _pair_properties(topology, f"poisson_push({topology.name}, weight={weight:g})"),
+        _pair_properties(topology, f"poisson_push({topology.name}, rate={rate:g}, weight={weight:g}, seed={seed})"),
         symmetric=False,
         doubly_stochastic=False,
         messages="pair: one model an event",

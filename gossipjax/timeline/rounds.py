@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,26 @@ from jaxtyping import Array, Key, PyTree
 
 from gossipjax.mixing import GroupMixing, TableMixing, describe, from_matrix, stack_mixings, take_mixing
 from gossipjax.types import Event, Properties, Timeline
-from gossipjax.weights import Matrix, check_weights, is_doubly_stochastic, is_symmetric
+from gossipjax.weights import (
+    Matrix,
+    check_weights,
+    is_column_stochastic,
+    is_doubly_stochastic,
+    is_row_stochastic,
+    is_symmetric,
+)
 
 
 def _numbers(count: int, what: str) -> dict[str, np.ndarray]:
     if count < 1:
         raise ValueError(f"{what}={count}: a timeline needs at least one event; pass a positive number")
     return {"index": np.arange(count, dtype=np.uint32)}
+
+
+def _seconds(seconds_per_round: float) -> np.float32:
+    if not (np.isfinite(seconds_per_round) and seconds_per_round > 0):
+        raise ValueError(f"seconds_per_round={seconds_per_round}: a duration must be positive and finite")
+    return np.float32(seconds_per_round)
 
 
 def _round_time(static: PyTree, x: PyTree) -> Array:
@@ -39,7 +52,12 @@ def _cyclic_round(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
 
 
 def rounds(
-    weights: Matrix | Sequence[Matrix], num_rounds: int, *, seconds_per_round: float = 1.0, form: str = "auto"
+    weights: Matrix | Sequence[Matrix],
+    num_rounds: int,
+    *,
+    stochastic: Literal["row", "column"] = "row",
+    seconds_per_round: float = 1.0,
+    form: str = "auto",
 ) -> Timeline:
     """Plan synchronous rounds ``x_i ← Σ_j W_ij x_j``, on a fixed matrix or on a cycle of matrices.
 
@@ -51,13 +69,15 @@ def rounds(
     (100, True)
 
     Args:
-        weights: mixing matrix ``(n, n)``, rows summing to one (:mod:`gossipjax.weights`), or a sequence of them.
+        weights: mixing matrix ``(n, n)`` (:mod:`gossipjax.weights`), or a sequence of them.
         num_rounds: T ≥ 1.
+        stochastic: whether rows or columns must sum to one: columns for push-sum, which divides by weights that are
+            mixed alike.
         seconds_per_round: simulated seconds; round t ends at (t + 1) times this.
         form: "dense", "table" (padded neighbour lists) or "auto", which picks by a measured threshold.
 
     Raises:
-        ValueError: rows that do not sum to one, matrices of different sizes, num_rounds < 1.
+        ValueError: rows (columns) that do not sum to one, matrices of different sizes, num_rounds < 1.
     """
     xs = _numbers(num_rounds, "num_rounds")
     matrices: list[Matrix] = list(weights) if isinstance(weights, (list, tuple)) else [weights]
@@ -66,10 +86,10 @@ def rounds(
     sizes = sorted({matrix.shape[0] for matrix in matrices})
     if len(sizes) > 1:
         raise ValueError(f"matrices of different sizes {sizes}; all rounds must have the same number of nodes")
+    if stochastic not in ("row", "column"):
+        raise ValueError(f"stochastic={stochastic!r}: say whether 'row' or 'column' sums must be one")
     for matrix in matrices:
-        check_weights(matrix, "row", allow_negative=True)
-    if not seconds_per_round > 0:
-        raise ValueError(f"seconds_per_round={seconds_per_round}: a duration must be positive")
+        check_weights(matrix, stochastic, allow_negative=True)
     mixings = [from_matrix(matrix, form=form) for matrix in matrices]
     if len({type(mixing) for mixing in mixings}) > 1:  # a cycle is one array: sparse and dense rounds share a form
         mixings = [from_matrix(matrix, form="dense") for matrix in matrices]
@@ -83,10 +103,12 @@ def rounds(
         synchronous=True,
         symmetric=symmetric,
         doubly_stochastic=all(is_doubly_stochastic(matrix) for matrix in matrices),
+        row_stochastic=stochastic == "row" or all(is_row_stochastic(matrix) for matrix in matrices),
+        column_stochastic=all(is_column_stochastic(matrix) for matrix in matrices),
         min_eigenvalue=_min_eigenvalue(matrices[0]) if fixed and symmetric else None,
         messages=describe(mixings[0]),
     )
-    static: dict[str, Any] = {"seconds_per_round": np.float32(seconds_per_round)}
+    static: dict[str, Any] = {"seconds_per_round": _seconds(seconds_per_round)}
     if fixed:
         return Timeline(xs, jax.tree.map(jnp.asarray, static | {"mixing": mixings[0]}), _fixed_round, properties)
     static |= {"mixing": stack_mixings(mixings), "period": np.uint32(len(mixings))}
@@ -137,13 +159,14 @@ def matching_rounds(num_nodes: int, num_rounds: int, *, seed: int, seconds_per_r
     properties = Properties(
         num_nodes=num_nodes,
         num_rows=num_nodes,
-        name=f"matching_rounds(n={num_nodes})",
+        name=f"matching_rounds(n={num_nodes}, seed={seed}, seconds_per_round={seconds_per_round:g})",
         synchronous=True,
         symmetric=True,
         doubly_stochastic=True,
+        column_stochastic=True,
         messages="table: one partner a round",
     )
-    static = {"seconds_per_round": np.float32(seconds_per_round), "self": np.arange(num_nodes, dtype=np.int32)}
+    static = {"seconds_per_round": _seconds(seconds_per_round), "self": np.arange(num_nodes, dtype=np.int32)}
     return Timeline(xs | {"partner": partner}, jax.tree.map(jnp.asarray, static), _matching_round, properties)
 
 
@@ -192,12 +215,13 @@ def client_sampling(
     properties = Properties(
         num_nodes=num_nodes,
         num_rows=num_sampled,
-        name=f"client_sampling({num_sampled} of {num_nodes})",
+        name=f"client_sampling({num_sampled} of {num_nodes}, seed={seed}, seconds_per_round={seconds_per_round:g})",
+        averages=True,
         messages=f"group: {num_sampled} clients and a server",
     )
     static = {
         "slots": np.arange(num_sampled, dtype=np.int32),
-        "seconds_per_round": np.float32(seconds_per_round),
+        "seconds_per_round": _seconds(seconds_per_round),
     }
     return Timeline(
         xs | {"nodes": nodes, "weights": weights}, jax.tree.map(jnp.asarray, static), _sampled_round, properties

@@ -1,0 +1,56 @@
+"""A protocol in words: what the manifest of a run says was run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optax
+from jax.tree_util import Partial
+
+from gossipjax.static import Static, constant
+from gossipjax.types import Protocol, Sharing, Task
+
+
+def describe(protocol: Protocol) -> str:
+    """Name a protocol's step and every setting bound in it: ``dpsgd._adapt_then_combine(task, sgd(0.1), 1, full)``.
+
+    Large arrays and data are named by their form only. An optax transformation that is compiled in hides its numbers;
+    ``Partial(optax.sgd, 0.1)`` shows them.
+    """
+    return _value(protocol.step)
+
+
+def _value(value: Any) -> str:
+    match value:
+        case Partial():
+            return _partial(value)
+        case Static():
+            return _value(value.value)
+        case Task():
+            return f"task of {value.num_nodes} nodes"
+        case Protocol():
+            return _value(value.step)
+        case Sharing():
+            return _value(value.encode)
+        case optax.GradientTransformation():
+            return "optax transformation"
+        case None | bool() | int() | float() | str():
+            return repr(value)
+    if callable(value):
+        return _name(value)
+    if hasattr(value, "shape"):
+        return f"{float(value):g}" if value.shape == () else f"array{list(value.shape)}"
+    return type(value).__name__
+
+
+def _partial(value: Partial) -> str:
+    if value.func is constant:
+        return _value(value.args[0])
+    bound = [_value(v) for v in value.args] + [f"{name}={_value(v)}" for name, v in value.keywords.items()]
+    return f"{_name(value.func)}({', '.join(bound)})"
+
+
+def _name(function: Any) -> str:
+    module = getattr(function, "__module__", "") or ""
+    name = getattr(function, "__qualname__", type(function).__name__)
+    return f"{module.rsplit('.', 1)[-1]}.{name}" if module.startswith("gossipjax") else name

@@ -1,0 +1,60 @@
+"""SWIFT: nodes that never wait, and average with the newest model that they hold of each neighbour."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import optax
+from jax.tree_util import Partial
+from jaxtyping import Array, Key
+
+from gossipjax.mixing import mix
+from gossipjax.protocol.apart import node_rows, train_apart
+from gossipjax.protocol.local import check_steps, init_optimizer
+from gossipjax.rows import bits_per_row, num_rows
+from gossipjax.sharing.messages import sent
+from gossipjax.static import Static, as_factory
+from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+
+
+class SwiftState(NamedTuple):
+    """Models of the nodes and of the mailboxes, optimizer states of the nodes."""
+
+    x: Params
+    optimizer: Any
+
+
+def _init(task: Task, optimizer: Partial, key: Key[Array, ""], x0: Params) -> SwiftState:
+    del key
+    return SwiftState(x0, init_optimizer(optimizer, node_rows(x0, task.num_nodes)))
+
+
+def _step(task: Task, optimizer: Partial, steps: Static[int], key, state: SwiftState, event: Event):
+    x, optimizer_state, trained = train_apart(key, task, optimizer, steps, state.x, state.optimizer, event)
+    info = Info(*sent(event, bits_per_row(x), num_rows(x)), trained.loss, trained.finite)
+    return SwiftState(mix(event.mixing, x), optimizer_state), info
+
+
+def _model(state: SwiftState) -> Params:
+    return state.x
+
+
+def swift(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int = 1) -> Protocol:
+    """Build SWIFT's step of an acting node i, on the clock and the mailboxes of :func:`~gossipjax.timeline.swift`::
+
+        x_i ← x_i + optimizer(g_i(x_i))          (−γ g_i for SGD)
+        send x_i to all neighbours, waiting for none
+        x_i ← w_ii x_i + Σ_j w_ij x̃_j            at every s-th step of i; x̃_j the newest model received from j
+
+    The weights make the *expected* mixing matrix doubly stochastic, so the mean is kept in expectation only.
+
+    Args:
+        task: one shard per node.
+        optimizer: any optax transformation, one state per node.
+        local_steps: H ≥ 1 gradient steps a tick.
+
+    Reference: Bornstein, Rabbani, Wang, Bedi, Huang 2023, arXiv 2210.14026, algorithm 1.
+    """
+    factory = as_factory(optimizer)
+    step = Partial(_step, task, factory, check_steps(local_steps))
+    return Protocol(Partial(_init, task, factory), step, Partial(_model), Requires(num_nodes=task.num_nodes))

@@ -1,0 +1,301 @@
+"""Clocks of nodes: a renewal process each, whose ticks are local updates, pushes, or whatever a planner makes of them.
+
+The interval between two ticks is ``c + e X`` seconds: a fixed part c (``shift``), then a random part of mean e
+(``mean_extra``) with X of mean one, exponential unless a sampler says otherwise. So one form holds the Poisson clock
+(c = 0), the metronome (e = 0) and the shifted exponential of a computation that takes c seconds on a device that is
+then unavailable for a random time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Int, Num
+
+Seconds: TypeAlias = int | float | Num[np.ndarray, " n"]
+"""One number, or one per node."""
+Sampler: TypeAlias = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+"""``sampler(rng, shape)`` draws independent intervals in seconds."""
+Start: TypeAlias = Literal["stationary", "fresh"]
+
+_POOL = 1 << 16
+_BLOCK = 1024
+"""Intervals drawn at once for planners that take them one by one."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Clock:
+    """Independent renewal processes of the nodes, intervals ``shift + mean_extra · X``, ``E X = 1``.
+
+    Make one with :func:`poisson`, :func:`deterministic`, :func:`shifted_exponential` or :func:`renewal`.
+
+    Attributes:
+        shift: c ≥ 0 seconds at the beginning of each interval, scalar or ``(n,)``: the computation.
+        mean_extra: mean e ≥ 0 of the random rest, scalar or ``(n,)``.
+        unit: draws X; None: exponential.
+        name: for reports.
+    """
+
+    shift: Seconds
+    mean_extra: Seconds
+    unit: Sampler | None = None
+    name: str = "clock"
+
+
+class Ticks(NamedTuple):
+    """Ticks of all nodes in order, and how long each node still computes when time begins."""
+
+    times: Float[np.ndarray, " ticks"]
+    nodes: Int[np.ndarray, " ticks"]
+    busy_until: Float[np.ndarray, " n"]
+    """Seconds; the end of the fixed part of the interval that is under way at time 0, or 0 if that is over."""
+
+
+def poisson(rate: Seconds) -> Clock:
+    """Make Poisson clocks: intervals are exponential with mean ``1/rate``.
+
+    Args:
+        rate: ticks per second, scalar or ``(n,)``, positive and finite.
+    """
+    _positive("rate", rate, "ticks per node and second")
+    return Clock(0.0, 1.0 / _array(rate)[()], name=f"poisson({_words(rate)}/s)")
+
+
+def deterministic(period: Seconds) -> Clock:
+    """Make metronomes: intervals are ``period`` seconds, scalar or ``(n,)``; a stationary start has random phases."""
+    _positive("period", period, "seconds between two ticks")
+    return Clock(_array(period)[()], 0.0, name=f"deterministic({_words(period)} s)")
+
+
+def shifted_exponential(shift: Seconds, mean_extra: Seconds) -> Clock:
+    """Make clocks with intervals ``c + Exp(mean e)``, rate ``1/(c + e)``.
+
+    Args:
+        shift: c ≥ 0 seconds, scalar or ``(n,)``: the computation.
+        mean_extra: e > 0 seconds, scalar or ``(n,)``: the mean time in which the device is then unavailable.
+
+    Reference: Mitra and Ulukus 2024, arXiv 2404.19749, section 2 (there ``e = 1/μ``).
+    """
+    _positive("mean_extra", mean_extra, "seconds; for none take deterministic(period)")
+    _positive("shift", shift, "seconds", zero=True)
+    name = f"shifted_exponential({_words(shift)} s + {_words(mean_extra)} s)"
+    return Clock(_array(shift)[()], _array(mean_extra)[()], name=name)
+
+
+def renewal(sampler: Sampler, mean: float) -> Clock:
+    """Make clocks with intervals of any law; :func:`slowed` makes some of the nodes slower.
+
+    Args:
+        sampler: ``sampler(rng, shape)`` draws independent intervals in seconds, not negative.
+        mean: of what it draws, seconds; it is not estimated.
+
+    Raises:
+        ValueError: a mean that is not positive and finite; later, negative draws.
+    """
+    _positive("mean", mean, "seconds")
+    return Clock(0.0, float(mean), functools.partial(_scaled, sampler, float(mean)), f"renewal(mean {mean:g} s)")
+
+
+def slowed(clock: Clock, factors: Seconds) -> Clock:
+    """Multiply all intervals of a clock, fixed and random part, by a factor: scalar, or ``(n,)`` for stragglers."""
+    _positive("factors", factors, "multiples of the interval")
+    factors = _array(factors)[()]
+    name = f"{clock.name} slowed by {_words(factors)}"
+    return dataclasses.replace(clock, shift=clock.shift * factors, mean_extra=clock.mean_extra * factors, name=name)
+
+
+def delayed(clock: Clock, dead_time: Seconds) -> Clock:
+    """Lengthen all intervals by ``dead_time`` seconds: what a push occupies before the clock runs again."""
+    _positive("dead_time", dead_time, "seconds", zero=True)
+    return dataclasses.replace(clock, shift=clock.shift + _array(dead_time)[()])
+
+
+def stragglers(num_nodes: int, *, share: float, factor: float, seed: int) -> Float[np.ndarray, " n"]:
+    """Draw slowness factors: ``factor`` for round(``share`` · n) random nodes, 1 for the others.
+
+    Args:
+        num_nodes: n.
+        share: of slow nodes, in [0, 1].
+        factor: by which their intervals are longer, positive.
+        seed: of the NumPy generator that draws who is slow.
+    """
+    _positive("factor", factor, "multiples of the interval")
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"share={share}: the share of slow nodes must lie in [0, 1]")
+    factors = np.ones(num_nodes)
+    slow = np.random.default_rng(seed).choice(num_nodes, round(share * num_nodes), replace=False)
+    factors[slow] = factor
+    return factors
+
+
+def as_clock(clock: Clock | Seconds) -> Clock:
+    """Take a number (or n of them) as the rate of Poisson clocks."""
+    return clock if isinstance(clock, Clock) else poisson(clock)
+
+
+def require_events(count: int, duration: float) -> None:
+    """Refuse an empty plan."""
+    if count == 0:
+        raise ValueError(f"no event falls into duration={duration} s: lengthen it, or make the clocks faster")
+
+
+def rate(clock: Clock) -> float | Float[np.ndarray, " n"]:
+    """Return ticks per second, ``1/(c + e)``: a scalar, or ``(n,)`` where nodes differ."""
+    return (1.0 / (_array(clock.shift) + clock.mean_extra))[()]
+
+
+def ticks(
+    clock: Clock, num_nodes: int, duration: float, rng: np.random.Generator, start: Start = "stationary"
+) -> tuple[Float[np.ndarray, " ticks"], Int[np.ndarray, " ticks"]]:
+    """Draw all ticks before ``duration``: the first two fields of :func:`schedule`.
+
+    Returns:
+        Times in seconds, in order, and the node of each tick.
+    """
+    return schedule(clock, num_nodes, duration, rng, start)[:2]
+
+
+def schedule(
+    clock: Clock, num_nodes: int, duration: float, rng: np.random.Generator, start: Start = "stationary"
+) -> Ticks:
+    """Draw all ticks of all nodes in ``[0, duration)``; a few array operations, whatever the number of nodes.
+
+    A stationary start is the clock in equilibrium, running since ever: with probability ``c/(c + e)`` the node is in
+    the fixed part, of which a uniform part remains, then a whole random part; else in a random part, whose rest is
+    exponential again, or, for a sampler, uniform in an interval that is picked with a probability proportional to its
+    length out of a pool of 65,536 draws (four per node, if more): all nodes share the pool and its sampling error.
+
+    Args:
+        clock: intervals.
+        num_nodes: n.
+        duration: seconds.
+        rng: draws everything.
+        start: ``"stationary"``, or ``"fresh"``: every node begins an interval at time 0.
+
+    Raises:
+        ValueError: per-node numbers that are not n, a duration that is not positive, negative draws of a sampler.
+    """
+    _positive("duration", duration, "simulated seconds")
+    if start not in ("stationary", "fresh"):
+        raise ValueError(f"start={start!r}: choose 'stationary' or 'fresh'")
+    shift, extra = per_node(clock.shift, num_nodes, "shift"), per_node(clock.mean_extra, num_nodes, "mean_extra")
+    if clock.unit is None and not shift.any():
+        times, nodes = _superposition(1.0 / extra, duration, rng)
+        return Ticks(times, nodes, np.zeros(num_nodes))
+    if start == "fresh":
+        first, busy = shift + extra * _draw(clock, rng, num_nodes), shift.copy()
+    else:
+        first, busy = _equilibrium(clock, shift, extra, rng)
+    times, nodes = _continue(clock, shift, extra, first, duration, rng)
+    return Ticks(times, nodes, busy)
+
+
+def service_times(clock: Clock, num_nodes: int, rng: np.random.Generator) -> Callable[[int], float]:
+    """Return a function that draws the next interval of a node's clock, in seconds, for planners that go one by one."""
+    shift, extra = per_node(clock.shift, num_nodes, "shift"), per_node(clock.mean_extra, num_nodes, "mean_extra")
+    units: list[float] = []
+
+    def draw(node: int) -> float:
+        if not units:
+            block = rng.exponential(size=_BLOCK) if clock.unit is None else clock.unit(rng, (_BLOCK,))
+            units.extend(block[::-1].tolist())
+        return float(shift[node] + extra[node] * units.pop())
+
+    return draw
+
+
+def per_node(value: Seconds, num_nodes: int, what: str) -> Float[np.ndarray, " n"]:
+    """Give every node its number.
+
+    Raises ValueError where there are neither one nor ``num_nodes`` numbers.
+    """
+    array = _array(value)
+    if array.shape not in ((), (num_nodes,)):
+        raise ValueError(f"{what} of shape {array.shape}: pass one number, or {num_nodes}, one per node")
+    return np.broadcast_to(array, (num_nodes,))
+
+
+def _superposition(rates: np.ndarray, duration: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Poisson clocks together: given their number, ticks are uniform in time and independent of whose they are."""
+    if (rates == rates[0]).all():
+        nodes = rng.integers(0, rates.size, rng.poisson(rates.size * rates[0] * duration), dtype=np.int32)
+    else:
+        nodes = np.repeat(np.arange(rates.size, dtype=np.int32), rng.poisson(rates * duration))
+        rng.shuffle(nodes)
+    return np.sort(rng.random(nodes.size)) * duration, nodes
+
+
+def _equilibrium(clock: Clock, shift, extra, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """First tick of each node of a stationary clock, and how long its fixed part still lasts."""
+    n = shift.size
+    in_shift = rng.random(n) * (shift + extra) < shift
+    busy = np.where(in_shift, shift * rng.random(n), 0.0)
+    return busy + extra * np.where(in_shift, _draw(clock, rng, n), _residual(clock, rng, n)), busy
+
+
+def _residual(clock: Clock, rng: np.random.Generator, n: int) -> np.ndarray:
+    """What remains of the random part that is under way at time 0, in units of its mean."""
+    if clock.unit is None:
+        return rng.exponential(size=n)
+    pool = _draw(clock, rng, max(_POOL, 4 * n))
+    lengths = np.cumsum(pool)
+    picked = np.searchsorted(lengths, rng.random(n) * lengths[-1], side="right")
+    return pool[np.minimum(picked, pool.size - 1)] * rng.random(n)
+
+
+def _continue(clock: Clock, shift, extra, first, duration: float, rng: np.random.Generator):
+    """All ticks from the first on: each node draws a little more than it needs, and the few that fall short again."""
+    left = np.flatnonzero(first < duration)
+    at = first[left]
+    times, nodes = [at], [left]
+    while left.size:
+        expected = (duration - at) / (shift[left] + extra[left])
+        counts = np.ceil(expected + 2.0 * np.sqrt(expected)).astype(np.int64) + 1
+        ends = np.cumsum(counts)
+        owner = np.repeat(np.arange(left.size), counts)
+        total = np.cumsum(extra[left][owner] * _draw(clock, rng, int(ends[-1])))
+        before = np.concatenate([[0.0], total[ends[:-1] - 1]])
+        rank = np.arange(1, ends[-1] + 1) - (ends - counts)[owner]
+        # The fixed parts are multiplied, not summed: a metronome's ticks are exact.
+        later = at[owner] + rank * shift[left][owner] + (total - before[owner])
+        inside = later < duration
+        times.append(later[inside])
+        nodes.append(left[owner[inside]])
+        short = inside[ends - 1]
+        left, at = left[short], later[ends - 1][short]
+    time, node = np.concatenate(times), np.concatenate(nodes)
+    order = np.argsort(time, kind="stable")
+    return time[order], node[order].astype(np.int32)
+
+
+def _draw(clock: Clock, rng: np.random.Generator, count: int) -> np.ndarray:
+    return rng.exponential(size=count) if clock.unit is None else clock.unit(rng, (count,))
+
+
+def _scaled(sampler: Sampler, mean: float, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    draws = np.asarray(sampler(rng, shape), np.float64)
+    if draws.shape != shape or not np.isfinite(draws).all() or (draws < 0).any() or not draws.any():
+        raise ValueError(
+            f"the sampler of a renewal clock gave {draws.shape} numbers down to {draws.min():g}: "
+            f"it must give {shape} finite ones, none negative, not all zero"
+        )
+    return draws / mean
+
+
+def _array(value: Any) -> Float[np.ndarray, "..."]:
+    return np.asarray(value, np.float64)
+
+
+def _positive(name: str, value: Any, unit: str, *, zero: bool = False) -> None:
+    array = _array(value)
+    if not (np.isfinite(array).all() and ((array >= 0) if zero else (array > 0)).all()):
+        raise ValueError(f"{name}={value}: {unit} must be finite and {'not negative' if zero else 'positive'}")
+
+
+def _words(value: Any) -> str:
+    array = _array(value)
+    return f"{array:g}" if array.ndim == 0 else f"{array.min():g} to {array.max():g}"

@@ -1,0 +1,301 @@
+"""Messages on their way: how long they take, which are lost, how receivers take them in, and which row holds each.
+
+A message in flight is a row of the stacked model. Planners know the future, so only messages that will be read, or are
+still on their way when the plan ends, get one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Num
+
+from gossipjax.timeline.clocks import Ticks
+from gossipjax.timeline.poisson import uniform_neighbors
+from gossipjax.topology import Topology
+from gossipjax.types import Traffic
+
+Latency: TypeAlias = (
+    int | float | Num[np.ndarray, "n n"] | Callable[[np.random.Generator, int], Float[np.ndarray, " m"]] | None
+)
+"""Seconds from sender to receiver: none, one number, ``(n, n)`` by sender and receiver, or ``sampler(rng, size)``."""
+Inbox: TypeAlias = Literal["immediate", "newest", "queue"]
+Peers: TypeAlias = Topology | int
+"""Who can be sent to: the out-neighbours in a topology; n: every other of n nodes, without writing out the edges."""
+
+DELIVERED, DROPPED, OVERFLOW, SUPERSEDED, IN_FLIGHT = range(5)
+"""Fates of messages: the fields of :class:`gossipjax.types.Traffic`."""
+
+
+class Flights(NamedTuple):
+    """What becomes of m messages, numbered in the order of sending."""
+
+    arrivals: Float[np.ndarray, " m"]
+    """Seconds at which each reaches its receiver (or would, had it not been lost)."""
+    fates: Int[np.ndarray, " m"]
+    """:data:`DELIVERED`, :data:`DROPPED`, :data:`OVERFLOW`, :data:`SUPERSEDED` or :data:`IN_FLIGHT`."""
+    delivered: Int[np.ndarray, " d"]
+    """Numbers of the delivered messages, in the order in which they are mixed in."""
+    times: Float[np.ndarray, " d"]
+    """Seconds at which that happens: on arrival, or at the receiver's next tick."""
+
+
+def num_peers(peers: Peers) -> int:
+    """Number of nodes n.
+
+    Raises ValueError if there are fewer than two, or none is connected.
+    """
+    n = peers if isinstance(peers, int) else peers.num_nodes
+    if n < 2 or (isinstance(peers, Topology) and peers.senders.size == 0):
+        raise ValueError(f"peers={peers}: meetings need at least two connected nodes")
+    return n
+
+
+def peers_name(peers: Peers) -> str:
+    """Name the network, for reports."""
+    return f"complete({peers})" if isinstance(peers, int) else peers.name
+
+
+def uniform_peers(peers: Peers, rng: np.random.Generator, nodes: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+    """Draw for each of ``nodes`` a uniform out-neighbour, or one of the other n − 1 nodes.
+
+    Raises ValueError if a node of a topology has no out-neighbour.
+    """
+    if isinstance(peers, Topology):
+        return uniform_neighbors(peers, rng, nodes)
+    other = rng.integers(0, peers - 1, nodes.size, dtype=np.int32)
+    return other + (other >= nodes)
+
+
+def delays(
+    latency: Latency, rng: np.random.Generator, senders: Int[np.ndarray, " m"], receivers: Int[np.ndarray, " m"]
+) -> Float[np.ndarray, " m"]:
+    """Draw the seconds that each message takes; None: 0.
+
+    Raises ValueError for delays that are negative or not finite, or a matrix that is not ``(n, n)``.
+    """
+    if callable(latency):
+        seconds = np.asarray(latency(rng, senders.size), np.float64)
+    else:
+        given = np.asarray(0.0 if latency is None else latency, np.float64)
+        if given.ndim == 2:
+            last = max(senders.max(initial=-1), receivers.max(initial=-1))
+            if given.shape[0] != given.shape[1] or last >= len(given):
+                raise ValueError(f"latency of shape {given.shape}: pass (n, n) seconds, by sender and receiver")
+            given = given[senders, receivers]
+        seconds = np.broadcast_to(given, senders.shape)
+    if seconds.shape != senders.shape or not np.isfinite(seconds).all() or (seconds < 0).any():
+        raise ValueError(
+            f"latency gives delays of shape {seconds.shape} from {seconds.min(initial=np.inf):g} s: "
+            f"they must be {senders.size} finite seconds, none negative"
+        )
+    return seconds
+
+
+def check_network(drop: float, inbox: Inbox, capacity: int | None) -> None:
+    """Check the settings of :func:`fly`.
+
+    Raises ValueError for a drop probability outside [0, 1], an unknown inbox, or a capacity that does not fit to it.
+    """
+    if not 0.0 <= drop <= 1.0:
+        raise ValueError(f"drop={drop}: the probability that a message is lost must lie in [0, 1]")
+    if inbox not in ("immediate", "newest", "queue"):
+        raise ValueError(f"inbox={inbox!r}: choose 'immediate', 'newest' or 'queue'")
+    if capacity is not None and (inbox != "queue" or capacity < 1):
+        raise ValueError(f"capacity={capacity} of inbox {inbox!r}: only a queue has one, of at least one message")
+
+
+def fly(
+    sent: Float[np.ndarray, " m"],
+    senders: Int[np.ndarray, " m"],
+    receivers: Int[np.ndarray, " m"],
+    *,
+    duration: float,
+    rng: np.random.Generator,
+    latency: Latency = None,
+    drop: float = 0.0,
+    inbox: Inbox = "immediate",
+    capacity: int | None = None,
+    ticks: Ticks | None = None,
+    busy: Float[np.ndarray, " n"] | None = None,
+) -> Flights:
+    """Follow messages to their receivers.
+
+    A message is lost on the way with probability ``drop``, and at a receiver that is busy. What reaches an inbox is
+
+    * ``"immediate"``: mixed in on arrival;
+    * ``"newest"``: kept for the receiver's next tick; of several that wait there from one sender, the one sent last
+      replaces the others;
+    * ``"queue"``: kept for the next tick and read in the order of arrival; where ``capacity`` messages wait already, it
+      overflows.
+
+    A message that arrives at the very time of a tick is read there. Costs a few sorts, no loop.
+
+    Args:
+        sent: seconds, not decreasing.
+        senders: ``(m,)``.
+        receivers: ``(m,)``.
+        duration: seconds; what arrives (or would be read) later is in flight.
+        rng: draws losses, then delays.
+        latency: seconds on the way.
+        drop: probability.
+        inbox: how receivers take messages in.
+        capacity: of a queue; None: unlimited.
+        ticks: of the receivers, where the inbox or ``busy`` needs them.
+        busy: seconds after each tick in which a node hears nothing, ``(n,)``; None: it always hears.
+
+    Raises:
+        ValueError: settings that do not fit, or an inbox that is read at ticks without ticks.
+    """
+    check_network(drop, inbox, capacity)
+    if ticks is None and (inbox != "immediate" or busy is not None):
+        raise ValueError(f"inbox {inbox!r} (busy: {busy is not None}) needs the ticks of the receivers; pass ticks")
+    lost = rng.random(sent.size) < drop if drop else np.zeros(sent.size, bool)
+    arrivals = sent + delays(latency, rng, senders, receivers)
+    fates = np.where(lost, DROPPED, IN_FLIGHT).astype(np.int8)
+    if inbox == "immediate" and busy is None:
+        fates[~lost & (arrivals < duration)] = DELIVERED
+        return _in_order(arrivals, fates, arrivals, np.arange(sent.size))
+    assert ticks is not None
+    order = np.argsort(arrivals, kind="stable")
+    following = np.empty(sent.size, np.int64)
+    following[order], previous = _around(ticks, receivers[order], arrivals[order])
+    if busy is not None:
+        deaf = _is_busy(ticks, busy, receivers[order], arrivals[order], previous)
+        fates[order[deaf & (arrivals[order] < duration)]] = DROPPED
+    if inbox == "immediate":
+        fates[(fates == IN_FLIGHT) & (arrivals < duration)] = DELIVERED
+        return _in_order(arrivals, fates, arrivals, np.arange(sent.size))
+    order = order[(fates[order] == IN_FLIGHT) & (arrivals[order] < duration)]
+    _take_in(fates, order, senders, following, inbox, capacity, ticks.times.size)
+    reading = np.append(ticks.times, np.inf)[np.minimum(following, ticks.times.size)]
+    rank = np.empty(sent.size, np.int64)
+    rank[order] = np.arange(order.size)
+    return _in_order(arrivals, fates, reading, rank)
+
+
+def traffic(flights: Flights) -> Traffic:
+    """Count the fates of messages."""
+    return Traffic(flights.fates.size, *(int(count) for count in np.bincount(flights.fates, minlength=5)))
+
+
+def interleave(*times: Float[np.ndarray, " _"]) -> list[Int[np.ndarray, " _"]]:
+    """Put several sorted streams of events in one order; at equal times the earlier stream comes first.
+
+    Returns:
+        Of each stream, the positions of its events in the whole.
+    """
+    order = np.argsort(np.concatenate(times), kind="stable")
+    positions = np.empty(order.size, np.int64)
+    positions[order] = np.arange(order.size)
+    return np.split(positions, np.cumsum([stream.size for stream in times])[:-1])
+
+
+def rank_in(groups: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+    """Count the entries of the same group that come before each entry."""
+    order = np.argsort(groups, kind="stable")
+    begins = np.append(True, np.diff(groups[order]) != 0)[: groups.size]
+    first = np.maximum.accumulate(np.where(begins, np.arange(groups.size), 0))
+    rank = np.empty(groups.size, np.int64)
+    rank[order] = np.arange(groups.size) - first
+    return rank
+
+
+def assign_slots(
+    sent_at: Int[np.ndarray, " m"], released_at: Int[np.ndarray, " m"]
+) -> tuple[Int[np.ndarray, " m"], int]:
+    """Give each message a slot that no other message holds meanwhile, out of as few slots as possible.
+
+    With S the largest number of messages that live at once, message m ≥ S takes the slot of the message that is
+    released as number m − S. At least m + 1 − S are released before message m is sent, so that one is; and no two
+    messages inherit from the same one.
+
+    Args:
+        sent_at: positions of the messages in the order of events, not decreasing.
+        released_at: position of the last event that reads each message, not before it is sent. The slot is free for
+            messages that are sent at a later position.
+
+    Returns:
+        Slots ``(m,)`` from 0 on, and their number S.
+
+    Raises:
+        ValueError: messages that are not in order, or released before they are sent.
+    """
+    if (np.diff(sent_at) < 0).any():
+        raise ValueError("messages must be listed in the order of sending: sort them by sent_at")
+    if (released_at < sent_at).any():
+        late = int(np.argmax(released_at < sent_at))
+        raise ValueError(
+            f"message {late} is released at position {released_at[late]}, before it is sent at {sent_at[late]}"
+        )
+    if not sent_at.size:
+        return np.zeros(0, np.int32), 0
+    release_order = np.argsort(released_at, kind="stable")
+    so_far = np.searchsorted(sent_at, sent_at, side="right")
+    gone = np.searchsorted(released_at[release_order], sent_at, side="left")
+    num_slots = int(np.max(so_far - gone))
+    heir = np.arange(sent_at.size, dtype=np.int32)
+    heir[num_slots:] = release_order[: sent_at.size - num_slots]
+    while (heir >= num_slots).any():  # each turn doubles the length of the jumps
+        heir = heir[heir]
+    return heir, num_slots
+
+
+def _around(ticks: Ticks, nodes: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The tick of each node at or after a time, and the one before; the times are sorted.
+
+    Returns:
+        Numbers of ticks, and the number of ticks plus the node where there is none.
+    """
+    count = ticks.times.size
+    of_query, of_tick = interleave(times, ticks.times)
+    total = count + times.size
+    keys = ticks.nodes.astype(np.int64) * total + of_tick
+    by_node = np.argsort(keys, kind="stable")
+    place = np.searchsorted(keys[by_node], nodes.astype(np.int64) * total + of_query)
+    padded, owner = np.append(by_node, 0), np.append(ticks.nodes[by_node], -1)
+    following = np.where(owner[place] == nodes, padded[place], count + nodes)
+    previous = np.where(owner[place - 1] == nodes, padded[place - 1], count + nodes)
+    return following, previous
+
+
+def _is_busy(
+    ticks: Ticks, busy: np.ndarray, nodes: np.ndarray, times: np.ndarray, previous: np.ndarray
+) -> Bool[np.ndarray, " m"]:
+    """Whether each node computes at the given time."""
+    until = ticks.busy_until[nodes]
+    begun = previous < ticks.times.size
+    until[begun] = ticks.times[previous[begun]] + busy[nodes[begun]]
+    return times < until
+
+
+def _take_in(
+    fates: np.ndarray,
+    order: np.ndarray,
+    senders: np.ndarray,
+    following: np.ndarray,
+    inbox: Inbox,
+    capacity: int | None,
+    num_ticks: int,
+) -> None:
+    """Write the fates of what reaches the inboxes, in the order of arrival."""
+    tick = following[order]
+    fates[order[tick < num_ticks]] = DELIVERED
+    if inbox == "queue":
+        if capacity is not None:
+            fates[order[rank_in(tick) >= capacity]] = OVERFLOW
+        return
+    # Those that wait together, the latest sent first.
+    latest = np.sort(order)[::-1]
+    waiting = following[latest] * (int(senders.max(initial=0)) + 1) + senders[latest]
+    fates[latest[rank_in(waiting) > 0]] = SUPERSEDED
+
+
+def _in_order(arrivals: np.ndarray, fates: np.ndarray, times: np.ndarray, rank: Any) -> Flights:
+    """List the delivered messages by time, then rank."""
+    delivered = np.flatnonzero(fates == DELIVERED)
+    delivered = delivered[np.argsort(rank[delivered], kind="stable")]
+    delivered = delivered[np.argsort(times[delivered], kind="stable")]
+    return Flights(arrivals, fates, delivered, times[delivered])

@@ -1,0 +1,128 @@
+"""Walks of models through a network: nodes serve them one after another, then send them on."""
+
+from __future__ import annotations
+
+import collections
+import heapq
+from typing import Literal
+
+import numpy as np
+
+from gossipjax.timeline.clocks import Clock, Seconds, as_clock, require_events, service_times
+from gossipjax.timeline.flights import num_peers
+from gossipjax.timeline.planned import planned
+from gossipjax.topology import Topology
+from gossipjax.types import NOBODY, Properties, Timeline
+
+
+def random_walks(
+    topology: Topology,
+    num_events: int | None = None,
+    *,
+    duration: float | None = None,
+    num_walks: int,
+    service: Clock | Seconds,
+    transition: Literal["metropolis", "uniform"] = "metropolis",
+    mix_on_arrival: bool = False,
+    seed: int,
+) -> Timeline:
+    """Plan R models that walk: a node trains the walk that came first, then sends it to a neighbour.
+
+    An event is the end of a service: node v has trained model row r. The walk then moves to u, at once: with
+    "uniform", to any neighbour of v; with "metropolis", to a random neighbour with probability ``min(1, d_v/d_u)``,
+    else it stays and queues at v again, which makes all nodes equally likely in the long run. With
+    ``mix_on_arrival`` nodes keep a copy of the walk that they served last, and at u it does
+    ``y_r ← (y_r + s_u)/2`` if s_u was left by another walk. Walks start at uniform nodes at time 0.
+
+    Args:
+        topology: who can send to whom; undirected for "metropolis".
+        num_events: T services; exactly one of this and ``duration``.
+        duration: simulated seconds.
+        num_walks: R ≥ 1 model rows.
+        service: intervals of this clock are the seconds of a service; or services per second, a number or ``(n,)``,
+            that take exponential times.
+        transition: rule of the moves.
+        mix_on_arrival: whether walks average; needs one more row a node.
+        seed: of the NumPy generators that draw starts, moves and times.
+
+    Raises:
+        ValueError: settings out of range, both or none of num_events and duration, a node with nobody to send to.
+
+    Reference: Gholami and Seferoglu 2025, arXiv 2504.09792 (several walks); Hastings 1970 (the transitions).
+    """
+    n = num_peers(topology)
+    if (num_events is None) == (duration is None):
+        raise ValueError("pass exactly one of num_events (count) and duration (simulated seconds)")
+    if num_walks < 1 or (num_events is not None and num_events < 1) or (duration is not None and not duration > 0):
+        raise ValueError(f"num_walks={num_walks}, num_events={num_events}, duration={duration}: must be positive")
+    if transition not in ("metropolis", "uniform") or (transition == "metropolis" and topology.directed):
+        raise ValueError(f"transition={transition!r} on {topology.name}: 'uniform', or 'metropolis' if undirected")
+    if (topology.out_degrees == 0).any():
+        raise ValueError(f"a walk cannot leave node {int(np.argmin(topology.out_degrees))} of {topology.name}")
+    of_moves, of_times = np.random.default_rng(seed).spawn(2)
+    seconds = service_times(as_clock(service), n, of_times)
+    visits = _walk(topology, num_events, duration, num_walks, seconds, transition == "metropolis", of_moves)
+    require_events(len(visits), duration or 0.0)
+    time, node, walk, goal = (np.asarray(column) for column in zip(*visits, strict=True))
+    xs = {
+        "time": time,
+        "nodes": node[:, None],
+        "rows": walk[:, None],
+        "messages": (goal != node).astype(np.uint32)[:, None],
+    }
+    if mix_on_arrival:
+        xs |= _meetings(node, walk, goal, n, num_walks)
+    name = f"random_walks({num_walks} on {topology.name}, {transition}{', mixing' if mix_on_arrival else ''})"
+    slots = n if mix_on_arrival else 0
+    return planned(xs, Properties(n, num_walks, name, num_slots=slots, messages="pair: a walk and who was there"))
+
+
+def out_neighbors(topology: Topology) -> list[np.ndarray]:
+    """List whom each node can send to."""
+    order = np.argsort(topology.senders, kind="stable")
+    return np.split(topology.receivers[order], np.cumsum(topology.out_degrees)[:-1])
+
+
+def _walk(topology, num_events, duration, num_walks, seconds, metropolis: bool, rng) -> list[tuple]:
+    """Serve and move until the end: time, node, walk and next node of each service."""
+    neighbors, degrees = out_neighbors(topology), topology.out_degrees
+    queues: list[collections.deque[int]] = [collections.deque() for _ in range(topology.num_nodes)]
+    ends: list[tuple[float, int]] = []
+    visits: list[tuple[float, int, int, int]] = []
+
+    def arrive(walk: int, node: int, now: float) -> None:
+        queues[node].append(walk)
+        if len(queues[node]) == 1:
+            heapq.heappush(ends, (now + seconds(node), node))
+
+    for walk, node in enumerate(rng.integers(topology.num_nodes, size=num_walks).tolist()):
+        arrive(walk, node, 0.0)
+    while num_events is None or len(visits) < num_events:
+        now, node = heapq.heappop(ends)
+        if duration is not None and now >= duration:
+            break
+        goal = int(neighbors[node][rng.integers(degrees[node])])
+        if metropolis and rng.random() * degrees[goal] >= degrees[node]:
+            goal = node
+        walk = queues[node].popleft()
+        visits.append((now, node, walk, goal))
+        if queues[node]:
+            heapq.heappush(ends, (now + seconds(node), node))
+        arrive(walk, goal, now)
+    return visits
+
+
+def _meetings(node, walk, goal, n: int, num_walks: int) -> dict[str, np.ndarray]:
+    """Two transfers an event: the walk leaves a copy, and averages with what another walk left where it goes."""
+    left_by = np.full(n, -1)
+    other = np.empty(node.size, bool)
+    for event, (v, r, u) in enumerate(zip(node.tolist(), walk.tolist(), goal.tolist(), strict=True)):
+        other[event] = u != v and left_by[u] not in (-1, r)
+        left_by[v] = r
+    receivers = np.stack([num_walks + node, np.where(other, walk, NOBODY)], axis=1)
+    return {
+        "senders": np.stack([walk, np.where(other, num_walks + goal, NOBODY)], axis=1),
+        "receivers": receivers,
+        "weights": np.broadcast_to([1.0, 0.5], receivers.shape),
+        "keep": np.broadcast_to([0.0, 0.5], receivers.shape),
+    }

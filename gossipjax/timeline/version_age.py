@@ -1,0 +1,73 @@
+"""The age of gossip: an external source makes versions, a network passes them on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gossipjax.timeline.clocks import Seconds, per_node, poisson, require_events, ticks
+from gossipjax.timeline.flights import Peers, interleave, num_peers, peers_name, uniform_peers
+from gossipjax.timeline.planned import planned
+from gossipjax.types import NOBODY, Properties, Timeline
+
+
+def version_age(
+    peers: Peers,
+    duration: float,
+    *,
+    version_rate: float,
+    source_rate: float,
+    gossip_rate: Seconds,
+    seed: int,
+) -> Timeline:
+    """Plan Yates' network: n nodes and, as node n, the source of versions; all clocks are Poisson.
+
+    The source alone acts: at rate ``version_rate`` it makes a new version. At a total rate of ``source_rate`` it pushes
+    to a uniform node, and each node pushes to a uniform peer at rate ``gossip_rate``. With version counters
+    (:func:`gossipjax.versions.track_versions`, ``sources=[n]``) the staleness of a node is its version age
+    ``X_i``: the number of versions it is behind.
+
+    As models, a push averages: ``x_j ← (x_j + x_i)/2``.
+
+    Args:
+        peers: a topology of n nodes without the source, or n: every other node is a peer.
+        duration: simulated seconds.
+        version_rate: λ_e, versions per second.
+        source_rate: λ_s, pushes of the source per second.
+        gossip_rate: λ, pushes per node and second, scalar or ``(n,)``; 0 for none.
+        seed: of the NumPy generators that draw the plan, one each for versions, the source's pushes and gossip.
+
+    Raises:
+        ValueError: rates of the source that are not positive, negative gossip rates, no event at all.
+
+    Reference: Yates 2021, arXiv 2102.02893.
+    """
+    n = num_peers(peers)
+    of_versions, of_source, of_gossip = np.random.default_rng(seed).spawn(3)
+    made = ticks(poisson(version_rate), 1, duration, of_versions)[0]
+    given = ticks(poisson(source_rate), 1, duration, of_source)[0]
+    first_told = of_source.integers(0, n, given.size)
+    times, senders = _pushes(per_node(gossip_rate, n, "gossip_rate"), duration, of_gossip)
+    receivers = uniform_peers(peers, of_gossip, senders)
+    make, give, tell = interleave(made, given, times)
+    total = make.size + give.size + tell.size
+    require_events(total, duration)
+    xs = {"time": np.empty(total)}
+    xs |= {name: np.full((total, 1), NOBODY, np.int32) for name in ("nodes", "senders", "receivers")}
+    xs["time"][make], xs["time"][give], xs["time"][tell] = made, given, times
+    xs["nodes"][make, 0] = n
+    xs["senders"][give, 0], xs["receivers"][give, 0] = n, first_told
+    xs["senders"][tell, 0], xs["receivers"][tell, 0] = senders, receivers
+    name = f"version_age({peers_name(peers)} and a source)"
+    facts = Properties(n + 1, n + 1, name, messages="pair: one model a push")
+    return planned(xs, facts, shared={"weights": np.full(1, 0.5), "keep": np.full(1, 0.5)})
+
+
+def _pushes(rates: np.ndarray, duration: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Poisson pushes of the nodes whose rate is not 0."""
+    if not (rates >= 0).all():
+        raise ValueError(f"gossip_rate={rates.min()}: pushes per node and second must not be negative")
+    active = np.flatnonzero(rates > 0).astype(np.int32)
+    if not active.size:
+        return np.zeros(0), np.zeros(0, np.int32)
+    times, nodes = ticks(poisson(rates[active]), active.size, duration, rng)
+    return times, active[nodes]

@@ -100,7 +100,79 @@ def memory(table: Callable[..., None]) -> None:
     table("Peak memory against the number of rounds, 64 nodes x 100 floats", ("rounds", "peak GB"), rows)
 
 
-SECTIONS = {"works": works, "million": million, "seeds": seeds, "memory": memory}
+def dynamics(table: Callable[..., None]) -> None:
+    """Value, version and age stamp of every node; heapq and numba beside."""
+    rows = []
+    for n in (1_000, 10_000, 100_000, 1_000_000):
+        ours, heap = case("dynamics", n), case("heap_loop", n)["million_per_s"]
+        try:
+            numba = case("numba_loop", n)["million_per_s"]
+        except RuntimeError:
+            numba = float("nan")  # the bench extra is not installed
+        names = ("drawn_inside", "planned", "packed", "packed_with_packing")
+        rates = [f"{ours[name]:.1f}" for name in names]
+        packing = f"{ours['levels']} levels, width {ours['mean_width']:.0f}, waste {ours['waste']:.0%}"
+        ratios = [f"{numba:.1f}", f"{numba / ours['drawn_inside']:.2f}", f"{ours['drawn_inside'] / heap:.0f}"]
+        rows.append((f"{n:,}", *rates, *ratios, packing, f"{ours['peak_gb']:.2f}"))
+    columns = ("nodes", "drawn inside", "planned", "packed", "… packing included", "numba", "numba / ours")
+    columns += ("ours / heapq", "packing", "peak GB")
+    table("Random pairs: value, version, age stamp; million events a second, one core", columns, rows)
+
+
+def rows(table: Callable[..., None]) -> None:
+    """Longer rows, 1,000 nodes."""
+    named = {
+        "versions": ("all-pairs version matrix, exchanges", 800),
+        "version_pushes": ("all-pairs version matrix, pushes", 800),
+        "floats": ("models of 10,000 floats, averaging", 100),
+        "sgd": ("SGD step, MLP 784-12-10, batch 8, and averaging", 25),
+    }
+    lines = []
+    for kind, (what, target) in named.items():
+        found = case("long_rows", kind)
+        speed = f"{1e3 * found['million_per_s']:,.0f}"
+        lines.append((what, speed, f"{target:,}", f"{found['compile_s']:.1f}", f"{found['peak_gb']:.2f}"))
+    columns = ("work", "thousand events a second", "target", "compile s", "peak GB")
+    table("Longer rows, 1,000 nodes, one core, one event after another", columns, lines)
+
+
+def driver(table: Callable[..., None]) -> None:
+    """What the driver picks."""
+    kinds = [f"{way}_{d}" for d in (1, 16, 64, 1024, 10_000) for way in ("pairs", "push")]
+    lines = []
+    for kind in [*kinds, "sgd_softmax_64_10", "sgd_784_12_10"]:
+        found = case("driver", kind)
+        speeds = f"{found['sequential']:,.0f}", f"{found['packed']:,.0f}"
+        lines.append((kind, *speeds, found["picked"], f"{found['loss']:.0%}"))
+    columns = ("events, floats a row", "sequential", "packed", "picked", "slower than the better one by")
+    table("simulate: thousand events a second, packing included, 1,000 nodes, one core", columns, lines)
+
+
+def learning(table: Callable[..., None]) -> None:
+    """10,000 nodes learn asynchronously from real data."""
+    m = case("learning")
+    lines = [
+        ("data", m["data"]),
+        ("run after compilation, s (target 30)", f"{m['run_s']:.1f}"),
+        ("thousand updates a second", f"{m['thousand_per_s']:.1f}"),
+        ("plan, s", f"{m['plan_s']:.2f}"),
+        ("compile, s", f"{m['compile_s']:.1f}"),
+        ("accuracy of the average model", f"{m['accuracy']:.1%}"),
+        ("peak memory, GB", f"{m['peak_gb']:.2f}"),
+    ]
+    table("Softmax regression, 10,000 nodes, 10 updates each, two cores", ("figure", "value"), lines)
+
+
+SECTIONS = {
+    "works": works,
+    "million": million,
+    "seeds": seeds,
+    "memory": memory,
+    "dynamics": dynamics,
+    "rows": rows,
+    "driver": driver,
+    "learning": learning,
+}
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ import numpy as np
 import optax
 
 import gossipjax as gj
+from benchmarks import events
 from benchmarks.works import WORKS, Work, setting
 from gossipjax.types import Protocol, Timeline
 
@@ -180,7 +181,7 @@ def memory_of_length(num_events: int) -> dict[str, Any]:
 def main(words: list[str]) -> dict[str, Any]:
     """Run one case by its name."""
     name, *rest = words
-    one_thread = name in ("million_nodes", "seeds_scalar")
+    one_thread = name in ("million_nodes", "seeds_scalar") or name in events.CASES
     gj.configure(host_devices=1, intra_op_threads=1) if one_thread else gj.configure()
     if name == "matmul_peak":
         return matmul_peak()
@@ -192,6 +193,10 @@ def main(words: list[str]) -> dict[str, Any]:
         return seeds(name.removeprefix("seeds_"))
     if name == "million_nodes":
         return million_nodes()
+    if name in events.CASES:
+        return events.CASES[name](*rest) | {"peak_gb": peak_memory_gb()}
+    if name == "learning":
+        return events.learning() | {"peak_gb": peak_memory_gb()}
     if name == "memory_of_length":
         return memory_of_length(int(rest[0]))
     raise ValueError(f"unknown case {name!r}")

@@ -220,7 +220,8 @@ def run(
         return _record(carry, protocol, facts.num_rows, observers, last.index[-1] + 1, last.time[-1])
 
     outside = _bits_outside(protocol, timeline, state, events_key)
-    xs = timeline.xs if timeline.draw is None else timeline.draw(events_key, timeline.static, timeline.xs)
+    xs = jax.tree.map(jnp.asarray, timeline.xs)
+    xs = xs if timeline.draw is None else timeline.draw(events_key, timeline.static, xs)
     xs = jax.tree.map(lambda leaf: jnp.reshape(leaf, (total // every, every, *leaf.shape[1:])), xs)
     carry, records = jax.lax.scan(one_record, _fresh(state), xs)
     return (carry.state, carry.status), records

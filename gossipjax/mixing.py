@@ -14,7 +14,6 @@ index past the last row means "nobody". Weights are cast to the dtype of each le
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +22,17 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Integer, PyTree, UInt
 from scipy import sparse
 
+from gossipjax.forms import (
+    DenseMixing,
+    GroupMixing,
+    Mixing,
+    PairMixing,
+    TableMixing,
+    as_arrays,
+    column,
+    gather,
+    live_receivers,
+)
 from gossipjax.rows import FEW, apart, read_row, write_row
 from gossipjax.spread import map_blocks
 from gossipjax.weights import Matrix
@@ -31,53 +41,6 @@ DENSE_NODES = 32
 """Up to this number of nodes a dense matrix is as fast as any table (on a CPU; ``benchmarks/mixing.py``)."""
 DENSE_SHARE = 1 / 6
 """From this share of all pairs on a dense matrix is as fast as a table (on a CPU; the same measurement)."""
-
-
-class DenseMixing(NamedTuple):
-    """A whole mixing matrix: ``x[i] ← Σ_j W[i, j] x[j]``."""
-
-    W: Float[Array, "n n"]
-
-
-class TableMixing(NamedTuple):
-    """A table of neighbours: ``x[i] ← self_weight[i] x[i] + Σ_k weights[i, k] x[neighbors[i, k]]``.
-
-    A row with fewer than d neighbours is padded with its own index and weight 0.
-    """
-
-    neighbors: Int[Array, "n d"]
-    weights: Float[Array, "n d"]
-    self_weight: Float[Array, " n"]
-
-
-class PairMixing(NamedTuple):
-    """Directed transfers: ``x[r] ← keep x[r] + weight x[s]`` for each; all are read before any is written.
-
-    The receivers of one event are distinct. A symmetric exchange is the two transfers (i → j) and (j → i). A transfer
-    whose sender or receiver is past the last row does not happen.
-    """
-
-    senders: Int[Array, " m"]
-    receivers: Int[Array, " m"]
-    weights: Float[Array, " m"]
-    keep: Float[Array, " m"]
-
-
-class GroupMixing(NamedTuple):
-    """Groups with a common result: ``m_g = Σ_s weights[g, s] x[members[g, s]]``, then ``x[targets[g, :]] ← m_g``.
-
-    All groups are read before any is written; targets are distinct over all groups. A member or target past the last
-    row is nobody; the weight of an absent member must be 0.
-    """
-
-    members: Int[Array, "g s"]
-    weights: Float[Array, "g s"]
-    targets: Int[Array, "g t"]
-    parts: Int[Array, "g s"] | None = None
-    """The fragment of its model that each member gives; None: the whole model. Only :func:`mix_parts` reads it."""
-
-
-Mixing = DenseMixing | TableMixing | PairMixing | GroupMixing
 
 
 def mix(mixing: Mixing, x: PyTree) -> PyTree:
@@ -149,7 +112,7 @@ def messages(mixing: Mixing, num_rows: int) -> UInt[Array, " m"]:
     Returns:
         Number of messages of each entity.
     """
-    mixing = _arrays(mixing)
+    mixing = as_arrays(mixing)
     match mixing:
         case DenseMixing(W=W):
             return jnp.sum((W != 0) & ~jnp.eye(W.shape[0], dtype=bool), axis=0, dtype=jnp.uint32)
@@ -166,7 +129,7 @@ def messages(mixing: Mixing, num_rows: int) -> UInt[Array, " m"]:
 
 def to_dense(mixing: Mixing, num_rows: int) -> Float[Array, "{num_rows} {num_rows}"]:
     """Write out the matrix W of any mixing, for tests and the analysis of small networks."""
-    mixing = _arrays(mixing)
+    mixing = as_arrays(mixing)
     rows = jnp.arange(num_rows)
     match mixing:
         case DenseMixing(W=W):
@@ -218,7 +181,7 @@ def from_matrix(
 
 def describe(mixing: Mixing) -> str:
     """Say in one line which form a mixing has, how large it is, and when the dense form would pay."""
-    mixing = _arrays(mixing)
+    mixing = as_arrays(mixing)
     match mixing:
         case DenseMixing(W=W):
             return f"dense: {W.shape[-1]} nodes ({_RULE})"
@@ -297,7 +260,7 @@ def _mix_rows(everyone: Array, own: Array, neighbors: Array, weights: Array, sel
     neighbors, weights = neighbors.T, weights.T
     degree = neighbors.shape[0]
     blocks, rest = divmod(degree, _BLOCK) if degree >= 2 * _BLOCK else (0, degree)
-    result = _add_neighbors(_column(self_weight, own) * own, neighbors[:rest], weights[:rest], everyone)
+    result = _add_neighbors(column(self_weight, own) * own, neighbors[:rest], weights[:rest], everyone)
     if blocks:
         shape = (blocks, _BLOCK, neighbors.shape[1])
         xs = neighbors[rest:].reshape(shape), weights[rest:].reshape(shape)
@@ -307,7 +270,7 @@ def _mix_rows(everyone: Array, own: Array, neighbors: Array, weights: Array, sel
 
 def _add_neighbors(total: Array, neighbors: Int[Array, "k n"], weights: Float[Array, "k n"], leaf: Array) -> Array:
     for k in range(neighbors.shape[0]):
-        total = total + _column(weights[k], leaf) * _rows(leaf, neighbors[k])
+        total = total + column(weights[k], leaf) * gather(leaf, neighbors[k])
     return total
 
 
@@ -315,7 +278,7 @@ def _mix_pairs(mixing: PairMixing, leaf: Array) -> Array:
     if len(mixing.senders) <= FEW:
         return _mix_few_pairs(mixing, leaf)
     own, other = leaf.at[mixing.receivers].get(mode="clip"), leaf.at[mixing.senders].get(mode="clip")
-    mixed = _column(mixing.keep, leaf) * own + _column(mixing.weights, leaf) * other
+    mixed = column(mixing.keep, leaf) * own + column(mixing.weights, leaf) * other
     return leaf.at[live_receivers(mixing, leaf.shape[0])].set(mixed, mode="drop")
 
 
@@ -383,7 +346,7 @@ def _sum_table(mixing: TableMixing, f: Callable, x: PyTree) -> PyTree:
     total, rows = _zeros(f, x, x), jnp.arange(mixing.neighbors.shape[0], dtype=jnp.int32)
     for k in range(mixing.neighbors.shape[1]):
         neighbors = mixing.neighbors[:, k]
-        values = jax.vmap(f)(x, jax.tree.map(lambda leaf, rows=neighbors: _rows(leaf, rows), x))
+        values = jax.vmap(f)(x, jax.tree.map(lambda leaf, rows=neighbors: gather(leaf, rows), x))
         total = _add_scaled(total, mixing.weights[:, k], neighbors != rows, values)
     return total
 
@@ -420,24 +383,10 @@ def _add_scaled(total: PyTree, weights: Float[Array, " k"], present: Bool[Array,
     weights = jnp.where(present, weights, 0)
 
     def add(sum_: Array, value: Array) -> Array:
-        column = _column(weights, value)
-        return sum_ + jnp.where(column == 0, 0, column * value)
+        factor = column(weights, value)
+        return sum_ + jnp.where(factor == 0, 0, factor * value)
 
     return jax.tree.map(add, total, values)
-
-
-def _column(weights: Float[Array, " k"], leaf: Array) -> Array:
-    """Shape one weight per row, in the leaf's dtype, so that it multiplies whole rows."""
-    return weights.astype(leaf.dtype).reshape(-1, *(1,) * (leaf.ndim - 1))
-
-
-def _rows(leaf: Array, rows: Int[Array, " n"]) -> Array:
-    return leaf.at[rows].get(mode="promise_in_bounds", wrap_negative_indices=False)
-
-
-def live_receivers(mixing: PairMixing, num_rows: int) -> Int[Array, " m"]:
-    """Send what comes from nobody to nobody."""
-    return jnp.where(mixing.senders < num_rows, mixing.receivers, num_rows)
 
 
 def _repeat(averages: Array, count: int) -> Array:
@@ -473,16 +422,9 @@ def _transfers(i: ArrayLike, j: ArrayLike, weight: ArrayLike) -> tuple[Array, Ar
     return i, j, jnp.broadcast_to(jnp.asarray(weight), i.shape)
 
 
-def _arrays(mixing: Mixing) -> Mixing:
-    """Make JAX arrays of what may be NumPy arrays, with indices of one type."""
-    if not isinstance(mixing, Mixing):
-        raise TypeError(f"{type(mixing).__name__} is no mixing: use one of the four forms of gossipjax.mixing")
-    return jax.tree.map(lambda a: jnp.asarray(a, jnp.int32 if jnp.issubdtype(a.dtype, jnp.integer) else None), mixing)
-
-
 def _on_device(mixing: Mixing, x: PyTree) -> tuple[Mixing, PyTree]:
     """Check the leaves, and make JAX arrays of all."""
-    mixing, x = _arrays(mixing), jax.tree.map(jnp.asarray, x)
+    mixing, x = as_arrays(mixing), jax.tree.map(jnp.asarray, x)
     rows = mixing[0].shape[0] if isinstance(mixing, DenseMixing | TableMixing) else None
     for path, leaf in jax.tree_util.tree_leaves_with_path(x):
         name = f"leaf {jax.tree_util.keystr(path) or 'x'}"

@@ -17,6 +17,7 @@ from jaxtyping import Array, Int, Key
 
 from gossipjax.engine import EVENTS, first_event
 from gossipjax.mixing import GroupMixing, PairMixing
+from gossipjax.spread import SMALL_ROW
 from gossipjax.timeline.planned import planned_event
 from gossipjax.types import NOBODY, Packing, Properties, Timeline
 
@@ -91,13 +92,21 @@ class Choice(NamedTuple):
     reason: str
 
 
-def chosen(timeline: Timeline, wish: str, many_seeds: bool) -> Choice:
-    """Say whether :func:`gossipjax.simulate` packs a timeline, by backend.
+def chosen(
+    timeline: Timeline, wish: str, *, many_seeds: bool = False, row_bytes: int = 0, trains: bool = False
+) -> Choice:
+    """Say whether :func:`gossipjax.simulate` packs a timeline.
+
+    On a CPU, packing included (events a second; one core, rows of 4 bytes to 40 kB, ``python -m benchmarks driver``):
+    exchanges of rows of 100 bytes to 8 kB and training on rows below 16 kB are up to three times faster packed. All
+    other events are faster one after another, tiny ones five times: XLA makes one kernel of their loop.
 
     Args:
         timeline: the plan.
         wish: "auto", "sequential" or "packed".
         many_seeds: whether several seeds run in one call.
+        row_bytes: size of one row of the protocol's state.
+        trains: whether acting nodes take gradients.
 
     Raises:
         ValueError: an unknown wish, or "packed" where it cannot be.
@@ -115,15 +124,32 @@ def chosen(timeline: Timeline, wish: str, many_seeds: bool) -> Choice:
         return Choice(True, "packed: asked for")
     if obstacle is not None:
         return Choice(False, f"sequential: {obstacle}")
-    backend = jax.default_backend()
-    if backend == "cpu":
-        return Choice(False, "sequential: on a CPU one event after another is as fast")
-    return Choice(True, f"packed: a {backend} runs wide events")
+    return _by_backend(jax.default_backend(), _form(timeline), row_bytes, trains)
+
+
+EXCHANGED_ROWS = range(96, 8192)
+"""Bytes of a row for which, on a CPU, exchanges are faster packed."""
+
+
+def _by_backend(backend: str, event: Any, row_bytes: int, trains: bool) -> Choice:
+    if backend != "cpu":
+        return Choice(True, f"packed: a {backend} runs wide events")
+    if trains:
+        small = row_bytes < SMALL_ROW
+        return Choice(small, f"{'packed' if small else 'sequential'}: training on rows of {row_bytes} bytes on a CPU")
+    mutual = not isinstance(event.mixing, PairMixing) or len(event.mixing.senders) > 1
+    wide = mutual and row_bytes in EXCHANGED_ROWS
+    return Choice(wide, f"{'packed' if wide else 'sequential'}: mixing rows of {row_bytes} bytes on a CPU")
+
+
+def _form(timeline: Timeline) -> Any:
+    """Shapes of an event."""
+    return jax.eval_shape(lambda timeline: first_event(jax.random.key(0), timeline), timeline)
 
 
 def can_pack(timeline: Timeline) -> str | None:
     """Say why a timeline cannot be packed; None: it can."""
-    event = jax.eval_shape(lambda timeline: first_event(jax.random.key(0), timeline), timeline)
+    event = _form(timeline)
     if timeline.properties.packing is not None:
         return "its events are packed already"
     if event.nodes is None:

@@ -156,7 +156,8 @@ def simulate(
     choice = _choice(shape, strategy)
     numbers = Properties(facts.num_nodes, facts.num_rows, "checked already", num_slots=facts.num_slots)
     settings = _Settings(strategy, None if key.ndim == 0 else "vmap" if choice.strategy == "vmap" else "map", numbers)
-    wide = packing_chosen(timeline, packing, key.ndim > 0)
+    size, trains = _step_form(protocol, timeline, shape)
+    wide = packing_chosen(timeline, packing, many_seeds=key.ndim > 0, row_bytes=size, trains=trains)
     about = manifest(key, _configuration(protocol, timeline, shape, settings, choice, wide, pieces, observers))
     if choice.strategy == "shard" and facts.synchronous:
         protocol, observers = spread.everywhere((protocol, observers))
@@ -187,6 +188,24 @@ def simulate(
     if log.diverged:
         about["diverged"] = {name: values.tolist() for name, values in log.bad.items()}
     return Trajectory(log.dataset(observers, about), state, _model(settings, protocol, state))
+
+
+def _step_form(protocol: Protocol, timeline: Timeline, x0: PyTree) -> tuple[int, bool]:
+    """Bytes of one row of the protocol's state, and whether its steps train."""
+    key = jax.random.key(0)
+
+    def step(x0: PyTree, timeline: Timeline) -> tuple[Any, Any]:
+        state = protocol.init(key, x0)
+        return state, protocol.step(key, state, engine.first_event(key, timeline))[1].loss
+
+    state, loss = jax.eval_shape(step, x0, timeline)
+    rows = jax.tree.leaves(x0)[0].shape[0]
+    stacked = [leaf for leaf in jax.tree.leaves(state) if leaf.shape[:1] == (rows,) and not _is_key(leaf)]
+    return bytes_per_row(stacked), loss is not None
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _identity(about: dict[str, Any], contents: str) -> dict[str, Any]:

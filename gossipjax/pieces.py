@@ -23,13 +23,16 @@ class Piece:
     every: int | None
 
 
-def plan(num_events: int, record_every: int | None, record_at: Sequence[int] | None) -> list[Piece]:
+def plan(
+    num_events: int, record_every: int | None, record_at: Sequence[int] | None, *, packed: bool = False
+) -> list[Piece]:
     """Cut a run so that records fall where they were asked for, and at its end.
 
     Args:
         num_events: T.
         record_every: events between records; None: about 100 records.
         record_at: increasing numbers of events in 1 … T, instead.
+        packed: whether pieces are packed, after which pieces of similar lengths have one shape.
 
     Raises:
         ValueError: both are given, or numbers outside the run.
@@ -37,13 +40,13 @@ def plan(num_events: int, record_every: int | None, record_at: Sequence[int] | N
     if record_at is not None:
         if record_every is not None:
             raise ValueError("both record_every and record_at are given; pass one of them")
-        return _irregular(_ends(num_events, record_at))
+        return _irregular(_ends(num_events, record_at), packed)
     every = max(1, num_events // 100) if record_every is None else record_every
     if not 1 <= every <= num_events:
         raise ValueError(f"record_every={every}: must lie between 1 and the {num_events} events of the timeline")
     whole, rest = divmod(num_events, every)
     if every > CHUNK_EVENTS:
-        return _irregular([every * (i + 1) for i in range(whole)] + ([num_events] if rest else []))
+        return _irregular([every * (i + 1) for i in range(whole)] + ([num_events] if rest else []), packed)
     step = _records_per_call(whole, max(1, CHUNK_EVENTS // every))
     pieces = [Piece(i * every, min(i + step, whole) * every, every) for i in range(0, whole, step)]
     return pieces + ([Piece(whole * every, num_events, rest)] if rest else [])
@@ -63,12 +66,13 @@ def _ends(num_events: int, record_at: Sequence[int]) -> list[int]:
     return ends if ends[-1] == num_events else [*ends, num_events]
 
 
-def _irregular(ends: Sequence[int]) -> list[Piece]:
-    """Cut irregular intervals into powers of two, so that at most about 20 shapes are compiled whatever they are."""
+def _irregular(ends: Sequence[int], packed: bool) -> list[Piece]:
+    """Cut irregular intervals into powers of eight, so that at most 8 shapes are compiled whatever they are."""
     pieces, start = [], 0
     for end in ends:
         while start < end:
-            size = min(CHUNK_EVENTS, 1 << ((end - start).bit_length() - 1))
+            left = end - start
+            size = min(CHUNK_EVENTS, left if packed else 8 ** ((left.bit_length() - 1) // 3))
             pieces.append(Piece(start, start + size, size if start + size == end else None))
             start += size
     return pieces

@@ -152,12 +152,12 @@ def simulate(
     protocol, observers, start = bind(protocol), tuple(observers), _bind_start(x0)
     facts, strategy = timeline.properties, spread.in_force() if strategy is None else strategy
     shape = _check(key, protocol, timeline, start, observers)
-    pieces = plan(len(timeline), record_every, _record_at(key, timeline, record_at, record_times))
     choice = _choice(shape, strategy)
     numbers = Properties(facts.num_nodes, facts.num_rows, "checked already", num_slots=facts.num_slots)
     settings = _Settings(strategy, None if key.ndim == 0 else "vmap" if choice.strategy == "vmap" else "map", numbers)
     size, trains = _step_form(protocol, timeline, shape)
     wide = packing_chosen(timeline, packing, many_seeds=key.ndim > 0, row_bytes=size, trains=trains)
+    pieces = plan(len(timeline), record_every, _record_at(key, timeline, record_at, record_times), packed=wide.packed)
     about = manifest(key, _configuration(protocol, timeline, shape, settings, choice, wide, pieces, observers))
     if choice.strategy == "shard" and facts.synchronous:
         protocol, observers = spread.everywhere((protocol, observers))

@@ -1,5 +1,6 @@
 """The README's programs run, its first screen is as promised, and its tables name what exists."""
 
+import operator
 import pathlib
 import re
 
@@ -32,7 +33,12 @@ def test_examples_run_in_order(tmp_path, monkeypatch):
         rounds = space["trajectory"]
         exec(blocks[1].replace("300 * n", "30 * n"), space)
         exec(blocks[0].split("timeline = ")[1].split("\n", 1)[1].replace("rounds.png", "poisson.png"), space)
-        exec(blocks[2], space)
+        exec(blocks[2].replace("300.0", "30.0").replace("[150.0, 299.9]", "[15.0, 29.9]"), space)
+        stale = space["run"]["staleness_matrix"].isel(record=2, node=17)
+        assert float(stale.time) == pytest.approx(29.9, abs=0.1)
+        assert int(stale[17]) == 0 < int(stale.max())
+        exec(blocks[3], space)
+        space["timeline"] = gj.timeline.poisson_pairs(space["graph"], 100, seed=0)
         protocol = space["lazy_gossip"]
         run = gj.simulate(space["key"], protocol, space["timeline"], gj.replicate(jax.numpy.ones(2), space["n"]))
     assert float(rounds["test_accuracy"].sel(statistic="mean")[-1]) > 0.5
@@ -42,7 +48,7 @@ def test_examples_run_in_order(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("| `gj.")])
 def test_tables_name_what_exists(line):
-    module = getattr(gj, re.match(r"\| `gj\.(\w+)`", line).group(1))
+    module = operator.attrgetter(re.match(r"\| `gj\.([\w.]+)`", line).group(1))(gj)
     names = re.findall(r"`(\w+)`", line.split("|", 2)[2])
     assert names
     for name in names:

@@ -215,7 +215,7 @@ def learning(n: int = 10_000, updates: int = 10) -> dict[str, Any]:
     plan = gj.timeline.poisson_pairs(graph, updates * n, seed=0)
     planning = time.perf_counter() - start
     protocol, x0 = gj.dpsgd(task, Partial(optax.sgd, 0.1)), gj.replicate(task.init(jax.random.key(0)), n)
-    watch = [gj.observe.average_model_metrics(task, samples=1000)]
+    watch = [gj.observe.average_model_metrics(task, samples=min(1000, len(data.test.labels)))]
 
     def call():
         start = time.perf_counter()

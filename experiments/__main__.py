@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import pathlib
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +17,18 @@ import gossipjax
 from experiments import store
 from experiments.report import show
 
-STEMS = ("consensus_rate_vs_topology", "dpsgd_on_real_data", "heterogeneity")
+STEMS = (
+    "consensus_rate_vs_topology",
+    "dpsgd_on_real_data",
+    "heterogeneity",
+    "async_linear_regression",
+    "async_nonlinear_regression",
+    "async_beats_sync_under_stragglers",
+    "staleness_vs_capacity",
+    "staleness_histogram",
+    "version_age_scaling",
+    "flight_time_breaks_log_n",
+)
 
 
 def module_of(stem: str) -> ModuleType:
@@ -45,6 +57,25 @@ def run_one(stem: str, folder: pathlib.Path, *, quick: bool, console: Console) -
     return path
 
 
+def wants_one_device(stem: str) -> bool:
+    """Whether a stem runs long scans of narrow events, which more devices or threads slow down many times over.
+
+    Its module then says ``ONE_DEVICE = True``.
+    """
+    return getattr(module_of(stem), "ONE_DEVICE", False)
+
+
+def run_alone(stem: str, folder: pathlib.Path, *, quick: bool) -> None:
+    """Run one experiment in a process of its own: the number of devices is fixed once JAX has started.
+
+    Raises:
+        OSError: it failed; what it printed says why.
+    """
+    words = [sys.executable, "-m", "experiments", "run", stem, "--out", str(folder), *(["--quick"] if quick else [])]
+    if status := subprocess.run(words, check=False).returncode:
+        raise OSError(f"{stem} ended with status {status}")
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Parse the command line and do it; bad input ends with a one-line error and status 2."""
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
@@ -59,14 +90,20 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         if given.command == "list":
             for stem in STEMS:
-                console.print(f"{stem:30} {module_of(stem).CLAIM}")
+                console.print(f"{stem:34} {module_of(stem).CLAIM}")
             return 0
         stems = list(STEMS) if given.stems == ["all"] else given.stems
+        narrow = [stem for stem in stems if wants_one_device(stem)]
+        if narrow == stems:
+            gossipjax.configure(host_devices=1, intra_op_threads=1)
+            narrow = []
+        else:
+            gossipjax.configure()
         for stem in stems:
-            module_of(stem)
-        gossipjax.configure()
-        for stem in stems:
-            run_one(stem, given.out, quick=given.quick, console=console)
+            if stem in narrow:
+                run_alone(stem, given.out, quick=given.quick)
+            else:
+                run_one(stem, given.out, quick=given.quick, console=console)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -8,12 +8,31 @@ import sys
 from collections.abc import Sequence
 
 from experiments import store
-from figures import consensus_rate_vs_topology, dpsgd_on_real_data, heterogeneity, style
+from figures import (
+    async_beats_sync_under_stragglers,
+    async_linear_regression,
+    async_nonlinear_regression,
+    consensus_rate_vs_topology,
+    dpsgd_on_real_data,
+    flight_time_breaks_log_n,
+    heterogeneity,
+    staleness_histogram,
+    staleness_vs_capacity,
+    style,
+    version_age_scaling,
+)
 
 DRAWN_BY = {
     "consensus_rate_vs_topology": consensus_rate_vs_topology,
     "dpsgd_on_real_data": dpsgd_on_real_data,
     "heterogeneity": heterogeneity,
+    "async_linear_regression": async_linear_regression,
+    "async_nonlinear_regression": async_nonlinear_regression,
+    "async_beats_sync_under_stragglers": async_beats_sync_under_stragglers,
+    "staleness_vs_capacity": staleness_vs_capacity,
+    "staleness_histogram": staleness_histogram,
+    "version_age_scaling": version_age_scaling,
+    "flight_time_breaks_log_n": flight_time_breaks_log_n,
 }
 OUT = pathlib.Path(__file__).parent / "out"
 

@@ -14,7 +14,19 @@ import xarray as xr
 
 import experiments.__main__ as command
 import figures.__main__ as drawing
-from experiments import consensus_rate_vs_topology, dpsgd_on_real_data, heterogeneity, store
+from experiments import (
+    async_beats_sync_under_stragglers,
+    async_linear_regression,
+    async_nonlinear_regression,
+    consensus_rate_vs_topology,
+    dpsgd_on_real_data,
+    flight_time_breaks_log_n,
+    heterogeneity,
+    staleness_histogram,
+    staleness_vs_capacity,
+    store,
+    version_age_scaling,
+)
 
 TINY = {
     "consensus_rate_vs_topology": consensus_rate_vs_topology.QUICK._replace(
@@ -24,11 +36,37 @@ TINY = {
         num_nodes=16, hidden=8, num_rounds=40, num_records=10, num_seeds=2, gradient_draws=8
     ),
     "heterogeneity": heterogeneity.QUICK._replace(num_rounds=20, num_records=5, num_seeds=2, quadratic_rounds=200),
+    "async_linear_regression": async_linear_regression.QUICK._replace(
+        nodes=(6,), duration=40.0, settled=20.0, num_records=20, num_seeds=3
+    ),
+    "async_nonlinear_regression": async_nonlinear_regression.QUICK._replace(
+        nodes=(6,), hidden=4, duration=40.0, settled=20.0, num_records=10, num_seeds=3
+    ),
+    "async_beats_sync_under_stragglers": async_beats_sync_under_stragglers.QUICK._replace(
+        num_nodes=8, hidden=8, num_rounds=40, num_records=10, num_seeds=2, target=0.8
+    ),
+    "staleness_vs_capacity": staleness_vs_capacity.QUICK._replace(
+        sizes=(10,), largest_newest=(10, 0, 0), largest_none=(0, 0, 0), relative_error=0.1, planned_error=0.1
+    ),
+    "staleness_histogram": staleness_histogram.QUICK._replace(sizes=(16,), num_blocks=40),
+    "version_age_scaling": version_age_scaling.QUICK._replace(
+        sizes=(16, 36, 64), num_blocks=20, passage_sizes=(16, 100), passage_samples=20
+    ),
+    "flight_time_breaks_log_n": flight_time_breaks_log_n.QUICK._replace(
+        sizes=(10, 20, 30), flight_times=(0.0, 0.5), relative_error=0.2
+    ),
 }
 MODULES = {
     "consensus_rate_vs_topology": consensus_rate_vs_topology,
     "dpsgd_on_real_data": dpsgd_on_real_data,
     "heterogeneity": heterogeneity,
+    "async_linear_regression": async_linear_regression,
+    "async_nonlinear_regression": async_nonlinear_regression,
+    "async_beats_sync_under_stragglers": async_beats_sync_under_stragglers,
+    "staleness_vs_capacity": staleness_vs_capacity,
+    "staleness_histogram": staleness_histogram,
+    "version_age_scaling": version_age_scaling,
+    "flight_time_breaks_log_n": flight_time_breaks_log_n,
 }
 
 

@@ -1,0 +1,221 @@
+"""How old is what a network knows of an outside source? Version age against size on four graphs.
+
+Two routes. The engine runs the network with version counters. Where that takes too long, the age's dual is sampled: X
+is Poisson(λ_e T), T the first passage from a node to the source along reversed edges with exponential times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import scipy.optimize
+import scipy.sparse as sp
+import xarray as xr
+from scipy.sparse.csgraph import dijkstra
+
+from experiments import stationary
+from experiments.report import Row
+from experiments.store import mean_and_interval
+from gossipjax import topology
+from gossipjax.staleness import staleness_by_source
+from gossipjax.timeline import version_age
+from gossipjax.types import Timeline
+from theory import age
+
+CLAIM = "version age grows as ln n on complete and random regular graphs, as n^(1/2) on the ring, n^(1/3) on the torus"
+ONE_DEVICE = True
+
+GRAPHS = ("complete", "random 4-regular", "torus", "ring")
+RATES = {"version_rate": 1.0, "source_rate": 1.0, "gossip_rate": 1.0}
+
+
+class Config(NamedTuple):
+    """Settings; sizes are squares, for the torus."""
+
+    sizes: tuple[int, ...] = (16, 36, 64, 144, 256, 576, 1024)
+    num_blocks: int = 400
+    passage_sizes: tuple[int, ...] = (1024, 4096, 16_384, 65_536)
+    passage_samples: int = 1500
+    seed: int = 0
+
+
+QUICK = Config(sizes=(16, 64, 144, 324), num_blocks=100, passage_sizes=(324, 1024), passage_samples=200)
+
+
+def graph(name: str, n: int, seed: int) -> topology.Topology | int:
+    """The network without its source; n: everyone is a peer."""
+    side = round(n**0.5)
+    match name:
+        case "ring":
+            return topology.ring(n)
+        case "torus":
+            return topology.torus(side, side)
+        case "random 4-regular":
+            return topology.random_regular(n, 4, seed=seed + n, tries=20)
+        case _:
+            return n
+
+
+def exact(name: str, n: int) -> float:
+    """Mean version age by the recursion over sizes of sets; NaN where the graph has none."""
+    if name == "complete":
+        return age.version_age_complete(n, **RATES)
+    return age.version_age_ring(n, **RATES) if name == "ring" else np.nan
+
+
+def rough(name: str, n: int) -> float:
+    """A guess of the mean age, by which the length of the run is chosen."""
+    return {"torus": n ** (1 / 3), "random 4-regular": 1.5 * np.log(n)}.get(name) or exact(name, n)
+
+
+def plans(peers: topology.Topology | int, n: int, plan: stationary.Schedule, seed: int) -> Iterator[Timeline]:
+    """Plan chunk after chunk: Poisson clocks forget, so that independent plans make one long run."""
+    duration = (plan.chunk + 6 * plan.chunk**0.5 + 100) / (n + 2)
+    for number in range(plan.chunks):
+        yield version_age(peers, duration, seed=seed + number, **RATES)[: plan.chunk]
+
+
+def measured(name: str, n: int, config: Config) -> np.ndarray:
+    """Mean age over nodes in blocks of four mean ages, ``(blocks,)``: node n is the source, and its versions are."""
+    events = rough(name, n) * (n + 2)
+    plan = stationary.schedule(n, record=n, memory=4 * events, burn_in=8 * events, units=1)
+    plan = plan._replace(blocks=config.num_blocks, sources=1)
+    seed = config.seed + 1_000_000 * GRAPHS.index(name) + 10_000 * config.sizes.index(n)
+    chunks = plans(graph(name, n, config.seed), n, plan, seed)
+    found = stationary.records(jax.random.key(config.seed), chunks, [n], staleness_by_source(), plan.record_every)
+    return stationary.blocks(found["staleness_of_source"], plan)[:, 0]
+
+
+def passages(name: str, n: int, config: Config) -> np.ndarray:
+    """Sample ``λ_e T`` independently, ``(samples,)``: Dijkstra's algorithm over exponential times, reversed edges."""
+    peers = graph(name, n, config.seed)
+    assert isinstance(peers, topology.Topology)
+    rng = np.random.default_rng([config.seed, GRAPHS.index(name), n])
+    degrees = np.bincount(peers.senders, minlength=n)
+    means = degrees[peers.senders] / RATES["gossip_rate"]
+    reverse = sp.csr_array((means, (peers.receivers, peers.senders)), shape=(n, n))
+    scale, found = reverse.data.copy(), np.empty(config.passage_samples)
+    for sample in range(config.passage_samples):
+        reverse.data = rng.exponential(scale)
+        from_source, node = rng.exponential(n / RATES["source_rate"], n), int(rng.integers(n))
+        # A path found within the limit is the shortest: what lies beyond is farther than all of it.
+        limit = 4 * rough(name, n)
+        found[sample] = np.min(dijkstra(reverse, indices=node, limit=limit) + from_source)
+        if found[sample] > limit:
+            found[sample] = np.min(dijkstra(reverse, indices=node) + from_source)
+    return RATES["version_rate"] * found
+
+
+class Fit(NamedTuple):
+    """Weighted least-squares fits of ``a + b ln n`` and ``a n^b``, standard errors known."""
+
+    exponent: float
+    interval: float
+    """Half-width of the 95 % interval of b."""
+    log_minus_power: float
+    """AIC of the logarithm minus AIC of the power: negative, the logarithm fits better. χ² + 2 · 2 each."""
+
+
+def fit(n: np.ndarray, mean: np.ndarray, error: np.ndarray) -> Fit:
+    """Fit both laws with two constants each."""
+    start = np.polyfit(np.log(n), np.log(mean), 1)
+    power, covariance = scipy.optimize.curve_fit(
+        lambda x, a, b: a * x**b, n, mean, p0=(np.exp(start[1]), start[0]), sigma=error, absolute_sigma=True
+    )
+    line = np.polyfit(np.log(n), mean, 1, w=1 / error)
+    chi_power = np.sum(((mean - power[0] * n ** power[1]) / error) ** 2)
+    chi_log = np.sum(((mean - np.polyval(line, np.log(n))) / error) ** 2)
+    return Fit(float(power[1]), float(1.96 * np.sqrt(covariance[1, 1])), float(chi_log - chi_power))
+
+
+def run(config: Config) -> xr.Dataset:
+    """Run the engine on all graphs, the dual on the two without a recursion; fit both laws of growth."""
+    sampled = ("random 4-regular", "torus")
+    ages = np.stack([[measured(name, n, config) for n in config.sizes] for name in GRAPHS])
+    dual = np.stack([[passages(name, n, config) for n in config.passage_sizes] for name in sampled])
+    n = np.asarray(config.sizes, np.float64)
+    error = ages.std(axis=2, ddof=1) / np.sqrt(ages.shape[2])
+    fits = [fit(n, ages[g].mean(axis=1), error[g]) for g in range(len(GRAPHS))]
+    lines = np.asarray([[exact(name, size) for size in config.sizes] for name in GRAPHS])
+    of_exact = [fit(n, lines[g], error[g]).exponent if np.isfinite(lines[g]).all() else np.nan for g in range(4)]
+    both = [_both(config, ages[GRAPHS.index(name)], dual[k]) for k, name in enumerate(sampled)]
+    versions = {"units": "versions"}
+    return xr.Dataset(
+        {
+            "age": (("graph", "n", "block"), ages, versions),
+            "exact_age": (("graph", "n"), lines, versions),
+            "passage_age": (("sampled_graph", "passage_n", "sample"), dual, versions),
+            "exponent": ("graph", [one.exponent for one in fits]),
+            "exponent_interval": ("graph", [one.interval for one in fits]),
+            "exponent_of_exact": ("graph", of_exact),
+            "log_minus_power": ("graph", [one.log_minus_power for one in fits]),
+            "wide_exponent": ("sampled_graph", [one.exponent for one in both]),
+            "wide_exponent_interval": ("sampled_graph", [one.interval for one in both]),
+            "wide_log_minus_power": ("sampled_graph", [one.log_minus_power for one in both]),
+        },
+        {
+            "graph": list(GRAPHS),
+            "n": ("n", list(config.sizes), {"units": "nodes"}),
+            "sampled_graph": list(sampled),
+            "passage_n": ("passage_n", list(config.passage_sizes), {"units": "nodes"}),
+        },
+    )
+
+
+def _both(config: Config, ages: np.ndarray, dual: np.ndarray) -> Fit:
+    """Fit the engine's sizes and the larger ones of the dual together."""
+    parts = [(n, ages[k]) for k, n in enumerate(config.sizes)]
+    parts += [(n, dual[k]) for k, n in enumerate(config.passage_sizes) if n > max(config.sizes)]
+    mean = np.asarray([values.mean() for _, values in parts])
+    error = np.asarray([values.std(ddof=1) / np.sqrt(values.size) for _, values in parts])
+    return fit(np.asarray([n for n, _ in parts], np.float64), mean, error)
+
+
+ORDERS = {"complete": np.nan, "random 4-regular": np.nan, "torus": 1 / 3, "ring": 1 / 2}
+"""Exponents as n grows; NaN: the age grows as ln n."""
+
+
+def table(dataset: xr.Dataset) -> list[Row]:
+    """Compare ages with the recursions, exponents with theirs, and the two laws of growth with each other."""
+    rows = []
+    for name in GRAPHS:
+        at = dataset.sel(graph=name)
+        mean, half = mean_and_interval(at.age.values, axis=1)
+        source = "exact recursion" if np.isfinite(at.exact_age).all() else "engine; no closed form"
+        for k, n in enumerate(dataset.n.values):
+            rows.append(Row(f"age, {name}, n = {n:,}", float(mean[k]), float(half[k]), float(at.exact_age[k]), source))
+    for name in dataset.sampled_graph.values:
+        at = dataset.sel(sampled_graph=name)
+        mean, half = mean_and_interval(at.passage_age.values, axis=1)
+        for k, n in enumerate(dataset.passage_n.values):
+            again = dataset.age.sel(graph=name, n=n).mean() if n in dataset.n.values else np.nan
+            source = "engine" if np.isfinite(again) else "dual; no closed form"
+            rows.append(Row(f"first passage, {name}, n = {n:,}", float(mean[k]), float(half[k]), float(again), source))
+    return rows + _growth(dataset)
+
+
+def _growth(dataset: xr.Dataset) -> list[Row]:
+    """Exponents and model selection; on complete and ring graphs the same fit to the exact recursion is predicted."""
+    rows = []
+    for name in GRAPHS:
+        at = dataset.sel(graph=name)
+        known = np.isfinite(float(at.exponent_of_exact))
+        predicted = float(at.exponent_of_exact) if known else ORDERS[name]
+        source = "same fit to the exact ages" if known else "order as n → ∞" if name == "torus" else "none: ln n"
+        rows.append(Row(f"exponent b, {name}", float(at.exponent), float(at.exponent_interval), predicted, source))
+        better = "ln n" if float(at.log_minus_power) < 0 else "a n^b"
+        label = f"AIC(a + b ln n) − AIC(a n^b), {name}"
+        rows.append(Row(label, float(at.log_minus_power), np.nan, np.nan, f"{better} fits better"))
+    for name in dataset.sampled_graph.values:
+        at = dataset.sel(sampled_graph=name)
+        label = f"exponent b, {name}, with first passage"
+        source = "order as n → ∞" if name == "torus" else "none: ln n"
+        rows.append(Row(label, float(at.wide_exponent), float(at.wide_exponent_interval), ORDERS[str(name)], source))
+        better = "ln n" if float(at.wide_log_minus_power) < 0 else "a n^b"
+        rows.append(
+            Row(f"AIC difference, {name}, with first passage", float(at.wide_log_minus_power), np.nan, np.nan, better)
+        )
+    return rows

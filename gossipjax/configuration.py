@@ -17,7 +17,7 @@ def configure(*, host_devices: int | None = None, intra_op_threads: int | None =
     Once JAX has started, devices and threads are fixed: a call that asks for what is already there does nothing.
 
     Args:
-        host_devices: number of CPU devices; None: one for each core that this process may use.
+        host_devices: number of CPU devices; None: one for each core that this process may use, or those that run.
         intra_op_threads: threads of XLA's CPU thread pool, shared by all CPU devices; None: leave as it is.
         x64: whether JAX's default float is float64; None: leave as it is.
 
@@ -25,12 +25,12 @@ def configure(*, host_devices: int | None = None, intra_op_threads: int | None =
         ValueError: a number below 1.
         RuntimeError: JAX has already started with other numbers.
     """
-    host_devices = usable_cores() if host_devices is None else host_devices
     for name, value in (("host_devices", host_devices), ("intra_op_threads", intra_op_threads)):
         if value is not None and value < 1:
             raise ValueError(f"{name}={value} must be at least 1")
     started = _has_started()
-    _set_devices(host_devices, started)
+    if host_devices is not None or not started:
+        _set_devices(usable_cores() if host_devices is None else host_devices, started)
     if intra_op_threads is not None:
         _set_threads(intra_op_threads, started)
     if x64 is not None:

@@ -85,6 +85,12 @@ def pack(
     return Timeline(xs, shared, planned_event, dataclasses.replace(facts, packing=packing))
 
 
+EXCHANGED_ROWS = range(96, 8192)
+"""Bytes of a row for which, on a CPU, exchanges are faster packed."""
+SHORT = 1024
+"""Events between two records below which packing is not worth its compilation."""
+
+
 class Choice(NamedTuple):
     """Whether the driver packs, and why."""
 
@@ -93,13 +99,20 @@ class Choice(NamedTuple):
 
 
 def chosen(
-    timeline: Timeline, wish: str, *, many_seeds: bool = False, row_bytes: int = 0, trains: bool = False
+    timeline: Timeline,
+    wish: str,
+    *,
+    many_seeds: bool = False,
+    row_bytes: int = 0,
+    trains: bool = False,
+    interval: int = SHORT,
 ) -> Choice:
     """Say whether :func:`gossipjax.simulate` packs a timeline.
 
     On a CPU, packing included (events a second; one core, rows of 4 bytes to 40 kB, ``python -m benchmarks driver``):
     exchanges of rows of 100 bytes to 8 kB and training on rows below 16 kB are up to three times faster packed. All
-    other events are faster one after another, tiny ones five times: XLA makes one kernel of their loop.
+    other events are faster one after another, tiny ones five times: XLA makes one kernel of their loop. Intervals of
+    fewer than :data:`SHORT` events between records pack into wide events of many shapes, whose compilation costs more.
 
     Args:
         timeline: the plan.
@@ -107,6 +120,7 @@ def chosen(
         many_seeds: whether several seeds run in one call.
         row_bytes: size of one row of the protocol's state.
         trains: whether acting nodes take gradients.
+        interval: events between records.
 
     Raises:
         ValueError: an unknown wish, or "packed" where it cannot be.
@@ -124,11 +138,9 @@ def chosen(
         return Choice(True, "packed: asked for")
     if obstacle is not None:
         return Choice(False, f"sequential: {obstacle}")
+    if interval < SHORT:
+        return Choice(False, f"sequential: only {interval} events between records")
     return _by_backend(jax.default_backend(), _form(timeline), row_bytes, trains)
-
-
-EXCHANGED_ROWS = range(96, 8192)
-"""Bytes of a row for which, on a CPU, exchanges are faster packed."""
 
 
 def _by_backend(backend: str, event: Any, row_bytes: int, trains: bool) -> Choice:

@@ -156,8 +156,10 @@ def simulate(
     numbers = Properties(facts.num_nodes, facts.num_rows, "checked already", num_slots=facts.num_slots)
     settings = _Settings(strategy, None if key.ndim == 0 else "vmap" if choice.strategy == "vmap" else "map", numbers)
     size, trains = _step_form(protocol, timeline, shape)
-    wide = packing_chosen(timeline, packing, many_seeds=key.ndim > 0, row_bytes=size, trains=trains)
-    pieces = plan(len(timeline), record_every, _record_at(key, timeline, record_at, record_times), packed=wide.packed)
+    record_at = _record_at(key, timeline, record_at, record_times)
+    interval = _interval(len(timeline), record_every, record_at)
+    wide = packing_chosen(timeline, packing, many_seeds=key.ndim > 0, row_bytes=size, trains=trains, interval=interval)
+    pieces = plan(len(timeline), record_every, record_at, packed=wide.packed)
     about = manifest(key, _configuration(protocol, timeline, shape, settings, choice, wide, pieces, observers))
     if choice.strategy == "shard" and facts.synchronous:
         protocol, observers = spread.everywhere((protocol, observers))
@@ -188,6 +190,13 @@ def simulate(
     if log.diverged:
         about["diverged"] = {name: values.tolist() for name, values in log.bad.items()}
     return Trajectory(log.dataset(observers, about), state, _model(settings, protocol, state))
+
+
+def _interval(num_events: int, record_every: int | None, record_at: Sequence[int] | None) -> int:
+    """Events between two records, on average."""
+    if record_at is not None:
+        return num_events // max(len(record_at), 1)
+    return max(1, num_events // 100) if record_every is None else record_every
 
 
 def _step_form(protocol: Protocol, timeline: Timeline, x0: PyTree) -> tuple[int, bool]:
@@ -302,6 +311,12 @@ def _explain(log: Log) -> str:
     )
 
 
+@jax.jit
+def _called(function: Partial, key: Key[Array, ""]) -> Any:
+    """Call a start's function; compiled once for all calls."""
+    return function(key)
+
+
 def _bind_start(x0: Any) -> Any:
     if isinstance(x0, Partial) or not callable(x0):
         return x0
@@ -314,7 +329,7 @@ def _check(key, protocol: Protocol, timeline: Timeline, start: Any, observers: t
         raise ValueError("key must be a typed key, jax.random.key(0), or a vector of them, jax.random.split(key, S)")
     check_requires(protocol.requires, timeline.properties)
     one = key[0] if key.ndim else key
-    x0 = jax.jit(start)(jax.random.fold_in(one, STARTS)) if isinstance(start, Partial) else start
+    x0 = _called(start, jax.random.fold_in(one, STARTS)) if isinstance(start, Partial) else start
     check_start(x0, timeline.properties)
     x0 = jax.eval_shape(lambda x: engine.with_slots(x, timeline.properties), jax.tree.map(jnp.asarray, x0))
     state = jax.eval_shape(protocol.init, one, x0)

@@ -44,7 +44,8 @@ def scaled(words: UInt[Array, " T"], below: UInt[Array, "*T"]) -> Int[Array, " T
 
 def _meetings(key: Key[Array, ""], static: PyTree, xs: PyTree) -> PyTree:
     """Draw who wakes, whom it meets, and what happens."""
-    words = _words(key, xs["index"], 3)
+    kinds = "updates_below" in static
+    words = _words(key, xs["index"], 3 if kinds else 2)
     n = static["num_nodes"]
     first = scaled(words[:, 0], n)
     if "receivers" in static:
@@ -53,7 +54,7 @@ def _meetings(key: Key[Array, ""], static: PyTree, xs: PyTree) -> PyTree:
     else:
         second = scaled(words[:, 1], n - np.uint32(1))
         second = second + (second >= first).astype(jnp.int32)
-    return xs | {"first": first, "second": second, "kind": words[:, 2]}
+    return xs | {"first": first, "second": second} | ({"kind": words[:, 2]} if kinds else {})
 
 
 def _time(static: PyTree, x: PyTree) -> Array:

@@ -98,6 +98,8 @@ def train(
 def unless_idle(event: Event, num_nodes: int, work: Callable[[], Any], otherwise: Callable[[Any], Any]) -> Any:
     """Do the work of the acting nodes, or nothing where an event has none: most events of some timelines only mix.
 
+    The branch also keeps XLA from copying all rows at every event, as :func:`gossipjax.rows.apart` says.
+
     Args:
         event: one event.
         num_nodes: n; an acting index from n on is nobody.

@@ -166,7 +166,7 @@ class Timeline:
 class Requires:
     """What a protocol or a sharing needs of a timeline for its update equation to be the published one.
 
-    Fields that name a fact of :class:`Properties` demand it; see :func:`gossipjax.simulate.check`.
+    Fields that name a fact of :class:`Properties` demand it; see :func:`gossipjax.check.check_requires`.
     """
 
     fixed: bool = False

@@ -3,6 +3,7 @@
 from gossipjax.systems.activity import Activity as Activity
 from gossipjax.systems.activity import SystemPlan as SystemPlan
 from gossipjax.systems.activity import activity as activity
+from gossipjax.systems.activity import load_plan as load_plan
 from gossipjax.systems.activity import traffic_series as traffic_series
 from gossipjax.systems.activity import training_series as training_series
 from gossipjax.systems.allreduce import allreduce as allreduce
@@ -14,7 +15,6 @@ from gossipjax.systems.machines import machines as machines
 from gossipjax.systems.pairs import ad_psgd as ad_psgd
 from gossipjax.systems.picture import picture as picture
 from gossipjax.systems.plan import PlexusPlan as PlexusPlan
-from gossipjax.systems.plan import load_plan as load_plan
 from gossipjax.systems.plan import round_seconds as round_seconds
 from gossipjax.systems.plexus import plexus as plexus
 from gossipjax.systems.rounds import epidemic as epidemic

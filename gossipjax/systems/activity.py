@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int8, Int32, Int64, Num
 
+from gossipjax import files
 from gossipjax.systems.plan import CUT, TRAINED_ONLY, PlexusPlan
 from gossipjax.types import Timeline
 
@@ -109,11 +112,25 @@ class SystemPlan:
             f"h in all\ntransfers: {messages:,}, {cut:,} cut, {sent / 2**30:,.3f} GiB sent"
         )
 
+    def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
+        """Write one .npz file, which :func:`load_plan` reads; see :func:`gossipjax.files.save`."""
+        return files.save(self, path)
+
 
 Plan: TypeAlias = SystemPlan | PlexusPlan
 """A plan of any system."""
 _Spans: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Begins, ends, amounts."""
+
+
+def load_plan(path: str | os.PathLike[str]) -> Plan:
+    """Read the plan of any system that its ``save`` wrote; run it as it would have been run then.
+
+    Raises:
+        ValueError: no such file, no plan, or one of another version of this package.
+    """
+    plan: Plan = files.load(path, (SystemPlan, PlexusPlan))
+    return plan
 
 
 def activity(plan: Plan, first_s: int | float = 0.0, last_s: int | float = np.inf) -> Activity:

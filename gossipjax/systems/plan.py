@@ -9,10 +9,8 @@ import pathlib
 import numpy as np
 from jaxtyping import Float64, Int8, Int32, Int64
 
+from gossipjax import files
 from gossipjax.systems.messages import AGGREGATED, KINDS, TRAINED
-from gossipjax.trajectory import replacing
-
-FORMAT = "gossipjax-plexus-1"
 
 FATES = ("running", "interrupted", "gone", "trained", "unsent", "cancelled", "stored", "late", "dropped", "averaged")
 """What became of a training: under way at the end; interrupted by a later round; its node went offline before its end;
@@ -123,37 +121,8 @@ class PlexusPlan:
         return f"{self.name}\n{self.report}\ntrainings: {lost}\nmessages: {by_kind}"
 
     def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
-        """Write one .npz file, first under a temporary name, so that a failure leaves an earlier file whole.
-
-        Raises:
-            ValueError: the name does not end in .npz, or the folder does not exist.
-            OSError: the file cannot be written; nothing is left behind.
-        """
-        target = pathlib.Path(path)
-        if target.suffix != ".npz":
-            raise ValueError(f"a plan is written to an .npz file, not to {target.name}; change the suffix")
-        with replacing(target) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, format=np.asarray(FORMAT), **dataclasses.asdict(self))
-        return target
-
-
-def load_plan(path: str | os.PathLike[str]) -> PlexusPlan:
-    """Read a plan that :meth:`PlexusPlan.save` wrote.
-
-    Raises:
-        ValueError: no such file, or not a plan.
-    """
-    source = pathlib.Path(path)
-    if not source.is_file():
-        raise ValueError(f"no file {source}; pass a path that PlexusPlan.save wrote")
-    try:
-        with np.load(source, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{source} is no readable .npz file ({error}); plan the run again") from error
-    if str(found.pop("format", None)) != FORMAT:
-        raise ValueError(f"{source} holds no plan of Plexus (format {FORMAT!r} expected); plan the run again")
-    return PlexusPlan(**{name: array if array.ndim else array.item() for name, array in found.items()})
+        """Write one .npz file, which :func:`gossipjax.systems.load_plan` reads; see :func:`gossipjax.files.save`."""
+        return files.save(self, path)
 
 
 def round_seconds(plan: PlexusPlan) -> Float64[np.ndarray, " r"]:

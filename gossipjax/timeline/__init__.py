@@ -11,6 +11,8 @@ from gossipjax.timeline.drawn import drawn_pairs as drawn_pairs
 from gossipjax.timeline.fedbuff import fedbuff as fedbuff
 from gossipjax.timeline.gossip_learning import RandomizedTokens as RandomizedTokens
 from gossipjax.timeline.gossip_learning import gossip_learning as gossip_learning
+from gossipjax.timeline.kept import load as load
+from gossipjax.timeline.kept import save as save
 from gossipjax.timeline.opportunistic import opportunistic as opportunistic
 from gossipjax.timeline.opportunistic import opportunistic_windows as opportunistic_windows
 from gossipjax.timeline.pairwise import pairwise as pairwise

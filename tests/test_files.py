@@ -1,0 +1,145 @@
+"""Plans in files: what is read is what was written, and runs as it would have run."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from plexus_runs import run as run_plexus
+from plexus_runs import uneven
+from problems import X0, exact_quadratic
+from system_runs import KEY, LEARN, MODEL
+from test_contract import CASES
+
+from gossipjax import dpsgd, fedavg, files, simulate, systems, timeline
+from gossipjax.systems import PlexusPlan, SystemPlan, traffic_series, training_series
+from gossipjax.topology import one_peer_exponential, ring
+from gossipjax.types import Timeline
+
+N = len(X0)
+BUILT = {case.name: case.timeline(np.arange(N)) for case in CASES}
+
+
+def alike(a, b):
+    """Bit for bit, in the same containers."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert type(left) is type(right)
+        assert np.asarray(left).dtype == np.asarray(right).dtype
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_every_timeline_is_what_it_was(name, tmp_path):
+    """The structure holds the static facts and functions, which are compared too."""
+    alike(BUILT[name], timeline.load(timeline.save(BUILT[name], tmp_path / "kept.npz")))
+
+
+PLANS = {
+    "Plexus": lambda: run_plexus(uneven(N), num_rounds=6, seed=2),
+    "rounds on a clock": lambda: systems.synchronous(uneven(N), ring(N), 5, round_seconds=0.7, **LEARN),
+    "barriers": lambda: systems.synchronous(uneven(N), one_peer_exponential(N), 5, round_seconds=None, **LEARN),
+    "epidemic": lambda: systems.epidemic(uneven(N), 3, 5, round_seconds=0.7, seed=0, **LEARN),
+    "all-reduce": lambda: systems.allreduce(uneven(N), 5, **LEARN),
+    "gossip learning": lambda: systems.gossip_learning(uneven(N), 12.0, period_s=2.0, seed=0, **LEARN),
+    "AD-PSGD": lambda: systems.ad_psgd(uneven(N), N, 3.0, model_bytes=MODEL, time_batch=4, seed=0),
+}
+
+
+def learned(plan):
+    given = exact_quadratic()
+    if isinstance(plan, PlexusPlan):
+        made, protocol = systems.timeline(plan), fedavg(given, optax.sgd(0.1), local_steps=2)
+    else:
+        made, protocol = plan.timeline, dpsgd(given, optax.sgd(0.1), local_steps=2)
+    start = jnp.broadcast_to(jnp.asarray(X0[0]), (made.properties.num_rows, X0.shape[1]))
+    return simulate(KEY, protocol, made, start, record_every=len(made), progress=False).x
+
+
+@pytest.mark.parametrize("name", ["Plexus", "rounds on a clock", "barriers", "epidemic"])
+def test_a_plan_that_was_kept_gives_the_same_parameters(name, tmp_path):
+    plan = PLANS[name]()
+    read = systems.load_plan(plan.save(tmp_path / "plan.npz"))
+    np.testing.assert_array_equal(learned(read), learned(plan))
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_that_was_kept_says_the_same(name, tmp_path):
+    plan = PLANS[name]()
+    read = systems.load_plan(plan.save(tmp_path / "plan.npz"))
+    assert type(read) is type(plan)
+    assert read.summary() == plan.summary()
+    times = np.linspace(0, plan.end_s, 40)
+    for series in (traffic_series, training_series):
+        np.testing.assert_array_equal(series(read, times), series(plan, times))
+    if isinstance(plan, SystemPlan):
+        alike(read.timeline, plan.timeline)
+    alike(systems.activity(read), systems.activity(plan))
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.npz"]
+
+
+def own_event(key, static, x):
+    del key, static, x
+
+
+def test_what_cannot_be_kept(tmp_path):
+    plan = BUILT["gossip_rounds"]
+    path = timeline.save(plan, tmp_path / "kept.npz")
+    before = path.read_bytes()
+    changes = (
+        ({"event": lambda *_: None}, "gossipjax define by name"),
+        ({"event": own_event}, "gossipjax define by name"),
+        ({"static": jax.random.key(0)}, "random key"),
+        ({"static": np.array([object()])}, "array of object"),
+        ({"static": {1: np.zeros(2)}}, "keep what it was made from"),
+    )
+    for change, words in changes:
+        with pytest.raises(ValueError, match=words):
+            timeline.save(dataclasses.replace(plan, **change), path)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["kept.npz"]
+    with pytest.raises(ValueError, match="suffix"):
+        timeline.save(plan, tmp_path / "kept.txt")
+    with pytest.raises(ValueError, match="no folder"):
+        timeline.save(plan, tmp_path / "none" / "kept.npz")
+
+
+def changed(path, change):
+    """Write the file again with another structure."""
+    with np.load(path) as file:
+        found = {name: file[name] for name in file.files}
+    found["structure"] = np.asarray(change(str(found["structure"])))
+    np.savez(path, **found)
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("gossipjax.timeline", "os.path"),
+        lambda text: text.replace("gossipjax.timeline", "gossipjax.nowhere"),
+        lambda text: text.replace('"num_nodes"', '"nodes"'),
+        lambda text: text.replace('"array": 0', '"array": 99'),
+    ],
+)
+def test_files_of_others_are_refused(change, tmp_path):
+    path = timeline.save(BUILT["gossip_pairs"], tmp_path / "kept.npz")
+    with pytest.raises(ValueError, match="another version"):
+        timeline.load(changed(path, change))
+
+
+def test_a_file_of_another_kind(tmp_path):
+    path = timeline.save(BUILT["gossip_pairs"], tmp_path / "kept.npz")
+    with pytest.raises(ValueError, match="a Timeline, not a SystemPlan or PlexusPlan"):
+        systems.load_plan(path)
+    assert isinstance(files.load(path, Timeline), Timeline)
+
+
+def test_structure_is_text(tmp_path):
+    """Nothing is pickled: the file opens without, and its structure is JSON."""
+    path = PLANS["epidemic"]().save(tmp_path / "plan.npz")
+    with np.load(path, allow_pickle=False) as file:
+        assert json.loads(str(file["structure"]))["class"].endswith(":SystemPlan")

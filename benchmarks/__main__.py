@@ -168,6 +168,25 @@ def sharing(table: Callable[..., None]) -> None:
     table("Whole rounds with local training, ms", ("work", *schemes), lines)
 
 
+def systems(table: Callable[..., None]) -> None:
+    """Plans of Plexus, and the memory of learning with them."""
+    lines = []
+    for kind, target in (("all active", 60), ("default window", 60), ("churn", 300)):
+        m = case("planning", kind)
+        spent = f"{m['cpu_s']:.1f} (target {target})", f"{m['wall_s']:.1f}"
+        lines.append(
+            (kind, f"{m['rounds']:,}", *spent, f"{m['messages']:,}", f"{m['hours']:.0f}", f"{m['peak_gb']:.2f}")
+        )
+    columns = ("Plexus, 1,000 nodes", "rounds", "CPU s", "wall s", "messages", "simulated hours", "peak GB")
+    table("Planning, one core", columns, lines)
+    lines = []
+    for n in (100, 1000):
+        m = case("sampled", n)
+        held = f"{m['models']} of {m['parameters']:,}"
+        lines.append((f"{n:,}", held, f"{m['peak_gb']:.2f} (target 3)", f"{m['seconds']:.0f}"))
+    table("Learning with Plexus, six rounds", ("nodes", "models held", "peak GB", "s, with compilation"), lines)
+
+
 def learning(table: Callable[..., None]) -> None:
     """10,000 nodes learn asynchronously from real data."""
     m = case("learning")
@@ -193,6 +212,7 @@ SECTIONS = {
     "driver": driver,
     "learning": learning,
     "sharing": sharing,
+    "systems": systems,
 }
 
 

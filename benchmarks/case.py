@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 import gossipjax as gj
-from benchmarks import events, sharing
+from benchmarks import events, sharing, systems
 from benchmarks.works import WORKS, Work, setting
 from gossipjax.types import Protocol, Timeline
 
@@ -68,7 +68,7 @@ def work_rounds(work: Work, n: int) -> dict[str, Any]:
         start = time.perf_counter()
         (state, _), _ = jax.block_until_ready(program(key, protocol, timeline, state))
         seconds.append((time.perf_counter() - start) / per_call)
-    return _rates(work, n, seconds[1:]) | {"compile_s": compile_seconds, "peak_gb": peak_memory_gb()}
+    return _rates(work, n, seconds[1:]) | {"compile_s": compile_seconds}
 
 
 def _rates(work: Work, n: int, seconds: list[float]) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def python_loop(work: Work, n: int) -> dict[str, Any]:
         start = time.perf_counter()
         one_round(number)
         seconds.append(time.perf_counter() - start)
-    return _rates(work, n, seconds) | {"peak_gb": peak_memory_gb()}
+    return _rates(work, n, seconds)
 
 
 def million_nodes(events_per_node: int = 10, n: int = 1_000_000) -> dict[str, Any]:
@@ -130,7 +130,6 @@ def million_nodes(events_per_node: int = 10, n: int = 1_000_000) -> dict[str, An
         "run_s": seconds,
         "events_per_s": events_per_node * n / seconds,
         "variance_left": float(run["consensus_distance"][-1] / run["consensus_distance"][0]),
-        "peak_gb": peak_memory_gb(),
     }
 
 
@@ -175,33 +174,32 @@ def memory_of_length(num_events: int) -> dict[str, Any]:
     x0 = jnp.zeros((64, 100), jnp.float32).at[0].set(1.0)
     before = peak_memory_gb()
     gj.simulate(jax.random.key(0), gj.gossip_averaging(), gj.timeline.rounds(matrix, num_events), x0)
-    return {"before_gb": before, "peak_gb": peak_memory_gb()}
+    return {"before_gb": before}
+
+
+CASES: dict[str, Callable[..., dict[str, Any]]] = {
+    "matmul_peak": matmul_peak,
+    "million_nodes": million_nodes,
+    "memory_of_length": lambda count: memory_of_length(int(count)),
+    "learning": events.learning,
+    "sharing": sharing.measure,
+    "planning": systems.planning,
+    "sampled": lambda n: systems.learning(int(n)),
+}
+CASES |= events.CASES
+CASES |= {name: lambda n, work=work: work_rounds(work, int(n)) for name, work in WORKS.items()}
+CASES |= {f"loop_{name}": lambda n, work=work: python_loop(work, int(n)) for name, work in WORKS.items()}
+CASES |= {f"seeds_{kind}": lambda kind=kind: seeds(kind) for kind in (*WORKS, "softmax", "scalar")}
 
 
 def main(words: list[str]) -> dict[str, Any]:
-    """Run one case by its name."""
+    """Run one case by its name; the peak memory of its process comes with what it measures."""
     name, *rest = words
-    one_thread = name in ("million_nodes", "seeds_scalar") or name in events.CASES
+    if name not in CASES:
+        raise ValueError(f"unknown case {name!r}; choose among {', '.join(CASES)}")
+    one_thread = name in ("million_nodes", "seeds_scalar", "planning") or name in events.CASES
     gj.configure(host_devices=1, intra_op_threads=1) if one_thread else gj.configure()
-    if name == "matmul_peak":
-        return matmul_peak()
-    if name in WORKS:
-        return work_rounds(WORKS[name], int(rest[0]))
-    if name.startswith("loop_"):
-        return python_loop(WORKS[name.removeprefix("loop_")], int(rest[0]))
-    if name.startswith("seeds_"):
-        return seeds(name.removeprefix("seeds_"))
-    if name == "million_nodes":
-        return million_nodes()
-    if name in events.CASES:
-        return events.CASES[name](*rest) | {"peak_gb": peak_memory_gb()}
-    if name == "sharing":
-        return sharing.measure(*rest) | {"peak_gb": peak_memory_gb()}
-    if name == "learning":
-        return events.learning() | {"peak_gb": peak_memory_gb()}
-    if name == "memory_of_length":
-        return memory_of_length(int(rest[0]))
-    raise ValueError(f"unknown case {name!r}")
+    return CASES[name](*rest) | {"peak_gb": peak_memory_gb()}
 
 
 if __name__ == "__main__":

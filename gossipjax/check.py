@@ -36,6 +36,12 @@ def check_requires(requires: Requires, facts: Properties) -> None:
             f"the timeline {facts.name} is for {facts.num_nodes} nodes but the task has {requires.num_nodes} shards; "
             "build both for the same number of nodes"
         )
+    if requires.num_fragments is not None and requires.num_fragments != facts.num_fragments:
+        named = "no fragments" if facts.num_fragments is None else f"{facts.num_fragments} fragments"
+        raise ValueError(
+            f"num_fragments={requires.num_fragments}, but the timeline {facts.name} names {named}: give both the same "
+            "number, on a timeline of fragments such as timeline.shatter or timeline.divshare"
+        )
     for fact, remedy in _FACTS.items():
         if getattr(requires, fact) and not (getattr(facts, fact) or (facts.doubly_stochastic and "stochastic" in fact)):
             raise ValueError(f"the protocol needs {remedy}; {facts.name} is not {fact.replace('_', ' ')}")

@@ -76,6 +76,19 @@ def consensus_distance() -> Observer:
     return Observer(Partial(_consensus), (variable,))
 
 
+def _disagreement(snapshot: Snapshot) -> dict[str, Array]:
+    ranges = [jnp.max(jnp.max(leaf, axis=0) - jnp.min(leaf, axis=0)) for leaf in jax.tree.leaves(snapshot.x)]
+    return {"disagreement": jnp.max(jnp.stack([each.astype(jnp.result_type(float)) for each in ranges]))}
+
+
+def disagreement() -> Observer:
+    """Measure ``max_ij ‖x_i − x_j‖_∞``, the largest difference of any two nodes in one parameter.
+
+    While it is below the θ of :func:`~gossipjax.sharing.moniqua`, no message is misread.
+    """
+    return Observer(Partial(_disagreement), (Variable("disagreement", "largest difference of two nodes' parameters"),))
+
+
 def _distance(target: Params, snapshot: Snapshot) -> dict[str, Array]:
     def gap(leaf: Array, goal: Array) -> Array:
         return jnp.sum(jnp.square(leaf - jnp.expand_dims(goal, 0))) / leaf.shape[0]

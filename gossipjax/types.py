@@ -121,6 +121,8 @@ class Properties:
     """What became of planned messages."""
     packing: Packing | None = None
     """How well the events were packed; None: one source event is one event."""
+    num_fragments: int | None = None
+    """Of a model, where messages carry one fragment each."""
     messages: str = "model exchange"
     """What the mixing does, for reports: the form of the matrix and why it was chosen."""
 
@@ -183,6 +185,8 @@ class Requires:
     """Events must carry a mixing."""
     num_nodes: int | None = None
     """The number of shards of the task."""
+    num_fragments: int | None = None
+    """Messages must carry one of so many fragments."""
 
     def __or__(self, other: Requires) -> Requires:
         """Both requirements at once (a protocol's and its sharing's)."""
@@ -198,6 +202,7 @@ class Requires:
             min_eigenvalue=max(bounds) if bounds else None,
             mixing=self.mixing or other.mixing,
             num_nodes=self.num_nodes if other.num_nodes is None else other.num_nodes,
+            num_fragments=self.num_fragments if other.num_fragments is None else other.num_fragments,
         )
 
 

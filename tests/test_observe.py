@@ -14,6 +14,7 @@ from gossipjax.observe import (
     Snapshot,
     average_model_metrics,
     consensus_distance,
+    disagreement,
     distance_to,
     metric_names,
     models,
@@ -39,6 +40,12 @@ def test_consensus_distance():
     flat = np.concatenate([X0, X0[:, :1]], axis=1)
     expected = np.mean(np.sum((flat - flat.mean(0)) ** 2, 1))
     np.testing.assert_allclose(measure(consensus_distance(), TREE)["consensus_distance"], expected, rtol=1e-13)
+
+
+def test_disagreement_is_the_largest_of_all_pairs():
+    flat = np.concatenate([X0, X0[:, :1]], axis=1)
+    expected = max(np.abs(a - b).max() for a in flat for b in flat)
+    assert measure(disagreement(), TREE)["disagreement"] == expected
 
 
 def test_distance_to_a_target():

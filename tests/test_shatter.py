@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import CURVATURE, TARGETS, exact_quadratic
 
-from gossipjax import dpsgd, engine, gossip_averaging, timeline
+from gossipjax import dpsgd, engine, gossip_averaging, simulate, timeline
 from gossipjax.protocol import divshare
 from gossipjax.sharing.fragments import cut_at_random, cut_in_order, fragment_bits, fragments
 from gossipjax.timeline.shatter import shatter
@@ -236,6 +236,24 @@ def test_long_plans_are_drawn_in_blocks(monkeypatch):
 def test_timelines_without_fragments_are_refused(plan, form):
     with pytest.raises(ValueError, match=f"{form} does not say which fragment"):
         jax.eval_shape(run, gossip_averaging(fragments(2)), plan, X0)
+
+
+@pytest.mark.parametrize(
+    ("build", "named"),
+    [
+        (lambda n: shatter(n, 1, virtual_nodes=K, degree=R, seed=7), f"names {K} fragments"),
+        (lambda n: timeline.matching_rounds(n, 1, seed=0), "names no fragments"),
+    ],
+)
+def test_another_number_of_fragments_is_refused(build, named):
+    task, plan = exact_quadratic(), build(len(TARGETS))
+    dpsgd_of, divshare_of = (
+        dpsgd(task, optax.sgd(0.1), sharing=fragments(K + 1)),
+        divshare(task, optax.sgd(0.1), num_fragments=K + 1),
+    )
+    for protocol in (dpsgd_of, divshare_of):
+        with pytest.raises(ValueError, match=f"num_fragments={K + 1}, but .* {named}"):
+            simulate(KEY, protocol, plan, jnp.asarray(TARGETS), record_every=1)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,11 @@ class Compressor:
         return self.variance is not None
 
 
+def value_bits(x: Float[Array, " d"]) -> int:
+    """Width of one value as it is stored, in bits."""
+    return 8 * x.dtype.itemsize
+
+
 def quality_of_unbiased(variance: Constant, d: int) -> Any:
     """Give ``ω = 1 − v`` of a Q that is unbiased with variance v; None from v = 1 on."""
     v = variance(d)

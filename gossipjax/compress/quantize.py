@@ -10,17 +10,13 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
-from gossipjax.compress.compressor import Compressor, quality_of_unbiased
+from gossipjax.compress.compressor import Compressor, quality_of_unbiased, value_bits
 from gossipjax.static import Static
-
-
-def _value_bits(x: Float[Array, " d"]) -> int:
-    return 8 * x.dtype.itemsize
 
 
 def _identity(key: Key[Array, ""], x: Float[Array, " d"]) -> tuple[Float[Array, " d"], int]:
     del key
-    return x, x.size * _value_bits(x)
+    return x, x.size * value_bits(x)
 
 
 def _one_for_all(d: int) -> float:
@@ -40,7 +36,7 @@ def identity() -> Compressor:
 
 def _random_gossip(p: Any, key: Key[Array, ""], x: Float[Array, " d"]) -> tuple[Float[Array, " d"], UInt[Array, ""]]:
     sent = jax.random.bernoulli(key, p)
-    return jnp.where(sent, x, 0), jnp.where(sent, x.size * _value_bits(x), 0).astype(jnp.uint32)
+    return jnp.where(sent, x, 0), jnp.where(sent, x.size * value_bits(x), 0).astype(jnp.uint32)
 
 
 def _probability(p: Any, d: int) -> Any:
@@ -85,7 +81,7 @@ def _qsgd(levels: Static[int], key: Key[Array, ""], x: Float[Array, " d"]) -> tu
     # A sum level + u before rounding down would lose the last digits of u, and reach s + 1.
     up = jax.random.uniform(key, (d,), x.dtype) < level - below
     rounded = (below + up.astype(x.dtype)) / s
-    return norm * jnp.sign(x) * rounded, _value_bits(x) + d * (1 + math.ceil(math.log2(s + 1)))
+    return norm * jnp.sign(x) * rounded, value_bits(x) + d * (1 + math.ceil(math.log2(s + 1)))
 
 
 def _qsgd_variance(levels: Static[int], d: int) -> float:
@@ -118,7 +114,7 @@ def qsgd(levels: int) -> Compressor:
 def _scaled_sign(key: Key[Array, ""], x: Float[Array, " d"]) -> tuple[Float[Array, " d"], int]:
     del key
     size = jnp.mean(jnp.abs(x))
-    return jnp.where(x < 0, -size, size), _value_bits(x) + x.shape[0]
+    return jnp.where(x < 0, -size, size), value_bits(x) + x.shape[0]
 
 
 def _sign_quality(d: int) -> float:

@@ -8,7 +8,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Key
 
 from gossipjax.codes import IndexCode
-from gossipjax.compress.compressor import Bits, Compressor, quality_of_unbiased
+from gossipjax.compress.compressor import Bits, Compressor, quality_of_unbiased, value_bits
 from gossipjax.compress.selection import largest
 from gossipjax.static import Static
 
@@ -53,17 +53,13 @@ def _part_quality(part: Static[int | float], d: int) -> float:
     return _number(part, d) / d
 
 
-def _value_bits(x: Float[Array, " d"]) -> int:
-    return 8 * x.dtype.itemsize
-
-
 def _top_k(
     part: Static[int | float], code: Static[IndexCode | None], key: Key[Array, ""], x: Float[Array, " d"]
 ) -> tuple[Float[Array, " d"], Bits]:
     del key
     k = _number(part, x.shape[0])
     chosen = largest(x, k)
-    return jnp.where(chosen, x, 0), k * _value_bits(x) + _index_bits(code, chosen, k)
+    return jnp.where(chosen, x, 0), k * value_bits(x) + _index_bits(code, chosen, k)
 
 
 def top_k(k: int | None = None, *, share: float | None = None, indices: IndexCode | None = None) -> Compressor:
@@ -99,7 +95,7 @@ def _sign_top_k(
     chosen = largest(x, k)
     size = jnp.sum(jnp.where(chosen, jnp.abs(x), 0)) / k
     value = jnp.where(chosen, jnp.where(x < 0, -size, size), 0)
-    return value, _value_bits(x) + k + _index_bits(code, chosen, k)
+    return value, value_bits(x) + k + _index_bits(code, chosen, k)
 
 
 def _sign_quality(part: Static[int | float], d: int) -> float:
@@ -142,7 +138,7 @@ def _random_k(
     k = _number(part, d)
     # The k largest of d random numbers: each subset equally likely, but for equal numbers (d/2³² of all draws).
     chosen = largest(jax.random.bits(key, (d,), jnp.uint32), k)
-    return jnp.where(chosen, x * (d / k) if scale.value else x, 0), k * _value_bits(x) + SEED_BITS
+    return jnp.where(chosen, x * (d / k) if scale.value else x, 0), k * value_bits(x) + SEED_BITS
 
 
 def _random_variance(part: Static[int | float], d: int) -> float:

@@ -66,7 +66,7 @@ def divshare(
         seed: of the partition, shared by all nodes.
 
     Raises:
-        ValueError: num_fragments or local_steps < 1; when run, a timeline that names no fragments.
+        ValueError: num_fragments or local_steps < 1; when run, a timeline that names no fragments, or not as many.
 
     Reference: Biswas et al. 2025, arXiv 2410.12918, algorithms 1 and 2.
     """
@@ -76,4 +76,5 @@ def divshare(
     cut = cut_at_random(jax.eval_shape(task.init, jax.random.key(0)), num_fragments, seed)
     fragment = jax.tree.map(jnp.asarray, cut)
     step = Partial(_step, task, factory, check_steps(local_steps), Static(num_fragments), fragment)
-    return Protocol(Partial(_init, task, factory), step, Partial(_model), Requires(num_nodes=task.num_nodes))
+    requires = Requires(num_nodes=task.num_nodes, num_fragments=num_fragments)
+    return Protocol(Partial(_init, task, factory), step, Partial(_model), requires)

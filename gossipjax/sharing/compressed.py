@@ -12,12 +12,8 @@ from jaxtyping import Array, Float, Key, UInt
 
 from gossipjax.compress.compressor import Compressor, compress_rows
 from gossipjax.sharing.choco import check_gamma, check_quality, consensus_step
+from gossipjax.sharing.messages import no_state
 from gossipjax.types import Event, Params, Requires, Sharing
-
-
-def _init(x0: Params) -> tuple[()]:
-    del x0
-    return ()
 
 
 def _encode(
@@ -56,7 +52,7 @@ def compressed(compressor: Compressor, gamma: float | Float[np.ndarray | Array, 
     Zhang, Liu 2018, arXiv 1803.06443, on how it fails.
     """
     check_gamma(gamma)
-    return Sharing(Partial(_init), Partial(_encode, compressor), Partial(_merge, gamma), Requires(synchronous=True))
+    return Sharing(Partial(no_state), Partial(_encode, compressor), Partial(_merge, gamma), Requires(synchronous=True))
 
 
 class ErrorFeedbackState(NamedTuple):

@@ -11,8 +11,9 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Int, Key, PyTree
 
 from gossipjax.mixing import GroupMixing
+from gossipjax.sharing.messages import no_state
 from gossipjax.static import Static
-from gossipjax.types import Event, Params, Sharing
+from gossipjax.types import Event, Params, Requires, Sharing
 
 
 def mix_parts(mixing: GroupMixing, x: PyTree, fragment: PyTree[Int[Array, "..."]]) -> PyTree:
@@ -114,11 +115,6 @@ def _cut(x: Params, num_fragments: int, layout: str, seed: int) -> PyTree[np.nda
     return cut_at_random(like, num_fragments, seed) if layout == "random" else cut_in_order(like, num_fragments)
 
 
-def _init(x0: Params) -> tuple[()]:
-    del x0
-    return ()
-
-
 def _encode(
     cut: Static[tuple[int, str, int]], key: Key[Array, ""], state: tuple[()], x_start: Params, x: Params, event: Event
 ) -> tuple[tuple[()], tuple[Params, int]]:
@@ -155,14 +151,13 @@ def fragments(num_fragments: int, *, layout: Literal["random", "contiguous"] = "
     function: one int32 per coordinate. The size of a message is that of the largest fragment.
 
     Args:
-        num_fragments: F ≥ 1, the timeline's number, which is not checked: a fragment that the timeline does not name
-            stays unsent.
+        num_fragments: F ≥ 1, the timeline's number.
         layout: ``"random"``: the coordinates of each tensor are dealt in a random order, as evenly as they go;
             ``"contiguous"``: the flat model is cut into F runs.
         seed: of the random partition.
 
     Raises:
-        ValueError: num_fragments < 1, an unknown layout; when run, a timeline that names no fragments.
+        ValueError: num_fragments < 1, an unknown layout; when run, a timeline that names no fragments, or not as many.
 
     Reference: Biswas et al. 2024, arXiv 2404.09536 (Shatter); Biswas et al. 2025, arXiv 2410.12918 (DivShare).
     """
@@ -171,4 +166,5 @@ def fragments(num_fragments: int, *, layout: Literal["random", "contiguous"] = "
     if layout not in ("random", "contiguous"):
         raise ValueError(f"layout={layout!r}: must be 'random' or 'contiguous'")
     cut = Static((num_fragments, layout, seed))
-    return Sharing(Partial(_init), Partial(_encode, cut), Partial(_merge, cut))
+    requires = Requires(num_fragments=num_fragments)
+    return Sharing(Partial(no_state), Partial(_encode, cut), Partial(_merge, cut), requires)

@@ -7,12 +7,8 @@ from jaxtyping import Array, Key
 
 from gossipjax.mixing import mix
 from gossipjax.rows import bits_per_row
+from gossipjax.sharing.messages import no_state
 from gossipjax.types import Event, Params, Sharing
-
-
-def _init(x0: Params) -> tuple[()]:
-    del x0
-    return ()
 
 
 def _encode(
@@ -30,4 +26,4 @@ def _merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params,
 
 def full() -> Sharing:
     """Build full sharing: ``x_i ← Σ_j W_ij x_j``; a message is 32 bits per float32 parameter."""
-    return Sharing(Partial(_init), Partial(_encode), Partial(_merge))
+    return Sharing(Partial(no_state), Partial(_encode), Partial(_merge))

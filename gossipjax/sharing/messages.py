@@ -1,4 +1,4 @@
-"""Counting what an event sends."""
+"""What sharings have in common: counting what an event sends, and remembering nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, UInt
 
 from gossipjax.mixing import messages
-from gossipjax.types import Event
+from gossipjax.types import Event, Params
+
+
+def no_state(x0: Params) -> tuple[()]:
+    """Start a sharing that remembers nothing from one event to the next."""
+    del x0
+    return ()
 
 
 def count(event: Event, rows: int) -> UInt[Array, " m"]:

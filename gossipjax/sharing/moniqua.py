@@ -13,15 +13,11 @@ from jaxtyping import Array, Float, Key, UInt
 from gossipjax.compress.compressor import STREAM, ravel_rows, unravel_rows
 from gossipjax.mixing import neighbor_sum
 from gossipjax.sharing.choco import check_gamma
+from gossipjax.sharing.messages import no_state
 from gossipjax.static import Static
 from gossipjax.types import Event, Params, Requires, Sharing
 
 MAX_BITS = 16
-
-
-def _init(x0: Params) -> tuple[()]:
-    del x0
-    return ()
 
 
 def _vectors(x: Params) -> Float[Array, "n d"]:
@@ -130,7 +126,7 @@ def moniqua(
     While neighbours differ by less than θ in every entry, all read the same u_j, ``|u_j − x_j| ≤ δ B``, and the mean
     is conserved to rounding where W is doubly stochastic. *Where they differ by more, u_j is wrong by a multiple of B,
     and nothing says so*: models stay apart. Not even the mean tells, for with symmetric weights the two errors of a
-    pair cancel, unless the rounding decides between two multiples. Watch the largest difference of neighbours, or
+    pair cancel, unless the rounding decides between two multiples. Watch :func:`~gossipjax.observe.disagreement`, or
     choose θ with room: a larger θ costs accuracy only. The bound is that of exact arithmetic: entries that are large
     beside θ must still be resolved to far less than δ B by their floating-point type.
     The random numbers of the rounding are the same at all nodes in a round, so that equal models stay equal.
@@ -156,4 +152,4 @@ def moniqua(
         raise ValueError(f"theta={theta}: must be positive and finite, above the largest difference of neighbours")
     check_gamma(gamma)
     encode, merge = Partial(_encode, Static(bits), theta), Partial(_merge, Static(bits), theta, gamma)
-    return Sharing(Partial(_init), encode, merge, Requires(synchronous=True))
+    return Sharing(Partial(no_state), encode, merge, Requires(synchronous=True))

@@ -13,14 +13,10 @@ from gossipjax.codes import Wire, message_bits, seed
 from gossipjax.compress.compressor import STREAM, ravel_rows, unravel_rows
 from gossipjax.rows import node_keys, num_rows
 from gossipjax.sharing.masked import Masked, fill_in
+from gossipjax.sharing.messages import no_state
 from gossipjax.spread import map_nodes
 from gossipjax.static import Static
 from gossipjax.types import Event, Params, Requires, Sharing
-
-
-def _init(x0: Params) -> tuple[()]:
-    del x0
-    return ()
 
 
 def _choose(
@@ -63,4 +59,4 @@ def random_subset(share: float, *, wire: Wire | None = None) -> Sharing:
     if not isinstance(share, jax.core.Tracer) and not 0 < share <= 1:
         raise ValueError(f"share={share}: must lie in (0, 1], 1 sending every coordinate")
     chosen = Static(Wire(indices=seed) if wire is None else wire)
-    return Sharing(Partial(_init), Partial(_encode, chosen, share), Partial(_merge), Requires(synchronous=True))
+    return Sharing(Partial(no_state), Partial(_encode, chosen, share), Partial(_merge), Requires(synchronous=True))

@@ -97,6 +97,7 @@ def divshare(
         f"divshare(n={num_nodes}, {num_fragments} fragments to {recipients} each)",
         num_slots=num_slots,
         traffic=traffic(flights),
+        num_fragments=num_fragments,
         messages="group: a node and the fragments it received",
     )
     return planned(xs, properties)

@@ -68,6 +68,7 @@ def shatter(
         symmetric=alone,
         doubly_stochastic=alone,
         column_stochastic=alone,
+        num_fragments=virtual_nodes,
         messages=f"group: a node and the {sent} chunks it received",
     )
     return Timeline(xs, _shared(num_nodes, sent), planned_event, properties)

@@ -12,7 +12,7 @@ import optax
 import xarray as xr
 from jax.tree_util import Partial
 
-from gossipjax import devices, fedavg, observe, replicate, simulate, systems, tasks
+from gossipjax import devices, fedavg, observe, replicate, restarted, simulate, systems, tasks
 from gossipjax.devices import Devices
 from gossipjax.static import Static
 from gossipjax.systems import PlexusPlan, SystemPlan
@@ -144,7 +144,7 @@ def learn(
         seed: of the learning.
         checkpoint: folder to resume from.
     """
-    protocol = fedavg(given.task, optimizer_of(given), local_steps=local_steps)
+    protocol = fedavg(given.task, optimizer_of(given, local_steps), local_steps=local_steps)
     made = systems.timeline(plan) if timeline is None else timeline
     return record(
         given, plan, made, protocol, nodes=[0], every=every, test_samples=test_samples, seed=seed, checkpoint=checkpoint
@@ -185,10 +185,15 @@ def record(
     return series(given, times, score, sent, training, events=events)
 
 
-def optimizer_of(given: Problem) -> Partial:
-    """SGD with the task's learning rate and momentum."""
-    words = (given.learning_rate,) if given.momentum is None else (given.learning_rate, given.momentum)
-    return Partial(optax.sgd, *words)
+def optimizer_of(given: Problem, local_steps: int) -> Partial:
+    """SGD with the task's learning rate and momentum, which every training starts anew."""
+    if given.momentum is None:
+        return Partial(optax.sgd, given.learning_rate)
+    return Partial(_restarted_sgd, given.learning_rate, given.momentum, Static(local_steps))
+
+
+def _restarted_sgd(rate: Any, momentum: Any, steps: Static[int]) -> optax.GradientTransformation:
+    return restarted(optax.sgd(rate, momentum), steps.value)
 
 
 def series(given: Problem, times, score, sent, training, *, events) -> xr.Dataset:

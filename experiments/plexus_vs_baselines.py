@@ -213,7 +213,7 @@ def plexus_plan(part: Part, config: Config, made: Devices, size: int, seed: int,
 
 def baseline(part: Part, config: Config, given: Problem, made: Devices, size: int, system: str, seed: int):
     """Plan a decentralized baseline, and make its protocol."""
-    n, optimizer, seconds = part.num_nodes, optimizer_of(given), part.hours * HOUR
+    n, optimizer, seconds = part.num_nodes, optimizer_of(given, config.local_steps), part.hours * HOUR
     rounds = max(1, round(seconds / config.round_seconds))
     shared: dict[str, Any] = {
         "local_steps": config.local_steps,

@@ -25,6 +25,7 @@ from gossipjax.configuration import configure as configure
 from gossipjax.engine import run as run
 from gossipjax.engine import with_slots as with_slots
 from gossipjax.meter import metered as metered
+from gossipjax.optimizers import restarted as restarted
 from gossipjax.packing import pack as pack
 from gossipjax.protocol import ad_psgd as ad_psgd
 from gossipjax.protocol import allreduce_sgd as allreduce_sgd

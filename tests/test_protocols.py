@@ -20,6 +20,7 @@ from gossipjax import (
     gradient_tracking,
     local_sgd,
     replicate,
+    restarted,
     simulate,
 )
 from gossipjax.mixing import exchange, mix
@@ -154,6 +155,19 @@ def test_fedavg_with_all_clients_is_local_sgd():
     assert not np.array_equal(sampled.xs["nodes"][0], np.arange(N))
     one = final(fedavg(task, SGD, local_steps=2), sampled, x0)
     close(one, final(local_sgd(task, SGD, local_steps=2), rounds(averaging(N), 5), x0))
+
+
+def test_an_optimizer_that_restarts_with_every_training():
+    """D-PSGD then equals FedAvg, which makes a new one for every training, also with momentum; else it does not."""
+    task, x0 = quadratic(TARGETS, curvature=CURVATURE, noise_std=0.5), np.repeat(X0[:1], N, axis=0)
+    heavy = optax.sgd(RATE, momentum=0.9)
+    expected = final(fedavg(task, heavy, local_steps=3), client_sampling(N, N, 4, seed=3), x0)
+    found = final(local_sgd(task, restarted(heavy, 3), local_steps=3), rounds(averaging(N), 4), x0)
+    close(found, expected)
+    kept = final(local_sgd(task, heavy, local_steps=3), rounds(averaging(N), 4), x0)
+    assert np.abs(kept - expected).max() > 0.01
+    with pytest.raises(ValueError, match="every=0"):
+        restarted(heavy, 0)
 
 
 @pytest.mark.parametrize("order", ORDERS)

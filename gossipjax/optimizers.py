@@ -1,0 +1,48 @@
+"""Optimizers that forget, as in systems where every training makes a new one."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+
+class RestartedState(NamedTuple):
+    """State of :func:`restarted`."""
+
+    steps: Int[Array, ""]
+    """Steps since the last restart, 0 before one."""
+    inner: Any
+
+
+def restarted(optimizer: optax.GradientTransformation, every: int) -> optax.GradientTransformation:
+    """Start an optimizer again every H steps: momentum and moments of the steps before are forgotten.
+
+    With ``every`` equal to a protocol's ``local_steps``, each training begins with a fresh optimizer, as
+    :func:`~gossipjax.fedavg` has it and as systems do that build one in every round.
+
+    Args:
+        optimizer: any optax transformation; of a schedule inside, the count starts again too.
+        every: H ≥ 1.
+
+    Raises:
+        ValueError: every < 1.
+    """
+    if every < 1:
+        raise ValueError(f"every={every}: an optimizer runs for at least one step before it starts again")
+
+    def init(params: optax.Params) -> RestartedState:
+        return RestartedState(jnp.zeros((), jnp.int32), optimizer.init(params))
+
+    def update(updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None):
+        assert isinstance(state, RestartedState)
+        begins = state.steps == 0
+        fresh = optimizer.init(updates if params is None else params)
+        inner = jax.tree.map(lambda new, old: jnp.where(begins, new, old), fresh, state.inner)
+        updates, inner = optimizer.update(updates, inner, params)
+        return updates, RestartedState((state.steps + 1) % every, inner)
+
+    return optax.GradientTransformation(init, update)

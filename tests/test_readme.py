@@ -37,10 +37,16 @@ def test_examples_run_in_order(tmp_path, monkeypatch):
         stale = space["run"]["staleness_matrix"].isel(record=2, node=17)
         assert float(stale.time) == pytest.approx(29.9, abs=0.1)
         assert int(stale[17]) == 0 < int(stale.max())
-        exec(blocks[3], space)
+        exec(blocks[3].replace("300)", "30)"), space)
+        sent = space["run"]["node_bytes_sent"].isel(record=-1).sel(statistic="mean")
+        assert 0.3 < float(sent) / (30 * 4 * 4 * 2_410) < 0.4
+        exec(blocks[4], space)
+        assert len(space["plan"].aggregation_s) >= 300
+        assert float(space["run"]["test_accuracy"].sel(statistic="mean")[-1]) > 0.8
+        exec(blocks[5], space)
         space["timeline"] = gj.timeline.poisson_pairs(space["graph"], 100, seed=0)
         protocol = space["lazy_gossip"]
-        exec(blocks[4].replace("max_examples=100", "max_examples=1"), space)
+        exec(blocks[6].replace("max_examples=100", "max_examples=1"), space)
         space["test_lazy_gossip_conserves_the_mean"]()
         run = gj.simulate(space["key"], protocol, space["timeline"], gj.replicate(jax.numpy.ones(2), space["n"]))
     assert float(rounds["test_accuracy"].sel(statistic="mean")[-1]) > 0.5

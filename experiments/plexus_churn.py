@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.compressed import kept_run
-from experiments.plexus_runs import HOUR, held, kind_of, phones
+from experiments.plexus_runs import HOUR, decided, held, kind_of, phones
 from experiments.report import Row
 from experiments.store import mean_and_interval
 from gossipjax import devices, systems
@@ -153,7 +153,8 @@ def table(dataset: xr.Dataset) -> list[Row]:
         at = dataset.sel(network=name)
         mean, half = mean_and_interval(at.mean_duration.values / alone)
         stalled = int(at.stalled.sum())
-        said = "keeps its pace" if mean <= PACE and not stalled else "does not keep its pace"
+        slower = "does not keep its pace"
+        said = slower if stalled else decided(float(mean), float(half), PACE, slower, "keeps its pace")
         words = f"{said}; {stalled} of {alone.size} runs stall; no number is published"
         rows.append(Row(f"round, in those always online, {name}", float(mean), float(half), 1.0, words))
     labels = {

@@ -52,7 +52,7 @@ def problem(name: Name, n: int, *, seed: int = 0, batch_size: int = 20) -> Probl
     labels, momentum = data.train.labels, None
     inputs = int(np.prod(data.train.inputs.shape[1:]))
     shards = tasks.dirichlet(labels, n, alpha=0.5, seed=seed)
-    if name == "cifar10":
+    if data.name == "cifar10":
         model, rate, momentum = tasks.gn_lenet_plexus(data.train.inputs.shape[1:], data.num_classes), 0.002, 0.9
         shards = tasks.iid(len(labels), n, seed=seed)
     elif name == "writers" and data.train.writers is not None:
@@ -250,6 +250,13 @@ def at_target(run: xr.Dataset, target: float, higher_is_better: bool | int) -> d
     gain = score[last] - score[before]
     share = 1.0 if gain <= 0 else float((goal - score[before]) / gain)
     return {name: float(run[name].values[before] * (1 - share) + run[name].values[last] * share) for name in names}
+
+
+def decided(mean: float, half: float, bound: float, above: str, below: str) -> str:
+    """Say on which side of a bound a mean lies, or that its interval holds both; NaN: one seed, no interval."""
+    if abs(mean - bound) <= half:
+        return f"undecided: {mean:.3g} ± {half:.2g}"
+    return (above if mean > bound else below) + (" (one seed)" if np.isnan(half) else "")
 
 
 def verdict(ours: float, low: float, high: float, *, within: float = WITHIN) -> str:

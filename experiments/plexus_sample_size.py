@@ -23,6 +23,7 @@ from experiments.plexus_runs import (
     Problem,
     alike,
     at_target,
+    decided,
     good,
     kind_of,
     last_known,
@@ -149,7 +150,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
     """Ratios of costs to the target, the largest sample to the smallest; the costs; final scores."""
     sizes, spent = dataset.sample_size.values.tolist(), to_target(dataset)
     factor = sizes[-1] / sizes[0]
-    words = f"{100 * SHARE_OF_GAIN:.0f} % of what the weakest gains; {dataset.attrs['problem']}"
+    words = f"{100 * SHARE_OF_GAIN:.0f} % of what the weakest gains; {dataset.attrs['data']}"
     rows = [Row(f"target ({dataset.attrs['metric']})", target_of(dataset), np.nan, np.nan, words)]
     for name in ("bytes", "training"):
         mean, half = _ratio(spent[name])
@@ -158,7 +159,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
         source = f"paper (40 to 10): {PAPER_RATIO:g}; {said}" if factor == 4 else "as the sample sizes"
         rows.append(Row(f"{COSTS[name][0]} to target, s = {sizes[-1]} to {sizes[0]}", mean, half, paper, source))
     mean, half = _ratio(spent["time"])
-    said = "reproduced" if mean > 1 else "not reproduced"
+    said = decided(mean, half, 1.0, "reproduced", "not reproduced")
     rows.append(Row(f"hours to target, s = {sizes[-1]} to {sizes[0]}", mean, half, np.nan, f"paper: slower; {said}"))
     for name, (unit, scale) in COSTS.items():
         for size, values in zip(sizes, spent[name], strict=True):

@@ -8,6 +8,8 @@ import importlib
 import json
 import os
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -57,21 +59,16 @@ def load(path: str | os.PathLike[str], kind: type | tuple[type, ...]) -> Any:
         kind: what it must hold, such as ``Timeline``, or several of these.
 
     Raises:
-        ValueError: no such file, not one of ours, of another version of this package, or of another kind.
+        ValueError: no such file, a damaged one, not one of ours, one of another version of this package, or of another
+            kind.
     """
     source = pathlib.Path(path)
-    if not source.is_file():
-        raise ValueError(f"no file {source}; pass a path that a plan was saved under")
-    try:
-        with np.load(source, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{source} is no readable .npz file ({error}); plan the run again") from error
+    found = read_npz(source)
     if str(found.get("format")) != FORMAT:
         raise ValueError(f"{source} holds no plan of ours (format {FORMAT!r} expected); plan the run again")
     try:
         value = _read(json.loads(str(found["structure"])), found)
-    except (KeyError, TypeError, AttributeError, ImportError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
         raise ValueError(f"{source} was saved by another version of gossipjax ({error}); plan the run again") from error
     if not isinstance(value, kind):
         wanted = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
@@ -79,12 +76,32 @@ def load(path: str | os.PathLike[str], kind: type | tuple[type, ...]) -> Any:
     return value
 
 
+def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Read all arrays of an .npz file, without unpickling anything.
+
+    Raises:
+        ValueError: no such file, not a whole .npz file, or one with pickled objects.
+    """
+    if not path.is_file():
+        raise ValueError(f"no file {path}: correct the path, or write the file first")
+    try:
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is no .npz file of plain arrays ({error}): copy or write it again") from error
+
+
 def _written(value: Any, arrays: list[np.ndarray]) -> Any:
     """Write a value as JSON, and put its arrays into the list."""
     match value:
         case None | bool() | int() | float() | str():
             return value
-        case np.ndarray() | jax.Array() | np.generic():
+        case np.generic():
+            return value.item()
+        case np.ndarray() | jax.Array():
             arrays.append(_plain(value))
             return {"array": len(arrays) - 1, "device": isinstance(value, jax.Array)}
         case list():
@@ -129,10 +146,22 @@ def _name(thing: Callable[..., Any]) -> str:
 
 
 def _found(name: str) -> Any:
+    """Look up what a module of ours itself defines."""
     module, _, inside = name.partition(":")
     if not module.startswith(PACKAGE):
         raise KeyError(f"{name} is not of gossipjax")
-    return getattr(importlib.import_module(module), inside)
+    thing = getattr(importlib.import_module(module), inside)
+    if (getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)) != (module, inside):
+        raise KeyError(f"{name} is defined elsewhere")
+    return thing
+
+
+def _class(name: str) -> type:
+    """Look up a class that holds values: calling it does nothing but check and keep them."""
+    kind = _found(name)
+    if not (isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"))):
+        raise KeyError(f"{name} is no dataclass or NamedTuple")
+    return kind
 
 
 def _read(kept: Any, arrays: dict[str, np.ndarray]) -> Any:
@@ -145,7 +174,7 @@ def _read(kept: Any, arrays: dict[str, np.ndarray]) -> Any:
         case {"tuple": parts}:
             return tuple(_read(each, arrays) for each in parts)
         case {"class": name, "fields": fields}:
-            return _found(name)(**{field: _read(each, arrays) for field, each in fields.items()})
+            return _class(name)(**{field: _read(each, arrays) for field, each in fields.items()})
         case {"function": name}:
             return _found(name)
         case list():

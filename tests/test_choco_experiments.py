@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments import budgets, compressed, jwins_ablation, jwins_metadata, jwins_vs_choco
+from experiments.compressed import problem
 from gossipjax.codes import Wire, elias_gamma, int32_indices
+from gossipjax.sharing.full import full
 from gossipjax.sharing.jwins import CUT_OFFS, jwins
 from gossipjax.transforms import wavelet
 from gossipjax.types import Event
@@ -94,7 +97,7 @@ def test_what_is_sent_meets_the_budget():
         (lambda: budgets.low_budget(0.2, 1.0), "whole=1.0"),
         (lambda: budgets.low_budget(0.8, 0.0), "cut-offs above 1"),
         (lambda: jwins_vs_choco.run(jwins_vs_choco.QUICK._replace(wholes=(0.0,))), "as many of both"),
-        (lambda: jwins_vs_choco.best_of(np.full((2, 2), -np.inf)), "diverged"),
+        (lambda: jwins_vs_choco.best_first(np.full((2, 2), -np.inf)), "diverged"),
         (lambda: jwins_ablation.run(jwins_ablation.QUICK._replace(variants=("JWINS", "magic"))), "magic"),
         (lambda: jwins_metadata.index_bits("morse", 3, 9), "morse"),
     ],
@@ -163,7 +166,27 @@ def test_parts_in_words(difference, sign, words):
 
 def test_the_best_point_is_found_and_divergence_never_is():
     score = np.array([[0.2, -np.inf], [0.7, 0.6], [-np.inf, 0.3]])
-    assert jwins_vs_choco.best_of(score) == (1, 0)
+    assert jwins_vs_choco.best_first(score) == [(1, 0), (1, 1), (2, 1), (0, 0)]
+
+
+def test_what_collapses_later_is_passed_over(monkeypatch):
+    """The best point of the grid ends far below its best, the second diverges, the third holds."""
+    curves = {0.4: [0.1, 0.9, 0.3], 0.2: [0.1, 0.9, -np.inf], 0.1: [0.1, 0.8, 0.79]}
+
+    def compare(given, scheme, factor, config):
+        return xr.Dataset({"score": (("record", "seed"), np.array(curves[factor])[:, None])})
+
+    monkeypatch.setattr(jwins_vs_choco, "compare", compare)
+    config = jwins_vs_choco.Config(rate_factors=(0.1, 0.2, 0.4))
+    grid = jwins_vs_choco.Grid(np.array([[0.5, 0.6, 0.7]]), np.ones((1, 3)))
+    scheme = jwins_vs_choco.Scheme("one", full())
+    digits = problem("digits", 8)
+    rank, place, run = jwins_vs_choco._first_that_holds(digits, [scheme], grid, config)
+    assert (rank, place) == (2, (0, 0))
+    assert float(run.score[-1, 0]) == 0.79
+    rest, fewer = grid._replace(score=grid.score[:, 1:]), config._replace(rate_factors=(0.2, 0.4))
+    with pytest.raises(ValueError, match="every point of the grid of one collapses"):
+        jwins_vs_choco._first_that_holds(digits, [scheme], rest, fewer)
 
 
 def test_grids_are_of_one_size_and_share_what_is_compiled():

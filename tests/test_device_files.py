@@ -131,7 +131,8 @@ NPZ_FAULTS = {
     "short": ({"off_s": np.array([2])}, "2 values of on_s and 1 of off_s"),
     "offsets beyond": ({"offsets": np.array([0, 7, 2]), "period_s": np.array(9)}, "offsets must lie in 0..2"),
     "offsets empty": ({"offsets": np.zeros(0, int)}, "at least one device"),
-    "periods": ({"period_s": np.ones(3)}, "broadcast"),
+    "offsets of floats": ({"offsets": np.array([0.0, 1.0])}, "offsets must be a vector of integers"),
+    "periods": ({"period_s": np.ones(3)}, "one number, or one for each device"),
     "window floats": (
         {"period_s": None, "trace_start_s": np.zeros(1), "trace_end_s": np.ones(1)},
         "trace_start_s must be a vector of whole seconds",

@@ -123,12 +123,40 @@ def changed(path, change):
         lambda text: text.replace("gossipjax.timeline", "gossipjax.nowhere"),
         lambda text: text.replace('"num_nodes"', '"nodes"'),
         lambda text: text.replace('"array": 0', '"array": 99'),
+        lambda text: text[:-1],
+        lambda text: '{"class": "gossipjax.files:save", "fields": {"value": 1, "path": "written.npz"}}',
+        lambda text: '{"class": "gossipjax.files:Any", "fields": {}}',
     ],
 )
-def test_files_of_others_are_refused(change, tmp_path):
+def test_files_of_others_are_refused(change, tmp_path, monkeypatch):
+    """Also those that would have something called: only classes that hold values are."""
+    monkeypatch.chdir(tmp_path)
     path = timeline.save(BUILT["gossip_pairs"], tmp_path / "kept.npz")
     with pytest.raises(ValueError, match="another version"):
         timeline.load(changed(path, change))
+    assert not (tmp_path / "written.npz").exists()
+
+
+def test_damaged_files_are_refused(tmp_path):
+    whole = timeline.save(BUILT["gossip_pairs"], tmp_path / "kept.npz").read_bytes()
+    broken = bytearray(whole)
+    broken[len(whole) // 2] ^= 255
+    for name, content in (("short", whole[:-40]), ("flipped", bytes(broken)), ("empty", b"")):
+        path = tmp_path / f"{name}.npz"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}\.npz is no \.npz file"):
+            timeline.load(path)
+    with (tmp_path / "single.npz").open("wb") as stream:
+        np.save(stream, np.zeros(3))
+    with pytest.raises(ValueError, match="single array"):
+        timeline.load(tmp_path / "single.npz")
+
+
+def test_numpy_numbers_come_back_as_numbers(tmp_path):
+    plan = dataclasses.replace(BUILT["gossip_pairs"], static={"whole": np.int64(3), "half": np.float32(0.5)})
+    read = timeline.load(timeline.save(plan, tmp_path / "kept.npz")).static
+    assert read == {"whole": 3, "half": 0.5}
+    assert (type(read["whole"]), type(read["half"])) == (int, float)
 
 
 def test_a_file_of_another_kind(tmp_path):

@@ -258,7 +258,7 @@ def test_plans_are_kept_in_files(tmp_path):
         plan.save(tmp_path / "plan.txt")
     np.savez(tmp_path / "other.npz", a=1)
     (tmp_path / "broken.npz").write_bytes(b"no archive")
-    for name, says in (("other", "no plan"), ("broken", "readable"), ("missing", "no file")):
+    for name, says in (("other", "no plan"), ("broken", "no .npz"), ("missing", "no file")):
         with pytest.raises(ValueError, match=says):
             load_plan(tmp_path / f"{name}.npz")
 
@@ -287,7 +287,14 @@ def test_the_duration_ends_a_run():
         ({"num_rounds": None}, "neither"),
         ({"num_rounds": 0}, "num_rounds=0"),
         ({"duration_s": -1.0}, "duration_s=-1"),
+        ({"num_rounds": float("nan")}, "num_rounds=nan"),
+        ({"num_rounds": 2.5}, "a whole number of them"),
         ({"sample_size": 9}, "sample_size=9"),
+        ({"sample_size": 5.0}, "whole number between 1 and"),
+        ({"num_aggregators": 50}, "num_aggregators=50"),
+        ({"local_steps": 2.5}, "local_steps=2.5"),
+        ({"seed": -1}, "seed=-1"),
+        ({"fixed_aggregator": True, "aggregator_from": "current"}, "a server aggregates for every sample"),
         ({"success_fraction": 0.0}, "success_fraction"),
         ({"success_fraction": 1.2}, "success_fraction"),
         ({"threshold": "round"}, "threshold"),

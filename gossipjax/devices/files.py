@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import pathlib
-import zipfile
-import zlib
 
 import numpy as np
 
 from gossipjax.devices.availability import Availability
 from gossipjax.devices.checks import require
 from gossipjax.devices.device import Devices
+from gossipjax.files import read_npz
 from gossipjax.trajectory import replacing
 
 FORMAT = "gossipjax-devices-1"
@@ -67,22 +66,6 @@ def load(path: str | os.PathLike[str]) -> Devices:
         )
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-
-
-def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Read all arrays of an .npz file, without unpickling anything.
-
-    Raises:
-        ValueError: no such file, not a whole .npz file, or one with pickled objects.
-    """
-    require(path.is_file(), f"no file {path}: correct the path, or write the file first")
-    try:
-        with path.open("rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            require(isinstance(archive, np.lib.npyio.NpzFile), "it holds a single array")
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is no .npz file of plain arrays ({error}): copy or write it again") from error
 
 
 def require_keys(path: pathlib.Path, arrays: dict[str, np.ndarray], names: tuple[str, ...]) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from gossipjax.devices.availability import Availability, from_sessions
-from gossipjax.devices.checks import require
+from gossipjax.devices.checks import frozen_whole, require
 from gossipjax.devices.device import Devices
-from gossipjax.devices.files import read_npz, require_keys
+from gossipjax.devices.files import require_keys
+from gossipjax.files import read_npz
 
 
 def from_arrays(
@@ -96,9 +97,12 @@ def read_columns(path: pathlib.Path) -> dict[str, Float[np.ndarray, " n"]]:
         ValueError: naming the file, the line and the value that does not fit.
     """
     require(path.is_file(), f"no file {path}: correct the path, or write the file first")
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream)
-        lines = [(reader.line_num, row) for row in reader if row]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream)
+            lines = [(reader.line_num, row) for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no text of comma-separated values ({error}): export it again as UTF-8") from error
     require(len(lines) > 1, f"{path} is empty: it needs a header and a line per device")
     header = [name.strip() for name in lines[0][1]]
     known = [
@@ -140,9 +144,14 @@ def availability_of(source: pathlib.Path, arrays: dict[str, np.ndarray]) -> Avai
     """Check and interpret the arrays of a file of intervals; see :func:`read_availability`."""
     require_keys(source, arrays, ("offsets", "on_s", "off_s"))
     try:
+        offsets = frozen_whole("offsets", arrays["offsets"])
         if "period_s" in arrays:
-            period = np.broadcast_to(arrays["period_s"], (max(0, arrays["offsets"].size - 1),))
-            return _without_empty(arrays["offsets"], arrays["on_s"], arrays["off_s"], period)
+            number, period = max(0, offsets.size - 1), arrays["period_s"]
+            require(
+                period.shape in ((), (1,), (number,)),
+                f"period_s has shape {period.shape} for {number} devices: give one number, or one for each device",
+            )
+            return _without_empty(offsets, arrays["on_s"], arrays["off_s"], np.broadcast_to(period, (number,)))
         require_keys(source, arrays, ("trace_start_s", "trace_end_s"))
         return _windows(arrays)
     except ValueError as error:

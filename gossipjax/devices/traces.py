@@ -13,10 +13,11 @@ from gossipjax.devices import sessions
 from gossipjax.devices.availability import Availability, take
 from gossipjax.devices.checks import require, require_range
 from gossipjax.devices.device import Devices
-from gossipjax.devices.files import read_npz, require_keys
+from gossipjax.devices.files import require_keys
 from gossipjax.devices.generators import rate_of
 from gossipjax.devices.sessions import generators
 from gossipjax.devices.tabular import availability_of, count_empty, read_columns
+from gossipjax.files import read_npz
 from gossipjax.tasks.files import DataUnavailable, data_folder
 
 Source = Literal["charging", "strict", "fedscale_synth"]

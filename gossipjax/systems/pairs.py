@@ -70,7 +70,8 @@ def ad_psgd(
         seed=seed,
     )
     name = f"AD-PSGD: {n} nodes, time_batch={time_batch}, messages of {model_bytes:,} bytes, seed={seed}"
-    return plan_of_one(name, timeline, float(duration_s), _activity(timeline, compute, model_bytes, float(duration_s)))
+    found = _activity(timeline, compute, given.upload_bytes_per_second, model_bytes, float(duration_s))
+    return plan_of_one(name, timeline, float(duration_s), found)
 
 
 def transfer_seconds(devices: Machines, model_bytes: int) -> Float[np.ndarray, "n n"]:
@@ -79,7 +80,9 @@ def transfer_seconds(devices: Machines, model_bytes: int) -> Float[np.ndarray, "
     return model_bytes / np.minimum(limits.up[:, None], limits.down[None, :])
 
 
-def _activity(timeline: Timeline, compute: np.ndarray, model_bytes: int, duration: float) -> Activity:
+def _activity(
+    timeline: Timeline, compute: np.ndarray, upload: np.ndarray, model_bytes: int, duration: float
+) -> Activity:
     """Read off the events who trained, sent and averaged; a gradient under way at the end is one more training."""
     xs, n = timeline.xs, timeline.properties.num_nodes
     seconds = np.asarray(xs["time"][:, 0], np.float64)
@@ -90,6 +93,8 @@ def _activity(timeline: Timeline, compute: np.ndarray, model_bytes: int, duratio
     running = np.arange(n, dtype=np.int32)
     begin = np.concatenate([np.maximum(end - compute[node], 0.0), np.maximum(last, duration - compute)])
     sender, receiver, asked, ended, state = _messages(xs, seconds, n, duration)
+    # To whom is not known: as fast as the sender can.
+    so_far = np.minimum(upload[sender] * (duration - asked), float(model_bytes))
     event, lane = np.nonzero((xs["receivers"] < n) & (xs["senders"] != NOBODY))
     return Activity(
         training_node=np.concatenate([node, running]).astype(np.int32),
@@ -100,7 +105,7 @@ def _activity(timeline: Timeline, compute: np.ndarray, model_bytes: int, duratio
         receiver=receiver.astype(np.int32),
         asked_s=asked,
         ended_s=ended,
-        sent_bytes=np.where(state == COMPLETED, float(model_bytes), 0.0),
+        sent_bytes=np.where(state == COMPLETED, float(model_bytes), so_far),
         state=state,
         mean_s=seconds[event],
         mean_node=xs["receivers"][event, lane].astype(np.int32),

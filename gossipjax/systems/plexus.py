@@ -107,7 +107,9 @@ def plexus(
     n = given.seconds_per_sample.size
     rounds, seconds = _check_end(num_rounds, duration_s)
     _check_sample(n, sample_size, success_fraction, given)
-    _check_settings(local_steps, time_batch, num_aggregators, activity_window, min_models)
+    _check_settings(local_steps, time_batch, num_aggregators, activity_window, min_models, seed)
+    if num_aggregators is not None and num_aggregators > n:
+        raise ValueError(f"num_aggregators={num_aggregators}: there are only {n} nodes")
     _check_timers(resend_s, ping_timeout_s, aggregation_timeout_s, stall_s)
     choices = (threshold, transfers, aggregator_from, departures, hashing, views)
     _check_choices(choices, fixed_aggregator, num_aggregators)
@@ -153,34 +155,40 @@ def models_needed(
 
 
 def median_server(devices: Machines) -> int:
-    """Find the node of least median latency to the others among the first 227."""
+    """Find the node of least median latency to all, itself included, among the first 227."""
     nodes = np.arange(min(CITIES, devices.seconds_per_sample.size))
     return int(np.argmin(np.median(latency_table(devices, nodes), axis=1)))
 
 
-def _check_end(num_rounds: int | None, duration_s: int | float | None) -> tuple[float, float]:
+def _check_end(num_rounds, duration_s) -> tuple[float, float]:
     """Return both ends, infinite where there is none."""
+    if num_rounds is not None and not math.isfinite(num_rounds):
+        raise ValueError(f"num_rounds={num_rounds}: give a whole number of rounds, or duration_s alone")
     if num_rounds is None and duration_s is None:
         raise ValueError("neither num_rounds nor duration_s is given; say when the run ends")
     rounds, seconds = (math.inf if end is None else float(end) for end in (num_rounds, duration_s))
-    if rounds < 1 or not seconds > 0 or math.isinf(min(rounds, seconds)):
+    whole = num_rounds is None or rounds == round(rounds)
+    if not (rounds >= 1 and whole and seconds > 0) or math.isinf(min(rounds, seconds)):
         raise ValueError(
-            f"num_rounds={num_rounds}, duration_s={duration_s}: need at least one round, or a positive finite time"
+            f"num_rounds={num_rounds}, duration_s={duration_s}: need at least one round, a whole number of them, or a "
+            "positive finite time"
         )
     return rounds, seconds
 
 
-def _check_sample(n: int, sample_size: int, success_fraction: int | float, devices: Machines) -> None:
+def _check_sample(n: int, sample_size, success_fraction, devices: Machines) -> None:
     """Check the sample against the network."""
-    if not 1 <= sample_size <= n:
-        raise ValueError(f"sample_size={sample_size}: must lie between 1 and the {n} nodes")
+    if not (isinstance(sample_size, (int, np.integer)) and 1 <= sample_size <= n):
+        raise ValueError(f"sample_size={sample_size}: must be a whole number between 1 and the {n} nodes")
     if not 0 < success_fraction <= 1:
         raise ValueError(f"success_fraction={success_fraction}: must lie in (0, 1], as a share of the sample")
     if not devices.online.any():
         raise ValueError("no node is online at time 0; begin the traces when some are")
 
 
-def _check_settings(local_steps, time_batch, num_aggregators, activity_window, min_models) -> None:
+def _check_settings(local_steps, time_batch, num_aggregators, activity_window, min_models, seed) -> None:
+    if seed < 0:
+        raise ValueError(f"seed={seed}: must not be negative")
     counts = {
         "local_steps": local_steps,
         "time_batch": time_batch,
@@ -189,8 +197,8 @@ def _check_settings(local_steps, time_batch, num_aggregators, activity_window, m
         "min_models": min_models,
     }
     for name, count in counts.items():
-        if count is not None and count < 1:
-            raise ValueError(f"{name}={count}: must be at least 1")
+        if count is not None and not (isinstance(count, (int, np.integer)) and count >= 1):
+            raise ValueError(f"{name}={count}: must be a whole number, at least 1")
 
 
 def _check_timers(resend_s, ping_timeout_s, aggregation_timeout_s, stall_s) -> None:
@@ -219,6 +227,8 @@ def _check_choices(given: tuple[str, ...], fixed_aggregator: bool, num_aggregato
             "MoDeST's aggregators are the first of the next sample's order: with num_aggregators leave out "
             "fixed_aggregator, and aggregator_from as it is"
         )
+    if fixed_aggregator and "current" in given:
+        raise ValueError("a server aggregates for every sample: with fixed_aggregator leave aggregator_from as it is")
 
 
 def _name(

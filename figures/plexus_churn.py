@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from figures import style
 
@@ -34,8 +35,16 @@ def _views(ax: Axes, at: xr.Dataset) -> None:
         hours, at.believed_min, at.believed_max, color=look.colour, alpha=0.18, linewidth=0, label="all views"
     )
     style.band(ax, hours, at.believed_mean.values, label="mean view", style_index=1)
-    ax.step(hours, at.online.values, where="mid", color=style.THEORY, linewidth=1.1, label="online")
-    ax.set(xlabel="simulated hours")
+    runs = np.isfinite(at.believed_mean.values)
+    online = np.where(runs, at.online.values, np.nan)
+    ax.step(hours, online, where="mid", color=style.THEORY, linewidth=1.1, label="online")
+    if not runs[-1]:
+        end = float(hours[runs].max(initial=0.0))
+        ax.axvline(end, color=style.THEORY, linewidth=0.8, linestyle=":")
+        ax.annotate(
+            "stalls", (end, 0.05), (4, 0), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=8
+        )
+    ax.set(xlabel="simulated hours", xlim=(0, float(hours[-1])))
 
 
 def _durations(ax: Axes, dataset: xr.Dataset) -> None:
@@ -46,6 +55,8 @@ def _durations(ax: Axes, dataset: xr.Dataset) -> None:
         bounds = {"low": np.nanmin(seconds, 0), "high": np.nanmax(seconds, 0)} if len(seconds) > 1 else {}
         style.band(ax, hours, np.nanmean(seconds, 0), **bounds, label=str(name), style_index=index)
     ax.set(xlabel="simulated hours", ylabel="seconds a round", yscale="log")
+    for axis_formatter in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+        axis_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     seeds = dataset.sizes["seed"]
     style.title(ax, f"{dataset.attrs['num_nodes']} devices" + (f", {seeds} seeds" if seeds > 1 else ", one seed"))
-    style.legend(ax, location="upper left")
+    style.legend(ax, location="center right")

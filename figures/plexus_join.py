@@ -49,6 +49,8 @@ def _delays(ax: Axes, dataset: xr.Dataset) -> None:
             share = 100 * np.arange(1, rounds.size + 1) / dataset.rounds_until_known.sel(system=system).size
             look = style.STYLES[index]
             ax.step(rounds, share, where="post", color=look.colour, linestyle=look.line, label=str(system))
+    if np.isfinite(expected := float(dataset.attrs["expected_rounds"])):
+        style.theory_line(ax, [expected, expected], [0, 100], label="derived")
     ax.set(xlabel="rounds since a node joined", ylabel="joins known to half of the nodes (%)", ylim=(0, 103))
     ax.set_xlim(left=0)
     style.title(ax, f"{dataset.sizes['seed']} seeds of {dataset.attrs['num_joins']} joins")

@@ -74,7 +74,8 @@ def run(config: Config) -> xr.Dataset:
         seeds = [_kept(config, system, fraction, config.seed + k) for k in range(config.num_seeds)]
         found.append(xr.concat(seeds, "seed", combine_attrs="drop_conflicts"))
     joined = xr.concat(found, xr.DataArray(list(SYSTEMS), dims="system", name="system"), combine_attrs="drop_conflicts")
-    facts = {"num_nodes": config.num_nodes, "num_joins": config.num_joins, "sample_size": config.sample_size}
+    facts: dict[str, float] = {"num_nodes": config.num_nodes, "num_joins": config.num_joins}
+    facts["sample_size"] = config.sample_size
     facts["expected_rounds"] = expected_rounds(facts)
     return joined.assign_attrs(data=kind_of(phones(config.num_nodes, config.seed)), **facts)
 

@@ -50,7 +50,7 @@ def _delays(ax: Axes, dataset: xr.Dataset) -> None:
             look = style.STYLES[index]
             ax.step(rounds, share, where="post", color=look.colour, linestyle=look.line, label=str(system))
     if np.isfinite(expected := float(dataset.attrs["expected_rounds"])):
-        style.theory_line(ax, [expected, expected], [0, 100], label="derived")
+        style.theory_line(ax, np.full(2, expected), np.array([0.0, 100.0]), label="derived")
     ax.set(xlabel="rounds since a node joined", ylabel="joins known to half of the nodes (%)", ylim=(0, 103))
     ax.set_xlim(left=0)
     style.title(ax, f"{dataset.sizes['seed']} seeds of {dataset.attrs['num_joins']} joins")

@@ -36,6 +36,20 @@ def curve(score, *, pace=1.0):
     return xr.Dataset({name: ("record", values) for name, values in fields.items()})
 
 
+@pytest.mark.parametrize("name", ["writers", "cifar10"])
+def test_missing_files_are_replaced_by_the_embedded_digits(name, monkeypatch):
+    """With a network that fits them, and the source says so."""
+
+    def missing(*_, **__):
+        raise plexus_runs.DataUnavailable("not here")
+
+    monkeypatch.setattr(plexus_runs.tasks, "cifar10", missing)
+    monkeypatch.setattr(plexus_runs.tasks, "mnist_by_writer", missing)
+    given = plexus_runs.problem(name, 20)
+    assert "digits" in given.source
+    assert given.parameters == 64 * 32 + 32 + 32 * 10 + 10
+
+
 # Curves and targets
 
 

@@ -23,6 +23,7 @@ def test_first_screen():
     assert (README.parent / re.search(r"\((.*)\)", LINES[picture]).group(1)).is_file()
 
 
+@pytest.mark.slow
 def test_examples_run_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = python_blocks(README)

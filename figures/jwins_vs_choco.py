@@ -46,7 +46,16 @@ def _curves(ax: Axes, at: xr.Dataset, cost: str, label: str) -> None:
     ax.axhline(target, color="0.45", linewidth=0.8, linestyle=":", label="target")
     ends = float(at[cost].isel(record=-1).max())
     # Full sharing goes on to the right: shown as far as twice the end of the others.
-    ax.set(xlabel=label, xlim=(0, 2.0 * ends if cost == "megabytes" else None))
+    ax.set(xlabel=label, xlim=(0, 2.0 * ends if cost == "megabytes" else None), ylim=_limits(at))
+
+
+def _limits(at: xr.Dataset) -> tuple[float, float]:
+    """All scores after the first twentieth of the run, in which all rise steeply, and a little around them."""
+    later = slice(at.sizes["record"] // 20, None)
+    shown = [_shown(at, score.isel(record=later).values).ravel() for score in (at.score, at.full_score)]
+    least, most = (float(edge(np.concatenate(shown))) for edge in (np.nanmin, np.nanmax))
+    margin = 0.04 * (most - least)
+    return least - margin, most + margin
 
 
 def _one_curve(ax: Axes, at: xr.Dataset, cost: xr.DataArray, score: xr.DataArray, name: str, index: int) -> None:
@@ -63,15 +72,17 @@ def _range(at: xr.Dataset) -> tuple[float, float]:
 
 
 def _grid(ax: Axes, at: xr.Dataset, scheme: str, lowest: float, highest: float) -> None:
-    """Final scores of the tuning, darker is better; a frame around the best."""
+    """Final scores of the tuning, darker is better; a frame around the best that did not collapse later (†)."""
     shown = _shown(at, at.grid_score.transpose("setting", "rate").values)
     finite = np.isfinite(shown)
     colours = "Blues" if at.attrs["sign"] > 0 else "Blues_r"
     ax.imshow(np.where(finite, shown, np.nan), cmap=colours, vmin=lowest, vmax=highest, aspect="auto", origin="lower")
-    middle = (lowest + highest) / 2
+    middle, passed = (lowest + highest) / 2, int(at.passed_over)
+    ranks = np.argsort(np.argsort(np.where(finite, -at.attrs["sign"] * shown, np.inf), axis=None, kind="stable"))
     for row, column in np.ndindex(*shown.shape):
         dark = (shown[row, column] > middle) == (at.attrs["sign"] > 0)
         words = f"{shown[row, column]:.3g}" if finite[row, column] else "div."
+        words += " †" if ranks.reshape(shown.shape)[row, column] < passed else ""
         colour = "white" if dark and finite[row, column] else "black"
         ax.text(column, row, words, ha="center", va="center", fontsize=7, color=colour)
     row = int(np.argmin(np.abs(at.setting_value.values - float(at.chosen_setting))))
@@ -81,7 +92,7 @@ def _grid(ax: Axes, at: xr.Dataset, scheme: str, lowest: float, highest: float) 
     ax.set_yticks(range(shown.shape[0]), [f"{setting:g}" for setting in at.setting_value.values])
     ax.set(xlabel="learning rate", ylabel="γ" if scheme == "CHOCO-SGD" else "bytes in whole models")
     ax.grid(visible=False)
-    style.title(ax, f"{scheme}, tuning")
+    style.title(ax, f"{scheme} († collapsed)" if passed else f"{scheme}, tuning")
 
 
 def _frame(row: int, column: int) -> Rectangle:

@@ -45,8 +45,8 @@ def _scale(at: xr.Dataset) -> float:
 
 
 def _range(at: xr.Dataset) -> tuple[float, float]:
-    """All scores, and a little around them."""
-    score = _scale(at) * at.score.values
+    """All scores after the first record, the start, and a little around them."""
+    score = _scale(at) * at.score.isel(record=slice(1, None)).values
     worst, best = float(np.nanmin(score)), float(np.nanmax(score))
     margin = 0.03 * max(best - worst, 1e-3 * abs(best))
     return worst - margin, best + margin

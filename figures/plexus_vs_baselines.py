@@ -23,6 +23,7 @@ def draw(dataset: xr.Dataset) -> Figure:
         at = at.isel(seed=at.score.notnull().any(["system", "record"]).values)
         for ax, (name, unit, label) in zip(row, AXES, strict=True):
             _panel(ax, at, name, unit)
+            ax.axhline(_target(at, dataset.attrs["target_of"]), color="0.45", linewidth=0.8, linestyle=":")
             ax.set(xlabel=label, xscale="linear" if name == "time" else "log", ylim=_range(at))
             ax.xaxis.set_minor_formatter(NullFormatter())
         _words(row, at, str(task))
@@ -59,12 +60,11 @@ def _panel(ax: Axes, at: xr.Dataset, name: str, unit: float) -> None:
         x, mean, low, high = on_one_axis(costs / unit, _scale(at) * scores)
         bounds = {"low": low, "high": high} if len(scores) > 1 else {}
         style.band(ax, x, mean, **bounds, label=str(system), style_index=index, markers=5)
-    ax.axhline(_target(at), color="0.45", linewidth=0.8, linestyle=":")
 
 
-def _target(at: xr.Dataset) -> float:
-    """Best mean score of a decentralized system over the run, averaged over seeds."""
-    others = [name for name in at.system.values if name not in ("Plexus", "FL")]
+def _target(at: xr.Dataset, names: list[str]) -> float:
+    """Best mean score of the systems that set the target, over the run, averaged over seeds."""
+    others = [name for name in at.system.values if name in names]
     score = _scale(at) * at.score.sel(system=others)
     if int(at.higher_is_better):
         return float(score.max("record").mean("seed").max())

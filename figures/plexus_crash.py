@@ -34,7 +34,7 @@ def _score(ax: Axes, dataset: xr.Dataset) -> None:
     percent = dataset.attrs["metric"] == "accuracy"
     scale = 100.0 if percent else 1.0
     for index, name in enumerate(dataset.scenario.values):
-        at = dataset[["time", "score"]].sel(scenario=name).dropna("record", how="all")
+        at = dataset[["time", "score"]].sel(scenario=name).dropna("record", how="any")
         minutes = np.nanmean(at.time.transpose("seed", "record").values, axis=0) / 60
         score = scale * at.score.transpose("seed", "record").values
         bounds = {"low": np.nanmin(score, 0), "high": np.nanmax(score, 0)} if len(score) > 1 else {}

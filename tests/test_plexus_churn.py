@@ -83,6 +83,32 @@ def test_who_is_believed_active():
     assert beliefs.active_counts(views, np.zeros(4, bool), 8, 3) == (0.0,) * 4
 
 
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_counts_that_are_kept_are_those_counted_anew(seed):
+    """After any changes, for rounds and windows in any order."""
+    rng = np.random.default_rng(seed)
+    n = 5
+    views = beliefs.initial_views(rng.random(n) < 0.7)
+    for _ in range(40):
+        i, j, round_ = int(rng.integers(n)), int(rng.integers(n)), int(rng.integers(12))
+        match int(rng.integers(5)):
+            case 0:
+                beliefs.note_active(views, i, j, round_)
+            case 1:
+                beliefs.note_status(views, i, j, int(rng.integers(6)))
+            case 2:
+                beliefs.force_left(views, i, j, round_)
+            case 3:
+                beliefs.take_in(views, i, beliefs.copy_of(views, j))
+        online, window = rng.random(n) < 0.8, [None, 2, 6][rng.integers(3)]
+        left = views.status & 1 == 1
+        recent = np.ones((n, n), bool) if window is None or round_ == 0 else views.last_active >= round_ - window
+        counts = (~left & recent).sum(1)[online]
+        expected = (counts.min(), counts.mean(), np.median(counts), counts.max()) if counts.size else (0.0,) * 4
+        assert beliefs.active_counts(views, online, round_, window) == expected
+
+
 # Searches
 
 SETTINGS = Settings(

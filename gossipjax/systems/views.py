@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Int32, Int64
 
 
 class View(NamedTuple):
@@ -31,13 +31,27 @@ class Views(NamedTuple):
     status: Int32[np.ndarray, "n n"]
     latest: list[int]
     """The latest round in which a node is known active, by holder."""
+    counts: Counts
+
+
+class Counts(NamedTuple):
+    """How many nodes each believes active, kept from one question to the next: most views have not changed since."""
+
+    active: Int64[np.ndarray, " n"]
+    since: Int64[np.ndarray, " n"]
+    """The first round that counted as active."""
+    oldest: Int64[np.ndarray, " n"]
+    """The first last round of those counted: from a later one on fewer count."""
+    changed: Bool[np.ndarray, " n"]
 
 
 def initial_views(online: Bool[np.ndarray, " n"]) -> Views:
     """Give all nodes one view: nobody was active yet, those offline have left."""
     n = online.size
     status = np.broadcast_to(np.where(online, 0, 1).astype(np.int32), (n, n)).copy()
-    return Views(np.full((n, n), -1, np.int32), status, [-1] * n)
+    zero = np.zeros(n, np.int64)
+    counts = Counts(zero, zero.copy(), zero.copy(), np.ones(n, bool))
+    return Views(np.full((n, n), -1, np.int32), status, [-1] * n, counts)
 
 
 def merged(a: View, b: View) -> View:
@@ -55,6 +69,7 @@ def take_in(views: Views, i: int, view: View) -> None:
     np.maximum(views.last_active[i], view.last_active, out=views.last_active[i])
     np.maximum(views.status[i], view.status, out=views.status[i])
     views.latest[i] = max(views.latest[i], int(view.last_active.max()))
+    views.counts.changed[i] = True
 
 
 def note_active(views: Views, i: int, j: int, round_: int) -> None:
@@ -62,18 +77,21 @@ def note_active(views: Views, i: int, j: int, round_: int) -> None:
     if views.last_active[i, j] < round_:
         views.last_active[i, j] = round_
         views.latest[i] = max(views.latest[i], round_)
+        views.counts.changed[i] = True
 
 
 def note_status(views: Views, i: int, j: int, status: int) -> None:
     """Node i learns j's counter and status."""
     if views.status[i, j] < status:
         views.status[i, j] = status
+        views.counts.changed[i] = True
 
 
 def force_left(views: Views, i: int, j: int, round_: int) -> None:
     """Node i takes j for gone, whatever it knew: the one write that is not monotone. A larger counter repairs it."""
     views.last_active[i, j], views.status[i, j] = round_, 1
     views.latest[i] = int(views.last_active[i].max())
+    views.counts.changed[i] = True
 
 
 def believed_active(views: Views, i: int, round_: int, window: int | None) -> Bool[np.ndarray, " n"]:
@@ -89,8 +107,18 @@ def active_counts(views: Views, online: Bool[np.ndarray, " n"], round_: int, win
     """Min, mean, median and max over the nodes online of how many nodes each believes active; zeros if none is."""
     if not online.any():
         return 0.0, 0.0, 0.0, 0.0
-    active = views.status[online] & 1 == 0
-    if window is not None and round_ > 0:
-        active &= views.last_active[online] >= round_ - window
-    counts = active.sum(1)
+    counts = _active(views, online, round_ - window if window is not None and round_ > 0 else -1)[online]
     return float(counts.min()), float(counts.mean()), float(np.median(counts)), float(counts.max())
+
+
+def _active(views: Views, online: Bool[np.ndarray, " n"], first: int) -> Int64[np.ndarray, " n"]:
+    """Count again where a view has changed since the last time, or other rounds count; offline nodes are left out."""
+    kept = views.counts
+    stale = np.flatnonzero(online & (kept.changed | (first > kept.oldest) | (first < kept.since)))
+    if stale.size:
+        last = views.last_active[stale]
+        counted = (views.status[stale] & 1 == 0) & (last >= first)
+        kept.active[stale], kept.since[stale] = counted.sum(1), first
+        kept.oldest[stale] = np.where(counted, last, np.iinfo(np.int32).max).min(1)
+        kept.changed[stale] = False
+    return kept.active

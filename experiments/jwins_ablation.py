@@ -174,11 +174,11 @@ def verdict(difference: np.ndarray, sign: int) -> str:
         sign: 1 where a higher score is better, −1 where a lower one is.
     """
     mean, half = (float(value) for value in mean_and_interval(difference))
-    doubt = " (one seed)" if np.isnan(half) else ""
-    half = 0.0 if np.isnan(half) else half
+    if np.isnan(half):
+        return f"no verdict on one seed: {mean:+.2g}"
     amount = f"{mean:+.2g} ± {half:.1g}"
     if sign * mean + half < 0:
-        return f"the part helps: {amount}{doubt}"
+        return f"the part helps: {amount}"
     if sign * mean - half > 0:
-        return f"the part hurts: {amount}{doubt}"
-    return f"no difference: {amount}{doubt}"
+        return f"the part hurts: {amount}"
+    return f"no difference: {amount}"

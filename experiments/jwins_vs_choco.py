@@ -11,7 +11,7 @@ only the learning rate, is the reference. Best is the highest score at the end o
 longer runs of the comparison, as CHOCO-SGD may with a γ that had seemed best, is passed over for the next best, and
 the table says so. Seeds differ in the graph, the start, and the batches; who holds which data is the same.
 
-The default runs on the handwritten digits by writer, which two cores can do in about two hours; :data:`PAPER` runs on
+The default runs on the handwritten digits by writer, which two cores can do in an hour; :data:`PAPER` runs on
 CIFAR-10.
 
 Reference: Dhasade et al. 2023, arXiv 2306.04377 (JWINS); Koloskova, Stich, Jaggi 2019, arXiv 1902.00340 (CHOCO-SGD).

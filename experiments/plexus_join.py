@@ -21,14 +21,13 @@ from experiments.report import Row
 from experiments.store import mean_and_interval
 from gossipjax import systems
 from gossipjax.systems import Machines, PlexusPlan
+from gossipjax.systems.membership import ANNOUNCED
 
 CLAIM = "Half of the nodes count a node that joins as soon as half of them have had a model message"
 SYSTEMS = ("MoDeST", "Plexus")
 MINUTE = 60.0
 CLOSE = 1.0
 """Rounds up to which the delay is the derived one: a join falls into a round."""
-TOLD = 10
-"""Nodes that are told of a join, for each member of a sample."""
 
 
 class Config(NamedTuple):
@@ -132,7 +131,7 @@ def until_known(plan: PlexusPlan, started: int, joins: int) -> tuple[np.ndarray,
 def expected_rounds(attrs: dict) -> float:
     """Compute after how many rounds half of the nodes have had a message; NaN where not all are told of a join."""
     share = attrs["sample_size"] / attrs["num_nodes"]
-    return float(np.ceil(np.log(2) / -np.log1p(-share))) if TOLD * share >= 1 > share else np.nan
+    return float(np.ceil(np.log(2) / -np.log1p(-share))) if ANNOUNCED * share >= 1 > share else np.nan
 
 
 def table(dataset: xr.Dataset) -> list[Row]:

@@ -82,7 +82,7 @@ class Part(NamedTuple):
 
 
 class Config(NamedTuple):
-    """Settings, for two cores and some hours; see :data:`PAPER`."""
+    """Settings, for two cores and an hour; see :data:`PAPER`."""
 
     parts: tuple[Part, ...] = (
         Part("writers", 355, 1500, 8.0, 4 * 1_690_046, 1, 2),

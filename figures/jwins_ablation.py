@@ -71,8 +71,7 @@ def _ends(ax: Axes, at: xr.Dataset) -> None:
     ax.set_yticks(range(len(names) - 1), names[:0:-1])
     ax.set(xlabel=f"difference to {names[0]}{' (points)' if int(at.sign) > 0 else ''}", ylim=(-1.5, len(names) - 1.5))
     ax.grid(axis="y", visible=False)
-    ax.text(
-        0.02, 0.02, "filled: equal rounds\nopen: equal bytes\n± 95 % over seeds", transform=ax.transAxes, fontsize=6.5
-    )
+    error = "± 95 % over seeds" if at.sizes["seed"] > 1 else "one seed: no intervals"
+    ax.text(0.02, 0.02, f"filled: equal rounds\nopen: equal bytes\n{error}", transform=ax.transAxes, fontsize=6.5)
     better = "→" if int(at.sign) > 0 else "←"
     style.title(ax, f"Without one part (better: {better})")

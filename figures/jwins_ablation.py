@@ -74,4 +74,4 @@ def _ends(ax: Axes, at: xr.Dataset) -> None:
     error = "± 95 % over seeds" if at.sizes["seed"] > 1 else "one seed: no intervals"
     ax.text(0.02, 0.02, f"filled: equal rounds\nopen: equal bytes\n{error}", transform=ax.transAxes, fontsize=6.5)
     better = "→" if int(at.sign) > 0 else "←"
-    style.title(ax, f"Without one part (better: {better})")
+    style.title(ax, f"One part less (better {better})")

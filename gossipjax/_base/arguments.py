@@ -58,7 +58,7 @@ def real(
     unit: str = "",
     infinite: bool = False,
     remedy: str = "",
-) -> float:
+) -> Any:
     """Return a real number as a ``float``; traced numbers pass unchecked, because their value is not known yet.
 
     Args:
@@ -76,7 +76,7 @@ def real(
         ValueError: not a number, NaN, infinite (unless that is legal), or out of bounds.
     """
     if isinstance(value, jax.core.Tracer):
-        return value  # type: ignore[return-value]
+        return value
     array = _numbers(value)
     rule = f"must be a {'' if infinite else 'finite '}number{_of(unit)}{_interval(above, least, below, most)}"
     if array is None or array.shape != () or not bool(_legal(array, above, least, below, most, infinite)):

@@ -4,6 +4,8 @@ The timeline decides who meets whom, when, and with what weight. The protocol de
 sharing decides what they say. :func:`simulate` is the only loop.
 """
 
+import importlib.metadata as _metadata
+
 from gossipjax import codes as codes
 from gossipjax import compress as compress
 from gossipjax import devices as devices
@@ -24,6 +26,7 @@ from gossipjax import weights as weights
 from gossipjax.configuration import configure as configure
 from gossipjax.engine import run as run
 from gossipjax.engine import with_slots as with_slots
+from gossipjax.growth import Diverging as Diverging
 from gossipjax.meter import metered as metered
 from gossipjax.optimizers import restarted as restarted
 from gossipjax.packing import pack as pack
@@ -58,3 +61,8 @@ from gossipjax.types import Task as Task
 from gossipjax.types import Timeline as Timeline
 from gossipjax.types import Traffic as Traffic
 from gossipjax.versions import track_versions as track_versions
+
+try:
+    __version__ = _metadata.version("gossipjax")
+except _metadata.PackageNotFoundError:  # a checkout on the path that was never installed
+    __version__ = "0+unknown"

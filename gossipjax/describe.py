@@ -11,27 +11,23 @@ from gossipjax.static import Static, constant
 from gossipjax.types import Protocol, Sharing, Task
 
 
-def describe(protocol: Protocol) -> str:
+def describe(value: Any) -> str:
     """Name a protocol's step and every setting bound in it: ``dpsgd._adapt_then_combine(task, sgd(0.1), 1, full)``.
 
-    Large arrays and data are named by their form only. An optax transformation that is compiled in hides its numbers;
-    ``Partial(optax.sgd, 0.1)`` shows them.
+    A sharing is named by how it encodes, a bound function by itself. Large arrays and data are named by their form
+    only. An optax transformation that is compiled in hides its numbers; ``Partial(optax.sgd, 0.1)`` shows them.
     """
-    return _value(protocol.step)
-
-
-def _value(value: Any) -> str:
     match value:
         case Partial():
             return _partial(value)
         case Static():
-            return _value(value.value)
+            return describe(value.value)
         case Task():
             return f"task of {value.num_nodes} nodes"
         case Protocol():
-            return _value(value.step)
+            return describe(value.step)
         case Sharing():
-            return _value(value.encode)
+            return describe(value.encode)
         case optax.GradientTransformation():
             return "optax transformation"
         case None | bool() | int() | float() | str():
@@ -45,8 +41,8 @@ def _value(value: Any) -> str:
 
 def _partial(value: Partial) -> str:
     if value.func is constant:
-        return _value(value.args[0])
-    bound = [_value(v) for v in value.args] + [f"{name}={_value(v)}" for name, v in value.keywords.items()]
+        return describe(value.args[0])
+    bound = [describe(v) for v in value.args] + [f"{name}={describe(v)}" for name, v in value.keywords.items()]
     return f"{_name(value.func)}({', '.join(bound)})"
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree, UInt
 
+from gossipjax._base.display import displayed
 from gossipjax.rows import mean_row, num_rows, take
 from gossipjax.spread import map_nodes
 from gossipjax.types import Params, Task
@@ -50,11 +51,16 @@ class Variable:
     dims: tuple[str, ...] = ()
 
 
+@displayed
 class Observer(NamedTuple):
     """A measurement: ``measure(snapshot) -> {name: array}`` and what its arrays are."""
 
     measure: Callable[[Snapshot], dict[str, Array]]
     variables: tuple[Variable, ...]
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        measures = "; ".join(variable.long_name for variable in self.variables)
+        return ", ".join(variable.name for variable in self.variables), {"measures": measures}
 
 
 def squared_deviations(x: Params) -> Float[Array, " n"]:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
 import xarray as xr
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
-HORIZONTAL = ("event", "time", "bytes_sent")
-"""What a trajectory can be drawn against."""
+from gossipjax._base.arguments import choice, instance
+from gossipjax._base.display import headline
+from gossipjax.figure import Figure
+from gossipjax.trajectory import configuration
+
+HORIZONTAL = ("event", "round", "time", "bytes_sent")
+"""What a trajectory can be drawn against; rounds where the timeline has synchronous rounds."""
 
 _COUNTERS = ("bytes_sent", "messages_sent")
 _MOST_PANELS = 6
@@ -26,6 +29,8 @@ _LABEL_WIDTH = 32
 _LINE, _SEEDS = "#0b4f8a", "#d9730d"
 _BYTES = (("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12), ("PB", 1e15))
 _SECONDS = (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86400.0))
+_ROUNDING = 1e-6
+"""A start so far below all that follows is the rounding of nodes that start equal."""
 
 
 class _Band(NamedTuple):
@@ -58,21 +63,24 @@ def plot_trajectory(dataset: xr.Dataset, *, variables: Sequence[str] | None = No
 
     Over nodes (dimension ``statistic``): the mean, a dark band from the 10th to the 90th percentile, a light one from
     minimum to maximum. Over seeds: the mean and its 95 % t-interval. Bands over nodes are averaged over seeds.
-    Non-negative variables whose mean spans more than two decades get a logarithmic axis (zeros are left out there);
-    accuracies are drawn in per cent.
+    Non-negative variables whose mean spans more than two decades get a logarithmic axis, which leaves out zeros and a
+    start that is rounding: the consensus distance of nodes that start equal. Accuracies are drawn in per cent.
 
     Args:
         dataset: as :class:`gossipjax.Trajectory` holds it.
         variables: which; None: the training loss and whatever observers measured, up to six, and the bytes sent if
             there is nothing else.
-        x: horizontal axis: ``event``, ``time`` or ``bytes_sent`` (averaged over seeds where they differ).
+        x: horizontal axis: ``event`` (called round where every event is a synchronous round; ``round`` is then accepted
+            too), ``time`` or ``bytes_sent`` (averaged over seeds where they differ).
 
     Returns:
-        The figure; write it with ``figure.savefig(path)``.
+        The figure, which a notebook shows; write it with ``figure.savefig(path)``.
 
     Raises:
+        TypeError: no data set, or variables that are not names.
         ValueError: an unknown variable or axis, or a variable that is not one curve per run.
     """
+    instance("dataset", dataset, xr.Dataset, "pass trajectory.dataset, or call trajectory.plot()")
     names = _chosen(dataset, variables)
     horizontal = _horizontal(dataset, x)
     columns = 2 if len(names) in (2, 4) else min(3, len(names))
@@ -85,8 +93,7 @@ def plot_trajectory(dataset: xr.Dataset, *, variables: Sequence[str] | None = No
     for ax in axes[len(names) :]:
         ax.remove()
     _legend(figure, axes[: len(names)])
-    if title := _title(dataset):
-        figure.suptitle(title, fontsize=9, color="0.35")
+    figure.suptitle(textwrap.fill(headline(configuration(dataset)), 90), fontsize=9, color="0.35")
     return figure
 
 
@@ -99,33 +106,40 @@ def _curves(dataset: xr.Dataset) -> list[str]:
     ]
 
 
-def _chosen(dataset: xr.Dataset, variables: Sequence[str] | None) -> list[str]:
+def _chosen(dataset: xr.Dataset, variables: Any) -> list[str]:
     curves = _curves(dataset)
+    if not curves:
+        raise ValueError("dataset holds no variable over records; pass the one of a trajectory")
     if variables is None:
         measured = [name for name in curves if name not in _COUNTERS and bool(dataset[name].notnull().any())]
         measured.sort(key=lambda name: name != "train_loss")
         return measured[:_MOST_PANELS] or [name for name in curves if name in _COUNTERS][:1]
+    remedy = f"choose from {sorted(curves)}"
+    instance("variables", variables, (str, list, tuple), remedy)
     names = [variables] if isinstance(variables, str) else list(variables)
-    for name in names:
+    for number, name in enumerate(names):
+        instance(f"variables[{number}]", name, str, remedy)
         if name not in curves:
             reason = "is not one curve per run" if name in dataset else "is not in this trajectory"
-            raise ValueError(f"variable {name!r} {reason}; choose from {sorted(curves)}")
+            raise ValueError(f"variable {name!r} {reason}; {remedy}")
     if not names:
-        raise ValueError(f"variables is empty; choose from {sorted(curves)}, or leave it out")
+        raise ValueError(f"variables is empty; {remedy}, or leave it out")
     return names
 
 
-def _horizontal(dataset: xr.Dataset, x: str) -> _Axis:
-    there = [name for name in HORIZONTAL if name in dataset.variables]
-    if x not in there:
-        raise ValueError(f"x={x!r}: must be one of {there}")
-    variable = dataset[x]
+def _horizontal(dataset: xr.Dataset, x: Any) -> _Axis:
+    rounds = bool(configuration(dataset).get("synchronous"))
+    there = [name for name in HORIZONTAL if name in dataset.variables or (name == "round" and rounds)]
+    x = choice("x", x, there)
+    variable = dataset["event" if x == "round" else x]
     over_seeds = "seed" in variable.dims
-    values = variable.mean("seed") if over_seeds else variable
-    scale, units = _units(values.to_numpy(), str(variable.attrs.get("units", "1")))
-    name = _sentence(str(variable.attrs.get("long_name", x)))
+    values = (variable.mean("seed") if over_seeds else variable).to_numpy().astype(np.float64)
+    if not np.isfinite(values).any():
+        raise ValueError(f"x={x!r}: has no number in this trajectory; choose another of {there}")
+    scale, units = _units(values, str(variable.attrs.get("units", "1")))
+    name = {"event": "round" if rounds else "event", "time": "simulated time"}.get(x, x.replace("_", " "))
     name = f"{name}, mean over seeds" if over_seeds and variable.sizes["seed"] > 1 else name
-    return _Axis(values.to_numpy().astype(np.float64) * scale, _wrapped(name, units))
+    return _Axis(values * scale, _wrapped(name, units))
 
 
 def _scale(variable: xr.DataArray) -> xr.DataArray:
@@ -190,8 +204,9 @@ def _panel(ax: Axes, horizontal: _Axis, variable: xr.DataArray) -> None:
     curve = _reduce(variable)
     units = str(variable.attrs["units"])
     there = np.isfinite(curve.line) & np.isfinite(horizontal.values)
-    logarithmic = units != "%" and _spans_decades(curve.line[there])
-    there &= (curve.line > 0) | (not logarithmic)
+    rounding = _is_rounding(np.where(there, curve.line, np.nan))
+    logarithmic = units != "%" and _spans_decades(curve.line[there & ~rounding])
+    there &= (curve.line > 0) & ~rounding if logarithmic else (curve.line == 0) | ~rounding
     x, line = horizontal.values[there], curve.line[there]
     for band in curve.bands:
         low, high = band.low[there], band.high[there]
@@ -206,8 +221,16 @@ def _panel(ax: Axes, horizontal: _Axis, variable: xr.DataArray) -> None:
         ax.set_ylim(max(bottom, 0.0), min(top, 100.0))
     ax.set_title(_sentence(str(variable.name).replace("_", " ")), fontsize=10, loc="left")
     ax.set_xlabel(horizontal.label, fontsize=9)
-    ax.set_ylabel(_wrapped(_sentence(str(variable.attrs.get("long_name", variable.name))), units), fontsize=9)
+    ax.set_ylabel(_wrapped(str(variable.attrs.get("long_name", variable.name)), units), fontsize=9)
     _finish(ax, horizontal, logarithmic)
+
+
+def _is_rounding(line: np.ndarray) -> np.ndarray:
+    """Mark a start so far below all that follows that it is zero, or what rounding leaves of a difference of equals."""
+    marked = np.zeros(line.size, bool)
+    later = line[1:][np.isfinite(line[1:])]
+    marked[:1] = later.size > 0 and 0 <= line[0] < _ROUNDING * later.min()
+    return marked
 
 
 def _spans_decades(line: np.ndarray) -> bool:
@@ -220,8 +243,14 @@ def _finish(ax: Axes, horizontal: _Axis, logarithmic: bool) -> None:
     ax.grid(True, which="major", color="0.88", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    if np.nanmax(np.abs(horizontal.values), initial=0.0) >= 1e4:
+    # All panels begin and end alike, whatever records they have: the training loss has none at the start.
+    ax.update_datalim(np.column_stack([horizontal.values[np.isfinite(horizontal.values)]] * 2), updatey=False)
+    ax.autoscale_view(scaley=False)
+    largest = np.nanmax(np.abs(horizontal.values), initial=0.0)
+    if largest >= 1e4:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    elif horizontal.label in ("event", "round"):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     if not logarithmic:
         ax.ticklabel_format(axis="y", useMathText=True, scilimits=(-3, 4))
         ax.yaxis.get_offset_text().set_fontsize(8)
@@ -236,15 +265,6 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
         columns = 2 if figure.get_figwidth() > 6 else 1
         handles = [found[label] for label in labels]
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
-
-
-def _title(dataset: xr.Dataset) -> str:
-    """Return what was run, from the manifest; nothing where there is none."""
-    facts = json.loads(dataset.attrs.get("manifest", "{}")).get("configuration", {})
-    if not {"protocol", "timeline", "num_nodes"} <= set(facts):
-        return ""
-    protocol = str(facts["protocol"]).rpartition(".")[2]
-    return textwrap.fill(f"{protocol} on {facts['timeline']}, {facts['num_nodes']} nodes", 90)
 
 
 def _sentence(text: str) -> str:

@@ -20,6 +20,7 @@ from gossipjax import engine, spread
 from gossipjax.check import check_requires, check_start, check_step
 from gossipjax.describe import describe
 from gossipjax.engine import STARTS, STEPS
+from gossipjax.growth import note_growth
 from gossipjax.log import Log
 from gossipjax.observe import Observer, check_observers
 from gossipjax.packing import WINDOW, pack
@@ -143,7 +144,9 @@ def simulate(
         throw: raise when parameters become infinite or NaN; False: keep going and note it in the manifest.
 
     Returns:
-        A :class:`Trajectory`: ``bytes_sent``, ``messages_sent``, ``train_loss`` and what the observers measured.
+        A :class:`Trajectory`: ``bytes_sent``, ``messages_sent``, ``train_loss`` and what the observers measured. A run
+        that grows without bounds, but has not reached infinity, is noted there and warned of: see
+        :mod:`gossipjax.growth`.
 
     Raises:
         ValueError: whatever does not fit, before any work: numbers of nodes, shapes, types, NaN, requirements.
@@ -189,6 +192,7 @@ def simulate(
                 saved.save(number, state, log.state_dict())
     if log.diverged:
         about["diverged"] = {name: values.tolist() for name, values in log.bad.items()}
+    about |= note_growth(log)
     return Trajectory(log.dataset(observers, about), state, _model(settings, protocol, state))
 
 
@@ -353,6 +357,7 @@ def _configuration(protocol, timeline, x, settings, choice, wide, pieces, observ
         "protocol": describe(protocol),
         "timeline": facts.name,
         "mixing": facts.messages,
+        "synchronous": facts.synchronous,
         "num_events": len(timeline),
         "num_nodes": facts.num_nodes,
         "num_rows": facts.num_rows,

@@ -18,12 +18,16 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from gossipjax._base import display
+from gossipjax._base.arguments import instance
+
 if TYPE_CHECKING:  # here, and in load, because xarray takes 40 MB
     from xarray import DataArray, Dataset
 
 FORMAT = "gossipjax-trajectory-1"
 
 
+@display.displayed
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trajectory:
     """Records of a run, and the state at its end.
@@ -41,9 +45,23 @@ class Trajectory:
 
     def __getitem__(self, name: str) -> DataArray:
         """One variable, such as ``trajectory["consensus_distance"]``."""
+        instance("name", name, str, "ask for one variable at a time, or use trajectory.dataset")
         if name not in self.dataset:
             raise ValueError(f"no variable {name!r}; this trajectory has {sorted(map(str, self.dataset.variables))}")
         return self.dataset[name]
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        about, sizes = self.manifest, self.dataset.sizes
+        run = about.get("configuration", {})
+        facts = {"events": run.get("num_events"), "records": sizes["record"], "seeds": sizes.get("seed")}
+        if "diverged" in about:
+            bits, events = (np.ravel(about["diverged"][name]) for name in ("bits", "event"))
+            facts["diverged"] = f"at event {events[bits != 0].min()}"
+        facts |= {"diverging": "though finite"} if "diverging" in about else {}
+        return display.headline(run), facts | {str(name): _ends(v) for name, v in self.dataset.data_vars.items()}
+
+    def _repr_html_(self) -> str:
+        return display.html(self, more=f"<details><summary>records</summary>{self.dataset._repr_html_()}</details>")
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -76,20 +94,44 @@ class Trajectory:
         """Draw variables against ``event``, ``time`` or ``bytes_sent``, with the band over nodes or seeds.
 
         Args:
-            path: where to write the picture; None: only return the figure.
+            path: where to write the picture; its ending chooses the format. None: only return the figure.
             variables: which; None: all that are one curve per run.
-            x: the horizontal axis.
+            x: the horizontal axis; ``round`` is another word for ``event`` where every event is a synchronous round.
 
         Returns:
-            The matplotlib Figure.
+            The figure, which a notebook shows: see :func:`gossipjax.plot.plot_trajectory`.
+
+        Raises:
+            TypeError: a path or variables of another sort.
+            ValueError: an ending that no format has, a folder that does not exist, an unknown variable or axis.
         """
+        from gossipjax.figure import check_path, write
         from gossipjax.plot import plot_trajectory
 
+        target = check_path(path)
         figure = plot_trajectory(self.dataset, variables=variables, x=x)
-        if path is not None:
-            with replacing(pathlib.Path(path)) as temporary:
-                figure.savefig(temporary, dpi=160, format=pathlib.Path(path).suffix.lstrip(".") or "png")
+        if target is not None:
+            write(figure, target, dpi=160)
         return figure
+
+
+def configuration(dataset: Dataset) -> dict[str, Any]:
+    """Return what was run, from a data set's manifest; nothing where it has none."""
+    return json.loads(dataset.attrs.get("manifest", "{}")).get("configuration", {})
+
+
+def _ends(variable: DataArray) -> str | int | None:
+    """Say how a variable begins and ends, over nodes and seeds on average; of one that is no curve: its shape."""
+    if not set(variable.dims) <= {"record", "seed", "statistic"}:
+        return " x ".join(map(str, variable.shape))
+    curve = variable.sel(statistic="mean") if "statistic" in variable.dims else variable
+    curve = curve.mean("seed") if "seed" in curve.dims else curve
+    values = curve.dropna("record").to_numpy()
+    if not values.size:
+        return None
+    if variable.attrs.get("units") == "B":
+        return display.size(float(values[-1]))
+    return round(values[-1]) if variable.name == "messages_sent" else f"{values[0]:.4g} → {values[-1]:.4g}"
 
 
 def load(path: str | os.PathLike[str]) -> Trajectory:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 import pywt
 from jaxtyping import Array, Float
 
+from gossipjax._base.display import displayed
 from gossipjax.static import Bound
 
 Mode: TypeAlias = Literal["symmetric", "periodization"]
@@ -25,6 +26,7 @@ Bank: TypeAlias = tuple[tuple[float, ...], ...]
 
 
 @jax.tree_util.register_static
+@displayed
 @dataclasses.dataclass(frozen=True)
 class Transform:
     """One change of basis. Transforms built alike are equal and share one compiled program.
@@ -41,6 +43,9 @@ class Transform:
     inverse: Callable[[Float[Array, " c"], int], Float[Array, " d"]]
     size: Callable[[int], int]
     name: str
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        return self.name, {}
 
 
 def identity() -> Transform:

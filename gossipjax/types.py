@@ -12,11 +12,14 @@ clamped, writes to it are dropped. Argument order everywhere: key, state, then w
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt
+
+from gossipjax._base.display import called, displayed, fields_that_differ, size, words
 
 Params: TypeAlias = PyTree[Array]
 """A model: any pytree of floating-point arrays; stacked, each leaf has the row axis in front."""
@@ -91,6 +94,7 @@ class Packing:
 
 
 @jax.tree_util.register_static
+@displayed
 @dataclasses.dataclass(frozen=True)
 class Properties:
     """Static facts about a timeline, against which a protocol's ``requires`` are checked before any work."""
@@ -126,8 +130,12 @@ class Properties:
     messages: str = "model exchange"
     """What the mixing does, for reports: the form of the matrix and why it was chosen."""
 
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        return self.name, fields_that_differ(self)
+
 
 @jax.tree_util.register_dataclass
+@displayed
 @dataclasses.dataclass(frozen=True)
 class Timeline:
     """A whole run, planned: ``event(key, static, x)`` turns the t-th slice of ``xs`` into an :class:`Event`.
@@ -162,8 +170,18 @@ class Timeline:
             raise TypeError(f"a timeline is cut by slices, such as timeline[10:20], not by {window!r}")
         return dataclasses.replace(self, xs=jax.tree.map(lambda a: a[window], self.xs))
 
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        facts = self.properties
+        rows = facts.num_rows if facts.num_rows != facts.num_nodes else None
+        traffic = facts.traffic and f"{facts.traffic.delivered:,} of {facts.traffic.sent:,} delivered"
+        slots = facts.num_slots or None
+        sizes = {"events": len(self), "nodes": facts.num_nodes, "model rows": rows, "message slots": slots}
+        holds = {name.replace("_", " "): getattr(facts, name) for name in ("synchronous", "fixed", "doubly_stochastic")}
+        return facts.name, sizes | {"messages": traffic} | holds | {"mixing": facts.messages}
+
 
 @jax.tree_util.register_static
+@displayed
 @dataclasses.dataclass(frozen=True)
 class Requires:
     """What a protocol or a sharing needs of a timeline for its update equation to be the published one.
@@ -187,6 +205,9 @@ class Requires:
     """The number of shards of the task."""
     num_fragments: int | None = None
     """Messages must carry one of so many fragments."""
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        return "", fields_that_differ(self)
 
     def __or__(self, other: Requires) -> Requires:
         """Both requirements at once (a protocol's and its sharing's)."""
@@ -219,6 +240,7 @@ class Info(NamedTuple):
     """Whether all parameters written by this event are finite, in all or for each acting node."""
 
 
+@displayed
 class Protocol(NamedTuple):
     """What nodes do when they meet: pure functions.
 
@@ -238,7 +260,14 @@ class Protocol(NamedTuple):
     versions: Callable[[Any], Any] | None = None
     meter: Callable[[Any], Any] | None = None
 
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        from gossipjax.describe import describe  # which is written in terms of these types
 
+        wrapped = {"tracks versions": self.versions is not None, "metered": self.meter is not None}
+        return describe(self), wrapped | {"needs": words(fields_that_differ(self.requires))}
+
+
+@displayed
 class Sharing(NamedTuple):
     """What nodes say: pure functions. Encoding and merging are apart so that a message can be in flight between them.
 
@@ -256,8 +285,14 @@ class Sharing(NamedTuple):
     merge: Callable[[Key[Array, ""], Any, tuple[Params, Any, Event]], tuple[Any, Params]]
     requires: Requires = Requires()
 
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        from gossipjax.describe import describe
+
+        return describe(self), {"needs": words(fields_that_differ(self.requires))}
+
 
 @jax.tree_util.register_dataclass
+@displayed
 @dataclasses.dataclass(frozen=True)
 class Task:
     """The learning problem: one shard of real data per node. A pytree; its functions are ``jax.tree_util.Partial``.
@@ -279,3 +314,11 @@ class Task:
     data: PyTree
     test: PyTree
     num_nodes: int = dataclasses.field(metadata={"static": True})
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        from gossipjax.describe import describe
+
+        params = jax.tree.leaves(jax.eval_shape(self.init, jax.random.key(0)))
+        sizes = {"nodes": self.num_nodes, "parameters": sum(math.prod(leaf.shape) for leaf in params)}
+        data, test = (size(sum(a.nbytes for a in jax.tree.leaves(arrays))) for arrays in (self.data, self.test))
+        return called(describe(self.batch)), sizes | {"data": data, "test data": test}

@@ -23,9 +23,9 @@ RUNS = 6
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 import gossipjax as gj
+from gossipjax.figure import Figure
 from gossipjax.staleness import staleness_by_source
 from gossipjax.timeline import aligned, clocks, push_gossip
 from theory import scaling, staleness

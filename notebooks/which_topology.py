@@ -24,10 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.tree_util import Partial
-from matplotlib.figure import Figure
 
 import gossipjax as gj
 from gossipjax import observe, topology
+from gossipjax.figure import Figure
 from theory import consensus, mixing, spectral
 
 SIDE = round(NODES**0.5)

@@ -1,7 +1,12 @@
 """Notebooks run from top to bottom, and what they say is true."""
 
+import base64
+import os
 import pathlib
+import re
 
+import nbclient
+import nbformat
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -9,15 +14,41 @@ from matplotlib.figure import Figure
 NOTEBOOKS = pathlib.Path(__file__).resolve().parent.parent / "notebooks"
 
 
-def executed(name, **settings):
-    """Run a notebook with other numbers in its first cell; returns its variables."""
+def source_of(name, **settings):
+    """A notebook with other numbers in its first cell."""
     source = (NOTEBOOKS / f"{name}.py").read_text()
     for variable, value in settings.items():
         (line,) = (line for line in source.splitlines() if line.startswith(f"{variable} = "))
         source = source.replace(line, f"{variable} = {value!r}", 1)
+    return source
+
+
+def executed(name, **settings):
+    """Run a notebook as a script; returns its variables."""
     variables: dict = {"__name__": name}
-    exec(compile(source, name, "exec"), variables)
+    exec(compile(source_of(name, **settings), name, "exec"), variables)
     return variables
+
+
+def cells_of(source):
+    """Code cells of a notebook in the percent format."""
+    parts = re.split(r"^# %%(.*)$", source, flags=re.MULTILINE)[1:]
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return [code.strip() for kind, code in pairs if "[markdown]" not in kind]
+
+
+def outputs_in_jupyter(cells, monkeypatch, folder):
+    """What a kernel shows of each cell: the data of its results, by type."""
+    for variable in ("JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
+        monkeypatch.setenv(variable, str(folder))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(NOTEBOOKS.parent), os.environ.get("PYTHONPATH", "")]))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    where = {"metadata": {"path": str(folder)}}
+    nbclient.NotebookClient(notebook, kernel_name="python3", timeout=300, resources=where).execute()
+    return [
+        [output["data"] for output in cell.outputs if output.output_type in ("execute_result", "display_data")]
+        for cell in notebook.cells
+    ]
 
 
 def test_does_log_n_suffice(capsys):
@@ -41,3 +72,39 @@ def test_which_topology(capsys):
     for name in ("ring", "torus", "exponential", "star"):
         # One run of 8 coordinates over 30 rounds, of which few are independent: within a factor two.
         assert 0.5 < rows[name]["settled"] / rows[name]["predicted"] < 2.0, name
+
+
+PICTURES = """
+import gossipjax as gj
+
+plan = gj.timeline.rounds(gj.weights.metropolis(gj.topology.ring(8)), 20)
+watch = [gj.observe.consensus_distance()]
+run_of_eight = gj.simulate(jax.random.key(0), gj.gossip_averaging(), plan, jnp.arange(8.0), observers=watch)
+labels = np.arange(90) % 3
+partition = gj.tasks.partition.iid(90, 8, seed=0)
+devices = gj.devices.uniform(8)
+system = gj.systems.synchronous(devices, gj.topology.ring(8), 3, local_steps=1, model_bytes=100_000)
+"""
+SHOWN = (
+    "run_of_eight.plot()",
+    "partition.plot(labels)",
+    "gj.systems.picture(system, nodes=[0, 1], first_s=0, last_s=9)",
+)
+TABLES = ("run_of_eight", "plan", "system", "partition", "devices", "TASK", "gj.dpsgd(TASK, optax.sgd(0.1))")
+
+
+def test_pictures_and_tables_appear_in_jupyter(monkeypatch, tmp_path):
+    """A kernel shows every figure as an image, before pyplot is imported and once after, and every value as a table."""
+    cells = cells_of(source_of("which_topology", NODES=16, ROUNDS=20))
+    again = f"import matplotlib.pyplot\n{SHOWN[0]}"
+    found = outputs_in_jupyter([*cells, PICTURES, *SHOWN, *TABLES, again], monkeypatch, tmp_path)
+    own = found[len(cells) - 1]
+    shown = found[len(cells) + 1 :][: len(SHOWN)]
+    tables = found[len(cells) + 1 + len(SHOWN) :][: len(TABLES)]
+    for outputs in (own, *shown, found[-1]):
+        (data,) = outputs
+        assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+    for outputs in tables:
+        (data,) = outputs
+        assert "<table>" in data["text/html"]
+        assert len(data["text/plain"]) <= 400

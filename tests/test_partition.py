@@ -1,5 +1,7 @@
 """Partitions: every sample once, the stated shapes, and the stated statistics."""
 
+import inspect
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -390,6 +392,29 @@ def test_plot_into_given_axes_and_with_names():
     assert parts.iid(6000, 5, seed=0).plot(LABELS, ax=left, class_names=names) is figure
     assert [tick.get_text() for tick in left.get_yticklabels()] == list(names)
     assert not right.has_data()
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        ({"labels": LABELS[:9]}, ValueError, "labels of 9 samples"),
+        ({"labels": LABELS[:, None]}, ValueError, "labels of shape"),
+        ({"labels": LABELS.astype(float)}, ValueError, "labels"),
+        ({"labels": None}, ValueError, "labels=None"),
+        ({"labels": np.where(LABELS == 3, -1, LABELS)}, ValueError, r"labels\[\d+\]=-1"),
+        ({"labels": []}, ValueError, "labels of 0 samples"),
+        ({"path": 3}, TypeError, "path=3"),
+        ({"path": "run.xyz"}, ValueError, "its ending"),
+        ({"ax": Figure()}, TypeError, "ax="),
+        ({"class_names": "abcdefghij"}, TypeError, "class_names="),
+        ({"class_names": ("a", 2)}, TypeError, r"class_names\[1\]=2"),
+        ({"class_names": ("a", "b")}, ValueError, "2 words for 10 classes"),
+    ],
+)
+def test_a_bad_argument_of_plot_is_named(change, kind, words):
+    partition = parts.iid(len(LABELS), 5, seed=0)
+    with pytest.raises(kind, match=words):
+        inspect.unwrap(parts.Partition.plot)(partition, **({"labels": LABELS} | change))
 
 
 def test_sixty_thousand_samples_on_a_thousand_nodes():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import matplotlib
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 
 from experiments.store import mean_and_interval
 from figures import style
+from gossipjax import figure as figure_module
 from gossipjax.observe import STATISTICS
 from gossipjax.plot import plot_trajectory
 
@@ -23,7 +25,7 @@ def about(long_name: str, units: str = "1") -> dict[str, str]:
     return {"long_name": long_name, "units": units}
 
 
-def trajectory(num_seeds: int | None = None, *, time_per_seed: bool = False) -> xr.Dataset:
+def trajectory(num_seeds: int | None = None, *, time_per_seed: bool = False, synchronous: bool = True) -> xr.Dataset:
     """A dataset of the layout that gossipjax.log writes, with curves like those of a run."""
     rng = np.random.default_rng(0)
     seed = () if num_seeds is None else ("seed",)
@@ -75,7 +77,12 @@ def trajectory(num_seeds: int | None = None, *, time_per_seed: bool = False) -> 
         "time": (dims if time_per_seed else "record", time, about("simulated time", "s")),
         "statistic": ("statistic", list(STATISTICS)),
     }
-    facts = {"protocol": "gossipjax.protocol.dpsgd", "timeline": "rounds(ring of 16)", "num_nodes": 16}
+    facts = {
+        "protocol": "dpsgd._adapt_then_combine(task of 16 nodes, sgd(0.1), 1, full._encode())",
+        "timeline": "rounds(n=16, fixed W)",
+        "num_nodes": 16,
+        "synchronous": synchronous,
+    }
     manifest = json.dumps({"configuration": facts})
     return xr.Dataset(variables, coordinates, {"format": "gossipjax-trajectory-1", "manifest": manifest})
 
@@ -91,7 +98,7 @@ def legend_labels(figure: Figure) -> list[str]:
 def test_default_panels_leave_out_counters_and_raw_models():
     figure = plot_trajectory(trajectory())
     assert titles(figure) == ["Train loss", "Consensus distance", "Test accuracy", "Test loss"]
-    assert figure.get_suptitle() == "dpsgd on rounds(ring of 16), 16 nodes"
+    assert figure.get_suptitle() == "D-PSGD · rounds · 16 nodes"
     scales = [ax.get_yscale() for ax in figure.axes]
     assert scales == ["linear", "log", "linear", "linear"]
 
@@ -102,8 +109,8 @@ def test_line_is_the_data():
     (line,) = ax.get_lines()
     np.testing.assert_array_equal(line.get_xdata(), data["event"].to_numpy()[1:])  # no loss at the start
     np.testing.assert_array_equal(line.get_ydata(), data["train_loss"].to_numpy()[1:])
-    assert ax.get_xlabel() == "Source events done"
-    assert ax.get_ylabel().replace("\n", " ") == "Mean mini-batch loss since last record"
+    assert ax.get_xlabel() == "round"
+    assert ax.get_ylabel().replace("\n", " ") == "mean mini-batch loss since last record"
     assert not ax.figure.legends
 
 
@@ -142,15 +149,16 @@ def test_nodes_and_seeds_together():
     figure = plot_trajectory(trajectory(4, time_per_seed=True), x="time")
     assert "95 % t-interval of the mean, 4 seeds" in legend_labels(figure)
     assert "minimum to maximum over nodes (mean of seeds)" in legend_labels(figure)
-    assert figure.axes[0].get_xlabel().replace("\n", " ") == "Simulated time, mean over seeds (h)"
+    assert figure.axes[0].get_xlabel().replace("\n", " ") == "simulated time, mean over seeds (h)"
 
 
 @pytest.mark.parametrize(
     ("x", "label", "last"),
     [
-        ("event", "Source events done", 40_000),
-        ("time", "Simulated time (h)", 40_000 * 0.37 / 3600),
-        ("bytes_sent", "Bytes sent by the whole network (GB)", 168.0),
+        ("event", "round", 40_000),
+        ("round", "round", 40_000),
+        ("time", "simulated time (h)", 40_000 * 0.37 / 3600),
+        ("bytes_sent", "bytes sent (GB)", 168.0),
     ],
 )
 def test_horizontal_axes_carry_readable_units(x, label, last):
@@ -177,10 +185,157 @@ def test_unknown_names_are_answered_with_the_choices():
         plot_trajectory(trajectory(), variables=["acuracy"])
     with pytest.raises(ValueError, match="'model' is not one curve per run"):
         plot_trajectory(trajectory(), variables=["model"])
-    with pytest.raises(ValueError, match=r"x='epoch': must be one of \['event', 'time', 'bytes_sent'\]"):
+    with pytest.raises(ValueError, match="x='epoch': must be one of 'event', 'round', 'time', 'bytes_sent'"):
         plot_trajectory(trajectory(), x="epoch")
+    with pytest.raises(ValueError, match="x='round': must be one of 'event', 'time', 'bytes_sent'"):
+        plot_trajectory(trajectory(synchronous=False), x="round")
     with pytest.raises(ValueError, match="variables is empty"):
         plot_trajectory(trajectory(), variables=[])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "timeline", "expected"),
+    [
+        ("ad_psgd._step(task of 8 nodes, sgd(0.1))", "push_gossip(n=8, weight=0.5)", "AD-PSGD · push gossip"),
+        (
+            "versions._step(dpsgd._adapt_then_combine(task of 8 nodes), None)",
+            "poisson_pairs(ring(8), rate=1, seed=0)",
+            "D-PSGD · Poisson pairs",
+        ),
+        ("meter._step(d2._step(task of 8 nodes), array[8])", "rounds(n=8, cycle of 2 W)", "D² · rounds"),
+        (
+            "gossip._step(full._encode())",
+            "epidemic oracle, fanout 7",
+            "gossip averaging · epidemic oracle",
+        ),
+        ("gossip_learning._step()", "plexus, aggregator of the next sample: 4 of 8", "gossip learning · plexus"),
+        ("problem.<locals>.my_step", "AD-PSGD: 8 nodes, time_batch=1, seed=0", "my step · AD-PSGD"),
+        ("gossipjax.protocol.dpsgd", "synchronous, metropolis: 8 nodes", "D-PSGD · synchronous"),
+    ],
+)
+def test_titles_are_words(protocol, timeline, expected):
+    facts = {"protocol": protocol, "timeline": timeline, "num_nodes": 8}
+    data = trajectory().assign_attrs(manifest=json.dumps({"configuration": facts}))
+    title = plot_trajectory(data).get_suptitle()
+    assert title == f"{expected} · 8 nodes"
+    assert not set(title) & set("_()<>=")
+
+
+def test_without_a_manifest_there_is_no_title():
+    data = trajectory()
+    del data.attrs["manifest"]
+    figure = plot_trajectory(data, variables="train_loss")
+    assert figure.get_suptitle() == ""
+    assert figure.axes[0].get_xlabel() == "event"
+
+
+def test_events_that_are_no_rounds_are_called_events():
+    for ax in plot_trajectory(trajectory(synchronous=False)).axes:
+        assert ax.get_xlabel() == "event"
+
+
+def consensus(values) -> np.ndarray:
+    """What is drawn of a consensus distance: pairs of round and value."""
+    data = trajectory().isel(record=slice(0, len(values)))
+    data["consensus_distance"] = ("record", np.asarray(values), data["consensus_distance"].attrs)
+    (ax,) = plot_trajectory(data, variables=["consensus_distance"]).axes
+    return ax.get_lines()[0].get_xydata(), ax.get_yscale()
+
+
+@pytest.mark.parametrize("start", [0.0, 1e-33, 4e-16, 3e-12])
+def test_a_start_that_is_rounding_is_left_out(start):
+    """Nodes that start equal differ by rounding, which on a logarithmic axis dwarfs the run."""
+    drawn, scale = consensus([start, 4.0, 1.0, 0.1, 0.01])
+    assert scale == "log"
+    np.testing.assert_array_equal(drawn, [[1000, 4.0], [2000, 1.0], [3000, 0.1], [4000, 0.01]])
+
+
+def test_a_start_that_is_rounding_does_not_make_an_axis_logarithmic():
+    drawn, scale = consensus([4e-16, 0.04, 0.06, 0.05])
+    assert scale == "linear"
+    assert drawn[:, 1].tolist() == [0.04, 0.06, 0.05]
+    drawn, scale = consensus([0.0, 0.04, 0.06, 0.05])  # an exact zero has its place on a linear axis
+    assert scale == "linear"
+    assert drawn[:, 1].tolist() == [0.0, 0.04, 0.06, 0.05]
+
+
+@pytest.mark.parametrize("values", [[5.0, 1.0, 0.1, 1e-9], [1e-3, 1.0, 5.0, 7.0], [1e-9, 1e-8, 1e-3, 1.0]])
+def test_other_starts_stay(values):
+    drawn, scale = consensus(values)
+    assert scale == "log"
+    assert drawn[:, 1].tolist() == values
+
+
+def test_panels_share_their_horizontal_axis():
+    """Although the training loss has no record at the start."""
+    limits = {ax.get_xlim() for ax in plot_trajectory(trajectory()).axes}
+    assert len(limits) == 1
+    low, high = limits.pop()
+    assert low <= 0
+    assert high >= 40_000
+
+
+@pytest.mark.parametrize("last", [1, 3, 7, 20, 150])
+def test_rounds_are_marked_by_whole_numbers(last):
+    data = trajectory().isel(record=slice(0, 5))
+    data["event"] = ("record", np.linspace(0, last, 5), data["event"].attrs)
+    (ax,) = plot_trajectory(data, variables=["train_loss"]).axes
+    ticks = ax.get_xticks()
+    assert (ticks == np.round(ticks)).all()
+
+
+def test_a_bad_argument_is_named():
+    data = trajectory()
+    drawn = inspect.unwrap(plot_trajectory)
+    for given in (None, 3, {"train_loss": [1.0]}):
+        with pytest.raises(TypeError, match="dataset="):
+            drawn(given)
+    for given in (3, {"train_loss"}, b"train_loss"):
+        with pytest.raises(TypeError, match="variables="):
+            drawn(data, variables=given)
+    with pytest.raises(TypeError, match=r"variables\[1\]=2"):
+        drawn(data, variables=["train_loss", 2])
+    for given in (None, 1, "", ["event"], np.nan):
+        with pytest.raises(ValueError, match="x="):
+            drawn(data, x=given)
+    with pytest.raises(ValueError, match="no variable over records"):
+        drawn(xr.Dataset())
+    data["bytes_sent"][:] = np.nan
+    with pytest.raises(ValueError, match="x='bytes_sent': has no number"):
+        drawn(data, x="bytes_sent")
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "words"),
+    [
+        (3, TypeError, "path=3"),
+        (b"run.png", TypeError, "path="),
+        ("run.xyz", ValueError, "its ending must be one of"),
+        ("run.PNGX", ValueError, "its ending must be one of"),
+        ("", ValueError, "is a folder"),
+        (".", ValueError, "is a folder"),
+        ("missing/run.png", ValueError, "no folder missing"),
+    ],
+)
+def test_a_path_is_checked_before_drawing(path, kind, words):
+    with pytest.raises(kind, match=words):
+        figure_module.check_path(path)
+
+
+def test_a_path_without_an_ending_is_a_png(tmp_path):
+    target = figure_module.check_path(tmp_path / "run")
+    figure_module.write(plot_trajectory(trajectory()), target, dpi=50)
+    assert target.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_figure_shows_itself():
+    """At its own resolution, on as much of a page as its size in inches asks for."""
+    figure = plot_trajectory(trajectory(), variables=["train_loss"])
+    picture, size = figure._repr_png_()
+    assert picture.startswith(b"\x89PNG")
+    pixels = [int.from_bytes(picture[at : at + 4], "big") for at in (16, 20)]
+    assert pixels == [round(160 * inches) for inches in figure.get_size_inches()]
+    assert size == dict(zip(("width", "height"), (round(96 * i) for i in figure.get_size_inches()), strict=True))
 
 
 @pytest.mark.parametrize("num_seeds", [None, 1, 5])

@@ -1,5 +1,7 @@
 """Pictures of plans: their bars are what the plan says."""
 
+import inspect
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -50,9 +52,19 @@ def test_any_plan_can_be_drawn():
 
 BAD = [
     ({"nodes": []}, "1 to 60"),
-    ({"nodes": [0, 9]}, "0..3"),
+    ({"nodes": [0, 9]}, r"nodes\[1\]=9: .* 0 … 3"),
+    ({"nodes": [0, -1]}, r"nodes\[1\]=-1"),
+    ({"nodes": [1.0]}, "nodes="),
+    ({"nodes": [[1]]}, "nodes of shape"),
+    ({"nodes": 2}, "nodes of shape"),
+    ({"nodes": None}, "nodes=None"),
     ({"nodes": [1, 1]}, "different"),
     ({"last_s": 0.0}, "window"),
+    ({"last_s": np.inf}, "last_s=inf"),
+    ({"last_s": None}, "last_s=None"),
+    ({"first_s": -1.0}, "first_s=-1"),
+    ({"first_s": np.nan}, "first_s=nan"),
+    ({"first_s": "0"}, "first_s='0'"),
     ({"devices": network(3)}, "3 devices"),
 ]
 
@@ -62,4 +74,14 @@ def test_bad_input(change, words):
     plan = synchronous(network(4), ring(4), 2, local_steps=1, model_bytes=100)
     good = {"nodes": [0], "first_s": 0.0, "last_s": 9.0} | change
     with pytest.raises(ValueError, match=words):
-        picture(plan, **good)
+        inspect.unwrap(picture)(plan, **good)
+
+
+@pytest.mark.parametrize("given", [None, 3, "plan", ring(4)])
+def test_things_of_the_wrong_sort(given):
+    plan = synchronous(network(4), ring(4), 2, local_steps=1, model_bytes=100)
+    with pytest.raises(TypeError, match="plan="):
+        inspect.unwrap(picture)(given, nodes=[0], first_s=0, last_s=1)
+    if given is not None:
+        with pytest.raises(TypeError, match="devices="):
+            inspect.unwrap(picture)(plan, nodes=[0], first_s=0, last_s=1, devices=given)

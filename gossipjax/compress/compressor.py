@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
+from gossipjax._base.display import displayed
 from gossipjax.rows import node_keys, num_rows
 from gossipjax.spread import map_nodes
 from gossipjax.types import Event, Params
@@ -24,6 +25,7 @@ STREAM = 2**32 - 1
 
 
 @jax.tree_util.register_dataclass
+@displayed
 @dataclasses.dataclass(frozen=True)
 class Compressor:
     """One way to shorten a vector. A pytree: its numbers are arguments of the compiled function.
@@ -43,6 +45,9 @@ class Compressor:
     omega: Constant
     name: str = dataclasses.field(metadata={"static": True})
     variance: Constant | None = None
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        return self.name, {"unbiased": self.unbiased, "biased": not self.unbiased}
 
     @property
     def unbiased(self) -> bool:

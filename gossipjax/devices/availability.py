@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
+from gossipjax._base.display import displayed, span
 from gossipjax.devices.checks import frozen_numbers, frozen_whole, require
 
 
+@displayed
 @dataclasses.dataclass(frozen=True, eq=False)
 class Availability:
     """Intervals in which each device is online: [on_s, off_s) in ragged form.
@@ -42,6 +44,10 @@ class Availability:
         object.__setattr__(self, "offsets", frozen_whole("offsets", self.offsets))
         _check_offsets(self.offsets, self.on_s, self.off_s, self.period_s)
         _check_intervals(self)
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        period = span(self.period_s / 3600, "h")
+        return "", {"devices": self.num_nodes, "intervals": self.on_s.size, "period": period}
 
     @property
     def num_nodes(self) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
+from gossipjax._base.display import displayed, span
 from gossipjax.devices.availability import (
     Availability,
     Transitions,
@@ -19,7 +21,8 @@ from gossipjax.devices.availability import (
 from gossipjax.devices.checks import frozen_numbers, frozen_whole, require, require_range
 
 
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+@displayed
+@dataclasses.dataclass(frozen=True, eq=False)
 class Devices:
     """The machines of a network of n nodes, as arrays on the host.
 
@@ -56,8 +59,14 @@ class Devices:
         _check_shapes(self)
         _check_values(self)
 
-    def __repr__(self) -> str:
-        return f"Devices({self.name}: {self.num_nodes} nodes)"
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        speeds = {
+            "compute": span(1e3 * self.seconds_per_sample, "ms a sample"),
+            "upload": span(self.upload_bytes_per_second / 1e6, "MB/s"),
+            "download": span(self.download_bytes_per_second / 1e6, "MB/s"),
+        }
+        sizes = {"nodes": self.num_nodes, "cities": np.unique(self.city).size}
+        return self.name, sizes | speeds | {"online": "always" if self.availability is None else "by a trace"}
 
     @property
     def num_nodes(self) -> int:

@@ -6,16 +6,18 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int8, Int32, Int64, Num
 
 from gossipjax import files
+from gossipjax._base.display import displayed, size
 from gossipjax.systems.plan import CUT, TRAINED_ONLY, PlexusPlan
 from gossipjax.types import Timeline
 
 
+@displayed
 class Activity(NamedTuple):
     """Trainings, model messages and means, each in no particular order; seconds from a common origin."""
 
@@ -38,7 +40,12 @@ class Activity(NamedTuple):
     mean_node: Int32[np.ndarray, " a"]
     """Who takes a mean, or merges what it received."""
 
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        sizes = {"trainings": self.training_node.size, "transfers": self.sender.size, "means": self.mean_node.size}
+        return "", sizes | {"sent": size(self.sent_bytes.sum())}
 
+
+@displayed
 @dataclasses.dataclass(frozen=True, eq=False)
 class SystemPlan:
     """A planned run of a system on devices: its timeline, and what its nodes did meanwhile.
@@ -97,6 +104,19 @@ class SystemPlan:
     def training_seconds(self, until_s: int | float) -> float:
         """Seconds of training, over all nodes, up to a time; see :func:`training_series`."""
         return float(training_series(self, np.array([until_s], np.float64))[0])
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        used = np.bincount(self.pattern, minlength=len(self.activities)).tolist()
+        pairs = list(zip(used, self.activities, strict=True))
+        counts = {
+            "nodes": self.num_nodes,
+            "events": len(self.timeline),
+            "rounds": self.round_end_s.size or None,
+            "trainings": sum(times * found.training_node.size for times, found in pairs),
+            "transfers": sum(times * found.sender.size for times, found in pairs),
+        }
+        sent = sum(times * found.sent_bytes.sum() for times, found in pairs)
+        return self.name, counts | {"duration": f"{self.end_s:,.1f} s", "sent": size(sent)}
 
     def summary(self) -> str:
         """Say in a few lines what happened."""

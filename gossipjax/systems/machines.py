@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
+from gossipjax._base.display import displayed
 from gossipjax.devices import Devices, online
 
 TABLE_NODES = 1500
 """Up to this number of nodes delays are written out: 18 MB, and lookups ten times faster."""
 
 
+@displayed
 class Machines(NamedTuple):
     """n nodes as plain arrays and functions; :func:`machines` makes it of :class:`gossipjax.devices.Devices`."""
 
@@ -26,6 +28,9 @@ class Machines(NamedTuple):
     """At time 0."""
     transitions: Callable[[float], tuple[Any, Any, Any]]
     """``transitions(until)``: times, nodes and whether they go online, of all changes in 0 < t ≤ until, sorted."""
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        return "", {"nodes": self.online.size, "online at the start": int(np.count_nonzero(self.online))}
 
 
 def machines(devices: Devices) -> Machines:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from gossipjax._base.arguments import instance, real, wholes
 from gossipjax.devices import Devices
-from gossipjax.systems.activity import Activity, Plan, activity
+from gossipjax.figure import Figure
+from gossipjax.systems.activity import Activity, Plan, SystemPlan, activity
 from gossipjax.systems.machines import Machines, machines
-from gossipjax.systems.plan import CUT
+from gossipjax.systems.plan import CUT, PlexusPlan
 
 _TRAINED, _LOST, _SENT, _DROPPED, _OFFLINE = "#0b4f8a", "#a9c8e6", "#d9730d", "#f2c59c", "#e4e4e4"
 _MOST_NODES = 60
@@ -41,38 +43,48 @@ def picture(
         devices: of the plan, to show who is offline; None: not shown.
 
     Returns:
-        The figure; write it with ``figure.savefig(path)``.
+        The figure, which a notebook shows; write it with ``figure.savefig(path)``.
 
     Raises:
+        TypeError: no plan, or no devices.
         ValueError: nodes that do not exist, none, too many, or twice; an empty window; devices of another network.
     """
-    chosen = np.asarray(nodes)
-    _check(plan, chosen, first_s, last_s)
+    instance("plan", plan, (SystemPlan, PlexusPlan), "plan a system, such as gossipjax.systems.synchronous(...)")
+    chosen = _nodes(plan, nodes)
+    first_s, last_s = _window(first_s, last_s)
+    if devices is not None:
+        instance("devices", devices, (Devices, Machines), "pass those that the plan was made of, or None")
     found = activity(plan, first_s, last_s)
-    figure = Figure(figsize=(8.0, 1.3 + 0.3 * chosen.size), layout="constrained")
+    figure = Figure(figsize=(8.0, 1.3 + 0.3 * chosen.size), dpi=160, layout="constrained")
     axes = figure.add_subplot()
     if devices is not None:
-        _draw_offline(axes, devices, plan.num_nodes, chosen, float(first_s), float(last_s))
+        _draw_offline(axes, devices, plan.num_nodes, chosen, first_s, last_s)
     _draw_activity(axes, found, chosen, plan.num_nodes)
     axes.set_xlim(first_s, last_s)
     axes.set_ylim(chosen.size - 0.5, -0.5)
     axes.set_yticks(np.arange(chosen.size), [str(node) for node in chosen.tolist()])
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("simulated time [s]")
+    axes.set_xlabel("simulated time (s)")
     axes.set_ylabel("node")
     axes.spines[["top", "right", "left"]].set_visible(False)
     figure.legend(handles=_legend(devices is not None), loc="outside upper left", ncols=6, frameon=False, fontsize=8)
     return figure
 
 
-def _check(plan: Plan, chosen: np.ndarray, first_s: int | float, last_s: int | float) -> None:
-    n = plan.num_nodes
-    if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not 1 <= chosen.size <= _MOST_NODES:
-        raise ValueError(f"nodes of shape {chosen.shape}: name 1 to {_MOST_NODES} nodes by their numbers")
-    if chosen.min() < 0 or chosen.max() >= n or np.unique(chosen).size < chosen.size:
-        raise ValueError(f"nodes={chosen.tolist()}: must be different numbers in 0..{n - 1}")
-    if not (np.isfinite([first_s, last_s]).all() and 0 <= first_s < last_s):
-        raise ValueError(f"first_s={first_s}, last_s={last_s}: the window must begin at 0 or later, and before its end")
+def _nodes(plan: Plan, nodes: Any) -> Int[np.ndarray, " k"]:
+    chosen = wholes("nodes", nodes, shape=(None,), least=0, most=plan.num_nodes - 1)
+    if not 1 <= chosen.size <= _MOST_NODES:
+        raise ValueError(f"nodes names {chosen.size} of them: name 1 to {_MOST_NODES} nodes by their numbers")
+    if np.unique(chosen).size < chosen.size:
+        raise ValueError(f"nodes={chosen.tolist()}: must be different numbers, each node having one row")
+    return chosen
+
+
+def _window(first_s: Any, last_s: Any) -> tuple[float, float]:
+    first, last = real("first_s", first_s, least=0, unit="seconds"), real("last_s", last_s, unit="seconds")
+    if first >= last:
+        raise ValueError(f"first_s={first_s}, last_s={last_s}: the window must begin before its end")
+    return first, last
 
 
 def _rows(chosen: np.ndarray, num_nodes: int) -> np.ndarray:

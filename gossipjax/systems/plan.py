@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int8, Int32, Int64
 
 from gossipjax import files
+from gossipjax._base.display import displayed, size
 from gossipjax.systems.messages import AGGREGATED, KINDS, TRAINED
 
 FATES = ("running", "interrupted", "gone", "trained", "unsent", "cancelled", "stored", "late", "dropped", "averaged")
@@ -22,6 +24,7 @@ UNDER_WAY, COMPLETED, CUT = range(3)
 """States of a transfer: under way at the end, completed, cancelled."""
 
 
+@displayed
 @dataclasses.dataclass(frozen=True, eq=False)
 class PlexusPlan:
     """What happened in a run, in the order of time. Times are seconds from the start, rounds count from 1.
@@ -94,6 +97,16 @@ class PlexusPlan:
     online_s: Float64[np.ndarray, " o"]
     online_count: Int32[np.ndarray, " o"]
     view_active: Float64[np.ndarray, "a 4"]
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        counts = {
+            "nodes": self.num_nodes,
+            "rounds": int(self.aggregation_round.max(initial=0)),
+            "trainings": self.training_node.size,
+            "transfers": self.transfer_sender.size,
+        }
+        sums = {"duration": f"{self.end_s:,.1f} s", "sent": size(self.message_bytes.sum()), "ended by": self.outcome}
+        return self.name, counts | sums
 
     @property
     def training_seconds(self) -> float:

@@ -12,11 +12,12 @@ import math
 import os
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from gossipjax._base.display import displayed
 from gossipjax.tasks import decode, files
 
 _DIGIT_NAMES = tuple(str(digit) for digit in range(10))
@@ -38,6 +39,12 @@ _CIFAR_BATCH = 10_000
 _CIFAR_IMAGE = (32, 32, 3)
 
 
+def _input_form(inputs: np.ndarray) -> str:
+    """Say what one input is: ``28 x 28 x 1 uint8``."""
+    return f"{' x '.join(map(str, inputs.shape[1:]))} {inputs.dtype}"
+
+
+@displayed
 class Examples(NamedTuple):
     """Labelled images.
 
@@ -51,7 +58,12 @@ class Examples(NamedTuple):
     labels: Int32[np.ndarray, " N"]
     writers: Int32[np.ndarray, " N"] | None = None
 
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        writers = None if self.writers is None else np.unique(self.writers).size
+        return "", {"samples": len(self.labels), "inputs": _input_form(self.inputs), "writers": writers}
 
+
+@displayed
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """A data set with its standard split.
@@ -75,6 +87,11 @@ class Dataset:
     std: tuple[float, ...]
     source: str
     class_names: tuple[str, ...] = ()
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        sizes = {"training samples": len(self.train.labels), "test samples": len(self.test.labels)}
+        facts = {"classes": self.num_classes, "inputs": _input_form(self.train.inputs), "source": self.source}
+        return self.name, sizes | facts
 
 
 # --- the data sets ----------------------------------------------------------------------------------------------------

@@ -21,11 +21,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from gossipjax._base.display import displayed
 from gossipjax.static import Bound
 from gossipjax.tasks import layers
 from gossipjax.types import Params
 
 
+@displayed
 class Model(NamedTuple):
     """A pair of pure, hashable functions. Models of this module built alike are equal and share one compiled program.
 
@@ -36,6 +38,11 @@ class Model(NamedTuple):
 
     init: Callable[[Key[Array, ""]], Params]
     apply: Callable[[Params, Array], Array]
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        params = jax.eval_shape(self.init, jax.random.key(0))
+        layers = [f"{jax.tree_util.keystr(at)} {leaf.shape}" for at, leaf in jax.tree.leaves_with_path(params)]
+        return "", {"parameters": num_parameters(params), "arrays": ", ".join(layers)}
 
 
 def from_nnx(make_module: Callable[..., nnx.Module], *config: Any) -> Model:

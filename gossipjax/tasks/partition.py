@@ -7,17 +7,22 @@ Partitions by writer, user or role: :mod:`gossipjax.tasks.groups`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int, Int32, Integer
+
+from gossipjax._base.arguments import instance, sequence_of, wholes
+from gossipjax._base.display import displayed, span
 
 if TYPE_CHECKING:  # nothing but plot needs matplotlib, which takes longer to import than the rest of this package
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
+@displayed
 @dataclasses.dataclass(frozen=True, eq=False)
 class Partition:
     """Shares of a pool of samples, one per node: node i holds ``indices[offsets[i]:offsets[i + 1]]``.
@@ -29,6 +34,9 @@ class Partition:
 
     indices: Int32[np.ndarray, " N_used"]
     offsets: Int32[np.ndarray, " n_plus_1"]
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        return "", {"nodes": self.num_nodes, "samples": len(self.indices), "samples per node": span(self.sizes)}
 
     @property
     def num_nodes(self) -> int:
@@ -78,7 +86,7 @@ class Partition:
         path: str | Path | None = None,
         ax: Axes | None = None,
         *,
-        class_names: tuple[str, ...] = (),
+        class_names: Sequence[str] = (),
     ) -> Figure:
         """Draw how many samples of each class each node holds.
 
@@ -89,20 +97,33 @@ class Partition:
             class_names: one word per class, in place of its number.
 
         Returns:
-            The figure.
-        """
-        from matplotlib.figure import Figure
+            The figure, which a notebook shows; that of the axes where these are given.
 
-        counts = self.class_counts(labels, max(int(labels.max()) + 1, len(class_names))).T
+        Raises:
+            TypeError: a path, axes or names of another sort.
+            ValueError: labels that are not classes of the whole pool, or a path that cannot be written.
+        """
+        from matplotlib.axes import Axes
+
+        from gossipjax.figure import Figure, check_path, write
+
+        target, names = check_path(path), sequence_of("class_names", class_names, str, "give one word per class")
+        if ax is not None:
+            instance("ax", ax, Axes, "pass axes of Matplotlib, or None for a figure of its own")
+        given = _labels_of_pool(labels, self.indices)
+        num_classes = int(given.max()) + 1
+        if names and len(names) < num_classes:
+            raise ValueError(f"class_names: {len(names)} words for {num_classes} classes; give one per class, or none")
+        counts = self.class_counts(given, max(num_classes, len(names))).T
         if ax is None:
             width = float(np.clip(2.6 + 0.07 * self.num_nodes, 5.0, 10.0))
-            fresh = Figure(figsize=(width, 1.6 + 0.22 * len(counts)), layout="constrained")
+            fresh = Figure(figsize=(width, 1.6 + 0.22 * len(counts)), dpi=160, layout="constrained")
             top, ax = fresh.subplots(2, 1, sharex=True, height_ratios=(1, 3))
             _draw_sizes(top, self.sizes)
-        _draw_counts(ax, counts, class_names)
+        _draw_counts(ax, counts, names)
         figure = _figure_of(ax)
-        if path is not None:
-            figure.savefig(path, dpi=200)
+        if target is not None:
+            write(figure, target, dpi=200)
         return figure
 
 
@@ -401,6 +422,15 @@ def _take_from_richest(sizes: Int[np.ndarray, " n"], amount: int) -> Int[np.ndar
 
 
 # --- picture ----------------------------------------------------------------------------------------------------------
+
+
+def _labels_of_pool(labels: Any, held: Int32[np.ndarray, " N_used"]) -> Int[np.ndarray, " N"]:
+    """Check that every sample that a node holds has a class."""
+    given = wholes("labels", labels, shape=(None,), least=0, remedy="give the class of every sample of the pool")
+    needed = int(held.max(initial=-1)) + 1
+    if given.size < max(needed, 1):
+        raise ValueError(f"labels of {given.size} samples: the partition is of {needed} or more; give one for each")
+    return given
 
 
 def _figure_of(ax: Axes) -> Figure:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import zipfile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Key
 
+from gossipjax._base.display import displayed
 from gossipjax.static import Static
 from gossipjax.tasks import files
 from gossipjax.tasks.groups import by_user
@@ -27,6 +28,7 @@ STARS = (0.5, 5.0)
 _START = 0.05
 
 
+@displayed
 class Ratings(NamedTuple):
     """Ratings, one a row.
 
@@ -40,7 +42,12 @@ class Ratings(NamedTuple):
     items: Int32[np.ndarray, " N"]
     stars: Float32[np.ndarray, " N"]
 
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        users, items = (np.unique(numbers).size for numbers in (self.users, self.items))
+        return "", {"ratings": len(self.stars), "users": users, "items": items}
 
+
+@displayed
 @dataclasses.dataclass(frozen=True, eq=False)
 class RatingsDataset:
     """Ratings with a split within each user.
@@ -60,6 +67,10 @@ class RatingsDataset:
     num_users: int
     num_items: int
     source: str
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        sizes = {"training ratings": len(self.train.stars), "test ratings": len(self.test.stars)}
+        return self.name, sizes | {"users": self.num_users, "items": self.num_items, "source": self.source}
 
 
 # --- the data sets ----------------------------------------------------------------------------------------------------

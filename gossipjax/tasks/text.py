@@ -11,7 +11,7 @@ import json
 import lzma
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Int32, Integer, Key, UInt8
 
+from gossipjax._base.display import displayed
 from gossipjax.static import Static
 from gossipjax.tasks import files
 from gossipjax.tasks.models import Model
@@ -57,6 +58,7 @@ class WindowRule(NamedTuple):
     minimum: int | None = None
 
 
+@displayed
 class Windows(NamedTuple):
     """Samples, one a row.
 
@@ -68,7 +70,11 @@ class Windows(NamedTuple):
     starts: Int32[np.ndarray, " N"]
     roles: Int32[np.ndarray, " N"]
 
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        return "", {"windows": len(self.starts), "roles": np.unique(self.roles).size}
 
+
+@displayed
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextDataset:
     """Texts of several roles with a split within each.
@@ -90,6 +96,11 @@ class TextDataset:
     rule: WindowRule
     role_names: tuple[str, ...]
     source: str
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        sizes = {"training windows": len(self.train.starts), "test windows": len(self.test.starts)}
+        facts = {"roles": len(self.role_names), "characters": len(self.codes), "context": f"of {self.rule.context}"}
+        return self.name, sizes | facts | {"source": self.source}
 
 
 _PAPER_RULE = WindowRule()

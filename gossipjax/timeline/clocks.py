@@ -16,6 +16,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Int, Num
 
+from gossipjax._base.display import displayed, span
+
 Seconds: TypeAlias = int | float | Num[np.ndarray, " n"]
 """One number, or one per node."""
 Sampler: TypeAlias = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
@@ -27,6 +29,7 @@ _BLOCK = 1024
 """Intervals drawn at once for planners that take them one by one."""
 
 
+@displayed
 @dataclasses.dataclass(frozen=True, eq=False)
 class Clock:
     """Independent renewal processes of the nodes, intervals ``shift + mean_extra · X``, ``E X = 1``.
@@ -44,6 +47,10 @@ class Clock:
     mean_extra: Seconds
     unit: Sampler | None = None
     name: str = "clock"
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        mean = np.add(self.shift, self.mean_extra)
+        return self.name, {"nodes": mean.size if mean.ndim else None, "mean interval": span(mean.ravel(), "s")}
 
 
 class Ticks(NamedTuple):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import networkx as nx
 import numpy as np
 from jaxtyping import Int
 from scipy import sparse
 
+from gossipjax._base.display import displayed
+
 Nodes: TypeAlias = Int[np.ndarray, " m"]
 """A vector of node numbers, or of other integers."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+@displayed
+@dataclasses.dataclass(frozen=True, eq=False)
 class Topology:
     """A simple graph: node ``senders[e]`` can send to node ``receivers[e]``.
 
@@ -64,9 +67,9 @@ class Topology:
             array.setflags(write=False)
             object.__setattr__(self, field, array)
 
-    def __repr__(self) -> str:
+    def _facts(self) -> tuple[str, dict[str, Any]]:
         kind = "directed" if self.directed else "undirected"
-        return f"Topology({self.name}: {self.num_nodes} nodes, {self.num_edges} {kind} edges)"
+        return self.name, {"nodes": self.num_nodes, f"{kind} edges": self.num_edges}
 
     @property
     def num_edges(self) -> int:

@@ -138,7 +138,8 @@ def _horizontal(dataset: xr.Dataset, x: Any) -> _Axis:
         raise ValueError(f"x={x!r}: has no number in this trajectory; choose another of {there}")
     scale, units = _units(values, str(variable.attrs.get("units", "1")))
     name = {"event": "round" if rounds else "event", "time": "simulated time"}.get(x, x.replace("_", " "))
-    name = f"{name}, mean over seeds" if over_seeds and variable.sizes["seed"] > 1 else name
+    differs = over_seeds and bool((variable.max("seed") > variable.min("seed")).any())
+    name = f"{name}, mean over seeds" if differs else name
     return _Axis(values * scale, _wrapped(name, units))
 
 

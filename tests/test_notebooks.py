@@ -98,12 +98,13 @@ def test_pictures_and_tables_appear_in_jupyter(monkeypatch, tmp_path):
     cells = cells_of(source_of("which_topology", NODES=16, ROUNDS=20))
     again = f"import matplotlib.pyplot\n{SHOWN[0]}"
     found = outputs_in_jupyter([*cells, PICTURES, *SHOWN, *TABLES, again], monkeypatch, tmp_path)
-    own = found[len(cells) - 1]
+    own = [data for outputs in found[: len(cells)] for data in outputs if "image/png" in data]
     shown = found[len(cells) + 1 :][: len(SHOWN)]
     tables = found[len(cells) + 1 + len(SHOWN) :][: len(TABLES)]
-    for outputs in (own, *shown, found[-1]):
-        (data,) = outputs
+    for data in (*own, *(outputs[0] for outputs in (*shown, found[-1]))):
         assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+    assert own
+    assert [len(outputs) for outputs in (*shown, found[-1])] == [1] * (len(SHOWN) + 1)
     for outputs in tables:
         (data,) = outputs
         assert "<table>" in data["text/html"]

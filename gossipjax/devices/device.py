@@ -65,7 +65,8 @@ class Devices:
             "upload": span(self.upload_bytes_per_second / 1e6, "MB/s"),
             "download": span(self.download_bytes_per_second / 1e6, "MB/s"),
         }
-        sizes = {"nodes": self.num_nodes, "cities": np.unique(self.city).size}
+        cities = np.unique(self.city).size
+        sizes = {"nodes": self.num_nodes, "cities": cities if cities > 1 else None}
         return self.name, sizes | speeds | {"online": "always" if self.availability is None else "by a trace"}
 
     @property

@@ -13,6 +13,7 @@ from gossipjax.timeline.gossip_learning import RandomizedTokens as RandomizedTok
 from gossipjax.timeline.gossip_learning import gossip_learning as gossip_learning
 from gossipjax.timeline.kept import load as load
 from gossipjax.timeline.kept import save as save
+from gossipjax.timeline.moments import event_times as event_times
 from gossipjax.timeline.opportunistic import opportunistic as opportunistic
 from gossipjax.timeline.opportunistic import opportunistic_windows as opportunistic_windows
 from gossipjax.timeline.pairwise import pairwise as pairwise

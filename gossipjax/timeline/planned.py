@@ -70,6 +70,9 @@ def planned(xs: dict[str, np.ndarray], properties: Properties, *, shared: dict[s
     for name in {"nodes", "rows"} & plan.keys():
         somebody = np.asarray(fields["nodes"]) < properties.num_nodes
         plan[name] = np.where(somebody, plan[name], NOBODY).astype(np.int32)
+    rows = properties.num_rows + properties.num_slots
+    for name in {"begin", "senders", "receivers", "members", "targets"} & plan.keys():
+        plan[name] = np.where(plan[name] < rows, plan[name], NOBODY).astype(np.int32)
     plan["index"] = np.ascontiguousarray(np.broadcast_to(np.arange(total, dtype=np.uint32)[:, None], lanes))
     plan["time"] = np.ascontiguousarray(np.broadcast_to(time[:, None], lanes))
     kept = {name: jnp.asarray(plan.pop(name)) for name in shared if name not in {"nodes", "rows"}}

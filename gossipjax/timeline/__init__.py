@@ -26,6 +26,7 @@ from gossipjax.timeline.random_walk import random_walks as random_walks
 from gossipjax.timeline.rounds import client_sampling as client_sampling
 from gossipjax.timeline.rounds import matching_rounds as matching_rounds
 from gossipjax.timeline.rounds import rounds as rounds
+from gossipjax.timeline.rounds import with_mixing as with_mixing
 from gossipjax.timeline.shatter import shatter as shatter
 from gossipjax.timeline.swift import swift as swift
 from gossipjax.timeline.swift import swift_weights as swift_weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -11,9 +12,18 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float64, Key, PyTree
 
-from gossipjax._base.arguments import choice, reals, shown, whole
+from gossipjax._base.arguments import choice, instance, reals, shown, whole
 from gossipjax._base.arguments import seed as checked_seed
-from gossipjax.mixing import GroupMixing, TableMixing, describe, from_matrix, stack_mixings, take_mixing
+from gossipjax.mixing import (
+    DenseMixing,
+    GroupMixing,
+    TableMixing,
+    describe,
+    from_matrix,
+    stack_mixings,
+    take_mixing,
+    to_dense,
+)
 from gossipjax.timeline.checks import seconds_of
 from gossipjax.timeline.room import require_room
 from gossipjax.topology import Topology
@@ -134,6 +144,69 @@ def _matrix(weights: Any) -> Matrix:
     if not sp.issparse(weights):
         reals("weights", weights, shape=(None, None), remedy="a mixing matrix (n, n)")
     return weights if sp.issparse(weights) else np.asarray(weights)
+
+
+def with_mixing(timeline: Timeline, mixing: DenseMixing | TableMixing) -> Timeline:
+    """Give rounds on a fixed matrix other weights, learned ones say, and the facts that hold of these.
+
+    Facts are computed anew from the numbers. Inside a trace (``jax.grad``, ``jax.jit``) there are none to look at: no
+    fact about the matrix is then claimed but that it is fixed.
+
+    >>> import gossipjax as gj
+    >>> plan = gj.timeline.rounds(gj.weights.metropolis(gj.topology.ring(4)), 10)
+    >>> learned = gj.mixing.from_matrix(gj.weights.uniform(gj.topology.star(4)))
+    >>> gj.timeline.with_mixing(plan, learned).properties.doubly_stochastic
+    False
+
+    Args:
+        timeline: of :func:`rounds`, with one matrix.
+        mixing: of the same number of nodes, such as ``DenseMixing(W)``.
+
+    Raises:
+        ValueError: another timeline, another number of nodes, or weights that are not finite.
+    """
+    instance("timeline", timeline, Timeline, "build one with gossipjax.timeline.rounds")
+    instance("mixing", mixing, (DenseMixing, TableMixing), "make one with gossipjax.mixing.from_matrix")
+    facts = timeline.properties
+    if timeline.event is not _fixed_round:
+        raise ValueError(f"{facts.name} is no plan of rounds on one fixed matrix, whose weights could be replaced")
+    n = facts.num_nodes
+    for name, array in mixing._asdict().items():
+        if jnp.shape(array) != (n, n) and not (isinstance(mixing, TableMixing) and jnp.shape(array)[:1] == (n,)):
+            raise ValueError(f"{name} of shape {jnp.shape(array)}: {facts.name} has {n} nodes")
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in mixing)
+    about = _unknown(facts) if traced else _facts_of(facts, mixing)
+    return dataclasses.replace(timeline, static=timeline.static | {"mixing": mixing}, properties=about)
+
+
+def _unknown(facts: Properties) -> Properties:
+    """Claim nothing about the weights."""
+    return dataclasses.replace(
+        facts,
+        symmetric=False,
+        doubly_stochastic=False,
+        row_stochastic=False,
+        column_stochastic=False,
+        min_eigenvalue=None,
+    )
+
+
+def _facts_of(facts: Properties, mixing: DenseMixing | TableMixing) -> Properties:
+    """Look at the weights; sums are as exact as their type."""
+    W = np.asarray(to_dense(mixing, facts.num_nodes))
+    reals("mixing", W, shape=(facts.num_nodes, facts.num_nodes), remedy="the weights of all nodes")
+    exact = float(jnp.finfo(W.dtype).eps) * 4 * len(W)
+    rows, columns = (bool(np.abs(W.sum(axis, dtype=np.float64) - 1).max() <= exact) for axis in (1, 0))
+    symmetric = bool(np.abs(W - W.T).max() <= exact)
+    return dataclasses.replace(
+        facts,
+        symmetric=symmetric,
+        doubly_stochastic=rows and columns,
+        row_stochastic=rows,
+        column_stochastic=columns,
+        min_eigenvalue=float(np.linalg.eigvalsh(W.astype(np.float64))[0]) if symmetric else None,
+        messages=describe(mixing),
+    )
 
 
 def _min_eigenvalue(matrix: Matrix) -> float:

@@ -86,10 +86,8 @@ def check_step(key: Key[Array, ""], protocol: Protocol, timeline: Timeline, stat
     """Trace one step and check that it returns a state of the structure, shapes and types that it was given.
 
     Raises:
-        ValueError: no events, no mixing where the protocol needs one, or the first leaf that differs.
+        ValueError: no mixing where the protocol needs one, or the first leaf that differs.
     """
-    if len(timeline) == 0:
-        raise ValueError(f"the timeline {timeline.properties.name} has no events; pass a part of it that holds some")
     event = jax.eval_shape(lambda timeline: first_event(key, timeline), timeline)
     if protocol.requires.mixing and event.mixing is None:
         raise ValueError(f"the protocol mixes models but the events of {timeline.properties.name} carry no mixing")

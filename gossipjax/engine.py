@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt
 
 from gossipjax import counter
@@ -36,7 +37,7 @@ class Records(NamedTuple):
     event: UInt[Array, " r"]
     """Source events done."""
     time: Float[Array, " r"]
-    """Simulated seconds."""
+    """Simulated seconds, in float32; :func:`gossipjax.simulate` records them in float64."""
     bits: Counter
     """Bits sent by the whole network since the run began."""
     messages: Counter
@@ -190,13 +191,13 @@ def run(
         observers: measured at every record.
 
     Returns:
-        ``((state, status), records)``; records have leading axis ``T / record_every``.
+        ``((state, status), records)``; records have leading axis ``T / record_every``: none without events.
 
     Raises:
         ValueError: T is not a multiple of record_every.
     """
     total, facts = len(timeline), timeline.properties
-    every = total if record_every is None else record_every
+    every = max(total, 1) if record_every is None else record_every
     if every < 1 or total % every:
         raise ValueError(
             f"record_every={record_every} does not divide the {total} events; cut the timeline to a multiple"
@@ -221,18 +222,32 @@ def run(
         return _record(carry, protocol, facts.num_rows, observers, last.index[-1] + 1, last.time[-1])
 
     outside = _bits_outside(protocol, timeline, state, events_key)
-    xs = jax.tree.map(jnp.asarray, timeline.xs)
-    xs = xs if timeline.draw is None else timeline.draw(events_key, timeline.static, xs)
+    xs = drawn(events_key, timeline)
     xs = jax.tree.map(lambda leaf: jnp.reshape(leaf, (total // every, every, *leaf.shape[1:])), xs)
     carry, records = jax.lax.scan(one_record, _fresh(state), xs)
     return (carry.state, carry.status), records
 
 
 def first_event(key: Key[Array, ""], timeline: Timeline) -> Event:
-    """Make the first event of a timeline, inside or outside a trace."""
-    xs = jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), timeline.xs)
+    """Make the first event of a timeline, inside or outside a trace; of an empty one, an event of the same form."""
+    xs = _blank(timeline.xs) if len(timeline) == 0 else jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), timeline.xs)
     xs = xs if timeline.draw is None else timeline.draw(key, timeline.static, xs)
     return timeline.event(key, timeline.static, _last(xs))
+
+
+def _blank(xs: PyTree) -> PyTree:
+    """Make one entry of zeros of the form of those of an empty timeline."""
+    return jax.tree.map(lambda leaf: jnp.asarray(np.zeros((1, *leaf.shape[1:]), leaf.dtype)), xs)
+
+
+def drawn(key: Key[Array, ""], timeline: Timeline) -> PyTree:
+    """Take the entries of all events to the device, and draw what is drawn inside the run."""
+    xs = jax.tree.map(jnp.asarray, timeline.xs)
+    if timeline.draw is None:
+        return xs
+    if len(timeline) == 0:  # a window of no events has no first number to draw from
+        return jax.tree.map(lambda leaf: leaf[:0], timeline.draw(key, timeline.static, _blank(xs)))
+    return timeline.draw(key, timeline.static, xs)
 
 
 def _bits_outside(protocol: Protocol, timeline: Timeline, state: Any, key: Key[Array, ""]) -> int | None:

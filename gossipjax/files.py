@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import importlib
 import json
+import math
 import os
 import pathlib
 import zipfile
@@ -16,10 +18,40 @@ from typing import Any
 import jax
 import numpy as np
 
+from gossipjax._base.arguments import instance, whole
+from gossipjax.timeline.sound import check_sound
 from gossipjax.trajectory import replacing
+from gossipjax.types import Timeline
 
 FORMAT = "gossipjax-1"
 PACKAGE = "gossipjax."
+FUNCTIONS = frozenset(
+    f"{PACKAGE}{name}"
+    for name in (
+        "systems.allreduce:_average",
+        "systems.round_plans:_event",
+        "timeline.drawn:_exchange",
+        "timeline.drawn:_meetings",
+        "timeline.drawn:_update_or_push",
+        "timeline.drawn:mean_times",
+        "timeline.moments:written_times",
+        "timeline.planned:planned_event",
+        "timeline.poisson:_edge_fires",
+        "timeline.poisson:_node_pushes",
+        "timeline.poisson:_node_wakes",
+        "timeline.push_rounds:_event",
+        "timeline.rounds:_cyclic_round",
+        "timeline.rounds:_fixed_round",
+        "timeline.rounds:_matching_round",
+        "timeline.rounds:_sampled_round",
+        "timeline.rounds:round_ends",
+    )
+)
+"""The only functions that a file may name: a run calls them."""
+MOST_BYTES = 1 << 30
+"""A file that was compressed well may still inflate to so many bytes: more only if told."""
+MOST_SHRUNK = 64
+"""How far a larger file may have been compressed: times are random numbers, which hardly are."""
 
 
 def save(value: Any, path: str | os.PathLike[str]) -> pathlib.Path:
@@ -40,51 +72,82 @@ def save(value: Any, path: str | os.PathLike[str]) -> pathlib.Path:
             as a function that is not of this package: keep what it is made from, and build it again.
         OSError: the file cannot be written; nothing is left behind.
     """
-    target = pathlib.Path(path)
+    target = pathlib.Path(instance("path", path, (str, os.PathLike), "pass the name of the file"))
     if target.suffix != ".npz":
         raise ValueError(f"a plan is written to an .npz file, not to {target.name}; change the suffix")
     arrays: list[np.ndarray] = []
     structure = json.dumps(_written(value, arrays))
     named: dict[str, Any] = {f"array_{number}": array for number, array in enumerate(arrays)}
+    named["checksum"] = np.asarray(_checksum(structure, arrays))
     with replacing(target) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, format=np.asarray(FORMAT), structure=np.asarray(structure), **named)
     return target
 
 
-def load(path: str | os.PathLike[str], kind: type | tuple[type, ...]) -> Any:
-    """Read what :func:`save` wrote. Nothing but classes and functions of this package is looked up.
+def load(path: str | os.PathLike[str], kind: type | tuple[type, ...], *, max_bytes: int | None = None) -> Any:
+    """Read what :func:`save` wrote, and check that a timeline in it is sound.
+
+    Nothing is looked up but this package's classes that hold values, and the functions in :data:`FUNCTIONS`.
 
     Args:
         path: of the file.
         kind: what it must hold, such as ``Timeline``, or several of these.
+        max_bytes: that it may inflate to; None: as :func:`read_npz` says.
 
     Raises:
-        ValueError: no such file, a damaged one, not one of ours, one of another version of this package, or of another
-            kind.
+        ValueError: no such file, a damaged or changed one, not one of ours, one of another version of this package, of
+            another kind, or one that inflates to more than it may.
     """
-    source = pathlib.Path(path)
-    found = read_npz(source)
+    source = pathlib.Path(instance("path", path, (str, os.PathLike), "pass the name of the file"))
+    found = read_npz(source, max_bytes)
     if str(found.get("format")) != FORMAT:
         raise ValueError(f"{source} holds no plan of ours (format {FORMAT!r} expected); plan the run again")
     try:
         value = _read(json.loads(str(found["structure"])), found)
-    except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ImportError, RecursionError) as error:
         raise ValueError(f"{source} was saved by another version of gossipjax ({error}); plan the run again") from error
     if not isinstance(value, kind):
         wanted = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
         raise ValueError(f"{source} holds a {type(value).__name__}, not a {wanted}; load it as that")
+    arrays = [found[name] for name in sorted(found.keys() - _NOT_ARRAYS, key=lambda name: int(name.split("_")[1]))]
+    if "checksum" in found and str(found["checksum"]) != _checksum(str(found["structure"]), arrays):
+        raise ValueError(f"{source} was changed after it was saved, or by another version of gossipjax; plan it again")
+    timeline = value if isinstance(value, Timeline) else getattr(value, "timeline", None)
+    if isinstance(timeline, Timeline):
+        try:
+            check_sound(timeline)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{source} holds a timeline that contradicts itself: {error}; plan the run again"
+            ) from error
     return value
 
 
-def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Read all arrays of an .npz file, without unpickling anything.
+_NOT_ARRAYS = {"format", "structure", "checksum"}
+
+
+def _checksum(structure: str, arrays: list[np.ndarray]) -> str:
+    digest = hashlib.sha256(structure.encode())
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def read_npz(path: pathlib.Path, max_bytes: int | None = None) -> dict[str, np.ndarray]:
+    """Read all arrays of an .npz file, without unpickling anything, once their sizes have been looked at.
+
+    Args:
+        path: of the file.
+        max_bytes: that it may inflate to; None: to :data:`MOST_BYTES`, or to :data:`MOST_SHRUNK` times its own size.
 
     Raises:
-        ValueError: no such file, not a whole .npz file, or one with pickled objects.
+        ValueError: no such file, not a whole .npz file, one with pickled objects, or one that inflates to more.
     """
     if not path.is_file():
         raise ValueError(f"no file {path}: correct the path, or write the file first")
     try:
+        _check_inflated(path, max_bytes)
         with path.open("rb") as stream:
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -92,6 +155,33 @@ def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is no .npz file of plain arrays ({error}): copy or write it again") from error
+
+
+def _check_inflated(path: pathlib.Path, max_bytes: int | None) -> None:
+    """Refuse what would fill the memory; what the archive says of its entries bounds what is read of them."""
+    if not zipfile.is_zipfile(path):
+        return  # np.load says what it is
+    size = path.stat().st_size
+    most = max(MOST_BYTES, MOST_SHRUNK * size) if max_bytes is None else whole("max_bytes", max_bytes, least=0)
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        inflated = sum(entry.file_size for entry in entries)
+        if inflated > most:
+            raise ValueError(
+                f"its {size:,} bytes inflate to {inflated:,}, more than {most:,}; pass max_bytes if it is yours"
+            )
+        for entry in entries:
+            with archive.open(entry) as stream:
+                _check_header(entry, stream)
+
+
+def _check_header(entry: zipfile.ZipInfo, stream: Any) -> None:
+    """Refuse an array whose header claims more numbers than the entry holds."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = read(stream)
+    if not kind.hasobject and math.prod(shape) * kind.itemsize > entry.file_size:
+        raise ValueError(f"{entry.filename} claims the shape {shape} and has {entry.file_size:,} bytes")
 
 
 def _written(value: Any, arrays: list[np.ndarray]) -> Any:
@@ -151,6 +241,8 @@ def _found(name: str) -> Any:
     if not module.startswith(PACKAGE):
         raise KeyError(f"{name} is not of gossipjax")
     thing = getattr(importlib.import_module(module), inside)
+    if not isinstance(thing, type) and name not in FUNCTIONS:
+        raise KeyError(f"{name} is no function of a timeline")
     if (getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)) != (module, inside):
         raise KeyError(f"{name} is defined elsewhere")
     return thing
@@ -175,8 +267,11 @@ def _read(kept: Any, arrays: dict[str, np.ndarray]) -> Any:
             return tuple(_read(each, arrays) for each in parts)
         case {"class": name, "fields": fields}:
             return _class(name)(**{field: _read(each, arrays) for field, each in fields.items()})
-        case {"function": name}:
-            return _found(name)
+        case {"function": str(name)}:
+            function = _found(name)
+            if isinstance(function, type):
+                raise KeyError(f"{name} is a class, no function")
+            return function
         case list():
             return [_read(each, arrays) for each in kept]
     return kept

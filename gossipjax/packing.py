@@ -15,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
-from gossipjax.engine import EVENTS, first_event
+from gossipjax._base.arguments import choice, instance, optional_whole, shown
+from gossipjax.engine import EVENTS, drawn, first_event
 from gossipjax.mixing import GroupMixing, PairMixing
 from gossipjax.spread import SMALL_ROW
+from gossipjax.timeline.moments import event_times, written_times
 from gossipjax.timeline.planned import planned_event
 from gossipjax.types import NOBODY, Packing, Properties, Timeline
 
@@ -63,10 +65,12 @@ def pack(
     Raises:
         ValueError: rounds or packed events, a width below 1, barriers that do not divide T, a missing key.
     """
-    every = len(timeline) if barrier_every is None else barrier_every
-    _check(timeline, width, every, key)
-    event = _write_out(timeline, key)
+    every = _checked(timeline, width, barrier_every, key)
     facts = timeline.properties
+    if not len(timeline):
+        nothing = Packing(events=0, levels=0, width=width or 1, wide_events=0, waste=0.0)
+        return dataclasses.replace(timeline, properties=dataclasses.replace(facts, packing=nothing))
+    event = _write_out(timeline, key)
     levels = _levels(_touched(event, facts), facts, every)
     intervals = np.arange(len(levels)) // every
     levels[every - 1 :: every] = np.maximum.reduceat(levels, np.arange(0, len(levels), every))
@@ -82,7 +86,7 @@ def pack(
         wide_events=chunks,
         waste=1.0 - len(levels) / (chunks * width),
     )
-    return Timeline(xs, shared, planned_event, dataclasses.replace(facts, packing=packing))
+    return Timeline(xs, shared, planned_event, dataclasses.replace(facts, packing=packing), seconds=written_times)
 
 
 EXCHANGED_ROWS = range(96, 8192)
@@ -125,8 +129,7 @@ def chosen(
     Raises:
         ValueError: an unknown wish, or "packed" where it cannot be.
     """
-    if wish not in ("auto", "sequential", "packed"):
-        raise ValueError(f"packing={wish!r} is unknown: choose 'auto', 'sequential' or 'packed'")
+    choice("packing", wish, ("auto", "sequential", "packed"))
     if wish == "sequential":
         return Choice(False, "sequential: asked for")
     obstacle = can_pack(timeline)
@@ -171,30 +174,38 @@ def can_pack(timeline: Timeline) -> str | None:
     return None
 
 
-def _check(timeline: Timeline, width: int | None, every: int, key: Any) -> None:
-    name = timeline.properties.name
+def _checked(timeline: Timeline, width: int | None, barrier_every: int | None, key: Any) -> int:
+    """Check the arguments of :func:`pack`; return the number of events between barriers."""
+    instance("timeline", timeline, Timeline, "build one with gossipjax.timeline, such as poisson_pairs")
+    optional_whole("width", width, least=1, remedy="source events that a wide event has room for")
+    every = optional_whole("barrier_every", barrier_every, least=1)
+    name, total = timeline.properties.name, len(timeline)
     if timeline.draw is not None and key is None:
         raise ValueError(f"{name} draws its events inside the run: pass the run's key to pack it")
-    if every < 1 or not len(timeline) or len(timeline) % every:
-        raise ValueError(f"barrier_every={every} must divide the {len(timeline)} events of {name}")
-    if width is not None and width < 1:
-        raise ValueError(f"width={width}: a wide event has room for at least one source event")
+    if key is not None and not jnp.issubdtype(getattr(key, "dtype", np.int32), jax.dtypes.prng_key):
+        raise TypeError(f"key={shown(key)}: must be the run's typed key, such as jax.random.key(0)")
+    if every is not None and total % every:
+        raise ValueError(f"barrier_every={every} must divide the {total} events of {name}")
     if (reason := can_pack(timeline)) is not None:
         raise ValueError(f"{name} cannot be packed: {reason}; run it as it is")
+    return total if every is None else every
 
 
 @jax.jit
 def _events(key: Key[Array, ""], timeline: Timeline) -> Any:
-    xs = timeline.xs if timeline.draw is None else timeline.draw(key, timeline.static, timeline.xs)
-    return jax.vmap(lambda x: timeline.event(key, timeline.static, x))(xs)
+    return jax.vmap(lambda x: timeline.event(key, timeline.static, x))(drawn(key, timeline))
 
 
 def _write_out(timeline: Timeline, key: Key[Array, ""] | None) -> Any:
-    """All events as host arrays with leading axis T."""
+    """All events as host arrays with leading axis T, at the host's times."""
     stream = jax.random.fold_in(jax.random.key(0) if key is None else key, EVENTS)
-    bare = dataclasses.replace(timeline, properties=Properties(num_nodes=0, num_rows=0, name=""))
+    bare = dataclasses.replace(timeline, properties=Properties(num_nodes=0, num_rows=0, name=""), seconds=None)
     parts = [jax.device_get(_events(stream, bare[at : at + WINDOW])) for at in range(0, len(timeline), WINDOW)]
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves) if len(leaves) > 1 else leaves[0], *parts)
+    events = jax.tree.map(lambda *leaves: np.concatenate(leaves) if len(leaves) > 1 else leaves[0], *parts)
+    if timeline.seconds is None:
+        return events._replace(time=events.time.astype(np.float64))
+    times = event_times(timeline)[:, None]
+    return events._replace(time=np.broadcast_to(times, events.time.shape))
 
 
 def _touched(event: Any, facts: Properties) -> Int[np.ndarray, "T w"]:

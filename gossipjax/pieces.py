@@ -41,6 +41,8 @@ def plan(
         if record_every is not None:
             raise ValueError("both record_every and record_at are given; pass one of them")
         return _irregular(_ends(num_events, record_at), packed)
+    if num_events == 0:  # nothing but the start to record
+        return []
     every = max(1, num_events // 100) if record_every is None else record_every
     if not 1 <= every <= num_events:
         raise ValueError(f"record_every={every}: must lie between 1 and the {num_events} events of the timeline")

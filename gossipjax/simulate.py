@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Key, PyTree
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -23,11 +23,12 @@ from gossipjax.engine import STARTS, STEPS
 from gossipjax.growth import note_growth
 from gossipjax.log import Log
 from gossipjax.observe import Observer, check_observers
-from gossipjax.packing import WINDOW, pack
 from gossipjax.packing import chosen as packing_chosen
+from gossipjax.packing import pack
 from gossipjax.pieces import Piece, plan
 from gossipjax.rows import bytes_per_row
 from gossipjax.static import bind
+from gossipjax.timeline import moments
 from gossipjax.trajectory import Trajectory, manifest
 from gossipjax.types import Params, Properties, Protocol, Timeline
 
@@ -133,8 +134,8 @@ def simulate(
         observers: what to measure at every record, see :mod:`gossipjax.observe`.
         record_every: source events between records; None: about 100 records. The start and the end are always there.
         record_at: increasing numbers of source events of this timeline at which to record, instead of record_every.
-        record_times: increasing simulated seconds at which to record, instead: after the last event up to each; times
-            with no event between them share a record.
+        record_times: increasing simulated seconds at which to record, instead: after the last event up to each (later
+            by a relative 1e-12 still counts as up to); times with no event between them share a record.
         strategy: how a step is spread over nodes: "vmap", "map", "shard", or "auto" (by measured thresholds); None: as
             :func:`gossipjax.spread.using` says.
         packing: "packed" runs narrow events in wide conflict-free ones (:func:`gossipjax.pack`), "sequential" one after
@@ -144,9 +145,9 @@ def simulate(
         throw: raise when parameters become infinite or NaN; False: keep going and note it in the manifest.
 
     Returns:
-        A :class:`Trajectory`: ``bytes_sent``, ``messages_sent``, ``train_loss`` and what the observers measured. A run
-        that grows without bounds, but has not reached infinity, is noted there and warned of: see
-        :mod:`gossipjax.growth`.
+        A :class:`Trajectory`: ``bytes_sent``, ``messages_sent``, ``train_loss`` and what the observers measured, with
+        ``time`` in float64. A timeline without events gives the record of the start alone. A run that grows without
+        bounds, but has not reached infinity, is noted there and warned of: see :mod:`gossipjax.growth`.
 
     Raises:
         ValueError: whatever does not fit, before any work: numbers of nodes, shapes, types, NaN, requirements.
@@ -159,7 +160,10 @@ def simulate(
     numbers = Properties(facts.num_nodes, facts.num_rows, "checked already", num_slots=facts.num_slots)
     settings = _Settings(strategy, None if key.ndim == 0 else "vmap" if choice.strategy == "vmap" else "map", numbers)
     size, trains = _step_form(protocol, timeline, shape)
-    record_at = _record_at(key, timeline, record_at, record_times)
+    if record_times is not None:
+        if record_at is not None:
+            raise ValueError("both record_at and record_times are given; pass one of them")
+        record_at = moments.record_numbers(timeline, key, record_times)
     interval = _interval(len(timeline), record_every, record_at)
     wide = packing_chosen(timeline, packing, many_seeds=key.ndim > 0, row_bytes=size, trains=trains, interval=interval)
     pieces = plan(len(timeline), record_every, record_at, packed=wide.packed)
@@ -167,8 +171,9 @@ def simulate(
     if choice.strategy == "shard" and facts.synchronous:
         protocol, observers = spread.everywhere((protocol, observers))
     state = _start(settings, facts.synchronous, key, protocol, start)
-    first = _observe(settings, protocol, state, observers, *_before(key, timeline))
-    log = Log(jax.device_get(first), key.shape[0] if key.ndim else None)
+    number, begin = moments.before(timeline, key)
+    first = _observe(settings, protocol, state, observers, jnp.uint32(number), jnp.float32(begin))
+    log = Log(jax.device_get(first)._replace(time=np.full(key.shape, begin)), key.shape[0] if key.ndim else None)
     done, saved = 0, None
     if checkpoint is not None:
         from gossipjax.checkpoint import Checkpoint, fingerprint  # here, because Orbax takes 25 MB
@@ -184,9 +189,10 @@ def simulate(
         width = None
         for number, piece in enumerate(pieces[done:], start=done + 1):
             part, every = timeline[piece.start : piece.stop], piece.every
+            clock = moments.Window(part, piece.every, key)
             if wide.packed:
                 part, every, width = _packed(key, part, piece, width)
-            state = _one_piece(settings, key, protocol, part, state, observers, every, piece.every is None, log, throw)
+            state = _one_piece(settings, key, protocol, part, state, observers, every, clock, log, throw)
             bar.update(row, completed=piece.stop)
             if saved is not None:
                 saved.save(number, state, log.state_dict())
@@ -235,72 +241,15 @@ def _packed(key, part: Timeline, piece: Piece, width: int | None) -> tuple[Timel
     return packed, len(packed) * every // len(part), packed.properties.packing.width
 
 
-def _one_piece(settings, key, protocol, part: Timeline, state, observers, every, silent, log: Log, throw: bool) -> Any:
-    functions, watching = (part.event, part.draw), () if silent else observers
+def _one_piece(settings, key, protocol, part: Timeline, state, observers, every, clock, log: Log, throw: bool) -> Any:
+    functions, watching = (part.event, part.draw), () if clock.every is None else observers
     (state, status), records = _advance(
         functions, settings, every, key, protocol, part.xs, part.static, state, watching
     )
-    log.add(jax.device_get(records), keep=not silent)
-    if log.note(jax.device_get(status)) and throw:
+    log.add(clock.recorded(jax.device_get(records)), keep=clock.every is not None)
+    if log.note(clock.noticed(jax.device_get(status))) and throw:
         raise Diverged(_explain(log))
     return state
-
-
-def _before(key, timeline: Timeline) -> tuple[Array, Array]:
-    """Number and time before the first event: not 0 for a later window of a longer plan."""
-    index, time = _moments(_stream(key), timeline[:1])
-    return index[0], jnp.where(index[0] == 0, 0, time[0]).astype(jnp.float32)
-
-
-def _record_at(key, timeline: Timeline, record_at, record_times) -> Sequence[int] | None:
-    """Turn simulated seconds into numbers of events."""
-    if record_times is None:
-        return record_at
-    if record_at is not None:
-        raise ValueError("both record_at and record_times are given; pass one of them")
-    wanted = np.asarray(record_times, np.float64).ravel()
-    times = event_times(key, timeline)
-    counts = np.unique(np.searchsorted(times, wanted, side="right"))
-    if not wanted.size or counts[0] == 0 or wanted[-1] < 0 or (np.diff(wanted) <= 0).any():
-        raise ValueError(
-            f"record_times={wanted[:5].tolist()} …: must be increasing seconds, the first event being at {times[0]:g} s"
-        )
-    return counts.tolist()
-
-
-def event_times(key: Key[Array, "*seeds"], timeline: Timeline) -> Float[np.ndarray, " T"]:
-    """Return the simulated seconds of every event of a timeline.
-
-    Raises:
-        ValueError: several keys, where each draws times of its own.
-    """
-    if timeline.draw is not None and key.ndim:
-        raise ValueError(f"each seed draws its own times in {timeline.properties.name}; use record_at, or one key")
-    parts = [timeline[at : at + WINDOW] for at in range(0, len(timeline), WINDOW)]
-    return np.concatenate([np.asarray(_moments(_stream(key), part)[1], np.float64) for part in parts])
-
-
-def _stream(key: Key[Array, "*seeds"]) -> Key[Array, ""]:
-    return jax.random.fold_in(key[0] if key.ndim else key, engine.EVENTS)
-
-
-def _moments(key: Key[Array, ""], timeline: Timeline) -> tuple[Array, Array]:
-    """Number and time of every event; compiled once for each kind of timeline."""
-    return _moments_jit((timeline.event, timeline.draw), key, timeline.xs, timeline.static)
-
-
-def _moments_call(functions, key, xs, static):
-    event, draw = functions
-    xs = xs if draw is None else draw(key, static, xs)
-
-    def of(x):
-        made = event(key, static, x)
-        return made.index[-1], made.time[-1]
-
-    return jax.vmap(of)(xs)
-
-
-_moments_jit = jax.jit(_moments_call, static_argnums=(0,))
 
 
 def _explain(log: Log) -> str:

@@ -17,8 +17,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt
+import numpy as np
+from jaxtyping import Array, Bool, Float, Float64, Int, Key, PyTree, UInt
 
+from gossipjax._base.arguments import shown
 from gossipjax._base.display import called, displayed, fields_that_differ, size, words
 
 Params: TypeAlias = PyTree[Array]
@@ -40,7 +42,7 @@ class Event(NamedTuple):
     index: UInt[Array, " k"]  # type: ignore[assignment]
     """Number of the source event of each acting node; ``(1,)`` where ``nodes`` is None. Keys fold it in."""
     time: Float[Array, " k"]
-    """Simulated seconds, one per index."""
+    """Simulated seconds, one per index, in float32: the loop's copy. On the host times are float64, see Timeline."""
     nodes: Int[Array, " k"] | None = None
     """Nodes whose data and clock act; :data:`NOBODY` trains nothing. None: every node acts, in order."""
     rows: Int[Array, " k"] | None = None
@@ -61,6 +63,7 @@ class Traffic:
     """What became of the messages of a planned run: sent = delivered + dropped + overflow + superseded + in flight."""
 
     sent: int
+    """Models, or parts of one, that leave a node or a server: what the loop counts as ``messages_sent``."""
     delivered: int
     dropped: int = 0
     """Lost on the way."""
@@ -89,8 +92,8 @@ class Packing:
 
     @property
     def mean_width(self) -> float:
-        """Source events a level."""
-        return self.events / self.levels
+        """Source events a level; 0 where there are none."""
+        return self.events / max(self.levels, 1)
 
 
 @jax.tree_util.register_static
@@ -140,6 +143,9 @@ class Properties:
 class Timeline:
     """A whole run, planned: ``event(key, static, x)`` turns the t-th slice of ``xs`` into an :class:`Event`.
 
+    T may be 0. Times are float64 on the host (``seconds``), from the planner to the record. Inside the compiled run
+    they are float32, enough for their differences.
+
     Attributes:
         xs: pytree of arrays with leading axis T, one entry per event (host NumPy arrays are best: only the part being
             run travels to the device). T rounds on a fixed matrix cost T numbers.
@@ -150,6 +156,8 @@ class Timeline:
         draw: module-level function ``(key, static, xs) -> xs`` that fills in what is drawn at random inside the run,
             for a window of consecutive events at once (entry t depends on ``xs[t]`` and the key only); None: all is
             planned.
+        seconds: module-level function ``(static, xs) -> (T,)`` on the host that returns the times of the events in
+            float64; None: they are read off the events, in float32.
     """
 
     xs: PyTree
@@ -159,15 +167,31 @@ class Timeline:
     draw: Callable[[Key[Array, ""], PyTree, PyTree], PyTree] | None = dataclasses.field(
         default=None, metadata={"static": True}
     )
+    seconds: Callable[[PyTree, PyTree], Float64[np.ndarray, " T"]] | None = dataclasses.field(
+        default=None, metadata={"static": True}
+    )
 
     def __len__(self) -> int:
         """Number of events T."""
-        return jax.tree.leaves(self.xs)[0].shape[0]
+        leaves = jax.tree.leaves(self.xs)
+        if not leaves:
+            raise ValueError(f"xs of {self.properties.name} holds no array: give one with an entry for every event")
+        return leaves[0].shape[0]
 
     def __getitem__(self, window: slice) -> Timeline:
-        """The events of a window, as a timeline: ``timeline[100:200]``."""
+        """The events of a window, as a timeline: ``timeline[100:200]``.
+
+        Raises:
+            TypeError: no slice, or bounds that are not whole numbers.
+            ValueError: a step. Events skipped or turned around would be another plan with the same facts.
+        """
         if not isinstance(window, slice):
-            raise TypeError(f"a timeline is cut by slices, such as timeline[10:20], not by {window!r}")
+            raise TypeError(f"a timeline is cut by slices, such as timeline[10:20], not by {shown(window)}")
+        for bound in (window.start, window.stop, window.step):
+            if isinstance(bound, bool) or not (bound is None or hasattr(bound, "__index__")):
+                raise TypeError(f"timeline[{window}]: the bounds of a slice must be whole numbers, not {shown(bound)}")
+        if window.step not in (None, 1):
+            raise ValueError(f"timeline[{window}]: must be consecutive events, in order; leave the step out")
         return dataclasses.replace(self, xs=jax.tree.map(lambda a: a[window], self.xs))
 
     def _facts(self) -> tuple[str, dict[str, Any]]:

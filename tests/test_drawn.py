@@ -89,5 +89,3 @@ def test_bad_input_is_named():
         drawn_gossip(5, 5, update_rate=-1.0, gossip_rate=1.0)
     with pytest.raises(ValueError, match="weight=0"):
         drawn_gossip(5, 5, update_rate=1.0, gossip_rate=1.0, weight=0.0)
-    with pytest.raises(ValueError, match="record_at, or one key"):
-        simulate(jax.random.split(KEY, 2), gossip_averaging(), drawn_pairs(8, 20), jnp.arange(8.0), record_times=[1.0])

@@ -180,7 +180,7 @@ def test_what_cannot_be_packed_says_why():
         pack(plan, barrier_every=3)
     with pytest.raises(ValueError, match="width=0"):
         pack(plan, 0)
-    with pytest.raises(ValueError, match="packing='wide' is unknown"):
+    with pytest.raises(ValueError, match="packing='wide': must be one of"):
         chosen(plan, "wide", many_seeds=False)
     with pytest.raises(ValueError, match="cannot be packed: every node acts"):
         chosen(synchronous, "packed", many_seeds=False)

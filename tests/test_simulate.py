@@ -95,7 +95,6 @@ def bad_calls():
         "both": (KEY, gossip, plan, START, {"record_at": [5], "record_every": 5}, "pass one of them"),
         "push": (KEY, d2(task, SGD), poisson_push(GRAPH, 9, seed=0), START, {}, "needs one fixed mixing matrix"),
         "D2 on a ring": (KEY, d2(task, SGD), rounds(metropolis(ring(N)), 10), START, {}, "smallest eigenvalue.*lazy"),
-        "empty": (KEY, gossip, plan[3:3], START, {}, "no events"),
         "no mixing": (KEY, gossip, no_mixing, START, {}, "carry no mixing"),
         "grows": (KEY, broken(_growing_step), plan, START, {}, r"expected float64\[8, 3\], found float64\[16, 3\]"),
         "structure": (KEY, broken(_forgetful_step), plan, START, {}, "another structure"),

@@ -16,6 +16,7 @@ from gossipjax.systems.machines import Machines
 from gossipjax.systems.plan import COMPLETED
 from gossipjax.systems.round_plans import clocked_plan
 from gossipjax.systems.rounds import checked, train_seconds_of
+from gossipjax.timeline.moments import written_times
 from gossipjax.types import Event, Properties, Timeline
 
 
@@ -81,7 +82,7 @@ def _averaging(n: int, num_rounds: int, length: float, name: str) -> Timeline:
     """Make rounds that end in the exact mean."""
     xs = {
         "index": np.arange(num_rounds, dtype=np.uint32),
-        "time": ((np.arange(num_rounds) + 1.0) * length).astype(np.float32),
+        "time": (np.arange(num_rounds) + 1.0) * length,
     }
     everyone = np.arange(n, dtype=np.int32)[None]
     static = {"members": everyone, "weights": np.full((1, n), 1 / n)}
@@ -98,10 +99,10 @@ def _averaging(n: int, num_rounds: int, length: float, name: str) -> Timeline:
         averages=True,
         messages="group: the mean of all",
     )
-    return Timeline(xs, jax.tree.map(jnp.asarray, static), _average, facts)
+    return Timeline(xs, jax.tree.map(jnp.asarray, static), _average, facts, seconds=written_times)
 
 
 def _average(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
     del key
     mixing = GroupMixing(static["members"], static["weights"], static["members"])
-    return Event(index=x["index"][None], time=x["time"][None], mixing=mixing)
+    return Event(index=x["index"][None], time=x["time"].astype(jnp.float32)[None], mixing=mixing)

@@ -16,7 +16,8 @@ from gossipjax.systems.barrier import Drift
 from gossipjax.systems.clocked import Round, dropped
 from gossipjax.systems.plan import COMPLETED
 from gossipjax.systems.tables import Tables, heard, with_losses
-from gossipjax.timeline import rounds as plain_rounds
+from gossipjax.timeline.moments import written_times
+from gossipjax.timeline.rounds import rounds as plain_rounds
 from gossipjax.types import NOBODY, Event, Properties, Timeline, Traffic
 
 
@@ -102,14 +103,14 @@ def round_timeline(
     whole = all(round_.trained.all() and not _loses(tables, round_) for round_ in rounds)
     columns = _columns(tables, rounds, whole, keep)
     static: dict[str, Any] = {"own": np.arange(n, dtype=np.int32)}
-    xs = {"index": np.arange(pattern.size, dtype=np.uint32), "time": times.astype(np.float32)}
+    xs = {"index": np.arange(pattern.size, dtype=np.uint32), "time": np.asarray(times, np.float64)}
     if 2 * len(rounds) <= pattern.size:
         static["rounds"], xs["pattern"] = columns, pattern.astype(np.int32)
     else:
         static["rounds"] = {}
         xs |= {field: column[pattern] for field, column in columns.items()}
     facts = _facts(name, tables, rounds, pattern, whole)
-    return Timeline(xs, jax.tree.map(jnp.asarray, static), _event, facts)
+    return Timeline(xs, jax.tree.map(jnp.asarray, static), _event, facts, seconds=written_times)
 
 
 def _loses(tables: Tables, round_: Round) -> bool:
@@ -145,6 +146,7 @@ def _event(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
     nodes = field.get("nodes")
     shape = (1,) if nodes is None else nodes.shape
     index, time = (jnp.broadcast_to(x[name], shape) for name in ("index", "time"))
+    time = time.astype(jnp.float32)
     return Event(index=index, time=time, nodes=nodes, mixing=mixing, messages=field.get("messages"))
 
 

@@ -13,6 +13,7 @@ from gossipjax.timeline.gossip_learning import RandomizedTokens as RandomizedTok
 from gossipjax.timeline.gossip_learning import gossip_learning as gossip_learning
 from gossipjax.timeline.kept import load as load
 from gossipjax.timeline.kept import save as save
+from gossipjax.timeline.moments import event_times as event_times
 from gossipjax.timeline.opportunistic import opportunistic as opportunistic
 from gossipjax.timeline.opportunistic import opportunistic_windows as opportunistic_windows
 from gossipjax.timeline.pairwise import pairwise as pairwise
@@ -25,6 +26,7 @@ from gossipjax.timeline.random_walk import random_walks as random_walks
 from gossipjax.timeline.rounds import client_sampling as client_sampling
 from gossipjax.timeline.rounds import matching_rounds as matching_rounds
 from gossipjax.timeline.rounds import rounds as rounds
+from gossipjax.timeline.rounds import with_mixing as with_mixing
 from gossipjax.timeline.shatter import shatter as shatter
 from gossipjax.timeline.swift import swift as swift
 from gossipjax.timeline.swift import swift_weights as swift_weights

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from gossipjax._base.arguments import sequence_of
+from gossipjax.timeline.moments import event_times, events_until
+from gossipjax.timeline.planned import planned_event
 from gossipjax.types import NOBODY, Timeline
 
 _NOBODY_IN = ("nodes", "rows", "begin", "senders", "receivers", "members", "targets", "sources")
@@ -26,8 +29,18 @@ def aligned(plans: Sequence[Timeline], times: Float[np.ndarray, " r"]) -> tuple[
 
     Returns:
         The plans, and the number of events between two records.
+
+    Raises:
+        ValueError: no plan, other timelines, or seconds that do not increase.
     """
-    edges = [np.searchsorted(plan.xs["time"][:, 0], times, side="right") for plan in plans]
+    plans = sequence_of("plans", plans, Timeline, "plans of one builder, one per seed")
+    if not plans:
+        raise ValueError("plans=[]: pass at least one planned timeline")
+    for number, plan in enumerate(plans):
+        if plan.event is not planned_event or plan.properties.packing is not None:
+            raise ValueError(f"plans[{number}]: {plan.properties.name} is not a planned timeline of events in order")
+    edges = [events_until(event_times(plan), times, "times") for plan in plans]
+    times = np.asarray(times, np.float64)
     counts = [np.diff(edge, prepend=0) for edge in edges]
     width = max(1, *(int(count.max()) for count in counts))
     return [_filled(plan, times, count, width) for plan, count in zip(plans, counts, strict=True)], width

@@ -16,14 +16,23 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Int, Num
 
+from gossipjax._base.arguments import callable_, choice, instance, real, reals, shown, whole
+from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.display import displayed, span
+from gossipjax.timeline.room import require_room
 
 Seconds: TypeAlias = int | float | Num[np.ndarray, " n"]
-"""One number, or one per node."""
+"""Seconds: one number, or one per node."""
+Rate: TypeAlias = int | float | Num[np.ndarray, " n"]
+"""Ticks per node and second: one number, or one per node."""
 Sampler: TypeAlias = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 """``sampler(rng, shape)`` draws independent intervals in seconds."""
 Start: TypeAlias = Literal["stationary", "fresh"]
 
+A_CLOCK = "make one with gossipjax.timeline.clocks, such as poisson(rate) or deterministic(period)"
+SHORTER = "shorten duration, make the clocks slower, or let the run draw its events (drawn_pairs, drawn_gossip)"
+TICK_BYTES = 150
+"""What one event of an asynchronous plan takes while it is planned, measured on push gossip: about this many bytes."""
 _POOL = 1 << 16
 _BLOCK = 1024
 """Intervals drawn at once for planners that take them one by one."""
@@ -41,6 +50,9 @@ class Clock:
         mean_extra: mean e ≥ 0 of the random rest, scalar or ``(n,)``.
         unit: draws X; None: exponential.
         name: for reports.
+
+    Raises:
+        ValueError: numbers that are negative or not finite, or intervals of no length.
     """
 
     shift: Seconds
@@ -52,6 +64,17 @@ class Clock:
         mean = np.add(self.shift, self.mean_extra)
         return self.name, {"nodes": mean.size if mean.ndim else None, "mean interval": span(mean.ravel(), "s")}
 
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        shift = _per_clock("shift", self.shift, "seconds", zero=True)
+        extra = _per_clock("mean_extra", self.mean_extra, "seconds", zero=True)
+        if shift.ndim and extra.ndim and shift.shape != extra.shape:
+            raise ValueError(f"shift of shape {shift.shape} and mean_extra of shape {extra.shape}: give both per node")
+        if not (shift + extra > 0).all():
+            raise ValueError(f"shift={shown(self.shift)}, mean_extra={shown(self.mean_extra)}: one must be above 0")
+        if self.unit is not None:
+            callable_("unit", self.unit, "sampler(rng, shape) -> intervals of mean 1")
+
 
 class Ticks(NamedTuple):
     """Ticks of all nodes in order, and how long each node still computes when time begins."""
@@ -62,20 +85,25 @@ class Ticks(NamedTuple):
     """Seconds; the end of the fixed part of the interval that is under way at time 0, or 0 if that is over."""
 
 
-def poisson(rate: Seconds) -> Clock:
+def poisson(rate: Rate) -> Clock:
     """Make Poisson clocks: intervals are exponential with mean ``1/rate``.
 
     Args:
         rate: ticks per second, scalar or ``(n,)``, positive and finite.
     """
-    _positive("rate", rate, "ticks per node and second")
-    return Clock(0.0, 1.0 / _array(rate)[()], name=f"poisson({_words(rate)}/s)")
+    return _poisson("rate", rate)
+
+
+def _poisson(name: str, rate: Any) -> Clock:
+    rates = _per_clock(name, rate, "ticks per node and second")
+    with np.errstate(over="ignore"):
+        return Clock(0.0, (1.0 / rates)[()], name=f"poisson({_words(rates)}/s)")
 
 
 def deterministic(period: Seconds) -> Clock:
     """Make metronomes: intervals are ``period`` seconds, scalar or ``(n,)``; a stationary start has random phases."""
-    _positive("period", period, "seconds between two ticks")
-    return Clock(_array(period)[()], 0.0, name=f"deterministic({_words(period)} s)")
+    period = _per_clock("period", period, "seconds between two ticks")[()]
+    return Clock(period, 0.0, name=f"deterministic({_words(period)} s)")
 
 
 def shifted_exponential(shift: Seconds, mean_extra: Seconds) -> Clock:
@@ -87,10 +115,9 @@ def shifted_exponential(shift: Seconds, mean_extra: Seconds) -> Clock:
 
     Reference: Mitra and Ulukus 2024, arXiv 2404.19749, section 2 (there ``e = 1/μ``).
     """
-    _positive("mean_extra", mean_extra, "seconds; for none take deterministic(period)")
-    _positive("shift", shift, "seconds", zero=True)
-    name = f"shifted_exponential({_words(shift)} s + {_words(mean_extra)} s)"
-    return Clock(_array(shift)[()], _array(mean_extra)[()], name=name)
+    mean_extra = _per_clock("mean_extra", mean_extra, "seconds", remedy="for none take deterministic(period)")[()]
+    shift = _per_clock("shift", shift, "seconds", zero=True)[()]
+    return Clock(shift, mean_extra, name=f"shifted_exponential({_words(shift)} s + {_words(mean_extra)} s)")
 
 
 def renewal(sampler: Sampler, mean: float) -> Clock:
@@ -103,22 +130,23 @@ def renewal(sampler: Sampler, mean: float) -> Clock:
     Raises:
         ValueError: a mean that is not positive and finite; later, negative draws.
     """
-    _positive("mean", mean, "seconds")
-    return Clock(0.0, float(mean), functools.partial(_scaled, sampler, float(mean)), f"renewal(mean {mean:g} s)")
+    callable_("sampler", sampler, "sampler(rng, shape) -> seconds")
+    mean = real("mean", mean, above=0, unit="seconds")
+    return Clock(0.0, mean, functools.partial(_scaled, sampler, mean), f"renewal(mean {mean:g} s)")
 
 
 def slowed(clock: Clock, factors: Seconds) -> Clock:
     """Multiply all intervals of a clock, fixed and random part, by a factor: scalar, or ``(n,)`` for stragglers."""
-    _positive("factors", factors, "multiples of the interval")
-    factors = _array(factors)[()]
+    instance("clock", clock, Clock, A_CLOCK)
+    factors = _per_clock("factors", factors, "multiples of the interval")[()]
     name = f"{clock.name} slowed by {_words(factors)}"
     return dataclasses.replace(clock, shift=clock.shift * factors, mean_extra=clock.mean_extra * factors, name=name)
 
 
 def delayed(clock: Clock, dead_time: Seconds) -> Clock:
     """Lengthen all intervals by ``dead_time`` seconds: what a push occupies before the clock runs again."""
-    _positive("dead_time", dead_time, "seconds", zero=True)
-    return dataclasses.replace(clock, shift=clock.shift + _array(dead_time)[()])
+    instance("clock", clock, Clock, A_CLOCK)
+    return dataclasses.replace(clock, shift=clock.shift + _per_clock("dead_time", dead_time, "seconds", zero=True)[()])
 
 
 def stragglers(num_nodes: int, *, share: float, factor: float, seed: int) -> Float[np.ndarray, " n"]:
@@ -130,29 +158,41 @@ def stragglers(num_nodes: int, *, share: float, factor: float, seed: int) -> Flo
         factor: by which their intervals are longer, positive.
         seed: of the NumPy generator that draws who is slow.
     """
-    _positive("factor", factor, "multiples of the interval")
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"share={share}: the share of slow nodes must lie in [0, 1]")
+    num_nodes = whole("num_nodes", num_nodes, least=1)
+    share = real("share", share, least=0, most=1)
     factors = np.ones(num_nodes)
-    slow = np.random.default_rng(seed).choice(num_nodes, round(share * num_nodes), replace=False)
+    factor = real("factor", factor, above=0, unit="multiples of the interval")
+    slow = np.random.default_rng(checked_seed(seed)).choice(num_nodes, round(share * num_nodes), replace=False)
     factors[slow] = factor
     return factors
 
 
-def as_clock(clock: Clock | Seconds) -> Clock:
-    """Take a number (or n of them) as the rate of Poisson clocks."""
-    return clock if isinstance(clock, Clock) else poisson(clock)
+def as_clock(name: str, clock: Clock | Rate) -> Clock:
+    """Take a number (or n of them) as the rate of Poisson clocks; ``name`` is that of the argument."""
+    if isinstance(clock, Clock):
+        return clock
+    if isinstance(clock, str | bool) or not (
+        isinstance(clock, int | float | list | tuple) or hasattr(clock, "__array__")
+    ):
+        raise TypeError(f"{name}={shown(clock)}: must be a clock, or its Poisson rate per second; {A_CLOCK}")
+    return _poisson(name, clock)
 
 
-def require_events(count: int, duration: float) -> None:
-    """Refuse an empty plan."""
-    if count == 0:
-        raise ValueError(f"no event falls into duration={duration} s: lengthen it, or make the clocks faster")
+def optional_clock(name: str, clock: Clock | None) -> Clock | None:
+    """Return a clock, or None: nothing of that kind happens."""
+    return None if clock is None else instance(name, clock, Clock, f"{A_CLOCK}, or pass None for none")
 
 
 def rate(clock: Clock) -> float | Float[np.ndarray, " n"]:
     """Return ticks per second, ``1/(c + e)``: a scalar, or ``(n,)`` where nodes differ."""
+    instance("clock", clock, Clock, A_CLOCK)
     return (1.0 / (_array(clock.shift) + clock.mean_extra))[()]
+
+
+def expected_ticks(clock: Clock, num_nodes: int, duration: float) -> float:
+    """Return the mean number of ticks of all nodes together, about."""
+    rates = _array(rate(clock))
+    return duration * float(np.sum(per_node(rates, num_nodes, "clock")) if rates.ndim else num_nodes * rates)
 
 
 def ticks(
@@ -184,11 +224,14 @@ def schedule(
         start: ``"stationary"``, or ``"fresh"``: every node begins an interval at time 0.
 
     Raises:
-        ValueError: per-node numbers that are not n, a duration that is not positive, negative draws of a sampler.
+        ValueError: per-node numbers that are not n, a duration that is not positive, negative draws of a sampler, or
+            more ticks than memory holds.
     """
-    _positive("duration", duration, "simulated seconds")
-    if start not in ("stationary", "fresh"):
-        raise ValueError(f"start={start!r}: choose 'stationary' or 'fresh'")
+    instance("clock", clock, Clock, A_CLOCK)
+    instance("rng", rng, np.random.Generator, "make one with numpy.random.default_rng(0)")
+    num_nodes, duration = whole("num_nodes", num_nodes, least=1), real("duration", duration, above=0, unit="seconds")
+    choice("start", start, ("stationary", "fresh"))
+    require_room(expected_ticks(clock, num_nodes, duration), TICK_BYTES, "ticks", SHORTER, num_nodes=num_nodes)
     shift, extra = per_node(clock.shift, num_nodes, "shift"), per_node(clock.mean_extra, num_nodes, "mean_extra")
     if clock.unit is None and not shift.any():
         times, nodes = _superposition(1.0 / extra, duration, rng)
@@ -208,19 +251,19 @@ def service_times(clock: Clock, num_nodes: int, rng: np.random.Generator) -> Cal
 
     def draw(node: int) -> float:
         if not units:
-            block = rng.exponential(size=_BLOCK) if clock.unit is None else clock.unit(rng, (_BLOCK,))
+            block = _draw(clock, rng, _BLOCK)
             units.extend(block[::-1].tolist())
         return float(shift[node] + extra[node] * units.pop())
 
     return draw
 
 
-def per_node(value: Seconds, num_nodes: int, what: str) -> Float[np.ndarray, " n"]:
+def per_node(value: Any, num_nodes: int, what: str) -> Float[np.ndarray, " n"]:
     """Give every node its number.
 
     Raises ValueError where there are neither one nor ``num_nodes`` numbers.
     """
-    array = _array(value)
+    array = reals(what, value, remedy=f"one number, or {num_nodes}, one per node")
     if array.shape not in ((), (num_nodes,)):
         raise ValueError(f"{what} of shape {array.shape}: pass one number, or {num_nodes}, one per node")
     return np.broadcast_to(array, (num_nodes,))
@@ -280,27 +323,31 @@ def _continue(clock: Clock, shift, extra, first, duration: float, rng: np.random
 
 
 def _draw(clock: Clock, rng: np.random.Generator, count: int) -> np.ndarray:
-    return rng.exponential(size=count) if clock.unit is None else clock.unit(rng, (count,))
+    if clock.unit is None:
+        return rng.exponential(size=count)
+    draws = reals(f"the sampler of {clock.name} returns", clock.unit(rng, (count,)), shape=(count,), least=0)
+    if not draws.any():
+        raise ValueError(f"the sampler of {clock.name} gives {count} seconds that are all 0: time would stand still")
+    return draws
 
 
 def _scaled(sampler: Sampler, mean: float, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    draws = np.asarray(sampler(rng, shape), np.float64)
-    if draws.shape != shape or not np.isfinite(draws).all() or (draws < 0).any() or not draws.any():
-        raise ValueError(
-            f"the sampler of a renewal clock gave {draws.shape} numbers down to {draws.min():g}: "
-            f"it must give {shape} finite ones, none negative, not all zero"
-        )
-    return draws / mean
+    return reals("sampler returns", sampler(rng, shape), shape=shape, least=0, unit="seconds") / mean
 
 
 def _array(value: Any) -> Float[np.ndarray, "..."]:
     return np.asarray(value, np.float64)
 
 
-def _positive(name: str, value: Any, unit: str, *, zero: bool = False) -> None:
-    array = _array(value)
-    if not (np.isfinite(array).all() and ((array >= 0) if zero else (array > 0)).all()):
-        raise ValueError(f"{name}={value}: {unit} must be finite and {'not negative' if zero else 'positive'}")
+def _per_clock(name: str, value: Any, unit: str, *, zero: bool = False, remedy: str = "") -> Float[np.ndarray, "..."]:
+    """Return one number, or one per node, positive unless zero is legal."""
+    if zero:
+        array = reals(name, value, least=0, unit=unit, remedy=remedy)
+    else:
+        array = reals(name, value, above=0, unit=unit, remedy=remedy)
+    if array.ndim > 1 or not array.size:
+        raise ValueError(f"{name} of shape {array.shape}: pass one number, or one per node, (n,)")
+    return array
 
 
 def _words(value: Any) -> str:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from gossipjax.timeline.clocks import Clock, Seconds, as_clock, require_events, schedule
+from gossipjax._base.arguments import real
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax.timeline.checks import connected
+from gossipjax.timeline.clocks import Clock, Rate, as_clock, optional_clock, schedule
 from gossipjax.timeline.flights import (
     DELIVERED,
     IN_FLIGHT,
     Latency,
     assign_slots,
+    check_network,
+    checked_latency,
     fly,
     interleave,
-    num_peers,
     traffic,
     uniform_peers,
 )
@@ -26,7 +30,7 @@ def directed_push(
     duration: float,
     *,
     compute: Clock | None,
-    send: Clock | Seconds,
+    send: Clock | Rate,
     latency: Latency = None,
     drop: float = 0.0,
     seed: int,
@@ -51,19 +55,21 @@ def directed_push(
         seed: of the NumPy generators that draw the plan, one each for updates, sends, targets and the network.
 
     Raises:
-        ValueError: a node without out-neighbour, settings out of range, or no event at all.
+        ValueError: a node without out-neighbour, or settings out of range.
 
     Reference: Kempe, Dobra, Gehrke 2003; Assran et al. 2019, arXiv 1811.10792, section 3 (messages in flight).
     """
-    n = num_peers(topology)
+    n = connected(topology).num_nodes
+    compute, send, latency = optional_clock("compute", compute), as_clock("send", send), checked_latency(latency, n)
+    check_network(drop, "immediate", None)
+    duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
     of_updates, of_sends, of_targets, of_network = np.random.default_rng(seed).spawn(4)
     acts = (np.zeros(0), np.zeros(0, np.int32))
     if compute is not None:
         acts = schedule(compute, n, duration, of_updates)[:2]
-    sent, senders = schedule(as_clock(send), n, duration, of_sends)[:2]
+    sent, senders = schedule(send, n, duration, of_sends)[:2]
     receivers = uniform_peers(topology, of_targets, senders)
     flights = fly(sent, senders, receivers, duration=duration, rng=of_network, latency=latency, drop=drop)
-    require_events(sent.size + acts[0].size, duration)
     direct = latency is None
     arrivals = flights.times[:0] if direct else flights.times
     leave, arrive, act = interleave(sent, arrivals, acts[0])

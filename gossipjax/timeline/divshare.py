@@ -7,9 +7,21 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from gossipjax.timeline.clocks import Clock, Seconds, Ticks, per_node, require_events, schedule
-from gossipjax.timeline.flights import Flights, Latency, assign_slots, delays, fly, traffic
+from gossipjax._base.arguments import instance, real, reals, whole
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax.timeline.clocks import A_CLOCK, SHORTER, Clock, Rate, Ticks, expected_ticks, per_node, schedule
+from gossipjax.timeline.flights import (
+    Flights,
+    Latency,
+    assign_slots,
+    check_network,
+    checked_latency,
+    delays,
+    fly,
+    traffic,
+)
 from gossipjax.timeline.planned import planned
+from gossipjax.timeline.room import require_room
 from gossipjax.types import NOBODY, Properties, Timeline
 
 _BLOCK = 1 << 22
@@ -33,7 +45,7 @@ def divshare(
     compute: Clock,
     num_fragments: int,
     recipients: int,
-    uplink_messages_per_second: Seconds,
+    uplink_messages_per_second: Rate,
     latency: Latency = None,
     drop: float = 0.0,
     seed: int,
@@ -61,21 +73,21 @@ def divshare(
         seed: of the NumPy generators that draw clocks, recipients and the network.
 
     Raises:
-        ValueError: settings out of range, or no tick at all.
+        ValueError: settings out of range.
 
     Reference: Biswas et al. 2025, arXiv 2410.12918, algorithms 1 and 2.
     """
-    if num_fragments < 1 or not 1 <= recipients < num_nodes:
-        raise ValueError(
-            f"num_fragments={num_fragments}, recipients={recipients}: cut at least one fragment, "
-            f"and send each to 1 to {num_nodes - 1} of the other nodes"
-        )
+    num_nodes, num_fragments = whole("num_nodes", num_nodes, least=2), whole("num_fragments", num_fragments, least=1)
+    recipients = whole("recipients", recipients, least=1, most=num_nodes - 1, remedy="of the other nodes")
+    duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
+    instance("compute", compute, Clock, A_CLOCK)
+    latency = checked_latency(latency, num_nodes)
+    check_network(drop, "immediate", None)
+    reals("uplink_messages_per_second", uplink_messages_per_second, above=0, unit="messages per second")
     speed = per_node(uplink_messages_per_second, num_nodes, "uplink_messages_per_second")
-    if not (np.isfinite(speed).all() and (speed > 0).all()):
-        raise ValueError(f"uplink_messages_per_second={uplink_messages_per_second}: must be positive and finite")
+    _check_room(expected_ticks(compute, num_nodes, duration), duration, speed, num_fragments, recipients)
     of_ticks, of_recipients, of_network = np.random.default_rng(seed).spawn(3)
     ticks = schedule(compute, num_nodes, duration, of_ticks)
-    require_events(ticks.times.size, duration)
     until = next_ticks(ticks, duration)
     sent = _transmit(ticks, until, speed, num_fragments, recipients, of_recipients)
     senders = ticks.nodes[sent.ticks]
@@ -101,6 +113,12 @@ def divshare(
         messages="group: a node and the fragments it received",
     )
     return planned(xs, properties)
+
+
+def _check_room(ticks: float, duration: float, speed: np.ndarray, num_fragments: int, recipients: int) -> None:
+    """Estimate the messages: what is offered at ticks, or what the uplinks can carry, if that is less."""
+    messages = min(ticks * num_fragments * recipients, duration * float(speed.sum()))
+    require_room(ticks + messages, 150, "ticks and messages", SHORTER, num_nodes=speed.size)
 
 
 def next_ticks(ticks: Ticks, duration: float) -> Float[np.ndarray, " ticks"]:
@@ -130,7 +148,8 @@ def _transmit(ticks: Ticks, until, speed, num_fragments: int, recipients: int, r
         node = ticks.nodes[tick]
         times = ticks.times[tick] + (place + 1) / speed[node]
         found.append((times, tick, pair // recipients, other + (other >= node)))
-    times, tick, fragment, receiver = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    nothing = (np.zeros(0), *(np.zeros(0, np.int64) for _ in range(3)))
+    times, tick, fragment, receiver = (np.concatenate(columns) for columns in zip(nothing, *found, strict=True))
     order = np.argsort(times, kind="stable")
     return _Sent(times[order], tick[order], fragment[order].astype(np.int32), receiver[order].astype(np.int32))
 

@@ -11,9 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key, PyTree, UInt
+from jaxtyping import Array, Float64, Int, Key, PyTree, UInt
 
+from gossipjax._base.arguments import real, whole
 from gossipjax.mixing import PairMixing
+from gossipjax.timeline.checks import share_of, undirected
+from gossipjax.timeline.flights import num_peers
+from gossipjax.timeline.room import require_room
 from gossipjax.topology import Topology
 from gossipjax.types import NOBODY, Event, Properties, Timeline
 
@@ -57,7 +61,13 @@ def _meetings(key: Key[Array, ""], static: PyTree, xs: PyTree) -> PyTree:
     return xs | {"first": first, "second": second} | ({"kind": words[:, 2]} if kinds else {})
 
 
+def mean_times(static: PyTree, xs: PyTree) -> Float64[np.ndarray, " T"]:
+    """Return when events happen in the mean, in float64: event k at (k + 1) / events_per_second."""
+    return (np.asarray(xs["index"], np.float64) + 1.0) / np.float64(static["events_per_second"])
+
+
 def _time(static: PyTree, x: PyTree) -> Array:
+    """The loop's copy of :func:`mean_times`."""
     return ((x["index"].astype(jnp.float32) + 1.0) * static["seconds_per_event"])[None]
 
 
@@ -78,10 +88,9 @@ def _update_or_push(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
 
 
 def _network(peers: Topology | int) -> tuple[int, str, dict[str, Any]]:
-    if isinstance(peers, int):
-        if peers < 2:
-            raise ValueError(f"peers={peers}: a meeting needs at least two nodes")
-        return peers, f"{peers} nodes, all peers", {}
+    n = num_peers(peers)
+    if not isinstance(peers, Topology):
+        return n, f"{n} nodes, all peers", {}
     degrees = np.bincount(peers.senders, minlength=peers.num_nodes)
     if silent := np.flatnonzero(degrees == 0).tolist():
         raise ValueError(f"node {silent[0]} of {peers.name} has nobody to send to; give every node an out-neighbour")
@@ -95,16 +104,13 @@ def _network(peers: Topology | int) -> tuple[int, str, dict[str, Any]]:
 
 
 def _timeline(num_events: int, total_rate: float, static: dict[str, Any], event, properties: Properties) -> Timeline:
-    if not 1 <= num_events < 1 << 32:
-        raise ValueError(f"num_events={num_events}: must lie in 1 … 2³² − 1")
+    num_events = whole("num_events", num_events, least=1, most=2**32 - 1)
+    require_room(num_events, 8, "events", "plan fewer events")
     static |= {"num_nodes": np.uint32(properties.num_nodes), "seconds_per_event": np.float32(1.0 / total_rate)}
+    # The loop multiplies in float32, the host divides in float64.
+    kept = jax.tree.map(jnp.asarray, static) | {"events_per_second": np.asarray(total_rate, np.float64)}
     xs = {"index": np.arange(num_events, dtype=np.uint32)}
-    return Timeline(xs, jax.tree.map(jnp.asarray, static), event, properties, _meetings)
-
-
-def _check_rate(name: str, rate: float) -> None:
-    if not (np.isfinite(rate) and rate > 0):
-        raise ValueError(f"{name}={rate}: events per node and second must be positive and finite")
+    return Timeline(xs, kept, event, properties, _meetings, mean_times)
 
 
 def drawn_pairs(peers: Topology | int, num_events: int, *, rate: float = 1.0) -> Timeline:
@@ -121,9 +127,9 @@ def drawn_pairs(peers: Topology | int, num_events: int, *, rate: float = 1.0) ->
     Raises:
         ValueError: a directed topology, one with a lonely node, non-positive rate.
     """
-    _check_rate("rate", rate)
-    if isinstance(peers, Topology) and peers.directed:
-        raise ValueError(f"{peers.name} is directed; averaging is mutual, so pass an undirected topology")
+    rate = real("rate", rate, above=0, unit="events per node and second")
+    if isinstance(peers, Topology):
+        undirected(peers, "peers")
     n, name, static = _network(peers)
     properties = Properties(
         num_nodes=n,
@@ -156,11 +162,9 @@ def drawn_gossip(
     Raises:
         ValueError: a rate or weight out of range, a node with nobody to send to.
     """
-    _check_rate("gossip_rate", gossip_rate)
-    if not (np.isfinite(update_rate) and update_rate >= 0):
-        raise ValueError(f"update_rate={update_rate}: updates per node and second must be finite and not negative")
-    if not 0.0 < weight <= 1.0:
-        raise ValueError(f"weight={weight}: the received model's share must lie in (0, 1]")
+    gossip_rate = real("gossip_rate", gossip_rate, above=0, unit="pushes per node and second")
+    update_rate = real("update_rate", update_rate, least=0, unit="updates per node and second")
+    weight = share_of(weight)
     n, name, static = _network(peers)
     share = update_rate / (update_rate + gossip_rate)
     properties = Properties(

@@ -7,8 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gossipjax.timeline.clocks import Clock, require_events, service_times
+from gossipjax._base.arguments import instance, optional_whole, real, whole
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax.timeline.clocks import A_CLOCK, SHORTER, Clock, expected_ticks, service_times
 from gossipjax.timeline.planned import planned
+from gossipjax.timeline.room import require_room
 from gossipjax.types import NOBODY, Properties, Timeline, Traffic
 
 SERVER, BUFFER, WORK, FETCHED = range(4)
@@ -52,6 +55,8 @@ def fedbuff(
     itself. One event a return: it trains on what the client fetched, adds up, and hands out the model again. Rows: the
     server's model, and as slots the buffer, the row that trains, and one of each busy client.
 
+    A message is a model on its way to a client or a change on its way back; a change that is too old counts as dropped.
+
     Args:
         num_nodes: n clients.
         duration: simulated seconds.
@@ -64,27 +69,31 @@ def fedbuff(
         seed: of the NumPy generators that draw clients and times.
 
     Raises:
-        ValueError: settings out of range, or no return at all.
+        ValueError: settings out of range.
 
     Reference: Nguyen et al. 2022, arXiv 2106.06639, algorithm 1.
     """
-    if not 1 <= concurrency <= num_nodes:
-        raise ValueError(f"concurrency={concurrency}: from 1 to all {num_nodes} clients train at the same time")
-    if buffer_size < 1 or not server_lr > 0 or staleness_power < 0 or (max_staleness is not None and max_staleness < 0):
-        raise ValueError(
-            f"buffer_size={buffer_size}, server_lr={server_lr}, staleness_power={staleness_power}, "
-            f"max_staleness={max_staleness}: need at least 1, a positive number, and two that are not negative"
-        )
+    num_nodes, buffer_size = whole("num_nodes", num_nodes, least=1), whole("buffer_size", buffer_size, least=1)
+    concurrency = whole("concurrency", concurrency, least=1, most=num_nodes, remedy="of the clients train at a time")
+    server_lr, staleness_power = (
+        real("server_lr", server_lr, above=0),
+        real("staleness_power", staleness_power, least=0),
+    )
+    max_staleness = optional_whole("max_staleness", max_staleness, least=0)
+    duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
+    instance("train_time", train_time, Clock, A_CLOCK)
+    share = concurrency / num_nodes
+    require_room(share * expected_ticks(train_time, num_nodes, duration), 600, "returns", SHORTER, num_nodes=num_nodes)
     returns = _run(num_nodes, duration, concurrency, train_time, buffer_size, max_staleness, staleness_power, seed)
     fetches = [_Return(0.0, NOBODY, place, 0.0, False) for place in range(concurrency)]
-    require_events(len(returns), duration)
     dropped = sum(event.weight == 0.0 for event in returns)
+    sent = concurrency + 2 * len(returns)
     properties = Properties(
         num_nodes,
         1,
         f"fedbuff({concurrency} of {num_nodes}, buffer of {buffer_size})",
         num_slots=FETCHED - 1 + concurrency,
-        traffic=Traffic(len(returns), len(returns) - dropped, dropped=dropped),
+        traffic=Traffic(sent, sent - dropped, dropped=dropped),
         messages="group: a client and the server",
     )
     return planned(_events(fetches + returns, server_lr / buffer_size), properties)

@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
+from gossipjax._base.arguments import choice, instance, real, reals, shown, whole, wholes
+from gossipjax.timeline.checks import connected
 from gossipjax.timeline.clocks import Ticks
 from gossipjax.timeline.poisson import uniform_neighbors
 from gossipjax.topology import Topology
@@ -43,19 +45,18 @@ class Flights(NamedTuple):
 
 
 def num_peers(peers: Peers) -> int:
-    """Number of nodes n.
+    """Return the number of nodes n.
 
     Raises ValueError if there are fewer than two, or none is connected.
     """
-    n = peers if isinstance(peers, int) else peers.num_nodes
-    if n < 2 or (isinstance(peers, Topology) and peers.senders.size == 0):
-        raise ValueError(f"peers={peers}: meetings need at least two connected nodes")
-    return n
+    if isinstance(peers, Topology):
+        return connected(peers).num_nodes
+    return whole("peers", peers, least=2, remedy="n nodes that are all peers, or a topology such as topology.ring(8)")
 
 
 def peers_name(peers: Peers) -> str:
     """Name the network, for reports."""
-    return f"complete({peers})" if isinstance(peers, int) else peers.name
+    return peers.name if isinstance(peers, Topology) else f"complete({num_peers(peers)})"
 
 
 def uniform_peers(peers: Peers, rng: np.random.Generator, nodes: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
@@ -63,10 +64,26 @@ def uniform_peers(peers: Peers, rng: np.random.Generator, nodes: Int[np.ndarray,
 
     Raises ValueError if a node of a topology has no out-neighbour.
     """
+    instance("rng", rng, np.random.Generator, "make one with numpy.random.default_rng(0)")
+    nodes = wholes("nodes", nodes, shape=(None,), least=0, most=num_peers(peers) - 1)
     if isinstance(peers, Topology):
         return uniform_neighbors(peers, rng, nodes)
     other = rng.integers(0, peers - 1, nodes.size, dtype=np.int32)
-    return other + (other >= nodes)
+    return (other + (other >= nodes)).astype(np.int32)
+
+
+def checked_latency(latency: Latency, num_nodes: int) -> Latency:
+    """Return a latency that fits n nodes; what a sampler gives is checked when it is called.
+
+    Raises ValueError for delays that are negative or not finite, or of another shape than ``()`` and ``(n, n)``.
+    """
+    if latency is None or callable(latency):
+        return latency
+    remedy = "one number, (n, n) by sender and receiver, or sampler(rng, size)"
+    seconds = reals("latency", latency, least=0, unit="seconds", remedy=remedy)
+    if seconds.shape not in ((), (num_nodes, num_nodes)):
+        raise ValueError(f"latency of shape {seconds.shape} for {num_nodes} nodes: pass {remedy}")
+    return seconds if seconds.ndim else float(seconds)
 
 
 def delays(
@@ -76,22 +93,19 @@ def delays(
 
     Raises ValueError for delays that are negative or not finite, or a matrix that is not ``(n, n)``.
     """
+    size = senders.size
     if callable(latency):
-        seconds = np.asarray(latency(rng, senders.size), np.float64)
-    else:
-        given = np.asarray(0.0 if latency is None else latency, np.float64)
-        if given.ndim == 2:
-            last = max(senders.max(initial=-1), receivers.max(initial=-1))
-            if given.shape[0] != given.shape[1] or last >= len(given):
-                raise ValueError(f"latency of shape {given.shape}: pass (n, n) seconds, by sender and receiver")
-            given = given[senders, receivers]
-        seconds = np.broadcast_to(given, senders.shape)
-    if seconds.shape != senders.shape or not np.isfinite(seconds).all() or (seconds < 0).any():
-        raise ValueError(
-            f"latency gives delays of shape {seconds.shape} from {seconds.min(initial=np.inf):g} s: "
-            f"they must be {senders.size} finite seconds, none negative"
-        )
-    return seconds
+        name = "what the sampler latency(rng, size) returns"
+        return reals(name, latency(rng, size), shape=(size,), least=0, unit="seconds")
+    given = latency if isinstance(latency, np.ndarray) else reals("latency", 0.0 if latency is None else latency)
+    if given.ndim == 2:
+        last = max(senders.max(initial=-1), receivers.max(initial=-1))
+        if given.shape[0] != given.shape[1] or last >= len(given):
+            raise ValueError(f"latency of shape {given.shape}: pass (n, n) seconds, by sender and receiver")
+        given = given[senders, receivers]
+    elif given.ndim:
+        raise ValueError(f"latency of shape {given.shape}: pass one number, or (n, n) seconds by sender and receiver")
+    return reals("latency", np.broadcast_to(given, senders.shape), least=0, unit="seconds")
 
 
 def check_network(drop: float, inbox: Inbox, capacity: int | None) -> None:
@@ -99,12 +113,12 @@ def check_network(drop: float, inbox: Inbox, capacity: int | None) -> None:
 
     Raises ValueError for a drop probability outside [0, 1], an unknown inbox, or a capacity that does not fit to it.
     """
-    if not 0.0 <= drop <= 1.0:
-        raise ValueError(f"drop={drop}: the probability that a message is lost must lie in [0, 1]")
-    if inbox not in ("immediate", "newest", "queue"):
-        raise ValueError(f"inbox={inbox!r}: choose 'immediate', 'newest' or 'queue'")
-    if capacity is not None and (inbox != "queue" or capacity < 1):
-        raise ValueError(f"capacity={capacity} of inbox {inbox!r}: only a queue has one, of at least one message")
+    real("drop", drop, least=0, most=1, remedy="the probability that a message is lost")
+    choice("inbox", inbox, ("immediate", "newest", "queue"))
+    if capacity is not None:
+        whole("capacity", capacity, least=1, remedy="of a queue, or None: unlimited")
+        if inbox != "queue":
+            raise ValueError(f"capacity={shown(capacity)} of inbox {inbox!r}: only a queue has one; leave it out")
 
 
 def fly(
@@ -150,6 +164,12 @@ def fly(
         ValueError: settings that do not fit, or an inbox that is read at ticks without ticks.
     """
     check_network(drop, inbox, capacity)
+    sent = reals("sent", sent, shape=(None,), unit="seconds")
+    senders, receivers = (
+        wholes(name, each, shape=sent.shape, least=0) for name, each in (("senders", senders), ("receivers", receivers))
+    )
+    duration = real("duration", duration, above=0, unit="seconds")
+    instance("rng", rng, np.random.Generator, "make one with numpy.random.default_rng(0)")
     if ticks is None and (inbox != "immediate" or busy is not None):
         raise ValueError(f"inbox {inbox!r} (busy: {busy is not None}) needs the ticks of the receivers; pass ticks")
     lost = rng.random(sent.size) < drop if drop else np.zeros(sent.size, bool)
@@ -178,6 +198,7 @@ def fly(
 
 def traffic(flights: Flights) -> Traffic:
     """Count the fates of messages."""
+    instance("flights", flights, Flights, "follow messages with fly")
     return Traffic(flights.fates.size, *(int(count) for count in np.bincount(flights.fates, minlength=5)))
 
 
@@ -187,7 +208,8 @@ def interleave(*times: Float[np.ndarray, " _"]) -> list[Int[np.ndarray, " _"]]:
     Returns:
         Of each stream, the positions of its events in the whole.
     """
-    order = np.argsort(np.concatenate(times), kind="stable")
+    times = tuple(reals("times", stream, shape=(None,), unit="seconds") for stream in times)
+    order = np.argsort(np.concatenate([np.zeros(0), *times]), kind="stable")
     positions = np.empty(order.size, np.int64)
     positions[order] = np.arange(order.size)
     return np.split(positions, np.cumsum([stream.size for stream in times])[:-1])
@@ -195,6 +217,7 @@ def interleave(*times: Float[np.ndarray, " _"]) -> list[Int[np.ndarray, " _"]]:
 
 def rank_in(groups: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
     """Count the entries of the same group that come before each entry."""
+    groups = wholes("groups", groups, shape=(None,))
     order = np.argsort(groups, kind="stable")
     begins = np.append(True, np.diff(groups[order]) != 0)[: groups.size]
     first = np.maximum.accumulate(np.where(begins, np.arange(groups.size), 0))
@@ -223,6 +246,8 @@ def assign_slots(
     Raises:
         ValueError: messages that are not in order, or released before they are sent.
     """
+    sent_at = wholes("sent_at", sent_at, shape=(None,))
+    released_at = wholes("released_at", released_at, shape=sent_at.shape)
     if (np.diff(sent_at) < 0).any():
         raise ValueError("messages must be listed in the order of sending: sort them by sent_at")
     if (released_at < sent_at).any():

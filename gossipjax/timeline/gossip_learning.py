@@ -8,10 +8,21 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from gossipjax.timeline.clocks import Seconds, renewal, require_events, schedule, slowed
-from gossipjax.timeline.flights import Latency, Peers, check_network, delays, num_peers, peers_name
+from gossipjax._base.arguments import choice, real, reals, whole
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax.timeline.clocks import SHORTER, Seconds, expected_ticks, renewal, schedule, slowed
+from gossipjax.timeline.flights import (
+    Latency,
+    Peers,
+    check_network,
+    checked_latency,
+    delays,
+    num_peers,
+    peers_name,
+)
 from gossipjax.timeline.planned import planned
 from gossipjax.timeline.random_walk import out_neighbors
+from gossipjax.timeline.room import require_room
 from gossipjax.topology import Topology
 from gossipjax.types import NOBODY, Properties, Timeline, Traffic
 
@@ -29,10 +40,18 @@ class RandomizedTokens:
         spend: A ≥ 1. With fewer than A − 1 tokens a timer only saves one; from there on it sends with probability
             ``(a − A + 1)/(C − A + 1)``. On a useful message ``a/A`` are sent, else ``a/(2A)``, rounded at random.
         capacity: C ≥ A: with that many, every timer sends.
+
+    Raises:
+        ValueError: numbers that are not whole or out of bounds.
     """
 
     spend: int
     capacity: int
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        whole("spend", self.spend, least=1)
+        whole("capacity", self.capacity, least=self.spend, remedy="no less than spend")
 
 
 Tokens = int | RandomizedTokens | None
@@ -127,15 +146,19 @@ def gossip_learning(
         seed: of the NumPy generators that draw timers, targets, the network and tokens.
 
     Raises:
-        ValueError: settings out of range or that do not fit together, or no event at all.
+        ValueError: settings out of range, or that do not fit together.
 
     Reference: Ormándi, Hegedűs, Jelasity 2013, arXiv 1109.1396, algorithms 1–3; Danner, Jelasity 2018 (tokens).
     """
     n = num_peers(peers)
+    latency = checked_latency(latency, n)
     _check(peers, jitter, mode, create, merge, drop, tokens)
+    duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
     of_timers, of_targets, of_network, of_tokens = np.random.default_rng(seed).spawn(4)
     clock = renewal(lambda rng, shape: np.maximum(1.0 + jitter * rng.standard_normal(shape), _SHORTEST), 1.0)
-    timers = schedule(slowed(clock, period), n, duration, of_timers)
+    timer = slowed(clock, _period(period))
+    require_room(2 * expected_ticks(timer, n, duration), 1000, "events", SHORTER, num_nodes=n)
+    timers = schedule(timer, n, duration, of_timers)
     keeps_last = merge == "last_received" and create != "random_walk"
     run = _Run(
         num_nodes=n,
@@ -161,7 +184,6 @@ def gossip_learning(
         if _timer_sends(run, node):
             _send(run, now, kind, node, _peer(run, node))
     _deliver_until(run, duration)
-    require_events(len(run.events), duration)
     properties = Properties(
         n,
         n,
@@ -177,22 +199,18 @@ def _check(peers: Peers, jitter: float, mode: str, create: str, merge: str, drop
     check_network(drop, "immediate", None)
     if isinstance(peers, Topology) and (peers.out_degrees == 0).any():
         raise ValueError(f"node {int(np.argmin(peers.out_degrees))} of {peers.name} has nobody to send to")
-    if not 0.0 <= jitter <= 1.0:
-        raise ValueError(f"jitter={jitter}: standard deviation of an interval in periods, from 0 to 1")
-    choices = {
-        "mode": (mode, ("push", "pull", "push_pull")),
-        "create": (create, ("merge_update", "update_merge", "random_walk")),
-        "merge": (merge, ("local", "last_received")),
-    }
-    for name, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise ValueError(f"{name}={value!r}: choose among {', '.join(allowed)}")
+    real("jitter", jitter, least=0, most=1, remedy="the standard deviation of an interval, in periods")
+    choice("mode", mode, ("push", "pull", "push_pull"))
+    choice("create", create, ("merge_update", "update_merge", "random_walk"))
+    choice("merge", merge, ("local", "last_received"))
     if tokens is not None and mode != "push":
         raise ValueError(f"mode={mode!r} with tokens: accounts decide about pushes only")
-    if isinstance(tokens, int) and tokens < 1:
-        raise ValueError(f"tokens={tokens}: the capacity of an account is at least one token")
-    if isinstance(tokens, RandomizedTokens) and not 1 <= tokens.spend <= tokens.capacity:
-        raise ValueError(f"{tokens}: spend must lie between 1 and the capacity")
+    if tokens is not None and not isinstance(tokens, RandomizedTokens):
+        whole("tokens", tokens, least=1, remedy="the capacity of an account, or RandomizedTokens, or None")
+
+
+def _period(period: Seconds) -> Seconds:
+    return reals("period", period, above=0, unit="seconds")[()]
 
 
 def proactive(tokens: int | RandomizedTokens, balance: int) -> float:
@@ -229,8 +247,9 @@ def _send(run: _Run, now: float, kind: int, sender: int, receiver: int) -> None:
     run.sent += carries
     lost = run.drop > 0 and run.of_network.random() < run.drop
     run.dropped += lost and carries
-    way = delays(run.latency, run.of_network, np.array([sender]), np.array([receiver]))
-    message = _Message(now + float(way[0]), len(run.events), kind, sender, receiver, sender, run.ages[sender])
+    message = _Message(
+        now + _way(run, sender, receiver), len(run.events), kind, sender, receiver, sender, run.ages[sender]
+    )
     if lost or message.arrival >= run.duration:
         if carries:
             run.events.append(_event(now, sent=1))
@@ -241,6 +260,15 @@ def _send(run: _Run, now: float, kind: int, sender: int, receiver: int) -> None:
             message = message._replace(row=_new_row(run))
             run.events.append(_event(now, copy=(sender, message.row), sent=1))
         heapq.heappush(run.waiting, message)
+
+
+def _way(run: _Run, sender: int, receiver: int) -> float:
+    """Seconds that a message takes."""
+    if run.latency is None or isinstance(run.latency, int | float):
+        return run.latency or 0.0
+    if isinstance(run.latency, np.ndarray):
+        return float(run.latency[sender, receiver])
+    return float(delays(run.latency, run.of_network, np.array([sender]), np.array([receiver]))[0])
 
 
 def _new_row(run: _Run) -> int:
@@ -302,7 +330,7 @@ def _event(now, *, act=(NOBODY, NOBODY), merge=(NOBODY, NOBODY, 0.0, 0.0, NOBODY
 
 def _arrays(events: list[tuple]) -> dict[str, np.ndarray]:
     """Write events as two groups each, the merge and the copy."""
-    columns = np.asarray(events)
+    columns = np.asarray(events, np.float64).reshape(len(events), 11)
     rows = columns.astype(np.int64)
     nobody = np.full(len(events), NOBODY)
     copies = rows[:, 9] != NOBODY

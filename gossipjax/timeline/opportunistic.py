@@ -8,9 +8,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from gossipjax.timeline.clocks import poisson, require_events, ticks
-from gossipjax.timeline.flights import interleave, num_peers, uniform_peers
+from gossipjax._base.arguments import choice, real, whole, wholes
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax.timeline.clocks import SHORTER, TICK_BYTES, poisson, ticks
+from gossipjax.timeline.flights import interleave, uniform_peers
 from gossipjax.timeline.planned import planned
+from gossipjax.timeline.room import require_room
 from gossipjax.types import NOBODY, Properties, Timeline
 
 Relay = Literal["everything", "newest", "none"]
@@ -66,18 +69,19 @@ def opportunistic(
         seed: of the NumPy generators that draw the plan, one each for updates and pushes.
 
     Raises:
-        ValueError: fewer than two nodes, an unknown reading, rates that are not positive, no event at all.
+        ValueError: fewer than two nodes, an unknown reading, or rates that are not positive.
 
     Reference: Mitra and Ulukus 2024, arXiv 2404.19749 (where the word is not defined more closely).
     """
     n = _checked(num_nodes, relay, update_rate, capacity)
-    of_updates, of_pushes = np.random.default_rng(seed).spawn(2)
+    duration = real("duration", duration, above=0, unit="seconds")
+    require_room(duration * n * (update_rate + capacity), TICK_BYTES, "updates and pushes", SHORTER, num_nodes=n)
+    of_updates, of_pushes = np.random.default_rng(checked_seed(seed)).spawn(2)
     updated, updaters = ticks(poisson(update_rate), n, duration, of_updates)
     # Before the first update the newest version is that of a random node, as after any other.
     news = np.append(of_updates.integers(0, n, dtype=np.int32), updaters)
     segments = _Segments(np.append(0.0, updated), np.append(updated, duration), news)
     pushes = _pushes(segments, n, np.arange(n, dtype=np.int32), capacity, relay, of_pushes)
-    require_events(updated.size + pushes.times.size, duration)
     return _timeline(_events(updated, updaters, pushes), n, relay)
 
 
@@ -112,10 +116,10 @@ def opportunistic_windows(
         ValueError: as :func:`opportunistic`; sources that are no nodes, none, or not allowed with this reading.
     """
     n = _checked(num_nodes, relay, update_rate, capacity)
-    if num_events < 1:
-        raise ValueError(f"num_events={num_events}: a window needs at least one event")
-    tracked = _tracked(n, sources, relay)
-    return _windows(n, num_events, update_rate, capacity, relay, tracked, np.random.default_rng(seed))
+    num_events = whole("num_events", num_events, least=1)
+    require_room(num_events, TICK_BYTES, "events of a window", "plan shorter windows", num_nodes=n)
+    tracked, rng = _tracked(n, sources, relay), np.random.default_rng(checked_seed(seed))
+    return _windows(n, num_events, update_rate, capacity, relay, tracked, rng)
 
 
 def _windows(n, num_events, update_rate, capacity, relay, tracked, rng) -> Iterator[Timeline]:
@@ -138,10 +142,10 @@ def _windows(n, num_events, update_rate, capacity, relay, tracked, rng) -> Itera
 
 
 def _checked(num_nodes: int, relay: str, update_rate: float, capacity: float) -> int:
-    if relay not in ("everything", "newest", "none"):
-        raise ValueError(f"relay={relay!r}: choose 'everything', 'newest' or 'none'")
-    poisson(update_rate), poisson(capacity)  # their checks
-    return num_peers(num_nodes)
+    choice("relay", relay, ("everything", "newest", "none"))
+    real("update_rate", update_rate, above=0, unit="updates per node and second")
+    real("capacity", capacity, above=0, unit="pushes per node and second")
+    return whole("num_nodes", num_nodes, least=2)
 
 
 def _tracked(n: int, sources: Sequence[int] | None, relay: Relay) -> Int[np.ndarray, " s"]:
@@ -149,9 +153,10 @@ def _tracked(n: int, sources: Sequence[int] | None, relay: Relay) -> Int[np.ndar
         return np.arange(n, dtype=np.int32)
     if relay == "everything":
         raise ValueError("relay='everything': any push may carry any version; leave sources out")
-    tracked = np.unique(np.asarray(sources, np.int32))
-    if not tracked.size or tracked.size != len(sources) or tracked[0] < 0 or tracked[-1] >= n:
-        raise ValueError(f"sources={list(sources)[:5]}…: give different nodes, 0 … {n - 1}, at least one")
+    given = wholes("sources", sources, shape=(None,), least=0, most=n - 1, remedy="nodes to be tracked")
+    tracked = np.unique(given).astype(np.int32)
+    if not tracked.size or tracked.size != given.size:
+        raise ValueError(f"sources={given.tolist()[:5]}…: give different nodes, 0 … {n - 1}, at least one")
     return tracked
 
 

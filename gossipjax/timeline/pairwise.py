@@ -6,12 +6,16 @@ import dataclasses
 
 import numpy as np
 
-from gossipjax.timeline.clocks import Clock, Seconds, as_clock, require_events, schedule
+from gossipjax._base.arguments import flag, instance, real
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax.timeline.checks import undirected
+from gossipjax.timeline.clocks import A_CLOCK, Clock, Rate, as_clock, schedule
 from gossipjax.timeline.flights import (
     Flights,
     Latency,
     Peers,
     assign_slots,
+    checked_latency,
     fly,
     interleave,
     num_peers,
@@ -29,7 +33,7 @@ def pairwise(
     duration: float,
     *,
     compute: Clock,
-    communicate: Clock | Seconds,
+    communicate: Clock | Rate,
     atomic: bool = True,
     latency: Latency = None,
     seed: int,
@@ -58,22 +62,28 @@ def pairwise(
         seed: of the NumPy generators that draw the plan, one each for updates, meetings, partners and delays.
 
     Raises:
-        ValueError: a directed topology, a latency of atomic averaging or none of the other, no event at all.
+        ValueError: a directed topology, a latency of atomic averaging or none of the other, settings out of range.
 
     Reference: Lian, Zhang, Zhang, Liu 2018, arXiv 1710.06952, algorithm 1 (atomic).
     """
     n = num_peers(peers)
-    if isinstance(peers, Topology) and peers.directed:
-        raise ValueError(f"{peers.name} is directed; averaging is mutual, so pass an undirected topology")
+    if isinstance(peers, Topology):
+        undirected(peers, "peers")
+    instance("compute", compute, Clock, A_CLOCK)
+    communicate, latency, atomic = (
+        as_clock("communicate", communicate),
+        checked_latency(latency, n),
+        flag("atomic", atomic),
+    )
+    duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
     if atomic == (latency is not None):
         raise ValueError(
             f"atomic={atomic}, latency={latency}: atomic averaging takes no time, the other needs a latency"
         )
     of_updates, of_meetings, of_partners, of_network = np.random.default_rng(seed).spawn(4)
     acts = schedule(compute, n, duration, of_updates)[:2]
-    times, first = schedule(as_clock(communicate), n, duration, of_meetings)[:2]
+    times, first = schedule(communicate, n, duration, of_meetings)[:2]
     second = uniform_peers(peers, of_partners, first)
-    require_events(times.size + acts[0].size, duration)
     facts = Properties(n, n, f"pairwise({peers_name(peers)}, {'atomic' if atomic else 'not atomic'})")
     if atomic:
         return _atomic(acts, times, first, second, facts)

@@ -9,9 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
+from gossipjax._base.arguments import real, whole
+from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.mixing import PairMixing
+from gossipjax.timeline.checks import connected, share_of, undirected
+from gossipjax.timeline.moments import written_times
+from gossipjax.timeline.room import require_room
 from gossipjax.topology import Topology
 from gossipjax.types import Event, Properties, Timeline
+
+_EVENT_BYTES = 60
+"""What a meeting takes while it is planned."""
+_REMEDY = "plan fewer events or seconds, or let the run draw them (drawn_pairs, drawn_gossip)"
 
 
 def _pair(x: PyTree) -> tuple[Array, Array]:
@@ -19,12 +28,17 @@ def _pair(x: PyTree) -> tuple[Array, Array]:
     return jnp.stack([first, second]), jnp.stack([second, first])
 
 
+def _seconds(x: PyTree) -> Array:
+    """The loop's copy of a time."""
+    return x["time"].astype(jnp.float32)
+
+
 def _node_wakes(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
     """Average the node that woke and its partner; the node that woke acts."""
     del key
     senders, receivers = _pair(x)
     mixing = PairMixing(senders, receivers, static["weight"], static["keep"])
-    return Event(index=x["index"][None], time=x["time"][None], nodes=x["first"][None], mixing=mixing)
+    return Event(index=x["index"][None], time=_seconds(x)[None], nodes=x["first"][None], mixing=mixing)
 
 
 def _edge_fires(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
@@ -32,7 +46,7 @@ def _edge_fires(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
     del key
     senders, receivers = _pair(x)
     mixing = PairMixing(senders, receivers, static["weight"], static["keep"])
-    index, time = jnp.stack([x["index"]] * 2), jnp.stack([x["time"]] * 2)
+    index, time = jnp.stack([x["index"]] * 2), jnp.stack([_seconds(x)] * 2)
     return Event(index=index, time=time, nodes=receivers, mixing=mixing)
 
 
@@ -40,7 +54,7 @@ def _node_pushes(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
     """Send the woken node's model one way; the node that woke acts."""
     del key
     mixing = PairMixing(x["first"][None], x["second"][None], static["weight"], static["keep"])
-    return Event(index=x["index"][None], time=x["time"][None], nodes=x["first"][None], mixing=mixing)
+    return Event(index=x["index"][None], time=_seconds(x)[None], nodes=x["first"][None], mixing=mixing)
 
 
 def _arrival_times(rng: np.random.Generator, total_rate: float, num_events: int | None, duration: float | None):
@@ -48,23 +62,16 @@ def _arrival_times(rng: np.random.Generator, total_rate: float, num_events: int 
     if (num_events is None) == (duration is None):
         raise ValueError("pass exactly one of num_events (count) and duration (simulated seconds)")
     if num_events is None:
-        assert duration is not None
-        if not duration > 0:
-            raise ValueError(f"duration={duration}: simulated seconds must be positive")
-        num_events = int(rng.poisson(total_rate * duration))
-        if num_events == 0:
-            raise ValueError(f"no event falls into {duration} s at a total rate of {total_rate}/s; lengthen duration")
-        return np.sort(rng.random(num_events)) * duration
-    if num_events < 1:
-        raise ValueError(f"num_events={num_events}: a timeline needs at least one event; pass a positive number")
+        duration = real("duration", duration, above=0, unit="seconds")
+        require_room(total_rate * duration, _EVENT_BYTES, "events", _REMEDY)
+        return np.sort(rng.random(int(rng.poisson(total_rate * duration)))) * duration
+    num_events = whole("num_events", num_events, least=1)
+    require_room(num_events, _EVENT_BYTES, "events", _REMEDY)
     return np.cumsum(rng.exponential(1.0 / total_rate, num_events))
 
 
-def _check(topology: Topology, rate: float) -> None:
-    if topology.num_nodes < 2 or topology.senders.size == 0:
-        raise ValueError(f"{topology.name} has no edge; pairwise meetings need at least two connected nodes")
-    if not (np.isfinite(rate) and rate > 0):
-        raise ValueError(f"rate={rate}: events per node (or edge) and second must be positive and finite")
+def _rate(rate: float) -> float:
+    return real("rate", rate, above=0, unit="events per node (or edge) and second")
 
 
 def uniform_neighbors(topology: Topology, rng: np.random.Generator, nodes: np.ndarray) -> np.ndarray:
@@ -82,11 +89,11 @@ def uniform_neighbors(topology: Topology, rng: np.random.Generator, nodes: np.nd
 def _timeline(first, second, times, event, static, properties) -> Timeline:
     xs = {
         "index": np.arange(times.size, dtype=np.uint32),
-        "time": times.astype(np.float32),
+        "time": times,
         "first": first.astype(np.int32),
         "second": second.astype(np.int32),
     }
-    return Timeline(xs, jax.tree.map(jnp.asarray, static), event, properties)
+    return Timeline(xs, jax.tree.map(jnp.asarray, static), event, properties, seconds=written_times)
 
 
 def _halves(entries: int, weight: float = 0.5) -> dict[str, np.ndarray]:
@@ -119,12 +126,7 @@ def poisson_pairs(
 
     Reference: Boyd, Ghosh, Prabhakar, Shah, "Randomized Gossip Algorithms", 2006.
     """
-    _check(topology, rate)
-    if topology.directed:
-        raise ValueError(
-            f"{topology.name} is directed; averaging is mutual, so pass an undirected topology or use push"
-        )
-    rng = np.random.default_rng(seed)
+    topology, rate, rng = undirected(topology), _rate(rate), np.random.default_rng(checked_seed(seed))
     times = _arrival_times(rng, topology.num_nodes * rate, num_events, duration)
     first = rng.integers(0, topology.num_nodes, times.size, dtype=np.int32)
     second = uniform_neighbors(topology, rng, first)
@@ -151,12 +153,7 @@ def poisson_edges(
         rate: firings per edge and second.
         seed: of the NumPy generator that draws the plan.
     """
-    _check(topology, rate)
-    if topology.directed:
-        raise ValueError(
-            f"{topology.name} is directed; averaging is mutual, so pass an undirected topology or use push"
-        )
-    rng = np.random.default_rng(seed)
+    topology, rate, rng = undirected(topology), _rate(rate), np.random.default_rng(checked_seed(seed))
     once = topology.senders < topology.receivers
     senders, receivers = topology.senders[once], topology.receivers[once]
     times = _arrival_times(rng, senders.size * rate, num_events, duration)
@@ -197,10 +194,8 @@ def poisson_push(
         weight: a in (0, 1], the share of the received model.
         seed: of the NumPy generator that draws the plan.
     """
-    _check(topology, rate)
-    if not 0.0 < weight <= 1.0:
-        raise ValueError(f"weight={weight}: the received model's share must lie in (0, 1]")
-    rng = np.random.default_rng(seed)
+    topology, rate, rng = connected(topology), _rate(rate), np.random.default_rng(checked_seed(seed))
+    weight = share_of(weight)
     times = _arrival_times(rng, topology.num_nodes * rate, num_events, duration)
     first = rng.integers(0, topology.num_nodes, times.size, dtype=np.int32)
     second = uniform_neighbors(topology, rng, first)

@@ -8,7 +8,10 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from gossipjax.timeline.clocks import Clock, Seconds, as_clock, delayed, per_node, require_events, schedule
+from gossipjax._base.arguments import flag, real
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax.timeline.checks import share_of
+from gossipjax.timeline.clocks import Clock, Rate, Seconds, as_clock, delayed, optional_clock, per_node, schedule
 from gossipjax.timeline.flights import (
     DELIVERED,
     IN_FLIGHT,
@@ -18,6 +21,7 @@ from gossipjax.timeline.flights import (
     Peers,
     assign_slots,
     check_network,
+    checked_latency,
     fly,
     interleave,
     num_peers,
@@ -37,7 +41,7 @@ def push_gossip(
     duration: float,
     *,
     compute: Clock | None,
-    gossip: Clock | Seconds,
+    gossip: Clock | Rate,
     weight: float = 0.5,
     two_way: bool = False,
     latency: Latency = None,
@@ -84,16 +88,19 @@ def push_gossip(
         seed: of the NumPy generators that draw the plan, one each for updates, pushes, targets and the network.
 
     Raises:
-        ValueError: settings that do not fit together, or no event at all.
+        ValueError: settings out of range, or that do not fit together.
 
     Reference: Mitra and Ulukus 2024, arXiv 2404.19749.
     """
     n = num_peers(peers)
+    compute, gossip = optional_clock("compute", compute), delayed(as_clock("gossip", gossip), dead_time)
+    latency, weight = checked_latency(latency, n), share_of(weight)
+    duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
     instantaneous = latency is None and inbox == "immediate"
-    _check(compute, weight, two_way, instantaneous, drop, inbox, capacity, busy_receives)
+    _check(compute, two_way, instantaneous, drop, inbox, capacity, busy_receives)
     of_updates, of_pushes, of_targets, of_network = np.random.default_rng(seed).spawn(4)
     updates = None if compute is None else schedule(compute, n, duration, of_updates)
-    sent, senders = schedule(delayed(as_clock(gossip), dead_time), n, duration, of_pushes)[:2]
+    sent, senders = schedule(gossip, n, duration, of_pushes)[:2]
     receivers = uniform_peers(peers, of_targets, senders)
     deaf = None if busy_receives or compute is None else per_node(compute.shift, n, "shift")
     flights = fly(
@@ -110,7 +117,6 @@ def push_gossip(
         busy=deaf,
     )
     acts = NO_ACTS if updates is None else (updates.times, updates.nodes)
-    require_events(sent.size + acts[0].size, duration)
     name = f"push_gossip({peers_name(peers)}, {'two-way, ' if two_way else ''}weight={weight:g})"
     facts = Properties(n, n, name, traffic=traffic(flights), messages="pair: one model")
     if not instantaneous:
@@ -234,10 +240,9 @@ def _mutual(facts: Properties, done: np.ndarray) -> Properties:
     )
 
 
-def _check(compute, weight, two_way, instantaneous, drop, inbox, capacity, busy_receives) -> None:
+def _check(compute, two_way, instantaneous, drop, inbox, capacity, busy_receives) -> None:
     check_network(drop, inbox, capacity)
-    if not 0.0 < weight <= 1.0:
-        raise ValueError(f"weight={weight}: the received model's share must lie in (0, 1]")
+    two_way, busy_receives = flag("two_way", two_way), flag("busy_receives", busy_receives)
     if two_way and not instantaneous:
         raise ValueError(
             "two_way exchanges are instantaneous: leave latency and inbox out, or see pairwise(atomic=False)"

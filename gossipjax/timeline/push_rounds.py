@@ -9,9 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
+from gossipjax._base.arguments import choice, real, reals, whole
+from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.mixing import TableMixing
-from gossipjax.timeline.clocks import Clock, Seconds, as_clock, per_node, ticks
+from gossipjax.timeline.checks import share_of
+from gossipjax.timeline.clocks import Clock, Rate, as_clock, per_node, ticks
 from gossipjax.timeline.flights import Peers, num_peers, peers_name, rank_in, uniform_peers
+from gossipjax.timeline.moments import written_times
+from gossipjax.timeline.room import require_room
 from gossipjax.types import NOBODY, Event, Properties, Timeline
 
 
@@ -20,8 +25,8 @@ def push_rounds(
     num_rounds: int,
     *,
     step: float = 1.0,
-    compute: Clock | Seconds | None,
-    gossip_rate: Seconds | None = None,
+    compute: Clock | Rate | None,
+    gossip_rate: Rate | None = None,
     pushes: Literal["poisson", "one"] = "poisson",
     weight: float = 0.5,
     seed: int,
@@ -51,8 +56,10 @@ def push_rounds(
         ValueError: settings that do not fit, no round.
     """
     n = num_peers(peers)
-    _check(num_rounds, step, gossip_rate, pushes, weight)
-    of_updates, of_pushes = np.random.default_rng(seed).spawn(2)
+    compute = None if compute is None else as_clock("compute", compute)
+    num_rounds, step, weight = whole("num_rounds", num_rounds, least=1), _step(step), share_of(weight)
+    _check(n, num_rounds, step, gossip_rate, pushes)
+    of_updates, of_pushes = np.random.default_rng(checked_seed(seed)).spawn(2)
     rounds, senders = _pushes(n, num_rounds, step, gossip_rate, of_pushes)
     receivers = uniform_peers(peers, of_pushes, senders)
     place = rank_in(rounds * n + receivers)
@@ -62,13 +69,13 @@ def push_rounds(
     xs = {name: _among(array[:, None], slice(0, 1), per_round) for name, array in mixings.items()}
     xs["nodes"] = _among(acting, slice(1, None), per_round)
     xs["index"] = np.arange(num_rounds * per_round, dtype=np.uint32)
-    xs["time"] = np.repeat(step * np.arange(1, num_rounds + 1), per_round).astype(np.float32)
+    xs["time"] = np.repeat(step * np.arange(1.0, num_rounds + 1), per_round)
     own = np.arange(n, dtype=np.int32)
     table = np.zeros(int(place.max(initial=0)) + 1)  # its length is that of the longest list of arrivals
     static = {"weight": np.asarray(float(weight)), "own": own, "table": table}
     name = f"push_rounds({peers_name(peers)}, step={step:g} s, {pushes} pushes, weight={weight:g})"
     facts = Properties(n, n, name, messages=f"table: up to {table.size} arrivals a round")
-    return Timeline(xs, jax.tree.map(jnp.asarray, static), _event, facts)
+    return Timeline(xs, jax.tree.map(jnp.asarray, static), _event, facts, seconds=written_times)
 
 
 def _event(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
@@ -88,7 +95,8 @@ def _event(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
     )
     messages = none.at[senders].add(1, mode="drop").astype(jnp.uint32)
     nodes = x["nodes"]
-    index, time = (jnp.broadcast_to(x[name], nodes.shape) for name in ("index", "time"))
+    index = jnp.broadcast_to(x["index"], nodes.shape)
+    time = jnp.broadcast_to(x["time"].astype(jnp.float32), nodes.shape)
     mixing = TableMixing(neighbors, weights, (1 - weight) ** arrived.astype(weight.dtype))
     return Event(index=index, time=time, nodes=nodes, mixing=mixing, messages=messages)
 
@@ -108,7 +116,7 @@ def _updates(compute, n: int, num_rounds: int, step: float, rng: np.random.Gener
     """The nodes that update in each round for the first, second, … time: levels, and (rounds, levels, lanes)."""
     if compute is None:
         return 0, np.zeros((num_rounds, 0, 1), np.int32)
-    times, nodes = ticks(as_clock(compute), n, num_rounds * step, rng)
+    times, nodes = ticks(compute, n, num_rounds * step, rng)
     rounds = np.minimum((times / step).astype(np.int64), num_rounds - 1)
     level = rank_in(rounds * n + nodes)
     levels = int(level.max(initial=0)) + 1
@@ -135,14 +143,16 @@ def _padded(groups: np.ndarray, num_groups: int, **entries: np.ndarray) -> dict[
     return rows
 
 
-def _check(num_rounds: int, step: float, gossip_rate, pushes: str, weight: float) -> None:
-    if num_rounds < 1:
-        raise ValueError(f"num_rounds={num_rounds}: a timeline needs at least one round")
-    if not (np.isfinite(step) and step > 0):
-        raise ValueError(f"step={step}: the seconds of a round must be positive and finite")
-    if pushes not in ("poisson", "one") or (pushes == "one") != (gossip_rate is None):
+def _step(step: float) -> float:
+    return real("step", step, above=0, unit="seconds")
+
+
+def _check(n: int, num_rounds: int, step: float, gossip_rate: Rate | None, pushes: str) -> None:
+    choice("pushes", pushes, ("poisson", "one"))
+    if (pushes == "one") != (gossip_rate is None):
         raise ValueError(f"pushes={pushes!r} with gossip_rate={gossip_rate}: 'poisson' needs a rate, 'one' has none")
-    if gossip_rate is not None and not (np.asarray(gossip_rate) > 0).all():
-        raise ValueError(f"gossip_rate={gossip_rate}: pushes per node and second must be positive")
-    if not 0.0 < weight <= 1.0:
-        raise ValueError(f"weight={weight}: the received model's share must lie in (0, 1]")
+    each = 1.0
+    if gossip_rate is not None:
+        rates = reals("gossip_rate", gossip_rate, above=0, unit="pushes per node and second")
+        each = float(per_node(rates, n, "gossip_rate").mean()) * step
+    require_room(float(num_rounds) * n * max(each, 1.0), 60, "pushes", "plan fewer rounds or nodes, or a lower rate")

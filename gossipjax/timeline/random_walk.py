@@ -8,9 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-from gossipjax.timeline.clocks import Clock, Seconds, as_clock, require_events, service_times
-from gossipjax.timeline.flights import num_peers
+from gossipjax._base.arguments import choice, flag, real, whole
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax.timeline.checks import connected
+from gossipjax.timeline.clocks import SHORTER, Clock, Rate, as_clock, rate, service_times
 from gossipjax.timeline.planned import planned
+from gossipjax.timeline.room import require_room
 from gossipjax.topology import Topology
 from gossipjax.types import NOBODY, Properties, Timeline
 
@@ -21,7 +24,7 @@ def random_walks(
     *,
     duration: float | None = None,
     num_walks: int,
-    service: Clock | Seconds,
+    service: Clock | Rate,
     transition: Literal["metropolis", "uniform"] = "metropolis",
     mix_on_arrival: bool = False,
     seed: int,
@@ -50,20 +53,27 @@ def random_walks(
 
     Reference: Gholami and Seferoglu 2025, arXiv 2504.09792 (several walks); Hastings 1970 (the transitions).
     """
-    n = num_peers(topology)
+    n, service = connected(topology).num_nodes, as_clock("service", service)
     if (num_events is None) == (duration is None):
         raise ValueError("pass exactly one of num_events (count) and duration (simulated seconds)")
-    if num_walks < 1 or (num_events is not None and num_events < 1) or (duration is not None and not duration > 0):
-        raise ValueError(f"num_walks={num_walks}, num_events={num_events}, duration={duration}: must be positive")
-    if transition not in ("metropolis", "uniform") or (transition == "metropolis" and topology.directed):
-        raise ValueError(f"transition={transition!r} on {topology.name}: 'uniform', or 'metropolis' if undirected")
+    num_walks, mix_on_arrival = whole("num_walks", num_walks, least=1), flag("mix_on_arrival", mix_on_arrival)
+    expected: float
+    if duration is None:
+        expected = num_events = whole("num_events", num_events, least=1)
+    else:
+        duration = real("duration", duration, above=0, unit="seconds")
+        expected = duration * min(num_walks, n) * float(np.max(rate(service)))
+    choice("transition", transition, ("metropolis", "uniform"))
+    if transition == "metropolis" and topology.directed:
+        raise ValueError(f"transition={transition!r} on {topology.name}, which is directed: pass 'uniform'")
     if (topology.out_degrees == 0).any():
         raise ValueError(f"a walk cannot leave node {int(np.argmin(topology.out_degrees))} of {topology.name}")
-    of_moves, of_times = np.random.default_rng(seed).spawn(2)
-    seconds = service_times(as_clock(service), n, of_times)
+    require_room(expected, 400, "services", SHORTER, num_nodes=n + num_walks)
+    of_moves, of_times = np.random.default_rng(checked_seed(seed)).spawn(2)
+    seconds = service_times(service, n, of_times)
     visits = _walk(topology, num_events, duration, num_walks, seconds, transition == "metropolis", of_moves)
-    require_events(len(visits), duration or 0.0)
-    time, node, walk, goal = (np.asarray(column) for column in zip(*visits, strict=True))
+    columns = np.asarray(visits, np.float64).reshape(len(visits), 4)
+    time, (node, walk, goal) = columns[:, 0], columns[:, 1:].T.astype(np.int64)
     xs = {
         "time": time,
         "nodes": node[:, None],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,9 +10,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Float64, Key, PyTree
 
-from gossipjax.mixing import GroupMixing, TableMixing, describe, from_matrix, stack_mixings, take_mixing
+from gossipjax._base.arguments import choice, instance, reals, shown, whole
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax.mixing import (
+    DenseMixing,
+    GroupMixing,
+    TableMixing,
+    describe,
+    from_matrix,
+    stack_mixings,
+    take_mixing,
+    to_dense,
+)
+from gossipjax.timeline.checks import seconds_of
+from gossipjax.timeline.room import require_room
+from gossipjax.topology import Topology
 from gossipjax.types import Event, Properties, Timeline
 from gossipjax.weights import (
     Matrix,
@@ -23,21 +38,26 @@ from gossipjax.weights import (
 )
 
 
-def _numbers(count: int, what: str) -> dict[str, np.ndarray]:
-    if count < 1:
-        raise ValueError(f"{what}={count}: a timeline needs at least one event; pass a positive number")
-    return {"index": np.arange(count, dtype=np.uint32)}
+def _numbers(num_rounds: int, numbers_each: int = 1) -> dict[str, np.ndarray]:
+    """Number the rounds, if memory holds so many of ``numbers_each`` numbers."""
+    num_rounds = whole("num_rounds", num_rounds, least=1)
+    require_room(num_rounds, 8.0 * numbers_each, "rounds", "plan fewer rounds")
+    return {"index": np.arange(num_rounds, dtype=np.uint32)}
 
 
-def _seconds(seconds_per_round: float) -> np.float32:
-    if not (np.isfinite(seconds_per_round) and seconds_per_round > 0):
-        raise ValueError(f"seconds_per_round={seconds_per_round}: a duration must be positive and finite")
-    return np.float32(seconds_per_round)
+def _length(seconds_per_round: float) -> np.ndarray:
+    """Keep the length of a round in float64, on the host: there times are exact."""
+    return np.asarray(seconds_of(seconds_per_round), np.float64)
+
+
+def round_ends(static: PyTree, xs: PyTree) -> Float64[np.ndarray, " T"]:
+    """Return when rounds end, in float64: round t at (t + 1) · seconds_per_round."""
+    return (np.asarray(xs["index"], np.float64) + 1.0) * np.float64(static["seconds_per_round"])
 
 
 def _round_time(static: PyTree, x: PyTree) -> Array:
-    """Round t ends at (t + 1) · seconds_per_round."""
-    return (x["index"].astype(jnp.float32) + 1.0) * static["seconds_per_round"]
+    """The loop's copy of :func:`round_ends`."""
+    return (x["index"].astype(jnp.float32) + 1.0) * static["seconds_per_round"].astype(jnp.float32)
 
 
 def _fixed_round(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
@@ -79,17 +99,16 @@ def rounds(
     Raises:
         ValueError: rows (columns) that do not sum to one, matrices of different sizes, num_rounds < 1.
     """
-    xs = _numbers(num_rounds, "num_rounds")
-    matrices: list[Matrix] = list(weights) if isinstance(weights, (list, tuple)) else [weights]
+    xs = _numbers(num_rounds)
+    matrices = [_matrix(each) for each in (weights if isinstance(weights, list | tuple) else [weights])]
     if not matrices:
         raise ValueError("weights is an empty sequence; pass at least one mixing matrix")
+    choice("stochastic", stochastic, ("row", "column"))
+    for matrix in matrices:
+        check_weights(matrix, stochastic, allow_negative=True)
     sizes = sorted({matrix.shape[0] for matrix in matrices})
     if len(sizes) > 1:
         raise ValueError(f"matrices of different sizes {sizes}; all rounds must have the same number of nodes")
-    if stochastic not in ("row", "column"):
-        raise ValueError(f"stochastic={stochastic!r}: say whether 'row' or 'column' sums must be one")
-    for matrix in matrices:
-        check_weights(matrix, stochastic, allow_negative=True)
     mixings = [from_matrix(matrix, form=form) for matrix in matrices]
     if len({type(mixing) for mixing in mixings}) > 1:  # a cycle is one array: sparse and dense rounds share a form
         mixings = [from_matrix(matrix, form="dense") for matrix in matrices]
@@ -108,11 +127,86 @@ def rounds(
         min_eigenvalue=_min_eigenvalue(matrices[0]) if fixed and symmetric else None,
         messages=describe(mixings[0]),
     )
-    static: dict[str, Any] = {"seconds_per_round": _seconds(seconds_per_round)}
+    static: dict[str, Any] = {"seconds_per_round": _length(seconds_per_round)}
     if fixed:
-        return Timeline(xs, jax.tree.map(jnp.asarray, static | {"mixing": mixings[0]}), _fixed_round, properties)
-    static |= {"mixing": stack_mixings(mixings), "period": np.uint32(len(mixings))}
-    return Timeline(xs, jax.tree.map(jnp.asarray, static), _cyclic_round, properties)
+        return Timeline(xs, static | {"mixing": mixings[0]}, _fixed_round, properties, seconds=round_ends)
+    static |= {"mixing": stack_mixings(mixings), "period": jnp.uint32(len(mixings))}
+    return Timeline(xs, static, _cyclic_round, properties, seconds=round_ends)
+
+
+def _matrix(weights: Any) -> Matrix:
+    """Refuse what is no matrix; :func:`check_weights` looks at its numbers."""
+    if isinstance(weights, Topology):
+        raise TypeError(f"weights={weights.name}: must be a mixing matrix; make one of it with weights.metropolis")
+    if not (sp.issparse(weights) or isinstance(weights, np.ndarray | jax.Array)):
+        remedy = "a matrix (n, n) such as weights.metropolis(topology.ring(8)), or a list of them"
+        raise TypeError(f"weights={shown(weights)}: must be {remedy}, not {type(weights).__name__}")
+    if not sp.issparse(weights):
+        reals("weights", weights, shape=(None, None), remedy="a mixing matrix (n, n)")
+    return weights if sp.issparse(weights) else np.asarray(weights)
+
+
+def with_mixing(timeline: Timeline, mixing: DenseMixing | TableMixing) -> Timeline:
+    """Give rounds on a fixed matrix other weights, learned ones say, and the facts that hold of these.
+
+    Facts are computed anew from the numbers. Inside a trace (``jax.grad``, ``jax.jit``) there are none to look at: no
+    fact about the matrix is then claimed but that it is fixed.
+
+    >>> import gossipjax as gj
+    >>> plan = gj.timeline.rounds(gj.weights.metropolis(gj.topology.ring(4)), 10)
+    >>> learned = gj.mixing.from_matrix(gj.weights.uniform(gj.topology.star(4)))
+    >>> gj.timeline.with_mixing(plan, learned).properties.doubly_stochastic
+    False
+
+    Args:
+        timeline: of :func:`rounds`, with one matrix.
+        mixing: of the same number of nodes, such as ``DenseMixing(W)``.
+
+    Raises:
+        ValueError: another timeline, another number of nodes, or weights that are not finite.
+    """
+    instance("timeline", timeline, Timeline, "build one with gossipjax.timeline.rounds")
+    instance("mixing", mixing, (DenseMixing, TableMixing), "make one with gossipjax.mixing.from_matrix")
+    facts = timeline.properties
+    if timeline.event is not _fixed_round:
+        raise ValueError(f"{facts.name} is no plan of rounds on one fixed matrix, whose weights could be replaced")
+    n = facts.num_nodes
+    for name, array in mixing._asdict().items():
+        if jnp.shape(array) != (n, n) and not (isinstance(mixing, TableMixing) and jnp.shape(array)[:1] == (n,)):
+            raise ValueError(f"{name} of shape {jnp.shape(array)}: {facts.name} has {n} nodes")
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in mixing)
+    about = _unknown(facts) if traced else _facts_of(facts, mixing)
+    return dataclasses.replace(timeline, static=timeline.static | {"mixing": mixing}, properties=about)
+
+
+def _unknown(facts: Properties) -> Properties:
+    """Claim nothing about the weights."""
+    return dataclasses.replace(
+        facts,
+        symmetric=False,
+        doubly_stochastic=False,
+        row_stochastic=False,
+        column_stochastic=False,
+        min_eigenvalue=None,
+    )
+
+
+def _facts_of(facts: Properties, mixing: DenseMixing | TableMixing) -> Properties:
+    """Look at the weights; sums are as exact as their type."""
+    W = np.asarray(to_dense(mixing, facts.num_nodes))
+    reals("mixing", W, shape=(facts.num_nodes, facts.num_nodes), remedy="the weights of all nodes")
+    exact = float(jnp.finfo(W.dtype).eps) * 4 * len(W)
+    rows, columns = (bool(np.abs(W.sum(axis, dtype=np.float64) - 1).max() <= exact) for axis in (1, 0))
+    symmetric = bool(np.abs(W - W.T).max() <= exact)
+    return dataclasses.replace(
+        facts,
+        symmetric=symmetric,
+        doubly_stochastic=rows and columns,
+        row_stochastic=rows,
+        column_stochastic=columns,
+        min_eigenvalue=float(np.linalg.eigvalsh(W.astype(np.float64))[0]) if symmetric else None,
+        messages=describe(mixing),
+    )
 
 
 def _min_eigenvalue(matrix: Matrix) -> float:
@@ -147,10 +241,8 @@ def matching_rounds(num_nodes: int, num_rounds: int, *, seed: int, seconds_per_r
         seed: of the NumPy generator that draws the matchings.
         seconds_per_round: simulated seconds.
     """
-    if num_nodes < 1:
-        raise ValueError(f"num_nodes={num_nodes}: a network needs at least one node")
-    xs = _numbers(num_rounds, "num_rounds")
-    rng = np.random.default_rng(seed)
+    num_nodes, rng = whole("num_nodes", num_nodes, least=1), np.random.default_rng(checked_seed(seed))
+    xs, length = _numbers(num_rounds, 4 * num_nodes), _length(seconds_per_round)
     order = np.argsort(rng.random((num_rounds, num_nodes)), axis=1).astype(np.int32)
     even = num_nodes - num_nodes % 2
     partner = np.broadcast_to(np.arange(num_nodes, dtype=np.int32), order.shape).copy()
@@ -166,8 +258,8 @@ def matching_rounds(num_nodes: int, num_rounds: int, *, seed: int, seconds_per_r
         column_stochastic=True,
         messages="table: one partner a round",
     )
-    static = {"seconds_per_round": _seconds(seconds_per_round), "self": np.arange(num_nodes, dtype=np.int32)}
-    return Timeline(xs | {"partner": partner}, jax.tree.map(jnp.asarray, static), _matching_round, properties)
+    static = {"seconds_per_round": length, "self": jnp.arange(num_nodes, dtype=jnp.int32)}
+    return Timeline(xs | {"partner": partner}, static, _matching_round, properties, seconds=round_ends)
 
 
 def _sampled_round(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
@@ -203,14 +295,16 @@ def client_sampling(
 
     Reference: McMahan et al. 2017, algorithm 1.
     """
-    if not 1 <= num_sampled <= num_nodes:
-        raise ValueError(f"num_sampled={num_sampled}: must lie between 1 and num_nodes={num_nodes}")
-    sizes = np.ones(num_nodes) if shard_sizes is None else np.asarray(shard_sizes, dtype=float)
-    if sizes.shape != (num_nodes,) or not (sizes > 0).all():
-        raise ValueError(f"shard_sizes of shape {sizes.shape}: pass {num_nodes} positive numbers, one per client")
-    xs = _numbers(num_rounds, "num_rounds")
-    rng = np.random.default_rng(seed)
-    nodes = np.stack([rng.choice(num_nodes, num_sampled, replace=False) for _ in range(num_rounds)]).astype(np.int32)
+    num_nodes = whole("num_nodes", num_nodes, least=1)
+    num_sampled = whole("num_sampled", num_sampled, least=1, most=num_nodes, remedy="no more than num_nodes")
+    xs, length = _numbers(num_rounds, 4 * num_sampled), _length(seconds_per_round)
+    require_room(num_nodes, 100, "clients", "plan fewer clients")
+    sizes = np.ones(num_nodes)
+    if shard_sizes is not None:
+        sizes = reals("shard_sizes", shard_sizes, shape=(num_nodes,), above=0, remedy=f"{num_nodes}, one per client")
+    rng = np.random.default_rng(checked_seed(seed))
+    drawn = [rng.choice(num_nodes, num_sampled, replace=False) for _ in range(len(xs["index"]))]
+    nodes = np.stack(drawn).astype(np.int32)
     weights = sizes[nodes] / sizes[nodes].sum(1, keepdims=True)
     properties = Properties(
         num_nodes=num_nodes,
@@ -220,9 +314,8 @@ def client_sampling(
         messages=f"group: {num_sampled} clients and a server",
     )
     static = {
-        "slots": np.arange(num_sampled, dtype=np.int32),
-        "seconds_per_round": _seconds(seconds_per_round),
+        "slots": jnp.arange(num_sampled, dtype=jnp.int32),
+        "seconds_per_round": length,
     }
-    return Timeline(
-        xs | {"nodes": nodes, "weights": weights}, jax.tree.map(jnp.asarray, static), _sampled_round, properties
-    )
+    xs |= {"nodes": nodes, "weights": weights}
+    return Timeline(xs, static, _sampled_round, properties, seconds=round_ends)

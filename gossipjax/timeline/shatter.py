@@ -6,7 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.arguments import whole
+from gossipjax.timeline.checks import seconds_of
+from gossipjax.timeline.moments import written_times
 from gossipjax.timeline.planned import planned_event
+from gossipjax.timeline.room import require_room
 from gossipjax.types import Properties, Timeline
 
 _BLOCK = 1 << 22
@@ -54,8 +59,9 @@ def shatter(
     Reference: Biswas et al. 2024, arXiv 2404.09536 (Shatter). With k = 1 it averages over fresh random regular graphs,
     as EL-Oracle of Epidemic Learning does: de Vos et al. 2023, arXiv 2310.01972.
     """
-    _check(num_nodes, num_rounds, virtual_nodes, degree, seconds_per_round)
-    heard = _heard(num_rounds, num_nodes * virtual_nodes, degree, np.random.default_rng(seed))
+    _check(num_nodes, num_rounds, virtual_nodes, degree)
+    seconds_per_round, rng = seconds_of(seconds_per_round), np.random.default_rng(checked_seed(seed))
+    heard = _heard(num_rounds, num_nodes * virtual_nodes, degree, rng)
     xs = _events(heard.reshape(num_rounds, num_nodes, virtual_nodes * degree), virtual_nodes, seconds_per_round)
     sent = virtual_nodes * degree
     alone = virtual_nodes == 1
@@ -71,7 +77,7 @@ def shatter(
         num_fragments=virtual_nodes,
         messages=f"group: a node and the {sent} chunks it received",
     )
-    return Timeline(xs, _shared(num_nodes, sent), planned_event, properties)
+    return Timeline(xs, _shared(num_nodes, sent), planned_event, properties, seconds=written_times)
 
 
 def _events(heard: Int[np.ndarray, "t n s"], virtual_nodes: int, seconds_per_round: float) -> dict[str, np.ndarray]:
@@ -81,7 +87,7 @@ def _events(heard: Int[np.ndarray, "t n s"], virtual_nodes: int, seconds_per_rou
     index = np.arange(rounds, dtype=np.uint32)[:, None]
     return {
         "index": index,
-        "time": ((index + 1.0) * seconds_per_round).astype(np.float32),
+        "time": (index + 1.0) * seconds_per_round,
         "members": np.concatenate([own, heard // virtual_nodes], axis=2),
         "parts": np.concatenate([np.full_like(own, -1), heard % virtual_nodes], axis=2),
     }
@@ -97,22 +103,17 @@ def _shared(nodes: int, sent: int) -> dict[str, Array]:
     }
 
 
-def _check(num_nodes: int, num_rounds: int, virtual_nodes: int, degree: int, seconds_per_round: float) -> None:
-    if num_rounds < 1:
-        raise ValueError(f"num_rounds={num_rounds}: a timeline needs at least one event; pass a positive number")
-    if num_nodes < 1 or virtual_nodes < 1:
-        raise ValueError(f"num_nodes={num_nodes}, virtual_nodes={virtual_nodes}: there must be at least one of each")
-    total = num_nodes * virtual_nodes
-    if not 1 <= degree < total:
-        raise ValueError(
-            f"degree={degree}: each of {total} virtual nodes has at least 1 and at most {total - 1} others"
-        )
+def _check(num_nodes: int, num_rounds: int, virtual_nodes: int, degree: int) -> None:
+    whole("num_rounds", num_rounds, least=1)
+    total = whole("num_nodes", num_nodes, least=1) * whole("virtual_nodes", virtual_nodes, least=1)
+    if total < 2:
+        raise ValueError(f"num_nodes={num_nodes}, virtual_nodes={virtual_nodes}: one virtual node has nobody to meet")
+    whole("degree", degree, least=1, most=total - 1, remedy=f"of the {total} virtual nodes")
     if total * degree % 2:
         raise ValueError(
             f"{total} virtual nodes of degree {degree}: their product must be even; add a node or change the degree"
         )
-    if not (np.isfinite(seconds_per_round) and seconds_per_round > 0):
-        raise ValueError(f"seconds_per_round={seconds_per_round}: a duration must be positive and finite")
+    require_room(num_rounds, 40.0 * total * degree, "rounds", "plan fewer rounds, nodes or virtual nodes")
 
 
 def _heard(rounds: int, nodes: int, degree: int, rng: np.random.Generator) -> Int[np.ndarray, "rounds nodes degree"]:

@@ -6,9 +6,13 @@ import numpy as np
 from jaxtyping import Int
 from scipy import sparse
 
-from gossipjax.timeline.clocks import Clock, require_events, schedule
-from gossipjax.timeline.flights import Latency, assign_slots, delays, num_peers
+from gossipjax._base.arguments import instance, real, whole
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax.timeline.checks import undirected
+from gossipjax.timeline.clocks import A_CLOCK, SHORTER, Clock, expected_ticks, schedule
+from gossipjax.timeline.flights import Latency, assign_slots, checked_latency, delays
 from gossipjax.timeline.planned import planned
+from gossipjax.timeline.room import require_room
 from gossipjax.topology import Topology
 from gossipjax.types import NOBODY, Properties, Timeline
 from gossipjax.weights import Matrix, check_weights
@@ -29,8 +33,7 @@ def swift_weights(topology: Topology) -> sparse.csr_array:
 
     Reference: Bornstein et al. 2023, arXiv 2210.14026, section 4 (client-communication selection).
     """
-    if topology.directed:
-        raise ValueError(f"{topology.name} is directed: SWIFT's weights are symmetric; pass an undirected topology")
+    undirected(topology)
     i, j, degrees = topology.receivers, topology.senders, topology.degrees
     weights = np.zeros(i.size)
     left, open_edges = np.ones(topology.num_nodes), degrees.astype(np.int64).copy()
@@ -87,17 +90,20 @@ def swift(
         seed: of the NumPy generators that draw clocks and latencies.
 
     Raises:
-        ValueError: a directed topology, weights elsewhere than on edges, period < 1, or no tick at all.
+        ValueError: a directed topology, weights elsewhere than on edges, or settings out of range.
 
     Reference: Bornstein et al. 2023, arXiv 2210.14026, algorithm 1.
     """
-    n = num_peers(topology)
-    if period < 1:
-        raise ValueError(f"period={period}: a node averages at every period-th tick, counted from 1")
+    n = undirected(topology).num_nodes
+    instance("compute", compute, Clock, A_CLOCK)
+    period = whole("period", period, least=1, remedy="a node averages at every period-th tick, counted from 1")
+    latency, seed = checked_latency(latency, n), checked_seed(seed)
+    duration = real("duration", duration, above=0, unit="seconds")
+    room = 150.0 + 24.0 * (1 + int(topology.degrees.max()))
+    require_room(expected_ticks(compute, n, duration), room, "ticks", SHORTER, num_nodes=n)
     W = _on_edges(topology, swift_weights(topology) if weights is None else weights)
     of_ticks, of_network = np.random.default_rng(seed).spawn(2)
     times, nodes = schedule(compute, n, duration, of_ticks)[:2]
-    require_events(times.size, duration)
     averages = _rank_of_node(nodes) % period == period - 1
     reader, place, sent, edge = _mailboxes(topology, times, nodes, averages, latency, of_network)
     rows, num_slots = _snapshot_rows(sent, reader, times.size, n)
@@ -106,7 +112,8 @@ def swift(
     shares = np.zeros(members.shape)
     members[:, :, 0] = nodes[:, None]
     members[reader, 0, place + 1] = rows[sent]
-    shares[reader, 0, place + 1] = W[topology.receivers[edge], topology.senders[edge]]
+    if reader.size:  # no entry of a sparse matrix is no empty array
+        shares[reader, 0, place + 1] = W[topology.receivers[edge], topology.senders[edge]]
     shares[:, 0, 0] = 1.0 - shares[:, 0, 1:].sum(axis=1)
     shares[:, 1, 0] = 1.0
     xs = {
@@ -122,8 +129,6 @@ def swift(
 
 
 def _on_edges(topology: Topology, weights: Matrix) -> np.ndarray | sparse.csr_array:
-    if topology.directed:
-        raise ValueError(f"{topology.name} is directed: a node averages with those it sends to; pass an undirected one")
     W = check_weights(weights, "row")
     if W.shape[0] != topology.num_nodes:
         raise ValueError(f"weights of shape {W.shape}: {topology.name} has {topology.num_nodes} nodes")
@@ -137,7 +142,7 @@ def _on_edges(topology: Topology, weights: Matrix) -> np.ndarray | sparse.csr_ar
 def _rank_of_node(nodes: Int[np.ndarray, " ticks"]) -> Int[np.ndarray, " ticks"]:
     """How many ticks of the same node come before each tick."""
     order = np.argsort(nodes, kind="stable")
-    counts = np.bincount(nodes)
+    counts = np.bincount(nodes, minlength=1)
     rank = np.empty(nodes.size, np.int64)
     rank[order] = np.arange(nodes.size) - np.repeat(np.cumsum(counts) - counts, counts)
     return rank

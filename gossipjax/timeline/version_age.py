@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gossipjax.timeline.clocks import Seconds, per_node, poisson, require_events, ticks
+from gossipjax._base.arguments import real, reals
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax.timeline.clocks import Rate, per_node, poisson, ticks
 from gossipjax.timeline.flights import Peers, interleave, num_peers, peers_name, uniform_peers
 from gossipjax.timeline.planned import planned
 from gossipjax.types import NOBODY, Properties, Timeline
@@ -16,7 +18,7 @@ def version_age(
     *,
     version_rate: float,
     source_rate: float,
-    gossip_rate: Seconds,
+    gossip_rate: Rate,
     seed: int,
 ) -> Timeline:
     """Plan Yates' network: n nodes and, as node n, the source of versions; all clocks are Poisson.
@@ -37,11 +39,15 @@ def version_age(
         seed: of the NumPy generators that draw the plan, one each for versions, the source's pushes and gossip.
 
     Raises:
-        ValueError: rates of the source that are not positive, negative gossip rates, no event at all.
+        ValueError: rates of the source that are not positive, negative gossip rates.
 
     Reference: Yates 2021, arXiv 2102.02893.
     """
     n = num_peers(peers)
+    version_rate = real("version_rate", version_rate, above=0, unit="versions per second")
+    source_rate = real("source_rate", source_rate, above=0, unit="pushes per second")
+    reals("gossip_rate", gossip_rate, least=0, unit="pushes per node and second")
+    duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
     of_versions, of_source, of_gossip = np.random.default_rng(seed).spawn(3)
     made = ticks(poisson(version_rate), 1, duration, of_versions)[0]
     given = ticks(poisson(source_rate), 1, duration, of_source)[0]
@@ -50,7 +56,6 @@ def version_age(
     receivers = uniform_peers(peers, of_gossip, senders)
     make, give, tell = interleave(made, given, times)
     total = make.size + give.size + tell.size
-    require_events(total, duration)
     xs = {"time": np.empty(total)}
     xs |= {name: np.full((total, 1), NOBODY, np.int32) for name in ("nodes", "senders", "receivers")}
     xs["time"][make], xs["time"][give], xs["time"][tell] = made, given, times
@@ -64,8 +69,6 @@ def version_age(
 
 def _pushes(rates: np.ndarray, duration: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Poisson pushes of the nodes whose rate is not 0."""
-    if not (rates >= 0).all():
-        raise ValueError(f"gossip_rate={rates.min()}: pushes per node and second must not be negative")
     active = np.flatnonzero(rates > 0).astype(np.int32)
     if not active.size:
         return np.zeros(0), np.zeros(0, np.int32)

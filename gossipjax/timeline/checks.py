@@ -1,0 +1,39 @@
+"""What builders of timelines check in their arguments."""
+
+from __future__ import annotations
+
+from gossipjax._base.arguments import instance, real
+from gossipjax.topology import Topology
+
+
+def connected(topology: Topology, name: str = "topology") -> Topology:
+    """Return a topology in which somebody can meet.
+
+    Raises TypeError for another sort of thing, ValueError if there are fewer than two nodes or no edge.
+    """
+    instance(name, topology, Topology, "build one with gossipjax.topology, such as ring(8)")
+    if topology.num_nodes < 2 or topology.senders.size == 0:
+        raise ValueError(f"{topology.name} has no edge: meetings need at least two connected nodes")
+    return topology
+
+
+def undirected(topology: Topology, name: str = "topology") -> Topology:
+    """Return a topology of mutual meetings.
+
+    Raises as :func:`connected` does, and ValueError if it is directed.
+    """
+    if connected(topology, name).directed:
+        raise ValueError(
+            f"{topology.name} is directed; averaging is mutual, so pass an undirected topology or use push"
+        )
+    return topology
+
+
+def share_of(weight: float) -> float:
+    """Return a received model's share in an average, in (0, 1]."""
+    return real("weight", weight, above=0, most=1, remedy="the received model's share in the average")
+
+
+def seconds_of(seconds_per_round: float) -> float:
+    """Return the length of a round."""
+    return real("seconds_per_round", seconds_per_round, above=0, unit="seconds")

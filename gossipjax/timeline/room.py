@@ -1,0 +1,43 @@
+"""Memory that a plan will take, estimated before anything is drawn."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+
+_EVENTS = 1 << 32
+"""Numbers of events are 32-bit."""
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where a container says how much memory it may use."""
+
+
+def memory_bytes() -> int:
+    """Return the memory of this machine, or of this container if that has less."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in _LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # "max": no limit
+            found.append(int(pathlib.Path(path).read_text()))
+    return min(found)
+
+
+def require_room(count: int | float, bytes_each: int | float, what: str, remedy: str, *, num_nodes: int = 0) -> None:
+    """Refuse a plan that memory cannot hold, before it is drawn.
+
+    Args:
+        count: of what is planned, an estimate.
+        bytes_each: that one takes while it is planned.
+        what: is counted, in the plural.
+        remedy: what to change.
+        num_nodes: each of which takes some 100 bytes besides.
+
+    Raises:
+        ValueError: an estimate above the memory there is, or 2³² events or more.
+    """
+    needed, there = count * bytes_each + 100.0 * num_nodes, memory_bytes()
+    if not (needed <= there and count < _EVENTS):
+        of = f" of {num_nodes:,} nodes" if num_nodes else ""
+        raise ValueError(
+            f"about {count:.3g} {what}{of} would be planned, in {needed / 2**30:.3g} GiB; at most 2³² − 1 fit into a "
+            f"plan, and {there / 2**30:.3g} GiB into this machine: {remedy}"
+        )

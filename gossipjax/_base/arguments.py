@@ -271,7 +271,7 @@ def _check_shape(name: str, found: tuple[int, ...], shape: tuple[int | None, ...
         raise ValueError(f"{name} of shape {found}: must be {rule} of shape {wanted}{_ending(remedy)}")
 
 
-def _entry(name: str, array: np.ndarray, legal: np.ndarray) -> str:
+def _entry(name: str, array: np.ndarray, legal: Any) -> str:
     """Name the first entry that breaks a rule."""
     if array.ndim == 0:
         return f"{name}={array[()]:g}"

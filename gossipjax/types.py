@@ -16,7 +16,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt
+
+from gossipjax._base.arguments import shown, whole
 
 Params: TypeAlias = PyTree[Array]
 """A model: any pytree of floating-point arrays; stacked, each leaf has the row axis in front."""
@@ -279,3 +282,14 @@ class Task:
     data: PyTree
     test: PyTree
     num_nodes: int = dataclasses.field(metadata={"static": True})
+
+    def __post_init__(self):
+        for name in ("init", "batch", "loss", "metrics"):
+            # JAX rebuilds a task with anything in the place of its parts, but never with a plain function.
+            function = getattr(self, name)
+            if not isinstance(function, Partial) and callable(function) and jax.tree_util.all_leaves([function]):
+                raise TypeError(
+                    f"{name}={shown(function)}: a task's functions must be jax.tree_util.Partial; give "
+                    "Partial(function, arrays), where the function takes first what it would close over"
+                )
+        whole("num_nodes", self.num_nodes, least=1, remedy="the number of shards")

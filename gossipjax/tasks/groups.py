@@ -7,21 +7,18 @@ whole at one node, and small ones are dropped on request.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Integer
+import numpy.typing as npt
+from jaxtyping import Int
 
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.arguments import whole, wholes
 from gossipjax.tasks.partition import Partition, by_owner
 
-Groups = Integer[np.ndarray, " N"] | Sequence[int]
-"""The group of every sample, any integers."""
 
-
-def natural(groups: Groups, num_nodes: int | None = None, *, minimum: int = 1, seed: int = 0) -> Partition:
+def natural(groups: npt.ArrayLike, num_nodes: int | None = None, *, minimum: int = 1, seed: int = 0) -> Partition:
     """Keep together what belongs together: all samples of one writer, user or role are at one node.
 
     Args:
@@ -50,7 +47,7 @@ def natural(groups: Groups, num_nodes: int | None = None, *, minimum: int = 1, s
     return by_owner(node_of_group[group], num_nodes)
 
 
-def by_user(groups: Groups, num_nodes: int, *, minimum: int = 1, seed: int | None) -> Partition:
+def by_user(groups: npt.ArrayLike, num_nodes: int, *, minimum: int = 1, seed: int | None) -> Partition:
     """Give every node the same number of users, however much data each of them has.
 
     The list of U users is cut into n stretches of ⌊U / n⌋ users, the first U mod n of them one longer. Sizes are as

@@ -57,7 +57,7 @@ def _array(labels: Any) -> np.ndarray | None:
 
 def _not_whole(array: np.ndarray) -> str:
     """Say what an array of no integers holds: the first entry that is no whole number, or only its type."""
-    if array.dtype.kind == "f" and (wrong := array != np.floor(array)).any():
+    if array.dtype.kind == "f" and (wrong := ~np.isfinite(array) | (array != np.floor(array))).any():
         sample = int(wrong.argmax())
         return f"sample {sample} has the label {array[sample]:g}"
     remedy = ", which labels.astype(int) mends" if array.dtype.kind in "fb" else ""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Int, Int32, Integer
 
 from gossipjax._base.arguments import flag, instance, real, sequence_of, shown, whole, wholes
@@ -24,13 +25,11 @@ if TYPE_CHECKING:  # nothing but plot needs matplotlib, which takes longer to im
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Labels = Integer[np.ndarray, " N"] | Sequence[int]
-"""The class of every sample, numbered from 0."""
 _MOST = 2**31 - 1
 """Samples are numbered in 32 bits, as they are inside a training loop."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, init=False)
 class Partition:
     """Shares of a pool of samples, one per node: node i holds ``indices[offsets[i]:offsets[i + 1]]``.
 
@@ -49,22 +48,12 @@ class Partition:
     indices: Int32[np.ndarray, " N_used"]
     offsets: Int32[np.ndarray, " n_plus_1"]
 
-    def __post_init__(self):
-        indices = wholes("indices", self.indices, shape=(None,), least=0, most=_MOST, remedy="numbers of samples")
-        offsets = wholes("offsets", self.offsets, shape=(None,), least=0, most=_MOST)
-        if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(indices):
-            raise ValueError(
-                f"offsets={shown(self.offsets)}: must run from 0 to the number of indices {len(indices)}; node i holds "
-                "indices[offsets[i]:offsets[i + 1]]"
-            )
-        if np.any(falls := np.diff(offsets) < 0):
-            at = int(np.argmax(falls))
-            raise ValueError(
-                f"offsets[{at + 1}]={offsets[at + 1]} after offsets[{at}]={offsets[at]}: offsets must not decrease; "
-                f"node {at} holds indices[offsets[{at}]:offsets[{at + 1}]]"
-            )
-        object.__setattr__(self, "indices", indices.astype(np.int32))
-        object.__setattr__(self, "offsets", offsets.astype(np.int32))
+    def __init__(self, indices: npt.ArrayLike, offsets: npt.ArrayLike):
+        samples = wholes("indices", indices, shape=(None,), least=0, most=_MOST, remedy="numbers of samples")
+        edges = wholes("offsets", offsets, shape=(None,), least=0, most=_MOST)
+        _check_edges(edges, len(samples))
+        object.__setattr__(self, "indices", samples.astype(np.int32))
+        object.__setattr__(self, "offsets", edges.astype(np.int32))
 
     @property
     def num_nodes(self) -> int:
@@ -85,7 +74,7 @@ class Partition:
         node = whole("node", node, least=0, most=self.num_nodes - 1, remedy="one of this partition")
         return self.indices[self.offsets[node] : self.offsets[node + 1]]
 
-    def class_counts(self, labels: Labels, num_classes: int) -> Int[np.ndarray, "n C"]:
+    def class_counts(self, labels: npt.ArrayLike, num_classes: int) -> Int[np.ndarray, "n C"]:
         """Count the samples of each class at each node.
 
         Args:
@@ -99,28 +88,28 @@ class Partition:
             ValueError: a label is no class number, or there are fewer labels than samples in the pool.
         """
         num_classes = whole("num_classes", num_classes, least=1, most=_MOST)
-        labels = class_numbers("labels", labels, num_classes=num_classes)
+        classes = class_numbers("labels", labels, num_classes=num_classes)
         check_room(
             f"a table of {self.num_nodes} nodes by {num_classes} classes",
             self.num_nodes * num_classes,
             "lower num_classes",
         )
-        if len(self.indices) and self.indices.max() >= len(labels):
+        if len(self.indices) and self.indices.max() >= len(classes):
             raise ValueError(
-                f"labels: {len(labels)} labels, but the partition names sample {self.indices.max()}; pass the labels "
+                f"labels: {len(classes)} labels, but the partition names sample {self.indices.max()}; pass the labels "
                 "of the pool that was partitioned"
             )
         node = np.repeat(np.arange(self.num_nodes), self.sizes)
-        cell = node * num_classes + labels[self.indices].astype(np.int64)
+        cell = node * num_classes + classes[self.indices].astype(np.int64)
         return np.bincount(cell, minlength=self.num_nodes * num_classes).reshape(self.num_nodes, num_classes)
 
     def plot(
         self,
-        labels: Labels,
+        labels: npt.ArrayLike,
         path: str | Path | None = None,
         ax: Axes | None = None,
         *,
-        class_names: tuple[str, ...] = (),
+        class_names: Sequence[str] = (),
     ) -> Figure:
         """Draw how many samples of each class each node holds.
 
@@ -141,8 +130,8 @@ class Partition:
         if ax is not None:
             instance("ax", ax, Axes, "make one with matplotlib.pyplot.subplots()")
         class_names = sequence_of("class_names", class_names, str, "one word per class")
-        labels = class_numbers("labels", labels)
-        counts = self.class_counts(labels, max(int(labels.max()) + 1, len(class_names))).T
+        classes = class_numbers("labels", labels)
+        counts = self.class_counts(labels, max(int(classes.max()) + 1, len(class_names))).T
         if ax is None:
             width = float(np.clip(2.6 + 0.07 * self.num_nodes, 5.0, 10.0))
             fresh = Figure(figsize=(width, 1.6 + 0.22 * len(counts)), layout="constrained")
@@ -180,7 +169,7 @@ def iid(num_samples: int, num_nodes: int, *, seed: int) -> Partition:
     return by_owner(owner, num_nodes)
 
 
-def by_shards(labels: Labels, num_nodes: int, *, shards_per_node: int, seed: int) -> Partition:
+def by_shards(labels: npt.ArrayLike, num_nodes: int, *, shards_per_node: int, seed: int) -> Partition:
     """Sort by label, cut into equal shards, and give every node the same number of random shards.
 
     A shard may straddle a boundary between classes: with k shards per node, nodes and classes meet in at most
@@ -202,17 +191,17 @@ def by_shards(labels: Labels, num_nodes: int, *, shards_per_node: int, seed: int
         McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017,
         section 3.
     """
-    labels = class_numbers("labels", labels)
-    num_nodes, rng = _checked(len(labels), num_nodes, seed)
-    shards_per_node = _checked_shards(shards_per_node, len(labels), num_nodes)
-    total, num_shards = len(labels), num_nodes * shards_per_node
+    classes = class_numbers("labels", labels)
+    num_nodes, rng = _checked(len(classes), num_nodes, seed)
+    shards_per_node = _checked_shards(shards_per_node, len(classes), num_nodes)
+    total, num_shards = len(classes), num_nodes * shards_per_node
     shard = np.arange(total, dtype=np.int64) * num_shards // total
     owner = np.empty(total, np.int64)
-    owner[_sorted_by_label(rng, labels)] = rng.permutation(num_shards)[shard] // shards_per_node
+    owner[_sorted_by_label(rng, classes)] = rng.permutation(num_shards)[shard] // shards_per_node
     return by_owner(owner, num_nodes)
 
 
-def by_stretches(labels: Labels, num_nodes: int, *, shards_per_node: int, seed: int) -> Partition:
+def by_stretches(labels: npt.ArrayLike, num_nodes: int, *, shards_per_node: int, seed: int) -> Partition:
     """Sort by label, and let every node in turn take stretches of equal size out of what is left.
 
     A stretch begins at a uniformly random place of the remaining list and is removed from it. So later stretches reach
@@ -236,12 +225,12 @@ def by_stretches(labels: Labels, num_nodes: int, *, shards_per_node: int, seed: 
         Dhasade, Kermarrec, Pires, Sharma and Vujasinovic, "Decentralized Learning Made Easy with DecentralizePy",
         EuroMLSys 2023 (its k-shard partitions).
     """
-    labels = class_numbers("labels", labels)
-    num_nodes, rng = _checked(len(labels), num_nodes, seed)
-    shards_per_node = _checked_shards(shards_per_node, len(labels), num_nodes)
-    left = _sorted_by_label(rng, labels)
-    shard, owner = np.arange(num_nodes * shards_per_node), np.empty(len(labels), np.int64)
-    base, rest = divmod(len(labels), len(shard))
+    classes = class_numbers("labels", labels)
+    num_nodes, rng = _checked(len(classes), num_nodes, seed)
+    shards_per_node = _checked_shards(shards_per_node, len(classes), num_nodes)
+    left = _sorted_by_label(rng, classes)
+    shard, owner = np.arange(num_nodes * shards_per_node), np.empty(len(classes), np.int64)
+    base, rest = divmod(len(classes), len(shard))
     # The number of a stretch is its rank in the dealing of the remainder; nodes take theirs one node after another.
     for number in shard.reshape(shards_per_node, num_nodes).T.ravel():
         size = base + int(number < rest)
@@ -251,7 +240,9 @@ def by_stretches(labels: Labels, num_nodes: int, *, shards_per_node: int, seed: 
     return by_owner(owner, num_nodes)
 
 
-def dirichlet(labels: Labels, num_nodes: int, *, alpha: float, minimum: int | None = None, seed: int) -> Partition:
+def dirichlet(
+    labels: npt.ArrayLike, num_nodes: int, *, alpha: float, minimum: int | None = None, seed: int
+) -> Partition:
     """Draw, class by class, the shares of the nodes from a Dirichlet distribution.
 
     A class is cut in proportion to p ~ Dirichlet(α, …, α), p in R^n, up to rounding. So E[Σ_i p_i²] = (α + 1) / (n α +
@@ -277,16 +268,16 @@ def dirichlet(labels: Labels, num_nodes: int, *, alpha: float, minimum: int | No
         Classification", arXiv 1909.06335, 2019; per class over nodes as in Yurochkin et al., "Bayesian Nonparametric
         Federated Learning of Neural Networks", ICML 2019.
     """
-    labels = class_numbers("labels", labels)
-    total = len(labels)
+    classes = class_numbers("labels", labels)
+    total = len(classes)
     num_nodes, rng = _checked(total, num_nodes, seed)
     alpha = real("alpha", alpha, above=0, most=1e300, remedy="0.1 is strongly skewed; use iid for no skew")
     if minimum is None:
         minimum = max(1, min(10, total // (2 * num_nodes)))
     minimum = whole("minimum", minimum, least=1, most=total // num_nodes, remedy=_shared(total, num_nodes))
     owner = np.empty(total, np.int64)
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
+    for label in np.unique(classes):
+        members = rng.permutation(np.flatnonzero(classes == label))
         edges = np.cumsum(rng.dirichlet(np.full(num_nodes, alpha)))
         # One random offset for all positions: counts are p_i m rounded down or up, and p_i m on average.
         positions = (np.arange(len(members)) + rng.random()) / len(members)
@@ -294,7 +285,7 @@ def dirichlet(labels: Labels, num_nodes: int, *, alpha: float, minimum: int | No
     return by_owner(_fill_up(rng, owner, num_nodes, minimum), num_nodes)
 
 
-def label_skew(labels: Labels, num_nodes: int, *, degree: float, seed: int) -> Partition:
+def label_skew(labels: npt.ArrayLike, num_nodes: int, *, degree: float, seed: int) -> Partition:
     """Fill a share of every node's data class by class, and the rest at random.
 
     A random share d of the pool is sorted by label and dealt in contiguous stretches, node 0 first; the rest is dealt
@@ -317,15 +308,15 @@ def label_skew(labels: Labels, num_nodes: int, *, degree: float, seed: int) -> P
         Bornstein, Rabbani, Wang, Bedi & Huang, "SWIFT: Rapid Decentralized Federated Learning via Wait-Free Model
         Communication", ICLR 2023 ("degree of non-IIDness").
     """
-    labels = class_numbers("labels", labels)
-    total = len(labels)
+    classes = class_numbers("labels", labels)
+    total = len(classes)
     num_nodes, rng = _checked(total, num_nodes, seed)
     degree = real("degree", degree, least=0, most=1, remedy="0 is IID, 1 is sorted by label")
     sizes = np.bincount(np.arange(total) % num_nodes)
     quotas = np.floor(degree * sizes + 0.5).astype(np.int64)
     chosen, rest = np.split(rng.permutation(total), [quotas.sum()])
     owner = np.empty(total, np.int64)
-    owner[chosen[np.argsort(labels[chosen], kind="stable")]] = np.repeat(np.arange(num_nodes), quotas)
+    owner[chosen[np.argsort(classes[chosen], kind="stable")]] = np.repeat(np.arange(num_nodes), quotas)
     owner[rest] = np.repeat(np.arange(num_nodes), sizes - quotas)
     return by_owner(owner, num_nodes)
 
@@ -378,6 +369,21 @@ def check_held(partition: Partition, num_samples: int, name: str) -> None:
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _check_edges(offsets: Int[np.ndarray, " n_plus_1"], num_indices: int) -> None:
+    """Refuse offsets that do not cut the indices into shares."""
+    if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != num_indices:
+        raise ValueError(
+            f"offsets={shown(offsets.tolist())}: must run from 0 to the number of indices {num_indices}; node i holds "
+            "indices[offsets[i]:offsets[i + 1]]"
+        )
+    if np.any(falls := np.diff(offsets) < 0):
+        at = int(np.argmax(falls))
+        raise ValueError(
+            f"offsets[{at + 1}]={offsets[at + 1]} after offsets[{at}]={offsets[at]}: offsets must not decrease; "
+            f"node {at} holds indices[offsets[{at}]:offsets[{at + 1}]]"
+        )
 
 
 def _checked(num_samples: int, num_nodes: Any, seed: Any) -> tuple[int, np.random.Generator]:

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Float64, Int, Key, PyTree, UInt
 
-from gossipjax._base.arguments import shown
+from gossipjax._base.arguments import shown, whole
 from gossipjax._base.display import called, displayed, fields_that_differ, size, words
 
 Params: TypeAlias = PyTree[Array]
@@ -346,3 +347,14 @@ class Task:
         sizes = {"nodes": self.num_nodes, "parameters": sum(math.prod(leaf.shape) for leaf in params)}
         data, test = (size(sum(a.nbytes for a in jax.tree.leaves(arrays))) for arrays in (self.data, self.test))
         return called(describe(self.batch)), sizes | {"data": data, "test data": test}
+
+    def __post_init__(self):
+        for name in ("init", "batch", "loss", "metrics"):
+            # JAX rebuilds a task with anything in the place of its parts, but never with a plain function.
+            function = getattr(self, name)
+            if not isinstance(function, Partial) and callable(function) and jax.tree_util.all_leaves([function]):
+                raise TypeError(
+                    f"{name}={shown(function)}: a task's functions must be jax.tree_util.Partial; give "
+                    "Partial(function, arrays), where the function takes first what it would close over"
+                )
+        whole("num_nodes", self.num_nodes, least=1, remedy="the number of shards")

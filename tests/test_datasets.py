@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import http.server
+import inspect
+import io
 import threading
 
 import numpy as np
@@ -218,6 +220,12 @@ def small_cifar(folder, monkeypatch):
         known = [
             dataclasses.replace(f, sha256=hashlib.sha256(contents[f.name]).hexdigest()) for f in getattr(files, name)
         ]
+        if name == "CIFAR10_COMPACT":
+            arrays = [np.minimum(5 * level, 255).astype(np.uint8) for level in levels]
+            known = [
+                dataclasses.replace(f, decoded=hashlib.sha256(array.tobytes()).hexdigest())
+                for f, array in zip(known, arrays, strict=True)
+            ]
         monkeypatch.setattr(files, name, tuple(known))
 
     def put(form):
@@ -283,13 +291,32 @@ def test_decoded_images_are_kept_and_a_spoilt_copy_is_ignored(small_cifar, monke
     np.testing.assert_array_equal(datasets.load("cifar10").train.inputs[:20], images[0])
 
 
-@pytest.mark.parametrize("spoilt", [b"", b"no npy file", None])
-def test_spoilt_copy_of_decoded_images_is_decoded_again(small_cifar, spoilt):
+def npy(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+SPOILT = {
+    "empty": lambda raw: b"",
+    "another format": lambda raw: b"no npy file",
+    "cut short": lambda raw: raw[:-100],
+    "zeros": lambda raw: npy(np.zeros((20, 32, 32, 3), np.uint8)),
+    "one bit": lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]),
+    "another order": lambda raw: npy(np.load(io.BytesIO(raw))[::-1]),
+    "another type": lambda raw: npy(np.load(io.BytesIO(raw)).view(np.int8)),
+    "another shape": lambda raw: npy(np.load(io.BytesIO(raw)).reshape(32, 20, 32, 3)),
+    "a size beyond memory": lambda raw: npy(np.zeros(0, np.uint8)).replace(b"(0,)", b"(1000000000000000,)"),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT.keys())
+def test_spoilt_copy_of_decoded_images_is_decoded_again(small_cifar, spoil):
     put, _, images = small_cifar
     put("compact")
     datasets.load("cifar10")
     kept = files.cache_folder() / "decoded" / f"{files.CIFAR10_COMPACT[0].sha256}.npy"
-    kept.write_bytes(kept.read_bytes()[:-100] if spoilt is None else spoilt)
+    kept.write_bytes(spoil(kept.read_bytes()))
     np.testing.assert_array_equal(datasets.load("cifar10").train.inputs[:20], images[0])
     np.testing.assert_array_equal(np.load(kept), images[0])
 
@@ -332,6 +359,18 @@ def test_bad_test_share_is_named(share):
         datasets.digits(test_share=share)
 
 
+@pytest.mark.parametrize("limit", [(1, 2, 3), 5, (1.5, 2), (float("nan"), 1), "ab", [], (True, False)])
+def test_limits_that_are_no_pair_of_whole_numbers_are_named(limit):
+    with pytest.raises(ValueError, match=r"limit.* must be whole numbers"):
+        inspect.unwrap(datasets.digits)(limit=limit)
+
+
+@pytest.mark.parametrize("seed", [None, -1, 1.5, "a", float("nan"), True, 2**32])
+def test_seeds_of_the_split_are_whole(seed):
+    with pytest.raises(ValueError, match=r"seed=.*: must be a whole number"):
+        inspect.unwrap(datasets.digits)(seed=seed)
+
+
 @pytest.mark.parametrize("limit", [(0, 1), (1, 0), (1438, 1), (1, 361)])
 def test_bad_limit_is_named(limit):
     with pytest.raises(ValueError, match=r"limit=.* must lie between \(1, 1\) and \(1437, 360\)"):
@@ -339,7 +378,7 @@ def test_bad_limit_is_named(limit):
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"'cifar100'.*digits, mnist, mnist_by_writer, fashion_mnist, cifar10"):
+    with pytest.raises(ValueError, match=r"name='cifar100': .*'digits', 'mnist', .*, 'cifar10'"):
         datasets.load("cifar100")
     assert datasets.load("digits", limit=(10, 5)).train.labels.shape == (10,)
 

@@ -73,6 +73,14 @@ def test_writers_are_dealt_as_equally_as_they_can_be():
     np.testing.assert_array_equal(partition.sizes, [7, 7])  # 5 + 2 and 4 + 3
 
 
+def test_ties_of_whole_writers_are_broken_at_random():
+    """Three writers of equal size on two nodes: either node has two of them in half of 400 seeds."""
+    groups = np.array([0, 1, 2])
+    sizes = [natural(groups, 2, seed=seed).sizes[0] for seed in range(400)]
+    assert set(sizes) == {1, 2}
+    assert abs(np.mean(sizes) - 1.5) < 4 * 0.5 / np.sqrt(400)
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_shuffled_users_are_dealt_at_random(seed):
     """A user's node is uniform: the mean number of 2,000 users on 4 nodes of equal numbers, in standard errors."""

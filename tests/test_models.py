@@ -185,7 +185,7 @@ def test_modules_with_other_state_are_refused():
 def test_images_that_vanish_are_refused(build):
     with pytest.raises(ValueError, match="vanish"):
         build((3, 3, 3))
-    with pytest.raises(ValueError, match="layer widths"):
+    with pytest.raises(ValueError, match=r"hidden\[0\]=0: must be whole numbers in 1"):
         models.mlp(4, (0,), 2)
 
 

@@ -160,9 +160,9 @@ def test_noise_has_the_stated_size():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train_share": 1.0}, r"train_share=1\.0 must lie in \(0, 1\)"),
-        ({"num_users": 0}, "num_users=0 must be finite and at least 1"),
-        ({"num_items": 3}, "num_items=3 .* at least 4"),
+        ({"train_share": 1.0}, r"train_share=1\.0: must .* below 1"),
+        ({"num_users": 0}, "num_users=0: must .* at least 1"),
+        ({"num_items": 3}, "num_items=3: .* at least 4"),
         ({"factors": 0}, "factors=0"),
         ({"mean_count": float("nan")}, "mean_count=nan"),
         ({"noise_std": -0.1}, r"noise_std=-0\.1"),
@@ -178,7 +178,7 @@ def test_bad_settings_are_named(options, message):
 def test_users_are_dealt_contiguously(num_users, num_nodes):
     data = synthetic_ratings(num_users, 20, seed=num_users)
     if num_nodes > num_users:
-        with pytest.raises(ValueError, match=f"num_nodes={num_nodes} must lie in 1 … {num_users}"):
+        with pytest.raises(ValueError, match=f"num_nodes={num_nodes}: must .* in 1 … {num_users}"):
             ratings_by_user(data, num_nodes)
         return
     partition = ratings_by_user(data, num_nodes)

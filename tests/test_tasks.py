@@ -99,9 +99,9 @@ def test_mini_batches_of_regressions_are_unbiased():
     [
         (lambda: quadratic(np.zeros(3)), r"targets of shape \(3,\)"),
         (lambda: quadratic(np.zeros((0, 3))), "targets of shape"),
-        (lambda: quadratic(np.full((2, 2), np.nan)), "finite array"),
+        (lambda: quadratic(np.full((2, 2), np.nan)), r"targets\[0, 0\]=nan: must be finite"),
         (lambda: quadratic(np.zeros((2, 2)), curvature=np.ones(3)), "does not broadcast"),
-        (lambda: quadratic(np.zeros((2, 2)), curvature=0.0), "curvature must be positive"),
+        (lambda: quadratic(np.zeros((2, 2)), curvature=0.0), "curvature=0: must be .* above 0"),
         (lambda: quadratic(np.zeros((2, 2)), noise_std=-1.0), "noise_std=-1.0"),
         (lambda: linear_regression(0, 3, 2), "num_nodes=0"),
         (lambda: linear_regression(2, 3, 2, batch_size=4), "batch_size=4"),
@@ -181,9 +181,9 @@ def test_bad_images_are_refused():
     with_nan = dataclasses.replace(DIGITS, train=DIGITS.train._replace(inputs=inputs))
     empty = Partition(np.arange(200, dtype=np.int32), np.asarray([0, 200, 200], np.int32))
     cases = [
-        (lambda: classification(with_nan, iid(200, 4, seed=0), LINEAR), "2 training inputs .* sample 3"),
+        (lambda: classification(with_nan, iid(200, 4, seed=0), LINEAR), "training inputs: 2 inputs .* sample 3"),
         (lambda: classification(DIGITS, iid(200, 4, seed=0), LINEAR, batch_size=0), "batch_size=0"),
-        (lambda: classification(DIGITS, iid(500, 4, seed=0), LINEAR), "500|200"),
+        (lambda: classification(DIGITS, iid(500, 4, seed=0), LINEAR), "beyond the 200 of digits"),
         (lambda: classification(DIGITS, empty, LINEAR), "node 1 holds no sample"),
     ]
     for build, message in cases:

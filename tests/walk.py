@@ -1,7 +1,7 @@
 """Walk the public interface: call every builder with one bad argument after another, and print what went wrong.
 
 Run as a program, without the checked annotations of the tests: ``python tests/walk.py``. Each call starts from a valid
-one and replaces a single argument. What must happen: a ``ValueError`` or ``TypeError`` that this package raises and that
+one and replaces a single argument. What must happen: a ``ValueError`` or ``TypeError`` of this package, whose message
 names the argument. A few values, such as a negative number, may also be right. Prints one JSON object.
 """
 

@@ -1,5 +1,6 @@
 """Learning problems on real and synthetic data, one shard per node."""
 
+from gossipjax.tasks.arrays import from_arrays as from_arrays
 from gossipjax.tasks.classification import classification as classification
 from gossipjax.tasks.datasets import Dataset as Dataset
 from gossipjax.tasks.datasets import Examples as Examples

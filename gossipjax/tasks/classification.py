@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -12,10 +12,13 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key
 
+from gossipjax._base.arguments import instance, reals, whole
 from gossipjax.static import Static
+from gossipjax.tasks.arrays import input_array
 from gossipjax.tasks.datasets import Dataset, Examples
-from gossipjax.tasks.models import Model
-from gossipjax.tasks.partition import Partition
+from gossipjax.tasks.labels import class_numbers
+from gossipjax.tasks.models import Model, check_model
+from gossipjax.tasks.partition import Partition, check_held
 from gossipjax.types import Params, Task
 
 
@@ -60,22 +63,27 @@ def _init(setting: Static[_Setting], key: Key[Array, ""]) -> Params:
     return setting.value.model.init(key)
 
 
-def _arrays(examples: Examples) -> dict[str, Array]:
-    flat = examples.inputs.reshape(len(examples.inputs), -1)
-    return {"inputs": jnp.asarray(flat), "labels": jnp.asarray(examples.labels, jnp.int32)}
+def _arrays(examples: Examples, what: str, num_classes: int) -> tuple[tuple[int, ...], dict[str, Array]]:
+    """Hold inputs and labels against each other; return the shape of one input and both as a task stores them."""
+    inputs = input_array(f"{what} inputs", examples.inputs)
+    labels = class_numbers(f"{what} labels", examples.labels, num_samples=len(inputs), num_classes=num_classes)
+    arrays = {"inputs": jnp.asarray(inputs.reshape(len(inputs), -1)), "labels": jnp.asarray(labels, jnp.int32)}
+    return inputs.shape[1:], arrays
 
 
-def _per_pixel(values: Sequence[float], shape: tuple[int, ...]) -> Float[Array, " pixels"]:
-    """Repeat one number per channel over the pixels of a flat input."""
-    return jnp.asarray(np.broadcast_to(np.asarray(values, np.float32), shape).ravel())
+def _scale(dataset: Dataset, shape: tuple[int, ...]) -> dict[str, Float[Array, " pixels"]]:
+    """Repeat mean and inverse deviation of each channel over the pixels of a flat input."""
 
+    def per_channel(name: str, above: int | None = None) -> np.ndarray:
+        values = getattr(dataset, name)
+        length = 1 if np.shape(values) == (1,) else shape[-1]
+        remedy = f"one number, or one for each channel of inputs of shape {shape}; a constant channel may have std 1"
+        return reals(f"{name} of {dataset.name}", values, shape=(length,), above=above, remedy=remedy)
 
-def _check_finite(inputs: np.ndarray, what: str) -> None:
-    if np.issubdtype(inputs.dtype, np.floating) and not np.isfinite(inputs).all():
-        bad = np.flatnonzero(~np.isfinite(inputs.reshape(len(inputs), -1)).all(1))
-        raise ValueError(
-            f"{bad.size} {what} inputs hold NaN or infinity, the first is sample {bad[0]}; remove or fix them"
-        )
+    def per_pixel(values: np.ndarray) -> Float[Array, " pixels"]:
+        return jnp.asarray(np.broadcast_to(values.astype(np.float32), shape).ravel())
+
+    return {"mean": per_pixel(per_channel("mean")), "scale": per_pixel(1.0 / per_channel("std", above=0))}
 
 
 def classification(
@@ -87,40 +95,43 @@ def classification(
     loop: ``(pixel − mean) / std`` per channel.
 
     Args:
-        dataset: train and test examples.
+        dataset: train and test examples, such as :func:`~gossipjax.tasks.digits` or
+            :func:`~gossipjax.tasks.from_arrays`.
         partition: which training samples each node holds; its number of nodes is the task's.
         model: ``(init, apply)``: any pair of hashable functions ``init(key) -> params`` and ``apply(params, inputs) ->
-            logits``, inputs ``(b, height, width, channels)``; see :mod:`gossipjax.tasks.models`.
+            logits``, inputs ``(b, height, width, channels)``, logits ``(b, num_classes)``; see
+            :mod:`gossipjax.tasks.models`.
         batch_size: samples drawn per step, uniformly with replacement from the node's shard.
 
     Returns:
         A task with metrics ``accuracy`` (share in [0, 1]) and ``loss`` (nats).
 
     Raises:
-        ValueError: batch_size < 1, NaN in the inputs, a partition of other data, an empty shard.
+        ValueError: before any work: inputs that are not finite, a label that is no class number, a std of 0, a
+            partition of other data, an empty shard, a model of other inputs or another number of outputs.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: must be at least 1")
-    samples = len(dataset.train.labels)
-    if partition.indices.size and not 0 <= partition.indices.min() <= partition.indices.max() < samples:
-        raise ValueError(f"the partition names samples beyond the {samples} of {dataset.name}; partition this data set")
-    empty = np.flatnonzero(partition.sizes == 0)
-    if empty.size:
-        raise ValueError(f"node {empty[0]} holds no sample; partition with a minimum of at least 1 per node")
-    _check_finite(dataset.train.inputs, "training")
-    _check_finite(dataset.test.inputs, "test")
-    shape = dataset.train.inputs.shape[1:]
-    inverse = [1.0 / deviation for deviation in dataset.std]
-    scale = {"mean": _per_pixel(dataset.mean, shape), "scale": _per_pixel(inverse, shape)}
+    instance(
+        "dataset", dataset, Dataset, "load one, such as digits(), or make one with from_arrays(x, y, x_test, y_test)"
+    )
+    batch_size = whole("batch_size", batch_size, least=1, most=2**31 - 1)
+    num_classes = whole(f"num_classes of {dataset.name}", dataset.num_classes, least=1)
+    shape, train = _arrays(dataset.train, f"{dataset.name}: training", num_classes)
+    test_shape, test = _arrays(dataset.test, f"{dataset.name}: test", num_classes)
+    if test_shape != shape:
+        raise ValueError(f"{dataset.name}: test inputs have shape {test_shape}, but training inputs have {shape}")
+    check_held(partition, len(train["labels"]), dataset.name)
+    example = jax.ShapeDtypeStruct((batch_size, *shape), jnp.float32)
+    model = check_model(model, example, num_classes, f"the {num_classes} classes of {dataset.name}")
+    scale = _scale(dataset, shape)
     shards = {"indices": partition.indices, "offsets": partition.offsets}
-    data = _arrays(dataset.train) | {name: jnp.asarray(values, jnp.int32) for name, values in shards.items()} | scale
-    setting = Static(_Setting(Model(*model), shape, batch_size))
+    data = train | {name: jnp.asarray(values, jnp.int32) for name, values in shards.items()} | scale
+    setting = Static(_Setting(model, shape, batch_size))
     return Task(
         Partial(_init, setting),
         Partial(_batch, setting),
         Partial(_loss, setting),
         Partial(_metrics, setting),
         data,
-        _arrays(dataset.test) | scale,
+        test | scale,
         num_nodes=partition.num_nodes,
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import hashlib
 import math
 import os
 import tempfile
@@ -15,10 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, Num, UInt8
 
+from gossipjax._base.arguments import choice, real, whole, wholes
 from gossipjax._base.display import displayed
 from gossipjax.tasks import decode, files
+from gossipjax.tasks.checksum import sha256_of
 
 _DIGIT_NAMES = tuple(str(digit) for digit in range(10))
 _FASHION_NAMES = (
@@ -46,15 +50,15 @@ def _input_form(inputs: np.ndarray) -> str:
 
 @displayed
 class Examples(NamedTuple):
-    """Labelled images.
+    """Labelled images, or other inputs.
 
     Attributes:
-        inputs: ``(N, height, width, channels)`` unsigned bytes.
+        inputs: ``(N, height, width, channels)`` unsigned bytes, or ``(N, ...)`` other numbers.
         labels: ``(N,)`` class numbers from 0.
         writers: ``(N,)`` number of the person who wrote each image; None where that is not known.
     """
 
-    inputs: UInt8[np.ndarray, "N height width channels"]
+    inputs: Num[np.ndarray, "N *shape"]
     labels: Int32[np.ndarray, " N"]
     writers: Int32[np.ndarray, " N"] | None = None
 
@@ -69,12 +73,12 @@ class Dataset:
     """A data set with its standard split.
 
     Attributes:
-        name: what :func:`load` calls it.
+        name: what :func:`load` and reports call it.
         train: training examples.
         test: test examples.
         num_classes: number of classes.
-        mean: mean of each channel over the whole training set, in raw units (grey levels).
-        std: standard deviation of each channel over the whole training set, in raw units.
+        mean: mean of each channel over the whole training set, in raw units (grey levels); one number: of all.
+        std: standard deviation of each channel over the whole training set, in raw units; one number: of all.
         source: the form of the files that was read, to be stated with results.
         class_names: one word per class.
     """
@@ -92,6 +96,13 @@ class Dataset:
         sizes = {"training samples": len(self.train.labels), "test samples": len(self.test.labels)}
         facts = {"classes": self.num_classes, "inputs": _input_form(self.train.inputs), "source": self.source}
         return self.name, sizes | facts
+
+    @functools.cached_property
+    def checksum(self) -> str:
+        """The sha256 of all that training depends on: inputs, labels, writers, number of classes, mean and std."""
+        parts = {"train": self.train, "test": self.test}
+        arrays = {f"{part}.{name}": a for part, e in parts.items() for name, a in e._asdict().items()}
+        return sha256_of(arrays | {"num_classes": self.num_classes, "mean": self.mean, "std": self.std})
 
 
 # --- the data sets ----------------------------------------------------------------------------------------------------
@@ -118,9 +129,7 @@ def load(name: str, *, limit: tuple[int, int] | None = None) -> Dataset:
         "fashion_mnist": fashion_mnist,
         "cifar10": cifar10,
     }
-    if name not in loaders:
-        raise ValueError(f"there is no data set named {name!r}: choose one of {', '.join(loaders)}")
-    return loaders[name](limit=limit)
+    return loaders[choice("name", name, loaders)](limit=limit)
 
 
 def digits(*, test_share: float = 0.2, seed: int = 0, limit: tuple[int, int] | None = None) -> Dataset:
@@ -146,7 +155,8 @@ def digits(*, test_share: float = 0.2, seed: int = 0, limit: tuple[int, int] | N
     from sklearn.model_selection import train_test_split
 
     bunch = load_digits()
-    total = len(bunch.target)
+    total, seed = len(bunch.target), whole("seed", seed, least=0, most=2**32 - 1)
+    test_share = real("test_share", test_share, above=0, below=1)
     if not 10 <= total * test_share <= total - 10:
         raise ValueError(
             f"test_share={test_share} must leave at least 10 of the {total} images, one per class, on either side: "
@@ -262,16 +272,17 @@ def cifar10(*, limit: tuple[int, int] | None = None) -> Dataset:
 # --- choosing files ---------------------------------------------------------------------------------------------------
 
 
-def _check_limit(limit: tuple[int, int] | None, available: tuple[int, int]) -> tuple[int, int]:
+def _check_limit(limit: Any, available: tuple[int, int]) -> tuple[int, int]:
     """Return the numbers of (training, test) examples to keep."""
     if limit is None:
         return available
-    if not all(1 <= count <= most for count, most in zip(limit, available, strict=True)):
+    train, test = (int(count) for count in wholes("limit", limit, shape=(2,), remedy="(training, test) examples"))
+    if not (1 <= train <= available[0] and 1 <= test <= available[1]):
         raise ValueError(
             f"limit={limit} must lie between (1, 1) and {available}, the numbers of training and test examples: choose "
             "a limit in that range, or None for all"
         )
-    return limit
+    return train, test
 
 
 def _first(examples: Examples, count: int) -> Examples:
@@ -310,9 +321,9 @@ def _cifar10_examples(keep: tuple[int, int]) -> tuple[Examples, Examples, str]:
         parts = [Examples(*decode.cifar_binary(path.read_bytes(), path.name)) for path in batches]
         source = "CIFAR-10 (official binary)"
     elif compact:
-        checksums = [files.CIFAR10_COMPACT[k].sha256 for k in needed]
+        known = [files.CIFAR10_COMPACT[k] for k in needed]
         counts = [min(_CIFAR_BATCH, keep[0] - k * _CIFAR_BATCH) for k in needed[:-1]] + [keep[1]]
-        images = [_compact_images(*each) for each in zip(compact, checksums, counts, strict=True)]
+        images = [_compact_images(*each) for each in zip(compact, known, counts, strict=True)]
         parts = [Examples(x, np.arange(len(x), dtype=np.int32) % 10) for x in images]
         source = "CIFAR-10 (5-level-step quantised)"
     else:
@@ -330,12 +341,13 @@ def _locate_all(wanted: list[files.DataFile]) -> list[Path] | None:
     return paths if len(paths) == len(wanted) else None
 
 
-def _compact_images(path: Path, sha256: str, count: int) -> UInt8[np.ndarray, "count 32 32 3"]:
-    """Decode the first images of one compact file (2 s), or take them from where an earlier run has kept them."""
-    kept = files.cache_folder() / "decoded" / f"{sha256}.npy"
+def _compact_images(path: Path, file: files.DataFile, count: int) -> UInt8[np.ndarray, "count 32 32 3"]:
+    """Decode the first images of one compact file (2 s), or take what an earlier run has kept, if its hash holds."""
+    kept = files.cache_folder() / "decoded" / f"{file.sha256}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):  # absent or unreadable: decode
-        images = np.load(kept, mmap_mode="r", allow_pickle=False)
-        if images.shape == (_CIFAR_BATCH, *_CIFAR_IMAGE) and images.dtype == np.uint8:
+        images = np.ascontiguousarray(np.load(kept, mmap_mode="r", allow_pickle=False))
+        form = images.shape == (_CIFAR_BATCH, *_CIFAR_IMAGE) and images.dtype == np.uint8
+        if form and hashlib.sha256(images.data).hexdigest() == file.decoded:
             return np.array(images[:count])
     images = decode.cifar_compact(path)
     _keep(kept, images)

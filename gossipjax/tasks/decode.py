@@ -5,18 +5,22 @@ from __future__ import annotations
 import gzip
 import lzma
 import math
+import os
 import tarfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32, Integer, UInt8
 
+from gossipjax._base.arguments import instance, sequence_of
+
 Labelled = tuple[UInt8[np.ndarray, "N 32 32 3"], Int32[np.ndarray, " N"]]
 """Images and their labels."""
 
 
-def idx(path: Path) -> Integer[np.ndarray, "*shape"]:
+def idx(path: str | os.PathLike[str]) -> Integer[np.ndarray, "*shape"]:
     """Decode a gzip-compressed IDX file of unsigned bytes (type 0x08) or of big-endian int32 (type 0x0C).
 
     Args:
@@ -28,6 +32,7 @@ def idx(path: Path) -> Integer[np.ndarray, "*shape"]:
     Raises:
         ValueError: the compression, the magic number or the length is wrong.
     """
+    path = _path(path)
     try:
         raw = gzip.decompress(path.read_bytes())
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -56,6 +61,7 @@ def cifar_binary(raw: bytes, name: str) -> Labelled:
     Raises:
         ValueError: the length is no multiple of 3,073 bytes, or a label is larger than 9.
     """
+    instance("raw", raw, bytes, "the content of a file")
     if not raw or len(raw) % 3073:
         raise _undecodable(name, f"its length {len(raw)} is no positive multiple of 3073 bytes")
     records = np.frombuffer(raw, np.uint8).reshape(-1, 3073)
@@ -65,7 +71,7 @@ def cifar_binary(raw: bytes, name: str) -> Labelled:
     return np.ascontiguousarray(images), records[:, 0].astype(np.int32)
 
 
-def cifar_archive(path: Path, names: list[str]) -> list[Labelled]:
+def cifar_archive(path: str | os.PathLike[str], names: Sequence[str]) -> list[Labelled]:
     """Decode some batches of the official archive, without extracting it.
 
     Args:
@@ -78,7 +84,7 @@ def cifar_archive(path: Path, names: list[str]) -> list[Labelled]:
     Raises:
         ValueError: the archive is damaged or lacks a batch.
     """
-    found = {}
+    path, names, found = _path(path), sequence_of("names", names, str, "such as 'data_batch_1.bin'"), {}
     try:
         with tarfile.open(path, "r|gz") as archive:
             for member in archive:
@@ -94,7 +100,7 @@ def cifar_archive(path: Path, names: list[str]) -> list[Labelled]:
     return [found[name] for name in names]
 
 
-def cifar_compact(path: Path) -> UInt8[np.ndarray, "N 32 32 3"]:
+def cifar_compact(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "N 32 32 3"]:
     """Decode a compact CIFAR-10 file: planes (G, R − G, B − G) of quantised levels, differenced along both axes.
 
     A stored level q = 0 … 51 stands for the grey level min(5 q, 255).
@@ -108,6 +114,7 @@ def cifar_compact(path: Path) -> UInt8[np.ndarray, "N 32 32 3"]:
     Raises:
         ValueError: the compression or the length is wrong.
     """
+    path = _path(path)
     try:
         raw = lzma.decompress(path.read_bytes())
     except lzma.LZMAError as error:
@@ -119,6 +126,10 @@ def cifar_compact(path: Path) -> UInt8[np.ndarray, "N 32 32 3"]:
     planes = planes.cumsum(2, dtype=np.uint8).cumsum(3, dtype=np.uint8).view(np.int8).astype(np.int16)
     levels = np.stack([planes[0] + planes[1], planes[0], planes[0] + planes[2]], -1)
     return np.minimum(5 * levels, 255).astype(np.uint8)
+
+
+def _path(path: str | os.PathLike[str]) -> Path:
+    return Path(instance("path", path, (str, os.PathLike), "name a file"))
 
 
 def _undecodable(name: str, problem: str) -> ValueError:

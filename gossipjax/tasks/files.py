@@ -3,7 +3,8 @@
 A file is looked for (1) in the folder that the environment variable ``GOSSIPJAX_DATA`` names, in the data set's
 subfolder (``mnist/``, ``fashion-mnist/``, ``cifar10/``, ``movielens/``, ``shakespeare/``) or directly, and (2) in the
 download cache, into which it is fetched from its canonical address when absent. ``GOSSIPJAX_CACHE`` moves the cache,
-``GOSSIPJAX_OFFLINE=1`` forbids downloads. Nothing is used whose sha256 differs from the one written here.
+``GOSSIPJAX_OFFLINE=1`` forbids downloads. Nothing is used whose sha256 differs from the one written here: no file, and
+no array that an earlier run has decoded and kept.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import os
 from pathlib import Path, PurePosixPath
 
 import pooch
+
+from gossipjax._base.arguments import instance
 
 
 class DataUnavailable(FileNotFoundError):
@@ -29,12 +32,14 @@ class DataFile:
         name: file name.
         sha256: checksum, 64 hexadecimal digits.
         url: canonical address; None where the file cannot be downloaded by itself.
+        decoded: checksum of the bytes of the array that the file decodes to, where that array is kept between runs.
     """
 
     folder: str
     name: str
     sha256: str
     url: str | None = None
+    decoded: str | None = None
 
 
 _FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
@@ -99,12 +104,42 @@ CIFAR10_BATCHES = (
     DataFile(_BATCHES, "test_batch.bin", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
 )
 CIFAR10_COMPACT = (
-    DataFile("cifar10", "train_1.q5.xz", "5f70c60e7f13e1878460696e1bf6348db5b01dab2e7e6ecab114f0a2c119744c"),
-    DataFile("cifar10", "train_2.q5.xz", "7816f6f40f7c8284554a7b4560c0f093f08ff78fd00a196f31c73c699c24ad82"),
-    DataFile("cifar10", "train_3.q5.xz", "bb6a0ed1aae8e6bd8b726b19224526e819a9af79d73a0f38c21abc8de8c2f60c"),
-    DataFile("cifar10", "train_4.q5.xz", "147b5b302606ca9757e02341d08665479d62e318f48601fa0ddd01d1e4f191a1"),
-    DataFile("cifar10", "train_5.q5.xz", "1e8a53c566624766b1252b9d551b5eb02c72ae06af29799789cc052927d31317"),
-    DataFile("cifar10", "test.q5.xz", "c4d6f941f582aa830d7f446aff9e54389536a439eb8cfba57cf7271ae0fc90d5"),
+    DataFile(
+        "cifar10",
+        "train_1.q5.xz",
+        "5f70c60e7f13e1878460696e1bf6348db5b01dab2e7e6ecab114f0a2c119744c",
+        decoded="dadeabfb007123467a63a1c811d8e276dfc28ba0c0844a8f411f83f5c4d7ba29",
+    ),
+    DataFile(
+        "cifar10",
+        "train_2.q5.xz",
+        "7816f6f40f7c8284554a7b4560c0f093f08ff78fd00a196f31c73c699c24ad82",
+        decoded="6b2e2775cfba7d13c498851c7a8c27a6dd7f85a754cc60148b8b3248596b3884",
+    ),
+    DataFile(
+        "cifar10",
+        "train_3.q5.xz",
+        "bb6a0ed1aae8e6bd8b726b19224526e819a9af79d73a0f38c21abc8de8c2f60c",
+        decoded="8dc46a25c0c6f515d32b4a25ee6260167b24fc2a067cf475a661a357316c2fbc",
+    ),
+    DataFile(
+        "cifar10",
+        "train_4.q5.xz",
+        "147b5b302606ca9757e02341d08665479d62e318f48601fa0ddd01d1e4f191a1",
+        decoded="9afef3ad62d7a2700fd3b0544ea4e254d498ebea40d26c11978706a030106622",
+    ),
+    DataFile(
+        "cifar10",
+        "train_5.q5.xz",
+        "1e8a53c566624766b1252b9d551b5eb02c72ae06af29799789cc052927d31317",
+        decoded="d8abdecca50b751cf80d7667610597ccd631ebe6050caec014dd8822e0de9f3e",
+    ),
+    DataFile(
+        "cifar10",
+        "test.q5.xz",
+        "c4d6f941f582aa830d7f446aff9e54389536a439eb8cfba57cf7271ae0fc90d5",
+        decoded="bab7e72b593670215e49d0d42075051a7135c46cc101edf0f217e229dd86368e",
+    ),
 )
 MOVIELENS_ARCHIVE = DataFile(
     "movielens",
@@ -185,6 +220,7 @@ def locate(file: DataFile) -> Path | None:
     Raises:
         ValueError: ``GOSSIPJAX_DATA`` names no folder, or the file's sha256 is wrong.
     """
+    instance("file", file, DataFile, "one of gossipjax.tasks.files, such as CIFAR10_ARCHIVE")
     root = data_folder()
     if root is None:
         return None

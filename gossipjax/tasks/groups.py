@@ -7,16 +7,18 @@ whole at one node, and small ones are dropped on request.
 from __future__ import annotations
 
 import heapq
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Integer
+import numpy.typing as npt
+from jaxtyping import Int
 
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.arguments import whole, wholes
 from gossipjax.tasks.partition import Partition, by_owner
 
 
-def natural(
-    groups: Integer[np.ndarray, " N"], num_nodes: int | None = None, *, minimum: int = 1, seed: int = 0
-) -> Partition:
+def natural(groups: npt.ArrayLike, num_nodes: int | None = None, *, minimum: int = 1, seed: int = 0) -> Partition:
     """Keep together what belongs together: all samples of one writer, user or role are at one node.
 
     Args:
@@ -37,18 +39,15 @@ def natural(
         Caldas et al., "LEAF: A Benchmark for Federated Settings", arXiv 1812.01097, 2018.
     """
     group, counts, kept = _groups(groups, minimum)
-    num_nodes = len(kept) if num_nodes is None else num_nodes
-    _check_nodes(num_nodes, len(kept), minimum)
+    num_nodes = _nodes(len(kept) if num_nodes is None else num_nodes, len(kept), minimum)
+    rng = np.random.default_rng(checked_seed(seed))
     node_of_group = np.full(len(counts), -1, np.int64)
-    node_of_group[kept] = (
-        np.arange(num_nodes)
-        if num_nodes == len(kept)
-        else _balance(np.random.default_rng(seed), counts[kept], num_nodes)
-    )
+    every_one = num_nodes == len(kept)
+    node_of_group[kept] = np.arange(num_nodes) if every_one else _balance(rng, counts[kept], num_nodes)
     return by_owner(node_of_group[group], num_nodes)
 
 
-def by_user(groups: Integer[np.ndarray, " N"], num_nodes: int, *, minimum: int = 1, seed: int | None) -> Partition:
+def by_user(groups: npt.ArrayLike, num_nodes: int, *, minimum: int = 1, seed: int | None) -> Partition:
     """Give every node the same number of users, however much data each of them has.
 
     The list of U users is cut into n stretches of ⌊U / n⌋ users, the first U mod n of them one longer. Sizes are as
@@ -72,29 +71,34 @@ def by_user(groups: Integer[np.ndarray, " N"], num_nodes: int, *, minimum: int =
         EuroMLSys 2023.
     """
     group, counts, kept = _groups(groups, minimum)
-    _check_nodes(num_nodes, len(kept), minimum)
+    num_nodes = _nodes(num_nodes, len(kept), minimum)
     if seed is not None:
-        kept = np.random.default_rng(seed).permutation(kept)
+        kept = np.random.default_rng(checked_seed(seed)).permutation(kept)
     users = np.bincount(np.arange(len(kept)) % num_nodes, minlength=num_nodes)
     node_of_group = np.full(len(counts), -1, np.int64)
     node_of_group[kept] = np.repeat(np.arange(num_nodes), users)
     return by_owner(node_of_group[group], num_nodes)
 
 
-def _groups(
-    groups: Integer[np.ndarray, " N"], minimum: int
-) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " g"], Int[np.ndarray, " kept"]]:
+def _groups(groups: Any, minimum: Any) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " g"], Int[np.ndarray, " kept"]]:
     """Number the groups from 0: the group of every sample, the sizes of all groups, and those that are kept."""
+    remedy = "np.unique(groups, return_inverse=True)[1] numbers any other names"
+    groups, minimum = wholes("groups", groups, shape=(None,), remedy=remedy), whole("minimum", minimum, least=1)
     _, group, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    return group, counts, np.flatnonzero(counts >= minimum)
-
-
-def _check_nodes(num_nodes: int, num_groups: int, minimum: int) -> None:
-    if not 1 <= num_nodes <= num_groups:
+    kept = np.flatnonzero(counts >= minimum)
+    if not len(kept):
         raise ValueError(
-            f"num_nodes={num_nodes} must lie in 1 … {num_groups}, the number of groups with at least "
-            f"minimum={minimum} samples: take fewer nodes or a smaller minimum"
+            f"minimum={minimum}: none of the {len(counts)} groups has as many samples, the largest has "
+            f"{counts.max(initial=0)}; lower it"
         )
+    return group, counts, kept
+
+
+def _nodes(num_nodes: Any, num_groups: int, minimum: int) -> int:
+    remedy = (
+        f"there are {num_groups} groups of at least minimum={minimum} samples: take fewer nodes or a smaller minimum"
+    )
+    return whole("num_nodes", num_nodes, least=1, most=num_groups, remedy=remedy)
 
 
 def _balance(rng: np.random.Generator, counts: Int[np.ndarray, " g"], num_nodes: int) -> Int[np.ndarray, " g"]:

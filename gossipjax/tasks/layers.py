@@ -27,14 +27,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from gossipjax._base.arguments import optional_whole, real, shown, whole
+
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
+_IMAGES = "(batch, height, width, channels)"
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _NARROW = 4
 """Fewer input channels than this leave vector lanes of XLA's CPU convolution empty: 3 channels padded to 4 run twice
@@ -59,6 +63,10 @@ def dense(
     Returns:
         y, ``(batch, outputs)``.
     """
+    _check_rank("x", x, "(batch, inputs)")
+    _check_rank("kernel", kernel, "(outputs, inputs)")
+    if x.shape[1] != kernel.shape[1]:
+        raise ValueError(f"inputs of {x.shape[1]} numbers meet a kernel for {kernel.shape[1]}: give the same number")
     y = x @ kernel.T
     return y if bias is None else y + bias[None]
 
@@ -87,6 +95,8 @@ def conv2d(
         ValueError: channels that differ, negative padding, an even kernel with padding None, or an image smaller than
             the kernel.
     """
+    _check_rank("x", x, _IMAGES)
+    _check_rank("kernel", kernel, "(height, width, inputs, outputs)")
     pads = _padding(x.shape, kernel.shape, padding)
     if jax.default_backend() != "cpu":
         y = lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_LAYOUT)
@@ -124,8 +134,10 @@ def group_norm(
     Reference:
         Wu and He, "Group Normalization", ECCV 2018, eq. 7.
     """
-    channels = x.shape[-1]
-    if groups < 1 or channels % groups:
+    _check_rank("x", x, _IMAGES)
+    channels, groups = x.shape[-1], whole("groups", groups, least=1)
+    epsilon = real("epsilon", epsilon, above=0)
+    if channels % groups:
         raise ValueError(f"groups={groups} does not divide the {channels} channels: give a divisor of {channels}")
 
     def over_group(per_channel: Array) -> Array:
@@ -158,14 +170,21 @@ def max_pool(
     Raises:
         ValueError: a window or stride below 1, or an image smaller than the window.
     """
-    stride = window if stride is None else stride
-    if window < 1 or stride < 1:
-        raise ValueError(f"window={window} and stride={stride} must be at least 1")
+    _check_rank("x", x, _IMAGES)
+    window = whole("window", window, least=1)
+    stride = whole("stride", window if stride is None else stride, least=1)
     if min(x.shape[1:3]) < window:
         raise ValueError(
             f"images of {x.shape[1]} by {x.shape[2]} are smaller than the window {window}: pool less often"
         )
     return _pool(x, window, stride)
+
+
+def _check_rank(name: str, value: Any, axes: str) -> None:
+    """Refuse what has not as many axes as are named."""
+    if getattr(value, "ndim", None) != axes.count(",") + 1:
+        found = f" of shape {value.shape}" if hasattr(value, "shape") else f"={shown(value)}"
+        raise ValueError(f"{name}{found}: must be an array {axes}")
 
 
 def _padding(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], padding: int | None) -> Padding:
@@ -174,8 +193,7 @@ def _padding(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], padding: i
         raise ValueError(f"images of {x_shape[-1]} channels meet a kernel for {kernel_shape[2]}: give the same number")
     if padding is None and any(side % 2 == 0 for side in sides):
         raise ValueError(f"a kernel of {sides} has no middle to keep the size with: give padding as a number")
-    if padding is not None and padding < 0:
-        raise ValueError(f"padding={padding} must be at least 0")
+    padding = optional_whole("padding", padding, least=0)
     rows, columns = [(side - 1) // 2 if padding is None else padding for side in sides]
     if x_shape[1] + 2 * rows < sides[0] or x_shape[2] + 2 * columns < sides[1]:
         raise ValueError(f"images of {x_shape[1:3]} with padding {(rows, columns)} are smaller than the kernel {sides}")

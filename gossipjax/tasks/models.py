@@ -12,7 +12,7 @@ Scaling the inputs is the task's business.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -21,10 +21,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from gossipjax._base.arguments import callable_, instance, shown, whole, wholes
 from gossipjax._base.display import displayed
 from gossipjax.static import Bound
 from gossipjax.tasks import layers
 from gossipjax.types import Params
+
+_MOST = 2**31 - 1
 
 
 @displayed
@@ -56,19 +59,85 @@ def from_nnx(make_module: Callable[..., nnx.Module], *config: Any) -> Model:
         The model; its parameters are a nested dict named after the module's attributes.
 
     Raises:
-        ValueError: the module keeps other state, such as running statistics or random streams; unhashable settings.
+        TypeError: no function, or one that makes no NNX module.
+        ValueError: the module keeps other state, such as running statistics or random streams; unhashable settings;
+            settings that it does not take.
     """
+    callable_("make_module", make_module, "make_module(*config, rngs=rngs) -> flax.nnx.Module, such as a module class")
     try:
-        hash(config)
+        hash((make_module, config))
     except TypeError as error:
-        raise ValueError(f"config={config!r} must be hashable: give tuples for lists") from error
-    graph, _, rest = nnx.split(nnx.eval_shape(lambda: make_module(*config, rngs=nnx.Rngs(0))), nnx.Param, ...)  # type: ignore[misc]
+        raise ValueError(f"config={shown(config)}: must be hashable; give tuples for lists") from error
+    graph, _, rest = nnx.split(_module_form(make_module, config), nnx.Param, ...)  # type: ignore[misc]
     if kept := sorted({type(leaf).__name__ for _, leaf in nnx.to_flat_state(rest)}):
         raise ValueError(
             f"the module keeps {', '.join(kept)} besides its parameters, and a model is a pure function of parameters: "
             "use GroupNorm or LayerNorm for BatchNorm, and leave Dropout out"
         )
     return Model(Bound(_init, (make_module, config)), Bound(_apply, (graph,)))
+
+
+def _module_form(make_module: Callable[..., nnx.Module], config: tuple) -> nnx.Module:
+    """Make the module without computing its parameters."""
+    made = f"make_module={shown(make_module)} with config={shown(config)}"
+    try:
+        module = nnx.eval_shape(lambda: make_module(*config, rngs=nnx.Rngs(0)))
+    except Exception as error:
+        raise ValueError(f"{made} does not make a module: {_first_line(error)}") from error
+    return instance(made, module, nnx.Module, "make_module(*config, rngs=rngs) must return one")
+
+
+def check_model(
+    model: Model | tuple[Callable, Callable], inputs: jax.ShapeDtypeStruct, num_outputs: int, outputs: str
+) -> Model:
+    """Try a model on the shape of a batch, without computing.
+
+    Args:
+        model: ``(init, apply)``.
+        inputs: form of a batch, ``(b, ...)``.
+        num_outputs: logits per input that the task needs.
+        outputs: what they stand for, for the message.
+
+    Returns:
+        The model.
+
+    Raises:
+        TypeError: not a pair of functions, or functions that cannot be hashed.
+        ValueError: a model that does not take such inputs or has another number of outputs; both shapes are named.
+    """
+    remedy = "build one with gossipjax.tasks, such as mlp(64, (32,), 10), or from_nnx(YourModule, *settings)"
+    if not (isinstance(model, tuple) and len(model) == 2 and all(map(callable, model))):
+        raise TypeError(f"model={shown(model)}: must be a pair of functions (init, apply); {remedy}")
+    model = Model(*model)
+    try:
+        hash(model)
+    except TypeError as error:
+        raise TypeError(f"model={shown(model)}: its functions must be hashable; {remedy}") from error
+    try:
+        params = jax.eval_shape(model.init, jax.random.key(0))
+    except Exception as error:
+        raise ValueError(f"model={shown(model)}: init(key) fails: {_first_line(error)}") from error
+    leaves = [
+        f"{jax.tree_util.keystr(path)} {leaf.shape}" for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    ]
+    try:
+        logits = jax.eval_shape(model.apply, params, inputs)
+    except Exception as error:
+        numbers = math.prod(inputs.shape[1:])
+        raise ValueError(
+            f"the model does not take inputs of shape {inputs.shape[1:]} ({numbers} numbers each): "
+            f"{_first_line(error)}; its parameters begin {', '.join(leaves[:4])}; build it for these inputs"
+        ) from error
+    if (found := getattr(logits, "shape", None)) != (wanted := (inputs.shape[0], num_outputs)):
+        raise ValueError(
+            f"the model gives logits of shape {found} for a batch of {inputs.shape[0]} inputs of shape "
+            f"{inputs.shape[1:]}, but must give {wanted}: one for each of {outputs}; build it with as many outputs"
+        )
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".:; ")
 
 
 def _init(make_module: Callable[..., nnx.Module], config: tuple, key: Key[Array, ""]) -> Params:
@@ -92,7 +161,7 @@ def softmax_regression(num_inputs: int, num_classes: int) -> Model:
     return mlp(num_inputs, (), num_classes)
 
 
-def mlp(num_inputs: int, hidden: tuple[int, ...], num_classes: int) -> Model:
+def mlp(num_inputs: int, hidden: Sequence[int], num_classes: int) -> Model:
     """Multi-layer perceptron with ReLU between its affine layers.
 
     Args:
@@ -106,10 +175,9 @@ def mlp(num_inputs: int, hidden: tuple[int, ...], num_classes: int) -> Model:
     Raises:
         ValueError: a width below 1.
     """
-    widths = (num_inputs, *hidden, num_classes)
-    if min(widths) < 1:
-        raise ValueError(f"layer widths {widths} must be at least 1")
-    return from_nnx(_MLP, widths)
+    inner = wholes("hidden", hidden, shape=(None,), least=1, most=_MOST, remedy="widths, such as (32,); () for none")
+    first, last = whole("num_inputs", num_inputs, least=1, most=_MOST), _classes(num_classes)
+    return from_nnx(_MLP, (first, *inner.tolist(), last))
 
 
 def gn_lenet(input_shape: tuple[int, int, int] = (32, 32, 3), num_classes: int = 10) -> Model:
@@ -131,7 +199,7 @@ def gn_lenet(input_shape: tuple[int, int, int] = (32, 32, 3), num_classes: int =
     Reference:
         Hsieh, Phanishayee, Mutlu and Gibbons, "The Non-IID Data Quagmire of Decentralized Machine Learning", ICML 2020.
     """
-    return from_nnx(_GNLeNet, _image(input_shape, lambda side: side // 8), num_classes)
+    return from_nnx(_GNLeNet, _image(input_shape, lambda side: side // 8), _classes(num_classes))
 
 
 def gn_lenet_plexus(input_shape: tuple[int, int, int] = (32, 32, 3), num_classes: int = 10) -> Model:
@@ -153,7 +221,7 @@ def gn_lenet_plexus(input_shape: tuple[int, int, int] = (32, 32, 3), num_classes
     Reference:
         Dhasade, Kermarrec, de Vos et al., "Practical Federated Learning without a Server" (Plexus), EuroMLSys 2025.
     """
-    return from_nnx(_PlexusLeNet, _image(input_shape, _three_overlapping_pools), num_classes)
+    return from_nnx(_PlexusLeNet, _image(input_shape, _three_overlapping_pools), _classes(num_classes))
 
 
 def femnist_cnn(input_shape: tuple[int, int, int] = (28, 28, 1), num_classes: int = 62) -> Model:
@@ -174,7 +242,7 @@ def femnist_cnn(input_shape: tuple[int, int, int] = (28, 28, 1), num_classes: in
     Reference:
         Caldas et al., "LEAF: A Benchmark for Federated Settings", arXiv:1812.01097.
     """
-    return from_nnx(_FemnistCNN, _image(input_shape, lambda side: side // 4), num_classes)
+    return from_nnx(_FemnistCNN, _image(input_shape, lambda side: side // 4), _classes(num_classes))
 
 
 def celeba_cnn(input_shape: tuple[int, int, int] = (84, 84, 3), num_classes: int = 2) -> Model:
@@ -195,7 +263,7 @@ def celeba_cnn(input_shape: tuple[int, int, int] = (84, 84, 3), num_classes: int
     Reference:
         Caldas et al., "LEAF: A Benchmark for Federated Settings", arXiv:1812.01097.
     """
-    return from_nnx(_CelebaCNN, _image(input_shape, lambda side: side // 16), num_classes)
+    return from_nnx(_CelebaCNN, _image(input_shape, lambda side: side // 16), _classes(num_classes))
 
 
 def _three_overlapping_pools(side: int) -> int:
@@ -206,10 +274,15 @@ def _three_overlapping_pools(side: int) -> int:
 
 def _image(shape: tuple[int, int, int], pooled: Callable[[int], int]) -> tuple[int, int, int]:
     """Return the height and width that reach the affine layer, and the channels that enter the first."""
-    height, width, channels = shape
+    sides = wholes("input_shape", shape, shape=(3,), least=1, most=_MOST, remedy="(height, width, channels)")
+    height, width, channels = (int(side) for side in sides)
     if min(pooled(height), pooled(width), channels) < 1:
         raise ValueError(f"images of shape {shape} (height, width, channels) vanish in the pools: give larger images")
     return pooled(height), pooled(width), channels
+
+
+def _classes(num_classes: Any) -> int:
+    return whole("num_classes", num_classes, least=1, most=_MOST)
 
 
 def _uniform(rngs: nnx.Rngs, fan_in: int, *shapes: tuple[int, ...]) -> list[nnx.Param]:
@@ -302,5 +375,13 @@ class _CelebaCNN(nnx.Module):
 
 
 def num_parameters(params: Any) -> int:
-    """Count the scalars of a model."""
+    """Count the scalars of a model.
+
+    Raises:
+        TypeError: a leaf that is no array.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not hasattr(leaf, "size"):
+            where = f"params{jax.tree_util.keystr(path)}"
+            raise TypeError(f"{where}={shown(leaf)}: must be an array; pass a model's parameters")
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -12,24 +12,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Int, Int32, Integer
 
-from gossipjax._base.arguments import instance, sequence_of, wholes
+from gossipjax._base.arguments import flag, instance, real, sequence_of, shown, whole, wholes
+from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.display import displayed, span
+from gossipjax.tasks.labels import class_numbers
+from gossipjax.tasks.room import check_room
 
 if TYPE_CHECKING:  # nothing but plot needs matplotlib, which takes longer to import than the rest of this package
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_MOST = 2**31 - 1
+"""Samples are numbered in 32 bits, as they are inside a training loop."""
+
 
 @displayed
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, init=False)
 class Partition:
     """Shares of a pool of samples, one per node: node i holds ``indices[offsets[i]:offsets[i + 1]]``.
 
+    Nodes may share samples, and a node that lists a sample twice draws it twice as often; the functions of this module
+    deal out every sample once (:func:`check_partition` holds that).
+
     Attributes:
-        indices: ``(N_used,)`` numbers of samples, node by node, ascending within a node.
-        offsets: ``(num_nodes + 1,)`` where each node's share begins and, last, where the last one ends.
+        indices: ``(N_used,)`` numbers of samples, node by node, in this module ascending within a node.
+        offsets: ``(num_nodes + 1,)`` where each node's share begins and, last, where the last one ends: from 0 to
+            N_used, never decreasing.
+
+    Raises:
+        ValueError: an array of another shape or of other numbers, or the first offset that breaks the rule.
     """
 
     indices: Int32[np.ndarray, " N_used"]
@@ -37,6 +51,13 @@ class Partition:
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         return "", {"nodes": self.num_nodes, "samples": len(self.indices), "samples per node": span(self.sizes)}
+
+    def __init__(self, indices: npt.ArrayLike, offsets: npt.ArrayLike):
+        samples = wholes("indices", indices, shape=(None,), least=0, most=_MOST, remedy="numbers of samples")
+        edges = wholes("offsets", offsets, shape=(None,), least=0, most=_MOST)
+        _check_edges(edges, len(samples))
+        object.__setattr__(self, "indices", samples.astype(np.int32))
+        object.__setattr__(self, "offsets", edges.astype(np.int32))
 
     @property
     def num_nodes(self) -> int:
@@ -52,13 +73,12 @@ class Partition:
         """Return the numbers of the samples that a node holds.
 
         Raises:
-            IndexError: there is no such node.
+            ValueError: there is no such node.
         """
-        if not 0 <= node < self.num_nodes:
-            raise IndexError(f"node={node} must lie in 0 … {self.num_nodes - 1}, the nodes of this partition")
+        node = whole("node", node, least=0, most=self.num_nodes - 1, remedy="one of this partition")
         return self.indices[self.offsets[node] : self.offsets[node + 1]]
 
-    def class_counts(self, labels: Integer[np.ndarray, " N"], num_classes: int) -> Int[np.ndarray, "n C"]:
+    def class_counts(self, labels: npt.ArrayLike, num_classes: int) -> Int[np.ndarray, "n C"]:
         """Count the samples of each class at each node.
 
         Args:
@@ -69,20 +89,27 @@ class Partition:
             ``(num_nodes, C)`` counts.
 
         Raises:
-            ValueError: a label is out of range.
+            ValueError: a label is no class number, or there are fewer labels than samples in the pool.
         """
-        if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
+        num_classes = whole("num_classes", num_classes, least=1, most=_MOST)
+        classes = class_numbers("labels", labels, num_classes=num_classes)
+        check_room(
+            f"a table of {self.num_nodes} nodes by {num_classes} classes",
+            self.num_nodes * num_classes,
+            "lower num_classes",
+        )
+        if len(self.indices) and self.indices.max() >= len(classes):
             raise ValueError(
-                f"labels lie in {labels.min()} … {labels.max()}, but must lie in 0 … {num_classes - 1}: raise "
-                "num_classes or renumber the labels"
+                f"labels: {len(classes)} labels, but the partition names sample {self.indices.max()}; pass the labels "
+                "of the pool that was partitioned"
             )
         node = np.repeat(np.arange(self.num_nodes), self.sizes)
-        cell = node * num_classes + labels[self.indices].astype(np.int64)
+        cell = node * num_classes + classes[self.indices].astype(np.int64)
         return np.bincount(cell, minlength=self.num_nodes * num_classes).reshape(self.num_nodes, num_classes)
 
     def plot(
         self,
-        labels: Integer[np.ndarray, " N"],
+        labels: npt.ArrayLike,
         path: str | Path | None = None,
         ax: Axes | None = None,
         *,
@@ -144,13 +171,15 @@ def iid(num_samples: int, num_nodes: int, *, seed: int) -> Partition:
     Raises:
         ValueError: fewer than one node, or more nodes than samples.
     """
-    _check_nodes(num_nodes, num_samples)
+    num_samples = whole("num_samples", num_samples, least=1, most=_MOST, remedy="such as len(data.train.labels)")
+    num_nodes, rng = _checked(num_samples, num_nodes, seed)
+    check_room(f"a partition of {num_samples} samples", 4 * num_samples, "take fewer samples")
     owner = np.empty(num_samples, np.int64)
-    owner[np.random.default_rng(seed).permutation(num_samples)] = np.arange(num_samples) % num_nodes
+    owner[rng.permutation(num_samples)] = np.arange(num_samples) % num_nodes
     return by_owner(owner, num_nodes)
 
 
-def by_shards(labels: Integer[np.ndarray, " N"], num_nodes: int, *, shards_per_node: int, seed: int) -> Partition:
+def by_shards(labels: npt.ArrayLike, num_nodes: int, *, shards_per_node: int, seed: int) -> Partition:
     """Sort by label, cut into equal shards, and give every node the same number of random shards.
 
     A shard may straddle a boundary between classes: with k shards per node, nodes and classes meet in at most
@@ -172,16 +201,17 @@ def by_shards(labels: Integer[np.ndarray, " N"], num_nodes: int, *, shards_per_n
         McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017,
         section 3.
     """
-    total, num_shards = len(labels), num_nodes * shards_per_node
-    _check_shards(num_nodes, shards_per_node, total)
-    rng = np.random.default_rng(seed)
+    classes = class_numbers("labels", labels)
+    num_nodes, rng = _checked(len(classes), num_nodes, seed)
+    shards_per_node = _checked_shards(shards_per_node, len(classes), num_nodes)
+    total, num_shards = len(classes), num_nodes * shards_per_node
     shard = np.arange(total, dtype=np.int64) * num_shards // total
     owner = np.empty(total, np.int64)
-    owner[_sorted_by_label(rng, labels)] = rng.permutation(num_shards)[shard] // shards_per_node
+    owner[_sorted_by_label(rng, classes)] = rng.permutation(num_shards)[shard] // shards_per_node
     return by_owner(owner, num_nodes)
 
 
-def by_stretches(labels: Integer[np.ndarray, " N"], num_nodes: int, *, shards_per_node: int, seed: int) -> Partition:
+def by_stretches(labels: npt.ArrayLike, num_nodes: int, *, shards_per_node: int, seed: int) -> Partition:
     """Sort by label, and let every node in turn take stretches of equal size out of what is left.
 
     A stretch begins at a uniformly random place of the remaining list and is removed from it. So later stretches reach
@@ -205,11 +235,12 @@ def by_stretches(labels: Integer[np.ndarray, " N"], num_nodes: int, *, shards_pe
         Dhasade, Kermarrec, Pires, Sharma and Vujasinovic, "Decentralized Learning Made Easy with DecentralizePy",
         EuroMLSys 2023 (its k-shard partitions).
     """
-    _check_shards(num_nodes, shards_per_node, len(labels))
-    rng = np.random.default_rng(seed)
-    left = _sorted_by_label(rng, labels)
-    shard, owner = np.arange(num_nodes * shards_per_node), np.empty(len(labels), np.int64)
-    base, rest = divmod(len(labels), len(shard))
+    classes = class_numbers("labels", labels)
+    num_nodes, rng = _checked(len(classes), num_nodes, seed)
+    shards_per_node = _checked_shards(shards_per_node, len(classes), num_nodes)
+    left = _sorted_by_label(rng, classes)
+    shard, owner = np.arange(num_nodes * shards_per_node), np.empty(len(classes), np.int64)
+    base, rest = divmod(len(classes), len(shard))
     # The number of a stretch is its rank in the dealing of the remainder; nodes take theirs one node after another.
     for number in shard.reshape(shards_per_node, num_nodes).T.ravel():
         size = base + int(number < rest)
@@ -220,7 +251,7 @@ def by_stretches(labels: Integer[np.ndarray, " N"], num_nodes: int, *, shards_pe
 
 
 def dirichlet(
-    labels: Integer[np.ndarray, " N"], num_nodes: int, *, alpha: float, minimum: int | None = None, seed: int
+    labels: npt.ArrayLike, num_nodes: int, *, alpha: float, minimum: int | None = None, seed: int
 ) -> Partition:
     """Draw, class by class, the shares of the nodes from a Dirichlet distribution.
 
@@ -247,29 +278,24 @@ def dirichlet(
         Classification", arXiv 1909.06335, 2019; per class over nodes as in Yurochkin et al., "Bayesian Nonparametric
         Federated Learning of Neural Networks", ICML 2019.
     """
-    total = len(labels)
-    _check_nodes(num_nodes, total)
-    if not 0 < alpha < np.inf:
-        raise ValueError(f"alpha={alpha} must be positive and finite: 0.1 is strongly skewed; use iid for no skew")
+    classes = class_numbers("labels", labels)
+    total = len(classes)
+    num_nodes, rng = _checked(total, num_nodes, seed)
+    alpha = real("alpha", alpha, above=0, most=1e300, remedy="0.1 is strongly skewed; use iid for no skew")
     if minimum is None:
         minimum = max(1, min(10, total // (2 * num_nodes)))
-    if not 1 <= minimum <= total // num_nodes:
-        raise ValueError(
-            f"minimum={minimum} must lie in 1 … {total // num_nodes}, because {num_nodes} nodes share {total} samples: "
-            "choose it there, or take fewer nodes"
-        )
-    rng = np.random.default_rng(seed)
+    minimum = whole("minimum", minimum, least=1, most=total // num_nodes, remedy=_shared(total, num_nodes))
     owner = np.empty(total, np.int64)
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        edges = np.cumsum(rng.dirichlet(np.full(num_nodes, float(alpha))))
+    for label in np.unique(classes):
+        members = rng.permutation(np.flatnonzero(classes == label))
+        edges = np.cumsum(rng.dirichlet(np.full(num_nodes, alpha)))
         # One random offset for all positions: counts are p_i m rounded down or up, and p_i m on average.
         positions = (np.arange(len(members)) + rng.random()) / len(members)
         owner[members] = np.minimum(np.searchsorted(edges, positions, side="right"), num_nodes - 1)
     return by_owner(_fill_up(rng, owner, num_nodes, minimum), num_nodes)
 
 
-def label_skew(labels: Integer[np.ndarray, " N"], num_nodes: int, *, degree: float, seed: int) -> Partition:
+def label_skew(labels: npt.ArrayLike, num_nodes: int, *, degree: float, seed: int) -> Partition:
     """Fill a share of every node's data class by class, and the rest at random.
 
     A random share d of the pool is sorted by label and dealt in contiguous stretches, node 0 first; the rest is dealt
@@ -292,16 +318,15 @@ def label_skew(labels: Integer[np.ndarray, " N"], num_nodes: int, *, degree: flo
         Bornstein, Rabbani, Wang, Bedi & Huang, "SWIFT: Rapid Decentralized Federated Learning via Wait-Free Model
         Communication", ICLR 2023 ("degree of non-IIDness").
     """
-    total = len(labels)
-    _check_nodes(num_nodes, total)
-    if not 0 <= degree <= 1:
-        raise ValueError(f"degree={degree} must lie in [0, 1]: 0 is IID, 1 is sorted by label")
-    rng = np.random.default_rng(seed)
+    classes = class_numbers("labels", labels)
+    total = len(classes)
+    num_nodes, rng = _checked(total, num_nodes, seed)
+    degree = real("degree", degree, least=0, most=1, remedy="0 is IID, 1 is sorted by label")
     sizes = np.bincount(np.arange(total) % num_nodes)
     quotas = np.floor(degree * sizes + 0.5).astype(np.int64)
     chosen, rest = np.split(rng.permutation(total), [quotas.sum()])
     owner = np.empty(total, np.int64)
-    owner[chosen[np.argsort(labels[chosen], kind="stable")]] = np.repeat(np.arange(num_nodes), quotas)
+    owner[chosen[np.argsort(classes[chosen], kind="stable")]] = np.repeat(np.arange(num_nodes), quotas)
     owner[rest] = np.repeat(np.arange(num_nodes), sizes - quotas)
     return by_owner(owner, num_nodes)
 
@@ -317,18 +342,9 @@ def check_partition(partition: Partition, num_samples: int, *, complete: bool = 
     Raises:
         ValueError: the first of these rules that is broken.
     """
-    indices, offsets = partition.indices, partition.offsets
-    if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(indices):
-        raise ValueError(f"offsets must run from 0 to the number of indices {len(indices)}, but are {offsets}")
-    if np.any(np.diff(offsets) < 1):
-        node = int(np.argmax(np.diff(offsets) < 1))
-        raise ValueError(f"node {node} holds no sample, but every node must hold one: take fewer nodes")
-    if indices.min() < 0 or indices.max() >= num_samples:
-        raise ValueError(
-            f"samples must be numbered 0 … {num_samples - 1}, but {indices.min()} … {indices.max()} are held: "
-            "partition this pool and no other"
-        )
-    held = np.bincount(indices, minlength=num_samples)
+    check_held(partition, num_samples, "this pool")
+    complete = flag("complete", complete)
+    held = np.bincount(partition.indices, minlength=num_samples)
     if held.max() > 1:
         raise ValueError(f"sample {held.argmax()} is held {held.max()} times, but must be held once")
     if complete and held.min() < 1:
@@ -349,40 +365,70 @@ def check_held(partition: Partition, num_samples: int, name: str) -> None:
     Raises:
         ValueError: the first of these rules that is broken.
     """
-    indices = partition.indices
-    if indices.size and not 0 <= indices.min() <= indices.max() < num_samples:
-        raise ValueError(f"the partition names samples beyond the {num_samples} of {name}; partition this data set")
+    instance(
+        "partition", partition, Partition, "make one with gossipjax.tasks, such as iid(num_samples, num_nodes, seed=0)"
+    )
+    num_samples = whole("num_samples", num_samples, least=1, most=_MOST)
+    if partition.indices.size and (last := partition.indices.max()) >= num_samples:
+        raise ValueError(
+            f"the partition names sample {last}, beyond the {num_samples} of {name}; partition this data set"
+        )
     empty = np.flatnonzero(partition.sizes == 0)
     if empty.size:
-        raise ValueError(f"node {empty[0]} holds no sample; partition with a minimum of at least 1 per node")
+        raise ValueError(f"node {empty[0]} holds no sample; take fewer nodes, so that each holds at least one")
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-def _check_nodes(num_nodes: int, num_samples: int) -> None:
-    """Refuse fewer than one node, and more nodes than samples."""
-    if num_nodes < 1:
-        raise ValueError(f"num_nodes={num_nodes} must be at least 1: a network needs a node")
-    if num_nodes > num_samples:
+def _check_edges(offsets: Int[np.ndarray, " n_plus_1"], num_indices: int) -> None:
+    """Refuse offsets that do not cut the indices into shares."""
+    if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != num_indices:
         raise ValueError(
-            f"num_nodes={num_nodes} must be at most the number of samples {num_samples}, so that every node holds one: "
-            "take fewer nodes or more data"
+            f"offsets={shown(offsets.tolist())}: must run from 0 to the number of indices {num_indices}; node i holds "
+            "indices[offsets[i]:offsets[i + 1]]"
+        )
+    if np.any(falls := np.diff(offsets) < 0):
+        at = int(np.argmax(falls))
+        raise ValueError(
+            f"offsets[{at + 1}]={offsets[at + 1]} after offsets[{at}]={offsets[at]}: offsets must not decrease; "
+            f"node {at} holds indices[offsets[{at}]:offsets[{at + 1}]]"
         )
 
 
-def _check_shards(num_nodes: int, shards_per_node: int, num_samples: int) -> None:
+def _checked(num_samples: int, num_nodes: Any, seed: Any) -> tuple[int, np.random.Generator]:
+    """Check what every partition takes; return the number of nodes and the generator of the draws."""
+    remedy = f"the {num_samples} samples are dealt out, and every node holds one: take fewer nodes or more data"
+    return whole("num_nodes", num_nodes, least=1, most=num_samples, remedy=remedy), np.random.default_rng(
+        checked_seed(seed)
+    )
+
+
+def _checked_shards(shards_per_node: Any, num_samples: int, num_nodes: int) -> int:
     """Refuse shards without a sample, and nodes without a shard."""
-    _check_nodes(num_nodes, num_samples)
-    if not 1 <= shards_per_node <= num_samples // num_nodes:
-        raise ValueError(
-            f"shards_per_node={shards_per_node} must lie in 1 … {num_samples // num_nodes}, because {num_nodes} nodes "
-            f"share {num_samples} samples: choose it there, or take fewer nodes"
-        )
+    most = num_samples // num_nodes
+    return whole("shards_per_node", shards_per_node, least=1, most=most, remedy=_shared(num_samples, num_nodes))
+
+
+def _shared(num_samples: int, num_nodes: int) -> str:
+    return f"{num_nodes} nodes share {num_samples} samples: choose it there, or take fewer nodes"
 
 
 def by_owner(owner: Int[np.ndarray, " N"], num_nodes: int) -> Partition:
-    """Gather the samples of each node; owner −1 drops a sample."""
+    """Gather the samples of each node.
+
+    Args:
+        owner: ``(N,)`` node that holds each sample; −1 drops it.
+        num_nodes: number of nodes.
+
+    Returns:
+        The partition, samples in ascending order within a node.
+
+    Raises:
+        ValueError: an owner that is no node.
+    """
+    num_nodes = whole("num_nodes", num_nodes, least=1, most=_MOST)
+    owner = wholes("owner", owner, shape=(None,), least=-1, most=num_nodes - 1, remedy="-1 drops a sample")
     order = np.argsort(owner, kind="stable")[np.count_nonzero(owner < 0) :]
     sizes = np.bincount(owner[order], minlength=num_nodes)
     return Partition(order.astype(np.int32), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
+from gossipjax._base.arguments import real, reals, shown
 from gossipjax.types import Task
 
 
@@ -35,6 +37,23 @@ def _metrics(x: Array, test: dict[str, Array]) -> dict[str, Array]:
     return {"objective": objective, "squared_error": jnp.sum(jnp.square(x - test["optimum"]))}
 
 
+def parameter_type(dtype: Any) -> jnp.dtype:
+    """Return the type of parameters: None is JAX's default float.
+
+    Raises:
+        ValueError: no floating-point type, or one that JAX would narrow in silence.
+    """
+    try:
+        kind = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
+    except TypeError as error:
+        raise ValueError(f"dtype={shown(dtype)}: must be a floating-point type such as 'float32'") from error
+    if not jnp.issubdtype(kind, jnp.floating):
+        raise ValueError(f"dtype={shown(dtype)}: must be a floating-point type such as 'float32', not {kind}")
+    if jax.dtypes.canonicalize_dtype(kind) != kind:
+        raise ValueError(f"dtype={shown(dtype)}: JAX has no {kind} now; call gossipjax.configure(x64=True) first")
+    return kind
+
+
 def quadratic(
     targets: ArrayLike | Sequence[Sequence[float]], *, curvature: ArrayLike = 1.0, noise_std: float = 0.0, dtype=None
 ) -> Task:
@@ -54,19 +73,16 @@ def quadratic(
     Raises:
         ValueError: wrong shapes, NaN, curvature ≤ 0 or noise_std < 0.
     """
-    b = np.asarray(targets, dtype=np.float64)
-    if b.ndim != 2 or b.size == 0 or not np.isfinite(b).all():
-        raise ValueError(f"targets of shape {b.shape}: pass a finite array (nodes, dimensions), neither of them zero")
+    b = reals("targets", targets, shape=(None, None), remedy="rows are nodes, columns dimensions")
+    if b.size == 0:
+        raise ValueError(f"targets of shape {b.shape}: pass an array (nodes, dimensions), neither of them zero")
+    a = reals("curvature", curvature, above=0, remedy="so that the optimum is unique")
     try:
-        a = np.broadcast_to(np.asarray(curvature, dtype=np.float64), b.shape)
+        a = np.broadcast_to(a, b.shape)
     except ValueError as error:
-        raise ValueError(f"curvature of shape {np.shape(curvature)} does not broadcast to targets {b.shape}") from error
-    if not (np.isfinite(a).all() and (a > 0).all()):
-        raise ValueError("curvature must be positive and finite everywhere, so that the optimum is unique")
-    if not (np.isfinite(noise_std) and noise_std >= 0):
-        raise ValueError(f"noise_std={noise_std}: a standard deviation must be finite and not negative")
+        raise ValueError(f"curvature of shape {a.shape} does not broadcast to targets {b.shape}") from error
+    noise_std, kind = real("noise_std", noise_std, least=0), parameter_type(dtype)
     optimum = (a * b).sum(0) / a.sum(0)
-    kind = jnp.dtype(dtype or jnp.result_type(float))
     known = {"targets": jnp.asarray(b, kind), "curvature": jnp.asarray(a, kind)}
     data, best = known | {"noise_std": jnp.asarray(noise_std, kind)}, jnp.asarray(optimum, kind)
     test = known | {"optimum": best}

@@ -6,6 +6,7 @@ The data are :func:`movielens`, or :func:`synthetic_ratings`, which need no file
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import zipfile
 from typing import Any, NamedTuple
@@ -16,11 +17,15 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Key
 
+from gossipjax._base.arguments import instance, real, reals, whole, wholes
+from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.display import displayed
 from gossipjax.static import Static
 from gossipjax.tasks import files
+from gossipjax.tasks.checksum import sha256_of
 from gossipjax.tasks.groups import by_user
 from gossipjax.tasks.partition import Partition, check_held
+from gossipjax.tasks.room import check_room
 from gossipjax.types import Task
 
 STARS = (0.5, 5.0)
@@ -72,6 +77,13 @@ class RatingsDataset:
         sizes = {"training ratings": len(self.train.stars), "test ratings": len(self.test.stars)}
         return self.name, sizes | {"users": self.num_users, "items": self.num_items, "source": self.source}
 
+    @functools.cached_property
+    def checksum(self) -> str:
+        """The sha256 of all that training depends on: the ratings of both parts, and the numbers of users and items."""
+        arrays = {f"train.{name}": a for name, a in self.train._asdict().items()}
+        arrays |= {f"test.{name}": a for name, a in self.test._asdict().items()}
+        return sha256_of(arrays | {"num_users": self.num_users, "num_items": self.num_items})
+
 
 # --- the data sets ----------------------------------------------------------------------------------------------------
 
@@ -98,7 +110,7 @@ def movielens(*, train_share: float = 0.7, seed: int = 0) -> RatingsDataset:
     Reference:
         Harper & Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5(4):19, 2015.
     """
-    _check_share(train_share)
+    train_share, seed = _share(train_share), checked_seed(seed)
     table = np.loadtxt(io.BytesIO(_movielens_csv()), delimiter=",", skiprows=1, usecols=(0, 1, 2))
     numbers = [np.unique(column, return_inverse=True) for column in table[:, :2].T]
     (users, user), (items, item) = numbers
@@ -140,16 +152,13 @@ def synthetic_ratings(
     Raises:
         ValueError: a number out of its range.
     """
-    _check_share(train_share)
-    for name, value, least in (
-        ("num_users", num_users, 1),
-        ("num_items", num_items, 4),
-        ("factors", factors, 1),
-        ("mean_count", mean_count, 4),
-        ("noise_std", noise_std, 0),
-    ):
-        if not least <= value < np.inf:
-            raise ValueError(f"{name}={value} must be finite and at least {least}")
+    num_users, factors = whole("num_users", num_users, least=1), whole("factors", factors, least=1)
+    num_items, seed = whole("num_items", num_items, least=4), checked_seed(seed)
+    mean_count = real("mean_count", mean_count, least=4, unit="ratings")
+    noise_std = real("noise_std", noise_std, least=0, unit="stars")
+    train_share = _share(train_share)
+    room = 3 * num_users * num_items + factors * (num_users + num_items)
+    check_room(f"the ratings of {num_items} items by {num_users} users", room, "take fewer of either")
     rng = np.random.default_rng(seed)
     users, items = _who_rates_what(rng, num_users, num_items, mean_count)
     tastes, traits = rng.standard_normal((num_users, factors)), rng.standard_normal((num_items, factors))
@@ -175,6 +184,7 @@ def ratings_by_user(dataset: RatingsDataset, num_nodes: int) -> Partition:
     Raises:
         ValueError: fewer than one node, or more nodes than users.
     """
+    instance("dataset", dataset, RatingsDataset, "such as synthetic_ratings()")
     return by_user(dataset.train.users, num_nodes, seed=None)
 
 
@@ -213,9 +223,8 @@ def _split(ratings: Ratings, held: Bool[np.ndarray, " N"]) -> tuple[Ratings, Rat
     return Ratings(*(column[~held] for column in ratings)), Ratings(*(column[held] for column in ratings))
 
 
-def _check_share(train_share: float) -> None:
-    if not 0 < train_share < 1:
-        raise ValueError(f"train_share={train_share} must lie in (0, 1), so that ratings are left to test with")
+def _share(train_share: float) -> float:
+    return real("train_share", train_share, above=0, below=1, remedy="so that ratings are left to test with")
 
 
 # --- the task ---------------------------------------------------------------------------------------------------------
@@ -264,6 +273,20 @@ def _metrics(params: dict[str, Array], test: dict[str, Array]) -> dict[str, Arra
     }
 
 
+def _checked(dataset: RatingsDataset, part: str) -> Ratings:
+    """Hold the ratings of one part against each other and against the numbers of users and items."""
+    ratings: Ratings = getattr(dataset, part)
+    count = len(ratings.stars) if np.ndim(ratings.stars) else 0
+    if not count:
+        raise ValueError(f"{part}.stars of {dataset.name} holds no rating; a task trains and tests with some")
+    for name in ("users", "items"):
+        most = whole(f"num_{name} of {dataset.name}", getattr(dataset, f"num_{name}"), least=1, most=2**31 - 1)
+        remedy = f"{dataset.name} has {most} {name}, and {count} ratings in this part"
+        wholes(f"{part}.{name}", getattr(ratings, name), shape=(count,), least=0, most=most - 1, remedy=remedy)
+    reals(f"{part}.stars", ratings.stars, shape=(count,), unit="stars")
+    return Ratings(*map(np.asarray, ratings))
+
+
 def _arrays(ratings: Ratings) -> dict[str, Array]:
     inputs = np.stack([ratings.users, ratings.items], axis=1)
     return {"inputs": jnp.asarray(inputs, jnp.int32), "labels": jnp.asarray(ratings.stars, jnp.float32)}
@@ -290,17 +313,19 @@ def matrix_factorization(
         mean squared error, in stars², of predictions as they are.
 
     Raises:
-        ValueError: a number below 1, a partition of other data, a node without ratings.
+        ValueError: a number below 1, a user or item beyond their number, a rating that is not finite, a partition of
+            other data, a node without ratings.
 
     Reference:
         Koren, Bell and Volinsky, "Matrix Factorization Techniques for Recommender Systems", IEEE Computer 42(8), 2009;
         as trained in Dhasade et al., "Get More for Less in Decentralized Learning Systems" (JWINS), ICDCS 2023.
     """
-    for name, value in (("factors", factors), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name}={value}: must be at least 1")
-    check_held(partition, len(dataset.train.stars), dataset.name)
-    own = Ratings(*(column[partition.indices] for column in dataset.train))
+    instance("dataset", dataset, RatingsDataset, "such as synthetic_ratings()")
+    factors = whole("factors", factors, least=1, most=2**31 - 1)
+    batch_size = whole("batch_size", batch_size, least=1, most=2**31 - 1)
+    train, test = _checked(dataset, "train"), _checked(dataset, "test")
+    check_held(partition, len(train.stars), dataset.name)
+    own = Ratings(*(column[partition.indices] for column in train))
     sizes = Static(_Sizes(dataset.num_users, dataset.num_items, factors, batch_size))
     return Task(
         Partial(_init, sizes),
@@ -308,6 +333,6 @@ def matrix_factorization(
         Partial(_loss),
         Partial(_metrics),
         _arrays(own) | {"offsets": jnp.asarray(partition.offsets, jnp.int32)},
-        _arrays(dataset.test),
+        _arrays(test),
         num_nodes=partition.num_nodes,
     )

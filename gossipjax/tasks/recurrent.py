@@ -14,6 +14,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from gossipjax._base.arguments import whole
 from gossipjax.tasks.models import Model, _Dense, _uniform, from_nnx
 
 
@@ -43,10 +44,8 @@ def lstm(vocabulary: int = 92, embedding: int = 8, hidden: int = 256, layers: in
         Hochreiter and Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997; with forget gates, Gers,
         Schmidhuber and Cummins, Neural Computation 12(10), 2000. The task: Caldas et al., "LEAF", arXiv:1812.01097.
     """
-    sizes = (vocabulary, embedding, hidden, layers, context)
-    if min(sizes) < 1:
-        raise ValueError(f"(vocabulary, embedding, hidden, layers, context)={sizes} must be at least 1 each")
-    return from_nnx(_CharacterLSTM, *sizes)
+    named = {"vocabulary": vocabulary, "embedding": embedding, "hidden": hidden, "layers": layers, "context": context}
+    return from_nnx(_CharacterLSTM, *(whole(name, size, least=1, most=2**31 - 1) for name, size in named.items()))
 
 
 class _LSTM(nnx.Module):

@@ -9,7 +9,11 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key
 from scipy.special import expit
 
+from gossipjax._base.arguments import optional_whole, real, whole
+from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.static import Static
+from gossipjax.tasks.quadratic import parameter_type
+from gossipjax.tasks.room import check_room
 from gossipjax.types import Task
 
 
@@ -44,23 +48,21 @@ def _metrics(loss: Partial, x: Array, test: dict[str, Array]) -> dict[str, Array
     return {"objective": loss(None, x, batch), "squared_error": jnp.sum(jnp.square(x - test["optimum"]))}
 
 
-def _check(num_nodes: int, samples_per_node: int, dimension: int, batch_size: int | None, heterogeneity: float) -> None:
-    for name, count in (("num_nodes", num_nodes), ("samples_per_node", samples_per_node), ("dimension", dimension)):
-        if count < 1:
-            raise ValueError(f"{name}={count}: must be at least 1")
-    if batch_size is not None and not 1 <= batch_size <= samples_per_node:
-        raise ValueError(
-            f"batch_size={batch_size}: must lie between 1 and samples_per_node={samples_per_node}, or be None"
-        )
-    if not heterogeneity >= 0:
-        raise ValueError(f"heterogeneity={heterogeneity}: a standard deviation cannot be negative")
+def _check_sizes(num_nodes: int, samples_per_node: int, dimension: int, batch_size: int | None) -> None:
+    num_nodes, dimension = whole("num_nodes", num_nodes, least=1), whole("dimension", dimension, least=1)
+    samples_per_node = whole("samples_per_node", samples_per_node, least=1)
+    optional_whole("batch_size", batch_size, least=1, most=samples_per_node, remedy="or None for all samples of a node")
+    numbers = num_nodes * samples_per_node * dimension + num_nodes * dimension + dimension**2
+    check_room(f"{num_nodes} nodes of {samples_per_node} samples of {dimension} numbers", numbers, "take fewer of any")
 
 
 def _task(loss, features, responses, penalty, optimum, batch_size, dtype) -> Task:
-    kind = jnp.dtype(dtype or jnp.result_type(float))
+    kind = parameter_type(dtype)
     data = {"features": features, "responses": responses, "penalty": penalty}
     data = {name: jnp.asarray(values, kind) for name, values in data.items()}
     best = jnp.asarray(optimum, kind)
+    if not all(bool(jnp.isfinite(values).all()) for values in (*data.values(), best)):
+        raise ValueError(f"the data hold numbers beyond the range of {kind}; lower heterogeneity, noise_std or penalty")
     return Task(
         Partial(_init, best),
         Partial(_batch, Static(batch_size)),
@@ -99,9 +101,21 @@ def linear_regression(
         batch_size: samples drawn (with replacement) per step; None: all m, the exact gradient.
         seed: of the NumPy generator that makes the data.
         dtype: of data and parameters; None: JAX's default float.
+
+    Returns:
+        A task whose models are vectors (d,), starting at zero, with metrics ``objective`` and ``squared_error``.
+
+    Raises:
+        ValueError: a number out of its range, or fewer samples than dimensions without a penalty: no unique optimum.
     """
-    _check(num_nodes, samples_per_node, dimension, batch_size, heterogeneity)
-    rng = np.random.default_rng(seed)
+    _check_sizes(num_nodes, samples_per_node, dimension, batch_size)
+    heterogeneity, noise_std = real("heterogeneity", heterogeneity, least=0), real("noise_std", noise_std, least=0)
+    penalty, rng = real("penalty", penalty, least=0), np.random.default_rng(checked_seed(seed))
+    if penalty == 0 and num_nodes * samples_per_node < dimension:
+        raise ValueError(
+            f"dimension={dimension}: {num_nodes * samples_per_node} samples in all leave the optimum open; take more "
+            "samples or a penalty above 0"
+        )
     features = rng.standard_normal((num_nodes, samples_per_node, dimension))
     truth = rng.standard_normal(dimension) + heterogeneity * rng.standard_normal((num_nodes, dimension))
     responses = np.einsum("nmd,nd->nm", features, truth)
@@ -136,11 +150,17 @@ def logistic_regression(
         batch_size: samples drawn (with replacement) per step; None: all m, the exact gradient.
         seed: of the NumPy generator that makes the data.
         dtype: of data and parameters; None: JAX's default float.
+
+    Returns:
+        A task whose models are vectors (d,), starting at zero, with metrics ``objective`` and ``squared_error``.
+
+    Raises:
+        ValueError: a number out of its range.
     """
-    _check(num_nodes, samples_per_node, dimension, batch_size, heterogeneity)
-    if not penalty > 0:
-        raise ValueError(f"penalty={penalty}: must be positive, or separable data have no optimum")
-    rng = np.random.default_rng(seed)
+    _check_sizes(num_nodes, samples_per_node, dimension, batch_size)
+    heterogeneity = real("heterogeneity", heterogeneity, least=0)
+    penalty = real("penalty", penalty, above=0, remedy="separable data have no optimum without it")
+    rng = np.random.default_rng(checked_seed(seed))
     features = rng.standard_normal((num_nodes, samples_per_node, dimension))
     truth = rng.standard_normal(dimension) + heterogeneity * rng.standard_normal((num_nodes, dimension))
     chance = expit(np.einsum("nmd,nd->nm", features, truth))
@@ -167,4 +187,4 @@ def _newton(features: np.ndarray, responses: np.ndarray, penalty: float) -> np.n
         while loss(x - scale * step) > loss(x) + 1e-15 and scale > 1e-6:
             scale /= 2
         x = x - scale * step
-    raise ArithmeticError("Newton's method did not reach a gradient norm of 1e-12; raise the penalty")
+    raise ValueError(f"penalty={penalty:g}: Newton's method did not reach a gradient norm of 1e-12; raise it")

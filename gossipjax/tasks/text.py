@@ -7,6 +7,7 @@ The data are :func:`shakespeare` (plays by role), :func:`tiny_shakespeare` (by s
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import lzma
 from collections import defaultdict
@@ -20,11 +21,15 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Int32, Integer, Key, UInt8
 
+from gossipjax._base.arguments import instance, optional_whole, real, shown, whole, wholes
+from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.display import displayed
 from gossipjax.static import Static
 from gossipjax.tasks import files
-from gossipjax.tasks.models import Model
+from gossipjax.tasks.checksum import sha256_of
+from gossipjax.tasks.models import Model, check_model
 from gossipjax.tasks.partition import Partition, check_held
+from gossipjax.tasks.room import check_room
 from gossipjax.types import Params, Task
 
 _LEFT_OUT = "@\\^`~"
@@ -102,6 +107,13 @@ class TextDataset:
         facts = {"roles": len(self.role_names), "characters": len(self.codes), "context": f"of {self.rule.context}"}
         return self.name, sizes | facts | {"source": self.source}
 
+    @functools.cached_property
+    def checksum(self) -> str:
+        """The sha256 of all that training depends on: the characters, and the windows with their roles."""
+        arrays = {f"train.{name}": a for name, a in self.train._asdict().items()}
+        arrays |= {f"test.{name}": a for name, a in self.test._asdict().items()}
+        return sha256_of({"codes": self.codes, "context": self.rule.context} | arrays)
+
 
 _PAPER_RULE = WindowRule()
 
@@ -111,6 +123,7 @@ _PAPER_RULE = WindowRule()
 
 def encode(text: str) -> UInt8[np.ndarray, " characters"]:
     """Return the codes of a text's characters: 1 + place in :data:`SYMBOLS`, and 0 for any other character."""
+    instance("text", text, str, "a text to encode")
     table = np.zeros(129, np.uint8)
     table[[ord(symbol) for symbol in SYMBOLS]] = np.arange(1, NUM_SYMBOLS)
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
@@ -123,8 +136,7 @@ def decode(codes: Integer[np.ndarray, " characters"]) -> str:
     Raises:
         ValueError: a code is no symbol's.
     """
-    if codes.size and not 0 <= codes.min() <= codes.max() < NUM_SYMBOLS:
-        raise ValueError(f"codes lie in {codes.min()} … {codes.max()}, but must lie in 0 … {NUM_SYMBOLS - 1}")
+    codes = wholes("codes", codes, shape=(None,), least=0, most=NUM_SYMBOLS - 1, remedy="as encode(text) gives them")
     return "".join(("\N{REPLACEMENT CHARACTER}" + SYMBOLS)[code] for code in codes)
 
 
@@ -147,6 +159,11 @@ def text_by_role(texts: Mapping[str, str], rule: WindowRule = _PAPER_RULE, *, na
         ValueError: a number out of its range, or no role is long enough.
     """
     minimum = _check_rule(rule)
+    instance("texts", texts, Mapping, "the text of each role by its name, {'HAMLET': 'To be …'}")
+    for role, text in texts.items():
+        instance(f"texts[{role!r}]", text, str, "the text of that role")
+    instance("name", name, str, "a word for reports")
+    instance("source", source, str, "words for reports")
     kept = {role: text for role, text in texts.items() if len(text) >= minimum}
     if not kept:
         longest = max(map(len, texts.values()), default=0)
@@ -246,14 +263,17 @@ def synthetic_text(
         ValueError: a number out of its range, or letters that are not distinct symbols.
     """
     minimum = _check_rule(rule)
-    if num_roles < 1 or not 0 < mean_length < np.inf or not 0 < concentration < np.inf or not 0 <= heterogeneity <= 1:
-        raise ValueError(
-            f"num_roles={num_roles} must be at least 1, mean_length={mean_length} and concentration={concentration} "
-            f"positive, and heterogeneity={heterogeneity} in [0, 1]"
-        )
+    num_roles = whole("num_roles", num_roles, least=1)
+    mean_length = real("mean_length", mean_length, above=0, most=1e12, unit="characters")
+    concentration = real("concentration", concentration, above=0, most=1e300)
+    heterogeneity = real("heterogeneity", heterogeneity, least=0, most=1)
+    instance("letters", letters, str, "the alphabet")
     if len(letters) < 2 or len(set(letters)) < len(letters) or not set(letters) <= set(SYMBOLS):
-        raise ValueError(f"letters={letters!r} must be at least two distinct characters of SYMBOLS")
-    rng = np.random.default_rng(seed)
+        raise ValueError(f"letters={shown(letters)}: must be at least two distinct characters of SYMBOLS")
+    # The longest of the roles has about mean_length · exp(√(2 log num_roles)) characters, and all run as long.
+    longest = max(minimum, mean_length) * np.exp(np.sqrt(2 * np.log(num_roles)))
+    check_room("the text", int(num_roles * (longest + len(letters) ** 2)), "lower num_roles or mean_length")
+    rng = np.random.default_rng(checked_seed(seed))
     size = len(letters)
     common = rng.dirichlet(np.full(size, concentration), (size, size))
     own = rng.dirichlet(np.full(size, concentration), (num_roles, size))
@@ -300,12 +320,12 @@ def _windows(
 
 def _check_rule(rule: WindowRule) -> int:
     """Refuse numbers out of their range; return the minimum length of a role."""
-    context, share = rule.context, rule.train_share
-    for name, value in (("context", context), ("stride", rule.stride), ("test_stride", rule.test_stride)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value} must be at least 1")
-    if not 0 < share < 1:
-        raise ValueError(f"train_share={share} must lie in (0, 1), so that text is left to test with")
+    instance("rule", rule, WindowRule, "such as WindowRule(context=80)")
+    context = whole("context", rule.context, least=1, most=2**31 - 2)
+    whole("stride", rule.stride, least=1)
+    optional_whole("test_stride", rule.test_stride, least=1)
+    optional_whole("minimum", rule.minimum, least=1)
+    share = real("train_share", rule.train_share, above=0, below=1, remedy="so that text is left to test with")
     least = _least_length(context, share)
     if rule.minimum is not None and rule.minimum < least:
         raise ValueError(
@@ -396,22 +416,30 @@ def next_character(dataset: TextDataset, partition: Partition, model: Model, *, 
         A task with metrics ``accuracy`` (share in [0, 1]) and ``loss`` (nats a character) over all roles' test windows.
 
     Raises:
-        ValueError: batch_size < 1, a partition of other data, a node without windows, a model of another shape.
+        ValueError: batch_size < 1, a window outside the text, a partition of other data, a node without windows, a
+            model of another shape.
 
     Reference:
         Caldas et al., "LEAF: A Benchmark for Federated Settings", arXiv 1812.01097, 2018; as trained in Dhasade et al.,
         "Get More for Less in Decentralized Learning Systems" (JWINS), ICDCS 2023.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: must be at least 1")
-    check_held(partition, len(dataset.train.starts), dataset.name)
+    instance("dataset", dataset, TextDataset, "such as synthetic_text() or text_by_role(texts, name=…, source=…)")
+    batch_size = whole("batch_size", batch_size, least=1, most=2**31 - 1)
+    _check_rule(dataset.rule)
     context = dataset.rule.context
-    _check_model(model, context)
-    codes, test_starts = jnp.asarray(dataset.codes), dataset.test.starts
-    setting = Static(_Setting(Model(*model), context, batch_size))
-    offsets, starts = partition.offsets, dataset.train.starts[partition.indices]
+    known = wholes(f"codes of {dataset.name}", dataset.codes, shape=(None,), least=0, most=NUM_SYMBOLS - 1)
+    train_starts, test_starts = (
+        _check_starts(part, f"{dataset.name}: {what} starts", len(known) - context - 1)
+        for part, what in ((dataset.train, "training"), (dataset.test, "test"))
+    )
+    check_held(partition, len(train_starts), dataset.name)
+    example = jax.ShapeDtypeStruct((batch_size, context), jnp.int32)
+    model = check_model(model, example, NUM_SYMBOLS, f"the {NUM_SYMBOLS} symbols")
+    codes = jnp.asarray(known, jnp.uint8)
+    setting = Static(_Setting(model, context, batch_size))
+    offsets, starts = partition.offsets, train_starts[partition.indices]
     places = {"starts": jnp.asarray(starts, jnp.int32), "offsets": jnp.asarray(offsets, jnp.int32)}
-    labels = jnp.asarray(dataset.codes[test_starts + context])
+    labels = jnp.asarray(known[test_starts + context], jnp.uint8)
     return Task(
         Partial(_init, setting),
         Partial(_batch, setting),
@@ -423,15 +451,9 @@ def next_character(dataset: TextDataset, partition: Partition, model: Model, *, 
     )
 
 
-def _check_model(model: Model, context: int) -> None:
-    """Try the model on a window's shape, without computing."""
-    inputs = jax.ShapeDtypeStruct((1, context), jnp.int32)
-    try:
-        logits = jax.eval_shape(lambda x: model[1](model[0](jax.random.key(0)), x), inputs)
-    except TypeError as error:
-        raise ValueError(f"the model does not take windows of {context} characters: {error}") from error
-    if logits.shape != (1, NUM_SYMBOLS):
-        raise ValueError(
-            f"the model gives logits of shape {logits.shape} for a window of {context} characters, but must give "
-            f"(1, {NUM_SYMBOLS}): one for each symbol"
-        )
+def _check_starts(windows: Windows, name: str, last: int) -> Int[np.ndarray, " N"]:
+    """Refuse windows that reach beyond the text: a gather would read its last character instead."""
+    starts = wholes(name, windows.starts, shape=(None,), least=0, most=last, remedy="windows must lie in the text")
+    if not len(starts):
+        raise ValueError(f"{name}: there is no window; take longer texts or a shorter context")
+    return starts

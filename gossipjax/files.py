@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gossipjax._base.arguments import instance
 from gossipjax.trajectory import replacing
 
 FORMAT = "gossipjax-1"
@@ -40,7 +41,7 @@ def save(value: Any, path: str | os.PathLike[str]) -> pathlib.Path:
             as a function that is not of this package: keep what it is made from, and build it again.
         OSError: the file cannot be written; nothing is left behind.
     """
-    target = pathlib.Path(path)
+    target = pathlib.Path(instance("path", path, (str, os.PathLike), "pass the name of the file"))
     if target.suffix != ".npz":
         raise ValueError(f"a plan is written to an .npz file, not to {target.name}; change the suffix")
     arrays: list[np.ndarray] = []
@@ -62,7 +63,7 @@ def load(path: str | os.PathLike[str], kind: type | tuple[type, ...]) -> Any:
         ValueError: no such file, a damaged one, not one of ours, one of another version of this package, or of another
             kind.
     """
-    source = pathlib.Path(path)
+    source = pathlib.Path(instance("path", path, (str, os.PathLike), "pass the name of the file"))
     found = read_npz(source)
     if str(found.get("format")) != FORMAT:
         raise ValueError(f"{source} holds no plan of ours (format {FORMAT!r} expected); plan the run again")

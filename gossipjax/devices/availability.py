@@ -173,8 +173,9 @@ def from_sessions(
     period_s = wholes("period_s", period_s, shape=(None,), least=1, most=_LONGEST_S, remedy="in whole seconds")
     require(period_s.size > 0, "period_s is empty: availability needs at least one device")
     nodes = wholes("nodes", nodes, shape=(None,), least=0, most=period_s.size - 1, remedy="a period for each device")
-    begin_s = wholes("begin_s", begin_s, shape=nodes.shape, least=-_LONGEST_S, most=_LONGEST_S)
-    length_s = wholes("length_s", length_s, shape=nodes.shape, least=0, most=_LONGEST_S, remedy="in whole seconds")
+    as_many = "as many as nodes"
+    begin_s = wholes("begin_s", begin_s, shape=nodes.shape, least=-_LONGEST_S, most=_LONGEST_S, remedy=as_many)
+    length_s = wholes("length_s", length_s, shape=nodes.shape, least=0, most=_LONGEST_S, remedy=as_many)
     period = period_s[nodes]
     begin = begin_s % period
     end = begin + np.minimum(length_s, period)

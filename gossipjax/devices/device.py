@@ -240,8 +240,11 @@ def _checked(devices: Devices) -> dict[str, np.ndarray]:
         found[field] = reals(
             field, getattr(devices, field), shape=(seconds.size,), above=0, infinite=True, remedy=remedy
         )
-    delay = reals("latency", devices.city_latency_seconds, shape=(None, None), least=0, unit="seconds")
-    require(delay.shape[0] == delay.shape[1] > 0, f"latency of shape {delay.shape}: give (c, c), one row per city")
+    delay = reals("city_latency_seconds", devices.city_latency_seconds, shape=(None, None), least=0, unit="seconds")
+    require(
+        delay.shape[0] == delay.shape[1] > 0,
+        f"city_latency_seconds of shape {delay.shape}: give (c, c), one row per city",
+    )
     remedy = f"the city of each node, one of the {len(delay)} rows of the latency"
     city = wholes("city", devices.city, shape=(seconds.size,), least=0, most=len(delay) - 1, remedy=remedy)
     return found | {"city_latency_seconds": delay, "city": city}

@@ -47,7 +47,7 @@ def allreduce(
     given = checked(devices, num_rounds, local_steps, time_batch, model_bytes, None, "greedy")
     n = given.seconds_per_sample.size
     if n < 2:
-        raise ValueError(f"{n} node: an all-reduce needs at least two")
+        raise ValueError(f"devices of {n} node: an all-reduce needs at least two")
     train_seconds = train_seconds_of(given, local_steps, time_batch)
     limits = capacities(given.upload_bytes_per_second, given.download_bytes_per_second)
     nodes = np.arange(n, dtype=np.int32)
@@ -57,7 +57,7 @@ def allreduce(
         ends = np.maximum(ends, np.roll(ends, 1)) + chunk
     length = float(ends.max())
     if not given.online.all() or len(given.transitions(length * num_rounds)[0]):
-        raise ValueError("a node is offline at times, and an all-reduce needs all: leave availability out")
+        raise ValueError("devices: a node is offline at times, and an all-reduce needs all; leave availability out")
     activity = Activity(
         training_node=nodes,
         training_start_s=np.zeros(n),

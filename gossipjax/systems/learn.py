@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gossipjax._base.arguments import instance
 from gossipjax.systems.messages import AGGREGATED, TRAINED
 from gossipjax.systems.plan import PlexusPlan
 from gossipjax.timeline.planned import planned
@@ -49,7 +50,9 @@ def timeline(plan: PlexusPlan) -> Timeline:
 
     Raises:
         ValueError: no mean was taken.
+        TypeError: no plan of Plexus.
     """
+    instance("plan", plan, PlexusPlan, "of plexus; other plans have plan.timeline")
     total = plan.aggregation_s.size
     if not total:
         raise ValueError(f"no model was ever averaged ({plan.report}); plan a longer run")

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from gossipjax._base.arguments import instance, real, wholes
 from gossipjax.devices import Devices
-from gossipjax.systems.activity import Activity, Plan, activity
-from gossipjax.systems.machines import Machines, machines
-from gossipjax.systems.plan import CUT
+from gossipjax.systems.activity import Activity, Plan, SystemPlan, activity
+from gossipjax.systems.machines import Machines, checked_machines
+from gossipjax.systems.plan import CUT, PlexusPlan
 
 _TRAINED, _LOST, _SENT, _DROPPED, _OFFLINE = "#0b4f8a", "#a9c8e6", "#d9730d", "#f2c59c", "#e4e4e4"
 _MOST_NODES = 60
@@ -46,8 +47,7 @@ def picture(
     Raises:
         ValueError: nodes that do not exist, none, too many, or twice; an empty window; devices of another network.
     """
-    chosen = np.asarray(nodes)
-    _check(plan, chosen, first_s, last_s)
+    chosen = _check(plan, nodes, first_s, last_s)
     found = activity(plan, first_s, last_s)
     figure = Figure(figsize=(8.0, 1.3 + 0.3 * chosen.size), layout="constrained")
     axes = figure.add_subplot()
@@ -65,14 +65,16 @@ def picture(
     return figure
 
 
-def _check(plan: Plan, chosen: np.ndarray, first_s: int | float, last_s: int | float) -> None:
-    n = plan.num_nodes
-    if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not 1 <= chosen.size <= _MOST_NODES:
-        raise ValueError(f"nodes of shape {chosen.shape}: name 1 to {_MOST_NODES} nodes by their numbers")
-    if chosen.min() < 0 or chosen.max() >= n or np.unique(chosen).size < chosen.size:
-        raise ValueError(f"nodes={chosen.tolist()}: must be different numbers in 0..{n - 1}")
-    if not (np.isfinite([first_s, last_s]).all() and 0 <= first_s < last_s):
-        raise ValueError(f"first_s={first_s}, last_s={last_s}: the window must begin at 0 or later, and before its end")
+def _check(plan: Plan, nodes, first_s: int | float, last_s: int | float) -> Int[np.ndarray, " k"]:
+    instance("plan", plan, (SystemPlan, PlexusPlan), "plan a run with gossipjax.systems, such as plexus")
+    chosen = wholes("nodes", nodes, shape=(None,), least=0, most=plan.num_nodes - 1, remedy="numbers of its nodes")
+    if not 1 <= chosen.size <= _MOST_NODES:
+        raise ValueError(f"nodes: {chosen.size} of them; name 1 to {_MOST_NODES} nodes by their numbers")
+    if np.unique(chosen).size < chosen.size:
+        raise ValueError(f"nodes={chosen.tolist()}: must be different numbers")
+    first_s = real("first_s", first_s, least=0, unit="seconds")
+    real("last_s", last_s, above=first_s, unit="seconds", remedy="the window ends after it begins")
+    return chosen
 
 
 def _rows(chosen: np.ndarray, num_nodes: int) -> np.ndarray:
@@ -104,7 +106,7 @@ def _bars(axes: Axes, centre: np.ndarray, begin: np.ndarray, end: np.ndarray, co
 def _draw_offline(
     axes: Axes, devices: Devices | Machines, num_nodes: int, chosen: np.ndarray, first_s: float, last_s: float
 ) -> None:
-    given = devices if isinstance(devices, Machines) else machines(devices)
+    given = checked_machines(devices)
     if given.online.size != num_nodes:
         raise ValueError(f"{given.online.size} devices for a plan of {num_nodes} nodes: pass those that it was made of")
     times, nodes, joins = (np.asarray(column) for column in given.transitions(last_s))

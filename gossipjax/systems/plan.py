@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int8, Int32, Int64
 
 from gossipjax import files
+from gossipjax._base.arguments import instance, whole
 from gossipjax.systems.messages import AGGREGATED, KINDS, TRAINED
 
 FATES = ("running", "interrupted", "gone", "trained", "unsent", "cancelled", "stored", "late", "dropped", "averaged")
@@ -107,6 +108,8 @@ class PlexusPlan:
 
     def members_of(self, aggregation: int) -> Int32[np.ndarray, " m"]:
         """Numbers of the trainings that an aggregation averages."""
+        last = self.aggregation_s.size - 1
+        aggregation = whole("aggregation", aggregation, least=0, most=last, remedy="one of those in the plan")
         return self.members[self.member_offsets[aggregation] : self.member_offsets[aggregation + 1]]
 
     def summary(self) -> str:
@@ -130,6 +133,7 @@ def round_seconds(plan: PlexusPlan) -> Float64[np.ndarray, " r"]:
 
     Where two aggregators took a mean of one round, the first counts.
     """
+    instance("plan", plan, PlexusPlan, "other plans have plan.round_seconds")
     rounds, first = np.unique(plan.aggregation_round, return_index=True)
     times = plan.aggregation_s[first]
     consecutive = np.diff(rounds, prepend=0) == 1

@@ -10,6 +10,7 @@ from jaxtyping import Array, Key, PyTree
 from gossipjax.devices import Devices
 from gossipjax.mixing import GroupMixing
 from gossipjax.systems.activity import Activity, SystemPlan
+from gossipjax.systems.assumed import assuming
 from gossipjax.systems.clocked import Round
 from gossipjax.systems.exchange import alone_rates, capacities
 from gossipjax.systems.machines import Machines
@@ -74,7 +75,9 @@ def allreduce(
     )
     rounds = Round(0, activity, np.ones(n, bool), np.ones((n, 1), bool), np.ones(n, np.int64))
     name = f"all-reduce over a ring of {n}"
-    return clocked_plan(name, _averaging(n, num_rounds, length, name), [rounds], np.zeros(num_rounds, np.int64), length)
+    made = _averaging(n, num_rounds, length, name)
+    plan = clocked_plan(name, made, [rounds], np.zeros(num_rounds, np.int64), length)
+    return assuming(plan, message_bytes=model_bytes, local_steps=local_steps)
 
 
 def _averaging(n: int, num_rounds: int, length: float, name: str) -> Timeline:

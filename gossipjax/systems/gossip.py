@@ -15,6 +15,7 @@ from gossipjax._base.arguments import choice, real
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.devices import Devices
 from gossipjax.systems.activity import Activity, SystemPlan
+from gossipjax.systems.assumed import assuming
 from gossipjax.systems.exchange import SHARING, Sharing, capacities
 from gossipjax.systems.machines import Machines
 from gossipjax.systems.plan import COMPLETED, CUT, UNDER_WAY
@@ -119,7 +120,8 @@ def gossip_learning(
     timers = clocks.schedule(clocks.deterministic(period_s), n, float(duration_s), np.random.default_rng(seed))
     _simulate(run, given, timers.times.tolist(), timers.nodes.tolist(), float(duration_s))
     name = f"gossip learning: {n} nodes, period {period_s:g} s, {inbox} inbox, {transfers} transfers, seed={seed}"
-    return _plan(run, name, n, float(duration_s))
+    plan = _plan(run, name, n, float(duration_s))
+    return assuming(plan, message_bytes=model_bytes, local_steps=local_steps)
 
 
 def _make(

@@ -9,6 +9,7 @@ from gossipjax._base.arguments import real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.devices import Devices
 from gossipjax.systems.activity import Activity, SystemPlan
+from gossipjax.systems.assumed import assuming
 from gossipjax.systems.exchange import capacities
 from gossipjax.systems.gossip import plan_of_one
 from gossipjax.systems.machines import Machines
@@ -77,7 +78,8 @@ def ad_psgd(
     )
     name = f"AD-PSGD: {n} nodes, time_batch={time_batch}, messages of {model_bytes:,} bytes, seed={seed}"
     found = _activity(timeline, compute, given.upload_bytes_per_second, model_bytes, duration_s)
-    return plan_of_one(name, timeline, duration_s, found)
+    plan = plan_of_one(name, timeline, duration_s, found)
+    return assuming(plan, message_bytes=model_bytes, local_steps=1)
 
 
 def transfer_seconds(devices: Machines, model_bytes: int) -> Float[np.ndarray, "n n"]:

@@ -61,6 +61,8 @@ class PlexusPlan:
         online_count: ``(o,)`` from then on.
         view_active: ``(a, 4)`` at each aggregation min, mean, median and max over the nodes online of how many nodes
             each believes active; n without churn, where views are equal.
+        model_bytes: 4P, of the model in one message, without what the system adds.
+        local_steps: E, of each training.
     """
 
     num_nodes: int
@@ -95,6 +97,8 @@ class PlexusPlan:
     online_s: Float64[np.ndarray, " o"]
     online_count: Int32[np.ndarray, " o"]
     view_active: Float64[np.ndarray, "a 4"]
+    model_bytes: int | None = None
+    local_steps: int | None = None
 
     @property
     def training_seconds(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections.abc import Callable
@@ -134,7 +135,8 @@ def plexus(
     train_seconds = 3.0 * local_steps * time_batch * np.asarray(given.seconds_per_sample, np.float64)
     name = _name(settings, transfers, threshold, success_fraction, time_batch, aggregator_from, departures, seed)
     make = partial(_make, settings, given, train_seconds, transfers, hashing, seed)
-    return _plan(_simulated(make, given, views == "always" or not given.online.all()), name)
+    plan = _plan(_simulated(make, given, views == "always" or not given.online.all()), name)
+    return dataclasses.replace(plan, model_bytes=int(model_bytes), local_steps=int(local_steps))
 
 
 def _simulated(make: Callable[[bool], Simulation], given: Machines, keeps_views: bool) -> Simulation:

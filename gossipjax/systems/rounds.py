@@ -11,6 +11,7 @@ from gossipjax._base.arguments import choice, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.devices import Devices
 from gossipjax.systems.activity import SystemPlan
+from gossipjax.systems.assumed import assuming
 from gossipjax.systems.barrier import barrier_rounds
 from gossipjax.systems.clocked import clocked_rounds
 from gossipjax.systems.exchange import SHARING, Capacities, Sharing, capacities
@@ -44,7 +45,8 @@ def synchronous(
       lost. A node that is offline begins its next round when it comes back, and those who hear of it wait; what it
       has begun goes on. The event of a round has the time at which its last node is done.
 
-    Run :func:`gossipjax.dpsgd` or :func:`gossipjax.local_sgd` with E local steps on ``plan.timeline``.
+    Run :func:`gossipjax.dpsgd` or :func:`gossipjax.local_sgd` with E local steps on ``plan.timeline``: messages of
+    another size or another number of local steps are refused, as they are on the plans of all systems.
 
     >>> from gossipjax import devices, systems, topology
     >>> plan = systems.synchronous(devices.uniform(8), topology.ring(8), 3, local_steps=5, model_bytes=340_000)
@@ -75,9 +77,10 @@ def synchronous(
     tables = tables_of(weights, given.seconds_per_sample.size)
     train_seconds = train_seconds_of(given, local_steps, time_batch)
     name = f"synchronous, {_weights_name(tables)}"
-    return _plan(
+    plan = _plan(
         name, given, tables, num_rounds, train_seconds, model_bytes, round_seconds, transfers, missing == "keep"
     )
+    return assuming(plan, message_bytes=model_bytes, local_steps=local_steps)
 
 
 def epidemic(
@@ -129,7 +132,8 @@ def epidemic(
     tables = draw(n, fanout, num_rounds, np.random.default_rng(seed))
     train_seconds = train_seconds_of(given, local_steps, time_batch)
     name = f"epidemic {variant}, fanout {fanout}, seed={seed}"
-    return _plan(name, given, tables, num_rounds, train_seconds, model_bytes, round_seconds, transfers, False)
+    plan = _plan(name, given, tables, num_rounds, train_seconds, model_bytes, round_seconds, transfers, False)
+    return assuming(plan, message_bytes=model_bytes, local_steps=local_steps)
 
 
 def checked(devices, num_rounds, local_steps, time_batch, model_bytes, round_seconds, transfers) -> Machines:

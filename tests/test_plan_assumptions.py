@@ -102,7 +102,7 @@ def test_one_gradient_is_one_local_step(protocol):
     if protocol.requires.fixed:
         W = gj.weights.lazy(metropolis(GRAPH))
         timeline = systems.synchronous(uneven(N), W, 4, local_steps=5, model_bytes=SIZE).timeline
-    with pytest.raises(ValueError, match="local_steps=1, but .* local_steps=5"):
+    with pytest.raises(ValueError, match=r"local_steps=1, but .* local_steps=5"):
         run(protocol, timeline)
 
 

@@ -165,8 +165,10 @@ def record(
 ) -> xr.Dataset:
     """Run a protocol on a plan's timeline; record the mean score of some nodes, and what was spent, over ``record``.
 
-    The events after the last whole ``every`` of them are left out, so that all compiled calls are alike.
+    The events after the last whole ``every`` of them are left out, so that all compiled calls are alike. Bytes are read
+    off the plan, whose messages may have the size of a larger network than the one that learns.
     """
+    timeline = systems.stand_in(timeline)
     kept = max(1, len(timeline) // every) * every
     trajectory = simulate(
         jax.random.key(seed),

@@ -42,6 +42,11 @@ def check_requires(requires: Requires, facts: Properties) -> None:
             f"num_fragments={requires.num_fragments}, but the timeline {facts.name} names {named}: give both the same "
             "number, on a timeline of fragments such as timeline.shatter or timeline.divshare"
         )
+    if None not in (requires.local_steps, facts.local_steps) and requires.local_steps != facts.local_steps:
+        raise ValueError(
+            f"local_steps={requires.local_steps}, but {facts.name} was planned for local_steps={facts.local_steps} of "
+            "each training, on which its times rest; give both the same number"
+        )
     for fact, remedy in _FACTS.items():
         if getattr(requires, fact) and not (getattr(facts, fact) or (facts.doubly_stochastic and "stochastic" in fact)):
             raise ValueError(f"the protocol needs {remedy}; {facts.name} is not {fact.replace('_', ' ')}")
@@ -93,6 +98,31 @@ def check_step(key: Key[Array, ""], protocol: Protocol, timeline: Timeline, stat
         raise ValueError(f"the protocol mixes models but the events of {timeline.properties.name} carry no mixing")
     after, _ = jax.eval_shape(lambda protocol, *rest: protocol.step(*rest), protocol, key, state, event)
     compare_structure(jax.eval_shape(lambda s: s, state), after, "the state after one step")
+
+
+def check_message(key: Key[Array, ""], protocol: Protocol, timeline: Timeline, state: Any) -> None:
+    """Hold the size of a message against the one on which a plan's times rest; sizes that vary are not known before.
+
+    Raises:
+        ValueError: another size, with both numbers.
+    """
+    planned, name = timeline.properties.message_bytes, timeline.properties.name
+    if planned is None:
+        return
+    found: list[int] = []
+
+    def look(protocol: Protocol, timeline: Timeline, state: Any) -> None:
+        info = protocol.step(key, state, first_event(key, timeline))[1]
+        if isinstance(info.bits, int) and info.messages is None:
+            found.append(-(-info.bits // 8))
+
+    jax.eval_shape(look, protocol, timeline, state)
+    if found and found[0] != planned:
+        raise ValueError(
+            f"a message of the protocol has {found[0]:,} bytes, but {name} was planned for model_bytes={planned:,}, on "
+            f"which its times and bytes rest; plan it with model_bytes={found[0]}, or let the model stand in for the "
+            "planned one with gossipjax.systems.stand_in(timeline)"
+        )
 
 
 def compare_structure(expected: Any, found: Any, what: str) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gossipjax import engine, spread
-from gossipjax.check import check_requires, check_start, check_step
+from gossipjax.check import check_message, check_requires, check_start, check_step
 from gossipjax.describe import describe
 from gossipjax.engine import STARTS, STEPS
 from gossipjax.growth import note_growth
@@ -287,6 +287,7 @@ def _check(key, protocol: Protocol, timeline: Timeline, start: Any, observers: t
     x0 = jax.eval_shape(lambda x: engine.with_slots(x, timeline.properties), jax.tree.map(jnp.asarray, x0))
     state = jax.eval_shape(protocol.init, one, x0)
     check_step(one, protocol, timeline, state)
+    check_message(one, protocol, timeline, state)
     rows = timeline.properties.num_rows
     x = jax.eval_shape(lambda state: engine.models(protocol, state, rows), state)
     beside = (None if f is None else jax.eval_shape(f, state) for f in (protocol.versions, protocol.meter))

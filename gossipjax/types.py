@@ -133,6 +133,10 @@ class Properties:
     """Of a model, where messages carry one fragment each."""
     messages: str = "model exchange"
     """What the mixing does, for reports: the form of the matrix and why it was chosen."""
+    message_bytes: int | None = None
+    """Bytes of the model in one message on which the times of a plan rest; None: on none."""
+    local_steps: int | None = None
+    """Local steps of an acting node on which the times of a plan rest; None: on none."""
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         return self.name, fields_that_differ(self)
@@ -230,6 +234,8 @@ class Requires:
     """The number of shards of the task."""
     num_fragments: int | None = None
     """Messages must carry one of so many fragments."""
+    local_steps: int | None = None
+    """Local steps of an acting node, which must be those on which a plan's times rest; None: not said."""
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         return "", fields_that_differ(self)
@@ -249,6 +255,7 @@ class Requires:
             mixing=self.mixing or other.mixing,
             num_nodes=self.num_nodes if other.num_nodes is None else other.num_nodes,
             num_fragments=self.num_fragments if other.num_fragments is None else other.num_fragments,
+            local_steps=self.local_steps if other.local_steps is None else other.local_steps,
         )
 
 

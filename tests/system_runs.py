@@ -10,7 +10,7 @@ from problems import CURVATURE, TARGETS, X0, exact_quadratic
 
 from gossipjax import dpsgd, simulate
 from gossipjax.mixing import to_dense
-from gossipjax.systems import activity, traffic_series, training_series
+from gossipjax.systems import activity, stand_in, traffic_series, training_series
 from gossipjax.systems.plan import COMPLETED
 
 KEY, RATE, STEPS = jax.random.key(5), 0.1, 3
@@ -23,7 +23,7 @@ LEARN: dict[str, Any] = {"local_steps": STEPS, "model_bytes": MODEL}
 
 def learned(plan):
     protocol = dpsgd(exact_quadratic(), optax.sgd(RATE), local_steps=STEPS)
-    return simulate(KEY, protocol, plan, jnp.asarray(X0), record_every=len(plan), progress=False)
+    return simulate(KEY, protocol, stand_in(plan), jnp.asarray(X0), record_every=len(plan), progress=False)
 
 
 def trained(x):

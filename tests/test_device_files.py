@@ -40,7 +40,7 @@ def test_files_that_are_no_devices_are_refused(tmp_path):
         dev.load(path)
     dev.save(dev.uniform(2), path)
     np.savez(path, **{**np.load(path), "city": np.array([0, 9])})
-    with pytest.raises(ValueError, match=r"x\.npz: city, entry 1: 9 must lie"):
+    with pytest.raises(ValueError, match=r"x\.npz: city\[1\]=9: must"):
         dev.load(path)
     whole = dev.save(dev.fitted(300, 0), path).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -74,6 +74,25 @@ CSV_FAULTS = {
     "NaN": ("compute_ms_per_sample,bandwidth_kbps\nnan,1\n", "line 2: compute_ms_per_sample 'nan' must"),
     "infinite": ("compute_ms_per_sample,bandwidth_kbps\n1,inf\n", "line 2: bandwidth_kbps 'inf' must"),
     "text": ("compute_ms_per_sample,bandwidth_kbps\n1,fast\n", "line 2: bandwidth_kbps 'fast' must"),
+    "thousands": ("compute_ms_per_sample,bandwidth_kbps\n1,1_000\n", "line 2: bandwidth_kbps '1_000' must"),
+    "both directions and one": (
+        "compute_ms_per_sample,bandwidth_kbps,upload_kbps\n1,1,2\n",
+        "columns bandwidth_kbps and upload_kbps: the former stands for both",
+    ),
+    "both directions and each": (
+        "compute_ms_per_sample,download_kbps,upload_kbps,bandwidth_kbps\n1,1,2,3\n",
+        "columns bandwidth_kbps and upload_kbps and download_kbps",
+    ),
+    "a column twice": ("compute_ms_per_sample,bandwidth_kbps, bandwidth_kbps\n1,1,2\n", "'bandwidth_kbps' twice"),
+    "a name twice": ("id,id,compute_ms_per_sample,bandwidth_kbps\na,b,1,1\n", "'id' twice"),
+    "another unit": ("compute_ms_per_sample,bandwidth_kbps,upload_mbps\n1,1,2\n", "unknown column 'upload_mbps'"),
+    "misspelt": ("compute_ms_per_sample,upload_kbps,downlaod_kbps\n1,1,2\n", "unknown column 'downlaod_kbps'"),
+    "capitals": ("Compute_ms_per_sample,bandwidth_kbps\n1,1\n", "unknown column 'Compute_ms_per_sample'"),
+    "semicolons": (
+        "compute_ms_per_sample;bandwidth_kbps\n1;1\n",
+        "unknown column 'compute_ms_per_sample;band",
+    ),
+    "no name": ("compute_ms_per_sample,bandwidth_kbps,\n1,1,\n", "unknown column ''"),
     "short line": ("compute_ms_per_sample,bandwidth_kbps\n1\n", "line 2: 1 cells under 2 columns"),
 }
 
@@ -131,7 +150,7 @@ NPZ_FAULTS = {
     "short": ({"off_s": np.array([2])}, "2 values of on_s and 1 of off_s"),
     "offsets beyond": ({"offsets": np.array([0, 7, 2]), "period_s": np.array(9)}, "offsets must lie in 0..2"),
     "offsets empty": ({"offsets": np.zeros(0, int)}, "at least one device"),
-    "offsets of floats": ({"offsets": np.array([0.0, 1.0])}, "offsets must be a vector of integers"),
+    "offsets of floats": ({"offsets": np.array([0.0, 1.0])}, "offsets=.*must be whole numbers"),
     "periods": ({"period_s": np.ones(3)}, "one number, or one for each device"),
     "window floats": (
         {"period_s": None, "trace_start_s": np.zeros(1), "trace_end_s": np.ones(1)},

@@ -11,7 +11,7 @@ import pytest
 from plexus_runs import run as run_plexus
 from plexus_runs import uneven
 from problems import X0, exact_quadratic
-from system_runs import KEY, LEARN, MODEL
+from system_runs import KEY, LEARN, MODEL, STEPS
 from test_contract import CASES
 
 from gossipjax import dpsgd, fedavg, files, simulate, systems, timeline
@@ -39,7 +39,7 @@ def test_every_timeline_is_what_it_was(name, tmp_path):
 
 
 PLANS = {
-    "Plexus": lambda: run_plexus(uneven(N), num_rounds=6, seed=2),
+    "Plexus": lambda: run_plexus(uneven(N), num_rounds=6, seed=2, local_steps=STEPS),
     "rounds on a clock": lambda: systems.synchronous(uneven(N), ring(N), 5, round_seconds=0.7, **LEARN),
     "barriers": lambda: systems.synchronous(uneven(N), one_peer_exponential(N), 5, round_seconds=None, **LEARN),
     "epidemic": lambda: systems.epidemic(uneven(N), 3, 5, round_seconds=0.7, seed=0, **LEARN),
@@ -52,11 +52,11 @@ PLANS = {
 def learned(plan):
     given = exact_quadratic()
     if isinstance(plan, PlexusPlan):
-        made, protocol = systems.timeline(plan), fedavg(given, optax.sgd(0.1), local_steps=2)
+        made, protocol = systems.timeline(plan), fedavg(given, optax.sgd(0.1), local_steps=STEPS)
     else:
-        made, protocol = plan.timeline, dpsgd(given, optax.sgd(0.1), local_steps=2)
+        made, protocol = plan.timeline, dpsgd(given, optax.sgd(0.1), local_steps=STEPS)
     start = jnp.broadcast_to(jnp.asarray(X0[0]), (made.properties.num_rows, X0.shape[1]))
-    return simulate(KEY, protocol, made, start, record_every=len(made), progress=False).x
+    return simulate(KEY, protocol, systems.stand_in(made), start, record_every=len(made), progress=False).x
 
 
 @pytest.mark.parametrize("name", ["Plexus", "rounds on a clock", "barriers", "epidemic"])

@@ -28,8 +28,8 @@ CLOSE = {"rtol": 0, "atol": 1e-9}  # seconds below 1e3, some hundred roundings o
 def test_sizes():
     assert [BYTES[kind] for kind in (PING, PONG, JOIN, LEAVE, AGG_ACK)] == [187, 187, 195, 195, 172]
     assert model_message_bytes(341_416, 1000, overhead_bytes=0) == 341_416 + 88_000 + 66
-    for bad in ((0, 1, 0), (1, 0, 0), (1, 1, -1)):
-        with pytest.raises(ValueError, match="model_bytes"):
+    for bad, name in (((0, 1, 0), "model_bytes=0"), ((1, 0, 0), "num_nodes=0"), ((1, 1, -1), "overhead_bytes=-1")):
+        with pytest.raises(ValueError, match=name):
             model_message_bytes(*bad[:2], overhead_bytes=bad[2])
 
 
@@ -288,9 +288,9 @@ def test_the_duration_ends_a_run():
         ({"num_rounds": 0}, "num_rounds=0"),
         ({"duration_s": -1.0}, "duration_s=-1"),
         ({"num_rounds": float("nan")}, "num_rounds=nan"),
-        ({"num_rounds": 2.5}, "a whole number of them"),
+        ({"num_rounds": 2.5}, "num_rounds=2.5: must be a whole number"),
         ({"sample_size": 9}, "sample_size=9"),
-        ({"sample_size": 5.0}, "whole number between 1 and"),
+        ({"sample_size": 5.0}, "sample_size=5.0: must be a whole number in 1"),
         ({"num_aggregators": 50}, "num_aggregators=50"),
         ({"local_steps": 2.5}, "local_steps=2.5"),
         ({"seed": -1}, "seed=-1"),
@@ -322,9 +322,9 @@ def test_bad_settings(settings, says):
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("seconds_per_sample", np.array([0.1, 0.0]), "node 1"),
+        ("seconds_per_sample", np.array([0.1, 0.0]), r"seconds_per_sample\[1\]=0: "),
         ("upload_bytes_per_second", np.ones(3), "upload"),
-        ("download_bytes_per_second", np.array([1.0, 0.0]), "node 1"),
+        ("download_bytes_per_second", np.array([1.0, 0.0]), r"download_bytes_per_second\[1\]=0: "),
         ("online", np.zeros(2, bool), "online"),
         ("latency_seconds", lambda i, j: 0.0 * i - 1.0 + 0.0 * j, "delay"),
     ],

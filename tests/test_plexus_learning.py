@@ -11,7 +11,7 @@ from plexus_runs import network, run, uneven
 from problems import CURVATURE, TARGETS, D, N, exact_quadratic
 
 from gossipjax import fedavg, replicate, simulate
-from gossipjax.systems import timeline
+from gossipjax.systems import stand_in, timeline
 from gossipjax.systems.messages import AGGREGATED, TRAINED
 from gossipjax.tasks import quadratic
 from gossipjax.timeline import client_sampling
@@ -27,7 +27,7 @@ def learned(task, plan, *, every=1):
     """Run FedAvg from the same start in all rows."""
     x0 = replicate(jnp.asarray(START), plan.properties.num_rows)
     protocol = fedavg(task, optax.sgd(RATE), local_steps=STEPS)
-    return simulate(KEY, protocol, plan, x0, record_every=every, progress=False)
+    return simulate(KEY, protocol, stand_in(plan), x0, record_every=every, progress=False)
 
 
 def test_all_equal_clients_are_fedavg():

@@ -28,7 +28,7 @@ CLOSE = {"rtol": 0, "atol": 1e-12}  # some hundred sums of numbers near 1, in an
 
 def learned(plan):
     protocol = gossip_protocol(exact_quadratic(), optax.sgd(RATE), merge="age", local_steps=STEPS)
-    return simulate(KEY, protocol, plan, jnp.asarray(X0), record_every=len(plan), progress=False)
+    return simulate(KEY, protocol, systems.stand_in(plan), jnp.asarray(X0), record_every=len(plan), progress=False)
 
 
 class Replay:
@@ -184,7 +184,8 @@ def test_ad_psgd():
     expected = facts.delivered * MODEL + so_far.sum()
     np.testing.assert_allclose(traffic_series(plan, np.array([60.0])), expected, rtol=1e-12)
     protocol = ad_psgd_protocol(exact_quadratic(), optax.sgd(RATE))
-    run = simulate(KEY, protocol, plan.timeline, jnp.asarray(X0), record_every=len(plan.timeline), progress=False)
+    made = systems.stand_in(plan.timeline)
+    run = simulate(KEY, protocol, made, jnp.asarray(X0), record_every=len(made), progress=False)
     assert run["messages_sent"][-1] == facts.sent
 
 

@@ -259,7 +259,11 @@ def test_unlimited_runs_as_if_alone():
 @pytest.mark.parametrize("make", [greedy, fair, unlimited])
 @pytest.mark.parametrize(
     ("upload", "download", "says"),
-    [([1.0, 0.5], [1.0, 1.0], "node 1"), ([1.0], [1.0, 1.0], "shapes"), ([1.0, 1.0], [float("nan"), 1.0], "node 0")],
+    [
+        ([1.0, 0.5], [1.0, 1.0], r"upload\[1\]=0.5"),
+        ([1.0], [1.0, 1.0], r"upload of shape \(1,\)"),
+        ([1.0, 1.0], [float("nan"), 1.0], r"download\[0\]=nan"),
+    ],
 )
 def test_bad_capacities(make, upload, download, says):
     with pytest.raises(ValueError, match=says):

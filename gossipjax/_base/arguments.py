@@ -88,7 +88,7 @@ def reals(
     name: str,
     value: Any,
     *,
-    shape: tuple[int | None, ...] | None = None,
+    shape: tuple[Any, ...] | None = None,
     above: Number | None = None,
     least: Number | None = None,
     below: Number | None = None,
@@ -129,7 +129,7 @@ def wholes(
     name: str,
     value: Any,
     *,
-    shape: tuple[int | None, ...] | None = None,
+    shape: tuple[Any, ...] | None = None,
     least: int | None = None,
     most: int | None = None,
     remedy: str = "",
@@ -171,7 +171,7 @@ def choice(name: str, value: Any, options: Iterable[str]) -> str:
     return value
 
 
-def instance(name: str, value: Any, kinds: type[T] | tuple[type, ...], remedy: str) -> T:
+def instance(name: str, value: Any, kinds: type[T] | tuple[Any, ...], remedy: str) -> T:
     """Return an object of the right sort.
 
     Args:
@@ -187,7 +187,7 @@ def instance(name: str, value: Any, kinds: type[T] | tuple[type, ...], remedy: s
         kinds = kinds if isinstance(kinds, tuple) else (kinds,)
         wanted = " or ".join(kind.__name__ for kind in kinds)
         raise TypeError(f"{name}={shown(value)}: must be {_a(wanted)}, not {_a(type(value).__name__)}{_ending(remedy)}")
-    return value  # type: ignore[return-value]
+    return value
 
 
 def callable_(name: str, value: Any, signature: str) -> Callable[..., Any]:
@@ -263,7 +263,7 @@ def _legal(array, above, least, below, most, infinite) -> Any:
     return legal & (True if below is None else array < below) & (True if most is None else array <= most)
 
 
-def _check_shape(name: str, found: tuple[int, ...], shape: tuple[int | None, ...] | None, rule: str, remedy: str):
+def _check_shape(name: str, found: tuple[Any, ...], shape: tuple[Any, ...] | None, rule: str, remedy: str):
     if shape is None:
         return
     if len(found) != len(shape) or any(b is not None and a != b for a, b in zip(found, shape, strict=True)):

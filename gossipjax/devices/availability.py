@@ -8,8 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
+from gossipjax._base.arguments import instance, real, reals, wholes
 from gossipjax._base.display import displayed, span
-from gossipjax.devices.checks import frozen_numbers, frozen_whole, require
+from gossipjax._base.memory import check_memory
+from gossipjax.devices.checks import frozen, members, require
+
+ONE = "make one with gossipjax.devices, such as charging(8, seed=0)"
+
+_LONGEST_S = 2**33
+"""Whole seconds, 272 years: sums over half a billion devices stay exact."""
 
 
 @displayed
@@ -40,8 +47,9 @@ class Availability:
     def __post_init__(self) -> None:
         """Check the shapes and every interval."""
         for name in ("on_s", "off_s", "period_s"):
-            object.__setattr__(self, name, frozen_numbers(name, getattr(self, name), 1))
-        object.__setattr__(self, "offsets", frozen_whole("offsets", self.offsets))
+            numbers = reals(name, getattr(self, name), shape=(None,), infinite=True, unit="seconds")
+            object.__setattr__(self, name, frozen(numbers))
+        object.__setattr__(self, "offsets", frozen(wholes("offsets", self.offsets, shape=(None,))))
         _check_offsets(self.offsets, self.on_s, self.off_s, self.period_s)
         _check_intervals(self)
 
@@ -84,9 +92,9 @@ def online_at(availability: Availability, t: int | float) -> Bool[np.ndarray, " 
     Raises:
         ValueError: a negative or infinite time.
     """
-    require(0 <= t < np.inf, f"t={t}: a time must be finite seconds, at least 0; traces begin at 0")
+    t = real("t", t, least=0, unit="seconds", remedy="traces begin at 0")
     nodes = availability.nodes
-    phase = np.fmod(float(t), availability.period_s)[nodes]
+    phase = np.fmod(t, availability.period_s)[nodes]
     inside = (availability.on_s <= phase) & (phase < availability.off_s)
     online = np.zeros(availability.num_nodes, bool)
     online[nodes[inside]] = True
@@ -106,12 +114,14 @@ def transitions_until(availability: Availability, until_s: int | float) -> Trans
         The transitions, of all nodes in one order.
 
     Raises:
-        ValueError: a negative or infinite time.
+        ValueError: a negative or infinite time, or one until which more changes than fit into memory.
     """
-    require(0 <= until_s < np.inf, f"until_s={until_s}: must be finite seconds, at least 0: traces may repeat for ever")
+    until_s = real("until_s", until_s, least=0, unit="seconds", remedy="traces may repeat for ever")
     edge, node, goes_online = _edges(availability)
     period = availability.period_s[node]
-    repeats = np.where(np.isinf(period), 0, np.floor(until_s / period)).astype(np.int64) + 1
+    turns = np.where(np.isinf(period), 0, np.floor(until_s / period)) + 1
+    check_memory(f"until_s={until_s:g}: a list of {turns.sum():.3g} changes", 100 * turns.sum(), "give an earlier time")
+    repeats = turns.astype(np.int64)
     which = np.repeat(np.arange(edge.size), repeats)
     turn = np.arange(which.size) - np.repeat(np.cumsum(repeats) - repeats, repeats)
     shift = np.where(np.isinf(period), 0.0, period)  # 0 times infinity is no number
@@ -134,10 +144,10 @@ def take(availability: Availability, devices: Int[np.ndarray, " k"]) -> Availabi
         Of k nodes.
 
     Raises:
-        ValueError: a device that does not exist.
+        ValueError: no device, or one that does not exist.
     """
-    devices = np.asarray(devices)
-    check_members(devices, availability.num_nodes)
+    instance("availability", availability, Availability, ONE)
+    devices = members("devices", devices, availability.num_nodes)
     counts = np.diff(availability.offsets)[devices]
     offsets = np.concatenate([[0], np.cumsum(counts)])
     place = np.arange(offsets[-1]) + np.repeat(availability.offsets[:-1][devices] - offsets[:-1], counts)
@@ -163,10 +173,15 @@ def from_sessions(
         Sorted disjoint intervals.
 
     Raises:
-        ValueError: a negative length, or a period that is not positive.
+        ValueError: no device, one that does not exist, a negative length, a period that is not positive, or numbers
+            that are not whole.
     """
-    require(bool((period_s > 0).all()), "a period is not positive: give at least 1 s")
-    require(bool((length_s >= 0).all()), f"a session lasts {length_s.min(initial=0)} s: none may end before it begins")
+    period_s = wholes("period_s", period_s, shape=(None,), least=1, most=_LONGEST_S, remedy="in whole seconds")
+    require(period_s.size > 0, "period_s is empty: availability needs at least one device")
+    nodes = wholes("nodes", nodes, shape=(None,), least=0, most=period_s.size - 1, remedy="a period for each device")
+    as_many = "as many as nodes"
+    begin_s = wholes("begin_s", begin_s, shape=nodes.shape, least=-_LONGEST_S, most=_LONGEST_S, remedy=as_many)
+    length_s = wholes("length_s", length_s, shape=nodes.shape, least=0, most=_LONGEST_S, remedy=as_many)
     period = period_s[nodes]
     begin = begin_s % period
     end = begin + np.minimum(length_s, period)
@@ -210,16 +225,6 @@ def _edges(availability: Availability) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return seconds, node, np.arange(seconds.size) < on.size - touches.sum()
 
 
-def check_members(nodes: Int[np.ndarray, " k"], num_nodes: int) -> None:
-    """Raise ``ValueError`` unless there is a node and all are in 0..num_nodes - 1."""
-    require(
-        nodes.ndim == 1 and nodes.size > 0 and nodes.dtype.kind in "iu",
-        f"nodes are {nodes.dtype} of shape {nodes.shape}: name at least one, in a vector of integers",
-    )
-    outside = nodes[(nodes < 0) | (nodes >= num_nodes)]
-    require(outside.size == 0, f"node {outside[:1]} is not in 0..{num_nodes - 1}: name devices that exist")
-
-
 def _check_offsets(offsets: np.ndarray, on: np.ndarray, off: np.ndarray, period: np.ndarray) -> None:
     require(on.shape == off.shape, f"{on.size} values of on_s and {off.size} of off_s: give one of each per interval")
     require(period.size > 0, "period_s is empty: availability needs at least one device")
@@ -258,6 +263,7 @@ def _check_intervals(availability: Availability) -> None:
 
 def share_online(availability: Availability) -> Float[np.ndarray, " n"]:
     """Return the share of its period that each device is online; 0 where the period is infinite."""
+    instance("availability", availability, Availability, ONE)
     return _total(availability) / availability.period_s
 
 

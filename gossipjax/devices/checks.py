@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
+from typing import Any
+
 import numpy as np
+from jaxtyping import Int
+
+from gossipjax._base.arguments import instance, wholes
 
 
 def require(condition: bool | np.bool_, message: str) -> None:
@@ -11,38 +18,30 @@ def require(condition: bool | np.bool_, message: str) -> None:
         raise ValueError(message)
 
 
-def frozen_numbers(name: str, values: object, ndim: int) -> np.ndarray:
-    """Return a read-only float64 copy of an array of real numbers.
-
-    Raises:
-        ValueError: it is not real, has another number of axes, or holds NaN.
-    """
-    array = np.asarray(values)
-    require(
-        array.ndim == ndim and array.dtype.kind in "iuf",
-        f"{name} must be real numbers in {ndim} axes, not {array.dtype} of shape {array.shape}",
-    )
-    array = array.astype(np.float64)
-    bad = np.argwhere(np.isnan(array))
-    require(len(bad) == 0, f"{name}, entry {bad[:1].tolist()}: NaN is no number; drop or replace it")
+def frozen(array: np.ndarray) -> np.ndarray:
+    """Make an array read-only, and return it."""
     array.setflags(write=False)
     return array
 
 
-def frozen_whole(name: str, values: object) -> np.ndarray:
-    """Return a read-only int64 copy of a vector of whole numbers.
+def path_of(path: Any, name: str = "path") -> pathlib.Path:
+    """Return a path, given as text or as a path.
 
     Raises:
-        ValueError: it is no vector, or not of an integer type.
+        TypeError: something else.
     """
-    array = np.asarray(values)
-    require(
-        array.ndim == 1 and array.dtype.kind in "iu",
-        f"{name} must be a vector of integers, not {array.dtype} of shape {array.shape}",
-    )
-    array = array.astype(np.int64)
-    array.setflags(write=False)
-    return array
+    return pathlib.Path(instance(name, path, (str, os.PathLike), "pass the name of the file"))
+
+
+def members(name: str, value: Any, num_nodes: int) -> Int[np.ndarray, " k"]:
+    """Return the numbers of at least one of n nodes.
+
+    Raises:
+        ValueError: none, no whole numbers, or one outside 0..num_nodes - 1.
+    """
+    nodes = wholes(name, value, shape=(None,), least=0, most=num_nodes - 1, remedy="name devices that exist")
+    require(nodes.size > 0, f"{name} is empty: name at least one device")
+    return nodes
 
 
 def require_range(name: str, values: np.ndarray, holds: np.ndarray, rule: str) -> None:

@@ -8,17 +8,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
+from gossipjax._base.arguments import instance, real, reals, wholes
 from gossipjax._base.display import displayed, span
 from gossipjax.devices.availability import (
+    ONE,
     Availability,
     Transitions,
-    check_members,
     online_at,
     share_online,
     take,
     transitions_until,
 )
-from gossipjax.devices.checks import frozen_numbers, frozen_whole, require, require_range
+from gossipjax.devices.checks import frozen, members, require
+
+SOME = "make some with gossipjax.devices, such as fitted(8, seed=0)"
 
 
 @displayed
@@ -52,12 +55,15 @@ class Devices:
 
     def __post_init__(self) -> None:
         """Check every field and keep read-only copies."""
-        for field in ("seconds_per_sample", "upload_bytes_per_second", "download_bytes_per_second"):
-            object.__setattr__(self, field, frozen_numbers(field, getattr(self, field), 1))
-        object.__setattr__(self, "city_latency_seconds", frozen_numbers("latency", self.city_latency_seconds, 2))
-        object.__setattr__(self, "city", frozen_whole("city", self.city))
-        _check_shapes(self)
-        _check_values(self)
+        for field, array in _checked(self).items():
+            object.__setattr__(self, field, frozen(array))
+        if self.availability is not None:
+            instance("availability", self.availability, Availability, f"or None: always online; {ONE}")
+            found, n = self.availability.num_nodes, self.num_nodes
+            require(found == n, f"availability of {found} devices for {n} nodes: choose devices with take()")
+        instance("name", self.name, str, "say where the devices come from")
+        for note in instance("notes", self.notes, tuple, "give a tuple of lines"):
+            instance("notes", note, str, "give a tuple of lines")
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         speeds = {
@@ -85,8 +91,18 @@ class Devices:
 
         Returns:
             Seconds, of the common shape.
+
+        Raises:
+            ValueError: nodes that do not exist, or shapes that do not broadcast.
         """
-        return self.city_latency_seconds[self.city[senders], self.city[receivers]]
+        senders, receivers = (
+            _nodes(name, value, self.num_nodes) for name, value in (("senders", senders), ("receivers", receivers))
+        )
+        try:
+            return self.city_latency_seconds[self.city[senders], self.city[receivers]]
+        except IndexError as error:
+            shapes = f"senders of shape {np.shape(senders)}, receivers of shape {np.shape(receivers)}"
+            raise ValueError(f"{shapes}: must broadcast; give as many of both, or one") from error
 
     def transitions(self, until_s: int | float) -> Transitions:
         """Return :func:`transitions` of these devices."""
@@ -106,7 +122,8 @@ def online(devices: Devices, t: int | float) -> Bool[np.ndarray, " n"]:
     Raises:
         ValueError: a negative or infinite time.
     """
-    require(0 <= t < np.inf, f"t={t}: a time must be finite seconds, at least 0; traces begin at 0")
+    instance("devices", devices, Devices, SOME)
+    t = real("t", t, least=0, unit="seconds", remedy="traces begin at 0")
     if devices.availability is None:
         return np.ones(devices.num_nodes, bool)
     return online_at(devices.availability, t)
@@ -128,7 +145,8 @@ def transitions(devices: Devices, until_s: int | float) -> Transitions:
     Raises:
         ValueError: a negative or infinite time.
     """
-    require(0 <= until_s < np.inf, f"until_s={until_s}: must be finite seconds, at least 0: traces may repeat for ever")
+    instance("devices", devices, Devices, SOME)
+    until_s = real("until_s", until_s, least=0, unit="seconds", remedy="traces may repeat for ever")
     if devices.availability is None:
         return Transitions(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool))
     return transitions_until(devices.availability, until_s)
@@ -151,13 +169,9 @@ def training_seconds(devices: Devices, samples: Num[np.ndarray, " n"] | int | fl
         Lai et al., "FedScale: Benchmarking Model and System Performance of Federated Learning at Scale", ICML 2022
         (the simulator's completion time: three times the inference time).
     """
-    samples = np.asarray(samples, np.float64)
-    require(
-        samples.shape in ((), (devices.num_nodes,)),
-        f"samples of shape {samples.shape}: give one number, or one for each of the {devices.num_nodes} nodes",
-    )
-    given = np.atleast_1d(samples)
-    require_range("samples", given, np.isfinite(given) & (given >= 0), "must be finite and not negative")
+    n = instance("devices", devices, Devices, SOME).num_nodes
+    samples = reals("samples", samples, least=0, remedy="one number, or one per node")
+    require(samples.shape in ((), (n,)), f"samples of shape {samples.shape}: give one number, or one per node, ({n},)")
     return 3.0 * samples * devices.seconds_per_sample
 
 
@@ -171,6 +185,7 @@ def with_availability(devices: Devices, availability: Availability | None) -> De
     Raises:
         ValueError: another number of nodes.
     """
+    instance("devices", devices, Devices, SOME)
     return dataclasses.replace(devices, availability=availability)
 
 
@@ -184,8 +199,7 @@ def subset(devices: Devices, nodes: Int[np.ndarray, " k"]) -> Devices:
     Raises:
         ValueError: no node, or one that does not exist.
     """
-    nodes = np.asarray(nodes)
-    check_members(nodes, devices.num_nodes)
+    nodes = members("nodes", nodes, instance("devices", devices, Devices, SOME).num_nodes)
     return dataclasses.replace(
         devices,
         seconds_per_sample=devices.seconds_per_sample[nodes],
@@ -202,6 +216,7 @@ def summary(devices: Devices) -> str:
 
     Latency is that between two nodes drawn with replacement.
     """
+    instance("devices", devices, Devices, SOME)
     share = None if devices.availability is None else share_online(devices.availability)
     cities, counts = np.unique(devices.city, return_counts=True)
     between = devices.city_latency_seconds[np.ix_(cities, cities)].ravel()
@@ -224,30 +239,28 @@ def _three(values: np.ndarray, weights: np.ndarray | None = None) -> str:
     return " / ".join(f"{value:.4g}" for value in given)
 
 
-def _check_shapes(devices: Devices) -> None:
-    n = devices.num_nodes
-    require(n > 0, "seconds_per_sample is empty: a network needs at least one node")
-    for field in ("upload_bytes_per_second", "download_bytes_per_second", "city"):
-        size = getattr(devices, field).size
-        require(size == n, f"{field} has {size} entries for {n} nodes: give one per node")
-    rows, columns = devices.city_latency_seconds.shape
-    require(rows == columns and rows > 0, f"latency of shape ({rows}, {columns}): give (c, c), one row per city")
-    availability = devices.availability
-    require(
-        availability is None or availability.num_nodes == n,
-        f"availability of {availability and availability.num_nodes} devices for {n} nodes: choose devices with take()",
-    )
-
-
-def _check_values(devices: Devices) -> None:
-    seconds, cities = devices.seconds_per_sample, len(devices.city_latency_seconds)
-    require_range(
-        "seconds_per_sample", seconds, np.isfinite(seconds) & (seconds >= 0), "must be finite seconds, at least 0"
-    )
+def _checked(devices: Devices) -> dict[str, np.ndarray]:
+    """Return the arrays of all fields, checked."""
+    seconds = reals("seconds_per_sample", devices.seconds_per_sample, shape=(None,), least=0, unit="seconds")
+    require(seconds.size > 0, "seconds_per_sample is empty: a network needs at least one node")
+    found = {"seconds_per_sample": seconds}
     for field in ("upload_bytes_per_second", "download_bytes_per_second"):
-        rate = getattr(devices, field)
-        require_range(field, rate, rate > 0, "must be positive; leave out a node that cannot communicate")
-    delay = devices.city_latency_seconds
-    require_range("latency", delay, np.isfinite(delay) & (delay >= 0), "must be finite seconds, at least 0")
-    city = devices.city
-    require_range("city", city, (city >= 0) & (city < cities), f"must lie in 0..{cities - 1}, the rows of the latency")
+        remedy = "one per node; infinite: unlimited; leave out a node that cannot communicate"
+        found[field] = reals(
+            field, getattr(devices, field), shape=(seconds.size,), above=0, infinite=True, remedy=remedy
+        )
+    delay = reals("city_latency_seconds", devices.city_latency_seconds, shape=(None, None), least=0, unit="seconds")
+    require(
+        delay.shape[0] == delay.shape[1] > 0,
+        f"city_latency_seconds of shape {delay.shape}: give (c, c), one row per city",
+    )
+    remedy = f"the city of each node, one of the {len(delay)} rows of the latency"
+    city = wholes("city", devices.city, shape=(seconds.size,), least=0, most=len(delay) - 1, remedy=remedy)
+    return found | {"city_latency_seconds": delay, "city": city}
+
+
+def _nodes(name: str, value: Any, num_nodes: int) -> Any:
+    """Check the numbers of nodes; one at a time is asked for by simulations, so that it has to be fast."""
+    if type(value) is int and 0 <= value < num_nodes:
+        return value
+    return wholes(name, value, least=0, most=num_nodes - 1, remedy="name nodes that exist")

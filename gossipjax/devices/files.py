@@ -7,9 +7,10 @@ import pathlib
 
 import numpy as np
 
+from gossipjax._base.arguments import instance
 from gossipjax.devices.availability import Availability
-from gossipjax.devices.checks import require
-from gossipjax.devices.device import Devices
+from gossipjax.devices.checks import path_of, require
+from gossipjax.devices.device import SOME, Devices
 from gossipjax.files import read_npz
 from gossipjax.trajectory import replacing
 
@@ -32,7 +33,8 @@ def save(devices: Devices, path: str | os.PathLike[str]) -> pathlib.Path:
         ValueError: the folder does not exist.
         OSError: the file cannot be written; nothing is left behind.
     """
-    target = pathlib.Path(path)
+    instance("devices", devices, Devices, SOME)
+    target = path_of(path)
     arrays = {name: getattr(devices, name) for name in _FIELDS}
     if devices.availability is not None:
         arrays |= {name: getattr(devices.availability, name) for name in _INTERVALS}
@@ -48,7 +50,7 @@ def load(path: str | os.PathLike[str]) -> Devices:
     Raises:
         ValueError: no such file, not devices, or numbers that no device can have.
     """
-    source = pathlib.Path(path)
+    source = path_of(path)
     arrays = read_npz(source)
     require(
         str(arrays.get("format")) == FORMAT,
@@ -64,7 +66,7 @@ def load(path: str | os.PathLike[str]) -> Devices:
             name=str(arrays["name"]),
             notes=tuple(arrays["notes"].tolist()),
         )
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{source}: {error}") from error
 
 

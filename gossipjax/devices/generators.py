@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from gossipjax._base.arguments import choice, real
 from gossipjax.devices import sessions, tables
-from gossipjax.devices.checks import require
 from gossipjax.devices.device import Devices
-from gossipjax.devices.sessions import generators
+from gossipjax.devices.sessions import generators, nodes_of
 
 
 def uniform(
@@ -31,11 +31,12 @@ def uniform(
     Raises:
         ValueError: no node, or a number that no device can have.
     """
-    require(n >= 1, f"n={n}: a network needs at least one device")
-    rate = np.full(n, float(bytes_per_second))
-    delay = np.full((1, 1), float(latency_seconds))
-    seconds = np.full(n, float(seconds_per_sample))
-    return Devices(seconds, rate, rate, delay, np.zeros(n, np.int64), name=f"uniform({n})")
+    n = nodes_of(n)
+    rate = real("bytes_per_second", bytes_per_second, above=0, infinite=True, remedy="infinite: unlimited")
+    delay = np.full((1, 1), real("latency_seconds", latency_seconds, least=0, unit="seconds"))
+    seconds = np.full(n, real("seconds_per_sample", seconds_per_sample, least=0, unit="seconds"))
+    rates = np.full(n, rate)
+    return Devices(seconds, rates, rates, delay, np.zeros(n, np.int64), name=f"uniform({n})")
 
 
 def fitted(n: int, seed: int, *, availability: Literal["charging", "strict"] | None = None) -> Devices:
@@ -66,10 +67,8 @@ def fitted(n: int, seed: int, *, availability: Literal["charging", "strict"] | N
         EuroMLSys 2025 (delays between cities); Dabek et al., "Vivaldi: A Decentralized Network Coordinate System",
         SIGCOMM 2004 (coordinates with height).
     """
-    require(
-        availability in (None, "charging", "strict"),
-        f"availability={availability!r} is unknown: choose None, 'charging' or 'strict'",
-    )
+    if availability is not None:
+        choice("availability", availability, ("charging", "strict"))
     of_compute, of_bandwidth, of_cities = generators(n, seed, "fitted", 3)
     models = np.repeat(tables.COMPUTE_MS, tables.COMPUTE_WEIGHTS)
     seconds = models[of_compute.integers(0, models.size, n)] / 1e3

@@ -6,9 +6,11 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.arguments import whole
+from gossipjax._base.memory import check_memory
 from gossipjax.devices import tables
 from gossipjax.devices.availability import Availability, from_sessions
-from gossipjax.devices.checks import require
 
 DAY_S = 86_400
 
@@ -86,12 +88,23 @@ def generators(n: int, seed: int, purpose: str, count: int) -> list[np.random.Ge
     Since device i draws after devices 0..i - 1 only, it stays what it is when devices are added.
 
     Raises:
-        ValueError: no device, or a negative seed.
+        ValueError: no device, more than fit into memory, or a seed that is none.
     """
-    require(n >= 1, f"n={n}: a network needs at least one device")
-    require(seed >= 0, f"seed={seed}: a seed must not be negative")
+    nodes_of(n)
+    seed = checked_seed(seed)
     salt = int.from_bytes(purpose.encode(), "little")
     return [np.random.default_rng(child) for child in np.random.SeedSequence([seed, salt]).spawn(count)]
+
+
+def nodes_of(n: int) -> int:
+    """Check a number of devices, and that they fit into memory.
+
+    Raises:
+        ValueError: no device, or too many.
+    """
+    n = whole("n", n, least=1, remedy="a network needs at least one device")
+    check_memory(f"n={n}: as many devices", 400 * n, "take fewer")
+    return n
 
 
 def _sessions(
@@ -104,11 +117,12 @@ def _sessions(
 ) -> Availability:
     """Place ``counts`` sessions per device whose lengths add up to a share of the period."""
     of_length, of_centre = streams
-    period = days * DAY_S
+    period, total = days * DAY_S, int(counts.sum())
+    check_memory(f"n={counts.size}: {total} sessions", 200 * total, "take fewer devices")
     nodes = np.repeat(np.arange(counts.size), counts)
     size = np.exp(sigma * of_length.standard_normal(nodes.size))
-    total = np.bincount(nodes, size, counts.size)
-    length = np.maximum(1, np.rint(size / total[nodes] * share[nodes] * period)).astype(np.int64)
+    sums = np.bincount(nodes, size, counts.size)
+    length = np.maximum(1, np.rint(size / sums[nodes] * share[nodes] * period)).astype(np.int64)
     density = np.concatenate([[0.0], np.cumsum(centres)]) / sum(centres)
     day, within = np.divmod(of_centre.random(nodes.size) * days, 1)
     time_of_day = np.interp(within, density, np.linspace(0, DAY_S, density.size))

@@ -9,11 +9,16 @@ import pathlib
 import numpy as np
 from jaxtyping import Float, Int, Num
 
+from gossipjax._base.arguments import reals, whole, wholes
 from gossipjax.devices.availability import Availability, from_sessions
-from gossipjax.devices.checks import frozen_whole, require
+from gossipjax.devices.checks import path_of, require
 from gossipjax.devices.device import Devices
 from gossipjax.devices.files import require_keys
 from gossipjax.files import read_npz
+
+_NUMBERS = ("compute_ms_per_sample", "bandwidth_kbps", "upload_kbps", "download_kbps")
+_NAMES = ("id", "device_id", "device", "node", "name")
+"""Columns of a CSV file."""
 
 
 def from_arrays(
@@ -40,9 +45,11 @@ def from_arrays(
     Raises:
         ValueError: naming the field, the entry and its value, where a shape or a number does not fit.
     """
-    delay = np.atleast_2d(np.asarray(latency_seconds))
+    remedy = "one number, or (c, c) from city to city"
+    delay = np.atleast_2d(reals("latency_seconds", latency_seconds, least=0, unit="seconds", remedy=remedy))
     if city is None:
-        city = np.arange(len(seconds_per_sample)) % max(1, len(delay))
+        seconds_per_sample = reals("seconds_per_sample", seconds_per_sample, shape=(None,))
+        city = np.arange(seconds_per_sample.size) % max(1, len(delay))
     return Devices(
         seconds_per_sample, upload_bytes_per_second, download_bytes_per_second, delay, city, availability, name
     )
@@ -58,7 +65,9 @@ def read_csv(
     """Read devices from a CSV file with a header, one device per line.
 
     Columns: ``compute_ms_per_sample``, and either ``bandwidth_kbps`` (both directions) or ``upload_kbps`` and
-    ``download_kbps``; all positive. Others are ignored, and so are blank lines.
+    ``download_kbps``; all positive. A column that only names the devices (``id``, ``device_id``, ``device``, ``node``
+    or ``name``) is ignored, and so are blank lines. Any other column is refused: it may be one of these with another
+    name or unit.
 
     Args:
         path: the file.
@@ -67,19 +76,19 @@ def read_csv(
         availability: of the devices in the file; None: always online.
 
     Raises:
-        ValueError: naming the file, the line and the value that does not fit.
+        ValueError: naming the file, the line and the value that does not fit, or the column that is missing, unknown,
+            there twice, or beside one that says the same.
     """
-    source = pathlib.Path(path)
-    require(
-        bits_per_kilobit in (1000, 1024), f"bits_per_kilobit={bits_per_kilobit}: choose 1000, or 1024 as Plexus does"
-    )
+    source = path_of(path)
+    bits = whole("bits_per_kilobit", bits_per_kilobit, remedy="choose 1000, or 1024 as Plexus does")
+    require(bits in (1000, 1024), f"bits_per_kilobit={bits}: choose 1000, or 1024 as Plexus does")
     columns = read_columns(source)
     compute = _column(source, columns, "compute_ms_per_sample")
     if "bandwidth_kbps" in columns:
         up = down = columns["bandwidth_kbps"]
     else:
         up, down = (_column(source, columns, name) for name in ("upload_kbps", "download_kbps"))
-    byte = bits_per_kilobit / 8
+    byte = bits / 8
     return from_arrays(
         compute / 1e3,
         up * byte,
@@ -91,10 +100,10 @@ def read_csv(
 
 
 def read_columns(path: pathlib.Path) -> dict[str, Float[np.ndarray, " n"]]:
-    """Read the known columns of a CSV file as positive numbers.
+    """Read the columns of a CSV file of devices as positive numbers, without those that only name the devices.
 
     Raises:
-        ValueError: naming the file, the line and the value that does not fit.
+        ValueError: naming the file, the line and the value that does not fit, or a column that must not be there.
     """
     require(path.is_file(), f"no file {path}: correct the path, or write the file first")
     try:
@@ -105,11 +114,8 @@ def read_columns(path: pathlib.Path) -> dict[str, Float[np.ndarray, " n"]]:
         raise ValueError(f"{path} is no text of comma-separated values ({error}): export it again as UTF-8") from error
     require(len(lines) > 1, f"{path} is empty: it needs a header and a line per device")
     header = [name.strip() for name in lines[0][1]]
-    known = [
-        k
-        for k, name in enumerate(header)
-        if name in ("compute_ms_per_sample", "bandwidth_kbps", "upload_kbps", "download_kbps")
-    ]
+    _check_header(path, header)
+    known = [k for k, name in enumerate(header) if name in _NUMBERS]
     values = np.empty((len(lines) - 1, len(known)))
     for row, (line, cells) in enumerate(lines[1:]):
         require(
@@ -117,6 +123,23 @@ def read_columns(path: pathlib.Path) -> dict[str, Float[np.ndarray, " n"]]:
         )
         values[row] = [_number(path, line, header[k], cells[k]) for k in known]
     return {header[k]: values[:, place] for place, k in enumerate(known)}
+
+
+def _check_header(path: pathlib.Path, header: list[str]) -> None:
+    """Refuse columns whose meaning would be guessed or ignored."""
+    for name in header:
+        require(header.count(name) == 1, f"{path} has the column {name!r} twice: leave one out")
+        require(
+            name in (*_NUMBERS, *_NAMES),
+            f"{path} has an unknown column {name!r}: leave it out; numbers stand under {', '.join(_NUMBERS)}, in these "
+            f"units, and what only names the devices under {', '.join(_NAMES)}",
+        )
+    beside = [name for name in ("upload_kbps", "download_kbps") if name in header]
+    require(
+        "bandwidth_kbps" not in header or not beside,
+        f"{path} has the columns bandwidth_kbps and {' and '.join(beside)}: the former stands for both directions; "
+        "keep that, or upload_kbps and download_kbps",
+    )
 
 
 def read_availability(path: str | os.PathLike[str]) -> Availability:
@@ -136,7 +159,7 @@ def read_availability(path: str | os.PathLike[str]) -> Availability:
     Raises:
         ValueError: naming the file, the device and the interval that does not fit.
     """
-    source = pathlib.Path(path)
+    source = path_of(path)
     return availability_of(source, read_npz(source))
 
 
@@ -144,7 +167,7 @@ def availability_of(source: pathlib.Path, arrays: dict[str, np.ndarray]) -> Avai
     """Check and interpret the arrays of a file of intervals; see :func:`read_availability`."""
     require_keys(source, arrays, ("offsets", "on_s", "off_s"))
     try:
-        offsets = frozen_whole("offsets", arrays["offsets"])
+        offsets = wholes("offsets", arrays["offsets"], shape=(None,))
         if "period_s" in arrays:
             number, period = max(0, offsets.size - 1), arrays["period_s"]
             require(
@@ -205,9 +228,9 @@ def _column(path: pathlib.Path, columns: dict[str, np.ndarray], name: str) -> np
 
 
 def _number(path: pathlib.Path, line: int, column: str, text: str) -> float:
-    """Read one positive number."""
+    """Read one positive number; Python would read 1_000 too."""
     try:
-        value = float(text)
+        value = np.nan if "_" in text else float(text)
     except ValueError:
         value = np.nan
     require(

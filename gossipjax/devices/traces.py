@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from gossipjax._base.arguments import choice, flag
 from gossipjax.devices import sessions
 from gossipjax.devices.availability import Availability, take
-from gossipjax.devices.checks import require, require_range
+from gossipjax.devices.checks import path_of, require, require_range
 from gossipjax.devices.device import Devices
 from gossipjax.devices.files import require_keys
 from gossipjax.devices.generators import rate_of
@@ -64,11 +65,10 @@ def from_traces(
         bandwidth, latency); Lai et al., "FedScale", ICML 2022 (capacity and behaviour traces).
     """
     of_compute, of_bandwidth, of_availability = generators(n, seed, "traces", 3)
-    require(bandwidth_order in ("file", "random"), f"bandwidth_order={bandwidth_order!r}: choose 'file' or 'random'")
-    require(
-        availability in (None, "charging", "strict", "fedscale_synth"),
-        f"availability={availability!r} is unknown: choose None, 'charging', 'strict' or 'fedscale_synth'",
-    )
+    choice("bandwidth_order", bandwidth_order, ("file", "random"))
+    if availability is not None:
+        choice("availability", availability, ("charging", "strict", "fedscale_synth"))
+    flag("whole_milliseconds", whole_milliseconds)
     root = _folder(folder)
     capacity = _capacity(_existing(root, "device_capacity.csv"))
     delay, notes = _city_latency(_existing(root, "latency_ms.npz"), whole_milliseconds)
@@ -86,7 +86,7 @@ def from_traces(
 def _folder(folder: str | os.PathLike[str] | None) -> pathlib.Path:
     """Return the folder with the traces."""
     if folder is not None:
-        return pathlib.Path(folder).expanduser()
+        return path_of(folder, "folder").expanduser()
     root = data_folder()
     if root is None:
         raise DataUnavailable(

@@ -71,5 +71,5 @@ def ad_psgd(task: Task, optimizer: optax.GradientTransformation | Partial) -> Pr
         Partial(_init, task, factory),
         Partial(_step, task, factory),
         Partial(_model),
-        Requires(num_nodes=task.num_nodes),
+        Requires(num_nodes=task.num_nodes, local_steps=1),
     )

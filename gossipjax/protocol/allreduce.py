@@ -55,5 +55,5 @@ def allreduce_sgd(task: Task, optimizer: optax.GradientTransformation | Partial)
     Reference: Goyal et al. 2017, arXiv 1706.02677.
     """
     factory = as_factory(optimizer)
-    requires = Requires(synchronous=True, mixing=False, num_nodes=task.num_nodes)
+    requires = Requires(synchronous=True, mixing=False, num_nodes=task.num_nodes, local_steps=1)
     return Protocol(Partial(_init, factory), Partial(_step, task, factory), Partial(_model), requires)

@@ -132,6 +132,11 @@ def beer(
         step=Partial(_step, task, factory, compressor, gamma),
         model=Partial(_model),
         requires=Requires(
-            fixed=True, synchronous=True, symmetric=True, doubly_stochastic=True, num_nodes=task.num_nodes
+            fixed=True,
+            synchronous=True,
+            symmetric=True,
+            doubly_stochastic=True,
+            num_nodes=task.num_nodes,
+            local_steps=1,
         ),
     )

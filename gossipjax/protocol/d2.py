@@ -69,5 +69,6 @@ def d2(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protoco
         doubly_stochastic=True,
         min_eigenvalue=-1 / 3,
         num_nodes=task.num_nodes,
+        local_steps=1,
     )
     return Protocol(Partial(_init, factory), Partial(_step, task, factory), Partial(_model), requires)

@@ -101,5 +101,5 @@ def dpsgd(
         init=Partial(_init, factory, chosen),
         step=Partial(_ORDERS[order], task, factory, check_steps(local_steps), chosen),
         model=Partial(_model),
-        requires=Requires(num_nodes=task.num_nodes) | chosen.requires,
+        requires=Requires(num_nodes=task.num_nodes, local_steps=local_steps) | chosen.requires,
     )

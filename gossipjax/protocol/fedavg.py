@@ -58,7 +58,8 @@ def fedavg(task: Task, optimizer: optax.GradientTransformation | Partial, *, loc
     """
     factory = as_factory(optimizer)
     step = Partial(_step, task, factory, check_steps(local_steps))
-    return Protocol(Partial(_init), step, Partial(_model), Requires(averages=True, num_nodes=task.num_nodes))
+    requires = Requires(averages=True, num_nodes=task.num_nodes, local_steps=local_steps)
+    return Protocol(Partial(_init), step, Partial(_model), requires)
 
 
 def local_sgd(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int) -> Protocol:

@@ -125,5 +125,5 @@ def gossip_learning(
         init=Partial(_init, task, factory),
         step=Partial(_step, task, factory, check_steps(local_steps), Static(merge == "age"), factor),
         model=Partial(_model),
-        requires=Requires(num_nodes=task.num_nodes),
+        requires=Requires(num_nodes=task.num_nodes, local_steps=local_steps),
     )

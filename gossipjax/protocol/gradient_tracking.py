@@ -91,5 +91,5 @@ def gradient_tracking(
         init=Partial(_init, factory),
         step=Partial(_step, task, factory, Static(order == "combine_then_adapt")),
         model=Partial(_model),
-        requires=Requires(synchronous=True, doubly_stochastic=True, num_nodes=task.num_nodes),
+        requires=Requires(synchronous=True, doubly_stochastic=True, num_nodes=task.num_nodes, local_steps=1),
     )

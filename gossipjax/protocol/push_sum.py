@@ -109,5 +109,5 @@ def sgp(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protoc
     Reference: Assran et al. 2019, arXiv 1811.10792, algorithm 1.
     """
     factory = as_factory(optimizer)
-    requires = dataclasses.replace(_REQUIRES, num_nodes=task.num_nodes)
+    requires = dataclasses.replace(_REQUIRES, num_nodes=task.num_nodes, local_steps=1)
     return Protocol(Partial(_init, task, factory), Partial(_step, task, factory), Partial(_model), requires)

@@ -7,6 +7,7 @@ from gossipjax.systems.activity import load_plan as load_plan
 from gossipjax.systems.activity import traffic_series as traffic_series
 from gossipjax.systems.activity import training_series as training_series
 from gossipjax.systems.allreduce import allreduce as allreduce
+from gossipjax.systems.assumed import stand_in as stand_in
 from gossipjax.systems.gossip import gossip_learning as gossip_learning
 from gossipjax.systems.learn import timeline as timeline
 from gossipjax.systems.machines import Machines as Machines

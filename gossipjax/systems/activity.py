@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int8, Int32, Int64, Num
 
 from gossipjax import files
+from gossipjax._base.arguments import instance, real, reals
 from gossipjax._base.display import displayed, size
 from gossipjax.systems.plan import CUT, TRAINED_ONLY, PlexusPlan
 from gossipjax.types import Timeline
@@ -99,11 +100,13 @@ class SystemPlan:
 
     def total_bytes(self, until_s: int | float) -> float:
         """Bytes sent up to a time; see :func:`traffic_series`."""
-        return float(traffic_series(self, np.array([until_s], np.float64))[0])
+        until_s = real("until_s", until_s, infinite=True, unit="seconds")
+        return float(traffic_series(self, np.array([until_s]))[0])
 
     def training_seconds(self, until_s: int | float) -> float:
         """Seconds of training, over all nodes, up to a time; see :func:`training_series`."""
-        return float(training_series(self, np.array([until_s], np.float64))[0])
+        until_s = real("until_s", until_s, infinite=True, unit="seconds")
+        return float(training_series(self, np.array([until_s]))[0])
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         used = np.bincount(self.pattern, minlength=len(self.activities)).tolist()
@@ -164,12 +167,14 @@ def activity(plan: Plan, first_s: int | float = 0.0, last_s: int | float = np.in
     Returns:
         All of it, seconds from the beginning of the run.
     """
+    first_s = real("first_s", first_s, unit="seconds")
+    last_s = real("last_s", last_s, least=first_s, infinite=True, unit="seconds", remedy="not before first_s")
     activities, pattern, begin = _pieces(plan)
     last_end = np.append(begin[1:], np.inf)
     chosen = np.flatnonzero((begin <= last_s) & (last_end >= first_s))
     parts = [_shifted(activities[pattern[k]], float(begin[k])) for k in chosen]
     whole = Activity(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else activities[0]
-    return _within(whole, float(first_s), float(last_s))
+    return _within(whole, first_s, last_s)
 
 
 def traffic_series(plan: Plan, times_s: Num[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
@@ -205,6 +210,7 @@ def _trainings(found: Activity) -> _Spans:
 
 
 def _pieces(plan: Plan) -> tuple[tuple[Activity, ...], np.ndarray, np.ndarray]:
+    instance("plan", plan, (SystemPlan, PlexusPlan), "plan a run with gossipjax.systems, such as plexus")
     if isinstance(plan, PlexusPlan):
         return (_of_plexus(plan),), np.zeros(1, np.int64), np.zeros(1)
     return plan.activities, plan.pattern, plan.begin_s
@@ -245,9 +251,7 @@ def _within(found: Activity, first_s: float, last_s: float) -> Activity:
 
 def _series(plan: Plan, times_s: np.ndarray, spans: Callable[[Activity], _Spans]) -> np.ndarray:
     """Sum the pieces before each time, and the part of the piece that is under way."""
-    times = np.asarray(times_s, np.float64)
-    if np.isnan(times).any():
-        raise ValueError("a time is NaN: give seconds")
+    times = reals("times_s", times_s, shape=(None,), infinite=True, unit="seconds")
     activities, pattern, begin = _pieces(plan)
     amounts = np.array([spans(found)[2].sum() for found in activities])
     before = np.append(0.0, np.cumsum(amounts[pattern]))

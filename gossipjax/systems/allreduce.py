@@ -10,6 +10,7 @@ from jaxtyping import Array, Key, PyTree
 from gossipjax.devices import Devices
 from gossipjax.mixing import GroupMixing
 from gossipjax.systems.activity import Activity, SystemPlan
+from gossipjax.systems.assumed import assuming
 from gossipjax.systems.clocked import Round
 from gossipjax.systems.exchange import alone_rates, capacities
 from gossipjax.systems.machines import Machines
@@ -48,7 +49,7 @@ def allreduce(
     given = checked(devices, num_rounds, local_steps, time_batch, model_bytes, None, "greedy")
     n = given.seconds_per_sample.size
     if n < 2:
-        raise ValueError(f"{n} node: an all-reduce needs at least two")
+        raise ValueError(f"devices of {n} node: an all-reduce needs at least two")
     train_seconds = train_seconds_of(given, local_steps, time_batch)
     limits = capacities(given.upload_bytes_per_second, given.download_bytes_per_second)
     nodes = np.arange(n, dtype=np.int32)
@@ -58,7 +59,7 @@ def allreduce(
         ends = np.maximum(ends, np.roll(ends, 1)) + chunk
     length = float(ends.max())
     if not given.online.all() or len(given.transitions(length * num_rounds)[0]):
-        raise ValueError("a node is offline at times, and an all-reduce needs all: leave availability out")
+        raise ValueError("devices: a node is offline at times, and an all-reduce needs all; leave availability out")
     activity = Activity(
         training_node=nodes,
         training_start_s=np.zeros(n),
@@ -75,7 +76,9 @@ def allreduce(
     )
     rounds = Round(0, activity, np.ones(n, bool), np.ones((n, 1), bool), np.ones(n, np.int64))
     name = f"all-reduce over a ring of {n}"
-    return clocked_plan(name, _averaging(n, num_rounds, length, name), [rounds], np.zeros(num_rounds, np.int64), length)
+    made = _averaging(n, num_rounds, length, name)
+    plan = clocked_plan(name, made, [rounds], np.zeros(num_rounds, np.int64), length)
+    return assuming(plan, message_bytes=model_bytes, local_steps=local_steps)
 
 
 def _averaging(n: int, num_rounds: int, length: float, name: str) -> Timeline:

@@ -46,13 +46,7 @@ def capacities(up: Num[np.ndarray, " n"], down: Num[np.ndarray, " n"]) -> Capaci
     Raises:
         ValueError: less than one byte a second.
     """
-    for name, side in (("upload", up), ("download", down)):
-        if not (np.asarray(side) >= 1).all():
-            bad = int(np.argmin(np.asarray(side) >= 1))
-            raise ValueError(
-                f"{name} of node {bad} is {side[bad]} bytes/s: need at least 1, or its transfers never end"
-            )
-    return Capacities(*(np.minimum(np.floor(np.asarray(side, np.float64)), transfers.FASTEST) for side in (up, down)))
+    return Capacities(transfers.whole_rates("upload", up), transfers.whole_rates("download", down))
 
 
 def alone_rates(

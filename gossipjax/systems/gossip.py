@@ -11,8 +11,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from gossipjax._base.arguments import choice, real
+from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.devices import Devices
 from gossipjax.systems.activity import Activity, SystemPlan
+from gossipjax.systems.assumed import assuming
 from gossipjax.systems.exchange import SHARING, Sharing, capacities
 from gossipjax.systems.machines import Machines
 from gossipjax.systems.plan import COMPLETED, CUT, UNDER_WAY
@@ -112,11 +115,13 @@ def gossip_learning(
     given = checked(devices, 1, local_steps, time_batch, model_bytes, None, transfers)
     n = given.seconds_per_sample.size
     _check(n, duration_s, period_s, inbox)
+    seed = checked_seed(seed)
     run = _make(given, train_seconds_of(given, local_steps, time_batch), float(model_bytes), transfers, inbox, seed)
     timers = clocks.schedule(clocks.deterministic(period_s), n, float(duration_s), np.random.default_rng(seed))
     _simulate(run, given, timers.times.tolist(), timers.nodes.tolist(), float(duration_s))
     name = f"gossip learning: {n} nodes, period {period_s:g} s, {inbox} inbox, {transfers} transfers, seed={seed}"
-    return _plan(run, name, n, float(duration_s))
+    plan = _plan(run, name, n, float(duration_s))
+    return assuming(plan, message_bytes=model_bytes, local_steps=local_steps)
 
 
 def _make(
@@ -149,12 +154,10 @@ def _make(
 
 def _check(n: int, duration_s: int | float, period_s: int | float, inbox: str) -> None:
     if n < 2:
-        raise ValueError(f"{n} node: gossip needs at least two")
+        raise ValueError(f"devices of {n} node: gossip needs at least two")
     for name, seconds in (("duration_s", duration_s), ("period_s", period_s)):
-        if not (np.isfinite(seconds) and seconds > 0):
-            raise ValueError(f"{name}={seconds}: must be positive, finite seconds")
-    if inbox not in _INBOXES:
-        raise ValueError(f"inbox={inbox!r} is unknown: choose among {', '.join(map(repr, _INBOXES))}")
+        real(name, seconds, above=0, unit="seconds")
+    choice("inbox", inbox, _INBOXES)
 
 
 def _simulate(run: _Run, devices: Machines, ticks: list[float], nodes: list[int], duration: float) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gossipjax._base.arguments import instance
 from gossipjax.systems.messages import AGGREGATED, TRAINED
 from gossipjax.systems.plan import PlexusPlan
 from gossipjax.timeline.planned import planned
@@ -40,16 +41,19 @@ def timeline(plan: PlexusPlan) -> Timeline:
     models alive at a time. Time is that of the mean. Each event counts the model messages asked for since the one
     before, those of wasted trainings included; the last one also those after it.
 
-    Run :func:`gossipjax.fedavg` on it, with the plan's number of local steps. The first mean is event 1: where the
-    keys of FedAvg's own rounds fold in r, those of round r = 1, 2, … here do too, which is one more than
-    :func:`gossipjax.timeline.client_sampling` counts.
+    Run :func:`gossipjax.fedavg` on it, with the plan's number of local steps and a model of its size; others are
+    refused. The run counts models, to which the plan adds a view and an overhead in each message. The first mean is
+    event 1: where the keys of FedAvg's own rounds fold in r, those of round r = 1, 2, … here do too, which is one more
+    than :func:`gossipjax.timeline.client_sampling` counts.
 
     Args:
         plan: of :func:`gossipjax.systems.plexus`.
 
     Raises:
         ValueError: no mean was taken.
+        TypeError: no plan of Plexus.
     """
+    instance("plan", plan, PlexusPlan, "of plexus; other plans have plan.timeline")
     total = plan.aggregation_s.size
     if not total:
         raise ValueError(f"no model was ever averaged ({plan.report}); plan a longer run")
@@ -168,4 +172,6 @@ def _properties(plan: PlexusPlan, num_slots: int) -> Properties:
             in_flight=int(plan.messages_in_flight[models].sum()),
         ),
         messages="group: the trained models of a round, and those who start from their mean",
+        message_bytes=plan.model_bytes,
+        local_steps=plan.local_steps,
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
+from gossipjax._base.arguments import callable_, instance, real, reals, shown, wholes
 from gossipjax._base.display import displayed
 from gossipjax.devices import Devices, online
 
@@ -35,6 +37,7 @@ class Machines(NamedTuple):
 
 def machines(devices: Devices) -> Machines:
     """Take what is needed off devices."""
+    instance("devices", devices, Devices, _REMEDY)
     return Machines(
         devices.seconds_per_sample,
         devices.upload_bytes_per_second,
@@ -47,47 +50,73 @@ def machines(devices: Devices) -> Machines:
 
 def always_online(until: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """List no transitions: for machines that never come or go."""
-    del until
+    real("until", until, least=0, infinite=True, unit="seconds")
     return np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool)
 
 
-def check_machines(devices: Machines) -> Machines:
-    """Check shapes and numbers; return the machines.
+_REMEDY = "make some with gossipjax.devices, such as fitted(8, seed=0)"
+
+
+def checked_machines(devices: Devices | Machines) -> Machines:
+    """Return the machines that a system is to run on, with every field checked.
 
     Raises:
-        ValueError: fewer than one node, vectors of different lengths, or seconds that are not positive and finite.
+        TypeError: neither devices nor machines.
+        ValueError: fewer than one node, vectors of different lengths, seconds that are not positive and finite, rates
+            that are not positive; when they are asked for, transitions that are not sorted changes of these nodes.
     """
-    n = devices.seconds_per_sample.size
-    fields = ("seconds_per_sample", "upload_bytes_per_second", "download_bytes_per_second", "online")
-    for name in fields:
-        shape = np.shape(getattr(devices, name))
-        if shape != (n,) or n < 1:
-            raise ValueError(f"{name} has shape {shape}: give one entry per node, as seconds_per_sample has {n}")
-    seconds = np.asarray(devices.seconds_per_sample, np.float64)
-    if not (np.isfinite(seconds) & (seconds > 0)).all():
-        bad = int(np.argmin(np.isfinite(seconds) & (seconds > 0)))
-        raise ValueError(f"seconds_per_sample of node {bad} is {seconds[bad]}: training takes positive, finite time")
-    return devices
+    instance("devices", devices, (Devices, Machines), _REMEDY)
+    given = devices if isinstance(devices, Machines) else machines(devices)
+    remedy = "one per node; training takes positive, finite time"
+    seconds = reals(
+        "seconds_per_sample", given.seconds_per_sample, shape=(None,), above=0, unit="seconds", remedy=remedy
+    )
+    n = seconds.size
+    if n < 1:
+        raise ValueError("seconds_per_sample is empty: a network needs at least one node")
+    for name in ("upload_bytes_per_second", "download_bytes_per_second"):
+        rate = getattr(given, name)
+        reals(name, rate, shape=(n,), least=1, infinite=True, remedy="one per node; or its transfers never end")
+    if np.shape(given.online) != (n,) or np.asarray(given.online).dtype != bool:
+        raise ValueError(f"online={shown(given.online)}: must be True or False for each of the {n} nodes")
+    callable_("latency_seconds", given.latency_seconds, "latency_seconds(senders, receivers) -> seconds")
+    callable_("transitions", given.transitions, "transitions(until) -> times, nodes, whether they go online")
+    return given._replace(transitions=partial(_listed, given.transitions, n))
+
+
+def _listed(found: Callable[[float], Any], num_nodes: int, until: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """List the transitions in 0 < t ≤ until, and check what is listed."""
+    columns = found(until)
+    if not isinstance(columns, tuple | list) or len(columns) != 3:
+        raise ValueError(f"transitions({until:g})={shown(columns)}: must be times, nodes, and whether they go online")
+    times = reals("times of transitions", columns[0], shape=(None,), above=0, most=until, unit="seconds")
+    nodes = wholes("nodes of transitions", columns[1], shape=times.shape, least=0, most=num_nodes - 1)
+    joins = np.asarray(columns[2])
+    if joins.shape != times.shape or (joins.size and joins.dtype != bool):
+        raise ValueError(f"directions of transitions={shown(joins)}: must be True (online) or False, one for each time")
+    if (np.diff(times) < 0).any():
+        raise ValueError("times of transitions decrease: sort them")
+    return times, nodes, joins.astype(bool)
 
 
 def delay(devices: Machines) -> Callable[[int, int], float]:
     """Make the function ``delay(i, j)`` of one-way seconds between two nodes.
 
     Raises:
-        ValueError: delays that are negative or not finite.
+        ValueError: delays that are negative or not finite; of many nodes only when they are asked for.
     """
     n = devices.seconds_per_sample.size
     if n > TABLE_NODES:
-        return lambda i, j: float(devices.latency_seconds(i, j))
-    table = latency_table(devices, np.arange(n))
-    if not (np.isfinite(table) & (table >= 0)).all():
-        i, j = np.argwhere(~(np.isfinite(table) & (table >= 0)))[0]
-        raise ValueError(f"the delay from node {i} to {j} is {table[i, j]} s: must be finite and not negative")
-    rows = list(table)
+        return lambda i, j: real("delay", devices.latency_seconds(i, j), least=0, unit="seconds")
+    rows = list(latency_table(devices, np.arange(n)))
     return lambda i, j: rows[i].item(j)
 
 
 def latency_table(devices: Machines, nodes: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k k"]:
-    """Write out the one-way seconds between some nodes, by sender and receiver."""
-    found = np.asarray(devices.latency_seconds(nodes[:, None], nodes[None, :]), np.float64)
+    """Write out the one-way seconds between some nodes, by sender and receiver.
+
+    Raises:
+        ValueError: delays that are negative or not finite.
+    """
+    found = reals("delay", devices.latency_seconds(nodes[:, None], nodes[None, :]), least=0, unit="seconds")
     return np.broadcast_to(found, (nodes.size, nodes.size))

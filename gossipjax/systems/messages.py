@@ -9,6 +9,8 @@ Reference: Dhasade et al. 2025, arXiv 2503.05509; packing of the public code, sa
 
 from __future__ import annotations
 
+from gossipjax._base.arguments import whole
+
 ENVELOPE = 22 + 1 + 2 + 74 + 64
 """Bytes of a signed datagram without fields."""
 VIEW_ENTRY = 88
@@ -42,9 +44,7 @@ def model_message_bytes(model_bytes: int, num_nodes: int, *, overhead_bytes: int
     Raises:
         ValueError: no bytes, no nodes or a negative overhead.
     """
-    if model_bytes < 1 or num_nodes < 1 or overhead_bytes < 0:
-        raise ValueError(
-            f"model_bytes={model_bytes}, num_nodes={num_nodes}, overhead_bytes={overhead_bytes}: "
-            "a model has at least one byte, a view one node, and an overhead is not negative"
-        )
+    whole("model_bytes", model_bytes, least=1, remedy="4 for each parameter in float32")
+    whole("num_nodes", num_nodes, least=1)
+    whole("overhead_bytes", overhead_bytes, least=0)
     return model_bytes + overhead_bytes + VIEW_ENTRY * num_nodes + MODEL_HEADER

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from gossipjax._base.arguments import real, whole
+from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.devices import Devices
 from gossipjax.systems.activity import Activity, SystemPlan
+from gossipjax.systems.assumed import assuming
 from gossipjax.systems.exchange import capacities
 from gossipjax.systems.gossip import plan_of_one
 from gossipjax.systems.machines import Machines
@@ -14,6 +17,7 @@ from gossipjax.systems.plan import COMPLETED, UNDER_WAY
 from gossipjax.systems.rounds import checked, train_seconds_of
 from gossipjax.timeline import clocks, pairwise
 from gossipjax.timeline.flights import Peers, num_peers
+from gossipjax.topology import Topology
 from gossipjax.types import NOBODY, Timeline
 
 
@@ -51,18 +55,21 @@ def ad_psgd(
     Reference: Lian, Zhang, Zhang, Liu 2018, arXiv 1710.06952, algorithm 1.
     """
     given = checked(devices, 1, 1, time_batch, model_bytes, None, "unlimited")
-    if not (np.isfinite(duration_s) and duration_s > 0):
-        raise ValueError(f"duration_s={duration_s}: must be positive, finite seconds")
+    duration_s, seed = real("duration_s", duration_s, above=0, unit="seconds"), checked_seed(seed)
+    if exchange_s is not None:
+        exchange_s = real("exchange_s", exchange_s, above=0, unit="seconds", remedy="None: as often as gradients end")
     n = given.seconds_per_sample.size
+    if not isinstance(peers, Topology):
+        peers = whole("peers", peers, least=2, remedy="pass an undirected topology, or the number of nodes")
     if num_peers(peers) != n:
         raise ValueError(f"peers of {num_peers(peers)} nodes for {n} devices: build both for the same number")
-    if not given.online.all() or len(given.transitions(float(duration_s))[0]):
-        raise ValueError("a node is offline at times: leave availability out, or plan gossip_learning")
+    if not given.online.all() or len(given.transitions(duration_s)[0]):
+        raise ValueError("devices: a node is offline at times; leave availability out, or plan gossip_learning")
     compute = train_seconds_of(given, 1, time_batch)
     own = np.diagonal(transfer_seconds(given, model_bytes))
     timeline = pairwise(
         peers,
-        float(duration_s),
+        duration_s,
         compute=clocks.deterministic(compute),
         communicate=clocks.deterministic(np.maximum(compute, 2 * own) if exchange_s is None else exchange_s),
         atomic=False,
@@ -70,8 +77,9 @@ def ad_psgd(
         seed=seed,
     )
     name = f"AD-PSGD: {n} nodes, time_batch={time_batch}, messages of {model_bytes:,} bytes, seed={seed}"
-    found = _activity(timeline, compute, given.upload_bytes_per_second, model_bytes, float(duration_s))
-    return plan_of_one(name, timeline, float(duration_s), found)
+    found = _activity(timeline, compute, given.upload_bytes_per_second, model_bytes, duration_s)
+    plan = plan_of_one(name, timeline, duration_s, found)
+    return assuming(plan, message_bytes=model_bytes, local_steps=1)
 
 
 def transfer_seconds(devices: Machines, model_bytes: int) -> Float[np.ndarray, "n n"]:

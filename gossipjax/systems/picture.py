@@ -15,7 +15,7 @@ from gossipjax._base.arguments import instance, real, wholes
 from gossipjax.devices import Devices
 from gossipjax.figure import Figure
 from gossipjax.systems.activity import Activity, Plan, SystemPlan, activity
-from gossipjax.systems.machines import Machines, machines
+from gossipjax.systems.machines import Machines
 from gossipjax.systems.plan import CUT, PlexusPlan
 
 _TRAINED, _LOST, _SENT, _DROPPED, _OFFLINE = "#0b4f8a", "#a9c8e6", "#d9730d", "#f2c59c", "#e4e4e4"
@@ -116,7 +116,7 @@ def _bars(axes: Axes, centre: np.ndarray, begin: np.ndarray, end: np.ndarray, co
 def _draw_offline(
     axes: Axes, devices: Devices | Machines, num_nodes: int, chosen: np.ndarray, first_s: float, last_s: float
 ) -> None:
-    given = devices if isinstance(devices, Machines) else machines(devices)
+    given = checked_machines(devices)
     if given.online.size != num_nodes:
         raise ValueError(f"{given.online.size} devices for a plan of {num_nodes} nodes: pass those that it was made of")
     times, nodes, joins = (np.asarray(column) for column in given.transitions(last_s))

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64, Int8, Int32, Int64
 
 from gossipjax import files
+from gossipjax._base.arguments import instance, whole
 from gossipjax._base.display import displayed, size
 from gossipjax.systems.messages import AGGREGATED, KINDS, TRAINED
 
@@ -63,6 +64,8 @@ class PlexusPlan:
         online_count: ``(o,)`` from then on.
         view_active: ``(a, 4)`` at each aggregation min, mean, median and max over the nodes online of how many nodes
             each believes active; n without churn, where views are equal.
+        model_bytes: 4P, of the model in one message, without what the system adds.
+        local_steps: E, of each training.
     """
 
     num_nodes: int
@@ -97,6 +100,8 @@ class PlexusPlan:
     online_s: Float64[np.ndarray, " o"]
     online_count: Int32[np.ndarray, " o"]
     view_active: Float64[np.ndarray, "a 4"]
+    model_bytes: int | None = None
+    local_steps: int | None = None
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         counts = {
@@ -120,6 +125,8 @@ class PlexusPlan:
 
     def members_of(self, aggregation: int) -> Int32[np.ndarray, " m"]:
         """Numbers of the trainings that an aggregation averages."""
+        last = self.aggregation_s.size - 1
+        aggregation = whole("aggregation", aggregation, least=0, most=last, remedy="one of those in the plan")
         return self.members[self.member_offsets[aggregation] : self.member_offsets[aggregation + 1]]
 
     def summary(self) -> str:
@@ -143,6 +150,7 @@ def round_seconds(plan: PlexusPlan) -> Float64[np.ndarray, " r"]:
 
     Where two aggregators took a mean of one round, the first counts.
     """
+    instance("plan", plan, PlexusPlan, "other plans have plan.round_seconds")
     rounds, first = np.unique(plan.aggregation_round, return_index=True)
     times = plan.aggregation_s[first]
     consecutive = np.diff(rounds, prepend=0) == 1

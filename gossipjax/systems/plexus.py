@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections.abc import Callable
@@ -10,11 +11,13 @@ from typing import Literal
 
 import numpy as np
 
+from gossipjax._base.arguments import choice, flag, optional_whole, real, whole
+from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.devices import Devices
 from gossipjax.systems import messages, transfers
 from gossipjax.systems.handlers import begin_round
 from gossipjax.systems.log import Log, make_plan
-from gossipjax.systems.machines import Machines, check_machines, delay, latency_table, machines
+from gossipjax.systems.machines import Machines, checked_machines, delay, latency_table
 from gossipjax.systems.membership import come_online, go_offline
 from gossipjax.systems.plan import PlexusPlan
 from gossipjax.systems.queue import at, make_queue, next_time, pop, waiting
@@ -103,16 +106,14 @@ def plexus(
 
     Reference: Dhasade et al. 2025, arXiv 2503.05509, algorithms 1 and 2; de Vos et al. 2023, arXiv 2302.13837 v1.
     """
-    given = check_machines(devices if isinstance(devices, Machines) else machines(devices))
+    given = checked_machines(devices)
     n = given.seconds_per_sample.size
     rounds, seconds = _check_end(num_rounds, duration_s)
     _check_sample(n, sample_size, success_fraction, given)
-    _check_settings(local_steps, time_batch, num_aggregators, activity_window, min_models, seed)
-    if num_aggregators is not None and num_aggregators > n:
-        raise ValueError(f"num_aggregators={num_aggregators}: there are only {n} nodes")
+    seed = _check_settings(local_steps, time_batch, activity_window, min_models, seed)
     _check_timers(resend_s, ping_timeout_s, aggregation_timeout_s, stall_s)
     choices = (threshold, transfers, aggregator_from, departures, hashing, views)
-    _check_choices(choices, fixed_aggregator, num_aggregators)
+    _check_choices(choices, fixed_aggregator, optional_whole("num_aggregators", num_aggregators, least=1, most=n))
     settings = Settings(
         num_nodes=n,
         num_rounds=rounds,
@@ -134,7 +135,8 @@ def plexus(
     train_seconds = 3.0 * local_steps * time_batch * np.asarray(given.seconds_per_sample, np.float64)
     name = _name(settings, transfers, threshold, success_fraction, time_batch, aggregator_from, departures, seed)
     make = partial(_make, settings, given, train_seconds, transfers, hashing, seed)
-    return _plan(_simulated(make, given, views == "always" or not given.online.all()), name)
+    plan = _plan(_simulated(make, given, views == "always" or not given.online.all()), name)
+    return dataclasses.replace(plan, model_bytes=int(model_bytes), local_steps=int(local_steps))
 
 
 def _simulated(make: Callable[[bool], Simulation], given: Machines, keeps_views: bool) -> Simulation:
@@ -162,50 +164,36 @@ def median_server(devices: Machines) -> int:
 
 def _check_end(num_rounds, duration_s) -> tuple[float, float]:
     """Return both ends, infinite where there is none."""
-    if num_rounds is not None and not math.isfinite(num_rounds):
-        raise ValueError(f"num_rounds={num_rounds}: give a whole number of rounds, or duration_s alone")
     if num_rounds is None and duration_s is None:
         raise ValueError("neither num_rounds nor duration_s is given; say when the run ends")
-    rounds, seconds = (math.inf if end is None else float(end) for end in (num_rounds, duration_s))
-    whole = num_rounds is None or rounds == round(rounds)
-    if not (rounds >= 1 and whole and seconds > 0) or math.isinf(min(rounds, seconds)):
-        raise ValueError(
-            f"num_rounds={num_rounds}, duration_s={duration_s}: need at least one round, a whole number of them, or a "
-            "positive finite time"
-        )
+    remedy = "or None, with the other end given"
+    rounds = math.inf if num_rounds is None else float(whole("num_rounds", num_rounds, least=1, remedy=remedy))
+    seconds = math.inf if duration_s is None else real("duration_s", duration_s, above=0, unit="seconds", remedy=remedy)
     return rounds, seconds
 
 
 def _check_sample(n: int, sample_size, success_fraction, devices: Machines) -> None:
     """Check the sample against the network."""
-    if not (isinstance(sample_size, (int, np.integer)) and 1 <= sample_size <= n):
-        raise ValueError(f"sample_size={sample_size}: must be a whole number between 1 and the {n} nodes")
-    if not 0 < success_fraction <= 1:
-        raise ValueError(f"success_fraction={success_fraction}: must lie in (0, 1], as a share of the sample")
+    whole("sample_size", sample_size, least=1, most=n, remedy=f"a sample of the {n} nodes")
+    real("success_fraction", success_fraction, above=0, most=1, remedy="a share of the sample")
     if not devices.online.any():
-        raise ValueError("no node is online at time 0; begin the traces when some are")
+        raise ValueError("online: no node is at time 0; begin the traces when some are")
 
 
-def _check_settings(local_steps, time_batch, num_aggregators, activity_window, min_models, seed) -> None:
-    if seed < 0:
-        raise ValueError(f"seed={seed}: must not be negative")
-    counts = {
-        "local_steps": local_steps,
-        "time_batch": time_batch,
-        "num_aggregators": num_aggregators,
-        "activity_window": activity_window,
-        "min_models": min_models,
-    }
-    for name, count in counts.items():
-        if count is not None and not (isinstance(count, (int, np.integer)) and count >= 1):
-            raise ValueError(f"{name}={count}: must be a whole number, at least 1")
+def _check_settings(local_steps, time_batch, activity_window, min_models, seed) -> int:
+    for name, count in (("local_steps", local_steps), ("time_batch", time_batch), ("min_models", min_models)):
+        whole(name, count, least=1)
+    optional_whole("activity_window", activity_window, least=1)
+    return checked_seed(seed)
 
 
 def _check_timers(resend_s, ping_timeout_s, aggregation_timeout_s, stall_s) -> None:
-    if not 0 < resend_s < ping_timeout_s < math.inf:
+    timers = {"resend_s": resend_s, "ping_timeout_s": ping_timeout_s}
+    timers |= {"aggregation_timeout_s": aggregation_timeout_s, "stall_s": stall_s}
+    for name, seconds in timers.items():
+        real(name, seconds, above=0, unit="seconds")
+    if resend_s >= ping_timeout_s:
         raise ValueError(f"resend_s={resend_s}, ping_timeout_s={ping_timeout_s}: a ping is sent again, then given up")
-    if not (0 < aggregation_timeout_s < math.inf and 0 < stall_s < math.inf):
-        raise ValueError(f"aggregation_timeout_s={aggregation_timeout_s}, stall_s={stall_s}: must be positive seconds")
 
 
 _CHOICES = {
@@ -219,9 +207,9 @@ _CHOICES = {
 
 
 def _check_choices(given: tuple[str, ...], fixed_aggregator: bool, num_aggregators: int | None) -> None:
-    for choice, (name, allowed) in zip(given, _CHOICES.items(), strict=True):
-        if choice not in allowed:
-            raise ValueError(f"{name}={choice!r} is unknown: choose among {', '.join(map(repr, allowed))}")
+    for word, (name, allowed) in zip(given, _CHOICES.items(), strict=True):
+        choice(name, word, allowed)
+    flag("fixed_aggregator", fixed_aggregator)
     if num_aggregators is not None and (fixed_aggregator or "current" in given):
         raise ValueError(
             "MoDeST's aggregators are the first of the next sample's order: with num_aggregators leave out "

@@ -7,12 +7,15 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from gossipjax._base.arguments import choice, real, whole
+from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.devices import Devices
 from gossipjax.systems.activity import SystemPlan
+from gossipjax.systems.assumed import assuming
 from gossipjax.systems.barrier import barrier_rounds
 from gossipjax.systems.clocked import clocked_rounds
 from gossipjax.systems.exchange import SHARING, Capacities, Sharing, capacities
-from gossipjax.systems.machines import Machines, check_machines, machines
+from gossipjax.systems.machines import Machines, checked_machines
 from gossipjax.systems.round_plans import clocked_plan, drift_plan, round_timeline
 from gossipjax.systems.tables import Tables, Weights, local_tables, oracle_tables, tables_of
 
@@ -42,7 +45,8 @@ def synchronous(
       lost. A node that is offline begins its next round when it comes back, and those who hear of it wait; what it
       has begun goes on. The event of a round has the time at which its last node is done.
 
-    Run :func:`gossipjax.dpsgd` or :func:`gossipjax.local_sgd` with E local steps on ``plan.timeline``.
+    Run :func:`gossipjax.dpsgd` or :func:`gossipjax.local_sgd` with E local steps on ``plan.timeline``: messages of
+    another size or another number of local steps are refused, as they are on the plans of all systems.
 
     >>> from gossipjax import devices, systems, topology
     >>> plan = systems.synchronous(devices.uniform(8), topology.ring(8), 3, local_steps=5, model_bytes=340_000)
@@ -69,14 +73,14 @@ def synchronous(
     Reference: Lian et al. 2017, arXiv 1705.09056; the clock of Dhasade et al. 2025, arXiv 2503.05509.
     """
     given = checked(devices, num_rounds, local_steps, time_batch, model_bytes, round_seconds, transfers)
-    if missing not in ("renormalize", "keep"):
-        raise ValueError(f"missing={missing!r} is unknown: choose 'renormalize' or 'keep'")
+    choice("missing", missing, ("renormalize", "keep"))
     tables = tables_of(weights, given.seconds_per_sample.size)
     train_seconds = train_seconds_of(given, local_steps, time_batch)
     name = f"synchronous, {_weights_name(tables)}"
-    return _plan(
+    plan = _plan(
         name, given, tables, num_rounds, train_seconds, model_bytes, round_seconds, transfers, missing == "keep"
     )
+    return assuming(plan, message_bytes=model_bytes, local_steps=local_steps)
 
 
 def epidemic(
@@ -118,19 +122,22 @@ def epidemic(
     """
     given = checked(devices, num_rounds, local_steps, time_batch, model_bytes, round_seconds, transfers)
     n = given.seconds_per_sample.size
-    if variant not in ("oracle", "local"):
-        raise ValueError(f"variant={variant!r} is unknown: choose 'oracle' or 'local'")
-    if not 1 <= fanout <= n - 1:
-        raise ValueError(f"fanout={fanout}: must lie between 1 and n - 1 = {n - 1}, the others")
+    choice("variant", variant, ("oracle", "local"))
+    least = 2 if variant == "oracle" else 1
+    fanout = whole("fanout", fanout, least=least, most=n - 1, remedy=f"among the others of {n} nodes")
+    if variant == "oracle" and fanout * n % 2:
+        raise ValueError(f"fanout={fanout}: no graph of {n} nodes has this degree; take an even number")
+    seed = checked_seed(seed)
     draw = local_tables if variant == "local" else oracle_tables
     tables = draw(n, fanout, num_rounds, np.random.default_rng(seed))
     train_seconds = train_seconds_of(given, local_steps, time_batch)
     name = f"epidemic {variant}, fanout {fanout}, seed={seed}"
-    return _plan(name, given, tables, num_rounds, train_seconds, model_bytes, round_seconds, transfers, False)
+    plan = _plan(name, given, tables, num_rounds, train_seconds, model_bytes, round_seconds, transfers, False)
+    return assuming(plan, message_bytes=model_bytes, local_steps=local_steps)
 
 
 def checked(devices, num_rounds, local_steps, time_batch, model_bytes, round_seconds, transfers) -> Machines:
-    """Check what all systems of rounds are told; return the machines."""
+    """Validate the arguments that all systems but Plexus share; return the machines."""
     counts = {
         "num_rounds": num_rounds,
         "local_steps": local_steps,
@@ -138,13 +145,11 @@ def checked(devices, num_rounds, local_steps, time_batch, model_bytes, round_sec
         "model_bytes": model_bytes,
     }
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name}={count}: must be at least 1")
-    if round_seconds is not None and not (np.isfinite(round_seconds) and round_seconds > 0):
-        raise ValueError(f"round_seconds={round_seconds}: must be positive and finite, or None for barriers")
-    if transfers not in SHARING:
-        raise ValueError(f"transfers={transfers!r} is unknown: choose among {', '.join(map(repr, SHARING))}")
-    return check_machines(devices if isinstance(devices, Machines) else machines(devices))
+        whole(name, count, least=1)
+    if round_seconds is not None:
+        real("round_seconds", round_seconds, above=0, unit="seconds", remedy="None: barriers")
+    choice("transfers", transfers, SHARING)
+    return checked_machines(devices)
 
 
 def train_seconds_of(devices: Machines, local_steps: int, time_batch: int) -> Float[np.ndarray, " n"]:

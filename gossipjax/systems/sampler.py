@@ -10,6 +10,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, UInt
 
+from gossipjax._base.arguments import choice, whole
+from gossipjax._base.arguments import seed as checked_seed
+
 Hashing = Literal["mix", "md5"]
 
 
@@ -32,8 +35,8 @@ def make_order(num_nodes: int, seed: int, hashing: Hashing = "mix") -> Callable[
 
     Reference: Dhasade et al. 2025, arXiv 2503.05509, algorithm 1.
     """
-    if hashing not in ("mix", "md5"):
-        raise ValueError(f"hashing={hashing!r} is unknown: choose 'mix' or 'md5'")
+    choice("hashing", hashing, ("mix", "md5"))
+    num_nodes, seed = whole("num_nodes", num_nodes, least=1), checked_seed(seed)
     rng = np.random.default_rng(seed)
     if hashing == "md5":
         keys = [rng.bytes(74) for _ in range(num_nodes)]

@@ -7,13 +7,17 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
+from scipy import sparse
 
+from gossipjax._base.arguments import instance, shown
 from gossipjax.mixing import from_matrix, stack_mixings
 from gossipjax.topology import Topology, random_regular
 from gossipjax.weights import Matrix, check_weights, uniform
 
 Weights: TypeAlias = Matrix | Topology | Sequence[Matrix] | Sequence[Topology]
 """Mixing matrices; or topologies, whose nodes take the plain mean of their own model and those that they receive."""
+
+_REMEDY = "pass a topology, such as gossipjax.topology.ring(8), a matrix of gossipjax.weights, or a list of these"
 
 
 class Tables(NamedTuple):
@@ -36,6 +40,10 @@ def tables_of(weights: Weights, num_nodes: int) -> Tables:
     given: list[Any] = list(weights) if isinstance(weights, (list, tuple)) else [weights]
     if not given:
         raise ValueError("weights is an empty sequence; pass at least one mixing matrix or topology")
+    for entry in given:
+        instance("weights", entry, (Topology, np.ndarray, sparse.sparray, sparse.spmatrix), _REMEDY)
+        if not isinstance(entry, Topology) and (entry.ndim != 2 or entry.shape[0] != entry.shape[1]):
+            raise ValueError(f"weights={shown(entry)}: a mixing matrix must be square, (n, n)")
     plain = [isinstance(entry, Topology) for entry in given]
     if any(plain) and not all(plain):
         raise ValueError(
@@ -47,7 +55,10 @@ def tables_of(weights: Weights, num_nodes: int) -> Tables:
             raise ValueError(f"weights of {size} nodes for {num_nodes} devices: build both for the same number")
     matrices = tuple(uniform(entry) if isinstance(entry, Topology) else entry for entry in given)
     for matrix in matrices:
-        check_weights(matrix, "row", allow_negative=True)
+        try:
+            check_weights(matrix, "row", allow_negative=True)
+        except ValueError as error:
+            raise ValueError(f"weights: {error}") from error
     stacked: Any = stack_mixings([from_matrix(matrix, form="table") for matrix in matrices])
     neighbors = np.asarray(stacked.neighbors, np.int32)
     if all(plain):

@@ -15,6 +15,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Num
 
+from gossipjax._base.arguments import reals, wholes
+
 FASTEST = 1e12
 """Bytes a second that stand for infinity; sums of whole numbers up to there are exact in float64."""
 
@@ -137,8 +139,19 @@ def max_min_rates(
     Returns:
         Bytes a second of each.
 
+    Raises:
+        ValueError: nodes that do not exist, or capacities that are not positive numbers.
+
     Reference: Bertsekas and Gallager 1992, Data Networks, section 6.5.2.
     """
+    up = reals("upload", upload, shape=(None,), above=0, infinite=True)
+    down = reals("download", download, shape=up.shape, above=0, infinite=True, remedy="as many as of upload")
+    ends = wholes("senders", senders, shape=(None,), least=0, most=up.size - 1)
+    others = wholes("receivers", receivers, shape=ends.shape, least=0, most=up.size - 1, remedy="one for each sender")
+    return _max_min_rates(ends.tolist(), others.tolist(), up.tolist(), down.tolist())
+
+
+def _max_min_rates(senders: list, receivers: list, upload: list, download: list) -> Float[np.ndarray, " m"]:
     n = len(upload)
     sides: dict[int, list[int]] = {}
     for number, (i, j) in enumerate(zip(senders, receivers, strict=True)):
@@ -160,16 +173,20 @@ def max_min_rates(
     return rates
 
 
+def whole_rates(name: str, rates: Capacities) -> Float[np.ndarray, " n"]:
+    """Round the capacities of all nodes down to whole bytes a second, at most :data:`FASTEST`.
+
+    Raises:
+        ValueError: not a vector of numbers, or less than one byte a second.
+    """
+    remedy = "in bytes a second, one per node; or its transfers never end"
+    return np.minimum(np.floor(reals(name, rates, shape=(None,), least=1, infinite=True, remedy=remedy)), FASTEST)
+
+
 def _links(upload, download) -> _Links:
-    up, down = (np.minimum(np.floor(np.asarray(side, np.float64)), FASTEST) for side in (upload, download))
-    if up.ndim != 1 or up.shape != down.shape:
-        raise ValueError(f"capacities of shapes {up.shape} and {down.shape}: give two vectors, one entry per node")
-    for name, side in (("upload", up), ("download", down)):
-        if not (side >= 1).all():
-            bad = int(np.argmin(side >= 1))
-            raise ValueError(
-                f"{name} of node {bad} is {side[bad]} bytes/s: need at least 1, or its transfers never end"
-            )
+    up, down = whole_rates("upload", upload), whole_rates("download", download)
+    if up.shape != down.shape:
+        raise ValueError(f"upload of shape {up.shape}, download of shape {down.shape}: give one entry per node of both")
     n = up.size
     queued: list[dict[int, _Transfer]] = [{} for _ in range(n)]
     incoming: list[dict[int, _Transfer]] = [{} for _ in range(n)]
@@ -245,7 +262,7 @@ def _start_fair(links: _Links, now: float, sender: int, receiver: int, size: flo
 
 def _release_fair(links: _Links, now: float, _: _Transfer) -> None:
     running = list(links.under_way.values())
-    rates = max_min_rates([t.sender for t in running], [t.receiver for t in running], links.up, links.down)
+    rates = _max_min_rates([t.sender for t in running], [t.receiver for t in running], links.up, links.down)
     for transfer, rate in zip(running, rates.tolist(), strict=True):
         if rate != transfer.rate:
             _set_rate(links, now, transfer, rate)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from gossipjax._base.arguments import instance, real
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.sparse as sp
+
+from gossipjax._base.arguments import instance, real, reals, shown
 from gossipjax.topology import Topology
+from gossipjax.weights import Matrix
 
 
 def connected(topology: Topology, name: str = "topology") -> Topology:
@@ -37,3 +44,21 @@ def share_of(weight: float) -> float:
 def seconds_of(seconds_per_round: float) -> float:
     """Return the length of a round."""
     return real("seconds_per_round", seconds_per_round, above=0, unit="seconds")
+
+
+def matrix_of(name: str, weights: Any) -> Matrix:
+    """Return a square matrix of finite numbers; what they sum to is not looked at.
+
+    Raises TypeError for another sort of thing, such as the topology itself, ValueError for other numbers.
+    """
+    if isinstance(weights, Topology):
+        raise TypeError(f"{name}={weights.name}: must be a mixing matrix; make one of it with weights.metropolis")
+    if not (sp.issparse(weights) or isinstance(weights, np.ndarray | jax.Array)):
+        remedy = "a matrix (n, n) such as weights.metropolis(topology.ring(8)), or a list of them"
+        raise TypeError(f"{name}={shown(weights)}: must be {remedy}, not {type(weights).__name__}")
+    if not sp.issparse(weights):
+        reals(name, weights, shape=(None, None), remedy="a mixing matrix (n, n)")
+        weights = np.asarray(weights)
+    if weights.shape[0] != weights.shape[1] or not weights.shape[0]:
+        raise ValueError(f"{name} of shape {weights.shape}: must be square, one row and column per node")
+    return weights

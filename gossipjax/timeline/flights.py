@@ -16,6 +16,7 @@ from gossipjax._base.arguments import choice, instance, real, reals, shown, whol
 from gossipjax.timeline.checks import connected
 from gossipjax.timeline.clocks import Ticks
 from gossipjax.timeline.poisson import uniform_neighbors
+from gossipjax.timeline.room import MOST_NODES
 from gossipjax.topology import Topology
 from gossipjax.types import Traffic
 
@@ -51,7 +52,13 @@ def num_peers(peers: Peers) -> int:
     """
     if isinstance(peers, Topology):
         return connected(peers).num_nodes
-    return whole("peers", peers, least=2, remedy="n nodes that are all peers, or a topology such as topology.ring(8)")
+    return whole(
+        "peers",
+        peers,
+        least=2,
+        most=MOST_NODES,
+        remedy="n nodes that are all peers, or a topology such as topology.ring(8)",
+    )
 
 
 def peers_name(peers: Peers) -> str:
@@ -93,6 +100,9 @@ def delays(
 
     Raises ValueError for delays that are negative or not finite, or a matrix that is not ``(n, n)``.
     """
+    instance("rng", rng, np.random.Generator, "make one with numpy.random.default_rng(0)")
+    senders = wholes("senders", senders, shape=(None,), least=0)
+    receivers = wholes("receivers", receivers, shape=senders.shape, least=0)
     size = senders.size
     if callable(latency):
         name = "what the sampler latency(rng, size) returns"

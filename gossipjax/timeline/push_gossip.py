@@ -11,7 +11,17 @@ from jaxtyping import Bool, Float, Int
 from gossipjax._base.arguments import flag, real
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.timeline.checks import share_of
-from gossipjax.timeline.clocks import Clock, Rate, Seconds, as_clock, delayed, optional_clock, per_node, schedule
+from gossipjax.timeline.clocks import (
+    Clock,
+    Rate,
+    Seconds,
+    as_clock,
+    delayed,
+    optional_clock,
+    per_node,
+    require_ticks,
+    schedule,
+)
 from gossipjax.timeline.flights import (
     DELIVERED,
     IN_FLIGHT,
@@ -96,6 +106,7 @@ def push_gossip(
     compute, gossip = optional_clock("compute", compute), delayed(as_clock("gossip", gossip), dead_time)
     latency, weight = checked_latency(latency, n), share_of(weight)
     duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
+    require_ticks(n, duration, "peers, duration, compute, gossip", compute, gossip)
     instantaneous = latency is None and inbox == "immediate"
     _check(compute, two_way, instantaneous, drop, inbox, capacity, busy_receives)
     of_updates, of_pushes, of_targets, of_network = np.random.default_rng(seed).spawn(4)

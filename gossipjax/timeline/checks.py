@@ -13,7 +13,7 @@ from gossipjax.topology import Topology
 from gossipjax.weights import Matrix
 
 
-def connected(topology: Topology, name: str = "topology") -> Topology:
+def connected(topology: Any, name: str = "topology") -> Topology:
     """Return a topology in which somebody can meet.
 
     Raises TypeError for another sort of thing, ValueError if there are fewer than two nodes or no edge.
@@ -24,7 +24,7 @@ def connected(topology: Topology, name: str = "topology") -> Topology:
     return topology
 
 
-def undirected(topology: Topology, name: str = "topology") -> Topology:
+def undirected(topology: Any, name: str = "topology") -> Topology:
     """Return a topology of mutual meetings.
 
     Raises as :func:`connected` does, and ValueError if it is directed.
@@ -36,12 +36,12 @@ def undirected(topology: Topology, name: str = "topology") -> Topology:
     return topology
 
 
-def share_of(weight: float) -> float:
+def share_of(weight: Any) -> float:
     """Return a received model's share in an average, in (0, 1]."""
     return real("weight", weight, above=0, most=1, remedy="the received model's share in the average")
 
 
-def seconds_of(seconds_per_round: float) -> float:
+def seconds_of(seconds_per_round: Any) -> float:
     """Return the length of a round."""
     return real("seconds_per_round", seconds_per_round, above=0, unit="seconds")
 

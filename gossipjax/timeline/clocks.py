@@ -166,7 +166,7 @@ def stragglers(num_nodes: int, *, share: float, factor: float, seed: int) -> Flo
     return factors
 
 
-def as_clock(name: str, clock: Clock | Rate) -> Clock:
+def as_clock(name: str, clock: Any) -> Clock:
     """Take a number (or n of them) as the rate of Poisson clocks; ``name`` is that of the argument."""
     if isinstance(clock, Clock):
         return clock
@@ -177,7 +177,7 @@ def as_clock(name: str, clock: Clock | Rate) -> Clock:
     return _poisson(name, clock)
 
 
-def optional_clock(name: str, clock: Clock | None) -> Clock | None:
+def optional_clock(name: str, clock: Any) -> Clock | None:
     """Return a clock, or None: nothing of that kind happens."""
     return None if clock is None else instance(name, clock, Clock, f"{A_CLOCK}, or pass None for none")
 

@@ -45,7 +45,7 @@ class Flights(NamedTuple):
     """Seconds at which that happens: on arrival, or at the receiver's next tick."""
 
 
-def num_peers(peers: Peers) -> int:
+def num_peers(peers: Any) -> int:
     """Return the number of nodes n.
 
     Raises ValueError if there are fewer than two, or none is connected.
@@ -79,7 +79,7 @@ def uniform_peers(peers: Peers, rng: np.random.Generator, nodes: Int[np.ndarray,
     return (other + (other >= nodes)).astype(np.int32)
 
 
-def checked_latency(latency: Latency, num_nodes: int) -> Latency:
+def checked_latency(latency: Any, num_nodes: int) -> Latency:
     """Return a latency that fits n nodes; what a sampler gives is checked when it is called.
 
     Raises ValueError for delays that are negative or not finite, or of another shape than ``()`` and ``(n, n)``.
@@ -118,7 +118,7 @@ def delays(
     return reals("latency", np.broadcast_to(given, senders.shape), least=0, unit="seconds")
 
 
-def check_network(drop: float, inbox: Inbox, capacity: int | None) -> None:
+def check_network(drop: Any, inbox: Any, capacity: Any) -> None:
     """Check the settings of :func:`fly`.
 
     Raises ValueError for a drop probability outside [0, 1], an unknown inbox, or a capacity that does not fit to it.

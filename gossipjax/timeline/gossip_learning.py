@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -194,7 +194,7 @@ def gossip_learning(
     return planned(_arrays(run.events), properties)
 
 
-def _check(peers: Peers, jitter: float, mode: str, create: str, merge: str, drop: float, tokens: Tokens) -> None:
+def _check(peers: Peers, jitter: Any, mode: Any, create: Any, merge: Any, drop: Any, tokens: Any) -> None:
     check_network(drop, "immediate", None)
     if isinstance(peers, Topology) and (peers.out_degrees == 0).any():
         raise ValueError(f"node {int(np.argmin(peers.out_degrees))} of {peers.name} has nobody to send to")

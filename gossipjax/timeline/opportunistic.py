@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -143,14 +143,14 @@ def _windows(n, num_events, update_rate, capacity, relay, tracked, rng) -> Itera
         ready = {name: values[num_events:] for name, values in ready.items()}
 
 
-def _checked(num_nodes: int, relay: str, update_rate: float, capacity: float) -> int:
+def _checked(num_nodes: Any, relay: Any, update_rate: Any, capacity: Any) -> int:
     choice("relay", relay, ("everything", "newest", "none"))
     for name, rate in (("update_rate", update_rate), ("capacity", capacity)):
         as_clock(name, real(name, rate, above=0, unit="events per node and second"))
     return whole("num_nodes", num_nodes, least=2, most=MOST_NODES)
 
 
-def _tracked(n: int, sources: Sequence[int] | None, relay: Relay) -> Int[np.ndarray, " s"]:
+def _tracked(n: int, sources: Any, relay: Relay) -> Int[np.ndarray, " s"]:
     if sources is None:
         return np.arange(n, dtype=np.int32)
     if relay == "everything":

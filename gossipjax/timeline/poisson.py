@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +58,7 @@ def _node_pushes(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
     return Event(index=x["index"][None], time=_seconds(x)[None], nodes=x["first"][None], mixing=mixing)
 
 
-def _arrival_times(rng: np.random.Generator, total_rate: float, num_events: int | None, duration: float | None):
+def _arrival_times(rng: np.random.Generator, total_rate: float, num_events: Any, duration: Any):
     """Times of a Poisson process: a given number of arrivals, or all before ``duration``."""
     if (num_events is None) == (duration is None):
         raise ValueError("pass exactly one of num_events (count) and duration (simulated seconds)")
@@ -70,7 +71,7 @@ def _arrival_times(rng: np.random.Generator, total_rate: float, num_events: int 
     return np.cumsum(rng.exponential(1.0 / total_rate, num_events))
 
 
-def _rate(rate: float) -> float:
+def _rate(rate: Any) -> float:
     return real("rate", rate, above=0, unit="events per node (or edge) and second")
 
 

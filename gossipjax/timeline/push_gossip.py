@@ -17,6 +17,7 @@ from gossipjax.timeline.clocks import (
     Seconds,
     as_clock,
     delayed,
+    number_per_node,
     optional_clock,
     per_node,
     require_ticks,
@@ -103,7 +104,8 @@ def push_gossip(
     Reference: Mitra and Ulukus 2024, arXiv 2404.19749.
     """
     n = num_peers(peers)
-    compute, gossip = optional_clock("compute", compute), delayed(as_clock("gossip", gossip), dead_time)
+    dead = number_per_node("dead_time", dead_time, "seconds", zero=True)[()]
+    compute, gossip = optional_clock("compute", compute), delayed(as_clock("gossip", gossip), dead)
     latency, weight = checked_latency(latency, n), share_of(weight)
     duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
     require_ticks(n, duration, "peers, duration, compute, gossip", compute, gossip)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -144,16 +144,17 @@ def _padded(groups: np.ndarray, num_groups: int, **entries: np.ndarray) -> dict[
     return rows
 
 
-def _step(step: float) -> float:
+def _step(step: Any) -> float:
     return real("step", step, above=0, unit="seconds")
 
 
-def _check(n: int, num_rounds: int, step: float, gossip_rate: Rate | None, pushes: str) -> None:
+def _check(n: int, num_rounds: int, step: float, gossip_rate: Any, pushes: Any) -> None:
     choice("pushes", pushes, ("poisson", "one"))
     if (pushes == "one") != (gossip_rate is None):
         raise ValueError(f"pushes={pushes!r} with gossip_rate={gossip_rate}: 'poisson' needs a rate, 'one' has none")
     each = 1.0
     if gossip_rate is not None:
         rates = reals("gossip_rate", gossip_rate, above=0, unit="pushes per node and second")
-        each = float(per_node(rates, n, "gossip_rate").mean()) * step
+        per_node(rates, n, "gossip_rate")
+        each = float(rates.mean()) * step
     require_room(float(num_rounds) * n * max(each, 1.0), 60, "pushes", "peers, num_rounds, step, gossip_rate")

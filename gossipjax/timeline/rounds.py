@@ -37,7 +37,7 @@ from gossipjax.weights import (
 )
 
 
-def _numbers(num_rounds: int, numbers_each: int = 1) -> dict[str, np.ndarray]:
+def _numbers(num_rounds: Any, numbers_each: int = 1) -> dict[str, np.ndarray]:
     """Number the rounds, if memory holds so many of ``numbers_each`` numbers."""
     num_rounds = whole("num_rounds", num_rounds, least=1, most=MOST_EVENTS)
     require_room(
@@ -46,7 +46,7 @@ def _numbers(num_rounds: int, numbers_each: int = 1) -> dict[str, np.ndarray]:
     return {"index": np.arange(num_rounds, dtype=np.uint32)}
 
 
-def _length(seconds_per_round: float) -> np.ndarray:
+def _length(seconds_per_round: Any) -> np.ndarray:
     """Keep the length of a round in float64, on the host: there times are exact."""
     return np.asarray(seconds_of(seconds_per_round), np.float64)
 

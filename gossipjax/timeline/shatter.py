@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -103,7 +105,7 @@ def _shared(nodes: int, sent: int) -> dict[str, Array]:
     }
 
 
-def _check(num_nodes: int, num_rounds: int, virtual_nodes: int, degree: int) -> None:
+def _check(num_nodes: Any, num_rounds: Any, virtual_nodes: Any, degree: Any) -> None:
     whole("num_rounds", num_rounds, least=1, most=MOST_EVENTS)
     total = whole("num_nodes", num_nodes, least=1) * whole("virtual_nodes", virtual_nodes, least=1)
     if total > MOST_NODES:

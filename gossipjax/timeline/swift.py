@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Int
 from scipy import sparse
@@ -129,7 +131,7 @@ def swift(
     return planned(xs, Properties(n, n, name, num_slots=num_slots, messages="group: a node and its mailbox"))
 
 
-def _on_edges(topology: Topology, weights: Matrix) -> np.ndarray | sparse.csr_array:
+def _on_edges(topology: Topology, weights: Any) -> np.ndarray | sparse.csr_array:
     W = check_weights(matrix_of("weights", weights), "row")
     if W.shape[0] != topology.num_nodes:
         raise ValueError(f"weights of shape {W.shape}: {topology.name} has {topology.num_nodes} nodes")

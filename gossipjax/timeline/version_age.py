@@ -48,6 +48,7 @@ def version_age(
     versions = as_clock("version_rate", real("version_rate", version_rate, above=0, unit="versions per second"))
     source = as_clock("source_rate", real("source_rate", source_rate, above=0, unit="pushes per second"))
     rates = reals("gossip_rate", gossip_rate, least=0, unit="pushes per node and second")
+    pushing = per_node(rates, n, "gossip_rate")
     duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
     require_ticks(1, duration, "duration, version_rate, source_rate", versions, source)
     names = "peers, duration, gossip_rate"
@@ -56,7 +57,7 @@ def version_age(
     made = ticks(versions, 1, duration, of_versions)[0]
     given = ticks(source, 1, duration, of_source)[0]
     first_told = of_source.integers(0, n, given.size)
-    times, senders = _pushes(per_node(gossip_rate, n, "gossip_rate"), duration, of_gossip)
+    times, senders = _pushes(pushing, duration, of_gossip)
     receivers = uniform_peers(peers, of_gossip, senders)
     make, give, tell = interleave(made, given, times)
     total = make.size + give.size + tell.size

@@ -74,7 +74,7 @@ def save(value: Any, path: str | os.PathLike[str]) -> pathlib.Path:
     """
     target = pathlib.Path(instance("path", path, (str, os.PathLike), "pass the name of the file"))
     if target.suffix != ".npz":
-        raise ValueError(f"a plan is written to an .npz file, not to {target.name}; change the suffix")
+        raise ValueError(f"path={target.name}: a plan is written to an .npz file; change the suffix")
     arrays: list[np.ndarray] = []
     structure = json.dumps(_written(value, arrays))
     named: dict[str, Any] = {f"array_{number}": array for number, array in enumerate(arrays)}

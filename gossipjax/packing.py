@@ -174,10 +174,10 @@ def can_pack(timeline: Timeline) -> str | None:
     return None
 
 
-def _checked(timeline: Timeline, width: int | None, barrier_every: int | None, key: Any) -> int:
+def _checked(timeline: Any, width: Any, barrier_every: Any, key: Any) -> int:
     """Check the arguments of :func:`pack`; return the number of events between barriers."""
     instance("timeline", timeline, Timeline, "build one with gossipjax.timeline, such as poisson_pairs")
-    optional_whole("width", width, least=1, remedy="source events that a wide event has room for")
+    optional_whole("width", width, least=1, most=2**31 - 1, remedy="source events that a wide event has room for")
     every = optional_whole("barrier_every", barrier_every, least=1)
     name, total = timeline.properties.name, len(timeline)
     if timeline.draw is not None and key is None:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Key, Num, PyTree
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -105,7 +105,7 @@ def simulate(
     observers: Sequence[Observer] = (),
     record_every: int | None = None,
     record_at: Sequence[int] | None = None,
-    record_times: Sequence[float] | None = None,
+    record_times: Sequence[int | float] | Num[Array | np.ndarray, " r"] | None = None,
     strategy: Strategy | None = None,
     packing: Packing = "auto",
     progress: bool | None = None,

@@ -92,7 +92,7 @@ def on_pairs(builder, **settings):
     def build(order):
         timeline, new = builder(GRAPH, T, seed=5, **settings), np.argsort(order).astype(np.int32)
         ends = {name: new[timeline.xs[name]] for name in ("first", "second")}
-        return Timeline(timeline.xs | ends, timeline.static, timeline.event, timeline.properties)
+        return dataclasses.replace(timeline, xs=timeline.xs | ends)
 
     return build
 
@@ -100,14 +100,14 @@ def on_pairs(builder, **settings):
 def on_matchings(order):
     timeline, new = matching_rounds(N, T, seed=6), np.argsort(order).astype(np.int32)
     partner = new[timeline.xs["partner"][:, order]]
-    return Timeline(timeline.xs | {"partner": partner}, timeline.static, timeline.event, timeline.properties)
+    return dataclasses.replace(timeline, xs=timeline.xs | {"partner": partner})
 
 
 def on_samples(order):
     sizes = np.arange(1.0, N + 1)
     timeline, new = client_sampling(N, SAMPLED, T, seed=5, shard_sizes=sizes), np.argsort(order).astype(np.int32)
     nodes = new[timeline.xs["nodes"]]
-    return Timeline(timeline.xs | {"nodes": nodes}, timeline.static, timeline.event, timeline.properties)
+    return dataclasses.replace(timeline, xs=timeline.xs | {"nodes": nodes})
 
 
 def on_plan(builder, *network, nodes_are_rows=True, **settings):

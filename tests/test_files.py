@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import resource
+import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -172,3 +174,93 @@ def test_structure_is_text(tmp_path):
     path = PLANS["epidemic"]().save(tmp_path / "plan.npz")
     with np.load(path, allow_pickle=False) as file:
         assert json.loads(str(file["structure"]))["class"].endswith(":SystemPlan")
+
+
+def relabelled(plan, **changes):
+    """The same arrays under other facts, saved by ourselves."""
+    return dataclasses.replace(plan, properties=dataclasses.replace(plan.properties, **changes))
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_a_file_whose_numbers_of_nodes_lie_is_refused(name, tmp_path):
+    plan = BUILT[name]
+    path = timeline.save(relabelled(plan, num_nodes=2, num_rows=2, num_slots=0), tmp_path / "kept.npz")
+    with pytest.raises(ValueError, match="contradicts itself"):
+        timeline.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda plan: relabelled(plan, num_nodes=-3), "num_nodes=-3"),
+        (lambda plan: dataclasses.replace(plan, xs=plan.xs | {"time": plan.xs["time"][::-1]}), "earlier"),
+        (lambda plan: dataclasses.replace(plan, xs=plan.xs | {"time": plan.xs["time"][:3]}), "lengths"),
+        (lambda plan: dataclasses.replace(plan, xs=plan.xs | {"time": plan.xs["time"] * np.nan}), "not finite"),
+        (lambda plan: dataclasses.replace(plan, xs={"index": plan.xs["index"]}), "no event can be made"),
+    ],
+)
+def test_files_that_contradict_themselves_are_refused(change, words, tmp_path):
+    path = timeline.save(change(BUILT["gossip_pairs"]), tmp_path / "kept.npz")
+    with pytest.raises(ValueError, match=words):
+        timeline.load(path)
+
+
+def test_a_changed_file_is_refused(tmp_path):
+    """Also where what it says now would be possible: one node more, that nobody meets."""
+    path = timeline.save(BUILT["gossip_pairs"], tmp_path / "kept.npz")
+    number = f'"num_nodes": {N}, "num_rows": {N}'
+    more = changed(path, lambda text: text.replace(number, number.replace(f"{N}", f"{N + 1}")))
+    with pytest.raises(ValueError, match="changed after it was saved"):
+        timeline.load(more)
+
+
+def test_deep_files_are_refused(tmp_path):
+    path = timeline.save(BUILT["gossip_pairs"], tmp_path / "kept.npz")
+    for deep in ("[" * 100_000 + "]" * 100_000, '{"tuple": [' * 2000 + "1" + "]}" * 2000):
+        with pytest.raises(ValueError, match="another version"):
+            timeline.load(changed(path, lambda text, deep=deep: deep))
+
+
+def test_files_that_inflate_are_refused_before_they_do(tmp_path):
+    """Two GiB of zeros in two MB: refused by what the archive says, without reading them."""
+    path = tmp_path / "large.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("array_0.npy", "w", force_zip64=True) as stream,
+    ):
+        head = {"descr": "<f8", "fortran_order": False, "shape": (2**28,)}
+        np.lib.format.write_array_header_1_0(stream, head)
+        for _ in range(2**5):
+            stream.write(bytes(2**26))
+    assert path.stat().st_size < 10**7
+    begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="inflate to 2,147,483,776, more than 1,073,741,824; pass max_bytes"):
+        timeline.load(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begun < 2**18  # kB
+    small = timeline.save(BUILT["gossip_pairs"], tmp_path / "kept.npz")
+    with pytest.raises(ValueError, match="more than 100; pass max_bytes"):
+        timeline.load(small, max_bytes=100)
+    assert len(timeline.load(small, max_bytes=10**6)) == len(BUILT["gossip_pairs"])
+
+
+def test_headers_that_claim_more_than_there_is_are_refused(tmp_path):
+    path = tmp_path / "lies.npz"
+    with zipfile.ZipFile(path, "w") as archive, archive.open("array_0.npy", "w") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (2**50,)})
+        stream.write(bytes(64))
+    with pytest.raises(ValueError, match="claims the shape"):
+        timeline.load(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gossipjax.files:save", "gossipjax.simulate:simulate", "gossipjax.packing:pack", "gossipjax.types:Timeline"],
+)
+def test_only_functions_of_timelines_are_looked_up(name, tmp_path):
+    """A function of this package is none of a timeline's: a run would call it with whatever the file holds."""
+    path = timeline.save(BUILT["gossip_pairs"], tmp_path / "kept.npz")
+    own = f"{BUILT['gossip_pairs'].event.__module__}:{BUILT['gossip_pairs'].event.__qualname__}"
+    with pytest.raises(ValueError, match="another version"):
+        timeline.load(changed(path, lambda text: text.replace(own, name)))
+    with pytest.raises(ValueError, match="cannot be kept"):
+        timeline.save(dataclasses.replace(BUILT["gossip_pairs"], event=files.save), path)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from gossipjax._base.arguments import instance, real
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.sparse as sp
+
+from gossipjax._base.arguments import instance, real, reals, shown
 from gossipjax.topology import Topology
+from gossipjax.weights import Matrix
 
 
-def connected(topology: Topology, name: str = "topology") -> Topology:
+def connected(topology: Any, name: str = "topology") -> Topology:
     """Return a topology in which somebody can meet.
 
     Raises TypeError for another sort of thing, ValueError if there are fewer than two nodes or no edge.
@@ -17,7 +24,7 @@ def connected(topology: Topology, name: str = "topology") -> Topology:
     return topology
 
 
-def undirected(topology: Topology, name: str = "topology") -> Topology:
+def undirected(topology: Any, name: str = "topology") -> Topology:
     """Return a topology of mutual meetings.
 
     Raises as :func:`connected` does, and ValueError if it is directed.
@@ -29,11 +36,29 @@ def undirected(topology: Topology, name: str = "topology") -> Topology:
     return topology
 
 
-def share_of(weight: float) -> float:
+def share_of(weight: Any) -> float:
     """Return a received model's share in an average, in (0, 1]."""
     return real("weight", weight, above=0, most=1, remedy="the received model's share in the average")
 
 
-def seconds_of(seconds_per_round: float) -> float:
+def seconds_of(seconds_per_round: Any) -> float:
     """Return the length of a round."""
     return real("seconds_per_round", seconds_per_round, above=0, unit="seconds")
+
+
+def matrix_of(name: str, weights: Any) -> Matrix:
+    """Return a square matrix of finite numbers; what they sum to is not looked at.
+
+    Raises TypeError for another sort of thing, such as the topology itself, ValueError for other numbers.
+    """
+    if isinstance(weights, Topology):
+        raise TypeError(f"{name}={weights.name}: must be a mixing matrix; make one of it with weights.metropolis")
+    if not (sp.issparse(weights) or isinstance(weights, np.ndarray | jax.Array)):
+        remedy = "a matrix (n, n) such as weights.metropolis(topology.ring(8)), or a list of them"
+        raise TypeError(f"{name}={shown(weights)}: must be {remedy}, not {type(weights).__name__}")
+    if not sp.issparse(weights):
+        reals(name, weights, shape=(None, None), remedy="a mixing matrix (n, n)")
+        weights = np.asarray(weights)
+    if weights.shape[0] != weights.shape[1] or not weights.shape[0]:
+        raise ValueError(f"{name} of shape {weights.shape}: must be square, one row and column per node")
+    return weights

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int, Num
 from gossipjax._base.arguments import callable_, choice, instance, real, reals, shown, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.display import displayed, span
-from gossipjax.timeline.room import require_room
+from gossipjax.timeline.room import MOST_NODES, require_room
 
 Seconds: TypeAlias = int | float | Num[np.ndarray, " n"]
 """Seconds: one number, or one per node."""
@@ -30,7 +30,6 @@ Sampler: TypeAlias = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray
 Start: TypeAlias = Literal["stationary", "fresh"]
 
 A_CLOCK = "make one with gossipjax.timeline.clocks, such as poisson(rate) or deterministic(period)"
-SHORTER = "shorten duration, make the clocks slower, or let the run draw its events (drawn_pairs, drawn_gossip)"
 TICK_BYTES = 150
 """What one event of an asynchronous plan takes while it is planned, measured on push gossip: about this many bytes."""
 _POOL = 1 << 16
@@ -66,8 +65,8 @@ class Clock:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        shift = _per_clock("shift", self.shift, "seconds", zero=True)
-        extra = _per_clock("mean_extra", self.mean_extra, "seconds", zero=True)
+        shift = number_per_node("shift", self.shift, "seconds", zero=True)
+        extra = number_per_node("mean_extra", self.mean_extra, "seconds", zero=True)
         if shift.ndim and extra.ndim and shift.shape != extra.shape:
             raise ValueError(f"shift of shape {shift.shape} and mean_extra of shape {extra.shape}: give both per node")
         if not (shift + extra > 0).all():
@@ -95,14 +94,17 @@ def poisson(rate: Rate) -> Clock:
 
 
 def _poisson(name: str, rate: Any) -> Clock:
-    rates = _per_clock(name, rate, "ticks per node and second")
+    rates = number_per_node(name, rate, "ticks per node and second")
     with np.errstate(over="ignore"):
-        return Clock(0.0, (1.0 / rates)[()], name=f"poisson({_words(rates)}/s)")
+        means = 1.0 / rates
+    if not np.isfinite(means).all():
+        raise ValueError(f"{name}={shown(rate)}: 1/{name}, the mean interval in seconds, must be finite")
+    return Clock(0.0, means[()], name=f"poisson({_words(rates)}/s)")
 
 
 def deterministic(period: Seconds) -> Clock:
     """Make metronomes: intervals are ``period`` seconds, scalar or ``(n,)``; a stationary start has random phases."""
-    period = _per_clock("period", period, "seconds between two ticks")[()]
+    period = number_per_node("period", period, "seconds between two ticks")[()]
     return Clock(period, 0.0, name=f"deterministic({_words(period)} s)")
 
 
@@ -115,8 +117,8 @@ def shifted_exponential(shift: Seconds, mean_extra: Seconds) -> Clock:
 
     Reference: Mitra and Ulukus 2024, arXiv 2404.19749, section 2 (there ``e = 1/μ``).
     """
-    mean_extra = _per_clock("mean_extra", mean_extra, "seconds", remedy="for none take deterministic(period)")[()]
-    shift = _per_clock("shift", shift, "seconds", zero=True)[()]
+    mean_extra = number_per_node("mean_extra", mean_extra, "seconds", remedy="for none take deterministic(period)")[()]
+    shift = number_per_node("shift", shift, "seconds", zero=True)[()]
     return Clock(shift, mean_extra, name=f"shifted_exponential({_words(shift)} s + {_words(mean_extra)} s)")
 
 
@@ -138,7 +140,7 @@ def renewal(sampler: Sampler, mean: float) -> Clock:
 def slowed(clock: Clock, factors: Seconds) -> Clock:
     """Multiply all intervals of a clock, fixed and random part, by a factor: scalar, or ``(n,)`` for stragglers."""
     instance("clock", clock, Clock, A_CLOCK)
-    factors = _per_clock("factors", factors, "multiples of the interval")[()]
+    factors = number_per_node("factors", factors, "multiples of the interval")[()]
     name = f"{clock.name} slowed by {_words(factors)}"
     return dataclasses.replace(clock, shift=clock.shift * factors, mean_extra=clock.mean_extra * factors, name=name)
 
@@ -146,7 +148,9 @@ def slowed(clock: Clock, factors: Seconds) -> Clock:
 def delayed(clock: Clock, dead_time: Seconds) -> Clock:
     """Lengthen all intervals by ``dead_time`` seconds: what a push occupies before the clock runs again."""
     instance("clock", clock, Clock, A_CLOCK)
-    return dataclasses.replace(clock, shift=clock.shift + _per_clock("dead_time", dead_time, "seconds", zero=True)[()])
+    return dataclasses.replace(
+        clock, shift=clock.shift + number_per_node("dead_time", dead_time, "seconds", zero=True)[()]
+    )
 
 
 def stragglers(num_nodes: int, *, share: float, factor: float, seed: int) -> Float[np.ndarray, " n"]:
@@ -158,7 +162,8 @@ def stragglers(num_nodes: int, *, share: float, factor: float, seed: int) -> Flo
         factor: by which their intervals are longer, positive.
         seed: of the NumPy generator that draws who is slow.
     """
-    num_nodes = whole("num_nodes", num_nodes, least=1)
+    num_nodes = whole("num_nodes", num_nodes, least=1, most=MOST_NODES)
+    require_room(num_nodes, 40, "nodes", "num_nodes")
     share = real("share", share, least=0, most=1)
     factors = np.ones(num_nodes)
     factor = real("factor", factor, above=0, unit="multiples of the interval")
@@ -167,7 +172,7 @@ def stragglers(num_nodes: int, *, share: float, factor: float, seed: int) -> Flo
     return factors
 
 
-def as_clock(name: str, clock: Clock | Rate) -> Clock:
+def as_clock(name: str, clock: Any) -> Clock:
     """Take a number (or n of them) as the rate of Poisson clocks; ``name`` is that of the argument."""
     if isinstance(clock, Clock):
         return clock
@@ -178,7 +183,7 @@ def as_clock(name: str, clock: Clock | Rate) -> Clock:
     return _poisson(name, clock)
 
 
-def optional_clock(name: str, clock: Clock | None) -> Clock | None:
+def optional_clock(name: str, clock: Any) -> Clock | None:
     """Return a clock, or None: nothing of that kind happens."""
     return None if clock is None else instance(name, clock, Clock, f"{A_CLOCK}, or pass None for none")
 
@@ -193,6 +198,15 @@ def expected_ticks(clock: Clock, num_nodes: int, duration: float) -> float:
     """Return the mean number of ticks of all nodes together, about."""
     rates = _array(rate(clock))
     return duration * float(np.sum(per_node(rates, num_nodes, "clock")) if rates.ndim else num_nodes * rates)
+
+
+def require_ticks(
+    num_nodes: int, duration: float, names: str, *clocks: Clock | None, bytes_each: int | float = TICK_BYTES
+) -> None:
+    """Refuse more ticks than memory holds; ``names`` are those of the arguments that decide how many."""
+    expected = sum(expected_ticks(clock, num_nodes, duration) for clock in clocks if clock is not None)
+    remedy = ", or let the run draw its events (drawn_pairs, drawn_gossip)"
+    require_room(expected, bytes_each, "events", names, num_nodes=num_nodes, remedy=remedy)
 
 
 def ticks(
@@ -229,9 +243,10 @@ def schedule(
     """
     instance("clock", clock, Clock, A_CLOCK)
     instance("rng", rng, np.random.Generator, "make one with numpy.random.default_rng(0)")
-    num_nodes, duration = whole("num_nodes", num_nodes, least=1), real("duration", duration, above=0, unit="seconds")
+    num_nodes = whole("num_nodes", num_nodes, least=1, most=MOST_NODES)
+    duration = real("duration", duration, above=0, unit="seconds")
     choice("start", start, ("stationary", "fresh"))
-    require_room(expected_ticks(clock, num_nodes, duration), TICK_BYTES, "ticks", SHORTER, num_nodes=num_nodes)
+    require_ticks(num_nodes, duration, "num_nodes, duration, clock", clock)
     shift, extra = per_node(clock.shift, num_nodes, "shift"), per_node(clock.mean_extra, num_nodes, "mean_extra")
     if clock.unit is None and not shift.any():
         times, nodes = _superposition(1.0 / extra, duration, rng)
@@ -246,6 +261,8 @@ def schedule(
 
 def service_times(clock: Clock, num_nodes: int, rng: np.random.Generator) -> Callable[[int], float]:
     """Return a function that draws the next interval of a node's clock, in seconds, for planners that go one by one."""
+    instance("clock", clock, Clock, A_CLOCK)
+    instance("rng", rng, np.random.Generator, "make one with numpy.random.default_rng(0)")
     shift, extra = per_node(clock.shift, num_nodes, "shift"), per_node(clock.mean_extra, num_nodes, "mean_extra")
     units: list[float] = []
 
@@ -263,6 +280,7 @@ def per_node(value: Any, num_nodes: int, what: str) -> Float[np.ndarray, " n"]:
 
     Raises ValueError where there are neither one nor ``num_nodes`` numbers.
     """
+    num_nodes = whole("num_nodes", num_nodes, least=1, most=MOST_NODES)
     array = reals(what, value, remedy=f"one number, or {num_nodes}, one per node")
     if array.shape not in ((), (num_nodes,)):
         raise ValueError(f"{what} of shape {array.shape}: pass one number, or {num_nodes}, one per node")
@@ -339,8 +357,13 @@ def _array(value: Any) -> Float[np.ndarray, "..."]:
     return np.asarray(value, np.float64)
 
 
-def _per_clock(name: str, value: Any, unit: str, *, zero: bool = False, remedy: str = "") -> Float[np.ndarray, "..."]:
-    """Return one number, or one per node, positive unless zero is legal."""
+def number_per_node(
+    name: str, value: Any, unit: str, *, zero: bool = False, remedy: str = ""
+) -> Float[np.ndarray, "..."]:
+    """Return one number, or one per node, positive unless zero is legal.
+
+    Raises ValueError for other numbers or shapes.
+    """
     if zero:
         array = reals(name, value, least=0, unit=unit, remedy=remedy)
     else:

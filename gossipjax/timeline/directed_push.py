@@ -7,7 +7,7 @@ import numpy as np
 from gossipjax._base.arguments import real
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.timeline.checks import connected
-from gossipjax.timeline.clocks import Clock, Rate, as_clock, optional_clock, schedule
+from gossipjax.timeline.clocks import Clock, Rate, as_clock, optional_clock, require_ticks, schedule
 from gossipjax.timeline.flights import (
     DELIVERED,
     IN_FLIGHT,
@@ -63,6 +63,7 @@ def directed_push(
     compute, send, latency = optional_clock("compute", compute), as_clock("send", send), checked_latency(latency, n)
     check_network(drop, "immediate", None)
     duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
+    require_ticks(n, duration, "topology, duration, compute, send", compute, send)
     of_updates, of_sends, of_targets, of_network = np.random.default_rng(seed).spawn(4)
     acts = (np.zeros(0), np.zeros(0, np.int32))
     if compute is not None:

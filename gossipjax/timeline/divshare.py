@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from gossipjax._base.arguments import instance, real, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
-from gossipjax.timeline.clocks import A_CLOCK, SHORTER, Clock, Rate, Ticks, expected_ticks, per_node, schedule
+from gossipjax.timeline.clocks import A_CLOCK, Clock, Rate, Ticks, expected_ticks, per_node, schedule
 from gossipjax.timeline.flights import (
     Flights,
     Latency,
@@ -21,7 +21,7 @@ from gossipjax.timeline.flights import (
     traffic,
 )
 from gossipjax.timeline.planned import planned
-from gossipjax.timeline.room import require_room
+from gossipjax.timeline.room import MOST_NODES, require_room
 from gossipjax.types import NOBODY, Properties, Timeline
 
 _BLOCK = 1 << 22
@@ -77,7 +77,10 @@ def divshare(
 
     Reference: Biswas et al. 2025, arXiv 2410.12918, algorithms 1 and 2.
     """
-    num_nodes, num_fragments = whole("num_nodes", num_nodes, least=2), whole("num_fragments", num_fragments, least=1)
+    num_nodes, num_fragments = (
+        whole("num_nodes", num_nodes, least=2, most=MOST_NODES),
+        whole("num_fragments", num_fragments, least=1, most=MOST_NODES),
+    )
     recipients = whole("recipients", recipients, least=1, most=num_nodes - 1, remedy="of the other nodes")
     duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
     instance("compute", compute, Clock, A_CLOCK)
@@ -117,8 +120,9 @@ def divshare(
 
 def _check_room(ticks: float, duration: float, speed: np.ndarray, num_fragments: int, recipients: int) -> None:
     """Estimate the messages: what is offered at ticks, or what the uplinks can carry, if that is less."""
+    names = "num_nodes, duration, compute, num_fragments, recipients, uplink_messages_per_second"
     messages = min(ticks * num_fragments * recipients, duration * float(speed.sum()))
-    require_room(ticks + messages, 150, "ticks and messages", SHORTER, num_nodes=speed.size)
+    require_room(ticks + messages, 150, "ticks and messages", names, num_nodes=speed.size)
 
 
 def next_ticks(ticks: Ticks, duration: float) -> Float[np.ndarray, " ticks"]:

@@ -17,7 +17,7 @@ from gossipjax._base.arguments import real, whole
 from gossipjax.mixing import PairMixing
 from gossipjax.timeline.checks import share_of, undirected
 from gossipjax.timeline.flights import num_peers
-from gossipjax.timeline.room import require_room
+from gossipjax.timeline.room import MOST_EVENTS, require_room
 from gossipjax.topology import Topology
 from gossipjax.types import NOBODY, Event, Properties, Timeline
 
@@ -87,7 +87,7 @@ def _update_or_push(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
     return Event(index=x["index"][None], time=_time(static, x), nodes=node[None], mixing=mixing)
 
 
-def _network(peers: Topology | int) -> tuple[int, str, dict[str, Any]]:
+def _network(peers: Any) -> tuple[int, str, dict[str, Any]]:
     n = num_peers(peers)
     if not isinstance(peers, Topology):
         return n, f"{n} nodes, all peers", {}
@@ -103,9 +103,9 @@ def _network(peers: Topology | int) -> tuple[int, str, dict[str, Any]]:
     return peers.num_nodes, peers.name, table
 
 
-def _timeline(num_events: int, total_rate: float, static: dict[str, Any], event, properties: Properties) -> Timeline:
-    num_events = whole("num_events", num_events, least=1, most=2**32 - 1)
-    require_room(num_events, 8, "events", "plan fewer events")
+def _timeline(num_events: Any, total_rate: float, static: dict[str, Any], event, properties: Properties) -> Timeline:
+    num_events = whole("num_events", num_events, least=1, most=MOST_EVENTS)
+    require_room(num_events, 8, "events", "num_events")
     static |= {"num_nodes": np.uint32(properties.num_nodes), "seconds_per_event": np.float32(1.0 / total_rate)}
     # The loop multiplies in float32, the host divides in float64.
     kept = jax.tree.map(jnp.asarray, static) | {"events_per_second": np.asarray(total_rate, np.float64)}

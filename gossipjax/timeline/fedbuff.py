@@ -9,9 +9,9 @@ import numpy as np
 
 from gossipjax._base.arguments import instance, optional_whole, real, whole
 from gossipjax._base.arguments import seed as checked_seed
-from gossipjax.timeline.clocks import A_CLOCK, SHORTER, Clock, expected_ticks, service_times
+from gossipjax.timeline.clocks import A_CLOCK, Clock, expected_ticks, service_times
 from gossipjax.timeline.planned import planned
-from gossipjax.timeline.room import require_room
+from gossipjax.timeline.room import MOST_NODES, require_room
 from gossipjax.types import NOBODY, Properties, Timeline, Traffic
 
 SERVER, BUFFER, WORK, FETCHED = range(4)
@@ -73,7 +73,8 @@ def fedbuff(
 
     Reference: Nguyen et al. 2022, arXiv 2106.06639, algorithm 1.
     """
-    num_nodes, buffer_size = whole("num_nodes", num_nodes, least=1), whole("buffer_size", buffer_size, least=1)
+    num_nodes = whole("num_nodes", num_nodes, least=1, most=MOST_NODES)
+    buffer_size = whole("buffer_size", buffer_size, least=1)
     concurrency = whole("concurrency", concurrency, least=1, most=num_nodes, remedy="of the clients train at a time")
     server_lr, staleness_power = (
         real("server_lr", server_lr, above=0),
@@ -82,8 +83,8 @@ def fedbuff(
     max_staleness = optional_whole("max_staleness", max_staleness, least=0)
     duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
     instance("train_time", train_time, Clock, A_CLOCK)
-    share = concurrency / num_nodes
-    require_room(share * expected_ticks(train_time, num_nodes, duration), 600, "returns", SHORTER, num_nodes=num_nodes)
+    returning = concurrency / num_nodes * expected_ticks(train_time, num_nodes, duration)
+    require_room(returning, 600, "returns", "num_nodes, duration, concurrency, train_time", num_nodes=num_nodes)
     returns = _run(num_nodes, duration, concurrency, train_time, buffer_size, max_staleness, staleness_power, seed)
     fetches = [_Return(0.0, NOBODY, place, 0.0, False) for place in range(concurrency)]
     dropped = sum(event.weight == 0.0 for event in returns)

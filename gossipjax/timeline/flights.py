@@ -16,6 +16,7 @@ from gossipjax._base.arguments import choice, instance, real, reals, shown, whol
 from gossipjax.timeline.checks import connected
 from gossipjax.timeline.clocks import Ticks
 from gossipjax.timeline.poisson import uniform_neighbors
+from gossipjax.timeline.room import MOST_NODES
 from gossipjax.topology import Topology
 from gossipjax.types import Traffic
 
@@ -44,14 +45,20 @@ class Flights(NamedTuple):
     """Seconds at which that happens: on arrival, or at the receiver's next tick."""
 
 
-def num_peers(peers: Peers) -> int:
+def num_peers(peers: Any) -> int:
     """Return the number of nodes n.
 
     Raises ValueError if there are fewer than two, or none is connected.
     """
     if isinstance(peers, Topology):
         return connected(peers).num_nodes
-    return whole("peers", peers, least=2, remedy="n nodes that are all peers, or a topology such as topology.ring(8)")
+    return whole(
+        "peers",
+        peers,
+        least=2,
+        most=MOST_NODES,
+        remedy="n nodes that are all peers, or a topology such as topology.ring(8)",
+    )
 
 
 def peers_name(peers: Peers) -> str:
@@ -72,7 +79,7 @@ def uniform_peers(peers: Peers, rng: np.random.Generator, nodes: Int[np.ndarray,
     return (other + (other >= nodes)).astype(np.int32)
 
 
-def checked_latency(latency: Latency, num_nodes: int) -> Latency:
+def checked_latency(latency: Any, num_nodes: int) -> Latency:
     """Return a latency that fits n nodes; what a sampler gives is checked when it is called.
 
     Raises ValueError for delays that are negative or not finite, or of another shape than ``()`` and ``(n, n)``.
@@ -93,6 +100,9 @@ def delays(
 
     Raises ValueError for delays that are negative or not finite, or a matrix that is not ``(n, n)``.
     """
+    instance("rng", rng, np.random.Generator, "make one with numpy.random.default_rng(0)")
+    senders = wholes("senders", senders, shape=(None,), least=0)
+    receivers = wholes("receivers", receivers, shape=senders.shape, least=0)
     size = senders.size
     if callable(latency):
         name = "what the sampler latency(rng, size) returns"
@@ -108,7 +118,7 @@ def delays(
     return reals("latency", np.broadcast_to(given, senders.shape), least=0, unit="seconds")
 
 
-def check_network(drop: float, inbox: Inbox, capacity: int | None) -> None:
+def check_network(drop: Any, inbox: Any, capacity: Any) -> None:
     """Check the settings of :func:`fly`.
 
     Raises ValueError for a drop probability outside [0, 1], an unknown inbox, or a capacity that does not fit to it.

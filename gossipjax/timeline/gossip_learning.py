@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from gossipjax._base.arguments import choice, real, reals, whole
+from gossipjax._base.arguments import choice, real, whole
 from gossipjax._base.arguments import seed as checked_seed
-from gossipjax.timeline.clocks import SHORTER, Seconds, expected_ticks, renewal, schedule, slowed
+from gossipjax.timeline.clocks import Seconds, number_per_node, renewal, require_ticks, schedule, slowed
 from gossipjax.timeline.flights import (
     Latency,
     Peers,
@@ -22,7 +22,6 @@ from gossipjax.timeline.flights import (
 )
 from gossipjax.timeline.planned import planned
 from gossipjax.timeline.random_walk import out_neighbors
-from gossipjax.timeline.room import require_room
 from gossipjax.topology import Topology
 from gossipjax.types import NOBODY, Properties, Timeline, Traffic
 
@@ -156,8 +155,8 @@ def gossip_learning(
     duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
     of_timers, of_targets, of_network, of_tokens = np.random.default_rng(seed).spawn(4)
     clock = renewal(lambda rng, shape: np.maximum(1.0 + jitter * rng.standard_normal(shape), _SHORTEST), 1.0)
-    timer = slowed(clock, _period(period))
-    require_room(2 * expected_ticks(timer, n, duration), 1000, "events", SHORTER, num_nodes=n)
+    timer = slowed(clock, number_per_node("period", period, "seconds")[()])
+    require_ticks(n, duration, "peers, duration, period", timer, bytes_each=2000)
     timers = schedule(timer, n, duration, of_timers)
     keeps_last = merge == "last_received" and create != "random_walk"
     run = _Run(
@@ -195,7 +194,7 @@ def gossip_learning(
     return planned(_arrays(run.events), properties)
 
 
-def _check(peers: Peers, jitter: float, mode: str, create: str, merge: str, drop: float, tokens: Tokens) -> None:
+def _check(peers: Peers, jitter: Any, mode: Any, create: Any, merge: Any, drop: Any, tokens: Any) -> None:
     check_network(drop, "immediate", None)
     if isinstance(peers, Topology) and (peers.out_degrees == 0).any():
         raise ValueError(f"node {int(np.argmin(peers.out_degrees))} of {peers.name} has nobody to send to")
@@ -207,10 +206,6 @@ def _check(peers: Peers, jitter: float, mode: str, create: str, merge: str, drop
         raise ValueError(f"mode={mode!r} with tokens: accounts decide about pushes only")
     if tokens is not None and not isinstance(tokens, RandomizedTokens):
         whole("tokens", tokens, least=1, remedy="the capacity of an account, or RandomizedTokens, or None")
-
-
-def _period(period: Seconds) -> Seconds:
-    return reals("period", period, above=0, unit="seconds")[()]
 
 
 def proactive(tokens: int | RandomizedTokens, balance: int) -> float:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from gossipjax._base.arguments import choice, real, whole, wholes
 from gossipjax._base.arguments import seed as checked_seed
-from gossipjax.timeline.clocks import SHORTER, TICK_BYTES, poisson, ticks
+from gossipjax.timeline.clocks import TICK_BYTES, as_clock, poisson, require_ticks, ticks
 from gossipjax.timeline.flights import interleave, uniform_peers
 from gossipjax.timeline.planned import planned
-from gossipjax.timeline.room import require_room
+from gossipjax.timeline.room import MOST_EVENTS, MOST_NODES, require_room
 from gossipjax.types import NOBODY, Properties, Timeline
 
 Relay = Literal["everything", "newest", "none"]
@@ -75,7 +75,8 @@ def opportunistic(
     """
     n = _checked(num_nodes, relay, update_rate, capacity)
     duration = real("duration", duration, above=0, unit="seconds")
-    require_room(duration * n * (update_rate + capacity), TICK_BYTES, "updates and pushes", SHORTER, num_nodes=n)
+    clocks = poisson(update_rate), poisson(capacity)
+    require_ticks(n, duration, "num_nodes, duration, update_rate, capacity", *clocks)
     of_updates, of_pushes = np.random.default_rng(checked_seed(seed)).spawn(2)
     updated, updaters = ticks(poisson(update_rate), n, duration, of_updates)
     # Before the first update the newest version is that of a random node, as after any other.
@@ -116,8 +117,9 @@ def opportunistic_windows(
         ValueError: as :func:`opportunistic`; sources that are no nodes, none, or not allowed with this reading.
     """
     n = _checked(num_nodes, relay, update_rate, capacity)
-    num_events = whole("num_events", num_events, least=1)
-    require_room(num_events, TICK_BYTES, "events of a window", "plan shorter windows", num_nodes=n)
+    num_events = whole("num_events", num_events, least=1, most=MOST_EVENTS)
+    names = "num_nodes, num_events, update_rate, capacity"
+    require_room(max(num_events, capacity / update_rate), TICK_BYTES, "events of a window", names, num_nodes=n)
     tracked, rng = _tracked(n, sources, relay), np.random.default_rng(checked_seed(seed))
     return _windows(n, num_events, update_rate, capacity, relay, tracked, rng)
 
@@ -141,14 +143,14 @@ def _windows(n, num_events, update_rate, capacity, relay, tracked, rng) -> Itera
         ready = {name: values[num_events:] for name, values in ready.items()}
 
 
-def _checked(num_nodes: int, relay: str, update_rate: float, capacity: float) -> int:
+def _checked(num_nodes: Any, relay: Any, update_rate: Any, capacity: Any) -> int:
     choice("relay", relay, ("everything", "newest", "none"))
-    real("update_rate", update_rate, above=0, unit="updates per node and second")
-    real("capacity", capacity, above=0, unit="pushes per node and second")
-    return whole("num_nodes", num_nodes, least=2)
+    for name, rate in (("update_rate", update_rate), ("capacity", capacity)):
+        as_clock(name, real(name, rate, above=0, unit="events per node and second"))
+    return whole("num_nodes", num_nodes, least=2, most=MOST_NODES)
 
 
-def _tracked(n: int, sources: Sequence[int] | None, relay: Relay) -> Int[np.ndarray, " s"]:
+def _tracked(n: int, sources: Any, relay: Relay) -> Int[np.ndarray, " s"]:
     if sources is None:
         return np.arange(n, dtype=np.int32)
     if relay == "everything":

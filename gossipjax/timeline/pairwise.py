@@ -9,7 +9,7 @@ import numpy as np
 from gossipjax._base.arguments import flag, instance, real
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.timeline.checks import undirected
-from gossipjax.timeline.clocks import A_CLOCK, Clock, Rate, as_clock, schedule
+from gossipjax.timeline.clocks import A_CLOCK, Clock, Rate, as_clock, require_ticks, schedule
 from gossipjax.timeline.flights import (
     Flights,
     Latency,
@@ -76,6 +76,7 @@ def pairwise(
         flag("atomic", atomic),
     )
     duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
+    require_ticks(n, duration, "peers, duration, compute, communicate", compute, communicate)
     if atomic == (latency is not None):
         raise ValueError(
             f"atomic={atomic}, latency={latency}: atomic averaging takes no time, the other needs a latency"

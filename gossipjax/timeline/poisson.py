@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +15,13 @@ from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.mixing import PairMixing
 from gossipjax.timeline.checks import connected, share_of, undirected
 from gossipjax.timeline.moments import written_times
-from gossipjax.timeline.room import require_room
+from gossipjax.timeline.room import MOST_EVENTS, require_room
 from gossipjax.topology import Topology
 from gossipjax.types import Event, Properties, Timeline
 
 _EVENT_BYTES = 60
 """What a meeting takes while it is planned."""
-_REMEDY = "plan fewer events or seconds, or let the run draw them (drawn_pairs, drawn_gossip)"
+_REMEDY = ", or let the run draw its events (drawn_pairs, drawn_gossip)"
 
 
 def _pair(x: PyTree) -> tuple[Array, Array]:
@@ -57,20 +58,20 @@ def _node_pushes(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
     return Event(index=x["index"][None], time=_seconds(x)[None], nodes=x["first"][None], mixing=mixing)
 
 
-def _arrival_times(rng: np.random.Generator, total_rate: float, num_events: int | None, duration: float | None):
+def _arrival_times(rng: np.random.Generator, total_rate: float, num_events: Any, duration: Any):
     """Times of a Poisson process: a given number of arrivals, or all before ``duration``."""
     if (num_events is None) == (duration is None):
         raise ValueError("pass exactly one of num_events (count) and duration (simulated seconds)")
     if num_events is None:
         duration = real("duration", duration, above=0, unit="seconds")
-        require_room(total_rate * duration, _EVENT_BYTES, "events", _REMEDY)
+        require_room(total_rate * duration, _EVENT_BYTES, "events", "duration, rate", remedy=_REMEDY)
         return np.sort(rng.random(int(rng.poisson(total_rate * duration)))) * duration
-    num_events = whole("num_events", num_events, least=1)
-    require_room(num_events, _EVENT_BYTES, "events", _REMEDY)
+    num_events = whole("num_events", num_events, least=1, most=MOST_EVENTS)
+    require_room(num_events, _EVENT_BYTES, "events", "num_events", remedy=_REMEDY)
     return np.cumsum(rng.exponential(1.0 / total_rate, num_events))
 
 
-def _rate(rate: float) -> float:
+def _rate(rate: Any) -> float:
     return real("rate", rate, above=0, unit="events per node (or edge) and second")
 
 

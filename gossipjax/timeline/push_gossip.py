@@ -11,7 +11,18 @@ from jaxtyping import Bool, Float, Int
 from gossipjax._base.arguments import flag, real
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.timeline.checks import share_of
-from gossipjax.timeline.clocks import Clock, Rate, Seconds, as_clock, delayed, optional_clock, per_node, schedule
+from gossipjax.timeline.clocks import (
+    Clock,
+    Rate,
+    Seconds,
+    as_clock,
+    delayed,
+    number_per_node,
+    optional_clock,
+    per_node,
+    require_ticks,
+    schedule,
+)
 from gossipjax.timeline.flights import (
     DELIVERED,
     IN_FLIGHT,
@@ -93,9 +104,11 @@ def push_gossip(
     Reference: Mitra and Ulukus 2024, arXiv 2404.19749.
     """
     n = num_peers(peers)
-    compute, gossip = optional_clock("compute", compute), delayed(as_clock("gossip", gossip), dead_time)
+    dead = number_per_node("dead_time", dead_time, "seconds", zero=True)[()]
+    compute, gossip = optional_clock("compute", compute), delayed(as_clock("gossip", gossip), dead)
     latency, weight = checked_latency(latency, n), share_of(weight)
     duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
+    require_ticks(n, duration, "peers, duration, compute, gossip", compute, gossip)
     instantaneous = latency is None and inbox == "immediate"
     _check(compute, two_way, instantaneous, drop, inbox, capacity, busy_receives)
     of_updates, of_pushes, of_targets, of_network = np.random.default_rng(seed).spawn(4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,10 @@ from gossipjax._base.arguments import choice, real, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.mixing import TableMixing
 from gossipjax.timeline.checks import share_of
-from gossipjax.timeline.clocks import Clock, Rate, as_clock, per_node, ticks
+from gossipjax.timeline.clocks import Clock, Rate, as_clock, per_node, require_ticks, ticks
 from gossipjax.timeline.flights import Peers, num_peers, peers_name, rank_in, uniform_peers
 from gossipjax.timeline.moments import written_times
-from gossipjax.timeline.room import require_room
+from gossipjax.timeline.room import MOST_EVENTS, require_room
 from gossipjax.types import NOBODY, Event, Properties, Timeline
 
 
@@ -57,8 +57,9 @@ def push_rounds(
     """
     n = num_peers(peers)
     compute = None if compute is None else as_clock("compute", compute)
-    num_rounds, step, weight = whole("num_rounds", num_rounds, least=1), _step(step), share_of(weight)
+    num_rounds, step, weight = whole("num_rounds", num_rounds, least=1, most=MOST_EVENTS), _step(step), share_of(weight)
     _check(n, num_rounds, step, gossip_rate, pushes)
+    require_ticks(n, num_rounds * step, "peers, num_rounds, step, compute", compute)
     of_updates, of_pushes = np.random.default_rng(checked_seed(seed)).spawn(2)
     rounds, senders = _pushes(n, num_rounds, step, gossip_rate, of_pushes)
     receivers = uniform_peers(peers, of_pushes, senders)
@@ -143,16 +144,17 @@ def _padded(groups: np.ndarray, num_groups: int, **entries: np.ndarray) -> dict[
     return rows
 
 
-def _step(step: float) -> float:
+def _step(step: Any) -> float:
     return real("step", step, above=0, unit="seconds")
 
 
-def _check(n: int, num_rounds: int, step: float, gossip_rate: Rate | None, pushes: str) -> None:
+def _check(n: int, num_rounds: int, step: float, gossip_rate: Any, pushes: Any) -> None:
     choice("pushes", pushes, ("poisson", "one"))
     if (pushes == "one") != (gossip_rate is None):
         raise ValueError(f"pushes={pushes!r} with gossip_rate={gossip_rate}: 'poisson' needs a rate, 'one' has none")
     each = 1.0
     if gossip_rate is not None:
         rates = reals("gossip_rate", gossip_rate, above=0, unit="pushes per node and second")
-        each = float(per_node(rates, n, "gossip_rate").mean()) * step
-    require_room(float(num_rounds) * n * max(each, 1.0), 60, "pushes", "plan fewer rounds or nodes, or a lower rate")
+        per_node(rates, n, "gossip_rate")
+        each = float(rates.mean()) * step
+    require_room(float(num_rounds) * n * max(each, 1.0), 60, "pushes", "peers, num_rounds, step, gossip_rate")

@@ -11,9 +11,9 @@ import numpy as np
 from gossipjax._base.arguments import choice, flag, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.timeline.checks import connected
-from gossipjax.timeline.clocks import SHORTER, Clock, Rate, as_clock, rate, service_times
+from gossipjax.timeline.clocks import Clock, Rate, as_clock, rate, service_times
 from gossipjax.timeline.planned import planned
-from gossipjax.timeline.room import require_room
+from gossipjax.timeline.room import MOST_EVENTS, MOST_NODES, require_room
 from gossipjax.topology import Topology
 from gossipjax.types import NOBODY, Properties, Timeline
 
@@ -56,10 +56,13 @@ def random_walks(
     n, service = connected(topology).num_nodes, as_clock("service", service)
     if (num_events is None) == (duration is None):
         raise ValueError("pass exactly one of num_events (count) and duration (simulated seconds)")
-    num_walks, mix_on_arrival = whole("num_walks", num_walks, least=1), flag("mix_on_arrival", mix_on_arrival)
+    num_walks, mix_on_arrival = (
+        whole("num_walks", num_walks, least=1, most=MOST_NODES),
+        flag("mix_on_arrival", mix_on_arrival),
+    )
     expected: float
     if duration is None:
-        expected = num_events = whole("num_events", num_events, least=1)
+        expected = num_events = whole("num_events", num_events, least=1, most=MOST_EVENTS)
     else:
         duration = real("duration", duration, above=0, unit="seconds")
         expected = duration * min(num_walks, n) * float(np.max(rate(service)))
@@ -68,7 +71,8 @@ def random_walks(
         raise ValueError(f"transition={transition!r} on {topology.name}, which is directed: pass 'uniform'")
     if (topology.out_degrees == 0).any():
         raise ValueError(f"a walk cannot leave node {int(np.argmin(topology.out_degrees))} of {topology.name}")
-    require_room(expected, 400, "services", SHORTER, num_nodes=n + num_walks)
+    names = "num_events, num_walks" if duration is None else "duration, num_walks, service"
+    require_room(expected, 400, "services", names, num_nodes=n + num_walks)
     of_moves, of_times = np.random.default_rng(checked_seed(seed)).spawn(2)
     seconds = service_times(service, n, of_times)
     visits = _walk(topology, num_events, duration, num_walks, seconds, transition == "metropolis", of_moves)

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float64, Key, PyTree
 
-from gossipjax._base.arguments import choice, instance, reals, shown, whole
+from gossipjax._base.arguments import choice, instance, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.mixing import (
     DenseMixing,
@@ -24,9 +24,8 @@ from gossipjax.mixing import (
     take_mixing,
     to_dense,
 )
-from gossipjax.timeline.checks import seconds_of
-from gossipjax.timeline.room import require_room
-from gossipjax.topology import Topology
+from gossipjax.timeline.checks import matrix_of, seconds_of
+from gossipjax.timeline.room import MOST_EVENTS, MOST_NODES, require_room
 from gossipjax.types import Event, Properties, Timeline
 from gossipjax.weights import (
     Matrix,
@@ -38,14 +37,16 @@ from gossipjax.weights import (
 )
 
 
-def _numbers(num_rounds: int, numbers_each: int = 1) -> dict[str, np.ndarray]:
+def _numbers(num_rounds: Any, numbers_each: int = 1) -> dict[str, np.ndarray]:
     """Number the rounds, if memory holds so many of ``numbers_each`` numbers."""
-    num_rounds = whole("num_rounds", num_rounds, least=1)
-    require_room(num_rounds, 8.0 * numbers_each, "rounds", "plan fewer rounds")
+    num_rounds = whole("num_rounds", num_rounds, least=1, most=MOST_EVENTS)
+    require_room(
+        num_rounds, 8.0 * numbers_each, "rounds", "num_rounds, num_nodes" if numbers_each > 1 else "num_rounds"
+    )
     return {"index": np.arange(num_rounds, dtype=np.uint32)}
 
 
-def _length(seconds_per_round: float) -> np.ndarray:
+def _length(seconds_per_round: Any) -> np.ndarray:
     """Keep the length of a round in float64, on the host: there times are exact."""
     return np.asarray(seconds_of(seconds_per_round), np.float64)
 
@@ -100,10 +101,11 @@ def rounds(
         ValueError: rows (columns) that do not sum to one, matrices of different sizes, num_rounds < 1.
     """
     xs = _numbers(num_rounds)
-    matrices = [_matrix(each) for each in (weights if isinstance(weights, list | tuple) else [weights])]
+    matrices = [matrix_of("weights", each) for each in (weights if isinstance(weights, list | tuple) else [weights])]
     if not matrices:
         raise ValueError("weights is an empty sequence; pass at least one mixing matrix")
     choice("stochastic", stochastic, ("row", "column"))
+    choice("form", form, ("auto", "dense", "table"))
     for matrix in matrices:
         check_weights(matrix, stochastic, allow_negative=True)
     sizes = sorted({matrix.shape[0] for matrix in matrices})
@@ -132,18 +134,6 @@ def rounds(
         return Timeline(xs, static | {"mixing": mixings[0]}, _fixed_round, properties, seconds=round_ends)
     static |= {"mixing": stack_mixings(mixings), "period": jnp.uint32(len(mixings))}
     return Timeline(xs, static, _cyclic_round, properties, seconds=round_ends)
-
-
-def _matrix(weights: Any) -> Matrix:
-    """Refuse what is no matrix; :func:`check_weights` looks at its numbers."""
-    if isinstance(weights, Topology):
-        raise TypeError(f"weights={weights.name}: must be a mixing matrix; make one of it with weights.metropolis")
-    if not (sp.issparse(weights) or isinstance(weights, np.ndarray | jax.Array)):
-        remedy = "a matrix (n, n) such as weights.metropolis(topology.ring(8)), or a list of them"
-        raise TypeError(f"weights={shown(weights)}: must be {remedy}, not {type(weights).__name__}")
-    if not sp.issparse(weights):
-        reals("weights", weights, shape=(None, None), remedy="a mixing matrix (n, n)")
-    return weights if sp.issparse(weights) else np.asarray(weights)
 
 
 def with_mixing(timeline: Timeline, mixing: DenseMixing | TableMixing) -> Timeline:
@@ -241,7 +231,7 @@ def matching_rounds(num_nodes: int, num_rounds: int, *, seed: int, seconds_per_r
         seed: of the NumPy generator that draws the matchings.
         seconds_per_round: simulated seconds.
     """
-    num_nodes, rng = whole("num_nodes", num_nodes, least=1), np.random.default_rng(checked_seed(seed))
+    num_nodes, rng = whole("num_nodes", num_nodes, least=1, most=MOST_NODES), np.random.default_rng(checked_seed(seed))
     xs, length = _numbers(num_rounds, 4 * num_nodes), _length(seconds_per_round)
     order = np.argsort(rng.random((num_rounds, num_nodes)), axis=1).astype(np.int32)
     even = num_nodes - num_nodes % 2
@@ -295,10 +285,10 @@ def client_sampling(
 
     Reference: McMahan et al. 2017, algorithm 1.
     """
-    num_nodes = whole("num_nodes", num_nodes, least=1)
+    num_nodes = whole("num_nodes", num_nodes, least=1, most=MOST_NODES)
     num_sampled = whole("num_sampled", num_sampled, least=1, most=num_nodes, remedy="no more than num_nodes")
     xs, length = _numbers(num_rounds, 4 * num_sampled), _length(seconds_per_round)
-    require_room(num_nodes, 100, "clients", "plan fewer clients")
+    require_room(num_nodes, 100, "clients", "num_nodes")
     sizes = np.ones(num_nodes)
     if shard_sizes is not None:
         sizes = reals("shard_sizes", shard_sizes, shape=(num_nodes,), above=0, remedy=f"{num_nodes}, one per client")

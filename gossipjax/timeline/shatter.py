@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -11,7 +13,7 @@ from gossipjax._base.arguments import whole
 from gossipjax.timeline.checks import seconds_of
 from gossipjax.timeline.moments import written_times
 from gossipjax.timeline.planned import planned_event
-from gossipjax.timeline.room import require_room
+from gossipjax.timeline.room import MOST_EVENTS, MOST_NODES, require_room
 from gossipjax.types import Properties, Timeline
 
 _BLOCK = 1 << 22
@@ -103,9 +105,11 @@ def _shared(nodes: int, sent: int) -> dict[str, Array]:
     }
 
 
-def _check(num_nodes: int, num_rounds: int, virtual_nodes: int, degree: int) -> None:
-    whole("num_rounds", num_rounds, least=1)
+def _check(num_nodes: Any, num_rounds: Any, virtual_nodes: Any, degree: Any) -> None:
+    whole("num_rounds", num_rounds, least=1, most=MOST_EVENTS)
     total = whole("num_nodes", num_nodes, least=1) * whole("virtual_nodes", virtual_nodes, least=1)
+    if total > MOST_NODES:
+        raise ValueError(f"num_nodes={num_nodes}, virtual_nodes={virtual_nodes}: at most {MOST_NODES} virtual nodes")
     if total < 2:
         raise ValueError(f"num_nodes={num_nodes}, virtual_nodes={virtual_nodes}: one virtual node has nobody to meet")
     whole("degree", degree, least=1, most=total - 1, remedy=f"of the {total} virtual nodes")
@@ -113,7 +117,7 @@ def _check(num_nodes: int, num_rounds: int, virtual_nodes: int, degree: int) -> 
         raise ValueError(
             f"{total} virtual nodes of degree {degree}: their product must be even; add a node or change the degree"
         )
-    require_room(num_rounds, 40.0 * total * degree, "rounds", "plan fewer rounds, nodes or virtual nodes")
+    require_room(num_rounds, 40.0 * total * degree, "rounds", "num_rounds, num_nodes, virtual_nodes, degree")
 
 
 def _heard(rounds: int, nodes: int, degree: int, rng: np.random.Generator) -> Int[np.ndarray, "rounds nodes degree"]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Int
 from scipy import sparse
 
 from gossipjax._base.arguments import instance, real, whole
 from gossipjax._base.arguments import seed as checked_seed
-from gossipjax.timeline.checks import undirected
-from gossipjax.timeline.clocks import A_CLOCK, SHORTER, Clock, expected_ticks, schedule
+from gossipjax.timeline.checks import matrix_of, undirected
+from gossipjax.timeline.clocks import A_CLOCK, Clock, require_ticks, schedule
 from gossipjax.timeline.flights import Latency, assign_slots, checked_latency, delays
 from gossipjax.timeline.planned import planned
-from gossipjax.timeline.room import require_room
 from gossipjax.topology import Topology
 from gossipjax.types import NOBODY, Properties, Timeline
 from gossipjax.weights import Matrix, check_weights
@@ -96,11 +97,13 @@ def swift(
     """
     n = undirected(topology).num_nodes
     instance("compute", compute, Clock, A_CLOCK)
-    period = whole("period", period, least=1, remedy="a node averages at every period-th tick, counted from 1")
+    period = whole(
+        "period", period, least=1, most=2**62, remedy="a node averages at every period-th tick, counted from 1"
+    )
     latency, seed = checked_latency(latency, n), checked_seed(seed)
     duration = real("duration", duration, above=0, unit="seconds")
     room = 150.0 + 24.0 * (1 + int(topology.degrees.max()))
-    require_room(expected_ticks(compute, n, duration), room, "ticks", SHORTER, num_nodes=n)
+    require_ticks(n, duration, "topology, duration, compute", compute, bytes_each=room)
     W = _on_edges(topology, swift_weights(topology) if weights is None else weights)
     of_ticks, of_network = np.random.default_rng(seed).spawn(2)
     times, nodes = schedule(compute, n, duration, of_ticks)[:2]
@@ -128,8 +131,8 @@ def swift(
     return planned(xs, Properties(n, n, name, num_slots=num_slots, messages="group: a node and its mailbox"))
 
 
-def _on_edges(topology: Topology, weights: Matrix) -> np.ndarray | sparse.csr_array:
-    W = check_weights(weights, "row")
+def _on_edges(topology: Topology, weights: Any) -> np.ndarray | sparse.csr_array:
+    W = check_weights(matrix_of("weights", weights), "row")
     if W.shape[0] != topology.num_nodes:
         raise ValueError(f"weights of shape {W.shape}: {topology.name} has {topology.num_nodes} nodes")
     off = W - sparse.diags_array(W.diagonal())

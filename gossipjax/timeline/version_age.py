@@ -6,9 +6,10 @@ import numpy as np
 
 from gossipjax._base.arguments import real, reals
 from gossipjax._base.arguments import seed as checked_seed
-from gossipjax.timeline.clocks import Rate, per_node, poisson, ticks
+from gossipjax.timeline.clocks import TICK_BYTES, Rate, as_clock, per_node, require_ticks, ticks
 from gossipjax.timeline.flights import Peers, interleave, num_peers, peers_name, uniform_peers
 from gossipjax.timeline.planned import planned
+from gossipjax.timeline.room import require_room
 from gossipjax.types import NOBODY, Properties, Timeline
 
 
@@ -44,15 +45,19 @@ def version_age(
     Reference: Yates 2021, arXiv 2102.02893.
     """
     n = num_peers(peers)
-    version_rate = real("version_rate", version_rate, above=0, unit="versions per second")
-    source_rate = real("source_rate", source_rate, above=0, unit="pushes per second")
-    reals("gossip_rate", gossip_rate, least=0, unit="pushes per node and second")
+    versions = as_clock("version_rate", real("version_rate", version_rate, above=0, unit="versions per second"))
+    source = as_clock("source_rate", real("source_rate", source_rate, above=0, unit="pushes per second"))
+    rates = reals("gossip_rate", gossip_rate, least=0, unit="pushes per node and second")
+    pushing = per_node(rates, n, "gossip_rate")
     duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
+    require_ticks(1, duration, "duration, version_rate, source_rate", versions, source)
+    names = "peers, duration, gossip_rate"
+    require_room(float(n) * duration * float(rates.mean()), TICK_BYTES, "pushes", names, num_nodes=n)
     of_versions, of_source, of_gossip = np.random.default_rng(seed).spawn(3)
-    made = ticks(poisson(version_rate), 1, duration, of_versions)[0]
-    given = ticks(poisson(source_rate), 1, duration, of_source)[0]
+    made = ticks(versions, 1, duration, of_versions)[0]
+    given = ticks(source, 1, duration, of_source)[0]
     first_told = of_source.integers(0, n, given.size)
-    times, senders = _pushes(per_node(gossip_rate, n, "gossip_rate"), duration, of_gossip)
+    times, senders = _pushes(pushing, duration, of_gossip)
     receivers = uniform_peers(peers, of_gossip, senders)
     make, give, tell = interleave(made, given, times)
     total = make.size + give.size + tell.size
@@ -72,5 +77,5 @@ def _pushes(rates: np.ndarray, duration: float, rng: np.random.Generator) -> tup
     active = np.flatnonzero(rates > 0).astype(np.int32)
     if not active.size:
         return np.zeros(0), np.zeros(0, np.int32)
-    times, nodes = ticks(poisson(rates[active]), active.size, duration, rng)
+    times, nodes = ticks(as_clock("gossip_rate", rates[active]), active.size, duration, rng)
     return times, active[nodes]

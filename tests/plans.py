@@ -1,0 +1,64 @@
+"""One small plan of every builder that plans by the clock, for what holds of all of them."""
+
+import numpy as np
+
+from gossipjax import timeline as tl
+from gossipjax.topology import exponential, ring
+
+N = 6
+CLOCK = tl.clocks.shifted_exponential(0.3, 0.5)
+
+
+def draw(rng, size):
+    return rng.exponential(0.2, size)
+
+
+PLANS = {
+    "pushes": lambda d: tl.push_gossip(N, d, compute=CLOCK, gossip=1.0, seed=0),
+    "pushes in flight": lambda d: tl.push_gossip(N, d, compute=CLOCK, gossip=1.0, latency=draw, drop=0.2, seed=0),
+    "a queue": lambda d: tl.push_gossip(
+        N, d, compute=CLOCK, gossip=3.0, latency=0.3, inbox="queue", capacity=2, busy_receives=False, seed=0
+    ),
+    "newest": lambda d: tl.push_gossip(N, d, compute=CLOCK, gossip=3.0, inbox="newest", seed=0),
+    "exchanges": lambda d: tl.push_gossip(
+        N, d, compute=CLOCK, gossip=1.0, two_way=True, drop=0.3, busy_receives=False, seed=0
+    ),
+    "halves": lambda d: tl.directed_push(exponential(N), d, compute=CLOCK, send=1.0, seed=0),
+    "halves in flight": lambda d: tl.directed_push(ring(N), d, compute=None, send=1.0, latency=0.4, drop=0.3, seed=0),
+    "fragments": lambda d: tl.divshare(
+        N,
+        d,
+        compute=CLOCK,
+        num_fragments=3,
+        recipients=2,
+        uplink_messages_per_second=4.0,
+        latency=0.1,
+        drop=0.1,
+        seed=0,
+    ),
+    "a buffer": lambda d: tl.fedbuff(N, d, concurrency=3, train_time=CLOCK, buffer_size=2, max_staleness=1, seed=0),
+    "averaging": lambda d: tl.pairwise(N, d, compute=CLOCK, communicate=1.0, seed=0),
+    "handshakes": lambda d: tl.pairwise(N, d, compute=CLOCK, communicate=1.0, atomic=False, latency=0.2, seed=0),
+    "a source": lambda d: tl.version_age(N, d, version_rate=1.0, source_rate=1.0, gossip_rate=1.0, seed=0),
+    "opportunistic": lambda d: tl.opportunistic(N, d, update_rate=1.0, capacity=1.0, relay="newest", seed=0),
+    "mailboxes": lambda d: tl.swift(ring(N), d, compute=CLOCK, period=2, latency=0.1, seed=0),
+    "walks": lambda d: tl.random_walks(ring(N), duration=d, num_walks=2, service=1.0, mix_on_arrival=True, seed=0),
+    "pairs": lambda d: tl.poisson_pairs(ring(N), duration=d, seed=0),
+    "edges": lambda d: tl.poisson_edges(ring(N), duration=d, seed=0),
+    "one way": lambda d: tl.poisson_push(ring(N), duration=d, seed=0),
+    "gossip learning": lambda d: tl.gossip_learning(N, d, period=1.0, latency=0.1, drop=0.1, seed=0),
+    "push-pull": lambda d: tl.gossip_learning(
+        N, d, period=1.0, mode="push_pull", create="update_merge", merge="last_received", seed=0
+    ),
+    "tokens": lambda d: tl.gossip_learning(N, d, period=1.0, tokens=tl.RandomizedTokens(2, 4), seed=0),
+}
+"""``build(duration)``."""
+ROUNDS = {
+    "fixed": lambda s: tl.rounds(np.full((4, 4), 0.25), 40, seconds_per_round=s),
+    "cycle": lambda s: tl.rounds([np.full((4, 4), 0.25), np.eye(4)], 40, seconds_per_round=s),
+    "matchings": lambda s: tl.matching_rounds(4, 40, seed=0, seconds_per_round=s),
+    "clients": lambda s: tl.client_sampling(8, 4, 40, seed=0, seconds_per_round=s),
+    "shatter": lambda s: tl.shatter(4, 40, virtual_nodes=2, degree=3, seed=0, seconds_per_round=s),
+    "push rounds": lambda s: tl.push_rounds(4, 40, step=s, compute=None, gossip_rate=1.0, seed=0),
+}
+"""``build(seconds)``: 40 rounds of so many seconds, on four rows."""

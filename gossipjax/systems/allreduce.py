@@ -107,4 +107,4 @@ def _averaging(n: int, num_rounds: int, length: float, name: str) -> Timeline:
 def _average(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
     del key
     mixing = GroupMixing(static["members"], static["weights"], static["members"])
-    return Event(index=x["index"][None], time=x["time"][None], mixing=mixing)
+    return Event(index=x["index"][None], time=x["time"][None], mixing=mixing, allreduce=())

@@ -144,8 +144,8 @@ def metered(
         t_i ← max(r_i, max_{j heard by i} r_j + latency_j)
 
     Nodes wait for their neighbours only, so that their clocks differ. The run itself is unchanged. An exact mean of all
-    (``rounds(weights.averaging(n), T)``, :func:`gossipjax.systems.allreduce`, :func:`gossipjax.allreduce_sgd`) is a ring
-    all-reduce, in which a node sends 2 (n − 1)/n models; everyone waits for everyone.
+    (``rounds(weights.averaging(n), T)``, :func:`gossipjax.systems.allreduce`, :func:`gossipjax.allreduce_sgd`) is a
+    ring all-reduce, in which a node sends 2 (n − 1)/n models; everyone waits for everyone.
 
     Args:
         protocol: what runs inside.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import importlib
 import json
+import math
 import os
 import pathlib
 import zipfile
@@ -16,11 +18,50 @@ from typing import Any
 import jax
 import numpy as np
 
-from gossipjax._base.arguments import instance
+from gossipjax._base.arguments import instance, shown, whole
 from gossipjax.trajectory import replacing
 
-FORMAT = "gossipjax-1"
-PACKAGE = "gossipjax."
+FORMAT = "gossipjax-2"
+LARGEST = 2**30
+"""Bytes to which a file may inflate unless told otherwise: some kilobytes can hold a gigabyte of zeros."""
+CLASSES = frozenset(
+    {
+        "gossipjax.forms:DenseMixing",
+        "gossipjax.forms:GroupMixing",
+        "gossipjax.forms:PairMixing",
+        "gossipjax.forms:TableMixing",
+        "gossipjax.systems.activity:Activity",
+        "gossipjax.systems.activity:SystemPlan",
+        "gossipjax.systems.plan:PlexusPlan",
+        "gossipjax.types:Packing",
+        "gossipjax.types:Properties",
+        "gossipjax.types:Timeline",
+        "gossipjax.types:Traffic",
+    }
+)
+"""What a file may hold: classes that hold values, of which making one does nothing but check and keep them."""
+FUNCTIONS = frozenset(
+    {
+        "gossipjax.systems.allreduce:_average",
+        "gossipjax.systems.round_plans:_event",
+        "gossipjax.timeline.drawn:_exchange",
+        "gossipjax.timeline.drawn:_meetings",
+        "gossipjax.timeline.drawn:_update_or_push",
+        "gossipjax.timeline.drawn:mean_times",
+        "gossipjax.timeline.moments:written_times",
+        "gossipjax.timeline.planned:planned_event",
+        "gossipjax.timeline.poisson:_edge_fires",
+        "gossipjax.timeline.poisson:_node_pushes",
+        "gossipjax.timeline.poisson:_node_wakes",
+        "gossipjax.timeline.push_rounds:_event",
+        "gossipjax.timeline.rounds:_cyclic_round",
+        "gossipjax.timeline.rounds:_fixed_round",
+        "gossipjax.timeline.rounds:_matching_round",
+        "gossipjax.timeline.rounds:_sampled_round",
+        "gossipjax.timeline.rounds:round_ends",
+    }
+)
+"""What a file may have called when its plan is run: the functions of all builders of timelines."""
 
 
 def save(value: Any, path: str | os.PathLike[str]) -> pathlib.Path:
@@ -47,28 +88,45 @@ def save(value: Any, path: str | os.PathLike[str]) -> pathlib.Path:
     arrays: list[np.ndarray] = []
     structure = json.dumps(_written(value, arrays))
     named: dict[str, Any] = {f"array_{number}": array for number, array in enumerate(arrays)}
+    seal = np.asarray(_digest(structure, arrays))
     with replacing(target) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, format=np.asarray(FORMAT), structure=np.asarray(structure), **named)
+        np.savez_compressed(file, format=np.asarray(FORMAT), structure=np.asarray(structure), digest=seal, **named)
     return target
 
 
-def load(path: str | os.PathLike[str], kind: type | tuple[type, ...]) -> Any:
-    """Read what :func:`save` wrote. Nothing but classes and functions of this package is looked up.
+def _digest(structure: str, arrays: list[np.ndarray]) -> str:
+    """Sum up all that a file holds, so that what was changed afterwards is noticed."""
+    found = hashlib.sha256(structure.encode())
+    for array in arrays:
+        found.update(f"{array.dtype.str}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+    return found.hexdigest()
+
+
+def load(path: str | os.PathLike[str], kind: type | tuple[Any, ...], *, largest_bytes: int = LARGEST) -> Any:
+    """Read what :func:`save` wrote. Only :data:`CLASSES` are made and :data:`FUNCTIONS` looked up.
 
     Args:
         path: of the file.
         kind: what it must hold, such as ``Timeline``, or several of these.
+        largest_bytes: to which it may inflate.
 
     Raises:
-        ValueError: no such file, a damaged one, not one of ours, one of another version of this package, or of another
-            kind.
+        ValueError: no such file, a damaged one, one that inflates to more, not one of ours, one of another version of
+            this package or changed since it was saved, or of another kind.
     """
     source = pathlib.Path(instance("path", path, (str, os.PathLike), "pass the name of the file"))
-    found = read_npz(source)
+    found = read_npz(source, largest_bytes)
     if str(found.get("format")) != FORMAT:
         raise ValueError(f"{source} holds no plan of ours (format {FORMAT!r} expected); plan the run again")
     try:
-        value = _read(json.loads(str(found["structure"])), found)
+        structure = str(found["structure"])
+        value = _read(json.loads(structure), found)
+        arrays = [found[f"array_{number}"] for number in range(sum(name.startswith("array_") for name in found))]
+        if str(found.get("digest")) != _digest(structure, arrays):
+            raise ValueError("its contents were changed since")
+    except RecursionError as error:
+        raise ValueError(f"{source} is nested too deeply to be a plan of gossipjax; plan the run again") from error
     except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
         raise ValueError(f"{source} was saved by another version of gossipjax ({error}); plan the run again") from error
     if not isinstance(value, kind):
@@ -77,22 +135,53 @@ def load(path: str | os.PathLike[str], kind: type | tuple[type, ...]) -> Any:
     return value
 
 
-def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+def read_npz(path: pathlib.Path, largest_bytes: int = LARGEST) -> dict[str, np.ndarray]:
     """Read all arrays of an .npz file, without unpickling anything.
 
+    Args:
+        path: of the file.
+        largest_bytes: to which it may inflate.
+
     Raises:
-        ValueError: no such file, not a whole .npz file, or one with pickled objects.
+        ValueError: no such file, not a whole .npz file, one with pickled objects, or one that inflates to more.
     """
+    whole("largest_bytes", largest_bytes, least=1)
     if not path.is_file():
         raise ValueError(f"no file {path}: correct the path, or write the file first")
+    _check_total(path, largest_bytes)
     try:
         with path.open("rb") as stream:
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it holds a single array")
+            assert archive.zip is not None  # until it is closed
+            _check_headers(archive.zip)
             return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, OSError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is no .npz file of plain arrays ({error}): copy or write it again") from error
+
+
+def _check_total(path: pathlib.Path, largest_bytes: int) -> None:
+    """Refuse an archive that inflates too much, before it does."""
+    total = 0
+    with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:  # said when it is read
+        total = sum(member.file_size for member in archive.infolist())
+    if total > largest_bytes:
+        raise ValueError(
+            f"{path} of {path.stat().st_size:,} bytes inflates to {total:,}, more than "
+            f"largest_bytes={largest_bytes:,}; pass a larger number if you trust it"
+        )
+
+
+def _check_headers(archive: zipfile.ZipFile) -> None:
+    """Compare what arrays say that they take with what is there, before any is read."""
+    for member in archive.infolist():
+        with archive.open(member) as stream:
+            version = np.lib.format.read_magic(stream)
+            header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, _, dtype = header[version](stream) if version in header else ((), None, np.dtype(object))
+            if dtype.hasobject or math.prod(shape) * dtype.itemsize > member.file_size:
+                raise ValueError(f"{member.filename} says {dtype} of shape {shape}, and has {member.file_size:,} bytes")
 
 
 def _written(value: Any, arrays: list[np.ndarray]) -> Any:
@@ -138,31 +227,20 @@ def _name(thing: Callable[..., Any]) -> str:
     """Name a class or function of a module of ours, by which it is found again."""
     name = f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', repr(thing))}"
     with contextlib.suppress(KeyError, ImportError, AttributeError):
-        if _found(name) is thing:
+        if _found(name, CLASSES | FUNCTIONS) is thing:
             return name
     raise ValueError(
-        f"{name} cannot be kept in a file: only functions and classes that modules of gossipjax define by name can; "
-        "keep what the plan was made from, and make it again"
+        f"{name} cannot be kept in a file: only what builders of gossipjax define by name can; keep what the plan was "
+        "made from, and make it again"
     )
 
 
-def _found(name: str) -> Any:
-    """Look up what a module of ours itself defines."""
+def _found(name: Any, known: frozenset[str]) -> Any:
+    """Look up a name that is on a list."""
+    if name not in known:
+        raise KeyError(f"{shown(name)} is not what a file of gossipjax holds")
     module, _, inside = name.partition(":")
-    if not module.startswith(PACKAGE):
-        raise KeyError(f"{name} is not of gossipjax")
-    thing = getattr(importlib.import_module(module), inside)
-    if (getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)) != (module, inside):
-        raise KeyError(f"{name} is defined elsewhere")
-    return thing
-
-
-def _class(name: str) -> type:
-    """Look up a class that holds values: calling it does nothing but check and keep them."""
-    kind = _found(name)
-    if not (isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"))):
-        raise KeyError(f"{name} is no dataclass or NamedTuple")
-    return kind
+    return getattr(importlib.import_module(module), inside)
 
 
 def _read(kept: Any, arrays: dict[str, np.ndarray]) -> Any:
@@ -175,9 +253,9 @@ def _read(kept: Any, arrays: dict[str, np.ndarray]) -> Any:
         case {"tuple": parts}:
             return tuple(_read(each, arrays) for each in parts)
         case {"class": name, "fields": fields}:
-            return _class(name)(**{field: _read(each, arrays) for field, each in fields.items()})
+            return _found(name, CLASSES)(**{field: _read(each, arrays) for field, each in fields.items()})
         case {"function": name}:
-            return _found(name)
+            return _found(name, FUNCTIONS)
         case list():
             return [_read(each, arrays) for each in kept]
     return kept

@@ -25,11 +25,16 @@ def save(timeline: Timeline, path: str | os.PathLike[str]) -> pathlib.Path:
     return files.save(timeline, path)
 
 
-def load(path: str | os.PathLike[str]) -> Timeline:
+def load(path: str | os.PathLike[str], *, largest_bytes: int = files.LARGEST) -> Timeline:
     """Read a timeline that :func:`save` wrote: its run is the run of the original, bit for bit.
 
+    Args:
+        path: of the file.
+        largest_bytes: to which it may inflate.
+
     Raises:
-        ValueError: no such file, no timeline, or one of another version of this package.
+        ValueError: no such file, no timeline, one of another version of this package, one that was changed since it was
+            saved, or one that inflates to more.
     """
-    timeline: Timeline = files.load(path, Timeline)
+    timeline: Timeline = files.load(path, Timeline, largest_bytes=largest_bytes)
     return timeline

@@ -49,7 +49,7 @@ def planned(xs: dict[str, np.ndarray], properties: Properties, *, shared: dict[s
         shared: fields that all events share.
 
     Raises:
-        ValueError: no event, unknown fields, leading axes that differ, times that decrease, or no acting lanes.
+        ValueError: unknown fields, leading axes that differ, times that decrease, or no acting lanes.
     """
     shared = shared or {}
     if unknown := sorted((xs.keys() | shared.keys()) - FIELDS):
@@ -58,8 +58,8 @@ def planned(xs: dict[str, np.ndarray], properties: Properties, *, shared: dict[s
         raise ValueError("a planned timeline says who acts: give nodes (T, k), with num_nodes for nobody")
     time = np.asarray(xs["time"], np.float64)
     lengths = {name: len(array) for name, array in xs.items()}
-    if len(set(lengths.values())) != 1 or not time.size:
-        raise ValueError(f"the events of {properties.name} have fields of lengths {lengths}; all must be the same, ≥ 1")
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"the events of {properties.name} have fields of lengths {lengths}; all must be the same")
     if not np.isfinite(time).all() or (np.diff(time) < 0).any():
         raise ValueError(f"the events of {properties.name} are not in the order of finite times; sort them first")
     lanes = np.shape(xs["nodes"])

@@ -18,50 +18,38 @@ from typing import Any
 import jax
 import numpy as np
 
-from gossipjax._base.arguments import instance, shown, whole
+from gossipjax._base.arguments import instance, whole
 from gossipjax.trajectory import replacing
 
-FORMAT = "gossipjax-2"
-LARGEST = 2**30
-"""Bytes to which a file may inflate unless told otherwise: some kilobytes can hold a gigabyte of zeros."""
-CLASSES = frozenset(
-    {
-        "gossipjax.forms:DenseMixing",
-        "gossipjax.forms:GroupMixing",
-        "gossipjax.forms:PairMixing",
-        "gossipjax.forms:TableMixing",
-        "gossipjax.systems.activity:Activity",
-        "gossipjax.systems.activity:SystemPlan",
-        "gossipjax.systems.plan:PlexusPlan",
-        "gossipjax.types:Packing",
-        "gossipjax.types:Properties",
-        "gossipjax.types:Timeline",
-        "gossipjax.types:Traffic",
-    }
-)
-"""What a file may hold: classes that hold values, of which making one does nothing but check and keep them."""
+FORMAT = "gossipjax-1"
+PACKAGE = "gossipjax."
 FUNCTIONS = frozenset(
-    {
-        "gossipjax.systems.allreduce:_average",
-        "gossipjax.systems.round_plans:_event",
-        "gossipjax.timeline.drawn:_exchange",
-        "gossipjax.timeline.drawn:_meetings",
-        "gossipjax.timeline.drawn:_update_or_push",
-        "gossipjax.timeline.drawn:mean_times",
-        "gossipjax.timeline.moments:written_times",
-        "gossipjax.timeline.planned:planned_event",
-        "gossipjax.timeline.poisson:_edge_fires",
-        "gossipjax.timeline.poisson:_node_pushes",
-        "gossipjax.timeline.poisson:_node_wakes",
-        "gossipjax.timeline.push_rounds:_event",
-        "gossipjax.timeline.rounds:_cyclic_round",
-        "gossipjax.timeline.rounds:_fixed_round",
-        "gossipjax.timeline.rounds:_matching_round",
-        "gossipjax.timeline.rounds:_sampled_round",
-        "gossipjax.timeline.rounds:round_ends",
-    }
+    f"{PACKAGE}{name}"
+    for name in (
+        "systems.allreduce:_average",
+        "systems.round_plans:_event",
+        "timeline.drawn:_exchange",
+        "timeline.drawn:_meetings",
+        "timeline.drawn:_update_or_push",
+        "timeline.drawn:mean_times",
+        "timeline.moments:written_times",
+        "timeline.planned:planned_event",
+        "timeline.poisson:_edge_fires",
+        "timeline.poisson:_node_pushes",
+        "timeline.poisson:_node_wakes",
+        "timeline.push_rounds:_event",
+        "timeline.rounds:_cyclic_round",
+        "timeline.rounds:_fixed_round",
+        "timeline.rounds:_matching_round",
+        "timeline.rounds:_sampled_round",
+        "timeline.rounds:round_ends",
+    )
 )
-"""What a file may have called when its plan is run: the functions of all builders of timelines."""
+"""The only functions that a file may name: a run calls them."""
+MOST_BYTES = 1 << 30
+"""A file that was compressed well may still inflate to so many bytes: more only if told."""
+MOST_SHRUNK = 64
+"""How far a larger file may have been compressed: times are random numbers, which hardly are."""
 
 
 def save(value: Any, path: str | os.PathLike[str]) -> pathlib.Path:
@@ -84,104 +72,106 @@ def save(value: Any, path: str | os.PathLike[str]) -> pathlib.Path:
     """
     target = pathlib.Path(instance("path", path, (str, os.PathLike), "pass the name of the file"))
     if target.suffix != ".npz":
-        raise ValueError(f"a plan is written to an .npz file, not to {target.name}; change the suffix")
+        raise ValueError(f"path={target.name}: a plan is written to an .npz file; change the suffix")
     arrays: list[np.ndarray] = []
     structure = json.dumps(_written(value, arrays))
     named: dict[str, Any] = {f"array_{number}": array for number, array in enumerate(arrays)}
-    seal = np.asarray(_digest(structure, arrays))
+    named["checksum"] = np.asarray(_checksum(structure, arrays))
     with replacing(target) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, format=np.asarray(FORMAT), structure=np.asarray(structure), digest=seal, **named)
+        np.savez_compressed(file, format=np.asarray(FORMAT), structure=np.asarray(structure), **named)
     return target
 
 
-def _digest(structure: str, arrays: list[np.ndarray]) -> str:
-    """Sum up all that a file holds, so that what was changed afterwards is noticed."""
-    found = hashlib.sha256(structure.encode())
-    for array in arrays:
-        found.update(f"{array.dtype.str}{array.shape}".encode())
-        found.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
-    return found.hexdigest()
+def load(path: str | os.PathLike[str], kind: type | tuple[type, ...], *, max_bytes: int | None = None) -> Any:
+    """Read what :func:`save` wrote, and check that a timeline in it is sound.
 
-
-def load(path: str | os.PathLike[str], kind: type | tuple[Any, ...], *, largest_bytes: int = LARGEST) -> Any:
-    """Read what :func:`save` wrote. Only :data:`CLASSES` are made and :data:`FUNCTIONS` looked up.
+    Nothing is looked up but this package's classes that hold values, and the functions in :data:`FUNCTIONS`.
 
     Args:
         path: of the file.
         kind: what it must hold, such as ``Timeline``, or several of these.
-        largest_bytes: to which it may inflate.
+        max_bytes: that it may inflate to; None: as :func:`read_npz` says.
 
     Raises:
-        ValueError: no such file, a damaged one, one that inflates to more, not one of ours, one of another version of
-            this package or changed since it was saved, or of another kind.
+        ValueError: no such file, a damaged or changed one, not one of ours, one of another version of this package, of
+            another kind, or one that inflates to more than it may.
     """
     source = pathlib.Path(instance("path", path, (str, os.PathLike), "pass the name of the file"))
-    found = read_npz(source, largest_bytes)
+    found = read_npz(source, max_bytes)
     if str(found.get("format")) != FORMAT:
         raise ValueError(f"{source} holds no plan of ours (format {FORMAT!r} expected); plan the run again")
     try:
-        structure = str(found["structure"])
-        value = _read(json.loads(structure), found)
-        arrays = [found[f"array_{number}"] for number in range(sum(name.startswith("array_") for name in found))]
-        if str(found.get("digest")) != _digest(structure, arrays):
-            raise ValueError("its contents were changed since")
-    except RecursionError as error:
-        raise ValueError(f"{source} is nested too deeply to be a plan of gossipjax; plan the run again") from error
-    except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
+        value = _read(json.loads(str(found["structure"])), found)
+    except (KeyError, TypeError, ValueError, AttributeError, ImportError, RecursionError) as error:
         raise ValueError(f"{source} was saved by another version of gossipjax ({error}); plan the run again") from error
     if not isinstance(value, kind):
         wanted = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
         raise ValueError(f"{source} holds a {type(value).__name__}, not a {wanted}; load it as that")
+    arrays = [found[name] for name in sorted(found.keys() - _NOT_ARRAYS, key=lambda name: int(name.split("_")[1]))]
+    if "checksum" in found and str(found["checksum"]) != _checksum(str(found["structure"]), arrays):
+        raise ValueError(f"{source} was changed after it was saved, or by another version of gossipjax; plan it again")
     return value
 
 
-def read_npz(path: pathlib.Path, largest_bytes: int = LARGEST) -> dict[str, np.ndarray]:
-    """Read all arrays of an .npz file, without unpickling anything.
+_NOT_ARRAYS = {"format", "structure", "checksum"}
+
+
+def _checksum(structure: str, arrays: list[np.ndarray]) -> str:
+    digest = hashlib.sha256(structure.encode())
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def read_npz(path: pathlib.Path, max_bytes: int | None = None) -> dict[str, np.ndarray]:
+    """Read all arrays of an .npz file, without unpickling anything, once their sizes have been looked at.
 
     Args:
         path: of the file.
-        largest_bytes: to which it may inflate.
+        max_bytes: that it may inflate to; None: to :data:`MOST_BYTES`, or to :data:`MOST_SHRUNK` times its own size.
 
     Raises:
         ValueError: no such file, not a whole .npz file, one with pickled objects, or one that inflates to more.
     """
-    whole("largest_bytes", largest_bytes, least=1)
     if not path.is_file():
         raise ValueError(f"no file {path}: correct the path, or write the file first")
-    _check_total(path, largest_bytes)
     try:
+        _check_inflated(path, max_bytes)
         with path.open("rb") as stream:
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it holds a single array")
-            assert archive.zip is not None  # until it is closed
-            _check_headers(archive.zip)
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is no .npz file of plain arrays ({error}): copy or write it again") from error
 
 
-def _check_total(path: pathlib.Path, largest_bytes: int) -> None:
-    """Refuse an archive that inflates too much, before it does."""
-    total = 0
-    with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:  # said when it is read
-        total = sum(member.file_size for member in archive.infolist())
-    if total > largest_bytes:
-        raise ValueError(
-            f"{path} of {path.stat().st_size:,} bytes inflates to {total:,}, more than "
-            f"largest_bytes={largest_bytes:,}; pass a larger number if you trust it"
-        )
+def _check_inflated(path: pathlib.Path, max_bytes: int | None) -> None:
+    """Refuse what would fill the memory; what the archive says of its entries bounds what is read of them."""
+    if not zipfile.is_zipfile(path):
+        return  # np.load says what it is
+    size = path.stat().st_size
+    most = max(MOST_BYTES, MOST_SHRUNK * size) if max_bytes is None else whole("max_bytes", max_bytes, least=0)
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        inflated = sum(entry.file_size for entry in entries)
+        if inflated > most:
+            raise ValueError(
+                f"its {size:,} bytes inflate to {inflated:,}, more than {most:,}; pass max_bytes if it is yours"
+            )
+        for entry in entries:
+            with archive.open(entry) as stream:
+                _check_header(entry, stream)
 
 
-def _check_headers(archive: zipfile.ZipFile) -> None:
-    """Compare what arrays say that they take with what is there, before any is read."""
-    for member in archive.infolist():
-        with archive.open(member) as stream:
-            version = np.lib.format.read_magic(stream)
-            header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, _, dtype = header[version](stream) if version in header else ((), None, np.dtype(object))
-            if dtype.hasobject or math.prod(shape) * dtype.itemsize > member.file_size:
-                raise ValueError(f"{member.filename} says {dtype} of shape {shape}, and has {member.file_size:,} bytes")
+def _check_header(entry: zipfile.ZipInfo, stream: Any) -> None:
+    """Refuse an array whose header claims more numbers than the entry holds."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = read(stream)
+    if not kind.hasobject and math.prod(shape) * kind.itemsize > entry.file_size:
+        raise ValueError(f"{entry.filename} claims the shape {shape} and has {entry.file_size:,} bytes")
 
 
 def _written(value: Any, arrays: list[np.ndarray]) -> Any:
@@ -227,20 +217,33 @@ def _name(thing: Callable[..., Any]) -> str:
     """Name a class or function of a module of ours, by which it is found again."""
     name = f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', repr(thing))}"
     with contextlib.suppress(KeyError, ImportError, AttributeError):
-        if _found(name, CLASSES | FUNCTIONS) is thing:
+        if _found(name) is thing:
             return name
     raise ValueError(
-        f"{name} cannot be kept in a file: only what builders of gossipjax define by name can; keep what the plan was "
-        "made from, and make it again"
+        f"{name} cannot be kept in a file: only functions and classes that modules of gossipjax define by name can; "
+        "keep what the plan was made from, and make it again"
     )
 
 
-def _found(name: Any, known: frozenset[str]) -> Any:
-    """Look up a name that is on a list."""
-    if name not in known:
-        raise KeyError(f"{shown(name)} is not what a file of gossipjax holds")
+def _found(name: str) -> Any:
+    """Look up what a module of ours itself defines."""
     module, _, inside = name.partition(":")
-    return getattr(importlib.import_module(module), inside)
+    if not module.startswith(PACKAGE):
+        raise KeyError(f"{name} is not of gossipjax")
+    thing = getattr(importlib.import_module(module), inside)
+    if not isinstance(thing, type) and name not in FUNCTIONS:
+        raise KeyError(f"{name} is no function of a timeline")
+    if (getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)) != (module, inside):
+        raise KeyError(f"{name} is defined elsewhere")
+    return thing
+
+
+def _class(name: str) -> type:
+    """Look up a class that holds values: calling it does nothing but check and keep them."""
+    kind = _found(name)
+    if not (isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"))):
+        raise KeyError(f"{name} is no dataclass or NamedTuple")
+    return kind
 
 
 def _read(kept: Any, arrays: dict[str, np.ndarray]) -> Any:
@@ -253,9 +256,12 @@ def _read(kept: Any, arrays: dict[str, np.ndarray]) -> Any:
         case {"tuple": parts}:
             return tuple(_read(each, arrays) for each in parts)
         case {"class": name, "fields": fields}:
-            return _found(name, CLASSES)(**{field: _read(each, arrays) for field, each in fields.items()})
-        case {"function": name}:
-            return _found(name, FUNCTIONS)
+            return _class(name)(**{field: _read(each, arrays) for field, each in fields.items()})
+        case {"function": str(name)}:
+            function = _found(name)
+            if isinstance(function, type):
+                raise KeyError(f"{name} is a class, no function")
+            return function
         case list():
             return [_read(each, arrays) for each in kept]
     return kept

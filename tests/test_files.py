@@ -186,7 +186,7 @@ def written(path, **changes):
     with np.load(path) as file:
         found = {name: file[name] for name in file.files} | changes
     arrays = [found[f"array_{number}"] for number in range(sum(name.startswith("array_") for name in found))]
-    found["digest"] = np.asarray(files._digest(str(found["structure"]), arrays))
+    found["checksum"] = np.asarray(files._checksum(str(found["structure"]), arrays))
     np.savez_compressed(path, **found)
     return path
 
@@ -196,14 +196,14 @@ def test_a_changed_plan_is_refused(name, tmp_path):
     """Also where only a number in the structure was: of nodes, rounds, bytes."""
     path = PLANS[name]().save(tmp_path / "plan.npz")
     pattern = rf'"num_nodes": {N}\b'
-    with pytest.raises(ValueError, match="changed since"):
+    with pytest.raises(ValueError, match="was changed after it was saved"):
         systems.load_plan(changed(path, lambda text: re.sub(pattern, '"num_nodes": 9', text)))
     path = PLANS[name]().save(tmp_path / "plan.npz")
     with np.load(path) as file:
         found = {key: file[key] for key in file.files}
     found["array_0"] = found["array_0"] + found["array_0"].dtype.type(1)
     np.savez(path, **found)
-    with pytest.raises(ValueError, match="changed since"):
+    with pytest.raises(ValueError, match="was changed after it was saved"):
         systems.load_plan(path)
 
 
@@ -215,7 +215,9 @@ def test_a_number_of_nodes_that_lies_is_refused(name, nodes, tmp_path):
         structure = str(file["structure"])
     lie = re.sub(rf'"num_nodes": {N}\b', f'"num_nodes": {nodes}', structure)
     assert lie != structure
-    with pytest.raises(ValueError, match=r"plan\.npz (holds no plan that a system can have made|was saved by another)"):
+    with pytest.raises(
+        ValueError, match=r"plan\.npz (holds no plan that a system|was saved by another|holds a timeline that contra)"
+    ):
         systems.load_plan(written(path, structure=np.asarray(lie)))
 
 
@@ -224,7 +226,7 @@ def test_more_nodes_than_there_are_are_refused(name, tmp_path):
     path = PLANS[name]().save(tmp_path / "plan.npz")
     with np.load(path) as file:
         lie = str(file["structure"]).replace(f'"num_nodes": {N}', '"num_nodes": 9')
-    with pytest.raises(ValueError, match="node_round_end_s of shape"):
+    with pytest.raises(ValueError, match=r"node_round_end_s of shape|contradicts itself"):
         systems.load_plan(written(path, structure=np.asarray(lie)))
 
 
@@ -232,7 +234,7 @@ def test_more_nodes_than_there_are_are_refused(name, tmp_path):
 def test_deep_structures_are_refused(depth, tmp_path):
     path = PLANS["epidemic"]().save(tmp_path / "plan.npz")
     for deep in ("[" * depth + "]" * depth, '{"tuple": [' * depth + "]}" * depth):
-        with pytest.raises(ValueError, match=r"plan\.npz is nested too deeply"):
+        with pytest.raises(ValueError, match=r"plan\.npz was saved by another version .*recursion"):
             systems.load_plan(written(path, structure=np.asarray(deep)))
 
 
@@ -248,7 +250,7 @@ def test_files_that_inflate_are_refused_before_they_do(load, tmp_path):
                 member.write(block)
     assert path.stat().st_size < 2**21
     tracemalloc.start()
-    with pytest.raises(ValueError, match=r"bomb\.npz of .* inflates to 1,073,741,9"):
+    with pytest.raises(ValueError, match=r"bomb\.npz .* inflate to 1,073,741,9.* pass max_bytes"):
         load(path)
     assert tracemalloc.get_traced_memory()[1] < 2**24
     tracemalloc.stop()
@@ -256,16 +258,16 @@ def test_files_that_inflate_are_refused_before_they_do(load, tmp_path):
 
 def test_a_plan_may_be_as_large_as_one_says(tmp_path):
     path = PLANS["epidemic"]().save(tmp_path / "plan.npz")
-    with pytest.raises(ValueError, match="more than largest_bytes=100;"):
-        systems.load_plan(path, largest_bytes=100)
-    assert systems.load_plan(path, largest_bytes=2**40).num_nodes == N
+    with pytest.raises(ValueError, match="more than 100; pass max_bytes"):
+        systems.load_plan(path, max_bytes=100)
+    assert systems.load_plan(path, max_bytes=2**40).num_nodes == N
 
 
 def test_headers_that_promise_more_than_there_is_are_refused(tmp_path):
     path = tmp_path / "header.npz"
     with zipfile.ZipFile(path, "w") as archive, archive.open("a.npy", "w") as member:
         np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (2**45,)})
-    with pytest.raises(ValueError, match=r"header\.npz is no \.npz file of plain arrays \(a\.npy says float64"):
+    with pytest.raises(ValueError, match=r"header\.npz is no \.npz file of plain arrays \(a\.npy claims the shape"):
         systems.load_plan(path)
 
 
@@ -286,11 +288,5 @@ def test_functions_that_are_no_events_are_not_looked_up(name, tmp_path):
         structure = str(file["structure"])
     other = structure.replace("gossipjax.systems.round_plans:_event", name)
     assert other != structure
-    with pytest.raises(ValueError, match="is not what a file of gossipjax holds"):
+    with pytest.raises(ValueError, match=r"no function of a timeline|is not of gossipjax|is defined elsewhere"):
         systems.load_plan(written(path, structure=np.asarray(other)))
-
-
-def test_nothing_is_on_the_lists_but_events_and_what_holds_values():
-    for name in files.CLASSES:
-        kind = files._found(name, files.CLASSES)
-        assert dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")

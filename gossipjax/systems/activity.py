@@ -126,18 +126,18 @@ _Spans: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Begins, ends, amounts."""
 
 
-def load_plan(path: str | os.PathLike[str], *, largest_bytes: int = files.LARGEST) -> Plan:
+def load_plan(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Plan:
     """Read the plan of any system that its ``save`` wrote; run it as it would have been run then.
 
     Args:
         path: of the file.
-        largest_bytes: to which it may inflate.
+        max_bytes: that it may inflate to; None: 1 GiB, or 64 times the size of the file if that is more.
 
     Raises:
         ValueError: no such file, no plan, one of another version of this package, one that was changed since it was
             saved, one that contradicts itself, or one that inflates to more.
     """
-    plan: Plan = files.load(path, (SystemPlan, PlexusPlan), largest_bytes=largest_bytes)
+    plan: Plan = files.load(path, (SystemPlan, PlexusPlan), max_bytes=max_bytes)
     try:
         check_plexus(plan) if isinstance(plan, PlexusPlan) else _check_system(plan)
     except (ValueError, TypeError) as error:

@@ -6,6 +6,7 @@ import os
 import pathlib
 
 from gossipjax import files
+from gossipjax._base.arguments import instance
 from gossipjax.types import Timeline
 
 
@@ -22,19 +23,20 @@ def save(timeline: Timeline, path: str | os.PathLike[str]) -> pathlib.Path:
     Raises:
         ValueError: a wrong path, or a timeline with an ``event`` or ``draw`` of one's own, which cannot be kept.
     """
+    instance("timeline", timeline, Timeline, "build one with gossipjax.timeline, such as rounds(W, 100)")
     return files.save(timeline, path)
 
 
-def load(path: str | os.PathLike[str], *, largest_bytes: int = files.LARGEST) -> Timeline:
+def load(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Timeline:
     """Read a timeline that :func:`save` wrote: its run is the run of the original, bit for bit.
 
     Args:
         path: of the file.
-        largest_bytes: to which it may inflate.
+        max_bytes: that it may inflate to; None: 1 GiB, or 64 times the size of the file if that is more.
 
     Raises:
-        ValueError: no such file, no timeline, one of another version of this package, one that was changed since it was
-            saved, or one that inflates to more.
+        ValueError: no such file, no timeline, one of another version of this package, one that was changed or
+            contradicts itself, or one that inflates to more.
     """
-    timeline: Timeline = files.load(path, Timeline, largest_bytes=largest_bytes)
+    timeline: Timeline = files.load(path, Timeline, max_bytes=max_bytes)
     return timeline

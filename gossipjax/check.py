@@ -107,7 +107,7 @@ def check_message(key: Key[Array, ""], protocol: Protocol, timeline: Timeline, s
         ValueError: another size, with both numbers.
     """
     planned, name = timeline.properties.message_bytes, timeline.properties.name
-    if planned is None:
+    if planned is None or not len(timeline):
         return
     found: list[int] = []
 

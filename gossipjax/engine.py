@@ -14,7 +14,7 @@ from gossipjax import counter
 from gossipjax.counter import Counter
 from gossipjax.observe import Observer, Snapshot
 from gossipjax.rows import all_finite, num_rows
-from gossipjax.sharing.messages import count
+from gossipjax.sharing.messages import charged, count
 from gossipjax.types import Event, Info, Params, Properties, Protocol, Timeline
 
 EVENTS, STEPS, STARTS = 0, 1, 2
@@ -104,6 +104,7 @@ def _first_bad(finite: Bool[Array, "*k"], event: Event) -> tuple[Array, Array, A
 
 def _account(carry: _Carry, state: Any, info: Info, event: Event, num_nodes: int, rows: int) -> _Carry:
     """Add one event's report to the totals."""
+    info = charged(info, event, rows)
     status, traffic, loss, steps = carry.status, carry.traffic, carry.loss, carry.steps
     if info.finite is not None:
         status = _flag(status, *_first_bad(info.finite, event))

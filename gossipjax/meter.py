@@ -20,7 +20,7 @@ from gossipjax.counter import Counter
 from gossipjax.forms import DenseMixing, Mixing, TableMixing
 from gossipjax.observe import Observer, Snapshot, Variable, percentiles
 from gossipjax.rows import num_rows
-from gossipjax.sharing.messages import count
+from gossipjax.sharing.messages import charged, count
 from gossipjax.static import bind
 from gossipjax.types import Event, Params, Protocol, Requires
 
@@ -71,7 +71,9 @@ def _later(clock: Array, rest: Array, seconds: Array) -> tuple[Array, Array]:
 
 def _step(inner: Protocol, link: _Link, key: Key[Array, ""], state: MeteredState, event: Event):
     after, info = inner.step(key, state.inner, event)
-    size, n = info.bits, state.meter.clock.shape[0]
+    n = state.meter.clock.shape[0]
+    info = charged(info, event, n)
+    size = info.bits
     if size is None:
         return MeteredState(after, state.meter), info
     models = count(event, n) if info.messages is None else info.messages
@@ -79,7 +81,8 @@ def _step(inner: Protocol, link: _Link, key: Key[Array, ""], state: MeteredState
     total = counter.add_product(state.meter.bits, bits, models)
     sent = bits.astype(jnp.float32) * models.astype(jnp.float32) / 8
     ready = _later(state.meter.clock, state.meter.rest, link.compute + sent / link.bytes_per_second)
-    heard = latest(event.mixing, *_later(*ready, jnp.broadcast_to(link.latency, (n,))))
+    mixing = event.mixing if event.allreduce is None else DenseMixing(jnp.ones((n, n)))
+    heard = latest(mixing, *_later(*ready, jnp.broadcast_to(link.latency, (n,))))
     waits = (heard[0] > ready[0]) | ((heard[0] == ready[0]) & (heard[1] > ready[1]))
     clock, rest = (jnp.where(waits, theirs, own) for theirs, own in zip(heard, ready, strict=True))
     return MeteredState(after, Meter(total, clock, rest)), info
@@ -140,7 +143,9 @@ def metered(
         r_i = t_i + compute_i + bytes sent_i / rate_i
         t_i ← max(r_i, max_{j heard by i} r_j + latency_j)
 
-    Nodes wait for their neighbours only, so that their clocks differ. The run itself is unchanged.
+    Nodes wait for their neighbours only, so that their clocks differ. The run itself is unchanged. An exact mean of all
+    (``rounds(weights.averaging(n), T)``, :func:`gossipjax.systems.allreduce`, :func:`gossipjax.allreduce_sgd`) is a
+    ring all-reduce, in which a node sends 2 (n − 1)/n models; everyone waits for everyone.
 
     Args:
         protocol: what runs inside.

@@ -56,6 +56,9 @@ class Event(NamedTuple):
     """Models that leave each of m senders now. None: every transfer of the mixing between two rows is one."""
     sources: Int[Array, " m"] | None = None
     """The only node whose version each transfer of the mixing carries (version counters). None: all that it knows."""
+    allreduce: Any = None
+    """``()``: the mixing is the exact mean of all nodes, taken by a ring all-reduce, whose bytes are counted: see
+    :func:`gossipjax.sharing.messages.charged`. None: models go from node to node."""
 
 
 @jax.tree_util.register_static

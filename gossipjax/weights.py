@@ -141,10 +141,24 @@ def column_stochastic(topology: Topology) -> sparse.csr_array:
 
 
 def averaging(num_nodes: int) -> sparse.csr_array:
-    """Build the matrix J = 1 1ᵀ / n that replaces every model by the network mean."""
+    """Build the matrix J = 1 1ᵀ / n that replaces every model by the network mean, as an all-reduce does.
+
+    Rounds on it are charged as a ring all-reduce, 2 (n − 1)/n models a node, where the same numbers in another array,
+    or Metropolis weights of a complete graph, are n − 1 neighbours who are sent a model each.
+    """
     if num_nodes < 1:
         raise ValueError(f"{num_nodes} nodes: a network needs at least one")
-    return sparse.csr_array(np.full((num_nodes, num_nodes), 1 / num_nodes))
+    return Averaging(np.full((num_nodes, num_nodes), 1 / num_nodes))
+
+
+class Averaging(sparse.csr_array):
+    """A matrix that :func:`averaging` built; what is computed from it, such as ``lazy(J)``, may be one no longer."""
+
+
+def is_averaging(W: Matrix) -> bool:
+    """Tell whether a matrix is that of :func:`averaging`, unchanged."""
+    n = W.shape[0]
+    return isinstance(W, Averaging) and W.nnz == n * n and bool((W.data == 1 / n).all())
 
 
 def is_row_stochastic(W: Matrix, *, tolerance: float = TOLERANCE) -> bool:

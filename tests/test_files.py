@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-import resource
+import re
+import tracemalloc
 import zipfile
 
 import jax
@@ -16,7 +17,7 @@ from problems import X0, exact_quadratic
 from system_runs import KEY, LEARN, MODEL, STEPS
 from test_contract import CASES
 
-from gossipjax import dpsgd, fedavg, files, simulate, systems, timeline
+from gossipjax import devices, dpsgd, fedavg, files, simulate, systems, timeline
 from gossipjax.systems import PlexusPlan, SystemPlan, traffic_series, training_series
 from gossipjax.topology import one_peer_exponential, ring
 from gossipjax.types import Timeline
@@ -92,8 +93,8 @@ def test_what_cannot_be_kept(tmp_path):
     path = timeline.save(plan, tmp_path / "kept.npz")
     before = path.read_bytes()
     changes = (
-        ({"event": lambda *_: None}, "gossipjax define by name"),
-        ({"event": own_event}, "gossipjax define by name"),
+        ({"event": lambda *_: None}, "define by name"),
+        ({"event": own_event}, "define by name"),
         ({"static": jax.random.key(0)}, "random key"),
         ({"static": np.array([object()])}, "array of object"),
         ({"static": {1: np.zeros(2)}}, "keep what it was made from"),
@@ -141,8 +142,10 @@ def test_files_of_others_are_refused(change, tmp_path, monkeypatch):
 
 def test_damaged_files_are_refused(tmp_path):
     whole = timeline.save(BUILT["gossip_pairs"], tmp_path / "kept.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "kept.npz") as archive:
+        member = archive.getinfo("structure.npy")
     broken = bytearray(whole)
-    broken[len(whole) // 2] ^= 255
+    broken[member.header_offset + 60 + member.compress_size // 2] ^= 255
     for name, content in (("short", whole[:-40]), ("flipped", bytes(broken)), ("empty", b"")):
         path = tmp_path / f"{name}.npz"
         path.write_bytes(content)
@@ -221,35 +224,97 @@ def test_deep_files_are_refused(tmp_path):
             timeline.load(changed(path, lambda text, deep=deep: deep))
 
 
-def test_files_that_inflate_are_refused_before_they_do(tmp_path):
-    """Two GiB of zeros in two MB: refused by what the archive says, without reading them."""
-    path = tmp_path / "large.npz"
-    with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("array_0.npy", "w", force_zip64=True) as stream,
+# What others may have put into a file.
+
+
+def written(path, **changes):
+    """Write a file again with other contents, of which it then says that they are its own."""
+    with np.load(path) as file:
+        found = {name: file[name] for name in file.files} | changes
+    arrays = [found[f"array_{number}"] for number in range(sum(name.startswith("array_") for name in found))]
+    found["checksum"] = np.asarray(files._checksum(str(found["structure"]), arrays))
+    np.savez_compressed(path, **found)
+    return path
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_changed_plan_is_refused(name, tmp_path):
+    """Also where only a number in the structure was: of nodes, rounds, bytes."""
+    path = PLANS[name]().save(tmp_path / "plan.npz")
+    pattern = rf'"num_nodes": {N}\b'
+    with pytest.raises(ValueError, match="was changed after it was saved"):
+        systems.load_plan(changed(path, lambda text: re.sub(pattern, '"num_nodes": 9', text)))
+    path = PLANS[name]().save(tmp_path / "plan.npz")
+    with np.load(path) as file:
+        found = {key: file[key] for key in file.files}
+    found["array_0"] = found["array_0"] + found["array_0"].dtype.type(1)
+    np.savez(path, **found)
+    with pytest.raises(ValueError, match="was changed after it was saved"):
+        systems.load_plan(path)
+
+
+@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("nodes", [3, 0, -1, 2.5, '"8"'])
+def test_a_number_of_nodes_that_lies_is_refused(name, nodes, tmp_path):
+    path = PLANS[name]().save(tmp_path / "plan.npz")
+    with np.load(path) as file:
+        structure = str(file["structure"])
+    lie = re.sub(rf'"num_nodes": {N}\b', f'"num_nodes": {nodes}', structure)
+    assert lie != structure
+    with pytest.raises(
+        ValueError, match=r"plan\.npz (holds no plan that a system|was saved by another|holds a timeline that contra)"
     ):
-        head = {"descr": "<f8", "fortran_order": False, "shape": (2**28,)}
-        np.lib.format.write_array_header_1_0(stream, head)
-        for _ in range(2**5):
-            stream.write(bytes(2**26))
-    assert path.stat().st_size < 10**7
-    begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ValueError, match="inflate to 2,147,483,776, more than 1,073,741,824; pass max_bytes"):
-        timeline.load(path)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begun < 2**18  # kB
-    small = timeline.save(BUILT["gossip_pairs"], tmp_path / "kept.npz")
+        systems.load_plan(written(path, structure=np.asarray(lie)))
+
+
+@pytest.mark.parametrize("name", [name for name in PLANS if name != "Plexus"])
+def test_more_nodes_than_there_are_are_refused(name, tmp_path):
+    path = PLANS[name]().save(tmp_path / "plan.npz")
+    with np.load(path) as file:
+        lie = str(file["structure"]).replace(f'"num_nodes": {N}', '"num_nodes": 9')
+    with pytest.raises(ValueError, match=r"node_round_end_s of shape|contradicts itself"):
+        systems.load_plan(written(path, structure=np.asarray(lie)))
+
+
+@pytest.mark.parametrize("depth", [2_000, 200_000])
+def test_deep_structures_are_refused(depth, tmp_path):
+    path = PLANS["epidemic"]().save(tmp_path / "plan.npz")
+    for deep in ("[" * depth + "]" * depth, '{"tuple": [' * depth + "]}" * depth):
+        with pytest.raises(ValueError, match=r"plan\.npz was saved by another version .*recursion"):
+            systems.load_plan(written(path, structure=np.asarray(deep)))
+
+
+@pytest.mark.parametrize("load", [systems.load_plan, timeline.load, devices.load, devices.read_availability])
+def test_files_that_inflate_are_refused_before_they_do(load, tmp_path):
+    """A megabyte that would be a gigabyte and more, of zeros."""
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("a.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": (2**30,)})
+            block = bytes(2**24)
+            for _ in range(64):
+                member.write(block)
+    assert path.stat().st_size < 2**21
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"bomb\.npz .* inflate to 1,073,741,9.* pass max_bytes"):
+        load(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_a_plan_may_be_as_large_as_one_says(tmp_path):
+    path = PLANS["epidemic"]().save(tmp_path / "plan.npz")
     with pytest.raises(ValueError, match="more than 100; pass max_bytes"):
-        timeline.load(small, max_bytes=100)
-    assert len(timeline.load(small, max_bytes=10**6)) == len(BUILT["gossip_pairs"])
+        systems.load_plan(path, max_bytes=100)
+    assert systems.load_plan(path, max_bytes=2**40).num_nodes == N
 
 
-def test_headers_that_claim_more_than_there_is_are_refused(tmp_path):
-    path = tmp_path / "lies.npz"
-    with zipfile.ZipFile(path, "w") as archive, archive.open("array_0.npy", "w") as stream:
-        np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (2**50,)})
-        stream.write(bytes(64))
-    with pytest.raises(ValueError, match="claims the shape"):
-        timeline.load(path)
+def test_headers_that_promise_more_than_there_is_are_refused(tmp_path):
+    path = tmp_path / "header.npz"
+    with zipfile.ZipFile(path, "w") as archive, archive.open("a.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (2**45,)})
+    with pytest.raises(ValueError, match=r"header\.npz is no \.npz file of plain arrays \(a\.npy claims the shape"):
+        systems.load_plan(path)
 
 
 @pytest.mark.parametrize(
@@ -264,3 +329,24 @@ def test_only_functions_of_timelines_are_looked_up(name, tmp_path):
         timeline.load(changed(path, lambda text: text.replace(own, name)))
     with pytest.raises(ValueError, match="cannot be kept"):
         timeline.save(dataclasses.replace(BUILT["gossip_pairs"], event=files.save), path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gossipjax.simulate:simulate",
+        "gossipjax.timeline.rounds:rounds",
+        "gossipjax.timeline.kept:save",
+        "gossipjax.files:save",
+        "gossipjax._base.arguments:whole",
+        "os:system",
+    ],
+)
+def test_functions_that_are_no_events_are_not_looked_up(name, tmp_path):
+    path = PLANS["epidemic"]().save(tmp_path / "plan.npz")
+    with np.load(path) as file:
+        structure = str(file["structure"])
+    other = structure.replace("gossipjax.systems.round_plans:_event", name)
+    assert other != structure
+    with pytest.raises(ValueError, match=r"no function of a timeline|is not of gossipjax|is defined elsewhere"):
+        systems.load_plan(written(path, structure=np.asarray(other)))

@@ -213,12 +213,29 @@ def test_series_of_plexus():
     np.testing.assert_allclose(training_series(plan, np.array([half])), expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"devices": network(3, online=[True, False, False])},
+        {"period_s": 1e9},
+        {"devices": network(3, online=[False] * 3)},
+    ],
+)
+def test_nobody_sends(setting):
+    """A legal plan in which nothing happens, whatever the phases of the timers."""
+    for seed in range(3):
+        plan = gossip_learning(**({"devices": network(4), "duration_s": 5.0} | LEARN | setting | {"seed": seed}))
+        assert len(plan.timeline) == 0
+        assert plan.timeline.properties.traffic.sent == plan.total_bytes(5.0) == plan.training_seconds(5.0) == 0
+        assert activity(plan).sender.size == plan.node_training_seconds.sum() == 0
+        assert "transfers: 0, 0 cut" in plan.summary()
+
+
 BAD = [
     ({"duration_s": 0.0}, "duration_s=0.0"),
     ({"period_s": np.inf}, "period_s=inf"),
     ({"local_steps": 0}, "local_steps=0"),
     ({"devices": network(1)}, "1 node"),
-    ({"devices": network(3, online=[True, False, False])}, "no message"),
 ]
 
 

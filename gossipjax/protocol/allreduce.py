@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
 from gossipjax.protocol.local import init_optimizer, node_gradients
 from gossipjax.rows import all_finite, bits_per_row, mean_row, num_rows
+from gossipjax.sharing.messages import charged
 from gossipjax.static import as_factory
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
 
@@ -34,8 +34,10 @@ def _step(task: Task, optimizer: Partial, key, state: AllReduceState, event: Eve
     mean = mean_row(grads)
     updates, optimizer_state = jax.vmap(optimizer().update, in_axes=(None, 0, 0))(mean, state.optimizer, state.x)
     x = optax.apply_updates(state.x, updates)
-    bits = jnp.full((n,), round(2 * (n - 1) / n * bits_per_row(x)), jnp.uint32)
-    return AllReduceState(x, optimizer_state), Info(bits, jnp.ones_like(bits), loss, all_finite(x))
+    info = Info(bits_per_row(x), None, loss, all_finite(x))
+    if event.allreduce is None:  # on any other timeline too; events that are one are charged by the loop
+        info = charged(info, event._replace(allreduce=()), n)
+    return AllReduceState(x, optimizer_state), info
 
 
 def _model(state: AllReduceState) -> Params:

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int8, Int32, Int64, Num
 
 from gossipjax import files
-from gossipjax._base.arguments import instance, real, reals
+from gossipjax._base.arguments import instance, real, reals, whole, wholes
 from gossipjax._base.display import displayed, size
-from gossipjax.systems.plan import CUT, TRAINED_ONLY, PlexusPlan
+from gossipjax.systems.plan import CUT, TRAINED_ONLY, PlexusPlan, check_plexus
 from gossipjax.types import Timeline
 
 
@@ -146,14 +146,59 @@ _Spans: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Begins, ends, amounts."""
 
 
-def load_plan(path: str | os.PathLike[str]) -> Plan:
+def load_plan(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Plan:
     """Read the plan of any system that its ``save`` wrote; run it as it would have been run then.
 
+    Args:
+        path: of the file.
+        max_bytes: that it may inflate to; None: 1 GiB, or 64 times the size of the file if that is more.
+
     Raises:
-        ValueError: no such file, no plan, or one of another version of this package.
+        ValueError: no such file, no plan, one of another version of this package, one that was changed since it was
+            saved, one that contradicts itself, or one that inflates to more.
     """
-    plan: Plan = files.load(path, (SystemPlan, PlexusPlan))
+    plan: Plan = files.load(path, (SystemPlan, PlexusPlan), max_bytes=max_bytes)
+    try:
+        check_plexus(plan) if isinstance(plan, PlexusPlan) else _check_system(plan)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} holds no plan that a system can have made ({error}); plan the run again") from error
     return plan
+
+
+def _check_system(plan: SystemPlan) -> None:
+    """Hold the parts of a plan against each other."""
+    instance("timeline", plan.timeline, Timeline, "of the plan")
+    n, total = plan.num_nodes, len(instance("activities", plan.activities, tuple, "of Activity"))
+    whole("num_nodes", n, least=1)
+    real("end_s", plan.end_s, least=0, unit="seconds")
+    pattern = wholes("pattern", plan.pattern, shape=(None,), least=0, most=total - 1)
+    begins = reals("begin_s", plan.begin_s, shape=pattern.shape, least=0, unit="seconds")
+    if (np.diff(begins) < 0).any():
+        raise ValueError("begin_s decreases")
+    ends = reals("round_end_s", plan.round_end_s, shape=(None,), least=0, unit="seconds")
+    for name in ("round_bytes", "round_dropped"):
+        reals(name, getattr(plan, name), shape=ends.shape, least=0)
+    reals("node_round_end_s", plan.node_round_end_s, shape=(None, n), least=0, unit="seconds")
+    for found in plan.activities:
+        _check_activity(instance("activities", found, Activity, "of the plan"), n)
+
+
+def _check_activity(found: Activity, n: int) -> None:
+    nodes = wholes("training_node", found.training_node, shape=(None,), least=0, most=n - 1)
+    for name in ("training_start_s", "training_end_s", "training_completed"):
+        _same_length(name, getattr(found, name), nodes)
+    senders = wholes("sender", found.sender, shape=(None,), least=0, most=n - 1)
+    wholes("receiver", found.receiver, shape=senders.shape, least=-1, most=n - 1)
+    wholes("state", found.state, shape=senders.shape, least=0, most=CUT)
+    for name in ("asked_s", "ended_s", "sent_bytes"):
+        _same_length(name, getattr(found, name), senders)
+    _same_length("mean_s", found.mean_s, wholes("mean_node", found.mean_node, shape=(None,), least=0, most=n - 1))
+
+
+def _same_length(name: str, column: np.ndarray, other: np.ndarray) -> None:
+    kind = getattr(column, "dtype", np.dtype(object)).kind
+    if np.shape(column) != other.shape or kind not in "biuf" or not np.isfinite(column).all():
+        raise ValueError(f"{name} of shape {np.shape(column)}: must be {other.size} finite numbers, one for each")
 
 
 def activity(plan: Plan, first_s: int | float = 0.0, last_s: int | float = np.inf) -> Activity:

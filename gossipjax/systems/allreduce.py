@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
+from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
 from gossipjax.mixing import GroupMixing
 from gossipjax.systems.activity import Activity, SystemPlan
@@ -50,6 +51,7 @@ def allreduce(
     n = given.seconds_per_sample.size
     if n < 2:
         raise ValueError(f"devices of {n} node: an all-reduce needs at least two")
+    check_memory(f"num_rounds={num_rounds}: a plan", 100.0 * num_rounds + 200.0 * n, "plan fewer rounds")
     train_seconds = train_seconds_of(given, local_steps, time_batch)
     limits = capacities(given.upload_bytes_per_second, given.download_bytes_per_second)
     nodes = np.arange(n, dtype=np.int32)
@@ -108,4 +110,4 @@ def _averaging(n: int, num_rounds: int, length: float, name: str) -> Timeline:
 def _average(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
     del key
     mixing = GroupMixing(static["members"], static["weights"], static["members"])
-    return Event(index=x["index"][None], time=x["time"].astype(jnp.float32)[None], mixing=mixing)
+    return Event(index=x["index"][None], time=x["time"].astype(jnp.float32)[None], mixing=mixing, allreduce=())

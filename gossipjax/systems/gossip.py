@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from gossipjax._base.arguments import choice, real
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
 from gossipjax.systems.activity import Activity, SystemPlan
 from gossipjax.systems.assumed import assuming
@@ -89,7 +90,8 @@ def gossip_learning(
     stays), forgets what waits, and its transfers both ways are cut.
 
     Run :func:`gossipjax.gossip_learning` with ``merge="age"`` and E local steps on ``plan.timeline``: a is then the
-    share of the received model's age. One pass over all messages in Python, some ten microseconds each.
+    share of the received model's age. One pass over all messages in Python, some ten microseconds each. Where nobody
+    sends, the timeline is empty.
 
     >>> from gossipjax import devices, systems
     >>> plan = systems.gossip_learning(devices.uniform(10), 600.0, model_bytes=340_000, local_steps=5, seed=0)
@@ -108,14 +110,16 @@ def gossip_learning(
         seed: of phases and receivers.
 
     Raises:
-        ValueError: settings out of range, or no message at all.
+        ValueError: settings out of range.
 
     Reference: Ormándi, Hegedűs, Jelasity 2013, arXiv 1109.1396; as a baseline of Dhasade et al. 2025, arXiv 2503.05509.
     """
     given = checked(devices, 1, local_steps, time_batch, model_bytes, None, transfers)
     n = given.seconds_per_sample.size
     _check(n, duration_s, period_s, inbox)
-    seed = checked_seed(seed)
+    seed, sends = checked_seed(seed), n * (duration_s / period_s)
+    what = f"duration_s={duration_s:g}, period_s={period_s:g}: about {sends:.3g} messages of {n} nodes"
+    check_memory(what, 1000.0 * sends, "plan a shorter time, or a longer period")
     run = _make(given, train_seconds_of(given, local_steps, time_batch), float(model_bytes), transfers, inbox, seed)
     timers = clocks.schedule(clocks.deterministic(period_s), n, float(duration_s), np.random.default_rng(seed))
     _simulate(run, given, timers.times.tolist(), timers.nodes.tolist(), float(duration_s))
@@ -267,10 +271,8 @@ def _plan(run: _Run, name: str, n: int, duration: float) -> SystemPlan:
     for number in run.training:
         if number >= 0:
             run.trainings[number][2] = duration
-    if not run.messages:
-        raise ValueError(f"no message is sent in {duration} s: plan a longer run, or one in which nodes are online")
-    node, begin, end, done = zip(*run.trainings, strict=True) if run.trainings else ((),) * 4
-    sender, receiver, asked, ended, sent_bytes, state, fate = zip(*run.messages, strict=True)
+    node, begin, end, done = _columns(run.trainings, 4)
+    sender, receiver, asked, ended, sent_bytes, state, fate = _columns(run.messages, 7)
     merges = [(seconds, node) for seconds, kind, node, _ in run.events if kind == MERGE]
     activity = Activity(
         training_node=np.array(node, np.int32),
@@ -286,7 +288,12 @@ def _plan(run: _Run, name: str, n: int, duration: float) -> SystemPlan:
         mean_s=np.array([seconds for seconds, _ in merges], np.float64),
         mean_node=np.array([node for _, node in merges], np.int32),
     )
-    return plan_of_one(name, _timeline(run, name, n, np.array(fate)), duration, activity)
+    return plan_of_one(name, _timeline(run, name, n, np.array(fate, np.int64)), duration, activity)
+
+
+def _columns(rows: list, count: int) -> tuple:
+    """Turn rows into columns, also where there are none."""
+    return tuple(zip(*rows, strict=True)) if rows else ((),) * count
 
 
 def plan_of_one(name: str, timeline: Timeline, duration: float, activity: Activity) -> SystemPlan:
@@ -307,7 +314,8 @@ def plan_of_one(name: str, timeline: Timeline, duration: float, activity: Activi
 
 def _timeline(run: _Run, name: str, n: int, fate: np.ndarray) -> Timeline:
     """Write a send as a copy to the message's row, a merge as a group of two; only what is merged takes a row."""
-    seconds, kind, node, message = (np.array(column) for column in zip(*run.events, strict=True))
+    seconds, *numbers = _columns(run.events, 4)
+    kind, node, message = (np.array(column, np.int64) for column in numbers)
     total = kind.size
     sends, merges = np.flatnonzero(kind == SEND), np.flatnonzero(kind == MERGE)
     released = np.full(fate.size, total)
@@ -323,7 +331,7 @@ def _timeline(run: _Run, name: str, n: int, fate: np.ndarray) -> Timeline:
     members[merges, 0, 0], members[merges, 0, 1] = node[merges], rows[message[merges]]
     targets[merges, 0, 0], weights[merges, 0] = node[merges], 0.5
     xs = {
-        "time": seconds,
+        "time": np.array(seconds, np.float64),
         "nodes": np.where(kind == TRAIN, node, NOBODY)[:, None],
         "members": members,
         "weights": weights,

@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from gossipjax._base.arguments import real, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
 from gossipjax.systems.activity import Activity, SystemPlan
 from gossipjax.systems.assumed import assuming
@@ -66,6 +67,9 @@ def ad_psgd(
     if not given.online.all() or len(given.transitions(duration_s)[0]):
         raise ValueError("devices: a node is offline at times; leave availability out, or plan gossip_learning")
     compute = train_seconds_of(given, 1, time_batch)
+    updates = float((duration_s / compute).sum())
+    what = f"duration_s={duration_s:g}: about {updates:.3g} gradients of {n} nodes"
+    check_memory(what, 400.0 * updates + 40.0 * n * n, "plan a shorter time, or fewer nodes")
     own = np.diagonal(transfer_seconds(given, model_bytes))
     timeline = pairwise(
         peers,

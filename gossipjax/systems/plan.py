@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64, Int8, Int32, Int64
 
 from gossipjax import files
-from gossipjax._base.arguments import instance, whole
+from gossipjax._base.arguments import instance, real, reals, whole, wholes
 from gossipjax._base.display import displayed, size
 from gossipjax.systems.messages import AGGREGATED, KINDS, TRAINED
 
@@ -143,6 +143,49 @@ class PlexusPlan:
     def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
         """Write one .npz file, which :func:`gossipjax.systems.load_plan` reads; see :func:`gossipjax.files.save`."""
         return files.save(self, path)
+
+
+def check_plexus(plan: PlexusPlan) -> None:
+    """Hold the columns of a plan against each other.
+
+    Raises:
+        ValueError: columns of different lengths, or numbers of nodes, trainings, means or types that do not exist.
+    """
+    n, trainings = whole("num_nodes", plan.num_nodes, least=1), np.shape(plan.training_node)
+    means, transfers, most = np.shape(plan.aggregation_s), np.shape(plan.transfer_sender), np.iinfo(np.int64).max
+    for name, shape, least, last in (
+        ("training_node", (None,), 0, n - 1),
+        ("training_round", trainings, 1, most),
+        ("training_source", trainings, -1, plan.aggregation_s.size - 1),
+        ("training_fate", trainings, 0, len(FATES) - 1),
+        ("aggregation_node", means, 0, n - 1),
+        ("aggregation_round", means, 1, most),
+        ("member_offsets", (plan.aggregation_s.size + 1,), 0, plan.members.size),
+        ("members", (None,), 0, plan.training_node.size - 1),
+        ("transfer_sender", (None,), 0, n - 1),
+        ("transfer_receiver", transfers, 0, n - 1),
+        ("transfer_kind", transfers, TRAINED, AGGREGATED),
+        ("transfer_size", transfers, 0, most),
+        ("transfer_state", transfers, 0, CUT),
+        *((f"messages_{name}", (len(KINDS),), 0, most) for name in ("sent", "delivered", "lost", "in_flight")),
+        ("online_count", np.shape(plan.online_s), 0, n),
+    ):
+        wholes(name, getattr(plan, name), shape=shape, least=least, most=last)
+    for name, shape in (
+        ("training_start_s", trainings),
+        ("training_end_s", trainings),
+        ("aggregation_s", (None,)),
+        ("transfer_start_s", transfers),
+        ("transfer_end_s", transfers),
+        ("transfer_sent", transfers),
+        ("message_bytes", (len(KINDS),)),
+        ("online_s", (None,)),
+        ("view_active", (*means, 4)),
+    ):
+        reals(name, getattr(plan, name), shape=shape, least=0)
+    if (np.diff(plan.member_offsets) < 0).any() or (np.diff(plan.aggregation_s) < 0).any():
+        raise ValueError("member_offsets or aggregation_s decreases")
+    real("end_s", plan.end_s, least=0, unit="seconds")
 
 
 def round_seconds(plan: PlexusPlan) -> Float64[np.ndarray, " r"]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gossipjax._base.arguments import choice, flag, optional_whole, real, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
 from gossipjax.systems import messages, transfers
 from gossipjax.systems.handlers import begin_round
@@ -133,6 +134,7 @@ def plexus(
         stall_s=float(stall_s),
     )
     train_seconds = 3.0 * local_steps * time_batch * np.asarray(given.seconds_per_sample, np.float64)
+    _check_log(settings, given, train_seconds)
     name = _name(settings, transfers, threshold, success_fraction, time_batch, aggregator_from, departures, seed)
     make = partial(_make, settings, given, train_seconds, transfers, hashing, seed)
     plan = _plan(_simulated(make, given, views == "always" or not given.online.all()), name)
@@ -252,6 +254,9 @@ def _make(
 ) -> Simulation:
     """Set up the state before time 0."""
     n = settings.num_nodes
+    if keeps_views:
+        what = f"devices: the views that each of {n} nodes has of all"
+        check_memory(what, 8.0 * n * n, "take fewer nodes, or nodes that are always online")
     network, bandwidth = _network(sharing, devices, settings.server)
     online = np.asarray(devices.online, bool).copy()
     if settings.server is not None:
@@ -303,6 +308,15 @@ def _run(sim: Simulation, devices: Machines) -> None:
             sim.now = event
             handler, arguments = pop(queue)
             handler(*arguments)
+
+
+def _check_log(settings: Settings, devices: Machines, train_seconds) -> None:
+    """Estimate what is written down: two messages and a training of each member of each sample."""
+    rates = np.minimum(devices.upload_bytes_per_second, devices.download_bytes_per_second)
+    typical = float(np.median(train_seconds) + settings.message_bytes / np.median(rates))
+    rounds = min(settings.num_rounds, settings.duration_s / typical)
+    what = f"num_rounds={settings.num_rounds:g}, duration_s={settings.duration_s:g}: about {rounds:.3g} rounds"
+    check_memory(what, 1000.0 * rounds * settings.sample_size, "plan fewer rounds, or a shorter time")
 
 
 def _first_sample(sim: Simulation) -> list[int]:

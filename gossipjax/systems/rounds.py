@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from gossipjax._base.arguments import choice, real, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
 from gossipjax.systems.activity import SystemPlan
 from gossipjax.systems.assumed import assuming
@@ -128,6 +129,9 @@ def epidemic(
     if variant == "oracle" and fanout * n % 2:
         raise ValueError(f"fanout={fanout}: no graph of {n} nodes has this degree; take an even number")
     seed = checked_seed(seed)
+    lanes = fanout + 5 * fanout**0.5 + 5  # the busiest receiver's, about
+    what = f"num_rounds={num_rounds}, fanout={fanout}: the recipients of {n} nodes"
+    check_memory(what, 12.0 * n * n + 12.0 * num_rounds * n * lanes, "plan fewer rounds, or fewer nodes")
     draw = local_tables if variant == "local" else oracle_tables
     tables = draw(n, fanout, num_rounds, np.random.default_rng(seed))
     train_seconds = train_seconds_of(given, local_steps, time_batch)
@@ -163,6 +167,18 @@ def _weights_name(tables: Tables) -> str:
     return f"{kind}{'' if count == 1 else f', cycle of {count}'}"
 
 
+def _check_memory(devices: Machines, tables: Tables, num_rounds: int, round_seconds) -> None:
+    """Estimate what is written down: each message of each round that differs, and a few numbers a round."""
+    period, n, lanes = tables.neighbors.shape
+    regular = round_seconds is not None and devices.online.all()
+    if regular and not len(devices.transitions(float(num_rounds) * round_seconds)[0]):
+        different = min(period, num_rounds)
+    else:
+        different = num_rounds
+    num_bytes = 100.0 * num_rounds + 150.0 * different * n * (1 + lanes)
+    check_memory(f"num_rounds={num_rounds}: a plan for {n} nodes", num_bytes, "plan fewer rounds, or fewer nodes")
+
+
 def _plan(
     name, devices: Machines, tables: Tables, num_rounds, train_seconds, model_bytes, round_seconds, sharing, keep
 ) -> SystemPlan:
@@ -173,6 +189,7 @@ def _plan(
         "sharing": sharing,
         "limits": limits,
     }
+    _check_memory(devices, tables, num_rounds, round_seconds)
     form = "barriers" if round_seconds is None else f"rounds of {round_seconds:g} s"
     name = f"{name}: {train_seconds.size} nodes, {form}, {sharing} transfers of {model_bytes:,} bytes"
     if round_seconds is None:

@@ -30,6 +30,7 @@ from gossipjax.types import Event, Properties, Timeline
 from gossipjax.weights import (
     Matrix,
     check_weights,
+    is_averaging,
     is_column_stochastic,
     is_doubly_stochastic,
     is_row_stochastic,
@@ -63,13 +64,15 @@ def _round_time(static: PyTree, x: PyTree) -> Array:
 
 def _fixed_round(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
     del key
-    return Event(index=x["index"][None], time=_round_time(static, x)[None], mixing=static["mixing"])
+    exact = static.get("allreduce")
+    return Event(index=x["index"][None], time=_round_time(static, x)[None], mixing=static["mixing"], allreduce=exact)
 
 
 def _cyclic_round(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
     del key
     mixing = take_mixing(static["mixing"], x["index"] % static["period"])
-    return Event(index=x["index"][None], time=_round_time(static, x)[None], mixing=mixing)
+    exact = static.get("allreduce")
+    return Event(index=x["index"][None], time=_round_time(static, x)[None], mixing=mixing, allreduce=exact)
 
 
 def rounds(
@@ -83,6 +86,7 @@ def rounds(
     """Plan synchronous rounds ``x_i ← Σ_j W_ij x_j``, on a fixed matrix or on a cycle of matrices.
 
     Round t uses ``weights``, or ``weights[t mod len(weights)]`` where a sequence is given: T rounds cost T numbers.
+    Every neighbour is sent a model, but for :func:`~gossipjax.weights.averaging`: that mean is a ring all-reduce.
 
     >>> from gossipjax import timeline, topology, weights
     >>> plan = timeline.rounds(weights.metropolis(topology.ring(8)), 100)
@@ -130,6 +134,8 @@ def rounds(
         messages=describe(mixings[0]),
     )
     static: dict[str, Any] = {"seconds_per_round": _length(seconds_per_round)}
+    if all(is_averaging(matrix) for matrix in matrices):
+        static["allreduce"] = ()
     if fixed:
         return Timeline(xs, static | {"mixing": mixings[0]}, _fixed_round, properties, seconds=round_ends)
     static |= {"mixing": stack_mixings(mixings), "period": jnp.uint32(len(mixings))}

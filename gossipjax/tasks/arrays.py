@@ -25,8 +25,8 @@ def from_arrays(
     *,
     num_classes: int | None = None,
     class_names: Sequence[str] = (),
-    mean: float | Sequence[float] | None = None,
-    std: float | Sequence[float] | None = None,
+    mean: float | npt.ArrayLike | None = None,
+    std: float | npt.ArrayLike | None = None,
     name: str = "arrays",
     source: str = "arrays in memory",
 ) -> Dataset:

@@ -65,6 +65,7 @@ def _init(setting: Static[_Setting], key: Key[Array, ""]) -> Params:
 
 def _arrays(examples: Examples, what: str, num_classes: int) -> tuple[tuple[int, ...], dict[str, Array]]:
     """Hold inputs and labels against each other; return the shape of one input and both as a task stores them."""
+    instance(f"{what} examples", examples, Examples, "make them with Examples(inputs, labels)")
     inputs = input_array(f"{what} inputs", examples.inputs)
     labels = class_numbers(f"{what} labels", examples.labels, num_samples=len(inputs), num_classes=num_classes)
     arrays = {"inputs": jnp.asarray(inputs.reshape(len(inputs), -1)), "labels": jnp.asarray(labels, jnp.int32)}

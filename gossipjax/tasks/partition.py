@@ -344,7 +344,7 @@ def check_partition(partition: Partition, num_samples: int, *, complete: bool = 
         )
 
 
-def check_held(partition: Partition, num_samples: int, name: str) -> None:
+def check_held(partition: Any, num_samples: int, name: str) -> None:
     """Check what a task needs of a partition: samples of this pool alone, and at least one at every node.
 
     Args:

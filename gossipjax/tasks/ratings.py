@@ -264,7 +264,7 @@ def _metrics(params: dict[str, Array], test: dict[str, Array]) -> dict[str, Arra
 
 def _checked(dataset: RatingsDataset, part: str) -> Ratings:
     """Hold the ratings of one part against each other and against the numbers of users and items."""
-    ratings: Ratings = getattr(dataset, part)
+    ratings = instance(f"{part} of {dataset.name}", getattr(dataset, part), Ratings, "make it with Ratings(users, …)")
     count = len(ratings.stars) if np.ndim(ratings.stars) else 0
     if not count:
         raise ValueError(f"{part}.stars of {dataset.name} holds no rating; a task trains and tests with some")

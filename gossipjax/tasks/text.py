@@ -442,6 +442,7 @@ def next_character(dataset: TextDataset, partition: Partition, model: Model, *, 
 
 def _check_starts(windows: Windows, name: str, last: int) -> Int[np.ndarray, " N"]:
     """Refuse windows that reach beyond the text: a gather would read its last character instead."""
+    instance(name, windows, Windows, "make them with Windows(starts, roles)")
     starts = wholes(name, windows.starts, shape=(None,), least=0, most=last, remedy="windows must lie in the text")
     if not len(starts):
         raise ValueError(f"{name}: there is no window; take longer texts or a shorter context")

@@ -163,7 +163,7 @@ def iid(num_samples: int, num_nodes: int, *, seed: int) -> Partition:
     """
     num_samples = whole("num_samples", num_samples, least=1, most=_MOST, remedy="such as len(data.train.labels)")
     num_nodes, rng = _checked(num_samples, num_nodes, seed)
-    check_room(f"a partition of {num_samples} samples", 4 * num_samples, "take fewer samples")
+    check_room(f"num_samples={num_samples}", 4 * num_samples, "take fewer samples")
     owner = np.empty(num_samples, np.int64)
     owner[rng.permutation(num_samples)] = np.arange(num_samples) % num_nodes
     return by_owner(owner, num_nodes)

@@ -141,13 +141,13 @@ def synthetic_ratings(
     Raises:
         ValueError: a number out of its range.
     """
-    num_users, factors = whole("num_users", num_users, least=1), whole("factors", factors, least=1)
-    num_items, seed = whole("num_items", num_items, least=4), checked_seed(seed)
+    num_users, num_items = whole("num_users", num_users, least=1), whole("num_items", num_items, least=4)
+    factors, seed = whole("factors", factors, least=1), checked_seed(seed)
     mean_count = real("mean_count", mean_count, least=4, unit="ratings")
     noise_std = real("noise_std", noise_std, least=0, unit="stars")
     train_share = _share(train_share)
     room = 3 * num_users * num_items + factors * (num_users + num_items)
-    check_room(f"the ratings of {num_items} items by {num_users} users", room, "take fewer of either")
+    check_room(f"num_users={num_users}, num_items={num_items}, factors={factors}", room, "take fewer of any")
     rng = np.random.default_rng(seed)
     users, items = _who_rates_what(rng, num_users, num_items, mean_count)
     tastes, traits = rng.standard_normal((num_users, factors)), rng.standard_normal((num_items, factors))

@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Integer, Num
 
-from gossipjax._base.arguments import instance, real, reals, sequence_of, whole
+from gossipjax._base.arguments import instance, reals, sequence_of, whole
 from gossipjax.tasks.datasets import Dataset, Examples
 from gossipjax.tasks.labels import class_numbers
 
 _AT_ONCE = 2**22
 """Numbers whose squared deviations are in memory at a time."""
+_SMALLEST, _LARGEST = 1e-37, 1e37
+"""Of numbers that float32 holds, and their inverses too."""
 
 
 def from_arrays(
@@ -25,8 +27,8 @@ def from_arrays(
     *,
     num_classes: int | None = None,
     class_names: Sequence[str] = (),
-    mean: float | Sequence[float] | None = None,
-    std: float | Sequence[float] | None = None,
+    mean: float | npt.ArrayLike | None = None,
+    std: float | npt.ArrayLike | None = None,
     name: str = "arrays",
     source: str = "arrays in memory",
 ) -> Dataset:
@@ -74,8 +76,9 @@ def from_arrays(
     train = Examples(inputs, _classes("y", labels, inputs, num_classes))
     test = Examples(test_inputs, _classes("y_test", y_test, test_inputs, num_classes))
     found = _moments(inputs) if mean is None or std is None else ((), ())
-    centre = found[0] if mean is None else _per_channel("mean", mean, inputs.shape[1:])
-    spread = found[1] if std is None else _per_channel("std", std, inputs.shape[1:], above=0)
+    shape = inputs.shape[1:]
+    centre = found[0] if mean is None else _floats(per_channel("mean", mean, shape))
+    spread = found[1] if std is None else _floats(per_channel("std", std, shape, positive=True))
     return Dataset(name, train, test, num_classes, centre, spread, source, class_names)
 
 
@@ -111,12 +114,26 @@ def input_array(name: str, inputs: Any) -> Num[np.ndarray, "N *shape"]:
     return array
 
 
-def _per_channel(name: str, values: Any, shape: tuple[int, ...], above: int | None = None) -> tuple[float, ...]:
-    """Return one number, or one for each entry of the last axis, as a tuple."""
-    if np.ndim(values) == 0:
-        return (real(name, values, above=above),)
-    length = 1 if np.shape(values) == (1,) else shape[-1]
-    return tuple(reals(name, values, shape=(length,), above=above, remedy=f"or one number; inputs have shape {shape}"))
+def per_channel(
+    name: str, values: Any, shape: tuple[int, ...], *, positive: bool = False
+) -> Float[np.ndarray, " channels"]:
+    """Return one number, or one for each entry of the last axis, within what float32 and its inverse hold.
+
+    Args:
+        name: of the argument, for the message.
+        values: a number, one in a sequence, or one for each entry of the last axis.
+        shape: of one input.
+        positive: whether they are deviations.
+
+    Raises:
+        ValueError: another number of them, or one out of range.
+    """
+    least = _SMALLEST if positive else -_LARGEST
+    remedy = f"one number, or one for each channel of inputs of shape {shape}; a constant channel may have std 1"
+    numbers = np.atleast_1d(reals(name, values, least=least, most=_LARGEST, remedy=remedy))
+    if numbers.shape not in ((1,), shape[-1:]):
+        raise ValueError(f"{name} of shape {numbers.shape}: must be {remedy}")
+    return numbers
 
 
 def _classes(name: str, labels: Any, inputs: np.ndarray, num_classes: int) -> Integer[np.ndarray, " N"]:

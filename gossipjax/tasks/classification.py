@@ -12,9 +12,9 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key
 
-from gossipjax._base.arguments import instance, reals, whole
+from gossipjax._base.arguments import instance, whole
 from gossipjax.static import Static
-from gossipjax.tasks.arrays import input_array
+from gossipjax.tasks.arrays import input_array, per_channel
 from gossipjax.tasks.datasets import Dataset, Examples
 from gossipjax.tasks.labels import class_numbers
 from gossipjax.tasks.models import Model, check_model
@@ -65,6 +65,7 @@ def _init(setting: Static[_Setting], key: Key[Array, ""]) -> Params:
 
 def _arrays(examples: Examples, what: str, num_classes: int) -> tuple[tuple[int, ...], dict[str, Array]]:
     """Hold inputs and labels against each other; return the shape of one input and both as a task stores them."""
+    instance(f"{what} examples", examples, Examples, "make them with Examples(inputs, labels)")
     inputs = input_array(f"{what} inputs", examples.inputs)
     labels = class_numbers(f"{what} labels", examples.labels, num_samples=len(inputs), num_classes=num_classes)
     arrays = {"inputs": jnp.asarray(inputs.reshape(len(inputs), -1)), "labels": jnp.asarray(labels, jnp.int32)}
@@ -74,16 +75,12 @@ def _arrays(examples: Examples, what: str, num_classes: int) -> tuple[tuple[int,
 def _scale(dataset: Dataset, shape: tuple[int, ...]) -> dict[str, Float[Array, " pixels"]]:
     """Repeat mean and inverse deviation of each channel over the pixels of a flat input."""
 
-    def per_channel(name: str, above: int | None = None) -> np.ndarray:
-        values = getattr(dataset, name)
-        length = 1 if np.shape(values) == (1,) else shape[-1]
-        remedy = f"one number, or one for each channel of inputs of shape {shape}; a constant channel may have std 1"
-        return reals(f"{name} of {dataset.name}", values, shape=(length,), above=above, remedy=remedy)
-
     def per_pixel(values: np.ndarray) -> Float[Array, " pixels"]:
         return jnp.asarray(np.broadcast_to(values.astype(np.float32), shape).ravel())
 
-    return {"mean": per_pixel(per_channel("mean")), "scale": per_pixel(1.0 / per_channel("std", above=0))}
+    mean = per_channel(f"mean of {dataset.name}", dataset.mean, shape)
+    std = per_channel(f"std of {dataset.name}", dataset.std, shape, positive=True)
+    return {"mean": per_pixel(mean), "scale": per_pixel(1.0 / std)}
 
 
 def classification(

@@ -31,14 +31,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from gossipjax._base.arguments import optional_whole, real, shown, whole
+from gossipjax._base.arguments import instance, optional_whole, real, shown, whole
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 _IMAGES = "(batch, height, width, channels)"
+_MOST = 2**15
+"""Pixels: no image is wider."""
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _NARROW = 4
 """Fewer input channels than this leave vector lanes of XLA's CPU convolution empty: 3 channels padded to 4 run twice
@@ -66,7 +69,8 @@ def dense(
     _check_rank("x", x, "(batch, inputs)")
     _check_rank("kernel", kernel, "(outputs, inputs)")
     if x.shape[1] != kernel.shape[1]:
-        raise ValueError(f"inputs of {x.shape[1]} numbers meet a kernel for {kernel.shape[1]}: give the same number")
+        raise ValueError(f"x has inputs of {x.shape[1]} numbers, but kernel is for {kernel.shape[1]}: give as many")
+    _check_length("bias", bias, kernel.shape[0])
     y = x @ kernel.T
     return y if bias is None else y + bias[None]
 
@@ -97,6 +101,7 @@ def conv2d(
     """
     _check_rank("x", x, _IMAGES)
     _check_rank("kernel", kernel, "(height, width, inputs, outputs)")
+    _check_length("bias", bias, kernel.shape[3])
     pads = _padding(x.shape, kernel.shape, padding)
     if jax.default_backend() != "cpu":
         y = lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_LAYOUT)
@@ -137,6 +142,8 @@ def group_norm(
     _check_rank("x", x, _IMAGES)
     channels, groups = x.shape[-1], whole("groups", groups, least=1)
     epsilon = real("epsilon", epsilon, above=0)
+    _check_length("scale", instance("scale", scale, (jax.Array, np.ndarray), "(channels,)"), channels)
+    _check_length("bias", instance("bias", bias, (jax.Array, np.ndarray), "(channels,)"), channels)
     if channels % groups:
         raise ValueError(f"groups={groups} does not divide the {channels} channels: give a divisor of {channels}")
 
@@ -171,8 +178,8 @@ def max_pool(
         ValueError: a window or stride below 1, or an image smaller than the window.
     """
     _check_rank("x", x, _IMAGES)
-    window = whole("window", window, least=1)
-    stride = whole("stride", window if stride is None else stride, least=1)
+    window = whole("window", window, least=1, most=_MOST)
+    stride = whole("stride", window if stride is None else stride, least=1, most=_MOST)
     if min(x.shape[1:3]) < window:
         raise ValueError(
             f"images of {x.shape[1]} by {x.shape[2]} are smaller than the window {window}: pool less often"
@@ -187,13 +194,19 @@ def _check_rank(name: str, value: Any, axes: str) -> None:
         raise ValueError(f"{name}{found}: must be an array {axes}")
 
 
+def _check_length(name: str, value: Any, length: int) -> None:
+    if value is not None and getattr(value, "shape", None) != (length,):
+        found = f" of shape {value.shape}" if hasattr(value, "shape") else f"={shown(value)}"
+        raise ValueError(f"{name}{found}: must be an array ({length},), one number for each output")
+
+
 def _padding(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], padding: int | None) -> Padding:
     sides = kernel_shape[:2]
     if x_shape[-1] != kernel_shape[2]:
         raise ValueError(f"images of {x_shape[-1]} channels meet a kernel for {kernel_shape[2]}: give the same number")
     if padding is None and any(side % 2 == 0 for side in sides):
         raise ValueError(f"a kernel of {sides} has no middle to keep the size with: give padding as a number")
-    padding = optional_whole("padding", padding, least=0)
+    padding = optional_whole("padding", padding, least=0, most=_MOST)
     rows, columns = [(side - 1) // 2 if padding is None else padding for side in sides]
     if x_shape[1] + 2 * rows < sides[0] or x_shape[2] + 2 * columns < sides[1]:
         raise ValueError(f"images of {x_shape[1:3]} with padding {(rows, columns)} are smaller than the kernel {sides}")

@@ -173,7 +173,7 @@ def iid(num_samples: int, num_nodes: int, *, seed: int) -> Partition:
     """
     num_samples = whole("num_samples", num_samples, least=1, most=_MOST, remedy="such as len(data.train.labels)")
     num_nodes, rng = _checked(num_samples, num_nodes, seed)
-    check_room(f"a partition of {num_samples} samples", 4 * num_samples, "take fewer samples")
+    check_room(f"num_samples={num_samples}", 4 * num_samples, "take fewer samples")
     owner = np.empty(num_samples, np.int64)
     owner[rng.permutation(num_samples)] = np.arange(num_samples) % num_nodes
     return by_owner(owner, num_nodes)
@@ -354,7 +354,7 @@ def check_partition(partition: Partition, num_samples: int, *, complete: bool = 
         )
 
 
-def check_held(partition: Partition, num_samples: int, name: str) -> None:
+def check_held(partition: Any, num_samples: int, name: str) -> None:
     """Check what a task needs of a partition: samples of this pool alone, and at least one at every node.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,14 +45,33 @@ def parameter_type(dtype: Any) -> jnp.dtype:
         ValueError: no floating-point type, or one that JAX would narrow in silence.
     """
     try:
-        kind = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
-    except TypeError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # old spellings, which are no floating-point types either
+            kind = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
+        if isinstance(dtype, np.ndarray | jax.Array):
+            raise TypeError("an array is no type")
+    except (TypeError, ValueError) as error:
         raise ValueError(f"dtype={shown(dtype)}: must be a floating-point type such as 'float32'") from error
     if not jnp.issubdtype(kind, jnp.floating):
         raise ValueError(f"dtype={shown(dtype)}: must be a floating-point type such as 'float32', not {kind}")
     if jax.dtypes.canonicalize_dtype(kind) != kind:
         raise ValueError(f"dtype={shown(dtype)}: JAX has no {kind} now; call gossipjax.configure(x64=True) first")
     return kind
+
+
+def in_range(name: str, values: Any, kind: jnp.dtype) -> Array:
+    """Return numbers in the type of the parameters.
+
+    Raises:
+        ValueError: one that this type cannot hold.
+    """
+    if isinstance(values, jax.core.Tracer):
+        return jnp.asarray(values, kind)
+    with np.errstate(over="ignore"):
+        array = np.asarray(values).astype(kind)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}={shown(values)}: holds numbers beyond the range of {kind}; lower them")
+    return jnp.asarray(array)
 
 
 def quadratic(
@@ -83,8 +103,8 @@ def quadratic(
         raise ValueError(f"curvature of shape {a.shape} does not broadcast to targets {b.shape}") from error
     noise_std, kind = real("noise_std", noise_std, least=0), parameter_type(dtype)
     optimum = (a * b).sum(0) / a.sum(0)
-    known = {"targets": jnp.asarray(b, kind), "curvature": jnp.asarray(a, kind)}
-    data, best = known | {"noise_std": jnp.asarray(noise_std, kind)}, jnp.asarray(optimum, kind)
+    known = {"targets": in_range("targets", b, kind), "curvature": in_range("curvature", a, kind)}
+    data, best = known | {"noise_std": in_range("noise_std", noise_std, kind)}, in_range("targets", optimum, kind)
     test = known | {"optimum": best}
     return Task(
         Partial(_init, best), Partial(_batch), Partial(_loss), Partial(_metrics), data, test, num_nodes=b.shape[0]

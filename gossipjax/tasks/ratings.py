@@ -152,13 +152,13 @@ def synthetic_ratings(
     Raises:
         ValueError: a number out of its range.
     """
-    num_users, factors = whole("num_users", num_users, least=1), whole("factors", factors, least=1)
-    num_items, seed = whole("num_items", num_items, least=4), checked_seed(seed)
+    num_users, num_items = whole("num_users", num_users, least=1), whole("num_items", num_items, least=4)
+    factors, seed = whole("factors", factors, least=1), checked_seed(seed)
     mean_count = real("mean_count", mean_count, least=4, unit="ratings")
     noise_std = real("noise_std", noise_std, least=0, unit="stars")
     train_share = _share(train_share)
     room = 3 * num_users * num_items + factors * (num_users + num_items)
-    check_room(f"the ratings of {num_items} items by {num_users} users", room, "take fewer of either")
+    check_room(f"num_users={num_users}, num_items={num_items}, factors={factors}", room, "take fewer of any")
     rng = np.random.default_rng(seed)
     users, items = _who_rates_what(rng, num_users, num_items, mean_count)
     tastes, traits = rng.standard_normal((num_users, factors)), rng.standard_normal((num_items, factors))
@@ -275,7 +275,7 @@ def _metrics(params: dict[str, Array], test: dict[str, Array]) -> dict[str, Arra
 
 def _checked(dataset: RatingsDataset, part: str) -> Ratings:
     """Hold the ratings of one part against each other and against the numbers of users and items."""
-    ratings: Ratings = getattr(dataset, part)
+    ratings = instance(f"{part} of {dataset.name}", getattr(dataset, part), Ratings, "make it with Ratings(users, …)")
     count = len(ratings.stars) if np.ndim(ratings.stars) else 0
     if not count:
         raise ValueError(f"{part}.stars of {dataset.name} holds no rating; a task trains and tests with some")

@@ -12,7 +12,7 @@ from scipy.special import expit
 from gossipjax._base.arguments import optional_whole, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax.static import Static
-from gossipjax.tasks.quadratic import parameter_type
+from gossipjax.tasks.quadratic import in_range, parameter_type
 from gossipjax.tasks.room import check_room
 from gossipjax.types import Task
 
@@ -49,20 +49,21 @@ def _metrics(loss: Partial, x: Array, test: dict[str, Array]) -> dict[str, Array
 
 
 def _check_sizes(num_nodes: int, samples_per_node: int, dimension: int, batch_size: int | None) -> None:
-    num_nodes, dimension = whole("num_nodes", num_nodes, least=1), whole("dimension", dimension, least=1)
-    samples_per_node = whole("samples_per_node", samples_per_node, least=1)
+    num_nodes = whole("num_nodes", num_nodes, least=1, most=2**31 - 1)
+    samples_per_node = whole("samples_per_node", samples_per_node, least=1, most=2**31 - 1)
+    dimension = whole("dimension", dimension, least=1, most=2**31 - 1)
     optional_whole("batch_size", batch_size, least=1, most=samples_per_node, remedy="or None for all samples of a node")
     numbers = num_nodes * samples_per_node * dimension + num_nodes * dimension + dimension**2
-    check_room(f"{num_nodes} nodes of {samples_per_node} samples of {dimension} numbers", numbers, "take fewer of any")
+    sizes = f"num_nodes={num_nodes}, samples_per_node={samples_per_node}, dimension={dimension}"
+    check_room(sizes, numbers, "take fewer of any")
 
 
 def _task(loss, features, responses, penalty, optimum, batch_size, dtype) -> Task:
     kind = parameter_type(dtype)
     data = {"features": features, "responses": responses, "penalty": penalty}
-    data = {name: jnp.asarray(values, kind) for name, values in data.items()}
-    best = jnp.asarray(optimum, kind)
-    if not all(bool(jnp.isfinite(values).all()) for values in (*data.values(), best)):
-        raise ValueError(f"the data hold numbers beyond the range of {kind}; lower heterogeneity, noise_std or penalty")
+    about = "heterogeneity, noise_std or penalty is too large: "
+    data = {name: in_range(about + name, values, kind) for name, values in data.items()}
+    best = in_range(about + "optimum", optimum, kind)
     return Task(
         Partial(_init, best),
         Partial(_batch, Static(batch_size)),

@@ -263,7 +263,7 @@ def synthetic_text(
         ValueError: a number out of its range, or letters that are not distinct symbols.
     """
     minimum = _check_rule(rule)
-    num_roles = whole("num_roles", num_roles, least=1)
+    num_roles = whole("num_roles", num_roles, least=1, most=2**31 - 1)
     mean_length = real("mean_length", mean_length, above=0, most=1e12, unit="characters")
     concentration = real("concentration", concentration, above=0, most=1e300)
     heterogeneity = real("heterogeneity", heterogeneity, least=0, most=1)
@@ -272,7 +272,8 @@ def synthetic_text(
         raise ValueError(f"letters={shown(letters)}: must be at least two distinct characters of SYMBOLS")
     # The longest of the roles has about mean_length · exp(√(2 log num_roles)) characters, and all run as long.
     longest = max(minimum, mean_length) * np.exp(np.sqrt(2 * np.log(num_roles)))
-    check_room("the text", int(num_roles * (longest + len(letters) ** 2)), "lower num_roles or mean_length")
+    numbers = int(num_roles * (longest + len(letters) ** 2))
+    check_room(f"num_roles={num_roles}, mean_length={mean_length:g}", numbers, "lower either")
     rng = np.random.default_rng(checked_seed(seed))
     size = len(letters)
     common = rng.dirichlet(np.full(size, concentration), (size, size))
@@ -453,6 +454,7 @@ def next_character(dataset: TextDataset, partition: Partition, model: Model, *, 
 
 def _check_starts(windows: Windows, name: str, last: int) -> Int[np.ndarray, " N"]:
     """Refuse windows that reach beyond the text: a gather would read its last character instead."""
+    instance(name, windows, Windows, "make them with Windows(starts, roles)")
     starts = wholes(name, windows.starts, shape=(None,), least=0, most=last, remedy="windows must lie in the text")
     if not len(starts):
         raise ValueError(f"{name}: there is no window; take longer texts or a shorter context")

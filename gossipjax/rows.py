@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from gossipjax._base import memory
+from gossipjax._base.arguments import shown, whole
 from gossipjax.types import Event, Params
 
 FEW = 4
@@ -118,16 +120,39 @@ def all_finite(x: PyTree) -> Bool[Array, ""]:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x)]))
 
 
+def finite_rows(x: PyTree) -> Bool[Array, " n"]:
+    """Say of each row whether all its entries are finite."""
+    leaves = [jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(x)]
+    return jnp.all(jnp.stack(leaves), axis=0)
+
+
 def mean_row(x: Params) -> Params:
     """Average the rows: the mean model of the network."""
     return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), x)
 
 
 def replicate(params: Params, rows: int) -> Params:
-    """Give every one of ``rows`` rows the same model: the usual common start, leaves ``(rows, ...)``."""
-    if rows < 1:
-        raise ValueError(f"rows={rows}: a network needs at least one row; pass the timeline's num_rows")
+    """Give every one of ``rows`` rows the same model: the usual common start, leaves ``(rows, ...)``.
+
+    Raises:
+        ValueError: fewer than one row, no arrays, or more than fits into memory.
+    """
+    rows = whole("rows", rows, least=1, remedy="pass the timeline's num_rows")
+    leaves = [_array_leaf(leaf) for leaf in jax.tree.leaves(params)]
+    if not leaves:
+        raise ValueError(f"params={shown(params)}: holds no arrays; pass one model, such as task.init(key)")
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    memory.check(
+        rows * size, f"replicating {size:,} bytes of parameters {rows} times", "take fewer nodes or a smaller model"
+    )
     return jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], rows, axis=0), params)
+
+
+def _array_leaf(leaf: Any) -> jax.ShapeDtypeStruct:
+    try:
+        return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"params holds {shown(leaf)}, a {type(leaf).__name__}: its leaves must be arrays") from error
 
 
 def weighted(x: Params, scale: Float[Array, ""]) -> Params:

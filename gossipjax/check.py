@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from gossipjax._base.arguments import shown
+from gossipjax._base.leaves import form_of
 from gossipjax.engine import first_event
 from gossipjax.rows import bits_per_row
 from gossipjax.types import Properties, Protocol, Requires, Task, Timeline
@@ -63,13 +63,12 @@ def _path(path: tuple) -> str:
 
 
 def _shape_of(path: tuple, leaf: Any) -> jax.ShapeDtypeStruct:
-    try:
-        return jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf))
-    except (TypeError, ValueError) as error:
+    if (form := form_of(leaf)) is None:
         raise TypeError(
             f"leaf {_path(path)} of x0 is {shown(leaf)}, a {type(leaf).__name__}: must be an array; x0 is a task, "
             "stacked parameters, a function of a key that makes them, or a trajectory"
-        ) from error
+        )
+    return form
 
 
 def check_start(x0: PyTree, facts: Properties) -> None:

@@ -121,7 +121,8 @@ class Log:
         """Go on from what :meth:`state_dict` returned."""
 
         def part(name: str) -> dict[str, np.ndarray]:
-            return {key.removeprefix(f"{name}/"): values for key, values in saved.items() if key.startswith(f"{name}/")}
+            own = {key: np.asarray(values) for key, values in saved.items() if key.startswith(f"{name}/")}
+            return {key.removeprefix(f"{name}/"): values for key, values in own.items()}
 
         self.columns = {name: [values] for name, values in part("columns").items()}
         self.totals, self.bad, self.losses = part("totals"), part("bad"), Losses(**part("losses"))  # type: ignore[arg-type]

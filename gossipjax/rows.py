@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from gossipjax._base import memory
 from gossipjax._base.arguments import shown, whole
+from gossipjax._base.leaves import form_of
 from gossipjax.types import Event, Params
 
 FEW = 4
@@ -138,21 +139,18 @@ def replicate(params: Params, rows: int) -> Params:
         ValueError: fewer than one row, no arrays, or more than fits into memory.
     """
     rows = whole("rows", rows, least=1, remedy="pass the timeline's num_rows")
-    leaves = [_array_leaf(leaf) for leaf in jax.tree.leaves(params)]
+    leaves = jax.tree.leaves(params)
     if not leaves:
         raise ValueError(f"params={shown(params)}: holds no arrays; pass one model, such as task.init(key)")
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    size = 0
+    for leaf in leaves:
+        if (form := form_of(leaf)) is None:
+            raise TypeError(f"params holds {shown(leaf)}, a {type(leaf).__name__}: its leaves must be arrays")
+        size += form.size * form.dtype.itemsize
     memory.check(
         rows * size, f"replicating {size:,} bytes of parameters {rows} times", "take fewer nodes or a smaller model"
     )
     return jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], rows, axis=0), params)
-
-
-def _array_leaf(leaf: Any) -> jax.ShapeDtypeStruct:
-    try:
-        return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"params holds {shown(leaf)}, a {type(leaf).__name__}: its leaves must be arrays") from error
 
 
 def weighted(x: Params, scale: Float[Array, ""]) -> Params:

@@ -15,6 +15,15 @@ def is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
+def form_of(leaf: Any) -> jax.ShapeDtypeStruct | None:
+    """Return shape and type of an array or number, traced or not; None: it is neither."""
+    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct | np.ndarray | np.generic | bool | int | float | complex):
+        return None
+    if isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "OSUMm":
+        return None
+    return jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf))
+
+
 def plain(leaf: Any) -> np.ndarray:
     """Bring a leaf to the host, as numbers that NumPy can write: keys as their words, narrow floats as their bytes."""
     array = np.asarray(jax.device_get(jax.random.key_data(leaf) if is_key(leaf) else leaf))

@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Key, PyTree
 
+from gossipjax._base.arguments import shown
+from gossipjax._base.leaves import form_of
 from gossipjax.engine import first_event
-from gossipjax.types import Params, Properties, Protocol, Requires, Timeline
+from gossipjax.rows import bits_per_row
+from gossipjax.types import Properties, Protocol, Requires, Task, Timeline
 
 _FACTS = {
     "fixed": "one fixed mixing matrix; use rounds(W, T) with a single W",
@@ -21,6 +23,8 @@ _FACTS = {
     "column_stochastic": "mixing matrices whose columns sum to one; use column_stochastic weights or directed_push",
     "averages": "events that leave one average in all rows, as a server does; use client_sampling",
 }
+MOST_BITS = 1 << 32
+"""Bits of a model from which messages of changing size may be too large for their counter."""
 EIGENVALUE_ROUNDING = 1e-6
 """Margin of a bound on eigenvalues, the accuracy of Lanczos; Metropolis weights on an even ring have −1/3 exactly."""
 
@@ -63,28 +67,74 @@ def _path(path: tuple) -> str:
     return jax.tree_util.keystr(path) or "(the only leaf)"
 
 
-def check_start(x0: Params, facts: Properties) -> None:
+def _shape_of(path: tuple, leaf: Any) -> jax.ShapeDtypeStruct:
+    if (form := form_of(leaf)) is None:
+        raise TypeError(
+            f"leaf {_path(path)} of x0 is {shown(leaf)}, a {type(leaf).__name__}: must be an array; x0 is a task, "
+            "stacked parameters, a function of a key that makes them, or a trajectory"
+        )
+    return form
+
+
+def check_start(x0: PyTree, facts: Properties) -> None:
     """Check the stacked start parameters: rows, floating-point type, finite values.
 
     Raises:
         ValueError: the first leaf that breaks a rule.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(x0)
+    check_form(jax.tree_util.tree_map_with_path(_shape_of, x0), facts)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(x0):
+        if not bool(jnp.all(jnp.isfinite(leaf))):
+            raise ValueError(f"leaf {_path(path)} of x0 holds NaN or infinity; start from finite parameters")
+
+
+def check_form(form: PyTree[jax.ShapeDtypeStruct], facts: Properties) -> None:
+    """Check the shapes and types of stacked start parameters.
+
+    Raises:
+        ValueError: no leaves, or the first that breaks a rule.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(form)
     if not leaves:
         raise ValueError("x0 has no leaves; pass stacked parameters, such as replicate(task.init(key), num_nodes)")
     for path, leaf in leaves:
-        shape = np.shape(leaf)
-        if not shape or shape[0] != facts.num_rows:
+        if not leaf.shape or leaf.shape[0] != facts.num_rows:
             raise ValueError(
-                f"leaf {_path(path)} of x0 has shape {shape}; its first axis must be the "
+                f"leaf {_path(path)} of x0 has shape {leaf.shape}; its first axis must be the "
                 f"{facts.num_rows} model rows of {facts.name}; stack one model with replicate(params, {facts.num_rows})"
             )
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(f"leaf {_path(path)} of x0 has type {leaf.dtype}; parameters must be floating point")
+
+
+def check_models(protocol: Protocol, form: PyTree[jax.ShapeDtypeStruct]) -> None:
+    """Hold the models of a start against those of the tasks that a protocol learns.
+
+    Raises:
+        ValueError: other containers, or the first leaf of another shape.
+    """
+    rows = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), form)
+    for task in jax.tree.leaves(protocol, is_leaf=lambda value: isinstance(value, Task)):
+        if not isinstance(task, Task):
+            continue
+        model = jax.eval_shape(task.init, jax.random.key(0))
+        same = jax.tree.structure(model) == jax.tree.structure(rows)  # type: ignore[operator]
+        left, right = (jax.tree_util.tree_leaves_with_path(tree) for tree in (rows, model))
+        for (path, leaf), (_, wanted) in zip(left, right, strict=False):
+            if same and leaf.shape != wanted.shape:
+                raise ValueError(
+                    f"leaf {_path(path)} of x0 holds models of shape {leaf.shape}, but the task's model has "
+                    f"{wanted.shape} there; start from the task itself, x0=task, or from replicate(task.init(key), n)"
+                )
+        if not same:
             raise ValueError(
-                f"leaf {_path(path)} of x0 has type {jnp.result_type(leaf)}; parameters must be floating point"
+                f"x0 has the leaves {_names(rows)}, but the task's model has {_names(model)}; start from the task "
+                "itself, x0=task, or from replicate(task.init(key), n)"
             )
-        if not bool(jnp.all(jnp.isfinite(leaf))):
-            raise ValueError(f"leaf {_path(path)} of x0 holds NaN or infinity; start from finite parameters")
+
+
+def _names(tree: PyTree) -> str:
+    return shown([f"{_path(path)} {list(leaf.shape)}" for path, leaf in jax.tree_util.tree_leaves_with_path(tree)], 200)
 
 
 def check_step(key: Key[Array, ""], protocol: Protocol, timeline: Timeline, state: Any) -> None:
@@ -96,7 +146,20 @@ def check_step(key: Key[Array, ""], protocol: Protocol, timeline: Timeline, stat
     event = jax.eval_shape(lambda timeline: first_event(key, timeline), timeline)
     if protocol.requires.mixing and event.mixing is None:
         raise ValueError(f"the protocol mixes models but the events of {timeline.properties.name} carry no mixing")
-    after, _ = jax.eval_shape(lambda protocol, *rest: protocol.step(*rest), protocol, key, state, event)
+    bits: list[Any] = []
+
+    def step(protocol: Protocol, *arguments: Any) -> Any:
+        after, info = protocol.step(*arguments)
+        bits.append(info.bits)  # not an output: a Python int may be larger than the integers of the program
+        return after
+
+    try:
+        after = jax.eval_shape(step, protocol, key, state, event)
+    except OverflowError as error:
+        raise ValueError(_too_large(protocol, state)) from error
+    x = jax.eval_shape(protocol.model, state)
+    if bits[0] is not None and not isinstance(bits[0], int) and bits_per_row(x) >= MOST_BITS:
+        raise ValueError(_too_large(protocol, state))
     compare_structure(jax.eval_shape(lambda s: s, state), after, "the state after one step")
 
 
@@ -123,6 +186,14 @@ def check_message(key: Key[Array, ""], protocol: Protocol, timeline: Timeline, s
             f"which its times and bytes rest; plan it with model_bytes={found[0]}, or let the model stand in for the "
             "planned one with gossipjax.systems.stand_in(timeline)"
         )
+
+
+def _too_large(protocol: Protocol, state: Any) -> str:
+    bits = bits_per_row(jax.eval_shape(protocol.model, state))
+    return (
+        f"a model has {bits:,} bits: sizes that change from message to message are counted in 32 bits, up to "
+        f"{MOST_BITS - 1:,} a message; share full models, whose size is a plain int, or make the model smaller"
+    )
 
 
 def compare_structure(expected: Any, found: Any, what: str) -> None:

@@ -1,92 +1,195 @@
-"""Keeping a run's state on disk, so that an interrupted run resumes where it stopped."""
+"""Keeping a run's state on disk, so that an interrupted run resumes where it stopped and a finished one goes on."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
+import os
 import pathlib
-import re
-from typing import Any
+import socket
+import warnings
+import zipfile
+import zlib
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from jax.tree_util import Partial
 
-from gossipjax import spread
-from gossipjax.engine import first_event, with_slots
-from gossipjax.types import Protocol, Timeline
+from gossipjax._base.arguments import instance
+from gossipjax._base.leaves import in_form, plain
+from gossipjax.trajectory import replacing
 
-logging.getLogger("absl").setLevel(logging.WARNING)
+try:
+    import fcntl
+except ImportError:  # Windows has none: two processes on one folder are then not kept apart
+    fcntl = None  # type: ignore[assignment]
+
+FORMAT = "gossipjax-checkpoint-2"
+KEPT = 2
+"""Pieces that stay: should the newest be damaged, the one before is used."""
 
 
-def fingerprint(protocol: Protocol, timeline: Timeline, start: Any, observers: Any, pieces: Any) -> str:
-    """Hash what a run computes: the program of one event and all arrays that go into it (data, start, plan).
+class Part(NamedTuple):
+    """What is known of a run after its first ``done`` events."""
 
-    Numbers that are compiled in, such as the learning rate of ``optax.sgd(0.1)``, are part of the program's text.
-    """
-
-    def one_event(protocol: Protocol, timeline: Timeline, start: Any) -> Any:
-        key = jax.random.key(0)
-        x0 = with_slots(start(key) if isinstance(start, Partial) else start, timeline.properties)
-        return protocol.step(key, protocol.init(key, x0), first_event(key, timeline))
-
-    with spread.using("vmap"):  # the same run on another number of devices is the same run
-        program = jax.make_jaxpr(one_event)(protocol, timeline, start)
-    digest = hashlib.sha256(re.sub("0x[0-9a-f]+", "", f"{program} {pieces}").encode())
-    for leaf in jax.tree.leaves((protocol, timeline.xs, timeline.static, start, observers, program.consts)):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+    done: int
+    state: Any
+    records: dict[str, Any]
+    plan: str
+    """Hash of those events."""
 
 
 class Checkpoint:
-    """The last finished piece of one run: protocol state and records, written by Orbax (atomically)."""
+    """A folder with the last finished pieces of one run, one file each, written all or nothing.
 
-    def __init__(self, folder: pathlib.Path, identity: dict[str, Any]):
-        """Open a folder for one run, whose ``identity`` (key and configuration) a resumed run must share.
+    Every file says which run it belongs to. ``run.json`` says it to people, and refuses another run early. While a
+    process works in the folder it holds the lock ``lock``, which ends with the process, however that ends.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], identity: dict[str, Any]):
+        """Name a folder for one run, whose ``identity`` a resumed run must share.
 
         Raises:
-            ValueError: the folder holds another run, or its parent does not exist.
+            TypeError: a folder that is no path.
         """
-        folder = folder.absolute()
+        instance("checkpoint", folder, (str, os.PathLike), "pass a folder, such as 'runs/first'")
+        self.folder = pathlib.Path(folder).absolute()
+        self._identity = json.loads(json.dumps({"format": FORMAT, **identity}))
+        self._lock: Any = None
+
+    def __enter__(self) -> Checkpoint:
+        """Open the folder.
+
+        Raises:
+            ValueError: its parent does not exist, another process works in it, or it holds another run or damaged
+                notes.
+        """
+        folder = self.folder
         if not folder.parent.is_dir():
             raise ValueError(f"no folder {folder.parent} to make the checkpoint {folder.name} in; make it first")
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"checkpoint={folder}: is a file; pass a folder")
         folder.mkdir(exist_ok=True)
-        self._identity = json.loads(json.dumps(identity))
-        self._note = folder / "run.json"
-        if self._note.is_file():
-            found = json.loads(self._note.read_text())
-            if found != self._identity:
-                changed = sorted(
-                    k for k in found.keys() | self._identity.keys() if found.get(k) != self._identity.get(k)
-                )
+        self._take_lock()
+        try:
+            for left in (*folder.glob(".after-*"), *folder.glob(".run.json.*")):  # of a process that was killed
+                left.unlink(missing_ok=True)
+            self._compare_note()
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let other processes work in the folder."""
+        self._lock.close()
+
+    def _take_lock(self) -> None:
+        # The system gives a lock back when its process ends: that of a process that was killed is free.
+        self._lock = open(self.folder / "lock", "a+", encoding="utf-8")
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "another process"
+            self._lock.close()
+            raise ValueError(
+                f"{self.folder} is in use by {holder}; wait for it to end, or pass another folder"
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        self._lock.flush()
+
+    def _compare_note(self) -> None:
+        note = self.folder / "run.json"
+        if note.exists():
+            try:
+                found = json.loads(note.read_text(encoding="utf-8"))
+            except (OSError, ValueError, RecursionError) as error:
                 raise ValueError(
-                    f"{folder} holds another run (it differs in {', '.join(changed)}); pass another folder"
-                )
+                    f"{note} is damaged ({error}): delete this one file to go on with the run, or the folder "
+                    f"{self.folder} to begin again"
+                ) from error
+            self._compare(found)
         else:
-            self._note.write_text(json.dumps(self._identity))
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(folder / "pieces", options=options)
+            for path in self._pieces()[-1:]:
+                with_piece(path, self._compare)
+            with replacing(note) as temporary:
+                temporary.write_text(json.dumps(self._identity, indent=1), encoding="utf-8")
 
-    def restore(self, state: Any) -> tuple[int, Any, dict[str, Any]] | None:
-        """Return the number of pieces done, the state (in the given one's form) and the records; None: a new run."""
-        latest = self._manager.latest_step()
-        if latest is None:
-            return None
-        leaves, structure = jax.tree.flatten(state)
-        form = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for leaf in leaves]
-        saved = self._manager.restore(
-            latest, args=ocp.args.Composite(state=ocp.args.StandardRestore(form), log=ocp.args.StandardRestore())
-        )
-        return latest, jax.tree.unflatten(structure, saved["state"]), saved["log"]
+    def _compare(self, found: Any) -> None:
+        if found != self._identity:
+            kept = found if isinstance(found, dict) else {}
+            names = kept.keys() | self._identity.keys()
+            changed = sorted(name for name in names if kept.get(name) != self._identity.get(name))
+            raise ValueError(
+                f"{self.folder} holds another run (it differs in {', '.join(changed)}); pass another folder"
+            )
 
-    def save(self, done: int, state: Any, log: dict[str, Any]) -> None:
-        """Keep the state after ``done`` pieces; earlier ones are removed once it is safe on disk."""
-        arrays = jax.tree.map(np.atleast_1d, log)
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(jax.tree.leaves(state)), log=ocp.args.StandardSave(arrays)
-        )
-        self._manager.save(done, args=args)
+    def _pieces(self) -> list[pathlib.Path]:
+        """Files of pieces, the newest last."""
+        return sorted(self.folder.glob("after-*.npz"))
+
+    def restore(self, state: Any) -> Part | None:
+        """Return the newest whole piece, its state in the form of the given one; None: a new run.
+
+        Raises:
+            ValueError: the pieces are another run's, or all of them are damaged.
+        """
+        pieces, reasons = self._pieces(), []
+        for path in reversed(pieces):
+            try:
+                arrays = read_piece(path)
+            except ValueError as error:
+                reasons.append(str(error))
+                continue
+            self._compare(json.loads(str(arrays["identity"])))
+            if reasons:
+                warnings.warn(f"{reasons[0]}; going on from {path.name}, the piece before", stacklevel=2)
+            records = {name.removeprefix("log/"): value for name, value in arrays.items() if name.startswith("log/")}
+            leaves = [arrays[f"leaf_{number}"] for number in range(len(jax.tree.leaves(state)))]
+            return Part(int(arrays["done"]), in_form(leaves, state), records, str(arrays["plan"]))
+        if pieces:
+            raise ValueError(
+                f"every piece in {self.folder} is damaged ({reasons[0]}); delete the folder to begin again"
+            )
+        return None
+
+    def save(self, done: int, state: Any, records: dict[str, Any], plan: str) -> None:
+        """Keep the state after ``done`` events; all but the last :data:`KEPT` pieces are then removed.
+
+        Raises:
+            OSError: it cannot be written (a full disk, no permission). Nothing of it is left; earlier pieces stay.
+        """
+        arrays = {f"leaf_{number}": plain(leaf) for number, leaf in enumerate(jax.tree.leaves(state))}
+        arrays |= {f"log/{name}": np.asarray(value) for name, value in records.items()}
+        about = {"identity": json.dumps(self._identity), "plan": plan, "done": done}
+        with replacing(self.folder / f"after-{done:015d}.npz") as temporary, temporary.open("wb") as file:
+            np.savez(file, **{name: np.asarray(value) for name, value in about.items()}, **arrays)  # type: ignore[arg-type]
+        for old in self._pieces()[:-KEPT]:
+            old.unlink(missing_ok=True)
+
+
+def read_piece(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Read all arrays of a piece; their checksums are part of the format.
+
+    Raises:
+        ValueError: it is cut short, damaged, or no piece.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        json.loads(str(arrays["identity"])), str(arrays["plan"]), int(arrays["done"])
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is cut short or damaged ({error})") from error
+    return arrays
+
+
+def with_piece(path: pathlib.Path, compare: Any) -> None:
+    """Hold the identity of a piece against the run's, if it can be read."""
+    try:
+        arrays = read_piece(path)
+    except ValueError:
+        return
+    compare(json.loads(str(arrays["identity"])))

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt
 
+from gossipjax._base.arguments import whole
+
 _HALF = np.uint32(0xFFFF)
 _SIXTEEN = np.uint32(16)
 _FEW = 8
@@ -102,13 +104,12 @@ def add_sum(counter: Counter, values: UInt[Array, " m"]) -> Counter:
 
 
 def add_multiple(counter: Counter, amount: Counter, factor: int) -> Counter:
-    """Add ``factor · amount`` exactly (modulo 2⁶⁴), for 0 ≤ factor < 2³²."""
-    if not 0 <= factor < 1 << 32:
-        raise ValueError(f"factor={factor}: must lie in 0 … 2³² − 1")
+    """Add ``factor · amount`` exactly (modulo 2⁶⁴), for 0 ≤ factor < 2⁶⁴."""
+    factor = whole("factor", factor, least=0, most=(1 << 64) - 1)
     digits = [half for word in (amount.low, amount.high) for half in (word & _HALF, word >> _SIXTEEN)]
     for i, digit in enumerate(digits):
-        for j, part in enumerate((factor & 0xFFFF, factor >> 16)):
-            if part and i + j < 4:
+        for j in range(4 - i):
+            if part := factor >> 16 * j & 0xFFFF:
                 counter = _shifted(counter, digit * np.uint32(part), 16 * (i + j))
     return counter
 

@@ -11,24 +11,28 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt
 
 from gossipjax import counter
+from gossipjax._base.arguments import instance, optional_whole
 from gossipjax.counter import Counter
 from gossipjax.observe import Observer, Snapshot
-from gossipjax.rows import all_finite, num_rows
+from gossipjax.rows import finite_rows, num_rows
 from gossipjax.sharing.messages import charged, count
 from gossipjax.types import Event, Info, Params, Properties, Protocol, Timeline
 
 EVENTS, STEPS, STARTS = 0, 1, 2
 """Streams of the run's key: what timelines draw, what protocols draw, and starts that differ by seed."""
-NON_FINITE = 1
-"""Status bit: a parameter became infinite or NaN."""
+NON_FINITE, LOSS = 1, 2
+"""Status bits: a parameter became infinite or NaN; the training loss of an acting node did."""
+NO_NODE = -1
+"""In place of a node: it is not known which."""
 
 
 class Status(NamedTuple):
-    """Errors met so far: a bit field, and the first event (number and time) at which any was set."""
+    """The first event that went wrong: what did (a bit field, 0: nothing), its number, time and node."""
 
     bits: Int[Array, ""]
     event: UInt[Array, ""]
     time: Float[Array, ""]
+    node: Int[Array, ""]
 
 
 class Records(NamedTuple):
@@ -43,11 +47,48 @@ class Records(NamedTuple):
     messages: Counter
     """Messages sent since the run began."""
     loss: Float[Array, " r"]
-    """Sum of the mini-batch losses of the nodes that acted since the last record."""
+    """Sum of the mini-batch losses of the nodes that acted since the last record; NaN where one was not finite."""
     steps: Float[Array, " r"]
     """Number of those losses."""
     values: dict[str, Array]
     """What the observers returned."""
+
+
+class Losses(NamedTuple):
+    """Mini-batch losses since the run began. Differences of two records do not depend on what is recorded between."""
+
+    total: Float[Array, "*r 2"]
+    """Sum of the finite ones, and what rounding has taken from it: float32 alone would stand still in long runs."""
+    numbers: UInt[Array, "*r 2"]
+    """How many losses, and how many of them were not finite."""
+
+
+class Totals(NamedTuple):
+    """What :func:`advance` leaves behind: like :class:`Records`, but losses are sums since the run began."""
+
+    event: UInt[Array, " r"]
+    time: Float[Array, " r"]
+    bits: Counter
+    messages: Counter
+    losses: Losses
+    values: dict[str, Array]
+
+
+def no_losses() -> Losses:
+    """Start at zero."""
+    return Losses(jnp.zeros(2, jnp.float32), jnp.zeros(2, jnp.uint32))
+
+
+def _add_loss(losses: Losses, loss: Float[Array, " k"], acting: Bool[Array, " k"]) -> Losses:
+    """Add the losses of one event: Knuth's exact sum of two floats, whose rounding error is kept."""
+    good = acting & jnp.isfinite(loss)
+    new = jnp.sum(jnp.where(good, loss, 0)).astype(jnp.float32)
+    old, rest = losses.total
+    total = old + new
+    kept = total - old
+    rest = rest + ((old - (total - kept)) + (new - kept))
+    found = jnp.stack([jnp.sum(acting, dtype=jnp.uint32), jnp.sum(acting & ~good, dtype=jnp.uint32)])
+    return Losses(jnp.stack([total, rest]), losses.numbers + found)
 
 
 class _Carry(NamedTuple):
@@ -55,21 +96,24 @@ class _Carry(NamedTuple):
     status: Status
     traffic: UInt[Array, "4"]
     """Bits and messages, packed."""
-    loss: Float[Array, ""]
-    steps: Float[Array, ""]
+    losses: Losses
 
 
-def _fresh(state: Any) -> _Carry:
-    status = Status(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.float32))
-    nothing = jnp.zeros((), jnp.float32)
-    return _Carry(state, status, counter.pack(counter.zero(), counter.zero()), nothing, nothing)
+def _fresh(state: Any, losses: Losses) -> _Carry:
+    zero = jnp.zeros((), jnp.int32)
+    status = Status(zero, jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.float32), zero + NO_NODE)
+    return _Carry(state, status, counter.pack(counter.zero(), counter.zero()), losses)
 
 
 def with_slots(x0: Params, properties: Properties) -> Params:
     """Append rows of zeros for the messages in flight to stacked start parameters ``(num_rows, ...)``.
 
     :func:`gossipjax.simulate` does it; do it before ``protocol.init`` where you call :func:`run` yourself.
+
+    Raises:
+        TypeError: properties that are not a timeline's.
     """
+    instance("properties", properties, Properties, "pass timeline.properties")
     if not properties.num_slots:
         return x0
 
@@ -85,37 +129,58 @@ def models(protocol: Protocol, state: Any, rows: int) -> Params:
     return jax.tree.map(lambda leaf: leaf[:rows], protocol.model(state))
 
 
-def _flag(status: Status, bad: Bool[Array, ""], index: Array, time: Array) -> Status:
-    first = bad & (status.bits == 0)
+def _flag(status: Status, bits: Array, index: Array, time: Array, node: Array) -> Status:
+    first = (bits != 0) & (status.bits == 0)
     return Status(
-        status.bits | jnp.where(bad, NON_FINITE, 0).astype(jnp.int32),
+        jnp.where(first, bits.astype(jnp.int32), status.bits),
         jnp.where(first, index, status.event),
         jnp.where(first, time.astype(jnp.float32), status.time),
+        jnp.where(first, node.astype(jnp.int32), status.node),
     )
 
 
-def _first_bad(finite: Bool[Array, "*k"], event: Event) -> tuple[Array, Array, Array]:
-    """Whether any acting node wrote a bad number, and the first such source event's number and time."""
-    if finite.shape != event.index.shape:
-        return ~jnp.all(finite), event.index[0], event.time[0]
-    at = jnp.argmin(jnp.where(finite, jnp.uint32(0xFFFFFFFF), event.index))
-    return ~jnp.all(finite), event.index[at], event.time[at]
+def _first_bad(info: Info, event: Event, num_nodes: int) -> tuple[Array, Array, Array, Array] | None:
+    """Find what went wrong first in an event: status bits, number and time of the source event, and the node.
+
+    None: the step reports neither losses nor whether its rows are finite.
+    """
+    acting = jnp.ones((), bool) if event.nodes is None else event.nodes < num_nodes
+    finite, bits = info.finite, jnp.zeros((), jnp.int32)
+    lanes = next((a.shape for a in (info.loss, event.nodes, finite) if a is not None), ())
+    one_flag = finite is not None and finite.shape != lanes
+    if info.loss is not None:
+        bits = bits | jnp.where(acting & ~jnp.isfinite(info.loss), LOSS, 0)
+    if finite is not None:
+        bits = bits | jnp.where(jnp.all(finite) if one_flag else finite | ~acting, 0, NON_FINITE)
+    elif info.loss is None:
+        return None
+    bits = jnp.broadcast_to(bits, lanes or (1,)).astype(jnp.int32)
+    if event.nodes is None:
+        at = jnp.argmax(bits)
+        index, time, node = event.index[0], event.time[0], at
+    else:
+        at = jnp.argmin(jnp.where(bits != 0, event.index, jnp.uint32(0xFFFFFFFF)))
+        index, time, node = event.index[at], event.time[at], event.nodes[at]
+    known = len(bits) == 1 if one_flag or not lanes else True
+    return bits[at], index, time, jnp.where(known | (bits[at] >= LOSS), node, NO_NODE)
 
 
 def _account(carry: _Carry, state: Any, info: Info, event: Event, num_nodes: int, rows: int) -> _Carry:
     """Add one event's report to the totals."""
     info = charged(info, event, rows)
-    status, traffic, loss, steps = carry.status, carry.traffic, carry.loss, carry.steps
-    if info.finite is not None:
-        status = _flag(status, *_first_bad(info.finite, event))
+    status, traffic, losses = carry.status, carry.traffic, carry.losses
+    if (bad := _first_bad(info, event, num_nodes)) is not None:
+        status = _flag(status, *bad)
     if info.bits is not None and not _counted_outside(info, event):
         sent = count(event, rows) if info.messages is None else info.messages
-        traffic = _add_traffic(traffic, jnp.broadcast_to(jnp.asarray(info.bits, jnp.uint32), sent.shape), sent)
+        if isinstance(info.bits, int):
+            traffic = _add_total(traffic, info.bits, sent)
+        else:
+            traffic = _add_traffic(traffic, jnp.broadcast_to(jnp.asarray(info.bits, jnp.uint32), sent.shape), sent)
     if info.loss is not None:
         acting = jnp.ones(info.loss.shape, bool) if event.nodes is None else event.nodes < num_nodes
-        loss = loss + jnp.sum(jnp.where(acting, info.loss, 0)).astype(jnp.float32)
-        steps = steps + jnp.sum(acting, dtype=jnp.float32)
-    return _Carry(state, status, traffic, loss, steps)
+        losses = _add_loss(losses, info.loss, acting)
+    return _Carry(state, status, traffic, losses)
 
 
 def _add_traffic(traffic: UInt[Array, "4"], bits: UInt[Array, " m"], sent: UInt[Array, " m"]) -> UInt[Array, "4"]:
@@ -142,27 +207,29 @@ def _counted_outside(info: Info, event: Event) -> bool:
 
 
 def _record(
-    carry: _Carry, protocol: Protocol, rows: int, observers: Sequence[Observer], index, time
-) -> tuple[_Carry, Records]:
+    carry: _Carry, protocol: Protocol, facts: Properties, observers: Sequence[Observer], index, time
+) -> tuple[_Carry, Totals]:
     """Observe the network between two events."""
-    x = models(protocol, carry.state, rows)
-    carry = carry._replace(status=_flag(carry.status, ~all_finite(x), index - 1, time))
+    x = models(protocol, carry.state, facts.num_rows)
+    bad = ~finite_rows(x)
+    # After mixing, bad numbers are everywhere: only a single row names its node.
+    known = (jnp.sum(bad, dtype=jnp.int32) == 1) & (facts.num_rows == facts.num_nodes)
+    node = jnp.where(known, jnp.argmax(bad), NO_NODE)
+    carry = carry._replace(status=_flag(carry.status, jnp.where(jnp.any(bad), NON_FINITE, 0), index - 1, time, node))
     beside = (None if read is None else read(carry.state) for read in (protocol.versions, protocol.meter))
     snapshot = Snapshot(index, time, x, *beside)
     values: dict[str, Array] = {}
     for observer in observers:
         values |= observer.measure(snapshot)
-    zero = jnp.zeros((), jnp.float32)
     bits, messages = counter.unpack(carry.traffic)
-    records = Records(index, time, bits, messages, carry.loss, carry.steps, values)
-    return carry._replace(loss=zero, steps=zero), records
+    return carry, Totals(index, time, bits, messages, carry.losses, values)
 
 
 def observe(
-    protocol: Protocol, state: Any, rows: int, observers: Sequence[Observer], index: Array, time: Array
-) -> Records:
+    protocol: Protocol, state: Any, facts: Properties, observers: Sequence[Observer], index: Array, time: Array
+) -> Totals:
     """Record a state outside the loop (the start of a run)."""
-    return _record(_fresh(state), protocol, rows, observers, index, time)[1]
+    return _record(_fresh(state, no_losses()), protocol, facts, observers, index, time)[1]
 
 
 def _last(tree: PyTree) -> PyTree:
@@ -180,8 +247,8 @@ def run(
 ) -> tuple[tuple[Any, Status], Records]:
     """Run a protocol over a timeline: ``state_{t+1} = step(key, state_t, event_t)``, t = 0 … T − 1.
 
-    Pure: jit, vmap (over keys, states, or numbers bound in the protocol) and differentiate it. No check is made of the
-    arguments; :func:`gossipjax.simulate` makes them all.
+    Pure: jit, vmap (over keys, states, or numbers bound in the protocol) and differentiate it. No check is made of how
+    the arguments fit together; :func:`gossipjax.simulate` makes them all.
 
     Args:
         key: of the run. Timelines and protocols get streams of it, which depend on nothing else.
@@ -196,7 +263,30 @@ def run(
 
     Raises:
         ValueError: T is not a multiple of record_every.
+        TypeError: something that is no protocol or no timeline.
     """
+    instance("protocol", protocol, Protocol, "build one, such as gossipjax.gossip_averaging()")
+    instance("timeline", timeline, Timeline, "build one with gossipjax.timeline, such as rounds(W, 100)")
+    every = optional_whole("record_every", record_every)
+    (state, status, _), found = advance(
+        key, protocol, timeline, state, no_losses(), record_every=every, observers=observers
+    )
+    since = jax.tree.map(lambda leaf: jnp.diff(leaf, axis=0, prepend=jnp.zeros_like(leaf[:1])), found.losses)
+    loss = jnp.where(since.numbers[:, 1] == 0, jnp.sum(since.total, axis=1), jnp.nan)
+    return (state, status), Records(*found[:4], loss, since.numbers[:, 0].astype(jnp.float32), found.values)
+
+
+def advance(
+    key: Key[Array, ""],
+    protocol: Protocol,
+    timeline: Timeline,
+    state: Any,
+    losses: Losses,
+    *,
+    record_every: int | None = None,
+    observers: Sequence[Observer] = (),
+) -> tuple[tuple[Any, Status, Losses], Totals]:
+    """Run one part of a longer run as :func:`run` does, going on with the losses of the part before."""
     total, facts = len(timeline), timeline.properties
     every = max(total, 1) if record_every is None else record_every
     if every < 1 or total % every:
@@ -214,19 +304,19 @@ def run(
         state, info = protocol.step(steps_key, carry.state, event)
         return _account(carry, state, info, event, facts.num_nodes, all_rows), None
 
-    def one_record(carry: _Carry, xs: PyTree) -> tuple[_Carry, Records]:
+    def one_record(carry: _Carry, xs: PyTree) -> tuple[_Carry, Totals]:
         carry, _ = jax.lax.scan(one_event, carry, xs)
         if outside is not None:
             sent = jax.vmap(lambda x: jnp.sum(count(event_of(x), all_rows), dtype=jnp.uint32))(xs)
             carry = carry._replace(traffic=_add_total(carry.traffic, outside, sent))
         last = event_of(_last(xs))
-        return _record(carry, protocol, facts.num_rows, observers, last.index[-1] + 1, last.time[-1])
+        return _record(carry, protocol, facts, observers, last.index[-1] + 1, last.time[-1])
 
     outside = _bits_outside(protocol, timeline, state, events_key)
     xs = drawn(events_key, timeline)
     xs = jax.tree.map(lambda leaf: jnp.reshape(leaf, (total // every, every, *leaf.shape[1:])), xs)
-    carry, records = jax.lax.scan(one_record, _fresh(state), xs)
-    return (carry.state, carry.status), records
+    carry, records = jax.lax.scan(one_record, _fresh(state, losses), xs)
+    return (carry.state, carry.status, carry.losses), records
 
 
 def first_event(key: Key[Array, ""], timeline: Timeline) -> Event:

@@ -35,7 +35,7 @@ def note_growth(log: Log) -> dict[str, Any]:
         return {}
     found = {"train_loss": _ends(log, "train_loss")}
     if "values/consensus_distance" in log.columns:
-        found["consensus_distance"] = _ends(log, "values/consensus_distance")
+        found["consensus_distance"] = _ends(log, "consensus_distance")
     growth = {name: _ratio(ends) for name, ends in found.items()}
     apart = growth.get("consensus_distance", np.zeros(1)) > CONSENSUS
     grown = (growth["train_loss"] > LOSS) & apart | (growth["train_loss"] > LOSS_ALONE)
@@ -56,7 +56,7 @@ def note_growth(log: Log) -> dict[str, Any]:
 
 def _ends(log: Log, name: str) -> Float[np.ndarray, "2 seeds"]:
     """Return the first and the last record of each seed after the start, NaN where there are none."""
-    values = np.concatenate(log.columns[name]).astype(np.float64)
+    values = log.column(name).astype(np.float64)
     values = values.reshape(len(values), -1)[1:]
     if not len(values):
         return np.full((2, values.shape[1]), np.nan)

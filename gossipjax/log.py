@@ -3,98 +3,142 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from gossipjax import counter
-from gossipjax.engine import Records, Status
+from gossipjax.engine import Losses, Status, Totals, no_losses
 from gossipjax.observe import STATISTICS, Observer
 from gossipjax.trajectory import FORMAT
 
 if TYPE_CHECKING:  # only at the end of a run is xarray needed, which takes 40 MB
     from xarray import Dataset
 
-_BAD = {"bits": np.int32, "event": np.uint32, "time": np.float64}
+_BAD = {"bits": np.int32, "event": np.uint32, "time": np.float64, "node": np.int32}
+_TOTALS = ("bits", "messages")
 
 
 class Log:
     """Records of the pieces run so far, and running totals that outlive a piece. All arrays: ``(records, *seeds)``."""
 
-    def __init__(self, first: Records, num_seeds: int | None):
-        """Begin with the record of the start, whose leaves are ``(*seeds,)``."""
+    def __init__(self, num_seeds: int | None):
+        """Begin without any record."""
         self.seeds = num_seeds
         self.columns: dict[str, list[np.ndarray]] = {}
-        self.pending = {name: np.zeros(self._shape, np.float64) for name in ("loss", "steps")}
-        self.totals = {name: np.zeros(self._shape, np.uint64) for name in ("bits", "messages")}
+        self.totals = {name: np.zeros(self._shape, np.uint64) for name in _TOTALS}
         self.bad = {name: np.zeros(self._shape, kind) for name, kind in _BAD.items()}
-        axis = 0 if num_seeds is None else 1
-        self.add(jax.tree.map(lambda leaf: np.expand_dims(np.asarray(leaf), axis), first), keep=True)
+        self.losses: Any = jax.device_get(no_losses())
+        if num_seeds is not None:
+            self.losses = jax.tree.map(lambda leaf: np.tile(leaf, (num_seeds, 1)), self.losses)
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return sum(map(len, self.columns["position"]))
+
+    def begin(self, first: Totals) -> None:
+        """Take the record of the start, whose leaves are ``(*seeds,)``."""
+        axis = 0 if self.seeds is None else 1
+        self.add(jax.tree.map(lambda leaf: np.expand_dims(np.asarray(leaf), axis), first), [0])
 
     @property
     def _shape(self) -> tuple[int, ...]:
         return () if self.seeds is None else (self.seeds,)
 
-    def add(self, records: Records, *, keep: bool) -> None:
-        """Append one call's records, or (``keep=False``) only its totals."""
+    @property
+    def positions(self) -> np.ndarray:
+        """Events of the timeline that were done at every record so far."""
+        return _joined(self.columns["position"])
+
+    def add(self, found: Totals, positions: Sequence[int]) -> None:
+        """Append one call's records, which lie at ``positions``; without any, add only its totals."""
         by_record = (lambda a: np.moveaxis(np.asarray(a), 1, 0)) if self.seeds is not None else np.asarray
-        loss, steps = by_record(records.loss).astype(np.float64), by_record(records.steps).astype(np.float64)
-        loss[0], steps[0] = loss[0] + self.pending["loss"], steps[0] + self.pending["steps"]
-        totals = {
-            name: by_record(counter.value(getattr(records, name))) + self.totals[name] for name in ("bits", "messages")
-        }
+        totals = {name: by_record(counter.value(getattr(found, name))) + self.totals[name] for name in _TOTALS}
         self.totals = {name: values[-1] for name, values in totals.items()}
-        if not keep:
-            self.pending = {"loss": loss[-1], "steps": steps[-1]}
+        losses = jax.tree.map(by_record, found.losses)
+        self.losses = jax.tree.map(lambda leaf: leaf[-1], losses)
+        if not len(positions):
             return
-        self.pending = {"loss": np.zeros(self._shape), "steps": np.zeros(self._shape)}
-        self._put("event", by_record(records.event).astype(np.int64))
-        self._put("time", by_record(records.time).astype(np.float64))
+        self._put("position", np.asarray(positions, np.int64))
+        self._put("event", by_record(found.event).astype(np.int64))
+        self._put("time", by_record(found.time).astype(np.float64))
         self._put("bytes_sent", totals["bits"] / 8.0)
         self._put("messages_sent", totals["messages"].astype(np.int64))
-        with np.errstate(invalid="ignore"):
-            self._put("train_loss", np.where(steps > 0, loss / np.maximum(steps, 1.0), np.nan))
-        for name, values in records.values.items():
+        self._put("loss", losses.total.astype(np.float64).sum(axis=-1))
+        self._put("losses", losses.numbers)
+        for name, values in found.values.items():
             self._put(f"values/{name}", by_record(values))
+
+    def column(self, name: str) -> np.ndarray:
+        """Return one variable at all records: what was measured, or ``train_loss``."""
+        if name == "train_loss":
+            return _mean_losses(_joined(self.columns["loss"]), _joined(self.columns["losses"]))
+        return _joined(self.columns[f"values/{name}"])
 
     def _put(self, name: str, values: np.ndarray) -> None:
         self.columns.setdefault(name, []).append(values)
 
-    def note(self, status: Status) -> bool:
-        """Remember the first bad event of each seed; return whether there is any."""
+    def select(self, positions: np.ndarray) -> None:
+        """Keep only the start and the records at these positions: sums since the start need no others."""
+        kept = np.isin(self.positions, positions) | (self.positions == 0)
+        self.columns = {name: [_joined(parts)[kept]] for name, parts in self.columns.items()}
+
+    def note(self, status: Status) -> None:
+        """Remember the first bad event of each seed."""
         found = jax.tree.map(np.asarray, status)
         new = (self.bad["bits"] == 0) & (found.bits != 0)
         self.bad = {name: np.where(new, getattr(found, name), values) for name, values in self.bad.items()}
-        return self.diverged
 
     @property
     def diverged(self) -> bool:
         """Whether any seed met a bad event."""
         return bool(np.any(self.bad["bits"] != 0))
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything as arrays, for a checkpoint."""
-        return {
-            "columns": {name: np.concatenate(parts) for name, parts in self.columns.items()},
-            "pending": self.pending,
-            "totals": self.totals,
-            "bad": self.bad,
-        }
+    def row(self, number: int, observers: Sequence[Observer]) -> dict[str, Any]:
+        """One record in plain values: numbers, of several seeds arrays; statistics over nodes under names of their own.
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self.columns = {name: [np.asarray(values)] for name, values in saved["columns"].items()}
-        # A checkpoint holds no zero-dimensional arrays.
-        for name in ("pending", "totals", "bad"):
-            setattr(self, name, {key: np.reshape(values, self._shape) for key, values in saved[name].items()})
+        Args:
+            number: of the record, from the start on.
+            observers: that measured.
+        """
+        recent = {name: _tail(parts, number) for name, parts in self.columns.items()}
+        found = {name: recent[name][-1] for name in ("event", "time", "bytes_sent", "messages_sent")}
+        found["event"] = np.ravel(found["event"])[0]  # the same for all seeds
+        found["train_loss"] = _mean_losses(recent["loss"], recent["losses"])[-1]
+        for variable in (variable for observer in observers for variable in observer.variables):
+            values = recent[f"values/{variable.name}"][-1]
+            if variable.dims == ("statistic",):
+                found |= {f"{variable.name}_{name}": values[..., at] for at, name in enumerate(STATISTICS)}
+            else:
+                found[variable.name] = values
+        return {name: value.item() if np.shape(value) == () else value for name, value in found.items()}
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return everything as named arrays, for a file."""
+        self.columns = {name: [_joined(parts)] for name, parts in self.columns.items()}
+        found = {f"columns/{name}": parts[0] for name, parts in self.columns.items()}
+        for name in ("totals", "bad"):
+            found |= {f"{name}/{key}": values for key, values in getattr(self, name).items()}
+        return found | {f"losses/{name}": np.asarray(value) for name, value in self.losses._asdict().items()}
+
+    def load_state_dict(self, saved: Mapping[str, np.ndarray]) -> None:
+        """Go on from what :meth:`state_dict` returned."""
+
+        def part(name: str) -> dict[str, np.ndarray]:
+            own = {key: np.asarray(values) for key, values in saved.items() if key.startswith(f"{name}/")}
+            return {key.removeprefix(f"{name}/"): values for key, values in own.items()}
+
+        self.columns = {name: [values] for name, values in part("columns").items()}
+        self.totals, self.bad, self.losses = part("totals"), part("bad"), Losses(**part("losses"))  # type: ignore[arg-type]
 
     def dataset(self, observers: Sequence[Observer], manifest: dict[str, Any]) -> Dataset:
         """Build the Dataset: dimensions ``record``, ``seed`` and the observers' own; units on every variable."""
         from xarray import Dataset
 
-        columns = {name: np.concatenate(parts) for name, parts in self.columns.items()}
+        columns = {name: _joined(parts) for name, parts in self.columns.items()}
+        columns["train_loss"] = self.column("train_loss")
         seed = () if self.seeds is None else ("seed",)
         variables: dict[str, Any] = {
             "bytes_sent": (("record", *seed), columns["bytes_sent"], _about("bytes sent by the whole network", "B")),
@@ -123,6 +167,25 @@ class Log:
         if any("statistic" in v.dims for observer in observers for v in observer.variables):
             coordinates["statistic"] = ("statistic", list(STATISTICS))
         return Dataset(variables, coordinates, {"format": FORMAT, "manifest": json.dumps(manifest)})
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _tail(parts: Sequence[np.ndarray], number: int) -> np.ndarray:
+    """The entries ``number - 1`` and ``number`` of an array in parts, without joining them all."""
+    end = sum(map(len, parts))
+    recent = parts[-1] if len(parts[-1]) > 1 or len(parts) == 1 else np.concatenate(parts[-2:])
+    return recent[max(0, len(recent) + number - end - 1) : len(recent) + number - end + 1]
+
+
+def _mean_losses(total: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Mean loss between each record and the one before, from sums since the start; NaN where there is none."""
+    loss, new = np.diff(total, axis=0, prepend=0.0), np.diff(numbers, axis=0, prepend=numbers[:1] * 0)
+    steps, bad = new[..., 0].astype(np.float64), new[..., 1]
+    loss[0] = np.nan
+    return np.where((steps > 0) & (bad == 0), loss / np.maximum(steps, 1.0), np.nan)
 
 
 def _about(long_name: str, units: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree, UInt
 
+from gossipjax._base.arguments import callable_, instance, sequence_of
 from gossipjax._base.display import displayed
 from gossipjax.rows import mean_row, num_rows, take
 from gossipjax.spread import map_nodes
@@ -23,6 +24,10 @@ from gossipjax.types import Params, Task
 
 STATISTICS = ("mean", "min", "max", "p10", "p50", "p90")
 """Statistics over nodes, in the order of the ``statistic`` dimension."""
+
+
+RECORDED = ("event", "time", "bytes_sent", "messages_sent", "train_loss", "statistic", "record", "seed")
+"""Names that observers cannot give: those of every run's variables, coordinates and dimensions."""
 
 
 class Snapshot(NamedTuple):
@@ -234,24 +239,43 @@ def average_model_metrics(task: Task, *, samples: int | None = None, seed: int =
     return Observer(Partial(_mean_metrics, task, test), variables)
 
 
-def check_observers(
-    observers: Sequence[Observer], x: PyTree[jax.ShapeDtypeStruct], versions: Any = None, meter: Any = None
-) -> None:
-    """Reject observers whose measurements do not match what they declare.
+def bind_observer(observer: Observer) -> Observer:
+    """Let a plain function measure: jit needs pytrees.
 
     Raises:
-        ValueError: names that are declared twice, missing or undeclared, or with other dimensions than declared.
+        TypeError: a measure that is no function, or variables that are none.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
+    variables = sequence_of(
+        "observer.variables", observer.variables, Variable, "such as (Variable('loss', 'mean loss'),)"
+    )
+    measure = callable_("observer.measure", observer.measure, "measure(snapshot) -> {name: array}")
+    return Observer(measure if isinstance(measure, Partial) else Partial(measure), variables)
+
+
+def check_observers(
+    observers: Sequence[Observer], x: PyTree[jax.ShapeDtypeStruct], versions: Any = None, meter: Any = None
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Reject observers whose measurements do not match what they declare; return the form of all measurements.
+
+    Raises:
+        ValueError: names that are declared twice, missing or undeclared, or with other dimensions than declared; one
+            of the names that every record has.
+        TypeError: measurements that are no dict.
+    """
+    found: dict[str, jax.ShapeDtypeStruct] = {}
     snapshot = Snapshot(jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.float32), x, versions, meter)
     for observer in observers:
         measured = jax.eval_shape(observer.measure, snapshot)
+        instance("observer.measure(snapshot)", measured, dict, "return measurements as {name: array}")
         declared = {variable.name: variable for variable in observer.variables}
         if set(measured) != set(declared):
             raise ValueError(f"an observer declares {sorted(declared)} but measures {sorted(measured)}")
         for name, array in measured.items():
-            if name in shapes:
+            if name in RECORDED:
+                raise ValueError(f"an observer measures {name!r}, which every record has; give it another name")
+            if name in found:
                 raise ValueError(f"two observers measure {name!r}; give one of them another name")
             if len(array.shape) != len(declared[name].dims):
                 raise ValueError(f"{name!r} has shape {array.shape} but declares dimensions {declared[name].dims}")
-            shapes[name] = array.shape
+        found |= measured
+    return found

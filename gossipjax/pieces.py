@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
+
+from gossipjax._base.arguments import shown, whole, wholes
 
 CHUNK_EVENTS = 1 << 20
 """Events that travel to the device at once: memory does not grow with the length of the run."""
@@ -23,8 +25,46 @@ class Piece:
     every: int | None
 
 
+def positions(num_events: int, record_every: int | None, record_at: Sequence[int] | None) -> Int[np.ndarray, " r"]:
+    """Say after which events a run records, its end included.
+
+    Args:
+        num_events: T.
+        record_every: events between records; None: about 100 records.
+        record_at: increasing numbers of events in 1 … T, instead.
+
+    Raises:
+        ValueError: both are given, or numbers outside the run.
+    """
+    if record_at is not None:
+        if record_every is not None:
+            raise ValueError("both record_every and record_at are given; pass one of them")
+        return _ends(num_events, record_at)
+    every = interval(num_events, record_every)
+    ends = np.arange(every, num_events + 1, every)
+    return np.append(ends, num_events) if num_events % every else ends
+
+
+def interval(num_events: int, record_every: int | None) -> int:
+    """Return the events between two records.
+
+    Raises:
+        ValueError: fewer than one, or more than there are.
+    """
+    if record_every is None:
+        return max(1, num_events // 100)
+    remedy = f"the timeline has {num_events} events"
+    return whole("record_every", record_every, least=1, most=max(1, num_events), remedy=remedy)
+
+
 def plan(
-    num_events: int, record_every: int | None, record_at: Sequence[int] | None, *, packed: bool = False
+    num_events: int,
+    record_every: int | None,
+    record_at: Sequence[int] | None,
+    *,
+    packed: bool = False,
+    start: int = 0,
+    single: bool = False,
 ) -> list[Piece]:
     """Cut a run so that records fall where they were asked for, and at its end.
 
@@ -33,25 +73,29 @@ def plan(
         record_every: events between records; None: about 100 records.
         record_at: increasing numbers of events in 1 … T, instead.
         packed: whether pieces are packed, after which pieces of similar lengths have one shape.
+        start: events that are done already.
+        single: whether every record ends a piece.
 
     Raises:
         ValueError: both are given, or numbers outside the run.
     """
+    ends = positions(num_events, record_every, record_at)
+    ends = ends[ends > start]
     if record_at is not None:
-        if record_every is not None:
-            raise ValueError("both record_every and record_at are given; pass one of them")
-        return _irregular(_ends(num_events, record_at), packed)
-    if num_events == 0:  # nothing but the start to record
-        return []
-    every = max(1, num_events // 100) if record_every is None else record_every
-    if not 1 <= every <= num_events:
-        raise ValueError(f"record_every={every}: must lie between 1 and the {num_events} events of the timeline")
-    whole, rest = divmod(num_events, every)
+        return _irregular(ends, packed, start)
+    every = interval(num_events, record_every)
     if every > CHUNK_EVENTS:
-        return _irregular([every * (i + 1) for i in range(whole)] + ([num_events] if rest else []), packed)
-    step = _records_per_call(whole, max(1, CHUNK_EVENTS // every))
-    pieces = [Piece(i * every, min(i + step, whole) * every, every) for i in range(0, whole, step)]
-    return pieces + ([Piece(whole * every, num_events, rest)] if rest else [])
+        return _irregular(ends, packed, start)
+    records = num_events // every
+    step = 1 if single else _records_per_call(records, max(1, CHUNK_EVENTS // every))
+    pieces, done = [], start
+    if done % every and done < num_events:
+        pieces.append(Piece(done, int(ends[0]), int(ends[0]) - done))
+        done = int(ends[0])
+    for first in range(done // every, records, step):
+        done = min(first + step, records) * every
+        pieces.append(Piece(first * every, done, every))
+    return pieces + ([Piece(done, num_events, num_events - done)] if done < num_events else [])
 
 
 def _records_per_call(records: int, most: int) -> int:
@@ -61,17 +105,18 @@ def _records_per_call(records: int, most: int) -> int:
     return divisor if 4 * divisor >= limit else limit
 
 
-def _ends(num_events: int, record_at: Sequence[int]) -> list[int]:
-    ends = [int(end) for end in np.asarray(record_at).ravel()]
-    if not ends or ends[0] < 1 or ends[-1] > num_events or any(a >= b for a, b in itertools.pairwise(ends)):
-        raise ValueError(f"record_at={list(record_at)[:5]} …: must be increasing event counts in 1 … {num_events}")
-    return ends if ends[-1] == num_events else [*ends, num_events]
+def _ends(num_events: int, record_at: Sequence[int]) -> Int[np.ndarray, " r"]:
+    rule = f"increasing event counts in 1 … {num_events}"
+    ends = wholes("record_at", record_at, shape=(None,), remedy=f"pass {rule}")
+    if not ends.size or ends[0] < 1 or ends[-1] > num_events or (np.diff(ends) <= 0).any():
+        raise ValueError(f"record_at={shown(ends.tolist())}: must be {rule}")
+    return ends if ends[-1] == num_events else np.append(ends, num_events)
 
 
-def _irregular(ends: Sequence[int], packed: bool) -> list[Piece]:
+def _irregular(ends: Int[np.ndarray, " r"], packed: bool, start: int) -> list[Piece]:
     """Cut irregular intervals into powers of eight, so that at most 8 shapes are compiled whatever they are."""
-    pieces, start = [], 0
-    for end in ends:
+    pieces = []
+    for end in ends.tolist():
         while start < end:
             left = end - start
             size = min(CHUNK_EVENTS, left if packed else 8 ** ((left.bit_length() - 1) // 3))

@@ -12,6 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from gossipjax._base.arguments import shown, whole
+from gossipjax._base.leaves import form_of
+from gossipjax._base.memory import check_device_memory
 from gossipjax.types import Event, Params
 
 FEW = 4
@@ -118,15 +121,34 @@ def all_finite(x: PyTree) -> Bool[Array, ""]:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x)]))
 
 
+def finite_rows(x: PyTree) -> Bool[Array, " n"]:
+    """Say of each row whether all its entries are finite."""
+    leaves = [jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(x)]
+    return jnp.all(jnp.stack(leaves), axis=0)
+
+
 def mean_row(x: Params) -> Params:
     """Average the rows: the mean model of the network."""
     return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), x)
 
 
 def replicate(params: Params, rows: int) -> Params:
-    """Give every one of ``rows`` rows the same model: the usual common start, leaves ``(rows, ...)``."""
-    if rows < 1:
-        raise ValueError(f"rows={rows}: a network needs at least one row; pass the timeline's num_rows")
+    """Give every one of ``rows`` rows the same model: the usual common start, leaves ``(rows, ...)``.
+
+    Raises:
+        ValueError: fewer than one row, no arrays, or more than fits into memory.
+    """
+    rows = whole("rows", rows, least=1, remedy="pass the timeline's num_rows")
+    leaves = jax.tree.leaves(params)
+    if not leaves:
+        raise ValueError(f"params={shown(params)}: holds no arrays; pass one model, such as task.init(key)")
+    size = 0
+    for leaf in leaves:
+        if (form := form_of(leaf)) is None:
+            raise TypeError(f"params holds {shown(leaf)}, a {type(leaf).__name__}: its leaves must be arrays")
+        size += form.size * form.dtype.itemsize
+    what = f"rows={rows}: as many copies of {size:,} bytes of parameters"
+    check_device_memory(what, rows * size, "take fewer nodes or a smaller model")
     return jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], rows, axis=0), params)
 
 

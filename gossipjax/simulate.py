@@ -1,12 +1,12 @@
-"""The host driver around the loop: checks, chunks, progress, records, resume, errors."""
+"""The host driver around the loop: checks, chunks, progress, records, callbacks, resume, errors."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,91 +16,31 @@ from jaxtyping import Array, Key, Num, PyTree
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gossipjax import engine, spread
-from gossipjax.check import check_message, check_requires, check_start, check_step
+from gossipjax import engine, pieces, spread
+from gossipjax._base.arguments import callable_, choice, flag, instance, sequence_of, shown
+from gossipjax._base.memory import check_device_memory
+from gossipjax.check import check_form, check_message, check_models, check_requires, check_start, check_step
 from gossipjax.describe import describe
-from gossipjax.engine import STARTS, STEPS
-from gossipjax.growth import note_growth
-from gossipjax.log import Log
-from gossipjax.observe import Observer, check_observers
+from gossipjax.driver import Callback, Driver, Job, Settings
+from gossipjax.driver import Diverged as Diverged
+from gossipjax.engine import STARTS
+from gossipjax.observe import Observer, bind_observer, check_observers
 from gossipjax.packing import chosen as packing_chosen
-from gossipjax.packing import pack
-from gossipjax.pieces import Piece, plan
-from gossipjax.rows import bytes_per_row
-from gossipjax.static import bind
+from gossipjax.rows import bytes_per_row, replicate
+from gossipjax.static import Static, bind
 from gossipjax.timeline import moments
 from gossipjax.trajectory import Trajectory, manifest
-from gossipjax.types import Params, Properties, Protocol, Timeline
+from gossipjax.types import Params, Properties, Protocol, Task, Timeline
 
-Strategy = Literal["auto", "vmap", "map", "shard"]
+Strategy = spread.Strategy
 Packing = Literal["auto", "sequential", "packed"]
-
-
-class Diverged(FloatingPointError):
-    """Parameters became infinite or NaN; the message names the first bad event and its simulated time."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Settings:
-    """What compiled calls depend on besides their arrays."""
-
-    strategy: Strategy
-    seeds: Literal["vmap", "map"] | None
-    facts: Properties
-    """Numbers of nodes and rows."""
-
-
-def _advance_call(functions, settings: _Settings, every, key, protocol, xs, static, state, observers):
-    """Advance one piece of the timeline, whose functions are ``event`` and ``draw``."""
-
-    def one(key, state):
-        timeline = Timeline(xs, static, functions[0], settings.facts, functions[1])
-        return engine.run(key, protocol, timeline, state, record_every=every, observers=observers)
-
-    return _each_seed(one, settings, key, state)
-
-
-def _start_call(settings: _Settings, synchronous: bool, key, protocol, x0):
-    """Make the state of every seed and record it."""
-
-    def one(key):
-        x = x0(jax.random.fold_in(key, STARTS)) if isinstance(x0, Partial) else jax.tree.map(jnp.copy, x0)
-        state = protocol.init(jax.random.fold_in(key, STEPS), engine.with_slots(x, settings.facts))
-        return spread.over_nodes(state) if synchronous else state
-
-    return _each_seed(one, settings, key)
-
-
-def _observe_call(settings: _Settings, protocol, state, observers, index, time):
-    rows = settings.facts.num_rows
-    return _each_seed(lambda state: engine.observe(protocol, state, rows, observers, index, time), settings, state)
-
-
-def _model_call(settings: _Settings, protocol, state):
-    return _each_seed(lambda state: engine.models(protocol, state, settings.facts.num_rows), settings, state)
-
-
-def _each_seed(one: Callable[..., Any], settings: _Settings, *batched: Any) -> Any:
-    """Run one seed, or a batch: by vmap, or one after another where a node's row is large (see ``spread``)."""
-    with spread.using(settings.strategy):
-        if settings.seeds is None:
-            return one(*batched)
-        if settings.seeds == "vmap":
-            return jax.vmap(one)(*batched)
-        return jax.lax.map(lambda arguments: one(*arguments), batched)
-
-
-_advance = jax.jit(_advance_call, static_argnums=(0, 1, 2), donate_argnums=(7,))
-_start = jax.jit(_start_call, static_argnums=(0, 1))
-_observe = jax.jit(_observe_call, static_argnums=(0,))
-_model = jax.jit(_model_call, static_argnums=(0,))
 
 
 def simulate(
     key: Key[Array, "*seeds"],
     protocol: Protocol,
     timeline: Timeline,
-    x0: Params | Callable[[Key[Array, ""]], Params],
+    x0: Params | Task | Callable[[Key[Array, ""]], Params] | Trajectory,
     *,
     observers: Sequence[Observer] = (),
     record_every: int | None = None,
@@ -110,11 +50,13 @@ def simulate(
     packing: Packing = "auto",
     progress: bool | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    callback: Callback | None = None,
     throw: bool = True,
 ) -> Trajectory:
     """Run a protocol over a timeline: check everything, run in chunks, record, report.
 
-    Results do not depend on recording, chunks, packing, restarts or the number of other seeds.
+    Results do not depend on recording, chunks, restarts or packing; nor, up to rounding, on the number of other seeds:
+    wider operations may add in another order (2e-7 of a float32 parameter).
 
     >>> import jax, gossipjax as gj
     >>> plan = gj.timeline.rounds(gj.weights.metropolis(gj.topology.hypercube(3)), 5)
@@ -124,15 +66,39 @@ def simulate(
     >>> [round(float(value), 4) for value in run["consensus_distance"]]  # by (d − 1)²/(d + 1)² = 1/4 a round
     [5.25, 1.3125, 0.3281, 0.082, 0.0205, 0.0051]
 
+    Stop early, and log while it runs: a callback gets every record as a dict of plain values.
+
+    >>> def enough(record):
+    ...     return record["consensus_distance"] < 0.1
+    >>> run = gj.simulate(
+    ...     jax.random.key(0), gj.gossip_averaging(), plan, x0, observers=watch, record_every=1, callback=enough
+    ... )
+    >>> int(run["event"][-1])
+    3
+
+    Weights & Biases: ``callback=lambda record: wandb.log(record, step=record["event"])``, which returns None. CSV:
+    make ``csv.DictWriter(file, names)`` and pass its ``writerow`` in a function of two lines; TensorBoard likewise,
+    with ``writer.add_scalar(name, value, record["event"])``.
+
+    Go on: pass the trajectory as the start, with the same key and a longer timeline that begins with the same events.
+    100 rounds and 100 more are 200 at once, bit for bit (where events are packed, a mean loss up to rounding).
+
+    >>> longer = gj.timeline.rounds(gj.weights.metropolis(gj.topology.hypercube(3)), 9)
+    >>> run = gj.simulate(jax.random.key(0), gj.gossip_averaging(), longer, run, observers=watch, record_every=1)
+    >>> run["event"].values.tolist()
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+
     Args:
         key: one typed key, or S of them (``jax.random.split(key, S)``): S runs of the same plan in one call, which
             adds the dimension ``seed``.
         protocol: what nodes do.
         timeline: who meets whom, when.
-        x0: stacked start parameters, leaves ``(num_rows, ...)``; or a function of a key that makes them, so that each
-            seed has a start of its own.
+        x0: where to start. A task: all nodes of a run start from the model that ``task.init`` draws, and each seed
+            draws its own. A function of a key that makes stacked parameters, leaves ``(num_rows, ...)``: likewise one
+            start for each seed. Stacked parameters: all seeds start there. A :class:`Trajectory`: go on where it ends.
         observers: what to measure at every record, see :mod:`gossipjax.observe`.
-        record_every: source events between records; None: about 100 records. The start and the end are always there.
+        record_every: source events between records; None: about 100 records (a continued run keeps the interval that
+            it has where that fits no other). The start and the end are always there.
         record_at: increasing numbers of source events of this timeline at which to record, instead of record_every.
         record_times: increasing simulated seconds at which to record, instead: after the last event up to each (later
             by a relative 1e-12 still counts as up to); times with no event between them share a record.
@@ -141,8 +107,13 @@ def simulate(
         packing: "packed" runs narrow events in wide conflict-free ones (:func:`gossipjax.pack`), "sequential" one after
             another, "auto" as is faster here (:func:`gossipjax.packing.chosen`).
         progress: show a progress bar with the time left; None: only on a terminal.
-        checkpoint: a folder in which state and records are kept after each chunk; the same call resumes from there.
-        throw: raise when parameters become infinite or NaN; False: keep going and note it in the manifest.
+        checkpoint: a folder in which state and records are kept after each chunk; the same call resumes from there, and
+            so does one with a longer timeline.
+        callback: called on the host at every record, the start included, with a dict of plain values: ``event``,
+            ``time`` (seconds), ``bytes_sent``, ``messages_sent``, ``train_loss`` and what the observers measured
+            (statistics over nodes as ``<name>_mean``, …; with S seeds arrays of S values). True ends the run there. The
+            records of a resumed checkpoint are given to it again first; those of a continued trajectory are not.
+        throw: raise when parameters or losses become infinite or NaN; False: keep going and note it in the manifest.
 
     Returns:
         A :class:`Trajectory`: ``bytes_sent``, ``messages_sent``, ``train_loss`` and what the observers measured, with
@@ -150,63 +121,78 @@ def simulate(
         bounds, but has not reached infinity, is noted there and warned of: see :mod:`gossipjax.growth`.
 
     Raises:
-        ValueError: whatever does not fit, before any work: numbers of nodes, shapes, types, NaN, requirements.
-        Diverged: parameters became infinite or NaN; names the first bad event and its time.
+        ValueError: whatever does not fit, before any work: numbers of nodes, shapes, types, NaN, requirements, more
+            memory than there is, a checkpoint or trajectory of another run.
+        TypeError: things of the wrong sort, such as a timeline that is none.
+        Diverged: parameters or losses became infinite or NaN; names the first bad event, its node and time.
+        OSError: a checkpoint cannot be written; what was kept before stays.
     """
-    protocol, observers, start = bind(protocol), tuple(observers), _bind_start(x0)
-    facts, strategy = timeline.properties, spread.in_force() if strategy is None else strategy
-    shape = _check(key, protocol, timeline, start, observers)
-    choice = _choice(shape, strategy)
+    flag("throw", throw)
+    progress = progress if progress is None else flag("progress", progress)
+    callback = callback if callback is None else callable_("callback", callback, "callback(record) -> True to stop")
+    job, about = _prepare(
+        key, protocol, timeline, x0, observers, strategy, packing, (record_every, record_at, record_times)
+    )
+    with contextlib.ExitStack() as stack:
+        saved = None
+        if checkpoint is not None:
+            from gossipjax.checkpoint import Checkpoint
+
+            saved = stack.enter_context(Checkpoint(checkpoint, job.run_identity()))
+        driver = Driver(job)
+        if saved is not None:
+            driver.restore(saved)
+        bar = stack.enter_context(_bar(progress))
+        row = bar.add_task(timeline.properties.name, total=len(timeline))
+        for done in driver.run(saved, callback, throw):
+            bar.update(row, completed=done)
+    return driver.trajectory(about)
+
+
+def _prepare(key, protocol, timeline, x0, observers, strategy, packing, records) -> tuple[Job, dict[str, Any]]:
+    """Check everything, make the choices, and say in the manifest what they are."""
+    _check_sorts(key, protocol, timeline, strategy)
+    remedy = (
+        "such as [observe.consensus_distance()], or [observe.Observer(function, (observe.Variable('name', 'what'),))]"
+    )
+    sequence = sequence_of("observers", observers, Observer, remedy)
+    protocol, watching, facts = bind(protocol), tuple(bind_observer(each) for each in sequence), timeline.properties
+    strategy = spread.in_force() if strategy is None else strategy
+    start = _bind_start(x0, facts.num_rows)
+    record_every, record_at = records[0], _record_at(key, timeline, *records[1:])
+    times = pieces.positions(len(timeline), record_every, record_at)
+    form = _check(key, protocol, timeline, start, watching, len(times) + 1)
+    shape = jax.eval_shape(lambda x: engine.with_slots(x, facts), form)
+    with spread.using(strategy):
+        chosen = spread.chosen(jax.tree.leaves(shape)[0].shape[0], bytes_per_row(shape))
     numbers = Properties(facts.num_nodes, facts.num_rows, "checked already", num_slots=facts.num_slots)
-    settings = _Settings(strategy, None if key.ndim == 0 else "vmap" if choice.strategy == "vmap" else "map", numbers)
+    # Seeds run together where rows are small, one after another where they are large.
+    settings = Settings(strategy, None if key.ndim == 0 else "vmap" if chosen.strategy == "vmap" else "map", numbers)
     size, trains = _step_form(protocol, timeline, shape)
-    if record_times is not None:
-        if record_at is not None:
-            raise ValueError("both record_at and record_times are given; pass one of them")
-        record_at = moments.record_numbers(timeline, key, record_times)
-    interval = _interval(len(timeline), record_every, record_at)
+    every = pieces.interval(len(timeline), record_every)
+    interval = every if record_at is None else len(timeline) // max(len(record_at), 1)
     wide = packing_chosen(timeline, packing, many_seeds=key.ndim > 0, row_bytes=size, trains=trains, interval=interval)
-    pieces = plan(len(timeline), record_every, record_at, packed=wide.packed)
-    about = manifest(key, _configuration(protocol, timeline, shape, settings, choice, wide, pieces, observers))
-    if choice.strategy == "shard" and facts.synchronous:
-        protocol, observers = spread.everywhere((protocol, observers))
-    state = _start(settings, facts.synchronous, key, protocol, start)
-    number, begin = moments.before(timeline, key)
-    first = _observe(settings, protocol, state, observers, jnp.uint32(number), jnp.float32(begin))
-    log = Log(jax.device_get(first)._replace(time=np.full(key.shape, begin)), key.shape[0] if key.ndim else None)
-    done, saved = 0, None
-    if checkpoint is not None:
-        from gossipjax.checkpoint import Checkpoint, fingerprint  # here, because Orbax takes 25 MB
+    about = manifest(key, _configuration(protocol, timeline, shape, settings, chosen, wide, watching, x0))
+    if chosen.strategy == "shard" and facts.synchronous:
+        protocol, watching = spread.everywhere((protocol, watching))
+    job = Job(
+        key, protocol, timeline, start, watching, form, settings, facts.synchronous, wide, record_every, record_at,
+        moments.before(timeline, key),
+    )  # fmt: skip
+    return job, about
 
-        saved = Checkpoint(
-            pathlib.Path(checkpoint), _identity(about, fingerprint(protocol, timeline, start, observers, pieces))
+
+def _check_sorts(key, protocol, timeline, strategy) -> None:
+    """Refuse things of the wrong sort."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.ndim > 1 or not key.size:
+        raise ValueError(
+            f"key={shown(key)}: must be a typed key, jax.random.key(0), or a vector of them, jax.random.split(key, S)"
         )
-        if (found := saved.restore(state)) is not None:
-            done, state, records = found
-            log.load_state_dict(records)
-    with _bar(progress) as bar:
-        row = bar.add_task(facts.name, total=len(timeline), completed=pieces[done - 1].stop if done else 0)
-        width = None
-        for number, piece in enumerate(pieces[done:], start=done + 1):
-            part, every = timeline[piece.start : piece.stop], piece.every
-            clock = moments.Window(part, piece.every, key)
-            if wide.packed:
-                part, every, width = _packed(key, part, piece, width)
-            state = _one_piece(settings, key, protocol, part, state, observers, every, clock, log, throw)
-            bar.update(row, completed=piece.stop)
-            if saved is not None:
-                saved.save(number, state, log.state_dict())
-    if log.diverged:
-        about["diverged"] = {name: values.tolist() for name, values in log.bad.items()}
-    about |= note_growth(log)
-    return Trajectory(log.dataset(observers, about), state, _model(settings, protocol, state))
-
-
-def _interval(num_events: int, record_every: int | None, record_at: Sequence[int] | None) -> int:
-    """Events between two records, on average."""
-    if record_at is not None:
-        return num_events // max(len(record_at), 1)
-    return max(1, num_events // 100) if record_every is None else record_every
+    instance("protocol", protocol, Protocol, "build one, such as gossipjax.gossip_averaging()")
+    instance("timeline", timeline, Timeline, "build one with gossipjax.timeline, such as rounds(W, 100)")
+    if strategy is not None:
+        choice("strategy", strategy, get_args(Strategy))
 
 
 def _step_form(protocol: Protocol, timeline: Timeline, x0: PyTree) -> tuple[int, bool]:
@@ -227,41 +213,13 @@ def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _identity(about: dict[str, Any], contents: str) -> dict[str, Any]:
-    """What a resumed run must share; how the work is spread may change with the machine."""
-    kept = {k: v for k, v in about["configuration"].items() if k not in ("strategy", "seeds", "packing")}
-    return {"key": about["key"], "configuration": kept, "program or data": contents}
-
-
-def _packed(key, part: Timeline, piece: Piece, width: int | None) -> tuple[Timeline, int, int]:
-    """Pack one piece, with a barrier at each of its records; return it with its wide events a record and its width."""
-    every = piece.stop - piece.start if piece.every is None else piece.every
-    packed = pack(part, width, barrier_every=every, key=key if part.draw is not None else None)
-    assert packed.properties.packing is not None
-    return packed, len(packed) * every // len(part), packed.properties.packing.width
-
-
-def _one_piece(settings, key, protocol, part: Timeline, state, observers, every, clock, log: Log, throw: bool) -> Any:
-    functions, watching = (part.event, part.draw), () if clock.every is None else observers
-    (state, status), records = _advance(
-        functions, settings, every, key, protocol, part.xs, part.static, state, watching
-    )
-    log.add(clock.recorded(jax.device_get(records)), keep=clock.every is not None)
-    if log.note(clock.noticed(jax.device_get(status))) and throw:
-        raise Diverged(_explain(log))
-    return state
-
-
-def _explain(log: Log) -> str:
-    """Name the earliest bad event over the seeds."""
-    bits, event, time = (np.atleast_1d(log.bad[name]) for name in ("bits", "event", "time"))
-    first = min(np.flatnonzero(bits), key=lambda seed: int(event[seed]))
-    which = f" of seed {first}" if log.seeds is not None else ""
-    return (
-        f"parameters became infinite or NaN at event {int(event[first])}{which} "
-        f"(simulated time {float(time[first]):g} s); lower the learning rate or check the mixing weights "
-        "(throw=False keeps the records)"
-    )
+def _record_at(key, timeline: Timeline, record_at, record_times) -> Sequence[int] | None:
+    """Turn simulated seconds into numbers of events."""
+    if record_times is None:
+        return record_at
+    if record_at is not None:
+        raise ValueError("both record_at and record_times are given; pass one of them")
+    return moments.record_numbers(timeline, key, record_times)
 
 
 @jax.jit
@@ -270,39 +228,68 @@ def _called(function: Partial, key: Key[Array, ""]) -> Any:
     return function(key)
 
 
-def _bind_start(x0: Any) -> Any:
-    if isinstance(x0, Partial) or not callable(x0):
+def _bind_start(x0: Any, rows: int) -> Any:
+    """Make a start one of three: a function of a key that jit takes, stacked arrays, an earlier trajectory."""
+    if isinstance(x0, Task):
+        return Partial(_task_start, x0, Static(rows))
+    if isinstance(x0, Partial | Trajectory) or not callable(x0):
         return x0
     return Partial(x0)
 
 
-def _check(key, protocol: Protocol, timeline: Timeline, start: Any, observers: tuple[Observer, ...]) -> PyTree:
-    """Check everything that can be checked before the work; return the form of the stacked models."""
-    if not jnp.issubdtype(getattr(key, "dtype", np.int32), jax.dtypes.prng_key) or key.ndim > 1:
-        raise ValueError("key must be a typed key, jax.random.key(0), or a vector of them, jax.random.split(key, S)")
-    check_requires(protocol.requires, timeline.properties)
-    one = key[0] if key.ndim else key
-    x0 = _called(start, jax.random.fold_in(one, STARTS)) if isinstance(start, Partial) else start
-    check_start(x0, timeline.properties)
-    x0 = jax.eval_shape(lambda x: engine.with_slots(x, timeline.properties), jax.tree.map(jnp.asarray, x0))
+def _task_start(task: Task, rows: Static[int], key: Key[Array, ""]) -> Params:
+    return replicate(task.init(key), rows.value)
+
+
+def _check(key, protocol: Protocol, timeline: Timeline, start, observers: tuple[Observer, ...], records: int) -> PyTree:
+    """Check everything that can be checked before the work; return the form of the stacked start."""
+    facts, one = timeline.properties, key[0] if key.ndim else key
+    check_requires(protocol.requires, facts)
+    form = _form(start, one, facts, key.ndim)
+    check_models(protocol, form)
+    x0 = jax.eval_shape(lambda x: engine.with_slots(x, facts), form)
     state = jax.eval_shape(protocol.init, one, x0)
     check_step(one, protocol, timeline, state)
     check_message(one, protocol, timeline, state)
-    rows = timeline.properties.num_rows
-    x = jax.eval_shape(lambda state: engine.models(protocol, state, rows), state)
+    x = jax.eval_shape(lambda state: engine.models(protocol, state, facts.num_rows), state)
     beside = (None if f is None else jax.eval_shape(f, state) for f in (protocol.versions, protocol.meter))
-    check_observers(observers, x, *beside)
-    return x0
+    measured = check_observers(observers, x, *beside)
+    seeds, model, kept = max(key.size, 1), _bytes(x0), records * _bytes(measured)
+    check_device_memory(
+        f"this run ({seeds} seed(s), {facts.num_rows} models of {model // max(facts.num_rows, 1):,} bytes and what the "
+        f"protocol keeps beside them, {_bytes(state):,} bytes a seed, and {kept:,} of records)",
+        seeds * (_bytes(state) + kept) + (model if facts.synchronous else 0),
+        "take fewer nodes, seeds or records, a smaller model, or a protocol of sampled clients such as fedavg",
+    )
+    if isinstance(start, Partial):
+        check_start(_called(start, jax.random.fold_in(one, STARTS)), facts)
+    return form
 
 
-def _choice(x: PyTree, strategy: Strategy) -> spread.Choice:
-    """Pick how all nodes are spread; seeds then run together where rows are small, one after another where large."""
-    with spread.using(strategy):
-        return spread.chosen(jax.tree.leaves(x)[0].shape[0], bytes_per_row(x))
+def _form(start: Any, key, facts: Properties, seeds: int) -> PyTree[jax.ShapeDtypeStruct]:
+    """Shapes of the stacked start, without making it where a function does."""
+    if isinstance(start, Trajectory):
+        if start.x is None:
+            raise ValueError(
+                "x0 is a trajectory without its models: pass the one that simulate returned, or save it "
+                "with models=True"
+            )
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[seeds:], leaf.dtype), start.x)
+    if isinstance(start, Partial):
+        form = jax.eval_shape(start, key)
+        check_form(form, facts)
+        return form
+    check_start(start, facts)
+    return jax.eval_shape(lambda x: x, jax.tree.map(jnp.asarray, start))
 
 
-def _configuration(protocol, timeline, x, settings, choice, wide, pieces, observers) -> dict[str, Any]:
+def _bytes(tree: PyTree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if not _is_key(leaf))
+
+
+def _configuration(protocol, timeline, x, settings, choice, wide, observers, x0) -> dict[str, Any]:
     facts = timeline.properties
+    shared = not (callable(x0) or isinstance(x0, Task | Trajectory))
     return {
         "protocol": describe(protocol),
         "timeline": facts.name,
@@ -312,11 +299,11 @@ def _configuration(protocol, timeline, x, settings, choice, wide, pieces, observ
         "num_nodes": facts.num_nodes,
         "num_rows": facts.num_rows,
         "bytes_per_row": bytes_per_row(x),
+        "start": "the same for all seeds" if shared else "each seed its own",
         "strategy": f"{choice.strategy}: {choice.reason}",
         "seeds": settings.seeds,
         "packing": wide.reason,
         "traffic": None if facts.traffic is None else dataclasses.asdict(facts.traffic),
-        "records": sum(1 if p.every == p.stop - p.start else (p.stop - p.start) // p.every for p in pieces if p.every),
         "variables": [variable.name for observer in observers for variable in observer.variables],
     }
 

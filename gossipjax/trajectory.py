@@ -11,7 +11,7 @@ import pathlib
 import platform
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,30 @@ import jax
 import numpy as np
 
 from gossipjax._base import display
-from gossipjax._base.arguments import instance
+from gossipjax._base.arguments import flag, instance, shown
+from gossipjax._base.leaves import plain
 
 if TYPE_CHECKING:  # here, and in load, because xarray takes 40 MB
-    from xarray import DataArray, Dataset
+    from xarray import DataArray, Dataset, DataTree
 
 FORMAT = "gossipjax-trajectory-1"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Continuation:
+    """Where a run ended, for one that goes on with it.
+
+    Attributes:
+        done: events done.
+        records: of the whole run so far, with running sums.
+        identity: says what was run; a function, since it costs a trace of the program.
+        plan: hash of the events done; a function likewise.
+    """
+
+    done: int
+    records: Mapping[str, np.ndarray]
+    identity: Callable[[], dict[str, Any]]
+    plan: Callable[[], str]
 
 
 @display.displayed
@@ -35,13 +53,17 @@ class Trajectory:
     Attributes:
         dataset: variables over the dimension ``record`` (and ``seed``, ``statistic``, …) with units, and the manifest
             in its attributes. Coordinates: ``event`` (source events done) and ``time`` (simulated seconds).
-        state: final protocol state, or None for a trajectory read from a file.
-        x: final models, or None likewise.
+        state: final protocol state. Of a trajectory read from a file: a list of its leaves, or None where it was saved
+            without its models.
+        x: final models, stacked (with several seeds behind the axis of seeds), or None likewise.
+        continuation: what a longer run needs to go on from here: pass the trajectory as x0 of
+            :func:`gossipjax.simulate`; or None likewise.
     """
 
     dataset: Dataset
     state: Any = None
     x: Any = None
+    continuation: Continuation | None = None
 
     def __getitem__(self, name: str) -> DataArray:
         """One variable, such as ``trajectory["consensus_distance"]``."""
@@ -72,17 +94,41 @@ class Trajectory:
         """Return the xarray Dataset."""
         return self.dataset
 
-    def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
+    def save(self, path: str | os.PathLike[str], *, models: bool = False) -> pathlib.Path:
         """Write one netCDF-4 file, first under a temporary name, so that a failure leaves an earlier file whole.
 
+        Args:
+            path: of the file; its folder exists.
+            models: whether the final models and the protocol's state go into the file too. They make it as large as
+                the network, and a loaded trajectory can then be looked at, and go on, like the one that was saved.
+
+        Returns:
+            The path.
+
         Raises:
-            ValueError: the folder does not exist.
+            ValueError: the folder does not exist, or models are asked for and there are none, or they are not dicts,
+                lists and tuples of arrays.
             OSError: the file cannot be written (a full disk, no permission); nothing is left behind.
         """
-        target = pathlib.Path(path)
+        target = as_path("path", path)
+        groups = {"/": self.dataset} | (self._model_groups() if flag("models", models) else {})
         with replacing(target) as temporary:
-            self.dataset.to_netcdf(temporary, engine="h5netcdf")
+            write_datasets(temporary, groups)
         return target
+
+    def _model_groups(self) -> dict[str, Dataset]:
+        if self.x is None or self.continuation is None:
+            raise ValueError("models=True: this trajectory has no models; it was read from a file without them")
+        leaves: list[Any] = []
+        structure = _containers(self.x, leaves)
+        state = self.state if isinstance(self.state, list) else jax.tree.leaves(self.state)
+        kept = self.continuation
+        about = {"done": kept.done, "identity": json.dumps(kept.identity()), "plan": kept.plan()}
+        return {
+            "models": _arrays_dataset({f"leaf_{i}": leaf for i, leaf in enumerate(leaves)}, {"containers": structure}),
+            "state": _arrays_dataset({f"leaf_{i}": plain(leaf) for i, leaf in enumerate(state)}, {}),
+            "records": _arrays_dataset({name.replace("/", "|"): v for name, v in kept.records.items()}, about),
+        }
 
     def plot(
         self,
@@ -140,18 +186,110 @@ def load(path: str | os.PathLike[str]) -> Trajectory:
     Raises:
         ValueError: no such file, or not a trajectory.
     """
-    from xarray import load_dataset
+    from xarray import load_datatree
 
-    source = pathlib.Path(path)
+    source = as_path("path", path)
     if not source.is_file():
         raise ValueError(f"no file {source}; pass a path that Trajectory.save wrote")
     try:
-        dataset = load_dataset(source, engine="h5netcdf")
-    except (OSError, ValueError) as error:
+        tree = load_datatree(source, engine="h5netcdf")
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ValueError(f"{source} is no readable netCDF file ({error}); run the experiment again") from error
+    dataset = tree.to_dataset()
     if dataset.attrs.get("format") != FORMAT:
         raise ValueError(f"{source} is a netCDF file but no gossipjax trajectory (format {FORMAT!r} expected)")
-    return Trajectory(dataset)
+    if "models" not in tree.children:
+        return Trajectory(dataset)
+    try:
+        return Trajectory(dataset, *_read_models(tree))
+    except (KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the models in {source} are damaged ({error!r}); run the experiment again") from error
+
+
+def _read_models(tree: DataTree) -> tuple[list[np.ndarray], Any, Continuation]:
+    models, state, records = (_arrays(tree[name].to_dataset()) for name in ("models", "state", "records"))
+    about = tree["records"].attrs
+    identity, plan = json.loads(about["identity"]), str(about["plan"])
+    kept = {name.replace("|", "/"): array for name, array in records.items()}
+    x = _contained(json.loads(tree["models"].attrs["containers"]), list(models.values()))
+    return list(state.values()), x, Continuation(int(about["done"]), kept, lambda: identity, lambda: plan)
+
+
+def _containers(tree: Any, leaves: list[Any]) -> str:
+    """Write down the dicts, lists and tuples of a pytree, and put its leaves into the list."""
+
+    def kind(value: Any) -> Any:
+        if isinstance(value, dict) and all(type(name) in (str, int) for name in value):
+            return {"dict": [[name, kind(each)] for name, each in value.items()]}
+        if type(value) in (list, tuple):
+            return {type(value).__name__: [kind(each) for each in value]}
+        if not hasattr(value, "dtype"):
+            raise ValueError(
+                f"models=True: the models hold {shown(value)}, a {type(value).__name__}; a file can hold dicts, lists "
+                "and tuples of arrays: save without models, or give them such a form"
+            )
+        leaves.append(plain(value))
+        return {"leaf": len(leaves) - 1, "dtype": str(value.dtype)}
+
+    return json.dumps(kind(tree))
+
+
+def _contained(kind: dict[str, Any], leaves: Sequence[np.ndarray]) -> Any:
+    match kind:
+        case {"dict": inside}:
+            return {name: _contained(each, leaves) for name, each in inside}
+        case {"list": inside}:
+            return [_contained(each, leaves) for each in inside]
+        case {"tuple": inside}:
+            return tuple(_contained(each, leaves) for each in inside)
+    array, dtype = leaves[kind["leaf"]], jax.numpy.dtype(kind["dtype"])
+    if array.dtype != dtype:
+        array = np.ascontiguousarray(array).view(dtype).reshape(array.shape[:-1])
+    return array
+
+
+def _arrays_dataset(arrays: Mapping[str, Any], about: Mapping[str, Any]) -> Dataset:
+    """Lay arrays into a Dataset, the axes of each with names of their own; what netCDF lacks as bytes."""
+    from xarray import Dataset
+
+    def variable(name: str, array: Any) -> tuple[list[str], np.ndarray, dict[str, str]]:
+        array = np.asarray(array)
+        words = {} if array.dtype.kind in "iuf" and array.dtype != np.float16 else {"bytes_of": array.dtype.str}
+        array = np.ascontiguousarray(array).reshape(*array.shape, 1).view(np.uint8) if words else array
+        return [f"{name}_{axis}" for axis in range(array.ndim)], array, words
+
+    return Dataset({name: variable(name, array) for name, array in arrays.items()}, attrs=dict(about))
+
+
+def _arrays(dataset: Dataset) -> dict[str, np.ndarray]:
+    """Undo :func:`_arrays_dataset`."""
+    found = {}
+    for name, variable in dataset.data_vars.items():
+        array = variable.values
+        if "bytes_of" in variable.attrs:
+            array = np.ascontiguousarray(array).view(np.dtype(variable.attrs["bytes_of"])).reshape(array.shape[:-1])
+        found[str(name)] = array
+    return found
+
+
+def write_datasets(path: pathlib.Path, groups: Mapping[str, Dataset]) -> None:
+    """Write a netCDF-4 file: into memory first, since HDF5 brings Python down where it meets a full disk.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from xarray import DataTree
+
+    path.write_bytes(DataTree.from_dict(groups).to_netcdf(None, engine="h5netcdf"))
+
+
+def as_path(name: str, value: Any) -> pathlib.Path:
+    """Return a path from text or a path.
+
+    Raises:
+        TypeError: something else.
+    """
+    return pathlib.Path(instance(name, value, (str, os.PathLike), "such as 'results/run.nc'"))
 
 
 @contextmanager
@@ -163,6 +301,8 @@ def replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     if not target.parent.is_dir():
         raise ValueError(f"no folder {target.parent} to write {target.name} into; make it first")
+    if target.is_dir():
+        raise ValueError(f"{target} is a folder; pass the path of a file")
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
     os.close(handle)
     temporary = pathlib.Path(name)

@@ -455,7 +455,7 @@ def test_records_chunks_and_restarts_change_nothing(case, tmp_path, monkeypatch)
         monkeypatch.undo()
 
     def failing_save(self, done, *rest):
-        if done == 2:
+        if done == 8:
             raise Interrupted
         return save(self, done, *rest)
 

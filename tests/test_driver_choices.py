@@ -9,7 +9,7 @@ from jax.tree_util import Partial
 from problems import X0, N, exact_quadratic
 
 from gossipjax import dpsgd, fedavg, gossip_averaging, push_sum, replicate, sgp, simulate, spread
-from gossipjax.checkpoint import fingerprint
+from gossipjax.fingerprint import Origin, fingerprint
 from gossipjax.packing import SHORT, chosen
 from gossipjax.timeline import client_sampling, poisson_pairs, poisson_push, rounds
 from gossipjax.topology import ring
@@ -73,7 +73,7 @@ def test_the_same_run_on_other_devices_has_the_same_fingerprint():
     prints = []
     for strategy in ("vmap", "map", "shard"):
         with spread.using(strategy):
-            prints.append(fingerprint(protocol, plan, jnp.asarray(X0), (), ()))
+            prints.append(fingerprint(Origin(KEY, protocol, plan, (), jax.ShapeDtypeStruct(X0.shape, X0.dtype))))
     assert len(set(prints)) == 1
 
 

@@ -15,7 +15,7 @@ from problems import CURVATURE, TARGETS, X0, D, N, exact_quadratic
 
 from gossipjax import Diverged, d2, dpsgd, gossip_averaging, pieces, simulate
 from gossipjax.checkpoint import Checkpoint
-from gossipjax.engine import STARTS
+from gossipjax.engine import LOSS, NON_FINITE, STARTS
 from gossipjax.observe import Observer, Variable, consensus_distance, distance_to, models
 from gossipjax.timeline import client_sampling, poisson_pairs, poisson_push, rounds
 from gossipjax.topology import barabasi_albert, complete, ring, star
@@ -83,6 +83,7 @@ def bad_calls():
         "NaN": (KEY, gossip, plan, {"a": START, "b": jnp.asarray(nan)}, {}, r"\['b'\] of x0 holds NaN"),
         "integers": (KEY, gossip, plan, jnp.ones((N, D), jnp.int32), {}, "type int32"),
         "raw key": (jnp.zeros(2, jnp.uint32), gossip, plan, START, {}, "typed key"),
+        "no seeds": (jax.random.split(KEY, 3)[:0], gossip, plan, START, {}, "typed key"),
         "no key": (0, gossip, plan, START, {}, "typed key"),
         "key matrix": (jax.random.split(KEY, (2, 2)), gossip, plan, START, {}, "typed key"),
         "other nodes": (KEY, learn, rounds(averaging(6), 10), START[:6], {}, "for 6 nodes but the task has 8"),
@@ -257,34 +258,37 @@ def test_totals_outlive_pieces_and_32_bits():
 # --- divergence -------------------------------------------------------------------------------------------------------
 
 
-def first_bad_round(rate):
-    x = X0.copy()
+def first_bad_round(rate, x=X0):
+    """The round in which a loss or a parameter is no finite number any more, and the node."""
     with np.errstate(over="ignore", invalid="ignore"):
         for t in range(2000):
+            losses = 0.5 * np.sum(CURVATURE * (x - TARGETS) ** 2, axis=1)
             y = x - rate * CURVATURE * (x - TARGETS)
-            if not np.isfinite(y).all():
-                return t
+            good = np.isfinite(losses) & np.isfinite(y).all(axis=1)
+            if not good.all():
+                return t, int(np.argmin(good))
             x = W @ y
     raise AssertionError("does not diverge")
 
 
 def test_divergence_names_its_first_event():
-    bad = first_bad_round(50.0)
+    bad, node = first_bad_round(50.0)
     assert bad > 20
     plan = rounds(W, bad + 30, seconds_per_round=0.5)
     protocol = dpsgd(exact_quadratic(), Partial(optax.sgd, 50.0))
     for settings in ({"record_every": 1}, {"record_every": bad + 30}, {"record_at": [bad - 3, bad + 5]}):
-        message = rf"at event {bad} \(simulated time {0.5 * (bad + 1):g} s\)"
+        message = rf"of node {node} became .* at event {bad} \(simulated time {0.5 * (bad + 1):g} s\)"
         with pytest.raises(Diverged, match=message):
             simulate(KEY, protocol, plan, START, **settings)
 
 
 def test_a_diverged_run_can_go_on():
-    bad = first_bad_round(50.0)
+    bad, node = first_bad_round(50.0)
     protocol = dpsgd(exact_quadratic(), Partial(optax.sgd, 50.0))
-    plan = rounds(W, bad + 10)
+    plan = rounds(W, 2 * bad + 10)
     result = simulate(KEY, protocol, plan, START, observers=[consensus_distance()], record_every=5, throw=False)
     assert result.manifest["diverged"]["event"] == bad
+    assert result.manifest["diverged"]["node"] == node
     assert result.manifest["diverged"]["time"] == bad + 1
     assert len(result["event"]) > bad // 5
     assert not np.isfinite(result["consensus_distance"].values[-1])
@@ -300,13 +304,14 @@ def test_every_seed_has_its_own_first_bad_event():
 
     keys = jax.random.split(KEY, 2)
     started = [jax.random.fold_in(key, STARTS) for key in keys]
-    bad = first_bad_round(50.0)
+    expected = [first_bad_round(50.0), first_bad_round(50.0, 1e60 * X0)]
+    bad = expected[0][0]
     protocol = dpsgd(exact_quadratic(), Partial(optax.sgd, 50.0))
     result = simulate(keys, protocol, rounds(W, bad + 10), start, record_every=5, throw=False)
     found = result.manifest["diverged"]
-    assert found["bits"] == [1, 1]
-    assert found["event"][0] == bad
-    assert found["event"][1] < bad - 10
+    assert found["bits"] == [LOSS, LOSS]
+    assert list(zip(found["event"], found["node"], strict=True)) == expected
+    assert expected[1][0] < bad - 10
     with pytest.raises(Diverged, match=f"at event {found['event'][1]} of seed 1"):
         simulate(keys, protocol, rounds(W, bad + 10), start, record_every=5)
 
@@ -319,6 +324,7 @@ def test_without_a_report_the_next_record_finds_it():
     )  # fmt: skip
     grown = int(np.ceil(np.log(np.finfo(float).max / np.ptp(X0)) / np.log(5)))
     assert result.manifest["diverged"]["event"] == 100 * int(np.ceil(grown / 100)) - 1
+    assert result.manifest["diverged"]["bits"] == NON_FINITE
 
 
 # --- restarts ---------------------------------------------------------------------------------------------------------
@@ -365,7 +371,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, keys):
 
 
 def test_a_resumed_run_remembers_its_divergence(tmp_path, monkeypatch):
-    bad = first_bad_round(50.0)
+    bad, _ = first_bad_round(50.0)
     protocol = dpsgd(exact_quadratic(), Partial(optax.sgd, 50.0))
 
     def run():
@@ -374,7 +380,7 @@ def test_a_resumed_run_remembers_its_divergence(tmp_path, monkeypatch):
         )
 
     with monkeypatch.context() as patch:
-        interrupt(patch, after=2)
+        interrupt(patch, after=2 * bad)
         with pytest.raises(Interrupted):
             run()
     assert run().manifest["diverged"]["event"] == bad
@@ -394,7 +400,6 @@ OTHER_RUNS = {
     "compiled learning rate": {"optimizer": optax.sgd(0.2)},
     "data": {"task": exact_quadratic(-TARGETS)},
     "start": {"x0": -START},
-    "length": {"plan": rounds(W, 8)},
     "weights": {"plan": rounds(metropolis(ring(N)), 4)},
     "records": {"record_every": 1},
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pathlib
 
+import jax
+
 _ALWAYS_THERE = 2**25
 """Bytes for which asking the system costs more than it tells."""
 
@@ -26,12 +28,33 @@ def check_memory(what: str, num_bytes: int | float, remedy: str) -> None:
     Raises:
         ValueError: the estimate exceeds the free memory.
     """
-    if num_bytes < _ALWAYS_THERE:
-        return
-    free = free_bytes()
+    if num_bytes >= _ALWAYS_THERE:
+        _refuse(what, num_bytes, free_bytes(), remedy)
+
+
+def check_device_memory(what: str, num_bytes: int | float, remedy: str) -> None:
+    """Refuse arrays that need more memory than JAX's default device has free; arguments as :func:`check_memory`.
+
+    Raises:
+        ValueError: the estimate exceeds the free memory.
+    """
+    if num_bytes >= _ALWAYS_THERE:
+        _refuse(what, num_bytes, _device(), remedy)
+
+
+def _refuse(what: str, num_bytes: int | float, free: float, remedy: str) -> None:
     if num_bytes > free:
         needed, there = (f"{size / 2**30:.3g} GiB" for size in (num_bytes, free))
         raise ValueError(f"{what} would take about {needed} of memory, and {there} are free; {remedy}")
+
+
+def _device() -> float:
+    """Free memory of JAX's default device; of a CPU, that of the process."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return free_bytes()
+    stats = device.memory_stats() or {}
+    return float(stats["bytes_limit"] - stats["bytes_in_use"]) if "bytes_limit" in stats else float("inf")
 
 
 def _meminfo() -> float | None:

@@ -18,8 +18,8 @@ from jaxtyping import Int, Int32, Integer
 from gossipjax._base.arguments import flag, instance, real, sequence_of, shown, whole, wholes
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.display import displayed, span
+from gossipjax._base.memory import check_memory
 from gossipjax.tasks.labels import class_numbers
-from gossipjax.tasks.room import check_room
 
 if TYPE_CHECKING:  # nothing but plot needs matplotlib, which takes longer to import than the rest of this package
     from matplotlib.axes import Axes
@@ -93,9 +93,9 @@ class Partition:
         """
         num_classes = whole("num_classes", num_classes, least=1, most=_MOST)
         classes = class_numbers("labels", labels, num_classes=num_classes)
-        check_room(
+        check_memory(
             f"a table of {self.num_nodes} nodes by {num_classes} classes",
-            self.num_nodes * num_classes,
+            8 * self.num_nodes * num_classes,
             "lower num_classes",
         )
         if len(self.indices) and self.indices.max() >= len(classes):
@@ -173,7 +173,7 @@ def iid(num_samples: int, num_nodes: int, *, seed: int) -> Partition:
     """
     num_samples = whole("num_samples", num_samples, least=1, most=_MOST, remedy="such as len(data.train.labels)")
     num_nodes, rng = _checked(num_samples, num_nodes, seed)
-    check_room(f"num_samples={num_samples}", 4 * num_samples, "take fewer samples")
+    check_memory(f"num_samples={num_samples}", 32 * num_samples, "take fewer samples")
     owner = np.empty(num_samples, np.int64)
     owner[rng.permutation(num_samples)] = np.arange(num_samples) % num_nodes
     return by_owner(owner, num_nodes)

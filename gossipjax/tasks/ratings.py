@@ -20,12 +20,12 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Key
 from gossipjax._base.arguments import instance, real, reals, whole, wholes
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.display import displayed
+from gossipjax._base.memory import check_memory
 from gossipjax.static import Static
 from gossipjax.tasks import files
 from gossipjax.tasks.checksum import sha256_of
 from gossipjax.tasks.groups import by_user
 from gossipjax.tasks.partition import Partition, check_held
-from gossipjax.tasks.room import check_room
 from gossipjax.types import Task
 
 STARS = (0.5, 5.0)
@@ -158,7 +158,7 @@ def synthetic_ratings(
     noise_std = real("noise_std", noise_std, least=0, unit="stars")
     train_share = _share(train_share)
     room = 3 * num_users * num_items + factors * (num_users + num_items)
-    check_room(f"num_users={num_users}, num_items={num_items}, factors={factors}", room, "take fewer of any")
+    check_memory(f"num_users={num_users}, num_items={num_items}, factors={factors}", 8 * room, "take fewer of any")
     rng = np.random.default_rng(seed)
     users, items = _who_rates_what(rng, num_users, num_items, mean_count)
     tastes, traits = rng.standard_normal((num_users, factors)), rng.standard_normal((num_items, factors))

@@ -11,9 +11,9 @@ from scipy.special import expit
 
 from gossipjax._base.arguments import optional_whole, real, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.memory import check_memory
 from gossipjax.static import Static
 from gossipjax.tasks.quadratic import in_range, parameter_type
-from gossipjax.tasks.room import check_room
 from gossipjax.types import Task
 
 
@@ -55,7 +55,7 @@ def _check_sizes(num_nodes: int, samples_per_node: int, dimension: int, batch_si
     optional_whole("batch_size", batch_size, least=1, most=samples_per_node, remedy="or None for all samples of a node")
     numbers = num_nodes * samples_per_node * dimension + num_nodes * dimension + dimension**2
     sizes = f"num_nodes={num_nodes}, samples_per_node={samples_per_node}, dimension={dimension}"
-    check_room(sizes, numbers, "take fewer of any")
+    check_memory(sizes, 8 * numbers, "take fewer of any")
 
 
 def _task(loss, features, responses, penalty, optimum, batch_size, dtype) -> Task:

@@ -24,12 +24,12 @@ from jaxtyping import Array, Float, Int, Int32, Integer, Key, UInt8
 from gossipjax._base.arguments import instance, optional_whole, real, shown, whole, wholes
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.display import displayed
+from gossipjax._base.memory import check_memory
 from gossipjax.static import Static
 from gossipjax.tasks import files
 from gossipjax.tasks.checksum import sha256_of
 from gossipjax.tasks.models import Model, check_model
 from gossipjax.tasks.partition import Partition, check_held
-from gossipjax.tasks.room import check_room
 from gossipjax.types import Params, Task
 
 _LEFT_OUT = "@\\^`~"
@@ -273,7 +273,7 @@ def synthetic_text(
     # The longest of the roles has about mean_length · exp(√(2 log num_roles)) characters, and all run as long.
     longest = max(minimum, mean_length) * np.exp(np.sqrt(2 * np.log(num_roles)))
     numbers = int(num_roles * (longest + len(letters) ** 2))
-    check_room(f"num_roles={num_roles}, mean_length={mean_length:g}", numbers, "lower either")
+    check_memory(f"num_roles={num_roles}, mean_length={mean_length:g}", 8 * numbers, "lower either")
     rng = np.random.default_rng(checked_seed(seed))
     size = len(letters)
     common = rng.dirichlet(np.full(size, concentration), (size, size))

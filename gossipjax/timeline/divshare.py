@@ -88,7 +88,7 @@ def divshare(
     check_network(drop, "immediate", None)
     reals("uplink_messages_per_second", uplink_messages_per_second, above=0, unit="messages per second")
     speed = per_node(uplink_messages_per_second, num_nodes, "uplink_messages_per_second")
-    _check_room(expected_ticks(compute, num_nodes, duration), duration, speed, num_fragments, recipients)
+    _check_memory(expected_ticks(compute, num_nodes, duration), duration, speed, num_fragments, recipients)
     of_ticks, of_recipients, of_network = np.random.default_rng(seed).spawn(3)
     ticks = schedule(compute, num_nodes, duration, of_ticks)
     until = next_ticks(ticks, duration)
@@ -118,7 +118,7 @@ def divshare(
     return planned(xs, properties)
 
 
-def _check_room(ticks: float, duration: float, speed: np.ndarray, num_fragments: int, recipients: int) -> None:
+def _check_memory(ticks: float, duration: float, speed: np.ndarray, num_fragments: int, recipients: int) -> None:
     """Estimate the messages: what is offered at ticks, or what the uplinks can carry, if that is less."""
     names = "num_nodes, duration, compute, num_fragments, recipients, uplink_messages_per_second"
     messages = min(ticks * num_fragments * recipients, duration * float(speed.sum()))

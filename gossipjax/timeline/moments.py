@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float64, Int64, Key, PyTree
 
 from gossipjax._base.arguments import instance, reals
-from gossipjax.engine import EVENTS, Records, Status
+from gossipjax.engine import EVENTS, Status, Totals
 from gossipjax.types import Timeline
 
 TOLERANCE = 1e-12
@@ -125,7 +125,7 @@ class Window(NamedTuple):
     """Events between two records; None: nothing is recorded."""
     key: Key[Array, "*seeds"]
 
-    def recorded(self, records: Records) -> Records:
+    def recorded(self, records: Totals) -> Totals:
         """Give records the float64 times of the events that they follow."""
         if self.every is None or self.part.seconds is None:
             return records

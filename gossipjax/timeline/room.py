@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pathlib
+from gossipjax._base.memory import free_bytes
 
 MOST_EVENTS = 2**32 - 1
 """Numbers of events are 32-bit."""
 MOST_NODES = 2**31 - 2
 """Nodes and rows are 32-bit indices, the largest of which is nobody."""
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where a container says how much memory it may use."""
-
-
-def memory_bytes() -> int:
-    """Return the memory of this machine, or of this container if that has less."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in _LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # "max": no limit
-            found.append(int(pathlib.Path(path).read_text()))
-    return min(found)
 
 
 def require_room(
@@ -39,7 +26,7 @@ def require_room(
     Raises:
         ValueError: an estimate above the memory there is, or 2³² events or more.
     """
-    needed, there = count * bytes_each + 100.0 * num_nodes, memory_bytes()
+    needed, there = count * bytes_each + 100.0 * num_nodes, free_bytes()
     if not (needed <= there and count <= MOST_EVENTS):
         of = f" of {num_nodes:,} nodes" if num_nodes else ""
         raise ValueError(

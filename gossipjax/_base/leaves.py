@@ -1,0 +1,55 @@
+"""Leaves of a state as arrays that files can hold, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether an array holds typed random keys."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def form_of(leaf: Any) -> jax.ShapeDtypeStruct | None:
+    """Return shape and type of an array or number, traced or not; None: it is neither."""
+    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct | np.ndarray | np.generic | bool | int | float | complex):
+        return None
+    if isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "OSUMm":
+        return None
+    return jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf))
+
+
+def plain(leaf: Any) -> np.ndarray:
+    """Bring a leaf to the host, as numbers that NumPy can write: keys as their words, narrow floats as their bytes."""
+    array = np.asarray(jax.device_get(jax.random.key_data(leaf) if is_key(leaf) else leaf))
+    if array.dtype.isbuiltin == 1:
+        return array
+    return np.ascontiguousarray(array).reshape(*array.shape, 1).view(np.uint8)
+
+
+def in_form(leaves: Sequence[Any], like: Any) -> Any:
+    """Put leaves, or what :func:`plain` made of them, into the containers of a pytree; all of them are copies.
+
+    Args:
+        leaves: in the pytree's order.
+        like: pytree of arrays, or of their shapes, that says types, places and containers.
+    """
+    forms, structure = jax.tree.flatten(like)
+    return jax.tree.unflatten(structure, [_leaf(leaf, form) for leaf, form in zip(leaves, forms, strict=True)])
+
+
+def _leaf(leaf: Any, form: Any) -> Any:
+    if is_key(form):
+        if is_key(leaf):
+            return jax.random.wrap_key_data(jnp.copy(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        return jax.random.wrap_key_data(jnp.asarray(leaf), impl=form.dtype._impl)
+    if isinstance(leaf, jax.Array) and leaf.dtype == form.dtype:
+        return jnp.copy(leaf)
+    leaf = np.asarray(leaf)
+    leaf = leaf if leaf.dtype == form.dtype else np.ascontiguousarray(leaf).view(form.dtype)
+    return jnp.copy(jax.device_put(leaf.reshape(form.shape), form.sharding))  # a copy: NumPy's memory may be shared

@@ -244,7 +244,7 @@ def test_generated_text_is_fixed_by_its_seed_and_long_enough():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_roles": 0}, "num_roles=0: must .* at least 1"),
+        ({"num_roles": 0}, "num_roles=0: must .* in 1"),
         ({"mean_length": float("inf")}, "mean_length=inf"),
         ({"concentration": 0.0}, r"concentration=0\.0"),
         ({"heterogeneity": 1.5}, r"heterogeneity=1\.5"),

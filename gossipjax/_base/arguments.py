@@ -6,6 +6,7 @@ returns the value in its plain form, so that builders write ``num_nodes = whole(
 
 from __future__ import annotations
 
+import numbers
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -88,7 +89,7 @@ def reals(
     name: str,
     value: Any,
     *,
-    shape: tuple[int | None, ...] | None = None,
+    shape: tuple[Any, ...] | None = None,
     above: Number | None = None,
     least: Number | None = None,
     below: Number | None = None,
@@ -129,7 +130,7 @@ def wholes(
     name: str,
     value: Any,
     *,
-    shape: tuple[int | None, ...] | None = None,
+    shape: tuple[Any, ...] | None = None,
     least: int | None = None,
     most: int | None = None,
     remedy: str = "",
@@ -159,7 +160,7 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def choice(name: str, value: Any, options: Iterable[str]) -> str:
+def choice(name: str, value: Any, options: Iterable[Any]) -> str:
     """Return one of a few words.
 
     Raises:
@@ -171,7 +172,7 @@ def choice(name: str, value: Any, options: Iterable[str]) -> str:
     return value
 
 
-def instance(name: str, value: Any, kinds: type[T] | tuple[type, ...], remedy: str) -> T:
+def instance(name: str, value: Any, kinds: type[T] | tuple[Any, ...], remedy: str) -> T:
     """Return an object of the right sort.
 
     Args:
@@ -187,7 +188,7 @@ def instance(name: str, value: Any, kinds: type[T] | tuple[type, ...], remedy: s
         kinds = kinds if isinstance(kinds, tuple) else (kinds,)
         wanted = " or ".join(kind.__name__ for kind in kinds)
         raise TypeError(f"{name}={shown(value)}: must be {_a(wanted)}, not {_a(type(value).__name__)}{_ending(remedy)}")
-    return value  # type: ignore[return-value]
+    return value
 
 
 def callable_(name: str, value: Any, signature: str) -> Callable[..., Any]:
@@ -243,7 +244,10 @@ def _index(value: Any) -> int | None:
 
 
 def _array(value: Any) -> np.ndarray | None:
-    if isinstance(value, str | bytes | dict) or value is None:
+    # NumPy also makes arrays of things that are none, such as of the nodes of a graph.
+    if isinstance(value, str | bytes) or not (
+        isinstance(value, Sequence | numbers.Number) or hasattr(value, "__array__")
+    ):
         return None
     try:
         array = np.asarray(value)
@@ -263,7 +267,7 @@ def _legal(array, above, least, below, most, infinite) -> Any:
     return legal & (True if below is None else array < below) & (True if most is None else array <= most)
 
 
-def _check_shape(name: str, found: tuple[int, ...], shape: tuple[int | None, ...] | None, rule: str, remedy: str):
+def _check_shape(name: str, found: tuple[Any, ...], shape: tuple[Any, ...] | None, rule: str, remedy: str):
     if shape is None:
         return
     if len(found) != len(shape) or any(b is not None and a != b for a, b in zip(found, shape, strict=True)):
@@ -271,7 +275,7 @@ def _check_shape(name: str, found: tuple[int, ...], shape: tuple[int | None, ...
         raise ValueError(f"{name} of shape {found}: must be {rule} of shape {wanted}{_ending(remedy)}")
 
 
-def _entry(name: str, array: np.ndarray, legal: np.ndarray) -> str:
+def _entry(name: str, array: np.ndarray, legal: Any) -> str:
     """Name the first entry that breaks a rule."""
     if array.ndim == 0:
         return f"{name}={array[()]:g}"

@@ -46,9 +46,8 @@ def tables_of(weights: Weights, num_nodes: int) -> Tables:
         if size != num_nodes:
             raise ValueError(f"weights of {size} nodes for {num_nodes} devices: build both for the same number")
     matrices = tuple(uniform(entry) if isinstance(entry, Topology) else entry for entry in given)
-    for matrix in matrices:
-        check_weights(matrix, "row", allow_negative=True)
-    stacked: Any = stack_mixings([from_matrix(matrix, form="table") for matrix in matrices])
+    completed = [check_weights(matrix, "row", allow_negative=True) for matrix in matrices]
+    stacked: Any = stack_mixings([from_matrix(matrix, form="table") for matrix in completed])
     neighbors = np.asarray(stacked.neighbors, np.int32)
     if all(plain):
         return Tables(neighbors, None, None, matrices)

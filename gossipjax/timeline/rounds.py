@@ -88,11 +88,10 @@ def rounds(
         raise ValueError(f"matrices of different sizes {sizes}; all rounds must have the same number of nodes")
     if stochastic not in ("row", "column"):
         raise ValueError(f"stochastic={stochastic!r}: say whether 'row' or 'column' sums must be one")
-    for matrix in matrices:
-        check_weights(matrix, stochastic, allow_negative=True)
-    mixings = [from_matrix(matrix, form=form) for matrix in matrices]
+    completed = [check_weights(matrix, stochastic, allow_negative=True) for matrix in matrices]
+    mixings = [from_matrix(matrix, form=form) for matrix in completed]
     if len({type(mixing) for mixing in mixings}) > 1:  # a cycle is one array: sparse and dense rounds share a form
-        mixings = [from_matrix(matrix, form="dense") for matrix in matrices]
+        mixings = [from_matrix(matrix, form="dense") for matrix in completed]
     symmetric = all(is_symmetric(matrix) for matrix in matrices)
     fixed = len(matrices) == 1
     properties = Properties(

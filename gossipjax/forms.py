@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import numbers
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
+
+from gossipjax._base.arguments import instance, shown
 
 
 class DenseMixing(NamedTuple):
@@ -50,10 +55,23 @@ class GroupMixing(NamedTuple):
     weights: Float[Array, "g s"]
     targets: Int[Array, "g t"]
     parts: Int[Array, "g s"] | None = None
-    """The fragment of its model that each member gives; None: the whole model. Only :func:`mix_parts` reads it."""
+    """The fragment of its model that each member gives; None: the whole model. :func:`mix` refuses fragments, which
+    protocols and sharings for fragments combine."""
 
 
 Mixing = DenseMixing | TableMixing | PairMixing | GroupMixing
+FORMS = (DenseMixing, TableMixing, PairMixing, GroupMixing)
+HOW_TO_MIX = "use from_matrix, exchange, push or one of the four forms of gossipjax.mixing"
+
+_AXES: dict[type, dict[str, str]] = {
+    DenseMixing: {"W": "nn"},
+    TableMixing: {"neighbors": "nd", "weights": "nd", "self_weight": "n"},
+    PairMixing: {"senders": "m", "receivers": "m", "weights": "m", "keep": "m"},
+    GroupMixing: {"members": "gs", "weights": "gs", "targets": "gt", "parts": "gs"},
+}
+"""Fields with their axes; the same letter is the same length."""
+_ROWS = ("neighbors", "senders", "receivers", "members", "targets", "parts")
+"""Fields that hold integers."""
 
 
 def column(weights: Float[Array, " k"], leaf: Array) -> Array:
@@ -71,8 +89,111 @@ def live_receivers(mixing: PairMixing, num_rows: int) -> Int[Array, " m"]:
     return jnp.where(mixing.senders < num_rows, mixing.receivers, num_rows)
 
 
-def as_arrays(mixing: Mixing) -> Mixing:
-    """Make JAX arrays of what may be NumPy arrays, with indices of one type."""
-    if not isinstance(mixing, Mixing):
-        raise TypeError(f"{type(mixing).__name__} is no mixing: use one of the four forms of gossipjax.mixing")
-    return jax.tree.map(lambda a: jnp.asarray(a, jnp.int32 if jnp.issubdtype(a.dtype, jnp.integer) else None), mixing)
+def as_arrays(mixing: Any) -> Mixing:
+    """Make JAX arrays of what may be NumPy arrays, with indices of one type; axes may be stacked in front.
+
+    Raises:
+        TypeError: if it is none of the four forms, or a field holds no array of the right type.
+    """
+    instance("mixing", mixing, FORMS, HOW_TO_MIX)
+    return type(mixing)(*(_as_array(mixing, field) for field in mixing._fields))
+
+
+def as_event_mixing(mixing: Any, num_rows: int | None = None) -> Mixing:
+    """Make JAX arrays of the mixing of one event, and check it; values that are traced cannot be checked.
+
+    Args:
+        mixing: any of the four forms, not stacked.
+        num_rows: rows of the stacked model; None: not known.
+
+    Raises:
+        TypeError: as :func:`as_arrays`.
+        ValueError: shapes that do not fit each other or the number of rows, a weight that is not finite, a row that is
+            negative or receives twice, a neighbour of a table that does not exist, an absent member with a weight.
+    """
+    mixing = as_arrays(mixing)
+    sizes: dict[str, int] = {}
+    for field, axes in _AXES[type(mixing)].items():
+        array = getattr(mixing, field)
+        if array is not None:
+            _check_axes(f"{type(mixing).__name__}.{field}", array.shape, axes, sizes)
+    if num_rows is not None and sizes.get("n", num_rows) != num_rows:
+        raise ValueError(f"num_rows={num_rows}: the mixing has {sizes['n']} rows")
+    if (known := _on_host(mixing)) is not None:
+        _check_values(known)
+    if num_rows is not None:
+        check_rows(mixing, num_rows)
+    return mixing
+
+
+def check_rows(mixing: Mixing, num_rows: int) -> None:
+    """Check what depends on the number of rows, past which is nobody; values that are traced cannot be checked.
+
+    Raises:
+        ValueError: a row is written twice, or an absent member has a weight.
+    """
+    known: Any = _on_host(mixing)
+    if isinstance(known, PairMixing):
+        written = known.receivers[(known.senders < num_rows) & (known.receivers < num_rows)]
+        _check_distinct("PairMixing.receivers", written)
+    if isinstance(known, GroupMixing):
+        _check_distinct("GroupMixing.targets", known.targets[known.targets < num_rows])
+        if (known.weights[known.members >= num_rows] != 0).any():
+            raise ValueError(f"GroupMixing.weights: a member past row {num_rows - 1} is nobody; give it the weight 0")
+
+
+def _on_host(mixing: Mixing) -> Any:
+    """Return NumPy's arrays; None if they are traced."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in mixing):
+        return None
+    return jax.tree.map(np.asarray, mixing)
+
+
+def _as_array(mixing: Mixing, field: str) -> Any:
+    value, name = getattr(mixing, field), f"{type(mixing).__name__}.{field}"
+    if value is None and field == "parts":
+        return None
+    integers = field in _ROWS
+    if isinstance(value, str) or not (isinstance(value, Sequence | numbers.Number) or hasattr(value, "__array__")):
+        raise TypeError(f"{name}={shown(value)}: must be an array, not of type {type(value).__name__}")
+    try:
+        array = value if isinstance(value, jax.Array) else np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}={shown(value)}: must be an array") from error
+    kinds = (jnp.integer,) if integers else (jnp.integer, jnp.floating)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in kinds):
+        raise TypeError(f"{name}={shown(value)}: must be an array of {'integers' if integers else 'numbers'}")
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        return jnp.asarray(array)
+    if isinstance(array, np.ndarray) and array.size and max(array.max(), -array.min()) > np.iinfo(np.int32).max:
+        raise ValueError(f"{name}={shown(value)}: must fit into 32 bits")
+    return jnp.asarray(array, jnp.int32)
+
+
+def _check_axes(name: str, shape: tuple, axes: str, sizes: dict[str, int]) -> None:
+    """Hold a shape against its axes and the lengths known so far, which it completes."""
+    if len(shape) == len(axes) and all(sizes.setdefault(axis, n) == n for axis, n in zip(axes, shape, strict=True)):
+        return
+    wanted = ", ".join(str(sizes.get(axis, axis)) for axis in axes)
+    raise ValueError(f"{name} of shape {shape}: must be of shape ({wanted}{',' * (len(axes) == 1)})")
+
+
+def _check_values(mixing: Any) -> None:
+    name = type(mixing).__name__
+    for field in _AXES[type(mixing)]:
+        array = getattr(mixing, field)
+        if array is None or field == "parts":
+            continue
+        if field in _ROWS and array.size and array.min() < 0:
+            raise ValueError(f"{name}.{field} holds {array.min()}: rows are numbered from 0; past the last is nobody")
+        if field not in _ROWS and not np.isfinite(array).all():
+            raise ValueError(f"{name}.{field} holds a weight that is not finite; look for a division by 0")
+    if isinstance(mixing, TableMixing) and mixing.neighbors.max(initial=0) >= max(len(mixing.neighbors), 1):
+        last = len(mixing.neighbors) - 1
+        raise ValueError(f"{name}.neighbors holds {mixing.neighbors.max()}: must be a row, in 0..{last}")
+
+
+def _check_distinct(name: str, rows: Any) -> None:
+    found, counts = np.unique(rows, return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"{name}: row {found[counts > 1][0]} is written twice in one event; make two events of it")

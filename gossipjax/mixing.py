@@ -13,7 +13,9 @@ index past the last row means "nobody". Weights are cast to the dtype of each le
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +24,20 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Integer, PyTree, UInt
 from scipy import sparse
 
+from gossipjax._base import matrices
+from gossipjax._base.arguments import callable_, choice, instance, reals, shown, whole, wholes
+from gossipjax._base.memory import check_memory
 from gossipjax.forms import (
+    FORMS,
+    HOW_TO_MIX,
     DenseMixing,
     GroupMixing,
     Mixing,
     PairMixing,
     TableMixing,
     as_arrays,
+    as_event_mixing,
+    check_rows,
     column,
     gather,
     live_receivers,
@@ -56,8 +65,9 @@ def mix(mixing: Mixing, x: PyTree) -> PyTree:
         Pytree of the same structure, shapes and dtypes.
 
     Raises:
-        TypeError: if a leaf is not of a floating-point type.
-        ValueError: if a leaf has not as many rows as a dense or table mixing.
+        TypeError: if it is no mixing, or a leaf is not of a floating-point type.
+        ValueError: if a leaf has not as many rows as a dense or table mixing, arrays of the mixing do not fit each
+            other, or its groups give fragments of models.
     """
     mixing, x = _on_device(mixing, x)
     match mixing:
@@ -84,7 +94,12 @@ def neighbor_sum(mixing: Mixing, f: Callable[[PyTree, PyTree], PyTree], x: PyTre
 
     Returns:
         What f returns, with the row axis in front.
+
+    Raises:
+        TypeError: if it is no mixing, or f no function.
+        ValueError: as :func:`mix`.
     """
+    callable_("f", f, "f(own, other) of two models")
     mixing, x = _on_device(mixing, x, averaged=False)
     match mixing:
         case DenseMixing():
@@ -111,8 +126,12 @@ def messages(mixing: Mixing, num_rows: int) -> UInt[Array, " m"]:
 
     Returns:
         Number of messages of each entity.
+
+    Raises:
+        TypeError: if it is no mixing.
+        ValueError: if it has another number of rows, or its arrays do not fit each other.
     """
-    mixing = as_arrays(mixing)
+    mixing = as_event_mixing(mixing, whole("num_rows", num_rows, least=1, most=2**31 - 1))
     match mixing:
         case DenseMixing(W=W):
             return jnp.sum((W != 0) & ~jnp.eye(W.shape[0], dtype=bool), axis=0, dtype=jnp.uint32)
@@ -128,8 +147,15 @@ def messages(mixing: Mixing, num_rows: int) -> UInt[Array, " m"]:
 
 
 def to_dense(mixing: Mixing, num_rows: int) -> Float[Array, "{num_rows} {num_rows}"]:
-    """Write out the matrix W of any mixing, for tests and the analysis of small networks."""
-    mixing = as_arrays(mixing)
+    """Write out the matrix W of any mixing, for tests and the analysis of small networks.
+
+    Raises:
+        TypeError: if it is no mixing.
+        ValueError: as :func:`mix`, or the matrix does not fit into memory.
+    """
+    num_rows = whole("num_rows", num_rows, least=1, most=2**31 - 1)
+    mixing = _of_whole_models(as_event_mixing(mixing, num_rows))
+    check_memory(f"num_rows={num_rows}: a dense matrix", 16.0 * num_rows**2, "use mix, which needs no matrix")
     rows = jnp.arange(num_rows)
     match mixing:
         case DenseMixing(W=W):
@@ -163,24 +189,30 @@ def from_matrix(
         The mixing; :func:`describe` says which form was taken.
 
     Raises:
-        ValueError: if W is not square or holds a number that is not finite, or the form is unknown.
+        ValueError: if W is not square or holds a number that is not finite, the form is unknown, the dtype is no
+            floating-point type, or the form does not fit into memory.
+        TypeError: if W is no matrix.
     """
-    W = sparse.csr_array(W, dtype=np.float64)
-    if form not in ("auto", "dense", "table"):
-        raise ValueError(f"form {form!r} is unknown: choose 'auto', 'dense' or 'table'")
-    if W.ndim != 2 or W.shape[0] != W.shape[1]:
-        raise ValueError(f"a matrix of shape {W.shape} cannot mix: W must be square, one row and column per node")
-    if not np.isfinite(W.data).all():
-        raise ValueError("W holds a number that is not finite: find it with gossipjax.weights.check_weights")
-    dtype, (neighbors, weights, own) = dtype or jnp.result_type(float), _table(W)
-    dense = W.shape[0] <= DENSE_NODES or neighbors.shape[1] + 1 >= DENSE_SHARE * W.shape[0]
-    if form == "dense" or (form == "auto" and dense):
+    form = choice("form", form, ("auto", "dense", "table"))
+    W, dtype = matrices.square("W", W, "pass one of gossipjax.weights", entry="weight"), _float_type(dtype)
+    n, degree = W.shape[0], _largest_degree(W)
+    if form == "auto":
+        form = "dense" if n <= DENSE_NODES or degree + 1 >= DENSE_SHARE * n else "table"
+    width = n if form == "dense" else degree
+    advice = f"the busiest of {n} nodes has {degree} neighbours; bound the degree, or plan events such as poisson_pairs"
+    check_memory(f"W, form={form!r}: a mixing of {n} rows of {width} weights", 24.0 * n * width, advice)
+    if form == "dense":
         return DenseMixing(jnp.asarray(W.toarray(), dtype))
+    neighbors, weights, own = _table(W)
     return TableMixing(jnp.asarray(neighbors), jnp.asarray(weights, dtype), jnp.asarray(own, dtype))
 
 
 def describe(mixing: Mixing) -> str:
-    """Say in one line which form a mixing has, how large it is, and when the dense form would pay."""
+    """Say in one line which form a mixing has, how large it is, and when the dense form would pay.
+
+    Raises:
+        TypeError: if it is no mixing.
+    """
     mixing = as_arrays(mixing)
     match mixing:
         case DenseMixing(W=W):
@@ -196,11 +228,16 @@ def describe(mixing: Mixing) -> str:
 def stack_mixings(mixings: Sequence[Mixing]) -> Mixing:
     """Stack R mixings of one form along a new leading axis; tables are padded to the largest number of neighbours.
 
-    Raises ValueError if there is none, or if they differ in form or in size.
+    Raises:
+        TypeError: if one of them is no mixing.
+        ValueError: if there is none, or if they differ in form or in size.
     """
+    if isinstance(mixings, FORMS) or not isinstance(mixings, Sequence):
+        raise TypeError(f"mixings={shown(mixings)}: must be a list of mixings; {HOW_TO_MIX}")
+    mixings = [as_event_mixing(instance(f"mixings[{k}]", each, FORMS, HOW_TO_MIX)) for k, each in enumerate(mixings)]
     forms = sorted({type(mixing).__name__ for mixing in mixings})
     if len(forms) != 1:
-        raise ValueError(f"{len(forms)} forms of mixing {forms}: stack at least one, all of one form; see from_matrix")
+        raise ValueError(f"mixings of {len(forms)} forms {forms}: stack at least one, all of one form; see from_matrix")
     if tables := [mixing for mixing in mixings if isinstance(mixing, TableMixing)]:
         degree = max(table.neighbors.shape[1] for table in tables)
         mixings = [_pad_table(table, degree) for table in tables]
@@ -212,7 +249,17 @@ def stack_mixings(mixings: Sequence[Mixing]) -> Mixing:
 
 
 def take_mixing(stacked: Mixing, r: Integer[ArrayLike, ""]) -> Mixing:
-    """Pick one of :func:`stack_mixings`; the number may be traced, and is clamped to the range."""
+    """Pick one of :func:`stack_mixings`; a traced number is clamped to the range.
+
+    Raises:
+        TypeError: if it is no mixing.
+        ValueError: if the number is not whole or, as far as it is known, not in the range.
+    """
+    stacked = as_arrays(instance("stacked", stacked, FORMS, "make it with stack_mixings"))
+    if stacked[0].ndim == 0 or (isinstance(stacked, DenseMixing | TableMixing | GroupMixing) and stacked[0].ndim < 3):
+        raise ValueError(f"stacked: one {type(stacked).__name__}, not several; stack them with stack_mixings")
+    if not isinstance(r, jax.core.Tracer):
+        r = whole("r", r, least=0, most=len(stacked[0]) - 1)
     return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, r, keepdims=False), stacked)
 
 
@@ -223,6 +270,9 @@ def exchange(i: ArrayLike, j: ArrayLike, weight: ArrayLike = 0.5) -> PairMixing:
         i: scalar or ``(k,)`` node numbers.
         j: their partners, of the same shape; no node may occur twice in i and j together.
         weight: a, scalar or ``(k,)``.
+
+    Raises:
+        ValueError: if nodes are not whole numbers of at least 0, the weight is not finite, or shapes do not fit.
     """
     i, j, weight = _transfers(i, j, weight)
     weights = jnp.concatenate([weight, weight])
@@ -236,6 +286,9 @@ def push(i: ArrayLike, j: ArrayLike, weight: ArrayLike) -> PairMixing:
         i: scalar or ``(k,)`` senders.
         j: distinct receivers, of the same shape.
         weight: a, scalar or ``(k,)``.
+
+    Raises:
+        ValueError: if nodes are not whole numbers of at least 0, the weight is not finite, or shapes do not fit.
     """
     i, j, weight = _transfers(i, j, weight)
     return PairMixing(i, j, weight, 1 - weight)
@@ -416,21 +469,78 @@ def _pad_table(mixing: TableMixing, degree: int) -> TableMixing:
     return mixing._replace(neighbors=neighbors, weights=jnp.pad(mixing.weights, ((0, 0), (0, missing))))
 
 
-def _transfers(i: ArrayLike, j: ArrayLike, weight: ArrayLike) -> tuple[Array, Array, Array]:
-    i, j = jnp.atleast_1d(jnp.asarray(i, jnp.int32)), jnp.atleast_1d(jnp.asarray(j, jnp.int32))
+def _transfers(i: Any, j: Any, weight: Any) -> tuple[Array, Array, Array]:
+    i, j = _nodes("i", i), _nodes("j", j)
     if i.shape != j.shape or i.ndim != 1:
-        raise ValueError(f"nodes of shapes {i.shape} and {j.shape}: give two scalars or two vectors of one length")
+        raise ValueError(f"i and j of shapes {i.shape} and {j.shape}: give two scalars or two vectors of one length")
+    if not isinstance(weight, jax.core.Tracer):
+        reals("weight", weight)
+    if np.shape(weight) not in ((), (1,), i.shape):
+        raise ValueError(f"weight of shape {np.shape(weight)}: must be one number, or of shape {i.shape} as the nodes")
     return i, j, jnp.broadcast_to(jnp.asarray(weight), i.shape)
 
 
-def _on_device(mixing: Mixing, x: PyTree, *, averaged: bool = True) -> tuple[Mixing, PyTree]:
+def _nodes(name: str, nodes: Any) -> Int[Array, "*k"]:
+    """Check node numbers, as far as they are known."""
+    if not isinstance(nodes, jax.core.Tracer):
+        nodes = wholes(name, nodes, least=0, most=2**31 - 1)
+    elif not jnp.issubdtype(nodes.dtype, jnp.integer):
+        raise ValueError(f"{name} of type {nodes.dtype}: must be whole numbers")
+    return jnp.atleast_1d(jnp.asarray(nodes, jnp.int32))
+
+
+def _float_type(dtype: Any) -> np.dtype:
+    if dtype is None:
+        return np.dtype(jnp.result_type(float))
+    try:
+        kind = np.dtype(dtype) if isinstance(dtype, type | str | np.dtype) else None
+    except TypeError:
+        kind = None
+    if kind is None or not jnp.issubdtype(kind, jnp.floating):
+        raise ValueError(f"dtype={shown(dtype)}: must be a floating-point type, such as jax.numpy.float32")
+    return kind
+
+
+def _largest_degree(W: sparse.csr_array) -> int:
+    """Count the entries beside the diagonal in the fullest row."""
+    rows = np.repeat(np.arange(W.shape[0]), np.diff(W.indptr))
+    return int(np.bincount(rows[(rows != W.indices) & (W.data != 0)], minlength=1).max())
+
+
+def _of_whole_models(mixing: Mixing) -> Mixing:
+    if isinstance(mixing, GroupMixing) and mixing.parts is not None:
+        raise ValueError(
+            "mixing: its groups give fragments of models (GroupMixing.parts), which would be taken for whole models: "
+            "use a protocol for fragments, divshare or dpsgd(sharing=fragments(...)), or a timeline without fragments"
+        )
+    return mixing
+
+
+def _on_device(mixing: Any, x: PyTree, *, averaged: bool = True) -> tuple[Mixing, PyTree]:
     """Check the leaves, and make JAX arrays of all."""
-    mixing, x = as_arrays(mixing), jax.tree.map(jnp.asarray, x)
+    x = jax.tree_util.tree_map_with_path(_leaf, x)
+    mixing, leaves = _of_whole_models(as_event_mixing(mixing)), jax.tree_util.tree_leaves_with_path(x)
     rows = mixing[0].shape[0] if isinstance(mixing, DenseMixing | TableMixing) else None
-    for path, leaf in jax.tree_util.tree_leaves_with_path(x):
-        name = f"leaf {jax.tree_util.keystr(path) or 'x'}"
+    if not leaves:
+        raise ValueError(f"x={shown(x)}: holds no array; pass stacked models, rows in front")
+    for path, leaf in leaves:
         if averaged and not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            raise TypeError(f"{name} is of type {leaf.dtype}: only floating-point leaves can be averaged")
-        if leaf.ndim == 0 or (rows is not None and leaf.shape[0] != rows):
-            raise ValueError(f"{name} has shape {leaf.shape}: needs the row axis in front, {rows or 'all'} rows")
+            raise TypeError(f"{_name(path)} is of type {leaf.dtype}: only floating-point leaves can be averaged")
+        if leaf.shape[:1] in ((), (0,)) or (rows is not None and leaf.shape[0] != rows):
+            raise ValueError(f"{_name(path)} has shape {leaf.shape}: needs the row axis in front, {rows or 'all'} rows")
+        rows = leaf.shape[0]
+    check_rows(mixing, leaves[0][1].shape[0])
     return mixing, x
+
+
+def _leaf(path: tuple, leaf: Any) -> Array:
+    try:
+        if isinstance(leaf, numbers.Number) or hasattr(leaf, "__array__"):
+            return jnp.asarray(leaf)
+        raise TypeError(f"no array but {type(leaf).__name__}")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"{_name(path)}={shown(leaf)}: must be an array with the row axis in front") from error
+
+
+def _name(path: tuple) -> str:
+    return f"x{jax.tree_util.keystr(path)}"

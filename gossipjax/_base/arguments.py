@@ -6,6 +6,7 @@ returns the value in its plain form, so that builders write ``num_nodes = whole(
 
 from __future__ import annotations
 
+import numbers
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -159,7 +160,7 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def choice(name: str, value: Any, options: Iterable[str]) -> str:
+def choice(name: str, value: Any, options: Iterable[Any]) -> str:
     """Return one of a few words.
 
     Raises:
@@ -243,7 +244,10 @@ def _index(value: Any) -> int | None:
 
 
 def _array(value: Any) -> np.ndarray | None:
-    if isinstance(value, str | bytes | dict) or value is None:
+    # NumPy also makes arrays of things that are none, such as of the nodes of a graph.
+    if isinstance(value, str | bytes) or not (
+        isinstance(value, Sequence | numbers.Number) or hasattr(value, "__array__")
+    ):
         return None
     try:
         array = np.asarray(value)

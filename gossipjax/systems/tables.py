@@ -11,8 +11,9 @@ from scipy import sparse
 
 from gossipjax._base.arguments import instance, shown
 from gossipjax.mixing import from_matrix, stack_mixings
+from gossipjax.timeline.checks import checked_weights
 from gossipjax.topology import Topology, random_regular
-from gossipjax.weights import Matrix, check_weights, uniform
+from gossipjax.weights import Matrix, uniform
 
 Weights: TypeAlias = Matrix | Topology | Sequence[Matrix] | Sequence[Topology]
 """Mixing matrices; or topologies, whose nodes take the plain mean of their own model and those that they receive."""
@@ -54,12 +55,8 @@ def tables_of(weights: Weights, num_nodes: int) -> Tables:
         if size != num_nodes:
             raise ValueError(f"weights of {size} nodes for {num_nodes} devices: build both for the same number")
     matrices = tuple(uniform(entry) if isinstance(entry, Topology) else entry for entry in given)
-    for matrix in matrices:
-        try:
-            check_weights(matrix, "row", allow_negative=True)
-        except ValueError as error:
-            raise ValueError(f"weights: {error}") from error
-    stacked: Any = stack_mixings([from_matrix(matrix, form="table") for matrix in matrices])
+    completed = [checked_weights("weights", matrix, "row") for matrix in matrices]
+    stacked: Any = stack_mixings([from_matrix(matrix, form="table") for matrix in completed])
     neighbors = np.asarray(stacked.neighbors, np.int32)
     if all(plain):
         return Tables(neighbors, None, None, matrices)

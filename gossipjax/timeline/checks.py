@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from gossipjax._base.arguments import instance, real, reals, shown
 from gossipjax.topology import Topology
-from gossipjax.weights import Matrix
+from gossipjax.weights import Matrix, check_weights
 
 
 def connected(topology: Any, name: str = "topology") -> Topology:
@@ -62,3 +62,14 @@ def matrix_of(name: str, weights: Any) -> Matrix:
     if weights.shape[0] != weights.shape[1] or not weights.shape[0]:
         raise ValueError(f"{name} of shape {weights.shape}: must be square, one row and column per node")
     return weights
+
+
+def checked_weights(name: str, weights: Matrix, kind: str) -> sp.csr_array:
+    """Check the sums of a mixing matrix, which may have negative weights; return it in float64.
+
+    Raises ValueError with the name of the argument: see :func:`gossipjax.weights.check_weights`.
+    """
+    try:
+        return check_weights(weights, kind, allow_negative=True)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error

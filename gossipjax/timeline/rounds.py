@@ -24,12 +24,11 @@ from gossipjax.mixing import (
     take_mixing,
     to_dense,
 )
-from gossipjax.timeline.checks import matrix_of, seconds_of
+from gossipjax.timeline.checks import checked_weights, matrix_of, seconds_of
 from gossipjax.timeline.room import MOST_EVENTS, MOST_NODES, require_room
 from gossipjax.types import Event, Properties, Timeline
 from gossipjax.weights import (
     Matrix,
-    check_weights,
     is_averaging,
     is_column_stochastic,
     is_doubly_stochastic,
@@ -110,15 +109,14 @@ def rounds(
         raise ValueError("weights is an empty sequence; pass at least one mixing matrix")
     choice("stochastic", stochastic, ("row", "column"))
     choice("form", form, ("auto", "dense", "table"))
-    for matrix in matrices:
-        check_weights(matrix, stochastic, allow_negative=True)
+    completed = [checked_weights("weights", matrix, stochastic) for matrix in matrices]
     sizes = sorted({matrix.shape[0] for matrix in matrices})
     if len(sizes) > 1:
         raise ValueError(f"matrices of different sizes {sizes}; all rounds must have the same number of nodes")
-    mixings = [from_matrix(matrix, form=form) for matrix in matrices]
+    mixings = [from_matrix(matrix, form=form) for matrix in completed]
     if len({type(mixing) for mixing in mixings}) > 1:  # a cycle is one array: sparse and dense rounds share a form
-        mixings = [from_matrix(matrix, form="dense") for matrix in matrices]
-    symmetric = all(is_symmetric(matrix) for matrix in matrices)
+        mixings = [from_matrix(matrix, form="dense") for matrix in completed]
+    symmetric = all(is_symmetric(matrix) for matrix in completed)
     fixed = len(matrices) == 1
     properties = Properties(
         num_nodes=sizes[0],
@@ -127,10 +125,10 @@ def rounds(
         fixed=fixed,
         synchronous=True,
         symmetric=symmetric,
-        doubly_stochastic=all(is_doubly_stochastic(matrix) for matrix in matrices),
-        row_stochastic=stochastic == "row" or all(is_row_stochastic(matrix) for matrix in matrices),
-        column_stochastic=all(is_column_stochastic(matrix) for matrix in matrices),
-        min_eigenvalue=_min_eigenvalue(matrices[0]) if fixed and symmetric else None,
+        doubly_stochastic=all(is_doubly_stochastic(matrix) for matrix in completed),
+        row_stochastic=stochastic == "row" or all(is_row_stochastic(matrix) for matrix in completed),
+        column_stochastic=all(is_column_stochastic(matrix) for matrix in completed),
+        min_eigenvalue=_min_eigenvalue(completed[0]) if fixed and symmetric else None,
         messages=describe(mixings[0]),
     )
     static: dict[str, Any] = {"seconds_per_round": _length(seconds_per_round)}

@@ -16,7 +16,7 @@ from gossipjax.topology.families import (
     torus,
 )
 from gossipjax.topology.files import read_graph, write_graph
-from gossipjax.topology.graph import Topology, from_networkx
+from gossipjax.topology.graph import Topology, from_adjacency, from_networkx
 from gossipjax.topology.random import (
     barabasi_albert,
     erdos_renyi,
@@ -32,6 +32,7 @@ __all__ = [
     "complete",
     "erdos_renyi",
     "exponential",
+    "from_adjacency",
     "from_networkx",
     "hypercube",
     "one_peer_exponential",

@@ -8,7 +8,12 @@ import networkx as nx
 import numpy as np
 from jaxtyping import Int
 
-from gossipjax.topology.graph import Nodes, Topology, require, require_nodes, undirected
+from gossipjax._base.arguments import instance, real, whole
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax.topology.graph import HOW_TO_BUILD, Nodes, Topology, require, require_nodes, require_room, undirected
+
+_NETWORKX = 500.0
+"""Bytes per edge of a graph of NetworkX, which are needed besides."""
 
 
 def random_regular(num_nodes: int, degree: int, *, seed: int, tries: int = 1) -> Topology:
@@ -27,14 +32,14 @@ def random_regular(num_nodes: int, degree: int, *, seed: int, tries: int = 1) ->
     Raises:
         ValueError: if no such graph exists, or none of the draws is connected.
     """
-    require_nodes(num_nodes)
-    require(0 <= degree < num_nodes, f"degree {degree} must be at least 0 and less than the {num_nodes} nodes")
-    require(
-        num_nodes * degree % 2 == 0,
-        f"{num_nodes} nodes of degree {degree}: their product must be even; add a node or change the degree",
-    )
-    require(degree > 0 or num_nodes == 1, f"degree 0 leaves {num_nodes} nodes without edges; choose a positive degree")
-    require(degree > 1 or num_nodes <= 2, f"degree 1 cannot connect {num_nodes} nodes; choose 2 or more")
+    num_nodes = require_nodes(num_nodes)
+    degree = whole("degree", degree, least=0, most=num_nodes - 1, remedy=f"less than num_nodes={num_nodes}")
+    given = f"num_nodes={num_nodes}, degree={degree}"
+    require(num_nodes * degree % 2 == 0, f"{given}: their product must be even; add a node or change the degree")
+    require(degree > 0 or num_nodes == 1, f"{given}: leaves all nodes without edges; choose a positive degree")
+    require(degree > 1 or num_nodes <= 2, f"{given}: cannot connect the nodes; choose a degree of 2 or more")
+    ends = num_nodes * (degree if 2 * degree < num_nodes else num_nodes)
+    require_room(f"{given}: the random regular graph", num_nodes, ends, "choose a smaller degree or fewer nodes")
 
     def draw(rng: np.random.Generator) -> tuple[Nodes, Nodes]:
         if 2 * degree < num_nodes:
@@ -60,9 +65,14 @@ def erdos_renyi(num_nodes: int, probability: float, *, seed: int, tries: int = 1
     Raises:
         ValueError: if an argument is out of range, or none of the draws is connected: likely for p below ln(n)/n.
     """
-    require_nodes(num_nodes)
-    require(0 <= probability <= 1, f"probability {probability} must be from 0 to 1")
+    num_nodes = require_nodes(num_nodes)
+    probability = real("probability", probability, least=0, most=1)
     pairs = num_nodes * (num_nodes - 1) // 2
+    # NumPy lists all pairs to draw more than a twentieth of them.
+    listed = 8.0 * pairs if 20 * probability > 0.9 else 0.0
+    given = f"num_nodes={num_nodes}, probability={probability}"
+    remedy = "choose a smaller probability or fewer nodes"
+    require_room(f"{given}: the random graph", num_nodes, 2 * probability * pairs, remedy, extra=listed)
 
     def draw(rng: np.random.Generator) -> tuple[Nodes, Nodes]:
         count = rng.binomial(pairs, probability)
@@ -88,12 +98,12 @@ def watts_strogatz(num_nodes: int, neighbors: int, rewiring: float, *, seed: int
 
     Reference: Watts, Strogatz (1998), "Collective dynamics of 'small-world' networks".
     """
-    require_nodes(num_nodes)
-    require(
-        neighbors % 2 == 0 and 2 <= neighbors < num_nodes,
-        f"{neighbors} lattice neighbours: must be even, at least 2 and less than the {num_nodes} nodes",
-    )
-    require(0 <= rewiring <= 1, f"rewiring probability {rewiring} must be from 0 to 1")
+    num_nodes = require_nodes(num_nodes)
+    rule = f"an even number of lattice neighbours, less than num_nodes={num_nodes}"
+    neighbors = whole("neighbors", neighbors, least=2, most=num_nodes - 1, remedy=rule)
+    require(neighbors % 2 == 0, f"neighbors={neighbors}: must be even; {rule}")
+    rewiring = real("rewiring", rewiring, least=0, most=1, remedy="a probability")
+    _require_room_of_networkx(f"num_nodes={num_nodes}, neighbors={neighbors}", num_nodes, neighbors // 2)
 
     def draw(rng: np.random.Generator) -> tuple[Nodes, Nodes]:
         return _ends(nx.watts_strogatz_graph(num_nodes, neighbors, rewiring, seed=int(rng.integers(2**31))))
@@ -116,18 +126,19 @@ def barabasi_albert(num_nodes: int, attachments: int, *, seed: int) -> Topology:
 
     Reference: Barabási, Albert (1999), "Emergence of scaling in random networks".
     """
-    require_nodes(num_nodes)
+    num_nodes, seed = require_nodes(num_nodes), checked_seed(seed)
+    rule = f"less than num_nodes={num_nodes}"
+    attachments = whole("attachments", attachments, least=1, most=num_nodes - 1, remedy=rule)
+    _require_room_of_networkx(f"num_nodes={num_nodes}, attachments={attachments}", num_nodes, attachments)
     name = f"barabasi_albert({num_nodes}, {attachments}, seed={seed})"
-    require(
-        1 <= attachments < num_nodes, f"{attachments} attachments must be at least 1 and less than {num_nodes} nodes"
-    )
     state = int(np.random.default_rng(seed).integers(2**31))
     return undirected(num_nodes, *_ends(nx.barabasi_albert_graph(num_nodes, attachments, seed=state)), name)
 
 
 def random_matching(num_nodes: int, *, seed: int) -> Topology:
     """Draw ⌊n/2⌋ disjoint pairs, uniformly. Disconnected by design; if n is odd one node stays alone."""
-    require_nodes(num_nodes)
+    num_nodes, seed = require_nodes(num_nodes), checked_seed(seed)
+    require_room(f"num_nodes={num_nodes}: the matching", num_nodes, num_nodes, "choose fewer nodes")
     order = np.random.default_rng(seed).permutation(num_nodes)
     half = num_nodes // 2
     return undirected(num_nodes, order[:half], order[half : 2 * half], f"random_matching({num_nodes}, seed={seed})")
@@ -138,6 +149,7 @@ def random_matching_of(topology: Topology, *, seed: int) -> Topology:
 
     Disconnected by design; nodes whose neighbours are all taken stay alone.
     """
+    topology, seed = instance("topology", topology, Topology, HOW_TO_BUILD), checked_seed(seed)
     require(not topology.directed, f"{topology.name} is directed; a matching needs an undirected graph")
     once = topology.senders < topology.receivers
     near, far = topology.senders[once], topology.receivers[once]
@@ -168,7 +180,7 @@ def _draw_connected(
     remedy: str,
 ) -> Topology:
     """Draw from one random stream until connected, so that runs with neighbouring seeds share no graph."""
-    require(tries >= 1, f"tries {tries} must be at least 1")
+    tries, seed = whole("tries", tries, least=1), checked_seed(seed)
     rng = np.random.default_rng(seed)
     for attempt in range(tries):
         suffix = f", draw {attempt + 1})" if attempt else ")"
@@ -179,6 +191,12 @@ def _draw_connected(
         f"{topology.name} has {count} components, none of {tries} tries was connected: choose {remedy}, another seed, "
         "or more tries"
     )
+
+
+def _require_room_of_networkx(given: str, num_nodes: int, edges_per_node: int) -> None:
+    edges = num_nodes * edges_per_node
+    remedy = "choose fewer nodes or edges"
+    require_room(f"{given}: the random graph", num_nodes, 2 * edges, remedy, extra=_NETWORKX * (edges + num_nodes))
 
 
 def _ends(graph: nx.Graph) -> tuple[Nodes, Nodes]:

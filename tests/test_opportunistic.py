@@ -94,7 +94,7 @@ def test_staleness_in_windows(relay, sources):
         ({"sources": [6]}, "0 … 5"),
         ({"sources": []}, "at least one"),
         ({"num_events": 0}, "num_events=0"),
-        ({"capacity": -1.0}, "rate=-1.0"),
+        ({"capacity": -1.0}, "capacity=-1.0"),
     ],
 )
 def test_bad_input(change, message):

@@ -172,8 +172,8 @@ def describe_closure(value: Any) -> Any:
     A function becomes ``{qualified name: {captured name: value}}``, or its name alone where it captured nothing; a
     partial function ``{name: {argument: value}}``; an array its numbers, or type, shape and checksum where it is large.
 
-    >>> import optax
-    >>> describe_closure(Partial(optax.sgd, 0.1))
+    >>> import jax, optax
+    >>> describe_closure(jax.tree_util.Partial(optax.sgd, 0.1))
     {'sgd': {'learning_rate': 0.1}}
     >>> str(describe_closure(optax.sgd(0.1))).count("'step_size': -0.1")
     1

@@ -90,11 +90,19 @@ class Log:
         for name in ("pending", "totals", "bad"):
             setattr(self, name, {key: np.reshape(values, self._shape) for key, values in saved[name].items()})
 
-    def dataset(self, observers: Sequence[Observer], manifest: dict[str, Any]) -> Dataset:
-        """Build the Dataset: dimensions ``record``, ``seed`` and the observers' own; units on every variable."""
+    def dataset(
+        self, observers: Sequence[Observer], manifest: dict[str, Any], *, traffic_reported: bool = True
+    ) -> Dataset:
+        """Build the Dataset: dimensions ``record``, ``seed`` and the observers' own; units on every variable.
+
+        Bytes and messages of a protocol that does not report them are not a number: 0 would say that nothing is sent.
+        """
         from xarray import Dataset
 
         columns = {name: np.concatenate(parts) for name, parts in self.columns.items()}
+        if not traffic_reported:
+            unknown = np.full(columns["bytes_sent"].shape, np.nan)
+            columns |= {"bytes_sent": unknown, "messages_sent": unknown.copy()}
         seed = () if self.seeds is None else ("seed",)
         variables: dict[str, Any] = {
             "bytes_sent": (("record", *seed), columns["bytes_sent"], _about("bytes sent by the whole network", "B")),

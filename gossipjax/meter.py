@@ -73,7 +73,10 @@ def _step(inner: Protocol, link: _Link, key: Key[Array, ""], state: MeteredState
     after, info = inner.step(key, state.inner, event)
     size, n = info.bits, state.meter.clock.shape[0]
     if size is None:
-        return MeteredState(after, state.meter), info
+        raise ValueError(
+            "the protocol's step does not report what it sends, so that nothing can be metered: return "
+            "gossipjax.Info(bits=...), such as gossipjax.bits_per_row(x) for a whole model"
+        )
     models = count(event, n) if info.messages is None else info.messages
     bits = jnp.broadcast_to(jnp.asarray(size, jnp.uint32), (n,))
     total = counter.add_product(state.meter.bits, bits, models)

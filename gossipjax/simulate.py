@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gossipjax import engine, spread
-from gossipjax.check import check_requires, check_start, check_step
+from gossipjax.check import check_requires, check_start, check_step, check_weights
 from gossipjax.describe import describe
 from gossipjax.engine import STARTS, STEPS
 from gossipjax.log import Log
-from gossipjax.observe import Observer, check_observers
+from gossipjax.observe import Observer, bind_observers, check_observers
 from gossipjax.packing import WINDOW, pack
 from gossipjax.packing import chosen as packing_chosen
 from gossipjax.pieces import Piece, plan
@@ -149,13 +149,13 @@ def simulate(
         ValueError: whatever does not fit, before any work: numbers of nodes, shapes, types, NaN, requirements.
         Diverged: parameters became infinite or NaN; names the first bad event and its time.
     """
-    protocol, observers, start = bind(protocol), tuple(observers), _bind_start(x0)
+    protocol, observers, start = bind(protocol), bind_observers(observers), _bind_start(x0)
     facts, strategy = timeline.properties, spread.in_force() if strategy is None else strategy
     shape = _check(key, protocol, timeline, start, observers)
     choice = _choice(shape, strategy)
     numbers = Properties(facts.num_nodes, facts.num_rows, "checked already", num_slots=facts.num_slots)
     settings = _Settings(strategy, None if key.ndim == 0 else "vmap" if choice.strategy == "vmap" else "map", numbers)
-    size, trains = _step_form(protocol, timeline, shape)
+    size, trains, reports = _step_form(protocol, timeline, shape)
     record_at = _record_at(key, timeline, record_at, record_times)
     interval = _interval(len(timeline), record_every, record_at)
     wide = packing_chosen(timeline, packing, many_seeds=key.ndim > 0, row_bytes=size, trains=trains, interval=interval)
@@ -189,7 +189,7 @@ def simulate(
                 saved.save(number, state, log.state_dict())
     if log.diverged:
         about["diverged"] = {name: values.tolist() for name, values in log.bad.items()}
-    return Trajectory(log.dataset(observers, about), state, _model(settings, protocol, state))
+    return Trajectory(log.dataset(observers, about, traffic_reported=reports), state, _model(settings, protocol, state))
 
 
 def _interval(num_events: int, record_every: int | None, record_at: Sequence[int] | None) -> int:
@@ -199,18 +199,20 @@ def _interval(num_events: int, record_every: int | None, record_at: Sequence[int
     return max(1, num_events // 100) if record_every is None else record_every
 
 
-def _step_form(protocol: Protocol, timeline: Timeline, x0: PyTree) -> tuple[int, bool]:
-    """Bytes of one row of the protocol's state, and whether its steps train."""
-    key = jax.random.key(0)
+def _step_form(protocol: Protocol, timeline: Timeline, x0: PyTree) -> tuple[int, bool, bool]:
+    """Bytes of one row of the protocol's state, whether its steps train, and whether they report what they send."""
+    key, reported = jax.random.key(0), []
 
     def step(x0: PyTree, timeline: Timeline) -> tuple[Any, Any]:
         state = protocol.init(key, x0)
-        return state, protocol.step(key, state, engine.first_event(key, timeline))[1].loss
+        info = protocol.step(key, state, engine.first_event(key, timeline))[1]
+        reported.append(info.bits is not None)  # an int may be too large for an output
+        return state, info.loss
 
     state, loss = jax.eval_shape(step, x0, timeline)
     rows = jax.tree.leaves(x0)[0].shape[0]
     stacked = [leaf for leaf in jax.tree.leaves(state) if leaf.shape[:1] == (rows,) and not _is_key(leaf)]
-    return bytes_per_row(stacked), loss is not None
+    return bytes_per_row(stacked), loss is not None, reported[-1]
 
 
 def _is_key(leaf: Any) -> bool:
@@ -334,6 +336,7 @@ def _check(key, protocol: Protocol, timeline: Timeline, start: Any, observers: t
     x0 = jax.eval_shape(lambda x: engine.with_slots(x, timeline.properties), jax.tree.map(jnp.asarray, x0))
     state = jax.eval_shape(protocol.init, one, x0)
     check_step(one, protocol, timeline, state)
+    check_weights(one, protocol.requires, timeline)
     rows = timeline.properties.num_rows
     x = jax.eval_shape(lambda state: engine.models(protocol, state, rows), state)
     beside = (None if f is None else jax.eval_shape(f, state) for f in (protocol.versions, protocol.meter))

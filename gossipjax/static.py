@@ -12,9 +12,9 @@ import numpy as np
 import optax
 from jax.tree_util import Partial
 
-from gossipjax._base.arguments import callable_, shown
+from gossipjax._base.arguments import callable_, instance, shown
 from gossipjax._base.closures import closure_key
-from gossipjax.types import Protocol
+from gossipjax.types import Protocol, Requires, Task
 
 T = TypeVar("T")
 
@@ -61,14 +61,41 @@ def constant(value: Static[Any]) -> Any:
     return value.value
 
 
-def called(function: Static[Callable[..., Any]], *arguments: Any, **named: Any) -> Any:
-    """Call a function that is compiled in; of its arguments, those that are are unwrapped first."""
-    arguments, named = jax.tree.map(
+def as_task(task: Task) -> Task:
+    """Return a learning problem whose functions are pytrees.
+
+    Raises:
+        TypeError: something else.
+    """
+    instance("task", task, Task, "build one with gossipjax.tasks, such as quadratic(targets)")
+    functions = {name: getattr(task, name) for name in _TASK}
+    if all(isinstance(function, Partial) for function in functions.values()):
+        return task
+    bound: dict[str, Any] = {name: as_partial(f"task.{name}", each, _TASK[name]) for name, each in functions.items()}
+    return dataclasses.replace(task, **bound)
+
+
+_TASK = {
+    "init": "init(key) -> params",
+    "batch": "batch(key, data, node) -> batch",
+    "loss": "loss(key, params, batch) -> scalar",
+    "metrics": "metrics(params, data) -> dict of scalars",
+}
+
+
+def called(function: Static[Callable[..., Any]], *arguments: Any) -> Any:
+    """Call a function that is compiled in."""
+    return function.value(*arguments)
+
+
+def called_with(function: Static[Callable[..., Any]], *settings: Any, **named: Any) -> Any:
+    """Call a function that is compiled in, with settings of which some are compiled in too."""
+    settings, named = jax.tree.map(
         lambda value: value.value if isinstance(value, Static) else value,
-        (arguments, named),
+        (settings, named),
         is_leaf=lambda value: isinstance(value, Static),
     )
-    return function.value(*arguments, **named)
+    return function.value(*settings, **named)
 
 
 def as_factory(optimizer: optax.GradientTransformation | Callable[[], optax.GradientTransformation]) -> Partial:
@@ -117,7 +144,7 @@ def _settings_apart(factory: Partial) -> Partial:
     if all(map(_is_number, values)):
         return factory
     arguments, named = jax.tree.unflatten(structure, [v if _is_number(v) else Static(v) for v in values])
-    return Partial(called, Static(factory.func), *arguments, **named)
+    return Partial(called_with, Static(factory.func), *arguments, **named)
 
 
 def _is_number(value: Any) -> bool:
@@ -133,10 +160,26 @@ def _made_by(factory: Partial) -> Any:
 
 
 def bind(protocol: Protocol) -> Protocol:
-    """Let plain functions stand in a protocol: jit needs pytrees."""
+    """Let plain functions stand in a protocol: jit needs pytrees.
 
-    def bound(function: Any) -> Any:
-        return function if function is None or isinstance(function, Partial) else Partial(function)
+    Raises:
+        TypeError: something that is no protocol, or whose functions are none.
+    """
+    instance("protocol", protocol, Protocol, "build one with gossipjax.protocol, such as gossip_averaging()")
+    instance("protocol.requires", protocol.requires, Requires, "leave it out, or pass gossipjax.Requires(...)")
+    functions = {name: getattr(protocol, name) for name in _PROTOCOL}
+    bound: dict[str, Any] = {
+        name: function if function is None and optional else as_partial(f"protocol.{name}", function, signature)
+        for (name, function), (signature, optional) in zip(functions.items(), _PROTOCOL.values(), strict=True)
+    }
+    return protocol._replace(**bound)
 
-    init, step, model = (bound(function) for function in protocol[:3])
-    return Protocol(init, step, model, protocol.requires, bound(protocol.versions), bound(protocol.meter))
+
+_PROTOCOL = {
+    "init": ("init(key, x0) -> state", False),
+    "step": ("step(key, state, event) -> (state, Info)", False),
+    "model": ("model(state) -> x", False),
+    "versions": ("versions(state) -> Versions", True),
+    "meter": ("meter(state) -> Meter", True),
+}
+"""Signatures, and whether a protocol may leave the function out."""

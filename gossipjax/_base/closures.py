@@ -245,11 +245,11 @@ def _has_numbers(described: Any) -> bool:
 
 def _describe_partial(value: functools.partial, above: tuple[int, ...]) -> Any:
     """Name the arguments where the function's signature tells their names."""
-    from gossipjax.static import called, constant  # here, because that module is built on this one
+    from gossipjax.static import called, called_with, constant  # here, because that module is built on this one
 
     if value.func is constant:
         return _describe(value.args[0], above)
-    if value.func is called:
+    if value.func in (called, called_with):
         value = functools.partial(value.args[0].value, *value.args[1:], **value.keywords)
     if not (value.args or value.keywords):
         return _describe(value.func, above)

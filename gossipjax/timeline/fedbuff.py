@@ -84,6 +84,7 @@ def fedbuff(
         1,
         f"fedbuff({concurrency} of {num_nodes}, buffer of {buffer_size})",
         num_slots=FETCHED - 1 + concurrency,
+        buffered=True,
         traffic=Traffic(len(returns), len(returns) - dropped, dropped=dropped),
         messages="group: a client and the server",
     )

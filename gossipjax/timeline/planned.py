@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from gossipjax.mixing import GroupMixing, PairMixing
+from gossipjax.timeline.facts import with_found_facts
 from gossipjax.types import NOBODY, Event, Properties, Timeline
 
 _PAIRS = ("senders", "receivers", "weights", "keep")
@@ -45,7 +46,7 @@ def planned(xs: dict[str, np.ndarray], properties: Properties, *, shared: dict[s
 
     Args:
         xs: per-event arrays; floats in float64 keep weights that sum to one in either precision.
-        properties: static facts.
+        properties: static facts; ``row_stochastic``, ``own_rows`` and ``meetings`` are read off the arrays.
         shared: fields that all events share.
 
     Raises:
@@ -62,6 +63,7 @@ def planned(xs: dict[str, np.ndarray], properties: Properties, *, shared: dict[s
         raise ValueError(f"the events of {properties.name} have fields of lengths {lengths}; all must be the same, ≥ 1")
     if not np.isfinite(time).all() or (np.diff(time) < 0).any():
         raise ValueError(f"the events of {properties.name} are not in the order of finite times; sort them first")
+    properties = with_found_facts(properties, xs, shared)
     lanes = np.shape(xs["nodes"])
     index = np.arange(time.size, dtype=np.uint32)
     plan = {name: _narrow(array) for name, array in xs.items() if name != "time"}

@@ -13,7 +13,10 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, UInt
+
+from gossipjax._base.arguments import callable_, instance, shown, whole, wholes
 
 IndexCode: TypeAlias = Callable[[Bool[Array, " d"]], UInt[Array, ""]]
 """``code(mask) -> bits``: the size of the list of selected positions; a module-level function."""
@@ -46,7 +49,7 @@ def elias_gamma(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
     Reference: Elias, "Universal codeword sets and representations of the integers", IEEE Trans. Information Theory
         21(2), 1975; the header is that of DecentralizePy (Dhasade et al. 2023, arXiv 2304.08322).
     """
-    words = _packed(mask)
+    words = _packed(_checked(mask))
     selected = _ones(words)
     windows = [2**j for j in range(1, (mask.shape[0] - 1).bit_length())]
     far = jnp.zeros((), jnp.uint32)
@@ -68,7 +71,7 @@ def int32_indices(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
     Returns:
         The bits; exact for fewer than 2^27 indices.
     """
-    return 32 * jnp.sum(mask, dtype=jnp.uint32)
+    return 32 * jnp.sum(_checked(mask), dtype=jnp.uint32)
 
 
 def bitmap(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
@@ -80,7 +83,7 @@ def bitmap(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
     Returns:
         The bits.
     """
-    return _whole_bytes(jnp.asarray(mask.shape[0], jnp.uint32))
+    return _whole_bytes(jnp.asarray(_checked(mask).shape[0], jnp.uint32))
 
 
 def seed(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
@@ -92,7 +95,7 @@ def seed(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
     Returns:
         64.
     """
-    del mask
+    _checked(mask)
     return jnp.asarray(_SEED, jnp.uint32)
 
 
@@ -105,7 +108,7 @@ def free(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
     Returns:
         0.
     """
-    del mask
+    _checked(mask)
     return jnp.zeros((), jnp.uint32)
 
 
@@ -132,13 +135,20 @@ class Wire:
     envelope_bytes: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.value_ratio) != 2 or not all(_is_whole(part) and part >= 1 for part in self.value_ratio):
-            raise ValueError(
-                f"value_ratio={self.value_ratio!r}: must be a numerator and a denominator, whole numbers, at least 1, "
-                "such as (37, 40) for 0.925"
-            )
-        if not _is_whole(self.envelope_bytes) or self.envelope_bytes < 0:
-            raise ValueError(f"envelope_bytes={self.envelope_bytes!r}: must be a whole number of bytes, at least 0")
+        callable_("indices", self.indices, "indices(mask) -> bits, such as gossipjax.codes.elias_gamma")
+        remedy = "a numerator and a denominator, such as (37, 40) for 0.925"
+        ratio = wholes("value_ratio", self.value_ratio, shape=(2,), least=1, remedy=remedy)
+        object.__setattr__(self, "value_ratio", tuple(ratio.tolist()))
+        object.__setattr__(self, "envelope_bytes", whole("envelope_bytes", self.envelope_bytes, least=0))
+
+
+def as_wire(wire: Wire) -> Wire:
+    """Return how messages are written.
+
+    Raises:
+        TypeError: something else.
+    """
+    return instance("wire", wire, Wire, "build one with gossipjax.codes.Wire, such as Wire(envelope_bytes=40)")
 
 
 def message_bits(wire: Wire, mask: Bool[Array, " d"], value_bits: int) -> UInt[Array, ""]:
@@ -163,7 +173,7 @@ def message_bits(wire: Wire, mask: Bool[Array, " d"], value_bits: int) -> UInt[A
             f"value_ratio={wire.value_ratio!r} at value_bits={value_bits}: {numerator}/{denominator} bytes per value "
             "cannot be multiplied in 32 bits; round the ratio to fewer digits"
         )
-    count = jnp.sum(mask, dtype=jnp.uint32)
+    count = jnp.sum(_checked(mask), dtype=jnp.uint32)
     # Groups that take whole bytes, then the rest: count * numerator itself would leave 32 bits.
     rest = (count % denominator * numerator + (denominator - 1)) // denominator
     values = count // denominator * numerator + rest
@@ -189,20 +199,22 @@ def dense_bits(wire: Wire, d: int, value_bits: int) -> int:
     Raises:
         ValueError: d < 0 or value_bits < 1.
     """
-    if not _is_whole(d) or d < 0:
-        raise ValueError(f"d={d!r}: must be a whole number of values, at least 0")
+    d = whole("d", d, least=0, remedy="the number of values")
     numerator, denominator = _value_bytes(wire, value_bits)
     return 8 * -(-d * numerator // denominator) + 8 * wire.envelope_bytes
 
 
-def _is_whole(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool)
+def _checked(mask: Bool[Array, " d"]) -> Bool[Array, " d"]:
+    """Return a mask; ValueError unless it is a vector of truth values."""
+    if getattr(mask, "dtype", None) != np.bool_ or mask.ndim != 1:
+        raise ValueError(f"mask={shown(mask)}: must be a vector of truth values, one for each coordinate")
+    return mask
 
 
 def _value_bytes(wire: Wire, value_bits: int) -> tuple[int, int]:
     """Give the bytes per value as a reduced fraction."""
-    if not _is_whole(value_bits) or value_bits < 1:
-        raise ValueError(f"value_bits={value_bits!r}: must be a whole number of bits per value, at least 1")
+    as_wire(wire)
+    value_bits = whole("value_bits", value_bits, least=1, remedy="bits of one value, such as 32")
     numerator, denominator = value_bits * wire.value_ratio[0], 8 * wire.value_ratio[1]
     shared = math.gcd(numerator, denominator)
     return numerator // shared, denominator // shared

@@ -7,7 +7,7 @@ from typing import Any
 import optax
 from jax.tree_util import Partial
 
-from gossipjax.static import Static, constant
+from gossipjax.static import Static, called, called_with, constant
 from gossipjax.types import Protocol, Sharing, Task
 
 
@@ -42,6 +42,10 @@ def describe(value: Any) -> str:
 def _partial(value: Partial) -> str:
     if value.func is constant:
         return describe(value.args[0])
+    if value.func in (called, called_with):
+        value = Partial(value.args[0].value, *value.args[1:], **value.keywords)
+        if not (value.args or value.keywords):
+            return describe(value.func)
     bound = [describe(v) for v in value.args] + [f"{name}={describe(v)}" for name, v in value.keywords.items()]
     return f"{_name(value.func)}({', '.join(bound)})"
 

@@ -63,6 +63,8 @@ class Job:
     record_at: Sequence[int] | None
     before: tuple[int, float]
     """Number and time before the first event."""
+    reports: bool
+    """Whether the protocol says what it sends: else bytes and messages are not a number, which 0 would be."""
 
     @property
     def origin(self) -> Origin:
@@ -127,7 +129,7 @@ class Driver:
     def __init__(self, job: Job):
         """Begin a run, or go on from the end of a trajectory."""
         self.job = job
-        self.log = Log(job.key.shape[0] if job.key.ndim else None)
+        self.log = Log(job.key.shape[0] if job.key.ndim else None, reports=job.reports)
         self.done = 0
         self._inherited = -1
         """Events whose records the callback has seen: those of a trajectory."""

@@ -24,9 +24,9 @@ _TOTALS = ("bits", "messages")
 class Log:
     """Records of the pieces run so far, and running totals that outlive a piece. All arrays: ``(records, *seeds)``."""
 
-    def __init__(self, num_seeds: int | None):
-        """Begin without any record."""
-        self.seeds = num_seeds
+    def __init__(self, num_seeds: int | None, *, reports: bool = True):
+        """Begin without any record; of a protocol that does not report what it sends, bytes are not a number."""
+        self.seeds, self.reports = num_seeds, reports
         self.columns: dict[str, list[np.ndarray]] = {}
         self.totals = {name: np.zeros(self._shape, np.uint64) for name in _TOTALS}
         self.bad = {name: np.zeros(self._shape, kind) for name, kind in _BAD.items()}
@@ -64,8 +64,9 @@ class Log:
         self._put("position", np.asarray(positions, np.int64))
         self._put("event", by_record(found.event).astype(np.int64))
         self._put("time", by_record(found.time).astype(np.float64))
-        self._put("bytes_sent", totals["bits"] / 8.0)
-        self._put("messages_sent", totals["messages"].astype(np.int64))
+        unknown = np.full(totals["bits"].shape, np.nan)
+        self._put("bytes_sent", totals["bits"] / 8.0 if self.reports else unknown)
+        self._put("messages_sent", totals["messages"].astype(np.int64) if self.reports else unknown)
         self._put("loss", losses.total.astype(np.float64).sum(axis=-1))
         self._put("losses", losses.numbers)
         for name, values in found.values.items():

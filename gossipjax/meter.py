@@ -75,7 +75,10 @@ def _step(inner: Protocol, link: _Link, key: Key[Array, ""], state: MeteredState
     info = charged(info, event, n)
     size = info.bits
     if size is None:
-        return MeteredState(after, state.meter), info
+        raise ValueError(
+            "the protocol's step does not report what it sends, so that nothing can be metered: return "
+            "gossipjax.Info(bits=...), such as gossipjax.bits_per_row(x) for a whole model"
+        )
     models = count(event, n) if info.messages is None else info.messages
     bits = jnp.broadcast_to(jnp.asarray(size, jnp.uint32), (n,))
     total = counter.add_product(state.meter.bits, bits, models)

@@ -16,10 +16,12 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree, UInt
 
-from gossipjax._base.arguments import callable_, instance, sequence_of
+from gossipjax._base.arguments import instance, sequence_of, shown, whole, wholes
+from gossipjax._base.arguments import seed as check_seed
 from gossipjax._base.display import displayed
-from gossipjax.rows import mean_row, num_rows, take
+from gossipjax.rows import check_stacked, mean_row, num_rows, take
 from gossipjax.spread import map_nodes
+from gossipjax.static import as_partial, as_task
 from gossipjax.types import Params, Task
 
 STATISTICS = ("mean", "min", "max", "p10", "p50", "p90")
@@ -70,6 +72,7 @@ class Observer(NamedTuple):
 
 def squared_deviations(x: Params) -> Float[Array, " n"]:
     """Return ``‖x_i − x̄‖²`` of every row, summed over all leaves."""
+    check_stacked("x", x)
     parts = []
     for leaf in jax.tree.leaves(x):
         deviation = (leaf - jnp.mean(leaf, axis=0, keepdims=True)).reshape(leaf.shape[0], -1)
@@ -111,7 +114,14 @@ def _distance(target: Params, snapshot: Snapshot) -> dict[str, Array]:
 def distance_to(target: Params) -> Observer:
     """Measure ``(1/n) Σ_i ‖x_i − x*‖²`` to a given model x* (one node's pytree, such as a known optimum)."""
     variable = Variable("squared_error", "mean squared distance to the target model")
+    leaves = jax.tree.leaves(target)
+    if not leaves or not all(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in map(_as_leaf, leaves)):
+        raise ValueError(f"target={shown(target)}: must be one node's model, a pytree of floating-point arrays")
     return Observer(Partial(_distance, target), (variable,))
+
+
+def _as_leaf(leaf: Any) -> Any:
+    return leaf if hasattr(leaf, "dtype") or isinstance(leaf, float) else np.zeros((), bool)
 
 
 def _values(snapshot: Snapshot) -> dict[str, Array]:
@@ -126,6 +136,8 @@ def models() -> Observer:
 
 def percentiles(values: Float[Array, " n"]) -> Float[Array, " statistic"]:
     """Return the :data:`STATISTICS` of values, NaN being left out."""
+    if len(getattr(values, "shape", ())) != 1 or not values.size or not jnp.issubdtype(values.dtype, jnp.floating):
+        raise ValueError(f"values={shown(values)}: must be a vector of floats, one for each node")
     quantiles = jnp.nanquantile(values, jnp.asarray([0.1, 0.5, 0.9], values.dtype))
     return jnp.concatenate([jnp.stack([jnp.nanmean(values), jnp.nanmin(values), jnp.nanmax(values)]), quantiles])
 
@@ -150,6 +162,7 @@ def _mean_metrics(task: Task, test: Any, snapshot: Snapshot) -> dict[str, Array]
 
 def metric_names(task: Task, test: Any) -> list[str]:
     """Names of a task's metrics, without computing them."""
+    task = as_task(task)
     params = jax.eval_shape(task.init, jax.random.key(0))
     return sorted(jax.eval_shape(task.metrics, params, test))
 
@@ -165,11 +178,11 @@ def subset(task: Task, samples: int | None, *, seed: int = 0) -> Any:
     Raises:
         ValueError: more samples than there are.
     """
+    task, seed = as_task(task), check_seed(seed)
     if samples is None:
         return task.test
     total = _samples(task)
-    if not 1 <= samples <= total:
-        raise ValueError(f"samples={samples}: must lie between 1 and the {total} test samples; None takes all")
+    samples = whole("samples", samples, least=1, most=total, remedy=f"of {total} test samples; None takes all")
     chosen = np.sort(np.random.default_rng(seed).choice(total, samples, replace=False))
     return task.test | {name: task.test[name][chosen] for name in ("inputs", "labels")}
 
@@ -198,7 +211,8 @@ def node_metrics(
     Raises:
         ValueError: more nodes or samples than there are.
     """
-    rows = _chosen_rows(task, nodes, seed)
+    task = as_task(task)
+    rows = _chosen_rows(task, nodes, check_seed(seed))
     test = subset(task, samples, seed=seed)
     over = "all nodes" if rows is None else f"{len(rows)} of the nodes"
     on = "the whole test set" if samples is None else f"{samples} test samples"
@@ -212,15 +226,14 @@ def node_metrics(
 def _chosen_rows(task: Task, nodes: Sequence[int] | int | None, seed: int) -> Int[Array, " k"] | None:
     if nodes is None:
         return None
-    if isinstance(nodes, int):
-        if not 1 <= nodes <= task.num_nodes:
-            raise ValueError(f"nodes={nodes}: must lie between 1 and the task's {task.num_nodes} nodes")
-        drawn = np.random.default_rng(seed).choice(task.num_nodes, nodes, replace=False)
-        return jnp.asarray(np.sort(drawn), jnp.int32)
-    rows = np.asarray(nodes, dtype=np.int32)
-    if rows.size == 0 or rows.min() < 0 or rows.max() >= task.num_nodes:
-        raise ValueError(f"nodes={list(nodes)}: indices must lie in 0 … {task.num_nodes - 1}, at least one of them")
-    return jnp.asarray(rows)
+    n = task.num_nodes
+    if np.ndim(nodes) == 0:
+        number = whole("nodes", nodes, least=1, most=n, remedy="how many are drawn; or give a list of nodes; None: all")
+        return jnp.asarray(np.sort(np.random.default_rng(seed).choice(n, number, replace=False)), jnp.int32)
+    rows = wholes("nodes", nodes, shape=(None,), least=0, most=n - 1, remedy=f"numbers of the task's {n} nodes")
+    if not rows.size or len(set(rows.tolist())) < rows.size:
+        raise ValueError(f"nodes={shown(nodes)}: give at least one node, and each of them once")
+    return jnp.asarray(rows, jnp.int32)
 
 
 def average_model_metrics(task: Task, *, samples: int | None = None, seed: int = 0) -> Observer:
@@ -231,6 +244,7 @@ def average_model_metrics(task: Task, *, samples: int | None = None, seed: int =
         samples: number of test samples (a fixed random subset); None: all.
         seed: of the NumPy generator that draws the subset.
     """
+    task = as_task(task)
     test = subset(task, samples, seed=seed)
     on = "the whole test set" if samples is None else f"{samples} test samples"
     variables = tuple(
@@ -239,17 +253,22 @@ def average_model_metrics(task: Task, *, samples: int | None = None, seed: int =
     return Observer(Partial(_mean_metrics, task, test), variables)
 
 
-def bind_observer(observer: Observer) -> Observer:
-    """Let a plain function measure: jit needs pytrees.
+def bind_observers(observers: Sequence[Observer]) -> tuple[Observer, ...]:
+    """Let plain functions stand in observers: jit needs pytrees.
 
     Raises:
-        TypeError: a measure that is no function, or variables that are none.
+        TypeError: something that is no list of observers.
     """
-    variables = sequence_of(
-        "observer.variables", observer.variables, Variable, "such as (Variable('loss', 'mean loss'),)"
+    remedy = "such as [gossipjax.observe.consensus_distance()], or Observer(measure, (Variable(name, meaning),))"
+    found = sequence_of("observers", observers, Observer, remedy)
+    for number, observer in enumerate(found):
+        declared = f"observers[{number}].variables"
+        sequence_of(declared, observer.variables, Variable, "such as (Variable('loss', 'what it means'),)")
+    measure = "measure(snapshot) -> {name: array}"
+    return tuple(
+        Observer(as_partial(f"observers[{number}].measure", each.measure, measure), tuple(each.variables))
+        for number, each in enumerate(found)
     )
-    measure = callable_("observer.measure", observer.measure, "measure(snapshot) -> {name: array}")
-    return Observer(measure if isinstance(measure, Partial) else Partial(measure), variables)
 
 
 def check_observers(

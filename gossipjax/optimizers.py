@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
+from gossipjax._base.arguments import instance, whole
+
 
 class RestartedState(NamedTuple):
     """State of :func:`restarted`."""
@@ -31,8 +33,9 @@ def restarted(optimizer: optax.GradientTransformation, every: int) -> optax.Grad
     Raises:
         ValueError: every < 1.
     """
-    if every < 1:
-        raise ValueError(f"every={every}: an optimizer runs for at least one step before it starts again")
+    remedy = "pass one such as optax.sgd(0.1, momentum=0.9)"
+    instance("optimizer", optimizer, optax.GradientTransformation, remedy)
+    every = whole("every", every, least=1, remedy="an optimizer runs for some steps before it starts again")
 
     def init(params: optax.Params) -> RestartedState:
         return RestartedState(jnp.zeros((), jnp.int32), optimizer.init(params))

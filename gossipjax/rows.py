@@ -60,6 +60,7 @@ def put(x: PyTree, rows: Int[Array, " k"] | None, values: PyTree) -> PyTree:
 
 def put_rows(leaf: Array, rows: Int[Array, " k"], values: Array) -> Array:
     """Write rows of one array ``(n, ...)``; an index past the end is dropped."""
+    _check_values(leaf, rows, values)
     if len(rows) > FEW:
         return leaf.at[rows].set(values, mode="drop")
     for lane in range(len(rows)):
@@ -67,10 +68,19 @@ def put_rows(leaf: Array, rows: Int[Array, " k"], values: Array) -> Array:
     return leaf
 
 
+def _check_values(leaf: Array, rows: Int[Array, " k"], values: Array) -> None:
+    """Raise ValueError unless there is one value for each row: one for all would be spread over them in silence."""
+    if values.shape != (len(rows), *leaf.shape[1:]):
+        raise ValueError(
+            f"values of shape {values.shape} for {len(rows)} rows of shape {leaf.shape[1:]}: give one value a row"
+        )
+
+
 def increase(x: PyTree, rows: Int[Array, " k"] | None, change: PyTree) -> PyTree:
     """Add to rows of every leaf; an index past the end is dropped."""
     if rows is None:
         return jax.tree.map(jnp.add, x, change)
+    jax.tree.map(lambda leaf, value: _check_values(leaf, rows, value), x, change)
     if len(rows) <= FEW:
         return put(x, rows, jax.tree.map(jnp.add, take(x, rows), change))
     return jax.tree.map(lambda leaf, value: leaf.at[rows].add(value, mode="drop"), x, change)
@@ -108,7 +118,15 @@ def parameters_per_row(x: PyTree) -> int:
 
 def bytes_per_row(x: PyTree) -> int:
     """Bytes of one row at the width at which it is stored."""
+    check_stacked("x", x)
     return sum(leaf.dtype.itemsize * (leaf.size // max(leaf.shape[0], 1)) for leaf in jax.tree.leaves(x))
+
+
+def check_stacked(name: str, x: PyTree) -> None:
+    """Raise TypeError unless all leaves are arrays with an axis of rows."""
+    for leaf in jax.tree.leaves(x):
+        if not getattr(leaf, "shape", ()):
+            raise TypeError(f"{name}={shown(x)}: must be a pytree of arrays (num_rows, ...), one row for each model")
 
 
 def bits_per_row(x: PyTree) -> int:

@@ -17,14 +17,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gossipjax import engine, pieces, spread
-from gossipjax._base.arguments import callable_, choice, flag, instance, sequence_of, shown
+from gossipjax._base.arguments import callable_, choice, flag, instance, shown
 from gossipjax._base.memory import check_device_memory
-from gossipjax.check import check_form, check_message, check_models, check_requires, check_start, check_step
+from gossipjax.check import (
+    check_form,
+    check_message,
+    check_models,
+    check_requires,
+    check_start,
+    check_step,
+    check_weights,
+)
 from gossipjax.describe import describe
 from gossipjax.driver import Callback, Driver, Job, Settings
 from gossipjax.driver import Diverged as Diverged
 from gossipjax.engine import STARTS
-from gossipjax.observe import Observer, bind_observer, check_observers
+from gossipjax.observe import Observer, bind_observers, check_observers
 from gossipjax.packing import chosen as packing_chosen
 from gossipjax.rows import bytes_per_row, replicate
 from gossipjax.static import Static, bind
@@ -152,11 +160,7 @@ def simulate(
 def _prepare(key, protocol, timeline, x0, observers, strategy, packing, records) -> tuple[Job, dict[str, Any]]:
     """Check everything, make the choices, and say in the manifest what they are."""
     _check_sorts(key, protocol, timeline, strategy)
-    remedy = (
-        "such as [observe.consensus_distance()], or [observe.Observer(function, (observe.Variable('name', 'what'),))]"
-    )
-    sequence = sequence_of("observers", observers, Observer, remedy)
-    protocol, watching, facts = bind(protocol), tuple(bind_observer(each) for each in sequence), timeline.properties
+    protocol, watching, facts = bind(protocol), bind_observers(observers), timeline.properties
     strategy = spread.in_force() if strategy is None else strategy
     start = _bind_start(x0, facts.num_rows)
     record_every, record_at = records[0], _record_at(key, timeline, *records[1:])
@@ -168,7 +172,7 @@ def _prepare(key, protocol, timeline, x0, observers, strategy, packing, records)
     numbers = Properties(facts.num_nodes, facts.num_rows, "checked already", num_slots=facts.num_slots)
     # Seeds run together where rows are small, one after another where they are large.
     settings = Settings(strategy, None if key.ndim == 0 else "vmap" if chosen.strategy == "vmap" else "map", numbers)
-    size, trains = _step_form(protocol, timeline, shape)
+    size, trains, reports = _step_form(protocol, timeline, shape)
     every = pieces.interval(len(timeline), record_every)
     interval = every if record_at is None else len(timeline) // max(len(record_at), 1)
     wide = packing_chosen(timeline, packing, many_seeds=key.ndim > 0, row_bytes=size, trains=trains, interval=interval)
@@ -177,7 +181,7 @@ def _prepare(key, protocol, timeline, x0, observers, strategy, packing, records)
         protocol, watching = spread.everywhere((protocol, watching))
     job = Job(
         key, protocol, timeline, start, watching, form, settings, facts.synchronous, wide, record_every, record_at,
-        moments.before(timeline, key),
+        moments.before(timeline, key), reports,
     )  # fmt: skip
     return job, about
 
@@ -195,18 +199,20 @@ def _check_sorts(key, protocol, timeline, strategy) -> None:
         choice("strategy", strategy, get_args(Strategy))
 
 
-def _step_form(protocol: Protocol, timeline: Timeline, x0: PyTree) -> tuple[int, bool]:
-    """Bytes of one row of the protocol's state, and whether its steps train."""
-    key = jax.random.key(0)
+def _step_form(protocol: Protocol, timeline: Timeline, x0: PyTree) -> tuple[int, bool, bool]:
+    """Bytes of one row of the protocol's state, whether its steps train, and whether they report what they send."""
+    key, reported = jax.random.key(0), []
 
     def step(x0: PyTree, timeline: Timeline) -> tuple[Any, Any]:
         state = protocol.init(key, x0)
-        return state, protocol.step(key, state, engine.first_event(key, timeline))[1].loss
+        info = protocol.step(key, state, engine.first_event(key, timeline))[1]
+        reported.append(info.bits is not None)  # an int may be too large for an output
+        return state, info.loss
 
     state, loss = jax.eval_shape(step, x0, timeline)
     rows = jax.tree.leaves(x0)[0].shape[0]
     stacked = [leaf for leaf in jax.tree.leaves(state) if leaf.shape[:1] == (rows,) and not _is_key(leaf)]
-    return bytes_per_row(stacked), loss is not None
+    return bytes_per_row(stacked), loss is not None, reported[-1]
 
 
 def _is_key(leaf: Any) -> bool:
@@ -251,6 +257,7 @@ def _check(key, protocol: Protocol, timeline: Timeline, start, observers: tuple[
     state = jax.eval_shape(protocol.init, one, x0)
     check_step(one, protocol, timeline, state)
     check_message(one, protocol, timeline, state)
+    check_weights(one, protocol.requires, timeline)
     x = jax.eval_shape(lambda state: engine.models(protocol, state, facts.num_rows), state)
     beside = (None if f is None else jax.eval_shape(f, state) for f in (protocol.versions, protocol.meter))
     measured = check_observers(observers, x, *beside)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Int
 
+from gossipjax._base.arguments import whole
 from gossipjax.observe import Observer, Snapshot, Variable, percentiles
 from gossipjax.rows import num_rows
 from gossipjax.static import Static
@@ -90,10 +91,9 @@ def staleness_histogram(bins: int) -> Observer:
     Raises:
         ValueError: fewer than two bins.
     """
-    if bins < 2:
-        raise ValueError(f"bins={bins}: a histogram needs at least two")
+    bins = whole("bins", bins, least=2, remedy="the last one takes all that is older")
     variable = Variable("staleness_histogram", "pairs of holder and source", "1", ("updates_behind",))
-    return Observer(Partial(_histogram, Static(int(bins))), (variable,))
+    return Observer(Partial(_histogram, Static(bins)), (variable,))
 
 
 def _hops(snapshot: Snapshot) -> dict[str, Array]:

@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 
 import jax
+import numpy as np
 import optax
 from jax.tree_util import Partial
 
-from gossipjax.types import Protocol
+from gossipjax._base.arguments import callable_, instance, shown
+from gossipjax._base.closures import closure_key
+from gossipjax.types import Protocol, Requires, Task
 
 T = TypeVar("T")
 
 
 @jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Static(Generic[T]):
-    """A hashable value inside a pytree: a setting, an optax transformation."""
+    """A value inside a pytree that is compiled in: a setting, an optax transformation.
+
+    Two are equal, and share one compiled program, where their values are built alike
+    (:func:`gossipjax._base.closures.closure_key`): ``optax.sgd(0.1)`` written twice is one transformation.
+    """
 
     value: T
+
+    @functools.cached_property
+    def _key(self) -> Hashable:
+        return closure_key(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold values that are built alike."""
+        return isinstance(other, Static) and self._key == other._key
+
+    def __hash__(self) -> int:
+        """Hash what the value is built of."""
+        return hash(self._key)
 
 
 @jax.tree_util.register_static
@@ -41,28 +61,125 @@ def constant(value: Static[Any]) -> Any:
     return value.value
 
 
+def as_task(task: Task) -> Task:
+    """Return a learning problem whose functions are pytrees.
+
+    Raises:
+        TypeError: something else.
+    """
+    instance("task", task, Task, "build one with gossipjax.tasks, such as quadratic(targets)")
+    functions = {name: getattr(task, name) for name in _TASK}
+    if all(isinstance(function, Partial) for function in functions.values()):
+        return task
+    bound: dict[str, Any] = {name: as_partial(f"task.{name}", each, _TASK[name]) for name, each in functions.items()}
+    return dataclasses.replace(task, **bound)
+
+
+_TASK = {
+    "init": "init(key) -> params",
+    "batch": "batch(key, data, node) -> batch",
+    "loss": "loss(key, params, batch) -> scalar",
+    "metrics": "metrics(params, data) -> dict of scalars",
+}
+
+
+def called(function: Static[Callable[..., Any]], *arguments: Any) -> Any:
+    """Call a function that is compiled in."""
+    return function.value(*arguments)
+
+
+def called_with(function: Static[Callable[..., Any]], *settings: Any, **named: Any) -> Any:
+    """Call a function that is compiled in, with settings of which some are compiled in too."""
+    settings, named = jax.tree.map(
+        lambda value: value.value if isinstance(value, Static) else value,
+        (settings, named),
+        is_leaf=lambda value: isinstance(value, Static),
+    )
+    return function.value(*settings, **named)
+
+
 def as_factory(optimizer: optax.GradientTransformation | Callable[[], optax.GradientTransformation]) -> Partial:
     """Turn an optimizer into a pytree that makes it when called.
 
     Args:
-        optimizer: an optax transformation, whose numbers are then compiled in; or ``Partial(optax.sgd, 0.1)``, whose
-            numbers are arguments: another learning rate does not recompile, and it can be vmapped over.
+        optimizer: an optax transformation, whose numbers are then compiled in (written again with equal numbers it
+            does not recompile); or ``Partial(optax.sgd, 0.1)``, whose numbers are arguments: another learning rate
+            does not recompile, and it can be vmapped over. A function among its arguments, such as a schedule, is
+            compiled in.
+
+    Raises:
+        TypeError: neither of them, or a Partial that does not make an optax transformation.
     """
     if isinstance(optimizer, Partial):
-        return optimizer
+        factory = _settings_apart(optimizer)
+        if not isinstance(_made_by(factory), optax.GradientTransformation):
+            raise TypeError(f"optimizer={shown(optimizer)}: must make an optax transformation when called; {_REMEDY}")
+        return factory
     if isinstance(optimizer, optax.GradientTransformation):
         return Partial(constant, Static(optimizer))
-    raise ValueError(
-        f"optimizer={optimizer!r}: pass an optax transformation such as optax.sgd(0.1), or "
-        "jax.tree_util.Partial(optax.sgd, 0.1) to keep its numbers as arguments"
-    )
+    raise TypeError(f"optimizer={shown(optimizer)}: must be an optax transformation; {_REMEDY}")
+
+
+_REMEDY = "pass optax.sgd(0.1), or jax.tree_util.Partial(optax.sgd, 0.1) to keep its numbers as arguments"
+
+
+def as_partial(name: str, function: Callable[..., Any], signature: str) -> Partial:
+    """Turn a function into a pytree: what ``Partial`` binds stays an argument, what a closure captured is compiled in.
+
+    Args:
+        name: of the argument, for the message.
+        function: what was passed.
+        signature: that it must have, for the message.
+
+    Raises:
+        TypeError: something that cannot be called.
+    """
+    callable_(name, function, signature)
+    return function if isinstance(function, Partial) else Partial(called, Static(function))
+
+
+def _settings_apart(factory: Partial) -> Partial:
+    """Compile in what is no number (functions, flags, words) among what a Partial binds: jit takes arrays only."""
+    values, structure = jax.tree.flatten((factory.args, factory.keywords))
+    if all(map(_is_number, values)):
+        return factory
+    arguments, named = jax.tree.unflatten(structure, [v if _is_number(v) else Static(v) for v in values])
+    return Partial(called_with, Static(factory.func), *arguments, **named)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | complex | np.number | np.ndarray | jax.Array) and not isinstance(value, bool)
+
+
+def _made_by(factory: Partial) -> Any:
+    """Call a factory for its kind only; numbers of wrong kinds are refused in its own words."""
+    try:
+        return factory()
+    except Exception as problem:
+        raise TypeError(f"optimizer={shown(factory)}: cannot be called: {problem}; {_REMEDY}") from problem
 
 
 def bind(protocol: Protocol) -> Protocol:
-    """Let plain functions stand in a protocol: jit needs pytrees."""
+    """Let plain functions stand in a protocol: jit needs pytrees.
 
-    def bound(function: Any) -> Any:
-        return function if function is None or isinstance(function, Partial) else Partial(function)
+    Raises:
+        TypeError: something that is no protocol, or whose functions are none.
+    """
+    instance("protocol", protocol, Protocol, "build one with gossipjax.protocol, such as gossip_averaging()")
+    instance("protocol.requires", protocol.requires, Requires, "leave it out, or pass gossipjax.Requires(...)")
+    functions = {name: getattr(protocol, name) for name in _PROTOCOL}
+    bound: dict[str, Any] = {
+        name: function if function is None and optional else as_partial(f"protocol.{name}", function, signature)
+        for (name, function), (signature, optional) in zip(functions.items(), _PROTOCOL.values(), strict=True)
+    }
+    return protocol._replace(**bound)
 
-    init, step, model = (bound(function) for function in protocol[:3])
-    return Protocol(init, step, model, protocol.requires, bound(protocol.versions), bound(protocol.meter))
+
+_PROTOCOL = {
+    "init": ("init(key, x0) -> state", False),
+    "step": ("step(key, state, event) -> (state, Info)", False),
+    "model": ("model(state) -> x", False),
+    "versions": ("versions(state) -> Versions", True),
+    "meter": ("meter(state) -> Meter", True),
+}
+"""Signatures, and whether a protocol may leave the function out."""

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import pywt
 from jaxtyping import Array, Float
 
+from gossipjax._base.arguments import choice, instance, shown, whole
 from gossipjax._base.display import displayed
 from gossipjax.static import Bound
 
@@ -48,6 +49,15 @@ class Transform:
         return self.name, {}
 
 
+def as_transform(transform: Transform) -> Transform:
+    """Return a change of basis.
+
+    Raises:
+        TypeError: something else.
+    """
+    return instance("transform", transform, Transform, "build one with gossipjax.transforms, such as wavelet()")
+
+
 def identity() -> Transform:
     """Leave vectors as they are: c = d.
 
@@ -68,9 +78,7 @@ def _same_again(coefficients: Float[Array, " d"], d: int) -> Float[Array, " d"]:
 
 
 def _as_many(d: int) -> int:
-    if d < 1:
-        raise ValueError(f"d={d}: a transform needs a vector of at least one number")
-    return d
+    return whole("d", d, least=1, remedy="a transform needs a vector of at least one number")
 
 
 def _check_coefficients(coefficients: Float[Array, " c"], size: int, d: int) -> None:
@@ -150,15 +158,13 @@ def wavelet(name: str = "sym2", levels: int = 4, mode: Mode = "symmetric") -> Tr
         11(7), 1989; Lee et al., "PyWavelets", JOSS 4(36), 2019. The default is the transform of Dhasade et al., "Get
         More for Less in Decentralized Learning Systems" (JWINS), ICDCS 2023, arXiv 2306.04377.
     """
-    if name not in pywt.wavelist(kind="discrete"):
+    if not isinstance(name, str) or name not in pywt.wavelist(kind="discrete"):
         raise ValueError(
-            f"name={name!r}: must be a discrete wavelet of PyWavelets, such as haar, sym2, db4 or bior2.2; "
+            f"name={shown(name)}: must be a discrete wavelet of PyWavelets, such as haar, sym2, db4 or bior2.2; "
             "pywt.wavelist(kind='discrete') lists them"
         )
-    if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
-        raise ValueError(f"levels={levels!r}: must be a whole number, at least 1; identity() is the transform of none")
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode={mode!r}: must be one of {get_args(Mode)}")
+    levels = whole("levels", levels, least=1, remedy="identity() is the transform of none")
+    choice("mode", mode, get_args(Mode))
     bank = tuple(tuple(filter_) for filter_ in pywt.Wavelet(name).filter_bank)
     forward, inverse, size = (
         Bound(function, (bank, levels, mode)) for function in (_analysis, _synthesis, _num_coefficients)

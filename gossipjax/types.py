@@ -21,7 +21,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Float64, Int, Key, PyTree, UInt
 
-from gossipjax._base.arguments import shown, whole
+from gossipjax._base.arguments import flag, instance, optional_whole, real, shown, whole
 from gossipjax._base.display import called, displayed, fields_that_differ, size, words
 
 Params: TypeAlias = PyTree[Array]
@@ -104,7 +104,10 @@ class Packing:
 @displayed
 @dataclasses.dataclass(frozen=True)
 class Properties:
-    """Static facts about a timeline, against which a protocol's ``requires`` are checked before any work."""
+    """Static facts about a timeline, against which a protocol's ``requires`` are checked before any work.
+
+    None is taken for granted: a builder states what holds.
+    """
 
     num_nodes: int
     num_rows: int
@@ -118,7 +121,7 @@ class Properties:
     """Every mixing matrix equals its transpose."""
     doubly_stochastic: bool = False
     """Rows and columns of every mixing matrix sum to one, so that the network mean is conserved."""
-    row_stochastic: bool = True
+    row_stochastic: bool = False
     """Rows of every mixing matrix sum to one, so that equal models stay as they are."""
     column_stochastic: bool = False
     """Columns of every mixing matrix sum to one, rows of messages included, lost ones aside: mass is conserved."""
@@ -128,6 +131,16 @@ class Properties:
     """Rows after the models that hold messages in flight."""
     averages: bool = False
     """Every event leaves the same average in all model rows, as a server does."""
+    own_rows: bool = False
+    """Row i is the model of node i, and what node i trains."""
+    meetings: bool = False
+    """Nodes act at times of their own, and whole models pass between two of them at a time: averaging or pushes."""
+    mailboxes: bool = False
+    """At ticks of its own clock a node averages all that has come in since, as in SWIFT and DivShare."""
+    walks: bool = False
+    """Rows are models that walk from node to node."""
+    buffered: bool = False
+    """The one model row is a server's, which adds up the changes of its clients before it applies them (FedBuff)."""
     traffic: Traffic | None = None
     """What became of planned messages."""
     packing: Packing | None = None
@@ -143,6 +156,13 @@ class Properties:
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         return self.name, fields_that_differ(self)
+
+    def __post_init__(self) -> None:
+        """Check numbers and facts."""
+        _check_facts(self)
+        instance("name", self.name, str, "the builder and its settings")
+        for name in ("num_nodes", "num_rows", "num_slots"):
+            whole(name, getattr(self, name), least=0)
 
 
 @jax.tree_util.register_dataclass
@@ -218,7 +238,8 @@ class Timeline:
 class Requires:
     """What a protocol or a sharing needs of a timeline for its update equation to be the published one.
 
-    Fields that name a fact of :class:`Properties` demand it; see :func:`gossipjax.check.check_requires`.
+    Fields that name a fact of :class:`Properties` demand it; see :func:`gossipjax.check.check_requires`. Nothing is
+    demanded unless it is stated, but that whole models travel.
     """
 
     fixed: bool = False
@@ -226,47 +247,71 @@ class Requires:
     symmetric: bool = False
     doubly_stochastic: bool = False
     averages: bool = False
-    row_stochastic: bool = True
-    """All but push-sum need it, so it is asked for unless told otherwise."""
+    row_stochastic: bool = False
     column_stochastic: bool = False
+    own_rows: bool = False
+    meetings: bool = False
+    mailboxes: bool = False
+    walks: bool = False
+    buffered: bool = False
     min_eigenvalue: float | None = None
     """The smallest eigenvalue of the mixing matrix must be larger than this."""
-    mixing: bool = True
+    mixing: bool = False
     """Events must carry a mixing."""
     num_nodes: int | None = None
     """The number of shards of the task."""
     num_fragments: int | None = None
-    """Messages must carry one of so many fragments."""
+    """Messages must carry one of so many fragments; None: whole models."""
     local_steps: int | None = None
     """Local steps of an acting node, which must be those on which a plan's times rest; None: not said."""
+    builder: str | None = None
+    """A builder whose timelines meet all this, such as ``"timeline.rounds"``: named where another is refused."""
+
+    def __post_init__(self) -> None:
+        """Check numbers and facts."""
+        _check_facts(self)
+        optional_whole("num_nodes", self.num_nodes, least=1)
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         return "", fields_that_differ(self)
 
     def __or__(self, other: Requires) -> Requires:
         """Both requirements at once (a protocol's and its sharing's)."""
-        bounds = [b for b in (self.min_eigenvalue, other.min_eigenvalue) if b is not None]
-        return Requires(
-            fixed=self.fixed or other.fixed,
-            synchronous=self.synchronous or other.synchronous,
-            symmetric=self.symmetric or other.symmetric,
-            doubly_stochastic=self.doubly_stochastic or other.doubly_stochastic,
-            averages=self.averages or other.averages,
-            row_stochastic=self.row_stochastic and other.row_stochastic,
-            column_stochastic=self.column_stochastic or other.column_stochastic,
-            min_eigenvalue=max(bounds) if bounds else None,
-            mixing=self.mixing or other.mixing,
-            num_nodes=self.num_nodes if other.num_nodes is None else other.num_nodes,
-            num_fragments=self.num_fragments if other.num_fragments is None else other.num_fragments,
-            local_steps=self.local_steps if other.local_steps is None else other.local_steps,
-        )
+        both = {field.name: _both(field.name, self, other) for field in dataclasses.fields(self)}
+        return Requires(**both)
+
+
+def _check_facts(facts: Properties | Requires) -> None:
+    """Check what both have: facts are True or False, numbers are numbers."""
+    for field in dataclasses.fields(facts):
+        if field.default is False:
+            flag(field.name, getattr(facts, field.name))
+    optional_whole("num_fragments", facts.num_fragments, least=1)
+    if facts.min_eigenvalue is not None:
+        real("min_eigenvalue", facts.min_eigenvalue)
+
+
+def _both(name: str, one: Requires, other: Requires) -> Any:
+    """Combine one requirement of two: the stricter; the second's where they cannot be compared."""
+    a, b = getattr(one, name), getattr(other, name)
+    if a is None or b is None:
+        return b if a is None else a
+    if isinstance(a, bool):
+        return a or b
+    return max(a, b) if name == "min_eigenvalue" else b
+
+
+WHOLE_MODELS = Requires(row_stochastic=True, mixing=True)
+"""What a protocol needs that says nothing: mixing of whole models which leaves equal ones as they are."""
 
 
 class Info(NamedTuple):
     """What a step reports besides its new state. None where a protocol has nothing to say."""
 
     bits: int | UInt[Array, " m"] | None = None
-    """Bits in one message of each of the m senders of this event; a plain int: the same in the whole run."""
+    """Bits in one message of each of the m senders of this event; a plain int: the same in the whole run; None: not
+    reported, so that the run's bytes and messages are not a number. A whole model has
+    :func:`~gossipjax.bits_per_row`."""
     messages: UInt[Array, " m"] | None = None
     """Messages that each of them sends; None, where ``bits`` is an int: as the event says, counted outside the loop."""
     loss: Float[Array, " k"] | None = None
@@ -283,7 +328,7 @@ class Protocol(NamedTuple):
         init: ``init(key, x0) -> state`` with x0 the stacked parameters, each leaf ``(num_rows, ...)``.
         step: ``step(key, state, event) -> (state, Info)``. ``key`` is the same for every event.
         model: ``model(state) -> x``: the stacked parameters that observers look at (x/w for push-sum).
-        requires: checked against the timeline's properties before any work.
+        requires: checked against the timeline's properties before any work; :data:`WHOLE_MODELS` unless stated.
         versions: ``versions(state) -> Versions``, where they are tracked (:mod:`gossipjax.versions`); else None.
         meter: ``meter(state) -> Meter``, where nodes' traffic and clocks are (:mod:`gossipjax.meter`); else None.
     """
@@ -291,7 +336,7 @@ class Protocol(NamedTuple):
     init: Callable[[Key[Array, ""], Params], Any]
     step: Callable[[Key[Array, ""], Any, Event], tuple[Any, Info]]
     model: Callable[[Any], Params]
-    requires: Requires = Requires()
+    requires: Requires = WHOLE_MODELS
     versions: Callable[[Any], Any] | None = None
     meter: Callable[[Any], Any] | None = None
 

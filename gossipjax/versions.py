@@ -20,9 +20,10 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key
 
+from gossipjax._base.arguments import flag, instance, optional_whole, shown, whole, wholes
 from gossipjax.mixing import GroupMixing, PairMixing, TableMixing, live_receivers
 from gossipjax.rows import FEW, apart, num_rows, put_rows, read_row, take, write_row
-from gossipjax.static import Static, bind
+from gossipjax.static import Static, as_partial, bind
 from gossipjax.types import Event, Mixing, Params, Protocol
 
 ALL_PAIRS = 10_000
@@ -54,6 +55,7 @@ class TrackedState(NamedTuple):
     versions: Versions
 
 
+_TRACKED = "take protocol.versions(state) of a protocol under track_versions"
 Reweight = Callable[[Versions, Mixing], Mixing]
 """Changes the weights of an event's mixing, given the counters before it; read them by :func:`contained`."""
 
@@ -65,11 +67,13 @@ def staleness(versions: Versions, rows: int | None = None) -> Int[Array, "rows s
         versions: counters of all rows.
         rows: the first how many rows; None: all.
     """
-    return versions.own[None] - complete(versions).held[:rows]
+    instance("versions", versions, Versions, _TRACKED)
+    return versions.own[None] - complete(versions).held[: optional_whole("rows", rows, least=0)]
 
 
 def complete(versions: Versions) -> Versions:
     """Write each node's own version into its own row, where it is left out during the run."""
+    instance("versions", versions, Versions, _TRACKED)
     if not versions.rows_are_nodes.value:
         return versions
     at = versions.sources, jnp.arange(len(versions.sources), dtype=jnp.int32)
@@ -79,6 +83,7 @@ def complete(versions: Versions) -> Versions:
 
 def contained(versions: Versions, rows: Int[Array, " m"]) -> Versions:
     """Return what the models of some rows contain: ``held`` and ``hops`` are ``(m, s)``."""
+    instance("versions", versions, Versions, _TRACKED)
     held = take(versions.held, rows)
     hops = None if versions.hops is None else take(versions.hops, rows)
     if versions.rows_are_nodes.value:
@@ -99,8 +104,11 @@ def age_weighted(versions: Versions, mixing: Mixing) -> Mixing:
     Raises:
         TypeError: another form of mixing.
     """
+    instance("versions", versions, Versions, _TRACKED)
     if not isinstance(mixing, PairMixing):
-        raise TypeError(f"age weights are for pairwise transfers, not for {type(mixing).__name__}")
+        raise TypeError(
+            f"mixing: age weights are for pairwise transfers, not for {type(mixing).__name__}; use poisson_push"
+        )
     sender, receiver = (jnp.sum(contained(versions, rows).held, axis=1) for rows in (mixing.senders, mixing.receivers))
     total, kind = sender + receiver, mixing.weights.dtype
     share = jnp.where(total > 0, sender.astype(kind) / jnp.maximum(total, 1).astype(kind), 0.5)
@@ -341,14 +349,16 @@ def track_versions(
         rows_are_nodes: False where model rows are walks or slots, not nodes; so taken where rows are fewer than nodes.
 
     Raises:
-        ValueError: sources that are not distinct nodes, or all of more than 10,000.
+        ValueError: sources that are not distinct nodes, or all of more than 10,000; a ``reweight`` of a protocol that
+            needs facts of the timeline's weights, such as doubly stochastic ones, which other weights do not have.
 
     Reference: Mitra and Ulukus 2024, arXiv 2404.19749 (staleness); Yates 2021, arXiv 2102.02893 (version age).
     """
+    protocol, num_nodes = bind(protocol), optional_whole("num_nodes", num_nodes, least=1)
     nodes = protocol.requires.num_nodes if num_nodes is None else num_nodes
-    settings = Static(_Settings(_sources(sources, nodes), nodes, hops, rows_are_nodes))
-    protocol = bind(protocol)
-    again = reweight if reweight is None or isinstance(reweight, Partial) else Partial(reweight)
+    flags = flag("hops", hops), flag("rows_are_nodes", rows_are_nodes)
+    settings = Static(_Settings(_sources(sources, nodes), nodes, *flags))
+    again = None if reweight is None else _check_reweight(protocol, reweight)
     return Protocol(
         init=Partial(_init, protocol, settings),
         step=Partial(_step, protocol, again),
@@ -362,13 +372,25 @@ def track_versions(
 def _sources(sources: Sequence[int] | int | None, num_nodes: int | None) -> tuple[int, ...] | None:
     if sources is None:
         return None
-    if isinstance(sources, int):
-        if num_nodes is None or not 1 <= sources <= num_nodes:
-            raise ValueError(
-                f"sources={sources} of num_nodes={num_nodes}: give num_nodes, and at most that many sources"
-            )
-        return tuple(int(node) for node in np.linspace(0, num_nodes - 1, sources).round())
-    chosen = tuple(int(node) for node in sources)
-    if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
-        raise ValueError(f"sources={chosen[:5]} …: must be distinct node numbers, at least one of them")
+    if np.ndim(sources) == 0:
+        remedy = "how many nodes are tracked; or give a list of them"
+        number = whole("sources", sources, least=1, most=num_nodes, remedy=remedy)
+        if num_nodes is None:
+            raise ValueError(f"sources={number} of num_nodes=None: give num_nodes, of which they are")
+        return tuple(int(node) for node in np.linspace(0, num_nodes - 1, number).round())
+    most = None if num_nodes is None else num_nodes - 1
+    chosen = tuple(
+        wholes("sources", sources, shape=(None,), least=0, most=most, remedy="distinct numbers of nodes").tolist()
+    )
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(f"sources={shown(sources)}: must be distinct node numbers, at least one of them")
     return chosen
+
+
+def _check_reweight(protocol: Protocol, reweight: Reweight) -> Partial:
+    """Refuse other weights where the protocol counts on those of the timeline."""
+    facts = ("fixed", "symmetric", "doubly_stochastic", "column_stochastic", "averages")
+    broken = [fact.replace("_", " ") for fact in facts if getattr(protocol.requires, fact)]
+    if broken:
+        raise ValueError(f"reweight changes the mixing, which the protocol needs to be {broken[0]}: leave it out")
+    return as_partial("reweight", reweight, "reweight(versions, mixing) -> mixing")

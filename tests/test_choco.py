@@ -281,8 +281,8 @@ def test_the_tuned_step_is_the_best_of_those_tried():
     ("settings", "message"),
     [
         ({"candidates": (5.0, 9.0)}, "no candidate from 5 to 9 comes closer"),
-        ({"candidates": (0.0,)}, "must be positive and finite"),
-        ({"candidates": ()}, "0 candidates"),
+        ({"candidates": (0.0,)}, r"candidates\[0\]=0: .*above 0"),
+        ({"candidates": ()}, "candidates is empty"),
         ({"dimension": 0}, "dimension=0"),
         ({"weights": uniform(GRAPH)}, "symmetric, doubly stochastic"),
     ],

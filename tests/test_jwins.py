@@ -344,12 +344,12 @@ def test_a_changing_graph_needs_no_memory():
 
 BAD = [
     (lambda: jwins(()), "at least one share"),
-    (lambda: jwins((0.0, 0.5)), r"in \(0, 1\]"),
-    (lambda: jwins(cap=0.0), "must be positive"),
+    (lambda: jwins((0.0, 0.5)), r"cut_offs\[0\]=0: .*above 0 and at most 1"),
+    (lambda: jwins(cap=0.0), "cap=0.0: .*above 0"),
     (lambda: jwins((0.1, 0.2), probabilities=(0.5, 0.6)), "with sum 1"),
-    (lambda: jwins((0.1, 0.2), draws=np.full((3, 4), 2)), "whole numbers 0 … 1"),
-    (lambda: random_subset(1.5), r"in \(0, 1\]"),
-    (lambda: top_k(0.0), r"in \(0, 1\]"),
+    (lambda: jwins((0.1, 0.2), draws=np.full((3, 4), 2)), "whole numbers in 0 … 1"),
+    (lambda: random_subset(1.5), "share=1.5: .*at most 1"),
+    (lambda: top_k(0.0), "share=0.0: .*above 0"),
 ]
 
 

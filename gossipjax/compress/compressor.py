@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
+from gossipjax._base.arguments import instance
 from gossipjax._base.display import displayed
-from gossipjax.rows import node_keys, num_rows
+from gossipjax.rows import check_stacked, node_keys, num_rows
 from gossipjax.spread import map_nodes
 from gossipjax.types import Event, Params
 
@@ -55,6 +56,15 @@ class Compressor:
         return self.variance is not None
 
 
+def as_compressor(compressor: Compressor) -> Compressor:
+    """Return a compressor.
+
+    Raises:
+        TypeError: something else.
+    """
+    return instance("compressor", compressor, Compressor, "build one with gossipjax.compress, such as top_k(share=0.1)")
+
+
 def value_bits(x: Float[Array, " d"]) -> int:
     """Width of one value as it is stored, in bits."""
     return 8 * x.dtype.itemsize
@@ -89,7 +99,7 @@ def contractive(compressor: Compressor) -> Compressor:
 
     Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340, section 3.5.
     """
-    if compressor.variance is None:
+    if as_compressor(compressor).variance is None:
         raise ValueError(f"{compressor.name} is biased: only unbiased compressors are rescaled; use it as it is")
     omega = Partial(_shrunk_quality, compressor.variance)
     return Compressor(Partial(_shrink, compressor), omega, f"contractive({compressor.name})")
@@ -109,6 +119,9 @@ def compress_rows(
     Returns:
         Q of every row, in the leaves' own types, and the bits of one message: an int, or one number per node.
     """
+    as_compressor(compressor)
+    instance("event", event, Event, "pass the event that encode is given")
+    check_stacked("x", x)
     vectors = ravel_rows(x)
     keys = node_keys(jax.random.fold_in(key, STREAM), event, num_rows(x))
     values, bits = map_nodes(Partial(_one, compressor), keys, vectors)

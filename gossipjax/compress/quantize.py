@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
+from gossipjax._base.arguments import real, whole
 from gossipjax.compress.compressor import Compressor, quality_of_unbiased, value_bits
 from gossipjax.static import Static
 
@@ -57,8 +58,7 @@ def random_gossip(p: float) -> Compressor:
 
     Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340, section 3.5.
     """
-    if not 0 < p <= 1:
-        raise ValueError(f"p={p}: must lie in (0, 1]; a node that never sends cannot be gossiped with")
+    real("p", p, above=0, most=1, remedy="a node that never sends cannot be gossiped with")
     return Compressor(Partial(_random_gossip, p), Partial(_probability, p), "random_gossip")
 
 
@@ -104,8 +104,7 @@ def qsgd(levels: int) -> Compressor:
 
     Reference: Alistarh, Grubic, Li, Tomioka, Vojnovic 2017, arXiv 1610.02132, section 3.1 and lemma 3.1.
     """
-    if isinstance(levels, bool) or not isinstance(levels, int) or not 1 <= levels < 2**23:
-        raise ValueError(f"levels={levels!r}: must be a whole number between 1 and 2^23, such as 15 for 4 bits")
+    levels = whole("levels", levels, least=1, most=2**23 - 1, remedy="such as 15 for 4 bits")
     variance = Partial(_qsgd_variance, Static(levels))
     omega = Partial(quality_of_unbiased, variance)
     return Compressor(Partial(_qsgd, Static(levels)), omega, f"qsgd({levels})", variance)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt
+
+from gossipjax._base.arguments import shown, whole
 
 BLOCK = 2048
 """Entries that a CPU compares at once. In one expression the comparisons of a long vector are written out before they
@@ -12,8 +15,9 @@ are summed, and are split over threads even inside a loop over nodes. A pass ove
 1.4 ms so, and 2.5 ms as one sum (one core of an AMD EPYC, JAX 0.10.2, 2026); on two devices, 0.8 and 3.5 ms."""
 
 
-@jax.jit
-def largest(scores: Float[Array, " d"] | UInt[Array, " d"], k: int | Int[Array, ""]) -> Bool[Array, " d"]:
+def largest(
+    scores: Float[np.ndarray | Array, " d"] | UInt[np.ndarray | Array, " d"], k: int | Int[np.ndarray | Array, ""]
+) -> Bool[Array, " d"]:
     """Mark the k entries of largest magnitude; among equal ones, those of lowest index.
 
     The same entries as ``argsort(−|scores|, stable=True)[:k]``; NaN counts as larger than all numbers. The bits of a
@@ -26,8 +30,21 @@ def largest(scores: Float[Array, " d"] | UInt[Array, " d"], k: int | Int[Array, 
 
     Returns:
         Mask with k ones.
+
+    Raises:
+        ValueError: scores that are no vector, or k out of range.
     """
-    ordered, k = _ordered(scores), jnp.asarray(k, jnp.int32)
+    shape: tuple[int, ...] = getattr(scores, "shape", ())
+    if len(shape) != 1 or not any(jnp.issubdtype(scores.dtype, kind) for kind in (jnp.floating, jnp.unsignedinteger)):
+        raise ValueError(f"scores={shown(scores)}: must be a vector of floats, or of unsigned integers")
+    if not isinstance(k, jax.core.Tracer):
+        k = whole("k", k, least=0, most=shape[0], remedy="how many of the entries are marked")
+    return _largest(scores, jnp.asarray(k, jnp.int32))
+
+
+@jax.jit
+def _largest(scores: Array, k: Int[Array, ""]) -> Bool[Array, " d"]:
+    ordered = _ordered(scores)
     threshold, reached = _threshold(ordered, k)
     # A branch: where nothing is equal the running sum is not needed.
     return jax.lax.cond(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Key
 
+from gossipjax._base.arguments import callable_, flag, real, shown, whole
 from gossipjax.codes import IndexCode
 from gossipjax.compress.compressor import Bits, Compressor, quality_of_unbiased, value_bits
 from gossipjax.compress.selection import largest
@@ -19,12 +20,17 @@ SEED_BITS = 64
 def _check_part(k: int | None, share: float | None) -> Static[int | float]:
     """Take a number of coordinates or a share of them."""
     if (k is None) == (share is None):
-        raise ValueError(f"k={k}, share={share}: give either a number of coordinates or a share of them")
-    if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
-        raise ValueError(f"k={k!r}: a message holds a whole number of coordinates, at least one")
-    if share is not None and not 0 < share <= 1:
-        raise ValueError(f"share={share}: must lie in (0, 1], 1 sending every coordinate")
-    return Static(float(share) if k is None else k)  # type: ignore[arg-type]
+        raise ValueError(f"k={shown(k)}, share={shown(share)}: give either a number of coordinates or a share of them")
+    if k is None:
+        return Static(real("share", share, above=0, most=1, remedy="1 sends every coordinate"))
+    return Static(whole("k", k, least=1, remedy="a message holds some of the coordinates, or give a share of them"))
+
+
+def _check_code(indices: IndexCode | None) -> Static[IndexCode | None]:
+    """Take a code of positions; None: a word for each."""
+    if indices is not None:
+        callable_("indices", indices, "indices(mask) -> bits, such as gossipjax.codes.elias_gamma")
+    return Static(indices)
 
 
 def _number(part: Static[int | float], d: int) -> int:
@@ -41,7 +47,7 @@ def _named(name: str, part: Static[int | float], suffix: str = "") -> str:
 
 
 def _code_suffix(indices: IndexCode | None) -> str:
-    return "" if indices is None else f", indices={indices.__name__}"
+    return "" if indices is None else f", indices={getattr(indices, '__name__', type(indices).__name__)}"
 
 
 def _index_bits(code: Static[IndexCode | None], mask: Bool[Array, " d"], k: int) -> Bits:
@@ -83,7 +89,7 @@ def top_k(k: int | None = None, *, share: float | None = None, indices: IndexCod
     Reference: Stich, Cordonnier, Jaggi 2018, arXiv 1809.07599, lemma A.1.
     """
     part = _check_part(k, share)
-    apply = Partial(_top_k, part, Static(indices))
+    apply = Partial(_top_k, part, _check_code(indices))
     return Compressor(apply, Partial(_part_quality, part), _named("top_k", part, _code_suffix(indices)))
 
 
@@ -127,7 +133,7 @@ def sign_top_k(k: int | None = None, *, share: float | None = None, indices: Ind
     smaller 1/d or depends on x).
     """
     part = _check_part(k, share)
-    apply = Partial(_sign_top_k, part, Static(indices))
+    apply = Partial(_sign_top_k, part, _check_code(indices))
     return Compressor(apply, Partial(_sign_quality, part), _named("sign_top_k", part, _code_suffix(indices)))
 
 
@@ -164,7 +170,7 @@ def random_k(k: int | None = None, *, share: float | None = None, unbiased: bool
     1902.00340, section 3.5.
     """
     part = _check_part(k, share)
-    apply = Partial(_random_k, part, Static(unbiased))
+    apply = Partial(_random_k, part, Static(flag("unbiased", unbiased)))
     if not unbiased:
         return Compressor(apply, Partial(_part_quality, part), _named("random_k", part))
     variance = Partial(_random_variance, part)

@@ -13,7 +13,7 @@ from gossipjax.protocol.apart import node_rows, step_from
 from gossipjax.protocol.local import init_optimizer
 from gossipjax.rows import bits_per_row, num_rows, put, take
 from gossipjax.sharing.messages import sent
-from gossipjax.static import as_factory
+from gossipjax.static import as_factory, as_task
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
 
 
@@ -62,14 +62,23 @@ def ad_psgd(task: Task, optimizer: optax.GradientTransformation | Partial) -> Pr
 
     Args:
         task: one shard per node.
-        optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``.
+        optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
+            node's own local steps, not events or seconds.
+
+    Raises:
+        TypeError: what is no task or no optimizer.
+        ValueError: when run, rounds, fragments, or nodes that train other rows than their own.
 
     Reference: Lian et al. 2018, arXiv 1710.06952, algorithm 1.
     """
-    factory = as_factory(optimizer)
-    return Protocol(
-        Partial(_init, task, factory),
-        Partial(_step, task, factory),
-        Partial(_model),
-        Requires(num_nodes=task.num_nodes, local_steps=1),
+    task, factory = as_task(task), as_factory(optimizer)
+    requires = Requires(
+        row_stochastic=True,
+        own_rows=True,
+        meetings=True,
+        mixing=True,
+        num_nodes=task.num_nodes,
+        local_steps=1,
+        builder="timeline.pairwise",
     )
+    return Protocol(Partial(_init, task, factory), Partial(_step, task, factory), Partial(_model), requires)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Key
 from gossipjax.protocol.local import init_optimizer, node_gradients
 from gossipjax.rows import all_finite, bits_per_row, mean_row, num_rows
 from gossipjax.sharing.messages import charged
-from gossipjax.static import as_factory
+from gossipjax.static import as_factory, as_task
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
 
 
@@ -52,10 +52,17 @@ def allreduce_sgd(task: Task, optimizer: optax.GradientTransformation | Partial)
 
     Args:
         task: one shard per node.
-        optimizer: any optax transformation, or ``Partial(optax.sgd, 0.1)``.
+        optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
+            node's own steps, here one a round.
+
+    Raises:
+        TypeError: what is no task or no optimizer.
+        ValueError: when run, a timeline on which not all nodes act at every event.
 
     Reference: Goyal et al. 2017, arXiv 1706.02677.
     """
-    factory = as_factory(optimizer)
-    requires = Requires(synchronous=True, mixing=False, num_nodes=task.num_nodes, local_steps=1)
+    task, factory = as_task(task), as_factory(optimizer)
+    requires = Requires(
+        synchronous=True, own_rows=True, num_nodes=task.num_nodes, local_steps=1, builder="timeline.rounds"
+    )
     return Protocol(Partial(_init, factory), Partial(_step, task, factory), Partial(_model), requires)

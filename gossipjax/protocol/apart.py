@@ -10,7 +10,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Key
 
-from gossipjax.protocol.local import Trained, init_optimizer, node_gradients, train
+from gossipjax.protocol.local import Trained, acting_gradients, init_optimizer, train
 from gossipjax.rows import acting_nodes, all_finite, put, take, trained_rows
 from gossipjax.static import Static
 from gossipjax.types import Event, Params, Task
@@ -64,7 +64,7 @@ def step_from(
         All rows, all optimizer states, and of each acting node the loss and whether its row is finite.
     """
     rows = trained_rows(event)
-    loss, grads = node_gradients(key, task, point, event)
+    loss, grads = acting_gradients(key, task, point, event)
     updates, after = jax.vmap(optimizer().update)(grads, take(state, event.nodes), take(point, rows))
     moved = optax.apply_updates(take(x, rows), updates)
     nobody = acting_nodes(event, task.num_nodes) >= task.num_nodes

@@ -11,12 +11,12 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Key, UInt
 
-from gossipjax.compress.compressor import STREAM, Compressor, compress_rows
+from gossipjax.compress.compressor import STREAM, Compressor, as_compressor, compress_rows
 from gossipjax.protocol.local import init_optimizer, node_gradients
 from gossipjax.rows import all_finite, num_rows
-from gossipjax.sharing.choco import check_gamma, check_quality, consensus_step
+from gossipjax.sharing.choco import FIXED_GRAPH, check_gamma, check_quality, consensus_step
 from gossipjax.sharing.messages import sent
-from gossipjax.static import as_factory
+from gossipjax.static import as_factory, as_task
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
 
 _TRACKERS = STREAM - 1
@@ -114,7 +114,8 @@ def beer(
 
     Args:
         task: one shard per node.
-        optimizer: any optax transformation, one state per node, or ``Partial(optax.sgd, 0.1)``.
+        optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
+            node's own steps, here one a round.
         compressor: Q, with a quality ω (:mod:`gossipjax.compress`).
         gamma: consensus step size γ > 0, of the order of ω. An argument of the compiled function.
 
@@ -125,18 +126,12 @@ def beer(
 
     Reference: Zhao, Li, Li, Richtárik, Chi 2022, arXiv 2201.13320, algorithm 1.
     """
+    as_compressor(compressor)
     check_gamma(gamma)
-    factory = as_factory(optimizer)
+    task, factory = as_task(task), as_factory(optimizer)
     return Protocol(
         init=Partial(_init, compressor, factory),
         step=Partial(_step, task, factory, compressor, gamma),
         model=Partial(_model),
-        requires=Requires(
-            fixed=True,
-            synchronous=True,
-            symmetric=True,
-            doubly_stochastic=True,
-            num_nodes=task.num_nodes,
-            local_steps=1,
-        ),
+        requires=FIXED_GRAPH | Requires(own_rows=True, num_nodes=task.num_nodes, local_steps=1),
     )

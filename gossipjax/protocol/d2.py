@@ -14,7 +14,7 @@ from gossipjax.mixing import mix
 from gossipjax.protocol.local import check_steps, init_optimizer, train
 from gossipjax.rows import bits_per_row, num_rows
 from gossipjax.sharing.messages import sent
-from gossipjax.static import as_factory
+from gossipjax.static import as_factory, as_task
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
 
 
@@ -57,18 +57,26 @@ def d2(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protoco
 
     Args:
         task: one shard per node.
-        optimizer: any optax transformation, or ``Partial(optax.sgd, 0.1)``.
+        optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
+            node's own steps, here one a round.
+
+    Raises:
+        TypeError: what is no task or no optimizer.
+        ValueError: when run, a timeline without one fixed matrix as above.
 
     Reference: Tang et al. 2018, arXiv 1803.07068, algorithm 1.
     """
-    factory = as_factory(optimizer)
+    task, factory = as_task(task), as_factory(optimizer)
     requires = Requires(
         fixed=True,
         synchronous=True,
         symmetric=True,
         doubly_stochastic=True,
+        own_rows=True,
         min_eigenvalue=-1 / 3,
+        mixing=True,
         num_nodes=task.num_nodes,
         local_steps=1,
+        builder="timeline.rounds",
     )
     return Protocol(Partial(_init, factory), Partial(_step, task, factory), Partial(_model), requires)

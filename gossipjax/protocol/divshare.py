@@ -10,12 +10,13 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
+from gossipjax._base.arguments import seed as check_seed
 from gossipjax.protocol.apart import node_rows, train_apart
 from gossipjax.protocol.local import check_steps, init_optimizer
 from gossipjax.rows import num_rows
-from gossipjax.sharing.fragments import cut_at_random, fragment_bits, mix_parts
+from gossipjax.sharing.fragments import check_fragments, cut_at_random, fragment_bits, mix_parts
 from gossipjax.sharing.messages import sent
-from gossipjax.static import Static, as_factory
+from gossipjax.static import Static, as_factory, as_task
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
 
 
@@ -60,21 +61,31 @@ def divshare(
 
     Args:
         task: one shard per node.
-        optimizer: any optax transformation, one state per node.
+        optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
+            node's own local steps, not events or seconds.
         num_fragments: 1/Ω, as in the timeline; fragments are one fixed random partition of each tensor's coordinates.
         local_steps: H ≥ 1.
         seed: of the partition, shared by all nodes.
 
     Raises:
-        ValueError: num_fragments or local_steps < 1; when run, a timeline that names no fragments, or not as many.
+        TypeError: what is no task or no optimizer.
+        ValueError: num_fragments or local_steps < 1; when run, a timeline that names no fragments, or not as many, or
+            on which nodes do not take in their messages at ticks of their own.
 
     Reference: Biswas et al. 2025, arXiv 2410.12918, algorithms 1 and 2.
     """
-    if num_fragments < 1:
-        raise ValueError(f"num_fragments={num_fragments}: a model is cut into at least one fragment")
-    factory = as_factory(optimizer)
-    cut = cut_at_random(jax.eval_shape(task.init, jax.random.key(0)), num_fragments, seed)
+    task, factory = as_task(task), as_factory(optimizer)
+    num_fragments = check_fragments(num_fragments)
+    cut = cut_at_random(jax.eval_shape(task.init, jax.random.key(0)), num_fragments, check_seed(seed))
     fragment = jax.tree.map(jnp.asarray, cut)
     step = Partial(_step, task, factory, check_steps(local_steps), Static(num_fragments), fragment)
-    requires = Requires(num_nodes=task.num_nodes, num_fragments=num_fragments)
+    requires = Requires(
+        row_stochastic=True,
+        own_rows=True,
+        mailboxes=True,
+        mixing=True,
+        num_nodes=task.num_nodes,
+        num_fragments=num_fragments,
+        builder="timeline.divshare",
+    )
     return Protocol(Partial(_init, task, factory), step, Partial(_model), requires)

@@ -10,11 +10,12 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
+from gossipjax._base.arguments import choice
 from gossipjax.protocol.local import check_steps, init_optimizer, train, write
 from gossipjax.rows import increase, num_rows, put, take, trained_rows
-from gossipjax.sharing.full import full
+from gossipjax.sharing.full import as_sharing
 from gossipjax.sharing.messages import sent
-from gossipjax.static import Static, as_factory
+from gossipjax.static import Static, as_factory, as_task
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Sharing, Task
 
 
@@ -59,6 +60,7 @@ def _model(state: DPSGDState) -> Params:
     return state.x
 
 
+_REQUIRES = Requires(row_stochastic=True, own_rows=True, mixing=True, builder="timeline.rounds")
 _ORDERS = {"adapt_then_combine": _adapt_then_combine, "combine_then_adapt": _combine_then_adapt}
 
 
@@ -84,22 +86,24 @@ def dpsgd(
     Args:
         task: one shard per node.
         optimizer: any optax transformation, with one state per node; or ``Partial(optax.sgd, 0.1)`` to keep its
-            numbers as arguments.
+            numbers as arguments. A schedule counts the node's own local steps (H at each of its events), not events or
+            seconds.
         order: which of the two forms.
         local_steps: H ≥ 1 optimizer steps before each mixing (local SGD).
         sharing: what is sent; None: the full model.
 
     Raises:
-        ValueError: an unknown order, local_steps < 1, something that is no optimizer.
+        TypeError: what is no task, no optimizer or no sharing.
+        ValueError: an unknown order, local_steps < 1; when run, fragments without a sharing for them, or nodes that
+            train other rows than their own.
 
     Reference: Lian et al. 2017, arXiv 1705.09056, algorithm 1 (combine-then-adapt); Stich 2019 (local steps).
     """
-    if order not in _ORDERS:
-        raise ValueError(f"order={order!r}: must be one of {sorted(_ORDERS)}")
-    factory, chosen = as_factory(optimizer), full() if sharing is None else sharing
+    choice("order", order, _ORDERS)
+    task, factory, chosen = as_task(task), as_factory(optimizer), as_sharing(sharing)
     return Protocol(
         init=Partial(_init, factory, chosen),
         step=Partial(_ORDERS[order], task, factory, check_steps(local_steps), chosen),
         model=Partial(_model),
-        requires=Requires(num_nodes=task.num_nodes, local_steps=local_steps) | chosen.requires,
+        requires=_REQUIRES | Requires(num_nodes=task.num_nodes, local_steps=local_steps) | chosen.requires,
     )

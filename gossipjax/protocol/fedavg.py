@@ -13,7 +13,7 @@ from gossipjax.protocol.dpsgd import dpsgd
 from gossipjax.protocol.local import check_steps, init_optimizer, train
 from gossipjax.rows import bits_per_row, num_rows, put, trained_rows
 from gossipjax.sharing.messages import sent
-from gossipjax.static import Static, as_factory
+from gossipjax.static import Static, as_factory, as_task
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
 
 
@@ -51,14 +51,25 @@ def fedavg(task: Task, optimizer: optax.GradientTransformation | Partial, *, loc
 
     Args:
         task: one shard per client.
-        optimizer: the clients' optax transformation (its state does not outlive a round), or a Partial of one.
+        optimizer: the clients' optax transformation (its state does not outlive a round), or a Partial of one. A
+            schedule counts the steps of one training: 0 … H − 1, again in every round.
         local_steps: H ≥ 1.
+
+    Raises:
+        TypeError: what is no task or no optimizer.
+        ValueError: local_steps < 1; when run, a timeline without a server's average.
 
     Reference: McMahan et al. 2017, algorithm 1.
     """
-    factory = as_factory(optimizer)
+    task, factory = as_task(task), as_factory(optimizer)
     step = Partial(_step, task, factory, check_steps(local_steps))
-    requires = Requires(averages=True, num_nodes=task.num_nodes, local_steps=local_steps)
+    requires = Requires(
+        averages=True,
+        mixing=True,
+        num_nodes=task.num_nodes,
+        local_steps=local_steps,
+        builder="timeline.client_sampling",
+    )
     return Protocol(Partial(_init), step, Partial(_model), requires)
 
 
@@ -69,7 +80,7 @@ def local_sgd(task: Task, optimizer: optax.GradientTransformation | Partial, *, 
 
     Args:
         task: one shard per node.
-        optimizer: any optax transformation, or a Partial of one.
+        optimizer: any optax transformation, or a Partial of one. A schedule counts the node's own local steps.
         local_steps: H ≥ 1.
 
     Reference: Stich 2019, arXiv 1805.09767.

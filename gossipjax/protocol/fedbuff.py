@@ -13,7 +13,7 @@ from gossipjax.protocol.apart import train_apart
 from gossipjax.protocol.local import check_steps
 from gossipjax.rows import bits_per_row, num_rows
 from gossipjax.sharing.messages import sent
-from gossipjax.static import Static, as_factory
+from gossipjax.static import Static, as_factory, as_task
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
 
 
@@ -52,10 +52,16 @@ def fedbuff(task: Task, optimizer: optax.GradientTransformation | Partial, *, lo
 
     Args:
         task: one shard per client.
-        optimizer: the clients' optax transformation (its state does not outlive a visit), or a Partial of one.
+        optimizer: the clients' optax transformation (its state does not outlive a visit), or a Partial of one. A
+            schedule counts the steps of one visit: 0 … H − 1, again in every visit.
         local_steps: H ≥ 1.
+
+    Raises:
+        TypeError: what is no task or no optimizer.
+        ValueError: local_steps < 1; when run, a timeline of another builder.
 
     Reference: Nguyen et al. 2022, arXiv 2106.06639, algorithm 1.
     """
-    step = Partial(_step, task, as_factory(optimizer), check_steps(local_steps))
-    return Protocol(Partial(_init), step, Partial(_model), Requires(num_nodes=task.num_nodes))
+    step = Partial(_step, as_task(task), as_factory(optimizer), check_steps(local_steps))
+    requires = Requires(buffered=True, mixing=True, num_nodes=task.num_nodes, builder="timeline.fedbuff")
+    return Protocol(Partial(_init), step, Partial(_model), requires)

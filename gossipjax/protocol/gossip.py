@@ -8,7 +8,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
 from gossipjax.rows import num_rows
-from gossipjax.sharing.full import full
+from gossipjax.sharing.full import as_sharing
 from gossipjax.sharing.messages import sent
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Sharing
 
@@ -44,7 +44,12 @@ def gossip_averaging(sharing: Sharing | None = None) -> Protocol:
     Args:
         sharing: what is sent; None: the full values. With :func:`~gossipjax.sharing.choco` it is CHOCO-gossip.
 
+    Raises:
+        TypeError: something that is no sharing.
+        ValueError: when run, mixing matrices whose rows do not sum to one, or fragments without a sharing for them.
+
     Reference: Boyd, Ghosh, Prabhakar, Shah 2006; Xiao and Boyd 2004.
     """
-    chosen = full() if sharing is None else sharing
-    return Protocol(Partial(_init, chosen), Partial(_step, chosen), Partial(_model), Requires() | chosen.requires)
+    chosen = as_sharing(sharing)
+    requires = Requires(row_stochastic=True, mixing=True, builder="timeline.rounds") | chosen.requires
+    return Protocol(Partial(_init, chosen), Partial(_step, chosen), Partial(_model), requires)

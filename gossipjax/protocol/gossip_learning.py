@@ -11,12 +11,13 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Int, Key
 
+from gossipjax._base.arguments import choice
 from gossipjax.mixing import GroupMixing, Mixing, PairMixing, live_receivers, mix
 from gossipjax.protocol.apart import node_rows, train_apart
 from gossipjax.protocol.local import check_steps, init_optimizer
 from gossipjax.rows import bits_per_row, increase, num_rows, put, take, trained_rows
 from gossipjax.sharing.messages import sent
-from gossipjax.static import Static, as_factory
+from gossipjax.static import Static, as_factory, as_partial, as_task
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
 
 
@@ -42,7 +43,9 @@ def _as_groups(mixing: Mixing, rows: int) -> GroupMixing:
         case PairMixing(senders=senders, receivers=receivers, weights=weights, keep=keep):
             members, parts = jnp.stack([receivers, senders], axis=1), jnp.stack([keep, weights], axis=1)
             return GroupMixing(members, parts, live_receivers(mixing, rows)[:, None])
-    raise ValueError(f"gossip learning merges pairs or groups of models, not {type(mixing).__name__}; see its timeline")
+    raise ValueError(
+        f"gossip learning merges pairs or groups of models, not {type(mixing).__name__}; use timeline.gossip_learning"
+    )
 
 
 def _merge_ages(groups: GroupMixing, age: Int[Array, " rows"]) -> tuple[Int[Array, "g s"], Int[Array, " rows"]]:
@@ -106,24 +109,32 @@ def gossip_learning(
 
     Args:
         task: one shard per node.
-        optimizer: any optax transformation; its state stays with the node, models travel.
+        optimizer: any optax transformation; its state stays with the node, models travel. A schedule counts the node's
+            own local steps; ``scale`` goes by the age of the model.
         merge: by the plan's weights, or by age.
         local_steps: H ≥ 1 steps an update; the age then grows by H.
         scale: factor of an update as a function of the age after it, such as ``1/t`` of Pegasos (optimizer
             ``sgd(1/λ)``); None: 1. A plain function, or a Partial to keep its numbers as arguments.
 
     Raises:
-        ValueError: an unknown merge, local_steps < 1; when run, a timeline of synchronous rounds.
+        TypeError: what is no task, no optimizer or no function.
+        ValueError: an unknown merge, local_steps < 1; when run, a timeline on which models do not meet two at a time.
 
     Reference: Ormándi, Hegedűs, Jelasity 2013, arXiv 1109.1396, algorithms 1–3; Hegedűs, Danner, Jelasity 2019 (ages).
     """
-    if merge not in ("average", "age"):
-        raise ValueError(f"merge={merge!r}: must be 'average' (weights of the plan) or 'age'")
-    factory = as_factory(optimizer)
-    factor = scale if scale is None or isinstance(scale, Partial) else Partial(scale)
+    choice("merge", merge, ("average", "age"))
+    task, factory = as_task(task), as_factory(optimizer)
+    factor = None if scale is None else as_partial("scale", scale, "scale(ages) -> factors")
     return Protocol(
         init=Partial(_init, task, factory),
         step=Partial(_step, task, factory, check_steps(local_steps), Static(merge == "age"), factor),
         model=Partial(_model),
-        requires=Requires(num_nodes=task.num_nodes, local_steps=local_steps),
+        requires=Requires(
+            row_stochastic=True,
+            meetings=True,
+            mixing=True,
+            num_nodes=task.num_nodes,
+            local_steps=local_steps,
+            builder="timeline.gossip_learning",
+        ),
     )

@@ -10,11 +10,12 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
+from gossipjax._base.arguments import choice
 from gossipjax.mixing import mix
 from gossipjax.protocol.local import init_optimizer, node_gradients
 from gossipjax.rows import all_finite, bits_per_row, num_rows
 from gossipjax.sharing.messages import sent
-from gossipjax.static import Static, as_factory
+from gossipjax.static import Static, as_factory, as_task
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
 
 
@@ -79,17 +80,29 @@ def gradient_tracking(
 
     Args:
         task: one shard per node.
-        optimizer: any optax transformation, or ``Partial(optax.sgd, 0.1)``.
+        optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
+            node's own steps, here one a round.
         order: which of the two forms.
+
+    Raises:
+        TypeError: what is no task or no optimizer.
+        ValueError: an unknown order; when run, rounds that are not doubly stochastic, or no rounds.
 
     Reference: Nedić, Olshevsky, Shi 2017, arXiv 1607.03218; Di Lorenzo and Scutari 2016 (adapt-then-combine).
     """
-    if order not in ("adapt_then_combine", "combine_then_adapt"):
-        raise ValueError(f"order={order!r}: must be 'adapt_then_combine' or 'combine_then_adapt'")
-    factory = as_factory(optimizer)
+    choice("order", order, ("adapt_then_combine", "combine_then_adapt"))
+    task, factory = as_task(task), as_factory(optimizer)
     return Protocol(
         init=Partial(_init, factory),
         step=Partial(_step, task, factory, Static(order == "combine_then_adapt")),
         model=Partial(_model),
-        requires=Requires(synchronous=True, doubly_stochastic=True, num_nodes=task.num_nodes, local_steps=1),
+        requires=Requires(
+            synchronous=True,
+            doubly_stochastic=True,
+            own_rows=True,
+            mixing=True,
+            num_nodes=task.num_nodes,
+            local_steps=1,
+            builder="timeline.rounds",
+        ),
     )

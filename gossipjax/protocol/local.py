@@ -11,9 +11,10 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from gossipjax.rows import acting_nodes, all_finite, node_keys, put, take, trained_rows
+from gossipjax._base.arguments import instance, whole
+from gossipjax.rows import acting_nodes, all_finite, check_stacked, node_keys, put, take, trained_rows
 from gossipjax.spread import map_nodes
-from gossipjax.static import Static
+from gossipjax.static import Static, as_task
 from gossipjax.types import Event, Params, Task
 
 
@@ -119,7 +120,40 @@ def unless_idle(event: Event, num_nodes: int, work: Callable[[], Any], otherwise
 
 
 def node_gradients(key: Key[Array, ""], task: Task, x: Params, event: Event) -> tuple[Float[Array, " k"], Params]:
-    """Take one stochastic gradient of every acting node at its row; losses ``(k,)`` and gradients ``(k, ...)``."""
+    """Take one stochastic gradient of every acting node at the row that it trains; other rows have the gradient 0.
+
+    So ``x − γ g`` is a step of the acting nodes, whatever the timeline: on rounds all rows move, at a meeting one or
+    two.
+
+    >>> import jax, jax.numpy as jnp, numpy as np, gossipjax as gj
+    >>> task, x = gj.tasks.quadratic(np.ones((4, 2))), jnp.zeros((4, 2))
+    >>> event = gj.Event(index=jnp.zeros(1, jnp.uint32), time=jnp.zeros(1), nodes=jnp.array([2], jnp.int32))
+    >>> loss, gradients = gj.node_gradients(jax.random.key(0), task, x, event)
+    >>> loss.shape, gradients.tolist()
+    ((1,), [[0.0, 0.0], [0.0, 0.0], [-1.0, -1.0], [0.0, 0.0]])
+
+    Args:
+        key: of the protocol's step.
+        task: whose batches and loss are used.
+        x: all rows, leaves ``(num_rows, ...)``.
+        event: says who acts, and on which row.
+
+    Returns:
+        Losses of the acting nodes ``(k,)``, for ``Info(loss=...)``, and gradients with the leaves of x.
+    """
+    task = as_task(task)
+    instance("event", event, Event, "pass the event that the step is given")
+    check_stacked("x", x)
+    loss, gradients = acting_gradients(key, task, x, event)
+    rows = trained_rows(event)
+    return loss, gradients if rows is None else put(jax.tree.map(jnp.zeros_like, x), rows, gradients)
+
+
+def acting_gradients(key: Key[Array, ""], task: Task, x: Params, event: Event) -> tuple[Float[Array, " k"], Params]:
+    """Take one stochastic gradient of every acting node at its row; losses ``(k,)`` and gradients ``(k, ...)``.
+
+    Of the acting rows only, for :func:`gossipjax.rows.put`: added to all rows they would move every one of them.
+    """
     nodes = acting_nodes(event, task.num_nodes)
 
     def work() -> tuple[Array, Params]:
@@ -141,6 +175,4 @@ def write(x: Params, state: Any, trained: Trained, event: Event) -> tuple[Params
 
 def check_steps(local_steps: int) -> Static[int]:
     """Validate H."""
-    if not isinstance(local_steps, int) or local_steps < 1:
-        raise ValueError(f"local_steps={local_steps!r}: a node takes a whole number of steps, at least one")
-    return Static(local_steps)
+    return Static(whole("local_steps", local_steps, least=1, remedy="a node takes one step or more between two events"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -16,10 +15,10 @@ from gossipjax.protocol.apart import node_rows, step_from
 from gossipjax.protocol.local import init_optimizer
 from gossipjax.rows import bits_per_row, num_rows
 from gossipjax.sharing.messages import sent
-from gossipjax.static import as_factory
+from gossipjax.static import as_factory, as_task
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
 
-_REQUIRES = Requires(row_stochastic=False, column_stochastic=True)
+_REQUIRES = Requires(column_stochastic=True, mixing=True, builder="timeline.directed_push")
 
 
 class PushSumState(NamedTuple):
@@ -104,10 +103,15 @@ def sgp(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protoc
 
     Args:
         task: one shard per node.
-        optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``.
+        optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
+            node's own local steps, not events or seconds.
+
+    Raises:
+        TypeError: what is no task or no optimizer.
+        ValueError: when run, a timeline whose mixing matrices are not column stochastic.
 
     Reference: Assran et al. 2019, arXiv 1811.10792, algorithm 1.
     """
-    factory = as_factory(optimizer)
-    requires = dataclasses.replace(_REQUIRES, num_nodes=task.num_nodes, local_steps=1)
+    task, factory = as_task(task), as_factory(optimizer)
+    requires = _REQUIRES | Requires(own_rows=True, num_nodes=task.num_nodes, local_steps=1)
     return Protocol(Partial(_init, task, factory), Partial(_step, task, factory), Partial(_model), requires)

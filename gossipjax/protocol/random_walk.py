@@ -12,7 +12,7 @@ from gossipjax.mixing import mix
 from gossipjax.protocol.local import check_steps, init_optimizer, train, write
 from gossipjax.rows import bits_per_row, num_rows
 from gossipjax.sharing.messages import sent
-from gossipjax.static import Static, as_factory
+from gossipjax.static import Static, as_factory, as_task
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
 
 
@@ -50,12 +50,17 @@ def random_walk(task: Task, optimizer: optax.GradientTransformation | Partial, *
 
     Args:
         task: one shard per node.
-        optimizer: any optax transformation; its state travels with the walk and is not counted as traffic.
+        optimizer: any optax transformation; its state travels with the walk and is not counted as traffic. A schedule
+            counts the walk's own steps.
         local_steps: H ≥ 1 steps a visit.
+
+    Raises:
+        TypeError: what is no task or no optimizer.
+        ValueError: local_steps < 1; when run, a timeline whose rows do not walk.
 
     Reference: Gholami and Seferoglu 2025, arXiv 2504.09792; Johansson, Rabi, Johansson 2009 (one walk).
     """
-    factory = as_factory(optimizer)
-    requires = Requires(mixing=False, num_nodes=task.num_nodes)
+    task, factory = as_task(task), as_factory(optimizer)
+    requires = Requires(walks=True, num_nodes=task.num_nodes, builder="timeline.random_walks")
     step = Partial(_step, task, factory, check_steps(local_steps))
     return Protocol(Partial(_init, factory), step, Partial(_model), requires)

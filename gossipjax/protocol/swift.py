@@ -13,7 +13,7 @@ from gossipjax.protocol.apart import node_rows, train_apart
 from gossipjax.protocol.local import check_steps, init_optimizer
 from gossipjax.rows import bits_per_row, num_rows
 from gossipjax.sharing.messages import sent
-from gossipjax.static import Static, as_factory
+from gossipjax.static import Static, as_factory, as_task
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
 
 
@@ -50,11 +50,24 @@ def swift(task: Task, optimizer: optax.GradientTransformation | Partial, *, loca
 
     Args:
         task: one shard per node.
-        optimizer: any optax transformation, one state per node.
+        optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
+            node's own local steps, not events or seconds.
         local_steps: H ≥ 1 gradient steps a tick.
+
+    Raises:
+        TypeError: what is no task or no optimizer.
+        ValueError: local_steps < 1; when run, a timeline of another builder.
 
     Reference: Bornstein, Rabbani, Wang, Bedi, Huang 2023, arXiv 2210.14026, algorithm 1.
     """
-    factory = as_factory(optimizer)
+    task, factory = as_task(task), as_factory(optimizer)
     step = Partial(_step, task, factory, check_steps(local_steps))
-    return Protocol(Partial(_init, task, factory), step, Partial(_model), Requires(num_nodes=task.num_nodes))
+    requires = Requires(
+        row_stochastic=True,
+        own_rows=True,
+        mailboxes=True,
+        mixing=True,
+        num_nodes=task.num_nodes,
+        builder="timeline.swift",
+    )
+    return Protocol(Partial(_init, task, factory), step, Partial(_model), requires)

@@ -10,10 +10,16 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
-from gossipjax.compress.compressor import Compressor, compress_rows
+from gossipjax._base.arguments import real
+from gossipjax.compress.compressor import Compressor, as_compressor, compress_rows
 from gossipjax.mixing import mix
 from gossipjax.rows import parameters_per_row
 from gossipjax.types import Event, Mixing, Params, Requires, Sharing
+
+FIXED_GRAPH = Requires(
+    fixed=True, synchronous=True, symmetric=True, doubly_stochastic=True, mixing=True, builder="timeline.rounds"
+)
+"""Synchronous rounds on one symmetric doubly stochastic matrix: what copies of the neighbours' models need."""
 
 
 class ChocoState(NamedTuple):
@@ -25,8 +31,7 @@ class ChocoState(NamedTuple):
 
 def check_gamma(gamma: float | Float[np.ndarray | Array, ""]) -> None:
     """Raise ValueError if a consensus step size is not positive and finite; traced ones pass."""
-    if not isinstance(gamma, jax.core.Tracer) and not 0 < gamma < np.inf:
-        raise ValueError(f"gamma={gamma}: the consensus step size must be positive and finite; 1 mixes in full")
+    real("gamma", gamma, above=0, remedy="the consensus step size; 1 mixes in full")
 
 
 def check_quality(compressor: Compressor, x0: Params) -> None:
@@ -100,8 +105,8 @@ def choco(compressor: Compressor, gamma: float | Float[np.ndarray | Array, ""]) 
     Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340, algorithms 1 (gossip) and 2 (SGD); Koloskova, Lin, Stich,
     Jaggi 2020, arXiv 1907.09356, algorithm 1.
     """
+    as_compressor(compressor)
     check_gamma(gamma)
-    requires = Requires(fixed=True, synchronous=True, symmetric=True, doubly_stochastic=True)
     return Sharing(
-        Partial(start_at_zero, compressor), Partial(_encode, compressor), Partial(merge_differences, gamma), requires
+        Partial(start_at_zero, compressor), Partial(_encode, compressor), Partial(merge_differences, gamma), FIXED_GRAPH
     )

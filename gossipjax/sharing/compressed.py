@@ -10,10 +10,11 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
-from gossipjax.compress.compressor import Compressor, compress_rows
+from gossipjax.compress.compressor import Compressor, as_compressor, compress_rows
 from gossipjax.sharing.choco import check_gamma, check_quality, consensus_step
-from gossipjax.sharing.messages import no_state
-from gossipjax.types import Event, Params, Requires, Sharing
+from gossipjax.sharing.full import as_sharing
+from gossipjax.sharing.messages import EVERYONE, no_state
+from gossipjax.types import Event, Params, Sharing
 
 
 def _encode(
@@ -51,8 +52,9 @@ def compressed(compressor: Compressor, gamma: float | Float[np.ndarray | Array, 
     Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340, scheme (Q2-G), with the step size γ; Tang, Gan, Zhang,
     Zhang, Liu 2018, arXiv 1803.06443, on how it fails.
     """
+    as_compressor(compressor)
     check_gamma(gamma)
-    return Sharing(Partial(no_state), Partial(_encode, compressor), Partial(_merge, gamma), Requires(synchronous=True))
+    return Sharing(Partial(no_state), Partial(_encode, compressor), Partial(_merge, gamma), EVERYONE)
 
 
 class ErrorFeedbackState(NamedTuple):
@@ -126,6 +128,7 @@ def error_feedback(sharing: Sharing) -> Sharing:
 
     Reference: Seide, Fu, Droppo, Li, Yu 2014; Tang et al. 2019, arXiv 1907.07346.
     """
+    sharing = as_sharing(sharing)
     init, encode, merge = Partial(_init_feedback, sharing), Partial(_encode_feedback, sharing), _merge_feedback
     return Sharing(init, encode, Partial(merge, sharing), sharing.requires)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Key, UInt
 
-from gossipjax.compress.compressor import Compressor, compress_rows
+from gossipjax.compress.compressor import Compressor, as_compressor, compress_rows
 from gossipjax.mixing import mix
 from gossipjax.types import Event, Params, Requires, Sharing
 
@@ -22,8 +22,8 @@ class DCDState(NamedTuple):
 
 
 def check_unbiased(compressor: Compressor, scheme: str) -> None:
-    """Raise ValueError if a compressor is biased."""
-    if not compressor.unbiased:
+    """Raise ValueError if a compressor is biased, TypeError if it is none."""
+    if not as_compressor(compressor).unbiased:
         raise ValueError(
             f"{compressor.name} is biased: {scheme} needs E Q(x) = x, for its errors are never corrected; pass qsgd or "
             "random_k(unbiased=True), or take choco, which needs no more than a quality"
@@ -80,5 +80,5 @@ def dcd(compressor: Compressor) -> Sharing:
     Reference: Tang, Gan, Zhang, Zhang, Liu 2018, arXiv 1803.06443, algorithm 1.
     """
     check_unbiased(compressor, "DCD-PSGD")
-    requires = Requires(fixed=True, synchronous=True, doubly_stochastic=True)
+    requires = Requires(fixed=True, synchronous=True, doubly_stochastic=True, mixing=True, builder="timeline.rounds")
     return Sharing(Partial(_init), Partial(_encode, compressor), Partial(_merge), requires)

@@ -84,5 +84,5 @@ def ecd(compressor: Compressor) -> Sharing:
     Reference: Tang, Gan, Zhang, Zhang, Liu 2018, arXiv 1803.06443, algorithm 2.
     """
     check_unbiased(compressor, "ECD-PSGD")
-    requires = Requires(fixed=True, synchronous=True, doubly_stochastic=True)
+    requires = Requires(fixed=True, synchronous=True, doubly_stochastic=True, mixing=True, builder="timeline.rounds")
     return Sharing(Partial(_init), Partial(_encode, compressor), Partial(_merge), requires)

@@ -10,10 +10,17 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Int, Key, PyTree
 
+from gossipjax._base.arguments import choice, whole
+from gossipjax._base.arguments import seed as check_seed
 from gossipjax.mixing import GroupMixing
 from gossipjax.sharing.messages import no_state
 from gossipjax.static import Static
 from gossipjax.types import Event, Params, Requires, Sharing
+
+
+def check_fragments(num_fragments: int) -> int:
+    """Validate F."""
+    return whole("num_fragments", num_fragments, least=1, remedy="a model is cut into one fragment or more")
 
 
 def mix_parts(mixing: GroupMixing, x: PyTree, fragment: PyTree[Int[Array, "..."]]) -> PyTree:
@@ -161,10 +168,7 @@ def fragments(num_fragments: int, *, layout: Literal["random", "contiguous"] = "
 
     Reference: Biswas et al. 2024, arXiv 2404.09536 (Shatter); Biswas et al. 2025, arXiv 2410.12918 (DivShare).
     """
-    if num_fragments < 1:
-        raise ValueError(f"num_fragments={num_fragments}: a model is cut into at least one fragment")
-    if layout not in ("random", "contiguous"):
-        raise ValueError(f"layout={layout!r}: must be 'random' or 'contiguous'")
-    cut = Static((num_fragments, layout, seed))
-    requires = Requires(num_fragments=num_fragments)
+    num_fragments = check_fragments(num_fragments)
+    cut = Static((num_fragments, choice("layout", layout, ("random", "contiguous")), check_seed(seed)))
+    requires = Requires(num_fragments=num_fragments, mixing=True, builder="timeline.shatter")
     return Sharing(Partial(no_state), Partial(_encode, cut), Partial(_merge, cut), requires)

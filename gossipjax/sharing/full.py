@@ -5,10 +5,12 @@ from __future__ import annotations
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
+from gossipjax._base.arguments import instance
 from gossipjax.mixing import mix
 from gossipjax.rows import bits_per_row
 from gossipjax.sharing.messages import no_state
-from gossipjax.types import Event, Params, Sharing
+from gossipjax.static import as_partial
+from gossipjax.types import Event, Params, Requires, Sharing
 
 
 def _encode(
@@ -26,4 +28,28 @@ def _merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params,
 
 def full() -> Sharing:
     """Build full sharing: ``x_i ← Σ_j W_ij x_j``; a message is 32 bits per float32 parameter."""
-    return Sharing(Partial(no_state), Partial(_encode), Partial(_merge))
+    return Sharing(Partial(no_state), Partial(_encode), Partial(_merge), Requires(mixing=True))
+
+
+def as_sharing(sharing: Sharing | None) -> Sharing:
+    """Return what a protocol is given as ``sharing``, its functions as pytrees; None: full sharing.
+
+    Raises:
+        TypeError: something that is no sharing.
+    """
+    if sharing is None:
+        return full()
+    instance("sharing", sharing, Sharing, "build one with gossipjax.sharing, such as choco(compressor, gamma)")
+    init, encode, merge = (
+        as_partial(f"sharing.{name}", function, _SIGNATURES[name])
+        for name, function in sharing._asdict().items()
+        if name != "requires"
+    )
+    return Sharing(init, encode, merge, sharing.requires)
+
+
+_SIGNATURES = {
+    "init": "init(x0) -> state",
+    "encode": "encode(key, state, x_start, x, event) -> (state, (payload, bits))",
+    "merge": "merge(key, state, (x, payloads, event)) -> (state, x)",
+}

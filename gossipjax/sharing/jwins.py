@@ -12,15 +12,17 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key, UInt
 
-from gossipjax.codes import Wire, dense_bits, message_bits
+from gossipjax._base.arguments import choice, real, reals, shown, whole, wholes
+from gossipjax.codes import Wire, as_wire, dense_bits, message_bits
 from gossipjax.compress.compressor import STREAM, ravel_rows, unravel_rows
 from gossipjax.compress.selection import largest
 from gossipjax.rows import node_keys, num_rows, parameters_per_row
 from gossipjax.sharing.masked import Masked, fill_in
+from gossipjax.sharing.messages import EVERYONE
 from gossipjax.spread import map_nodes
 from gossipjax.static import Static
-from gossipjax.transforms import Transform, identity, wavelet
-from gossipjax.types import Event, Params, Requires, Sharing
+from gossipjax.transforms import Transform, as_transform, identity, wavelet
+from gossipjax.types import Event, Params, Sharing
 
 CUT_OFFS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.40, 1.00)
 """The shares that the paper's configurations draw from, all equally likely: 0.343 of the model in the mean."""
@@ -174,38 +176,38 @@ def jwins(
 
     Reference: Dhasade, Kermarrec, Pires, Sharma, Vujasinovic, Wigger 2023, arXiv 2306.04377, and its released code.
     """
-    chosen = tuple(float(share) for share in cut_offs)
-    if not chosen or not all(0 < share <= 1 for share in chosen):
-        raise ValueError(f"cut_offs={chosen}: give at least one share of the coefficients, each in (0, 1]")
-    if not 0 < cap:
-        raise ValueError(f"cap={cap}: must be positive; above 1 no message goes without indices")
-    if accumulate not in ("round", "training", "nothing") or rank_by not in ("change", "value"):
-        raise ValueError(
-            f"accumulate={accumulate!r}, rank_by={rank_by!r}: 'round', 'training' or 'nothing'; 'change' or 'value'"
-        )
-    T = wavelet("sym2", levels=4) if transform is None else transform
-    setting = Static(_Setting(chosen, float(cap), T, accumulate, rank_by, Wire() if wire is None else wire))
+    shares = reals("cut_offs", cut_offs, shape=(None,), above=0, most=1, remedy="shares of the coefficients")
+    if not shares.size:
+        raise ValueError("cut_offs is empty: give at least one share of the coefficients, each in (0, 1]")
+    chosen = tuple(shares.tolist())
+    cap = real("cap", cap, above=0, infinite=True, remedy="above 1 no message goes without indices")
+    choice("accumulate", accumulate, ("round", "training", "nothing"))
+    choice("rank_by", rank_by, ("change", "value"))
+    T = wavelet("sym2", levels=4) if transform is None else as_transform(transform)
+    setting = Static(_Setting(chosen, cap, T, accumulate, rank_by, Wire() if wire is None else as_wire(wire)))
     encode = Partial(_encode, setting, _log_shares(chosen, probabilities), _check_draws(draws, len(chosen)))
-    return Sharing(Partial(_init, setting), encode, Partial(_merge, setting), Requires(synchronous=True))
+    return Sharing(Partial(_init, setting), encode, Partial(_merge, setting), EVERYONE)
 
 
 def _log_shares(cut_offs: tuple[float, ...], probabilities: Sequence[float] | None) -> Float[Array, " m"]:
-    p = np.full(len(cut_offs), 1 / len(cut_offs)) if probabilities is None else np.asarray(probabilities, float)
-    if p.shape != (len(cut_offs),) or not (p >= 0).all() or abs(p.sum() - 1) > 1e-6:
-        raise ValueError(f"probabilities={probabilities}: give one for each of {len(cut_offs)} cut-offs, with sum 1")
+    number = len(cut_offs)
+    if probabilities is None:
+        p = np.full(number, 1 / number)
+    else:
+        remedy = f"give one for each of {number} cut-offs, with sum 1"
+        p = reals("probabilities", probabilities, shape=(number,), least=0, remedy=remedy)
+        if abs(p.sum() - 1) > 1e-6:  # they may be float32
+            raise ValueError(f"probabilities={shown(probabilities)}: {remedy}")
     return jnp.log(jnp.asarray(p, jnp.float32))
 
 
 def _check_draws(draws: Int[np.ndarray, "T n"] | None, number: int) -> Int[Array, "T n"] | None:
     if draws is None:
         return None
-    draws = np.asarray(draws)
-    whole = np.issubdtype(draws.dtype, np.integer)
-    if not whole or draws.ndim != 2 or not draws.size or draws.min() < 0 or draws.max() >= number:
-        raise ValueError(
-            f"draws of {draws.dtype} and shape {draws.shape}: give whole numbers 0 … {number - 1}, by round and node, "
-            "that say which of the cut-offs is drawn"
-        )
+    remedy = "by round and node, which of the cut-offs is drawn"
+    draws = wholes("draws", draws, shape=(None, None), least=0, most=number - 1, remedy=remedy)
+    if not draws.size:
+        raise ValueError(f"draws of shape {draws.shape}: give at least one round and one node; {remedy}")
     return jnp.asarray(draws, jnp.int32)
 
 
@@ -223,6 +225,8 @@ def cpython_draws(num_cut_offs: int, num_nodes: int, num_rounds: int) -> Int[np.
     Returns:
         Numbers of cut-offs, for :func:`jwins`.
     """
+    num_cut_offs = whole("num_cut_offs", num_cut_offs, least=1)
+    num_nodes, num_rounds = whole("num_nodes", num_nodes, least=1), whole("num_rounds", num_rounds, least=0)
     streams = [random.Random(node) for node in range(num_nodes)]
     numbers: Any = [[stream.choice(range(num_cut_offs)) for stream in streams] for _ in range(num_rounds)]
     return np.asarray(numbers, np.int32).reshape(num_rounds, num_nodes)

@@ -6,7 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, UInt
 
 from gossipjax.mixing import messages
-from gossipjax.types import Event, Info, Params
+from gossipjax.types import Event, Info, Params, Requires
+
+EVERYONE = Requires(synchronous=True, mixing=True, builder="timeline.rounds")
+"""Synchronous rounds, in which every node has something to say."""
 
 
 def no_state(x0: Params) -> tuple[()]:
@@ -70,8 +73,16 @@ def sent(
 
     Returns:
         Bits per message and messages.
+
+    Raises:
+        ValueError: sizes that differ by sender, in an event that does not count its messages by sender.
     """
     if isinstance(bits, int):
         return bits, None
     messages_sent = count(event, rows)
+    if jnp.shape(bits) not in ((), messages_sent.shape):
+        raise ValueError(
+            f"sizes of messages of {jnp.shape(bits)[0]} nodes do not belong to the {messages_sent.shape[0]} transfers "
+            f"that {type(event.mixing).__name__} counts: use timeline.rounds, where every node counts its own"
+        )
     return jnp.broadcast_to(bits, messages_sent.shape), messages_sent

@@ -10,12 +10,13 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
+from gossipjax._base.arguments import real, whole
 from gossipjax.compress.compressor import STREAM, ravel_rows, unravel_rows
 from gossipjax.mixing import neighbor_sum
 from gossipjax.sharing.choco import check_gamma
-from gossipjax.sharing.messages import no_state
+from gossipjax.sharing.messages import EVERYONE, no_state
 from gossipjax.static import Static
-from gossipjax.types import Event, Params, Requires, Sharing
+from gossipjax.types import Event, Params, Sharing
 
 MAX_BITS = 16
 
@@ -146,10 +147,8 @@ def moniqua(
 
     Reference: Lu and De Sa 2020, arXiv 2002.11787, algorithm 1 and lemma 2 (that the reading is right).
     """
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 2 <= bits <= MAX_BITS:
-        raise ValueError(f"bits={bits!r}: must be a whole number between 2 and {MAX_BITS}, the bits of one entry")
-    if not isinstance(theta, jax.core.Tracer) and not 0 < theta < np.inf:
-        raise ValueError(f"theta={theta}: must be positive and finite, above the largest difference of neighbours")
+    bits = whole("bits", bits, least=2, most=MAX_BITS, remedy="the bits of one entry")
+    real("theta", theta, above=0, remedy="it must exceed the largest difference of neighbours")
     check_gamma(gamma)
     encode, merge = Partial(_encode, Static(bits), theta), Partial(_merge, Static(bits), theta, gamma)
-    return Sharing(Partial(no_state), encode, merge, Requires(synchronous=True))
+    return Sharing(Partial(no_state), encode, merge, EVERYONE)

@@ -11,13 +11,16 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key, UInt
 
+from gossipjax._base.arguments import instance, whole
+from gossipjax._base.arguments import seed as check_seed
 from gossipjax.compress.compressor import common_type
 from gossipjax.forms import DenseMixing, TableMixing
 from gossipjax.mixing import mix
 from gossipjax.rows import num_rows
+from gossipjax.sharing.choco import FIXED_GRAPH
 from gossipjax.static import Static
 from gossipjax.topology.graph import Topology
-from gossipjax.types import Event, Params, Requires, Sharing
+from gossipjax.types import Event, Params, Sharing
 
 _LEFT, _RIGHT = 0, 1
 """Factors, in the order of the axes m and q of a matrix."""
@@ -292,15 +295,14 @@ def power_gossip(topology: Topology, *, rank: int = 1, iterations: int = 1, seed
 
     Reference: Vogels, Karimireddy, Jaggi 2020, arXiv 2008.01425.
     """
+    instance("topology", topology, Topology, "build one with gossipjax.topology, such as ring(8)")
     if topology.directed:
         raise ValueError(f"{topology.name} is directed: both ends of an edge must know it; use an undirected graph")
-    for name, value in (("rank", rank), ("iterations", iterations)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}={value}: must be a whole number, at least 1")
+    rank, iterations = whole("rank", rank, least=1), whole("iterations", iterations, least=1)
     edges = _edges(topology)
     return Sharing(
-        Partial(_init, edges, Static(rank), Static(seed)),
+        Partial(_init, edges, Static(rank), Static(check_seed(seed))),
         Partial(_encode, Static(rank), Static(iterations)),
         Partial(_merge, edges, Static(iterations)),
-        Requires(fixed=True, synchronous=True, symmetric=True, doubly_stochastic=True),
+        FIXED_GRAPH,
     )

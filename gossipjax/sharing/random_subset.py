@@ -9,14 +9,15 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Key, UInt
 
-from gossipjax.codes import Wire, message_bits, seed
+from gossipjax._base.arguments import real
+from gossipjax.codes import Wire, as_wire, message_bits, seed
 from gossipjax.compress.compressor import STREAM, ravel_rows, unravel_rows
 from gossipjax.rows import node_keys, num_rows
 from gossipjax.sharing.masked import Masked, fill_in
-from gossipjax.sharing.messages import no_state
+from gossipjax.sharing.messages import EVERYONE, no_state
 from gossipjax.spread import map_nodes
 from gossipjax.static import Static
-from gossipjax.types import Event, Params, Requires, Sharing
+from gossipjax.types import Event, Params, Sharing
 
 
 def _choose(
@@ -56,7 +57,6 @@ def random_subset(share: float, *, wire: Wire | None = None) -> Sharing:
 
     Reference: the baseline of Dhasade et al. 2023, arXiv 2306.04377 (JWINS).
     """
-    if not isinstance(share, jax.core.Tracer) and not 0 < share <= 1:
-        raise ValueError(f"share={share}: must lie in (0, 1], 1 sending every coordinate")
-    chosen = Static(Wire(indices=seed) if wire is None else wire)
-    return Sharing(Partial(no_state), Partial(_encode, chosen, share), Partial(_merge), Requires(synchronous=True))
+    real("share", share, above=0, most=1, remedy="1 sends every coordinate")
+    chosen = Static(Wire(indices=seed) if wire is None else as_wire(wire))
+    return Sharing(Partial(no_state), Partial(_encode, chosen, share), Partial(_merge), EVERYONE)

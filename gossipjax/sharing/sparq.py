@@ -12,9 +12,11 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key, UInt
 
-from gossipjax.compress.compressor import Compressor, compress_rows, ravel_rows
-from gossipjax.sharing.choco import ChocoState, check_gamma, merge_differences, start_at_zero
-from gossipjax.types import Event, Params, Requires, Sharing
+from gossipjax._base.arguments import real
+from gossipjax.compress.compressor import Compressor, as_compressor, compress_rows, ravel_rows
+from gossipjax.sharing.choco import FIXED_GRAPH, ChocoState, check_gamma, merge_differences, start_at_zero
+from gossipjax.static import as_partial
+from gossipjax.types import Event, Params, Sharing
 
 Schedule: TypeAlias = Callable[[Int[Array, ""]], ArrayLike]
 """A number as a function of the number of the round, from 0, as optax has them."""
@@ -79,11 +81,11 @@ def sparq(
 
     Reference: Singh, Data, George, Diggavi 2019, arXiv 1910.14280, algorithm 1.
     """
+    as_compressor(compressor)
     check_gamma(gamma)
     if callable(threshold):
-        threshold = threshold if isinstance(threshold, Partial) else Partial(threshold)
-    elif not isinstance(threshold, jax.core.Tracer) and not 0 <= threshold < np.inf:
-        raise ValueError(f"threshold={threshold}: must be finite and not negative; 0 sends whatever has changed")
-    requires = Requires(fixed=True, synchronous=True, symmetric=True, doubly_stochastic=True)
+        threshold = as_partial("threshold", threshold, "threshold(round) -> number")
+    else:
+        real("threshold", threshold, least=0, remedy="0 sends whatever has changed")
     encode = Partial(_encode, compressor, threshold)
-    return Sharing(Partial(start_at_zero, compressor), encode, Partial(merge_differences, gamma), requires)
+    return Sharing(Partial(start_at_zero, compressor), encode, Partial(merge_differences, gamma), FIXED_GRAPH)

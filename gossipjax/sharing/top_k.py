@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from gossipjax._base.arguments import flag, real
 from gossipjax.codes import Wire
 from gossipjax.sharing.jwins import jwins
 from gossipjax.transforms import Transform, identity
@@ -28,5 +31,13 @@ def top_k(
 
     Reference: the baselines TopK and TopK with accumulation of Dhasade et al. 2023, arXiv 2306.04377 (JWINS).
     """
+    share = real("share", share, above=0, most=1, remedy="1 sends every coordinate")
+    kept: Literal["round", "nothing"] = "round" if flag("accumulate", accumulate) else "nothing"
     basis = identity() if transform is None else transform
-    return jwins((share,), cap=1.0, transform=basis, accumulate="round" if accumulate else "nothing", wire=wire)
+    return jwins(
+        (share,),
+        cap=1.0,
+        transform=basis,
+        accumulate=kept,
+        wire=wire,
+    )

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gossipjax.compress.compressor import Compressor
+from gossipjax._base.arguments import reals, whole
+from gossipjax._base.arguments import seed as check_seed
+from gossipjax.compress.compressor import Compressor, as_compressor
 from gossipjax.mixing import from_matrix
-from gossipjax.sharing.choco import check_gamma, choco
+from gossipjax.sharing.choco import choco
 from gossipjax.static import Static
 from gossipjax.types import Event
 from gossipjax.weights import Matrix, is_doubly_stochastic, is_symmetric
@@ -93,15 +95,13 @@ def tune_gamma(
 
     Reference: the tuner in the released code of Koloskova, Lin, Stich, Jaggi 2020, arXiv 1907.09356.
     """
-    if dimension < 1 or num_rounds < 2 or len(candidates) == 0:
-        raise ValueError(
-            f"dimension={dimension}, num_rounds={num_rounds}, {len(candidates)} candidates: need at least 1, 2 and 1"
-        )
-    for gamma in candidates:
-        check_gamma(gamma)
+    as_compressor(compressor)
+    dimension, num_rounds = whole("dimension", dimension, least=1), whole("num_rounds", num_rounds, least=2)
+    if not reals("candidates", candidates, shape=(None,), above=0, remedy="consensus step sizes").size:
+        raise ValueError("candidates is empty: give at least one consensus step size")
     if not (is_symmetric(weights) and is_doubly_stochastic(weights)):
         raise ValueError("CHOCO needs symmetric, doubly stochastic weights: take weights.metropolis of the graph")
-    x0 = np.random.default_rng(seed).standard_normal((weights.shape[0], dimension))
+    x0 = np.random.default_rng(check_seed(seed)).standard_normal((weights.shape[0], dimension))
     gammas = jnp.asarray(candidates, jnp.result_type(float))
     middle, last, error = map(
         np.asarray,

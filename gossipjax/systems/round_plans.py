@@ -159,4 +159,5 @@ def _facts(name: str, tables: Tables, rounds: list[Round], pattern: np.ndarray, 
     if whole and tables.matrices:
         facts = plain_rounds(list(tables.matrices), len(pattern), form="table").properties
         return dataclasses.replace(facts, name=name, traffic=traffic, messages=words)
-    return Properties(n, n, name, synchronous=whole, traffic=traffic, messages=words)
+    facts = Properties(n, n, name, synchronous=whole, own_rows=True, row_stochastic=True)
+    return dataclasses.replace(facts, traffic=traffic, messages=words)

@@ -91,7 +91,6 @@ def directed_push(
         n,
         f"directed_push({topology.name})",
         num_slots=num_slots,
-        row_stochastic=False,
         column_stochastic=True,
         traffic=traffic(flights),
         messages="pair: half of a mass",

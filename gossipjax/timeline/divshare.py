@@ -111,6 +111,7 @@ def divshare(
         num_nodes,
         f"divshare(n={num_nodes}, {num_fragments} fragments to {recipients} each)",
         num_slots=num_slots,
+        mailboxes=True,
         traffic=traffic(flights),
         num_fragments=num_fragments,
         messages="group: a node and the fragments it received",

@@ -135,8 +135,11 @@ def drawn_pairs(peers: Topology | int, num_events: int, *, rate: float = 1.0) ->
         num_nodes=n,
         num_rows=n,
         name=f"drawn_pairs({name}, rate={rate:g})",
+        own_rows=True,
+        meetings=True,
         symmetric=True,
         doubly_stochastic=True,
+        row_stochastic=True,
         messages="pair: two models an event",
     )
     static |= {"weight": np.full(2, 0.5), "keep": np.full(2, 0.5)}
@@ -171,6 +174,9 @@ def drawn_gossip(
         num_nodes=n,
         num_rows=n,
         name=f"drawn_gossip({name}, update_rate={update_rate:g}, gossip_rate={gossip_rate:g}, weight={weight:g})",
+        own_rows=True,
+        meetings=True,
+        row_stochastic=True,
         messages="pair: one model a push",
     )
     static |= {"weight": np.full(1, weight), "keep": np.full(1, 1.0 - weight)}

@@ -94,6 +94,7 @@ def fedbuff(
         1,
         f"fedbuff({concurrency} of {num_nodes}, buffer of {buffer_size})",
         num_slots=FETCHED - 1 + concurrency,
+        buffered=True,
         traffic=Traffic(sent, sent - dropped, dropped=dropped),
         messages="group: a client and the server",
     )

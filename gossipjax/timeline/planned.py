@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Key
 
 from gossipjax._base.arguments import instance, shown
 from gossipjax.mixing import GroupMixing, PairMixing
+from gossipjax.timeline.facts import with_found_facts
 from gossipjax.timeline.moments import written_times
 from gossipjax.types import NOBODY, Event, Properties, Timeline
 
@@ -52,7 +53,7 @@ def planned(xs: dict[str, np.ndarray], properties: Properties, *, shared: dict[s
 
     Args:
         xs: per-event arrays; floats in float64 keep weights that sum to one in either precision.
-        properties: static facts.
+        properties: static facts; ``row_stochastic``, ``own_rows`` and ``meetings`` are read off the arrays.
         shared: fields that all events share.
 
     Raises:
@@ -67,6 +68,8 @@ def planned(xs: dict[str, np.ndarray], properties: Properties, *, shared: dict[s
     time = fields.pop("time")
     plan = {name: fields[name] if name in xs else fields[name][0] for name in fields}
     lanes = (total, plan["nodes"].shape[1])
+    own, common = ({name: plan[name] for name in plan if (name in xs) is per_event} for per_event in (True, False))
+    properties = with_found_facts(properties, own, common)
     for name in {"nodes", "rows"} & plan.keys():
         somebody = np.asarray(fields["nodes"]) < properties.num_nodes
         plan[name] = np.where(somebody, plan[name], NOBODY).astype(np.int32)

@@ -168,8 +168,11 @@ def _pair_properties(topology: Topology, name: str) -> Properties:
         num_nodes=topology.num_nodes,
         num_rows=topology.num_nodes,
         name=name,
+        own_rows=True,
+        meetings=True,
         symmetric=True,
         doubly_stochastic=True,
+        row_stochastic=True,
         messages="pair: two models an event",
     )
 

@@ -75,7 +75,8 @@ def push_rounds(
     table = np.zeros(int(place.max(initial=0)) + 1)  # its length is that of the longest list of arrivals
     static = {"weight": np.asarray(float(weight)), "own": own, "table": table}
     name = f"push_rounds({peers_name(peers)}, step={step:g} s, {pushes} pushes, weight={weight:g})"
-    facts = Properties(n, n, name, messages=f"table: up to {table.size} arrivals a round")
+    words = f"table: up to {table.size} arrivals a round"
+    facts = Properties(n, n, name, own_rows=True, meetings=True, row_stochastic=True, messages=words)
     return Timeline(xs, jax.tree.map(jnp.asarray, static), _event, facts, seconds=written_times)
 
 

@@ -88,7 +88,8 @@ def random_walks(
         xs |= _meetings(node, walk, goal, n, num_walks)
     name = f"random_walks({num_walks} on {topology.name}, {transition}{', mixing' if mix_on_arrival else ''})"
     slots = n if mix_on_arrival else 0
-    return planned(xs, Properties(n, num_walks, name, num_slots=slots, messages="pair: a walk and who was there"))
+    words = "pair: a walk and who was there"
+    return planned(xs, Properties(n, num_walks, name, num_slots=slots, walks=True, messages=words))
 
 
 def out_neighbors(topology: Topology) -> list[np.ndarray]:

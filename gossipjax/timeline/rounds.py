@@ -124,6 +124,7 @@ def rounds(
         name=f"rounds(n={sizes[0]}, {'fixed W' if fixed else f'cycle of {len(matrices)} W'})",
         fixed=fixed,
         synchronous=True,
+        own_rows=True,
         symmetric=symmetric,
         doubly_stochastic=all(is_doubly_stochastic(matrix) for matrix in completed),
         row_stochastic=stochastic == "row" or all(is_row_stochastic(matrix) for matrix in completed),
@@ -247,8 +248,10 @@ def matching_rounds(num_nodes: int, num_rounds: int, *, seed: int, seconds_per_r
         num_rows=num_nodes,
         name=f"matching_rounds(n={num_nodes}, seed={seed}, seconds_per_round={seconds_per_round:g})",
         synchronous=True,
+        own_rows=True,
         symmetric=True,
         doubly_stochastic=True,
+        row_stochastic=True,
         column_stochastic=True,
         messages="table: one partner a round",
     )
@@ -305,6 +308,7 @@ def client_sampling(
         num_rows=num_sampled,
         name=f"client_sampling({num_sampled} of {num_nodes}, seed={seed}, seconds_per_round={seconds_per_round:g})",
         averages=True,
+        row_stochastic=True,
         messages=f"group: {num_sampled} clients and a server",
     )
     static = {

@@ -73,8 +73,10 @@ def shatter(
         f"shatter(n={num_nodes}, {virtual_nodes} virtual nodes each, degree={degree}, seed={seed}, "
         f"seconds_per_round={seconds_per_round:g})",
         synchronous=True,
+        own_rows=True,
         symmetric=alone,
         doubly_stochastic=alone,
+        row_stochastic=True,
         column_stochastic=alone,
         num_fragments=virtual_nodes,
         messages=f"group: a node and the {sent} chunks it received",

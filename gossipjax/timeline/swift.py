@@ -128,7 +128,9 @@ def swift(
         "messages": topology.degrees[nodes].astype(np.uint32)[:, None],
     }
     name = f"swift({topology.name}, period={period})"
-    return planned(xs, Properties(n, n, name, num_slots=num_slots, messages="group: a node and its mailbox"))
+    return planned(
+        xs, Properties(n, n, name, num_slots=num_slots, mailboxes=True, messages="group: a node and its mailbox")
+    )
 
 
 def _on_edges(topology: Topology, weights: Any) -> np.ndarray | sparse.csr_array:

@@ -23,7 +23,7 @@ Name = Literal["digits", "writers", "movielens", "cifar10"]
 HOUR = 3600.0
 GIB = 2.0**30
 WITHIN = 0.15
-"""Deviation from a published number up to which it counts as reproduced."""
+"""Deviation from a published number that counts as its reproduction."""
 
 
 class Problem(NamedTuple):
@@ -250,20 +250,3 @@ def at_target(run: xr.Dataset, target: float, higher_is_better: bool | int) -> d
     gain = score[last] - score[before]
     share = 1.0 if gain <= 0 else float((goal - score[before]) / gain)
     return {name: float(run[name].values[before] * (1 - share) + run[name].values[last] * share) for name in names}
-
-
-def decided(mean: float, half: float, bound: float, above: str, below: str) -> str:
-    """Say on which side of a bound a mean lies, or that its interval holds both; NaN: one seed, no interval."""
-    if abs(mean - bound) <= half:
-        return f"undecided: {mean:.3g} ± {half:.2g}"
-    return (above if mean > bound else below) + (" (one seed)" if np.isnan(half) else "")
-
-
-def verdict(ours: float, low: float, high: float, *, within: float = WITHIN) -> str:
-    """Say whether a number lies in a published range widened by a share on both sides."""
-    if not np.isfinite(ours):
-        return "not reached"
-    if low * (1 - within) <= ours <= high * (1 + within):
-        return f"reproduced within {100 * within:.0f} %"
-    side, bound = ("above", high) if ours > high else ("below", low)
-    return f"not reproduced: {side} it by a factor of {max(ours / bound, bound / ours):.2g}"

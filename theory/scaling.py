@@ -183,6 +183,16 @@ def predict(
     return values, _Z * np.sqrt(np.maximum(variance, 0.0) * max(1.0, one.reduced_chi2))
 
 
+def preferred(log_minus_power: float) -> str:
+    """Say which of a logarithm and a power the values prefer, from AIC(a + b ln n) − AIC(a n^b), if it is decisive.
+
+    Kind: exact (the rule). Larger errors of the values bring the difference towards the undecided.
+    """
+    if not abs(log_minus_power) > DECISIVE:
+        return "undecided"
+    return "ln n fits better" if log_minus_power < 0 else "a n^b fits better"
+
+
 def describe(one: Fit) -> str:
     """Write a law with its last parameter and 95 % interval, on one line: slope b or exponent c, or the level a."""
     form, symbol = {

@@ -22,7 +22,8 @@ import xarray as xr
 from jax.tree_util import Partial
 from jaxtyping import Int
 
-from experiments.compressed import Name, Network, Problem, kept_run, plan_of, problem, train
+from experiments.compressed import Name, Network, Problem, plan_of, problem, train
+from experiments.kept import kept_run, model_of
 from experiments.report import Row
 from experiments.store import mean_and_interval
 from gossipjax import dpsgd, engine, spread
@@ -158,8 +159,10 @@ def _at_the_end(given: Problem, network: Network, state: Any, alpha: float) -> I
 def run(config: Config) -> xr.Dataset:
     """Train once, and put simulated masks of the same size and the closed forms beside it."""
     given = problem(config.task, config.num_nodes, seed=config.seed)
-    settings = {"stem": "jwins_metadata", "data": given.source} | config._replace(keep=None)._asdict()
-    found = kept_run(config.keep, settings, lambda at: trained(given, config, at))
+    settings: dict[str, Any] = {"stem": "jwins_metadata", "data": given.source, "model": model_of(given.task)}
+    settings |= {"batch_size": given.batch_size, "local_steps": given.local_steps, "learning_rate": given.learning_rate}
+    settings |= config._replace(keep=None)._asdict()
+    found = kept_run(config.keep, settings, lambda at: trained(given, config, at), given.task)
     d = int(found.attrs["coefficients"])
     sizes = [round(alpha * d) for alpha in partial_cut_offs()]
     simulated = [simulated_bits(k, d, config.num_masks, config.seed) for k in sizes]

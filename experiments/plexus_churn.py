@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.compressed import kept_run
+from experiments.kept import kept_run
 from experiments.plexus_runs import HOUR, held, kind_of, phones
 from experiments.report import Row
 from experiments.store import mean_and_interval
@@ -68,8 +68,9 @@ def _kept(config: Config, network: str, seed: int) -> xr.Dataset:
     named = config._asdict() | {"experiment": "plexus_churn", "network": network, "of": seed}
     for name in ("keep", "num_seeds", "seed"):
         named.pop(name)
-    named["devices"] = kind_of(phones(config.num_nodes, seed))
-    return kept_run(config.keep, named, lambda _: _plan(config, network, seed))
+    made = phones(config.num_nodes, seed, availability=config.availability)
+    named["devices"] = kind_of(made)
+    return kept_run(config.keep, named, lambda _: _plan(config, network, seed), made)
 
 
 def _plan(config: Config, network: str, seed: int) -> xr.Dataset:

@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from experiments.compressed import kept_run
+from experiments.kept import kept_run
 from experiments.plexus_runs import (
     Name,
     Problem,
@@ -128,13 +128,14 @@ def run(config: Config) -> xr.Dataset:
     seeds = range(config.seed, config.seed + config.num_seeds)
     plans = {(name, seed): _own_plan(config, name, seed) for name in SCENARIOS for seed in seeds}
     timelines = dict(zip(plans, alike([systems.timeline(plan) for plan in plans.values()]), strict=True))
-    named = _named(config) | {"data": given.source, "devices": source}
+    named = _named(config) | {"devices": source} | given.named
 
     def one(name: str, seed: int) -> xr.Dataset:
         def make(checkpoint: Any) -> xr.Dataset:
             return _learn(config, given, plans[name, seed], timelines[name, seed], seed, checkpoint)
 
-        return kept_run(config.keep, named | {"scenario": name, "of": seed}, make)
+        settings = named | {"scenario": name, "of": seed}
+        return kept_run(config.keep, settings, make, given.task, phones(config.num_nodes, seed))
 
     along = xr.DataArray(np.arange(config.num_seeds), dims="seed", name="seed")
     found = [side_by_side([one(name, seed) for seed in seeds], along) for name in SCENARIOS]

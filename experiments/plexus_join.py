@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.compressed import kept_run
+from experiments.kept import kept_run
 from experiments.plexus_runs import held, kind_of, phones
 from experiments.report import Row
 from experiments.store import mean_and_interval
@@ -84,8 +84,9 @@ def _kept(config: Config, system: str, fraction: float, seed: int) -> xr.Dataset
     named = config._asdict() | {"experiment": "plexus_join", "system": system, "fraction": fraction, "of": seed}
     for name in ("keep", "num_seeds", "seed", "success_fractions"):
         named.pop(name)
-    named["devices"] = kind_of(phones(config.num_nodes, seed))
-    return kept_run(config.keep, named, lambda _: _plan(config, system, fraction, seed))
+    made = phones(config.num_nodes, seed)
+    named["devices"] = kind_of(made)
+    return kept_run(config.keep, named, lambda _: _plan(config, system, fraction, seed), made)
 
 
 def _plan(config: Config, system: str, fraction: float, seed: int) -> xr.Dataset:

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from experiments.compressed import kept_run
+from experiments.kept import kept_run
 from experiments.plexus_runs import WITHIN, kind_of, phones
 from experiments.report import Row
 from experiments.store import mean_and_interval
@@ -79,7 +79,8 @@ def _kept(config: Config, batch: int, size: int, rounds: int, seed: int, source:
     settings = config._asdict() | {"batch": batch, "size": size, "rounds": rounds, "of": seed, "devices": source}
     for name in ("keep", "sample_sizes", "num_rounds", "time_batches", "num_seeds", "seed"):
         settings.pop(name)
-    return kept_run(config.keep, {"experiment": "plexus_round_duration"} | settings, lambda _: _plan(settings))
+    named = {"experiment": "plexus_round_duration"} | settings
+    return kept_run(config.keep, named, lambda _: _plan(settings), phones(config.num_nodes, seed))
 
 
 def _plan(settings: dict[str, Any]) -> xr.Dataset:

@@ -12,6 +12,7 @@ import optax
 import xarray as xr
 from jax.tree_util import Partial
 
+from experiments.kept import model_of
 from gossipjax import devices, fedavg, observe, replicate, restarted, simulate, systems, tasks
 from gossipjax.devices import Devices
 from gossipjax.static import Static
@@ -38,6 +39,13 @@ class Problem(NamedTuple):
     learning_rate: float
     momentum: float | None
     parameters: int
+    batch_size: int
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What names a run of it, besides its data."""
+        rates = {"learning_rate": self.learning_rate, "momentum": self.momentum, "batch_size": self.batch_size}
+        return rates | {"data": self.source, "model": model_of(self.task)}
 
 
 def problem(name: Name, n: int, *, seed: int = 0, batch_size: int = 20) -> Problem:
@@ -61,7 +69,7 @@ def problem(name: Name, n: int, *, seed: int = 0, batch_size: int = 20) -> Probl
     else:
         model, rate = tasks.mlp(inputs, (32,), data.num_classes), 0.1
     task = tasks.classification(data, shards, model, batch_size=batch_size)
-    return Problem(name, task, data.source, "accuracy", True, rate, momentum, _parameters(task))
+    return Problem(name, task, data.source, "accuracy", True, rate, momentum, _parameters(task), batch_size)
 
 
 def _images(name: str) -> tasks.Dataset:
@@ -77,7 +85,7 @@ def _ratings(n: int, seed: int, batch_size: int) -> Problem:
     except DataUnavailable:
         data = tasks.synthetic_ratings(seed=seed)
     task = tasks.matrix_factorization(data, tasks.ratings_by_user(data, n), batch_size=batch_size)
-    return Problem("movielens", task, data.source, "rmse", False, 0.2, None, _parameters(task))
+    return Problem("movielens", task, data.source, "rmse", False, 0.2, None, _parameters(task), batch_size)
 
 
 def _parameters(task: Task) -> int:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.compressed import kept_run
+from experiments.kept import kept_run
 from experiments.plexus_runs import (
     GIB,
     HOUR,
@@ -77,7 +77,7 @@ def run(config: Config) -> xr.Dataset:
     """Learn with every sample size; each seed has phones, samples and learning of its own."""
     given = problem(config.task, config.num_nodes, seed=config.seed)
     source = kind_of(phones(config.num_nodes, config.seed))
-    named = config._asdict() | {"experiment": "plexus_sample_size", "data": given.source, "devices": source}
+    named = config._asdict() | {"experiment": "plexus_sample_size", "devices": source} | given.named
     for name in ("keep", "sample_sizes", "num_seeds", "seed"):
         named.pop(name)
 
@@ -85,7 +85,8 @@ def run(config: Config) -> xr.Dataset:
         def make(checkpoint):
             return _learn(config, given, size, seed, checkpoint)
 
-        return kept_run(config.keep, named | {"size": size, "of": seed, "partition": config.seed}, make)
+        settings = named | {"size": size, "of": seed, "partition": config.seed}
+        return kept_run(config.keep, settings, make, given.task, phones(config.num_nodes, seed))
 
     seeds = [config.seed + k for k in range(config.num_seeds)]
     along = xr.DataArray(np.arange(len(seeds)), dims="seed", name="seed")

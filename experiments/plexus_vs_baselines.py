@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.compressed import kept_run
+from experiments.kept import kept_run
 from experiments.plexus_runs import (
     GIB,
     HOUR,
@@ -152,14 +152,15 @@ def run(config: Config) -> xr.Dataset:
 def _run_part(part: Part, config: Config) -> xr.Dataset:
     given = problem(part.task, part.num_nodes, seed=config.seed)
     source = kind_of(phones(part.num_nodes, config.seed))
-    named = part._asdict() | config._asdict() | {"experiment": "plexus_vs_baselines", "data": given.source}
+    named = part._asdict() | config._asdict() | {"experiment": "plexus_vs_baselines"} | given.named
     for name in ("parts", "systems", "keep", "seed", "num_seeds"):
         named.pop(name)
     named |= {"devices": source, "partition": config.seed}
 
     def one(system: str, seed: int) -> xr.Dataset:
         settings = named | {"system": system, "of": seed}
-        return kept_run(config.keep, settings, lambda at: _one(part, config, given, system, seed, at))
+        made = phones(part.num_nodes, seed)
+        return kept_run(config.keep, settings, lambda at: _one(part, config, given, system, seed, at), given.task, made)
 
     seeds = np.arange(part.num_seeds)
     along = xr.DataArray(seeds, dims="seed", name="seed")

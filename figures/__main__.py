@@ -33,6 +33,7 @@ from figures import (
     style,
     version_age_scaling,
 )
+from theory.output import check_folder
 
 DRAWN_BY = {
     "consensus_rate_vs_topology": consensus_rate_vs_topology,
@@ -72,7 +73,9 @@ def main(words: Sequence[str] | None = None) -> int:
         for stem in given.stems:
             if stem not in DRAWN_BY:
                 raise ValueError(f"unknown stem {stem!r}; choose among {', '.join(DRAWN_BY)}")
-        for stem in given.stems or DRAWN_BY:
+        stems = given.stems or list(DRAWN_BY)
+        check_folder("--out", given.out, *(f"{stem}.{suffix}" for stem in stems for suffix in ("png", "pdf", "md")))
+        for stem in stems:
             print(style.save(DRAWN_BY[stem].draw(store.load(stem, given.results)), stem, given.out))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

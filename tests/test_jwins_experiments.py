@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from experiments import jwins_accuracy_vs_bytes, jwins_dynamic_topology, store
 from experiments import sharing_schemes as schemes
-from experiments.compressed import Network, kept_run, problem
+from experiments.compressed import Network, problem
 from experiments.sharing_schemes import FULL, JWINS, SAMPLING, SCHEMES, TOP_K
 from gossipjax import codes, topology
 from gossipjax.sharing.jwins import CUT_OFFS
@@ -185,20 +185,6 @@ def test_schemes_are_checked_before_any_work():
         jwins_accuracy_vs_bytes.run(config._replace(schemes=(FULL, JWINS, "no such")))
     with pytest.raises(ValueError, match="add JWINS"):
         jwins_accuracy_vs_bytes.run(config._replace(schemes=(FULL,)))
-
-
-def test_a_finished_run_is_not_made_again_and_other_settings_are(tmp_path):
-    folder, made = tmp_path / "new" / "runs", []
-
-    def make(checkpoint):
-        assert checkpoint.parent.is_dir()
-        made.append(checkpoint)
-        return xr.Dataset({"number": len(made)})
-
-    found = [int(kept_run(str(folder), {"rounds": rounds}, make).number) for rounds in (5, 6, 5)]
-    assert found == [1, 2, 1]
-    assert len(set(made)) == 2
-    assert len(list(folder.iterdir())) == 2
 
 
 def test_a_table_stands_even_where_full_sharing_gains_nothing():

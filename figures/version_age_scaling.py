@@ -12,6 +12,7 @@ from matplotlib.ticker import NullLocator
 
 from experiments.store import mean_and_interval
 from figures import style
+from figures.caption import Caption, numbers
 from theory import age, scaling
 
 RATES = {"version_rate": 1.0, "source_rate": 1.0, "gossip_rate": 1.0}
@@ -42,6 +43,18 @@ def draw(dataset: xr.Dataset) -> Figure:
     once = dict(zip(labels, handles, strict=True))
     made.legend(once.values(), once.keys(), loc="outside lower center", ncols=2, fontsize=7, frameon=False)
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    return Caption(
+        "Version age against the number of nodes on four graphs; open marks: first passage, not the engine.",
+        "none: version counters, no learning",
+        f"{numbers(dataset.n.values)}; first passage: {numbers(dataset.passage_n.values)}",
+        f"one long run for each point, in {dataset.sizes['block']} parts; {dataset.sizes['sample']} first passages",
+        "95 % intervals of the mean over parts of the run or over passages (Student t)",
+        "none; dashed: exact recursion",
+    )
 
 
 def _series(ax: Axes, dataset: xr.Dataset, name: str, index: int) -> None:

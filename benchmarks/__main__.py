@@ -20,6 +20,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from theory.output import check_file
+
 TARGETS = {"W1": 0.12, "W2": 0.55}
 """Shares of the matmul peak to be reached."""
 
@@ -225,6 +227,11 @@ def main(words: Sequence[str] | None = None) -> int:
     for name in given.sections:
         if name not in SECTIONS:
             parser.error(f"unknown section {name!r}; choose among {', '.join(SECTIONS)}")
+    if given.out is not None:
+        try:
+            check_file("--out", given.out)
+        except ValueError as error:
+            parser.error(str(error))
     console, lines = Console(width=140), [f"# Benchmarks, {datetime.date.today()}", "", machine(), ""]
     console.print(machine())
 

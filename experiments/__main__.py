@@ -17,6 +17,7 @@ from rich.console import Console
 import gossipjax
 from experiments import store
 from experiments.report import show
+from theory.output import check_folder
 
 STEMS = (
     "consensus_rate_vs_topology",
@@ -130,6 +131,9 @@ def main(words: Sequence[str] | None = None) -> int:
             return 0
         size = "quick" if given.quick else "paper" if given.paper else "full"
         stems = list(STEMS) if given.stems == ["all"] else given.stems
+        for stem in stems:  # before any long work
+            configuration(module_of(stem), size, given.out)
+        check_folder("--out", given.out, *(store.path_of(stem).name for stem in stems))
         narrow = [stem for stem in stems if wants_one_device(stem)]
         if narrow == stems:
             gossipjax.configure(host_devices=1, intra_op_threads=1)

@@ -9,11 +9,14 @@ import scipy.optimize
 from jaxtyping import Float
 
 from gossipjax.sharing.jwins import CUT_OFFS
+from theory.check.policy import Band, above, decide, in_part
 from theory.compression import bernoulli_gap_bits
 
 PARTIAL = tuple(share for share in CUT_OFFS if share < 1)
 """The released cut-offs without the whole model: the shape of the lists for low budgets."""
 VALUE_BITS = 32
+WITHIN = 0.15
+"""Share of a claimed factor that may be missing where it still counts as reached."""
 
 
 class CutOffs(NamedTuple):
@@ -119,21 +122,18 @@ def at_cost(spent: float, cost: Float[np.ndarray, " record"], score: Float[np.nd
     return float(np.interp(spent, np.asarray(cost, np.float64), np.asarray(score, np.float64)))
 
 
-def ratio_in_words(ratio: float, half: float, claimed: float, ours: str, theirs: str) -> str:
-    """Say whether ``ours`` does with fewer than ``theirs`` by the factor that was claimed.
+def ratio_in_words(ratio: Float[np.ndarray, " seeds"], claimed: float, ours: str, theirs: str) -> str:
+    """Judge whether ``ours`` does with fewer than ``theirs`` by the factor that was claimed, or at least with fewer.
 
     Args:
-        ratio: what theirs needs over what ours needs.
-        half: half-width of its 95 % interval; NaN for a single run.
-        claimed: the factor, reached "at most".
+        ratio: what theirs needs over what ours needs, seed by seed; NaN where one of them misses the target.
+        claimed: the factor; :data:`WITHIN` below it still counts.
         ours: name of the scheme in the denominator.
         theirs: of the one in the numerator.
     """
-    margin, doubt = (0.0, " (one seed)") if np.isnan(half) else (half, "")
-    if ratio + margin < 1:
-        return f"not reproduced: {theirs} ahead{doubt}"
-    if ratio - margin <= 1:
-        return f"not reproduced: no difference{doubt}"
-    if ratio + margin >= claimed:
-        return f"reproduced{doubt}"
-    return f"in part: {ours} ahead, by less than {claimed:g} times{doubt}"
+    whole, ahead = decide(ratio, Band(low=claimed * (1 - WITHIN))), decide(ratio, above(1.0))
+    word = in_part(whole.word, ahead.word)
+    if word == whole.word:
+        who = {"contradicted": f"{theirs} ahead", "undecided": "who is ahead is undecided"}.get(ahead.word, "")
+        return f"{whole}; {who}" if word == "contradicted" else str(whole)
+    return f"in part: {ours} ahead, by less than {claimed:g} times"

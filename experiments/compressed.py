@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
-import pathlib
-import shutil
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -16,7 +10,8 @@ import optax
 import xarray as xr
 from jax.tree_util import Partial
 
-from experiments import store
+from experiments.kept import kept_run as kept_run
+from experiments.kept import model_of
 from gossipjax import dpsgd, metered, observe, replicate, simulate, tasks, topology, weights
 from gossipjax.meter import meter_summary
 from gossipjax.static import Static
@@ -207,44 +202,25 @@ def learn(
     )
 
 
-def kept_run(keep: str | None, settings: dict[str, Any], make: Callable[[Any], xr.Dataset]) -> xr.Dataset:
-    """Return a run that was made before with the same settings, or make it, in chunks, and keep it.
-
-    Args:
-        keep: folder of finished runs and of checkpoints of the one under way; None: nothing is kept.
-        settings: JSON-able, name the run; the version of the package is added.
-        make: ``make(checkpoint)``: makes it, resuming from the folder ``checkpoint`` if it is there.
-
-    Returns:
-        The records.
-    """
-    if keep is None:
-        return make(None)
-    named = settings | {"version": importlib.metadata.version("gossipjax")}
-    name = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
-    folder = pathlib.Path(keep)
-    if store.path_of(name, folder).is_file():
-        return store.load(name, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / f"{name}.checkpoint"
-    found = make(checkpoint)
-    store.save(name, found, {"configuration": named}, folder)
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    return store.load(name, folder)
-
-
 def run_of(
     given: Problem, label: str, said: Sharing, network: Network, keep: str | None, *, learning_rate: float | None = None
 ) -> xr.Dataset:
-    """:func:`learn`, kept under the names of problem, scheme and network."""
+    """:func:`learn`, kept under the names of problem, model, scheme and network."""
     settings = {
         "problem": given.name,
         "data": given.source,
         "scheme": label,
         "network": network._asdict(),
+        "model": model_of(given.task),
+        "batch_size": given.batch_size,
+        "local_steps": given.local_steps,
         "learning_rate": given.learning_rate if learning_rate is None else learning_rate,
     }
-    return kept_run(keep, settings, lambda at: learn(given, said, network, learning_rate=learning_rate, checkpoint=at))
+
+    def make(checkpoint: Any) -> xr.Dataset:
+        return learn(given, said, network, learning_rate=learning_rate, checkpoint=checkpoint)
+
+    return kept_run(keep, settings, make, given.task, said)
 
 
 def expected_share(cut_offs: tuple[float, ...], cap: float = 0.5) -> float:

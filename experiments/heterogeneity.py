@@ -17,9 +17,13 @@ from experiments.store import mean_and_interval
 from gossipjax import d2, dpsgd, gradient_tracking, observe, replicate, simulate, tasks, topology, weights
 from gossipjax.timeline import rounds
 from gossipjax.types import Task
+from theory.check.policy import Verdict, above, decide
 from theory.consensus import dpsgd_bias
 
-CLAIM = "D-PSGD stalls at a bias set by heterogeneity; gradient tracking and D² do not"
+CLAIM = (
+    "on quadratics D-PSGD stalls at a bias set by heterogeneity, gradient tracking and D² do not; "
+    "on real data it ends behind them under strong label skew"
+)
 
 
 class Config(NamedTuple):
@@ -137,6 +141,17 @@ def run(config: Config) -> xr.Dataset:
     return joined.assign_attrs(data=data.source, num_nodes=config.num_nodes)
 
 
+def gained(dataset: xr.Dataset, partition: str, protocol: str) -> np.ndarray:
+    """Points of final accuracy by which a protocol ends ahead of D-PSGD, seed by seed: they share start and batches."""
+    at = dataset.test_accuracy.sel(partition=partition, statistic="mean").isel(record=-1)
+    return 100 * (at.sel(protocol=protocol) - at.sel(protocol="D-PSGD")).values.astype(np.float64)
+
+
+def is_ahead(dataset: xr.Dataset, partition: str, protocol: str) -> Verdict:
+    """Judge whether removing the bias shows in the accuracy on real data."""
+    return decide(gained(dataset, partition, protocol), above(0.0))
+
+
 def table(dataset: xr.Dataset) -> list[Row]:
     """Final accuracy under each skew; the bias on quadratics against its exact value."""
     rows = []
@@ -144,7 +159,10 @@ def table(dataset: xr.Dataset) -> list[Row]:
         for protocol in dataset.protocol.values:
             at = dataset.sel(partition=partition, protocol=protocol, statistic="mean")
             mean, half = mean_and_interval(at.test_accuracy.isel(record=-1).values)
-            rows.append(Row(f"accuracy, {protocol}, {partition}", float(mean), float(half), np.nan, "mean over nodes"))
+            words = "mean over nodes"
+            if protocol != "D-PSGD":
+                words += f"; points ahead of D-PSGD: {is_ahead(dataset, partition, protocol)}"
+            rows.append(Row(f"accuracy, {protocol}, {partition}", float(mean), float(half), np.nan, words))
     for spread in dataset.spread.values:
         for protocol in dataset.protocol.values:
             at = dataset.sel(spread=spread, protocol=protocol)

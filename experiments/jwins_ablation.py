@@ -24,6 +24,7 @@ from experiments.store import mean_and_interval
 from gossipjax.sharing.jwins import CUT_OFFS, jwins
 from gossipjax.transforms import fourier, identity
 from gossipjax.types import Sharing
+from theory.check.policy import Verdict, above, decide
 
 CLAIM = "without its wavelet, its accumulated scores or its random cut-offs, JWINS ends with a lower score"
 FIXED = 0.34
@@ -144,7 +145,8 @@ def table(dataset: xr.Dataset) -> list[Row]:
         for how, scores in _compared(at).items():
             for name in at.variant.values:
                 own, whole = scores.sel(variant=name).values, scores.isel(variant=0).values
-                words = verdict(own - whole, int(at.sign)) if name != at.variant.values[0] else "all parts"
+                first = name == at.variant.values[0]
+                words = "all parts" if first else f"the part helps: {helps(own - whole, int(at.sign))}"
                 rows.append(_row(f"{at.metric.values!s} at equal {how}, {name}, {task}", own, source=words))
     return rows
 
@@ -166,19 +168,11 @@ def _row(quantity: str, values: np.ndarray, predicted: float = np.nan, source: s
     return Row(quantity, float(mean), float(half), predicted, source)
 
 
-def verdict(difference: np.ndarray, sign: int) -> str:
-    """Say whether replacing a part makes the score worse, from its differences to the whole, seed by seed.
+def helps(difference: np.ndarray, sign: int) -> Verdict:
+    """Judge whether a part helps, from what the score loses without it, seed by seed.
 
     Args:
         difference: score without the part minus score of the whole, ``(seeds,)``.
         sign: 1 where a higher score is better, −1 where a lower one is.
     """
-    mean, half = (float(value) for value in mean_and_interval(difference))
-    if np.isnan(half):
-        return f"no verdict on one seed: {mean:+.2g}"
-    amount = f"{mean:+.2g} ± {half:.1g}"
-    if sign * mean + half < 0:
-        return f"the part helps: {amount}"
-    if sign * mean - half > 0:
-        return f"the part hurts: {amount}"
-    return f"no difference: {amount}"
+    return decide(-sign * np.asarray(difference), above(0.0))

@@ -139,7 +139,7 @@ def _verdicts(task: str, at: xr.Dataset) -> list[Row]:
     for name in at.scheme.values:
         if name not in (FULL, JWINS):
             mean, half = mean_and_interval(scale * schemes.behind(at, str(name), JWINS))
-            words = f"at equal rounds and nearly equal bytes; paper: ahead; {schemes.ordering(at, str(name))}"
+            words = f"at equal rounds and nearly equal bytes; paper: ahead; {schemes.ahead(at, str(name))}"
             rows.append(Row(f"{task}: JWINS ahead of {name} ({unit})", float(mean), float(half), np.nan, words))
     return rows
 

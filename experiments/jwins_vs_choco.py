@@ -35,6 +35,7 @@ from gossipjax.sharing.choco import choco
 from gossipjax.sharing.full import full
 from gossipjax.sharing.jwins import jwins
 from gossipjax.types import Sharing
+from theory.check.policy import above, decide
 
 CLAIM = "at low budgets JWINS reaches a score with up to 4 times fewer bytes, and in less time, than CHOCO-SGD"
 SCHEMES = ("JWINS", "CHOCO-SGD")
@@ -344,7 +345,8 @@ def _ratio(at: xr.Dataset, name: str, quantity: str) -> Row:
         done = at.megabytes if name.startswith("mega") else at.clock
         ends = done.isel(record=-1).mean("seed")
         measured = float(ends.sel(scheme="CHOCO-SGD") / ends.sel(scheme="JWINS"))
-        return Row(said, measured, np.nan, PAPER_FACTOR, f"undecided: {', '.join(missed)} missed it; ratio of the ends")
+        word = decide(ratio, above(1.0)).word
+        return Row(said, measured, np.nan, PAPER_FACTOR, f"{word}: {', '.join(missed)} missed it; ratio of the ends")
     mean, half = mean_and_interval(ratio)
-    words = ratio_in_words(float(mean), float(half), PAPER_FACTOR, "JWINS", "CHOCO-SGD")
+    words = ratio_in_words(ratio, PAPER_FACTOR, "JWINS", "CHOCO-SGD")
     return Row(said, float(mean), float(half), PAPER_FACTOR, f"paper: up to 4 times; {words}")

@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from experiments.compressed import kept_run
+from experiments.kept import kept_run
 from experiments.plexus_runs import (
     Name,
     Problem,
@@ -36,6 +36,7 @@ from experiments.store import mean_and_interval
 from gossipjax import systems
 from gossipjax.systems import Machines, PlexusPlan
 from gossipjax.systems.plexus import models_needed
+from theory.check.policy import Band, Verdict, Word, above, all_of, any_of, decide, in_part
 
 CLAIM = "Learning goes on while 80 of 100 nodes crash, given several aggregators and means of part of the sample"
 SCENARIOS = ("no crash", "crashes", "few from the start")
@@ -127,13 +128,14 @@ def run(config: Config) -> xr.Dataset:
     seeds = range(config.seed, config.seed + config.num_seeds)
     plans = {(name, seed): _own_plan(config, name, seed) for name in SCENARIOS for seed in seeds}
     timelines = dict(zip(plans, alike([systems.timeline(plan) for plan in plans.values()]), strict=True))
-    named = _named(config) | {"data": given.source, "devices": source}
+    named = _named(config) | {"devices": source} | given.named
 
     def one(name: str, seed: int) -> xr.Dataset:
         def make(checkpoint: Any) -> xr.Dataset:
             return _learn(config, given, plans[name, seed], timelines[name, seed], seed, checkpoint)
 
-        return kept_run(config.keep, named | {"scenario": name, "of": seed}, make)
+        settings = named | {"scenario": name, "of": seed}
+        return kept_run(config.keep, settings, make, given.task, phones(config.num_nodes, seed))
 
     along = xr.DataArray(np.arange(config.num_seeds), dims="seed", name="seed")
     found = [side_by_side([one(name, seed) for seed in seeds], along) for name in SCENARIOS]
@@ -244,29 +246,60 @@ def _score(dataset: xr.Dataset, name: str) -> Row:
     return Row(f"final {dataset.attrs['metric']}, {name}", float(mean), float(half), predicted, words)
 
 
-def _verdict(dataset: xr.Dataset) -> str:
-    """Say whether learning goes on: all runs take means until the end, and gain after the last crash.
+class Course(NamedTuple):
+    """How the runs with crashes go on, seed by seed; scores in parts of what is gained without crashes."""
 
-    Or they had nothing left to gain on the runs without crashes. And whether they end as well as the nodes left alone.
-    """
+    after: np.ndarray
+    """Gained after the last crash."""
+    lost: np.ndarray
+    """Missing at the end to the run without crashes."""
+    behind: np.ndarray
+    """Missing at the end to the nodes left alone."""
+    alive: np.ndarray
+    """1 where means are taken until the end, else 0."""
+
+
+def course_of(dataset: xr.Dataset) -> Course:
+    """Measure how the runs with crashes go on."""
     higher = dataset.attrs["higher_is_better"]
     ends = {name: good(last_known(dataset.score.sel(scenario=name)).values, higher) for name in SCENARIOS}
-    crashed, whole, few = ends["crashes"].mean(), ends["no crash"].mean(), ends["few from the start"].mean()
-    gain = whole - float(good(dataset.score.isel(record=0).mean(), higher))
-    after = (crashed - _score_after_crashes(dataset)) / gain
-    lost, behind = (whole - crashed) / gain, (few - crashed) / gain
-    alive = int(np.sum(_last_minutes(dataset) > 0))
-    goes_on = alive == ends["crashes"].size and (after > 0 or lost <= CLOSE)
-    said = "reproduced" if goes_on and behind <= CLOSE else "in part, it goes on but ends behind" if goes_on else ""
-    return (
-        f"paper: adapts when 80 % stop; {said or 'not reproduced'}: {100 * after:+.1f} % of the gain after the last "
-        f"crash, {100 * lost:.1f} % lost to no crash, {100 * behind:.1f} % to few from the start; {alive} of "
-        f"{ends['crashes'].size} runs go on"
+    start = good(dataset.score.sel(scenario="no crash").isel(record=0).values, higher)
+    gain, crashed = ends["no crash"] - start, ends["crashes"]
+    return Course(
+        (crashed - _scores_after_crashes(dataset)) / gain,
+        (ends["no crash"] - crashed) / gain,
+        (ends["few from the start"] - crashed) / gain,
+        (_last_minutes(dataset) > 0).astype(np.float64),
     )
 
 
-def _score_after_crashes(dataset: xr.Dataset) -> float:
-    """Mean score, more being better, at the first record after the last crash; at the last one if there is none."""
+def judged(course: Course) -> tuple[Word, dict[str, Verdict]]:
+    """Say whether learning goes on, and whether it ends as well as that of the nodes left alone.
+
+    It goes on if all runs take means until the end and gain after the last crash, or had nothing left to gain.
+    """
+    found = {
+        "alive": decide(course.alive, Band(low=1.0)),
+        "after": decide(course.after, above(0.0)),
+        "lost": decide(course.lost, Band(high=CLOSE)),
+        "behind": decide(course.behind, Band(high=CLOSE)),
+    }
+    goes_on = all_of(found["alive"].word, any_of(found["after"].word, found["lost"].word))
+    return in_part(all_of(goes_on, found["behind"].word), goes_on), found
+
+
+def _verdict(dataset: xr.Dataset) -> str:
+    course = course_of(dataset)
+    word, _ = judged(course)
+    after, lost, behind = (float(100 * values.mean()) for values in course[:3])
+    return (
+        f"paper: adapts when 80 % stop; {word}: {after:+.1f} % of the gain after the last crash, {lost:.1f} % lost to "
+        f"no crash, {behind:.1f} % to few from the start; {int(course.alive.sum())} of {course.alive.size} runs go on"
+    )
+
+
+def _scores_after_crashes(dataset: xr.Dataset) -> np.ndarray:
+    """Score of each seed, more being better, at the first record after the last crash; at the last if there is none."""
     at = dataset.sel(scenario="crashes")
     over = MINUTE * float(dataset.minute[int(np.nanargmin(at.online.mean("seed").values))])
     found = []
@@ -274,7 +307,7 @@ def _score_after_crashes(dataset: xr.Dataset) -> float:
         run = at.sel(seed=seed).dropna("record", subset=["score"])
         later = run.score.values[run.time.values >= over]
         found.append(later[0] if later.size else run.score.values[-1])
-    return float(np.mean(good(np.array(found), dataset.attrs["higher_is_better"])))
+    return good(np.array(found), dataset.attrs["higher_is_better"])
 
 
 def _last_minutes(dataset: xr.Dataset) -> np.ndarray:

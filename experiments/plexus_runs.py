@@ -12,6 +12,7 @@ import optax
 import xarray as xr
 from jax.tree_util import Partial
 
+from experiments.kept import model_of
 from gossipjax import devices, fedavg, observe, replicate, restarted, simulate, systems, tasks
 from gossipjax.devices import Devices
 from gossipjax.static import Static
@@ -23,7 +24,7 @@ Name = Literal["digits", "writers", "movielens", "cifar10"]
 HOUR = 3600.0
 GIB = 2.0**30
 WITHIN = 0.15
-"""Deviation from a published number up to which it counts as reproduced."""
+"""Deviation from a published number that counts as its reproduction."""
 
 
 class Problem(NamedTuple):
@@ -38,6 +39,13 @@ class Problem(NamedTuple):
     learning_rate: float
     momentum: float | None
     parameters: int
+    batch_size: int
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What names a run of it, besides its data."""
+        rates = {"learning_rate": self.learning_rate, "momentum": self.momentum, "batch_size": self.batch_size}
+        return rates | {"data": self.source, "model": model_of(self.task)}
 
 
 def problem(name: Name, n: int, *, seed: int = 0, batch_size: int = 20) -> Problem:
@@ -61,7 +69,7 @@ def problem(name: Name, n: int, *, seed: int = 0, batch_size: int = 20) -> Probl
     else:
         model, rate = tasks.mlp(inputs, (32,), data.num_classes), 0.1
     task = tasks.classification(data, shards, model, batch_size=batch_size)
-    return Problem(name, task, data.source, "accuracy", True, rate, momentum, _parameters(task))
+    return Problem(name, task, data.source, "accuracy", True, rate, momentum, _parameters(task), batch_size)
 
 
 def _images(name: str) -> tasks.Dataset:
@@ -77,7 +85,7 @@ def _ratings(n: int, seed: int, batch_size: int) -> Problem:
     except DataUnavailable:
         data = tasks.synthetic_ratings(seed=seed)
     task = tasks.matrix_factorization(data, tasks.ratings_by_user(data, n), batch_size=batch_size)
-    return Problem("movielens", task, data.source, "rmse", False, 0.2, None, _parameters(task))
+    return Problem("movielens", task, data.source, "rmse", False, 0.2, None, _parameters(task), batch_size)
 
 
 def _parameters(task: Task) -> int:
@@ -252,20 +260,3 @@ def at_target(run: xr.Dataset, target: float, higher_is_better: bool | int) -> d
     gain = score[last] - score[before]
     share = 1.0 if gain <= 0 else float((goal - score[before]) / gain)
     return {name: float(run[name].values[before] * (1 - share) + run[name].values[last] * share) for name in names}
-
-
-def decided(mean: float, half: float, bound: float, above: str, below: str) -> str:
-    """Say on which side of a bound a mean lies, or that its interval holds both; NaN: one seed, no interval."""
-    if abs(mean - bound) <= half:
-        return f"undecided: {mean:.3g} ± {half:.2g}"
-    return (above if mean > bound else below) + (" (one seed)" if np.isnan(half) else "")
-
-
-def verdict(ours: float, low: float, high: float, *, within: float = WITHIN) -> str:
-    """Say whether a number lies in a published range widened by a share on both sides."""
-    if not np.isfinite(ours):
-        return "not reached"
-    if low * (1 - within) <= ours <= high * (1 + within):
-        return f"reproduced within {100 * within:.0f} %"
-    side, bound = ("above", high) if ours > high else ("below", low)
-    return f"not reproduced: {side} it by a factor of {max(ours / bound, bound / ours):.2g}"

@@ -5,6 +5,7 @@ Figures read results through this module and import nothing of the engine: it st
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pathlib
@@ -40,7 +41,8 @@ def save(stem: str, dataset: xr.Dataset, manifest: dict[str, Any], folder: pathl
     folder.mkdir(parents=True, exist_ok=True)
     target = path_of(stem, folder)
     with replacing(target) as temporary:
-        dataset.assign_attrs(stem=stem, manifest=json.dumps(manifest)).to_netcdf(temporary, engine="h5netcdf")
+        facts = {"stem": stem, "manifest": json.dumps(manifest), "checksum": checksum(dataset)}
+        dataset.assign_attrs(facts).to_netcdf(temporary, engine="h5netcdf")
     return target
 
 
@@ -67,6 +69,18 @@ def mean_and_interval(values: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np
     return mean, stats.t.ppf(0.975, count - 1) * np.asarray(values.std(axis, ddof=1)) / np.sqrt(count)
 
 
+def checksum(dataset: xr.Dataset) -> str:
+    """Compute a checksum of all values and coordinates, which a result carries along."""
+    found = hashlib.sha256()
+    for name in sorted(map(str, dataset.variables)):
+        values = np.asarray(dataset.variables[name].values)
+        # Text is stored with another width than it had; numbers keep their type.
+        text = values.dtype.kind in "OUS"
+        content = "\0".join(map(str, values.ravel())).encode() if text else np.ascontiguousarray(values).tobytes()
+        found.update(f"{name}{dataset.variables[name].dims}{values.shape}".encode() + content)
+    return found.hexdigest()
+
+
 def load(stem: str, folder: pathlib.Path = DEFAULT) -> xr.Dataset:
     """Read a result.
 
@@ -78,8 +92,11 @@ def load(stem: str, folder: pathlib.Path = DEFAULT) -> xr.Dataset:
     if not source.is_file():
         raise ValueError(f"no result {source}; {remedy}")
     try:
-        return xr.load_dataset(source, engine="h5netcdf")
-    except (OSError, ValueError) as error:
+        found = xr.load_dataset(source, engine="h5netcdf")
+        if "checksum" in found.attrs and found.attrs["checksum"] != checksum(found):
+            raise ValueError("its numbers are not those that were written")
+        return found
+    except Exception as error:  # h5py raises errors of nearly any sort for bytes that are no file of its own
         raise ValueError(f"{source} is damaged ({error}); {remedy}") from error
 
 

@@ -200,16 +200,14 @@ def _growth(dataset: xr.Dataset) -> list[Row]:
         predicted = float(at.exponent_of_exact) if known else ORDERS[name]
         source = "same fit to the exact ages" if known else "order as n → ∞" if name == "torus" else "none: ln n"
         rows.append(Row(f"exponent b, {name}", float(at.exponent), float(at.exponent_interval), predicted, source))
-        better = "ln n" if float(at.log_minus_power) < 0 else "a n^b"
         label = f"AIC(a + b ln n) − AIC(a n^b), {name}"
-        rows.append(Row(label, float(at.log_minus_power), np.nan, np.nan, f"{better} fits better"))
+        rows.append(Row(label, float(at.log_minus_power), np.nan, np.nan, scaling.preferred(float(at.log_minus_power))))
     for name in dataset.sampled_graph.values:
         at = dataset.sel(sampled_graph=name)
         label = f"exponent b, {name}, with first passage"
         source = "order as n → ∞" if name == "torus" else "none: ln n"
         rows.append(Row(label, float(at.wide_exponent), float(at.wide_exponent_interval), ORDERS[str(name)], source))
-        better = "ln n" if float(at.wide_log_minus_power) < 0 else "a n^b"
-        rows.append(
-            Row(f"AIC difference, {name}, with first passage", float(at.wide_log_minus_power), np.nan, np.nan, better)
-        )
+        difference = float(at.wide_log_minus_power)
+        label = f"AIC difference, {name}, with first passage"
+        rows.append(Row(label, difference, np.nan, np.nan, scaling.preferred(difference)))
     return rows

@@ -33,6 +33,8 @@ from figures import (
     style,
     version_age_scaling,
 )
+from figures.caption import text
+from theory.output import check_folder
 
 DRAWN_BY = {
     "consensus_rate_vs_topology": consensus_rate_vs_topology,
@@ -72,8 +74,13 @@ def main(words: Sequence[str] | None = None) -> int:
         for stem in given.stems:
             if stem not in DRAWN_BY:
                 raise ValueError(f"unknown stem {stem!r}; choose among {', '.join(DRAWN_BY)}")
-        for stem in given.stems or DRAWN_BY:
-            print(style.save(DRAWN_BY[stem].draw(store.load(stem, given.results)), stem, given.out))
+        stems = given.stems or list(DRAWN_BY)
+        check_folder("--out", given.out, *(f"{stem}.{suffix}" for stem in stems for suffix in ("png", "pdf", "md")))
+        for stem in stems:
+            dataset = store.load(stem, given.results)
+            print(style.save(DRAWN_BY[stem].draw(dataset), stem, given.out))
+            with store.replacing(given.out / f"{stem}.md") as temporary:
+                temporary.write_text(text(stem, DRAWN_BY[stem].caption(dataset)), encoding="utf-8")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.store import mean_and_interval
 from figures import style
+from figures.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 
 def draw(dataset: xr.Dataset) -> Figure:
@@ -27,6 +28,19 @@ def draw(dataset: xr.Dataset) -> Figure:
     made.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=7, frameon=False)
     _waiting(axes[0, 2], dataset)
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    target = f"{100 * dataset.attrs['target']:.1f} % accuracy, a share of what all-reduce SGD ends with"
+    return Caption(
+        f"Accuracy against simulated time, and seconds to the target; stragglers: {dataset.attrs['slow']}.",
+        dataset.attrs["data"],
+        numbers([dataset.attrs["num_nodes"]]),
+        seeds_of(dataset),
+        bands(dataset, INTERVAL),
+        target,
+    )
 
 
 def _curves(ax: Axes, dataset: xr.Dataset) -> None:
@@ -76,4 +90,4 @@ def _waiting(ax: Axes, dataset: xr.Dataset) -> None:
     ax.grid(axis="y", visible=False)
     notes = "open: equal devices; filled: stragglers\n▷: some seed misses the target"
     ax.text(0.02, 0.02, notes, transform=ax.transAxes, fontsize=6.5, va="bottom")
-    style.title(ax, "Seconds to the target")
+    style.title(ax, f"Seconds to {100 * dataset.attrs['target']:.0f} % accuracy")

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.store import mean_and_interval
 from figures import style
+from figures.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 NAMES = {"excess_loss": "excess loss of a node", "consensus_distance": "consensus distance"}
 
@@ -27,6 +28,18 @@ def draw(dataset: xr.Dataset) -> Figure:
         axes[1, column].set_xlabel("simulated time (s)")
     style.legend(axes[0, -1], location="upper right")
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    return Caption(
+        "Excess loss and consensus distance against simulated time, by number of nodes, push rate and clock.",
+        f"drawn: quadratics of one optimum in {dataset.attrs['dimension']} dimensions, noisy gradients",
+        numbers(dataset.nodes.values),
+        seeds_of(dataset),
+        bands(dataset, INTERVAL),
+        "none; dashed: where it settles exactly for c = 0",
+    )
 
 
 def _panel(ax: Axes, dataset: xr.Dataset, quantity: str) -> None:

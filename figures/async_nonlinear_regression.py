@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.store import mean_and_interval
 from figures import style
+from figures.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 NAMES = {
     "staleness": "mean staleness (updates)",
@@ -31,6 +32,18 @@ def draw(dataset: xr.Dataset) -> Figure:
         axes[-1, column].set_xlabel("simulated time (s)")
     style.legend(axes[0, 0], location="upper right")
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    return Caption(
+        "Mean staleness, test error and consensus distance against simulated time, by number of nodes and push rate.",
+        "drawn: noisy samples of a sine, a window of its own for each node",
+        numbers(dataset.nodes.values),
+        seeds_of(dataset),
+        bands(dataset, INTERVAL),
+        "none; dashed: exact mean staleness",
+    )
 
 
 def _panel(ax: Axes, dataset: xr.Dataset, quantity: str) -> None:

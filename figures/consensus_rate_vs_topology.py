@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.store import mean_and_interval
 from figures import style
+from figures.caption import INTERVAL, Caption, numbers, seeds_of, setting
 
 SHOWN = ("path", "ring", "star", "torus", "random 4-regular", "exponential", "random matchings")
 """Graphs whose curves are drawn; all graphs are in the right panel."""
@@ -20,6 +21,18 @@ def draw(dataset: xr.Dataset) -> Figure:
     _curves(axes[0, 0], dataset)
     _gaps(axes[0, 1], dataset)
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    return Caption(
+        "Left: disagreement against rounds. Right: measured against predicted gap; grey: no curve at the left.",
+        "none: averaging of independent normal numbers",
+        numbers([setting(dataset, "num_nodes")]),
+        seeds_of(dataset),
+        f"{INTERVAL}, at the left of the logarithm",
+        "none; dashed: the slope ln ρ at the left, measured = predicted at the right",
+    )
 
 
 def _looks(names: list[str]) -> dict[str, tuple[str, str]]:

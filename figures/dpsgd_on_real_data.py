@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.store import mean_and_interval
 from figures import style
+from figures.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 
 def draw(dataset: xr.Dataset) -> Figure:
@@ -18,6 +19,18 @@ def draw(dataset: xr.Dataset) -> Figure:
     _bytes(axes[0, 1], dataset)
     _consensus(axes[0, 2], dataset)
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    return Caption(
+        "Accuracy of the nodes against rounds and bytes, and consensus distance, by topology.",
+        f"{dataset.attrs['data']}, label skew by Dirichlet(0.5)",
+        numbers([dataset.attrs["num_nodes"]]),
+        seeds_of(dataset),
+        bands(dataset, INTERVAL),
+        "none; dashed: bytes by formula, and the consensus distance estimated without curvature",
+    )
 
 
 def _each(dataset: xr.Dataset):

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
+from figures.caption import Caption, numbers
 from theory import staleness
 
 
@@ -32,6 +33,18 @@ def draw(dataset: xr.Dataset) -> Figure:
     once = dict(zip([*labels, *names], [*handles, *extra], strict=True))
     made.legend(once.values(), once.keys(), loc="outside lower center", ncols=3, fontsize=7, frameon=False)
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    return Caption(
+        "Mean staleness at λ = ln n, with and without flight time. Left: level. Right: growth since the smallest size.",
+        "none: version counters, no learning",
+        numbers(dataset.n.values),
+        "one long run for each point",
+        "95 % intervals of the mean over parts of the run (Student t)",
+        "none; lines: exact, with a fitted constant (dotted), and asymptotic growth",
+    )
 
 
 def _level(ax: Axes, dataset: xr.Dataset, label: str, index: int) -> None:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.store import mean_and_interval
 from figures import style
+from figures.caption import INTERVAL, RANGE, Caption, bands, numbers, seeds_of
 
 
 def draw(dataset: xr.Dataset) -> Figure:
@@ -26,6 +27,19 @@ def draw(dataset: xr.Dataset) -> Figure:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     made.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=7, frameon=False)
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    tasks = [dataset.sel(task=task) for task in dataset.task.values]
+    return Caption(
+        "Score against bytes and time, and the difference to the whole when one part is replaced.",
+        "; ".join(f"{at.task.values}: {at.data.values}" for at in tasks),
+        numbers([dataset.attrs["num_nodes"]]),
+        seeds_of(dataset),
+        bands(dataset, f"curves: {RANGE}; bars at the right: {INTERVAL}"),
+        "none; dashed: no difference",
+    )
 
 
 def _name(at: xr.Dataset) -> str:

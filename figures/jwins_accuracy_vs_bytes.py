@@ -7,6 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures import schemes, style
+from figures.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 
 def draw(dataset: xr.Dataset) -> Figure:
@@ -17,6 +18,19 @@ def draw(dataset: xr.Dataset) -> Figure:
         _row(row, str(task), _part(dataset, str(task)), dataset.attrs["num_nodes"])
     schemes.common_legend(made, axes[0, 0])
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    parts = [_part(dataset, str(task)) for task in dataset.task.values]
+    return Caption(
+        "Score of the nodes against rounds, bytes and simulated time, by sharing scheme, a row for each task.",
+        "; ".join(f"{part.task.values}: {part.data.values}" for part in parts),
+        numbers([dataset.attrs["num_nodes"]]),
+        "; ".join(f"{part.task.values}: {seeds_of(part)}" for part in parts),
+        "; ".join(f"{part.task.values}: {bands(part, INTERVAL)}" for part in parts),
+        "; ".join(f"{part.task.values}: {schemes.target_in_words(part)}" for part in parts),
+    )
 
 
 def _part(dataset: xr.Dataset, task: str) -> xr.Dataset:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import schemes, style
+from figures.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 
 def draw(dataset: xr.Dataset) -> Figure:
@@ -25,6 +26,18 @@ def draw(dataset: xr.Dataset) -> Figure:
     _ends(axes[0, 2], dataset)
     schemes.common_legend(made, axes[0, 0])
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    return Caption(
+        "Score by round on a fixed graph and on a fresh one in every round, and at the end.",
+        f"{dataset.attrs['task']}: {np.unique(dataset.data.values)[0]}",
+        numbers([dataset.attrs["num_nodes"]]),
+        seeds_of(dataset),
+        bands(dataset, INTERVAL),
+        "none",
+    )
 
 
 def _ends(ax: Axes, dataset: xr.Dataset) -> None:

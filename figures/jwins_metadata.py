@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
+from figures.caption import Caption, numbers
 from theory.compression import bernoulli_gap_bits
 
 HEADER = 128
@@ -20,6 +21,18 @@ def draw(dataset: xr.Dataset) -> Figure:
     _through_training(axes[0, 1], dataset)
     _parts(axes[0, 2], dataset)
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    return Caption(
+        "Bits per position at each cut-off, through training, and the part of all bytes that positions take.",
+        f"{dataset.attrs['task']}: {dataset.attrs['data']}",
+        numbers([dataset.attrs["num_nodes"]]),
+        f"1 seed of training; {dataset.attrs['num_masks']} random masks for each cut-off",
+        "none: one seed",
+        "none; dashed: closed form for positions at random",
+    )
 
 
 def _by_cut_off(ax: Axes, dataset: xr.Dataset) -> None:

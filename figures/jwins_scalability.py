@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from figures import schemes, style
+from figures.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 
 def draw(dataset: xr.Dataset) -> Figure:
@@ -19,6 +20,19 @@ def draw(dataset: xr.Dataset) -> Figure:
     _curves(axes[0, 2], dataset.isel(nodes=-1))
     schemes.common_legend(made, axes[0, 2])
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    largest = dataset.isel(nodes=-1)
+    return Caption(
+        "Final score and bytes by number of nodes, and the score of the largest network against bytes.",
+        f"{dataset.attrs['task']}: {np.unique(dataset.data.values)[0]}",
+        numbers(dataset.nodes.values),
+        seeds_of(dataset),
+        bands(dataset, INTERVAL),
+        f"{schemes.target_in_words(largest)}; dashed: bytes by formula",
+    )
 
 
 def _sizes(ax: Axes, dataset: xr.Dataset) -> None:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from figures import style
+from figures.caption import RANGE, Caption, bands, numbers, seeds_of
 
 REFERENCE = 2
 
@@ -32,6 +33,21 @@ def draw(dataset: xr.Dataset) -> Figure:
     return made
 
 
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    targets = [(budget, dataset.sel(budget=budget)) for budget in dataset.budget.values]
+    words = [f"{float(_shown(at, at.target.values)):.4g} at a budget of {budget:.0%}" for budget, at in targets]
+    share = f"{dataset.attrs['target_share']:.0%} of what the weaker scheme gains"
+    return Caption(
+        "Score against bytes and simulated time, and the grids that both schemes were tuned on, a row for each budget.",
+        f"{dataset.attrs['task']}: {dataset.attrs['data']}",
+        numbers([dataset.attrs["num_nodes"]]),
+        f"{seeds_of(dataset)}; the grids: 1 seed",
+        bands(dataset, RANGE),
+        f"{', '.join(words)} ({dataset.attrs['metric']}): {share}",
+    )
+
+
 def _shown(at: xr.Dataset, score: np.ndarray) -> np.ndarray:
     """Undo the sign by which more is better, and write shares as per cent."""
     return 100 * score if at.attrs["sign"] > 0 else -score
@@ -43,7 +59,8 @@ def _curves(ax: Axes, at: xr.Dataset, cost: str, label: str) -> None:
         _one_curve(ax, at, one[cost], one.score, str(scheme), index)
     _one_curve(ax, at, at[f"full_{cost}"], at.full_score, "full sharing", REFERENCE)
     target = float(_shown(at, at.target.values))
-    ax.axhline(target, color="0.45", linewidth=0.8, linestyle=":", label="target")
+    ax.axhline(target, color="0.45", linewidth=0.8, linestyle=":", label="_target")
+    ax.text(0.99, target, f"target {target:.3g}", transform=ax.get_yaxis_transform(), fontsize=6, ha="right", va="top")
     ends = float(at[cost].isel(record=-1).max())
     # Full sharing goes on to the right: shown as far as twice the end of the others.
     ax.set(xlabel=label, xlim=(0, 2.0 * ends if cost == "megabytes" else None), ylim=_limits(at))

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from figures import style
+from figures.caption import RANGE, Caption, bands, numbers, seeds_of
 
 TITLES = {"leaves": "Devices say that they leave", "crashes": "Devices vanish without a word"}
 
@@ -27,6 +28,26 @@ def draw(dataset: xr.Dataset) -> Figure:
     style.legend(axes[0, 0], location="lower right")
     _durations(axes[0, -1], dataset)
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    longest = longest_of(dataset)
+    return Caption(
+        "Nodes online and what views believe; seconds a round: lines are means of stretches of time, marks the longest "
+        f"round of a stretch. The longest of all: {longest}.",
+        f"none: planned without learning; devices: {dataset.attrs['data']}",
+        numbers([dataset.attrs["num_nodes"]]),
+        f"{seeds_of(dataset)}; left and middle: the first",
+        f"left and middle: all views; right: {bands(dataset, RANGE)}",
+        "none",
+    )
+
+
+def longest_of(dataset: xr.Dataset, unit: str = " s") -> str:
+    """Write how long the longest round of each network lasted, which the mean of a stretch of time hides."""
+    longest = dataset.longest.max(["seed", "hour"])
+    return ", ".join(f"{float(longest.sel(network=name)):.0f}{unit} {name}" for name in dataset.network.values)
 
 
 def _views(ax: Axes, at: xr.Dataset) -> None:
@@ -54,9 +75,22 @@ def _durations(ax: Axes, dataset: xr.Dataset) -> None:
         seconds, hours = seconds[:, kept], dataset.hour.values[kept]
         bounds = {"low": np.nanmin(seconds, 0), "high": np.nanmax(seconds, 0)} if len(seconds) > 1 else {}
         style.band(ax, hours, np.nanmean(seconds, 0), **bounds, label=str(name), style_index=index)
+        longest = np.nanmax(dataset.longest.sel(network=name).transpose("seed", "hour").values[:, kept], 0)
+        look = style.STYLES[index]
+        ax.plot(hours, longest, linestyle="none", marker=look.marker, markersize=2.5, color=look.colour, alpha=0.55)
+    ax.text(
+        0.02,
+        0.98,
+        f"marks: longest rounds, s:\n{longest_of(dataset, '')}",
+        transform=ax.transAxes,
+        fontsize=6.5,
+        va="top",
+    )
     ax.set(xlabel="simulated hours", ylabel="seconds a round", yscale="log")
+    # Room for the words above the longest round.
+    ax.set_ylim(top=4 * float(np.nanmax(dataset.longest.values)))
     for axis_formatter in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
         axis_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     seeds = dataset.sizes["seed"]
     style.title(ax, f"{dataset.attrs['num_nodes']} devices" + (f", {seeds} seeds" if seeds > 1 else ", one seed"))
-    style.legend(ax, location="center right")
+    style.legend(ax, location="center left")

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
+from figures.caption import RANGE, Caption, bands, numbers, seeds, seeds_of
 
 
 def draw(dataset: xr.Dataset) -> Figure:
@@ -21,6 +22,18 @@ def draw(dataset: xr.Dataset) -> Figure:
         ax.set_xlim(0, float(dataset.minute[-1]))
         _shade(ax, dataset)
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    return Caption(
+        "Score, rounds, nodes believed active, and which settings survive, while nodes crash (grey).",
+        f"{dataset.attrs['problem']}: {dataset.attrs['data']}; devices: {dataset.attrs['devices']}",
+        numbers([dataset.attrs["num_nodes"]]),
+        f"{seeds_of(dataset)}; survival: {seeds(dataset.sizes['trial'])} for each setting",
+        f"{bands(dataset, RANGE)}; lower left: means",
+        "none",
+    )
 
 
 def _shade(ax: Axes, dataset: xr.Dataset) -> None:

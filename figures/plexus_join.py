@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
+from figures.caption import Caption, numbers, seeds_of
 
 
 def draw(dataset: xr.Dataset) -> Figure:
@@ -21,6 +22,18 @@ def draw(dataset: xr.Dataset) -> Figure:
     style.legend(axes[0, 0], location="lower right")
     _delays(axes[0, -1], dataset)
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    return Caption(
+        "Nodes online and believed active while nodes join, and rounds until half of the nodes know of a join.",
+        f"none: planned without learning; devices: {dataset.attrs['data']}",
+        numbers([dataset.attrs["num_nodes"]]),
+        f"{seeds_of(dataset)} of {dataset.attrs['num_joins']} joins; left and middle: the first",
+        "left and middle: all views; right: none, a share of all joins",
+        "none; dashed: the derived number of rounds",
+    )
 
 
 def _views(ax: Axes, at: xr.Dataset, attrs: dict) -> None:

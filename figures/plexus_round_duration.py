@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
+from figures.caption import Caption, numbers, seeds_of
 
 
 def draw(dataset: xr.Dataset) -> Figure:
@@ -33,6 +34,18 @@ def draw(dataset: xr.Dataset) -> Figure:
         ha="left",
     )
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    return Caption(
+        "Seconds of a round of Plexus by sample size, under two laws of the training time.",
+        f"none: planned without learning; devices: {dataset.attrs['data']}",
+        numbers([dataset.attrs["num_nodes"]]),
+        f"{seeds_of(dataset)}, their rounds taken together",
+        "none: histograms and shares of all rounds",
+        "none; dashed: the paper's means, star: its share of slow rounds",
+    )
 
 
 def _law(batch: int) -> str:

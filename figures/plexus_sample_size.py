@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from figures import style
+from figures.caption import RANGE, Caption, bands, numbers, seeds_of
 from figures.plexus_curves import on_one_axis
 
 AXES = (("time", 3600.0, "simulated hours"), ("bytes", 2.0**30, "GiB sent"), ("training", 3600.0, "training hours"))
@@ -29,6 +30,18 @@ def draw(dataset: xr.Dataset) -> Figure:
     style.title(axes[0, 2], "one seed" if seeds == 1 else f"mean and range of {seeds} seeds")
     style.legend(axes[0, 0], location="lower right")
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    return Caption(
+        "Score of the global model against hours, bytes and training hours, by sample size.",
+        f"{dataset.attrs['problem']}: {dataset.attrs['data']}; devices: {dataset.attrs['devices']}",
+        numbers([dataset.attrs["num_nodes"]]),
+        seeds_of(dataset),
+        bands(dataset, RANGE),
+        "none drawn; costs are tabulated to 95 % of what the weakest sample size gains",
+    )
 
 
 def _panel(ax: Axes, dataset: xr.Dataset, name: str, unit: float) -> None:

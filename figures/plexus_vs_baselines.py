@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from figures import style
+from figures.caption import RANGE, Caption, bands, numbers, seeds_of
 from figures.plexus_curves import on_one_axis
 
 AXES = (("time", 3600.0, "simulated hours"), ("bytes", 2.0**30, "GiB sent"), ("training", 3600.0, "training hours"))
@@ -19,8 +20,7 @@ def draw(dataset: xr.Dataset) -> Figure:
     tasks = dataset.task.values.tolist()
     made, axes = style.figure(len(tasks), 3, panel_height=2.5)
     for row, task in zip(axes, tasks, strict=True):
-        at = dataset.sel(task=task)
-        at = at.isel(seed=at.score.notnull().any(["system", "record"]).values)
+        at = _seeds_run(dataset.sel(task=task))
         for ax, (name, unit, label) in zip(row, AXES, strict=True):
             _panel(ax, at, name, unit)
             ax.axhline(_target(at, dataset.attrs["target_of"]), color="0.45", linewidth=0.8, linestyle=":")
@@ -30,6 +30,26 @@ def draw(dataset: xr.Dataset) -> Figure:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     made.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=7, frameon=False)
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    tasks = [_seeds_run(dataset.sel(task=task)) for task in dataset.task.values]
+    targets = [_target(at, dataset.attrs["target_of"]) for at in tasks]
+    return Caption(
+        "Score against hours, bytes and training hours of Plexus, a server and decentralized baselines.",
+        "; ".join(f"{at.task.values}: {at.data.item()}, devices: {at.devices.item()}" for at in tasks),
+        "; ".join(f"{at.task.values}: {numbers([int(at.num_nodes)])}" for at in tasks),
+        "; ".join(f"{at.task.values}: {seeds_of(at)}" for at in tasks),
+        "; ".join(f"{at.task.values}: {bands(at, RANGE)}" for at in tasks),
+        "; ".join(f"{at.task.values}: {target:.4g}" for at, target in zip(tasks, targets, strict=True))
+        + ", the best score of the best baseline (dotted)",
+    )
+
+
+def _seeds_run(at: xr.Dataset) -> xr.Dataset:
+    """Leave out the seeds that only other tasks have."""
+    return at.isel(seed=at.score.notnull().any(["system", "record"]).values)
 
 
 def _words(row: np.ndarray, at: xr.Dataset, task: str) -> None:

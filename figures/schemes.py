@@ -56,11 +56,23 @@ def curve(ax: Axes, at: xr.Dataset, name: str, x: np.ndarray, *, text: str | Non
     style.band(ax, x[1:], mean[1:], band, label=text or name, style_index=style_of(name), markers=7)
 
 
+def _level(at: xr.Dataset) -> float:
+    return (100.0 if is_accuracy(at) else 1.0) * float(at.target)
+
+
+def target_in_words(at: xr.Dataset) -> str:
+    """Write the target, which is 95 % of what full sharing gains."""
+    unit = " % accuracy" if is_accuracy(at) else f" {metric(at)}"
+    return f"{_level(at):.4g}{unit}, 95 % of what full sharing gains"
+
+
 def target_line(ax: Axes, at: xr.Dataset) -> None:
     """Draw the target."""
-    level = (100.0 if is_accuracy(at) else 1.0) * float(at.target)
+    level = _level(at)
     ax.axhline(level, color="0.45", linewidth=0.8, linestyle=":")
-    ax.text(0.01, level, "target", transform=ax.get_yaxis_transform(), fontsize=6, color="0.35", va="bottom")
+    ax.text(
+        0.01, level, f"target {level:.3g}", transform=ax.get_yaxis_transform(), fontsize=6, color="0.35", va="bottom"
+    )
 
 
 def limits(at: xr.Dataset) -> tuple[float, float]:

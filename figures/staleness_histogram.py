@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.store import mean_and_interval
 from figures import style
+from figures.caption import Caption, numbers
 
 
 def draw(dataset: xr.Dataset) -> Figure:
@@ -33,6 +34,18 @@ def draw(dataset: xr.Dataset) -> Figure:
         frameon=False,
     )
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    return Caption(
+        "Share of the pairs of nodes at each staleness.",
+        "none: version counters, no learning",
+        numbers(dataset.n.values),
+        f"one long run for each size, in {dataset.sizes['block']} parts",
+        "95 % intervals of the mean over the parts (Student t)",
+        "none; dashed: exact law, dotted: its limit",
+    )
 
 
 def _panel(ax: Axes, dataset: xr.Dataset, limit: np.ndarray) -> None:

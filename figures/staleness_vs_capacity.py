@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
+from figures.caption import Caption, numbers
 
 LABELS = {
     "uniform": "uniform push gossip",
@@ -36,6 +37,18 @@ def draw(dataset: xr.Dataset) -> Figure:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     made.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=7, frameon=False, columnspacing=1.2)
     return made
+
+
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    return Caption(
+        "Mean and maximum staleness against the number of nodes, for three capacities and four schemes.",
+        "none: version counters, no learning",
+        numbers(np.unique(dataset.n.values)),
+        "one long run for each point",
+        "95 % intervals of the mean over parts of the run (Student t)",
+        "none; lines: exact",
+    )
 
 
 def _points(ax: Axes, scheme: str, x: np.ndarray, y: np.ndarray, half: np.ndarray, size: float) -> None:

@@ -12,7 +12,8 @@ from matplotlib.ticker import NullLocator
 
 from experiments.store import mean_and_interval
 from figures import style
-from theory import age
+from figures.caption import Caption, numbers
+from theory import age, scaling
 
 RATES = {"version_rate": 1.0, "source_rate": 1.0, "gossip_rate": 1.0}
 EXACT = {"complete": age.version_age_complete, "ring": age.version_age_ring}
@@ -44,12 +45,23 @@ def draw(dataset: xr.Dataset) -> Figure:
     return made
 
 
+def caption(dataset: xr.Dataset) -> Caption:
+    """Say what the picture is made of."""
+    return Caption(
+        "Version age against the number of nodes on four graphs; open marks: first passage, not the engine.",
+        "none: version counters, no learning",
+        f"{numbers(dataset.n.values)}; first passage: {numbers(dataset.passage_n.values)}",
+        f"one long run for each point, in {dataset.sizes['block']} parts; {dataset.sizes['sample']} first passages",
+        "95 % intervals of the mean over parts of the run or over passages (Student t)",
+        "none; dashed: exact recursion",
+    )
+
+
 def _series(ax: Axes, dataset: xr.Dataset, name: str, index: int) -> None:
     at, look = dataset.sel(graph=name), style.STYLES[index]
     mean, half = mean_and_interval(at.age.values, axis=1)
     b, interval = float(at.exponent), float(at.exponent_interval)
-    fits = "ln n" if float(at.log_minus_power) < 0 else "a nᵇ"
-    label = f"{name}: b = {b:.3f} ± {interval:.3f}, {fits} preferred (AIC)"
+    label = f"{name}: b = {b:.3f} ± {interval:.3f}; AIC: {scaling.preferred(float(at.log_minus_power))}"
     marks: dict[str, Any] = {
         "color": look.colour,
         "marker": look.marker,

@@ -81,20 +81,36 @@ print(
 for name, row in rows.items():
     print(f"{name:18}" + "".join(f"{row[column]:12.4g}" for column in COLUMNS))
 
+# %% [markdown]
+# A topology that averages exactly, such as the complete graph, leaves no disagreement but rounding: it has no place on
+# a logarithmic axis, and is shown at the lower edge.
+
 # %%
+ROUNDING = 1e-9
+"""Part of the largest disagreement below which it is only rounding."""
 figure = Figure(figsize=(7.2, 3.4), dpi=110, layout="constrained")
 left, right = figure.subplots(1, 2)
 STYLES = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1.2, 1.5)), (0, (1.5, 1.2)), (0, (8, 2)), (0, (3, 1.2)), "-")
+largest = max(row["predicted"] for row in rows.values())
+exact = {name for name, row in rows.items() if row["predicted"] < ROUNDING * largest}
+floor = 0.2 * min(row["predicted"] for name, row in rows.items() if name not in exact)
 for number, (name, row) in enumerate(rows.items()):
-    (line,) = left.plot(row["path"], linestyle=STYLES[number], linewidth=1.1, label=name)
-    left.axhline(row["predicted"], color=line.get_color(), linewidth=0.6, linestyle=":")
-    right.plot(row["messages"], row["predicted"], "o", color=line.get_color())
-    right.annotate(name, (row["messages"], row["predicted"]), textcoords="offset points", xytext=(4, 4), fontsize=7)
+    path, settled = row["path"], row["predicted"]
+    if name in exact:
+        path, settled = np.full(len(path), floor), floor
+    label = f"{name}: 0" if name in exact else name
+    # All nodes start from one model: what is recorded there is 0.
+    (line,) = left.plot(np.arange(1, len(path)), path[1:], linestyle=STYLES[number], linewidth=1.1, label=label)
+    if name not in exact:
+        left.axhline(settled, color=line.get_color(), linewidth=0.6, linestyle=":")
+    right.plot(row["messages"], settled, "v" if name in exact else "o", color=line.get_color())
+    right.annotate(label, (row["messages"], settled), textcoords="offset points", xytext=(4, 4), fontsize=7)
 left.set(yscale="log", xlabel="round", ylabel="disagreement", title="simulated; dotted: theory, settled")
 right.set(xscale="log", yscale="log", xlabel="messages per round", ylabel="disagreement, settled (theory)")
+left.set_ylim(bottom=0.7 * floor)
 right.margins(0.25)
 right.set_title("what messages buy")
-left.legend(frameon=False, fontsize=7)
+figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=7)
 figure
 
 # %% [markdown]

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 
@@ -39,6 +40,9 @@ from experiments import (
     store,
     version_age_scaling,
 )
+from figures import caption as caption_of
+from figures import heterogeneity as heterogeneity_figure
+from figures import plexus_churn as plexus_churn_figure
 
 TINY = {
     "consensus_rate_vs_topology": consensus_rate_vs_topology.QUICK._replace(
@@ -154,6 +158,52 @@ def test_figure_is_drawn_from_the_stored_result(stem, tmp_path, capsys):
     assert str(tmp_path / f"{stem}.png") in capsys.readouterr().out
     assert (tmp_path / f"{stem}.png").stat().st_size > 20_000
     assert (tmp_path / f"{stem}.pdf").is_file()
+    caption = (tmp_path / f"{stem}.md").read_text()
+    facts = dict(re.findall(r"^- (\w+): (.+)$", caption, re.MULTILINE))
+    assert set(facts) == {"data", "nodes", "seeds", "bands", "target"}
+    assert caption.startswith(f"# {stem}\n")
+    assert nodes_of(TINY[stem]) <= {int(n) for n in re.findall(r"\d+", facts["nodes"].replace(",", ""))}
+    assert all(word not in caption for word in ("nan", "None", "array(", "{", "Dataset"))
+    dataset = store.load(stem, tiny(stem))
+    if "seed" in dataset.sizes and "task" not in dataset.sizes:
+        assert facts["seeds"].startswith(f"{dataset.sizes['seed']} seed")
+    assert ("target" in dataset or "target" in dataset.attrs) <= bool(re.search(r"\d", facts["target"]))
+
+
+def nodes_of(config):
+    """Numbers of nodes of a configuration."""
+    if hasattr(config, "parts") and hasattr(config.parts[0], "num_nodes"):
+        return {part.num_nodes for part in config.parts}
+    found = next(getattr(config, name) for name in ("num_nodes", "nodes", "sizes") if hasattr(config, name))
+    return set(np.atleast_1d(found).tolist())
+
+
+def test_a_number_of_seeds_and_an_interval_are_told():
+    at = xr.Dataset({"a": ("seed", [1.0])})
+    assert caption_of.seeds_of(at) == "1 seed"
+    assert caption_of.bands(at, "a range") == "none: one seed"
+    assert caption_of.bands(xr.Dataset({"a": ("seed", [1.0, 2.0])}), "a range") == "a range"
+    assert caption_of.numbers([16, 1000]) == "n = 16, 1,000"
+
+
+def test_the_stall_that_a_mean_hides_is_in_the_picture():
+    """A round of 300 s in a stretch of a hundred short ones: the mean of the stretch is 8 s."""
+    dataset = store.load("plexus_churn", tiny("plexus_churn")).copy(deep=True)
+    dataset.longest[dict(network=2, seed=0, hour=3)] = 300.0
+    made = plexus_churn_figure.draw(dataset)
+    ax = made.axes[-1]
+    assert max(np.nanmax(line.get_ydata()) for line in ax.lines) == 300.0
+    assert any("300 crashes" in words.get_text() for words in ax.texts)
+    assert ax.get_ylim()[1] > 300
+    assert "300 s crashes" in plexus_churn_figure.caption(dataset).shows
+
+
+def test_the_panels_of_real_data_say_by_how_much_d_psgd_differs():
+    dataset = store.load("heterogeneity", tiny("heterogeneity"))
+    ends = 100 * dataset.test_accuracy.sel(statistic="mean").isel(record=-1, partition=0).mean("seed")
+    gap = float(ends.sel(protocol="D-PSGD") - ends.drop_sel(protocol="D-PSGD").max())
+    title = heterogeneity_figure.draw(dataset).axes[0].get_title(loc="left")
+    assert f"D-PSGD {gap:+.1f}".replace("-", "−").replace("D−PSGD", "D-PSGD") in title
 
 
 def test_fixed_graphs_contract_as_their_spectral_gap_says():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from experiments import jwins_accuracy_vs_bytes, jwins_dynamic_topology, store
 from experiments import sharing_schemes as schemes
-from experiments.compressed import Network, kept_run, problem
+from experiments.compressed import Network, problem
 from experiments.sharing_schemes import FULL, JWINS, SAMPLING, SCHEMES, TOP_K
 from gossipjax import codes, topology
 from gossipjax.sharing.jwins import CUT_OFFS
@@ -126,33 +126,25 @@ def test_savings_and_waiting_are_ratios_of_totals():
 @pytest.mark.parametrize(
     ("finals", "more", "expected"),
     [
-        (([0.90, 0.91, 0.92], [0.90, 0.909, 0.918]), {}, "reproduced: 62.5 % saved, similar (within 1 point)"),
-        (([0.90, 0.90, 0.90], [0.99, 0.98, 0.97]), {}, "reproduced"),
-        (([0.90, 0.91, 0.92], [0.80, 0.81, 0.82]), {}, "not reproduced: 62.5 % saved, not similar"),
+        (
+            ([0.90, 0.91, 0.92], [0.90, 0.909, 0.918]),
+            {},
+            "reproduced: 62.5 % saved, similar within 1 point: reproduced",
+        ),
+        (([0.90] * 3, [0.99, 0.98, 0.97]), {}, "reproduced"),
+        (([0.90, 0.91, 0.92], [0.80, 0.81, 0.82]), {}, "contradicted: 62.5 % saved"),
         (([0.90, 0.91, 0.92], [0.80, 0.91, 0.99]), {}, "undecided"),
-        (([0.90, 0.91, 0.92], [0.90, 0.91, 0.92]), {"sent": (4.0, 2.0)}, "not reproduced: 50.0 % saved, similar"),
-        (([0.90], [0.895]), {}, "reproduced"),
-        (([0.105, 0.105], [0.105, 0.105]), {}, "undecided: 62.5 % saved, but full sharing itself gains less"),
-        (([0.90, 0.91], [0.9, np.nan]), {}, "not reproduced: 62.5 % saved, diverged"),
-        (([1.00, 1.00], [1.019, 1.019]), {"metric": "rmse"}, "reproduced: 62.5 % saved, similar (within 2 %)"),
-        (([1.00, 1.00], [1.03, 1.03]), {"metric": "rmse"}, "not reproduced"),
-        (([1.00, 1.00], [0.90, 0.90]), {"metric": "rmse"}, "reproduced"),
+        (([0.90, 0.91, 0.92], [0.90, 0.91, 0.92]), {"sent": (4.0, 2.0)}, "contradicted: 50.0 % saved, similar"),
+        (([0.90, 0.91], [0.90, 0.91]), {}, "no verdict: 62.5 % saved"),
+        (([0.105] * 3, [0.105] * 3), {}, "undecided: 62.5 % saved, but that full sharing itself gains more"),
+        (([0.90] * 3, [0.9, 0.9, np.nan]), {}, "contradicted: 62.5 % saved, diverged"),
+        (([1.00] * 3, [1.019] * 3), {"metric": "rmse"}, "reproduced: 62.5 % saved, similar within 2 %"),
+        (([1.00] * 3, [1.03] * 3), {"metric": "rmse"}, "contradicted"),
+        (([1.00] * 3, [0.90] * 3), {"metric": "rmse"}, "reproduced"),
     ],
 )
 def test_verdict_follows_from_the_interval_of_the_loss_and_the_saving(finals, more, expected):
-    found = schemes.verdict(ending(*finals, **more))
-    assert found.startswith(expected)
-    assert found.endswith("(one seed)") == (len(finals[0]) == 1)
-
-
-def test_ordering_is_decided_by_the_interval_of_the_difference():
-    def against(other, ours):
-        return schemes.ordering(ending([0.9] * 3, ours, other, schemes_=(FULL, JWINS, TOP_K), **three), TOP_K)
-
-    three = {"sent": (4.0, 1.5, 1.5), "clock": (10.0, 9.0, 9.0)}
-    assert against([0.70, 0.71, 0.72], [0.80, 0.81, 0.82]) == "JWINS ahead"
-    assert against([0.80, 0.81, 0.82], [0.70, 0.71, 0.72]) == "top-k ahead"
-    assert against([0.70, 0.81, 0.90], [0.80, 0.71, 0.82]).startswith("no difference")
+    assert schemes.verdict(ending(*finals, **more)).startswith(expected)
 
 
 def test_differences_are_printed_in_points_or_in_the_metric_and_worse_is_behind():
@@ -193,20 +185,6 @@ def test_schemes_are_checked_before_any_work():
         jwins_accuracy_vs_bytes.run(config._replace(schemes=(FULL, JWINS, "no such")))
     with pytest.raises(ValueError, match="add JWINS"):
         jwins_accuracy_vs_bytes.run(config._replace(schemes=(FULL,)))
-
-
-def test_a_finished_run_is_not_made_again_and_other_settings_are(tmp_path):
-    folder, made = tmp_path / "new" / "runs", []
-
-    def make(checkpoint):
-        assert checkpoint.parent.is_dir()
-        made.append(checkpoint)
-        return xr.Dataset({"number": len(made)})
-
-    found = [int(kept_run(str(folder), {"rounds": rounds}, make).number) for rounds in (5, 6, 5)]
-    assert found == [1, 2, 1]
-    assert len(set(made)) == 2
-    assert len(list(folder.iterdir())) == 2
 
 
 def test_a_table_stands_even_where_full_sharing_gains_nothing():

@@ -314,8 +314,8 @@ UNIT: dict[str, Any] = {"version_rate": 1.0, "gossip_rate": 1.0, "source_rate": 
     ("call", "match"),
     [
         (lambda: theory.version_age(np.ones((17, 17)), np.ones(17), 1.0), "17, 17"),
-        (lambda: theory.version_age(-np.ones((3, 3)), np.ones(3), 1.0), "rates holds a negative"),
-        (lambda: theory.version_age(np.ones((3, 3)), -np.ones(3), 1.0), "source_rates holds a negative"),
+        (lambda: theory.version_age(-np.ones((3, 3)), np.ones(3), 1.0), "rates\\[0, 0\\]=-1"),
+        (lambda: theory.version_age(np.ones((3, 3)), -np.ones(3), 1.0), "source_rates\\[0\\]=-1"),
         (lambda: theory.version_age(np.ones((3, 3)), np.ones(3), 0.0), "version_rate=0.0"),
         (lambda: theory.version_age_of_set(np.ones((3, 3)), np.ones(3), 1.0, ()), "members"),
         (lambda: theory.version_age_of_set(np.ones((3, 3)), np.ones(3), 1.0, (3,)), "members"),

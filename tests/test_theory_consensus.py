@@ -311,7 +311,7 @@ def test_disconnected_graph_needs_curvature():
         ({"targets": np.zeros(4)}, "targets has shape"),
         ({"step_size": 0.0}, "step_size=0"),
         ({"noise_std": -1.0}, "noise_std=-1"),
-        ({"curvature": -1.0}, "curvatures="),
+        ({"curvature": -1.0}, "curvature=-1.0"),
         ({"order": "mix_first"}, "order='mix_first'"),
         ({"local_steps": 0}, "local_steps=0"),
     ],

@@ -204,20 +204,23 @@ def test_linear_speed_up_of_the_mean_iterate_in_simulation():
         (lambda: theory.dpsgd_rate(1, 1, gap=-1.0, noise_std=1.0, smoothness=1.0), "gap=-1.0"),
         (lambda: theory.dpsgd_rate(1, 1, gap=1.0, noise_std=1.0, smoothness=0.0), "smoothness=0.0"),
         (lambda: theory.dpsgd_threshold_order(4, 1.0), "contraction=1.0"),
-        (lambda: theory.adpsgd_order(0), "iterations=0"),
+        (lambda: theory.adpsgd_order(0), "updates=0"),
         (lambda: koloskova(epsilon=0.0), "epsilon=0.0"),
         (lambda: koloskova(mixing_rate=0.0), "mixing_rate=0.0"),
         (lambda: koloskova(heterogeneity=-1.0), "heterogeneity=-1.0"),
         (lambda: theory.dpsgd_transient_order(2, mixing_rate=0.5, noise_std=0.0, heterogeneity=0.0), "noise_std=0.0"),
         (lambda: theory.epidemic_transient_order(4, 4), "s=4"),
         (lambda: asynchronous("median"), "delays='median'"),
-        (lambda: asynchronous("average", mean_delay=5.0, max_delay=4.0), "mean <= max"),
+        (
+            lambda: asynchronous("average", mean_delay=5.0, max_delay=4.0),
+            "max_delay=4.0: must be a finite number, at least 5",
+        ),
         (lambda: asynchronous("average", mean_delay=0.5), "mean_delay=0.5"),
         (lambda: theory.choco_gossip_rounds_order(1.0, delta=0.5, omega=0.5), "epsilon=1.0"),
         (lambda: theory.choco_sgd_order(1, 1, delta=0.0, omega=0.5), "delta=0.0"),
         # Without the check of annotations, which is ours only in tests.
-        (lambda: inspect.unwrap(theory.linear_speed_up_ratio)(np.ones(2), np.ones(1)), "one value for each n"),
-        (lambda: theory.linear_speed_up_ratio(np.array([1, 2]), np.array([1.0, 0.0])), "value="),
+        (lambda: inspect.unwrap(theory.linear_speed_up_ratio)(np.ones(2), np.ones(1)), "one for each n"),
+        (lambda: theory.linear_speed_up_ratio(np.array([1, 2]), np.array([1.0, 0.0])), r"value\[1\]=0"),
     ],
 )
 def test_bad_input_says_what_and_why(call, words):

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 import gossipjax
 from theory import check
 from theory.check import report
+from theory.output import check_file, check_folder
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,9 +55,10 @@ def _check(given: argparse.Namespace, console: Console) -> int:
         raise ValueError(f"jobs={jobs}: at least one process is needed")
     if given.seed < 0:
         raise ValueError(f"seed={given.seed}: must not be negative")
-    for target in (given.json, given.report):  # before any long work
-        if target is not None:
-            (target if target is given.report else target.parent).mkdir(parents=True, exist_ok=True)
+    if given.json is not None:  # before any long work
+        check_file("--json", given.json)
+    if given.report is not None:
+        check_folder("--report", given.report, "index.html", "claims.md")
     if jobs == 1:
         gossipjax.configure(host_devices=1, intra_op_threads=1, x64=True)
     words = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}")

@@ -20,6 +20,8 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Num
 
+from theory.arguments import choice, real, reals, square, whole, wholes
+
 Number: TypeAlias = int | float
 Graph = Literal["complete", "ring"]
 Inside = Literal["complete", "ring", "none"]
@@ -78,7 +80,7 @@ def set_ages(
     Raises:
         ValueError: shapes that do not fit, more than 16 nodes, negative rates.
     """
-    _positive("version_rate", version_rate)
+    version_rate = real("version_rate", version_rate, above=0)
     rates, source_rates = _network(rates, source_rates)
     n = len(rates)
     sets = np.arange(2**n)
@@ -105,7 +107,8 @@ def version_age(
     The one-element sets of :func:`set_ages`, which also gives arguments and errors. Kind: exact. Source: Yates 2021,
     theorem 1.
     """
-    return set_ages(rates, source_rates, version_rate)[1 << np.arange(len(rates))]
+    ages = set_ages(rates, source_rates, version_rate)
+    return ages[1 << np.arange(len(rates))]
 
 
 def version_age_of_set(
@@ -119,9 +122,9 @@ def version_age_of_set(
     Raises:
         ValueError: no members, nodes out of range, or as :func:`set_ages`.
     """
-    if not members or not all(0 <= i < len(rates) for i in members):
-        raise ValueError(f"members={members}: name at least one node, each from 0 to {len(rates) - 1}")
-    return float(set_ages(rates, source_rates, version_rate)[sum(1 << i for i in set(members))])
+    ages = set_ages(rates, source_rates, version_rate)
+    found = wholes("members", members, shape=(None,), least=0, most=len(rates) - 1)
+    return float(ages[sum(1 << i for i in set(found.tolist()))])
 
 
 def version_age_complete(n: int, *, version_rate: Number, gossip_rate: Number, source_rate: Number) -> float:
@@ -162,9 +165,9 @@ def version_age_complete_bounds(n: int, *, version_rate: Number, gossip_rate: Nu
 
     Assumes: ``λ_s = λ``. Kind: two-sided bound (recalled, and checked against the recursion). Source: Yates 2021.
     """
-    _at_least("n", n, 1)
-    _positive("version_rate", version_rate)
-    _positive("gossip_rate", gossip_rate)
+    n = whole("n", n, least=1)
+    version_rate = real("version_rate", version_rate, above=0)
+    gossip_rate = real("gossip_rate", gossip_rate, above=0)
     before = float(np.sum(1.0 / np.arange(1, n)))
     unit = version_rate / gossip_rate
     return Bounds(unit * ((n - 1) / n * before + 1 / n), unit * (before + 1 / n))
@@ -189,9 +192,9 @@ def version_age_bipartite(
     Raises:
         ValueError: an empty side, or rates out of range.
     """
-    _at_least("left", left, 1)
-    _at_least("right", right, 1)
-    _rates(version_rate, gossip_rate, source_rate)
+    left = whole("left", left, least=1)
+    right = whole("right", right, least=1)
+    version_rate, gossip_rate, source_rate = _rates(version_rate, gossip_rate, source_rate)
     n = left + right
     ages = np.zeros((left + 2, right + 2))
     for size in range(n, 0, -1):
@@ -230,9 +233,10 @@ def version_age_clustered(
     Raises:
         ValueError: counts below one, rates out of range, an unknown graph.
     """
-    _at_least("clusters", clusters, 1)
-    if inside not in ("complete", "ring", "none"):
-        raise ValueError(f"inside={inside!r}: must be 'complete', 'ring' or 'none'")
+    clusters = whole("clusters", clusters, least=1)
+    choice("inside", inside, ("complete", "ring", "none"))
+    size = whole("size", size, least=1)
+    head_rate = real("head_rate", head_rate, above=0)
     graph: Graph = "ring" if inside == "ring" else "complete"
     gossip_rate = 0.0 if inside == "none" else gossip_rate
     head = version_age_no_gossip(clusters, version_rate=version_rate, source_rate=source_rate)
@@ -289,8 +293,8 @@ def opportunistic_version_age(n: int, *, version_rate: Number, gossip_rate: Numb
     Raises:
         ValueError: fewer than two nodes, or rates out of range.
     """
-    _at_least("n", n, 2)
-    _rates(version_rate, gossip_rate, source_rate)
+    n = whole("n", n, least=2)
+    version_rate, gossip_rate, source_rate = _rates(version_rate, gossip_rate, source_rate)
     pull = n * gossip_rate / (n - 1)
     return (version_rate + pull * version_rate / source_rate) / (pull + source_rate / n)
 
@@ -299,7 +303,11 @@ def hitting_moments(rates: Float[np.ndarray, " k"], stops: Float[np.ndarray, " k
     """Compute ``E T`` and ``E T²`` of ``T = E_1 + … + E_J``, where ``E_j ~ Exp(rates_j)`` and ``P(J = j) = stops_j``.
 
     ``E T² = Σ_j stops_j [ Σ_{k≤j} 1/r_k² + (Σ_{k≤j} 1/r_k)² ]``. Assumes: all independent. Kind: exact.
+
+    Raises:
+        ValueError: rates that are not positive, or as many stops that are no probabilities.
     """
+    rates, stops = _stages(rates, stops)
     mean, variance = np.cumsum(1.0 / rates), np.cumsum(1.0 / rates**2)
     return HittingMoments(float(stops @ mean), float(stops @ (variance + mean**2)))
 
@@ -316,7 +324,9 @@ def mixed_poisson_pmf(
     Raises:
         ValueError: size below one.
     """
-    _at_least("size", size, 1)
+    rates, stops = _stages(rates, stops)
+    event_rate = real("event_rate", event_rate, least=0)
+    size = whole("size", size, least=1)
     points = 4 * size
     radius = 10.0 ** (-14.0 / points)
     s = event_rate * (1.0 - radius * np.exp(-2j * np.pi * np.arange(points // 2 + 1) / points))
@@ -335,10 +345,9 @@ class _Passage(NamedTuple):
 
 
 def _passage(graph: str, n: int, version_rate: Number, gossip_rate: Number, source_rate: Number) -> _Passage:
-    _at_least("n", n, 1)
-    _rates(version_rate, gossip_rate, source_rate)
-    if graph not in ("complete", "ring"):
-        raise ValueError(f"graph={graph!r}: must be 'complete' or 'ring'; any other graph needs version_age")
+    n = whole("n", n, least=1)
+    version_rate, gossip_rate, source_rate = _rates(version_rate, gossip_rate, source_rate)
+    choice("graph", graph, ("complete", "ring"))
     j = np.arange(1.0, n + 1)
     if graph == "complete":
         gossip = j * (n - j) * (gossip_rate / max(n - 1, 1))
@@ -363,33 +372,21 @@ def _subset_sums(values: np.ndarray) -> np.ndarray:
     return sums
 
 
+def _stages(rates: np.ndarray, stops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rates = reals("rates", rates, shape=(None,), above=0)
+    return rates, reals("stops", stops, shape=rates.shape, least=0, most=1, remedy="one for each of rates")
+
+
 def _network(rates: np.ndarray, source_rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rates, source_rates = np.array(rates, np.float64), np.asarray(source_rates, np.float64)
-    n = len(rates)
-    if not 1 <= n <= _LARGEST or rates.shape != (n, n) or source_rates.shape != (n,):
-        raise ValueError(
-            f"rates {rates.shape} and source_rates {source_rates.shape}: need (n, n) and (n,), 1 ≤ n ≤ {_LARGEST}; "
-            "the recursion visits every set of nodes, so use a symmetric form or sample beyond that"
-        )
+    remedy = "the recursion visits every set of nodes, so use a symmetric form or sample beyond that"
+    rates = square("rates", rates, least=0, nodes=(1, _LARGEST), remedy=remedy)
     np.fill_diagonal(rates, 0.0)
-    for name, values in (("rates", rates), ("source_rates", source_rates)):
-        if not (np.isfinite(values).all() and (values >= 0).all()):
-            raise ValueError(f"{name} holds a negative or non-finite entry: rates are finite and at least zero")
-    return rates, source_rates
+    return rates, reals("source_rates", source_rates, shape=(len(rates),), least=0)
 
 
-def _rates(version_rate: Number, gossip_rate: Number, source_rate: Number) -> None:
-    _positive("version_rate", version_rate)
-    _positive("source_rate", source_rate)
-    if not 0 <= gossip_rate < np.inf:
-        raise ValueError(f"gossip_rate={gossip_rate}: must be finite and not negative; 0 means no gossip")
-
-
-def _positive(name: str, value: Number) -> None:
-    if not 0 < value < np.inf:
-        raise ValueError(f"{name}={value}: must be positive and finite")
-
-
-def _at_least(name: str, value: int, lowest: int) -> None:
-    if value < lowest:
-        raise ValueError(f"{name}={value}: must be at least {lowest}")
+def _rates(version_rate: Number, gossip_rate: Number, source_rate: Number) -> tuple[float, float, float]:
+    return (
+        real("version_rate", version_rate, above=0),
+        real("gossip_rate", gossip_rate, least=0, remedy="0 means no gossip"),
+        real("source_rate", source_rate, above=0),
+    )

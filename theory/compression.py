@@ -19,6 +19,8 @@ import scipy.special
 from jaxtyping import Float, Int, Num
 from scipy.sparse.linalg import LinearOperator, eigs
 
+from theory.arguments import real, reals, square, whole, wholes
+
 Number: TypeAlias = int | float
 
 _DENSE = 10
@@ -44,7 +46,8 @@ def top_k(k: int, d: int) -> float:
     Raises:
         ValueError: k outside 1 … d.
     """
-    return _share(k, d)
+    k, d = _parts(k, d)
+    return k / d
 
 
 def random_k(k: int, d: int) -> float:
@@ -56,7 +59,8 @@ def random_k(k: int, d: int) -> float:
     Raises:
         ValueError: k outside 1 … d.
     """
-    return _share(k, d)
+    k, d = _parts(k, d)
+    return k / d
 
 
 def kept_energy(x: Num[np.ndarray, " d"], k: int) -> float:
@@ -66,7 +70,7 @@ def kept_energy(x: Num[np.ndarray, " d"], k: int) -> float:
         ValueError: k outside 1 … d, a zero vector.
     """
     squares = np.sort(_vector(x) ** 2)
-    _share(k, len(squares))
+    k = whole("k", k, least=1, most=len(squares))
     return float(squares[len(squares) - k :].sum() / squares.sum())
 
 
@@ -76,7 +80,7 @@ def random_gossip(p: Number) -> float:
     Raises:
         ValueError: p outside (0, 1].
     """
-    _quality("p", p)
+    p = real("p", p, above=0, most=1)
     return float(p)
 
 
@@ -89,8 +93,7 @@ def from_unbiased(variance: Number) -> float:
     Raises:
         ValueError: a negative variance.
     """
-    if not 0 <= variance < math.inf:
-        raise ValueError(f"variance={variance}: must be finite and not negative; it is relative to the squared norm")
+    variance = real("variance", variance, least=0, remedy="it is relative to the squared norm")
     return 1.0 / (1.0 + variance)
 
 
@@ -108,8 +111,7 @@ def qsgd_variance(levels: int, d: int) -> float:
     Raises:
         ValueError: no level, no coordinate.
     """
-    if levels < 1 or d < 1:
-        raise ValueError(f"levels={levels}, d={d}: both must be at least 1")
+    levels, d = whole("levels", levels, least=1), whole("d", d, least=1)
     return min(d / levels**2, math.sqrt(d) / levels)
 
 
@@ -143,8 +145,7 @@ def scaled_sign_gaussian(d: int) -> float:
     Raises:
         ValueError: no coordinate.
     """
-    if d < 1:
-        raise ValueError(f"d={d}: need at least one coordinate")
+    d = whole("d", d, least=1)
     return (1.0 + (d - 1) * 2.0 / math.pi) / d
 
 
@@ -165,8 +166,9 @@ def choco_step(delta: Number, beta: Number, omega: Number) -> float:
     Raises:
         ValueError: numbers out of range.
     """
-    _quality("delta", delta)
-    _quality("omega", omega)
+    delta = real("delta", delta, above=0, most=1)
+    omega = real("omega", omega, above=0, most=1)
+    beta = real("beta", beta)
     # Rounding may put an eigenvalue a little past its end.
     if not delta <= beta + 1e-9 or not beta <= 2 + 1e-9:
         raise ValueError(f"beta={beta}: the norm of I - W lies between delta={delta} and 2")
@@ -182,8 +184,8 @@ def choco_bound(delta: Number, omega: Number) -> float:
     Raises:
         ValueError: numbers out of (0, 1].
     """
-    _quality("delta", delta)
-    _quality("omega", omega)
+    delta = real("delta", delta, above=0, most=1)
+    omega = real("omega", omega, above=0, most=1)
     return 1.0 - delta**2 * omega / 82.0
 
 
@@ -212,10 +214,8 @@ def choco_factor(W: Num[np.ndarray, "n n"], omega: Number, gamma: Number) -> flo
         ValueError: a W that is not symmetric or whose rows do not sum to one, numbers out of range.
     """
     W = _symmetric(W)
-    _quality("omega", omega)
-    if not 0 < gamma < math.inf:
-        raise ValueError(f"gamma={gamma}: must be positive and finite")
-    return _choco_factor(W, float(omega), float(gamma))
+    omega = real("omega", omega, above=0, most=1)
+    return _choco_factor(W, omega, real("gamma", gamma, above=0))
 
 
 def choco_errors(
@@ -226,13 +226,12 @@ def choco_errors(
     Copies x̂ start at zero; x0 is one number per node, of mean zero. Kind: exact. Source: derived. Other arguments and
     errors as there; numbers of rounds are t ≥ 0 in any order.
     """
-    W, start, rounds = _symmetric(W), np.asarray(x0, np.float64), np.asarray(rounds)
+    W, rounds = _symmetric(W), wholes("rounds", rounds, shape=(None,), least=0)
     n = len(W)
-    _quality("omega", omega)
-    if start.shape != (n,) or abs(start.mean()) > 1e-9 * np.abs(start).max(initial=0.0):
-        raise ValueError(f"x0 of shape {start.shape} and mean {start.mean():.3g}: give {n} numbers of mean zero")
-    if rounds.min(initial=0) < 0:
-        raise ValueError(f"rounds={rounds}: numbers of rounds must not be negative")
+    start, gamma = reals("x0", x0, shape=(n,)), real("gamma", gamma, above=0)
+    omega = real("omega", omega, above=0, most=1)
+    if abs(start.mean()) > 1e-9 * np.abs(start).max(initial=0.0):
+        raise ValueError(f"x0 has the mean {start.mean():.3g}: give {n} numbers of mean zero")
     one, none = np.eye(n), np.zeros((n, n))
     mean = np.block([[one, none], [omega * one, (1 - omega) * one]])
     move = np.block([[one, gamma * (W - one)], [none, one]])
@@ -258,7 +257,7 @@ def best_choco_step(W: Num[np.ndarray, "n n"], omega: Number) -> Step:
         ValueError: as :func:`choco_factor`, or a W that never agrees (graph disconnected).
     """
     W = _symmetric(W)
-    _quality("omega", omega)
+    omega = real("omega", omega, above=0, most=1)
     eigenvalues = np.linalg.eigvalsh(W)
     # The eigenvalue one belongs to the mean; a second one says that there are islands.
     delta, beta = 1.0 - eigenvalues[-2], 1.0 - eigenvalues[0]
@@ -288,9 +287,9 @@ def elias_gamma_bits(values: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*sha
     Raises:
         ValueError: a value below one.
     """
+    if not (isinstance(values, np.ndarray) and values.size == 0):
+        values = wholes("values", values, least=1, remedy="code gaps, not indices")
     values = np.asarray(values)
-    if values.size and values.min() < 1:
-        raise ValueError(f"value {values.min()}: Elias gamma codes positive integers only; code gaps, not indices")
     rest, exponent = values.astype(np.uint64), np.zeros(values.shape, np.int64)
     for shift in (32, 16, 8, 4, 2, 1):
         high = rest >> np.uint64(shift)
@@ -308,7 +307,7 @@ def gap_pmf(k: int, d: int) -> Float[np.ndarray, " gaps"]:
     Raises:
         ValueError: k outside 1 … d.
     """
-    _share(k, d)
+    k, d = _parts(k, d)
     # P(gap = j) = P(gap > j − 1) · k / (d − j + 1): next is in the set, given that those before were not.
     j = np.arange(1, d - k + 2)
     return np.exp(_log_survival(k, d, d - k)[: len(j)]) * k / (d - j + 1)
@@ -323,7 +322,7 @@ def expected_gap_bits(k: int, d: int) -> float:
     Raises:
         ValueError: k outside 1 … d.
     """
-    _share(k, d)
+    k, d = _parts(k, d)
     # Beyond 750 d/k the survival is below e^{-750}, zero in float64.
     last = min(d - k, math.ceil(750 * d / k))
     survival = np.exp(_log_survival(k, d, last))
@@ -340,7 +339,7 @@ def bernoulli_gap_bits(alpha: Number) -> float:
     Raises:
         ValueError: α outside (0, 1].
     """
-    _quality("alpha", alpha)
+    alpha = real("alpha", alpha, above=0, most=1)
     # (1 − α)^(2^m − 1) is zero in float64 from 2^m = 750/α on.
     m = np.arange(1, math.ceil(math.log2(750 / alpha)) + 1)
     return 1.0 + 2.0 * float(np.sum((1.0 - alpha) ** (2.0**m - 1.0)))
@@ -352,9 +351,7 @@ def raw_index_bits(k: int, width: int = 32) -> int:
     Raises:
         ValueError: a negative k, a width below one.
     """
-    if k < 0 or width < 1:
-        raise ValueError(f"k={k}, width={width}: k must not be negative, width at least 1")
-    return width * k
+    return whole("width", width, least=1) * whole("k", k, least=0)
 
 
 def subset_entropy_bits(k: int, d: int) -> float:
@@ -365,7 +362,7 @@ def subset_entropy_bits(k: int, d: int) -> float:
     Raises:
         ValueError: k outside 1 … d.
     """
-    _share(k, d)
+    k, d = _parts(k, d)
     return -float(scipy.special.betaln(k + 1, d - k + 1) + math.log(d + 1)) / math.log(2)
 
 
@@ -420,30 +417,16 @@ def _krylov_radius(linear: np.ndarray, spread: np.ndarray, error: np.ndarray) ->
 
 
 def _symmetric(W: np.ndarray) -> np.ndarray:
-    W = np.asarray(W, np.float64)
-    if W.ndim != 2 or W.shape[0] != W.shape[1] or len(W) < 2:
-        raise ValueError(f"W has shape {W.shape}: must be a square matrix (n, n) of at least 2 nodes")
-    # 1e-6 lets float32 matrices in; a forgotten normalisation is far beyond it.
-    if not (worst := float(np.max(np.abs(W.sum(axis=1) - 1.0)))) <= 1e-6:
-        raise ValueError(f"a row of W misses the sum one by {worst:.3g}; divide each row by its sum")
-    if not (gap := float(np.max(np.abs(W - W.T)))) <= 1e-6:
-        raise ValueError(f"W differs from its transpose by {gap:.3g}: must be symmetric")
-    return W
+    return square("W", W, nodes=(2, None), sums="rows", symmetric=True)
 
 
 def _vector(x: np.ndarray) -> np.ndarray:
-    x = np.asarray(x, np.float64)
-    if not np.any(x) or not np.all(np.isfinite(x)):
-        raise ValueError(f"x={x}: quality is relative to the squared norm, which must be positive and finite")
+    x = reals("x", x, shape=(None,))
+    if not np.any(x):
+        raise ValueError(f"x={x}: quality is relative to the squared norm, which must be positive")
     return x
 
 
-def _share(k: int, d: int) -> float:
-    if not 1 <= k <= d:
-        raise ValueError(f"k={k} of d={d} coordinates: k must lie between 1 and d")
-    return k / d
-
-
-def _quality(name: str, value: Number) -> None:
-    if not 0 < value <= 1:
-        raise ValueError(f"{name}={value}: must lie in (0, 1]")
+def _parts(k: int, d: int) -> tuple[int, int]:
+    d = whole("d", d, least=1)
+    return whole("k", k, least=1, most=d), d

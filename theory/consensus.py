@@ -22,6 +22,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Int, Num
 
+from theory.arguments import choice, real, reals, square, whole, wholes
 from theory.spectral import contraction_factor
 
 Order = Literal["adapt_then_combine", "combine_then_adapt"]
@@ -78,7 +79,7 @@ def averaging_error(W: Num[np.ndarray, "n n"], x0: Num[np.ndarray, " n *d"], rou
     deviation = _columns("x0", x0, len(W))
     deviation = deviation - deviation.mean(axis=0)
     errors = [float(np.linalg.norm(deviation))]
-    for _ in range(_at_least("rounds", rounds, 0)):
+    for _ in range(whole("rounds", rounds, least=0)):
         deviation = W @ deviation
         errors.append(float(np.linalg.norm(deviation)))
     return np.asarray(errors)
@@ -161,8 +162,7 @@ def transient_consensus(
     n, d = len(modes.vectors), modes.drive.shape[1]
     y0 = modes.vectors.T @ _columns("x0", x0, n, d)
     values = []
-    for t in np.atleast_1d(rounds).tolist():
-        _at_least("rounds", t, 0)
+    for t in np.atleast_1d(wholes("rounds", rounds, least=0)).tolist():
         mean = (modes.rate**t)[:, None] * y0 + modes.drive * _geometric(modes.rate, t)[:, None]
         noise = modes.variance * _geometric(modes.rate**2, t)
         values.append(float(np.sum(mean**2) + d * np.sum(noise)) / n)
@@ -200,7 +200,7 @@ def lyapunov_consensus(
     step = _round(W, curvatures, targets, step_size, noise_std, order, local_steps)
     n, d = step.drive.shape
     basis = _disagreement_basis(n)
-    equal = np.ptp(curvatures) == 0.0
+    equal = np.ptp(np.asarray(curvatures)) == 0.0
     if equal:
         step = _Round(basis.T @ step.matrix @ basis, basis.T @ step.drive, basis.T @ step.covariance @ basis)
     _check_stable(np.linalg.eigvals(step.matrix), order, step_size)
@@ -238,14 +238,17 @@ def expected_path(
     Raises:
         ValueError: bad shapes or numbers.
     """
-    matrices = np.asarray(W, np.float64)
+    matrices = reals("W", W)
     matrices = matrices[None] if matrices.ndim == 2 else matrices
+    if matrices.ndim != 3:
+        raise ValueError(f"W of shape {matrices.shape}: must be (n, n) or (period, n, n)")
+    rounds = whole("rounds", rounds, least=0)
     steps = [_round(m, curvatures, targets, step_size, noise_std, order, local_steps) for m in matrices]
     n, d = steps[0].drive.shape
     mean, covariance = _columns("x0", x0, n, d), np.zeros((n, n))
     optimum = _optimum(curvatures, targets)
     values = []
-    for t in range(_at_least("rounds", rounds, 0) + 1):
+    for t in range(rounds + 1):
         consensus = np.sum((mean - mean.mean(axis=0)) ** 2) + d * (np.trace(covariance) - covariance.sum() / n)
         values.append((consensus / n, (np.sum((mean - optimum) ** 2) + d * np.trace(covariance)) / n))
         step = steps[t % len(steps)]
@@ -304,11 +307,11 @@ def consensus_bound(W: Num[np.ndarray, "n n"], *, step_size: float, noise_std: f
 
     Reference: Koloskova et al. 2020, arXiv 2003.10422, the consensus lemma specialised to this case.
     """
-    _check_numbers(step_size, noise_std, "adapt_then_combine", 1)
+    numbers = _numbers(step_size, noise_std, "adapt_then_combine", 1)
     squared = contraction_factor(_symmetric(W)) ** 2
     if squared >= 1.0:
         raise ValueError(f"rho={squared**0.5:.6g}: must be below 1; the graph of W is disconnected or W oscillates")
-    return step_size**2 * noise_std**2 * squared / (1.0 - squared)
+    return numbers.step_size**2 * numbers.noise_std**2 * squared / (1.0 - squared)
 
 
 class _Modes(NamedTuple):
@@ -321,10 +324,11 @@ class _Modes(NamedTuple):
 
 
 def _modes(W, targets, step_size, curvature, noise_std, order, local_steps) -> _Modes:
-    _check_numbers(step_size, noise_std, order, local_steps)
+    step_size, noise_std, local_steps = _numbers(step_size, noise_std, order, local_steps)
+    curvature = real("curvature", curvature, least=0)
     W = _symmetric(W)
     b = _columns("targets", targets, len(W))
-    keep, spread = _local(_curvatures([curvature], 1), step_size, local_steps)
+    keep, spread = _local(np.array([curvature]), step_size, local_steps)
     basis = _disagreement_basis(len(W))
     w, rotation = np.linalg.eigh(basis.T @ W @ basis)
     vectors = basis @ rotation
@@ -334,7 +338,7 @@ def _modes(W, targets, step_size, curvature, noise_std, order, local_steps) -> _
 
 
 def _round(W, curvatures, targets, step_size, noise_std, order, local_steps) -> _Round:
-    _check_numbers(step_size, noise_std, order, local_steps)
+    step_size, noise_std, local_steps = _numbers(step_size, noise_std, order, local_steps)
     W = _mixing_matrix(W)
     b = _columns("targets", targets, len(W))
     keep, spread = _local(_curvatures(curvatures, len(W)), step_size, local_steps)
@@ -362,32 +366,22 @@ def _disagreement_basis(n: int) -> np.ndarray:
 
 
 def _optimum(curvatures, targets) -> np.ndarray:
-    a = np.asarray(curvatures, np.float64)
+    a = reals("curvatures", curvatures, shape=(None,), least=0)
     if not np.sum(a) > 0:
         raise ValueError(f"curvatures sum to {np.sum(a)}: at least one must be positive, else there is no optimum")
     return (a / np.sum(a)) @ _columns("targets", targets, len(a))
 
 
 def _mixing_matrix(W) -> np.ndarray:
-    W = np.asarray(W, np.float64)
-    if W.ndim != 2 or W.shape[0] != W.shape[1]:
-        raise ValueError(f"W has shape {W.shape}: must be a square matrix (n, n)")
-    worst = float(np.max(np.abs(W.sum(axis=1) - 1.0)))
-    # 1e-6 lets float32 matrices in; a forgotten normalisation is far beyond it.
-    if not worst <= 1e-6:
-        raise ValueError(f"a row of W misses the sum one by {worst:.3g}; divide each row by its sum")
-    return W
+    return square("W", W, sums="rows")
 
 
 def _symmetric(W) -> np.ndarray:
-    W = _mixing_matrix(W)
-    if (gap := float(np.max(np.abs(W - W.T)))) > 1e-6:
-        raise ValueError(f"W differs from its transpose by {gap:.3g}: must be symmetric; use lyapunov_consensus")
-    return W
+    return square("W", W, sums="rows", symmetric=True, remedy="use lyapunov_consensus")
 
 
 def _columns(name: str, values, n: int, d: int | None = None) -> np.ndarray:
-    array = np.asarray(values, np.float64)
+    array = reals(name, values, remedy="one row per node of W")
     columns = array[:, None] if array.ndim == 1 else array
     if columns.ndim != 2 or columns.shape != (n, columns.shape[1] if d is None else d):
         raise ValueError(f"{name} has shape {array.shape}: must be ({n},) or ({n}, {d or 'd'}), one row per node of W")
@@ -395,26 +389,22 @@ def _columns(name: str, values, n: int, d: int | None = None) -> np.ndarray:
 
 
 def _curvatures(values, n: int) -> np.ndarray:
-    array = np.asarray(values, np.float64)
-    if array.shape != (n,) or not np.all(array >= 0.0):
-        raise ValueError(f"curvatures={values}: must be {n} numbers, none negative, one per node")
-    return array
+    return reals("curvatures", values, shape=(n,), least=0, remedy="one per node")
 
 
-def _at_least(name: str, value: int, lowest: int) -> int:
-    if value < lowest:
-        raise ValueError(f"{name}={value}: must be at least {lowest}")
-    return value
+class _Numbers(NamedTuple):
+    step_size: float
+    noise_std: float
+    local_steps: int
 
 
-def _check_numbers(step_size: float, noise_std: float, order: str, local_steps: int) -> None:
-    if not step_size > 0:
-        raise ValueError(f"step_size={step_size}: must be positive")
-    if not noise_std >= 0:
-        raise ValueError(f"noise_std={noise_std}: must not be negative; 0 means exact gradients")
-    if order not in ORDERS:
-        raise ValueError(f"order={order!r}: must be one of {list(ORDERS)}")
-    _at_least("local_steps", local_steps, 1)
+def _numbers(step_size: float, noise_std: float, order: str, local_steps: int) -> _Numbers:
+    choice("order", order, ORDERS)
+    return _Numbers(
+        real("step_size", step_size, above=0),
+        real("noise_std", noise_std, least=0, remedy="0 means exact gradients"),
+        whole("local_steps", local_steps, least=1),
+    )
 
 
 def _check_stable(eigenvalues: np.ndarray, order: str, step_size: float) -> None:

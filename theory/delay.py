@@ -24,7 +24,10 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Num
 
+from theory.arguments import pmf, real, whole
+
 Number: TypeAlias = int | float
+_PAST = "gradients come from the past"
 
 
 def stability_threshold(delay: int) -> float:
@@ -37,7 +40,7 @@ def stability_threshold(delay: int) -> float:
     Raises:
         ValueError: a negative delay.
     """
-    _delay(delay)
+    delay = whole("delay", delay, least=0, remedy=_PAST)
     return 2.0 * math.sin(math.pi / (2 * (2 * delay + 1)))
 
 
@@ -49,7 +52,7 @@ def best_step(delay: int) -> float:
     Raises:
         ValueError: a negative delay.
     """
-    _delay(delay)
+    delay = whole("delay", delay, least=0, remedy=_PAST)
     return math.exp(-delay * math.log1p(1.0 / delay)) / (delay + 1) if delay else 1.0
 
 
@@ -59,7 +62,7 @@ def best_linear_factor(delay: int) -> float:
     Raises:
         ValueError: a negative delay.
     """
-    _delay(delay)
+    delay = whole("delay", delay, least=0, remedy=_PAST)
     return delay / (delay + 1)
 
 
@@ -75,11 +78,11 @@ def linear_factor(step: Number, delay: int) -> float:
     Raises:
         ValueError: a negative delay, or a step that is not a finite number.
     """
-    _finite("step", step)
-    _delay(delay)
-    pmf = np.zeros(delay + 1)
-    pmf[delay] = 1.0
-    return _largest_root(step, pmf)
+    step = real("step", step)
+    delay = whole("delay", delay, least=0, remedy=_PAST)
+    shares = np.zeros(delay + 1)
+    shares[delay] = 1.0
+    return _largest_root(step, shares)
 
 
 def stationary_variance(step: Number, delay: int, noise_std: Number = 1.0) -> float:
@@ -98,10 +101,10 @@ def stationary_variance(step: Number, delay: int, noise_std: Number = 1.0) -> fl
         ValueError: a step that is not stable (naming the threshold), a negative delay or noise.
     """
     threshold = stability_threshold(delay)
+    step = real("step", step)
     if not 0 < step < threshold:
         raise ValueError(f"step={step}: must be above 0 and below {threshold} for delay={delay}; take a smaller step")
-    if not 0 <= noise_std < math.inf:
-        raise ValueError(f"noise_std={noise_std}: must be finite and not negative")
+    noise_std = real("noise_std", noise_std, least=0)
     line = np.eye(delay + 1, k=-1)
     line[0, 0] += 1.0
     line[0, delay] -= step
@@ -124,11 +127,8 @@ def mean_linear_factor(step: Number, delay_pmf: Num[np.ndarray, " delays"]) -> f
     Raises:
         ValueError: a step that is not finite, or probabilities that are negative or do not sum to one.
     """
-    _finite("step", step)
-    pmf = np.asarray(delay_pmf, np.float64)
-    if not len(pmf) or not (pmf >= 0).all() or not abs(pmf.sum() - 1.0) < 1e-9:
-        raise ValueError(f"delay_pmf sums to {pmf.sum()} over {len(pmf)} entries: need probabilities with sum one")
-    return _largest_root(step, np.trim_zeros(pmf, "b"))
+    step = real("step", step)
+    return _largest_root(step, np.trim_zeros(pmf("delay_pmf", delay_pmf), "b"))
 
 
 def geometric_delay_pmf(p: Number, size: int) -> Float[np.ndarray, " size"]:
@@ -139,11 +139,10 @@ def geometric_delay_pmf(p: Number, size: int) -> Float[np.ndarray, " size"]:
     Raises:
         ValueError: p outside [0, 1), or a size below one.
     """
-    _probability(p)
-    if size < 1:
-        raise ValueError(f"size={size}: must be at least 1")
-    pmf = np.float64(p) ** np.arange(size)
-    return pmf / pmf.sum()
+    p = real("p", p, least=0, below=1, remedy="0 means no delay")
+    size = whole("size", size, least=1)
+    shares = np.float64(p) ** np.arange(size)
+    return shares / shares.sum()
 
 
 def geometric_delay_threshold(p: Number) -> float:
@@ -156,7 +155,7 @@ def geometric_delay_threshold(p: Number) -> float:
     Raises:
         ValueError: p outside [0, 1).
     """
-    _probability(p)
+    p = real("p", p, least=0, below=1, remedy="0 means no delay")
     return 2.0 * (1.0 + p) / (1.0 - p)
 
 
@@ -174,8 +173,8 @@ def geometric_linear_factor(step: Number, p: Number) -> float:
     Raises:
         ValueError: a step that is not finite, or p outside [0, 1).
     """
-    _finite("step", step)
-    _probability(p)
+    step = real("step", step)
+    p = real("p", p, least=0, below=1, remedy="0 means no delay")
     half = 0.5 * (1.0 + p - (1.0 - p) * step)
     gap = half**2 - p
     return math.sqrt(p) if gap <= 0 else abs(half) + math.sqrt(gap)
@@ -190,13 +189,11 @@ def mean_square_factor(step: Number, delay_pmf: Num[np.ndarray, " delays"]) -> f
     Raises:
         ValueError: a step that is not finite, more than 32 delays, or no pmf.
     """
-    _finite("step", step)
-    pmf = np.asarray(delay_pmf, np.float64)
-    length = len(pmf)
-    if not 1 <= length <= 32 or not (pmf >= 0).all() or not abs(pmf.sum() - 1.0) < 1e-9:
-        raise ValueError(f"delay_pmf sums to {pmf.sum()} over {length} entries: need 1 to 32 probabilities of sum one")
+    step = real("step", step)
+    shares = pmf("delay_pmf", delay_pmf, most=32)
+    length = len(shares)
     flow = np.zeros((length**2, length**2))
-    for delay, probability in enumerate(pmf.tolist()):
+    for delay, probability in enumerate(shares.tolist()):
         line = np.eye(length, k=-1)
         line[0, 0] += 1.0
         line[0, delay] -= step
@@ -214,30 +211,13 @@ def bounded_delay_step(smoothness: Number, max_delay: int, constant: Number) -> 
     Raises:
         ValueError: a negative delay, or numbers that are not positive.
     """
-    _delay(max_delay)
-    for name, value in (("smoothness", smoothness), ("constant", constant)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name}={value}: must be positive and finite")
+    max_delay = whole("max_delay", max_delay, least=0, remedy=_PAST)
+    smoothness, constant = real("smoothness", smoothness, above=0), real("constant", constant, above=0)
     return constant / (smoothness * max(max_delay, 1))
 
 
-def _largest_root(step: Number, pmf: np.ndarray) -> float:
-    """Return the largest root modulus of z^{D+1} − z^D + h Σ_l pmf_l z^{D−l}."""
-    coefficients = np.concatenate([[1.0], step * pmf])
+def _largest_root(step: float, shares: np.ndarray) -> float:
+    """Return the largest root modulus of z^{D+1} − z^D + h Σ_l shares_l z^{D−l}."""
+    coefficients = np.concatenate([[1.0], step * shares])
     coefficients[1] -= 1.0
     return float(np.max(np.abs(np.roots(coefficients)), initial=0.0))
-
-
-def _delay(delay: int) -> None:
-    if delay < 0:
-        raise ValueError(f"delay={delay}: gradients come from the past; must be 0 or more steps")
-
-
-def _probability(p: Number) -> None:
-    if not 0 <= p < 1:
-        raise ValueError(f"p={p}: must lie in [0, 1); 0 means no delay")
-
-
-def _finite(name: str, value: Number) -> None:
-    if not math.isfinite(value):
-        raise ValueError(f"{name}={value}: must be a finite number")

@@ -10,6 +10,8 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
+from theory.arguments import reals, square
+
 
 def consensus_from_updates(
     W: Float[np.ndarray, "n n"],
@@ -38,11 +40,13 @@ def consensus_from_updates(
     Raises:
         ValueError: shapes that do not fit, rows or columns that do not sum to one, or ρ = 1 (no convergence).
     """
+    W = square("W", W, sums="rows and columns")
     n = len(W)
-    if W.shape != (n, n) or len(updates) != n or np.shape(variances) != (n,):
-        raise ValueError(f"W {W.shape}, updates {np.shape(updates)}, variances {np.shape(variances)}: n must agree")
-    if max(np.abs(W.sum(0) - 1).max(), np.abs(W.sum(1) - 1).max()) > 1e-8:
-        raise ValueError("rows and columns of W must sum to one")
+    updates = reals("updates", updates, shape=(n, None))
+    variances = reals("variances", variances, shape=(n,), least=0)
+    mean_error = reals("mean_error", mean_error, least=0, remedy="one number, or one for each node")
+    if mean_error.shape not in ((), (n,)):
+        raise ValueError(f"mean_error of shape {mean_error.shape}: must be one number, or one for each of {n} nodes")
     average = np.full((n, n), 1.0 / n)
     project = np.eye(n) - average
     if np.abs(np.linalg.eigvals(W - average)).max() > 1 - 1e-12:

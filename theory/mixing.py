@@ -15,12 +15,10 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Num
 
+from theory.arguments import flag, pmf, real, reals, square, whole
 from theory.spectral import slem
 
 Number: TypeAlias = int | float
-
-# Lets float32 matrices in; a forgotten normalisation is far beyond it.
-_SUMS_TO_ONE = 1e-6
 
 
 class Contraction(NamedTuple):
@@ -57,9 +55,10 @@ def expected_contraction(
     Raises:
         ValueError: matrices that are not square and equal in size, or probabilities that are none.
     """
-    stack = np.asarray(matrices, np.float64)
-    if stack.ndim != 3 or stack.shape[1] != stack.shape[2] or len(stack) < 1 or stack.shape[1] < 2:
-        raise ValueError(f"matrices of shape {stack.shape}: need at least one square matrix of at least 2 nodes")
+    from_old_mean = flag("from_old_mean", from_old_mean)
+    stack = reals("matrices", matrices, shape=(None, None, None), remedy="one or more square matrices, of one size")
+    if stack.shape[1] != stack.shape[2] or stack.shape[1] < 2:
+        raise ValueError(f"matrices of shape {stack.shape}: must be square, of at least 2 nodes")
     weights = _probabilities(probabilities, len(stack))
     basis = scipy.linalg.helmert(stack.shape[1]).T
     images = stack @ basis
@@ -119,7 +118,8 @@ def epidemic_factor(n: int, s: int, local: bool) -> float:
     Raises:
         ValueError: n or s out of range.
     """
-    _messages(n, s)
+    n, s = _messages(n, s)
+    local = flag("local", local)
     missed = 1.0 - s / (n - 1)
     return (1.0 - missed**n) / s - 1.0 / (n - 1) if local else missed / (s + 1)
 
@@ -130,7 +130,7 @@ def no_message_probability(n: int, s: int) -> float:
     About e^{−s}: for everybody to hear something s must be about ln n. Kind: exact. Source: the n − 1 others choose
     independently. Arguments and errors as :func:`epidemic_factor`.
     """
-    _messages(n, s)
+    n, s = _messages(n, s)
     return (1.0 - s / (n - 1)) ** (n - 1)
 
 
@@ -144,9 +144,8 @@ def one_peer_shift_factor(n: int, eta: Number) -> float:
     Raises:
         ValueError: fewer than two nodes, η outside [0, 1].
     """
-    _at_least_two(n)
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta={eta}: must lie in [0, 1]; it is the weight of the peer, ½ averages")
+    n = whole("n", n, least=2)
+    eta = real("eta", eta, least=0, most=1, remedy="it is the weight of the peer, ½ averages")
     return 1.0 - 2.0 * eta * (1.0 - eta) * n / (n - 1)
 
 
@@ -160,8 +159,7 @@ def one_peer_exponential_exact(n: int) -> bool:
     Raises:
         ValueError: no node.
     """
-    if n < 1:
-        raise ValueError(f"n={n}: a network needs at least one node")
+    n = whole("n", n, least=1)
     return n & (n - 1) == 0
 
 
@@ -178,8 +176,7 @@ def base_graph_rounds_order(n: int, degree: int) -> float:
     Raises:
         ValueError: no node, degree below one.
     """
-    if n < 1 or degree < 1:
-        raise ValueError(f"n={n}, degree={degree}: both must be at least 1")
+    n, degree = whole("n", n, least=1), whole("degree", degree, least=1)
     return math.log(n) / math.log(degree + 1)
 
 
@@ -193,8 +190,7 @@ def random_regular_lambda2_bound(d: int) -> float:
     Raises:
         ValueError: degree below 3.
     """
-    if d < 3:
-        raise ValueError(f"d={d}: the statement is for degrees of at least 3")
+    d = whole("d", d, least=3)
     return 2.0 * math.sqrt(d - 1)
 
 
@@ -212,8 +208,8 @@ def push_sum_factor(n: int, self_allowed: bool) -> float:
     Raises:
         ValueError: fewer than two nodes.
     """
-    _at_least_two(n)
-    if self_allowed:
+    n = whole("n", n, least=2)
+    if flag("self_allowed", self_allowed):
         return 0.5 - 1.0 / (4 * n)
     return 0.5 - 1.0 / (2 * (n - 1)) - (n - 2) / (4 * (n - 1) ** 2)
 
@@ -231,15 +227,7 @@ def push_sum_rate(P: Num[np.ndarray, "n n"]) -> float:
     Raises:
         ValueError: not square, a negative share, or a column that does not sum to one.
     """
-    P = np.asarray(P, np.float64)
-    if P.ndim != 2 or P.shape[0] != P.shape[1]:
-        raise ValueError(f"P has shape {P.shape}: must be a square matrix (n, n)")
-    if not np.all(P >= 0):
-        raise ValueError(f"P has the share {P.min()}: none may be negative, or a weight w may reach zero")
-    worst = float(np.max(np.abs(P.sum(axis=0) - 1.0)))
-    if not worst <= _SUMS_TO_ONE:
-        raise ValueError(f"a column of P misses the sum one by {worst:.3g}; divide each column by its sum")
-    return slem(P)
+    return slem(square("P", P, least=0, sums="columns", remedy="or a weight w may reach zero"))
 
 
 def push_sum_rate_ring(n: int) -> float:
@@ -250,18 +238,13 @@ def push_sum_rate_ring(n: int) -> float:
     Raises:
         ValueError: fewer than two nodes.
     """
-    _at_least_two(n)
+    n = whole("n", n, least=2)
     return math.cos(math.pi / n)
 
 
 def _walk_variance(W: np.ndarray, gamma: Number) -> Float[np.ndarray, " n"]:
     """Compute the stationary variance of each node in ``x ← W(√γ x + ξ)``."""
-    W = np.asarray(W, np.float64)
-    if W.ndim != 2 or W.shape[0] != W.shape[1]:
-        raise ValueError(f"W has shape {W.shape}: must be a square matrix (n, n)")
-    worst = float(np.max(np.abs(W.sum(axis=1) - 1.0)))
-    if not worst <= _SUMS_TO_ONE:
-        raise ValueError(f"a row of W misses the sum one by {worst:.3g}; divide each row by its sum")
+    W = square("W", W, sums="rows")
     symmetric = np.array_equal(W, W.T)
     eigenvalues, vectors = np.linalg.eigh(W) if symmetric else (np.linalg.eigvals(W), None)
     growth = gamma * float(np.max(np.abs(eigenvalues))) ** 2
@@ -275,24 +258,14 @@ def _walk_variance(W: np.ndarray, gamma: Number) -> Float[np.ndarray, " n"]:
 def _probabilities(values: np.ndarray | None, draws: int) -> Float[np.ndarray, " draws"]:
     if values is None:
         return np.full(draws, 1.0 / draws)
-    weights = np.asarray(values, np.float64)
-    if weights.shape != (draws,) or not np.all(weights >= 0) or not abs(weights.sum() - 1.0) <= _SUMS_TO_ONE:
-        raise ValueError(f"probabilities={values}: must be {draws} numbers, none negative, summing to one")
+    weights = pmf("probabilities", values, size=draws)
     return weights / weights.sum()
 
 
-def _memory(gamma: Number) -> Number:
-    if not 0 <= gamma < 1:
-        raise ValueError(f"gamma={gamma}: must lie in [0, 1); 1/(1 - gamma) is the memory of the walk")
-    return gamma
+def _memory(gamma: Number) -> float:
+    return real("gamma", gamma, least=0, below=1, remedy="1/(1 - gamma) is the memory of the walk")
 
 
-def _messages(n: int, s: int) -> None:
-    _at_least_two(n)
-    if not 1 <= s <= n - 1:
-        raise ValueError(f"s={s} messages per node: must lie between 1 and n - 1 = {n - 1}")
-
-
-def _at_least_two(n: int) -> None:
-    if n < 2:
-        raise ValueError(f"n={n}: averaging is between nodes; need at least 2")
+def _messages(n: int, s: int) -> tuple[int, int]:
+    n = whole("n", n, least=2)
+    return n, whole("s", s, least=1, most=n - 1, remedy="messages go to other nodes")

@@ -23,6 +23,8 @@ import scipy.sparse.linalg
 from jaxtyping import Float, Num
 from scipy import sparse
 
+from theory.arguments import choice, flag, real, reals, square, whole
+
 Number: TypeAlias = int | float
 Vector: TypeAlias = Num[np.ndarray, " n"]
 Square: TypeAlias = Num[np.ndarray, "n n"]
@@ -100,11 +102,10 @@ def transient_moments(
         ValueError: shapes that differ, bad events, negative times.
     """
     d = _dimension(events)
-    start = np.asarray(start, np.float64)
-    if start.shape != (d, d) or not np.isclose(start[-1, -1], 1.0, rtol=0, atol=1e-12):
-        raise ValueError(f"start has shape {start.shape}: must be ({d}, {d}) with last entry 1, see initial_moments")
-    if np.any(np.asarray(times) < 0):
-        raise ValueError(f"times={times}: must not be negative")
+    start = reals("start", start, shape=(d, d), remedy="see initial_moments")
+    if not np.isclose(start[-1, -1], 1.0, rtol=0, atol=1e-12):
+        raise ValueError(f"start has the last entry {start[-1, -1]}: must be 1, see initial_moments")
+    times = reals("times", times, shape=(None,), least=0)
     noise = np.sum([event.rate * event.covariance for event in events], axis=0)
     last = sparse.csr_array(([1.0], ([0], [d * d - 1])), shape=(1, d * d))
     flow = _second_moment_flow([(e.rate, e.matrix) for e in events]) + sparse.csr_array(noise.reshape(-1, 1)) @ last
@@ -115,17 +116,17 @@ def transient_moments(
 
 def initial_moments(x: Num[np.ndarray, " n"]) -> Float[np.ndarray, "d d"]:
     """Return ``z zᵀ`` of a known start, z = (x, 1); with snapshots x is the models and then the snapshots."""
-    z = np.append(np.asarray(x, np.float64), 1.0)
+    z = np.append(reals("x", x, shape=(None,)), 1.0)
     return np.outer(z, z)
 
 
 def consensus_and_mean(Z: Float[np.ndarray, "d d"], n: int) -> ConsensusAndMean:
     """Return ``E (1/n) Σ (x_i − x̄)²`` and ``E x̄²`` of the first n entries of the state. Kind: exact."""
-    if not 1 <= n < len(Z):
-        raise ValueError(f"n={n}: must be from 1 to {len(Z) - 1}, the entries of the state besides the one")
+    Z = square("Z", Z, nodes=(2, None))
+    n = whole("n", n, least=1, most=len(Z) - 1, remedy="the entries of the state besides the one")
     models = Z[:n, :n]
-    square = float(models.sum()) / n**2
-    return ConsensusAndMean(float(np.trace(models)) / n - square, square)
+    of_mean = float(models.sum()) / n**2
+    return ConsensusAndMean(float(np.trace(models)) / n - of_mean, of_mean)
 
 
 def push_events(push_rates: Square, *, weight: Number = 0.5, snapshots: bool = False) -> tuple[LinearEvent, ...]:
@@ -139,8 +140,7 @@ def push_events(push_rates: Square, *, weight: Number = 0.5, snapshots: bool = F
     Raises:
         ValueError: a matrix that is not square, negative rates, a weight outside (0, 1].
     """
-    rates = _pair_rates("push_rates", push_rates)
-    _weight(weight)
+    rates, weight = _pair_rates("push_rates", push_rates), _weight(weight)
     size = _size(len(rates), snapshots)
     events = []
     for i, j in zip(*np.nonzero(rates), strict=True):
@@ -156,8 +156,7 @@ def pairwise_events(rates: Square, *, weight: Number = 0.5, snapshots: bool = Fa
     ``a = ½`` is pairwise averaging. Node i starting exchanges at rate λ with partner law P has ``rates = λP``.
     Arguments and errors as in :func:`push_events`. Reference: Boyd, Ghosh, Prabhakar, Shah 2006.
     """
-    rates = _pair_rates("rates", rates)
-    _weight(weight)
+    rates, weight = _pair_rates("rates", rates), _weight(weight)
     size = _size(len(rates), snapshots)
     total = np.triu(rates + rates.T)
     events = []
@@ -194,8 +193,8 @@ def gradient_events(
         ValueError: shapes that differ, numbers out of range.
     """
     rates, a, b = _node_values(gradient_rates, curvatures, targets)
-    _step(step, noise_std)
-    if snapshots and not (rates > 0).all():
+    step, noise_std = _step(step, noise_std)
+    if flag("snapshots", snapshots) and not (rates > 0).all():
         raise ValueError(f"gradient_rates={rates}: must be positive with snapshots; one that never moves never settles")
     n, size = len(rates), _size(len(rates), snapshots)
     events = []
@@ -276,9 +275,9 @@ def complete_graph_moments(
     Raises:
         ValueError: numbers out of range, or a step that does not settle.
     """
-    _complete(n, push_rate, gradient_rate, curvature)
-    _step(step, noise_std)
-    _weight(weight)
+    n, gradient_rate, curvature = _complete(n, gradient_rate, curvature)
+    push_rate, weight = real("push_rate", push_rate, least=0), _weight(weight)
+    step, noise_std = _step(step, noise_std)
     h, noise = step * curvature, (step * noise_std) ** 2
     mix = 2.0 * weight**2 / (n * (n - 1))
     shrink = 2.0 * weight * (1.0 - weight) / (n - 1) + mix
@@ -308,9 +307,9 @@ def heterogeneity_factor(
     Raises:
         ValueError: numbers out of range.
     """
-    _complete(n, gossip_rate, gradient_rate, curvature)
-    _step(step, 0.0)
-    _weight(weight)
+    n, gradient_rate, curvature = _complete(n, gradient_rate, curvature)
+    gossip_rate, weight = real("gossip_rate", gossip_rate, least=0), _weight(weight)
+    step, _ = _step(step, 0.0)
     pull = gradient_rate * step * curvature
     return pull / (pull + weight * gossip_rate * n / (n - 1))
 
@@ -333,11 +332,9 @@ def averaging_second_moment_rate(
     Raises:
         ValueError: fewer than two or more than 25 nodes, rates or weight out of range, an unknown event.
     """
-    if event not in ("exchange", "push"):
-        raise ValueError(f"event={event!r}: must be 'exchange' or 'push'")
+    choice("event", event, ("exchange", "push"))
+    rates = square("rates", rates, least=0, nodes=(2, 25), remedy="use theory.spectral for bounds beyond")
     n = len(rates)
-    if not 2 <= n <= 25:
-        raise ValueError(f"{n} nodes: the spectrum is for 2 to 25 nodes; use theory.spectral for bounds beyond")
     events = (pairwise_events if event == "exchange" else push_events)(rates, weight=weight)
     basis = np.linalg.svd(np.eye(n) - 1.0 / n)[0][:, : n - 1]
     pieces = [(e.rate, basis.T @ e.matrix[:n, :n] @ basis) for e in events]
@@ -370,62 +367,48 @@ def _check_stable(flow: np.ndarray, d: int) -> None:
 
 
 def _dimension(events: Sequence[LinearEvent]) -> int:
+    if not isinstance(events, Sequence) or not all(isinstance(event, LinearEvent) for event in events):
+        raise ValueError(f"events={events!r:.60}: must be a sequence of LinearEvent; build them with push_events")
     if not events:
         raise ValueError("events is empty: nothing ever happens, so nothing can be said")
-    d = len(events[0].matrix)
+    d = len(square("matrix of event 0", events[0].matrix))
     if not 2 <= d <= _LARGEST:
         raise ValueError(f"{d} state entries: need 2 to {_LARGEST}; the solve costs O(d⁶)")
     unit = np.eye(d)[-1]
     for k, (rate, matrix, covariance) in enumerate(events):
-        if matrix.shape != (d, d) or covariance.shape != (d, d):
-            raise ValueError(f"event {k}: matrix {matrix.shape}, covariance {covariance.shape}: both need ({d}, {d})")
+        for name, array in (("matrix", matrix), ("covariance", covariance)):
+            reals(f"{name} of event {k}", array, shape=(d, d))
         if not np.array_equal(matrix[-1], unit) or covariance[-1].any() or covariance[:, -1].any():
             raise ValueError(f"event {k}: the last entry of the state must stay one, without noise")
-        if not 0 <= rate < np.inf:
-            raise ValueError(f"event {k}: rate={rate}: must be finite and not negative")
+        real(f"rate of event {k}", rate, least=0)
     return d
 
 
 def _size(n: int, snapshots: bool) -> int:
-    return 2 * n + 1 if snapshots else n + 1
+    return 2 * n + 1 if flag("snapshots", snapshots) else n + 1
 
 
 def _pair_rates(name: str, rates: np.ndarray) -> np.ndarray:
-    rates = np.array(rates, np.float64)
-    if rates.ndim != 2 or rates.shape[0] != rates.shape[1]:
-        raise ValueError(f"{name} has shape {rates.shape}: must be square")
+    rates = square(name, rates, least=0)
     np.fill_diagonal(rates, 0.0)
-    if not (np.isfinite(rates).all() and (rates >= 0).all()):
-        raise ValueError(f"{name} holds a negative or non-finite entry: rates are finite and at least zero")
     return rates
 
 
 def _node_values(rates, curvatures, targets) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    r, a, b = (np.asarray(v, np.float64) for v in (rates, curvatures, targets))
-    if r.ndim != 1 or not r.shape == a.shape == b.shape:
-        raise ValueError(f"gradient_rates {r.shape}, curvatures {a.shape}, targets {b.shape}: need one value per node")
-    if (r < 0).any() or (a < 0).any():
-        raise ValueError(f"gradient_rates={r}, curvatures={a}: must not be negative")
-    return r, a, b
+    rates = reals("gradient_rates", rates, shape=(None,), least=0)
+    curvatures = reals("curvatures", curvatures, shape=rates.shape, least=0, remedy="one for each of gradient_rates")
+    return rates, curvatures, reals("targets", targets, shape=rates.shape, remedy="one for each of gradient_rates")
 
 
-def _step(step: Number, noise_std: Number) -> None:
-    if not step > 0:
-        raise ValueError(f"step={step}: must be positive")
-    if not noise_std >= 0:
-        raise ValueError(f"noise_std={noise_std}: must not be negative; 0 means exact gradients")
+def _step(step: Number, noise_std: Number) -> tuple[float, float]:
+    remedy = "0 means exact gradients"
+    return real("step", step, above=0), real("noise_std", noise_std, least=0, remedy=remedy)
 
 
-def _weight(weight: Number) -> None:
-    if not 0 < weight <= 1:
-        raise ValueError(f"weight={weight}: must lie in (0, 1]; ½ averages")
+def _weight(weight: Number) -> float:
+    return real("weight", weight, above=0, most=1, remedy="½ averages")
 
 
-def _complete(n: int, gossip_rate: Number, gradient_rate: Number, curvature: Number) -> None:
-    if n < 2:
-        raise ValueError(f"n={n}: gossip needs at least 2 nodes")
-    if not (gossip_rate >= 0 and gradient_rate > 0 and curvature > 0):
-        raise ValueError(
-            f"gossip rate {gossip_rate}, gradient_rate={gradient_rate}, curvature={curvature}: "
-            "the first must not be negative, the others must be positive"
-        )
+def _complete(n: int, gradient_rate: Number, curvature: Number) -> tuple[int, float, float]:
+    n = whole("n", n, least=2, remedy="gossip is between nodes")
+    return n, real("gradient_rate", gradient_rate, above=0), real("curvature", curvature, above=0)

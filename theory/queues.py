@@ -20,6 +20,8 @@ import scipy.special
 import scipy.stats
 from jaxtyping import Float, Num
 
+from theory.arguments import real, reals, whole
+
 Number: TypeAlias = int | float
 
 
@@ -33,7 +35,7 @@ def inbox_mean(arrival_rate: Number, mean_extra: Number, shift: Number = 0.0) ->
     Raises:
         ValueError: an arrival rate or mean that is not positive, a negative shift.
     """
-    _update(arrival_rate, mean_extra, shift)
+    arrival_rate, mean_extra, shift = _update("arrival_rate", arrival_rate, mean_extra, shift)
     return arrival_rate * (shift + mean_extra)
 
 
@@ -42,7 +44,8 @@ def inbox_variance(arrival_rate: Number, mean_extra: Number, shift: Number = 0.0
 
     Arguments as :func:`inbox_mean`.
     """
-    return inbox_mean(arrival_rate, mean_extra, shift) + (arrival_rate * mean_extra) ** 2
+    arrival_rate, mean_extra, shift = _update("arrival_rate", arrival_rate, mean_extra, shift)
+    return arrival_rate * (shift + mean_extra) + (arrival_rate * mean_extra) ** 2
 
 
 def inbox_pmf(
@@ -56,8 +59,8 @@ def inbox_pmf(
     Raises:
         ValueError: a size below one, and as :func:`inbox_mean`.
     """
-    _update(arrival_rate, mean_extra, shift)
-    _at_least("size", size, 1)
+    arrival_rate, mean_extra, shift = _update("arrival_rate", arrival_rate, mean_extra, shift)
+    size = whole("size", size, least=1)
     g = 1.0 / (1.0 + arrival_rate * mean_extra)
     during_shift = scipy.stats.poisson.pmf(np.arange(size), arrival_rate * shift)
     return scipy.signal.lfilter([g], [1.0, g - 1.0], during_shift)
@@ -72,8 +75,8 @@ def inbox_overflow(capacity: int, arrival_rate: Number, mean_extra: Number, shif
     Raises:
         ValueError: a negative capacity, and as :func:`inbox_mean`.
     """
-    _update(arrival_rate, mean_extra, shift)
-    _at_least("capacity", capacity, 0)
+    arrival_rate, mean_extra, shift = _update("arrival_rate", arrival_rate, mean_extra, shift)
+    capacity = whole("capacity", capacity, least=0)
     a = np.arange(capacity + 1)
     log_miss = -math.log1p(1.0 / (arrival_rate * mean_extra))
     during_shift = scipy.stats.poisson.logpmf(a, arrival_rate * shift)
@@ -89,9 +92,8 @@ def inbox_capacity(overflow: Number, arrival_rate: Number, mean_extra: Number, s
     Raises:
         ValueError: a probability outside (0, 1), and as :func:`inbox_mean`.
     """
-    _update(arrival_rate, mean_extra, shift)
-    if not 0 < overflow < 1:
-        raise ValueError(f"overflow={overflow}: must lie in (0, 1); no finite inbox never overflows")
+    arrival_rate, mean_extra, shift = _update("arrival_rate", arrival_rate, mean_extra, shift)
+    overflow = real("overflow", overflow, above=0, below=1, remedy="no finite inbox never overflows")
     below, enough = -1, 1
     while inbox_overflow(enough, arrival_rate, mean_extra, shift) > overflow:
         below, enough = enough, 2 * enough
@@ -112,8 +114,8 @@ def distinct_senders(n: int, *, gossip_rate: Number, mean_extra: Number, shift: 
     Raises:
         ValueError: fewer than two nodes, and as :func:`inbox_mean`.
     """
-    _at_least("n", n, 2)
-    _update(gossip_rate, mean_extra, shift)
+    n = whole("n", n, least=2)
+    gossip_rate, mean_extra, shift = _update("gossip_rate", gossip_rate, mean_extra, shift)
     s = gossip_rate / (n - 1)
     return -(n - 1) * math.expm1(-s * shift - math.log1p(s * mean_extra))
 
@@ -126,7 +128,7 @@ def round_receivers(n: int) -> float:
     Raises:
         ValueError: fewer than two nodes.
     """
-    _at_least("n", n, 2)
+    n = whole("n", n, least=2)
     return float(-n * np.expm1(scipy.special.xlog1py(n - 1, -1.0 / (n - 1))))
 
 
@@ -139,7 +141,7 @@ def largest_inbox(n: int) -> float:
     Raises:
         ValueError: fewer than three nodes.
     """
-    _at_least("n", n, 3)
+    n = whole("n", n, least=3)
     return math.log(n) / math.log(math.log(n))
 
 
@@ -151,8 +153,8 @@ def hear_from_all(n: int, gossip_rate: Number) -> float:
     Raises:
         ValueError: fewer than two nodes, or a rate that is not positive.
     """
-    _at_least("n", n, 2)
-    _positive("gossip_rate", gossip_rate)
+    n = whole("n", n, least=2)
+    gossip_rate = real("gossip_rate", gossip_rate, above=0)
     return float((n - 1) * (scipy.special.digamma(float(n)) + np.euler_gamma) / gossip_rate)
 
 
@@ -164,7 +166,7 @@ def pushes_until_repeat(n: int) -> float:
     Raises:
         ValueError: fewer than two nodes.
     """
-    _at_least("n", n, 2)
+    n = whole("n", n, least=2)
     targets = n - 1
     # Terms fall like exp(−k²/2N): beyond ten √N they are below 1e-21.
     j = np.arange(min(targets, 10 * math.isqrt(targets) + 20))
@@ -179,7 +181,7 @@ def pushes_until_repeat_asymptotic(n: int) -> float:
     Raises:
         ValueError: fewer than two nodes.
     """
-    _at_least("n", n, 2)
+    n = whole("n", n, least=2)
     return math.sqrt(math.pi * (n - 1) / 2) + 2.0 / 3.0
 
 
@@ -191,10 +193,11 @@ def renewal_age(mean: Number, second_moment: Number) -> float:
     Raises:
         ValueError: a mean that is not positive, or a second moment below its square, which no law has.
     """
-    _positive("mean", mean)
+    mean = real("mean", mean, above=0)
+    second_moment = real("second_moment", second_moment)
     # Two routes to the moments of a constant differ by rounding.
     if not mean**2 * (1.0 - 1e-12) <= second_moment < math.inf:
-        raise ValueError(f"second_moment={second_moment}: E X² is finite and at least (E X)² = {mean**2}")
+        raise ValueError(f"second_moment={second_moment}: must be at least the square of mean={mean}, {mean**2}")
     return second_moment / (2.0 * mean)
 
 
@@ -206,7 +209,7 @@ def time_since_update(mean_extra: Number, shift: Number = 0.0) -> float:
     Raises:
         ValueError: a mean that is not positive, or a negative shift.
     """
-    _update(1.0, mean_extra, shift)
+    _, mean_extra, shift = _update("rate", 1.0, mean_extra, shift)
     return renewal_age(shift + mean_extra, shift**2 + 2.0 * shift * mean_extra + 2.0 * mean_extra**2)
 
 
@@ -220,8 +223,8 @@ def age_mm1(arrival_rate: Number, service_rate: Number) -> float:
     Raises:
         ValueError: rates that are not positive, or arrivals that outrun the service.
     """
-    _positive("arrival_rate", arrival_rate)
-    _positive("service_rate", service_rate)
+    arrival_rate = real("arrival_rate", arrival_rate, above=0)
+    service_rate = real("service_rate", service_rate, above=0)
     load = arrival_rate / service_rate
     if load >= 1:
         raise ValueError(
@@ -248,12 +251,10 @@ def mixture_of_agents_load(
     Raises:
         ValueError: negative counts, or times and rates that are not positive.
     """
-    _at_least("helpers", helpers, 0)
-    _at_least("layers", layers, 0)
-    _positive("prompt_rate", prompt_rate)
-    times = np.asarray(mean_service, np.float64)
-    if not times.size or not (np.isfinite(times).all() and (times > 0).all()):
-        raise ValueError(f"mean_service={mean_service}: must be positive and finite, one number or one per node")
+    helpers = whole("helpers", helpers, least=0)
+    layers = whole("layers", layers, least=0)
+    prompt_rate = real("prompt_rate", prompt_rate, above=0)
+    times = reals("mean_service", mean_service, above=0, remedy="one number or one per node")
     return float(times.max() * ((helpers + 1) * layers + 1) * prompt_rate)
 
 
@@ -268,18 +269,9 @@ def mixture_of_agents_stable(
     return mixture_of_agents_load(helpers, layers, mean_service=mean_service, prompt_rate=prompt_rate) < 1
 
 
-def _update(arrival_rate: Number, mean_extra: Number, shift: Number) -> None:
-    _positive("arrival_rate", arrival_rate)
-    _positive("mean_extra", mean_extra)
-    if not 0 <= shift < math.inf:
-        raise ValueError(f"shift={shift}: must be finite and not negative; 0 means exponential update times")
-
-
-def _positive(name: str, value: Number) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}={value}: must be positive and finite")
-
-
-def _at_least(name: str, value: int, lowest: int) -> None:
-    if value < lowest:
-        raise ValueError(f"{name}={value}: must be at least {lowest}")
+def _update(name: str, rate: Number, mean_extra: Number, shift: Number) -> tuple[float, float, float]:
+    return (
+        real(name, rate, above=0),
+        real("mean_extra", mean_extra, above=0),
+        real("shift", shift, least=0, remedy="0 means exponential update times"),
+    )

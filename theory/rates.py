@@ -15,6 +15,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Num
 
+from theory.arguments import choice, real, reals, whole
+
 Number: TypeAlias = int | float
 
 
@@ -58,9 +60,9 @@ def dpsgd_step(n: int, iterations: int, *, noise_std: Number, smoothness: Number
     Raises:
         ValueError: numbers out of range.
     """
-    _sizes(n, iterations)
-    _not_negative("noise_std", noise_std)
-    _positive("smoothness", smoothness)
+    n, iterations = whole("n", n, least=1), whole("iterations", iterations, least=1)
+    noise_std = real("noise_std", noise_std, least=0)
+    smoothness = real("smoothness", smoothness, above=0)
     return 1.0 / (2.0 * smoothness + noise_std * math.sqrt(iterations / n))
 
 
@@ -82,10 +84,10 @@ def dpsgd_rate(n: int, iterations: int, *, gap: Number, noise_std: Number, smoot
     Raises:
         ValueError: numbers out of range.
     """
-    _sizes(n, iterations)
-    _not_negative("gap", gap)
-    _not_negative("noise_std", noise_std)
-    _positive("smoothness", smoothness)
+    n, iterations = whole("n", n, least=1), whole("iterations", iterations, least=1)
+    gap = real("gap", gap, least=0)
+    noise_std = real("noise_std", noise_std, least=0)
+    smoothness = real("smoothness", smoothness, above=0)
     slow = (8.0 * gap + 4.0 * smoothness) * noise_std / math.sqrt(iterations * n)
     return 8.0 * gap * smoothness / iterations + slow
 
@@ -98,9 +100,8 @@ def dpsgd_threshold_order(n: int, contraction: Number) -> float:
     Raises:
         ValueError: no node, a contraction outside [0, 1).
     """
-    _sizes(n, 1)
-    if not 0 <= contraction < 1:
-        raise ValueError(f"contraction={contraction}: must lie in [0, 1); 1 says that the graph never agrees")
+    n = whole("n", n, least=1)
+    contraction = real("contraction", contraction, least=0, below=1, remedy="1 says that the graph never agrees")
     return n**5 / (1.0 - contraction) ** 4
 
 
@@ -113,7 +114,7 @@ def adpsgd_order(updates: int) -> float:
     Raises:
         ValueError: no update.
     """
-    _sizes(1, updates)
+    updates = whole("updates", updates, least=1)
     return 1.0 / math.sqrt(updates)
 
 
@@ -151,11 +152,11 @@ def koloskova_iterations(
     Raises:
         ValueError: numbers out of range.
     """
-    _positive("epsilon", epsilon)
-    _sizes(n, 1)
-    _mixing_rate(mixing_rate)
-    _not_negative("noise_std", noise_std)
-    _not_negative("heterogeneity", heterogeneity)
+    epsilon = real("epsilon", epsilon, above=0)
+    n = whole("n", n, least=1)
+    mixing_rate = real("mixing_rate", mixing_rate, above=0, most=1, remedy="for a fixed W it is 1 - rho^2")
+    noise_std = real("noise_std", noise_std, least=0)
+    heterogeneity = real("heterogeneity", heterogeneity, least=0)
     scale = _scale(smoothness, gap)
     noise = scale * noise_std**2 / (n * epsilon**2)
     slow = heterogeneity + noise_std * math.sqrt(mixing_rate)
@@ -182,10 +183,10 @@ def dpsgd_transient_order(
     Raises:
         ValueError: numbers out of range; without noise the transient never ends.
     """
-    _sizes(n, 1)
-    _mixing_rate(mixing_rate)
-    _positive("noise_std", noise_std)
-    _not_negative("heterogeneity", heterogeneity)
+    n = whole("n", n, least=1)
+    mixing_rate = real("mixing_rate", mixing_rate, above=0, most=1, remedy="for a fixed W it is 1 - rho^2")
+    noise_std = real("noise_std", noise_std, above=0)
+    heterogeneity = real("heterogeneity", heterogeneity, least=0)
     slow = heterogeneity + noise_std * math.sqrt(mixing_rate)
     return _scale(smoothness, gap) * n**3 * slow**4 / (noise_std**6 * mixing_rate**4)
 
@@ -198,8 +199,8 @@ def epidemic_transient_order(n: int, s: int) -> float:
     Raises:
         ValueError: s outside 1 … n − 1.
     """
-    if not 1 <= s <= n - 1:
-        raise ValueError(f"s={s} messages per node of n={n}: must lie between 1 and n - 1")
+    n = whole("n", n, least=2)
+    s = whole("s", s, least=1, most=n - 1, remedy="messages go to other nodes")
     return n**3 / s**2
 
 
@@ -232,19 +233,17 @@ def async_sgd_iterations(
     Raises:
         ValueError: numbers out of range, an unknown statement.
     """
-    _positive("epsilon", epsilon)
-    _not_negative("noise_std", noise_std)
-    if not 1 <= mean_delay <= max_delay < math.inf:
-        raise ValueError(f"mean_delay={mean_delay}, max_delay={max_delay}: must satisfy 1 <= mean <= max")
-    match delays:
+    epsilon = real("epsilon", epsilon, above=0)
+    noise_std = real("noise_std", noise_std, least=0)
+    mean_delay = real("mean_delay", mean_delay, least=1)
+    max_delay = real("max_delay", max_delay, least=mean_delay, remedy="no delay is longer than the longest")
+    match choice("delays", delays, ("average", "adaptive", "maximum")):
         case "average":
             cost = math.sqrt(max_delay * mean_delay)
         case "adaptive":
             cost = float(mean_delay)
-        case "maximum":
-            cost = float(max_delay)
         case _:
-            raise ValueError(f"delays={delays!r}: must be one of ['average', 'adaptive', 'maximum']")
+            cost = float(max_delay)
     scale = _scale(smoothness, gap)
     noise, delay = scale * noise_std**2 / epsilon**2, scale * cost / epsilon
     return AsynchronousIterations(noise, delay, noise + delay)
@@ -261,9 +260,8 @@ def choco_gossip_rounds_order(epsilon: Number, *, delta: Number, omega: Number) 
     Raises:
         ValueError: ε outside (0, 1), δ or ω outside (0, 1].
     """
-    _delta_omega(delta, omega)
-    if not 0 < epsilon < 1:
-        raise ValueError(f"epsilon={epsilon}: must lie in (0, 1); it is relative to the error at the start")
+    delta, omega = real("delta", delta, above=0, most=1), real("omega", omega, above=0, most=1)
+    epsilon = real("epsilon", epsilon, above=0, below=1, remedy="it is relative to the error at the start")
     return math.log(1.0 / epsilon) / (delta**2 * omega)
 
 
@@ -275,8 +273,8 @@ def choco_sgd_order(n: int, iterations: int, *, delta: Number, omega: Number) ->
     Raises:
         ValueError: no node or iteration, δ or ω outside (0, 1].
     """
-    _sizes(n, iterations)
-    _delta_omega(delta, omega)
+    n, iterations = whole("n", n, least=1), whole("iterations", iterations, least=1)
+    delta, omega = real("delta", delta, above=0, most=1), real("omega", omega, above=0, most=1)
     return 1.0 / (n * iterations) + 1.0 / (iterations * delta**2 * omega) ** 2
 
 
@@ -298,42 +296,10 @@ def linear_speed_up_ratio(
     Raises:
         ValueError: lengths that differ, values that are not positive.
     """
-    n, value = np.asarray(n, np.float64), np.asarray(value, np.float64)
-    if n.ndim != 1 or n.shape != value.shape or n.size == 0:
-        raise ValueError(f"n and value have shapes {n.shape} and {value.shape}: need one value for each n")
-    for name, array in (("n", n), ("value", value)):
-        if not np.all(array > 0) or not np.all(np.isfinite(array)):
-            raise ValueError(f"{name}={array}: all must be positive and finite")
+    n = reals("n", n, shape=(None,), above=0)
+    value = reals("value", value, shape=n.shape, above=0, remedy="one for each n")
     return n * value / (n[0] * value[0])
 
 
 def _scale(smoothness: Number, gap: Number) -> float:
-    _positive("smoothness", smoothness)
-    _positive("gap", gap)
-    return float(smoothness * gap)
-
-
-def _mixing_rate(value: Number) -> None:
-    if not 0 < value <= 1:
-        raise ValueError(f"mixing_rate={value}: must lie in (0, 1]; for a fixed W it is 1 - rho^2")
-
-
-def _delta_omega(delta: Number, omega: Number) -> None:
-    for name, value in (("delta", delta), ("omega", omega)):
-        if not 0 < value <= 1:
-            raise ValueError(f"{name}={value}: must lie in (0, 1]")
-
-
-def _sizes(n: int, iterations: int) -> None:
-    if n < 1 or iterations < 1:
-        raise ValueError(f"n={n}, iterations={iterations}: both must be at least 1")
-
-
-def _positive(name: str, value: Number) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}={value}: must be positive and finite")
-
-
-def _not_negative(name: str, value: Number) -> None:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name}={value}: must be finite and not negative")
+    return real("smoothness", smoothness, above=0) * real("gap", gap, above=0)

@@ -30,6 +30,8 @@ import scipy.optimize
 import scipy.stats
 from jaxtyping import Float, Num
 
+from theory.arguments import choice, real, reals
+
 LAWS = ("constant", "saturating", "logarithm", "power", "offset_power")
 CRITERIA = ("aic", "aicc", "bic")
 
@@ -149,10 +151,12 @@ def compare(
     Raises:
         ValueError: as :func:`fit`, no law, a law twice, an unknown criterion.
     """
-    if not laws or len(set(laws)) < len(laws):
-        raise ValueError(f"laws={tuple(laws)}: name at least one law, and none twice")
-    if criterion not in CRITERIA:
-        raise ValueError(f"criterion={criterion!r}: must be one of {list(CRITERIA)}")
+    if isinstance(laws, str) or not isinstance(laws, Sequence) or not laws:
+        raise ValueError(f"laws={laws!r}: must be a list of at least one law of {list(LAWS)}")
+    laws = [choice("laws", law, LAWS) for law in laws]
+    if len(set(laws)) < len(laws):
+        raise ValueError(f"laws={tuple(laws)}: name none twice")
+    choice("criterion", criterion, CRITERIA)
     fits = tuple(fit(n, value, error, law) for law in laws)
     scores = np.asarray([getattr(one, criterion) for one in fits])
     if not np.isfinite(scores).any():
@@ -174,8 +178,8 @@ def predict(
     Raises:
         ValueError: sizes that are not positive.
     """
-    n = np.asarray(n, np.float64)
-    _check_positive("n", n)
+    _instance("one", one, Fit, "fit")
+    n = reals("n", n, shape=(None,), above=0)
     values, jacobian = _model(one.law, n, one.parameters)
     if not np.all(np.isfinite(one.covariance)):
         return values, np.full(n.shape, math.inf)
@@ -183,8 +187,20 @@ def predict(
     return values, _Z * np.sqrt(np.maximum(variance, 0.0) * max(1.0, one.reduced_chi2))
 
 
+def preferred(log_minus_power: float) -> str:
+    """Say which of a logarithm and a power the values prefer, from AIC(a + b ln n) − AIC(a n^b), if it is decisive.
+
+    Kind: exact (the rule). Larger errors of the values bring the difference towards the undecided.
+    """
+    log_minus_power = real("log_minus_power", log_minus_power)
+    if not abs(log_minus_power) > DECISIVE:
+        return "undecided"
+    return "ln n fits better" if log_minus_power < 0 else "a n^b fits better"
+
+
 def describe(one: Fit) -> str:
     """Write a law with its last parameter and 95 % interval, on one line: slope b or exponent c, or the level a."""
+    _instance("one", one, Fit, "fit")
     form, symbol = {
         "constant": ("a", "a"),
         "saturating": ("a + b/ln n", "b"),
@@ -220,6 +236,7 @@ def plot(
     Returns:
         The axes; ``ax.figure`` is the figure.
     """
+    _instance("comparison", comparison, Comparison, "compare")
     if ax is None:
         from matplotlib.figure import Figure
 
@@ -243,8 +260,13 @@ def plot(
     return ax
 
 
+def _instance(name: str, value: Any, kind: type, maker: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}={value!r:.60}: must be a {kind.__name__}, which {maker} returns")
+
+
 def _names(law: str) -> tuple[str, ...]:
-    match law:
+    match choice("law", law, LAWS):
         case "constant":
             return ("level",)
         case "saturating":
@@ -253,9 +275,8 @@ def _names(law: str) -> tuple[str, ...]:
             return ("offset", "slope")
         case "power":
             return ("factor", "exponent")
-        case "offset_power":
+        case _:
             return ("offset", "slope", "exponent")
-    raise ValueError(f"law={law!r}: must be one of {list(LAWS)}")
 
 
 def _model(law: str, n: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -376,21 +397,9 @@ def _verdict(best: Fit, fits: Sequence[Fit], differences: np.ndarray, criterion:
 
 
 def _table(n: np.ndarray, value: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    n, value, error = (np.asarray(array, np.float64) for array in (n, value, error))
-    if n.ndim != 1 or not n.shape == value.shape == error.shape:
-        raise ValueError(
-            f"n, value and error have shapes {n.shape}, {value.shape}, {error.shape}: need one of each per size"
-        )
-    _check_positive("n", n)
-    _check_positive("error", error)
-    if not np.all(np.isfinite(value)):
-        raise ValueError(f"value={value}: all must be finite; leave out sizes without a measurement")
-    return n, value, error
-
-
-def _check_positive(name: str, array: np.ndarray) -> None:
-    if not np.all(array > 0) or not np.all(np.isfinite(array)):
-        raise ValueError(f"{name}={array}: all must be positive and finite")
+    n = reals("n", n, shape=(None,), above=0)
+    value = reals("value", value, shape=n.shape, remedy="one per size; leave out sizes without a measurement")
+    return n, value, reals("error", error, shape=n.shape, above=0, remedy="one per size")
 
 
 def _check_enough(n: np.ndarray, law: str, parameters: int) -> None:

@@ -7,11 +7,13 @@ Each docstring gives the statement, what it assumes, its source, and its kind: *
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Num
 from scipy import sparse
+
+from theory.arguments import choice, real, reals, square, whole
 
 Matrix: TypeAlias = sparse.sparray | Num[np.ndarray, "rows columns"]
 
@@ -27,7 +29,8 @@ def contraction_factor(W: Matrix) -> float:
     Args:
         W: ``(n, n)``. Full singular values up to 1500 nodes, Lanczos iteration beyond.
     """
-    n = _order(W)
+    W = _matrix("W", W)
+    n = W.shape[0]
     if n <= _DENSE:
         return float(np.linalg.norm(_dense(W) - 1 / n, 2))
     W = sparse.csr_array(W, dtype=np.float64)
@@ -49,7 +52,8 @@ def slem(W: Matrix) -> float:
     The asymptotic rate: ‖W^t x − lim‖ ~ SLEM^t; equal to ρ for normal matrices, smaller or equal otherwise. Kind:
     exact. Assumes: 1 is an eigenvalue, and is left out once.
     """
-    n = _order(W)
+    W = _matrix("W", W)
+    n = W.shape[0]
     if n == 1:
         return 0.0
     if n <= _DENSE:
@@ -66,10 +70,7 @@ def contraction_ring(num_nodes: int) -> float:
 
     Source: eigenvalues of a circulant matrix.
     """
-    if num_nodes < 3:
-        raise ValueError(
-            f"a ring of {num_nodes} nodes has no two distinct neighbours: the formula needs n of at least 3"
-        )
+    num_nodes = whole("num_nodes", num_nodes, least=3, remedy="a smaller ring has no two distinct neighbours")
     return float(np.abs(1 + _cosines(num_nodes)[1:]).max() / 3)
 
 
@@ -78,7 +79,7 @@ def contraction_path(num_nodes: int) -> float:
 
     Source: Laplacian eigenvalues 2 − 2 cos(πk/n). For n ≥ 3 these are the max-degree and the Metropolis weights.
     """
-    _check_positive(num_nodes)
+    num_nodes = whole("num_nodes", num_nodes, least=1)
     return (1 + 2 * math.cos(math.pi / num_nodes)) / 3 if num_nodes > 1 else 0.0
 
 
@@ -87,8 +88,11 @@ def contraction_torus(rows: int, columns: int) -> float:
 
     Kind: exact, for sides of at least 3 (else ValueError). Source: eigenvalues of a Cartesian product of cycles.
     """
-    if min(rows, columns) < 3:
-        raise ValueError(f"a torus of {rows} by {columns} lacks four distinct neighbours: sides must be at least 3")
+    remedy = "a smaller torus lacks four distinct neighbours"
+    rows, columns = (
+        whole("rows", rows, least=3, remedy=remedy),
+        whole("columns", columns, least=3, remedy=remedy),
+    )
     eigenvalues = 1 + _cosines(rows)[:, None] + _cosines(columns)[None, :]
     return float(np.abs(eigenvalues.ravel()[1:]).max() / 5)
 
@@ -98,8 +102,7 @@ def contraction_hypercube(dimension: int) -> float:
 
     Source: Laplacian eigenvalues 2k, k = 0..d.
     """
-    if dimension < 0:
-        raise ValueError(f"dimension {dimension} of a hypercube must not be negative")
+    dimension = whole("dimension", dimension, least=0)
     return (dimension - 1) / (dimension + 1) if dimension else 0.0
 
 
@@ -108,13 +111,13 @@ def contraction_star(num_nodes: int) -> float:
 
     Source: Laplacian eigenvalues 0, 1 (n − 2 times) and n.
     """
-    _check_positive(num_nodes)
+    num_nodes = whole("num_nodes", num_nodes, least=1)
     return 1 - 1 / num_nodes if num_nodes > 2 else 0.0
 
 
 def contraction_complete(num_nodes: int) -> float:
     """Give ρ of the complete graph with weights 1/n: 0, since W = J. Kind: exact."""
-    _check_positive(num_nodes)
+    num_nodes = whole("num_nodes", num_nodes, least=1)
     return 0.0
 
 
@@ -124,7 +127,7 @@ def contraction_exponential(num_nodes: int) -> float:
     ρ = max_{m≥1} |1 + Σ_k ω^{m 2^k}| / (τ + 1), ω = exp(2πi/n): the matrix is circulant, hence normal. Kind: exact for
     every n. For even n this is 1 − 2/(1 + τ), for odd n it is smaller: Ying et al. (2021), proposition 1.
     """
-    _check_positive(num_nodes)
+    num_nodes = whole("num_nodes", num_nodes, least=1)
     rounds = (num_nodes - 1).bit_length()
     if num_nodes == 1:
         return 0.0
@@ -139,15 +142,17 @@ def contraction_best_constant(adjacency: Matrix) -> float:
     Assumes: undirected and connected; Laplacian eigenvalues 0 = ℓ₁ < ℓ₂ ≤ … ≤ ℓ_n. Source: Xiao, Boyd (2004). Optimal
     among all symmetric weights on edge-transitive graphs (recalled).
     """
-    if _order(adjacency) == 1:
-        return 0.0
     eigenvalues = np.linalg.eigvalsh(laplacian(adjacency))
+    if len(eigenvalues) == 1:
+        return 0.0
+    if not eigenvalues[1] > 1e-12 * eigenvalues[-1]:
+        raise ValueError("adjacency: its graph is disconnected; connect it")
     return float((eigenvalues[-1] - eigenvalues[1]) / (eigenvalues[-1] + eigenvalues[1]))
 
 
 def laplacian(adjacency: Matrix) -> Float[np.ndarray, "n n"]:
     """Compute the Laplacian D − A of an undirected graph, dense."""
-    A = _dense(adjacency)
+    A = _dense(_matrix("adjacency", adjacency, least=0))
     if not np.array_equal(A, A.T):
         raise ValueError("the adjacency matrix is not symmetric: these formulas are for undirected graphs")
     return np.diag(A.sum(axis=1)) - A
@@ -184,7 +189,10 @@ def pairwise_contraction(adjacency: Matrix, *, clock: str = "node") -> float:
     Assumes: as :func:`pairwise_matrix` (``clock="node"``) or :func:`edge_clock_matrix` (``clock="edge"``), n ≥ 2. On a
     d-regular graph λ₂ = 1 − ℓ₂/(n d) for both; on K_n it is (n − 2)/(n − 1). Source: Boyd et al. (2006).
     """
-    return float(np.linalg.eigvalsh(_mean_event(adjacency, clock))[-2])
+    mean = _mean_event(adjacency, clock)
+    if len(mean) < 2:
+        raise ValueError("adjacency of shape (1, 1): pairs need at least 2 nodes")
+    return float(np.linalg.eigvalsh(mean)[-2])
 
 
 def pairwise_one_event(adjacency: Matrix, x: Num[np.ndarray, " n *d"], *, clock: str = "node") -> float:
@@ -198,7 +206,11 @@ def pairwise_one_event(adjacency: Matrix, x: Num[np.ndarray, " n *d"], *, clock:
         x: ``(n,)`` or ``(n, d)`` states before the event.
         clock: ``"node"`` or ``"edge"``.
     """
-    deviation = np.asarray(x, np.float64).reshape(len(x), -1)
+    n = _matrix("adjacency", adjacency).shape[0]
+    values = reals("x", x, remedy="one row per node")
+    if values.ndim not in (1, 2) or len(values) != n:
+        raise ValueError(f"x of shape {values.shape}: must be ({n},) or ({n}, d), one row per node")
+    deviation = values.reshape(n, -1)
     deviation = deviation - deviation.mean(axis=0)
     return float(np.sum(deviation * (_mean_event(adjacency, clock) @ deviation)))
 
@@ -212,15 +224,13 @@ def averaging_time_bounds(lambda2: float, epsilon: float) -> tuple[float, float]
     Raises:
         ValueError: if λ₂ or ε is not between 0 and 1.
     """
-    if not (0 < lambda2 < 1 and 0 < epsilon < 1):
-        raise ValueError(f"lambda2 = {lambda2} and epsilon = {epsilon}: both must lie strictly between 0 and 1")
+    lambda2, epsilon = real("lambda2", lambda2, above=0, below=1), real("epsilon", epsilon, above=0, below=1)
     unit = math.log(1 / epsilon) / math.log(1 / lambda2)
     return 0.5 * unit, 3 * unit
 
 
 def _mean_event(adjacency: Matrix, clock: str) -> Float[np.ndarray, "n n"]:
-    if clock not in ("node", "edge"):
-        raise ValueError(f"clock {clock!r} is unknown: choose 'node' or 'edge'")
+    choice("clock", clock, ("node", "edge"))
     return pairwise_matrix(adjacency) if clock == "node" else edge_clock_matrix(adjacency)
 
 
@@ -228,19 +238,18 @@ def _cosines(num_nodes: int) -> Float[np.ndarray, " n"]:
     return 2 * np.cos(2 * np.pi * np.arange(num_nodes) / num_nodes)
 
 
-def _check_positive(num_nodes: int) -> None:
-    if num_nodes < 1:
-        raise ValueError(f"{num_nodes} nodes: a network needs at least one")
-
-
-def _order(W: Matrix) -> int:
-    if len(W.shape) != 2 or W.shape[0] != W.shape[1]:
-        raise ValueError(f"a matrix of shape {W.shape} must be square")
-    return W.shape[0]
+def _matrix(name: str, value: Any, least: int | None = None) -> Any:
+    """Check a square matrix; a sparse one stays sparse."""
+    if not sparse.issparse(value):
+        return square(name, value, least=least)
+    if value.ndim != 2 or value.shape[0] != value.shape[1] or not value.shape[0]:
+        raise ValueError(f"{name} of shape {value.shape}: must be a square matrix of at least 1 nodes")
+    if value.nnz:
+        reals(f"the entries of {name}", value.data, least=least)
+    return value
 
 
 def _dense(W: Matrix) -> Float[np.ndarray, "n n"]:
-    _order(W)
     return sparse.csr_array(W, dtype=np.float64).toarray()
 
 

@@ -22,6 +22,7 @@ import scipy.stats
 from jaxtyping import Float, Num
 
 from theory.age import Bounds
+from theory.arguments import choice, flag, real, square, whole
 
 Number: TypeAlias = int | float
 Protocol = Literal["push", "pull", "push-pull"]
@@ -53,8 +54,8 @@ def rounds_pmf(n: int, *, protocol: Protocol, size: int | None = None) -> Float[
         ValueError: no nodes, an unknown protocol, a size below one.
     """
     step = _transitions(n, protocol)
-    if size is not None and size < 1:
-        raise ValueError(f"size={size}: must be at least 1; leave it out to get the whole law")
+    if size is not None:
+        size = whole("size", size, least=1, remedy="leave it out to get the whole law")
     law = np.zeros(n - 1)
     law[:1] = 1.0
     pmf = [1.0 if n == 1 else 0.0]
@@ -92,8 +93,8 @@ def rounds_asymptotic(n: int, protocol: Protocol) -> float:
     Raises:
         ValueError: fewer than three nodes (ln ln n), or an unknown protocol.
     """
-    _protocol(protocol)
-    _at_least("n", n, 3)
+    choice("protocol", protocol, get_args(Protocol))
+    n = whole("n", n, least=3)
     if protocol == "push":
         return math.log2(n) + math.log(n)
     return math.log(n, 2 if protocol == "pull" else 3) + math.log2(math.log(n))
@@ -109,7 +110,7 @@ def push_rounds_window(n: int) -> Bounds:
     Raises:
         ValueError: fewer than two nodes.
     """
-    _at_least("n", n, 2)
+    n = whole("n", n, least=2)
     below, above = n.bit_length() - 1, (n - 1).bit_length()
     return Bounds(below + math.log(n) - 1.116, above + math.log(n) + 2.765)
 
@@ -142,10 +143,11 @@ def asynchronous_time(
     Raises:
         ValueError: fewer than two nodes, a rate that is not positive, an unknown graph or start.
     """
-    _at_least("n", n, 2)
-    _positive("gossip_rate", gossip_rate)
-    if graph not in get_args(Graph) or start not in get_args(Start):
-        raise ValueError(f"graph={graph!r}, start={start!r}: must be one of {get_args(Graph)} and of {get_args(Start)}")
+    n = whole("n", n, least=2)
+    gossip_rate = real("gossip_rate", gossip_rate, above=0)
+    choice("graph", graph, get_args(Graph))
+    choice("start", start, get_args(Start))
+    two_way = flag("two_way", two_way)
     if graph == "star":
         rounds = _star_time(n, two_way, start)
     else:
@@ -175,8 +177,7 @@ def asynchronous_time_graph(rates: Num[np.ndarray, "n n"], start: int = 0) -> fl
     """
     rates = _matrix("rates", rates, _LARGEST_CHAIN)
     n = len(rates)
-    if not 0 <= start < n:
-        raise ValueError(f"start={start}: must be a node from 0 to {n - 1}")
+    start = whole("start", start, least=0, most=n - 1)
     np.fill_diagonal(rates, 0.0)
     bits = 1 << np.arange(n)
     inflow = _members(n) @ rates
@@ -200,8 +201,8 @@ def contact_rates(
     Raises:
         ValueError: a matrix that is not square, negative entries, a node without neighbours, a rate not positive.
     """
-    _positive("gossip_rate", gossip_rate)
-    adjacency = _graph(adjacency, None)
+    gossip_rate = real("gossip_rate", gossip_rate, above=0)
+    two_way, adjacency = flag("two_way", two_way), _graph(adjacency, None)
     rates = gossip_rate * adjacency / adjacency.sum(axis=1, keepdims=True)
     return rates + rates.T if two_way else rates
 
@@ -228,13 +229,13 @@ def conductance(adjacency: Num[np.ndarray, "n n"]) -> float:
 
 def conductance_complete(n: int) -> float:
     """Compute ``φ = ⌈n/2⌉/(n − 1)`` of the complete graph, attained by any ⌊n/2⌋ nodes. Kind: exact."""
-    _at_least("n", n, 2)
+    n = whole("n", n, least=2)
     return (n + 1) // 2 / (n - 1)
 
 
 def conductance_ring(n: int) -> float:
     """Compute ``φ = 1/⌊n/2⌋`` of the ring, attained by ⌊n/2⌋ nodes in a row. Kind: exact."""
-    _at_least("n", n, 2)
+    n = whole("n", n, least=2)
     return 1.0 / (n // 2)
 
 
@@ -248,17 +249,16 @@ def conductance_bound(n: int, phi: Number, constant: Number) -> float:
     Raises:
         ValueError: fewer than two nodes, φ outside (0, 1], a constant that is not positive.
     """
-    _at_least("n", n, 2)
-    _positive("constant", constant)
-    if not 0 < phi <= 1:
-        raise ValueError(f"phi={phi}: conductance lies in (0, 1]; zero means a disconnected graph, which has no bound")
+    n = whole("n", n, least=2)
+    constant = real("constant", constant, above=0)
+    phi = real("phi", phi, above=0, most=1, remedy="zero means a disconnected graph, which has no bound")
     return constant * math.log(n) / phi
 
 
 def _transitions(n: int, protocol: str) -> np.ndarray:
     """Return P[k − 1, m − 1] from k = 1 … n − 1 informed nodes to m = 1 … n after one round."""
-    _protocol(protocol)
-    _at_least("n", n, 1)
+    choice("protocol", protocol, get_args(Protocol))
+    n = whole("n", n, least=1)
     if protocol == "push":
         return _push(np.eye(n - 1, n))
     k, m = np.arange(1, n)[:, None], np.arange(1, n + 1)[None, :]
@@ -305,26 +305,5 @@ def _graph(adjacency: np.ndarray, largest: int | None) -> np.ndarray:
 
 
 def _matrix(name: str, matrix: np.ndarray, largest: int | None) -> np.ndarray:
-    matrix = np.array(matrix, np.float64)
-    n = len(matrix)
-    if matrix.shape != (n, n) or n < 2 or (largest is not None and n > largest):
-        limit = "" if largest is None else f" and at most {largest}, as every set of nodes is visited"
-        raise ValueError(f"{name} {matrix.shape}: need a square matrix of at least 2 nodes{limit}")
-    if not (np.isfinite(matrix).all() and (matrix >= 0).all()):
-        raise ValueError(f"{name} holds a negative or non-finite entry: entries are finite and at least zero")
-    return matrix
-
-
-def _protocol(protocol: str) -> None:
-    if protocol not in get_args(Protocol):
-        raise ValueError(f"protocol={protocol!r}: must be one of {get_args(Protocol)}")
-
-
-def _positive(name: str, value: Number) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}={value}: must be positive and finite")
-
-
-def _at_least(name: str, value: int, lowest: int) -> None:
-    if value < lowest:
-        raise ValueError(f"{name}={value}: must be at least {lowest}")
+    remedy = "" if largest is None else "every set of nodes is visited"
+    return square(name, matrix, least=0, nodes=(2, largest), remedy=remedy)

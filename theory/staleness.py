@@ -26,6 +26,7 @@ import scipy.stats
 from jaxtyping import Float, Int, Num
 
 from theory.age import Bounds, HittingMoments, hitting_moments, mixed_poisson_pmf, set_ages
+from theory.arguments import flag, real, reals, square, whole, wholes
 
 Number: TypeAlias = int | float
 Counts: TypeAlias = int | Int[np.ndarray, "..."]
@@ -35,9 +36,9 @@ Result: TypeAlias = float | Float[np.ndarray, "..."]
 
 def update_rate(mean_extra: Values, shift: Values = 0.0) -> Result:
     """Compute the update rate ``m = 1/(c + mean_extra)`` of the clock ``c + Exp(mean mean_extra)``. Kind: exact."""
-    if not np.all(np.asarray(mean_extra) > 0) or not np.all(np.asarray(shift) >= 0):
-        raise ValueError(f"mean_extra={mean_extra}, shift={shift}: the first must be positive, the other not negative")
-    return 1.0 / (np.asarray(shift, np.float64) + mean_extra)[()]
+    mean_extra, shift = reals("mean_extra", mean_extra, above=0), reals("shift", shift, least=0)
+    _fit({"mean_extra": mean_extra, "shift": shift})
+    return 1.0 / (shift + mean_extra)[()]
 
 
 def mean_staleness(n: Counts, *, gossip_rate: Values, update_rate: Values, two_way: bool = False) -> Result:
@@ -54,9 +55,8 @@ def mean_staleness(n: Counts, *, gossip_rate: Values, update_rate: Values, two_w
     Raises:
         ValueError: fewer than two nodes, rates that are not positive.
     """
-    _positive("gossip_rate", gossip_rate)
-    _positive("update_rate", update_rate)
-    return (np.asarray(update_rate, np.float64) * _harmonic(_nodes(n) - 1) / gossip_rate / (2 if two_way else 1))[()]
+    nodes, gossip_rate, update_rate = _table(n, gossip_rate, update_rate)
+    return (update_rate * _harmonic(nodes - 1) / gossip_rate / (2 if flag("two_way", two_way) else 1))[()]
 
 
 def max_staleness(n: Counts, *, gossip_rate: Values, update_rate: Values) -> Result:
@@ -85,8 +85,9 @@ def mean_delay_heterogeneous(rates: Num[np.ndarray, " n"], i: int, j: int) -> fl
     """
     rates = _push_rates(rates)
     n = len(rates)
-    if i == j or not (0 <= i < n and 0 <= j < n):
-        raise ValueError(f"i={i}, j={j}: must be two different nodes from 0 to {n - 1}")
+    i, j = whole("i", i, least=0, most=n - 1), whole("j", j, least=0, most=n - 1)
+    if i == j:
+        raise ValueError(f"i={i}, j={j}: must be two different nodes")
     others = np.delete(rates, [i, j]) / (n - 1)
     z, weights = scipy.special.roots_legendre(max(1, n // 2))
     missed = 0.5 * (1.0 - z)[:, None]
@@ -125,7 +126,7 @@ def staleness_variance(n: int, *, gossip_rate: Number, update_rate: Number) -> f
 
     Assumes: complete graph, c = 0. Kind: exact, O(n).
     """
-    _positive("update_rate", update_rate)
+    update_rate = real("update_rate", update_rate, above=0)
     mean, second = delay_moments(n, gossip_rate)
     return update_rate**2 * (second - mean**2) + update_rate * mean
 
@@ -136,7 +137,7 @@ def staleness_pmf(n: int, *, gossip_rate: Number, update_rate: Number, size: int
     From ``E z^S = (1/(n−1)) Σ_l Π_{k≤l} r_k/(r_k + m(1 − z))`` at points of a circle, inverted by FFT. Assumes: c = 0.
     Kind: exact (absolute error about 1e-12), O(n · size).
     """
-    _positive("update_rate", update_rate)
+    update_rate = real("update_rate", update_rate, above=0)
     rates, stops = _delay_stages(n, gossip_rate)
     return mixed_poisson_pmf(rates, stops, update_rate, size)
 
@@ -147,10 +148,8 @@ def window_pmf(*, rate_factor: Number, update_rate: Number, size: int) -> Float[
     The delay tends to 1/a in probability, so S counts the updates in a window of that length. Assumes: c = 0. Kind:
     asymptotic, with an error of order 1/ln n.
     """
-    _positive("rate_factor", rate_factor)
-    _positive("update_rate", update_rate)
-    if size < 1:
-        raise ValueError(f"size={size}: must be at least 1")
+    rate_factor, update_rate = real("rate_factor", rate_factor, above=0), real("update_rate", update_rate, above=0)
+    size = whole("size", size, least=1)
     return np.asarray(scipy.stats.poisson.pmf(np.arange(size), update_rate / rate_factor))
 
 
@@ -159,8 +158,8 @@ def sure_bound(delay: Values, shift: Number) -> Counts:
 
     Kind: bound, for every path.
     """
-    _positive("shift", shift)
-    bound = np.floor(np.asarray(delay, np.float64) / shift).astype(np.int64) + 1
+    shift = real("shift", shift, above=0)
+    bound = np.floor(reals("delay", delay, least=0) / shift).astype(np.int64) + 1
     return bound if bound.ndim else int(bound)
 
 
@@ -172,11 +171,10 @@ def opportunistic_staleness(n: Counts, *, gossip_rate: Values, update_rate: Valu
     takes λ of order n. Assumes: complete graph, Poisson update clocks (without any relaying: every c). Kind: exact.
     Arguments as :func:`mean_staleness`.
     """
-    if relay:
+    if flag("relay", relay):
         return mean_staleness(n, gossip_rate=gossip_rate, update_rate=update_rate)
-    _positive("gossip_rate", gossip_rate)
-    _positive("update_rate", update_rate)
-    return (np.asarray(update_rate, np.float64) * (_nodes(n) - 1) / gossip_rate)[()]
+    nodes, gossip_rate, update_rate = _table(n, gossip_rate, update_rate)
+    return (update_rate * (nodes - 1) / gossip_rate)[()]
 
 
 def opportunistic_max_staleness(n: Counts, *, gossip_rate: Values, update_rate: Values, relay: bool) -> Result:
@@ -193,7 +191,7 @@ def opportunistic_max_staleness(n: Counts, *, gossip_rate: Values, update_rate: 
 
     Assumes: complete graph, Poisson update clocks. Kind: exact. Arguments as :func:`mean_staleness`.
     """
-    if relay:
+    if flag("relay", relay):
         return max_staleness(n, gossip_rate=gossip_rate, update_rate=update_rate)
     mean = opportunistic_staleness(n, gossip_rate=gossip_rate, update_rate=update_rate, relay=False)
     return np.multiply(mean, _harmonic(_nodes(n) - 1))[()]
@@ -224,10 +222,8 @@ def ring_delay(n: int, distance: int, gossip_rate: Number) -> float:
     Raises:
         ValueError: numbers out of range.
     """
-    _positive("gossip_rate", gossip_rate)
-    _nodes(n)
-    if not 1 <= distance <= n - 1:
-        raise ValueError(f"distance={distance}: must be from 1 to {n - 1} on a ring of {n}")
+    n, gossip_rate = _one(n), real("gossip_rate", gossip_rate, above=0)
+    distance = whole("distance", distance, least=1, most=n - 1)
     near, far = distance, n - distance
     first = near * scipy.special.betainc(near + 1, far, 0.5) + far * scipy.special.betainc(far + 1, near, 0.5)
     return float(2.0 / gossip_rate * first)
@@ -249,9 +245,9 @@ def graph_delay(rates: Num[np.ndarray, "n n"], source: int) -> Float[np.ndarray,
     Raises:
         ValueError: a matrix that is not square, more than 16 nodes, negative rates, or no such source.
     """
+    rates = square("rates", rates, nodes=(2, 16), least=0, remedy="every set of nodes is visited")
     n = len(rates)
-    if rates.shape != (n, n) or not 2 <= n <= 16 or not 0 <= source < n:
-        raise ValueError(f"rates {rates.shape}, source={source}: need a square matrix of 2 to 16 nodes and one of them")
+    source = whole("source", source, least=0, most=n - 1)
     others = np.delete(np.arange(n), source)
     ages = set_ages(rates[np.ix_(others, others)], rates[source, others], 1.0)
     delays = np.zeros(n)
@@ -264,9 +260,7 @@ def flight_time_growth_rate(gossip_rate: Number, flight_time: Number) -> float:
 
     The mean delay on the complete graph is ``ln n/α + O(1)``. Kind: asymptotic (exact solution of the growth equation).
     """
-    _positive("gossip_rate", gossip_rate)
-    if not flight_time >= 0:
-        raise ValueError(f"flight_time={flight_time}: must not be negative")
+    gossip_rate, flight_time = real("gossip_rate", gossip_rate, above=0), real("flight_time", flight_time, least=0)
     if flight_time == 0:
         return float(gossip_rate)
     return float(scipy.special.lambertw(gossip_rate * flight_time).real / flight_time)
@@ -277,7 +271,7 @@ def flight_time_staleness(n: Counts, *, gossip_rate: Number, flight_time: Number
 
     With d fixed, λ of order log n no longer bounds it. Assumes: complete graph. Kind: asymptotic, error O(1).
     """
-    _positive("update_rate", update_rate)
+    update_rate = real("update_rate", update_rate, above=0)
     return (update_rate * np.log(_nodes(n)) / flight_time_growth_rate(gossip_rate, flight_time))[()]
 
 
@@ -286,9 +280,7 @@ def dead_time_rate(gossip_rate: Number, dead_time: Number) -> float:
 
     The mean delay on the complete graph grows like ln n over this rate. Kind: exact rate, asymptotic growth.
     """
-    _positive("gossip_rate", gossip_rate)
-    if not dead_time >= 0:
-        raise ValueError(f"dead_time={dead_time}: must not be negative")
+    gossip_rate, dead_time = real("gossip_rate", gossip_rate, above=0), real("dead_time", dead_time, least=0)
     return 1.0 / (dead_time + 1.0 / gossip_rate)
 
 
@@ -304,9 +296,7 @@ def fixed_step_rounds(n: int, *, gossip_rate: Number, step: Number) -> float:
     Raises:
         ValueError: fewer than two nodes, numbers that are not positive.
     """
-    _positive("gossip_rate", gossip_rate)
-    _positive("step", step)
-    _nodes(n)
+    n, gossip_rate, step = _one(n), real("gossip_rate", gossip_rate, above=0), real("step", step, above=0)
     return _rounds(n, -np.expm1(-gossip_rate * step * np.arange(n) / (n - 1)))
 
 
@@ -315,13 +305,13 @@ def one_push_rounds(n: int) -> float:
 
     The chain of :func:`fixed_step_rounds` with ``p_k = k/(n − 1)``. Assumes: complete graph. Kind: exact, O(n²).
     """
-    _nodes(n)
+    n = _one(n)
     return _rounds(n, np.arange(n) / (n - 1))
 
 
 def fixed_step_staleness(n: int, *, gossip_rate: Number, step: Number, update_rate: Number) -> float:
     """Compute ``E S = m Δ E_1`` of the fixed-step engine of :func:`fixed_step_rounds`. Any shift c. Kind: exact."""
-    _positive("update_rate", update_rate)
+    update_rate, step = real("update_rate", update_rate, above=0), real("step", step, above=0)
     return update_rate * step * fixed_step_rounds(n, gossip_rate=gossip_rate, step=step)
 
 
@@ -330,8 +320,7 @@ def poisson_bias(gossip_rate: Number, step: Number) -> float:
 
     The news grows by the factor 1 + λΔ a round, not exp(λΔ). Kind: asymptotic in n.
     """
-    _positive("gossip_rate", gossip_rate)
-    _positive("step", step)
+    gossip_rate, step = real("gossip_rate", gossip_rate, above=0), real("step", step, above=0)
     return gossip_rate * step / math.log1p(gossip_rate * step)
 
 
@@ -340,8 +329,7 @@ def push_event_factor(n: int, weight: Number = 0.5) -> float:
 
     ``V = Σ (x_i − x̄)²``, i and j a uniform pair of different nodes, a = weight. Kind: exact, for every x.
     """
-    _weight(weight)
-    _nodes(n)
+    n, weight = _one(n), _weight(weight)
     return 1.0 - 2.0 * weight * (1.0 - weight) / (n - 1) - 2.0 * weight**2 / (n * (n - 1))
 
 
@@ -351,8 +339,7 @@ def consensus_variance(n: int, weight: Number, V0: Number) -> float:
     The mean is a martingale, so the settled value is x̄_0 on average. Assumes: complete graph, ``V_0 = Σ (x_i − x̄)²`` at
     the start. For a = ½ it is ``(V_0/n)/(n + 1)``. Kind: exact.
     """
-    _weight(weight)
-    _nodes(n)
+    n, weight, V0 = _one(n), _weight(weight), real("V0", V0, least=0)
     return V0 / n * (weight / n) / (1.0 - weight + weight / n)
 
 
@@ -361,8 +348,8 @@ def push_decay(n: int, gossip_rate: Number, t: Values, weight: Number = 0.5) -> 
 
     Assumes: complete graph, every node pushes at rate λ. Kind: exact.
     """
-    _positive("gossip_rate", gossip_rate)
-    return np.exp(-n * gossip_rate * (1.0 - push_event_factor(n, weight)) * np.asarray(t, np.float64))[()]
+    n, gossip_rate = _one(n), real("gossip_rate", gossip_rate, above=0)
+    return np.exp(-n * gossip_rate * (1.0 - push_event_factor(n, weight)) * reals("t", t, least=0))[()]
 
 
 class _Stages(NamedTuple):
@@ -373,8 +360,7 @@ class _Stages(NamedTuple):
 
 
 def _delay_stages(n: int, gossip_rate: Number) -> _Stages:
-    _positive("gossip_rate", gossip_rate)
-    _nodes(n)
+    n, gossip_rate = _one(n), real("gossip_rate", gossip_rate, above=0)
     k = np.arange(1.0, n)
     return _Stages(k * (n - k) * (gossip_rate / (n - 1)), np.full(n - 1, 1.0 / (n - 1)))
 
@@ -394,25 +380,34 @@ def _harmonic(k: Values) -> Result:
 
 
 def _nodes(n: Counts) -> np.ndarray:
-    nodes = np.asarray(n)
-    if np.any(nodes < 2):
-        raise ValueError(f"n={n}: staleness is between nodes; need at least 2")
-    return nodes.astype(np.float64)
+    return wholes("n", n, least=2, remedy="staleness is between nodes").astype(np.float64)
 
 
-def _positive(name: str, value: Values) -> None:
-    if not np.all(np.isfinite(value)) or not np.all(np.asarray(value) > 0):
-        raise ValueError(f"{name}={value}: must be positive and finite")
+def _one(n: int) -> int:
+    return whole("n", n, least=2, remedy="staleness is between nodes")
+
+
+def _table(n: Counts, gossip_rate: Values, update_rate: Values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    nodes, gossip_rate = _nodes(n), reals("gossip_rate", gossip_rate, above=0)
+    update_rate = reals("update_rate", update_rate, above=0)
+    _fit({"n": nodes, "gossip_rate": gossip_rate, "update_rate": update_rate})
+    return nodes, gossip_rate, update_rate
+
+
+def _fit(arrays: dict[str, np.ndarray]) -> None:
+    try:
+        np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError as error:
+        found = ", ".join(f"{name} of shape {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"{found}: must broadcast") from error
 
 
 def _push_rates(rates: np.ndarray) -> np.ndarray:
-    rates = np.asarray(rates, np.float64)
+    rates = reals("rates", rates, shape=(None,), above=0)
     if len(rates) < 2:
-        raise ValueError(f"{len(rates)} push rates: need at least 2 nodes")
-    _positive("rates", rates)
+        raise ValueError(f"rates of {len(rates)} node: need at least 2 nodes")
     return rates
 
 
-def _weight(weight: Number) -> None:
-    if not 0 < weight <= 1:
-        raise ValueError(f"weight={weight}: must lie in (0, 1]; ½ averages")
+def _weight(weight: Number) -> float:
+    return real("weight", weight, above=0, most=1, remedy="½ averages")

@@ -1,0 +1,252 @@
+"""Validation of arguments: every error names the argument, the value, the rule and, where there is one, the remedy.
+
+The words are those of the engine's own checks; formulas know nothing of the engine, hence these. Each function returns
+the value in its plain form, so that formulas write ``n = whole("n", n, least=2)``. All raise ``ValueError``.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Number: TypeAlias = int | float
+_SUMS_TO_ONE = 1e-6
+"""Lets float32 matrices in; a forgotten normalisation is far beyond it."""
+
+
+def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None, remedy: str = "") -> int:
+    """Return a whole number as an ``int``: not a bool, not a float, not even 2.0.
+
+    Args:
+        name: of the argument.
+        value: Python's or NumPy's integer.
+        least: smallest legal value; None: no bound.
+        most: largest legal value; None: no bound.
+        remedy: what to pass instead, ending the message.
+    """
+    number = None
+    if not isinstance(value, bool | np.bool_) and getattr(value, "shape", ()) == ():
+        try:
+            number = operator.index(value)
+        except TypeError:
+            number = None
+    if number is None or (least is not None and number < least) or (most is not None and number > most):
+        raise ValueError(f"{name}={_shown(value)}: must be a whole number{_range(least, most)}{_ending(remedy)}")
+    return number
+
+
+def wholes(
+    name: str,
+    value: Any,
+    *,
+    least: int | None = None,
+    most: int | None = None,
+    shape: tuple[int | None, ...] | None = None,
+    remedy: str = "",
+) -> Int[np.ndarray, "..."]:
+    """Return whole numbers as an int64 array, each within bounds; arrays of floats are refused."""
+    rule = f"whole numbers{_range(least, most)}"
+    array = _array(name, value, rule, remedy, kinds="iu")
+    _check_shape(name, array, shape, rule, remedy)
+    legal = np.ones(array.shape, bool)
+    legal &= True if least is None else array >= least
+    legal &= True if most is None else array <= most
+    _check_entries(name, array, legal, rule, remedy)
+    return array.astype(np.int64)
+
+
+def real(
+    name: str,
+    value: Any,
+    *,
+    above: Number | None = None,
+    least: Number | None = None,
+    below: Number | None = None,
+    most: Number | None = None,
+    remedy: str = "",
+) -> float:
+    """Return a finite real number as a ``float``.
+
+    Args:
+        name: of the argument.
+        value: a number, or an array of shape ``()``.
+        above: exclusive lower bound.
+        least: inclusive lower bound.
+        below: exclusive upper bound.
+        most: inclusive upper bound.
+        remedy: what to pass instead, ending the message.
+    """
+    rule = f"a finite number{_interval(above, least, below, most)}"
+    array = _array(name, value, rule, remedy)
+    if array.shape != () or not bool(_legal(array, above, least, below, most)):
+        raise ValueError(f"{name}={_shown(value)}: must be {rule}{_ending(remedy)}")
+    return float(array)
+
+
+def reals(
+    name: str,
+    value: Any,
+    *,
+    shape: tuple[int | None, ...] | None = None,
+    above: Number | None = None,
+    least: Number | None = None,
+    below: Number | None = None,
+    most: Number | None = None,
+    remedy: str = "",
+) -> Float[np.ndarray, "..."]:
+    """Return finite real numbers as a float64 array, each within the bounds of :func:`real`.
+
+    Args:
+        name: of the argument.
+        value: array-like of numbers, at least one.
+        shape: that it must have; None in it: any length above zero; None: any shape.
+        above: exclusive lower bound.
+        least: inclusive lower bound.
+        below: exclusive upper bound.
+        most: inclusive upper bound.
+        remedy: what to pass instead, ending the message.
+    """
+    rule = f"finite numbers{_interval(above, least, below, most)}"
+    array = _array(name, value, rule, remedy)
+    _check_shape(name, array, shape, rule, remedy)
+    _check_entries(name, array, _legal(array, above, least, below, most), rule, remedy)
+    return array.astype(np.float64)
+
+
+def square(
+    name: str,
+    value: Any,
+    *,
+    least: Number | None = None,
+    nodes: tuple[int, int | None] = (1, None),
+    sums: str = "",
+    symmetric: bool = False,
+    remedy: str = "",
+) -> Float[np.ndarray, "n n"]:
+    """Return a square matrix of finite numbers as float64.
+
+    Args:
+        name: of the argument.
+        value: array-like.
+        least: smallest legal entry; None: any.
+        nodes: fewest and most rows; None: no bound.
+        sums: ``"rows"``, ``"columns"`` or ``"rows and columns"`` must sum to one; ``""``: any.
+        symmetric: whether it must equal its transpose.
+        remedy: what to pass instead, ending the message.
+    """
+    rule = f"a square matrix of {_count(*nodes)} nodes"
+    array = _array(name, value, rule, remedy)
+    n = array.shape[0] if array.ndim else 0
+    if array.shape != (n, n) or n < nodes[0] or (nodes[1] is not None and n > nodes[1]):
+        raise ValueError(f"{name} of shape {array.shape}: must be {rule}{_ending(remedy)}")
+    array = reals(name, array, least=least, remedy=remedy)
+    for axis, lines in ((1, "row"), (0, "column")):
+        if f"{lines}s" in sums and (worst := float(np.abs(array.sum(axis=axis) - 1).max())) > _SUMS_TO_ONE:
+            raise ValueError(f"a {lines} of {name} misses the sum one by {worst:.3g}; divide each {lines} by its sum")
+    if symmetric and (gap := float(np.abs(array - array.T).max())) > _SUMS_TO_ONE:
+        raise ValueError(f"{name} differs from its transpose by {gap:.3g}: must be symmetric{_ending(remedy)}")
+    return array
+
+
+def pmf(name: str, value: Any, *, size: int | None = None, most: int | None = None) -> Float[np.ndarray, " values"]:
+    """Return probabilities, which must sum to one, as float64.
+
+    Args:
+        name: of the argument.
+        value: array-like.
+        size: how many there must be; None: any number.
+        most: largest number of them; None: no bound.
+    """
+    array = reals(name, value, shape=(size,), least=0)
+    if most is not None and len(array) > most:
+        raise ValueError(f"{name} of {len(array)} probabilities: must be at most {most}")
+    if abs(array.sum() - 1.0) > _SUMS_TO_ONE:
+        raise ValueError(f"{name} sums to {array.sum():.6g}: must be probabilities with sum one")
+    return array
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return True or False; words and numbers, which Python would read as True, are refused."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name}={_shown(value)}: must be True or False")
+    return bool(value)
+
+
+def choice(name: str, value: Any, options: Iterable[str]) -> str:
+    """Return one of a few words."""
+    options = tuple(options)
+    if not isinstance(value, str) or value not in options:
+        raise ValueError(f"{name}={_shown(value)}: must be one of {', '.join(map(repr, options))}")
+    return value
+
+
+def _array(name: str, value: Any, rule: str, remedy: str, kinds: str = "iuf") -> np.ndarray:
+    array = None
+    if value is not None and not isinstance(value, str | bytes | dict):
+        try:
+            array = np.asarray(value)
+        except (TypeError, ValueError):
+            array = None
+    if array is None or array.dtype.kind not in kinds or array.size == 0:
+        raise ValueError(f"{name}={_shown(value)}: must be {rule}{_ending(remedy)}")
+    return array
+
+
+def _legal(array, above, least, below, most) -> Any:
+    legal = (
+        np.isfinite(array) & (True if above is None else array > above) & (True if least is None else array >= least)
+    )
+    return legal & (True if below is None else array < below) & (True if most is None else array <= most)
+
+
+def _check_shape(name: str, array: np.ndarray, shape: tuple[int | None, ...] | None, rule: str, remedy: str) -> None:
+    if shape is None:
+        return
+    found = array.shape
+    if len(found) != len(shape) or any(b is not None and a != b for a, b in zip(found, shape, strict=True)):
+        wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
+        raise ValueError(f"{name} of shape {found}: must be {rule} of shape {wanted}{_ending(remedy)}")
+
+
+def _check_entries(name: str, array: np.ndarray, legal: Any, rule: str, remedy: str) -> None:
+    if np.all(legal):
+        return
+    if array.ndim == 0:
+        raise ValueError(f"{name}={array[()]:g}: must be {rule}{_ending(remedy)}")
+    at = tuple(int(i) for i in np.argwhere(~legal)[0])
+    raise ValueError(f"{name}[{', '.join(map(str, at))}]={array[at]:g}: must be {rule}{_ending(remedy)}")
+
+
+def _shown(value: Any, length: int = 60) -> str:
+    if isinstance(value, np.ndarray) and value.size > 8:
+        return f"{type(value).__name__} of shape {value.shape}"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a broken repr must not hide the message
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= length else text[: length - 2] + " …"
+
+
+def _count(least: int, most: int | None) -> str:
+    return f"at least {least}" if most is None else f"{least} to {most}"
+
+
+def _range(least: int | None, most: int | None) -> str:
+    if least is not None and most is not None:
+        return f" in {least} … {most}"
+    return f" of at least {least}" if least is not None else "" if most is None else f" of at most {most}"
+
+
+def _interval(above: Number | None, least: Number | None, below: Number | None, most: Number | None) -> str:
+    lower = f"above {above:g}" if above is not None else f"at least {least:g}" if least is not None else ""
+    upper = f"below {below:g}" if below is not None else f"at most {most:g}" if most is not None else ""
+    both = " and ".join(part for part in (lower, upper) if part)
+    return f", {both}" if both else ""
+
+
+def _ending(remedy: str) -> str:
+    return f"; {remedy}" if remedy else ""

@@ -47,6 +47,7 @@ from gossipjax.protocol import random_walk as random_walk
 from gossipjax.protocol import sgp as sgp
 from gossipjax.protocol import swift as swift
 from gossipjax.protocol.local import node_gradients as node_gradients
+from gossipjax.provenance import repeat as repeat
 from gossipjax.rows import bits_per_row as bits_per_row
 from gossipjax.rows import replicate as replicate
 from gossipjax.simulate import Diverged as Diverged

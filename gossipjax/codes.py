@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, UInt
 
 from gossipjax._base.arguments import callable_, instance, shown, whole, wholes
+from gossipjax._base.calls import recorded
 
 IndexCode: TypeAlias = Callable[[Bool[Array, " d"]], UInt[Array, ""]]
 """``code(mask) -> bits``: the size of the list of selected positions; a module-level function."""
@@ -26,6 +27,7 @@ _HEADER = 128
 _SEED = 64
 
 
+@recorded("elias1975universal", "dhasade2023decentralizepy")
 def elias_gamma(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
     """Count the bits of the gaps between selected indices in Elias' gamma code, behind a header of 128 bits.
 

@@ -55,9 +55,11 @@ def check_path(path: Any) -> pathlib.Path | None:
 
 
 def write(figure: matplotlib.figure.Figure, path: pathlib.Path, *, dpi: int) -> None:
-    """Write a picture, first under a temporary name, so that a failure leaves an earlier file whole."""
+    """Write a picture, first into memory and under a temporary name, so that a failure leaves an earlier file whole."""
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=dpi, format=_format(path))
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, format=_format(path))
+        temporary.write_bytes(picture.getbuffer())
 
 
 def _format(path: pathlib.Path) -> str:

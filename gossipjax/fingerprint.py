@@ -73,6 +73,8 @@ def fingerprint(origin: Origin) -> str:
     found.program(program)
     found.text(repr(bits))
     found.arrays((protocol, timeline.static, observers))
+    if timeline.seconds is not None:
+        found.code(timeline.seconds)
     return found.hexdigest()
 
 

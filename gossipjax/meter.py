@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from gossipjax import counter
+from gossipjax._base.calls import recorded
 from gossipjax.counter import Counter
 from gossipjax.forms import DenseMixing, Mixing, TableMixing
 from gossipjax.observe import Observer, Snapshot, Variable, percentiles
@@ -131,6 +132,7 @@ def _meter(state: MeteredState) -> Meter:
     return state.meter
 
 
+@recorded()
 def metered(
     protocol: Protocol,
     *,
@@ -190,6 +192,7 @@ def _summary(snapshot: Snapshot) -> dict[str, Array]:
     return {"node_bytes_sent": percentiles(sent), "node_clock": percentiles(snapshot.meter.clock.astype(kind))}
 
 
+@recorded()
 def meter_summary() -> Observer:
     """Measure ``node_bytes_sent`` and ``node_clock``, with the dimension ``statistic`` over nodes."""
     variables = (

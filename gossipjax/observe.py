@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, PyTree, UInt
 
 from gossipjax._base.arguments import instance, sequence_of, shown, whole, wholes
 from gossipjax._base.arguments import seed as check_seed
+from gossipjax._base.calls import recordable, recorded
 from gossipjax._base.display import displayed
 from gossipjax.rows import check_stacked, mean_row, num_rows, take
 from gossipjax.spread import map_nodes
@@ -59,6 +60,7 @@ class Variable:
 
 
 @displayed
+@recordable
 class Observer(NamedTuple):
     """A measurement: ``measure(snapshot) -> {name: array}`` and what its arrays are."""
 
@@ -84,6 +86,7 @@ def _consensus(snapshot: Snapshot) -> dict[str, Array]:
     return {"consensus_distance": jnp.mean(squared_deviations(snapshot.x))}
 
 
+@recorded()
 def consensus_distance() -> Observer:
     """Measure ``(1/n) Σ_i ‖x_i − x̄‖²``, the mean squared distance of the nodes from their average model."""
     variable = Variable("consensus_distance", "mean squared distance to the average model")
@@ -95,6 +98,7 @@ def _disagreement(snapshot: Snapshot) -> dict[str, Array]:
     return {"disagreement": jnp.max(jnp.stack([each.astype(jnp.result_type(float)) for each in ranges]))}
 
 
+@recorded()
 def disagreement() -> Observer:
     """Measure ``max_ij ‖x_i − x_j‖_∞``, the largest difference of any two nodes in one parameter.
 
@@ -111,6 +115,7 @@ def _distance(target: Params, snapshot: Snapshot) -> dict[str, Array]:
     return {"squared_error": total}
 
 
+@recorded()
 def distance_to(target: Params) -> Observer:
     """Measure ``(1/n) Σ_i ‖x_i − x*‖²`` to a given model x* (one node's pytree, such as a known optimum)."""
     variable = Variable("squared_error", "mean squared distance to the target model")
@@ -129,6 +134,7 @@ def _values(snapshot: Snapshot) -> dict[str, Array]:
     return {"model": jnp.concatenate(rows, axis=1)}
 
 
+@recorded()
 def models() -> Observer:
     """Keep the models themselves, flattened to ``(node, parameter)``: for small states only."""
     return Observer(Partial(_values), (Variable("model", "model of each node", dims=("node", "parameter")),))
@@ -193,6 +199,7 @@ def _samples(task: Task) -> int:
     return task.test["inputs"].shape[0]
 
 
+@recorded()
 def node_metrics(
     task: Task, *, nodes: Sequence[int] | int | None = None, samples: int | None = None, seed: int = 0
 ) -> Observer:
@@ -236,6 +243,7 @@ def _chosen_rows(task: Task, nodes: Sequence[int] | int | None, seed: int) -> In
     return jnp.asarray(rows, jnp.int32)
 
 
+@recorded()
 def average_model_metrics(task: Task, *, samples: int | None = None, seed: int = 0) -> Observer:
     """Measure the task's metrics of the average model x̄, as ``average_model_<metric>``.
 

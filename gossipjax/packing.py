@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from gossipjax._base.arguments import choice, instance, optional_whole, shown
+from gossipjax._base.calls import recorded
 from gossipjax.engine import EVENTS, drawn, first_event
 from gossipjax.mixing import GroupMixing, PairMixing
 from gossipjax.spread import SMALL_ROW
@@ -40,6 +41,7 @@ class _Group(NamedTuple):
     """What stands in an empty lane."""
 
 
+@recorded()
 def pack(
     timeline: Timeline, width: int | None = None, *, barrier_every: int | None = None, key: Key[Array, ""] | None = None
 ) -> Timeline:

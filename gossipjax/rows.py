@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from gossipjax._base.arguments import shown, whole
+from gossipjax._base.calls import recorded
 from gossipjax._base.leaves import form_of
 from gossipjax._base.memory import check_device_memory
 from gossipjax.types import Event, Params
@@ -150,6 +151,7 @@ def mean_row(x: Params) -> Params:
     return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), x)
 
 
+@recorded()
 def replicate(params: Params, rows: int) -> Params:
     """Give every one of ``rows`` rows the same model: the usual common start, leaves ``(rows, ...)``.
 

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from gossipjax import engine, pieces, spread
 from gossipjax._base.arguments import callable_, choice, flag, instance, shown
+from gossipjax._base.calls import Call, attach
 from gossipjax._base.memory import check_device_memory
 from gossipjax.check import (
     check_form,
@@ -28,12 +29,12 @@ from gossipjax.check import (
     check_step,
     check_weights,
 )
-from gossipjax.describe import describe
 from gossipjax.driver import Callback, Driver, Job, Settings
 from gossipjax.driver import Diverged as Diverged
 from gossipjax.engine import STARTS
 from gossipjax.observe import Observer, bind_observers, check_observers
 from gossipjax.packing import chosen as packing_chosen
+from gossipjax.provenance import call_record, described
 from gossipjax.rows import bytes_per_row, replicate
 from gossipjax.static import Static, bind
 from gossipjax.timeline import moments
@@ -138,9 +139,8 @@ def simulate(
     flag("throw", throw)
     progress = progress if progress is None else flag("progress", progress)
     callback = callback if callback is None else callable_("callback", callback, "callback(record) -> True to stop")
-    job, about = _prepare(
-        key, protocol, timeline, x0, observers, strategy, packing, (record_every, record_at, record_times)
-    )
+    records = {"record_every": record_every, "record_at": record_at, "record_times": record_times}
+    job, call, about = _prepare(key, protocol, timeline, x0, observers, strategy, packing, records)
     with contextlib.ExitStack() as stack:
         saved = None
         if checkpoint is not None:
@@ -154,16 +154,20 @@ def simulate(
         row = bar.add_task(timeline.properties.name, total=len(timeline))
         for done in driver.run(saved, callback, throw):
             bar.update(row, completed=done)
-    return driver.trajectory(about)
+    trajectory = driver.trajectory(about)
+    attach(trajectory, call)
+    return trajectory
 
 
-def _prepare(key, protocol, timeline, x0, observers, strategy, packing, records) -> tuple[Job, dict[str, Any]]:
+def _prepare(key, protocol, timeline, x0, observers, strategy, packing, records) -> tuple[Job, Call, dict[str, Any]]:
     """Check everything, make the choices, and say in the manifest what they are."""
     _check_sorts(key, protocol, timeline, strategy)
+    given, wish = protocol, strategy
     protocol, watching, facts = bind(protocol), bind_observers(observers), timeline.properties
     strategy = spread.in_force() if strategy is None else strategy
     start = _bind_start(x0, facts.num_rows)
-    record_every, record_at = records[0], _record_at(key, timeline, *records[1:])
+    record_every = records["record_every"]
+    record_at = _record_at(key, timeline, records["record_at"], records["record_times"])
     times = pieces.positions(len(timeline), record_every, record_at)
     form = _check(key, protocol, timeline, start, watching, len(times) + 1)
     shape = jax.eval_shape(lambda x: engine.with_slots(x, facts), form)
@@ -176,14 +180,15 @@ def _prepare(key, protocol, timeline, x0, observers, strategy, packing, records)
     every = pieces.interval(len(timeline), record_every)
     interval = every if record_at is None else len(timeline) // max(len(record_at), 1)
     wide = packing_chosen(timeline, packing, many_seeds=key.ndim > 0, row_bytes=size, trains=trains, interval=interval)
-    about = manifest(key, _configuration(protocol, timeline, shape, settings, chosen, wide, watching, x0))
+    call = call_record(key, given, timeline, x0, **records, observers=list(observers), strategy=wish, packing=packing)
+    about = manifest(key, _configuration(call, timeline, shape, settings, chosen, wide, watching, x0))
     if chosen.strategy == "shard" and facts.synchronous:
         protocol, watching = spread.everywhere((protocol, watching))
     job = Job(
         key, protocol, timeline, start, watching, form, settings, facts.synchronous, wide, record_every, record_at,
         moments.before(timeline, key), reports,
     )  # fmt: skip
-    return job, about
+    return job, call, about
 
 
 def _check_sorts(key, protocol, timeline, strategy) -> None:
@@ -294,12 +299,10 @@ def _bytes(tree: PyTree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if not _is_key(leaf))
 
 
-def _configuration(protocol, timeline, x, settings, choice, wide, observers, x0) -> dict[str, Any]:
-    facts = timeline.properties
+def _configuration(call: Call, timeline, x, settings, choice, wide, observers, x0) -> dict[str, Any]:
+    facts, leaves = timeline.properties, jax.tree_util.tree_leaves_with_path(x)
     shared = not (callable(x0) or isinstance(x0, Task | Trajectory))
-    return {
-        "protocol": describe(protocol),
-        "timeline": facts.name,
+    return described(call) | {
         "mixing": facts.messages,
         "synchronous": facts.synchronous,
         "num_events": len(timeline),
@@ -307,6 +310,7 @@ def _configuration(protocol, timeline, x, settings, choice, wide, observers, x0)
         "num_rows": facts.num_rows,
         "bytes_per_row": bytes_per_row(x),
         "start": "the same for all seeds" if shared else "each seed its own",
+        "parameters": {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape[1:])}" for path, leaf in leaves},
         "strategy": f"{choice.strategy}: {choice.reason}",
         "seeds": settings.seeds,
         "packing": wide.reason,

@@ -7,6 +7,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Int
 
 from gossipjax._base.arguments import whole
+from gossipjax._base.calls import recorded
 from gossipjax.observe import Observer, Snapshot, Variable, percentiles
 from gossipjax.rows import num_rows
 from gossipjax.static import Static
@@ -37,6 +38,7 @@ def _summary(snapshot: Snapshot) -> dict[str, Array]:
     return {"staleness": values, "max_staleness": jnp.mean(holders.astype(kind))}
 
 
+@recorded("mitra2024timely")
 def staleness_summary() -> Observer:
     """Measure staleness ``S_i^j = N_i^i − N_i^j`` over all holders j and tracked sources i ≠ j.
 
@@ -60,6 +62,7 @@ def _by_source(snapshot: Snapshot) -> dict[str, Array]:
     }
 
 
+@recorded("mitra2024timely")
 def staleness_by_source() -> Observer:
     """Measure mean and maximum over holders for every tracked source: the sampling unit of statistics."""
     variables = (
@@ -73,6 +76,7 @@ def _matrix(snapshot: Snapshot) -> dict[str, Array]:
     return {"staleness_matrix": _pairs(snapshot)[0]}
 
 
+@recorded("mitra2024timely")
 def staleness_matrix() -> Observer:
     """Keep the staleness of every node (rows) about every tracked source: for small networks only."""
     variable = Variable("staleness_matrix", "staleness of a node's model about a source", "updates", ("node", "source"))
@@ -85,6 +89,7 @@ def _histogram(bins: Static[int], snapshot: Snapshot) -> dict[str, Array]:
     return {"staleness_histogram": jnp.zeros(bins.value, jnp.int32).at[at].add(counts.astype(jnp.int32))}
 
 
+@recorded("mitra2024timely")
 def staleness_histogram(bins: int) -> Observer:
     """Count pairs by staleness 0, 1, …; the last bin takes all from ``bins − 1`` on.
 
@@ -107,6 +112,7 @@ def _hops(snapshot: Snapshot) -> dict[str, Array]:
     return {"hops": total / jnp.maximum(jnp.sum(heard), 1).astype(kind)}
 
 
+@recorded()
 def mean_hops() -> Observer:
     """Measure the mean number of transmissions on the path that brought the version held, where any has come."""
     return Observer(Partial(_hops), (Variable("hops", "transmissions of the version held", "1"),))

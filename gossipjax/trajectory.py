@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from gossipjax._base import display
+from gossipjax._base import call_json, display
 from gossipjax._base.arguments import flag, instance, shown
+from gossipjax._base.calls import attach, record_of
 from gossipjax._base.leaves import plain
 
 if TYPE_CHECKING:  # here, and in load, because xarray takes 40 MB
@@ -90,6 +91,14 @@ class Trajectory:
         """Configuration, versions, device, key and code version of the run."""
         return json.loads(self.dataset.attrs["manifest"])
 
+    def cite(self) -> str:
+        """Print, and return, the BibTeX entries of everything that the run used."""
+        from gossipjax.provenance import cite
+
+        entries = cite(record_of(self))
+        print(entries)
+        return entries
+
     def to_dataset(self) -> Dataset:
         """Return the xarray Dataset."""
         return self.dataset
@@ -112,6 +121,8 @@ class Trajectory:
         """
         target = as_path("path", path)
         groups = {"/": self.dataset} | (self._model_groups() if flag("models", models) else {})
+        if (call := record_of(self)) is not None:
+            groups["call"] = _arrays_dataset({"npz": call_json.pack(call)}, {})
         with replacing(target) as temporary:
             write_datasets(temporary, groups)
         return target
@@ -198,12 +209,15 @@ def load(path: str | os.PathLike[str]) -> Trajectory:
     dataset = tree.to_dataset()
     if dataset.attrs.get("format") != FORMAT:
         raise ValueError(f"{source} is a netCDF file but no gossipjax trajectory (format {FORMAT!r} expected)")
-    if "models" not in tree.children:
-        return Trajectory(dataset)
     try:
-        return Trajectory(dataset, *_read_models(tree))
+        trajectory = Trajectory(dataset, *(_read_models(tree) if "models" in tree.children else ()))
+        if "call" in tree.children:
+            attach(trajectory, call_json.unpack(_arrays(tree["call"].to_dataset())["npz"]))
+        return trajectory
     except (KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"the models in {source} are damaged ({error!r}); run the experiment again") from error
+        raise ValueError(
+            f"the models or the call in {source} are damaged ({error!r}); run the experiment again"
+        ) from error
 
 
 def _read_models(tree: DataTree) -> tuple[list[np.ndarray], Any, Continuation]:
@@ -316,16 +330,24 @@ def replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def manifest(key: Any, configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Collect what is needed to repeat a run: settings, versions, device, key and code version."""
-    packages = ("gossipjax", "jax", "jaxlib", "numpy", "optax", "flax")
-    return {
+    about = {
         "configuration": dict(configuration),
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "key_type": str(jax.random.key_impl(key)),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    return about | environment()
+
+
+def environment() -> dict[str, Any]:
+    """Say what the result of a run depends on besides its call: versions, device, width of floats, code."""
+    packages = ("gossipjax", "jax", "jaxlib", "numpy", "optax", "flax")
+    return {
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "x64": bool(jax.config.jax_enable_x64),  # type: ignore[attr-defined]
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in packages},
         "code": code_version(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 

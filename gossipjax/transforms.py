@@ -17,6 +17,7 @@ import pywt
 from jaxtyping import Array, Float
 
 from gossipjax._base.arguments import choice, instance, shown, whole
+from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax.static import Bound
 
@@ -58,6 +59,7 @@ def as_transform(transform: Transform) -> Transform:
     return instance("transform", transform, Transform, "build one with gossipjax.transforms, such as wavelet()")
 
 
+@recorded()
 def identity() -> Transform:
     """Leave vectors as they are: c = d.
 
@@ -89,6 +91,7 @@ def _check_coefficients(coefficients: Float[Array, " c"], size: int, d: int) -> 
         )
 
 
+@recorded()
 def fourier() -> Transform:
     """Build the discrete Fourier transform of real vectors, orthonormal: c = d and ``‖forward(x)‖ = ‖x‖``.
 
@@ -122,6 +125,7 @@ def _inverse_fourier(coefficients: Float[Array, " d"], d: int) -> Float[Array, "
     return jnp.fft.irfft(jax.lax.complex(real, imaginary), d, norm="ortho")
 
 
+@recorded("mallat1989wavelets", "lee2019pywavelets")
 def wavelet(name: str = "sym2", levels: int = 4, mode: Mode = "symmetric") -> Transform:
     """Build the discrete wavelet transform of the whole vector, the numbers of PyWavelets' ``wavedec`` and ``waverec``.
 

@@ -22,6 +22,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Float64, Int, Key, PyTree, UInt
 
 from gossipjax._base.arguments import flag, instance, optional_whole, real, shown, whole
+from gossipjax._base.calls import recordable, recorded
 from gossipjax._base.display import called, displayed, fields_that_differ, size, words
 
 Params: TypeAlias = PyTree[Array]
@@ -206,6 +207,7 @@ class Timeline:
             raise ValueError(f"xs of {self.properties.name} holds no array: give one with an entry for every event")
         return leaves[0].shape[0]
 
+    @recorded()
     def __getitem__(self, window: slice) -> Timeline:
         """The events of a window, as a timeline: ``timeline[100:200]``.
 
@@ -321,6 +323,7 @@ class Info(NamedTuple):
 
 
 @displayed
+@recordable
 class Protocol(NamedTuple):
     """What nodes do when they meet: pure functions.
 
@@ -348,6 +351,7 @@ class Protocol(NamedTuple):
 
 
 @displayed
+@recordable
 class Sharing(NamedTuple):
     """What nodes say: pure functions. Encoding and merging are apart so that a message can be in flight between them.
 

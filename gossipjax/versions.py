@@ -21,6 +21,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key
 
 from gossipjax._base.arguments import flag, instance, optional_whole, shown, whole, wholes
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import GroupMixing, PairMixing, TableMixing, live_receivers
 from gossipjax.rows import FEW, apart, num_rows, put_rows, read_row, take, write_row
 from gossipjax.static import Static, as_partial, bind
@@ -93,6 +94,7 @@ def contained(versions: Versions, rows: Int[Array, " m"]) -> Versions:
     return versions._replace(held=held, hops=hops)
 
 
+@recorded("hegedus2019gossip")
 def age_weighted(versions: Versions, mixing: Mixing) -> Mixing:
     """Weight a received model by the updates in it: ``a = t_s / (t_s + t_r)``, ``t_j = Σ_i N_i^j`` (1/2 if both are 0).
 
@@ -317,6 +319,7 @@ def _versions(state: TrackedState) -> Versions:
     return complete(state.versions)
 
 
+@recorded("mitra2024timely", "yates2021age")
 def track_versions(
     protocol: Protocol,
     sources: Sequence[int] | int | None = None,

@@ -18,6 +18,7 @@ from scipy import sparse
 
 from gossipjax._base import matrices
 from gossipjax._base.arguments import choice, flag, instance, real, shown
+from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.topology import Topology
 from gossipjax.topology.graph import number_nodes, require_nodes
@@ -38,6 +39,7 @@ _HOW_TO_BUILD = (
 _HOW_TO_WEIGH = "pass a NumPy or SciPy matrix, such as metropolis(topology)"
 
 
+@recorded("xiao2005consensus")
 def metropolis(topology: Topology) -> sparse.csr_array:
     """Build the Metropolis–Hastings weights of an undirected graph: symmetric and doubly stochastic.
 
@@ -59,6 +61,7 @@ def metropolis(topology: Topology) -> sparse.csr_array:
     return _complete_rows(topology, 1 / (1 + np.maximum(degrees[topology.receivers], degrees[topology.senders])))
 
 
+@recorded()
 def max_degree(topology: Topology) -> sparse.csr_array:
     """Build the max-degree weights of an undirected graph: symmetric and doubly stochastic.
 
@@ -77,6 +80,7 @@ def max_degree(topology: Topology) -> sparse.csr_array:
     return _complete_rows(topology, np.full(topology.senders.size, 1 / (1 + topology.degrees.max())))
 
 
+@recorded("xiao2004averaging")
 def best_constant(topology: Topology) -> sparse.csr_array:
     """Build the constant edge weight that contracts fastest: symmetric, rows sum to one, may have negative diagonals.
 
@@ -103,6 +107,7 @@ def best_constant(topology: Topology) -> sparse.csr_array:
     return _complete_rows(topology, np.full(topology.senders.size, 2 / (second + largest)))
 
 
+@recorded()
 def lazy(W: Matrix, share: float = 0.5) -> sparse.csr_array:
     """Keep a share of the own model besides mixing: W ← share · I + (1 − share) · W.
 
@@ -124,6 +129,7 @@ def lazy(W: Matrix, share: float = 0.5) -> sparse.csr_array:
     return mixed.astype(np.float32) if single else mixed
 
 
+@recorded()
 def uniform(topology: Topology) -> sparse.csr_array:
     """Weight the own model and all that are heard of equally: row-stochastic.
 
@@ -140,6 +146,7 @@ def uniform(topology: Topology) -> sparse.csr_array:
     return _complete_rows(topology, 1 / (1 + topology.in_degrees[topology.receivers]))
 
 
+@recorded("kempe2003pushsum", "nedic2016push")
 def column_stochastic(topology: Topology) -> sparse.csr_array:
     """Split the own mass equally among oneself and all one sends to: column-stochastic, the weights of push-sum.
 
@@ -158,6 +165,7 @@ def column_stochastic(topology: Topology) -> sparse.csr_array:
     return sparse.csr_array(_off_diagonal(topology, shares[topology.senders]) + sparse.diags_array(shares))
 
 
+@recorded()
 def averaging(num_nodes: int) -> sparse.csr_array:
     """Build the matrix J = 1 1ᵀ / n that replaces every model by the network mean, as an all-reduce does.
 
@@ -189,6 +197,7 @@ def is_averaging(W: Matrix) -> bool:
     return isinstance(W, Averaging) and W.nnz == n * n and bool((W.data == 1 / n).all())
 
 
+@recorded()
 def from_edge_weights(
     graph: nx.Graph | Matrix,
     kind: str = "row",

@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
 from gossipjax._base.arguments import instance
+from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax.rows import check_stacked, node_keys, num_rows
 from gossipjax.spread import map_nodes
@@ -86,6 +87,7 @@ def _shrunk_quality(variance: Constant, d: int) -> float:
     return 1.0 / (1.0 + variance(d))
 
 
+@recorded("koloskova2019choco")
 def contractive(compressor: Compressor) -> Compressor:
     """Rescale an unbiased compressor to ``Q(x)/(1 + v)``, which has the quality ``ω = 1/(1 + v)`` whatever v is.
 

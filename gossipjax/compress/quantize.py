@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
 from gossipjax._base.arguments import real, whole
+from gossipjax._base.calls import recorded
 from gossipjax.compress.compressor import Compressor, quality_of_unbiased, value_bits
 from gossipjax.static import Static
 
@@ -30,6 +31,7 @@ def _none_for_all(d: int) -> float:
     return 0.0
 
 
+@recorded()
 def identity() -> Compressor:
     """Build ``Q(x) = x``: ω = 1. Bits: those of d values."""
     return Compressor(Partial(_identity), Partial(_one_for_all), "identity()", Partial(_none_for_all))
@@ -45,6 +47,7 @@ def _probability(p: Any, d: int) -> Any:
     return p
 
 
+@recorded("koloskova2019choco")
 def random_gossip(p: float) -> Compressor:
     """Build all or nothing: send x with probability p, else nothing, each node by a coin of its own.
 
@@ -88,6 +91,7 @@ def _qsgd_variance(levels: Static[int], d: int) -> float:
     return min(d / levels.value**2, math.sqrt(d) / levels.value)
 
 
+@recorded("alistarh2017qsgd")
 def qsgd(levels: int) -> Compressor:
     """Build QSGD: round each coordinate at random to one of s + 1 multiples of the norm, so that the mean is kept.
 
@@ -120,6 +124,7 @@ def _sign_quality(d: int) -> float:
     return 1.0 / d
 
 
+@recorded("karimireddy2019feedback")
 def scaled_sign() -> Compressor:
     """Build ``Q(x) = (‖x‖₁/d) sign(x)``, with sign(0) = 1, for a bit has no third value.
 

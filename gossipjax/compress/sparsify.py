@@ -8,6 +8,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Key
 
 from gossipjax._base.arguments import callable_, flag, real, shown, whole
+from gossipjax._base.calls import recorded
 from gossipjax.codes import IndexCode
 from gossipjax.compress.compressor import Bits, Compressor, quality_of_unbiased, value_bits
 from gossipjax.compress.selection import largest
@@ -68,6 +69,7 @@ def _top_k(
     return jnp.where(chosen, x, 0), k * value_bits(x) + _index_bits(code, chosen, k)
 
 
+@recorded("stich2018sparsified")
 def top_k(k: int | None = None, *, share: float | None = None, indices: IndexCode | None = None) -> Compressor:
     """Build top-k: send the k coordinates of largest magnitude as they are, the lowest indices of equal ones.
 
@@ -109,6 +111,7 @@ def _sign_quality(part: Static[int | float], d: int) -> float:
     return min(1.0 / k, k / d)
 
 
+@recorded("basu2019qsparse")
 def sign_top_k(k: int | None = None, *, share: float | None = None, indices: IndexCode | None = None) -> Compressor:
     """Build sign-top-k: send the signs of the k coordinates of largest magnitude, and their mean magnitude, once.
 
@@ -151,6 +154,7 @@ def _random_variance(part: Static[int | float], d: int) -> float:
     return d / _number(part, d) - 1.0
 
 
+@recorded("stich2018sparsified")
 def random_k(k: int | None = None, *, share: float | None = None, unbiased: bool = False) -> Compressor:
     """Build random-k: send k coordinates, drawn anew by every node for every message, and the seed that drew them.
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from gossipjax._base.arguments import instance, real, reals, wholes
+from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed, span
 from gossipjax._base.memory import check_memory
 from gossipjax.devices.checks import frozen, members, require
@@ -154,6 +155,7 @@ def take(availability: Availability, devices: Int[np.ndarray, " k"]) -> Availabi
     return Availability(offsets, availability.on_s[place], availability.off_s[place], availability.period_s[devices])
 
 
+@recorded()
 def from_sessions(
     nodes: Int[np.ndarray, " m"],
     begin_s: Int[np.ndarray, " m"],

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from gossipjax._base.arguments import instance, real, reals, wholes
+from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed, span
 from gossipjax.devices.availability import (
     ONE,
@@ -175,6 +176,7 @@ def training_seconds(devices: Devices, samples: Num[np.ndarray, " n"] | int | fl
     return 3.0 * samples * devices.seconds_per_sample
 
 
+@recorded()
 def with_availability(devices: Devices, availability: Availability | None) -> Devices:
     """Return the same devices, online at other times.
 
@@ -189,6 +191,7 @@ def with_availability(devices: Devices, availability: Availability | None) -> De
     return dataclasses.replace(devices, availability=availability)
 
 
+@recorded()
 def subset(devices: Devices, nodes: Int[np.ndarray, " k"]) -> Devices:
     """Return the devices of some nodes; node i of the result is node ``nodes[i]``. The cities stay.
 

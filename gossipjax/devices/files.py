@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 
 from gossipjax._base.arguments import instance
+from gossipjax._base.calls import recorded
 from gossipjax.devices.availability import Availability
 from gossipjax.devices.checks import path_of, require
 from gossipjax.devices.device import SOME, Devices
@@ -44,6 +45,7 @@ def save(devices: Devices, path: str | os.PathLike[str]) -> pathlib.Path:
     return target
 
 
+@recorded()
 def load(path: str | os.PathLike[str]) -> Devices:
     """Read devices that :func:`save` wrote.
 

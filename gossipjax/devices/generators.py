@@ -8,11 +8,13 @@ import numpy as np
 from jaxtyping import Float
 
 from gossipjax._base.arguments import choice, real
+from gossipjax._base.calls import recorded
 from gossipjax.devices import sessions, tables
 from gossipjax.devices.device import Devices
 from gossipjax.devices.sessions import generators, nodes_of
 
 
+@recorded()
 def uniform(
     n: int,
     *,
@@ -39,6 +41,7 @@ def uniform(
     return Devices(seconds, rates, rates, delay, np.zeros(n, np.int64), name=f"uniform({n})")
 
 
+@recorded("lai2022fedscale", "dhasade2025plexus")
 def fitted(n: int, seed: int, *, availability: Literal["charging", "strict"] | None = None) -> Devices:
     """Draw n phones in 227 cities from laws that were fitted to measured ones; no file is needed.
 

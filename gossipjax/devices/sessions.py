@@ -8,6 +8,7 @@ from scipy import special
 
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.arguments import whole
+from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.devices import tables
 from gossipjax.devices.availability import Availability, from_sessions
@@ -15,6 +16,7 @@ from gossipjax.devices.availability import Availability, from_sessions
 DAY_S = 86_400
 
 
+@recorded("yang2021heterogeneity")
 def charging(n: int, seed: int) -> Availability:
     """Draw the hours in which n phones are on a charger, with a period of four days.
 
@@ -48,6 +50,7 @@ def charging(n: int, seed: int) -> Availability:
     return _sessions(hours / 96, counts, 4, 1.25, tables.CHARGING_CENTRES, of_sessions)
 
 
+@recorded("lai2022fedscale")
 def strict(n: int, seed: int) -> Availability:
     """Draw when n phones are idle, on a charger and on WiFi, with a period of six days from a midnight on.
 

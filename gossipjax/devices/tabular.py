@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from gossipjax._base.arguments import reals, whole, wholes
+from gossipjax._base.calls import recorded
 from gossipjax.devices.availability import Availability, from_sessions
 from gossipjax.devices.checks import path_of, require
 from gossipjax.devices.device import Devices
@@ -21,6 +22,7 @@ _NAMES = ("id", "device_id", "device", "node", "name")
 """Columns of a CSV file."""
 
 
+@recorded()
 def from_arrays(
     seconds_per_sample: Num[np.ndarray, " n"],
     upload_bytes_per_second: Num[np.ndarray, " n"],
@@ -55,6 +57,7 @@ def from_arrays(
     )
 
 
+@recorded()
 def read_csv(
     path: str | os.PathLike[str],
     *,
@@ -142,6 +145,7 @@ def _check_header(path: pathlib.Path, header: list[str]) -> None:
     )
 
 
+@recorded()
 def read_availability(path: str | os.PathLike[str]) -> Availability:
     """Read intervals from an .npz file in one of two forms; empty intervals [t, t) hold no time and are left out.
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gossipjax._base.arguments import choice, flag
+from gossipjax._base.calls import recorded
 from gossipjax.devices import sessions
 from gossipjax.devices.availability import Availability, take
 from gossipjax.devices.checks import path_of, require, require_range
@@ -26,6 +27,7 @@ STRICT_PHONES = 1000
 """Phones of the strict trace's log; those that never qualify are not in the file."""
 
 
+@recorded("dhasade2025plexus", "lai2022fedscale")
 def from_traces(
     n: int,
     seed: int,

@@ -8,6 +8,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import mix
 from gossipjax.protocol.apart import node_rows, step_from
 from gossipjax.protocol.local import init_optimizer
@@ -46,6 +47,7 @@ def _model(state: ADPSGDState) -> Params:
     return state.x
 
 
+@recorded("lian2018adpsgd")
 def ad_psgd(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protocol:
     """Build asynchronous decentralized parallel SGD.
 

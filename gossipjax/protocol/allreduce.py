@@ -9,6 +9,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
+from gossipjax._base.calls import recorded
 from gossipjax.protocol.local import init_optimizer, node_gradients
 from gossipjax.rows import all_finite, bits_per_row, mean_row, num_rows
 from gossipjax.sharing.messages import charged
@@ -44,6 +45,7 @@ def _model(state: AllReduceState) -> Params:
     return state.x
 
 
+@recorded("goyal2017large")
 def allreduce_sgd(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protocol:
     """Build synchronous data-parallel SGD ``x ← x + optimizer((1/n) Σ_j g_j(x))`` on every node.
 

@@ -11,6 +11,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Key, UInt
 
+from gossipjax._base.calls import recorded
 from gossipjax.compress.compressor import STREAM, Compressor, as_compressor, compress_rows
 from gossipjax.protocol.local import init_optimizer, node_gradients
 from gossipjax.rows import all_finite, num_rows
@@ -87,6 +88,7 @@ def _model(state: BeerState) -> Params:
     return state.x
 
 
+@recorded("zhao2022beer")
 def beer(
     task: Task,
     optimizer: optax.GradientTransformation | Partial,

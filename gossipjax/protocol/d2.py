@@ -10,6 +10,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import mix
 from gossipjax.protocol.local import check_steps, init_optimizer, train
 from gossipjax.rows import bits_per_row, num_rows
@@ -44,6 +45,7 @@ def _model(state: D2State) -> Params:
     return state.x
 
 
+@recorded("tang2018d2")
 def d2(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protocol:
     """Build D² in its correction form, with u the optimizer's update (``−γ g(x)`` for SGD)::
 

@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
 from gossipjax._base.arguments import seed as check_seed
+from gossipjax._base.calls import recorded
 from gossipjax.protocol.apart import node_rows, train_apart
 from gossipjax.protocol.local import check_steps, init_optimizer
 from gossipjax.rows import num_rows
@@ -43,6 +44,7 @@ def _model(state: DivShareState) -> Params:
     return state.x
 
 
+@recorded("biswas2025divshare")
 def divshare(
     task: Task,
     optimizer: optax.GradientTransformation | Partial,

@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
 from gossipjax._base.arguments import choice
+from gossipjax._base.calls import recorded
 from gossipjax.protocol.local import check_steps, init_optimizer, train, write
 from gossipjax.rows import increase, num_rows, put, take, trained_rows
 from gossipjax.sharing.full import as_sharing
@@ -64,6 +65,7 @@ _REQUIRES = Requires(row_stochastic=True, own_rows=True, mixing=True, builder="t
 _ORDERS = {"adapt_then_combine": _adapt_then_combine, "combine_then_adapt": _combine_then_adapt}
 
 
+@recorded("lian2017dpsgd", "stich2019local")
 def dpsgd(
     task: Task,
     optimizer: optax.GradientTransformation | Partial,

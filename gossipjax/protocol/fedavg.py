@@ -8,6 +8,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import mix
 from gossipjax.protocol.dpsgd import dpsgd
 from gossipjax.protocol.local import check_steps, init_optimizer, train
@@ -41,6 +42,7 @@ def _model(state: FedAvgState) -> Params:
     return state.x
 
 
+@recorded("mcmahan2017fedavg")
 def fedavg(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int) -> Protocol:
     """Build FedAvg on a :func:`~gossipjax.timeline.client_sampling` timeline.
 
@@ -73,6 +75,7 @@ def fedavg(task: Task, optimizer: optax.GradientTransformation | Partial, *, loc
     return Protocol(Partial(_init), step, Partial(_model), requires)
 
 
+@recorded("stich2019local")
 def local_sgd(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int) -> Protocol:
     """Build local SGD: D-PSGD, adapt-then-combine, with H local steps. On ``averaging(n)`` rounds it is Stich's form.
 

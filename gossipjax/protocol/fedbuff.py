@@ -8,6 +8,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import mix
 from gossipjax.protocol.apart import train_apart
 from gossipjax.protocol.local import check_steps
@@ -38,6 +39,7 @@ def _model(state: FedBuffState) -> Params:
     return state.x
 
 
+@recorded("nguyen2022fedbuff")
 def fedbuff(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int = 1) -> Protocol:
     """Build FedBuff on a :func:`~gossipjax.timeline.fedbuff` timeline.
 

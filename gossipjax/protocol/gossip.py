@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
+from gossipjax._base.calls import recorded
 from gossipjax.rows import num_rows
 from gossipjax.sharing.full import as_sharing
 from gossipjax.sharing.messages import sent
@@ -35,6 +36,7 @@ def _model(state: GossipState) -> Params:
     return state.x
 
 
+@recorded("boyd2006gossip", "xiao2004averaging")
 def gossip_averaging(sharing: Sharing | None = None) -> Protocol:
     """Build gossip averaging ``x ← W_t x``: pairwise, one-way push or synchronous, as the timeline says.
 

@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Int, Key
 
 from gossipjax._base.arguments import choice
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import GroupMixing, Mixing, PairMixing, live_receivers, mix
 from gossipjax.protocol.apart import node_rows, train_apart
 from gossipjax.protocol.local import check_steps, init_optimizer
@@ -88,6 +89,7 @@ def _model(state: GossipLearningState) -> Params:
     return state.x
 
 
+@recorded("ormandi2013gossip", "hegedus2019gossip")
 def gossip_learning(
     task: Task,
     optimizer: optax.GradientTransformation | Partial,

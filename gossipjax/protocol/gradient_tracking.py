@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
 from gossipjax._base.arguments import choice
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import mix
 from gossipjax.protocol.local import init_optimizer, node_gradients
 from gossipjax.rows import all_finite, bits_per_row, num_rows
@@ -59,6 +60,7 @@ def _model(state: GradientTrackingState) -> Params:
     return state.x
 
 
+@recorded("nedic2017tracking", "dilorenzo2016next")
 def gradient_tracking(
     task: Task,
     optimizer: optax.GradientTransformation | Partial,

@@ -10,6 +10,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key
 
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import mix
 from gossipjax.protocol.apart import node_rows, step_from
 from gossipjax.protocol.local import init_optimizer
@@ -77,6 +78,7 @@ def _model(state: PushSumState | SGPState) -> Params:
     return _ratio(state.x, state.w)
 
 
+@recorded("kempe2003pushsum", "benezit2010weighted")
 def push_sum() -> Protocol:
     """Build push-sum averaging: numerators x and weights w, one at the start, are mixed alike; the model is z = x/w.
 
@@ -89,6 +91,7 @@ def push_sum() -> Protocol:
     return Protocol(Partial(_init_average), Partial(_average), Partial(_model), _REQUIRES)
 
 
+@recorded("assran2019sgp")
 def sgp(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protocol:
     """Build stochastic gradient push: push-sum whose numerators move along gradients at the de-biased models.
 

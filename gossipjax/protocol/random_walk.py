@@ -8,6 +8,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import mix
 from gossipjax.protocol.local import check_steps, init_optimizer, train, write
 from gossipjax.rows import bits_per_row, num_rows
@@ -39,6 +40,7 @@ def _model(state: RandomWalkState) -> Params:
     return state.y
 
 
+@recorded("gholami2025walks")
 def random_walk(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int = 1) -> Protocol:
     """Build SGD on R walking models (Multi-Walk): walk r, now at node v, takes a step on v's data and moves on.
 

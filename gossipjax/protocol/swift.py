@@ -8,6 +8,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import mix
 from gossipjax.protocol.apart import node_rows, train_apart
 from gossipjax.protocol.local import check_steps, init_optimizer
@@ -39,6 +40,7 @@ def _model(state: SwiftState) -> Params:
     return state.x
 
 
+@recorded("bornstein2023swift")
 def swift(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int = 1) -> Protocol:
     """Build SWIFT's step of an acting node i, on the clock and the mailboxes of :func:`~gossipjax.timeline.swift`::
 

@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
 from gossipjax._base.arguments import real
+from gossipjax._base.calls import recorded
 from gossipjax.compress.compressor import Compressor, as_compressor, compress_rows
 from gossipjax.mixing import mix
 from gossipjax.rows import parameters_per_row
@@ -78,6 +79,7 @@ def merge_differences(
     return ChocoState(estimate), consensus_step(gamma, event.mixing, x, estimate)
 
 
+@recorded("koloskova2019choco", "koloskova2020choco")
 def choco(compressor: Compressor, gamma: float | Float[np.ndarray | Array, ""]) -> Sharing:
     """Build CHOCO: nodes gossip on copies of their models, and send only what brings the copies nearer::
 

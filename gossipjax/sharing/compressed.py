@@ -10,6 +10,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
+from gossipjax._base.calls import recorded
 from gossipjax.compress.compressor import Compressor, as_compressor, compress_rows
 from gossipjax.sharing.choco import check_gamma, check_quality, consensus_step
 from gossipjax.sharing.full import as_sharing
@@ -32,6 +33,7 @@ def _merge(
     return state, consensus_step(gamma, event.mixing, x, message)
 
 
+@recorded("koloskova2019choco")
 def compressed(compressor: Compressor, gamma: float | Float[np.ndarray | Array, ""] = 1.0) -> Sharing:
     """Build naive compression: nodes send Q of their models, and move by the difference to what they sent themselves::
 
@@ -105,6 +107,7 @@ def _merge_feedback(
     return ErrorFeedbackState(state.error, inner), x
 
 
+@recorded("seide2014onebit")
 def error_feedback(sharing: Sharing) -> Sharing:
     """Wrap a sharing so that what a message leaves out is added to the next model that is encoded::
 
@@ -138,6 +141,7 @@ def _init_squeeze(compressor: Compressor, init: Partial, x0: Params) -> ErrorFee
     return init(x0)
 
 
+@recorded("tang2019deepsqueeze")
 def deep_squeeze(compressor: Compressor, gamma: float | Float[np.ndarray | Array, ""]) -> Sharing:
     """Build DeepSqueeze: naive compression with error feedback, ``error_feedback(compressed(Q, γ))``::
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Key, UInt
 
+from gossipjax._base.calls import recorded
 from gossipjax.compress.compressor import Compressor, as_compressor, compress_rows
 from gossipjax.mixing import mix
 from gossipjax.types import Event, Params, Requires, Sharing
@@ -53,6 +54,7 @@ def _merge(key: Key[Array, ""], state: DCDState, arrived: tuple[Params, Params, 
     return DCDState(x), x
 
 
+@recorded("tang2018compression")
 def dcd(compressor: Compressor) -> Sharing:
     """Build DCD-PSGD, difference compression: nodes mix exact replicas, and apply no more than what they send::
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
+from gossipjax._base.calls import recorded
 from gossipjax.compress.compressor import Compressor, compress_rows
 from gossipjax.mixing import mix
 from gossipjax.rows import weighted
@@ -55,6 +56,7 @@ def _merge(key: Key[Array, ""], state: ECDState, arrived: tuple[Params, Params, 
     return ECDState(_combine(2.0 / _round(event), state.estimate, message), state.model), state.model
 
 
+@recorded("tang2018compression")
 def ecd(compressor: Compressor) -> Sharing:
     """Build ECD-PSGD, extrapolation compression: nodes mix estimates y, their own among them, in round t = 1, 2, …::
 

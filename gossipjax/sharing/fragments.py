@@ -12,6 +12,7 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from gossipjax._base.arguments import choice, whole
 from gossipjax._base.arguments import seed as check_seed
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import GroupMixing
 from gossipjax.sharing.messages import no_state
 from gossipjax.static import Static
@@ -146,6 +147,7 @@ def _merge(
     return state, mix_parts(mixing, x, jax.tree.map(jnp.asarray, _cut(x, *cut.value)))
 
 
+@recorded("biswas2024shatter", "biswas2025divshare")
 def fragments(num_fragments: int, *, layout: Literal["random", "contiguous"] = "random", seed: int = 0) -> Sharing:
     """Build fragment sharing: a message is one of F fragments of a model, and coordinates are averaged one by one::
 

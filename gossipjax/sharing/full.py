@@ -6,6 +6,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
 from gossipjax._base.arguments import instance
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import mix
 from gossipjax.rows import bits_per_row
 from gossipjax.sharing.messages import no_state
@@ -26,6 +27,7 @@ def _merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params,
     return state, mix(event.mixing, x)
 
 
+@recorded()
 def full() -> Sharing:
     """Build full sharing: ``x_i ← Σ_j W_ij x_j``; a message is 32 bits per float32 parameter."""
     return Sharing(Partial(no_state), Partial(_encode), Partial(_merge), Requires(mixing=True))

@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key, UInt
 
 from gossipjax._base.arguments import choice, real, reals, shown, whole, wholes
+from gossipjax._base.calls import recorded
 from gossipjax.codes import Wire, as_wire, dense_bits, message_bits
 from gossipjax.compress.compressor import STREAM, ravel_rows, unravel_rows
 from gossipjax.compress.selection import largest
@@ -131,6 +132,7 @@ def _merge(setting: Static[_Setting], key, state: JwinsState, arrived: tuple[Par
     return state, unravel_rows(vectors, x)
 
 
+@recorded("dhasade2023jwins")
 def jwins(
     cut_offs: Sequence[float] = CUT_OFFS,
     *,

@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
 from gossipjax._base.arguments import real, whole
+from gossipjax._base.calls import recorded
 from gossipjax.compress.compressor import STREAM, ravel_rows, unravel_rows
 from gossipjax.mixing import neighbor_sum
 from gossipjax.sharing.choco import check_gamma
@@ -111,6 +112,7 @@ def _merge(
     return state, jax.tree.map(jnp.add, x, change)
 
 
+@recorded("lu2020moniqua")
 def moniqua(
     bits: int,
     theta: float | Float[np.ndarray | Array, ""],

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key, UInt
 
 from gossipjax._base.arguments import instance, whole
 from gossipjax._base.arguments import seed as check_seed
+from gossipjax._base.calls import recorded
 from gossipjax.compress.compressor import common_type
 from gossipjax.forms import DenseMixing, TableMixing
 from gossipjax.mixing import mix
@@ -261,6 +262,7 @@ def _merge(
     return kept, jax.tree.unflatten(jax.tree.structure(x), merged)
 
 
+@recorded("vogels2020powergossip")
 def power_gossip(topology: Topology, *, rank: int = 1, iterations: int = 1, seed: int = 0) -> Sharing:
     """Build PowerGossip: each edge finds the leading directions of the difference of its ends, and gossips on them.
 

@@ -10,6 +10,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Key, UInt
 
 from gossipjax._base.arguments import real
+from gossipjax._base.calls import recorded
 from gossipjax.codes import Wire, as_wire, message_bits, seed
 from gossipjax.compress.compressor import STREAM, ravel_rows, unravel_rows
 from gossipjax.rows import node_keys, num_rows
@@ -41,6 +42,7 @@ def _merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Masked,
     return state, unravel_rows(fill_in(event.mixing, sent), x)
 
 
+@recorded("dhasade2023jwins")
 def random_subset(share: float, *, wire: Wire | None = None) -> Sharing:
     """Build random sampling: each node sends each coordinate with probability α, anew in every round.
 

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key, UInt
 
 from gossipjax._base.arguments import real
+from gossipjax._base.calls import recorded
 from gossipjax.compress.compressor import Compressor, as_compressor, compress_rows, ravel_rows
 from gossipjax.sharing.choco import FIXED_GRAPH, ChocoState, check_gamma, merge_differences, start_at_zero
 from gossipjax.static import as_partial
@@ -49,6 +50,7 @@ def _encode(
     return state, (jax.tree.map(or_nothing, message), jnp.where(moved, bits, 0).astype(jnp.uint32))
 
 
+@recorded("singh2019sparq")
 def sparq(
     compressor: Compressor,
     gamma: float | Float[np.ndarray | Array, ""],

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 from gossipjax._base.arguments import flag, real
+from gossipjax._base.calls import recorded
 from gossipjax.codes import Wire
 from gossipjax.sharing.jwins import jwins
 from gossipjax.transforms import Transform, identity
 from gossipjax.types import Sharing
 
 
+@recorded("dhasade2023jwins")
 def top_k(
     share: float, *, accumulate: bool = True, transform: Transform | None = None, wire: Wire | None = None
 ) -> Sharing:

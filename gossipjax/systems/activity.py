@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Float64, Int8, Int32, Int64, Num
 
 from gossipjax import files
 from gossipjax._base.arguments import instance, real, reals, whole, wholes
+from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed, size
 from gossipjax.systems.plan import CUT, TRAINED_ONLY, PlexusPlan, check_plexus
 from gossipjax.types import Timeline
@@ -146,6 +147,7 @@ _Spans: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Begins, ends, amounts."""
 
 
+@recorded()
 def load_plan(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Plan:
     """Read the plan of any system that its ``save`` wrote; run it as it would have been run then.
 

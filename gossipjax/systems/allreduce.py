@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
+from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
 from gossipjax.mixing import GroupMixing
@@ -22,6 +23,7 @@ from gossipjax.timeline.moments import written_times
 from gossipjax.types import Event, Properties, Timeline
 
 
+@recorded("patarasuk2009allreduce")
 def allreduce(
     devices: Devices | Machines, num_rounds: int, *, local_steps: int, model_bytes: int, time_batch: int = 1
 ) -> SystemPlan:

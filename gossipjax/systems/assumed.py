@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from gossipjax._base.arguments import instance
+from gossipjax._base.calls import recorded
 from gossipjax.systems.activity import SystemPlan
 from gossipjax.types import Timeline
 
@@ -23,6 +24,7 @@ def assuming(plan: SystemPlan, *, message_bytes: int, local_steps: int) -> Syste
     return dataclasses.replace(plan, timeline=dataclasses.replace(plan.timeline, properties=facts))
 
 
+@recorded()
 def stand_in(timeline: Timeline) -> Timeline:
     """Let a model of another size stand in for the one that was planned, such as a small one for a large network.
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from gossipjax._base.arguments import choice, real
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
 from gossipjax.systems.activity import Activity, SystemPlan
@@ -65,6 +66,7 @@ class _Run:
     """Node, begin, end, whether it was completed."""
 
 
+@recorded("ormandi2013gossip", "dhasade2025plexus")
 def gossip_learning(
     devices: Devices | Machines,
     duration_s: int | float,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gossipjax._base.arguments import instance
+from gossipjax._base.calls import recorded
 from gossipjax.systems.messages import AGGREGATED, TRAINED
 from gossipjax.systems.plan import PlexusPlan
 from gossipjax.timeline.planned import planned
@@ -30,6 +31,7 @@ class _Uses(NamedTuple):
     """The last one."""
 
 
+@recorded()
 def timeline(plan: PlexusPlan) -> Timeline:
     """Make the timeline of a plan's learning: one event per aggregation, after one that hands out the initial model.
 

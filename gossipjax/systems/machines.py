@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from gossipjax._base.arguments import callable_, instance, real, reals, shown, wholes
+from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax.devices import Devices, online
 
@@ -35,6 +36,7 @@ class Machines(NamedTuple):
         return "", {"nodes": self.online.size, "online at the start": int(np.count_nonzero(self.online))}
 
 
+@recorded()
 def machines(devices: Devices) -> Machines:
     """Take what is needed off devices."""
     instance("devices", devices, Devices, _REMEDY)
@@ -48,6 +50,7 @@ def machines(devices: Devices) -> Machines:
     )
 
 
+@recorded()
 def always_online(until: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """List no transitions: for machines that never come or go."""
     real("until", until, least=0, infinite=True, unit="seconds")

@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from gossipjax._base.arguments import real, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
 from gossipjax.systems.activity import Activity, SystemPlan
@@ -22,6 +23,7 @@ from gossipjax.topology import Topology
 from gossipjax.types import NOBODY, Timeline
 
 
+@recorded("lian2018adpsgd")
 def ad_psgd(
     devices: Devices | Machines,
     peers: Peers,

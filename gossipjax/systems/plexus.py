@@ -13,6 +13,7 @@ import numpy as np
 
 from gossipjax._base.arguments import choice, flag, optional_whole, real, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
 from gossipjax.systems import messages, transfers
@@ -33,6 +34,7 @@ DAY = 86_400.0
 Transfers = Literal["greedy", "fair", "unlimited"]
 
 
+@recorded("dhasade2025plexus")
 def plexus(
     devices: Devices | Machines,
     *,

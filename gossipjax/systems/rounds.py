@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from gossipjax._base.arguments import choice, real, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
 from gossipjax.systems.activity import SystemPlan
@@ -21,6 +22,7 @@ from gossipjax.systems.round_plans import clocked_plan, drift_plan, round_timeli
 from gossipjax.systems.tables import Tables, Weights, local_tables, oracle_tables, tables_of
 
 
+@recorded("lian2017dpsgd")
 def synchronous(
     devices: Devices | Machines,
     weights: Weights,
@@ -84,6 +86,7 @@ def synchronous(
     return assuming(plan, message_bytes=model_bytes, local_steps=local_steps)
 
 
+@recorded("devos2023epidemic")
 def epidemic(
     devices: Devices | Machines,
     fanout: int,

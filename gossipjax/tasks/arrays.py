@@ -10,6 +10,7 @@ import numpy.typing as npt
 from jaxtyping import Float, Integer, Num
 
 from gossipjax._base.arguments import instance, reals, sequence_of, whole
+from gossipjax._base.calls import recorded
 from gossipjax.tasks.datasets import Dataset, Examples
 from gossipjax.tasks.labels import class_numbers
 
@@ -19,6 +20,7 @@ _SMALLEST, _LARGEST = 1e-37, 1e37
 """Of numbers that float32 holds, and their inverses too."""
 
 
+@recorded()
 def from_arrays(
     x: npt.ArrayLike,
     y: npt.ArrayLike,

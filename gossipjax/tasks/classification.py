@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key
 
 from gossipjax._base.arguments import instance, whole
+from gossipjax._base.calls import recorded
 from gossipjax.static import Static
 from gossipjax.tasks.arrays import input_array, per_channel
 from gossipjax.tasks.datasets import Dataset, Examples
@@ -83,6 +84,7 @@ def _scale(dataset: Dataset, shape: tuple[int, ...]) -> dict[str, Float[Array, "
     return {"mean": per_pixel(mean), "scale": per_pixel(1.0 / std)}
 
 
+@recorded()
 def classification(
     dataset: Dataset, partition: Partition, model: Model | tuple[Callable, Callable], *, batch_size: int = 16
 ) -> Task:

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Int32, Num, UInt8
 
 from gossipjax._base.arguments import choice, real, whole, wholes
+from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax.tasks import decode, files
 from gossipjax.tasks.checksum import sha256_of
@@ -108,6 +109,7 @@ class Dataset:
 # --- the data sets ----------------------------------------------------------------------------------------------------
 
 
+@recorded()
 def load(name: str, *, limit: tuple[int, int] | None = None) -> Dataset:
     """Load a data set by name.
 
@@ -132,6 +134,7 @@ def load(name: str, *, limit: tuple[int, int] | None = None) -> Dataset:
     return loaders[choice("name", name, loaders)](limit=limit)
 
 
+@recorded("alpaydin1998digits")
 def digits(*, test_share: float = 0.2, seed: int = 0, limit: tuple[int, int] | None = None) -> Dataset:
     """Load scikit-learn's 1,797 handwritten digits of 8 by 8 pixels, which need no file.
 
@@ -171,6 +174,7 @@ def digits(*, test_share: float = 0.2, seed: int = 0, limit: tuple[int, int] | N
     return Dataset("digits", _first(train, keep[0]), _first(test, keep[1]), 10, *moments, source, _DIGIT_NAMES)
 
 
+@recorded("xiao2017fashion")
 def fashion_mnist(*, limit: tuple[int, int] | None = None) -> Dataset:
     """Load Fashion-MNIST: 60,000 and 10,000 grey images of clothing, 28 by 28, balanced.
 
@@ -193,6 +197,7 @@ def fashion_mnist(*, limit: tuple[int, int] | None = None) -> Dataset:
     return Dataset("fashion_mnist", train, test, 10, *moments, "Fashion-MNIST (published files)", _FASHION_NAMES)
 
 
+@recorded("lecun1998mnist")
 def mnist(*, limit: tuple[int, int] | None = None) -> Dataset:
     """Load MNIST: 60,000 and 10,000 grey images of handwritten digits, 28 by 28.
 
@@ -215,6 +220,7 @@ def mnist(*, limit: tuple[int, int] | None = None) -> Dataset:
     return Dataset("mnist", train, test, 10, *moments, "MNIST (published files)", _DIGIT_NAMES)
 
 
+@recorded("yadav2019qmnist")
 def mnist_by_writer(*, limit: tuple[int, int] | None = None) -> Dataset:
     """Load MNIST with the writer of every digit, as QMNIST has traced them: a natural partition.
 
@@ -238,6 +244,7 @@ def mnist_by_writer(*, limit: tuple[int, int] | None = None) -> Dataset:
     return dataclasses.replace(plain, name="mnist_by_writer", train=train, test=test, source=source)
 
 
+@recorded("krizhevsky2009cifar")
 def cifar10(*, limit: tuple[int, int] | None = None) -> Dataset:
     """Load CIFAR-10: 50,000 and 10,000 colour images, 32 by 32, balanced.
 

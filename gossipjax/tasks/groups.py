@@ -15,9 +15,11 @@ from jaxtyping import Int
 
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.arguments import whole, wholes
+from gossipjax._base.calls import recorded
 from gossipjax.tasks.partition import Partition, by_owner
 
 
+@recorded("caldas2018leaf")
 def natural(groups: npt.ArrayLike, num_nodes: int | None = None, *, minimum: int = 1, seed: int = 0) -> Partition:
     """Keep together what belongs together: all samples of one writer, user or role are at one node.
 
@@ -47,6 +49,7 @@ def natural(groups: npt.ArrayLike, num_nodes: int | None = None, *, minimum: int
     return by_owner(node_of_group[group], num_nodes)
 
 
+@recorded("dhasade2023decentralizepy")
 def by_user(groups: npt.ArrayLike, num_nodes: int, *, minimum: int = 1, seed: int | None) -> Partition:
     """Give every node the same number of users, however much data each of them has.
 

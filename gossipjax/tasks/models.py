@@ -22,6 +22,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from gossipjax._base.arguments import callable_, instance, shown, whole, wholes
+from gossipjax._base.calls import recordable, recorded
 from gossipjax._base.display import displayed
 from gossipjax.static import Bound
 from gossipjax.tasks import layers
@@ -31,6 +32,7 @@ _MOST = 2**31 - 1
 
 
 @displayed
+@recordable
 class Model(NamedTuple):
     """A pair of pure, hashable functions. Models of this module built alike are equal and share one compiled program.
 
@@ -48,6 +50,7 @@ class Model(NamedTuple):
         return "", {"parameters": num_parameters(params), "arrays": ", ".join(layers)}
 
 
+@recorded()
 def from_nnx(make_module: Callable[..., nnx.Module], *config: Any) -> Model:
     """Make a model of any flax NNX module whose only state is its parameters.
 
@@ -146,6 +149,7 @@ def _apply(graph: nnx.GraphDef, params: Params, x: Array) -> Array:
     return nnx.merge(graph, nnx.State(params))(x)
 
 
+@recorded()
 def softmax_regression(num_inputs: int, num_classes: int) -> Model:
     """Multinomial logistic regression: logits = x W + b.
 
@@ -159,6 +163,7 @@ def softmax_regression(num_inputs: int, num_classes: int) -> Model:
     return mlp(num_inputs, (), num_classes)
 
 
+@recorded()
 def mlp(num_inputs: int, hidden: Sequence[int], num_classes: int) -> Model:
     """Multi-layer perceptron with ReLU between its affine layers.
 
@@ -178,6 +183,7 @@ def mlp(num_inputs: int, hidden: Sequence[int], num_classes: int) -> Model:
     return from_nnx(_MLP, (first, *inner.tolist(), last))
 
 
+@recorded("hsieh2020noniid")
 def gn_lenet(input_shape: tuple[int, int, int] = (32, 32, 3), num_classes: int = 10) -> Model:
     """LeNet with group normalisation, as DecentralizePy and JWINS train it on CIFAR-10 (89,834 parameters).
 
@@ -200,6 +206,7 @@ def gn_lenet(input_shape: tuple[int, int, int] = (32, 32, 3), num_classes: int =
     return from_nnx(_GNLeNet, _image(input_shape, lambda side: side // 8), _classes(num_classes))
 
 
+@recorded("dhasade2025plexus")
 def gn_lenet_plexus(input_shape: tuple[int, int, int] = (32, 32, 3), num_classes: int = 10) -> Model:
     """LeNet with group normalisation and overlapping pools, as Plexus trains it on CIFAR-10 (85,354 parameters).
 
@@ -222,6 +229,7 @@ def gn_lenet_plexus(input_shape: tuple[int, int, int] = (32, 32, 3), num_classes
     return from_nnx(_PlexusLeNet, _image(input_shape, _three_overlapping_pools), _classes(num_classes))
 
 
+@recorded("caldas2018leaf")
 def femnist_cnn(input_shape: tuple[int, int, int] = (28, 28, 1), num_classes: int = 62) -> Model:
     """The convolutional network of LEAF's FEMNIST (1,690,046 parameters).
 
@@ -243,6 +251,7 @@ def femnist_cnn(input_shape: tuple[int, int, int] = (28, 28, 1), num_classes: in
     return from_nnx(_FemnistCNN, _image(input_shape, lambda side: side // 4), _classes(num_classes))
 
 
+@recorded("caldas2018leaf")
 def celeba_cnn(input_shape: tuple[int, int, int] = (84, 84, 3), num_classes: int = 2) -> Model:
     """The convolutional network of LEAF's CelebA, as JWINS and Plexus train it (30,242 parameters).
 

@@ -17,6 +17,7 @@ from jaxtyping import Int, Int32, Integer
 
 from gossipjax._base.arguments import flag, instance, real, sequence_of, shown, whole, wholes
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed, span
 from gossipjax._base.memory import check_memory
 from gossipjax.tasks.labels import class_numbers
@@ -157,6 +158,7 @@ class Partition:
 # --- partitions -------------------------------------------------------------------------------------------------------
 
 
+@recorded()
 def iid(num_samples: int, num_nodes: int, *, seed: int) -> Partition:
     """Deal the samples out at random, in shares whose sizes differ by at most one.
 
@@ -179,6 +181,7 @@ def iid(num_samples: int, num_nodes: int, *, seed: int) -> Partition:
     return by_owner(owner, num_nodes)
 
 
+@recorded("mcmahan2017fedavg")
 def by_shards(labels: npt.ArrayLike, num_nodes: int, *, shards_per_node: int, seed: int) -> Partition:
     """Sort by label, cut into equal shards, and give every node the same number of random shards.
 
@@ -211,6 +214,7 @@ def by_shards(labels: npt.ArrayLike, num_nodes: int, *, shards_per_node: int, se
     return by_owner(owner, num_nodes)
 
 
+@recorded("dhasade2023decentralizepy")
 def by_stretches(labels: npt.ArrayLike, num_nodes: int, *, shards_per_node: int, seed: int) -> Partition:
     """Sort by label, and let every node in turn take stretches of equal size out of what is left.
 
@@ -250,6 +254,7 @@ def by_stretches(labels: npt.ArrayLike, num_nodes: int, *, shards_per_node: int,
     return by_owner(owner, num_nodes)
 
 
+@recorded("hsu2019dirichlet")
 def dirichlet(
     labels: npt.ArrayLike, num_nodes: int, *, alpha: float, minimum: int | None = None, seed: int
 ) -> Partition:
@@ -295,6 +300,7 @@ def dirichlet(
     return by_owner(_fill_up(rng, owner, num_nodes, minimum), num_nodes)
 
 
+@recorded("bornstein2023swift")
 def label_skew(labels: npt.ArrayLike, num_nodes: int, *, degree: float, seed: int) -> Partition:
     """Fill a share of every node's data class by class, and the rest at random.
 

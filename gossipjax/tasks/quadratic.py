@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from gossipjax._base.arguments import real, reals, shown
+from gossipjax._base.calls import recorded
 from gossipjax.types import Task
 
 
@@ -74,6 +75,7 @@ def in_range(name: str, values: Any, kind: jnp.dtype) -> Array:
     return jnp.asarray(array)
 
 
+@recorded()
 def quadratic(
     targets: ArrayLike | Sequence[Sequence[float]], *, curvature: ArrayLike = 1.0, noise_std: float = 0.0, dtype=None
 ) -> Task:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Key
 
 from gossipjax._base.arguments import instance, real, reals, whole, wholes
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax._base.memory import check_memory
 from gossipjax.static import Static
@@ -88,6 +89,7 @@ class RatingsDataset:
 # --- the data sets ----------------------------------------------------------------------------------------------------
 
 
+@recorded("harper2015movielens")
 def movielens(*, train_share: float = 0.7, seed: int = 0) -> RatingsDataset:
     """Load MovieLens ml-latest-small: 100,836 ratings of 9,724 movies by 610 people.
 
@@ -120,6 +122,7 @@ def movielens(*, train_share: float = 0.7, seed: int = 0) -> RatingsDataset:
     return RatingsDataset("movielens", *_split(ratings, held), len(users), len(items), source)
 
 
+@recorded()
 def synthetic_ratings(
     num_users: int = 200,
     num_items: int = 400,
@@ -171,6 +174,7 @@ def synthetic_ratings(
     return RatingsDataset("synthetic_ratings", *_split(ratings, held), num_users, num_items, source)
 
 
+@recorded()
 def ratings_by_user(dataset: RatingsDataset, num_nodes: int) -> Partition:
     """Deal consecutive users to nodes: of U users the first U mod n nodes get one more than the others.
 
@@ -292,6 +296,7 @@ def _arrays(ratings: Ratings) -> dict[str, Array]:
     return {"inputs": jnp.asarray(inputs, jnp.int32), "labels": jnp.asarray(ratings.stars, jnp.float32)}
 
 
+@recorded("koren2009factorization")
 def matrix_factorization(
     dataset: RatingsDataset, partition: Partition, *, factors: int = 20, batch_size: int = 16
 ) -> Task:

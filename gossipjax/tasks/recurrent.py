@@ -15,9 +15,11 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from gossipjax._base.arguments import whole
+from gossipjax._base.calls import recorded
 from gossipjax.tasks.models import Model, _Dense, _uniform, from_nnx
 
 
+@recorded("hochreiter1997lstm")
 def lstm(vocabulary: int = 92, embedding: int = 8, hidden: int = 256, layers: int = 2, context: int = 80) -> Model:
     """LSTM that predicts the next character, as JWINS trains it on Shakespeare (2,683,708 parameters).
 

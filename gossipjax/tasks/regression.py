@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from gossipjax._base.arguments import optional_whole, real, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.static import Static
 from gossipjax.tasks.quadratic import in_range, parameter_type
@@ -75,6 +76,7 @@ def _task(loss, features, responses, penalty, optimum, batch_size, dtype) -> Tas
     )
 
 
+@recorded()
 def linear_regression(
     num_nodes: int,
     samples_per_node: int,
@@ -127,6 +129,7 @@ def linear_regression(
     return _task(_squared_loss, features, responses, penalty, optimum, batch_size, dtype)
 
 
+@recorded()
 def logistic_regression(
     num_nodes: int,
     samples_per_node: int,

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int, Int32, Integer, Key, UInt8
 
 from gossipjax._base.arguments import instance, optional_whole, real, shown, whole, wholes
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax._base.memory import check_memory
 from gossipjax.static import Static
@@ -143,6 +144,7 @@ def decode(codes: Integer[np.ndarray, " characters"]) -> str:
 # --- the data sets ----------------------------------------------------------------------------------------------------
 
 
+@recorded()
 def text_by_role(texts: Mapping[str, str], rule: WindowRule = _PAPER_RULE, *, name: str, source: str) -> TextDataset:
     """Make a data set of any texts.
 
@@ -179,6 +181,7 @@ def text_by_role(texts: Mapping[str, str], rule: WindowRule = _PAPER_RULE, *, na
     return TextDataset(name, encode("".join(kept.values())), train, test, rule, tuple(kept), source)
 
 
+@recorded("caldas2018leaf")
 def shakespeare(rule: WindowRule = _PAPER_RULE) -> TextDataset:
     """Load Shakespeare's 37 plays by role, 1,346 pairs (play, role), of which the longer are kept (861 by default).
 
@@ -203,6 +206,7 @@ def shakespeare(rule: WindowRule = _PAPER_RULE) -> TextDataset:
     return text_by_role(texts, rule, name="shakespeare", source="Shakespeare's plays by role (MIT edition)")
 
 
+@recorded("karpathy2015charrnn")
 def tiny_shakespeare(rule: WindowRule = _PAPER_RULE) -> TextDataset:
     """Load the 1.1 million characters of tinyshakespeare by speaker, 309 of them, of which the longer are kept.
 
@@ -231,6 +235,7 @@ def tiny_shakespeare(rule: WindowRule = _PAPER_RULE) -> TextDataset:
     return text_by_role(texts, rule, name="tiny_shakespeare", source="tinyshakespeare (char-rnn), by speaker")
 
 
+@recorded()
 def synthetic_text(
     num_roles: int = 64,
     *,
@@ -401,6 +406,7 @@ def _init(setting: Static[_Setting], key: Key[Array, ""]) -> Params:
     return setting.value.model.init(key)
 
 
+@recorded("caldas2018leaf")
 def next_character(dataset: TextDataset, partition: Partition, model: Model, *, batch_size: int = 16) -> Task:
     """Build the prediction of the next character: mean cross-entropy of a model on each node's own roles.
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gossipjax._base.arguments import sequence_of
+from gossipjax._base.calls import recorded
 from gossipjax.timeline.moments import event_times, events_until
 from gossipjax.timeline.planned import planned_event
 from gossipjax.types import NOBODY, Timeline
@@ -17,6 +18,7 @@ _NOBODY_IN = ("nodes", "rows", "begin", "senders", "receivers", "members", "targ
 _NOTHING = {name: NOBODY for name in _NOBODY_IN} | {"weights": 0.0, "keep": 1.0, "messages": 0, "parts": 0}
 
 
+@recorded()
 def aligned(plans: Sequence[Timeline], times: Float[np.ndarray, " r"]) -> tuple[list[Timeline], int]:
     """Fill up planned runs with events in which nothing happens, so that records fall on the same seconds in all.
 

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int, Num
 
 from gossipjax._base.arguments import callable_, choice, instance, real, reals, shown, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed, span
 from gossipjax.timeline.room import MOST_NODES, require_room
 
@@ -84,6 +85,7 @@ class Ticks(NamedTuple):
     """Seconds; the end of the fixed part of the interval that is under way at time 0, or 0 if that is over."""
 
 
+@recorded()
 def poisson(rate: Rate) -> Clock:
     """Make Poisson clocks: intervals are exponential with mean ``1/rate``.
 
@@ -102,12 +104,14 @@ def _poisson(name: str, rate: Any) -> Clock:
     return Clock(0.0, means[()], name=f"poisson({_words(rates)}/s)")
 
 
+@recorded()
 def deterministic(period: Seconds) -> Clock:
     """Make metronomes: intervals are ``period`` seconds, scalar or ``(n,)``; a stationary start has random phases."""
     period = number_per_node("period", period, "seconds between two ticks")[()]
     return Clock(period, 0.0, name=f"deterministic({_words(period)} s)")
 
 
+@recorded("mitra2024timely")
 def shifted_exponential(shift: Seconds, mean_extra: Seconds) -> Clock:
     """Make clocks with intervals ``c + Exp(mean e)``, rate ``1/(c + e)``.
 
@@ -122,6 +126,7 @@ def shifted_exponential(shift: Seconds, mean_extra: Seconds) -> Clock:
     return Clock(shift, mean_extra, name=f"shifted_exponential({_words(shift)} s + {_words(mean_extra)} s)")
 
 
+@recorded()
 def renewal(sampler: Sampler, mean: float) -> Clock:
     """Make clocks with intervals of any law; :func:`slowed` makes some of the nodes slower.
 
@@ -137,6 +142,7 @@ def renewal(sampler: Sampler, mean: float) -> Clock:
     return Clock(0.0, mean, functools.partial(_scaled, sampler, mean), f"renewal(mean {mean:g} s)")
 
 
+@recorded()
 def slowed(clock: Clock, factors: Seconds) -> Clock:
     """Multiply all intervals of a clock, fixed and random part, by a factor: scalar, or ``(n,)`` for stragglers."""
     instance("clock", clock, Clock, A_CLOCK)
@@ -145,6 +151,7 @@ def slowed(clock: Clock, factors: Seconds) -> Clock:
     return dataclasses.replace(clock, shift=clock.shift * factors, mean_extra=clock.mean_extra * factors, name=name)
 
 
+@recorded()
 def delayed(clock: Clock, dead_time: Seconds) -> Clock:
     """Lengthen all intervals by ``dead_time`` seconds: what a push occupies before the clock runs again."""
     instance("clock", clock, Clock, A_CLOCK)

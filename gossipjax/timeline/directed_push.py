@@ -6,6 +6,7 @@ import numpy as np
 
 from gossipjax._base.arguments import real
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax.timeline.checks import connected
 from gossipjax.timeline.clocks import Clock, Rate, as_clock, optional_clock, require_ticks, schedule
 from gossipjax.timeline.flights import (
@@ -25,6 +26,7 @@ from gossipjax.topology import Topology
 from gossipjax.types import NOBODY, Properties, Timeline
 
 
+@recorded("kempe2003pushsum", "assran2019sgp")
 def directed_push(
     topology: Topology,
     duration: float,

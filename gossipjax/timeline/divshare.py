@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from gossipjax._base.arguments import instance, real, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax.timeline.clocks import A_CLOCK, Clock, Rate, Ticks, expected_ticks, per_node, schedule
 from gossipjax.timeline.flights import (
     Flights,
@@ -38,6 +39,7 @@ class _Sent(NamedTuple):
     receivers: Int[np.ndarray, " m"]
 
 
+@recorded("biswas2025divshare")
 def divshare(
     num_nodes: int,
     duration: float,

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float64, Int, Key, PyTree, UInt
 
 from gossipjax._base.arguments import real, whole
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import PairMixing
 from gossipjax.timeline.checks import share_of, undirected
 from gossipjax.timeline.flights import num_peers
@@ -113,6 +114,7 @@ def _timeline(num_events: Any, total_rate: float, static: dict[str, Any], event,
     return Timeline(xs, kept, event, properties, _meetings, mean_times)
 
 
+@recorded("boyd2006gossip")
 def drawn_pairs(peers: Topology | int, num_events: int, *, rate: float = 1.0) -> Timeline:
     """Let nodes wake at Poisson times, act, and average with a uniform neighbour, all drawn inside the run.
 
@@ -146,6 +148,7 @@ def drawn_pairs(peers: Topology | int, num_events: int, *, rate: float = 1.0) ->
     return _timeline(num_events, n * rate, static, _exchange, properties)
 
 
+@recorded("boyd2006gossip")
 def drawn_gossip(
     peers: Topology | int, num_events: int, *, update_rate: float, gossip_rate: float, weight: float = 0.5
 ) -> Timeline:

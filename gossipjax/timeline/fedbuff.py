@@ -9,6 +9,7 @@ import numpy as np
 
 from gossipjax._base.arguments import instance, optional_whole, real, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax.timeline.clocks import A_CLOCK, Clock, expected_ticks, service_times
 from gossipjax.timeline.planned import planned
 from gossipjax.timeline.room import MOST_NODES, require_room
@@ -32,6 +33,7 @@ class _Return(NamedTuple):
     """Whether the buffer is applied."""
 
 
+@recorded("nguyen2022fedbuff")
 def fedbuff(
     num_nodes: int,
     duration: float,

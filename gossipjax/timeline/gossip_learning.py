@@ -10,6 +10,7 @@ import numpy as np
 
 from gossipjax._base.arguments import choice, real, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax.timeline.clocks import Seconds, number_per_node, renewal, require_ticks, schedule, slowed
 from gossipjax.timeline.flights import (
     Latency,
@@ -98,6 +99,7 @@ class _Run:
     dropped: int = 0
 
 
+@recorded("ormandi2013gossip")
 def gossip_learning(
     peers: Peers,
     duration: float,

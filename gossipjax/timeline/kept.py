@@ -7,6 +7,7 @@ import pathlib
 
 from gossipjax import files
 from gossipjax._base.arguments import instance
+from gossipjax._base.calls import recorded
 from gossipjax.types import Timeline
 
 
@@ -27,6 +28,7 @@ def save(timeline: Timeline, path: str | os.PathLike[str]) -> pathlib.Path:
     return files.save(timeline, path)
 
 
+@recorded()
 def load(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Timeline:
     """Read a timeline that :func:`save` wrote: its run is the run of the original, bit for bit.
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from gossipjax._base.arguments import choice, real, whole, wholes
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax.timeline.clocks import TICK_BYTES, as_clock, poisson, require_ticks, ticks
 from gossipjax.timeline.flights import interleave, uniform_peers
 from gossipjax.timeline.planned import planned
@@ -37,6 +38,7 @@ class _Pushes(NamedTuple):
     sources: Int[np.ndarray, " m"] | None
 
 
+@recorded("mitra2024timely")
 def opportunistic(
     num_nodes: int,
     duration: float,

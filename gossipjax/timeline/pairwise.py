@@ -8,6 +8,7 @@ import numpy as np
 
 from gossipjax._base.arguments import flag, instance, real
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax.timeline.checks import undirected
 from gossipjax.timeline.clocks import A_CLOCK, Clock, Rate, as_clock, require_ticks, schedule
 from gossipjax.timeline.flights import (
@@ -28,6 +29,7 @@ from gossipjax.topology import Topology
 from gossipjax.types import Properties, Timeline, Traffic
 
 
+@recorded("lian2018adpsgd")
 def pairwise(
     peers: Peers,
     duration: float,

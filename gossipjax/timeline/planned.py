@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Key
 
 from gossipjax._base.arguments import instance, shown
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import GroupMixing, PairMixing
 from gossipjax.timeline.facts import with_found_facts
 from gossipjax.timeline.moments import written_times
@@ -39,6 +40,7 @@ def planned_event(key: Key[Array, ""], static: dict[str, Array], x: dict[str, Ar
     return Event(mixing=mixing, **(given | {"time": given["time"].astype(jnp.float32)}))
 
 
+@recorded()
 def planned(xs: dict[str, np.ndarray], properties: Properties, *, shared: dict[str, Any] | None = None) -> Timeline:
     """Make a timeline of T ≥ 0 events in the order in which they happen.
 

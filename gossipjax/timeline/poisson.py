@@ -12,6 +12,7 @@ from jaxtyping import Array, Key, PyTree
 
 from gossipjax._base.arguments import real, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import PairMixing
 from gossipjax.timeline.checks import connected, share_of, undirected
 from gossipjax.timeline.moments import written_times
@@ -102,6 +103,7 @@ def _halves(entries: int, weight: float = 0.5) -> dict[str, np.ndarray]:
     return {"weight": np.full(entries, weight), "keep": np.full(entries, 1.0 - weight)}
 
 
+@recorded("boyd2006gossip")
 def poisson_pairs(
     topology: Topology,
     num_events: int | None = None,
@@ -135,6 +137,7 @@ def poisson_pairs(
     return _timeline(first, second, times, _node_wakes, _halves(2), properties)
 
 
+@recorded("boyd2006gossip")
 def poisson_edges(
     topology: Topology,
     num_events: int | None = None,
@@ -177,6 +180,7 @@ def _pair_properties(topology: Topology, name: str) -> Properties:
     )
 
 
+@recorded()
 def poisson_push(
     topology: Topology,
     num_events: int | None = None,

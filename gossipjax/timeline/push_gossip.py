@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from gossipjax._base.arguments import flag, real
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax.timeline.checks import share_of
 from gossipjax.timeline.clocks import (
     Clock,
@@ -47,6 +48,7 @@ Acts: TypeAlias = tuple[Float[np.ndarray, " ticks"], Int[np.ndarray, " ticks"]]
 NO_ACTS = np.zeros(0), np.zeros(0, np.int32)
 
 
+@recorded("mitra2024timely")
 def push_gossip(
     peers: Peers,
     duration: float,

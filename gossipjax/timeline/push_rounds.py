@@ -11,6 +11,7 @@ from jaxtyping import Array, Key, PyTree
 
 from gossipjax._base.arguments import choice, real, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import TableMixing
 from gossipjax.timeline.checks import share_of
 from gossipjax.timeline.clocks import Clock, Rate, as_clock, per_node, require_ticks, ticks
@@ -20,6 +21,7 @@ from gossipjax.timeline.room import MOST_EVENTS, require_room
 from gossipjax.types import NOBODY, Event, Properties, Timeline
 
 
+@recorded()
 def push_rounds(
     peers: Peers,
     num_rounds: int,

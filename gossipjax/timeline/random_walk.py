@@ -10,6 +10,7 @@ import numpy as np
 
 from gossipjax._base.arguments import choice, flag, real, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax.timeline.checks import connected
 from gossipjax.timeline.clocks import Clock, Rate, as_clock, rate, service_times
 from gossipjax.timeline.planned import planned
@@ -18,6 +19,7 @@ from gossipjax.topology import Topology
 from gossipjax.types import NOBODY, Properties, Timeline
 
 
+@recorded("gholami2025walks")
 def random_walks(
     topology: Topology,
     num_events: int | None = None,

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float64, Key, PyTree
 
 from gossipjax._base.arguments import choice, instance, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax.mixing import (
     DenseMixing,
     GroupMixing,
@@ -74,6 +75,7 @@ def _cyclic_round(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
     return Event(index=x["index"][None], time=_round_time(static, x)[None], mixing=mixing, allreduce=exact)
 
 
+@recorded()
 def rounds(
     weights: Matrix | Sequence[Matrix],
     num_rounds: int,
@@ -141,6 +143,7 @@ def rounds(
     return Timeline(xs, static, _cyclic_round, properties, seconds=round_ends)
 
 
+@recorded()
 def with_mixing(timeline: Timeline, mixing: DenseMixing | TableMixing) -> Timeline:
     """Give rounds on a fixed matrix other weights, learned ones say, and the facts that hold of these.
 
@@ -225,6 +228,7 @@ def _matching_round(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
     return Event(index=x["index"][None], time=_round_time(static, x)[None], mixing=table)
 
 
+@recorded()
 def matching_rounds(num_nodes: int, num_rounds: int, *, seed: int, seconds_per_round: float = 1.0) -> Timeline:
     """Plan rounds in which a fresh uniform perfect matching averages pairs: ``x_i ← (x_i + x_partner(i)) / 2``.
 
@@ -269,6 +273,7 @@ def _sampled_round(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
     return Event(index=index, time=time, nodes=nodes, rows=slots, mixing=mixing)
 
 
+@recorded("mcmahan2017fedavg")
 def client_sampling(
     num_nodes: int,
     num_sampled: int,

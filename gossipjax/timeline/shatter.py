@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Int
 
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.arguments import whole
+from gossipjax._base.calls import recorded
 from gossipjax.timeline.checks import seconds_of
 from gossipjax.timeline.moments import written_times
 from gossipjax.timeline.planned import planned_event
@@ -20,6 +21,7 @@ _BLOCK = 1 << 22
 """Ends of edges drawn at once."""
 
 
+@recorded("biswas2024shatter")
 def shatter(
     num_nodes: int,
     num_rounds: int,

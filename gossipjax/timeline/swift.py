@@ -10,6 +10,7 @@ from scipy import sparse
 
 from gossipjax._base.arguments import instance, real, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax.timeline.checks import matrix_of, undirected
 from gossipjax.timeline.clocks import A_CLOCK, Clock, require_ticks, schedule
 from gossipjax.timeline.flights import Latency, assign_slots, checked_latency, delays
@@ -19,6 +20,7 @@ from gossipjax.types import NOBODY, Properties, Timeline
 from gossipjax.weights import Matrix, check_weights
 
 
+@recorded("bornstein2023swift")
 def swift_weights(topology: Topology) -> sparse.csr_array:
     """Build SWIFT's coefficients for nodes of equal influence: symmetric, so the expected mixing is doubly stochastic.
 
@@ -60,6 +62,7 @@ def swift_weights(topology: Topology) -> sparse.csr_array:
     return check_weights(matrix.tocsr(), "symmetric")
 
 
+@recorded("bornstein2023swift")
 def swift(
     topology: Topology,
     duration: float,

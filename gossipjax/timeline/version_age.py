@@ -6,6 +6,7 @@ import numpy as np
 
 from gossipjax._base.arguments import real, reals
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax.timeline.clocks import TICK_BYTES, Rate, as_clock, per_node, require_ticks, ticks
 from gossipjax.timeline.flights import Peers, interleave, num_peers, peers_name, uniform_peers
 from gossipjax.timeline.planned import planned
@@ -13,6 +14,7 @@ from gossipjax.timeline.room import require_room
 from gossipjax.types import NOBODY, Properties, Timeline
 
 
+@recorded("yates2021age")
 def version_age(
     peers: Peers,
     duration: float,

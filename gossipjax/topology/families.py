@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gossipjax._base.arguments import whole
+from gossipjax._base.calls import recorded
 from gossipjax.topology.graph import MOST_NODES, Topology, require_nodes, require_room, undirected
 
 
@@ -15,6 +16,7 @@ def _nodes(num_nodes: int, kind: str, edges_per_node: int) -> int:
     return n
 
 
+@recorded()
 def ring(num_nodes: int) -> Topology:
     """Return the cycle: node i talks to i ± 1 modulo n. One edge for n = 2, none for n = 1."""
     num_nodes = _nodes(num_nodes, "ring", 1)
@@ -22,6 +24,7 @@ def ring(num_nodes: int) -> Topology:
     return undirected(num_nodes, nodes, (nodes + 1) % num_nodes, f"ring({num_nodes})")
 
 
+@recorded()
 def path(num_nodes: int) -> Topology:
     """Return the line: node i talks to i ± 1 where these exist."""
     num_nodes = _nodes(num_nodes, "path", 1)
@@ -29,6 +32,7 @@ def path(num_nodes: int) -> Topology:
     return undirected(num_nodes, nodes, nodes + 1, f"path({num_nodes})")
 
 
+@recorded()
 def torus(rows: int, columns: int) -> Topology:
     """Return the grid with wrap-around: node ``r * columns + c`` talks to the nodes above, below, left and right.
 
@@ -43,6 +47,7 @@ def torus(rows: int, columns: int) -> Topology:
     return undirected(n, near, far, f"torus({rows}, {columns})")
 
 
+@recorded()
 def hypercube(dimension: int) -> Topology:
     """Return the hypercube on 2^dimension nodes: nodes talk if their numbers differ in one bit."""
     dimension = whole("dimension", dimension, least=0, most=30)
@@ -53,6 +58,7 @@ def hypercube(dimension: int) -> Topology:
     return undirected(n, near, near ^ np.tile(bits, n), f"hypercube({dimension})")
 
 
+@recorded()
 def star(num_nodes: int) -> Topology:
     """Return the star: node 0, the hub, talks to every other node."""
     num_nodes = _nodes(num_nodes, "star", 1)
@@ -60,6 +66,7 @@ def star(num_nodes: int) -> Topology:
     return undirected(num_nodes, np.zeros_like(leaves), leaves, f"star({num_nodes})")
 
 
+@recorded()
 def complete(num_nodes: int) -> Topology:
     """Return the complete graph: everybody talks to everybody.
 
@@ -76,6 +83,7 @@ def complete(num_nodes: int) -> Topology:
     return Topology(n, others.ravel(), np.repeat(nodes, n - 1), directed=False, name=f"complete({n})")
 
 
+@recorded("ying2021exponential")
 def exponential(num_nodes: int) -> Topology:
     """Return the static exponential graph: node i sends to i + 2^k modulo n for every k < ⌈log₂ n⌉. Directed.
 
@@ -88,6 +96,7 @@ def exponential(num_nodes: int) -> Topology:
     return Topology(num_nodes, senders, receivers, directed=True, name=f"exponential({num_nodes})")
 
 
+@recorded()
 def one_peer_exponential(num_nodes: int) -> tuple[Topology, ...]:
     """Return the ⌈log₂ n⌉ rounds of the one-peer exponential graph: in round k node i sends to i + 2^k modulo n.
 

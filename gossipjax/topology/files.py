@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 import numpy as np
 
 from gossipjax._base.arguments import choice, flag, instance, optional_whole, whole
+from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.topology.graph import HOW_TO_BUILD, MOST_NODES, Topology, require, require_connected, require_room
 
@@ -48,6 +49,7 @@ class _Layout(NamedTuple):
         raise ValueError(f"{self.path}, line {line}: {fault}; wanted: {_FORMS[self.format]}; {_OTHERWISE}")
 
 
+@recorded()
 def read_graph(
     path: str | os.PathLike[str],
     *,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -13,6 +14,7 @@ from scipy import sparse
 
 from gossipjax._base import matrices
 from gossipjax._base.arguments import flag, instance, shown, whole, wholes
+from gossipjax._base.calls import array_hash, recorded
 from gossipjax._base.display import displayed
 from gossipjax._base.memory import check_memory
 
@@ -75,6 +77,11 @@ class Topology:
     def _facts(self) -> tuple[str, dict[str, Any]]:
         kind = "directed" if self.directed else "undirected"
         return self.name, {"nodes": self.num_nodes, f"{kind} edges": self.num_edges}
+
+    @functools.cached_property
+    def checksum(self) -> str:
+        """Hash of the nodes and edges (sha256), whatever the name: equal for equal graphs."""
+        return array_hash(np.concatenate([[self.num_nodes], self.senders, self.receivers]))
 
     @property
     def num_edges(self) -> int:
@@ -147,6 +154,7 @@ class Topology:
         return sparse.csgraph.connected_components(self.adjacency(), self.directed, "strong", return_labels=False)
 
 
+@recorded()
 def from_networkx(
     graph: nx.Graph,
     *,
@@ -193,6 +201,7 @@ def from_networkx(
     return topology if allow_disconnected else require_connected(topology)
 
 
+@recorded()
 def from_adjacency(
     A: Any,
     *,

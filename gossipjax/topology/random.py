@@ -10,12 +10,14 @@ from jaxtyping import Int
 
 from gossipjax._base.arguments import instance, real, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
 from gossipjax.topology.graph import HOW_TO_BUILD, Nodes, Topology, require, require_nodes, require_room, undirected
 
 _NETWORKX = 500.0
 """Bytes per edge of a graph of NetworkX, which are needed besides."""
 
 
+@recorded()
 def random_regular(num_nodes: int, degree: int, *, seed: int, tries: int = 1) -> Topology:
     """Draw a connected graph in which every node has the same degree.
 
@@ -53,6 +55,7 @@ def random_regular(num_nodes: int, degree: int, *, seed: int, tries: int = 1) ->
     return _draw_connected(num_nodes, draw, name, seed, tries, "a degree of at least 3")
 
 
+@recorded()
 def erdos_renyi(num_nodes: int, probability: float, *, seed: int, tries: int = 1) -> Topology:
     """Draw a graph in which every pair is an edge with the same probability, independently: G(n, p).
 
@@ -83,6 +86,7 @@ def erdos_renyi(num_nodes: int, probability: float, *, seed: int, tries: int = 1
     return _draw_connected(num_nodes, draw, name, seed, tries, f"a probability well above ln(n)/n = {threshold:.3g}")
 
 
+@recorded("watts1998small")
 def watts_strogatz(num_nodes: int, neighbors: int, rewiring: float, *, seed: int, tries: int = 1) -> Topology:
     """Draw a small world: a ring lattice of which each edge is rewired to a random end with a given probability.
 
@@ -112,6 +116,7 @@ def watts_strogatz(num_nodes: int, neighbors: int, rewiring: float, *, seed: int
     return _draw_connected(num_nodes, draw, name, seed, tries, "more lattice neighbours or less rewiring")
 
 
+@recorded("barabasi1999scaling")
 def barabasi_albert(num_nodes: int, attachments: int, *, seed: int) -> Topology:
     """Draw a scale-free graph: nodes arrive one by one and attach to earlier ones in proportion to their degree.
 
@@ -135,6 +140,7 @@ def barabasi_albert(num_nodes: int, attachments: int, *, seed: int) -> Topology:
     return undirected(num_nodes, *_ends(nx.barabasi_albert_graph(num_nodes, attachments, seed=state)), name)
 
 
+@recorded()
 def random_matching(num_nodes: int, *, seed: int) -> Topology:
     """Draw ⌊n/2⌋ disjoint pairs, uniformly. Disconnected by design; if n is odd one node stays alone."""
     num_nodes, seed = require_nodes(num_nodes), checked_seed(seed)
@@ -144,6 +150,7 @@ def random_matching(num_nodes: int, *, seed: int) -> Topology:
     return undirected(num_nodes, order[:half], order[half : 2 * half], f"random_matching({num_nodes}, seed={seed})")
 
 
+@recorded()
 def random_matching_of(topology: Topology, *, seed: int) -> Topology:
     """Draw a maximal matching among the edges of a graph: go through them in random order, take those still free.
 

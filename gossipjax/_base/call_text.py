@@ -1,0 +1,67 @@
+"""A call record as the Python expression that it stands for: what a manifest shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gossipjax._base.calls import Array, Attribute, Call, Closure, Function, Many, Object, Opaque
+
+
+def text(record: Any) -> str:
+    """Show a record as the Python expression that it stands for; arrays by type, shape and hash."""
+    show = _TEXTS.get(type(record))
+    return repr(record) if show is None else show(record)
+
+
+def _call_text(record: Call) -> str:
+    found = f" [sha256 {record.checksum[:12]}]" if record.checksum else ""
+    return f"{_short(record.function)}({_pairs(record.arguments)}){found}"
+
+
+def _array_text(record: Array) -> str:
+    if record.values is not None and record.values.size <= 8:
+        return f"array({record.values.tolist()}, {record.dtype})"
+    return f"array {record.dtype}{list(record.shape)} [sha256 {record.sha256[:12]}]"
+
+
+def _many_text(record: Many) -> str:
+    shown = list(map(text, record.values))
+    if record.kind == "dict":
+        return "{" + ", ".join(f"{name!r}: {value}" for name, value in zip(record.names, shown, strict=True)) + "}"
+    return f"[{', '.join(shown)}]" if record.kind == "list" else f"({', '.join(shown)}{',' * (len(shown) == 1)})"
+
+
+def _object_text(record: Object) -> str:
+    fields: dict[str, Any] = dict(record.fields)
+    if record.kind.endswith(":Static"):
+        return text(fields["value"])
+    if record.kind.rpartition(":")[2].startswith("GradientTransformation"):
+        return text(fields["update"])
+    if record.kind.endswith((":Partial", ":partial")):
+        keywords = zip(fields["keywords"].names, fields["keywords"].values, strict=True)
+        bound = [*map(text, fields["args"].values), *(f"{name}={text(value)}" for name, value in keywords)]
+        return f"{text(fields['func'])}({', '.join(bound)})"
+    return f"{_short(record.kind)}({_pairs(record.fields)})"
+
+
+def _pairs(named: tuple[tuple[str, Any], ...]) -> str:
+    return ", ".join(f"{name}={text(value)}" for name, value in named)
+
+
+def _short(name: str) -> str:
+    """``optax._src.alias:sgd`` is known to its users as optax.sgd."""
+    module, _, inside = name.partition(":")
+    return f"{module.partition('.')[0]}.{inside}" if module.startswith("optax") else inside
+
+
+_TEXTS: dict[type, Callable[[Any], str]] = {
+    Call: _call_text,
+    Attribute: lambda record: f"{text(record.of)}.{record.name}",
+    Array: _array_text,
+    Many: _many_text,
+    Function: lambda record: _short(record.name),
+    Closure: lambda record: f"{_short(record.name.split('.<locals>')[0])}({_pairs(record.captured)})",
+    Object: _object_text,
+    Opaque: lambda record: f"<{record.text}>",
+}

@@ -1,0 +1,332 @@
+"""Call records: what a builder was called with, attached to what it built.
+
+``@recorded`` puts a :class:`Call` into the ``__dict__`` of the builder's result. The record belongs to that one object:
+``dataclasses.replace``, ``_replace``, ``jax.tree.map`` and ``jit`` make new objects, which are no longer what the
+builder made and carry no record. Equality, hashes and pytree structures know nothing of it, so no program is compiled
+again because of it.
+
+A record is hashable and small. Arrays stand in it by their hash, and by a copy of their values up to
+:data:`KEPT_BYTES`; whatever else was passed is written down as what it is made of (:func:`written`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import importlib
+import inspect
+import pathlib
+import types
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import scipy.sparse
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+KEPT_BYTES = 16 << 20
+"""Arrays up to this size are kept in a record; larger ones only by their hash."""
+PARTS = ("timeline", "init")
+"""Attributes that travel alone: a plan's timeline, and a task's function that makes a start."""
+_RECORD, _CITES = "_gossipjax_call", "_gossipjax_cites"
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+    """An array by its content; ``values`` is a copy, or None above :data:`KEPT_BYTES`."""
+
+    sha256: str
+    dtype: str
+    shape: tuple[int, ...]
+    device: bool
+    """Whether it was JAX's array; else NumPy's."""
+    values: Any = dataclasses.field(compare=False, repr=False, default=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Many:
+    """A list, a tuple or a dict of other values; ``names`` are the keys of a dict."""
+
+    kind: str
+    values: tuple[Hashable, ...]
+    names: tuple[Hashable, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Function:
+    """A function or class that its module defines by name, as ``module:qualname``."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Closure:
+    """A function made inside another one: the name of its code, what it captured, and its default arguments."""
+
+    name: str
+    captured: tuple[tuple[str, Hashable], ...]
+    defaults: tuple[Hashable, ...] = ()
+    code: str = dataclasses.field(default="", repr=False)
+    """Hash of its bytecode and constants."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Object:
+    """An instance of a NamedTuple, a dataclass or a partial function, by its fields."""
+
+    kind: str
+    fields: tuple[tuple[str, Hashable], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Opaque:
+    """Something that can only be shown, not made again."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A call of a builder of this package: its name ``module:qualname`` and all its arguments, defaults included."""
+
+    function: str
+    arguments: tuple[tuple[str, Hashable], ...]
+    checksum: str | None = None
+    """Of what it built, where that has one (data sets, graphs): another file read by the same call is noticed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Attribute:
+    """An attribute of what a call built, such as the timeline of a plan."""
+
+    of: Call
+    name: str
+
+
+def recorded(*cites: str) -> Callable[[F], F]:
+    """Decorate a builder so that its results carry a :class:`Call`.
+
+    Args:
+        *cites: keys in ``references.bib`` of what to cite when the builder was used.
+    """
+
+    def decorate(builder: F) -> F:
+        signature, name = inspect.signature(builder), f"{builder.__module__}:{builder.__qualname__}"
+
+        @functools.wraps(builder)
+        def build(*args: Any, **kwargs: Any) -> Any:
+            result = builder(*args, **kwargs)
+            bound = signature.bind(*args, **kwargs)
+            if "self" in bound.arguments and record_of(bound.arguments["self"]) is None:
+                return result  # what a method makes of something that no builder made is written down by its content
+            bound.apply_defaults()
+            arguments = tuple((key, written(value)) for key, value in bound.arguments.items())
+            attach(result, Call(name, arguments, getattr(result, "checksum", None)))
+            return result
+
+        setattr(build, _CITES, cites)
+        return build  # type: ignore[return-value]
+
+    return decorate
+
+
+def recordable(cls: type[T]) -> type[T]:
+    """Let instances of a NamedTuple carry a record: a subclass whose instances have a ``__dict__``."""
+    inherited = {name: getattr(cls, name) for name in ("__doc__", "__module__", "__qualname__")}
+    return type(cls.__name__, (cls,), inherited)
+
+
+def attach(value: Any, call: Call) -> None:
+    """Put a record on an object; on the parts of it that travel alone, the record of the attribute."""
+    if not hasattr(value, "__dict__"):
+        return  # an array or a plain tuple: it is written down by its content
+    object.__setattr__(value, _RECORD, call)
+    for name in PARTS:
+        part = value.__dict__.get(name)
+        if part is not None and record_of(part) is None and hasattr(part, "__dict__"):
+            part.__dict__[_RECORD] = Attribute(call, name)
+
+
+def record_of(value: Any) -> Call | Attribute | None:
+    """Return the record of what a builder made; None for anything else."""
+    return getattr(value, "__dict__", {}).get(_RECORD)
+
+
+def citations(function: Callable[..., Any]) -> tuple[str, ...] | None:
+    """Return the keys that a builder cites; None: it is not a recorded builder."""
+    return getattr(function, _CITES, None)
+
+
+def written(value: Any) -> Hashable:
+    """Write a value down: its record, or what it is made of. Never fails; what it does not know becomes Opaque."""
+    if (record := record_of(value)) is not None:
+        return record
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, pathlib.PurePath):
+        return str(value)
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        return _of_array(value)
+    if isinstance(value, list | tuple | Mapping) and not hasattr(value, "_fields"):
+        return _many(value)
+    if isinstance(value, functools.partial):
+        return _partial(value)
+    if isinstance(value, slice):
+        return Object("builtins:slice", tuple((n, written(getattr(value, n))) for n in ("start", "stop", "step")))
+    if scipy.sparse.issparse(value):
+        return _sparse(value)
+    if isinstance(value, type | types.FunctionType) or (callable(value) and _by_name(value)):
+        return _function(value)
+    return _object(value)
+
+
+def found(name: str) -> Any:
+    """Return the function or class that a module itself defines under ``module:qualname``.
+
+    Raises:
+        ValueError: there is no such thing, or it only came there by an import.
+    """
+    module, _, inside = name.partition(":")
+    try:
+        thing = functools.reduce(getattr, inside.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{name} is not to be found ({error})") from error
+    if full_name(thing) != name:
+        raise ValueError(f"{name} is not defined there, but is {full_name(thing)}")
+    return thing
+
+
+def full_name(thing: Any) -> str:
+    """Name a function or a class as ``module:qualname``."""
+    return f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', type(thing).__qualname__)}"
+
+
+def code_hash(function: types.FunctionType) -> str:
+    """Hash what a function does: its bytecode and constants, and those of the functions inside it."""
+    digest = hashlib.sha256()
+    for code in _codes(function.__code__):
+        constants = [constant for constant in code.co_consts if not isinstance(constant, types.CodeType)]
+        digest.update(code.co_code + repr((constants, code.co_names)).encode())
+    return digest.hexdigest()
+
+
+def closed(record: Closure, captured: Mapping[str, Any], defaults: tuple[Any, ...]) -> types.FunctionType:
+    """Make a closure again: its code is looked up inside the function of its module that contains it.
+
+    Raises:
+        ValueError: the module has no such code any more, or code that does something else.
+    """
+    module, _, inside = record.name.partition(":")
+    outer = inspect.unwrap(found(f"{module}:{inside.partition('.<locals>')[0]}"))
+    for code in _codes(outer.__code__):
+        if code.co_qualname == inside and set(code.co_freevars) == set(captured):
+            cells = tuple(types.CellType(captured[name]) for name in code.co_freevars)
+            made = types.FunctionType(code, outer.__globals__, code.co_name, defaults or None, cells)
+            made.__qualname__ = code.co_qualname
+            if code_hash(made) == record.code:
+                return made
+    raise ValueError(f"{record.name} is not as it was in the run: install the version that the file names")
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """List a function's code and that of all functions inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def array_hash(array: Any) -> str:
+    """Hash an array's type, shape and values."""
+    plain = np.ascontiguousarray(array)
+    digest = hashlib.sha256(f"{plain.dtype.str}{np.shape(array)}".encode())
+    digest.update(plain.view(np.uint8).data if plain.size else b"")
+    return digest.hexdigest()
+
+
+def _many(value: Any) -> Many:
+    if isinstance(value, Mapping):
+        return Many("dict", tuple(map(written, value.values())), tuple(map(written, value)))
+    return Many("list" if isinstance(value, list) else "tuple", tuple(map(written, value)))
+
+
+def _of_array(value: Any) -> Hashable:
+    if isinstance(value, jax.core.Tracer):
+        return Opaque("a traced number")
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return _key(value)
+    return _array(value, device=isinstance(value, jax.Array))
+
+
+def _array(value: Any, *, device: bool) -> Hashable:
+    plain = np.asarray(value)
+    if plain.dtype.hasobject:
+        return Opaque(f"array of {plain.dtype}")
+    kept = plain.copy() if plain.nbytes <= KEPT_BYTES else None
+    return Array(array_hash(plain), str(plain.dtype), plain.shape, device, kept)
+
+
+def _key(value: Any) -> Hashable:
+    data = _array(np.asarray(jax.random.key_data(value)), device=True)
+    return Object("jax.random:wrap_key_data", (("key_bits_array", data), ("impl", str(jax.random.key_impl(value)))))
+
+
+def _sparse(value: Any) -> Hashable:
+    rows = value.tocsr()
+    parts = (("data", rows.data), ("indices", rows.indices), ("indptr", rows.indptr), ("shape", tuple(rows.shape)))
+    return Object("scipy.sparse:csr_array", tuple((name, written(part)) for name, part in parts))
+
+
+def _partial(value: functools.partial) -> Hashable:
+    fields = [("func", written(value.func)), ("args", written(value.args)), ("keywords", written(value.keywords))]
+    kind = "functools:partial" if type(value) is functools.partial else "jax.tree_util:Partial"
+    return Object(kind, tuple(fields))
+
+
+def _by_name(value: Any) -> bool:
+    with contextlib.suppress(ValueError):
+        return found(full_name(value)) is value
+    return False
+
+
+def _function(value: Any) -> Hashable:
+    if _by_name(value):
+        return Function(full_name(value))
+    if not isinstance(value, types.FunctionType):
+        return Opaque(full_name(value))
+    names, cells = value.__code__.co_freevars, value.__closure__ or ()
+    captured = tuple((name, _cell(cell)) for name, cell in zip(names, cells, strict=True))
+    defaults = tuple(map(written, value.__defaults__ or ()))
+    return Closure(full_name(value), captured, defaults, code_hash(value))
+
+
+def _cell(cell: types.CellType) -> Hashable:
+    try:
+        return written(cell.cell_contents)
+    except ValueError:
+        return Opaque("not yet bound")
+    except RecursionError:
+        return Opaque("captures itself")
+
+
+def _object(value: Any) -> Hashable:
+    """Write down a dataclass or a NamedTuple by its fields."""
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value) if field.init]
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        names = list(value._fields)
+    else:
+        return Opaque(_readable(value))
+    return Object(full_name(type(value)), tuple((name, written(getattr(value, name))) for name in names))
+
+
+def _readable(value: Any) -> str:
+    try:
+        return f"{type(value).__name__} {value!r}"[:200]
+    except Exception:  # a broken repr must not stop a run
+        return type(value).__name__

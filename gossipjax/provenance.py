@@ -1,0 +1,261 @@
+"""Where a run came from: its call as text for the manifest, as JSON for its file, made again, and cited."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import importlib.resources
+import inspect
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jax.tree_util import Partial
+
+from gossipjax._base import calls
+from gossipjax._base.arguments import instance
+from gossipjax._base.call_json import to_json
+from gossipjax._base.call_text import text
+from gossipjax._base.calls import Array, Attribute, Call, Closure, Function, Many, Object
+from gossipjax.trajectory import Trajectory, environment, load
+
+_OURS, _OPTAX, _RUN = "gossipjax", "optax", "gossipjax.simulate:simulate"
+_WAYS: dict[str, Callable[..., Any]] = {
+    "builtins:slice": lambda start, stop, step: slice(start, stop, step),
+    "scipy.sparse:csr_array": lambda data, indices, indptr, shape: scipy.sparse.csr_array(
+        (data, indices, indptr), shape=shape
+    ),
+    "jax.random:wrap_key_data": lambda key_bits_array, impl: jax.random.wrap_key_data(key_bits_array, impl=impl),
+}
+"""Things of other packages that a record may name, and how they are made."""
+
+
+def _package(name: str) -> str:
+    return name.partition(":")[0].partition(".")[0]
+
+
+# --- a run as a call --------------------------------------------------------------------------------------------------
+
+
+def call_record(key: Any, protocol: Any, timeline: Any, x0: Any, **settings: Any) -> Call:
+    """Write down a call of :func:`gossipjax.simulate`: all that its records depend on."""
+    named = {"key": key, "protocol": protocol, "timeline": timeline} | settings
+    arguments = {name: calls.written(value) for name, value in named.items()} | {"x0": _start(x0)}
+    return Call(_RUN, tuple(arguments.items()))
+
+
+def described(call: Call) -> dict[str, str]:
+    """Show a call for its manifest: what was run, on what, and a hash of every argument."""
+    shown = {name: text(value) for name, value in call.arguments if name in ("protocol", "timeline", "x0", "observers")}
+    return shown | {"call_sha256": hashlib.sha256(to_json(call)[0].encode()).hexdigest()}
+
+
+def _start(x0: Any) -> Any:
+    """Write down a start; rows that are all equal as one row and their number."""
+    leaves = [] if calls.record_of(x0) is not None else jax.tree.leaves(x0)
+    if callable(x0) or not leaves or any(np.ndim(leaf) == 0 for leaf in leaves):
+        return calls.written(x0)
+    rows = np.shape(leaves[0])[0]
+    if rows > 1 and all(bool(jnp.all(jnp.asarray(leaf) == jnp.asarray(leaf)[:1])) for leaf in leaves):
+        one = calls.written(jax.tree.map(lambda leaf: leaf[0], x0))
+        return Call("gossipjax.rows:replicate", (("params", one), ("rows", rows)))
+    return calls.written(x0)
+
+
+# --- made again -------------------------------------------------------------------------------------------------------
+
+
+class _Maker:
+    """Makes again what records stand for: each record once."""
+
+    def __init__(self, given: Sequence[Any]):
+        self._made: dict[Any, Any] = {}
+        self._named = {calls.full_name(each): each for each in given if callable(each)}
+        self._arrays = {calls.array_hash(each): each for each in given if isinstance(each, np.ndarray | jax.Array)}
+
+    def make(self, record: Any) -> Any:
+        """Make one thing again.
+
+        Raises:
+            ValueError: it is not among what may be looked up, not given, or not the same any more.
+        """
+        if not dataclasses.is_dataclass(record):
+            return record
+        if record not in self._made:
+            self._made[record] = self._make(record)
+        return self._made[record]
+
+    def _make(self, record: Any) -> Any:
+        ways: dict[type, Callable[[Any], Any]] = {
+            Call: self._call,
+            Attribute: self._attribute,
+            Array: self._array,
+            Many: self._many,
+            Function: lambda function: self._function(function.name),
+            Closure: self._closure,
+            Object: self._object,
+        }
+        if type(record) not in ways:
+            raise ValueError(f"{text(record)} cannot be made again: pass what a builder made, or plain values")
+        return ways[type(record)](record)
+
+    def _attribute(self, record: Attribute) -> Any:
+        if record.name not in calls.PARTS:
+            raise ValueError(f"{record.name} is no part of what a builder makes: the file is not one of ours")
+        return getattr(self.make(record.of), record.name)
+
+    def _many(self, record: Many) -> Any:
+        values = list(map(self.make, record.values))
+        if record.kind == "dict":
+            return dict(zip(map(self.make, record.names), values, strict=True))
+        return values if record.kind == "list" else tuple(values)
+
+    def _call(self, record: Call) -> Any:
+        if record.function == _RUN:
+            return simulate_again({name: self.make(value) for name, value in record.arguments}, None)
+        builder = calls.found(record.function) if _package(record.function) == _OURS else None
+        if builder is None or calls.citations(builder) is None:
+            raise ValueError(f"{record.function} is no builder of gossipjax: the file is not one of ours")
+        arguments = {name: self.make(value) for name, value in record.arguments}
+        several = [p.name for p in inspect.signature(builder).parameters.values() if p.kind is p.VAR_POSITIONAL]
+        before = [] if not several else [n for n in arguments if n not in several][: list(arguments).index(several[0])]
+        positional = [*(arguments.pop(name) for name in before), *(arguments.pop(several[0]) if several else ())]
+        result = builder(*positional, **arguments)
+        if record.checksum is not None and result.checksum != record.checksum:
+            raise ValueError(
+                f"{text(record)} gives something else here (sha256 {result.checksum[:12]}): the files it reads, or the "
+                "program, have changed since the run"
+            )
+        return result
+
+    def _array(self, record: Array) -> Any:
+        values = self._arrays.get(record.sha256) if record.values is None else record.values
+        if values is None:
+            raise ValueError(f"{text(record)} was too large to be kept with the run: pass it in given=[…]")
+        return jnp.asarray(values) if record.device else np.asarray(values)
+
+    def _function(self, name: str) -> Any:
+        if name in self._named:
+            return self._named[name]
+        if _package(name) in (_OURS, _OPTAX):
+            return calls.found(name)
+        raise ValueError(f"{name} is a function of your own: pass it in given=[{name.rpartition(':')[2]}]")
+
+    def _closure(self, record: Closure) -> Any:
+        if record.name in self._named:
+            function = self._named[record.name]
+            if calls.code_hash(function) != record.code:
+                raise ValueError(f"{record.name} has another code than in the run: pass the function that was run")
+            return function
+        if _package(record.name) not in (_OURS, _OPTAX):
+            raise ValueError(f"{record.name} is a function of your own: pass it in given=[…]")
+        captured = {name: self.make(value) for name, value in record.captured}
+        return calls.closed(record, captured, tuple(map(self.make, record.defaults)))
+
+    def _object(self, record: Object) -> Any:
+        fields = {name: self.make(value) for name, value in record.fields}
+        if record.kind.endswith((":Partial", ":partial")):
+            way = Partial if record.kind.startswith("jax") else functools.partial
+            return way(fields["func"], *fields["args"], **fields["keywords"])
+        if record.kind in _WAYS:
+            return _WAYS[record.kind](**fields)
+        kind = self._function(record.kind)
+        if not (isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"))):
+            raise ValueError(f"{record.kind} is no class of values: the file is not one of ours")
+        return kind(**fields)
+
+
+def repeat(path: str | os.PathLike[str] | Trajectory, *, given: Sequence[Any] = ()) -> Trajectory:
+    """Run again what a trajectory records, from its file.
+
+    The builders that made the network, the data, the protocol and the observers are called again with the arguments
+    that they were called with, and the run with its key, start and records. On the same machine with the same versions
+    the records are the same bit for bit.
+
+    Args:
+        path: of a file that :meth:`Trajectory.save` wrote; or the trajectory.
+        given: what the file cannot hold: functions and classes of your own, which are found by their names and must
+            have the code that they had; arrays above 16 MiB, which are found by their hashes.
+
+    Raises:
+        ValueError: no such file, one without a record of its call, data that have changed, something that must be
+            given, or floats of another width than in the run.
+
+    Warns:
+        UserWarning: other versions or devices than in the run, for which the records may differ by rounding.
+    """
+    trajectory = path if isinstance(path, Trajectory) else load(path)
+    record = calls.record_of(trajectory)
+    if not isinstance(record, Call):
+        raise ValueError("this trajectory has no record of its call: only what simulate returned, or saved, has one")
+    instance("given", given, (list, tuple), "pass your functions, classes and arrays in a list")
+    about = trajectory.manifest
+    _compare(about)
+    made = {name: _Maker(given).make(value) for name, value in record.arguments}
+    return simulate_again(made, about.get("stopped"))
+
+
+def simulate_again(arguments: dict[str, Any], stopped: dict[str, Any] | None) -> Trajectory:
+    """Call :func:`gossipjax.simulate` as it was called, up to where a callback stopped it."""
+    from gossipjax.simulate import simulate
+
+    stop = None if stopped is None else Partial(_reached, stopped["event"])
+    return simulate(**arguments, callback=stop, throw=False)
+
+
+def _reached(event: int, record: dict[str, Any]) -> bool:
+    return record["event"] >= event
+
+
+def _compare(then: dict[str, Any]) -> None:
+    """Hold the machine and the versions of a run against those here."""
+    now = environment()
+    if then["x64"] != now["x64"]:
+        raise ValueError(
+            f"the run had jax_enable_x64={then['x64']}: call gossipjax.configure(x64={then['x64']}) and repeat it"
+        )
+    other = [name for name in ("versions", "device", "code") if then[name] != now[name]]
+    if other:
+        warnings.warn(
+            f"the run had another {' and another '.join(other)} ({', '.join(str(then[name]) for name in other)}): "
+            "records may differ by rounding",
+            stacklevel=3,
+        )
+
+
+# --- cited ------------------------------------------------------------------------------------------------------------
+
+
+def cite(record: Any) -> str:
+    """Return the BibTeX entries of everything that a run used: this package, its protocol, sharing, network, data."""
+    keys = dict.fromkeys(["gossipjax", "jax"])
+    for each in _inside(record):
+        if isinstance(each, Call):
+            keys |= dict.fromkeys(calls.citations(calls.found(each.function)) or ())
+    entries = references()
+    return "\n\n".join(entries[key] for key in keys)
+
+
+def references() -> dict[str, str]:
+    """Return all BibTeX entries of the package by their keys."""
+    source = importlib.resources.files("gossipjax").joinpath("references.bib").read_text(encoding="utf-8")
+    entries = re.split(r"\n(?=@)", source.strip())
+    return {re.match(r"@\w+{([^,]+),", entry)[1]: entry.strip() for entry in entries}  # type: ignore[index]
+
+
+def _inside(record: Any) -> Iterator[Any]:
+    """List a record and all records inside it."""
+    yield record
+    if isinstance(record, tuple):
+        for each in record:
+            yield from _inside(each)
+    elif dataclasses.is_dataclass(record) and not isinstance(record, Array):
+        for field in dataclasses.fields(record):
+            yield from _inside(getattr(record, field.name))

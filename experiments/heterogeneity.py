@@ -26,10 +26,15 @@ CLAIM = (
 )
 
 
+PARTITIONS = ("Dirichlet 0.1", "Dirichlet 1", "IID")
+
+
 class Config(NamedTuple):
     """Settings of the real-data part, and of the quadratic part whose bias is known exactly."""
 
     dataset: str = "auto"
+    partitions: tuple[str, ...] = PARTITIONS
+    """Label skew of the real-data part; at most as many as there are quadratics."""
     num_nodes: int = 16
     learning_rate: float = 0.05
     batch_size: int = 16
@@ -45,7 +50,6 @@ class Config(NamedTuple):
 
 QUICK = Config(dataset="digits", num_rounds=600, num_records=30, test_samples=None, quadratic_rounds=2000)
 
-PARTITIONS = ("Dirichlet 0.1", "Dirichlet 1", "IID")
 SPREADS = (3.0, 1.0, 0.3)
 """Standard deviations of the nodes' own optima in the quadratic part."""
 
@@ -66,13 +70,20 @@ def matrix_of(n: int) -> sp.csr_array:
 
 
 def partitions(labels: np.ndarray, config: Config) -> dict[str, tasks.Partition]:
-    """Label skew from strong to none."""
+    """Label skew from strong to none.
+
+    Raises:
+        ValueError: a partition that there is not.
+    """
+    if unknown := [name for name in config.partitions if name not in PARTITIONS]:
+        raise ValueError(f"partitions {unknown}: choose among {', '.join(PARTITIONS)}")
     n, seed = config.num_nodes, config.seed
-    return {
+    found = {
         "Dirichlet 0.1": tasks.dirichlet(labels, n, alpha=0.1, seed=seed),
         "Dirichlet 1": tasks.dirichlet(labels, n, alpha=1.0, seed=seed),
         "IID": tasks.iid(len(labels), n, seed=seed),
     }
+    return {name: found[name] for name in config.partitions}
 
 
 def on_real_data(config: Config, data: tasks.Dataset) -> xr.Dataset:
@@ -98,7 +109,7 @@ def on_real_data(config: Config, data: tasks.Dataset) -> xr.Dataset:
     joined = xr.concat(cells, "partition").drop_attrs(deep=False)
     names = list(protocols(task, config.learning_rate))
     return joined[["consensus_distance", "test_accuracy", "train_loss"]].assign_coords(
-        protocol=names, partition=list(PARTITIONS)
+        protocol=names, partition=list(config.partitions)
     )
 
 

@@ -19,6 +19,7 @@ from experiments.plexus_runs import HOUR, held, kind_of, phones
 from experiments.report import Row
 from experiments.store import mean_and_interval
 from gossipjax import devices, systems
+from gossipjax.devices import Devices
 from gossipjax.systems import PlexusPlan
 from gossipjax.systems.plan import AVERAGED
 from theory.check.policy import Band, Verdict, decide
@@ -70,12 +71,11 @@ def _kept(config: Config, network: str, seed: int) -> xr.Dataset:
         named.pop(name)
     made = phones(config.num_nodes, seed, availability=config.availability)
     named["devices"] = kind_of(made)
-    return kept_run(config.keep, named, lambda _: _plan(config, network, seed), made)
+    return kept_run(config.keep, named, lambda _: _plan(config, network, made, seed), made)
 
 
-def _plan(config: Config, network: str, seed: int) -> xr.Dataset:
+def _plan(config: Config, network: str, made: Devices, seed: int) -> xr.Dataset:
     """Plan one run, and average what is looked at over stretches of time."""
-    made = phones(config.num_nodes, seed, availability=config.availability)
     if network == "always online":
         made = devices.with_availability(made, None)
     plan = systems.plexus(

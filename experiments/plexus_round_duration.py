@@ -21,6 +21,7 @@ from experiments.plexus_runs import WITHIN, kind_of, phones
 from experiments.report import Row
 from experiments.store import mean_and_interval
 from gossipjax import systems
+from gossipjax.devices import Devices
 from theory.check.policy import Band, Verdict, around, decide
 
 CLAIM = "A round of Plexus lasts 45 s with samples of 10 and only 1.2 times as long with 40; slow rounds are rare"
@@ -80,13 +81,14 @@ def _kept(config: Config, batch: int, size: int, rounds: int, seed: int, source:
     for name in ("keep", "sample_sizes", "num_rounds", "time_batches", "num_seeds", "seed"):
         settings.pop(name)
     named = {"experiment": "plexus_round_duration"} | settings
-    return kept_run(config.keep, named, lambda _: _plan(settings), phones(config.num_nodes, seed))
+    made = phones(config.num_nodes, seed)
+    return kept_run(config.keep, named, lambda _: _plan(settings, made), made)
 
 
-def _plan(settings: dict[str, Any]) -> xr.Dataset:
+def _plan(settings: dict[str, Any], made: Devices) -> xr.Dataset:
     """Plan one run; keep the seconds of its rounds, and its bytes a round."""
     plan = systems.plexus(
-        phones(settings["num_nodes"], settings["of"]),
+        made,
         num_rounds=settings["rounds"],
         model_bytes=4 * settings["parameters"],
         seed=settings["of"],

@@ -20,7 +20,10 @@ def draw(dataset: xr.Dataset) -> Figure:
     axes[0, 0].set_ylabel("test accuracy (%)")
     words = f"Real data: {dataset.attrs['data']}; beside D-PSGD: points to the best of the others, ± 95 %"
     made.suptitle(words, fontsize=7.5, x=0.01, ha="left")
-    style.legend(axes[0, -1], location="lower right")
+    shown = dataset.sizes["partition"]
+    style.legend(axes[0, shown - 1], location="lower right")
+    for ax in axes[0, shown:]:
+        ax.set_visible(False)
     for column, spread in enumerate(dataset.spread.values):
         _error(axes[1, column], dataset.sel(spread=spread), float(spread), first=column == 0)
     return made

@@ -51,7 +51,15 @@ TINY = {
     "dpsgd_on_real_data": dpsgd_on_real_data.QUICK._replace(
         num_nodes=16, hidden=8, num_rounds=40, num_records=10, num_seeds=2, gradient_draws=8
     ),
-    "heterogeneity": heterogeneity.QUICK._replace(num_rounds=20, num_records=5, num_seeds=2, quadratic_rounds=200),
+    "heterogeneity": heterogeneity.QUICK._replace(
+        partitions=("Dirichlet 0.1",),
+        num_nodes=8,
+        num_rounds=20,
+        num_records=5,
+        num_seeds=2,
+        test_samples=100,
+        quadratic_rounds=200,
+    ),
     "async_linear_regression": async_linear_regression.QUICK._replace(
         nodes=(6,), duration=40.0, settled=20.0, num_records=20, num_seeds=3
     ),
@@ -85,9 +93,11 @@ TINY = {
         num_nodes=8, num_rounds=20, num_records=5, num_seeds=2
     ),
     "jwins_scalability": jwins_scalability.QUICK._replace(sizes=(8, 12), num_rounds=20, num_records=5, num_seeds=2),
-    "plexus_round_duration": plexus_round_duration.QUICK._replace(num_rounds=(40, 60, 40), num_seeds=2),
-    "plexus_churn": plexus_churn.QUICK._replace(num_nodes=100, hours=0.3, bins=8),
-    "plexus_join": plexus_join.QUICK._replace(num_seeds=2),
+    "plexus_round_duration": plexus_round_duration.QUICK._replace(
+        num_nodes=60, num_rounds=(8, 10, 6), time_batches=(1, 20), num_seeds=2
+    ),
+    "plexus_churn": plexus_churn.QUICK._replace(num_nodes=60, sample_size=4, hours=0.15, bins=8),
+    "plexus_join": plexus_join.QUICK._replace(num_nodes=40, num_joins=3, duration_s=300.0, num_points=60, num_seeds=2),
     "plexus_sample_size": plexus_sample_size.QUICK._replace(
         num_nodes=24, sample_sizes=(2, 4, 8), num_rounds=47, every=4
     ),

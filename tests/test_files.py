@@ -261,9 +261,7 @@ def test_a_number_of_nodes_that_lies_is_refused(name, nodes, tmp_path):
         structure = str(file["structure"])
     lie = re.sub(rf'"num_nodes": {N}\b', f'"num_nodes": {nodes}', structure)
     assert lie != structure
-    with pytest.raises(
-        ValueError, match=r"plan\.npz (holds no plan that a system|was saved by another|holds a timeline that contra)"
-    ):
+    with pytest.raises(ValueError, match=r"plan\.npz (holds no plan|was saved by another|holds a timeline that)"):
         systems.load_plan(written(path, structure=np.asarray(lie)))
 
 

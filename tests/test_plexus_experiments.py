@@ -212,7 +212,7 @@ def test_rounds_until_half_of_the_nodes_know():
 
 
 def test_kept_plans_are_not_made_again(tmp_path, monkeypatch):
-    config = plexus_join.QUICK._replace(num_seeds=1, duration_s=700.0, keep=str(tmp_path))
+    config = plexus_join.QUICK._replace(num_nodes=30, num_joins=2, num_seeds=1, duration_s=150.0, keep=str(tmp_path))
     first = plexus_join.run(config)
 
     def planned(*_, **__):

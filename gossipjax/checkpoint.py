@@ -24,6 +24,8 @@ except ImportError:  # Windows has none: two processes on one folder are then no
     fcntl = None  # type: ignore[assignment]
 
 FORMAT = "gossipjax-checkpoint-2"
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What NumPy raises for files that are not whole."""
 KEPT = 2
 """Pieces that stay: should the newest be damaged, the one before is used."""
 
@@ -178,10 +180,11 @@ def read_piece(path: pathlib.Path) -> dict[str, np.ndarray]:
         ValueError: it is cut short, damaged, or no piece.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:  # np.load(path) would leave the file open where it cannot be read
+            archive = np.load(file, allow_pickle=False)
             arrays = {name: archive[name] for name in archive.files}
         json.loads(str(arrays["identity"])), str(arrays["plan"]), int(arrays["done"])
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{path} is cut short or damaged ({error})") from error
     return arrays
 

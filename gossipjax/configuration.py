@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from typing import Any
 
 import jax
 import jaxlib
@@ -61,7 +62,7 @@ def programs_folder() -> pathlib.Path:
     return files.cache_folder() / "programs" / f"jax-{jax.__version__}-jaxlib-{jaxlib.__version__}"
 
 
-def _set_cache(cache: bool | str | os.PathLike[str]) -> None:
+def _set_cache(cache: Any) -> None:
     folder: pathlib.Path | None = None
     if isinstance(cache, bool):
         folder = programs_folder() if cache else None

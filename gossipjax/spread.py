@@ -34,6 +34,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
+from gossipjax._base.arguments import callable_, choice, shown, whole
+from gossipjax._base.leaves import form_of
+
 Strategy = Literal["auto", "vmap", "map", "shard"]
 
 SMALL_ROW = 16_384
@@ -63,9 +66,7 @@ def using(strategy: Strategy | str) -> AbstractContextManager[None]:
     Raises:
         ValueError: an unknown strategy.
     """
-    if strategy not in get_args(Strategy):
-        raise ValueError(f"strategy={strategy!r} is unknown: choose one of {', '.join(get_args(Strategy))}")
-    return _strategy(strategy)
+    return _strategy(choice("strategy", strategy, get_args(Strategy)))
 
 
 def in_force() -> Strategy:
@@ -83,6 +84,7 @@ def chosen(k: int, bytes_per_node: int) -> Choice:
     Returns:
         The strategy in force, or where that is "auto" the one that the thresholds pick.
     """
+    k, bytes_per_node = whole("k", k, least=0), whole("bytes_per_node", bytes_per_node, least=0)
     if _strategy.value != "auto":
         return Choice(_strategy.value, "asked for")
     backend, devices = jax.default_backend(), jax.local_device_count()
@@ -112,6 +114,7 @@ def map_nodes(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
     Raises:
         ValueError: no arrays, or leading axes that differ.
     """
+    callable_("fn", fn, "fn(*rows of one node) -> outputs")
     k = _num_nodes(stacked)
     strategy = chosen(k, _bytes_per_node(stacked, k)).strategy if k > 1 else "vmap"
     if strategy == "vmap":
@@ -142,6 +145,7 @@ def map_blocks(fn: Callable[..., PyTree], everyone: PyTree, *stacked: PyTree) ->
     Raises:
         ValueError: no arrays, or leading axes that differ.
     """
+    callable_("fn", fn, "fn(everyone, *blocks) -> block")
     k = _num_nodes(stacked)
     bytes_per_node = _bytes_per_node(stacked, k) + _bytes_per_node(everyone, k)
     if k < 2 or chosen(k, bytes_per_node).strategy != "shard":
@@ -231,7 +235,10 @@ def _extend(leaf: jax.Array, missing: int) -> jax.Array:
 
 
 def _num_nodes(stacked: tuple[PyTree, ...]) -> int:
-    lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(stacked)}
+    leaves = jax.tree.leaves(stacked)
+    if wrong := [leaf for leaf in leaves if form_of(leaf) is None]:
+        raise TypeError(f"stacked arguments hold {shown(wrong[0])}, a {type(wrong[0]).__name__}: pass arrays")
+    lengths = {jnp.shape(leaf)[:1] for leaf in leaves}
     if len(lengths) != 1 or () in lengths:
         raise ValueError(
             f"stacked arguments have leading axes {sorted(lengths)}: give arrays whose first axis is the same k nodes"

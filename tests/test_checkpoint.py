@@ -33,7 +33,7 @@ def measure(function):
 
 
 def closed_over(scale):
-    weights = jnp.arange(3.0) * scale
+    weights = jnp.arange(3.0)[None] * scale
 
     @jax.jit
     def inner(x):
@@ -73,8 +73,8 @@ PAIRS = {
     ),
     "an array inside a compiled function": (lambda: closed_over(1.0), lambda: closed_over(2.0)),
     "an array that is an argument": (
-        lambda: measure(Partial(lambda w, s: {"measured": jnp.sum(w * s.x)}, jnp.ones(3))),
-        lambda: measure(Partial(lambda w, s: {"measured": jnp.sum(w * s.x)}, jnp.ones(3) * 2)),
+        lambda: measure(Partial(lambda w, s: {"measured": jnp.sum(w * s.x)}, jnp.ones((1, 3)))),
+        lambda: measure(Partial(lambda w, s: {"measured": jnp.sum(w * s.x)}, jnp.ones((1, 3)) * 2)),
     ),
     "the code of a callback": (
         lambda: on_the_host(lambda x: np.float64(x * 2)),
@@ -154,7 +154,7 @@ def test_the_piece_before_is_used_when_the_newest_is_damaged(tmp_path, damage):
     assert run(tmp_path / "run").dataset.equals(first.dataset)  # whole again, without a warning
     for piece in pieces:
         damage(piece)
-    with pytest.raises(ValueError, match=rf"no piece in {tmp_path / 'run'} is whole.*delete the folder"):
+    with pytest.raises(ValueError, match=rf"every piece in {tmp_path / 'run'} is damaged.*delete the folder"):
         run(tmp_path / "run")
 
 
@@ -168,7 +168,7 @@ WORK = textwrap.dedent("""
     import sys, time
     import jax, jax.numpy as jnp
     import gossipjax as gj
-    plan = gj.timeline.rounds(gj.weights.metropolis(gj.topology.ring(4)), 50)
+    plan = gj.timeline.rounds(gj.weights.metropolis(gj.topology.ring(4)), 100)
     def slow(record):
         print(record["event"], flush=True)
         time.sleep(float(sys.argv[2]))
@@ -181,23 +181,19 @@ def test_two_processes_are_kept_apart_and_a_dead_one_is_not_waited_for(tmp_path)
     pytest.importorskip("fcntl")
     folder = tmp_path / "run"
     command = [sys.executable, "-c", WORK, str(folder)]
-    first = subprocess.Popen([*command, "0.2"], stdout=subprocess.PIPE, text=True)
-    try:
+    with subprocess.Popen([*command, "0.2"], stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
-        for line in first.stdout:
-            if int(line) == 3:
-                break
+        while first.stdout.readline().strip() != "3":
+            assert first.poll() is None
         second = subprocess.run([*command, "0"], capture_output=True, text=True, timeout=120, check=False)
-        assert f"{folder} is in use by process {first.pid}" in second.stderr
-    finally:
         os.kill(first.pid, signal.SIGKILL)
-        first.wait()
+    assert f"{folder} is in use by process {first.pid}" in second.stderr
     (folder / ".after-000000000000009.npz.half.npz").write_bytes(b"half")
     third = subprocess.run([*command, "0"], capture_output=True, text=True, timeout=120, check=False)
     assert third.returncode == 0, third.stderr
-    assert [int(line) for line in third.stdout.split()] == list(range(51))
+    assert [int(line) for line in third.stdout.split()] == list(range(101))
     left = sorted(path.name for path in folder.iterdir())
-    assert left == ["after-000000000000049.npz", "after-000000000000050.npz", "lock", "run.json"]
+    assert left == ["after-000000000000099.npz", "after-000000000000100.npz", "lock", "run.json"]
 
 
 @pytest.mark.parametrize("record_every", [None, 1, 5])

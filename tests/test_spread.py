@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 import textwrap
@@ -18,9 +19,10 @@ STRATEGIES = ("vmap", "map", "shard", "auto")
 each_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
 
 
-def run_python(program: str) -> str:
+def run_python(program: str, *arguments: str) -> str:
     """Run a program in a process of its own, where JAX has not started."""
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", textwrap.dedent(program), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -206,3 +208,65 @@ def test_configure_refuses_numbers_below_one():
         configuration.configure(host_devices=0)
     with pytest.raises(ValueError, match="intra_op_threads=-1"):
         configuration.configure(intra_op_threads=-1)
+
+
+CACHED = """
+    import sys
+    import gossipjax as gj
+    gj.configure(cache=eval(sys.argv[1]))
+    import collections
+    import jax, jax.numpy as jnp, optax
+    from jax.tree_util import Partial
+    found = collections.Counter()
+    jax.monitoring.register_event_listener(lambda event, **_: found.update([event.rsplit("/", 1)[-1]]))
+    task = gj.tasks.quadratic(jnp.ones((8, 3)))
+    plan = gj.timeline.rounds(gj.weights.metropolis(gj.topology.ring(8)), 20)
+    gj.simulate(jax.random.key(0), gj.dpsgd(task, Partial(optax.sgd, 0.1)), plan, task)
+    print(found["cache_hits"], found["cache_misses"])
+"""
+
+
+def test_a_second_process_reads_its_programs_from_the_cache(tmp_path, monkeypatch):
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GOSSIPJAX_CACHE", str(tmp_path / "own"))
+    folder = configuration.programs_folder()
+    assert folder.parts[-3:-1] == ("own", "programs")
+    hits, misses = map(int, run_python(CACHED, "True").split())
+    assert hits == 0
+    assert misses > 5
+    assert run_python(CACHED, repr(str(folder))).split() == [str(misses), "0"]
+
+
+def test_configure_refuses_what_is_no_setting(tmp_path):
+    free = inspect.unwrap(configuration.configure)
+    (tmp_path / "file").write_text("")
+    for wrong in (3, 1.5, ["folder"], b"folder"):
+        with pytest.raises(TypeError, match="cache="):
+            free(cache=wrong)
+    for settings in (
+        {"cache": tmp_path / "missing" / "folder"},
+        {"cache": tmp_path / "file"},
+        {"x64": "yes"},
+        {"x64": 1},
+        {"host_devices": 1.5},
+        {"host_devices": "two"},
+        {"intra_op_threads": True},
+    ):
+        with pytest.raises(ValueError, match=f"{next(iter(settings))}="):
+            free(**settings)
+
+
+def test_wrong_sorts_are_named():
+    chosen, over = inspect.unwrap(spread.chosen), inspect.unwrap(spread.map_nodes)
+    for wrong in (1.5, "a", -1, None):
+        with pytest.raises(ValueError, match="k="):
+            chosen(wrong, 8)
+        with pytest.raises(ValueError, match="bytes_per_node="):
+            chosen(8, wrong)
+        with pytest.raises(ValueError, match="strategy="):
+            inspect.unwrap(spread.using)(wrong)
+    with pytest.raises(TypeError, match="fn=3"):
+        over(3, jnp.ones(3))
+    with pytest.raises(TypeError, match="'a'"):
+        over(jnp.sin, "a")

@@ -17,7 +17,9 @@ def is_key(leaf: Any) -> bool:
 
 def form_of(leaf: Any) -> jax.ShapeDtypeStruct | None:
     """Return shape and type of an array or number, traced or not; None: it is neither."""
-    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct | np.ndarray | np.generic | bool | int | float | complex):
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf
+    if not isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex):
         return None
     if isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "OSUMm":
         return None

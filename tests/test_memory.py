@@ -10,6 +10,7 @@ from gossipjax._base import memory
 from gossipjax.observe import models
 from gossipjax.timeline import poisson_pairs, rounds
 from gossipjax.topology import complete, ring
+from gossipjax.types import Info, Protocol
 from gossipjax.weights import metropolis
 
 KEY = jax.random.key(0)
@@ -36,10 +37,7 @@ def _large(key):
     ids=["replicate", "start", "seeds", "records"],
 )  # fmt: skip
 def test_more_than_there_is_is_refused_with_both_numbers(call):
-    left = memory.available()
-    if left is None:
-        pytest.skip("this system does not tell its memory")
-    with pytest.raises(ValueError, match=r"needs at least ([\d,]+) bytes .* but ([\d,]+) .* are available; take fewer"):
+    with pytest.raises(ValueError, match=r"would take about \S+ GiB of memory, and \S+ GiB are free; take fewer"):
         call()
 
 
@@ -47,17 +45,21 @@ def test_a_small_machine_is_respected_and_an_unknown_one_is_not(monkeypatch):
     """8 models of 3 float64 numbers, their mixed copies, and two records of the same."""
     needed = 2 * 8 * 24 + 2 * 8 * 24
     x0 = jnp.ones((8, 3))
-    monkeypatch.setattr(memory, "available", lambda: needed)
-    simulate(KEY, gossip_averaging(), PLAN, x0, observers=[models()], record_every=10)
-    monkeypatch.setattr(memory, "available", lambda: needed - 1)
-    with pytest.raises(ValueError, match=f"needs at least {needed:,} bytes"):
+    monkeypatch.setattr(memory, "_ALWAYS_THERE", 0)
+
+    def run(free):
+        monkeypatch.setattr(memory, "free_bytes", lambda: free)
         simulate(KEY, gossip_averaging(), PLAN, x0, observers=[models()], record_every=10)
-    monkeypatch.setattr(memory, "available", lambda: None)
-    simulate(KEY, gossip_averaging(), PLAN, x0, observers=[models()], record_every=10)
+
+    run(needed)
+    with pytest.raises(ValueError, match="8 models of 24 bytes.* would take about .* of memory"):
+        run(needed - 1)
+    run(float("inf"))
 
 
 def test_the_machine_tells_its_memory():
-    for left in (memory.available(), memory._machine(), memory._container()):
+    assert 0 < memory.free_bytes() <= memory._physical()
+    for left in (memory._meminfo(), memory._control_group()):
         assert left is None or 0 <= left < 2**60
 
 
@@ -104,7 +106,7 @@ def test_messages_of_changing_size_that_are_too_large_to_count_are_refused():
 
 @pytest.mark.slow
 def test_a_real_run_of_large_models():
-    if (memory.available() or 0) < 6 * 2**30:
+    if memory.free_bytes() < 6 * 2**30:
         pytest.skip("needs 6 GiB")
     x0 = jnp.ones((2, 2**26), jnp.float32)
     for plan in (rounds(metropolis(complete(2)), 1), poisson_pairs(complete(2), 1, seed=0)):

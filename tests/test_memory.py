@@ -51,9 +51,9 @@ def test_a_small_machine_is_respected_and_an_unknown_one_is_not(monkeypatch):
         monkeypatch.setattr(memory, "free_bytes", lambda: free)
         simulate(KEY, gossip_averaging(), PLAN, x0, observers=[models()], record_every=10)
 
-    run(needed)
-    with pytest.raises(ValueError, match="8 models of 24 bytes.* would take about .* of memory"):
-        run(needed - 1)
+    run(float(needed))
+    with pytest.raises(ValueError, match=r"8 models of 24 bytes.* would take about .* of memory"):
+        run(float(needed - 1))
     run(float("inf"))
 
 

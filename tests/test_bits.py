@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.tree_util import Partial
 
 import gossipjax as gj
 from gossipjax import codes, protocol, sharing, timeline
@@ -42,7 +43,8 @@ def _test(params, data):
     return {"size": _loss(None, params, None)}
 
 
-TASK = gj.Task(_one_model, quadratic(np.zeros((N, 1))).batch, _loss, _test, quadratic(np.zeros((N, 1))).data, (), N)
+SAMPLES = quadratic(np.zeros((N, 1)))
+TASK = gj.Task(Partial(_one_model), SAMPLES.batch, Partial(_loss), Partial(_test), SAMPLES.data, (), N)
 
 
 def learned(build, **settings):

@@ -114,7 +114,7 @@ def calls():
             (T.random_matching, {"num_nodes": n, "seed": 0}),
             (T.random_matching_of, {"topology": ring, "seed": 0}),
             (T.from_networkx, {"graph": nx.cycle_graph(n), "allow_disconnected": False}),
-            (T.from_adjacency, {"adjacency": np.ones((4, 4)) - np.eye(4), "allow_disconnected": False}),
+            (T.from_adjacency, {"A": np.ones((4, 4)) - np.eye(4), "allow_disconnected": False}),
             (
                 T.read_graph,
                 {"path": folder / "ring.txt", "format": "edges", "directed": False, "allow_disconnected": False},
@@ -413,7 +413,7 @@ def calls():
                 {
                     "dataset": texts,
                     "partition": t.natural(texts.train.roles, 2),
-                    "model": t.lstm(texts.vocabulary_size, 2, 4, 1, 8),
+                    "model": t.lstm(92, 2, 4, 1, 8),
                     "batch_size": 2,
                 },
             ),

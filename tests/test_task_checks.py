@@ -151,7 +151,7 @@ def test_a_model_of_another_shape_is_refused_and_both_shapes_named(model, messag
         classification(DIGITS, SHARES, model)
 
 
-@pytest.mark.parametrize("model", [mlp, None, 5, "mlp", (mlp,), (mlp, 3), [mlp, mlp], nnx.Linear, {}], ids=repr)
+@pytest.mark.parametrize("model", [mlp, None, 5, "mlp", (mlp,), (mlp, 3), [mlp, mlp], nnx.Linear, {}])
 def test_what_is_no_model_is_refused(model):
     with pytest.raises(TypeError, match=r"^model=.*: must be a pair of functions .*from_nnx"):
         inspect.unwrap(classification)(DIGITS, SHARES, model)

@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from gossipjax import counter
+from gossipjax._base.arguments import instance, reals
 from gossipjax._base.calls import recorded
 from gossipjax.counter import Counter
 from gossipjax.forms import DenseMixing, Mixing, TableMixing
@@ -132,6 +133,15 @@ def _meter(state: MeteredState) -> Meter:
     return state.meter
 
 
+def _per_node(name: str, value: ArrayLike, num_nodes: int | None, **bounds: Any) -> Float[np.ndarray, "..."]:
+    """Return one number, or one for each node."""
+    numbers = reals(name, value, **bounds)
+    if numbers.ndim > 1 or numbers.size < 1 or (numbers.ndim and num_nodes not in (None, numbers.size)):
+        wanted = "one per node" if num_nodes is None else f"{num_nodes}, one per node"
+        raise ValueError(f"{name} of shape {numbers.shape}: pass one number, or {wanted}")
+    return numbers
+
+
 @recorded()
 def metered(
     protocol: Protocol,
@@ -165,14 +175,15 @@ def metered(
         ValueError: numbers out of range; when run, another number of nodes, or a timeline that is not synchronous.
         TypeError: when run, rounds in groups, such as Shatter's.
     """
-    numbers = [np.asarray(a, np.float32) for a in (compute_seconds, bytes_per_second, latency_seconds)]
-    compute, rate, latency = numbers
-    if not (all((a >= 0).all() and np.isfinite(a).all() for a in (compute, latency)) and (rate > 0).all()):
-        raise ValueError(
-            f"compute_seconds={compute_seconds}, latency_seconds={latency_seconds}, bytes_per_second="
-            f"{bytes_per_second}: seconds must be finite and not negative, rates positive"
-        )
-    inner, link = bind(protocol), _Link(*(jnp.asarray(a) for a in numbers))
+    n = instance(
+        "protocol", protocol, Protocol, "build one, such as gossipjax.dpsgd(task, optimizer)"
+    ).requires.num_nodes
+    numbers = (
+        _per_node("compute_seconds", compute_seconds, n, least=0, unit="seconds"),
+        _per_node("bytes_per_second", bytes_per_second, n, above=0, unit="bytes per second", infinite=True),
+        _per_node("latency_seconds", latency_seconds, n, least=0, unit="seconds"),
+    )
+    inner, link = bind(protocol), _Link(*(jnp.asarray(a, jnp.float32) for a in numbers))
     return Protocol(
         init=Partial(_init, inner, link),
         step=Partial(_step, inner, link),

@@ -75,14 +75,15 @@ def test_nobody_changes_nothing():
     event = Event(
         index=jnp.zeros(1, jnp.uint32), time=jnp.zeros(1), nodes=jnp.full(1, NOBODY), rows=jnp.full(1, NOBODY)
     )
-    group = GroupMixing(jnp.full((1, 2), NOBODY), jnp.zeros((1, 2)), jnp.full((1, 1), NOBODY), jnp.full((1, 2), -1))
+    whole = GroupMixing(jnp.full((1, 2), NOBODY), jnp.zeros((1, 2)), jnp.full((1, 1), NOBODY))
+    fragments = whole._replace(parts=jnp.full((1, 2), -1))
     methods = [
-        ad_psgd(TASK, SGD),
-        protocol.sgp(TASK, SGD),
-        protocol.divshare(TASK, SGD, num_fragments=2),
-        protocol.fedbuff(TASK, SGD),
+        (ad_psgd(TASK, SGD), whole),
+        (protocol.sgp(TASK, SGD), whole),
+        (protocol.divshare(TASK, SGD, num_fragments=2), fragments),
+        (protocol.fedbuff(TASK, SGD), whole),
     ]
-    for method in methods:
+    for method, group in methods:
         before = method.init(KEY, jnp.asarray(X0))
         after, info = jax.jit(method.step)(KEY, before, event._replace(mixing=group))
         jax.tree.map(np.testing.assert_array_equal, before, after)

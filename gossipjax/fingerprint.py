@@ -74,7 +74,7 @@ def fingerprint(origin: Origin) -> str:
     found.text(repr(bits))
     found.arrays((protocol, timeline.static, observers))
     if timeline.seconds is not None:
-        found.code(timeline.seconds)
+        found.text(f"{timeline.seconds.__module__}.{timeline.seconds.__qualname__}")
     return found.hexdigest()
 
 

@@ -62,25 +62,12 @@ def constant(value: Static[Any]) -> Any:
 
 
 def as_task(task: Task) -> Task:
-    """Return a learning problem whose functions are pytrees.
+    """Return a learning problem.
 
     Raises:
         TypeError: something else.
     """
-    instance("task", task, Task, "build one with gossipjax.tasks, such as quadratic(targets)")
-    functions = {name: getattr(task, name) for name in _TASK}
-    if all(isinstance(function, Partial) for function in functions.values()):
-        return task
-    bound: dict[str, Any] = {name: as_partial(f"task.{name}", each, _TASK[name]) for name, each in functions.items()}
-    return dataclasses.replace(task, **bound)
-
-
-_TASK = {
-    "init": "init(key) -> params",
-    "batch": "batch(key, data, node) -> batch",
-    "loss": "loss(key, params, batch) -> scalar",
-    "metrics": "metrics(params, data) -> dict of scalars",
-}
+    return instance("task", task, Task, "build one with gossipjax.tasks, such as quadratic(targets)")
 
 
 def called(function: Static[Callable[..., Any]], *arguments: Any) -> Any:

@@ -1,5 +1,7 @@
 """Small simulated networks for tests of Plexus, and what every plan must obey."""
 
+import dataclasses
+
 import numpy as np
 
 from gossipjax.systems import Machines, plexus
@@ -97,5 +99,5 @@ def finished(plan):
 
 def same(a, b):
     """Assert that two plans hold the same events."""
-    for name, value in vars(a).items():
-        np.testing.assert_array_equal(value, getattr(b, name), err_msg=name)
+    for field in dataclasses.fields(a):
+        np.testing.assert_array_equal(getattr(a, field.name), getattr(b, field.name), err_msg=field.name)

@@ -346,7 +346,7 @@ def test_records_are_the_same_in_every_process():
     )
     said = {
         subprocess.run(
-            [sys.executable, "-c", "x = [[] for _ in range(%d)]\n" % (1000 * seed) + program],
+            [sys.executable, "-c", f"x = [[] for _ in range({1000 * seed})]\n{program}"],
             capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": str(seed)},
             cwd=pathlib.Path(gj.__file__).parents[1],
         ).stdout

@@ -15,7 +15,7 @@ from gossipjax._base.arguments import instance, real, wholes
 from gossipjax.devices import Devices
 from gossipjax.figure import Figure
 from gossipjax.systems.activity import Activity, Plan, SystemPlan, activity
-from gossipjax.systems.machines import Machines
+from gossipjax.systems.machines import Machines, checked_machines
 from gossipjax.systems.plan import CUT, PlexusPlan
 
 _TRAINED, _LOST, _SENT, _DROPPED, _OFFLINE = "#0b4f8a", "#a9c8e6", "#d9730d", "#f2c59c", "#e4e4e4"

@@ -177,7 +177,8 @@ class _Maker:
         if _package(record.name) not in calls.VERSIONED:
             raise ValueError(f"{record.name} is a function of your own: pass it in given=[…]")
         captured = {name: self.make(value) for name, value in record.captured}
-        return calls.closed(record, captured, tuple(map(self.make, record.defaults)))
+        named = {name: self.make(value) for name, value in record.named_defaults}
+        return calls.closed(record, captured, tuple(map(self.make, record.defaults)), named)
 
     def _object(self, record: Object) -> Any:
         fields = {name: self.make(value) for name, value in record.fields}

@@ -102,7 +102,7 @@ def module_level(x):
 
 
 def test_functions_are_named_and_closures_taken_apart():
-    assert written(module_level) == Function(f"{__name__}:module_level", calls.code_hash(module_level))
+    assert written(module_level) == Function(f"{__name__}:module_level", written(module_level).code)
     assert written(optax.sgd) == Function("optax._src.alias:sgd")
     scale = 3.0
     inner = written(lambda x: scale * x)
@@ -309,6 +309,15 @@ def test_a_given_function_must_have_the_code_that_it_had(monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "_from_one", _from_two)
     with pytest.raises(ValueError, match="_from_one has another code than in the run"):
         gj.repeat(once, given=[_from_two])
+
+
+def test_defaults_count(monkeypatch):
+    first, code = written(module_level).code, calls.code_hash(module_level)
+    for name, value in (("__defaults__", (3.0,)), ("__kwdefaults__", {"by": 3.0})):
+        with monkeypatch.context() as patch:
+            patch.setattr(module_level, name, value)
+            assert calls.code_hash(module_level) == code
+            assert written(module_level).code != first
 
 
 @pytest.mark.parametrize("other", [2.0, True, jnp.ones(2)])

@@ -67,7 +67,7 @@ class Function:
 
     name: str
     code: str = dataclasses.field(default="", repr=False)
-    """Hash of its bytecode and constants; of one in :data:`VERSIONED` none, since its version stands for it."""
+    """Hash of its bytecode, constants and defaults; of one in :data:`VERSIONED` none: its version stands for it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +79,8 @@ class Closure:
     defaults: tuple[Hashable, ...] = ()
     code: str = dataclasses.field(default="", repr=False)
     """Hash of its bytecode and constants."""
+    named_defaults: tuple[tuple[str, Hashable], ...] = ()
+    """Default values of arguments that are given by name only."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,7 +248,9 @@ def _ordered(constant: Any) -> Any:
     return tuple(map(_ordered, constant)) if isinstance(constant, tuple) else constant
 
 
-def closed(record: Closure, captured: Mapping[str, Any], defaults: tuple[Any, ...]) -> types.FunctionType:
+def closed(
+    record: Closure, captured: Mapping[str, Any], defaults: tuple[Any, ...], named_defaults: dict[str, Any]
+) -> types.FunctionType:
     """Make a closure again: its code is looked up inside the function of its module that contains it.
 
     Raises:
@@ -258,7 +262,7 @@ def closed(record: Closure, captured: Mapping[str, Any], defaults: tuple[Any, ..
         if code.co_qualname == inside and set(code.co_freevars) == set(captured):
             cells = tuple(types.CellType(captured[name]) for name in code.co_freevars)
             made = types.FunctionType(code, outer.__globals__, code.co_name, defaults or None, cells)
-            made.__qualname__ = code.co_qualname
+            made.__qualname__, made.__kwdefaults__ = code.co_qualname, named_defaults or None
             if code_hash(made) == record.code:
                 return made
     raise ValueError(f"{record.name} is not as it was in the run: install the version that the file names")
@@ -322,12 +326,22 @@ def _partial(value: functools.partial, inside: _Writer) -> Hashable:
 def _function(value: Any, inside: _Writer) -> Hashable:
     plain, name = isinstance(value, types.FunctionType), full_name(value)
     if by_name(value):
-        return Function(name, code_hash(value) if plain and not is_versioned(value) else "")
+        return Function(name, _own_hash(value, inside) if plain and not is_versioned(value) else "")
     if not plain:
         return Opaque(name)
     names, cells = value.__code__.co_freevars, value.__closure__ or ()
     captured = tuple((name, _cell(cell, inside)) for name, cell in zip(names, cells, strict=True))
-    return Closure(name, captured, tuple(map(inside, value.__defaults__ or ())), code_hash(value))
+    defaults, named = _defaults(value, inside)
+    return Closure(name, captured, defaults, code_hash(value), named)
+
+
+def _defaults(function: types.FunctionType, inside: _Writer) -> tuple[tuple[Hashable, ...], tuple[Any, ...]]:
+    named = (function.__kwdefaults__ or {}).items()
+    return tuple(map(inside, function.__defaults__ or ())), tuple((name, inside(value)) for name, value in named)
+
+
+def _own_hash(function: types.FunctionType, inside: _Writer) -> str:
+    return hashlib.sha256(f"{code_hash(function)} {_defaults(function, inside)}".encode()).hexdigest()
 
 
 def _cell(cell: types.CellType, inside: _Writer) -> Hashable:

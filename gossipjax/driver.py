@@ -260,7 +260,7 @@ class Driver:
         if log.diverged:
             about["diverged"] = {name: values.tolist() for name, values in log.bad.items()}
         if self.done < len(job.timeline):
-            about["stopped"] = {"event": self.done}
+            about["stopped"] = {"event": log.event}
         about |= note_growth(log)
         about["configuration"]["records"] = len(log) - 1
         origin, done = job.origin, self.done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import inspect
 import re
 import types
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.tree_util import Partial
 
 from gossipjax import spread
+from gossipjax._base import calls
 from gossipjax.describe import describe
 from gossipjax.engine import first_event, models, with_slots
 from gossipjax.observe import Observer, Snapshot
@@ -152,6 +154,9 @@ class _Hash:
             return self.text(repr(value))
         if isinstance(value, np.ndarray | np.generic | jax.Array):
             return self.arrays(value)
+        if isinstance(value, types.FunctionType) and calls.is_versioned(value):
+            # By its own code: what it names is of this package too, and what checks its annotations is no part of it.
+            return self.text(f"{calls.full_name(value)} {calls.code_hash(inspect.unwrap(value))}")
         if self._first_time(value):
             self.text(f"{type(value).__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}")
             if isinstance(value, types.CodeType):

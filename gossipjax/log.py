@@ -52,6 +52,11 @@ class Log:
         """Events of the timeline that were done at every record so far."""
         return _joined(self.columns["position"])
 
+    @property
+    def event(self) -> int:
+        """Source events done at the last record, the same for all seeds."""
+        return int(np.ravel(self.columns["event"][-1][-1])[0])
+
     def add(self, found: Totals, positions: Sequence[int]) -> None:
         """Append one call's records, which lie at ``positions``; without any, add only its totals."""
         by_record = (lambda a: np.moveaxis(np.asarray(a), 1, 0)) if self.seeds is not None else np.asarray

@@ -26,7 +26,7 @@ from gossipjax._base.call_text import text
 from gossipjax._base.calls import Array, Attribute, Call, Closure, Function, Many, Object
 from gossipjax.trajectory import Trajectory, environment, load
 
-_OURS, _OPTAX, _RUN = "gossipjax", "optax", "gossipjax.simulate:simulate"
+_OURS, _RUN, _STOP = "gossipjax", "gossipjax.simulate:simulate", "stopped_at"
 _WAYS: dict[str, Callable[..., Any]] = {
     "builtins:slice": lambda start, stop, step: slice(start, stop, step),
     "scipy.sparse:csr_array": lambda data, indices, indptr, shape: scipy.sparse.csr_array(
@@ -51,10 +51,19 @@ def call_record(key: Any, protocol: Any, timeline: Any, x0: Any, **settings: Any
     return Call(_RUN, tuple(arguments.items()))
 
 
+def stopped_call(call: Call, event: int) -> Call:
+    """Add to a run's call that its callback ended it at the record of this event."""
+    return dataclasses.replace(call, arguments=(*call.arguments, (_STOP, event)))
+
+
 def described(call: Call) -> dict[str, str]:
     """Show a call for its manifest: what was run, on what, and a hash of every argument."""
     shown = {name: text(value) for name, value in call.arguments if name in ("protocol", "timeline", "x0", "observers")}
-    return shown | {"call_sha256": hashlib.sha256(to_json(call)[0].encode()).hexdigest()}
+    return shown | {"call_sha256": hashlib.sha256(_json(call).encode()).hexdigest()}
+
+
+def _json(record: Any) -> str:
+    return to_json(record)[0]
 
 
 def _start(x0: Any) -> Any:
@@ -76,7 +85,7 @@ class _Maker:
     """Makes again what records stand for: each record once."""
 
     def __init__(self, given: Sequence[Any]):
-        self._made: dict[Any, Any] = {}
+        self._made: dict[str, Any] = {}
         self._named = {calls.full_name(each): each for each in given if callable(each)}
         self._arrays = {calls.array_hash(each): each for each in given if isinstance(each, np.ndarray | jax.Array)}
 
@@ -88,9 +97,10 @@ class _Maker:
         """
         if not dataclasses.is_dataclass(record):
             return record
-        if record not in self._made:
-            self._made[record] = self._make(record)
-        return self._made[record]
+        name = _json(record)  # records of 1, 1.0 and True are equal, and what they stand for is not the same
+        if name not in self._made:
+            self._made[name] = self._make(record)
+        return self._made[name]
 
     def _make(self, record: Any) -> Any:
         ways: dict[type, Callable[[Any], Any]] = {
@@ -98,7 +108,7 @@ class _Maker:
             Attribute: self._attribute,
             Array: self._array,
             Many: self._many,
-            Function: lambda function: self._function(function.name),
+            Function: self._function,
             Closure: self._closure,
             Object: self._object,
         }
@@ -119,7 +129,7 @@ class _Maker:
 
     def _call(self, record: Call) -> Any:
         if record.function == _RUN:
-            return simulate_again({name: self.make(value) for name, value in record.arguments}, None)
+            return simulate_again({name: self.make(value) for name, value in record.arguments})
         builder = calls.found(record.function) if _package(record.function) == _OURS else None
         if builder is None or calls.citations(builder) is None:
             raise ValueError(f"{record.function} is no builder of gossipjax: the file is not one of ours")
@@ -141,23 +151,34 @@ class _Maker:
             raise ValueError(f"{text(record)} was too large to be kept with the run: pass it in given=[…]")
         return jnp.asarray(values) if record.device else np.asarray(values)
 
-    def _function(self, name: str) -> Any:
+    def _function(self, record: Function) -> Any:
+        name = record.name
         if name in self._named:
-            return self._named[name]
-        if _package(name) in (_OURS, _OPTAX):
+            return self._given(record)
+        if _package(name) in calls.VERSIONED:
             return calls.found(name)
         raise ValueError(f"{name} is a function of your own: pass it in given=[{name.rpartition(':')[2]}]")
 
+    def _given(self, record: Function | Closure) -> Any:
+        """Return a function that the caller gave, if it is the one that was run."""
+        function = self._named[record.name]
+        if record.code and getattr(calls.written(function), "code", "") != record.code:
+            raise ValueError(f"{record.name} has another code than in the run: pass the function that was run")
+        if isinstance(record, Closure) and _json(calls.written(function)) != _json(record):
+            raise ValueError(
+                f"{record.name} captured other values than in the run, {text(calls.written(function))} and not "
+                f"{text(record)}: pass the function that was run"
+            )
+        return function
+
     def _closure(self, record: Closure) -> Any:
         if record.name in self._named:
-            function = self._named[record.name]
-            if calls.code_hash(function) != record.code:
-                raise ValueError(f"{record.name} has another code than in the run: pass the function that was run")
-            return function
-        if _package(record.name) not in (_OURS, _OPTAX):
+            return self._given(record)
+        if _package(record.name) not in calls.VERSIONED:
             raise ValueError(f"{record.name} is a function of your own: pass it in given=[…]")
         captured = {name: self.make(value) for name, value in record.captured}
-        return calls.closed(record, captured, tuple(map(self.make, record.defaults)))
+        named = {name: self.make(value) for name, value in record.named_defaults}
+        return calls.closed(record, captured, tuple(map(self.make, record.defaults)), named)
 
     def _object(self, record: Object) -> Any:
         fields = {name: self.make(value) for name, value in record.fields}
@@ -166,7 +187,7 @@ class _Maker:
             return way(fields["func"], *fields["args"], **fields["keywords"])
         if record.kind in _WAYS:
             return _WAYS[record.kind](**fields)
-        kind = self._function(record.kind)
+        kind = self._function(Function(record.kind))
         if not (isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"))):
             raise ValueError(f"{record.kind} is no class of values: the file is not one of ours")
         return kind(**fields)
@@ -196,17 +217,18 @@ def repeat(path: str | os.PathLike[str] | Trajectory, *, given: Sequence[Any] = 
     if not isinstance(record, Call):
         raise ValueError("this trajectory has no record of its call: only what simulate returned, or saved, has one")
     instance("given", given, (list, tuple), "pass your functions, classes and arrays in a list")
-    about = trajectory.manifest
-    _compare(about)
+    _compare(trajectory.manifest)
     made = {name: _Maker(given).make(value) for name, value in record.arguments}
-    return simulate_again(made, about.get("stopped"))
+    return simulate_again(made)
 
 
-def simulate_again(arguments: dict[str, Any], stopped: dict[str, Any] | None) -> Trajectory:
+def simulate_again(arguments: dict[str, Any]) -> Trajectory:
     """Call :func:`gossipjax.simulate` as it was called, up to where a callback stopped it."""
     from gossipjax.simulate import simulate
 
-    stop = None if stopped is None else Partial(_reached, stopped["event"])
+    arguments = dict(arguments)
+    event = arguments.pop(_STOP, None)
+    stop = None if event is None else Partial(_reached, event)
     return simulate(**arguments, callback=stop, throw=False)
 
 

@@ -34,7 +34,7 @@ from gossipjax.driver import Diverged as Diverged
 from gossipjax.engine import STARTS
 from gossipjax.observe import Observer, bind_observers, check_observers
 from gossipjax.packing import chosen as packing_chosen
-from gossipjax.provenance import call_record, described
+from gossipjax.provenance import call_record, described, stopped_call
 from gossipjax.rows import bytes_per_row, replicate
 from gossipjax.static import Static, bind
 from gossipjax.timeline import moments
@@ -155,14 +155,15 @@ def simulate(
         for done in driver.run(saved, callback, throw):
             bar.update(row, completed=done)
     trajectory = driver.trajectory(about)
-    attach(trajectory, call)
+    stopped = trajectory.manifest.get("stopped")
+    attach(trajectory, call if stopped is None else stopped_call(call, stopped["event"]))
     return trajectory
 
 
 def _prepare(key, protocol, timeline, x0, observers, strategy, packing, records) -> tuple[Job, Call, dict[str, Any]]:
     """Check everything, make the choices, and say in the manifest what they are."""
     _check_sorts(key, protocol, timeline, strategy)
-    given, wish = protocol, strategy
+    given = protocol
     protocol, watching, facts = bind(protocol), bind_observers(observers), timeline.properties
     strategy = spread.in_force() if strategy is None else strategy
     start = _bind_start(x0, facts.num_rows)
@@ -180,7 +181,9 @@ def _prepare(key, protocol, timeline, x0, observers, strategy, packing, records)
     every = pieces.interval(len(timeline), record_every)
     interval = every if record_at is None else len(timeline) // max(len(record_at), 1)
     wide = packing_chosen(timeline, packing, many_seeds=key.ndim > 0, row_bytes=size, trains=trains, interval=interval)
-    call = call_record(key, given, timeline, x0, **records, observers=list(observers), strategy=wish, packing=packing)
+    call = call_record(
+        key, given, timeline, x0, **records, observers=list(observers), strategy=strategy, packing=packing
+    )
     about = manifest(key, _configuration(call, timeline, shape, settings, chosen, wide, watching, x0))
     if chosen.strategy == "shard" and facts.synchronous:
         protocol, watching = spread.everywhere((protocol, watching))

@@ -266,7 +266,7 @@ def test_the_loss_of_an_event_names_the_node_that_acts():
     values = np.ones((60, N))
     values[17] = np.nan
     found = simulate(KEY, reporting(values), PAIRS, START, throw=False)
-    acting = int(PAIRS.event(KEY, PAIRS.static, jax.tree.map(lambda leaf: leaf[17], PAIRS.xs)).nodes[0])
+    acting = int(PAIRS.event(KEY, PAIRS.static, jax.tree.map(lambda leaf: jnp.asarray(leaf[17]), PAIRS.xs)).nodes[0])
     assert (found.manifest["diverged"]["event"], found.manifest["diverged"]["node"]) == (17, acting)
 
 
@@ -347,8 +347,8 @@ def test_a_plain_function_may_measure():
 @pytest.mark.parametrize(
     ("measure", "variables", "message"),
     [
-        (3, (Variable("a", "a"),), "observer.measure=3"),
-        (lambda snapshot: {}, "a", "observer.variables='a'"),
+        (3, (Variable("a", "a"),), r"observers\[0\].measure"),
+        (lambda snapshot: {}, "a", r"observers\[0\].variables='a'"),
         (lambda snapshot: jnp.zeros(()), (Variable("a", "a"),), "must be a dict"),
         (lambda snapshot: {"time": jnp.zeros(())}, (Variable("time", "a"),), "'time', which every record has"),
     ],

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import h5py
 import jax
@@ -99,7 +102,7 @@ def module_level(x):
 
 
 def test_functions_are_named_and_closures_taken_apart():
-    assert written(module_level) == Function(f"{__name__}:module_level")
+    assert written(module_level) == Function(f"{__name__}:module_level", written(module_level).code)
     assert written(optax.sgd) == Function("optax._src.alias:sgd")
     scale = 3.0
     inner = written(lambda x: scale * x)
@@ -289,6 +292,99 @@ def test_a_given_lambda_must_have_the_code_that_it_had():
     other.__qualname__ = lambda_.__qualname__
     with pytest.raises(ValueError, match="has another code than in the run"):
         gj.repeat(once, given=[_Halved.init, _Halved.step, other])
+
+
+def _from_one(key):
+    return jnp.arange(float(N))
+
+
+def _from_two(key):
+    return jnp.arange(float(N)) * 2
+
+
+def test_a_given_function_must_have_the_code_that_it_had(monkeypatch):
+    once = run(gj.gossip_averaging(), ROUNDS, _from_one)
+    assert gj.repeat(once, given=[_from_one]).dataset.drop_attrs().equals(once.dataset.drop_attrs())
+    _from_two.__qualname__ = _from_two.__name__ = "_from_one"
+    monkeypatch.setattr(sys.modules[__name__], "_from_one", _from_two)
+    with pytest.raises(ValueError, match="_from_one has another code than in the run"):
+        gj.repeat(once, given=[_from_two])
+
+
+def test_defaults_count(monkeypatch):
+    first, code = written(module_level).code, calls.code_hash(module_level)
+    for name, value in (("__defaults__", (3.0,)), ("__kwdefaults__", {"by": 3.0})):
+        with monkeypatch.context() as patch:
+            patch.setattr(module_level, name, value)
+            assert calls.code_hash(module_level) == code
+            assert written(module_level).code != first
+
+
+@pytest.mark.parametrize("other", [2.0, True, jnp.ones(2)])
+def test_a_given_function_must_have_captured_what_it_had(other):
+    def scaled(factor):
+        return lambda key: jnp.ones(2) @ jnp.ones(2) * factor * jnp.arange(float(N))
+
+    once = run(gj.gossip_averaging(), ROUNDS, scaled(1.0))
+    assert gj.repeat(once, given=[scaled(1.0)]).dataset.drop_attrs().equals(once.dataset.drop_attrs())
+    with pytest.raises(ValueError, match="captured other values than in the run"):
+        gj.repeat(once, given=[scaled(other)])
+
+
+def test_functions_that_name_themselves_and_lists_that_hold_themselves_are_written_down():
+    def product(n):
+        return 1.0 if n == 0 else n * product(n - 1)
+
+    assert dict(written(product).captured) == {"product": Opaque("itself")}
+    endless: list = [1]
+    endless.append(endless)
+    assert written(endless).values == (1, Opaque("itself"))
+    twice = (1, 2)
+    assert written([twice, twice]).values == (written(twice), written(twice))
+    once = run(gj.gossip_averaging(), ROUNDS, lambda key: product(3) * jnp.arange(float(N)))
+    assert "itself" in once.manifest["configuration"]["x0"]
+
+
+def test_records_are_the_same_in_every_process():
+    """Words in sets, and addresses of objects, are not."""
+    program = (
+        "from gossipjax._base.calls import code_hash, written\n"
+        "class Thing: pass\n"
+        "def known(name): return name in {'alpha', 'beta', 'gamma', 'delta', ('epsilon', 'zeta')}\n"
+        "print(code_hash(known), written([Thing(), object()]))"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", f"x = [[] for _ in range({1000 * seed})]\n{program}"],
+            capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": str(seed)},
+            cwd=pathlib.Path(gj.__file__).parents[1],
+        ).stdout
+        for seed in (1, 2)
+    }  # fmt: skip
+    assert len(said) == 1
+
+
+def test_numbers_that_are_equal_but_of_other_types_are_made_again_as_they_were():
+    make = provenance._Maker([]).make
+    for values in ((1, 0), (1.0, 0.0), (True, False), (1.0, -0.0)):
+        assert repr(make(written(values))) == repr(values)
+
+
+@pytest.mark.parametrize("window", [slice(0, 6), slice(2, 6)])
+def test_a_run_that_was_stopped_stops_there_again(window, tmp_path):
+    """Also inside another run that goes on from it, over fewer events than the first was planned for."""
+    part, stop = ROUNDS[window], window.start + 2
+    once = run(gj.gossip_averaging(), part, RANDOM, callback=lambda record: record["event"] >= stop)
+    assert once.manifest["stopped"] == {"event": stop}
+    assert gj.repeat(once.save(tmp_path / "once.nc")).dataset.drop_attrs().equals(once.dataset.drop_attrs())
+    longer = run(gj.gossip_averaging(), part[:3], once)
+    assert gj.repeat(longer).dataset.drop_attrs().equals(longer.dataset.drop_attrs())
+
+
+def test_the_strategy_in_force_is_written_down():
+    with gj.spread.using("map"):
+        once = run(gj.gossip_averaging(), ROUNDS, RANDOM)
+    assert gj.repeat(once).manifest["configuration"]["strategy"] == "map: asked for"
 
 
 def test_large_arrays_must_be_given(monkeypatch):

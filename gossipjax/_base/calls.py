@@ -18,6 +18,7 @@ import hashlib
 import importlib
 import inspect
 import pathlib
+import re
 import types
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -28,11 +29,14 @@ import scipy.sparse
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+_Writer = Callable[[Any], Hashable]
 
 KEPT_BYTES = 16 << 20
 """Arrays up to this size are kept in a record; larger ones only by their hash."""
 PARTS = ("timeline", "init")
 """Attributes that travel alone: a plan's timeline, and a task's function that makes a start."""
+VERSIONED = ("gossipjax", "optax")
+"""Packages whose functions a record names, and whose versions stand in every manifest."""
 _RECORD, _CITES = "_gossipjax_call", "_gossipjax_cites"
 
 
@@ -62,6 +66,8 @@ class Function:
     """A function or class that its module defines by name, as ``module:qualname``."""
 
     name: str
+    code: str = dataclasses.field(default="", repr=False)
+    """Hash of its bytecode, constants and defaults; of one in :data:`VERSIONED` none: its version stands for it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +79,8 @@ class Closure:
     defaults: tuple[Hashable, ...] = ()
     code: str = dataclasses.field(default="", repr=False)
     """Hash of its bytecode and constants."""
+    named_defaults: tuple[tuple[str, Hashable], ...] = ()
+    """Default values of arguments that are given by name only."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,8 +170,13 @@ def citations(function: Callable[..., Any]) -> tuple[str, ...] | None:
     return getattr(function, _CITES, None)
 
 
-def written(value: Any) -> Hashable:
-    """Write a value down: its record, or what it is made of. Never fails; what it does not know becomes Opaque."""
+def written(value: Any, above: tuple[int, ...] = ()) -> Hashable:
+    """Write a value down: its record, or what it is made of. Never fails; what it does not know becomes Opaque.
+
+    Args:
+        value: anything.
+        above: identities of what encloses it.
+    """
     if (record := record_of(value)) is not None:
         return record
     if value is None or type(value) in (bool, int, float, str):
@@ -172,17 +185,18 @@ def written(value: Any) -> Hashable:
         return str(value)
     if isinstance(value, np.generic | np.ndarray | jax.Array):
         return _of_array(value)
+    if id(value) in above:
+        return Opaque("itself")
+    inside = functools.partial(written, above=(*above, id(value)))
     if isinstance(value, list | tuple | Mapping) and not hasattr(value, "_fields"):
-        return _many(value)
+        return _many(value, inside)
     if isinstance(value, functools.partial):
-        return _partial(value)
-    if isinstance(value, slice):
-        return Object("builtins:slice", tuple((n, written(getattr(value, n))) for n in ("start", "stop", "step")))
+        return _partial(value, inside)
     if scipy.sparse.issparse(value):
         return _sparse(value)
-    if isinstance(value, type | types.FunctionType) or (callable(value) and _by_name(value)):
-        return _function(value)
-    return _object(value)
+    if isinstance(value, type | types.FunctionType) or (callable(value) and by_name(value)):
+        return _function(value, inside)
+    return _object(value, inside)
 
 
 def found(name: str) -> Any:
@@ -206,16 +220,37 @@ def full_name(thing: Any) -> str:
     return f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', type(thing).__qualname__)}"
 
 
+def is_versioned(thing: Any) -> bool:
+    """Whether something is defined by name in one of the packages in :data:`VERSIONED`."""
+    return full_name(thing).partition(":")[0].partition(".")[0] in VERSIONED and by_name(thing)
+
+
+def by_name(thing: Any) -> bool:
+    """Whether the name of a function or class leads to it."""
+    with contextlib.suppress(ValueError):
+        return found(full_name(thing)) is thing
+    return False
+
+
 def code_hash(function: types.FunctionType) -> str:
     """Hash what a function does: its bytecode and constants, and those of the functions inside it."""
     digest = hashlib.sha256()
     for code in _codes(function.__code__):
         constants = [constant for constant in code.co_consts if not isinstance(constant, types.CodeType)]
-        digest.update(code.co_code + repr((constants, code.co_names)).encode())
+        digest.update(code.co_code + repr((list(map(_ordered, constants)), code.co_names)).encode())
     return digest.hexdigest()
 
 
-def closed(record: Closure, captured: Mapping[str, Any], defaults: tuple[Any, ...]) -> types.FunctionType:
+def _ordered(constant: Any) -> Any:
+    """Put the entries of sets in order: in every process they have another."""
+    if isinstance(constant, frozenset):
+        return "frozenset", sorted(repr(_ordered(each)) for each in constant)
+    return tuple(map(_ordered, constant)) if isinstance(constant, tuple) else constant
+
+
+def closed(
+    record: Closure, captured: Mapping[str, Any], defaults: tuple[Any, ...], named_defaults: dict[str, Any]
+) -> types.FunctionType:
     """Make a closure again: its code is looked up inside the function of its module that contains it.
 
     Raises:
@@ -227,7 +262,7 @@ def closed(record: Closure, captured: Mapping[str, Any], defaults: tuple[Any, ..
         if code.co_qualname == inside and set(code.co_freevars) == set(captured):
             cells = tuple(types.CellType(captured[name]) for name in code.co_freevars)
             made = types.FunctionType(code, outer.__globals__, code.co_name, defaults or None, cells)
-            made.__qualname__ = code.co_qualname
+            made.__qualname__, made.__kwdefaults__ = code.co_qualname, named_defaults or None
             if code_hash(made) == record.code:
                 return made
     raise ValueError(f"{record.name} is not as it was in the run: install the version that the file names")
@@ -249,10 +284,10 @@ def array_hash(array: Any) -> str:
     return digest.hexdigest()
 
 
-def _many(value: Any) -> Many:
+def _many(value: Any, inside: _Writer) -> Many:
     if isinstance(value, Mapping):
-        return Many("dict", tuple(map(written, value.values())), tuple(map(written, value)))
-    return Many("list" if isinstance(value, list) else "tuple", tuple(map(written, value)))
+        return Many("dict", tuple(map(inside, value.values())), tuple(map(inside, value)))
+    return Many("list" if isinstance(value, list) else "tuple", tuple(map(inside, value)))
 
 
 def _of_array(value: Any) -> Hashable:
@@ -282,51 +317,58 @@ def _sparse(value: Any) -> Hashable:
     return Object("scipy.sparse:csr_array", tuple((name, written(part)) for name, part in parts))
 
 
-def _partial(value: functools.partial) -> Hashable:
-    fields = [("func", written(value.func)), ("args", written(value.args)), ("keywords", written(value.keywords))]
+def _partial(value: functools.partial, inside: _Writer) -> Hashable:
+    fields = [(name, inside(getattr(value, name))) for name in ("func", "args", "keywords")]
     kind = "functools:partial" if type(value) is functools.partial else "jax.tree_util:Partial"
     return Object(kind, tuple(fields))
 
 
-def _by_name(value: Any) -> bool:
-    with contextlib.suppress(ValueError):
-        return found(full_name(value)) is value
-    return False
-
-
-def _function(value: Any) -> Hashable:
-    if _by_name(value):
-        return Function(full_name(value))
-    if not isinstance(value, types.FunctionType):
-        return Opaque(full_name(value))
+def _function(value: Any, inside: _Writer) -> Hashable:
+    plain, name = isinstance(value, types.FunctionType), full_name(value)
+    if by_name(value):
+        return Function(name, _own_hash(value, inside) if plain and not is_versioned(value) else "")
+    if not plain:
+        return Opaque(name)
     names, cells = value.__code__.co_freevars, value.__closure__ or ()
-    captured = tuple((name, _cell(cell)) for name, cell in zip(names, cells, strict=True))
-    defaults = tuple(map(written, value.__defaults__ or ()))
-    return Closure(full_name(value), captured, defaults, code_hash(value))
+    captured = tuple((name, _cell(cell, inside)) for name, cell in zip(names, cells, strict=True))
+    defaults, named = _defaults(value, inside)
+    return Closure(name, captured, defaults, code_hash(value), named)
 
 
-def _cell(cell: types.CellType) -> Hashable:
+def _defaults(function: types.FunctionType, inside: _Writer) -> tuple[tuple[Hashable, ...], tuple[Any, ...]]:
+    named = (function.__kwdefaults__ or {}).items()
+    return tuple(map(inside, function.__defaults__ or ())), tuple((name, inside(value)) for name, value in named)
+
+
+def _own_hash(function: types.FunctionType, inside: _Writer) -> str:
+    return hashlib.sha256(f"{code_hash(function)} {_defaults(function, inside)}".encode()).hexdigest()
+
+
+def _cell(cell: types.CellType, inside: _Writer) -> Hashable:
     try:
-        return written(cell.cell_contents)
+        return inside(cell.cell_contents)
     except ValueError:
         return Opaque("not yet bound")
-    except RecursionError:
-        return Opaque("captures itself")
 
 
-def _object(value: Any) -> Hashable:
-    """Write down a dataclass or a NamedTuple by its fields."""
+def _object(value: Any, inside: _Writer) -> Hashable:
+    """Write down a dataclass, a NamedTuple or a slice by its fields."""
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value) if field.init]
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
         names = list(value._fields)
+    elif isinstance(value, slice):
+        names = ["start", "stop", "step"]
     else:
         return Opaque(_readable(value))
-    return Object(full_name(type(value)), tuple((name, written(getattr(value, name))) for name in names))
+    return Object(full_name(type(value)), tuple((name, inside(getattr(value, name))) for name in names))
 
 
 def _readable(value: Any) -> str:
+    if isinstance(value, types.ModuleType):
+        return f"module {value.__name__}"
     try:
-        return f"{type(value).__name__} {value!r}"[:200]
+        # An address is another one in every process.
+        return re.sub(" at 0x[0-9a-f]+", "", f"{type(value).__name__} {value!r}")[:200]
     except Exception:  # a broken repr must not stop a run
         return type(value).__name__

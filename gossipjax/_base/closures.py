@@ -1,4 +1,4 @@
-"""Equality and description of functions by what they are made of: code and captured values.
+"""Equality of functions by what they are made of: code and captured values.
 
 ``optax.sgd(0.1)`` returns new functions at every call, and Python calls two of them unequal. Here they are equal, since
 the same code captured equal values, so that one compiled program serves both.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import inspect
 import sys
 import types
 from collections.abc import Hashable, Iterable
@@ -19,8 +18,6 @@ import jax
 import numpy as np
 
 _NUMBERS = (bool, int, float, complex)
-_FEW = 8
-"""Entries up to which arrays are written out."""
 
 
 class Same:
@@ -164,112 +161,3 @@ def _is_importable(function: Any) -> bool:
     for name in getattr(function, "__qualname__", "<locals>").split("."):
         found = getattr(found, name, None)
     return found is function
-
-
-def describe_closure(value: Any) -> Any:
-    """Describe a function or an optimizer by what it captured: nested dicts, lists, numbers and strings, fit for JSON.
-
-    A function becomes ``{qualified name: {captured name: value}}``, or its name alone where it captured nothing; a
-    partial function ``{name: {argument: value}}``; an array its numbers, or type, shape and checksum where it is large.
-
-    >>> import jax, optax
-    >>> describe_closure(jax.tree_util.Partial(optax.sgd, 0.1))
-    {'sgd': {'learning_rate': 0.1}}
-    >>> str(describe_closure(optax.sgd(0.1))).count("'step_size': -0.1")
-    1
-
-    Args:
-        value: a function, an optax transformation, a setting.
-    """
-    return _describe(value, ())
-
-
-def _describe(value: Any, above: tuple[int, ...]) -> Any:
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        return _describe_array(value)
-    if id(value) in above:
-        return f"({_name(value)} again)"
-    above = (*above, id(value))
-    match value:
-        case functools.partial():
-            return _describe_partial(value, above)
-        case types.FunctionType():
-            return _with_parts(value.__qualname__, {} if _is_importable(value) else _settings(value), above)
-        case tuple() if hasattr(value, "_asdict"):
-            return _describe_named(value, above)
-        case tuple() | list() | set() | frozenset():
-            return [_describe(each, above) for each in value]
-        case dict():
-            return {str(name): _describe(each, above) for name, each in value.items()}
-    parts = _fields(value)
-    # A wrapper of one value says nothing of its own.
-    return _describe(parts["value"], above) if list(parts) == ["value"] else _with_parts(_name(value), parts, above)
-
-
-def _settings(function: types.FunctionType) -> dict[str, Any]:
-    """Return what a function captured, and its defaults where they are set."""
-    captured = {name: value for name, value in _captured(function).items() if value is not _EMPTY}
-    given = inspect.signature(function, follow_wrapped=False).parameters.values()
-    defaults = {
-        each.name: each.default for each in given if each.default is not each.empty and each.default is not None
-    }
-    return captured | defaults
-
-
-def _with_parts(name: str, parts: dict[str, Any], above: tuple[int, ...]) -> Any:
-    return {name: {part: _describe(each, above) for part, each in parts.items()}} if parts else name
-
-
-def _describe_named(value: Any, above: tuple[int, ...]) -> Any:
-    """Describe a NamedTuple; of one that holds functions only, such as an optax transformation, those that say more."""
-    parts = value._asdict()
-    if not all(isinstance(each, types.FunctionType) for each in parts.values()):
-        return _with_parts(type(value).__name__, parts, above)
-    described = [_describe(each, above) for each in parts.values()]
-    telling = [each for each in described if isinstance(each, dict) and _has_numbers(each)]
-    if not telling:
-        return described[-1]
-    return functools.reduce(lambda a, b: {**a, **b}, telling)
-
-
-def _has_numbers(described: Any) -> bool:
-    """Whether anything but names of functions is said."""
-    if isinstance(described, dict):
-        return any(map(_has_numbers, described.values()))
-    if isinstance(described, list):
-        return any(map(_has_numbers, described))
-    return isinstance(described, bool | int | float)
-
-
-def _describe_partial(value: functools.partial, above: tuple[int, ...]) -> Any:
-    """Name the arguments where the function's signature tells their names."""
-    from gossipjax.static import called, called_with, constant  # here, because that module is built on this one
-
-    if value.func is constant:
-        return _describe(value.args[0], above)
-    if value.func in (called, called_with):
-        value = functools.partial(value.args[0].value, *value.args[1:], **value.keywords)
-    if not (value.args or value.keywords):
-        return _describe(value.func, above)
-    try:
-        given = dict(inspect.signature(value.func).bind_partial(*value.args, **value.keywords).arguments)
-    except (TypeError, ValueError):
-        given = {f"argument {number}": each for number, each in enumerate(value.args)} | value.keywords
-    return _with_parts(_name(value.func), given, above)
-
-
-def _describe_array(array: Any) -> Any:
-    if isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
-        return {str(array.dtype): _describe_array(jax.random.key_data(array))}
-    if isinstance(array, jax.core.Tracer) or array.dtype.kind not in "biuf":
-        return f"array {array.dtype}{list(array.shape)}"
-    if array.size <= _FEW:
-        return np.asarray(array).tolist()
-    digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-    return f"array {array.dtype}{list(array.shape)} sha256:{digest[:16]}"
-
-
-def _name(value: Any) -> str:
-    return getattr(value, "__qualname__", None) or type(value).__name__

@@ -84,7 +84,7 @@ def from_arrays(
     return Dataset(name, train, test, num_classes, centre, spread, source, class_names)
 
 
-def input_array(name: str, inputs: Any) -> Num[np.ndarray, "N *shape"]:
+def input_array(name: str, inputs: Any) -> Num[np.ndarray, " N *shape"]:
     """Return inputs as an array in the type in which a task stores them: 8- and 16-bit integers, or float32.
 
     Args:
@@ -160,7 +160,7 @@ def _num_classes(num_classes: Any, class_names: tuple[str, ...], labels: Integer
     return len(present)
 
 
-def _moments(inputs: Num[np.ndarray, "N *shape"]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _moments(inputs: Num[np.ndarray, " N *shape"]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each feature or channel; the deviation of a constant one is 1."""
     columns = inputs.reshape(-1, inputs.shape[-1] if inputs.ndim in (2, 4) else 1)
     mean = columns.mean(0, dtype=np.float64)

@@ -32,7 +32,7 @@ class _Setting(NamedTuple):
     batch_size: int
 
 
-def _standardize(setting: Static[_Setting], inputs: Array, data: dict[str, Array]) -> Float[Array, "b *shape"]:
+def _standardize(setting: Static[_Setting], inputs: Array, data: dict[str, Array]) -> Float[Array, " b *shape"]:
     """Cast, standardise and shape inputs. They are stored flat: with channels last XLA's loop would not vectorise."""
     standard = (inputs.astype(jnp.float32) - data["mean"][None]) * data["scale"][None]
     return standard.reshape(inputs.shape[0], *setting.value.shape)

@@ -59,7 +59,7 @@ class Examples(NamedTuple):
         writers: ``(N,)`` number of the person who wrote each image; None where that is not known.
     """
 
-    inputs: Num[np.ndarray, "N *shape"]
+    inputs: Num[np.ndarray, " N *shape"]
     labels: Int32[np.ndarray, " N"]
     writers: Int32[np.ndarray, " N"] | None = None
 

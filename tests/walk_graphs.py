@@ -1,15 +1,7 @@
-"""Call functions with arguments of the wrong sort: each call must be right, or raise an error that names the argument.
+"""Functions of graphs, weights and mixings with right arguments, and wrong values, for ``walk.py``."""
 
-Run in a process of its own, because the annotations that the other tests check would refuse most inputs first.
-"""
-
-import contextlib
 import pathlib
-import sys
-import tempfile
-import traceback
 
-import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
@@ -23,6 +15,15 @@ WRONG = (
     np.zeros((3, 3), complex), np.array(["a", "b"]), np.ones((2, 2, 2)), np.asarray(2.5), jnp.ones(3), sparse.eye(3),
     gj.topology.one_peer_exponential(4), nx.path_graph(3), gj.topology.ring(4),
 )  # fmt: skip
+
+
+def trials():
+    """Yield calls in which every wrong value takes the place of every argument; some values are right in some."""
+    for function, arguments in cases(pathlib.Path.cwd()):
+        for name in [each for each in arguments if each not in (("form", "fields") if function is of_form else ())]:
+            for value in WRONG:
+                if not (name == "f" and callable(value)):
+                    yield function, arguments, name, value, False
 
 
 def cases(folder: pathlib.Path):
@@ -81,40 +82,3 @@ def cases(folder: pathlib.Path):
 def of_form(form, fields, **changed):
     """Mix with one field of a mixing changed."""
     return gj.mixing.mix(form(**fields | changed), jnp.ones((3, 2)))
-
-
-def fault(function, arguments, name) -> str | None:
-    """What is wrong about a call: an error that is not ours, or does not name the argument."""
-    try:
-        jax.block_until_ready(function(**arguments))
-    except (ValueError, TypeError) as error:
-        last = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if "gossipjax" not in last.parts:
-            return f"raw {type(error).__name__} of {last.name}: {error}"
-        return None if name in str(error) else f"does not name the argument: {error}"
-    except Exception as error:
-        return f"raw {type(error).__name__}: {error}"
-    return None
-
-
-def faults(found):
-    """Walk all cases; return how many calls there were, and one line for each fault."""
-    count, lines = 0, []
-    for function, arguments in found:
-        names = [name for name in arguments if name not in ("form", "fields")] if function is of_form else arguments
-        for name in names:
-            for value in WRONG:
-                if name == "f" and callable(value):
-                    continue
-                count += 1
-                wrong = fault(function, {**arguments, name: value}, name)
-                if wrong is not None:
-                    lines.append(f"{function.__qualname__}({name}={value!r:.60}): {wrong:.300}")
-    return count, lines
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
-        number, problems = faults(cases(pathlib.Path(place)))
-    print(number, "calls")
-    sys.exit("\n".join(problems) or 0)

@@ -241,27 +241,30 @@ def check_step(key: Key[Array, ""], protocol: Protocol, timeline: Timeline, stat
 
 
 def check_message(key: Key[Array, ""], protocol: Protocol, timeline: Timeline, state: Any) -> None:
-    """Hold the size of a message against the one on which a plan's times rest; sizes that vary are not known before.
+    """Hold the size of a message against the one on which a plan's times rest.
 
     Raises:
-        ValueError: another size, with both numbers.
+        ValueError: another size, with both numbers, or sizes that vary.
     """
     planned, name = timeline.properties.message_bytes, timeline.properties.name
     if planned is None or not len(timeline):
         return
-    found: list[int] = []
+    found: list[int | None] = []
 
     def look(protocol: Protocol, timeline: Timeline, state: Any) -> None:
         info = protocol.step(key, state, first_event(key, timeline))[1]
         if isinstance(info.bits, int) and info.messages is None:
             found.append(-(-info.bits // 8))
+        elif info.bits is not None and not isinstance(info.bits, int):
+            found.append(None)
 
     jax.eval_shape(look, protocol, timeline, state)
     if found and found[0] != planned:
+        size = "messages of the protocol vary in size" if found[0] is None else f"a message has {found[0]:,} bytes"
+        plan = "" if found[0] is None else f"plan it with model_bytes={found[0]}, or "
         raise ValueError(
-            f"a message of the protocol has {found[0]:,} bytes, but {name} was planned for model_bytes={planned:,}, on "
-            f"which its times and bytes rest; plan it with model_bytes={found[0]}, or let the model stand in for the "
-            "planned one with gossipjax.systems.stand_in(timeline)"
+            f"{size}, but {name} was planned for model_bytes={planned:,}, on which its times and bytes rest; {plan}let "
+            "the messages stand in for the planned ones with gossipjax.systems.stand_in(timeline)"
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import networkx as nx
 import numpy as np
 import scipy.sparse
 from jax.tree_util import Partial
@@ -27,11 +28,22 @@ from gossipjax._base.calls import Array, Attribute, Call, Closure, Function, Man
 from gossipjax.trajectory import Trajectory, environment, load
 
 _OURS, _RUN, _STOP = "gossipjax", "gossipjax.simulate:simulate", "stopped_at"
+
+
+def _graph(directed: bool, name: str, nodes: list[Any], ends: np.ndarray, data: list[dict] | None) -> nx.Graph:
+    graph = nx.DiGraph(name=name) if directed else nx.Graph(name=name)
+    graph.add_nodes_from(nodes)
+    several = [{}] * len(ends) if data is None else data
+    graph.add_edges_from((nodes[i], nodes[j], each) for (i, j), each in zip(ends.tolist(), several, strict=True))
+    return graph
+
+
 _WAYS: dict[str, Callable[..., Any]] = {
     "builtins:slice": lambda start, stop, step: slice(start, stop, step),
     "scipy.sparse:csr_array": lambda data, indices, indptr, shape: scipy.sparse.csr_array(
         (data, indices, indptr), shape=shape
     ),
+    "networkx:graph": _graph,
     "jax.random:wrap_key_data": lambda key_bits_array, impl: jax.random.wrap_key_data(key_bits_array, impl=impl),
 }
 """Things of other packages that a record may name, and how they are made."""

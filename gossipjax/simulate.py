@@ -64,8 +64,8 @@ def simulate(
 ) -> Trajectory:
     """Run a protocol over a timeline: check everything, run in chunks, record, report.
 
-    Results do not depend on recording, chunks, restarts or packing; nor, up to rounding, on the number of other seeds:
-    wider operations may add in another order (2e-7 of a float32 parameter).
+    Results do not depend on chunks and restarts; nor, up to rounding, on recording, packing or the number of other
+    seeds: other programs may add in another order (2e-7 of a float32 parameter).
 
     >>> import jax, gossipjax as gj
     >>> plan = gj.timeline.rounds(gj.weights.metropolis(gj.topology.hypercube(3)), 5)
@@ -90,7 +90,8 @@ def simulate(
     with ``writer.add_scalar(name, value, record["event"])``.
 
     Go on: pass the trajectory as the start, with the same key and a longer timeline that begins with the same events.
-    100 rounds and 100 more are 200 at once, bit for bit (where events are packed, a mean loss up to rounding).
+    100 rounds and 100 more are 200 at once with the same ``record_every``, bit for bit (where events are packed, a mean
+    loss up to rounding). Other intervals are other programs: XLA may round a tiny model's sums in another way.
 
     >>> longer = gj.timeline.rounds(gj.weights.metropolis(gj.topology.hypercube(3)), 9)
     >>> run = gj.simulate(jax.random.key(0), gj.gossip_averaging(), longer, run, observers=watch, record_every=1)

@@ -107,8 +107,11 @@ def test_one_gradient_is_one_local_step(protocol):
         run(protocol, timeline)
 
 
-def test_sizes_that_vary_are_not_held_against_the_plan():
-    found = run(gj.dpsgd(TASK, SGD, sharing=random_subset(0.5)), rounds_of(local_steps=1, model_bytes=SIZE))
+def test_sizes_that_vary_are_refused_unless_they_stand_in():
+    protocol, plan = gj.dpsgd(TASK, SGD, sharing=random_subset(0.5)), rounds_of(local_steps=1, model_bytes=SIZE)
+    with pytest.raises(ValueError, match=rf"vary in size.*model_bytes={SIZE:,}.*stand_in"):
+        run(protocol, plan)
+    found = run(protocol, systems.stand_in(plan))
     assert 0 < found["bytes_sent"][-1] < SIZE * found["messages_sent"][-1]
 
 

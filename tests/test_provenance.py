@@ -1,6 +1,7 @@
 """Where a run came from: call records, files that tell runs apart, runs made again, and what to cite."""
 
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -267,6 +268,32 @@ def test_graphs_from_files_and_networkx_are_held_against_what_they_were(tmp_path
     by_hand = gj.topology.from_networkx(nx.cycle_graph(N))
     with_it = run(gj.gossip_averaging(), gj.timeline.rounds(gj.weights.metropolis(by_hand), 3), RANDOM)
     assert "sha256" in with_it.manifest["configuration"]["timeline"]
+
+
+def _star(kind, **weight):
+    graph = kind(name="star")
+    graph.add_nodes_from(["d", ("c", 1), "b", np.int64(7), 2.5, "f"])
+    graph.add_edges_from((u, v, weight) for u, v in itertools.pairwise([*graph, "d"]))
+    return graph
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        lambda: gj.weights.metropolis(gj.topology.from_networkx(nx.gnm_random_graph(N, 12, seed=1))),
+        lambda: gj.weights.metropolis(gj.topology.from_networkx(_star(nx.Graph))),
+        lambda: gj.weights.uniform(gj.topology.from_networkx(_star(nx.DiGraph))),
+        lambda: gj.weights.from_edge_weights(_star(nx.Graph, weight=0.25)),
+        lambda: gj.weights.from_edge_weights(_star(nx.DiGraph, share=0.5), attribute="share"),
+    ],
+    ids=["plain", "labels", "directed", "weights", "directed weights"],
+)
+def test_runs_on_graphs_of_networkx_are_made_again(weights, tmp_path):
+    """The graph itself is kept in the file: no other program has to make it."""
+    once = run(gj.gossip_averaging(), gj.timeline.rounds(weights(), 3), RANDOM)
+    again = gj.repeat(once.save(tmp_path / "run.nc"))
+    assert again.dataset.drop_attrs().equals(once.dataset.drop_attrs())
+    assert " at 0x" not in str(once.manifest)
 
 
 def test_functions_of_ones_own_must_be_given():

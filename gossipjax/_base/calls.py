@@ -24,6 +24,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
+import networkx as nx
 import numpy as np
 import scipy.sparse
 
@@ -317,6 +318,17 @@ def _sparse(value: Any) -> Hashable:
     return Object("scipy.sparse:csr_array", tuple((name, written(part)) for name, part in parts))
 
 
+def _graph(value: nx.Graph, inside: _Writer) -> Hashable:
+    """Write down a graph of NetworkX: its nodes in their order, and its edges by the places of their ends."""
+    place = {node: number for number, node in enumerate(value)}
+    nodes = [node.item() if isinstance(node, np.generic) else node for node in value]
+    ends = np.array([(place[u], place[v]) for u, v in value.edges], np.int32).reshape(-1, 2)
+    data = [each for _, _, each in value.edges(data=True)]
+    named = {"directed": value.is_directed(), "name": str(value.name), "nodes": nodes, "ends": ends}
+    named["data"] = data if any(data) else None
+    return Object("networkx:graph", tuple((name, inside(part)) for name, part in named.items()))
+
+
 def _partial(value: functools.partial, inside: _Writer) -> Hashable:
     fields = [(name, inside(getattr(value, name))) for name in ("func", "args", "keywords")]
     kind = "functools:partial" if type(value) is functools.partial else "jax.tree_util:Partial"
@@ -352,7 +364,9 @@ def _cell(cell: types.CellType, inside: _Writer) -> Hashable:
 
 
 def _object(value: Any, inside: _Writer) -> Hashable:
-    """Write down a dataclass, a NamedTuple or a slice by its fields."""
+    """Write down a dataclass, a NamedTuple or a slice by its fields, or a graph of NetworkX."""
+    if isinstance(value, nx.Graph) and not value.is_multigraph():
+        return _graph(value, inside)
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value) if field.init]
     elif isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -25,6 +25,9 @@ _FORMS = {
     "adjacency": "the number of nodes alone on line 1, then the neighbours of one node a line",
     "csv": "one edge 'x,y' a line, after a header or none",
 }
+_LEAVE = ("source", "src", "from", "sender", "tail")
+_ARRIVE = ("target", "dst", "dest", "destination", "to", "receiver", "head")
+"""Names of columns of CSV, whose order tells the direction of an edge."""
 _OTHERWISE = (
     "read_graph also takes format='edges', 'adjacency' or 'csv'; other forms: read the file with NetworkX and pass the "
     "graph to gossipjax.topology.from_networkx"
@@ -246,6 +249,8 @@ def _csv_rows(text: str, layout: _Layout) -> Iterator[_Row]:
             layout.refuse(line, f"{content[:40]!r} has {len(cells)} columns where an edge has 2, {more}")
         if not first or any(cell[:1].isdigit() or not cell for cell in cells):
             yield _Row(line, _numbers(cells, line, content.strip(), layout))
+        elif cells[0].lower() in _ARRIVE or cells[1].lower() in _LEAVE:
+            layout.refuse(line, f"{content[:40]!r} puts the receiver first: an edge 'x,y' goes from x to y; swap them")
         first = False
 
 

@@ -22,6 +22,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Float64, Int, Key, PyTree, UInt
 
 from gossipjax._base.arguments import flag, instance, optional_whole, real, shown, whole
+from gossipjax._base.call_text import brief
 from gossipjax._base.calls import recordable, recorded
 from gossipjax._base.display import called, displayed, fields_that_differ, size, words
 
@@ -347,7 +348,7 @@ class Protocol(NamedTuple):
         from gossipjax.describe import describe  # which is written in terms of these types
 
         wrapped = {"tracks versions": self.versions is not None, "metered": self.meter is not None}
-        return describe(self), wrapped | {"needs": words(fields_that_differ(self.requires))}
+        return brief(self) or describe(self), wrapped | {"needs": words(fields_that_differ(self.requires))}
 
 
 @displayed
@@ -372,7 +373,7 @@ class Sharing(NamedTuple):
     def _facts(self) -> tuple[str, dict[str, Any]]:
         from gossipjax.describe import describe
 
-        return describe(self), {"needs": words(fields_that_differ(self.requires))}
+        return brief(self) or describe(self), {"needs": words(fields_that_differ(self.requires))}
 
 
 @jax.tree_util.register_dataclass

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gossipjax._base.calls import Array, Attribute, Call, Closure, Function, Many, Object, Opaque
+from gossipjax._base.calls import Array, Attribute, Call, Closure, Function, Many, Object, Opaque, record_of
+
+
+def brief(value: Any) -> str | None:
+    """Show the call that built something, with what it was built from by name; None: nothing says what built it."""
+    record = record_of(value)
+    return _brief(record) if isinstance(record, Call) else None
+
+
+def _brief(record: Call) -> str:
+    shown = (
+        f"{name}={_short(value.function) if isinstance(value, Call) else text(value)}"
+        for name, value in record.arguments
+    )
+    return f"{_short(record.function)}({', '.join(shown)})"
 
 
 def text(record: Any) -> str:

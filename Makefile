@@ -52,5 +52,5 @@ wheel: env
 	$(PY) -m build --no-isolation --outdir dist
 
 clean:
-	rm -rf $(VENV) .programs dist build results figures/out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build results figures/out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -54,7 +54,7 @@ def interval(num_events: int, record_every: int | None) -> int:
     if record_every is None:
         return max(1, num_events // 100)
     remedy = f"the timeline has {num_events} events"
-    return whole("record_every", record_every, least=1, most=max(1, num_events), remedy=remedy)
+    return whole("record_every", record_every, least=1, most=num_events or None, remedy=remedy)
 
 
 def plan(

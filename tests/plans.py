@@ -1,12 +1,34 @@
 """One small plan of every builder that plans by the clock, for what holds of all of them."""
 
 import numpy as np
+from jax.tree_util import Partial
 
+from gossipjax import Info, Protocol, Requires
 from gossipjax import timeline as tl
 from gossipjax.topology import exponential, ring
 
 N = 6
 CLOCK = tl.clocks.shifted_exponential(0.3, 0.5)
+
+
+def _init(key, x0):
+    del key
+    return x0
+
+
+def _stay(key, x, event):
+    del key, event
+    return x, Info(bits=32)
+
+
+def _model(x):
+    return x
+
+
+def still(plan):
+    """A protocol under which nothing changes and every message counts: it runs on any timeline."""
+    requires = Requires(num_fragments=plan.properties.num_fragments)
+    return Protocol(Partial(_init), Partial(_stay), Partial(_model), requires)
 
 
 def draw(rng, size):

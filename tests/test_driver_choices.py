@@ -64,7 +64,7 @@ def test_manifest_names_the_settings():
     run = simulate(KEY, fedavg(exact_quadratic(), SGD, local_steps=2), clients, replicate(jnp.asarray(X0[0]), 4))
     found = run.manifest["configuration"]
     assert "sgd(0.1)" in found["protocol"]
-    assert "fedavg._step" in found["protocol"]
+    assert found["protocol"].startswith("fedavg(task=")
     assert "seed=3" in found["timeline"]
 
 

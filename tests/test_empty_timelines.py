@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from plans import PLANS
+from plans import PLANS, still
 
-from gossipjax import gossip_averaging, pack, push_sum, run, simulate
+from gossipjax import pack, run, simulate
 from gossipjax import timeline as tl
 from gossipjax.observe import consensus_distance, models
 from gossipjax.topology import ring
@@ -16,16 +16,12 @@ KEY = jax.random.key(0)
 LONG = 9.0
 
 
-def protocol_of(plan):
-    return gossip_averaging() if plan.properties.row_stochastic else push_sum()
-
-
 def start_of(plan):
     return jnp.arange(float(plan.properties.num_rows))
 
 
 def simulated(plan, **given):
-    return simulate(KEY, protocol_of(plan), plan, start_of(plan), progress=False, **given)
+    return simulate(KEY, still(plan), plan, start_of(plan), progress=False, **given)
 
 
 EMPTY = {name: (lambda build=build: build(LONG)[0:0]) for name, build in PLANS.items()}
@@ -61,15 +57,15 @@ def test_nothing_is_packed_run_and_recorded(name):
     plan = EMPTY[name]()
     wide = pack(plan, key=KEY)
     assert (len(wide), wide.properties.packing.events, wide.properties.packing.mean_width) == (0, 0, 0.0)
-    state = protocol_of(plan).init(KEY, start_of(plan))
-    (after, status), records = run(KEY, protocol_of(plan), plan, state)
-    np.testing.assert_array_equal(after.x, start_of(plan))
+    state = still(plan).init(KEY, start_of(plan))
+    (after, status), records = run(KEY, still(plan), plan, state)
+    np.testing.assert_array_equal(after, start_of(plan))
     assert records.event.shape == (0,)
     assert int(status.bits) == 0
     for given in ({"record_every": 5}, {"record_times": [1.0, 2.0]}, {"packing": "packed"}):
         assert simulated(plan, **given).dataset.event.values.tolist() == [0]
     keys = jax.random.split(KEY, 2)
-    many = simulate(keys, protocol_of(plan), plan, start_of(plan), progress=False)
+    many = simulate(keys, still(plan), plan, start_of(plan), progress=False)
     assert many.dataset.messages_sent.shape == (1, 2)
 
 

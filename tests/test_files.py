@@ -195,7 +195,6 @@ def test_a_file_whose_numbers_of_nodes_lie_is_refused(name, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda plan: relabelled(plan, num_nodes=-3), "num_nodes=-3"),
         (lambda plan: dataclasses.replace(plan, xs=plan.xs | {"time": plan.xs["time"][::-1]}), "earlier"),
         (lambda plan: dataclasses.replace(plan, xs=plan.xs | {"time": plan.xs["time"][:3]}), "lengths"),
         (lambda plan: dataclasses.replace(plan, xs=plan.xs | {"time": plan.xs["time"] * np.nan}), "not finite"),

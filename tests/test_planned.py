@@ -1,5 +1,6 @@
 """A plan of one's own is checked, and the first event that cannot be is named."""
 
+import dataclasses
 import inspect
 
 import jax
@@ -46,7 +47,8 @@ def test_what_can_be_is_planned():
     plan = unchecked(pairs(), FACTS)
     assert plan.xs["nodes"].tolist() == [[0, NOBODY], [2, 3], [NOBODY, NOBODY]]
     assert (plan.xs["time"].dtype, plan.xs["index"][:, 0].tolist()) == (np.float64, [0, 1, 2])
-    x = simulate(jax.random.key(0), gossip_averaging(), plan, jnp.arange(4.0), progress=False).x
+    whole = unchecked(pairs(), dataclasses.replace(FACTS, num_fragments=None))
+    x = simulate(jax.random.key(0), gossip_averaging(), whole, jnp.arange(4.0), progress=False).x
     np.testing.assert_array_equal(x, [0.5, 0.5, 2.5, 2.5])
     assert len(unchecked(groups(), FACTS)) == 2
     shared = {"weights": np.full(2, 0.5), "keep": np.full(2, 0.5)}

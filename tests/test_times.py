@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from plans import PLANS, ROUNDS
+from plans import PLANS, ROUNDS, still
 
-from gossipjax import Info, Protocol, gossip_averaging, pack, push_sum, simulate
+from gossipjax import Info, Protocol, gossip_averaging, pack, simulate
 from gossipjax import timeline as tl
 from gossipjax.timeline.planned import planned
 from gossipjax.topology import ring
@@ -21,9 +21,8 @@ W = metropolis(ring(4))
 
 
 def recorded(plan, key=KEY, **given):
-    protocol = gossip_averaging() if plan.properties.row_stochastic else push_sum()
     rows = plan.properties.num_rows
-    data = simulate(key, protocol, plan, jnp.arange(float(rows)), progress=False, **given).dataset
+    data = simulate(key, still(plan), plan, jnp.arange(float(rows)), progress=False, **given).dataset
     return data.event.values, data.time.values
 
 

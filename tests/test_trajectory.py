@@ -60,8 +60,8 @@ def test_manifest_says_how_to_repeat_it(result):
     settings = found["configuration"]
     assert settings["num_events"] == 6
     assert settings["num_nodes"] == settings["num_rows"] == N
-    assert settings["protocol"] == "gossip._step(full._encode())"
-    assert settings["timeline"] == "rounds(n=8, fixed W)"
+    assert settings["protocol"] == "gossip_averaging(sharing=None)"
+    assert settings["timeline"].startswith("rounds(weights=metropolis(topology=ring(num_nodes=8)")
     assert settings["records"] == 2
     assert settings["bytes_per_row"] == 24
     assert "consensus_distance" in settings["variables"]

@@ -478,7 +478,7 @@ def _take_from_richest(sizes: Int[np.ndarray, " n"], amount: int) -> Int[np.ndar
 
 def _labels_of_pool(labels: Any, held: Int32[np.ndarray, " N_used"]) -> Int[np.ndarray, " N"]:
     """Check that every sample that a node holds has a class."""
-    given = wholes("labels", labels, shape=(None,), least=0, remedy="give the class of every sample of the pool")
+    given = class_numbers("labels", labels)
     needed = int(held.max(initial=-1)) + 1
     if given.size < max(needed, 1):
         raise ValueError(f"labels of {given.size} samples: the partition is of {needed} or more; give one for each")

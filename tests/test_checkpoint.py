@@ -177,6 +177,7 @@ WORK = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_two_processes_are_kept_apart_and_a_dead_one_is_not_waited_for(tmp_path):
     pytest.importorskip("fcntl")
     folder = tmp_path / "run"

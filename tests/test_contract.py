@@ -433,6 +433,7 @@ DRIVEN = {
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in DRIVEN], ids=lambda case: case.name)
+@pytest.mark.slow
 def test_records_chunks_and_restarts_change_nothing(case, tmp_path, monkeypatch):
     """Bit for bit: the model after 4 and after 12 events, however simulate cuts the run."""
     thorough = case.name in ("gossip_matchings", "dpsgd_pairs")  # every length of a chunk is compiled anew

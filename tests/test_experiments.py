@@ -133,8 +133,9 @@ MODULES = {
     "plexus_crash": plexus_crash,
     "plexus_join": plexus_join,
 }
-LONG_TO_COMPILE = {stem for stem in MODULES if stem.startswith("jwins")} - {"jwins_metadata"}
+LONG_TO_COMPILE = {stem for stem in MODULES if stem.startswith("jwins")}
 LONG_TO_COMPILE |= {"plexus_sample_size", "plexus_crash", "plexus_vs_baselines", "async_beats_sync_under_stragglers"}
+LONG_TO_COMPILE |= {"heterogeneity", "dpsgd_on_real_data"}  # make quick runs them in a larger form
 EACH = [pytest.param(stem, marks=pytest.mark.slow if stem in LONG_TO_COMPILE else ()) for stem in sorted(MODULES)]
 
 

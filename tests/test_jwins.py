@@ -142,6 +142,7 @@ SWITCHES = [
 
 
 @pytest.mark.parametrize(("hand", "ours"), SWITCHES, ids=["jwins", "training", "no_accumulation", "value", "identity"])
+@pytest.mark.slow
 def test_jwins_selects_what_nodes_by_hand_select(hand, ours):
     masks, models = by_hand(np.float64, **hand)
     found = in_rounds(jwins(draws=cpython_draws(7, 12, ROUNDS), **ours), np.float64)

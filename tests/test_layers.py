@@ -66,6 +66,7 @@ def test_conv2d_keeps_the_size_by_default_and_takes_rectangular_kernels():
     assert_close(layers.conv2d(x, kernel), expected)
 
 
+@pytest.mark.slow
 def test_conv2d_gradient_of_gradient():
     x, kernel, bias = normal(0, 2, 4, 4, 2), normal(1, 3, 3, 2, 2), normal(2, 2)
 
@@ -177,6 +178,7 @@ def test_dense_is_affine():
     assert_close(layers.dense(x, kernel), jnp.einsum("bi,oi->bo", x, kernel))
 
 
+@pytest.mark.slow
 def test_composition_under_vmap_and_scan_equals_a_loop():
     sizes = [3, 4, 6]
     kernels = [normal(i, 3, 3, 3, a, b) for i, (a, b) in enumerate(pairwise(sizes))]

@@ -117,6 +117,7 @@ def test_mix_is_its_matrix_and_its_definition(data):
 
 @few
 @given(st.data())
+@pytest.mark.slow
 def test_compiled_and_vmapped(data):
     mixing, n = data.draw(any_mixing())
     x = data.draw(params(n))

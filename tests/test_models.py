@@ -33,6 +33,7 @@ def test_parameter_count_is_the_published_one(build, shape, count):
 
 
 @each
+@pytest.mark.slow
 def test_logits_and_gradients_are_finite_under_jit(build, shape, count):
     model = build()
     params = jax.jit(model.init)(jax.random.key(0))

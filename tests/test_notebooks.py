@@ -107,6 +107,7 @@ SHOWN = (
 TABLES = ("run_of_eight", "plan", "system", "partition", "devices", "TASK", "gj.dpsgd(TASK, optax.sgd(0.1))")
 
 
+@pytest.mark.slow
 def test_pictures_and_tables_appear_in_jupyter(monkeypatch, tmp_path):
     """A kernel shows every figure as an image, before pyplot is imported and once after, and every value as a table."""
     cells = cells_of(source_of("which_topology", NODES=16, ROUNDS=20))

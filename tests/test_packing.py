@@ -67,6 +67,7 @@ PROTOCOLS = {
     st.sampled_from([None, 6, 12]),
     st.sampled_from(sorted(PROTOCOLS)),
 )
+@pytest.mark.slow
 def test_packed_equals_sequential(seed, groups, width, barrier_every, name):
     plan, protocol = random_plan(seed, groups), PROTOCOLS[name]
     wide = pack(plan, width, barrier_every=barrier_every)
@@ -141,6 +142,7 @@ def test_records_are_the_same(builder):
     np.testing.assert_array_equal(one["event"], wide["event"])
 
 
+@pytest.mark.slow
 def test_messages_in_flight_and_seeds_pack_too():
     plan = push_gossip(N, 6.0, compute=clocks.poisson(1.0), gossip=2.0, latency=0.2, seed=3)
     protocol = track_versions(gossip_averaging(), num_nodes=N)

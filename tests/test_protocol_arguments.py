@@ -20,6 +20,7 @@ W = gj.weights.metropolis(gj.topology.ring(N)).toarray()
 Q = compress.top_k(1)
 
 
+@pytest.mark.slow
 def test_bad_arguments_are_named():
     """In a process of its own, where annotations are not checked: no error of NumPy, JAX or Python comes out."""
     script = pathlib.Path(__file__).with_name("argument_cases.py")

@@ -171,6 +171,7 @@ def _of(trajectory):
     }
 
 
+@pytest.mark.slow
 def test_manifests_tell_runs_apart():
     manifests = [_of(run())] + [_of(make()) for make in DIFFERENT.values()]
     words = [json.dumps({name: value for name, value in each.items() if name != "call_sha256"}) for each in manifests]

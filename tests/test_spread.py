@@ -136,6 +136,7 @@ def test_bad_arguments_name_the_value():
         spread.map_nodes(jnp.add, jnp.ones(()), jnp.ones(()))
 
 
+@pytest.mark.slow
 def test_three_devices_agree_with_one_and_thresholds_hold():
     # Three devices, more than cores or fewer nodes than devices; and the thresholds of "auto".
     out = run_python("""
@@ -226,6 +227,7 @@ CACHED = """
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_reads_its_programs_from_the_cache(tmp_path, monkeypatch):
     for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
         monkeypatch.delenv(name, raising=False)

@@ -93,6 +93,7 @@ def test_a_tenth_of_a_second_is_seen_after_decades(start):
     np.testing.assert_array_equal(times[1:-1], time[[3, 77, 150]])
 
 
+@pytest.mark.slow
 def test_times_do_not_depend_on_the_precision_of_jax():
     builders = PLANS["pushes in flight"], ROUNDS["fixed"], lambda rate: tl.drawn_pairs(4, 60, rate=rate)
     given = (9.0, 0.1, 0.7)
@@ -117,6 +118,7 @@ def test_packing_and_chunks_change_no_time():
         recorded(wide, record_times=[1.0])
 
 
+@pytest.mark.slow
 def test_drawn_meetings_happen_at_their_mean_times_for_every_seed():
     plan = tl.drawn_pairs(8, 1000, rate=2.5)
     assert tl.event_times(plan).tolist() == [k / 20.0 for k in range(1, 1001)]

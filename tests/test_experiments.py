@@ -209,6 +209,7 @@ def test_the_stall_that_a_mean_hides_is_in_the_picture():
     assert "300 s crashes" in plexus_churn_figure.caption(dataset).shows
 
 
+@pytest.mark.slow
 def test_the_panels_of_real_data_say_by_how_much_d_psgd_differs():
     dataset = store.load("heterogeneity", tiny("heterogeneity"))
     ends = 100 * dataset.test_accuracy.sel(statistic="mean").isel(record=-1, partition=0).mean("seed")

@@ -163,6 +163,7 @@ def test_selections_are_identical_in_single_precision():
     np.testing.assert_allclose(found[1][-1], models[-1], rtol=0, atol=1e-5 * max(1.0, scale))
 
 
+@pytest.mark.slow
 def test_bits_are_those_of_an_encoder():
     masks, _, sizes = in_rounds(jwins(draws=cpython_draws(7, 12, ROUNDS)), np.float64)
     whole = cpython_draws(7, 12, ROUNDS) == 6

@@ -132,6 +132,7 @@ def test_compiled_and_vmapped(data):
 
 @few
 @given(st.data())
+@pytest.mark.slow
 def test_gradient_is_the_transposed_matrix(data):
     mixing, n = data.draw(any_mixing())
     x, y = data.draw(params(n)), data.draw(st.integers(0, 99))

@@ -145,6 +145,7 @@ class _Convolutional(nnx.Module):
         return self.head(x)
 
 
+@pytest.mark.slow
 def test_any_nnx_module_becomes_a_model():
     module = _Convolutional(6, rngs=nnx.Rngs(jax.random.key(5)))
     model = models.from_nnx(_Convolutional, 6)

@@ -53,6 +53,7 @@ def outputs_in_jupyter(cells, monkeypatch, folder):
     ]
 
 
+@pytest.mark.slow
 def test_does_log_n_suffice(capsys):
     sizes = (8, 32, 128)
     found = executed("does_log_n_suffice", SIZES=sizes, RUNS=4, CAPACITIES=("1", "ln n"))

@@ -245,7 +245,10 @@ def _rows(init, key):
     return jax.vmap(init)(jax.random.split(key, N))
 
 
-@pytest.mark.parametrize("name", list(RUNS))
+LONG = {"seeds and starts", "events", "phones"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in RUNS])
 def test_a_run_is_made_again_from_its_file(name, tmp_path):
     """Bit for bit: the same call on the same machine runs the same programs on the same numbers."""
     once = RUNS[name]()

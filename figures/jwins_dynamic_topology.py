@@ -30,13 +30,14 @@ def draw(dataset: xr.Dataset) -> Figure:
 
 def caption(dataset: xr.Dataset) -> Caption:
     """Say what the picture is made of."""
+    targets = [f"{graph}: {schemes.target_in_words(dataset.sel(graph=graph))}" for graph in dataset.graph.values]
     return Caption(
         "Score by round on a fixed graph and on a fresh one in every round, and at the end.",
         f"{dataset.attrs['task']}: {np.unique(dataset.data.values)[0]}",
         numbers([dataset.attrs["num_nodes"]]),
         seeds_of(dataset),
         bands(dataset, INTERVAL),
-        "none",
+        f"not drawn; {'; '.join(targets)}",
     )
 
 

@@ -44,10 +44,13 @@ def test_examples_run_in_order(tmp_path, monkeypatch):
         exec(blocks[4], space)
         assert len(space["plan"].aggregation_s) >= 300
         assert float(space["run"]["test_accuracy"].sel(statistic="mean")[-1]) > 0.8
-        exec(blocks[5], space)
+        exec(blocks[5].replace("200)", "20)").replace("[:100]", "[:10]"), space)
+        assert space["run"]["event"].values[-1] <= 20
+        assert space["again"].dataset.drop_attrs().equals(space["run"].dataset.drop_attrs())
+        exec(blocks[6], space)
         space["timeline"] = gj.timeline.poisson_pairs(space["graph"], 100, seed=0)
         protocol = space["lazy_gossip"]
-        exec(blocks[6].replace("max_examples=100", "max_examples=1"), space)
+        exec(blocks[7].replace("max_examples=100", "max_examples=1"), space)
         space["test_lazy_gossip_conserves_the_mean"]()
         run = gj.simulate(space["key"], protocol, space["timeline"], gj.replicate(jax.numpy.ones(2), space["n"]))
     assert float(rounds["test_accuracy"].sel(statistic="mean")[-1]) > 0.5

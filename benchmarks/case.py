@@ -20,7 +20,7 @@ import optax
 import gossipjax as gj
 from benchmarks import events, sharing, systems
 from benchmarks.works import WORKS, Work, setting
-from gossipjax.types import Protocol, Timeline
+from gossipjax import Protocol, Timeline
 
 
 def peak_memory_gb() -> float:
@@ -58,8 +58,8 @@ def work_rounds(work: Work, n: int) -> dict[str, Any]:
     """Rounds of a work in the engine."""
     per_call = max(2, round({"W1": 2048, "W2": 128}[work.name] / n))
     key, s = jax.random.key(0), setting(work, n, per_call)
-    protocol, timeline = gj.spread.everywhere(s.protocol), s.timeline  # as the driver does
-    start = jax.jit(lambda protocol, params: gj.spread.over_nodes(protocol.init(key, gj.replicate(params, n))))
+    protocol, timeline = gj.placement.everywhere(s.protocol), s.timeline  # as the driver does
+    start = jax.jit(lambda protocol, params: gj.placement.over_nodes(protocol.init(key, gj.replicate(params, n))))
     state = start(protocol, s.params)
     del s
     program, compile_seconds = compiled(key, protocol, timeline, state)
@@ -79,7 +79,7 @@ def _rates(work: Work, n: int, seconds: list[float]) -> dict[str, Any]:
 def python_loop(work: Work, n: int) -> dict[str, Any]:
     """The same work as a researcher writes it first: a Python loop over nodes, a jitted step, mixing in NumPy."""
     s = setting(work, n, 1)
-    data, matrix = s.task.data, gj.weights.metropolis(gj.topology.random_regular(n, 4, seed=0, tries=20))
+    data, matrix = s.task.data, gj.mixing.metropolis(gj.topology.random_regular(n, 4, seed=0, tries=20))
 
     @jax.jit
     def local(key, x, node, data):
@@ -163,14 +163,14 @@ def _seed_setting(kind: str):
         task = gj.tasks.classification(
             data, gj.tasks.iid(len(data.train.labels), 64, seed=0), gj.tasks.softmax_regression(64, 10)
         )
-        timeline = gj.timeline.rounds(gj.weights.metropolis(gj.topology.random_regular(64, 4, seed=0)), 300)
+        timeline = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.random_regular(64, 4, seed=0)), 300)
         return gj.dpsgd(task, optax.sgd(0.1)), timeline, gj.replicate(task.init(jax.random.key(0)), 64)
     raise ValueError(f"kind={kind!r}: must be W1, W2, scalar or softmax")
 
 
 def memory_of_length(num_events: int) -> dict[str, Any]:
     """Peak memory of a run of many rounds: it must not grow with their number."""
-    matrix = gj.weights.metropolis(gj.topology.random_regular(64, 4, seed=0))
+    matrix = gj.mixing.metropolis(gj.topology.random_regular(64, 4, seed=0))
     x0 = jnp.zeros((64, 100), jnp.float32).at[0].set(1.0)
     before = peak_memory_gb()
     gj.simulate(jax.random.key(0), gj.gossip_averaging(), gj.timeline.rounds(matrix, num_events), x0)

@@ -19,9 +19,9 @@ from jaxtyping import Array, Int
 
 import gossipjax as gj
 from benchmarks.works import W1, pool, shards
-from gossipjax.rows import increase
-from gossipjax.static import bind
-from gossipjax.types import Protocol, Timeline
+from gossipjax import Protocol, Timeline
+from gossipjax._base.binding import bind
+from gossipjax._base.rows import increase
 
 
 class Counted(NamedTuple):
@@ -36,7 +36,7 @@ def counted(protocol: Protocol) -> Protocol:
     protocol = bind(protocol)
 
     def init(key, x0):
-        return Counted(protocol.init(key, x0), jnp.zeros(gj.rows.num_rows(x0), jnp.int32))
+        return Counted(protocol.init(key, x0), jnp.zeros(jax.tree.leaves(x0)[0].shape[0], jnp.int32))
 
     def step(key, state, event):
         inner, info = protocol.step(key, state.inner, event)

@@ -17,7 +17,7 @@ max-pool that gives the first tied entry all, by masks                 4.1
 max-pool forward by four strided slices                                7.0
 =====================================================================  ====
 
-:mod:`gossipjax.tasks.layers` has the table for convolutions.
+:mod:`gossipjax.tasks._models.layers` has the table for convolutions.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gossipjax import spread
-from gossipjax.configuration import configure
-from gossipjax.tasks.models import Model, gn_lenet, mlp
+from gossipjax import configure, placement
+from gossipjax.tasks import Model, gn_lenet, mlp
 
 NODES = (8, 64, 256)
 
@@ -99,16 +98,16 @@ def _one_node(work: Work, params, images, labels):
 @partial(jax.jit, static_argnums=0)
 def local_round(work: Work, x, images, labels):
     """Run the local steps of one round of all nodes, on batches ``(nodes, steps, batch, ...)``."""
-    return spread.map_nodes(partial(_one_node, work), x, images, labels)
+    return placement.map_nodes(partial(_one_node, work), x, images, labels)
 
 
-def measure(work: Work, nodes: int, strategy: spread.Strategy, patience: float = 1.0) -> tuple[float, float]:
+def measure(work: Work, nodes: int, strategy: placement.Strategy, patience: float = 1.0) -> tuple[float, float]:
     """Return the least and the median seconds of a round."""
     key = jax.random.key(0)
     x = jax.vmap(work.model.init)(jax.random.split(key, nodes))
     images = jax.random.normal(key, (nodes, work.steps, work.batch, *work.image), jnp.float32)
     labels = jax.random.randint(key, (nodes, work.steps, work.batch), 0, 10)
-    with spread.using(strategy):
+    with placement.using(strategy):
         # One round first, so that everything lies on the devices where the strategy wants it.
         x = local_round(work, x, images, labels)
         if strategy == "shard":

@@ -10,9 +10,8 @@ import time
 import jax
 import jax.numpy as jnp
 
-from gossipjax.mixing import from_matrix, mix
+from gossipjax.mixing import from_matrix, metropolis, mix
 from gossipjax.topology import random_regular
-from gossipjax.weights import metropolis
 
 PARAMETERS = 25_000
 SIZES = (64, 128, 256, 512, 1024)

@@ -15,10 +15,9 @@ import pywt
 
 import gossipjax as gj
 from benchmarks.works import WORKS, Work, setting
-from gossipjax import sharing
+from gossipjax import Event, Sharing, sharing
 from gossipjax.mixing import from_matrix
-from gossipjax.sharing.jwins import CUT_OFFS
-from gossipjax.types import Event, Sharing
+from gossipjax.sharing._jwins import CUT_OFFS
 
 ROUNDS = 6
 """In one call, so that memory is taken once."""
@@ -44,7 +43,7 @@ def _spent(call: Callable[[], Any], repeats: int) -> dict[str, float]:
 
 def alone(n: int = 96, parameters: int = 89_834, repeats: int = 5) -> dict[str, Any]:
     """A round of JWINS without training: what changed is drawn before. The loop has two threads."""
-    matrix = gj.weights.metropolis(gj.topology.random_regular(n, 4, seed=0, tries=20))
+    matrix = gj.mixing.metropolis(gj.topology.random_regular(n, 4, seed=0, tries=20))
     rng = np.random.default_rng(0)
     x0 = rng.standard_normal((n, parameters), dtype=np.float32)
     change = 0.01 * rng.standard_normal((n, parameters), dtype=np.float32) ** 3
@@ -57,7 +56,7 @@ def alone(n: int = 96, parameters: int = 89_834, repeats: int = 5) -> dict[str, 
         state, x = said.merge(key, state, (x + moved, payload, event))
         return (state, x, moved), bits
 
-    place, numbers = gj.spread.over_nodes, jnp.arange(ROUNDS, dtype=jnp.uint32)
+    place, numbers = gj.placement.over_nodes, jnp.arange(ROUNDS, dtype=jnp.uint32)
     carry = jax.jit(lambda x, change: (place(said.init(x)), place(x), place(change)))(x0, change)
     rounds = jax.jit(lambda carry: jax.lax.scan(one_round, carry, numbers), donate_argnums=0)
     start = time.perf_counter()
@@ -141,8 +140,8 @@ def trained(work: Work, n: int, scheme: str) -> dict[str, Any]:
     per_call = max(2, round({"W1": 2048, "W2": 96}[work.name] / n))
     key, s = jax.random.key(0), setting(work, n, per_call)
     protocol = gj.dpsgd(s.task, optax.sgd(work.learning_rate), local_steps=work.local_steps, sharing=SCHEMES[scheme]())
-    protocol, timeline = gj.spread.everywhere(protocol), s.timeline
-    start = jax.jit(lambda protocol, params: gj.spread.over_nodes(protocol.init(key, gj.replicate(params, n))))
+    protocol, timeline = gj.placement.everywhere(protocol), s.timeline
+    start = jax.jit(lambda protocol, params: gj.placement.over_nodes(protocol.init(key, gj.replicate(params, n))))
     state = start(protocol, s.params)
     step = jax.jit(lambda key, protocol, timeline, state: gj.run(key, protocol, timeline, state), donate_argnums=3)
     begun = time.perf_counter()

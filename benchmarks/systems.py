@@ -12,9 +12,9 @@ from jax.tree_util import Partial
 
 import gossipjax as gj
 from gossipjax import devices, systems, tasks
-from gossipjax.rows import parameters_per_row
-from gossipjax.static import Static
-from gossipjax.tasks.datasets import Dataset, Examples
+from gossipjax._base.binding import Static
+from gossipjax._base.rows import parameters_per_row
+from gossipjax.tasks import Dataset, Examples
 
 SIDE, CLASSES = 28, 62
 SHARD = 20

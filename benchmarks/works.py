@@ -14,8 +14,9 @@ import optax
 from jax.tree_util import Partial
 
 import gossipjax as gj
-from gossipjax.tasks.datasets import Dataset, Examples
-from gossipjax.types import Params, Protocol, Task, Timeline
+from gossipjax import Protocol, Task, Timeline
+from gossipjax.tasks import Dataset, Examples
+from gossipjax.types import Params
 
 
 class Work(NamedTuple):
@@ -84,5 +85,5 @@ def setting(work: Work, num_nodes: int, num_rounds: int) -> Setting:
     graph = gj.topology.random_regular(num_nodes, 4, seed=0, tries=20)
     optimizer = Partial(optax.sgd, work.learning_rate)
     protocol = gj.dpsgd(task, optimizer, local_steps=work.local_steps)
-    timeline = gj.timeline.rounds(gj.weights.metropolis(graph), num_rounds)
+    timeline = gj.timeline.rounds(gj.mixing.metropolis(graph), num_rounds)
     return Setting(task, protocol, timeline, task.init(jax.random.key(0)))

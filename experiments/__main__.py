@@ -15,34 +15,12 @@ from typing import Any
 from rich.console import Console
 
 import gossipjax
-from experiments import store
-from experiments.report import show
+from experiments.lib import store
+from experiments.lib.report import show
 from theory.output import check_folder
 
-STEMS = (
-    "consensus_rate_vs_topology",
-    "dpsgd_on_real_data",
-    "heterogeneity",
-    "async_linear_regression",
-    "async_nonlinear_regression",
-    "async_beats_sync_under_stragglers",
-    "staleness_vs_capacity",
-    "staleness_histogram",
-    "version_age_scaling",
-    "flight_time_breaks_log_n",
-    "jwins_accuracy_vs_bytes",
-    "jwins_vs_choco",
-    "jwins_ablation",
-    "jwins_metadata",
-    "jwins_dynamic_topology",
-    "jwins_scalability",
-    "plexus_round_duration",
-    "plexus_sample_size",
-    "plexus_vs_baselines",
-    "plexus_churn",
-    "plexus_crash",
-    "plexus_join",
-)
+STEMS = tuple(sorted(path.stem for path in pathlib.Path(__file__).parent.glob("[!_]*.py")))
+"""Every module of this folder is an experiment, and its name the stem of its result, table and figure."""
 SIZES = {"quick": "QUICK", "full": "Config", "paper": "PAPER"}
 """Names of the configurations in an experiment's module."""
 
@@ -78,7 +56,7 @@ def configuration(module: ModuleType, size: str, folder: pathlib.Path) -> Any:
 
 def run_one(stem: str, folder: pathlib.Path, *, size: str, console: Console) -> pathlib.Path:
     """Run one experiment, store its result and print its table."""
-    from gossipjax.trajectory import code_version
+    from gossipjax.results._trajectory import code_version
 
     module = module_of(stem)
     config = configuration(module, size, folder)

@@ -33,15 +33,19 @@ import optax
 import xarray as xr
 from jax.tree_util import Partial
 
-from experiments import real_data
-from experiments.asynchronous import run_each, seed_keys
-from experiments.report import Row
-from experiments.store import mean_and_interval
+from experiments.lib import real_data
+from experiments.lib.asynchronous import run_each, seed_keys
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
 from gossipjax import (
+    Protocol,
+    Task,
+    Timeline,
     ad_psgd,
     allreduce_sgd,
     dpsgd,
     gossip_learning,
+    mixing,
     observe,
     replicate,
     sgp,
@@ -49,11 +53,9 @@ from gossipjax import (
     tasks,
     timeline,
     topology,
-    weights,
 )
 from gossipjax.timeline import clocks
 from gossipjax.topology import Topology
-from gossipjax.types import Protocol, Task, Timeline
 from theory.check.policy import above, decide
 
 CLAIM = "where some devices are slow, nodes that wait for nobody reach the same accuracy in a fraction of the time"
@@ -233,7 +235,7 @@ def synchronous(system: str, task: Task, graph: Topology, config: Config) -> dic
     def start(key):
         return replicate(task.init(key), n)
 
-    plan = timeline.rounds(weights.metropolis(graph), config.num_rounds)
+    plan = timeline.rounds(mixing.metropolis(graph), config.num_rounds)
     every = max(1, config.num_rounds // config.num_records)
     protocol = protocol_of(system, task, config)
     trajectory = simulate(keys, protocol, plan, start, observers=_watch(task, config), record_every=every)

@@ -20,12 +20,11 @@ import optax
 import xarray as xr
 from jax.tree_util import Partial
 
-from experiments.asynchronous import run_each, seed_keys, settled_mean, z_score
-from experiments.report import Row
-from experiments.store import mean_and_interval
-from gossipjax import dpsgd, observe, replicate, tasks
+from experiments.lib.asynchronous import run_each, seed_keys, settled_mean, z_score
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
+from gossipjax import Task, dpsgd, observe, replicate, tasks
 from gossipjax.timeline import clocks, push_gossip
-from gossipjax.types import Task
 from theory.moments import complete_graph_moments
 
 CLAIM = "push-gossip SGD settles where the exact law says; λ = ln n makes consensus tighter as n grows"

@@ -19,13 +19,12 @@ import xarray as xr
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key
 
-from experiments.asynchronous import run_each, seed_keys, settled_mean, z_score
-from experiments.report import Row
-from experiments.store import mean_and_interval
-from gossipjax import dpsgd, observe, replicate, staleness, track_versions
-from gossipjax.static import Static
+from experiments.lib.asynchronous import run_each, seed_keys, settled_mean, z_score
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
+from gossipjax import Task, dpsgd, observe, replicate, track_versions
+from gossipjax._base.binding import Static
 from gossipjax.timeline import clocks, push_gossip
-from gossipjax.types import Task
 from theory.staleness import mean_staleness
 
 CLAIM = "staleness is m H(n−1)/λ on a nonlinear problem too; with λ = ln n it is O(1) and nodes agree better"
@@ -118,7 +117,7 @@ def one_setting(n: int, rate: float, config: Config) -> xr.Dataset:
     watch = (
         observe.node_metrics(task, nodes=min(n, config.evaluated_nodes)),
         observe.consensus_distance(),
-        staleness.staleness_summary(),
+        observe.staleness_summary(),
     )
     sources = min(n, config.tracked_sources)
     protocol = track_versions(dpsgd(task, Partial(optax.sgd, config.learning_rate)), sources, num_nodes=n)

@@ -10,11 +10,10 @@ import numpy as np
 import scipy.sparse as sp
 import xarray as xr
 
-from experiments.report import Row
-from experiments.store import mean_and_interval
-from gossipjax import gossip_averaging, observe, simulate, topology, weights
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
+from gossipjax import Timeline, gossip_averaging, mixing, observe, simulate, topology
 from gossipjax.timeline import matching_rounds, rounds
-from gossipjax.types import Timeline
 from theory import spectral
 
 CLAIM = "the disagreement shrinks by ρ = ‖W − J‖₂ a round"
@@ -53,7 +52,7 @@ def graphs(n: int, seed: int) -> dict[str, topology.Topology]:
 
 def matrix_of(graph: topology.Topology) -> sp.csr_array:
     """Metropolis weights, or equal weights on a directed graph of equal degrees."""
-    return weights.uniform(graph) if graph.directed else weights.metropolis(graph)
+    return mixing.uniform(graph) if graph.directed else mixing.metropolis(graph)
 
 
 def disagreement(timeline: Timeline, config: Config) -> np.ndarray:

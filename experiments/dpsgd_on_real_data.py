@@ -11,13 +11,12 @@ import optax
 import xarray as xr
 from jax.tree_util import Partial
 
-from experiments import real_data
-from experiments.report import Row
-from experiments.store import mean_and_interval
-from gossipjax import allreduce_sgd, dpsgd, observe, replicate, simulate, tasks, topology, weights
-from gossipjax.rows import parameters_per_row
+from experiments.lib import real_data
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
+from gossipjax import Task, allreduce_sgd, dpsgd, mixing, observe, replicate, simulate, tasks, topology
+from gossipjax._base.rows import parameters_per_row
 from gossipjax.timeline import rounds
-from gossipjax.types import Task
 from theory.drift import consensus_from_updates
 
 CLAIM = "D-PSGD comes close to all-reduce SGD; bytes and consensus distance are set by the topology"
@@ -126,13 +125,13 @@ def run(config: Config) -> xr.Dataset:
     chosen = graphs(n, config.seed)
     results, floats = {}, 0
     for name, graph in chosen.items():
-        matrix = weights.uniform(graph) if graph.directed else weights.metropolis(graph)
+        matrix = mixing.uniform(graph) if graph.directed else mixing.metropolis(graph)
         trajectory = learn(dpsgd(task, optimizer), matrix)
         floats = parameters_per_row(jax.tree.map(lambda leaf: leaf[0], trajectory.x))
         models_sent = graph.senders.size
         expected = predicted_consensus(task, matrix.toarray(), trajectory.x, config)
         results[name] = _kept(trajectory.dataset, expected, 4.0 * floats * models_sent)
-    trajectory = learn(allreduce_sgd(task, optimizer), weights.averaging(n))
+    trajectory = learn(allreduce_sgd(task, optimizer), mixing.averaging(n))
     results["all-reduce"] = _kept(trajectory.dataset, np.zeros(config.num_seeds), 4.0 * floats * 2 * (n - 1))
     joined = xr.concat(list(results.values()), xr.DataArray(list(results), dims="topology", name="topology"))
     return joined.assign_attrs(data=data.source, parameters=floats, num_nodes=n)

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import xarray as xr
 
-from experiments import stationary
-from experiments.report import Row
-from experiments.store import mean_and_interval
-from gossipjax.staleness import staleness_by_source
+from experiments.lib import stationary
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
+from gossipjax.observe import staleness_by_source
 from gossipjax.timeline import clocks, push_gossip
 from theory import staleness
 

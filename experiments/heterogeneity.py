@@ -11,12 +11,11 @@ import scipy.sparse as sp
 import xarray as xr
 from jax.tree_util import Partial
 
-from experiments import real_data
-from experiments.report import Row
-from experiments.store import mean_and_interval
-from gossipjax import d2, dpsgd, gradient_tracking, observe, replicate, simulate, tasks, topology, weights
+from experiments.lib import real_data
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
+from gossipjax import Task, d2, dpsgd, gradient_tracking, mixing, observe, replicate, simulate, tasks, topology
 from gossipjax.timeline import rounds
-from gossipjax.types import Task
 from theory.check.policy import Verdict, above, decide
 from theory.consensus import dpsgd_bias
 
@@ -66,7 +65,7 @@ def protocols(task: Task, step: float) -> dict:
 
 def matrix_of(n: int) -> sp.csr_array:
     """Metropolis weights on a ring, made lazy: D² needs a smallest eigenvalue above −1/3."""
-    return weights.lazy(weights.metropolis(topology.ring(n)))
+    return mixing.lazy(mixing.metropolis(topology.ring(n)))
 
 
 def partitions(labels: np.ndarray, config: Config) -> dict[str, tasks.Partition]:

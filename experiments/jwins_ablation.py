@@ -17,13 +17,14 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.budgets import at_cost
-from experiments.compressed import Name, Network, expected_share, problem, run_of
-from experiments.report import Row
-from experiments.store import mean_and_interval
-from gossipjax.sharing.jwins import CUT_OFFS, jwins
-from gossipjax.transforms import fourier, identity
-from gossipjax.types import Sharing
+from experiments.lib.budgets import at_cost
+from experiments.lib.compressed import Name, Network, expected_share, problem, run_of
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
+from gossipjax import Sharing
+from gossipjax.compress.transforms import fourier, identity
+from gossipjax.sharing import jwins
+from gossipjax.sharing._jwins import CUT_OFFS
 from theory.check.policy import Verdict, above, decide
 
 CLAIM = "without its wavelet, its accumulated scores or its random cut-offs, JWINS ends with a lower score"

@@ -19,11 +19,11 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments import sharing_schemes as schemes
-from experiments.compressed import Name, Network, problem
-from experiments.report import Row
-from experiments.sharing_schemes import FULL, JWINS, SCHEMES
-from experiments.store import mean_and_interval
+from experiments.lib import sharing_schemes as schemes
+from experiments.lib.compressed import Name, Network, problem
+from experiments.lib.report import Row
+from experiments.lib.sharing_schemes import FULL, JWINS, SCHEMES
+from experiments.lib.store import mean_and_interval
 
 CLAIM = "JWINS reaches an accuracy similar to full sharing with up to 64 % fewer bytes"
 

@@ -17,11 +17,11 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments import sharing_schemes as schemes
-from experiments.compressed import Name, Network, Problem, learn, problem
-from experiments.report import Row
-from experiments.sharing_schemes import FULL, JWINS, SAMPLING
-from experiments.store import mean_and_interval
+from experiments.lib import sharing_schemes as schemes
+from experiments.lib.compressed import Name, Network, Problem, learn, problem
+from experiments.lib.report import Row
+from experiments.lib.sharing_schemes import FULL, JWINS, SAMPLING
+from experiments.lib.store import mean_and_interval
 from gossipjax import compress
 from gossipjax.sharing import choco
 from theory.check.policy import Band, Verdict, decide

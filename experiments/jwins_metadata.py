@@ -22,17 +22,18 @@ import xarray as xr
 from jax.tree_util import Partial
 from jaxtyping import Int
 
-from experiments.compressed import Name, Network, Problem, plan_of, problem, train
-from experiments.kept import kept_run, model_of
-from experiments.report import Row
-from experiments.store import mean_and_interval
-from gossipjax import dpsgd, engine, spread
-from gossipjax.codes import elias_gamma
-from gossipjax.rows import parameters_per_row
-from gossipjax.sharing.jwins import CUT_OFFS, jwins
-from gossipjax.static import bind
-from gossipjax.transforms import wavelet
-from gossipjax.types import Event, Protocol
+from experiments.lib.compressed import Name, Network, Problem, plan_of, problem, train
+from experiments.lib.kept import kept_run, model_of
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
+from gossipjax import Event, Protocol, dpsgd, placement
+from gossipjax._base.binding import bind
+from gossipjax._base.rows import parameters_per_row
+from gossipjax._engine import loop
+from gossipjax.compress.codes import elias_gamma
+from gossipjax.compress.transforms import wavelet
+from gossipjax.sharing import jwins
+from gossipjax.sharing._jwins import CUT_OFFS
 from theory.compression import bernoulli_gap_bits, expected_gap_bits, subset_entropy_bits
 
 CLAIM = "Elias gamma gaps make the positions of JWINS messages about 9 times smaller than integers, 6 % of a message"
@@ -110,7 +111,7 @@ def value_bits(draws: Int[np.ndarray, "T n"], d: int) -> Int[np.ndarray, "T n"]:
 
 
 def _message_bits(protocol: Protocol, key: jax.Array, state: Any, event: Event) -> Any:
-    with spread.using("map"):
+    with placement.using("map"):
         return protocol.step(key, state, event)[1].bits
 
 
@@ -151,7 +152,7 @@ def _at_the_end(given: Problem, network: Network, state: Any, alpha: float) -> I
     optimizer = Partial(optax.sgd, given.learning_rate)
     protocol = dpsgd(given.task, optimizer, local_steps=given.local_steps, sharing=jwins(draws=forced))
     key = jax.random.key(network.seed)
-    event = engine.first_event(key, plan_of(network))
+    event = loop.first_event(key, plan_of(network))
     bits = _message_bits_jit(bind(protocol), key, jax.tree.map(lambda leaf: leaf[0], state), event)
     return np.asarray(bits, np.int64)
 

@@ -3,7 +3,7 @@
 Both meet a budget: a share of the model that a message may take on average, positions included. CHOCO-SGD sends the k
 largest differences to the copies that its neighbours hold, positions as Elias gamma gaps. JWINS draws from a list of
 cut-offs. The lists that the paper used for low budgets are not published; ours are the released one scaled down
-(:func:`experiments.budgets.low_budget`), a part of the bytes spent on messages of the whole model.
+(:func:`experiments.lib.budgets.low_budget`), a part of the bytes spent on messages of the whole model.
 
 Both are tuned over grids of equal size on one seed, and compared on others: CHOCO-SGD over its consensus step γ and the
 learning rate, JWINS over the part of the bytes that whole models take and the learning rate. Full sharing, which has
@@ -25,16 +25,14 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.budgets import CutOffs, low_budget, ratio_in_words, reached, target_of, top_k_share
-from experiments.compressed import Name, Network, Problem, problem, run_of
-from experiments.report import Row
-from experiments.store import mean_and_interval
-from gossipjax.codes import elias_gamma
+from experiments.lib.budgets import CutOffs, low_budget, ratio_in_words, reached, target_of, top_k_share
+from experiments.lib.compressed import Name, Network, Problem, problem, run_of
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
+from gossipjax import Sharing
 from gossipjax.compress import top_k
-from gossipjax.sharing.choco import choco
-from gossipjax.sharing.full import full
-from gossipjax.sharing.jwins import jwins
-from gossipjax.types import Sharing
+from gossipjax.compress.codes import elias_gamma
+from gossipjax.sharing import choco, full, jwins
 from theory.check.policy import above, decide
 
 CLAIM = "at low budgets JWINS reaches a score with up to 4 times fewer bytes, and in less time, than CHOCO-SGD"

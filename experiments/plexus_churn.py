@@ -14,14 +14,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.kept import kept_run
-from experiments.plexus_runs import HOUR, held, kind_of, phones
-from experiments.report import Row
-from experiments.store import mean_and_interval
+from experiments.lib.kept import kept_run
+from experiments.lib.plexus_runs import HOUR, held, kind_of, phones
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
 from gossipjax import devices, systems
 from gossipjax.devices import Devices
 from gossipjax.systems import PlexusPlan
-from gossipjax.systems.plan import AVERAGED
+from gossipjax.systems._plexus.plan import AVERAGED
 from theory.check.policy import Band, Verdict, decide
 
 CLAIM = "Plexus keeps its pace while devices come and go, if they say so; where they crash, views lag and rounds last"

@@ -17,8 +17,8 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from experiments.kept import kept_run
-from experiments.plexus_runs import (
+from experiments.lib.kept import kept_run
+from experiments.lib.plexus_runs import (
     Name,
     Problem,
     alike,
@@ -31,11 +31,11 @@ from experiments.plexus_runs import (
     problem,
     side_by_side,
 )
-from experiments.report import Row
-from experiments.store import mean_and_interval
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
 from gossipjax import systems
 from gossipjax.systems import Machines, PlexusPlan
-from gossipjax.systems.plexus import models_needed
+from gossipjax.systems._plexus.planner import models_needed
 from theory.check.policy import Band, Verdict, Word, above, all_of, any_of, decide, in_part
 
 CLAIM = "Learning goes on while 80 of 100 nodes crash, given several aggregators and means of part of the sample"

@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.kept import kept_run
-from experiments.plexus_runs import held, kind_of, phones
-from experiments.report import Row
-from experiments.store import mean_and_interval
+from experiments.lib.kept import kept_run
+from experiments.lib.plexus_runs import held, kind_of, phones
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
 from gossipjax import systems
 from gossipjax.systems import Machines, PlexusPlan
-from gossipjax.systems.membership import ANNOUNCED
+from gossipjax.systems._plexus.membership import ANNOUNCED
 from theory.check.policy import Band, Verdict, decide
 
 CLAIM = "Half of the nodes count a node that joins as soon as half of them have had a model message"

@@ -16,10 +16,10 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from experiments.kept import kept_run
-from experiments.plexus_runs import WITHIN, kind_of, phones
-from experiments.report import Row
-from experiments.store import mean_and_interval
+from experiments.lib.kept import kept_run
+from experiments.lib.plexus_runs import WITHIN, kind_of, phones
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
 from gossipjax import systems
 from gossipjax.devices import Devices
 from theory.check.policy import Band, Verdict, around, decide

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.kept import kept_run
-from experiments.plexus_runs import (
+from experiments.lib.kept import kept_run
+from experiments.lib.plexus_runs import (
     GIB,
     HOUR,
     Name,
@@ -31,8 +31,8 @@ from experiments.plexus_runs import (
     problem,
     side_by_side,
 )
-from experiments.report import Row
-from experiments.store import mean_and_interval
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
 from gossipjax import systems
 from gossipjax.systems import PlexusPlan
 from theory.check.policy import Verdict, above, around, decide

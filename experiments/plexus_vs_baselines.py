@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.kept import kept_run
-from experiments.plexus_runs import (
+from experiments.lib.kept import kept_run
+from experiments.lib.plexus_runs import (
     GIB,
     HOUR,
     Name,
@@ -39,14 +39,14 @@ from experiments.plexus_runs import (
     record,
     side_by_side,
 )
-from experiments.report import Row
-from experiments.store import mean_and_interval
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
 from gossipjax import gossip_learning as gossip_learning_protocol
 from gossipjax import local_sgd, systems, topology
 from gossipjax.devices import Devices
 from gossipjax.systems import PlexusPlan
-from gossipjax.systems.messages import model_message_bytes
-from gossipjax.systems.plan import AVERAGED
+from gossipjax.systems._plexus.plan import AVERAGED
+from gossipjax.systems._plexus.sizes import model_message_bytes
 from theory.check.policy import Band, Verdict, above, decide
 
 CLAIM = "Plexus reaches what decentralized learning reaches sooner, with far fewer bytes and far less training"

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 import xarray as xr
 
-from experiments import stationary
-from experiments.report import Row
-from experiments.store import mean_and_interval
-from gossipjax.staleness import staleness_histogram
+from experiments.lib import stationary
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
+from gossipjax.observe import staleness_histogram
 from gossipjax.timeline import drawn_gossip
 from theory import staleness
 

@@ -18,12 +18,12 @@ import jax
 import numpy as np
 import xarray as xr
 
-from experiments import stationary
-from experiments.report import Row
-from experiments.store import mean_and_interval
-from gossipjax.staleness import staleness_by_source
+from experiments.lib import stationary
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
+from gossipjax import Timeline
+from gossipjax.observe import staleness_by_source
 from gossipjax.timeline import drawn_gossip, opportunistic_windows
-from gossipjax.types import Timeline
 from theory import staleness
 
 CLAIM = "staleness stays bounded iff λ grows as ln n; as n, if only the newest version travels"

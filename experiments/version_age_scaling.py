@@ -15,13 +15,12 @@ import scipy.sparse as sp
 import xarray as xr
 from scipy.sparse.csgraph import dijkstra
 
-from experiments import stationary
-from experiments.report import Row
-from experiments.store import mean_and_interval
-from gossipjax import topology
-from gossipjax.staleness import staleness_by_source
+from experiments.lib import stationary
+from experiments.lib.report import Row
+from experiments.lib.store import mean_and_interval
+from gossipjax import Timeline, topology
+from gossipjax.observe import staleness_by_source
 from gossipjax.timeline import version_age
-from gossipjax.types import Timeline
 from theory import age, scaling
 
 CLAIM = "version age grows as ln n on complete and random regular graphs, as n^(1/2) on the ring, n^(1/3) on the torus"

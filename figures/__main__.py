@@ -3,84 +3,50 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import pathlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
-from experiments import store
-from figures import (
-    async_beats_sync_under_stragglers,
-    async_linear_regression,
-    async_nonlinear_regression,
-    consensus_rate_vs_topology,
-    dpsgd_on_real_data,
-    flight_time_breaks_log_n,
-    heterogeneity,
-    jwins_ablation,
-    jwins_accuracy_vs_bytes,
-    jwins_dynamic_topology,
-    jwins_metadata,
-    jwins_scalability,
-    jwins_vs_choco,
-    plexus_churn,
-    plexus_crash,
-    plexus_join,
-    plexus_round_duration,
-    plexus_sample_size,
-    plexus_vs_baselines,
-    staleness_histogram,
-    staleness_vs_capacity,
-    style,
-    version_age_scaling,
-)
-from figures.caption import text
+from experiments.lib import store
+from figures.lib import style
+from figures.lib.caption import text
 from theory.output import check_folder
 
-DRAWN_BY = {
-    "consensus_rate_vs_topology": consensus_rate_vs_topology,
-    "dpsgd_on_real_data": dpsgd_on_real_data,
-    "heterogeneity": heterogeneity,
-    "async_linear_regression": async_linear_regression,
-    "async_nonlinear_regression": async_nonlinear_regression,
-    "async_beats_sync_under_stragglers": async_beats_sync_under_stragglers,
-    "staleness_vs_capacity": staleness_vs_capacity,
-    "staleness_histogram": staleness_histogram,
-    "version_age_scaling": version_age_scaling,
-    "flight_time_breaks_log_n": flight_time_breaks_log_n,
-    "jwins_accuracy_vs_bytes": jwins_accuracy_vs_bytes,
-    "jwins_vs_choco": jwins_vs_choco,
-    "jwins_ablation": jwins_ablation,
-    "jwins_metadata": jwins_metadata,
-    "jwins_dynamic_topology": jwins_dynamic_topology,
-    "jwins_scalability": jwins_scalability,
-    "plexus_round_duration": plexus_round_duration,
-    "plexus_sample_size": plexus_sample_size,
-    "plexus_vs_baselines": plexus_vs_baselines,
-    "plexus_churn": plexus_churn,
-    "plexus_crash": plexus_crash,
-    "plexus_join": plexus_join,
-}
+STEMS = tuple(sorted(path.stem for path in pathlib.Path(__file__).parent.glob("[!_]*.py")))
+"""Every module of this folder draws the result of the experiment of its name."""
 OUT = pathlib.Path(__file__).parent / "out"
+
+
+def module_of(stem: str) -> ModuleType:
+    """Import the module that draws a stem.
+
+    Raises:
+        ValueError: an unknown stem.
+    """
+    if stem not in STEMS:
+        raise ValueError(f"unknown stem {stem!r}; choose among {', '.join(STEMS)}")
+    return importlib.import_module(f"figures.{stem}")
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Draw the stems named, or all that have a result; print the paths."""
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
-    parser.add_argument("stems", nargs="*", metavar="STEM", help=f"{', '.join(DRAWN_BY)}; none: all")
+    parser.add_argument("stems", nargs="*", metavar="STEM", help=f"{', '.join(STEMS)}; none: all")
     parser.add_argument("--results", type=pathlib.Path, default=store.DEFAULT, metavar="DIR", help="folder of results")
     parser.add_argument("--out", type=pathlib.Path, default=OUT, metavar="DIR", help="folder of the pictures")
     given = parser.parse_args(words)
     try:
-        for stem in given.stems:
-            if stem not in DRAWN_BY:
-                raise ValueError(f"unknown stem {stem!r}; choose among {', '.join(DRAWN_BY)}")
-        stems = given.stems or list(DRAWN_BY)
+        stems = given.stems or list(STEMS)
+        for stem in stems:
+            module_of(stem)
         check_folder("--out", given.out, *(f"{stem}.{suffix}" for stem in stems for suffix in ("png", "pdf", "md")))
         for stem in stems:
-            dataset = store.load(stem, given.results)
-            print(style.save(DRAWN_BY[stem].draw(dataset), stem, given.out))
+            dataset, module = store.load(stem, given.results), module_of(stem)
+            print(style.save(module.draw(dataset), stem, given.out))
             with store.replacing(given.out / f"{stem}.md") as temporary:
-                temporary.write_text(text(stem, DRAWN_BY[stem].caption(dataset)), encoding="utf-8")
+                temporary.write_text(text(stem, module.caption(dataset)), encoding="utf-8")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

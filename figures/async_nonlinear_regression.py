@@ -7,9 +7,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.store import mean_and_interval
-from figures import style
-from figures.caption import INTERVAL, Caption, bands, numbers, seeds_of
+from experiments.lib.store import mean_and_interval
+from figures.lib import style
+from figures.lib.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 NAMES = {
     "staleness": "mean staleness (updates)",

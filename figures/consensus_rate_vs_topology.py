@@ -7,9 +7,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.store import mean_and_interval
-from figures import style
-from figures.caption import INTERVAL, Caption, numbers, seeds_of, setting
+from experiments.lib.store import mean_and_interval
+from figures.lib import style
+from figures.lib.caption import INTERVAL, Caption, numbers, seeds_of, setting
 
 SHOWN = ("path", "ring", "star", "torus", "random 4-regular", "exponential", "random matchings")
 """Graphs whose curves are drawn; all graphs are in the right panel."""

@@ -7,8 +7,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures import style
-from figures.caption import Caption, numbers
+from figures.lib import style
+from figures.lib.caption import Caption, numbers
 from theory import staleness
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures import schemes, style
-from figures.caption import INTERVAL, Caption, bands, numbers, seeds_of
+from figures.lib import schemes, style
+from figures.lib.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 
 def draw(dataset: xr.Dataset) -> Figure:

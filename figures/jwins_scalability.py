@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from figures import schemes, style
-from figures.caption import INTERVAL, Caption, bands, numbers, seeds_of
+from figures.lib import schemes, style
+from figures.lib.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 
 def draw(dataset: xr.Dataset) -> Figure:

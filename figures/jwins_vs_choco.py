@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from figures import style
-from figures.caption import RANGE, Caption, bands, numbers, seeds_of
+from figures.lib import style
+from figures.lib.caption import RANGE, Caption, bands, numbers, seeds_of
 
 REFERENCE = 2
 

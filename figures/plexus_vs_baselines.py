@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from figures import style
-from figures.caption import RANGE, Caption, bands, numbers, seeds_of
-from figures.plexus_curves import on_one_axis
+from figures.lib import style
+from figures.lib.caption import RANGE, Caption, bands, numbers, seeds_of
+from figures.lib.plexus_curves import on_one_axis
 
 AXES = (("time", 3600.0, "simulated hours"), ("bytes", 2.0**30, "GiB sent"), ("training", 3600.0, "training hours"))
 

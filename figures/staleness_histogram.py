@@ -9,9 +9,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.store import mean_and_interval
-from figures import style
-from figures.caption import Caption, numbers
+from experiments.lib.store import mean_and_interval
+from figures.lib import style
+from figures.lib.caption import Caption, numbers
 
 
 def draw(dataset: xr.Dataset) -> Figure:

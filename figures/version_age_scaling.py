@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from experiments.store import mean_and_interval
-from figures import style
-from figures.caption import Caption, numbers
+from experiments.lib.store import mean_and_interval
+from figures.lib import style
+from figures.lib.caption import Caption, numbers
 from theory import age, scaling
 
 RATES = {"version_rate": 1.0, "source_rate": 1.0, "gossip_rate": 1.0}

@@ -60,7 +60,7 @@ class Event(NamedTuple):
     """The only node whose version each transfer of the mixing carries (version counters). None: all that it knows."""
     allreduce: Any = None
     """``()``: the mixing is the exact mean of all nodes, taken by a ring all-reduce, whose bytes are counted: see
-    :func:`gossipjax.sharing.messages.charged`. None: models go from node to node."""
+    :func:`gossipjax.mixing._counting.charged`. None: models go from node to node."""
 
 
 @jax.tree_util.register_static
@@ -241,7 +241,7 @@ class Timeline:
 class Requires:
     """What a protocol or a sharing needs of a timeline for its update equation to be the published one.
 
-    Fields that name a fact of :class:`Properties` demand it; see :func:`gossipjax.check.check_requires`. Nothing is
+    Fields that name a fact of :class:`Properties` demand it. Nothing is
     demanded unless it is stated, but that whole models travel.
     """
 
@@ -333,8 +333,8 @@ class Protocol(NamedTuple):
         step: ``step(key, state, event) -> (state, Info)``. ``key`` is the same for every event.
         model: ``model(state) -> x``: the stacked parameters that observers look at (x/w for push-sum).
         requires: checked against the timeline's properties before any work; :data:`WHOLE_MODELS` unless stated.
-        versions: ``versions(state) -> Versions``, where they are tracked (:mod:`gossipjax.versions`); else None.
-        meter: ``meter(state) -> Meter``, where nodes' traffic and clocks are (:mod:`gossipjax.meter`); else None.
+        versions: ``versions(state) -> Versions``, where they are tracked (:func:`gossipjax.track_versions`); else None.
+        meter: ``meter(state) -> Meter``, where nodes' traffic and clocks are (:func:`gossipjax.metered`); else None.
     """
 
     init: Callable[[Key[Array, ""], Params], Any]
@@ -345,7 +345,7 @@ class Protocol(NamedTuple):
     meter: Callable[[Any], Any] | None = None
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
-        from gossipjax.describe import describe  # which is written in terms of these types
+        from gossipjax._base.describe import describe  # which is written in terms of these types
 
         wrapped = {"tracks versions": self.versions is not None, "metered": self.meter is not None}
         return brief(self) or describe(self), wrapped | {"needs": words(fields_that_differ(self.requires))}
@@ -371,7 +371,7 @@ class Sharing(NamedTuple):
     requires: Requires = Requires()
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
-        from gossipjax.describe import describe
+        from gossipjax._base.describe import describe
 
         return brief(self) or describe(self), {"needs": words(fields_that_differ(self.requires))}
 
@@ -401,7 +401,7 @@ class Task:
     num_nodes: int = dataclasses.field(metadata={"static": True})
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
-        from gossipjax.describe import describe
+        from gossipjax._base.describe import describe
 
         params = jax.tree.leaves(jax.eval_shape(self.init, jax.random.key(0)))
         sizes = {"nodes": self.num_nodes, "parameters": sum(math.prod(leaf.shape) for leaf in params)}

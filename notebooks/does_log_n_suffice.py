@@ -27,8 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import gossipjax as gj
-from gossipjax.figure import Figure
-from gossipjax.staleness import staleness_by_source
+from gossipjax._base.figure import Figure
+from gossipjax.observe import staleness_by_source
 from gossipjax.timeline import aligned, clocks, push_gossip
 from theory import scaling, staleness
 from theory.check.policy import Band, decide

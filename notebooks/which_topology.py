@@ -27,7 +27,7 @@ from jax.tree_util import Partial
 
 import gossipjax as gj
 from gossipjax import observe, topology
-from gossipjax.figure import Figure
+from gossipjax._base.figure import Figure
 from theory import consensus, mixing, spectral
 
 SIDE = round(NODES**0.5)
@@ -46,7 +46,7 @@ TASK = gj.tasks.quadratic(TARGETS, noise_std=NOISE)
 
 def weights_of(graph):
     """Metropolis weights; an exponential graph is directed, and its uniform weights are doubly stochastic."""
-    return gj.weights.uniform(graph) if graph.directed else gj.weights.metropolis(graph)
+    return gj.mixing.uniform(graph) if graph.directed else gj.mixing.metropolis(graph)
 
 
 def run(graph):

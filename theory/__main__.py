@@ -50,7 +50,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _check(given: argparse.Namespace, console: Console) -> int:
     chosen = check.select(given.names)
-    jobs = gossipjax.configuration.usable_cores() if given.jobs is None else given.jobs
+    jobs = gossipjax._base.configuration.usable_cores() if given.jobs is None else given.jobs
     if jobs < 1:
         raise ValueError(f"jobs={jobs}: at least one process is needed")
     if given.seed < 0:

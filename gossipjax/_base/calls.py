@@ -19,6 +19,7 @@ import importlib
 import inspect
 import pathlib
 import re
+import sys
 import types
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -125,7 +126,7 @@ def recorded(*cites: str) -> Callable[[F], F]:
     """
 
     def decorate(builder: F) -> F:
-        signature, name = inspect.signature(builder), f"{builder.__module__}:{builder.__qualname__}"
+        signature = inspect.signature(builder)
 
         @functools.wraps(builder)
         def build(*args: Any, **kwargs: Any) -> Any:
@@ -135,7 +136,7 @@ def recorded(*cites: str) -> Callable[[F], F]:
                 return result  # what a method makes of something that no builder made is written down by its content
             bound.apply_defaults()
             arguments = tuple((key, written(value)) for key, value in bound.arguments.items())
-            attach(result, Call(name, arguments, getattr(result, "checksum", None)))
+            attach(result, Call(full_name(build), arguments, getattr(result, "checksum", None)))
             return result
 
         setattr(build, _CITES, cites)
@@ -211,13 +212,26 @@ def found(name: str) -> Any:
         thing = functools.reduce(getattr, inside.split("."), importlib.import_module(module))
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{name} is not to be found ({error})") from error
-    if full_name(thing) != name:
+    if name not in (full_name(thing), _defined_as(thing)):
         raise ValueError(f"{name} is not defined there, but is {full_name(thing)}")
     return thing
 
 
 def full_name(thing: Any) -> str:
-    """Name a function or a class as ``module:qualname``."""
+    """Name a function or a class as ``module:qualname``, by the public package that exports it where there is one.
+
+    Files name builders this way, so that a private module may be moved without making them unreadable.
+    """
+    module, _, inside = _defined_as(thing).partition(":")
+    package = module.partition("._")[0]
+    if package != module and package in sys.modules:
+        with contextlib.suppress(AttributeError):
+            if functools.reduce(getattr, inside.split("."), sys.modules[package]) is thing:
+                return f"{package}:{inside}"
+    return f"{module}:{inside}"
+
+
+def _defined_as(thing: Any) -> str:
     return f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', type(thing).__qualname__)}"
 
 

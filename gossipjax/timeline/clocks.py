@@ -20,7 +20,7 @@ from gossipjax._base.arguments import callable_, choice, instance, real, reals, 
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed, span
-from gossipjax.timeline.room import MOST_NODES, require_room
+from gossipjax.timeline._memory import MOST_NODES, require_room
 
 Seconds: TypeAlias = int | float | Num[np.ndarray, " n"]
 """Seconds: one number, or one per node."""

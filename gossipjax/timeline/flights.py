@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from gossipjax._base.arguments import choice, instance, real, reals, shown, whole, wholes
-from gossipjax.timeline.checks import connected
+from gossipjax.timeline._checks import connected
+from gossipjax.timeline._memory import MOST_NODES
+from gossipjax.timeline._poisson import uniform_neighbors
 from gossipjax.timeline.clocks import Ticks
-from gossipjax.timeline.poisson import uniform_neighbors
-from gossipjax.timeline.room import MOST_NODES
 from gossipjax.topology import Topology
 from gossipjax.types import Traffic
 
@@ -29,7 +29,7 @@ Peers: TypeAlias = Topology | int
 """Who can be sent to: the out-neighbours in a topology; n: every other of n nodes, without writing out the edges."""
 
 DELIVERED, DROPPED, OVERFLOW, SUPERSEDED, IN_FLIGHT = range(5)
-"""Fates of messages: the fields of :class:`gossipjax.types.Traffic`."""
+"""Fates of messages: the fields of :class:`gossipjax.Traffic`."""
 
 
 class Flights(NamedTuple):

@@ -5,19 +5,10 @@ Every generator returns a :class:`Topology` that is simple (no self-loop, no edg
 are single rounds of a network that changes over time.
 """
 
-from gossipjax.topology.families import (
-    complete,
-    exponential,
-    hypercube,
-    one_peer_exponential,
-    path,
-    ring,
-    star,
-    torus,
-)
-from gossipjax.topology.files import read_graph, write_graph
-from gossipjax.topology.graph import Topology, from_adjacency, from_networkx
-from gossipjax.topology.random import (
+from gossipjax.topology._families import complete, exponential, hypercube, one_peer_exponential, path, ring, star, torus
+from gossipjax.topology._files import read_graph, write_graph
+from gossipjax.topology._graph import Topology, from_adjacency, from_networkx
+from gossipjax.topology._random import (
     barabasi_albert,
     erdos_renyi,
     random_matching,

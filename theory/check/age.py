@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import gossipjax as gj
-from gossipjax.staleness import staleness_matrix
+from gossipjax.observe import staleness_matrix
 from gossipjax.timeline import version_age
 from theory import age as exact
 from theory.check.claim import Claim, Observation, Points, each

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 import gossipjax as gj
-from gossipjax import observe, timeline, topology, weights
-from gossipjax.types import Protocol, Timeline
+from gossipjax import Protocol, Timeline, observe, timeline, topology
+from gossipjax.mixing import best_constant, metropolis, uniform
 from theory import consensus, mixing, spectral
 from theory.check.claim import Assumption, Claim, Observation, Points, each
 from theory.check.engine import averages, runs, stacked
@@ -102,7 +102,7 @@ RING = _contraction(
     "Ring with weights 1/3: ρ = ‖W − J‖ = max_k |1 + 2 cos(2πk/n)|/3.",
     (4, 5, 16, 65, 256),
     (5, 16),
-    lambda n: weights.metropolis(topology.ring(n)),
+    lambda n: metropolis(topology.ring(n)),
     spectral.contraction_ring,
     "nodes n",
     "Metropolis weights without the own share",
@@ -112,7 +112,7 @@ PATH = _contraction(
     "Path with Metropolis weights: ρ = (1 + 2 cos(π/n))/3.",
     (3, 16, 65, 256),
     (16,),
-    lambda n: weights.metropolis(topology.path(n)),
+    lambda n: metropolis(topology.path(n)),
     spectral.contraction_path,
     "nodes n",
     "weights of the ends off",
@@ -122,7 +122,7 @@ TORUS = _contraction(
     "Torus of k × (k + 1) nodes, weights 1/5: ρ = max |1 + 2 cos(2πp/k) + 2 cos(2πq/(k + 1))|/5.",
     (3, 4, 7, 15),
     (4,),
-    lambda k: weights.metropolis(topology.torus(k, k + 1)),
+    lambda k: metropolis(topology.torus(k, k + 1)),
     lambda k: spectral.contraction_torus(k, k + 1),
     "side k",
     "a torus that does not wrap around",
@@ -132,7 +132,7 @@ HYPERCUBE = _contraction(
     "Hypercube with weights 1/(d + 1): ρ = (d − 1)/(d + 1).",
     (2, 4, 6, 8),
     (4,),
-    lambda d: weights.metropolis(topology.hypercube(d)),
+    lambda d: metropolis(topology.hypercube(d)),
     spectral.contraction_hypercube,
     "dimension d",
     "a bit of the hypercube left out",
@@ -142,7 +142,7 @@ STAR = _contraction(
     "Star with Metropolis weights 1/n: ρ = 1 − 1/n.",
     (3, 16, 65, 256),
     (16,),
-    lambda n: weights.metropolis(topology.star(n)),
+    lambda n: metropolis(topology.star(n)),
     spectral.contraction_star,
     "nodes n",
     "weights by the own degree only",
@@ -152,7 +152,7 @@ COMPLETE = _contraction(
     "Complete graph with weights 1/n: W = J, one round averages exactly.",
     (2, 16, 65),
     (16,),
-    lambda n: weights.metropolis(topology.complete(n)),
+    lambda n: metropolis(topology.complete(n)),
     spectral.contraction_complete,
     "nodes n",
     "an edge missing",
@@ -162,7 +162,7 @@ EXPONENTIAL = _contraction(
     "Static exponential graph: ρ is the largest FFT modulus of its row; 1 − 2/(1 + ⌈log₂ n⌉) for even n.",
     (6, 16, 37, 64, 250),
     (16, 37),
-    lambda n: weights.uniform(topology.exponential(n)),
+    lambda n: uniform(topology.exponential(n)),
     spectral.contraction_exponential,
     "nodes n",
     "a hop of the exponential graph left out",
@@ -179,7 +179,7 @@ BEST_CONSTANT = _contraction(
     "Best constant edge weight, 16 nodes: ρ = (ℓ_n − ℓ₂)/(ℓ_n + ℓ₂), Laplacian eigenvalues ℓ.",
     (0, 1, 2, 3),
     (0, 1, 2, 3),
-    lambda g: weights.best_constant(_EXTREMES[g][1](16)),
+    lambda g: best_constant(_EXTREMES[g][1](16)),
     lambda g: (_EXTREMES[g][3] - _EXTREMES[g][2]) / (_EXTREMES[g][3] + _EXTREMES[g][2]),
     "graph: ring, path, star, hypercube",
     "weights other than 2/(ℓ₂ + ℓ_n)",
@@ -189,7 +189,7 @@ BEST_CONSTANT = _contraction(
 def _regular(seed: int, degree: float, replicas: int) -> Observation:
     n, d = 64, int(degree)
     graphs = [topology.random_regular(n, d, seed=seed * 100_003 + k) for k in range(replicas)]
-    plan = timeline.rounds([weights.uniform(graph) for graph in graphs], replicas, form="dense")
+    plan = timeline.rounds([uniform(graph) for graph in graphs], replicas, form="dense")
     W = models_of(seed, replicas, pieces(plan, 1), np.eye(n))[:, -1]
     adjacency = (d + 1) * (W - 1.0 / n) - (1.0 - 1.0 / n) * np.eye(n) + (1.0 - np.eye(n)) / n
     return Observation(np.asarray([np.linalg.norm(A, 2) for A in adjacency]), (averages(plan),))
@@ -214,7 +214,7 @@ REGULAR = Claim(
 
 
 def _ring_error(seed: int, points: Points, replicas: int) -> Observation:
-    plan = timeline.rounds(weights.metropolis(topology.ring(NODES)), 60)
+    plan = timeline.rounds(metropolis(topology.ring(NODES)), 60)
     models = models_of(seed, 1, plan, starts(NODES), every=1)[0]
     # The norm sums over the three starts what the spread averages.
     errors = np.sqrt(3 * spread(models))
@@ -254,7 +254,7 @@ ERROR_BOUND = dataclasses.replace(
 
 def _one_peer(seed: int, n: float, replicas: int) -> Observation:
     graphs = topology.one_peer_exponential(int(n))
-    W, doubly = _matrix(seed, timeline.rounds([weights.uniform(graph) for graph in graphs], len(graphs)))
+    W, doubly = _matrix(seed, timeline.rounds([uniform(graph) for graph in graphs], len(graphs)))
     return Observation(np.asarray([np.linalg.norm(W - 1.0 / len(W))]), (doubly,))
 
 

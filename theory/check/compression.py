@@ -11,11 +11,10 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Num
 
 import gossipjax as gj
-from gossipjax import compress, timeline, topology, weights
+from gossipjax import Protocol, compress, mixing, timeline, topology
 from gossipjax.compress import Compressor
 from gossipjax.observe import Observer, Snapshot, Variable, models
 from gossipjax.sharing import choco
-from gossipjax.types import Protocol
 from theory import compression, spectral
 from theory.check.claim import Assumption, Claim, Observation, Points, each
 from theory.check.engine import averages, runs, stacked
@@ -39,7 +38,7 @@ def _copies(state: Any) -> Any:
 
 def _sent(seed: int, compressor: Compressor, x: Num[np.ndarray, "n d"]) -> tuple[np.ndarray, Assumption]:
     """Return what the neighbours of each node know after one round: Q(x), as copies start at zero."""
-    plan = timeline.rounds(weights.metropolis(_rings(len(x) // NODES)), 1)
+    plan = timeline.rounds(mixing.metropolis(_rings(len(x) // NODES)), 1)
     protocol = gj.gossip_averaging(choco(compressor, 1.0))._replace(model=Partial(_copies))
     return runs(seed, 1, protocol, plan, stacked(x), [models()])["model"][0, -1], averages(plan)
 
@@ -84,7 +83,7 @@ def _coordinates(compressor: Compressor) -> Any:
 
 
 def _ring() -> Float[np.ndarray, "6 6"]:
-    return weights.metropolis(topology.ring(NODES)).toarray()
+    return mixing.metropolis(topology.ring(NODES)).toarray()
 
 
 def _rings(count: int) -> topology.Topology:
@@ -117,7 +116,7 @@ def _errors(
     seed: int, compressor: Compressor, gamma: float, x0: np.ndarray, rounds: int, every: int = 1
 ) -> tuple[np.ndarray, Assumption]:
     """Record errors ``(records, rings)`` of CHOCO-gossip that starts at x0, stacked ring after ring."""
-    plan = timeline.rounds(weights.metropolis(_rings(len(x0) // NODES)), rounds)
+    plan = timeline.rounds(mixing.metropolis(_rings(len(x0) // NODES)), rounds)
     found = runs(seed, 1, _choco(compressor, gamma), plan, stacked(x0), [ERRORS], every=every)
     return found["error"][0], averages(plan)
 

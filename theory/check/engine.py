@@ -14,11 +14,11 @@ from jax.tree_util import Partial
 from scipy import stats
 
 import gossipjax as gj
-from gossipjax.check import check_requires
-from gossipjax.engine import STARTS, STEPS
+from gossipjax import Properties, Protocol, Timeline
+from gossipjax._base.binding import bind
+from gossipjax._base.streams import STARTS, STEPS
+from gossipjax._engine.checks import check_requires
 from gossipjax.observe import Observer
-from gossipjax.static import bind
-from gossipjax.types import Properties, Protocol, Timeline
 from theory.check.claim import Assumption
 
 SURE = 1e-7

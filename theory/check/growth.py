@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import gossipjax as gj
-from gossipjax.staleness import staleness_by_source
+from gossipjax.observe import staleness_by_source
 from gossipjax.timeline import clocks, drawn_gossip, opportunistic_windows, push_gossip
 from theory import staleness as exact
 from theory.check.claim import Claim, Observation, each

@@ -24,7 +24,7 @@ CURVATURES = np.array([1.0, 0.5, 2.0, 1.0, 1.0, 0.7, 1.5, 0.8])
 
 
 def _ring(n: int = 8) -> Any:
-    return gj.weights.metropolis(gj.topology.ring(n))
+    return gj.mixing.metropolis(gj.topology.ring(n))
 
 
 def copies_of(targets: np.ndarray, copies: int, *, curvature: Any = 1.0, noise: float = NOISE) -> gj.Task:
@@ -107,7 +107,7 @@ def _path_of_mean(seed: int, points: Points, replicas: int) -> Observation:
 
 
 def _reaches_optimum(protocol: Any) -> Any:
-    W = gj.weights.lazy(_ring())  # D² needs eigenvalues above −1/3
+    W = gj.mixing.lazy(_ring())  # D² needs eigenvalues above −1/3
 
     def simulate(seed: int, points: Points, replicas: int) -> Observation:
         del replicas

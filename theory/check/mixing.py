@@ -8,9 +8,9 @@ import numpy as np
 from scipy import stats
 
 import gossipjax as gj
-from gossipjax import observe, timeline, topology
+from gossipjax import Timeline, observe, timeline, topology
 from gossipjax.timeline import clocks
-from gossipjax.types import NOBODY, Timeline
+from gossipjax.types import NOBODY
 from theory import moments, spectral, staleness
 from theory.check.averaging import NODES, models_of, pieces, spread, starts
 from theory.check.claim import Assumption, Claim, Observation, Points, each

@@ -8,8 +8,9 @@ import numpy as np
 from jax.tree_util import Partial
 
 import gossipjax as gj
-from gossipjax import timeline, topology, weights
-from gossipjax.types import NOBODY, Timeline
+from gossipjax import Timeline, timeline, topology
+from gossipjax.mixing import column_stochastic
+from gossipjax.types import NOBODY
 from theory import mixing
 from theory.check.averaging import NODES, models_of, random_rounds
 from theory.check.claim import Assumption, Claim, Observation, Points, each
@@ -152,7 +153,7 @@ def _shares(graph: gj.topology.Topology) -> np.ndarray:
 def _uneven_rate(seed: int, graph: float, replicas: int) -> Observation:
     """Look when errors are about 1e-10 of their start: the weights are settled, rounding is far."""
     chosen = _GRAPHS[int(graph)]
-    errors, plan = _ratio_errors(seed, weights.column_stochastic(chosen), _ROUNDS)
+    errors, plan = _ratio_errors(seed, column_stochastic(chosen), _ROUNDS)
     at = int(np.searchsorted(-errors, -1e-10))
     late = Assumption("the error has become small", at < _ROUNDS, f"it is {errors[-1]:.2g}")
     at = min(at, _ROUNDS - 1)

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import gossipjax as gj
+from gossipjax import Timeline, Traffic
 from gossipjax.observe import consensus_distance
 from gossipjax.timeline import clocks, pairwise, push_gossip, push_rounds
 from gossipjax.timeline.flights import rank_in
-from gossipjax.types import NOBODY, Timeline, Traffic
+from gossipjax.types import NOBODY
 from theory import queues as exact
 from theory.check.claim import Assumption, Claim, Observation, Points, each
 from theory.check.engine import paced, runs

@@ -15,11 +15,12 @@ import numpy as np
 from jax.tree_util import Partial
 
 import gossipjax as gj
+from gossipjax import Properties
 from gossipjax.observe import Observer, Snapshot, Variable
 from gossipjax.timeline import drawn_gossip, drawn_pairs, poisson_push, push_gossip, push_rounds
+from gossipjax.timeline._planned import planned
 from gossipjax.timeline.flights import rank_in
-from gossipjax.timeline.planned import planned
-from gossipjax.types import NOBODY, Properties
+from gossipjax.types import NOBODY
 from theory import spreading as exact
 from theory.check.claim import Assumption, Claim, Observation, Points, each
 from theory.check.engine import paced, runs

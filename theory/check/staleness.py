@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import gossipjax as gj
-from gossipjax.staleness import mean_hops, staleness_by_source, staleness_histogram, staleness_matrix
+from gossipjax.observe import mean_hops, staleness_by_source, staleness_histogram, staleness_matrix
 from gossipjax.timeline import clocks, drawn_gossip, opportunistic, push_gossip, push_rounds
 from theory import staleness as exact
 from theory.check.claim import Assumption, Claim, Observation, Points, each

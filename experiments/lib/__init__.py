@@ -1,0 +1,1 @@
+"""What experiments share: problems, kept runs, budgets, curves and reports."""

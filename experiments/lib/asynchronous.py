@@ -1,0 +1,68 @@
+"""What experiments on clocks share: records at given seconds in every run, one plan a seed, scores against theory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from experiments.lib.store import mean_and_interval
+from gossipjax import Protocol, Timeline, simulate, timeline
+from gossipjax._base.streams import STARTS
+from gossipjax.observe import Observer
+from gossipjax.types import Params
+
+_PACKING: Literal["sequential"] = "sequential"
+"""Packed, each interval between records would have a width of its own, and be compiled by itself."""
+
+
+def run_each(
+    protocol: Protocol,
+    plans: Sequence[Timeline],
+    times: np.ndarray,
+    start: Callable[[jax.Array], Params] | Params,
+    observers: Sequence[Observer],
+    keys: Sequence[jax.Array],
+) -> xr.Dataset:
+    """Run each plan with a key of its own: seeds are independent in clocks, targets and gradients.
+
+    Args:
+        protocol: the algorithm.
+        plans: one timeline a run.
+        times: increasing seconds of the records.
+        start: stacked parameters, or a function of a key that makes them.
+        observers: what is measured.
+        keys: one a run.
+
+    Returns:
+        What was observed, with dimensions ``record`` (at 0 and at each of the times) and ``seed``.
+    """
+    filled, width = timeline.aligned(plans, times)
+    # Made here: given a function, every call of simulate would compile it anew.
+    make = jax.jit(start) if callable(start) else None
+    runs = []
+    for key, plan in zip(keys, filled, strict=True):
+        x0 = start if make is None else make(jax.random.fold_in(key, STARTS))
+        trajectory = simulate(key, protocol, plan, x0, observers=observers, record_every=width, packing=_PACKING)
+        runs.append(trajectory.dataset.drop_vars(["event", "time"]).drop_attrs())
+    return xr.concat(runs, "seed").transpose("record", ..., "seed")
+
+
+def seed_keys(seed: int, num_seeds: int) -> list[jax.Array]:
+    """Make one key per seed; the same seeds give the same start models everywhere."""
+    return [jax.random.fold_in(jax.random.key(seed), number) for number in range(num_seeds)]
+
+
+def z_score(values: np.ndarray, predicted: float) -> float:
+    """Compute how many standard errors the mean of independent values lies above a prediction."""
+    mean, half = mean_and_interval(values)
+    return float((mean - predicted) / (half / stats.t.ppf(0.975, len(values) - 1)))
+
+
+def settled_mean(curve: Any, times: np.ndarray, settled: float) -> np.ndarray:
+    """Average each seed's curve ``(record, seed)`` over the records from a time on, ``(seed,)``."""
+    return np.asarray(curve, np.float64)[times >= settled].mean(axis=0)

@@ -1,0 +1,119 @@
+"""What is decided once for a process: CPU devices, threads, the width of floats, and where compiled programs stay."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jaxlib
+from jax.experimental.compilation_cache import compilation_cache
+
+from gossipjax._base.arguments import flag, instance, optional_whole
+from gossipjax.tasks._data import files
+
+
+def configure(
+    *,
+    host_devices: int | None = None,
+    intra_op_threads: int | None = None,
+    x64: bool | None = None,
+    cache: bool | str | os.PathLike[str] | None = None,
+) -> None:
+    """Set the number of CPU devices, the threads within one operation, 64-bit floats, and a cache of programs.
+
+    Nodes are spread over CPU devices (:mod:`gossipjax.placement`), so local training needs one device per core to use
+    them all. Event scans want one device and one thread per operation: otherwise XLA splits the small bodies of long
+    loops over the threads, 7 times slower at 10⁶ scalar nodes.
+
+    Once JAX has started, devices and threads are fixed: a call that asks for what is already there does nothing.
+
+    Args:
+        host_devices: number of CPU devices; None: one for each core that this process may use, or those that run.
+        intra_op_threads: threads of XLA's CPU thread pool, shared by all CPU devices; None: leave as it is.
+        x64: whether JAX's default float is float64; None: leave as it is.
+        cache: a folder in which compiled programs stay, so that the next process that needs one reads it instead of
+            compiling it again. True: a folder of the user, one for each version of JAX (:func:`programs_folder`).
+            False: none. None: leave as it is. It may be switched at any time. JAX never empties it: delete the folder.
+            Off unless asked for: with JAX 0.10.2 on a CPU, writing a program once ended the process.
+
+    Raises:
+        ValueError: a number below 1, a cache whose parent folder does not exist.
+        TypeError: a cache that is no folder.
+        RuntimeError: JAX has already started with other numbers.
+    """
+    host_devices = optional_whole("host_devices", host_devices, least=1)
+    intra_op_threads = optional_whole("intra_op_threads", intra_op_threads, least=1)
+    if x64 is not None:
+        flag("x64", x64)
+    if cache is not None:
+        _set_cache(cache)
+    started = _has_started()
+    if host_devices is not None or not started:
+        _set_devices(usable_cores() if host_devices is None else host_devices, started)
+    if intra_op_threads is not None:
+        _set_threads(intra_op_threads, started)
+    if x64 is not None:
+        jax.config.update("jax_enable_x64", x64)
+
+
+def programs_folder() -> pathlib.Path:
+    """Return the folder that ``cache=True`` stands for: a part of the cache that ``GOSSIPJAX_CACHE`` moves."""
+    return files.cache_folder() / "programs" / f"jax-{jax.__version__}-jaxlib-{jaxlib.__version__}"
+
+
+def _set_cache(cache: Any) -> None:
+    folder: pathlib.Path | None = None
+    if isinstance(cache, bool):
+        folder = programs_folder() if cache else None
+    else:
+        instance("cache", cache, (str, os.PathLike), "pass True, False or a folder")
+        folder = pathlib.Path(cache).expanduser().absolute()
+        if not folder.parent.is_dir() or (folder.exists() and not folder.is_dir()):
+            raise ValueError(f"cache={str(cache)!r}: must be a folder whose parent exists; make {folder.parent} first")
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Most programs of a run compile in less than JAX's threshold of a second; there are many of them.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    jax.config.update("jax_compilation_cache_dir", None if folder is None else str(folder))
+    compilation_cache.reset_cache()  # JAX looks at the folder once
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _has_started() -> bool:
+    # JAX has no public word for it, but it refuses another number of devices from then on.
+    devices = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
+    try:
+        jax.config.update("jax_num_cpu_devices", devices + 1)
+    except RuntimeError:
+        return True
+    jax.config.update("jax_num_cpu_devices", devices)
+    return False
+
+
+def _set_devices(count: int, started: bool) -> None:
+    if not started:
+        jax.config.update("jax_num_cpu_devices", count)
+    elif (running := len(jax.local_devices(backend="cpu"))) != count:
+        raise RuntimeError(_too_late(f"{running} CPU device(s), host_devices={count} was asked for"))
+
+
+def _set_threads(count: int, started: bool) -> None:
+    # XLA's CPU client reads NPROC once, when it starts; no option of jax.config sets its thread pool.
+    if not started:
+        os.environ["NPROC"] = str(count)
+    elif int(os.environ.get("NPROC", usable_cores())) != count:
+        running = os.environ.get("NPROC", f"{usable_cores()} (one per core)")
+        raise RuntimeError(_too_late(f"{running} thread(s), intra_op_threads={count} was asked for"))
+
+
+def _too_late(facts: str) -> str:
+    return f"JAX has started with {facts}: call gossipjax.configure before the first JAX computation"

@@ -1,0 +1,56 @@
+"""A protocol in words: what the manifest of a run says was run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optax
+from jax.tree_util import Partial
+
+from gossipjax._base.binding import Static, called, called_with, constant
+from gossipjax.types import Protocol, Sharing, Task
+
+
+def describe(value: Any) -> str:
+    """Name a protocol's step and every setting bound in it: ``dpsgd._adapt_then_combine(task, sgd(0.1), 1, full)``.
+
+    A sharing is named by how it encodes, a bound function by itself. Large arrays and data are named by their form
+    only. An optax transformation that is compiled in hides its numbers; ``Partial(optax.sgd, 0.1)`` shows them.
+    """
+    match value:
+        case Partial():
+            return _partial(value)
+        case Static():
+            return describe(value.value)
+        case Task():
+            return f"task of {value.num_nodes} nodes"
+        case Protocol():
+            return describe(value.step)
+        case Sharing():
+            return describe(value.encode)
+        case optax.GradientTransformation():
+            return "optax transformation"
+        case None | bool() | int() | float() | str():
+            return repr(value)
+    if callable(value):
+        return _name(value)
+    if hasattr(value, "shape"):
+        return f"{float(value):g}" if value.shape == () else f"array{list(value.shape)}"
+    return type(value).__name__
+
+
+def _partial(value: Partial) -> str:
+    if value.func is constant:
+        return describe(value.args[0])
+    if value.func in (called, called_with):
+        value = Partial(value.args[0].value, *value.args[1:], **value.keywords)
+        if not (value.args or value.keywords):
+            return describe(value.func)
+    bound = [describe(v) for v in value.args] + [f"{name}={describe(v)}" for name, v in value.keywords.items()]
+    return f"{_name(value.func)}({', '.join(bound)})"
+
+
+def _name(function: Any) -> str:
+    module = getattr(function, "__module__", "") or ""
+    name = getattr(function, "__qualname__", type(function).__name__)
+    return f"{module.rsplit('.', 1)[-1]}.{name}" if module.startswith("gossipjax") else name

@@ -1,0 +1,52 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pooch
+
+from gossipjax._base.arguments import instance
+
+
+def as_path(name: str, value: Any) -> pathlib.Path:
+    """Return a path from text or a path.
+
+    Raises:
+        TypeError: something else.
+    """
+    return pathlib.Path(instance(name, value, (str, os.PathLike), "such as 'results/run.nc'"))
+
+
+@contextmanager
+def replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Give a temporary path beside the target; rename it to the target on success, remove it on failure.
+
+    Raises:
+        ValueError: the target's folder does not exist.
+    """
+    if not target.parent.is_dir():
+        raise ValueError(f"no folder {target.parent} to write {target.name} into; make it first")
+    if target.is_dir():
+        raise ValueError(f"{target} is a folder; pass the path of a file")
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
+    os.close(handle)
+    temporary = pathlib.Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp makes files that only the owner can read
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloads and decoded arrays; it need not exist. ``GOSSIPJAX_CACHE`` moves it."""
+    value = os.environ.get("GOSSIPJAX_CACHE")
+    return Path(value).expanduser() if value else Path(pooch.os_cache("gossipjax"))

@@ -1,0 +1,198 @@
+"""Keeping a run's state on disk, so that an interrupted run resumes where it stopped and a finished one goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import socket
+import warnings
+import zipfile
+import zlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from gossipjax._base.arguments import instance
+from gossipjax._base.leaves import in_form, plain
+from gossipjax._base.paths import replacing
+
+try:
+    import fcntl
+except ImportError:  # Windows has none: two processes on one folder are then not kept apart
+    fcntl = None  # type: ignore[assignment]
+
+FORMAT = "gossipjax-checkpoint-2"
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What NumPy raises for files that are not whole."""
+KEPT = 2
+"""Pieces that stay: should the newest be damaged, the one before is used."""
+
+
+class Part(NamedTuple):
+    """What is known of a run after its first ``done`` events."""
+
+    done: int
+    state: Any
+    records: dict[str, Any]
+    plan: str
+    """Hash of those events."""
+
+
+class Checkpoint:
+    """A folder with the last finished pieces of one run, one file each, written all or nothing.
+
+    Every file says which run it belongs to. ``run.json`` says it to people, and refuses another run early. While a
+    process works in the folder it holds the lock ``lock``, which ends with the process, however that ends.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], identity: dict[str, Any]):
+        """Name a folder for one run, whose ``identity`` a resumed run must share.
+
+        Raises:
+            TypeError: a folder that is no path.
+        """
+        instance("checkpoint", folder, (str, os.PathLike), "pass a folder, such as 'runs/first'")
+        self.folder = pathlib.Path(folder).absolute()
+        self._identity = json.loads(json.dumps({"format": FORMAT, **identity}))
+        self._lock: Any = None
+
+    def __enter__(self) -> Checkpoint:
+        """Open the folder.
+
+        Raises:
+            ValueError: its parent does not exist, another process works in it, or it holds another run or damaged
+                notes.
+        """
+        folder = self.folder
+        if not folder.parent.is_dir():
+            raise ValueError(f"no folder {folder.parent} to make the checkpoint {folder.name} in; make it first")
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"checkpoint={folder}: is a file; pass a folder")
+        folder.mkdir(exist_ok=True)
+        self._take_lock()
+        try:
+            for left in (*folder.glob(".after-*"), *folder.glob(".run.json.*")):  # of a process that was killed
+                left.unlink(missing_ok=True)
+            self._compare_note()
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let other processes work in the folder."""
+        self._lock.close()
+
+    def _take_lock(self) -> None:
+        # The system gives a lock back when its process ends: that of a process that was killed is free.
+        self._lock = open(self.folder / "lock", "a+", encoding="utf-8")
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "another process"
+            self._lock.close()
+            raise ValueError(
+                f"{self.folder} is in use by {holder}; wait for it to end, or pass another folder"
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        self._lock.flush()
+
+    def _compare_note(self) -> None:
+        note = self.folder / "run.json"
+        if note.exists():
+            try:
+                found = json.loads(note.read_text(encoding="utf-8"))
+            except (OSError, ValueError, RecursionError) as error:
+                raise ValueError(
+                    f"{note} is damaged ({error}): delete this one file to go on with the run, or the folder "
+                    f"{self.folder} to begin again"
+                ) from error
+            self._compare(found)
+        else:
+            for path in self._pieces()[-1:]:
+                with_piece(path, self._compare)
+            with replacing(note) as temporary:
+                temporary.write_text(json.dumps(self._identity, indent=1), encoding="utf-8")
+
+    def _compare(self, found: Any) -> None:
+        if found != self._identity:
+            kept = found if isinstance(found, dict) else {}
+            names = kept.keys() | self._identity.keys()
+            changed = sorted(name for name in names if kept.get(name) != self._identity.get(name))
+            raise ValueError(
+                f"{self.folder} holds another run (it differs in {', '.join(changed)}); pass another folder"
+            )
+
+    def _pieces(self) -> list[pathlib.Path]:
+        """Files of pieces, the newest last."""
+        return sorted(self.folder.glob("after-*.npz"))
+
+    def restore(self, state: Any) -> Part | None:
+        """Return the newest whole piece, its state in the form of the given one; None: a new run.
+
+        Raises:
+            ValueError: the pieces are another run's, or all of them are damaged.
+        """
+        pieces, reasons = self._pieces(), []
+        for path in reversed(pieces):
+            try:
+                arrays = read_piece(path)
+            except ValueError as error:
+                reasons.append(str(error))
+                continue
+            self._compare(json.loads(str(arrays["identity"])))
+            if reasons:
+                warnings.warn(f"{reasons[0]}; going on from {path.name}, the piece before", stacklevel=2)
+            records = {name.removeprefix("log/"): value for name, value in arrays.items() if name.startswith("log/")}
+            leaves = [arrays[f"leaf_{number}"] for number in range(len(jax.tree.leaves(state)))]
+            return Part(int(arrays["done"]), in_form(leaves, state), records, str(arrays["plan"]))
+        if pieces:
+            raise ValueError(
+                f"every piece in {self.folder} is damaged ({reasons[0]}); delete the folder to begin again"
+            )
+        return None
+
+    def save(self, done: int, state: Any, records: dict[str, Any], plan: str) -> None:
+        """Keep the state after ``done`` events; all but the last :data:`KEPT` pieces are then removed.
+
+        Raises:
+            OSError: it cannot be written (a full disk, no permission). Nothing of it is left; earlier pieces stay.
+        """
+        arrays = {f"leaf_{number}": plain(leaf) for number, leaf in enumerate(jax.tree.leaves(state))}
+        arrays |= {f"log/{name}": np.asarray(value) for name, value in records.items()}
+        about = {"identity": json.dumps(self._identity), "plan": plan, "done": done}
+        with replacing(self.folder / f"after-{done:015d}.npz") as temporary, temporary.open("wb") as file:
+            np.savez(file, **{name: np.asarray(value) for name, value in about.items()}, **arrays)  # type: ignore[arg-type]
+        for old in self._pieces()[:-KEPT]:
+            old.unlink(missing_ok=True)
+
+
+def read_piece(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Read all arrays of a piece; their checksums are part of the format.
+
+    Raises:
+        ValueError: it is cut short, damaged, or no piece.
+    """
+    try:
+        with path.open("rb") as file:  # np.load(path) would leave the file open where it cannot be read
+            archive = np.load(file, allow_pickle=False)
+            arrays = {name: archive[name] for name in archive.files}
+        json.loads(str(arrays["identity"])), str(arrays["plan"]), int(arrays["done"])
+    except _DAMAGE as error:
+        raise ValueError(f"{path} is cut short or damaged ({error})") from error
+    return arrays
+
+
+def with_piece(path: pathlib.Path, compare: Any) -> None:
+    """Hold the identity of a piece against the run's, if it can be read."""
+    try:
+        arrays = read_piece(path)
+    except ValueError:
+        return
+    compare(json.loads(str(arrays["identity"])))

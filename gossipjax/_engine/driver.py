@@ -1,0 +1,301 @@
+"""The chunks of a run: compiled calls one after another, records and checkpoints in between."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from gossipjax._base import placement
+from gossipjax._base.arguments import shown
+from gossipjax._base.leaves import in_form
+from gossipjax._base.streams import STARTS, STEPS
+from gossipjax._engine import chunks, loop
+from gossipjax._engine.chunks import Piece
+from gossipjax._engine.fingerprint import Origin, PlanHash, identity, of_start
+from gossipjax._engine.growth import note_growth
+from gossipjax._engine.loop import LOSS, NO_NODE
+from gossipjax._engine.packing import Choice as Packed
+from gossipjax._engine.packing import pack
+from gossipjax._engine.records import Log
+from gossipjax._engine.windows import Window
+from gossipjax.observe._models import Observer
+from gossipjax.results._trajectory import Continuation, Trajectory
+from gossipjax.types import Properties, Protocol, Timeline
+
+Callback = Callable[[dict[str, Any]], bool | None]
+
+
+class Diverged(FloatingPointError):
+    """Parameters or losses became infinite or NaN; the message names the first bad event, its node and its time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What compiled calls depend on besides their arrays."""
+
+    strategy: placement.Strategy
+    seeds: Literal["vmap", "map"] | None
+    facts: Properties
+    """Numbers of nodes and rows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run that has been checked."""
+
+    key: Any
+    protocol: Protocol
+    timeline: Timeline
+    start: Any
+    """Stacked parameters, a function of a key that makes them, or the trajectory that goes on."""
+    observers: tuple[Observer, ...]
+    form: Any
+    """Shapes of the stacked start."""
+    settings: Settings
+    synchronous: bool
+    wide: Packed
+    record_every: int | None
+    record_at: Sequence[int] | None
+    before: tuple[int, float]
+    """Number and time before the first event."""
+    reports: bool
+    """Whether the protocol says what it sends: else bytes and messages are not a number, which 0 would be."""
+
+    @property
+    def origin(self) -> Origin:
+        """What decides the numbers of the run."""
+        return Origin(self.key, self.protocol, self.timeline, self.observers, self.form)
+
+    def run_identity(self) -> dict[str, Any]:
+        """Say what a kept run must share."""
+        start = self.start.state if isinstance(self.start, Trajectory) else self.start
+        return {**identity(self.origin), "start": of_start(start)}
+
+
+def _advance_call(functions, settings: Settings, every, key, protocol, xs, static, state, losses, observers):
+    """Advance one piece of the timeline, whose functions are ``event`` and ``draw``."""
+
+    def one(key, state, losses):
+        timeline = Timeline(xs, static, functions[0], settings.facts, functions[1])
+        return loop.advance(key, protocol, timeline, state, losses, record_every=every, observers=observers)
+
+    return _each_seed(one, settings, key, state, losses)
+
+
+def _start_call(settings: Settings, synchronous: bool, key, protocol, x0):
+    """Make the state of every seed."""
+
+    def one(key):
+        x = x0(jax.random.fold_in(key, STARTS)) if isinstance(x0, Partial) else jax.tree.map(jnp.copy, x0)
+        state = protocol.init(jax.random.fold_in(key, STEPS), loop.with_slots(x, settings.facts))
+        return placement.over_nodes(state) if synchronous else state
+
+    return _each_seed(one, settings, key)
+
+
+def _observe_call(settings: Settings, protocol, state, observers, index, time):
+    facts = settings.facts
+    return _each_seed(lambda state: loop.observe(protocol, state, facts, observers, index, time), settings, state)
+
+
+def _model_call(settings: Settings, protocol, state):
+    return _each_seed(lambda state: loop.models(protocol, state, settings.facts.num_rows), settings, state)
+
+
+def _each_seed(one: Callable[..., Any], settings: Settings, *batched: Any) -> Any:
+    """Run one seed, or a batch: by vmap, or one after another where a node's row is large (see ``spread``)."""
+    with placement.using(settings.strategy):
+        if settings.seeds is None:
+            return one(*batched)
+        if settings.seeds == "vmap":
+            return jax.vmap(one)(*batched)
+        return jax.lax.map(lambda arguments: one(*arguments), batched)
+
+
+_advance = jax.jit(_advance_call, static_argnums=(0, 1, 2), donate_argnums=(7,))
+_start = jax.jit(_start_call, static_argnums=(0, 1))
+_observe = jax.jit(_observe_call, static_argnums=(0,))
+_model = jax.jit(_model_call, static_argnums=(0,))
+
+
+class Driver:
+    """A run under way: its state, its records, and the number of events done."""
+
+    def __init__(self, job: Job):
+        """Begin a run, or go on from the end of a trajectory."""
+        self.job = job
+        self.log = Log(job.key.shape[0] if job.key.ndim else None, reports=job.reports)
+        self.done = 0
+        self._inherited = -1
+        """Events whose records the callback has seen: those of a trajectory."""
+        self._where = ""
+        self._width: int | None = None
+        self._plan = PlanHash(job.timeline)
+        if isinstance(job.start, Trajectory):
+            self.state = self._continued(job.start)
+            return
+        self.state = _start(job.settings, job.synchronous, job.key, job.protocol, job.start)
+        number, time = jnp.uint32(job.before[0]), jnp.float32(job.before[1])
+        first = jax.device_get(_observe(job.settings, job.protocol, self.state, job.observers, number, time))
+        self.log.begin(first._replace(time=np.full(job.key.shape, job.before[1])))
+
+    def _continued(self, earlier: Trajectory) -> Any:
+        """Return a copy of a trajectory's state: compiled calls use up what they are given."""
+        kept = earlier.continuation
+        if kept is None or earlier.state is None:
+            raise ValueError(
+                "x0 is a trajectory without its state: pass the one that simulate returned, or save it with models=True"
+            )
+        found, wanted = kept.identity(), identity(self.job.origin)
+        changed = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+        if changed:
+            raise ValueError(
+                f"x0 is a trajectory of another run (it differs in {', '.join(changed)}): go on with the same key, "
+                "protocol and observers, or begin a new run from its models, x0=trajectory.x"
+            )
+        job = self.job
+        call = functools.partial(_start_call, job.settings, False)
+        form = jax.eval_shape(call, job.key, job.protocol, job.form)
+        self._take_over("x0", kept.done, kept.records, kept.plan())
+        self._inherited = kept.done
+        return in_form(jax.tree.leaves(earlier.state), form)
+
+    def restore(self, saved: Any) -> None:
+        """Go on from what a checkpoint holds, if it holds anything."""
+        if (found := saved.restore(self.state)) is not None:
+            self._take_over(f"checkpoint={saved.folder}", found.done, found.records, found.plan)
+            self.state = found.state
+
+    def _take_over(self, where: str, done: int, records: Any, plan: str) -> None:
+        total = len(self.job.timeline)
+        if done > total:
+            raise ValueError(
+                f"{where}: {done} events are done already, more than the {total} of this timeline; pass the whole one"
+            )
+        if self._plan.upto(done) != plan:
+            raise ValueError(
+                f"{where}: its {done} events are not the first of this timeline; pass one that begins with them "
+                "(planners that draw all events at once give others for another length: plan the long one, and run a "
+                "part of it first, timeline[:1000])"
+            )
+        self.log.load_state_dict(records)
+        self.done, self._where = done, where
+
+    def run(self, saved: Any, callback: Callback | None, throw: bool) -> Iterator[int]:
+        """Run piece after piece, each kept before the callback sees its records; give the number of events done.
+
+        Raises:
+            Diverged: parameters or losses became infinite or NaN, and ``throw`` is True.
+        """
+        pieces = self.pieces(single=callback is not None)
+        seen = int(np.count_nonzero(self.log.positions <= self._inherited))
+        for piece in [None, *pieces]:
+            if piece is not None:
+                self._advance(piece)
+            if throw and self.log.diverged:
+                raise Diverged(_explain(self.log))
+            if piece is not None and saved is not None:
+                saved.save(self.done, self.state, self.log.state_dict(), self._plan.upto(self.done))
+            yield self.done
+            if callback is not None and self._told_to_stop(callback, seen):
+                return
+            seen = len(self.log)
+
+    def pieces(self, single: bool) -> list[Piece]:
+        """Cut what is left of the run, and drop records that were not asked for.
+
+        Raises:
+            ValueError: records are asked for where none was kept.
+        """
+        job, kept = self.job, self.log.positions
+        total, every, at = len(job.timeline), job.record_every, job.record_at
+        due = _up_to(self.done, chunks.positions(total, every, at))
+        if every is None and at is None and not np.isin(due, kept).all():
+            every = int(kept[1])
+            due = _up_to(self.done, chunks.positions(total, every, at))
+        if not np.isin(due, kept).all():
+            raise ValueError(
+                f"{self._where} holds another run (it differs in its records, which lie after {shown(kept.tolist())} "
+                f"events and not after {shown(due.tolist())}); ask for the same ones, or fewer of them"
+            )
+        self.log.select(due)
+        return chunks.plan(total, every, at, packed=job.wide.packed, start=self.done, single=single)
+
+    def _advance(self, piece: Piece) -> None:
+        job, part, every = self.job, self.job.timeline[piece.start : piece.stop], piece.every
+        clock = Window(part, piece.every, job.key)
+        if job.wide.packed:
+            part, every, self._width = _packed(job.key, part, piece, self._width)
+        watching = () if piece.every is None else job.observers
+        functions = (part.event, part.draw)
+        (self.state, status, _), found = _advance(
+            functions, job.settings, every, job.key, job.protocol, part.xs, part.static, self.state, self.log.losses,
+            watching,
+        )  # fmt: skip
+        at = [] if piece.every is None else range(piece.start + piece.every, piece.stop + 1, piece.every)
+        self.log.add(clock.recorded(jax.device_get(found)), at)
+        self.log.note(clock.noticed(jax.device_get(status)))
+        self.done = piece.stop
+
+    def _told_to_stop(self, callback: Callback, first: int) -> bool:
+        """Give the records from number ``first`` on to the callback; stop at the first to which it says so."""
+        for number in range(first, len(self.log)):
+            answer = callback(self.log.row(number, self.job.observers))
+            if not isinstance(answer, bool | np.bool_ | None):
+                raise TypeError(
+                    f"callback returned {shown(answer)}: it must return True to end the run, or False or None to go on"
+                )
+            if answer:
+                return True
+        return False
+
+    def trajectory(self, about: dict[str, Any]) -> Trajectory:
+        """Give the run's result."""
+        job, log = self.job, self.log
+        if log.diverged:
+            about["diverged"] = {name: values.tolist() for name, values in log.bad.items()}
+        if self.done < len(job.timeline):
+            about["stopped"] = {"event": log.event}
+        about |= note_growth(log)
+        about["configuration"]["records"] = len(log) - 1
+        origin, done = job.origin, self.done
+        ended = Continuation(
+            done, log.state_dict(), lambda: identity(origin), lambda: PlanHash(origin.timeline).upto(done)
+        )
+        x = _model(job.settings, job.protocol, self.state)
+        return Trajectory(log.dataset(job.observers, about), self.state, x, ended)
+
+
+def _up_to(done: int, positions: np.ndarray) -> np.ndarray:
+    return positions[positions <= done]
+
+
+def _packed(key, part: Timeline, piece: Piece, width: int | None) -> tuple[Timeline, int, int]:
+    """Pack one piece, with a barrier at each of its records; return it with its wide events a record and its width."""
+    every = piece.stop - piece.start if piece.every is None else piece.every
+    packed = pack(part, width, barrier_every=every, key=key if part.draw is not None else None)
+    assert packed.properties.packing is not None
+    return packed, len(packed) * every // len(part), packed.properties.packing.width
+
+
+def _explain(log: Log) -> str:
+    """Name the earliest bad event over the seeds."""
+    bits, event, time, node = (np.atleast_1d(log.bad[name]) for name in ("bits", "event", "time", "node"))
+    first = min(np.flatnonzero(bits), key=lambda seed: int(event[seed]))
+    of_node = "" if node[first] == NO_NODE else f" of node {int(node[first])}"
+    of_seed = "" if log.seeds is None else f" of seed {first}"
+    loss = int(bits[first]) == LOSS
+    what = f"the training loss{of_node}" if loss else f"parameters{of_node}"
+    remedy = "the labels and inputs of that node" if loss else "the mixing weights"
+    return (
+        f"{what} became infinite or NaN at event {int(event[first])}{of_seed} "
+        f"(simulated time {float(time[first]):g} s); lower the learning rate or check {remedy} "
+        "(throw=False keeps the records)"
+    )

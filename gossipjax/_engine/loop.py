@@ -1,0 +1,332 @@
+"""The only loop: a pure, compiled scan of a protocol over a timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt
+
+from gossipjax._base import counter
+from gossipjax._base.arguments import instance, optional_whole
+from gossipjax._base.counter import Counter
+from gossipjax._base.rows import finite_rows, num_rows
+from gossipjax._base.streams import EVENTS, STEPS
+from gossipjax.mixing._counting import charged, count
+from gossipjax.observe._models import Observer, Snapshot
+from gossipjax.timeline._events import drawn, first_event
+from gossipjax.types import Event, Info, Params, Properties, Protocol, Timeline
+
+NON_FINITE, LOSS = 1, 2
+"""Status bits: a parameter became infinite or NaN; the training loss of an acting node did."""
+NO_NODE = -1
+"""In place of a node: it is not known which."""
+
+
+class Status(NamedTuple):
+    """The first event that went wrong: what did (a bit field, 0: nothing), its number, time and node."""
+
+    bits: Int[Array, ""]
+    event: UInt[Array, ""]
+    time: Float[Array, ""]
+    node: Int[Array, ""]
+
+
+class Records(NamedTuple):
+    """What a run leaves behind; leading axis: the records."""
+
+    event: UInt[Array, " r"]
+    """Source events done."""
+    time: Float[Array, " r"]
+    """Simulated seconds, in float32; :func:`gossipjax.simulate` records them in float64."""
+    bits: Counter
+    """Bits sent by the whole network since the run began."""
+    messages: Counter
+    """Messages sent since the run began."""
+    loss: Float[Array, " r"]
+    """Sum of the mini-batch losses of the nodes that acted since the last record; NaN where one was not finite."""
+    steps: Float[Array, " r"]
+    """Number of those losses."""
+    values: dict[str, Array]
+    """What the observers returned."""
+
+
+class Losses(NamedTuple):
+    """Mini-batch losses since the run began. Differences of two records do not depend on what is recorded between."""
+
+    total: Float[Array, "*r 2"]
+    """Sum of the finite ones, and what rounding has taken from it: float32 alone would stand still in long runs."""
+    numbers: UInt[Array, "*r 2"]
+    """How many losses, and how many of them were not finite."""
+
+
+class Totals(NamedTuple):
+    """What :func:`advance` leaves behind: like :class:`Records`, but losses are sums since the run began."""
+
+    event: UInt[Array, " r"]
+    time: Float[Array, " r"]
+    bits: Counter
+    messages: Counter
+    losses: Losses
+    values: dict[str, Array]
+
+
+def no_losses() -> Losses:
+    """Start at zero."""
+    return Losses(jnp.zeros(2, jnp.float32), jnp.zeros(2, jnp.uint32))
+
+
+def _add_loss(losses: Losses, loss: Float[Array, " k"], acting: Bool[Array, " k"]) -> Losses:
+    """Add the losses of one event: Knuth's exact sum of two floats, whose rounding error is kept."""
+    good = acting & jnp.isfinite(loss)
+    new = jnp.sum(jnp.where(good, loss, 0)).astype(jnp.float32)
+    old, rest = losses.total
+    total = old + new
+    kept = total - old
+    rest = rest + ((old - (total - kept)) + (new - kept))
+    found = jnp.stack([jnp.sum(acting, dtype=jnp.uint32), jnp.sum(acting & ~good, dtype=jnp.uint32)])
+    return Losses(jnp.stack([total, rest]), losses.numbers + found)
+
+
+class _Carry(NamedTuple):
+    state: Any
+    status: Status
+    traffic: UInt[Array, "4"]
+    """Bits and messages, packed."""
+    losses: Losses
+
+
+def _fresh(state: Any, losses: Losses) -> _Carry:
+    zero = jnp.zeros((), jnp.int32)
+    status = Status(zero, jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.float32), zero + NO_NODE)
+    return _Carry(state, status, counter.pack(counter.zero(), counter.zero()), losses)
+
+
+def with_slots(x0: Params, properties: Properties) -> Params:
+    """Append rows of zeros for the messages in flight to stacked start parameters ``(num_rows, ...)``.
+
+    :func:`gossipjax.simulate` does it; do it before ``protocol.init`` where you call :func:`run` yourself.
+
+    Raises:
+        TypeError: properties that are not a timeline's.
+    """
+    instance("properties", properties, Properties, "pass timeline.properties")
+    if not properties.num_slots:
+        return x0
+
+    def extend(leaf: Array) -> Array:
+        slots = jnp.zeros((properties.num_slots, *jnp.shape(leaf)[1:]), jnp.result_type(leaf))
+        return jnp.concatenate([jnp.asarray(leaf), slots])
+
+    return jax.tree.map(extend, x0)
+
+
+def models(protocol: Protocol, state: Any, rows: int) -> Params:
+    """Return what observers look at: the model rows, without the rows of messages in flight."""
+    return jax.tree.map(lambda leaf: leaf[:rows], protocol.model(state))
+
+
+def _flag(status: Status, bits: Array, index: Array, time: Array, node: Array) -> Status:
+    first = (bits != 0) & (status.bits == 0)
+    return Status(
+        jnp.where(first, bits.astype(jnp.int32), status.bits),
+        jnp.where(first, index, status.event),
+        jnp.where(first, time.astype(jnp.float32), status.time),
+        jnp.where(first, node.astype(jnp.int32), status.node),
+    )
+
+
+def _first_bad(info: Info, event: Event, num_nodes: int) -> tuple[Array, Array, Array, Array] | None:
+    """Find what went wrong first in an event: status bits, number and time of the source event, and the node.
+
+    None: the step reports neither losses nor whether its rows are finite.
+    """
+    acting = jnp.ones((), bool) if event.nodes is None else event.nodes < num_nodes
+    finite, bits = info.finite, jnp.zeros((), jnp.int32)
+    lanes = next((a.shape for a in (info.loss, event.nodes, finite) if a is not None), ())
+    one_flag = finite is not None and finite.shape != lanes
+    if info.loss is not None:
+        bits = bits | jnp.where(acting & ~jnp.isfinite(info.loss), LOSS, 0)
+    if finite is not None:
+        bits = bits | jnp.where(jnp.all(finite) if one_flag else finite | ~acting, 0, NON_FINITE)
+    elif info.loss is None:
+        return None
+    bits = jnp.broadcast_to(bits, lanes or (1,)).astype(jnp.int32)
+    if event.nodes is None:
+        at = jnp.argmax(bits)
+        index, time, node = event.index[0], event.time[0], at
+    else:
+        at = jnp.argmin(jnp.where(bits != 0, event.index, jnp.uint32(0xFFFFFFFF)))
+        index, time, node = event.index[at], event.time[at], event.nodes[at]
+    known = len(bits) == 1 if one_flag or not lanes else True
+    return bits[at], index, time, jnp.where(known | (bits[at] >= LOSS), node, NO_NODE)
+
+
+def _account(carry: _Carry, state: Any, info: Info, event: Event, num_nodes: int, rows: int) -> _Carry:
+    """Add one event's report to the totals."""
+    info = charged(info, event, rows)
+    status, traffic, losses = carry.status, carry.traffic, carry.losses
+    if (bad := _first_bad(info, event, num_nodes)) is not None:
+        status = _flag(status, *bad)
+    if info.bits is not None and not _counted_outside(info, event):
+        sent = count(event, rows) if info.messages is None else info.messages
+        if isinstance(info.bits, int):
+            traffic = _add_total(traffic, info.bits, sent)
+        else:
+            traffic = _add_traffic(traffic, jnp.broadcast_to(jnp.asarray(info.bits, jnp.uint32), sent.shape), sent)
+    if info.loss is not None:
+        acting = jnp.ones(info.loss.shape, bool) if event.nodes is None else event.nodes < num_nodes
+        losses = _add_loss(losses, info.loss, acting)
+    return _Carry(state, status, traffic, losses)
+
+
+def _add_traffic(traffic: UInt[Array, "4"], bits: UInt[Array, " m"], sent: UInt[Array, " m"]) -> UInt[Array, "4"]:
+    bits_so_far, sent_so_far = counter.unpack(traffic)
+    return counter.pack(
+        counter.add_products(bits_so_far, bits, sent),
+        counter.add_products(sent_so_far, sent, jnp.ones_like(sent)),
+    )
+
+
+def _add_total(traffic: UInt[Array, "4"], bits: int, sent: UInt[Array, " T"]) -> UInt[Array, "4"]:
+    """Add messages of one size."""
+    bits_so_far, sent_so_far = counter.unpack(traffic)
+    now = counter.add_sum(counter.zero(), sent)
+    return counter.pack(counter.add_multiple(bits_so_far, now, bits), counter.plus(sent_so_far, now))
+
+
+def _counted_outside(info: Info, event: Event) -> bool:
+    """Whether messages are counted for many events at once: in a loop of tiny events they would take most of the time.
+
+    They can be where their size never changes. Rounds, whose mixing is large, are counted one by one.
+    """
+    return isinstance(info.bits, int) and info.messages is None and event.nodes is not None
+
+
+def _record(
+    carry: _Carry, protocol: Protocol, facts: Properties, observers: Sequence[Observer], index, time
+) -> tuple[_Carry, Totals]:
+    """Observe the network between two events."""
+    x = models(protocol, carry.state, facts.num_rows)
+    bad = ~finite_rows(x)
+    # After mixing, bad numbers are everywhere: only a single row names its node.
+    known = (jnp.sum(bad, dtype=jnp.int32) == 1) & (facts.num_rows == facts.num_nodes)
+    node = jnp.where(known, jnp.argmax(bad), NO_NODE)
+    carry = carry._replace(status=_flag(carry.status, jnp.where(jnp.any(bad), NON_FINITE, 0), index - 1, time, node))
+    beside = (None if read is None else read(carry.state) for read in (protocol.versions, protocol.meter))
+    snapshot = Snapshot(index, time, x, *beside)
+    values: dict[str, Array] = {}
+    for observer in observers:
+        values |= observer.measure(snapshot)
+    bits, messages = counter.unpack(carry.traffic)
+    return carry, Totals(index, time, bits, messages, carry.losses, values)
+
+
+def observe(
+    protocol: Protocol, state: Any, facts: Properties, observers: Sequence[Observer], index: Array, time: Array
+) -> Totals:
+    """Record a state outside the loop (the start of a run)."""
+    return _record(_fresh(state, no_losses()), protocol, facts, observers, index, time)[1]
+
+
+def _last(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[-1], tree)
+
+
+def run(
+    key: Key[Array, ""],
+    protocol: Protocol,
+    timeline: Timeline,
+    state: Any,
+    *,
+    record_every: int | None = None,
+    observers: Sequence[Observer] = (),
+) -> tuple[tuple[Any, Status], Records]:
+    """Run a protocol over a timeline: ``state_{t+1} = step(key, state_t, event_t)``, t = 0 … T − 1.
+
+    Pure: jit, vmap (over keys, states, or numbers bound in the protocol) and differentiate it. No check is made of how
+    the arguments fit together; :func:`gossipjax.simulate` makes them all.
+
+    Args:
+        key: of the run. Timelines and protocols get streams of it, which depend on nothing else.
+        protocol: the step.
+        timeline: T events.
+        state: from ``protocol.init`` or from an earlier part of the same run.
+        record_every: events between two records, a divisor of T; None: one record, at the end.
+        observers: measured at every record.
+
+    Returns:
+        ``((state, status), records)``; records have leading axis ``T / record_every``: none without events.
+
+    Raises:
+        ValueError: T is not a multiple of record_every.
+        TypeError: something that is no protocol or no timeline.
+    """
+    instance("protocol", protocol, Protocol, "build one, such as gossipjax.gossip_averaging()")
+    instance("timeline", timeline, Timeline, "build one with gossipjax.timeline, such as rounds(W, 100)")
+    every = optional_whole("record_every", record_every)
+    (state, status, _), found = advance(
+        key, protocol, timeline, state, no_losses(), record_every=every, observers=observers
+    )
+    since = jax.tree.map(lambda leaf: jnp.diff(leaf, axis=0, prepend=jnp.zeros_like(leaf[:1])), found.losses)
+    loss = jnp.where(since.numbers[:, 1] == 0, jnp.sum(since.total, axis=1), jnp.nan)
+    return (state, status), Records(*found[:4], loss, since.numbers[:, 0].astype(jnp.float32), found.values)
+
+
+def advance(
+    key: Key[Array, ""],
+    protocol: Protocol,
+    timeline: Timeline,
+    state: Any,
+    losses: Losses,
+    *,
+    record_every: int | None = None,
+    observers: Sequence[Observer] = (),
+) -> tuple[tuple[Any, Status, Losses], Totals]:
+    """Run one part of a longer run as :func:`run` does, going on with the losses of the part before."""
+    total, facts = len(timeline), timeline.properties
+    every = max(total, 1) if record_every is None else record_every
+    if every < 1 or total % every:
+        raise ValueError(
+            f"record_every={record_every} does not divide the {total} events; cut the timeline to a multiple"
+        )
+    events_key, steps_key = jax.random.fold_in(key, EVENTS), jax.random.fold_in(key, STEPS)
+    all_rows = num_rows(jax.eval_shape(protocol.model, state))
+
+    def event_of(x: PyTree) -> Event:
+        return timeline.event(events_key, timeline.static, x)
+
+    def one_event(carry: _Carry, x: PyTree) -> tuple[_Carry, None]:
+        event = event_of(x)
+        state, info = protocol.step(steps_key, carry.state, event)
+        return _account(carry, state, info, event, facts.num_nodes, all_rows), None
+
+    def one_record(carry: _Carry, xs: PyTree) -> tuple[_Carry, Totals]:
+        carry, _ = jax.lax.scan(one_event, carry, xs)
+        if outside is not None:
+            sent = jax.vmap(lambda x: jnp.sum(count(event_of(x), all_rows), dtype=jnp.uint32))(xs)
+            carry = carry._replace(traffic=_add_total(carry.traffic, outside, sent))
+        last = event_of(_last(xs))
+        return _record(carry, protocol, facts, observers, last.index[-1] + 1, last.time[-1])
+
+    outside = _bits_outside(protocol, timeline, state, events_key)
+    xs = drawn(events_key, timeline)
+    xs = jax.tree.map(lambda leaf: jnp.reshape(leaf, (total // every, every, *leaf.shape[1:])), xs)
+    carry, records = jax.lax.scan(one_record, _fresh(state, losses), xs)
+    return (carry.state, carry.status, carry.losses), records
+
+
+def _bits_outside(protocol: Protocol, timeline: Timeline, state: Any, key: Key[Array, ""]) -> int | None:
+    """Bits of every message of a run whose messages are counted outside the loop; None: counted event by event."""
+    found: list[int] = []
+
+    def look(state: Any) -> None:
+        event = first_event(key, timeline)
+        _, info = protocol.step(key, state, event)
+        if isinstance(info.bits, int) and _counted_outside(info, event):
+            found.append(info.bits)
+
+    jax.eval_shape(look, state)
+    return found[0] if found else None

@@ -1,0 +1,359 @@
+"""Packing: a timeline of narrow events, one after another, becomes few wide ones without conflicts.
+
+Every event is put one level above the last event that touched any of its rows. Events of one level share no row, so
+running the levels in order is the sequential run. A level is cut into wide events of one common width, so that a run
+compiles one shape.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from gossipjax._base.arguments import choice, instance, optional_whole, shown
+from gossipjax._base.calls import recorded
+from gossipjax._base.placement import SMALL_ROW
+from gossipjax._base.streams import EVENTS
+from gossipjax.mixing._apply import GroupMixing, PairMixing
+from gossipjax.timeline._events import drawn, first_event
+from gossipjax.timeline._moments import event_times, written_times
+from gossipjax.timeline._planned import planned_event
+from gossipjax.types import NOBODY, Packing, Properties, Timeline
+
+WINDOW = 1 << 20
+"""Events that are written out at once."""
+OVERHEAD = {"cpu": 64, "gpu": 4096, "tpu": 4096}
+"""What one turn of the loop costs, in source events of a wide one; decides the width."""
+
+
+class _Group(NamedTuple):
+    """Fields of an event that are laid side by side when events are merged: one entry per acting node, transfer, …"""
+
+    fields: dict[str, Any]
+    """Each ``(T, k, ...)``."""
+    live: Any
+    """``(T, k)``: whether the entry is somebody."""
+    empty: dict[str, Any]
+    """What stands in an empty lane."""
+
+
+@recorded()
+def pack(
+    timeline: Timeline, width: int | None = None, *, barrier_every: int | None = None, key: Key[Array, ""] | None = None
+) -> Timeline:
+    """Merge events that share no row into wide events; the run gives the same result, in fewer and wider steps.
+
+    ``properties.packing`` of the result reports levels, mean width and waste. Keys fold in the number of the source
+    event, so the same numbers are drawn. Sums are the same bit for bit where the kernel of a row does not depend on how
+    many rows it is given; else they differ by rounding.
+
+    >>> import gossipjax as gj
+    >>> wide = gj.pack(gj.timeline.poisson_pairs(gj.topology.ring(1000), 20_000, seed=0))
+    >>> wide.properties.packing.mean_width > 100
+    True
+
+    Args:
+        timeline: of narrow events (pairwise meetings, messages, walks), none of them packed.
+        width: source events that a wide event has room for; None: chosen by the cost of an empty lane against that of a
+            turn of the loop.
+        barrier_every: source events after which everything before must be done (a record), a divisor of T; every such
+            interval then has the same number of wide events. None: only at the end.
+        key: of the run, for timelines that draw inside; None for planned ones.
+
+    Raises:
+        ValueError: rounds or packed events, a width below 1, barriers that do not divide T, a missing key.
+    """
+    every = _checked(timeline, width, barrier_every, key)
+    facts = timeline.properties
+    if not len(timeline):
+        nothing = Packing(events=0, levels=0, width=width or 1, wide_events=0, waste=0.0)
+        return dataclasses.replace(timeline, properties=dataclasses.replace(facts, packing=nothing))
+    event = _write_out(timeline, key)
+    levels = _levels(_touched(event, facts), facts, every)
+    intervals = np.arange(len(levels)) // every
+    levels[every - 1 :: every] = np.maximum.reduceat(levels, np.arange(0, len(levels), every))
+    order = np.argsort(levels, kind="stable")
+    sizes = np.bincount(levels[order] - 1)
+    width = _best_width(sizes) if width is None else width
+    place, chunks = _places(levels[order], sizes, intervals[order], width)
+    xs, shared = _merge(event, facts, order, place, chunks)
+    packing = Packing(
+        events=len(levels),
+        levels=int(np.count_nonzero(sizes)),
+        width=width,
+        wide_events=chunks,
+        waste=1.0 - len(levels) / (chunks * width),
+    )
+    return Timeline(xs, shared, planned_event, dataclasses.replace(facts, packing=packing), seconds=written_times)
+
+
+EXCHANGED_ROWS = range(96, 8192)
+"""Bytes of a row for which, on a CPU, exchanges are faster packed."""
+SHORT = 1024
+"""Events between two records below which packing is not worth its compilation."""
+
+
+class Choice(NamedTuple):
+    """Whether the driver packs, and why."""
+
+    packed: bool
+    reason: str
+
+
+def chosen(
+    timeline: Timeline,
+    wish: str,
+    *,
+    many_seeds: bool = False,
+    row_bytes: int = 0,
+    trains: bool = False,
+    interval: int = SHORT,
+) -> Choice:
+    """Say whether :func:`gossipjax.simulate` packs a timeline.
+
+    On a CPU, packing included (events a second; one core, rows of 4 bytes to 40 kB, ``python -m benchmarks driver``):
+    exchanges of rows of 100 bytes to 8 kB and training on rows below 16 kB are up to three times faster packed. All
+    other events are faster one after another, tiny ones five times: XLA makes one kernel of their loop. Intervals of
+    fewer than :data:`SHORT` events between records pack into wide events of many shapes, whose compilation costs more.
+
+    Args:
+        timeline: the plan.
+        wish: "auto", "sequential" or "packed".
+        many_seeds: whether several seeds run in one call.
+        row_bytes: size of one row of the protocol's state.
+        trains: whether acting nodes take gradients.
+        interval: events between records.
+
+    Raises:
+        ValueError: an unknown wish, or "packed" where it cannot be.
+    """
+    choice("packing", wish, ("auto", "sequential", "packed"))
+    if wish == "sequential":
+        return Choice(False, "sequential: asked for")
+    obstacle = can_pack(timeline)
+    if timeline.draw is not None and many_seeds:
+        obstacle = "each seed draws its own events"
+    if wish == "packed":
+        if obstacle is not None:
+            raise ValueError(f"{timeline.properties.name} cannot be packed: {obstacle}; use packing='auto'")
+        return Choice(True, "packed: asked for")
+    if obstacle is not None:
+        return Choice(False, f"sequential: {obstacle}")
+    if interval < SHORT:
+        return Choice(False, f"sequential: only {interval} events between records")
+    return _by_backend(jax.default_backend(), _form(timeline), row_bytes, trains)
+
+
+def _by_backend(backend: str, event: Any, row_bytes: int, trains: bool) -> Choice:
+    if backend != "cpu":
+        return Choice(True, f"packed: a {backend} runs wide events")
+    if trains:
+        small = row_bytes < SMALL_ROW
+        return Choice(small, f"{'packed' if small else 'sequential'}: training on rows of {row_bytes} bytes on a CPU")
+    mutual = not isinstance(event.mixing, PairMixing) or len(event.mixing.senders) > 1
+    wide = mutual and row_bytes in EXCHANGED_ROWS
+    return Choice(wide, f"{'packed' if wide else 'sequential'}: mixing rows of {row_bytes} bytes on a CPU")
+
+
+def _form(timeline: Timeline) -> Any:
+    """Shapes of an event."""
+    return jax.eval_shape(lambda timeline: first_event(jax.random.key(0), timeline), timeline)
+
+
+def can_pack(timeline: Timeline) -> str | None:
+    """Say why a timeline cannot be packed; None: it can."""
+    event = _form(timeline)
+    if timeline.properties.packing is not None:
+        return "its events are packed already"
+    if event.nodes is None:
+        return "every node acts in every event"
+    if event.mixing is not None and not isinstance(event.mixing, PairMixing | GroupMixing):
+        return "its mixing touches all rows"
+    return None
+
+
+def _checked(timeline: Any, width: Any, barrier_every: Any, key: Any) -> int:
+    """Check the arguments of :func:`pack`; return the number of events between barriers."""
+    instance("timeline", timeline, Timeline, "build one with gossipjax.timeline, such as poisson_pairs")
+    optional_whole("width", width, least=1, most=2**31 - 1, remedy="source events that a wide event has room for")
+    every = optional_whole("barrier_every", barrier_every, least=1)
+    name, total = timeline.properties.name, len(timeline)
+    if timeline.draw is not None and key is None:
+        raise ValueError(f"{name} draws its events inside the run: pass the run's key to pack it")
+    if key is not None and not jnp.issubdtype(getattr(key, "dtype", np.int32), jax.dtypes.prng_key):
+        raise TypeError(f"key={shown(key)}: must be the run's typed key, such as jax.random.key(0)")
+    if every is not None and total % every:
+        raise ValueError(f"barrier_every={every} must divide the {total} events of {name}")
+    if (reason := can_pack(timeline)) is not None:
+        raise ValueError(f"{name} cannot be packed: {reason}; run it as it is")
+    return total if every is None else every
+
+
+@jax.jit
+def _events(key: Key[Array, ""], timeline: Timeline) -> Any:
+    return jax.vmap(lambda x: timeline.event(key, timeline.static, x))(drawn(key, timeline))
+
+
+def _write_out(timeline: Timeline, key: Key[Array, ""] | None) -> Any:
+    """All events as host arrays with leading axis T, at the host's times."""
+    stream = jax.random.fold_in(jax.random.key(0) if key is None else key, EVENTS)
+    bare = dataclasses.replace(timeline, properties=Properties(num_nodes=0, num_rows=0, name=""), seconds=None)
+    parts = [jax.device_get(_events(stream, bare[at : at + WINDOW])) for at in range(0, len(timeline), WINDOW)]
+    events = jax.tree.map(lambda *leaves: np.concatenate(leaves) if len(leaves) > 1 else leaves[0], *parts)
+    if timeline.seconds is None:
+        return events._replace(time=events.time.astype(np.float64))
+    times = event_times(timeline)[:, None]
+    return events._replace(time=np.broadcast_to(times, events.time.shape))
+
+
+def _touched(event: Any, facts: Properties) -> Int[np.ndarray, "T w"]:
+    """Rows that each event reads or writes; a node that trains another row than its own counts too."""
+    rows = facts.num_rows + facts.num_slots
+    columns = []
+    if event.rows is not None:
+        columns += list(event.rows.T) + [
+            np.where(node < facts.num_nodes, node + rows, NOBODY) for node in event.nodes.T
+        ]
+    else:
+        columns += list(event.nodes.T)
+    if event.begin is not None:
+        columns += list(event.begin.T)
+    if isinstance(event.mixing, PairMixing):
+        columns += [*event.mixing.senders.T, *event.mixing.receivers.T]
+    elif isinstance(event.mixing, GroupMixing):
+        columns += [*event.mixing.members.reshape(len(event.index), -1).T]
+        columns += [*event.mixing.targets.reshape(len(event.index), -1).T]
+    distinct: list[np.ndarray] = []
+    for column in columns:
+        if not any(np.array_equal(column, other) for other in distinct):
+            distinct.append(column)
+    return np.stack(distinct, axis=1).astype(np.int32)
+
+
+@jax.jit
+def _level_scan(rows: Int[Array, "T w"], floor: Int[Array, " T"], last: Int[Array, " r"]) -> Int[Array, " T"]:
+    def put(last, x):  # the carry is one array: scalars beside it would make the loop five times slower
+        touched, floor = x
+        level = jnp.maximum(jnp.max(last.at[touched].get(mode="fill", fill_value=0)), floor) + 1
+        return last.at[touched].set(level, mode="drop"), level
+
+    return jax.lax.scan(put, last, (rows, floor))[1]
+
+
+def _levels(rows: Int[np.ndarray, "T w"], facts: Properties, every: int) -> Int[np.ndarray, " T"]:
+    """Level of each event, from 1 on; events after a barrier lie above all before it. Some levels are empty."""
+    total = len(rows)
+    size = 1 << (total - 1).bit_length()  # few shapes to compile
+    padded = np.full((size, rows.shape[1]), NOBODY, np.int32)
+    padded[:total] = rows
+    floor = (np.arange(size) // every * every).astype(np.int32)  # an interval has at most as many levels as events
+    last = jnp.zeros(facts.num_rows + facts.num_slots + facts.num_nodes, jnp.int32)
+    return np.array(_level_scan(padded, floor, last)[:total])
+
+
+def _best_width(sizes: Int[np.ndarray, " levels"]) -> int:
+    """The power of two that costs least: turns of the loop × (what a turn costs + its lanes)."""
+    overhead = OVERHEAD.get(jax.default_backend(), OVERHEAD["gpu"])
+    widths = [1 << power for power in range(max(1, int(sizes.max(initial=1))).bit_length() + 1)]
+    return min(widths, key=lambda w: int(np.sum(-(-sizes // w))) * (overhead + w))
+
+
+def _places(levels, sizes, intervals, width: int) -> tuple[Int[np.ndarray, " T"], int]:
+    """The wide event of each source event (in order of levels), and how many there are.
+
+    All intervals between barriers get the same number of wide events; the missing ones are empty and come first.
+    """
+    chunks_of_level = -(-sizes // width)
+    first_chunk = np.cumsum(chunks_of_level) - chunks_of_level
+    start = np.cumsum(sizes) - sizes
+    rank = np.arange(len(levels)) - start[levels - 1]
+    chunk = first_chunk[levels - 1] + rank // width
+    ends = np.flatnonzero(np.append(np.diff(intervals) != 0, True))
+    used = np.diff(np.append(-1, chunk[ends]))
+    room = _rounded(int(used.max()))
+    chunk = chunk + (np.arange(1, len(used) + 1) * room - np.cumsum(used))[intervals]
+    return chunk, room * len(used)
+
+
+def _rounded(count: int) -> int:
+    """Round up to two significant binary digits: other parts of the run then have the same shape."""
+    step = 1 << max(0, count.bit_length() - 2)
+    return -(-count // step) * step
+
+
+def _merge(event: Any, facts: Properties, order, place, chunks: int) -> tuple[dict[str, np.ndarray], dict[str, Array]]:
+    """Lay the entries of the source events of each wide event side by side."""
+    xs: dict[str, np.ndarray] = {}
+    shared: dict[str, Array] = {}
+    for group in _groups(event, facts):
+        source, lanes = _sources(group.live, order, place, chunks)
+        for name, array in group.fields.items():
+            flat = array.reshape(-1, *array.shape[2:])
+            if name in ("weights", "keep") and flat.ndim == 1 and (flat == flat[0]).all():
+                shared[name] = jnp.full(lanes, flat[0])
+                continue
+            empty = np.full((1, *flat.shape[1:]), group.empty[name], flat.dtype)
+            xs[name] = np.concatenate([flat, empty])[source].reshape(chunks, lanes, *flat.shape[1:])
+    _mark_ends(xs, event, order, place, chunks)
+    return xs, shared
+
+
+def _sources(live, order, place, chunks: int) -> tuple[Int[np.ndarray, " lanes"], int]:
+    """Number of the entry that stands in each lane of each wide event (one past the end: none), and lanes of each."""
+    total, k = live.shape
+    entries = order[:, None] * k + np.arange(k)
+    chunk_of = np.broadcast_to(place[:, None], entries.shape).ravel()
+    entries = entries.ravel()
+    if whole := bool(live.all()):
+        counts = np.bincount(place, minlength=chunks) * k
+    else:
+        kept = live[order].ravel()
+        entries, chunk_of = entries[kept], chunk_of[kept]
+        counts = np.bincount(chunk_of, minlength=chunks)
+    most = max(1, int(counts.max(initial=0)))
+    lanes = most if whole else _rounded(most)
+    lane = np.arange(entries.size) - (np.cumsum(counts) - counts)[chunk_of]
+    source = np.full(chunks * lanes, total * k)
+    source[chunk_of * lanes + lane] = entries
+    return source, lanes
+
+
+def _mark_ends(xs: dict[str, np.ndarray], event: Any, order, place, chunks: int) -> None:
+    """Add a last lane, nobody, with number and time of the last source event: records read it."""
+    last = np.flatnonzero(np.append(np.diff(place) != 0, True))
+    for name, nothing in (("index", 0), ("time", 0), ("nodes", NOBODY), ("rows", NOBODY)):
+        if name in xs:
+            lane = np.full((chunks, 1), nothing, xs[name].dtype)
+            if name in ("index", "time"):
+                lane[place[last], 0] = getattr(event, name)[order[last], -1]
+            xs[name] = np.concatenate([xs[name], lane], axis=1)
+
+
+def _groups(event: Any, facts: Properties) -> list[_Group]:
+    """Fields of the source events, by what they are entries of."""
+    rows = facts.num_rows + facts.num_slots
+    acting = {"index": event.index, "time": event.time, "nodes": event.nodes}
+    acting |= {} if event.rows is None else {"rows": event.rows}
+    nobody = {"index": 0, "time": 0.0, "nodes": NOBODY, "rows": NOBODY}
+    groups = [_Group(acting, event.nodes < facts.num_nodes, nobody)]
+    if event.begin is not None:
+        groups.append(_Group({"begin": event.begin}, event.begin < facts.num_nodes, {"begin": NOBODY}))
+    if event.messages is not None:
+        groups.append(_Group({"messages": event.messages}, event.messages > 0, {"messages": 0}))
+    mixing: Any = event.mixing
+    if isinstance(mixing, PairMixing):
+        fields = dict(zip(mixing._fields, mixing, strict=True))
+        fields |= {} if event.sources is None else {"sources": event.sources}
+        empty = {"senders": NOBODY, "receivers": NOBODY, "weights": 0.0, "keep": 1.0, "sources": NOBODY}
+        groups.append(_Group(fields, (mixing.receivers < rows) & (mixing.senders < rows), empty))
+    elif isinstance(mixing, GroupMixing):
+        fields = {name: value for name, value in zip(mixing._fields, mixing, strict=True) if value is not None}
+        empty = {"members": NOBODY, "weights": 0.0, "targets": NOBODY, "parts": NOBODY}
+        gives = (mixing.members < rows) & (mixing.weights != 0)  # a message is sent even where nobody takes it
+        groups.append(_Group(fields, (mixing.targets < rows).any(axis=-1) | gives.any(axis=-1), empty))
+    return groups

@@ -1,0 +1,168 @@
+"""What a compressor is, and how the rows of a network go through it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Key, UInt
+
+from gossipjax._base.arguments import instance
+from gossipjax._base.calls import recorded
+from gossipjax._base.display import displayed
+from gossipjax._base.placement import map_nodes
+from gossipjax._base.rows import check_stacked, num_rows
+from gossipjax._base.streams import node_keys
+from gossipjax.types import Event, Params
+
+Bits: TypeAlias = int | UInt[Array, ""]
+"""Size of one message: an int if it never changes."""
+Constant: TypeAlias = Callable[[int], Any]
+"""A number as a function of the number of coordinates d; None where there is no such number."""
+STREAM = 2**32 - 1
+"""Sets the random numbers of messages apart from those of local steps: no node has this number."""
+
+
+@jax.tree_util.register_dataclass
+@displayed
+@dataclasses.dataclass(frozen=True)
+class Compressor:
+    """One way to shorten a vector. A pytree: its numbers are arguments of the compiled function.
+
+    Attributes:
+        apply: ``apply(key, x) -> (Q(x), bits)`` for one vector ``(d,)``; ``Q(x)`` is what the receiver reads from the
+            message, bits its size.
+        omega: ``omega(d)``: the quality ω in (0, 1] with ``E ‖Q(x) − x‖² ≤ (1 − ω) ‖x‖²`` for every x; None if there
+            is no such ω.
+        name: the builder and its settings.
+        variance: ``variance(d)``: v with ``E ‖Q(x) − x‖² ≤ v ‖x‖²``, where ``E Q(x) = x``; None: Q is biased.
+
+    Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340, assumption 1 (ω).
+    """
+
+    apply: Callable[[Key[Array, ""], Float[Array, " d"]], tuple[Float[Array, " d"], Bits]]
+    omega: Constant
+    name: str = dataclasses.field(metadata={"static": True})
+    variance: Constant | None = None
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        return self.name, {"unbiased": self.unbiased, "biased": not self.unbiased}
+
+    @property
+    def unbiased(self) -> bool:
+        """Whether ``E Q(x) = x`` for every x."""
+        return self.variance is not None
+
+
+def as_compressor(compressor: Compressor) -> Compressor:
+    """Return a compressor.
+
+    Raises:
+        TypeError: something else.
+    """
+    return instance("compressor", compressor, Compressor, "build one with gossipjax.compress, such as top_k(share=0.1)")
+
+
+def value_bits(x: Float[Array, " d"]) -> int:
+    """Width of one value as it is stored, in bits."""
+    return 8 * x.dtype.itemsize
+
+
+def quality_of_unbiased(variance: Constant, d: int) -> Any:
+    """Give ``ω = 1 − v`` of a Q that is unbiased with variance v; None from v = 1 on."""
+    v = variance(d)
+    return 1.0 - v if v < 1.0 else None
+
+
+def _shrink(compressor: Compressor, key: Key[Array, ""], x: Float[Array, " d"]) -> tuple[Float[Array, " d"], Bits]:
+    assert compressor.variance is not None
+    value, bits = compressor.apply(key, x)
+    return value / (1.0 + compressor.variance(x.shape[0])), bits
+
+
+def _shrunk_quality(variance: Constant, d: int) -> float:
+    return 1.0 / (1.0 + variance(d))
+
+
+@recorded("koloskova2019choco")
+def contractive(compressor: Compressor) -> Compressor:
+    """Rescale an unbiased compressor to ``Q(x)/(1 + v)``, which has the quality ``ω = 1/(1 + v)`` whatever v is.
+
+    The receiver divides, so that messages stay as they are. Random-k becomes the one that sends values as they are.
+
+    Args:
+        compressor: unbiased, with ``E ‖Q(x) − x‖² ≤ v ‖x‖²``.
+
+    Raises:
+        ValueError: a biased compressor.
+
+    Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340, section 3.5.
+    """
+    if as_compressor(compressor).variance is None:
+        raise ValueError(f"{compressor.name} is biased: only unbiased compressors are rescaled; use it as it is")
+    omega = Partial(_shrunk_quality, compressor.variance)
+    return Compressor(Partial(_shrink, compressor), omega, f"contractive({compressor.name})")
+
+
+def compress_rows(
+    key: Key[Array, ""], compressor: Compressor, x: Params, event: Event
+) -> tuple[Params, int | UInt[Array, " n"]]:
+    """Compress every row of a stacked pytree as one flat vector, with a random stream of its own.
+
+    Args:
+        key: of the protocol; the same at every event.
+        compressor: Q.
+        x: leaves ``(n, ...)``, one row per node.
+        event: one in which every node acts; its number is folded into the streams.
+
+    Returns:
+        Q of every row, in the leaves' own types, and the bits of one message: an int, or one number per node.
+    """
+    as_compressor(compressor)
+    instance("event", event, Event, "pass the event that encode is given")
+    check_stacked("x", x)
+    vectors = ravel_rows(x)
+    keys = node_keys(jax.random.fold_in(key, STREAM), event, num_rows(x))
+    values, bits = map_nodes(Partial(_one, compressor), keys, vectors)
+    if bits is None:
+        bits = _constant_bits(compressor, keys, vectors)
+    return unravel_rows(values, x), bits
+
+
+def _one(compressor: Compressor, key: Key[Array, ""], x: Float[Array, " d"]) -> tuple[Array, Array | None]:
+    value, bits = compressor.apply(key, x)
+    return value, None if isinstance(bits, int) else bits
+
+
+def _constant_bits(compressor: Compressor, keys: Key[Array, " n"], vectors: Float[Array, "n d"]) -> int:
+    """Look up an int that no transformation of JAX would let through."""
+    found: list[Any] = []
+    jax.eval_shape(lambda key, x: found.append(compressor.apply(key, x)[1]), keys[0], vectors[0])
+    return found[0]
+
+
+def common_type(x: Params) -> jnp.dtype:
+    """Return the type that holds the numbers of all leaves."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(*jax.tree.leaves(x))
+
+
+def ravel_rows(x: Params) -> Float[Array, "n d"]:
+    """Lay the leaves of every row behind one another."""
+    rows, kind = num_rows(x), common_type(x)
+    return jnp.concatenate([leaf.reshape(rows, -1).astype(kind) for leaf in jax.tree.leaves(x)], axis=1)
+
+
+def unravel_rows(vectors: Float[Array, "n d"], like: Params) -> Params:
+    """Cut flat rows into leaves again, of the shapes and types of ``like``."""
+    leaves, structure = jax.tree.flatten(like)
+    parts, start = [], 0
+    for leaf in leaves:
+        size = leaf.size // leaf.shape[0]
+        parts.append(vectors[:, start : start + size].reshape(leaf.shape).astype(leaf.dtype))
+        start += size
+    return jax.tree.unflatten(structure, parts)

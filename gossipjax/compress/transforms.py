@@ -1,0 +1,252 @@
+"""Changes of basis of one flat vector: wavelets, Fourier, none.
+
+A sparse message says more in a basis in which a change of the model is concentrated in few coefficients. All transforms
+here are linear, so that the coefficients of a difference are the difference of the coefficients.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+import pywt
+from jaxtyping import Array, Float
+
+from gossipjax._base.arguments import choice, instance, shown, whole
+from gossipjax._base.binding import Bound
+from gossipjax._base.calls import recorded
+from gossipjax._base.display import displayed
+
+Mode: TypeAlias = Literal["symmetric", "periodization"]
+"""How a vector goes on beyond its ends: as its mirror image, or from the start again."""
+Bank: TypeAlias = tuple[tuple[float, ...], ...]
+"""Filters of a wavelet: low and high pass of the analysis, low and high pass of the synthesis, of one even length."""
+
+
+@jax.tree_util.register_static
+@displayed
+@dataclasses.dataclass(frozen=True)
+class Transform:
+    """One change of basis. Transforms built alike are equal and share one compiled program.
+
+    Attributes:
+        forward: ``forward(x) -> coefficients``, ``(d,)`` to ``(c,)``; linear.
+        inverse: ``inverse(coefficients, d) -> x``, ``(c,)`` to ``(d,)``; linear, takes any coefficients, those of no
+            vector too, and ``inverse(forward(x), d) = x``.
+        size: ``size(d)``: the number of coefficients c of d numbers, c >= d.
+        name: the builder and its settings.
+    """
+
+    forward: Callable[[Float[Array, " d"]], Float[Array, " c"]]
+    inverse: Callable[[Float[Array, " c"], int], Float[Array, " d"]]
+    size: Callable[[int], int]
+    name: str
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        return self.name, {}
+
+
+def as_transform(transform: Transform) -> Transform:
+    """Return a change of basis.
+
+    Raises:
+        TypeError: something else.
+    """
+    return instance(
+        "transform", transform, Transform, "build one with gossipjax.compress.transforms, such as wavelet()"
+    )
+
+
+@recorded()
+def identity() -> Transform:
+    """Leave vectors as they are: c = d.
+
+    Returns:
+        The transform.
+    """
+    return Transform(_same, _same_again, _as_many, "identity()")
+
+
+def _same(x: Float[Array, " d"]) -> Float[Array, " d"]:
+    _as_many(x.shape[0])
+    return x
+
+
+def _same_again(coefficients: Float[Array, " d"], d: int) -> Float[Array, " d"]:
+    _check_coefficients(coefficients, _as_many(d), d)
+    return coefficients
+
+
+def _as_many(d: int) -> int:
+    return whole("d", d, least=1, remedy="a transform needs a vector of at least one number")
+
+
+def _check_coefficients(coefficients: Float[Array, " c"], size: int, d: int) -> None:
+    if coefficients.shape[0] != size:
+        raise ValueError(
+            f"{coefficients.shape[0]} coefficients are not the {size} of a vector of d={d} numbers: "
+            "pass the d that forward was given"
+        )
+
+
+@recorded()
+def fourier() -> Transform:
+    """Build the discrete Fourier transform of real vectors, orthonormal: c = d and ``‖forward(x)‖ = ‖x‖``.
+
+    Of ``X_f = d^(-1/2) Σ_t x_t exp(-2πi f t / d)``, f = 0 ... d//2, the real parts come first, then the imaginary parts
+    that are not zero for every x. The pairs that stand for f and d - f are scaled by √2. A real and an imaginary part
+    are two coefficients, each selected and sent by itself.
+
+    Returns:
+        The transform.
+
+    Reference: Sorensen, Jones, Heideman, Burrus, "Real-valued fast Fourier transform algorithms", IEEE Trans. ASSP
+        35(6), 1987.
+    """
+    return Transform(_fourier, _inverse_fourier, _as_many, "fourier()")
+
+
+def _fourier(x: Float[Array, " d"]) -> Float[Array, " d"]:
+    d = _as_many(x.shape[0])
+    spectrum = jnp.fft.rfft(x, norm="ortho")
+    paired = slice(1, (d + 1) // 2)
+    real = spectrum.real.at[paired].multiply(math.sqrt(2))
+    return jnp.concatenate([real, math.sqrt(2) * spectrum.imag[paired]])
+
+
+def _inverse_fourier(coefficients: Float[Array, " d"], d: int) -> Float[Array, " d"]:
+    _check_coefficients(coefficients, _as_many(d), d)
+    count = d // 2 + 1
+    paired = slice(1, (d + 1) // 2)
+    real = coefficients[:count].at[paired].multiply(math.sqrt(0.5))
+    imaginary = jnp.zeros_like(real).at[paired].set(math.sqrt(0.5) * coefficients[count:])
+    return jnp.fft.irfft(jax.lax.complex(real, imaginary), d, norm="ortho")
+
+
+@recorded("mallat1989wavelets", "lee2019pywavelets")
+def wavelet(name: str = "sym2", levels: int = 4, mode: Mode = "symmetric") -> Transform:
+    """Build the discrete wavelet transform of the whole vector, the numbers of PyWavelets' ``wavedec`` and ``waverec``.
+
+    With the analysis filters h (low pass) and g (high pass) of length F, and a_0 = x,
+
+        a_l[k] = Σ_j h[j] ã_{l-1}[2k + s - j],   b_l[k] = Σ_j g[j] ã_{l-1}[2k + s - j],   l = 1 ... levels,
+
+    where ã is a continued beyond its ends and s = 1 for ``"symmetric"``, F/2 for ``"periodization"``. The coefficients
+    are [a_levels, b_levels, ..., b_1].
+
+    ``"symmetric"``, PyWavelets' default, makes ``⌊(n + F - 1)/2⌋`` numbers of n at every level and half, so that c
+    exceeds d by a few. Coefficients mixed entry by entry may then be those of no vector: ``forward(inverse(c, d))`` is
+    not c but a projection of it. ``"periodization"`` makes ⌈n/2⌉ of n and is, for an orthogonal wavelet and d a
+    multiple of 2^levels, orthonormal: c = d, norms are kept, every c belongs to a vector.
+
+    All levels asked for are computed, on short vectors too, where every coefficient feels the ends; PyWavelets does
+    the same and warns. The work grows with d F.
+
+    >>> wavelet("sym2", levels=4).size(89_834)
+    89843
+
+    Args:
+        name: a discrete wavelet of PyWavelets: haar, db2, sym2, coif1, bior2.2 ...
+        levels: how many times the low-pass half is split again, >= 1.
+        mode: how a vector goes on beyond its ends.
+
+    Returns:
+        The transform.
+
+    Raises:
+        ValueError: a name that is no discrete wavelet, levels < 1, or another mode.
+
+    Reference: Mallat, "A theory for multiresolution signal decomposition: the wavelet representation", IEEE Trans. PAMI
+        11(7), 1989; Lee et al., "PyWavelets", JOSS 4(36), 2019. The default is the transform of Dhasade et al., "Get
+        More for Less in Decentralized Learning Systems" (JWINS), ICDCS 2023, arXiv 2306.04377.
+    """
+    if not isinstance(name, str) or name not in pywt.wavelist(kind="discrete"):
+        raise ValueError(
+            f"name={shown(name)}: must be a discrete wavelet of PyWavelets, such as haar, sym2, db4 or bior2.2; "
+            "pywt.wavelist(kind='discrete') lists them"
+        )
+    levels = whole("levels", levels, least=1, remedy="identity() is the transform of none")
+    choice("mode", mode, get_args(Mode))
+    bank = tuple(tuple(filter_) for filter_ in pywt.Wavelet(name).filter_bank)
+    forward, inverse, size = (
+        Bound(function, (bank, levels, mode)) for function in (_analysis, _synthesis, _num_coefficients)
+    )
+    return Transform(forward, inverse, size, f"wavelet({name}, levels={levels}, {mode})")
+
+
+def _lengths(bank: Bank, levels: int, mode: Mode, d: int) -> list[int]:
+    """Give the length of the low-pass part at the levels 0 ... levels."""
+    lengths = [_as_many(d)]
+    longer = len(bank[0]) - 1 if mode == "symmetric" else 1
+    for _ in range(levels):
+        lengths.append((lengths[-1] + longer) // 2)
+    return lengths
+
+
+def _num_coefficients(bank: Bank, levels: int, mode: Mode, d: int) -> int:
+    lengths = _lengths(bank, levels, mode, d)
+    return lengths[-1] + sum(lengths[1:])
+
+
+def _analysis(bank: Bank, levels: int, mode: Mode, x: Float[Array, " d"]) -> Float[Array, " c"]:
+    _as_many(x.shape[0])
+    parts = []
+    for _ in range(levels):
+        x, high = _split(bank, mode, x)
+        parts.append(high)
+    return jnp.concatenate([x, *reversed(parts)])
+
+
+def _synthesis(bank: Bank, levels: int, mode: Mode, coefficients: Float[Array, " c"], d: int) -> Float[Array, " d"]:
+    lengths = _lengths(bank, levels, mode, d)
+    _check_coefficients(coefficients, lengths[-1] + sum(lengths[1:]), d)
+    low, start = coefficients[: lengths[-1]], lengths[-1]
+    for length, longer in zip(reversed(lengths[1:]), reversed(lengths[:-1]), strict=True):
+        high = coefficients[start : start + length]
+        low, start = _join(bank, mode, low, high)[:longer], start + length
+    return low
+
+
+def _split(bank: Bank, mode: Mode, x: Float[Array, " n"]) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
+    """Filter with low and high pass, keeping every other output: one strided slice per tap."""
+    taps, n = len(bank[0]), x.shape[0]
+    if mode == "symmetric":
+        half = (n + taps - 1) // 2
+        x = jnp.pad(x, (taps - 2, 2 * half - n), mode="symmetric")
+    else:
+        half = (n + 1) // 2
+        x = jnp.pad(jnp.pad(x, (0, n % 2), mode="edge"), taps // 2 - 1, mode="wrap")
+    shifted = [x[taps - 1 - j :][: 2 * half - 1 : 2] for j in range(taps)]
+    return _weighted(bank[0], shifted), _weighted(bank[1], shifted)
+
+
+def _join(bank: Bank, mode: Mode, low: Float[Array, " m"], high: Float[Array, " m"]) -> Float[Array, " n"]:
+    """Filter both halves and add them up: even and odd outputs by themselves, then interleaved."""
+    taps = len(bank[2])
+    if mode == "symmetric":
+        return _interleaved(bank, low, high)
+    half, around = low.shape[0], taps // 4
+    low, high = (jnp.pad(part, around, mode="wrap") for part in (low, high))
+    start = 2 * around - taps // 2 + 1
+    return _interleaved(bank, low, high)[start : start + 2 * half]
+
+
+def _interleaved(bank: Bank, low: Float[Array, " m"], high: Float[Array, " m"]) -> Float[Array, " n"]:
+    """Give the outputs that all taps reach, 2 (m + 1) - F of them."""
+    side = len(bank[2]) // 2
+    count = low.shape[0] - side + 1
+    shifted = [part[side - 1 - i :][:count] for part in (low, high) for i in range(side)]
+    phases = [_weighted(bank[2][phase::2] + bank[3][phase::2], shifted) for phase in (0, 1)]
+    return jnp.stack(phases, axis=1).reshape(-1)
+
+
+def _weighted(weights: tuple[float, ...], vectors: list[Float[Array, " m"]]) -> Float[Array, " m"]:
+    """Sum up the weighted vectors, in their own type."""
+    total = weights[0] * vectors[0]
+    for weight, vector in zip(weights[1:], vectors[1:], strict=True):
+        total = total + weight * vector
+    return total

@@ -1,0 +1,269 @@
+"""What the machines of a network can do: compute, send, receive, be far away, be offline."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Num
+
+from gossipjax._base.arguments import instance, real, reals, wholes
+from gossipjax._base.calls import recorded
+from gossipjax._base.display import displayed, span
+from gossipjax.devices._availability import (
+    ONE,
+    Availability,
+    Transitions,
+    online_at,
+    share_online,
+    take,
+    transitions_until,
+)
+from gossipjax.devices._checks import frozen, members, require
+
+SOME = "make some with gossipjax.devices, such as fitted(8, seed=0)"
+
+
+@displayed
+@dataclasses.dataclass(frozen=True, eq=False)
+class Devices:
+    """The machines of a network of n nodes, as arrays on the host.
+
+    Attributes:
+        seconds_per_sample: ``(n,)`` float64, read-only: inference of one sample; 0: no time. See
+            :func:`training_seconds`.
+        upload_bytes_per_second: ``(n,)`` float64, read-only, positive; infinite: unlimited.
+        download_bytes_per_second: ``(n,)`` float64, read-only, likewise.
+        city_latency_seconds: ``(c, c)`` float64, read-only: one-way delay from city to city, also within a city.
+        city: ``(n,)`` int64, read-only: city of each node, 0..c - 1.
+        availability: when each is online; None: always.
+        name: where the devices come from, for reports.
+        notes: what was changed in the source, such as entries that were clipped.
+
+    Raises:
+        ValueError: naming the field, the entry and its value, where a shape or a number does not fit.
+    """
+
+    seconds_per_sample: np.ndarray
+    upload_bytes_per_second: np.ndarray
+    download_bytes_per_second: np.ndarray
+    city_latency_seconds: np.ndarray
+    city: np.ndarray
+    availability: Availability | None = None
+    name: str = "devices"
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check every field and keep read-only copies."""
+        for field, array in _checked(self).items():
+            object.__setattr__(self, field, frozen(array))
+        if self.availability is not None:
+            instance("availability", self.availability, Availability, f"or None: always online; {ONE}")
+            found, n = self.availability.num_nodes, self.num_nodes
+            require(found == n, f"availability of {found} devices for {n} nodes: choose devices with take()")
+        instance("name", self.name, str, "say where the devices come from")
+        for note in instance("notes", self.notes, tuple, "give a tuple of lines"):
+            instance("notes", note, str, "give a tuple of lines")
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        speeds = {
+            "compute": span(1e3 * self.seconds_per_sample, "ms a sample"),
+            "upload": span(self.upload_bytes_per_second / 1e6, "MB/s"),
+            "download": span(self.download_bytes_per_second / 1e6, "MB/s"),
+        }
+        cities = np.unique(self.city).size
+        sizes = {"nodes": self.num_nodes, "cities": cities if cities > 1 else None}
+        return self.name, sizes | speeds | {"online": "always" if self.availability is None else "by a trace"}
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes n."""
+        return self.seconds_per_sample.size
+
+    def latency_seconds(
+        self, senders: Int[np.ndarray, "..."] | int, receivers: Int[np.ndarray, "..."] | int
+    ) -> Float[np.ndarray, "..."] | float:
+        """Return the one-way delay of each message: that between the cities of its ends, or within their common city.
+
+        Args:
+            senders: nodes, of any shape that broadcasts with that of the receivers.
+            receivers: nodes.
+
+        Returns:
+            Seconds, of the common shape.
+
+        Raises:
+            ValueError: nodes that do not exist, or shapes that do not broadcast.
+        """
+        senders, receivers = (
+            _nodes(name, value, self.num_nodes) for name, value in (("senders", senders), ("receivers", receivers))
+        )
+        try:
+            return self.city_latency_seconds[self.city[senders], self.city[receivers]]
+        except IndexError as error:
+            shapes = f"senders of shape {np.shape(senders)}, receivers of shape {np.shape(receivers)}"
+            raise ValueError(f"{shapes}: must broadcast; give as many of both, or one") from error
+
+    def transitions(self, until_s: int | float) -> Transitions:
+        """Return :func:`transitions` of these devices."""
+        return transitions(self, until_s)
+
+
+def online(devices: Devices, t: int | float) -> Bool[np.ndarray, " n"]:
+    """Tell which nodes are online at time t.
+
+    Args:
+        devices: of n nodes.
+        t: seconds, at least 0. An interval includes its begin and not its end.
+
+    Returns:
+        ``(n,)``; all true where availability is None.
+
+    Raises:
+        ValueError: a negative or infinite time.
+    """
+    instance("devices", devices, Devices, SOME)
+    t = real("t", t, least=0, unit="seconds", remedy="traces begin at 0")
+    if devices.availability is None:
+        return np.ones(devices.num_nodes, bool)
+    return online_at(devices.availability, t)
+
+
+def transitions(devices: Devices, until_s: int | float) -> Transitions:
+    """List every time in 0 < t <= until_s at which a node goes online or offline.
+
+    The state at 0 is ``online(devices, 0.0)``; changed by all transitions up to t it is the state at t. Intervals that
+    touch, also across the border of a period, are one: each node's transitions alternate.
+
+    Args:
+        devices: of n nodes.
+        until_s: seconds, at least 0.
+
+    Returns:
+        Times, nodes and directions, sorted by time, then node.
+
+    Raises:
+        ValueError: a negative or infinite time.
+    """
+    instance("devices", devices, Devices, SOME)
+    until_s = real("until_s", until_s, least=0, unit="seconds", remedy="traces may repeat for ever")
+    if devices.availability is None:
+        return Transitions(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool))
+    return transitions_until(devices.availability, until_s)
+
+
+def training_seconds(devices: Devices, samples: Num[np.ndarray, " n"] | int | float) -> Float[np.ndarray, " n"]:
+    """Compute how long each node trains: 3 * samples * seconds_per_sample, a backward pass being two forward passes.
+
+    Args:
+        devices: of n nodes.
+        samples: samples that each node goes through (local steps times batch size), one number or ``(n,)``.
+
+    Returns:
+        ``(n,)`` seconds.
+
+    Raises:
+        ValueError: numbers of samples that are negative, not finite, or not one per node.
+
+    Reference:
+        Lai et al., "FedScale: Benchmarking Model and System Performance of Federated Learning at Scale", ICML 2022
+        (the simulator's completion time: three times the inference time).
+    """
+    n = instance("devices", devices, Devices, SOME).num_nodes
+    samples = reals("samples", samples, least=0, remedy="one number, or one per node")
+    require(samples.shape in ((), (n,)), f"samples of shape {samples.shape}: give one number, or one per node, ({n},)")
+    return 3.0 * samples * devices.seconds_per_sample
+
+
+@recorded()
+def with_availability(devices: Devices, availability: Availability | None) -> Devices:
+    """Return the same devices, online at other times.
+
+    Args:
+        devices: of n nodes.
+        availability: of n nodes (see :func:`take`); None: always online.
+
+    Raises:
+        ValueError: another number of nodes.
+    """
+    instance("devices", devices, Devices, SOME)
+    return dataclasses.replace(devices, availability=availability)
+
+
+@recorded()
+def subset(devices: Devices, nodes: Int[np.ndarray, " k"]) -> Devices:
+    """Return the devices of some nodes; node i of the result is node ``nodes[i]``. The cities stay.
+
+    Args:
+        devices: of n nodes.
+        nodes: ``(k,)`` at least one number in 0..n - 1; repetition is allowed.
+
+    Raises:
+        ValueError: no node, or one that does not exist.
+    """
+    nodes = members("nodes", nodes, instance("devices", devices, Devices, SOME).num_nodes)
+    return dataclasses.replace(
+        devices,
+        seconds_per_sample=devices.seconds_per_sample[nodes],
+        upload_bytes_per_second=devices.upload_bytes_per_second[nodes],
+        download_bytes_per_second=devices.download_bytes_per_second[nodes],
+        city=devices.city[nodes],
+        availability=None if devices.availability is None else take(devices.availability, nodes),
+        name=f"{nodes.size} of {devices.name}",
+    )
+
+
+def summary(devices: Devices) -> str:
+    """Describe devices in a few lines: 5th, 50th and 95th percentile of everything, and the notes.
+
+    Latency is that between two nodes drawn with replacement.
+    """
+    instance("devices", devices, Devices, SOME)
+    share = None if devices.availability is None else share_online(devices.availability)
+    cities, counts = np.unique(devices.city, return_counts=True)
+    between = devices.city_latency_seconds[np.ix_(cities, cities)].ravel()
+    weights = np.multiply.outer(counts, counts).ravel()
+    lines = (
+        f"{devices.name}: {devices.num_nodes} nodes in {cities.size} cities; percentiles 5 / 50 / 95",
+        f"  compute   {_three(1e3 * devices.seconds_per_sample)} ms a sample",
+        f"  upload    {_three(devices.upload_bytes_per_second / 1e6)} MB/s",
+        f"  download  {_three(devices.download_bytes_per_second / 1e6)} MB/s",
+        f"  latency   {_three(1e3 * between, weights)} ms one way",
+        "  online    always" if share is None else f"  online    {_three(100 * share)} % of the time",
+        *(f"  note: {note}" for note in devices.notes),
+    )
+    return "\n".join(lines)
+
+
+def _three(values: np.ndarray, weights: np.ndarray | None = None) -> str:
+    """Write the 5th, 50th and 95th percentile; "inverted_cdf" picks entries, so that infinities do no harm."""
+    given = np.percentile(values, [5, 50, 95], method="inverted_cdf", weights=weights)
+    return " / ".join(f"{value:.4g}" for value in given)
+
+
+def _checked(devices: Devices) -> dict[str, np.ndarray]:
+    """Return the arrays of all fields, checked."""
+    seconds = reals("seconds_per_sample", devices.seconds_per_sample, shape=(None,), least=0, unit="seconds")
+    require(seconds.size > 0, "seconds_per_sample is empty: a network needs at least one node")
+    found = {"seconds_per_sample": seconds}
+    for field in ("upload_bytes_per_second", "download_bytes_per_second"):
+        remedy = "one per node; infinite: unlimited; leave out a node that cannot communicate"
+        found[field] = reals(
+            field, getattr(devices, field), shape=(seconds.size,), above=0, infinite=True, remedy=remedy
+        )
+    delay = reals("city_latency_seconds", devices.city_latency_seconds, shape=(None, None), least=0, unit="seconds")
+    require(
+        delay.shape[0] == delay.shape[1] > 0,
+        f"city_latency_seconds of shape {delay.shape}: give (c, c), one row per city",
+    )
+    remedy = f"the city of each node, one of the {len(delay)} rows of the latency"
+    city = wholes("city", devices.city, shape=(seconds.size,), least=0, most=len(delay) - 1, remedy=remedy)
+    return found | {"city_latency_seconds": delay, "city": city}
+
+
+def _nodes(name: str, value: Any, num_nodes: int) -> Any:
+    """Check the numbers of nodes; one at a time is asked for by simulations, so that it has to be fast."""
+    if type(value) is int and 0 <= value < num_nodes:
+        return value
+    return wholes(name, value, least=0, most=num_nodes - 1, remedy="name nodes that exist")

@@ -1,0 +1,173 @@
+"""Devices from published traces, with the conventions of Plexus."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from gossipjax._base.arguments import choice, flag
+from gossipjax._base.calls import recorded
+from gossipjax._base.npz import read_npz
+from gossipjax.devices import _sessions
+from gossipjax.devices._availability import Availability, take
+from gossipjax.devices._checks import path_of, require, require_range
+from gossipjax.devices._csv import availability_of, count_empty, read_columns
+from gossipjax.devices._device import Devices
+from gossipjax.devices._files import require_keys
+from gossipjax.devices._generators import rate_of
+from gossipjax.devices._sessions import generators
+from gossipjax.tasks._data.files import DataUnavailable, data_folder
+
+Source = Literal["charging", "strict", "fedscale_synth"]
+STRICT_PHONES = 1000
+"""Phones of the strict trace's log; those that never qualify are not in the file."""
+
+
+@recorded("dhasade2025plexus", "lai2022fedscale")
+def from_traces(
+    n: int,
+    seed: int,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    availability: Source | None = None,
+    bandwidth_order: Literal["file", "random"] = "file",
+    whole_milliseconds: bool = True,
+) -> Devices:
+    """Take n devices from trace files as Plexus does.
+
+    Node i is in city i mod c (227 cities). Compute is that of random devices of the trace, without repetition up to
+    its size. Bandwidth is that of entries 1..n whatever the seed, floor(kbps) * 1024 / 8 bytes/s each way. Latency is
+    clipped to [0, 400] ms, with a note of how many entries that changes, and cut to whole milliseconds.
+
+    Args:
+        n: number of nodes, at least 1.
+        seed: chooses devices, not negative; a node's device stays what it is when n grows.
+        folder: with ``device_capacity.csv``, ``latency_ms.npz`` and files of availability; None: the subfolder
+            ``traces`` of the folder that ``GOSSIPJAX_DATA`` names.
+        availability: None: always online. ``"charging"``: devices of ``availability_charging_synth.npz``.
+            ``"strict"``: of 1,000 phones, those in ``availability_strict.npz``, the others never online.
+            ``"fedscale_synth"``: drawn by :func:`gossipjax.devices.charging`. Devices of a file are dealt out in
+            random order, without repetition up to their number.
+        bandwidth_order: ``"file"`` as above, or ``"random"``: of random devices, drawn apart from compute.
+        whole_milliseconds: cut latency to whole milliseconds; if false, keep the fractions.
+
+    Returns:
+        Devices whose notes list what was changed.
+
+    Raises:
+        ValueError: no node, a negative seed, an unknown choice, or a malformed file (named, with the entry).
+        DataUnavailable: a file is not there.
+
+    Reference:
+        Dhasade et al., "Practical Federated Learning without a Server", EuroMLSys 2025, and its code (compute,
+        bandwidth, latency); Lai et al., "FedScale", ICML 2022 (capacity and behaviour traces).
+    """
+    of_compute, of_bandwidth, of_availability = generators(n, seed, "traces", 3)
+    choice("bandwidth_order", bandwidth_order, ("file", "random"))
+    if availability is not None:
+        choice("availability", availability, ("charging", "strict", "fedscale_synth"))
+    flag("whole_milliseconds", whole_milliseconds)
+    root = _folder(folder)
+    capacity = _capacity(_existing(root, "device_capacity.csv"))
+    delay, notes = _city_latency(_existing(root, "latency_ms.npz"), whole_milliseconds)
+    compute, kbps = capacity["compute_ms_per_sample"], capacity["bandwidth_kbps"]
+    if n > compute.size:
+        notes += (f"capacity: {n} nodes share {compute.size} devices",)
+    entries = np.arange(n) % kbps.size if bandwidth_order == "file" else _deal(of_bandwidth, kbps.size, n)
+    rate = rate_of(kbps[entries])
+    intervals, more = _availability(root, n, seed, availability, of_availability)
+    seconds = compute[_deal(of_compute, compute.size, n)] / 1e3
+    name = f"traces({n}, seed {seed})"
+    return Devices(seconds, rate, rate, delay, np.arange(n) % len(delay), intervals, name, notes + more)
+
+
+def _folder(folder: str | os.PathLike[str] | None) -> pathlib.Path:
+    """Return the folder with the traces."""
+    if folder is not None:
+        return path_of(folder, "folder").expanduser()
+    root = data_folder()
+    if root is None:
+        raise DataUnavailable(
+            "from_traces needs trace files: put them in a folder traces/ and set GOSSIPJAX_DATA to the folder around "
+            "it (not set now), or pass folder=; fitted() draws alike devices without files"
+        )
+    return root / "traces"
+
+
+def _existing(folder: pathlib.Path, name: str) -> pathlib.Path:
+    path = folder / name
+    if not path.is_file():
+        raise DataUnavailable(
+            f"the trace file {path} is not there: copy it there, or set GOSSIPJAX_DATA to the folder around traces/, "
+            "or pass folder=; fitted() draws alike devices without files"
+        )
+    return path
+
+
+def _deal(rng: np.random.Generator, count: int, n: int) -> Int[np.ndarray, " n"]:
+    """Deal out ``count`` devices in random order, again and again: the order does not depend on n."""
+    return rng.permutation(count)[np.arange(n) % count]
+
+
+def _capacity(path: pathlib.Path) -> dict[str, Float[np.ndarray, " m"]]:
+    """Read compute (ms per sample) and bandwidth (kbit/s, of which at least one whole one is needed)."""
+    columns = read_columns(path)
+    for name in ("compute_ms_per_sample", "bandwidth_kbps"):
+        require(name in columns, f"{path} lacks the column {name}: copy the published file again")
+    require_range(f"{path}, bandwidth_kbps", columns["bandwidth_kbps"], columns["bandwidth_kbps"] >= 1, "is below 1")
+    return columns
+
+
+def _city_latency(path: pathlib.Path, whole_milliseconds: bool) -> tuple[Float[np.ndarray, "c c"], tuple[str, ...]]:
+    """Read one-way delays, clip them to [0, 400] ms, and return seconds and notes of what was changed.
+
+    Corrected measurements may be slightly negative; below -1 ms something else is wrong.
+    """
+    arrays = read_npz(path)
+    require_keys(path, arrays, ("latency_ms",))
+    given = arrays["latency_ms"]
+    require(
+        given.ndim == 2 and given.shape[0] == given.shape[1] > 0 and given.dtype.kind in "iuf",
+        f"{path}: latency_ms is {given.dtype} of shape {given.shape}; it must be real numbers (c, c), city to city",
+    )
+    delay = given.astype(np.float64)
+    rule = "ms must be finite and at least -1: correct it"
+    require_range(f"{path}, latency_ms", delay, np.isfinite(delay) & (delay >= -1), rule)
+    below, above = int((delay < 0).sum()), int((delay > 400).sum())
+    delay = np.clip(delay, 0.0, 400.0)
+    note = f"latency: of {delay.size} entries, {below} below 0 ms were raised to 0 and {above} above 400 ms cut to 400"
+    if whole_milliseconds:
+        return np.floor(delay) / 1e3, (note, "latency: cut to whole milliseconds")
+    return delay / 1e3, (note,)
+
+
+def _availability(
+    root: pathlib.Path, n: int, seed: int, source: Source | None, rng: np.random.Generator
+) -> tuple[Availability | None, tuple[str, ...]]:
+    """Give each node the intervals of a device, and note what was left out."""
+    if source is None:
+        return None, ()
+    if source == "fedscale_synth":
+        return _sessions.charging(n, seed), ("availability: synthetic, fitted to published curves",)
+    name = "availability_strict.npz" if source == "strict" else "availability_charging_synth.npz"
+    path = _existing(root, name)
+    arrays = read_npz(path)
+    known = availability_of(path, arrays)
+    notes = (f"availability: {count_empty(arrays)} empty intervals of {name} were left out",)
+    if source == "charging":
+        return take(known, _deal(rng, known.num_nodes, n)), notes
+    absent = max(0, STRICT_PHONES - known.num_nodes)
+    note = f"availability: {absent} of {absent + known.num_nodes} phones never qualify and are never online"
+    everyone = _with_absent(known, absent)
+    return take(everyone, _deal(rng, everyone.num_nodes, n)), (*notes, note)
+
+
+def _with_absent(availability: Availability, absent: int) -> Availability:
+    """Append devices that are never online."""
+    offsets = np.append(availability.offsets, np.full(absent, availability.on_s.size))
+    period = np.append(availability.period_s, np.full(absent, float(_sessions.DAY_S)))
+    return Availability(offsets, availability.on_s, availability.off_s, period)

@@ -1,0 +1,417 @@
+"""Mixing matrices, on the host: how much weight each node gives to each model it hears of.
+
+W[i, j] is the weight that node i gives to the model of node j, so that one round of mixing is x ← W x. A row-stochastic
+W averages; a doubly stochastic one also conserves the network mean; a column-stochastic one conserves the sum, as
+push-sum needs. :func:`gossipjax.mixing.from_matrix` takes a matrix to the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import jax
+import networkx as nx
+import numpy as np
+from jaxtyping import Float, Num
+from scipy import sparse
+
+from gossipjax._base import matrices
+from gossipjax._base.arguments import choice, flag, instance, real, shown
+from gossipjax._base.calls import recorded
+from gossipjax._base.memory import check_memory
+from gossipjax.topology import Topology
+from gossipjax.topology._graph import number_nodes, require_nodes
+
+Matrix: TypeAlias = sparse.sparray | sparse.spmatrix | Num[np.ndarray, "rows columns"] | Num[jax.Array, "rows columns"]
+
+TOLERANCE = 1e-8
+"""Largest error of a sum of weights: far above the rounding of a float64 sum of a million terms (2e-10), far below any
+weight that matters."""
+TOLERANCE_FLOAT32 = 1e-5
+"""The same for matrices of float32, whose entries are rounded: 6e-8 for a row of exact shares, more after a sum."""
+
+_KINDS = ("row", "column", "doubly", "symmetric")
+_HOW_TO_BUILD = (
+    "build one with gossipjax.topology, such as ring(8) or from_networkx(graph); several rounds, such as those of "
+    "one_peer_exponential, have one matrix each: [uniform(round) for round in rounds]"
+)
+_HOW_TO_WEIGH = "pass a NumPy or SciPy matrix, such as metropolis(topology)"
+
+
+@recorded("xiao2005consensus")
+def metropolis(topology: Topology) -> sparse.csr_array:
+    """Build the Metropolis–Hastings weights of an undirected graph: symmetric and doubly stochastic.
+
+    W_ij = 1 / (1 + max(d_i, d_j)) on the edges, W_ii = 1 − Σ_j W_ij.
+
+    Args:
+        topology: undirected.
+
+    Returns:
+        ``(n, n)`` float64.
+
+    Raises:
+        ValueError: if the graph is directed.
+
+    Reference: Xiao, Boyd, Lall (2005), "A scheme for robust distributed sensor fusion based on average consensus".
+    """
+    topology = _undirected(topology, "metropolis")
+    degrees = topology.degrees
+    return _complete_rows(topology, 1 / (1 + np.maximum(degrees[topology.receivers], degrees[topology.senders])))
+
+
+@recorded()
+def max_degree(topology: Topology) -> sparse.csr_array:
+    """Build the max-degree weights of an undirected graph: symmetric and doubly stochastic.
+
+    W = I − L / (1 + d_max) with the Laplacian L: every edge has the weight 1 / (1 + d_max).
+
+    Args:
+        topology: undirected.
+
+    Returns:
+        ``(n, n)`` float64.
+
+    Raises:
+        ValueError: if the graph is directed.
+    """
+    topology = _undirected(topology, "max_degree")
+    return _complete_rows(topology, np.full(topology.senders.size, 1 / (1 + topology.degrees.max())))
+
+
+@recorded("xiao2004averaging")
+def best_constant(topology: Topology) -> sparse.csr_array:
+    """Build the constant edge weight that contracts fastest: symmetric, rows sum to one, may have negative diagonals.
+
+    W = I − α L with α = 2 / (ℓ₂ + ℓ_n), of the Laplacian's smallest positive and largest eigenvalues; then
+    ‖W − J‖₂ = (ℓ_n − ℓ₂) / (ℓ_n + ℓ₂).
+
+    Args:
+        topology: undirected and connected.
+
+    Returns:
+        ``(n, n)`` float64. Pass ``allow_negative=True`` to :func:`check_weights`.
+
+    Raises:
+        ValueError: if the graph is directed or disconnected, or its Laplacian cannot be factorised in memory.
+
+    Reference: Xiao, Boyd (2004), "Fast linear iterations for distributed averaging", section 4.1.
+    """
+    topology = _undirected(topology, "best_constant")
+    if (count := topology.num_components()) > 1:
+        raise ValueError(f"{topology.name} has {count} components: no weight contracts it; add edges between them")
+    if topology.num_nodes == 1:
+        return _complete_rows(topology, np.zeros(0))
+    second, largest = _laplacian_extremes(topology)
+    return _complete_rows(topology, np.full(topology.senders.size, 2 / (second + largest)))
+
+
+@recorded()
+def lazy(W: Matrix, share: float = 0.5) -> sparse.csr_array:
+    """Keep a share of the own model besides mixing: W ← share · I + (1 − share) · W.
+
+    With a share of one half a symmetric stochastic matrix has no negative eigenvalue.
+
+    Args:
+        W: ``(n, n)`` weights.
+        share: in [0, 1).
+
+    Returns:
+        ``(n, n)``, stochastic in whatever way W is: float64, or float32 as W, since its sums are no better.
+
+    Raises:
+        ValueError: if the share is out of range, or W is not square or not finite.
+    """
+    share = real("share", share, least=0, below=1, remedy="at 1 nobody would mix")
+    single, W = _is_float32(W), matrices.square("W", W, _HOW_TO_WEIGH, entry="weight")
+    mixed = sparse.csr_array(share * sparse.eye_array(W.shape[0]) + (1 - share) * W)
+    return mixed.astype(np.float32) if single else mixed
+
+
+@recorded()
+def uniform(topology: Topology) -> sparse.csr_array:
+    """Weight the own model and all that are heard of equally: row-stochastic.
+
+    W_ij = 1 / (1 + d_i) with the in-degree d_i. Doubly stochastic if all in-degrees and out-degrees are the same
+    number, as in the exponential graphs; otherwise it draws the network to a weighted mean.
+
+    Args:
+        topology: any.
+
+    Returns:
+        ``(n, n)`` float64.
+    """
+    topology = instance("topology", topology, Topology, _HOW_TO_BUILD)
+    return _complete_rows(topology, 1 / (1 + topology.in_degrees[topology.receivers]))
+
+
+@recorded("kempe2003pushsum", "nedic2016push")
+def column_stochastic(topology: Topology) -> sparse.csr_array:
+    """Split the own mass equally among oneself and all one sends to: column-stochastic, the weights of push-sum.
+
+    W_ij = 1 / (1 + d_j) with the out-degree d_j of the sender.
+
+    Args:
+        topology: any.
+
+    Returns:
+        ``(n, n)`` float64.
+
+    Reference: Kempe, Dobra, Gehrke (2003); Nedić, Olshevsky (2016), "Stochastic gradient-push".
+    """
+    topology = instance("topology", topology, Topology, _HOW_TO_BUILD)
+    shares = 1 / (1 + topology.out_degrees)
+    return sparse.csr_array(_off_diagonal(topology, shares[topology.senders]) + sparse.diags_array(shares))
+
+
+@recorded()
+def averaging(num_nodes: int) -> sparse.csr_array:
+    """Build the matrix J = 1 1ᵀ / n that replaces every model by the network mean, as an all-reduce does.
+
+    Rounds on it are charged as a ring all-reduce, 2 (n − 1)/n models a node, where the same numbers in another array,
+    or Metropolis weights of a complete graph, are n − 1 neighbours who are sent a model each.
+
+    Args:
+        num_nodes: n ≥ 1.
+
+    Returns:
+        ``(n, n)`` float64.
+
+    Raises:
+        ValueError: if there is no node, or n² weights do not fit into memory.
+    """
+    n = require_nodes(num_nodes)
+    advice = "GroupMixing averages all nodes with n weights, and timeline.client_sampling samples some"
+    check_memory(f"num_nodes={n}: the averaging matrix", 36.0 * n * n, advice)
+    return Averaging(np.full((n, n), 1 / n))
+
+
+class Averaging(sparse.csr_array):
+    """A matrix that :func:`averaging` built; what is computed from it, such as ``lazy(J)``, may be one no longer."""
+
+
+def is_averaging(W: Matrix) -> bool:
+    """Tell whether a matrix is that of :func:`averaging`, unchanged."""
+    n = W.shape[0]
+    return isinstance(W, Averaging) and W.nnz == n * n and bool((W.data == 1 / n).all())
+
+
+@recorded()
+def from_edge_weights(
+    graph: nx.Graph | Matrix,
+    kind: str = "row",
+    *,
+    attribute: str = "weight",
+    labels: Sequence[Any] | None = None,
+) -> sparse.csr_array:
+    """Build a mixing matrix from a graph whose edges have weights.
+
+    W_ij is the weight of the edge from j to i, and each node keeps what is missing: W_ii = 1 − Σ_j W_ij (``"column"``:
+    1 − Σ_j W_ji). Where the graph has self-loops, their weights are the diagonal, and nothing is added.
+
+    >>> import networkx as nx
+    >>> graph = nx.Graph()
+    >>> graph.add_weighted_edges_from([(0, 1, 0.5), (1, 2, 0.25)])
+    >>> from_edge_weights(graph, "symmetric").toarray()
+    array([[0.5 , 0.5 , 0.  ],
+           [0.5 , 0.25, 0.25],
+           [0.  , 0.25, 0.75]])
+
+    Args:
+        graph: a NetworkX graph, numbered as :func:`gossipjax.topology.from_networkx` does, or a matrix ``(n, n)`` with
+            the weight of the edge from j to i in row i.
+        kind: what the result must be; see :func:`check_weights`.
+        attribute: of the edges of a NetworkX graph.
+        labels: of a NetworkX graph, as in :func:`gossipjax.topology.from_networkx`.
+
+    Returns:
+        ``(n, n)`` float64, checked.
+
+    Raises:
+        ValueError: an edge without a weight, a weight that is negative or not finite, parallel edges, or weights of one
+            node that sum to more than 1.
+        TypeError: neither a graph nor a matrix.
+    """
+    kind = choice("kind", kind, _KINDS)
+    if isinstance(graph, nx.Graph):
+        instance("attribute", attribute, str, "name the attribute of the edges, such as 'weight'")
+        A = _edge_matrix(graph, attribute, labels)
+    else:
+        A = matrices.square("graph", graph, "pass a NetworkX graph or a matrix of weights", entry="weight")
+        if labels is not None:
+            raise ValueError(
+                f"labels={shown(labels)}: name the nodes of a NetworkX graph; the rows of a matrix have none"
+            )
+    matrices.reject(A, A.data < 0, "weights must not be negative", "graph")
+    if not A.diagonal().any():
+        axis, what = (0, "column") if kind == "column" else (1, "row")
+        rest = 1 - np.asarray(A.sum(axis=axis))
+        if rest.min() < -TOLERANCE:
+            worst = int(np.argmin(rest))
+            raise ValueError(
+                f"graph: the weights of {what} {worst} sum to {1 - rest[worst]:.6g}, which leaves nothing for the node "
+                "itself: divide all weights by that, or by more"
+            )
+        A = sparse.csr_array(A + sparse.diags_array(np.maximum(rest, 0)))
+    return check_weights(A, kind)
+
+
+def is_row_stochastic(W: Matrix, *, tolerance: float | None = None) -> bool:
+    """Tell whether all rows sum to one, within a tolerance as in :func:`check_weights`. Signs are not looked at."""
+    tolerance, W = _tolerance(W, tolerance), matrices.as_csr("W", W, _HOW_TO_WEIGH)
+    return bool(np.all(np.abs(_row_sums(W) - 1) <= tolerance))
+
+
+def is_column_stochastic(W: Matrix, *, tolerance: float | None = None) -> bool:
+    """Tell whether all columns sum to one, within a tolerance as in :func:`check_weights`. Signs are not looked at."""
+    tolerance, W = _tolerance(W, tolerance), matrices.as_csr("W", W, _HOW_TO_WEIGH)
+    return is_row_stochastic(W.T, tolerance=tolerance)
+
+
+def is_doubly_stochastic(W: Matrix, *, tolerance: float | None = None) -> bool:
+    """Tell whether all rows and columns sum to one, within a tolerance as in :func:`check_weights`, whatever signs."""
+    return is_row_stochastic(W, tolerance=tolerance) and is_column_stochastic(W, tolerance=tolerance)
+
+
+def is_symmetric(W: Matrix, *, tolerance: float | None = None) -> bool:
+    """Tell whether a matrix equals its transpose, within a tolerance as in :func:`check_weights`."""
+    tolerance, W = _tolerance(W, tolerance), matrices.as_csr("W", W, _HOW_TO_WEIGH)
+    return W.shape[0] == W.shape[1] and bool(np.all(np.abs((W - W.T).data) <= tolerance))
+
+
+def check_weights(
+    W: Matrix, kind: str, *, allow_negative: bool = False, tolerance: float | None = None
+) -> sparse.csr_array:
+    """Check that a matrix is the mixing matrix it is meant to be.
+
+    A float32 matrix is rounded, so that its sums are one within :data:`TOLERANCE_FLOAT32` only, and a run would drift.
+    Its rows (``kind="column"``: its columns) are completed in float64: all weights are divided by the largest sum, if
+    that is more than one, and each node keeps what is then missing. A symmetric matrix stays symmetric.
+
+    Args:
+        W: ``(n, n)`` weights, dense or sparse.
+        kind: ``"row"``, ``"column"`` or ``"doubly"`` stochastic, or ``"symmetric"``: doubly stochastic and equal to its
+            transpose.
+        allow_negative: allow negative weights, as :func:`best_constant` may have on its diagonal.
+        tolerance: largest error of a sum; None: :data:`TOLERANCE`, or :data:`TOLERANCE_FLOAT32` for float32.
+
+    Returns:
+        The same matrix, ``(n, n)`` float64.
+
+    Raises:
+        ValueError: naming the first row, column or entry at fault.
+        TypeError: if W is no matrix.
+    """
+    kind, allow_negative = choice("kind", kind, _KINDS), flag("allow_negative", allow_negative)
+    single, tolerance = _is_float32(W), _tolerance(W, tolerance)
+    W = matrices.square("W", W, _HOW_TO_WEIGH, entry="weight")
+    if not allow_negative:
+        rule = "weights must not be negative; pass allow_negative=True if they are meant to be"
+        matrices.reject(W, W.data < 0, rule, "W")
+    if kind != "column":
+        _check_sums(W, "row", "divide each row by its sum", tolerance)
+    if kind != "row":
+        _check_sums(W.T, "column", "use metropolis, or column_stochastic with push-sum on a directed graph", tolerance)
+    if kind == "symmetric":
+        difference = sparse.csr_array(W - W.T)
+        wrong = np.abs(difference.data) > tolerance
+        rule = "W must equal its transpose; use metropolis or average W and W.T"
+        matrices.reject(difference, wrong, rule, "W - W.T")
+    if not single:
+        return W
+    return _completed(W) if kind != "column" else sparse.csr_array(_completed(sparse.csr_array(W.T)).T)
+
+
+def _completed(W: sparse.csr_array) -> sparse.csr_array:
+    """Make rows sum to one to the last bit but rounding, where they do within a tolerance."""
+    W = W / max(1.0, _row_sums(W).max())
+    return sparse.csr_array(W + sparse.diags_array(np.maximum(1 - _row_sums(W), 0)))
+
+
+def _is_float32(W: Any) -> bool:
+    return getattr(W, "dtype", None) == np.float32
+
+
+def _tolerance(W: Any, tolerance: float | None) -> float:
+    if tolerance is None:
+        return TOLERANCE_FLOAT32 if _is_float32(W) else TOLERANCE
+    return real("tolerance", tolerance, least=0, below=1)
+
+
+def _edge_matrix(graph: nx.Graph, attribute: str, labels: Sequence[Any] | None) -> sparse.csr_array:
+    """Return the weights of the edges of a NetworkX graph, those from node j to node i in row i."""
+    order, senders, receivers = number_nodes(graph, labels)
+    found: dict[tuple[int, int], float] = {}
+    number = {label: k for k, label in enumerate(order)}
+    for u, v, value in graph.edges(data=attribute):
+        weight = real(f"graph: attribute {attribute!r} of edge ({shown(u)}, {shown(v)})", value, least=0)
+        ends = [(number[v], number[u])] if graph.is_directed() else [(number[v], number[u]), (number[u], number[v])]
+        for edge in {*ends}:
+            if edge in found:
+                raise ValueError(f"graph: edge ({shown(u)}, {shown(v)}) is there twice: add up parallel edges first")
+            found[edge] = weight
+    values = np.array([found[i, j] for i, j in zip(receivers.tolist(), senders.tolist(), strict=True)], np.float64)
+    return sparse.csr_array((values, (receivers, senders)), shape=(len(order), len(order)))
+
+
+def _undirected(topology: Any, rule: str) -> Topology:
+    topology = instance("topology", topology, Topology, _HOW_TO_BUILD)
+    if topology.directed:
+        raise ValueError(
+            f"topology={topology.name} is directed and {rule} weights are symmetric: use uniform or column_stochastic "
+            "weights"
+        )
+    return topology
+
+
+def _off_diagonal(topology: Topology, weights: Float[np.ndarray, " m"]) -> sparse.csr_array:
+    """Put one weight on every edge. The edges are sorted by receiver, which is the order of a CSR matrix."""
+    W = topology.adjacency()
+    W.data = weights.astype(np.float64)
+    return W
+
+
+def _complete_rows(topology: Topology, weights: Float[np.ndarray, " m"]) -> sparse.csr_array:
+    W = _off_diagonal(topology, weights)
+    return sparse.csr_array(W + sparse.diags_array(1 - W.sum(axis=1)))
+
+
+def _laplacian_extremes(topology: Topology) -> tuple[float, float]:
+    """Return the smallest positive and the largest eigenvalue of the Laplacian of a connected graph."""
+    L = sparse.csr_array(sparse.diags_array(topology.degrees.astype(np.float64)) - topology.adjacency())
+    if topology.num_nodes <= 1500:
+        eigenvalues = np.linalg.eigvalsh(L.toarray())
+        return float(eigenvalues[1]), float(eigenvalues[-1])
+    check_memory(
+        f"topology={topology.name}: the factors of its Laplacian", 24.0 * _envelope(L), "use metropolis or max_degree"
+    )
+    # Fixed start vectors: ARPACK's own are random. The shift is negative, so that the matrix to invert is definite.
+    start = np.random.default_rng(0).standard_normal(topology.num_nodes)
+    largest = sparse.linalg.eigsh(L, k=1, which="LA", v0=start, return_eigenvectors=False)[0]
+    low = sparse.linalg.eigsh(sparse.csc_array(L), k=2, sigma=-1e-3, which="LM", v0=start, return_eigenvectors=False)
+    return float(low.max()), float(largest)
+
+
+def _envelope(L: sparse.csr_array) -> int:
+    """Bound the entries of a triangular factor: those right of the first entry of each row, in a good order."""
+    order = sparse.csgraph.reverse_cuthill_mckee(L, symmetric_mode=True)
+    place = np.empty(order.size, np.int64)
+    place[order] = np.arange(order.size)
+    entries, first = L.tocoo(), np.arange(order.size)
+    np.minimum.at(first, place[entries.row], place[entries.col])
+    return int(np.sum(np.arange(order.size) - first + 1))
+
+
+def _row_sums(W: sparse.sparray) -> Float[np.ndarray, " n"]:
+    return np.asarray(W.sum(axis=1), np.float64)
+
+
+def _check_sums(W: sparse.sparray, what: str, remedy: str, tolerance: float) -> None:
+    sums = _row_sums(W)
+    wrong = np.flatnonzero(~(np.abs(sums - 1) <= tolerance))
+    if wrong.size:
+        raise ValueError(
+            f"{what} {wrong[0]} of W sums to {sums[wrong[0]]:.10g}, not to 1 within {tolerance:g} "
+            f"({wrong.size} of {sums.size} {what}s are off): {remedy}"
+        )

@@ -1,0 +1,308 @@
+"""What is looked at while a network runs: consensus distance, accuracy, distance to the optimum, and your own.
+
+An :class:`Observer` measures a :class:`Snapshot` between two events and says what its numbers mean, so that the
+trajectory's variables carry names, dimensions and units.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Int, PyTree, UInt
+
+from gossipjax._base.arguments import instance, sequence_of, shown, whole, wholes
+from gossipjax._base.arguments import seed as check_seed
+from gossipjax._base.binding import as_partial, as_task
+from gossipjax._base.calls import recordable, recorded
+from gossipjax._base.display import displayed
+from gossipjax._base.placement import map_nodes
+from gossipjax._base.rows import check_stacked, mean_row, num_rows, take
+from gossipjax.types import Params, Task
+
+STATISTICS = ("mean", "min", "max", "p10", "p50", "p90")
+"""Statistics over nodes, in the order of the ``statistic`` dimension."""
+
+
+RECORDED = ("event", "time", "bytes_sent", "messages_sent", "train_loss", "statistic", "record", "seed")
+"""Names that observers cannot give: those of every run's variables, coordinates and dimensions."""
+
+
+class Snapshot(NamedTuple):
+    """The network between two events."""
+
+    event: UInt[Array, ""]
+    """Source events done."""
+    time: Float[Array, ""]
+    """Simulated seconds."""
+    x: Params
+    """Models of all rows, leaves ``(num_rows, ...)``."""
+    versions: Any = None
+    """Version counters, where they are tracked (:func:`gossipjax.track_versions`)."""
+    meter: Any = None
+    """Traffic and clocks of the nodes, where they are metered (:func:`gossipjax.metered`)."""
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Variable:
+    """What one measured number means."""
+
+    name: str
+    long_name: str
+    units: str = "1"
+    dims: tuple[str, ...] = ()
+
+
+@displayed
+@recordable
+class Observer(NamedTuple):
+    """A measurement: ``measure(snapshot) -> {name: array}`` and what its arrays are."""
+
+    measure: Callable[[Snapshot], dict[str, Array]]
+    variables: tuple[Variable, ...]
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        measures = "; ".join(variable.long_name for variable in self.variables)
+        return ", ".join(variable.name for variable in self.variables), {"measures": measures}
+
+
+def squared_deviations(x: Params) -> Float[Array, " n"]:
+    """Return ``‖x_i − x̄‖²`` of every row, summed over all leaves."""
+    check_stacked("x", x)
+    parts = []
+    for leaf in jax.tree.leaves(x):
+        deviation = (leaf - jnp.mean(leaf, axis=0, keepdims=True)).reshape(leaf.shape[0], -1)
+        parts.append(jnp.sum(jnp.square(deviation), axis=1).astype(jnp.result_type(float)))
+    return jnp.sum(jnp.stack(parts), axis=0)
+
+
+def _consensus(snapshot: Snapshot) -> dict[str, Array]:
+    return {"consensus_distance": jnp.mean(squared_deviations(snapshot.x))}
+
+
+@recorded()
+def consensus_distance() -> Observer:
+    """Measure ``(1/n) Σ_i ‖x_i − x̄‖²``, the mean squared distance of the nodes from their average model."""
+    variable = Variable("consensus_distance", "mean squared distance to the average model")
+    return Observer(Partial(_consensus), (variable,))
+
+
+def _disagreement(snapshot: Snapshot) -> dict[str, Array]:
+    ranges = [jnp.max(jnp.max(leaf, axis=0) - jnp.min(leaf, axis=0)) for leaf in jax.tree.leaves(snapshot.x)]
+    return {"disagreement": jnp.max(jnp.stack([each.astype(jnp.result_type(float)) for each in ranges]))}
+
+
+@recorded()
+def disagreement() -> Observer:
+    """Measure ``max_ij ‖x_i − x_j‖_∞``, the largest difference of any two nodes in one parameter.
+
+    While it is below the θ of :func:`~gossipjax.sharing.moniqua`, no message is misread.
+    """
+    return Observer(Partial(_disagreement), (Variable("disagreement", "largest difference of two nodes' parameters"),))
+
+
+def _distance(target: Params, snapshot: Snapshot) -> dict[str, Array]:
+    def gap(leaf: Array, goal: Array) -> Array:
+        return jnp.sum(jnp.square(leaf - jnp.expand_dims(goal, 0))) / leaf.shape[0]
+
+    total = sum(jax.tree.leaves(jax.tree.map(gap, snapshot.x, target)), start=jnp.zeros(()))
+    return {"squared_error": total}
+
+
+@recorded()
+def distance_to(target: Params) -> Observer:
+    """Measure ``(1/n) Σ_i ‖x_i − x*‖²`` to a given model x* (one node's pytree, such as a known optimum)."""
+    variable = Variable("squared_error", "mean squared distance to the target model")
+    leaves = jax.tree.leaves(target)
+    if not leaves or not all(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in map(_as_leaf, leaves)):
+        raise ValueError(f"target={shown(target)}: must be one node's model, a pytree of floating-point arrays")
+    return Observer(Partial(_distance, target), (variable,))
+
+
+def _as_leaf(leaf: Any) -> Any:
+    return leaf if hasattr(leaf, "dtype") or isinstance(leaf, float) else np.zeros((), bool)
+
+
+def _values(snapshot: Snapshot) -> dict[str, Array]:
+    rows = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(snapshot.x)]
+    return {"model": jnp.concatenate(rows, axis=1)}
+
+
+@recorded()
+def models() -> Observer:
+    """Keep the models themselves, flattened to ``(node, parameter)``: for small states only."""
+    return Observer(Partial(_values), (Variable("model", "model of each node", dims=("node", "parameter")),))
+
+
+def percentiles(values: Float[Array, " n"]) -> Float[Array, " statistic"]:
+    """Return the :data:`STATISTICS` of values, NaN being left out."""
+    if len(getattr(values, "shape", ())) != 1 or not values.size or not jnp.issubdtype(values.dtype, jnp.floating):
+        raise ValueError(f"values={shown(values)}: must be a vector of floats, one for each node")
+    quantiles = jnp.nanquantile(values, jnp.asarray([0.1, 0.5, 0.9], values.dtype))
+    return jnp.concatenate([jnp.stack([jnp.nanmean(values), jnp.nanmin(values), jnp.nanmax(values)]), quantiles])
+
+
+def _node_metrics(task: Task, test: Any, rows: Array | None, snapshot: Snapshot) -> dict[str, Array]:
+    if rows is not None and rows.shape[0] > num_rows(snapshot.x):
+        raise ValueError(
+            f"nodes: {rows.shape[0]} of them are to be evaluated but there are {num_rows(snapshot.x)} model rows; "
+            "pass nodes=None to evaluate all rows"
+        )
+    results = map_nodes(Partial(_metrics_of, task, test), take(snapshot.x, rows))
+    return {f"test_{name}": percentiles(values) for name, values in results.items()}
+
+
+def _metrics_of(task: Task, test: Any, x: Params) -> dict[str, Array]:
+    return task.metrics(x, test)
+
+
+def _mean_metrics(task: Task, test: Any, snapshot: Snapshot) -> dict[str, Array]:
+    return {f"average_model_{name}": value for name, value in task.metrics(mean_row(snapshot.x), test).items()}
+
+
+def metric_names(task: Task, test: Any) -> list[str]:
+    """Names of a task's metrics, without computing them."""
+    task = as_task(task)
+    params = jax.eval_shape(task.init, jax.random.key(0))
+    return sorted(jax.eval_shape(task.metrics, params, test))
+
+
+def subset(task: Task, samples: int | None, *, seed: int = 0) -> Any:
+    """Return a fixed random subset of a task's test set, or all of it.
+
+    Args:
+        task: whose ``test`` arrays share a leading sample axis.
+        samples: how many test samples; None: all.
+        seed: of the NumPy generator that draws them.
+
+    Raises:
+        ValueError: more samples than there are.
+    """
+    task, seed = as_task(task), check_seed(seed)
+    if samples is None:
+        return task.test
+    total = _samples(task)
+    samples = whole("samples", samples, least=1, most=total, remedy=f"of {total} test samples; None takes all")
+    chosen = np.sort(np.random.default_rng(seed).choice(total, samples, replace=False))
+    return task.test | {name: task.test[name][chosen] for name in ("inputs", "labels")}
+
+
+def _samples(task: Task) -> int:
+    if not isinstance(task.test, dict) or "inputs" not in task.test:
+        raise ValueError("this task has no test samples to choose from; leave samples=None")
+    return task.test["inputs"].shape[0]
+
+
+@recorded()
+def node_metrics(
+    task: Task, *, nodes: Sequence[int] | int | None = None, samples: int | None = None, seed: int = 0
+) -> Observer:
+    """Measure the task's metrics of single nodes' models: mean, min, max and percentiles over the nodes.
+
+    Args:
+        task: whose ``metrics`` are taken on its test set.
+        nodes: row indices, or how many random rows, to evaluate; None: all. Stated subsets keep evaluation cheaper
+            than training.
+        samples: number of test samples (a fixed random subset); None: all.
+        seed: of the NumPy generator that draws the subsets.
+
+    Returns:
+        Observer of ``test_<metric>`` with the dimension ``statistic`` (:data:`STATISTICS`).
+
+    Raises:
+        ValueError: more nodes or samples than there are.
+    """
+    task = as_task(task)
+    rows = _chosen_rows(task, nodes, check_seed(seed))
+    test = subset(task, samples, seed=seed)
+    over = "all nodes" if rows is None else f"{len(rows)} of the nodes"
+    on = "the whole test set" if samples is None else f"{samples} test samples"
+    variables = tuple(
+        Variable(f"test_{name}", f"{name} on {on}, over {over}", dims=("statistic",))
+        for name in metric_names(task, test)
+    )
+    return Observer(Partial(_node_metrics, task, test, rows), variables)
+
+
+def _chosen_rows(task: Task, nodes: Sequence[int] | int | None, seed: int) -> Int[Array, " k"] | None:
+    if nodes is None:
+        return None
+    n = task.num_nodes
+    if np.ndim(nodes) == 0:
+        number = whole("nodes", nodes, least=1, most=n, remedy="how many are drawn; or give a list of nodes; None: all")
+        return jnp.asarray(np.sort(np.random.default_rng(seed).choice(n, number, replace=False)), jnp.int32)
+    rows = wholes("nodes", nodes, shape=(None,), least=0, most=n - 1, remedy=f"numbers of the task's {n} nodes")
+    if not rows.size or len(set(rows.tolist())) < rows.size:
+        raise ValueError(f"nodes={shown(nodes)}: give at least one node, and each of them once")
+    return jnp.asarray(rows, jnp.int32)
+
+
+@recorded()
+def average_model_metrics(task: Task, *, samples: int | None = None, seed: int = 0) -> Observer:
+    """Measure the task's metrics of the average model x̄, as ``average_model_<metric>``.
+
+    Args:
+        task: whose ``metrics`` are taken on its test set.
+        samples: number of test samples (a fixed random subset); None: all.
+        seed: of the NumPy generator that draws the subset.
+    """
+    task = as_task(task)
+    test = subset(task, samples, seed=seed)
+    on = "the whole test set" if samples is None else f"{samples} test samples"
+    variables = tuple(
+        Variable(f"average_model_{name}", f"{name} of the average model on {on}") for name in metric_names(task, test)
+    )
+    return Observer(Partial(_mean_metrics, task, test), variables)
+
+
+def bind_observers(observers: Sequence[Observer]) -> tuple[Observer, ...]:
+    """Let plain functions stand in observers: jit needs pytrees.
+
+    Raises:
+        TypeError: something that is no list of observers.
+    """
+    remedy = "such as [gossipjax.observe.consensus_distance()], or Observer(measure, (Variable(name, meaning),))"
+    found = sequence_of("observers", observers, Observer, remedy)
+    for number, observer in enumerate(found):
+        declared = f"observers[{number}].variables"
+        sequence_of(declared, observer.variables, Variable, "such as (Variable('loss', 'what it means'),)")
+    measure = "measure(snapshot) -> {name: array}"
+    return tuple(
+        Observer(as_partial(f"observers[{number}].measure", each.measure, measure), tuple(each.variables))
+        for number, each in enumerate(found)
+    )
+
+
+def check_observers(
+    observers: Sequence[Observer], x: PyTree[jax.ShapeDtypeStruct], versions: Any = None, meter: Any = None
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Reject observers whose measurements do not match what they declare; return the form of all measurements.
+
+    Raises:
+        ValueError: names that are declared twice, missing or undeclared, or with other dimensions than declared; one
+            of the names that every record has.
+        TypeError: measurements that are no dict.
+    """
+    found: dict[str, jax.ShapeDtypeStruct] = {}
+    snapshot = Snapshot(jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.float32), x, versions, meter)
+    for observer in observers:
+        measured = jax.eval_shape(observer.measure, snapshot)
+        instance("observer.measure(snapshot)", measured, dict, "return measurements as {name: array}")
+        declared = {variable.name: variable for variable in observer.variables}
+        if set(measured) != set(declared):
+            raise ValueError(f"an observer declares {sorted(declared)} but measures {sorted(measured)}")
+        for name, array in measured.items():
+            if name in RECORDED:
+                raise ValueError(f"an observer measures {name!r}, which every record has; give it another name")
+            if name in found:
+                raise ValueError(f"two observers measure {name!r}; give one of them another name")
+            if len(array.shape) != len(declared[name].dims):
+                raise ValueError(f"{name!r} has shape {array.shape} but declares dimensions {declared[name].dims}")
+        found |= measured
+    return found

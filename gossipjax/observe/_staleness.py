@@ -1,0 +1,118 @@
+"""Observers of version counters: staleness over pairs of nodes, from the sources' and from the holders' side."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Int
+
+from gossipjax._base.arguments import whole
+from gossipjax._base.binding import Static
+from gossipjax._base.calls import recorded
+from gossipjax._base.rows import num_rows
+from gossipjax.observe._models import Observer, Snapshot, Variable, percentiles
+from gossipjax.wrappers._versions import Versions, staleness
+
+
+def _pairs(snapshot: Snapshot) -> tuple[Int[Array, "rows s"], Bool[Array, "rows s"]]:
+    """Staleness of every (row, source), and which of them count: a node knows itself."""
+    versions = _tracked(snapshot)
+    rows = num_rows(snapshot.x)
+    stale = staleness(versions, rows)
+    if not versions.rows_are_nodes.value:  # rows are models, not nodes
+        return stale, jnp.ones(stale.shape, bool)
+    return stale, jnp.arange(rows, dtype=jnp.int32)[:, None] != versions.sources[None]
+
+
+def _tracked(snapshot: Snapshot) -> Versions:
+    if snapshot.versions is None:
+        raise ValueError("staleness needs version counters: wrap the protocol in track_versions")
+    return snapshot.versions
+
+
+def _summary(snapshot: Snapshot) -> dict[str, Array]:
+    stale, counts = _pairs(snapshot)
+    holders = jnp.max(jnp.where(counts, stale, 0), axis=0)
+    kind = jnp.result_type(float)
+    values = percentiles(jnp.where(counts, stale.astype(kind), jnp.nan).ravel())
+    return {"staleness": values, "max_staleness": jnp.mean(holders.astype(kind))}
+
+
+@recorded("mitra2024timely")
+def staleness_summary() -> Observer:
+    """Measure staleness ``S_i^j = N_i^i − N_i^j`` over all holders j and tracked sources i ≠ j.
+
+    ``staleness`` with the dimension ``statistic`` (mean, min, max and percentiles over all pairs), and
+    ``max_staleness``, the mean over sources of the maximum over holders. Units: local updates.
+    """
+    variables = (
+        Variable("staleness", "staleness over holders and sources", "updates", ("statistic",)),
+        Variable("max_staleness", "maximum staleness over holders, mean over sources", "updates"),
+    )
+    return Observer(Partial(_summary), variables)
+
+
+def _by_source(snapshot: Snapshot) -> dict[str, Array]:
+    stale, counts = _pairs(snapshot)
+    kind = jnp.result_type(float)
+    total = jnp.sum(jnp.where(counts, stale, 0), axis=0).astype(kind)
+    return {
+        "staleness_of_source": total / jnp.sum(counts, axis=0).astype(kind),
+        "max_staleness_of_source": jnp.max(jnp.where(counts, stale, 0), axis=0).astype(kind),
+    }
+
+
+@recorded("mitra2024timely")
+def staleness_by_source() -> Observer:
+    """Measure mean and maximum over holders for every tracked source: the sampling unit of statistics."""
+    variables = (
+        Variable("staleness_of_source", "mean staleness over holders", "updates", ("source",)),
+        Variable("max_staleness_of_source", "maximum staleness over holders", "updates", ("source",)),
+    )
+    return Observer(Partial(_by_source), variables)
+
+
+def _matrix(snapshot: Snapshot) -> dict[str, Array]:
+    return {"staleness_matrix": _pairs(snapshot)[0]}
+
+
+@recorded("mitra2024timely")
+def staleness_matrix() -> Observer:
+    """Keep the staleness of every node (rows) about every tracked source: for small networks only."""
+    variable = Variable("staleness_matrix", "staleness of a node's model about a source", "updates", ("node", "source"))
+    return Observer(Partial(_matrix), (variable,))
+
+
+def _histogram(bins: Static[int], snapshot: Snapshot) -> dict[str, Array]:
+    stale, counts = _pairs(snapshot)
+    at = jnp.minimum(stale, bins.value - 1)
+    return {"staleness_histogram": jnp.zeros(bins.value, jnp.int32).at[at].add(counts.astype(jnp.int32))}
+
+
+@recorded("mitra2024timely")
+def staleness_histogram(bins: int) -> Observer:
+    """Count pairs by staleness 0, 1, …; the last bin takes all from ``bins − 1`` on.
+
+    Raises:
+        ValueError: fewer than two bins.
+    """
+    bins = whole("bins", bins, least=2, remedy="the last one takes all that is older")
+    variable = Variable("staleness_histogram", "pairs of holder and source", "1", ("updates_behind",))
+    return Observer(Partial(_histogram, Static(bins)), (variable,))
+
+
+def _hops(snapshot: Snapshot) -> dict[str, Array]:
+    versions = _tracked(snapshot)
+    if versions.hops is None:
+        raise ValueError("hops are not tracked: pass hops=True to track_versions")
+    _, counts = _pairs(snapshot)
+    kind = jnp.result_type(float)
+    heard = counts & (versions.held[: counts.shape[0]] > 0)
+    total = jnp.sum(jnp.where(heard, versions.hops[: counts.shape[0]], 0)).astype(kind)
+    return {"hops": total / jnp.maximum(jnp.sum(heard), 1).astype(kind)}
+
+
+@recorded()
+def mean_hops() -> Observer:
+    """Measure the mean number of transmissions on the path that brought the version held, where any has come."""
+    return Observer(Partial(_hops), (Variable("hops", "transmissions of the version held", "1"),))

@@ -1,0 +1,139 @@
+"""BEER: gradient tracking whose models and trackers both travel as compressed differences."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Float, Key, UInt
+
+from gossipjax._base.binding import as_factory, as_task
+from gossipjax._base.calls import recorded
+from gossipjax._base.rows import all_finite, num_rows
+from gossipjax.compress._compressor import STREAM, Compressor, as_compressor, compress_rows
+from gossipjax.mixing._counting import sent
+from gossipjax.protocol._local import init_optimizer, node_gradients
+from gossipjax.sharing._choco import FIXED_GRAPH, check_gamma, check_quality, consensus_step
+from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+
+_TRACKERS = STREAM - 1
+"""Sets the random numbers of the trackers' messages apart from those of the models': no node has this number."""
+
+
+class BeerState(NamedTuple):
+    """Models, trackers, what the neighbours know of both, last gradients, and optimizer states of all nodes."""
+
+    x: Params
+    x_estimate: Params
+    """H, leaves ``(n, ...)``."""
+    tracker: Params
+    """V of the last gradients."""
+    tracker_estimate: Params
+    """G, the copy with which this V was not yet mixed."""
+    gradient: Params
+    started: Bool[Array, " n"]
+    """Whether there is a tracker to tell of."""
+    optimizer: Any
+
+
+def _init(compressor: Compressor, optimizer: Partial, key: Key[Array, ""], x0: Params) -> BeerState:
+    """Start tracker and last gradient at zero: the first step then sets the tracker to the gradient at x0."""
+    del key
+    check_quality(compressor, x0)
+    zero = jax.tree.map(jnp.zeros_like, x0)
+    started = jnp.zeros(num_rows(x0), bool)
+    return BeerState(x0, zero, zero, zero, zero, started, init_optimizer(optimizer, x0))
+
+
+def _tell(
+    key: Key[Array, ""], compressor: Compressor, estimate: Params, x: Params, event: Event
+) -> tuple[Params, int | UInt[Array, " n"]]:
+    """Send ``Q(x − x̂)``, and add it to what everyone knows; also the bits of one message."""
+    message, bits = compress_rows(key, compressor, jax.tree.map(jnp.subtract, x, estimate), event)
+    return jax.tree.map(jnp.add, estimate, message), bits
+
+
+def _where(rows: Bool[Array, " n"], chosen: Params, other: Params) -> Params:
+    def pick(a: Array, b: Array) -> Array:
+        return jnp.where(rows.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(pick, chosen, other)
+
+
+def _step(
+    task: Task, optimizer: Partial, compressor: Compressor, gamma: Any, key, state: BeerState, event: Event
+) -> tuple[BeerState, Info]:
+    """One round: V from the gradient at x, then G from V, x from V and H, and H from x."""
+    loss, grad = node_gradients(key, task, state.x, event)
+    change = jax.tree.map(jnp.subtract, grad, state.gradient)
+    tracker = consensus_step(gamma, event.mixing, state.tracker, state.tracker_estimate)
+    tracker = jax.tree.map(jnp.add, tracker, change)
+    of_trackers = jax.random.fold_in(key, _TRACKERS)
+    told, tracker_bits = _tell(of_trackers, compressor, state.tracker_estimate, tracker, event)
+    # The published G is 0 when V_0 is known: V_1 is the first that it is told of.
+    tracker_estimate = _where(state.started, told, state.tracker_estimate)
+    updates, optimizer_state = jax.vmap(optimizer().update)(tracker, state.optimizer, state.x)
+    x = optax.apply_updates(consensus_step(gamma, event.mixing, state.x, state.x_estimate), updates)
+    x_estimate, bits = _tell(key, compressor, state.x_estimate, x, event)
+    info = Info(*sent(event, bits + tracker_bits, num_rows(x)), loss, all_finite(x))
+    started = jnp.ones_like(state.started)
+    return BeerState(x, x_estimate, tracker, tracker_estimate, grad, started, optimizer_state), info
+
+
+def _model(state: BeerState) -> Params:
+    return state.x
+
+
+@recorded("zhao2022beer")
+def beer(
+    task: Task,
+    optimizer: optax.GradientTransformation | Partial,
+    compressor: Compressor,
+    gamma: float | Float[np.ndarray | Array, ""],
+) -> Protocol:
+    """Build BEER, gradient tracking with compressed messages, on stochastic or full gradients g::
+
+        x ← x + γ (W − I) H + optimizer(V)                  −η V for SGD
+        H ← H + Q(x − H)                                    by each node and its neighbours
+        V ← V + γ (W − I) G + g(x) − g_old
+        G ← G + Q(V − G)                                    by each node and its neighbours
+
+    with H = G = 0 and V = g(x_0) at the start. A round here begins in the middle of this loop, with V, so that one
+    gradient is taken a round and none before the first: V = 0 and g_old = 0 at the start make the first V the gradient
+    at x_0, and G stays 0 in the first round. The models are those of the published loop after every round.
+
+    The mean of V equals the mean of the nodes' current gradients at all times, and for SGD x̄ moves by −η V̄, whatever Q
+    does (W doubly stochastic). On smooth problems it converges like ``O(1/T)`` without any bound on how different the
+    nodes' data are, and linearly where gradients are exact and grow as with strong convexity. With ω = 1 and γ = 1 it
+    is a first step ``x + optimizer(g(x))`` without mixing, and from there :func:`~gossipjax.gradient_tracking` (combine
+    then adapt).
+
+    Two compressed vectors a message, which counts as one.
+
+    Args:
+        task: one shard per node.
+        optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
+            node's own steps, here one a round.
+        compressor: Q, with a quality ω (:mod:`gossipjax.compress`).
+        gamma: consensus step size γ > 0, of the order of ω. An argument of the compiled function.
+
+    Raises:
+        ValueError: γ that is not positive and finite, something that is no optimizer; a compressor without ω, when the
+            models are known; when run, a timeline that is no synchronous round of one symmetric doubly stochastic
+            matrix.
+
+    Reference: Zhao, Li, Li, Richtárik, Chi 2022, arXiv 2201.13320, algorithm 1.
+    """
+    as_compressor(compressor)
+    check_gamma(gamma)
+    task, factory = as_task(task), as_factory(optimizer)
+    return Protocol(
+        init=Partial(_init, compressor, factory),
+        step=Partial(_step, task, factory, compressor, gamma),
+        model=Partial(_model),
+        requires=FIXED_GRAPH | Requires(own_rows=True, num_nodes=task.num_nodes, local_steps=1),
+    )

@@ -1,0 +1,111 @@
+"""D-PSGD: local gradient steps and mixing with the neighbours, in both orders."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import Partial
+from jaxtyping import Array, Key
+
+from gossipjax._base.arguments import choice
+from gossipjax._base.binding import Static, as_factory, as_task
+from gossipjax._base.calls import recorded
+from gossipjax._base.rows import increase, num_rows, put, take, trained_rows
+from gossipjax.mixing._counting import sent
+from gossipjax.protocol._local import check_steps, init_optimizer, train, write
+from gossipjax.sharing._full import as_sharing
+from gossipjax.types import Event, Info, Params, Protocol, Requires, Sharing, Task
+
+
+class DPSGDState(NamedTuple):
+    """Models, optimizer states and sharing states of all rows."""
+
+    x: Params
+    optimizer: Any
+    sharing: Any
+
+
+def _init(optimizer: Partial, sharing: Sharing, key: Key[Array, ""], x0: Params) -> DPSGDState:
+    del key
+    return DPSGDState(x0, init_optimizer(optimizer, x0), sharing.init(x0))
+
+
+def _adapt_then_combine(
+    task: Task, optimizer: Partial, steps: Static[int], sharing: Sharing, key, state: DPSGDState, event: Event
+) -> tuple[DPSGDState, Info]:
+    trained = train(key, task, optimizer, steps, state.x, state.optimizer, event)
+    x, optimizer_state = write(state.x, state.optimizer, trained, event)
+    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, x, event)
+    shared, x = sharing.merge(key, shared, (x, payload, event))
+    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    return DPSGDState(x, optimizer_state, shared), info
+
+
+def _combine_then_adapt(
+    task: Task, optimizer: Partial, steps: Static[int], sharing: Sharing, key, state: DPSGDState, event: Event
+) -> tuple[DPSGDState, Info]:
+    trained = train(key, task, optimizer, steps, state.x, state.optimizer, event)
+    rows = trained_rows(event)
+    change = jax.tree.map(jnp.subtract, trained.x, take(state.x, rows))
+    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, state.x, event)
+    shared, mixed = sharing.merge(key, shared, (state.x, payload, event))
+    x = increase(mixed, rows, change)
+    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    return DPSGDState(x, put(state.optimizer, rows, trained.optimizer), shared), info
+
+
+def _model(state: DPSGDState) -> Params:
+    return state.x
+
+
+_REQUIRES = Requires(row_stochastic=True, own_rows=True, mixing=True, builder="timeline.rounds")
+_ORDERS = {"adapt_then_combine": _adapt_then_combine, "combine_then_adapt": _combine_then_adapt}
+
+
+@recorded("lian2017dpsgd", "stich2019local")
+def dpsgd(
+    task: Task,
+    optimizer: optax.GradientTransformation | Partial,
+    *,
+    order: Literal["adapt_then_combine", "combine_then_adapt"] = "adapt_then_combine",
+    local_steps: int = 1,
+    sharing: Sharing | None = None,
+) -> Protocol:
+    """Build decentralized parallel SGD.
+
+    With u_j the sum of the optimizer's H updates from x_j (``−γ g_j(x_j)`` for one step of SGD)::
+
+        adapt_then_combine:   x_i ← Σ_j W_ij (x_j + u_j)
+        combine_then_adapt:   x_i ← Σ_j W_ij x_j + u_i          (gradient at the unmixed model; the 2017 form)
+
+    On rounds this is the synchronous algorithm; on a pairwise timeline (:func:`~gossipjax.timeline.poisson_pairs`) the
+    acting node steps and the pair averages, one event after another. With a doubly stochastic W, mixing conserves the
+    mean: ``x̄ ← x̄ + ū``.
+
+    Args:
+        task: one shard per node.
+        optimizer: any optax transformation, with one state per node; or ``Partial(optax.sgd, 0.1)`` to keep its
+            numbers as arguments. A schedule counts the node's own local steps (H at each of its events), not events or
+            seconds.
+        order: which of the two forms.
+        local_steps: H ≥ 1 optimizer steps before each mixing (local SGD).
+        sharing: what is sent; None: the full model.
+
+    Raises:
+        TypeError: what is no task, no optimizer or no sharing.
+        ValueError: an unknown order, local_steps < 1; when run, fragments without a sharing for them, or nodes that
+            train other rows than their own.
+
+    Reference: Lian et al. 2017, arXiv 1705.09056, algorithm 1 (combine-then-adapt); Stich 2019 (local steps).
+    """
+    choice("order", order, _ORDERS)
+    task, factory, chosen = as_task(task), as_factory(optimizer), as_sharing(sharing)
+    return Protocol(
+        init=Partial(_init, factory, chosen),
+        step=Partial(_ORDERS[order], task, factory, check_steps(local_steps), chosen),
+        model=Partial(_model),
+        requires=_REQUIRES | Requires(num_nodes=task.num_nodes, local_steps=local_steps) | chosen.requires,
+    )

@@ -1,0 +1,91 @@
+"""FedAvg and local SGD: several local steps, then an exact average."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import optax
+from jax.tree_util import Partial
+from jaxtyping import Array, Key
+
+from gossipjax._base.binding import Static, as_factory, as_task
+from gossipjax._base.calls import recorded
+from gossipjax._base.rows import bits_per_row, num_rows, put, trained_rows
+from gossipjax.mixing._apply import mix
+from gossipjax.mixing._counting import sent
+from gossipjax.protocol._dpsgd import dpsgd
+from gossipjax.protocol._local import check_steps, init_optimizer, train
+from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+
+
+class FedAvgState(NamedTuple):
+    """The model slots of the sampled clients; equal after every round."""
+
+    x: Params
+
+
+def _init(key: Key[Array, ""], x0: Params) -> FedAvgState:
+    del key
+    return FedAvgState(x0)
+
+
+def _step(task: Task, optimizer: Partial, steps: Static[int], key, state: FedAvgState, event: Event):
+    rows = trained_rows(event)
+    fresh = init_optimizer(optimizer, state.x)
+    trained = train(key, task, optimizer, steps, state.x, fresh, event)
+    x = mix(event.mixing, put(state.x, rows, trained.x))
+    bits = bits_per_row(x)
+    return FedAvgState(x), Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+
+
+def _model(state: FedAvgState) -> Params:
+    return state.x
+
+
+@recorded("mcmahan2017fedavg")
+def fedavg(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int) -> Protocol:
+    """Build FedAvg on a :func:`~gossipjax.timeline.client_sampling` timeline.
+
+    Each sampled client takes H steps of a fresh optimizer from the server's model x, then
+    ``x ← Σ_{i sampled} (n_i / Σ n_j) x_i``. Two models per sampled client and round.
+
+    Give all rows of x0 the same model, as the server would (:func:`gossipjax.replicate`).
+
+    Args:
+        task: one shard per client.
+        optimizer: the clients' optax transformation (its state does not outlive a round), or a Partial of one. A
+            schedule counts the steps of one training: 0 … H − 1, again in every round.
+        local_steps: H ≥ 1.
+
+    Raises:
+        TypeError: what is no task or no optimizer.
+        ValueError: local_steps < 1; when run, a timeline without a server's average.
+
+    Reference: McMahan et al. 2017, algorithm 1.
+    """
+    task, factory = as_task(task), as_factory(optimizer)
+    step = Partial(_step, task, factory, check_steps(local_steps))
+    requires = Requires(
+        averages=True,
+        mixing=True,
+        num_nodes=task.num_nodes,
+        local_steps=local_steps,
+        builder="timeline.client_sampling",
+    )
+    return Protocol(Partial(_init), step, Partial(_model), requires)
+
+
+@recorded("stich2019local")
+def local_sgd(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int) -> Protocol:
+    """Build local SGD: D-PSGD, adapt-then-combine, with H local steps. On ``averaging(n)`` rounds it is Stich's form.
+
+    ``x_i ← Σ_j W_ij x_j^{(H)}``.
+
+    Args:
+        task: one shard per node.
+        optimizer: any optax transformation, or a Partial of one. A schedule counts the node's own local steps.
+        local_steps: H ≥ 1.
+
+    Reference: Stich 2019, arXiv 1805.09767.
+    """
+    return dpsgd(task, optimizer, order="adapt_then_combine", local_steps=local_steps)

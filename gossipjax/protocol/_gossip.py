@@ -1,0 +1,57 @@
+"""Gossip averaging: no learning, only mixing."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from jax.tree_util import Partial
+from jaxtyping import Array, Key
+
+from gossipjax._base.calls import recorded
+from gossipjax._base.rows import num_rows
+from gossipjax.mixing._counting import sent
+from gossipjax.sharing._full import as_sharing
+from gossipjax.types import Event, Info, Params, Protocol, Requires, Sharing
+
+
+class GossipState(NamedTuple):
+    """Values and sharing states of all rows."""
+
+    x: Params
+    sharing: Any
+
+
+def _init(sharing: Sharing, key: Key[Array, ""], x0: Params) -> GossipState:
+    del key
+    return GossipState(x0, sharing.init(x0))
+
+
+def _step(sharing: Sharing, key: Key[Array, ""], state: GossipState, event: Event) -> tuple[GossipState, Info]:
+    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, state.x, event)
+    shared, x = sharing.merge(key, shared, (state.x, payload, event))
+    return GossipState(x, shared), Info(*sent(event, bits, num_rows(x)))
+
+
+def _model(state: GossipState) -> Params:
+    return state.x
+
+
+@recorded("boyd2006gossip", "xiao2004averaging")
+def gossip_averaging(sharing: Sharing | None = None) -> Protocol:
+    """Build gossip averaging ``x ← W_t x``: pairwise, one-way push or synchronous, as the timeline says.
+
+    Conserves the network mean wherever W_t is doubly stochastic; ``Σ‖x_i − x̄‖²`` then never grows, and contracts by
+    ρ² = ‖W − J‖₂² a round on a fixed W.
+
+    Args:
+        sharing: what is sent; None: the full values. With :func:`~gossipjax.sharing.choco` it is CHOCO-gossip.
+
+    Raises:
+        TypeError: something that is no sharing.
+        ValueError: when run, mixing matrices whose rows do not sum to one, or fragments without a sharing for them.
+
+    Reference: Boyd, Ghosh, Prabhakar, Shah 2006; Xiao and Boyd 2004.
+    """
+    chosen = as_sharing(sharing)
+    requires = Requires(row_stochastic=True, mixing=True, builder="timeline.rounds") | chosen.requires
+    return Protocol(Partial(_init, chosen), Partial(_step, chosen), Partial(_model), requires)

@@ -1,0 +1,142 @@
+"""Gossip learning: models walk from node to node, merge with what they meet, and learn where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import Partial
+from jaxtyping import Array, Int, Key
+
+from gossipjax._base.arguments import choice
+from gossipjax._base.binding import Static, as_factory, as_partial, as_task
+from gossipjax._base.calls import recorded
+from gossipjax._base.rows import bits_per_row, increase, num_rows, put, take, trained_rows
+from gossipjax.mixing._apply import GroupMixing, Mixing, PairMixing, live_receivers, mix
+from gossipjax.mixing._counting import sent
+from gossipjax.protocol._local import check_steps, init_optimizer
+from gossipjax.protocol._local_async import node_rows, train_apart
+from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+
+
+class GossipLearningState(NamedTuple):
+    """Models and ages of all rows, optimizer states of all nodes."""
+
+    x: Params
+    age: Int[Array, " rows"]
+    """Number of updates on the longest path into each model."""
+    optimizer: Any
+
+
+def _init(task: Task, optimizer: Partial, key: Key[Array, ""], x0: Params) -> GossipLearningState:
+    del key
+    age = jnp.zeros(num_rows(x0), jnp.int32)
+    return GossipLearningState(x0, age, init_optimizer(optimizer, node_rows(x0, task.num_nodes)))
+
+
+def _as_groups(mixing: Mixing, rows: int) -> GroupMixing:
+    match mixing:
+        case GroupMixing():
+            return mixing
+        case PairMixing(senders=senders, receivers=receivers, weights=weights, keep=keep):
+            members, parts = jnp.stack([receivers, senders], axis=1), jnp.stack([keep, weights], axis=1)
+            return GroupMixing(members, parts, live_receivers(mixing, rows)[:, None])
+    raise ValueError(
+        f"gossip learning merges pairs or groups of models, not {type(mixing).__name__}; use timeline.gossip_learning"
+    )
+
+
+def _merge_ages(groups: GroupMixing, age: Int[Array, " rows"]) -> tuple[Int[Array, "g s"], Int[Array, " rows"]]:
+    """Return the ages of the members that count, and all ages afterwards: a merger is as old as its oldest part."""
+    ages = jnp.where(groups.weights != 0, age.at[groups.members].get(mode="fill", fill_value=0), 0)
+    oldest = jnp.broadcast_to(ages.max(axis=1, keepdims=True), groups.targets.shape)
+    return ages, age.at[groups.targets].set(oldest, mode="drop")
+
+
+def _by_age(groups: GroupMixing, ages: Int[Array, "g s"]) -> GroupMixing:
+    """Weigh members in proportion to their ages; where all are 0, as the plan says."""
+    ages = ages.astype(groups.weights.dtype)
+    total = ages.sum(axis=1, keepdims=True)
+    return groups._replace(weights=jnp.where(total > 0, ages / jnp.maximum(total, 1), groups.weights))
+
+
+def _step(
+    task: Task, optimizer: Partial, steps: Static[int], by_age: Static[bool], scale, key, state, event: Event
+) -> tuple[GossipLearningState, Info]:
+    rows, before = trained_rows(event), state.x
+    x, optimizer_state, trained = train_apart(key, task, optimizer, steps, before, state.optimizer, event)
+    age = increase(state.age, rows, jnp.full_like(take(state.age, rows), steps.value))
+    if scale is not None:
+        x = put(x, rows, _scaled(scale(take(age, rows)), take(before, rows), trained.x))
+    groups = _as_groups(event.mixing, num_rows(x))
+    ages, age = _merge_ages(groups, age)
+    x = mix(_by_age(groups, ages) if by_age.value else groups, x)
+    info = Info(*sent(event, bits_per_row(x), num_rows(x)), trained.loss, trained.finite)
+    return GossipLearningState(x, age, optimizer_state), info
+
+
+def _scaled(factor: Array, before: Params, after: Params) -> Params:
+    def scale(old: Array, new: Array) -> Array:
+        return old + factor.astype(old.dtype).reshape(-1, *(1,) * (old.ndim - 1)) * (new - old)
+
+    return jax.tree.map(scale, before, after)
+
+
+def _model(state: GossipLearningState) -> Params:
+    return state.x
+
+
+@recorded("ormandi2013gossip", "hegedus2019gossip")
+def gossip_learning(
+    task: Task,
+    optimizer: optax.GradientTransformation | Partial,
+    *,
+    merge: Literal["average", "age"] = "average",
+    local_steps: int = 1,
+    scale: Callable[[Int[Array, " k"]], Array] | None = None,
+) -> Protocol:
+    """Build gossip learning on models (w, t) with an age t, the number of updates in them.
+
+    Whoever receives (w_r, t_r), when and what is then merged or updated first, the timeline says
+    (:func:`~gossipjax.timeline.gossip_learning`). What a node does::
+
+        update:          w ← w + optimizer(g_i(w))                t ← t + 1
+        merge, average:  w ← (1 − a) w + a w_r                    t ← max(t, t_r)        a = 1/2 in the plan
+        merge, age:      the same with a = t_r / (t_r + t), or the plan's weight where both are 0
+
+    Merging conserves nothing but consensus: one-way messages keep the mean in expectation at best.
+
+    Args:
+        task: one shard per node.
+        optimizer: any optax transformation; its state stays with the node, models travel. A schedule counts the node's
+            own local steps; ``scale`` goes by the age of the model.
+        merge: by the plan's weights, or by age.
+        local_steps: H ≥ 1 steps an update; the age then grows by H.
+        scale: factor of an update as a function of the age after it, such as ``1/t`` of Pegasos (optimizer
+            ``sgd(1/λ)``); None: 1. A plain function, or a Partial to keep its numbers as arguments.
+
+    Raises:
+        TypeError: what is no task, no optimizer or no function.
+        ValueError: an unknown merge, local_steps < 1; when run, a timeline on which models do not meet two at a time.
+
+    Reference: Ormándi, Hegedűs, Jelasity 2013, arXiv 1109.1396, algorithms 1–3; Hegedűs, Danner, Jelasity 2019 (ages).
+    """
+    choice("merge", merge, ("average", "age"))
+    task, factory = as_task(task), as_factory(optimizer)
+    factor = None if scale is None else as_partial("scale", scale, "scale(ages) -> factors")
+    return Protocol(
+        init=Partial(_init, task, factory),
+        step=Partial(_step, task, factory, check_steps(local_steps), Static(merge == "age"), factor),
+        model=Partial(_model),
+        requires=Requires(
+            row_stochastic=True,
+            meetings=True,
+            mixing=True,
+            num_nodes=task.num_nodes,
+            local_steps=local_steps,
+            builder="timeline.gossip_learning",
+        ),
+    )

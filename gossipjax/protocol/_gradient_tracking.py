@@ -1,0 +1,110 @@
+"""Gradient tracking (DIGing): a second vector follows the network's mean gradient."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import Partial
+from jaxtyping import Array, Key
+
+from gossipjax._base.arguments import choice
+from gossipjax._base.binding import Static, as_factory, as_task
+from gossipjax._base.calls import recorded
+from gossipjax._base.rows import all_finite, bits_per_row, num_rows
+from gossipjax.mixing._apply import mix
+from gossipjax.mixing._counting import sent
+from gossipjax.protocol._local import init_optimizer, node_gradients
+from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+
+
+class GradientTrackingState(NamedTuple):
+    """Models, trackers, last gradients and optimizer states of all nodes."""
+
+    x: Params
+    tracker: Params
+    gradient: Params
+    optimizer: Any
+
+
+def _init(optimizer: Partial, key: Key[Array, ""], x0: Params) -> GradientTrackingState:
+    """Start tracker and last gradient at zero: the first step then sets the tracker to the gradient at x0."""
+    del key
+    zero = jax.tree.map(jnp.zeros_like, x0)
+    return GradientTrackingState(x0, zero, zero, init_optimizer(optimizer, x0))
+
+
+def _step(
+    task: Task, optimizer: Partial, combine_first: Static[bool], key, state: GradientTrackingState, event: Event
+) -> tuple[GradientTrackingState, Info]:
+    """One round: y ← W y + g(x) − g_old first, then the model moves along y."""
+    loss, grad = node_gradients(key, task, state.x, event)
+    change = jax.tree.map(jnp.subtract, grad, state.gradient)
+    if combine_first.value:
+        tracker = jax.tree.map(jnp.add, mix(event.mixing, state.tracker), change)
+    else:
+        tracker = mix(event.mixing, jax.tree.map(jnp.add, state.tracker, change))
+    updates, optimizer_state = jax.vmap(optimizer().update)(tracker, state.optimizer, state.x)
+    if combine_first.value:
+        x = optax.apply_updates(mix(event.mixing, state.x), updates)
+    else:
+        x = mix(event.mixing, optax.apply_updates(state.x, updates))
+    bits = 2 * bits_per_row(x)
+    info = Info(*sent(event, bits, num_rows(x)), loss, all_finite(x))
+    return GradientTrackingState(x, tracker, grad, optimizer_state), info
+
+
+def _model(state: GradientTrackingState) -> Params:
+    return state.x
+
+
+@recorded("nedic2017tracking", "dilorenzo2016next")
+def gradient_tracking(
+    task: Task,
+    optimizer: optax.GradientTransformation | Partial,
+    *,
+    order: Literal["adapt_then_combine", "combine_then_adapt"] = "combine_then_adapt",
+) -> Protocol:
+    """Build gradient tracking, on stochastic or full gradients g.
+
+    Combine-then-adapt (DIGing, arranged so that one gradient is taken a round)::
+
+        y ← W y + g(x) − g_old          x ← W x + optimizer(y)
+
+    with y = 0 and g_old = 0 at the start, so that the first y is g(x_0). Adapt-then-combine::
+
+        y ← W (y + g(x) − g_old)        x ← W (x + optimizer(y))
+
+    The mean of y equals the mean of the nodes' current gradients at all times (W doubly stochastic). Linear rate on
+    smooth, strongly convex problems with a constant step, whatever the heterogeneity. Two vectors a message.
+
+    Args:
+        task: one shard per node.
+        optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
+            node's own steps, here one a round.
+        order: which of the two forms.
+
+    Raises:
+        TypeError: what is no task or no optimizer.
+        ValueError: an unknown order; when run, rounds that are not doubly stochastic, or no rounds.
+
+    Reference: Nedić, Olshevsky, Shi 2017, arXiv 1607.03218; Di Lorenzo and Scutari 2016 (adapt-then-combine).
+    """
+    choice("order", order, ("adapt_then_combine", "combine_then_adapt"))
+    task, factory = as_task(task), as_factory(optimizer)
+    return Protocol(
+        init=Partial(_init, factory),
+        step=Partial(_step, task, factory, Static(order == "combine_then_adapt")),
+        model=Partial(_model),
+        requires=Requires(
+            synchronous=True,
+            doubly_stochastic=True,
+            own_rows=True,
+            mixing=True,
+            num_nodes=task.num_nodes,
+            local_steps=1,
+            builder="timeline.rounds",
+        ),
+    )

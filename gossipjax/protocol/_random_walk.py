@@ -1,0 +1,68 @@
+"""Random-walk SGD: models walk through the network and train on the data of the node they are at."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import optax
+from jax.tree_util import Partial
+from jaxtyping import Array, Key
+
+from gossipjax._base.binding import Static, as_factory, as_task
+from gossipjax._base.calls import recorded
+from gossipjax._base.rows import bits_per_row, num_rows
+from gossipjax.mixing._apply import mix
+from gossipjax.mixing._counting import sent
+from gossipjax.protocol._local import check_steps, init_optimizer, train, write
+from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+
+
+class RandomWalkState(NamedTuple):
+    """Models and optimizer states of the walks (and of the copies that nodes keep, where walks average)."""
+
+    y: Params
+    optimizer: Any
+
+
+def _init(optimizer: Partial, key: Key[Array, ""], x0: Params) -> RandomWalkState:
+    del key
+    return RandomWalkState(x0, init_optimizer(optimizer, x0))
+
+
+def _step(task: Task, optimizer: Partial, steps: Static[int], key, state: RandomWalkState, event: Event):
+    trained = train(key, task, optimizer, steps, state.y, state.optimizer, event)
+    y, optimizer_state = write(state.y, state.optimizer, trained, event)
+    info = Info(*sent(event, bits_per_row(y), num_rows(y)), trained.loss, trained.finite)
+    return RandomWalkState(y if event.mixing is None else mix(event.mixing, y), optimizer_state), info
+
+
+def _model(state: RandomWalkState) -> Params:
+    return state.y
+
+
+@recorded("gholami2025walks")
+def random_walk(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int = 1) -> Protocol:
+    """Build SGD on R walking models (Multi-Walk): walk r, now at node v, takes a step on v's data and moves on.
+
+    ``y_r ← y_r + optimizer(g_v(y_r))`` (``−γ g_v`` for SGD), then, where the timeline lets walks average on arrival,
+    ``y_r ← (y_r + s_u)/2`` with s_u the model that the last other walk left at the next node u. The timeline
+    (:func:`~gossipjax.timeline.random_walks`) decides the way and the time of service: with Metropolis transitions
+    every node is visited equally often, so that the steps follow the mean objective. Independent walks conserve
+    nothing and need nothing; look at the average of the R models.
+
+    Args:
+        task: one shard per node.
+        optimizer: any optax transformation; its state travels with the walk and is not counted as traffic. A schedule
+            counts the walk's own steps.
+        local_steps: H ≥ 1 steps a visit.
+
+    Raises:
+        TypeError: what is no task or no optimizer.
+        ValueError: local_steps < 1; when run, a timeline whose rows do not walk.
+
+    Reference: Gholami and Seferoglu 2025, arXiv 2504.09792; Johansson, Rabi, Johansson 2009 (one walk).
+    """
+    task, factory = as_task(task), as_factory(optimizer)
+    requires = Requires(walks=True, num_nodes=task.num_nodes, builder="timeline.random_walks")
+    step = Partial(_step, task, factory, check_steps(local_steps))
+    return Protocol(Partial(_init, factory), step, Partial(_model), requires)

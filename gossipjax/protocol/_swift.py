@@ -1,0 +1,75 @@
+"""SWIFT: nodes that never wait, and average with the newest model that they hold of each neighbour."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import optax
+from jax.tree_util import Partial
+from jaxtyping import Array, Key
+
+from gossipjax._base.binding import Static, as_factory, as_task
+from gossipjax._base.calls import recorded
+from gossipjax._base.rows import bits_per_row, num_rows
+from gossipjax.mixing._apply import mix
+from gossipjax.mixing._counting import sent
+from gossipjax.protocol._local import check_steps, init_optimizer
+from gossipjax.protocol._local_async import node_rows, train_apart
+from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+
+
+class SwiftState(NamedTuple):
+    """Models of the nodes and of the mailboxes, optimizer states of the nodes."""
+
+    x: Params
+    optimizer: Any
+
+
+def _init(task: Task, optimizer: Partial, key: Key[Array, ""], x0: Params) -> SwiftState:
+    del key
+    return SwiftState(x0, init_optimizer(optimizer, node_rows(x0, task.num_nodes)))
+
+
+def _step(task: Task, optimizer: Partial, steps: Static[int], key, state: SwiftState, event: Event):
+    x, optimizer_state, trained = train_apart(key, task, optimizer, steps, state.x, state.optimizer, event)
+    info = Info(*sent(event, bits_per_row(x), num_rows(x)), trained.loss, trained.finite)
+    return SwiftState(mix(event.mixing, x), optimizer_state), info
+
+
+def _model(state: SwiftState) -> Params:
+    return state.x
+
+
+@recorded("bornstein2023swift")
+def swift(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int = 1) -> Protocol:
+    """Build SWIFT's step of an acting node i, on the clock and the mailboxes of :func:`~gossipjax.timeline.swift`::
+
+        x_i ← x_i + optimizer(g_i(x_i))          (−γ g_i for SGD)
+        send x_i to all neighbours, waiting for none
+        x_i ← w_ii x_i + Σ_j w_ij x̃_j            at every s-th step of i; x̃_j the newest model received from j
+
+    The weights make the *expected* mixing matrix doubly stochastic, so the mean is kept in expectation only.
+
+    Args:
+        task: one shard per node.
+        optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
+            node's own local steps, not events or seconds.
+        local_steps: H ≥ 1 gradient steps a tick.
+
+    Raises:
+        TypeError: what is no task or no optimizer.
+        ValueError: local_steps < 1; when run, a timeline of another builder.
+
+    Reference: Bornstein, Rabbani, Wang, Bedi, Huang 2023, arXiv 2210.14026, algorithm 1.
+    """
+    task, factory = as_task(task), as_factory(optimizer)
+    step = Partial(_step, task, factory, check_steps(local_steps))
+    requires = Requires(
+        row_stochastic=True,
+        own_rows=True,
+        mailboxes=True,
+        mixing=True,
+        num_nodes=task.num_nodes,
+        builder="timeline.swift",
+    )
+    return Protocol(Partial(_init, task, factory), step, Partial(_model), requires)

@@ -1,0 +1,92 @@
+"""Where a run came from: its call as text for the manifest, as JSON for its file, made again, and cited."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.resources
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gossipjax._base import calls
+from gossipjax._base.call_json import to_json
+from gossipjax._base.call_text import text
+from gossipjax._base.calls import Array, Call
+
+RUN, STOP = "gossipjax:simulate", "stopped_at"
+
+
+# --- a run as a call --------------------------------------------------------------------------------------------------
+
+
+def call_record(key: Any, protocol: Any, timeline: Any, x0: Any, **settings: Any) -> Call:
+    """Write down a call of :func:`gossipjax.simulate`: all that its records depend on."""
+    named = {"key": key, "protocol": protocol, "timeline": timeline} | settings
+    arguments = {name: calls.written(value) for name, value in named.items()} | {"x0": _start(x0)}
+    return Call(RUN, tuple(arguments.items()))
+
+
+def stopped_call(call: Call, event: int) -> Call:
+    """Add to a run's call that its callback ended it at the record of this event."""
+    return dataclasses.replace(call, arguments=(*call.arguments, (STOP, event)))
+
+
+def described(call: Call) -> dict[str, str]:
+    """Show a call for its manifest: what was run, on what, and a hash of every argument."""
+    shown = {name: text(value) for name, value in call.arguments if name in ("protocol", "timeline", "x0", "observers")}
+    return shown | {"call_sha256": hashlib.sha256(as_json(call).encode()).hexdigest()}
+
+
+def as_json(record: Any) -> str:
+    return to_json(record)[0]
+
+
+def _start(x0: Any) -> Any:
+    """Write down a start; rows that are all equal as one row and their number."""
+    leaves = [] if calls.record_of(x0) is not None else jax.tree.leaves(x0)
+    if callable(x0) or not leaves or any(np.ndim(leaf) == 0 for leaf in leaves):
+        return calls.written(x0)
+    rows = np.shape(leaves[0])[0]
+    if rows > 1 and all(bool(jnp.all(jnp.asarray(leaf) == jnp.asarray(leaf)[:1])) for leaf in leaves):
+        one = calls.written(jax.tree.map(lambda leaf: leaf[0], x0))
+        return Call("gossipjax:replicate", (("params", one), ("rows", rows)))
+    return calls.written(x0)
+
+
+# --- made again -------------------------------------------------------------------------------------------------------
+
+
+# --- cited ------------------------------------------------------------------------------------------------------------
+
+
+def cite(record: Any) -> str:
+    """Return the BibTeX entries of everything that a run used: this package, its protocol, sharing, network, data."""
+    keys = dict.fromkeys(["gossipjax", "jax"])
+    for each in _inside(record):
+        if isinstance(each, Call):
+            keys |= dict.fromkeys(calls.citations(calls.found(each.function)) or ())
+    entries = references()
+    return "\n\n".join(entries[key] for key in keys)
+
+
+def references() -> dict[str, str]:
+    """Return all BibTeX entries of the package by their keys."""
+    source = importlib.resources.files("gossipjax").joinpath("references.bib").read_text(encoding="utf-8")
+    entries = re.split(r"\n(?=@)", source.strip())
+    return {re.match(r"@\w+{([^,]+),", entry)[1]: entry.strip() for entry in entries}  # type: ignore[index]
+
+
+def _inside(record: Any) -> Iterator[Any]:
+    """List a record and all records inside it."""
+    yield record
+    if isinstance(record, tuple):
+        for each in record:
+            yield from _inside(each)
+    elif dataclasses.is_dataclass(record) and not isinstance(record, Array):
+        for field in dataclasses.fields(record):
+            yield from _inside(getattr(record, field.name))

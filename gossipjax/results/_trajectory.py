@@ -1,0 +1,343 @@
+"""The result of a run: named, self-describing, on disk in one file, and plotted in one call."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from gossipjax._base import call_json, display
+from gossipjax._base.arguments import flag, instance, shown
+from gossipjax._base.calls import attach, record_of
+from gossipjax._base.leaves import plain
+from gossipjax._base.paths import as_path, replacing
+
+if TYPE_CHECKING:  # here, and in load, because xarray takes 40 MB
+    from xarray import DataArray, Dataset, DataTree
+
+FORMAT = "gossipjax-trajectory-1"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Continuation:
+    """Where a run ended, for one that goes on with it.
+
+    Attributes:
+        done: events done.
+        records: of the whole run so far, with running sums.
+        identity: says what was run; a function, since it costs a trace of the program.
+        plan: hash of the events done; a function likewise.
+    """
+
+    done: int
+    records: Mapping[str, np.ndarray]
+    identity: Callable[[], dict[str, Any]]
+    plan: Callable[[], str]
+
+
+@display.displayed
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Records of a run, and the state at its end.
+
+    Attributes:
+        dataset: variables over the dimension ``record`` (and ``seed``, ``statistic``, …) with units, and the manifest
+            in its attributes. Coordinates: ``event`` (source events done) and ``time`` (simulated seconds).
+        state: final protocol state. Of a trajectory read from a file: a list of its leaves, or None where it was saved
+            without its models.
+        x: final models, stacked (with several seeds behind the axis of seeds), or None likewise.
+        continuation: what a longer run needs to go on from here: pass the trajectory as x0 of
+            :func:`gossipjax.simulate`; or None likewise.
+    """
+
+    dataset: Dataset
+    state: Any = None
+    x: Any = None
+    continuation: Continuation | None = None
+
+    def __getitem__(self, name: str) -> DataArray:
+        """One variable, such as ``trajectory["consensus_distance"]``."""
+        instance("name", name, str, "ask for one variable at a time, or use trajectory.dataset")
+        if name not in self.dataset:
+            raise ValueError(f"no variable {name!r}; this trajectory has {sorted(map(str, self.dataset.variables))}")
+        return self.dataset[name]
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        about, sizes = self.manifest, self.dataset.sizes
+        run = about.get("configuration", {})
+        facts = {"events": run.get("num_events"), "records": sizes["record"], "seeds": sizes.get("seed")}
+        if "diverged" in about:
+            bits, events = (np.ravel(about["diverged"][name]) for name in ("bits", "event"))
+            facts["diverged"] = f"at event {events[bits != 0].min()}"
+        facts |= {"diverging": "though finite"} if "diverging" in about else {}
+        return display.headline(run), facts | {str(name): _ends(v) for name, v in self.dataset.data_vars.items()}
+
+    def _repr_html_(self) -> str:
+        return display.html(self, more=f"<details><summary>records</summary>{self.dataset._repr_html_()}</details>")
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Configuration, versions, device, key and code version of the run."""
+        return json.loads(self.dataset.attrs["manifest"])
+
+    def cite(self) -> str:
+        """Print, and return, the BibTeX entries of everything that the run used."""
+        from gossipjax.results._provenance import cite
+
+        entries = cite(record_of(self))
+        print(entries)
+        return entries
+
+    def to_dataset(self) -> Dataset:
+        """Return the xarray Dataset."""
+        return self.dataset
+
+    def save(self, path: str | os.PathLike[str], *, models: bool = False) -> pathlib.Path:
+        """Write one netCDF-4 file, first under a temporary name, so that a failure leaves an earlier file whole.
+
+        Args:
+            path: of the file; its folder exists.
+            models: whether the final models and the protocol's state go into the file too. They make it as large as
+                the network, and a loaded trajectory can then be looked at, and go on, like the one that was saved.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: the folder does not exist, or models are asked for and there are none, or they are not dicts,
+                lists and tuples of arrays.
+            OSError: the file cannot be written (a full disk, no permission); nothing is left behind.
+        """
+        target = as_path("path", path)
+        groups = {"/": self.dataset} | (self._model_groups() if flag("models", models) else {})
+        if (call := record_of(self)) is not None:
+            groups["call"] = _arrays_dataset({"npz": call_json.pack(call)}, {})
+        with replacing(target) as temporary:
+            write_datasets(temporary, groups)
+        return target
+
+    def _model_groups(self) -> dict[str, Dataset]:
+        if self.x is None or self.continuation is None:
+            raise ValueError("models=True: this trajectory has no models; it was read from a file without them")
+        leaves: list[Any] = []
+        structure = _containers(self.x, leaves)
+        state = self.state if isinstance(self.state, list) else jax.tree.leaves(self.state)
+        kept = self.continuation
+        about = {"done": kept.done, "identity": json.dumps(kept.identity()), "plan": kept.plan()}
+        return {
+            "models": _arrays_dataset({f"leaf_{i}": leaf for i, leaf in enumerate(leaves)}, {"containers": structure}),
+            "state": _arrays_dataset({f"leaf_{i}": plain(leaf) for i, leaf in enumerate(state)}, {}),
+            "records": _arrays_dataset({name.replace("/", "|"): v for name, v in kept.records.items()}, about),
+        }
+
+    def plot(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        variables: Sequence[str] | None = None,
+        x: str = "event",
+    ) -> Any:
+        """Draw variables against ``event``, ``time`` or ``bytes_sent``, with the band over nodes or seeds.
+
+        Args:
+            path: where to write the picture; its ending chooses the format. None: only return the figure.
+            variables: which; None: all that are one curve per run.
+            x: the horizontal axis; ``round`` is another word for ``event`` where every event is a synchronous round.
+
+        Returns:
+            The figure, which a notebook shows.
+
+        Raises:
+            TypeError: a path or variables of another sort.
+            ValueError: an ending that no format has, a folder that does not exist, an unknown variable or axis.
+        """
+        from gossipjax._base.figure import check_path, write
+        from gossipjax.results._plot import plot_trajectory
+
+        target = check_path(path)
+        figure = plot_trajectory(self.dataset, variables=variables, x=x)
+        if target is not None:
+            write(figure, target, dpi=160)
+        return figure
+
+
+def configuration(dataset: Dataset) -> dict[str, Any]:
+    """Return what was run, from a data set's manifest; nothing where it has none."""
+    return json.loads(dataset.attrs.get("manifest", "{}")).get("configuration", {})
+
+
+def _ends(variable: DataArray) -> str | int | None:
+    """Say how a variable begins and ends, over nodes and seeds on average; of one that is no curve: its shape."""
+    if not set(variable.dims) <= {"record", "seed", "statistic"}:
+        return " x ".join(map(str, variable.shape))
+    curve = variable.sel(statistic="mean") if "statistic" in variable.dims else variable
+    curve = curve.mean("seed") if "seed" in curve.dims else curve
+    values = curve.dropna("record").to_numpy()
+    if not values.size:
+        return None
+    if variable.attrs.get("units") == "B":
+        return display.size(float(values[-1]))
+    return round(values[-1]) if variable.name == "messages_sent" else f"{values[0]:.4g} → {values[-1]:.4g}"
+
+
+def load(path: str | os.PathLike[str]) -> Trajectory:
+    """Read a trajectory that :meth:`Trajectory.save` wrote.
+
+    Raises:
+        ValueError: no such file, or not a trajectory.
+    """
+    from xarray import load_datatree
+
+    source = as_path("path", path)
+    if not source.is_file():
+        raise ValueError(f"no file {source}; pass a path that Trajectory.save wrote")
+    try:
+        tree = load_datatree(source, engine="h5netcdf")
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ValueError(f"{source} is no readable netCDF file ({error}); run the experiment again") from error
+    dataset = tree.to_dataset()
+    if dataset.attrs.get("format") != FORMAT:
+        raise ValueError(f"{source} is a netCDF file but no gossipjax trajectory (format {FORMAT!r} expected)")
+    try:
+        trajectory = Trajectory(dataset, *(_read_models(tree) if "models" in tree.children else ()))
+        if "call" in tree.children:
+            attach(trajectory, call_json.unpack(_arrays(tree["call"].to_dataset())["npz"]))
+        return trajectory
+    except (KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"the models or the call in {source} are damaged ({error!r}); run the experiment again"
+        ) from error
+
+
+def _read_models(tree: DataTree) -> tuple[list[np.ndarray], Any, Continuation]:
+    models, state, records = (_arrays(tree[name].to_dataset()) for name in ("models", "state", "records"))
+    about = tree["records"].attrs
+    identity, plan = json.loads(about["identity"]), str(about["plan"])
+    kept = {name.replace("|", "/"): array for name, array in records.items()}
+    x = _contained(json.loads(tree["models"].attrs["containers"]), list(models.values()))
+    return list(state.values()), x, Continuation(int(about["done"]), kept, lambda: identity, lambda: plan)
+
+
+def _containers(tree: Any, leaves: list[Any]) -> str:
+    """Write down the dicts, lists and tuples of a pytree, and put its leaves into the list."""
+
+    def kind(value: Any) -> Any:
+        if isinstance(value, dict) and all(type(name) in (str, int) for name in value):
+            return {"dict": [[name, kind(each)] for name, each in value.items()]}
+        if type(value) in (list, tuple):
+            return {type(value).__name__: [kind(each) for each in value]}
+        if not hasattr(value, "dtype"):
+            raise ValueError(
+                f"models=True: the models hold {shown(value)}, a {type(value).__name__}; a file can hold dicts, lists "
+                "and tuples of arrays: save without models, or give them such a form"
+            )
+        leaves.append(plain(value))
+        return {"leaf": len(leaves) - 1, "dtype": str(value.dtype)}
+
+    return json.dumps(kind(tree))
+
+
+def _contained(kind: dict[str, Any], leaves: Sequence[np.ndarray]) -> Any:
+    match kind:
+        case {"dict": inside}:
+            return {name: _contained(each, leaves) for name, each in inside}
+        case {"list": inside}:
+            return [_contained(each, leaves) for each in inside]
+        case {"tuple": inside}:
+            return tuple(_contained(each, leaves) for each in inside)
+    array, dtype = leaves[kind["leaf"]], jax.numpy.dtype(kind["dtype"])
+    if array.dtype != dtype:
+        array = np.ascontiguousarray(array).view(dtype).reshape(array.shape[:-1])
+    return array
+
+
+def _arrays_dataset(arrays: Mapping[str, Any], about: Mapping[str, Any]) -> Dataset:
+    """Lay arrays into a Dataset, the axes of each with names of their own; what netCDF lacks as bytes."""
+    from xarray import Dataset
+
+    def variable(name: str, array: Any) -> tuple[list[str], np.ndarray, dict[str, str]]:
+        array = np.asarray(array)
+        words = {} if array.dtype.kind in "iuf" and array.dtype != np.float16 else {"bytes_of": array.dtype.str}
+        array = np.ascontiguousarray(array).reshape(*array.shape, 1).view(np.uint8) if words else array
+        return [f"{name}_{axis}" for axis in range(array.ndim)], array, words
+
+    return Dataset({name: variable(name, array) for name, array in arrays.items()}, attrs=dict(about))
+
+
+def _arrays(dataset: Dataset) -> dict[str, np.ndarray]:
+    """Undo :func:`_arrays_dataset`."""
+    found = {}
+    for name, variable in dataset.data_vars.items():
+        array = variable.values
+        if "bytes_of" in variable.attrs:
+            array = np.ascontiguousarray(array).view(np.dtype(variable.attrs["bytes_of"])).reshape(array.shape[:-1])
+        found[str(name)] = array
+    return found
+
+
+def write_datasets(path: pathlib.Path, groups: Mapping[str, Dataset]) -> None:
+    """Write a netCDF-4 file: into memory first, since HDF5 brings Python down where it meets a full disk.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from xarray import DataTree
+
+    path.write_bytes(DataTree.from_dict(groups).to_netcdf(None, engine="h5netcdf"))
+
+
+def manifest(key: Any, configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect what is needed to repeat a run: settings, versions, device, key and code version."""
+    about = {
+        "configuration": dict(configuration),
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "key_type": str(jax.random.key_impl(key)),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    return about | environment()
+
+
+def environment() -> dict[str, Any]:
+    """Say what the result of a run depends on besides its call: versions, device, width of floats, code."""
+    packages = ("gossipjax", "jax", "jaxlib", "numpy", "optax", "flax")
+    return {
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "x64": bool(jax.config.jax_enable_x64),  # type: ignore[attr-defined]
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in packages},
+        "code": code_version(),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def code_version() -> str:
+    """Return the commit of the checkout that runs, with ``+`` where it has changes; else the package's version."""
+    folder = pathlib.Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        if pathlib.Path(git("rev-parse", "--show-toplevel")) != folder.parent:
+            return _version("gossipjax")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.SubprocessError):
+        return _version("gossipjax")

@@ -1,0 +1,114 @@
+"""CHOCO: compressed differences to a copy of the model that all neighbours hold."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Key, UInt
+
+from gossipjax._base.arguments import real
+from gossipjax._base.calls import recorded
+from gossipjax._base.rows import parameters_per_row
+from gossipjax.compress._compressor import Compressor, as_compressor, compress_rows
+from gossipjax.mixing._apply import mix
+from gossipjax.types import Event, Mixing, Params, Requires, Sharing
+
+FIXED_GRAPH = Requires(
+    fixed=True, synchronous=True, symmetric=True, doubly_stochastic=True, mixing=True, builder="timeline.rounds"
+)
+"""Synchronous rounds on one symmetric doubly stochastic matrix: what copies of the neighbours' models need."""
+
+
+class ChocoState(NamedTuple):
+    """What all neighbours of a node know of its model: the sum of what it sent."""
+
+    estimate: Params
+    """x̂, leaves ``(n, ...)`` like the models."""
+
+
+def check_gamma(gamma: float | Float[np.ndarray | Array, ""]) -> None:
+    """Raise ValueError if a consensus step size is not positive and finite; traced ones pass."""
+    real("gamma", gamma, above=0, remedy="the consensus step size; 1 mixes in full")
+
+
+def check_quality(compressor: Compressor, x0: Params) -> None:
+    """Raise ValueError if a compressor has no quality ω for models of this size."""
+    d = parameters_per_row(x0)
+    if compressor.omega(d) is None:
+        raise ValueError(
+            f"{compressor.name} has no quality ω for d={d} coordinates: its errors can be larger than what it sends; "
+            "pass contractive(compressor), or send more"
+        )
+
+
+def consensus_step(gamma: Any, mixing: Mixing, x: Params, estimate: Params) -> Params:
+    """Move models by what is known of them: ``x_i + γ (Σ_j W_ij x̂_j − x̂_i)``; a doubly stochastic W keeps the mean."""
+
+    def move(leaf: Array, mixed: Array, own: Array) -> Array:
+        return leaf + jnp.asarray(gamma).astype(leaf.dtype) * (mixed - own)
+
+    return jax.tree.map(move, x, mix(mixing, estimate), estimate)
+
+
+def start_at_zero(compressor: Compressor, x0: Params) -> ChocoState:
+    """Begin with copies that are 0, for a compressor that has a quality."""
+    check_quality(compressor, x0)
+    return ChocoState(jax.tree.map(jnp.zeros_like, x0))
+
+
+def _encode(
+    compressor: Compressor, key: Key[Array, ""], state: ChocoState, x_start: Params, x: Params, event: Event
+) -> tuple[ChocoState, tuple[Params, int | UInt[Array, " n"]]]:
+    del x_start
+    change = jax.tree.map(jnp.subtract, x, state.estimate)
+    message, bits = compress_rows(key, compressor, change, event)
+    return state, (message, bits)
+
+
+def merge_differences(
+    gamma: Any, key: Key[Array, ""], state: ChocoState, arrived: tuple[Params, Params, Event]
+) -> tuple[ChocoState, Params]:
+    """Add what arrived to the copies, and take the consensus step on them."""
+    del key
+    x, message, event = arrived
+    estimate = jax.tree.map(jnp.add, state.estimate, message)
+    return ChocoState(estimate), consensus_step(gamma, event.mixing, x, estimate)
+
+
+@recorded("koloskova2019choco", "koloskova2020choco")
+def choco(compressor: Compressor, gamma: float | Float[np.ndarray | Array, ""]) -> Sharing:
+    """Build CHOCO: nodes gossip on copies of their models, and send only what brings the copies nearer::
+
+        q_i = Q(x_i − x̂_i)                          the message, to all neighbours
+        x̂_i ← x̂_i + q_i                             by node i and by each of its neighbours; 0 at the start
+        x_i ← x_i + γ Σ_j W_ij (x̂_j − x̂_i)
+
+    Conserves the mean of x to rounding, whatever Q does. With ω = 1 and γ = 1 it is ``x ← W x``. In
+    :func:`~gossipjax.gossip_averaging` it is CHOCO-gossip; in :func:`~gossipjax.dpsgd` with adapt-then-combine it is
+    CHOCO-SGD; with combine-then-adapt, where the message leaves before the gradient is known, it is the form of 2020,
+    whose first copies are then ``Q(x_i)`` of the start.
+    Where Q is random, copies that start at 0 disturb even models that agree, until they have caught up.
+
+    All neighbours' copies of x̂_j are equal on a fixed graph only, so one copy per node is kept.
+
+    Args:
+        compressor: Q, with a quality ω (:mod:`gossipjax.compress`).
+        gamma: consensus step size γ > 0, from about ω for aggressive compressors up to 1 at ω = 1; what converges is
+            up to hundreds of times larger than what is proved. An argument of the compiled function.
+
+    Raises:
+        ValueError: γ that is not positive and finite; a compressor without ω, when the models are known; when run, a
+            timeline that is no synchronous round of one symmetric doubly stochastic matrix.
+
+    Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340, algorithms 1 (gossip) and 2 (SGD); Koloskova, Lin, Stich,
+    Jaggi 2020, arXiv 1907.09356, algorithm 1.
+    """
+    as_compressor(compressor)
+    check_gamma(gamma)
+    return Sharing(
+        Partial(start_at_zero, compressor), Partial(_encode, compressor), Partial(merge_differences, gamma), FIXED_GRAPH
+    )

@@ -1,0 +1,86 @@
+"""DCD-PSGD: every node holds its neighbours' models exactly, and all move by what is compressed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Key, UInt
+
+from gossipjax._base.calls import recorded
+from gossipjax.compress._compressor import Compressor, as_compressor, compress_rows
+from gossipjax.mixing._apply import mix
+from gossipjax.types import Event, Params, Requires, Sharing
+
+
+class DCDState(NamedTuple):
+    """What a node and all its neighbours hold of its model."""
+
+    replica: Params
+    """The model after the last round, before any local step, leaves ``(n, ...)``."""
+
+
+def check_unbiased(compressor: Compressor, scheme: str) -> None:
+    """Raise ValueError if a compressor is biased, TypeError if it is none."""
+    if not as_compressor(compressor).unbiased:
+        raise ValueError(
+            f"{compressor.name} is biased: {scheme} needs E Q(x) = x, for its errors are never corrected; pass qsgd or "
+            "random_k(unbiased=True), or take choco, which needs no more than a quality"
+        )
+
+
+def _init(x0: Params) -> DCDState:
+    return DCDState(x0)
+
+
+def _encode(
+    compressor: Compressor, key: Key[Array, ""], state: DCDState, x_start: Params, x: Params, event: Event
+) -> tuple[DCDState, tuple[Params, int | UInt[Array, " n"]]]:
+    del x_start
+
+    def difference(mixed: Array, trained: Array, replica: Array) -> Array:
+        return (mixed - replica) + (trained - replica)
+
+    change = jax.tree.map(difference, mix(event.mixing, state.replica), x, state.replica)
+    return state, compress_rows(key, compressor, change, event)
+
+
+def _merge(key: Key[Array, ""], state: DCDState, arrived: tuple[Params, Params, Event]) -> tuple[DCDState, Params]:
+    del key
+    _, message, _ = arrived
+    x = jax.tree.map(jnp.add, state.replica, message)
+    return DCDState(x), x
+
+
+@recorded("tang2018compression")
+def dcd(compressor: Compressor) -> Sharing:
+    """Build DCD-PSGD, difference compression: nodes mix exact replicas, and apply no more than what they send::
+
+        h_i = Σ_j W_ij x_j + u_i                    u_i = −η g_i(x_i), the local steps
+        z_i = h_i − x_i;   q_i = Q(z_i)             the message, to all neighbours
+        x_i ← x_i + q_i                             by node i, and by its neighbours on their replicas
+
+    Conserves the mean in expectation, ``E x̄ ← x̄ + ū``, where W is doubly stochastic, not in each round. With ω = 1
+    it is D-PSGD in its form of 2017, which mixes the models *before* the local step. As z vanishes at a fixed point of
+    D-PSGD, so does the noise there. Only mild compression is stable: without gradients, disagreement shrinks by
+    ``ρ² + v ‖I − W‖²`` a round at least, in mean square, where that is below 1.
+
+    Replicas are equal to the models at all times, so one per node is kept. They are so from the start on: the start
+    models, where they differ, are taken to be known to the neighbours, and not counted in bits.
+    In :func:`~gossipjax.dpsgd` take adapt-then-combine, which is the published algorithm; with combine-then-adapt
+    every local step reaches the replicas a round late.
+
+    Args:
+        compressor: Q, unbiased with a small variance v (:mod:`gossipjax.compress`).
+
+    Raises:
+        ValueError: a biased compressor; when run, a timeline that is no synchronous round of one doubly stochastic
+            matrix.
+
+    Reference: Tang, Gan, Zhang, Zhang, Liu 2018, arXiv 1803.06443, algorithm 1.
+    """
+    check_unbiased(compressor, "DCD-PSGD")
+    requires = Requires(fixed=True, synchronous=True, doubly_stochastic=True, mixing=True, builder="timeline.rounds")
+    return Sharing(Partial(_init), Partial(_encode, compressor), Partial(_merge), requires)

@@ -1,0 +1,57 @@
+"""Full sharing: the whole model travels, in the precision in which it is stored."""
+
+from __future__ import annotations
+
+from jax.tree_util import Partial
+from jaxtyping import Array, Key
+
+from gossipjax._base.arguments import instance
+from gossipjax._base.binding import as_partial
+from gossipjax._base.calls import recorded
+from gossipjax._base.rows import bits_per_row
+from gossipjax.mixing._apply import mix
+from gossipjax.mixing._counting import no_state
+from gossipjax.types import Event, Params, Requires, Sharing
+
+
+def _encode(
+    key: Key[Array, ""], state: tuple[()], x_start: Params, x: Params, event: Event
+) -> tuple[tuple[()], tuple[Params, int]]:
+    del key, x_start, event
+    return state, (x, bits_per_row(x))
+
+
+def _merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params, Event]) -> tuple[tuple[()], Params]:
+    del key
+    x, _, event = arrived
+    return state, mix(event.mixing, x)
+
+
+@recorded()
+def full() -> Sharing:
+    """Build full sharing: ``x_i ← Σ_j W_ij x_j``; a message is 32 bits per float32 parameter."""
+    return Sharing(Partial(no_state), Partial(_encode), Partial(_merge), Requires(mixing=True))
+
+
+def as_sharing(sharing: Sharing | None) -> Sharing:
+    """Return what a protocol is given as ``sharing``, its functions as pytrees; None: full sharing.
+
+    Raises:
+        TypeError: something that is no sharing.
+    """
+    if sharing is None:
+        return full()
+    instance("sharing", sharing, Sharing, "build one with gossipjax.sharing, such as choco(compressor, gamma)")
+    init, encode, merge = (
+        as_partial(f"sharing.{name}", function, _SIGNATURES[name])
+        for name, function in sharing._asdict().items()
+        if name != "requires"
+    )
+    return Sharing(init, encode, merge, sharing.requires)
+
+
+_SIGNATURES = {
+    "init": "init(x0) -> state",
+    "encode": "encode(key, state, x_start, x, event) -> (state, (payload, bits))",
+    "merge": "merge(key, state, (x, payloads, event)) -> (state, x)",
+}

@@ -1,0 +1,235 @@
+"""JWINS: a randomly sized part of the model, the wavelet coefficients that changed most since they were last sent."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Int, Key, UInt
+
+from gossipjax._base.arguments import choice, real, reals, shown, whole, wholes
+from gossipjax._base.binding import Static
+from gossipjax._base.calls import recorded
+from gossipjax._base.placement import map_nodes
+from gossipjax._base.rows import num_rows, parameters_per_row
+from gossipjax._base.streams import node_keys
+from gossipjax.compress._compressor import STREAM, ravel_rows, unravel_rows
+from gossipjax.compress._selection import largest
+from gossipjax.compress.codes import Wire, as_wire, dense_bits, message_bits
+from gossipjax.compress.transforms import Transform, as_transform, identity, wavelet
+from gossipjax.mixing._counting import EVERYONE
+from gossipjax.sharing._masked import Masked, fill_in
+from gossipjax.types import Event, Params, Sharing
+
+CUT_OFFS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.40, 1.00)
+"""The shares that the paper's configurations draw from, all equally likely: 0.343 of the model in the mean."""
+
+
+class JwinsState(NamedTuple):
+    """What a node remembers of itself; it needs no memory of its neighbours."""
+
+    coefficients: Float[Array, "n c"]
+    """Of its model when the last round ended."""
+    scores: Float[Array, "n c"] | None
+    """V: what has changed since it was last sent; None: nothing is accumulated."""
+
+
+class _Setting(NamedTuple):
+    """What is compiled in."""
+
+    cut_offs: tuple[float, ...]
+    cap: float
+    transform: Transform
+    accumulate: Literal["round", "training", "nothing"]
+    rank_by: Literal["change", "value"]
+    wire: Wire
+
+
+_MOST = 2**26
+"""Parameters from which the bits of a message, in float64, may not fit into 32 bits."""
+
+
+def _vectors(x: Params) -> Float[Array, "n d"]:
+    """Flat rows, of single precision at least: a transform and its inverse would wear out shorter numbers."""
+    vectors = ravel_rows(x)
+    return vectors if vectors.dtype.itemsize > 2 else vectors.astype(jnp.float32)
+
+
+def _init(setting: Static[_Setting], x0: Params) -> JwinsState:
+    if parameters_per_row(x0) >= _MOST:
+        raise ValueError(f"a model of {parameters_per_row(x0):,} numbers: sizes of messages are exact below {_MOST:,}")
+    w = map_nodes(setting.value.transform.forward, _vectors(x0))
+    return JwinsState(w, None if setting.value.accumulate == "nothing" else jnp.zeros_like(w))
+
+
+def _draw(shares: Array, draws: Array | None, key: Key[Array, ""], event: Event, n: int) -> Int[Array, " n"]:
+    """Draw the number of the cut-off of every node."""
+    if draws is not None:
+        if draws.shape[1] != n:
+            raise ValueError(f"draws for {draws.shape[1]} nodes in a network of {n}: give one column for each node")
+        return draws[event.index[0] % draws.shape[0]]
+    keys = node_keys(jax.random.fold_in(key, STREAM), event, n)
+    return jax.vmap(lambda key: jax.random.categorical(key, shares).astype(jnp.int32))(keys)
+
+
+def _sizes(setting: _Setting, c: int) -> tuple[list[int], list[bool]]:
+    """How many of c coefficients each cut-off selects, and whether it sends the whole model, without indices."""
+    whole = [share >= setting.cap for share in setting.cut_offs]
+    sizes = [max(1, round(share * c)) for share in setting.cut_offs]
+    return [c if every else size for size, every in zip(sizes, whole, strict=True)], whole
+
+
+def _select(
+    setting: Static[_Setting], x: Float[Array, " d"], state: JwinsState, drawn: Int[Array, ""]
+) -> tuple[Masked, Float[Array, " c"] | None, UInt[Array, ""]]:
+    """One node: what it sends, its scores without that, and how long the message is."""
+    options = setting.value
+    w = options.transform.forward(x)
+    change = w - state.coefficients
+    scores = None if state.scores is None else state.scores + change
+    ranked = {"change": change if scores is None else scores, "value": w}[options.rank_by]
+    sizes, whole = _sizes(options, w.shape[0])
+    mask = largest(ranked, jnp.asarray(sizes, jnp.int32)[drawn])
+    kept = state.scores if options.accumulate == "round" else scores
+    value_bits = 8 * w.dtype.itemsize
+    dense = jnp.asarray(dense_bits(options.wire, w.shape[0], value_bits), jnp.uint32)
+    bits = jnp.where(jnp.asarray(whole)[drawn], dense, message_bits(options.wire, mask, value_bits))
+    return Masked(w, mask), None if kept is None else jnp.where(mask, 0, kept), bits
+
+
+def _encode(
+    setting: Static[_Setting], shares: Array, draws: Array | None, key, state: JwinsState, x_start, x, event: Event
+) -> tuple[JwinsState, tuple[Masked, UInt[Array, " n"]]]:
+    del x_start
+    drawn = _draw(shares, draws, key, event, num_rows(x))
+    sent, scores, bits = map_nodes(Partial(_select, setting), _vectors(x), state, drawn)
+    return JwinsState(state.coefficients, scores), (sent, bits)
+
+
+def _finish(
+    setting: Static[_Setting], d: Static[int], w: Float[Array, " c"], state: JwinsState
+) -> tuple[Float[Array, " d"], JwinsState]:
+    """One node: its new model, and what of it has changed."""
+    transform = setting.value.transform
+    x = transform.inverse(w, d.value)
+    # Where T has more coefficients than there are parameters, mixed ones need not be those of a vector.
+    w = w if transform == identity() else transform.forward(x)
+    scores = state.scores
+    if scores is not None and setting.value.accumulate == "round":
+        scores = scores + (w - state.coefficients)
+    return x, JwinsState(w, scores)
+
+
+def _merge(setting: Static[_Setting], key, state: JwinsState, arrived: tuple[Params, Masked, Event]):
+    del key
+    x, sent, event = arrived
+    finish = Partial(_finish, setting, Static(parameters_per_row(x)))
+    vectors, state = map_nodes(finish, fill_in(event.mixing, sent), state)
+    return state, unravel_rows(vectors, x)
+
+
+@recorded("dhasade2023jwins")
+def jwins(
+    cut_offs: Sequence[float] = CUT_OFFS,
+    *,
+    probabilities: Sequence[float] | None = None,
+    cap: float = 0.5,
+    transform: Transform | None = None,
+    accumulate: Literal["round", "training", "nothing"] = "round",
+    rank_by: Literal["change", "value"] = "change",
+    wire: Wire | None = None,
+    draws: Int[np.ndarray, "T n"] | None = None,
+) -> Sharing:
+    """Build JWINS: each round every node sends a random share of its coefficients, those that changed most.
+
+    With T the transform of the whole flat model, s_i the model when the round began and x_i the trained one::
+
+        draw α_i from the cut-offs
+        w_i = T x_i,  score_i = V_i + T (x_i − s_i)
+        I_i = the k = round(α_i C) largest |score_i|      (α_i ≥ cap: all of them, without indices)
+        send w_i on I_i;  V_i ← 0 on I_i
+        w_i ← w_i + Σ_j W_ij M_j (w_j − w_i)              (M_j: the mask of I_j)
+        x_i = T⁻¹ w_i;  V_i ← V_i + T (x_i − s_i)
+
+    What is sent are coefficients of the model, not of its change; V takes the whole change of a round, averaging
+    included, also where the coefficient was just sent. Nodes remember nothing of their neighbours, so that the graph
+    may change. Equal models are a fixed point, up to rounding and the error of T⁻¹ T (about 1e-11 of x for sym2, whose
+    filters PyWavelets has to 12 digits); the network's mean is not conserved. ``cut_offs=(1.0,)`` is full sharing. A
+    message counts the values, in the widest type of the model and at least 32 bits each, the code of their
+    positions, and the envelope (:class:`gossipjax.compress.codes.Wire`).
+
+    Args:
+        cut_offs: shares α in (0, 1], one drawn by every node in every round.
+        probabilities: of the cut-offs; None: all equally likely.
+        cap: from this share on the whole model is sent.
+        transform: T (:mod:`gossipjax.compress.transforms`); None: 4 levels of the wavelet sym2.
+        accumulate: V takes the change of the whole round, of training only, or there is no V.
+        rank_by: |score|, or |w| itself.
+        wire: how messages are coded; None: float32 values, and Elias gamma of the gaps between positions.
+        draws: numbers of the cut-offs, by round (modulo T) and node, in place of random ones.
+
+    Raises:
+        ValueError: cut-offs or probabilities that are none; draws beyond the cut-offs; when run, a timeline on which
+            not all nodes act at every event.
+
+    Reference: Dhasade, Kermarrec, Pires, Sharma, Vujasinovic, Wigger 2023, arXiv 2306.04377, and its released code.
+    """
+    shares = reals("cut_offs", cut_offs, shape=(None,), above=0, most=1, remedy="shares of the coefficients")
+    if not shares.size:
+        raise ValueError("cut_offs is empty: give at least one share of the coefficients, each in (0, 1]")
+    chosen = tuple(shares.tolist())
+    cap = real("cap", cap, above=0, infinite=True, remedy="above 1 no message goes without indices")
+    choice("accumulate", accumulate, ("round", "training", "nothing"))
+    choice("rank_by", rank_by, ("change", "value"))
+    T = wavelet("sym2", levels=4) if transform is None else as_transform(transform)
+    setting = Static(_Setting(chosen, cap, T, accumulate, rank_by, Wire() if wire is None else as_wire(wire)))
+    encode = Partial(_encode, setting, _log_shares(chosen, probabilities), _check_draws(draws, len(chosen)))
+    return Sharing(Partial(_init, setting), encode, Partial(_merge, setting), EVERYONE)
+
+
+def _log_shares(cut_offs: tuple[float, ...], probabilities: Sequence[float] | None) -> Float[Array, " m"]:
+    number = len(cut_offs)
+    if probabilities is None:
+        p = np.full(number, 1 / number)
+    else:
+        remedy = f"give one for each of {number} cut-offs, with sum 1"
+        p = reals("probabilities", probabilities, shape=(number,), least=0, remedy=remedy)
+        if abs(p.sum() - 1) > 1e-6:  # they may be float32
+            raise ValueError(f"probabilities={shown(probabilities)}: {remedy}")
+    return jnp.log(jnp.asarray(p, jnp.float32))
+
+
+def _check_draws(draws: Int[np.ndarray, "T n"] | None, number: int) -> Int[Array, "T n"] | None:
+    if draws is None:
+        return None
+    remedy = "by round and node, which of the cut-offs is drawn"
+    draws = wholes("draws", draws, shape=(None, None), least=0, most=number - 1, remedy=remedy)
+    if not draws.size:
+        raise ValueError(f"draws of shape {draws.shape}: give at least one round and one node; {remedy}")
+    return jnp.asarray(draws, jnp.int32)
+
+
+def cpython_draws(num_cut_offs: int, num_nodes: int, num_rounds: int) -> Int[np.ndarray, "num_rounds num_nodes"]:
+    """Replay the draws of the released code: node i takes ``random.choice`` of a generator with seed i.
+
+    >>> [CUT_OFFS[number] for number in cpython_draws(7, 1, 5)[:, 0]]
+    [1.0, 0.25, 1.0, 0.25, 0.1]
+
+    Args:
+        num_cut_offs: length of the list of cut-offs.
+        num_nodes: n.
+        num_rounds: T.
+
+    Returns:
+        Numbers of cut-offs, for :func:`jwins`.
+    """
+    num_cut_offs = whole("num_cut_offs", num_cut_offs, least=1)
+    num_nodes, num_rounds = whole("num_nodes", num_nodes, least=1), whole("num_rounds", num_rounds, least=0)
+    streams = [random.Random(node) for node in range(num_nodes)]
+    numbers: Any = [[stream.choice(range(num_cut_offs)) for stream in streams] for _ in range(num_rounds)]
+    return np.asarray(numbers, np.int32).reshape(num_rounds, num_nodes)

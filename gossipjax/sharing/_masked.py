@@ -1,0 +1,63 @@
+"""Sharing some coordinates: what is not received is filled in from the receiver's own model."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from gossipjax._base.placement import map_blocks
+from gossipjax.mixing._apply import Mixing, neighbor_sum
+from gossipjax.mixing._forms import DenseMixing, TableMixing, column, gather
+
+
+class Masked(NamedTuple):
+    """What every node sends: the coordinates under its mask."""
+
+    values: Float[Array, "n c"]
+    """Coefficients of the whole model; receivers read those under the mask only."""
+    mask: Bool[Array, "n c"]
+
+
+def fill_in(mixing: Mixing, sent: Masked) -> Float[Array, "n c"]:
+    """Average with the neighbours, coordinate by coordinate, own values standing in for what did not arrive.
+
+    With ``z_ij = w_j`` under the mask of sender j and ``w_i`` elsewhere::
+
+        w_i ← W_ii w_i + Σ_{j≠i} W_ij z_ij = w_i + Σ_j W_ij M_j (w_j − w_i)
+
+    Equal models are a fixed point for every row-stochastic W. The mean is not conserved, for masks belong to senders:
+    the matrix of one coordinate has rows, but not columns, that sum to one. Masks of ones give ``w ← W w``.
+
+    Args:
+        mixing: W; every node sends and receives.
+        sent: values and masks of all nodes.
+
+    Returns:
+        The new coefficients of all nodes.
+    """
+    w, mask = sent
+    if isinstance(mixing, DenseMixing):
+        return w + _dense(mixing, jnp.where(mask, w, 0)) - _dense(mixing, mask.astype(w.dtype)) * w
+    if isinstance(mixing, TableMixing):
+        return map_blocks(_fill_in_rows, (w, mask), w, mixing.neighbors, mixing.weights)
+    return w + neighbor_sum(mixing, _difference, sent)
+
+
+def _dense(mixing: DenseMixing, rows: Array) -> Array:
+    return jnp.matmul(mixing.W.astype(rows.dtype), rows, precision=jax.lax.Precision.HIGHEST)
+
+
+def _fill_in_rows(everyone: tuple[Array, Array], own: Array, neighbors: Array, weights: Array) -> Array:
+    values, masks = everyone
+    total = own
+    for k in range(neighbors.shape[1]):
+        other, present = gather(values, neighbors[:, k]), gather(masks, neighbors[:, k])
+        total = total + jnp.where(present, column(weights[:, k], own) * (other - own), 0)
+    return total
+
+
+def _difference(own: Masked, other: Masked) -> Array:
+    return jnp.where(other.mask, other.values - own.values, 0)

@@ -1,0 +1,310 @@
+"""PowerGossip: neighbours gossip on low-rank estimates of the differences of their weight matrices."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Int, Key, UInt
+
+from gossipjax._base.arguments import instance, whole
+from gossipjax._base.arguments import seed as check_seed
+from gossipjax._base.binding import Static
+from gossipjax._base.calls import recorded
+from gossipjax._base.rows import num_rows
+from gossipjax.compress._compressor import common_type
+from gossipjax.mixing._apply import mix
+from gossipjax.mixing._forms import DenseMixing, TableMixing
+from gossipjax.sharing._choco import FIXED_GRAPH
+from gossipjax.topology._graph import Topology
+from gossipjax.types import Event, Params, Sharing
+
+_LEFT, _RIGHT = 0, 1
+"""Factors, in the order of the axes m and q of a matrix."""
+
+
+class PowerGossipState(NamedTuple):
+    """What both ends of each edge remember of the difference of each of their matrices ``(m, q)``."""
+
+    left: tuple[Float[Array, "n s _ _"], ...]
+    """p ``(n, s, m, r)``, one for each leaf that holds matrices; s the edges of a node."""
+    right: tuple[Float[Array, "n s _ _"], ...]
+    """q ``(n, s, q, r)``."""
+
+
+class _Edges(NamedTuple):
+    """The edges of each node, padded with edges to itself; arrays, so that they are arguments of compiled functions."""
+
+    neighbors: Int[Array, "n s"]
+    reverse: Int[Array, "n s"]
+    """The place of the same edge among those of the neighbour."""
+    signs: Int[Array, "n s"]
+    """1 at the end of the lower number, −1 at the other, 0 for padding."""
+
+
+_Factors: TypeAlias = tuple[Array, Array]
+"""Left ``(n, s, m, r)`` and right ``(n, s, q, r)`` of one leaf."""
+
+
+def _edges(topology: Topology) -> _Edges:
+    n = topology.num_nodes
+    receivers, senders = topology.receivers.astype(np.int64), topology.senders.astype(np.int64)
+    counts = topology.in_degrees
+    place = np.arange(senders.size) - (np.cumsum(counts) - counts)[receivers]
+    shape = n, int(counts.max(initial=0))
+    neighbors = np.repeat(np.arange(n, dtype=np.int32)[:, None], shape[1], axis=1)
+    reverse = np.repeat(np.arange(shape[1], dtype=np.int32)[None], n, axis=0)
+    signs = np.zeros(shape, np.int32)
+    neighbors[receivers, place] = senders
+    # Edges are sorted by (receiver, sender): the reverse of edge (i, j) is found where (j, i) stands.
+    reverse[receivers, place] = place[np.searchsorted(receivers * n + senders, senders * n + receivers)]
+    signs[receivers, place] = np.where(receivers < senders, 1, -1)
+    return _Edges(jnp.asarray(neighbors), jnp.asarray(reverse), jnp.asarray(signs))
+
+
+def _matrices(x: Params) -> list[Array]:
+    """Read leaves with two or more axes per node as matrices ``(n, m, q)``; q is the last axis."""
+    leaves = jax.tree.leaves(x)
+    return [leaf.reshape(leaf.shape[0], -1, leaf.shape[-1]) for leaf in leaves if leaf.ndim > 2]
+
+
+def _rank(matrix: Array, rank: int) -> int:
+    return min(rank, *matrix.shape[1:])
+
+
+def _init(edges: _Edges, rank: Static[int], seed: Static[int], x0: Params) -> PowerGossipState:
+    """Draw the same start at both ends of an edge, from the seed and the numbers of the ends."""
+    n = edges.neighbors.shape[0]
+    if num_rows(x0) != n:
+        raise ValueError(
+            f"{num_rows(x0)} models on a topology of {n} nodes: build power_gossip for the graph of the timeline"
+        )
+    matrices = _matrices(x0)
+    if not matrices:
+        return PowerGossipState((), ())
+    own = jnp.arange(n, dtype=jnp.int32)[:, None]
+    low, high = jnp.minimum(own, edges.neighbors), jnp.maximum(own, edges.neighbors)
+    sizes = [size * _rank(matrix, rank.value) for matrix in matrices for size in matrix.shape[1:]]
+    base, kind = jax.random.key(seed.value), common_type(x0)
+
+    def draw(low: Int[Array, ""], high: Int[Array, ""]) -> Array:
+        key = jax.random.fold_in(jax.random.fold_in(base, low), high)
+        return jax.random.normal(key, (sum(sizes),), kind)
+
+    parts = jnp.split(jax.vmap(jax.vmap(draw))(low, high), np.cumsum(sizes)[:-1], axis=-1)
+    like = [matrix for matrix in matrices for _ in range(2)]
+    factors = [
+        part.reshape(*part.shape[:2], -1, _rank(matrix, rank.value)).astype(matrix.dtype)
+        for part, matrix in zip(parts, like, strict=True)
+    ]
+    return PowerGossipState(tuple(factors[::2]), tuple(factors[1::2]))
+
+
+def _unit(column: Float[Array, "n s m"]) -> Float[Array, "n s m"]:
+    """Scale vectors to length 1; those that are 0 stay 0."""
+    scale = jnp.max(jnp.abs(column), axis=-1, keepdims=True)
+    scaled = column / jnp.where(scale == 0, 1, scale)  # squares of small numbers would vanish
+    square = jnp.sum(jnp.square(scaled), axis=-1, keepdims=True)
+    return scaled / jnp.sqrt(jnp.where(square == 0, 1, square))
+
+
+def _orthonormal(factor: Float[Array, "n s m r"]) -> Float[Array, "n s m r"]:
+    """Make the columns orthonormal, by Gram and Schmidt.
+
+    Three times: a dependent column leaves rounding errors, which the first pass scales up, so that the second still
+    finds large parts along the others; after the third it is a direction of its own.
+    """
+    if factor.shape[-1] == 1:
+        return _unit(factor[..., 0])[..., None]
+
+    def add(basis: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
+        k, column = one
+        column = _unit(column)
+        for _ in range(3):
+            column = _unit(column - _product("nsmr,nsr->nsm", basis, _product("nsmr,nsm->nsr", basis, column)))
+        return basis.at[..., k].set(column), None
+
+    columns = jnp.arange(factor.shape[-1]), jnp.moveaxis(factor, -1, 0)
+    return jax.lax.scan(add, jnp.zeros_like(factor), columns)[0]
+
+
+def _product(subscripts: str, *operands: Array) -> Array:
+    # The default precision of accelerators (TF32) would spoil differences of models that nearly agree.
+    return jnp.einsum(subscripts, *operands, precision=jax.lax.Precision.HIGHEST)
+
+
+def _power_step(side: int, edges: _Edges, matrix: Float[Array, "n m q"], memory: _Factors) -> tuple[_Factors, _Factors]:
+    """One product with the difference D of the ends, lower minus higher: ``p = D q`` or ``q = Dᵀ p``.
+
+    Returns:
+        The estimate ``D ≈ p qᵀ``, as its factors, and the new memory.
+    """
+    known = 1 - side
+    directions = _orthonormal(memory[known])
+    subscripts = "nmq,nsqr->nsmr" if known == _RIGHT else "nmq,nsmr->nsqr"
+    message = _product(subscripts, matrix, directions)
+    arrived = message.at[edges.neighbors, edges.reverse].get(mode="promise_in_bounds")
+    product = edges.signs[..., None, None].astype(matrix.dtype) * (message - arrived)
+    # A column that meets no difference keeps its last direction: zeros would never find one again.
+    silent = jnp.all(product == 0, axis=-2, keepdims=True)
+    kept = jnp.where(silent, memory[side], product)
+    if side == _LEFT:
+        return (product, directions), (kept, memory[_RIGHT])
+    return (directions, product), (memory[_LEFT], kept)
+
+
+def _iterate(
+    first: Array, iterations: int, edges: _Edges, matrices: list[Array], memories: list[_Factors]
+) -> tuple[list[_Factors], list[_Factors]]:
+    """Take the steps of one round, on models that stand still; return estimates and memories."""
+
+    def computing(side: int, memories: list[_Factors]) -> tuple[list[_Factors], list[_Factors]]:
+        steps = [_power_step(side, edges, *both) for both in zip(matrices, memories, strict=True)]
+        return [step[0] for step in steps], [step[1] for step in steps]
+
+    def step(k: Array, carry: tuple[list[_Factors], list[_Factors]]) -> tuple[list[_Factors], list[_Factors]]:
+        return jax.lax.cond((first + k) % 2 == _LEFT, partial(computing, _LEFT), partial(computing, _RIGHT), carry[1])
+
+    return jax.lax.fori_loop(0, iterations, step, (memories, memories))
+
+
+def _first_side(event: Event, iterations: int) -> Int[Array, ""]:
+    """Tell which factor comes first: as many steps were taken in each of the rounds before."""
+    return (event.index[0] % 2).astype(jnp.int32) * (iterations % 2)
+
+
+def _edge_weights(mixing: Any, edges: _Edges) -> Float[Array, "n s"]:
+    """Read W_ij of the edges off a matrix or a table; not a number in rows with weights on other edges."""
+    n, degree = edges.neighbors.shape
+    rows = jnp.arange(n, dtype=jnp.int32)[:, None]
+    present = edges.signs != 0
+    if isinstance(mixing, DenseMixing):
+        shares = jnp.where(present, mixing.W[rows, edges.neighbors], 0)
+        return _only_known(shares, jnp.sum(mixing.W, axis=1) - jnp.diagonal(mixing.W))
+    if not isinstance(mixing, TableMixing):
+        raise ValueError(
+            f"{type(mixing).__name__} has no weight for each edge: power_gossip needs rounds on one mixing matrix"
+        )
+    if mixing.neighbors.shape[1] > degree:
+        raise ValueError(
+            f"a mixing with {mixing.neighbors.shape[1]} neighbours on a topology with at most {degree}: build both on "
+            "the same graph"
+        )
+    same = (mixing.neighbors[:, None, :] == edges.neighbors[:, :, None]) & present[..., None]
+    shares = jnp.sum(jnp.where(same, mixing.weights[:, None, :], 0), axis=-1)
+    return _only_known(shares, jnp.sum(jnp.where(mixing.neighbors != rows, mixing.weights, 0), axis=1))
+
+
+def _only_known(shares: Float[Array, "n s"], whole: Float[Array, " n"]) -> Float[Array, "n s"]:
+    """Spoil rows whose weights are not all on edges of the topology: values under jit cannot be refused."""
+    known = jnp.abs(jnp.sum(shares, axis=1) - whole) < 1e-4
+    return jnp.where(known[:, None], shares, jnp.nan)
+
+
+def _round_bits(first: int, iterations: int, rank: int, x: Params) -> int:
+    """Bits that a neighbour is sent in one round."""
+    whole = sum(leaf.size // leaf.shape[0] * leaf.dtype.itemsize for leaf in jax.tree.leaves(x) if leaf.ndim <= 2)
+    low_rank = sum(
+        matrix.shape[1 + side] * _rank(matrix, rank) * matrix.dtype.itemsize
+        for matrix in _matrices(x)
+        for side in [(first + k) % 2 for k in range(iterations)]
+    )
+    return 8 * (whole + low_rank)
+
+
+def _encode(
+    rank: Static[int],
+    iterations: Static[int],
+    key: Key[Array, ""],
+    state: PowerGossipState,
+    x_start: Params,
+    x: Params,
+    event: Event,
+) -> tuple[PowerGossipState, tuple[tuple[()], int | UInt[Array, ""]]]:
+    """Count only: the products go to and fro, and are made where models are merged."""
+    del key, x_start
+    left, right = (_round_bits(first, iterations.value, rank.value, x) for first in (_LEFT, _RIGHT))
+    if left == right:
+        return state, ((), left)
+    begins_left = _first_side(event, iterations.value) == _LEFT
+    return state, ((), jnp.where(begins_left, left, right).astype(jnp.uint32))
+
+
+def _merge(
+    edges: _Edges,
+    iterations: Static[int],
+    key: Key[Array, ""],
+    state: PowerGossipState,
+    arrived: tuple[Params, tuple[()], Event],
+) -> tuple[PowerGossipState, Params]:
+    del key
+    x, _, event = arrived
+    matrices, memories = _matrices(x), list(zip(state.left, state.right, strict=True))
+    first = _first_side(event, iterations.value)
+    estimates, memories = _iterate(first, iterations.value, edges, matrices, memories)
+    shares = _edge_weights(event.mixing, edges)
+    shares = shares * edges.signs.astype(shares.dtype)
+    found = iter(estimates)
+
+    def move(leaf: Array) -> Array:
+        if leaf.ndim <= 2:
+            return mix(event.mixing, leaf)
+        left, right = next(found)
+        weighted = shares.astype(leaf.dtype)[..., None, None] * left
+        return leaf - _product("nsmr,nsqr->nmq", weighted, right).reshape(leaf.shape)
+
+    merged = [move(leaf) for leaf in jax.tree.leaves(x)]
+    kept = PowerGossipState(tuple(left for left, _ in memories), tuple(right for _, right in memories))
+    return kept, jax.tree.unflatten(jax.tree.structure(x), merged)
+
+
+@recorded("vogels2020powergossip")
+def power_gossip(topology: Topology, *, rank: int = 1, iterations: int = 1, seed: int = 0) -> Sharing:
+    """Build PowerGossip: each edge finds the leading directions of the difference of its ends, and gossips on them.
+
+    For an edge i < j and a matrix X, with D = X_i − X_j, power iteration goes to and fro between its left and right
+    directions p ``(m, r)`` and q ``(q, r)``, from where it was in the last round::
+
+        q ← orthonormal(q);   i and j exchange X_i q and X_j q;      p = X_i q − X_j q
+        p ← orthonormal(p);   i and j exchange X_iᵀ p and X_jᵀ p;    q = X_iᵀ p − X_jᵀ p
+
+    by turns, one line a step, and D̂ = p qᵀ after the last step of the round. Then, over all edges::
+
+        X_i ← X_i − Σ_j W_ij D̂_ij,      D̂_ji = −D̂_ij
+
+    D̂ is D projected on r directions: ``‖D − D̂‖ ≤ ‖D‖``. From ``r = min(m, q)`` on, two steps find D itself, and what
+    remains is ``X ← W X``. Conserves the mean to rounding; equal models are a fixed point. No consensus step size.
+
+    All steps of a round are taken at the models as they were when it began; the authors' program moves the models
+    after every step, which for one step a round is the same. A leaf with two axes per node is a matrix; of more axes,
+    the last is q and the others together m, so that a convolution's q are its output channels. Vectors and scalars are
+    sent and mixed in full. A message is all that a neighbour is sent in a round.
+
+    Args:
+        topology: the undirected graph on which the mixing matrix is built. Where the matrix has an edge that the
+            topology has not, models become NaN, so that the run ends with the first event named.
+        rank: r ≥ 1, directions per matrix; min(m, q) of smaller ones.
+        iterations: steps a round, ≥ 1. An odd number makes rounds of either kind alternate, and their bits with them.
+        seed: of the first directions, drawn for each edge from the numbers of its ends.
+
+    Raises:
+        ValueError: rank or iterations < 1, a directed topology; when the models are known, another number of nodes;
+            when run, a timeline that is no synchronous round of one symmetric doubly stochastic matrix.
+
+    Reference: Vogels, Karimireddy, Jaggi 2020, arXiv 2008.01425.
+    """
+    instance("topology", topology, Topology, "build one with gossipjax.topology, such as ring(8)")
+    if topology.directed:
+        raise ValueError(f"{topology.name} is directed: both ends of an edge must know it; use an undirected graph")
+    rank, iterations = whole("rank", rank, least=1), whole("iterations", iterations, least=1)
+    edges = _edges(topology)
+    return Sharing(
+        Partial(_init, edges, Static(rank), Static(check_seed(seed))),
+        Partial(_encode, Static(rank), Static(iterations)),
+        Partial(_merge, edges, Static(iterations)),
+        FIXED_GRAPH,
+    )

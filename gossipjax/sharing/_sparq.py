@@ -1,0 +1,93 @@
+"""SPARQ: CHOCO, whose nodes keep silent while their models are near to the copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Key, UInt
+
+from gossipjax._base.arguments import real
+from gossipjax._base.binding import as_partial
+from gossipjax._base.calls import recorded
+from gossipjax.compress._compressor import Compressor, as_compressor, compress_rows, ravel_rows
+from gossipjax.sharing._choco import FIXED_GRAPH, ChocoState, check_gamma, merge_differences, start_at_zero
+from gossipjax.types import Event, Params, Sharing
+
+Schedule: TypeAlias = Callable[[Int[Array, ""]], ArrayLike]
+"""A number as a function of the number of the round, from 0, as optax has them."""
+
+
+def _moved(threshold: Any, change: Params, event: Event) -> Bool[Array, " n"]:
+    """Mark the nodes whose models are farther from their copies than the threshold, in square."""
+    squares = jnp.sum(jnp.square(ravel_rows(change)), axis=1)
+    limit = threshold(event.index[0].astype(jnp.int32)) if callable(threshold) else threshold
+    return squares > jnp.asarray(limit).astype(squares.dtype)
+
+
+def _encode(
+    compressor: Compressor,
+    threshold: Any,
+    key: Key[Array, ""],
+    state: ChocoState,
+    x_start: Params,
+    x: Params,
+    event: Event,
+) -> tuple[ChocoState, tuple[Params, UInt[Array, " n"]]]:
+    del x_start
+    change = jax.tree.map(jnp.subtract, x, state.estimate)
+    moved = _moved(threshold, change, event)
+    message, bits = compress_rows(key, compressor, change, event)
+
+    def or_nothing(leaf: Array) -> Array:
+        return jnp.where(moved.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, 0)
+
+    return state, (jax.tree.map(or_nothing, message), jnp.where(moved, bits, 0).astype(jnp.uint32))
+
+
+@recorded("singh2019sparq")
+def sparq(
+    compressor: Compressor,
+    gamma: float | Float[np.ndarray | Array, ""],
+    threshold: float | Float[np.ndarray | Array, ""] | Schedule,
+) -> Sharing:
+    """Build SPARQ: CHOCO with a trigger. In round t::
+
+        q_i = Q(x_i − x̂_i)  if  ‖x_i − x̂_i‖² > c_t,  else nothing
+        x̂_i ← x̂_i + q_i                             by node i and by each of its neighbours; 0 at the start
+        x_i ← x_i + γ Σ_j W_ij (x̂_j − x̂_i)
+
+    Conserves the mean of x to rounding. With c = 0 it is :func:`~gossipjax.sharing.choco`. In
+    :func:`~gossipjax.dpsgd` with adapt-then-combine and ``local_steps=H`` it is SPARQ-SGD, a round being H steps; the
+    compressor of the paper is :func:`~gossipjax.compress.sign_top_k`.
+
+    Who sends nothing is counted with a message of 0 bits to each neighbour: that the neighbours of a synchronous round
+    must learn that nothing comes is not counted.
+
+    Args:
+        compressor: Q, with a quality ω (:mod:`gossipjax.compress`).
+        gamma: consensus step size γ > 0, as in CHOCO. An argument of the compiled function.
+        threshold: c ≥ 0, in the square of the models' unit: the paper's ``c_t η_t²``, the learning rate included. A
+            number, an argument of the compiled function; or a function of the number of the round, from 0, such as
+            optax's schedules, that gives it (a ``Partial`` keeps its numbers as arguments).
+
+    Raises:
+        ValueError: γ that is not positive and finite, a threshold that is negative or not finite; a compressor without
+            ω, when the models are known; when run, a timeline that is no synchronous round of one symmetric doubly
+            stochastic matrix.
+
+    Reference: Singh, Data, George, Diggavi 2019, arXiv 1910.14280, algorithm 1.
+    """
+    as_compressor(compressor)
+    check_gamma(gamma)
+    if callable(threshold):
+        threshold = as_partial("threshold", threshold, "threshold(round) -> number")
+    else:
+        real("threshold", threshold, least=0, remedy="0 sends whatever has changed")
+    encode = Partial(_encode, compressor, threshold)
+    return Sharing(Partial(start_at_zero, compressor), encode, Partial(merge_differences, gamma), FIXED_GRAPH)

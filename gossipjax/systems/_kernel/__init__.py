@@ -1,0 +1,1 @@
+"""What the simulated systems share: time, machines, bandwidth."""

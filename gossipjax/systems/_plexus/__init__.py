@@ -1,0 +1,1 @@
+"""Plexus, MoDeST, and the baseline with a server."""

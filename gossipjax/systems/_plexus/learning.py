@@ -1,0 +1,179 @@
+"""From a planned run to the timeline of its learning: only models that somebody will need are held and trained."""
+
+from __future__ import annotations
+
+import heapq
+from typing import NamedTuple
+
+import numpy as np
+
+from gossipjax._base.arguments import instance
+from gossipjax._base.calls import recorded
+from gossipjax.systems._plexus.plan import PlexusPlan
+from gossipjax.systems._plexus.sizes import AGGREGATED, TRAINED
+from gossipjax.timeline._planned import planned
+from gossipjax.types import NOBODY, Properties, Timeline, Traffic
+
+GLOBAL = 0
+"""The row of the global model; models in training have the slots after it."""
+
+
+class _Uses(NamedTuple):
+    """Which aggregations and trainings matter, and when."""
+
+    newest: list[bool]
+    """By aggregation: whether it is of a later round than all before it, and so becomes the global model."""
+    live: list[bool]
+    """By aggregation: whether anything depends on it."""
+    first: dict[int, int]
+    """The first aggregation that takes each training."""
+    last: dict[int, int]
+    """The last one."""
+
+
+@recorded()
+def timeline(plan: PlexusPlan) -> Timeline:
+    """Make the timeline of a plan's learning: one event per aggregation, after one that hands out the initial model.
+
+    At the event of a mean, the trainings that enter it for the first time are carried out, each at the slot that holds
+    the model it started from; then ``x_g ← Σ_j x_j / m`` over the slots of all its members, for the global model and
+    the slots of all trainings that start from this mean and will enter one. A training that enters two means (where
+    views differ) is carried out once; one that enters none is not. Row 0 is the global model of the latest round; of
+    several means of one round the first. Slots are assigned as a compiler assigns registers: there are as many as
+    models alive at a time. Time is that of the mean. Each event counts the model messages asked for since the one
+    before, those of wasted trainings included; the last one also those after it.
+
+    Run :func:`gossipjax.fedavg` on it, with the plan's number of local steps and a model of its size; others are
+    refused. The run counts models, to which the plan adds a view and an overhead in each message. The first mean is
+    event 1: where the keys of FedAvg's own rounds fold in r, those of round r = 1, 2, … here do too, which is one more
+    than :func:`gossipjax.timeline.client_sampling` counts.
+
+    Args:
+        plan: of :func:`gossipjax.systems.plexus`.
+
+    Raises:
+        ValueError: no mean was taken.
+        TypeError: no plan of Plexus.
+    """
+    instance("plan", plan, PlexusPlan, "of plexus; other plans have plan.timeline")
+    total = plan.aggregation_s.size
+    if not total:
+        raise ValueError(f"no model was ever averaged ({plan.report}); plan a longer run")
+    uses = _uses(plan)
+    members, trained, copies, num_slots = _slots(plan, uses)
+    present = np.array([len(row) for row in members])
+    rows = _padded(members)
+    weights = np.where(rows == NOBODY, 0.0, 1.0 / np.maximum(present, 1)[:, None])
+    acting = _padded(trained)
+    taking = np.where(acting == NOBODY, 0, acting)
+    slot_of = np.append(_slot_of(copies, plan), NOBODY)
+    xs = {
+        "time": np.append(0.0, plan.aggregation_s),
+        "nodes": np.where(acting == NOBODY, NOBODY, plan.training_node[taking]),
+        "rows": slot_of[np.where(acting == NOBODY, -1, acting)],
+        "members": rows[:, None],
+        "weights": weights[:, None],
+        "targets": _targets(uses, copies)[:, None],
+        "messages": _messages(plan)[:, None],
+    }
+    return planned(xs, _properties(plan, num_slots))
+
+
+def _uses(plan: PlexusPlan) -> _Uses:
+    """Go back in time: a mean matters if it becomes the global model, or if a training from it enters a live mean."""
+    total = plan.aggregation_s.size
+    best = np.maximum.accumulate(plan.aggregation_round)
+    newest = (plan.aggregation_round > np.append(0, best[:-1])).tolist()
+    live = list(newest)
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    source = plan.training_source.tolist()
+    for aggregation in range(total - 1, -1, -1):
+        if not live[aggregation]:
+            continue
+        for training in plan.members_of(aggregation).tolist():
+            first[training] = aggregation
+            last.setdefault(training, aggregation)
+            if source[training] >= 0:
+                live[source[training]] = True
+    return _Uses(newest, live, first, last)
+
+
+def _slots(plan: PlexusPlan, uses: _Uses) -> tuple[list[list[int]], list[list[int]], list[list[tuple[int, int]]], int]:
+    """Assign slots in the order of events; all models are read before any is written, so an event may reuse its own.
+
+    Returns, by event, the slots of the members, the trainings carried out, and pairs of a training and the slot that
+    takes the mean for it; and the number of slots.
+    """
+    starting: list[list[int]] = [[] for _ in range(plan.aggregation_s.size + 1)]
+    for training in sorted(uses.first):
+        starting[plan.training_source[training] + 1].append(training)
+    free: list[int] = []
+    slot: dict[int, int] = {}
+    count = 0
+    members, trained, copies = [[GLOBAL]], [[]], []  # type: tuple[list, list, list]
+    for event, starts in enumerate(starting):
+        if event:
+            taken = plan.members_of(event - 1).tolist() if uses.live[event - 1] else []
+            members.append([slot[training] for training in taken])
+            trained.append([training for training in taken if uses.first[training] == event - 1])
+            for training in taken:
+                if uses.last[training] == event - 1:
+                    heapq.heappush(free, slot.pop(training))
+        copies.append([])
+        for training in starts:
+            if not free:
+                count += 1
+                free.append(GLOBAL + count)
+            slot[training] = heapq.heappop(free)
+            copies[-1].append((training, slot[training]))
+    return members, trained, copies, count
+
+
+def _slot_of(copies: list[list[tuple[int, int]]], plan: PlexusPlan) -> np.ndarray:
+    """Slot of each training, for as long as it lives."""
+    found = np.full(plan.training_node.size, NOBODY, np.int64)
+    pairs = np.array([pair for event in copies for pair in event], np.int64).reshape(-1, 2)
+    found[pairs[:, 0]] = pairs[:, 1]
+    return found
+
+
+def _targets(uses: _Uses, copies: list[list[tuple[int, int]]]) -> np.ndarray:
+    """Rows that take each mean."""
+    globally = [[], *([GLOBAL] if newest else [] for newest in uses.newest)]
+    return _padded([row + [slot for _, slot in pairs] for row, pairs in zip(globally, copies, strict=True)])
+
+
+def _padded(rows: list[list[int]]) -> np.ndarray:
+    """Lists as rows of an array, filled up with nobody."""
+    width = max(1, *map(len, rows))
+    table = np.full((len(rows), width), NOBODY, np.int64)
+    table[np.arange(width) < np.array([len(row) for row in rows])[:, None]] = [k for row in rows for k in row]
+    return table
+
+
+def _messages(plan: PlexusPlan) -> np.ndarray:
+    """Model messages asked for up to each event, since the one before."""
+    events = 1 + np.searchsorted(plan.aggregation_s, plan.transfer_start_s, side="left")
+    last = plan.aggregation_s.size
+    return np.bincount(np.minimum(events, last), minlength=last + 1).astype(np.uint32)
+
+
+def _properties(plan: PlexusPlan, num_slots: int) -> Properties:
+    models = [TRAINED, AGGREGATED]
+    return Properties(
+        num_nodes=plan.num_nodes,
+        num_rows=1,
+        name=plan.name,
+        num_slots=num_slots,
+        averages=True,
+        traffic=Traffic(
+            int(plan.messages_sent[models].sum()),
+            int(plan.messages_delivered[models].sum()),
+            dropped=int(plan.messages_lost[models].sum()),
+            in_flight=int(plan.messages_in_flight[models].sum()),
+        ),
+        messages="group: the trained models of a round, and those who start from their mean",
+        message_bytes=plan.model_bytes,
+        local_steps=plan.local_steps,
+    )

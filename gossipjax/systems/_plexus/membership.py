@@ -1,0 +1,103 @@
+"""Nodes that come and go: joins, graceful departures, crashes."""
+
+from __future__ import annotations
+
+from gossipjax.systems._plexus import views as beliefs
+from gossipjax.systems._plexus.find import close
+from gossipjax.systems._plexus.handlers import abort, drop, on_acknowledged
+from gossipjax.systems._plexus.plan import GONE
+from gossipjax.systems._plexus.sizes import AGG_ACK, JOIN, LEAVE, TRAINED
+from gossipjax.systems._plexus.state import (
+    Simulation,
+    cancel_transfer,
+    order_of,
+    round_estimate,
+    send,
+)
+
+ANNOUNCED = 10
+"""A join or leave is told to this many nodes for each member of a sample."""
+
+
+def come_online(sim: Simulation, node: int) -> None:
+    """Join: tell random nodes among all; the own view is stale."""
+    if sim.online[node]:
+        return
+    sim.online[node] = True
+    _note_online(sim)
+    _announce(sim, node, JOIN)
+
+
+def go_offline(sim: Simulation, node: int) -> None:
+    """Leave: stop all work and transfers; if gracefully, tell those that wait, and random nodes believed active.
+
+    A crash is the same without any message.
+    """
+    if not sim.online[node]:
+        return
+    told = _concerned(sim, node) if sim.settings.graceful else {}
+    abort(sim, node, GONE)
+    for search in list(sim.searches[node]):
+        close(sim, search)
+    for aggregation in list(sim.aggregations[node].values()):
+        drop(sim, aggregation)
+    for number in sorted(sim.moving[node]):
+        cancel_transfer(sim, number)
+    for round_, nodes in sorted(told.items()):
+        for other in sorted(nodes):
+            send(sim, AGG_ACK, node, other, on_acknowledged, round_ - 1, False)
+    if sim.settings.graceful:
+        _announce(sim, node, LEAVE)
+    sim.pending[node].clear()
+    sim.online[node] = False
+    _note_online(sim)
+
+
+def _concerned(sim: Simulation, node: int) -> dict[int, set[int]]:
+    """Who counts on an aggregator, by round: senders so far, current uploaders, the sample whose trainings it averages.
+
+    A node is the aggregator of a round from the first upload that begins, not only from the first that is complete.
+    """
+    found = {round_: set(aggregation.models) for round_, aggregation in sim.aggregations[node].items()}
+    for number in sim.moving[node]:
+        upload = sim.deliveries[number]
+        round_ = upload.content[0]
+        if upload.kind == TRAINED and upload.receiver == node and round_ not in sim.finished[node]:
+            found.setdefault(round_, set()).add(upload.sender)
+    for round_, nodes in found.items():
+        nodes.update(order_of(sim, node, round_ - 1)[: sim.settings.sample_size])
+        nodes.discard(node)
+    return found
+
+
+def _announce(sim: Simulation, node: int, kind: int) -> None:
+    """Send MEMBERSHIP to ten nodes for each member of a sample, with the counter before it is increased."""
+    counter, settings = sim.counters[node], sim.settings
+    sim.counters[node] += 1
+    others = [other for other in range(settings.num_nodes) if other != node]
+    round_ = round_estimate(sim, node)
+    if sim.views is not None:
+        if kind == LEAVE:
+            active = beliefs.believed_active(sim.views, node, round_, settings.activity_window)
+            others = [other for other in others if active[other]]
+        beliefs.note_status(sim.views, node, node, 2 * counter + (kind == LEAVE))
+    for other in sim.rng.sample(others, min(ANNOUNCED * settings.sample_size, len(others))):
+        send(sim, kind, node, other, _on_join if kind == JOIN else _on_leave, round_, counter)
+
+
+def _on_join(sim: Simulation, node: int, sender: int, round_: int, counter: int) -> None:
+    """Keep a join for later: it counts after the next model message of this node."""
+    latest = max(round_, round_estimate(sim, node))
+    sim.pending[node][sender] = latest, 2 * counter
+
+
+def _on_leave(sim: Simulation, node: int, sender: int, round_: int, counter: int) -> None:
+    """A departure counts at once."""
+    if sim.views is None:
+        return
+    beliefs.note_active(sim.views, node, sender, max(round_, round_estimate(sim, node)))
+    beliefs.note_status(sim.views, node, sender, 2 * counter + 1)
+
+
+def _note_online(sim: Simulation) -> None:
+    sim.log.online.append((sim.now, sum(sim.online)))

@@ -1,0 +1,204 @@
+"""Synchronous systems on devices: D-PSGD and its kin, and epidemic learning, in rounds with a clock or a barrier."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from gossipjax._base.arguments import choice, real, whole
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
+from gossipjax._base.memory import check_memory
+from gossipjax.devices import Devices
+from gossipjax.systems._activity import SystemPlan
+from gossipjax.systems._assumed import assuming
+from gossipjax.systems._kernel.exchange import SHARING, Capacities, Sharing, capacities
+from gossipjax.systems._kernel.machines import Machines, checked_machines
+from gossipjax.systems._rounds.barrier import barrier_rounds
+from gossipjax.systems._rounds.clocked import clocked_rounds
+from gossipjax.systems._rounds.plans import clocked_plan, drift_plan, round_timeline
+from gossipjax.systems._rounds.tables import Tables, Weights, local_tables, oracle_tables, tables_of
+
+
+@recorded("lian2017dpsgd")
+def synchronous(
+    devices: Devices | Machines,
+    weights: Weights,
+    num_rounds: int,
+    *,
+    local_steps: int,
+    model_bytes: int,
+    time_batch: int = 1,
+    round_seconds: int | float | None = 60.0,
+    transfers: Sharing = "greedy",
+    missing: Literal["renormalize", "keep"] = "renormalize",
+) -> SystemPlan:
+    """Plan D-PSGD on devices: in every round each node trains, sends its model to its neighbours, and averages.
+
+    Training takes node i c_i = 3 E b s_i seconds (s_i a sample), a model its bytes over the bandwidth. Round t uses
+    ``weights[t mod p]``, ``x_i ← Σ_j W_ij x_j`` over the own model and those that have come:
+
+    * with ``round_seconds``, rounds begin together at the ticks of a clock. At the next tick a training that is not
+      done is lost, its node averages the model that it had and has sent nothing; transfers under way are cut. A node
+      that is offline at the tick sits the round out; one that goes offline in it loses an unfinished training, its
+      transfers both ways are cut, and it takes no mean.
+    * with None, a node goes on when it has trained and all that it hears of is in, so nodes drift apart and nothing is
+      lost. A node that is offline begins its next round when it comes back, and those who hear of it wait; what it
+      has begun goes on. The event of a round has the time at which its last node is done.
+
+    Run :func:`gossipjax.dpsgd` or :func:`gossipjax.local_sgd` with E local steps on ``plan.timeline``: messages of
+    another size or another number of local steps are refused, as they are on the plans of all systems.
+
+    >>> from gossipjax import devices, systems, topology
+    >>> plan = systems.synchronous(devices.uniform(8), topology.ring(8), 3, local_steps=5, model_bytes=340_000)
+    >>> plan.round_end_s.tolist(), plan.total_bytes(180.0)
+    ([60.0, 120.0, 180.0], 16320000.0)
+
+    Args:
+        devices: of n nodes.
+        weights: mixing matrix ``(n, n)`` with rows that sum to one, or a cycle of them; or topologies, for the plain
+            mean of the own model and those received.
+        num_rounds: T ≥ 1.
+        local_steps: E.
+        model_bytes: of one message.
+        time_batch: b, samples of a step in the training time.
+        round_seconds: of a clocked round; None: barriers.
+        transfers: how bandwidth is shared, see :func:`gossipjax.systems.plexus`. Where no capacity is exceeded all
+            agree, and a thousand rounds of a thousand nodes are planned in a second; else some 10⁵ messages a second.
+            Clocked rounds that go alike are planned once.
+        missing: who takes the weight of models that did not come: all that did, in proportion, or the own one.
+
+    Raises:
+        ValueError: settings out of range, weights that do not fit, or with barriers a node that never comes back.
+
+    Reference: Lian et al. 2017, arXiv 1705.09056; the clock of Dhasade et al. 2025, arXiv 2503.05509.
+    """
+    given = checked(devices, num_rounds, local_steps, time_batch, model_bytes, round_seconds, transfers)
+    choice("missing", missing, ("renormalize", "keep"))
+    tables = tables_of(weights, given.seconds_per_sample.size)
+    train_seconds = train_seconds_of(given, local_steps, time_batch)
+    name = f"synchronous, {_weights_name(tables)}"
+    plan = _plan(
+        name, given, tables, num_rounds, train_seconds, model_bytes, round_seconds, transfers, missing == "keep"
+    )
+    return assuming(plan, message_bytes=model_bytes, local_steps=local_steps)
+
+
+@recorded("devos2023epidemic")
+def epidemic(
+    devices: Devices | Machines,
+    fanout: int,
+    num_rounds: int,
+    *,
+    variant: Literal["oracle", "local"] = "local",
+    local_steps: int,
+    model_bytes: int,
+    time_batch: int = 1,
+    round_seconds: int | float | None = 60.0,
+    transfers: Sharing = "greedy",
+    seed: int,
+) -> SystemPlan:
+    """Plan Epidemic Learning on devices: recipients are drawn anew in each round.
+
+    ``x_i ← (x_i + Σ_{j ∈ R_i} x_j)/(1 + |R_i|)`` over the models that came. EL-Local: each node sends to s uniform
+    others, so that without losses |R_i| is Binomial(n − 1, s/(n − 1)). EL-Oracle: R_i are the neighbours in a fresh
+    random s-regular graph. With barriers a node knows how many models to wait for, as if those who do not choose it
+    said so at no cost.
+
+    Args:
+        devices: of n nodes.
+        fanout: s, 1 ≤ s ≤ n − 1; at least 2 for the oracle, whose graphs are connected.
+        num_rounds: T ≥ 1.
+        variant: which.
+        local_steps: E.
+        model_bytes: of one message.
+        time_batch: b, samples of a step in the training time.
+        round_seconds: of a clocked round; None: barriers.
+        transfers: how bandwidth is shared.
+        seed: of the NumPy generator that draws recipients.
+
+    Raises:
+        ValueError: settings out of range.
+
+    Reference: de Vos et al. 2023, arXiv 2310.01972.
+    """
+    given = checked(devices, num_rounds, local_steps, time_batch, model_bytes, round_seconds, transfers)
+    n = given.seconds_per_sample.size
+    choice("variant", variant, ("oracle", "local"))
+    least = 2 if variant == "oracle" else 1
+    fanout = whole("fanout", fanout, least=least, most=n - 1, remedy=f"among the others of {n} nodes")
+    if variant == "oracle" and fanout * n % 2:
+        raise ValueError(f"fanout={fanout}: no graph of {n} nodes has this degree; take an even number")
+    seed = checked_seed(seed)
+    lanes = fanout + 5 * fanout**0.5 + 5  # the busiest receiver's, about
+    what = f"num_rounds={num_rounds}, fanout={fanout}: the recipients of {n} nodes"
+    check_memory(what, 12.0 * n * n + 12.0 * num_rounds * n * lanes, "plan fewer rounds, or fewer nodes")
+    draw = local_tables if variant == "local" else oracle_tables
+    tables = draw(n, fanout, num_rounds, np.random.default_rng(seed))
+    train_seconds = train_seconds_of(given, local_steps, time_batch)
+    name = f"epidemic {variant}, fanout {fanout}, seed={seed}"
+    plan = _plan(name, given, tables, num_rounds, train_seconds, model_bytes, round_seconds, transfers, False)
+    return assuming(plan, message_bytes=model_bytes, local_steps=local_steps)
+
+
+def checked(devices, num_rounds, local_steps, time_batch, model_bytes, round_seconds, transfers) -> Machines:
+    """Validate the arguments that all systems but Plexus share; return the machines."""
+    counts = {
+        "num_rounds": num_rounds,
+        "local_steps": local_steps,
+        "time_batch": time_batch,
+        "model_bytes": model_bytes,
+    }
+    for name, count in counts.items():
+        whole(name, count, least=1)
+    if round_seconds is not None:
+        real("round_seconds", round_seconds, above=0, unit="seconds", remedy="None: barriers")
+    choice("transfers", transfers, SHARING)
+    return checked_machines(devices)
+
+
+def train_seconds_of(devices: Machines, local_steps: int, time_batch: int) -> Float[np.ndarray, " n"]:
+    """Compute c_i = 3 E b s_i: how long each node trains, a backward pass being two forward passes."""
+    return 3.0 * local_steps * time_batch * np.asarray(devices.seconds_per_sample, np.float64)
+
+
+def _weights_name(tables: Tables) -> str:
+    count = len(tables.matrices)
+    kind = "plain means" if tables.weights is None else "given W"
+    return f"{kind}{'' if count == 1 else f', cycle of {count}'}"
+
+
+def _check_memory(devices: Machines, tables: Tables, num_rounds: int, round_seconds) -> None:
+    """Estimate what is written down: each message of each round that differs, and a few numbers a round."""
+    period, n, lanes = tables.neighbors.shape
+    regular = round_seconds is not None and devices.online.all()
+    if regular and not len(devices.transitions(float(num_rounds) * round_seconds)[0]):
+        different = min(period, num_rounds)
+    else:
+        different = num_rounds
+    num_bytes = 100.0 * num_rounds + 150.0 * different * n * (1 + lanes)
+    check_memory(f"num_rounds={num_rounds}: a plan for {n} nodes", num_bytes, "plan fewer rounds, or fewer nodes")
+
+
+def _plan(
+    name, devices: Machines, tables: Tables, num_rounds, train_seconds, model_bytes, round_seconds, sharing, keep
+) -> SystemPlan:
+    limits: Capacities = capacities(devices.upload_bytes_per_second, devices.download_bytes_per_second)
+    settings: dict[str, Any] = {
+        "train_seconds": train_seconds,
+        "message_bytes": float(model_bytes),
+        "sharing": sharing,
+        "limits": limits,
+    }
+    _check_memory(devices, tables, num_rounds, round_seconds)
+    form = "barriers" if round_seconds is None else f"rounds of {round_seconds:g} s"
+    name = f"{name}: {train_seconds.size} nodes, {form}, {sharing} transfers of {model_bytes:,} bytes"
+    if round_seconds is None:
+        drift = barrier_rounds(tables, devices, num_rounds, **settings)
+        return drift_plan(name, tables, drift, float(model_bytes))
+    rounds, pattern = clocked_rounds(tables, devices, num_rounds, round_seconds=float(round_seconds), **settings)
+    times = (np.arange(num_rounds) + 1.0) * float(round_seconds)
+    made = round_timeline(name, tables, rounds, pattern, times, keep)
+    return clocked_plan(name, made, rounds, pattern, float(round_seconds))

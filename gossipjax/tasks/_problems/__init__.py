@@ -1,0 +1,1 @@
+"""Learning problems: data, a partition of them, and a loss."""

@@ -1,0 +1,321 @@
+"""What protocols promise, ready to be asserted on drawn timelines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from gossipjax._base.binding import bind
+from gossipjax._base.rows import replicate
+from gossipjax._engine.checks import check_requires
+from gossipjax._engine.packing import pack
+from gossipjax.testing._relabel import relabel_rows, relabel_timeline
+from gossipjax.testing._runs import Arrays, as_start, bare, history, repeated
+from gossipjax.testing._tapes import pad_timeline
+from gossipjax.types import Protocol, Timeline
+
+
+def check_conserves_mean(
+    protocol: Protocol,
+    timeline: Timeline,
+    x0: Arrays,
+    *,
+    quantity: Callable[[Any], PyTree] | None = None,
+    tolerance: float | None = None,
+    key: Key[Array, ""] | None = None,
+) -> None:
+    """Assert ``(1/n) Σ_i x_i(t) = (1/n) Σ_i x_i(0)`` after every event, in every coordinate.
+
+    The rows are the models; messages in flight are not among them. Holds for averaging wherever W_t is doubly
+    stochastic, and for a learning protocol with learning rate 0.
+
+    >>> from gossipjax import gossip_averaging, timeline, topology
+    >>> plan = timeline.poisson_pairs(topology.ring(5), 20, seed=0)
+    >>> check_conserves_mean(gossip_averaging(), plan, np.arange(5.0))
+
+    Args:
+        protocol: see :func:`~gossipjax.testing.history`.
+        timeline: T events.
+        x0: stacked start parameters, leaves ``(num_rows, ...)``.
+        quantity: what is conserved instead of ``protocol.model``, a module-level function of the state that returns
+            leaves ``(num_rows, ...)`` or more rows, the first of which count: the numerators of push-sum.
+        tolerance: largest absolute change. None: what rounding can do, ``4 (t + 1)(n + 2) ε max|x|`` of each leaf.
+        key: of the run; None: always the same.
+
+    Raises:
+        AssertionError: naming leaf, event, coordinate, both means and by how much the tolerance is exceeded.
+    """
+    run = history(protocol, timeline, x0, key=key, quantity=quantity)
+    found = run.models if quantity is None else run.quantity
+    rows = timeline.properties.num_rows
+    for path, now, start in _paired(found, x0):
+        now, before = now[:, :rows], start.astype(np.float64).mean(axis=0)
+        _require_finite(now, f"the models{path}")
+        drift = np.abs(now.astype(np.float64).mean(axis=1) - before)
+        allowed = _allowed(now, start, tolerance)
+        t, *place = _worst(drift, allowed)
+        if drift[t, *place] > allowed[t]:
+            raise AssertionError(
+                f"the mean of x{path}{_at(place)} is {now[t].astype(np.float64).mean(axis=0)[*place]:.9g} after event "
+                f"{t} of {timeline.properties.name}, {before[*place]:.9g} at the start; it must be conserved: off by "
+                f"{drift[t, *place]:.3g}, {allowed[t]:.3g} is allowed"
+            )
+
+
+def check_consensus(
+    protocol: Protocol,
+    timeline: Timeline,
+    x0: Arrays,
+    *,
+    tolerance: float,
+    repeats: int = 1,
+    on_mean: bool = False,
+    key: Key[Array, ""] | None = None,
+) -> None:
+    """Assert that all rows agree at the end: ``max_ij |x_i − x_j| ≤ tolerance`` in every coordinate.
+
+    >>> from gossipjax import gossip_averaging, timeline, topology, mixing
+    >>> plan = timeline.rounds(mixing.metropolis(topology.ring(5)), 8)
+    >>> check_consensus(gossip_averaging(), plan, np.arange(5.0), tolerance=1e-3, repeats=10, on_mean=True)
+
+    Args:
+        protocol: see :func:`~gossipjax.testing.history`.
+        timeline: T events.
+        x0: stacked start parameters, leaves ``(num_rows, ...)``.
+        tolerance: in the units of x, absolute. A doubly stochastic W needs about ln(tolerance) / ln ‖W − J‖₂ rounds.
+        repeats: run through the timeline so many times, one after another, without compiling anew; its events keep
+            their numbers, and what is drawn by them recurs.
+        on_mean: they also agree, within the tolerance, on the mean of the start.
+        key: of the run; None: always the same.
+
+    Raises:
+        AssertionError: naming leaf, coordinate, the two rows and by how much the tolerance is exceeded.
+        ValueError: a tolerance that is not positive, repeats < 1.
+    """
+    facts = timeline.properties
+    if not tolerance > 0 or repeats < 1:
+        raise ValueError(f"tolerance={tolerance}, repeats={repeats}: pass a positive tolerance and at least one repeat")
+    check_requires(protocol.requires, facts)
+    key, start = jax.random.key(0) if key is None else key, as_start(x0, timeline)
+    final = jax.device_get(repeated(key, bind(protocol), bare(timeline), start, jnp.asarray(repeats, jnp.int32)))
+    for path, now, before in _paired(final, x0):
+        _require_finite(now, f"the models{path}")
+        now, spread = now.astype(np.float64), np.ptp(now.astype(np.float64), axis=0)
+        place = np.unravel_index(np.argmax(spread), spread.shape)
+        if spread[place] > tolerance:
+            rows = now.reshape(len(now), -1)[:, np.argmax(spread)]
+            low, high = np.argmin(rows), np.argmax(rows)
+            raise AssertionError(
+                f"rows {low} and {high} hold {rows[low]:.9g} and {rows[high]:.9g} in x{path}{_at(place)} after "
+                f"{repeats} times {len(timeline)} events of {facts.name}; they must agree: off by {spread[place]:.3g}, "
+                f"{tolerance:.3g} is allowed"
+            )
+        off = np.abs(now.mean(axis=0) - before.astype(np.float64).mean(axis=0))
+        if on_mean and off.max() > tolerance:
+            raise AssertionError(
+                f"the rows of x{path} agree on a value {off.max():.3g} from the mean of the start, after {repeats} "
+                f"times {len(timeline)} events of {facts.name}; {tolerance:.3g} is allowed"
+            )
+
+
+def check_permutation_equivariance(
+    protocol: Protocol,
+    timeline: Timeline,
+    x0: Arrays,
+    permutation: Int[np.ndarray, " n"],
+    *,
+    renamed: Protocol | None = None,
+    tolerance: float | None = None,
+    key: Key[Array, ""] | None = None,
+) -> None:
+    """Assert that names do not matter: the run of the relabelled network is the relabelled run, after every event.
+
+    Node i becomes ``permutation[i]`` in the timeline (:func:`~gossipjax.testing.relabel_timeline` says which forms it
+    knows), in x0 and, by ``renamed``, in the data. Only for protocols that draw nothing by the number of a node, such
+    as noisy gradients: another node's draws are other draws.
+
+    >>> from gossipjax import gossip_averaging, timeline, topology
+    >>> plan = timeline.poisson_push(topology.path(3), 20, seed=0)
+    >>> check_permutation_equivariance(gossip_averaging(), plan, np.arange(3.0), np.array([2, 0, 1]))
+
+    Args:
+        protocol: see :func:`~gossipjax.testing.history`.
+        timeline: T events, whose model rows are the nodes.
+        x0: stacked start parameters, leaves ``(n, ...)``.
+        permutation: the new name of each node (:func:`~gossipjax.testing.permutations`).
+        renamed: the protocol on the relabelled data (:func:`~gossipjax.testing.relabel_task`); None: it holds none.
+        tolerance: largest absolute difference. None: what rounding can do, ``4 (t + 1)(n + 2) ε max|x|``: sums over
+            neighbours run in another order.
+        key: of both runs; None: always the same.
+
+    Raises:
+        AssertionError: naming leaf, event, node, both values and by how much the tolerance is exceeded.
+        ValueError: no permutation, or a timeline that cannot be relabelled.
+    """
+    other = relabel_timeline(timeline, permutation)
+    plain = history(protocol, timeline, x0, key=key)
+    moved = history(renamed or protocol, other, relabel_rows(jax.tree.map(np.asarray, x0), permutation), key=key)
+    for path, now, found in _paired(plain.models, moved.models):
+        _require_finite(now, f"the models{path}")
+        gap = np.abs(found[:, permutation].astype(np.float64) - now.astype(np.float64))
+        allowed = _allowed(now, now[0], tolerance)
+        t, node, *place = _worst(gap, allowed)
+        if not gap[t, node, *place] <= allowed[t]:
+            raise AssertionError(
+                f"node {node} holds {now[t, node, *place]:.9g} in x{path}{_at(place)} after event {t} of "
+                f"{timeline.properties.name}, but {found[t, permutation[node], *place]:.9g} if it is called "
+                f"{permutation[node]}; names must not matter: off by {gap[t, node, *place]:.3g}, {allowed[t]:.3g} is "
+                "allowed"
+            )
+
+
+def check_fixed_point(
+    protocol: Protocol,
+    timeline: Timeline,
+    optimum: Arrays,
+    *,
+    tolerance: float | None = None,
+    key: Key[Array, ""] | None = None,
+) -> None:
+    """Assert that a network whose every row is at a common optimum stays there.
+
+    Holds where that is the optimum of every node alone, without gradient noise, and mixing conserves equal models.
+
+    >>> import optax
+    >>> from gossipjax import dpsgd, tasks, timeline, topology
+    >>> task = tasks.quadratic(np.ones((5, 2)), curvature=np.arange(1.0, 6.0)[:, None])
+    >>> plan = timeline.poisson_pairs(topology.ring(5), 20, seed=0)
+    >>> check_fixed_point(dpsgd(task, optax.sgd(0.1)), plan, task.test["optimum"])
+
+    Args:
+        protocol: see :func:`~gossipjax.testing.history`; :func:`~gossipjax.testing.small_tasks` has tasks for it.
+        timeline: T events.
+        optimum: one model, leaves without a row axis.
+        tolerance: largest absolute change. None: what rounding can do, ``4 (t + 1)(n + 2) ε max|x|``, as long as local
+            steps do not magnify it.
+        key: of the run; None: always the same.
+
+    Raises:
+        AssertionError: naming leaf, event, row and by how much the tolerance is exceeded.
+    """
+    run = history(
+        protocol, timeline, replicate(jax.tree.map(jnp.asarray, optimum), timeline.properties.num_rows), key=key
+    )
+    for path, now, best in _paired(run.models, optimum):
+        _require_finite(now, f"the models{path}")
+        gap = np.abs(now.astype(np.float64) - best.astype(np.float64))
+        allowed = _allowed(now, now[0], tolerance)
+        t, row, *place = _worst(gap, allowed)
+        if gap[t, row, *place] > allowed[t]:
+            raise AssertionError(
+                f"row {row} holds {now[t, row, *place]:.9g} in x{path}{_at(place)} after event {t} of "
+                f"{timeline.properties.name}, where all began at the optimum {best[*place]:.9g}; it is no fixed point: "
+                f"off by {gap[t, row, *place]:.3g}, {allowed[t]:.3g} is allowed"
+            )
+
+
+def check_packing(
+    protocol: Protocol,
+    timeline: Timeline,
+    x0: Arrays,
+    *,
+    width: int = 4,
+    tolerance: float | None = None,
+    key: Key[Array, ""] | None = None,
+) -> None:
+    """Assert that the packed timeline leaves the same state as the sequential one, messages in flight included.
+
+    It does for protocols that touch only the rows which the event names. Whole numbers must be equal.
+
+    >>> from gossipjax import gossip_averaging, timeline, topology
+    >>> plan = timeline.poisson_push(topology.ring(8), 30, seed=0)
+    >>> check_packing(gossip_averaging(), plan, np.arange(8.0))
+
+    Args:
+        protocol: see :func:`~gossipjax.testing.history`.
+        timeline: T narrow events; what :func:`gossipjax.pack` takes.
+        x0: stacked start parameters, leaves ``(num_rows, ...)``.
+        width: source events of one wide event; every width compiles anew.
+        tolerance: largest absolute difference of numbers that are not whole. None: what rounding can do,
+            ``4 T (n + 2) ε max|x|`` of each leaf.
+        key: of both runs; None: always the same.
+
+    Raises:
+        AssertionError: naming the leaf of the state, its place, both values and by how much the tolerance is exceeded.
+        ValueError: a timeline that cannot be packed.
+    """
+    key = jax.random.key(0) if key is None else key
+    one = history(protocol, timeline, x0, key=key).state
+    two = history(protocol, _wide(timeline, width, key), x0, key=key).state
+    for path, a, b in _paired(one, two):
+        whole = not np.issubdtype(a.dtype, np.inexact)
+        gap = np.abs(np.asarray(b, np.float64) - np.asarray(a, np.float64))
+        allowed = 0.0 if whole else _allowed(a[None], a, tolerance, events=len(timeline))[0]
+        place = np.unravel_index(np.argmax(np.where(np.isnan(gap), np.inf, gap)), gap.shape) if gap.size else None
+        if place is not None and not (gap[place] <= allowed or a[place] == b[place]):
+            raise AssertionError(
+                f"the state{path}{_at(place)} is {a[place]:.9g} after {timeline.properties.name}, but {b[place]:.9g} "
+                f"after the same events packed to width {width}; they must be equal: off by {gap[place]:.3g}, "
+                f"{allowed:.3g} is allowed"
+            )
+
+
+def _wide(timeline: Timeline, width: int, key: Key[Array, ""]) -> Timeline:
+    """Pack, and pad to a shape that depends on the width and the shape of the timeline only."""
+    wide = pack(timeline, width, key=None if timeline.draw is None else key)
+    fields: Any = wide.xs | wide.static
+    shapes = {name: np.shape(fields[name])[-1] for name in ("nodes", "receivers") if name in fields}
+    # One lane more than the acting nodes marks the last event.
+    acting = 1 << int(np.ceil(np.log2(max(shapes["nodes"], width + 1))))
+    lanes = 1 << int(np.ceil(np.log2(max(shapes.get("receivers", 1), 2 * width))))
+    return pad_timeline(wide, acting=acting, lanes=lanes, num_slots=timeline.properties.num_slots)
+
+
+def _paired(a: PyTree, b: PyTree) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Leaves of two pytrees of one structure, with where they are."""
+    left = jax.tree_util.tree_leaves_with_path(a)
+    right = jax.tree.leaves(b)
+    if len(left) != len(right):
+        raise ValueError(f"{len(left)} leaves against {len(right)}: both must be models of one structure")
+    return [
+        (jax.tree_util.keystr(path), np.asarray(x), np.asarray(y)) for (path, x), y in zip(left, right, strict=True)
+    ]
+
+
+def _allowed(
+    now: np.ndarray, start: np.ndarray, tolerance: float | None, events: int | None = None
+) -> Float[np.ndarray, " T"]:
+    """What rounding can do to a leaf ``(T, rows, ...)`` by each event: every sum has at most rows + 2 terms."""
+    if tolerance is not None:
+        return np.full(len(now), tolerance)
+    rows = now.shape[1] if now.ndim > 1 else 1
+    largest = max(np.abs(now.astype(np.float64)).max(initial=0), np.abs(start.astype(np.float64)).max(initial=0))
+    passed = np.arange(1, len(now) + 1) if events is None else np.full(len(now), events)
+    # Numbers below the smallest normal one are rounded to zero.
+    kind = np.finfo(now.dtype)
+    return 4.0 * passed * (rows + 2) * max(float(kind.eps) * largest, float(kind.tiny))
+
+
+def _worst(gap: np.ndarray, allowed: Float[np.ndarray, " T"]) -> tuple[int, ...]:
+    """Where the first event that breaks the rule breaks it most; else where it is kept least."""
+    over = gap - allowed.reshape(-1, *(1,) * (gap.ndim - 1))
+    by_event = over.reshape(len(over), -1).max(axis=1)
+    broken = np.flatnonzero(by_event > 0)
+    t = int(broken[0]) if broken.size else int(np.argmax(by_event))
+    return t, *(int(i) for i in np.unravel_index(np.argmax(gap[t]), gap.shape[1:]))
+
+
+def _require_finite(now: np.ndarray, what: str) -> None:
+    bad = np.argwhere(~np.isfinite(now))
+    if bad.size:
+        raise AssertionError(f"{what} hold {now[tuple(bad[0])]} at {tuple(bad[0].tolist())}; all must be finite")
+
+
+def _at(place: Any) -> str:
+    """The coordinate, if there is one."""
+    return f"[{', '.join(str(int(i)) for i in place)}]" if len(place) else ""

@@ -1,0 +1,144 @@
+"""Running a protocol for a property: every event's outcome, in one compiled function that looks at shapes only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key, PyTree
+
+from gossipjax._base.binding import bind
+from gossipjax._base.streams import EVENTS, STEPS
+from gossipjax._engine.checks import check_requires
+from gossipjax._engine.loop import models, with_slots
+from gossipjax.mixing._apply import to_dense
+from gossipjax.types import Event, Params, Properties, Protocol, Timeline
+
+Arrays: TypeAlias = PyTree[Array | np.ndarray]
+"""Parameters as JAX or NumPy arrays."""
+
+
+class History(NamedTuple):
+    """What a run leaves behind after each of its T events, as NumPy arrays, and its last state."""
+
+    models: PyTree
+    """What observers look at, leaves ``(T, num_rows, ...)``."""
+    quantity: PyTree
+    """What ``quantity(state)`` returned, leaves ``(T, ...)``; None without one."""
+    held: Any
+    """Version counters ``(T, rows, s)``; None where the protocol tracks none."""
+    own: Any
+    """Each source's own version ``(T, s)``, or None."""
+    state: Any
+
+
+def bare(timeline: Timeline) -> Timeline:
+    """Keep those of the properties that shape a run: timelines that differ in others share one compiled program."""
+    facts = timeline.properties
+    kept = Properties(facts.num_nodes, facts.num_rows, name="", num_slots=facts.num_slots)
+    return dataclasses.replace(timeline, properties=kept)
+
+
+def as_start(x0: Arrays, timeline: Timeline) -> Params:
+    """Take stacked start parameters to the device; ValueError unless each leaf has the timeline's rows in front."""
+    rows = timeline.properties.num_rows
+    for leaf in jax.tree.leaves(x0):
+        if np.ndim(leaf) < 1 or np.shape(leaf)[0] != rows:
+            raise ValueError(f"a leaf of x0 has shape {np.shape(leaf)}: it needs the {rows} model rows in front")
+    return jax.tree.map(jnp.asarray, x0)
+
+
+def history(
+    protocol: Protocol,
+    timeline: Timeline,
+    x0: Arrays,
+    *,
+    key: Key[Array, ""] | None = None,
+    quantity: Callable[[Any], PyTree] | None = None,
+) -> History:
+    """Run a protocol over a short timeline and keep what every event left behind.
+
+    The numbers are those of :func:`gossipjax.simulate` with the same key. Memory grows with T × rows: for tests only.
+
+    >>> from gossipjax import gossip_averaging, timeline, topology, mixing
+    >>> run = history(gossip_averaging(), timeline.rounds(mixing.averaging(2), 3), np.array([[0.0], [1.0]]))
+    >>> run.models.shape, float(run.models[0, 0, 0])
+    ((3, 2, 1), 0.5)
+
+    Args:
+        protocol: functions at module level (or ``Partial`` of such) are compiled once for all examples.
+        timeline: T events.
+        x0: stacked start parameters, leaves ``(num_rows, ...)``, without rows for messages.
+        key: of the run; None: always the same.
+        quantity: module-level function of the state, kept beside the models.
+
+    Raises:
+        ValueError: a timeline that the protocol is not meant for, or wrong rows.
+    """
+    check_requires(protocol.requires, timeline.properties)
+    key = jax.random.key(0) if key is None else key
+    found = _history(key, bind(protocol), bare(timeline), as_start(x0, timeline), quantity=quantity)
+    return jax.device_get(found)
+
+
+def _stepper(key: Key[Array, ""], protocol: Protocol, timeline: Timeline) -> tuple[Callable, Any]:
+    """One step of the scan, and what it runs over."""
+    events_key, steps_key = jax.random.fold_in(key, EVENTS), jax.random.fold_in(key, STEPS)
+    xs = jax.tree.map(jnp.asarray, timeline.xs)
+    xs = xs if timeline.draw is None else timeline.draw(events_key, timeline.static, xs)
+
+    def step(state: Any, x: Any) -> Any:
+        return protocol.step(steps_key, state, timeline.event(events_key, timeline.static, x))[0]
+
+    return step, xs
+
+
+@partial(jax.jit, static_argnames="quantity")
+def _history(key, protocol: Protocol, timeline: Timeline, x0: Params, *, quantity) -> History:
+    step, xs = _stepper(key, protocol, timeline)
+    rows = timeline.properties.num_rows
+
+    def one(state: Any, x: Any) -> tuple[Any, tuple]:
+        state = step(state, x)
+        versions = None if protocol.versions is None else protocol.versions(state)
+        counters = (None, None) if versions is None else (versions.held, versions.own)
+        return state, (models(protocol, state, rows), None if quantity is None else quantity(state), *counters)
+
+    state, (found, extra, held, own) = jax.lax.scan(one, protocol.init(key, with_slots(x0, timeline.properties)), xs)
+    return History(found, extra, held, own, state)
+
+
+@jax.jit
+def repeated(key, protocol: Protocol, timeline: Timeline, x0: Params, repeats: Array) -> Params:
+    """Run through a timeline several times, and return the models; their number is no shape."""
+    step, xs = _stepper(key, protocol, timeline)
+
+    def once(_: Any, state: Any) -> Any:
+        return jax.lax.scan(lambda state, x: (step(state, x), None), state, xs)[0]
+
+    state = jax.lax.fori_loop(0, repeats, once, protocol.init(key, with_slots(x0, timeline.properties)))
+    return models(protocol, state, timeline.properties.num_rows)
+
+
+def events(timeline: Timeline, key: Key[Array, ""] | None = None) -> tuple[Event, Any]:
+    """Write out all events, and the matrices ``(T, rows, rows)`` over models and messages; None without mixing."""
+    return jax.device_get(_events(jax.random.key(0) if key is None else key, bare(timeline)))
+
+
+@jax.jit
+def _events(key, timeline: Timeline) -> tuple[Event, Any]:
+    facts, stream = timeline.properties, jax.random.fold_in(key, EVENTS)
+    xs = jax.tree.map(jnp.asarray, timeline.xs)
+    xs = xs if timeline.draw is None else timeline.draw(stream, timeline.static, xs)
+
+    def write(x: Any) -> tuple[Event, Any]:
+        event = timeline.event(stream, timeline.static, x)
+        rows = facts.num_rows + facts.num_slots
+        return event, None if event.mixing is None else to_dense(event.mixing, rows)
+
+    return jax.vmap(write)(xs)

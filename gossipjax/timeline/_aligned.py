@@ -1,0 +1,66 @@
+"""Planned runs of one shape, whose records fall on the same seconds: to run many plans as one compiled program."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from gossipjax._base.arguments import sequence_of
+from gossipjax._base.calls import recorded
+from gossipjax.timeline._moments import event_times, events_until
+from gossipjax.timeline._planned import planned_event
+from gossipjax.types import NOBODY, Timeline
+
+_NOBODY_IN = ("nodes", "rows", "begin", "senders", "receivers", "members", "targets", "sources")
+_NOTHING = {name: NOBODY for name in _NOBODY_IN} | {"weights": 0.0, "keep": 1.0, "messages": 0, "parts": 0}
+
+
+@recorded()
+def aligned(plans: Sequence[Timeline], times: Float[np.ndarray, " r"]) -> tuple[list[Timeline], int]:
+    """Fill up planned runs with events in which nothing happens, so that records fall on the same seconds in all.
+
+    Then all plans have one shape, which is compiled once, and what is recorded is the network at a time of its own
+    choosing: right after some event it would be seen more often when much happens.
+
+    Args:
+        plans: timelines of :func:`gossipjax.timeline.planned`, one per seed; what follows the last time is cut.
+        times: increasing seconds.
+
+    Returns:
+        The plans, and the number of events between two records.
+
+    Raises:
+        ValueError: no plan, other timelines, or seconds that do not increase.
+    """
+    plans = sequence_of("plans", plans, Timeline, "plans of one builder, one per seed")
+    if not plans:
+        raise ValueError("plans=[]: pass at least one planned timeline")
+    for number, plan in enumerate(plans):
+        if plan.event is not planned_event or plan.properties.packing is not None:
+            raise ValueError(f"plans[{number}]: {plan.properties.name} is not a planned timeline of events in order")
+    edges = [events_until(event_times(plan), times, "times") for plan in plans]
+    times = np.asarray(times, np.float64)
+    counts = [np.diff(edge, prepend=0) for edge in edges]
+    width = max(1, *(int(count.max()) for count in counts))
+    return [_filled(plan, times, count, width) for plan, count in zip(plans, counts, strict=True)], width
+
+
+def _filled(plan: Timeline, times: np.ndarray, counts: np.ndarray, width: int) -> Timeline:
+    done = np.cumsum(counts)
+    kept = int(done[-1])
+    interval = np.repeat(np.arange(len(times)), counts)
+    place = interval * width + np.arange(kept) - (done - counts)[interval]
+    idle = {
+        "time": np.repeat(times, width),
+        "index": np.repeat(np.maximum(done - 1, 0), width),
+    }
+    xs = {}
+    for name, array in plan.xs.items():
+        shape = (len(times) * width, *array.shape[1:])
+        empty = idle[name].reshape(-1, *(1,) * (array.ndim - 1)) if name in idle else _NOTHING[name]
+        xs[name] = np.broadcast_to(empty, shape).astype(array.dtype)
+        xs[name][place] = array[:kept]
+    return dataclasses.replace(plan, xs=xs)

@@ -1,0 +1,75 @@
+"""What builders of timelines check in their arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.sparse as sp
+
+from gossipjax._base.arguments import instance, real, reals, shown
+from gossipjax.mixing._weights import Matrix, check_weights
+from gossipjax.topology import Topology
+
+
+def connected(topology: Any, name: str = "topology") -> Topology:
+    """Return a topology in which somebody can meet.
+
+    Raises TypeError for another sort of thing, ValueError if there are fewer than two nodes or no edge.
+    """
+    instance(name, topology, Topology, "build one with gossipjax.topology, such as ring(8)")
+    if topology.num_nodes < 2 or topology.senders.size == 0:
+        raise ValueError(f"{topology.name} has no edge: meetings need at least two connected nodes")
+    return topology
+
+
+def undirected(topology: Any, name: str = "topology") -> Topology:
+    """Return a topology of mutual meetings.
+
+    Raises as :func:`connected` does, and ValueError if it is directed.
+    """
+    if connected(topology, name).directed:
+        raise ValueError(
+            f"{topology.name} is directed; averaging is mutual, so pass an undirected topology or use push"
+        )
+    return topology
+
+
+def share_of(weight: Any) -> float:
+    """Return a received model's share in an average, in (0, 1]."""
+    return real("weight", weight, above=0, most=1, remedy="the received model's share in the average")
+
+
+def seconds_of(seconds_per_round: Any) -> float:
+    """Return the length of a round."""
+    return real("seconds_per_round", seconds_per_round, above=0, unit="seconds")
+
+
+def matrix_of(name: str, weights: Any) -> Matrix:
+    """Return a square matrix of finite numbers; what they sum to is not looked at.
+
+    Raises TypeError for another sort of thing, such as the topology itself, ValueError for other numbers.
+    """
+    if isinstance(weights, Topology):
+        raise TypeError(f"{name}={weights.name}: must be a mixing matrix; make one of it with weights.metropolis")
+    if not (sp.issparse(weights) or isinstance(weights, np.ndarray | jax.Array)):
+        remedy = "a matrix (n, n) such as weights.metropolis(topology.ring(8)), or a list of them"
+        raise TypeError(f"{name}={shown(weights)}: must be {remedy}, not {type(weights).__name__}")
+    if not sp.issparse(weights):
+        reals(name, weights, shape=(None, None), remedy="a mixing matrix (n, n)")
+        weights = np.asarray(weights)
+    if weights.shape[0] != weights.shape[1] or not weights.shape[0]:
+        raise ValueError(f"{name} of shape {weights.shape}: must be square, one row and column per node")
+    return weights
+
+
+def checked_weights(name: str, weights: Matrix, kind: str) -> sp.csr_array:
+    """Check the sums of a mixing matrix, which may have negative weights; return it in float64.
+
+    Raises ValueError with the name of the argument: see :func:`gossipjax.mixing.check_weights`.
+    """
+    try:
+        return check_weights(weights, kind, allow_negative=True)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error

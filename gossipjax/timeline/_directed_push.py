@@ -1,0 +1,129 @@
+"""Push-sum without rounds: nodes send away half of their mass, and wait for nobody."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gossipjax._base.arguments import real
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
+from gossipjax.timeline._checks import connected
+from gossipjax.timeline._planned import planned
+from gossipjax.timeline.clocks import Clock, Rate, as_clock, optional_clock, require_ticks, schedule
+from gossipjax.timeline.flights import (
+    DELIVERED,
+    IN_FLIGHT,
+    Latency,
+    assign_slots,
+    check_network,
+    checked_latency,
+    fly,
+    interleave,
+    traffic,
+    uniform_peers,
+)
+from gossipjax.topology import Topology
+from gossipjax.types import NOBODY, Properties, Timeline
+
+
+@recorded("kempe2003pushsum", "assran2019sgp")
+def directed_push(
+    topology: Topology,
+    duration: float,
+    *,
+    compute: Clock | None,
+    send: Clock | Rate,
+    latency: Latency = None,
+    drop: float = 0.0,
+    seed: int,
+) -> Timeline:
+    """Plan local updates and sends of half of the own mass, each on a clock of its own, on a directed network.
+
+    At a tick of ``compute`` the node acts, alone. At a tick of ``send``, with j a uniform out-neighbour of i::
+
+        x_i ← x_i / 2        a message carries the other half        on arrival:   x_j ← x_j + message
+
+    The mass ``Σ_i x_i``, messages in flight included, is conserved; a lost message takes its own with it. Meant for
+    :func:`~gossipjax.push_sum` and :func:`~gossipjax.sgp`, which divide by a weight that travels
+    alike. Without latency a send is one event, else its arrival is another. Both clocks start in equilibrium.
+
+    Args:
+        topology: directed or undirected; everyone has an out-neighbour. Strongly connected for a consensus.
+        duration: simulated seconds.
+        compute: clock of the local updates; None: no updates.
+        send: clock of the sends, or sends per node and second, scalar or ``(n,)``, of Poisson clocks.
+        latency: seconds on the way: one number, ``(n, n)`` by sender and receiver, or ``sampler(rng, size)``; None: 0.
+        drop: probability that a message, and its mass, is lost.
+        seed: of the NumPy generators that draw the plan, one each for updates, sends, targets and the network.
+
+    Raises:
+        ValueError: a node without out-neighbour, or settings out of range.
+
+    Reference: Kempe, Dobra, Gehrke 2003; Assran et al. 2019, arXiv 1811.10792, section 3 (messages in flight).
+    """
+    n = connected(topology).num_nodes
+    compute, send, latency = optional_clock("compute", compute), as_clock("send", send), checked_latency(latency, n)
+    check_network(drop, "immediate", None)
+    duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
+    require_ticks(n, duration, "topology, duration, compute, send", compute, send)
+    of_updates, of_sends, of_targets, of_network = np.random.default_rng(seed).spawn(4)
+    acts = (np.zeros(0), np.zeros(0, np.int32))
+    if compute is not None:
+        acts = schedule(compute, n, duration, of_updates)[:2]
+    sent, senders = schedule(send, n, duration, of_sends)[:2]
+    receivers = uniform_peers(topology, of_targets, senders)
+    flights = fly(sent, senders, receivers, duration=duration, rng=of_network, latency=latency, drop=drop)
+    direct = latency is None
+    arrivals = flights.times[:0] if direct else flights.times
+    leave, arrive, act = interleave(sent, arrivals, acts[0])
+    xs = _halvings(leave, sent, senders, leave.size + arrive.size + act.size)
+    xs["time"][act], xs["nodes"][act, 0] = acts
+    if direct:
+        to, num_slots = np.where(flights.fates == DELIVERED, receivers, NOBODY), 0
+        xs["keep"][leave, 1] = 1.0
+    else:
+        to, num_slots = _slots(leave, arrive, flights, n)
+        xs["keep"][leave, 1] = 0.0
+        xs["time"][arrive] = arrivals
+        xs["senders"][arrive, 1], xs["receivers"][arrive, 1] = to[flights.delivered], receivers[flights.delivered]
+        xs["weights"][arrive, 1] = 1.0
+    xs["receivers"][leave, 1] = to
+    properties = Properties(
+        n,
+        n,
+        f"directed_push({topology.name})",
+        num_slots=num_slots,
+        column_stochastic=True,
+        traffic=traffic(flights),
+        messages="pair: half of a mass",
+    )
+    return planned(xs, properties)
+
+
+def _halvings(leave: np.ndarray, sent: np.ndarray, senders: np.ndarray, total: int) -> dict[str, np.ndarray]:
+    """Sends whose first transfer keeps half; the second, of the other half, is left open."""
+    xs: dict[str, np.ndarray] = {
+        "time": np.empty(total),
+        "nodes": np.full((total, 1), NOBODY, np.int32),
+        "senders": np.full((total, 2), NOBODY, np.int32),
+        "receivers": np.full((total, 2), NOBODY, np.int32),
+        "weights": np.zeros((total, 2)),
+        "keep": np.ones((total, 2)),
+        "messages": np.zeros((total, 1), np.uint32),
+    }
+    xs["time"][leave], xs["messages"][leave, 0] = sent, 1
+    xs["senders"][leave] = senders[:, None]
+    xs["receivers"][leave, 0], xs["keep"][leave, 0] = senders, 0.5
+    xs["weights"][leave, 1] = 0.5
+    return xs
+
+
+def _slots(leave: np.ndarray, arrive: np.ndarray, flights, n: int) -> tuple[np.ndarray, int]:
+    """The row of each message; nobody for those that are lost."""
+    released = np.full(leave.size, np.iinfo(np.int64).max)
+    released[flights.delivered] = arrive
+    held = (flights.fates == DELIVERED) | (flights.fates == IN_FLIGHT)
+    rows = np.full(leave.size, NOBODY, np.int32)
+    slots, num_slots = assign_slots(leave[held], released[held])
+    rows[held] = n + slots
+    return rows, num_slots

@@ -1,0 +1,216 @@
+"""Random pairwise meetings under Poisson clocks, and one-way pushes: every event at its own time."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key, PyTree
+
+from gossipjax._base.arguments import real, whole
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
+from gossipjax.mixing._apply import PairMixing
+from gossipjax.timeline._checks import connected, share_of, undirected
+from gossipjax.timeline._memory import MOST_EVENTS, require_room
+from gossipjax.timeline._moments import written_times
+from gossipjax.topology import Topology
+from gossipjax.types import Event, Properties, Timeline
+
+_EVENT_BYTES = 60
+"""What a meeting takes while it is planned."""
+_REMEDY = ", or let the run draw its events (drawn_pairs, drawn_gossip)"
+
+
+def _pair(x: PyTree) -> tuple[Array, Array]:
+    first, second = x["first"], x["second"]
+    return jnp.stack([first, second]), jnp.stack([second, first])
+
+
+def _seconds(x: PyTree) -> Array:
+    """The loop's copy of a time."""
+    return x["time"].astype(jnp.float32)
+
+
+def _node_wakes(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+    """Average the node that woke and its partner; the node that woke acts."""
+    del key
+    senders, receivers = _pair(x)
+    mixing = PairMixing(senders, receivers, static["weight"], static["keep"])
+    return Event(index=x["index"][None], time=_seconds(x)[None], nodes=x["first"][None], mixing=mixing)
+
+
+def _edge_fires(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+    """Average both ends; both act."""
+    del key
+    senders, receivers = _pair(x)
+    mixing = PairMixing(senders, receivers, static["weight"], static["keep"])
+    index, time = jnp.stack([x["index"]] * 2), jnp.stack([_seconds(x)] * 2)
+    return Event(index=index, time=time, nodes=receivers, mixing=mixing)
+
+
+def _node_pushes(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+    """Send the woken node's model one way; the node that woke acts."""
+    del key
+    mixing = PairMixing(x["first"][None], x["second"][None], static["weight"], static["keep"])
+    return Event(index=x["index"][None], time=_seconds(x)[None], nodes=x["first"][None], mixing=mixing)
+
+
+def _arrival_times(rng: np.random.Generator, total_rate: float, num_events: Any, duration: Any):
+    """Times of a Poisson process: a given number of arrivals, or all before ``duration``."""
+    if (num_events is None) == (duration is None):
+        raise ValueError("pass exactly one of num_events (count) and duration (simulated seconds)")
+    if num_events is None:
+        duration = real("duration", duration, above=0, unit="seconds")
+        require_room(total_rate * duration, _EVENT_BYTES, "events", "duration, rate", remedy=_REMEDY)
+        return np.sort(rng.random(int(rng.poisson(total_rate * duration)))) * duration
+    num_events = whole("num_events", num_events, least=1, most=MOST_EVENTS)
+    require_room(num_events, _EVENT_BYTES, "events", "num_events", remedy=_REMEDY)
+    return np.cumsum(rng.exponential(1.0 / total_rate, num_events))
+
+
+def _rate(rate: Any) -> float:
+    return real("rate", rate, above=0, unit="events per node (or edge) and second")
+
+
+def uniform_neighbors(topology: Topology, rng: np.random.Generator, nodes: np.ndarray) -> np.ndarray:
+    """Draw a uniform out-neighbour for each waking node."""
+    order = np.argsort(topology.senders, kind="stable")
+    degrees = np.bincount(topology.senders, minlength=topology.num_nodes)
+    silent = np.flatnonzero(degrees == 0)
+    if silent.size:
+        raise ValueError(f"node {silent[0]} of {topology.name} has nobody to send to; give every node an out-neighbour")
+    offsets = np.concatenate([[0], np.cumsum(degrees)[:-1]])
+    pick = offsets[nodes] + (rng.random(nodes.size) * degrees[nodes]).astype(np.int64)
+    return topology.receivers[order[pick]].astype(np.int32)
+
+
+def _timeline(first, second, times, event, static, properties) -> Timeline:
+    xs = {
+        "index": np.arange(times.size, dtype=np.uint32),
+        "time": times,
+        "first": first.astype(np.int32),
+        "second": second.astype(np.int32),
+    }
+    return Timeline(xs, jax.tree.map(jnp.asarray, static), event, properties, seconds=written_times)
+
+
+def _halves(entries: int, weight: float = 0.5) -> dict[str, np.ndarray]:
+    # In JAX's default float once on the device: weight and keep of other precision than x would not sum to one.
+    return {"weight": np.full(entries, weight), "keep": np.full(entries, 1.0 - weight)}
+
+
+@recorded("boyd2006gossip")
+def poisson_pairs(
+    topology: Topology,
+    num_events: int | None = None,
+    *,
+    duration: float | None = None,
+    rate: float = 1.0,
+    seed: int,
+) -> Timeline:
+    """Plan pairwise averaging under Poisson node clocks: a node wakes, acts, and averages with a uniform neighbour.
+
+    ``x_i, x_j ← (x_i + x_j) / 2`` at the points of a Poisson process of rate n · ``rate``; i is uniform over the nodes
+    and j over i's neighbours. The network mean is conserved.
+
+    Args:
+        topology: undirected.
+        num_events: T; exactly one of this and ``duration``.
+        duration: simulated seconds; T is then Poisson(n · rate · duration).
+        rate: wake-ups per node and second.
+        seed: of the NumPy generator that draws the plan.
+
+    Raises:
+        ValueError: a directed topology, one without edges, non-positive rate, both or none of num_events and duration.
+
+    Reference: Boyd, Ghosh, Prabhakar, Shah, "Randomized Gossip Algorithms", 2006.
+    """
+    topology, rate, rng = undirected(topology), _rate(rate), np.random.default_rng(checked_seed(seed))
+    times = _arrival_times(rng, topology.num_nodes * rate, num_events, duration)
+    first = rng.integers(0, topology.num_nodes, times.size, dtype=np.int32)
+    second = uniform_neighbors(topology, rng, first)
+    properties = _pair_properties(topology, f"poisson_pairs({topology.name}, rate={rate:g}, seed={seed})")
+    return _timeline(first, second, times, _node_wakes, _halves(2), properties)
+
+
+@recorded("boyd2006gossip")
+def poisson_edges(
+    topology: Topology,
+    num_events: int | None = None,
+    *,
+    duration: float | None = None,
+    rate: float = 1.0,
+    seed: int,
+) -> Timeline:
+    """Plan pairwise averaging under Poisson edge clocks: an edge fires, both ends act, then average.
+
+    Like :func:`poisson_pairs`, but every edge has a clock of its own: a uniform edge at rate |E| · ``rate``.
+
+    Args:
+        topology: undirected.
+        num_events: T; exactly one of this and ``duration``.
+        duration: simulated seconds; T is then Poisson(|E| · rate · duration).
+        rate: firings per edge and second.
+        seed: of the NumPy generator that draws the plan.
+    """
+    topology, rate, rng = undirected(topology), _rate(rate), np.random.default_rng(checked_seed(seed))
+    once = topology.senders < topology.receivers
+    senders, receivers = topology.senders[once], topology.receivers[once]
+    times = _arrival_times(rng, senders.size * rate, num_events, duration)
+    edge = rng.integers(0, senders.size, times.size)
+    properties = _pair_properties(topology, f"poisson_edges({topology.name}, rate={rate:g}, seed={seed})")
+    return _timeline(senders[edge], receivers[edge], times, _edge_fires, _halves(2), properties)
+
+
+def _pair_properties(topology: Topology, name: str) -> Properties:
+    return Properties(
+        num_nodes=topology.num_nodes,
+        num_rows=topology.num_nodes,
+        name=name,
+        own_rows=True,
+        meetings=True,
+        symmetric=True,
+        doubly_stochastic=True,
+        row_stochastic=True,
+        messages="pair: two models an event",
+    )
+
+
+@recorded()
+def poisson_push(
+    topology: Topology,
+    num_events: int | None = None,
+    *,
+    duration: float | None = None,
+    rate: float = 1.0,
+    weight: float = 0.5,
+    seed: int,
+) -> Timeline:
+    """Plan one-way pushes under Poisson node clocks: a node wakes, acts, and sends its model to a uniform neighbour.
+
+    ``x_j ← (1 − a) x_j + a x_i`` with a = ``weight``. The mean is conserved in expectation only.
+
+    Args:
+        topology: directed or undirected; node i sends along its out-edges.
+        num_events: T; exactly one of this and ``duration``.
+        duration: simulated seconds; T is then Poisson(n · rate · duration).
+        rate: pushes per node and second.
+        weight: a in (0, 1], the share of the received model.
+        seed: of the NumPy generator that draws the plan.
+    """
+    topology, rate, rng = connected(topology), _rate(rate), np.random.default_rng(checked_seed(seed))
+    weight = share_of(weight)
+    times = _arrival_times(rng, topology.num_nodes * rate, num_events, duration)
+    first = rng.integers(0, topology.num_nodes, times.size, dtype=np.int32)
+    second = uniform_neighbors(topology, rng, first)
+    properties = dataclasses.replace(
+        _pair_properties(topology, f"poisson_push({topology.name}, rate={rate:g}, weight={weight:g}, seed={seed})"),
+        symmetric=False,
+        doubly_stochastic=False,
+        messages="pair: one model an event",
+    )
+    return _timeline(first, second, times, _node_pushes, _halves(1, weight), properties)

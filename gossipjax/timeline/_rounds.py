@@ -1,0 +1,324 @@
+"""Synchronous rounds: every node acts, then the whole network mixes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Array, Float64, Key, PyTree
+
+from gossipjax._base.arguments import choice, instance, reals, whole
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
+from gossipjax.mixing._apply import (
+    DenseMixing,
+    GroupMixing,
+    TableMixing,
+    describe,
+    from_matrix,
+    stack_mixings,
+    take_mixing,
+    to_dense,
+)
+from gossipjax.mixing._weights import (
+    Matrix,
+    is_averaging,
+    is_column_stochastic,
+    is_doubly_stochastic,
+    is_row_stochastic,
+    is_symmetric,
+)
+from gossipjax.timeline._checks import checked_weights, matrix_of, seconds_of
+from gossipjax.timeline._memory import MOST_EVENTS, MOST_NODES, require_room
+from gossipjax.types import Event, Properties, Timeline
+
+
+def _numbers(num_rounds: Any, numbers_each: int = 1) -> dict[str, np.ndarray]:
+    """Number the rounds, if memory holds so many of ``numbers_each`` numbers."""
+    num_rounds = whole("num_rounds", num_rounds, least=1, most=MOST_EVENTS)
+    require_room(
+        num_rounds, 8.0 * numbers_each, "rounds", "num_rounds, num_nodes" if numbers_each > 1 else "num_rounds"
+    )
+    return {"index": np.arange(num_rounds, dtype=np.uint32)}
+
+
+def _length(seconds_per_round: Any) -> np.ndarray:
+    """Keep the length of a round in float64, on the host: there times are exact."""
+    return np.asarray(seconds_of(seconds_per_round), np.float64)
+
+
+def round_ends(static: PyTree, xs: PyTree) -> Float64[np.ndarray, " T"]:
+    """Return when rounds end, in float64: round t at (t + 1) · seconds_per_round."""
+    return (np.asarray(xs["index"], np.float64) + 1.0) * np.float64(static["seconds_per_round"])
+
+
+def _round_time(static: PyTree, x: PyTree) -> Array:
+    """The loop's copy of :func:`round_ends`."""
+    return (x["index"].astype(jnp.float32) + 1.0) * static["seconds_per_round"].astype(jnp.float32)
+
+
+def _fixed_round(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+    del key
+    exact = static.get("allreduce")
+    return Event(index=x["index"][None], time=_round_time(static, x)[None], mixing=static["mixing"], allreduce=exact)
+
+
+def _cyclic_round(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+    del key
+    mixing = take_mixing(static["mixing"], x["index"] % static["period"])
+    exact = static.get("allreduce")
+    return Event(index=x["index"][None], time=_round_time(static, x)[None], mixing=mixing, allreduce=exact)
+
+
+@recorded()
+def rounds(
+    weights: Matrix | Sequence[Matrix],
+    num_rounds: int,
+    *,
+    stochastic: Literal["row", "column"] = "row",
+    seconds_per_round: float = 1.0,
+    form: str = "auto",
+) -> Timeline:
+    """Plan synchronous rounds ``x_i ← Σ_j W_ij x_j``, on a fixed matrix or on a cycle of matrices.
+
+    Round t uses ``weights``, or ``weights[t mod len(weights)]`` where a sequence is given: T rounds cost T numbers.
+    Every neighbour is sent a model, but for :func:`~gossipjax.mixing.averaging`: that mean is a ring all-reduce.
+
+    >>> from gossipjax import timeline, topology, mixing
+    >>> plan = timeline.rounds(mixing.metropolis(topology.ring(8)), 100)
+    >>> len(plan), plan.properties.doubly_stochastic
+    (100, True)
+
+    Args:
+        weights: mixing matrix ``(n, n)`` (:mod:`gossipjax.mixing`), or a sequence of them.
+        num_rounds: T ≥ 1.
+        stochastic: whether rows or columns must sum to one: columns for push-sum, which divides by weights that are
+            mixed alike.
+        seconds_per_round: simulated seconds; round t ends at (t + 1) times this.
+        form: "dense", "table" (padded neighbour lists) or "auto", which picks by a measured threshold.
+
+    Raises:
+        ValueError: rows (columns) that do not sum to one, matrices of different sizes, num_rounds < 1.
+    """
+    xs = _numbers(num_rounds)
+    matrices = [matrix_of("weights", each) for each in (weights if isinstance(weights, list | tuple) else [weights])]
+    if not matrices:
+        raise ValueError("weights is an empty sequence; pass at least one mixing matrix")
+    choice("stochastic", stochastic, ("row", "column"))
+    choice("form", form, ("auto", "dense", "table"))
+    completed = [checked_weights("weights", matrix, stochastic) for matrix in matrices]
+    sizes = sorted({matrix.shape[0] for matrix in matrices})
+    if len(sizes) > 1:
+        raise ValueError(f"matrices of different sizes {sizes}; all rounds must have the same number of nodes")
+    mixings = [from_matrix(matrix, form=form) for matrix in completed]
+    if len({type(mixing) for mixing in mixings}) > 1:  # a cycle is one array: sparse and dense rounds share a form
+        mixings = [from_matrix(matrix, form="dense") for matrix in completed]
+    symmetric = all(is_symmetric(matrix) for matrix in completed)
+    fixed = len(matrices) == 1
+    properties = Properties(
+        num_nodes=sizes[0],
+        num_rows=sizes[0],
+        name=f"rounds(n={sizes[0]}, {'fixed W' if fixed else f'cycle of {len(matrices)} W'})",
+        fixed=fixed,
+        synchronous=True,
+        own_rows=True,
+        symmetric=symmetric,
+        doubly_stochastic=all(is_doubly_stochastic(matrix) for matrix in completed),
+        row_stochastic=stochastic == "row" or all(is_row_stochastic(matrix) for matrix in completed),
+        column_stochastic=all(is_column_stochastic(matrix) for matrix in completed),
+        min_eigenvalue=_min_eigenvalue(completed[0]) if fixed and symmetric else None,
+        messages=describe(mixings[0]),
+    )
+    static: dict[str, Any] = {"seconds_per_round": _length(seconds_per_round)}
+    if all(is_averaging(matrix) for matrix in matrices):
+        static["allreduce"] = ()
+    if fixed:
+        return Timeline(xs, static | {"mixing": mixings[0]}, _fixed_round, properties, seconds=round_ends)
+    static |= {"mixing": stack_mixings(mixings), "period": jnp.uint32(len(mixings))}
+    return Timeline(xs, static, _cyclic_round, properties, seconds=round_ends)
+
+
+@recorded()
+def with_mixing(timeline: Timeline, mixing: DenseMixing | TableMixing) -> Timeline:
+    """Give rounds on a fixed matrix other weights, learned ones say, and the facts that hold of these.
+
+    Facts are computed anew from the numbers. Inside a trace (``jax.grad``, ``jax.jit``) there are none to look at: no
+    fact about the matrix is then claimed but that it is fixed.
+
+    >>> import gossipjax as gj
+    >>> plan = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.ring(4)), 10)
+    >>> learned = gj.mixing.from_matrix(gj.mixing.uniform(gj.topology.star(4)))
+    >>> gj.timeline.with_mixing(plan, learned).properties.doubly_stochastic
+    False
+
+    Args:
+        timeline: of :func:`rounds`, with one matrix.
+        mixing: of the same number of nodes, such as ``DenseMixing(W)``.
+
+    Raises:
+        ValueError: another timeline, another number of nodes, or weights that are not finite.
+    """
+    instance("timeline", timeline, Timeline, "build one with gossipjax.timeline.rounds")
+    instance("mixing", mixing, (DenseMixing, TableMixing), "make one with gossipjax.mixing.from_matrix")
+    facts = timeline.properties
+    if timeline.event is not _fixed_round:
+        raise ValueError(f"{facts.name} is no plan of rounds on one fixed matrix, whose weights could be replaced")
+    n = facts.num_nodes
+    for name, array in mixing._asdict().items():
+        if jnp.shape(array) != (n, n) and not (isinstance(mixing, TableMixing) and jnp.shape(array)[:1] == (n,)):
+            raise ValueError(f"{name} of shape {jnp.shape(array)}: {facts.name} has {n} nodes")
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in mixing)
+    about = _unknown(facts) if traced else _facts_of(facts, mixing)
+    return dataclasses.replace(timeline, static=timeline.static | {"mixing": mixing}, properties=about)
+
+
+def _unknown(facts: Properties) -> Properties:
+    """Claim nothing about the weights."""
+    return dataclasses.replace(
+        facts,
+        symmetric=False,
+        doubly_stochastic=False,
+        row_stochastic=False,
+        column_stochastic=False,
+        min_eigenvalue=None,
+    )
+
+
+def _facts_of(facts: Properties, mixing: DenseMixing | TableMixing) -> Properties:
+    """Look at the weights; sums are as exact as their type."""
+    W = np.asarray(to_dense(mixing, facts.num_nodes))
+    reals("mixing", W, shape=(facts.num_nodes, facts.num_nodes), remedy="the weights of all nodes")
+    exact = float(jnp.finfo(W.dtype).eps) * 4 * len(W)
+    rows, columns = (bool(np.abs(W.sum(axis, dtype=np.float64) - 1).max() <= exact) for axis in (1, 0))
+    symmetric = bool(np.abs(W - W.T).max() <= exact)
+    return dataclasses.replace(
+        facts,
+        symmetric=symmetric,
+        doubly_stochastic=rows and columns,
+        row_stochastic=rows,
+        column_stochastic=columns,
+        min_eigenvalue=float(np.linalg.eigvalsh(W.astype(np.float64))[0]) if symmetric else None,
+        messages=describe(mixing),
+    )
+
+
+def _min_eigenvalue(matrix: Matrix) -> float:
+    """Smallest eigenvalue of a symmetric matrix: dense up to 500 nodes, Lanczos beyond."""
+    n = matrix.shape[0]
+    if n <= 500:
+        dense = sp.csr_array(matrix).toarray()
+        return float(np.linalg.eigvalsh(dense)[0])
+    start = np.random.default_rng(0).standard_normal(n)
+    return float(sp.linalg.eigsh(sp.csr_array(matrix), k=1, which="SA", v0=start, tol=1e-6)[0][0])
+
+
+def _matching_round(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+    del key
+    partner = x["partner"]
+    table = TableMixing(
+        neighbors=partner[:, None],
+        weights=jnp.where(partner == static["self"], 0.0, 0.5).astype(jnp.float32)[:, None],
+        self_weight=jnp.where(partner == static["self"], 1.0, 0.5).astype(jnp.float32),
+    )
+    return Event(index=x["index"][None], time=_round_time(static, x)[None], mixing=table)
+
+
+@recorded()
+def matching_rounds(num_nodes: int, num_rounds: int, *, seed: int, seconds_per_round: float = 1.0) -> Timeline:
+    """Plan rounds in which a fresh uniform perfect matching averages pairs: ``x_i ← (x_i + x_partner(i)) / 2``.
+
+    With an odd number of nodes a random one stays alone each round.
+
+    Args:
+        num_nodes: n ≥ 1.
+        num_rounds: T ≥ 1; the plan holds T · n int32.
+        seed: of the NumPy generator that draws the matchings.
+        seconds_per_round: simulated seconds.
+    """
+    num_nodes, rng = whole("num_nodes", num_nodes, least=1, most=MOST_NODES), np.random.default_rng(checked_seed(seed))
+    xs, length = _numbers(num_rounds, 4 * num_nodes), _length(seconds_per_round)
+    order = np.argsort(rng.random((num_rounds, num_nodes)), axis=1).astype(np.int32)
+    even = num_nodes - num_nodes % 2
+    partner = np.broadcast_to(np.arange(num_nodes, dtype=np.int32), order.shape).copy()
+    np.put_along_axis(partner, order[:, 0:even:2], order[:, 1:even:2], axis=1)
+    np.put_along_axis(partner, order[:, 1:even:2], order[:, 0:even:2], axis=1)
+    properties = Properties(
+        num_nodes=num_nodes,
+        num_rows=num_nodes,
+        name=f"matching_rounds(n={num_nodes}, seed={seed}, seconds_per_round={seconds_per_round:g})",
+        synchronous=True,
+        own_rows=True,
+        symmetric=True,
+        doubly_stochastic=True,
+        row_stochastic=True,
+        column_stochastic=True,
+        messages="table: one partner a round",
+    )
+    static = {"seconds_per_round": length, "self": jnp.arange(num_nodes, dtype=jnp.int32)}
+    return Timeline(xs | {"partner": partner}, static, _matching_round, properties, seconds=round_ends)
+
+
+def _sampled_round(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+    del key
+    slots = static["slots"]
+    mixing = GroupMixing(members=slots[None], weights=x["weights"][None], targets=slots[None])
+    nodes = x["nodes"]
+    index = jnp.broadcast_to(x["index"], nodes.shape)
+    time = jnp.broadcast_to(_round_time(static, x), nodes.shape)
+    return Event(index=index, time=time, nodes=nodes, rows=slots, mixing=mixing)
+
+
+@recorded("mcmahan2017fedavg")
+def client_sampling(
+    num_nodes: int,
+    num_sampled: int,
+    num_rounds: int,
+    *,
+    seed: int,
+    shard_sizes: np.ndarray | None = None,
+    seconds_per_round: float = 1.0,
+) -> Timeline:
+    """Plan FedAvg's rounds: m of n clients, drawn uniformly without replacement, train; the server averages them.
+
+    ``x ← Σ_{i sampled} (n_i / Σ n_j) x_i``. Only m model rows exist, whatever n is; between rounds they are equal.
+
+    Args:
+        num_nodes: n clients.
+        num_sampled: m ≤ n clients a round.
+        num_rounds: T ≥ 1.
+        seed: of the NumPy generator that draws the clients.
+        shard_sizes: samples n_i of each client, shape (n,), as weights. None: equal weights.
+        seconds_per_round: simulated seconds.
+
+    Reference: McMahan et al. 2017, algorithm 1.
+    """
+    num_nodes = whole("num_nodes", num_nodes, least=1, most=MOST_NODES)
+    num_sampled = whole("num_sampled", num_sampled, least=1, most=num_nodes, remedy="no more than num_nodes")
+    xs, length = _numbers(num_rounds, 4 * num_sampled), _length(seconds_per_round)
+    require_room(num_nodes, 100, "clients", "num_nodes")
+    sizes = np.ones(num_nodes)
+    if shard_sizes is not None:
+        sizes = reals("shard_sizes", shard_sizes, shape=(num_nodes,), above=0, remedy=f"{num_nodes}, one per client")
+    rng = np.random.default_rng(checked_seed(seed))
+    drawn = [rng.choice(num_nodes, num_sampled, replace=False) for _ in range(len(xs["index"]))]
+    nodes = np.stack(drawn).astype(np.int32)
+    weights = sizes[nodes] / sizes[nodes].sum(1, keepdims=True)
+    properties = Properties(
+        num_nodes=num_nodes,
+        num_rows=num_sampled,
+        name=f"client_sampling({num_sampled} of {num_nodes}, seed={seed}, seconds_per_round={seconds_per_round:g})",
+        averages=True,
+        row_stochastic=True,
+        messages=f"group: {num_sampled} clients and a server",
+    )
+    static = {
+        "slots": jnp.arange(num_sampled, dtype=jnp.int32),
+        "seconds_per_round": length,
+    }
+    xs |= {"nodes": nodes, "weights": weights}
+    return Timeline(xs, static, _sampled_round, properties, seconds=round_ends)

@@ -1,0 +1,191 @@
+"""Shatter's rounds: virtual nodes, each with one chunk of its node's model, meet on a fresh random regular graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.arguments import whole
+from gossipjax._base.calls import recorded
+from gossipjax.timeline._checks import seconds_of
+from gossipjax.timeline._memory import MOST_EVENTS, MOST_NODES, require_room
+from gossipjax.timeline._moments import written_times
+from gossipjax.timeline._planned import planned_event
+from gossipjax.types import Properties, Timeline
+
+_BLOCK = 1 << 22
+"""Ends of edges drawn at once."""
+
+
+@recorded("biswas2024shatter")
+def shatter(
+    num_nodes: int,
+    num_rounds: int,
+    *,
+    virtual_nodes: int,
+    degree: int,
+    seed: int,
+    seconds_per_round: float = 1.0,
+) -> Timeline:
+    """Plan Shatter: every node acts, then its virtual nodes send a chunk of its model each to random others.
+
+    Each of the n nodes has k virtual nodes; number c of them carries chunk c. All n k of them form a fresh random
+    r-regular graph every round, in which each sends its chunk to its r neighbours, and they forward it to their nodes.
+    Then, coordinate by coordinate::
+
+        x_i[c] ← (x_i[c] + Σ y[c]) / (1 + number of them)
+
+    over the chunks y with c that were received, with repetition: two virtual nodes of one node may hear the same third.
+    Virtual nodes do not know whose the others are: a chunk that reaches its own node counts like any other, so that the
+    own coordinate then weighs double. Averaging is one-way, except for k = 1: the mean is kept in expectation only. A
+    message is one chunk; each node sends r k of them a round, r models' worth whatever k is.
+
+    >>> from gossipjax import timeline
+    >>> plan = timeline.shatter(6, 10, virtual_nodes=4, degree=3, seed=0)
+    >>> plan.xs["members"].shape  # a node and the senders of what it received
+    (10, 6, 13)
+
+    Args:
+        num_nodes: n; any node can send to any other.
+        num_rounds: T ≥ 1; the plan holds 2 T n (1 + r k) int32.
+        virtual_nodes: k ≥ 1 per node, the number of fragments in :func:`~gossipjax.sharing.fragments`.
+        degree: r, from 1 to n k − 1; n k r must be even.
+        seed: of the NumPy generator that draws the graphs, nearly uniformly where r is small beside n k.
+        seconds_per_round: simulated seconds.
+
+    Raises:
+        ValueError: settings out of range, or an odd n k r.
+
+    Reference: Biswas et al. 2024, arXiv 2404.09536 (Shatter). With k = 1 it averages over fresh random regular graphs,
+    as EL-Oracle of Epidemic Learning does: de Vos et al. 2023, arXiv 2310.01972.
+    """
+    _check(num_nodes, num_rounds, virtual_nodes, degree)
+    seconds_per_round, rng = seconds_of(seconds_per_round), np.random.default_rng(checked_seed(seed))
+    heard = _heard(num_rounds, num_nodes * virtual_nodes, degree, rng)
+    xs = _events(heard.reshape(num_rounds, num_nodes, virtual_nodes * degree), virtual_nodes, seconds_per_round)
+    sent = virtual_nodes * degree
+    alone = virtual_nodes == 1
+    properties = Properties(
+        num_nodes,
+        num_nodes,
+        f"shatter(n={num_nodes}, {virtual_nodes} virtual nodes each, degree={degree}, seed={seed}, "
+        f"seconds_per_round={seconds_per_round:g})",
+        synchronous=True,
+        own_rows=True,
+        symmetric=alone,
+        doubly_stochastic=alone,
+        row_stochastic=True,
+        column_stochastic=alone,
+        num_fragments=virtual_nodes,
+        messages=f"group: a node and the {sent} chunks it received",
+    )
+    return Timeline(xs, _shared(num_nodes, sent), planned_event, properties, seconds=written_times)
+
+
+def _events(heard: Int[np.ndarray, "t n s"], virtual_nodes: int, seconds_per_round: float) -> dict[str, np.ndarray]:
+    """List for each node itself, then the senders and the chunks of what it hears."""
+    rounds, nodes, _ = heard.shape
+    own = np.broadcast_to(np.arange(nodes, dtype=np.int32)[:, None], (rounds, nodes, 1))
+    index = np.arange(rounds, dtype=np.uint32)[:, None]
+    return {
+        "index": index,
+        "time": (index + 1.0) * seconds_per_round,
+        "members": np.concatenate([own, heard // virtual_nodes], axis=2),
+        "parts": np.concatenate([np.full_like(own, -1), heard % virtual_nodes], axis=2),
+    }
+
+
+def _shared(nodes: int, sent: int) -> dict[str, Array]:
+    """Write out what all rounds have in common; each node sends as many chunks as it hears."""
+    return {
+        # Equal, and of sum 1, so that a sharing of whole models averages too.
+        "weights": jnp.full((nodes, 1 + sent), 1 / (1 + sent)),
+        "targets": jnp.arange(nodes, dtype=jnp.int32)[:, None],
+        "messages": jnp.full(nodes, sent, jnp.uint32),
+    }
+
+
+def _check(num_nodes: Any, num_rounds: Any, virtual_nodes: Any, degree: Any) -> None:
+    whole("num_rounds", num_rounds, least=1, most=MOST_EVENTS)
+    total = whole("num_nodes", num_nodes, least=1) * whole("virtual_nodes", virtual_nodes, least=1)
+    if total > MOST_NODES:
+        raise ValueError(f"num_nodes={num_nodes}, virtual_nodes={virtual_nodes}: at most {MOST_NODES} virtual nodes")
+    if total < 2:
+        raise ValueError(f"num_nodes={num_nodes}, virtual_nodes={virtual_nodes}: one alone has no degree={degree}")
+    whole("degree", degree, least=1, most=total - 1, remedy=f"of the {total} virtual nodes")
+    if total * degree % 2:
+        raise ValueError(
+            f"{total} virtual nodes of degree {degree}: their product must be even; add a node or change the degree"
+        )
+    require_room(num_rounds, 40.0 * total * degree, "rounds", "num_rounds, num_nodes, virtual_nodes, degree")
+
+
+def _heard(rounds: int, nodes: int, degree: int, rng: np.random.Generator) -> Int[np.ndarray, "rounds nodes degree"]:
+    """Draw regular graphs, and list the neighbours of each node."""
+    block = max(1, _BLOCK // (nodes * degree))
+    counts = [min(block, rounds - first) for first in range(0, rounds, block)]
+    dense = 2 * degree >= nodes
+    draw = _dense_neighbors if dense else _sparse_neighbors
+    return np.concatenate([draw(count, nodes, degree, rng) for count in counts])
+
+
+def _dense_neighbors(count: int, nodes: int, degree: int, rng: np.random.Generator) -> Int[np.ndarray, "t n r"]:
+    """Draw the complement, whose degree is below half the nodes."""
+    linked = np.broadcast_to(~np.eye(nodes, dtype=bool), (count, nodes, nodes)).copy()
+    absent = nodes - 1 - degree
+    if absent:
+        others = _sparse_neighbors(count, nodes, absent, rng)
+        np.put_along_axis(linked, others, False, axis=2)
+    return np.nonzero(linked)[2].astype(np.int32).reshape(count, nodes, degree)
+
+
+def _sparse_neighbors(count: int, nodes: int, degree: int, rng: np.random.Generator) -> Int[np.ndarray, "t n r"]:
+    edges = _regular_graphs(count, nodes, degree, rng)
+    ends = edges.reshape(count, -1)
+    partners = edges[:, :, ::-1].reshape(count, -1)
+    order = np.argsort(ends, axis=1, kind="stable")
+    return np.take_along_axis(partners, order, axis=1).reshape(count, nodes, degree)
+
+
+def _regular_graphs(count: int, nodes: int, degree: int, rng: np.random.Generator) -> Int[np.ndarray, "t m 2"]:
+    """Draw simple graphs: pair stubs at random, and mend what is a loop or a double edge.
+
+    In each graph the bad edges and as many random ones are paired anew, until that leaves no more bad ones than before.
+    """
+    stubs = np.repeat(np.arange(nodes, dtype=np.int32), degree)
+    edges = rng.permuted(np.broadcast_to(stubs, (count, stubs.size)), axis=1).reshape(count, -1, 2)
+    bad = _bad(edges, nodes)
+    while (broken := np.flatnonzero(bad.any(axis=1))).size:
+        tried = _paired_anew(edges[broken], bad[broken], rng)
+        still = _bad(tried, nodes)
+        better = still.sum(axis=1) <= bad[broken].sum(axis=1)
+        edges[broken[better]], bad[broken[better]] = tried[better], still[better]
+    return edges
+
+
+def _bad(edges: Int[np.ndarray, "t m 2"], nodes: int) -> Bool[np.ndarray, "t m"]:
+    """Mark loops, and all but one of equal edges."""
+    low, high = edges.min(axis=2).astype(np.int64), edges.max(axis=2)
+    codes = low * nodes + high
+    order = np.argsort(codes, axis=1, kind="stable")
+    ordered = np.take_along_axis(codes, order, axis=1)
+    repeated = np.zeros(codes.shape, bool)
+    np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    return repeated | (low == high)
+
+
+def _paired_anew(
+    edges: Int[np.ndarray, "t m 2"], bad: Bool[np.ndarray, "t m"], rng: np.random.Generator
+) -> Int[np.ndarray, "t m 2"]:
+    """Shuffle the ends of the bad edges of each graph and of as many random edges."""
+    chosen = bad | (rng.random(bad.shape) < bad.mean(axis=1, keepdims=True))
+    graph, edge = np.nonzero(chosen)
+    graphs = np.repeat(graph, 2)
+    order = np.lexsort((rng.random(graphs.size), graphs))
+    mended = edges.copy()
+    mended[graph, edge] = edges[graph, edge].reshape(-1)[order].reshape(-1, 2)
+    return mended

@@ -1,0 +1,193 @@
+"""What each node has sent, and what its own clock says, where messages differ in size from node to node.
+
+Timelines are planned before anything is learned, so that their times cannot depend on what is sent. Where the size of a
+message is random or depends on the model, as in :func:`~gossipjax.sharing.jwins`, this keeps the clocks of a round's
+barrier beside the run.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Key
+
+from gossipjax._base import counter
+from gossipjax._base.arguments import instance, reals
+from gossipjax._base.binding import bind
+from gossipjax._base.calls import recorded
+from gossipjax._base.counter import Counter
+from gossipjax._base.rows import num_rows
+from gossipjax.mixing._counting import charged, count
+from gossipjax.mixing._forms import DenseMixing, Mixing, TableMixing
+from gossipjax.types import Event, Params, Protocol, Requires
+
+
+class Meter(NamedTuple):
+    """Of every node."""
+
+    bits: Counter
+    """Bits sent since the run began, a 64-bit count each; ``counter.value(meter.bits)`` reads them on the host."""
+    clock: Float[Array, " n"]
+    """Seconds at which it ended its last round, to single precision; ``rest`` is what that leaves out."""
+    rest: Float[Array, " n"]
+    """Carried along, so that rounds of a millisecond still count after days."""
+
+
+class MeteredState(NamedTuple):
+    """The state of the protocol inside, and the meter."""
+
+    inner: Any
+    meter: Meter
+
+
+class _Link(NamedTuple):
+    """Seconds of one round, numbers or one per node."""
+
+    compute: Array
+    bytes_per_second: Array
+    latency: Array
+
+
+def _init(inner: Protocol, link: _Link, key: Key[Array, ""], x0: Params) -> MeteredState:
+    n = num_rows(x0)
+    for name, numbers in link._asdict().items():
+        if numbers.shape not in ((), (n,)):
+            raise ValueError(f"{name} of shape {numbers.shape} for {n} nodes: give one number, or one per node")
+    nothing = Counter(jnp.zeros(n, jnp.uint32), jnp.zeros(n, jnp.uint32))
+    zero = jnp.zeros(n, jnp.float32)
+    return MeteredState(inner.init(key, x0), Meter(nothing, zero, zero))
+
+
+def _later(clock: Array, rest: Array, seconds: Array) -> tuple[Array, Array]:
+    """Add seconds to clocks, exactly up to the rounding of the rest (two-sum)."""
+    seconds = seconds + rest
+    total = clock + seconds
+    added = total - clock
+    return total, (clock - (total - added)) + (seconds - added)
+
+
+def _step(inner: Protocol, link: _Link, key: Key[Array, ""], state: MeteredState, event: Event):
+    after, info = inner.step(key, state.inner, event)
+    n = state.meter.clock.shape[0]
+    info = charged(info, event, n)
+    size = info.bits
+    if size is None:
+        raise ValueError(
+            "the protocol's step does not report what it sends, so that nothing can be metered: return "
+            "gossipjax.Info(bits=...), such as gossipjax.bits_per_row(x) for a whole model"
+        )
+    models = count(event, n) if info.messages is None else info.messages
+    bits = jnp.broadcast_to(jnp.asarray(size, jnp.uint32), (n,))
+    total = counter.add_product(state.meter.bits, bits, models)
+    sent = bits.astype(jnp.float32) * models.astype(jnp.float32) / 8
+    ready = _later(state.meter.clock, state.meter.rest, link.compute + sent / link.bytes_per_second)
+    mixing = event.mixing if event.allreduce is None else DenseMixing(jnp.ones((n, n)))
+    heard = latest(mixing, *_later(*ready, jnp.broadcast_to(link.latency, (n,))))
+    waits = (heard[0] > ready[0]) | ((heard[0] == ready[0]) & (heard[1] > ready[1]))
+    clock, rest = (jnp.where(waits, theirs, own) for theirs, own in zip(heard, ready, strict=True))
+    return MeteredState(after, Meter(total, clock, rest)), info
+
+
+def latest(
+    mixing: Mixing, clock: Float[Array, " n"], rest: Float[Array, " n"]
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """Find for every node the latest of those that it hears: ``max_{j ≠ i: W_ij ≠ 0} t_j``, −∞ where it hears nobody.
+
+    Args:
+        mixing: a round of all nodes.
+        clock: seconds t_j.
+        rest: what their rounding leaves out.
+
+    Raises:
+        TypeError: another form of mixing.
+    """
+    n = clock.shape[0]
+    if isinstance(mixing, DenseMixing):
+        heard, others = (mixing.W != 0) & ~jnp.eye(n, dtype=bool), jnp.arange(n)[None]
+    elif isinstance(mixing, TableMixing):
+        own = jnp.arange(n, dtype=mixing.neighbors.dtype)[:, None]
+        heard, others = (mixing.weights != 0) & (mixing.neighbors != own), mixing.neighbors
+    else:
+        raise TypeError(f"a {type(mixing).__name__} is no round of all nodes: meter dense or table mixings")
+    times = jnp.where(heard, clock[others], -jnp.inf)
+    last = jnp.max(times, axis=1, keepdims=True, initial=-jnp.inf)
+    rests = jnp.max(jnp.where(times == last, rest[others], -jnp.inf), axis=1, initial=-jnp.inf)
+    return last[:, 0], rests
+
+
+def _model(inner: Protocol, state: MeteredState) -> Params:
+    return inner.model(state.inner)
+
+
+def _versions(inner: Protocol, state: MeteredState) -> Any:
+    assert inner.versions is not None
+    return inner.versions(state.inner)
+
+
+def _meter(state: MeteredState) -> Meter:
+    return state.meter
+
+
+def _per_node(name: str, value: ArrayLike, num_nodes: int | None, **bounds: Any) -> Float[np.ndarray, "..."]:
+    """Return one number, or one for each node."""
+    numbers = reals(name, value, **bounds)
+    if numbers.ndim > 1 or numbers.size < 1 or (numbers.ndim and num_nodes not in (None, numbers.size)):
+        wanted = "one per node" if num_nodes is None else f"{num_nodes}, one per node"
+        raise ValueError(f"{name} of shape {numbers.shape}: pass one number, or {wanted}")
+    return numbers
+
+
+@recorded()
+def metered(
+    protocol: Protocol,
+    *,
+    compute_seconds: ArrayLike = 0.0,
+    bytes_per_second: ArrayLike = np.inf,
+    latency_seconds: ArrayLike = 0.0,
+) -> Protocol:
+    """Count what every node sends, and run its clock, beside a protocol of synchronous rounds.
+
+    A node computes, sends its messages one after another, and ends its round when it has sent its own and received all
+    of its neighbours'::
+
+        r_i = t_i + compute_i + bytes sent_i / rate_i
+        t_i ← max(r_i, max_{j heard by i} r_j + latency_j)
+
+    Nodes wait for their neighbours only, so that their clocks differ. The run itself is unchanged. An exact mean of all
+    (``rounds(weights.averaging(n), T)``, :func:`gossipjax.systems.allreduce`, :func:`gossipjax.allreduce_sgd`) is a
+    ring all-reduce, in which a node sends 2 (n − 1)/n models; everyone waits for everyone.
+
+    Args:
+        protocol: what runs inside.
+        compute_seconds: of the local steps of a round, ≥ 0; a number, or one per node ``(n,)``.
+        bytes_per_second: at which a node sends, > 0; likewise.
+        latency_seconds: on the way, of a sender, ≥ 0; likewise.
+
+    Returns:
+        The protocol; :func:`meter_summary` observes it, and ``trajectory.state.meter`` holds the exact counts.
+
+    Raises:
+        ValueError: numbers out of range; when run, another number of nodes, or a timeline that is not synchronous.
+        TypeError: when run, rounds in groups, such as Shatter's.
+    """
+    n = instance(
+        "protocol", protocol, Protocol, "build one, such as gossipjax.dpsgd(task, optimizer)"
+    ).requires.num_nodes
+    numbers = (
+        _per_node("compute_seconds", compute_seconds, n, least=0, unit="seconds"),
+        _per_node("bytes_per_second", bytes_per_second, n, above=0, unit="bytes per second", infinite=True),
+        _per_node("latency_seconds", latency_seconds, n, least=0, unit="seconds"),
+    )
+    inner, link = bind(protocol), _Link(*(jnp.asarray(a, jnp.float32) for a in numbers))
+    return Protocol(
+        init=Partial(_init, inner, link),
+        step=Partial(_step, inner, link),
+        model=Partial(_model, inner),
+        requires=inner.requires | Requires(synchronous=True),
+        versions=None if inner.versions is None else Partial(_versions, inner),
+        meter=Partial(_meter),
+    )

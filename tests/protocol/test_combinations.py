@@ -1,0 +1,217 @@
+"""Which protocol runs on which timeline: one table. What is refused names a builder whose timelines fit."""
+
+import dataclasses
+import functools
+import inspect
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from plexus_runs import run as run_plexus
+from plexus_runs import uneven
+from problems import X0, N, exact_quadratic
+from system_runs import LEARN, MODEL
+
+from gossipjax import Info, Properties, Protocol, Requires, protocol, simulate, systems, timeline
+from gossipjax._engine import loop
+from gossipjax._engine.checks import check_requires, check_step
+from gossipjax.compress import top_k
+from gossipjax.mixing import averaging, column_stochastic, from_matrix, lazy, metropolis, uniform
+from gossipjax.sharing import choco, fragments, jwins
+from gossipjax.timeline._planned import planned
+from gossipjax.topology import barabasi_albert
+from gossipjax.types import NOBODY
+
+KEY, TASK, SGD = jax.random.key(0), exact_quadratic(), optax.sgd(0.1)
+GRAPH = barabasi_albert(N, 2, seed=1)
+CLOCK = timeline.clocks.shifted_exponential(0.2, 0.6)
+W = lazy(metropolis(GRAPH))
+WALKS = {"num_walks": 3, "service": 1.0, "seed": 0}
+SENT = {"num_fragments": 2, "recipients": 2, "uplink_messages_per_second": 9.0, "seed": 0}
+
+TIMELINES = {
+    "rounds": lambda: timeline.rounds(W, 5),
+    "directed rounds": lambda: timeline.rounds(column_stochastic(GRAPH), 5, stochastic="column"),
+    "matching_rounds": lambda: timeline.matching_rounds(N, 5, seed=0),
+    "client_sampling": lambda: timeline.client_sampling(N, 3, 5, seed=0),
+    "push_rounds": lambda: timeline.push_rounds(N, 5, compute=1.0, gossip_rate=1.0, seed=0),
+    "poisson_pairs": lambda: timeline.poisson_pairs(GRAPH, 9, seed=0),
+    "poisson_edges": lambda: timeline.poisson_edges(GRAPH, 9, seed=0),
+    "poisson_push": lambda: timeline.poisson_push(GRAPH, 9, seed=0),
+    "drawn_pairs": lambda: timeline.drawn_pairs(N, 9),
+    "drawn_gossip": lambda: timeline.drawn_gossip(N, 9, update_rate=1.0, gossip_rate=1.0),
+    "push_gossip": lambda: timeline.push_gossip(GRAPH, 9.0, compute=CLOCK, gossip=1.0, latency=0.2, seed=0),
+    "pairwise": lambda: timeline.pairwise(
+        GRAPH, 9.0, compute=CLOCK, communicate=1.0, atomic=False, latency=0.1, seed=0
+    ),
+    "directed_push": lambda: timeline.directed_push(GRAPH, 9.0, compute=CLOCK, send=1.0, latency=0.1, seed=0),
+    "gossip_learning": lambda: timeline.gossip_learning(GRAPH, 9.0, period=1.0, latency=0.1, seed=0),
+    "learning on the way": lambda: timeline.gossip_learning(
+        GRAPH, 9.0, period=1.0, create="update_merge", latency=0.1, seed=0
+    ),
+    "random_walks": lambda: timeline.random_walks(GRAPH, 9, **WALKS),
+    "mixing walks": lambda: timeline.random_walks(GRAPH, 9, mix_on_arrival=True, **WALKS),
+    "a walk for each node": lambda: timeline.random_walks(GRAPH, 9, mix_on_arrival=True, **(WALKS | {"num_walks": N})),
+    "swift": lambda: timeline.swift(GRAPH, 9.0, compute=CLOCK, latency=0.1, seed=0),
+    "divshare": lambda: timeline.divshare(N, 9.0, compute=CLOCK, **SENT),
+    "shatter": lambda: timeline.shatter(N, 5, virtual_nodes=2, degree=3, seed=0),
+    "fedbuff": lambda: timeline.fedbuff(N, 9.0, concurrency=2, train_time=CLOCK, buffer_size=1, seed=0),
+    "opportunistic": lambda: timeline.opportunistic(N, 9.0, update_rate=1.0, capacity=2.0, relay="newest", seed=0),
+    "version_age": lambda: timeline.version_age(N - 1, 9.0, version_rate=1.0, source_rate=1.0, gossip_rate=1.0, seed=0),
+    "Plexus": lambda: systems.timeline(run_plexus(uneven(N), num_rounds=4, seed=2)),
+    "synchronous": lambda: systems.synchronous(uneven(N), W, 5, round_seconds=None, **LEARN).timeline,
+    "epidemic": lambda: systems.epidemic(uneven(N), 3, 5, round_seconds=9.0, seed=0, **LEARN).timeline,
+    "all-reduce": lambda: systems.allreduce(uneven(N), 5, **LEARN).timeline,
+    "gossip on machines": lambda: systems.gossip_learning(uneven(N), 12.0, period_s=2.0, seed=0, **LEARN).timeline,
+    "AD-PSGD on machines": lambda: (
+        systems.ad_psgd(uneven(N), GRAPH, 9.0, model_bytes=MODEL, time_batch=4, seed=0).timeline
+    ),
+}
+
+ONE_MATRIX = {"rounds", "synchronous", "all-reduce"}
+SYNCHRONOUS = {*ONE_MATRIX, "matching_rounds", "epidemic"}
+PAIRS = {"poisson_pairs", "poisson_edges", "poisson_push", "drawn_pairs", "drawn_gossip", "push_gossip", "pairwise"}
+PAIRS |= {"gossip_learning", "opportunistic", "version_age", "gossip on machines", "AD-PSGD on machines"}
+MEETINGS = {*PAIRS, "push_rounds"}
+OWN_ROWS = {*SYNCHRONOUS, *MEETINGS, "swift"}
+MASS = {"directed rounds", "directed_push", *ONE_MATRIX, "matching_rounds"}
+MASS |= {"poisson_pairs", "poisson_edges", "drawn_pairs"}
+MIXING_WALKS = {"mixing walks", "a walk for each node"}
+
+ALLOWED = {
+    "gossip_averaging": (
+        lambda: protocol.gossip_averaging(),
+        {*OWN_ROWS, *MIXING_WALKS, "learning on the way", "client_sampling", "Plexus"},
+    ),
+    "gossip_averaging of fragments": (lambda: protocol.gossip_averaging(fragments(2)), {"shatter", "divshare"}),
+    "dpsgd": (lambda: protocol.dpsgd(TASK, SGD), OWN_ROWS),
+    "dpsgd, combine first": (lambda: protocol.dpsgd(TASK, SGD, order="combine_then_adapt"), OWN_ROWS),
+    "dpsgd of fragments": (lambda: protocol.dpsgd(TASK, SGD, sharing=fragments(2)), {"shatter", "divshare"}),
+    "dpsgd of jwins": (lambda: protocol.dpsgd(TASK, SGD, sharing=jwins()), SYNCHRONOUS),
+    "dpsgd of choco": (lambda: protocol.dpsgd(TASK, SGD, sharing=choco(top_k(1), 0.5)), ONE_MATRIX),
+    "local_sgd": (lambda: protocol.local_sgd(TASK, SGD, local_steps=2), OWN_ROWS),
+    "fedavg": (lambda: protocol.fedavg(TASK, SGD, local_steps=2), {"client_sampling", "Plexus", "all-reduce"}),
+    "allreduce_sgd": (lambda: protocol.allreduce_sgd(TASK, SGD), {*SYNCHRONOUS, "directed rounds"}),
+    "gradient_tracking": (lambda: protocol.gradient_tracking(TASK, SGD), SYNCHRONOUS - {"epidemic"}),
+    "beer": (lambda: protocol.beer(TASK, SGD, top_k(1), 0.5), ONE_MATRIX),
+    "d2": (lambda: protocol.d2(TASK, SGD), ONE_MATRIX),
+    "ad_psgd": (lambda: protocol.ad_psgd(TASK, SGD), MEETINGS),
+    "push_sum": (lambda: protocol.push_sum(), MASS),
+    "sgp": (lambda: protocol.sgp(TASK, SGD), MASS),
+    "gossip_learning": (lambda: protocol.gossip_learning(TASK, SGD), {*PAIRS, "learning on the way"}),
+    "random_walk": (lambda: protocol.random_walk(TASK, SGD), {"random_walks", *MIXING_WALKS}),
+    "swift": (lambda: protocol.swift(TASK, SGD), {"swift"}),
+    "divshare": (lambda: protocol.divshare(TASK, SGD, num_fragments=2), {"divshare"}),
+    "fedbuff": (lambda: protocol.fedbuff(TASK, SGD), {"fedbuff"}),
+}
+
+
+@functools.cache
+def built(name):
+    """A timeline of the table; how many local steps a plan was made for is another question."""
+    plan = TIMELINES[name]()
+    return dataclasses.replace(plan, properties=dataclasses.replace(plan.properties, local_steps=None))
+
+
+def checked(method, plan):
+    """Make the checks of a run that concern both."""
+    check_requires(method.requires, plan.properties)
+    rows = plan.properties.num_rows
+    x0 = loop.with_slots(jnp.broadcast_to(jnp.asarray(X0[:1]), (rows, X0.shape[1])), plan.properties)
+    check_step(KEY, method, plan, jax.eval_shape(method.init, KEY, x0))
+
+
+def test_every_protocol_and_every_timeline_stands_in_the_table():
+    builders = {name for name, value in vars(protocol).items() if _returns(value) == "Protocol"}
+    assert {re.split("[ ,]", name)[0] for name in ALLOWED} == builders
+    planners = {name for name, value in vars(timeline).items() if _returns(value) == "Timeline"}
+    assert planners - TIMELINES.keys() == {"load", "with_mixing"}
+
+
+def _returns(value):
+    found = inspect.unwrap(value).__annotations__.get("return") if inspect.isfunction(value) else None
+    return getattr(found, "__name__", found)
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_a_protocol_runs_on_its_timelines_and_on_no_other(name):
+    build, allowed = ALLOWED[name]
+    method, refused = build(), {}
+    for plan in TIMELINES:
+        try:
+            checked(method, built(plan))
+        except ValueError as error:
+            refused[plan] = str(error)
+    assert TIMELINES.keys() - refused.keys() == allowed, refused
+    for plan, message in refused.items():
+        named = set(re.findall(r"timeline\.(\w+)", message))
+        assert named & allowed, (plan, message)
+
+
+# --- facts ------------------------------------------------------------------------------------------------------------
+
+
+def by_hand(facts=(), **fields):
+    """One push from node 0 to node 1 of three, and what is said of it."""
+    xs = {"time": [1.0], "nodes": [[0]], "senders": [[0]], "receivers": [[1]], "weights": [[0.5]], "keep": [[0.5]]}
+    xs = {name: np.asarray(value) for name, value in (xs | fields).items()}
+    return planned(xs, Properties(3, 3, "by hand", **dict(facts)))
+
+
+def test_no_fact_is_true_by_default():
+    facts, needs = Properties(3, 3, "nothing said"), Requires()
+    assert [f.name for f in dataclasses.fields(facts) if getattr(facts, f.name) is True] == []
+    assert [f.name for f in dataclasses.fields(needs) if getattr(needs, f.name) is True] == []
+    silent = Protocol(lambda key, x0: x0, lambda key, x, event: (x, Info()), lambda x: x)
+    with pytest.raises(ValueError, match="rows sum to one"):
+        check_requires(silent.requires, facts)
+
+
+def test_a_plan_shows_its_facts():
+    push = by_hand().properties
+    assert (push.row_stochastic, push.own_rows, push.meetings) == (True, True, True)
+    assert not by_hand(weights=[[0.6]]).properties.row_stochastic
+    assert by_hand(weights=[[0.6]], receivers=[[NOBODY]]).properties.row_stochastic
+    assert not by_hand(rows=[[1]]).properties.own_rows
+    assert by_hand(rows=[[NOBODY]], nodes=[[NOBODY]]).properties.own_rows
+
+
+@pytest.mark.parametrize(
+    ("facts", "fields", "message"),
+    [
+        ({"row_stochastic": True}, {"weights": [[0.6]]}, "row_stochastic=True, but weights of event 0"),
+        ({"doubly_stochastic": True}, {"weights": [[0.6]]}, "doubly_stochastic=True, but weights of event 0"),
+        ({"row_stochastic": True}, {"keep": [[np.nan]]}, "event 0: (keep|weights)=nan must be a finite"),
+        ({"own_rows": True}, {"rows": [[2]]}, "own_rows=True"),
+    ],
+)
+def test_what_is_stated_must_hold(facts, fields, message):
+    with pytest.raises(ValueError, match=message):
+        by_hand(facts, **fields)
+
+
+@pytest.mark.parametrize("form", ["dense", "table"])
+@pytest.mark.parametrize(
+    ("changed", "method", "fact"),
+    [
+        (column_stochastic(GRAPH), protocol.gossip_averaging, "row stochastic"),
+        (uniform(GRAPH), lambda: protocol.gradient_tracking(TASK, SGD), "doubly stochastic"),
+        (uniform(GRAPH), protocol.push_sum, "column stochastic"),
+        (column_stochastic(GRAPH).T, lambda: protocol.d2(TASK, SGD), "symmetric"),
+    ],
+)
+def test_weights_that_were_exchanged_do_not_keep_their_facts(form, changed, method, fact):
+    plan = timeline.rounds(W, 5, form=form)
+    other = dataclasses.replace(plan, static=plan.static | {"mixing": from_matrix(changed, form=form)})
+    with pytest.raises(ValueError, match=f"{fact}, but those of the first round are not.*timeline.rounds"):
+        simulate(KEY, method(), other, jnp.asarray(X0))
+
+
+def test_facts_are_held_against_float32_weights_too():
+    """Sums of a thousand float32 numbers are one within their rounding."""
+    with jax.enable_x64(False):
+        plan = timeline.rounds(averaging(1000), 1)
+        assert simulate(KEY, protocol.gossip_averaging(), plan, jnp.zeros((1000, 1))).x.shape == (1000, 1)

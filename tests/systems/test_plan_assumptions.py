@@ -1,0 +1,138 @@
+"""A plan and the run on it count the same: size of a message, local steps, bytes."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from plexus_runs import uneven
+from problems import X0, D, exact_quadratic
+
+import gossipjax as gj
+from gossipjax import systems
+from gossipjax.mixing import metropolis
+from gossipjax.sharing import random_subset
+from gossipjax.topology import ring
+
+KEY, SGD, N = jax.random.key(0), optax.sgd(0.1), len(X0)
+SIZE = 8 * D
+"""Bytes of a model in float64."""
+TASK = exact_quadratic()
+GRAPH = ring(N)
+
+
+def rounds_of(**learn):
+    return systems.synchronous(uneven(N), metropolis(GRAPH), 4, **learn).timeline
+
+
+def plexus_of(**learn):
+    return systems.timeline(systems.plexus(uneven(N), num_rounds=4, sample_size=4, seed=0, **learn))
+
+
+def ad_psgd_of(*, local_steps, model_bytes):
+    assert local_steps == 1
+    return systems.ad_psgd(uneven(N), N, 3.0, model_bytes=model_bytes, time_batch=4, seed=0).timeline
+
+
+def learn(**steps):
+    return gj.local_sgd(TASK, SGD, **steps)
+
+
+PLANS = {
+    "rounds": (rounds_of, learn),
+    "barriers": (lambda **learn: rounds_of(round_seconds=None, **learn), learn),
+    "epidemic": (lambda **learn: systems.epidemic(uneven(N), 3, 4, seed=0, **learn).timeline, learn),
+    "all-reduce": (
+        lambda **learn: systems.allreduce(uneven(N), 4, **learn).timeline,
+        lambda **steps: gj.fedavg(TASK, SGD, **steps),
+    ),
+    "gossip learning": (
+        lambda **learn: systems.gossip_learning(uneven(N), 12.0, period_s=2.0, seed=0, **learn).timeline,
+        lambda **steps: gj.gossip_learning(TASK, SGD, merge="age", **steps),
+    ),
+    "Plexus": (plexus_of, lambda **steps: gj.fedavg(TASK, SGD, **steps)),
+    "AD-PSGD": (ad_psgd_of, lambda *, local_steps: gj.ad_psgd(TASK, SGD)),
+}
+
+
+def run(protocol, timeline):
+    x0 = gj.replicate(jnp.asarray(X0[0]), timeline.properties.num_rows)
+    return gj.simulate(KEY, protocol, timeline, x0, record_every=len(timeline), progress=False)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_messages_of_another_size_are_refused(name):
+    plan, protocol = PLANS[name]
+    steps = 1 if name == "AD-PSGD" else 2
+    right, wrong = (plan(local_steps=steps, model_bytes=size) for size in (SIZE, 100 * SIZE))
+    found = run(protocol(local_steps=steps), right)
+    with pytest.raises(ValueError, match=rf"has {SIZE} bytes, but .* model_bytes={100 * SIZE:,}"):
+        run(protocol(local_steps=steps), wrong)
+    with pytest.raises(ValueError, match=rf"has {SIZE} bytes, but .* model_bytes={100 * SIZE:,}"):
+        run(gj.track_versions(protocol(local_steps=steps)), wrong)
+    standing = run(protocol(local_steps=steps), systems.stand_in(wrong))
+    share = 2 * (N - 1) / N if name == "all-reduce" else 1
+    assert standing["bytes_sent"][-1] == share * SIZE * standing["messages_sent"][-1]
+    assert found["bytes_sent"][-1] > 0
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_another_number_of_local_steps_is_refused(name):
+    plan, protocol = PLANS[name]
+    if name == "AD-PSGD":
+        timeline = plan(local_steps=1, model_bytes=SIZE)
+        protocol, steps, planned = learn, 3, 1
+    else:
+        timeline, steps, planned = plan(local_steps=5, model_bytes=SIZE), 1, 5
+    words = f"local_steps={steps}, but .* local_steps={planned}"
+    with pytest.raises(ValueError, match=words):
+        run(protocol(local_steps=steps), timeline)
+    with pytest.raises(ValueError, match=words):
+        run(protocol(local_steps=steps), systems.stand_in(timeline))
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [gj.gradient_tracking(TASK, SGD), gj.allreduce_sgd(TASK, SGD), gj.d2(TASK, SGD), gj.metered(gj.dpsgd(TASK, SGD))],
+    ids=["gradient tracking", "all-reduce", "D2", "metered D-PSGD"],
+)
+def test_one_gradient_is_one_local_step(protocol):
+    timeline = rounds_of(local_steps=5, model_bytes=SIZE)
+    if protocol.requires.fixed:
+        W = gj.mixing.lazy(metropolis(GRAPH))
+        timeline = systems.synchronous(uneven(N), W, 4, local_steps=5, model_bytes=SIZE).timeline
+    with pytest.raises(ValueError, match=r"local_steps=1, but .* local_steps=5"):
+        run(protocol, timeline)
+
+
+def test_sizes_that_vary_are_refused_unless_they_stand_in():
+    protocol, plan = gj.dpsgd(TASK, SGD, sharing=random_subset(0.5)), rounds_of(local_steps=1, model_bytes=SIZE)
+    with pytest.raises(ValueError, match=rf"vary in size.*model_bytes={SIZE:,}.*stand_in"):
+        run(protocol, plan)
+    found = run(protocol, systems.stand_in(plan))
+    assert 0 < found["bytes_sent"][-1] < SIZE * found["messages_sent"][-1]
+
+
+def test_one_ledger():
+    """What the plan says was sent is what the run counts, where nothing is lost or under way at the end."""
+    plan = systems.synchronous(uneven(N), metropolis(GRAPH), 4, local_steps=1, model_bytes=SIZE)
+    assert plan.round_dropped.sum() == 0
+    found = gj.simulate(KEY, learn(local_steps=1), plan.timeline, jnp.asarray(X0), record_every=1, progress=False)
+    np.testing.assert_array_equal(found["bytes_sent"][1:], np.cumsum(plan.round_bytes))
+
+
+def test_what_a_plan_rests_on_is_kept_in_its_file(tmp_path):
+    for plan in (
+        systems.synchronous(uneven(N), GRAPH, 3, local_steps=2, model_bytes=SIZE),
+        systems.plexus(uneven(N), num_rounds=3, sample_size=4, seed=0, model_bytes=SIZE, local_steps=2),
+    ):
+        read = systems.load_plan(plan.save(tmp_path / "plan.npz"))
+        facts = (systems.timeline(read) if isinstance(read, systems.PlexusPlan) else read.timeline).properties
+        assert (facts.message_bytes, facts.local_steps) == (SIZE, 2)
+
+
+def test_only_timelines_stand_in():
+    with pytest.raises(TypeError, match=r"pass plan\.timeline"):
+        inspect.unwrap(systems.stand_in)(5)

@@ -27,6 +27,7 @@ from gossipjax._engine.loop import run, with_slots
 from gossipjax._engine.packing import pack
 from gossipjax._engine.repeat import repeat
 from gossipjax._engine.simulate import Diverged, simulate
+from gossipjax.facts import Properties, Requires, Traffic
 from gossipjax.protocol import (
     ad_psgd,
     allreduce_sgd,
@@ -48,7 +49,7 @@ from gossipjax.protocol import (
     swift,
 )
 from gossipjax.results import Trajectory, load
-from gossipjax.types import Event, Info, Properties, Protocol, Requires, Sharing, Task, Timeline, Traffic
+from gossipjax.types import Event, Info, Protocol, Sharing, Task, Timeline
 from gossipjax.wrappers import metered, track_versions
 
 try:

@@ -21,10 +21,11 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Float64, Int, Key, PyTree, UInt
 
-from gossipjax._base.arguments import flag, instance, optional_whole, real, shown, whole
+from gossipjax._base.arguments import shown, whole
 from gossipjax._base.call_text import brief
 from gossipjax._base.calls import recordable, recorded
-from gossipjax._base.display import called, displayed, fields_that_differ, size, words
+from gossipjax._base.display import called, displayed, size, words
+from gossipjax.facts import WHOLE_MODELS, Properties, Requires
 
 Params: TypeAlias = PyTree[Array]
 """A model: any pytree of floating-point arrays; stacked, each leaf has the row axis in front."""
@@ -61,110 +62,6 @@ class Event(NamedTuple):
     allreduce: Any = None
     """``()``: the mixing is the exact mean of all nodes, taken by a ring all-reduce, whose bytes are counted: see
     :func:`gossipjax.mixing._counting.charged`. None: models go from node to node."""
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class Traffic:
-    """What became of the messages of a planned run: sent = delivered + dropped + overflow + superseded + in flight."""
-
-    sent: int
-    """Models, or parts of one, that leave a node or a server: what the loop counts as ``messages_sent``."""
-    delivered: int
-    dropped: int = 0
-    """Lost on the way."""
-    overflow: int = 0
-    """Lost because an inbox was full."""
-    superseded: int = 0
-    """Replaced in an inbox by a newer message of the same sender before it was read."""
-    in_flight: int = 0
-    """Not yet delivered, or waiting in an inbox, when the plan ends."""
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class Packing:
-    """How well a timeline was packed."""
-
-    events: int
-    """Source events."""
-    levels: int
-    """Conflict-free levels: the length of the longest chain of events that wait for one another."""
-    width: int
-    """Source events that one wide event has room for."""
-    wide_events: int
-    waste: float
-    """Share of the room that stays empty."""
-
-    @property
-    def mean_width(self) -> float:
-        """Source events a level; 0 where there are none."""
-        return self.events / max(self.levels, 1)
-
-
-@jax.tree_util.register_static
-@displayed
-@dataclasses.dataclass(frozen=True)
-class Properties:
-    """Static facts about a timeline, against which a protocol's ``requires`` are checked before any work.
-
-    None is taken for granted: a builder states what holds.
-    """
-
-    num_nodes: int
-    num_rows: int
-    name: str
-    """The builder and its settings, for reports."""
-    fixed: bool = False
-    """The same mixing matrix at every event."""
-    synchronous: bool = False
-    """Every node acts at every event."""
-    symmetric: bool = False
-    """Every mixing matrix equals its transpose."""
-    doubly_stochastic: bool = False
-    """Rows and columns of every mixing matrix sum to one, so that the network mean is conserved."""
-    row_stochastic: bool = False
-    """Rows of every mixing matrix sum to one, so that equal models stay as they are."""
-    column_stochastic: bool = False
-    """Columns of every mixing matrix sum to one, rows of messages included, lost ones aside: mass is conserved."""
-    min_eigenvalue: float | None = None
-    """Smallest eigenvalue of the mixing matrix, where it is fixed and symmetric; else None."""
-    num_slots: int = 0
-    """Rows after the models that hold messages in flight."""
-    averages: bool = False
-    """Every event leaves the same average in all model rows, as a server does."""
-    own_rows: bool = False
-    """Row i is the model of node i, and what node i trains."""
-    meetings: bool = False
-    """Nodes act at times of their own, and whole models pass between two of them at a time: averaging or pushes."""
-    mailboxes: bool = False
-    """At ticks of its own clock a node averages all that has come in since, as in SWIFT and DivShare."""
-    walks: bool = False
-    """Rows are models that walk from node to node."""
-    buffered: bool = False
-    """The one model row is a server's, which adds up the changes of its clients before it applies them (FedBuff)."""
-    traffic: Traffic | None = None
-    """What became of planned messages."""
-    packing: Packing | None = None
-    """How well the events were packed; None: one source event is one event."""
-    num_fragments: int | None = None
-    """Of a model, where messages carry one fragment each."""
-    messages: str = "model exchange"
-    """What the mixing does, for reports: the form of the matrix and why it was chosen."""
-    message_bytes: int | None = None
-    """Bytes of the model in one message on which the times of a plan rest; None: on none."""
-    local_steps: int | None = None
-    """Local steps of an acting node on which the times of a plan rest; None: on none."""
-
-    def _facts(self) -> tuple[str, dict[str, Any]]:
-        return self.name, fields_that_differ(self)
-
-    def __post_init__(self) -> None:
-        """Check numbers and facts."""
-        _check_facts(self)
-        instance("name", self.name, str, "the builder and its settings")
-        for name in ("num_nodes", "num_rows", "num_slots"):
-            whole(name, getattr(self, name), least=0)
 
 
 @jax.tree_util.register_dataclass
@@ -231,81 +128,8 @@ class Timeline:
         traffic = facts.traffic and f"{facts.traffic.delivered:,} of {facts.traffic.sent:,} delivered"
         slots = facts.num_slots or None
         sizes = {"events": len(self), "nodes": facts.num_nodes, "model rows": rows, "message slots": slots}
-        holds = {name.replace("_", " "): getattr(facts, name) for name in ("synchronous", "fixed", "doubly_stochastic")}
+        holds = {name.replace("_", " "): name in facts for name in ("synchronous", "fixed", "doubly_stochastic")}
         return facts.name, sizes | {"messages": traffic} | holds | {"mixing": facts.messages}
-
-
-@jax.tree_util.register_static
-@displayed
-@dataclasses.dataclass(frozen=True)
-class Requires:
-    """What a protocol or a sharing needs of a timeline for its update equation to be the published one.
-
-    Fields that name a fact of :class:`Properties` demand it. Nothing is
-    demanded unless it is stated, but that whole models travel.
-    """
-
-    fixed: bool = False
-    synchronous: bool = False
-    symmetric: bool = False
-    doubly_stochastic: bool = False
-    averages: bool = False
-    row_stochastic: bool = False
-    column_stochastic: bool = False
-    own_rows: bool = False
-    meetings: bool = False
-    mailboxes: bool = False
-    walks: bool = False
-    buffered: bool = False
-    min_eigenvalue: float | None = None
-    """The smallest eigenvalue of the mixing matrix must be larger than this."""
-    mixing: bool = False
-    """Events must carry a mixing."""
-    num_nodes: int | None = None
-    """The number of shards of the task."""
-    num_fragments: int | None = None
-    """Messages must carry one of so many fragments; None: whole models."""
-    local_steps: int | None = None
-    """Local steps of an acting node, which must be those on which a plan's times rest; None: not said."""
-    builder: str | None = None
-    """A builder whose timelines meet all this, such as ``"timeline.rounds"``: named where another is refused."""
-
-    def __post_init__(self) -> None:
-        """Check numbers and facts."""
-        _check_facts(self)
-        optional_whole("num_nodes", self.num_nodes, least=1)
-
-    def _facts(self) -> tuple[str, dict[str, Any]]:
-        return "", fields_that_differ(self)
-
-    def __or__(self, other: Requires) -> Requires:
-        """Both requirements at once (a protocol's and its sharing's)."""
-        both = {field.name: _both(field.name, self, other) for field in dataclasses.fields(self)}
-        return Requires(**both)
-
-
-def _check_facts(facts: Properties | Requires) -> None:
-    """Check what both have: facts are True or False, numbers are numbers."""
-    for field in dataclasses.fields(facts):
-        if field.default is False:
-            flag(field.name, getattr(facts, field.name))
-    optional_whole("num_fragments", facts.num_fragments, least=1)
-    if facts.min_eigenvalue is not None:
-        real("min_eigenvalue", facts.min_eigenvalue)
-
-
-def _both(name: str, one: Requires, other: Requires) -> Any:
-    """Combine one requirement of two: the stricter; the second's where they cannot be compared."""
-    a, b = getattr(one, name), getattr(other, name)
-    if a is None or b is None:
-        return b if a is None else a
-    if isinstance(a, bool):
-        return a or b
-    return max(a, b) if name == "min_eigenvalue" else b
-
-
-WHOLE_MODELS = Requires(row_stochastic=True, mixing=True)
-"""What a protocol needs that says nothing: mixing of whole models which leaves equal ones as they are."""
 
 
 class Info(NamedTuple):
@@ -348,7 +172,7 @@ class Protocol(NamedTuple):
         from gossipjax._base.describe import describe  # which is written in terms of these types
 
         wrapped = {"tracks versions": self.versions is not None, "metered": self.meter is not None}
-        return brief(self) or describe(self), wrapped | {"needs": words(fields_that_differ(self.requires))}
+        return brief(self) or describe(self), wrapped | {"needs": words(self.requires.said())}
 
 
 @displayed
@@ -373,7 +197,7 @@ class Sharing(NamedTuple):
     def _facts(self) -> tuple[str, dict[str, Any]]:
         from gossipjax._base.describe import describe
 
-        return brief(self) or describe(self), {"needs": words(fields_that_differ(self.requires))}
+        return brief(self) or describe(self), {"needs": words(self.requires.said())}
 
 
 @jax.tree_util.register_dataclass

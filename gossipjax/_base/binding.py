@@ -14,7 +14,8 @@ from jax.tree_util import Partial
 
 from gossipjax._base.arguments import callable_, instance, shown
 from gossipjax._base.closures import closure_key
-from gossipjax.types import Protocol, Requires, Task
+from gossipjax.facts import Requires
+from gossipjax.types import Protocol, Task
 
 T = TypeVar("T")
 

@@ -43,6 +43,8 @@ def _many_text(record: Many) -> str:
     shown = list(map(text, record.values))
     if record.kind == "dict":
         return "{" + ", ".join(f"{name!r}: {value}" for name, value in zip(record.names, shown, strict=True)) + "}"
+    if record.kind == "set":
+        return "{" + ", ".join(shown) + "}"
     return f"[{', '.join(shown)}]" if record.kind == "list" else f"({', '.join(shown)}{',' * (len(shown) == 1)})"
 
 

@@ -21,7 +21,7 @@ import pathlib
 import re
 import sys
 import types
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Set
 from typing import Any, TypeVar
 
 import jax
@@ -56,7 +56,7 @@ class Array:
 
 @dataclasses.dataclass(frozen=True)
 class Many:
-    """A list, a tuple or a dict of other values; ``names`` are the keys of a dict."""
+    """A list, a tuple, a set of names or a dict of other values; ``names`` are the keys of a dict."""
 
     kind: str
     values: tuple[Hashable, ...]
@@ -190,7 +190,7 @@ def written(value: Any, above: tuple[int, ...] = ()) -> Hashable:
     if id(value) in above:
         return Opaque("itself")
     inside = functools.partial(written, above=(*above, id(value)))
-    if isinstance(value, list | tuple | Mapping) and not hasattr(value, "_fields"):
+    if _is_names(value) or (isinstance(value, list | tuple | Mapping) and not hasattr(value, "_fields")):
         return _many(value, inside)
     if isinstance(value, functools.partial):
         return _partial(value, inside)
@@ -299,9 +299,15 @@ def array_hash(array: Any) -> str:
     return digest.hexdigest()
 
 
+def _is_names(value: Any) -> bool:
+    return isinstance(value, Set) and all(isinstance(each, str) for each in value)
+
+
 def _many(value: Any, inside: _Writer) -> Many:
     if isinstance(value, Mapping):
         return Many("dict", tuple(map(inside, value.values())), tuple(map(inside, value)))
+    if isinstance(value, Set):
+        return Many("set", tuple(sorted(value)))
     return Many("list" if isinstance(value, list) else "tuple", tuple(map(inside, value)))
 
 

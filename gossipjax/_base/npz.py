@@ -198,6 +198,8 @@ def _written(value: Any, arrays: list[np.ndarray]) -> Any:
             return [_written(each, arrays) for each in value]
         case dict() if all(isinstance(name, str) for name in value):
             return {"dict": [[name, _written(each, arrays)] for name, each in value.items()]}
+        case frozenset() if all(isinstance(each, str) for each in value):
+            return {"names": sorted(value)}
         case tuple() if type(value) is tuple:
             return {"tuple": [_written(each, arrays) for each in value]}
     if not isinstance(value, type) and (fields := _fields(value)) is not None:
@@ -263,6 +265,8 @@ def _read(kept: Any, arrays: dict[str, np.ndarray]) -> Any:
             return jax.numpy.asarray(array) if device else array
         case {"dict": pairs}:
             return {name: _read(each, arrays) for name, each in pairs}
+        case {"names": names}:
+            return frozenset(names)
         case {"tuple": parts}:
             return tuple(_read(each, arrays) for each in parts)
         case {"class": name, "fields": fields}:

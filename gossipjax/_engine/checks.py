@@ -13,87 +13,13 @@ from scipy import sparse
 from gossipjax._base.arguments import shown
 from gossipjax._base.leaves import form_of
 from gossipjax._base.rows import bits_per_row
+from gossipjax.facts import Properties, Requires
 from gossipjax.mixing._apply import DenseMixing, TableMixing
 from gossipjax.timeline._events import first_event
-from gossipjax.types import Properties, Protocol, Requires, Task, Timeline
+from gossipjax.types import Protocol, Task, Timeline
 
-_FACTS = {
-    "walks": "models that walk from node to node; use timeline.random_walks",
-    "buffered": "a server that buffers the changes of its clients; use timeline.fedbuff",
-    "averages": "events that leave one average in all rows, as a server does; use timeline.client_sampling",
-    "mailboxes": "nodes that average what has come in at ticks of their own clocks; use timeline.swift",
-    "fixed": "one fixed mixing matrix; use timeline.rounds(W, T) with a single W",
-    "synchronous": "synchronous rounds, in which every node acts; use timeline.rounds(W, T)",
-    "meetings": "models that pass between two nodes at a time; use timeline.push_gossip or timeline.pairwise",
-    "own_rows": "nodes that each train a model row of their own; use timeline.rounds or timeline.poisson_pairs",
-    "symmetric": "symmetric mixing matrices; use metropolis weights on an undirected topology",
-    "doubly_stochastic": "doubly stochastic mixing matrices; use metropolis weights on an undirected topology",
-    "row_stochastic": "mixing matrices whose rows sum to one; on others use push_sum or sgp",
-    "column_stochastic": "mixing matrices whose columns sum to one; use column_stochastic weights or "
-    "timeline.directed_push",
-}
-"""What a protocol may need of a timeline, in words, and what to use instead; the first that is missing is said."""
 MOST_BITS = 1 << 32
 """Bits of a model from which messages of changing size may be too large for their counter."""
-EIGENVALUE_ROUNDING = 1e-6
-"""Margin of a bound on eigenvalues, the accuracy of Lanczos; Metropolis weights on an even ring have −1/3 exactly."""
-
-
-def check_requires(requires: Requires, facts: Properties) -> None:
-    """Hold what a protocol needs against what a timeline is.
-
-    Raises:
-        ValueError: the first requirement that the timeline does not meet, and a builder whose timelines do.
-    """
-    if requires.num_nodes is not None and requires.num_nodes != facts.num_nodes:
-        raise ValueError(
-            f"the timeline {facts.name} is for {facts.num_nodes} nodes but the task has {requires.num_nodes} shards; "
-            "build both for the same number of nodes"
-        )
-    problem = _missing(requires, facts)
-    if problem is not None:
-        builder = requires.builder
-        fitting = "" if builder is None or builder in problem else f"; a timeline that fits: {builder}"
-        raise ValueError(problem + fitting)
-
-
-def _missing(requires: Requires, facts: Properties) -> str | None:
-    """Say which requirement is not met."""
-    if requires.num_fragments is None and facts.num_fragments is not None:
-        return (
-            f"{facts.name} sends {facts.num_fragments} fragments of each model, and the protocol mixes whole ones: use "
-            "dpsgd or gossip_averaging with sharing.fragments, divshare, or another timeline"
-        )
-    if requires.num_fragments is not None and requires.num_fragments != facts.num_fragments:
-        named = "no fragments" if facts.num_fragments is None else f"{facts.num_fragments} fragments"
-        return (
-            f"num_fragments={requires.num_fragments}, but the timeline {facts.name} names {named}: give both the same "
-            f"number, on a timeline of fragments such as {requires.builder or 'timeline.shatter or timeline.divshare'}"
-        )
-    if None not in (requires.local_steps, facts.local_steps) and requires.local_steps != facts.local_steps:
-        return (
-            f"local_steps={requires.local_steps}, but {facts.name} was planned for local_steps={facts.local_steps} of "
-            "each training, on which its times rest; give both the same number"
-        )
-    for fact, remedy in _FACTS.items():
-        if getattr(requires, fact) and not (getattr(facts, fact) or (facts.doubly_stochastic and "stochastic" in fact)):
-            return f"the protocol needs {remedy}; {facts.name} {_negated(fact)}"
-    smallest = facts.min_eigenvalue
-    if requires.fixed and requires.min_eigenvalue is not None and smallest is not None:
-        if smallest <= requires.min_eigenvalue + EIGENVALUE_ROUNDING:
-            return (
-                f"the protocol needs a mixing matrix with smallest eigenvalue above {requires.min_eigenvalue:.4g}; "
-                f"{facts.name} has {smallest:.4g}; use lazy(W), which maps w to (1 + w)/2"
-            )
-    return None
-
-
-def _negated(fact: str) -> str:
-    words = fact.replace("_", " ")
-    nouns = ("walks", "averages", "mailboxes", "meetings", "own_rows")
-    return f"has no {words}" if fact in nouns else f"is not {words}"
-
-
 WEIGHTS_ROUNDING = 1e-4
 """By how much sums of weights may miss one: those of a thousand float32 numbers do by 1e-5."""
 
@@ -119,7 +45,7 @@ def check_weights(key: Key[Array, ""], requires: Requires, timeline: Timeline) -
     }
     off["doubly_stochastic"] = max(off["row_stochastic"], off["column_stochastic"])
     for fact, by in off.items():
-        if getattr(requires, fact) and not by <= WEIGHTS_ROUNDING:
+        if fact in requires and not by <= WEIGHTS_ROUNDING:
             raise ValueError(
                 f"{timeline.properties.name} says that its weights are {fact.replace('_', ' ')}, but those of the "
                 f"first round are not, by {by:.3g}: exchange weights by timeline.with_mixing, or build timeline.rounds"

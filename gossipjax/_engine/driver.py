@@ -25,9 +25,10 @@ from gossipjax._engine.packing import Choice as Packed
 from gossipjax._engine.packing import pack
 from gossipjax._engine.records import Log
 from gossipjax._engine.windows import Window
+from gossipjax.facts import Properties
 from gossipjax.observe._models import Observer
 from gossipjax.results._trajectory import Continuation, Trajectory
-from gossipjax.types import Properties, Protocol, Timeline
+from gossipjax.types import Protocol, Timeline
 
 Callback = Callable[[dict[str, Any]], bool | None]
 

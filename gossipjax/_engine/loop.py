@@ -14,10 +14,11 @@ from gossipjax._base.arguments import instance, optional_whole
 from gossipjax._base.counter import Counter
 from gossipjax._base.rows import finite_rows, num_rows
 from gossipjax._base.streams import EVENTS, STEPS
+from gossipjax.facts import Properties
 from gossipjax.mixing._counting import charged, count
 from gossipjax.observe._models import Observer, Snapshot
 from gossipjax.timeline._events import drawn, first_event
-from gossipjax.types import Event, Info, Params, Properties, Protocol, Timeline
+from gossipjax.types import Event, Info, Params, Protocol, Timeline
 
 NON_FINITE, LOSS = 1, 2
 """Status bits: a parameter became infinite or NaN; the training loss of an acting node did."""

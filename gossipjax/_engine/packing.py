@@ -19,11 +19,12 @@ from gossipjax._base.arguments import choice, instance, optional_whole, shown
 from gossipjax._base.calls import recorded
 from gossipjax._base.placement import SMALL_ROW
 from gossipjax._base.streams import EVENTS
+from gossipjax.facts import Packing, Properties
 from gossipjax.mixing._apply import GroupMixing, PairMixing
 from gossipjax.timeline._events import drawn, first_event
 from gossipjax.timeline._moments import event_times, written_times
 from gossipjax.timeline._planned import planned_event
-from gossipjax.types import NOBODY, Packing, Properties, Timeline
+from gossipjax.types import NOBODY, Timeline
 
 WINDOW = 1 << 20
 """Events that are written out at once."""

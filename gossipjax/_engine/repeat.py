@@ -92,7 +92,7 @@ class _Maker:
         values = list(map(self.make, record.values))
         if record.kind == "dict":
             return dict(zip(map(self.make, record.names), values, strict=True))
-        return values if record.kind == "list" else tuple(values)
+        return {"list": list, "set": frozenset, "tuple": tuple}[record.kind](values)
 
     def _call(self, record: Call) -> Any:
         if record.function == RUN:

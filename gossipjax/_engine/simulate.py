@@ -24,23 +24,16 @@ from gossipjax._base.memory import check_device_memory
 from gossipjax._base.rows import bytes_per_row, replicate
 from gossipjax._base.streams import STARTS
 from gossipjax._engine import chunks, loop
-from gossipjax._engine.checks import (
-    check_form,
-    check_message,
-    check_models,
-    check_requires,
-    check_start,
-    check_step,
-    check_weights,
-)
+from gossipjax._engine.checks import check_form, check_message, check_models, check_start, check_step, check_weights
 from gossipjax._engine.driver import Callback, Driver, Job, Settings
 from gossipjax._engine.driver import Diverged as Diverged
 from gossipjax._engine.packing import chosen as packing_chosen
+from gossipjax.facts import Properties, check_requires
 from gossipjax.observe._models import Observer, bind_observers, check_observers
 from gossipjax.results._provenance import call_record, described, stopped_call
 from gossipjax.results._trajectory import Trajectory, manifest
 from gossipjax.timeline import _moments
-from gossipjax.types import Params, Properties, Protocol, Task, Timeline
+from gossipjax.types import Params, Protocol, Task, Timeline
 
 Strategy = placement.Strategy
 Packing = Literal["auto", "sequential", "packed"]
@@ -187,10 +180,10 @@ def _prepare(key, protocol, timeline, x0, observers, strategy, packing, records)
         key, given, timeline, x0, **records, observers=list(observers), strategy=strategy, packing=packing
     )
     about = manifest(key, _configuration(call, timeline, shape, settings, chosen, wide, watching, x0))
-    if chosen.strategy == "shard" and facts.synchronous:
+    if chosen.strategy == "shard" and "synchronous" in facts:
         protocol, watching = placement.everywhere((protocol, watching))
     job = Job(
-        key, protocol, timeline, start, watching, form, settings, facts.synchronous, wide, record_every, record_at,
+        key, protocol, timeline, start, watching, form, settings, "synchronous" in facts, wide, record_every, record_at,
         _moments.before(timeline, key), reports,
     )  # fmt: skip
     return job, call, about
@@ -275,7 +268,7 @@ def _check(key, protocol: Protocol, timeline: Timeline, start, observers: tuple[
     check_device_memory(
         f"this run ({seeds} seed(s), {facts.num_rows} models of {model // max(facts.num_rows, 1):,} bytes and what the "
         f"protocol keeps beside them, {_bytes(state):,} bytes a seed, and {kept:,} of records)",
-        seeds * (_bytes(state) + kept) + (model if facts.synchronous else 0),
+        seeds * (_bytes(state) + kept) + (model if "synchronous" in facts else 0),
         "take fewer nodes, seeds or records, a smaller model, or a protocol of sampled clients such as fedavg",
     )
     if isinstance(start, Partial):
@@ -309,7 +302,7 @@ def _configuration(call: Call, timeline, x, settings, choice, wide, observers, x
     shared = not (callable(x0) or isinstance(x0, Task | Trajectory))
     return described(call) | {
         "mixing": facts.messages,
-        "synchronous": facts.synchronous,
+        "synchronous": "synchronous" in facts,
         "num_events": len(timeline),
         "num_nodes": facts.num_nodes,
         "num_rows": facts.num_rows,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, UInt
 
+from gossipjax.facts import Requires
 from gossipjax.mixing._apply import messages
-from gossipjax.types import Event, Info, Params, Requires
+from gossipjax.types import Event, Info, Params
 
-EVERYONE = Requires(synchronous=True, mixing=True, builder="timeline.rounds")
+EVERYONE = Requires({"synchronous"}, mixing=True, builder="timeline.rounds")
 """Synchronous rounds, in which every node has something to say."""
 
 

@@ -11,11 +11,12 @@ from jaxtyping import Array, Key
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows, put, take
+from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._local import init_optimizer
 from gossipjax.protocol._local_async import node_rows, step_from
-from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+from gossipjax.types import Event, Info, Params, Protocol, Task
 
 
 class ADPSGDState(NamedTuple):
@@ -75,9 +76,7 @@ def ad_psgd(task: Task, optimizer: optax.GradientTransformation | Partial) -> Pr
     """
     task, factory = as_task(task), as_factory(optimizer)
     requires = Requires(
-        row_stochastic=True,
-        own_rows=True,
-        meetings=True,
+        {"row_stochastic", "own_rows", "meetings"},
         mixing=True,
         num_nodes=task.num_nodes,
         local_steps=1,

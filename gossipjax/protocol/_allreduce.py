@@ -12,9 +12,10 @@ from jaxtyping import Array, Key
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import all_finite, bits_per_row, mean_row, num_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._counting import charged
 from gossipjax.protocol._local import init_optimizer, node_gradients
-from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+from gossipjax.types import Event, Info, Params, Protocol, Task
 
 
 class AllReduceState(NamedTuple):
@@ -64,7 +65,5 @@ def allreduce_sgd(task: Task, optimizer: optax.GradientTransformation | Partial)
     Reference: Goyal et al. 2017, arXiv 1706.02677.
     """
     task, factory = as_task(task), as_factory(optimizer)
-    requires = Requires(
-        synchronous=True, own_rows=True, num_nodes=task.num_nodes, local_steps=1, builder="timeline.rounds"
-    )
+    requires = Requires({"synchronous", "own_rows"}, num_nodes=task.num_nodes, local_steps=1, builder="timeline.rounds")
     return Protocol(Partial(_init, factory), Partial(_step, task, factory), Partial(_model), requires)

@@ -15,10 +15,11 @@ from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import all_finite, num_rows
 from gossipjax.compress._compressor import STREAM, Compressor, as_compressor, compress_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._local import init_optimizer, node_gradients
 from gossipjax.sharing._choco import FIXED_GRAPH, check_gamma, check_quality, consensus_step
-from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+from gossipjax.types import Event, Info, Params, Protocol, Task
 
 _TRACKERS = STREAM - 1
 """Sets the random numbers of the trackers' messages apart from those of the models': no node has this number."""
@@ -135,5 +136,5 @@ def beer(
         init=Partial(_init, compressor, factory),
         step=Partial(_step, task, factory, compressor, gamma),
         model=Partial(_model),
-        requires=FIXED_GRAPH | Requires(own_rows=True, num_nodes=task.num_nodes, local_steps=1),
+        requires=FIXED_GRAPH | Requires({"own_rows"}, num_nodes=task.num_nodes, local_steps=1),
     )

@@ -13,10 +13,11 @@ from jaxtyping import Array, Key
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._local import check_steps, init_optimizer, train
-from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+from gossipjax.types import Event, Info, Params, Protocol, Task
 
 
 class D2State(NamedTuple):
@@ -70,11 +71,7 @@ def d2(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protoco
     """
     task, factory = as_task(task), as_factory(optimizer)
     requires = Requires(
-        fixed=True,
-        synchronous=True,
-        symmetric=True,
-        doubly_stochastic=True,
-        own_rows=True,
+        {"fixed", "synchronous", "symmetric", "doubly_stochastic", "own_rows"},
         min_eigenvalue=-1 / 3,
         mixing=True,
         num_nodes=task.num_nodes,

@@ -14,11 +14,12 @@ from gossipjax._base.arguments import seed as check_seed
 from gossipjax._base.binding import Static, as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import num_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._local import check_steps, init_optimizer
 from gossipjax.protocol._local_async import node_rows, train_apart
 from gossipjax.sharing._fragments import check_fragments, cut_at_random, fragment_bits, mix_parts
-from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+from gossipjax.types import Event, Info, Params, Protocol, Task
 
 
 class DivShareState(NamedTuple):
@@ -82,9 +83,7 @@ def divshare(
     fragment = jax.tree.map(jnp.asarray, cut)
     step = Partial(_step, task, factory, check_steps(local_steps), Static(num_fragments), fragment)
     requires = Requires(
-        row_stochastic=True,
-        own_rows=True,
-        mailboxes=True,
+        {"row_stochastic", "own_rows", "mailboxes"},
         mixing=True,
         num_nodes=task.num_nodes,
         num_fragments=num_fragments,

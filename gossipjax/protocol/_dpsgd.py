@@ -14,10 +14,11 @@ from gossipjax._base.arguments import choice
 from gossipjax._base.binding import Static, as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import increase, num_rows, put, take, trained_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._local import check_steps, init_optimizer, train, write
 from gossipjax.sharing._full import as_sharing
-from gossipjax.types import Event, Info, Params, Protocol, Requires, Sharing, Task
+from gossipjax.types import Event, Info, Params, Protocol, Sharing, Task
 
 
 class DPSGDState(NamedTuple):
@@ -61,7 +62,7 @@ def _model(state: DPSGDState) -> Params:
     return state.x
 
 
-_REQUIRES = Requires(row_stochastic=True, own_rows=True, mixing=True, builder="timeline.rounds")
+_REQUIRES = Requires({"row_stochastic", "own_rows"}, mixing=True, builder="timeline.rounds")
 _ORDERS = {"adapt_then_combine": _adapt_then_combine, "combine_then_adapt": _combine_then_adapt}
 
 

@@ -11,11 +11,12 @@ from jaxtyping import Array, Key
 from gossipjax._base.binding import Static, as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows, put, trained_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._dpsgd import dpsgd
 from gossipjax.protocol._local import check_steps, init_optimizer, train
-from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+from gossipjax.types import Event, Info, Params, Protocol, Task
 
 
 class FedAvgState(NamedTuple):
@@ -66,7 +67,7 @@ def fedavg(task: Task, optimizer: optax.GradientTransformation | Partial, *, loc
     task, factory = as_task(task), as_factory(optimizer)
     step = Partial(_step, task, factory, check_steps(local_steps))
     requires = Requires(
-        averages=True,
+        {"averages"},
         mixing=True,
         num_nodes=task.num_nodes,
         local_steps=local_steps,

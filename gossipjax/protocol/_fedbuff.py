@@ -11,11 +11,12 @@ from jaxtyping import Array, Key
 from gossipjax._base.binding import Static, as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._local import check_steps
 from gossipjax.protocol._local_async import train_apart
-from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+from gossipjax.types import Event, Info, Params, Protocol, Task
 
 
 class FedBuffState(NamedTuple):
@@ -65,5 +66,5 @@ def fedbuff(task: Task, optimizer: optax.GradientTransformation | Partial, *, lo
     Reference: Nguyen et al. 2022, arXiv 2106.06639, algorithm 1.
     """
     step = Partial(_step, as_task(task), as_factory(optimizer), check_steps(local_steps))
-    requires = Requires(buffered=True, mixing=True, num_nodes=task.num_nodes, builder="timeline.fedbuff")
+    requires = Requires({"buffered"}, mixing=True, num_nodes=task.num_nodes, builder="timeline.fedbuff")
     return Protocol(Partial(_init), step, Partial(_model), requires)

@@ -9,9 +9,10 @@ from jaxtyping import Array, Key
 
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import num_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._counting import sent
 from gossipjax.sharing._full import as_sharing
-from gossipjax.types import Event, Info, Params, Protocol, Requires, Sharing
+from gossipjax.types import Event, Info, Params, Protocol, Sharing
 
 
 class GossipState(NamedTuple):
@@ -53,5 +54,5 @@ def gossip_averaging(sharing: Sharing | None = None) -> Protocol:
     Reference: Boyd, Ghosh, Prabhakar, Shah 2006; Xiao and Boyd 2004.
     """
     chosen = as_sharing(sharing)
-    requires = Requires(row_stochastic=True, mixing=True, builder="timeline.rounds") | chosen.requires
+    requires = Requires({"row_stochastic"}, mixing=True, builder="timeline.rounds") | chosen.requires
     return Protocol(Partial(_init, chosen), Partial(_step, chosen), Partial(_model), requires)

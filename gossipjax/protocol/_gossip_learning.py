@@ -15,11 +15,12 @@ from gossipjax._base.arguments import choice
 from gossipjax._base.binding import Static, as_factory, as_partial, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, increase, num_rows, put, take, trained_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._apply import GroupMixing, Mixing, PairMixing, live_receivers, mix
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._local import check_steps, init_optimizer
 from gossipjax.protocol._local_async import node_rows, train_apart
-from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+from gossipjax.types import Event, Info, Params, Protocol, Task
 
 
 class GossipLearningState(NamedTuple):
@@ -132,8 +133,7 @@ def gossip_learning(
         step=Partial(_step, task, factory, check_steps(local_steps), Static(merge == "age"), factor),
         model=Partial(_model),
         requires=Requires(
-            row_stochastic=True,
-            meetings=True,
+            {"row_stochastic", "meetings"},
             mixing=True,
             num_nodes=task.num_nodes,
             local_steps=local_steps,

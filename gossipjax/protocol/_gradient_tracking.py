@@ -14,10 +14,11 @@ from gossipjax._base.arguments import choice
 from gossipjax._base.binding import Static, as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import all_finite, bits_per_row, num_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._local import init_optimizer, node_gradients
-from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+from gossipjax.types import Event, Info, Params, Protocol, Task
 
 
 class GradientTrackingState(NamedTuple):
@@ -99,9 +100,7 @@ def gradient_tracking(
         step=Partial(_step, task, factory, Static(order == "combine_then_adapt")),
         model=Partial(_model),
         requires=Requires(
-            synchronous=True,
-            doubly_stochastic=True,
-            own_rows=True,
+            {"synchronous", "doubly_stochastic", "own_rows"},
             mixing=True,
             num_nodes=task.num_nodes,
             local_steps=1,

@@ -13,13 +13,14 @@ from jaxtyping import Array, Float, Key
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._local import init_optimizer
 from gossipjax.protocol._local_async import node_rows, step_from
-from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+from gossipjax.types import Event, Info, Params, Protocol, Task
 
-_REQUIRES = Requires(column_stochastic=True, mixing=True, builder="timeline.directed_push")
+_REQUIRES = Requires({"column_stochastic"}, mixing=True, builder="timeline.directed_push")
 
 
 class PushSumState(NamedTuple):
@@ -116,5 +117,5 @@ def sgp(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protoc
     Reference: Assran et al. 2019, arXiv 1811.10792, algorithm 1.
     """
     task, factory = as_task(task), as_factory(optimizer)
-    requires = _REQUIRES | Requires(own_rows=True, num_nodes=task.num_nodes, local_steps=1)
+    requires = _REQUIRES | Requires({"own_rows"}, num_nodes=task.num_nodes, local_steps=1)
     return Protocol(Partial(_init, task, factory), Partial(_step, task, factory), Partial(_model), requires)

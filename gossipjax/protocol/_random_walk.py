@@ -11,10 +11,11 @@ from jaxtyping import Array, Key
 from gossipjax._base.binding import Static, as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._local import check_steps, init_optimizer, train, write
-from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+from gossipjax.types import Event, Info, Params, Protocol, Task
 
 
 class RandomWalkState(NamedTuple):
@@ -63,6 +64,6 @@ def random_walk(task: Task, optimizer: optax.GradientTransformation | Partial, *
     Reference: Gholami and Seferoglu 2025, arXiv 2504.09792; Johansson, Rabi, Johansson 2009 (one walk).
     """
     task, factory = as_task(task), as_factory(optimizer)
-    requires = Requires(walks=True, num_nodes=task.num_nodes, builder="timeline.random_walks")
+    requires = Requires({"walks"}, num_nodes=task.num_nodes, builder="timeline.random_walks")
     step = Partial(_step, task, factory, check_steps(local_steps))
     return Protocol(Partial(_init, factory), step, Partial(_model), requires)

@@ -11,11 +11,12 @@ from jaxtyping import Array, Key
 from gossipjax._base.binding import Static, as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._local import check_steps, init_optimizer
 from gossipjax.protocol._local_async import node_rows, train_apart
-from gossipjax.types import Event, Info, Params, Protocol, Requires, Task
+from gossipjax.types import Event, Info, Params, Protocol, Task
 
 
 class SwiftState(NamedTuple):
@@ -65,9 +66,7 @@ def swift(task: Task, optimizer: optax.GradientTransformation | Partial, *, loca
     task, factory = as_task(task), as_factory(optimizer)
     step = Partial(_step, task, factory, check_steps(local_steps))
     requires = Requires(
-        row_stochastic=True,
-        own_rows=True,
-        mailboxes=True,
+        {"row_stochastic", "own_rows", "mailboxes"},
         mixing=True,
         num_nodes=task.num_nodes,
         builder="timeline.swift",

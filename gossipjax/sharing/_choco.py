@@ -14,11 +14,12 @@ from gossipjax._base.arguments import real
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import parameters_per_row
 from gossipjax.compress._compressor import Compressor, as_compressor, compress_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
-from gossipjax.types import Event, Mixing, Params, Requires, Sharing
+from gossipjax.types import Event, Mixing, Params, Sharing
 
 FIXED_GRAPH = Requires(
-    fixed=True, synchronous=True, symmetric=True, doubly_stochastic=True, mixing=True, builder="timeline.rounds"
+    {"fixed", "synchronous", "symmetric", "doubly_stochastic"}, mixing=True, builder="timeline.rounds"
 )
 """Synchronous rounds on one symmetric doubly stochastic matrix: what copies of the neighbours' models need."""
 

@@ -11,8 +11,9 @@ from jaxtyping import Array, Key, UInt
 
 from gossipjax._base.calls import recorded
 from gossipjax.compress._compressor import Compressor, as_compressor, compress_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
-from gossipjax.types import Event, Params, Requires, Sharing
+from gossipjax.types import Event, Params, Sharing
 
 
 class DCDState(NamedTuple):
@@ -82,5 +83,5 @@ def dcd(compressor: Compressor) -> Sharing:
     Reference: Tang, Gan, Zhang, Zhang, Liu 2018, arXiv 1803.06443, algorithm 1.
     """
     check_unbiased(compressor, "DCD-PSGD")
-    requires = Requires(fixed=True, synchronous=True, doubly_stochastic=True, mixing=True, builder="timeline.rounds")
+    requires = Requires({"fixed", "synchronous", "doubly_stochastic"}, mixing=True, builder="timeline.rounds")
     return Sharing(Partial(_init), Partial(_encode, compressor), Partial(_merge), requires)

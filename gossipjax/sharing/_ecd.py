@@ -12,9 +12,10 @@ from jaxtyping import Array, Float, Key, UInt
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import weighted
 from gossipjax.compress._compressor import Compressor, compress_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.sharing._dcd import check_unbiased
-from gossipjax.types import Event, Params, Requires, Sharing
+from gossipjax.types import Event, Params, Sharing
 
 
 class ECDState(NamedTuple):
@@ -86,5 +87,5 @@ def ecd(compressor: Compressor) -> Sharing:
     Reference: Tang, Gan, Zhang, Zhang, Liu 2018, arXiv 1803.06443, algorithm 2.
     """
     check_unbiased(compressor, "ECD-PSGD")
-    requires = Requires(fixed=True, synchronous=True, doubly_stochastic=True, mixing=True, builder="timeline.rounds")
+    requires = Requires({"fixed", "synchronous", "doubly_stochastic"}, mixing=True, builder="timeline.rounds")
     return Sharing(Partial(_init), Partial(_encode, compressor), Partial(_merge), requires)

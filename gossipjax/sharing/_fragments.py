@@ -14,9 +14,10 @@ from gossipjax._base.arguments import choice, whole
 from gossipjax._base.arguments import seed as check_seed
 from gossipjax._base.binding import Static
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Requires
 from gossipjax.mixing._apply import GroupMixing
 from gossipjax.mixing._counting import no_state
-from gossipjax.types import Event, Params, Requires, Sharing
+from gossipjax.types import Event, Params, Sharing
 
 
 def check_fragments(num_fragments: int) -> int:

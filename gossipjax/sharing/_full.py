@@ -9,9 +9,10 @@ from gossipjax._base.arguments import instance
 from gossipjax._base.binding import as_partial
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row
+from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import no_state
-from gossipjax.types import Event, Params, Requires, Sharing
+from gossipjax.types import Event, Params, Sharing
 
 
 def _encode(

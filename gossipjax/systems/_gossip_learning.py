@@ -16,6 +16,7 @@ from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
+from gossipjax.facts import Properties, Traffic
 from gossipjax.systems._activity import Activity, SystemPlan
 from gossipjax.systems._assumed import assuming
 from gossipjax.systems._kernel.bandwidth import Network
@@ -26,7 +27,7 @@ from gossipjax.systems._rounds.planner import checked, train_seconds_of
 from gossipjax.timeline import clocks
 from gossipjax.timeline._planned import planned
 from gossipjax.timeline.flights import assign_slots
-from gossipjax.types import NOBODY, Properties, Timeline, Traffic
+from gossipjax.types import NOBODY, Timeline
 
 SEND, MERGE, TRAIN = range(3)
 """Kinds of events."""

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
+from gossipjax.facts import Traffic
 from gossipjax.mixing._apply import PairMixing
 from gossipjax.protocol import gossip_averaging, push_sum
 from gossipjax.testing._runs import Arrays, events, history
-from gossipjax.types import Event, Protocol, Timeline, Traffic
+from gossipjax.types import Event, Protocol, Timeline
 from gossipjax.wrappers._versions import track_versions
 
 
@@ -60,7 +61,7 @@ def check_staleness_rules(
     if facts.num_rows != facts.num_nodes:
         raise ValueError(f"{facts.name} has {facts.num_rows} rows for {facts.num_nodes} nodes: rows must be the nodes")
     if protocol is None:
-        protocol = gossip_averaging() if facts.row_stochastic else push_sum()
+        protocol = gossip_averaging() if "row_stochastic" in facts else push_sum()
     if protocol.versions is None:
         protocol = track_versions(protocol, num_nodes=facts.num_nodes)
     run = history(protocol, timeline, jnp.zeros(facts.num_rows) if x0 is None else x0, key=key)

@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from gossipjax._base.binding import bind
 from gossipjax._base.rows import replicate
-from gossipjax._engine.checks import check_requires
 from gossipjax._engine.packing import pack
+from gossipjax.facts import check_requires
 from gossipjax.testing._relabel import relabel_rows, relabel_timeline
 from gossipjax.testing._runs import Arrays, as_start, bare, history, repeated
 from gossipjax.testing._tapes import pad_timeline

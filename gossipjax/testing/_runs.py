@@ -14,10 +14,10 @@ from jaxtyping import Array, Key, PyTree
 
 from gossipjax._base.binding import bind
 from gossipjax._base.streams import EVENTS, STEPS
-from gossipjax._engine.checks import check_requires
 from gossipjax._engine.loop import models, with_slots
+from gossipjax.facts import Properties, check_requires
 from gossipjax.mixing._apply import to_dense
-from gossipjax.types import Event, Params, Properties, Protocol, Timeline
+from gossipjax.types import Event, Params, Protocol, Timeline
 
 Arrays: TypeAlias = PyTree[Array | np.ndarray]
 """Parameters as JAX or NumPy arrays."""

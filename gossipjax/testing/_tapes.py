@@ -10,13 +10,14 @@ import numpy as np
 from hypothesis import strategies as st
 from jaxtyping import Bool, Float, Int
 
+from gossipjax.facts import Properties, Traffic
 from gossipjax.testing._strategies import Draw, connected_graphs, mixing_matrices, same_random_state
 from gossipjax.timeline import rounds
 from gossipjax.timeline._planned import planned, planned_event
 from gossipjax.timeline._push_gossip import direct_events, message_events
 from gossipjax.timeline.flights import DELIVERED, DROPPED, IN_FLIGHT, Flights, traffic
 from gossipjax.topology import Topology
-from gossipjax.types import NOBODY, Properties, Timeline, Traffic
+from gossipjax.types import NOBODY, Timeline
 
 SIZES = (2, 3, 8)
 """Numbers of nodes that timelines are drawn for."""
@@ -125,7 +126,7 @@ def tape_timeline(tape: EventTape, how: Literal["push", "exchange", "flight"], *
         facts = dataclasses.replace(facts, traffic=Traffic(lost.size, lost.size - failed, dropped=failed))
         return pad_timeline(direct_events(acts, sent, ends[:, :1], ends[:, 1:], ~lost, weight, facts))
     balance = Traffic(2 * lost.size - failed, 2 * (lost.size - failed), dropped=failed)
-    facts = dataclasses.replace(facts, symmetric=True, doubly_stochastic=True, traffic=balance)
+    facts = dataclasses.replace(facts, tags=facts.tags | {"symmetric", "doubly_stochastic"}, traffic=balance)
     return pad_timeline(direct_events(acts, sent, ends, ends[:, ::-1], ~lost, weight, facts))
 
 

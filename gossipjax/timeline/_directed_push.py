@@ -7,6 +7,7 @@ import numpy as np
 from gossipjax._base.arguments import real
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties
 from gossipjax.timeline._checks import connected
 from gossipjax.timeline._planned import planned
 from gossipjax.timeline.clocks import Clock, Rate, as_clock, optional_clock, require_ticks, schedule
@@ -23,7 +24,7 @@ from gossipjax.timeline.flights import (
     uniform_peers,
 )
 from gossipjax.topology import Topology
-from gossipjax.types import NOBODY, Properties, Timeline
+from gossipjax.types import NOBODY, Timeline
 
 
 @recorded("kempe2003pushsum", "assran2019sgp")
@@ -93,7 +94,7 @@ def directed_push(
         n,
         f"directed_push({topology.name})",
         num_slots=num_slots,
-        column_stochastic=True,
+        tags={"column_stochastic"},
         traffic=traffic(flights),
         messages="pair: half of a mass",
     )

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from gossipjax._base.arguments import instance, real, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties
 from gossipjax.timeline._memory import MOST_NODES, require_room
 from gossipjax.timeline._planned import planned
 from gossipjax.timeline.clocks import A_CLOCK, Clock, Rate, Ticks, expected_ticks, per_node, schedule
@@ -23,7 +24,7 @@ from gossipjax.timeline.flights import (
     fly,
     traffic,
 )
-from gossipjax.types import NOBODY, Properties, Timeline
+from gossipjax.types import NOBODY, Timeline
 
 _BLOCK = 1 << 22
 """Random numbers drawn at once."""
@@ -113,7 +114,7 @@ def divshare(
         num_nodes,
         f"divshare(n={num_nodes}, {num_fragments} fragments to {recipients} each)",
         num_slots=num_slots,
-        mailboxes=True,
+        tags={"mailboxes"},
         traffic=traffic(flights),
         num_fragments=num_fragments,
         messages="group: a node and the fragments it received",

@@ -15,12 +15,13 @@ from jaxtyping import Array, Float64, Int, Key, PyTree, UInt
 
 from gossipjax._base.arguments import real, whole
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties
 from gossipjax.mixing._apply import PairMixing
 from gossipjax.timeline._checks import share_of, undirected
 from gossipjax.timeline._memory import MOST_EVENTS, require_room
 from gossipjax.timeline.flights import num_peers
 from gossipjax.topology import Topology
-from gossipjax.types import NOBODY, Event, Properties, Timeline
+from gossipjax.types import NOBODY, Event, Timeline
 
 BLOCK = 1024
 """Events whose random words are drawn by one key."""
@@ -137,11 +138,7 @@ def drawn_pairs(peers: Topology | int, num_events: int, *, rate: float = 1.0) ->
         num_nodes=n,
         num_rows=n,
         name=f"drawn_pairs({name}, rate={rate:g})",
-        own_rows=True,
-        meetings=True,
-        symmetric=True,
-        doubly_stochastic=True,
-        row_stochastic=True,
+        tags={"own_rows", "meetings", "symmetric", "doubly_stochastic", "row_stochastic"},
         messages="pair: two models an event",
     )
     static |= {"weight": np.full(2, 0.5), "keep": np.full(2, 0.5)}
@@ -177,9 +174,7 @@ def drawn_gossip(
         num_nodes=n,
         num_rows=n,
         name=f"drawn_gossip({name}, update_rate={update_rate:g}, gossip_rate={gossip_rate:g}, weight={weight:g})",
-        own_rows=True,
-        meetings=True,
-        row_stochastic=True,
+        tags={"own_rows", "meetings", "row_stochastic"},
         messages="pair: one model a push",
     )
     static |= {"weight": np.full(1, weight), "keep": np.full(1, 1.0 - weight)}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from gossipjax.types import Properties
+from gossipjax.facts import Properties
 
 TOLERANCE = 1e-6
 """By how much a row of weights may miss one: plans may hold float32."""
@@ -28,19 +27,19 @@ def with_found_facts(properties: Properties, xs: dict[str, Any], shared: dict[st
     fields = {name: np.asarray(value)[None] for name, value in shared.items()}
     fields |= {name: np.asarray(value) for name, value in xs.items()}
     broken = _broken_rows(fields, properties)
-    if broken is not None and (properties.row_stochastic or properties.doubly_stochastic):
-        fact = "row_stochastic" if properties.row_stochastic else "doubly_stochastic"
+    if broken is not None and "row_stochastic" in properties:
+        fact = "doubly_stochastic" if "doubly_stochastic" in properties else "row_stochastic"
         raise ValueError(
-            f"{properties.name} states {fact}=True, but weights of event {broken} do not sum to one: correct the "
-            "weights, or state False"
+            f"{properties.name} states the fact {fact!r}, but weights of event {broken} do not sum to one: correct "
+            "the weights, or leave the fact out"
         )
     own = _own_rows(fields, properties)
-    if properties.own_rows and not own:
-        raise ValueError(f"{properties.name} states own_rows=True, but its nodes train other rows than their own")
-    special = properties.walks or properties.mailboxes or properties.buffered
+    if "own_rows" in properties and not own:
+        raise ValueError(f"{properties.name} states the fact 'own_rows', but its nodes train other rows than their own")
+    special = not properties.tags.isdisjoint(("walks", "mailboxes", "buffered"))
     nodes_are_rows = properties.num_rows == properties.num_nodes
     meetings = nodes_are_rows and not special and _at_most_two(fields, properties)
-    return dataclasses.replace(properties, row_stochastic=broken is None, own_rows=own, meetings=meetings)
+    return properties.with_facts({"row_stochastic": broken is None, "own_rows": own, "meetings": meetings})
 
 
 def _rows(properties: Properties) -> int:
@@ -73,7 +72,7 @@ def _first(bad: Bool[np.ndarray, "T ..."]) -> int | None:
 
 def _own_rows(fields: dict[str, np.ndarray], properties: Properties) -> bool:
     """Whether rows are nodes, and every node trains its own."""
-    if properties.num_rows != properties.num_nodes or properties.walks:
+    if properties.num_rows != properties.num_nodes or "walks" in properties:
         return False
     if "rows" not in fields:
         return True

@@ -10,10 +10,11 @@ import numpy as np
 from gossipjax._base.arguments import instance, optional_whole, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties, Traffic
 from gossipjax.timeline._memory import MOST_NODES, require_room
 from gossipjax.timeline._planned import planned
 from gossipjax.timeline.clocks import A_CLOCK, Clock, expected_ticks, service_times
-from gossipjax.types import NOBODY, Properties, Timeline, Traffic
+from gossipjax.types import NOBODY, Timeline
 
 SERVER, BUFFER, WORK, FETCHED = range(4)
 """Rows: the model, then those that hold what is under way; from the last on, the models that busy clients fetched."""
@@ -96,7 +97,7 @@ def fedbuff(
         1,
         f"fedbuff({concurrency} of {num_nodes}, buffer of {buffer_size})",
         num_slots=FETCHED - 1 + concurrency,
-        buffered=True,
+        tags={"buffered"},
         traffic=Traffic(sent, sent - dropped, dropped=dropped),
         messages="group: a client and the server",
     )

@@ -11,6 +11,7 @@ import numpy as np
 from gossipjax._base.arguments import choice, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties, Traffic
 from gossipjax.timeline._planned import planned
 from gossipjax.timeline._random_walk import out_neighbors
 from gossipjax.timeline.clocks import Seconds, number_per_node, renewal, require_ticks, schedule, slowed
@@ -24,7 +25,7 @@ from gossipjax.timeline.flights import (
     peers_name,
 )
 from gossipjax.topology import Topology
-from gossipjax.types import NOBODY, Properties, Timeline, Traffic
+from gossipjax.types import NOBODY, Timeline
 
 PUSH, REQUEST, PUSH_PULL, REPLY = range(4)
 """Kinds of messages; all but a request carry a model."""

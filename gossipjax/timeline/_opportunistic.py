@@ -11,11 +11,12 @@ from jaxtyping import Bool, Float, Int
 from gossipjax._base.arguments import choice, real, whole, wholes
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties
 from gossipjax.timeline._memory import MOST_EVENTS, MOST_NODES, require_room
 from gossipjax.timeline._planned import planned
 from gossipjax.timeline.clocks import TICK_BYTES, as_clock, poisson, require_ticks, ticks
 from gossipjax.timeline.flights import interleave, uniform_peers
-from gossipjax.types import NOBODY, Properties, Timeline
+from gossipjax.types import NOBODY, Timeline
 
 Relay = Literal["everything", "newest", "none"]
 """What a push may carry on: all that its sender knows, the network's newest version only, or its own version only."""

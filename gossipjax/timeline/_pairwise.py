@@ -9,6 +9,7 @@ import numpy as np
 from gossipjax._base.arguments import flag, instance, real
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties, Traffic
 from gossipjax.timeline._checks import undirected
 from gossipjax.timeline._planned import planned
 from gossipjax.timeline._push_gossip import Acts, blank_events, direct_events
@@ -26,7 +27,7 @@ from gossipjax.timeline.flights import (
     uniform_peers,
 )
 from gossipjax.topology import Topology
-from gossipjax.types import Properties, Timeline, Traffic
+from gossipjax.types import Timeline
 
 
 @recorded("lian2018adpsgd")
@@ -103,8 +104,7 @@ def pairwise(
 def _atomic(acts: Acts, times, first, second, facts: Properties) -> Timeline:
     facts = dataclasses.replace(
         facts,
-        symmetric=True,
-        doubly_stochastic=True,
+        tags=facts.tags | {"symmetric", "doubly_stochastic"},
         traffic=Traffic(2 * times.size, 2 * times.size),
         messages="pair: two models a meeting",
     )

@@ -10,10 +10,11 @@ from jaxtyping import Array, Bool, Key
 
 from gossipjax._base.arguments import instance, shown
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties
 from gossipjax.mixing._apply import GroupMixing, PairMixing
 from gossipjax.timeline._facts import with_found_facts
 from gossipjax.timeline._moments import written_times
-from gossipjax.types import NOBODY, Event, Properties, Timeline
+from gossipjax.types import NOBODY, Event, Timeline
 
 _PAIRS = ("senders", "receivers", "weights", "keep")
 _GROUPS = ("members", "weights", "targets")

@@ -13,12 +13,13 @@ from jaxtyping import Array, Key, PyTree
 from gossipjax._base.arguments import real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties
 from gossipjax.mixing._apply import PairMixing
 from gossipjax.timeline._checks import connected, share_of, undirected
 from gossipjax.timeline._memory import MOST_EVENTS, require_room
 from gossipjax.timeline._moments import written_times
 from gossipjax.topology import Topology
-from gossipjax.types import Event, Properties, Timeline
+from gossipjax.types import Event, Timeline
 
 _EVENT_BYTES = 60
 """What a meeting takes while it is planned."""
@@ -171,11 +172,7 @@ def _pair_properties(topology: Topology, name: str) -> Properties:
         num_nodes=topology.num_nodes,
         num_rows=topology.num_nodes,
         name=name,
-        own_rows=True,
-        meetings=True,
-        symmetric=True,
-        doubly_stochastic=True,
-        row_stochastic=True,
+        tags={"own_rows", "meetings", "symmetric", "doubly_stochastic", "row_stochastic"},
         messages="pair: two models an event",
     )
 
@@ -209,8 +206,7 @@ def poisson_push(
     second = uniform_neighbors(topology, rng, first)
     properties = dataclasses.replace(
         _pair_properties(topology, f"poisson_push({topology.name}, rate={rate:g}, weight={weight:g}, seed={seed})"),
-        symmetric=False,
-        doubly_stochastic=False,
+        tags={"own_rows", "meetings", "row_stochastic"},
         messages="pair: one model an event",
     )
     return _timeline(first, second, times, _node_pushes, _halves(1, weight), properties)

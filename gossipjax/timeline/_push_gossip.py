@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from gossipjax._base.arguments import flag, real
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties, Traffic
 from gossipjax.timeline._checks import share_of
 from gossipjax.timeline._planned import planned
 from gossipjax.timeline.clocks import (
@@ -42,7 +43,7 @@ from gossipjax.timeline.flights import (
     traffic,
     uniform_peers,
 )
-from gossipjax.types import NOBODY, Properties, Timeline, Traffic
+from gossipjax.types import NOBODY, Timeline
 
 Acts: TypeAlias = tuple[Float[np.ndarray, " ticks"], Int[np.ndarray, " ticks"]]
 NO_ACTS = np.zeros(0), np.zeros(0, np.int32)
@@ -248,8 +249,7 @@ def _mutual(facts: Properties, done: np.ndarray) -> Properties:
     failed = int(np.count_nonzero(~done))
     return dataclasses.replace(
         facts,
-        symmetric=True,
-        doubly_stochastic=True,
+        tags=facts.tags | {"symmetric", "doubly_stochastic"},
         traffic=Traffic(2 * done.size - failed, 2 * (done.size - failed), dropped=failed),
         messages="pair: two models an exchange",
     )

@@ -12,13 +12,14 @@ from jaxtyping import Array, Key, PyTree
 from gossipjax._base.arguments import choice, real, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties
 from gossipjax.mixing._apply import TableMixing
 from gossipjax.timeline._checks import share_of
 from gossipjax.timeline._memory import MOST_EVENTS, require_room
 from gossipjax.timeline._moments import written_times
 from gossipjax.timeline.clocks import Clock, Rate, as_clock, per_node, require_ticks, ticks
 from gossipjax.timeline.flights import Peers, num_peers, peers_name, rank_in, uniform_peers
-from gossipjax.types import NOBODY, Event, Properties, Timeline
+from gossipjax.types import NOBODY, Event, Timeline
 
 
 @recorded()
@@ -78,7 +79,7 @@ def push_rounds(
     static = {"weight": np.asarray(float(weight)), "own": own, "table": table}
     name = f"push_rounds({peers_name(peers)}, step={step:g} s, {pushes} pushes, weight={weight:g})"
     words = f"table: up to {table.size} arrivals a round"
-    facts = Properties(n, n, name, own_rows=True, meetings=True, row_stochastic=True, messages=words)
+    facts = Properties(n, n, name, tags={"own_rows", "meetings", "row_stochastic"}, messages=words)
     return Timeline(xs, jax.tree.map(jnp.asarray, static), _event, facts, seconds=written_times)
 
 

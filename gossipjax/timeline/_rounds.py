@@ -15,6 +15,7 @@ from jaxtyping import Array, Float64, Key, PyTree
 from gossipjax._base.arguments import choice, instance, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties, held
 from gossipjax.mixing._apply import (
     DenseMixing,
     GroupMixing,
@@ -35,7 +36,7 @@ from gossipjax.mixing._weights import (
 )
 from gossipjax.timeline._checks import checked_weights, matrix_of, seconds_of
 from gossipjax.timeline._memory import MOST_EVENTS, MOST_NODES, require_room
-from gossipjax.types import Event, Properties, Timeline
+from gossipjax.types import Event, Timeline
 
 
 def _numbers(num_rounds: Any, numbers_each: int = 1) -> dict[str, np.ndarray]:
@@ -91,7 +92,7 @@ def rounds(
 
     >>> from gossipjax import timeline, topology, mixing
     >>> plan = timeline.rounds(mixing.metropolis(topology.ring(8)), 100)
-    >>> len(plan), plan.properties.doubly_stochastic
+    >>> len(plan), "doubly_stochastic" in plan.properties
     (100, True)
 
     Args:
@@ -120,17 +121,18 @@ def rounds(
         mixings = [from_matrix(matrix, form="dense") for matrix in completed]
     symmetric = all(is_symmetric(matrix) for matrix in completed)
     fixed = len(matrices) == 1
+    said = {
+        "fixed": fixed,
+        "symmetric": symmetric,
+        "doubly_stochastic": all(is_doubly_stochastic(matrix) for matrix in completed),
+        "row_stochastic": stochastic == "row" or all(is_row_stochastic(matrix) for matrix in completed),
+        "column_stochastic": all(is_column_stochastic(matrix) for matrix in completed),
+    }
     properties = Properties(
         num_nodes=sizes[0],
         num_rows=sizes[0],
         name=f"rounds(n={sizes[0]}, {'fixed W' if fixed else f'cycle of {len(matrices)} W'})",
-        fixed=fixed,
-        synchronous=True,
-        own_rows=True,
-        symmetric=symmetric,
-        doubly_stochastic=all(is_doubly_stochastic(matrix) for matrix in completed),
-        row_stochastic=stochastic == "row" or all(is_row_stochastic(matrix) for matrix in completed),
-        column_stochastic=all(is_column_stochastic(matrix) for matrix in completed),
+        tags={"synchronous", "own_rows"} | held(said),
         min_eigenvalue=_min_eigenvalue(completed[0]) if fixed and symmetric else None,
         messages=describe(mixings[0]),
     )
@@ -153,7 +155,7 @@ def with_mixing(timeline: Timeline, mixing: DenseMixing | TableMixing) -> Timeli
     >>> import gossipjax as gj
     >>> plan = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.ring(4)), 10)
     >>> learned = gj.mixing.from_matrix(gj.mixing.uniform(gj.topology.star(4)))
-    >>> gj.timeline.with_mixing(plan, learned).properties.doubly_stochastic
+    >>> gj.timeline.with_mixing(plan, learned).properties.tags >= {"doubly_stochastic"}
     False
 
     Args:
@@ -177,16 +179,12 @@ def with_mixing(timeline: Timeline, mixing: DenseMixing | TableMixing) -> Timeli
     return dataclasses.replace(timeline, static=timeline.static | {"mixing": mixing}, properties=about)
 
 
+_OF_WEIGHTS = {"symmetric", "doubly_stochastic", "row_stochastic", "column_stochastic"}
+
+
 def _unknown(facts: Properties) -> Properties:
     """Claim nothing about the weights."""
-    return dataclasses.replace(
-        facts,
-        symmetric=False,
-        doubly_stochastic=False,
-        row_stochastic=False,
-        column_stochastic=False,
-        min_eigenvalue=None,
-    )
+    return dataclasses.replace(facts, tags=facts.tags - _OF_WEIGHTS, min_eigenvalue=None)
 
 
 def _facts_of(facts: Properties, mixing: DenseMixing | TableMixing) -> Properties:
@@ -196,12 +194,10 @@ def _facts_of(facts: Properties, mixing: DenseMixing | TableMixing) -> Propertie
     exact = float(jnp.finfo(W.dtype).eps) * 4 * len(W)
     rows, columns = (bool(np.abs(W.sum(axis, dtype=np.float64) - 1).max() <= exact) for axis in (1, 0))
     symmetric = bool(np.abs(W - W.T).max() <= exact)
+    said = {"symmetric": symmetric, "doubly_stochastic": rows and columns}
+    said |= {"row_stochastic": rows, "column_stochastic": columns}
     return dataclasses.replace(
-        facts,
-        symmetric=symmetric,
-        doubly_stochastic=rows and columns,
-        row_stochastic=rows,
-        column_stochastic=columns,
+        facts.with_facts(said),
         min_eigenvalue=float(np.linalg.eigvalsh(W.astype(np.float64))[0]) if symmetric else None,
         messages=describe(mixing),
     )
@@ -251,12 +247,7 @@ def matching_rounds(num_nodes: int, num_rounds: int, *, seed: int, seconds_per_r
         num_nodes=num_nodes,
         num_rows=num_nodes,
         name=f"matching_rounds(n={num_nodes}, seed={seed}, seconds_per_round={seconds_per_round:g})",
-        synchronous=True,
-        own_rows=True,
-        symmetric=True,
-        doubly_stochastic=True,
-        row_stochastic=True,
-        column_stochastic=True,
+        tags={"synchronous", "own_rows", "symmetric", "doubly_stochastic", "row_stochastic", "column_stochastic"},
         messages="table: one partner a round",
     )
     static = {"seconds_per_round": length, "self": jnp.arange(num_nodes, dtype=jnp.int32)}
@@ -312,8 +303,7 @@ def client_sampling(
         num_nodes=num_nodes,
         num_rows=num_sampled,
         name=f"client_sampling({num_sampled} of {num_nodes}, seed={seed}, seconds_per_round={seconds_per_round:g})",
-        averages=True,
-        row_stochastic=True,
+        tags={"averages", "row_stochastic"},
         messages=f"group: {num_sampled} clients and a server",
     )
     static = {

@@ -11,11 +11,12 @@ from jaxtyping import Array, Bool, Int
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.arguments import whole
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties
 from gossipjax.timeline._checks import seconds_of
 from gossipjax.timeline._memory import MOST_EVENTS, MOST_NODES, require_room
 from gossipjax.timeline._moments import written_times
 from gossipjax.timeline._planned import planned_event
-from gossipjax.types import Properties, Timeline
+from gossipjax.types import Timeline
 
 _BLOCK = 1 << 22
 """Ends of edges drawn at once."""
@@ -74,12 +75,7 @@ def shatter(
         num_nodes,
         f"shatter(n={num_nodes}, {virtual_nodes} virtual nodes each, degree={degree}, seed={seed}, "
         f"seconds_per_round={seconds_per_round:g})",
-        synchronous=True,
-        own_rows=True,
-        symmetric=alone,
-        doubly_stochastic=alone,
-        row_stochastic=True,
-        column_stochastic=alone,
+        {"synchronous", "own_rows", "row_stochastic"} | ({"symmetric", "doubly_stochastic"} if alone else set()),
         num_fragments=virtual_nodes,
         messages=f"group: a node and the {sent} chunks it received",
     )

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 
 from gossipjax._base.arguments import instance, whole
+from gossipjax.facts import Properties
 from gossipjax.mixing._apply import DenseMixing, TableMixing
 from gossipjax.timeline._events import first_event
-from gossipjax.types import NOBODY, Properties, Timeline
+from gossipjax.types import NOBODY, Timeline
 
 _NODES = frozenset({"nodes", "sources", "first", "second", "partner", "own", "self"})
 """Fields of the builders' timelines whose entries are nodes."""

@@ -11,13 +11,14 @@ from scipy import sparse
 from gossipjax._base.arguments import instance, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties
 from gossipjax.mixing._weights import Matrix, check_weights
 from gossipjax.timeline._checks import matrix_of, undirected
 from gossipjax.timeline._planned import planned
 from gossipjax.timeline.clocks import A_CLOCK, Clock, require_ticks, schedule
 from gossipjax.timeline.flights import Latency, assign_slots, checked_latency, delays
 from gossipjax.topology import Topology
-from gossipjax.types import NOBODY, Properties, Timeline
+from gossipjax.types import NOBODY, Timeline
 
 
 @recorded("bornstein2023swift")
@@ -132,7 +133,7 @@ def swift(
     }
     name = f"swift({topology.name}, period={period})"
     return planned(
-        xs, Properties(n, n, name, num_slots=num_slots, mailboxes=True, messages="group: a node and its mailbox")
+        xs, Properties(n, n, name, num_slots=num_slots, tags={"mailboxes"}, messages="group: a node and its mailbox")
     )
 
 

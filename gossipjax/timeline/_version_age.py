@@ -7,11 +7,12 @@ import numpy as np
 from gossipjax._base.arguments import real, reals
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties
 from gossipjax.timeline._memory import require_room
 from gossipjax.timeline._planned import planned
 from gossipjax.timeline.clocks import TICK_BYTES, Rate, as_clock, per_node, require_ticks, ticks
 from gossipjax.timeline.flights import Peers, interleave, num_peers, peers_name, uniform_peers
-from gossipjax.types import NOBODY, Properties, Timeline
+from gossipjax.types import NOBODY, Timeline
 
 
 @recorded("yates2021age")

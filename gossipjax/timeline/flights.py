@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from gossipjax._base.arguments import choice, instance, real, reals, shown, whole, wholes
+from gossipjax.facts import Traffic
 from gossipjax.timeline._checks import connected
 from gossipjax.timeline._memory import MOST_NODES
 from gossipjax.timeline._poisson import uniform_neighbors
 from gossipjax.timeline.clocks import Ticks
 from gossipjax.topology import Topology
-from gossipjax.types import Traffic
 
 Latency: TypeAlias = (
     int | float | Num[np.ndarray, "n n"] | Callable[[np.random.Generator, int], Float[np.ndarray, " m"]] | None

@@ -21,9 +21,10 @@ from gossipjax._base.binding import bind
 from gossipjax._base.calls import recorded
 from gossipjax._base.counter import Counter
 from gossipjax._base.rows import num_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._counting import charged, count
 from gossipjax.mixing._forms import DenseMixing, Mixing, TableMixing
-from gossipjax.types import Event, Params, Protocol, Requires
+from gossipjax.types import Event, Params, Protocol
 
 
 class Meter(NamedTuple):
@@ -187,7 +188,7 @@ def metered(
         init=Partial(_init, inner, link),
         step=Partial(_step, inner, link),
         model=Partial(_model, inner),
-        requires=inner.requires | Requires(synchronous=True),
+        requires=inner.requires | Requires({"synchronous"}),
         versions=None if inner.versions is None else Partial(_versions, inner),
         meter=Partial(_meter),
     )

@@ -393,7 +393,7 @@ def _sources(sources: Sequence[int] | int | None, num_nodes: int | None) -> tupl
 def _check_reweight(protocol: Protocol, reweight: Reweight) -> Partial:
     """Refuse other weights where the protocol counts on those of the timeline."""
     facts = ("fixed", "symmetric", "doubly_stochastic", "column_stochastic", "averages")
-    broken = [fact.replace("_", " ") for fact in facts if getattr(protocol.requires, fact)]
+    broken = [fact.replace("_", " ") for fact in facts if fact in protocol.requires]
     if broken:
         raise ValueError(f"reweight changes the mixing, which the protocol needs to be {broken[0]}: leave it out")
     return as_partial("reweight", reweight, "reweight(versions, mixing) -> mixing")

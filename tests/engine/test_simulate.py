@@ -122,10 +122,10 @@ def test_bad_input_is_refused_before_any_work(name):
 @pytest.mark.parametrize(
     ("requires", "plan", "message"),
     [
-        (Requires(doubly_stochastic=True), poisson_push(GRAPH, 5, seed=0), "doubly stochastic"),
-        (Requires(symmetric=True), poisson_push(GRAPH, 5, seed=0), "symmetric"),
-        (Requires(synchronous=True), poisson_pairs(GRAPH, 5, seed=0), "synchronous rounds"),
-        (Requires(fixed=True), rounds([averaging(N)] * 2, 5), "one fixed mixing matrix"),
+        (Requires({"doubly_stochastic"}), poisson_push(GRAPH, 5, seed=0), "doubly stochastic"),
+        (Requires({"symmetric"}), poisson_push(GRAPH, 5, seed=0), "symmetric"),
+        (Requires({"synchronous"}), poisson_pairs(GRAPH, 5, seed=0), "synchronous rounds"),
+        (Requires({"fixed"}), rounds([averaging(N)] * 2, 5), "one fixed mixing matrix"),
     ],
 )
 def test_requirements_are_held_against_the_timeline(requires, plan, message):

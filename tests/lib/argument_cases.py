@@ -199,13 +199,12 @@ CASES = [
             "num_rows": WHOLE | NONE,
             "num_slots": WHOLE | NONE,
             "name": {"number": 3, "None": None},
-            "row_stochastic": FLAG,
-            "walks": FLAG,
+            "tags": THING,
             "min_eigenvalue": NUMBERS,
             "num_fragments": WHOLE | {"zero": 0},
         },
     ),
-    (gj.Requires, {}, {"num_nodes": WHOLE | {"zero": 0}, "fixed": FLAG, "mixing": FLAG, "min_eigenvalue": NUMBERS}),
+    (gj.Requires, {}, {"num_nodes": WHOLE | {"zero": 0}, "tags": THING, "mixing": FLAG, "min_eigenvalue": NUMBERS}),
     (observe.distance_to, {"target": jnp.ones(2)}, {"target": THING | NONE | {"whole": jnp.ones(2, int)}}),
 ]
 

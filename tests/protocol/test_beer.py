@@ -12,8 +12,8 @@ from problems import CURVATURE, TARGETS, X0, D, N, exact_quadratic
 
 from gossipjax import dpsgd, gradient_tracking
 from gossipjax._engine import loop
-from gossipjax._engine.checks import check_requires
 from gossipjax.compress import identity, qsgd, random_gossip, scaled_sign, top_k
+from gossipjax.facts import check_requires
 from gossipjax.mixing import lazy, metropolis, uniform
 from gossipjax.protocol import beer
 from gossipjax.sharing import choco

@@ -12,8 +12,8 @@ from problems import CURVATURE, TARGETS, X0, D, N, exact_quadratic
 
 from gossipjax import dpsgd, gossip_averaging, simulate, testing
 from gossipjax._engine import loop
-from gossipjax._engine.checks import check_requires
 from gossipjax.compress import contractive, identity, qsgd, random_gossip, random_k, scaled_sign, top_k
+from gossipjax.facts import check_requires
 from gossipjax.mixing import lazy, metropolis, uniform
 from gossipjax.sharing import choco, tune_gamma
 from gossipjax.timeline import client_sampling, poisson_pairs, rounds

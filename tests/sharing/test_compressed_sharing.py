@@ -15,8 +15,8 @@ from problems import CURVATURE, TARGETS, X0, D, N, exact_quadratic
 
 from gossipjax import dpsgd, gossip_averaging, simulate
 from gossipjax._engine import loop
-from gossipjax._engine.checks import check_requires
 from gossipjax.compress import identity, qsgd, random_gossip, random_k, scaled_sign, top_k
+from gossipjax.facts import check_requires
 from gossipjax.mixing import lazy, metropolis, uniform
 from gossipjax.sharing import choco, compressed, dcd, deep_squeeze, ecd, error_feedback, full, moniqua
 from gossipjax.timeline import poisson_pairs, rounds

@@ -17,9 +17,9 @@ from problems import X0, D, N, exact_quadratic
 
 from gossipjax import Event, dpsgd, gossip_averaging, simulate
 from gossipjax._engine import loop
-from gossipjax._engine.checks import check_requires
 from gossipjax.compress.codes import Wire, bitmap, free, int32_indices
 from gossipjax.compress.transforms import fourier, identity, wavelet
+from gossipjax.facts import check_requires
 from gossipjax.mixing import exchange, from_matrix, lazy, metropolis
 from gossipjax.sharing import jwins, random_subset, top_k
 from gossipjax.sharing._jwins import CUT_OFFS, cpython_draws

@@ -15,8 +15,8 @@ from problems import CURVATURE, TARGETS, X0, D, N, exact_quadratic
 from gossipjax import dpsgd, gossip_averaging, testing
 from gossipjax._base.binding import Static
 from gossipjax._engine import loop
-from gossipjax._engine.checks import check_requires
 from gossipjax.compress._compressor import STREAM
+from gossipjax.facts import check_requires
 from gossipjax.mixing import metropolis, uniform
 from gossipjax.sharing import moniqua
 from gossipjax.sharing._moniqua import decode

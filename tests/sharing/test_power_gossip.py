@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossipjax import gossip_averaging, run
-from gossipjax._engine.checks import check_requires
+from gossipjax.facts import check_requires
 from gossipjax.mixing import metropolis, uniform
 from gossipjax.mixing._counting import count
 from gossipjax.sharing import power_gossip

@@ -12,8 +12,8 @@ from problems import CURVATURE, TARGETS, X0, D, N, exact_quadratic
 
 from gossipjax import dpsgd, gossip_averaging, simulate, testing
 from gossipjax._engine import loop
-from gossipjax._engine.checks import check_requires
 from gossipjax.compress import identity, qsgd, random_gossip, sign_top_k, top_k
+from gossipjax.facts import check_requires
 from gossipjax.mixing import lazy, metropolis, uniform
 from gossipjax.sharing import choco, sparq
 from gossipjax.timeline import rounds

@@ -100,7 +100,7 @@ def test_another_number_of_local_steps_is_refused(name):
 )
 def test_one_gradient_is_one_local_step(protocol):
     timeline = rounds_of(local_steps=5, model_bytes=SIZE)
-    if protocol.requires.fixed:
+    if "fixed" in protocol.requires:
         W = gj.mixing.lazy(metropolis(GRAPH))
         timeline = systems.synchronous(uneven(N), W, 4, local_steps=5, model_bytes=SIZE).timeline
     with pytest.raises(ValueError, match=r"local_steps=1, but .* local_steps=5"):

@@ -109,7 +109,7 @@ def check_slots(plan, made):
         targets = xs["targets"][event, 0]
         targets = targets[targets != NOBODY]
         assert np.unique(targets).size == targets.size
-    assert facts.averages
+    assert "averages" in facts
     assert facts.num_rows == 1
 
 

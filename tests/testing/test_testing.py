@@ -213,7 +213,7 @@ def test_what_packing_changes_is_caught():
 @given(testing.timelines(("rounds", "flights"), sizes=(N,)), testing.small_tasks(N))
 def test_counters_keep_their_rules(plan, task):
     testing.check_staleness_rules(plan)
-    if plan.properties.fixed:
+    if "fixed" in plan.properties:
         testing.check_staleness_rules(plan, learner(task), X0)
 
 

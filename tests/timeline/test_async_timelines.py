@@ -119,7 +119,7 @@ def test_events_are_updates_and_pushes():
     assert "messages" not in xs
     facts = plan.properties
     assert facts.traffic.sent == facts.traffic.delivered == gives.sum()
-    assert (facts.doubly_stochastic, facts.symmetric, facts.num_slots) == (False, False, 0)
+    assert ("doubly_stochastic" in facts, "symmetric" in facts, facts.num_slots) == (False, False, 0)
 
 
 def test_rates_and_targets():
@@ -170,8 +170,8 @@ def test_a_million_nodes_are_planned_without_their_edges():
 def test_exchanges_are_symmetric():
     plan = push_gossip(star(5), 20.0, compute=COMPUTE, gossip=1.0, weight=0.3, two_way=True, drop=0.4, seed=6)
     xs, facts = fields(plan), plan.properties
-    assert facts.symmetric
-    assert facts.doubly_stochastic
+    assert "symmetric" in facts
+    assert "doubly_stochastic" in facts
     failed = (xs["receivers"][:, 0] == NOBODY) & (xs["nodes"][:, 0] == NOBODY)
     assert failed.any()
     for t in [int(np.argmax(failed)), *np.flatnonzero(xs["receivers"][:, 0] != NOBODY)[:3]]:
@@ -364,8 +364,8 @@ def test_atomic_averaging():
     graph = barabasi_albert(8, 2, seed=1)
     plan = pairwise(graph, 40.0, compute=COMPUTE, communicate=1.0, seed=5)
     xs, facts = fields(plan), plan.properties
-    assert facts.symmetric
-    assert facts.doubly_stochastic
+    assert "symmetric" in facts
+    assert "doubly_stochastic" in facts
     meet = xs["nodes"][:, 0] == NOBODY
     np.testing.assert_array_equal(xs["senders"][meet], xs["receivers"][meet][:, ::-1])
     edges = set(zip(graph.senders.tolist(), graph.receivers.tolist(), strict=True))
@@ -426,7 +426,7 @@ def test_handshakes_are_what_a_simulation_does(n, seed, scale):
 
 def test_handshakes_do_not_conserve_the_mean():
     plan = pairwise(6, 30.0, compute=COMPUTE, communicate=1.0, atomic=False, latency=0.5, seed=7)
-    assert (plan.properties.symmetric, plan.properties.doubly_stochastic) == (False, False)
+    assert ("symmetric" in plan.properties, "doubly_stochastic" in plan.properties) == (False, False)
     x = np.random.default_rng(8).standard_normal(6)
     change = np.abs(replayed(plan, x).mean() - x.mean())
     assert 1e-3 < change < 1.0

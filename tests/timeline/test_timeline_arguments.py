@@ -201,12 +201,12 @@ def test_clocks_check_their_numbers():
 def test_replaced_weights_have_facts_of_their_own():
     plan = tl.rounds(metropolis(R), 10)
     uniform = tl.with_mixing(plan, gj.mixing.DenseMixing(np.full((6, 6), 1 / 6))).properties
-    assert (uniform.doubly_stochastic, uniform.symmetric, uniform.fixed) == (True, True, True)
+    assert {"doubly_stochastic", "symmetric", "fixed"} <= uniform.tags
     rows = np.eye(6)
     rows[0, :2] = 0.3, 0.7
     learned = tl.with_mixing(plan, gj.mixing.from_matrix(rows))
     facts = learned.properties
-    assert (facts.doubly_stochastic, facts.symmetric, facts.row_stochastic) == (False, False, True)
+    assert ("doubly_stochastic" in facts, "symmetric" in facts, "row_stochastic" in facts) == (False, False, True)
     assert facts.min_eigenvalue is None
     lossy = tl.with_mixing(plan, gj.mixing.from_matrix(0.5 * rows))
     with pytest.raises(ValueError, match="rows sum to one"):
@@ -219,7 +219,7 @@ def test_replaced_weights_have_facts_of_their_own():
     def loss(W):
         learning = tl.with_mixing(plan, gj.mixing.DenseMixing(W))
         facts = learning.properties
-        assert not any((facts.row_stochastic, facts.column_stochastic, facts.doubly_stochastic, facts.symmetric))
+        assert facts.tags == {"synchronous", "own_rows", "fixed"}
         protocol = gj.gossip_averaging()
         state = protocol.init(jax.random.key(0), jax.numpy.arange(6.0))
         return gj.run(jax.random.key(0), protocol, learning, state)[0][0].x.sum()

@@ -9,7 +9,7 @@ from problems import X0, D, N, exact_quadratic
 
 from gossipjax import Event, dpsgd, gossip_averaging, metered, simulate, track_versions
 from gossipjax._base import counter
-from gossipjax._engine.checks import check_requires
+from gossipjax.facts import check_requires
 from gossipjax.mixing import exchange, from_matrix, metropolis
 from gossipjax.observe import meter_summary, staleness_summary
 from gossipjax.sharing import random_subset

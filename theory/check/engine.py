@@ -17,7 +17,7 @@ import gossipjax as gj
 from gossipjax import Properties, Protocol, Timeline
 from gossipjax._base.binding import bind
 from gossipjax._base.streams import STARTS, STEPS
-from gossipjax._engine.checks import check_requires
+from gossipjax.facts import check_requires
 from gossipjax.observe import Observer
 from theory.check.claim import Assumption
 
@@ -133,7 +133,7 @@ def _no_shift(name: str, gap: np.ndarray) -> Assumption:
 
 def averages(plan: Timeline) -> Assumption:
     """Say whether every mixing matrix of a plan is doubly stochastic, as its builder found."""
-    held = plan.properties.doubly_stochastic
+    held = "doubly_stochastic" in plan.properties
     return Assumption("mixing is doubly stochastic", held, f"{plan.properties.name} is not")
 
 

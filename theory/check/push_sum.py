@@ -29,7 +29,7 @@ def _mass_of() -> gj.Protocol:
 
 
 def _conserves(plan: Timeline) -> Assumption:
-    return Assumption("mixing is column stochastic", plan.properties.column_stochastic, plan.properties.name)
+    return Assumption("mixing is column stochastic", "column_stochastic" in plan.properties, plan.properties.name)
 
 
 def _in_flight(plan: Timeline) -> np.ndarray:

@@ -9,10 +9,11 @@ import numpy as np
 
 from gossipjax._base.arguments import instance
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties, Traffic
 from gossipjax.systems._plexus.plan import PlexusPlan
 from gossipjax.systems._plexus.sizes import AGGREGATED, TRAINED
 from gossipjax.timeline._planned import planned
-from gossipjax.types import NOBODY, Properties, Timeline, Traffic
+from gossipjax.types import NOBODY, Timeline
 
 GLOBAL = 0
 """The row of the global model; models in training have the slots after it."""
@@ -166,7 +167,7 @@ def _properties(plan: PlexusPlan, num_slots: int) -> Properties:
         num_rows=1,
         name=plan.name,
         num_slots=num_slots,
-        averages=True,
+        tags={"averages"},
         traffic=Traffic(
             int(plan.messages_sent[models].sum()),
             int(plan.messages_delivered[models].sum()),

@@ -10,6 +10,7 @@ from jaxtyping import Array, Key, PyTree
 from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
+from gossipjax.facts import Properties
 from gossipjax.mixing._apply import GroupMixing
 from gossipjax.systems._activity import Activity, SystemPlan
 from gossipjax.systems._assumed import assuming
@@ -20,7 +21,7 @@ from gossipjax.systems._rounds.clocked import Round
 from gossipjax.systems._rounds.planner import checked, train_seconds_of
 from gossipjax.systems._rounds.plans import clocked_plan
 from gossipjax.timeline._moments import written_times
-from gossipjax.types import Event, Properties, Timeline
+from gossipjax.types import Event, Timeline
 
 
 @recorded("patarasuk2009allreduce")
@@ -97,15 +98,17 @@ def _averaging(n: int, num_rounds: int, length: float, name: str) -> Timeline:
         n,
         n,
         name,
-        fixed=True,
-        synchronous=True,
-        own_rows=True,
-        symmetric=True,
-        doubly_stochastic=True,
-        row_stochastic=True,
-        column_stochastic=True,
+        tags={
+            "fixed",
+            "synchronous",
+            "own_rows",
+            "symmetric",
+            "doubly_stochastic",
+            "row_stochastic",
+            "column_stochastic",
+            "averages",
+        },
         min_eigenvalue=0.0,
-        averages=True,
         messages="group: the mean of all",
     )
     return Timeline(xs, jax.tree.map(jnp.asarray, static), _average, facts, seconds=written_times)

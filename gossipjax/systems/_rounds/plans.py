@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from gossipjax.facts import Properties, Traffic, held
 from gossipjax.mixing._apply import TableMixing
 from gossipjax.systems._activity import Activity, SystemPlan
 from gossipjax.systems._plexus.plan import COMPLETED
@@ -18,7 +19,7 @@ from gossipjax.systems._rounds.clocked import Round, dropped
 from gossipjax.systems._rounds.tables import Tables, heard, with_losses
 from gossipjax.timeline._moments import written_times
 from gossipjax.timeline._rounds import rounds as plain_rounds
-from gossipjax.types import NOBODY, Event, Properties, Timeline, Traffic
+from gossipjax.types import NOBODY, Event, Timeline
 
 
 def clocked_plan(
@@ -159,5 +160,5 @@ def _facts(name: str, tables: Tables, rounds: list[Round], pattern: np.ndarray, 
     if whole and tables.matrices:
         facts = plain_rounds(list(tables.matrices), len(pattern), form="table").properties
         return dataclasses.replace(facts, name=name, traffic=traffic, messages=words)
-    facts = Properties(n, n, name, synchronous=whole, own_rows=True, row_stochastic=True)
-    return dataclasses.replace(facts, traffic=traffic, messages=words)
+    tags = held({"synchronous": whole, "own_rows": True, "row_stochastic": True})
+    return Properties(n, n, name, tags, traffic=traffic, messages=words)

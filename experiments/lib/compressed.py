@@ -17,6 +17,7 @@ from gossipjax import (
     Sharing,
     Task,
     Timeline,
+    Trajectory,
     dpsgd,
     metered,
     mixing,
@@ -28,7 +29,6 @@ from gossipjax import (
 )
 from gossipjax._base.binding import Static
 from gossipjax.observe import meter_summary
-from gossipjax.results import Trajectory
 from gossipjax.timeline import rounds
 
 Name = Literal["digits", "writers", "cifar10", "movielens", "shakespeare"]

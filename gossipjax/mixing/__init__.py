@@ -1,17 +1,7 @@
 """Who is combined with whom, and how much: mixing matrices, their forms, and the operations on them."""
 
-from gossipjax.mixing._apply import (
-    describe,
-    exchange,
-    from_matrix,
-    messages,
-    mix,
-    neighbor_sum,
-    push,
-    stack_mixings,
-    take_mixing,
-    to_dense,
-)
+from gossipjax.mixing._apply import messages, mix, neighbor_sum, to_dense
+from gossipjax.mixing._build import describe, exchange, from_matrix, push, stack_mixings, take_mixing
 from gossipjax.mixing._forms import DenseMixing, GroupMixing, PairMixing, TableMixing
 from gossipjax.mixing._weights import (
     averaging,

@@ -3,19 +3,11 @@
 from gossipjax.tasks._data.arrays import from_arrays
 from gossipjax.tasks._data.files import DataUnavailable
 from gossipjax.tasks._data.images import Dataset, Examples, cifar10, digits, fashion_mnist, load, mnist, mnist_by_writer
-from gossipjax.tasks._data.ratings import (
-    Ratings,
-    RatingsDataset,
-    matrix_factorization,
-    movielens,
-    ratings_by_user,
-    synthetic_ratings,
-)
+from gossipjax.tasks._data.ratings import Ratings, RatingsDataset, movielens, ratings_by_user, synthetic_ratings
 from gossipjax.tasks._data.text import (
     TextDataset,
     WindowRule,
     Windows,
-    next_character,
     shakespeare,
     synthetic_text,
     text_by_role,
@@ -33,10 +25,13 @@ from gossipjax.tasks._models.models import (
     softmax_regression,
 )
 from gossipjax.tasks._models.recurrent import lstm
-from gossipjax.tasks._partition import Partition, by_shards, by_stretches, dirichlet, iid, label_skew
+from gossipjax.tasks._partition import Partition
 from gossipjax.tasks._problems.classification import classification
+from gossipjax.tasks._problems.factorization import matrix_factorization
+from gossipjax.tasks._problems.next_character import next_character
 from gossipjax.tasks._problems.quadratic import quadratic
 from gossipjax.tasks._problems.regression import linear_regression, logistic_regression
+from gossipjax.tasks._splits import by_shards, by_stretches, dirichlet, iid, label_skew
 
 __all__ = [
     "DataUnavailable",

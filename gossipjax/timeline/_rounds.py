@@ -16,16 +16,8 @@ from gossipjax._base.arguments import choice, instance, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties, held
-from gossipjax.mixing._apply import (
-    DenseMixing,
-    GroupMixing,
-    TableMixing,
-    describe,
-    from_matrix,
-    stack_mixings,
-    take_mixing,
-    to_dense,
-)
+from gossipjax.mixing._apply import DenseMixing, GroupMixing, TableMixing, to_dense
+from gossipjax.mixing._build import describe, from_matrix, stack_mixings, take_mixing
 from gossipjax.mixing._weights import (
     Matrix,
     is_averaging,

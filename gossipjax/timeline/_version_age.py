@@ -29,7 +29,7 @@ def version_age(
 
     The source alone acts: at rate ``version_rate`` it makes a new version. At a total rate of ``source_rate`` it pushes
     to a uniform node, and each node pushes to a uniform peer at rate ``gossip_rate``. With version counters
-    (:func:`gossipjax.wrappers.track_versions`, ``sources=[n]``) the staleness of a node is its version age
+    (:func:`gossipjax.track_versions`, ``sources=[n]``) the staleness of a node is its version age
     ``X_i``: the number of versions it is behind.
 
     As models, a push averages: ``x_j ← (x_j + x_i)/2``.

@@ -17,8 +17,9 @@ from gossipjax.observe import (
     distance_to,
     models,
     node_metrics,
+    subset,
 )
-from gossipjax.observe._models import STATISTICS, metric_names, subset
+from gossipjax.observe._models import STATISTICS, metric_names
 from gossipjax.tasks import classification, digits, iid, softmax_regression
 
 TREE = {"a": jnp.asarray(X0), "b": jnp.asarray(X0[:, 0])}

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from jax.tree_util import Partial
 from problems import CURVATURE, TARGETS, X0, D, N, exact_quadratic
 
-from gossipjax import dpsgd, gradient_tracking
+from gossipjax import beer, dpsgd, gradient_tracking
 from gossipjax._engine import loop
 from gossipjax.compress import identity, qsgd, random_gossip, scaled_sign, top_k
 from gossipjax.facts import check_requires
 from gossipjax.mixing import lazy, metropolis, uniform
-from gossipjax.protocol import beer
 from gossipjax.sharing import choco
 from gossipjax.timeline import matching_rounds, poisson_pairs, rounds
 from gossipjax.topology import barabasi_albert

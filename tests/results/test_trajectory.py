@@ -14,11 +14,10 @@ import pytest
 import xarray as xr
 from problems import X0, N, exact_quadratic
 
-from gossipjax import gossip_averaging, load, simulate
+from gossipjax import Trajectory, gossip_averaging, load, simulate
 from gossipjax.mixing import metropolis
 from gossipjax.observe import consensus_distance, models, node_metrics
 from gossipjax.observe._models import STATISTICS
-from gossipjax.results import Trajectory
 from gossipjax.results._trajectory import FORMAT
 from gossipjax.timeline import poisson_pairs, rounds
 from gossipjax.topology import ring

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
+from gossipjax import tasks
 from gossipjax.tasks import _groups, digits
 from gossipjax.tasks import _partition as parts
 
@@ -35,7 +36,7 @@ def pools(draw):
 @given(pools())
 def test_iid_uses_every_sample_once_in_equal_shares(pool):
     labels, num_nodes, seed = pool
-    partition = parts.iid(len(labels), num_nodes, seed=seed)
+    partition = tasks.iid(len(labels), num_nodes, seed=seed)
     parts.check_partition(partition, len(labels))
     assert np.ptp(partition.sizes) <= 1
 
@@ -45,7 +46,7 @@ def test_iid_uses_every_sample_once_in_equal_shares(pool):
 def test_shards_use_every_sample_once_and_few_classes(pool, k):
     labels, num_nodes, seed = pool
     k = min(k, len(labels) // num_nodes)
-    partition = parts.by_shards(labels, num_nodes, shards_per_node=k, seed=seed)
+    partition = tasks.by_shards(labels, num_nodes, shards_per_node=k, seed=seed)
     parts.check_partition(partition, len(labels))
     assert np.ptp(partition.sizes) <= k  # k shards, each of one size or of one more
     counts = partition.class_counts(labels, 12)
@@ -57,7 +58,7 @@ def test_shards_use_every_sample_once_and_few_classes(pool, k):
 def test_stretches_use_every_sample_once_in_equal_shares(pool, k):
     labels, num_nodes, seed = pool
     k = min(k, len(labels) // num_nodes)
-    partition = parts.by_stretches(labels, num_nodes, shards_per_node=k, seed=seed)
+    partition = tasks.by_stretches(labels, num_nodes, shards_per_node=k, seed=seed)
     parts.check_partition(partition, len(labels))
     assert np.ptp(partition.sizes) <= 1
     # A stretch with b ≥ 1 boundaries of classes inside takes them away and leaves one where the list is joined: all n k
@@ -71,7 +72,7 @@ def test_stretches_use_every_sample_once_in_equal_shares(pool, k):
 def test_dirichlet_uses_every_sample_once_and_keeps_the_minimum(pool, log_alpha, fullness):
     labels, num_nodes, seed = pool
     minimum = max(1, int(fullness * (len(labels) // num_nodes)))
-    partition = parts.dirichlet(labels, num_nodes, alpha=10.0**log_alpha, minimum=minimum, seed=seed)
+    partition = tasks.dirichlet(labels, num_nodes, alpha=10.0**log_alpha, minimum=minimum, seed=seed)
     parts.check_partition(partition, len(labels))
     assert partition.sizes.min() >= minimum
 
@@ -80,7 +81,7 @@ def test_dirichlet_uses_every_sample_once_and_keeps_the_minimum(pool, log_alpha,
 @given(pools(), st.floats(0, 1))
 def test_label_skew_uses_every_sample_once_in_equal_shares(pool, degree):
     labels, num_nodes, seed = pool
-    partition = parts.label_skew(labels, num_nodes, degree=degree, seed=seed)
+    partition = tasks.label_skew(labels, num_nodes, degree=degree, seed=seed)
     parts.check_partition(partition, len(labels))
     assert np.ptp(partition.sizes) <= 1
 
@@ -88,29 +89,29 @@ def test_label_skew_uses_every_sample_once_in_equal_shares(pool, degree):
 def test_remainders_are_not_dropped():
     """1,000 samples on 7 nodes: equal cuts alone would use 994, and k = 4 equal shards 980."""
     labels = np.arange(1000) % 10
-    sizes = parts.iid(1000, 7, seed=0).sizes
+    sizes = tasks.iid(1000, 7, seed=0).sizes
     np.testing.assert_array_equal(sizes, [143] * 6 + [142])
-    assert parts.by_shards(labels, 7, shards_per_node=4, seed=0).sizes.sum() == 1000
-    np.testing.assert_array_equal(parts.by_stretches(labels, 7, shards_per_node=4, seed=0).sizes, [143] * 6 + [142])
+    assert tasks.by_shards(labels, 7, shards_per_node=4, seed=0).sizes.sum() == 1000
+    np.testing.assert_array_equal(tasks.by_stretches(labels, 7, shards_per_node=4, seed=0).sizes, [143] * 6 + [142])
 
 
 def test_digits_at_strong_skew_on_many_nodes():
     """1,437 samples on 64 nodes at α = 0.1: redrawing until all have ten would practically never end."""
     labels = digits().train.labels
-    partition = parts.dirichlet(labels, 64, alpha=0.1, seed=0)
+    partition = tasks.dirichlet(labels, 64, alpha=0.1, seed=0)
     parts.check_partition(partition, 1437)
     assert partition.sizes.min() == 10
 
 
 @pytest.mark.parametrize("alpha", [1e-300, 1e-8, 1e-3, 1e8, 1e300])
 def test_extreme_concentrations(alpha):
-    partition = parts.dirichlet(LABELS, 1000, alpha=alpha, seed=0)
+    partition = tasks.dirichlet(LABELS, 1000, alpha=alpha, seed=0)
     parts.check_partition(partition, 6000)
     assert partition.sizes.min() >= 3  # the default: N / (2 n)
 
 
 def test_largest_minimum_means_equal_shares():
-    partition = parts.dirichlet(LABELS, 40, alpha=0.1, minimum=150, seed=0)
+    partition = tasks.dirichlet(LABELS, 40, alpha=0.1, minimum=150, seed=0)
     np.testing.assert_array_equal(partition.sizes, np.full(40, 150))
 
 
@@ -145,7 +146,7 @@ def contingency_z(counts):
 def test_iid_and_no_label_skew_deal_at_random(deal):
     for seed in range(3):
         partition = (
-            parts.iid(6000, 20, seed=seed) if deal == "iid" else parts.label_skew(LABELS, 20, degree=0.0, seed=seed)
+            tasks.iid(6000, 20, seed=seed) if deal == "iid" else tasks.label_skew(LABELS, 20, degree=0.0, seed=seed)
         )
         assert abs(contingency_z(partition.class_counts(LABELS, 10))) < 4
 
@@ -158,7 +159,7 @@ def test_dirichlet_concentration_is_the_stated_one(alpha):
     the standard errors (1e-3 at the least skewed); minimum = 1 moves at most a few of the 400,000 samples.
     """
     labels = np.repeat(np.arange(200), 2000)
-    counts = parts.dirichlet(labels, 10, alpha=alpha, minimum=1, seed=0).class_counts(labels, 200)
+    counts = tasks.dirichlet(labels, 10, alpha=alpha, minimum=1, seed=0).class_counts(labels, 200)
     squares = np.sum((counts / 2000) ** 2, axis=0)
     error = squares.std(ddof=1) / np.sqrt(200)
     assert abs(squares.mean() - (alpha + 1) / (10 * alpha + 1)) < 4 * error
@@ -167,23 +168,23 @@ def test_dirichlet_concentration_is_the_stated_one(alpha):
 def test_dirichlet_shares_are_alike_across_nodes():
     """Every node expects 1 / n of every class: mean over 400 classes within 4 standard errors, for each node."""
     labels = np.repeat(np.arange(400), 500)
-    shares = parts.dirichlet(labels, 8, alpha=0.5, minimum=1, seed=1).class_counts(labels, 400) / 500
+    shares = tasks.dirichlet(labels, 8, alpha=0.5, minimum=1, seed=1).class_counts(labels, 400) / 500
     z = (shares.mean(1) - 1 / 8) / (shares.std(1, ddof=1) / np.sqrt(400))
     assert np.abs(z).max() < 4
 
 
 def test_dirichlet_large_alpha_is_even_and_small_alpha_is_one_node_per_class():
-    even = parts.dirichlet(LABELS, 20, alpha=1e9, seed=0).class_counts(LABELS, 10)
+    even = tasks.dirichlet(LABELS, 20, alpha=1e9, seed=0).class_counts(LABELS, 10)
     assert np.abs(even - 30).max() <= 1  # 600 / 20, up or down by rounding
-    skewed = parts.dirichlet(LABELS, 20, alpha=1e-6, minimum=1, seed=0).class_counts(LABELS, 10)
+    skewed = tasks.dirichlet(LABELS, 20, alpha=1e-6, minimum=1, seed=0).class_counts(LABELS, 10)
     assert np.all(skewed.max(0) >= 600 - 20)  # all of a class, but for what fills up the empty nodes
 
 
 def test_two_shards_per_node_hold_at_most_four_classes():
     """300 samples a shard never span more than two of the classes of 600."""
-    counts = parts.by_shards(LABELS, 10, shards_per_node=2, seed=0).class_counts(LABELS, 10)
+    counts = tasks.by_shards(LABELS, 10, shards_per_node=2, seed=0).class_counts(LABELS, 10)
     assert np.all(np.count_nonzero(counts, axis=1) <= 2)  # here cuts fall on class boundaries
-    counts = parts.by_shards(LABELS, 9, shards_per_node=2, seed=0).class_counts(LABELS, 10)
+    counts = tasks.by_shards(LABELS, 9, shards_per_node=2, seed=0).class_counts(LABELS, 10)
     assert np.all(np.count_nonzero(counts, axis=1) <= 4)
 
 
@@ -212,7 +213,7 @@ def test_dirichlet_cuts_every_class_in_proportion(alpha, seed):
     labels = list(np.random.default_rng(seed).integers(0, 8, 90))
     expected = dirichlet_by_hand(labels, 3, alpha, seed)
     assert min(map(len, expected)) >= 1
-    partition = parts.dirichlet(labels, 3, alpha=alpha, minimum=1, seed=seed)
+    partition = tasks.dirichlet(labels, 3, alpha=alpha, minimum=1, seed=seed)
     assert [list(partition.shard(node)) for node in range(3)] == expected
 
 
@@ -224,7 +225,7 @@ def test_dirichlet_rounds_small_classes_without_favour(members):
     offset, or with its sign turned, node 0 gets up to one sample of every class too many.
     """
     labels = np.repeat(np.arange(3000), members)
-    counts = parts.dirichlet(labels, 6, alpha=0.5, minimum=1, seed=members).class_counts(labels, 3000)
+    counts = tasks.dirichlet(labels, 6, alpha=0.5, minimum=1, seed=members).class_counts(labels, 3000)
     z = (counts.mean(1) - members / 6) / (counts.std(1, ddof=1) / np.sqrt(3000))
     assert np.abs(z).max() < 4
 
@@ -253,7 +254,7 @@ def test_the_poor_get_samples_of_all_that_give():
 
 @pytest.mark.parametrize(("total", "num_nodes", "expected"), [(2000, 10, 10), (100, 10, 5), (11, 10, 1), (50, 4, 6)])
 def test_default_minimum_is_ten_or_half_an_equal_share(total, num_nodes, expected):
-    partition = parts.dirichlet([0] * total, num_nodes, alpha=1e-6, seed=0)  # one node would have all
+    partition = tasks.dirichlet([0] * total, num_nodes, alpha=1e-6, seed=0)  # one node would have all
     assert sorted(partition.sizes)[:-1] == [expected] * (num_nodes - 1)
 
 
@@ -272,7 +273,7 @@ def shards_by_hand(labels, num_nodes, k, seed):
 @pytest.mark.parametrize(("total", "num_nodes", "k"), [(60, 5, 3), (67, 4, 2), (31, 7, 4)])
 def test_shards_are_cut_from_the_sorted_list_and_dealt_at_random(total, num_nodes, k):
     labels = np.random.default_rng(4).integers(0, 5, total)
-    partition = parts.by_shards(labels, num_nodes, shards_per_node=k, seed=9)
+    partition = tasks.by_shards(labels, num_nodes, shards_per_node=k, seed=9)
     found = [list(partition.shard(node)) for node in range(num_nodes)]
     assert found == shards_by_hand(labels, num_nodes, k, 9)
 
@@ -294,7 +295,7 @@ def skew_by_hand(labels, num_nodes, degree, seed):
 @pytest.mark.parametrize(("total", "num_nodes", "degree"), [(60, 5, 0.3), (47, 6, 0.5), (20, 4, 0.9)])
 def test_label_skew_deals_the_sorted_part_in_stretches(total, num_nodes, degree):
     labels = np.random.default_rng(5).integers(0, 4, total)
-    partition = parts.label_skew(labels, num_nodes, degree=degree, seed=2)
+    partition = tasks.label_skew(labels, num_nodes, degree=degree, seed=2)
     found = [list(partition.shard(node)) for node in range(num_nodes)]
     assert found == skew_by_hand(labels, num_nodes, degree, 2)
 
@@ -319,7 +320,7 @@ def stretches_by_hand(labels, num_nodes, k, seed):
 
 def test_stretches_are_cut_out_of_what_is_left():
     labels = np.random.default_rng(3).integers(0, 4, 60)
-    partition = parts.by_stretches(labels, 5, shards_per_node=3, seed=8)
+    partition = tasks.by_stretches(labels, 5, shards_per_node=3, seed=8)
     assert [list(partition.shard(node)) for node in range(5)] == stretches_by_hand(labels, 5, 3, 8)
 
 
@@ -331,7 +332,7 @@ def test_the_first_stretch_lies_anywhere_in_the_sorted_list():
     m, seeds = 20, 400
     labels = np.repeat([0, 1], m)
     counts = [
-        parts.by_stretches(labels, 2, shards_per_node=1, seed=seed).class_counts(labels, 2)[0, 0]
+        tasks.by_stretches(labels, 2, shards_per_node=1, seed=seed).class_counts(labels, 2)[0, 0]
         for seed in range(seeds)
     ]
     deviation = np.sqrt(((m + 1) ** 2 - 1) / 12)
@@ -351,16 +352,16 @@ def test_label_skew_holds_the_stated_share_class_by_class(degree):
     misplaced = np.sum(np.sqrt(2 / np.pi * 6000 * degree * (1 - degree) * q * (1 - q))) / 20
     own = []
     for seed in range(seeds):
-        counts = parts.label_skew(LABELS, 20, degree=degree, seed=seed).class_counts(LABELS, 10)
+        counts = tasks.label_skew(LABELS, 20, degree=degree, seed=seed).class_counts(LABELS, 10)
         own.append(counts[np.arange(20), np.arange(20) // 2].mean())
     z = (np.mean(own) - (300 * degree + 30 * (1 - degree) - misplaced)) / (np.std(own, ddof=1) / np.sqrt(seeds))
     assert abs(z) < 4
 
 
 def test_full_label_skew_is_sorted_data():
-    counts = parts.label_skew(LABELS, 20, degree=1.0, seed=0).class_counts(LABELS, 10)
+    counts = tasks.label_skew(LABELS, 20, degree=1.0, seed=0).class_counts(LABELS, 10)
     np.testing.assert_array_equal(counts, 300 * np.repeat(np.eye(10, dtype=int), 2, axis=0))
-    counts = parts.label_skew(LABELS, 7, degree=1.0, seed=0).class_counts(LABELS, 10)
+    counts = tasks.label_skew(LABELS, 7, degree=1.0, seed=0).class_counts(LABELS, 10)
     assert np.count_nonzero(counts) <= 7 + 10 - 1
 
 
@@ -368,11 +369,11 @@ def test_full_label_skew_is_sorted_data():
 
 
 DEALS = {
-    "iid": lambda labels, seed: parts.iid(len(labels), 12, seed=seed),
-    "by_shards": lambda labels, seed: parts.by_shards(labels, 12, shards_per_node=2, seed=seed),
-    "dirichlet": lambda labels, seed: parts.dirichlet(labels, 12, alpha=0.3, seed=seed),
-    "label_skew": lambda labels, seed: parts.label_skew(labels, 12, degree=0.7, seed=seed),
-    "by_stretches": lambda labels, seed: parts.by_stretches(labels, 12, shards_per_node=2, seed=seed),
+    "iid": lambda labels, seed: tasks.iid(len(labels), 12, seed=seed),
+    "by_shards": lambda labels, seed: tasks.by_shards(labels, 12, shards_per_node=2, seed=seed),
+    "dirichlet": lambda labels, seed: tasks.dirichlet(labels, 12, alpha=0.3, seed=seed),
+    "label_skew": lambda labels, seed: tasks.label_skew(labels, 12, degree=0.7, seed=seed),
+    "by_stretches": lambda labels, seed: tasks.by_stretches(labels, 12, shards_per_node=2, seed=seed),
     "by_user": lambda labels, seed: _groups.by_user(labels, 4, seed=seed),
     "natural": lambda labels, seed: _groups.natural(labels, 4, seed=seed),
 }
@@ -402,7 +403,7 @@ def test_class_counts_are_exact():
 
 
 def test_shard_of_a_missing_node():
-    partition = parts.iid(10, 3, seed=0)
+    partition = tasks.iid(10, 3, seed=0)
     np.testing.assert_array_equal(np.concatenate([partition.shard(i) for i in range(3)]), partition.indices)
     for node in (-1, 3, 1.0, "a", None, True):
         with pytest.raises(ValueError, match=r"node=.*: must be a whole number in 0 … 2"):
@@ -415,11 +416,11 @@ def test_shard_of_a_missing_node():
 @pytest.mark.parametrize(
     "deal",
     [
-        lambda n: parts.iid(20, n, seed=0),
-        lambda n: parts.by_shards(LABELS[:20], n, shards_per_node=1, seed=0),
-        lambda n: parts.dirichlet(LABELS[:20], n, alpha=1.0, seed=0),
-        lambda n: parts.label_skew(LABELS[:20], n, degree=0.5, seed=0),
-        lambda n: parts.by_stretches(LABELS[:20], n, shards_per_node=1, seed=0),
+        lambda n: tasks.iid(20, n, seed=0),
+        lambda n: tasks.by_shards(LABELS[:20], n, shards_per_node=1, seed=0),
+        lambda n: tasks.dirichlet(LABELS[:20], n, alpha=1.0, seed=0),
+        lambda n: tasks.label_skew(LABELS[:20], n, degree=0.5, seed=0),
+        lambda n: tasks.by_stretches(LABELS[:20], n, shards_per_node=1, seed=0),
         lambda n: _groups.natural(np.arange(20), n),
         lambda n: _groups.by_user(np.arange(20), n, seed=0),
     ],
@@ -434,17 +435,17 @@ def test_number_of_nodes_is_checked(deal):
 @pytest.mark.parametrize(
     ("deal", "message"),
     [
-        (lambda: parts.by_shards(LABELS, 10, shards_per_node=0, seed=0), r"shards_per_node=0: must .* 1 … 600"),
-        (lambda: parts.by_shards(LABELS, 10, shards_per_node=601, seed=0), r"shards_per_node=601.* fewer nodes"),
-        (lambda: parts.dirichlet(LABELS, 10, alpha=0.0, seed=0), r"alpha=0\.0: must be .* above 0"),
-        (lambda: parts.dirichlet(LABELS, 10, alpha=float("nan"), seed=0), r"alpha=nan"),
-        (lambda: parts.dirichlet(LABELS, 10, alpha=float("inf"), seed=0), r"alpha=inf.* use iid"),
-        (lambda: parts.dirichlet(LABELS, 10, alpha=1.0, minimum=601, seed=0), r"minimum=601: must .* 1 … 600"),
-        (lambda: parts.dirichlet(LABELS, 10, alpha=1.0, minimum=0, seed=0), r"minimum=0: must .* 1 … 600"),
-        (lambda: parts.label_skew(LABELS, 10, degree=1.1, seed=0), r"degree=1\.1: must .* at least 0 and at most 1"),
-        (lambda: parts.label_skew(LABELS, 10, degree=float("nan"), seed=0), r"degree=nan"),
-        (lambda: parts.by_stretches(LABELS, 10, shards_per_node=0, seed=0), r"shards_per_node=0: must .* 1 … 600"),
-        (lambda: parts.by_stretches(LABELS, 10, shards_per_node=601, seed=0), r"shards_per_node=601"),
+        (lambda: tasks.by_shards(LABELS, 10, shards_per_node=0, seed=0), r"shards_per_node=0: must .* 1 … 600"),
+        (lambda: tasks.by_shards(LABELS, 10, shards_per_node=601, seed=0), r"shards_per_node=601.* fewer nodes"),
+        (lambda: tasks.dirichlet(LABELS, 10, alpha=0.0, seed=0), r"alpha=0\.0: must be .* above 0"),
+        (lambda: tasks.dirichlet(LABELS, 10, alpha=float("nan"), seed=0), r"alpha=nan"),
+        (lambda: tasks.dirichlet(LABELS, 10, alpha=float("inf"), seed=0), r"alpha=inf.* use iid"),
+        (lambda: tasks.dirichlet(LABELS, 10, alpha=1.0, minimum=601, seed=0), r"minimum=601: must .* 1 … 600"),
+        (lambda: tasks.dirichlet(LABELS, 10, alpha=1.0, minimum=0, seed=0), r"minimum=0: must .* 1 … 600"),
+        (lambda: tasks.label_skew(LABELS, 10, degree=1.1, seed=0), r"degree=1\.1: must .* at least 0 and at most 1"),
+        (lambda: tasks.label_skew(LABELS, 10, degree=float("nan"), seed=0), r"degree=nan"),
+        (lambda: tasks.by_stretches(LABELS, 10, shards_per_node=0, seed=0), r"shards_per_node=0: must .* 1 … 600"),
+        (lambda: tasks.by_stretches(LABELS, 10, shards_per_node=601, seed=0), r"shards_per_node=601"),
         (lambda: _groups.by_user(LABELS, 1, minimum=601, seed=0), r"minimum=601: none of the 10 groups .* has 600"),
         (lambda: _groups.natural(LABELS, minimum=601), r"minimum=601: none of the 10 groups"),
         (lambda: _groups.natural(LABELS, 11), r"num_nodes=11: must .* in 1 … 10"),
@@ -456,11 +457,11 @@ def test_bad_arguments_are_named(deal, message):
 
 
 CALLS = {
-    "iid": (parts.iid, (60, 6), {"seed": 0}),
-    "by_shards": (parts.by_shards, (LABELS[:60], 6), {"shards_per_node": 2, "seed": 0}),
-    "by_stretches": (parts.by_stretches, (LABELS[:60], 6), {"shards_per_node": 2, "seed": 0}),
-    "dirichlet": (parts.dirichlet, (LABELS[:60], 6), {"alpha": 1.0, "minimum": 2, "seed": 0}),
-    "label_skew": (parts.label_skew, (LABELS[:60], 6), {"degree": 0.5, "seed": 0}),
+    "iid": (tasks.iid, (60, 6), {"seed": 0}),
+    "by_shards": (tasks.by_shards, (LABELS[:60], 6), {"shards_per_node": 2, "seed": 0}),
+    "by_stretches": (tasks.by_stretches, (LABELS[:60], 6), {"shards_per_node": 2, "seed": 0}),
+    "dirichlet": (tasks.dirichlet, (LABELS[:60], 6), {"alpha": 1.0, "minimum": 2, "seed": 0}),
+    "label_skew": (tasks.label_skew, (LABELS[:60], 6), {"degree": 0.5, "seed": 0}),
     "natural": (_groups.natural, (LABELS[:60], 6), {"minimum": 1, "seed": 0}),
     "by_user": (_groups.by_user, (LABELS[:60], 6), {"minimum": 1, "seed": 0}),
 }
@@ -504,8 +505,8 @@ WRONG_LABELS = {
 
 TAKE_LABELS = {
     **{name: lambda labels, call=CALLS[name]: call[0](labels, 6, **call[2]) for name in list(CALLS)[1:5]},
-    "class_counts": lambda labels: parts.iid(60, 6, seed=0).class_counts(labels, 10),
-    "plot": lambda labels: parts.iid(60, 6, seed=0).plot(labels),
+    "class_counts": lambda labels: tasks.iid(60, 6, seed=0).class_counts(labels, 10),
+    "plot": lambda labels: tasks.iid(60, 6, seed=0).plot(labels),
 }
 
 
@@ -525,14 +526,14 @@ def test_groups_are_whole_numbers(deal, wrong):
 
 def test_class_counts_need_the_labels_of_the_whole_pool():
     with pytest.raises(ValueError, match=r"59 labels, but the partition names sample 59"):
-        parts.iid(60, 6, seed=0).class_counts(LABELS[:59], 10)
+        tasks.iid(60, 6, seed=0).class_counts(LABELS[:59], 10)
 
 
 def test_what_no_memory_holds_is_refused():
     with pytest.raises(ValueError, match=r"num_samples=3000000000: must be a whole number in 1 … 2147483647"):
-        parts.iid(3_000_000_000, 4, seed=0)
+        tasks.iid(3_000_000_000, 4, seed=0)
     with pytest.raises(ValueError, match=r"table of 6 nodes by 2000000000 classes would take about .* GiB"):
-        parts.iid(60, 6, seed=0).class_counts(LABELS[:60], 2_000_000_000)
+        tasks.iid(60, 6, seed=0).class_counts(LABELS[:60], 2_000_000_000)
 
 
 SHARES = np.arange(60)
@@ -603,7 +604,7 @@ def test_check_partition_names_the_broken_rule(indices, offsets, message):
 
 @pytest.mark.parametrize("num_nodes", [1, 10, 100, 300])
 def test_plot_writes_a_picture(tmp_path, num_nodes):
-    partition = parts.dirichlet(LABELS, num_nodes, alpha=0.3, seed=0)
+    partition = tasks.dirichlet(LABELS, num_nodes, alpha=0.3, seed=0)
     figure = partition.plot(LABELS, tmp_path / "partition.png")
     assert (tmp_path / "partition.png").read_bytes().startswith(b"\x89PNG")
     sizes, cells, bar = figure.axes
@@ -618,7 +619,7 @@ def test_plot_into_given_axes_and_with_names():
     figure = Figure()
     left, right = figure.subplots(1, 2)
     names = tuple("abcdefghij")
-    assert parts.iid(6000, 5, seed=0).plot(LABELS, ax=left, class_names=names) is figure
+    assert tasks.iid(6000, 5, seed=0).plot(LABELS, ax=left, class_names=names) is figure
     assert [tick.get_text() for tick in left.get_yticklabels()] == list(names)
     assert not right.has_data()
 
@@ -641,7 +642,7 @@ def test_plot_into_given_axes_and_with_names():
     ],
 )
 def test_a_bad_argument_of_plot_is_named(change, kind, words):
-    partition = parts.iid(len(LABELS), 5, seed=0)
+    partition = tasks.iid(len(LABELS), 5, seed=0)
     with pytest.raises(kind, match=words):
         inspect.unwrap(parts.Partition.plot)(partition, **({"labels": LABELS} | change))
 
@@ -649,11 +650,11 @@ def test_a_bad_argument_of_plot_is_named(change, kind, words):
 def test_sixty_thousand_samples_on_a_thousand_nodes():
     labels = np.arange(60_000) % 10
     for deal in (
-        parts.iid(60_000, 1000, seed=0),
-        parts.by_shards(labels, 1000, shards_per_node=2, seed=0),
-        parts.dirichlet(labels, 1000, alpha=0.1, seed=0),
-        parts.label_skew(labels, 1000, degree=0.9, seed=0),
-        parts.by_stretches(labels, 1000, shards_per_node=2, seed=0),
+        tasks.iid(60_000, 1000, seed=0),
+        tasks.by_shards(labels, 1000, shards_per_node=2, seed=0),
+        tasks.dirichlet(labels, 1000, alpha=0.1, seed=0),
+        tasks.label_skew(labels, 1000, degree=0.9, seed=0),
+        tasks.by_stretches(labels, 1000, shards_per_node=2, seed=0),
         _groups.natural(np.arange(60_000) // 20, 1000),
         _groups.by_user(np.arange(60_000) // 20, 1000, seed=0),
     ):

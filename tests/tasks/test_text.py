@@ -33,6 +33,7 @@ from gossipjax.tasks import (
 )
 from gossipjax.tasks._data import files, text
 from gossipjax.tasks._models.models import num_parameters
+from gossipjax.tasks._problems import next_character as next_character_module
 from gossipjax.timeline import rounds
 from gossipjax.topology import ring
 
@@ -116,14 +117,14 @@ def test_windows_equal_slices_and_none_crosses_a_border(written, context, stride
 @properties
 @given(st.integers(1, 30), st.floats(0.05, 0.95))
 def test_the_default_minimum_is_the_fewest_that_leave_both_parts_a_window(context, share):
-    least = text._check_rule(WindowRule(context, train_share=share))
+    least = text.check_rule(WindowRule(context, train_share=share))
     for length, fits in ((least, True), (least - 1, False)):
         trained = int(text._train_lengths(np.array([length]), share)[0])
         assert (min(trained, length - trained) > context) == fits
 
 
 def test_the_papers_context_needs_401_characters():
-    assert text._check_rule(WindowRule()) == 401
+    assert text.check_rule(WindowRule()) == 401
     with pytest.raises(ValueError, match="minimum=400 must be at least 401"):
         synthetic_text(rule=WindowRule(minimum=400))
     texts = {"short": "a" * 999, "long": "b" * 1000}
@@ -288,7 +289,7 @@ def test_batches_are_windows_of_the_nodes_own_roles():
 
 @pytest.mark.parametrize("block", [4, 1000])
 def test_metrics_equal_a_loop_however_the_windows_are_blocked(monkeypatch, block):
-    monkeypatch.setattr(text, "_BLOCK", block)
+    monkeypatch.setattr(next_character_module, "_BLOCK", block)
     task = next_character(TEXT, natural(TEXT.train.roles), bigram())
     params = task.init(KEY)
     metrics = jax.jit(task.metrics)(params, task.test)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, Int32
 from scipy import sparse
 
 from gossipjax._base.arguments import instance, shown
-from gossipjax.mixing._apply import from_matrix, stack_mixings
+from gossipjax.mixing._build import from_matrix, stack_mixings
 from gossipjax.mixing._weights import Matrix, uniform
 from gossipjax.timeline._checks import checked_weights
 from gossipjax.topology import Topology, random_regular

@@ -1,4 +1,4 @@
-"""Ratings of items by users, and matrix factorisation of them: a user's ratings stay at one node.
+"""Ratings of items by users: a user's ratings stay at one node.
 
 The data are :func:`movielens`, or :func:`synthetic_ratings`, which need no file.
 """
@@ -11,27 +11,21 @@ import io
 import zipfile
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Key
+from jaxtyping import Bool, Float32, Int, Int32
 
-from gossipjax._base.arguments import instance, real, reals, whole, wholes
+from gossipjax._base.arguments import instance, real, whole
 from gossipjax._base.arguments import seed as checked_seed
-from gossipjax._base.binding import Static
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax._base.memory import check_memory
 from gossipjax.tasks._data import files
 from gossipjax.tasks._data.checksum import sha256_of
 from gossipjax.tasks._groups import by_user
-from gossipjax.tasks._partition import Partition, check_held
-from gossipjax.types import Task
+from gossipjax.tasks._partition import Partition
 
 STARS = (0.5, 5.0)
 """The lowest and the highest rating; ratings are multiples of half a star."""
-_START = 0.05
 
 
 @displayed
@@ -232,112 +226,3 @@ def _share(train_share: float) -> float:
 
 
 # --- the task ---------------------------------------------------------------------------------------------------------
-
-
-class _Sizes(NamedTuple):
-    """What is compiled in."""
-
-    num_users: int
-    num_items: int
-    factors: int
-    batch_size: int
-
-
-def _init(sizes: Static[_Sizes], key: Key[Array, ""]) -> dict[str, Array]:
-    shapes = {"users": sizes.value.num_users, "items": sizes.value.num_items}
-    keys = jax.random.split(key)
-    return {
-        name: jax.random.uniform(keys[k], (count, sizes.value.factors), jnp.float32, -_START, _START)
-        for k, (name, count) in enumerate(shapes.items())
-    }
-
-
-def _batch(sizes: Static[_Sizes], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
-    """Draw ratings of the node's users uniformly with replacement; those of a node lie side by side."""
-    picks = jax.random.randint(key, (sizes.value.batch_size,), data["offsets"][node], data["offsets"][node + 1])
-    return {"inputs": data["inputs"][picks], "labels": data["labels"][picks]}
-
-
-def _predict(params: dict[str, Array], inputs: Int[Array, "b 2"]) -> Float[Array, " b"]:
-    return jnp.sum(params["users"][inputs[:, 0]] * params["items"][inputs[:, 1]], axis=1)
-
-
-def _loss(key: Key[Array, ""], params: dict[str, Array], batch: dict[str, Array]) -> Float[Array, ""]:
-    del key
-    return jnp.mean(jnp.square(_predict(params, batch["inputs"]) - batch["labels"]))
-
-
-def _metrics(params: dict[str, Array], test: dict[str, Array]) -> dict[str, Array]:
-    raw = _predict(params, test["inputs"])
-    clipped, stars = jnp.clip(raw, *STARS), test["labels"]
-    return {
-        "rmse": jnp.sqrt(jnp.mean(jnp.square(clipped - stars))),
-        "accuracy": jnp.mean((jnp.round(2 * clipped) == 2 * stars).astype(jnp.float32)),
-        "loss": jnp.mean(jnp.square(raw - stars)),
-    }
-
-
-def _checked(dataset: RatingsDataset, part: str) -> Ratings:
-    """Hold the ratings of one part against each other and against the numbers of users and items."""
-    ratings = instance(f"{part} of {dataset.name}", getattr(dataset, part), Ratings, "make it with Ratings(users, …)")
-    count = len(ratings.stars) if np.ndim(ratings.stars) else 0
-    if not count:
-        raise ValueError(f"{part}.stars of {dataset.name} holds no rating; a task trains and tests with some")
-    for name in ("users", "items"):
-        most = whole(f"num_{name} of {dataset.name}", getattr(dataset, f"num_{name}"), least=1, most=2**31 - 1)
-        remedy = f"{dataset.name} has {most} {name}, and {count} ratings in this part"
-        wholes(f"{part}.{name}", getattr(ratings, name), shape=(count,), least=0, most=most - 1, remedy=remedy)
-    reals(f"{part}.stars", ratings.stars, shape=(count,), unit="stars")
-    return Ratings(*map(np.asarray, ratings))
-
-
-def _arrays(ratings: Ratings) -> dict[str, Array]:
-    inputs = np.stack([ratings.users, ratings.items], axis=1)
-    return {"inputs": jnp.asarray(inputs, jnp.int32), "labels": jnp.asarray(ratings.stars, jnp.float32)}
-
-
-@recorded("koren2009factorization")
-def matrix_factorization(
-    dataset: RatingsDataset, partition: Partition, *, factors: int = 20, batch_size: int = 16
-) -> Task:
-    """Build the factorisation r_ui ≈ p_u · q_i of ratings, without biases: mean of (p_u · q_i − r_ui)² over a batch.
-
-    A model is ``{"users": (num_users, factors), "items": (num_items, factors)}``, float32, uniform on ±0.05 at the
-    start: 206,680 parameters for MovieLens and 20 factors. Every node holds the rows of all users and items, and one
-    step moves at most ``2 batch_size`` of them.
-
-    Args:
-        dataset: train and test ratings.
-        partition: which training ratings each node holds, such as :func:`ratings_by_user`.
-        factors: numbers per user and per item.
-        batch_size: ratings drawn per step, uniformly with replacement from the node's share.
-
-    Returns:
-        A task whose metrics are over the held-out ratings of all users: ``rmse``, in stars, of predictions clipped to
-        0.5 … 5; ``accuracy``, the share of clipped predictions whose nearest half star is the rating; ``loss``, the
-        mean squared error, in stars², of predictions as they are.
-
-    Raises:
-        ValueError: a number below 1, a user or item beyond their number, a rating that is not finite, a partition of
-            other data, a node without ratings.
-
-    Reference:
-        Koren, Bell and Volinsky, "Matrix Factorization Techniques for Recommender Systems", IEEE Computer 42(8), 2009;
-        as trained in Dhasade et al., "Get More for Less in Decentralized Learning Systems" (JWINS), ICDCS 2023.
-    """
-    instance("dataset", dataset, RatingsDataset, "such as synthetic_ratings()")
-    factors = whole("factors", factors, least=1, most=2**31 - 1)
-    batch_size = whole("batch_size", batch_size, least=1, most=2**31 - 1)
-    train, test = _checked(dataset, "train"), _checked(dataset, "test")
-    check_held(partition, len(train.stars), dataset.name)
-    own = Ratings(*(column[partition.indices] for column in train))
-    sizes = Static(_Sizes(dataset.num_users, dataset.num_items, factors, batch_size))
-    return Task(
-        Partial(_init, sizes),
-        Partial(_batch, sizes),
-        Partial(_loss),
-        Partial(_metrics),
-        _arrays(own) | {"offsets": jnp.asarray(partition.offsets, jnp.int32)},
-        _arrays(test),
-        num_nodes=partition.num_nodes,
-    )

@@ -1,4 +1,4 @@
-"""Text by role or speaker, and the prediction of its next character: a role's text stays at one node.
+"""Text by role or speaker, cut into windows: a role's text stays at one node.
 
 The data are :func:`shakespeare` (plays by role), :func:`tiny_shakespeare` (by speaker), any texts of one's own
 (:func:`text_by_role`), or :func:`synthetic_text`, which needs no file.
@@ -14,32 +14,22 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.tree_util import Partial
-from jaxtyping import Array, Float, Int, Int32, Integer, Key, UInt8
+from jaxtyping import Float, Int, Int32, Integer, UInt8
 
 from gossipjax._base.arguments import instance, optional_whole, real, shown, whole, wholes
 from gossipjax._base.arguments import seed as checked_seed
-from gossipjax._base.binding import Static
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax._base.memory import check_memory
 from gossipjax.tasks._data import files
 from gossipjax.tasks._data.checksum import sha256_of
-from gossipjax.tasks._models.models import Model, check_model
-from gossipjax.tasks._partition import Partition, check_held
-from gossipjax.types import Params, Task
 
 _LEFT_OUT = "@\\^`~"
 SYMBOLS = "\n" + "".join(chr(code) for code in range(32, 127) if chr(code) not in _LEFT_OUT)
 """The 91 characters with codes 1 … 91: the line end, then printable ASCII in its order but for ``@ \\ ^ ` ~``. With
 code 0, which stands for every other character, they are the 92 symbols that the papers' model has room for."""
 NUM_SYMBOLS = len(SYMBOLS) + 1
-_BLOCK = 256
-"""Test windows evaluated at a time: all positions of an LSTM over them are in memory at once."""
 
 
 class WindowRule(NamedTuple):
@@ -160,7 +150,7 @@ def text_by_role(texts: Mapping[str, str], rule: WindowRule = _PAPER_RULE, *, na
     Raises:
         ValueError: a number out of its range, or no role is long enough.
     """
-    minimum = _check_rule(rule)
+    minimum = check_rule(rule)
     instance("texts", texts, Mapping, "the text of each role by its name, {'HAMLET': 'To be …'}")
     for role, text in texts.items():
         instance(f"texts[{role!r}]", text, str, "the text of that role")
@@ -200,7 +190,7 @@ def shakespeare(rule: WindowRule = _PAPER_RULE) -> TextDataset:
     Reference:
         Caldas et al., "LEAF: A Benchmark for Federated Settings", arXiv 1812.01097, 2018.
     """
-    _check_rule(rule)
+    check_rule(rule)
     roles = json.loads(lzma.decompress(files.fetch(files.SHAKESPEARE_ROLES).read_bytes()))
     texts = {role["user"]: role["text"] for role in roles}
     return text_by_role(texts, rule, name="shakespeare", source="Shakespeare's plays by role (MIT edition)")
@@ -226,7 +216,7 @@ def tiny_shakespeare(rule: WindowRule = _PAPER_RULE) -> TextDataset:
     Reference:
         Karpathy, "The Unreasonable Effectiveness of Recurrent Neural Networks", 2015 (char-rnn).
     """
-    _check_rule(rule)
+    check_rule(rule)
     speeches = defaultdict(list)
     for block in files.fetch(files.TINY_SHAKESPEARE).read_text(encoding="ascii").split("\n\n"):
         speaker, _, speech = block.strip("\n").partition("\n")
@@ -267,7 +257,7 @@ def synthetic_text(
     Raises:
         ValueError: a number out of its range, or letters that are not distinct symbols.
     """
-    minimum = _check_rule(rule)
+    minimum = check_rule(rule)
     num_roles = whole("num_roles", num_roles, least=1, most=2**31 - 1)
     mean_length = real("mean_length", mean_length, above=0, most=1e12, unit="characters")
     concentration = real("concentration", concentration, above=0, most=1e300)
@@ -324,7 +314,7 @@ def _windows(
     return Windows((begins[roles] + stride * within).astype(np.int32), roles)
 
 
-def _check_rule(rule: WindowRule) -> int:
+def check_rule(rule: WindowRule) -> int:
     """Refuse numbers out of their range; return the minimum length of a role."""
     instance("rule", rule, WindowRule, "such as WindowRule(context=80)")
     context = whole("context", rule.context, least=1, most=2**31 - 2)
@@ -352,116 +342,3 @@ def _least_length(context: int, train_share: float) -> int:
 
 
 # --- the task ---------------------------------------------------------------------------------------------------------
-
-
-class _Setting(NamedTuple):
-    """What is compiled in."""
-
-    model: Model
-    context: int
-    batch_size: int
-
-
-def _gather(setting: Static[_Setting], codes: Array, starts: Array) -> tuple[Int[Array, "b context"], Int[Array, " b"]]:
-    """Read windows out of the pool: contexts and the characters that follow."""
-    places = starts[:, None] + jnp.arange(setting.value.context + 1, dtype=starts.dtype)[None]
-    window = codes[places].astype(jnp.int32)
-    return window[:, :-1], window[:, -1]
-
-
-def _batch(setting: Static[_Setting], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
-    """Draw windows of the node's roles uniformly with replacement; those of a node lie side by side."""
-    picks = jax.random.randint(key, (setting.value.batch_size,), data["offsets"][node], data["offsets"][node + 1])
-    inputs, labels = _gather(setting, data["codes"], data["starts"][picks])
-    return {"inputs": inputs, "labels": labels}
-
-
-def _loss(setting: Static[_Setting], key: Key[Array, ""], params: Params, batch: dict[str, Array]) -> Float[Array, ""]:
-    del key
-    logits = setting.value.model.apply(params, batch["inputs"])
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]))
-
-
-def _metrics(setting: Static[_Setting], params: Params, test: dict[str, Array]) -> dict[str, Array]:
-    def totals(windows: tuple[Array, Array]) -> dict[str, Array]:
-        starts, labels = windows[0], windows[1].astype(jnp.int32)
-        logits = setting.value.model.apply(params, _gather(setting, test["codes"], starts)[0])
-        hits = (jnp.argmax(logits, -1).astype(jnp.int32) == labels).astype(jnp.float32)
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return {"accuracy": jnp.sum(hits), "loss": jnp.sum(loss)}
-
-    windows = test["inputs"], test["labels"]
-    total = windows[0].shape[0]
-    whole = total // _BLOCK * _BLOCK
-    sums = []
-    if whole:
-        blocks = jax.tree.map(lambda a: a[:whole].reshape(-1, _BLOCK), windows)
-        sums.append(jax.tree.map(lambda a: jnp.sum(a, axis=0), jax.lax.map(totals, blocks)))
-    if whole < total:
-        sums.append(totals(jax.tree.map(lambda a: a[whole:], windows)))
-    return jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]) / total, *sums)
-
-
-def _init(setting: Static[_Setting], key: Key[Array, ""]) -> Params:
-    return setting.value.model.init(key)
-
-
-@recorded("caldas2018leaf")
-def next_character(dataset: TextDataset, partition: Partition, model: Model, *, batch_size: int = 16) -> Task:
-    """Build the prediction of the next character: mean cross-entropy of a model on each node's own roles.
-
-    Characters stay bytes in one pool, and a node has a list of places in it: windows are read in the loop.
-
-    Args:
-        dataset: texts, cut into windows.
-        partition: which training windows each node holds, such as ``by_user(dataset.train.roles, num_nodes, seed=0)``.
-        model: ``(init, apply)``: ``apply(params, inputs) -> logits``, inputs ``(b, context)`` codes, logits
-            ``(b, 92)``; such as :func:`gossipjax.tasks.lstm`.
-        batch_size: windows drawn per step, uniformly with replacement from the node's share.
-
-    Returns:
-        A task with metrics ``accuracy`` (share in [0, 1]) and ``loss`` (nats a character) over all roles' test windows.
-
-    Raises:
-        ValueError: batch_size < 1, a window outside the text, a partition of other data, a node without windows, a
-            model of another shape.
-
-    Reference:
-        Caldas et al., "LEAF: A Benchmark for Federated Settings", arXiv 1812.01097, 2018; as trained in Dhasade et al.,
-        "Get More for Less in Decentralized Learning Systems" (JWINS), ICDCS 2023.
-    """
-    instance("dataset", dataset, TextDataset, "such as synthetic_text() or text_by_role(texts, name=…, source=…)")
-    batch_size = whole("batch_size", batch_size, least=1, most=2**31 - 1)
-    _check_rule(dataset.rule)
-    context = dataset.rule.context
-    known = wholes(f"codes of {dataset.name}", dataset.codes, shape=(None,), least=0, most=NUM_SYMBOLS - 1)
-    train_starts, test_starts = (
-        _check_starts(part, f"{dataset.name}: {what} starts", len(known) - context - 1)
-        for part, what in ((dataset.train, "training"), (dataset.test, "test"))
-    )
-    check_held(partition, len(train_starts), dataset.name)
-    example = jax.ShapeDtypeStruct((batch_size, context), jnp.int32)
-    model = check_model(model, example, NUM_SYMBOLS, f"the {NUM_SYMBOLS} symbols")
-    codes = jnp.asarray(known, jnp.uint8)
-    setting = Static(_Setting(model, context, batch_size))
-    offsets, starts = partition.offsets, train_starts[partition.indices]
-    places = {"starts": jnp.asarray(starts, jnp.int32), "offsets": jnp.asarray(offsets, jnp.int32)}
-    labels = jnp.asarray(known[test_starts + context], jnp.uint8)
-    return Task(
-        Partial(_init, setting),
-        Partial(_batch, setting),
-        Partial(_loss, setting),
-        Partial(_metrics, setting),
-        {"codes": codes} | places,
-        {"codes": codes, "inputs": jnp.asarray(test_starts, jnp.int32), "labels": labels},
-        num_nodes=partition.num_nodes,
-    )
-
-
-def _check_starts(windows: Windows, name: str, last: int) -> Int[np.ndarray, " N"]:
-    """Refuse windows that reach beyond the text: a gather would read its last character instead."""
-    instance(name, windows, Windows, "make them with Windows(starts, roles)")
-    starts = wholes(name, windows.starts, shape=(None,), least=0, most=last, remedy="windows must lie in the text")
-    if not len(starts):
-        raise ValueError(f"{name}: there is no window; take longer texts or a shorter context")
-    return starts

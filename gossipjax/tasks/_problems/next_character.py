@@ -1,0 +1,136 @@
+"""The prediction of the next character: a role's text, its windows, and a model of characters become a task."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Int, Key
+
+from gossipjax._base.arguments import instance, whole, wholes
+from gossipjax._base.binding import Static
+from gossipjax._base.calls import recorded
+from gossipjax.tasks._data.text import NUM_SYMBOLS, TextDataset, Windows, check_rule
+from gossipjax.tasks._models.models import Model, check_model
+from gossipjax.tasks._partition import Partition, check_held
+from gossipjax.types import Params, Task
+
+_BLOCK = 256
+"""Test windows evaluated at a time: all positions of an LSTM over them are in memory at once."""
+
+
+class _Setting(NamedTuple):
+    """What is compiled in."""
+
+    model: Model
+    context: int
+    batch_size: int
+
+
+def _gather(setting: Static[_Setting], codes: Array, starts: Array) -> tuple[Int[Array, "b context"], Int[Array, " b"]]:
+    """Read windows out of the pool: contexts and the characters that follow."""
+    places = starts[:, None] + jnp.arange(setting.value.context + 1, dtype=starts.dtype)[None]
+    window = codes[places].astype(jnp.int32)
+    return window[:, :-1], window[:, -1]
+
+
+def _batch(setting: Static[_Setting], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
+    """Draw windows of the node's roles uniformly with replacement; those of a node lie side by side."""
+    picks = jax.random.randint(key, (setting.value.batch_size,), data["offsets"][node], data["offsets"][node + 1])
+    inputs, labels = _gather(setting, data["codes"], data["starts"][picks])
+    return {"inputs": inputs, "labels": labels}
+
+
+def _loss(setting: Static[_Setting], key: Key[Array, ""], params: Params, batch: dict[str, Array]) -> Float[Array, ""]:
+    del key
+    logits = setting.value.model.apply(params, batch["inputs"])
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]))
+
+
+def _metrics(setting: Static[_Setting], params: Params, test: dict[str, Array]) -> dict[str, Array]:
+    def totals(windows: tuple[Array, Array]) -> dict[str, Array]:
+        starts, labels = windows[0], windows[1].astype(jnp.int32)
+        logits = setting.value.model.apply(params, _gather(setting, test["codes"], starts)[0])
+        hits = (jnp.argmax(logits, -1).astype(jnp.int32) == labels).astype(jnp.float32)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return {"accuracy": jnp.sum(hits), "loss": jnp.sum(loss)}
+
+    windows = test["inputs"], test["labels"]
+    total = windows[0].shape[0]
+    whole = total // _BLOCK * _BLOCK
+    sums = []
+    if whole:
+        blocks = jax.tree.map(lambda a: a[:whole].reshape(-1, _BLOCK), windows)
+        sums.append(jax.tree.map(lambda a: jnp.sum(a, axis=0), jax.lax.map(totals, blocks)))
+    if whole < total:
+        sums.append(totals(jax.tree.map(lambda a: a[whole:], windows)))
+    return jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]) / total, *sums)
+
+
+def _init(setting: Static[_Setting], key: Key[Array, ""]) -> Params:
+    return setting.value.model.init(key)
+
+
+@recorded("caldas2018leaf")
+def next_character(dataset: TextDataset, partition: Partition, model: Model, *, batch_size: int = 16) -> Task:
+    """Build the prediction of the next character: mean cross-entropy of a model on each node's own roles.
+
+    Characters stay bytes in one pool, and a node has a list of places in it: windows are read in the loop.
+
+    Args:
+        dataset: texts, cut into windows.
+        partition: which training windows each node holds, such as ``by_user(dataset.train.roles, num_nodes, seed=0)``.
+        model: ``(init, apply)``: ``apply(params, inputs) -> logits``, inputs ``(b, context)`` codes, logits
+            ``(b, 92)``; such as :func:`gossipjax.tasks.lstm`.
+        batch_size: windows drawn per step, uniformly with replacement from the node's share.
+
+    Returns:
+        A task with metrics ``accuracy`` (share in [0, 1]) and ``loss`` (nats a character) over all roles' test windows.
+
+    Raises:
+        ValueError: batch_size < 1, a window outside the text, a partition of other data, a node without windows, a
+            model of another shape.
+
+    Reference:
+        Caldas et al., "LEAF: A Benchmark for Federated Settings", arXiv 1812.01097, 2018; as trained in Dhasade et al.,
+        "Get More for Less in Decentralized Learning Systems" (JWINS), ICDCS 2023.
+    """
+    instance("dataset", dataset, TextDataset, "such as synthetic_text() or text_by_role(texts, name=…, source=…)")
+    batch_size = whole("batch_size", batch_size, least=1, most=2**31 - 1)
+    check_rule(dataset.rule)
+    context = dataset.rule.context
+    known = wholes(f"codes of {dataset.name}", dataset.codes, shape=(None,), least=0, most=NUM_SYMBOLS - 1)
+    train_starts, test_starts = (
+        _check_starts(part, f"{dataset.name}: {what} starts", len(known) - context - 1)
+        for part, what in ((dataset.train, "training"), (dataset.test, "test"))
+    )
+    check_held(partition, len(train_starts), dataset.name)
+    example = jax.ShapeDtypeStruct((batch_size, context), jnp.int32)
+    model = check_model(model, example, NUM_SYMBOLS, f"the {NUM_SYMBOLS} symbols")
+    codes = jnp.asarray(known, jnp.uint8)
+    setting = Static(_Setting(model, context, batch_size))
+    offsets, starts = partition.offsets, train_starts[partition.indices]
+    places = {"starts": jnp.asarray(starts, jnp.int32), "offsets": jnp.asarray(offsets, jnp.int32)}
+    labels = jnp.asarray(known[test_starts + context], jnp.uint8)
+    return Task(
+        Partial(_init, setting),
+        Partial(_batch, setting),
+        Partial(_loss, setting),
+        Partial(_metrics, setting),
+        {"codes": codes} | places,
+        {"codes": codes, "inputs": jnp.asarray(test_starts, jnp.int32), "labels": labels},
+        num_nodes=partition.num_nodes,
+    )
+
+
+def _check_starts(windows: Windows, name: str, last: int) -> Int[np.ndarray, " N"]:
+    """Refuse windows that reach beyond the text: a gather would read its last character instead."""
+    instance(name, windows, Windows, "make them with Windows(starts, roles)")
+    starts = wholes(name, windows.starts, shape=(None,), least=0, most=last, remedy="windows must lie in the text")
+    if not len(starts):
+        raise ValueError(f"{name}: there is no window; take longer texts or a shorter context")
+    return starts

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from gossipjax import tasks
-from gossipjax.tasks import _groups, digits
+from gossipjax.tasks import _groups, _splits, digits
 from gossipjax.tasks import _partition as parts
 
 LABELS = np.repeat(np.arange(10), 600)[np.random.default_rng(0).permutation(6000)].astype(np.int32)
@@ -122,7 +122,7 @@ def test_taking_from_the_richest_equals_doing_it_one_by_one(sizes, share):
     left = np.array(sizes)
     for _ in range(amount):
         left[left.argmax()] -= 1
-    gives = parts._take_from_richest(np.array(sizes), amount)
+    gives = _splits._take_from_richest(np.array(sizes), amount)
     assert gives.sum() == amount
     np.testing.assert_array_equal(np.sort(np.array(sizes) - gives), np.sort(left))
 
@@ -232,7 +232,7 @@ def test_dirichlet_rounds_small_classes_without_favour(members):
 
 def moved_to(owner, num_nodes, minimum, seeds):
     """New owners of all samples after the poor nodes were filled up, one row a seed."""
-    return np.stack([parts._fill_up(np.random.default_rng(s), owner, num_nodes, minimum) for s in range(seeds)])
+    return np.stack([_splits._fill_up(np.random.default_rng(s), owner, num_nodes, minimum) for s in range(seeds)])
 
 
 def test_nodes_are_filled_up_with_random_samples_of_the_richest():

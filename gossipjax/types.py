@@ -106,7 +106,7 @@ class Packing:
 @displayed
 @dataclasses.dataclass(frozen=True)
 class Properties:
-    """Static facts about a timeline, against which a protocol's ``requires`` are checked before any work.
+    """Frozen facts about a timeline, against which a protocol's ``requires`` are checked before any work.
 
     None is taken for granted: a builder states what holds.
     """

@@ -7,7 +7,7 @@ from typing import Any
 import optax
 from jax.tree_util import Partial
 
-from gossipjax._base.binding import Static, called, called_with, constant
+from gossipjax._base.binding import Frozen, called, called_with, constant
 from gossipjax.types import Protocol, Sharing, Task
 
 
@@ -20,7 +20,7 @@ def describe(value: Any) -> str:
     match value:
         case Partial():
             return _partial(value)
-        case Static():
+        case Frozen():
             return describe(value.value)
         case Task():
             return f"task of {value.num_nodes} nodes"

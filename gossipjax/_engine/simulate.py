@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from gossipjax._base import placement
 from gossipjax._base.arguments import callable_, choice, flag, instance, shown
-from gossipjax._base.binding import Static, bind
+from gossipjax._base.binding import Frozen, bind
 from gossipjax._base.calls import Call, attach
 from gossipjax._base.memory import check_device_memory
 from gossipjax._base.rows import bytes_per_row, replicate
@@ -247,13 +247,13 @@ def _called(function: Partial, key: Key[Array, ""]) -> Any:
 def _bind_start(x0: Any, rows: int) -> Any:
     """Make a start one of three: a function of a key that jit takes, stacked arrays, an earlier trajectory."""
     if isinstance(x0, Task):
-        return Partial(_task_start, x0, Static(rows))
+        return Partial(_task_start, x0, Frozen(rows))
     if isinstance(x0, Partial | Trajectory) or not callable(x0):
         return x0
     return Partial(x0)
 
 
-def _task_start(task: Task, rows: Static[int], key: Key[Array, ""]) -> Params:
+def _task_start(task: Task, rows: Frozen[int], key: Key[Array, ""]) -> Params:
     return replicate(task.init(key), rows.value)
 
 

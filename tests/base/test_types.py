@@ -9,7 +9,7 @@ from jax.tree_util import Partial
 from problems import exact_quadratic
 
 from gossipjax import Requires, dpsgd
-from gossipjax._base.binding import Static, as_factory
+from gossipjax._base.binding import Frozen, as_factory
 from gossipjax._engine.checks import compare_structure
 from gossipjax.mixing import averaging
 from gossipjax.timeline import rounds
@@ -45,8 +45,8 @@ def test_protocols_and_timelines_are_pytrees_of_arrays():
 
 
 def test_static_values_are_compared_not_traced():
-    assert jax.tree.leaves(Static(3)) == []
-    assert jax.tree.structure(Static(3)) != jax.tree.structure(Static(4))
+    assert jax.tree.leaves(Frozen(3)) == []
+    assert jax.tree.structure(Frozen(3)) != jax.tree.structure(Frozen(4))
     optimizer = optax.sgd(0.1)
     assert as_factory(optimizer)() is optimizer
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Key
 
 from gossipjax._base.arguments import instance, real, reals, whole, wholes
 from gossipjax._base.arguments import seed as checked_seed
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax._base.memory import check_memory
@@ -243,7 +243,7 @@ class _Sizes(NamedTuple):
     batch_size: int
 
 
-def _init(sizes: Static[_Sizes], key: Key[Array, ""]) -> dict[str, Array]:
+def _init(sizes: Frozen[_Sizes], key: Key[Array, ""]) -> dict[str, Array]:
     shapes = {"users": sizes.value.num_users, "items": sizes.value.num_items}
     keys = jax.random.split(key)
     return {
@@ -252,7 +252,7 @@ def _init(sizes: Static[_Sizes], key: Key[Array, ""]) -> dict[str, Array]:
     }
 
 
-def _batch(sizes: Static[_Sizes], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
+def _batch(sizes: Frozen[_Sizes], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
     """Draw ratings of the node's users uniformly with replacement; those of a node lie side by side."""
     picks = jax.random.randint(key, (sizes.value.batch_size,), data["offsets"][node], data["offsets"][node + 1])
     return {"inputs": data["inputs"][picks], "labels": data["labels"][picks]}
@@ -331,7 +331,7 @@ def matrix_factorization(
     train, test = _checked(dataset, "train"), _checked(dataset, "test")
     check_held(partition, len(train.stars), dataset.name)
     own = Ratings(*(column[partition.indices] for column in train))
-    sizes = Static(_Sizes(dataset.num_users, dataset.num_items, factors, batch_size))
+    sizes = Frozen(_Sizes(dataset.num_users, dataset.num_items, factors, batch_size))
     return Task(
         Partial(_init, sizes),
         Partial(_batch, sizes),

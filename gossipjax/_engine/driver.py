@@ -79,11 +79,11 @@ class Job:
         return {**identity(self.origin), "start": of_start(start)}
 
 
-def _advance_call(functions, settings: Settings, every, key, protocol, xs, static, state, losses, observers):
+def _advance_call(functions, settings: Settings, every, key, protocol, xs, shared, state, losses, observers):
     """Advance one piece of the timeline, whose functions are ``event`` and ``draw``."""
 
     def one(key, state, losses):
-        timeline = Timeline(xs, static, functions[0], settings.facts, functions[1])
+        timeline = Timeline(xs, shared, functions[0], settings.facts, functions[1])
         return loop.advance(key, protocol, timeline, state, losses, record_every=every, observers=observers)
 
     return _each_seed(one, settings, key, state, losses)
@@ -236,7 +236,7 @@ class Driver:
         watching = () if piece.every is None else job.observers
         functions = (part.event, part.draw)
         (self.state, status, _), found = _advance(
-            functions, job.settings, every, job.key, job.protocol, part.xs, part.static, self.state, self.log.losses,
+            functions, job.settings, every, job.key, job.protocol, part.xs, part.shared, self.state, self.log.losses,
             watching,
         )  # fmt: skip
         at = [] if piece.every is None else range(piece.start + piece.every, piece.stop + 1, piece.every)

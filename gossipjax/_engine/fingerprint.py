@@ -74,7 +74,7 @@ def fingerprint(origin: Origin) -> str:
     found = _Hash()
     found.program(program)
     found.text(repr(bits))
-    found.arrays((protocol, timeline.static, observers))
+    found.arrays((protocol, timeline.shared, observers))
     if timeline.seconds is not None:
         found.text(f"{timeline.seconds.__module__}.{timeline.seconds.__qualname__}")
     return found.hexdigest()

@@ -296,7 +296,7 @@ def advance(
     all_rows = num_rows(jax.eval_shape(protocol.model, state))
 
     def event_of(x: PyTree) -> Event:
-        return timeline.event(events_key, timeline.static, x)
+        return timeline.event(events_key, timeline.shared, x)
 
     def one_event(carry: _Carry, x: PyTree) -> tuple[_Carry, None]:
         event = event_of(x)

@@ -196,7 +196,7 @@ def _checked(timeline: Any, width: Any, barrier_every: Any, key: Any) -> int:
 
 @jax.jit
 def _events(key: Key[Array, ""], timeline: Timeline) -> Any:
-    return jax.vmap(lambda x: timeline.event(key, timeline.static, x))(drawn(key, timeline))
+    return jax.vmap(lambda x: timeline.event(key, timeline.shared, x))(drawn(key, timeline))
 
 
 def _write_out(timeline: Timeline, key: Key[Array, ""] | None) -> Any:

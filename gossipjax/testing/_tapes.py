@@ -195,7 +195,7 @@ def pad_timeline(
 
 def _written_out(timeline: Timeline) -> dict[str, Any]:
     """Per-event arrays of all fields; indices past the end are :data:`NOBODY`, for more slots would catch them."""
-    shared = {name: np.broadcast_to(array, (len(timeline), *array.shape)) for name, array in timeline.static.items()}
+    shared = {name: np.broadcast_to(array, (len(timeline), *array.shape)) for name, array in timeline.shared.items()}
     xs = {name: np.asarray(array) for name, array in (shared | dict(timeline.xs)).items()}
     rows = timeline.properties.num_rows + timeline.properties.num_slots
     for name in {"senders", "receivers", "members", "targets"} & xs.keys():

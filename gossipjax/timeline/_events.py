@@ -13,8 +13,8 @@ from gossipjax.types import Event, Timeline
 def first_event(key: Key[Array, ""], timeline: Timeline) -> Event:
     """Make the first event of a timeline, inside or outside a trace; of an empty one, an event of the same form."""
     xs = _blank(timeline.xs) if len(timeline) == 0 else jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), timeline.xs)
-    xs = xs if timeline.draw is None else timeline.draw(key, timeline.static, xs)
-    return timeline.event(key, timeline.static, jax.tree.map(lambda leaf: leaf[-1], xs))
+    xs = xs if timeline.draw is None else timeline.draw(key, timeline.shared, xs)
+    return timeline.event(key, timeline.shared, jax.tree.map(lambda leaf: leaf[-1], xs))
 
 
 def _blank(xs: PyTree) -> PyTree:
@@ -28,5 +28,5 @@ def drawn(key: Key[Array, ""], timeline: Timeline) -> PyTree:
     if timeline.draw is None:
         return xs
     if len(timeline) == 0:  # a window of no events has no first number to draw from
-        return jax.tree.map(lambda leaf: leaf[:0], timeline.draw(key, timeline.static, _blank(xs)))
-    return timeline.draw(key, timeline.static, xs)
+        return jax.tree.map(lambda leaf: leaf[:0], timeline.draw(key, timeline.shared, _blank(xs)))
+    return timeline.draw(key, timeline.shared, xs)

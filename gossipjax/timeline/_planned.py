@@ -27,10 +27,10 @@ FIELDS = frozenset({*_EVENT, *_PAIRS, *_GROUPS, "parts"}) - {"index"}
 """Names that ``xs`` and ``shared`` of a planned timeline may hold."""
 
 
-def planned_event(key: Key[Array, ""], static: dict[str, Array], x: dict[str, Array]) -> Event:
-    """Read one event off the plan: each field is found in ``x``, or in ``static`` if all events share it."""
+def planned_event(key: Key[Array, ""], shared: dict[str, Array], x: dict[str, Array]) -> Event:
+    """Read one event off the plan: each field is found in ``x``, or in ``shared`` if all events share it."""
     del key
-    field = static | x
+    field = shared | x
     mixing: Any = None
     if "members" in field:
         mixing = GroupMixing(field["members"], field["weights"], field["targets"], field.get("parts"))

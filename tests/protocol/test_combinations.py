@@ -205,7 +205,7 @@ def test_what_is_stated_must_hold(facts, fields, message):
 )
 def test_weights_that_were_exchanged_do_not_keep_their_facts(form, changed, method, fact):
     plan = timeline.rounds(W, 5, form=form)
-    other = dataclasses.replace(plan, static=plan.static | {"mixing": from_matrix(changed, form=form)})
+    other = dataclasses.replace(plan, shared=plan.shared | {"mixing": from_matrix(changed, form=form)})
     with pytest.raises(ValueError, match=f"{fact}, but those of the first round are not.*timeline.rounds"):
         simulate(KEY, method(), other, jnp.asarray(X0))
 

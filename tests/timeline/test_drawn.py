@@ -18,7 +18,7 @@ KEY = jax.random.key(2)
 
 
 def drawn(timeline, key=KEY):
-    return jax.tree.map(np.asarray, jax.jit(timeline.draw)(key, timeline.static, timeline.xs))
+    return jax.tree.map(np.asarray, jax.jit(timeline.draw)(key, timeline.shared, timeline.xs))
 
 
 @settings(max_examples=40, deadline=None)

@@ -52,7 +52,7 @@ def test_what_can_be_is_planned():
     np.testing.assert_array_equal(x, [0.5, 0.5, 2.5, 2.5])
     assert len(unchecked(groups(), FACTS)) == 2
     shared = {"weights": np.full(2, 0.5), "keep": np.full(2, 0.5)}
-    assert unchecked(pairs(weights=None, keep=None), FACTS, shared=shared).static.keys() == shared.keys()
+    assert unchecked(pairs(weights=None, keep=None), FACTS, shared=shared).shared.keys() == shared.keys()
     nothing = {name: np.asarray(value)[:0] for name, value in pairs().items()}
     assert len(unchecked(nothing, FACTS)) == 0
 

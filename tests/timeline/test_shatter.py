@@ -121,7 +121,7 @@ def test_volume_is_r_models_whatever_k_is(virtual):
     _, records = run(gossip_averaging(fragments(virtual)), plan, x0)
     assert loop.counter.value(records.messages)[-1] == T * N * R * virtual
     assert loop.counter.value(records.bits)[-1] == T * N * R * 12 * 32
-    np.testing.assert_array_equal(plan.static["messages"], np.full(N, R * virtual))
+    np.testing.assert_array_equal(plan.shared["messages"], np.full(N, R * virtual))
 
 
 def test_messages_have_the_size_of_the_largest_fragment():

@@ -154,7 +154,7 @@ def test_relabelled_nodes_have_relabelled_counters():
     new = np.argsort(order).astype(np.int32)
     plan = poisson_push(complete(N), 60, seed=2)
     renamed = {name: new[plan.xs[name]] for name in ("first", "second")}
-    other = type(plan)(plan.xs | renamed, plan.static, plan.event, plan.properties)
+    other = type(plan)(plan.xs | renamed, plan.shared, plan.event, plan.properties)
     protocol = track_versions(gossip_averaging())
     a, b = (run(KEY, protocol, p, jnp.asarray(X0)) for p in (plan, other))
     np.testing.assert_array_equal(b.held, a.held[np.ix_(order, order)])

@@ -68,7 +68,7 @@ def runs(
     plans = [plan] if isinstance(plan, Timeline) else list(plan)
     first, protocol = plans[0], bind(protocol)
     check_requires(protocol.requires, first.properties)
-    if any(not _same(other.static, first.static) for other in plans[1:]):
+    if any(not _same(other.shared, first.shared) for other in plans[1:]):
         raise ValueError(f"plans of {first.properties.name} share no constants: cut them out of one long plan")
     # What is compiled does not depend on these, which differ by seed or by matrix.
     facts = dataclasses.replace(first.properties, name="claim", traffic=None, min_eigenvalue=None)
@@ -78,7 +78,7 @@ def runs(
     many = (
         None if isinstance(plan, Timeline) else jax.tree.map(lambda *leaves: np.stack(leaves), *(p.xs for p in plans))
     )
-    shared = first.static, (first.xs if many is None else None), x0
+    shared = first.shared, (first.xs if many is None else None), x0
     found = _each((first.event, first.draw), facts, every, protocol, shared, keys, many, tuple(observers))
     return {name: np.asarray(values, np.float64) for name, values in found.items()}
 

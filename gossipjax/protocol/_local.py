@@ -100,7 +100,7 @@ def train(
 def unless_idle(event: Event, num_nodes: int, work: Callable[[], Any], otherwise: Callable[[Any], Any]) -> Any:
     """Do the work of the acting nodes, or nothing where an event has none: most events of some timelines only mix.
 
-    The branch also keeps XLA from copying all rows at every event, as :func:`gossipjax._base.rows.apart` says.
+    The branch also keeps XLA from copying all rows at every event, as :func:`gossipjax._base.rows.before_writing` says.
 
     Args:
         event: one event.

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, Key
 from gossipjax._base.arguments import flag, instance, optional_whole, shown, whole, wholes
 from gossipjax._base.binding import Frozen, as_partial, bind
 from gossipjax._base.calls import recorded
-from gossipjax._base.rows import FEW, apart, num_rows, put_rows, read_row, take, write_row
+from gossipjax._base.rows import FEW, before_writing, num_rows, put_rows, read_row, take, write_row
 from gossipjax.mixing._apply import GroupMixing, PairMixing, TableMixing, live_receivers
 from gossipjax.types import Event, Mixing, Params, Protocol
 
@@ -243,7 +243,7 @@ def _pairs(versions: Versions, event: Event) -> Versions:
         return [(read_row(versions.held, row), None if hops is None else read_row(hops, row)) for row in receivers]
 
     for row, (held, hops) in zip(
-        receivers, apart(jnp.any(receivers < versions.held.shape[0]), after, before), strict=True
+        receivers, before_writing(jnp.any(receivers < versions.held.shape[0]), after, before), strict=True
     ):
         versions = _put(versions, row[None], versions._replace(held=held, hops=hops))
     return versions

@@ -153,7 +153,7 @@ def map_blocks(fn: Callable[..., PyTree], everyone: PyTree, *stacked: PyTree) ->
     return _sharded(lambda bound, *blocks: bound(*blocks), jax.tree_util.Partial(fn, everyone), stacked, k)
 
 
-def everywhere(tree: PyTree) -> PyTree:
+def replicate_on_devices(tree: PyTree) -> PyTree:
     """Put the arrays of a pytree on all local devices: what "shard" reads at every event is then copied once.
 
     Args:
@@ -168,7 +168,7 @@ def everywhere(tree: PyTree) -> PyTree:
     return jax.device_put(tree, NamedSharding(Mesh(np.asarray(devices), ("nodes",)), P()))
 
 
-def over_nodes(tree: PyTree) -> PyTree:
+def place_rows(tree: PyTree) -> PyTree:
     """Lay the rows of a state, inside jit, where "shard" trains them: elsewhere they would be moved at every event.
 
     Args:

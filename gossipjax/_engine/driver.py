@@ -95,7 +95,7 @@ def _start_call(settings: Settings, synchronous: bool, key, protocol, x0):
     def one(key):
         x = x0(jax.random.fold_in(key, STARTS)) if isinstance(x0, Partial) else jax.tree.map(jnp.copy, x0)
         state = protocol.init(jax.random.fold_in(key, STEPS), loop.with_slots(x, settings.facts))
-        return placement.over_nodes(state) if synchronous else state
+        return placement.place_rows(state) if synchronous else state
 
     return _each_seed(one, settings, key)
 

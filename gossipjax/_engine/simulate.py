@@ -188,7 +188,7 @@ def _prepare(key, protocol, timeline, x0, observers, strategy, packing, records)
     )
     about = manifest(key, _configuration(call, timeline, shape, settings, chosen, wide, watching, x0))
     if chosen.strategy == "shard" and facts.synchronous:
-        protocol, watching = placement.everywhere((protocol, watching))
+        protocol, watching = placement.replicate_on_devices((protocol, watching))
     job = Job(
         key, protocol, timeline, start, watching, form, settings, facts.synchronous, wide, record_every, record_at,
         _moments.before(timeline, key), reports,

@@ -1,7 +1,7 @@
 """Who meets whom, when, and with what weight: builders of :class:`gossipjax.Timeline`."""
 
 from gossipjax.timeline import clocks, flights
-from gossipjax.timeline._aligned import aligned
+from gossipjax.timeline._align import align
 from gossipjax.timeline._directed_push import directed_push
 from gossipjax.timeline._divshare import divshare
 from gossipjax.timeline._drawn import drawn_gossip, drawn_pairs
@@ -24,7 +24,7 @@ from gossipjax.timeline.clocks import Clock
 __all__ = [
     "Clock",
     "RandomizedTokens",
-    "aligned",
+    "align",
     "client_sampling",
     "clocks",
     "directed_push",

@@ -60,7 +60,7 @@ def runs(
         seed: of all keys.
         replicas: number of runs.
         protocol: checked against the plan.
-        plan: a timeline, or one for each replica (see :func:`gossipjax.timeline.aligned`).
+        plan: a timeline, or one for each replica (see :func:`gossipjax.timeline.align`).
         x0: stacked start, or a ``Partial`` of a key that makes it.
         observers: measured at every record.
         every: events between records; None: one record, at the end.
@@ -101,7 +101,7 @@ def planned_runs(
     observers: Sequence[Observer],
 ) -> Records:
     """Plan each replica with a seed of its own, and record all at the same seconds."""
-    plans, width = gj.timeline.aligned([plan(seed * 100_003 + k) for k in range(replicas)], np.asarray(times))
+    plans, width = gj.timeline.align([plan(seed * 100_003 + k) for k in range(replicas)], np.asarray(times))
     return runs(seed, replicas, protocol, plans, x0, observers, every=width)
 
 

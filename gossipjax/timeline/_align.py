@@ -19,7 +19,7 @@ _NOTHING = {name: NOBODY for name in _NOBODY_IN} | {"weights": 0.0, "keep": 1.0,
 
 
 @recorded()
-def aligned(plans: Sequence[Timeline], times: Float[np.ndarray, " r"]) -> tuple[list[Timeline], int]:
+def align(plans: Sequence[Timeline], times: Float[np.ndarray, " r"]) -> tuple[list[Timeline], int]:
     """Fill up planned runs with events in which nothing happens, so that records fall on the same seconds in all.
 
     Then all plans have one shape, which is compiled once, and what is recorded is the network at a time of its own

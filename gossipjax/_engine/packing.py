@@ -21,8 +21,8 @@ from gossipjax._base.placement import SMALL_ROW
 from gossipjax._base.streams import EVENTS
 from gossipjax.mixing._apply import GroupMixing, PairMixing
 from gossipjax.timeline._events import drawn, first_event
+from gossipjax.timeline._from_events import planned_event
 from gossipjax.timeline._moments import event_times, written_times
-from gossipjax.timeline._planned import planned_event
 from gossipjax.types import NOBODY, Packing, Properties, Timeline
 
 WINDOW = 1 << 20

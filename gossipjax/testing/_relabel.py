@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int, PyTree
 
 from gossipjax.mixing._apply import DenseMixing, TableMixing
-from gossipjax.timeline._planned import planned_event
+from gossipjax.timeline._from_events import planned_event
 from gossipjax.timeline._poisson import _edge_fires, _node_pushes, _node_wakes
 from gossipjax.timeline._rounds import _cyclic_round, _fixed_round, _matching_round
 from gossipjax.types import Task, Timeline

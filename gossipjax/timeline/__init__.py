@@ -7,6 +7,7 @@ from gossipjax.timeline._divshare import divshare
 from gossipjax.timeline._drawn import drawn_gossip, drawn_pairs
 from gossipjax.timeline._fedbuff import fedbuff
 from gossipjax.timeline._files import load, save
+from gossipjax.timeline._from_events import from_events
 from gossipjax.timeline._gossip_learning import RandomizedTokens, gossip_learning
 from gossipjax.timeline._moments import event_times
 from gossipjax.timeline._opportunistic import opportunistic, opportunistic_windows
@@ -34,6 +35,7 @@ __all__ = [
     "event_times",
     "fedbuff",
     "flights",
+    "from_events",
     "gossip_learning",
     "load",
     "matching_rounds",

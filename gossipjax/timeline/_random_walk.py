@@ -12,8 +12,8 @@ from gossipjax._base.arguments import choice, flag, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.timeline._checks import connected
+from gossipjax.timeline._from_events import from_events
 from gossipjax.timeline._memory import MOST_EVENTS, MOST_NODES, require_room
-from gossipjax.timeline._planned import planned
 from gossipjax.timeline.clocks import Clock, Rate, as_clock, rate, service_times
 from gossipjax.topology import Topology
 from gossipjax.types import NOBODY, Properties, Timeline
@@ -91,7 +91,7 @@ def random_walks(
     name = f"random_walks({num_walks} on {topology.name}, {transition}{', mixing' if mix_on_arrival else ''})"
     slots = n if mix_on_arrival else 0
     words = "pair: a walk and who was there"
-    return planned(xs, Properties(n, num_walks, name, num_slots=slots, walks=True, messages=words))
+    return from_events(xs, Properties(n, num_walks, name, num_slots=slots, walks=True, messages=words))
 
 
 def out_neighbors(topology: Topology) -> list[np.ndarray]:

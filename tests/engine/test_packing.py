@@ -18,8 +18,16 @@ from gossipjax.mixing import metropolis
 from gossipjax.mixing._apply import GroupMixing
 from gossipjax.observe import consensus_distance
 from gossipjax.tasks import quadratic
-from gossipjax.timeline import clocks, drawn_pairs, poisson_edges, poisson_pairs, poisson_push, push_gossip, rounds
-from gossipjax.timeline._planned import planned
+from gossipjax.timeline import (
+    clocks,
+    drawn_pairs,
+    from_events,
+    poisson_edges,
+    poisson_pairs,
+    poisson_push,
+    push_gossip,
+    rounds,
+)
 from gossipjax.topology import complete, ring, star
 from gossipjax.types import NOBODY
 from gossipjax.wrappers import age_weighted
@@ -50,7 +58,7 @@ def random_plan(seed: int, groups: bool):
         happens = rng.random(T) < 0.7
         xs |= {"senders": np.stack([first, second], 1), "weights": shares, "keep": 1 - shares}
         xs |= {"receivers": np.stack([np.where(happens, second, N), np.where(happens & mutual, first, N)], 1)}
-    return planned(xs, Properties(num_nodes=N, num_rows=N, name="random plan"))
+    return from_events(xs, Properties(num_nodes=N, num_rows=N, name="random plan"))
 
 
 PROTOCOLS = {
@@ -124,7 +132,7 @@ def test_a_star_cannot_be_packed_and_a_matching_packs_whole():
     pairs = np.arange(N).reshape(-1, 2)
     xs = {"time": np.zeros(4), "nodes": pairs[:, :1], "senders": pairs, "receivers": pairs[:, ::-1]}
     xs |= {"weights": np.full((4, 2), 0.5), "keep": np.full((4, 2), 0.5)}
-    matching = pack(planned(xs, Properties(num_nodes=N, num_rows=N, name="matching")), 4)
+    matching = pack(from_events(xs, Properties(num_nodes=N, num_rows=N, name="matching")), 4)
     assert matching.properties.packing.levels == 1
     assert matching.properties.packing.waste == 0
 

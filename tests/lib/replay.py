@@ -10,7 +10,7 @@ from gossipjax import topology
 from gossipjax.timeline import (
     clocks,
 )
-from gossipjax.timeline._planned import planned_event
+from gossipjax.timeline._from_events import planned_event
 from gossipjax.types import NOBODY
 
 KEY = jax.random.key(5)

@@ -21,7 +21,7 @@ from gossipjax._engine.checks import check_requires, check_step
 from gossipjax.compress import top_k
 from gossipjax.mixing import averaging, column_stochastic, from_matrix, lazy, metropolis, uniform
 from gossipjax.sharing import choco, fragments, jwins
-from gossipjax.timeline._planned import planned
+from gossipjax.timeline import from_events
 from gossipjax.topology import barabasi_albert
 from gossipjax.types import NOBODY
 
@@ -158,7 +158,7 @@ def by_hand(facts=(), **fields):
     """One push from node 0 to node 1 of three, and what is said of it."""
     xs = {"time": [1.0], "nodes": [[0]], "senders": [[0]], "receivers": [[1]], "weights": [[0.5]], "keep": [[0.5]]}
     xs = {name: np.asarray(value) for name, value in (xs | fields).items()}
-    return planned(xs, Properties(3, 3, "by hand", **dict(facts)))
+    return from_events(xs, Properties(3, 3, "by hand", **dict(facts)))
 
 
 def test_no_fact_is_true_by_default():

@@ -13,8 +13,7 @@ from problems import X0, N, exact_quadratic
 from gossipjax import Properties, dpsgd, gossip_averaging, observe, simulate, track_versions
 from gossipjax._engine import loop
 from gossipjax.mixing import metropolis
-from gossipjax.timeline import clocks, drawn_gossip, poisson_push, push_gossip, rounds
-from gossipjax.timeline._planned import planned
+from gossipjax.timeline import clocks, drawn_gossip, from_events, poisson_push, push_gossip, rounds
 from gossipjax.topology import barabasi_albert, complete, ring
 from gossipjax.types import NOBODY
 from gossipjax.wrappers import age_weighted, contained
@@ -49,7 +48,7 @@ def random_plan(seed: int, lanes: int, restricted: bool):
     }
     if restricted:
         xs["sources"] = rng.integers(0, N, receivers.shape)
-    return planned(xs, Properties(num_nodes=N, num_rows=N, num_slots=SLOTS, name="random plan")), xs
+    return from_events(xs, Properties(num_nodes=N, num_rows=N, num_slots=SLOTS, name="random plan")), xs
 
 
 def replay(xs):
@@ -144,7 +143,7 @@ def test_another_push_never_makes_anything_staler():
     facts = Properties(num_nodes=N, num_rows=N, num_slots=SLOTS, name="tape")
     protocol = track_versions(gossip_averaging(), num_nodes=N)
     x0 = loop.with_slots(jnp.asarray(X0), facts)
-    more, less = (run(KEY, protocol, planned(tape, facts), x0) for tape in (xs, fewer))
+    more, less = (run(KEY, protocol, from_events(tape, facts), x0) for tape in (xs, fewer))
     assert (more.held >= less.held).all()
     assert (more.held > less.held).any()
 
@@ -170,7 +169,7 @@ def test_age_weights_follow_the_updates_contained():
         "weights": np.full((4, 1), 0.5),
         "keep": np.full((4, 1), 0.5),
     }
-    plan = planned(xs, Properties(num_nodes=N, num_rows=N, name="by hand"))
+    plan = from_events(xs, Properties(num_nodes=N, num_rows=N, name="by hand"))
     protocol = track_versions(gossip_averaging(), reweight=age_weighted)
     (state, _), _ = loop.run(KEY, protocol, plan, protocol.init(KEY, jnp.arange(float(N))))
     assert float(protocol.model(state)[1]) == pytest.approx(1 / 3)

@@ -11,7 +11,7 @@ from gossipjax._base.arguments import instance
 from gossipjax._base.calls import recorded
 from gossipjax.systems._plexus.plan import PlexusPlan
 from gossipjax.systems._plexus.sizes import AGGREGATED, TRAINED
-from gossipjax.timeline._planned import planned
+from gossipjax.timeline._from_events import from_events
 from gossipjax.types import NOBODY, Properties, Timeline, Traffic
 
 GLOBAL = 0
@@ -76,7 +76,7 @@ def timeline(plan: PlexusPlan) -> Timeline:
         "targets": _targets(uses, copies)[:, None],
         "messages": _messages(plan)[:, None],
     }
-    return planned(xs, _properties(plan, num_slots))
+    return from_events(xs, _properties(plan, num_slots))
 
 
 def _uses(plan: PlexusPlan) -> _Uses:

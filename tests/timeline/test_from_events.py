@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from gossipjax import Properties, gossip_averaging, simulate
-from gossipjax.timeline._planned import planned
+from gossipjax.timeline import from_events
 from gossipjax.types import NOBODY
 
-unchecked = inspect.unwrap(planned)
+unchecked = inspect.unwrap(from_events)
 FACTS = Properties(4, 4, "mine", num_slots=2, num_fragments=3)
 
 

@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Float64, Int, Key, PyTree, UInt
 from gossipjax._base.arguments import flag, instance, optional_whole, real, shown, whole
 from gossipjax._base.call_text import brief
 from gossipjax._base.calls import recordable, recorded
-from gossipjax._base.display import called, displayed, fields_that_differ, size, words
+from gossipjax._base.display import displayed, fields_that_differ, name_in, size, words
 
 Params: TypeAlias = PyTree[Array]
 """A model: any pytree of floating-point arrays; stacked, each leaf has the row axis in front."""
@@ -406,7 +406,7 @@ class Task:
         params = jax.tree.leaves(jax.eval_shape(self.init, jax.random.key(0)))
         sizes = {"nodes": self.num_nodes, "parameters": sum(math.prod(leaf.shape) for leaf in params)}
         data, test = (size(sum(a.nbytes for a in jax.tree.leaves(arrays))) for arrays in (self.data, self.test))
-        return called(describe(self.batch)), sizes | {"data": data, "test data": test}
+        return name_in(describe(self.batch)), sizes | {"data": data, "test data": test}
 
     def __post_init__(self):
         for name in ("init", "batch", "loss", "metrics"):

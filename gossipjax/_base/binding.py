@@ -70,12 +70,12 @@ def as_task(task: Task) -> Task:
     return instance("task", task, Task, "build one with gossipjax.tasks, such as quadratic(targets)")
 
 
-def called(function: Frozen[Callable[..., Any]], *arguments: Any) -> Any:
+def call(function: Frozen[Callable[..., Any]], *arguments: Any) -> Any:
     """Call a function that is compiled in."""
     return function.value(*arguments)
 
 
-def called_with(function: Frozen[Callable[..., Any]], *settings: Any, **named: Any) -> Any:
+def call_with(function: Frozen[Callable[..., Any]], *settings: Any, **named: Any) -> Any:
     """Call a function that is compiled in, with settings of which some are compiled in too."""
     settings, named = jax.tree.map(
         lambda value: value.value if isinstance(value, Frozen) else value,
@@ -122,7 +122,7 @@ def as_partial(name: str, function: Callable[..., Any], signature: str) -> Parti
         TypeError: something that cannot be called.
     """
     callable_(name, function, signature)
-    return function if isinstance(function, Partial) else Partial(called, Frozen(function))
+    return function if isinstance(function, Partial) else Partial(call, Frozen(function))
 
 
 def _settings_apart(factory: Partial) -> Partial:
@@ -131,7 +131,7 @@ def _settings_apart(factory: Partial) -> Partial:
     if all(map(_is_number, values)):
         return factory
     arguments, named = jax.tree.unflatten(structure, [v if _is_number(v) else Frozen(v) for v in values])
-    return Partial(called_with, Frozen(factory.func), *arguments, **named)
+    return Partial(call_with, Frozen(factory.func), *arguments, **named)
 
 
 def _is_number(value: Any) -> bool:

@@ -240,8 +240,8 @@ class Driver:
             watching,
         )  # fmt: skip
         at = [] if piece.every is None else range(piece.start + piece.every, piece.stop + 1, piece.every)
-        self.log.add(clock.recorded(jax.device_get(found)), at)
-        self.log.note(clock.noticed(jax.device_get(status)))
+        self.log.add(clock.with_times(jax.device_get(found)), at)
+        self.log.note(clock.with_time(jax.device_get(status)))
         self.done = piece.stop
 
     def _told_to_stop(self, callback: Callback, first: int) -> bool:

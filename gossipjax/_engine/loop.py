@@ -16,7 +16,7 @@ from gossipjax._base.rows import finite_rows, num_rows
 from gossipjax._base.streams import EVENTS, STEPS
 from gossipjax.mixing._counting import charged, count
 from gossipjax.observe._models import Observer, Snapshot
-from gossipjax.timeline._events import drawn, first_event
+from gossipjax.timeline._events import draw_window, first_event
 from gossipjax.types import Event, Info, Params, Properties, Protocol, Timeline
 
 NON_FINITE, LOSS = 1, 2
@@ -312,7 +312,7 @@ def advance(
         return _record(carry, protocol, facts, observers, last.index[-1] + 1, last.time[-1])
 
     outside = _bits_outside(protocol, timeline, state, events_key)
-    xs = drawn(events_key, timeline)
+    xs = draw_window(events_key, timeline)
     xs = jax.tree.map(lambda leaf: jnp.reshape(leaf, (total // every, every, *leaf.shape[1:])), xs)
     carry, records = jax.lax.scan(one_record, _fresh(state, losses), xs)
     return (carry.state, carry.status, carry.losses), records

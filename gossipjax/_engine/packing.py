@@ -20,7 +20,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.placement import SMALL_ROW
 from gossipjax._base.streams import EVENTS
 from gossipjax.mixing._apply import GroupMixing, PairMixing
-from gossipjax.timeline._events import drawn, first_event
+from gossipjax.timeline._events import draw_window, first_event
 from gossipjax.timeline._from_events import planned_event
 from gossipjax.timeline._moments import event_times, written_times
 from gossipjax.types import NOBODY, Packing, Properties, Timeline
@@ -105,7 +105,7 @@ class Choice(NamedTuple):
     reason: str
 
 
-def chosen(
+def choose(
     timeline: Timeline,
     wish: str,
     *,
@@ -196,7 +196,7 @@ def _checked(timeline: Any, width: Any, barrier_every: Any, key: Any) -> int:
 
 @jax.jit
 def _events(key: Key[Array, ""], timeline: Timeline) -> Any:
-    return jax.vmap(lambda x: timeline.event(key, timeline.shared, x))(drawn(key, timeline))
+    return jax.vmap(lambda x: timeline.event(key, timeline.shared, x))(draw_window(key, timeline))
 
 
 def _write_out(timeline: Timeline, key: Key[Array, ""] | None) -> Any:

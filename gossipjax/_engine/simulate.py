@@ -35,9 +35,9 @@ from gossipjax._engine.checks import (
 )
 from gossipjax._engine.driver import Callback, Driver, Job, Settings
 from gossipjax._engine.driver import Diverged as Diverged
-from gossipjax._engine.packing import chosen as packing_chosen
+from gossipjax._engine.packing import choose as choose_packing
 from gossipjax.observe._models import Observer, bind_observers, check_observers
-from gossipjax.results._provenance import call_record, described, stopped_call
+from gossipjax.results._provenance import call_record, describe_call, stopped_call
 from gossipjax.results._trajectory import Trajectory, manifest
 from gossipjax.timeline import _moments
 from gossipjax.types import Params, Properties, Protocol, Task, Timeline
@@ -175,14 +175,14 @@ def _prepare(key, protocol, timeline, x0, observers, strategy, packing, records)
     form = _check(key, protocol, timeline, start, watching, len(times) + 1)
     shape = jax.eval_shape(lambda x: loop.with_slots(x, facts), form)
     with placement.using(strategy):
-        chosen = placement.chosen(jax.tree.leaves(shape)[0].shape[0], bytes_per_row(shape))
+        chosen = placement.choose(jax.tree.leaves(shape)[0].shape[0], bytes_per_row(shape))
     numbers = Properties(facts.num_nodes, facts.num_rows, "checked already", num_slots=facts.num_slots)
     # Seeds run together where rows are small, one after another where they are large.
     settings = Settings(strategy, None if key.ndim == 0 else "vmap" if chosen.strategy == "vmap" else "map", numbers)
     size, trains, reports = _step_form(protocol, timeline, shape)
     every = chunks.interval(len(timeline), record_every)
     interval = every if record_at is None else len(timeline) // max(len(record_at), 1)
-    wide = packing_chosen(timeline, packing, many_seeds=key.ndim > 0, row_bytes=size, trains=trains, interval=interval)
+    wide = choose_packing(timeline, packing, many_seeds=key.ndim > 0, row_bytes=size, trains=trains, interval=interval)
     call = call_record(
         key, given, timeline, x0, **records, observers=list(observers), strategy=strategy, packing=packing
     )
@@ -307,7 +307,7 @@ def _bytes(tree: PyTree) -> int:
 def _configuration(call: Call, timeline, x, settings, choice, wide, observers, x0) -> dict[str, Any]:
     facts, leaves = timeline.properties, jax.tree_util.tree_leaves_with_path(x)
     shared = not (callable(x0) or isinstance(x0, Task | Trajectory))
-    return described(call) | {
+    return describe_call(call) | {
         "mixing": facts.messages,
         "synchronous": facts.synchronous,
         "num_events": len(timeline),

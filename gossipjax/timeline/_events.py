@@ -1,4 +1,4 @@
-"""Events of a timeline, made one by one or drawn all at once."""
+"""Events of a timeline, one at a time or a whole window at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _blank(xs: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.asarray(np.zeros((1, *leaf.shape[1:]), leaf.dtype)), xs)
 
 
-def drawn(key: Key[Array, ""], timeline: Timeline) -> PyTree:
+def draw_window(key: Key[Array, ""], timeline: Timeline) -> PyTree:
     """Take the entries of all events to the device, and draw what is drawn inside the run."""
     xs = jax.tree.map(jnp.asarray, timeline.xs)
     if timeline.draw is None:

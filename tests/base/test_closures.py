@@ -16,7 +16,7 @@ from problems import X0, N, exact_quadratic
 from gossipjax import dpsgd, simulate
 from gossipjax._base.binding import Frozen, as_factory
 from gossipjax._base.call_json import to_json
-from gossipjax._base.calls import written
+from gossipjax._base.calls import write_down
 from gossipjax._base.closures import closure_key
 from gossipjax.mixing import metropolis
 from gossipjax.timeline import rounds
@@ -129,7 +129,7 @@ def test_functions_with_a_name_are_themselves():
 
 @pytest.mark.parametrize("name", ALIKE)
 def test_records_tell_numbers_apart(name):
-    one, again, other = (to_json(written(ALIKE[name](a)))[0] for a in (0.125, 0.125, 0.25))
+    one, again, other = (to_json(write_down(ALIKE[name](a)))[0] for a in (0.125, 0.125, 0.25))
     assert one == again != other
 
 
@@ -191,4 +191,4 @@ def test_nothing_is_compiled_twice(first, second):
     assert again == 0
     assert other > 0  # the listener listens
     assert warm >= 0
-    assert np.array_equal(*done) == (written(first()) == written(second()))
+    assert np.array_equal(*done) == (write_down(first()) == write_down(second()))

@@ -13,7 +13,7 @@ from problems import CURVATURE, TARGETS, X0, N
 
 from gossipjax import Properties, dpsgd, gossip_averaging, pack, simulate, track_versions
 from gossipjax._engine import loop
-from gossipjax._engine.packing import chosen
+from gossipjax._engine.packing import choose
 from gossipjax.mixing import metropolis
 from gossipjax.mixing._apply import GroupMixing
 from gossipjax.observe import consensus_distance
@@ -192,10 +192,10 @@ def test_what_cannot_be_packed_says_why():
     with pytest.raises(ValueError, match="width=0"):
         pack(plan, 0)
     with pytest.raises(ValueError, match="packing='wide': must be one of"):
-        chosen(plan, "wide", many_seeds=False)
+        choose(plan, "wide", many_seeds=False)
     with pytest.raises(ValueError, match="cannot be packed: every node acts"):
-        chosen(synchronous, "packed", many_seeds=False)
-    assert not chosen(synchronous, "auto", many_seeds=False).packed
+        choose(synchronous, "packed", many_seeds=False)
+    assert not choose(synchronous, "auto", many_seeds=False).packed
 
 
 def test_group_plans_have_group_mixings():

@@ -9,7 +9,7 @@ import numpy as np
 
 from gossipjax._base.arguments import instance, whole
 from gossipjax.mixing._apply import DenseMixing, TableMixing
-from gossipjax.timeline._events import first_event
+from gossipjax.timeline._events import event_form
 from gossipjax.types import NOBODY, Properties, Timeline
 
 _NODES = frozenset({"nodes", "sources", "first", "second", "partner", "own", "self"})
@@ -35,7 +35,7 @@ def check_sound(timeline: Timeline) -> Timeline:
     if len(lengths) != 1 or lengths == {()}:
         raise ValueError(f"the arrays of its events have lengths {sorted(lengths)}, which must be one")
     try:
-        event = jax.eval_shape(lambda timeline: first_event(jax.random.key(0), timeline), timeline)
+        event = event_form(timeline)
         times = None if timeline.seconds is None else timeline.seconds(timeline.shared, timeline.xs)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"no event can be made of its arrays ({type(error).__name__}: {error})") from error

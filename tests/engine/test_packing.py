@@ -28,6 +28,7 @@ from gossipjax.timeline import (
     push_gossip,
     rounds,
 )
+from gossipjax.timeline._events import first_event
 from gossipjax.topology import complete, ring, star
 from gossipjax.types import NOBODY
 from gossipjax.wrappers import age_weighted
@@ -200,5 +201,5 @@ def test_what_cannot_be_packed_says_why():
 
 def test_group_plans_have_group_mixings():
     plan = random_plan(0, groups=True)
-    event = loop.first_event(KEY, pack(plan))
+    event = first_event(KEY, pack(plan))
     assert isinstance(event.mixing, GroupMixing)

@@ -21,6 +21,7 @@ from gossipjax.mixing import metropolis, uniform
 from gossipjax.sharing import moniqua
 from gossipjax.sharing._moniqua import decode
 from gossipjax.timeline import poisson_pairs, rounds
+from gossipjax.timeline._events import first_event
 from gossipjax.topology import barabasi_albert, ring
 
 KEY = jax.random.key(1)
@@ -120,7 +121,7 @@ def test_gossip_by_tables_equals_nodes_with_codes():
 @jax.jit
 def readings(sharing, bits, theta, x, key):
     """What every node of the first axis's models is read as by itself, and by node 0: ``(n, 2, d)``."""
-    _, (codes, _) = sharing.encode(key, (), x, x, loop.first_event(key, ROUNDS))
+    _, (codes, _) = sharing.encode(key, (), x, x, first_event(key, ROUNDS))
     codes = codes.astype(x.dtype)
     return jnp.stack([decode(bits, theta, codes, near) for near in (x, jnp.broadcast_to(x[:1], x.shape))], axis=1)
 
@@ -244,7 +245,7 @@ def test_bits_are_those_of_the_entries(bits):
     found = []
 
     def encode(x):
-        _, (codes, size) = moniqua(bits, THETA).encode(KEY, (), x, x, loop.first_event(KEY, ROUNDS))
+        _, (codes, size) = moniqua(bits, THETA).encode(KEY, (), x, x, first_event(KEY, ROUNDS))
         found.append(size)
         return codes
 
@@ -256,7 +257,7 @@ def test_bits_are_those_of_the_entries(bits):
 
 def test_all_codes_are_used_and_no_others():
     x = np.linspace(-100, 100, 4096).reshape(-1, 1)
-    codes = jax.jit(moniqua(2, 1.0).encode)(KEY, (), jnp.asarray(x), jnp.asarray(x), loop.first_event(KEY, ROUNDS))
+    codes = jax.jit(moniqua(2, 1.0).encode)(KEY, (), jnp.asarray(x), jnp.asarray(x), first_event(KEY, ROUNDS))
     np.testing.assert_array_equal(np.unique(codes[1][0]), [0, 1, 2, 3])
 
 

@@ -14,6 +14,7 @@ from gossipjax import Properties, dpsgd, gossip_averaging, observe, simulate, tr
 from gossipjax._engine import loop
 from gossipjax.mixing import metropolis
 from gossipjax.timeline import clocks, drawn_gossip, from_events, poisson_push, push_gossip, rounds
+from gossipjax.timeline._events import first_event
 from gossipjax.topology import barabasi_albert, complete, ring
 from gossipjax.types import NOBODY
 from gossipjax.wrappers import age_weighted, contained
@@ -102,7 +103,7 @@ def test_invariants_along_a_run():
     step = jax.jit(protocol.step)
     before = protocol.versions(state)
     for t in range(60):
-        event = loop.first_event(KEY, plan[t : t + 1])
+        event = first_event(KEY, plan[t : t + 1])
         state, _ = step(KEY, state, event)
         after = protocol.versions(state)
         assert (after.held >= before.held).all()

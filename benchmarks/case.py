@@ -58,8 +58,8 @@ def work_rounds(work: Work, n: int) -> dict[str, Any]:
     """Rounds of a work in the engine."""
     per_call = max(2, round({"W1": 2048, "W2": 128}[work.name] / n))
     key, s = jax.random.key(0), setting(work, n, per_call)
-    protocol, timeline = gj.placement.everywhere(s.protocol), s.timeline  # as the driver does
-    start = jax.jit(lambda protocol, params: gj.placement.over_nodes(protocol.init(key, gj.replicate(params, n))))
+    protocol, timeline = gj.placement.replicate_on_devices(s.protocol), s.timeline  # as the driver does
+    start = jax.jit(lambda protocol, params: gj.placement.place_rows(protocol.init(key, gj.replicate(params, n))))
     state = start(protocol, s.params)
     del s
     program, compile_seconds = compiled(key, protocol, timeline, state)

@@ -56,7 +56,7 @@ def alone(n: int = 96, parameters: int = 89_834, repeats: int = 5) -> dict[str, 
         state, x = said.merge(key, state, (x + moved, payload, event))
         return (state, x, moved), bits
 
-    place, numbers = gj.placement.over_nodes, jnp.arange(ROUNDS, dtype=jnp.uint32)
+    place, numbers = gj.placement.place_rows, jnp.arange(ROUNDS, dtype=jnp.uint32)
     carry = jax.jit(lambda x, change: (place(said.init(x)), place(x), place(change)))(x0, change)
     rounds = jax.jit(lambda carry: jax.lax.scan(one_round, carry, numbers), donate_argnums=0)
     start = time.perf_counter()
@@ -140,8 +140,8 @@ def trained(work: Work, n: int, scheme: str) -> dict[str, Any]:
     per_call = max(2, round({"W1": 2048, "W2": 96}[work.name] / n))
     key, s = jax.random.key(0), setting(work, n, per_call)
     protocol = gj.dpsgd(s.task, optax.sgd(work.learning_rate), local_steps=work.local_steps, sharing=SCHEMES[scheme]())
-    protocol, timeline = gj.placement.everywhere(protocol), s.timeline
-    start = jax.jit(lambda protocol, params: gj.placement.over_nodes(protocol.init(key, gj.replicate(params, n))))
+    protocol, timeline = gj.placement.replicate_on_devices(protocol), s.timeline
+    start = jax.jit(lambda protocol, params: gj.placement.place_rows(protocol.init(key, gj.replicate(params, n))))
     state = start(protocol, s.params)
     step = jax.jit(lambda key, protocol, timeline, state: gj.run(key, protocol, timeline, state), donate_argnums=3)
     begun = time.perf_counter()

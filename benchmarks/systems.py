@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 
 import gossipjax as gj
 from gossipjax import devices, systems, tasks
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax._base.rows import parameters_per_row
 from gossipjax.tasks import Dataset, Examples
 
@@ -46,7 +46,7 @@ def _images(n: int) -> Dataset:
     return Dataset("noise", drawn(SHARD * n), drawn(100), CLASSES, (127.5,), (73.9,), "drawn at random")
 
 
-def _start(task: gj.types.Task, rows: Static[int], key: Any) -> Any:
+def _start(task: gj.types.Task, rows: Frozen[int], key: Any) -> Any:
     return gj.replicate(task.init(key), rows.value)
 
 
@@ -62,7 +62,7 @@ def learning(n: int) -> dict[str, Any]:
         jax.random.key(0),
         gj.fedavg(task, Partial(optax.sgd, 0.05), local_steps=5),
         timeline,
-        Partial(_start, task, Static(timeline.properties.num_rows)),
+        Partial(_start, task, Frozen(timeline.properties.num_rows)),
         record_every=len(timeline),
         progress=False,
     )

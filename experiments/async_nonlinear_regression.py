@@ -23,7 +23,7 @@ from experiments.lib.asynchronous import run_each, seed_keys, settled_mean, z_sc
 from experiments.lib.report import Row
 from experiments.lib.store import mean_and_interval
 from gossipjax import Task, dpsgd, observe, replicate, track_versions
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax.timeline import clocks, push_gossip
 from theory.staleness import mean_staleness
 
@@ -71,12 +71,12 @@ def predict(weights: Float[Array, " p"], inputs: Float[Array, " b"]) -> Float[Ar
     return jnp.tanh(inputs[:, None] * into[None] + bias[None]) @ out + offset
 
 
-def _init(hidden: Static[int], key: Key[Array, ""]) -> Float[Array, " p"]:
+def _init(hidden: Frozen[int], key: Key[Array, ""]) -> Float[Array, " p"]:
     into, bias, out = jax.random.normal(key, (3, hidden.value))
     return jnp.concatenate([into, bias, out / np.sqrt(hidden.value), jnp.zeros(1)])
 
 
-def _batch(size: Static[int], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
+def _batch(size: Frozen[int], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
     picks = jax.random.randint(key, (size.value,), 0, data["inputs"].shape[1])
     return {name: data[name][node][picks] for name in ("inputs", "responses")}
 
@@ -100,7 +100,7 @@ def task_of(n: int, config: Config) -> Task:
     grid = np.linspace(-np.pi, np.pi, 101)
     data = {"inputs": jnp.asarray(inputs, float), "responses": jnp.asarray(responses, float)}
     test = {"inputs": jnp.asarray(grid, float), "responses": jnp.asarray(np.sin(grid), float)}
-    functions = Partial(_init, Static(config.hidden)), Partial(_batch, Static(config.batch_size))
+    functions = Partial(_init, Frozen(config.hidden)), Partial(_batch, Frozen(config.batch_size))
     return Task(*functions, Partial(_loss), Partial(_metrics), data, test, num_nodes=n)
 
 

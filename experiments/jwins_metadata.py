@@ -29,11 +29,11 @@ from experiments.lib.store import mean_and_interval
 from gossipjax import Event, Protocol, dpsgd, placement
 from gossipjax._base.binding import bind
 from gossipjax._base.rows import parameters_per_row
-from gossipjax._engine import loop
 from gossipjax.compress.codes import elias_gamma
 from gossipjax.compress.transforms import wavelet
 from gossipjax.sharing import jwins
 from gossipjax.sharing._jwins import CUT_OFFS
+from gossipjax.timeline._events import first_event
 from theory.compression import bernoulli_gap_bits, expected_gap_bits, subset_entropy_bits
 
 CLAIM = "Elias gamma gaps make the positions of JWINS messages about 9 times smaller than integers, 6 % of a message"
@@ -152,7 +152,7 @@ def _at_the_end(given: Problem, network: Network, state: Any, alpha: float) -> I
     optimizer = Partial(optax.sgd, given.learning_rate)
     protocol = dpsgd(given.task, optimizer, local_steps=given.local_steps, sharing=jwins(draws=forced))
     key = jax.random.key(network.seed)
-    event = loop.first_event(key, plan_of(network))
+    event = first_event(key, plan_of(network))
     bits = _message_bits_jit(bind(protocol), key, jax.tree.map(lambda leaf: leaf[0], state), event)
     return np.asarray(bits, np.int64)
 

@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Float64, Int, Key, PyTree, UInt
 from gossipjax._base.arguments import shown, whole
 from gossipjax._base.call_text import brief
 from gossipjax._base.calls import recordable, recorded
-from gossipjax._base.display import called, displayed, size, words
+from gossipjax._base.display import displayed, name_in, size, words
 from gossipjax.facts import WHOLE_MODELS, Properties, Requires
 
 Params: TypeAlias = PyTree[Array]
@@ -68,7 +68,7 @@ class Event(NamedTuple):
 @displayed
 @dataclasses.dataclass(frozen=True)
 class Timeline:
-    """A whole run, planned: ``event(key, static, x)`` turns the t-th slice of ``xs`` into an :class:`Event`.
+    """A whole run, planned: ``event(key, shared, x)`` turns the t-th slice of ``xs`` into an :class:`Event`.
 
     T may be 0. Times are float64 on the host (``seconds``), from the planner to the record. Inside the compiled run
     they are float32, enough for their differences.
@@ -76,19 +76,19 @@ class Timeline:
     Attributes:
         xs: pytree of arrays with leading axis T, one entry per event (host NumPy arrays are best: only the part being
             run travels to the device). T rounds on a fixed matrix cost T numbers.
-        static: pytree of arrays shared by all events. Always an argument of the compiled function.
-        event: module-level function ``(key, static, x) -> Event``. ``key`` is the same for every event; whatever is
+        shared: pytree of arrays shared by all events. Always an argument of the compiled function.
+        event: module-level function ``(key, shared, x) -> Event``. ``key`` is the same for every event; whatever is
             drawn folds in the event's own number.
         properties: static facts.
-        draw: module-level function ``(key, static, xs) -> xs`` that fills in what is drawn at random inside the run,
+        draw: module-level function ``(key, shared, xs) -> xs`` that fills in what is drawn at random inside the run,
             for a window of consecutive events at once (entry t depends on ``xs[t]`` and the key only); None: all is
             planned.
-        seconds: module-level function ``(static, xs) -> (T,)`` on the host that returns the times of the events in
+        seconds: module-level function ``(shared, xs) -> (T,)`` on the host that returns the times of the events in
             float64; None: they are read off the events, in float32.
     """
 
     xs: PyTree
-    static: PyTree
+    shared: PyTree
     event: Callable[[Key[Array, ""], PyTree, PyTree], Event] = dataclasses.field(metadata={"static": True})
     properties: Properties = dataclasses.field(metadata={"static": True})
     draw: Callable[[Key[Array, ""], PyTree, PyTree], PyTree] | None = dataclasses.field(
@@ -230,7 +230,7 @@ class Task:
         params = jax.tree.leaves(jax.eval_shape(self.init, jax.random.key(0)))
         sizes = {"nodes": self.num_nodes, "parameters": sum(math.prod(leaf.shape) for leaf in params)}
         data, test = (size(sum(a.nbytes for a in jax.tree.leaves(arrays))) for arrays in (self.data, self.test))
-        return called(describe(self.batch)), sizes | {"data": data, "test data": test}
+        return name_in(describe(self.batch)), sizes | {"data": data, "test data": test}
 
     def __post_init__(self):
         for name in ("init", "batch", "loss", "metrics"):

@@ -29,7 +29,7 @@ import numpy as np
 import gossipjax as gj
 from gossipjax._base.figure import Figure
 from gossipjax.observe import staleness_by_source
-from gossipjax.timeline import aligned, clocks, push_gossip
+from gossipjax.timeline import align, clocks, push_gossip
 from theory import scaling, staleness
 from theory.check.policy import Band, decide
 
@@ -59,7 +59,7 @@ def measured(n: int, rate: float) -> np.ndarray:
         )
         for seed in range(RUNS)
     ]
-    plans, every = aligned(plans, times)
+    plans, every = align(plans, times)
     protocol = gj.track_versions(gj.gossip_averaging(), 8, num_nodes=n)
     found = []
     for seed, plan in enumerate(plans):

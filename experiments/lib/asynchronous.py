@@ -41,7 +41,7 @@ def run_each(
     Returns:
         What was observed, with dimensions ``record`` (at 0 and at each of the times) and ``seed``.
     """
-    filled, width = timeline.aligned(plans, times)
+    filled, width = timeline.align(plans, times)
     # Made here: given a function, every call of simulate would compile it anew.
     make = jax.jit(start) if callable(start) else None
     runs = []

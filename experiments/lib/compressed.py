@@ -27,7 +27,7 @@ from gossipjax import (
     tasks,
     topology,
 )
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax.observe import meter_summary
 from gossipjax.timeline import rounds
 
@@ -156,7 +156,7 @@ def plan_of(network: Network) -> Timeline:
     return rounds(matrices if network.dynamic else matrices[0], network.num_rounds)
 
 
-def _replicated(task: Task, num_nodes: Static[int], key: Any) -> Any:
+def _replicated(task: Task, num_nodes: Frozen[int], key: Any) -> Any:
     """Start all nodes at one model; a function of the module, so that runs of one problem share what is compiled."""
     return replicate(task.init(key), num_nodes.value)
 
@@ -183,7 +183,7 @@ def train(
         jax.random.split(jax.random.key(network.seed), network.num_seeds),
         protocol,
         plan_of(network),
-        Partial(_replicated, given.task, Static(network.num_nodes)),
+        Partial(_replicated, given.task, Frozen(network.num_nodes)),
         observers=watch,
         record_every=max(1, network.num_rounds // network.num_records),
         checkpoint=checkpoint,

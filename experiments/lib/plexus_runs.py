@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 
 from experiments.lib.kept import model_of
 from gossipjax import Protocol, Task, Timeline, devices, fedavg, observe, replicate, restarted, simulate, systems, tasks
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax.devices import Devices
 from gossipjax.systems import PlexusPlan, SystemPlan
 from gossipjax.tasks import DataUnavailable
@@ -106,7 +106,7 @@ def kind_of(phones: Devices) -> str:
     return "published traces" if phones.name.startswith("traces") else "phones drawn from fitted laws"
 
 
-def _start(task: Task, num_rows: Static[int], key: Any) -> Any:
+def _start(task: Task, num_rows: Frozen[int], key: Any) -> Any:
     """Start all rows at one model; a function of the module, so that runs of one problem share what is compiled."""
     return replicate(task.init(key), num_rows.value)
 
@@ -182,7 +182,7 @@ def record(
         jax.random.key(seed),
         protocol,
         timeline[:kept] if kept < len(timeline) else timeline,
-        Partial(_start, given.task, Static(timeline.properties.num_rows)),
+        Partial(_start, given.task, Frozen(timeline.properties.num_rows)),
         observers=(observe.node_metrics(given.task, nodes=nodes, samples=test_samples, seed=0),),
         record_every=min(every, len(timeline)),
         checkpoint=checkpoint,
@@ -199,10 +199,10 @@ def optimizer_of(given: Problem, local_steps: int) -> Partial:
     """SGD with the task's learning rate and momentum, which every training starts anew."""
     if given.momentum is None:
         return Partial(optax.sgd, given.learning_rate)
-    return Partial(_restarted_sgd, given.learning_rate, given.momentum, Static(local_steps))
+    return Partial(_restarted_sgd, given.learning_rate, given.momentum, Frozen(local_steps))
 
 
-def _restarted_sgd(rate: Any, momentum: Any, steps: Static[int]) -> optax.GradientTransformation:
+def _restarted_sgd(rate: Any, momentum: Any, steps: Frozen[int]) -> optax.GradientTransformation:
     return restarted(optax.sgd(rate, momentum), steps.value)
 
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True, eq=False)
-class Static(Generic[T]):
+class Frozen(Generic[T]):
     """A value inside a pytree that is compiled in: a setting, an optax transformation.
 
     Two are equal, and share one compiled program, where their values are built alike
@@ -37,7 +37,7 @@ class Static(Generic[T]):
 
     def __eq__(self, other: object) -> bool:
         """Whether both hold values that are built alike."""
-        return isinstance(other, Static) and self._key == other._key
+        return isinstance(other, Frozen) and self._key == other._key
 
     def __hash__(self) -> int:
         """Hash what the value is built of."""
@@ -57,7 +57,7 @@ class Bound:
         return self.function(*self.settings, *arguments)
 
 
-def constant(value: Static[Any]) -> Any:
+def constant(value: Frozen[Any]) -> Any:
     """Return what is inside, as a function of no further arguments."""
     return value.value
 
@@ -71,17 +71,17 @@ def as_task(task: Task) -> Task:
     return instance("task", task, Task, "build one with gossipjax.tasks, such as quadratic(targets)")
 
 
-def called(function: Static[Callable[..., Any]], *arguments: Any) -> Any:
+def call(function: Frozen[Callable[..., Any]], *arguments: Any) -> Any:
     """Call a function that is compiled in."""
     return function.value(*arguments)
 
 
-def called_with(function: Static[Callable[..., Any]], *settings: Any, **named: Any) -> Any:
+def call_with(function: Frozen[Callable[..., Any]], *settings: Any, **named: Any) -> Any:
     """Call a function that is compiled in, with settings of which some are compiled in too."""
     settings, named = jax.tree.map(
-        lambda value: value.value if isinstance(value, Static) else value,
+        lambda value: value.value if isinstance(value, Frozen) else value,
         (settings, named),
-        is_leaf=lambda value: isinstance(value, Static),
+        is_leaf=lambda value: isinstance(value, Frozen),
     )
     return function.value(*settings, **named)
 
@@ -104,7 +104,7 @@ def as_factory(optimizer: optax.GradientTransformation | Callable[[], optax.Grad
             raise TypeError(f"optimizer={shown(optimizer)}: must make an optax transformation when called; {_REMEDY}")
         return factory
     if isinstance(optimizer, optax.GradientTransformation):
-        return Partial(constant, Static(optimizer))
+        return Partial(constant, Frozen(optimizer))
     raise TypeError(f"optimizer={shown(optimizer)}: must be an optax transformation; {_REMEDY}")
 
 
@@ -123,7 +123,7 @@ def as_partial(name: str, function: Callable[..., Any], signature: str) -> Parti
         TypeError: something that cannot be called.
     """
     callable_(name, function, signature)
-    return function if isinstance(function, Partial) else Partial(called, Static(function))
+    return function if isinstance(function, Partial) else Partial(call, Frozen(function))
 
 
 def _settings_apart(factory: Partial) -> Partial:
@@ -131,8 +131,8 @@ def _settings_apart(factory: Partial) -> Partial:
     values, structure = jax.tree.flatten((factory.args, factory.keywords))
     if all(map(_is_number, values)):
         return factory
-    arguments, named = jax.tree.unflatten(structure, [v if _is_number(v) else Static(v) for v in values])
-    return Partial(called_with, Static(factory.func), *arguments, **named)
+    arguments, named = jax.tree.unflatten(structure, [v if _is_number(v) else Frozen(v) for v in values])
+    return Partial(call_with, Frozen(factory.func), *arguments, **named)
 
 
 def _is_number(value: Any) -> bool:

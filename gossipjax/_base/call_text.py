@@ -50,7 +50,7 @@ def _many_text(record: Many) -> str:
 
 def _object_text(record: Object) -> str:
     fields: dict[str, Any] = dict(record.fields)
-    if record.kind.endswith(":Static"):
+    if record.kind.endswith(":Frozen"):
         return text(fields["value"])
     if record.kind.rpartition(":")[2].startswith("GradientTransformation"):
         return text(fields["update"])

@@ -6,7 +6,7 @@ builder made and carry no record. Equality, hashes and pytree structures know no
 again because of it.
 
 A record is hashable and small. Arrays stand in it by their hash, and by a copy of their values up to
-:data:`KEPT_BYTES`; whatever else was passed is written down as what it is made of (:func:`written`).
+:data:`KEPT_BYTES`; whatever else was passed is written down as what it is made of (:func:`write_down`).
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def recorded(*cites: str) -> Callable[[F], F]:
             if "self" in bound.arguments and record_of(bound.arguments["self"]) is None:
                 return result  # what a method makes of something that no builder made is written down by its content
             bound.apply_defaults()
-            arguments = tuple((key, written(value)) for key, value in bound.arguments.items())
+            arguments = tuple((key, write_down(value)) for key, value in bound.arguments.items())
             attach(result, Call(full_name(build), arguments, getattr(result, "checksum", None)))
             return result
 
@@ -172,7 +172,7 @@ def citations(function: Callable[..., Any]) -> tuple[str, ...] | None:
     return getattr(function, _CITES, None)
 
 
-def written(value: Any, above: tuple[int, ...] = ()) -> Hashable:
+def write_down(value: Any, above: tuple[int, ...] = ()) -> Hashable:
     """Write a value down: its record, or what it is made of. Never fails; what it does not know becomes Opaque.
 
     Args:
@@ -189,7 +189,7 @@ def written(value: Any, above: tuple[int, ...] = ()) -> Hashable:
         return _of_array(value)
     if id(value) in above:
         return Opaque("itself")
-    inside = functools.partial(written, above=(*above, id(value)))
+    inside = functools.partial(write_down, above=(*above, id(value)))
     if _is_names(value) or (isinstance(value, list | tuple | Mapping) and not hasattr(value, "_fields")):
         return _many(value, inside)
     if isinstance(value, functools.partial):
@@ -201,7 +201,7 @@ def written(value: Any, above: tuple[int, ...] = ()) -> Hashable:
     return _object(value, inside)
 
 
-def found(name: str) -> Any:
+def look_up(name: str) -> Any:
     """Return the function or class that a module itself defines under ``module:qualname``.
 
     Raises:
@@ -243,7 +243,7 @@ def is_versioned(thing: Any) -> bool:
 def by_name(thing: Any) -> bool:
     """Whether the name of a function or class leads to it."""
     with contextlib.suppress(ValueError):
-        return found(full_name(thing)) is thing
+        return look_up(full_name(thing)) is thing
     return False
 
 
@@ -272,7 +272,7 @@ def closed(
         ValueError: the module has no such code any more, or code that does something else.
     """
     module, _, inside = record.name.partition(":")
-    outer = inspect.unwrap(found(f"{module}:{inside.partition('.<locals>')[0]}"))
+    outer = inspect.unwrap(look_up(f"{module}:{inside.partition('.<locals>')[0]}"))
     for code in _codes(outer.__code__):
         if code.co_qualname == inside and set(code.co_freevars) == set(captured):
             cells = tuple(types.CellType(captured[name]) for name in code.co_freevars)
@@ -335,7 +335,7 @@ def _key(value: Any) -> Hashable:
 def _sparse(value: Any) -> Hashable:
     rows = value.tocsr()
     parts = (("data", rows.data), ("indices", rows.indices), ("indptr", rows.indptr), ("shape", tuple(rows.shape)))
-    return Object("scipy.sparse:csr_array", tuple((name, written(part)) for name, part in parts))
+    return Object("scipy.sparse:csr_array", tuple((name, write_down(part)) for name, part in parts))
 
 
 def _graph(value: nx.Graph, inside: _Writer) -> Hashable:

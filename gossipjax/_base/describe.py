@@ -7,7 +7,7 @@ from typing import Any
 import optax
 from jax.tree_util import Partial
 
-from gossipjax._base.binding import Static, called, called_with, constant
+from gossipjax._base.binding import Frozen, call, call_with, constant
 from gossipjax.types import Protocol, Sharing, Task
 
 
@@ -20,7 +20,7 @@ def describe(value: Any) -> str:
     match value:
         case Partial():
             return _partial(value)
-        case Static():
+        case Frozen():
             return describe(value.value)
         case Task():
             return f"task of {value.num_nodes} nodes"
@@ -42,7 +42,7 @@ def describe(value: Any) -> str:
 def _partial(value: Partial) -> str:
     if value.func is constant:
         return describe(value.args[0])
-    if value.func in (called, called_with):
+    if value.func in (call, call_with):
         value = Partial(value.args[0].value, *value.args[1:], **value.keywords)
         if not (value.args or value.keywords):
             return describe(value.func)

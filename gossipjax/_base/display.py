@@ -81,14 +81,14 @@ def html(value: Any, *, more: str = "") -> str:
 
 def headline(configuration: Mapping[str, Any]) -> str:
     """Return what was run in a few words, for a title, from a run's configuration: "D-PSGD · rounds · 8 nodes"."""
-    parts = [called(str(configuration[field])) for field in ("protocol", "timeline") if field in configuration]
+    parts = [name_in(str(configuration[field])) for field in ("protocol", "timeline") if field in configuration]
     nodes = f"{configuration['num_nodes']:,} nodes" if "num_nodes" in configuration else ""
     return " · ".join(part for part in (*parts, nodes) if part)
 
 
-def called(described: str) -> str:
+def name_in(description: str) -> str:
     """Return the name in a description such as ``dpsgd._adapt_then_combine(task of 8 nodes, sgd(0.1))``."""
-    head, _, rest = described.partition("(")
+    head, _, rest = description.partition("(")
     while head in _WRAPPERS:
         head, _, rest = rest.partition("(")
     head = re.split("[:,]", head)[0].strip()

@@ -35,7 +35,7 @@ FUNCTIONS = frozenset(
         "timeline._drawn:_update_or_push",
         "timeline._drawn:mean_times",
         "timeline._moments:written_times",
-        "timeline._planned:planned_event",
+        "timeline._from_events:planned_event",
         "timeline._poisson:_edge_fires",
         "timeline._poisson:_node_pushes",
         "timeline._poisson:_node_wakes",

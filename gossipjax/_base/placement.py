@@ -58,7 +58,7 @@ def using(strategy: Strategy | str) -> AbstractContextManager[None]:
     """Choose the strategy of every :func:`map_nodes` inside a with-block.
 
     Args:
-        strategy: "vmap", "map", "shard", or "auto": by measured thresholds, see :func:`chosen`.
+        strategy: "vmap", "map", "shard", or "auto": by measured thresholds, see :func:`choose`.
 
     Returns:
         The context manager. A function under ``jax.jit`` is compiled once for each strategy it is called under.
@@ -74,7 +74,7 @@ def in_force() -> Strategy:
     return _strategy.value
 
 
-def chosen(k: int, bytes_per_node: int) -> Choice:
+def choose(k: int, bytes_per_node: int) -> Choice:
     """Say how ``k`` nodes would be spread here and now, and why.
 
     Args:
@@ -116,7 +116,7 @@ def map_nodes(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
     """
     callable_("fn", fn, "fn(*rows of one node) -> outputs")
     k = _num_nodes(stacked)
-    strategy = chosen(k, _bytes_per_node(stacked, k)).strategy if k > 1 else "vmap"
+    strategy = choose(k, _bytes_per_node(stacked, k)).strategy if k > 1 else "vmap"
     if strategy == "vmap":
         return jax.vmap(fn)(*stacked)
     if strategy == "map":
@@ -148,12 +148,12 @@ def map_blocks(fn: Callable[..., PyTree], everyone: PyTree, *stacked: PyTree) ->
     callable_("fn", fn, "fn(everyone, *blocks) -> block")
     k = _num_nodes(stacked)
     bytes_per_node = _bytes_per_node(stacked, k) + _bytes_per_node(everyone, k)
-    if k < 2 or chosen(k, bytes_per_node).strategy != "shard":
+    if k < 2 or choose(k, bytes_per_node).strategy != "shard":
         return fn(everyone, *stacked)
     return _sharded(lambda bound, *blocks: bound(*blocks), jax.tree_util.Partial(fn, everyone), stacked, k)
 
 
-def everywhere(tree: PyTree) -> PyTree:
+def replicate_on_devices(tree: PyTree) -> PyTree:
     """Put the arrays of a pytree on all local devices: what "shard" reads at every event is then copied once.
 
     Args:
@@ -168,7 +168,7 @@ def everywhere(tree: PyTree) -> PyTree:
     return jax.device_put(tree, NamedSharding(Mesh(np.asarray(devices), ("nodes",)), P()))
 
 
-def over_nodes(tree: PyTree) -> PyTree:
+def place_rows(tree: PyTree) -> PyTree:
     """Lay the rows of a state, inside jit, where "shard" trains them: elsewhere they would be moved at every event.
 
     Args:
@@ -179,7 +179,7 @@ def over_nodes(tree: PyTree) -> PyTree:
     """
     devices, leaves = jax.local_devices(), [leaf for leaf in jax.tree.leaves(tree) if jnp.ndim(leaf)]
     k = leaves[0].shape[0] if leaves else 0
-    if not k or k % len(devices) or chosen(k, _bytes_per_node(leaves, k)).strategy != "shard":
+    if not k or k % len(devices) or choose(k, _bytes_per_node(leaves, k)).strategy != "shard":
         return tree
     place = NamedSharding(Mesh(np.asarray(devices), ("nodes",)), P("nodes"))
 

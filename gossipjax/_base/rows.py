@@ -34,8 +34,8 @@ def write_row(leaf: Array, row: Int[Array, ""], value: Array) -> Array:
     return jax.lax.dynamic_update_slice_in_dim(leaf, value, row, 0)
 
 
-def apart(live: Bool[Array, ""], new: Callable[[], Any], old: Callable[[], Any]) -> Any:
-    """Compute rows before any is written: ``new()``, or ``old()`` where nobody is concerned.
+def before_writing(live: Bool[Array, ""], new: Callable[[], Any], old: Callable[[], Any]) -> Any:
+    """Compute every new row before the first is written: ``new()``, or ``old()`` if the event touches nobody.
 
     The branch keeps XLA from computing a new row twice, once for each of its uses, between two writes, for which it
     would copy the whole array at every event.

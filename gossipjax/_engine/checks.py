@@ -7,15 +7,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Key, PyTree
 from scipy import sparse
 
 from gossipjax._base.arguments import shown
 from gossipjax._base.leaves import form_of
 from gossipjax._base.rows import bits_per_row
+from gossipjax._engine.probe import Bits, Probe, probe
 from gossipjax.facts import Properties, Requires
 from gossipjax.mixing._apply import DenseMixing, TableMixing
-from gossipjax.timeline._events import first_event
+from gossipjax.timeline._events import event_form, first_mixing
 from gossipjax.types import Protocol, Task, Timeline
 
 MOST_BITS = 1 << 32
@@ -34,8 +36,10 @@ def check_weights(key: Key[Array, ""], requires: Requires, timeline: Timeline) -
     """
     if not len(timeline):
         return
-    mixing = first_event(key, timeline).mixing
-    if not isinstance(mixing, DenseMixing | TableMixing) or isinstance(mixing[0], jax.core.Tracer):
+    if not isinstance(event_form(timeline).mixing, DenseMixing | TableMixing):
+        return
+    mixing = first_mixing(timeline, key)
+    if isinstance(mixing[0], jax.core.Tracer):
         return
     W = _as_sparse(mixing)
     off = {
@@ -75,16 +79,21 @@ def _shape_of(path: tuple, leaf: Any) -> jax.ShapeDtypeStruct:
     return form
 
 
-def check_start(x0: PyTree, facts: Properties) -> None:
+def check_start(x0: PyTree, facts: Properties) -> PyTree[jax.ShapeDtypeStruct]:
     """Check the stacked start parameters: rows, floating-point type, finite values.
+
+    Returns:
+        Their shapes and types.
 
     Raises:
         ValueError: the first leaf that breaks a rule.
     """
-    check_form(jax.tree_util.tree_map_with_path(_shape_of, x0), facts)
+    form = jax.tree_util.tree_map_with_path(_shape_of, x0)
+    check_form(form, facts)
     for path, leaf in jax.tree_util.tree_leaves_with_path(x0):
         if not bool(jnp.all(jnp.isfinite(leaf))):
             raise ValueError(f"leaf {_path(path)} of x0 holds NaN or infinity; start from finite parameters")
+    return form
 
 
 def check_form(form: PyTree[jax.ShapeDtypeStruct], facts: Properties) -> None:
@@ -116,7 +125,7 @@ def check_models(protocol: Protocol, form: PyTree[jax.ShapeDtypeStruct]) -> None
     for task in jax.tree.leaves(protocol, is_leaf=lambda value: isinstance(value, Task)):
         if not isinstance(task, Task):
             continue
-        model = jax.eval_shape(task.init, jax.random.key(0))
+        model = model_form(task)
         same = jax.tree.structure(model) == jax.tree.structure(rows)  # type: ignore[operator]
         left, right = (jax.tree_util.tree_leaves_with_path(tree) for tree in (rows, model))
         for (path, leaf), (_, wanted) in zip(left, right, strict=False):
@@ -132,70 +141,67 @@ def check_models(protocol: Protocol, form: PyTree[jax.ShapeDtypeStruct]) -> None
             )
 
 
+@jax.jit
+def start_from(start: Partial, key: Key[Array, ""]) -> Any:
+    """Call a function of a key that makes a start, or one model; traced and compiled once for all calls."""
+    return start(key)
+
+
+def model_form(task: Task) -> PyTree[jax.ShapeDtypeStruct]:
+    """Return the form of one model of a task."""
+    return start_from.eval_shape(task.init, jax.random.key(0))
+
+
 def _names(tree: PyTree) -> str:
     return shown([f"{_path(path)} {list(leaf.shape)}" for path, leaf in jax.tree_util.tree_leaves_with_path(tree)], 200)
 
 
-def check_step(key: Key[Array, ""], protocol: Protocol, timeline: Timeline, state: Any) -> None:
+def check_step(key: Any, protocol: Protocol, timeline: Timeline, form: PyTree[jax.ShapeDtypeStruct]) -> Probe:
     """Trace one step and check that it returns a state of the structure, shapes and types that it was given.
+
+    Returns:
+        What was found, for all that must know the step.
 
     Raises:
         ValueError: no mixing where the protocol needs one, or the first leaf that differs.
     """
-    event = jax.eval_shape(lambda timeline: first_event(key, timeline), timeline)
-    if protocol.requires.mixing and event.mixing is None:
+    if protocol.requires.mixing and event_form(timeline).mixing is None:
         builder = f", such as those of {protocol.requires.builder}" if protocol.requires.builder else ""
         raise ValueError(
             f"the protocol mixes models but the events of {timeline.properties.name} carry no mixing; use a timeline "
             f"whose events do{builder}"
         )
-    bits: list[Any] = []
-
-    def step(protocol: Protocol, *arguments: Any) -> Any:
-        after, info = protocol.step(*arguments)
-        bits.append(info.bits)  # not an output: a Python int may be larger than the integers of the program
-        return after
-
     try:
-        after = jax.eval_shape(step, protocol, key, state, event)
+        found = probe(key, protocol, timeline, form)
     except OverflowError as error:
-        raise ValueError(_too_large(protocol, state)) from error
-    x = jax.eval_shape(protocol.model, state)
-    if bits[0] is not None and not isinstance(bits[0], int) and bits_per_row(x) >= MOST_BITS:
-        raise ValueError(_too_large(protocol, state))
-    compare_structure(jax.eval_shape(lambda s: s, state), after, "the state after one step")
+        raise ValueError(_too_large(bits_per_row(form))) from error
+    size = bits_per_row(found.x)
+    if found.bits.reported and found.bits.constant is None and size >= MOST_BITS:
+        raise ValueError(_too_large(size))
+    compare_structure(found.state, found.after, "the state after one step")
+    return found
 
 
-def check_message(key: Key[Array, ""], protocol: Protocol, timeline: Timeline, state: Any) -> None:
+def check_message(bits: Bits, timeline: Timeline) -> None:
     """Hold the size of a message against the one on which a plan's times rest.
 
     Raises:
         ValueError: another size, with both numbers, or sizes that vary.
     """
     planned, name = timeline.properties.message_bytes, timeline.properties.name
-    if planned is None or not len(timeline):
+    if planned is None or not len(timeline) or not bits.reported or (bits.constant is not None and bits.numbered):
         return
-    found: list[int | None] = []
-
-    def look(protocol: Protocol, timeline: Timeline, state: Any) -> None:
-        info = protocol.step(key, state, first_event(key, timeline))[1]
-        if isinstance(info.bits, int) and info.messages is None:
-            found.append(-(-info.bits // 8))
-        elif info.bits is not None and not isinstance(info.bits, int):
-            found.append(None)
-
-    jax.eval_shape(look, protocol, timeline, state)
-    if found and found[0] != planned:
-        size = "messages of the protocol vary in size" if found[0] is None else f"a message has {found[0]:,} bytes"
-        plan = "" if found[0] is None else f"plan it with model_bytes={found[0]}, or "
+    found = None if bits.constant is None else -(-bits.constant // 8)
+    if found != planned:
+        size = "messages of the protocol vary in size" if found is None else f"a message has {found:,} bytes"
+        plan = "" if found is None else f"plan it with model_bytes={found}, or "
         raise ValueError(
             f"{size}, but {name} was planned for model_bytes={planned:,}, on which its times and bytes rest; {plan}let "
             "the messages stand in for the planned ones with gossipjax.systems.stand_in(timeline)"
         )
 
 
-def _too_large(protocol: Protocol, state: Any) -> str:
-    bits = bits_per_row(jax.eval_shape(protocol.model, state))
+def _too_large(bits: int) -> str:
     return (
         f"a model has {bits:,} bits: sizes that change from message to message are counted in 32 bits, up to "
         f"{MOST_BITS - 1:,} a message; share full models, whose size is a plain int, or make the model smaller"

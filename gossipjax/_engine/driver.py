@@ -80,11 +80,11 @@ class Job:
         return {**identity(self.origin), "start": of_start(start)}
 
 
-def _advance_call(functions, settings: Settings, every, key, protocol, xs, static, state, losses, observers):
+def _advance_call(functions, settings: Settings, every, key, protocol, xs, shared, state, losses, observers):
     """Advance one piece of the timeline, whose functions are ``event`` and ``draw``."""
 
     def one(key, state, losses):
-        timeline = Timeline(xs, static, functions[0], settings.facts, functions[1])
+        timeline = Timeline(xs, shared, functions[0], settings.facts, functions[1])
         return loop.advance(key, protocol, timeline, state, losses, record_every=every, observers=observers)
 
     return _each_seed(one, settings, key, state, losses)
@@ -96,7 +96,7 @@ def _start_call(settings: Settings, synchronous: bool, key, protocol, x0):
     def one(key):
         x = x0(jax.random.fold_in(key, STARTS)) if isinstance(x0, Partial) else jax.tree.map(jnp.copy, x0)
         state = protocol.init(jax.random.fold_in(key, STEPS), loop.with_slots(x, settings.facts))
-        return placement.over_nodes(state) if synchronous else state
+        return placement.place_rows(state) if synchronous else state
 
     return _each_seed(one, settings, key)
 
@@ -237,12 +237,12 @@ class Driver:
         watching = () if piece.every is None else job.observers
         functions = (part.event, part.draw)
         (self.state, status, _), found = _advance(
-            functions, job.settings, every, job.key, job.protocol, part.xs, part.static, self.state, self.log.losses,
+            functions, job.settings, every, job.key, job.protocol, part.xs, part.shared, self.state, self.log.losses,
             watching,
         )  # fmt: skip
         at = [] if piece.every is None else range(piece.start + piece.every, piece.stop + 1, piece.every)
-        self.log.add(clock.recorded(jax.device_get(found)), at)
-        self.log.note(clock.noticed(jax.device_get(status)))
+        self.log.add(clock.with_times(jax.device_get(found)), at)
+        self.log.note(clock.with_time(jax.device_get(status)))
         self.done = piece.stop
 
     def _told_to_stop(self, callback: Callback, first: int) -> bool:

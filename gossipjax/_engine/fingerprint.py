@@ -17,11 +17,10 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.tree_util import Partial
 
-from gossipjax._base import calls, placement
+from gossipjax._base import calls
 from gossipjax._base.describe import describe
-from gossipjax._engine.loop import models, with_slots
-from gossipjax.observe._models import Observer, Snapshot
-from gossipjax.timeline._events import first_event
+from gossipjax._engine.probe import probe, step_program
+from gossipjax.observe._models import Observer, measure_program
 from gossipjax.types import Protocol, Timeline
 
 
@@ -56,25 +55,15 @@ def fingerprint(origin: Origin) -> str:
     function that runs on the host (``jax.pure_callback``) the code and what it closes over are hashed.
     """
     _, protocol, timeline, observers, form = origin
-    facts, bits = timeline.properties, []
-
-    def one_event(protocol: Protocol, timeline: Timeline, observers: Any, x0: Any) -> Any:
-        key = jax.random.key(0)
-        event = first_event(key, timeline)
-        state, info = protocol.step(key, protocol.init(key, with_slots(x0, facts)), event)
-        bits.append(info.bits if isinstance(info.bits, int) else None)  # may be too large for an output of a program
-        beside = (None if read is None else read(state) for read in (protocol.versions, protocol.meter))
-        x = models(protocol, state, facts.num_rows)
-        snapshot = Snapshot(event.index[-1], event.time[-1].astype(jnp.float32), x, *beside)
-        info = info._replace(bits=None) if isinstance(info.bits, int) else info
-        return state, info, [observer.measure(snapshot) for observer in observers]
-
-    with placement.using("vmap"):  # the same run on another number of devices is the same run
-        program = jax.make_jaxpr(one_event)(protocol, timeline[:1], observers, form)
+    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
+    step = step_program(key, protocol, timeline, form)
     found = _Hash()
-    found.program(program)
-    found.text(repr(bits))
-    found.arrays((protocol, timeline.static, observers))
+    found.program(step.jaxpr)
+    found.text(repr(step.out_info[2].value.constant))
+    shapes = probe(key, protocol, timeline, form)
+    for observer in observers:
+        found.program(measure_program(observer, shapes.x, shapes.versions, shapes.meter).jaxpr)
+    found.arrays((protocol, timeline.shared, observers))
     if timeline.seconds is not None:
         found.text(f"{timeline.seconds.__module__}.{timeline.seconds.__qualname__}")
     return found.hexdigest()

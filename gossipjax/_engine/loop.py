@@ -17,7 +17,7 @@ from gossipjax._base.streams import EVENTS, STEPS
 from gossipjax.facts import Properties
 from gossipjax.mixing._counting import charged, count
 from gossipjax.observe._models import Observer, Snapshot
-from gossipjax.timeline._events import drawn, first_event
+from gossipjax.timeline._events import draw_window
 from gossipjax.types import Event, Info, Params, Protocol, Timeline
 
 NON_FINITE, LOSS = 1, 2
@@ -296,38 +296,27 @@ def advance(
     events_key, steps_key = jax.random.fold_in(key, EVENTS), jax.random.fold_in(key, STEPS)
     all_rows = num_rows(jax.eval_shape(protocol.model, state))
 
+    constant: list[Any] = []
+    """Bits of every message, found while a step is traced, where its messages are counted after many events."""
+
     def event_of(x: PyTree) -> Event:
-        return timeline.event(events_key, timeline.static, x)
+        return timeline.event(events_key, timeline.shared, x)
 
     def one_event(carry: _Carry, x: PyTree) -> tuple[_Carry, None]:
         event = event_of(x)
         state, info = protocol.step(steps_key, carry.state, event)
+        constant.append(info.bits if _counted_outside(info, event) else None)
         return _account(carry, state, info, event, facts.num_nodes, all_rows), None
 
     def one_record(carry: _Carry, xs: PyTree) -> tuple[_Carry, Totals]:
         carry, _ = jax.lax.scan(one_event, carry, xs)
-        if outside is not None:
+        if constant[-1] is not None:
             sent = jax.vmap(lambda x: jnp.sum(count(event_of(x), all_rows), dtype=jnp.uint32))(xs)
-            carry = carry._replace(traffic=_add_total(carry.traffic, outside, sent))
+            carry = carry._replace(traffic=_add_total(carry.traffic, constant[-1], sent))
         last = event_of(_last(xs))
         return _record(carry, protocol, facts, observers, last.index[-1] + 1, last.time[-1])
 
-    outside = _bits_outside(protocol, timeline, state, events_key)
-    xs = drawn(events_key, timeline)
+    xs = draw_window(events_key, timeline)
     xs = jax.tree.map(lambda leaf: jnp.reshape(leaf, (total // every, every, *leaf.shape[1:])), xs)
     carry, records = jax.lax.scan(one_record, _fresh(state, losses), xs)
     return (carry.state, carry.status, carry.losses), records
-
-
-def _bits_outside(protocol: Protocol, timeline: Timeline, state: Any, key: Key[Array, ""]) -> int | None:
-    """Bits of every message of a run whose messages are counted outside the loop; None: counted event by event."""
-    found: list[int] = []
-
-    def look(state: Any) -> None:
-        event = first_event(key, timeline)
-        _, info = protocol.step(key, state, event)
-        if isinstance(info.bits, int) and _counted_outside(info, event):
-            found.append(info.bits)
-
-    jax.eval_shape(look, state)
-    return found[0] if found else None

@@ -21,9 +21,9 @@ from gossipjax._base.placement import SMALL_ROW
 from gossipjax._base.streams import EVENTS
 from gossipjax.facts import Packing, Properties
 from gossipjax.mixing._apply import GroupMixing, PairMixing
-from gossipjax.timeline._events import drawn, first_event
+from gossipjax.timeline._events import draw_window, event_form
+from gossipjax.timeline._from_events import planned_event
 from gossipjax.timeline._moments import event_times, written_times
-from gossipjax.timeline._planned import planned_event
 from gossipjax.types import NOBODY, Timeline
 
 WINDOW = 1 << 20
@@ -106,7 +106,7 @@ class Choice(NamedTuple):
     reason: str
 
 
-def chosen(
+def choose(
     timeline: Timeline,
     wish: str,
     *,
@@ -147,7 +147,7 @@ def chosen(
         return Choice(False, f"sequential: {obstacle}")
     if interval < SHORT:
         return Choice(False, f"sequential: only {interval} events between records")
-    return _by_backend(jax.default_backend(), _form(timeline), row_bytes, trains)
+    return _by_backend(jax.default_backend(), event_form(timeline), row_bytes, trains)
 
 
 def _by_backend(backend: str, event: Any, row_bytes: int, trains: bool) -> Choice:
@@ -161,14 +161,9 @@ def _by_backend(backend: str, event: Any, row_bytes: int, trains: bool) -> Choic
     return Choice(wide, f"{'packed' if wide else 'sequential'}: mixing rows of {row_bytes} bytes on a CPU")
 
 
-def _form(timeline: Timeline) -> Any:
-    """Shapes of an event."""
-    return jax.eval_shape(lambda timeline: first_event(jax.random.key(0), timeline), timeline)
-
-
 def can_pack(timeline: Timeline) -> str | None:
     """Say why a timeline cannot be packed; None: it can."""
-    event = _form(timeline)
+    event = event_form(timeline)
     if timeline.properties.packing is not None:
         return "its events are packed already"
     if event.nodes is None:
@@ -197,7 +192,7 @@ def _checked(timeline: Any, width: Any, barrier_every: Any, key: Any) -> int:
 
 @jax.jit
 def _events(key: Key[Array, ""], timeline: Timeline) -> Any:
-    return jax.vmap(lambda x: timeline.event(key, timeline.static, x))(drawn(key, timeline))
+    return jax.vmap(lambda x: timeline.event(key, timeline.shared, x))(draw_window(key, timeline))
 
 
 def _write_out(timeline: Timeline, key: Key[Array, ""] | None) -> Any:

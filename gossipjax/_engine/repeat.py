@@ -97,7 +97,7 @@ class _Maker:
     def _call(self, record: Call) -> Any:
         if record.function == RUN:
             return simulate_again({name: self.make(value) for name, value in record.arguments})
-        builder = calls.found(record.function) if _package(record.function) == "gossipjax" else None
+        builder = calls.look_up(record.function) if _package(record.function) == "gossipjax" else None
         if builder is None or calls.citations(builder) is None:
             raise ValueError(f"{record.function} is no builder of gossipjax: the file is not one of ours")
         arguments = {name: self.make(value) for name, value in record.arguments}
@@ -123,17 +123,17 @@ class _Maker:
         if name in self._named:
             return self._given(record)
         if _package(name) in calls.VERSIONED:
-            return calls.found(name)
+            return calls.look_up(name)
         raise ValueError(f"{name} is a function of your own: pass it in given=[{name.rpartition(':')[2]}]")
 
     def _given(self, record: Function | Closure) -> Any:
         """Return a function that the caller gave, if it is the one that was run."""
         function = self._named[record.name]
-        if record.code and getattr(calls.written(function), "code", "") != record.code:
+        if record.code and getattr(calls.write_down(function), "code", "") != record.code:
             raise ValueError(f"{record.name} has another code than in the run: pass the function that was run")
-        if isinstance(record, Closure) and as_json(calls.written(function)) != as_json(record):
+        if isinstance(record, Closure) and as_json(calls.write_down(function)) != as_json(record):
             raise ValueError(
-                f"{record.name} captured other values than in the run, {text(calls.written(function))} and not "
+                f"{record.name} captured other values than in the run, {text(calls.write_down(function))} and not "
                 f"{text(record)}: pass the function that was run"
             )
         return function

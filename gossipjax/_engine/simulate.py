@@ -1,42 +1,25 @@
-"""The host driver around the loop: checks, chunks, progress, records, callbacks, resume, errors."""
+"""The host driver around the loop: prepare, run piece by piece, record, report."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
-from jaxtyping import Array, Key, Num, PyTree
+from jaxtyping import Array, Key, Num
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gossipjax._base import placement
-from gossipjax._base.arguments import callable_, choice, flag, instance, shown
-from gossipjax._base.binding import Static, bind
-from gossipjax._base.calls import Call, attach
-from gossipjax._base.memory import check_device_memory
-from gossipjax._base.rows import bytes_per_row, replicate
-from gossipjax._base.streams import STARTS
-from gossipjax._engine import chunks, loop
-from gossipjax._engine.checks import check_form, check_message, check_models, check_start, check_step, check_weights
-from gossipjax._engine.driver import Callback, Driver, Job, Settings
+from gossipjax._base.arguments import callable_, flag
+from gossipjax._base.calls import attach
+from gossipjax._engine.driver import Callback, Driver
 from gossipjax._engine.driver import Diverged as Diverged
-from gossipjax._engine.packing import chosen as packing_chosen
-from gossipjax.facts import Properties, check_requires
-from gossipjax.observe._models import Observer, bind_observers, check_observers
-from gossipjax.results._provenance import call_record, described, stopped_call
-from gossipjax.results._trajectory import Trajectory, manifest
-from gossipjax.timeline import _moments
+from gossipjax._engine.prepare import Packing, Recording, Strategy, as_execution, prepare
+from gossipjax.observe._models import Observer
+from gossipjax.results._provenance import stopped_call
+from gossipjax.results._trajectory import Trajectory
 from gossipjax.types import Params, Protocol, Task, Timeline
-
-Strategy = placement.Strategy
-Packing = Literal["auto", "sequential", "packed"]
 
 
 def simulate(
@@ -134,8 +117,8 @@ def simulate(
     flag("throw", throw)
     progress = progress if progress is None else flag("progress", progress)
     callback = callback if callback is None else callable_("callback", callback, "callback(record) -> True to stop")
-    records = {"record_every": record_every, "record_at": record_at, "record_times": record_times}
-    job, call, about = _prepare(key, protocol, timeline, x0, observers, strategy, packing, records)
+    recording = Recording(record_every, record_at, record_times)
+    job, call, about = prepare(key, protocol, timeline, x0, observers, recording, as_execution(strategy, packing))
     with contextlib.ExitStack() as stack:
         saved = None
         if checkpoint is not None:
@@ -153,168 +136,6 @@ def simulate(
     stopped = trajectory.manifest.get("stopped")
     attach(trajectory, call if stopped is None else stopped_call(call, stopped["event"]))
     return trajectory
-
-
-def _prepare(key, protocol, timeline, x0, observers, strategy, packing, records) -> tuple[Job, Call, dict[str, Any]]:
-    """Check everything, make the choices, and say in the manifest what they are."""
-    _check_sorts(key, protocol, timeline, strategy)
-    given = protocol
-    protocol, watching, facts = bind(protocol), bind_observers(observers), timeline.properties
-    strategy = placement.in_force() if strategy is None else strategy
-    start = _bind_start(x0, facts.num_rows)
-    record_every = records["record_every"]
-    record_at = _record_at(key, timeline, records["record_at"], records["record_times"])
-    times = chunks.positions(len(timeline), record_every, record_at)
-    form = _check(key, protocol, timeline, start, watching, len(times) + 1)
-    shape = jax.eval_shape(lambda x: loop.with_slots(x, facts), form)
-    with placement.using(strategy):
-        chosen = placement.chosen(jax.tree.leaves(shape)[0].shape[0], bytes_per_row(shape))
-    numbers = Properties(facts.num_nodes, facts.num_rows, "checked already", num_slots=facts.num_slots)
-    # Seeds run together where rows are small, one after another where they are large.
-    settings = Settings(strategy, None if key.ndim == 0 else "vmap" if chosen.strategy == "vmap" else "map", numbers)
-    size, trains, reports = _step_form(protocol, timeline, shape)
-    every = chunks.interval(len(timeline), record_every)
-    interval = every if record_at is None else len(timeline) // max(len(record_at), 1)
-    wide = packing_chosen(timeline, packing, many_seeds=key.ndim > 0, row_bytes=size, trains=trains, interval=interval)
-    call = call_record(
-        key, given, timeline, x0, **records, observers=list(observers), strategy=strategy, packing=packing
-    )
-    about = manifest(key, _configuration(call, timeline, shape, settings, chosen, wide, watching, x0))
-    if chosen.strategy == "shard" and "synchronous" in facts:
-        protocol, watching = placement.everywhere((protocol, watching))
-    job = Job(
-        key, protocol, timeline, start, watching, form, settings, "synchronous" in facts, wide, record_every, record_at,
-        _moments.before(timeline, key), reports,
-    )  # fmt: skip
-    return job, call, about
-
-
-def _check_sorts(key, protocol, timeline, strategy) -> None:
-    """Refuse things of the wrong sort."""
-    dtype = getattr(key, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.ndim > 1 or not key.size:
-        raise ValueError(
-            f"key={shown(key)}: must be a typed key, jax.random.key(0), or a vector of them, jax.random.split(key, S)"
-        )
-    instance("protocol", protocol, Protocol, "build one, such as gossipjax.gossip_averaging()")
-    instance("timeline", timeline, Timeline, "build one with gossipjax.timeline, such as rounds(W, 100)")
-    if strategy is not None:
-        choice("strategy", strategy, get_args(Strategy))
-
-
-def _step_form(protocol: Protocol, timeline: Timeline, x0: PyTree) -> tuple[int, bool, bool]:
-    """Bytes of one row of the protocol's state, whether its steps train, and whether they report what they send."""
-    key, reported = jax.random.key(0), []
-
-    def step(x0: PyTree, timeline: Timeline) -> tuple[Any, Any]:
-        state = protocol.init(key, x0)
-        info = protocol.step(key, state, loop.first_event(key, timeline))[1]
-        reported.append(info.bits is not None)  # an int may be too large for an output
-        return state, info.loss
-
-    state, loss = jax.eval_shape(step, x0, timeline)
-    rows = jax.tree.leaves(x0)[0].shape[0]
-    stacked = [leaf for leaf in jax.tree.leaves(state) if leaf.shape[:1] == (rows,) and not _is_key(leaf)]
-    return bytes_per_row(stacked), loss is not None, reported[-1]
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _record_at(key, timeline: Timeline, record_at, record_times) -> Sequence[int] | None:
-    """Turn simulated seconds into numbers of events."""
-    if record_times is None:
-        return record_at
-    if record_at is not None:
-        raise ValueError("both record_at and record_times are given; pass one of them")
-    return _moments.record_numbers(timeline, key, record_times)
-
-
-@jax.jit
-def _called(function: Partial, key: Key[Array, ""]) -> Any:
-    """Call a start's function; compiled once for all calls."""
-    return function(key)
-
-
-def _bind_start(x0: Any, rows: int) -> Any:
-    """Make a start one of three: a function of a key that jit takes, stacked arrays, an earlier trajectory."""
-    if isinstance(x0, Task):
-        return Partial(_task_start, x0, Static(rows))
-    if isinstance(x0, Partial | Trajectory) or not callable(x0):
-        return x0
-    return Partial(x0)
-
-
-def _task_start(task: Task, rows: Static[int], key: Key[Array, ""]) -> Params:
-    return replicate(task.init(key), rows.value)
-
-
-def _check(key, protocol: Protocol, timeline: Timeline, start, observers: tuple[Observer, ...], records: int) -> PyTree:
-    """Check everything that can be checked before the work; return the form of the stacked start."""
-    facts, one = timeline.properties, key[0] if key.ndim else key
-    check_requires(protocol.requires, facts)
-    form = _form(start, one, facts, key.ndim)
-    check_models(protocol, form)
-    x0 = jax.eval_shape(lambda x: loop.with_slots(x, facts), form)
-    state = jax.eval_shape(protocol.init, one, x0)
-    check_step(one, protocol, timeline, state)
-    check_message(one, protocol, timeline, state)
-    check_weights(one, protocol.requires, timeline)
-    x = jax.eval_shape(lambda state: loop.models(protocol, state, facts.num_rows), state)
-    beside = (None if f is None else jax.eval_shape(f, state) for f in (protocol.versions, protocol.meter))
-    measured = check_observers(observers, x, *beside)
-    seeds, model, kept = max(key.size, 1), _bytes(x0), records * _bytes(measured)
-    check_device_memory(
-        f"this run ({seeds} seed(s), {facts.num_rows} models of {model // max(facts.num_rows, 1):,} bytes and what the "
-        f"protocol keeps beside them, {_bytes(state):,} bytes a seed, and {kept:,} of records)",
-        seeds * (_bytes(state) + kept) + (model if "synchronous" in facts else 0),
-        "take fewer nodes, seeds or records, a smaller model, or a protocol of sampled clients such as fedavg",
-    )
-    if isinstance(start, Partial):
-        check_start(_called(start, jax.random.fold_in(one, STARTS)), facts)
-    return form
-
-
-def _form(start: Any, key, facts: Properties, seeds: int) -> PyTree[jax.ShapeDtypeStruct]:
-    """Shapes of the stacked start, without making it where a function does."""
-    if isinstance(start, Trajectory):
-        if start.x is None:
-            raise ValueError(
-                "x0 is a trajectory without its models: pass the one that simulate returned, or save it "
-                "with models=True"
-            )
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[seeds:], leaf.dtype), start.x)
-    if isinstance(start, Partial):
-        form = jax.eval_shape(start, key)
-        check_form(form, facts)
-        return form
-    check_start(start, facts)
-    return jax.eval_shape(lambda x: x, jax.tree.map(jnp.asarray, start))
-
-
-def _bytes(tree: PyTree) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if not _is_key(leaf))
-
-
-def _configuration(call: Call, timeline, x, settings, choice, wide, observers, x0) -> dict[str, Any]:
-    facts, leaves = timeline.properties, jax.tree_util.tree_leaves_with_path(x)
-    shared = not (callable(x0) or isinstance(x0, Task | Trajectory))
-    return described(call) | {
-        "mixing": facts.messages,
-        "synchronous": "synchronous" in facts,
-        "num_events": len(timeline),
-        "num_nodes": facts.num_nodes,
-        "num_rows": facts.num_rows,
-        "bytes_per_row": bytes_per_row(x),
-        "start": "the same for all seeds" if shared else "each seed its own",
-        "parameters": {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape[1:])}" for path, leaf in leaves},
-        "strategy": f"{choice.strategy}: {choice.reason}",
-        "seeds": settings.seeds,
-        "packing": wide.reason,
-        "traffic": None if facts.traffic is None else dataclasses.asdict(facts.traffic),
-        "variables": [variable.name for observer in observers for variable in observer.variables],
-    }
 
 
 def _bar(progress: bool | None) -> Progress:

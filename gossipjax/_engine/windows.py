@@ -20,7 +20,7 @@ class Window(NamedTuple):
     """Events between two records; None: nothing is recorded."""
     key: Key[Array, "*seeds"]
 
-    def recorded(self, records: Totals) -> Totals:
+    def with_times(self, records: Totals) -> Totals:
         """Give records the float64 times of the events that they follow."""
         if self.every is None or self.part.seconds is None:
             return records
@@ -28,7 +28,7 @@ class Window(NamedTuple):
         host: Any = np.broadcast_to(times, np.shape(records.time))
         return records._replace(time=host)
 
-    def noticed(self, status: Status) -> Status:
+    def with_time(self, status: Status) -> Status:
         """Give the first bad event of each seed its float64 time."""
         if self.part.seconds is None or not np.any(status.bits):
             return status

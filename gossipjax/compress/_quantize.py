@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
 from gossipjax._base.arguments import real, whole
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax.compress._compressor import Compressor, quality_of_unbiased, value_bits
 
@@ -76,7 +76,7 @@ def _norm(x: Float[Array, " d"]) -> Float[Array, ""]:
     return jnp.where(zero, 0, scale * jnp.sqrt(jnp.where(zero, 1, jnp.sum(jnp.square(scaled)))))
 
 
-def _qsgd(levels: Static[int], key: Key[Array, ""], x: Float[Array, " d"]) -> tuple[Float[Array, " d"], int]:
+def _qsgd(levels: Frozen[int], key: Key[Array, ""], x: Float[Array, " d"]) -> tuple[Float[Array, " d"], int]:
     s, d = levels.value, x.shape[0]
     norm = _norm(x)
     level = s * jnp.minimum(jnp.abs(x) / jnp.where(norm == 0, 1, norm), 1)
@@ -87,7 +87,7 @@ def _qsgd(levels: Static[int], key: Key[Array, ""], x: Float[Array, " d"]) -> tu
     return norm * jnp.sign(x) * rounded, value_bits(x) + d * (1 + math.ceil(math.log2(s + 1)))
 
 
-def _qsgd_variance(levels: Static[int], d: int) -> float:
+def _qsgd_variance(levels: Frozen[int], d: int) -> float:
     return min(d / levels.value**2, math.sqrt(d) / levels.value)
 
 
@@ -109,9 +109,9 @@ def qsgd(levels: int) -> Compressor:
     Reference: Alistarh, Grubic, Li, Tomioka, Vojnovic 2017, arXiv 1610.02132, section 3.1 and lemma 3.1.
     """
     levels = whole("levels", levels, least=1, most=2**23 - 1, remedy="such as 15 for 4 bits")
-    variance = Partial(_qsgd_variance, Static(levels))
+    variance = Partial(_qsgd_variance, Frozen(levels))
     omega = Partial(quality_of_unbiased, variance)
-    return Compressor(Partial(_qsgd, Static(levels)), omega, f"qsgd({levels})", variance)
+    return Compressor(Partial(_qsgd, Frozen(levels)), omega, f"qsgd({levels})", variance)
 
 
 def _scaled_sign(key: Key[Array, ""], x: Float[Array, " d"]) -> tuple[Float[Array, " d"], int]:

@@ -8,7 +8,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Key
 
 from gossipjax._base.arguments import callable_, flag, real, shown, whole
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax.compress._compressor import Bits, Compressor, quality_of_unbiased, value_bits
 from gossipjax.compress._selection import largest
@@ -18,23 +18,23 @@ INDEX_BITS = 32
 SEED_BITS = 64
 
 
-def _check_part(k: int | None, share: float | None) -> Static[int | float]:
+def _check_part(k: int | None, share: float | None) -> Frozen[int | float]:
     """Take a number of coordinates or a share of them."""
     if (k is None) == (share is None):
         raise ValueError(f"k={shown(k)}, share={shown(share)}: give either a number of coordinates or a share of them")
     if k is None:
-        return Static(real("share", share, above=0, most=1, remedy="1 sends every coordinate"))
-    return Static(whole("k", k, least=1, remedy="a message holds some of the coordinates, or give a share of them"))
+        return Frozen(real("share", share, above=0, most=1, remedy="1 sends every coordinate"))
+    return Frozen(whole("k", k, least=1, remedy="a message holds some of the coordinates, or give a share of them"))
 
 
-def _check_code(indices: IndexCode | None) -> Static[IndexCode | None]:
+def _check_code(indices: IndexCode | None) -> Frozen[IndexCode | None]:
     """Take a code of positions; None: a word for each."""
     if indices is not None:
         callable_("indices", indices, "indices(mask) -> bits, such as gossipjax.compress.codes.elias_gamma")
-    return Static(indices)
+    return Frozen(indices)
 
 
-def _number(part: Static[int | float], d: int) -> int:
+def _number(part: Frozen[int | float], d: int) -> int:
     """Return k for vectors of d coordinates."""
     if isinstance(part.value, float):
         return max(1, round(part.value * d))
@@ -43,7 +43,7 @@ def _number(part: Static[int | float], d: int) -> int:
     return part.value
 
 
-def _named(name: str, part: Static[int | float], suffix: str = "") -> str:
+def _named(name: str, part: Frozen[int | float], suffix: str = "") -> str:
     return f"{name}({'share' if isinstance(part.value, float) else 'k'}={part.value:g}{suffix})"
 
 
@@ -51,17 +51,17 @@ def _code_suffix(indices: IndexCode | None) -> str:
     return "" if indices is None else f", indices={getattr(indices, '__name__', type(indices).__name__)}"
 
 
-def _index_bits(code: Static[IndexCode | None], mask: Bool[Array, " d"], k: int) -> Bits:
+def _index_bits(code: Frozen[IndexCode | None], mask: Bool[Array, " d"], k: int) -> Bits:
     """Size of the list of k indices: a number where each takes a word, else what the code makes of the mask."""
     return k * INDEX_BITS if code.value is None else code.value(mask)
 
 
-def _part_quality(part: Static[int | float], d: int) -> float:
+def _part_quality(part: Frozen[int | float], d: int) -> float:
     return _number(part, d) / d
 
 
 def _top_k(
-    part: Static[int | float], code: Static[IndexCode | None], key: Key[Array, ""], x: Float[Array, " d"]
+    part: Frozen[int | float], code: Frozen[IndexCode | None], key: Key[Array, ""], x: Float[Array, " d"]
 ) -> tuple[Float[Array, " d"], Bits]:
     del key
     k = _number(part, x.shape[0])
@@ -96,7 +96,7 @@ def top_k(k: int | None = None, *, share: float | None = None, indices: IndexCod
 
 
 def _sign_top_k(
-    part: Static[int | float], code: Static[IndexCode | None], key: Key[Array, ""], x: Float[Array, " d"]
+    part: Frozen[int | float], code: Frozen[IndexCode | None], key: Key[Array, ""], x: Float[Array, " d"]
 ) -> tuple[Float[Array, " d"], Bits]:
     del key
     k = _number(part, x.shape[0])
@@ -106,7 +106,7 @@ def _sign_top_k(
     return value, value_bits(x) + k + _index_bits(code, chosen, k)
 
 
-def _sign_quality(part: Static[int | float], d: int) -> float:
+def _sign_quality(part: Frozen[int | float], d: int) -> float:
     k = _number(part, d)
     return min(1.0 / k, k / d)
 
@@ -141,7 +141,7 @@ def sign_top_k(k: int | None = None, *, share: float | None = None, indices: Ind
 
 
 def _random_k(
-    part: Static[int | float], scale: Static[bool], key: Key[Array, ""], x: Float[Array, " d"]
+    part: Frozen[int | float], scale: Frozen[bool], key: Key[Array, ""], x: Float[Array, " d"]
 ) -> tuple[Float[Array, " d"], int]:
     d = x.shape[0]
     k = _number(part, d)
@@ -150,7 +150,7 @@ def _random_k(
     return jnp.where(chosen, x * (d / k) if scale.value else x, 0), k * value_bits(x) + SEED_BITS
 
 
-def _random_variance(part: Static[int | float], d: int) -> float:
+def _random_variance(part: Frozen[int | float], d: int) -> float:
     return d / _number(part, d) - 1.0
 
 
@@ -174,7 +174,7 @@ def random_k(k: int | None = None, *, share: float | None = None, unbiased: bool
     1902.00340, section 3.5.
     """
     part = _check_part(k, share)
-    apply = Partial(_random_k, part, Static(flag("unbiased", unbiased)))
+    apply = Partial(_random_k, part, Frozen(flag("unbiased", unbiased)))
     if not unbiased:
         return Compressor(apply, Partial(_part_quality, part), _named("random_k", part))
     variance = Partial(_random_variance, part)

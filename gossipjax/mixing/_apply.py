@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, UInt
 from gossipjax._base.arguments import callable_, shown, whole
 from gossipjax._base.memory import check_memory
 from gossipjax._base.placement import map_blocks
-from gossipjax._base.rows import FEW, apart, read_row, write_row
+from gossipjax._base.rows import FEW, before_writing, read_row, write_row
 from gossipjax.mixing._forms import (
     DenseMixing,
     GroupMixing,
@@ -215,7 +215,7 @@ def _mix_few_pairs(mixing: PairMixing, leaf: Array) -> Array:
         return [keep[k] * own + weights[k] * other for k, own, other in zip(lanes, kept(), others, strict=True)]
 
     alone = len(mixing.senders) == 1  # one write needs no barrier
-    rows = mixed() if alone else apart(jnp.any(receivers < leaf.shape[0]), mixed, kept)
+    rows = mixed() if alone else before_writing(jnp.any(receivers < leaf.shape[0]), mixed, kept)
     for k in lanes:
         leaf = write_row(leaf, receivers[k], rows[k])
     return leaf
@@ -233,7 +233,9 @@ def _mix_few_groups(mixing: GroupMixing, leaf: Array) -> Array:
         return sum(parts[1:], start=parts[0])
 
     nothing = [jnp.zeros((1, *leaf.shape[1:]), leaf.dtype)] * g
-    averages = apart(jnp.any(mixing.targets < n), lambda: [average(group) for group in range(g)], lambda: nothing)
+    averages = before_writing(
+        jnp.any(mixing.targets < n), lambda: [average(group) for group in range(g)], lambda: nothing
+    )
     for group in range(g):
         for target in mixing.targets[group]:
             leaf = write_row(leaf, target, averages[group])

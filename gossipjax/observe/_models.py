@@ -16,6 +16,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree, UInt
 
+from gossipjax._base import placement
 from gossipjax._base.arguments import instance, sequence_of, shown, whole, wholes
 from gossipjax._base.arguments import seed as check_seed
 from gossipjax._base.binding import as_partial, as_task
@@ -279,6 +280,18 @@ def bind_observers(observers: Sequence[Observer]) -> tuple[Observer, ...]:
     )
 
 
+@jax.jit
+def _measure(measure: Partial, snapshot: Snapshot) -> Any:
+    with placement.using("vmap"):  # the same measurement on another number of devices is the same
+        return measure(snapshot)
+
+
+def measure_program(observer: Observer, x: PyTree[jax.ShapeDtypeStruct], versions: Any, meter: Any) -> Any:
+    """Return the traced program of one measurement; traced once for all observers and networks of one form."""
+    number, time = jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((), jnp.float32)
+    return _measure.trace(observer.measure, Snapshot(number, time, x, versions, meter))  # type: ignore[arg-type]
+
+
 def check_observers(
     observers: Sequence[Observer], x: PyTree[jax.ShapeDtypeStruct], versions: Any = None, meter: Any = None
 ) -> dict[str, jax.ShapeDtypeStruct]:
@@ -290,9 +303,8 @@ def check_observers(
         TypeError: measurements that are no dict.
     """
     found: dict[str, jax.ShapeDtypeStruct] = {}
-    snapshot = Snapshot(jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.float32), x, versions, meter)
     for observer in observers:
-        measured = jax.eval_shape(observer.measure, snapshot)
+        measured = measure_program(observer, x, versions, meter).out_info
         instance("observer.measure(snapshot)", measured, dict, "return measurements as {name: array}")
         declared = {variable.name: variable for variable in observer.variables}
         if set(measured) != set(declared):

@@ -7,7 +7,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Int
 
 from gossipjax._base.arguments import whole
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import num_rows
 from gossipjax.observe._models import Observer, Snapshot, Variable, percentiles
@@ -83,7 +83,7 @@ def staleness_matrix() -> Observer:
     return Observer(Partial(_matrix), (variable,))
 
 
-def _histogram(bins: Static[int], snapshot: Snapshot) -> dict[str, Array]:
+def _histogram(bins: Frozen[int], snapshot: Snapshot) -> dict[str, Array]:
     stale, counts = _pairs(snapshot)
     at = jnp.minimum(stale, bins.value - 1)
     return {"staleness_histogram": jnp.zeros(bins.value, jnp.int32).at[at].add(counts.astype(jnp.int32))}
@@ -98,7 +98,7 @@ def staleness_histogram(bins: int) -> Observer:
     """
     bins = whole("bins", bins, least=2, remedy="the last one takes all that is older")
     variable = Variable("staleness_histogram", "pairs of holder and source", "1", ("updates_behind",))
-    return Observer(Partial(_histogram, Static(bins)), (variable,))
+    return Observer(Partial(_histogram, Frozen(bins)), (variable,))
 
 
 def _hops(snapshot: Snapshot) -> dict[str, Array]:

@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
 from gossipjax._base.arguments import seed as check_seed
-from gossipjax._base.binding import Static, as_factory, as_task
+from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import num_rows
 from gossipjax.facts import Requires
@@ -34,7 +34,7 @@ def _init(task: Task, optimizer: Partial, key: Key[Array, ""], x0: Params) -> Di
     return DivShareState(x0, init_optimizer(optimizer, node_rows(x0, task.num_nodes)))
 
 
-def _step(task, optimizer, steps: Static[int], num_fragments: Static[int], fragment, key, state, event: Event):
+def _step(task, optimizer, steps: Frozen[int], num_fragments: Frozen[int], fragment, key, state, event: Event):
     x, optimizer_state, trained = train_apart(key, task, optimizer, steps, state.x, state.optimizer, event)
     bits = fragment_bits(x, num_fragments.value)
     info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
@@ -81,7 +81,7 @@ def divshare(
     num_fragments = check_fragments(num_fragments)
     cut = cut_at_random(jax.eval_shape(task.init, jax.random.key(0)), num_fragments, check_seed(seed))
     fragment = jax.tree.map(jnp.asarray, cut)
-    step = Partial(_step, task, factory, check_steps(local_steps), Static(num_fragments), fragment)
+    step = Partial(_step, task, factory, check_steps(local_steps), Frozen(num_fragments), fragment)
     requires = Requires(
         {"row_stochastic", "own_rows", "mailboxes"},
         mixing=True,

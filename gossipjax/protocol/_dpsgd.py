@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
 from gossipjax._base.arguments import choice
-from gossipjax._base.binding import Static, as_factory, as_task
+from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import increase, num_rows, put, take, trained_rows
 from gossipjax.facts import Requires
@@ -35,7 +35,7 @@ def _init(optimizer: Partial, sharing: Sharing, key: Key[Array, ""], x0: Params)
 
 
 def _adapt_then_combine(
-    task: Task, optimizer: Partial, steps: Static[int], sharing: Sharing, key, state: DPSGDState, event: Event
+    task: Task, optimizer: Partial, steps: Frozen[int], sharing: Sharing, key, state: DPSGDState, event: Event
 ) -> tuple[DPSGDState, Info]:
     trained = train(key, task, optimizer, steps, state.x, state.optimizer, event)
     x, optimizer_state = write(state.x, state.optimizer, trained, event)
@@ -46,7 +46,7 @@ def _adapt_then_combine(
 
 
 def _combine_then_adapt(
-    task: Task, optimizer: Partial, steps: Static[int], sharing: Sharing, key, state: DPSGDState, event: Event
+    task: Task, optimizer: Partial, steps: Frozen[int], sharing: Sharing, key, state: DPSGDState, event: Event
 ) -> tuple[DPSGDState, Info]:
     trained = train(key, task, optimizer, steps, state.x, state.optimizer, event)
     rows = trained_rows(event)

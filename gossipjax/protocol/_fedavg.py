@@ -8,7 +8,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
-from gossipjax._base.binding import Static, as_factory, as_task
+from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows, put, trained_rows
 from gossipjax.facts import Requires
@@ -30,7 +30,7 @@ def _init(key: Key[Array, ""], x0: Params) -> FedAvgState:
     return FedAvgState(x0)
 
 
-def _step(task: Task, optimizer: Partial, steps: Static[int], key, state: FedAvgState, event: Event):
+def _step(task: Task, optimizer: Partial, steps: Frozen[int], key, state: FedAvgState, event: Event):
     rows = trained_rows(event)
     fresh = init_optimizer(optimizer, state.x)
     trained = train(key, task, optimizer, steps, state.x, fresh, event)

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Int, Key
 
 from gossipjax._base.arguments import choice
-from gossipjax._base.binding import Static, as_factory, as_partial, as_task
+from gossipjax._base.binding import Frozen, as_factory, as_partial, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, increase, num_rows, put, take, trained_rows
 from gossipjax.facts import Requires
@@ -65,7 +65,7 @@ def _by_age(groups: GroupMixing, ages: Int[Array, "g s"]) -> GroupMixing:
 
 
 def _step(
-    task: Task, optimizer: Partial, steps: Static[int], by_age: Static[bool], scale, key, state, event: Event
+    task: Task, optimizer: Partial, steps: Frozen[int], by_age: Frozen[bool], scale, key, state, event: Event
 ) -> tuple[GossipLearningState, Info]:
     rows, before = trained_rows(event), state.x
     x, optimizer_state, trained = train_apart(key, task, optimizer, steps, before, state.optimizer, event)
@@ -130,7 +130,7 @@ def gossip_learning(
     factor = None if scale is None else as_partial("scale", scale, "scale(ages) -> factors")
     return Protocol(
         init=Partial(_init, task, factory),
-        step=Partial(_step, task, factory, check_steps(local_steps), Static(merge == "age"), factor),
+        step=Partial(_step, task, factory, check_steps(local_steps), Frozen(merge == "age"), factor),
         model=Partial(_model),
         requires=Requires(
             {"row_stochastic", "meetings"},

@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
 from gossipjax._base.arguments import choice
-from gossipjax._base.binding import Static, as_factory, as_task
+from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import all_finite, bits_per_row, num_rows
 from gossipjax.facts import Requires
@@ -38,7 +38,7 @@ def _init(optimizer: Partial, key: Key[Array, ""], x0: Params) -> GradientTracki
 
 
 def _step(
-    task: Task, optimizer: Partial, combine_first: Static[bool], key, state: GradientTrackingState, event: Event
+    task: Task, optimizer: Partial, combine_first: Frozen[bool], key, state: GradientTrackingState, event: Event
 ) -> tuple[GradientTrackingState, Info]:
     """One round: y ← W y + g(x) − g_old first, then the model moves along y."""
     loss, grad = node_gradients(key, task, state.x, event)
@@ -97,7 +97,7 @@ def gradient_tracking(
     task, factory = as_task(task), as_factory(optimizer)
     return Protocol(
         init=Partial(_init, factory),
-        step=Partial(_step, task, factory, Static(order == "combine_then_adapt")),
+        step=Partial(_step, task, factory, Frozen(order == "combine_then_adapt")),
         model=Partial(_model),
         requires=Requires(
             {"synchronous", "doubly_stochastic", "own_rows"},

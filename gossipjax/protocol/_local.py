@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from gossipjax._base.arguments import instance, whole
-from gossipjax._base.binding import Static, as_task
+from gossipjax._base.binding import Frozen, as_task
 from gossipjax._base.placement import map_nodes
 from gossipjax._base.rows import acting_nodes, all_finite, check_stacked, put, take, trained_rows
 from gossipjax._base.streams import node_keys
@@ -70,7 +70,7 @@ def _one_node(task: Task, optimizer: Partial, keys: Key[Array, "h 2"], node, x, 
 
 
 def train(
-    key: Key[Array, ""], task: Task, optimizer: Partial, steps: Static[int], x: Params, state: Any, event: Event
+    key: Key[Array, ""], task: Task, optimizer: Partial, steps: Frozen[int], x: Params, state: Any, event: Event
 ) -> Trained:
     """Train the acting rows for H local steps: ``x ← x + u_h``, ``u_h = optimizer(∇F(x; batch_h))``.
 
@@ -100,7 +100,7 @@ def train(
 def unless_idle(event: Event, num_nodes: int, work: Callable[[], Any], otherwise: Callable[[Any], Any]) -> Any:
     """Do the work of the acting nodes, or nothing where an event has none: most events of some timelines only mix.
 
-    The branch also keeps XLA from copying all rows at every event, as :func:`gossipjax._base.rows.apart` says.
+    The branch also keeps XLA from copying all rows at every event, as :func:`gossipjax._base.rows.before_writing` says.
 
     Args:
         event: one event.
@@ -174,6 +174,6 @@ def write(x: Params, state: Any, trained: Trained, event: Event) -> tuple[Params
     return put(x, rows, trained.x), put(state, rows, trained.optimizer)
 
 
-def check_steps(local_steps: int) -> Static[int]:
+def check_steps(local_steps: int) -> Frozen[int]:
     """Validate H."""
-    return Static(whole("local_steps", local_steps, least=1, remedy="a node takes one step or more between two events"))
+    return Frozen(whole("local_steps", local_steps, least=1, remedy="a node takes one step or more between two events"))

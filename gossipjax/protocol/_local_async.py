@@ -10,7 +10,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Key
 
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax._base.rows import acting_nodes, all_finite, put, take, trained_rows
 from gossipjax.protocol._local import Trained, acting_gradients, init_optimizer, train
 from gossipjax.types import Event, Params, Task
@@ -22,7 +22,7 @@ def node_rows(x: Params, num_nodes: int) -> Params:
 
 
 def train_apart(
-    key: Key[Array, ""], task: Task, optimizer: Partial, steps: Static[int], x: Params, state: Any, event: Event
+    key: Key[Array, ""], task: Task, optimizer: Partial, steps: Frozen[int], x: Params, state: Any, event: Event
 ) -> tuple[Params, Any, Trained]:
     """Train the acting rows with the optimizer states of their nodes: a model moves, the optimizer's state stays.
 

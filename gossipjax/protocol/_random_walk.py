@@ -8,7 +8,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
-from gossipjax._base.binding import Static, as_factory, as_task
+from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows
 from gossipjax.facts import Requires
@@ -30,7 +30,7 @@ def _init(optimizer: Partial, key: Key[Array, ""], x0: Params) -> RandomWalkStat
     return RandomWalkState(x0, init_optimizer(optimizer, x0))
 
 
-def _step(task: Task, optimizer: Partial, steps: Static[int], key, state: RandomWalkState, event: Event):
+def _step(task: Task, optimizer: Partial, steps: Frozen[int], key, state: RandomWalkState, event: Event):
     trained = train(key, task, optimizer, steps, state.y, state.optimizer, event)
     y, optimizer_state = write(state.y, state.optimizer, trained, event)
     info = Info(*sent(event, bits_per_row(y), num_rows(y)), trained.loss, trained.finite)

@@ -8,7 +8,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
-from gossipjax._base.binding import Static, as_factory, as_task
+from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows
 from gossipjax.facts import Requires
@@ -31,7 +31,7 @@ def _init(task: Task, optimizer: Partial, key: Key[Array, ""], x0: Params) -> Sw
     return SwiftState(x0, init_optimizer(optimizer, node_rows(x0, task.num_nodes)))
 
 
-def _step(task: Task, optimizer: Partial, steps: Static[int], key, state: SwiftState, event: Event):
+def _step(task: Task, optimizer: Partial, steps: Frozen[int], key, state: SwiftState, event: Event):
     x, optimizer_state, trained = train_apart(key, task, optimizer, steps, state.x, state.optimizer, event)
     info = Info(*sent(event, bits_per_row(x), num_rows(x)), trained.loss, trained.finite)
     return SwiftState(mix(event.mixing, x), optimizer_state), info

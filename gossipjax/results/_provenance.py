@@ -27,7 +27,7 @@ RUN, STOP = "gossipjax:simulate", "stopped_at"
 def call_record(key: Any, protocol: Any, timeline: Any, x0: Any, **settings: Any) -> Call:
     """Write down a call of :func:`gossipjax.simulate`: all that its records depend on."""
     named = {"key": key, "protocol": protocol, "timeline": timeline} | settings
-    arguments = {name: calls.written(value) for name, value in named.items()} | {"x0": _start(x0)}
+    arguments = {name: calls.write_down(value) for name, value in named.items()} | {"x0": _start(x0)}
     return Call(RUN, tuple(arguments.items()))
 
 
@@ -36,7 +36,7 @@ def stopped_call(call: Call, event: int) -> Call:
     return dataclasses.replace(call, arguments=(*call.arguments, (STOP, event)))
 
 
-def described(call: Call) -> dict[str, str]:
+def describe_call(call: Call) -> dict[str, str]:
     """Show a call for its manifest: what was run, on what, and a hash of every argument."""
     shown = {name: text(value) for name, value in call.arguments if name in ("protocol", "timeline", "x0", "observers")}
     return shown | {"call_sha256": hashlib.sha256(as_json(call).encode()).hexdigest()}
@@ -50,12 +50,12 @@ def _start(x0: Any) -> Any:
     """Write down a start; rows that are all equal as one row and their number."""
     leaves = [] if calls.record_of(x0) is not None else jax.tree.leaves(x0)
     if callable(x0) or not leaves or any(np.ndim(leaf) == 0 for leaf in leaves):
-        return calls.written(x0)
+        return calls.write_down(x0)
     rows = np.shape(leaves[0])[0]
     if rows > 1 and all(bool(jnp.all(jnp.asarray(leaf) == jnp.asarray(leaf)[:1])) for leaf in leaves):
-        one = calls.written(jax.tree.map(lambda leaf: leaf[0], x0))
+        one = calls.write_down(jax.tree.map(lambda leaf: leaf[0], x0))
         return Call("gossipjax:replicate", (("params", one), ("rows", rows)))
-    return calls.written(x0)
+    return calls.write_down(x0)
 
 
 # --- made again -------------------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def cite(record: Any) -> str:
     keys = dict.fromkeys(["gossipjax", "jax"])
     for each in _inside(record):
         if isinstance(each, Call):
-            keys |= dict.fromkeys(calls.citations(calls.found(each.function)) or ())
+            keys |= dict.fromkeys(calls.citations(calls.look_up(each.function)) or ())
     entries = references()
     return "\n\n".join(entries[key] for key in keys)
 

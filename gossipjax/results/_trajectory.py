@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import json
 import os
@@ -319,6 +320,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
@@ -326,8 +328,12 @@ def _version(name: str) -> str:
         return "not installed"
 
 
+@functools.cache
 def code_version() -> str:
-    """Return the commit of the checkout that runs, with ``+`` where it has changes; else the package's version."""
+    """Return the commit of the checkout that runs, with ``+`` where it has changes; else the package's version.
+
+    Looked up once in a process: code that changes later is not the code that was imported.
+    """
     folder = pathlib.Path(__file__).resolve().parent
 
     def git(*words: str) -> str:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from gossipjax._base.arguments import choice, whole
 from gossipjax._base.arguments import seed as check_seed
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import GroupMixing
@@ -125,14 +125,14 @@ def _cut(x: Params, num_fragments: int, layout: str, seed: int) -> PyTree[np.nda
 
 
 def _encode(
-    cut: Static[tuple[int, str, int]], key: Key[Array, ""], state: tuple[()], x_start: Params, x: Params, event: Event
+    cut: Frozen[tuple[int, str, int]], key: Key[Array, ""], state: tuple[()], x_start: Params, x: Params, event: Event
 ) -> tuple[tuple[()], tuple[Params, int]]:
     del key, x_start, event
     return state, (x, _largest(x, _cut(x, *cut.value), cut.value[0]))
 
 
 def _merge(
-    cut: Static[tuple[int, str, int]],
+    cut: Frozen[tuple[int, str, int]],
     key: Key[Array, ""],
     state: tuple[()],
     arrived: tuple[Params, Params, Event],
@@ -172,6 +172,6 @@ def fragments(num_fragments: int, *, layout: Literal["random", "contiguous"] = "
     Reference: Biswas et al. 2024, arXiv 2404.09536 (Shatter); Biswas et al. 2025, arXiv 2410.12918 (DivShare).
     """
     num_fragments = check_fragments(num_fragments)
-    cut = Static((num_fragments, choice("layout", layout, ("random", "contiguous")), check_seed(seed)))
+    cut = Frozen((num_fragments, choice("layout", layout, ("random", "contiguous")), check_seed(seed)))
     requires = Requires(num_fragments=num_fragments, mixing=True, builder="timeline.shatter")
     return Sharing(Partial(no_state), Partial(_encode, cut), Partial(_merge, cut), requires)

@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key, UInt
 
 from gossipjax._base.arguments import choice, real, reals, shown, whole, wholes
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.placement import map_nodes
 from gossipjax._base.rows import num_rows, parameters_per_row
@@ -60,7 +60,7 @@ def _vectors(x: Params) -> Float[Array, "n d"]:
     return vectors if vectors.dtype.itemsize > 2 else vectors.astype(jnp.float32)
 
 
-def _init(setting: Static[_Setting], x0: Params) -> JwinsState:
+def _init(setting: Frozen[_Setting], x0: Params) -> JwinsState:
     if parameters_per_row(x0) >= _MOST:
         raise ValueError(f"a model of {parameters_per_row(x0):,} numbers: sizes of messages are exact below {_MOST:,}")
     w = map_nodes(setting.value.transform.forward, _vectors(x0))
@@ -85,7 +85,7 @@ def _sizes(setting: _Setting, c: int) -> tuple[list[int], list[bool]]:
 
 
 def _select(
-    setting: Static[_Setting], x: Float[Array, " d"], state: JwinsState, drawn: Int[Array, ""]
+    setting: Frozen[_Setting], x: Float[Array, " d"], state: JwinsState, drawn: Int[Array, ""]
 ) -> tuple[Masked, Float[Array, " c"] | None, UInt[Array, ""]]:
     """One node: what it sends, its scores without that, and how long the message is."""
     options = setting.value
@@ -103,7 +103,7 @@ def _select(
 
 
 def _encode(
-    setting: Static[_Setting], shares: Array, draws: Array | None, key, state: JwinsState, x_start, x, event: Event
+    setting: Frozen[_Setting], shares: Array, draws: Array | None, key, state: JwinsState, x_start, x, event: Event
 ) -> tuple[JwinsState, tuple[Masked, UInt[Array, " n"]]]:
     del x_start
     drawn = _draw(shares, draws, key, event, num_rows(x))
@@ -112,7 +112,7 @@ def _encode(
 
 
 def _finish(
-    setting: Static[_Setting], d: Static[int], w: Float[Array, " c"], state: JwinsState
+    setting: Frozen[_Setting], d: Frozen[int], w: Float[Array, " c"], state: JwinsState
 ) -> tuple[Float[Array, " d"], JwinsState]:
     """One node: its new model, and what of it has changed."""
     transform = setting.value.transform
@@ -125,10 +125,10 @@ def _finish(
     return x, JwinsState(w, scores)
 
 
-def _merge(setting: Static[_Setting], key, state: JwinsState, arrived: tuple[Params, Masked, Event]):
+def _merge(setting: Frozen[_Setting], key, state: JwinsState, arrived: tuple[Params, Masked, Event]):
     del key
     x, sent, event = arrived
-    finish = Partial(_finish, setting, Static(parameters_per_row(x)))
+    finish = Partial(_finish, setting, Frozen(parameters_per_row(x)))
     vectors, state = map_nodes(finish, fill_in(event.mixing, sent), state)
     return state, unravel_rows(vectors, x)
 
@@ -187,7 +187,7 @@ def jwins(
     choice("accumulate", accumulate, ("round", "training", "nothing"))
     choice("rank_by", rank_by, ("change", "value"))
     T = wavelet("sym2", levels=4) if transform is None else as_transform(transform)
-    setting = Static(_Setting(chosen, cap, T, accumulate, rank_by, Wire() if wire is None else as_wire(wire)))
+    setting = Frozen(_Setting(chosen, cap, T, accumulate, rank_by, Wire() if wire is None else as_wire(wire)))
     encode = Partial(_encode, setting, _log_shares(chosen, probabilities), _check_draws(draws, len(chosen)))
     return Sharing(Partial(_init, setting), encode, Partial(_merge, setting), EVERYONE)
 

@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
 from gossipjax._base.arguments import real, whole
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax.compress._compressor import STREAM, ravel_rows, unravel_rows
 from gossipjax.mixing._apply import neighbor_sum
@@ -28,18 +28,18 @@ def _vectors(x: Params) -> Float[Array, "n d"]:
     return vectors if vectors.dtype.itemsize >= 4 else vectors.astype(jnp.float32)
 
 
-def _steps(bits: Static[int]) -> int:
+def _steps(bits: Frozen[int]) -> int:
     """Return 1/δ: as many steps of the grid lie between 0 and 1."""
     return 2**bits.value - 1
 
 
-def _modulus(bits: Static[int], theta: Any, like: Float[Array, "..."]) -> Float[Array, ""]:
+def _modulus(bits: Frozen[int], theta: Any, like: Float[Array, "..."]) -> Float[Array, ""]:
     """Compute ``B = 2θ/(1 − 2δ)``."""
     return jnp.asarray(theta).astype(like.dtype) * (2.0 / (1.0 - 2.0 / _steps(bits)))
 
 
 def _encode(
-    bits: Static[int],
+    bits: Frozen[int],
     theta: Any,
     key: Key[Array, ""],
     state: tuple[()],
@@ -61,7 +61,7 @@ def _encode(
 
 
 def decode(
-    bits: Static[int], theta: Any, codes: Float[Array, "*n d"], near: Float[Array, "*n d"]
+    bits: Frozen[int], theta: Any, codes: Float[Array, "*n d"], near: Float[Array, "*n d"]
 ) -> Float[Array, "*n d"]:
     """Read codes as the vector nearest to one's own: ``((q B − x) mod B) + x``, mod B between −B/2 and B/2.
 
@@ -89,13 +89,13 @@ class _Told(NamedTuple):
     codes: Array
 
 
-def _pull(bits: Static[int], theta: Any, own: _Told, other: _Told) -> Float[Array, " d"]:
+def _pull(bits: Frozen[int], theta: Any, own: _Told, other: _Told) -> Float[Array, " d"]:
     """Compute ``u_j − u_i`` as node i sees it."""
     return decode(bits, theta, other.codes, own.x) - own.proxy
 
 
 def _merge(
-    bits: Static[int],
+    bits: Frozen[int],
     theta: Any,
     gamma: Any,
     key: Key[Array, ""],
@@ -152,5 +152,5 @@ def moniqua(
     bits = whole("bits", bits, least=2, most=MAX_BITS, remedy="the bits of one entry")
     real("theta", theta, above=0, remedy="it must exceed the largest difference of neighbours")
     check_gamma(gamma)
-    encode, merge = Partial(_encode, Static(bits), theta), Partial(_merge, Static(bits), theta, gamma)
+    encode, merge = Partial(_encode, Frozen(bits), theta), Partial(_merge, Frozen(bits), theta, gamma)
     return Sharing(Partial(no_state), encode, merge, EVERYONE)

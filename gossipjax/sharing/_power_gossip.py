@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key, UInt
 
 from gossipjax._base.arguments import instance, whole
 from gossipjax._base.arguments import seed as check_seed
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import num_rows
 from gossipjax.compress._compressor import common_type
@@ -76,7 +76,7 @@ def _rank(matrix: Array, rank: int) -> int:
     return min(rank, *matrix.shape[1:])
 
 
-def _init(edges: _Edges, rank: Static[int], seed: Static[int], x0: Params) -> PowerGossipState:
+def _init(edges: _Edges, rank: Frozen[int], seed: Frozen[int], x0: Params) -> PowerGossipState:
     """Draw the same start at both ends of an edge, from the seed and the numbers of the ends."""
     n = edges.neighbors.shape[0]
     if num_rows(x0) != n:
@@ -217,8 +217,8 @@ def _round_bits(first: int, iterations: int, rank: int, x: Params) -> int:
 
 
 def _encode(
-    rank: Static[int],
-    iterations: Static[int],
+    rank: Frozen[int],
+    iterations: Frozen[int],
     key: Key[Array, ""],
     state: PowerGossipState,
     x_start: Params,
@@ -236,7 +236,7 @@ def _encode(
 
 def _merge(
     edges: _Edges,
-    iterations: Static[int],
+    iterations: Frozen[int],
     key: Key[Array, ""],
     state: PowerGossipState,
     arrived: tuple[Params, tuple[()], Event],
@@ -303,8 +303,8 @@ def power_gossip(topology: Topology, *, rank: int = 1, iterations: int = 1, seed
     rank, iterations = whole("rank", rank, least=1), whole("iterations", iterations, least=1)
     edges = _edges(topology)
     return Sharing(
-        Partial(_init, edges, Static(rank), Static(check_seed(seed))),
-        Partial(_encode, Static(rank), Static(iterations)),
-        Partial(_merge, edges, Static(iterations)),
+        Partial(_init, edges, Frozen(rank), Frozen(check_seed(seed))),
+        Partial(_encode, Frozen(rank), Frozen(iterations)),
+        Partial(_merge, edges, Frozen(iterations)),
         FIXED_GRAPH,
     )

@@ -10,7 +10,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Key, UInt
 
 from gossipjax._base.arguments import real
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.placement import map_nodes
 from gossipjax._base.rows import num_rows
@@ -23,13 +23,13 @@ from gossipjax.types import Event, Params, Sharing
 
 
 def _choose(
-    wire: Static[Wire], share: Array, key: Key[Array, ""], x: Float[Array, " d"]
+    wire: Frozen[Wire], share: Array, key: Key[Array, ""], x: Float[Array, " d"]
 ) -> tuple[Bool[Array, " d"], UInt[Array, ""]]:
     mask = jax.random.bernoulli(key, share, x.shape)
     return mask, message_bits(wire.value, mask, 8 * x.dtype.itemsize)
 
 
-def _encode(wire: Static[Wire], share: Any, key: Key[Array, ""], state: tuple[()], x_start, x, event: Event):
+def _encode(wire: Frozen[Wire], share: Any, key: Key[Array, ""], state: tuple[()], x_start, x, event: Event):
     del x_start
     vectors = ravel_rows(x)
     keys = node_keys(jax.random.fold_in(key, STREAM), event, num_rows(x))
@@ -61,5 +61,5 @@ def random_subset(share: float, *, wire: Wire | None = None) -> Sharing:
     Reference: the baseline of Dhasade et al. 2023, arXiv 2306.04377 (JWINS).
     """
     real("share", share, above=0, most=1, remedy="1 sends every coordinate")
-    chosen = Static(Wire(indices=seed) if wire is None else as_wire(wire))
+    chosen = Frozen(Wire(indices=seed) if wire is None else as_wire(wire))
     return Sharing(Partial(no_state), Partial(_encode, chosen, share), Partial(_merge), EVERYONE)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from gossipjax._base.arguments import reals, whole
 from gossipjax._base.arguments import seed as check_seed
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax.compress._compressor import Compressor, as_compressor
 from gossipjax.mixing._build import from_matrix
 from gossipjax.mixing._weights import Matrix, is_doubly_stochastic, is_symmetric
@@ -25,7 +25,7 @@ CANDIDATES = tuple(float(gamma) for gamma in np.logspace(-3, 0, 20))
 
 @jax.jit
 def _errors(
-    gammas, key, compressor: Compressor, mixing: Any, x0: Array, num_rounds: Static[int]
+    gammas, key, compressor: Compressor, mixing: Any, x0: Array, num_rounds: Frozen[int]
 ) -> tuple[Float[Array, " g"], Float[Array, " g"], Float[Array, " g"]]:
     """Disagreement ``Σ_i ‖x_i − x̄‖²`` after T/2 and after T rounds of gossip, over that at the start, and the error.
 
@@ -105,7 +105,7 @@ def tune_gamma(
     gammas = jnp.asarray(candidates, jnp.result_type(float))
     middle, last, error = map(
         np.asarray,
-        _errors(gammas, jax.random.key(seed), compressor, from_matrix(weights), jnp.asarray(x0), Static(num_rounds)),
+        _errors(gammas, jax.random.key(seed), compressor, from_matrix(weights), jnp.asarray(x0), Frozen(num_rounds)),
     )
     rounding = float(np.finfo(x0.dtype if jax.config.jax_enable_x64 else np.float32).eps) ** 2 * 100  # type: ignore[attr-defined]
     good = (last < 1.0) & ((last < middle) | (last < rounding)) & np.isfinite(error)

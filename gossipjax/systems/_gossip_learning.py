@@ -24,8 +24,7 @@ from gossipjax.systems._kernel.exchange import SHARING, Sharing, capacities
 from gossipjax.systems._kernel.machines import Machines
 from gossipjax.systems._plexus.plan import COMPLETED, CUT, UNDER_WAY
 from gossipjax.systems._rounds.planner import checked, train_seconds_of
-from gossipjax.timeline import clocks
-from gossipjax.timeline._planned import planned
+from gossipjax.timeline import clocks, from_events
 from gossipjax.timeline.flights import assign_slots
 from gossipjax.types import NOBODY, Timeline
 
@@ -344,4 +343,4 @@ def _timeline(run: _Run, name: str, n: int, fate: np.ndarray) -> Timeline:
     counts = np.bincount(fate, minlength=WAITING + 1).tolist()
     traffic = Traffic(fate.size, counts[MERGED], counts[MISSED], counts[OVERFLOW], counts[SUPERSEDED], counts[WAITING])
     words = "group: a received model and the local one"
-    return planned(xs, Properties(n, n, name, num_slots=num_slots, traffic=traffic, messages=words))
+    return from_events(xs, Properties(n, n, name, num_slots=num_slots, traffic=traffic, messages=words))

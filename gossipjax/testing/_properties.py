@@ -268,7 +268,7 @@ def check_packing(
 def _wide(timeline: Timeline, width: int, key: Key[Array, ""]) -> Timeline:
     """Pack, and pad to a shape that depends on the width and the shape of the timeline only."""
     wide = pack(timeline, width, key=None if timeline.draw is None else key)
-    fields: Any = wide.xs | wide.static
+    fields: Any = wide.xs | wide.shared
     shapes = {name: np.shape(fields[name])[-1] for name in ("nodes", "receivers") if name in fields}
     # One lane more than the acting nodes marks the last event.
     acting = 1 << int(np.ceil(np.log2(max(shapes["nodes"], width + 1))))

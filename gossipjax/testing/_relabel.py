@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int, PyTree
 
 from gossipjax.mixing._apply import DenseMixing, TableMixing
-from gossipjax.timeline._planned import planned_event
+from gossipjax.timeline._from_events import planned_event
 from gossipjax.timeline._poisson import _edge_fires, _node_pushes, _node_wakes
 from gossipjax.timeline._rounds import _cyclic_round, _fixed_round, _matching_round
 from gossipjax.types import Task, Timeline
@@ -70,15 +70,15 @@ def relabel_timeline(timeline: Timeline, permutation: Int[np.ndarray, " n"]) -> 
     Raises:
         ValueError: no permutation of the nodes, or another form of timeline.
     """
-    facts, xs, static = timeline.properties, timeline.xs, timeline.static
+    facts, xs, shared = timeline.properties, timeline.xs, timeline.shared
     new = _checked(permutation, facts.num_nodes)
     if timeline.draw is None and facts.num_rows == facts.num_nodes:
         if timeline.event is planned_event:
-            named = [{n: _renamed(a, new) if n in _NODES else a for n, a in part.items()} for part in (xs, static)]
-            return dataclasses.replace(timeline, xs=named[0], static=named[1])
+            named = [{n: _renamed(a, new) if n in _NODES else a for n, a in part.items()} for part in (xs, shared)]
+            return dataclasses.replace(timeline, xs=named[0], shared=named[1])
         if timeline.event in (_fixed_round, _cyclic_round):
-            mixing = _renamed_mixing(static["mixing"], new)
-            return dataclasses.replace(timeline, static=static | {"mixing": mixing})
+            mixing = _renamed_mixing(shared["mixing"], new)
+            return dataclasses.replace(timeline, shared=shared | {"mixing": mixing})
         if timeline.event is _matching_round:
             partner = new[np.asarray(xs["partner"])[:, np.argsort(new)]]
             return dataclasses.replace(timeline, xs=xs | {"partner": partner})

@@ -90,10 +90,10 @@ def _stepper(key: Key[Array, ""], protocol: Protocol, timeline: Timeline) -> tup
     """One step of the scan, and what it runs over."""
     events_key, steps_key = jax.random.fold_in(key, EVENTS), jax.random.fold_in(key, STEPS)
     xs = jax.tree.map(jnp.asarray, timeline.xs)
-    xs = xs if timeline.draw is None else timeline.draw(events_key, timeline.static, xs)
+    xs = xs if timeline.draw is None else timeline.draw(events_key, timeline.shared, xs)
 
     def step(state: Any, x: Any) -> Any:
-        return protocol.step(steps_key, state, timeline.event(events_key, timeline.static, x))[0]
+        return protocol.step(steps_key, state, timeline.event(events_key, timeline.shared, x))[0]
 
     return step, xs
 
@@ -134,10 +134,10 @@ def events(timeline: Timeline, key: Key[Array, ""] | None = None) -> tuple[Event
 def _events(key, timeline: Timeline) -> tuple[Event, Any]:
     facts, stream = timeline.properties, jax.random.fold_in(key, EVENTS)
     xs = jax.tree.map(jnp.asarray, timeline.xs)
-    xs = xs if timeline.draw is None else timeline.draw(stream, timeline.static, xs)
+    xs = xs if timeline.draw is None else timeline.draw(stream, timeline.shared, xs)
 
     def write(x: Any) -> tuple[Event, Any]:
-        event = timeline.event(stream, timeline.static, x)
+        event = timeline.event(stream, timeline.shared, x)
         rows = facts.num_rows + facts.num_slots
         return event, None if event.mixing is None else to_dense(event.mixing, rows)
 

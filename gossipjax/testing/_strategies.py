@@ -184,7 +184,7 @@ def compressor_inputs(
     """Draw how many entries are sent, ``k ∈ {1, ⌈d/4⌉, d}``, and a vector ``(d,)``.
 
     Few pairs (k, d), so that few programs are compiled. Hand k on by ``Partial(top_k, k)``, as an array of the compiled
-    function, or by ``Partial(top_k, Static(k))`` (:mod:`gossipjax._base.binding`), compiled anew for every k.
+    function, or by ``Partial(top_k, Frozen(k))`` (:mod:`gossipjax._base.binding`), compiled anew for every k.
 
     >>> strategy = compressor_inputs()  # (k, x)
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from gossipjax.facts import Properties, Traffic
 from gossipjax.testing._strategies import Draw, connected_graphs, mixing_matrices, same_random_state
 from gossipjax.timeline import rounds
-from gossipjax.timeline._planned import planned, planned_event
+from gossipjax.timeline._from_events import from_events, planned_event
 from gossipjax.timeline._push_gossip import direct_events, message_events
 from gossipjax.timeline.flights import DELIVERED, DROPPED, IN_FLIGHT, Flights, traffic
 from gossipjax.topology import Topology
@@ -120,7 +120,7 @@ def tape_timeline(tape: EventTape, how: Literal["push", "exchange", "flight"], *
         flights = _flights(sent, tape.delays[pushed], lost, duration=float(tape.times[-1]) + 1.0)
         xs, slots = message_events(acts, sent, senders, receivers, flights, tape.num_nodes, weight)
         facts = dataclasses.replace(facts, num_slots=slots, traffic=traffic(flights))
-        return pad_timeline(planned(xs, facts), num_slots=_bucket(max(slots, 1), SLOT_COUNTS))
+        return pad_timeline(from_events(xs, facts), num_slots=_bucket(max(slots, 1), SLOT_COUNTS))
     ends, failed = np.stack([senders, receivers], axis=1), int(lost.sum())
     if how == "push":
         facts = dataclasses.replace(facts, traffic=Traffic(lost.size, lost.size - failed, dropped=failed))
@@ -162,7 +162,7 @@ def pad_timeline(
     (32, (32, 2), 16)
 
     Args:
-        timeline: from :func:`gossipjax.timeline.planned`, its planners or :func:`gossipjax.pack`.
+        timeline: from :func:`gossipjax.timeline.from_events`, its planners or :func:`gossipjax.pack`.
         num_events: T of the result; None: the next of :data:`EVENT_COUNTS`.
         acting: acting nodes of an event; None: as they are.
         lanes: transfers (or groups) of an event; None: at least two.
@@ -196,7 +196,7 @@ def pad_timeline(
 
 def _written_out(timeline: Timeline) -> dict[str, Any]:
     """Per-event arrays of all fields; indices past the end are :data:`NOBODY`, for more slots would catch them."""
-    shared = {name: np.broadcast_to(array, (len(timeline), *array.shape)) for name, array in timeline.static.items()}
+    shared = {name: np.broadcast_to(array, (len(timeline), *array.shape)) for name, array in timeline.shared.items()}
     xs = {name: np.asarray(array) for name, array in (shared | dict(timeline.xs)).items()}
     rows = timeline.properties.num_rows + timeline.properties.num_slots
     for name in {"senders", "receivers", "members", "targets"} & xs.keys():

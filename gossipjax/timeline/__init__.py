@@ -1,12 +1,13 @@
 """Who meets whom, when, and with what weight: builders of :class:`gossipjax.Timeline`."""
 
 from gossipjax.timeline import clocks, flights
-from gossipjax.timeline._aligned import aligned
+from gossipjax.timeline._align import align
 from gossipjax.timeline._directed_push import directed_push
 from gossipjax.timeline._divshare import divshare
 from gossipjax.timeline._drawn import drawn_gossip, drawn_pairs
 from gossipjax.timeline._fedbuff import fedbuff
 from gossipjax.timeline._files import load, save
+from gossipjax.timeline._from_events import from_events
 from gossipjax.timeline._gossip_learning import RandomizedTokens, gossip_learning
 from gossipjax.timeline._moments import event_times
 from gossipjax.timeline._opportunistic import opportunistic, opportunistic_windows
@@ -24,7 +25,7 @@ from gossipjax.timeline.clocks import Clock
 __all__ = [
     "Clock",
     "RandomizedTokens",
-    "aligned",
+    "align",
     "client_sampling",
     "clocks",
     "directed_push",
@@ -34,6 +35,7 @@ __all__ = [
     "event_times",
     "fedbuff",
     "flights",
+    "from_events",
     "gossip_learning",
     "load",
     "matching_rounds",

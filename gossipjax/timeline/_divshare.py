@@ -11,8 +11,8 @@ from gossipjax._base.arguments import instance, real, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties
+from gossipjax.timeline._from_events import from_events
 from gossipjax.timeline._memory import MOST_NODES, require_room
-from gossipjax.timeline._planned import planned
 from gossipjax.timeline.clocks import A_CLOCK, Clock, Rate, Ticks, expected_ticks, per_node, schedule
 from gossipjax.timeline.flights import (
     Flights,
@@ -119,7 +119,7 @@ def divshare(
         num_fragments=num_fragments,
         messages="group: a node and the fragments it received",
     )
-    return planned(xs, properties)
+    return from_events(xs, properties)
 
 
 def _check_memory(ticks: float, duration: float, speed: np.ndarray, num_fragments: int, recipients: int) -> None:

@@ -48,45 +48,45 @@ def scaled(words: UInt[Array, " T"], below: UInt[Array, "*T"]) -> Int[Array, " T
     return (a * c + (middle >> sixteen) + (((middle & half) + b * c) >> sixteen)).astype(jnp.int32)
 
 
-def _meetings(key: Key[Array, ""], static: PyTree, xs: PyTree) -> PyTree:
+def _meetings(key: Key[Array, ""], shared: PyTree, xs: PyTree) -> PyTree:
     """Draw who wakes, whom it meets, and what happens."""
-    kinds = "updates_below" in static
+    kinds = "updates_below" in shared
     words = _words(key, xs["index"], 3 if kinds else 2)
-    n = static["num_nodes"]
+    n = shared["num_nodes"]
     first = scaled(words[:, 0], n)
-    if "receivers" in static:
-        at = static["offsets"][first]
-        second = static["receivers"][at + scaled(words[:, 1], static["degrees"][first])]
+    if "receivers" in shared:
+        at = shared["offsets"][first]
+        second = shared["receivers"][at + scaled(words[:, 1], shared["degrees"][first])]
     else:
         second = scaled(words[:, 1], n - np.uint32(1))
         second = second + (second >= first).astype(jnp.int32)
     return xs | {"first": first, "second": second} | ({"kind": words[:, 2]} if kinds else {})
 
 
-def mean_times(static: PyTree, xs: PyTree) -> Float64[np.ndarray, " T"]:
+def mean_times(shared: PyTree, xs: PyTree) -> Float64[np.ndarray, " T"]:
     """Return when events happen in the mean, in float64: event k at (k + 1) / events_per_second."""
-    return (np.asarray(xs["index"], np.float64) + 1.0) / np.float64(static["events_per_second"])
+    return (np.asarray(xs["index"], np.float64) + 1.0) / np.float64(shared["events_per_second"])
 
 
-def _time(static: PyTree, x: PyTree) -> Array:
+def _time(shared: PyTree, x: PyTree) -> Array:
     """The loop's copy of :func:`mean_times`."""
-    return ((x["index"].astype(jnp.float32) + 1.0) * static["seconds_per_event"])[None]
+    return ((x["index"].astype(jnp.float32) + 1.0) * shared["seconds_per_event"])[None]
 
 
-def _exchange(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+def _exchange(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
     del key
     i, j = x["first"], x["second"]
-    mixing = PairMixing(jnp.stack([i, j]), jnp.stack([j, i]), static["weight"], static["keep"])
-    return Event(index=x["index"][None], time=_time(static, x), nodes=i[None], mixing=mixing)
+    mixing = PairMixing(jnp.stack([i, j]), jnp.stack([j, i]), shared["weight"], shared["keep"])
+    return Event(index=x["index"][None], time=_time(shared, x), nodes=i[None], mixing=mixing)
 
 
-def _update_or_push(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+def _update_or_push(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
     del key
-    updates = x["kind"] < static["updates_below"]
+    updates = x["kind"] < shared["updates_below"]
     nobody = jnp.int32(NOBODY)
     node, receiver = jnp.where(updates, x["first"], nobody), jnp.where(updates, nobody, x["second"])
-    mixing = PairMixing(x["first"][None], receiver[None], static["weight"], static["keep"])
-    return Event(index=x["index"][None], time=_time(static, x), nodes=node[None], mixing=mixing)
+    mixing = PairMixing(x["first"][None], receiver[None], shared["weight"], shared["keep"])
+    return Event(index=x["index"][None], time=_time(shared, x), nodes=node[None], mixing=mixing)
 
 
 def _network(peers: Any) -> tuple[int, str, dict[str, Any]]:
@@ -105,12 +105,12 @@ def _network(peers: Any) -> tuple[int, str, dict[str, Any]]:
     return peers.num_nodes, peers.name, table
 
 
-def _timeline(num_events: Any, total_rate: float, static: dict[str, Any], event, properties: Properties) -> Timeline:
+def _timeline(num_events: Any, total_rate: float, shared: dict[str, Any], event, properties: Properties) -> Timeline:
     num_events = whole("num_events", num_events, least=1, most=MOST_EVENTS)
     require_room(num_events, 8, "events", "num_events")
-    static |= {"num_nodes": np.uint32(properties.num_nodes), "seconds_per_event": np.float32(1.0 / total_rate)}
+    shared |= {"num_nodes": np.uint32(properties.num_nodes), "seconds_per_event": np.float32(1.0 / total_rate)}
     # The loop multiplies in float32, the host divides in float64.
-    kept = jax.tree.map(jnp.asarray, static) | {"events_per_second": np.asarray(total_rate, np.float64)}
+    kept = jax.tree.map(jnp.asarray, shared) | {"events_per_second": np.asarray(total_rate, np.float64)}
     xs = {"index": np.arange(num_events, dtype=np.uint32)}
     return Timeline(xs, kept, event, properties, _meetings, mean_times)
 
@@ -133,7 +133,7 @@ def drawn_pairs(peers: Topology | int, num_events: int, *, rate: float = 1.0) ->
     rate = real("rate", rate, above=0, unit="events per node and second")
     if isinstance(peers, Topology):
         undirected(peers, "peers")
-    n, name, static = _network(peers)
+    n, name, shared = _network(peers)
     properties = Properties(
         num_nodes=n,
         num_rows=n,
@@ -141,8 +141,8 @@ def drawn_pairs(peers: Topology | int, num_events: int, *, rate: float = 1.0) ->
         tags={"own_rows", "meetings", "symmetric", "doubly_stochastic", "row_stochastic"},
         messages="pair: two models an event",
     )
-    static |= {"weight": np.full(2, 0.5), "keep": np.full(2, 0.5)}
-    return _timeline(num_events, n * rate, static, _exchange, properties)
+    shared |= {"weight": np.full(2, 0.5), "keep": np.full(2, 0.5)}
+    return _timeline(num_events, n * rate, shared, _exchange, properties)
 
 
 @recorded("boyd2006gossip")
@@ -168,7 +168,7 @@ def drawn_gossip(
     gossip_rate = real("gossip_rate", gossip_rate, above=0, unit="pushes per node and second")
     update_rate = real("update_rate", update_rate, least=0, unit="updates per node and second")
     weight = share_of(weight)
-    n, name, static = _network(peers)
+    n, name, shared = _network(peers)
     share = update_rate / (update_rate + gossip_rate)
     properties = Properties(
         num_nodes=n,
@@ -177,6 +177,6 @@ def drawn_gossip(
         tags={"own_rows", "meetings", "row_stochastic"},
         messages="pair: one model a push",
     )
-    static |= {"weight": np.full(1, weight), "keep": np.full(1, 1.0 - weight)}
-    static |= {"updates_below": np.uint32(min(round(share * 2**32), 2**32 - 1))}
-    return _timeline(num_events, n * (update_rate + gossip_rate), static, _update_or_push, properties)
+    shared |= {"weight": np.full(1, weight), "keep": np.full(1, 1.0 - weight)}
+    shared |= {"updates_below": np.uint32(min(round(share * 2**32), 2**32 - 1))}
+    return _timeline(num_events, n * (update_rate + gossip_rate), shared, _update_or_push, properties)

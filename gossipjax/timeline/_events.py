@@ -1,32 +1,61 @@
-"""Events of a timeline, made one by one or drawn all at once."""
+"""Events of a timeline: one, its form, or those of a whole window."""
 
 from __future__ import annotations
+
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
+from gossipjax.facts import Properties
 from gossipjax.types import Event, Timeline
+
+_BARE = Properties(0, 0, "")
+"""Events do not depend on what is said of their timeline."""
 
 
 def first_event(key: Key[Array, ""], timeline: Timeline) -> Event:
     """Make the first event of a timeline, inside or outside a trace; of an empty one, an event of the same form."""
-    xs = _blank(timeline.xs) if len(timeline) == 0 else jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), timeline.xs)
-    xs = xs if timeline.draw is None else timeline.draw(key, timeline.static, xs)
-    return timeline.event(key, timeline.static, jax.tree.map(lambda leaf: leaf[-1], xs))
+    xs = _zeros(timeline.xs) if len(timeline) == 0 else jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), timeline.xs)
+    xs = xs if timeline.draw is None else timeline.draw(key, timeline.shared, xs)
+    return timeline.event(key, timeline.shared, jax.tree.map(lambda leaf: leaf[-1], xs))
 
 
-def _blank(xs: PyTree) -> PyTree:
+def one_entry(timeline: Timeline) -> PyTree[jax.ShapeDtypeStruct]:
+    """Return the form of ``xs`` of a timeline of one event."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), timeline.xs)
+
+
+def event_form(timeline: Timeline) -> Event:
+    """Return the shapes and types of an event; traced once for all timelines of one form."""
+    functions = (timeline.event, timeline.draw)
+    return _first.eval_shape(functions, jax.random.key(0), timeline.shared, one_entry(timeline))
+
+
+def first_mixing(timeline: Timeline, key: Key[Array, ""]) -> Any:
+    """Make the mixing of the first event of a timeline that has one; compiled once for all timelines of one form."""
+    first = jax.tree.map(lambda leaf: leaf[:1], timeline.xs)
+    return _first((timeline.event, timeline.draw), key, timeline.shared, first).mixing
+
+
+@functools.partial(jax.jit, static_argnums=(0,))
+def _first(functions: Any, key: Key[Array, ""], shared: PyTree, xs: PyTree) -> Event:
+    return first_event(key, Timeline(xs, shared, functions[0], _BARE, functions[1]))
+
+
+def _zeros(xs: PyTree) -> PyTree:
     """Make one entry of zeros of the form of those of an empty timeline."""
     return jax.tree.map(lambda leaf: jnp.asarray(np.zeros((1, *leaf.shape[1:]), leaf.dtype)), xs)
 
 
-def drawn(key: Key[Array, ""], timeline: Timeline) -> PyTree:
+def draw_window(key: Key[Array, ""], timeline: Timeline) -> PyTree:
     """Take the entries of all events to the device, and draw what is drawn inside the run."""
     xs = jax.tree.map(jnp.asarray, timeline.xs)
     if timeline.draw is None:
         return xs
     if len(timeline) == 0:  # a window of no events has no first number to draw from
-        return jax.tree.map(lambda leaf: leaf[:0], timeline.draw(key, timeline.static, _blank(xs)))
-    return timeline.draw(key, timeline.static, xs)
+        return jax.tree.map(lambda leaf: leaf[:0], timeline.draw(key, timeline.shared, _zeros(xs)))
+    return timeline.draw(key, timeline.shared, xs)

@@ -18,7 +18,7 @@ def with_found_facts(properties: Properties, xs: dict[str, Any], shared: dict[st
 
     Args:
         properties: what the builder states.
-        xs: fields of the events, with leading axis T, see :func:`gossipjax.timeline.planned`.
+        xs: fields of the events, with leading axis T, see :func:`gossipjax.timeline.from_events`.
         shared: fields that all events share, without it.
 
     Raises:

@@ -11,8 +11,8 @@ from gossipjax._base.arguments import instance, optional_whole, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties, Traffic
+from gossipjax.timeline._from_events import from_events
 from gossipjax.timeline._memory import MOST_NODES, require_room
-from gossipjax.timeline._planned import planned
 from gossipjax.timeline.clocks import A_CLOCK, Clock, expected_ticks, service_times
 from gossipjax.types import NOBODY, Timeline
 
@@ -101,7 +101,7 @@ def fedbuff(
         traffic=Traffic(sent, sent - dropped, dropped=dropped),
         messages="group: a client and the server",
     )
-    return planned(_events(fetches + returns, server_lr / buffer_size), properties)
+    return from_events(_events(fetches + returns, server_lr / buffer_size), properties)
 
 
 def _run(n, duration, concurrency, train_time, buffer_size, max_staleness, power, seed) -> list[_Return]:

@@ -20,9 +20,9 @@ _WINDOW = 1 << 20
 """Events that are read off at once."""
 
 
-def written_times(static: PyTree, xs: PyTree) -> Float64[np.ndarray, " T"]:
+def written_times(shared: PyTree, xs: PyTree) -> Float64[np.ndarray, " T"]:
     """Return the times of events that a plan lists in ``xs["time"]``, once per event or once per acting node."""
-    del static
+    del shared
     time = np.asarray(xs["time"], np.float64)
     return time if time.ndim == 1 else time[:, -1]
 
@@ -47,7 +47,7 @@ def event_times(timeline: Timeline, *, key: Key[Array, "*seeds"] | None = None) 
     """
     instance("timeline", timeline, Timeline, "build one with gossipjax.timeline, such as rounds(W, 100)")
     if timeline.seconds is not None:
-        return np.asarray(timeline.seconds(timeline.static, timeline.xs), np.float64)
+        return np.asarray(timeline.seconds(timeline.shared, timeline.xs), np.float64)
     if timeline.draw is not None and (key is None or key.ndim):
         raise ValueError(
             f"the run draws its own times in {timeline.properties.name}; record by record_at, or pass one key"
@@ -60,7 +60,7 @@ def moments(
 ) -> tuple[Int64[np.ndarray, " T"], Float64[np.ndarray, " T"]]:
     """Return the number and the time of every event, as the loop sees them; compiled once per kind of timeline."""
     parts = [timeline[at : at + _WINDOW] for at in range(0, len(timeline), _WINDOW)]
-    found = [_read_off((part.event, part.draw), _events_key(key), part.xs, part.static) for part in parts]
+    found = [_read_off((part.event, part.draw), _events_key(key), part.xs, part.shared) for part in parts]
     numbers, times = ([np.asarray(pair[side]) for pair in found] for side in (0, 1))
     empty = np.zeros(0)
     return np.concatenate([empty.astype(np.int64), *numbers], dtype=np.int64), np.concatenate([empty, *times])
@@ -122,12 +122,12 @@ def _events_key(key: Key[Array, "*seeds"] | None) -> Key[Array, ""]:
     return jax.random.fold_in(key[0] if key.ndim else key, EVENTS)
 
 
-def _read_off_call(functions: Any, key: Key[Array, ""], xs: PyTree, static: PyTree) -> tuple[Array, Array]:
+def _read_off_call(functions: Any, key: Key[Array, ""], xs: PyTree, shared: PyTree) -> tuple[Array, Array]:
     event, draw = functions
-    xs = xs if draw is None else draw(key, static, xs)
+    xs = xs if draw is None else draw(key, shared, xs)
 
     def of(x: PyTree) -> tuple[Array, Array]:
-        made = event(key, static, x)
+        made = event(key, shared, x)
         return made.index[-1], made.time[-1]
 
     return jax.vmap(of)(xs)

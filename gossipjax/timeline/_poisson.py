@@ -36,27 +36,27 @@ def _seconds(x: PyTree) -> Array:
     return x["time"].astype(jnp.float32)
 
 
-def _node_wakes(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+def _node_wakes(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
     """Average the node that woke and its partner; the node that woke acts."""
     del key
     senders, receivers = _pair(x)
-    mixing = PairMixing(senders, receivers, static["weight"], static["keep"])
+    mixing = PairMixing(senders, receivers, shared["weight"], shared["keep"])
     return Event(index=x["index"][None], time=_seconds(x)[None], nodes=x["first"][None], mixing=mixing)
 
 
-def _edge_fires(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+def _edge_fires(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
     """Average both ends; both act."""
     del key
     senders, receivers = _pair(x)
-    mixing = PairMixing(senders, receivers, static["weight"], static["keep"])
+    mixing = PairMixing(senders, receivers, shared["weight"], shared["keep"])
     index, time = jnp.stack([x["index"]] * 2), jnp.stack([_seconds(x)] * 2)
     return Event(index=index, time=time, nodes=receivers, mixing=mixing)
 
 
-def _node_pushes(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+def _node_pushes(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
     """Send the woken node's model one way; the node that woke acts."""
     del key
-    mixing = PairMixing(x["first"][None], x["second"][None], static["weight"], static["keep"])
+    mixing = PairMixing(x["first"][None], x["second"][None], shared["weight"], shared["keep"])
     return Event(index=x["index"][None], time=_seconds(x)[None], nodes=x["first"][None], mixing=mixing)
 
 
@@ -89,14 +89,14 @@ def uniform_neighbors(topology: Topology, rng: np.random.Generator, nodes: np.nd
     return topology.receivers[order[pick]].astype(np.int32)
 
 
-def _timeline(first, second, times, event, static, properties) -> Timeline:
+def _timeline(first, second, times, event, shared, properties) -> Timeline:
     xs = {
         "index": np.arange(times.size, dtype=np.uint32),
         "time": times,
         "first": first.astype(np.int32),
         "second": second.astype(np.int32),
     }
-    return Timeline(xs, jax.tree.map(jnp.asarray, static), event, properties, seconds=written_times)
+    return Timeline(xs, jax.tree.map(jnp.asarray, shared), event, properties, seconds=written_times)
 
 
 def _halves(entries: int, weight: float = 0.5) -> dict[str, np.ndarray]:

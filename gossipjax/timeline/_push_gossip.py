@@ -13,7 +13,7 @@ from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties, Traffic
 from gossipjax.timeline._checks import share_of
-from gossipjax.timeline._planned import planned
+from gossipjax.timeline._from_events import from_events
 from gossipjax.timeline.clocks import (
     Clock,
     Rate,
@@ -137,7 +137,7 @@ def push_gossip(
     facts = Properties(n, n, name, traffic=traffic(flights), messages="pair: one model")
     if not instantaneous:
         xs, num_slots = message_events(acts, sent, senders, receivers, flights, n, weight)
-        return planned(xs, dataclasses.replace(facts, num_slots=num_slots))
+        return from_events(xs, dataclasses.replace(facts, num_slots=num_slots))
     done = flights.fates == DELIVERED
     if not two_way:
         return direct_events(acts, sent, senders[:, None], receivers[:, None], done, weight, facts)
@@ -172,7 +172,7 @@ def message_events(
         weight: of a delivered model.
 
     Returns:
-        Per-event arrays of :func:`~gossipjax.timeline.planned`, and the number of rows for messages.
+        Per-event arrays of :func:`~gossipjax.timeline.from_events`, and the number of rows for messages.
     """
     times, nodes = acts
     leave, arrive, act = interleave(sent, flights.times, times)
@@ -241,7 +241,7 @@ def direct_events(
         del xs["messages"]  # every transfer is a message
     del xs["weights"], xs["keep"]
     shared = {"weights": np.full(lanes, weight), "keep": np.full(lanes, 1.0 - weight)}
-    return planned(xs, properties, shared=shared)
+    return from_events(xs, properties, shared=shared)
 
 
 def _mutual(facts: Properties, done: np.ndarray) -> Properties:

@@ -76,22 +76,22 @@ def push_rounds(
     xs["time"] = np.repeat(step * np.arange(1.0, num_rounds + 1), per_round)
     own = np.arange(n, dtype=np.int32)
     table = np.zeros(int(place.max(initial=0)) + 1)  # its length is that of the longest list of arrivals
-    static = {"weight": np.asarray(float(weight)), "own": own, "table": table}
+    shared = {"weight": np.asarray(float(weight)), "own": own, "table": table}
     name = f"push_rounds({peers_name(peers)}, step={step:g} s, {pushes} pushes, weight={weight:g})"
     words = f"table: up to {table.size} arrivals a round"
     facts = Properties(n, n, name, tags={"own_rows", "meetings", "row_stochastic"}, messages=words)
-    return Timeline(xs, jax.tree.map(jnp.asarray, static), _event, facts, seconds=written_times)
+    return Timeline(xs, jax.tree.map(jnp.asarray, shared), _event, facts, seconds=written_times)
 
 
-def _event(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+def _event(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
     """Lay the pushes into a table of neighbours; those that arrive later weigh more."""
     del key
-    own, weight = static["own"], static["weight"]
+    own, weight = shared["own"], shared["weight"]
     senders, receivers, place = x["senders"], x["receivers"], x["place"]
     none = jnp.zeros(own.shape, jnp.int32)
     arrived = none.at[receivers].add(1, mode="drop")
     later = arrived.at[receivers].get(mode="clip") - 1 - place
-    shape = own.shape + static["table"].shape
+    shape = own.shape + shared["table"].shape
     neighbors = jnp.broadcast_to(own[:, None], shape).at[receivers, place].set(senders, mode="drop")
     weights = (
         jnp.zeros(shape, weight.dtype)

@@ -45,27 +45,27 @@ def _length(seconds_per_round: Any) -> np.ndarray:
     return np.asarray(seconds_of(seconds_per_round), np.float64)
 
 
-def round_ends(static: PyTree, xs: PyTree) -> Float64[np.ndarray, " T"]:
+def round_ends(shared: PyTree, xs: PyTree) -> Float64[np.ndarray, " T"]:
     """Return when rounds end, in float64: round t at (t + 1) · seconds_per_round."""
-    return (np.asarray(xs["index"], np.float64) + 1.0) * np.float64(static["seconds_per_round"])
+    return (np.asarray(xs["index"], np.float64) + 1.0) * np.float64(shared["seconds_per_round"])
 
 
-def _round_time(static: PyTree, x: PyTree) -> Array:
+def _round_time(shared: PyTree, x: PyTree) -> Array:
     """The loop's copy of :func:`round_ends`."""
-    return (x["index"].astype(jnp.float32) + 1.0) * static["seconds_per_round"].astype(jnp.float32)
+    return (x["index"].astype(jnp.float32) + 1.0) * shared["seconds_per_round"].astype(jnp.float32)
 
 
-def _fixed_round(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+def _fixed_round(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
     del key
-    exact = static.get("allreduce")
-    return Event(index=x["index"][None], time=_round_time(static, x)[None], mixing=static["mixing"], allreduce=exact)
+    exact = shared.get("allreduce")
+    return Event(index=x["index"][None], time=_round_time(shared, x)[None], mixing=shared["mixing"], allreduce=exact)
 
 
-def _cyclic_round(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+def _cyclic_round(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
     del key
-    mixing = take_mixing(static["mixing"], x["index"] % static["period"])
-    exact = static.get("allreduce")
-    return Event(index=x["index"][None], time=_round_time(static, x)[None], mixing=mixing, allreduce=exact)
+    mixing = take_mixing(shared["mixing"], x["index"] % shared["period"])
+    exact = shared.get("allreduce")
+    return Event(index=x["index"][None], time=_round_time(shared, x)[None], mixing=mixing, allreduce=exact)
 
 
 @recorded()
@@ -128,13 +128,13 @@ def rounds(
         min_eigenvalue=_min_eigenvalue(completed[0]) if fixed and symmetric else None,
         messages=describe(mixings[0]),
     )
-    static: dict[str, Any] = {"seconds_per_round": _length(seconds_per_round)}
+    shared: dict[str, Any] = {"seconds_per_round": _length(seconds_per_round)}
     if all(is_averaging(matrix) for matrix in matrices):
-        static["allreduce"] = ()
+        shared["allreduce"] = ()
     if fixed:
-        return Timeline(xs, static | {"mixing": mixings[0]}, _fixed_round, properties, seconds=round_ends)
-    static |= {"mixing": stack_mixings(mixings), "period": jnp.uint32(len(mixings))}
-    return Timeline(xs, static, _cyclic_round, properties, seconds=round_ends)
+        return Timeline(xs, shared | {"mixing": mixings[0]}, _fixed_round, properties, seconds=round_ends)
+    shared |= {"mixing": stack_mixings(mixings), "period": jnp.uint32(len(mixings))}
+    return Timeline(xs, shared, _cyclic_round, properties, seconds=round_ends)
 
 
 @recorded()
@@ -168,7 +168,7 @@ def with_mixing(timeline: Timeline, mixing: DenseMixing | TableMixing) -> Timeli
             raise ValueError(f"{name} of shape {jnp.shape(array)}: {facts.name} has {n} nodes")
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in mixing)
     about = _unknown(facts) if traced else _facts_of(facts, mixing)
-    return dataclasses.replace(timeline, static=timeline.static | {"mixing": mixing}, properties=about)
+    return dataclasses.replace(timeline, shared=timeline.shared | {"mixing": mixing}, properties=about)
 
 
 _OF_WEIGHTS = {"symmetric", "doubly_stochastic", "row_stochastic", "column_stochastic"}
@@ -205,15 +205,15 @@ def _min_eigenvalue(matrix: Matrix) -> float:
     return float(sp.linalg.eigsh(sp.csr_array(matrix), k=1, which="SA", v0=start, tol=1e-6)[0][0])
 
 
-def _matching_round(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+def _matching_round(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
     del key
     partner = x["partner"]
     table = TableMixing(
         neighbors=partner[:, None],
-        weights=jnp.where(partner == static["self"], 0.0, 0.5).astype(jnp.float32)[:, None],
-        self_weight=jnp.where(partner == static["self"], 1.0, 0.5).astype(jnp.float32),
+        weights=jnp.where(partner == shared["self"], 0.0, 0.5).astype(jnp.float32)[:, None],
+        self_weight=jnp.where(partner == shared["self"], 1.0, 0.5).astype(jnp.float32),
     )
-    return Event(index=x["index"][None], time=_round_time(static, x)[None], mixing=table)
+    return Event(index=x["index"][None], time=_round_time(shared, x)[None], mixing=table)
 
 
 @recorded()
@@ -242,17 +242,17 @@ def matching_rounds(num_nodes: int, num_rounds: int, *, seed: int, seconds_per_r
         tags={"synchronous", "own_rows", "symmetric", "doubly_stochastic", "row_stochastic", "column_stochastic"},
         messages="table: one partner a round",
     )
-    static = {"seconds_per_round": length, "self": jnp.arange(num_nodes, dtype=jnp.int32)}
-    return Timeline(xs | {"partner": partner}, static, _matching_round, properties, seconds=round_ends)
+    shared = {"seconds_per_round": length, "self": jnp.arange(num_nodes, dtype=jnp.int32)}
+    return Timeline(xs | {"partner": partner}, shared, _matching_round, properties, seconds=round_ends)
 
 
-def _sampled_round(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+def _sampled_round(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
     del key
-    slots = static["slots"]
+    slots = shared["slots"]
     mixing = GroupMixing(members=slots[None], weights=x["weights"][None], targets=slots[None])
     nodes = x["nodes"]
     index = jnp.broadcast_to(x["index"], nodes.shape)
-    time = jnp.broadcast_to(_round_time(static, x), nodes.shape)
+    time = jnp.broadcast_to(_round_time(shared, x), nodes.shape)
     return Event(index=index, time=time, nodes=nodes, rows=slots, mixing=mixing)
 
 
@@ -298,9 +298,9 @@ def client_sampling(
         tags={"averages", "row_stochastic"},
         messages=f"group: {num_sampled} clients and a server",
     )
-    static = {
+    shared = {
         "slots": jnp.arange(num_sampled, dtype=jnp.int32),
         "seconds_per_round": length,
     }
     xs |= {"nodes": nodes, "weights": weights}
-    return Timeline(xs, static, _sampled_round, properties, seconds=round_ends)
+    return Timeline(xs, shared, _sampled_round, properties, seconds=round_ends)

@@ -13,9 +13,9 @@ from gossipjax._base.arguments import whole
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties
 from gossipjax.timeline._checks import seconds_of
+from gossipjax.timeline._from_events import planned_event
 from gossipjax.timeline._memory import MOST_EVENTS, MOST_NODES, require_room
 from gossipjax.timeline._moments import written_times
-from gossipjax.timeline._planned import planned_event
 from gossipjax.types import Timeline
 
 _BLOCK = 1 << 22

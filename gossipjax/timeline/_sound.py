@@ -10,7 +10,7 @@ import numpy as np
 from gossipjax._base.arguments import instance, whole
 from gossipjax.facts import Properties
 from gossipjax.mixing._apply import DenseMixing, TableMixing
-from gossipjax.timeline._events import first_event
+from gossipjax.timeline._events import event_form
 from gossipjax.types import NOBODY, Timeline
 
 _NODES = frozenset({"nodes", "sources", "first", "second", "partner", "own", "self"})
@@ -30,14 +30,14 @@ def check_sound(timeline: Timeline) -> Timeline:
     whole("num_nodes", facts.num_nodes, least=1)
     whole("num_rows", facts.num_rows, least=1)
     whole("num_slots", facts.num_slots, least=0)
-    for path, leaf in jax.tree_util.tree_leaves_with_path((timeline.xs, timeline.static)):
+    for path, leaf in jax.tree_util.tree_leaves_with_path((timeline.xs, timeline.shared)):
         _check_leaf(jax.tree_util.keystr(path[-1:], simple=True), np.asarray(leaf), facts)
     lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(timeline.xs)}
     if len(lengths) != 1 or lengths == {()}:
         raise ValueError(f"the arrays of its events have lengths {sorted(lengths)}, which must be one")
     try:
-        event = jax.eval_shape(lambda timeline: first_event(jax.random.key(0), timeline), timeline)
-        times = None if timeline.seconds is None else timeline.seconds(timeline.static, timeline.xs)
+        event = event_form(timeline)
+        times = None if timeline.seconds is None else timeline.seconds(timeline.shared, timeline.xs)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"no event can be made of its arrays ({type(error).__name__}: {error})") from error
     _check_form(event, facts)

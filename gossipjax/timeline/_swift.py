@@ -14,7 +14,7 @@ from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties
 from gossipjax.mixing._weights import Matrix, check_weights
 from gossipjax.timeline._checks import matrix_of, undirected
-from gossipjax.timeline._planned import planned
+from gossipjax.timeline._from_events import from_events
 from gossipjax.timeline.clocks import A_CLOCK, Clock, require_ticks, schedule
 from gossipjax.timeline.flights import Latency, assign_slots, checked_latency, delays
 from gossipjax.topology import Topology
@@ -132,7 +132,7 @@ def swift(
         "messages": topology.degrees[nodes].astype(np.uint32)[:, None],
     }
     name = f"swift({topology.name}, period={period})"
-    return planned(
+    return from_events(
         xs, Properties(n, n, name, num_slots=num_slots, tags={"mailboxes"}, messages="group: a node and its mailbox")
     )
 

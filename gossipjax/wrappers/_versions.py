@@ -21,9 +21,9 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key
 
 from gossipjax._base.arguments import flag, instance, optional_whole, shown, whole, wholes
-from gossipjax._base.binding import Static, as_partial, bind
+from gossipjax._base.binding import Frozen, as_partial, bind
 from gossipjax._base.calls import recorded
-from gossipjax._base.rows import FEW, apart, num_rows, put_rows, read_row, take, write_row
+from gossipjax._base.rows import FEW, before_writing, num_rows, put_rows, read_row, take, write_row
 from gossipjax.mixing._apply import GroupMixing, PairMixing, TableMixing, live_receivers
 from gossipjax.types import Event, Mixing, Params, Protocol
 
@@ -44,7 +44,7 @@ class Versions(NamedTuple):
     """The column of each node; s for nodes that are not tracked."""
     hops: Int[Array, "rows s"] | None
     """Transmissions on the path by which the version held came first; None: not tracked."""
-    rows_are_nodes: Static[bool]
+    rows_are_nodes: Frozen[bool]
     """Row j is node j's model (and rows from n on are messages). Its own version is then ``own``, whatever ``held``
     says: an update writes one number instead of a row."""
 
@@ -128,7 +128,7 @@ class _Settings(NamedTuple):
     rows_are_nodes: bool
 
 
-def _init(inner: Protocol, settings: Static[_Settings], key: Key[Array, ""], x0: Params) -> TrackedState:
+def _init(inner: Protocol, settings: Frozen[_Settings], key: Key[Array, ""], x0: Params) -> TrackedState:
     chosen, rows = settings.value, num_rows(x0)
     nodes = rows if chosen.num_nodes is None else chosen.num_nodes
     if chosen.sources is None and nodes > ALL_PAIRS:
@@ -145,7 +145,7 @@ def _init(inner: Protocol, settings: Static[_Settings], key: Key[Array, ""], x0:
         sources=jnp.asarray(tracked, jnp.int32),
         column=jnp.asarray(column, jnp.int32),
         hops=jnp.zeros_like(held) if chosen.hops else None,
-        rows_are_nodes=Static(chosen.rows_are_nodes and rows >= nodes),
+        rows_are_nodes=Frozen(chosen.rows_are_nodes and rows >= nodes),
     )
     return TrackedState(inner.init(key, x0), versions)
 
@@ -243,7 +243,7 @@ def _pairs(versions: Versions, event: Event) -> Versions:
         return [(read_row(versions.held, row), None if hops is None else read_row(hops, row)) for row in receivers]
 
     for row, (held, hops) in zip(
-        receivers, apart(jnp.any(receivers < versions.held.shape[0]), after, before), strict=True
+        receivers, before_writing(jnp.any(receivers < versions.held.shape[0]), after, before), strict=True
     ):
         versions = _put(versions, row[None], versions._replace(held=held, hops=hops))
     return versions
@@ -360,7 +360,7 @@ def track_versions(
     protocol, num_nodes = bind(protocol), optional_whole("num_nodes", num_nodes, least=1)
     nodes = protocol.requires.num_nodes if num_nodes is None else num_nodes
     flags = flag("hops", hops), flag("rows_are_nodes", rows_are_nodes)
-    settings = Static(_Settings(_sources(sources, nodes), nodes, *flags))
+    settings = Frozen(_Settings(_sources(sources, nodes), nodes, *flags))
     again = None if reweight is None else _check_reweight(protocol, reweight)
     return Protocol(
         init=Partial(_init, protocol, settings),

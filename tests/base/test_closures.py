@@ -14,9 +14,9 @@ from jax.tree_util import Partial
 from problems import X0, N, exact_quadratic
 
 from gossipjax import dpsgd, simulate
-from gossipjax._base.binding import Static, as_factory
+from gossipjax._base.binding import Frozen, as_factory
 from gossipjax._base.call_json import to_json
-from gossipjax._base.calls import written
+from gossipjax._base.calls import write_down
 from gossipjax._base.closures import closure_key
 from gossipjax.mixing import metropolis
 from gossipjax.timeline import rounds
@@ -80,7 +80,7 @@ ALIKE = {
 @pytest.mark.parametrize("name", ALIKE)
 def test_equal_numbers_make_equal_functions(name):
     make = ALIKE[name]
-    one, again, other = (Static(make(a)) for a in (0.125, 0.125, 0.25))
+    one, again, other = (Frozen(make(a)) for a in (0.125, 0.125, 0.25))
     assert one == again
     assert hash(one) == hash(again)
     assert one != other
@@ -105,14 +105,14 @@ def test_equal_numbers_make_equal_functions(name):
 )
 def test_other_values_are_other_functions(one, other):
     """Types count; what can change behind one's back, and what is unknown, equals itself only."""
-    assert Static(one) != Static(other)
-    assert Static(one) == Static(one)
+    assert Frozen(one) != Frozen(other)
+    assert Frozen(one) == Frozen(one)
 
 
 def test_the_same_mutable_object_is_equal():
     shared = [1.0]
-    assert Static(scaled(shared)) == Static(scaled(shared))
-    assert Static(float("nan")) == Static(float("nan"))
+    assert Frozen(scaled(shared)) == Frozen(scaled(shared))
+    assert Frozen(float("nan")) == Frozen(float("nan"))
 
 
 def test_globals_that_a_closure_reads_count(monkeypatch):
@@ -129,7 +129,7 @@ def test_functions_with_a_name_are_themselves():
 
 @pytest.mark.parametrize("name", ALIKE)
 def test_records_tell_numbers_apart(name):
-    one, again, other = (to_json(written(ALIKE[name](a)))[0] for a in (0.125, 0.125, 0.25))
+    one, again, other = (to_json(write_down(ALIKE[name](a)))[0] for a in (0.125, 0.125, 0.25))
     assert one == again != other
 
 
@@ -191,4 +191,4 @@ def test_nothing_is_compiled_twice(first, second):
     assert again == 0
     assert other > 0  # the listener listens
     assert warm >= 0
-    assert np.array_equal(*done) == (written(first()) == written(second()))
+    assert np.array_equal(*done) == (write_down(first()) == write_down(second()))

@@ -11,6 +11,7 @@ from gossipjax._engine import checks, loop
 from gossipjax.mixing import metropolis
 from gossipjax.observe import models
 from gossipjax.timeline import poisson_pairs, rounds
+from gossipjax.timeline._events import first_event
 from gossipjax.topology import complete, ring
 
 KEY = jax.random.key(0)
@@ -71,11 +72,11 @@ def test_large_messages_are_counted_exactly(plan, parameters, wrap):
     protocol = wrap(gossip_averaging())
     x0 = jax.ShapeDtypeStruct((2, parameters), jnp.float32)
     state = jax.eval_shape(protocol.init, KEY, x0)
-    checks.check_step(KEY, protocol, plan, state)
+    checks.check_step(KEY, protocol, plan, x0)
     bits = []
 
     def step(state):
-        event = loop.first_event(KEY, plan)
+        event = first_event(KEY, plan)
         info = protocol.step(KEY, state, event)[1]
         sent = jnp.asarray([1, 1], jnp.uint32)
         bits.append(info.bits)

@@ -118,12 +118,12 @@ def test_strategy_is_part_of_the_compiled_function():
 
 
 def test_using_nests_and_ends():
-    before = placement.chosen(4, 8)
+    before = placement.choose(4, 8)
     with placement.using("map"):
         with placement.using("vmap"):
-            assert placement.chosen(4, 8) == ("vmap", "asked for")
-        assert placement.chosen(4, 8).strategy == "map"
-    assert placement.chosen(4, 8) == before
+            assert placement.choose(4, 8) == ("vmap", "asked for")
+        assert placement.choose(4, 8).strategy == "map"
+    assert placement.choose(4, 8) == before
 
 
 def test_bad_arguments_name_the_value():
@@ -156,7 +156,7 @@ def test_three_devices_agree_with_one_and_thresholds_hold():
             y = jax.jit(lambda x: placement.map_nodes(jnp.sin, x))(jnp.ones((6, 2)))
             assert len(y.sharding.device_set) == 3 and not y.sharding.is_fully_replicated
         big = 10 * placement.SMALL_ROW
-        print(*(placement.chosen(k, size).strategy for k, size in ((9, 8), (2, big), (9, big))))
+        print(*(placement.choose(k, size).strategy for k, size in ((9, 8), (2, big), (9, big))))
     """)
     assert out.split() == ["vmap", "map", "shard"]
 
@@ -166,7 +166,7 @@ def test_one_device_loops_over_large_rows():
         from gossipjax import placement
         from gossipjax import configure
         configure(host_devices=1)
-        print(placement.chosen(9, 10 * placement.SMALL_ROW).strategy, placement.chosen(9, 8).strategy)
+        print(placement.choose(9, 10 * placement.SMALL_ROW).strategy, placement.choose(9, 8).strategy)
     """)
     assert out.split() == ["map", "vmap"]
 
@@ -264,12 +264,12 @@ def test_configure_refuses_what_is_no_setting(tmp_path):
 
 
 def test_wrong_sorts_are_named():
-    chosen, over = inspect.unwrap(placement.chosen), inspect.unwrap(placement.map_nodes)
+    choose, over = inspect.unwrap(placement.choose), inspect.unwrap(placement.map_nodes)
     for wrong in (1.5, "a", -1, None):
         with pytest.raises(ValueError, match="k="):
-            chosen(wrong, 8)
+            choose(wrong, 8)
         with pytest.raises(ValueError, match="bytes_per_node="):
-            chosen(8, wrong)
+            choose(8, wrong)
         with pytest.raises(ValueError, match="strategy="):
             inspect.unwrap(placement.using)(wrong)
     with pytest.raises(TypeError, match="fn=3"):

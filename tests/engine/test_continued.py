@@ -266,7 +266,7 @@ def test_the_loss_of_an_event_names_the_node_that_acts():
     values = np.ones((60, N))
     values[17] = np.nan
     found = simulate(KEY, reporting(values), PAIRS, START, throw=False)
-    acting = int(PAIRS.event(KEY, PAIRS.static, jax.tree.map(lambda leaf: jnp.asarray(leaf[17]), PAIRS.xs)).nodes[0])
+    acting = int(PAIRS.event(KEY, PAIRS.shared, jax.tree.map(lambda leaf: jnp.asarray(leaf[17]), PAIRS.xs)).nodes[0])
     assert (found.manifest["diverged"]["event"], found.manifest["diverged"]["node"]) == (17, acting)
 
 

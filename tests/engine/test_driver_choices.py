@@ -10,7 +10,7 @@ from problems import X0, N, exact_quadratic
 
 from gossipjax import Info, Protocol, dpsgd, fedavg, gossip_averaging, placement, push_sum, replicate, sgp, simulate
 from gossipjax._engine.fingerprint import Origin, fingerprint
-from gossipjax._engine.packing import SHORT, chosen
+from gossipjax._engine.packing import SHORT, choose
 from gossipjax.mixing import averaging, metropolis
 from gossipjax.timeline import client_sampling, poisson_pairs, poisson_push, rounds
 from gossipjax.topology import ring
@@ -78,10 +78,10 @@ def test_the_same_run_on_other_devices_has_the_same_fingerprint():
 
 def test_packing_is_chosen_by_rows_transfers_and_records():
     pairs, pushes = poisson_pairs(ring(N), 5, seed=0), poisson_push(ring(N), 5, seed=0)
-    assert chosen(pairs, "auto", row_bytes=256).packed
-    assert not chosen(pairs, "auto", row_bytes=4).packed
-    assert not chosen(pairs, "auto", row_bytes=100_000).packed
-    assert not chosen(pushes, "auto", row_bytes=256).packed
-    assert chosen(pushes, "auto", row_bytes=256, trains=True).packed
-    assert not chosen(pairs, "auto", row_bytes=256, interval=SHORT - 1).packed
-    assert chosen(pairs, "packed", row_bytes=4, interval=1).packed
+    assert choose(pairs, "auto", row_bytes=256).packed
+    assert not choose(pairs, "auto", row_bytes=4).packed
+    assert not choose(pairs, "auto", row_bytes=100_000).packed
+    assert not choose(pushes, "auto", row_bytes=256).packed
+    assert choose(pushes, "auto", row_bytes=256, trains=True).packed
+    assert not choose(pairs, "auto", row_bytes=256, interval=SHORT - 1).packed
+    assert choose(pairs, "packed", row_bytes=4, interval=1).packed

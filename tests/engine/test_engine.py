@@ -83,8 +83,8 @@ def test_status_keeps_the_first_bad_event_and_losses_add_up():
     np.testing.assert_array_equal(records.steps, [8, 8])
 
 
-def _two_events_in_one(key, static, x):
-    del key, static
+def _two_events_in_one(key, shared, x):
+    del key, shared
     return Event(index=x["index"], time=x["index"].astype(jnp.float32), nodes=jnp.arange(2, dtype=jnp.int32))
 
 

@@ -13,13 +13,22 @@ from problems import CURVATURE, TARGETS, X0, N
 
 from gossipjax import Properties, dpsgd, gossip_averaging, pack, simulate, track_versions
 from gossipjax._engine import loop
-from gossipjax._engine.packing import chosen
+from gossipjax._engine.packing import choose
 from gossipjax.mixing import metropolis
 from gossipjax.mixing._apply import GroupMixing
 from gossipjax.observe import consensus_distance
 from gossipjax.tasks import quadratic
-from gossipjax.timeline import clocks, drawn_pairs, poisson_edges, poisson_pairs, poisson_push, push_gossip, rounds
-from gossipjax.timeline._planned import planned
+from gossipjax.timeline import (
+    clocks,
+    drawn_pairs,
+    from_events,
+    poisson_edges,
+    poisson_pairs,
+    poisson_push,
+    push_gossip,
+    rounds,
+)
+from gossipjax.timeline._events import first_event
 from gossipjax.topology import complete, ring, star
 from gossipjax.types import NOBODY
 from gossipjax.wrappers import age_weighted
@@ -50,7 +59,7 @@ def random_plan(seed: int, groups: bool):
         happens = rng.random(T) < 0.7
         xs |= {"senders": np.stack([first, second], 1), "weights": shares, "keep": 1 - shares}
         xs |= {"receivers": np.stack([np.where(happens, second, N), np.where(happens & mutual, first, N)], 1)}
-    return planned(xs, Properties(num_nodes=N, num_rows=N, name="random plan"))
+    return from_events(xs, Properties(num_nodes=N, num_rows=N, name="random plan"))
 
 
 PROTOCOLS = {
@@ -124,7 +133,7 @@ def test_a_star_cannot_be_packed_and_a_matching_packs_whole():
     pairs = np.arange(N).reshape(-1, 2)
     xs = {"time": np.zeros(4), "nodes": pairs[:, :1], "senders": pairs, "receivers": pairs[:, ::-1]}
     xs |= {"weights": np.full((4, 2), 0.5), "keep": np.full((4, 2), 0.5)}
-    matching = pack(planned(xs, Properties(num_nodes=N, num_rows=N, name="matching")), 4)
+    matching = pack(from_events(xs, Properties(num_nodes=N, num_rows=N, name="matching")), 4)
     assert matching.properties.packing.levels == 1
     assert matching.properties.packing.waste == 0
 
@@ -184,13 +193,13 @@ def test_what_cannot_be_packed_says_why():
     with pytest.raises(ValueError, match="width=0"):
         pack(plan, 0)
     with pytest.raises(ValueError, match="packing='wide': must be one of"):
-        chosen(plan, "wide", many_seeds=False)
+        choose(plan, "wide", many_seeds=False)
     with pytest.raises(ValueError, match="cannot be packed: every node acts"):
-        chosen(synchronous, "packed", many_seeds=False)
-    assert not chosen(synchronous, "auto", many_seeds=False).packed
+        choose(synchronous, "packed", many_seeds=False)
+    assert not choose(synchronous, "auto", many_seeds=False).packed
 
 
 def test_group_plans_have_group_mixings():
     plan = random_plan(0, groups=True)
-    event = loop.first_event(KEY, pack(plan))
+    event = first_event(KEY, pack(plan))
     assert isinstance(event.mixing, GroupMixing)

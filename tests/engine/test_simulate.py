@@ -107,8 +107,8 @@ def bad_calls():
     }
 
 
-def _event_without_mixing(key, static, x):
-    del key, static
+def _event_without_mixing(key, shared, x):
+    del key, shared
     return Event(index=x["index"][None], time=x["index"][None].astype(jnp.float32))
 
 

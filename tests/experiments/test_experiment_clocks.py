@@ -22,7 +22,7 @@ def plans(count=3):
 def test_filled_plans_keep_every_event_in_its_interval():
     times = np.array([0.5, 2.0, 2.25, 5.0])
     made = plans()
-    filled, width = timeline.aligned(made, times)
+    filled, width = timeline.align(made, times)
     assert {len(plan) for plan in filled} == {width * len(times)}
     for plan, full in zip(made, filled, strict=True):
         at = np.asarray(full.xs["time"])[:, 0]

@@ -10,7 +10,7 @@ from gossipjax import topology
 from gossipjax.timeline import (
     clocks,
 )
-from gossipjax.timeline._planned import planned_event
+from gossipjax.timeline._from_events import planned_event
 from gossipjax.types import NOBODY
 
 KEY = jax.random.key(5)
@@ -49,7 +49,7 @@ FILL = {"index": 0, "time": 0.0, "weights": 0.0, "keep": 1.0, "messages": 0}
 def final_state(protocol, timeline, x0=X0, idle=7.0):
     """The state after a planned timeline, padded with empty events and rows so that few shapes are compiled."""
     facts = timeline.properties
-    shared = {name: np.broadcast_to(value, (len(timeline), *value.shape)) for name, value in timeline.static.items()}
+    shared = {name: np.broadcast_to(value, (len(timeline), *value.shape)) for name, value in timeline.shared.items()}
     xs = dict(timeline.xs) | shared
     assert len(timeline) <= EVENTS
     assert facts.num_rows + facts.num_slots <= ROWS

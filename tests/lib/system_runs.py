@@ -35,7 +35,7 @@ def trained(x):
 
 def matrices(plan):
     """Mixing matrices of all rounds."""
-    made = [plan.timeline.event(KEY, plan.timeline.static, x) for x in rows_of(plan.timeline.xs)]
+    made = [plan.timeline.event(KEY, plan.timeline.shared, x) for x in rows_of(plan.timeline.xs)]
     return [np.asarray(to_dense(event.mixing, plan.num_nodes)) for event in made], made
 
 

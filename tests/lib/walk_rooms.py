@@ -104,6 +104,14 @@ def rooms():
                     "seconds_per_round": 1.0,
                 },
             ),
+            (
+                tl.from_events,
+                {
+                    "xs": {"time": [1.0], "nodes": [[0]], "senders": [[0]], "receivers": [[1]]},
+                    "properties": gj.Properties(n, n, "by hand"),
+                    "shared": {"weights": np.full(1, 0.5), "keep": np.full(1, 0.5)},
+                },
+            ),
             (tl.poisson_pairs, {"topology": ring, "num_events": 9, "rate": 1.0, "seed": 0}),
             (tl.poisson_edges, {"topology": ring, "duration": 2.0, "rate": 1.0, "seed": 0}),
             (tl.poisson_push, {"topology": ring, "num_events": 9, "rate": 1.0, "weight": 0.5, "seed": 0}),

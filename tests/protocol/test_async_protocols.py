@@ -21,13 +21,13 @@ from gossipjax.timeline import (
     directed_push,
     divshare,
     fedbuff,
+    from_events,
     gossip_learning,
     push_gossip,
     random_walks,
     rounds,
     swift,
 )
-from gossipjax.timeline._planned import planned
 from gossipjax.timeline.flights import uniform_peers
 from gossipjax.types import NOBODY
 
@@ -63,7 +63,7 @@ def test_ad_psgd_takes_copies_where_the_timeline_says():
         "keep": np.full((4, 2), 0.5),
     }
     method = ad_psgd(TASK, SGD)
-    plan, state = planned(xs, Properties(N, N, "by hand")), method.init(KEY, jnp.asarray(X0))
+    plan, state = from_events(xs, Properties(N, N, "by hand")), method.init(KEY, jnp.asarray(X0))
     state = jax.jit(loop.run)(KEY, method, plan, state)[0][0]
     expected = X0.copy()
     expected[:2] = X0[:2].mean(0)

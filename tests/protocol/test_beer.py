@@ -40,7 +40,7 @@ def history(protocol, timeline, x0):
 
     def one(state, x):
         key = jax.random.fold_in(KEY, loop.STEPS)
-        state, info = protocol.step(key, state, timeline.event(KEY, timeline.static, x))
+        state, info = protocol.step(key, state, timeline.event(KEY, timeline.shared, x))
         return state, (state, info)
 
     return jax.lax.scan(one, protocol.init(KEY, x0), timeline.xs)[1]

@@ -255,7 +255,7 @@ def test_pairwise_gossip_on_the_complete_graph():
     xs = jax.tree.map(lambda leaf: leaf.reshape(runs, k), timeline.xs)
 
     def one(xs):
-        part = Timeline(xs, timeline.static, timeline.event, timeline.properties)
+        part = Timeline(xs, timeline.shared, timeline.event, timeline.properties)
         return disagreement(run(KEY, gossip_averaging(), part, jnp.asarray(X0)).x)
 
     values = np.asarray(jax.vmap(one)(xs))
@@ -267,16 +267,16 @@ def test_pairwise_gossip_on_the_complete_graph():
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 
-def _random_meeting(key, static, x):
+def _random_meeting(key, shared, x):
     """An event that is drawn only when it happens."""
     i, shift = jax.random.randint(jax.random.fold_in(key, x["index"]), (2,), 0, N - 1, dtype=jnp.int32)
-    mixing = exchange(i, (i + shift + 1) % N, static["weight"])
+    mixing = exchange(i, (i + shift + 1) % N, shared["weight"])
     return Event(index=x["index"][None], time=x["index"][None].astype(jnp.float32), nodes=i[None], mixing=mixing)
 
 
 def test_protocols_with_one_key_see_the_same_events():
-    xs, static = {"index": np.arange(20, dtype=np.uint32)}, {"weight": jnp.asarray(0.5)}
-    timeline = Timeline(xs, static, _random_meeting, Properties(num_nodes=N, num_rows=N, name="drawn on the way"))
+    xs, shared = {"index": np.arange(20, dtype=np.uint32)}, {"weight": jnp.asarray(0.5)}
+    timeline = Timeline(xs, shared, _random_meeting, Properties(num_nodes=N, num_rows=N, name="drawn on the way"))
     idle = dpsgd(quadratic(TARGETS, noise_std=1.0), Partial(optax.sgd, 0.0))
     x = final(idle, timeline)
     np.testing.assert_array_equal(x, final(gossip_averaging(), timeline))

@@ -20,7 +20,7 @@ from jax.tree_util import Partial
 import gossipjax as gj
 from gossipjax._base import call_json, calls
 from gossipjax._base.call_text import text
-from gossipjax._base.calls import Attribute, Call, Function, Object, Opaque, record_of, written
+from gossipjax._base.calls import Attribute, Call, Function, Object, Opaque, record_of, write_down
 from gossipjax._engine import repeat as _repeat
 from gossipjax.mixing import mix
 from gossipjax.results import _provenance
@@ -77,20 +77,20 @@ def test_records_change_neither_equality_nor_programs():
 
 def test_arrays_stand_by_their_content():
     labels = np.arange(6)
-    record = written(labels)
+    record = write_down(labels)
     labels[0] = 5  # after the call, the record keeps what was passed
-    assert record == written(np.arange(6))
-    assert record != written(labels)
-    assert record != written(np.arange(6, dtype=np.int32))
-    assert record != written(np.arange(6).reshape(2, 3))
-    assert record != written(jnp.arange(6))
+    assert record == write_down(np.arange(6))
+    assert record != write_down(labels)
+    assert record != write_down(np.arange(6, dtype=np.int32))
+    assert record != write_down(np.arange(6).reshape(2, 3))
+    assert record != write_down(jnp.arange(6))
     np.testing.assert_array_equal(record.values, np.arange(6))
 
 
 def test_large_arrays_are_kept_by_their_hash_only(monkeypatch):
     monkeypatch.setattr(calls, "KEPT_BYTES", 100)
-    assert written(np.zeros(12)).values is not None
-    assert written(np.zeros(13)).values is None
+    assert write_down(np.zeros(12)).values is not None
+    assert write_down(np.zeros(13)).values is None
 
 
 def test_parts_that_travel_alone_know_what_they_are_parts_of():
@@ -104,15 +104,15 @@ def module_level(x):
 
 
 def test_functions_are_named_and_closures_taken_apart():
-    assert written(module_level) == Function(f"{__name__}:module_level", written(module_level).code)
-    assert written(optax.sgd) == Function("optax:sgd")
+    assert write_down(module_level) == Function(f"{__name__}:module_level", write_down(module_level).code)
+    assert write_down(optax.sgd) == Function("optax:sgd")
     scale = 3.0
-    inner = written(lambda x: scale * x)
+    inner = write_down(lambda x: scale * x)
     assert inner.captured == (("scale", 3.0),)
-    assert written(optax.sgd(0.1)) == written(optax.sgd(0.1))
-    assert written(optax.sgd(0.1)) != written(optax.sgd(0.2))
-    assert "step_size=-0.1" in text(written(optax.sgd(0.1)))
-    assert isinstance(written(object()), Opaque)
+    assert write_down(optax.sgd(0.1)) == write_down(optax.sgd(0.1))
+    assert write_down(optax.sgd(0.1)) != write_down(optax.sgd(0.2))
+    assert "step_size=-0.1" in text(write_down(optax.sgd(0.1)))
+    assert isinstance(write_down(object()), Opaque)
 
 
 def test_every_builder_writes_itself_down():
@@ -342,12 +342,12 @@ def test_a_given_function_must_have_the_code_that_it_had(monkeypatch):
 
 
 def test_defaults_count(monkeypatch):
-    first, code = written(module_level).code, calls.code_hash(module_level)
+    first, code = write_down(module_level).code, calls.code_hash(module_level)
     for name, value in (("__defaults__", (3.0,)), ("__kwdefaults__", {"by": 3.0})):
         with monkeypatch.context() as patch:
             patch.setattr(module_level, name, value)
             assert calls.code_hash(module_level) == code
-            assert written(module_level).code != first
+            assert write_down(module_level).code != first
 
 
 @pytest.mark.parametrize("other", [2.0, True, jnp.ones(2)])
@@ -365,12 +365,12 @@ def test_functions_that_name_themselves_and_lists_that_hold_themselves_are_writt
     def product(n):
         return 1.0 if n == 0 else n * product(n - 1)
 
-    assert dict(written(product).captured) == {"product": Opaque("itself")}
+    assert dict(write_down(product).captured) == {"product": Opaque("itself")}
     endless: list = [1]
     endless.append(endless)
-    assert written(endless).values == (1, Opaque("itself"))
+    assert write_down(endless).values == (1, Opaque("itself"))
     twice = (1, 2)
-    assert written([twice, twice]).values == (written(twice), written(twice))
+    assert write_down([twice, twice]).values == (write_down(twice), write_down(twice))
     once = run(gj.gossip_averaging(), ROUNDS, lambda key: product(3) * jnp.arange(float(N)))
     assert "itself" in once.manifest["configuration"]["x0"]
 
@@ -378,10 +378,10 @@ def test_functions_that_name_themselves_and_lists_that_hold_themselves_are_writt
 def test_records_are_the_same_in_every_process():
     """Words in sets, and addresses of objects, are not."""
     program = (
-        "from gossipjax._base.calls import code_hash, written\n"
+        "from gossipjax._base.calls import code_hash, write_down\n"
         "class Thing: pass\n"
         "def known(name): return name in {'alpha', 'beta', 'gamma', 'delta', ('epsilon', 'zeta')}\n"
-        "print(code_hash(known), written([Thing(), object()]))"
+        "print(code_hash(known), write_down([Thing(), object()]))"
     )
     said = {
         subprocess.run(
@@ -397,7 +397,7 @@ def test_records_are_the_same_in_every_process():
 def test_numbers_that_are_equal_but_of_other_types_are_made_again_as_they_were():
     make = _repeat._Maker([]).make
     for values in ((1, 0), (1.0, 0.0), (True, False), (1.0, -0.0)):
-        assert repr(make(written(values))) == repr(values)
+        assert repr(make(write_down(values))) == repr(values)
 
 
 @pytest.mark.parametrize("window", [slice(0, 6), slice(2, 6)])

@@ -11,6 +11,7 @@ import gossipjax as gj
 from gossipjax import protocol, sharing, timeline
 from gossipjax.compress import codes, identity, qsgd, random_gossip, random_k, scaled_sign, sign_top_k, top_k
 from gossipjax.tasks import quadratic
+from gossipjax.timeline._events import first_event
 
 N = 4
 GRAPH = gj.topology.ring(N)
@@ -122,7 +123,7 @@ def first_info(method, plan):
     x0 = gj.with_slots(start(facts.num_rows), facts)
 
     def step(state):
-        _, info = method.step(KEY, state, gj._engine.loop.first_event(KEY, plan))
+        _, info = method.step(KEY, state, first_event(KEY, plan))
         found.append(info.bits if isinstance(info.bits, int) else None)
         return None if isinstance(info.bits, int) else info.bits
 

@@ -17,6 +17,7 @@ from gossipjax.facts import check_requires
 from gossipjax.mixing import lazy, metropolis, uniform
 from gossipjax.sharing import choco, tune_gamma
 from gossipjax.timeline import client_sampling, poisson_pairs, rounds
+from gossipjax.timeline._events import first_event
 from gossipjax.topology import barabasi_albert, ring
 from theory.compression import choco_bound, choco_step
 
@@ -222,7 +223,7 @@ def test_bits_are_those_of_the_compressor():
 
 @jax.jit
 def first_step(protocol, timeline, x0):
-    return protocol.step(KEY, protocol.init(KEY, x0), loop.first_event(KEY, timeline))
+    return protocol.step(KEY, protocol.init(KEY, x0), first_event(KEY, timeline))
 
 
 def test_bits_may_differ_from_node_to_node():

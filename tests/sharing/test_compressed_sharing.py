@@ -20,6 +20,7 @@ from gossipjax.facts import check_requires
 from gossipjax.mixing import lazy, metropolis, uniform
 from gossipjax.sharing import choco, compressed, dcd, deep_squeeze, ecd, error_feedback, full, moniqua
 from gossipjax.timeline import poisson_pairs, rounds
+from gossipjax.timeline._events import first_event
 from gossipjax.topology import barabasi_albert, ring
 
 KEY = jax.random.key(1)
@@ -344,7 +345,7 @@ def first_step(protocol):
     found = []
 
     def step(x):
-        after, info = protocol.step(KEY, protocol.init(KEY, x), loop.first_event(KEY, ROUNDS))
+        after, info = protocol.step(KEY, protocol.init(KEY, x), first_event(KEY, ROUNDS))
         found.append(info)
         return after
 
@@ -361,7 +362,7 @@ def test_a_run_counts_them():
 
 def test_bits_may_differ_from_node_to_node():
     protocol = gossip_averaging(deep_squeeze(random_gossip(0.5), GAMMA))
-    after, info = jax.jit(protocol.step)(KEY, protocol.init(KEY, jnp.asarray(X0)), loop.first_event(KEY, ROUNDS))
+    after, info = jax.jit(protocol.step)(KEY, protocol.init(KEY, jnp.asarray(X0)), first_event(KEY, ROUNDS))
     silent = np.asarray(after.sharing.error == X0).all(axis=1)
     np.testing.assert_array_equal(info.bits, np.where(silent, 0, 64 * D))
     assert 0 < silent.sum() < N

@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 from problems import CURVATURE, TARGETS, X0, D, N, exact_quadratic
 
 from gossipjax import dpsgd, gossip_averaging, testing
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax._engine import loop
 from gossipjax.compress._compressor import STREAM
 from gossipjax.facts import check_requires
@@ -21,6 +21,7 @@ from gossipjax.mixing import metropolis, uniform
 from gossipjax.sharing import moniqua
 from gossipjax.sharing._moniqua import decode
 from gossipjax.timeline import poisson_pairs, rounds
+from gossipjax.timeline._events import first_event
 from gossipjax.topology import barabasi_albert, ring
 
 KEY = jax.random.key(1)
@@ -120,7 +121,7 @@ def test_gossip_by_tables_equals_nodes_with_codes():
 @jax.jit
 def readings(sharing, bits, theta, x, key):
     """What every node of the first axis's models is read as by itself, and by node 0: ``(n, 2, d)``."""
-    _, (codes, _) = sharing.encode(key, (), x, x, loop.first_event(key, ROUNDS))
+    _, (codes, _) = sharing.encode(key, (), x, x, first_event(key, ROUNDS))
     codes = codes.astype(x.dtype)
     return jnp.stack([decode(bits, theta, codes, near) for near in (x, jnp.broadcast_to(x[:1], x.shape))], axis=1)
 
@@ -132,7 +133,7 @@ def test_readings_are_as_near_as_stated_and_the_same_for_others(bits, seed, cent
     x = center + 0.499 * theta * np.random.default_rng(seed).uniform(-1, 1, (N, D))
     B, rounding = modulus(bits, theta), 1e-13 * (abs(center) + 10 * theta)
     sharing = moniqua(bits, jnp.asarray(theta))
-    found = np.asarray(readings(sharing, Static(bits), jnp.asarray(theta), jnp.asarray(x), KEY))
+    found = np.asarray(readings(sharing, Frozen(bits), jnp.asarray(theta), jnp.asarray(x), KEY))
     assert np.abs(found - x[:, None]).max() <= delta(bits) * B + rounding
     # x + (q B − x) mod B differs by rounding from node to node.
     np.testing.assert_allclose(found[:, 0], found[:, 1], rtol=0, atol=rounding)
@@ -141,7 +142,7 @@ def test_readings_are_as_near_as_stated_and_the_same_for_others(bits, seed, cent
 def test_the_bound_is_attained():
     """A fraction f is rounded up where the noise is below f: errors of f up to the noise, of 1 − f down to it."""
     x = np.repeat(np.linspace(0, modulus(2), 4000)[:, None], D, axis=1)
-    own = np.asarray(readings(moniqua(2, THETA), Static(2), jnp.asarray(THETA), jnp.asarray(x), KEY))[:, 0]
+    own = np.asarray(readings(moniqua(2, THETA), Frozen(2), jnp.asarray(THETA), jnp.asarray(x), KEY))[:, 0]
     noise = np.asarray(noise_of(KEY, 0))
     expected = np.maximum(noise, 1 - noise) * delta(2) * modulus(2)
     # The models are this far apart.
@@ -151,7 +152,7 @@ def test_the_bound_is_attained():
 def test_beyond_theta_readings_are_wrong_by_a_multiple_of_the_modulus():
     theta, far = 0.5, np.zeros((N, D))
     far[1] = 100.0
-    found = np.asarray(readings(moniqua(8, theta), Static(8), jnp.asarray(theta), jnp.asarray(far), KEY))[1, 1]
+    found = np.asarray(readings(moniqua(8, theta), Frozen(8), jnp.asarray(theta), jnp.asarray(far), KEY))[1, 1]
     turns = (found - far[1]) / modulus(8, theta)
     off = np.abs(turns - np.round(turns))
     assert (np.round(turns) != 0).all()
@@ -244,7 +245,7 @@ def test_bits_are_those_of_the_entries(bits):
     found = []
 
     def encode(x):
-        _, (codes, size) = moniqua(bits, THETA).encode(KEY, (), x, x, loop.first_event(KEY, ROUNDS))
+        _, (codes, size) = moniqua(bits, THETA).encode(KEY, (), x, x, first_event(KEY, ROUNDS))
         found.append(size)
         return codes
 
@@ -256,7 +257,7 @@ def test_bits_are_those_of_the_entries(bits):
 
 def test_all_codes_are_used_and_no_others():
     x = np.linspace(-100, 100, 4096).reshape(-1, 1)
-    codes = jax.jit(moniqua(2, 1.0).encode)(KEY, (), jnp.asarray(x), jnp.asarray(x), loop.first_event(KEY, ROUNDS))
+    codes = jax.jit(moniqua(2, 1.0).encode)(KEY, (), jnp.asarray(x), jnp.asarray(x), first_event(KEY, ROUNDS))
     np.testing.assert_array_equal(np.unique(codes[1][0]), [0, 1, 2, 3])
 
 

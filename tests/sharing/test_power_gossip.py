@@ -47,7 +47,7 @@ def merged(sharing, timeline, x0, moves):
     def one(carry, inputs):
         state, x = carry
         move, planned = inputs
-        event = timeline.event(KEY, timeline.static, planned)
+        event = timeline.event(KEY, timeline.shared, planned)
         moved = jax.tree.map(jnp.add, x, move)
         state, (payload, bits) = sharing.encode(KEY, state, x, moved, event)
         state, x = sharing.merge(KEY, state, (moved, payload, event))

@@ -17,6 +17,7 @@ from gossipjax.facts import check_requires
 from gossipjax.mixing import lazy, metropolis, uniform
 from gossipjax.sharing import choco, sparq
 from gossipjax.timeline import rounds
+from gossipjax.timeline._events import first_event
 from gossipjax.topology import barabasi_albert
 
 KEY = jax.random.key(1)
@@ -135,7 +136,7 @@ def test_copies_lag_by_no_more_than_the_threshold():
 
     def encode(x, estimate):
         sharing = sparq(identity(), GAMMA, 0.5)
-        event = loop.first_event(KEY, ROUNDS)
+        event = first_event(KEY, ROUNDS)
         state = sharing.init(x)._replace(estimate=estimate)
         _, (message, bits) = sharing.encode(KEY, state, x, x, event)
         return message, bits

@@ -84,8 +84,8 @@ def test_a_plan_that_was_kept_says_the_same(name, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["plan.npz"]
 
 
-def own_event(key, static, x):
-    del key, static, x
+def own_event(key, shared, x):
+    del key, shared, x
 
 
 def test_what_cannot_be_kept(tmp_path):
@@ -95,9 +95,9 @@ def test_what_cannot_be_kept(tmp_path):
     changes = (
         ({"event": lambda *_: None}, "define by name"),
         ({"event": own_event}, "define by name"),
-        ({"static": jax.random.key(0)}, "random key"),
-        ({"static": np.array([object()])}, "array of object"),
-        ({"static": {1: np.zeros(2)}}, "keep what it was made from"),
+        ({"shared": jax.random.key(0)}, "random key"),
+        ({"shared": np.array([object()])}, "array of object"),
+        ({"shared": {1: np.zeros(2)}}, "keep what it was made from"),
     )
     for change, words in changes:
         with pytest.raises(ValueError, match=words):
@@ -159,8 +159,8 @@ def test_damaged_files_are_refused(tmp_path):
 
 def test_numpy_numbers_come_back_as_numbers(tmp_path):
     plan = BUILT["gossip_pairs"]
-    plan = dataclasses.replace(plan, static=plan.static | {"whole": np.int64(3), "half": np.float32(0.5)})
-    read = timeline.load(timeline.save(plan, tmp_path / "kept.npz")).static
+    plan = dataclasses.replace(plan, shared=plan.shared | {"whole": np.int64(3), "half": np.float32(0.5)})
+    read = timeline.load(timeline.save(plan, tmp_path / "kept.npz")).shared
     assert (read["whole"], read["half"]) == (3, 0.5)
     assert (type(read["whole"]), type(read["half"])) == (int, float)
 

@@ -59,7 +59,7 @@ def test_barriers_on_equal_devices():
     np.testing.assert_allclose(plan.round_seconds, seconds, **SUMS)
     np.testing.assert_allclose(plan.node_round_end_s, seconds * np.arange(1, 7)[:, None] * np.ones(N), **SUMS)
     plain = timelines.rounds(uniform(ring(N)), 6, seconds_per_round=seconds)
-    times = [float(plain.event(KEY, plain.static, x).time[0]) for x in rows_of(plain.xs)]
+    times = [float(plain.event(KEY, plain.shared, x).time[0]) for x in rows_of(plain.xs)]
     np.testing.assert_allclose(plan.timeline.xs["time"], times, **FLOAT32)
 
 

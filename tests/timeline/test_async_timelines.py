@@ -31,12 +31,12 @@ KEY = jax.random.key(0)
 
 def fields(plan):
     """All fields of a planned timeline, with the event axis in front."""
-    shared = {name: np.broadcast_to(array, (len(plan), *array.shape)) for name, array in plan.static.items()}
+    shared = {name: np.broadcast_to(array, (len(plan), *array.shape)) for name, array in plan.shared.items()}
     return {name: np.asarray(array) for name, array in (plan.xs | shared).items()}
 
 
 def event_at(timeline, t):
-    return timeline.event(KEY, timeline.static, jax.tree.map(lambda leaf: jnp.asarray(leaf[t]), timeline.xs))
+    return timeline.event(KEY, timeline.shared, jax.tree.map(lambda leaf: jnp.asarray(leaf[t]), timeline.xs))
 
 
 def replayed(plan, x, act=lambda value, node, step: value):

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gossipjax import gossip_averaging, simulate
-from gossipjax._engine import loop
 from gossipjax.timeline import drawn_gossip, drawn_pairs
 from gossipjax.timeline._drawn import BLOCK, scaled
+from gossipjax.timeline._events import first_event
 from gossipjax.topology import Topology, barabasi_albert, exponential, ring
 
 KEY = jax.random.key(2)
 
 
 def drawn(timeline, key=KEY):
-    return jax.tree.map(np.asarray, jax.jit(timeline.draw)(key, timeline.static, timeline.xs))
+    return jax.tree.map(np.asarray, jax.jit(timeline.draw)(key, timeline.shared, timeline.xs))
 
 
 @settings(max_examples=40, deadline=None)
@@ -64,7 +64,7 @@ def test_updates_and_pushes_have_their_rates():
     pushes, share = int(run["messages_sent"][-1]), rate / (m + rate)
     assert abs(pushes - total * share) < 4 * np.sqrt(total * share * (1 - share))
     assert float(run["time"][-1]) == pytest.approx(total / (n * (m + rate)), rel=1e-6)  # float32
-    kinds = [loop.first_event(KEY, plan[t : t + 1]) for t in range(20)]
+    kinds = [first_event(KEY, plan[t : t + 1]) for t in range(20)]
     assert all((int(e.nodes[0]) < n) != (int(e.mixing.receivers[0]) < n) for e in kinds)
 
 

@@ -71,7 +71,7 @@ def test_nothing_is_packed_run_and_recorded(name):
 
 def test_empty_plans_are_aligned_with_others():
     plans = [PLANS["pushes"](d) for d in (LONG, 1e-9)]
-    filled, every = tl.aligned(plans, np.array([2.0, 4.0]))
+    filled, every = tl.align(plans, np.array([2.0, 4.0]))
     assert [len(plan) for plan in filled] == [2 * every] * 2
     assert simulated(filled[1], record_every=every).dataset.time.values.tolist() == [0.0, 2.0, 4.0]
 

@@ -15,6 +15,7 @@ from gossipjax.mixing import metropolis
 from gossipjax.sharing import fragments
 from gossipjax.sharing._fragments import cut_at_random, cut_in_order, fragment_bits
 from gossipjax.timeline import _shatter, shatter
+from gossipjax.timeline._events import first_event
 from gossipjax.topology import ring
 
 KEY = jax.random.key(2)
@@ -121,12 +122,12 @@ def test_volume_is_r_models_whatever_k_is(virtual):
     _, records = run(gossip_averaging(fragments(virtual)), plan, x0)
     assert loop.counter.value(records.messages)[-1] == T * N * R * virtual
     assert loop.counter.value(records.bits)[-1] == T * N * R * 12 * 32
-    np.testing.assert_array_equal(plan.static["messages"], np.full(N, R * virtual))
+    np.testing.assert_array_equal(plan.shared["messages"], np.full(N, R * virtual))
 
 
 def test_messages_have_the_size_of_the_largest_fragment():
     """17 coordinates in 4: at random 2 + 3 of each tensor, in order 5 of all."""
-    event = loop.first_event(KEY, PLAN)
+    event = first_event(KEY, PLAN)
     x = jax.tree.map(jnp.asarray, X0)
     for layout, largest in [("random", 2 + 3), ("contiguous", 5)]:
         assert fragments(K, layout=layout).encode(KEY, (), x, x, event)[1][1] == 64 * largest

@@ -18,7 +18,7 @@ GRAPH = barabasi_albert(10, 2, seed=3)
 
 
 def event_at(timeline, t):
-    return timeline.event(KEY, timeline.static, jax.tree.map(lambda leaf: jnp.asarray(leaf[t]), timeline.xs))
+    return timeline.event(KEY, timeline.shared, jax.tree.map(lambda leaf: jnp.asarray(leaf[t]), timeline.xs))
 
 
 def matrix_at(timeline, t):

@@ -12,7 +12,7 @@ from plans import PLANS, ROUNDS, still
 from gossipjax import Info, Properties, Protocol, Requires, gossip_averaging, pack, simulate
 from gossipjax import timeline as tl
 from gossipjax.mixing import metropolis
-from gossipjax.timeline._planned import planned
+from gossipjax.timeline import from_events
 from gossipjax.topology import ring
 
 KEY = jax.random.key(0)
@@ -86,7 +86,7 @@ def test_a_tenth_of_a_second_is_seen_after_decades(start):
     time = start + 0.1 * np.arange(200)
     pair = np.tile([[0, 1]], (200, 1))
     fields = {"time": time, "nodes": pair[:, :1], "senders": pair, "receivers": pair[:, ::-1]}
-    plan = planned(fields, Properties(2, 2, "late"), shared={"weights": np.full(2, 0.5), "keep": np.full(2, 0.5)})
+    plan = from_events(fields, Properties(2, 2, "late"), shared={"weights": np.full(2, 0.5), "keep": np.full(2, 0.5)})
     events, times = recorded(plan, record_times=time[[3, 77, 150]])
     assert events.tolist() == [0, 4, 78, 151, 200]
     np.testing.assert_array_equal(times[1:-1], time[[3, 77, 150]])

@@ -13,8 +13,8 @@ from problems import X0, N, exact_quadratic
 from gossipjax import Properties, dpsgd, gossip_averaging, observe, simulate, track_versions
 from gossipjax._engine import loop
 from gossipjax.mixing import metropolis
-from gossipjax.timeline import clocks, drawn_gossip, poisson_push, push_gossip, rounds
-from gossipjax.timeline._planned import planned
+from gossipjax.timeline import clocks, drawn_gossip, from_events, poisson_push, push_gossip, rounds
+from gossipjax.timeline._events import first_event
 from gossipjax.topology import barabasi_albert, complete, ring
 from gossipjax.types import NOBODY
 from gossipjax.wrappers import age_weighted, contained
@@ -49,7 +49,7 @@ def random_plan(seed: int, lanes: int, restricted: bool):
     }
     if restricted:
         xs["sources"] = rng.integers(0, N, receivers.shape)
-    return planned(xs, Properties(num_nodes=N, num_rows=N, num_slots=SLOTS, name="random plan")), xs
+    return from_events(xs, Properties(num_nodes=N, num_rows=N, num_slots=SLOTS, name="random plan")), xs
 
 
 def replay(xs):
@@ -103,7 +103,7 @@ def test_invariants_along_a_run():
     step = jax.jit(protocol.step)
     before = protocol.versions(state)
     for t in range(60):
-        event = loop.first_event(KEY, plan[t : t + 1])
+        event = first_event(KEY, plan[t : t + 1])
         state, _ = step(KEY, state, event)
         after = protocol.versions(state)
         assert (after.held >= before.held).all()
@@ -144,7 +144,7 @@ def test_another_push_never_makes_anything_staler():
     facts = Properties(num_nodes=N, num_rows=N, num_slots=SLOTS, name="tape")
     protocol = track_versions(gossip_averaging(), num_nodes=N)
     x0 = loop.with_slots(jnp.asarray(X0), facts)
-    more, less = (run(KEY, protocol, planned(tape, facts), x0) for tape in (xs, fewer))
+    more, less = (run(KEY, protocol, from_events(tape, facts), x0) for tape in (xs, fewer))
     assert (more.held >= less.held).all()
     assert (more.held > less.held).any()
 
@@ -154,7 +154,7 @@ def test_relabelled_nodes_have_relabelled_counters():
     new = np.argsort(order).astype(np.int32)
     plan = poisson_push(complete(N), 60, seed=2)
     renamed = {name: new[plan.xs[name]] for name in ("first", "second")}
-    other = type(plan)(plan.xs | renamed, plan.static, plan.event, plan.properties)
+    other = type(plan)(plan.xs | renamed, plan.shared, plan.event, plan.properties)
     protocol = track_versions(gossip_averaging())
     a, b = (run(KEY, protocol, p, jnp.asarray(X0)) for p in (plan, other))
     np.testing.assert_array_equal(b.held, a.held[np.ix_(order, order)])
@@ -170,7 +170,7 @@ def test_age_weights_follow_the_updates_contained():
         "weights": np.full((4, 1), 0.5),
         "keep": np.full((4, 1), 0.5),
     }
-    plan = planned(xs, Properties(num_nodes=N, num_rows=N, name="by hand"))
+    plan = from_events(xs, Properties(num_nodes=N, num_rows=N, name="by hand"))
     protocol = track_versions(gossip_averaging(), reweight=age_weighted)
     (state, _), _ = loop.run(KEY, protocol, plan, protocol.init(KEY, jnp.arange(float(N))))
     assert float(protocol.model(state)[1]) == pytest.approx(1 / 3)

@@ -159,7 +159,7 @@ COMPLETE = _contraction(
 )
 EXPONENTIAL = _contraction(
     "contraction_exponential",
-    "Static exponential graph: ρ is the largest FFT modulus of its row; 1 − 2/(1 + ⌈log₂ n⌉) for even n.",
+    "Frozen exponential graph: ρ is the largest FFT modulus of its row; 1 − 2/(1 + ⌈log₂ n⌉) for even n.",
     (6, 16, 37, 64, 250),
     (16, 37),
     lambda n: uniform(topology.exponential(n)),

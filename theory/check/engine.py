@@ -60,7 +60,7 @@ def runs(
         seed: of all keys.
         replicas: number of runs.
         protocol: checked against the plan.
-        plan: a timeline, or one for each replica (see :func:`gossipjax.timeline.aligned`).
+        plan: a timeline, or one for each replica (see :func:`gossipjax.timeline.align`).
         x0: stacked start, or a ``Partial`` of a key that makes it.
         observers: measured at every record.
         every: events between records; None: one record, at the end.
@@ -68,7 +68,7 @@ def runs(
     plans = [plan] if isinstance(plan, Timeline) else list(plan)
     first, protocol = plans[0], bind(protocol)
     check_requires(protocol.requires, first.properties)
-    if any(not _same(other.static, first.static) for other in plans[1:]):
+    if any(not _same(other.shared, first.shared) for other in plans[1:]):
         raise ValueError(f"plans of {first.properties.name} share no constants: cut them out of one long plan")
     # What is compiled does not depend on these, which differ by seed or by matrix.
     facts = dataclasses.replace(first.properties, name="claim", traffic=None, min_eigenvalue=None)
@@ -78,7 +78,7 @@ def runs(
     many = (
         None if isinstance(plan, Timeline) else jax.tree.map(lambda *leaves: np.stack(leaves), *(p.xs for p in plans))
     )
-    shared = first.static, (first.xs if many is None else None), x0
+    shared = first.shared, (first.xs if many is None else None), x0
     found = _each((first.event, first.draw), facts, every, protocol, shared, keys, many, tuple(observers))
     return {name: np.asarray(values, np.float64) for name, values in found.items()}
 
@@ -101,7 +101,7 @@ def planned_runs(
     observers: Sequence[Observer],
 ) -> Records:
     """Plan each replica with a seed of its own, and record all at the same seconds."""
-    plans, width = gj.timeline.aligned([plan(seed * 100_003 + k) for k in range(replicas)], np.asarray(times))
+    plans, width = gj.timeline.align([plan(seed * 100_003 + k) for k in range(replicas)], np.asarray(times))
     return runs(seed, replicas, protocol, plans, x0, observers, every=width)
 
 

@@ -111,7 +111,7 @@ LIMIT = Claim(
 def _ratio_errors(seed: int, P, num_rounds: int) -> tuple[np.ndarray, Timeline]:
     """Return ‖z(t) − x̄‖ of push-sum in rounds from a spike, not at a hub: symmetry there would hide slow modes."""
     plan = timeline.rounds(P, num_rounds, stochastic="column")
-    spike = np.zeros((len(plan.static["mixing"][0]), 1))
+    spike = np.zeros((len(plan.shared["mixing"][0]), 1))
     spike[-1] = 1.0
     z = models_of(seed, 1, plan, spike, every=1, protocol=gj.push_sum())[0]
     return np.linalg.norm(z - spike.mean(), axis=(1, 2)), plan

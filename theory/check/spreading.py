@@ -17,8 +17,7 @@ from jax.tree_util import Partial
 import gossipjax as gj
 from gossipjax import Properties
 from gossipjax.observe import Observer, Snapshot, Variable
-from gossipjax.timeline import drawn_gossip, drawn_pairs, poisson_push, push_gossip, push_rounds
-from gossipjax.timeline._planned import planned
+from gossipjax.timeline import drawn_gossip, drawn_pairs, from_events, poisson_push, push_gossip, push_rounds
 from gossipjax.timeline.flights import rank_in
 from gossipjax.types import NOBODY
 from theory import spreading as exact
@@ -250,14 +249,14 @@ def _called(seed: int, n: int, num_rounds: int, protocol: str) -> gj.Timeline:
     facts = Properties(n, n, f"{protocol} rounds of {n} nodes")
     if protocol == "pull":
         shared = {"weights": np.full(n, 0.5), "keep": np.full(n, 0.5)}
-        return planned(xs | {"senders": called, "receivers": own}, facts, shared=shared)
+        return from_events(xs | {"senders": called, "receivers": own}, facts, shared=shared)
     rounds = np.arange(num_rounds)[:, None]
     place = rank_in((rounds * n + called).ravel()).reshape(called.shape)
     members = np.full((num_rounds, n, 3 + int(place.max())), NOBODY)
     members[..., 0], members[..., 1] = own, called
     members[rounds, called, 2 + place] = own
     weights = (members != NOBODY) / (members != NOBODY).sum(axis=2, keepdims=True)
-    return planned(xs | {"members": members, "weights": weights, "targets": own[..., None]}, facts)
+    return from_events(xs | {"members": members, "weights": weights, "targets": own[..., None]}, facts)
 
 
 def _called_rounds(seed: int, point: float, replicas: int, protocol: str) -> Observation:

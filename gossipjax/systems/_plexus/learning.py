@@ -12,7 +12,7 @@ from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties, Traffic
 from gossipjax.systems._plexus.plan import PlexusPlan
 from gossipjax.systems._plexus.sizes import AGGREGATED, TRAINED
-from gossipjax.timeline._planned import planned
+from gossipjax.timeline._from_events import from_events
 from gossipjax.types import NOBODY, Timeline
 
 GLOBAL = 0
@@ -77,7 +77,7 @@ def timeline(plan: PlexusPlan) -> Timeline:
         "targets": _targets(uses, copies)[:, None],
         "messages": _messages(plan)[:, None],
     }
-    return planned(xs, _properties(plan, num_slots))
+    return from_events(xs, _properties(plan, num_slots))
 
 
 def _uses(plan: PlexusPlan) -> _Uses:

@@ -93,7 +93,7 @@ def _averaging(n: int, num_rounds: int, length: float, name: str) -> Timeline:
         "time": (np.arange(num_rounds) + 1.0) * length,
     }
     everyone = np.arange(n, dtype=np.int32)[None]
-    static = {"members": everyone, "weights": np.full((1, n), 1 / n)}
+    shared = {"members": everyone, "weights": np.full((1, n), 1 / n)}
     facts = Properties(
         n,
         n,
@@ -111,10 +111,10 @@ def _averaging(n: int, num_rounds: int, length: float, name: str) -> Timeline:
         min_eigenvalue=0.0,
         messages="group: the mean of all",
     )
-    return Timeline(xs, jax.tree.map(jnp.asarray, static), _average, facts, seconds=written_times)
+    return Timeline(xs, jax.tree.map(jnp.asarray, shared), _average, facts, seconds=written_times)
 
 
-def _average(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+def _average(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
     del key
-    mixing = GroupMixing(static["members"], static["weights"], static["members"])
+    mixing = GroupMixing(shared["members"], shared["weights"], shared["members"])
     return Event(index=x["index"][None], time=x["time"].astype(jnp.float32)[None], mixing=mixing, allreduce=())

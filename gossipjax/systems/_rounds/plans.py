@@ -103,15 +103,15 @@ def round_timeline(
     n = tables.neighbors.shape[1]
     whole = all(round_.trained.all() and not _loses(tables, round_) for round_ in rounds)
     columns = _columns(tables, rounds, whole, keep)
-    static: dict[str, Any] = {"own": np.arange(n, dtype=np.int32)}
+    shared: dict[str, Any] = {"own": np.arange(n, dtype=np.int32)}
     xs = {"index": np.arange(pattern.size, dtype=np.uint32), "time": np.asarray(times, np.float64)}
     if 2 * len(rounds) <= pattern.size:
-        static["rounds"], xs["pattern"] = columns, pattern.astype(np.int32)
+        shared["rounds"], xs["pattern"] = columns, pattern.astype(np.int32)
     else:
-        static["rounds"] = {}
+        shared["rounds"] = {}
         xs |= {field: column[pattern] for field, column in columns.items()}
     facts = _facts(name, tables, rounds, pattern, whole)
-    return Timeline(xs, jax.tree.map(jnp.asarray, static), _event, facts, seconds=written_times)
+    return Timeline(xs, jax.tree.map(jnp.asarray, shared), _event, facts, seconds=written_times)
 
 
 def _loses(tables: Tables, round_: Round) -> bool:
@@ -131,12 +131,12 @@ def _columns(tables: Tables, rounds: list[Round], whole: bool, keep: bool) -> di
     return columns
 
 
-def _event(key: Key[Array, ""], static: PyTree, x: PyTree) -> Event:
+def _event(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
     """Read a round off the plan, or off the pattern that it follows; without weights, means are plain."""
     del key
-    own, field = static["own"], x
-    if static["rounds"]:
-        field = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, x["pattern"], keepdims=False), static["rounds"])
+    own, field = shared["own"], x
+    if shared["rounds"]:
+        field = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, x["pattern"], keepdims=False), shared["rounds"])
     neighbors = field["neighbors"]
     if "weights" in field:
         mixing = TableMixing(neighbors, field["weights"], field["self_weight"])

@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key
 
 from gossipjax._base.arguments import instance, whole
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax.tasks._data.arrays import input_array, per_channel
 from gossipjax.tasks._data.images import Dataset, Examples
@@ -32,26 +32,26 @@ class _Setting(NamedTuple):
     batch_size: int
 
 
-def _standardize(setting: Static[_Setting], inputs: Array, data: dict[str, Array]) -> Float[Array, " b *shape"]:
+def _standardize(setting: Frozen[_Setting], inputs: Array, data: dict[str, Array]) -> Float[Array, " b *shape"]:
     """Cast, standardise and shape inputs. They are stored flat: with channels last XLA's loop would not vectorise."""
     standard = (inputs.astype(jnp.float32) - data["mean"][None]) * data["scale"][None]
     return standard.reshape(inputs.shape[0], *setting.value.shape)
 
 
-def _batch(setting: Static[_Setting], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
+def _batch(setting: Frozen[_Setting], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
     """Draw samples of the node's shard uniformly with replacement: one gather from the shared pool."""
     first, last = data["offsets"][node], data["offsets"][node + 1]
     picks = data["indices"][jax.random.randint(key, (setting.value.batch_size,), first, last)]
     return {"inputs": _standardize(setting, data["inputs"][picks], data), "labels": data["labels"][picks]}
 
 
-def _loss(setting: Static[_Setting], key: Key[Array, ""], params: Params, batch: dict[str, Array]) -> Float[Array, ""]:
+def _loss(setting: Frozen[_Setting], key: Key[Array, ""], params: Params, batch: dict[str, Array]) -> Float[Array, ""]:
     del key
     logits = setting.value.model.apply(params, batch["inputs"])
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]))
 
 
-def _metrics(setting: Static[_Setting], params: Params, test: dict[str, Array]) -> dict[str, Array]:
+def _metrics(setting: Frozen[_Setting], params: Params, test: dict[str, Array]) -> dict[str, Array]:
     logits = setting.value.model.apply(params, _standardize(setting, test["inputs"], test))
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, test["labels"])
     return {
@@ -60,7 +60,7 @@ def _metrics(setting: Static[_Setting], params: Params, test: dict[str, Array]) 
     }
 
 
-def _init(setting: Static[_Setting], key: Key[Array, ""]) -> Params:
+def _init(setting: Frozen[_Setting], key: Key[Array, ""]) -> Params:
     return setting.value.model.init(key)
 
 
@@ -124,7 +124,7 @@ def classification(
     scale = _scale(dataset, shape)
     shards = {"indices": partition.indices, "offsets": partition.offsets}
     data = train | {name: jnp.asarray(values, jnp.int32) for name, values in shards.items()} | scale
-    setting = Static(_Setting(model, shape, batch_size))
+    setting = Frozen(_Setting(model, shape, batch_size))
     return Task(
         Partial(_init, setting),
         Partial(_batch, setting),

@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key
 
 from gossipjax._base.arguments import instance, reals, whole, wholes
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax.tasks._data.ratings import STARS, Ratings, RatingsDataset
 from gossipjax.tasks._partition import Partition, check_held
@@ -30,7 +30,7 @@ class _Sizes(NamedTuple):
     batch_size: int
 
 
-def _init(sizes: Static[_Sizes], key: Key[Array, ""]) -> dict[str, Array]:
+def _init(sizes: Frozen[_Sizes], key: Key[Array, ""]) -> dict[str, Array]:
     shapes = {"users": sizes.value.num_users, "items": sizes.value.num_items}
     keys = jax.random.split(key)
     return {
@@ -39,7 +39,7 @@ def _init(sizes: Static[_Sizes], key: Key[Array, ""]) -> dict[str, Array]:
     }
 
 
-def _batch(sizes: Static[_Sizes], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
+def _batch(sizes: Frozen[_Sizes], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
     """Draw ratings of the node's users uniformly with replacement; those of a node lie side by side."""
     picks = jax.random.randint(key, (sizes.value.batch_size,), data["offsets"][node], data["offsets"][node + 1])
     return {"inputs": data["inputs"][picks], "labels": data["labels"][picks]}
@@ -118,7 +118,7 @@ def matrix_factorization(
     train, test = _checked(dataset, "train"), _checked(dataset, "test")
     check_held(partition, len(train.stars), dataset.name)
     own = Ratings(*(column[partition.indices] for column in train))
-    sizes = Static(_Sizes(dataset.num_users, dataset.num_items, factors, batch_size))
+    sizes = Frozen(_Sizes(dataset.num_users, dataset.num_items, factors, batch_size))
     return Task(
         Partial(_init, sizes),
         Partial(_batch, sizes),

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key
 
 from gossipjax._base.arguments import instance, whole, wholes
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax.tasks._data.text import NUM_SYMBOLS, TextDataset, Windows, check_rule
 from gossipjax.tasks._models.models import Model, check_model
@@ -31,27 +31,27 @@ class _Setting(NamedTuple):
     batch_size: int
 
 
-def _gather(setting: Static[_Setting], codes: Array, starts: Array) -> tuple[Int[Array, "b context"], Int[Array, " b"]]:
+def _gather(setting: Frozen[_Setting], codes: Array, starts: Array) -> tuple[Int[Array, "b context"], Int[Array, " b"]]:
     """Read windows out of the pool: contexts and the characters that follow."""
     places = starts[:, None] + jnp.arange(setting.value.context + 1, dtype=starts.dtype)[None]
     window = codes[places].astype(jnp.int32)
     return window[:, :-1], window[:, -1]
 
 
-def _batch(setting: Static[_Setting], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
+def _batch(setting: Frozen[_Setting], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
     """Draw windows of the node's roles uniformly with replacement; those of a node lie side by side."""
     picks = jax.random.randint(key, (setting.value.batch_size,), data["offsets"][node], data["offsets"][node + 1])
     inputs, labels = _gather(setting, data["codes"], data["starts"][picks])
     return {"inputs": inputs, "labels": labels}
 
 
-def _loss(setting: Static[_Setting], key: Key[Array, ""], params: Params, batch: dict[str, Array]) -> Float[Array, ""]:
+def _loss(setting: Frozen[_Setting], key: Key[Array, ""], params: Params, batch: dict[str, Array]) -> Float[Array, ""]:
     del key
     logits = setting.value.model.apply(params, batch["inputs"])
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]))
 
 
-def _metrics(setting: Static[_Setting], params: Params, test: dict[str, Array]) -> dict[str, Array]:
+def _metrics(setting: Frozen[_Setting], params: Params, test: dict[str, Array]) -> dict[str, Array]:
     def totals(windows: tuple[Array, Array]) -> dict[str, Array]:
         starts, labels = windows[0], windows[1].astype(jnp.int32)
         logits = setting.value.model.apply(params, _gather(setting, test["codes"], starts)[0])
@@ -71,7 +71,7 @@ def _metrics(setting: Static[_Setting], params: Params, test: dict[str, Array]) 
     return jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]) / total, *sums)
 
 
-def _init(setting: Static[_Setting], key: Key[Array, ""]) -> Params:
+def _init(setting: Frozen[_Setting], key: Key[Array, ""]) -> Params:
     return setting.value.model.init(key)
 
 
@@ -112,7 +112,7 @@ def next_character(dataset: TextDataset, partition: Partition, model: Model, *, 
     example = jax.ShapeDtypeStruct((batch_size, context), jnp.int32)
     model = check_model(model, example, NUM_SYMBOLS, f"the {NUM_SYMBOLS} symbols")
     codes = jnp.asarray(known, jnp.uint8)
-    setting = Static(_Setting(model, context, batch_size))
+    setting = Frozen(_Setting(model, context, batch_size))
     offsets, starts = partition.offsets, train_starts[partition.indices]
     places = {"starts": jnp.asarray(starts, jnp.int32), "offsets": jnp.asarray(offsets, jnp.int32)}
     labels = jnp.asarray(known[test_starts + context], jnp.uint8)

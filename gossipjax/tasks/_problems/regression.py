@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from gossipjax._base.arguments import optional_whole, real, whole
 from gossipjax._base.arguments import seed as checked_seed
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.tasks._problems.quadratic import in_range, parameter_type
@@ -23,7 +23,7 @@ def _init(optimum: Array, key: Key[Array, ""]) -> Float[Array, " d"]:
     return jnp.zeros_like(optimum)
 
 
-def _batch(size: Static[int | None], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
+def _batch(size: Frozen[int | None], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
     features, responses = data["features"][node], data["responses"][node]
     if size.value is not None:
         picks = jax.random.randint(key, (size.value,), 0, features.shape[0])
@@ -67,7 +67,7 @@ def _task(loss, features, responses, penalty, optimum, batch_size, dtype) -> Tas
     best = in_range(about + "optimum", optimum, kind)
     return Task(
         Partial(_init, best),
-        Partial(_batch, Static(batch_size)),
+        Partial(_batch, Frozen(batch_size)),
         Partial(loss),
         Partial(_metrics, Partial(loss)),
         data,

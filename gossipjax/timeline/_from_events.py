@@ -1,4 +1,4 @@
-"""Timelines whose every event is written out on the host: the form of all asynchronous planners, and of packed ones."""
+"""Timelines that list every event on the host: the form of all asynchronous planners, and of packed timelines."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ FIELDS = frozenset({*_EVENT, *_PAIRS, *_GROUPS, "parts"}) - {"index"}
 """Names that ``xs`` and ``shared`` of a planned timeline may hold."""
 
 
-def planned_event(key: Key[Array, ""], static: dict[str, Array], x: dict[str, Array]) -> Event:
-    """Read one event off the plan: each field is found in ``x``, or in ``static`` if all events share it."""
+def planned_event(key: Key[Array, ""], shared: dict[str, Array], x: dict[str, Array]) -> Event:
+    """Read one event off the plan: each field is found in ``x``, or in ``shared`` if all events share it."""
     del key
-    field = static | x
+    field = shared | x
     mixing: Any = None
     if "members" in field:
         mixing = GroupMixing(field["members"], field["weights"], field["targets"], field.get("parts"))
@@ -42,7 +42,7 @@ def planned_event(key: Key[Array, ""], static: dict[str, Array], x: dict[str, Ar
 
 
 @recorded()
-def planned(xs: dict[str, np.ndarray], properties: Properties, *, shared: dict[str, Any] | None = None) -> Timeline:
+def from_events(xs: dict[str, Any], properties: Properties, *, shared: dict[str, Any] | None = None) -> Timeline:
     """Make a timeline of T ≥ 0 events in the order in which they happen.
 
     Fields of an event (see :class:`~gossipjax.Event`), per event with leading axis T in ``xs``, or in ``shared``
@@ -53,6 +53,19 @@ def planned(xs: dict[str, np.ndarray], properties: Properties, *, shared: dict[s
     * transfers ``senders, receivers, weights, keep (T, m)``; a receiver past the last row stands for "no transfer"; or
       groups ``members, weights (T, g, s)``, ``targets (T, g, t)`` and maybe ``parts (T, g, s)``;
     * ``messages (T, m)`` and ``sources (T, m)``.
+
+    Two nodes meet after 1 s and average; after 3 s node 2 trains, and nobody meets.
+
+    >>> import numpy as np
+    >>> from gossipjax import Properties, timeline
+    >>> nobody = 2**31 - 1
+    >>> pair, none = [0, 1], [nobody, nobody]
+    >>> events = {"time": [1.0, 3.0], "nodes": [[nobody], [2]]}
+    >>> events |= {"senders": [pair, none], "receivers": [pair[::-1], none]}
+    >>> halves = {"weights": np.full(2, 0.5), "keep": np.full(2, 0.5)}
+    >>> plan = timeline.from_events(events, Properties(3, 3, "by hand", doubly_stochastic=True), shared=halves)
+    >>> len(plan), plan.properties.meetings
+    (2, True)
 
     Args:
         xs: per-event arrays; floats in float64 keep weights that sum to one in either precision.

@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from gossipjax._base.arguments import sequence_of
 from gossipjax._base.calls import recorded
+from gossipjax.timeline._from_events import planned_event
 from gossipjax.timeline._moments import event_times, events_until
-from gossipjax.timeline._planned import planned_event
 from gossipjax.types import NOBODY, Timeline
 
 _NOBODY_IN = ("nodes", "rows", "begin", "senders", "receivers", "members", "targets", "sources")
@@ -19,14 +19,14 @@ _NOTHING = {name: NOBODY for name in _NOBODY_IN} | {"weights": 0.0, "keep": 1.0,
 
 
 @recorded()
-def aligned(plans: Sequence[Timeline], times: Float[np.ndarray, " r"]) -> tuple[list[Timeline], int]:
+def align(plans: Sequence[Timeline], times: Float[np.ndarray, " r"]) -> tuple[list[Timeline], int]:
     """Fill up planned runs with events in which nothing happens, so that records fall on the same seconds in all.
 
     Then all plans have one shape, which is compiled once, and what is recorded is the network at a time of its own
     choosing: right after some event it would be seen more often when much happens.
 
     Args:
-        plans: timelines of :func:`gossipjax.timeline.planned`, one per seed; what follows the last time is cut.
+        plans: timelines of :func:`gossipjax.timeline.from_events`, one per seed; what follows the last time is cut.
         times: increasing seconds.
 
     Returns:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from gossipjax import Properties, gossip_averaging, simulate
-from gossipjax.timeline._planned import planned
+from gossipjax.timeline import from_events
 from gossipjax.types import NOBODY
 
-unchecked = inspect.unwrap(planned)
+unchecked = inspect.unwrap(from_events)
 FACTS = Properties(4, 4, "mine", num_slots=2, num_fragments=3)
 
 
@@ -52,7 +52,7 @@ def test_what_can_be_is_planned():
     np.testing.assert_array_equal(x, [0.5, 0.5, 2.5, 2.5])
     assert len(unchecked(groups(), FACTS)) == 2
     shared = {"weights": np.full(2, 0.5), "keep": np.full(2, 0.5)}
-    assert unchecked(pairs(weights=None, keep=None), FACTS, shared=shared).static.keys() == shared.keys()
+    assert unchecked(pairs(weights=None, keep=None), FACTS, shared=shared).shared.keys() == shared.keys()
     nothing = {name: np.asarray(value)[:0] for name, value in pairs().items()}
     assert len(unchecked(nothing, FACTS)) == 0
 

@@ -1,0 +1,231 @@
+"""What happens between the call of ``simulate`` and the first event: checks, choices, and their record."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Key, PyTree
+
+from gossipjax._base import placement
+from gossipjax._base.arguments import choice, instance, shown
+from gossipjax._base.binding import Frozen, bind
+from gossipjax._base.calls import Call
+from gossipjax._base.leaves import is_key
+from gossipjax._base.memory import check_device_memory
+from gossipjax._base.rows import bytes_per_row, replicate
+from gossipjax._base.streams import STARTS
+from gossipjax._engine import chunks, packing
+from gossipjax._engine.checks import (
+    check_form,
+    check_message,
+    check_models,
+    check_start,
+    check_step,
+    check_weights,
+    start_from,
+)
+from gossipjax._engine.driver import Job, Settings
+from gossipjax._engine.probe import Probe, key_form, numbers
+from gossipjax.facts import Properties, check_requires
+from gossipjax.observe._models import Observer, bind_observers, check_observers
+from gossipjax.results._provenance import call_record, describe_call
+from gossipjax.results._trajectory import Trajectory, manifest
+from gossipjax.timeline import _moments
+from gossipjax.types import Params, Protocol, Task, Timeline
+
+Strategy = placement.Strategy
+Packing = Literal["auto", "sequential", "packed"]
+
+
+class Recording(NamedTuple):
+    """When a run records: at most one of them is given."""
+
+    record_every: int | None
+    record_at: Sequence[int] | None
+    record_times: Any
+
+
+class Execution(NamedTuple):
+    """How a run is executed, which changes its numbers by rounding only."""
+
+    strategy: Strategy
+    packing: Packing
+
+
+class Choices(NamedTuple):
+    """What was chosen for a run where the caller left it open."""
+
+    placed: placement.Choice
+    packed: packing.Choice
+
+
+def prepare(
+    key: Any,
+    protocol: Any,
+    timeline: Any,
+    x0: Any,
+    observers: Any,
+    recording: Recording,
+    execution: Execution,
+) -> tuple[Job, Call, dict[str, Any]]:
+    """Check everything and make the choices of a run.
+
+    Returns:
+        The run, the record of its call, and its manifest.
+    """
+    _check_sorts(key, protocol, timeline)
+    bound, watching, facts = bind(protocol), bind_observers(observers), timeline.properties
+    start = _bind_start(x0, facts.num_rows)
+    recording, at = _resolve_times(key, timeline, recording)
+    records = len(chunks.positions(len(timeline), recording.record_every, at)) + 1
+    form, found = _check(key, bound, timeline, start, watching, records)
+    choices = _choose(key, timeline, found, execution, _interval(timeline, recording, at))
+    call = call_record(
+        key, protocol, timeline, x0, **recording._asdict(), observers=list(observers), **execution._asdict()
+    )
+    if choices.placed.strategy == "shard" and "synchronous" in facts:
+        bound, watching = placement.replicate_on_devices((bound, watching))
+    # Seeds run together where rows are small, one after another where they are large.
+    together: Literal["vmap", "map"] = "vmap" if choices.placed.strategy == "vmap" else "map"
+    settings = Settings(execution.strategy, together if key.ndim else None, numbers(facts))
+    about = manifest(key, _configuration(call, timeline, found.x0, settings, choices, watching, x0))
+    job = Job(
+        key, bound, timeline, start, watching, form, settings, "synchronous" in facts, choices.packed,
+        recording.record_every, at, _moments.before(timeline, key), found.bits.reported,
+    )  # fmt: skip
+    return job, call, about
+
+
+def as_execution(strategy: Any, packing: Any) -> Execution:
+    """Say how a run is executed; without a strategy, as :func:`gossipjax.placement.using` says."""
+    if strategy is None:
+        strategy = placement.in_force()
+    choice("strategy", strategy, get_args(Strategy))
+    return Execution(strategy, packing)
+
+
+def _check_sorts(key, protocol, timeline) -> None:
+    """Refuse things of the wrong sort."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.ndim > 1 or not key.size:
+        raise ValueError(
+            f"key={shown(key)}: must be a typed key, jax.random.key(0), or a vector of them, jax.random.split(key, S)"
+        )
+    instance("protocol", protocol, Protocol, "build one, such as gossipjax.gossip_averaging()")
+    instance("timeline", timeline, Timeline, "build one with gossipjax.timeline, such as rounds(W, 100)")
+
+
+def _resolve_times(key, timeline: Timeline, recording: Recording) -> tuple[Recording, Sequence[int] | None]:
+    """Turn simulated seconds into numbers of events."""
+    if recording.record_times is None:
+        return recording, recording.record_at
+    if recording.record_at is not None:
+        raise ValueError("both record_at and record_times are given; pass one of them")
+    return recording, _moments.record_numbers(timeline, key, recording.record_times)
+
+
+def _interval(timeline: Timeline, recording: Recording, at: Sequence[int] | None) -> int:
+    """Return the number of events between two records, of irregular records on average."""
+    if at is None:
+        return chunks.interval(len(timeline), recording.record_every)
+    return len(timeline) // max(len(at), 1)
+
+
+def _bind_start(x0: Any, rows: int) -> Any:
+    """Make a start one of three: a function of a key that jit takes, stacked arrays, an earlier trajectory."""
+    if isinstance(x0, Task):
+        return Partial(_task_start, x0, Frozen(rows))
+    if isinstance(x0, Partial | Trajectory) or not callable(x0):
+        return x0
+    return Partial(x0)
+
+
+def _task_start(task: Task, rows: Frozen[int], key: Key[Array, ""]) -> Params:
+    return replicate(task.init(key), rows.value)
+
+
+def _check(
+    key, protocol: Protocol, timeline: Timeline, start, observers: tuple[Observer, ...], records: int
+) -> tuple[PyTree[jax.ShapeDtypeStruct], Probe]:
+    """Check everything that can be checked before the work; return the form of the stacked start, and the probe."""
+    facts, one = timeline.properties, key_form(key)
+    check_requires(protocol.requires, facts)
+    form = _form(start, one, facts, key.ndim)
+    check_models(protocol, form)
+    found = check_step(one, protocol, timeline, form)
+    check_message(found.bits, timeline)
+    first = key[0] if key.ndim else key
+    check_weights(first, protocol.requires, timeline)
+    measured = check_observers(observers, found.x, found.versions, found.meter)
+    _check_memory(max(key.size, 1), found, facts, records * _bytes(measured))
+    if isinstance(start, Partial):
+        check_start(start_from(start, jax.random.fold_in(first, STARTS)), facts)
+    return form, found
+
+
+def _check_memory(seeds: int, found: Probe, facts: Properties, kept: int) -> None:
+    model, state = _bytes(found.x0), _bytes(found.state)
+    check_device_memory(
+        f"this run ({seeds} seed(s), {facts.num_rows} models of {model // max(facts.num_rows, 1):,} bytes and what the "
+        f"protocol keeps beside them, {state:,} bytes a seed, and {kept:,} of records)",
+        seeds * (state + kept) + (model if "synchronous" in facts else 0),
+        "take fewer nodes, seeds or records, a smaller model, or a protocol of sampled clients such as fedavg",
+    )
+
+
+def _form(start: Any, key, facts: Properties, seeds: int) -> PyTree[jax.ShapeDtypeStruct]:
+    """Shapes of the stacked start, without making it where a function does."""
+    if isinstance(start, Trajectory):
+        if start.x is None:
+            raise ValueError(
+                "x0 is a trajectory without its models: pass the one that simulate returned, or save it "
+                "with models=True"
+            )
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[seeds:], leaf.dtype), start.x)
+    if isinstance(start, Partial):
+        form = start_from.eval_shape(start, key)
+        check_form(form, facts)
+        return form
+    return check_start(start, facts)
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if not is_key(leaf))
+
+
+def _choose(key, timeline: Timeline, found: Probe, execution: Execution, interval: int) -> Choices:
+    """Choose how steps are spread over nodes, and whether events are packed."""
+    with placement.using(execution.strategy):
+        placed = placement.choose(jax.tree.leaves(found.x0)[0].shape[0], bytes_per_row(found.x0))
+    rows = jax.tree.leaves(found.x0)[0].shape[0]
+    stacked = [leaf for leaf in jax.tree.leaves(found.state) if leaf.shape[:1] == (rows,) and not is_key(leaf)]
+    packed = packing.choose(
+        timeline, execution.packing, many_seeds=key.ndim > 0, row_bytes=bytes_per_row(stacked), trains=found.trains,
+        interval=interval,
+    )  # fmt: skip
+    return Choices(placed, packed)
+
+
+def _configuration(call: Call, timeline, x, settings: Settings, choices: Choices, observers, x0) -> dict[str, Any]:
+    facts, leaves = timeline.properties, jax.tree_util.tree_leaves_with_path(x)
+    shared = not (callable(x0) or isinstance(x0, Task | Trajectory))
+    return describe_call(call) | {
+        "mixing": facts.messages,
+        "synchronous": "synchronous" in facts,
+        "num_events": len(timeline),
+        "num_nodes": facts.num_nodes,
+        "num_rows": facts.num_rows,
+        "bytes_per_row": bytes_per_row(x),
+        "start": "the same for all seeds" if shared else "each seed its own",
+        "parameters": {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape[1:])}" for path, leaf in leaves},
+        "strategy": f"{choices.placed.strategy}: {choices.placed.reason}",
+        "seeds": settings.seeds,
+        "packing": choices.packed.reason,
+        "traffic": None if facts.traffic is None else dataclasses.asdict(facts.traffic),
+        "variables": [variable.name for observer in observers for variable in observer.variables],
+    }

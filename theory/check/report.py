@@ -103,6 +103,7 @@ def as_json(results: Sequence[Result], *, quick: bool, seed: int) -> dict[str, A
 def _as_json(result: Result) -> dict[str, Any]:
     claim = result.claim
     facts = {name: getattr(claim, name) for name in ("name", "statement", "source", "kind", "axis", "quantity", "mark")}
+    facts["axis"] = claim.axis.name
     facts |= {name: _json(getattr(result, name)) for name in ("points", "predicted", "mean", "error", "z", "scores")}
     facts |= {name: getattr(result, name) for name in ("verdict", "detail", "replicas")}
     facts |= {"ratio": _json(result.ratio), "seconds": round(result.seconds, 2), "catches": list(claim.catches)}
@@ -150,7 +151,7 @@ def figure(result: Result) -> Figure:
     made = Figure(figsize=(4.8, 3.2), layout="constrained")
     ax = made.subplots()
     if result.fit is not None:
-        scaling.plot(result.fit, ax, xlabel=result.claim.axis, ylabel=result.claim.quantity)
+        scaling.plot(result.fit, ax, xlabel=result.claim.axis.name, ylabel=result.claim.quantity)
         ax.plot(
             result.points, result.predicted, color=PREDICTED, linestyle="--", marker="", label="predicted", zorder=5
         )
@@ -186,7 +187,7 @@ def _values(ax: Axes, result: Result) -> None:
         ax.set_yscale("log")
     if len(x) == 1:
         ax.set_xticks(x)
-    ax.set(xlabel=claim.axis, ylabel=claim.quantity)
+    ax.set(xlabel=claim.axis.name, ylabel=claim.quantity)
     ax.legend(frameon=False, fontsize=7)
 
 

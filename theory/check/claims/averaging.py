@@ -12,7 +12,7 @@ import gossipjax as gj
 from gossipjax import Protocol, Timeline, observe, timeline, topology
 from gossipjax.mixing import best_constant, metropolis, uniform
 from theory import consensus, mixing, spectral
-from theory.check.claim import Assumption, Claim, Observation, Points, each
+from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
 from theory.check.engine import averages, runs, stacked
 
 XIAO = "Xiao and Boyd 2004"
@@ -80,93 +80,18 @@ def _contraction(name: str, statement: str, points: Points, quick: Points, weigh
         return Observation(np.asarray([1.0 - np.linalg.norm(W - 1.0 / len(W), 2)]), (doubly,))
 
     return Claim(
-        name=name,
-        statement=statement,
-        source=f"{XIAO}; eigenvalues of the graph",
-        kind="equality",
-        axis=axis,
-        quantity="spectral gap 1 − ρ",
-        points=points,
-        quick_points=quick,
-        predict=lambda values: np.asarray([1.0 - factor(int(v)) for v in values]),
+        name,
+        statement,
+        f"{XIAO}; eigenvalues of the graph",
+        Axis(axis, points, quick),
+        "spectral gap 1 − ρ",
+        predict=pointwise(lambda v: 1.0 - factor(v)),
         simulate=each(one),
-        replicas=1,
-        quick_replicas=1,
-        tolerance=1e-10,  # rounding of n products, magnified by the condition of the gap
+        sampling=once(1e-10),  # rounding of n products, magnified by the condition of the gap
         catches=(fault, "one neighbour read twice, another not at all"),
     )
 
 
-RING = _contraction(
-    "contraction_ring",
-    "Ring with weights 1/3: ρ = ‖W − J‖ = max_k |1 + 2 cos(2πk/n)|/3.",
-    (4, 5, 16, 65, 256),
-    (5, 16),
-    lambda n: metropolis(topology.ring(n)),
-    spectral.contraction_ring,
-    "nodes n",
-    "Metropolis weights without the own share",
-)
-PATH = _contraction(
-    "contraction_path",
-    "Path with Metropolis weights: ρ = (1 + 2 cos(π/n))/3.",
-    (3, 16, 65, 256),
-    (16,),
-    lambda n: metropolis(topology.path(n)),
-    spectral.contraction_path,
-    "nodes n",
-    "weights of the ends off",
-)
-TORUS = _contraction(
-    "contraction_torus",
-    "Torus of k × (k + 1) nodes, weights 1/5: ρ = max |1 + 2 cos(2πp/k) + 2 cos(2πq/(k + 1))|/5.",
-    (3, 4, 7, 15),
-    (4,),
-    lambda k: metropolis(topology.torus(k, k + 1)),
-    lambda k: spectral.contraction_torus(k, k + 1),
-    "side k",
-    "a torus that does not wrap around",
-)
-HYPERCUBE = _contraction(
-    "contraction_hypercube",
-    "Hypercube with weights 1/(d + 1): ρ = (d − 1)/(d + 1).",
-    (2, 4, 6, 8),
-    (4,),
-    lambda d: metropolis(topology.hypercube(d)),
-    spectral.contraction_hypercube,
-    "dimension d",
-    "a bit of the hypercube left out",
-)
-STAR = _contraction(
-    "contraction_star",
-    "Star with Metropolis weights 1/n: ρ = 1 − 1/n.",
-    (3, 16, 65, 256),
-    (16,),
-    lambda n: metropolis(topology.star(n)),
-    spectral.contraction_star,
-    "nodes n",
-    "weights by the own degree only",
-)
-COMPLETE = _contraction(
-    "contraction_complete",
-    "Complete graph with weights 1/n: W = J, one round averages exactly.",
-    (2, 16, 65),
-    (16,),
-    lambda n: metropolis(topology.complete(n)),
-    spectral.contraction_complete,
-    "nodes n",
-    "an edge missing",
-)
-EXPONENTIAL = _contraction(
-    "contraction_exponential",
-    "Static exponential graph: ρ is the largest FFT modulus of its row; 1 − 2/(1 + ⌈log₂ n⌉) for even n.",
-    (6, 16, 37, 64, 250),
-    (16, 37),
-    lambda n: uniform(topology.exponential(n)),
-    spectral.contraction_exponential,
-    "nodes n",
-    "a hop of the exponential graph left out",
-)
 _EXTREMES: tuple[tuple[str, Callable, float, float], ...] = (
     ("ring", topology.ring, 2 - 2 * np.cos(np.pi / 8), 4.0),
     ("path", topology.path, 2 - 2 * np.cos(np.pi / 16), 2 + 2 * np.cos(np.pi / 16)),
@@ -174,16 +99,6 @@ _EXTREMES: tuple[tuple[str, Callable, float, float], ...] = (
     ("hypercube", lambda n: topology.hypercube(n.bit_length() - 1), 2.0, 8.0),
 )
 """Graphs of 16 nodes with the smallest positive and the largest eigenvalue of their Laplacians."""
-BEST_CONSTANT = _contraction(
-    "contraction_best_constant",
-    "Best constant edge weight, 16 nodes: ρ = (ℓ_n − ℓ₂)/(ℓ_n + ℓ₂), Laplacian eigenvalues ℓ.",
-    (0, 1, 2, 3),
-    (0, 1, 2, 3),
-    lambda g: best_constant(_EXTREMES[g][1](16)),
-    lambda g: (_EXTREMES[g][3] - _EXTREMES[g][2]) / (_EXTREMES[g][3] + _EXTREMES[g][2]),
-    "graph: ring, path, star, hypercube",
-    "weights other than 2/(ℓ₂ + ℓ_n)",
-)
 
 
 def _regular(seed: int, degree: float, replicas: int) -> Observation:
@@ -193,24 +108,6 @@ def _regular(seed: int, degree: float, replicas: int) -> Observation:
     W = models_of(seed, replicas, pieces(plan, 1), np.eye(n))[:, -1]
     adjacency = (d + 1) * (W - 1.0 / n) - (1.0 - 1.0 / n) * np.eye(n) + (1.0 - np.eye(n)) / n
     return Observation(np.asarray([np.linalg.norm(A, 2) for A in adjacency]), (averages(plan),))
-
-
-REGULAR = Claim(
-    name="contraction_random_regular",
-    statement="Random d-regular graphs are nearly Ramanujan: max(λ₂, |λ_n|) of the adjacency ≤ 2√(d − 1) + o(1).",
-    source="Friedman 2008; 64 nodes, mean over graphs",
-    kind="upper",
-    axis="degree d",
-    quantity="second largest modulus of an adjacency eigenvalue",
-    points=(3, 4, 6, 8),
-    quick_points=(4,),
-    predict=lambda d: np.asarray([mixing.random_regular_lambda2_bound(int(k)) for k in d]),
-    simulate=each(_regular),
-    replicas=64,
-    quick_replicas=16,
-    catches=("graphs that are not random",),
-    mark="recalled",
-)
 
 
 def _ring_error(seed: int, points: Points, replicas: int) -> Observation:
@@ -227,28 +124,15 @@ def _ring_path(t: np.ndarray) -> np.ndarray:
 
 
 ERROR_PATH = Claim(
-    name="averaging_error_path",
-    statement="The error of rounds on a fixed W is ‖W^t x₀ − x̄₀‖ (ring of 12, weights 1/3).",
-    source=f"{XIAO}, eq. 3",
-    kind="equality",
-    axis="rounds t",
-    quantity="error ‖x − x̄‖",
-    points=(1, 2, 5, 20, 60),
-    quick_points=(1, 5, 60),
+    "averaging_error_path",
+    "The error of rounds on a fixed W is ‖W^t x₀ − x̄₀‖ (ring of 12, weights 1/3).",
+    f"{XIAO}, eq. 3",
+    Axis("rounds t", (1, 2, 5, 20, 60), (1, 5, 60)),
+    "error ‖x − x̄‖",
     predict=_ring_path,
     simulate=_ring_error,
-    replicas=1,
-    quick_replicas=1,
-    tolerance=1e-13,  # rounding of 60 rounds of three products
-    independent=False,
+    sampling=once(1e-13, independent=False),  # rounding of 60 rounds of three products
     catches=("a round skipped or done twice", "in-place mixing that reads new values"),
-)
-ERROR_BOUND = dataclasses.replace(
-    ERROR_PATH,
-    name="averaging_error_bound",
-    statement="On a doubly stochastic W the error is at most ρ^t times its start (ring of 12, weights 1/3).",
-    kind="upper",
-    predict=lambda t: np.sqrt(3) * spectral.contraction_ring(NODES) ** t,
 )
 
 
@@ -265,24 +149,6 @@ def _one_peer_deviation(n: int) -> float:
     return 0.0 if mixing.one_peer_exponential_exact(n) else float(np.sqrt(n) * np.linalg.norm(shares - 1.0 / n))
 
 
-ONE_PEER = Claim(
-    name="one_peer_exponential_exact",
-    statement="One pass of the one-peer exponential graph, ⌈log₂ n⌉ rounds, averages exactly iff n is a power of two.",
-    source="Ying et al. 2021, arXiv 2110.13363, lemma 1; elsewhere the product of the rounds, written out",
-    kind="equality",
-    axis="nodes n",
-    quantity="deviation ‖W_τ ⋯ W_1 − J‖_F",
-    points=(2, 3, 8, 12, 16, 37, 64),
-    quick_points=(8, 12),
-    predict=lambda n: np.asarray([_one_peer_deviation(int(k)) for k in n]),
-    simulate=each(_one_peer),
-    replicas=1,
-    quick_replicas=1,
-    tolerance=1e-12,  # rounding of halves: sums of few terms
-    catches=("a round left out or done twice", "hops not taken modulo n"),
-)
-
-
 def _dimensions(seed: int, points: Points, replicas: int) -> Observation:
     """Round k averages the nodes that differ in bit k."""
     n, d = 16, 4
@@ -291,25 +157,6 @@ def _dimensions(seed: int, points: Points, replicas: int) -> Observation:
     models = models_of(seed, 1, plan, np.eye(n), every=1)[0]
     squares = np.square(models - 1.0 / n).sum(axis=(1, 2))
     return Observation(squares[[int(t) - 1 for t in points]][None], (averages(plan),))
-
-
-DIMENSIONS = Claim(
-    name="hypercube_dimension_exchange",
-    statement="Averaging along one dimension of a hypercube a round: ‖W_t ⋯ W_1 − J‖_F² = n/2^t − 1, 0 for t = log₂ n.",
-    source="each product is a projection of rank n/2^t",
-    kind="equality",
-    axis="rounds t (n = 16)",
-    quantity="squared deviation from J",
-    points=(1, 2, 3, 4),
-    quick_points=(1, 2, 3, 4),
-    predict=lambda t: 16 / 2**t - 1,
-    simulate=_dimensions,
-    replicas=1,
-    quick_replicas=1,
-    tolerance=1e-13,  # halves of halves are exact in binary; only J is rounded
-    independent=False,
-    catches=("one matrix of a cycle used twice",),
-)
 
 
 def _matchings(seed: int, points: Points, replicas: int, n: int) -> Observation:
@@ -321,25 +168,16 @@ def _matchings(seed: int, points: Points, replicas: int, n: int) -> Observation:
 
 def _matching_claim(n: int, factor: float, words: str) -> Claim:
     return Claim(
-        name=f"matching_rounds_{'odd' if n % 2 else 'even'}",
-        statement=f"Averaging along a uniform matching a round: E V = V₀ f^t, f = {words} (n = {n}).",
-        source="E W on the disagreement space: W is a projection, a pair meets with equal chance",
-        kind="equality",
-        axis="rounds t",
-        quantity="squared disagreement V (start: 1)",
-        points=(1, 2, 4, 8),
-        quick_points=(1, 4),
+        f"matching_rounds_{'odd' if n % 2 else 'even'}",
+        f"Averaging along a uniform matching a round: E V = V₀ f^t, f = {words} (n = {n}).",
+        "E W on the disagreement space: W is a projection, a pair meets with equal chance",
+        Axis("rounds t", (1, 2, 4, 8), (1, 4)),
+        "squared disagreement V (start: 1)",
         predict=lambda t: factor**t,
         simulate=lambda seed, points, replicas: _matchings(seed, points, replicas, n),
-        replicas=20_000,
-        quick_replicas=2_000,
-        independent=False,
+        sampling=Sampling(20_000, 2_000, independent=False),
         catches=("matchings that favour some pairs", "the same matching again"),
     )
-
-
-MATCHING_EVEN = _matching_claim(NODES, mixing.one_peer_shift_factor(NODES, 0.5), "(n − 2)/(2(n − 1)) for even n")
-MATCHING_ODD = _matching_claim(NODES - 1, 0.5, "½ for odd n, one node staying alone")
 
 
 def _targets(rng: np.random.Generator, s: int) -> np.ndarray:
@@ -370,24 +208,16 @@ def _epidemic(seed: int, s: float, replicas: int, local: bool) -> Observation:
 
 def _epidemic_claim(local: bool, formula: str, words: str) -> Claim:
     return Claim(
-        name=f"epidemic_learning_{'local' if local else 'oracle'}",
-        statement=f"{words}: one round leaves {formula} (n = {NODES}).",
-        source="de Vos et al. 2023, arXiv 2310.01972, lemmas on the variants; derived again by counting outcomes",
-        kind="equality",
-        axis="messages s of a node and round",
-        quantity="E Σ (x⁺_i − x̄)² (start: 1)",
-        points=(1, 2, 4, 8),
-        quick_points=(1, 4),
-        predict=lambda s: np.asarray([mixing.epidemic_factor(NODES, int(k), local) for k in s]),
+        f"epidemic_learning_{'local' if local else 'oracle'}",
+        f"{words}: one round leaves {formula} (n = {NODES}).",
+        "de Vos et al. 2023, arXiv 2310.01972, lemmas on the variants; derived again by counting outcomes",
+        Axis("messages s of a node and round", (1, 2, 4, 8), (1, 4)),
+        "E Σ (x⁺_i − x̄)² (start: 1)",
+        predict=pointwise(lambda k: mixing.epidemic_factor(NODES, k, local)),
         simulate=each(lambda seed, s, replicas: _epidemic(seed, s, replicas, local)),
-        replicas=2_000,
-        quick_replicas=400,
+        sampling=Sampling(2_000, 400),
         catches=("a receiver's own model left out" if local else "mixing by the transpose",),
     )
-
-
-ORACLE = _epidemic_claim(False, "1/(s + 1) (1 − s/(n − 1))", "Averaging with s random others")
-LOCAL = _epidemic_claim(True, "(1 − (1 − s/(n−1))^n)/s − 1/(n−1)", "Sending to s random others, who average all")
 
 
 def _shifts(seed: int, eta: float, replicas: int) -> Observation:
@@ -399,39 +229,143 @@ def _shifts(seed: int, eta: float, replicas: int) -> Observation:
     return Observation(np.asarray([found.mean()]), (averages(plan),))
 
 
-SHIFT = Claim(
-    name="one_peer_random_shift",
-    statement="A peer at a random common distance, weight η: E V⁺/V = 1 − 2η(1 − η) n/(n − 1) (n = 12, all distances).",
-    source="derived from Σ_u A_u = nJ − I; graphs of Song et al. 2022 (EquiTopo), arXiv 2210.07881",
-    kind="equality",
-    axis="weight η of the peer",
-    quantity="squared disagreement V (start: 1)",
-    points=(0.1, 0.25, 0.5, 0.9, 1.0),
-    quick_points=(0.25, 0.5),
-    predict=lambda eta: np.asarray([mixing.one_peer_shift_factor(NODES, float(e)) for e in eta]),
-    simulate=each(_shifts),
-    replicas=1,
-    quick_replicas=1,
-    tolerance=1e-13,  # rounding of one round
-    catches=("weight and own share confused", "one matrix of a cycle used twice"),
-)
 CLAIMS = (
-    RING,
-    PATH,
-    TORUS,
-    HYPERCUBE,
-    STAR,
-    COMPLETE,
-    EXPONENTIAL,
-    BEST_CONSTANT,
-    REGULAR,
+    _contraction(
+        "contraction_ring",
+        "Ring with weights 1/3: ρ = ‖W − J‖ = max_k |1 + 2 cos(2πk/n)|/3.",
+        (4, 5, 16, 65, 256),
+        (5, 16),
+        lambda n: metropolis(topology.ring(n)),
+        spectral.contraction_ring,
+        "nodes n",
+        "Metropolis weights without the own share",
+    ),
+    _contraction(
+        "contraction_path",
+        "Path with Metropolis weights: ρ = (1 + 2 cos(π/n))/3.",
+        (3, 16, 65, 256),
+        (16,),
+        lambda n: metropolis(topology.path(n)),
+        spectral.contraction_path,
+        "nodes n",
+        "weights of the ends off",
+    ),
+    _contraction(
+        "contraction_torus",
+        "Torus of k × (k + 1) nodes, weights 1/5: ρ = max |1 + 2 cos(2πp/k) + 2 cos(2πq/(k + 1))|/5.",
+        (3, 4, 7, 15),
+        (4,),
+        lambda k: metropolis(topology.torus(k, k + 1)),
+        lambda k: spectral.contraction_torus(k, k + 1),
+        "side k",
+        "a torus that does not wrap around",
+    ),
+    _contraction(
+        "contraction_hypercube",
+        "Hypercube with weights 1/(d + 1): ρ = (d − 1)/(d + 1).",
+        (2, 4, 6, 8),
+        (4,),
+        lambda d: metropolis(topology.hypercube(d)),
+        spectral.contraction_hypercube,
+        "dimension d",
+        "a bit of the hypercube left out",
+    ),
+    _contraction(
+        "contraction_star",
+        "Star with Metropolis weights 1/n: ρ = 1 − 1/n.",
+        (3, 16, 65, 256),
+        (16,),
+        lambda n: metropolis(topology.star(n)),
+        spectral.contraction_star,
+        "nodes n",
+        "weights by the own degree only",
+    ),
+    _contraction(
+        "contraction_complete",
+        "Complete graph with weights 1/n: W = J, one round averages exactly.",
+        (2, 16, 65),
+        (16,),
+        lambda n: metropolis(topology.complete(n)),
+        spectral.contraction_complete,
+        "nodes n",
+        "an edge missing",
+    ),
+    _contraction(
+        "contraction_exponential",
+        "Static exponential graph: ρ is the largest FFT modulus of its row; 1 − 2/(1 + ⌈log₂ n⌉) for even n.",
+        (6, 16, 37, 64, 250),
+        (16, 37),
+        lambda n: uniform(topology.exponential(n)),
+        spectral.contraction_exponential,
+        "nodes n",
+        "a hop of the exponential graph left out",
+    ),
+    _contraction(
+        "contraction_best_constant",
+        "Best constant edge weight, 16 nodes: ρ = (ℓ_n − ℓ₂)/(ℓ_n + ℓ₂), Laplacian eigenvalues ℓ.",
+        (0, 1, 2, 3),
+        (0, 1, 2, 3),
+        lambda g: best_constant(_EXTREMES[g][1](16)),
+        lambda g: (_EXTREMES[g][3] - _EXTREMES[g][2]) / (_EXTREMES[g][3] + _EXTREMES[g][2]),
+        "graph: ring, path, star, hypercube",
+        "weights other than 2/(ℓ₂ + ℓ_n)",
+    ),
+    Claim(
+        "contraction_random_regular",
+        "Random d-regular graphs are nearly Ramanujan: max(λ₂, |λ_n|) of the adjacency ≤ 2√(d − 1) + o(1).",
+        "Friedman 2008; 64 nodes, mean over graphs",
+        Axis("degree d", (3, 4, 6, 8), (4,)),
+        "second largest modulus of an adjacency eigenvalue",
+        predict=pointwise(mixing.random_regular_lambda2_bound),
+        simulate=each(_regular),
+        sampling=Sampling(64, 16),
+        catches=("graphs that are not random",),
+        kind="upper",
+        mark="recalled",
+    ),
     ERROR_PATH,
-    ERROR_BOUND,
-    ONE_PEER,
-    DIMENSIONS,
-    MATCHING_EVEN,
-    MATCHING_ODD,
-    ORACLE,
-    LOCAL,
-    SHIFT,
+    dataclasses.replace(
+        ERROR_PATH,
+        name="averaging_error_bound",
+        statement="On a doubly stochastic W the error is at most ρ^t times its start (ring of 12, weights 1/3).",
+        kind="upper",
+        predict=lambda t: np.sqrt(3) * spectral.contraction_ring(NODES) ** t,
+    ),
+    Claim(
+        "one_peer_exponential_exact",
+        "One pass of the one-peer exponential graph, ⌈log₂ n⌉ rounds, averages exactly iff n is a power of two.",
+        "Ying et al. 2021, arXiv 2110.13363, lemma 1; elsewhere the product of the rounds, written out",
+        Axis("nodes n", (2, 3, 8, 12, 16, 37, 64), (8, 12)),
+        "deviation ‖W_τ ⋯ W_1 − J‖_F",
+        predict=pointwise(_one_peer_deviation),
+        simulate=each(_one_peer),
+        sampling=once(1e-12),  # rounding of halves: sums of few terms
+        catches=("a round left out or done twice", "hops not taken modulo n"),
+    ),
+    Claim(
+        "hypercube_dimension_exchange",
+        "Averaging along one dimension of a hypercube a round: ‖W_t ⋯ W_1 − J‖_F² = n/2^t − 1, 0 for t = log₂ n.",
+        "each product is a projection of rank n/2^t",
+        Axis("rounds t (n = 16)", (1, 2, 3, 4), (1, 2, 3, 4)),
+        "squared deviation from J",
+        predict=lambda t: 16 / 2**t - 1,
+        simulate=_dimensions,
+        sampling=once(1e-13, independent=False),  # halves of halves are exact in binary; only J is rounded
+        catches=("one matrix of a cycle used twice",),
+    ),
+    _matching_claim(NODES, mixing.one_peer_shift_factor(NODES, 0.5), "(n − 2)/(2(n − 1)) for even n"),
+    _matching_claim(NODES - 1, 0.5, "½ for odd n, one node staying alone"),
+    _epidemic_claim(False, "1/(s + 1) (1 − s/(n − 1))", "Averaging with s random others"),
+    _epidemic_claim(True, "(1 − (1 − s/(n−1))^n)/s − 1/(n−1)", "Sending to s random others, who average all"),
+    Claim(
+        "one_peer_random_shift",
+        "A peer at a random common distance, weight η: E V⁺/V = 1 − 2η(1 − η) n/(n − 1) (n = 12, all distances).",
+        "derived from Σ_u A_u = nJ − I; graphs of Song et al. 2022 (EquiTopo), arXiv 2210.07881",
+        Axis("weight η of the peer", (0.1, 0.25, 0.5, 0.9, 1.0), (0.25, 0.5)),
+        "squared disagreement V (start: 1)",
+        predict=pointwise(lambda e: mixing.one_peer_shift_factor(NODES, e)),
+        simulate=each(_shifts),
+        sampling=once(1e-13),  # rounding of one round
+        catches=("weight and own share confused", "one matrix of a cycle used twice"),
+    ),
 )

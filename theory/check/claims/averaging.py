@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
+from scipy.linalg import helmert
 
 import gossipjax as gj
 from gossipjax import Protocol, Timeline, observe, timeline, topology
@@ -16,6 +17,7 @@ from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sam
 from theory.check.engine import averages, runs, stacked
 
 XIAO = "Xiao and Boyd 2004"
+BOYD = "Boyd, Ghosh, Prabhakar, Shah 2006"
 NODES = 12
 """Nodes of most claims: few shapes, few programs to compile."""
 
@@ -189,20 +191,26 @@ def _targets(rng: np.random.Generator, s: int) -> np.ndarray:
     return chosen
 
 
-def _epidemic(seed: int, s: float, replicas: int, local: bool) -> Observation:
-    """Sum squares about the old mean, which is zero."""
+def _sent_to_others(seed: int, s: int, replicas: int, local: bool) -> tuple[np.ndarray, Assumption]:
+    """Average one round over those who chose each node, or those it chose: models ``(replicas, n, 3)``."""
     rng = np.random.default_rng(seed)
-    heard = [_targets(rng, int(s)) for _ in range(replicas)]
+    heard = [_targets(rng, s) for _ in range(replicas)]
     heard = [np.eye(NODES) + (chosen.T if local else chosen) for chosen in heard]
     matrices = np.stack([W / W.sum(axis=1, keepdims=True) for W in heard])[:, None]
     models = random_rounds(seed, matrices, starts(NODES))[0][:, -1]
     meetings = np.sum(heard, axis=0) - replicas * np.eye(NODES)
-    chance = int(s) / (NODES - 1)
+    chance = s / (NODES - 1)
     # Each pair is chosen Bin(replicas, chance) times.
     far = np.abs(meetings[~np.eye(NODES, dtype=bool)] / replicas - chance).max()
     uniform = Assumption(
         "targets are uniform", bool(far < 7 * np.sqrt(chance / replicas)), f"a share is off by {far:.3g}"
     )
+    return models, uniform
+
+
+def _epidemic(seed: int, s: float, replicas: int, local: bool) -> Observation:
+    """Sum squares about the old mean, which is zero."""
+    models, uniform = _sent_to_others(seed, int(s), replicas, local)
     return Observation(np.square(models).sum(axis=1).mean(axis=1), (uniform,))
 
 
@@ -227,6 +235,36 @@ def _shifts(seed: int, eta: float, replicas: int) -> Observation:
     plan = timeline.rounds(cycle, NODES - 1)
     found = spread(models_of(seed, NODES - 1, pieces(plan, 1), starts(NODES))[:, -1])
     return Observation(np.asarray([found.mean()]), (averages(plan),))
+
+
+def _lottery() -> np.ndarray:
+    """Pushes of unequal weights along the edges of a ring of 6: rows sum to one, columns do not."""
+    pushes = np.tile(np.eye(6), (12, 1, 1))
+    for k, weight in enumerate(np.linspace(0.2, 0.9, 12)):
+        sender, receiver = k % 6, (k + (1 if k < 6 else -1)) % 6
+        pushes[k, receiver, receiver], pushes[k, receiver, sender] = 1 - weight, weight
+    return pushes
+
+
+def _extreme_start(worst: bool) -> np.ndarray:
+    """Of mean zero and length one: the eigenvector of E Wᵀ Π W whose disagreement shrinks least, or most."""
+    images = _lottery() @ helmert(6).T
+    images -= images.mean(axis=1, keepdims=True)
+    vectors = np.linalg.eigh(np.einsum("tij,tik->jk", images, images))[1]
+    return (helmert(6).T @ vectors[:, -1 if worst else 0])[:, None]
+
+
+def _one_draw(seed: int, end: float, replicas: int) -> Observation:
+    drawn = np.random.default_rng(seed).integers(0, 12, replicas)
+    models, plan = random_rounds(seed, _lottery()[drawn][:, None], _extreme_start(worst=end > 0))
+    rows = Assumption("rows sum to one", plan.properties.row_stochastic, plan.properties.name)
+    return Observation(spread(models[:, -1]), (rows,))
+
+
+def _unheard(seed: int, s: float, replicas: int) -> Observation:
+    """Share of nodes that keep their start in a round in which each sends to s random others."""
+    models, uniform = _sent_to_others(seed, int(s), replicas, local=True)
+    return Observation((models == starts(NODES)).all(axis=2).mean(axis=1), (uniform,))
 
 
 CLAIMS = (
@@ -367,5 +405,27 @@ CLAIMS = (
         simulate=each(_shifts),
         sampling=once(1e-13),  # rounding of one round
         catches=("weight and own share confused", "one matrix of a cycle used twice"),
+    ),
+    Claim(
+        "random_matrix_one_round",
+        "One round of a random W leaves E V⁺ between the extreme eigenvalues of E Wᵀ Π W, times V; both are attained.",
+        f"expand the square; projections in {BOYD}, section II (pushes on a ring of 6)",
+        Axis("start: 0 the eigenvector that shrinks most, 1 least", (0, 1), (0, 1)),
+        "squared disagreement V (start: 1)",
+        predict=lambda ends: np.asarray(mixing.expected_contraction(_lottery()))[1 - ends.astype(int)],
+        simulate=each(_one_draw),
+        sampling=Sampling(20_000, 4_000),
+        catches=("mixing by the transpose", "biased partner choice"),
+    ),
+    Claim(
+        "epidemic_learning_unheard",
+        "Where each sends to s random others a node hears nothing with probability (1 − s/(n − 1))^(n − 1) (n = 12).",
+        "the n − 1 others choose independently; the algorithm: de Vos et al. 2023, arXiv 2310.01972",
+        Axis("messages s of a node and round", (1, 2, 4), (1, 2)),
+        "share of nodes that keep their model",
+        predict=pointwise(lambda s: mixing.no_message_probability(NODES, s)),
+        simulate=each(_unheard),
+        sampling=Sampling(2_000, 400),
+        catches=("mixing by the transpose", "in-place mixing that reads new values"),
     ),
 )

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Num
 
 import gossipjax as gj
 from gossipjax import Protocol, compress, mixing, timeline, topology
-from gossipjax.compress import Compressor
+from gossipjax.compress import Compressor, codes
 from gossipjax.observe import Observer, Snapshot, Variable, models
 from gossipjax.sharing import choco
 from theory import compression, spectral
@@ -178,6 +178,30 @@ def _mean_model(seed: int, points: Points, replicas: int) -> Observation:
     return Observation(found[[int(t) - 1 for t in points], :, 0].mean(axis=1)[None], (averages(plan),))
 
 
+def _one_vector(seed: int, points: Points, replicas: int) -> Observation:
+    """What top-k loses of the one vector, which is no matter of chance."""
+    del replicas
+    x = _same(seed, NODES)
+    sent = [_sent(seed, compress.top_k(int(k)), x)[0][0] for k in points]
+    return Observation(np.asarray([((found - x[0]) ** 2).sum() / (x[0] ** 2).sum() for found in sent])[None])
+
+
+def _gaps(seed: int, points: Points, replicas: int) -> Observation:
+    """Shares of the gaps between the coordinates that random-k sends, the first counted from the start."""
+    found, doubly = _sent(seed, compress.random_k(4), _same(seed, replicas))
+    at = np.nonzero(found)[1].reshape(replicas, 4)
+    gaps = np.diff(at, axis=1, prepend=-1)
+    return Observation((gaps[..., None] == np.asarray(points)).mean(axis=1), (doubly,))
+
+
+def _code_length(seed: int, gap: float, replicas: int) -> Observation:
+    """Bits per gap of nine indices that are equally far apart, as the engine counts them behind its header."""
+    del seed, replicas
+    mask = np.zeros(8 * int(gap) + 1, bool)
+    mask[:: int(gap)] = True
+    return Observation(np.asarray([(float(codes.elias_gamma(jnp.asarray(mask))) - 128) / 8]))
+
+
 CLAIMS = (
     Claim(
         "choco_error_random_gossip",
@@ -297,5 +321,38 @@ CLAIMS = (
         sampling=Sampling(48_000, 9600, independent=False),
         catches=("rounding to the nearest level",),
         mark="recalled",
+    ),
+    Claim(
+        "top_k_keeps_the_largest",
+        "Of one vector top-k keeps the share Σ_{k largest} x_i²/‖x‖² of its squared norm, exactly (d = 16).",
+        "definition of the compressor",
+        Axis("coordinates sent k", (1, 2, 4, 8, 12), (2, 8)),
+        LOST,
+        predict=pointwise(lambda k: 1 - compression.kept_energy(_same(0, 1)[0], k)),
+        simulate=_one_vector,
+        sampling=once(1e-12, independent=False),  # rounding of a sum of squares
+        catches=("the smallest entries sent", "float32 accumulation"),
+    ),
+    Claim(
+        "random_k_gaps",
+        "Gaps between k random indices of d have P(j) = C(d − j, k − 1)/C(d, k) (k = 4, d = 16).",
+        "the gaps of a uniform subset are exchangeable",
+        Axis("gap j", (1, 2, 3, 5, 9), (1, 3)),
+        "share of gaps",
+        predict=lambda j: compression.gap_pmf(4, DIMENSION)[j.astype(int) - 1],
+        simulate=_gaps,
+        sampling=Sampling(9000, 2400, independent=False),
+        catches=("a coordinate that is never drawn", "coordinates drawn in blocks"),
+    ),
+    Claim(
+        "elias_gamma_code_lengths",
+        "A gap g costs 2 ⌊log₂ g⌋ + 1 bits in Elias' gamma code, powers of two included.",
+        "Elias 1975",
+        Axis("gap g", (1, 2, 3, 4, 7, 8, 31, 32, 1000), (1, 4, 7, 8)),
+        "bits",
+        predict=lambda gaps: compression.elias_gamma_bits(gaps.astype(int)).astype(float),
+        simulate=each(_code_length),
+        sampling=once(0.0),  # whole numbers
+        catches=("a logarithm in floating point", "gaps counted from zero"),
     ),
 )

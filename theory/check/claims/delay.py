@@ -72,6 +72,13 @@ def _variance(seed: int, late: float, copies: int) -> Observation:
     return Observation(values.mean(axis=1), (settled(values),))
 
 
+def _growth_near_best(seed: int, points: Points, replicas: int) -> Observation:
+    del replicas
+    steps = [share * delay.best_step(LATE) for share in points]
+    found = [_factor(_path(seed, step, LATE, 300, 1), 50) for step in steps]
+    return Observation(np.asarray([found]), (_turns(seed),))
+
+
 CLAIMS = (
     Claim(
         "delayed_gradient_factor",
@@ -118,5 +125,17 @@ CLAIMS = (
         simulate=each(_variance),
         sampling=Sampling(8000, 2000),
         catches=("a gradient one step younger", "the same noise at every step", "gradient noise shared by clients"),
+    ),
+    Claim(
+        "delayed_gradient_no_step_is_faster",
+        "With τ = 5 no step shrinks x by more than τ/(τ + 1) a step; h = τ^τ/(τ + 1)^(τ + 1) comes closest.",
+        "double root of z^{τ+1} − z^τ + h",
+        Axis("step h over the best", (0.25, 0.9, 1.0, 1.1, 2.0), (0.9, 1.0, 1.1)),
+        FACTOR,
+        predict=lambda share: np.full(share.shape, delay.best_linear_factor(LATE)),
+        simulate=_growth_near_best,
+        sampling=once(0.0),
+        catches=("a gradient one step younger",),
+        kind="lower",
     ),
 )

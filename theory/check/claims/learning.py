@@ -13,7 +13,7 @@ import gossipjax as gj
 from gossipjax import observe
 from gossipjax.tasks import quadratic
 from gossipjax.timeline import rounds
-from theory import consensus
+from theory import consensus, rates
 from theory.check.claim import Axis, Claim, Law, Observation, Points, Sampling, each, once, pointwise
 from theory.check.engine import averages, runs, settled
 
@@ -123,6 +123,42 @@ def _reaches_optimum(protocol: Any) -> Any:
 
 def _optimum(nodes: np.ndarray) -> np.ndarray:
     return np.full(nodes.shape, (CURVATURES * TARGETS).sum() / CURVATURES.sum())
+
+
+def _one_peer() -> np.ndarray:
+    """The three matrices of the one-peer exponential graph of 8 nodes, used in turn."""
+    return np.stack([gj.mixing.uniform(graph).toarray() for graph in gj.topology.one_peer_exponential(8)])
+
+
+def _expected_path(t: np.ndarray) -> np.ndarray:
+    path = consensus.expected_path(
+        _one_peer(), CURVATURES, TARGETS, np.zeros(8), 24, step_size=STEP, noise_std=NOISE, local_steps=2
+    )
+    return path.consensus_distance[t.astype(int)]
+
+
+def _changing_graph(seed: int, points: Points, copies: int) -> Observation:
+    task = copies_of(TARGETS, copies, curvature=CURVATURES)
+    protocol = gj.dpsgd(task, Partial(optax.sgd, STEP), local_steps=2)
+    models, doubly = _models(seed, protocol, list(_one_peer()), np.zeros((8, copies)), 1, 24)
+    return Observation(_spread(models)[[int(t) - 1 for t in points]].T, (doubly,))
+
+
+def _rate_numbers(n: int) -> tuple[int, float]:
+    """Rounds, twice the threshold of the corollary for W = J, and the step that it asks for (L = 1)."""
+    num_rounds = 2 * int(rates.dpsgd_threshold_order(n, 0.0))
+    return num_rounds, rates.dpsgd_step(n, num_rounds, noise_std=NOISE, smoothness=1.0)
+
+
+def _mean_gradient(seed: int, n: float, copies: int) -> Observation:
+    """Squared gradient ``x̄²`` of the mean model on x²/2 from one, averaged over the rounds."""
+    size = int(n)
+    num_rounds, step = _rate_numbers(size)
+    protocol = gj.dpsgd(copies_of(np.zeros(size), copies), Partial(optax.sgd, step), order="combine_then_adapt")
+    W = gj.mixing.uniform(gj.topology.complete(size))
+    models, doubly = _models(seed, protocol, W, np.ones((size, copies)), 1, num_rounds - 1)
+    squares = np.square(models.mean(axis=1)).sum(axis=0) + 1.0
+    return Observation(squares / num_rounds, (doubly,))
 
 
 CLAIMS = (
@@ -269,5 +305,29 @@ CLAIMS = (
         simulate=_reaches_optimum(gj.d2),
         sampling=once(1e-9),  # as above
         catches=("a stale gradient in the correction", "float32 accumulation"),
+    ),
+    Claim(
+        "dpsgd_expected_path_changing_graph",
+        "Consensus after t rounds follows from m ← M_t m + c and C ← M_t C M_tᵀ + Q (one-peer graphs, 2 local steps).",
+        D_PSGD,
+        Axis("rounds t", (1, 2, 3, 8, 24), (1, 3, 24)),
+        CONSENSUS,
+        predict=_expected_path,
+        simulate=_changing_graph,
+        sampling=Sampling(8000, 2000, independent=False),
+        catches=("one matrix of a cycle used twice", "a local step too many", "curvature of another node"),
+    ),
+    Claim(
+        "dpsgd_rate_bound",
+        "D-PSGD: mean squared gradient over K rounds ≤ 8 gap L/K + (8 gap + 4L) σ/√(Kn) for η = 1/(2L + σ √(K/n)).",
+        "Lian et al. 2017, arXiv 1705.09056, corollary 2",
+        Axis("nodes n (complete graph, K = 2n⁵)", (2, 3, 4), (2, 4)),
+        "mean squared gradient of the mean model",
+        predict=pointwise(lambda n: rates.dpsgd_rate(n, _rate_numbers(n)[0], gap=0.5, noise_std=NOISE, smoothness=1.0)),
+        simulate=each(_mean_gradient),
+        sampling=Sampling(512, 128),
+        catches=("a step uphill",),
+        kind="upper",
+        mark="recalled",
     ),
 )

@@ -13,10 +13,9 @@ from gossipjax.timeline import clocks
 from gossipjax.types import NOBODY
 from theory import moments, spectral, staleness
 from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
-from theory.check.claims.averaging import NODES, models_of, pieces, spread, starts
+from theory.check.claims.averaging import BOYD, NODES, models_of, pieces, spread, starts
 from theory.check.engine import SURE, averages, paced, planned_runs, runs, stacked
 
-BOYD = "Boyd, Ghosh, Prabhakar, Shah 2006"
 DISAGREEMENT = "squared disagreement V (start: 1)"
 
 
@@ -247,6 +246,27 @@ def _convex(seed: int, weight: float, replicas: int) -> Observation:
     return Observation(np.asarray([growth(np.concatenate([positive[None], models]))]))
 
 
+def _late_pairs(seed: int, t: float, replicas: int) -> Observation:
+    """Ratio of mean disagreements half a second apart, as a mean of linearised replicas."""
+    times = (float(t), float(t) + 0.5)
+
+    def plan(k: int) -> Timeline:
+        silent = clocks.deterministic(1e6)
+        return timeline.pairwise(topology.star(8), times[1], compute=silent, communicate=1.5, seed=k)
+
+    models, messages = _timed(seed, times, replicas, plan, starts(8), 2 * 8 * 1.5)
+    before, after = spread(models).T
+    ratio = after.mean() / before.mean()
+    path = _moments_at(moments.pairwise_events(_star_meetings()), starts(8), np.asarray(times), lambda m: m.consensus)
+    off = float(path[1] / path[0]) / _late_factor() - 1
+    late = Assumption("the start is forgotten", bool(abs(off) < 1e-3), f"the ratio is off by {off:.1e} at {t:g} s")
+    return Observation(ratio + (after - ratio * before) / before.mean(), (averages(plan(0)), messages, late))
+
+
+def _late_factor() -> float:
+    return float(np.exp(-0.5 * moments.averaging_second_moment_rate(_star_meetings(), event="exchange")))
+
+
 CLAIMS = (
     _one_event_claim("node", timeline.poisson_pairs, "W̄ = I − (D − P − Pᵀ)/(2n)"),
     _one_event_claim("edge", timeline.poisson_edges, "W̄ = I − L/(2m)"),
@@ -366,5 +386,16 @@ CLAIMS = (
         sampling=once(1e-14),  # two products and a sum
         catches=("weights that do not sum to one",),
         kind="upper",
+    ),
+    Claim(
+        "pairwise_second_moment_rate",
+        "At last E V decays at the spectral abscissa of Σ_e r_e (A_e ⊗ A_e − I), A_e on the disagreement (star of 8).",
+        f"derived, theory.moments; the one-event bound is {BOYD}",
+        Axis("time t, s", (4.0,), (4.0,)),
+        "ratio of disagreements at t + ½ s and t",
+        predict=lambda t: np.full(t.shape, _late_factor()),
+        simulate=each(_late_pairs),
+        sampling=Sampling(8_000, 2_000),
+        catches=("clocks of another rate", "an exchange that works one way"),
     ),
 )

@@ -18,6 +18,7 @@ from gossipjax.timeline import clocks, pairwise, push_gossip, push_rounds
 from gossipjax.timeline.flights import rank_in
 from gossipjax.types import NOBODY
 from theory import queues as exact
+from theory import staleness
 from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
 from theory.check.engine import paced, runs
 
@@ -263,6 +264,39 @@ NETWORKS = Axis(
     (0, 1, 2, 3, 4, 5),
     (1, 2, 3, 4, 5),
 )
+
+
+def _overfull(seed: int, wanted: float, replicas: int) -> Observation:
+    """Share of updates at which more messages have come than the inbox that theory recommends would hold."""
+    capacity = exact.inbox_capacity(float(wanted), LAMBDA, EXTRA, SHIFT)
+    return _read(seed, replicas, lambda counts: (counts > capacity).astype(float))
+
+
+def _repeats(seed: int, point: float, replicas: int) -> Observation:
+    """Pushes of a node up to the first to a target that it had before, mean over the nodes."""
+    n = int(point)
+    duration = (n + 8.0 * np.sqrt(n)) / LAMBDA
+    found = [_first_repeats(plan, n) for plan in _plans(seed, replicas, duration, n, compute=None)]
+    short = int(np.isinf(found).sum())
+    enough = Assumption("every node pushes until a target comes again", short == 0, f"{short} nodes did not")
+    return Observation(np.mean(found, axis=1, keepdims=True), (enough,))
+
+
+def _first_repeats(plan: Timeline, n: int) -> np.ndarray:
+    sender, receiver = plan.xs["senders"][:, 0], plan.xs["receivers"][:, 0]
+    rank, again = rank_in(sender), rank_in(sender * n + receiver) > 0
+    first = np.full(n, np.inf)
+    np.minimum.at(first, sender[again], rank[again] + 1.0)
+    return first
+
+
+def _dead_time(seed: int, dead: float, replicas: int) -> Observation:
+    """Pushes per node and second of nodes that are silent for a time after each."""
+    duration = 20.0
+    plans = _plans(seed, replicas, duration, compute=None, dead_time=float(dead))
+    return Observation(np.asarray([[len(plan) / (NODES * duration)] for plan in plans]), ())
+
+
 CLAIMS = (
     Claim(
         "inbox_mean",
@@ -369,7 +403,7 @@ CLAIMS = (
         "intervals are at least c; sure",
         Axis("window w, in units of c", (0.5, 1.5, 2.5, 5.5, 10.5), (1.5, 5.5)),
         "most updates of any of 64 nodes in 400 c",
-        predict=lambda w: np.floor(w) + 1.0,
+        predict=lambda w: staleness.sure_bound(w, 1.0),
         simulate=_most_in_window,
         sampling=EXACT,
         catches=("intervals without their fixed part", "two clocks on one node"),
@@ -418,5 +452,42 @@ CLAIMS = (
         simulate=each(_counted),
         sampling=EXACT,
         catches=("deliveries counted as messages", "lost messages that are not counted"),
+    ),
+    Claim(
+        "inbox_capacity",
+        "An inbox of the recommended capacity is too small at no more than the stated share of the updates (λ = 2).",
+        "quantile of the law of the messages during one update",
+        Axis("share that is allowed", (0.3, 0.1, 0.03), (0.1,)),
+        "share of updates at which more messages have come",
+        predict=lambda wanted: wanted,
+        simulate=each(_overfull),
+        sampling=RANDOM,
+        catches=("a capacity that is off by one", "intervals of the update clock without their random part"),
+        kind="upper",
+    ),
+    Claim(
+        "pushes_until_repeat",
+        "A node pushes Σ_k Π_{j<k} (1 − j/N) times until a target comes again, N = n − 1 (birthdays).",
+        "uniform independent targets",
+        Axis("nodes n", (3, 8, 32), (8,)),
+        "pushes",
+        predict=pointwise(exact.pushes_until_repeat),
+        simulate=each(_repeats),
+        sampling=RANDOM,
+        catches=("partners drawn without replacement", "biased partner choice"),
+    ),
+    Claim(
+        "dead_time_rate",
+        "Nodes that are silent for g seconds after each push push 1/(g + 1/λ) times a second (λ = 2).",
+        "renewal theory: the reciprocal of the mean interval",
+        Axis("dead time g, s", (0.0, 0.25, 1.0), (0.25,)),
+        "pushes per node and second",
+        predict=pointwise(lambda g: staleness.dead_time_rate(LAMBDA, g)),
+        simulate=each(_dead_time),
+        sampling=RANDOM,
+        catches=(
+            "a dead time that is added to some intervals only",
+            "clocks started at zero instead of in equilibrium",
+        ),
     ),
 )

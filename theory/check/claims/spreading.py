@@ -22,7 +22,7 @@ from gossipjax.timeline._planned import planned
 from gossipjax.timeline.flights import rank_in
 from gossipjax.types import NOBODY
 from theory import spreading as exact
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
+from theory.check.claim import Assumption, Axis, Claim, Law, Observation, Points, Sampling, each, once, pointwise
 from theory.check.engine import paced, runs
 
 SMALLEST = 1e-290
@@ -241,6 +241,7 @@ def _mean_rounds(protocol: Any) -> Any:
 
 
 WINDOW = "Doerr and Künnemann 2014, Tight Analysis of Randomized Rumor Spreading in Complete Graphs (abstract)"
+GIAKKOUPIS = "order: Giakkoupis 2011, Tight bounds for rumor spreading in graphs of a given conductance"
 CONSTANT = 2.0
 """C of the conductance bound: ours, as the theorem's is not at hand."""
 
@@ -269,6 +270,23 @@ def _on_zoo(seed: int, number: float, replicas: int) -> Observation:
 
 def _conductance_bound(numbers: np.ndarray) -> np.ndarray:
     return np.asarray([exact.conductance_bound(10, exact.conductance(_adjacency(_zoo(k))), CONSTANT) for k in numbers])
+
+
+def _closed_conductance(graph: exact.Graph, phi: Any, words: str) -> Claim:
+    """The conductance bound where a closed form of φ lets n be large."""
+    return Claim(
+        f"spreading_conductance_bound_{graph}",
+        f"Two-way calls inform all within C ln n/(λφ) on average, {words} (C = {CONSTANT:g}, λ = {RATE:g}).",
+        GIAKKOUPIS,
+        Axis("nodes n", (4, 16, 64), (16,)),
+        TIME,
+        predict=pointwise(lambda n: exact.conductance_bound(n, phi(n), CONSTANT) / RATE),
+        simulate=each(lambda seed, n, replicas: _asynchronous(seed, n, replicas, graph, two_way=True)),
+        sampling=Sampling(256, 192),
+        catches=("edges that never fire", "messages that are lost"),
+        kind="upper",
+        mark="recalled",
+    )
 
 
 CLAIMS = (
@@ -393,7 +411,7 @@ CLAIMS = (
     Claim(
         "spreading_conductance_bound",
         f"Two-way calls inform all within C ln n/φ on average, φ the conductance (C = {CONSTANT:g}, λ = 1).",
-        "order: Giakkoupis 2011, Tight bounds for rumor spreading in graphs of a given conductance",
+        GIAKKOUPIS,
         Axis(
             "graph of 10 nodes (0 barbell, 1 star, 2 ring, 3 path, 4 complete, 5 Petersen, 6 hubs, 7 lollipop)",
             tuple(float(k) for k in range(8)),
@@ -406,5 +424,21 @@ CLAIMS = (
         catches=("edges that never fire", "messages that are lost"),
         kind="upper",
         mark="recalled",
+    ),
+    _closed_conductance("complete", exact.conductance_complete, "φ = ⌈n/2⌉/(n − 1) of the complete graph"),
+    _closed_conductance("ring", exact.conductance_ring, "φ = 1/⌊n/2⌋ of the ring"),
+    Claim(
+        "spreading_push_rounds_grow",
+        "The push rounds until all have heard grow as log₂ n + ln n.",
+        "Frieze and Grimmett 1985; Pittel 1987",
+        Axis("nodes n", (16, 64, 256, 1024), (16, 64, 256)),
+        ROUNDS,
+        predict=pointwise(lambda n: exact.rounds_asymptotic(n, "push")),
+        simulate=each(_push_rounds),
+        sampling=Sampling(512, 192),
+        catches=("messages of a round carry what came in it", "a push that reaches more than one node"),
+        kind="scaling",
+        law=Law(("logarithm",)),
+        mark="asymptotic",
     ),
 )

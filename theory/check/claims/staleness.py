@@ -10,7 +10,7 @@ import gossipjax as gj
 from gossipjax.observe import mean_hops, staleness_by_source, staleness_histogram, staleness_matrix
 from gossipjax.timeline import clocks, drawn_gossip, opportunistic, push_gossip, push_rounds
 from theory import staleness as exact
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, pointwise
+from theory.check.claim import Assumption, Axis, Claim, Kind, Observation, Points, Sampling, each, pointwise
 from theory.check.engine import Records, paced, planned_runs, runs, settled
 
 PAPER = "Mitra and Ulukus 2024, arXiv 2404.19749"
@@ -193,6 +193,30 @@ def _rounds(seed: int, point: float, replicas: int, pushes: Any) -> Observation:
     return Observation(values.mean(axis=1), (settled(values),))
 
 
+def _squares(seed: int, n: float, replicas: int) -> Observation:
+    """Squared distances from the known mean: those from a sample's own would be too small."""
+    size = int(n)
+    found, pushes = _drawn(seed, size, 2.0, replicas, [staleness_matrix()])
+    mean = float(exact.mean_staleness(size, gossip_rate=2.0, update_rate=1.0))
+    about_others = found["staleness_matrix"][:, :, ~np.eye(size, dtype=bool)]
+    return _observed((about_others - mean) ** 2, pushes)
+
+
+def _delay_bound(kind: Kind, side: str) -> Claim:
+    return Claim(
+        f"staleness_heterogeneous_{kind}_bound",
+        f"With push rates λ_1 … λ_n every delay is at {side} (coupling with equal rates, n = 8).",
+        "coupling with the fastest and the slowest equal rates",
+        Axis("source i (holder i + 1)", (0, 2, 5, 7), (0, 6)),
+        STALENESS,
+        predict=lambda i: np.full(i.shape, getattr(exact.delay_bounds(RATES), kind)),
+        simulate=_heterogeneous,
+        sampling=TOGETHER._replace(precision=0.2),
+        catches=("an update counted twice",) if kind == "upper" else ("a push reaches more than one node",),
+        kind=kind,
+    )
+
+
 CLAIMS = (
     Claim(
         "staleness_mean_push",
@@ -347,5 +371,19 @@ CLAIMS = (
         simulate=each(_two_nodes),
         sampling=Sampling(256, 96),
         catches=("messages that arrive at once", "a message that carries the model on arrival"),
+    ),
+    _delay_bound("upper", "most H_{n−1}/λ_min"),
+    _delay_bound("lower", "least H_{n−1}/λ_max"),
+    Claim(
+        "staleness_variance",
+        "With Poisson updates staleness has variance m² Var T + m E T, T the delay (complete graph, λ = 2, m = 1).",
+        "Poisson updates in a random delay",
+        Axis("nodes n", (4, 12, 30), (12,)),
+        "variance of the staleness, updates²",
+        predict=pointwise(lambda n: exact.staleness_variance(n, gossip_rate=2.0, update_rate=1.0)),
+        simulate=each(_squares),
+        # Squares are skewed: it takes many until their mean is normal.
+        sampling=Sampling(512, 256),
+        catches=("clocks that are not memoryless", "biased partner choice"),
     ),
 )

@@ -1,4 +1,4 @@
-"""Imports run one way: the engine knows no theory, theory knows no engine, figures know results only."""
+"""Imports run one way: the engine knows no theory, theory knows no engine, figures know results and the palette."""
 
 import ast
 import pathlib
@@ -41,7 +41,7 @@ def allowed(path: pathlib.Path) -> tuple[str, ...]:
         "gossipjax": ("gossipjax",),
         "theory": ("theory",),
         "experiments": ("experiments", "gossipjax", "theory"),
-        "figures": ("figures", "theory", "experiments.lib.store"),
+        "figures": ("figures", "theory", "experiments.lib.store", "gossipjax._base.palette"),
     }[top]
 
 

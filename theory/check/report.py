@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-import os
 import pathlib
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,12 +15,14 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from gossipjax._base import palette
 from theory import scaling
 from theory.check.judge import FAMILY, Result, pool
 from theory.check.run import claims, family_of
+from theory.output import replacing
 
 COLOURS = {"holds": "green", "violated": "red", "assumption not met": "yellow", "inconclusive": "yellow"}
-MEASURED, PREDICTED = "#004488", "#1a1a1a"
+MEASURED, PREDICTED = palette.BLUE, palette.INK
 STANDS = {
     "exact": "exact",
     "asymptotic": "asymptotic, up to a constant",
@@ -139,11 +139,8 @@ def write(results: Sequence[Result], folder: pathlib.Path) -> pathlib.Path:
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Write under a temporary name and rename: an interrupted run leaves the last good file."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(name, 0o644)  # mkstemp makes files that only the owner can read
-    os.replace(name, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def figure(result: Result) -> Figure:

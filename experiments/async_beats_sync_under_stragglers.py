@@ -34,9 +34,9 @@ import xarray as xr
 from jax.tree_util import Partial
 
 from experiments.lib import real_data
-from experiments.lib.asynchronous import run_each, seed_keys
-from experiments.lib.report import Row
-from experiments.lib.store import mean_and_interval
+from experiments.lib.asynchronous import barrier_ends, run_each, seed_keys
+from experiments.lib.curves import reached
+from experiments.lib.report import Row, over_seeds
 from gossipjax import (
     Protocol,
     Task,
@@ -135,28 +135,6 @@ def protocol_of(system: str, task: Task, config: Config) -> Protocol:
     return allreduce_sgd(task, optimizer)
 
 
-def round_ends(graph: Topology | None, steps: np.ndarray) -> np.ndarray:
-    """Compute when rounds end, by the max-plus recursion ``M_i(k) = max_{j ∈ N(i) ∪ i} (d_j(k) + M_j(k − 1))``.
-
-    Args:
-        graph: whose neighbours wait for each other; None: everyone waits for everyone.
-        steps: seconds d of every step, ``(rounds, n)``.
-
-    Returns:
-        ``M``, the seconds at which each node has mixed, ``(rounds, n)``.
-    """
-    n = steps.shape[1]
-    waits = np.ones((n, n), bool)
-    if graph is not None:
-        waits = np.eye(n, dtype=bool)
-        waits[graph.receivers, graph.senders] = True
-    ends, last = np.empty_like(steps), np.zeros(n)
-    for number, seconds in enumerate(steps):
-        last = np.where(waits, (last + seconds)[None], -np.inf).max(axis=1)
-        ends[number] = last
-    return ends
-
-
 def step_seconds(devices: Devices, num_rounds: int, seed: int) -> np.ndarray:
     """Draw the seconds of every step of every node, ``(rounds, n)``, of the law of the devices' clocks."""
     rng = np.random.default_rng((seed, 1))
@@ -251,18 +229,8 @@ def synchronous(system: str, task: Task, graph: Topology, config: Config) -> dic
 
 
 def _mean_ends(waiting: Topology | None, devices: Devices, config: Config, seed: int) -> np.ndarray:
-    return round_ends(waiting, step_seconds(devices, config.num_rounds, seed)).mean(axis=1)
-
-
-def time_to(target: float, time: np.ndarray, accuracy: np.ndarray) -> float:
-    """Find when a curve first reaches a target, between records by interpolation; NaN if it never does."""
-    at = int(np.argmax(accuracy >= target))
-    if accuracy[at] < target:
-        return float("nan")
-    if at == 0:
-        return float(time[0])
-    share = (target - accuracy[at - 1]) / (accuracy[at] - accuracy[at - 1])
-    return float(time[at - 1] + share * (time[at] - time[at - 1]))
+    graphs = None if waiting is None else [waiting]
+    return barrier_ends(graphs, step_seconds(devices, config.num_rounds, seed)).mean(axis=1)
 
 
 def predicted_rates(scenario: str, config: Config) -> dict[str, float]:
@@ -321,7 +289,7 @@ def _padded(curve: np.ndarray, length: int) -> np.ndarray:
 
 
 def _times_to(target: float, cell: Cell) -> list[float]:
-    return [time_to(target, *pair) for pair in zip(cell.time.T, cell.accuracy.T, strict=True)]
+    return [reached(target, *pair) for pair in zip(cell.time.T, cell.accuracy.T, strict=True)]
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
@@ -330,10 +298,9 @@ def table(dataset: xr.Dataset) -> list[Row]:
     rows = []
     for system, scenario in cells:
         at = dataset.sel(system=system, scenario=scenario)
-        mean, half = mean_and_interval(at.gradient_rate.values)
         law = float(at.predicted_gradient_rate)
         source = "no formula (max-plus)" if np.isnan(law) else "Σ 1/E dᵢ" if system in ASYNCHRONOUS else "n / E max dᵢ"
-        rows.append(Row(f"gradients/s, {system}, {scenario}", float(mean), float(half), law, source))
+        rows.append(over_seeds(f"gradients/s, {system}, {scenario}", at.gradient_rate.values, law, source))
     for system, scenario in cells:
         rows.append(_wait(dataset.sel(system=system, scenario=scenario), system, scenario, dataset.attrs["target"]))
     for system, scenario in cells:
@@ -349,8 +316,7 @@ def _wait(at: xr.Dataset, system: str, scenario: str, target: float) -> Row:
     if missed:  # a mean over the seeds that made it would flatter
         end = float(np.nanmax(at.time.values))
         return Row(name, end, np.nan, np.nan, f"longer: {missed} of {len(waited)} seeds never reach {target:.1%}")
-    mean, half = mean_and_interval(waited)
-    return Row(name, float(mean), float(half), np.nan, f"mean accuracy of nodes {target:.1%}")
+    return over_seeds(name, waited, np.nan, f"mean accuracy of nodes {target:.1%}")
 
 
 def _ratio(at: xr.Dataset, system: str, scenario: str) -> Row:
@@ -362,5 +328,4 @@ def _ratio(at: xr.Dataset, system: str, scenario: str) -> Row:
     words = f"; sooner: {decide(ratio, above(1.0))}" if scenario == "stragglers" else ""
     if np.isnan(ratio).any():
         return Row(name, yardstick, np.nan, np.nan, f"gradients/s only: the target was missed{words}")
-    mean, half = mean_and_interval(ratio)
-    return Row(name, float(mean), float(half), yardstick, f"yardstick: gradients/s{words}")
+    return over_seeds(name, ratio, yardstick, f"yardstick: gradients/s{words}")

@@ -20,8 +20,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key
 
 from experiments.lib.asynchronous import run_each, seed_keys, settled_mean, z_score
-from experiments.lib.report import Row
-from experiments.lib.store import mean_and_interval
+from experiments.lib.report import Row, over_seeds
 from gossipjax import Task, dpsgd, observe, replicate, track_versions
 from gossipjax._base.binding import Frozen
 from gossipjax.timeline import clocks, push_gossip
@@ -161,15 +160,20 @@ def table(dataset: xr.Dataset) -> list[Row]:
         at = dataset.sel(nodes=n, rate=rate)
         values = settled_mean(at.staleness.values, at.time.values, dataset.attrs["settled"])
         law = float(at.predicted_staleness)
-        mean, half = mean_and_interval(values)
         source = f"exact m H(n−1)/λ, z = {z_score(values, law):+.1f}"
-        rows.append(Row(f"staleness, n = {n}, {rate}", float(mean), float(half), law, source))
+        rows.append(over_seeds(f"staleness, n = {n}, {rate}", values, law, source))
     for quantity, name in NAMES:
         for n, rate in cells:
             at = dataset.sel(nodes=n, rate=rate)
             end = float(at.time[-1])
-            mean, half = mean_and_interval(settled_mean(at[quantity].values, at.time.values, 0.8 * end))
-            rows.append(Row(f"{name}, n = {n}, {rate}", float(mean), float(half), np.nan, "no theory; last fifth"))
+            rows.append(
+                over_seeds(
+                    f"{name}, n = {n}, {rate}",
+                    settled_mean(at[quantity].values, at.time.values, 0.8 * end),
+                    np.nan,
+                    "no theory; last fifth",
+                )
+            )
     return rows + [_ratio(dataset, quantity, name, int(n)) for n in dataset.nodes.values for quantity, name in NAMES]
 
 
@@ -179,5 +183,4 @@ def _ratio(dataset: xr.Dataset, quantity: str, name: str, n: int) -> Row:
     slow, fast = (
         settled_mean(at[quantity].sel(rate=rate).values, at.time.values, 0.8 * float(at.time[-1])) for rate in RATES
     )
-    mean, half = mean_and_interval(slow / fast)
-    return Row(f"{name} at λ = 1 over ln n, n = {n}", float(mean), float(half), np.nan, "no theory; ordering only")
+    return over_seeds(f"{name} at λ = 1 over ln n, n = {n}", slow / fast, np.nan, "no theory; ordering only")

@@ -10,8 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 import xarray as xr
 
-from experiments.lib.report import Row
-from experiments.lib.store import mean_and_interval
+from experiments.lib.report import Row, over_seeds
 from gossipjax import Timeline, gossip_averaging, mixing, observe, simulate, topology
 from gossipjax.timeline import matching_rounds, rounds
 from theory import spectral
@@ -141,7 +140,6 @@ def table(dataset: xr.Dataset) -> list[Row]:
     rows = []
     for name in dataset.graph.values:
         at = dataset.sel(graph=name)
-        mean, half = mean_and_interval(at.factor.values)
         source = "√((n−2)/(2n−2))" if "matching" in str(name) else "‖W − J‖₂ (late)"
-        rows.append(Row(f"contraction, {name}", float(mean), float(half), float(at.predicted_factor), source))
+        rows.append(over_seeds(f"contraction, {name}", at.factor.values, float(at.predicted_factor), source))
     return rows

@@ -12,8 +12,7 @@ import xarray as xr
 from jax.tree_util import Partial
 
 from experiments.lib import real_data
-from experiments.lib.report import Row
-from experiments.lib.store import mean_and_interval
+from experiments.lib.report import Row, over_seeds
 from gossipjax import Task, allreduce_sgd, dpsgd, mixing, observe, replicate, simulate, tasks, topology
 from gossipjax._base.rows import parameters_per_row
 from gossipjax.timeline import rounds
@@ -158,9 +157,8 @@ def table(dataset: xr.Dataset) -> list[Row]:
     for name in dataset.topology.values:
         at = dataset.sel(topology=name)
         accuracy = at.test_accuracy.sel(statistic="mean").isel(record=-1).values
-        mean, half = mean_and_interval(accuracy)
         known = np.nan if name == "all-reduce" else float(reference.mean())
-        rows.append(Row(f"test accuracy, {name}", float(mean), float(half), known, "all-reduce SGD"))
+        rows.append(over_seeds(f"test accuracy, {name}", accuracy, known, "all-reduce SGD"))
     for name in dataset.topology.values:
         at = dataset.sel(topology=name)
         per_round = float(at.bytes_sent.isel(record=-1, seed=0) / at.event.values[-1]) / 1e6
@@ -168,9 +166,8 @@ def table(dataset: xr.Dataset) -> list[Row]:
         rows.append(Row(f"MB a round, {name}", per_round, np.nan, predicted, "4 B × parameters × models"))
     for name in dataset.topology.values[:-1]:
         at = dataset.sel(topology=name)
-        mean, half = mean_and_interval(last_consensus(at))
         expected = float(at.predicted_consensus_distance.mean())
         rows.append(
-            Row(f"consensus distance, {name}", float(mean), float(half), expected, "estimate without curvature")
+            over_seeds(f"consensus distance, {name}", last_consensus(at), expected, "estimate without curvature")
         )
     return rows

@@ -12,8 +12,7 @@ import xarray as xr
 from jax.tree_util import Partial
 
 from experiments.lib import real_data
-from experiments.lib.report import Row
-from experiments.lib.store import mean_and_interval
+from experiments.lib.report import Row, over_seeds
 from gossipjax import Task, d2, dpsgd, gradient_tracking, mixing, observe, replicate, simulate, tasks, topology
 from gossipjax.timeline import rounds
 from theory.check.policy import Verdict, above, decide
@@ -168,11 +167,12 @@ def table(dataset: xr.Dataset) -> list[Row]:
     for partition in dataset.partition.values:
         for protocol in dataset.protocol.values:
             at = dataset.sel(partition=partition, protocol=protocol, statistic="mean")
-            mean, half = mean_and_interval(at.test_accuracy.isel(record=-1).values)
             words = "mean over nodes"
             if protocol != "D-PSGD":
                 words += f"; points ahead of D-PSGD: {is_ahead(dataset, partition, protocol)}"
-            rows.append(Row(f"accuracy, {protocol}, {partition}", float(mean), float(half), np.nan, words))
+            rows.append(
+                over_seeds(f"accuracy, {protocol}, {partition}", at.test_accuracy.isel(record=-1).values, np.nan, words)
+            )
     for spread in dataset.spread.values:
         for protocol in dataset.protocol.values:
             at = dataset.sel(spread=spread, protocol=protocol)

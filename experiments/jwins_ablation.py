@@ -17,10 +17,11 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.lib.budgets import at_cost
-from experiments.lib.compressed import Name, Network, expected_share, problem, run_of
-from experiments.lib.report import Row
-from experiments.lib.store import mean_and_interval
+from experiments.lib.budgets import expected_share
+from experiments.lib.compressed import Network, run_of
+from experiments.lib.curves import at_cost
+from experiments.lib.problems import Name, of_jwins
+from experiments.lib.report import Row, over_seeds
 from gossipjax import Sharing
 from gossipjax.compress.transforms import fourier, identity
 from gossipjax.sharing import jwins
@@ -84,7 +85,7 @@ def run(config: Config) -> xr.Dataset:
 
 def _on(task: Name, config: Config) -> xr.Dataset:
     """Run all variants on one task: score, MB a node has sent and its clock, by record and seed."""
-    given = problem(task, config.num_nodes, seed=config.seed)
+    given = of_jwins(task, config.num_nodes, seed=config.seed)
     nodes = None if config.test_nodes is None else min(config.test_nodes, config.num_nodes)
     network = Network(
         config.num_nodes,
@@ -165,8 +166,7 @@ def _compared(at: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def _row(quantity: str, values: np.ndarray, predicted: float = np.nan, source: str = "") -> Row:
-    mean, half = mean_and_interval(values)
-    return Row(quantity, float(mean), float(half), predicted, source)
+    return over_seeds(quantity, values, predicted, source)
 
 
 def helps(difference: np.ndarray, sign: int) -> Verdict:

@@ -20,8 +20,10 @@ import numpy as np
 import xarray as xr
 
 from experiments.lib import sharing_schemes as schemes
-from experiments.lib.compressed import Name, Network, problem
-from experiments.lib.report import Row
+from experiments.lib.compressed import Network
+from experiments.lib.curves import side_by_side
+from experiments.lib.problems import Name, of_jwins
+from experiments.lib.report import Row, over_seeds
 from experiments.lib.sharing_schemes import FULL, JWINS, SCHEMES
 from experiments.lib.store import mean_and_interval
 
@@ -82,11 +84,11 @@ def run(config: Config) -> xr.Dataset:
     schemes.check_schemes(config.schemes)
     found = [_run_part(part, config) for part in config.parts]
     along = xr.DataArray([part.task for part in config.parts], dims="task", name="task")
-    return schemes.stack(found, along).assign_attrs(num_nodes=config.num_nodes, degree=config.degree)
+    return side_by_side(found, along).assign_attrs(num_nodes=config.num_nodes, degree=config.degree)
 
 
 def _run_part(part: Part, config: Config) -> xr.Dataset:
-    given = problem(part.task, config.num_nodes, seed=config.seed)
+    given = of_jwins(part.task, config.num_nodes, seed=config.seed)
     network = Network(
         config.num_nodes,
         part.num_rounds,
@@ -112,7 +114,6 @@ def table(dataset: xr.Dataset) -> list[Row]:
 def _verdicts(task: str, at: xr.Dataset) -> list[Row]:
     limit, words = schemes.margin(at)
     scale, unit = schemes.points(at)
-    mean, half = mean_and_interval(scale * schemes.behind(at, JWINS))
     saved, faster = (
         schemes.saving(at, JWINS),
         1 - schemes.seconds_a_round(at, JWINS) / schemes.seconds_a_round(at, FULL),
@@ -128,19 +129,24 @@ def _verdicts(task: str, at: xr.Dataset) -> list[Row]:
             100.0 * float(1 - expected[0] / expected[1]),
             "barriers simulated; one neighbour with a whole model is waited for",
         ),
-        Row(
+        over_seeds(
             f"{task}: JWINS behind full ({unit})",
-            float(mean),
-            float(half),
+            scale * schemes.behind(at, JWINS),
             scale * limit,
             f"largest loss called similar; paper: similar at up to 64 % fewer bytes; {schemes.verdict(at)}",
         ),
     ]
     for name in at.scheme.values:
         if name not in (FULL, JWINS):
-            mean, half = mean_and_interval(scale * schemes.behind(at, str(name), JWINS))
             words = f"at equal rounds and nearly equal bytes; paper: ahead; {schemes.ahead(at, str(name))}"
-            rows.append(Row(f"{task}: JWINS ahead of {name} ({unit})", float(mean), float(half), np.nan, words))
+            rows.append(
+                over_seeds(
+                    f"{task}: JWINS ahead of {name} ({unit})",
+                    scale * schemes.behind(at, str(name), JWINS),
+                    np.nan,
+                    words,
+                )
+            )
     return rows
 
 
@@ -148,24 +154,30 @@ def _ends(task: str, at: xr.Dataset) -> list[Row]:
     rows = []
     reference = float(schemes.shown(at, schemes.scores(at, FULL)[-1].mean()))
     for name in at.scheme.values:
-        mean, half = mean_and_interval(schemes.shown(at, schemes.scores(at, str(name))[-1]))
         known = np.nan if name == FULL else reference
-        rows.append(Row(f"{task}: final {schemes.unit(at)}, {name}", float(mean), float(half), known, FULL))
+        rows.append(
+            over_seeds(
+                f"{task}: final {schemes.unit(at)}, {name}",
+                schemes.shown(at, schemes.scores(at, str(name))[-1]),
+                known,
+                FULL,
+            )
+        )
     for name in at.scheme.values:
         words = f"formula, positions at random; {schemes.saving(at, str(name)):.1f} % saved"
         expected = float(at.predicted_megabytes.sel(scheme=name))
-        mean, half = mean_and_interval(schemes.megabytes(at, str(name)))
-        rows.append(Row(f"{task}: MB per node, {name}", float(mean), float(half), expected, words))
+        rows.append(over_seeds(f"{task}: MB per node, {name}", schemes.megabytes(at, str(name)), expected, words))
     return rows
 
 
 def _rounds(task: str, at: xr.Dataset) -> list[Row]:
     rows = []
     for name in at.scheme.values:
-        mean, half = mean_and_interval(schemes.seconds_a_round(at, str(name)))
         words = f"barriers simulated; {schemes.waiting(at, str(name)):.2f} times rounds of equal messages"
         expected = float(at.predicted_seconds.sel(scheme=name))
-        rows.append(Row(f"{task}: seconds a round, {name}", float(mean), float(half), expected, words))
+        rows.append(
+            over_seeds(f"{task}: seconds a round, {name}", schemes.seconds_a_round(at, str(name)), expected, words)
+        )
     return rows
 
 

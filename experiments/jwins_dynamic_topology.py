@@ -18,10 +18,11 @@ import numpy as np
 import xarray as xr
 
 from experiments.lib import sharing_schemes as schemes
-from experiments.lib.compressed import Name, Network, Problem, learn, problem
-from experiments.lib.report import Row
+from experiments.lib.compressed import Network, learn
+from experiments.lib.curves import side_by_side
+from experiments.lib.problems import Name, Problem, of_jwins
+from experiments.lib.report import Row, over_seeds
 from experiments.lib.sharing_schemes import FULL, JWINS, SAMPLING
-from experiments.lib.store import mean_and_interval
 from gossipjax import compress
 from gossipjax.sharing import choco
 from theory.check.policy import Band, Verdict, decide
@@ -56,7 +57,7 @@ def run(config: Config) -> xr.Dataset:
     Raises:
         ValueError: unknown schemes, or full sharing or JWINS not among them.
     """
-    given = problem(config.task, config.num_nodes, seed=config.seed)
+    given = of_jwins(config.task, config.num_nodes, seed=config.seed)
     fixed = Network(
         config.num_nodes,
         config.num_rounds,
@@ -69,7 +70,7 @@ def run(config: Config) -> xr.Dataset:
     )
     fresh = fixed._replace(dynamic=True)
     found = [schemes.compare(given, network, config.schemes, config.keep) for network in (fixed, fresh)]
-    joined = schemes.stack(found, xr.DataArray([FIXED, FRESH], dims="graph", name="graph"))
+    joined = side_by_side(found, xr.DataArray([FIXED, FRESH], dims="graph", name="graph"))
     facts = {"task": config.task, "num_nodes": config.num_nodes, "degree": config.degree}
     return joined.assign_attrs(facts | {"refusal": refusal(given, fresh)})
 
@@ -90,13 +91,15 @@ def table(dataset: xr.Dataset) -> list[Row]:
     rows = []
     for name in dataset.scheme.values:
         gained = scale * (schemes.scores(fresh, str(name))[-1] - schemes.scores(fixed, str(name))[-1])
-        mean, half = mean_and_interval(gained)
         words = f"no smaller: works unchanged; loss within {schemes.margin(fixed)[1]}: "
         words += str(unharmed(fixed, fresh, str(name)))
-        rows.append(Row(f"gain of a fresh graph, {name} ({unit})", float(mean), float(half), 0.0, words))
-    mean, half = mean_and_interval(scale * schemes.behind(fresh, JWINS))
+        rows.append(over_seeds(f"gain of a fresh graph, {name} ({unit})", gained, 0.0, words))
     words = f"largest loss called similar, fresh graphs; {schemes.verdict(fresh)}"
-    rows.append(Row(f"JWINS behind full ({unit})", float(mean), float(half), scale * schemes.margin(fresh)[0], words))
+    rows.append(
+        over_seeds(
+            f"JWINS behind full ({unit})", scale * schemes.behind(fresh, JWINS), scale * schemes.margin(fresh)[0], words
+        )
+    )
     refused = float(bool(dataset.attrs["refusal"]))
     words = f"says: {dataset.attrs['refusal']}" if refused else "it ran"
     rows.append(Row("CHOCO refuses fresh graphs (1: yes)", refused, np.nan, 1.0, words))
@@ -116,18 +119,30 @@ def unharmed(fixed: xr.Dataset, fresh: xr.Dataset, name: str) -> Verdict:
 def _facts(graph: str, at: xr.Dataset) -> list[Row]:
     rows = []
     for name in at.scheme.values:
-        mean, half = mean_and_interval(schemes.shown(at, schemes.scores(at, str(name))[-1]))
         words = "the predicted one is that of full sharing"
         known = np.nan if name == FULL else float(schemes.shown(at, schemes.scores(at, FULL)[-1].mean()))
-        rows.append(Row(f"{graph}: final {schemes.unit(at)}, {name}", float(mean), float(half), known, words))
-        mean, half = mean_and_interval(schemes.megabytes(at, str(name)))
+        rows.append(
+            over_seeds(
+                f"{graph}: final {schemes.unit(at)}, {name}",
+                schemes.shown(at, schemes.scores(at, str(name))[-1]),
+                known,
+                words,
+            )
+        )
         words = f"formula, positions at random; {schemes.saving(at, str(name)):.1f} % saved"
         expected = float(at.predicted_megabytes.sel(scheme=name))
-        rows.append(Row(f"{graph}: MB per node, {name}", float(mean), float(half), expected, words))
-        mean, half = mean_and_interval(schemes.seconds_a_round(at, str(name)))
+        rows.append(over_seeds(f"{graph}: MB per node, {name}", schemes.megabytes(at, str(name)), expected, words))
         words = f"barriers simulated; {schemes.waiting(at, str(name)):.2f} times rounds of equal messages"
         expected = float(at.predicted_seconds.sel(scheme=name))
-        rows.append(Row(f"{graph}: seconds a round, {name}", float(mean), float(half), expected, words))
-        mean, half = mean_and_interval(at.consensus_distance.sel(scheme=name).isel(record=-1).values)
-        rows.append(Row(f"{graph}: consensus distance, {name}", float(mean), float(half), np.nan, "at the end"))
+        rows.append(
+            over_seeds(f"{graph}: seconds a round, {name}", schemes.seconds_a_round(at, str(name)), expected, words)
+        )
+        rows.append(
+            over_seeds(
+                f"{graph}: consensus distance, {name}",
+                at.consensus_distance.sel(scheme=name).isel(record=-1).values,
+                np.nan,
+                "at the end",
+            )
+        )
     return rows

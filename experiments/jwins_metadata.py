@@ -22,10 +22,10 @@ import xarray as xr
 from jax.tree_util import Partial
 from jaxtyping import Int
 
-from experiments.lib.compressed import Name, Network, Problem, plan_of, problem, train
+from experiments.lib.compressed import Network, plan_of, train
 from experiments.lib.kept import kept_run, model_of
-from experiments.lib.report import Row
-from experiments.lib.store import mean_and_interval
+from experiments.lib.problems import Name, Problem, of_jwins
+from experiments.lib.report import Row, over_seeds
 from gossipjax import Event, Protocol, dpsgd, placement
 from gossipjax._base.binding import bind
 from gossipjax._base.rows import parameters_per_row
@@ -159,7 +159,7 @@ def _at_the_end(given: Problem, network: Network, state: Any, alpha: float) -> I
 
 def run(config: Config) -> xr.Dataset:
     """Train once, and put simulated masks of the same size and the closed forms beside it."""
-    given = problem(config.task, config.num_nodes, seed=config.seed)
+    given = of_jwins(config.task, config.num_nodes, seed=config.seed)
     settings: dict[str, Any] = {"stem": "jwins_metadata", "data": given.source, "model": model_of(given.task)}
     settings |= {"batch_size": given.batch_size, "local_steps": given.local_steps, "learning_rate": given.learning_rate}
     settings |= config._replace(keep=None)._asdict()
@@ -205,9 +205,8 @@ def table(dataset: xr.Dataset) -> list[Row]:
         at = dataset.sel(cut_off=alpha)
         gaps = float(at.positions) - 1
         law = float(at.expected_bits.sel(code="Elias gamma")) / gaps
-        mean, half = mean_and_interval(at.simulated_bits.values / gaps)
         words = f"law of the gaps of {gaps + 1:.0f} positions; of many: {float(at.limit):.4g}"
-        simulated.append(Row(f"bits per gap, random, {alpha:g}", float(mean), float(half), law, words))
+        simulated.append(over_seeds(f"bits per gap, random, {alpha:g}", at.simulated_bits.values / gaps, law, words))
         found = float(at.node_index_bits.mean()) / gaps
         words = f"the same; trained {found / law - 1:+.1%}"
         trained_ones.append(Row(f"bits per gap, trained, {alpha:g}", found, np.nan, law, words))

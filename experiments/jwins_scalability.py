@@ -15,10 +15,11 @@ import numpy as np
 import xarray as xr
 
 from experiments.lib import sharing_schemes as schemes
-from experiments.lib.compressed import Name, Network, problem
-from experiments.lib.report import Row
+from experiments.lib.compressed import Network
+from experiments.lib.curves import side_by_side
+from experiments.lib.problems import Name, of_jwins
+from experiments.lib.report import Row, over_seeds
 from experiments.lib.sharing_schemes import FULL, JWINS
-from experiments.lib.store import mean_and_interval
 
 CLAIM = "with several hundred nodes JWINS saves as many bytes per node, at an accuracy similar to full sharing"
 
@@ -45,7 +46,7 @@ QUICK = Config(task="digits", sizes=(8, 32), num_rounds=100)
 def run(config: Config) -> xr.Dataset:
     """Run full sharing and JWINS on networks of every size."""
     found = [_of_size(n, config) for n in config.sizes]
-    joined = schemes.stack(found, xr.DataArray(list(config.sizes), dims="nodes", name="nodes"))
+    joined = side_by_side(found, xr.DataArray(list(config.sizes), dims="nodes", name="nodes"))
     return joined.assign_attrs(task=config.task, degree=config.degree)
 
 
@@ -60,7 +61,7 @@ def _of_size(num_nodes: int, config: Config) -> xr.Dataset:
         test_samples=config.test_samples,
         seed=config.seed,
     )
-    given = problem(config.task, num_nodes, seed=config.seed)
+    given = of_jwins(config.task, num_nodes, seed=config.seed)
     return schemes.compare(given, network, (FULL, JWINS), config.keep)
 
 
@@ -70,10 +71,9 @@ def table(dataset: xr.Dataset) -> list[Row]:
     for n in dataset.nodes.values:
         at = schemes.part(dataset, nodes=n)
         scale, unit = schemes.points(at)
-        mean, half = mean_and_interval(scale * schemes.behind(at, JWINS))
         words = f"largest loss called similar; {schemes.verdict(at)}"
         limit = scale * schemes.margin(at)[0]
-        rows.append(Row(f"n={n}: JWINS behind full ({unit})", float(mean), float(half), limit, words))
+        rows.append(over_seeds(f"n={n}: JWINS behind full ({unit})", scale * schemes.behind(at, JWINS), limit, words))
     for name in (FULL, JWINS):
         for n in dataset.nodes.values:
             rows += _facts(int(n), name, schemes.part(dataset, nodes=n))
@@ -81,15 +81,21 @@ def table(dataset: xr.Dataset) -> list[Row]:
 
 
 def _facts(n: int, name: str, at: xr.Dataset) -> list[Row]:
-    mean, half = mean_and_interval(schemes.shown(at, schemes.scores(at, name)[-1]))
     known = np.nan if name == FULL else float(schemes.shown(at, schemes.scores(at, FULL)[-1].mean()))
-    score = Row(f"n={n}: final {schemes.unit(at)}, {name}", float(mean), float(half), known, FULL)
-    mean, half = mean_and_interval(schemes.megabytes(at, name))
-    words = f"formula, the same for every n, positions at random; {schemes.saving(at, name):.1f} % saved"
-    sent = Row(
-        f"n={n}: MB per node, {name}", float(mean), float(half), float(at.predicted_megabytes.sel(scheme=name)), words
+    score = over_seeds(
+        f"n={n}: final {schemes.unit(at)}, {name}", schemes.shown(at, schemes.scores(at, name)[-1]), known, FULL
     )
-    mean, half = mean_and_interval(schemes.seconds_a_round(at, name))
+    words = f"formula, the same for every n, positions at random; {schemes.saving(at, name):.1f} % saved"
+    sent = over_seeds(
+        f"n={n}: MB per node, {name}",
+        schemes.megabytes(at, name),
+        float(at.predicted_megabytes.sel(scheme=name)),
+        words,
+    )
     words = f"barriers simulated; {schemes.waiting(at, name):.2f} times rounds of equal messages"
     expected = float(at.predicted_seconds.sel(scheme=name))
-    return [score, sent, Row(f"n={n}: seconds a round, {name}", float(mean), float(half), expected, words)]
+    return [
+        score,
+        sent,
+        over_seeds(f"n={n}: seconds a round, {name}", schemes.seconds_a_round(at, name), expected, words),
+    ]

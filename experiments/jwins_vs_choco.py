@@ -25,10 +25,11 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.lib.budgets import CutOffs, low_budget, ratio_in_words, reached, target_of, top_k_share
-from experiments.lib.compressed import Name, Network, Problem, problem, run_of
-from experiments.lib.report import Row
-from experiments.lib.store import mean_and_interval
+from experiments.lib.budgets import CutOffs, low_budget, ratio_in_words, top_k_share
+from experiments.lib.compressed import Network, run_of
+from experiments.lib.curves import reached, target_of
+from experiments.lib.problems import Name, Problem, of_jwins
+from experiments.lib.report import Row, over_seeds
 from gossipjax import Sharing
 from gossipjax.compress import top_k
 from gossipjax.compress.codes import elias_gamma
@@ -199,7 +200,7 @@ def run(config: Config) -> xr.Dataset:
             f"{len(config.gammas)} gammas and {len(config.wholes)} wholes: give as many of both, so that the "
             "schemes are tuned alike"
         )
-    given = problem(config.task, config.num_nodes, seed=config.seed)
+    given = of_jwins(config.task, config.num_nodes, seed=config.seed)
     reference = Scheme("full", full())
     grid = tuned(given, [reference], config)
     rate = config.rate_factors[best_first(grid.score)[0][1]]
@@ -236,7 +237,8 @@ def _at_budget(given: Problem, budget: float, config: Config) -> xr.Dataset:
         passed.append(place)
         compared.append(run)
     found = xr.concat(compared, xr.DataArray(list(SCHEMES), dims="scheme", name="scheme"))
-    target = target_of(found.score.transpose("scheme", "record", "seed").values, config.target_share)
+    mean = found.score.transpose("scheme", "record", "seed").values.astype(np.float64).mean(axis=-1)
+    target = target_of(float(np.nanmean(mean[:, 0])), mean[:, -1], config.target_share)
     cell = ("scheme", "setting", "rate")
     return found.assign(
         grid_score=(cell, np.stack([grid.score for grid in grids])),
@@ -284,8 +286,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
 
 
 def _row(quantity: str, values: xr.DataArray, predicted: float = np.nan, source: str = "4 B × parameters") -> Row:
-    mean, half = mean_and_interval(values.values)
-    return Row(quantity, float(mean), float(half), predicted, source)
+    return over_seeds(quantity, values.values, predicted, source)
 
 
 def _final(score: xr.DataArray, name: str, source: str, dataset: xr.Dataset) -> Row:
@@ -345,6 +346,5 @@ def _ratio(at: xr.Dataset, name: str, quantity: str) -> Row:
         measured = float(ends.sel(scheme="CHOCO-SGD") / ends.sel(scheme="JWINS"))
         word = decide(ratio, above(1.0)).word
         return Row(said, measured, np.nan, PAPER_FACTOR, f"{word}: {', '.join(missed)} missed it; ratio of the ends")
-    mean, half = mean_and_interval(ratio)
     words = ratio_in_words(ratio, PAPER_FACTOR, "JWINS", "CHOCO-SGD")
-    return Row(said, float(mean), float(half), PAPER_FACTOR, f"paper: up to 4 times; {words}")
+    return over_seeds(said, ratio, PAPER_FACTOR, f"paper: up to 4 times; {words}")

@@ -14,10 +14,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import xarray as xr
 
+from experiments.lib.curves import held
 from experiments.lib.kept import kept_run
-from experiments.lib.plexus_runs import HOUR, held, kind_of, phones
-from experiments.lib.report import Row
-from experiments.lib.store import mean_and_interval
+from experiments.lib.plexus_runs import HOUR, kind_of, phones
+from experiments.lib.report import Row, over_seeds
 from gossipjax import devices, systems
 from gossipjax.devices import Devices
 from gossipjax.systems import PlexusPlan
@@ -163,9 +163,8 @@ def table(dataset: xr.Dataset) -> list[Row]:
     alone = dataset.sel(network="always online").mean_duration.values
     for name in NETWORKS[1:]:
         at = dataset.sel(network=name)
-        mean, half = mean_and_interval(at.mean_duration.values / alone)
         words = f"keeps its pace: {pace(at, alone)}; {int(at.stalled.sum())} of {alone.size} runs stall"
-        rows.append(Row(f"round, in those always online, {name}", float(mean), float(half), 1.0, words))
+        rows.append(over_seeds(f"round, in those always online, {name}", at.mean_duration.values / alone, 1.0, words))
     labels = {
         "mean_duration": ("mean seconds a round", 1.0),
         "p99_duration": ("seconds of 1 round in 100", 1.0),
@@ -175,11 +174,9 @@ def table(dataset: xr.Dataset) -> list[Row]:
     }
     for field, (label, scale) in labels.items():
         for name in NETWORKS:
-            mean, half = mean_and_interval(scale * dataset[field].sel(network=name).values)
             known = 0.0 if field == "view_gap" else np.nan
             words = "of the nodes online" if field == "view_gap" else f"mean over {alone.size} seeds"
-            rows.append(Row(f"{label}, {name}", float(mean), float(half), known, words))
+            rows.append(over_seeds(f"{label}, {name}", scale * dataset[field].sel(network=name).values, known, words))
     share = 100 * dataset.mean_online.sel(network="leaves").values / dataset.attrs["num_nodes"]
-    mean, half = mean_and_interval(share)
     words = f"the trace's mean over the day; hours 0 to {dataset.attrs['hours']:g} here"
-    return [*rows, Row("% of devices online", float(mean), float(half), 100 * SHARE_CHARGING, words)]
+    return [*rows, over_seeds("% of devices online", share, 100 * SHARE_CHARGING, words)]

@@ -17,22 +17,11 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
+from experiments.lib.curves import good, held, last_known, side_by_side
 from experiments.lib.kept import kept_run
-from experiments.lib.plexus_runs import (
-    Name,
-    Problem,
-    alike,
-    good,
-    held,
-    kind_of,
-    last_known,
-    learn,
-    phones,
-    problem,
-    side_by_side,
-)
-from experiments.lib.report import Row
-from experiments.lib.store import mean_and_interval
+from experiments.lib.plexus_runs import alike, kind_of, learn, phones
+from experiments.lib.problems import Name, Problem, of_plexus
+from experiments.lib.report import Row, over_seeds
 from gossipjax import systems
 from gossipjax.systems import Machines, PlexusPlan
 from gossipjax.systems._plexus.planner import models_needed
@@ -123,7 +112,7 @@ def plan_of(config: Config, scenario: str, seed: int, aggregators: int | None, f
 
 def run(config: Config) -> xr.Dataset:
     """Learn in the three scenarios, and plan the grid of settings."""
-    given = problem(config.task, config.num_nodes, seed=config.seed)
+    given = of_plexus(config.task, config.num_nodes, seed=config.seed)
     source = kind_of(phones(config.num_nodes, config.seed))
     seeds = range(config.seed, config.seed + config.num_seeds)
     plans = {(name, seed): _own_plan(config, name, seed) for name in SCENARIOS for seed in seeds}
@@ -226,24 +215,21 @@ def table(dataset: xr.Dataset) -> list[Row]:
     for phase, (begin, end) in phases.items():
         if end > begin:
             pace = [_pace(dataset, name, begin, end) for name in ("crashes", "no crash")]
-            mean, half = mean_and_interval(pace[0])
             words = f"without crashes; minutes {begin:.0f} to {end:.0f}"
             name = f"rounds a minute {phase} the crashes"
-            rows.append(Row(name, float(mean), float(half), float(pace[1].mean()), words))
+            rows.append(over_seeds(name, pace[0], float(pace[1].mean()), words))
     at = dataset.sel(scenario="crashes").isel(minute=-1)
-    mean, half = mean_and_interval(at.believed.values)
     online = float(at.online.mean())
-    rows.append(Row("believed active at the end, median", float(mean), float(half), online, "nodes online"))
+    rows.append(over_seeds("believed active at the end, median", at.believed.values, online, "nodes online"))
     return rows + _survivors(dataset)
 
 
 def _score(dataset: xr.Dataset, name: str) -> Row:
     ends = last_known(dataset.score.sel(scenario=name)).values
     known = last_known(dataset.score.sel(scenario="no crash")).values
-    mean, half = mean_and_interval(ends)
     words = _verdict(dataset) if name == "crashes" else f"mean over {ends.size} seeds"
     predicted = np.nan if name == "no crash" else float(known.mean())
-    return Row(f"final {dataset.attrs['metric']}, {name}", float(mean), float(half), predicted, words)
+    return over_seeds(f"final {dataset.attrs['metric']}, {name}", ends, predicted, words)
 
 
 class Course(NamedTuple):

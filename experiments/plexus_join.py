@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from experiments.lib.curves import held
 from experiments.lib.kept import kept_run
-from experiments.lib.plexus_runs import held, kind_of, phones
-from experiments.lib.report import Row
-from experiments.lib.store import mean_and_interval
+from experiments.lib.plexus_runs import kind_of, phones
+from experiments.lib.report import Row, over_seeds
 from gossipjax import systems
 from gossipjax.systems import Machines, PlexusPlan
 from gossipjax.systems._plexus.membership import ANNOUNCED
@@ -150,20 +150,25 @@ def table(dataset: xr.Dataset) -> list[Row]:
         missed = int(at.rounds_until_known.isnull().sum())
         for field, label in (("rounds_until_known", "rounds"), ("seconds_until_known", "seconds")):
             values = at[field].mean("join").values
-            mean, half = mean_and_interval(values[np.isfinite(values)])
             derived = float(dataset.attrs["expected_rounds"]) if label == "rounds" else np.nan
             words = "until half of the nodes know of a join"
             if np.isfinite(derived):
                 words += f"; {as_derived(at, derived)}"
             words += f"; {missed} of {at[field].size} never" if missed else ""
-            rows.append(Row(f"{label} until a join is known, {system}", float(mean), float(half), derived, words))
-        mean, half = mean_and_interval(at.final.values)
+            rows.append(
+                over_seeds(f"{label} until a join is known, {system}", values[np.isfinite(values)], derived, words)
+            )
         everyone = float(dataset.attrs["num_nodes"])
         words = "all nodes; " + ("in every run" if (at.final.values == everyone).all() else "not in every run")
-        rows.append(Row(f"believed active at the end, {system}", float(mean), float(half), everyone, words))
+        rows.append(over_seeds(f"believed active at the end, {system}", at.final.values, everyone, words))
         last = at.isel(minute=-1)
-        mean, half = mean_and_interval(last.believed_min.values)
-        rows.append(Row(f"smallest view at the end, {system}", float(mean), float(half), everyone, "all nodes"))
-        mean, half = mean_and_interval(at.rounds.values / float(dataset.minute[-1]))
-        rows.append(Row(f"rounds a minute, {system}", float(mean), float(half), np.nan, f"{at.sizes['seed']} seeds"))
+        rows.append(over_seeds(f"smallest view at the end, {system}", last.believed_min.values, everyone, "all nodes"))
+        rows.append(
+            over_seeds(
+                f"rounds a minute, {system}",
+                at.rounds.values / float(dataset.minute[-1]),
+                np.nan,
+                f"{at.sizes['seed']} seeds",
+            )
+        )
     return rows

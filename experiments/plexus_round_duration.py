@@ -18,7 +18,7 @@ from scipy import stats
 
 from experiments.lib.kept import kept_run
 from experiments.lib.plexus_runs import WITHIN, kind_of, phones
-from experiments.lib.report import Row
+from experiments.lib.report import Row, over_seeds
 from experiments.lib.store import mean_and_interval
 from gossipjax import systems
 from gossipjax.devices import Devices
@@ -132,21 +132,19 @@ def _durations(at: xr.Dataset, batch: int) -> list[Row]:
     rows, by_size = [], {}
     for size in at.sample_size.values.tolist():
         by_size[size] = means(at.sel(sample_size=size))
-        mean, half = mean_and_interval(by_size[size])
         paper = PAPER_MEAN.get(size, np.nan)
         words = "no mean is published"
         if not np.isnan(paper):
             words = f"paper; {decide(by_size[size], around(paper, WITHIN))}"
-        rows.append(Row(f"mean seconds a round, s = {size}, {_law(batch)}", float(mean), float(half), paper, words))
+        rows.append(over_seeds(f"mean seconds a round, s = {size}, {_law(batch)}", by_size[size], paper, words))
     small, large = min(by_size), max(by_size)
     if small < large:
         ratio = by_size[large] / by_size[small]
-        mean, half = mean_and_interval(ratio)
         paper = PAPER_MEAN[40] / PAPER_MEAN[10] if (small, large) == (10, 40) else np.nan
         words = ""
         if not np.isnan(paper):
             words = f"paper; what it exceeds 1 by: {decide(ratio - 1, around(paper - 1, WITHIN))}"
-        rows.append(Row(f"s = {large} to s = {small}, {_law(batch)}", float(mean), float(half), paper, words))
+        rows.append(over_seeds(f"s = {large} to s = {small}, {_law(batch)}", ratio, paper, words))
     return rows
 
 
@@ -162,13 +160,12 @@ def _tail(at: xr.Dataset, batch: int) -> list[Row]:
         seconds = at.sel(sample_size=size).duration.transpose("seed", "round").values
         known = np.sum(np.isfinite(seconds), axis=1)
         slow = 100 * np.sum(seconds > SLOW_S, axis=1) / known
-        mean, half = mean_and_interval(slow)
         paper = 100 * PAPER_SLOW[1] if size == PAPER_SLOW[0] else np.nan
         words = "no share is published"
         if np.isfinite(paper):
             words = f"paper: 18 of 6,941; {slowness(slow)}"
         name = f"% of rounds over {SLOW_S:.0f} s, s = {size}, {_law(batch)}"
-        rows.append(Row(name, float(mean), float(half), paper, words))
+        rows.append(over_seeds(name, slow, paper, words))
         if size == PAPER_LONGEST[0]:
             longest = float(np.nanmax(seconds))
             words = f"the paper's in 6,941 rounds; ours in {int(known.sum()):,}"

@@ -15,22 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from experiments.lib import curves
+from experiments.lib.curves import at_target, last_known, side_by_side
 from experiments.lib.kept import kept_run
-from experiments.lib.plexus_runs import (
-    GIB,
-    HOUR,
-    Name,
-    Problem,
-    alike,
-    at_target,
-    good,
-    kind_of,
-    last_known,
-    learn,
-    phones,
-    problem,
-    side_by_side,
-)
+from experiments.lib.plexus_runs import GIB, HOUR, alike, kind_of, learn, phones
+from experiments.lib.problems import Name, Problem, of_plexus
 from experiments.lib.report import Row
 from experiments.lib.store import mean_and_interval
 from gossipjax import systems
@@ -75,7 +64,7 @@ QUICK = Config("digits", 40, (4, 8, 16), num_rounds=160, every=8, num_seeds=2, t
 
 def run(config: Config) -> xr.Dataset:
     """Learn with every sample size; each seed has phones, samples and learning of its own."""
-    given = problem(config.task, config.num_nodes, seed=config.seed)
+    given = of_plexus(config.task, config.num_nodes, seed=config.seed)
     source = kind_of(phones(config.num_nodes, config.seed))
     named = config._asdict() | {"experiment": "plexus_sample_size", "devices": source} | given.named
     for name in ("keep", "sample_sizes", "num_seeds", "seed"):
@@ -131,9 +120,7 @@ def _plan(config: Config, given: Problem, size: int, seed: int) -> PlexusPlan:
 def target_of(dataset: xr.Dataset) -> float:
     """95 % of the way from the start to the end of the sample size that ends worst; means over seeds."""
     start, ends = float(dataset.score.isel(record=0).mean()), last_known(dataset.score).mean("seed").values
-    higher = dataset.attrs["higher_is_better"]
-    worst = float(ends[np.argmin(good(ends, higher))])
-    return start + SHARE_OF_GAIN * (worst - start)
+    return curves.target_of(start, ends, SHARE_OF_GAIN, dataset.attrs["higher_is_better"])
 
 
 def to_target(dataset: xr.Dataset) -> dict[str, np.ndarray]:

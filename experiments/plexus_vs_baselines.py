@@ -22,24 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from experiments.lib.curves import at_target, good, last_known, side_by_side
 from experiments.lib.kept import kept_run
-from experiments.lib.plexus_runs import (
-    GIB,
-    HOUR,
-    Name,
-    Problem,
-    at_target,
-    good,
-    kind_of,
-    last_known,
-    learn,
-    optimizer_of,
-    phones,
-    problem,
-    record,
-    side_by_side,
-)
-from experiments.lib.report import Row
+from experiments.lib.plexus_runs import GIB, HOUR, kind_of, learn, optimizer_of, phones, record
+from experiments.lib.problems import Name, Problem, of_plexus
+from experiments.lib.report import Row, over_seeds
 from experiments.lib.store import mean_and_interval
 from gossipjax import gossip_learning as gossip_learning_protocol
 from gossipjax import local_sgd, systems, topology
@@ -150,7 +137,7 @@ def run(config: Config) -> xr.Dataset:
 
 
 def _run_part(part: Part, config: Config) -> xr.Dataset:
-    given = problem(part.task, part.num_nodes, seed=config.seed)
+    given = of_plexus(part.task, part.num_nodes, seed=config.seed)
     source = kind_of(phones(part.num_nodes, config.seed))
     named = part._asdict() | config._asdict() | {"experiment": "plexus_vs_baselines"} | given.named
     for name in ("parts", "systems", "keep", "seed", "num_seeds"):
@@ -354,15 +341,16 @@ def _mean(values: np.ndarray) -> tuple[float, float]:
 
 def _ends(at: xr.Dataset, task: str, name: str, best: str) -> list[Row]:
     run = at.sel(system=name)
-    mean, half = mean_and_interval(best_of(at, name))
     target = np.nan if name == best else float(best_of(at, best).mean())
     words = f"{'the target' if name == best else f'target: {best}'}; {at.data.item()}"
-    rows = [Row(f"{task}: best {at.metric.item()}, {name}", float(mean), float(half), target, words)]
+    rows = [over_seeds(f"{task}: best {at.metric.item()}, {name}", best_of(at, name), target, words)]
     for cost, (label, unit) in {"time": ("hours", HOUR), "bytes": ("GiB", GIB), "training": ("h", HOUR)}.items():
-        mean, half = mean_and_interval(last_known(run[cost]).values / unit)
         named = f"{label} of training" if cost == "training" else label
-        rows.append(Row(f"{task}: {named} in all, {name}", float(mean), float(half), np.nan, "until the last record"))
+        rows.append(
+            over_seeds(
+                f"{task}: {named} in all, {name}", last_known(run[cost]).values / unit, np.nan, "until the last record"
+            )
+        )
     if name in (PLEXUS, SERVER):
-        mean, half = mean_and_interval(run.round_seconds.values)
-        rows.append(Row(f"{task}: seconds a round, {name}", float(mean), float(half), np.nan, "mean of the run"))
+        rows.append(over_seeds(f"{task}: seconds a round, {name}", run.round_seconds.values, np.nan, "mean of the run"))
     return rows

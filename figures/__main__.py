@@ -12,7 +12,7 @@ from types import ModuleType
 from experiments.lib import store
 from figures.lib import style
 from figures.lib.caption import text
-from theory.output import check_folder
+from theory.output import check_folder, replacing
 
 STEMS = tuple(sorted(path.stem for path in pathlib.Path(__file__).parent.glob("[!_]*.py")))
 """Every module of this folder draws the result of the experiment of its name."""
@@ -45,7 +45,7 @@ def main(words: Sequence[str] | None = None) -> int:
         for stem in stems:
             dataset, module = store.load(stem, given.results), module_of(stem)
             print(style.save(module.draw(dataset), stem, given.out))
-            with store.replacing(given.out / f"{stem}.md") as temporary:
+            with replacing(given.out / f"{stem}.md") as temporary:
                 temporary.write_text(text(stem, module.caption(dataset)), encoding="utf-8")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

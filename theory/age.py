@@ -283,22 +283,6 @@ def version_age_ring_pmf(
     return mixed_poisson_pmf(passage.rates, passage.stops, version_rate, size)
 
 
-def opportunistic_version_age(n: int, *, version_rate: Number, gossip_rate: Number, source_rate: Number) -> float:
-    """Compute the mean version age if only the freshest nodes gossip and share the whole capacity nλ.
-
-    With ``r = nλ/(n − 1)`` it is ``(λ_e + rλ_e/λ_s)/(r + λ_s/n)``, which tends to ``λ_e/λ + λ_e/λ_s``: bounded in n.
-    Assumes: complete graph; the freshest nodes are known at once. Kind: exact. Source: derived here for the scheme of
-    Mitra and Ulukus 2022, arXiv 2207.07094, and 2023, arXiv 2301.00798.
-
-    Raises:
-        ValueError: fewer than two nodes, or rates out of range.
-    """
-    n = whole("n", n, least=2)
-    version_rate, gossip_rate, source_rate = _rates(version_rate, gossip_rate, source_rate)
-    pull = n * gossip_rate / (n - 1)
-    return (version_rate + pull * version_rate / source_rate) / (pull + source_rate / n)
-
-
 def hitting_moments(rates: Float[np.ndarray, " k"], stops: Float[np.ndarray, " k"]) -> HittingMoments:
     """Compute ``E T`` and ``E T²`` of ``T = E_1 + … + E_J``, where ``E_j ~ Exp(rates_j)`` and ``P(J = j) = stops_j``.
 

@@ -1,7 +1,12 @@
 """Validation of arguments: every error names the argument, the value, the rule and, where there is one, the remedy.
 
-The words are those of the engine's own checks; formulas know nothing of the engine, hence these. Each function returns
-the value in its plain form, so that formulas write ``n = whole("n", n, least=2)``. All raise ``ValueError``.
+Formulas import neither JAX nor the engine, whose package does; so they have these few checks of their own, in the words
+of ``gossipjax._base.arguments``. Each returns the value in its plain form: ``n = whole("n", n, least=2)``. All raise
+``ValueError``.
+
+Bounds are ``above`` and ``below`` (exclusive), ``least`` and ``most`` (inclusive); None: no bound. ``shape`` is the
+shape that an array must have; None in it: any length above zero; None: any shape. ``remedy`` ends the message: what to
+pass instead.
 """
 
 from __future__ import annotations
@@ -14,20 +19,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 Number: TypeAlias = int | float
+Shape: TypeAlias = tuple[int | None, ...] | None
 _SUMS_TO_ONE = 1e-6
 """Lets float32 matrices in; a forgotten normalisation is far beyond it."""
 
 
 def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None, remedy: str = "") -> int:
-    """Return a whole number as an ``int``: not a bool, not a float, not even 2.0.
-
-    Args:
-        name: of the argument.
-        value: Python's or NumPy's integer.
-        least: smallest legal value; None: no bound.
-        most: largest legal value; None: no bound.
-        remedy: what to pass instead, ending the message.
-    """
+    """Return a whole number as an ``int``: not a bool, not a float, not even 2.0."""
     number = None
     if not isinstance(value, bool | np.bool_) and getattr(value, "shape", ()) == ():
         try:
@@ -40,22 +38,12 @@ def whole(name: str, value: Any, *, least: int | None = None, most: int | None =
 
 
 def wholes(
-    name: str,
-    value: Any,
-    *,
-    least: int | None = None,
-    most: int | None = None,
-    shape: tuple[int | None, ...] | None = None,
-    remedy: str = "",
+    name: str, value: Any, *, least: int, most: int | None = None, shape: Shape = None, remedy: str = ""
 ) -> Int[np.ndarray, "..."]:
-    """Return whole numbers as an int64 array, each within bounds; arrays of floats are refused."""
+    """Return whole numbers as an int64 array; arrays of floats are refused."""
     rule = f"whole numbers{_range(least, most)}"
     array = _array(name, value, rule, remedy, kinds="iu")
-    _check_shape(name, array, shape, rule, remedy)
-    legal = np.ones(array.shape, bool)
-    legal &= True if least is None else array >= least
-    legal &= True if most is None else array <= most
-    _check_entries(name, array, legal, rule, remedy)
+    _check(name, array, shape, (array >= least) & (True if most is None else array <= most), rule, remedy)
     return array.astype(np.int64)
 
 
@@ -69,17 +57,7 @@ def real(
     most: Number | None = None,
     remedy: str = "",
 ) -> float:
-    """Return a finite real number as a ``float``.
-
-    Args:
-        name: of the argument.
-        value: a number, or an array of shape ``()``.
-        above: exclusive lower bound.
-        least: inclusive lower bound.
-        below: exclusive upper bound.
-        most: inclusive upper bound.
-        remedy: what to pass instead, ending the message.
-    """
+    """Return a finite real number, or an array of shape ``()``, as a ``float``."""
     rule = f"a finite number{_interval(above, least, below, most)}"
     array = _array(name, value, rule, remedy)
     if array.shape != () or not bool(_legal(array, above, least, below, most)):
@@ -91,29 +69,16 @@ def reals(
     name: str,
     value: Any,
     *,
-    shape: tuple[int | None, ...] | None = None,
+    shape: Shape = None,
     above: Number | None = None,
     least: Number | None = None,
-    below: Number | None = None,
     most: Number | None = None,
     remedy: str = "",
 ) -> Float[np.ndarray, "..."]:
-    """Return finite real numbers as a float64 array, each within the bounds of :func:`real`.
-
-    Args:
-        name: of the argument.
-        value: array-like of numbers, at least one.
-        shape: that it must have; None in it: any length above zero; None: any shape.
-        above: exclusive lower bound.
-        least: inclusive lower bound.
-        below: exclusive upper bound.
-        most: inclusive upper bound.
-        remedy: what to pass instead, ending the message.
-    """
-    rule = f"finite numbers{_interval(above, least, below, most)}"
+    """Return finite real numbers, at least one, as a float64 array."""
+    rule = f"finite numbers{_interval(above, least, None, most)}"
     array = _array(name, value, rule, remedy)
-    _check_shape(name, array, shape, rule, remedy)
-    _check_entries(name, array, _legal(array, above, least, below, most), rule, remedy)
+    _check(name, array, shape, _legal(array, above, least, None, most), rule, remedy)
     return array.astype(np.float64)
 
 
@@ -132,11 +97,11 @@ def square(
     Args:
         name: of the argument.
         value: array-like.
-        least: smallest legal entry; None: any.
-        nodes: fewest and most rows; None: no bound.
+        least: smallest legal entry.
+        nodes: fewest and most rows.
         sums: ``"rows"``, ``"columns"`` or ``"rows and columns"`` must sum to one; ``""``: any.
         symmetric: whether it must equal its transpose.
-        remedy: what to pass instead, ending the message.
+        remedy: what to pass instead.
     """
     rule = f"a square matrix of {_count(*nodes)} nodes"
     array = _array(name, value, rule, remedy)
@@ -152,18 +117,9 @@ def square(
     return array
 
 
-def pmf(name: str, value: Any, *, size: int | None = None, most: int | None = None) -> Float[np.ndarray, " values"]:
-    """Return probabilities, which must sum to one, as float64.
-
-    Args:
-        name: of the argument.
-        value: array-like.
-        size: how many there must be; None: any number.
-        most: largest number of them; None: no bound.
-    """
+def pmf(name: str, value: Any, *, size: int | None = None) -> Float[np.ndarray, " values"]:
+    """Return probabilities, which must sum to one and be as many as ``size`` says, as float64."""
     array = reals(name, value, shape=(size,), least=0)
-    if most is not None and len(array) > most:
-        raise ValueError(f"{name} of {len(array)} probabilities: must be at most {most}")
     if abs(array.sum() - 1.0) > _SUMS_TO_ONE:
         raise ValueError(f"{name} sums to {array.sum():.6g}: must be probabilities with sum one")
     return array
@@ -197,28 +153,24 @@ def _array(name: str, value: Any, rule: str, remedy: str, kinds: str = "iuf") ->
 
 
 def _legal(array, above, least, below, most) -> Any:
-    legal = (
-        np.isfinite(array) & (True if above is None else array > above) & (True if least is None else array >= least)
-    )
+    legal = np.isfinite(array) & (True if above is None else array > above)
+    legal &= True if least is None else array >= least
     return legal & (True if below is None else array < below) & (True if most is None else array <= most)
 
 
-def _check_shape(name: str, array: np.ndarray, shape: tuple[int | None, ...] | None, rule: str, remedy: str) -> None:
-    if shape is None:
-        return
+def _check(name: str, array: np.ndarray, shape: Shape, legal: Any, rule: str, remedy: str) -> None:
+    """Refuse another shape, and name the first entry that breaks the rule."""
     found = array.shape
-    if len(found) != len(shape) or any(b is not None and a != b for a, b in zip(found, shape, strict=True)):
+    if shape is not None and (
+        len(found) != len(shape) or any(b is not None and a != b for a, b in zip(found, shape, strict=True))
+    ):
         wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
         raise ValueError(f"{name} of shape {found}: must be {rule} of shape {wanted}{_ending(remedy)}")
-
-
-def _check_entries(name: str, array: np.ndarray, legal: Any, rule: str, remedy: str) -> None:
     if np.all(legal):
         return
-    if array.ndim == 0:
-        raise ValueError(f"{name}={array[()]:g}: must be {rule}{_ending(remedy)}")
-    at = tuple(int(i) for i in np.argwhere(~legal)[0])
-    raise ValueError(f"{name}[{', '.join(map(str, at))}]={array[at]:g}: must be {rule}{_ending(remedy)}")
+    at = tuple(int(i) for i in np.argwhere(~legal)[0]) if array.ndim else ()
+    index = f"[{', '.join(map(str, at))}]" if at else ""
+    raise ValueError(f"{name}{index}={array[at]:g}: must be {rule}{_ending(remedy)}")
 
 
 def _shown(value: Any, length: int = 60) -> str:

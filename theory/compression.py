@@ -10,11 +10,10 @@ Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340 (the definition of ω,
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import scipy.linalg
-import scipy.optimize
 import scipy.special
 from jaxtyping import Float, Int, Num
 from scipy.sparse.linalg import LinearOperator, eigs
@@ -24,13 +23,6 @@ from theory.arguments import real, reals, square, whole, wholes
 Number: TypeAlias = int | float
 
 _DENSE = 10
-
-
-class Step(NamedTuple):
-    """A consensus step size and the factor it gives."""
-
-    gamma: float
-    factor: float
 
 
 # Quality of compressors
@@ -155,7 +147,7 @@ def scaled_sign_gaussian(d: int) -> float:
 def choco_step(delta: Number, beta: Number, omega: Number) -> float:
     """Give the published step size ``γ = δ²ω / (16δ + δ² + 4β² + 2δβ² − 8δω)`` of CHOCO-gossip.
 
-    Kind: sufficient for :func:`choco_bound`, far below the best (:func:`best_choco_step`). Source: Koloskova, Stich,
+    Kind: sufficient for :func:`choco_bound`, far below the best of what works. Source: Koloskova, Stich,
     Jaggi 2019, theorem 2 (recalled, not checked against the paper's text).
 
     Args:
@@ -247,35 +239,6 @@ def choco_errors(
     return np.asarray(found)[rounds]
 
 
-def best_choco_step(W: Num[np.ndarray, "n n"], omega: Number) -> Step:
-    """Find the step size that minimises :func:`choco_factor`, among 0 < γ < 2/‖I − W‖₂.
-
-    Kind: exact up to the search: the best of 24 trial steps, logarithmic from the published step, then minimised
-    between its neighbours to 1e-6 relative. For ω = 1 it is ``2/((1 − λ₂) + (1 − λ_n))``. Source: derived.
-
-    Raises:
-        ValueError: as :func:`choco_factor`, or a W that never agrees (graph disconnected).
-    """
-    W = _symmetric(W)
-    omega = real("omega", omega, above=0, most=1)
-    eigenvalues = np.linalg.eigvalsh(W)
-    # The eigenvalue one belongs to the mean; a second one says that there are islands.
-    delta, beta = 1.0 - eigenvalues[-2], 1.0 - eigenvalues[0]
-    if delta < 1e-12:
-        raise ValueError(f"W has the eigenvalue {eigenvalues[-2]:.6g} twice: its graph is disconnected; connect it")
-    # δ of the theorem is 1 − |λ₂|, at most this one: the search starts at or above the published step.
-    start = choco_step(min(float(delta), 1.0), min(float(beta), 2.0), omega)
-    trials = np.log(np.geomspace(start, 2.0 / beta, 24))
-
-    def factor(log_step: float) -> float:
-        return _choco_factor(W, float(omega), math.exp(log_step))
-
-    best = int(np.argmin([factor(step) for step in trials]))
-    ends = (trials[max(best - 1, 0)], trials[min(best + 1, len(trials) - 1)])
-    found = scipy.optimize.minimize_scalar(factor, bounds=ends, method="bounded", options={"xatol": 1e-6})
-    return Step(math.exp(found.x), float(found.fun))
-
-
 # Bits on the wire
 
 
@@ -343,15 +306,6 @@ def bernoulli_gap_bits(alpha: Number) -> float:
     # (1 − α)^(2^m − 1) is zero in float64 from 2^m = 750/α on.
     m = np.arange(1, math.ceil(math.log2(750 / alpha)) + 1)
     return 1.0 + 2.0 * float(np.sum((1.0 - alpha) ** (2.0**m - 1.0)))
-
-
-def raw_index_bits(k: int, width: int = 32) -> int:
-    """Give the ``width · k`` bits of k indices sent as plain integers. Kind: exact.
-
-    Raises:
-        ValueError: a negative k, a width below one.
-    """
-    return whole("width", width, least=1) * whole("k", k, least=0)
 
 
 def subset_entropy_bits(k: int, d: int) -> float:

@@ -91,14 +91,6 @@ def effective_neighbors(W: Num[np.ndarray, "n n"], gamma: Number) -> float:
     return float(1.0 / (1.0 - _memory(gamma)) / np.mean(_walk_variance(W, gamma)))
 
 
-def effective_neighbors_by_node(W: Num[np.ndarray, "n n"], gamma: Number) -> Float[np.ndarray, " n"]:
-    """Compute each node's own effective number of neighbours, the variance ratio of :func:`effective_neighbors`.
-
-    The value of the network is their harmonic mean. Kind: exact. Arguments, errors and source as there.
-    """
-    return 1.0 / (1.0 - _memory(gamma)) / _walk_variance(W, gamma)
-
-
 def epidemic_factor(n: int, s: int, local: bool) -> float:
     """Compute the one-round factor of Epidemic Learning, in mean, with deviations from the *old* mean.
 
@@ -161,23 +153,6 @@ def one_peer_exponential_exact(n: int) -> bool:
     """
     n = whole("n", n, least=1)
     return n & (n - 1) == 0
-
-
-def base_graph_rounds_order(n: int, degree: int) -> float:
-    """Give the order ``log_{k+1} n`` of the rounds in which the Base-(k+1) graph averages exactly, for every n.
-
-    Kind: order; the constant is left out. Source: Takezawa et al. 2023, arXiv 2305.11420, theorem 1 (recalled, not
-    checked against the paper's text).
-
-    Args:
-        n: nodes.
-        degree: largest degree k, 1 ≤ k.
-
-    Raises:
-        ValueError: no node, degree below one.
-    """
-    n, degree = whole("n", n, least=1), whole("degree", degree, least=1)
-    return math.log(n) / math.log(degree + 1)
 
 
 def random_regular_lambda2_bound(d: int) -> float:

@@ -1,10 +1,12 @@
-"""Places that results are written to, tried before the work that makes them."""
+"""Places that results are written to: tried before the work that makes them, written whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def check_folder(name: str, folder: str | os.PathLike[str], *files: str) -> None:
@@ -42,3 +44,17 @@ def check_file(name: str, path: str | os.PathLike[str]) -> None:
     if not target.name:
         raise ValueError(f"{name} {target}: must name a file")
     check_folder(name, target.parent, target.name)
+
+
+@contextmanager
+def replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Give a temporary path beside the target; rename it to the target on success, remove it on failure."""
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
+    os.close(handle)
+    temporary = pathlib.Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp makes files that only the owner can read
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -18,9 +18,9 @@ import numpy as np
 import scipy.signal
 import scipy.special
 import scipy.stats
-from jaxtyping import Float, Num
+from jaxtyping import Float
 
-from theory.arguments import real, reals, whole
+from theory.arguments import real, whole
 
 Number: TypeAlias = int | float
 
@@ -132,19 +132,6 @@ def round_receivers(n: int) -> float:
     return float(-n * np.expm1(scipy.special.xlog1py(n - 1, -1.0 / (n - 1))))
 
 
-def largest_inbox(n: int) -> float:
-    """Compute ``ln n/ln ln n``, the order of the fullest inbox after one round of single pushes.
-
-    Assumes: complete graph. Source: balls into bins, recalled, not checked against a paper's text. Kind: asymptotic,
-    the leading term only (the ratio converges very slowly).
-
-    Raises:
-        ValueError: fewer than three nodes.
-    """
-    n = whole("n", n, least=3)
-    return math.log(n) / math.log(math.log(n))
-
-
 def hear_from_all(n: int, gossip_rate: Number) -> float:
     """Compute the mean time ``(n − 1)H_{n−1}/λ`` until a node has heard from each other node directly.
 
@@ -173,18 +160,6 @@ def pushes_until_repeat(n: int) -> float:
     return float(1.0 + np.exp(np.cumsum(np.log1p(-j / targets))).sum())
 
 
-def pushes_until_repeat_asymptotic(n: int) -> float:
-    """Compute ``√(πN/2) + 2/3``, N = n − 1, the leading terms of :func:`pushes_until_repeat`.
-
-    Source: Ramanujan's Q-function, recalled, not checked against a text. Kind: asymptotic, error O(1/√n).
-
-    Raises:
-        ValueError: fewer than two nodes.
-    """
-    n = whole("n", n, least=2)
-    return math.sqrt(math.pi * (n - 1) / 2) + 2.0 / 3.0
-
-
 def renewal_age(mean: Number, second_moment: Number) -> float:
     """Compute the mean time ``E X²/(2 E X)`` since the last tick of a stationary clock with intervals X.
 
@@ -211,62 +186,6 @@ def time_since_update(mean_extra: Number, shift: Number = 0.0) -> float:
     """
     _, mean_extra, shift = _update("rate", 1.0, mean_extra, shift)
     return renewal_age(shift + mean_extra, shift**2 + 2.0 * shift * mean_extra + 2.0 * mean_extra**2)
-
-
-def age_mm1(arrival_rate: Number, service_rate: Number) -> float:
-    """Compute the average age of information ``(1/μ)(1 + 1/ρ + ρ²/(1 − ρ))`` behind an M/M/1 queue, ``ρ = λ/μ``.
-
-    Updates are made at the ticks of a Poisson clock of rate λ and served first come, first served at rate μ; the age is
-    the time since the newest delivered one was made. Kind: exact, stationary. Source: Kaul, Yates, Gruteser 2012,
-    recalled, not checked against the paper's text.
-
-    Raises:
-        ValueError: rates that are not positive, or arrivals that outrun the service.
-    """
-    arrival_rate = real("arrival_rate", arrival_rate, above=0)
-    service_rate = real("service_rate", service_rate, above=0)
-    load = arrival_rate / service_rate
-    if load >= 1:
-        raise ValueError(
-            f"arrival_rate={arrival_rate}: must stay below service_rate={service_rate}, or the queue grows"
-        )
-    return (1.0 + 1.0 / load + load**2 / (1.0 - load)) / service_rate
-
-
-def mixture_of_agents_load(
-    helpers: int, layers: int, *, mean_service: Number | Num[np.ndarray, " n"], prompt_rate: Number
-) -> float:
-    """Compute the load ``α((k + 1)M + 1)λ`` of the busiest node of a distributed mixture of agents.
-
-    A prompt passes M layers, each answered by its own node and k uniform helpers, and a last aggregation: (k + 1)M + 1
-    jobs, as many per node and prompt on average if every node has prompts at rate λ. α is the slowest node's mean
-    service time. Kind: exact mean work per unit time. Source: Mitra, Kaswan, Ulukus 2024, arXiv 2412.21200 (stability
-    theorem).
-
-    Args:
-        helpers, layers: k and M, not negative.
-        mean_service: mean time per job, of all nodes or of each.
-        prompt_rate: λ, prompts per node and unit time.
-
-    Raises:
-        ValueError: negative counts, or times and rates that are not positive.
-    """
-    helpers = whole("helpers", helpers, least=0)
-    layers = whole("layers", layers, least=0)
-    prompt_rate = real("prompt_rate", prompt_rate, above=0)
-    times = reals("mean_service", mean_service, above=0, remedy="one number or one per node")
-    return float(times.max() * ((helpers + 1) * layers + 1) * prompt_rate)
-
-
-def mixture_of_agents_stable(
-    helpers: int, layers: int, *, mean_service: Number | Num[np.ndarray, " n"], prompt_rate: Number
-) -> bool:
-    """Tell whether the queues of a distributed mixture of agents stay bounded: :func:`mixture_of_agents_load` below 1.
-
-    Necessary in any case, as the work would outrun the servers; that it suffices is the theorem, not re-derived here.
-    Source: Mitra, Kaswan, Ulukus 2024, arXiv 2412.21200 (stability theorem). Kind: exact for the source's model.
-    """
-    return mixture_of_agents_load(helpers, layers, mean_service=mean_service, prompt_rate=prompt_rate) < 1
 
 
 def _update(name: str, rate: Number, mean_extra: Number, shift: Number) -> tuple[float, float, float]:

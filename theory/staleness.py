@@ -315,15 +315,6 @@ def fixed_step_staleness(n: int, *, gossip_rate: Number, step: Number, update_ra
     return update_rate * step * fixed_step_rounds(n, gossip_rate=gossip_rate, step=step)
 
 
-def poisson_bias(gossip_rate: Number, step: Number) -> float:
-    """Compute ``λΔ/ln(1 + λΔ)``, by which fixed steps prolong the mean delay on a large complete graph.
-
-    The news grows by the factor 1 + λΔ a round, not exp(λΔ). Kind: asymptotic in n.
-    """
-    gossip_rate, step = real("gossip_rate", gossip_rate, above=0), real("step", step, above=0)
-    return gossip_rate * step / math.log1p(gossip_rate * step)
-
-
 def push_event_factor(n: int, weight: Number = 0.5) -> float:
     """Compute ``E V⁺/V = 1 − 2a(1−a)/(n−1) − 2a²/(n(n−1))`` of one push ``x_j ← (1 − a)x_j + a x_i``.
 

@@ -8,12 +8,14 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 from scipy import stats
 
 from experiments.lib.store import mean_and_interval
 from gossipjax import Protocol, Timeline, simulate, timeline
 from gossipjax._base.streams import STARTS
 from gossipjax.observe import Observer
+from gossipjax.topology import Topology
 from gossipjax.types import Params
 
 _PACKING: Literal["sequential"] = "sequential"
@@ -50,6 +52,29 @@ def run_each(
         trajectory = simulate(key, protocol, plan, x0, observers=observers, record_every=width, packing=_PACKING)
         runs.append(trajectory.dataset.drop_vars(["event", "time"]).drop_attrs())
     return xr.concat(runs, "seed").transpose("record", ..., "seed")
+
+
+def barrier_ends(graphs: Sequence[Topology] | None, steps: Float[np.ndarray, "rounds n *copies"]) -> np.ndarray:
+    """Compute when rounds end, by the max-plus recursion ``M_i(k) = max_{j ∈ N(i) ∪ i} (d_j(k) + M_j(k − 1))``.
+
+    Args:
+        graphs: symmetric, whose neighbours wait for each other; round k takes number k, modulo how many there are.
+            None: everyone waits for everyone.
+        steps: seconds d of every step.
+
+    Returns:
+        ``M``, the seconds at which each node has mixed, shaped as the steps.
+    """
+    ends, last = np.empty_like(steps), np.zeros(steps.shape[1:])
+    for number, seconds in enumerate(steps):
+        done = last + seconds
+        if graphs is None:
+            last = np.broadcast_to(done.max(axis=0), done.shape)
+        else:
+            graph, last = graphs[number % len(graphs)], done.copy()
+            np.maximum.at(last, graph.receivers, done[graph.senders])
+        ends[number] = last
+    return ends
 
 
 def seed_keys(seed: int, num_seeds: int) -> list[jax.Array]:

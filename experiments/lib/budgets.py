@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,10 +36,18 @@ def message_share(alpha: float) -> float:
     return alpha * (VALUE_BITS + bernoulli_gap_bits(alpha)) / VALUE_BITS
 
 
-def mean_share(cut_offs: CutOffs) -> float:
-    """Compute the mean of :func:`message_share` over a list; a share of 1 goes without indices."""
-    spent = [1.0 if share >= 1 else message_share(share) for share in cut_offs.shares]
-    return float(np.dot(spent, cut_offs.probabilities))
+def expected_share(
+    shares: Sequence[float], probabilities: Sequence[float] | None = None, *, whole: float = 0.5
+) -> float:
+    """Compute the mean of :func:`message_share` over a list of cut-offs.
+
+    Args:
+        shares: the cut-offs.
+        probabilities: of each; None: equally likely.
+        whole: cut-offs from this one on send the whole model, without indices.
+    """
+    spent = [1.0 if share >= whole else message_share(share) for share in shares]
+    return float(np.average(spent, weights=probabilities))
 
 
 def top_k_share(budget: float) -> float:
@@ -89,37 +98,6 @@ def _check_budget(budget: float) -> None:
         raise ValueError(
             f"budget={budget}: must lie in (0, 0.9]; from there on the whole model costs less than indices"
         )
-
-
-def target_of(scores: Float[np.ndarray, "schemes record seed"], share: float) -> float:
-    """Choose a target that all schemes can reach: a share of the gain that the weakest has made at the end.
-
-    Args:
-        scores: NaN where a run diverged.
-        share: of ``final − first``, means over seeds.
-
-    Returns:
-        The score; of scores that fall, as errors do, pass their negatives.
-    """
-    mean = np.asarray(scores, np.float64).mean(axis=-1)
-    first, last = float(np.nanmean(mean[:, 0])), float(np.nanmin(mean[:, -1]))
-    return first + share * (last - first)
-
-
-def reached(target: float, cost: Float[np.ndarray, " record"], score: Float[np.ndarray, " record"]) -> float:
-    """Find the cost at which a rising curve first reaches a target, between records by interpolation; NaN if never."""
-    at = int(np.argmax(score >= target))
-    if not score[at] >= target:
-        return float("nan")
-    if at == 0:
-        return float(cost[0])
-    part = (target - score[at - 1]) / (score[at] - score[at - 1])
-    return float(cost[at - 1] + part * (cost[at] - cost[at - 1]))
-
-
-def at_cost(spent: float, cost: Float[np.ndarray, " record"], score: Float[np.ndarray, " record"]) -> float:
-    """Read a curve at a cost that it has reached, between records by interpolation."""
-    return float(np.interp(spent, np.asarray(cost, np.float64), np.asarray(score, np.float64)))
 
 
 def ratio_in_words(ratio: Float[np.ndarray, " seeds"], claimed: float, ours: str, theirs: str) -> str:

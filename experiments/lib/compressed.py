@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import optax
 import xarray as xr
 from jax.tree_util import Partial
 
 from experiments.lib.kept import kept_run as kept_run
 from experiments.lib.kept import model_of
+from experiments.lib.problems import Problem
 from gossipjax import (
     Protocol,
     Sharing,
@@ -24,28 +24,11 @@ from gossipjax import (
     observe,
     replicate,
     simulate,
-    tasks,
     topology,
 )
 from gossipjax._base.binding import Frozen
 from gossipjax.observe import meter_summary
 from gossipjax.timeline import rounds
-
-Name = Literal["digits", "writers", "cifar10", "movielens", "shakespeare"]
-
-
-class Problem(NamedTuple):
-    """A task, and how its nodes train between two rounds."""
-
-    name: str
-    task: Task
-    source: str
-    metric: str
-    """Of the test set, by which schemes are compared."""
-    higher_is_better: bool
-    learning_rate: float
-    batch_size: int
-    local_steps: int
 
 
 class Network(NamedTuple):
@@ -66,81 +49,6 @@ class Network(NamedTuple):
     test_samples: int = 1000
     """At most; smaller test sets are taken whole."""
     seed: int = 0
-
-
-def problem(name: Name, num_nodes: int, *, seed: int = 0) -> Problem:
-    """Build one of the paper's tasks with its learning rate, batch size and local steps, dealt to nodes non-IID.
-
-    Where its files are not at hand, a task takes the embedded default, and ``source`` says so.
-    """
-    return {
-        "digits": _digits,
-        "writers": _writers,
-        "cifar10": _cifar10,
-        "movielens": _movielens,
-        "shakespeare": _shakespeare,
-    }[name](num_nodes, seed)
-
-
-def _digits(n: int, seed: int) -> Problem:
-    """Small scans of digits, two labels a node."""
-    data = tasks.digits()
-    shards = tasks.by_shards(data.train.labels, n, shards_per_node=2, seed=seed)
-    task = tasks.classification(data, shards, tasks.mlp(64, (32,), 10), batch_size=8)
-    return Problem("digits", task, data.source, "accuracy", True, 0.1, 8, 3)
-
-
-def _writers(n: int, seed: int) -> Problem:
-    """Handwritten digits by writer, in the role of FEMNIST."""
-    try:
-        data = tasks.mnist_by_writer()
-        assert data.train.writers is not None
-        shards = tasks.by_user(data.train.writers, n, seed=seed)
-    except tasks.DataUnavailable:
-        data = tasks.digits()
-        shards = tasks.dirichlet(data.train.labels, n, alpha=0.5, seed=seed)
-    inputs = int(np.prod(data.train.inputs.shape[1:]))
-    task = tasks.classification(data, shards, tasks.mlp(inputs, (128,), data.num_classes), batch_size=16)
-    return Problem("writers", task, data.source, "accuracy", True, 0.05, 16, 5)
-
-
-def _cifar10(n: int, seed: int) -> Problem:
-    """CIFAR-10, four stretches of the list sorted by label a node, GN-LeNet."""
-    try:
-        data, model = tasks.cifar10(), tasks.gn_lenet()
-    except tasks.DataUnavailable:
-        data = tasks.digits()
-        model = tasks.gn_lenet(data.train.inputs.shape[1:], data.num_classes)
-    shards = tasks.by_stretches(data.train.labels, n, shards_per_node=4, seed=seed)
-    return Problem(
-        "cifar10", tasks.classification(data, shards, model, batch_size=8), data.source, "accuracy", True, 0.01, 8, 3
-    )
-
-
-def _movielens(n: int, seed: int) -> Problem:
-    """Ratings, users dealt to nodes, matrix factorisation of 20 factors.
-
-    The learning rate is ours. With the 0.1 of the paper's configuration no prediction on 96 nodes leaves the lowest
-    rating, to which it is clipped, in hundreds of rounds: the factors start near a saddle point; 1.0 diverges.
-    """
-    try:
-        data = tasks.movielens(seed=seed)
-    except tasks.DataUnavailable:
-        data = tasks.synthetic_ratings(seed=seed)
-    task = tasks.matrix_factorization(data, tasks.ratings_by_user(data, n), batch_size=16)
-    return Problem("movielens", task, data.source, "rmse", False, 0.5, 16, 10)
-
-
-def _shakespeare(n: int, seed: int) -> Problem:
-    """The next character of plays, roles dealt to nodes, two layers of LSTM."""
-    try:
-        data, model = tasks.shakespeare(), tasks.lstm()
-    except tasks.DataUnavailable:
-        data = tasks.synthetic_text(seed=seed)
-        model = tasks.lstm(hidden=32, layers=2, context=data.rule.context)
-    shards = tasks.by_user(data.train.roles, n, seed=seed)
-    task = tasks.next_character(data, shards, model, batch_size=16)
-    return Problem("shakespeare", task, data.source, "accuracy", True, 0.1, 16, 10)
 
 
 def graphs_of(network: Network) -> list[topology.Topology]:
@@ -233,16 +141,3 @@ def run_of(
         return learn(given, said, network, learning_rate=learning_rate, checkpoint=checkpoint)
 
     return kept_run(keep, settings, make, given.task, said)
-
-
-def expected_share(cut_offs: tuple[float, ...], cap: float = 0.5) -> float:
-    """Mean bits of a JWINS message over those of the model, by the mean length of Elias gamma at random positions."""
-    spent = []
-    for alpha in cut_offs:
-        if alpha >= cap:
-            spent.append(1.0)
-            continue
-        j = np.arange(1, 40)
-        index = 1 + 2 * np.sum((1 - alpha) ** (2.0**j - 1))
-        spent.append(alpha * (32 + index) / 32)
-    return float(np.mean(spent))

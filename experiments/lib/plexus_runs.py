@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -12,85 +12,18 @@ import optax
 import xarray as xr
 from jax.tree_util import Partial
 
-from experiments.lib.kept import model_of
-from gossipjax import Protocol, Task, Timeline, devices, fedavg, observe, replicate, restarted, simulate, systems, tasks
+from experiments.lib.problems import Problem
+from gossipjax import Protocol, Task, Timeline, devices, fedavg, observe, replicate, restarted, simulate, systems
 from gossipjax._base.binding import Frozen
 from gossipjax.devices import Devices
 from gossipjax.systems import PlexusPlan, SystemPlan
 from gossipjax.tasks import DataUnavailable
 from gossipjax.types import NOBODY
 
-Name = Literal["digits", "writers", "movielens", "cifar10"]
 HOUR = 3600.0
 GIB = 2.0**30
 WITHIN = 0.15
 """Deviation from a published number that counts as its reproduction."""
-
-
-class Problem(NamedTuple):
-    """A task of n nodes, and how they train."""
-
-    name: str
-    task: Task
-    source: str
-    metric: str
-    """Of the test set, by which systems are compared."""
-    higher_is_better: bool
-    learning_rate: float
-    momentum: float | None
-    parameters: int
-    batch_size: int
-
-    @property
-    def named(self) -> dict[str, Any]:
-        """What names a run of it, besides its data."""
-        rates = {"learning_rate": self.learning_rate, "momentum": self.momentum, "batch_size": self.batch_size}
-        return rates | {"data": self.source, "model": model_of(self.task)}
-
-
-def problem(name: Name, n: int, *, seed: int = 0, batch_size: int = 20) -> Problem:
-    """Build a task; where files are missing it takes the embedded digits, or drawn ratings, and ``source`` says so.
-
-    ``"digits"`` small scans, Dirichlet(0.5) label skew; ``"writers"`` handwritten digits, whole writers to each node;
-    ``"movielens"`` ratings, users to nodes; ``"cifar10"`` with the network of Plexus, split evenly at random.
-    """
-    if name == "movielens":
-        return _ratings(n, seed, batch_size)
-    data = _images(name)
-    labels, momentum = data.train.labels, None
-    inputs = int(np.prod(data.train.inputs.shape[1:]))
-    shards = tasks.dirichlet(labels, n, alpha=0.5, seed=seed)
-    if data.name == "cifar10":
-        model, rate, momentum = tasks.gn_lenet_plexus(data.train.inputs.shape[1:], data.num_classes), 0.002, 0.9
-        shards = tasks.iid(len(labels), n, seed=seed)
-    elif name == "writers" and data.train.writers is not None:
-        model, rate = tasks.mlp(inputs, (128,), data.num_classes), 0.05
-        shards = tasks.by_user(data.train.writers, n, seed=seed)
-    else:
-        model, rate = tasks.mlp(inputs, (32,), data.num_classes), 0.1
-    task = tasks.classification(data, shards, model, batch_size=batch_size)
-    return Problem(name, task, data.source, "accuracy", True, rate, momentum, _parameters(task), batch_size)
-
-
-def _images(name: str) -> tasks.Dataset:
-    try:
-        return {"digits": tasks.digits, "writers": tasks.mnist_by_writer, "cifar10": tasks.cifar10}[name]()
-    except DataUnavailable:
-        return tasks.digits()
-
-
-def _ratings(n: int, seed: int, batch_size: int) -> Problem:
-    try:
-        data = tasks.movielens(seed=seed)
-    except DataUnavailable:
-        data = tasks.synthetic_ratings(seed=seed)
-    task = tasks.matrix_factorization(data, tasks.ratings_by_user(data, n), batch_size=batch_size)
-    return Problem("movielens", task, data.source, "rmse", False, 0.2, None, _parameters(task), batch_size)
-
-
-def _parameters(task: Task) -> int:
-    shapes = jax.eval_shape(task.init, jax.random.key(0))
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
 
 
 def phones(n: int, seed: int, *, availability: Literal["charging"] | None = None) -> Devices:
@@ -220,43 +153,3 @@ def series(given: Problem, times, score, sent, training, *, events) -> xr.Datase
         higher_is_better=int(given.higher_is_better),
         parameters=given.parameters,
     )
-
-
-def side_by_side(runs: list[xr.Dataset], along: xr.DataArray) -> xr.Dataset:
-    """Put runs along a new dimension; shorter ones end in NaN."""
-    numbered = [run.assign_coords(record=np.arange(run.sizes["record"])) for run in runs]
-    return xr.concat(numbered, along, join="outer", combine_attrs="drop_conflicts")
-
-
-def held(times: np.ndarray, values: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Read a quantity that holds from each time to the next, ``(k, ...)``; NaN before the first."""
-    at = np.searchsorted(times, grid, side="right") - 1
-    read = np.asarray(values, np.float64)[np.maximum(at, 0)]
-    read[at < 0] = np.nan
-    return read
-
-
-def last_known(values: xr.DataArray) -> xr.DataArray:
-    """Take the last record that a run has, over ``record``."""
-    last = values.notnull().cumsum("record").argmax("record")
-    return values.isel(record=last)
-
-
-def good(score: Any, higher_is_better: bool | int) -> Any:
-    """Turn a score so that more is better."""
-    return score if higher_is_better else -score
-
-
-def at_target(run: xr.Dataset, target: float, higher_is_better: bool | int) -> dict[str, float]:
-    """Seconds, bytes and training seconds until the score first reaches a target, linear between records, or NaN."""
-    score = good(run.score.values, higher_is_better)
-    goal = good(target, higher_is_better)
-    reached = np.flatnonzero(score >= goal)
-    names = ("time", "bytes", "training")
-    if not reached.size:
-        return dict.fromkeys(names, np.nan)
-    last = int(reached[0])
-    before = max(last - 1, 0)
-    gain = score[last] - score[before]
-    share = 1.0 if gain <= 0 else float((goal - score[before]) / gain)
-    return {name: float(run[name].values[before] * (1 - share) + run[name].values[last] * share) for name in names}

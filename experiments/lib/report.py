@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+
+from experiments.lib.store import mean_and_interval
 
 
 class Row(NamedTuple):
@@ -21,6 +23,15 @@ class Row(NamedTuple):
     """NaN where theory says nothing."""
     source: str
     """Where the prediction comes from, or what the measured number is."""
+
+
+def over_seeds(quantity: str, values: Any, predicted: float = np.nan, source: str = "") -> Row:
+    """Compare the mean of independent values, with its interval; without any value both are NaN."""
+    values = np.asarray(values, np.float64)
+    if not values.size:
+        return Row(quantity, np.nan, np.nan, predicted, source)
+    mean, half = mean_and_interval(values)
+    return Row(quantity, float(mean), float(half), predicted, source)
 
 
 def show(title: str, rows: Sequence[Row], console: Console) -> None:

@@ -13,13 +13,16 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from experiments.lib.budgets import message_share, reached, top_k_share
-from experiments.lib.compressed import Network, Problem, expected_share, graphs_of, run_of
+from experiments.lib import curves
+from experiments.lib.asynchronous import barrier_ends
+from experiments.lib.budgets import expected_share, message_share, top_k_share
+from experiments.lib.compressed import Network, graphs_of, run_of
+from experiments.lib.curves import reached
+from experiments.lib.problems import Problem
 from gossipjax import Sharing
 from gossipjax.compress.transforms import wavelet
 from gossipjax.sharing import full, jwins, random_subset, top_k
 from gossipjax.sharing._jwins import CUT_OFFS
-from gossipjax.topology import Topology
 from theory.check.policy import Band, Verdict, Word, above, all_of, decide
 
 FULL, SAMPLING, TOP_K, JWINS = "full sharing", "random sampling", "top-k", "JWINS"
@@ -89,22 +92,7 @@ def seconds_per_round(network: Network, compute: float, lengths: Sequence[float]
     drawn = np.random.default_rng(network.seed).integers(
         len(busy), size=(network.num_rounds, network.num_nodes, copies)
     )
-    return float(barrier_ends(graphs_of(network), busy[drawn]).mean()) / network.num_rounds
-
-
-def barrier_ends(graphs: Sequence[Topology], steps: Float[np.ndarray, "rounds n copies"]) -> np.ndarray:
-    """Compute when every node ends its last round, ``(n, copies)``: ``M_i ← max_{j ∈ N(i) ∪ i} (d_j + M_j)``.
-
-    Args:
-        graphs: symmetric; round t takes number t, modulo how many there are.
-        steps: seconds d of every step.
-    """
-    ends = np.zeros(steps.shape[1:])
-    for number, seconds in enumerate(steps):
-        graph, done = graphs[number % len(graphs)], ends + seconds
-        ends = done.copy()
-        np.maximum.at(ends, graph.receivers, done[graph.senders])
-    return ends
+    return float(barrier_ends(graphs_of(network), busy[drawn])[-1].mean()) / network.num_rounds
 
 
 def predicted(given: Problem, network: Network, names: Sequence[str], parameters: int) -> dict[str, Any]:
@@ -129,10 +117,10 @@ def compare(given: Problem, network: Network, names: Sequence[str], keep: str | 
     """
     check_schemes(names)
     runs = {name: run_of(given, SCHEMES[name].settings, SCHEMES[name].build(), network, keep) for name in names}
-    return side_by_side(runs, predicted(given, network, names, int(runs[FULL].attrs["parameters"])))
+    return join_schemes(runs, predicted(given, network, names, int(runs[FULL].attrs["parameters"])))
 
 
-def side_by_side(runs: dict[str, xr.Dataset], extra: dict[str, Any]) -> xr.Dataset:
+def join_schemes(runs: dict[str, xr.Dataset], extra: dict[str, Any]) -> xr.Dataset:
     """Join the schemes of one problem along ``scheme``; what the runs say of it, and the target, become variables."""
     first = next(iter(runs.values()))
     joined = xr.concat(
@@ -148,18 +136,8 @@ def side_by_side(runs: dict[str, xr.Dataset], extra: dict[str, Any]) -> xr.Datas
     return joined.assign(target=((), sign * target_of(joined)))
 
 
-def stack(parts: Sequence[xr.Dataset], along: xr.DataArray) -> xr.Dataset:
-    """Join problems along a dimension; where one has fewer records or seeds, NaN fills up. :func:`part` undoes it."""
-    numbered = [
-        part.assign_coords(record=np.arange(part.sizes["record"]), seed=np.arange(part.sizes["seed"])) for part in parts
-    ]
-    joined = xr.concat(numbered, along, join="outer", data_vars="all", coords="minimal", compat="override")
-    # Parts that were read from files would be written as integers again, which have no NaN.
-    return joined.drop_encoding()
-
-
 def part(dataset: xr.Dataset, **selected: Any) -> xr.Dataset:
-    """Take one problem of :func:`stack`, without what was filled up."""
+    """Take one problem of :func:`experiments.lib.curves.side_by_side`, without what was filled up."""
     at = dataset.sel(selected)
     # By bytes, not by scores: those of a run that diverged are NaN themselves.
     return at.dropna("record", how="all", subset=["event"]).dropna("seed", how="all", subset=["node_bytes_sent"])
@@ -174,7 +152,7 @@ def scores(at: xr.Dataset, name: str) -> Float[np.ndarray, "record seed"]:
 def target_of(at: xr.Dataset) -> float:
     """Choose the score (negative where less is better) at :data:`GAIN` of what full sharing gains in its mean."""
     mean = scores(at, FULL).mean(axis=1)
-    return float(mean[0] + GAIN * (mean[-1] - mean[0]))
+    return curves.target_of(float(mean[0]), mean[-1], GAIN)
 
 
 class Cost(NamedTuple):

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pathlib
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from scipy import stats
+
+from theory.output import replacing
 
 DEFAULT = pathlib.Path("results")
 
@@ -44,20 +42,6 @@ def save(stem: str, dataset: xr.Dataset, manifest: dict[str, Any], folder: pathl
         facts = {"stem": stem, "manifest": json.dumps(manifest), "checksum": checksum(dataset)}
         dataset.assign_attrs(facts).to_netcdf(temporary, engine="h5netcdf")
     return target
-
-
-@contextmanager
-def replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Give a temporary path beside the target; rename it to the target on success, remove it on failure."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    temporary = pathlib.Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)  # mkstemp makes files that only the owner can read
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def mean_and_interval(values: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -16,13 +16,14 @@ from jaxtyping import Num
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.lib.store import replacing
+from gossipjax._base import palette
+from theory.output import replacing
 
 WIDTHS = {"single": 3.35, "double": 6.9}
 """Widths of one and of two columns, inches."""
 PANEL_HEIGHT = 2.2
 """Height of a row of panels, inches."""
-THEORY = "#1a1a1a"
+THEORY = palette.INK
 """Colour of exact results."""
 
 
@@ -35,15 +36,15 @@ class Style(NamedTuple):
 
 
 STYLES = (
-    Style("#004488", "-", "o"),
-    Style("#bb5566", (0, (5, 1.5)), "s"),
-    Style("#ddaa33", (0, (6, 1.5, 1.2, 1.5)), "^"),
-    Style("#3fb0a0", (0, (1.5, 1.2)), "D"),
-    Style("#882255", (0, (8, 2)), "v"),
-    Style("#66ccee", (0, (3, 1.2)), "P"),
-    Style("#999933", (0, (3, 1.2, 1, 1.2, 1, 1.2)), "X"),
+    Style(palette.BLUE, "-", "o"),
+    Style(palette.RED, (0, (5, 1.5)), "s"),
+    Style(palette.YELLOW, (0, (6, 1.5, 1.2, 1.5)), "^"),
+    Style(palette.TEAL, (0, (1.5, 1.2)), "D"),
+    Style(palette.WINE, (0, (8, 2)), "v"),
+    Style(palette.SKY, (0, (3, 1.2)), "P"),
+    Style(palette.OLIVE, (0, (3, 1.2, 1, 1.2, 1, 1.2)), "X"),
 )
-"""Series styles in order of use; colours after Paul Tol, the first four also apart in lightness."""
+"""Series styles in order of use."""
 
 _SETTINGS: Any = {
     "font.size": 8.0,

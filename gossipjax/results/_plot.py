@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from gossipjax._base import palette
 from gossipjax._base.arguments import choice, instance
 from gossipjax._base.display import headline
 from gossipjax._base.figure import Figure
@@ -26,7 +27,7 @@ HORIZONTAL = ("event", "round", "time", "bytes_sent")
 _COUNTERS = ("bytes_sent", "messages_sent")
 _MOST_PANELS = 6
 _LABEL_WIDTH = 32
-_LINE, _SEEDS = "#0b4f8a", "#d9730d"
+_LINE, _SEEDS = palette.BLUE, palette.YELLOW
 _BYTES = (("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12), ("PB", 1e15))
 _SECONDS = (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86400.0))
 _ROUNDING = 1e-6

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from gossipjax._base import palette
 from gossipjax._base.arguments import instance, real, wholes
 from gossipjax._base.figure import Figure
 from gossipjax.devices import Devices
@@ -18,7 +19,8 @@ from gossipjax.systems._activity import Activity, Plan, SystemPlan, activity
 from gossipjax.systems._kernel.machines import Machines, checked_machines
 from gossipjax.systems._plexus.plan import CUT, PlexusPlan
 
-_TRAINED, _LOST, _SENT, _DROPPED, _OFFLINE = "#0b4f8a", "#a9c8e6", "#d9730d", "#f2c59c", "#e4e4e4"
+_TRAINED, _SENT, _OFFLINE = palette.BLUE, palette.RED, palette.ABSENT
+_LOST, _DROPPED = palette.paler(_TRAINED, 0.65), palette.paler(_SENT, 0.65)
 _MOST_NODES = 60
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments import jwins_ablation, jwins_metadata, jwins_vs_choco
-from experiments.lib import budgets, compressed
-from experiments.lib.compressed import problem
+from experiments.lib import budgets, curves
+from experiments.lib.problems import of_jwins
 from gossipjax import Event
 from gossipjax.compress.codes import Wire, elias_gamma, int32_indices
 from gossipjax.compress.transforms import wavelet
@@ -41,7 +41,7 @@ def test_a_message_of_random_positions_is_as_large_as_a_simulated_one():
 def test_lists_meet_their_budget_and_keep_their_shape(budget, whole):
     found = budgets.low_budget(budget, whole)
     # Root finding stops at 1e-12 of a scale of about one.
-    assert budgets.mean_share(found) == pytest.approx(budget, abs=1e-9)
+    assert budgets.expected_share(*found, whole=1.0) == pytest.approx(budget, abs=1e-9)
     assert sum(found.probabilities) == pytest.approx(1, abs=1e-12)
     assert found.probabilities[-1] == whole * budget
     scaled = np.array(found.shares[:-1]) / CUT_OFFS[:-1]
@@ -56,10 +56,12 @@ def test_top_k_meets_its_budget(budget):
     assert alpha < budget
 
 
-def test_the_released_list_is_the_one_of_the_other_experiments():
-    as_list = budgets.CutOffs(CUT_OFFS, (1 / 7,) * 7)
+def test_the_released_list_costs_what_its_gaps_cost_at_random_positions():
+    j = np.arange(1, 40)
+    gaps = {alpha: 1 + 2 * np.sum((1 - alpha) ** (2.0**j - 1)) for alpha in CUT_OFFS}
+    spent = [1.0 if alpha >= 0.5 else alpha * (32 + gaps[alpha]) / 32 for alpha in CUT_OFFS]
     # Two sums of the same terms.
-    assert budgets.mean_share(as_list) == pytest.approx(compressed.expected_share(CUT_OFFS), rel=1e-12)
+    assert budgets.expected_share(CUT_OFFS) == pytest.approx(np.mean(spent), rel=1e-12)
 
 
 @jax.jit
@@ -113,29 +115,28 @@ def test_settings_out_of_range_are_refused(build, message):
 
 def test_a_target_is_reached_between_two_records():
     cost, score = np.array([0.0, 10.0, 20.0, 30.0]), np.array([0.1, 0.3, 0.5, 0.4])
-    assert budgets.reached(0.4, cost, score) == pytest.approx(15.0, rel=1e-12)  # one division
-    assert budgets.reached(0.05, cost, score) == 0.0
-    assert budgets.reached(0.5, cost, score) == 20.0
-    assert np.isnan(budgets.reached(0.6, cost, score))
-    assert np.isnan(budgets.reached(0.2, cost, np.full(4, np.nan)))
-    assert budgets.at_cost(25.0, cost, score) == pytest.approx(0.45, rel=1e-12)
+    assert curves.reached(0.4, cost, score) == pytest.approx(15.0, rel=1e-12)  # one division
+    assert curves.reached(0.05, cost, score) == 0.0
+    assert curves.reached(0.5, cost, score) == 20.0
+    assert np.isnan(curves.reached(0.6, cost, score))
+    assert np.isnan(curves.reached(0.2, cost, np.full(4, np.nan)))
+    assert curves.at_cost(25.0, cost, score) == pytest.approx(0.45, rel=1e-12)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 0.99))
 @SETTINGS
 def test_every_scheme_reaches_the_target_of_all(seed, share):
     rng = np.random.default_rng(seed)
-    curves = np.concatenate([np.zeros((3, 1, 1)), np.cumsum(rng.random((3, 6, 1)) + 0.01, axis=1)], axis=1)
-    target = budgets.target_of(curves, share)
-    spent = [budgets.reached(target, np.arange(7.0), curve[:, 0]) for curve in curves]
+    scores = np.concatenate([np.zeros((3, 1)), np.cumsum(rng.random((3, 6)) + 0.01, axis=1)], axis=1)
+    target = curves.target_of(0.0, scores[:, -1], share)
+    spent = [curves.reached(target, np.arange(7.0), score) for score in scores]
     assert np.isfinite(spent).all()
-    weakest = int(np.argmin(curves[:, -1, 0]))
-    assert target == pytest.approx(share * curves[weakest, -1, 0], rel=1e-12)
+    assert target == pytest.approx(share * scores[:, -1].min(), rel=1e-12)
 
 
 def test_a_run_that_diverged_sets_no_target():
-    curves = np.stack([np.linspace(0, 1, 5), np.linspace(0, 0.8, 5), np.full(5, np.nan)])[..., None]
-    assert budgets.target_of(curves, 0.5) == pytest.approx(0.4, rel=1e-12)
+    assert curves.target_of(0.0, np.array([1.0, 0.8, np.nan]), 0.5) == pytest.approx(0.4, rel=1e-12)
+    assert curves.target_of(3.0, np.array([1.0, 2.0, np.nan]), 0.5, higher_is_better=False) == 2.5
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_what_collapses_later_is_passed_over(monkeypatch):
     config = jwins_vs_choco.Config(rate_factors=(0.1, 0.2, 0.4))
     grid = jwins_vs_choco.Grid(np.array([[0.5, 0.6, 0.7]]), np.ones((1, 3)))
     scheme = jwins_vs_choco.Scheme("one", full())
-    digits = problem("digits", 8)
+    digits = of_jwins("digits", 8)
     rank, place, run = jwins_vs_choco._first_that_holds(digits, [scheme], grid, config)
     assert (rank, place) == (2, (0, 0))
     assert float(run.score[-1, 0]) == 0.79

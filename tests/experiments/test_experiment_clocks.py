@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import gossipjax as gj
 from experiments import async_beats_sync_under_stragglers as stragglers
-from experiments.lib.asynchronous import run_each, settled_mean, z_score
+from experiments.lib.asynchronous import barrier_ends, run_each, settled_mean, z_score
+from experiments.lib.curves import reached
 from gossipjax import observe, timeline
 from gossipjax.timeline import clocks
 from gossipjax.types import NOBODY
@@ -63,10 +64,10 @@ def test_barriers_agree_with_simulated_waiting(seed, rounds, n):
         done = [mixed[i] + steps[number, i] for i in range(n)]
         mixed = [max(done[j] for j in neighbors[i]) for i in range(n)]
     # The same sums in the same order.
-    np.testing.assert_array_equal(stragglers.round_ends(graph, steps)[-1], mixed)
-    everyone = stragglers.round_ends(None, steps)
+    np.testing.assert_array_equal(barrier_ends([graph], steps)[-1], mixed)
+    everyone = barrier_ends(None, steps)
     np.testing.assert_allclose(everyone[:, 0], np.cumsum(steps.max(axis=1)), rtol=1e-12)  # another order of adding
-    assert (everyone >= stragglers.round_ends(graph, steps) - 1e-12).all()
+    assert (everyone >= barrier_ends([graph], steps) - 1e-12).all()
 
 
 def test_mean_longest_step_of_equal_devices_is_a_harmonic_number():
@@ -87,10 +88,10 @@ def test_mean_longest_step_with_stragglers_agrees_with_drawn_steps():
 
 def test_time_to_interpolates_between_records():
     time = np.array([0.0, 1.0, 3.0])
-    assert stragglers.time_to(0.5, time, np.array([0.0, 0.25, 0.75])) == pytest.approx(2.0)
-    assert stragglers.time_to(0.0, time, np.array([0.0, 0.25, 0.75])) == 0.0
-    assert np.isnan(stragglers.time_to(0.8, time, np.array([0.0, 0.25, 0.75])))
-    assert stragglers.time_to(0.5, time, np.array([0.0, 0.6, 0.1])) == pytest.approx(5 / 6)  # the first time counts
+    assert reached(0.5, time, np.array([0.0, 0.25, 0.75])) == pytest.approx(2.0)
+    assert reached(0.0, time, np.array([0.0, 0.25, 0.75])) == 0.0
+    assert np.isnan(reached(0.8, time, np.array([0.0, 0.25, 0.75])))
+    assert reached(0.5, time, np.array([0.0, 0.6, 0.1])) == pytest.approx(5 / 6)  # the first time counts
 
 
 def test_scores_and_settled_means():

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from experiments import jwins_accuracy_vs_bytes, jwins_dynamic_topology
 from experiments.lib import sharing_schemes as schemes
 from experiments.lib import store
-from experiments.lib.compressed import Network, problem
+from experiments.lib.asynchronous import barrier_ends
+from experiments.lib.compressed import Network
+from experiments.lib.curves import side_by_side
+from experiments.lib.problems import of_jwins
 from experiments.lib.sharing_schemes import FULL, JWINS, SAMPLING, SCHEMES, TOP_K
 from gossipjax import topology
 from gossipjax.compress import codes
@@ -97,7 +100,7 @@ def test_barriers_agree_with_simulated_waiting_on_changing_graphs(seed, rounds, 
             heard[r].append(s)
         clock = np.stack([done[heard[i]].max(axis=0) for i in range(7)])
     # The same sums in the same order.
-    np.testing.assert_array_equal(schemes.barrier_ends(graphs, steps), clock)
+    np.testing.assert_array_equal(barrier_ends(graphs, steps)[-1], clock)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "rmse"])
@@ -164,7 +167,7 @@ def test_stacked_problems_come_back_as_they_were(tmp_path):
     for number, one in enumerate(parts):  # as finished runs are: kept in files
         store.save(f"part{number}", one, {}, tmp_path)
     read = [store.load(f"part{number}", tmp_path).drop_attrs() for number in range(3)]
-    joined = schemes.stack(read, xr.DataArray(["a", "b", "c"], dims="task", name="task"))
+    joined = side_by_side(read, xr.DataArray(["a", "b", "c"], dims="task", name="task"))
     store.save("joined", joined, {}, tmp_path)
     joined = store.load("joined", tmp_path)
     assert joined.sizes["record"] == 7
@@ -178,7 +181,7 @@ def test_stacked_problems_come_back_as_they_were(tmp_path):
 
 def test_choco_refuses_a_changing_graph_before_any_work():
     network = Network(8, 5, dynamic=True)
-    assert "fixed" in jwins_dynamic_topology.refusal(problem("digits", 8), network)
+    assert "fixed" in jwins_dynamic_topology.refusal(of_jwins("digits", 8), network)
 
 
 def test_schemes_are_checked_before_any_work():
@@ -192,7 +195,7 @@ def test_schemes_are_checked_before_any_work():
 def test_a_table_stands_even_where_full_sharing_gains_nothing():
     at = ending([0.05, 0.05], [0.04, 0.06])
     facts = {"predicted_megabytes": ("scheme", [4.0, 1.5]), "predicted_seconds": ("scheme", [1.0, 0.9])}
-    joined = schemes.stack([at.assign(facts)], xr.DataArray(["a"], dims="task", name="task"))
+    joined = side_by_side([at.assign(facts)], xr.DataArray(["a"], dims="task", name="task"))
     rows = {row.quantity: row for row in jwins_accuracy_vs_bytes.table(joined)}
     assert rows["a: MB per node to target, full sharing"].measured == 0
     assert all(np.isfinite(row.measured) for row in rows.values())

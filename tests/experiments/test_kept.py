@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from experiments.lib import compressed, kept, plexus_runs, store
+from experiments.lib.problems import of_jwins
 from gossipjax.sharing import full
 
 
@@ -72,8 +73,8 @@ def test_other_contents_make_another_run(tmp_path):
 
 
 def test_tasks_are_told_apart_by_their_data_and_their_model():
-    one, same = (compressed.problem("digits", 8).task for _ in range(2))
-    assert kept.digest(one) == kept.digest(same) != kept.digest(compressed.problem("digits", 8, seed=1).task)
+    one, same = (of_jwins("digits", 8).task for _ in range(2))
+    assert kept.digest(one) == kept.digest(same) != kept.digest(of_jwins("digits", 8, seed=1).task)
     assert sorted(kept.model_of(one).values()) == ["float32[10, 32]", "float32[10]", "float32[32, 64]", "float32[32]"]
 
 
@@ -81,7 +82,7 @@ def test_tasks_are_told_apart_by_their_data_and_their_model():
 def test_a_run_of_a_scheme_is_named_by_how_it_trains(tmp_path, monkeypatch, change):
     made = []
     monkeypatch.setattr(compressed, "learn", lambda *_, **__: made.append(1) or xr.Dataset({"score": len(made)}))
-    given, network = compressed.problem("digits", 8), compressed.Network(8, 4)
+    given, network = of_jwins("digits", 8), compressed.Network(8, 4)
     for one in (given, given, given._replace(**change)):
         compressed.run_of(one, "full", full(), network, str(tmp_path))
     assert len(made) == 2

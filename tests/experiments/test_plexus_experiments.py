@@ -19,7 +19,7 @@ from experiments import (
     plexus_sample_size,
     plexus_vs_baselines,
 )
-from experiments.lib import plexus_runs
+from experiments.lib import curves, plexus_runs, problems
 from figures.lib.plexus_curves import on_one_axis
 from gossipjax import fedavg, replicate, simulate, systems
 from gossipjax.tasks import quadratic
@@ -41,11 +41,11 @@ def test_missing_files_are_replaced_by_the_embedded_digits(name, monkeypatch):
     """With a network that fits them, and the source says so."""
 
     def missing(*_, **__):
-        raise plexus_runs.DataUnavailable("not here")
+        raise problems.DataUnavailable("not here")
 
-    monkeypatch.setattr(plexus_runs.tasks, "cifar10", missing)
-    monkeypatch.setattr(plexus_runs.tasks, "mnist_by_writer", missing)
-    given = plexus_runs.problem(name, 20)
+    monkeypatch.setattr(problems.tasks, "cifar10", missing)
+    monkeypatch.setattr(problems.tasks, "mnist_by_writer", missing)
+    given = problems.of_plexus(name, 20)
     assert "digits" in given.source
     assert given.parameters == 64 * 32 + 32 + 32 * 10 + 10
 
@@ -65,21 +65,21 @@ def test_missing_files_are_replaced_by_the_embedded_digits(name, monkeypatch):
     ],
 )
 def test_costs_until_a_target(score, target, higher, seconds):
-    found = plexus_runs.at_target(curve(score), target, higher)
+    found = curves.at_target(curve(score), target, higher)
     np.testing.assert_allclose(found["time"], seconds, **CLOSE)
     np.testing.assert_allclose([found["bytes"], found["training"]], [10 * seconds, 3 * seconds], **CLOSE)
 
 
 def test_shorter_runs_end_where_they_end():
-    both = plexus_runs.side_by_side([curve([1.0, 2.0, 3.0]), curve([4.0, 5.0])], xr.DataArray([0, 1], dims="seed"))
+    both = curves.side_by_side([curve([1.0, 2.0, 3.0]), curve([4.0, 5.0])], xr.DataArray([0, 1], dims="seed"))
     assert both.sizes == {"seed": 2, "record": 3}
     assert np.isnan(both.score.values[1, 2])
-    assert plexus_runs.last_known(both.score).values.tolist() == [3.0, 5.0]
-    assert plexus_runs.last_known(both.time).values.tolist() == [2.0, 1.0]
+    assert curves.last_known(both.score).values.tolist() == [3.0, 5.0]
+    assert curves.last_known(both.time).values.tolist() == [2.0, 1.0]
 
 
 def test_what_holds_until_the_next_time():
-    read = plexus_runs.held(np.array([1.0, 2.0]), np.array([10, 20]), np.array([0.5, 1.0, 1.9, 2.0, 9.0]))
+    read = curves.held(np.array([1.0, 2.0]), np.array([10, 20]), np.array([0.5, 1.0, 1.9, 2.0, 9.0]))
     np.testing.assert_array_equal(read, [np.nan, 10, 10, 20, 20])
 
 
@@ -119,11 +119,9 @@ def test_bytes_of_a_round():
 
 
 def sizes(scores):
-    runs = [
-        plexus_runs.side_by_side([curve(s, pace=k + 1)], xr.DataArray([0], dims="seed", name="seed")) for k, s in scores
-    ]
+    runs = [curves.side_by_side([curve(s, pace=k + 1)], xr.DataArray([0], dims="seed", name="seed")) for k, s in scores]
     along = xr.DataArray([4, 16], dims="sample_size", name="sample_size")
-    return plexus_runs.side_by_side(runs, along).assign_attrs(higher_is_better=1)
+    return curves.side_by_side(runs, along).assign_attrs(higher_is_better=1)
 
 
 def test_target_is_a_share_of_the_weakest_gain():
@@ -191,9 +189,9 @@ def test_course_of_runs_with_crashes():
         minute = np.arange(4.0)
         online, rounds = ("minute", [100.0, 60.0, 20.0, 20.0]), ("minute", 10 * minute)
         run = curve(score, pace=60.0).assign(online=online, rounds=rounds).assign_coords(minute=minute)
-        runs.append(plexus_runs.side_by_side([run], along))
+        runs.append(curves.side_by_side([run], along))
     names = xr.DataArray(list(scores), dims="scenario", name="scenario")
-    made = plexus_runs.side_by_side(runs, names).assign_attrs(higher_is_better=1)
+    made = curves.side_by_side(runs, names).assign_attrs(higher_is_better=1)
     course = plexus_crash.course_of(made)
     np.testing.assert_allclose(np.ravel(course), [0.2 / 0.9, 0.2 / 0.9, 0.1 / 0.9, 1.0], **CLOSE)
     assert "; no verdict: +22.2 %" in plexus_crash._verdict(made)
@@ -250,8 +248,8 @@ def test_a_round_ends_with_its_first_mean():
 def compared(scores, higher=1):
     names = ["Plexus", "FL", "D-PSGD one-peer", "gossip learning"]
     seed = xr.DataArray([0], dims="seed", name="seed")
-    runs = [plexus_runs.side_by_side([curve(s, pace=pace)], seed) for s, pace in scores]
-    found = plexus_runs.side_by_side(runs, xr.DataArray(names, dims="system", name="system"))
+    runs = [curves.side_by_side([curve(s, pace=pace)], seed) for s, pace in scores]
+    found = curves.side_by_side(runs, xr.DataArray(names, dims="system", name="system"))
     return found.assign(higher_is_better=((), higher))
 
 
@@ -306,15 +304,15 @@ def test_a_missed_target_supports_nothing():
     low, high, slow = [0.1, 0.15, 0.15], [0.1, 0.3, 0.3], [0.1, 0.2, 0.3]
     for plexus, word in (((high, high, low), "undecided"), ((low, low, low), "contradicted")):
         seed = xr.DataArray([0, 1, 2], dims="seed", name="seed")
-        runs = [plexus_runs.side_by_side([curve(s) for s in pair], seed) for pair in (plexus, (slow, slow, slow))]
+        runs = [curves.side_by_side([curve(s) for s in pair], seed) for pair in (plexus, (slow, slow, slow))]
         names = xr.DataArray(["Plexus", "D-PSGD one-peer"], dims="system", name="system")
         facts = {"higher_is_better": 1, "num_nodes": 20, "model_bytes": 1e6, "metric": "accuracy", "data": "made"}
         facts |= {"devices": "none"}
-        at = plexus_runs.side_by_side(runs, names).assign({name: ((), value) for name, value in facts.items()})
+        at = curves.side_by_side(runs, names).assign({name: ((), value) for name, value in facts.items()})
         at = at.assign(round_seconds=(("system", "seed"), np.full((2, 3), 30.0)))
         task = xr.DataArray(["made"], dims="task", name="task")
         attrs = {"sample_size": 5, "round_seconds": 60.0, "fanout": 10}
-        rows = plexus_vs_baselines.table(plexus_runs.side_by_side([at], task).assign_attrs(attrs))
+        rows = plexus_vs_baselines.table(curves.side_by_side([at], task).assign_attrs(attrs))
         times = [row for row in rows if "TTA" in row.quantity]
         assert [f"; {word}: " in row.source for row in times] == [True] * (word == "undecided")
         missing = next(row for row in rows if "without a ratio" in row.quantity)

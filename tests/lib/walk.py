@@ -120,14 +120,14 @@ def _too_long(signum, frame):
 
 def trials():
     """Yield the generators of ``(function, arguments, name, value, whether it must be refused)``, by room."""
-    for room, table in walk_rooms.rooms().items():
+    for room, table in walk_rooms.ROOMS.items():
         yield room, _by_sort(table)
     yield "graphs", walk_graphs.trials()
     yield "systems in detail", walk_systems.trials()
 
 
 def _by_sort(table):
-    for function, arguments in table:
+    for function, arguments in table():
         parameters = inspect.signature(function).parameters
         for name, good in arguments.items():
             sort, legal = sort_of(good), LEGAL.get((function.__name__, name), ())

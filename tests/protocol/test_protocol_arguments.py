@@ -24,7 +24,7 @@ Q = compress.top_k(1)
 def test_bad_arguments_are_named():
     """In a process of its own, where annotations are not checked: no error of NumPy, JAX or Python comes out."""
     script = pathlib.Path(__file__).parents[1] / "lib" / "argument_cases.py"
-    here = os.environ | {"PYTHONPATH": str(script.parents[1])}
+    here = os.environ | {"PYTHONPATH": str(script.parents[2])}
     found = subprocess.run([sys.executable, script], capture_output=True, text=True, env=here)
     assert found.returncode == 0, found.stderr
     calls, *wrong = found.stdout.split("\n")

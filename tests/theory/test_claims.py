@@ -10,7 +10,7 @@ from scipy import stats
 
 import theory.__main__ as command
 from theory.check import Assumption, Claim, Observation, claims, judge, pool, report, run_claim, select
-from theory.check.claim import Mark, check_claim
+from theory.check.claim import Axis, Law, Mark, Sampling, check_claim
 from theory.check.judge import FAMILY, level, scores_of
 
 ALL = {claim.name: claim for claim in claims()}
@@ -36,23 +36,19 @@ def test_there_are_enough_claims_and_each_says_what_it_is():
 # --- verdicts ---------------------------------------------------------------------------------------------------------
 
 PLAIN = Claim(
-    name="plain",
-    statement="The mean is one.",
-    source="made up",
-    kind="equality",
-    axis="x",
-    quantity="y",
-    points=(1, 2),
-    quick_points=(1,),
+    "plain",
+    "The mean is one.",
+    "made up",
+    Axis("x", (1, 2), (1,)),
+    "y",
     predict=np.ones_like,
     simulate=lambda seed, points, replicas: Observation(np.ones((replicas, len(points)))),
-    replicas=50,
-    quick_replicas=50,
+    sampling=Sampling(50, 50),
 )
 
 
-def verdict(samples, assumptions=(), **changes):
-    claim = dataclasses.replace(PLAIN, **changes)
+def verdict(samples, assumptions=(), tolerance=None, **changes):
+    claim = dataclasses.replace(PLAIN, sampling=Sampling(50, 50, tolerance), **changes)
     points = tuple(range(1, np.shape(samples)[1] + 1))
     return judge(claim, Observation(np.asarray(samples), assumptions), points, 10, 0.0).verdict
 
@@ -104,21 +100,22 @@ def test_a_broken_assumption_comes_first():
 def test_growth(law, value, expected):
     n = np.array([10, 30, 100, 300, 1000, 3000])
     samples = value(n) * np.random.default_rng(1).normal(1.0, 0.05, (100, 6))
-    claim = dataclasses.replace(PLAIN, kind="scaling", law=law, points=tuple(n.tolist()))
-    assert judge(claim, Observation(samples), claim.points, 10, 0.0).verdict == expected
+    claim = dataclasses.replace(PLAIN, kind="scaling", law=Law(law))
+    assert judge(claim, Observation(samples), tuple(n.tolist()), 10, 0.0).verdict == expected
 
 
 def test_a_predicted_exponent_is_tested():
     n = np.array([10, 30, 100, 300, 1000])
     samples = np.sqrt(n) * np.random.default_rng(2).normal(1.0, 0.02, (100, 5))
-    claim = dataclasses.replace(PLAIN, kind="scaling", law=("power",), points=tuple(n.tolist()), exponent=0.5)
-    found = judge(claim, Observation(samples), claim.points, 10, 0.0)
+    claim = dataclasses.replace(PLAIN, kind="scaling", law=Law(("power",), 0.5))
+    points = tuple(n.tolist())
+    found = judge(claim, Observation(samples), points, 10, 0.0)
     assert found.verdict == "holds"
     assert found.fit.best == "power"
-    wrong = dataclasses.replace(claim, exponent=0.6)
-    assert judge(wrong, Observation(samples), claim.points, 10, 0.0).verdict == "violated"
-    slack = dataclasses.replace(wrong, exponent_slack=0.1)
-    assert judge(slack, Observation(samples), claim.points, 10, 0.0).verdict == "holds"
+    wrong = dataclasses.replace(claim, law=Law(("power",), 0.6))
+    assert judge(wrong, Observation(samples), points, 10, 0.0).verdict == "violated"
+    slack = dataclasses.replace(claim, law=Law(("power",), 0.6, slack=0.1))
+    assert judge(slack, Observation(samples), points, 10, 0.0).verdict == "holds"
 
 
 def test_true_claims_are_called_violated_as_rarely_as_promised():
@@ -139,8 +136,8 @@ def results(factor=1.0, shift=0.0):
         samples = rng.standard_normal((64, 3))
         if factor != 1.0:  # replicas that are not independent: copies of a few
             samples = np.repeat(samples[:8], 8, axis=0)
-        claim = dataclasses.replace(PLAIN, name=f"c{number}", predict=np.zeros_like, points=(1, 2, 3))
-        found.append(judge(claim, Observation(samples + shift), claim.points, 60, 0.0))
+        claim = dataclasses.replace(PLAIN, name=f"c{number}", predict=np.zeros_like)
+        found.append(judge(claim, Observation(samples + shift), (1, 2, 3), 60, 0.0))
     return found
 
 
@@ -153,7 +150,7 @@ def test_pooled_scores_are_standard_normal_only_if_errors_are_right():
 
 
 def test_points_of_one_run_count_once():
-    claim = dataclasses.replace(PLAIN, independent=False)
+    claim = dataclasses.replace(PLAIN, sampling=Sampling(50, 50, independent=False))
     assert judge(claim, Observation(normal(1.0)), (1, 2), 10, 0.0).scores.shape == (4,)
     assert judge(PLAIN, Observation(normal(1.0)), (1, 2), 10, 0.0).scores.shape == (8,)
 
@@ -161,10 +158,10 @@ def test_points_of_one_run_count_once():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"points": ()}, "at least one point"),
+        ({"axis": Axis("x", (), (1,))}, "at least one point"),
         ({"kind": "scaling"}, "names its law"),
-        ({"law": ("power",)}, "names its law"),
-        ({"quick_replicas": 3}, "at least 8"),
+        ({"law": Law(("power",))}, "names its law"),
+        ({"sampling": Sampling(50, 3)}, "at least 8"),
     ],
 )
 def test_claims_that_do_not_fit_together(change, message):

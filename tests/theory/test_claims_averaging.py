@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gossipjax import timeline, topology
-from theory.check import averaging, mixing, push_sum
+from theory.check.claims import averaging, mixing, push_sum
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 8, 12, 13])

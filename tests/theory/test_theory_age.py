@@ -193,18 +193,6 @@ def test_law_has_the_mean_and_variance_of_the_recursions():
         assert law @ k**2 - (law @ k) ** 2 == pytest.approx(variance, rel=1e-5)
 
 
-def test_recorded_values_of_another_program():
-    age = theory.version_age_complete(11, version_rate=1.5, gossip_rate=2.0, source_rate=0.7)
-    assert age == pytest.approx(3.86809, abs=5e-6)
-    unit = {"version_rate": 1.0, "gossip_rate": 1.0, "source_rate": 1.0}
-    assert theory.opportunistic_version_age(10, **unit) == pytest.approx(1.74312, abs=5e-6)
-    assert theory.version_age_bipartite(1, 3999, **unit).left == pytest.approx(1.71808, abs=5e-6)
-    for inside, value in (("complete", 4.9013), ("ring", 4.94286), ("none", 7.0)):
-        clustered = theory.version_age_clustered(3, 4, head_rate=1.0, inside=inside, **unit)
-        assert clustered.head == 3.0
-        assert clustered.member == pytest.approx(value, abs=5e-6)
-
-
 @pytest.mark.parametrize("n", [2, 10, 1000])
 def test_bounds_hold_on_the_complete_graph(n):
     bounds = theory.version_age_complete_bounds(n, version_rate=1.5, gossip_rate=0.5)
@@ -246,29 +234,6 @@ def test_clusters_equal_the_recursion_over_sets_of_the_whole_network(inside):
         2, 4, version_rate=1.3, source_rate=2.1, head_rate=1.7, gossip_rate=0.8, inside=inside
     )
     np.testing.assert_allclose(ages, [clustered.head] * 2 + [clustered.member] * 8, rtol=SAME)
-
-
-def opportunistic_samples(n, version_rate, gossip_rate, source_rate, *, replicas=5000, events=400, seed=0):
-    """Age of node 0 when every push comes from a node of least age (jump chain, as the total rate is constant)."""
-    rng = np.random.default_rng(seed)
-    weights = np.array([version_rate, source_rate, n * gossip_rate])
-    ages, rows = np.zeros((replicas, n), np.int64), np.arange(replicas)
-    for _ in range(events):
-        event = rng.choice(3, size=replicas, p=weights / weights.sum())
-        least = ages.min(axis=1, keepdims=True)
-        sender = np.argmax(rng.random((replicas, n)) * (ages == least), axis=1)
-        receiver = np.where(event == 1, rng.integers(n, size=replicas), (sender + rng.integers(1, n, replicas)) % n)
-        heard = np.choose(event, [ages[rows, receiver], 0, least[:, 0]])
-        ages[rows, receiver] = heard
-        ages += (event == 0)[:, None]
-    return ages[:, 0]
-
-
-def test_opportunistic_age_agrees_with_simulation():
-    predicted = theory.opportunistic_version_age(6, version_rate=1.5, gossip_rate=0.7, source_rate=1.2)
-    samples = opportunistic_samples(6, 1.5, 0.7, 1.2)
-    assert abs(z_score(samples, predicted)) < 4
-    assert samples.mean() == pytest.approx(predicted, rel=0.08)  # and the test has the power to see 8 %
 
 
 @SETTINGS
@@ -325,10 +290,20 @@ UNIT: dict[str, Any] = {"version_rate": 1.0, "gossip_rate": 1.0, "source_rate": 
         (lambda: theory.version_age_complete_bounds(0, version_rate=1.0, gossip_rate=1.0), "n=0"),
         (lambda: theory.version_age_bipartite(0, 3, **UNIT), "left=0"),
         (lambda: theory.version_age_clustered(0, 3, head_rate=1.0, **UNIT), "clusters=0"),
-        (lambda: theory.opportunistic_version_age(1, **UNIT), "n=1"),
         (lambda: theory.version_age_complete_pmf(3, size=0, **UNIT), "size=0"),
     ],
 )
 def test_bad_input_is_named(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def test_recorded_values_of_another_program():
+    age = theory.version_age_complete(11, version_rate=1.5, gossip_rate=2.0, source_rate=0.7)
+    assert age == pytest.approx(3.86809, abs=5e-6)
+    unit = {"version_rate": 1.0, "gossip_rate": 1.0, "source_rate": 1.0}
+    assert theory.version_age_bipartite(1, 3999, **unit).left == pytest.approx(1.71808, abs=5e-6)
+    for inside, value in (("complete", 4.9013), ("ring", 4.94286), ("none", 7.0)):
+        clustered = theory.version_age_clustered(3, 4, head_rate=1.0, inside=inside, **unit)
+        assert clustered.head == 3.0
+        assert clustered.member == pytest.approx(value, abs=5e-6)

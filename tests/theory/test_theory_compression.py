@@ -230,33 +230,6 @@ def test_published_bound_holds_at_the_published_step(n, omega, seed):
     assert factor <= theory.choco_bound(delta, omega) + 1e-9
 
 
-@pytest.mark.parametrize("n", [4, 7])
-def test_best_choco_step_without_compression_is_known(n):
-    W = ring_matrix(n)
-    eigenvalues = np.linalg.eigvalsh(W)
-    found = theory.best_choco_step(W, 1.0)
-    predicted = 2 / (2 - eigenvalues[-2] - eigenvalues[0])
-    # The factor has a kink at the minimum: the search meets it to its 1e-6 tolerance.
-    assert found.gamma == pytest.approx(predicted, rel=1e-4)
-    assert found.factor == pytest.approx((1 - predicted * (1 - eigenvalues[-2])) ** 2, abs=1e-4)
-
-
-@pytest.mark.parametrize("omega", [0.1, 0.5])
-def test_best_choco_step_beats_all_others(omega):
-    W = ring_matrix(6)
-    found = theory.best_choco_step(W, omega)
-    assert found.factor == pytest.approx(theory.choco_factor(W, omega, found.gamma), rel=1e-9)
-    others = [theory.choco_factor(W, omega, gamma) for gamma in np.linspace(0.01, 1.5, 60)]
-    # The minimum is found to 1e-6 in ln γ.
-    assert found.factor <= min(others) + 1e-6
-
-
-def test_best_choco_step_beyond_ten_nodes():
-    found = theory.best_choco_step(ring_matrix(12), 0.5)
-    for change in (0.97, 1.03):
-        assert theory.choco_factor(ring_matrix(12), 0.5, change * found.gamma) > found.factor
-
-
 # Codes
 
 
@@ -340,11 +313,6 @@ def test_subset_entropy_bits_equal_the_binomial(k, d):
     assert theory.subset_entropy_bits(k, d) == pytest.approx(math.log2(math.comb(d, k)), abs=1e-9)
 
 
-def test_raw_index_bits():
-    assert theory.raw_index_bits(5) == 160
-    assert theory.raw_index_bits(5, width=64) == 320
-
-
 # Bad input
 
 
@@ -367,12 +335,10 @@ def test_raw_index_bits():
         (lambda: theory.choco_factor(np.ones((1, 1)), 0.5, 0.1), "at least 2 nodes"),
         (lambda: theory.choco_factor(ring_matrix(4), 0.5, 0.0), "gamma=0.0"),
         (lambda: theory.choco_factor(ring_matrix(4), 1.5, 0.1), "omega=1.5"),
-        (lambda: theory.best_choco_step(np.eye(3), 0.5), "disconnected"),
         (lambda: theory.elias_gamma_bits(np.array([3, 0])), "values\\[1\\]=0"),
         (lambda: theory.gap_pmf(0, 3), "k=0"),
         (lambda: theory.expected_gap_bits(4, 3), "k=4"),
         (lambda: theory.bernoulli_gap_bits(0.0), "alpha=0.0"),
-        (lambda: theory.raw_index_bits(-1), "k=-1"),
         (lambda: theory.subset_entropy_bits(0, 3), "k=0"),
     ],
 )

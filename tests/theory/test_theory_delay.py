@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
@@ -133,88 +132,6 @@ def test_simulated_noise_has_the_stationary_variance():
     assert abs(z_score(x[:, 0] ** 2, theory.stationary_variance(step, delay, sigma))) < 4
 
 
-@pytest.mark.parametrize("p", [0.0, 0.2, 0.5, 0.8])
-def test_geometric_delays_are_the_heavy_ball(p):
-    """The cut law is as good as the whole one: what it leaves out is below 1e-16 of the mass."""
-    pmf = theory.geometric_delay_pmf(p, 1 + math.ceil(40 / math.log(1 / p)) if p else 1)
-    threshold = theory.geometric_delay_threshold(p)
-    for share in (0.03, 0.3, 0.9, 1.0, 1.1):
-        factor = theory.geometric_linear_factor(share * threshold, p)
-        assert (factor < 1.0) == (share < 1.0) or share == 1.0
-        if share > 0.9:
-            # Close to or outside the circle, where powers p^D do not matter against those of the root.
-            assert theory.mean_linear_factor(share * threshold, pmf) == pytest.approx(factor, rel=1e-9)
-    assert theory.geometric_linear_factor(threshold, p) == pytest.approx(1.0, abs=1e-12)
-
-
-def test_momentum_of_the_mean_iterate():
-    """Run the mean recursion itself with geometric weights, and the heavy ball beside it."""
-    p, step, steps = 0.6, 1.3, 60
-    mean, ball, average = [1.0], [1.0, 1.0 - step * (1 - p)], 0.0
-    for _ in range(steps):
-        average = p * average + (1 - p) * mean[-1]
-        mean.append(mean[-1] - step * average)
-    for _ in range(steps - 1):
-        ball.append(ball[-1] - (1 - p) * step * ball[-1] + p * (ball[-1] - ball[-2]))
-    np.testing.assert_allclose(mean, ball, atol=1e-12)
-    assert theory.geometric_linear_factor(step, p) == math.sqrt(p)
-    assert max(abs(v) for v in mean[-15:]) < 10 * math.sqrt(p) ** (steps - 15)
-
-
-def moments_over_all_delays(step: float, pmf: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """``E x_t`` and ``E x_t²`` by running every sequence of delays there is, from x = 1 now and before."""
-    sequences = np.array(list(itertools.product(range(len(pmf)), repeat=steps)))
-    weight = pmf[sequences].prod(axis=1)
-    x, rows = np.ones((len(sequences), len(pmf) + steps)), np.arange(len(sequences))
-    for t in range(steps):
-        now = len(pmf) - 1 + t
-        x[:, now + 1] = x[:, now] - step * x[rows, now - sequences[:, t]]
-    return weight @ x[:, len(pmf) - 1 :], weight @ x[:, len(pmf) - 1 :] ** 2
-
-
-@pytest.mark.parametrize("step", [0.1, 0.2])
-def test_random_delays_shrink_mean_and_mean_square_at_their_factors(step):
-    """After 14 steps the second mode of these small steps is below 1e-3 of the first."""
-    pmf = np.array([0.7, 0.3])
-    mean, square = moments_over_all_delays(step, pmf, 14)
-    assert mean[-1] / mean[-2] == pytest.approx(theory.mean_linear_factor(step, pmf), rel=1e-3)
-    assert square[-1] / square[-2] == pytest.approx(theory.mean_square_factor(step, pmf), rel=1e-3)
-
-
-def test_mean_square_turns_unstable_before_the_mean():
-    p = 0.5
-    pmf, threshold = theory.geometric_delay_pmf(p, 16), theory.geometric_delay_threshold(p)
-    assert theory.mean_square_factor(0.1 * threshold, pmf) < 1
-    assert theory.mean_square_factor(0.5 * threshold, pmf) > 1
-    assert theory.mean_linear_factor(0.5 * threshold, pmf) < 1
-
-
-@SETTINGS
-@given(delay=st.integers(0, 6), step=st.floats(0.01, 2.0), extra=st.integers(0, 2))
-def test_a_certain_delay_is_a_fixed_one(delay, step, extra):
-    pmf = np.zeros(delay + 1 + extra)
-    pmf[delay] = 1.0
-    factor = theory.linear_factor(step, delay)
-    assert theory.mean_linear_factor(step, pmf) == pytest.approx(factor, rel=1e-9)
-    # A Kronecker square: roots that (nearly) meet three or four at a time keep a quarter of the digits.
-    assert theory.mean_square_factor(step, pmf) == pytest.approx(factor**2, abs=2e-3)
-
-
-@SETTINGS
-@given(weights=st.lists(st.floats(0.05, 1.0), min_size=1, max_size=5), step=st.floats(0.05, 1.5))
-def test_mean_square_is_no_less_than_the_square_of_the_mean(weights, step):
-    pmf = np.array(weights) / sum(weights)
-    assert theory.mean_square_factor(step, pmf) >= theory.mean_linear_factor(step, pmf) ** 2 * (1 - 1e-6)
-
-
-def test_bounded_delay_step_with_one_half_is_stable_on_quadratics():
-    """And C = 2 is not, so the order 1/τ is the right one for a fixed delay."""
-    for delay in (2, 5, 30, 200):
-        assert theory.bounded_delay_step(1.0, delay, 0.5) < theory.stability_threshold(delay)
-        assert theory.bounded_delay_step(1.0, delay, 2.0) > theory.stability_threshold(delay)
-    assert theory.bounded_delay_step(4.0, 0, 0.5) == 0.125
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -226,14 +143,6 @@ def test_bounded_delay_step_with_one_half_is_stable_on_quadratics():
         (lambda: theory.stationary_variance(1.0, 2), "step=1.0"),
         (lambda: theory.stationary_variance(0.0, 2), "step=0.0"),
         (lambda: theory.stationary_variance(0.1, 2, -1.0), "noise_std=-1"),
-        (lambda: theory.mean_linear_factor(0.1, np.array([0.5, 0.4])), "sums to 0.9"),
-        (lambda: theory.mean_square_factor(0.1, np.array([1.5, -0.5])), "delay_pmf"),
-        (lambda: theory.mean_square_factor(0.1, np.full(40, 1 / 40)), "at most 32"),
-        (lambda: theory.geometric_delay_pmf(0.5, 0), "size=0"),
-        (lambda: theory.geometric_delay_threshold(1.0), "p=1.0"),
-        (lambda: theory.geometric_linear_factor(0.1, -0.1), "p=-0.1"),
-        (lambda: theory.bounded_delay_step(0.0, 1, 1.0), "smoothness=0"),
-        (lambda: theory.bounded_delay_step(1.0, 1, -1.0), "constant=-1"),
     ],
 )
 def test_bad_input_is_named(call: Any, message: str):

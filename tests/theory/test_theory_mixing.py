@@ -207,11 +207,6 @@ def test_one_peer_exponential_exact_equals_the_product_of_rounds(n):
     assert theory.one_peer_exponential_exact(n) == (np.abs(product - 1 / n).max() < 1e-15)
 
 
-def test_base_graph_rounds_order_is_the_hypercube_of_base_k_plus_one():
-    assert theory.base_graph_rounds_order(81, 2) == pytest.approx(4, abs=SAME)
-    assert theory.base_graph_rounds_order(1, 1) == 0
-
-
 @pytest.mark.parametrize("d", [3, 4, 6])
 def test_random_regular_graphs_come_close_to_the_bound(d):
     graph = nx.random_regular_graph(d, 600, seed=d)
@@ -277,17 +272,6 @@ def test_effective_neighbors_by_lyapunov_equal_eigenvalues():
     assert theory.effective_neighbors(shift(n, 1), gamma) == pytest.approx(1, rel=1e-10)
 
 
-def test_effective_neighbors_against_the_series_of_powers():
-    W, gamma = doubly_stochastic(6, 1), 0.8
-    variance, power = np.zeros(6), np.eye(6)
-    for t in range(400):
-        power = W @ power
-        variance += gamma**t * (power**2).sum(axis=1)
-    # What is left out is below 0.8^400.
-    assert theory.effective_neighbors_by_node(W, gamma) == pytest.approx(1 / (1 - gamma) / variance, rel=1e-10)
-    assert theory.effective_neighbors(W, gamma) == pytest.approx(1 / (1 - gamma) / variance.mean(), rel=1e-10)
-
-
 def test_effective_neighbors_against_a_random_walk():
     n, gamma, replicas = 8, 0.8, 4000
     W, rng = ring_matrix(n), np.random.default_rng(11)
@@ -336,14 +320,12 @@ def test_epidemic_factors_contract_and_more_messages_help(n, data):
         (lambda: theory.one_peer_shift_factor(5, 1.5), "eta=1.5"),
         (lambda: theory.one_peer_shift_factor(1, 0.5), "n=1"),
         (lambda: theory.one_peer_exponential_exact(0), "n=0"),
-        (lambda: theory.base_graph_rounds_order(4, 0), "degree=0"),
         (lambda: theory.random_regular_lambda2_bound(2), "d=2"),
         (lambda: theory.push_sum_factor(1, True), "n=1"),
         (lambda: theory.push_sum_rate_ring(1), "n=1"),
         (lambda: theory.push_sum_rate(np.array([[0.5, 0.5], [0.4, 0.5]])), "misses the sum one by 0.1"),
         (lambda: theory.push_sum_rate(np.array([[1.5, 0.0], [-0.5, 1.0]])), r"P\[1, 0\]=-0.5"),
         (lambda: theory.effective_neighbors(np.eye(3), 1.0), "gamma=1.0"),
-        (lambda: theory.effective_neighbors_by_node(np.eye(3), -0.1), "gamma=-0.1"),
         (lambda: theory.effective_neighbors(np.ones((2, 2)), 0.5), "misses the sum one"),
         (lambda: theory.effective_neighbors(np.array([[3.0, -2.0], [-2.0, 3.0]]), 0.5), "below 1"),
         (lambda: theory.expected_contraction([np.eye(3)], np.array([0.5])), "with sum one"),
@@ -354,3 +336,13 @@ def test_epidemic_factors_contract_and_more_messages_help(n, data):
 def test_bad_input_says_what_and_why(call, words):
     with pytest.raises(ValueError, match=words.replace("(", r"\(")):
         call()
+
+
+def test_effective_neighbors_against_the_series_of_powers():
+    W, gamma = doubly_stochastic(6, 1), 0.8
+    variance, power = np.zeros(6), np.eye(6)
+    for t in range(400):
+        power = W @ power
+        variance += gamma**t * (power**2).sum(axis=1)
+    # What is left out is below 0.8^400.
+    assert theory.effective_neighbors(W, gamma) == pytest.approx(1 / (1 - gamma) / variance.mean(), rel=1e-10)

@@ -38,6 +38,49 @@ Predict = Callable[[Float[np.ndarray, " points"]], Any]
 """Points as an array; returns an array of as many, or one number for all."""
 
 
+class Axis(NamedTuple):
+    """Where a claim is checked."""
+
+    name: str
+    """What the points are, with unit."""
+    points: Points
+    quick: Points
+    """Fewer of them, for the quick form."""
+
+
+class Sampling(NamedTuple):
+    """How much a claim simulates, and what its numbers must reach."""
+
+    replicas: int
+    """Independent runs."""
+    quick: int
+    """Independent runs of the quick form."""
+    tolerance: float | None = None
+    """Rounding allowed, relative to the largest prediction. None: runs are random, the standard error decides."""
+    precision: float = 0.1
+    """Largest standard error, relative to the prediction, at which a claim is decided."""
+    independent: bool = True
+    """Whether points come from runs of their own; else only the last counts when scores are pooled."""
+
+
+def once(tolerance: float, *, independent: bool = True) -> Sampling:
+    """Simulate once, because nothing is random: the tolerance says how much rounding is allowed."""
+    return Sampling(1, 1, tolerance, independent=independent)
+
+
+class Law(NamedTuple):
+    """How a quantity grows."""
+
+    names: tuple[str, ...]
+    """Laws of :data:`theory.scaling.LAWS` of which one must be decisively the best; "constant" among them: bounded."""
+    exponent: float | None = None
+    """Predicted exponent of a power law, if any."""
+    slack: float = 0.0
+    """How far the exponent at finite sizes may lie from it besides chance, with a reason."""
+    margin: float = 0.02
+    """Growth per factor e, relative to the value, below which a quantity counts as bounded."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Claim:
     """A theorem that runs.
@@ -46,49 +89,40 @@ class Claim:
         name: one word with underscores.
         statement: the sentence, with its formula.
         source: paper and number of the result, or the derivation.
-        kind: how prediction and truth relate.
-        axis: what the points are, with unit.
+        axis: where it is checked.
         quantity: what is predicted, with unit.
-        points: where it is checked.
-        quick_points: the same in the quick form.
         predict: values at points; for a scaling law the line that is drawn beside the measured values.
         simulate: runs the engine.
-        replicas: independent runs; 1 where nothing is random.
-        quick_replicas: the same in the quick form.
-        tolerance: relative to the largest prediction, for what is not random: says how much rounding is allowed. None:
-            the standard error decides.
-        law: of a scaling claim, the laws of :data:`theory.scaling.LAWS` of which one must be decisively the best;
-            "constant" among them: bounded.
-        exponent: predicted exponent of a power law, if any.
-        exponent_slack: how far the exponent at finite sizes may lie from it besides chance, with a reason.
-        margin: growth per factor e, relative to the value, below which a quantity counts as bounded.
-        precision: largest standard error, relative to the prediction, at which a claim is decided.
-        independent: whether points come from runs of their own; else only the last counts when scores are pooled.
+        sampling: how many runs, and what their numbers must reach.
         catches: faults of an engine under which this claim no longer holds.
+        kind: how prediction and truth relate.
+        law: of a scaling claim, how the quantity grows.
         mark: where the prediction stands.
     """
 
     name: str
     statement: str
     source: str
-    kind: Kind
-    axis: str
+    axis: Axis
     quantity: str
-    points: Points
-    quick_points: Points
     predict: Predict
     simulate: Simulate
-    replicas: int
-    quick_replicas: int
-    tolerance: float | None = None
-    law: tuple[str, ...] = ()
-    exponent: float | None = None
-    exponent_slack: float = 0.0
-    margin: float = 0.02
-    precision: float = 0.1
-    independent: bool = True
+    sampling: Sampling
     catches: tuple[str, ...] = ()
+    kind: Kind = "equality"
+    law: Law | None = None
     mark: Mark = "exact"
+
+    def size(self, quick: bool) -> tuple[Points, int]:
+        """Return the points and the number of replicas of the full or of the quick form."""
+        if quick:
+            return self.axis.quick, self.sampling.quick
+        return self.axis.points, self.sampling.replicas
+
+
+def pointwise(one: Callable[[Any], float]) -> Predict:
+    """Make a prediction at many points from one at a single point, which comes as Python's int or float."""
+    return lambda points: np.asarray([one(point) for point in points.tolist()])
 
 
 def each(one: Callable[[int, float, int], Observation]) -> Simulate:
@@ -107,10 +141,11 @@ def check_claim(claim: Claim) -> Claim:
 
     Raises ValueError otherwise.
     """
-    if not claim.points or not claim.quick_points:
+    axis, sampling = claim.axis, claim.sampling
+    if not axis.points or not axis.quick:
         raise ValueError(f"{claim.name}: give at least one point, quick ones as well")
-    if (claim.kind == "scaling") != bool(claim.law):
+    if (claim.kind == "scaling") != (claim.law is not None):
         raise ValueError(f"{claim.name}: a scaling claim names its law, others have none")
-    if claim.tolerance is None and min(claim.replicas, claim.quick_replicas) < 8:
-        raise ValueError(f"{claim.name}: {claim.quick_replicas} replicas give no standard error; take at least 8")
+    if sampling.tolerance is None and min(sampling.replicas, sampling.quick) < 8:
+        raise ValueError(f"{claim.name}: {sampling.quick} replicas give no standard error; take at least 8")
     return claim

@@ -103,7 +103,7 @@ def judge(claim: Claim, observation: Observation, points: Points, tests: int, se
     predicted = np.broadcast_to(np.asarray(claim.predict(np.asarray(points)), np.float64), (len(points),))
     if samples.ndim != 2 or samples.shape[1] != len(points):
         raise ValueError(f"{claim.name}: samples of shape {samples.shape} for {len(points)} points")
-    mean, random = samples.mean(axis=0), claim.tolerance is None
+    mean, random = samples.mean(axis=0), claim.sampling.tolerance is None
     error = samples.std(axis=0, ddof=1) / np.sqrt(len(samples)) if random else np.zeros(len(points))
     z = scores_of(samples, predicted) if random else np.full(len(points), np.nan)
     verdict: Verdict
@@ -124,8 +124,8 @@ def judge(claim: Claim, observation: Observation, points: Points, tests: int, se
 
 def _of_values(claim: Claim, predicted, mean, error, z, alpha: float) -> tuple[Verdict, str]:
     side = {"equality": 0, "upper": 1, "lower": -1}[claim.kind]
-    if claim.tolerance is not None:
-        gap, room = mean - predicted, claim.tolerance * float(np.abs(predicted).max(initial=1e-300))
+    if claim.sampling.tolerance is not None:
+        gap, room = mean - predicted, claim.sampling.tolerance * float(np.abs(predicted).max(initial=1e-300))
         wrong = float((np.abs(gap) if side == 0 else side * gap).max())
         return ("violated" if wrong > room else "holds"), f"off by {wrong:.1e}, allowed {room:.1e}"
     if np.isnan(z).any():
@@ -135,8 +135,11 @@ def _of_values(claim: Claim, predicted, mean, error, z, alpha: float) -> tuple[V
     if loudest > far:
         return "violated", f"|z| = {loudest:.1f} > {far:.1f}" if side == 0 else f"z = {side * loudest:.1f}"
     relative = float(np.max(error / np.maximum(np.abs(predicted), 1e-300)))
-    if relative > claim.precision:
-        return "inconclusive", f"standard error {relative:.0%} of the prediction, {claim.precision:.0%} is needed"
+    if relative > claim.sampling.precision:
+        return (
+            "inconclusive",
+            f"standard error {relative:.0%} of the prediction, {claim.sampling.precision:.0%} is needed",
+        )
     return (
         "holds",
         f"|z| ≤ {loudest:.1f} < {far:.1f}" if side == 0 else f"z = {side * loudest:.1f}, limit {side * far:.1f}",
@@ -151,32 +154,34 @@ def _of_law(claim: Claim, n, mean, error, tests: int) -> tuple[Verdict, str, sca
     claim holds if its law is ahead of all others by more than 10 of the criterion, and is violated if another is ahead
     of it by more than what chance brings in one of the tests.
     """
+    wanted = claim.law
+    assert wanted is not None
     laws = [law for law in COMPARED if law != "saturating" or n.min() > 1]
     found = scaling.compare(n, mean, error, laws=laws)
     fits = {fit.law: (fit, difference) for fit, difference in zip(found.fits, found.differences, strict=True)}
-    if "constant" in claim.law:
-        return *_bounded(claim, fits["logarithm"][0], float(np.mean(mean)), level(tests)), found
-    own = min((law for law in laws if law in claim.law), key=lambda law: fits[law][1])
-    rival = min((law for law in laws if law not in claim.law), key=lambda law: fits[law][1])
+    if "constant" in wanted.names:
+        return *_bounded(wanted.margin, fits["logarithm"][0], float(np.mean(mean)), level(tests)), found
+    own = min((law for law in laws if law in wanted.names), key=lambda law: fits[law][1])
+    rival = min((law for law in laws if law not in wanted.names), key=lambda law: fits[law][1])
     ahead, fitted = float(fits[rival][1] - fits[own][1]), fits[own][0]
     detail = f"{scaling.describe(fitted)}; {rival} {abs(ahead):.0f} {'behind' if ahead > 0 else 'ahead'}"
     # A rival has at most one parameter more than the own law.
     if -ahead > float(stats.chi2.isf(level(tests), 1)) + 2:
         return "violated", detail, found
-    if claim.exponent is not None and np.isfinite(fitted.exponent):
-        gap = max(abs(fitted.exponent - claim.exponent) - claim.exponent_slack, 0.0)
+    if wanted.exponent is not None and np.isfinite(fitted.exponent):
+        gap = max(abs(fitted.exponent - wanted.exponent) - wanted.slack, 0.0)
         if gap > stats.norm.isf(level(tests) / 2) * _last_error(fitted):
-            return "violated", f"{detail}; predicted exponent {claim.exponent:.3g}", found
+            return "violated", f"{detail}; predicted exponent {wanted.exponent:.3g}", found
     return ("holds" if ahead > scaling.DECISIVE else "inconclusive"), detail, found
 
 
-def _bounded(claim: Claim, fit: scaling.Fit, value: float, alpha: float) -> tuple[Verdict, str]:
+def _bounded(margin: float, fit: scaling.Fit, value: float, alpha: float) -> tuple[Verdict, str]:
     error = _last_error(fit)
     most = (fit.slope + stats.norm.ppf(0.975) * error) / value
     detail = f"{scaling.describe(fit)}: grows at most {max(most, 0.0):.1%} per factor e"
     if fit.slope > stats.norm.isf(alpha) * error:
         return "violated", detail
-    return ("holds" if most < claim.margin else "inconclusive"), detail
+    return ("holds" if most < margin else "inconclusive"), detail
 
 
 def _last_error(fit: scaling.Fit) -> float:
@@ -187,9 +192,9 @@ def _last_error(fit: scaling.Fit) -> float:
 def _pooled_scores(claim: Claim, samples: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Scores of equal parts of the replicas, at points of their own runs."""
     parts = min(GROUPS, len(samples) // SMALLEST_GROUP)
-    if claim.kind != "equality" or claim.tolerance is not None or parts < 1:
+    if claim.kind != "equality" or claim.sampling.tolerance is not None or parts < 1:
         return np.zeros(0)
-    columns = slice(None) if claim.independent else slice(-1, None)
+    columns = slice(None) if claim.sampling.independent else slice(-1, None)
     found = [scores_of(part[:, columns], predicted[columns]) for part in np.array_split(samples, parts)]
     return np.concatenate(found)
 

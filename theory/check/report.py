@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-import os
 import pathlib
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,12 +15,14 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from gossipjax._base import palette
 from theory import scaling
 from theory.check.judge import FAMILY, Result, pool
 from theory.check.run import claims, family_of
+from theory.output import replacing
 
 COLOURS = {"holds": "green", "violated": "red", "assumption not met": "yellow", "inconclusive": "yellow"}
-MEASURED, PREDICTED = "#004488", "#1a1a1a"
+MEASURED, PREDICTED = palette.BLUE, palette.INK
 STANDS = {
     "exact": "exact",
     "asymptotic": "asymptotic, up to a constant",
@@ -103,6 +103,7 @@ def as_json(results: Sequence[Result], *, quick: bool, seed: int) -> dict[str, A
 def _as_json(result: Result) -> dict[str, Any]:
     claim = result.claim
     facts = {name: getattr(claim, name) for name in ("name", "statement", "source", "kind", "axis", "quantity", "mark")}
+    facts["axis"] = claim.axis.name
     facts |= {name: _json(getattr(result, name)) for name in ("points", "predicted", "mean", "error", "z", "scores")}
     facts |= {name: getattr(result, name) for name in ("verdict", "detail", "replicas")}
     facts |= {"ratio": _json(result.ratio), "seconds": round(result.seconds, 2), "catches": list(claim.catches)}
@@ -138,11 +139,8 @@ def write(results: Sequence[Result], folder: pathlib.Path) -> pathlib.Path:
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Write under a temporary name and rename: an interrupted run leaves the last good file."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(name, 0o644)  # mkstemp makes files that only the owner can read
-    os.replace(name, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def figure(result: Result) -> Figure:
@@ -150,7 +148,7 @@ def figure(result: Result) -> Figure:
     made = Figure(figsize=(4.8, 3.2), layout="constrained")
     ax = made.subplots()
     if result.fit is not None:
-        scaling.plot(result.fit, ax, xlabel=result.claim.axis, ylabel=result.claim.quantity)
+        scaling.plot(result.fit, ax, xlabel=result.claim.axis.name, ylabel=result.claim.quantity)
         ax.plot(
             result.points, result.predicted, color=PREDICTED, linestyle="--", marker="", label="predicted", zorder=5
         )
@@ -186,7 +184,7 @@ def _values(ax: Axes, result: Result) -> None:
         ax.set_yscale("log")
     if len(x) == 1:
         ax.set_xticks(x)
-    ax.set(xlabel=claim.axis, ylabel=claim.quantity)
+    ax.set(xlabel=claim.axis.name, ylabel=claim.quantity)
     ax.legend(frameon=False, fontsize=7)
 
 

@@ -31,7 +31,7 @@ FAMILIES = (
     "compression",
     "queues",
 )
-"""Modules of this package that hold claims."""
+"""Modules of :mod:`theory.check.claims`."""
 
 
 def claims() -> tuple[Claim, ...]:
@@ -70,7 +70,7 @@ def select(names: Sequence[str]) -> tuple[Claim, ...]:
 
 def num_tests(chosen: Sequence[Claim], *, quick: bool) -> int:
     """Count the comparisons of a run, among which the risk of a false alarm is shared."""
-    return sum(len(claim.quick_points if quick else claim.points) for claim in chosen)
+    return sum(len(claim.size(quick)[0]) for claim in chosen)
 
 
 def run_claim(claim: Claim, *, quick: bool, seed: int, tests: int) -> Result:
@@ -83,7 +83,7 @@ def run_claim(claim: Claim, *, quick: bool, seed: int, tests: int) -> Result:
         tests: see :func:`num_tests`.
     """
     start = time.monotonic()
-    points, replicas = (claim.quick_points, claim.quick_replicas) if quick else (claim.points, claim.replicas)
+    points, replicas = claim.size(quick)
     own = (zlib.crc32(claim.name.encode()) + 104_729 * seed) % 2**31
     try:
         observation = claim.simulate(own, points, replicas)
@@ -149,4 +149,4 @@ def _elsewhere(name: str, quick: bool, seed: int, tests: int) -> tuple[str, dict
 
 
 def _module(family: str):
-    return importlib.import_module(f"theory.check.{family}")
+    return importlib.import_module(f"theory.check.claims.{family}")

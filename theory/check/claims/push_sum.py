@@ -12,9 +12,9 @@ from gossipjax import Timeline, timeline, topology
 from gossipjax.mixing import column_stochastic
 from gossipjax.types import NOBODY
 from theory import mixing
-from theory.check.averaging import NODES, models_of, random_rounds
-from theory.check.claim import Assumption, Claim, Observation, Points, each
-from theory.check.mixing import growth
+from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
+from theory.check.claims.averaging import NODES, models_of, random_rounds
+from theory.check.claims.mixing import growth
 
 KEMPE = "Kempe, Dobra, Gehrke 2003"
 
@@ -63,24 +63,6 @@ def _mass(seed: int, latency: float, replicas: int) -> Observation:
     return Observation(np.asarray([ratio[np.abs(ratio - 1.0).argmax()]]), (_conserves(plan), counted))
 
 
-MASS = Claim(
-    name="push_sum_mass_conserved",
-    statement="Push-sum conserves Σx and Σw, messages on their way included (exponential graph of 12, 20 s).",
-    source=f"{KEMPE}, mass conservation",
-    kind="equality",
-    axis="latency, s",
-    quantity="mass at the end over mass at the start (the farthest of four)",
-    points=(0.0, 0.2, 1.0, 5.0),
-    quick_points=(0.0, 1.0),
-    predict=np.ones_like,
-    simulate=each(_mass),
-    replicas=1,
-    quick_replicas=1,
-    tolerance=1e-13,  # rounding of a few hundred sums of positive terms; halving is exact
-    catches=("a message delivered twice or never", "a row of messages taken again before its delivery"),
-)
-
-
 def _limit(seed: int, latency: float, replicas: int) -> Observation:
     plan = timeline.directed_push(
         topology.exponential(NODES), 120.0, compute=None, send=1.0, latency=latency or None, seed=seed
@@ -88,24 +70,6 @@ def _limit(seed: int, latency: float, replicas: int) -> Observation:
     positive = 1.0 + np.random.default_rng(seed).random((NODES, 3))
     z = models_of(seed, 1, plan, positive, protocol=gj.push_sum())[0, -1] / positive.mean(axis=0)
     return Observation(z.ravel()[[np.abs(z - 1.0).argmax()]], (_conserves(plan),))
-
-
-LIMIT = Claim(
-    name="push_sum_finds_the_mean",
-    statement="Push-sum tends to the mean of the start on directed graphs, messages delayed or not (after 120 s).",
-    source=f"{KEMPE}; the weights travel as the numerators do",
-    kind="equality",
-    axis="latency, s",
-    quantity="x/w over the mean of the start (the farthest)",
-    points=(0.0, 0.2, 1.0),
-    quick_points=(0.2,),
-    predict=np.ones_like,
-    simulate=each(_limit),
-    replicas=1,
-    quick_replicas=1,
-    tolerance=1e-9,  # what 120 sends of each node leave of the differences
-    catches=("weights that do not travel", "a message that carries a later model than its sender had"),
-)
 
 
 def _ratio_errors(seed: int, P, num_rounds: int) -> tuple[np.ndarray, Timeline]:
@@ -124,22 +88,6 @@ def _ring_rate(seed: int, n: float, replicas: int) -> Observation:
     return Observation(errors[[-1]] / errors[[-2]], (_conserves(plan),))
 
 
-RING_RATE = Claim(
-    name="push_sum_directed_ring",
-    statement="Push-sum on the directed ring, half kept, half passed on: the error shrinks by cos(π/n) a round.",
-    source="eigenvalues (1 + exp(2πik/n))/2",
-    kind="equality",
-    axis="nodes n",
-    quantity="ratio of errors, rounds n² and n² − 1",
-    points=(4, 12, 20),
-    quick_points=(12,),
-    predict=lambda n: np.asarray([mixing.push_sum_rate_ring(int(k)) for k in n]),
-    simulate=each(_ring_rate),
-    replicas=1,
-    quick_replicas=1,
-    tolerance=1e-10,  # the second mode is (cos(2π/n)/cos(π/n))^(2n²) < e^(−3π²) of the first
-    catches=("shares passed on to both sides",),
-)
 _GRAPHS = (topology.path(NODES), topology.star(NODES), topology.barabasi_albert(NODES, 2, seed=1))
 _ROUNDS = 900
 
@@ -158,24 +106,6 @@ def _uneven_rate(seed: int, graph: float, replicas: int) -> Observation:
     late = Assumption("the error has become small", at < _ROUNDS, f"it is {errors[-1]:.2g}")
     at = min(at, _ROUNDS - 1)
     return Observation(errors[[at]] / errors[[at - 1]], (_conserves(plan), late))
-
-
-UNEVEN_RATE = Claim(
-    name="push_sum_rate",
-    statement="Push-sum on a fixed P: at last the error of x/w shrinks by |λ₂(P)| a round, from almost every start.",
-    source=f"Perron and Frobenius; {KEMPE} (the algorithm)",
-    kind="equality",
-    axis="graph of 12: path, star, preferential attachment",
-    quantity="ratio of errors of consecutive rounds",
-    points=(0, 1, 2),
-    quick_points=(0, 2),
-    predict=lambda graphs: np.asarray([mixing.push_sum_rate(_shares(_GRAPHS[int(g)])) for g in graphs]),
-    simulate=each(_uneven_rate),
-    replicas=1,
-    quick_replicas=1,
-    tolerance=1e-4,  # the third mode, and the product of two, where the error is 1e-10
-    catches=("weights that do not travel", "mixing by the transpose"),
-)
 
 
 def _uniform_shares(rng: np.random.Generator, n: int, self_allowed: bool) -> np.ndarray:
@@ -202,25 +132,16 @@ def _potential(seed: int, points: Points, replicas: int, self_allowed: bool) -> 
 
 def _potential_claim(self_allowed: bool, formula: str, words: str) -> Claim:
     return Claim(
-        name=f"push_sum_potential_{'any_target' if self_allowed else 'other_target'}",
-        statement=f"Uniform push-sum, {words}: E Φ_t = Φ₀ ({formula})^t (n = 8).",
-        source=f"derived, confirmed by listing outcomes; potential of {KEMPE}",
-        kind="equality",
-        axis="rounds t",
-        quantity="potential Φ = Σ_ij (v_ij − w_i/n)² over its start",
-        points=(1, 2, 4),
-        quick_points=(1, 2),
+        f"push_sum_potential_{'any_target' if self_allowed else 'other_target'}",
+        f"Uniform push-sum, {words}: E Φ_t = Φ₀ ({formula})^t (n = 8).",
+        f"derived, confirmed by listing outcomes; potential of {KEMPE}",
+        Axis("rounds t", (1, 2, 4), (1, 2)),
+        "potential Φ = Σ_ij (v_ij − w_i/n)² over its start",
         predict=lambda t: mixing.push_sum_factor(8, self_allowed) ** t,
         simulate=lambda seed, points, replicas: _potential(seed, points, replicas, self_allowed),
-        replicas=1_600,
-        quick_replicas=400,
-        independent=False,
+        sampling=Sampling(1_600, 400, independent=False),
         catches=("weights that do not travel", "mixing by the transpose"),
     )
-
-
-ANY_TARGET = _potential_claim(True, "½ − 1/(4n)", "targets uniform over all")
-OTHER_TARGET = _potential_claim(False, "½ − 1/(2(n − 1)) − (n − 2)/(4(n − 1)²)", "oneself excluded")
 
 
 def _within(seed: int, rate: float, replicas: int) -> Observation:
@@ -230,28 +151,63 @@ def _within(seed: int, rate: float, replicas: int) -> Observation:
     return Observation(np.asarray([growth(np.concatenate([positive[None], z]))]), (_conserves(plan),))
 
 
-WITHIN = Claim(
-    name="push_sum_stays_within",
-    statement="No send raises the largest x/w or lowers the smallest: a receiver's is a convex combination.",
-    source="x_j/w_j weighs ratios by the weights that arrive",
-    kind="upper",
-    axis="sends per node and second",
-    quantity="largest growth of an extreme in one event",
-    points=(1.0, 2.0),
-    quick_points=(1.0,),
-    predict=np.ones_like,
-    simulate=each(_within),
-    replicas=1,
-    quick_replicas=1,
-    tolerance=1e-14,  # a sum and a quotient
-    catches=("weights that do not travel",),
-)
 CLAIMS = (
-    MASS,
-    LIMIT,
-    RING_RATE,
-    UNEVEN_RATE,
-    ANY_TARGET,
-    OTHER_TARGET,
-    WITHIN,
+    Claim(
+        "push_sum_mass_conserved",
+        "Push-sum conserves Σx and Σw, messages on their way included (exponential graph of 12, 20 s).",
+        f"{KEMPE}, mass conservation",
+        Axis("latency, s", (0.0, 0.2, 1.0, 5.0), (0.0, 1.0)),
+        "mass at the end over mass at the start (the farthest of four)",
+        predict=np.ones_like,
+        simulate=each(_mass),
+        sampling=once(1e-13),  # rounding of a few hundred sums of positive terms; halving is exact
+        catches=("a message delivered twice or never", "a row of messages taken again before its delivery"),
+    ),
+    Claim(
+        "push_sum_finds_the_mean",
+        "Push-sum tends to the mean of the start on directed graphs, messages delayed or not (after 120 s).",
+        f"{KEMPE}; the weights travel as the numerators do",
+        Axis("latency, s", (0.0, 0.2, 1.0), (0.2,)),
+        "x/w over the mean of the start (the farthest)",
+        predict=np.ones_like,
+        simulate=each(_limit),
+        sampling=once(1e-9),  # what 120 sends of each node leave of the differences
+        catches=("weights that do not travel", "a message that carries a later model than its sender had"),
+    ),
+    Claim(
+        "push_sum_directed_ring",
+        "Push-sum on the directed ring, half kept, half passed on: the error shrinks by cos(π/n) a round.",
+        "eigenvalues (1 + exp(2πik/n))/2",
+        Axis("nodes n", (4, 12, 20), (12,)),
+        "ratio of errors, rounds n² and n² − 1",
+        predict=pointwise(mixing.push_sum_rate_ring),
+        simulate=each(_ring_rate),
+        sampling=once(1e-10),  # the second mode is (cos(2π/n)/cos(π/n))^(2n²) < e^(−3π²) of the first
+        catches=("shares passed on to both sides",),
+    ),
+    Claim(
+        "push_sum_rate",
+        "Push-sum on a fixed P: at last the error of x/w shrinks by |λ₂(P)| a round, from almost every start.",
+        f"Perron and Frobenius; {KEMPE} (the algorithm)",
+        Axis("graph of 12: path, star, preferential attachment", (0, 1, 2), (0, 2)),
+        "ratio of errors of consecutive rounds",
+        predict=pointwise(lambda g: mixing.push_sum_rate(_shares(_GRAPHS[g]))),
+        simulate=each(_uneven_rate),
+        sampling=once(1e-4),  # the third mode, and the product of two, where the error is 1e-10
+        catches=("weights that do not travel", "mixing by the transpose"),
+    ),
+    _potential_claim(True, "½ − 1/(4n)", "targets uniform over all"),
+    _potential_claim(False, "½ − 1/(2(n − 1)) − (n − 2)/(4(n − 1)²)", "oneself excluded"),
+    Claim(
+        "push_sum_stays_within",
+        "No send raises the largest x/w or lowers the smallest: a receiver's is a convex combination.",
+        "x_j/w_j weighs ratios by the weights that arrive",
+        Axis("sends per node and second", (1.0, 2.0), (1.0,)),
+        "largest growth of an extreme in one event",
+        predict=np.ones_like,
+        simulate=each(_within),
+        sampling=once(1e-14),  # a sum and a quotient
+        catches=("weights that do not travel",),
+        kind="upper",
+    ),
 )

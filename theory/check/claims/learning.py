@@ -13,11 +13,14 @@ import gossipjax as gj
 from gossipjax import observe
 from gossipjax.tasks import quadratic
 from gossipjax.timeline import rounds
-from theory import consensus
-from theory.check.claim import Claim, Observation, Points, each
+from theory import consensus, rates
+from theory.check.claim import Axis, Claim, Law, Observation, Points, Sampling, each, once, pointwise
 from theory.check.engine import averages, runs, settled
 
 D_PSGD = "Lian et al. 2017, arXiv 1705.09056 (the algorithm); modes of W, derived here"
+CONSENSUS = "consensus distance"
+STEPS = Axis("step size η", (0.02, 0.05, 0.1, 0.2, 0.4), (0.05, 0.2))
+SAMPLING = Sampling(4000, 1000)
 STEP, NOISE = 0.1, 1.0
 TARGETS = np.array([1.0, -1.0, 0.5, 0.0, 2.0, -0.5, 1.5, -2.0])
 CURVATURES = np.array([1.0, 0.5, 2.0, 1.0, 1.0, 0.7, 1.5, 0.8])
@@ -122,88 +125,103 @@ def _optimum(nodes: np.ndarray) -> np.ndarray:
     return np.full(nodes.shape, (CURVATURES * TARGETS).sum() / CURVATURES.sum())
 
 
-_STEPS: dict[str, Any] = {
-    "kind": "equality",
-    "axis": "step size η",
-    "quantity": "consensus distance",
-    "points": (0.02, 0.05, 0.1, 0.2, 0.4),
-    "quick_points": (0.05, 0.2),
-    "replicas": 4000,
-    "quick_replicas": 1000,
-}
+def _one_peer() -> np.ndarray:
+    """The three matrices of the one-peer exponential graph of 8 nodes, used in turn."""
+    return np.stack([gj.mixing.uniform(graph).toarray() for graph in gj.topology.one_peer_exponential(8)])
+
+
+def _expected_path(t: np.ndarray) -> np.ndarray:
+    path = consensus.expected_path(
+        _one_peer(), CURVATURES, TARGETS, np.zeros(8), 24, step_size=STEP, noise_std=NOISE, local_steps=2
+    )
+    return path.consensus_distance[t.astype(int)]
+
+
+def _changing_graph(seed: int, points: Points, copies: int) -> Observation:
+    task = copies_of(TARGETS, copies, curvature=CURVATURES)
+    protocol = gj.dpsgd(task, Partial(optax.sgd, STEP), local_steps=2)
+    models, doubly = _models(seed, protocol, list(_one_peer()), np.zeros((8, copies)), 1, 24)
+    return Observation(_spread(models)[[int(t) - 1 for t in points]].T, (doubly,))
+
+
+def _rate_numbers(n: int) -> tuple[int, float]:
+    """Rounds, twice the threshold of the corollary for W = J, and the step that it asks for (L = 1)."""
+    num_rounds = 2 * int(rates.dpsgd_threshold_order(n, 0.0))
+    return num_rounds, rates.dpsgd_step(n, num_rounds, noise_std=NOISE, smoothness=1.0)
+
+
+def _mean_gradient(seed: int, n: float, copies: int) -> Observation:
+    """Squared gradient ``x̄²`` of the mean model on x²/2 from one, averaged over the rounds."""
+    size = int(n)
+    num_rounds, step = _rate_numbers(size)
+    protocol = gj.dpsgd(copies_of(np.zeros(size), copies), Partial(optax.sgd, step), order="combine_then_adapt")
+    W = gj.mixing.uniform(gj.topology.complete(size))
+    models, doubly = _models(seed, protocol, W, np.ones((size, copies)), 1, num_rounds - 1)
+    squares = np.square(models.mean(axis=1)).sum(axis=0) + 1.0
+    return Observation(squares / num_rounds, (doubly,))
+
+
 CLAIMS = (
     Claim(
-        name="dpsgd_consensus_combine_then_adapt",
-        statement="x ← Wx − ηg settles at consensus (1/n) Σ_k η²σ²/(1 − (w_k − h)²) (ring of 8, a = σ = 1, h = ηa).",
-        source=D_PSGD,
+        "dpsgd_consensus_combine_then_adapt",
+        "x ← Wx − ηg settles at consensus (1/n) Σ_k η²σ²/(1 − (w_k − h)²) (ring of 8, a = σ = 1, h = ηa).",
+        D_PSGD,
+        STEPS,
+        CONSENSUS,
         predict=_of_steps("combine_then_adapt"),
         simulate=each(
             lambda seed, step, copies: _stationary(seed, copies, ZERO, step=step, order="combine_then_adapt")
         ),
+        sampling=SAMPLING,
         catches=(
             "the other order of mixing and step",
             "gradient noise shared by nodes",
         ),
-        **_STEPS,
     ),
     Claim(
-        name="dpsgd_consensus_adapt_then_combine",
-        statement="x ← W(x − ηg) settles at consensus (1/n) Σ_k w_k² η²σ²/(1 − w_k²(1−h)²) (ring of 8, a = σ = 1).",
-        source=D_PSGD,
+        "dpsgd_consensus_adapt_then_combine",
+        "x ← W(x − ηg) settles at consensus (1/n) Σ_k w_k² η²σ²/(1 − w_k²(1−h)²) (ring of 8, a = σ = 1).",
+        D_PSGD,
+        STEPS,
+        CONSENSUS,
         predict=_of_steps("adapt_then_combine"),
         simulate=each(lambda seed, step, copies: _stationary(seed, copies, ZERO, step=step)),
+        sampling=SAMPLING,
         catches=(
             "the other order of mixing and step",
             "gradient noise shared by nodes",
         ),
-        **_STEPS,
     ),
     Claim(
-        name="dpsgd_consensus_local_steps",
-        statement="H local steps between mixings, targets that differ: consensus is a modal sum (ring of 8, η = 0.1).",
-        source=D_PSGD,
-        kind="equality",
-        axis="local steps H",
-        quantity="consensus distance",
-        points=(1, 2, 4, 8),
-        quick_points=(1, 4),
-        predict=lambda H: np.asarray([_predicted(STEP, TARGETS, local_steps=int(h)) for h in H]),
+        "dpsgd_consensus_local_steps",
+        "H local steps between mixings, targets that differ: consensus is a modal sum (ring of 8, η = 0.1).",
+        D_PSGD,
+        Axis("local steps H", (1, 2, 4, 8), (1, 4)),
+        CONSENSUS,
+        predict=pointwise(lambda h: _predicted(STEP, TARGETS, local_steps=h)),
         simulate=each(lambda seed, H, copies: _stationary(seed, copies, TARGETS, local_steps=int(H))),
-        replicas=4000,
-        quick_replicas=1000,
+        sampling=SAMPLING,
         catches=("a local step too many", "weights off by one neighbour"),
     ),
     Claim(
-        name="dpsgd_consensus_unequal_curvatures",
-        statement="With unequal curvatures the covariance solves C = M C Mᵀ + Q, M = W(I − ηH) (ring of 8).",
-        source=D_PSGD,
-        kind="equality",
-        axis="step size η",
-        quantity="consensus distance",
-        points=(0.05, 0.1, 0.2),
-        quick_points=(0.1,),
-        predict=lambda steps: np.asarray(
-            [
-                consensus.lyapunov_consensus(
-                    _ring().toarray(), CURVATURES, TARGETS, step_size=float(s), noise_std=NOISE
-                )
-                for s in steps
-            ]
+        "dpsgd_consensus_unequal_curvatures",
+        "With unequal curvatures the covariance solves C = M C Mᵀ + Q, M = W(I − ηH) (ring of 8).",
+        D_PSGD,
+        Axis("step size η", (0.05, 0.1, 0.2), (0.1,)),
+        CONSENSUS,
+        predict=pointwise(
+            lambda s: consensus.lyapunov_consensus(_ring().toarray(), CURVATURES, TARGETS, step_size=s, noise_std=NOISE)
         ),
         simulate=each(lambda seed, step, copies: _stationary(seed, copies, TARGETS, step=step, curvature=CURVATURES)),
-        replicas=4000,
-        quick_replicas=1000,
+        sampling=SAMPLING,
         catches=("curvature of another node",),
     ),
     Claim(
-        name="dpsgd_transient",
-        statement="From any start consensus follows Σ_k r_k^2t y_k² plus noise (1 − r_k^2t)/(1 − r_k²) (ring of 8).",
-        source=D_PSGD,
-        kind="equality",
-        axis="rounds t",
-        quantity="consensus distance",
-        points=(1, 2, 4, 8, 16, 32),
-        quick_points=(1, 4, 16),
+        "dpsgd_transient",
+        "From any start consensus follows Σ_k r_k^2t y_k² plus noise (1 − r_k^2t)/(1 − r_k²) (ring of 8).",
+        D_PSGD,
+        Axis("rounds t", (1, 2, 4, 8, 16, 32), (1, 4, 16)),
+        CONSENSUS,
         predict=lambda t: consensus.transient_consensus(
             _ring().toarray(),
             ZERO,
@@ -214,103 +232,102 @@ CLAIMS = (
             order="combine_then_adapt",
         ),
         simulate=_transient,
-        replicas=8000,
-        quick_replicas=2000,
-        independent=False,
+        sampling=Sampling(8000, 2000, independent=False),
         catches=("a round too many", "the same noise at every round"),
     ),
     Claim(
-        name="dpsgd_consensus_bound",
-        statement="Consensus ≤ η²σ²(1 − p)/p with 1 − p = ρ², adapt-then-combine, equal targets.",
-        source="Koloskova et al. 2020, arXiv 2003.10422, in the form that the modal sum proves",
-        predict=lambda steps: np.asarray(
-            [consensus.consensus_bound(_ring().toarray(), step_size=float(s), noise_std=NOISE) for s in steps]
-        ),
+        "dpsgd_consensus_bound",
+        "Consensus ≤ η²σ²(1 − p)/p with 1 − p = ρ², adapt-then-combine, equal targets.",
+        "Koloskova et al. 2020, arXiv 2003.10422, in the form that the modal sum proves",
+        STEPS,
+        CONSENSUS,
+        predict=pointwise(lambda s: consensus.consensus_bound(_ring().toarray(), step_size=s, noise_std=NOISE)),
         simulate=each(lambda seed, step, copies: _stationary(seed, copies, ZERO, step=step)),
+        sampling=SAMPLING,
         catches=("no mixing at all",),
-        **(_STEPS | {"kind": "upper"}),
+        kind="upper",
     ),
     Claim(
-        name="dpsgd_consensus_grows_as_step_squared",
-        statement="Where the curvature hardly matters consensus is proportional to η² (ring of 8, a = 0.001).",
-        source="Koloskova et al. 2020, arXiv 2003.10422 (consensus lemma), order only",
-        kind="scaling",
-        axis="step size η",
-        quantity="consensus distance",
-        points=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
-        quick_points=(0.01, 0.05, 0.2, 0.5),
-        predict=lambda steps: np.asarray([_predicted(float(s), curvature=1e-3) for s in steps]),
+        "dpsgd_consensus_grows_as_step_squared",
+        "Where the curvature hardly matters consensus is proportional to η² (ring of 8, a = 0.001).",
+        "Koloskova et al. 2020, arXiv 2003.10422 (consensus lemma), order only",
+        Axis("step size η", (0.01, 0.02, 0.05, 0.1, 0.2, 0.5), (0.01, 0.05, 0.2, 0.5)),
+        CONSENSUS,
+        predict=pointwise(lambda s: _predicted(s, curvature=1e-3)),
         simulate=each(_growth_of_steps),
-        replicas=4000,
-        quick_replicas=1000,
-        law=("power",),
-        exponent=2.0,
-        exponent_slack=1e-3,  # w²(1 − 0.001 η)² moves the exponent by less
+        sampling=SAMPLING,
         catches=("step size not applied to the noise",),
+        kind="scaling",
+        law=Law(("power",), exponent=2.0, slack=1e-3),  # w²(1 − 0.001 η)² moves the exponent by less
     ),
     Claim(
-        name="dpsgd_linear_speed_up",
-        statement="The mean model's error is that of SGD with an n-th of the noise: E x̄² ∝ 1/n (rings, η = 0.1).",
-        source="Lian et al. 2017, arXiv 1705.09056 (linear speed-up); exact for equal curvatures",
-        kind="scaling",
-        axis="nodes n",
-        quantity="mean squared error of the mean model",
-        points=(4, 8, 16, 32, 64),
-        quick_points=(4, 16, 64),
+        "dpsgd_linear_speed_up",
+        "The mean model's error is that of SGD with an n-th of the noise: E x̄² ∝ 1/n (rings, η = 0.1).",
+        "Lian et al. 2017, arXiv 1705.09056 (linear speed-up); exact for equal curvatures",
+        Axis("nodes n", (4, 8, 16, 32, 64), (4, 16, 64)),
+        "mean squared error of the mean model",
         predict=lambda n: STEP**2 * NOISE**2 / (1 - (1 - STEP) ** 2) / n,
         simulate=each(_speed_up),
-        replicas=8000,
-        quick_replicas=4000,
-        law=("power",),
-        exponent=-1.0,
+        sampling=Sampling(8000, 4000),
         catches=("gradient noise shared by nodes",),
+        kind="scaling",
+        law=Law(("power",), exponent=-1.0),
     ),
     Claim(
-        name="dpsgd_mean_follows_gradient_descent",
-        statement="With equal curvatures the mean model follows gradient descent on the mean objective, exactly.",
-        source="Lian et al. 2017, arXiv 1705.09056; doubly stochastic mixing keeps the mean",
-        kind="equality",
-        axis="rounds t",
-        quantity="mean model",
-        points=(1, 4, 16, 64),
-        quick_points=(1, 16),
+        "dpsgd_mean_follows_gradient_descent",
+        "With equal curvatures the mean model follows gradient descent on the mean objective, exactly.",
+        "Lian et al. 2017, arXiv 1705.09056; doubly stochastic mixing keeps the mean",
+        Axis("rounds t", (1, 4, 16, 64), (1, 16)),
+        "mean model",
         predict=lambda t: TARGETS.mean() * (1 - (1 - STEP) ** t),
         simulate=_path_of_mean,
-        replicas=1,
-        quick_replicas=1,
-        tolerance=1e-12,  # 64 rounds of float64 rounding
+        sampling=once(1e-12),  # 64 rounds of float64 rounding
         catches=("mixing that loses mass", "float32 accumulation"),
     ),
     Claim(
-        name="gradient_tracking_reaches_the_optimum",
-        statement="Gradient tracking brings every node to the optimum of the sum, however unequal the nodes are.",
-        source="Nedić, Olshevsky, Shi 2017 (DIGing); Qu and Li 2018",
-        kind="equality",
-        axis="node",
-        quantity="model",
-        points=(0, 3, 7),
-        quick_points=(0, 7),
+        "gradient_tracking_reaches_the_optimum",
+        "Gradient tracking brings every node to the optimum of the sum, however unequal the nodes are.",
+        "Nedić, Olshevsky, Shi 2017 (DIGing); Qu and Li 2018",
+        Axis("node", (0, 3, 7), (0, 7)),
+        "model",
         predict=_optimum,
         simulate=_reaches_optimum(gj.gradient_tracking),
-        replicas=1,
-        quick_replicas=1,
-        tolerance=1e-9,  # 800 rounds contract the start by far more than float64 resolves
+        sampling=once(1e-9),  # 800 rounds contract the start by far more than float64 resolves
         catches=("a stale gradient in the correction", "float32 accumulation"),
     ),
     Claim(
-        name="d2_reaches_the_optimum",
-        statement="D² brings every node to the optimum of the sum: heterogeneity leaves no bias.",
-        source="Tang et al. 2018, arXiv 1803.07068",
-        kind="equality",
-        axis="node",
-        quantity="model",
-        points=(0, 3, 7),
-        quick_points=(0, 7),
+        "d2_reaches_the_optimum",
+        "D² brings every node to the optimum of the sum: heterogeneity leaves no bias.",
+        "Tang et al. 2018, arXiv 1803.07068",
+        Axis("node", (0, 3, 7), (0, 7)),
+        "model",
         predict=_optimum,
         simulate=_reaches_optimum(gj.d2),
-        replicas=1,
-        quick_replicas=1,
-        tolerance=1e-9,  # as above
+        sampling=once(1e-9),  # as above
         catches=("a stale gradient in the correction", "float32 accumulation"),
+    ),
+    Claim(
+        "dpsgd_expected_path_changing_graph",
+        "Consensus after t rounds follows from m ← M_t m + c and C ← M_t C M_tᵀ + Q (one-peer graphs, 2 local steps).",
+        D_PSGD,
+        Axis("rounds t", (1, 2, 3, 8, 24), (1, 3, 24)),
+        CONSENSUS,
+        predict=_expected_path,
+        simulate=_changing_graph,
+        sampling=Sampling(8000, 2000, independent=False),
+        catches=("one matrix of a cycle used twice", "a local step too many", "curvature of another node"),
+    ),
+    Claim(
+        "dpsgd_rate_bound",
+        "D-PSGD: mean squared gradient over K rounds ≤ 8 gap L/K + (8 gap + 4L) σ/√(Kn) for η = 1/(2L + σ √(K/n)).",
+        "Lian et al. 2017, arXiv 1705.09056, corollary 2",
+        Axis("nodes n (complete graph, K = 2n⁵)", (2, 3, 4), (2, 4)),
+        "mean squared gradient of the mean model",
+        predict=pointwise(lambda n: rates.dpsgd_rate(n, _rate_numbers(n)[0], gap=0.5, noise_std=NOISE, smoothness=1.0)),
+        simulate=each(_mean_gradient),
+        sampling=Sampling(512, 128),
+        catches=("a step uphill",),
+        kind="upper",
+        mark="recalled",
     ),
 )

@@ -12,11 +12,11 @@ from gossipjax import Timeline, observe, timeline, topology
 from gossipjax.timeline import clocks
 from gossipjax.types import NOBODY
 from theory import moments, spectral, staleness
-from theory.check.averaging import NODES, models_of, pieces, spread, starts
-from theory.check.claim import Assumption, Claim, Observation, Points, each
+from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
+from theory.check.claims.averaging import BOYD, NODES, models_of, pieces, spread, starts
 from theory.check.engine import SURE, averages, paced, planned_runs, runs, stacked
 
-BOYD = "Boyd, Ghosh, Prabhakar, Shah 2006"
+DISAGREEMENT = "squared disagreement V (start: 1)"
 
 
 def _petersen() -> topology.Topology:
@@ -42,48 +42,22 @@ def _one_event_claim(clock: str, planner, words: str) -> Claim:
         return np.asarray(found) / 3
 
     return Claim(
-        name=f"pairwise_one_event_{clock}_clock",
-        statement=f"One pairwise event leaves E V⁺ = xᵀ W̄ x, {words} (10 nodes, three starts).",
-        source=f"{BOYD}: every event is a projection",
-        kind="equality",
-        axis="graph: star, ring, Petersen, path",
-        quantity="squared disagreement V (start: 1)",
-        points=(0, 1, 2, 3),
-        quick_points=(0, 3),
+        f"pairwise_one_event_{clock}_clock",
+        f"One pairwise event leaves E V⁺ = xᵀ W̄ x, {words} (10 nodes, three starts).",
+        f"{BOYD}: every event is a projection",
+        Axis("graph: star, ring, Petersen, path", (0, 1, 2, 3), (0, 3)),
+        DISAGREEMENT,
         predict=predict,
         simulate=each(lambda seed, graph, replicas: _one_event(seed, graph, replicas, planner)),
-        replicas=20_000,
-        quick_replicas=4_000,
+        sampling=Sampling(20_000, 4_000),
         catches=("biased partner choice", "an exchange that works one way"),
     )
-
-
-NODE_CLOCK = _one_event_claim("node", timeline.poisson_pairs, "W̄ = I − (D − P − Pᵀ)/(2n)")
-EDGE_CLOCK = _one_event_claim("edge", timeline.poisson_edges, "W̄ = I − L/(2m)")
 
 
 def _complete(seed: int, points: Points, replicas: int) -> Observation:
     plan = timeline.drawn_pairs(NODES, 48)
     found = spread(models_of(seed, replicas, plan, starts(NODES), every=4))
     return Observation(found[:, [int(k) // 4 - 1 for k in points]], (averages(plan),))
-
-
-COMPLETE_EVENTS = Claim(
-    name="pairwise_complete_graph",
-    statement="Pairwise averaging among all: E V = V₀ ((n − 2)/(n − 1))^k after k events (n = 12).",
-    source=f"{BOYD}, equality on the complete graph",
-    kind="equality",
-    axis="events k",
-    quantity="squared disagreement V (start: 1)",
-    points=(4, 12, 24, 48),
-    quick_points=(4, 24),
-    predict=lambda k: spectral.pairwise_contraction(1.0 - np.eye(NODES)) ** k,
-    simulate=_complete,
-    replicas=20_000,
-    quick_replicas=1_500,
-    independent=False,
-    catches=("biased partner choice", "meeting oneself", "an exchange that works one way"),
-)
 
 
 def _until(plan: Timeline, size: int) -> Timeline:
@@ -103,23 +77,6 @@ def _poisson_time(seed: int, t: float, replicas: int) -> Observation:
     # A wake-up sends a model each way.
     messages = paced(found["messages"][:, -1], 2 * NODES * 2.0 * t)
     return Observation(spread(found["model"][:, -1]), (averages(plans[0]), messages))
-
-
-POISSON_TIME = Claim(
-    name="pairwise_poisson_time",
-    statement="With Poisson clocks of rate λ among all, E V(t) = V₀ exp(−λ t n/(n − 1)) (n = 12, λ = 2).",
-    source=f"{BOYD}; a Poisson number of factors (n − 2)/(n − 1)",
-    kind="equality",
-    axis="time t, s",
-    quantity="squared disagreement V (start: 1)",
-    points=(0.5, 1.0, 1.5),
-    quick_points=(0.75,),
-    predict=lambda t: np.exp(-2.0 * t * NODES / (NODES - 1)),
-    simulate=each(_poisson_time),
-    replicas=6_000,
-    quick_replicas=600,
-    catches=("clocks of another rate", "a fixed number of events in a fixed time"),
-)
 
 
 def _timed(seed: int, points: Points, replicas: int, plan, x0: np.ndarray, messages_per_second: float):
@@ -151,24 +108,6 @@ def _star(seed: int, points: Points, replicas: int) -> Observation:
     return Observation(spread(models), (averages(plan(0)), messages))
 
 
-STAR_MEETINGS = Claim(
-    name="pairwise_star_second_moments",
-    statement="E x xᵀ of pairwise averaging obeys dZ/dt = Σ_e r_e (M_e Z M_eᵀ − Z) on any graph (star of 8, rate 1.5).",
-    source="theory.moments; the events are Boyd's",
-    kind="equality",
-    axis="time t, s",
-    quantity="squared disagreement V (start: 1)",
-    points=(0.25, 0.5, 1.0, 2.0),
-    quick_points=(0.5, 1.0),
-    predict=lambda t: 8 * _moments_at(moments.pairwise_events(_star_meetings()), starts(8), t, lambda m: m.consensus),
-    simulate=_star,
-    replicas=8_000,
-    quick_replicas=600,
-    independent=False,
-    catches=("clocks of another rate", "biased partner choice", "an exchange that works one way"),
-)
-
-
 def _slow_start(n: int) -> np.ndarray:
     """Return the slowest mode of the ring, of length one."""
     return np.sqrt(2 / n) * np.cos(2 * np.pi * np.arange(n) / n)[:, None]
@@ -184,22 +123,6 @@ def _slow(seed: int, points: Points, replicas: int) -> Observation:
     return Observation(found[:, [int(k) // 4 - 1 for k in points]], (averages(plan),))
 
 
-LAMBDA2 = Claim(
-    name="pairwise_lambda2_bound",
-    statement="After k pairwise events E V ≤ λ₂(W̄)^k V₀ from every start (ring of 12, its slowest mode).",
-    source=f"{BOYD}, section II",
-    kind="upper",
-    axis="events k",
-    quantity="squared disagreement V (start: 1)",
-    points=(4, 24, 48, 96),
-    quick_points=(24, 48),
-    predict=lambda k: _ring_lambda2(NODES) ** k,
-    simulate=_slow,
-    replicas=8_000,
-    quick_replicas=1_500,
-    independent=False,
-    catches=("two meetings in three that do nothing",),
-)
 _CROWD = 48
 """Runs of which the share that is not done decides the averaging time."""
 
@@ -219,27 +142,20 @@ def _averaging_time(seed: int, epsilon: float, replicas: int, rounded_up: bool) 
 
 def _averaging_time_claim(kind, factor: float, side: str) -> Claim:
     return Claim(
-        name=f"pairwise_averaging_time_{kind}",
-        statement=f"The ε-averaging time is {side} {factor:g} ln(1/ε)/ln(1/λ₂(W̄)) events (ring of 8, slowest mode).",
-        source=f"{BOYD}, theorem 3; time to four events, rounded against the claim",
-        kind=kind,
-        axis="ε",
-        quantity="averaging time over ln(1/ε)/ln(1/λ₂)",
-        points=(0.3, 0.1, 0.05),
-        quick_points=(0.2,),
+        f"pairwise_averaging_time_{kind}",
+        f"The ε-averaging time is {side} {factor:g} ln(1/ε)/ln(1/λ₂(W̄)) events (ring of 8, slowest mode).",
+        f"{BOYD}, theorem 3; time to four events, rounded against the claim",
+        Axis("ε", (0.3, 0.1, 0.05), (0.2,)),
+        "averaging time over ln(1/ε)/ln(1/λ₂)",
         predict=lambda epsilon: np.full(len(epsilon), factor),
         simulate=each(lambda seed, epsilon, replicas: _averaging_time(seed, epsilon, replicas, kind == "upper")),
-        replicas=32,
-        quick_replicas=10,
+        sampling=Sampling(32, 10),
         catches=("two meetings in three that do nothing",)
         if kind == "upper"
         else ("mixing of more than two nodes an event",),
+        kind=kind,
         mark="recalled",
     )
-
-
-TIME_ABOVE = _averaging_time_claim("upper", 3.0, "at most")
-TIME_BELOW = _averaging_time_claim("lower", 0.5, "at least")
 
 
 def _mean(seed: int, points: Points, replicas: int) -> Observation:
@@ -253,48 +169,12 @@ def _mean(seed: int, points: Points, replicas: int) -> Observation:
     return Observation(farthest[[int(k) // 10 - 1 for k in points]][None], (averages(plan),))
 
 
-MEAN = Claim(
-    name="pairwise_mean_conserved",
-    statement="Pairwise averaging conserves the mean in every run (preferential attachment, n = 12).",
-    source="each event's matrix is doubly stochastic",
-    kind="equality",
-    axis="events k",
-    quantity="mean model (start: 1; the farthest of three)",
-    points=(10, 100, 1000, 5000),
-    quick_points=(10, 1000),
-    predict=np.ones_like,
-    simulate=_mean,
-    replicas=1,
-    quick_replicas=1,
-    tolerance=1e-12,  # models of size 100, an ulp of 1.4e-14 each event, most of them much later and smaller
-    independent=False,
-    catches=("an exchange that works one way", "reading a model that was just overwritten"),
-)
-
-
 def _push(seed: int, weight: float, replicas: int) -> Observation:
     plan = timeline.poisson_push(topology.complete(NODES), replicas, weight=weight, seed=seed)
     pairs = np.bincount(plan.xs["first"] * NODES + plan.xs["second"], minlength=NODES**2).reshape(NODES, NODES)
     p = float(stats.chisquare(pairs[~np.eye(NODES, dtype=bool)]).pvalue)
     uniform = Assumption("pairs are uniform", p > SURE, f"p = {p:.1e}")
     return Observation(spread(models_of(seed, replicas, pieces(plan, 1), starts(NODES))[:, -1]), (uniform,))
-
-
-PUSH_EVENT = Claim(
-    name="push_one_event",
-    statement="A push x_j ← (1 − a)x_j + a x_i among all: E V⁺/V = 1 − 2a(1 − a)/(n − 1) − 2a²/(n(n − 1)) (n = 12).",
-    source="mean over all pairs, theory.staleness.push_event_factor",
-    kind="equality",
-    axis="weight a",
-    quantity="squared disagreement V (start: 1)",
-    points=(0.1, 0.3, 0.5, 0.9),
-    quick_points=(0.3, 0.8),
-    predict=lambda a: np.asarray([staleness.push_event_factor(NODES, float(w)) for w in a]),
-    simulate=each(_push),
-    replicas=20_000,
-    quick_replicas=4_000,
-    catches=("weight and own share confused", "a push that moves its sender too"),
-)
 
 
 def _decay(seed: int, points: Points, replicas: int) -> Observation:
@@ -305,22 +185,6 @@ def _decay(seed: int, points: Points, replicas: int) -> Observation:
     return Observation(spread(models), (messages,))
 
 
-PUSH_DECAY = Claim(
-    name="push_decay",
-    statement="Pushes of half at rate λ among all: E V(t) = V₀ exp(−λt(n + 1)/(2(n − 1))) (n = 12, λ = 2).",
-    source="a Poisson number of push events, theory.staleness.push_decay",
-    kind="equality",
-    axis="time t, s",
-    quantity="squared disagreement V (start: 1)",
-    points=(0.5, 1.0, 2.0),
-    quick_points=(0.5, 1.5),
-    predict=lambda t: staleness.push_decay(NODES, 2.0, t),
-    simulate=_decay,
-    replicas=6_000,
-    quick_replicas=600,
-    independent=False,
-    catches=("clocks of another rate", "a push that moves its sender too"),
-)
 RATES = np.array([0.4, 1.0, 1.6, 2.2, 2.8, 3.4])
 """Pushes per node and second where nodes differ."""
 
@@ -343,30 +207,15 @@ def _unequal(seed: int, points: Points, replicas: int, read) -> Observation:
 
 
 PUSH_RING = Claim(
-    name="push_unequal_rates_disagreement",
-    statement="Pushes of 0.3 at unequal rates: E V solves dZ/dt = Σ_e r_e (M_e Z M_eᵀ − Z) (ring of 6).",
-    source="theory.moments; pushes as in Mitra and Ulukus 2024, arXiv 2404.19749",
-    kind="equality",
-    axis="time t, s",
-    quantity="squared disagreement V (start: 1)",
-    points=(0.5, 1.0, 2.0),
-    quick_points=(1.0, 2.0),
+    "push_unequal_rates_disagreement",
+    "Pushes of 0.3 at unequal rates: E V solves dZ/dt = Σ_e r_e (M_e Z M_eᵀ − Z) (ring of 6).",
+    "theory.moments; pushes as in Mitra and Ulukus 2024, arXiv 2404.19749",
+    Axis("time t, s", (0.5, 1.0, 2.0), (1.0, 2.0)),
+    DISAGREEMENT,
     predict=lambda t: 6 * _moments_at(_unequal_events(), starts(6), t, lambda m: m.consensus),
     simulate=lambda seed, points, replicas: _unequal(seed, points, replicas, spread),
-    replicas=8_000,
-    quick_replicas=1_000,
-    independent=False,
+    sampling=Sampling(8_000, 1_000, independent=False),
     catches=("rates of other nodes", "sender and receiver confused"),
-)
-PUSH_RING_MEAN = dataclasses.replace(
-    PUSH_RING,
-    name="push_unequal_rates_mean",
-    statement="Pushes at unequal rates move the mean: E x̄² solves the same equation (ring of 6, weight 0.3).",
-    quantity="squared mean x̄² (start: 0)",
-    predict=lambda t: _moments_at(_unequal_events(), starts(6), t, lambda m: m.mean_square),
-    simulate=lambda seed, points, replicas: _unequal(
-        seed, points, replicas, lambda models: np.square(models.mean(axis=2)).mean(axis=2)
-    ),
 )
 
 
@@ -384,23 +233,6 @@ def _settled_value(seed: int, weight: float, replicas: int) -> Observation:
     )
 
 
-CONSENSUS = Claim(
-    name="push_consensus_variance",
-    statement="Pushes among all settle on a value of variance (V₀/n)(a/n)/(1 − a + a/n) about the mean (n = 12).",
-    source="the mean is a martingale, theory.staleness.consensus_variance",
-    kind="equality",
-    axis="weight a",
-    quantity="variance of the settled value (V₀ = 1)",
-    points=(0.3, 0.5, 0.8),
-    quick_points=(0.5,),
-    predict=lambda a: np.asarray([staleness.consensus_variance(NODES, float(w), 1.0) for w in a]),
-    simulate=each(_settled_value),
-    replicas=8_000,
-    quick_replicas=1_500,
-    catches=("a push that moves its sender too", "weight and own share confused"),
-)
-
-
 def growth(models: np.ndarray) -> float:
     """Compare the extremes of consecutive records: how much the largest grew or the smallest shrank, at worst."""
     high, low = models.max(axis=-2), models.min(axis=-2)
@@ -414,36 +246,156 @@ def _convex(seed: int, weight: float, replicas: int) -> Observation:
     return Observation(np.asarray([growth(np.concatenate([positive[None], models]))]))
 
 
-CONVEX = Claim(
-    name="push_stays_within",
-    statement="No push raises the largest model or lowers the smallest: averages are convex (ring of 12).",
-    source="row-stochastic, nonnegative weights",
-    kind="upper",
-    axis="weight a",
-    quantity="largest growth of an extreme in one event",
-    points=(0.3, 0.5, 1.0),
-    quick_points=(0.3, 0.5),
-    predict=np.ones_like,
-    simulate=each(_convex),
-    replicas=1,
-    quick_replicas=1,
-    tolerance=1e-14,  # two products and a sum
-    catches=("weights that do not sum to one",),
-)
+def _late_pairs(seed: int, t: float, replicas: int) -> Observation:
+    """Ratio of mean disagreements half a second apart, as a mean of linearised replicas."""
+    times = (float(t), float(t) + 0.5)
+
+    def plan(k: int) -> Timeline:
+        silent = clocks.deterministic(1e6)
+        return timeline.pairwise(topology.star(8), times[1], compute=silent, communicate=1.5, seed=k)
+
+    models, messages = _timed(seed, times, replicas, plan, starts(8), 2 * 8 * 1.5)
+    before, after = spread(models).T
+    ratio = after.mean() / before.mean()
+    path = _moments_at(moments.pairwise_events(_star_meetings()), starts(8), np.asarray(times), lambda m: m.consensus)
+    off = float(path[1] / path[0]) / _late_factor() - 1
+    late = Assumption("the start is forgotten", bool(abs(off) < 1e-3), f"the ratio is off by {off:.1e} at {t:g} s")
+    return Observation(ratio + (after - ratio * before) / before.mean(), (averages(plan(0)), messages, late))
+
+
+def _late_factor() -> float:
+    return float(np.exp(-0.5 * moments.averaging_second_moment_rate(_star_meetings(), event="exchange")))
+
+
 CLAIMS = (
-    NODE_CLOCK,
-    EDGE_CLOCK,
-    COMPLETE_EVENTS,
-    POISSON_TIME,
-    STAR_MEETINGS,
-    LAMBDA2,
-    TIME_ABOVE,
-    TIME_BELOW,
-    MEAN,
-    PUSH_EVENT,
-    PUSH_DECAY,
+    _one_event_claim("node", timeline.poisson_pairs, "W̄ = I − (D − P − Pᵀ)/(2n)"),
+    _one_event_claim("edge", timeline.poisson_edges, "W̄ = I − L/(2m)"),
+    Claim(
+        "pairwise_complete_graph",
+        "Pairwise averaging among all: E V = V₀ ((n − 2)/(n − 1))^k after k events (n = 12).",
+        f"{BOYD}, equality on the complete graph",
+        Axis("events k", (4, 12, 24, 48), (4, 24)),
+        DISAGREEMENT,
+        predict=lambda k: spectral.pairwise_contraction(1.0 - np.eye(NODES)) ** k,
+        simulate=_complete,
+        sampling=Sampling(20_000, 1_500, independent=False),
+        catches=("biased partner choice", "meeting oneself", "an exchange that works one way"),
+    ),
+    Claim(
+        "pairwise_poisson_time",
+        "With Poisson clocks of rate λ among all, E V(t) = V₀ exp(−λ t n/(n − 1)) (n = 12, λ = 2).",
+        f"{BOYD}; a Poisson number of factors (n − 2)/(n − 1)",
+        Axis("time t, s", (0.5, 1.0, 1.5), (0.75,)),
+        DISAGREEMENT,
+        predict=lambda t: np.exp(-2.0 * t * NODES / (NODES - 1)),
+        simulate=each(_poisson_time),
+        sampling=Sampling(6_000, 600),
+        catches=("clocks of another rate", "a fixed number of events in a fixed time"),
+    ),
+    Claim(
+        "pairwise_star_second_moments",
+        "E x xᵀ of pairwise averaging obeys dZ/dt = Σ_e r_e (M_e Z M_eᵀ − Z) on any graph (star of 8, rate 1.5).",
+        "theory.moments; the events are Boyd's",
+        Axis("time t, s", (0.25, 0.5, 1.0, 2.0), (0.5, 1.0)),
+        DISAGREEMENT,
+        predict=lambda t: (
+            8 * _moments_at(moments.pairwise_events(_star_meetings()), starts(8), t, lambda m: m.consensus)
+        ),
+        simulate=_star,
+        sampling=Sampling(8_000, 600, independent=False),
+        catches=("clocks of another rate", "biased partner choice", "an exchange that works one way"),
+    ),
+    Claim(
+        "pairwise_lambda2_bound",
+        "After k pairwise events E V ≤ λ₂(W̄)^k V₀ from every start (ring of 12, its slowest mode).",
+        f"{BOYD}, section II",
+        Axis("events k", (4, 24, 48, 96), (24, 48)),
+        DISAGREEMENT,
+        predict=lambda k: _ring_lambda2(NODES) ** k,
+        simulate=_slow,
+        sampling=Sampling(8_000, 1_500, independent=False),
+        catches=("two meetings in three that do nothing",),
+        kind="upper",
+    ),
+    _averaging_time_claim("upper", 3.0, "at most"),
+    _averaging_time_claim("lower", 0.5, "at least"),
+    Claim(
+        "pairwise_mean_conserved",
+        "Pairwise averaging conserves the mean in every run (preferential attachment, n = 12).",
+        "each event's matrix is doubly stochastic",
+        Axis("events k", (10, 100, 1000, 5000), (10, 1000)),
+        "mean model (start: 1; the farthest of three)",
+        predict=np.ones_like,
+        simulate=_mean,
+        # models of size 100, an ulp of 1.4e-14 each event, most of them much later and smaller
+        sampling=once(1e-12, independent=False),
+        catches=("an exchange that works one way", "reading a model that was just overwritten"),
+    ),
+    Claim(
+        "push_one_event",
+        "A push x_j ← (1 − a)x_j + a x_i among all: E V⁺/V = 1 − 2a(1 − a)/(n − 1) − 2a²/(n(n − 1)) (n = 12).",
+        "mean over all pairs, theory.staleness.push_event_factor",
+        Axis("weight a", (0.1, 0.3, 0.5, 0.9), (0.3, 0.8)),
+        DISAGREEMENT,
+        predict=pointwise(lambda w: staleness.push_event_factor(NODES, w)),
+        simulate=each(_push),
+        sampling=Sampling(20_000, 4_000),
+        catches=("weight and own share confused", "a push that moves its sender too"),
+    ),
+    Claim(
+        "push_decay",
+        "Pushes of half at rate λ among all: E V(t) = V₀ exp(−λt(n + 1)/(2(n − 1))) (n = 12, λ = 2).",
+        "a Poisson number of push events, theory.staleness.push_decay",
+        Axis("time t, s", (0.5, 1.0, 2.0), (0.5, 1.5)),
+        DISAGREEMENT,
+        predict=lambda t: staleness.push_decay(NODES, 2.0, t),
+        simulate=_decay,
+        sampling=Sampling(6_000, 600, independent=False),
+        catches=("clocks of another rate", "a push that moves its sender too"),
+    ),
     PUSH_RING,
-    PUSH_RING_MEAN,
-    CONSENSUS,
-    CONVEX,
+    dataclasses.replace(
+        PUSH_RING,
+        name="push_unequal_rates_mean",
+        statement="Pushes at unequal rates move the mean: E x̄² solves the same equation (ring of 6, weight 0.3).",
+        quantity="squared mean x̄² (start: 0)",
+        predict=lambda t: _moments_at(_unequal_events(), starts(6), t, lambda m: m.mean_square),
+        simulate=lambda seed, points, replicas: _unequal(
+            seed, points, replicas, lambda models: np.square(models.mean(axis=2)).mean(axis=2)
+        ),
+    ),
+    Claim(
+        "push_consensus_variance",
+        "Pushes among all settle on a value of variance (V₀/n)(a/n)/(1 − a + a/n) about the mean (n = 12).",
+        "the mean is a martingale, theory.staleness.consensus_variance",
+        Axis("weight a", (0.3, 0.5, 0.8), (0.5,)),
+        "variance of the settled value (V₀ = 1)",
+        predict=pointwise(lambda w: staleness.consensus_variance(NODES, w, 1.0)),
+        simulate=each(_settled_value),
+        sampling=Sampling(8_000, 1_500),
+        catches=("a push that moves its sender too", "weight and own share confused"),
+    ),
+    Claim(
+        "push_stays_within",
+        "No push raises the largest model or lowers the smallest: averages are convex (ring of 12).",
+        "row-stochastic, nonnegative weights",
+        Axis("weight a", (0.3, 0.5, 1.0), (0.3, 0.5)),
+        "largest growth of an extreme in one event",
+        predict=np.ones_like,
+        simulate=each(_convex),
+        sampling=once(1e-14),  # two products and a sum
+        catches=("weights that do not sum to one",),
+        kind="upper",
+    ),
+    Claim(
+        "pairwise_second_moment_rate",
+        "At last E V decays at the spectral abscissa of Σ_e r_e (A_e ⊗ A_e − I), A_e on the disagreement (star of 8).",
+        f"derived, theory.moments; the one-event bound is {BOYD}",
+        Axis("time t, s", (4.0,), (4.0,)),
+        "ratio of disagreements at t + ½ s and t",
+        predict=lambda t: np.full(t.shape, _late_factor()),
+        simulate=each(_late_pairs),
+        sampling=Sampling(8_000, 2_000),
+        catches=("clocks of another rate", "an exchange that works one way"),
+    ),
 )

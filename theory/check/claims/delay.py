@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import optax
 from jax.tree_util import Partial
@@ -13,11 +11,12 @@ from gossipjax import observe
 from gossipjax.tasks import quadratic
 from gossipjax.timeline import clocks
 from theory import delay
-from theory.check.claim import Assumption, Claim, Observation, Points, each
+from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
 from theory.check.engine import runs, settled
 
 LATE = 5
 """Delay τ, in steps."""
+FACTOR = "factor per step"
 
 
 def _path(
@@ -73,70 +72,70 @@ def _variance(seed: int, late: float, copies: int) -> Observation:
     return Observation(values.mean(axis=1), (settled(values),))
 
 
-CLAIMS: tuple[Any, ...] = (
+def _growth_near_best(seed: int, points: Points, replicas: int) -> Observation:
+    del replicas
+    steps = [share * delay.best_step(LATE) for share in points]
+    found = [_factor(_path(seed, step, LATE, 300, 1), 50) for step in steps]
+    return Observation(np.asarray([found]), (_turns(seed),))
+
+
+CLAIMS = (
     Claim(
-        name="delayed_gradient_factor",
-        statement="x_{t+1} = x_t − h x_{t−τ} shrinks or grows by the largest root of z^{τ+1} − z^τ + h (τ = 5).",
-        source="characteristic polynomial of the delay line",
-        kind="equality",
-        axis="step h over the threshold 2 sin(π/(2(2τ+1)))",
-        quantity="factor per step",
-        points=(0.7, 0.8, 0.98, 1.0, 1.02, 1.1),
-        quick_points=(0.98, 1.02),
-        predict=lambda share: np.asarray(
-            [delay.linear_factor(float(s) * delay.stability_threshold(LATE), LATE) for s in share]
-        ),
+        "delayed_gradient_factor",
+        "x_{t+1} = x_t − h x_{t−τ} shrinks or grows by the largest root of z^{τ+1} − z^τ + h (τ = 5).",
+        "characteristic polynomial of the delay line",
+        Axis("step h over the threshold 2 sin(π/(2(2τ+1)))", (0.7, 0.8, 0.98, 1.0, 1.02, 1.1), (0.98, 1.02)),
+        FACTOR,
+        predict=pointwise(lambda s: delay.linear_factor(s * delay.stability_threshold(LATE), LATE)),
         simulate=_growth,
-        replicas=1,
-        quick_replicas=1,
-        tolerance=2e-4,  # windows of 1000 steps, 4000 apart, hold no whole number of oscillations
+        sampling=once(2e-4),  # windows of 1000 steps, 4000 apart, hold no whole number of oscillations
         catches=("a gradient one step younger", "stale snapshot used twice"),
     ),
     Claim(
-        name="delayed_gradient_below_threshold",
-        statement="Gradients delayed by τ = 5 steps converge for h = 0.98 · 2 sin(π/(2(2τ+1))): the factor is below 1.",
-        source="stability of the delay line; bounded delays: Koloskova, Stich, Jaggi 2022, arXiv 2206.08307",
-        kind="upper",
-        axis="step h over the threshold",
-        quantity="factor per step",
-        points=(0.7, 0.9, 0.98),
-        quick_points=(0.98,),
+        "delayed_gradient_below_threshold",
+        "Gradients delayed by τ = 5 steps converge for h = 0.98 · 2 sin(π/(2(2τ+1))): the factor is below 1.",
+        "stability of the delay line; bounded delays: Koloskova, Stich, Jaggi 2022, arXiv 2206.08307",
+        Axis("step h over the threshold", (0.7, 0.9, 0.98), (0.98,)),
+        FACTOR,
         predict=np.ones_like,
         simulate=_growth,
-        replicas=1,
-        quick_replicas=1,
-        tolerance=0.0,
+        sampling=once(0.0),
         catches=("a gradient one step older",),
+        kind="upper",
     ),
     Claim(
-        name="delayed_gradient_above_threshold",
-        statement="Gradients delayed by τ = 5 steps diverge for h = 1.02 · 2 sin(π/(2(2τ+1))): the factor is above 1.",
-        source="stability of the delay line",
-        kind="lower",
-        axis="step h over the threshold",
-        quantity="factor per step",
-        points=(1.02, 1.1, 1.3),
-        quick_points=(1.02,),
+        "delayed_gradient_above_threshold",
+        "Gradients delayed by τ = 5 steps diverge for h = 1.02 · 2 sin(π/(2(2τ+1))): the factor is above 1.",
+        "stability of the delay line",
+        Axis("step h over the threshold", (1.02, 1.1, 1.3), (1.02,)),
+        FACTOR,
         predict=np.ones_like,
         simulate=_growth,
-        replicas=1,
-        quick_replicas=1,
-        tolerance=0.0,
+        sampling=once(0.0),
         catches=("a gradient one step younger",),
+        kind="lower",
     ),
     Claim(
-        name="delayed_gradient_variance",
-        statement="Delayed SGD settles at the variance of Lyapunov's equation on the delay line (h = 0.2, σ = 1).",
-        source="discrete Lyapunov equation; for τ = 1: (1 + h)/(h (1 − h)(2 + h)) times the noise",
-        kind="equality",
-        axis="delay τ, steps",
-        quantity="E x²",
-        points=(0, 1, 3, 5),
-        quick_points=(3,),
-        predict=lambda late: np.asarray([delay.stationary_variance(0.2, int(t), noise_std=0.2) for t in late]),
+        "delayed_gradient_variance",
+        "Delayed SGD settles at the variance of Lyapunov's equation on the delay line (h = 0.2, σ = 1).",
+        "discrete Lyapunov equation; for τ = 1: (1 + h)/(h (1 − h)(2 + h)) times the noise",
+        Axis("delay τ, steps", (0, 1, 3, 5), (3,)),
+        "E x²",
+        predict=pointwise(lambda t: delay.stationary_variance(0.2, t, noise_std=0.2)),
         simulate=each(_variance),
-        replicas=8000,
-        quick_replicas=2000,
+        sampling=Sampling(8000, 2000),
         catches=("a gradient one step younger", "the same noise at every step", "gradient noise shared by clients"),
+    ),
+    Claim(
+        "delayed_gradient_no_step_is_faster",
+        "With τ = 5 no step shrinks x by more than τ/(τ + 1) a step; h = τ^τ/(τ + 1)^(τ + 1) comes closest.",
+        "double root of z^{τ+1} − z^τ + h",
+        Axis("step h over the best", (0.25, 0.9, 1.0, 1.1, 2.0), (0.9, 1.0, 1.1)),
+        FACTOR,
+        predict=lambda share: np.full(share.shape, delay.best_linear_factor(LATE)),
+        simulate=_growth_near_best,
+        sampling=once(0.0),
+        catches=("a gradient one step younger",),
+        kind="lower",
     ),
 )

@@ -21,13 +21,14 @@ from gossipjax.timeline import drawn_gossip, drawn_pairs, from_events, poisson_p
 from gossipjax.timeline.flights import rank_in
 from gossipjax.types import NOBODY
 from theory import spreading as exact
-from theory.check.claim import Assumption, Claim, Observation, Points, each
+from theory.check.claim import Assumption, Axis, Claim, Law, Observation, Points, Sampling, each, once, pointwise
 from theory.check.engine import paced, runs
 
 SMALLEST = 1e-290
 """Below it a value is close to where numbers are rounded to zero, and the rumour would be lost."""
 RATE = 1.5
 """Calls per node and second."""
+TIME, ROUNDS = "mean time until all have heard, s", "mean rounds until all have heard"
 
 
 def _measure(snapshot: Snapshot) -> dict[str, Any]:
@@ -101,20 +102,14 @@ def _claim(graph: exact.Graph, two_way: bool, formula: str, points: Any, quick: 
     how = "two-way calls" if two_way else "pushes"
     place = {"complete": "on the complete graph", "ring": "on the ring", "star": "from a star's hub"}[graph]
     return Claim(
-        name=f"spreading_{'push_pull' if two_way else 'push'}_{graph}",
-        statement=f"By {how} at rate λ {place}, all have heard after {formula} on average (λ = {RATE:g}).",
-        source="pure birth chain of the informed nodes; derived",
-        kind="equality",
-        axis="nodes n",
-        quantity="mean time until all have heard, s",
-        points=points,
-        quick_points=(quick,),
-        predict=lambda n: np.asarray(
-            [exact.asynchronous_time(int(k), graph=graph, gossip_rate=RATE, two_way=two_way) for k in n]
-        ),
+        f"spreading_{'push_pull' if two_way else 'push'}_{graph}",
+        f"By {how} at rate λ {place}, all have heard after {formula} on average (λ = {RATE:g}).",
+        "pure birth chain of the informed nodes; derived",
+        Axis("nodes n", points, (quick,)),
+        TIME,
+        predict=pointwise(lambda k: exact.asynchronous_time(k, graph=graph, gossip_rate=RATE, two_way=two_way)),
         simulate=each(lambda seed, n, replicas: _asynchronous(seed, n, replicas, graph, two_way)),
-        replicas=512 if graph == "complete" else 1200,
-        quick_replicas=512,
+        sampling=Sampling(512 if graph == "complete" else 1200, 512),
         catches=catches,
     )
 
@@ -172,32 +167,6 @@ def _small_pairs(seed: int, rate: float, replicas: int) -> Observation:
     return _timed(seed, 9, replicas, plans)
 
 
-SMALL: dict[str, Any] = {
-    "source": "forward chain of informed sets; derived (preferential attachment, n = 9, from node 0)",
-    "kind": "equality",
-    "axis": "rate λ, calls per node and second",
-    "quantity": "mean time until all have heard, s",
-    "points": (0.5, 2.0),
-    "quick_points": (2.0,),
-    "replicas": 2048,
-    "quick_replicas": 512,
-}
-SMALL_PUSH = Claim(
-    name="spreading_push_irregular_graph",
-    statement="On any graph the time until all have heard by pushes is a recursion over the sets of informed nodes.",
-    predict=lambda rate: _small_time(rate, two_way=False),
-    simulate=each(_small_push),
-    catches=("partners drawn uniformly from all nodes", "edges off by one neighbour", "clocks of another rate"),
-    **SMALL,
-)
-SMALL_PAIRS = Claim(
-    name="spreading_push_pull_irregular_graph",
-    statement="On any graph the time until all have heard by two-way calls is the recursion with rates λ_uv + λ_vu.",
-    predict=lambda rate: _small_time(rate, two_way=True),
-    simulate=each(_small_pairs),
-    catches=("an exchange that works one way", "partners drawn uniformly from all nodes", "clocks of another rate"),
-    **SMALL,
-)
 LONGEST, LONGEST_PULL = 40, 28
 """Rounds of each run: of up to 1024 nodes not one run in 10⁶ takes longer (28: with pulls, up to 64 nodes)."""
 
@@ -270,115 +239,8 @@ def _mean_rounds(protocol: Any) -> Any:
     return lambda n: np.asarray([exact.mean_rounds(int(k), protocol) for k in n])
 
 
-ROUNDS: dict[str, Any] = {"axis": "nodes n", "quantity": "mean rounds until all have heard", "replicas": 512}
-BY_PUSHES: dict[str, Any] = ROUNDS | {"simulate": each(_push_rounds), "quick_replicas": 192}
-BY_CALLS: dict[str, Any] = ROUNDS | {
-    "kind": "equality",
-    "source": "Karp, Schindelhauer, Shenker, Vöcking 2000 (the protocol); derived",
-    "points": (4, 8, 24),
-    "quick_points": (16,),
-    "quick_replicas": 128,
-}
-# Whole numbers and their ratios, which are not rounded past two, are compared.
-EXACT: dict[str, Any] = {
-    "axis": "nodes n",
-    "points": (16, 64, 256),
-    "quick_points": (64,),
-    "replicas": 1,
-    "quick_replicas": 1,
-    "tolerance": 0.0,
-}
-PUSH_ROUNDS = Claim(
-    name="spreading_push_rounds",
-    statement="The mean number of push rounds on the complete graph follows from the chain of informed nodes.",
-    source="Markov chain of the number informed, as in Frieze and Grimmett 1985 and Pittel 1987; derived",
-    kind="equality",
-    points=(4, 16, 64, 256),
-    quick_points=(32,),
-    predict=_mean_rounds("push"),
-    catches=("messages of a round carry what came in it", "pushes that get lost when several arrive at one node"),
-    **BY_PUSHES,
-)
-PUSH_ROUNDS_PMF = Claim(
-    name="spreading_push_rounds_distribution",
-    statement="The whole law of the number of push rounds is that of the chain (complete graph, n = 32).",
-    source="Markov chain of the number informed; derived",
-    kind="equality",
-    axis="rounds",
-    quantity="share of runs",
-    points=(7, 8, 9, 10, 12),
-    quick_points=(8, 9),
-    predict=lambda r: exact.rounds_pmf(32, protocol="push", size=64)[r.astype(int)],
-    simulate=_push_rounds_pmf,
-    replicas=4096,
-    quick_replicas=1024,
-    independent=False,
-    catches=("messages of a round carry what came in it", "rounds that repeat their targets"),
-)
-PULL_ROUNDS = Claim(
-    name="spreading_pull_rounds",
-    statement="In pull rounds the informed nodes grow from k to k + Bin(n − k, k/(n − 1)): the mean number is known.",
-    predict=_mean_rounds("pull"),
-    simulate=each(lambda seed, n, replicas: _called_rounds(seed, n, replicas, "pull")),
-    catches=("transfers of an event that see one another", "senders and receivers swapped"),
-    **BY_CALLS,
-)
-PUSH_PULL_ROUNDS = Claim(
-    name="spreading_push_pull_rounds",
-    statement="Where the calls of a round are used both ways, the chain gives the mean number of rounds.",
-    predict=_mean_rounds("push-pull"),
-    simulate=each(lambda seed, n, replicas: _called_rounds(seed, n, replicas, "push-pull")),
-    catches=("groups of an event that see one another", "members of a group that are left out"),
-    **BY_CALLS,
-)
 WINDOW = "Doerr and Künnemann 2014, Tight Analysis of Randomized Rumor Spreading in Complete Graphs (abstract)"
-WINDOW_LOWER = Claim(
-    name="spreading_push_rounds_at_least",
-    statement="Push rounds on the complete graph take at least ⌊log₂ n⌋ + ln n − 1.116 on average.",
-    source=WINDOW,
-    kind="lower",
-    points=(64, 256),
-    quick_points=(64,),
-    predict=lambda n: np.asarray([exact.push_rounds_window(int(k)).lower for k in n]),
-    catches=("messages of a round carry what came in it", "a push that reaches more than one node"),
-    mark="paper",
-    **BY_PUSHES,
-)
-WINDOW_UPPER = Claim(
-    name="spreading_push_rounds_at_most",
-    statement="Push rounds on the complete graph take at most ⌈log₂ n⌉ + ln n + 2.765 + o(1) on average.",
-    source=f"{WINDOW}; its o(1) left out",
-    kind="upper",
-    points=(64, 256),
-    quick_points=(64,),
-    predict=lambda n: np.asarray([exact.push_rounds_window(int(k)).upper for k in n]),
-    catches=("messages that are lost", "pushes that get lost when several arrive at one node"),
-    mark="paper",
-    **BY_PUSHES,
-)
-DOUBLING = Claim(
-    name="spreading_at_most_doubles",
-    statement="In a push round the number of informed nodes never more than doubles.",
-    source="each informed node calls one other; sure",
-    kind="upper",
-    quantity="largest growth of the number informed in one round, 64 runs",
-    predict=lambda n: np.full(n.shape, 2.0),
-    simulate=each(_largest_growth),
-    catches=("messages of a round carry what came in it", "a push that reaches more than one node"),
-    **EXACT,
-)
-FEWEST = Claim(
-    name="spreading_takes_log2_rounds",
-    statement="No run of push rounds informs all n nodes in fewer than log₂ n rounds.",
-    source="the number informed at most doubles in a round; sure",
-    kind="lower",
-    quantity="fewest rounds until all have heard, 64 runs",
-    # Rounds are whole numbers; without the ceiling, log₂ could be rounded upwards past them.
-    predict=lambda n: np.asarray([float((int(k) - 1).bit_length()) for k in n]),
-    simulate=each(_fewest_rounds),
-    catches=("messages of a round carry what came in it",),
-    **EXACT,
-)
+GIAKKOUPIS = "order: Giakkoupis 2011, Tight bounds for rumor spreading in graphs of a given conductance"
 CONSTANT = 2.0
 """C of the conductance bound: ours, as the theorem's is not at hand."""
 
@@ -409,33 +271,173 @@ def _conductance_bound(numbers: np.ndarray) -> np.ndarray:
     return np.asarray([exact.conductance_bound(10, exact.conductance(_adjacency(_zoo(k))), CONSTANT) for k in numbers])
 
 
-CONDUCTANCE = Claim(
-    name="spreading_conductance_bound",
-    statement=f"Two-way calls inform all within C ln n/φ on average, φ the conductance (C = {CONSTANT:g}, λ = 1).",
-    source="order: Giakkoupis 2011, Tight bounds for rumor spreading in graphs of a given conductance",
-    kind="upper",
-    axis="graph of 10 nodes (0 barbell, 1 star, 2 ring, 3 path, 4 complete, 5 Petersen, 6 hubs, 7 lollipop)",
-    quantity="mean time until all have heard, s",
-    points=tuple(float(k) for k in range(8)),
-    quick_points=(0.0, 4.0),
-    predict=_conductance_bound,
-    simulate=each(_on_zoo),
-    replicas=256,
-    quick_replicas=192,
-    catches=("edges that never fire", "messages that are lost"),
-    mark="recalled",
-)
+def _closed_conductance(graph: exact.Graph, phi: Any, words: str) -> Claim:
+    """The conductance bound where a closed form of φ lets n be large."""
+    return Claim(
+        f"spreading_conductance_bound_{graph}",
+        f"Two-way calls inform all within C ln n/(λφ) on average, {words} (C = {CONSTANT:g}, λ = {RATE:g}).",
+        GIAKKOUPIS,
+        Axis("nodes n", (4, 16, 64), (16,)),
+        TIME,
+        predict=pointwise(lambda n: exact.conductance_bound(n, phi(n), CONSTANT) / RATE),
+        simulate=each(lambda seed, n, replicas: _asynchronous(seed, n, replicas, graph, two_way=True)),
+        sampling=Sampling(256, 192),
+        catches=("edges that never fire", "messages that are lost"),
+        kind="upper",
+        mark="recalled",
+    )
+
+
 CLAIMS = (
     *OVER_TIME,
-    SMALL_PUSH,
-    SMALL_PAIRS,
-    PUSH_ROUNDS,
-    PUSH_ROUNDS_PMF,
-    PULL_ROUNDS,
-    PUSH_PULL_ROUNDS,
-    WINDOW_LOWER,
-    WINDOW_UPPER,
-    DOUBLING,
-    FEWEST,
-    CONDUCTANCE,
+    Claim(
+        "spreading_push_irregular_graph",
+        "On any graph the time until all have heard by pushes is a recursion over the sets of informed nodes.",
+        "forward chain of informed sets; derived (preferential attachment, n = 9, from node 0)",
+        Axis("rate λ, calls per node and second", (0.5, 2.0), (2.0,)),
+        TIME,
+        predict=lambda rate: _small_time(rate, two_way=False),
+        simulate=each(_small_push),
+        sampling=Sampling(2048, 512),
+        catches=("partners drawn uniformly from all nodes", "edges off by one neighbour", "clocks of another rate"),
+    ),
+    Claim(
+        "spreading_push_pull_irregular_graph",
+        "On any graph the time until all have heard by two-way calls is the recursion with rates λ_uv + λ_vu.",
+        "forward chain of informed sets; derived (preferential attachment, n = 9, from node 0)",
+        Axis("rate λ, calls per node and second", (0.5, 2.0), (2.0,)),
+        TIME,
+        predict=lambda rate: _small_time(rate, two_way=True),
+        simulate=each(_small_pairs),
+        sampling=Sampling(2048, 512),
+        catches=("an exchange that works one way", "partners drawn uniformly from all nodes", "clocks of another rate"),
+    ),
+    Claim(
+        "spreading_push_rounds",
+        "The mean number of push rounds on the complete graph follows from the chain of informed nodes.",
+        "Markov chain of the number informed, as in Frieze and Grimmett 1985 and Pittel 1987; derived",
+        Axis("nodes n", (4, 16, 64, 256), (32,)),
+        ROUNDS,
+        predict=_mean_rounds("push"),
+        simulate=each(_push_rounds),
+        sampling=Sampling(512, 192),
+        catches=("messages of a round carry what came in it", "pushes that get lost when several arrive at one node"),
+    ),
+    Claim(
+        "spreading_push_rounds_distribution",
+        "The whole law of the number of push rounds is that of the chain (complete graph, n = 32).",
+        "Markov chain of the number informed; derived",
+        Axis("rounds", (7, 8, 9, 10, 12), (8, 9)),
+        "share of runs",
+        predict=lambda r: exact.rounds_pmf(32, protocol="push", size=64)[r.astype(int)],
+        simulate=_push_rounds_pmf,
+        sampling=Sampling(4096, 1024, independent=False),
+        catches=("messages of a round carry what came in it", "rounds that repeat their targets"),
+    ),
+    Claim(
+        "spreading_pull_rounds",
+        "In pull rounds the informed nodes grow from k to k + Bin(n − k, k/(n − 1)): the mean number is known.",
+        "Karp, Schindelhauer, Shenker, Vöcking 2000 (the protocol); derived",
+        Axis("nodes n", (4, 8, 24), (16,)),
+        ROUNDS,
+        predict=_mean_rounds("pull"),
+        simulate=each(lambda seed, n, replicas: _called_rounds(seed, n, replicas, "pull")),
+        sampling=Sampling(512, 128),
+        catches=("transfers of an event that see one another", "senders and receivers swapped"),
+    ),
+    Claim(
+        "spreading_push_pull_rounds",
+        "Where the calls of a round are used both ways, the chain gives the mean number of rounds.",
+        "Karp, Schindelhauer, Shenker, Vöcking 2000 (the protocol); derived",
+        Axis("nodes n", (4, 8, 24), (16,)),
+        ROUNDS,
+        predict=_mean_rounds("push-pull"),
+        simulate=each(lambda seed, n, replicas: _called_rounds(seed, n, replicas, "push-pull")),
+        sampling=Sampling(512, 128),
+        catches=("groups of an event that see one another", "members of a group that are left out"),
+    ),
+    Claim(
+        "spreading_push_rounds_at_least",
+        "Push rounds on the complete graph take at least ⌊log₂ n⌋ + ln n − 1.116 on average.",
+        WINDOW,
+        Axis("nodes n", (64, 256), (64,)),
+        ROUNDS,
+        predict=pointwise(lambda k: exact.push_rounds_window(k).lower),
+        simulate=each(_push_rounds),
+        sampling=Sampling(512, 192),
+        catches=("messages of a round carry what came in it", "a push that reaches more than one node"),
+        kind="lower",
+        mark="paper",
+    ),
+    Claim(
+        "spreading_push_rounds_at_most",
+        "Push rounds on the complete graph take at most ⌈log₂ n⌉ + ln n + 2.765 + o(1) on average.",
+        f"{WINDOW}; its o(1) left out",
+        Axis("nodes n", (64, 256), (64,)),
+        ROUNDS,
+        predict=pointwise(lambda k: exact.push_rounds_window(k).upper),
+        simulate=each(_push_rounds),
+        sampling=Sampling(512, 192),
+        catches=("messages that are lost", "pushes that get lost when several arrive at one node"),
+        kind="upper",
+        mark="paper",
+    ),
+    Claim(
+        "spreading_at_most_doubles",
+        "In a push round the number of informed nodes never more than doubles.",
+        "each informed node calls one other; sure",
+        Axis("nodes n", (16, 64, 256), (64,)),
+        "largest growth of the number informed in one round, 64 runs",
+        predict=lambda n: np.full(n.shape, 2.0),
+        simulate=each(_largest_growth),
+        sampling=once(0.0),
+        catches=("messages of a round carry what came in it", "a push that reaches more than one node"),
+        kind="upper",
+    ),
+    Claim(
+        "spreading_takes_log2_rounds",
+        "No run of push rounds informs all n nodes in fewer than log₂ n rounds.",
+        "the number informed at most doubles in a round; sure",
+        Axis("nodes n", (16, 64, 256), (64,)),
+        "fewest rounds until all have heard, 64 runs",
+        # Rounds are whole numbers; without the ceiling, log₂ could be rounded upwards past them.
+        predict=pointwise(lambda k: float((k - 1).bit_length())),
+        simulate=each(_fewest_rounds),
+        sampling=once(0.0),
+        catches=("messages of a round carry what came in it",),
+        kind="lower",
+    ),
+    Claim(
+        "spreading_conductance_bound",
+        f"Two-way calls inform all within C ln n/φ on average, φ the conductance (C = {CONSTANT:g}, λ = 1).",
+        GIAKKOUPIS,
+        Axis(
+            "graph of 10 nodes (0 barbell, 1 star, 2 ring, 3 path, 4 complete, 5 Petersen, 6 hubs, 7 lollipop)",
+            tuple(float(k) for k in range(8)),
+            (0.0, 4.0),
+        ),
+        TIME,
+        predict=_conductance_bound,
+        simulate=each(_on_zoo),
+        sampling=Sampling(256, 192),
+        catches=("edges that never fire", "messages that are lost"),
+        kind="upper",
+        mark="recalled",
+    ),
+    _closed_conductance("complete", exact.conductance_complete, "φ = ⌈n/2⌉/(n − 1) of the complete graph"),
+    _closed_conductance("ring", exact.conductance_ring, "φ = 1/⌊n/2⌋ of the ring"),
+    Claim(
+        "spreading_push_rounds_grow",
+        "The push rounds until all have heard grow as log₂ n + ln n.",
+        "Frieze and Grimmett 1985; Pittel 1987",
+        Axis("nodes n", (16, 64, 256, 1024), (16, 64, 256)),
+        ROUNDS,
+        predict=pointwise(lambda n: exact.rounds_asymptotic(n, "push")),
+        simulate=each(_push_rounds),
+        sampling=Sampling(512, 192),
+        catches=("messages of a round carry what came in it", "a push that reaches more than one node"),
+        kind="scaling",
+        law=Law(("logarithm",)),
+        mark="asymptotic",
+    ),
 )

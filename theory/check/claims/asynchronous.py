@@ -13,11 +13,13 @@ import gossipjax as gj
 from gossipjax.observe import Observer, Variable
 from gossipjax.timeline import clocks, drawn_gossip, push_gossip
 from theory import moments
-from theory.check.claim import Claim, Observation, Points, each
+from theory.check.claim import Axis, Claim, Observation, Points, Sampling, each
+from theory.check.claims.learning import copies_of
 from theory.check.engine import planned_runs, runs, settled
-from theory.check.learning import copies_of
 
 PUSH_SGD = "Mitra and Ulukus 2024, arXiv 2404.19749 (the algorithm); linear event system, derived here"
+NODES = Axis("nodes n", (3, 6, 12, 24), (6,))
+SAMPLING = Sampling(192, 64)
 
 
 def _moments_of(snapshot: Any) -> dict[str, Any]:
@@ -117,79 +119,58 @@ def _pull(n: np.ndarray) -> np.ndarray:
 
 CLAIMS = (
     Claim(
-        name="push_sgd_consensus_complete_graph",
-        statement="Asynchronous push-gossip SGD on K_n: consensus by two linear equations (λ = 2, η = ¼, σ = 0.7).",
-        source=PUSH_SGD,
-        kind="equality",
-        axis="nodes n",
-        quantity="consensus distance",
-        points=(3, 6, 12, 24),
-        quick_points=(6,),
+        "push_sgd_consensus_complete_graph",
+        "Asynchronous push-gossip SGD on K_n: consensus by two linear equations (λ = 2, η = ¼, σ = 0.7).",
+        PUSH_SGD,
+        NODES,
+        "consensus distance",
         predict=lambda n: _complete(n, "consensus"),
         simulate=each(lambda seed, n, replicas: _asynchronous(seed, int(n), replicas, gj.dpsgd, "V")),
-        replicas=192,
-        quick_replicas=64,
+        sampling=SAMPLING,
         catches=("biased partner choice", "gradient noise shared by nodes", "mixing weights swapped"),
     ),
     Claim(
-        name="push_sgd_mean_complete_graph",
-        statement="Asynchronous push-gossip SGD on K_n: E x̄² from the same equations; pushes move the mean as well.",
-        source=PUSH_SGD,
-        kind="equality",
-        axis="nodes n",
-        quantity="mean squared error of the mean model",
-        points=(3, 6, 12, 24),
-        quick_points=(6,),
+        "push_sgd_mean_complete_graph",
+        "Asynchronous push-gossip SGD on K_n: E x̄² from the same equations; pushes move the mean as well.",
+        PUSH_SGD,
+        NODES,
+        "mean squared error of the mean model",
         predict=lambda n: _complete(n, "mean_square"),
         simulate=each(lambda seed, n, replicas: _asynchronous(seed, int(n), replicas, gj.dpsgd, "U")),
-        replicas=192,
-        quick_replicas=96,
+        sampling=Sampling(192, 96),
         catches=("biased partner choice", "pushes that conserve the mean"),
     ),
     Claim(
-        name="push_sgd_heterogeneous_ring",
-        statement="On any graph with any rates, curvatures, targets: Σ r_e (M_e Z M_eᵀ + Q_e − Z) = 0 (ring of 6).",
-        source=PUSH_SGD,
-        kind="equality",
-        axis="0: consensus distance, 1: squared mean",
-        quantity="second moment",
-        points=(0, 1),
-        quick_points=(0, 1),
+        "push_sgd_heterogeneous_ring",
+        "On any graph with any rates, curvatures, targets: Σ r_e (M_e Z M_eᵀ + Q_e − Z) = 0 (ring of 6).",
+        PUSH_SGD,
+        Axis("0: consensus distance, 1: squared mean", (0, 1), (0, 1)),
+        "second moment",
         predict=lambda which: np.asarray(_ring6_moments())[which.astype(int)],
         simulate=_ring6,
-        replicas=512,
-        quick_replicas=128,
-        independent=False,
+        sampling=Sampling(512, 128, independent=False),
         catches=("rates of other nodes", "curvature of another node", "edges off by one neighbour"),
     ),
     Claim(
-        name="stale_gradients_consensus",
-        statement="Gradients taken where the interval began (AD-PSGD on pushes): moments of (x, snapshot, 1) (K_n).",
-        source="Lian et al. 2018, arXiv 1710.06952 (the algorithm); linear event system, derived here",
-        kind="equality",
-        axis="nodes n",
-        quantity="consensus distance",
-        points=(3, 5, 8),
-        quick_points=(5,),
+        "stale_gradients_consensus",
+        "Gradients taken where the interval began (AD-PSGD on pushes): moments of (x, snapshot, 1) (K_n).",
+        "Lian et al. 2018, arXiv 1710.06952 (the algorithm); linear event system, derived here",
+        Axis("nodes n", (3, 5, 8), (5,)),
+        "consensus distance",
         predict=_stale_moments,
         simulate=each(lambda seed, n, replicas: _asynchronous(seed, int(n), replicas, gj.ad_psgd, "V")),
-        replicas=192,
-        quick_replicas=64,
+        sampling=SAMPLING,
         catches=("stale snapshot used twice", "a fresh gradient where a stale one is due"),
     ),
     Claim(
-        name="push_sgd_heterogeneity",
-        statement="Targets pull nodes apart by κ = μh/(μh + λn/(2(n−1))): E x_i − b̄ = κ (b_i − b̄) on K_n.",
-        source=PUSH_SGD,
-        kind="equality",
-        axis="nodes n",
-        quantity="mean model of the node whose target differs",
-        points=(3, 6, 12, 24),
-        quick_points=(6,),
+        "push_sgd_heterogeneity",
+        "Targets pull nodes apart by κ = μh/(μh + λn/(2(n−1))): E x_i − b̄ = κ (b_i − b̄) on K_n.",
+        PUSH_SGD,
+        NODES,
+        "mean model of the node whose target differs",
         predict=_pull,
         simulate=each(_apart),
-        replicas=192,
-        quick_replicas=64,
+        sampling=SAMPLING,
         catches=("targets of another node", "mixing weights swapped"),
     ),
 )

@@ -12,14 +12,15 @@ from jaxtyping import Array, Float, Num
 
 import gossipjax as gj
 from gossipjax import Protocol, compress, mixing, timeline, topology
-from gossipjax.compress import Compressor
+from gossipjax.compress import Compressor, codes
 from gossipjax.observe import Observer, Snapshot, Variable, models
 from gossipjax.sharing import choco
 from theory import compression, spectral
-from theory.check.claim import Assumption, Claim, Observation, Points, each
+from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
 from theory.check.engine import averages, runs, stacked
 
 KOLOSKOVA = "Koloskova, Stich, Jaggi 2019, arXiv 1902.00340"
+LOST, MANY = "share of the squared norm that is lost", Sampling(9000, 2400)
 NODES, OMEGA = 6, 0.5
 DIMENSION = 16
 """Coordinates of the vectors that are compressed."""
@@ -177,151 +178,181 @@ def _mean_model(seed: int, points: Points, replicas: int) -> Observation:
     return Observation(found[[int(t) - 1 for t in points], :, 0].mean(axis=1)[None], (averages(plan),))
 
 
-_LOSS: dict[str, Any] = {"quantity": "share of the squared norm that is lost", "replicas": 9000, "quick_replicas": 2400}
-_BOUND: dict[str, Any] = {
-    "kind": "upper",
-    "axis": "coordinates sent k (of 8)",
-    "quantity": f"squared error after {BOUND_ROUNDS} rounds over that at the start",
-    "points": (1, 2, 4, 8),
-    "quick_points": (2,),
-    "predict": lambda k: np.asarray([_published(float(v))[1] ** BOUND_ROUNDS for v in k]),
-    "replicas": 256,
-    "quick_replicas": 64,
-    "mark": "recalled",
-}
+def _one_vector(seed: int, points: Points, replicas: int) -> Observation:
+    """What top-k loses of the one vector, which is no matter of chance."""
+    del replicas
+    x = _same(seed, NODES)
+    sent = [_sent(seed, compress.top_k(int(k)), x)[0][0] for k in points]
+    return Observation(np.asarray([((found - x[0]) ** 2).sum() / (x[0] ** 2).sum() for found in sent])[None])
+
+
+def _gaps(seed: int, points: Points, replicas: int) -> Observation:
+    """Shares of the gaps between the coordinates that random-k sends, the first counted from the start."""
+    found, doubly = _sent(seed, compress.random_k(4), _same(seed, replicas))
+    at = np.nonzero(found)[1].reshape(replicas, 4)
+    gaps = np.diff(at, axis=1, prepend=-1)
+    return Observation((gaps[..., None] == np.asarray(points)).mean(axis=1), (doubly,))
+
+
+def _code_length(seed: int, gap: float, replicas: int) -> Observation:
+    """Bits per gap of nine indices that are equally far apart, as the engine counts them behind its header."""
+    del seed, replicas
+    mask = np.zeros(8 * int(gap) + 1, bool)
+    mask[:: int(gap)] = True
+    return Observation(np.asarray([(float(codes.elias_gamma(jnp.asarray(mask))) - 128) / 8]))
+
+
 CLAIMS = (
     Claim(
-        name="choco_error_random_gossip",
-        statement="CHOCO-gossip by all-or-nothing messages: second moments follow a linear map (ring of 6, γ = 0.6).",
-        source="derived; the algorithm: " + KOLOSKOVA + ", algorithm 1",
-        kind="equality",
-        axis="rounds t",
-        quantity="E Σ ‖x_i − x̄‖² + ‖x_i − x̂_i‖²",
-        points=(1, 2, 4, 8, 12),
-        quick_points=(1, 4, 8),
+        "choco_error_random_gossip",
+        "CHOCO-gossip by all-or-nothing messages: second moments follow a linear map (ring of 6, γ = 0.6).",
+        "derived; the algorithm: " + KOLOSKOVA + ", algorithm 1",
+        Axis("rounds t", (1, 2, 4, 8, 12), (1, 4, 8)),
+        "E Σ ‖x_i − x̄‖² + ‖x_i − x̂_i‖²",
         predict=lambda t: _second_moments(0.6, [int(v) for v in t]),
         simulate=_error_path,
-        replicas=60_000,
-        quick_replicas=20_000,
-        independent=False,
+        sampling=Sampling(60_000, 20_000, independent=False),
         catches=("copies that are one round old", "the same coins at every round"),
     ),
     Claim(
-        name="choco_factor_random_gossip",
-        statement="Its error goes by the spectral radius of that map, above 1 for γ = 1 (ring of 6, ω = 0.5).",
-        source="derived; the algorithm: " + KOLOSKOVA + ", algorithm 1",
-        kind="equality",
-        axis="consensus step size γ",
-        quantity="factor of the squared error a round",
-        points=(0.6, 0.8, 1.0),
-        quick_points=(0.6,),
-        predict=lambda gamma: np.asarray([compression.choco_factor(_ring(), OMEGA, float(g)) for g in gamma]),
+        "choco_factor_random_gossip",
+        "Its error goes by the spectral radius of that map, above 1 for γ = 1 (ring of 6, ω = 0.5).",
+        "derived; the algorithm: " + KOLOSKOVA + ", algorithm 1",
+        Axis("consensus step size γ", (0.6, 0.8, 1.0), (0.6,)),
+        "factor of the squared error a round",
+        predict=pointwise(lambda g: compression.choco_factor(_ring(), OMEGA, g)),
         simulate=each(_late_factor),
-        replicas=60_000,
-        quick_replicas=20_000,
+        sampling=Sampling(60_000, 20_000),
         catches=("copies that are one round old", "the same coins at every round"),
     ),
     Claim(
-        name="choco_bound_random_k",
-        statement="With the published γ the error falls at least by 1 − δ²ω/82 a round (ring of 6, random-k, ω = k/8).",
-        source=f"{KOLOSKOVA}, theorem 2",
+        "choco_bound_random_k",
+        "With the published γ the error falls at least by 1 − δ²ω/82 a round (ring of 6, random-k, ω = k/8).",
+        f"{KOLOSKOVA}, theorem 2",
+        Axis("coordinates sent k (of 8)", (1, 2, 4, 8), (2,)),
+        f"squared error after {BOUND_ROUNDS} rounds over that at the start",
+        predict=pointwise(lambda v: _published(v)[1] ** BOUND_ROUNDS),
         simulate=_published_run(compress.random_k),
+        sampling=Sampling(256, 64),
         catches=("a step that pushes models apart", "copies that never change"),
-        **_BOUND,
+        kind="upper",
+        mark="recalled",
     ),
     Claim(
-        name="choco_bound_top_k",
-        statement="With the published γ the error falls at least by 1 − δ²ω/82 a round (ring of 6, top-k, ω = k/8).",
-        source=f"{KOLOSKOVA}, theorem 2",
+        "choco_bound_top_k",
+        "With the published γ the error falls at least by 1 − δ²ω/82 a round (ring of 6, top-k, ω = k/8).",
+        f"{KOLOSKOVA}, theorem 2",
+        Axis("coordinates sent k (of 8)", (1, 2, 4, 8), (2,)),
+        f"squared error after {BOUND_ROUNDS} rounds over that at the start",
+        predict=pointwise(lambda v: _published(v)[1] ** BOUND_ROUNDS),
         simulate=_published_run(compress.top_k),
+        sampling=Sampling(256, 64),
         catches=("a step that pushes models apart", "copies that never change"),
-        **_BOUND,
+        kind="upper",
+        mark="recalled",
     ),
     Claim(
-        name="choco_keeps_the_mean",
-        statement="CHOCO-gossip keeps the mean model, whatever is lost on the wire: 1ᵀ(W − I) = 0 (ring of 6).",
-        source=f"{KOLOSKOVA}, section 3",
-        kind="equality",
-        axis="rounds t",
-        quantity="mean model",
-        points=(1, 8, 64),
-        quick_points=(1, 64),
+        "choco_keeps_the_mean",
+        "CHOCO-gossip keeps the mean model, whatever is lost on the wire: 1ᵀ(W − I) = 0 (ring of 6).",
+        f"{KOLOSKOVA}, section 3",
+        Axis("rounds t", (1, 8, 64), (1, 64)),
+        "mean model",
         predict=lambda t: np.ones_like(t, dtype=float),
         simulate=_mean_model,
-        replicas=1,
-        quick_replicas=1,
-        tolerance=1e-12,  # 64 rounds of float64 rounding
+        sampling=once(1e-12),  # 64 rounds of float64 rounding
         catches=("neighbours that hold different copies", "mixing that loses mass", "float32 accumulation"),
     ),
     Claim(
-        name="random_k_loses_its_share",
-        statement="Sending k random coordinates loses E ‖Q(x) − x‖² = (1 − k/d) ‖x‖², for every x (d = 16).",
-        source="Stich, Cordonnier, Jaggi 2018, arXiv 1809.07599; each coordinate is sent with probability k/d",
-        kind="equality",
-        axis="coordinates sent k",
-        points=(1, 2, 4, 8, 12),
-        quick_points=(2, 8),
+        "random_k_loses_its_share",
+        "Sending k random coordinates loses E ‖Q(x) − x‖² = (1 − k/d) ‖x‖², for every x (d = 16).",
+        "Stich, Cordonnier, Jaggi 2018, arXiv 1809.07599; each coordinate is sent with probability k/d",
+        Axis("coordinates sent k", (1, 2, 4, 8, 12), (2, 8)),
+        LOST,
         predict=lambda k: 1 - np.asarray([compression.random_k(int(v), DIMENSION) for v in k]),
         simulate=_loss(lambda k: compress.random_k(int(k)), _same),
+        sampling=MANY,
         catches=("a coordinate that is never drawn", "values scaled by d/k"),
-        **_LOSS,
     ),
     Claim(
-        name="top_k_loses_at_most_its_share",
-        statement="Sending the k largest coordinates loses ‖Q(x) − x‖² ≤ (1 − k/d) ‖x‖² (Gaussian x, d = 16).",
-        source="Stich, Cordonnier, Jaggi 2018, arXiv 1809.07599, lemma A.1",
-        kind="upper",
-        axis="coordinates sent k",
-        points=(1, 2, 4, 8, 12),
-        quick_points=(2, 8),
+        "top_k_loses_at_most_its_share",
+        "Sending the k largest coordinates loses ‖Q(x) − x‖² ≤ (1 − k/d) ‖x‖² (Gaussian x, d = 16).",
+        "Stich, Cordonnier, Jaggi 2018, arXiv 1809.07599, lemma A.1",
+        Axis("coordinates sent k", (1, 2, 4, 8, 12), (2, 8)),
+        LOST,
         predict=lambda k: 1 - np.asarray([compression.top_k(int(v), DIMENSION) for v in k]),
         simulate=_loss(lambda k: compress.top_k(int(k)), _gaussian),
-        mark="recalled",
+        sampling=MANY,
         catches=("the smallest entries sent",),
-        **_LOSS,
+        kind="upper",
+        mark="recalled",
     ),
     Claim(
-        name="scaled_sign_of_gaussian_vectors",
-        statement="One bit a coordinate keeps ω = (1 + (d − 1) 2/π)/d of a Gaussian vector, 2/π for many coordinates.",
-        source="derived; the compressor: Karimireddy et al. 2019, arXiv 1901.09847",
-        kind="equality",
-        axis="coordinates d",
-        points=(2, 4, 16, 64, 256),
-        quick_points=(4, 16),
+        "scaled_sign_of_gaussian_vectors",
+        "One bit a coordinate keeps ω = (1 + (d − 1) 2/π)/d of a Gaussian vector, 2/π for many coordinates.",
+        "derived; the compressor: Karimireddy et al. 2019, arXiv 1901.09847",
+        Axis("coordinates d", (2, 4, 16, 64, 256), (4, 16)),
+        LOST,
         predict=lambda d: 1 - np.asarray([compression.scaled_sign_gaussian(int(v)) for v in d]),
         simulate=each(_sign_loss),
+        sampling=MANY,
         catches=("the Euclidean norm in place of the mean magnitude",),
-        **_LOSS,
     ),
     Claim(
-        name="qsgd_loses_at_most",
-        statement="QSGD over 1 + min(d/s², √d/s) loses at most (1 − ω) ‖x‖², ω = 1/(1 + min(d/s², √d/s)) (d = 16).",
-        source=f"Alistarh et al. 2017, arXiv 1610.02132, lemma 3.1; {KOLOSKOVA}, section 3.5",
-        kind="upper",
-        axis="levels s",
-        points=(1, 3, 4, 7, 15),
-        quick_points=(1, 7),
+        "qsgd_loses_at_most",
+        "QSGD over 1 + min(d/s², √d/s) loses at most (1 − ω) ‖x‖², ω = 1/(1 + min(d/s², √d/s)) (d = 16).",
+        f"Alistarh et al. 2017, arXiv 1610.02132, lemma 3.1; {KOLOSKOVA}, section 3.5",
+        Axis("levels s", (1, 3, 4, 7, 15), (1, 7)),
+        LOST,
         predict=lambda s: 1 - np.asarray([compression.qsgd(int(v), DIMENSION) for v in s]),
         simulate=_loss(lambda s: compress.contractive(compress.qsgd(int(s))), _same),
-        mark="recalled",
+        sampling=MANY,
         catches=("a rescaling that is forgotten",),
-        **_LOSS,
+        kind="upper",
+        mark="recalled",
     ),
     Claim(
-        name="qsgd_keeps_the_mean",
-        statement="QSGD rounds at random so that every coordinate is right in the mean: E Q(x) = x (s = 8, d = 16).",
-        source="Alistarh et al. 2017, arXiv 1610.02132, lemma 3.1",
-        kind="equality",
-        axis="coordinate",
-        quantity="E Q(x)_c / x_c",
-        points=(0, 3, 8, 15),
-        quick_points=(0, 8),
+        "qsgd_keeps_the_mean",
+        "QSGD rounds at random so that every coordinate is right in the mean: E Q(x) = x (s = 8, d = 16).",
+        "Alistarh et al. 2017, arXiv 1610.02132, lemma 3.1",
+        Axis("coordinate", (0, 3, 8, 15), (0, 8)),
+        "E Q(x)_c / x_c",
         predict=lambda c: np.ones_like(c, dtype=float),
         simulate=_coordinates(compress.qsgd(8)),
-        replicas=48_000,
-        quick_replicas=9600,
-        independent=False,
-        mark="recalled",
+        sampling=Sampling(48_000, 9600, independent=False),
         catches=("rounding to the nearest level",),
+        mark="recalled",
+    ),
+    Claim(
+        "top_k_keeps_the_largest",
+        "Of one vector top-k keeps the share Σ_{k largest} x_i²/‖x‖² of its squared norm, exactly (d = 16).",
+        "definition of the compressor",
+        Axis("coordinates sent k", (1, 2, 4, 8, 12), (2, 8)),
+        LOST,
+        predict=pointwise(lambda k: 1 - compression.kept_energy(_same(0, 1)[0], k)),
+        simulate=_one_vector,
+        sampling=once(1e-12, independent=False),  # rounding of a sum of squares
+        catches=("the smallest entries sent", "float32 accumulation"),
+    ),
+    Claim(
+        "random_k_gaps",
+        "Gaps between k random indices of d have P(j) = C(d − j, k − 1)/C(d, k) (k = 4, d = 16).",
+        "the gaps of a uniform subset are exchangeable",
+        Axis("gap j", (1, 2, 3, 5, 9), (1, 3)),
+        "share of gaps",
+        predict=lambda j: compression.gap_pmf(4, DIMENSION)[j.astype(int) - 1],
+        simulate=_gaps,
+        sampling=Sampling(9000, 2400, independent=False),
+        catches=("a coordinate that is never drawn", "coordinates drawn in blocks"),
+    ),
+    Claim(
+        "elias_gamma_code_lengths",
+        "A gap g costs 2 ⌊log₂ g⌋ + 1 bits in Elias' gamma code, powers of two included.",
+        "Elias 1975",
+        Axis("gap g", (1, 2, 3, 4, 7, 8, 31, 32, 1000), (1, 4, 7, 8)),
+        "bits",
+        predict=lambda gaps: compression.elias_gamma_bits(gaps.astype(int)).astype(float),
+        simulate=each(_code_length),
+        sampling=once(0.0),  # whole numbers
+        catches=("a logarithm in floating point", "gaps counted from zero"),
     ),
 )

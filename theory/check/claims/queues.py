@@ -18,7 +18,8 @@ from gossipjax.timeline import clocks, pairwise, push_gossip, push_rounds
 from gossipjax.timeline.flights import rank_in
 from gossipjax.types import NOBODY
 from theory import queues as exact
-from theory.check.claim import Assumption, Claim, Observation, Points, each
+from theory import staleness
+from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
 from theory.check.engine import paced, runs
 
 NODES, SHIFT, EXTRA = 32, 0.5, 0.75
@@ -28,9 +29,8 @@ LAMBDA = 2.0
 UPDATES = 24
 """Updates of each node that are looked at: as many of each, since a fixed time would hold more short ones."""
 CLOCK = clocks.shifted_exponential(SHIFT, EXTRA)
-RANDOM: dict[str, Any] = {"kind": "equality", "replicas": 256, "quick_replicas": 64}
-# Whole numbers are compared, so that no rounding need be allowed.
-EXACT: dict[str, Any] = {"replicas": 1, "quick_replicas": 1, "tolerance": 0.0}
+RANDOM, EXACT = Sampling(256, 64), once(0.0)
+"""Whole numbers are compared in claims that are exact, so that no rounding need be allowed."""
 
 
 class _Inboxes(NamedTuple):
@@ -259,191 +259,235 @@ def _most_in_window(seed: int, points: Points, replicas: int) -> Observation:
     return Observation(counts.max(axis=1).astype(float)[None], ())
 
 
-ARRIVALS = Claim(
-    name="inbox_mean",
-    statement="During one local update, c + Exp(e) seconds, λ(c + e) messages arrive on average.",
-    source="Poisson arrivals, independent of the receiver's clock",
-    axis="rate λ, pushes per node and second",
-    quantity="messages read at an update",
-    points=(0.5, 2.0, 8.0),
-    quick_points=(2.0,),
-    predict=lambda rate: np.asarray([exact.inbox_mean(float(r), EXTRA, SHIFT) for r in rate]),
-    simulate=each(_arrivals_mean),
-    catches=("a queue that keeps the newest only", "a capacity that nobody asked for"),
-    **RANDOM,
+NETWORKS = Axis(
+    "network (0 late, 1 lossy, 2 small inboxes, 3 newest, 4 deaf and lossy, 5 handshakes)",
+    (0, 1, 2, 3, 4, 5),
+    (1, 2, 3, 4, 5),
 )
-VARIANCE = Claim(
-    name="inbox_variance",
-    statement="The messages during one local update have variance λ(c + e) + (λe)²: more than Poisson's.",
-    source="law of total variance",
-    axis="rate λ, pushes per node and second",
-    quantity="variance of the messages read at an update",
-    points=(0.5, 2.0, 8.0),
-    quick_points=(2.0,),
-    predict=lambda rate: np.asarray([exact.inbox_variance(float(r), EXTRA, SHIFT) for r in rate]),
-    simulate=each(_arrivals_variance),
-    catches=("biased partner choice", "intervals of the update clock without their random part"),
-    **RANDOM,
-)
-LAW = Claim(
-    name="inbox_distribution",
-    statement="The messages during one update are a Poisson(λc) plus a geometric variable (λ = 2).",
-    source="arrivals during the fixed and during the exponential part",
-    axis="messages k",
-    quantity="share of updates",
-    points=(0, 1, 2, 4, 8),
-    quick_points=(0, 3),
-    predict=lambda k: exact.inbox_pmf(LAMBDA, EXTRA, SHIFT, size=32)[k.astype(int)],
-    simulate=_arrivals_pmf,
-    independent=False,
-    catches=("intervals of the update clock without their fixed part",),
-    **RANDOM,
-)
-LOST = Claim(
-    name="inbox_overflow",
-    statement="A share 1 − E min(N, B)/E N of all messages overflows an inbox of capacity B (λ = 2).",
-    source="messages that come while B are waiting; stationary",
-    axis="capacity B, messages",
-    quantity="share of messages",
-    points=(1, 2, 4, 8),
-    quick_points=(2,),
-    predict=_lost_share,
-    simulate=each(_lost),
-    catches=("a capacity that is off by one", "a newer message that replaces one waiting"),
-    **RANDOM,
-)
-SENDERS = Claim(
-    name="inbox_distinct_senders",
-    statement="Of (n−1)(1 − e^{−sc}/(1 + se)) different senders, s = λ/(n−1), one message each is read at an update.",
-    source="thinned Poisson arrivals (λ = 2)",
-    axis="nodes n",
-    quantity="messages read at an update",
-    points=(3, 8, 32),
-    quick_points=(8,),
-    predict=lambda n: np.asarray(
-        [exact.distinct_senders(int(k), gossip_rate=LAMBDA, mean_extra=EXTRA, shift=SHIFT) for k in n]
+
+
+def _overfull(seed: int, wanted: float, replicas: int) -> Observation:
+    """Share of updates at which more messages have come than the inbox that theory recommends would hold."""
+    capacity = exact.inbox_capacity(float(wanted), LAMBDA, EXTRA, SHIFT)
+    return _read(seed, replicas, lambda counts: (counts > capacity).astype(float))
+
+
+def _repeats(seed: int, point: float, replicas: int) -> Observation:
+    """Pushes of a node up to the first to a target that it had before, mean over the nodes."""
+    n = int(point)
+    duration = (n + 8.0 * np.sqrt(n)) / LAMBDA
+    found = [_first_repeats(plan, n) for plan in _plans(seed, replicas, duration, n, compute=None)]
+    short = int(np.isinf(found).sum())
+    enough = Assumption("every node pushes until a target comes again", short == 0, f"{short} nodes did not")
+    return Observation(np.mean(found, axis=1, keepdims=True), (enough,))
+
+
+def _first_repeats(plan: Timeline, n: int) -> np.ndarray:
+    sender, receiver = plan.xs["senders"][:, 0], plan.xs["receivers"][:, 0]
+    rank, again = rank_in(sender), rank_in(sender * n + receiver) > 0
+    first = np.full(n, np.inf)
+    np.minimum.at(first, sender[again], rank[again] + 1.0)
+    return first
+
+
+def _dead_time(seed: int, dead: float, replicas: int) -> Observation:
+    """Pushes per node and second of nodes that are silent for a time after each."""
+    duration = 20.0
+    plans = _plans(seed, replicas, duration, compute=None, dead_time=float(dead))
+    return Observation(np.asarray([[len(plan) / (NODES * duration)] for plan in plans]), ())
+
+
+CLAIMS = (
+    Claim(
+        "inbox_mean",
+        "During one local update, c + Exp(e) seconds, λ(c + e) messages arrive on average.",
+        "Poisson arrivals, independent of the receiver's clock",
+        Axis("rate λ, pushes per node and second", (0.5, 2.0, 8.0), (2.0,)),
+        "messages read at an update",
+        predict=pointwise(lambda r: exact.inbox_mean(r, EXTRA, SHIFT)),
+        simulate=each(_arrivals_mean),
+        sampling=RANDOM,
+        catches=("a queue that keeps the newest only", "a capacity that nobody asked for"),
     ),
-    simulate=each(_senders),
-    catches=("older messages of a sender read as well", "messages of different senders that replace each other"),
-    **RANDOM,
+    Claim(
+        "inbox_variance",
+        "The messages during one local update have variance λ(c + e) + (λe)²: more than Poisson's.",
+        "law of total variance",
+        Axis("rate λ, pushes per node and second", (0.5, 2.0, 8.0), (2.0,)),
+        "variance of the messages read at an update",
+        predict=pointwise(lambda r: exact.inbox_variance(r, EXTRA, SHIFT)),
+        simulate=each(_arrivals_variance),
+        sampling=RANDOM,
+        catches=("biased partner choice", "intervals of the update clock without their random part"),
+    ),
+    Claim(
+        "inbox_distribution",
+        "The messages during one update are a Poisson(λc) plus a geometric variable (λ = 2).",
+        "arrivals during the fixed and during the exponential part",
+        Axis("messages k", (0, 1, 2, 4, 8), (0, 3)),
+        "share of updates",
+        predict=lambda k: exact.inbox_pmf(LAMBDA, EXTRA, SHIFT, size=32)[k.astype(int)],
+        simulate=_arrivals_pmf,
+        sampling=Sampling(256, 64, independent=False),
+        catches=("intervals of the update clock without their fixed part",),
+    ),
+    Claim(
+        "inbox_overflow",
+        "A share 1 − E min(N, B)/E N of all messages overflows an inbox of capacity B (λ = 2).",
+        "messages that come while B are waiting; stationary",
+        Axis("capacity B, messages", (1, 2, 4, 8), (2,)),
+        "share of messages",
+        predict=_lost_share,
+        simulate=each(_lost),
+        sampling=RANDOM,
+        catches=("a capacity that is off by one", "a newer message that replaces one waiting"),
+    ),
+    Claim(
+        "inbox_distinct_senders",
+        "Of (n−1)(1 − e^{−sc}/(1 + se)) different senders, s = λ/(n−1), one message each is read at an update.",
+        "thinned Poisson arrivals (λ = 2)",
+        Axis("nodes n", (3, 8, 32), (8,)),
+        "messages read at an update",
+        predict=pointwise(lambda k: exact.distinct_senders(k, gossip_rate=LAMBDA, mean_extra=EXTRA, shift=SHIFT)),
+        simulate=each(_senders),
+        sampling=RANDOM,
+        catches=("older messages of a sender read as well", "messages of different senders that replace each other"),
+    ),
+    Claim(
+        "round_receivers",
+        "Where all n nodes push once, n(1 − (1 − 1/(n−1))^{n−1}) of them hear something.",
+        "balls into bins, each leaving out its own",
+        Axis("nodes n", (4, 32, 256), (4,)),
+        "different receivers of a round",
+        predict=pointwise(exact.round_receivers),
+        simulate=each(_receivers),
+        sampling=Sampling(256, 256),
+        catches=("pushes to oneself", "partners drawn without replacement"),
+    ),
+    Claim(
+        "time_since_update",
+        "A node's last own update is (c² + 2ce + 2e²)/(2(c + e)) seconds old on average.",
+        "renewal theory: E X²/(2 E X)",
+        Axis("fixed part c of the update clock, s", (0.0, 0.5, 2.0), (0.5,)),
+        "mean time since the last update, s",
+        predict=pointwise(lambda shift: exact.time_since_update(EXTRA, shift)),
+        simulate=each(_since_update),
+        sampling=RANDOM,
+        catches=("intervals of another law", "a fixed part that is added to some intervals only"),
+    ),
+    Claim(
+        "clocks_in_equilibrium",
+        "A stationary clock ticks t/(c + e) times before t on average, however short t is.",
+        "renewal theory: the stationary start",
+        Axis("time t, s", (0.25, 1.0, 4.0), (1.0,)),
+        "ticks of a clock",
+        predict=lambda t: t / (SHIFT + EXTRA),
+        simulate=each(_in_equilibrium),
+        sampling=RANDOM,
+        catches=("clocks started at zero instead of in equilibrium", "a first interval drawn like the others"),
+    ),
+    Claim(
+        "hear_from_all",
+        "It takes (n−1) H_{n−1}/λ seconds on average until a node has heard each other directly.",
+        "coupon collector in continuous time (λ = 2)",
+        Axis("nodes n", (4, 12, 32), (12,)),
+        "mean time, s",
+        predict=pointwise(lambda k: exact.hear_from_all(k, LAMBDA)),
+        simulate=each(_heard),
+        sampling=RANDOM,
+        catches=("biased partner choice", "targets drawn without replacement"),
+    ),
+    Claim(
+        "updates_in_window",
+        "No node makes more than ⌊w/c⌋ + 1 updates in a window of w seconds.",
+        "intervals are at least c; sure",
+        Axis("window w, in units of c", (0.5, 1.5, 2.5, 5.5, 10.5), (1.5, 5.5)),
+        "most updates of any of 64 nodes in 400 c",
+        predict=lambda w: staleness.sure_bound(w, 1.0),
+        simulate=_most_in_window,
+        sampling=EXACT,
+        catches=("intervals without their fixed part", "two clocks on one node"),
+        kind="upper",
+    ),
+    Claim(
+        "busy_nodes_drop",
+        "Nodes that do not listen while they compute lose a share c/(c + e) of their messages.",
+        "Poisson arrivals see time averages",
+        Axis("fixed part c of the update clock, s", (0.1, 0.5, 2.0), (0.5,)),
+        "share of messages",
+        predict=lambda c: c / (c + EXTRA),
+        simulate=each(_deaf),
+        sampling=RANDOM,
+        catches=("nodes that are deaf in the random part as well", "nodes that hear while they compute"),
+    ),
+    Claim(
+        "messages_in_flight",
+        "Little's law: nλ E[latency] messages are on their way at any time (n = 32, λ = 2).",
+        "Little's law; exponential latency",
+        Axis("mean latency, s", (0.1, 0.5, 2.0), (0.5,)),
+        "messages in flight",
+        predict=lambda latency: NODES * LAMBDA * latency,
+        simulate=each(_under_way),
+        sampling=RANDOM,
+        catches=("messages that arrive when they are sent", "a latency drawn once for all messages"),
+    ),
+    Claim(
+        "messages_conserved",
+        "Sent = delivered + dropped + overflow + superseded + in flight, as counted from the events.",
+        "every message has one fate; sure",
+        NETWORKS,
+        "messages sent less all fates",
+        predict=np.zeros_like,
+        simulate=each(_balance),
+        sampling=EXACT,
+        catches=("a message delivered twice", "a lost message that is delivered", "messages that are forgotten"),
+    ),
+    Claim(
+        "messages_counted",
+        "The engine counts as many messages while it runs as the plan says were sent.",
+        "both count the same events; sure",
+        NETWORKS._replace(quick=(4,)),
+        "messages counted less messages planned",
+        predict=np.zeros_like,
+        simulate=each(_counted),
+        sampling=EXACT,
+        catches=("deliveries counted as messages", "lost messages that are not counted"),
+    ),
+    Claim(
+        "inbox_capacity",
+        "An inbox of the recommended capacity is too small at no more than the stated share of the updates (λ = 2).",
+        "quantile of the law of the messages during one update",
+        Axis("share that is allowed", (0.3, 0.1, 0.03), (0.1,)),
+        "share of updates at which more messages have come",
+        predict=lambda wanted: wanted,
+        simulate=each(_overfull),
+        sampling=RANDOM,
+        catches=("a capacity that is off by one", "intervals of the update clock without their random part"),
+        kind="upper",
+    ),
+    Claim(
+        "pushes_until_repeat",
+        "A node pushes Σ_k Π_{j<k} (1 − j/N) times until a target comes again, N = n − 1 (birthdays).",
+        "uniform independent targets",
+        Axis("nodes n", (3, 8, 32), (8,)),
+        "pushes",
+        predict=pointwise(exact.pushes_until_repeat),
+        simulate=each(_repeats),
+        sampling=RANDOM,
+        catches=("partners drawn without replacement", "biased partner choice"),
+    ),
+    Claim(
+        "dead_time_rate",
+        "Nodes that are silent for g seconds after each push push 1/(g + 1/λ) times a second (λ = 2).",
+        "renewal theory: the reciprocal of the mean interval",
+        Axis("dead time g, s", (0.0, 0.25, 1.0), (0.25,)),
+        "pushes per node and second",
+        predict=pointwise(lambda g: staleness.dead_time_rate(LAMBDA, g)),
+        simulate=each(_dead_time),
+        sampling=RANDOM,
+        catches=(
+            "a dead time that is added to some intervals only",
+            "clocks started at zero instead of in equilibrium",
+        ),
+    ),
 )
-RECEIVERS = Claim(
-    name="round_receivers",
-    statement="Where all n nodes push once, n(1 − (1 − 1/(n−1))^{n−1}) of them hear something.",
-    source="balls into bins, each leaving out its own",
-    axis="nodes n",
-    quantity="different receivers of a round",
-    points=(4, 32, 256),
-    quick_points=(4,),
-    predict=lambda n: np.asarray([exact.round_receivers(int(k)) for k in n]),
-    simulate=each(_receivers),
-    catches=("pushes to oneself", "partners drawn without replacement"),
-    **RANDOM | {"quick_replicas": 256},
-)
-AGE_OF_UPDATE = Claim(
-    name="time_since_update",
-    statement="A node's last own update is (c² + 2ce + 2e²)/(2(c + e)) seconds old on average.",
-    source="renewal theory: E X²/(2 E X)",
-    axis="fixed part c of the update clock, s",
-    quantity="mean time since the last update, s",
-    points=(0.0, 0.5, 2.0),
-    quick_points=(0.5,),
-    predict=lambda c: np.asarray([exact.time_since_update(EXTRA, float(shift)) for shift in c]),
-    simulate=each(_since_update),
-    catches=("intervals of another law", "a fixed part that is added to some intervals only"),
-    **RANDOM,
-)
-EQUILIBRIUM = Claim(
-    name="clocks_in_equilibrium",
-    statement="A stationary clock ticks t/(c + e) times before t on average, however short t is.",
-    source="renewal theory: the stationary start",
-    axis="time t, s",
-    quantity="ticks of a clock",
-    points=(0.25, 1.0, 4.0),
-    quick_points=(1.0,),
-    predict=lambda t: t / (SHIFT + EXTRA),
-    simulate=each(_in_equilibrium),
-    catches=("clocks started at zero instead of in equilibrium", "a first interval drawn like the others"),
-    **RANDOM,
-)
-HEARD = Claim(
-    name="hear_from_all",
-    statement="It takes (n−1) H_{n−1}/λ seconds on average until a node has heard each other directly.",
-    source="coupon collector in continuous time (λ = 2)",
-    axis="nodes n",
-    quantity="mean time, s",
-    points=(4, 12, 32),
-    quick_points=(12,),
-    predict=lambda n: np.asarray([exact.hear_from_all(int(k), LAMBDA) for k in n]),
-    simulate=each(_heard),
-    catches=("biased partner choice", "targets drawn without replacement"),
-    **RANDOM,
-)
-DEAF = Claim(
-    name="busy_nodes_drop",
-    statement="Nodes that do not listen while they compute lose a share c/(c + e) of their messages.",
-    source="Poisson arrivals see time averages",
-    axis="fixed part c of the update clock, s",
-    quantity="share of messages",
-    points=(0.1, 0.5, 2.0),
-    quick_points=(0.5,),
-    predict=lambda c: c / (c + EXTRA),
-    simulate=each(_deaf),
-    catches=("nodes that are deaf in the random part as well", "nodes that hear while they compute"),
-    **RANDOM,
-)
-UNDER_WAY = Claim(
-    name="messages_in_flight",
-    statement="Little's law: nλ E[latency] messages are on their way at any time (n = 32, λ = 2).",
-    source="Little's law; exponential latency",
-    axis="mean latency, s",
-    quantity="messages in flight",
-    points=(0.1, 0.5, 2.0),
-    quick_points=(0.5,),
-    predict=lambda latency: NODES * LAMBDA * latency,
-    simulate=each(_under_way),
-    catches=("messages that arrive when they are sent", "a latency drawn once for all messages"),
-    **RANDOM,
-)
-NETWORKS: dict[str, Any] = EXACT | {
-    "kind": "equality",
-    "axis": "network (0 late, 1 lossy, 2 small inboxes, 3 newest, 4 deaf and lossy, 5 handshakes)",
-    "points": (0, 1, 2, 3, 4, 5),
-    "predict": np.zeros_like,
-}
-BALANCE = Claim(
-    name="messages_conserved",
-    statement="Sent = delivered + dropped + overflow + superseded + in flight, as counted from the events.",
-    source="every message has one fate; sure",
-    quantity="messages sent less all fates",
-    quick_points=(1, 2, 3, 4, 5),
-    simulate=each(_balance),
-    catches=("a message delivered twice", "a lost message that is delivered", "messages that are forgotten"),
-    **NETWORKS,
-)
-COUNTED = Claim(
-    name="messages_counted",
-    statement="The engine counts as many messages while it runs as the plan says were sent.",
-    source="both count the same events; sure",
-    quantity="messages counted less messages planned",
-    quick_points=(4,),
-    simulate=each(_counted),
-    catches=("deliveries counted as messages", "lost messages that are not counted"),
-    **NETWORKS,
-)
-WINDOW = Claim(
-    name="updates_in_window",
-    statement="No node makes more than ⌊w/c⌋ + 1 updates in a window of w seconds.",
-    source="intervals are at least c; sure",
-    kind="upper",
-    axis="window w, in units of c",
-    quantity="most updates of any of 64 nodes in 400 c",
-    points=(0.5, 1.5, 2.5, 5.5, 10.5),
-    quick_points=(1.5, 5.5),
-    predict=lambda w: np.floor(w) + 1.0,
-    simulate=_most_in_window,
-    catches=("intervals without their fixed part", "two clocks on one node"),
-    **EXACT,
-)
-INBOXES = ARRIVALS, VARIANCE, LAW, LOST, SENDERS, RECEIVERS
-CLAIMS = (*INBOXES, AGE_OF_UPDATE, EQUILIBRIUM, HEARD, WINDOW, DEAF, UNDER_WAY, BALANCE, COUNTED)

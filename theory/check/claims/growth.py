@@ -10,14 +10,14 @@ import gossipjax as gj
 from gossipjax.observe import staleness_by_source
 from gossipjax.timeline import clocks, drawn_gossip, opportunistic_windows, push_gossip
 from theory import staleness as exact
-from theory.check.claim import Claim, Observation, each
+from theory.check.claim import Axis, Claim, Law, Observation, Sampling, each
 from theory.check.engine import planned_runs, runs, settled
 
 PAPER = "Mitra and Ulukus 2024, arXiv 2404.19749"
 SOURCES = 8
 """Nodes that are tracked: the law does not depend on how many."""
-SIZES, QUICK = (16, 64, 256, 1024, 4096), (16, 64, 256, 1024)
-FEWER: dict[str, Any] = {"points": (16, 64, 256, 1024), "quick_points": (16, 128, 1024)}
+SIZES = Axis("nodes n", (16, 64, 256, 1024, 4096), (16, 64, 256, 1024))
+STALENESS = "mean staleness, updates"
 
 
 def _uniform(rate_of: Any) -> Any:
@@ -83,76 +83,83 @@ def _asymptote(n: np.ndarray) -> np.ndarray:
     )
 
 
-_GROWTH: dict[str, Any] = {
-    "kind": "scaling",
-    "axis": "nodes n",
-    "quantity": "mean staleness, updates",
-    "points": SIZES,
-    "quick_points": QUICK,
-    "replicas": 64,
-    "quick_replicas": 24,
-}
 CLAIMS = (
     Claim(
-        name="log_capacity_bounds_staleness",
-        statement="λ = ln n suffices: mean staleness stays bounded, H_{n−1}/ln n → 1 (m = 1).",
-        source=f"{PAPER}, theorem on Ω(log n)",
+        "log_capacity_bounds_staleness",
+        "λ = ln n suffices: mean staleness stays bounded, H_{n−1}/ln n → 1 (m = 1).",
+        f"{PAPER}, theorem on Ω(log n)",
+        SIZES,
+        STALENESS,
         predict=lambda n: exact.mean_staleness(n.astype(int), gossip_rate=np.log(n), update_rate=1.0),
         simulate=_uniform(np.log),
-        law=("constant", "saturating"),
+        sampling=Sampling(256, 64),
         catches=("gossip at a rate that does not grow", "biased partner choice"),
-        **(_GROWTH | {"replicas": 256, "quick_replicas": 64}),
+        kind="scaling",
+        law=Law(("constant", "saturating")),
     ),
     Claim(
-        name="constant_capacity_does_not",
-        statement="λ = 1 does not suffice: mean staleness grows as ln n (H_{n−1}, m = 1).",
-        source="exact mean staleness on the complete graph; the converse of the paper's theorem",
+        "constant_capacity_does_not",
+        "λ = 1 does not suffice: mean staleness grows as ln n (H_{n−1}, m = 1).",
+        "exact mean staleness on the complete graph; the converse of the paper's theorem",
+        SIZES,
+        STALENESS,
         predict=lambda n: exact.mean_staleness(n.astype(int), gossip_rate=1.0, update_rate=1.0),
         simulate=_uniform(lambda n: 1.0),
-        law=("logarithm",),
+        sampling=Sampling(64, 24),
         catches=("a push reaches more than one node",),
-        **_GROWTH,
+        kind="scaling",
+        law=Law(("logarithm",)),
     ),
     Claim(
-        name="root_log_capacity_does_not",
-        statement="λ = √ln n does not suffice either: mean staleness is H_{n−1}/√ln n, which has no bound.",
-        source="exact mean staleness on the complete graph: bounded iff λ = Ω(log n)",
+        "root_log_capacity_does_not",
+        "λ = √ln n does not suffice either: mean staleness is H_{n−1}/√ln n, which has no bound.",
+        "exact mean staleness on the complete graph: bounded iff λ = Ω(log n)",
+        SIZES,
+        STALENESS,
         predict=lambda n: exact.mean_staleness(n.astype(int), gossip_rate=np.sqrt(np.log(n)), update_rate=1.0),
         simulate=_uniform(lambda n: np.sqrt(np.log(n))),
-        **(_GROWTH | {"kind": "equality", "precision": 0.05}),
+        sampling=Sampling(64, 24, precision=0.05),
         catches=("gossip at a rate that does not grow",),
     ),
     Claim(
-        name="opportunistic_newest_needs_capacity_n",
-        statement="If only the newest version travels, λ = ln n leaves staleness (n−1)/ln n: it needs λ = Ω(n).",
-        source=f"{PAPER}, theorem on opportunistic gossip",
+        "opportunistic_newest_needs_capacity_n",
+        "If only the newest version travels, λ = ln n leaves staleness (n−1)/ln n: it needs λ = Ω(n).",
+        f"{PAPER}, theorem on opportunistic gossip",
+        SIZES,
+        STALENESS,
         predict=lambda n: (n - 1) / np.log(n),
         simulate=_opportunistic("newest"),
-        law=("power",),
-        exponent=0.84,  # local exponent of n/ln n over these sizes: 1 − 1/ln n, from 0.64 to 0.88
-        exponent_slack=0.08,
+        sampling=Sampling(24, 12),
         catches=("a push carries all versions",),
-        **(_GROWTH | {"replicas": 24, "quick_replicas": 12}),
+        kind="scaling",
+        # local exponent of n/ln n over these sizes: 1 − 1/ln n, from 0.64 to 0.88
+        law=Law(("power",), exponent=0.84, slack=0.08),
     ),
     Claim(
-        name="opportunistic_with_relay_needs_only_log",
-        statement="If the last updater pushes all it knows, λ = ln n bounds staleness: Ω(n) is not needed.",
-        source=f"against {PAPER}, whose theorem on opportunistic gossip asks for Ω(n)",
+        "opportunistic_with_relay_needs_only_log",
+        "If the last updater pushes all it knows, λ = ln n bounds staleness: Ω(n) is not needed.",
+        f"against {PAPER}, whose theorem on opportunistic gossip asks for Ω(n)",
+        Axis("nodes n", (16, 64, 256, 1024), (16, 64, 256)),
+        STALENESS,
         predict=lambda n: exact.mean_staleness(n.astype(int), gossip_rate=np.log(n), update_rate=1.0),
         simulate=_opportunistic("everything"),
-        law=("constant", "saturating"),
+        sampling=Sampling(32, 32),
         catches=("a push carries its sender's version only",),
-        **(_GROWTH | FEWER | {"quick_points": (16, 64, 256), "replicas": 32, "quick_replicas": 32}),
+        kind="scaling",
+        law=Law(("constant", "saturating")),
     ),
     Claim(
-        name="flight_time_breaks_log_capacity",
-        statement="With a flight time d = 1 s capacity λ = ln n no longer bounds staleness: it grows as d ln n/ln(λd).",
-        source="reversed branching process with delay, growth rate W₀(λd)/d; not in the paper",
+        "flight_time_breaks_log_capacity",
+        "With a flight time d = 1 s capacity λ = ln n no longer bounds staleness: it grows as d ln n/ln(λd).",
+        "reversed branching process with delay, growth rate W₀(λd)/d; not in the paper",
+        Axis("nodes n", (16, 64, 256, 1024), (16, 128, 1024)),
+        STALENESS,
         predict=_asymptote,
         simulate=each(_in_flight),
-        law=("logarithm", "power"),
-        mark="asymptotic",
+        sampling=Sampling(32, 32),
         catches=("messages that arrive at once",),
-        **(_GROWTH | FEWER | {"replicas": 32, "quick_replicas": 32}),
+        kind="scaling",
+        law=Law(("logarithm", "power")),
+        mark="asymptotic",
     ),
 )

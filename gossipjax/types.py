@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import typing
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
@@ -155,6 +156,8 @@ class Properties:
     """Bytes of the model in one message on which the times of a plan rest; None: on none."""
     local_steps: int | None = None
     """Local steps of an acting node on which the times of a plan rest; None: on none."""
+    made_for: str | None = None
+    """The family of protocols that a plan was made for, such as "FedAvg"; None: not said."""
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         return self.name, fields_that_differ(self)
@@ -235,6 +238,25 @@ class Timeline:
         return facts.name, sizes | {"messages": traffic} | holds | {"mixing": facts.messages}
 
 
+@runtime_checkable
+class Planned(typing.Protocol):
+    """Anything that has a timeline, such as a plan of :mod:`gossipjax.systems`."""
+
+    @property
+    def timeline(self) -> Timeline:
+        """The events of the learning."""
+
+
+def as_timeline(plan: Any) -> Timeline:
+    """Take the timeline of a plan, such as those of :mod:`gossipjax.systems`; a timeline stays as it is.
+
+    Raises:
+        TypeError: neither.
+    """
+    remedy = "build one with gossipjax.timeline, such as rounds(W, 100), or plan a system of gossipjax.systems"
+    return instance("timeline", getattr(plan, "timeline", plan), Timeline, remedy)
+
+
 @jax.tree_util.register_static
 @displayed
 @dataclasses.dataclass(frozen=True)
@@ -267,6 +289,8 @@ class Requires:
     """Messages must carry one of so many fragments; None: whole models."""
     local_steps: int | None = None
     """Local steps of an acting node, which must be those on which a plan's times rest; None: not said."""
+    made_for: str | None = None
+    """The family of the protocol, which must be the one that a plan was made for; None: not said."""
     builder: str | None = None
     """A builder whose timelines meet all this, such as ``"timeline.rounds"``: named where another is refused."""
 

@@ -75,6 +75,11 @@ def _missing(requires: Requires, facts: Properties) -> str | None:
             f"local_steps={requires.local_steps}, but {facts.name} was planned for local_steps={facts.local_steps} of "
             "each training, on which its times rest; give both the same number"
         )
+    if None not in (requires.made_for, facts.made_for) and requires.made_for != facts.made_for:
+        return (
+            f"the protocol is {requires.made_for}, but {facts.name} was planned for {facts.made_for}: run the protocol "
+            "that the plan was made for, or plan another system"
+        )
     for fact, remedy in _FACTS.items():
         if getattr(requires, fact) and not (getattr(facts, fact) or (facts.doubly_stochastic and "stochastic" in fact)):
             return f"the protocol needs {remedy}; {facts.name} {_negated(fact)}"

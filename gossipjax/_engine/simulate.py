@@ -40,7 +40,7 @@ from gossipjax.observe._models import Observer, bind_observers, check_observers
 from gossipjax.results._provenance import call_record, described, stopped_call
 from gossipjax.results._trajectory import Trajectory, manifest
 from gossipjax.timeline import _moments
-from gossipjax.types import Params, Properties, Protocol, Task, Timeline
+from gossipjax.types import Params, Planned, Properties, Protocol, Task, Timeline, as_timeline
 
 Strategy = placement.Strategy
 Packing = Literal["auto", "sequential", "packed"]
@@ -49,7 +49,7 @@ Packing = Literal["auto", "sequential", "packed"]
 def simulate(
     key: Key[Array, "*seeds"],
     protocol: Protocol,
-    timeline: Timeline,
+    timeline: Timeline | Planned,
     x0: Params | Task | Callable[[Key[Array, ""]], Params] | Trajectory,
     *,
     observers: Sequence[Observer] = (),
@@ -103,7 +103,7 @@ def simulate(
         key: one typed key, or S of them (``jax.random.split(key, S)``): S runs of the same plan in one call, which
             adds the dimension ``seed``.
         protocol: what nodes do.
-        timeline: who meets whom, when.
+        timeline: who meets whom, when; or a plan of :mod:`gossipjax.systems`, whose timeline is run.
         x0: where to start. A task: all nodes of a run start from the model that ``task.init`` draws, and each seed
             draws its own. A function of a key that makes stacked parameters, leaves ``(num_rows, ...)``: likewise one
             start for each seed. Stacked parameters: all seeds start there. A :class:`Trajectory`: go on where it ends.
@@ -139,6 +139,7 @@ def simulate(
         OSError: a checkpoint cannot be written; what was kept before stays.
     """
     flag("throw", throw)
+    timeline = as_timeline(timeline)
     progress = progress if progress is None else flag("progress", progress)
     callback = callback if callback is None else callable_("callback", callback, "callback(record) -> True to stop")
     records = {"record_every": record_every, "record_at": record_at, "record_times": record_times}
@@ -204,7 +205,6 @@ def _check_sorts(key, protocol, timeline, strategy) -> None:
             f"key={shown(key)}: must be a typed key, jax.random.key(0), or a vector of them, jax.random.split(key, S)"
         )
     instance("protocol", protocol, Protocol, "build one, such as gossipjax.gossip_averaging()")
-    instance("timeline", timeline, Timeline, "build one with gossipjax.timeline, such as rounds(W, 100)")
     if strategy is not None:
         choice("strategy", strategy, get_args(Strategy))
 

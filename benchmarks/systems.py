@@ -23,14 +23,14 @@ ROUNDS = 6
 
 def planning(kind: str, n: int = 1000, num_rounds: int = 10_000) -> dict[str, Any]:
     """Seconds for a plan of Plexus: nobody is forgotten, the default window, or phones that come and go."""
-    window = {"all active": None}.get(kind, 1000)
+    membership = systems.Membership(activity_window=None if kind == "all active" else 1000)
     made = devices.fitted(n, seed=0, availability="charging" if kind == "churn" else None)
     wall, cpu = time.perf_counter(), time.process_time()
-    plan = systems.plexus(made, num_rounds=num_rounds, model_bytes=4 * 85_354, seed=0, activity_window=window)
+    plan = systems.plexus(made, num_rounds=num_rounds, model_bytes=4 * 85_354, seed=0, membership=membership)
     facts = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
     return facts | {
-        "rounds": int(plan.aggregation_round.max()),
-        "messages": int(plan.messages_sent.sum()),
+        "rounds": int(plan.history.aggregation_round.max()),
+        "messages": int(plan.history.messages_sent.sum()),
         "hours": plan.end_s / 3600,
     }
 
@@ -56,7 +56,7 @@ def learning(n: int) -> dict[str, Any]:
     model = tasks.femnist_cnn((SIDE, SIDE, 1), CLASSES)
     task = tasks.classification(data, tasks.iid(SHARD * n, n, seed=0), model, batch_size=20)
     plan = systems.plexus(devices.fitted(n, seed=0), num_rounds=ROUNDS, model_bytes=4 * 1_690_046, seed=0)
-    timeline = systems.timeline(plan)
+    timeline = plan.timeline
     start = time.perf_counter()
     found = gj.simulate(
         jax.random.key(0),

@@ -20,8 +20,8 @@ from experiments.lib.plexus_runs import HOUR, kind_of, phones
 from experiments.lib.report import Row, over_seeds
 from gossipjax import devices, systems
 from gossipjax.devices import Devices
-from gossipjax.systems import PlexusPlan
-from gossipjax.systems._plexus.plan import AVERAGED
+from gossipjax.systems import Plan
+from gossipjax.systems._plexus.history import AVERAGED
 from theory.check.policy import Band, Verdict, decide
 
 CLAIM = "Plexus keeps its pace while devices come and go, if they say so; where they crash, views lag and rounds last"
@@ -87,28 +87,29 @@ def _plan(config: Config, network: str, made: Devices, seed: int) -> xr.Dataset:
         success_fraction=config.success_fraction,
         local_steps=config.local_steps,
         time_batch=config.time_batch,
-        departures="crash" if network == "crashes" else "graceful",
+        membership=systems.Membership("crash" if network == "crashes" else "graceful"),
     )
     edges = np.linspace(0.0, config.hours * HOUR, config.bins + 1)
     middle = (edges[1:] + edges[:-1]) / 2
-    columns = {"online": held(plan.online_s, plan.online_count, middle)} | _views(plan, edges) | _rounds(plan, edges)
+    online = held(plan.history.online_s, plan.history.online_count, middle)
+    columns = {"online": online} | _views(plan, edges) | _rounds(plan, edges)
     found = {name: ("hour", values) for name, values in columns.items()}
     facts = {name: ((), value) for name, value in _facts(plan).items()}
     return xr.Dataset(found | facts, {"hour": middle / HOUR})
 
 
-def _views(plan: PlexusPlan, edges: np.ndarray) -> dict[str, np.ndarray]:
+def _views(plan: Plan, edges: np.ndarray) -> dict[str, np.ndarray]:
     """Nodes believed active, at the means of each stretch: the least, mean and largest view of it."""
-    least, mean, middle, largest = plan.view_active.T
+    least, mean, middle, largest = plan.history.view_active.T
     return {
-        "believed_min": _per_bin(plan.aggregation_s, least, edges, np.min),
-        "believed_mean": _per_bin(plan.aggregation_s, mean, edges, np.mean),
-        "believed_median": _per_bin(plan.aggregation_s, middle, edges, np.mean),
-        "believed_max": _per_bin(plan.aggregation_s, largest, edges, np.max),
+        "believed_min": _per_bin(plan.history.aggregation_s, least, edges, np.min),
+        "believed_mean": _per_bin(plan.history.aggregation_s, mean, edges, np.mean),
+        "believed_median": _per_bin(plan.history.aggregation_s, middle, edges, np.mean),
+        "believed_max": _per_bin(plan.history.aggregation_s, largest, edges, np.max),
     }
 
 
-def _rounds(plan: PlexusPlan, edges: np.ndarray) -> dict[str, np.ndarray]:
+def _rounds(plan: Plan, edges: np.ndarray) -> dict[str, np.ndarray]:
     times, seconds = round_ends(plan)
     return {
         "duration": _per_bin(times, seconds, edges, np.mean),
@@ -116,10 +117,10 @@ def _rounds(plan: PlexusPlan, edges: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def round_ends(plan: PlexusPlan) -> tuple[np.ndarray, np.ndarray]:
+def round_ends(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     """When each newer round is reported first, and the seconds since the one before."""
-    newest = np.maximum.accumulate(plan.aggregation_round)
-    times = plan.aggregation_s[newest > np.append(0, newest[:-1])]
+    newest = np.maximum.accumulate(plan.history.aggregation_round)
+    times = plan.history.aggregation_s[newest > np.append(0, newest[:-1])]
     return times, np.diff(times, prepend=0.0)
 
 
@@ -129,21 +130,21 @@ def _per_bin(times: np.ndarray, values: np.ndarray, edges: np.ndarray, reduce: A
     return np.array([reduce(values[chosen == k]) if (chosen == k).any() else np.nan for k in range(len(edges) - 1)])
 
 
-def _facts(plan: PlexusPlan) -> dict[str, float]:
+def _facts(plan: Plan) -> dict[str, float]:
     """Numbers of a whole run."""
     _, seconds = round_ends(plan)
-    online = held(plan.online_s, plan.online_count, plan.aggregation_s)
-    gap = np.abs(plan.view_active[:, 2] - online) / online
-    length = np.diff(np.append(plan.online_s, plan.end_s))
+    online = held(plan.history.online_s, plan.history.online_count, plan.history.aggregation_s)
+    gap = np.abs(plan.history.view_active[:, 2] - online) / online
+    length = np.diff(np.append(plan.history.online_s, plan.end_s))
     return {
-        "rounds": float(plan.aggregation_round.max()),
+        "rounds": float(plan.history.aggregation_round.max()),
         "mean_duration": float(seconds.mean()),
         "p99_duration": float(np.quantile(seconds, 0.99)),
-        "wasted": float(np.mean(plan.training_fate != AVERAGED)),
+        "wasted": float(np.mean(plan.history.training_fate != AVERAGED)),
         "view_gap": float(gap.mean()),
-        "mean_online": float(np.sum(plan.online_count * length) / plan.end_s),
-        "bytes_per_round": float(plan.message_bytes.sum() / plan.aggregation_round.max()),
-        "stalled": float(plan.outcome == "stalled"),
+        "mean_online": float(np.sum(plan.history.online_count * length) / plan.end_s),
+        "bytes_per_round": float(plan.history.message_bytes.sum() / plan.history.aggregation_round.max()),
+        "stalled": float(plan.history.outcome == "stalled"),
     }
 
 

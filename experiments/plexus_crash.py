@@ -23,8 +23,8 @@ from experiments.lib.plexus_runs import alike, kind_of, learn, phones
 from experiments.lib.problems import Name, Problem, of_plexus
 from experiments.lib.report import Row, over_seeds
 from gossipjax import systems
-from gossipjax.systems import Machines, PlexusPlan
-from gossipjax.systems._plexus.planner import models_needed
+from gossipjax.systems import Machines, Plan
+from gossipjax.systems._plexus.settings import models_needed
 from theory.check.policy import Band, Verdict, Word, above, all_of, any_of, decide, in_part
 
 CLAIM = "Learning goes on while 80 of 100 nodes crash, given several aggregators and means of part of the sample"
@@ -92,7 +92,7 @@ def machines_of(config: Config, scenario: str, seed: int) -> Machines:
     return made._replace(transitions=transitions) if scenario == "crashes" else made
 
 
-def plan_of(config: Config, scenario: str, seed: int, aggregators: int | None, fraction: float) -> PlexusPlan:
+def plan_of(config: Config, scenario: str, seed: int, aggregators: int | None, fraction: float) -> Plan:
     """Plan MoDeST, or, with no number of aggregators, Plexus."""
     return systems.plexus(
         machines_of(config, scenario, seed),
@@ -103,10 +103,9 @@ def plan_of(config: Config, scenario: str, seed: int, aggregators: int | None, f
         success_fraction=fraction,
         local_steps=config.local_steps,
         time_batch=config.time_batch,
-        num_aggregators=aggregators,
-        departures="crash",
-        activity_window=config.activity_window,
-        ping_timeout_s=config.ping_timeout_s,
+        aggregators=aggregators or "next",
+        membership=systems.Membership("crash", config.activity_window),
+        timers=systems.Timers(ping_timeout_s=config.ping_timeout_s),
     )
 
 
@@ -116,7 +115,7 @@ def run(config: Config) -> xr.Dataset:
     source = kind_of(phones(config.num_nodes, config.seed))
     seeds = range(config.seed, config.seed + config.num_seeds)
     plans = {(name, seed): _own_plan(config, name, seed) for name in SCENARIOS for seed in seeds}
-    timelines = dict(zip(plans, alike([systems.timeline(plan) for plan in plans.values()]), strict=True))
+    timelines = dict(zip(plans, alike([plan.timeline for plan in plans.values()]), strict=True))
     named = _named(config) | {"devices": source} | given.named
 
     def one(name: str, seed: int) -> xr.Dataset:
@@ -135,7 +134,7 @@ def run(config: Config) -> xr.Dataset:
     return xr.merge([learned, survival(config)], combine_attrs="drop_conflicts").assign_attrs(facts | own)
 
 
-def _own_plan(config: Config, scenario: str, seed: int) -> PlexusPlan:
+def _own_plan(config: Config, scenario: str, seed: int) -> Plan:
     return plan_of(config, scenario, seed, config.num_aggregators, config.success_fraction)
 
 
@@ -145,7 +144,7 @@ def _named(config: Config) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name not in left_out}
 
 
-def _learn(config: Config, given: Problem, plan: PlexusPlan, timeline, seed: int, checkpoint) -> xr.Dataset:
+def _learn(config: Config, given: Problem, plan: Plan, timeline, seed: int, checkpoint) -> xr.Dataset:
     """Learn; and note, minute by minute, who is online, whom the others believe active, and rounds so far."""
     found = learn(
         given,
@@ -158,11 +157,11 @@ def _learn(config: Config, given: Problem, plan: PlexusPlan, timeline, seed: int
         checkpoint=checkpoint,
     )
     grid = np.arange(0.0, config.duration_s + 1, MINUTE)
-    done = np.maximum.accumulate(np.append(0, plan.aggregation_round))
+    done = np.maximum.accumulate(np.append(0, plan.history.aggregation_round))
     columns = {
-        "online": held(plan.online_s, plan.online_count, grid),
-        "believed": held(plan.aggregation_s, plan.view_active[:, 2], grid),
-        "rounds": held(np.append(0.0, plan.aggregation_s), done, grid),
+        "online": held(plan.history.online_s, plan.history.online_count, grid),
+        "believed": held(plan.history.aggregation_s, plan.history.view_active[:, 2], grid),
+        "rounds": held(np.append(0.0, plan.history.aggregation_s), done, grid),
     }
     return found.assign({name: ("minute", values) for name, values in columns.items()}).assign_coords(
         minute=grid / MINUTE
@@ -200,8 +199,8 @@ def estimate(config: Config, aggregators: int, fraction: float) -> float:
     return float(survives)
 
 
-def _is_alive(plan: PlexusPlan, duration_s: float) -> bool:
-    return bool(plan.aggregation_s.size and plan.aggregation_s[-1] > duration_s - ALIVE_S)
+def _is_alive(plan: Plan, duration_s: float) -> bool:
+    return bool(plan.history.aggregation_s.size and plan.history.aggregation_s[-1] > duration_s - ALIVE_S)
 
 
 def table(dataset: xr.Dataset) -> list[Row]:

@@ -97,9 +97,9 @@ def _plan(settings: dict[str, Any], made: Devices) -> xr.Dataset:
         local_steps=settings["local_steps"],
         time_batch=settings["batch"],
     )
-    seconds = systems.round_seconds(plan)
+    seconds = plan.round_seconds
     facts = {"duration": ("round", seconds, {"units": "s"})}
-    return xr.Dataset(facts | {"bytes_per_round": ((), float(plan.message_bytes.sum()) / settings["rounds"])})
+    return xr.Dataset(facts | {"bytes_per_round": ((), float(plan.history.message_bytes.sum()) / settings["rounds"])})
 
 
 def formula(sample_size: int, parameters: int, num_nodes: int) -> float:

@@ -23,7 +23,7 @@ from experiments.lib.problems import Name, Problem, of_plexus
 from experiments.lib.report import Row
 from experiments.lib.store import mean_and_interval
 from gossipjax import systems
-from gossipjax.systems import PlexusPlan
+from gossipjax.systems import Plan
 from theory.check.policy import Verdict, above, around, decide
 
 CLAIM = "Larger samples do not reach an accuracy sooner: four times the sample costs four times the bytes and training"
@@ -88,9 +88,9 @@ def run(config: Config) -> xr.Dataset:
 
 def _learn(config: Config, given: Problem, size: int, seed: int, checkpoint: Any) -> xr.Dataset:
     plan = _plan(config, given, size, seed)
-    timeline = systems.timeline(plan)
+    timeline = plan.timeline
     if config.one_program:
-        widest = systems.timeline(_plan(config, given, max(config.sample_sizes), config.seed))
+        widest = _plan(config, given, max(config.sample_sizes), config.seed).timeline
         timeline = alike([timeline, widest])[0]
     return learn(
         given,
@@ -104,7 +104,7 @@ def _learn(config: Config, given: Problem, size: int, seed: int, checkpoint: Any
     )
 
 
-def _plan(config: Config, given: Problem, size: int, seed: int) -> PlexusPlan:
+def _plan(config: Config, given: Problem, size: int, seed: int) -> Plan:
     return systems.plexus(
         phones(config.num_nodes, seed),
         num_rounds=config.num_rounds,

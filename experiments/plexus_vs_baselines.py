@@ -31,8 +31,8 @@ from experiments.lib.store import mean_and_interval
 from gossipjax import gossip_learning as gossip_learning_protocol
 from gossipjax import local_sgd, systems, topology
 from gossipjax.devices import Devices
-from gossipjax.systems import PlexusPlan
-from gossipjax.systems._plexus.plan import AVERAGED
+from gossipjax.systems import Plan
+from gossipjax.systems._plexus.history import AVERAGED
 from gossipjax.systems._plexus.sizes import model_message_bytes
 from theory.check.policy import Band, Verdict, above, decide
 
@@ -181,8 +181,8 @@ def _one(part: Part, config: Config, given: Problem, system: str, seed: int, che
             checkpoint=checkpoint,
         )
         return found.assign(
-            round_seconds=plan.end_s / float(plan.aggregation_round.max()),
-            wasted=float(np.mean(plan.training_fate != AVERAGED)),
+            round_seconds=plan.end_s / float(plan.history.aggregation_round.max()),
+            wasted=float(np.mean(plan.history.training_fate != AVERAGED)),
         )
     plan, protocol = baseline(part, config, given, made, size, system, seed)
     count = min(config.most_evaluated, max(1, round(config.evaluated * part.num_nodes)))
@@ -200,7 +200,7 @@ def _one(part: Part, config: Config, given: Problem, system: str, seed: int, che
     return found.assign(round_seconds=config.round_seconds, wasted=np.nan)
 
 
-def plexus_plan(part: Part, config: Config, made: Devices, size: int, seed: int, *, server: bool) -> PlexusPlan:
+def plexus_plan(part: Part, config: Config, made: Devices, size: int, seed: int, *, server: bool) -> Plan:
     """Plan Plexus, or its like with a server."""
     return systems.plexus(
         made,
@@ -211,7 +211,7 @@ def plexus_plan(part: Part, config: Config, made: Devices, size: int, seed: int,
         success_fraction=config.success_fraction,
         local_steps=config.local_steps,
         time_batch=part.time_batch,
-        fixed_aggregator=server,
+        aggregators="server" if server else "next",
     )
 
 

@@ -220,6 +220,8 @@ class Properties:
     """Bytes of the model in one message on which the times of a plan rest; None: on none."""
     local_steps: int | None = None
     """Local steps of an acting node on which the times of a plan rest; None: on none."""
+    made_for: str | None = None
+    """The family of protocols that a plan was made for, such as "FedAvg"; None: not said."""
 
     def __contains__(self, tag: str) -> bool:
         """Tell whether a fact holds.
@@ -267,6 +269,8 @@ class Requires:
     """Messages must carry one of so many fragments; None: whole models."""
     local_steps: int | None = None
     """Local steps of an acting node, which must be those on which a plan's times rest; None: not said."""
+    made_for: str | None = None
+    """The family of the protocol, which must be the one that a plan was made for; None: not said."""
     builder: str | None = None
     """A builder whose timelines meet all this, such as ``"timeline.rounds"``: named where another is refused."""
 
@@ -302,6 +306,7 @@ class Requires:
             num_nodes=_second(self.num_nodes, other.num_nodes),
             num_fragments=_second(self.num_fragments, other.num_fragments),
             local_steps=_second(self.local_steps, other.local_steps),
+            made_for=_second(self.made_for, other.made_for),
             builder=_second(self.builder, other.builder),
         )
 
@@ -349,6 +354,11 @@ def _missing(requires: Requires, facts: Properties) -> str | None:
         return (
             f"local_steps={requires.local_steps}, but {facts.name} was planned for local_steps={facts.local_steps} of "
             "each training, on which its times rest; give both the same number"
+        )
+    if None not in (requires.made_for, facts.made_for) and requires.made_for != facts.made_for:
+        return (
+            f"the protocol is {requires.made_for}, but {facts.name} was planned for {facts.made_for}: run the protocol "
+            "that the plan was made for, or plan another system"
         )
     for tag, row in FACTS.items():
         if tag in requires.tags and tag not in facts.tags:

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import typing
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Float64, Int, Key, PyTree, UInt
 
-from gossipjax._base.arguments import shown, whole
+from gossipjax._base.arguments import instance, shown, whole
 from gossipjax._base.call_text import brief
 from gossipjax._base.calls import recordable, recorded
 from gossipjax._base.display import displayed, name_in, size, words
@@ -130,6 +131,25 @@ class Timeline:
         sizes = {"events": len(self), "nodes": facts.num_nodes, "model rows": rows, "message slots": slots}
         holds = {name.replace("_", " "): name in facts for name in ("synchronous", "fixed", "doubly_stochastic")}
         return facts.name, sizes | {"messages": traffic} | holds | {"mixing": facts.messages}
+
+
+@runtime_checkable
+class Planned(typing.Protocol):
+    """Anything that has a timeline, such as a plan of :mod:`gossipjax.systems`."""
+
+    @property
+    def timeline(self) -> Timeline:
+        """The events of the learning."""
+
+
+def as_timeline(plan: Any) -> Timeline:
+    """Take the timeline of a plan, such as those of :mod:`gossipjax.systems`; a timeline stays as it is.
+
+    Raises:
+        TypeError: neither.
+    """
+    remedy = "build one with gossipjax.timeline, such as rounds(W, 100), or plan a system of gossipjax.systems"
+    return instance("timeline", getattr(plan, "timeline", plan), Timeline, remedy)
 
 
 class Info(NamedTuple):

@@ -16,7 +16,7 @@ from experiments.lib.problems import Problem
 from gossipjax import Protocol, Task, Timeline, devices, fedavg, observe, replicate, restarted, simulate, systems
 from gossipjax._base.binding import Frozen
 from gossipjax.devices import Devices
-from gossipjax.systems import PlexusPlan, SystemPlan
+from gossipjax.systems import Plan
 from gossipjax.tasks import DataUnavailable
 from gossipjax.types import NOBODY
 
@@ -64,7 +64,7 @@ def alike(timelines: Sequence[Timeline]) -> list[Timeline]:
 
 def learn(
     given: Problem,
-    plan: PlexusPlan,
+    plan: Plan,
     timeline: Timeline | None = None,
     *,
     local_steps: int,
@@ -86,7 +86,7 @@ def learn(
         checkpoint: folder to resume from.
     """
     protocol = fedavg(given.task, optimizer_of(given, local_steps), local_steps=local_steps)
-    made = systems.timeline(plan) if timeline is None else timeline
+    made = plan.timeline if timeline is None else timeline
     return record(
         given, plan, made, protocol, nodes=[0], every=every, test_samples=test_samples, seed=seed, checkpoint=checkpoint
     )
@@ -94,7 +94,7 @@ def learn(
 
 def record(
     given: Problem,
-    plan: PlexusPlan | SystemPlan,
+    plan: Plan,
     timeline: Timeline,
     protocol: Protocol,
     *,

@@ -18,7 +18,7 @@ from gossipjax.facts import Properties
 from gossipjax.mixing._counting import charged, count
 from gossipjax.observe._models import Observer, Snapshot
 from gossipjax.timeline._events import draw_window
-from gossipjax.types import Event, Info, Params, Protocol, Timeline
+from gossipjax.types import Event, Info, Params, Planned, Protocol, Timeline, as_timeline
 
 NON_FINITE, LOSS = 1, 2
 """Status bits: a parameter became infinite or NaN; the training loss of an acting node did."""
@@ -239,7 +239,7 @@ def _last(tree: PyTree) -> PyTree:
 def run(
     key: Key[Array, ""],
     protocol: Protocol,
-    timeline: Timeline,
+    timeline: Timeline | Planned,
     state: Any,
     *,
     record_every: int | None = None,
@@ -253,7 +253,7 @@ def run(
     Args:
         key: of the run. Timelines and protocols get streams of it, which depend on nothing else.
         protocol: the step.
-        timeline: T events.
+        timeline: T events, or a plan that has them.
         state: from ``protocol.init`` or from an earlier part of the same run.
         record_every: events between two records, a divisor of T; None: one record, at the end.
         observers: measured at every record.
@@ -266,7 +266,7 @@ def run(
         TypeError: something that is no protocol or no timeline.
     """
     instance("protocol", protocol, Protocol, "build one, such as gossipjax.gossip_averaging()")
-    instance("timeline", timeline, Timeline, "build one with gossipjax.timeline, such as rounds(W, 100)")
+    timeline = as_timeline(timeline)
     every = optional_whole("record_every", record_every)
     (state, status, _), found = advance(
         key, protocol, timeline, state, no_losses(), record_every=every, observers=observers

@@ -19,13 +19,13 @@ from gossipjax._engine.prepare import Packing, Recording, Strategy, as_execution
 from gossipjax.observe._models import Observer
 from gossipjax.results._provenance import stopped_call
 from gossipjax.results._trajectory import Trajectory
-from gossipjax.types import Params, Protocol, Task, Timeline
+from gossipjax.types import Params, Planned, Protocol, Task, Timeline, as_timeline
 
 
 def simulate(
     key: Key[Array, "*seeds"],
     protocol: Protocol,
-    timeline: Timeline,
+    timeline: Timeline | Planned,
     x0: Params | Task | Callable[[Key[Array, ""]], Params] | Trajectory,
     *,
     observers: Sequence[Observer] = (),
@@ -79,7 +79,7 @@ def simulate(
         key: one typed key, or S of them (``jax.random.split(key, S)``): S runs of the same plan in one call, which
             adds the dimension ``seed``.
         protocol: what nodes do.
-        timeline: who meets whom, when.
+        timeline: who meets whom, when; or a plan of :mod:`gossipjax.systems`, whose timeline is run.
         x0: where to start. A task: all nodes of a run start from the model that ``task.init`` draws, and each seed
             draws its own. A function of a key that makes stacked parameters, leaves ``(num_rows, ...)``: likewise one
             start for each seed. Stacked parameters: all seeds start there. A :class:`Trajectory`: go on where it ends.
@@ -115,6 +115,7 @@ def simulate(
         OSError: a checkpoint cannot be written; what was kept before stays.
     """
     flag("throw", throw)
+    timeline = as_timeline(timeline)
     progress = progress if progress is None else flag("progress", progress)
     callback = callback if callback is None else callable_("callback", callback, "callback(record) -> True to stop")
     recording = Recording(record_every, record_at, record_times)

@@ -80,6 +80,7 @@ def ad_psgd(task: Task, optimizer: optax.GradientTransformation | Partial) -> Pr
         mixing=True,
         num_nodes=task.num_nodes,
         local_steps=1,
+        made_for="AD-PSGD",
         builder="timeline.pairwise",
     )
     return Protocol(Partial(_init, task, factory), Partial(_step, task, factory), Partial(_model), requires)

@@ -137,6 +137,7 @@ def gossip_learning(
             mixing=True,
             num_nodes=task.num_nodes,
             local_steps=local_steps,
+            made_for="gossip learning",
             builder="timeline.gossip_learning",
         ),
     )

@@ -1,22 +1,24 @@
 """Systems: who trains, sends and averages what, and when, planned event by event on simulated machines."""
 
-from gossipjax.systems._activity import Activity, SystemPlan, activity, load_plan, traffic_series, training_series
+from gossipjax.systems._activity import Activity
 from gossipjax.systems._ad_psgd import ad_psgd
-from gossipjax.systems._assumed import stand_in
 from gossipjax.systems._gossip_learning import gossip_learning
 from gossipjax.systems._kernel.machines import Machines, always_online, machines
 from gossipjax.systems._picture import picture
-from gossipjax.systems._plexus.learning import timeline
-from gossipjax.systems._plexus.plan import PlexusPlan, round_seconds
+from gossipjax.systems._plan import Plan, activity, load_plan, stand_in, traffic_series, training_series
+from gossipjax.systems._plexus.history import PlexusHistory
 from gossipjax.systems._plexus.planner import plexus
+from gossipjax.systems._plexus.settings import Membership, Timers
 from gossipjax.systems._rounds.allreduce import allreduce
 from gossipjax.systems._rounds.planner import epidemic, synchronous
 
 __all__ = [
     "Activity",
     "Machines",
-    "PlexusPlan",
-    "SystemPlan",
+    "Membership",
+    "Plan",
+    "PlexusHistory",
+    "Timers",
     "activity",
     "ad_psgd",
     "allreduce",
@@ -27,10 +29,8 @@ __all__ = [
     "machines",
     "picture",
     "plexus",
-    "round_seconds",
     "stand_in",
     "synchronous",
-    "timeline",
     "traffic_series",
     "training_series",
 ]

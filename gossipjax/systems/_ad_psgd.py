@@ -10,13 +10,10 @@ from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
-from gossipjax.systems._activity import Activity, SystemPlan
-from gossipjax.systems._assumed import assuming
-from gossipjax.systems._gossip_learning import plan_of_one
-from gossipjax.systems._kernel.exchange import capacities
-from gossipjax.systems._kernel.machines import Machines
-from gossipjax.systems._plexus.plan import COMPLETED, UNDER_WAY
-from gossipjax.systems._rounds.planner import checked, train_seconds_of
+from gossipjax.systems._activity import COMPLETED, UNDER_WAY, Activity
+from gossipjax.systems._kernel.bandwidth import capacities
+from gossipjax.systems._kernel.machines import Machines, checked_system, train_seconds_of
+from gossipjax.systems._plan import Plan, assuming, plan_of_one
 from gossipjax.timeline import clocks, pairwise
 from gossipjax.timeline.flights import Peers, num_peers
 from gossipjax.topology import Topology
@@ -33,7 +30,7 @@ def ad_psgd(
     time_batch: int = 1,
     exchange_s: int | float | None = None,
     seed: int,
-) -> SystemPlan:
+) -> Plan:
     """Plan AD-PSGD on devices: a gradient takes node i c_i = 3 b s_i seconds, and averaging goes on beside it.
 
     The clocks of :func:`gossipjax.timeline.pairwise`, not atomic: gradients end every c_i seconds, and as often the
@@ -57,7 +54,7 @@ def ad_psgd(
 
     Reference: Lian, Zhang, Zhang, Liu 2018, arXiv 1710.06952, algorithm 1.
     """
-    given = checked(devices, 1, 1, time_batch, model_bytes, None, "unlimited")
+    given = checked_system(devices, local_steps=1, time_batch=time_batch, model_bytes=model_bytes)
     duration_s, seed = real("duration_s", duration_s, above=0, unit="seconds"), checked_seed(seed)
     if exchange_s is not None:
         exchange_s = real("exchange_s", exchange_s, above=0, unit="seconds", remedy="None: as often as gradients end")
@@ -84,8 +81,8 @@ def ad_psgd(
     )
     name = f"AD-PSGD: {n} nodes, time_batch={time_batch}, messages of {model_bytes:,} bytes, seed={seed}"
     found = _activity(timeline, compute, given.upload_bytes_per_second, model_bytes, duration_s)
-    plan = plan_of_one(name, timeline, duration_s, found)
-    return assuming(plan, message_bytes=model_bytes, local_steps=1)
+    timeline = assuming(timeline, message_bytes=model_bytes, local_steps=1, made_for="AD-PSGD")
+    return plan_of_one(name, timeline, duration_s, found)
 
 
 def transfer_seconds(devices: Machines, model_bytes: int) -> Float[np.ndarray, "n n"]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import heapq
 import random
 from collections import deque
+from functools import partial
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from gossipjax._base.arguments import choice, real
 from gossipjax._base.arguments import seed as checked_seed
@@ -17,14 +16,15 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
 from gossipjax.facts import Properties, Traffic
-from gossipjax.systems._activity import Activity, SystemPlan
-from gossipjax.systems._assumed import assuming
-from gossipjax.systems._kernel.bandwidth import Network
-from gossipjax.systems._kernel.exchange import SHARING, Sharing, capacities
-from gossipjax.systems._kernel.machines import Machines
-from gossipjax.systems._plexus.plan import COMPLETED, CUT, UNDER_WAY
-from gossipjax.systems._rounds.planner import checked, train_seconds_of
-from gossipjax.timeline import clocks, from_events
+from gossipjax.systems._kernel.bandwidth import MODELS, Bandwidth, capacities
+from gossipjax.systems._kernel.loop import Kernel, cut_all, follow_presence, make_kernel, transfer
+from gossipjax.systems._kernel.loop import run as run_kernel
+from gossipjax.systems._kernel.machines import Machines, checked_system, train_seconds_of
+from gossipjax.systems._kernel.queue import at, cancel, follow
+from gossipjax.systems._kernel.record import activity_of, columns, training_ends, training_starts
+from gossipjax.systems._plan import Plan, assuming, plan_of_one
+from gossipjax.timeline import clocks
+from gossipjax.timeline._from_events import from_events
 from gossipjax.timeline.flights import assign_slots
 from gossipjax.types import NOBODY, Timeline
 
@@ -37,11 +37,15 @@ MERGED, MISSED, OVERFLOW, SUPERSEDED, WAITING = range(5)
 was training; a newer one took its place; on its way or unread at the end."""
 
 
+TRAININGS, PRESENCE, TIMERS = range(3)
+"""What comes first at equal times, after transfers that are complete."""
+
+
 @dataclasses.dataclass(slots=True, eq=False)
 class _Run:
     """The network while it is simulated."""
 
-    network: Network
+    kernel: Kernel
     inbox: Inbox
     message_bytes: float
     train_seconds: list[float]
@@ -52,18 +56,12 @@ class _Run:
     """Of each node in that list; -1: it is offline."""
     waiting: list[deque[int]]
     """Messages that each node has not read."""
-    training: list[int]
-    """Number of each node's training in the log; -1: it is idle."""
-    moving: list[set[int]]
-    """Transfers from and to each node."""
-    ready: list[tuple[float, int, int]] = dataclasses.field(default_factory=list)
-    """Heap: end, training, node; those that were interrupted are passed over."""
+    training: list[tuple[int, list] | None]
+    """Number of each node's training in the record, and the entry of its end; None: it is idle."""
     events: list[tuple[float, int, int, int]] = dataclasses.field(default_factory=list)
     """Seconds, kind, node, message."""
-    messages: list[list] = dataclasses.field(default_factory=list)
-    """Sender, receiver, begin, end, bytes sent, state, fate."""
-    trainings: list[list] = dataclasses.field(default_factory=list)
-    """Node, begin, end, whether it was completed."""
+    fates: list[int] = dataclasses.field(default_factory=list)
+    """Of messages; their numbers are those of the transfers."""
 
 
 @recorded("ormandi2013gossip", "dhasade2025plexus")
@@ -75,10 +73,10 @@ def gossip_learning(
     local_steps: int,
     period_s: int | float = 60.0,
     time_batch: int = 1,
-    transfers: Sharing = "greedy",
+    bandwidth: Bandwidth = "greedy",
     inbox: Inbox = "queue",
     seed: int,
-) -> SystemPlan:
+) -> Plan:
     """Plan gossip learning on devices: every ``period_s`` each online node sends its model to a random online node.
 
     A transfer takes its bytes over the bandwidth. When it is in, node j merges it and trains::
@@ -107,7 +105,7 @@ def gossip_learning(
         local_steps: E.
         period_s: seconds between two sends of a node.
         time_batch: b, samples of a step in the training time.
-        transfers: how bandwidth is shared, see :func:`gossipjax.systems.plexus`.
+        bandwidth: how it is shared, see :func:`gossipjax.systems.plexus`.
         inbox: what becomes of a model that comes while its receiver trains.
         seed: of phases and receivers.
 
@@ -116,46 +114,37 @@ def gossip_learning(
 
     Reference: Ormándi, Hegedűs, Jelasity 2013, arXiv 1109.1396; as a baseline of Dhasade et al. 2025, arXiv 2503.05509.
     """
-    given = checked(devices, 1, local_steps, time_batch, model_bytes, None, transfers)
+    given = checked_system(
+        devices, local_steps=local_steps, time_batch=time_batch, model_bytes=model_bytes, bandwidth=bandwidth
+    )
     n = given.seconds_per_sample.size
     _check(n, duration_s, period_s, inbox)
     seed, sends = checked_seed(seed), n * (duration_s / period_s)
     what = f"duration_s={duration_s:g}, period_s={period_s:g}: about {sends:.3g} messages of {n} nodes"
     check_memory(what, 1000.0 * sends, "plan a shorter time, or a longer period")
-    run = _make(given, train_seconds_of(given, local_steps, time_batch), float(model_bytes), transfers, inbox, seed)
-    timers = clocks.schedule(clocks.deterministic(period_s), n, float(duration_s), np.random.default_rng(seed))
-    _simulate(run, given, timers.times.tolist(), timers.nodes.tolist(), float(duration_s))
-    name = f"gossip learning: {n} nodes, period {period_s:g} s, {inbox} inbox, {transfers} transfers, seed={seed}"
-    plan = _plan(run, name, n, float(duration_s))
-    return assuming(plan, message_bytes=model_bytes, local_steps=local_steps)
+    duration, train_seconds = float(duration_s), train_seconds_of(given, local_steps, time_batch)
+    timers = clocks.schedule(clocks.deterministic(period_s), n, duration, np.random.default_rng(seed))
+    limits = capacities(given.upload_bytes_per_second, given.download_bytes_per_second)
+    kernel = make_kernel(MODELS[bandwidth](limits.up, limits.down), given.online.tolist())
+    run = _make(kernel, inbox, float(model_bytes), train_seconds.tolist(), random.Random(seed))
+    last = float(np.nextafter(duration, 0.0))  # what happens at the very end does not count
+    follow_presence(kernel, given, last, partial(_change, run), rank=PRESENCE)
+    follow(kernel.queue, timers.times.tolist(), partial(_send, run), timers.nodes.tolist(), rank=TIMERS)
+    run_kernel(kernel, until=last)
+    name = f"gossip learning: {n} nodes, period {period_s:g} s, {inbox} inbox, {bandwidth} transfers, seed={seed}"
+    timeline = _timeline(run, name, n, np.array(run.fates, np.int64))
+    timeline = assuming(timeline, message_bytes=model_bytes, local_steps=local_steps, made_for="gossip learning")
+    return plan_of_one(name, timeline, duration, activity_of(kernel.record, duration, kernel.network.sent(duration)))
 
 
-def _make(
-    devices: Machines,
-    train_seconds: Float[np.ndarray, " n"],
-    message_bytes: float,
-    transfers: Sharing,
-    inbox: Inbox,
-    seed: int,
-) -> _Run:
+def _make(kernel: Kernel, inbox: Inbox, message_bytes: float, train_seconds: list[float], rng: random.Random) -> _Run:
     """Set up the state before time 0."""
-    n = devices.online.size
-    limits = capacities(devices.upload_bytes_per_second, devices.download_bytes_per_second)
-    online = np.flatnonzero(devices.online)
-    place = np.full(n, -1)
-    place[online] = np.arange(online.size)
-    return _Run(
-        network=SHARING[transfers](limits.up, limits.down),
-        inbox=inbox,
-        message_bytes=message_bytes,
-        train_seconds=train_seconds.tolist(),
-        rng=random.Random(seed),
-        online=online.tolist(),
-        place=place.tolist(),
-        waiting=[deque() for _ in range(n)],
-        training=[-1] * n,
-        moving=[set() for _ in range(n)],
-    )
+    n, online = len(kernel.online), [node for node, is_online in enumerate(kernel.online) if is_online]
+    place = [-1] * n
+    for k, node in enumerate(online):
+        place[node] = k
+    waiting: list[deque[int]] = [deque() for _ in range(n)]
+    return _Run(kernel, inbox, message_bytes, train_seconds, rng, online, place, waiting, [None] * n)
 
 
 def _check(n: int, duration_s: int | float, period_s: int | float, inbox: str) -> None:
@@ -166,157 +155,83 @@ def _check(n: int, duration_s: int | float, period_s: int | float, inbox: str) -
     choice("inbox", inbox, _INBOXES)
 
 
-def _simulate(run: _Run, devices: Machines, ticks: list[float], nodes: list[int], duration: float) -> None:
-    """Do things in the order of time; at equal times: transfers, trainings, who comes and goes, timers."""
-    changes = [list(column) for column in devices.transitions(duration)]
-    infinity, tick, change = float("inf"), 0, 0
-    while True:
-        times = (
-            run.network.next_time(),
-            run.ready[0][0] if run.ready else infinity,
-            float(changes[0][change]) if change < len(changes[0]) else infinity,
-            ticks[tick] if tick < len(ticks) else infinity,
-        )
-        now = min(times)
-        if now >= duration:
-            return
-        first = times.index(now)
-        if first == 0:
-            _arrive(run, now, run.network.finish())
-        elif first == 1:
-            _, number, node = heapq.heappop(run.ready)
-            if run.training[node] == number:
-                _trained(run, now, node)
-        elif first == 2:
-            (_come if changes[2][change] else _go)(run, now, int(changes[1][change]))
-            change += 1
-        else:
-            _send(run, now, nodes[tick])
-            tick += 1
-
-
 def _send(run: _Run, now: float, node: int) -> None:
-    """Start a transfer to a random online node; its number is that of the network."""
+    """Start a transfer to a random online node."""
     others = len(run.online) - 1
     if run.place[node] < 0 or others < 1:
         return
     k = run.rng.randrange(others)
     receiver = run.online[k + (k >= run.place[node])]
-    number = run.network.start(now, node, receiver, run.message_bytes)
-    run.messages.append([node, receiver, now, now, 0.0, UNDER_WAY, WAITING])
+    number = transfer(run.kernel, node, receiver, run.message_bytes, _arrive, run, receiver)
+    run.fates.append(WAITING)
     run.events.append((now, SEND, node, number))
-    run.moving[node].add(number)
-    run.moving[receiver].add(number)
 
 
-def _arrive(run: _Run, now: float, number: int) -> None:
-    message = run.messages[number]
-    sender, node = message[0], message[1]
-    message[3], message[4], message[5] = now, run.message_bytes, COMPLETED
-    run.moving[sender].discard(number)
-    run.moving[node].discard(number)
-    if run.training[node] < 0:
-        _merge(run, now, node, number)
+def _arrive(number: int, completed: bool, run: _Run, node: int) -> None:
+    if not completed:
+        run.fates[number] = MISSED
+    elif run.training[node] is None:
+        _merge(run, node, number)
     elif run.inbox == "drop":
-        message[6] = OVERFLOW
+        run.fates[number] = OVERFLOW
     else:
         if run.inbox == "newest" and run.waiting[node]:
-            run.messages[run.waiting[node].pop()][6] = SUPERSEDED
+            run.fates[run.waiting[node].pop()] = SUPERSEDED
         run.waiting[node].append(number)
 
 
-def _merge(run: _Run, now: float, node: int, number: int) -> None:
+def _merge(run: _Run, node: int, number: int) -> None:
     """Merge a model and begin to train."""
-    run.messages[number][6] = MERGED
+    kernel, now = run.kernel, run.kernel.now
+    run.fates[number] = MERGED
     run.events.append((now, MERGE, node, number))
-    run.training[node] = len(run.trainings)
-    heapq.heappush(run.ready, (now + run.train_seconds[node], len(run.trainings), node))
-    run.trainings.append([node, now, now, False])
+    kernel.record.means.append((now, node))
+    entry = at(kernel.queue, now + run.train_seconds[node], _trained, run, node, rank=TRAININGS)
+    run.training[node] = training_starts(kernel.record, now, node), entry
 
 
-def _trained(run: _Run, now: float, node: int) -> None:
-    run.events.append((now, TRAIN, node, -1))
-    run.trainings[run.training[node]][2:] = [now, True]
-    run.training[node] = -1
+def _trained(run: _Run, node: int) -> None:
+    run.events.append((run.kernel.now, TRAIN, node, -1))
+    _stop_training(run, node, completed=True)
     if run.waiting[node]:
-        _merge(run, now, node, run.waiting[node].popleft())
+        _merge(run, node, run.waiting[node].popleft())
 
 
-def _come(run: _Run, now: float, node: int) -> None:
-    del now
+def _stop_training(run: _Run, node: int, *, completed: bool) -> None:
+    if (training := run.training[node]) is not None:
+        number, entry = training
+        training_ends(run.kernel.record, run.kernel.now, number, completed)
+        cancel(entry)
+        run.training[node] = None
+
+
+def _change(run: _Run, node: int, joins: bool) -> None:
+    if run.kernel.online[node] != joins:
+        run.kernel.online[node] = joins
+        (_come if joins else _go)(run, node)
+
+
+def _come(run: _Run, node: int) -> None:
     run.place[node] = len(run.online)
     run.online.append(node)
 
 
-def _go(run: _Run, now: float, node: int) -> None:
+def _go(run: _Run, node: int) -> None:
     """Take a node offline: its training, its transfers and what waits are lost."""
     last = run.online.pop()
     if last != node:
         run.online[run.place[node]], run.place[last] = last, run.place[node]
     run.place[node] = -1
-    if run.training[node] >= 0:
-        run.trainings[run.training[node]][2] = now
-        run.training[node] = -1
+    _stop_training(run, node, completed=False)
     for number in run.waiting[node]:
-        run.messages[number][6] = MISSED
+        run.fates[number] = MISSED
     run.waiting[node].clear()
-    for number in sorted(run.moving[node]):
-        message = run.messages[number]
-        message[3:] = [now, run.network.cancel(now, number), CUT, MISSED]
-        run.moving[message[0]].discard(number)
-        run.moving[message[1]].discard(number)
-
-
-def _plan(run: _Run, name: str, n: int, duration: float) -> SystemPlan:
-    for number, sent in run.network.sent(duration).items():
-        run.messages[number][3:5] = [duration, sent]
-    for number in run.training:
-        if number >= 0:
-            run.trainings[number][2] = duration
-    node, begin, end, done = _columns(run.trainings, 4)
-    sender, receiver, asked, ended, sent_bytes, state, fate = _columns(run.messages, 7)
-    merges = [(seconds, node) for seconds, kind, node, _ in run.events if kind == MERGE]
-    activity = Activity(
-        training_node=np.array(node, np.int32),
-        training_start_s=np.array(begin, np.float64),
-        training_end_s=np.array(end, np.float64),
-        training_completed=np.array(done, bool),
-        sender=np.array(sender, np.int32),
-        receiver=np.array(receiver, np.int32),
-        asked_s=np.array(asked, np.float64),
-        ended_s=np.array(ended, np.float64),
-        sent_bytes=np.array(sent_bytes, np.float64),
-        state=np.array(state, np.int8),
-        mean_s=np.array([seconds for seconds, _ in merges], np.float64),
-        mean_node=np.array([node for _, node in merges], np.int32),
-    )
-    return plan_of_one(name, _timeline(run, name, n, np.array(fate, np.int64)), duration, activity)
-
-
-def _columns(rows: list, count: int) -> tuple:
-    """Turn rows into columns, also where there are none."""
-    return tuple(zip(*rows, strict=True)) if rows else ((),) * count
-
-
-def plan_of_one(name: str, timeline: Timeline, duration: float, activity: Activity) -> SystemPlan:
-    """Make a plan without rounds, in one piece."""
-    return SystemPlan(
-        name=name,
-        timeline=timeline,
-        end_s=duration,
-        activities=(activity,),
-        pattern=np.zeros(1, np.int64),
-        begin_s=np.zeros(1),
-        round_end_s=np.zeros(0),
-        round_bytes=np.zeros(0),
-        round_dropped=np.zeros(0, np.int64),
-        node_round_end_s=np.zeros((0, timeline.properties.num_nodes)),
-    )
+    cut_all(run.kernel, node)
 
 
 def _timeline(run: _Run, name: str, n: int, fate: np.ndarray) -> Timeline:
     """Write a send as a copy to the message's row, a merge as a group of two; only what is merged takes a row."""
-    seconds, *numbers = _columns(run.events, 4)
+    seconds, *numbers = columns(run.events, 4)
     kind, node, message = (np.array(column, np.int64) for column in numbers)
     total = kind.size
     sends, merges = np.flatnonzero(kind == SEND), np.flatnonzero(kind == MERGE)

@@ -15,9 +15,9 @@ from gossipjax._base import palette
 from gossipjax._base.arguments import instance, real, wholes
 from gossipjax._base.figure import Figure
 from gossipjax.devices import Devices
-from gossipjax.systems._activity import Activity, Plan, SystemPlan, activity
+from gossipjax.systems._activity import CUT, Activity
 from gossipjax.systems._kernel.machines import Machines, checked_machines
-from gossipjax.systems._plexus.plan import CUT, PlexusPlan
+from gossipjax.systems._plan import Plan, activity, checked_plan
 
 _TRAINED, _SENT, _OFFLINE = palette.BLUE, palette.RED, palette.ABSENT
 _LOST, _DROPPED = palette.paler(_TRAINED, 0.65), palette.paler(_SENT, 0.65)
@@ -51,8 +51,7 @@ def picture(
         TypeError: no plan, or no devices.
         ValueError: nodes that do not exist, none, too many, or twice; an empty window; devices of another network.
     """
-    instance("plan", plan, (SystemPlan, PlexusPlan), "plan a system, such as gossipjax.systems.synchronous(...)")
-    chosen = _nodes(plan, nodes)
+    chosen = _nodes(checked_plan(plan), nodes)
     first_s, last_s = _window(first_s, last_s)
     if devices is not None:
         instance("devices", devices, (Devices, Machines), "pass those that the plan was made of, or None")

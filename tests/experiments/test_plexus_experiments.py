@@ -94,7 +94,7 @@ def test_curves_on_one_axis():
 def test_lanes_that_nobody_uses_change_nothing():
     task = quadratic(TARGETS, curvature=CURVATURE, noise_std=0.5)
     plans = [run(uneven(N), sample_size=size, num_rounds=10, local_steps=2) for size in (3, 5)]
-    few, many = (systems.timeline(plan) for plan in plans)
+    few, many = (plan.timeline for plan in plans)
     widened = plexus_runs.alike([few, many])
     assert {k: v.shape for k, v in widened[0].xs.items()} == {k: v.shape for k, v in widened[1].xs.items()}
     assert widened[0].properties.num_slots == many.properties.num_slots > few.properties.num_slots
@@ -281,9 +281,9 @@ def test_ratios_follow_from_round_lengths():
     found = plexus_vs_baselines.from_rounds(at, "D-PSGD one-peer", attrs)
     seconds = 3.0 * config.local_steps * 20 * made.seconds_per_sample[0]
     # Per simulated second, D-PSGD over Plexus; trainings of a first round more are under way at the end.
-    training = (20 * seconds / 60) / (plan.training_seconds / plan.end_s)
+    training = (20 * seconds / 60) / (plan.training_seconds(plan.end_s) / plan.end_s)
     assert found["training"] == pytest.approx(training, rel=0.02)
-    sent = (20 * 100_000 / 60) / (plan.model_bytes_sent / plan.end_s)
+    sent = (20 * 100_000 / 60) / (plan.total_bytes(plan.end_s) / plan.end_s)
     # An aggregator sends itself nothing: 2 s − 1 messages or fewer where the formula has 2 s = 10.
     assert found["bytes"] < sent < found["bytes"] * 10 / 8.3
     many = plexus_vs_baselines.from_rounds(at, "D-PSGD 10-regular", attrs)

@@ -11,7 +11,7 @@ from problems import CURVATURE, TARGETS, X0, exact_quadratic
 from gossipjax import dpsgd, simulate
 from gossipjax.mixing import to_dense
 from gossipjax.systems import activity, stand_in, traffic_series, training_series
-from gossipjax.systems._plexus.plan import COMPLETED
+from gossipjax.systems._activity import COMPLETED
 
 KEY, RATE, STEPS = jax.random.key(5), 0.1, 3
 MODEL = 10_000

@@ -211,7 +211,7 @@ def _plexus():
     devices = gj.devices.fitted(20, seed=0)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(TASK20.init(KEY)))
     plan = gj.systems.plexus(devices, num_rounds=3, model_bytes=size, sample_size=4, local_steps=2, seed=0)
-    timeline = gj.systems.timeline(plan)
+    timeline = plan.timeline
     return run(gj.fedavg(TASK20, SGD, local_steps=2), timeline, start(TASK20, timeline.properties.num_rows))
 
 

@@ -28,7 +28,7 @@ def rounds_of(**learn):
 
 
 def plexus_of(**learn):
-    return systems.timeline(systems.plexus(uneven(N), num_rounds=4, sample_size=4, seed=0, **learn))
+    return systems.plexus(uneven(N), num_rounds=4, sample_size=4, seed=0, **learn).timeline
 
 
 def ad_psgd_of(*, local_steps, model_bytes):
@@ -107,6 +107,36 @@ def test_one_gradient_is_one_local_step(protocol):
         run(protocol, timeline)
 
 
+def test_a_plan_of_another_family_is_refused():
+    gossip = systems.gossip_learning(uneven(N), 12.0, period_s=2.0, seed=0, local_steps=1, model_bytes=SIZE)
+    words = "the protocol is AD-PSGD, but gossip learning: .* planned for gossip learning"
+    with pytest.raises(ValueError, match=words):
+        run(gj.ad_psgd(TASK, SGD), gossip.timeline)
+    families = {name: plan(local_steps=1, model_bytes=SIZE).properties.made_for for name, (plan, _) in PLANS.items()}
+    rounds = dict.fromkeys(("rounds", "barriers", "epidemic"), "D-PSGD") | {"all-reduce": "local SGD"}
+    events = {"gossip learning": "gossip learning", "AD-PSGD": "AD-PSGD", "Plexus": "FedAvg"}
+    assert families == rounds | events
+
+
+@pytest.mark.parametrize("name", ["rounds", "Plexus"])
+def test_a_plan_runs_where_a_timeline_does(name):
+    """``simulate`` and ``run`` take its timeline off the plan."""
+    plan = {
+        "rounds": lambda: systems.synchronous(uneven(N), GRAPH, 4, local_steps=2, model_bytes=SIZE),
+        "Plexus": lambda: systems.plexus(
+            uneven(N), num_rounds=4, sample_size=4, seed=0, local_steps=2, model_bytes=SIZE
+        ),
+    }[name]()
+    protocol = PLANS[name][1](local_steps=2)
+    x0 = gj.replicate(jnp.asarray(X0[0]), plan.timeline.properties.num_rows)
+    one, other = (gj.simulate(KEY, protocol, each, x0, progress=False) for each in (plan, plan.timeline))
+    np.testing.assert_array_equal(one.x, other.x)
+    state = protocol.init(KEY, gj.replicate(jnp.asarray(X0[0]), plan.timeline.properties.num_rows))
+    if not plan.timeline.properties.num_slots:
+        (end, _), _ = gj.run(KEY, protocol, plan, state)
+        np.testing.assert_allclose(protocol.model(end), one.x, rtol=1e-12)  # another program
+
+
 def test_sizes_that_vary_are_refused_unless_they_stand_in():
     protocol, plan = gj.dpsgd(TASK, SGD, sharing=random_subset(0.5)), rounds_of(local_steps=1, model_bytes=SIZE)
     with pytest.raises(ValueError, match=rf"vary in size.*model_bytes={SIZE:,}.*stand_in"):
@@ -129,10 +159,10 @@ def test_what_a_plan_rests_on_is_kept_in_its_file(tmp_path):
         systems.plexus(uneven(N), num_rounds=3, sample_size=4, seed=0, model_bytes=SIZE, local_steps=2),
     ):
         read = systems.load_plan(plan.save(tmp_path / "plan.npz"))
-        facts = (systems.timeline(read) if isinstance(read, systems.PlexusPlan) else read.timeline).properties
+        facts = read.timeline.properties
         assert (facts.message_bytes, facts.local_steps) == (SIZE, 2)
 
 
 def test_only_timelines_stand_in():
-    with pytest.raises(TypeError, match=r"pass plan\.timeline"):
+    with pytest.raises(TypeError, match=r"gossipjax\.timeline"):
         inspect.unwrap(systems.stand_in)(5)

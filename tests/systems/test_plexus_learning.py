@@ -11,7 +11,7 @@ from plexus_runs import network, run, uneven
 from problems import CURVATURE, TARGETS, D, N, exact_quadratic
 
 from gossipjax import fedavg, replicate, simulate
-from gossipjax.systems import stand_in, timeline
+from gossipjax.systems import stand_in
 from gossipjax.systems._plexus.sizes import AGGREGATED, TRAINED
 from gossipjax.tasks import quadratic
 from gossipjax.timeline import client_sampling
@@ -35,12 +35,14 @@ def test_all_equal_clients_are_fedavg():
     task = quadratic(TARGETS, curvature=CURVATURE, noise_std=0.5)
     rounds = 12
     plan = run(network(N), sample_size=N, success_fraction=1.0, num_rounds=rounds, local_steps=STEPS)
-    found = learned(task, timeline(plan))
+    found = learned(task, plan.timeline)
     sampled = client_sampling(N, N, rounds, seed=0)
     sampled = dataclasses.replace(sampled, xs=sampled.xs | {"index": sampled.xs["index"] + np.uint32(1)})
     expected = learned(task, sampled)
     np.testing.assert_allclose(found.x[0], expected.x[0], **CLOSE)
-    np.testing.assert_allclose(found["time"][1:].to_numpy(), np.append(0.0, plan.aggregation_s), rtol=1e-6)  # float32
+    np.testing.assert_allclose(
+        found["time"][1:].to_numpy(), np.append(0.0, plan.history.aggregation_s), rtol=1e-6
+    )  # float32
 
 
 def replayed(plan):
@@ -48,14 +50,14 @@ def replayed(plan):
     means, best, best_round, history = [], START, 0, []
 
     def trained(training):
-        source, node = plan.training_source[training], plan.training_node[training]
+        source, node = plan.history.training_source[training], plan.history.training_node[training]
         x = START if source < 0 else means[source]
         for _ in range(STEPS):
             x = x - RATE * CURVATURE[node] * (x - TARGETS[node])
         return x
 
-    for number, round_ in enumerate(plan.aggregation_round):
-        means.append(np.mean([trained(training) for training in plan.members_of(number)], axis=0))
+    for number, round_ in enumerate(plan.history.aggregation_round):
+        means.append(np.mean([trained(training) for training in plan.history.members_of(number)], axis=0))
         if round_ > best_round:
             best, best_round = means[-1], round_
         history.append(best)
@@ -70,9 +72,9 @@ def churn(seed):
 SYSTEMS = [
     {},
     {"changes": churn(0)},
-    {"num_aggregators": 3, "success_fraction": 0.5},
-    {"num_aggregators": 2, "changes": churn(2)},
-    {"transfers": "fair", "threshold": "ceil", "changes": churn(3)},
+    {"aggregators": 3, "success_fraction": 0.5},
+    {"aggregators": 2, "changes": churn(2)},
+    {"bandwidth": "fair", "threshold": "ceil", "changes": churn(3)},
 ]
 
 
@@ -81,11 +83,11 @@ def test_slots_hold_the_right_models(options):
     options = dict(options)
     devices = uneven(N, changes=options.pop("changes", ()), bandwidth=2e4)
     plan = run(devices, num_rounds=25, duration_s=80.0, stall_s=90.0, local_steps=STEPS, **options)
-    assert plan.aggregation_s.size >= 8
-    plan_timeline = timeline(plan)
+    assert plan.history.aggregation_s.size >= 8
+    plan_timeline = plan.timeline
     watched = learned(exact_quadratic(), plan_timeline, every=len(plan_timeline))
     np.testing.assert_allclose(watched.x[0], replayed(plan)[-1], **CLOSE)
-    models = plan.messages_sent[[TRAINED, AGGREGATED]].sum()
+    models = plan.history.messages_sent[[TRAINED, AGGREGATED]].sum()
     assert watched["messages_sent"][-1] == models
     assert plan_timeline.properties.traffic.sent == models
     check_slots(plan, plan_timeline)
@@ -96,12 +98,12 @@ def check_slots(plan, made):
     facts, xs = made.properties, made.xs
     acting = xs["nodes"] != NOBODY
     assert ((xs["rows"] != NOBODY) == acting).all()
-    assert acting.sum() <= np.unique(plan.members).size
+    assert acting.sum() <= np.unique(plan.history.members).size
     assert xs["rows"][acting].max() <= facts.num_slots
     assert xs["rows"][acting].min() >= 1
     for event in range(1, len(made)):
         nodes = set(xs["nodes"][event][acting[event]].tolist())
-        assert nodes <= set(plan.training_node[plan.members_of(event - 1)].tolist())
+        assert nodes <= set(plan.history.training_node[plan.history.members_of(event - 1)].tolist())
         live = xs["members"][event, 0] != NOBODY
         assert xs["weights"][event, 0][~live].sum() == 0
         if live.any():
@@ -116,23 +118,27 @@ def check_slots(plan, made):
 def test_as_many_slots_as_models_alive():
     """Equal views: only the ⌊s φ⌋ models that enter the next mean are held, whatever n is."""
     plan = run(uneven(30), sample_size=10, num_rounds=40)
-    made = timeline(plan)
+    made = plan.timeline
     assert made.properties.num_slots == 8
     assert np.count_nonzero(made.xs["nodes"] != NOBODY) == 8 * 40
     assert len(made) == 41
 
 
 def test_a_model_in_two_means_is_trained_once():
-    plan = run(uneven(N), num_aggregators=3, success_fraction=0.5, num_rounds=15)
-    uses = np.bincount(plan.members, minlength=plan.training_node.size)
-    made = timeline(plan)
+    plan = run(uneven(N), aggregators=3, success_fraction=0.5, num_rounds=15)
+    uses = np.bincount(plan.history.members, minlength=plan.history.training_node.size)
+    made = plan.timeline
     assert (uses > 1).any()
     done = np.count_nonzero(made.xs["nodes"] != NOBODY)
-    assert done < plan.members.size
+    assert done < plan.history.members.size
     assert done <= np.count_nonzero(uses)
 
 
 def test_nothing_was_averaged():
-    plan = run(network(5, changes=[(1.0, i, False) for i in range(5)]), num_rounds=3)
-    with pytest.raises(ValueError, match="averaged"):
-        timeline(plan)
+    """The initial model is handed out, and stays."""
+    plan = run(network(N, changes=[(1.0, i, False) for i in range(N)]), num_rounds=3, local_steps=STEPS)
+    assert plan.history.outcome == "stalled"
+    assert len(plan.timeline) == 1
+    found = learned(exact_quadratic(), plan.timeline)
+    np.testing.assert_array_equal(found.x[0], START)
+    assert found["messages_sent"][-1] == plan.history.messages_sent[[TRAINED, AGGREGATED]].sum()

@@ -34,7 +34,9 @@ CALLS = {
         "duration_s=1e.18",
     ),
     "views": (
-        lambda: systems.plexus(network(HUGE), num_rounds=2, model_bytes=9, seed=0, views="always"),
+        lambda: systems.plexus(
+            network(HUGE), num_rounds=2, model_bytes=9, seed=0, membership=systems.Membership(views="always")
+        ),
         "devices: the views that each of 1000000 nodes has of all",
     ),
     "phones": (lambda: devices.fitted(10**14, seed=0), "n=100000000000000"),

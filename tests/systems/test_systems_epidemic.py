@@ -9,8 +9,9 @@ from problems import X0, N
 from system_runs import CLOSE, LEARN, MODEL, STEPS, SUMS, check_ledger, learned, trained
 
 from gossipjax.systems import activity, allreduce, epidemic
-from gossipjax.systems._kernel.exchange import Capacities, Requests, _simulated, alone_rates, exchange, uncontended
-from gossipjax.systems._plexus.plan import COMPLETED
+from gossipjax.systems._activity import COMPLETED
+from gossipjax.systems._kernel.bandwidth import Capacities
+from gossipjax.systems._kernel.exchange import Requests, _simulated, alone_rates, exchange, uncontended
 from gossipjax.systems._rounds.tables import local_tables, oracle_tables
 from theory.mixing import epidemic_factor, no_message_probability
 
@@ -90,7 +91,7 @@ def test_contraction_of_epidemic_rounds(local):
 
 def test_epidemic_learning_learns():
     """Against the rule: the mean of the own model and of those that came, on devices too slow for some."""
-    plan = epidemic(uneven(N, seconds=0.05), 4, 6, round_seconds=1.0, transfers="greedy", seed=3, **LEARN)
+    plan = epidemic(uneven(N, seconds=0.05), 4, 6, round_seconds=1.0, bandwidth="greedy", seed=3, **LEARN)
     assert 0 < plan.round_dropped.sum() < plan.timeline.properties.traffic.sent
     x = X0.copy()
     for r in range(6):

@@ -15,8 +15,8 @@ from gossipjax import ad_psgd as ad_psgd_protocol
 from gossipjax import gossip_learning as gossip_protocol
 from gossipjax import simulate, systems
 from gossipjax.systems import activity, gossip_learning, traffic_series, training_series
+from gossipjax.systems._activity import COMPLETED, CUT, UNDER_WAY
 from gossipjax.systems._ad_psgd import transfer_seconds
-from gossipjax.systems._plexus.plan import COMPLETED, CUT, UNDER_WAY
 from gossipjax.testing import check_staleness_rules
 from gossipjax.topology import ring
 
@@ -116,7 +116,7 @@ def check_ledger(plan):
 
 def test_equal_devices_send_once_a_period():
     """Each node sends ten models in ten periods, at its own phase; they take M/r seconds where nobody competes."""
-    plan = gossip_learning(network(N), 100.0, period_s=10.0, transfers="unlimited", **LEARN)
+    plan = gossip_learning(network(N), 100.0, period_s=10.0, bandwidth="unlimited", **LEARN)
     found = activity(plan)
     np.testing.assert_array_equal(np.bincount(found.sender), 10)
     for node in range(N):
@@ -126,7 +126,7 @@ def test_equal_devices_send_once_a_period():
 
 
 def test_receivers_are_uniform():
-    plan = gossip_learning(network(5), 1500.0, period_s=1.0, transfers="unlimited", **LEARN)
+    plan = gossip_learning(network(5), 1500.0, period_s=1.0, bandwidth="unlimited", **LEARN)
     found = activity(plan)
     counts = np.zeros((5, 5))
     np.add.at(counts, (found.sender, found.receiver), 1)
@@ -206,10 +206,12 @@ def test_versions_obey_their_rules(name):
 def test_series_of_plexus():
     plan = run_plexus(uneven(20), num_rounds=10)
     end = np.array([plan.end_s])
-    np.testing.assert_allclose(traffic_series(plan, end), plan.model_bytes_sent, rtol=1e-12)
-    np.testing.assert_allclose(training_series(plan, end), plan.training_seconds, rtol=1e-9)
-    half = plan.end_s / 2
-    expected = np.clip(half - plan.training_start_s, 0, plan.training_end_s - plan.training_start_s).sum()
+    np.testing.assert_allclose(traffic_series(plan, end), plan.history.transfer_sent.sum(), rtol=1e-12)
+    np.testing.assert_allclose(
+        training_series(plan, end), (plan.history.training_end_s - plan.history.training_start_s).sum(), rtol=1e-9
+    )
+    half, start = plan.end_s / 2, plan.history.training_start_s
+    expected = np.clip(half - start, 0, plan.history.training_end_s - start).sum()
     np.testing.assert_allclose(training_series(plan, np.array([half])), expected, rtol=1e-9)
 
 

@@ -22,8 +22,8 @@ from system_runs import (
 from gossipjax import timeline as timelines
 from gossipjax.mixing import is_doubly_stochastic, metropolis, uniform
 from gossipjax.systems import activity, synchronous, traffic_series, training_series
+from gossipjax.systems._activity import COMPLETED, CUT
 from gossipjax.systems._kernel.bandwidth import max_min_rates
-from gossipjax.systems._plexus.plan import COMPLETED, CUT
 from gossipjax.topology import Topology, barabasi_albert, one_peer_exponential, random_regular, ring, star
 from gossipjax.types import NOBODY
 
@@ -54,7 +54,7 @@ def test_facts_and_weights_are_those_of_plain_rounds(weights):
 
 def test_barriers_on_equal_devices():
     """c + M/r seconds a round, for everybody."""
-    plan = synchronous(network(N), ring(N), 6, round_seconds=None, transfers="unlimited", **LEARN)
+    plan = synchronous(network(N), ring(N), 6, round_seconds=None, bandwidth="unlimited", **LEARN)
     seconds = 3 * STEPS * 0.1 + MODEL / 1e5
     np.testing.assert_allclose(plan.round_seconds, seconds, **SUMS)
     np.testing.assert_allclose(plan.node_round_end_s, seconds * np.arange(1, 7)[:, None] * np.ones(N), **SUMS)
@@ -122,7 +122,7 @@ GRAPHS = [ring(5), star(5), Topology(5, np.array([0, 1, 4]), np.array([1, 2, 2])
 
 def test_barriers_without_competition():
     devices = uneven(5, bandwidth=[2e4, 5e4, 1e5, 3e4, 8e4])
-    plan = synchronous(devices, GRAPHS, 7, round_seconds=None, transfers="unlimited", **LEARN)
+    plan = synchronous(devices, GRAPHS, 7, round_seconds=None, bandwidth="unlimited", **LEARN)
     rate = devices.upload_bytes_per_second
     train = 3 * STEPS * devices.seconds_per_sample
     ends = brute_force_ends(GRAPHS, train, 7, lambda j, i: MODEL / min(rate[i], rate[j]))
@@ -135,7 +135,7 @@ def test_barriers_without_competition():
 @pytest.mark.parametrize("seed", range(3))
 def test_barriers_with_fair_sharing(seed):
     devices = uneven(5, seed)
-    plan = synchronous(devices, GRAPHS, 6, round_seconds=None, transfers="fair", **LEARN)
+    plan = synchronous(devices, GRAPHS, 6, round_seconds=None, bandwidth="fair", **LEARN)
     rate = np.floor(devices.upload_bytes_per_second)
     ends = brute_force_fair(GRAPHS, 3 * STEPS * devices.seconds_per_sample, 6, rate, rate)
     np.testing.assert_allclose(plan.node_round_end_s, ends, rtol=1e-9)  # remainders below 1e-6 bytes are rounded off
@@ -164,7 +164,7 @@ def test_the_recursion_and_the_simulation_agree():
 
 def test_barriers_wait_for_those_who_are_away():
     changes = [(1.0, 2, False), (50.0, 2, True)]
-    plan = synchronous(network(5, changes=changes), ring(5), 4, round_seconds=None, transfers="unlimited", **LEARN)
+    plan = synchronous(network(5, changes=changes), ring(5), 4, round_seconds=None, bandwidth="unlimited", **LEARN)
     seconds = 3 * STEPS * 0.1 + MODEL / 1e5
     began = np.array([seconds, seconds, 50.0, seconds, seconds])  # at 1 s node 2 was sending its first model
     ends = began + seconds
@@ -182,7 +182,7 @@ def test_barriers_wait_for_those_who_are_away():
 def test_fixed_rounds_drop_what_takes_longer_than_what_is_left():
     devices, length = uneven(12, seconds=np.linspace(0.02, 0.24, 12)), 1.5
     graph = random_regular(12, 3, seed=0)
-    plan = synchronous(devices, graph, 3, round_seconds=length, transfers="unlimited", **LEARN)
+    plan = synchronous(devices, graph, 3, round_seconds=length, bandwidth="unlimited", **LEARN)
     train, rate = 3 * STEPS * devices.seconds_per_sample, devices.upload_bytes_per_second
     expected, sent = {}, 0.0
     for i, j in zip(graph.senders.tolist(), graph.receivers.tolist(), strict=True):
@@ -265,7 +265,7 @@ def test_churn():
     changes, length = churn(N, seed, 20.0), 1.6
     devices = uneven(N, seed, seconds=np.linspace(0.02, 0.17, N), changes=changes)
     graph = random_regular(N, 4, seed=1)
-    plan = synchronous(devices, graph, 12, round_seconds=length, transfers="unlimited", **LEARN)
+    plan = synchronous(devices, graph, 12, round_seconds=length, bandwidth="unlimited", **LEARN)
     x, trainings, (messages, sent) = replayed_clock(devices, changes, graph, 12, length)
     found = learned(plan.timeline)
     np.testing.assert_allclose(np.asarray(found.x), x, **CLOSE)
@@ -316,7 +316,7 @@ BAD = [
     ({"local_steps": 0}, "local_steps=0"),
     ({"model_bytes": 0}, "model_bytes=0"),
     ({"round_seconds": -1.0}, "round_seconds=-1.0"),
-    ({"transfers": "magic"}, "transfers='magic'"),
+    ({"bandwidth": "magic"}, "bandwidth='magic'"),
     ({"missing": "zero"}, "missing='zero'"),
     ({"weights": ring(5)}, "weights of 5 nodes for 4 devices"),
     ({"weights": []}, "empty sequence"),
@@ -329,7 +329,7 @@ BAD = [
 @pytest.mark.parametrize(("change", "words"), BAD)
 def test_bad_settings(change, words):
     good = {"devices": network(4), "weights": ring(4), "num_rounds": 2, **LEARN} | change
-    literal = {"transfers", "missing"} & change.keys()
+    literal = {"bandwidth", "missing"} & change.keys()
     with pytest.raises(Exception if literal else ValueError, match=None if literal else words):
         synchronous(**good)
 

@@ -1,1 +1,1 @@
-"""What the simulated systems share: time, machines, bandwidth."""
+"""What all simulated systems share: the event loop, bandwidth, presence, the record, machines. Start in ``loop.py``."""

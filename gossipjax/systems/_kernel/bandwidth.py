@@ -10,7 +10,7 @@ import dataclasses
 import heapq
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Num
@@ -21,8 +21,29 @@ FASTEST = 1e12
 """Bytes a second that stand for infinity; sums of whole numbers up to there are exact in float64."""
 
 
-Capacities: TypeAlias = Sequence[int | float] | Num[np.ndarray, " n"]
+Rates: TypeAlias = Sequence[int | float] | Num[np.ndarray, " n"]
 """Bytes a second, one entry per node."""
+Bandwidth = Literal["greedy", "fair", "unlimited"]
+"""The names of the three models."""
+
+
+class Capacities(NamedTuple):
+    """Bytes a second, whole numbers: so their sums are exact."""
+
+    up: Float[np.ndarray, " n"]
+    down: Float[np.ndarray, " n"]
+
+
+def capacities(upload: Rates, download: Rates) -> Capacities:
+    """Round capacities down to whole bytes a second, at most :data:`FASTEST`.
+
+    Raises:
+        ValueError: capacities that are not two vectors of one length, or less than one byte a second.
+    """
+    up, down = whole_rates("upload", upload), whole_rates("download", download)
+    if up.shape != down.shape:
+        raise ValueError(f"upload of shape {up.shape}, download of shape {down.shape}: give one entry per node of both")
+    return Capacities(up, down)
 
 
 class Network(NamedTuple):
@@ -72,7 +93,7 @@ class _Links:
     count: int = 0
 
 
-def greedy(upload: Capacities, download: Capacities) -> Network:
+def greedy(upload: Rates, download: Rates) -> Network:
     """Reserve bandwidth greedily: whoever comes first takes all that sender and receiver have left, and keeps it.
 
     A new transfer joins its sender's queue, which is then scanned in order: each entry gets min(free of the sender,
@@ -92,7 +113,7 @@ def greedy(upload: Capacities, download: Capacities) -> Network:
     return _network(_links(upload, download), _start_greedy, _release_greedy)
 
 
-def fair(upload: Capacities, download: Capacities) -> Network:
+def fair(upload: Rates, download: Rates) -> Network:
     """Share bandwidth max-min fairly among all transfers at any time: :func:`max_min_rates` at each start and end.
 
     Args:
@@ -107,7 +128,7 @@ def fair(upload: Capacities, download: Capacities) -> Network:
     return _network(_links(upload, download), _start_fair, _release_fair)
 
 
-def unlimited(upload: Capacities, download: Capacities) -> Network:
+def unlimited(upload: Rates, download: Rates) -> Network:
     """Let every transfer run at min(u_i, d_j), as if it were alone: a node has no limit for all of them together.
 
     Args:
@@ -120,11 +141,15 @@ def unlimited(upload: Capacities, download: Capacities) -> Network:
     return _network(_links(upload, download), _start_alone, lambda links, now, transfer: None)
 
 
+MODELS: dict[str, Callable[[Rates, Rates], Network]] = {"greedy": greedy, "fair": fair, "unlimited": unlimited}
+"""The model of each name in :data:`Bandwidth`."""
+
+
 def max_min_rates(
     senders: Sequence[int],
     receivers: Sequence[int],
-    upload: Capacities,
-    download: Capacities,
+    upload: Rates,
+    download: Rates,
 ) -> Float[np.ndarray, " m"]:
     """Share capacities max-min fairly: no rate can grow without one that is not larger shrinking.
 
@@ -173,7 +198,7 @@ def _max_min_rates(senders: list, receivers: list, upload: list, download: list)
     return rates
 
 
-def whole_rates(name: str, rates: Capacities) -> Float[np.ndarray, " n"]:
+def whole_rates(name: str, rates: Rates) -> Float[np.ndarray, " n"]:
     """Round the capacities of all nodes down to whole bytes a second, at most :data:`FASTEST`.
 
     Raises:
@@ -184,9 +209,7 @@ def whole_rates(name: str, rates: Capacities) -> Float[np.ndarray, " n"]:
 
 
 def _links(upload, download) -> _Links:
-    up, down = whole_rates("upload", upload), whole_rates("download", download)
-    if up.shape != down.shape:
-        raise ValueError(f"upload of shape {up.shape}, download of shape {down.shape}: give one entry per node of both")
+    up, down = capacities(upload, download)
     n = up.size
     queued: list[dict[int, _Transfer]] = [{} for _ in range(n)]
     incoming: list[dict[int, _Transfer]] = [{} for _ in range(n)]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Int8, Num
+from jaxtyping import Float, Int, Int8
 
-from gossipjax.systems._kernel import bandwidth
-from gossipjax.systems._plexus.plan import COMPLETED, CUT
-
-Sharing = Literal["greedy", "fair", "unlimited"]
-SHARING = {"greedy": bandwidth.greedy, "fair": bandwidth.fair, "unlimited": bandwidth.unlimited}
-"""How bandwidth is shared; see :mod:`gossipjax.systems._kernel.bandwidth`."""
+from gossipjax.systems._activity import COMPLETED, CUT
+from gossipjax.systems._kernel.bandwidth import MODELS, Bandwidth, Capacities
+from gossipjax.systems._kernel.loop import NEVER, Kernel, make_kernel
+from gossipjax.systems._kernel.loop import run as run_kernel
+from gossipjax.systems._kernel.queue import at, cancel, follow
 
 
 class Requests(NamedTuple):
@@ -33,22 +33,6 @@ class Outcome(NamedTuple):
     state: Int8[np.ndarray, " x"]
 
 
-class Capacities(NamedTuple):
-    """Bytes a second, whole numbers: so their sums are exact."""
-
-    up: Float[np.ndarray, " n"]
-    down: Float[np.ndarray, " n"]
-
-
-def capacities(up: Num[np.ndarray, " n"], down: Num[np.ndarray, " n"]) -> Capacities:
-    """Round capacities as :mod:`gossipjax.systems._kernel.bandwidth` does.
-
-    Raises:
-        ValueError: less than one byte a second.
-    """
-    return Capacities(bandwidth.whole_rates("upload", up), bandwidth.whole_rates("download", down))
-
-
 def alone_rates(
     sender: Int[np.ndarray, " x"], receiver: Int[np.ndarray, " x"], limits: Capacities
 ) -> Float[np.ndarray, " x"]:
@@ -56,23 +40,23 @@ def alone_rates(
     return np.minimum(limits.up[sender], limits.down[receiver])
 
 
-def exchange(requests: Requests, size: float, sharing: Sharing, limits: Capacities) -> Outcome:
+def exchange(requests: Requests, size: float, bandwidth: Bandwidth, limits: Capacities) -> Outcome:
     """Follow transfers of ``size`` bytes to their end, or to where they are cut.
 
-    Where no node's capacity is exceeded if all run at min(u_i, d_j), all models of sharing agree, and nothing is
+    Where no node's capacity is exceeded if all run at min(u_i, d_j), all models of bandwidth agree, and nothing is
     simulated.
 
     Args:
         requests: sorted by time.
         size: bytes of each.
-        sharing: how bandwidth is shared.
+        bandwidth: how it is shared.
         limits: capacities of all nodes.
     """
     rates = alone_rates(requests.sender, requests.receiver, limits)
     outcome = _alone(requests, size, rates)
-    if sharing == "unlimited" or uncontended(requests, outcome.ended_s, rates, limits):
+    if bandwidth == "unlimited" or uncontended(requests, outcome.ended_s, rates, limits):
         return outcome
-    return _simulated(requests, size, sharing, limits)
+    return _simulated(requests, size, bandwidth, limits)
 
 
 def uncontended(
@@ -102,38 +86,50 @@ def _alone(requests: Requests, size: float, rates: np.ndarray) -> Outcome:
     return Outcome(np.where(done, end, requests.limit_s), sent, np.where(done, COMPLETED, CUT).astype(np.int8))
 
 
-def _simulated(requests: Requests, size: float, sharing: Sharing, limits: Capacities) -> Outcome:
+class _Run(NamedTuple):
+    """The transfers while they are simulated."""
+
+    kernel: Kernel
+    requests: tuple[list[int], list[int], list[float]]
+    """Sender, receiver and limit of each."""
+    size: float
+    number_of: dict[int, int]
+    """Of the network, by request."""
+    request_of: list[int]
+    cuts: list[Any]
+    """By request: the entry of its cut."""
+    ended: list[float]
+    sent: list[float]
+    state: list[int]
+
+
+def _simulated(requests: Requests, size: float, bandwidth: Bandwidth, limits: Capacities) -> Outcome:
     """One after another; at equal times completions come first, then cuts, then new transfers."""
-    asked, limit = requests.asked_s.tolist(), requests.limit_s.tolist()
-    sender, receiver = requests.sender.tolist(), requests.receiver.tolist()
-    total = len(asked)
-    ended, sent, state = list(limit), [0.0] * total, [CUT] * total
-    network = SHARING[sharing](limits.up, limits.down)
-    by_limit = np.argsort(requests.limit_s, kind="stable").tolist()
-    request_of: list[int] = []
-    number_of: dict[int, int] = {}
-    over = (requests.asked_s >= requests.limit_s).tolist()
-    begun = cut = 0
-    while begun < total or number_of:
-        while cut < total and over[by_limit[cut]]:
-            cut += 1
-        completion, start = network.next_time(), _next(asked, begun)
-        end = limit[by_limit[cut]] if cut < total and by_limit[cut] in number_of else float("inf")
-        if completion <= min(end, start):
-            k = request_of[network.finish()]
-            del number_of[k]
-            ended[k], sent[k], state[k], over[k] = completion, size, COMPLETED, True
-        elif end <= start:
-            k = by_limit[cut]
-            sent[k], over[k] = network.cancel(end, number_of.pop(k)), True
-        else:
-            if not over[begun]:
-                number_of[begun] = len(request_of)
-                request_of.append(begun)
-                network.start(start, sender[begun], receiver[begun], size)
-            begun += 1
-    return Outcome(np.array(ended, np.float64), np.array(sent, np.float64), np.array(state, np.int8))
+    sender, receiver, asked, limit = (column.tolist() for column in requests)
+    kernel, total = make_kernel(MODELS[bandwidth](limits.up, limits.down)), len(asked)
+    outcome = list(limit), [0.0] * total, [CUT] * total
+    run = _Run(kernel, (sender, receiver, limit), size, {}, [], [None] * total, *outcome)
+    begins = np.flatnonzero(requests.asked_s < requests.limit_s).tolist()
+    follow(kernel.queue, [asked[k] for k in begins], partial(_start, run), begins, rank=1)
+    run_kernel(kernel, finished=partial(_complete, run))
+    return Outcome(np.array(run.ended, np.float64), np.array(run.sent, np.float64), np.array(run.state, np.int8))
 
 
-def _next(asked: list[float], begun: int) -> float:
-    return asked[begun] if begun < len(asked) else float("inf")
+def _start(run: _Run, now: float, k: int) -> None:
+    sender, receiver, limit = run.requests
+    run.number_of[k] = len(run.request_of)
+    run.request_of.append(k)
+    if limit[k] < NEVER:
+        run.cuts[k] = at(run.kernel.queue, limit[k], _cut, run, k)
+    run.kernel.network.start(now, sender[k], receiver[k], run.size)
+
+
+def _complete(run: _Run, number: int) -> None:
+    k = run.request_of[number]
+    run.ended[k], run.sent[k], run.state[k] = run.kernel.now, run.size, COMPLETED
+    if run.cuts[k] is not None:
+        cancel(run.cuts[k])
+
+
+def _cut(run: _Run, k: int) -> None:
+    run.sent[k] = run.kernel.network.cancel(run.kernel.now, run.number_of[k])

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
-from gossipjax._base.arguments import callable_, instance, real, reals, shown, wholes
+from gossipjax._base.arguments import callable_, choice, instance, real, reals, shown, whole, wholes
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax.devices import Devices, online
+from gossipjax.systems._kernel.bandwidth import MODELS
 
 TABLE_NODES = 1500
 """Up to this number of nodes delays are written out: 18 MB, and lookups ten times faster."""
@@ -87,6 +88,31 @@ def checked_machines(devices: Devices | Machines) -> Machines:
     return given._replace(transitions=partial(_listed, given.transitions, n))
 
 
+def checked_system(
+    devices: Devices | Machines,
+    *,
+    local_steps: Any,
+    time_batch: Any,
+    model_bytes: Any,
+    bandwidth: Any = "greedy",
+    num_rounds: Any = 1,
+    round_seconds: Any = None,
+) -> Machines:
+    """Validate the arguments that all systems but Plexus share; return the machines.
+
+    Raises:
+        ValueError: numbers out of range, or an unknown word.
+        TypeError: neither devices nor machines.
+    """
+    counts = {"num_rounds": num_rounds, "local_steps": local_steps}
+    for name, count in (counts | {"time_batch": time_batch, "model_bytes": model_bytes}).items():
+        whole(name, count, least=1)
+    if round_seconds is not None:
+        real("round_seconds", round_seconds, above=0, unit="seconds", remedy="None: barriers")
+    choice("bandwidth", bandwidth, MODELS)
+    return checked_machines(devices)
+
+
 def _listed(found: Callable[[float], Any], num_nodes: int, until: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """List the transitions in 0 < t ≤ until, and check what is listed."""
     columns = found(until)
@@ -123,3 +149,8 @@ def latency_table(devices: Machines, nodes: Int[np.ndarray, " k"]) -> Float[np.n
     """
     found = reals("delay", devices.latency_seconds(nodes[:, None], nodes[None, :]), least=0, unit="seconds")
     return np.broadcast_to(found, (nodes.size, nodes.size))
+
+
+def train_seconds_of(devices: Machines, local_steps: int, time_batch: int) -> Float[np.ndarray, " n"]:
+    """Compute c_i = 3 E b s_i: how long each node trains, a backward pass being two forward passes."""
+    return 3.0 * local_steps * time_batch * np.asarray(devices.seconds_per_sample, np.float64)

@@ -64,8 +64,8 @@ def _ask_next(sim: Simulation, search: Search) -> bool:
     if target == search.owner:
         search.found.append(target)
         return True
-    resend = sim.settings.resend_s
-    search.pings[target] = at(sim.queue, sim.now + resend, _ask_again, sim, search, target)
+    resend = sim.settings.timers.resend_s
+    search.pings[target] = at(sim.kernel.queue, sim.kernel.now + resend, _ask_again, sim, search, target)
     _ping(sim, search, target)
     return True
 
@@ -76,8 +76,8 @@ def _ping(sim: Simulation, search: Search, target: int) -> None:
 
 
 def _ask_again(sim: Simulation, search: Search, target: int) -> None:
-    left = sim.settings.ping_timeout_s - sim.settings.resend_s
-    search.pings[target] = at(sim.queue, sim.now + left, _give_up, sim, search, target)
+    left = sim.settings.timers.ping_timeout_s - sim.settings.timers.resend_s
+    search.pings[target] = at(sim.kernel.queue, sim.kernel.now + left, _give_up, sim, search, target)
     _ping(sim, search, target)
 
 

@@ -9,11 +9,22 @@ from functools import partial
 
 import numpy as np
 
+from gossipjax.systems._kernel.loop import cut
 from gossipjax.systems._kernel.queue import at, cancel
+from gossipjax.systems._kernel.record import training_ends, training_starts
 from gossipjax.systems._plexus import views as beliefs
 from gossipjax.systems._plexus.find import close, find_live
-from gossipjax.systems._plexus.plan import CANCELLED, DROPPED, INTERRUPTED, LATE, STORED, TRAINED_ONLY, UNSENT
-from gossipjax.systems._plexus.record import aggregates, set_fate, training_ends, training_starts
+from gossipjax.systems._plexus.history import (
+    CANCELLED,
+    DROPPED,
+    INTERRUPTED,
+    LATE,
+    RUNNING,
+    STORED,
+    TRAINED_ONLY,
+    UNSENT,
+)
+from gossipjax.systems._plexus.record import aggregates, set_fate
 from gossipjax.systems._plexus.sizes import AGG_ACK, AGGREGATED, TRAINED
 from gossipjax.systems._plexus.state import (
     OVER,
@@ -22,10 +33,9 @@ from gossipjax.systems._plexus.state import (
     TRAINING,
     WAITING,
     Aggregation,
-    Delivery,
+    Job,
+    ModelMessage,
     Simulation,
-    Task,
-    cancel_transfer,
     hear_model,
     merge_pending,
     order_of,
@@ -49,46 +59,53 @@ def begin_round(sim: Simulation, node: int, round_: int, source: int) -> None:
         sim.train_round[node] = round_
         abort(sim, node, INTERRUPTED)
         sim.done[node] = False
-    if round_ != sim.train_round[node] or sim.tasks[node] is not None or sim.done[node]:
+    if round_ != sim.train_round[node] or sim.jobs[node] is not None or sim.done[node]:
         return
-    task = Task(node, round_, training_starts(sim.log, node, round_, sim.now, source))
-    sim.tasks[node] = task
+    kernel = sim.kernel
+    job = Job(node, round_, training_starts(kernel.record, kernel.now, node))
+    sim.record.trainings.append((round_, source))
+    sim.record.fates.append(RUNNING)
+    sim.jobs[node] = job
     work(sim, 1)
-    task.entry = at(sim.queue, sim.now + sim.train_seconds[node], _trained, sim, task)
+    job.entry = at(kernel.queue, kernel.now + sim.train_seconds[node], _trained, sim, job)
 
 
 def abort(sim: Simulation, node: int, fate: int) -> None:
-    """End a node's task, whatever its phase; ``fate`` is that of a training that is interrupted."""
-    task = sim.tasks[node]
-    if task is None:
+    """End a node's job, whatever its phase; ``fate`` is that of a training that is interrupted."""
+    job = sim.jobs[node]
+    if job is None:
         return
-    phase, task.phase, sim.tasks[node] = task.phase, OVER, None
+    phase, job.phase, sim.jobs[node] = job.phase, OVER, None
     if phase == TRAINING:
-        cancel(task.entry)
-        training_ends(sim.log, task.training, sim.now, fate)
-        work(sim, -1)
+        cancel(job.entry)
+        _end_training(sim, job, fate)
     elif phase == SEARCHING:
-        close(sim, task.search)
-        set_fate(sim.log, task.training, CANCELLED)
+        close(sim, job.search)
+        set_fate(sim.record, job.training, CANCELLED)
     elif phase == SENDING:
-        for number in sorted(task.uploads & sim.moving[node]):
-            cancel_transfer(sim, number)
+        for number in sorted(job.uploads & sim.kernel.moving[node]):
+            cut(sim.kernel, number)
 
 
-def _trained(sim: Simulation, task: Task) -> None:
-    training_ends(sim.log, task.training, sim.now, TRAINED_ONLY)
+def _end_training(sim: Simulation, job: Job, fate: int) -> None:
+    training_ends(sim.kernel.record, sim.kernel.now, job.training, fate == TRAINED_ONLY)
+    sim.record.fates[job.training] = fate
     work(sim, -1)
-    _forward(sim, task)
 
 
-def _forward(sim: Simulation, task: Task) -> None:
+def _trained(sim: Simulation, job: Job) -> None:
+    _end_training(sim, job, TRAINED_ONLY)
+    _forward(sim, job)
+
+
+def _forward(sim: Simulation, job: Job) -> None:
     """Look for the aggregator of a trained model."""
-    task.phase = SEARCHING
+    job.phase = SEARCHING
     want = sim.settings.num_aggregators or 1
-    ids = _aggregators(sim, task.node, task.round)
-    search = find_live(sim, task.node, ids, want, partial(_upload, sim, task))
-    if task.phase == SEARCHING:
-        task.search = search
+    ids = _aggregators(sim, job.node, job.round)
+    search = find_live(sim, job.node, ids, want, partial(_upload, sim, job))
+    if job.phase == SEARCHING:
+        job.search = search
 
 
 def _aggregators(sim: Simulation, node: int, round_: int) -> tuple[int, ...]:
@@ -102,54 +119,54 @@ def _aggregators(sim: Simulation, node: int, round_: int) -> tuple[int, ...]:
     return tuple(sorted(order[: settings.sample_size], key=lambda other: -sim.bandwidth[other]))
 
 
-def _upload(sim: Simulation, task: Task, found: list[int]) -> None:
+def _upload(sim: Simulation, job: Job, found: list[int]) -> None:
     """Send the trained model to the aggregators found; with none the model is lost."""
-    task.phase, task.left = SENDING, len(found)
-    task.uploads.clear()
+    job.phase, job.left = SENDING, len(found)
+    job.uploads.clear()
     if not found:
-        task.phase = WAITING
-        set_fate(sim.log, task.training, UNSENT)
-    content = (task.round + 1, task.training, own_view(sim, task.node))
+        job.phase = WAITING
+        set_fate(sim.record, job.training, UNSENT)
+    content = (job.round + 1, job.training, own_view(sim, job.node))
     for aggregator in found:
-        ended = partial(_upload_over, sim, task)
-        number = send_model(sim, Delivery(TRAINED, task.node, aggregator, _on_trained, content, ended))
+        ended = partial(_upload_over, sim, job)
+        number = send_model(sim, ModelMessage(TRAINED, job.node, aggregator, _on_trained, content, ended))
         if number is not None:
-            task.uploads.add(number)
-    merge_pending(sim, task.node)
+            job.uploads.add(number)
+    merge_pending(sim, job.node)
 
 
-def _upload_over(sim: Simulation, task: Task) -> None:
+def _upload_over(sim: Simulation, job: Job) -> None:
     """After the last upload wait for the acknowledgement; MoDeST has none."""
-    task.left -= 1
-    if task.left or task.phase != SENDING:
+    job.left -= 1
+    if job.left or job.phase != SENDING:
         return
-    task.phase = WAITING
+    job.phase = WAITING
     if sim.settings.num_aggregators is not None:
-        _rest(sim, task)
+        _rest(sim, job)
 
 
-def _rest(sim: Simulation, task: Task) -> None:
+def _rest(sim: Simulation, job: Job) -> None:
     """The node is idle, and done with its round."""
-    task.phase, sim.tasks[task.node], sim.done[task.node] = OVER, None, True
+    job.phase, sim.jobs[job.node], sim.done[job.node] = OVER, None, True
 
 
 def _on_trained(sim: Simulation, node: int, sender: int, round_: int, training: int, view: View | None) -> None:
     """A trained model arrives: store it, and take the mean when there are enough."""
     hear_model(sim, node, sender, round_, view)
     if round_ in sim.finished[node]:
-        set_fate(sim.log, training, LATE)
+        set_fate(sim.record, training, LATE)
         return
     aggregation = sim.aggregations[node].get(round_)
     if aggregation is None:
         aggregation = Aggregation(node, round_)
         sim.aggregations[node][round_] = aggregation
         if sim.settings.num_aggregators is None:
-            seconds = sim.now + sim.settings.aggregation_timeout_s
-            aggregation.timer = at(sim.queue, seconds, _time_is_up, sim, aggregation)
+            seconds = sim.kernel.now + sim.settings.timers.aggregation_timeout_s
+            aggregation.timer = at(sim.kernel.queue, seconds, _time_is_up, sim, aggregation)
             aggregation.collecting = True
             work(sim, 1)
     aggregation.models[sender] = training
-    set_fate(sim.log, training, STORED)
+    set_fate(sim.record, training, STORED)
     if len(aggregation.models) >= sim.settings.needed:
         _complete(sim, aggregation)
 
@@ -180,7 +197,7 @@ def drop(sim: Simulation, aggregation: Aggregation) -> None:
     del sim.aggregations[aggregation.node][aggregation.round]
     if aggregation.round not in sim.finished[aggregation.node]:
         for training in aggregation.models.values():
-            set_fate(sim.log, training, DROPPED)
+            set_fate(sim.record, training, DROPPED)
 
 
 def _complete(sim: Simulation, aggregation: Aggregation) -> None:
@@ -188,10 +205,11 @@ def _complete(sim: Simulation, aggregation: Aggregation) -> None:
     node, round_, settings = aggregation.node, aggregation.round, sim.settings
     stop_collecting(sim, aggregation)
     sim.finished[node].add(round_)
-    number = aggregates(sim.log, sim.now, node, round_ - 1, list(aggregation.models.values()))
-    sim.log.views.append(_view_statistics(sim, round_))
+    sim.kernel.record.means.append((sim.kernel.now, node))
+    number = aggregates(sim.record, round_ - 1, list(aggregation.models.values()))
+    sim.record.views.append(_view_statistics(sim, round_))
     if round_ - 1 >= settings.num_rounds:
-        sim.outcome = "rounds"
+        sim.kernel.stopped = "rounds"
         return
     ids = order_of(sim, node, round_)
     find_live(sim, node, ids, settings.sample_size, partial(_distribute, sim, aggregation, number))
@@ -200,7 +218,9 @@ def _complete(sim: Simulation, aggregation: Aggregation) -> None:
 def _view_statistics(sim: Simulation, round_: int) -> tuple[float, ...]:
     if sim.views is None:
         return (float(sim.settings.num_nodes),) * 4
-    return beliefs.active_counts(sim.views, np.array(sim.online), round_, sim.settings.activity_window)
+    return beliefs.active_counts(
+        sim.views, np.array(sim.kernel.online), round_, sim.settings.membership.activity_window
+    )
 
 
 def _distribute(sim: Simulation, aggregation: Aggregation, number: int, found: list[int]) -> None:
@@ -210,7 +230,7 @@ def _distribute(sim: Simulation, aggregation: Aggregation, number: int, found: l
     content = (aggregation.round, number, own_view(sim, node))
     for participant in found:
         ended = partial(_download_over, sim, aggregation)
-        send_model(sim, Delivery(AGGREGATED, node, participant, on_aggregated, content, ended))
+        send_model(sim, ModelMessage(AGGREGATED, node, participant, on_aggregated, content, ended))
     merge_pending(sim, node)
     if not found:
         _acknowledge(sim, aggregation)
@@ -235,13 +255,13 @@ def _acknowledge(sim: Simulation, aggregation: Aggregation) -> None:
 
 def on_acknowledged(sim: Simulation, node: int, sender: int, round_: int, success: bool) -> None:
     """The round is over for this node; or its aggregator leaves, and another one is looked for."""
-    task = sim.tasks[node]
-    waits = task is not None and task.phase == WAITING and task.round == round_
+    job = sim.jobs[node]
+    waits = job is not None and job.phase == WAITING and job.round == round_
     if not success and sim.views is not None:
         beliefs.force_left(sim.views, node, sender, round_)
-    if task is None or not waits:
+    if job is None or not waits:
         return
     if success:
-        _rest(sim, task)
+        _rest(sim, job)
     else:
-        _forward(sim, task)
+        _forward(sim, job)

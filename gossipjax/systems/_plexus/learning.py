@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 
-from gossipjax._base.arguments import instance
-from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties, Traffic
-from gossipjax.systems._plexus.plan import PlexusPlan
+from gossipjax.systems._plexus.history import PlexusHistory
 from gossipjax.systems._plexus.sizes import AGGREGATED, TRAINED
 from gossipjax.timeline._from_events import from_events
 from gossipjax.types import NOBODY, Timeline
@@ -32,9 +31,8 @@ class _Uses(NamedTuple):
     """The last one."""
 
 
-@recorded()
-def timeline(plan: PlexusPlan) -> Timeline:
-    """Make the timeline of a plan's learning: one event per aggregation, after one that hands out the initial model.
+def timeline_of(plan: PlexusHistory, name: str, num_nodes: int) -> Timeline:
+    """Make the timeline of the learning: one event per aggregation, after one that hands out the initial model.
 
     At the event of a mean, the trainings that enter it for the first time are carried out, each at the slot that holds
     the model it started from; then ``x_g ← Σ_j x_j / m`` over the slots of all its members, for the global model and
@@ -42,26 +40,21 @@ def timeline(plan: PlexusPlan) -> Timeline:
     views differ) is carried out once; one that enters none is not. Row 0 is the global model of the latest round; of
     several means of one round the first. Slots are assigned as a compiler assigns registers: there are as many as
     models alive at a time. Time is that of the mean. Each event counts the model messages asked for since the one
-    before, those of wasted trainings included; the last one also those after it.
+    before, those of wasted trainings included; the last one also those after it. Where no mean was ever taken, the
+    first event is the only one.
 
-    Run :func:`gossipjax.fedavg` on it, with the plan's number of local steps and a model of its size; others are
-    refused. The run counts models, to which the plan adds a view and an overhead in each message. The first mean is
-    event 1: where the keys of FedAvg's own rounds fold in r, those of round r = 1, 2, … here do too, which is one more
-    than :func:`gossipjax.timeline.client_sampling` counts.
+    The run counts models, to which the plan adds a view and an overhead in each message. The first mean is event 1:
+    where the keys of FedAvg's own rounds fold in r, those of round r = 1, 2, … here do too, which is one more than
+    :func:`gossipjax.timeline.client_sampling` counts.
 
     Args:
-        plan: of :func:`gossipjax.systems.plexus`.
-
-    Raises:
-        ValueError: no mean was taken.
-        TypeError: no plan of Plexus.
+        plan: what happened.
+        name: the system and its settings.
+        num_nodes: n.
     """
-    instance("plan", plan, PlexusPlan, "of plexus; other plans have plan.timeline")
-    total = plan.aggregation_s.size
-    if not total:
-        raise ValueError(f"no model was ever averaged ({plan.report}); plan a longer run")
-    uses = _uses(plan)
-    members, trained, copies, num_slots = _slots(plan, uses)
+    averaged = _members(plan)
+    uses = _uses(plan, averaged)
+    members, trained, copies, num_slots = _slots(plan, uses, averaged)
     present = np.array([len(row) for row in members])
     rows = _padded(members)
     weights = np.where(rows == NOBODY, 0.0, 1.0 / np.maximum(present, 1)[:, None])
@@ -77,14 +70,20 @@ def timeline(plan: PlexusPlan) -> Timeline:
         "targets": _targets(uses, copies)[:, None],
         "messages": _messages(plan)[:, None],
     }
-    return from_events(xs, _properties(plan, num_slots))
+    return from_events(xs, _properties(plan, name, num_nodes, num_slots))
 
 
-def _uses(plan: PlexusPlan) -> _Uses:
+def _members(plan: PlexusHistory) -> list[list[int]]:
+    """Trainings that each aggregation averages."""
+    edges, members = plan.member_offsets.tolist(), plan.members.tolist()
+    return [members[begin:end] for begin, end in itertools.pairwise(edges)]
+
+
+def _uses(plan: PlexusHistory, members: list[list[int]]) -> _Uses:
     """Go back in time: a mean matters if it becomes the global model, or if a training from it enters a live mean."""
     total = plan.aggregation_s.size
     best = np.maximum.accumulate(plan.aggregation_round)
-    newest = (plan.aggregation_round > np.append(0, best[:-1])).tolist()
+    newest = (plan.aggregation_round > np.append(0, best)[:total]).tolist()
     live = list(newest)
     first: dict[int, int] = {}
     last: dict[int, int] = {}
@@ -92,7 +91,7 @@ def _uses(plan: PlexusPlan) -> _Uses:
     for aggregation in range(total - 1, -1, -1):
         if not live[aggregation]:
             continue
-        for training in plan.members_of(aggregation).tolist():
+        for training in members[aggregation]:
             first[training] = aggregation
             last.setdefault(training, aggregation)
             if source[training] >= 0:
@@ -100,22 +99,25 @@ def _uses(plan: PlexusPlan) -> _Uses:
     return _Uses(newest, live, first, last)
 
 
-def _slots(plan: PlexusPlan, uses: _Uses) -> tuple[list[list[int]], list[list[int]], list[list[tuple[int, int]]], int]:
+def _slots(
+    plan: PlexusHistory, uses: _Uses, averaged: list[list[int]]
+) -> tuple[list[list[int]], list[list[int]], list[list[tuple[int, int]]], int]:
     """Assign slots in the order of events; all models are read before any is written, so an event may reuse its own.
 
     Returns, by event, the slots of the members, the trainings carried out, and pairs of a training and the slot that
     takes the mean for it; and the number of slots.
     """
     starting: list[list[int]] = [[] for _ in range(plan.aggregation_s.size + 1)]
+    source = plan.training_source.tolist()
     for training in sorted(uses.first):
-        starting[plan.training_source[training] + 1].append(training)
+        starting[source[training] + 1].append(training)
     free: list[int] = []
     slot: dict[int, int] = {}
     count = 0
     members, trained, copies = [[GLOBAL]], [[]], []  # type: tuple[list, list, list]
     for event, starts in enumerate(starting):
         if event:
-            taken = plan.members_of(event - 1).tolist() if uses.live[event - 1] else []
+            taken = averaged[event - 1] if uses.live[event - 1] else []
             members.append([slot[training] for training in taken])
             trained.append([training for training in taken if uses.first[training] == event - 1])
             for training in taken:
@@ -131,7 +133,7 @@ def _slots(plan: PlexusPlan, uses: _Uses) -> tuple[list[list[int]], list[list[in
     return members, trained, copies, count
 
 
-def _slot_of(copies: list[list[tuple[int, int]]], plan: PlexusPlan) -> np.ndarray:
+def _slot_of(copies: list[list[tuple[int, int]]], plan: PlexusHistory) -> np.ndarray:
     """Slot of each training, for as long as it lives."""
     found = np.full(plan.training_node.size, NOBODY, np.int64)
     pairs = np.array([pair for event in copies for pair in event], np.int64).reshape(-1, 2)
@@ -153,19 +155,19 @@ def _padded(rows: list[list[int]]) -> np.ndarray:
     return table
 
 
-def _messages(plan: PlexusPlan) -> np.ndarray:
+def _messages(plan: PlexusHistory) -> np.ndarray:
     """Model messages asked for up to each event, since the one before."""
     events = 1 + np.searchsorted(plan.aggregation_s, plan.transfer_start_s, side="left")
     last = plan.aggregation_s.size
     return np.bincount(np.minimum(events, last), minlength=last + 1).astype(np.uint32)
 
 
-def _properties(plan: PlexusPlan, num_slots: int) -> Properties:
+def _properties(plan: PlexusHistory, name: str, num_nodes: int, num_slots: int) -> Properties:
     models = [TRAINED, AGGREGATED]
     return Properties(
-        num_nodes=plan.num_nodes,
+        num_nodes=num_nodes,
         num_rows=1,
-        name=plan.name,
+        name=name,
         num_slots=num_slots,
         tags={"averages"},
         traffic=Traffic(
@@ -175,6 +177,4 @@ def _properties(plan: PlexusPlan, num_slots: int) -> Properties:
             in_flight=int(plan.messages_in_flight[models].sum()),
         ),
         messages="group: the trained models of a round, and those who start from their mean",
-        message_bytes=plan.model_bytes,
-        local_steps=plan.local_steps,
     )

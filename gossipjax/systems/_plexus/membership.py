@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from gossipjax.systems._kernel.loop import cut_all
 from gossipjax.systems._plexus import views as beliefs
 from gossipjax.systems._plexus.find import close
 from gossipjax.systems._plexus.handlers import abort, drop, on_acknowledged
-from gossipjax.systems._plexus.plan import GONE
+from gossipjax.systems._plexus.history import GONE
 from gossipjax.systems._plexus.sizes import AGG_ACK, JOIN, LEAVE, TRAINED
 from gossipjax.systems._plexus.state import (
     Simulation,
-    cancel_transfer,
     order_of,
     round_estimate,
     send,
@@ -21,9 +21,9 @@ ANNOUNCED = 10
 
 def come_online(sim: Simulation, node: int) -> None:
     """Join: tell random nodes among all; the own view is stale."""
-    if sim.online[node]:
+    if sim.kernel.online[node]:
         return
-    sim.online[node] = True
+    sim.kernel.online[node] = True
     _note_online(sim)
     _announce(sim, node, JOIN)
 
@@ -33,23 +33,22 @@ def go_offline(sim: Simulation, node: int) -> None:
 
     A crash is the same without any message.
     """
-    if not sim.online[node]:
+    if not sim.kernel.online[node]:
         return
-    told = _concerned(sim, node) if sim.settings.graceful else {}
+    told = _concerned(sim, node) if sim.settings.membership.departures == "graceful" else {}
     abort(sim, node, GONE)
     for search in list(sim.searches[node]):
         close(sim, search)
     for aggregation in list(sim.aggregations[node].values()):
         drop(sim, aggregation)
-    for number in sorted(sim.moving[node]):
-        cancel_transfer(sim, number)
+    cut_all(sim.kernel, node)
     for round_, nodes in sorted(told.items()):
         for other in sorted(nodes):
             send(sim, AGG_ACK, node, other, on_acknowledged, round_ - 1, False)
-    if sim.settings.graceful:
+    if sim.settings.membership.departures == "graceful":
         _announce(sim, node, LEAVE)
     sim.pending[node].clear()
-    sim.online[node] = False
+    sim.kernel.online[node] = False
     _note_online(sim)
 
 
@@ -59,8 +58,8 @@ def _concerned(sim: Simulation, node: int) -> dict[int, set[int]]:
     A node is the aggregator of a round from the first upload that begins, not only from the first that is complete.
     """
     found = {round_: set(aggregation.models) for round_, aggregation in sim.aggregations[node].items()}
-    for number in sim.moving[node]:
-        upload = sim.deliveries[number]
+    for number in sim.kernel.moving[node]:
+        _, upload = sim.kernel.deliveries[number].content
         round_ = upload.content[0]
         if upload.kind == TRAINED and upload.receiver == node and round_ not in sim.finished[node]:
             found.setdefault(round_, set()).add(upload.sender)
@@ -78,7 +77,7 @@ def _announce(sim: Simulation, node: int, kind: int) -> None:
     round_ = round_estimate(sim, node)
     if sim.views is not None:
         if kind == LEAVE:
-            active = beliefs.believed_active(sim.views, node, round_, settings.activity_window)
+            active = beliefs.believed_active(sim.views, node, round_, settings.membership.activity_window)
             others = [other for other in others if active[other]]
         beliefs.note_status(sim.views, node, node, 2 * counter + (kind == LEAVE))
     for other in sim.rng.sample(others, min(ANNOUNCED * settings.sample_size, len(others))):
@@ -100,4 +99,4 @@ def _on_leave(sim: Simulation, node: int, sender: int, round_: int, counter: int
 
 
 def _note_online(sim: Simulation) -> None:
-    sim.log.online.append((sim.now, sum(sim.online)))
+    sim.record.online.append((sim.kernel.now, sum(sim.kernel.online)))

@@ -7,55 +7,28 @@ import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from gossipjax.systems._kernel.bandwidth import Network
-from gossipjax.systems._kernel.queue import Queue, at
+from gossipjax.systems._kernel.loop import Kernel, cut, transfer
+from gossipjax.systems._kernel.queue import at, cancel
 from gossipjax.systems._plexus import views as beliefs
-from gossipjax.systems._plexus.plan import CANCELLED
-from gossipjax.systems._plexus.record import Log, set_fate, transfer_ends, transfer_starts
+from gossipjax.systems._plexus.history import CANCELLED
+from gossipjax.systems._plexus.record import PlexusRecord, set_fate
 from gossipjax.systems._plexus.sampler import candidates
+from gossipjax.systems._plexus.settings import PlexusSettings
 from gossipjax.systems._plexus.sizes import TRAINED
 from gossipjax.systems._plexus.views import View, Views
 
-
-class Settings(NamedTuple):
-    """What a run is told; see :func:`gossipjax.systems.plexus`."""
-
-    num_nodes: int
-    num_rounds: float
-    """Infinity where the duration ends the run."""
-    duration_s: float
-    sample_size: int
-    needed: int
-    """Models that make a mean."""
-    message_bytes: int
-    """Of a model message."""
-    next_aggregator: bool
-    """The aggregator of the trainings of round k is of sample k + 1; else of sample k."""
-    server: int | None
-    """The node that always aggregates."""
-    num_aggregators: int | None
-    """MoDeST; None: Plexus."""
-    activity_window: int | None
-    graceful: bool
-    resend_s: float
-    ping_timeout_s: float
-    aggregation_timeout_s: float
-    min_models: int
-    stall_s: float
-
-
 TRAINING, SEARCHING, SENDING, WAITING, OVER = range(5)
-"""Phases of a task: training, looking for an aggregator, sending the model, waiting for its acknowledgement, over."""
+"""Phases of a job: training, looking for an aggregator, sending the model, waiting for its acknowledgement, over."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class Task:
+class Job:
     """What a node does in a round."""
 
     node: int
     round: int
     training: int
-    """Its number in the log."""
+    """Its number in the record."""
     phase: int = TRAINING
     entry: list[Any] = dataclasses.field(default_factory=lambda: [0.0, 0, None, ()])
     """Of the queue: the end of the training."""
@@ -80,7 +53,7 @@ class Aggregation:
     """Downloads of the mean that have not ended."""
 
 
-class Delivery(NamedTuple):
+class ModelMessage(NamedTuple):
     """A model message on its way."""
 
     kind: int
@@ -96,9 +69,9 @@ class Delivery(NamedTuple):
 class Simulation:
     """The whole state of a run."""
 
-    settings: Settings
-    queue: Queue
-    network: Network
+    settings: PlexusSettings
+    kernel: Kernel
+    record: PlexusRecord
     order: Callable[[int], tuple[int, ...]]
     views: Views | None
     """None: all are equal, because nobody comes or goes."""
@@ -106,12 +79,10 @@ class Simulation:
     latency: Callable[[int, int], float]
     train_seconds: list[float]
     bandwidth: list[float]
-    online: list[bool]
-    log: Log
     counters: list[int]
     """Joins and leaves, by node, from 1."""
     train_round: list[int]
-    tasks: list[Task | None]
+    jobs: list[Job | None]
     done: list[bool]
     aggregations: list[dict[int, Aggregation]]
     finished: list[set[int]]
@@ -119,93 +90,91 @@ class Simulation:
     pending: list[dict[int, tuple[int, int]]]
     """Joins that each node heard of and has not merged: round and status, by node."""
     searches: list[list[Any]]
-    deliveries: dict[int, Delivery]
-    moving: list[set[int]]
-    """Transfers from and to each node."""
-    now: float = 0.0
     busy: int = 0
     """Trainings, transfers and aggregations under way."""
     idle_since: float = 0.0
-    outcome: str = ""
+    stall: list[Any] | None = None
+    """Entry of the queue: the end of the run if nobody works until then."""
 
 
 def work(sim: Simulation, change: int) -> None:
-    """Count work that begins (1) or ends (-1)."""
+    """Count work that begins (1) or ends (-1); when nothing is left, the time until a stall runs."""
     sim.busy += change
-    sim.idle_since = sim.now
+    sim.idle_since = sim.kernel.now
+    if sim.stall is not None:
+        cancel(sim.stall)
+        sim.stall = None
+    if not sim.busy:
+        sim.stall = at(sim.kernel.queue, sim.idle_since + sim.settings.timers.stall_s, _stalls, sim, rank=LAST)
+
+
+def _stalls(sim: Simulation) -> None:
+    sim.kernel.stopped = "duration" if sim.kernel.now == sim.settings.duration_s else "stalled"
+
+
+LAST = 1
+"""Rank of what happens after all else at its time."""
 
 
 def send(sim: Simulation, kind: int, sender: int, receiver: int, handler: Callable[..., None], *content: Any) -> None:
     """Send a control message to ``handler(sim, receiver, sender, *content)``; one to oneself is no message."""
+    kernel = sim.kernel
     if sender == receiver:
-        at(sim.queue, sim.now, _arrive_at_home, sim, receiver, handler, content)
+        at(kernel.queue, kernel.now, _arrive_at_home, sim, receiver, handler, content)
         return
-    sim.log.sent[kind] += 1
-    seconds = sim.now + sim.latency(sender, receiver)
-    at(sim.queue, seconds, arrive, sim, kind, sender, receiver, handler, content)
+    sim.record.sent[kind] += 1
+    seconds = kernel.now + sim.latency(sender, receiver)
+    at(kernel.queue, seconds, arrive, sim, kind, sender, receiver, handler, content)
 
 
 def arrive(
     sim: Simulation, kind: int, sender: int, receiver: int, handler: Callable[..., None], content: tuple
 ) -> None:
     """Hand a control message over; a node that is offline drops it."""
-    if not sim.online[receiver]:
-        sim.log.lost[kind] += 1
+    if not sim.kernel.online[receiver]:
+        sim.record.lost[kind] += 1
         return
-    sim.log.delivered[kind] += 1
+    sim.record.delivered[kind] += 1
     handler(sim, receiver, sender, *content)
 
 
 def _arrive_at_home(sim: Simulation, node: int, handler: Callable[..., None], content: tuple) -> None:
-    if sim.online[node]:
+    if sim.kernel.online[node]:
         handler(sim, node, node, *content)
 
 
-def send_model(sim: Simulation, delivery: Delivery) -> int | None:
+def send_model(sim: Simulation, message: ModelMessage) -> int | None:
     """Start a model message; return the number of the transfer, None where it is over at once.
 
     To oneself it costs no bytes; to a node that has gone offline nothing gets through.
     """
-    kind, sender, receiver, handler, content, ended = delivery
+    kind, sender, receiver, handler, content, ended = message
+    kernel = sim.kernel
     if sender == receiver:
-        at(sim.queue, sim.now, _arrive_at_home, sim, receiver, handler, content)
+        at(kernel.queue, kernel.now, _arrive_at_home, sim, receiver, handler, content)
         ended()
         return None
-    size = sim.settings.message_bytes
-    number = sim.network.start(sim.now, sender, receiver, float(size))
-    transfer_starts(sim.log, sender, receiver, kind, sim.now, size)
+    number = transfer(kernel, sender, receiver, float(sim.settings.message_bytes), _model_message_over, sim, message)
+    sim.record.kinds.append(kind)
+    sim.record.sent[kind] += 1
     work(sim, 1)
-    sim.deliveries[number] = delivery
-    sim.moving[sender].add(number)
-    sim.moving[receiver].add(number)
-    if sim.online[receiver]:
+    if kernel.online[receiver]:
         return number
-    cancel_transfer(sim, number)
+    cut(kernel, number)
     return None
 
 
-def _end_transfer(sim: Simulation, number: int, bytes_sent: float | None) -> Delivery:
-    delivery = sim.deliveries.pop(number)
-    sim.moving[delivery.sender].discard(number)
-    sim.moving[delivery.receiver].discard(number)
-    transfer_ends(sim.log, number, sim.now, bytes_sent)
+def _model_message_over(number: int, completed: bool, sim: Simulation, message: ModelMessage) -> None:
+    del number
     work(sim, -1)
-    return delivery
-
-
-def finish_transfer(sim: Simulation) -> None:
-    """Carry out the next completion of a transfer."""
-    delivery = _end_transfer(sim, sim.network.finish(), None)
-    delivery.handler(sim, delivery.receiver, delivery.sender, *delivery.content)
-    delivery.ended()
-
-
-def cancel_transfer(sim: Simulation, number: int) -> None:
-    """Cut a transfer; both sides get their bandwidth back."""
-    delivery = _end_transfer(sim, number, sim.network.cancel(sim.now, number))
-    if delivery.kind == TRAINED:
-        set_fate(sim.log, delivery.content[1], CANCELLED)
-    delivery.ended()
+    if completed:
+        sim.record.delivered[message.kind] += 1
+        message.handler(sim, message.receiver, message.sender, *message.content)
+    else:
+        sim.record.lost[message.kind] += 1
+        if message.kind == TRAINED:
+            set_fate(sim.record, message.content[1], CANCELLED)
+    message.ended()
 
 
 def round_estimate(sim: Simulation, node: int) -> int:
@@ -244,10 +213,10 @@ def order_of(sim: Simulation, node: int, round_: int) -> tuple[int, ...]:
     Without churn nobody can fall out of the activity window before its length in rounds; a run without views that gets
     there has to be repeated with views.
     """
-    order, window = sim.order(round_), sim.settings.activity_window
+    order, window = sim.order(round_), sim.settings.membership.activity_window
     if sim.views is None:
         if window is not None and round_ >= window:
-            sim.outcome = NEEDS_VIEWS
+            sim.kernel.stopped = NEEDS_VIEWS
         return order
     active = beliefs.believed_active(sim.views, node, round_, window)
     return order if active.all() else candidates(order, active)

@@ -12,13 +12,12 @@ from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
 from gossipjax.facts import Properties
 from gossipjax.mixing._apply import GroupMixing
-from gossipjax.systems._activity import Activity, SystemPlan
-from gossipjax.systems._assumed import assuming
-from gossipjax.systems._kernel.exchange import alone_rates, capacities
-from gossipjax.systems._kernel.machines import Machines
-from gossipjax.systems._plexus.plan import COMPLETED
+from gossipjax.systems._activity import COMPLETED, Activity
+from gossipjax.systems._kernel.bandwidth import capacities
+from gossipjax.systems._kernel.exchange import alone_rates
+from gossipjax.systems._kernel.machines import Machines, checked_system, train_seconds_of
+from gossipjax.systems._plan import Plan, assuming
 from gossipjax.systems._rounds.clocked import Round
-from gossipjax.systems._rounds.planner import checked, train_seconds_of
 from gossipjax.systems._rounds.plans import clocked_plan
 from gossipjax.timeline._moments import written_times
 from gossipjax.types import Event, Timeline
@@ -27,7 +26,7 @@ from gossipjax.types import Event, Timeline
 @recorded("patarasuk2009allreduce")
 def allreduce(
     devices: Devices | Machines, num_rounds: int, *, local_steps: int, model_bytes: int, time_batch: int = 1
-) -> SystemPlan:
+) -> Plan:
     """Plan local SGD with an exact mean in each round, by a ring all-reduce: ``x_i ← Σ_j x_j / n``.
 
     When a node has trained it sends n-ths of the model to the next node of the ring, 2 (n − 1) of them, each after the
@@ -50,7 +49,9 @@ def allreduce(
 
     Reference: Patarasuk and Yuan 2009, Bandwidth optimal all-reduce algorithms for clusters of workstations.
     """
-    given = checked(devices, num_rounds, local_steps, time_batch, model_bytes, None, "greedy")
+    given = checked_system(
+        devices, local_steps=local_steps, time_batch=time_batch, model_bytes=model_bytes, num_rounds=num_rounds
+    )
     n = given.seconds_per_sample.size
     if n < 2:
         raise ValueError(f"devices of {n} node: an all-reduce needs at least two")
@@ -81,9 +82,9 @@ def allreduce(
     )
     rounds = Round(0, activity, np.ones(n, bool), np.ones((n, 1), bool), np.ones(n, np.int64))
     name = f"all-reduce over a ring of {n}"
-    made = _averaging(n, num_rounds, length, name)
-    plan = clocked_plan(name, made, [rounds], np.zeros(num_rounds, np.int64), length)
-    return assuming(plan, message_bytes=model_bytes, local_steps=local_steps)
+    timeline = _averaging(n, num_rounds, length, name)
+    timeline = assuming(timeline, message_bytes=model_bytes, local_steps=local_steps, made_for="local SGD")
+    return clocked_plan(name, timeline, [rounds], np.zeros(num_rounds, np.int64), length)
 
 
 def _averaging(n: int, num_rounds: int, length: float, name: str) -> Timeline:

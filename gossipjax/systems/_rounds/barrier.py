@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from gossipjax.systems._kernel.exchange import SHARING, Capacities, Requests, Sharing, alone_rates, uncontended
+from gossipjax.systems._kernel.bandwidth import MODELS
+from gossipjax.systems._kernel.exchange import Requests, alone_rates, uncontended
+from gossipjax.systems._kernel.loop import DAY, Kernel, make_kernel
+from gossipjax.systems._kernel.loop import run as run_kernel
 from gossipjax.systems._kernel.machines import Machines
+from gossipjax.systems._kernel.queue import at
+from gossipjax.systems._rounds.clocked import Learning
 from gossipjax.systems._rounds.tables import Tables, requests_of
 
-FIRST_LOOK_S = 86_400.0
-LONGEST_ABSENCE_S = 30 * FIRST_LOOK_S
+LONGEST_ABSENCE_S = 30 * DAY
 """A node that is away for longer never comes back."""
 Begin = Callable[[int, float], float]
 
@@ -33,16 +37,7 @@ class Drift(NamedTuple):
     ended_s: Float[np.ndarray, " x"]
 
 
-def barrier_rounds(
-    tables: Tables,
-    devices: Machines,
-    num_rounds: int,
-    *,
-    train_seconds: Float[np.ndarray, " n"],
-    message_bytes: float,
-    sharing: Sharing,
-    limits: Capacities,
-) -> Drift:
+def barrier_rounds(tables: Tables, devices: Machines, num_rounds: int, learning: Learning) -> Drift:
     """Plan rounds in which node i waits for all that it hears of::
 
         e_i = max(b_i + c_i, max_j (end of the transfer j → i)),      the next round begins at b_i = e_i
@@ -53,22 +48,23 @@ def barrier_rounds(
     """
     begin = _beginner(devices)
     messages = [requests_of(tables, r) for r in range(len(tables.neighbors))]
-    drift = _recursion(messages, num_rounds, train_seconds, message_bytes, begin, limits)
-    if sharing == "unlimited":
+    drift = _recursion(messages, num_rounds, learning, begin)
+    if learning.bandwidth == "unlimited":
         return drift
     order = np.argsort(drift.asked_s, kind="stable")
     never = np.full(order.size, np.inf)
     requests = Requests(drift.sender[order], drift.receiver[order], drift.asked_s[order], never)
-    rates = alone_rates(requests.sender, requests.receiver, limits)
-    if uncontended(requests, drift.ended_s[order], rates, limits):
+    rates = alone_rates(requests.sender, requests.receiver, learning.limits)
+    if uncontended(requests, drift.ended_s[order], rates, learning.limits):
         return drift
-    return _simulated(messages, num_rounds, train_seconds, message_bytes, begin, sharing, limits)
+    return _simulated(messages, num_rounds, learning, begin)
 
 
-def _recursion(messages, num_rounds: int, train_seconds, size: float, begin: Begin, limits: Capacities) -> Drift:
-    n = train_seconds.size
+def _recursion(messages: list, num_rounds: int, learning: Learning, begin: Begin) -> Drift:
+    train_seconds, n = learning.train_seconds, learning.train_seconds.size
     begins, ends = np.empty((num_rounds, n)), np.empty((num_rounds, n))
     columns: list[tuple[np.ndarray, ...]] = []
+    size, limits = learning.message_bytes, learning.limits
     seconds = [size / alone_rates(senders, receivers, limits) for senders, receivers, _ in messages]
     at = np.zeros(n)
     for r in range(num_rounds):
@@ -88,6 +84,15 @@ def _recursion(messages, num_rounds: int, train_seconds, size: float, begin: Beg
 class _Run(NamedTuple):
     """The network while it is simulated."""
 
+    kernel: Kernel
+    size: float
+    seconds: list[float]
+    """Of a training of each node."""
+    begin: Begin
+    targets: list[list[list[int]]]
+    """By round of the cycle and node: to whom it sends."""
+    needed: list[list[int]]
+    """How many models each node waits for."""
     begins: np.ndarray
     ends: np.ndarray
     current: list[int]
@@ -95,50 +100,59 @@ class _Run(NamedTuple):
     trained: list[bool]
     received: list[dict[int, int]]
     """By node and round: models that are in."""
-    training: list[tuple[float, int]]
-    """Heap: when who has trained."""
     messages: list[list]
     """Round, sender, receiver, begin, end; the number is that of the network."""
 
 
-def _simulated(messages, num_rounds: int, train_seconds, size: float, begin: Begin, sharing, limits) -> Drift:
-    """Do things in the order of time; at equal times completions of transfers come first."""
-    n = train_seconds.size
-    network = SHARING[sharing](limits.up, limits.down)
-    targets = [_by_sender(senders, receivers, n) for senders, receivers, _ in messages]
-    needed = [np.bincount(receivers, minlength=n).tolist() for _, receivers, _ in messages]
+def _simulated(messages: list, num_rounds: int, learning: Learning, begin: Begin) -> Drift:
+    """Do things in the order of time; at equal times completions of transfers come first, then low nodes."""
+    seconds, n = learning.train_seconds, learning.train_seconds.size
     empty = np.empty((num_rounds, n))
-    run = _Run(empty, empty.copy(), [-1] * n, [False] * n, [{} for _ in range(n)], [], [])
-    seconds = train_seconds.tolist()
+    run = _Run(
+        kernel=make_kernel(MODELS[learning.bandwidth](learning.limits.up, learning.limits.down)),
+        size=learning.message_bytes,
+        seconds=seconds.tolist(),
+        begin=begin,
+        targets=[_by_sender(senders, receivers, n) for senders, receivers, _ in messages],
+        needed=[np.bincount(receivers, minlength=n).tolist() for _, receivers, _ in messages],
+        begins=empty,
+        ends=empty.copy(),
+        current=[-1] * n,
+        trained=[False] * n,
+        received=[{} for _ in range(n)],
+        messages=[],
+    )
     for node in range(n):
-        _begin_next(run, node, 0.0, begin, seconds)
+        _begin_next(run, node)
+    run_kernel(run.kernel, finished=partial(_arrive, run))
+    return Drift(run.begins, run.begins + seconds, run.ends, *_arrays(run.messages))
 
-    def go_on(node: int, now: float) -> None:
-        r = run.current[node]
-        if run.trained[node] and run.received[node].get(r, 0) == needed[r % len(needed)][node]:
-            run.ends[r, node] = now
-            run.received[node].pop(r, None)
-            _begin_next(run, node, now, begin, seconds)
 
-    while True:
-        completion = network.next_time()
-        ready = run.training[0][0] if run.training else float("inf")
-        if completion == ready == float("inf"):
-            return Drift(run.begins, run.begins + train_seconds, run.ends, *_arrays(run.messages))
-        if completion <= ready:
-            message = run.messages[network.finish()]
-            message[4] = completion
-            received = run.received[message[2]]
-            received[message[0]] = received.get(message[0], 0) + 1
-            go_on(message[2], completion)
-        else:
-            now, node = heapq.heappop(run.training)
-            run.trained[node] = True
-            r = run.current[node]
-            for receiver in targets[r % len(targets)][node]:
-                network.start(now, node, receiver, size)
-                run.messages.append([r, node, receiver, now, now])
-            go_on(node, now)
+def _arrive(run: _Run, number: int) -> None:
+    message = run.messages[number]
+    message[4] = run.kernel.now
+    received = run.received[message[2]]
+    received[message[0]] = received.get(message[0], 0) + 1
+    _go_on(run, message[2])
+
+
+def _send(run: _Run, node: int) -> None:
+    """A node has trained: its model leaves for all that hear of it."""
+    run.trained[node] = True
+    r, now = run.current[node], run.kernel.now
+    for receiver in run.targets[r % len(run.targets)][node]:
+        run.kernel.network.start(now, node, receiver, run.size)
+        run.messages.append([r, node, receiver, now, now])
+    _go_on(run, node)
+
+
+def _go_on(run: _Run, node: int) -> None:
+    """Begin the next round if the node has trained and all is in."""
+    r = run.current[node]
+    if run.trained[node] and run.received[node].get(r, 0) == run.needed[r % len(run.needed)][node]:
+        run.ends[r, node] = run.kernel.now
+        run.received[node].pop(r, None)
+        _begin_next(run, node)
 
 
 def _arrays(messages: list[list]) -> tuple[np.ndarray, ...]:
@@ -147,13 +161,13 @@ def _arrays(messages: list[list]) -> tuple[np.ndarray, ...]:
     return tuple(np.array(column, kind) for column, kind in zip(columns, kinds, strict=True))
 
 
-def _begin_next(run: _Run, node: int, now: float, begin: Begin, seconds: list[float]) -> None:
+def _begin_next(run: _Run, node: int) -> None:
     run.trained[node] = False
     run.current[node] += 1
     if run.current[node] < len(run.begins):
-        start = begin(node, now)
+        start = run.begin(node, run.kernel.now)
         run.begins[run.current[node], node] = start
-        heapq.heappush(run.training, (start + seconds[node], node))
+        at(run.kernel.queue, start + run.seconds[node], _send, run, node, rank=node)
 
 
 def _by_sender(senders: np.ndarray, receivers: np.ndarray, n: int) -> list[list[int]]:
@@ -166,7 +180,7 @@ def _by_sender(senders: np.ndarray, receivers: np.ndarray, n: int) -> list[list[
 def _beginner(devices: Machines) -> Begin:
     """Make the function ``begin(node, t)``: the first time from t on at which the node is online."""
     online = np.asarray(devices.online, bool)
-    horizon = FIRST_LOOK_S
+    horizon = DAY
     changes = _changes(devices, horizon)
 
     def begin(node: int, t: float) -> float:

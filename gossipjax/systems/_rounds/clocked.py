@@ -7,11 +7,21 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from gossipjax.systems._activity import Activity
-from gossipjax.systems._kernel.exchange import Capacities, Outcome, Requests, Sharing, exchange
+from gossipjax.systems._activity import COMPLETED, Activity
+from gossipjax.systems._kernel.bandwidth import Bandwidth, Capacities
+from gossipjax.systems._kernel.exchange import Outcome, Requests, exchange
 from gossipjax.systems._kernel.machines import Machines
-from gossipjax.systems._plexus.plan import COMPLETED
 from gossipjax.systems._rounds.tables import Tables, requests_of
+
+
+class Learning(NamedTuple):
+    """What a round costs each node."""
+
+    train_seconds: Float[np.ndarray, " n"]
+    message_bytes: float
+    bandwidth: Bandwidth
+    """How it is shared."""
+    limits: Capacities
 
 
 class Round(NamedTuple):
@@ -39,14 +49,11 @@ def clocked_rounds(
     tables: Tables,
     devices: Machines,
     num_rounds: int,
+    learning: Learning,
     *,
-    train_seconds: Float[np.ndarray, " n"],
-    message_bytes: float,
     round_seconds: float,
-    sharing: Sharing,
-    limits: Capacities,
 ) -> tuple[list[Round], Int64[np.ndarray, " r"]]:
-    """Plan rounds; those in which the same nodes are online alike are planned once.
+    """Plan rounds. Rounds with the same availability are planned once.
 
     Returns:
         Different rounds, and the number of the one that each round is.
@@ -59,9 +66,7 @@ def clocked_rounds(
         key = (r % period, presence.online.tobytes(), presence.leaves_s.tobytes())
         if key not in known:
             known[key] = len(found)
-            found.append(
-                _round(tables, r % period, presence, train_seconds, message_bytes, round_seconds, sharing, limits)
-            )
+            found.append(_round(tables, r % period, presence, learning, round_seconds))
         pattern[r] = known[key]
     return found, pattern
 
@@ -84,10 +89,8 @@ def _presences(devices: Machines, num_rounds: int, round_seconds: float):
         yield Presence(online.copy(), leaves)
 
 
-def _round(
-    tables: Tables, r: int, presence: Presence, train_seconds, size: float, length: float, sharing, limits: Capacities
-) -> Round:
-    online, leaves = presence
+def _round(tables: Tables, r: int, presence: Presence, learning: Learning, length: float) -> Round:
+    (online, leaves), train_seconds = presence, learning.train_seconds
     stop = np.minimum(leaves, length)
     trained = online & (train_seconds <= stop)
     senders, receivers, lanes = requests_of(tables, r)
@@ -97,7 +100,7 @@ def _round(
     order = np.argsort(ready, kind="stable")
     senders, receivers, lanes, ready = (column[order] for column in (senders, receivers, lanes, ready))
     requests = Requests(senders, receivers, ready, np.minimum(stop[senders], stop[receivers]))
-    outcome = exchange(requests, size, sharing, limits)
+    outcome = exchange(requests, learning.message_bytes, learning.bandwidth, learning.limits)
     present = online & np.isinf(leaves)
     arrived = np.zeros(tables.neighbors.shape[1:], bool)
     arrived[receivers, lanes] = (outcome.state == COMPLETED) & present[receivers]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import dataclasses
+from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
-from gossipjax._base.arguments import choice, real, whole
+from gossipjax._base.arguments import choice, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
-from gossipjax.systems._activity import SystemPlan
-from gossipjax.systems._assumed import assuming
-from gossipjax.systems._kernel.exchange import SHARING, Capacities, Sharing, capacities
-from gossipjax.systems._kernel.machines import Machines, checked_machines
+from gossipjax.systems._kernel.bandwidth import Bandwidth, capacities
+from gossipjax.systems._kernel.machines import Machines, checked_system, train_seconds_of
+from gossipjax.systems._plan import Plan, assuming
 from gossipjax.systems._rounds.barrier import barrier_rounds
-from gossipjax.systems._rounds.clocked import clocked_rounds
+from gossipjax.systems._rounds.clocked import Learning, clocked_rounds
 from gossipjax.systems._rounds.plans import clocked_plan, drift_plan, round_timeline
 from gossipjax.systems._rounds.tables import Tables, Weights, local_tables, oracle_tables, tables_of
 
@@ -32,9 +31,9 @@ def synchronous(
     model_bytes: int,
     time_batch: int = 1,
     round_seconds: int | float | None = 60.0,
-    transfers: Sharing = "greedy",
+    bandwidth: Bandwidth = "greedy",
     missing: Literal["renormalize", "keep"] = "renormalize",
-) -> SystemPlan:
+) -> Plan:
     """Plan D-PSGD on devices: in every round each node trains, sends its model to its neighbours, and averages.
 
     Training takes node i c_i = 3 E b s_i seconds (s_i a sample), a model its bytes over the bandwidth. Round t uses
@@ -65,7 +64,7 @@ def synchronous(
         model_bytes: of one message.
         time_batch: b, samples of a step in the training time.
         round_seconds: of a clocked round; None: barriers.
-        transfers: how bandwidth is shared, see :func:`gossipjax.systems.plexus`. Where no capacity is exceeded all
+        bandwidth: how it is shared, see :func:`gossipjax.systems.plexus`. Where no capacity is exceeded all
             agree, and a thousand rounds of a thousand nodes are planned in a second; else some 10⁵ messages a second.
             Clocked rounds that go alike are planned once.
         missing: who takes the weight of models that did not come: all that did, in proportion, or the own one.
@@ -75,15 +74,20 @@ def synchronous(
 
     Reference: Lian et al. 2017, arXiv 1705.09056; the clock of Dhasade et al. 2025, arXiv 2503.05509.
     """
-    given = checked(devices, num_rounds, local_steps, time_batch, model_bytes, round_seconds, transfers)
+    given = checked_system(
+        devices,
+        local_steps=local_steps,
+        time_batch=time_batch,
+        model_bytes=model_bytes,
+        bandwidth=bandwidth,
+        num_rounds=num_rounds,
+        round_seconds=round_seconds,
+    )
     choice("missing", missing, ("renormalize", "keep"))
     tables = tables_of(weights, given.seconds_per_sample.size)
-    train_seconds = train_seconds_of(given, local_steps, time_batch)
-    name = f"synchronous, {_weights_name(tables)}"
-    plan = _plan(
-        name, given, tables, num_rounds, train_seconds, model_bytes, round_seconds, transfers, missing == "keep"
-    )
-    return assuming(plan, message_bytes=model_bytes, local_steps=local_steps)
+    learning = _learning(given, local_steps, time_batch, model_bytes, bandwidth)
+    rounds = _Rounds(f"synchronous, {_weights_name(tables)}", tables, num_rounds, round_seconds, missing == "keep")
+    return _plan(given, learning, rounds, local_steps)
 
 
 @recorded("devos2023epidemic")
@@ -97,9 +101,9 @@ def epidemic(
     model_bytes: int,
     time_batch: int = 1,
     round_seconds: int | float | None = 60.0,
-    transfers: Sharing = "greedy",
+    bandwidth: Bandwidth = "greedy",
     seed: int,
-) -> SystemPlan:
+) -> Plan:
     """Plan Epidemic Learning on devices: recipients are drawn anew in each round.
 
     ``x_i ← (x_i + Σ_{j ∈ R_i} x_j)/(1 + |R_i|)`` over the models that came. EL-Local: each node sends to s uniform
@@ -116,7 +120,7 @@ def epidemic(
         model_bytes: of one message.
         time_batch: b, samples of a step in the training time.
         round_seconds: of a clocked round; None: barriers.
-        transfers: how bandwidth is shared.
+        bandwidth: how it is shared.
         seed: of the NumPy generator that draws recipients.
 
     Raises:
@@ -124,7 +128,15 @@ def epidemic(
 
     Reference: de Vos et al. 2023, arXiv 2310.01972.
     """
-    given = checked(devices, num_rounds, local_steps, time_batch, model_bytes, round_seconds, transfers)
+    given = checked_system(
+        devices,
+        local_steps=local_steps,
+        time_batch=time_batch,
+        model_bytes=model_bytes,
+        bandwidth=bandwidth,
+        num_rounds=num_rounds,
+        round_seconds=round_seconds,
+    )
     n = given.seconds_per_sample.size
     choice("variant", variant, ("oracle", "local"))
     least = 2 if variant == "oracle" else 1
@@ -137,31 +149,9 @@ def epidemic(
     check_memory(what, 12.0 * n * n + 12.0 * num_rounds * n * lanes, "plan fewer rounds, or fewer nodes")
     draw = local_tables if variant == "local" else oracle_tables
     tables = draw(n, fanout, num_rounds, np.random.default_rng(seed))
-    train_seconds = train_seconds_of(given, local_steps, time_batch)
-    name = f"epidemic {variant}, fanout {fanout}, seed={seed}"
-    plan = _plan(name, given, tables, num_rounds, train_seconds, model_bytes, round_seconds, transfers, False)
-    return assuming(plan, message_bytes=model_bytes, local_steps=local_steps)
-
-
-def checked(devices, num_rounds, local_steps, time_batch, model_bytes, round_seconds, transfers) -> Machines:
-    """Validate the arguments that all systems but Plexus share; return the machines."""
-    counts = {
-        "num_rounds": num_rounds,
-        "local_steps": local_steps,
-        "time_batch": time_batch,
-        "model_bytes": model_bytes,
-    }
-    for name, count in counts.items():
-        whole(name, count, least=1)
-    if round_seconds is not None:
-        real("round_seconds", round_seconds, above=0, unit="seconds", remedy="None: barriers")
-    choice("transfers", transfers, SHARING)
-    return checked_machines(devices)
-
-
-def train_seconds_of(devices: Machines, local_steps: int, time_batch: int) -> Float[np.ndarray, " n"]:
-    """Compute c_i = 3 E b s_i: how long each node trains, a backward pass being two forward passes."""
-    return 3.0 * local_steps * time_batch * np.asarray(devices.seconds_per_sample, np.float64)
+    learning = _learning(given, local_steps, time_batch, model_bytes, bandwidth)
+    rounds = _Rounds(f"epidemic {variant}, fanout {fanout}, seed={seed}", tables, num_rounds, round_seconds, False)
+    return _plan(given, learning, rounds, local_steps)
 
 
 def _weights_name(tables: Tables) -> str:
@@ -182,23 +172,41 @@ def _check_memory(devices: Machines, tables: Tables, num_rounds: int, round_seco
     check_memory(f"num_rounds={num_rounds}: a plan for {n} nodes", num_bytes, "plan fewer rounds, or fewer nodes")
 
 
-def _plan(
-    name, devices: Machines, tables: Tables, num_rounds, train_seconds, model_bytes, round_seconds, sharing, keep
-) -> SystemPlan:
-    limits: Capacities = capacities(devices.upload_bytes_per_second, devices.download_bytes_per_second)
-    settings: dict[str, Any] = {
-        "train_seconds": train_seconds,
-        "message_bytes": float(model_bytes),
-        "sharing": sharing,
-        "limits": limits,
-    }
-    _check_memory(devices, tables, num_rounds, round_seconds)
-    form = "barriers" if round_seconds is None else f"rounds of {round_seconds:g} s"
-    name = f"{name}: {train_seconds.size} nodes, {form}, {sharing} transfers of {model_bytes:,} bytes"
-    if round_seconds is None:
-        drift = barrier_rounds(tables, devices, num_rounds, **settings)
-        return drift_plan(name, tables, drift, float(model_bytes))
-    rounds, pattern = clocked_rounds(tables, devices, num_rounds, round_seconds=float(round_seconds), **settings)
-    times = (np.arange(num_rounds) + 1.0) * float(round_seconds)
-    made = round_timeline(name, tables, rounds, pattern, times, keep)
-    return clocked_plan(name, made, rounds, pattern, float(round_seconds))
+class _Rounds(NamedTuple):
+    """Which rounds are planned."""
+
+    name: str
+    tables: Tables
+    num_rounds: int
+    round_seconds: int | float | None
+    keep: bool
+    """The own model takes the weight of what is missing."""
+
+
+def _learning(devices: Machines, local_steps: int, time_batch: int, model_bytes: int, bandwidth: Bandwidth) -> Learning:
+    return Learning(
+        train_seconds_of(devices, local_steps, time_batch),
+        float(model_bytes),
+        bandwidth,
+        capacities(devices.upload_bytes_per_second, devices.download_bytes_per_second),
+    )
+
+
+def _plan(devices: Machines, learning: Learning, rounds: _Rounds, local_steps: int) -> Plan:
+    tables, num_rounds, length = rounds.tables, rounds.num_rounds, rounds.round_seconds
+    _check_memory(devices, tables, num_rounds, length)
+    form = "barriers" if length is None else f"rounds of {length:g} s"
+    size = int(learning.message_bytes)
+    name = (
+        f"{rounds.name}: {learning.train_seconds.size} nodes, {form}, {learning.bandwidth} transfers of {size:,} bytes"
+    )
+    if length is None:
+        drift = barrier_rounds(tables, devices, num_rounds, learning)
+        plan = drift_plan(name, tables, drift, learning.message_bytes)
+    else:
+        found, pattern = clocked_rounds(tables, devices, num_rounds, learning, round_seconds=float(length))
+        times = (np.arange(num_rounds) + 1.0) * float(length)
+        made = round_timeline(name, tables, found, pattern, times, rounds.keep)
+        plan = clocked_plan(name, made, found, pattern, float(length))
+    timeline = assuming(plan.timeline, message_bytes=size, local_steps=local_steps, made_for="D-PSGD")
+    return dataclasses.replace(plan, timeline=timeline)

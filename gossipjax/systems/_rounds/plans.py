@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from gossipjax.facts import Properties, Traffic, held
 from gossipjax.mixing._apply import TableMixing
-from gossipjax.systems._activity import Activity, SystemPlan
-from gossipjax.systems._plexus.plan import COMPLETED
+from gossipjax.systems._activity import COMPLETED, Activity
+from gossipjax.systems._plan import Plan
 from gossipjax.systems._rounds.barrier import Drift
 from gossipjax.systems._rounds.clocked import Round, dropped
 from gossipjax.systems._rounds.tables import Tables, heard, with_losses
@@ -24,12 +24,12 @@ from gossipjax.types import NOBODY, Event, Timeline
 
 def clocked_plan(
     name: str, timeline: Timeline, rounds: list[Round], pattern: Int[np.ndarray, " r"], length: float
-) -> SystemPlan:
+) -> Plan:
     """Make a plan of rounds of one length."""
     sent = np.array([round_.activity.sent_bytes.sum() for round_ in rounds])
     cut = np.array([dropped(round_.activity) for round_ in rounds], np.int64)
     begins = np.arange(pattern.size) * length
-    return SystemPlan(
+    return Plan(
         name=name,
         timeline=timeline,
         end_s=pattern.size * length,
@@ -43,7 +43,7 @@ def clocked_plan(
     )
 
 
-def drift_plan(name: str, tables: Tables, drift: Drift, size: float) -> SystemPlan:
+def drift_plan(name: str, tables: Tables, drift: Drift, size: float) -> Plan:
     """Make a plan of one piece, in which nobody loses anything."""
     (num_rounds, n), period = drift.end_s.shape, len(tables.neighbors)
     ones = [
@@ -54,7 +54,7 @@ def drift_plan(name: str, tables: Tables, drift: Drift, size: float) -> SystemPl
     made = round_timeline(name, tables, ones, np.arange(num_rounds) % period, ends, False)
     count = np.bincount(drift.round, minlength=num_rounds)
     facts = dataclasses.replace(made.properties, traffic=Traffic(int(count.sum()), int(count.sum())))
-    return SystemPlan(
+    return Plan(
         name=name,
         timeline=dataclasses.replace(made, properties=facts),
         end_s=float(ends[-1]),

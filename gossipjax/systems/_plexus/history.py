@@ -1,18 +1,16 @@
-"""A planned run of Plexus: who trained, sent and averaged what, and when; as arrays, and in one file."""
+"""What a plan of Plexus says beyond that of other systems: rounds, fates, members, messages by type, views."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import pathlib
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int8, Int32, Int64
 
-from gossipjax._base import npz
-from gossipjax._base.arguments import instance, real, reals, whole, wholes
-from gossipjax._base.display import displayed, size
+from gossipjax._base.arguments import reals, whole, wholes
+from gossipjax._base.display import displayed
+from gossipjax.systems._activity import CUT, Activity
 from gossipjax.systems._plexus.sizes import AGGREGATED, KINDS, TRAINED
 
 FATES = ("running", "interrupted", "gone", "trained", "unsent", "cancelled", "stored", "late", "dropped", "averaged")
@@ -21,21 +19,15 @@ finished, but its model is still with its node; no live aggregator was found; it
 in an aggregation that is open at the end; it came after the mean was taken; its aggregation was dropped; averaged."""
 RUNNING, INTERRUPTED, GONE, TRAINED_ONLY, UNSENT, CANCELLED, STORED, LATE, DROPPED, AVERAGED = range(len(FATES))
 
-UNDER_WAY, COMPLETED, CUT = range(3)
-"""States of a transfer: under way at the end, completed, cancelled."""
-
 
 @displayed
 @dataclasses.dataclass(frozen=True, eq=False)
-class PlexusPlan:
-    """What happened in a run, in the order of time. Times are seconds from the start, rounds count from 1.
+class PlexusHistory:
+    """What happened in a run of Plexus, in the order of time. Times are seconds from the start, rounds count from 1.
 
     Attributes:
-        num_nodes: n.
-        name: the system and its settings.
         outcome: "rounds", "duration" or "stalled": why it ended.
         report: one line on the outcome, with the state of the network if it stalled.
-        end_s: when.
         training_node: ``(t,)`` who trains.
         training_round: ``(t,)`` in which round.
         training_start_s: ``(t,)`` when it starts.
@@ -54,7 +46,7 @@ class PlexusPlan:
         transfer_end_s: ``(x,)`` when it completes or is cancelled; the end of the run if it is under way then.
         transfer_size: ``(x,)`` bytes of the message.
         transfer_sent: ``(x,)`` bytes that were sent.
-        transfer_state: ``(x,)`` :data:`UNDER_WAY`, :data:`COMPLETED` or :data:`CUT`.
+        transfer_state: ``(x,)`` as :class:`gossipjax.systems.Activity` says.
         messages_sent: ``(7,)`` by type, see :data:`KINDS`.
         messages_delivered: ``(7,)``.
         messages_lost: ``(7,)`` the receiver was offline, or the transfer was cancelled.
@@ -64,15 +56,10 @@ class PlexusPlan:
         online_count: ``(o,)`` from then on.
         view_active: ``(a, 4)`` at each aggregation min, mean, median and max over the nodes online of how many nodes
             each believes active; n without churn, where views are equal.
-        model_bytes: 4P, of the model in one message, without what the system adds.
-        local_steps: E, of each training.
     """
 
-    num_nodes: int
-    name: str
     outcome: str
     report: str
-    end_s: float
     training_node: Int32[np.ndarray, " t"]
     training_round: Int32[np.ndarray, " t"]
     training_start_s: Float64[np.ndarray, " t"]
@@ -100,28 +87,10 @@ class PlexusPlan:
     online_s: Float64[np.ndarray, " o"]
     online_count: Int32[np.ndarray, " o"]
     view_active: Float64[np.ndarray, "a 4"]
-    model_bytes: int | None = None
-    local_steps: int | None = None
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
-        counts = {
-            "nodes": self.num_nodes,
-            "rounds": int(self.aggregation_round.max(initial=0)),
-            "trainings": self.training_node.size,
-            "transfers": self.transfer_sender.size,
-        }
-        sums = {"duration": f"{self.end_s:,.1f} s", "sent": size(self.message_bytes.sum()), "ended by": self.outcome}
-        return self.name, counts | sums
-
-    @property
-    def training_seconds(self) -> float:
-        """Seconds of training, over all nodes, interrupted ones included."""
-        return float(np.sum(self.training_end_s - self.training_start_s))
-
-    @property
-    def model_bytes_sent(self) -> float:
-        """Bytes of model messages that were sent, those of transfers that were cut included."""
-        return float(self.message_bytes[TRAINED] + self.message_bytes[AGGREGATED])
+        counts = {"trainings": self.training_node.size, "transfers": self.transfer_sender.size}
+        return self.report, counts | {"means": self.aggregation_s.size}
 
     def members_of(self, aggregation: int) -> Int32[np.ndarray, " m"]:
         """Numbers of the trainings that an aggregation averages."""
@@ -138,39 +107,59 @@ class PlexusPlan:
             if count
         )
         lost = ", ".join(f"{count:,} {fate}" for fate, count in zip(FATES, fates, strict=True) if count)
-        return f"{self.name}\n{self.report}\ntrainings: {lost}\nmessages: {by_kind}"
+        return f"{self.report}\ntrainings: {lost}\nmessages: {by_kind}"
 
-    def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
-        """Write one .npz file, which :func:`gossipjax.systems.load_plan` reads; whole or not at all."""
-        return npz.save(self, path)
+    def round_end_s(self) -> Float64[np.ndarray, " r"]:
+        """Return when the first mean of each round was taken; NaN where none was."""
+        rounds, first = np.unique(self.aggregation_round, return_index=True)
+        ends = np.full(int(rounds.max(initial=0)), np.nan)
+        ends[rounds - 1] = self.aggregation_s[first]
+        return ends
+
+    def activity(self) -> Activity:
+        """Return who trained, sent and averaged in the form of all systems; the arrays are the same."""
+        return Activity(
+            training_node=self.training_node,
+            training_start_s=self.training_start_s,
+            training_end_s=self.training_end_s,
+            training_completed=self.training_fate >= TRAINED_ONLY,
+            sender=self.transfer_sender,
+            receiver=self.transfer_receiver,
+            asked_s=self.transfer_start_s,
+            ended_s=self.transfer_end_s,
+            sent_bytes=self.transfer_sent,
+            state=self.transfer_state,
+            mean_s=self.aggregation_s,
+            mean_node=self.aggregation_node,
+        )
 
 
-def check_plexus(plan: PlexusPlan) -> None:
-    """Hold the columns of a plan against each other.
+def check_history(history: PlexusHistory, n: int, activity: Activity) -> None:
+    """Hold the columns against each other, and against the activity of the plan of n nodes.
 
     Raises:
         ValueError: columns of different lengths, or numbers of nodes, trainings, means or types that do not exist.
     """
-    n, trainings = whole("num_nodes", plan.num_nodes, least=1), np.shape(plan.training_node)
-    means, transfers, most = np.shape(plan.aggregation_s), np.shape(plan.transfer_sender), np.iinfo(np.int64).max
+    trainings = np.shape(history.training_node)
+    means, transfers, most = np.shape(history.aggregation_s), np.shape(history.transfer_sender), np.iinfo(np.int64).max
     for name, shape, least, last in (
         ("training_node", (None,), 0, n - 1),
         ("training_round", trainings, 1, most),
-        ("training_source", trainings, -1, plan.aggregation_s.size - 1),
+        ("training_source", trainings, -1, history.aggregation_s.size - 1),
         ("training_fate", trainings, 0, len(FATES) - 1),
         ("aggregation_node", means, 0, n - 1),
         ("aggregation_round", means, 1, most),
-        ("member_offsets", (plan.aggregation_s.size + 1,), 0, plan.members.size),
-        ("members", (None,), 0, plan.training_node.size - 1),
+        ("member_offsets", (history.aggregation_s.size + 1,), 0, history.members.size),
+        ("members", (None,), 0, history.training_node.size - 1),
         ("transfer_sender", (None,), 0, n - 1),
         ("transfer_receiver", transfers, 0, n - 1),
         ("transfer_kind", transfers, TRAINED, AGGREGATED),
         ("transfer_size", transfers, 0, most),
         ("transfer_state", transfers, 0, CUT),
         *((f"messages_{name}", (len(KINDS),), 0, most) for name in ("sent", "delivered", "lost", "in_flight")),
-        ("online_count", np.shape(plan.online_s), 0, n),
+        ("online_count", np.shape(history.online_s), 0, n),
     ):
-        wholes(name, getattr(plan, name), shape=shape, least=least, most=last)
+        wholes(name, getattr(history, name), shape=shape, least=least, most=last)
     for name, shape in (
         ("training_start_s", trainings),
         ("training_end_s", trainings),
@@ -182,19 +171,9 @@ def check_plexus(plan: PlexusPlan) -> None:
         ("online_s", (None,)),
         ("view_active", (*means, 4)),
     ):
-        reals(name, getattr(plan, name), shape=shape, least=0)
-    if (np.diff(plan.member_offsets) < 0).any() or (np.diff(plan.aggregation_s) < 0).any():
+        reals(name, getattr(history, name), shape=shape, least=0)
+    if (np.diff(history.member_offsets) < 0).any() or (np.diff(history.aggregation_s) < 0).any():
         raise ValueError("member_offsets or aggregation_s decreases")
-    real("end_s", plan.end_s, least=0, unit="seconds")
-
-
-def round_seconds(plan: PlexusPlan) -> Float64[np.ndarray, " r"]:
-    """Return the seconds of each round: between the means of consecutive reported rounds, the first from 0 on.
-
-    Where two aggregators took a mean of one round, the first counts.
-    """
-    instance("plan", plan, PlexusPlan, "other plans have plan.round_seconds")
-    rounds, first = np.unique(plan.aggregation_round, return_index=True)
-    times = plan.aggregation_s[first]
-    consecutive = np.diff(rounds, prepend=0) == 1
-    return np.diff(times, prepend=0.0)[consecutive]
+    for name, mine, other in zip(Activity._fields, history.activity(), activity, strict=True):
+        if not np.array_equal(mine, other):
+            raise ValueError(f"{name} of the activity is not that of the history")

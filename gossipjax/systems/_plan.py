@@ -1,0 +1,314 @@
+"""The plan of a run of any system: its timeline, who trained, sent and averaged when, and what that costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64, Num
+
+from gossipjax._base import npz
+from gossipjax._base.arguments import instance, real, reals, whole, wholes
+from gossipjax._base.calls import recorded
+from gossipjax._base.display import displayed, size
+from gossipjax.systems._activity import CUT, Activity, check_activity, shifted, within
+from gossipjax.systems._plexus.history import PlexusHistory, check_history
+from gossipjax.systems._series import accrued, trainings_of, transfers_of
+from gossipjax.types import Timeline, as_timeline
+
+
+@displayed
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """A planned run of any system on devices: its timeline, and what its nodes did meanwhile.
+
+    ``gossipjax.simulate`` and ``gossipjax.run`` take a plan where they take a timeline.
+
+    What happens is kept in patterns: piece k is ``activities[pattern[k]]``, shifted by ``begin_s[k]``. Rounds that go
+    alike are one pattern; no piece lasts beyond the beginning of the next. :func:`activity` writes them out.
+
+    Attributes:
+        name: the system and its settings.
+        timeline: the events of the learning; its properties say what the plan was made for.
+        end_s: seconds.
+        activities: patterns, seconds from their beginning.
+        pattern: ``(k,)`` of each piece.
+        begin_s: ``(k,)`` seconds, increasing.
+        round_end_s: ``(r,)`` seconds at which the last node has finished each round, or its first mean is taken (NaN:
+            none was); empty where there are no rounds.
+        round_bytes: ``(q,)`` bytes sent for each round, those of transfers that were cut included; empty where
+            transfers belong to no round.
+        round_dropped: ``(q,)`` transfers of each round that were cut; empty likewise.
+        node_round_end_s: ``(r, n)`` when each node has finished each round, where nodes drift apart; else ``(0, n)``.
+        plexus_history: what Plexus adds: rounds, fates, members, messages by type, views; None for other systems.
+    """
+
+    name: str
+    timeline: Timeline
+    end_s: float
+    activities: tuple[Activity, ...]
+    pattern: Int64[np.ndarray, " k"]
+    begin_s: Float64[np.ndarray, " k"]
+    round_end_s: Float64[np.ndarray, " r"]
+    round_bytes: Float64[np.ndarray, " q"]
+    round_dropped: Int64[np.ndarray, " q"]
+    node_round_end_s: Float64[np.ndarray, "r2 n"]
+    plexus_history: PlexusHistory | None = None
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes n."""
+        return self.timeline.properties.num_nodes
+
+    @property
+    def history(self) -> PlexusHistory:
+        """What a plan of Plexus says beyond that of other systems.
+
+        Raises:
+            ValueError: the plan is of another system.
+        """
+        if self.plexus_history is None:
+            raise ValueError(f"{self.name} has no history, which only plexus keeps: see gossipjax.systems.activity")
+        return self.plexus_history
+
+    @property
+    def round_seconds(self) -> Float64[np.ndarray, " r"]:
+        """Seconds from the end of one round to that of the next, the first from 0 on.
+
+        In Plexus: between the first means of consecutive rounds; a round without a mean is left out.
+        """
+        seconds = np.diff(self.round_end_s, prepend=0.0)
+        return seconds[~np.isnan(seconds)]
+
+    @property
+    def node_training_seconds(self) -> Float64[np.ndarray, " n"]:
+        """Seconds that each node trained, in trainings that were interrupted too."""
+        used = np.bincount(self.pattern, minlength=len(self.activities))
+        total = np.zeros(self.num_nodes)
+        for times, found in zip(used, self.activities, strict=True):
+            seconds = found.training_end_s - found.training_start_s
+            total += times * np.bincount(found.training_node, seconds, self.num_nodes)
+        return total
+
+    def total_bytes(self, until_s: int | float) -> float:
+        """Bytes sent up to a time; see :func:`traffic_series`."""
+        until_s = real("until_s", until_s, infinite=True, unit="seconds")
+        return float(traffic_series(self, np.array([until_s]))[0])
+
+    def training_seconds(self, until_s: int | float) -> float:
+        """Seconds of training, over all nodes, up to a time; see :func:`training_series`."""
+        until_s = real("until_s", until_s, infinite=True, unit="seconds")
+        return float(training_series(self, np.array([until_s]))[0])
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        used = np.bincount(self.pattern, minlength=len(self.activities)).tolist()
+        pairs = list(zip(used, self.activities, strict=True))
+        counts = {
+            "nodes": self.num_nodes,
+            "events": len(self.timeline),
+            "rounds": self.round_end_s.size or None,
+            "trainings": sum(times * found.training_node.size for times, found in pairs),
+            "transfers": sum(times * found.sender.size for times, found in pairs),
+        }
+        sent = sum(times * found.sent_bytes.sum() for times, found in pairs)
+        ended = {} if self.plexus_history is None else {"ended by": self.plexus_history.outcome}
+        return self.name, counts | {"duration": f"{self.end_s:,.1f} s", "sent": size(sent)} | ended
+
+    def summary(self) -> str:
+        """Say in a few lines what happened."""
+        if self.plexus_history is not None:
+            return f"{self.name}\n{self.plexus_history.summary()}"
+        used = np.bincount(self.pattern, minlength=len(self.activities))
+        pairs = list(zip(used.tolist(), self.activities, strict=True))
+        trainings = sum(times * found.training_node.size for times, found in pairs)
+        lost = sum(times * int(np.count_nonzero(~found.training_completed)) for times, found in pairs)
+        messages = sum(times * found.sender.size for times, found in pairs)
+        cut = sum(times * int(np.count_nonzero(found.state == CUT)) for times, found in pairs)
+        sent, seconds = self.total_bytes(self.end_s), self.training_seconds(self.end_s)
+        return (
+            f"{self.name}\n{self.end_s:,.1f} s\ntrainings: {trainings:,}, {lost:,} not finished, {seconds / 3600:,.2f} "
+            f"h in all\ntransfers: {messages:,}, {cut:,} cut, {sent / 2**30:,.3f} GiB sent"
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
+        """Write one .npz file, which :func:`load_plan` reads; whole or not at all."""
+        return npz.save(self, path)
+
+
+@recorded()
+def load_plan(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Plan:
+    """Read the plan of any system that its ``save`` wrote; run it as it would have been run then.
+
+    Args:
+        path: of the file.
+        max_bytes: that it may inflate to; None: 1 GiB, or 64 times the size of the file if that is more.
+
+    Raises:
+        ValueError: no such file, no plan, one of another version of this package, one that was changed since it was
+            saved, one that contradicts itself, or one that inflates to more.
+    """
+    plan: Plan = npz.load(path, Plan, max_bytes=max_bytes)
+    try:
+        _check(plan)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} holds no plan that a system can have made ({error}); plan the run again") from error
+    return plan
+
+
+def _check(plan: Plan) -> None:
+    """Hold the parts of a plan against each other."""
+    instance("timeline", plan.timeline, Timeline, "of the plan")
+    n, total = plan.num_nodes, len(instance("activities", plan.activities, tuple, "of Activity"))
+    whole("num_nodes", n, least=1)
+    real("end_s", plan.end_s, least=0, unit="seconds")
+    pattern = wholes("pattern", plan.pattern, shape=(None,), least=0, most=total - 1)
+    begins = reals("begin_s", plan.begin_s, shape=pattern.shape, least=0, unit="seconds")
+    if (np.diff(begins) < 0).any():
+        raise ValueError("begin_s decreases")
+    ends = plan.round_end_s if plan.plexus_history is None else np.nan_to_num(plan.round_end_s)
+    ends = reals("round_end_s", ends, shape=(None,), least=0, unit="seconds")
+    for name in ("round_bytes", "round_dropped"):
+        reals(name, getattr(plan, name), shape=ends.shape if plan.plexus_history is None else (0,), least=0)
+    reals("node_round_end_s", plan.node_round_end_s, shape=(None, n), least=0, unit="seconds")
+    for found in plan.activities:
+        check_activity(instance("activities", found, Activity, "of the plan"), n)
+    if plan.plexus_history is not None:
+        history = instance("plexus_history", plan.plexus_history, PlexusHistory, "of the plan")
+        check_history(history, n, plan.activities[0])
+
+
+def activity(plan: Plan, first_s: int | float = 0.0, last_s: int | float = np.inf) -> Activity:
+    """Write out who trained, sent and averaged between two times.
+
+    Args:
+        plan: of any system.
+        first_s: seconds; what ended before is left out.
+        last_s: seconds; what begins later is left out.
+
+    Returns:
+        All of it, seconds from the beginning of the run.
+    """
+    first_s = real("first_s", first_s, unit="seconds")
+    last_s = real("last_s", last_s, least=first_s, infinite=True, unit="seconds", remedy="not before first_s")
+    begin = checked_plan(plan).begin_s
+    last_end = np.append(begin[1:], np.inf)
+    chosen = np.flatnonzero((begin <= last_s) & (last_end >= first_s))
+    parts = [shifted(plan.activities[plan.pattern[k]], float(begin[k])) for k in chosen]
+    whole = Activity(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else plan.activities[0]
+    return within(whole, first_s, last_s)
+
+
+def traffic_series(plan: Plan, times_s: Num[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
+    """Count the bytes of models sent up to given times, those of transfers that are cut later included.
+
+    A transfer under way counts in proportion to the time since it was asked for: exact where its rate is constant.
+
+    Args:
+        plan: of any system.
+        times_s: seconds, in any order.
+
+    Returns:
+        Bytes.
+    """
+    return _series(plan, times_s, transfers_of)
+
+
+def training_series(plan: Plan, times_s: Num[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
+    """Sum the seconds of training of all nodes up to given times, those of interrupted trainings included.
+
+    Args:
+        plan: of any system.
+        times_s: seconds, in any order.
+
+    Returns:
+        Seconds.
+    """
+    return _series(plan, times_s, trainings_of)
+
+
+def _series(plan: Plan, times_s: Any, spans: Any) -> Float[np.ndarray, " r"]:
+    times = reals("times_s", times_s, shape=(None,), infinite=True, unit="seconds")
+    found = [spans(each) for each in checked_plan(plan).activities]
+    return accrued(found, plan.pattern, plan.begin_s, times)
+
+
+def checked_plan(plan: Any) -> Plan:
+    """Return a plan.
+
+    Raises:
+        TypeError: something else.
+    """
+    return instance("plan", plan, Plan, "plan a run with gossipjax.systems, such as plexus")
+
+
+def plan_of_one(
+    name: str,
+    timeline: Timeline,
+    end_s: float,
+    activity: Activity,
+    *,
+    round_end_s: Float[np.ndarray, " r"] | None = None,
+    history: PlexusHistory | None = None,
+) -> Plan:
+    """Make a plan in one piece, whose transfers belong to no round.
+
+    Args:
+        name: the system and its settings.
+        timeline: of the learning.
+        end_s: seconds.
+        activity: all that happened.
+        round_end_s: of each round, NaN where it is not known; None: there are no rounds.
+        history: of Plexus.
+    """
+    return Plan(
+        name=name,
+        timeline=timeline,
+        end_s=end_s,
+        activities=(activity,),
+        pattern=np.zeros(1, np.int64),
+        begin_s=np.zeros(1),
+        round_end_s=np.zeros(0) if round_end_s is None else round_end_s,
+        round_bytes=np.zeros(0),
+        round_dropped=np.zeros(0, np.int64),
+        node_round_end_s=np.zeros((0, timeline.properties.num_nodes)),
+        plexus_history=history,
+    )
+
+
+@recorded()
+def stand_in(plan: Plan | Timeline) -> Timeline:
+    """Let a model of another size stand in for the one that was planned, such as a small one for a large network.
+
+    The run then takes the seconds and local steps of the plan. Bytes are kept apart: those of the plan
+    (:func:`gossipjax.systems.traffic_series`) are of the planned messages, ``bytes_sent`` of the run is of those of the
+    model that stands in.
+
+    Args:
+        plan: of any system, or its timeline.
+
+    Returns:
+        The timeline, for which a message may have any size.
+
+    Raises:
+        TypeError: neither a plan nor a timeline.
+    """
+    timeline = as_timeline(plan)
+    return dataclasses.replace(timeline, properties=dataclasses.replace(timeline.properties, message_bytes=None))
+
+
+def assuming(timeline: Timeline, *, message_bytes: int, local_steps: int, made_for: str) -> Timeline:
+    """Note in a timeline on what its times rest; :func:`gossipjax.simulate` compares that with the protocol.
+
+    Args:
+        timeline: of a plan.
+        message_bytes: of the model in one message, without what the system adds to it.
+        local_steps: of an acting node.
+        made_for: the family of protocols, such as "FedAvg".
+    """
+    facts = dataclasses.replace(
+        timeline.properties, message_bytes=int(message_bytes), local_steps=int(local_steps), made_for=made_for
+    )
+    return dataclasses.replace(timeline, properties=facts)

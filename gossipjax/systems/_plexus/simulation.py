@@ -1,0 +1,152 @@
+"""Plexus' handlers on the kernel: the state before time 0, the run, and what becomes of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+from gossipjax._base.memory import check_memory
+from gossipjax.systems._kernel.bandwidth import FASTEST, MODELS, Bandwidth, Network
+from gossipjax.systems._kernel.loop import follow_presence, make_kernel, run
+from gossipjax.systems._kernel.machines import Machines, delay
+from gossipjax.systems._kernel.queue import waiting
+from gossipjax.systems._plexus import sizes
+from gossipjax.systems._plexus.handlers import begin_round
+from gossipjax.systems._plexus.history import PlexusHistory
+from gossipjax.systems._plexus.membership import come_online, go_offline
+from gossipjax.systems._plexus.record import PlexusRecord, make_history
+from gossipjax.systems._plexus.sampler import Hashing, make_order
+from gossipjax.systems._plexus.settings import PlexusSettings
+from gossipjax.systems._plexus.state import NEEDS_VIEWS, Simulation, arrive
+from gossipjax.systems._plexus.views import initial_views
+
+
+def simulated(make: Callable[[bool], Simulation], devices: Machines, *, always: bool) -> tuple[PlexusHistory, float]:
+    """Run without the views of single nodes, unless they may differ; start again with them where they turn out to.
+
+    Args:
+        make: of a state before time 0, with views (True) or without.
+        devices: who come and go.
+        always: keep views in any case.
+
+    Returns:
+        What happened, and the seconds at which it ends.
+    """
+    sim = make(always or not devices.online.all())
+    _run(sim, devices)
+    if sim.kernel.stopped == NEEDS_VIEWS and sim.views is None:
+        sim = make(True)
+        _run(sim, devices)
+    return _history(sim), sim.kernel.now
+
+
+def _run(sim: Simulation, devices: Machines) -> None:
+    """Start the first sample, then let things happen until an end is reached."""
+    kernel, duration, server = sim.kernel, sim.settings.duration_s, sim.settings.server
+
+    def change(node: int, joins: bool) -> None:
+        if node != server:
+            (come_online if joins else go_offline)(sim, node)
+
+    def expected(nodes: np.ndarray) -> None:
+        if sim.views is None and (nodes != server).any():
+            kernel.stopped = NEEDS_VIEWS
+
+    follow_presence(kernel, devices, duration, change, expected=expected)
+    for node in _first_sample(sim):
+        begin_round(sim, node, 1, -1)
+    run(kernel, until=duration)
+    if not kernel.stopped:
+        kernel.now, kernel.stopped = duration, "duration"
+
+
+def _network(model: Bandwidth, devices: Machines, server: int | None) -> tuple[Network, list[float]]:
+    """Make the network; also return the bandwidth of each node, the smaller of both directions."""
+    up, down = (
+        np.asarray(side, np.float64).copy()
+        for side in (devices.upload_bytes_per_second, devices.download_bytes_per_second)
+    )
+    if server is not None:
+        up[server] = down[server] = FASTEST
+    return MODELS[model](up, down), np.minimum(up, down).tolist()
+
+
+def make_simulation(
+    settings: PlexusSettings,
+    devices: Machines,
+    train_seconds: Float[np.ndarray, " n"],
+    model: Bandwidth,
+    hashing: Hashing,
+    seed: int,
+    keeps_views: bool,
+) -> Simulation:
+    """Set up the state before time 0; with the views of single nodes or without."""
+    n = settings.num_nodes
+    if keeps_views:
+        what = f"devices: the views that each of {n} nodes has of all"
+        check_memory(what, 8.0 * n * n, "take fewer nodes, or nodes that are always online")
+    network, bandwidth = _network(model, devices, settings.server)
+    online = np.asarray(devices.online, bool).copy()
+    if settings.server is not None:
+        online[settings.server] = True
+    return Simulation(
+        settings=settings,
+        kernel=make_kernel(network, online.tolist()),
+        record=PlexusRecord(online=[(0.0, int(online.sum()))]),
+        order=make_order(n, seed, hashing),
+        views=initial_views(online) if keeps_views else None,
+        rng=random.Random(seed),
+        latency=delay(devices),
+        train_seconds=train_seconds.tolist(),
+        bandwidth=bandwidth,
+        counters=[1] * n,
+        train_round=[0] * n,
+        jobs=[None] * n,
+        done=[False] * n,
+        aggregations=[{} for _ in range(n)],
+        finished=[set() for _ in range(n)],
+        pending=[{} for _ in range(n)],
+        searches=[[] for _ in range(n)],
+    )
+
+
+def _first_sample(sim: Simulation) -> list[int]:
+    """Draw those who train in round 1 of the nodes online; MoDeST takes the sample by hash."""
+    online = [node for node, is_online in enumerate(sim.kernel.online) if is_online]
+    size = min(sim.settings.sample_size, len(online))
+    if sim.settings.num_aggregators is not None:
+        return [node for node in sim.order(1) if sim.kernel.online[node]][:size]
+    return sim.rng.sample(online, size)
+
+
+def _history(sim: Simulation) -> PlexusHistory:
+    """Count what is still under way, and write the history."""
+    in_flight, kernel = [0] * len(sizes.KINDS), sim.kernel
+    for handler, arguments in waiting(kernel.queue):
+        if handler is arrive:
+            in_flight[arguments[1]] += 1
+    return make_history(
+        kernel.record,
+        sim.record,
+        outcome=kernel.stopped,
+        report=_report(sim, kernel.stopped, kernel.now),
+        end_s=kernel.now,
+        under_way=kernel.network.sent(kernel.now),
+        in_flight=in_flight,
+    )
+
+
+def _report(sim: Simulation, outcome: str, now: float) -> str:
+    """Say in one line why the run ended, and how the network was left."""
+    last = max((round_ for round_, _ in sim.record.aggregations), default=0)
+    if outcome != "stalled":
+        return f"{len(sim.record.aggregations):,} means up to round {last:,} in {now:,.1f} s; ended by {outcome}"
+    waits = sum(job is not None for job in sim.jobs)
+    return (
+        f"stalled after round {last:,}: since {sim.idle_since:,.1f} s nobody trained, sent or aggregated for "
+        f"{sim.settings.timers.stall_s:g} s; {sum(sim.kernel.online):,} of {sim.settings.num_nodes:,} nodes online, "
+        f"{waits:,} waiting"
+    )

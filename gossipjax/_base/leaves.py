@@ -26,6 +26,17 @@ def form_of(leaf: Any) -> jax.ShapeDtypeStruct | None:
     return jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf))
 
 
+def near(leaf: Any) -> bool:
+    """Whether NumPy can read an array where it lies: then a short look at it needs no program compiled."""
+    if isinstance(leaf, jax.Array):
+        return not isinstance(leaf, jax.core.Tracer) and leaf.is_fully_addressable and _is_on_cpu(leaf)
+    return True
+
+
+def _is_on_cpu(leaf: jax.Array) -> bool:
+    return all(device.platform == "cpu" for device in leaf.devices())
+
+
 def plain(leaf: Any) -> np.ndarray:
     """Bring a leaf to the host, as numbers that NumPy can write: keys as their words, narrow floats as their bytes."""
     array = np.asarray(jax.device_get(jax.random.key_data(leaf) if is_key(leaf) else leaf))

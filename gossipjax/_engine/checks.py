@@ -12,12 +12,12 @@ from jaxtyping import Array, Key, PyTree
 from scipy import sparse
 
 from gossipjax._base.arguments import shown
-from gossipjax._base.leaves import form_of
+from gossipjax._base.leaves import form_of, near
 from gossipjax._base.rows import bits_per_row
 from gossipjax._engine.probe import Bits, Probe, probe
 from gossipjax.facts import Properties, Requires
 from gossipjax.mixing._apply import DenseMixing, TableMixing
-from gossipjax.timeline._events import event_form, first_mixing
+from gossipjax.timeline._events import event_form
 from gossipjax.types import Protocol, Task, Timeline
 
 MOST_BITS = 1 << 32
@@ -26,20 +26,20 @@ WEIGHTS_ROUNDING = 1e-4
 """By how much sums of weights may miss one: those of a thousand float32 numbers do by 1e-5."""
 
 
-def check_weights(key: Key[Array, ""], requires: Requires, timeline: Timeline) -> None:
+def check_weights(requires: Requires, timeline: Timeline, mixing: Any) -> None:
     """Hold the weights of the first round against what is said of them, where the protocol counts on it.
 
     Facts are stated by builders; a timeline whose arrays were exchanged afterwards may no longer have them.
 
+    Args:
+        requires: what the protocol needs.
+        timeline: whose facts are stated.
+        mixing: of its first event.
+
     Raises:
         ValueError: a fact that the protocol needs and the weights do not have.
     """
-    if not len(timeline):
-        return
-    if not isinstance(event_form(timeline).mixing, DenseMixing | TableMixing):
-        return
-    mixing = first_mixing(timeline, key)
-    if isinstance(mixing[0], jax.core.Tracer):
+    if not isinstance(mixing, DenseMixing | TableMixing) or isinstance(mixing[0], jax.core.Tracer):
         return
     W = _as_sparse(mixing)
     off = {
@@ -90,10 +90,22 @@ def check_start(x0: PyTree, facts: Properties) -> PyTree[jax.ShapeDtypeStruct]:
     """
     form = jax.tree_util.tree_map_with_path(_shape_of, x0)
     check_form(form, facts)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(x0):
-        if not bool(jnp.all(jnp.isfinite(leaf))):
-            raise ValueError(f"leaf {_path(path)} of x0 holds NaN or infinity; start from finite parameters")
+    check_finite(jax.tree.map(lambda leaf: (np if near(leaf) else jnp).isfinite(leaf).all(), x0))
     return form
+
+
+def check_finite(flags: PyTree[Any]) -> None:
+    """Refuse a start that is not finite.
+
+    Args:
+        flags: in the place of each leaf, whether all its entries are finite; of several seeds one flag each.
+
+    Raises:
+        ValueError: the first leaf that is not.
+    """
+    for path, flag in jax.tree_util.tree_leaves_with_path(flags):
+        if not np.all(flag):
+            raise ValueError(f"leaf {_path(path)} of x0 holds NaN or infinity; start from finite parameters")
 
 
 def check_form(form: PyTree[jax.ShapeDtypeStruct], facts: Properties) -> None:
@@ -125,7 +137,7 @@ def check_models(protocol: Protocol, form: PyTree[jax.ShapeDtypeStruct]) -> None
     for task in jax.tree.leaves(protocol, is_leaf=lambda value: isinstance(value, Task)):
         if not isinstance(task, Task):
             continue
-        model = model_form(task)
+        model = start_form(task.init, jax.random.key(0))
         same = jax.tree.structure(model) == jax.tree.structure(rows)  # type: ignore[operator]
         left, right = (jax.tree_util.tree_leaves_with_path(tree) for tree in (rows, model))
         for (path, leaf), (_, wanted) in zip(left, right, strict=False):
@@ -142,14 +154,13 @@ def check_models(protocol: Protocol, form: PyTree[jax.ShapeDtypeStruct]) -> None
 
 
 @jax.jit
-def start_from(start: Partial, key: Key[Array, ""]) -> Any:
-    """Call a function of a key that makes a start, or one model; traced and compiled once for all calls."""
+def _call(start: Partial, key: Key[Array, ""]) -> Any:
     return start(key)
 
 
-def model_form(task: Task) -> PyTree[jax.ShapeDtypeStruct]:
-    """Return the form of one model of a task."""
-    return start_from.eval_shape(task.init, jax.random.key(0))
+def start_form(start: Any, key: Any) -> PyTree[jax.ShapeDtypeStruct]:
+    """Return the form of what a function of a key makes: a stacked start, or one model; traced once for all calls."""
+    return _call.eval_shape(start, key)
 
 
 def _names(tree: PyTree) -> str:

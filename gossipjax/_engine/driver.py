@@ -17,6 +17,7 @@ from gossipjax._base.arguments import shown
 from gossipjax._base.leaves import in_form
 from gossipjax._base.streams import STARTS, STEPS
 from gossipjax._engine import chunks, loop
+from gossipjax._engine.checks import check_finite
 from gossipjax._engine.chunks import Piece
 from gossipjax._engine.fingerprint import Origin, PlanHash, identity, of_start
 from gossipjax._engine.growth import note_growth
@@ -91,12 +92,13 @@ def _advance_call(functions, settings: Settings, every, key, protocol, xs, share
 
 
 def _start_call(settings: Settings, synchronous: bool, key, protocol, x0):
-    """Make the state of every seed."""
+    """Make the state of every seed, and say of each leaf of its start whether it is finite."""
 
     def one(key):
         x = x0(jax.random.fold_in(key, STARTS)) if isinstance(x0, Partial) else jax.tree.map(jnp.copy, x0)
         state = protocol.init(jax.random.fold_in(key, STEPS), loop.with_slots(x, settings.facts))
-        return placement.place_rows(state) if synchronous else state
+        finite = jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), x)
+        return (placement.place_rows(state) if synchronous else state), finite
 
     return _each_seed(one, settings, key)
 
@@ -142,8 +144,9 @@ class Driver:
         if isinstance(job.start, Trajectory):
             self.state = self._continued(job.start)
             return
-        self.state = _start(job.settings, job.synchronous, job.key, job.protocol, job.start)
-        number, time = jnp.uint32(job.before[0]), jnp.float32(job.before[1])
+        self.state, finite = _start(job.settings, job.synchronous, job.key, job.protocol, job.start)
+        check_finite(jax.device_get(finite))
+        number, time = np.uint32(job.before[0]), np.float32(job.before[1])
         first = jax.device_get(_observe(job.settings, job.protocol, self.state, job.observers, number, time))
         self.log.begin(first._replace(time=np.full(job.key.shape, job.before[1])))
 
@@ -163,7 +166,7 @@ class Driver:
             )
         job = self.job
         call = functools.partial(_start_call, job.settings, False)
-        form = jax.eval_shape(call, job.key, job.protocol, job.form)
+        form, _ = jax.eval_shape(call, job.key, job.protocol, job.form)
         self._take_over("x0", kept.done, kept.records, kept.plan())
         self._inherited = kept.done
         return in_form(jax.tree.leaves(earlier.state), form)

@@ -18,7 +18,6 @@ from gossipjax._base.calls import Call
 from gossipjax._base.leaves import is_key
 from gossipjax._base.memory import check_device_memory
 from gossipjax._base.rows import bytes_per_row, replicate
-from gossipjax._base.streams import STARTS
 from gossipjax._engine import chunks, packing
 from gossipjax._engine.checks import (
     check_form,
@@ -27,7 +26,7 @@ from gossipjax._engine.checks import (
     check_start,
     check_step,
     check_weights,
-    start_from,
+    start_form,
 )
 from gossipjax._engine.driver import Job, Settings
 from gossipjax._engine.probe import Probe, key_form, numbers
@@ -36,6 +35,7 @@ from gossipjax.observe._models import Observer, bind_observers, check_observers
 from gossipjax.results._provenance import call_record, describe_call
 from gossipjax.results._trajectory import Trajectory, manifest
 from gossipjax.timeline import _moments
+from gossipjax.timeline._events import first_of_run
 from gossipjax.types import Params, Protocol, Task, Timeline
 
 Strategy = placement.Strategy
@@ -83,7 +83,7 @@ def prepare(
     start = _bind_start(x0, facts.num_rows)
     recording, at = _resolve_times(key, timeline, recording)
     records = len(chunks.positions(len(timeline), recording.record_every, at)) + 1
-    form, found = _check(key, bound, timeline, start, watching, records)
+    form, found, before = _check(key, bound, timeline, start, watching, records)
     choices = _choose(key, timeline, found, execution, _interval(timeline, recording, at))
     call = call_record(
         key, protocol, timeline, x0, **recording._asdict(), observers=list(observers), **execution._asdict()
@@ -96,7 +96,7 @@ def prepare(
     about = manifest(key, _configuration(call, timeline, found.x0, settings, choices, watching, x0))
     job = Job(
         key, bound, timeline, start, watching, form, settings, "synchronous" in facts, choices.packed,
-        recording.record_every, at, _moments.before(timeline, key), found.bits.reported,
+        recording.record_every, at, before, found.bits.reported,
     )  # fmt: skip
     return job, call, about
 
@@ -151,21 +151,23 @@ def _task_start(task: Task, rows: Frozen[int], key: Key[Array, ""]) -> Params:
 
 def _check(
     key, protocol: Protocol, timeline: Timeline, start, observers: tuple[Observer, ...], records: int
-) -> tuple[PyTree[jax.ShapeDtypeStruct], Probe]:
-    """Check everything that can be checked before the work; return the form of the stacked start, and the probe."""
+) -> tuple[PyTree[jax.ShapeDtypeStruct], Probe, tuple[int, float]]:
+    """Check everything that can be checked before the work.
+
+    Returns:
+        The form of the stacked start, the probe, and number and time before the first event.
+    """
     facts, one = timeline.properties, key_form(key)
     check_requires(protocol.requires, facts)
     form = _form(start, one, facts, key.ndim)
     check_models(protocol, form)
     found = check_step(one, protocol, timeline, form)
     check_message(found.bits, timeline)
-    first = key[0] if key.ndim else key
-    check_weights(first, protocol.requires, timeline)
+    first = first_of_run(timeline, key[0] if key.ndim else key) if len(timeline) else None
+    check_weights(protocol.requires, timeline, None if first is None else first.mixing)
     measured = check_observers(observers, found.x, found.versions, found.meter)
     _check_memory(max(key.size, 1), found, facts, records * _bytes(measured))
-    if isinstance(start, Partial):
-        check_start(start_from(start, jax.random.fold_in(first, STARTS)), facts)
-    return form, found
+    return form, found, _moments.before(timeline, first)
 
 
 def _check_memory(seeds: int, found: Probe, facts: Properties, kept: int) -> None:
@@ -188,7 +190,7 @@ def _form(start: Any, key, facts: Properties, seeds: int) -> PyTree[jax.ShapeDty
             )
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[seeds:], leaf.dtype), start.x)
     if isinstance(start, Partial):
-        form = start_from.eval_shape(start, key)
+        form = start_form(start, key)
         check_form(form, facts)
         return form
     return check_start(start, facts)

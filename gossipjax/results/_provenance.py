@@ -17,6 +17,7 @@ from gossipjax._base import calls
 from gossipjax._base.call_json import to_json
 from gossipjax._base.call_text import text
 from gossipjax._base.calls import Array, Call
+from gossipjax._base.leaves import near
 
 RUN, STOP = "gossipjax:simulate", "stopped_at"
 
@@ -46,14 +47,22 @@ def as_json(record: Any) -> str:
     return to_json(record)[0]
 
 
+def _near(leaf: Any) -> Any:
+    return np.asarray(leaf) if near(leaf) else leaf
+
+
+def _first_row(leaf: Any) -> Any:
+    return jnp.asarray(np.asarray(leaf)[0]) if near(leaf) and isinstance(leaf, jax.Array) else leaf[0]
+
+
 def _start(x0: Any) -> Any:
     """Write down a start; rows that are all equal as one row and their number."""
     leaves = [] if calls.record_of(x0) is not None else jax.tree.leaves(x0)
     if callable(x0) or not leaves or any(np.ndim(leaf) == 0 for leaf in leaves):
         return calls.write_down(x0)
     rows = np.shape(leaves[0])[0]
-    if rows > 1 and all(bool(jnp.all(jnp.asarray(leaf) == jnp.asarray(leaf)[:1])) for leaf in leaves):
-        one = calls.write_down(jax.tree.map(lambda leaf: leaf[0], x0))
+    if rows > 1 and all(bool((leaf == leaf[:1]).all()) for leaf in map(_near, leaves)):
+        one = calls.write_down(jax.tree.map(_first_row, x0))
         return Call("gossipjax:replicate", (("params", one), ("rows", rows)))
     return calls.write_down(x0)
 

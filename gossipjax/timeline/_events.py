@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
+from gossipjax._base.streams import EVENTS
 from gossipjax.facts import Properties
 from gossipjax.types import Event, Timeline
 
@@ -35,15 +36,16 @@ def event_form(timeline: Timeline) -> Event:
     return _first.eval_shape(functions, jax.random.key(0), timeline.shared, one_entry(timeline))
 
 
-def first_mixing(timeline: Timeline, key: Key[Array, ""]) -> Any:
-    """Make the mixing of the first event of a timeline that has one; compiled once for all timelines of one form."""
+def first_of_run(timeline: Timeline, key: Key[Array, ""]) -> Event:
+    """Make the first event of the run with this key; compiled once for all timelines of one form."""
     first = jax.tree.map(lambda leaf: leaf[:1], timeline.xs)
-    return _first((timeline.event, timeline.draw), key, timeline.shared, first).mixing
+    return _first((timeline.event, timeline.draw), key, timeline.shared, first)
 
 
 @functools.partial(jax.jit, static_argnums=(0,))
 def _first(functions: Any, key: Key[Array, ""], shared: PyTree, xs: PyTree) -> Event:
-    return first_event(key, Timeline(xs, shared, functions[0], _BARE, functions[1]))
+    timeline = Timeline(xs, shared, functions[0], _BARE, functions[1])
+    return first_event(jax.random.fold_in(key, EVENTS), timeline)
 
 
 def _zeros(xs: PyTree) -> PyTree:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float64, Int64, Key, PyTree
 
 from gossipjax._base.arguments import instance, reals
 from gossipjax._base.streams import EVENTS
-from gossipjax.types import Timeline
+from gossipjax.types import Event, Timeline
 
 TOLERANCE = 1e-12
 """Relative tolerance of a requested time: an event that is later by no more still happens up to then.
@@ -66,12 +66,18 @@ def moments(
     return np.concatenate([empty.astype(np.int64), *numbers], dtype=np.int64), np.concatenate([empty, *times])
 
 
-def before(timeline: Timeline, key: Key[Array, "*seeds"]) -> tuple[int, float]:
-    """Return the number and the time at which a timeline begins: 0 and 0, or its first event's in a later window."""
-    if not len(timeline):
+def before(timeline: Timeline, first: Event | None) -> tuple[int, float]:
+    """Return the number and the time at which a timeline begins: 0 and 0, or its first event's in a later window.
+
+    Args:
+        timeline: of which the first event is looked at.
+        first: that event; None: there is none.
+    """
+    number = 0 if first is None else int(np.asarray(first.index)[-1])
+    if first is None or number == 0:
         return 0, 0.0
-    number = int(moments(timeline[:1], key)[0][0])
-    return number, 0.0 if number == 0 else float(event_times(timeline[:1], key=key)[0])
+    time = np.asarray(first.time)[-1] if timeline.seconds is None else event_times(timeline[:1])[0]
+    return number, float(time)
 
 
 def events_until(times: Float64[np.ndarray, " T"], wanted: Any, name: str = "record_times") -> Int64[np.ndarray, " r"]:

@@ -1,7 +1,8 @@
-"""What the machines of a simulated network can do: speed, bandwidth, latency and when they are online.
+"""Devices of a simulated network: speed, bandwidth, latency and availability.
 
-:func:`fitted` draws alike to measured phones without any file; :func:`from_traces` reads published traces;
-:func:`from_arrays` and :func:`read_csv` take one's own. All live on the host, in NumPy.
+:func:`fitted` draws phones from laws that were fitted to measurements and needs no file; :func:`from_traces` reads
+published traces; :func:`from_arrays` and :func:`read_csv` take your own numbers. All values are NumPy arrays on the
+host.
 """
 
 from gossipjax.devices._availability import Availability, Transitions, from_sessions, share_online, take

@@ -1,4 +1,4 @@
-"""When devices are online: intervals that repeat with each device's own period."""
+"""Availability: the intervals in which devices are online; each device repeats with a period."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _LONGEST_S = 2**33
 class Availability:
     """Intervals in which each device is online: [on_s, off_s) in ragged form.
 
-    Device i is online at time t iff on_s[j] <= (t mod period_s[i]) < off_s[j] for an offsets[i] <= j < offsets[i + 1].
-    A device without intervals is never online. Times that are whole seconds, or multiples of a power of two, are exact;
-    with others the border of a period is subject to rounding.
+    Device i is online at time t iff on_s[j] <= (t mod period_s[i]) < off_s[j] where offsets[i] <= j < offsets[i + 1].
+    A device without intervals is never online. Whole seconds and multiples of a power of two are exact; other times
+    may be rounded at the end of a period.
 
     Attributes:
-        offsets: ``(n + 1,)`` int64, read-only: where the intervals of each device begin and, last, where they end.
-        on_s: ``(m,)`` float64 seconds, read-only: when each interval begins, not before 0.
-        off_s: ``(m,)`` float64 seconds, read-only: when each ends, at most at the period. A device's intervals are
-            sorted and disjoint; they may touch.
-        period_s: ``(n,)`` float64 seconds, read-only; infinite: nothing repeats.
+        offsets: ``(n + 1,)`` int64, read-only: intervals offsets[i] to offsets[i + 1] − 1 belong to device i.
+        on_s: ``(m,)`` float64 seconds, read-only: start of each interval, at least 0.
+        off_s: ``(m,)`` float64 seconds, read-only: end of each interval, at most the period. The intervals of a device
+            are sorted and disjoint; they may touch.
+        period_s: ``(n,)`` float64 seconds, read-only; infinite: the intervals do not repeat.
 
     Raises:
-        ValueError: naming the device, the interval and its values, where one of these rules is broken.
+        ValueError: if one of these rules is broken; the message names the device, the interval and its values.
     """
 
     offsets: np.ndarray
@@ -81,7 +81,7 @@ class Transitions(NamedTuple):
 
 
 def online_at(availability: Availability, t: int | float) -> Bool[np.ndarray, " n"]:
-    """Tell which devices are online at time t (at the end of an interval: no longer).
+    """Return which devices are online at time t; a device is offline at the end of its interval.
 
     Args:
         availability: of n devices.
@@ -91,7 +91,7 @@ def online_at(availability: Availability, t: int | float) -> Bool[np.ndarray, " 
         ``(n,)``.
 
     Raises:
-        ValueError: a negative or infinite time.
+        ValueError: if t is negative or not finite.
     """
     t = real("t", t, least=0, unit="seconds", remedy="traces begin at 0")
     nodes = availability.nodes
@@ -103,19 +103,20 @@ def online_at(availability: Availability, t: int | float) -> Bool[np.ndarray, " 
 
 
 def transitions_until(availability: Availability, until_s: int | float) -> Transitions:
-    """List every change of state in 0 < t <= until_s; intervals that touch, also across the period's border, are one.
+    """List every change of state in 0 < t <= until_s.
 
-    So the state at 0, changed by all transitions up to t, is the state at t, and a node's transitions alternate.
+    Intervals that touch count as one, also across the end of a period, so the transitions of a node alternate. The
+    state at t is the state at 0 after all transitions up to t.
 
     Args:
         availability: of n devices.
         until_s: seconds, at least 0.
 
     Returns:
-        The transitions, of all nodes in one order.
+        The transitions of all nodes, sorted by time, then node.
 
     Raises:
-        ValueError: a negative or infinite time, or one until which more changes than fit into memory.
+        ValueError: if ``until_s`` is negative or not finite, or the transitions do not fit into memory.
     """
     until_s = real("until_s", until_s, least=0, unit="seconds", remedy="traces may repeat for ever")
     edge, node, goes_online = _edges(availability)
@@ -125,27 +126,27 @@ def transitions_until(availability: Availability, until_s: int | float) -> Trans
     repeats = turns.astype(np.int64)
     which = np.repeat(np.arange(edge.size), repeats)
     turn = np.arange(which.size) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-    shift = np.where(np.isinf(period), 0.0, period)  # 0 times infinity is no number
+    shift = np.where(np.isinf(period), 0.0, period)  # 0 times infinity is NaN
     times = edge[which] + turn * shift[which]
-    kept = (times > 0) & (times <= until_s)
-    times, which = times[kept], which[kept]
+    inside = (times > 0) & (times <= until_s)
+    times, which = times[inside], which[inside]
     order = np.lexsort((node[which], times))
     which = which[order]
     return Transitions(times[order], node[which], goes_online[which])
 
 
 def take(availability: Availability, devices: Int[np.ndarray, " k"]) -> Availability:
-    """Return the availability of k nodes, of which node i behaves as device ``devices[i]``; repetition is allowed.
+    """Return the availability of k nodes; node i behaves as device ``devices[i]``.
 
     Args:
         availability: of n devices.
-        devices: ``(k,)`` numbers in 0..n - 1.
+        devices: ``(k,)`` numbers in 0..n - 1; repetition is allowed.
 
     Returns:
-        Of k nodes.
+        Availability of k nodes.
 
     Raises:
-        ValueError: no device, or one that does not exist.
+        ValueError: if ``devices`` is empty or names a device that does not exist.
     """
     instance("availability", availability, Availability, ONE)
     devices = members("devices", devices, availability.num_nodes)
@@ -162,21 +163,21 @@ def from_sessions(
     length_s: Int[np.ndarray, " m"],
     period_s: Int[np.ndarray, " n"],
 ) -> Availability:
-    """Wrap sessions around each device's period and unite those that overlap or touch.
+    """Wrap sessions around the period of their device and merge sessions that overlap or touch.
 
     Args:
         nodes: ``(m,)`` device of each session, in any order.
         begin_s: ``(m,)`` seconds, taken modulo the period.
-        length_s: ``(m,)`` seconds, none negative; a session of the whole period or longer is online throughout.
-            Sessions of no length are left out.
+        length_s: ``(m,)`` seconds, not negative. A session as long as the period or longer means always online;
+            sessions of length 0 are dropped.
         period_s: ``(n,)`` whole seconds.
 
     Returns:
         Sorted disjoint intervals.
 
     Raises:
-        ValueError: no device, one that does not exist, a negative length, a period that is not positive, or numbers
-            that are not whole.
+        ValueError: if there is no device, a device does not exist, a length is negative, a period is not positive, or
+            a number is not whole.
     """
     period_s = wholes("period_s", period_s, shape=(None,), least=1, most=_LONGEST_S, remedy="in whole seconds")
     require(period_s.size > 0, "period_s is empty: availability needs at least one device")
@@ -196,7 +197,7 @@ def from_sessions(
 
 
 def _united(nodes: np.ndarray, begin: np.ndarray, end: np.ndarray, period_s: np.ndarray) -> Availability:
-    """Unite overlapping whole-second intervals; shifting each node by more than a period keeps nodes apart, exactly."""
+    """Merge overlapping whole-second intervals; a shift of more than a period per node separates the nodes exactly."""
     shift = nodes.astype(np.int64) * (int(period_s.max()) + 1)
     order = np.argsort(begin + shift, kind="stable")
     begin, end = (begin + shift)[order], np.maximum.accumulate((end + shift)[order])
@@ -208,10 +209,10 @@ def _united(nodes: np.ndarray, begin: np.ndarray, end: np.ndarray, period_s: np.
 
 
 def _edges(availability: Availability) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Changes of state within one period: seconds, node, whether it goes online.
+    """Return the changes of state within one period: seconds, node, whether it goes online.
 
-    Touching is decided here, on the numbers as given, because period * k + off may round to something else than
-    period * (k + 1) + on.
+    Whether intervals touch is decided here, before any arithmetic, because period * k + off and period * (k + 1) + on
+    may round differently.
     """
     nodes, on, off = availability.nodes, availability.on_s, availability.off_s
     before = np.arange(on.size) - 1
@@ -252,9 +253,9 @@ def _check_intervals(availability: Availability) -> None:
     rules: tuple[tuple[Bool[np.ndarray, " m"], str], ...] = (
         (np.isfinite(on) & np.isfinite(off), "must have finite times: drop it, or end it at the end of the trace"),
         (on >= 0, "begins before 0: shift the trace so that it begins at 0"),
-        (off > on, "must end after it begins: drop empty intervals, exchange swapped ends"),
+        (off > on, "must end after it begins: drop empty intervals, swap reversed ends"),
         (off <= own, "ends beyond the period: split it there, or make the period longer"),
-        (on >= previous, "begins before the one before it ends: sort the intervals and unite overlapping ones"),
+        (on >= previous, "begins before the previous one ends: sort the intervals and merge overlapping ones"),
     )
     for holds, text in rules:
         if not holds.all():
@@ -264,7 +265,7 @@ def _check_intervals(availability: Availability) -> None:
 
 
 def share_online(availability: Availability) -> Float[np.ndarray, " n"]:
-    """Return the share of its period that each device is online; 0 where the period is infinite."""
+    """Return the share of its period for which each device is online; 0 if the period is infinite."""
     instance("availability", availability, Availability, ONE)
     return _total(availability) / availability.period_s
 

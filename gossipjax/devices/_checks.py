@@ -1,4 +1,4 @@
-"""Checks that the parts of this package share."""
+"""Argument checks shared by the modules of this package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gossipjax._base.arguments import instance, wholes
 
 
 def require(condition: bool | np.bool_, message: str) -> None:
-    """Raise ``ValueError`` with a message unless a condition holds."""
+    """Raise ``ValueError(message)`` unless the condition holds."""
     if not condition:
         raise ValueError(message)
 
@@ -25,19 +25,19 @@ def frozen(array: np.ndarray) -> np.ndarray:
 
 
 def path_of(path: Any, name: str = "path") -> pathlib.Path:
-    """Return a path, given as text or as a path.
+    """Convert a str or path-like object to a path.
 
     Raises:
-        TypeError: something else.
+        TypeError: for any other type.
     """
     return pathlib.Path(instance(name, path, (str, os.PathLike), "pass the name of the file"))
 
 
 def members(name: str, value: Any, num_nodes: int) -> Int[np.ndarray, " k"]:
-    """Return the numbers of at least one of n nodes.
+    """Return a non-empty vector of node numbers.
 
     Raises:
-        ValueError: none, no whole numbers, or one outside 0..num_nodes - 1.
+        ValueError: if it is empty, holds other than whole numbers, or leaves 0..num_nodes - 1.
     """
     nodes = wholes(name, value, shape=(None,), least=0, most=num_nodes - 1, remedy="name devices that exist")
     require(nodes.size > 0, f"{name} is empty: name at least one device")
@@ -45,7 +45,7 @@ def members(name: str, value: Any, num_nodes: int) -> Int[np.ndarray, " k"]:
 
 
 def require_range(name: str, values: np.ndarray, holds: np.ndarray, rule: str) -> None:
-    """Raise ``ValueError`` naming the first entry of an array that breaks a rule."""
+    """Raise ``ValueError`` if an entry of an array breaks a rule, and name the first such entry."""
     if not holds.all():
         entry = tuple(int(k) for k in np.argwhere(~holds)[0])
         where = entry[0] if len(entry) == 1 else entry

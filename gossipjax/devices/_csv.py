@@ -1,4 +1,4 @@
-"""A user's own devices: from arrays, from a CSV file, and intervals from an .npz file."""
+"""Build devices from arrays or a CSV file, and availability from an .npz file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gossipjax.devices._files import require_keys
 
 _NUMBERS = ("compute_ms_per_sample", "bandwidth_kbps", "upload_kbps", "download_kbps")
 _NAMES = ("id", "device_id", "device", "node", "name")
-"""Columns of a CSV file."""
+"""CSV columns with numbers (above) and columns that only name the devices."""
 
 
 @recorded()
@@ -33,19 +33,19 @@ def from_arrays(
     availability: Availability | None = None,
     name: str = "arrays",
 ) -> Devices:
-    """Make devices of one's own numbers.
+    """Build devices from arrays.
 
     Args:
-        seconds_per_sample: ``(n,)`` inference of one sample.
+        seconds_per_sample: ``(n,)`` inference time of one sample.
         upload_bytes_per_second: ``(n,)``, positive; infinite: unlimited.
-        download_bytes_per_second: ``(n,)``, likewise.
+        download_bytes_per_second: ``(n,)``, positive; infinite: unlimited.
         latency_seconds: one-way delay: one number, or ``(c, c)`` from city to city.
         city: ``(n,)`` city of each node; None: node i is in city i mod c.
         availability: of the n nodes; None: always online.
         name: for reports.
 
     Raises:
-        ValueError: naming the field, the entry and its value, where a shape or a number does not fit.
+        ValueError: if a shape or a number is invalid; the message names the field, the entry and its value.
     """
     remedy = "one number, or (c, c) from city to city"
     delay = np.atleast_2d(reals("latency_seconds", latency_seconds, least=0, unit="seconds", remedy=remedy))
@@ -68,19 +68,19 @@ def read_csv(
     """Read devices from a CSV file with a header, one device per line.
 
     Columns: ``compute_ms_per_sample``, and either ``bandwidth_kbps`` (both directions) or ``upload_kbps`` and
-    ``download_kbps``; all positive. A column that only names the devices (``id``, ``device_id``, ``device``, ``node``
-    or ``name``) is ignored, and so are blank lines. Any other column is refused: it may be one of these with another
+    ``download_kbps``; all positive. Blank lines are ignored, and so are columns that only name the devices (``id``,
+    ``device_id``, ``device``, ``node`` or ``name``). Any other column is an error: it may be one of these with another
     name or unit.
 
     Args:
         path: the file.
-        bits_per_kilobit: 1000, or 1024 as Plexus counts: bytes/s = kbps * bits_per_kilobit / 8.
+        bits_per_kilobit: 1000, or 1024 as in Plexus: bytes/s = kbps * bits_per_kilobit / 8.
         latency_seconds: one-way delay: one number, or ``(c, c)`` from city to city, with node i in city i mod c.
         availability: of the devices in the file; None: always online.
 
     Raises:
-        ValueError: naming the file, the line and the value that does not fit, or the column that is missing, unknown,
-            there twice, or beside one that says the same.
+        ValueError: if a value is invalid, or a column is missing, unknown, repeated or redundant; the message names
+            the file and the line or column.
     """
     source = path_of(path)
     bits = whole("bits_per_kilobit", bits_per_kilobit, remedy="choose 1000, or 1024 as Plexus does")
@@ -103,10 +103,10 @@ def read_csv(
 
 
 def read_columns(path: pathlib.Path) -> dict[str, Float[np.ndarray, " n"]]:
-    """Read the columns of a CSV file of devices as positive numbers, without those that only name the devices.
+    """Read the columns of a CSV file of devices as positive numbers; skip those that only name the devices.
 
     Raises:
-        ValueError: naming the file, the line and the value that does not fit, or a column that must not be there.
+        ValueError: if a value or a column is invalid; the message names the file and the line or column.
     """
     require(path.is_file(), f"no file {path}: correct the path, or write the file first")
     try:
@@ -114,7 +114,7 @@ def read_columns(path: pathlib.Path) -> dict[str, Float[np.ndarray, " n"]]:
             reader = csv.reader(stream)
             lines = [(reader.line_num, row) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no text of comma-separated values ({error}): export it again as UTF-8") from error
+        raise ValueError(f"{path} is not a valid CSV file ({error}): export it again as UTF-8") from error
     require(len(lines) > 1, f"{path} is empty: it needs a header and a line per device")
     header = [name.strip() for name in lines[0][1]]
     _check_header(path, header)
@@ -129,39 +129,39 @@ def read_columns(path: pathlib.Path) -> dict[str, Float[np.ndarray, " n"]]:
 
 
 def _check_header(path: pathlib.Path, header: list[str]) -> None:
-    """Refuse columns whose meaning would be guessed or ignored."""
+    """Reject columns whose meaning would have to be guessed or ignored."""
     for name in header:
         require(header.count(name) == 1, f"{path} has the column {name!r} twice: leave one out")
         require(
             name in (*_NUMBERS, *_NAMES),
-            f"{path} has an unknown column {name!r}: leave it out; numbers stand under {', '.join(_NUMBERS)}, in these "
-            f"units, and what only names the devices under {', '.join(_NAMES)}",
+            f"{path} has an unknown column {name!r}: remove it; numbers belong in {', '.join(_NUMBERS)}, in these "
+            f"units, and names of devices in {', '.join(_NAMES)}",
         )
     beside = [name for name in ("upload_kbps", "download_kbps") if name in header]
     require(
         "bandwidth_kbps" not in header or not beside,
-        f"{path} has the columns bandwidth_kbps and {' and '.join(beside)}: the former stands for both directions; "
-        "keep that, or upload_kbps and download_kbps",
+        f"{path} has the columns bandwidth_kbps and {' and '.join(beside)}: the former covers both directions; "
+        "keep either that, or upload_kbps and download_kbps",
     )
 
 
 @recorded()
 def read_availability(path: str | os.PathLike[str]) -> Availability:
-    """Read intervals from an .npz file in one of two forms; empty intervals [t, t) hold no time and are left out.
+    """Read intervals from an .npz file in one of two formats; empty intervals [t, t) are dropped.
 
-    Both have ``offsets (n + 1,)``, ``on_s (m,)`` and ``off_s (m,)``: device i is online in [on_s[j], off_s[j]) for
-    offsets[i] <= j < offsets[i + 1], sorted and disjoint. Then
+    Both formats have ``offsets (n + 1,)``, ``on_s (m,)`` and ``off_s (m,)``: device i is online in [on_s[j], off_s[j])
+    for offsets[i] <= j < offsets[i + 1], sorted and disjoint. The period is stored in one of two ways:
 
-    * ``period_s``, one number or ``(n,)``: all repeats with that period;
-    * ``trace_start_s`` and ``trace_end_s (n,)``, whole seconds of one clock: each device repeats its own window of
-      observation, at the same time of the clock modulo the window: where windows are whole days, time 0 is the
-      clock's midnight and the hour of the day is kept.
+    * ``period_s``, one number or ``(n,)``: the intervals repeat with that period;
+    * ``trace_start_s`` and ``trace_end_s (n,)``, whole seconds of one clock: each device repeats its own observation
+      window, aligned with the clock modulo the length of the window. If windows are whole days, time 0 is midnight of
+      the clock and intervals keep their hour of the day.
 
     Args:
         path: the file.
 
     Raises:
-        ValueError: naming the file, the device and the interval that does not fit.
+        ValueError: if an array or an interval is invalid; the message names the file, the device and the interval.
     """
     source = path_of(path)
     return availability_of(source, read_npz(source))
@@ -186,16 +186,16 @@ def availability_of(source: pathlib.Path, arrays: dict[str, np.ndarray]) -> Avai
 
 
 def count_empty(arrays: dict[str, np.ndarray]) -> int:
-    """Count the intervals that end when they begin."""
+    """Count the intervals of length 0."""
     return int((arrays["on_s"] == arrays["off_s"]).sum())
 
 
 def _windows(arrays: dict[str, np.ndarray]) -> Availability:
-    """Check the intervals within their windows, then turn each window so that it begins at a multiple of its length."""
+    """Check the intervals in their windows, then rotate each window so that it starts at a multiple of its length."""
     names = ("offsets", "on_s", "off_s", "trace_start_s", "trace_end_s")
     for name in names:
         kind = arrays[name].dtype.kind
-        require(kind in "iu" and arrays[name].ndim == 1, f"{name} must be a vector of whole seconds: round its times")
+        require(kind in "iu" and arrays[name].ndim == 1, f"{name} must be a vector of whole seconds: round the times")
     offsets, on, off, start, end = (arrays[name].astype(np.int64) for name in names)
     require(
         start.size == end.size == offsets.size - 1,
@@ -213,13 +213,13 @@ def _windows(arrays: dict[str, np.ndarray]) -> Availability:
 
 
 def _without_empty(offsets: np.ndarray, on: np.ndarray, off: np.ndarray, period: np.ndarray) -> Availability:
-    """Leave out intervals [t, t); everything else is checked by the class."""
+    """Drop intervals [t, t); the class checks everything else."""
     if on.shape != off.shape or on.ndim != 1 or offsets.ndim != 1 or offsets[-1:].tolist() != [on.size]:
         return Availability(offsets, on, off, period)
-    kept = on != off
-    before = np.concatenate([[0], np.cumsum(kept)])
+    some = on != off
+    before = np.concatenate([[0], np.cumsum(some)])
     require(bool(((offsets >= 0) & (offsets <= on.size)).all()), f"offsets must lie in 0..{on.size}, the intervals")
-    return Availability(before[offsets], on[kept], off[kept], period)
+    return Availability(before[offsets], on[some], off[some], period)
 
 
 def _column(path: pathlib.Path, columns: dict[str, np.ndarray], name: str) -> np.ndarray:
@@ -232,7 +232,7 @@ def _column(path: pathlib.Path, columns: dict[str, np.ndarray], name: str) -> np
 
 
 def _number(path: pathlib.Path, line: int, column: str, text: str) -> float:
-    """Read one positive number; Python would read 1_000 too."""
+    """Read one positive number; reject 1_000, which Python's float accepts."""
     try:
         value = np.nan if "_" in text else float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the machines of a network can do: compute, send, receive, be far away, be offline."""
+"""The Devices class: compute speed, bandwidth, latency and availability of every node."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class Devices:
     """The machines of a network of n nodes, as arrays on the host.
 
     Attributes:
-        seconds_per_sample: ``(n,)`` float64, read-only: inference of one sample; 0: no time. See
+        seconds_per_sample: ``(n,)`` float64, read-only: inference time of one sample, at least 0. See
             :func:`training_seconds`.
         upload_bytes_per_second: ``(n,)`` float64, read-only, positive; infinite: unlimited.
-        download_bytes_per_second: ``(n,)`` float64, read-only, likewise.
+        download_bytes_per_second: ``(n,)`` float64, read-only, positive; infinite: unlimited.
         city_latency_seconds: ``(c, c)`` float64, read-only: one-way delay from city to city, also within a city.
         city: ``(n,)`` int64, read-only: city of each node, 0..c - 1.
-        availability: when each is online; None: always.
+        availability: when each node is online; None: always.
         name: where the devices come from, for reports.
-        notes: what was changed in the source, such as entries that were clipped.
+        notes: changes to the source data, such as clipped entries.
 
     Raises:
-        ValueError: naming the field, the entry and its value, where a shape or a number does not fit.
+        ValueError: if a shape or a number is invalid; the message names the field, the entry and its value.
     """
 
     seconds_per_sample: np.ndarray
@@ -60,8 +60,8 @@ class Devices:
             object.__setattr__(self, field, frozen(array))
         if self.availability is not None:
             instance("availability", self.availability, Availability, f"or None: always online; {ONE}")
-            found, n = self.availability.num_nodes, self.num_nodes
-            require(found == n, f"availability of {found} devices for {n} nodes: choose devices with take()")
+            m, n = self.availability.num_nodes, self.num_nodes
+            require(m == n, f"availability of {m} devices for {n} nodes: choose devices with take()")
         instance("name", self.name, str, "say where the devices come from")
         for note in instance("notes", self.notes, tuple, "give a tuple of lines"):
             instance("notes", note, str, "give a tuple of lines")
@@ -84,17 +84,17 @@ class Devices:
     def latency_seconds(
         self, senders: Int[np.ndarray, "..."] | int, receivers: Int[np.ndarray, "..."] | int
     ) -> Float[np.ndarray, "..."] | float:
-        """Return the one-way delay of each message: that between the cities of its ends, or within their common city.
+        """Return the one-way delay of each message, from the city of its sender to the city of its receiver.
 
         Args:
-            senders: nodes, of any shape that broadcasts with that of the receivers.
+            senders: nodes, of any shape that broadcasts with the receivers.
             receivers: nodes.
 
         Returns:
-            Seconds, of the common shape.
+            Seconds, of the broadcast shape.
 
         Raises:
-            ValueError: nodes that do not exist, or shapes that do not broadcast.
+            ValueError: if a node does not exist, or the shapes do not broadcast.
         """
         senders, receivers = (
             _nodes(name, value, self.num_nodes) for name, value in (("senders", senders), ("receivers", receivers))
@@ -103,7 +103,7 @@ class Devices:
             return self.city_latency_seconds[self.city[senders], self.city[receivers]]
         except IndexError as error:
             shapes = f"senders of shape {np.shape(senders)}, receivers of shape {np.shape(receivers)}"
-            raise ValueError(f"{shapes}: must broadcast; give as many of both, or one") from error
+            raise ValueError(f"{shapes}: must broadcast; give equal shapes, or one number") from error
 
     def transitions(self, until_s: int | float) -> Transitions:
         """Return :func:`transitions` of these devices."""
@@ -111,17 +111,17 @@ class Devices:
 
 
 def online(devices: Devices, t: int | float) -> Bool[np.ndarray, " n"]:
-    """Tell which nodes are online at time t.
+    """Return which nodes are online at time t.
 
     Args:
         devices: of n nodes.
-        t: seconds, at least 0. An interval includes its begin and not its end.
+        t: seconds, at least 0. An interval includes its start and excludes its end.
 
     Returns:
-        ``(n,)``; all true where availability is None.
+        ``(n,)``; all true if the availability is None.
 
     Raises:
-        ValueError: a negative or infinite time.
+        ValueError: if t is negative or not finite.
     """
     instance("devices", devices, Devices, SOME)
     t = real("t", t, least=0, unit="seconds", remedy="traces begin at 0")
@@ -133,8 +133,8 @@ def online(devices: Devices, t: int | float) -> Bool[np.ndarray, " n"]:
 def transitions(devices: Devices, until_s: int | float) -> Transitions:
     """List every time in 0 < t <= until_s at which a node goes online or offline.
 
-    The state at 0 is ``online(devices, 0.0)``; changed by all transitions up to t it is the state at t. Intervals that
-    touch, also across the border of a period, are one: each node's transitions alternate.
+    The state at 0 is ``online(devices, 0.0)``; the state at t is the state at 0 after all transitions up to t.
+    Intervals that touch count as one, also across the end of a period, so the transitions of a node alternate.
 
     Args:
         devices: of n nodes.
@@ -144,7 +144,7 @@ def transitions(devices: Devices, until_s: int | float) -> Transitions:
         Times, nodes and directions, sorted by time, then node.
 
     Raises:
-        ValueError: a negative or infinite time.
+        ValueError: if ``until_s`` is negative or not finite.
     """
     instance("devices", devices, Devices, SOME)
     until_s = real("until_s", until_s, least=0, unit="seconds", remedy="traces may repeat for ever")
@@ -154,17 +154,17 @@ def transitions(devices: Devices, until_s: int | float) -> Transitions:
 
 
 def training_seconds(devices: Devices, samples: Num[np.ndarray, " n"] | int | float) -> Float[np.ndarray, " n"]:
-    """Compute how long each node trains: 3 * samples * seconds_per_sample, a backward pass being two forward passes.
+    """Return how long each node trains: 3 * samples * seconds_per_sample (a backward pass costs two forward passes).
 
     Args:
         devices: of n nodes.
-        samples: samples that each node goes through (local steps times batch size), one number or ``(n,)``.
+        samples: samples that each node processes (local steps times batch size), one number or ``(n,)``.
 
     Returns:
         ``(n,)`` seconds.
 
     Raises:
-        ValueError: numbers of samples that are negative, not finite, or not one per node.
+        ValueError: if ``samples`` is negative, not finite, or not one number per node.
 
     Reference:
         Lai et al., "FedScale: Benchmarking Model and System Performance of Federated Learning at Scale", ICML 2022
@@ -178,14 +178,14 @@ def training_seconds(devices: Devices, samples: Num[np.ndarray, " n"] | int | fl
 
 @recorded()
 def with_availability(devices: Devices, availability: Availability | None) -> Devices:
-    """Return the same devices, online at other times.
+    """Return the same devices with another availability.
 
     Args:
         devices: of n nodes.
         availability: of n nodes (see :func:`take`); None: always online.
 
     Raises:
-        ValueError: another number of nodes.
+        ValueError: if the numbers of nodes differ.
     """
     instance("devices", devices, Devices, SOME)
     return dataclasses.replace(devices, availability=availability)
@@ -193,14 +193,14 @@ def with_availability(devices: Devices, availability: Availability | None) -> De
 
 @recorded()
 def subset(devices: Devices, nodes: Int[np.ndarray, " k"]) -> Devices:
-    """Return the devices of some nodes; node i of the result is node ``nodes[i]``. The cities stay.
+    """Return the devices of some nodes; node i of the result is node ``nodes[i]`` and keeps its city.
 
     Args:
         devices: of n nodes.
         nodes: ``(k,)`` at least one number in 0..n - 1; repetition is allowed.
 
     Raises:
-        ValueError: no node, or one that does not exist.
+        ValueError: if ``nodes`` is empty or names a node that does not exist.
     """
     nodes = members("nodes", nodes, instance("devices", devices, Devices, SOME).num_nodes)
     return dataclasses.replace(
@@ -215,9 +215,9 @@ def subset(devices: Devices, nodes: Int[np.ndarray, " k"]) -> Devices:
 
 
 def summary(devices: Devices) -> str:
-    """Describe devices in a few lines: 5th, 50th and 95th percentile of everything, and the notes.
+    """Describe devices in a few lines: the 5th, 50th and 95th percentile of each quantity, and the notes.
 
-    Latency is that between two nodes drawn with replacement.
+    Latency is between two nodes drawn with replacement.
     """
     instance("devices", devices, Devices, SOME)
     share = None if devices.availability is None else share_online(devices.availability)
@@ -237,19 +237,19 @@ def summary(devices: Devices) -> str:
 
 
 def _three(values: np.ndarray, weights: np.ndarray | None = None) -> str:
-    """Write the 5th, 50th and 95th percentile; "inverted_cdf" picks entries, so that infinities do no harm."""
-    given = np.percentile(values, [5, 50, 95], method="inverted_cdf", weights=weights)
-    return " / ".join(f"{value:.4g}" for value in given)
+    """Format the 5th, 50th and 95th percentile; "inverted_cdf" picks entries, so infinities are allowed."""
+    percentiles = np.percentile(values, [5, 50, 95], method="inverted_cdf", weights=weights)
+    return " / ".join(f"{value:.4g}" for value in percentiles)
 
 
 def _checked(devices: Devices) -> dict[str, np.ndarray]:
-    """Return the arrays of all fields, checked."""
+    """Check the arrays of all fields and return them."""
     seconds = reals("seconds_per_sample", devices.seconds_per_sample, shape=(None,), least=0, unit="seconds")
     require(seconds.size > 0, "seconds_per_sample is empty: a network needs at least one node")
-    found = {"seconds_per_sample": seconds}
+    arrays = {"seconds_per_sample": seconds}
     for field in ("upload_bytes_per_second", "download_bytes_per_second"):
         remedy = "one per node; infinite: unlimited; leave out a node that cannot communicate"
-        found[field] = reals(
+        arrays[field] = reals(
             field, getattr(devices, field), shape=(seconds.size,), above=0, infinite=True, remedy=remedy
         )
     delay = reals("city_latency_seconds", devices.city_latency_seconds, shape=(None, None), least=0, unit="seconds")
@@ -259,11 +259,11 @@ def _checked(devices: Devices) -> dict[str, np.ndarray]:
     )
     remedy = f"the city of each node, one of the {len(delay)} rows of the latency"
     city = wholes("city", devices.city, shape=(seconds.size,), least=0, most=len(delay) - 1, remedy=remedy)
-    return found | {"city_latency_seconds": delay, "city": city}
+    return arrays | {"city_latency_seconds": delay, "city": city}
 
 
 def _nodes(name: str, value: Any, num_nodes: int) -> Any:
-    """Check the numbers of nodes; one at a time is asked for by simulations, so that it has to be fast."""
+    """Check node numbers; fast for a single int, because simulations ask for one node at a time."""
     if type(value) is int and 0 <= value < num_nodes:
         return value
     return wholes(name, value, least=0, most=num_nodes - 1, remedy="name nodes that exist")

@@ -1,4 +1,4 @@
-"""Devices and their arrays in .npz files."""
+"""Save devices to .npz files and load them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _INTERVALS = ("offsets", "on_s", "off_s", "period_s")
 
 
 def save(devices: Devices, path: str | os.PathLike[str]) -> pathlib.Path:
-    """Write devices to one .npz file, first under a temporary name, so that a failure leaves an earlier file whole.
+    """Write devices to one .npz file; the write is atomic, so a failure leaves an earlier file intact.
 
     Args:
-        devices: to be written, with names and notes.
-        path: the file, whose folder exists.
+        devices: what to write, including name and notes.
+        path: a file in an existing folder.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: the folder does not exist.
-        OSError: the file cannot be written; nothing is left behind.
+        ValueError: if the folder does not exist.
+        OSError: if the file cannot be written; no partial file remains.
     """
     instance("devices", devices, Devices, SOME)
     target = path_of(path)
@@ -50,7 +50,7 @@ def load(path: str | os.PathLike[str]) -> Devices:
     """Read devices that :func:`save` wrote.
 
     Raises:
-        ValueError: no such file, not devices, or numbers that no device can have.
+        ValueError: if the file does not exist, does not hold devices, or holds invalid numbers.
     """
     source = path_of(path)
     arrays = read_npz(source)

@@ -1,4 +1,4 @@
-"""Devices without files: equal ones, and ones drawn from laws that were fitted to measured phones."""
+"""Generate devices without files: identical devices, and phones from laws that were fitted to measurements."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def uniform(
     bytes_per_second: int | float = 780_800.0,
     latency_seconds: int | float = 0.0,
 ) -> Devices:
-    """Make n equal devices that are always online.
+    """Build n identical devices that are always online.
 
     Args:
         n: number of nodes, at least 1.
-        seconds_per_sample: the default is the median phone of :func:`fitted`.
-        bytes_per_second: in each direction; the default is the median of :func:`fitted`, infinite is unlimited.
+        seconds_per_sample: inference time; the default is the median phone of :func:`fitted`.
+        bytes_per_second: in each direction; the default is the median of :func:`fitted`; infinite: unlimited.
         latency_seconds: one-way delay of any message.
 
     Raises:
-        ValueError: no node, or a number that no device can have.
+        ValueError: if a number is out of range.
     """
     n = nodes_of(n)
     rate = real("bytes_per_second", bytes_per_second, above=0, infinite=True, remedy="infinite: unlimited")
@@ -43,27 +43,28 @@ def uniform(
 
 @recorded("lai2022fedscale", "dhasade2025plexus")
 def fitted(n: int, seed: int, *, availability: Literal["charging", "strict"] | None = None) -> Devices:
-    """Draw n phones in 227 cities from laws that were fitted to measured ones; no file is needed.
+    """Draw n phones in 227 cities from laws that were fitted to measurements; no file is needed.
 
-    Compute: one of 139 equally likely phone models (72 distinct values). Bandwidth, the same in both directions and
-    independent of compute: the inverse of a distribution function with 33 quantiles, log-linear between them.
+    Compute: one of 139 equally likely phone models (72 distinct values). Bandwidth: drawn by inverse transform
+    sampling from 33 quantiles, log-linear between them; the same in both directions and independent of compute.
     Latency: city k is a point x_k on a plane, normal about the centre of one of six regions, and has an access delay
     h_k; the delay between two cities is |x_k - x_l| + h_k + h_l (a Vivaldi coordinate with height; distance in ms).
-    Node i is in city i mod 227; the cities are redrawn with each seed.
+    Node i is in city i mod 227; each seed draws new cities.
 
-    Compute agrees exactly in law with the trace; bandwidth within 0.02 in Kolmogorov's distance, and 9 % in every
-    quantile (median error 0.8 %). Latency between cities, over 150 seeds: within 0.07 in Kolmogorov's distance (on
-    average 0.035), its mean 71.0 ms with a standard deviation of 1.6 against 71.2 measured. Left out are asymmetry
-    (4 % of the pairs differ by over a tenth) and the shortest delays (first percentile 6.5 ms against 4.4).
+    Compute has exactly the law of the trace. Bandwidth is within 0.02 in Kolmogorov distance and within 9 % in every
+    quantile (median error 0.8 %). Latency between cities, over 150 seeds, is within 0.07 in Kolmogorov distance (0.035
+    on average); its mean is 71.0 ms with a standard deviation of 1.6 ms, and the measured mean is 71.2 ms. The model
+    omits asymmetry (4 % of the pairs differ by over a tenth) and the shortest delays (first percentile 6.5 ms, measured
+    4.4 ms).
 
     Args:
         n: number of nodes, at least 1.
-        seed: of all draws, not negative; a node's device stays what it is when n grows.
+        seed: of all draws, not negative; the device of a node does not change when n grows.
         availability: None: always online; else drawn by :func:`gossipjax.devices.charging` or
             :func:`gossipjax.devices.strict`.
 
     Raises:
-        ValueError: no node, a negative seed, or an unknown availability.
+        ValueError: if n is below 1, the seed is negative, or the availability is unknown.
 
     Reference:
         Lai et al., "FedScale", ICML 2022 (phones); Dhasade et al., "Practical Federated Learning without a Server",
@@ -91,7 +92,7 @@ def rate_of(kbps: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 def _city_delays(rng: np.random.Generator) -> Float[np.ndarray, "c c"]:
-    """Draw seconds from city to city. Regions are shuffled so that the first nodes are spread over all of them."""
+    """Draw seconds from city to city. Regions are shuffled so that the first nodes cover all of them."""
     region = rng.permutation(np.repeat(np.arange(len(_laws.REGION_CITIES)), _laws.REGION_CITIES))
     spread = np.array(_laws.REGION_SPREAD_MS)[region, None]
     place = np.array(_laws.REGION_CENTRE_MS)[region] + spread * rng.standard_normal((region.size, 2))

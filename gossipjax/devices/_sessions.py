@@ -1,4 +1,4 @@
-"""Generators of availability that is alike to measured phones: on a charger, or idle, charging and on WiFi."""
+"""Generate availability fitted to measured phones: on a charger, or idle, charging and on WiFi."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ DAY_S = 86_400
 def charging(n: int, seed: int) -> Availability:
     """Draw the hours in which n phones are on a charger, with a period of four days.
 
-    Time 0 is hour 0 of FedScale's trace, when fewest phones are on a charger; the most are about 6.5 h later.
+    Time 0 is hour 0 of FedScale's trace, when the fewest phones are on a charger; the peak is about 6.5 h later.
 
-    A phone's online hours follow the quantiles of its total, H. It has 4 + Poisson(6.4) sessions; their centres follow
-    a density over the day and their lengths are lognormal (sigma 1.25), scaled to the total H. Sessions that overlap
-    unite. The share online by the time of day and the hours of a phone are fitted to FedScale's trace; the law of the
-    session lengths and the independence of days are assumed.
+    The total online hours H of a phone are drawn from quantiles. The phone has 4 + Poisson(6.4) sessions; their centres
+    follow a density over the day, and their lengths are lognormal (sigma 1.25), scaled to the total H. Overlapping
+    sessions are merged. The share online by time of day and the hours per phone are fitted to FedScale's trace; the law
+    of the session lengths and the independence of days are assumptions.
 
     Args:
         n: number of devices, at least 1.
-        seed: of all draws; a device stays what it is when n grows.
+        seed: of all draws; a device does not change when n grows.
 
     Returns:
-        Availability with whole seconds. Marginals: the share online at a time of day within 0.6 points (root mean
-        square over 48 half hours, at 20,000 devices), hours per device (the published ones were scaled to their mean of
-        19.5 h) within 0.02 in Kolmogorov's distance.
+        Availability in whole seconds. Marginals: the share online by time of day is within 0.6 points (root mean square
+        over 48 half hours, at 20,000 devices); hours per device (published hours scaled to their mean of 19.5 h) are
+        within 0.02 in Kolmogorov distance.
 
     Raises:
-        ValueError: no device, or a negative seed.
+        ValueError: if n is below 1, or the seed is negative.
 
     Reference:
         Lai et al., "FedScale: Benchmarking Model and System Performance of Federated Learning at Scale", ICML 2022
@@ -52,23 +52,23 @@ def charging(n: int, seed: int) -> Availability:
 
 @recorded("lai2022fedscale")
 def strict(n: int, seed: int) -> Availability:
-    """Draw when n phones are idle, on a charger and on WiFi, with a period of six days from a midnight on.
+    """Draw when n phones are idle, on a charger and on WiFi, with a period of six days that starts at midnight.
 
-    A phone never qualifies with probability 0.29. The share of time and the number of sessions of the others follow
-    quantiles of the trace, joined by a Gaussian copula of correlation 0.59; lengths within a phone are lognormal
-    (sigma 2.0), scaled to the phone's share, and centres follow a density over the day. Gaps below a minute of the
-    log do not end a session.
+    A phone never qualifies with probability 0.29. For the others, the share of time and the number of sessions follow
+    quantiles of the trace, coupled by a Gaussian copula with correlation 0.59. The session lengths of a phone are
+    lognormal (sigma 2.0), scaled to its share, and the centres follow a density over the day. Gaps of less than a
+    minute in the log do not end a session.
 
     Args:
         n: number of devices, at least 1.
-        seed: of all draws; a device stays what it is when n grows.
+        seed: of all draws; a device does not change when n grows.
 
     Returns:
-        Availability with whole seconds. Marginals of phones that qualify, in Kolmogorov's distance: online share
-        within 0.03, sessions a day within 0.05 (of the 710 phones, at 20,000 devices).
+        Availability in whole seconds. Marginals of phones that qualify, in Kolmogorov distance from the 710 measured
+        phones, at 20,000 devices: online share within 0.03, sessions per day within 0.05.
 
     Raises:
-        ValueError: no device, or a negative seed.
+        ValueError: if n is below 1, or the seed is negative.
 
     Reference:
         Yang et al., "Characterizing Impacts of Heterogeneity in Federated Learning upon Large-Scale Smartphone Data",
@@ -86,12 +86,12 @@ def strict(n: int, seed: int) -> Availability:
 
 
 def generators(n: int, seed: int, purpose: str, count: int) -> list[np.random.Generator]:
-    """Make independent random streams for one purpose; devices draw from each one after the other.
+    """Build independent random streams for one purpose; devices draw from each stream in order.
 
-    Since device i draws after devices 0..i - 1 only, it stays what it is when devices are added.
+    Device i draws after devices 0..i - 1, so it does not change when devices are added.
 
     Raises:
-        ValueError: no device, more than fit into memory, or a seed that is none.
+        ValueError: if n is below 1 or too large for memory, or the seed is invalid.
     """
     nodes_of(n)
     seed = checked_seed(seed)
@@ -100,13 +100,13 @@ def generators(n: int, seed: int, purpose: str, count: int) -> list[np.random.Ge
 
 
 def nodes_of(n: int) -> int:
-    """Check a number of devices, and that they fit into memory.
+    """Check the number of devices, and that they fit into memory.
 
     Raises:
-        ValueError: no device, or too many.
+        ValueError: if n is below 1 or too large for memory.
     """
     n = whole("n", n, least=1, remedy="a network needs at least one device")
-    check_memory(f"n={n}: as many devices", 400 * n, "take fewer")
+    check_memory(f"n={n}: so many devices", 400 * n, "take fewer")
     return n
 
 

@@ -1,4 +1,4 @@
-"""Devices from published traces, with the conventions of Plexus."""
+"""Build devices from published traces, with the conventions of Plexus."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gossipjax.tasks._data.files import DataUnavailable, data_folder
 
 Source = Literal["charging", "strict", "fedscale_synth"]
 STRICT_PHONES = 1000
-"""Phones of the strict trace's log; those that never qualify are not in the file."""
+"""Number of phones in the log of the strict trace; the file omits phones that never qualify."""
 
 
 @recorded("dhasade2025plexus", "lai2022fedscale")
@@ -37,30 +37,31 @@ def from_traces(
     bandwidth_order: Literal["file", "random"] = "file",
     whole_milliseconds: bool = True,
 ) -> Devices:
-    """Take n devices from trace files as Plexus does.
+    """Build n devices from trace files with the conventions of Plexus.
 
-    Node i is in city i mod c (227 cities). Compute is that of random devices of the trace, without repetition up to
-    its size. Bandwidth is that of entries 1..n whatever the seed, floor(kbps) * 1024 / 8 bytes/s each way. Latency is
-    clipped to [0, 400] ms, with a note of how many entries that changes, and cut to whole milliseconds.
+    Node i is in city i mod c (227 cities). Compute comes from random devices of the trace, without repetition up to
+    its size. Bandwidth comes from entries 1..n for every seed: floor(kbps) * 1024 / 8 bytes/s in each direction.
+    Latency is clipped to [0, 400] ms (a note counts the changed entries) and truncated to whole milliseconds.
 
     Args:
         n: number of nodes, at least 1.
-        seed: chooses devices, not negative; a node's device stays what it is when n grows.
-        folder: with ``device_capacity.csv``, ``latency_ms.npz`` and files of availability; None: the subfolder
-            ``traces`` of the folder that ``GOSSIPJAX_DATA`` names.
+        seed: chooses devices, not negative; the device of a node does not change when n grows.
+        folder: with ``device_capacity.csv``, ``latency_ms.npz`` and availability files; None: the subfolder ``traces``
+            of the folder that ``GOSSIPJAX_DATA`` names.
         availability: None: always online. ``"charging"``: devices of ``availability_charging_synth.npz``.
-            ``"strict"``: of 1,000 phones, those in ``availability_strict.npz``, the others never online.
-            ``"fedscale_synth"``: drawn by :func:`gossipjax.devices.charging`. Devices of a file are dealt out in
-            random order, without repetition up to their number.
-        bandwidth_order: ``"file"`` as above, or ``"random"``: of random devices, drawn apart from compute.
-        whole_milliseconds: cut latency to whole milliseconds; if false, keep the fractions.
+            ``"strict"``: 1,000 phones; those missing from ``availability_strict.npz`` are never online.
+            ``"fedscale_synth"``: drawn by :func:`gossipjax.devices.charging`. Devices of a file are dealt in random
+            order, without repetition up to their number.
+        bandwidth_order: ``"file"`` as above, or ``"random"``: from random devices, independent of compute.
+        whole_milliseconds: truncate latency to whole milliseconds; if false, keep the fractions.
 
     Returns:
-        Devices whose notes list what was changed.
+        Devices whose notes list the changes.
 
     Raises:
-        ValueError: no node, a negative seed, an unknown choice, or a malformed file (named, with the entry).
-        DataUnavailable: a file is not there.
+        ValueError: if n is below 1, the seed is negative, a choice is unknown, or a file is malformed (the message
+            names the file and the entry).
+        DataUnavailable: if a file does not exist.
 
     Reference:
         Dhasade et al., "Practical Federated Learning without a Server", EuroMLSys 2025, and its code (compute,
@@ -92,8 +93,8 @@ def _folder(folder: str | os.PathLike[str] | None) -> pathlib.Path:
     root = data_folder()
     if root is None:
         raise DataUnavailable(
-            "from_traces needs trace files: put them in a folder traces/ and set GOSSIPJAX_DATA to the folder around "
-            "it (not set now), or pass folder=; fitted() draws alike devices without files"
+            "from_traces needs trace files: put them in a folder traces/ and set GOSSIPJAX_DATA to its parent folder "
+            "(not set now), or pass folder=; fitted() draws similar devices without files"
         )
     return root / "traces"
 
@@ -102,19 +103,19 @@ def _existing(folder: pathlib.Path, name: str) -> pathlib.Path:
     path = folder / name
     if not path.is_file():
         raise DataUnavailable(
-            f"the trace file {path} is not there: copy it there, or set GOSSIPJAX_DATA to the folder around traces/, "
-            "or pass folder=; fitted() draws alike devices without files"
+            f"trace file {path} is missing: copy it there, set GOSSIPJAX_DATA to the parent folder of traces/, or pass "
+            "folder=; fitted() draws similar devices without files"
         )
     return path
 
 
 def _deal(rng: np.random.Generator, count: int, n: int) -> Int[np.ndarray, " n"]:
-    """Deal out ``count`` devices in random order, again and again: the order does not depend on n."""
+    """Deal ``count`` devices in random order, cyclically; the order does not depend on n."""
     return rng.permutation(count)[np.arange(n) % count]
 
 
 def _capacity(path: pathlib.Path) -> dict[str, Float[np.ndarray, " m"]]:
-    """Read compute (ms per sample) and bandwidth (kbit/s, of which at least one whole one is needed)."""
+    """Read compute (ms per sample) and bandwidth (kbit/s, at least 1)."""
     columns = read_columns(path)
     for name in ("compute_ms_per_sample", "bandwidth_kbps"):
         require(name in columns, f"{path} lacks the column {name}: copy the published file again")
@@ -123,18 +124,18 @@ def _capacity(path: pathlib.Path) -> dict[str, Float[np.ndarray, " m"]]:
 
 
 def _city_latency(path: pathlib.Path, whole_milliseconds: bool) -> tuple[Float[np.ndarray, "c c"], tuple[str, ...]]:
-    """Read one-way delays, clip them to [0, 400] ms, and return seconds and notes of what was changed.
+    """Read one-way delays, clip them to [0, 400] ms, and return seconds and notes on the changes.
 
-    Corrected measurements may be slightly negative; below -1 ms something else is wrong.
+    Corrected measurements may be slightly negative; values below -1 ms are errors.
     """
     arrays = read_npz(path)
     require_keys(path, arrays, ("latency_ms",))
-    given = arrays["latency_ms"]
+    latency = arrays["latency_ms"]
     require(
-        given.ndim == 2 and given.shape[0] == given.shape[1] > 0 and given.dtype.kind in "iuf",
-        f"{path}: latency_ms is {given.dtype} of shape {given.shape}; it must be real numbers (c, c), city to city",
+        latency.ndim == 2 and latency.shape[0] == latency.shape[1] > 0 and latency.dtype.kind in "iuf",
+        f"{path}: latency_ms is {latency.dtype} of shape {latency.shape}; it must be real numbers (c, c), city to city",
     )
-    delay = given.astype(np.float64)
+    delay = latency.astype(np.float64)
     rule = "ms must be finite and at least -1: correct it"
     require_range(f"{path}, latency_ms", delay, np.isfinite(delay) & (delay >= -1), rule)
     below, above = int((delay < 0).sum()), int((delay > 400).sum())
@@ -148,7 +149,7 @@ def _city_latency(path: pathlib.Path, whole_milliseconds: bool) -> tuple[Float[n
 def _availability(
     root: pathlib.Path, n: int, seed: int, source: Source | None, rng: np.random.Generator
 ) -> tuple[Availability | None, tuple[str, ...]]:
-    """Give each node the intervals of a device, and note what was left out."""
+    """Assign the intervals of a device to each node; return notes on omitted intervals and phones."""
     if source is None:
         return None, ()
     if source == "fedscale_synth":

@@ -1,8 +1,8 @@
-"""Who could talk to whom: graphs of nodes, on the host.
+"""Communication graphs: which nodes can talk to which, on the host.
 
-Every generator returns a :class:`Topology` that is simple (no self-loop, no edge listed twice) and connected, or raises
-``ValueError``. Only the rounds of :func:`one_peer_exponential` and the matchings may be disconnected, by design: they
-are single rounds of a network that changes over time.
+Every generator returns a :class:`Topology` that is simple (no self-loop, no repeated edge) and connected, or raises
+``ValueError``. Only matchings and the rounds of :func:`one_peer_exponential` may be disconnected, by design: each is
+a single round of a network that changes over time.
 """
 
 from gossipjax.topology._families import complete, exponential, hypercube, one_peer_exponential, path, ring, star, torus

@@ -1,4 +1,4 @@
-"""Graphs that are given by a rule."""
+"""Deterministic graph families."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ring(num_nodes: int) -> Topology:
 
 @recorded()
 def path(num_nodes: int) -> Topology:
-    """Return the line: node i talks to i ± 1 where these exist."""
+    """Return the path graph: node i talks to i − 1 and i + 1 if these nodes exist."""
     num_nodes = _nodes(num_nodes, "path", 1)
     nodes = np.arange(num_nodes - 1)
     return undirected(num_nodes, nodes, nodes + 1, f"path({num_nodes})")
@@ -36,7 +36,7 @@ def path(num_nodes: int) -> Topology:
 def torus(rows: int, columns: int) -> Topology:
     """Return the grid with wrap-around: node ``r * columns + c`` talks to the nodes above, below, left and right.
 
-    A side of 2 has one edge where longer sides have two; a side of 1 leaves a ring.
+    Along a side of length 2, the two nodes share one edge instead of two. If one side is 1, the torus is a ring.
     """
     rows, columns = whole("rows", rows, least=1), whole("columns", columns, least=1)
     n = whole("rows * columns", rows * columns, most=MOST_NODES)
@@ -49,7 +49,7 @@ def torus(rows: int, columns: int) -> Topology:
 
 @recorded()
 def hypercube(dimension: int) -> Topology:
-    """Return the hypercube on 2^dimension nodes: nodes talk if their numbers differ in one bit."""
+    """Return the hypercube on 2^dimension nodes: two nodes talk if their numbers differ in exactly one bit."""
     dimension = whole("dimension", dimension, least=0, most=30)
     n = 2**dimension
     require_room(f"dimension={dimension}: the hypercube", n, n * dimension, "choose a smaller dimension")
@@ -68,15 +68,15 @@ def star(num_nodes: int) -> Topology:
 
 @recorded()
 def complete(num_nodes: int) -> Topology:
-    """Return the complete graph: everybody talks to everybody.
+    """Return the complete graph: every node talks to every other node.
 
-    All n (n − 1) / 2 edges are written out.
+    The result stores all n (n − 1) / 2 edges.
 
     Raises:
-        ValueError: if there is no node, or the edges do not fit into memory.
+        ValueError: if ``num_nodes`` is below 1, or the edges do not fit into memory.
     """
     n = require_nodes(num_nodes)
-    advice = "random_regular and exponential need few edges, and timeline.drawn_pairs takes n itself for everybody"
+    advice = "random_regular and exponential need few edges, and timeline.drawn_pairs takes n instead of a graph"
     require_room(f"num_nodes={n}: the complete graph", n, n * (n - 1), advice)
     nodes = np.arange(n, dtype=np.int32)
     others = nodes[:-1] + (nodes[:-1] >= nodes[:, None])
@@ -100,8 +100,8 @@ def exponential(num_nodes: int) -> Topology:
 def one_peer_exponential(num_nodes: int) -> tuple[Topology, ...]:
     """Return the ⌈log₂ n⌉ rounds of the one-peer exponential graph: in round k node i sends to i + 2^k modulo n.
 
-    A round alone may be disconnected; their union is :func:`exponential`. With weights ½ one pass through the rounds is
-    the exact average if, and only if, n is a power of two. A single node has one round, without edges.
+    One round may be disconnected; the union of all rounds is :func:`exponential`. With weights ½, one pass through the
+    rounds computes the exact average if and only if n is a power of two. For n = 1 there is one round without edges.
 
     Reference: Ying et al. (2021), section 4.
     """

@@ -1,4 +1,4 @@
-"""Graph files: the two formats of DecentralizePy, and CSV edge lists."""
+"""Read and write graph files: the two formats of DecentralizePy, and CSV edge lists."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from gossipjax._base.memory import check_memory
 from gossipjax.topology._graph import HOW_TO_BUILD, MOST_NODES, Topology, require, require_connected, require_room
 
 Pairs: TypeAlias = dict[tuple[int, int], int]
-"""Edges in the order in which they are read, with the number of the line that names them."""
+"""Edges in file order, each with the number of its line."""
 
 FORMATS = ("edges", "adjacency", "csv")
 _FORMS = {
-    "edges": "the number of nodes alone on line 1, then one edge 'x y' a line",
-    "adjacency": "the number of nodes alone on line 1, then the neighbours of one node a line",
-    "csv": "one edge 'x,y' a line, after a header or none",
+    "edges": "the number of nodes alone on line 1, then one edge 'x y' per line",
+    "adjacency": "the number of nodes alone on line 1, then the neighbours of one node per line",
+    "csv": "one edge 'x,y' per line, with or without a header",
 }
 _LEAVE = ("source", "src", "from", "sender", "tail")
 _ARRIVE = ("target", "dst", "dest", "destination", "to", "receiver", "head")
-"""Names of columns of CSV, whose order tells the direction of an edge."""
+"""CSV column names of the sender (above) and of the receiver; their order gives the direction of the edges."""
 _OTHERWISE = (
-    "read_graph also takes format='edges', 'adjacency' or 'csv'; other forms: read the file with NetworkX and pass the "
-    "graph to gossipjax.topology.from_networkx"
+    "read_graph also takes format='edges', 'adjacency' or 'csv'; for other formats, read the file with NetworkX and "
+    "pass the graph to gossipjax.topology.from_networkx"
 )
 
 
@@ -40,7 +40,7 @@ class _Row(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """What :func:`read_graph` is told about a file."""
+    """The arguments of :func:`read_graph` that describe a file."""
 
     path: pathlib.Path
     format: str
@@ -49,7 +49,7 @@ class _Layout(NamedTuple):
     directed: bool
 
     def refuse(self, line: int, fault: str) -> NoReturn:
-        raise ValueError(f"{self.path}, line {line}: {fault}; wanted: {_FORMS[self.format]}; {_OTHERWISE}")
+        raise ValueError(f"{self.path}, line {line}: {fault}; expected: {_FORMS[self.format]}; {_OTHERWISE}")
 
 
 @recorded()
@@ -62,27 +62,26 @@ def read_graph(
     directed: bool = False,
     allow_disconnected: bool = False,
 ) -> Topology:
-    """Read a graph file: an edge list or adjacency lists as DecentralizePy has them, or a CSV edge list.
+    """Read a graph file: an edge list or adjacency lists in DecentralizePy's formats, or a CSV edge list.
 
     Lines that begin with ``#`` or ``%`` are comments.
 
     Args:
         path: the file, UTF-8 text.
         format: ``"edges"``: the first line is n, then one edge "x y" per line; repeated edges count once, blank lines
-            are skipped. ``"adjacency"``: the first line is n, the next lists the neighbours of node 0, the next those
-            of node 1, and so on; a blank line is a node without neighbours. ``"csv"``: one edge "x,y" per line; a
-            first line of two names is skipped. None: by the ending .csv, else whichever of the first two fits.
-        num_nodes: n, for files whose first line is an edge or a list already. CSV needs it only if the last nodes have
-            no edge.
+            are skipped. ``"adjacency"``: the first line is n, the next line lists the neighbours of node 0, the next
+            those of node 1, and so on; a blank line is a node without neighbours. ``"csv"``: one edge "x,y" per line;
+            a header of two names is skipped. None: ``"csv"`` if the file name ends in .csv, else whichever of the
+            other two fits.
+        num_nodes: n, if the first line of the file is not n. CSV files need it only if the last nodes have no edge.
         first_node: number of the first node in the file, 0 or 1. Nodes of a Topology are numbered from 0.
-        directed: if true, "x y" lets x send to y only, and the line of a node lists whom it sends to. If false, edges
-            go both ways; an adjacency list must then name each edge at both its ends.
+        directed: if true, "x y" lets only x send to y, and the line of a node lists the nodes that it sends to. If
+            false, edges go both ways, and an adjacency list must name each edge at both ends.
         allow_disconnected: accept a graph that is not (strongly) connected.
 
     Raises:
-        ValueError: naming file and line of the first fault, the form that is wanted and the way to read others; if the
-            file can be read as edges and as adjacency lists, which are different graphs; or if the graph is not
-            connected.
+        ValueError: if the file is malformed (the message names the line, the expected format and the alternatives), if
+            it is valid both as edges and as adjacency lists of another graph, or if the graph is not connected.
     """
     path = _path(path)
     format = None if format is None else choice("format", format, FORMATS)
@@ -98,14 +97,15 @@ def read_graph(
 
 
 def write_graph(path: str | os.PathLike[str], topology: Topology, *, format: str = "edges") -> None:
-    """Write a graph file for :func:`read_graph`; nodes are written by number.
+    """Write a graph file for :func:`read_graph`; nodes are written as numbers.
 
-    The first two formats are DecentralizePy's, with undirected edges in both directions; CSV has a header and each
-    undirected edge once. The file appears whole or not at all: it is written under a temporary name and renamed.
+    ``"edges"`` and ``"adjacency"`` are DecentralizePy's formats and list undirected edges in both directions;
+    ``"csv"`` has a header and lists each undirected edge once. The write is atomic: a temporary file is renamed.
 
     Raises:
-        ValueError: an unknown format, no such folder, or a last node without edges, which CSV cannot tell.
-        OSError: the file cannot be written; nothing is left behind.
+        ValueError: if the format is unknown, the folder does not exist, or the format is CSV and the last node has no
+            edge, because the file would lose it.
+        OSError: if the file cannot be written; no partial file remains.
     """
     path, topology = _path(path), instance("topology", topology, Topology, HOW_TO_BUILD)
     choice("format", format, FORMATS)
@@ -130,7 +130,9 @@ def _lines(topology: Topology, format: str) -> Iterator[str]:
     if format == "csv":
         last = topology.num_nodes - 1
         used = last in (max(senders, default=-1), max(receivers, default=-1))
-        require(used, f"format='csv': node {last} of {topology.name} has no edge, which is lost; write 'edges'")
+        require(
+            used, f"format='csv': node {last} of {topology.name} has no edge, and CSV would lose it; use format='edges'"
+        )
         yield "source,target"
         yield from (f"{x},{y}" for x, y in zip(senders, receivers, strict=True) if topology.directed or x < y)
         return
@@ -144,56 +146,58 @@ def _lines(topology: Topology, format: str) -> Iterator[str]:
 
 def _path(path: Any) -> pathlib.Path:
     instance("path", path, (str, os.PathLike), "name the file")
-    require("\0" not in os.fsdecode(path), f"path={str(path)!r}: a name of a file has no zero byte")
+    require("\0" not in os.fsdecode(path), f"path={str(path)!r}: a file name must not contain a zero byte")
     return pathlib.Path(os.fsdecode(path))
 
 
 def _text(layout: _Layout) -> str:
-    """Read text, a byte-order mark in front or not."""
+    """Read UTF-8 text, with or without a byte-order mark."""
     path = layout.path
-    if not os.path.isfile(path):  # pathlib lets out errors about names that are too long
-        kind = "a folder, or no regular file" if os.path.exists(path) else "there is no such file"
-        raise ValueError(f"path={str(path)!r}: {kind}; wanted: a file with {_FORMS[layout.format]}; {_OTHERWISE}")
-    # Lists of Python's numbers, and a dictionary of pairs of them: about 60 bytes for each byte of text.
+    if not os.path.isfile(path):  # pathlib raises OSError if a name is too long
+        kind = "a folder, or not a regular file" if os.path.exists(path) else "there is no such file"
+        raise ValueError(f"path={str(path)!r}: {kind}; expected: a file with {_FORMS[layout.format]}; {_OTHERWISE}")
+    # Lists of Python integers and a dictionary of pairs take about 60 bytes per byte of text.
     check_memory(f"path={str(path)!r}", 60.0 * path.stat().st_size, "convert it with tools for large graphs")
     try:
         content = path.read_bytes()
     except OSError as error:
-        layout.refuse(1, f"cannot be read, {error.strerror}")
+        layout.refuse(1, f"cannot be read ({error.strerror})")
     if content.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK\x03\x04", b"\x28\xb5\x2f\xfd")):
-        layout.refuse(1, "compressed; unpack the file first")
+        layout.refuse(1, "the file is compressed; unpack it first")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        layout.refuse(content[: error.start].count(b"\n") + 1, "no UTF-8 text, perhaps UTF-16; save it as UTF-8")
+        layout.refuse(content[: error.start].count(b"\n") + 1, "not UTF-8 text, perhaps UTF-16; save it as UTF-8")
     if "\0" in text:
-        layout.refuse(text[: text.index("\0")].count("\n") + 1, "a zero byte, perhaps of UTF-16; save it as UTF-8")
+        layout.refuse(
+            text[: text.index("\0")].count("\n") + 1, "contains a zero byte, perhaps UTF-16; save it as UTF-8"
+        )
     if text.startswith("%%MatrixMarket"):
-        layout.refuse(1, "a MatrixMarket file; pass scipy.io.mmread(path) to gossipjax.topology.from_adjacency")
+        layout.refuse(1, "is a MatrixMarket file; pass scipy.io.mmread(path) to gossipjax.topology.from_adjacency")
     return text
 
 
 def _either(text: str, layout: _Layout) -> Topology:
-    """Read edges or adjacency lists, whichever it is; refuse a file that can be both."""
-    found, faults = {}, {}
+    """Read edges or adjacency lists, whichever fits; refuse a file that is valid as both."""
+    topologies, faults = {}, {}
     for format in ("edges", "adjacency"):
-        # Adjacency lists of DecentralizePy may name an edge at one end only; that is for another reading to decide.
+        # DecentralizePy's adjacency lists may name an edge at one end only; the second read below checks that.
         relaxed = layout._replace(format=format, directed=layout.directed or format == "adjacency")
         try:
-            found[format] = _read(text, relaxed)
+            topologies[format] = _read(text, relaxed)
         except ValueError as error:
             faults[format] = error
-    if len(found) == 2 and found["edges"].same_edges(found["adjacency"]):
-        return found["edges"]
-    if len(found) == 2:
+    if len(topologies) == 2 and topologies["edges"].same_edges(topologies["adjacency"]):
+        return topologies["edges"]
+    if len(topologies) == 2:
         raise ValueError(
-            f"{layout.path}, line 2: the file can be read as edges and as adjacency lists, two different graphs: pass "
-            f"format='edges' or format='adjacency'; wanted: {_FORMS['edges']}, or {_FORMS['adjacency']}; {_OTHERWISE}"
+            f"{layout.path}, line 2: the file can be read as edges or as adjacency lists of two different graphs: pass "
+            f"format='edges' or format='adjacency'; expected: {_FORMS['edges']}, or {_FORMS['adjacency']}; {_OTHERWISE}"
         )
-    if "adjacency" in found:
+    if "adjacency" in topologies:
         return _read(text, layout._replace(format="adjacency"))
-    if "edges" in found:
-        return found["edges"]
+    if "edges" in topologies:
+        return topologies["edges"]
     lengths = {len(line.split()) for line in text.splitlines()[1:] if not _is_comment(line)}
     raise faults["edges" if lengths <= {0, 2} or len(lengths) < 2 else "adjacency"]
 
@@ -204,12 +208,12 @@ def _read(text: str, layout: _Layout) -> Topology:
     if n is None and layout.format == "csv":
         top = max(rows, key=lambda row: max(row.numbers), default=None)
         if top is None:
-            layout.refuse(1, "no edge")
+            layout.refuse(1, "the file has no edge")
         n = _nodes(max(top.numbers) + 1 - layout.first_node, top.line, layout)
     elif n is None:
         line, numbers = rows[0] if rows else _Row(1, [])
         if len(numbers) != 1:
-            layout.refuse(line, "must be the number of nodes; pass num_nodes where the file does not say it")
+            layout.refuse(line, "must be the number of nodes; pass num_nodes if the file does not give it")
         n = _nodes(numbers[0], line, layout)
         rows = rows[1:]
     pairs = _adjacency_lines(rows, n, layout) if layout.format == "adjacency" else _edge_lines(rows, layout)
@@ -217,11 +221,11 @@ def _read(text: str, layout: _Layout) -> Topology:
 
 
 def _nodes(n: int, line: int, layout: _Layout) -> int:
-    """Check a number of nodes that the file says, before anything is made of it."""
+    """Check the number of nodes that the file gives, before it is used to allocate memory."""
     if n < 1 or n > MOST_NODES:
         layout.refuse(line, f"{n} nodes: must be the number of nodes, at least 1 and at most {MOST_NODES}")
-    given = f"{layout.path}, line {line}: a graph of {n} nodes"
-    require_room(given, n, 0, f"wanted: {_FORMS[layout.format]}; {_OTHERWISE}")
+    subject = f"{layout.path}, line {line}: a graph of {n} nodes"
+    require_room(subject, n, 0, f"expected: {_FORMS[layout.format]}; {_OTHERWISE}")
     return n
 
 
@@ -243,10 +247,10 @@ def _csv_rows(text: str, layout: _Layout) -> Iterator[_Row]:
         try:
             cells = [cell.strip() for cell in next(csv.reader([content], strict=True))]
         except csv.Error as error:
-            layout.refuse(line, f"{content[:40]!r} is no line of CSV, {error}")
+            layout.refuse(line, f"{content[:40]!r} is not valid CSV ({error})")
         if len(cells) != 2:
-            more = "weights go into gossipjax.mixing.from_edge_weights" if len(cells) > 2 else "separated by a comma"
-            layout.refuse(line, f"{content[:40]!r} has {len(cells)} columns where an edge has 2, {more}")
+            more = "pass weights to gossipjax.mixing.from_edge_weights" if len(cells) > 2 else "separated by a comma"
+            layout.refuse(line, f"{content[:40]!r} has {len(cells)} columns, but an edge has 2, {more}")
         if not first or any(cell[:1].isdigit() or not cell for cell in cells):
             yield _Row(line, _numbers(cells, line, content.strip(), layout))
         elif cells[0].lower() in _ARRIVE or cells[1].lower() in _LEAVE:
@@ -259,20 +263,20 @@ def _numbers(words: list[str], line: int, content: str, layout: _Layout) -> list
         comma = ", or pass format='csv'" if "," in content and layout.format != "csv" else ""
         layout.refuse(line, f"{content[:40]!r} must be node numbers separated by {_separator(layout)}{comma}")
     if any(len(word) > 100 for word in words):  # Python refuses to convert thousands of digits
-        layout.refuse(line, f"{content[:40]!r} … must be node numbers of less than 100 digits")
+        layout.refuse(line, f"{content[:40]!r} … must be node numbers of at most 100 digits")
     return [int(word) for word in words]
 
 
 def _separator(layout: _Layout) -> str:
-    return "a comma" if layout.format == "csv" else "blanks"
+    return "a comma" if layout.format == "csv" else "spaces"
 
 
 def _edge_lines(rows: list[_Row], layout: _Layout) -> Pairs:
     pairs: Pairs = {}
     for line, numbers in rows:
         if len(numbers) not in (0, 2):
-            weighted = "; weights go into gossipjax.mixing.from_edge_weights" if len(numbers) == 3 else ""
-            layout.refuse(line, f"{len(numbers)} numbers where an edge 'x y' has 2{weighted}")
+            weighted = "; pass weights to gossipjax.mixing.from_edge_weights" if len(numbers) == 3 else ""
+            layout.refuse(line, f"{len(numbers)} numbers, but an edge 'x y' has 2{weighted}")
         if numbers:
             pairs.setdefault((numbers[0], numbers[1]), line)
     return pairs
@@ -283,7 +287,7 @@ def _adjacency_lines(rows: list[_Row], n: int, layout: _Layout) -> Pairs:
         rows = rows[:-1]
     if len(rows) > n:
         layout.refuse(rows[n].line, f"more lines than the {n} nodes")
-    # A last node without neighbours may have lost its blank line.
+    # The blank line of a last node without neighbours may be missing.
     if len(rows) < n - 1:
         layout.refuse(
             rows[-1].line if rows else 1, f"{len(rows)} adjacency lines for {n} nodes: give every node a line"
@@ -309,7 +313,7 @@ def _build(n: int, pairs: Pairs, layout: _Layout) -> Topology:
     if layout.format == "adjacency" and not layout.directed:
         for (x, y), line in pairs.items():
             if (y, x) not in pairs:
-                layout.refuse(line, f"node {x} lists {y}, but {y} does not list {x}: name both, or pass directed=True")
+                layout.refuse(line, f"node {x} lists {y}, but {y} does not list {x}: list both, or pass directed=True")
     ends = {*pairs} if layout.directed else {*pairs, *(pair[::-1] for pair in pairs)}
     senders, receivers = np.array(sorted(ends), np.int64).reshape(-1, 2).T - first
     return Topology(n, senders, receivers, layout.directed, layout.path.name)

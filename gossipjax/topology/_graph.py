@@ -1,4 +1,4 @@
-"""The graph itself, its checks, and the ways in from NetworkX and from a matrix."""
+"""The Topology class, its checks, and conversions from NetworkX graphs and adjacency matrices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gossipjax._base.display import displayed
 from gossipjax._base.memory import check_memory
 
 Nodes: TypeAlias = Int[np.ndarray, " m"]
-"""A vector of node numbers, or of other integers."""
+"""A vector of integers, such as node numbers."""
 
 MOST_NODES = 2**31 - 1
 """Node numbers are int32."""
@@ -40,13 +40,12 @@ class Topology:
             edge in both directions.
         directed: whether edges have a direction.
         name: the generator and its settings, for reports.
-        labels: what the nodes 0 to n − 1 were called in the graph they come from, n distinct hashable labels; None:
-            by their numbers.
+        labels: original names of nodes 0 to n − 1, as n distinct hashable labels; None: the numbers are the names.
 
     Raises:
         ValueError: if there is no node, an edge names a node that does not exist, an edge is a self-loop or is listed
-            twice, an undirected graph misses the reverse of an edge, a field is of the wrong sort, or the graph does
-            not fit into memory.
+            twice, an undirected graph lacks the reverse of an edge, or the graph does not fit into memory.
+        TypeError: if a field has the wrong type.
     """
 
     num_nodes: int
@@ -57,7 +56,7 @@ class Topology:
     labels: tuple[Any, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Check the fields and put the edges in order."""
+        """Check the fields and sort the edges."""
         n = require_nodes(self.num_nodes)
         directed = flag("directed", self.directed)
         instance("name", self.name, str, 'name the graph for reports, such as "my graph"')
@@ -80,7 +79,7 @@ class Topology:
 
     @functools.cached_property
     def checksum(self) -> str:
-        """Hash of the nodes and edges (sha256), whatever the name: equal for equal graphs."""
+        """Hash (sha256) of the nodes and edges, without the name; equal graphs have equal hashes."""
         return array_hash(np.concatenate([[self.num_nodes], self.senders, self.receivers]))
 
     @property
@@ -106,7 +105,7 @@ class Topology:
         return self.in_degrees
 
     def neighbors(self, node: int) -> Nodes:
-        """Return the nodes that can send to a node, in increasing order."""
+        """Return the nodes that can send to ``node``, in increasing order."""
         node = whole("node", node, least=0, most=self.num_nodes - 1)
         begin, end = np.searchsorted(self.receivers, [node, node + 1])
         return self.senders[begin:end]
@@ -120,8 +119,8 @@ class Topology:
     def to_networkx(self) -> nx.Graph:
         """Return the same graph as a ``networkx.Graph``, or a ``DiGraph`` with edges from sender to receiver.
 
-        Nodes are listed in the order of their numbers, and called by their labels where they have some, so that
-        :func:`from_networkx` gives this graph again.
+        Nodes are in the order of their numbers and carry their labels, if there are any, so that
+        :func:`from_networkx` returns this graph again.
         """
         graph = nx.DiGraph() if self.directed else nx.Graph()
         nodes = range(self.num_nodes) if self.labels is None else self.labels
@@ -131,7 +130,7 @@ class Topology:
         return graph
 
     def relabel(self, permutation: Nodes) -> Topology:
-        """Return the graph in which node i has become node ``permutation[i]``; its label goes with it."""
+        """Return the graph in which node i is renumbered to ``permutation[i]``; labels move with their nodes."""
         n = self.num_nodes
         rule = f"the new numbers must be a permutation of 0..{n - 1}"
         permutation = wholes("permutation", permutation, shape=(n,), least=0, most=n - 1, remedy=rule)
@@ -150,7 +149,7 @@ class Topology:
         )
 
     def num_components(self) -> int:
-        """Count the connected components (of a directed graph: the strongly connected ones)."""
+        """Count the connected components (strongly connected components if the graph is directed)."""
         return sparse.csgraph.connected_components(self.adjacency(), self.directed, "strong", return_labels=False)
 
 
@@ -165,8 +164,8 @@ def from_networkx(
 ) -> Topology:
     """Convert a NetworkX graph.
 
-    Nodes that are called 0 to n − 1 keep their numbers. Others are numbered in the order in which the graph lists
-    them, and ``labels`` of the result says what each number was called.
+    If the nodes are 0 to n − 1, they keep their numbers. Otherwise they are numbered in the order of the graph, and
+    ``labels`` of the result holds their original names.
 
     >>> import networkx as nx
     >>> from_networkx(nx.Graph([("b", "a"), ("a", "c")])).labels
@@ -174,16 +173,16 @@ def from_networkx(
 
     Args:
         graph: a ``Graph``, or a ``DiGraph`` whose edges go from sender to receiver.
-        labels: all nodes of the graph, in the order of the numbers they get. Pass the labels of the first topology
-            where several graphs describe the same nodes.
+        labels: all nodes of the graph, in the order of their new numbers. If several graphs describe the same nodes,
+            pass the labels of the first topology.
         ignore_weights: drop edge weights other than 1. :func:`gossipjax.mixing.from_edge_weights` uses them.
-        name: for reports; by default the graph's own.
+        name: for reports; by default the name of the graph.
         allow_disconnected: accept a graph that is not (strongly) connected.
 
     Raises:
-        ValueError: if the graph has no node, a self-loop, parallel edges or weights, labels are not its nodes, or it
-            is not connected.
-        TypeError: if it is no graph of NetworkX.
+        ValueError: if the graph has no node, a self-loop, parallel edges or weights, if ``labels`` are not its nodes,
+            or if it is not connected.
+        TypeError: if ``graph`` is not a NetworkX graph.
     """
     flag("ignore_weights", ignore_weights)
     flag("allow_disconnected", allow_disconnected)
@@ -192,7 +191,7 @@ def from_networkx(
         for u, v, weight in graph.edges(data="weight", default=1):
             require(
                 weight is not None and bool(np.all(weight == 1)),
-                f"graph: edge ({shown(u)}, {shown(v)}) has the weight {shown(weight)}, which a Topology cannot hold: "
+                f"graph: edge ({shown(u)}, {shown(v)}) has weight {shown(weight)}, which a Topology cannot hold: "
                 "pass the graph to gossipjax.mixing.from_edge_weights, or ignore_weights=True here",
             )
     if name is None:
@@ -212,39 +211,39 @@ def from_adjacency(
 ) -> Topology:
     """Convert an adjacency matrix: node j can send to node i where A[i, j] is not 0.
 
-    The inverse of :meth:`Topology.adjacency`. NetworkX keeps the transpose for directed graphs.
+    This is the inverse of :meth:`Topology.adjacency`. For directed graphs, NetworkX uses the transpose.
 
     >>> import numpy as np
     >>> from_adjacency(np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]]))
     Topology(adjacency matrix: 3 nodes, 2 undirected edges)
 
     Args:
-        A: ``(n, n)``, dense or sparse, of 0 and 1, with a diagonal of 0.
-        directed: whether edges have a direction; if false A must be symmetric.
-        ignore_weights: take every number other than 0 as an edge. :func:`gossipjax.mixing.from_edge_weights` uses
-            the weights.
+        A: ``(n, n)``, dense or sparse, with entries 0 and 1 and a zero diagonal.
+        directed: whether edges have a direction; if false, A must be symmetric.
+        ignore_weights: treat every nonzero entry as an edge. :func:`gossipjax.mixing.from_edge_weights` uses the
+            weights.
         name: for reports.
         allow_disconnected: accept a graph that is not (strongly) connected.
 
     Raises:
-        ValueError: if A is not square, holds a negative or infinite number or NaN, a self-loop, weights, is not
-            symmetric though ``directed`` is false, or the graph is not connected.
-        TypeError: if A is no matrix.
+        ValueError: if A is not square, if an entry is negative, infinite or NaN, if A has self-loops or weights, if A
+            is not symmetric and ``directed`` is false, or if the graph is not connected.
+        TypeError: if A is not a matrix.
     """
     directed, ignore_weights = flag("directed", directed), flag("ignore_weights", ignore_weights)
     flag("allow_disconnected", allow_disconnected)
     matrix = matrices.square("A", A, "pass a NumPy array or a SciPy sparse array").copy()
     matrix.eliminate_zeros()
     n = require_nodes(matrix.shape[0])
-    matrices.reject(matrix, matrix.data < 0, "an edge is 1, and no edge is 0", "A")
+    matrices.reject(matrix, matrix.data < 0, "use 1 for an edge and 0 for no edge", "A")
     advice = "pass A to gossipjax.mixing.from_edge_weights to use weights, or ignore_weights=True here"
     if not ignore_weights:
-        matrices.reject(matrix, matrix.data != 1, f"an edge is 1, and no edge is 0; {advice}", "A")
+        matrices.reject(matrix, matrix.data != 1, f"use 1 for an edge and 0 for no edge; {advice}", "A")
     receivers, senders = np.repeat(np.arange(n), np.diff(matrix.indptr)), matrix.indices
     loops = senders[senders == receivers]
     require(
         loops.size == 0,
-        f"A[{loops[:1].sum()}, {loops[:1].sum()}] is not 0, a self-loop: set the diagonal to 0, a node always keeps a "
+        f"A[{loops[:1].sum()}, {loops[:1].sum()}] is not 0, a self-loop: set the diagonal to 0; a node always keeps a "
         "share of its own model",
     )
     if not directed:
@@ -258,10 +257,11 @@ def number_nodes(graph: nx.Graph, labels: Sequence[Any] | None) -> tuple[tuple[A
 
     Args:
         graph: directed or not.
-        labels: its nodes in the order wanted; None: by number if they are called 0 to n − 1, else as listed.
+        labels: its nodes in the order of their new numbers; None: keep the numbers if the nodes are 0 to n − 1, else
+            use the order of the graph.
 
     Returns:
-        The labels in the order of their numbers, senders and receivers; undirected edges in both directions.
+        The labels in the order of their numbers, senders, and receivers; undirected edges in both directions.
     """
     instance("graph", graph, nx.Graph, "read or build one with NetworkX, such as networkx.Graph([(0, 1)])")
     n = len(graph)
@@ -270,7 +270,7 @@ def number_nodes(graph: nx.Graph, labels: Sequence[Any] | None) -> tuple[tuple[A
     if labels is not None:
         order = _as_labels(labels, n) or tuple(range(n))
         strange = next((label for label in order if label not in graph), None)
-        require(strange is None, f"labels: {shown(strange)} is no node of the graph; add it with graph.add_node")
+        require(strange is None, f"labels: {shown(strange)} is not a node of the graph; add it with graph.add_node")
     number = {label: k for k, label in enumerate(order)}
     ends = np.array([(number[u], number[v]) for u, v in graph.edges()], np.int64).reshape(-1, 2)
     senders, receivers = ends.T
@@ -281,7 +281,7 @@ def number_nodes(graph: nx.Graph, labels: Sequence[Any] | None) -> tuple[tuple[A
 
 
 def undirected(num_nodes: int, near: Nodes, far: Nodes, name: str) -> Topology:
-    """Build from pairs, each at least once in one direction; repeated pairs and pairs of one node are dropped."""
+    """Build an undirected graph from pairs in either direction; drop repeated pairs and self-loops."""
     distinct = near != far
     low, high = np.minimum(near, far)[distinct].astype(np.int64), np.maximum(near, far)[distinct]
     low, high = np.divmod(np.unique(low * num_nodes + high), num_nodes)
@@ -289,13 +289,13 @@ def undirected(num_nodes: int, near: Nodes, far: Nodes, name: str) -> Topology:
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise ``ValueError`` with a message unless a condition holds."""
+    """Raise ``ValueError(message)`` unless the condition holds."""
     if not condition:
         raise ValueError(message)
 
 
 def require_nodes(num_nodes: Any) -> int:
-    """Return a number of nodes; raise ``ValueError`` unless it is whole and there is a node."""
+    """Return a number of nodes; raise ``ValueError`` unless it is an integer of at least 1."""
     return whole("num_nodes", num_nodes, least=1, most=MOST_NODES, remedy="a network needs at least one node")
 
 
@@ -303,43 +303,45 @@ def require_room(subject: str, num_nodes: int, num_directed: int | float, remedy
     """Raise ``ValueError`` if a graph does not fit into memory.
 
     Args:
-        subject: argument, value and what is built.
+        subject: argument, value and the object to build, for the message.
         num_nodes: n.
-        num_directed: edges, an undirected one counting twice.
+        num_directed: number of edges; an undirected edge counts twice.
         remedy: what to do instead.
-        extra: bytes that the builder needs besides.
+        extra: additional bytes that the builder needs.
     """
-    # Measured peaks of the builders lie at up to 74 bytes per edge and direction, and a vector or two of n numbers is
-    # the least that is made of any graph.
+    # The builders peak at up to 74 bytes per edge and direction (measured); every graph needs a vector or two of n
+    # numbers.
     check_memory(subject, 75.0 * num_directed + 32.0 * num_nodes + extra, remedy)
 
 
 def require_connected(topology: Topology) -> Topology:
-    """Return a (strongly) connected graph as it is; raise ``ValueError`` for any other."""
-    fewest = topology.num_nodes - topology.num_edges  # without work that grows with the number of nodes
+    """Return a (strongly) connected graph unchanged; raise ``ValueError`` for any other."""
+    fewest = topology.num_nodes - topology.num_edges  # a lower bound in constant time
     count = fewest if fewest > 1 else topology.num_components()
-    found = f"{'at least ' if fewest > 1 else ''}{count} {'strongly connected ' if topology.directed else ''}components"
+    parts = f"{'at least ' if fewest > 1 else ''}{count} {'strongly connected ' if topology.directed else ''}components"
     require(
         count == 1,
-        f"{topology.name} has {found}: add edges between them, or pass allow_disconnected=True if it is only one round "
+        f"{topology.name} has {parts}: add edges between them, or pass allow_disconnected=True if it is only one round "
         "of a network that changes",
     )
     return topology
 
 
 def _in_order(num_nodes: int, senders: Any, receivers: Any) -> tuple[Nodes, Nodes]:
-    """Check the ends of all edges; return receivers and senders, sorted by receiver, then by sender."""
+    """Check the edges; return receivers and senders, sorted by receiver, then by sender."""
     rule: dict[str, Any] = {"least": 0, "most": num_nodes - 1, "remedy": "nodes are numbered from 0"}
     senders = wholes("senders", senders, shape=(None,), **rule)
     receivers = wholes("receivers", receivers, shape=(None,), **rule)
     if senders.shape != receivers.shape:
         raise ValueError(f"{senders.size} senders and {receivers.size} receivers: give one of each per edge")
-    given = f"num_nodes={num_nodes}: a graph of {senders.size} edges"
-    require_room(given, num_nodes, senders.size, "choose fewer nodes or edges")
+    subject = f"num_nodes={num_nodes}: a graph of {senders.size} edges"
+    require_room(subject, num_nodes, senders.size, "choose fewer nodes or edges")
     loops = senders[senders == receivers]
     if loops.size:
-        raise ValueError(f"self-loop at node {loops[0]}: leave it out, a node always keeps a share of its own model")
-    # In place, because complete graphs are as large as memory allows.
+        raise ValueError(
+            f"self-loop at node {loops[0]}: leave it out; every node keeps a share of its own model anyway"
+        )
+    # In place, because complete graphs may nearly fill the memory.
     codes = receivers
     codes *= num_nodes
     codes += senders
@@ -352,7 +354,7 @@ def _in_order(num_nodes: int, senders: Any, receivers: Any) -> tuple[Nodes, Node
 
 
 def _unanswered(num_nodes: int, senders: Nodes, receivers: Nodes) -> np.ndarray:
-    """Tell for each of distinct edges, sorted by (receiver, sender), whether its reverse is missing."""
+    """Mark the edges whose reverse is missing; edges are distinct and sorted by (receiver, sender)."""
     codes = receivers.astype(np.int64) * num_nodes + senders
     reverse = senders.astype(np.int64) * num_nodes + receivers
     reverse.sort()
@@ -381,6 +383,6 @@ def _as_labels(labels: Any, num_nodes: int) -> tuple[Any, ...] | None:
         return None
     require(
         set(labels) != set(numbers),
-        f"labels={shown(labels)}: nodes called 0 to {num_nodes - 1} keep their numbers; use Topology.relabel",
+        f"labels={shown(labels)}: nodes named 0 to {num_nodes - 1} keep their numbers; use Topology.relabel",
     )
     return labels

@@ -1,4 +1,4 @@
-"""Graphs that are drawn at random, always from a seed."""
+"""Random graphs, each drawn from a seed."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from gossipjax._base.calls import recorded
 from gossipjax.topology._graph import HOW_TO_BUILD, Nodes, Topology, require, require_nodes, require_room, undirected
 
 _NETWORKX = 500.0
-"""Bytes per edge of a graph of NetworkX, which are needed besides."""
+"""Additional bytes per node and per edge while NetworkX builds the graph."""
 
 
 @recorded()
 def random_regular(num_nodes: int, degree: int, *, seed: int, tries: int = 1) -> Topology:
     """Draw a connected graph in which every node has the same degree.
 
-    Stubs are paired at random, those that would make a loop or a double edge are paired again, and the few that remain
-    are switched with random edges: asymptotically uniform over the regular graphs of a fixed degree.
+    Stubs are paired at random. Pairs that would make a self-loop or a repeated edge are drawn again, and the few that
+    remain are switched with random edges. The draw is asymptotically uniform over regular graphs of a fixed degree.
 
     Args:
         num_nodes: n.
         degree: neighbours per node, less than n; n · degree must be even.
         seed: seed of the draw.
-        tries: draws until a connected graph is found (the law is then conditioned on connectedness). From degree 3 on
-            almost every graph is connected; of degree 2 few are.
+        tries: maximum number of draws; the first connected graph is returned (its law is conditioned on connectedness).
+            With degree 3 or more almost every graph is connected; with degree 2 few are.
 
     Raises:
-        ValueError: if no such graph exists, or none of the draws is connected.
+        ValueError: if no such graph exists, or no draw is connected.
     """
     num_nodes = require_nodes(num_nodes)
     degree = whole("degree", degree, least=0, most=num_nodes - 1, remedy=f"less than num_nodes={num_nodes}")
-    given = f"num_nodes={num_nodes}, degree={degree}"
-    require(num_nodes * degree % 2 == 0, f"{given}: their product must be even; add a node or change the degree")
-    require(degree > 0 or num_nodes == 1, f"{given}: leaves all nodes without edges; choose a positive degree")
-    require(degree > 1 or num_nodes <= 2, f"{given}: cannot connect the nodes; choose a degree of 2 or more")
+    subject = f"num_nodes={num_nodes}, degree={degree}"
+    require(num_nodes * degree % 2 == 0, f"{subject}: their product must be even; add a node or change the degree")
+    require(degree > 0 or num_nodes == 1, f"{subject}: no node would have an edge; choose a positive degree")
+    require(degree > 1 or num_nodes <= 2, f"{subject}: the graph cannot be connected; choose a degree of 2 or more")
     ends = num_nodes * (degree if 2 * degree < num_nodes else num_nodes)
-    require_room(f"{given}: the random regular graph", num_nodes, ends, "choose a smaller degree or fewer nodes")
+    require_room(f"{subject}: the random regular graph", num_nodes, ends, "choose a smaller degree or fewer nodes")
 
     def draw(rng: np.random.Generator) -> tuple[Nodes, Nodes]:
         if 2 * degree < num_nodes:
             return np.divmod(_regular_codes(num_nodes, degree, rng), num_nodes)
         absent = _regular_codes(num_nodes, num_nodes - 1 - degree, rng)
         near, far = np.triu_indices(num_nodes, 1)
-        kept = ~np.isin(near * num_nodes + far, absent)
-        return near[kept], far[kept]
+        present = ~np.isin(near * num_nodes + far, absent)
+        return near[present], far[present]
 
     name = f"random_regular({num_nodes}, {degree}"
     return _draw_connected(num_nodes, draw, name, seed, tries, "a degree of at least 3")
@@ -63,19 +63,19 @@ def erdos_renyi(num_nodes: int, probability: float, *, seed: int, tries: int = 1
         num_nodes: n.
         probability: p, in [0, 1].
         seed: seed of the draw.
-        tries: draws until a connected graph is found (the law is then conditioned on connectedness).
+        tries: maximum number of draws; the first connected graph is returned (its law is conditioned on connectedness).
 
     Raises:
-        ValueError: if an argument is out of range, or none of the draws is connected: likely for p below ln(n)/n.
+        ValueError: if an argument is out of range, or no draw is connected, which is likely if p < ln(n)/n.
     """
     num_nodes = require_nodes(num_nodes)
     probability = real("probability", probability, least=0, most=1)
     pairs = num_nodes * (num_nodes - 1) // 2
-    # NumPy lists all pairs to draw more than a twentieth of them.
+    # NumPy lists all pairs if it draws more than a twentieth of them.
     listed = 8.0 * pairs if 20 * probability > 0.9 else 0.0
-    given = f"num_nodes={num_nodes}, probability={probability}"
+    subject = f"num_nodes={num_nodes}, probability={probability}"
     remedy = "choose a smaller probability or fewer nodes"
-    require_room(f"{given}: the random graph", num_nodes, 2 * probability * pairs, remedy, extra=listed)
+    require_room(f"{subject}: the random graph", num_nodes, 2 * probability * pairs, remedy, extra=listed)
 
     def draw(rng: np.random.Generator) -> tuple[Nodes, Nodes]:
         count = rng.binomial(pairs, probability)
@@ -88,17 +88,17 @@ def erdos_renyi(num_nodes: int, probability: float, *, seed: int, tries: int = 1
 
 @recorded("watts1998small")
 def watts_strogatz(num_nodes: int, neighbors: int, rewiring: float, *, seed: int, tries: int = 1) -> Topology:
-    """Draw a small world: a ring lattice of which each edge is rewired to a random end with a given probability.
+    """Draw a small-world graph: a ring lattice in which each edge is rewired to a random end with some probability.
 
     Args:
         num_nodes: n.
         neighbors: neighbours of a node in the lattice: even, at least 2, less than n.
-        rewiring: probability in [0, 1].
+        rewiring: probability in [0, 1] that an edge is rewired.
         seed: seed of the draw.
-        tries: draws until a connected graph is found (the law is then conditioned on connectedness).
+        tries: maximum number of draws; the first connected graph is returned (its law is conditioned on connectedness).
 
     Raises:
-        ValueError: if an argument is out of range, or none of the draws is connected.
+        ValueError: if an argument is out of range, or no draw is connected.
 
     Reference: Watts, Strogatz (1998), "Collective dynamics of 'small-world' networks".
     """
@@ -118,12 +118,12 @@ def watts_strogatz(num_nodes: int, neighbors: int, rewiring: float, *, seed: int
 
 @recorded("barabasi1999scaling")
 def barabasi_albert(num_nodes: int, attachments: int, *, seed: int) -> Topology:
-    """Draw a scale-free graph: nodes arrive one by one and attach to earlier ones in proportion to their degree.
+    """Draw a scale-free graph: each new node attaches to earlier nodes in proportion to their degree.
 
     Args:
         num_nodes: n.
-        attachments: edges of an arriving node, at least 1 and less than n. The graph begins as a star of
-            ``attachments + 1`` nodes, so that it is always connected.
+        attachments: edges of each new node, at least 1 and less than n. The graph grows from a star of
+            ``attachments + 1`` nodes, so it is always connected.
         seed: seed of the draw.
 
     Raises:
@@ -142,7 +142,7 @@ def barabasi_albert(num_nodes: int, attachments: int, *, seed: int) -> Topology:
 
 @recorded()
 def random_matching(num_nodes: int, *, seed: int) -> Topology:
-    """Draw ⌊n/2⌋ disjoint pairs, uniformly. Disconnected by design; if n is odd one node stays alone."""
+    """Draw ⌊n/2⌋ disjoint pairs uniformly. Disconnected by design; if n is odd, one node has no partner."""
     num_nodes, seed = require_nodes(num_nodes), checked_seed(seed)
     require_room(f"num_nodes={num_nodes}: the matching", num_nodes, num_nodes, "choose fewer nodes")
     order = np.random.default_rng(seed).permutation(num_nodes)
@@ -152,9 +152,9 @@ def random_matching(num_nodes: int, *, seed: int) -> Topology:
 
 @recorded()
 def random_matching_of(topology: Topology, *, seed: int) -> Topology:
-    """Draw a maximal matching among the edges of a graph: go through them in random order, take those still free.
+    """Draw a maximal matching of a graph: visit the edges in random order and keep those whose two ends are free.
 
-    Disconnected by design; nodes whose neighbours are all taken stay alone.
+    Disconnected by design; a node whose neighbours are all matched has no partner.
     """
     topology, seed = instance("topology", topology, Topology, HOW_TO_BUILD), checked_seed(seed)
     require(not topology.directed, f"{topology.name} is directed; a matching needs an undirected graph")
@@ -162,8 +162,8 @@ def random_matching_of(topology: Topology, *, seed: int) -> Topology:
     near, far = topology.senders[once], topology.receivers[once]
     rank = np.random.default_rng(seed).permutation(near.size)
     matched: list[np.ndarray] = []
-    # An edge that comes first at both its ends is taken, and removes its neighbours; repeating this gives what going
-    # through the edges one by one gives, in about log n passes.
+    # Each pass takes the edges that come first at both ends and removes their neighbours. The result is that of
+    # visiting the edges one by one, after about log n passes.
     while near.size:
         first = np.full(topology.num_nodes, rank.max() + 1)
         np.minimum.at(first, near, rank)
@@ -186,7 +186,7 @@ def _draw_connected(
     tries: int,
     remedy: str,
 ) -> Topology:
-    """Draw from one random stream until connected, so that runs with neighbouring seeds share no graph."""
+    """Draw from one random stream until the graph is connected, so that consecutive seeds share no graph."""
     tries, seed = whole("tries", tries, least=1), checked_seed(seed)
     rng = np.random.default_rng(seed)
     for attempt in range(tries):
@@ -195,15 +195,15 @@ def _draw_connected(
         if (count := topology.num_components()) == 1:
             return topology
     raise ValueError(
-        f"{topology.name} has {count} components, none of {tries} tries was connected: choose {remedy}, another seed, "
-        "or more tries"
+        f"{topology.name} has {count} components, and no draw of tries={tries} was connected: choose {remedy}, "
+        "another seed, or more tries"
     )
 
 
-def _require_room_of_networkx(given: str, num_nodes: int, edges_per_node: int) -> None:
+def _require_room_of_networkx(subject: str, num_nodes: int, edges_per_node: int) -> None:
     edges = num_nodes * edges_per_node
     remedy = "choose fewer nodes or edges"
-    require_room(f"{given}: the random graph", num_nodes, 2 * edges, remedy, extra=_NETWORKX * (edges + num_nodes))
+    require_room(f"{subject}: the random graph", num_nodes, 2 * edges, remedy, extra=_NETWORKX * (edges + num_nodes))
 
 
 def _ends(graph: nx.Graph) -> tuple[Nodes, Nodes]:
@@ -212,7 +212,7 @@ def _ends(graph: nx.Graph) -> tuple[Nodes, Nodes]:
 
 
 def _pair_of_code(codes: Nodes) -> tuple[Nodes, Nodes]:
-    """Return (i, j), i < j, of the pair that is number j (j − 1) / 2 + i."""
+    """Return (i, j), i < j, of the pair with number j (j − 1) / 2 + i."""
     high = ((1 + np.sqrt(1 + 8 * codes.astype(np.float64))) / 2).astype(np.int64)
     high -= high * (high - 1) // 2 > codes
     high += high * (high + 1) // 2 <= codes
@@ -220,7 +220,7 @@ def _pair_of_code(codes: Nodes) -> tuple[Nodes, Nodes]:
 
 
 def _regular_codes(num_nodes: int, degree: int, rng: np.random.Generator) -> Nodes:
-    """Draw a simple regular graph of degree below n / 2; return i * n + j for its edges i < j."""
+    """Draw a simple regular graph of degree below n / 2; return i * n + j for each edge with i < j."""
     while True:
         stubs = np.repeat(np.arange(num_nodes), degree)
         codes = np.zeros(0, np.int64)
@@ -245,7 +245,7 @@ def _regular_codes(num_nodes: int, degree: int, rng: np.random.Generator) -> Nod
 def _switch(
     num_nodes: int, codes: Int[np.ndarray, " m"], pair: Int[np.ndarray, " 2"], rng: np.random.Generator
 ) -> Int[np.ndarray, " m+1"] | None:
-    """Replace a random edge (x, y) by (u, x) and (v, y) for a pair (u, v) that cannot be joined, or give None."""
+    """Replace a random edge (x, y) by (u, x) and (v, y), where u and v cannot be joined; None if no edge allows it."""
     low, high = np.divmod(codes, num_nodes)
     x, y = np.concatenate([low, high]), np.concatenate([high, low])
     near = np.zeros((2, num_nodes), bool)

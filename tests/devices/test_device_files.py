@@ -77,7 +77,7 @@ CSV_FAULTS = {
     "thousands": ("compute_ms_per_sample,bandwidth_kbps\n1,1_000\n", "line 2: bandwidth_kbps '1_000' must"),
     "both directions and one": (
         "compute_ms_per_sample,bandwidth_kbps,upload_kbps\n1,1,2\n",
-        "columns bandwidth_kbps and upload_kbps: the former stands for both",
+        "columns bandwidth_kbps and upload_kbps: the former covers both",
     ),
     "both directions and each": (
         "compute_ms_per_sample,download_kbps,upload_kbps,bandwidth_kbps\n1,1,2,3\n",
@@ -256,13 +256,13 @@ def test_absent_traces_tell_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(DataUnavailable, match=r"set GOSSIPJAX_DATA .* or pass folder="):
         dev.from_traces(3, 0)
     monkeypatch.setenv("GOSSIPJAX_DATA", str(tmp_path))
-    with pytest.raises(DataUnavailable, match=r"traces.device_capacity\.csv is not there"):
+    with pytest.raises(DataUnavailable, match=r"traces.device_capacity\.csv is missing"):
         dev.from_traces(3, 0)
     (tmp_path / "traces").mkdir()
     write_traces(tmp_path / "traces")
     assert dev.from_traces(3, 0).num_nodes == 3
     (tmp_path / "traces" / "availability_strict.npz").unlink()
-    with pytest.raises(DataUnavailable, match=r"availability_strict\.npz is not there"):
+    with pytest.raises(DataUnavailable, match=r"availability_strict\.npz is missing"):
         dev.from_traces(3, 0, availability="strict")
 
 

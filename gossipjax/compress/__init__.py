@@ -1,8 +1,8 @@
-"""What a vector is replaced by on the wire: builders of :class:`~gossipjax.compress.Compressor`.
+"""Compression operators for messages: builders of :class:`~gossipjax.compress.Compressor`.
 
-A compressor acts on one flat vector per node, all leaves of its model behind one another. Bits are counted for the
-message as it would be sent without entropy coding: a value takes the width at which it is stored (32 bits in float32),
-an index 32 bits, a seed 64 bits. Top-k can have its indices coded (:mod:`gossipjax.compress.codes`).
+A compressor acts on one flat vector per node, the concatenated leaves of its model. Bits are counted without entropy
+coding: a value takes the width at which it is stored (32 bits in float32), an index 32 bits, a seed 64 bits. The
+indices of top-k can be coded (:mod:`gossipjax.compress.codes`).
 """
 
 from gossipjax.compress import codes, transforms

@@ -1,4 +1,4 @@
-"""What a compressor is, and how the rows of a network go through it."""
+"""The Compressor type, and the compression of every row of a network."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from gossipjax.types import Event, Params
 Bits: TypeAlias = int | UInt[Array, ""]
 """Size of one message: an int if it never changes."""
 Constant: TypeAlias = Callable[[int], Any]
-"""A number as a function of the number of coordinates d; None where there is no such number."""
+"""A number as a function of the number of coordinates d; the function returns None if no such number exists."""
 STREAM = 2**32 - 1
-"""Sets the random numbers of messages apart from those of local steps: no node has this number."""
+"""Folded into keys to separate the random streams of messages from those of local steps: no node has this number."""
 
 
 @jax.tree_util.register_dataclass
 @displayed
 @dataclasses.dataclass(frozen=True)
 class Compressor:
-    """One way to shorten a vector. A pytree: its numbers are arguments of the compiled function.
+    """A compression operator Q. A pytree: its numbers are arguments of the compiled function.
 
     Attributes:
-        apply: ``apply(key, x) -> (Q(x), bits)`` for one vector ``(d,)``; ``Q(x)`` is what the receiver reads from the
-            message, bits its size.
-        omega: ``omega(d)``: the quality ω in (0, 1] with ``E ‖Q(x) − x‖² ≤ (1 − ω) ‖x‖²`` for every x; None if there
-            is no such ω.
+        apply: ``apply(key, x) -> (Q(x), bits)`` for one vector ``(d,)``; ``Q(x)`` is the vector that the receiver
+            decodes, bits the size of the message.
+        omega: ``omega(d)``: the quality ω in (0, 1] with ``E ‖Q(x) − x‖² ≤ (1 − ω) ‖x‖²`` for every x; None if no such
+            ω exists.
         name: the builder and its settings.
-        variance: ``variance(d)``: v with ``E ‖Q(x) − x‖² ≤ v ‖x‖²``, where ``E Q(x) = x``; None: Q is biased.
+        variance: ``variance(d)``: v with ``E ‖Q(x) − x‖² ≤ v ‖x‖²``, given ``E Q(x) = x``; None: Q is biased.
 
     Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340, assumption 1 (ω).
     """
@@ -59,21 +59,21 @@ class Compressor:
 
 
 def as_compressor(compressor: Compressor) -> Compressor:
-    """Return a compressor.
+    """Check that the argument is a compressor, and return it.
 
     Raises:
-        TypeError: something else.
+        TypeError: if it is not.
     """
     return instance("compressor", compressor, Compressor, "build one with gossipjax.compress, such as top_k(share=0.1)")
 
 
 def value_bits(x: Float[Array, " d"]) -> int:
-    """Width of one value as it is stored, in bits."""
+    """Return the width of one stored value, in bits."""
     return 8 * x.dtype.itemsize
 
 
 def quality_of_unbiased(variance: Constant, d: int) -> Any:
-    """Give ``ω = 1 − v`` of a Q that is unbiased with variance v; None from v = 1 on."""
+    """Return ``ω = 1 − v`` for an unbiased Q of variance v; None if v ≥ 1."""
     v = variance(d)
     return 1.0 - v if v < 1.0 else None
 
@@ -90,15 +90,15 @@ def _shrunk_quality(variance: Constant, d: int) -> float:
 
 @recorded("koloskova2019choco")
 def contractive(compressor: Compressor) -> Compressor:
-    """Rescale an unbiased compressor to ``Q(x)/(1 + v)``, which has the quality ``ω = 1/(1 + v)`` whatever v is.
+    """Rescale an unbiased compressor to ``Q(x)/(1 + v)``, which has the quality ``ω = 1/(1 + v)`` for every v.
 
-    The receiver divides, so that messages stay as they are. Random-k becomes the one that sends values as they are.
+    The receiver divides, so that messages do not change. Unbiased random-k becomes random-k without scaling.
 
     Args:
         compressor: unbiased, with ``E ‖Q(x) − x‖² ≤ v ‖x‖²``.
 
     Raises:
-        ValueError: a biased compressor.
+        ValueError: if the compressor is biased.
 
     Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340, section 3.5.
     """
@@ -111,7 +111,7 @@ def contractive(compressor: Compressor) -> Compressor:
 def compress_rows(
     key: Key[Array, ""], compressor: Compressor, x: Params, event: Event
 ) -> tuple[Params, int | UInt[Array, " n"]]:
-    """Compress every row of a stacked pytree as one flat vector, with a random stream of its own.
+    """Compress every row of a stacked pytree as one flat vector; each row has a separate random stream.
 
     Args:
         key: of the protocol; the same at every event.
@@ -120,7 +120,7 @@ def compress_rows(
         event: one in which every node acts; its number is folded into the streams.
 
     Returns:
-        Q of every row, in the leaves' own types, and the bits of one message: an int, or one number per node.
+        Q of every row, in the dtypes of the leaves, and the bits of one message: an int, or one number per node.
     """
     as_compressor(compressor)
     instance("event", event, Event, "pass the event that encode is given")
@@ -139,26 +139,26 @@ def _one(compressor: Compressor, key: Key[Array, ""], x: Float[Array, " d"]) -> 
 
 
 def _constant_bits(compressor: Compressor, keys: Key[Array, " n"], vectors: Float[Array, "n d"]) -> int:
-    """Look up an int that no transformation of JAX would let through."""
-    found: list[Any] = []
-    jax.eval_shape(lambda key, x: found.append(compressor.apply(key, x)[1]), keys[0], vectors[0])
-    return found[0]
+    """Get the Python int of bits out of a trace, since vmap would turn it into an array."""
+    bits: list[Any] = []
+    jax.eval_shape(lambda key, x: bits.append(compressor.apply(key, x)[1]), keys[0], vectors[0])
+    return bits[0]
 
 
 def common_type(x: Params) -> jnp.dtype:
-    """Return the type that holds the numbers of all leaves."""
+    """Return the dtype to which the leaves promote."""
     with jax.numpy_dtype_promotion("standard"):
         return jnp.result_type(*jax.tree.leaves(x))
 
 
 def ravel_rows(x: Params) -> Float[Array, "n d"]:
-    """Lay the leaves of every row behind one another."""
+    """Flatten and concatenate the leaves of every row."""
     rows, kind = num_rows(x), common_type(x)
     return jnp.concatenate([leaf.reshape(rows, -1).astype(kind) for leaf in jax.tree.leaves(x)], axis=1)
 
 
 def unravel_rows(vectors: Float[Array, "n d"], like: Params) -> Params:
-    """Cut flat rows into leaves again, of the shapes and types of ``like``."""
+    """Split flat rows into leaves with the shapes and dtypes of ``like``."""
     leaves, structure = jax.tree.flatten(like)
     parts, start = [], 0
     for leaf in leaves:

@@ -1,4 +1,4 @@
-"""Compressors that send all coordinates, with fewer bits each, or nothing at all."""
+"""Compressors that send all coordinates with fewer bits each, or all or nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _none_for_all(d: int) -> float:
 
 @recorded()
 def identity() -> Compressor:
-    """Build ``Q(x) = x``: ω = 1. Bits: those of d values."""
+    """Build ``Q(x) = x``, with ω = 1. Bits: those of d values."""
     return Compressor(Partial(_identity), Partial(_one_for_all), "identity()", Partial(_none_for_all))
 
 
@@ -49,7 +49,7 @@ def _probability(p: Any, d: int) -> Any:
 
 @recorded("koloskova2019choco")
 def random_gossip(p: float) -> Compressor:
-    """Build all or nothing: send x with probability p, else nothing, each node by a coin of its own.
+    """Build randomized gossip: each node independently sends x with probability p, else nothing.
 
     ``E ‖Q(x) − x‖² = (1 − p) ‖x‖²`` for every x, so ``ω = p``. Bits: those of d values, or 0.
 
@@ -57,7 +57,7 @@ def random_gossip(p: float) -> Compressor:
         p: in (0, 1].
 
     Raises:
-        ValueError: a probability out of range.
+        ValueError: if p is out of range.
 
     Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340, section 3.5.
     """
@@ -66,9 +66,9 @@ def random_gossip(p: float) -> Compressor:
 
 
 def _norm(x: Float[Array, " d"]) -> Float[Array, ""]:
-    """Return ``‖x‖``, also of vectors whose squares overflow or vanish; its derivative at 0 is 0.
+    """Return ``‖x‖``, safe against overflow and underflow of the squares; its derivative at 0 is 0.
 
-    Subnormal numbers are zero to XLA.
+    XLA flushes subnormal numbers to zero.
     """
     scale = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
     zero = scale == 0
@@ -81,7 +81,7 @@ def _qsgd(levels: Frozen[int], key: Key[Array, ""], x: Float[Array, " d"]) -> tu
     norm = _norm(x)
     level = s * jnp.minimum(jnp.abs(x) / jnp.where(norm == 0, 1, norm), 1)
     below = jnp.floor(level)
-    # A sum level + u before rounding down would lose the last digits of u, and reach s + 1.
+    # Not floor(level + u): the sum would lose the last digits of u, and could reach s + 1.
     up = jax.random.uniform(key, (d,), x.dtype) < level - below
     rounded = (below + up.astype(x.dtype)) / s
     return norm * jnp.sign(x) * rounded, value_bits(x) + d * (1 + math.ceil(math.log2(s + 1)))
@@ -93,18 +93,18 @@ def _qsgd_variance(levels: Frozen[int], d: int) -> float:
 
 @recorded("alistarh2017qsgd")
 def qsgd(levels: int) -> Compressor:
-    """Build QSGD: round each coordinate at random to one of s + 1 multiples of the norm, so that the mean is kept.
+    """Build QSGD: round each coordinate stochastically to one of s + 1 multiples of the norm, without bias.
 
-    ``Q(x)_i = ‖x‖ sign(x_i) ξ_i``, ξ_i one of the two neighbours of ``|x_i|/‖x‖`` on the grid 0, 1/s … 1, with
-    ``E ξ_i = |x_i|/‖x‖``. Unbiased, ``E ‖Q(x) − x‖² ≤ min(d/s², √d/s) ‖x‖²``. ``contractive(qsgd(s))`` is the form
-    that CHOCO takes for every d. Bits: the norm (32 in float32), and for each coordinate a sign and ``⌈log₂(s + 1)⌉``,
-    of fixed length: the paper's Elias codes, shorter where most levels are 0, are not counted.
+    ``Q(x)_i = ‖x‖ sign(x_i) ξ_i``, where ξ_i is one of the two neighbours of ``|x_i|/‖x‖`` on the grid 0, 1/s … 1, and
+    ``E ξ_i = |x_i|/‖x‖``. ``E ‖Q(x) − x‖² ≤ min(d/s², √d/s) ‖x‖²``. CHOCO takes ``contractive(qsgd(s))`` for every d.
+    Bits: the norm (32 in float32), and for each coordinate a sign and ``⌈log₂(s + 1)⌉`` bits. The paper's Elias codes,
+    which are shorter if most levels are 0, are not counted.
 
     Args:
         levels: s ≥ 1, levels above zero; 2^b − 1 fill b bits.
 
     Raises:
-        ValueError: no level, or so many that float32 does not resolve them.
+        ValueError: if levels < 1, or float32 cannot resolve so many.
 
     Reference: Alistarh, Grubic, Li, Tomioka, Vojnovic 2017, arXiv 1610.02132, section 3.1 and lemma 3.1.
     """
@@ -126,10 +126,11 @@ def _sign_quality(d: int) -> float:
 
 @recorded("karimireddy2019feedback")
 def scaled_sign() -> Compressor:
-    """Build ``Q(x) = (‖x‖₁/d) sign(x)``, with sign(0) = 1, for a bit has no third value.
+    """Build ``Q(x) = (‖x‖₁/d) sign(x)``, with sign(0) = 1 since one bit has two values.
 
-    ``‖Q(x) − x‖² = ‖x‖² − ‖x‖₁²/d`` for every x: ``ω = 1/d``, attained by a single entry, and about 2/π for many
-    Gaussian coordinates. Bits: one value (32 in float32), and one per coordinate. Biased.
+    ``‖Q(x) − x‖² = ‖x‖² − ‖x‖₁²/d`` for every x, so ``ω = 1/d``, attained by a vector with one non-zero entry. For
+    many Gaussian coordinates the error is about ``(1 − 2/π) ‖x‖²``. Bits: one value (32 in float32), and one per
+    coordinate. Biased.
 
     Reference: Karimireddy, Rebjock, Stich, Jaggi 2019, arXiv 1901.09847, lemma 8.
     """

@@ -1,4 +1,4 @@
-"""Which k of d entries are the largest, exactly, without sorting."""
+"""Exact selection of the k largest of d entries, without sorting."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 from gossipjax._base.arguments import shown, whole
 
 BLOCK = 2048
-"""Entries that a CPU compares at once. In one expression the comparisons of a long vector are written out before they
-are summed, and are split over threads even inside a loop over nodes. A pass over 96 vectors of 89,843 entries takes
-1.4 ms so, and 2.5 ms as one sum (one core of an AMD EPYC, JAX 0.10.2, 2026); on two devices, 0.8 and 3.5 ms."""
+"""Entries that a CPU compares at once. XLA would materialise the comparisons of a long vector before it sums them, and
+split them over threads even inside a loop over nodes. A pass over 96 vectors of 89,843 entries takes 1.4 ms in blocks
+and 2.5 ms as one sum (one core of an AMD EPYC, JAX 0.10.2, 2026); on two devices, 0.8 and 3.5 ms."""
 
 
 def largest(
     scores: Float[np.ndarray | Array, " d"] | UInt[np.ndarray | Array, " d"], k: int | Int[np.ndarray | Array, ""]
 ) -> Bool[Array, " d"]:
-    """Mark the k entries of largest magnitude; among equal ones, those of lowest index.
+    """Mark the k entries of largest magnitude; the lowest index wins a tie.
 
-    The same entries as ``argsort(−|scores|, stable=True)[:k]``; NaN counts as larger than all numbers. The bits of a
-    nonnegative float, read as an integer, are in the order of the floats, so that the k-th largest is found bit by bit,
-    by counting: about 20 passes over the vector where no entries are equal, one for each bit at most.
+    The same entries as ``argsort(−|scores|, stable=True)[:k]``; NaN counts as larger than all numbers. The bits of
+    nonnegative floats, read as integers, have the order of the floats. The k-th largest is therefore found bit by bit
+    by counting: about 20 passes over the vector if no entries are equal, and at most one for each bit.
 
     Args:
-        scores: floats, or unsigned integers, which are taken as they are.
+        scores: floats, or unsigned integers, which are compared without conversion.
         k: 0 … d; may be traced, and differ from node to node under vmap.
 
     Returns:
         Mask with k ones.
 
     Raises:
-        ValueError: scores that are no vector, or k out of range.
+        ValueError: if scores is not a vector, or k is out of range.
     """
     shape: tuple[int, ...] = getattr(scores, "shape", ())
     if len(shape) != 1 or not any(jnp.issubdtype(scores.dtype, kind) for kind in (jnp.floating, jnp.unsignedinteger)):
@@ -46,7 +46,7 @@ def largest(
 def _largest(scores: Array, k: Int[Array, ""]) -> Bool[Array, " d"]:
     ordered = _ordered(scores)
     threshold, reached = _threshold(ordered, k)
-    # A branch: where nothing is equal the running sum is not needed.
+    # Without ties at the threshold, skip the running sum.
     return jax.lax.cond(
         reached > k,
         lambda: (ordered > threshold) | _first(ordered, threshold, k),
@@ -63,7 +63,7 @@ def _ordered(scores: Array) -> UInt[Array, " d"]:
 
 
 def _blocks(ordered: UInt[Array, " d"]) -> UInt[Array, "b w"]:
-    """Cut into rows; zeros fill up the last one, and reach no threshold above zero."""
+    """Split into rows; pad the last one with zeros, which reach no threshold above zero."""
     d = ordered.shape[0]
     if jax.default_backend() != "cpu" or d < 2 * BLOCK:
         return ordered[None]
@@ -84,9 +84,9 @@ def _count(blocks: UInt[Array, "b w"], threshold: UInt[Array, ""]) -> Int[Array,
 
 
 def _threshold(ordered: UInt[Array, " d"], k: Int[Array, ""]) -> tuple[UInt[Array, ""], Int[Array, ""]]:
-    """Find the largest number, or any between it and the next entry below, that at least k entries reach.
+    """Find a threshold t and return it with the number of entries ≥ t, which is k unless entries are equal.
 
-    Returns it with how many reach it: more than k only where entries are equal.
+    t is the k-th largest entry, or a number between it and the next smaller entry.
     """
     kind, width, blocks = ordered.dtype, 8 * ordered.dtype.itemsize, _blocks(ordered)
 
@@ -106,7 +106,7 @@ def _threshold(ordered: UInt[Array, " d"], k: Int[Array, ""]) -> tuple[UInt[Arra
 
 
 def _first(ordered: UInt[Array, " d"], threshold: UInt[Array, ""], k: Int[Array, ""]) -> Bool[Array, " d"]:
-    """Mark those at the threshold that still find room, from the lowest index on."""
+    """Mark the entries equal to the threshold with the lowest indices, so that k are marked in all."""
     tied = ordered == threshold
     above = jnp.sum(ordered > threshold, dtype=jnp.int32)
     return tied & (jnp.cumsum(tied, dtype=jnp.int32) <= k - above)

@@ -1,4 +1,4 @@
-"""Compressors that send some coordinates: their values, or their signs."""
+"""Compressors that send the values or the signs of some coordinates."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ SEED_BITS = 64
 
 
 def _check_part(k: int | None, share: float | None) -> Frozen[int | float]:
-    """Take a number of coordinates or a share of them."""
+    """Check a number of coordinates or a share of them."""
     if (k is None) == (share is None):
         raise ValueError(f"k={shown(k)}, share={shown(share)}: give either a number of coordinates or a share of them")
     if k is None:
         return Frozen(real("share", share, above=0, most=1, remedy="1 sends every coordinate"))
-    return Frozen(whole("k", k, least=1, remedy="a message holds some of the coordinates, or give a share of them"))
+    return Frozen(whole("k", k, least=1, remedy="a message holds at least one coordinate; or give a share of them"))
 
 
 def _check_code(indices: IndexCode | None) -> Frozen[IndexCode | None]:
-    """Take a code of positions; None: a word for each."""
+    """Check a code of positions; None: 32 bits for each."""
     if indices is not None:
         callable_("indices", indices, "indices(mask) -> bits, such as gossipjax.compress.codes.elias_gamma")
     return Frozen(indices)
@@ -52,7 +52,7 @@ def _code_suffix(indices: IndexCode | None) -> str:
 
 
 def _index_bits(code: Frozen[IndexCode | None], mask: Bool[Array, " d"], k: int) -> Bits:
-    """Size of the list of k indices: a number where each takes a word, else what the code makes of the mask."""
+    """Return the size of the list of k indices: an int at 32 bits each, else the size that the code counts."""
     return k * INDEX_BITS if code.value is None else code.value(mask)
 
 
@@ -71,10 +71,10 @@ def _top_k(
 
 @recorded("stich2018sparsified")
 def top_k(k: int | None = None, *, share: float | None = None, indices: IndexCode | None = None) -> Compressor:
-    """Build top-k: send the k coordinates of largest magnitude as they are, the lowest indices of equal ones.
+    """Build top-k: send the k coordinates of largest magnitude; the lowest index wins a tie.
 
-    ``ω = k/d``, attained by a constant x; nearly everything is kept of vectors with few large entries. Bits: the value
-    (32 in float32) for each of the k, and their indices, 32 bits each unless they are coded. Biased.
+    ``ω = k/d``, attained by a constant x; the error is small if few entries are large. Bits: the value (32 in float32)
+    of each of the k, and their indices, 32 bits each unless they are coded. Biased.
 
     >>> top_k(share=0.25).omega(8)
     0.25
@@ -82,11 +82,11 @@ def top_k(k: int | None = None, *, share: float | None = None, indices: IndexCod
     Args:
         k: coordinates, 1 … d; or
         share: of all coordinates, in (0, 1]: ``k = round(share d)``, at least 1.
-        indices: how the k indices are written, such as :func:`gossipjax.compress.codes.elias_gamma`, whose size
-            differs from message to message; None: 32 bits each.
+        indices: code of the k indices, such as :func:`gossipjax.compress.codes.elias_gamma`, whose size differs from
+            message to message; None: 32 bits each.
 
     Raises:
-        ValueError: both or neither of them, or numbers out of range; for k > d when d is known.
+        ValueError: if both or neither of k and share are given, or one is out of range; k > d raises once d is known.
 
     Reference: Stich, Cordonnier, Jaggi 2018, arXiv 1809.07599, lemma A.1.
     """
@@ -113,13 +113,13 @@ def _sign_quality(part: Frozen[int | float], d: int) -> float:
 
 @recorded("basu2019qsparse")
 def sign_top_k(k: int | None = None, *, share: float | None = None, indices: IndexCode | None = None) -> Compressor:
-    """Build sign-top-k: send the signs of the k coordinates of largest magnitude, and their mean magnitude, once.
+    """Build sign-top-k: send the signs of the k coordinates of largest magnitude, and their mean magnitude.
 
-    ``Q(x)_c = m sign(x_c)`` on the k coordinates, with ``m = (1/k) Σ |x_c|`` over them, else 0; sign(0) = 1, for a bit
-    has no third value. ``‖Q(x) − x‖² = ‖x‖² − k m²`` for every x, so ``ω = min(1/k, k/d)``, attained by a single entry
-    or by a constant x: at fixed m, ``‖x‖²`` is convex in the sorted magnitudes, hence largest where j ≤ k of them are
-    equal and the others 0, or all d are equal. Bits: one value (32 in float32), a sign for each of the k, and their
-    indices, 32 bits each unless they are coded. Biased.
+    ``Q(x)_c = m sign(x_c)`` on the k coordinates, with ``m = (1/k) Σ |x_c|`` over them, else 0; sign(0) = 1 since one
+    bit has two values. ``‖Q(x) − x‖² = ‖x‖² − k m²`` for every x, so ``ω = min(1/k, k/d)``, attained by one non-zero
+    entry or by a constant x: at fixed m, ``‖x‖²`` is convex in the sorted magnitudes, hence largest if j ≤ k of them
+    are equal and the others 0, or if all d are equal. Bits: one value (32 in float32), a sign for each of the k, and
+    their indices, 32 bits each unless they are coded. Biased.
 
     >>> sign_top_k(2).omega(16)
     0.125
@@ -127,13 +127,13 @@ def sign_top_k(k: int | None = None, *, share: float | None = None, indices: Ind
     Args:
         k: coordinates, 1 … d; or
         share: of all coordinates, in (0, 1]: ``k = round(share d)``, at least 1.
-        indices: how the k indices are written, as in :func:`top_k`; None: 32 bits each.
+        indices: code of the k indices, as in :func:`top_k`; None: 32 bits each.
 
     Raises:
-        ValueError: both or neither of them, or numbers out of range; for k > d when d is known.
+        ValueError: if both or neither of k and share are given, or one is out of range; k > d raises once d is known.
 
-    Reference: Basu, Data, Karakus, Diggavi 2019, arXiv 1906.02367, lemma 3 (whose constant for this norm is the
-    smaller 1/d or depends on x).
+    Reference: Basu, Data, Karakus, Diggavi 2019, arXiv 1906.02367, lemma 3 (whose constant for this norm is 1/d, which
+    is smaller, or depends on x).
     """
     part = _check_part(k, share)
     apply = Partial(_sign_top_k, part, _check_code(indices))
@@ -145,7 +145,7 @@ def _random_k(
 ) -> tuple[Float[Array, " d"], int]:
     d = x.shape[0]
     k = _number(part, d)
-    # The k largest of d random numbers: each subset equally likely, but for equal numbers (d/2³² of all draws).
+    # The k largest of d random numbers: all subsets are equally likely, up to ties (d/2³² of all draws).
     chosen = largest(jax.random.bits(key, (d,), jnp.uint32), k)
     return jnp.where(chosen, x * (d / k) if scale.value else x, 0), k * value_bits(x) + SEED_BITS
 
@@ -156,11 +156,11 @@ def _random_variance(part: Frozen[int | float], d: int) -> float:
 
 @recorded("stich2018sparsified")
 def random_k(k: int | None = None, *, share: float | None = None, unbiased: bool = False) -> Compressor:
-    """Build random-k: send k coordinates, drawn anew by every node for every message, and the seed that drew them.
+    """Build random-k: send k random coordinates, drawn anew for every node and message, and the seed of the draw.
 
-    As they are: ``E ‖Q(x) − x‖² = (1 − k/d) ‖x‖²`` for every x, so ``ω = k/d``. Unbiased: they are sent as ``x d/k``,
-    and ``E ‖Q(x) − x‖² = (d/k − 1) ‖x‖²``, which leaves a quality only for k > d/2. Bits: the value (32 in float32)
-    for each of the k, and 64 of the seed, from which the receiver draws the indices.
+    Unscaled: ``E ‖Q(x) − x‖² = (1 − k/d) ‖x‖²`` for every x, so ``ω = k/d``. Unbiased: values are scaled by d/k, and
+    ``E ‖Q(x) − x‖² = (d/k − 1) ‖x‖²``, so that ω exists only for k > d/2. Bits: the value (32 in float32) of each of
+    the k, and 64 of the seed, from which the receiver draws the indices.
 
     Args:
         k: coordinates, 1 … d; or
@@ -168,7 +168,7 @@ def random_k(k: int | None = None, *, share: float | None = None, unbiased: bool
         unbiased: scale by d/k.
 
     Raises:
-        ValueError: both or neither of them, or numbers out of range; for k > d when d is known.
+        ValueError: if both or neither of k and share are given, or one is out of range; k > d raises once d is known.
 
     Reference: Stich, Cordonnier, Jaggi 2018, arXiv 1809.07599, definition 2.1; Koloskova, Stich, Jaggi 2019, arXiv
     1902.00340, section 3.5.

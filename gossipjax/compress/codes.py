@@ -1,7 +1,7 @@
-"""Sizes of sparse messages: the bits that positions and values take on the wire, exactly.
+"""Exact sizes of sparse messages: the bits of positions and values on the wire.
 
-Nothing is encoded. The size of a code is counted from the mask alone, in integers, so that a compiled loop can charge
-every message what a real encoder would have written.
+Nothing is encoded. The size of a code is computed from the mask alone, in integers, so that a compiled loop can charge
+every message the bits that a real encoder would write.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gossipjax._base.arguments import callable_, instance, shown, whole, wholes
 from gossipjax._base.calls import recorded
 
 IndexCode: TypeAlias = Callable[[Bool[Array, " d"]], UInt[Array, ""]]
-"""``code(mask) -> bits``: the size of the list of selected positions; a module-level function."""
+"""``code(mask) -> bits``, the size of the list of selected positions; must be a module-level function."""
 
 _WORD = 32
 _HEADER = 128
@@ -29,24 +29,24 @@ _SEED = 64
 
 @recorded("elias1975universal", "dhasade2023decentralizepy")
 def elias_gamma(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
-    """Count the bits of the gaps between selected indices in Elias' gamma code, behind a header of 128 bits.
+    """Count the bits of the Elias gamma code of the gaps between selected indices, after a header of 128 bits.
 
     For indices i_1 < ... < i_n,
 
         bits = 128 + 8 ⌈L/8⌉,   L = Σ_{m=2}^{n} (2 ⌊log2(i_m - i_{m-1})⌋ + 1).
 
-    The header holds i_1 and L, 64 bits each; a single index is the header alone. No index is the header too, with an
-    i_1 that no vector has (2^64 - 1). Where every entry is selected with probability α, independently, a gap costs
+    The header holds i_1 and L, 64 bits each; a single index needs the header only. So does an empty mask, whose i_1 is
+    2^64 - 1, an impossible index. If every entry is selected independently with probability α, a gap costs
     ``1 + 2 Σ_{j>=1} (1 - α)^(2^j - 1)`` bits on average.
 
-    ``⌊log2 gap⌋`` is the number of j >= 1 with gap >= 2^j: with none selected among the 2^j - 1 positions before. So
-    no gap is ever computed: the mask is packed into words and smeared over windows that double.
+    ``⌊log2 gap⌋`` is the number of j >= 1 with gap >= 2^j, that is, with none of the 2^j - 1 positions before selected.
+    So no gap is computed: the mask is packed into words, and each bit is spread over windows of doubling length.
 
     Args:
         mask: which of the d coordinates are sent; d < 2^31.
 
     Returns:
-        The bits; exact.
+        The exact number of bits.
 
     Reference: Elias, "Universal codeword sets and representations of the integers", IEEE Trans. Information Theory
         21(2), 1975; the header is that of DecentralizePy (Dhasade et al. 2023, arXiv 2304.08322).
@@ -59,7 +59,7 @@ def elias_gamma(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
     for window in windows:
         far = far + _ones(words & ~before)
         before = before | _later(before | words, window)
-    # Before the first index there is none, at any window, and it is no gap.
+    # The first index is not a gap, but has none before it in any window: subtract its contribution.
     gaps = selected - 1 + 2 * (far - len(windows))
     return _HEADER + _whole_bytes(jnp.where(selected > 0, gaps, jnp.zeros_like(gaps)))
 
@@ -77,7 +77,7 @@ def int32_indices(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
 
 
 def bitmap(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
-    """Count a bit for every coordinate, selected or not, in whole bytes.
+    """Count one bit for every coordinate, selected or not, rounded up to whole bytes.
 
     Args:
         mask: which of the d coordinates are sent.
@@ -89,10 +89,10 @@ def bitmap(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
 
 
 def seed(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
-    """Count the 64 bits of a seed from which the receiver draws the same random mask.
+    """Count 64 bits for a seed from which the receiver draws the same random mask.
 
     Args:
-        mask: which of the d coordinates are sent; any.
+        mask: which of the d coordinates are sent; not used.
 
     Returns:
         64.
@@ -102,10 +102,10 @@ def seed(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
 
 
 def free(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
-    """Count nothing: the receiver knows the positions.
+    """Count 0 bits: the receiver knows the positions.
 
     Args:
-        mask: which of the d coordinates are sent; any.
+        mask: which of the d coordinates are sent; not used.
 
     Returns:
         0.
@@ -117,16 +117,16 @@ def free(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Wire:
-    """How sparse messages are written. Wires of equal settings are equal and share one compiled program.
+    """The wire format of sparse messages. Wires with equal settings are equal and share one compiled program.
 
     Attributes:
         indices: the code of the positions.
-        value_ratio: numerator and denominator of the size of the values under a lossless coder, per size as they are;
-            (1, 1): as they are. fpzip (Lindstrom and Isenburg 2006) leaves about (37, 40) of float32 weights.
-        envelope_bytes: bytes of every message besides.
+        value_ratio: size of losslessly coded values relative to their stored size, as numerator and denominator;
+            (1, 1): not coded. fpzip (Lindstrom and Isenburg 2006) achieves about (37, 40) on float32 weights.
+        envelope_bytes: further bytes of every message.
 
     Raises:
-        ValueError: a ratio that is not two positive whole numbers; a negative envelope.
+        ValueError: if the ratio is not two positive whole numbers, or envelope_bytes is negative.
 
     Reference: Lindstrom, Isenburg, "Fast and Efficient Compression of Floating-Point Data", IEEE Trans. Visualization
         and Computer Graphics 12(5), 2006.
@@ -145,10 +145,10 @@ class Wire:
 
 
 def as_wire(wire: Wire) -> Wire:
-    """Return how messages are written.
+    """Check that the argument is a wire format, and return it.
 
     Raises:
-        TypeError: something else.
+        TypeError: if it is not.
     """
     return instance("wire", wire, Wire, "build one with gossipjax.compress.codes.Wire, such as Wire(envelope_bytes=40)")
 
@@ -159,15 +159,15 @@ def message_bits(wire: Wire, mask: Bool[Array, " d"], value_bits: int) -> UInt[A
         bits = indices(mask) + 8 ⌈value_bits n ratio / 8⌉ + 8 envelope_bytes,   n = Σ mask.
 
     Args:
-        wire: how messages are written.
+        wire: the wire format.
         mask: which of the d coordinates are sent.
-        value_bits: of one value as it is: 32 for float32.
+        value_bits: bits of one stored value: 32 for float32.
 
     Returns:
-        The bits; exact for messages below 2^32 bits (512 MiB), whatever n, beyond modulo 2^32.
+        The bits; exact for messages below 2^32 bits (512 MiB) at any n, else modulo 2^32.
 
     Raises:
-        ValueError: value_bits < 1, or a ratio of so many digits that the product would not fit 32 bits.
+        ValueError: if value_bits < 1, or the ratio has so many digits that products overflow 32 bits.
     """
     numerator, denominator = _value_bytes(wire, value_bits)
     if (numerator + 1) * denominator >= 2**31:
@@ -176,14 +176,14 @@ def message_bits(wire: Wire, mask: Bool[Array, " d"], value_bits: int) -> UInt[A
             "cannot be multiplied in 32 bits; round the ratio to fewer digits"
         )
     count = jnp.sum(_checked(mask), dtype=jnp.uint32)
-    # Groups that take whole bytes, then the rest: count * numerator itself would leave 32 bits.
+    # Divide first, since count * numerator would overflow: groups of whole bytes, then the rest.
     rest = (count % denominator * numerator + (denominator - 1)) // denominator
     values = count // denominator * numerator + rest
     return wire.indices(mask) + 8 * values + 8 * wire.envelope_bytes
 
 
 def dense_bits(wire: Wire, d: int, value_bits: int) -> int:
-    """Count the bits of a message of all d values, which needs no positions.
+    """Count the bits of a dense message: all d values, no positions.
 
         bits = 8 ⌈value_bits d ratio / 8⌉ + 8 envelope_bytes.
 
@@ -191,15 +191,15 @@ def dense_bits(wire: Wire, d: int, value_bits: int) -> int:
     359336
 
     Args:
-        wire: how messages are written; its index code is not used.
+        wire: the wire format; its index code is not used.
         d: number of values.
-        value_bits: of one value as it is: 32 for float32.
+        value_bits: bits of one stored value: 32 for float32.
 
     Returns:
         The bits, a Python int.
 
     Raises:
-        ValueError: d < 0 or value_bits < 1.
+        ValueError: if d < 0 or value_bits < 1.
     """
     d = whole("d", d, least=0, remedy="the number of values")
     numerator, denominator = _value_bytes(wire, value_bits)
@@ -207,14 +207,14 @@ def dense_bits(wire: Wire, d: int, value_bits: int) -> int:
 
 
 def _checked(mask: Bool[Array, " d"]) -> Bool[Array, " d"]:
-    """Return a mask; ValueError unless it is a vector of truth values."""
+    """Return the mask; raise ValueError unless it is a boolean vector."""
     if getattr(mask, "dtype", None) != np.bool_ or mask.ndim != 1:
         raise ValueError(f"mask={shown(mask)}: must be a vector of truth values, one for each coordinate")
     return mask
 
 
 def _value_bytes(wire: Wire, value_bits: int) -> tuple[int, int]:
-    """Give the bytes per value as a reduced fraction."""
+    """Return the bytes per value as a reduced fraction."""
     as_wire(wire)
     value_bits = whole("value_bits", value_bits, least=1, remedy="bits of one value, such as 32")
     numerator, denominator = value_bits * wire.value_ratio[0], 8 * wire.value_ratio[1]
@@ -227,20 +227,20 @@ def _whole_bytes(bits: UInt[Array, ""]) -> UInt[Array, ""]:
 
 
 def _packed(mask: Bool[Array, " d"]) -> UInt[Array, " r"]:
-    """Pack 32 positions into each word: bit b of word w is position b r + w, so that neighbours lie in step."""
+    """Pack 32 positions into each word: bit b of word w is position b r + w, so that a shift moves whole words."""
     rows = max(1, -(-mask.shape[0] // _WORD))
     bits = jnp.pad(mask, (0, _WORD * rows - mask.shape[0])).reshape(_WORD, rows)
     places = jnp.arange(_WORD, dtype=jnp.uint32)[:, None]
-    # A sum over the bits, not a chain of ORs, which XLA compiles to code several times slower.
+    # A sum over the bits: XLA compiles a chain of ORs to code that is several times slower.
     return jnp.sum(bits.astype(jnp.uint32) << places, axis=0, dtype=jnp.uint32)
 
 
 def _later(words: UInt[Array, " r"], places: int) -> UInt[Array, " r"]:
-    """Move every position on by some places < d; what leaves the end is gone."""
+    """Shift every position up by places < d, and drop those past the end."""
     bits, rest = divmod(places, words.shape[0])
     if rest:
         cut = words.shape[0] - rest
-        # What leaves the last words enters the first, one bit higher.
+        # Positions shifted out of the last words enter the first words, one bit higher.
         words = jnp.concatenate([words[cut:] << 1, words[:cut]])
     return words << bits
 

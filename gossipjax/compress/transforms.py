@@ -1,7 +1,7 @@
-"""Changes of basis of one flat vector: wavelets, Fourier, none.
+"""Linear transforms of one flat vector: wavelets, Fourier, identity.
 
-A sparse message says more in a basis in which a change of the model is concentrated in few coefficients. All transforms
-here are linear, so that the coefficients of a difference are the difference of the coefficients.
+A sparse message carries more information in a basis that concentrates a change of the model in few coefficients. All
+transforms are linear, so that the coefficients of a difference are the difference of the coefficients.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 
 Mode: TypeAlias = Literal["symmetric", "periodization"]
-"""How a vector goes on beyond its ends: as its mirror image, or from the start again."""
+"""How a vector is extended beyond its ends: by its mirror image, or periodically."""
 Bank: TypeAlias = tuple[tuple[float, ...], ...]
-"""Filters of a wavelet: low and high pass of the analysis, low and high pass of the synthesis, of one even length."""
+"""Filters of a wavelet: low and high pass of the analysis, then of the synthesis; all have one even length."""
 
 
 @jax.tree_util.register_static
 @displayed
 @dataclasses.dataclass(frozen=True)
 class Transform:
-    """One change of basis. Transforms built alike are equal and share one compiled program.
+    """A linear transform. Transforms with equal settings are equal and share one compiled program.
 
     Attributes:
         forward: ``forward(x) -> coefficients``, ``(d,)`` to ``(c,)``; linear.
-        inverse: ``inverse(coefficients, d) -> x``, ``(c,)`` to ``(d,)``; linear, takes any coefficients, those of no
-            vector too, and ``inverse(forward(x), d) = x``.
-        size: ``size(d)``: the number of coefficients c of d numbers, c >= d.
+        inverse: ``inverse(coefficients, d) -> x``, ``(c,)`` to ``(d,)``; linear, accepts any coefficients, even outside
+            the range of forward, and ``inverse(forward(x), d) = x``.
+        size: ``size(d)``: the number c of coefficients of a vector of d numbers, c >= d.
         name: the builder and its settings.
     """
 
@@ -51,10 +51,10 @@ class Transform:
 
 
 def as_transform(transform: Transform) -> Transform:
-    """Return a change of basis.
+    """Check that the argument is a transform, and return it.
 
     Raises:
-        TypeError: something else.
+        TypeError: if it is not.
     """
     return instance(
         "transform", transform, Transform, "build one with gossipjax.compress.transforms, such as wavelet()"
@@ -63,7 +63,7 @@ def as_transform(transform: Transform) -> Transform:
 
 @recorded()
 def identity() -> Transform:
-    """Leave vectors as they are: c = d.
+    """Build the identity transform: c = d.
 
     Returns:
         The transform.
@@ -97,9 +97,9 @@ def _check_coefficients(coefficients: Float[Array, " c"], size: int, d: int) -> 
 def fourier() -> Transform:
     """Build the discrete Fourier transform of real vectors, orthonormal: c = d and ``‖forward(x)‖ = ‖x‖``.
 
-    Of ``X_f = d^(-1/2) Σ_t x_t exp(-2πi f t / d)``, f = 0 ... d//2, the real parts come first, then the imaginary parts
-    that are not zero for every x. The pairs that stand for f and d - f are scaled by √2. A real and an imaginary part
-    are two coefficients, each selected and sent by itself.
+    With ``X_f = d^(-1/2) Σ_t x_t exp(-2πi f t / d)``, f = 0 ... d//2, the coefficients are the real parts, then the
+    imaginary parts that are not zero for every x. Frequencies that stand for both f and d - f are scaled by √2. The
+    real and the imaginary part of a frequency are two coefficients, selected and sent separately.
 
     Returns:
         The transform.
@@ -129,36 +129,36 @@ def _inverse_fourier(coefficients: Float[Array, " d"], d: int) -> Float[Array, "
 
 @recorded("mallat1989wavelets", "lee2019pywavelets")
 def wavelet(name: str = "sym2", levels: int = 4, mode: Mode = "symmetric") -> Transform:
-    """Build the discrete wavelet transform of the whole vector, the numbers of PyWavelets' ``wavedec`` and ``waverec``.
+    """Build the discrete wavelet transform of the whole vector, equal to PyWavelets' ``wavedec`` and ``waverec``.
 
     With the analysis filters h (low pass) and g (high pass) of length F, and a_0 = x,
 
         a_l[k] = Σ_j h[j] ã_{l-1}[2k + s - j],   b_l[k] = Σ_j g[j] ã_{l-1}[2k + s - j],   l = 1 ... levels,
 
-    where ã is a continued beyond its ends and s = 1 for ``"symmetric"``, F/2 for ``"periodization"``. The coefficients
+    where ã is a extended beyond its ends and s = 1 for ``"symmetric"``, F/2 for ``"periodization"``. The coefficients
     are [a_levels, b_levels, ..., b_1].
 
-    ``"symmetric"``, PyWavelets' default, makes ``⌊(n + F - 1)/2⌋`` numbers of n at every level and half, so that c
-    exceeds d by a few. Coefficients mixed entry by entry may then be those of no vector: ``forward(inverse(c, d))`` is
-    not c but a projection of it. ``"periodization"`` makes ⌈n/2⌉ of n and is, for an orthogonal wavelet and d a
-    multiple of 2^levels, orthonormal: c = d, norms are kept, every c belongs to a vector.
+    ``"symmetric"``, PyWavelets' default, turns n numbers into ``⌊(n + F - 1)/2⌋`` in each half at every level, so that
+    c exceeds d by a few. Coefficients mixed entry by entry may then lie outside the range of forward:
+    ``forward(inverse(c, d))`` is a projection of c. ``"periodization"`` turns n numbers into ⌈n/2⌉. It is orthonormal
+    for an orthogonal wavelet if d is a multiple of 2^levels: c = d, norms are kept, every c is in the range of forward.
 
-    All levels asked for are computed, on short vectors too, where every coefficient feels the ends; PyWavelets does
-    the same and warns. The work grows with d F.
+    All levels are computed even for short vectors, whose coefficients all depend on the extension; PyWavelets does the
+    same and warns. The work grows with d F.
 
     >>> wavelet("sym2", levels=4).size(89_834)
     89843
 
     Args:
         name: a discrete wavelet of PyWavelets: haar, db2, sym2, coif1, bior2.2 ...
-        levels: how many times the low-pass half is split again, >= 1.
-        mode: how a vector goes on beyond its ends.
+        levels: how many times the low-pass half is split, >= 1.
+        mode: how a vector is extended beyond its ends.
 
     Returns:
         The transform.
 
     Raises:
-        ValueError: a name that is no discrete wavelet, levels < 1, or another mode.
+        ValueError: if name is not a discrete wavelet, levels < 1, or the mode is unknown.
 
     Reference: Mallat, "A theory for multiresolution signal decomposition: the wavelet representation", IEEE Trans. PAMI
         11(7), 1989; Lee et al., "PyWavelets", JOSS 4(36), 2019. The default is the transform of Dhasade et al., "Get
@@ -169,7 +169,7 @@ def wavelet(name: str = "sym2", levels: int = 4, mode: Mode = "symmetric") -> Tr
             f"name={shown(name)}: must be a discrete wavelet of PyWavelets, such as haar, sym2, db4 or bior2.2; "
             "pywt.wavelist(kind='discrete') lists them"
         )
-    levels = whole("levels", levels, least=1, remedy="identity() is the transform of none")
+    levels = whole("levels", levels, least=1, remedy="for no levels use identity()")
     choice("mode", mode, get_args(Mode))
     bank = tuple(tuple(filter_) for filter_ in pywt.Wavelet(name).filter_bank)
     forward, inverse, size = (
@@ -179,7 +179,7 @@ def wavelet(name: str = "sym2", levels: int = 4, mode: Mode = "symmetric") -> Tr
 
 
 def _lengths(bank: Bank, levels: int, mode: Mode, d: int) -> list[int]:
-    """Give the length of the low-pass part at the levels 0 ... levels."""
+    """Return the lengths of the low-pass part at levels 0 ... levels."""
     lengths = [_as_many(d)]
     longer = len(bank[0]) - 1 if mode == "symmetric" else 1
     for _ in range(levels):
@@ -212,7 +212,7 @@ def _synthesis(bank: Bank, levels: int, mode: Mode, coefficients: Float[Array, "
 
 
 def _split(bank: Bank, mode: Mode, x: Float[Array, " n"]) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
-    """Filter with low and high pass, keeping every other output: one strided slice per tap."""
+    """Apply the low and the high pass and keep every other output: one strided slice per tap."""
     taps, n = len(bank[0]), x.shape[0]
     if mode == "symmetric":
         half = (n + taps - 1) // 2
@@ -225,7 +225,7 @@ def _split(bank: Bank, mode: Mode, x: Float[Array, " n"]) -> tuple[Float[Array, 
 
 
 def _join(bank: Bank, mode: Mode, low: Float[Array, " m"], high: Float[Array, " m"]) -> Float[Array, " n"]:
-    """Filter both halves and add them up: even and odd outputs by themselves, then interleaved."""
+    """Filter both halves and add them: compute even and odd outputs separately, then interleave them."""
     taps = len(bank[2])
     if mode == "symmetric":
         return _interleaved(bank, low, high)
@@ -236,7 +236,7 @@ def _join(bank: Bank, mode: Mode, low: Float[Array, " m"], high: Float[Array, " 
 
 
 def _interleaved(bank: Bank, low: Float[Array, " m"], high: Float[Array, " m"]) -> Float[Array, " n"]:
-    """Give the outputs that all taps reach, 2 (m + 1) - F of them."""
+    """Return the 2 (m + 1) - F outputs that all taps reach."""
     side = len(bank[2]) // 2
     count = low.shape[0] - side + 1
     shifted = [part[side - 1 - i :][:count] for part in (low, high) for i in range(side)]
@@ -245,7 +245,7 @@ def _interleaved(bank: Bank, low: Float[Array, " m"], high: Float[Array, " m"]) 
 
 
 def _weighted(weights: tuple[float, ...], vectors: list[Float[Array, " m"]]) -> Float[Array, " m"]:
-    """Sum up the weighted vectors, in their own type."""
+    """Return the weighted sum of the vectors, in their dtype."""
     total = weights[0] * vectors[0]
     for weight, vector in zip(weights[1:], vectors[1:], strict=True):
         total = total + weight * vector

@@ -1,4 +1,4 @@
-"""Who is combined with whom, and how much: mixing matrices, their forms, and the operations on them."""
+"""Mixing matrices, the four forms that apply them to stacked models, and the operations on them."""
 
 from gossipjax.mixing._apply import messages, mix, neighbor_sum, to_dense
 from gossipjax.mixing._build import describe, exchange, from_matrix, push, stack_mixings, take_mixing

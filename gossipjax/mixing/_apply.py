@@ -1,13 +1,13 @@
-"""Combining the rows of stacked models: small pytrees that say how much, and the operations on them.
+"""Operations that combine the rows of stacked models, each with a case for every form of mixing.
 
-Four forms of the same thing, a linear map x ← W x over the row axis of every leaf:
+All four forms are pytrees that stand for a linear map x ← W x over the row axis of every leaf:
 
 * :class:`DenseMixing`: the whole matrix, for small or nearly complete networks;
 * :class:`TableMixing`: a padded list of neighbours per row, for sparse rounds;
 * :class:`PairMixing`: a few directed transfers, for events that touch few rows of many;
-* :class:`GroupMixing`: groups whose members are averaged and whose targets take the average, for sampled systems.
+* :class:`GroupMixing`: groups that average their members and write the average to their targets, for sampled systems.
 
-All forms are plain arrays: a network that changes costs no recompilation, and all can be vmapped and differentiated. An
+The fields are plain arrays: a new network needs no recompilation, and every form can be vmapped and differentiated. An
 index past the last row means "nobody". Weights are cast to the dtype of each leaf.
 """
 
@@ -45,16 +45,16 @@ def mix(mixing: Mixing, x: PyTree) -> PyTree:
     Conserves the mean over the rows if W is doubly stochastic, and consensus if W is row-stochastic.
 
     Args:
-        mixing: who is combined with whom.
+        mixing: W in any of the four forms.
         x: pytree of floating-point leaves ``(num_rows, ...)``.
 
     Returns:
         Pytree of the same structure, shapes and dtypes.
 
     Raises:
-        TypeError: if it is no mixing, or a leaf is not of a floating-point type.
-        ValueError: if a leaf has not as many rows as a dense or table mixing, arrays of the mixing do not fit each
-            other, or its groups give fragments of models.
+        TypeError: if mixing is not one of the four forms, or a leaf is not of a floating-point type.
+        ValueError: if the number of rows of a leaf differs from that of a dense or table mixing, the arrays of the
+            mixing do not match in shape, or its groups send fragments of models.
     """
     mixing, x = _on_device(mixing, x)
     match mixing:
@@ -69,21 +69,21 @@ def mix(mixing: Mixing, x: PyTree) -> PyTree:
 
 
 def neighbor_sum(mixing: Mixing, f: Callable[[PyTree, PyTree], PyTree], x: PyTree) -> PyTree:
-    """Sum a function of the own and the other model over the others: ``Σ_{j≠i} W_ij f(x_i, x_j)`` for every row i.
+    """Sum a weighted function of pairs of models over all neighbours: ``Σ_{j≠i} W_ij f(x_i, x_j)`` for every row i.
 
     For a row-stochastic W, ``mix(W, x) = x + neighbor_sum(W, lambda own, other: other − own, x)``. Rows that receive
-    nothing get 0. Values of f where W_ij = 0 do not matter, even if they are not finite.
+    nothing get 0. Where W_ij = 0 the value of f is ignored, even if it is not finite.
 
     Args:
-        mixing: who is combined with whom.
+        mixing: W in any of the four forms.
         f: ``f(own, other)`` maps two models (one row each, without the row axis) to a pytree of floats.
         x: pytree of leaves ``(num_rows, ...)``.
 
     Returns:
-        What f returns, with the row axis in front.
+        Pytree with the structure of f's output and a leading row axis.
 
     Raises:
-        TypeError: if it is no mixing, or f no function.
+        TypeError: if mixing is not one of the four forms, or f is not a function.
         ValueError: as :func:`mix`.
     """
     callable_("f", f, "f(own, other) of two models")
@@ -100,23 +100,23 @@ def neighbor_sum(mixing: Mixing, f: Callable[[PyTree, PyTree], PyTree], x: PyTre
 
 
 def messages(mixing: Mixing, num_rows: int) -> UInt[Array, " m"]:
-    """Count the models that are sent in this event, one entry per sending entity; padding counts 0.
+    """Count the models that each sender sends in one event; padding counts 0.
 
-    * Dense and table: ``(n,)``, the number of others that give row j a weight other than zero.
+    * Dense and table: ``(n,)``, the number of other rows that give row j a non-zero weight.
     * Pairs: ``(m,)``, 1 for each transfer between two different rows.
     * Groups: ``(g s + g t,)``: 1 for each present member of non-zero weight (an upload), then 1 for each present target
       (a download): FedAvg's two models per client and round.
 
     Args:
-        mixing: who is combined with whom.
+        mixing: W in any of the four forms.
         num_rows: rows of the stacked model.
 
     Returns:
-        Number of messages of each entity.
+        Number of messages of each sender.
 
     Raises:
-        TypeError: if it is no mixing.
-        ValueError: if it has another number of rows, or its arrays do not fit each other.
+        TypeError: if mixing is not one of the four forms.
+        ValueError: if it has a different number of rows, or its arrays do not match in shape.
     """
     mixing = as_event_mixing(mixing, whole("num_rows", num_rows, least=1, most=2**31 - 1))
     match mixing:
@@ -134,11 +134,11 @@ def messages(mixing: Mixing, num_rows: int) -> UInt[Array, " m"]:
 
 
 def to_dense(mixing: Mixing, num_rows: int) -> Float[Array, "{num_rows} {num_rows}"]:
-    """Write out the matrix W of any mixing, for tests and the analysis of small networks.
+    """Return the matrix W of any mixing, for tests and the analysis of small networks.
 
     Raises:
-        TypeError: if it is no mixing.
-        ValueError: as :func:`mix`, or the matrix does not fit into memory.
+        TypeError: if mixing is not one of the four forms.
+        ValueError: as :func:`mix`, or if the matrix does not fit into memory.
     """
     num_rows = whole("num_rows", num_rows, least=1, most=2**31 - 1)
     mixing = _of_whole_models(as_event_mixing(mixing, num_rows))
@@ -174,9 +174,9 @@ def _mix_table(mixing: TableMixing, leaf: Array) -> Array:
 
 
 def _mix_rows(everyone: Array, own: Array, neighbors: Array, weights: Array, self_weight: Array) -> Array:
-    """Mix a block of rows; its neighbours are anywhere."""
-    # Unrolled gathers: several times faster than segment_sum, or than gathering all neighbours at once. Many
-    # neighbours go in blocks: twice as fast as one long expression, and compiled in constant time.
+    """Mix a block of rows, whose neighbours may be in any block."""
+    # Unrolled gathers are several times faster than segment_sum or one gather of all neighbours. A scan over blocks
+    # of neighbours is twice as fast as one long expression, and compiles in constant time.
     neighbors, weights = neighbors.T, weights.T
     degree = neighbors.shape[0]
     blocks, rest = divmod(degree, _BLOCK) if degree >= 2 * _BLOCK else (0, degree)
@@ -203,32 +203,32 @@ def _mix_pairs(mixing: PairMixing, leaf: Array) -> Array:
 
 
 def _mix_few_pairs(mixing: PairMixing, leaf: Array) -> Array:
-    """One transfer after another, all computed before any is written."""
+    """Apply the transfers one by one; compute every new row before the first is written."""
     receivers, lanes = live_receivers(mixing, leaf.shape[0]), range(len(mixing.senders))
     weights, keep = mixing.weights.astype(leaf.dtype), mixing.keep.astype(leaf.dtype)
 
-    def kept() -> list[Array]:
+    def old() -> list[Array]:
         return [read_row(leaf, receivers[k]) for k in lanes]
 
-    def mixed() -> list[Array]:
+    def new() -> list[Array]:
         others = [read_row(leaf, mixing.senders[k]) for k in lanes]
-        return [keep[k] * own + weights[k] * other for k, own, other in zip(lanes, kept(), others, strict=True)]
+        return [keep[k] * own + weights[k] * other for k, own, other in zip(lanes, old(), others, strict=True)]
 
     alone = len(mixing.senders) == 1  # one write needs no barrier
-    rows = mixed() if alone else before_writing(jnp.any(receivers < leaf.shape[0]), mixed, kept)
+    rows = new() if alone else before_writing(jnp.any(receivers < leaf.shape[0]), new, old)
     for k in lanes:
         leaf = write_row(leaf, receivers[k], rows[k])
     return leaf
 
 
 def _mix_few_groups(mixing: GroupMixing, leaf: Array) -> Array:
-    """One group after another, all computed before any is written."""
+    """Apply the groups one by one; compute every average before the first row is written."""
     (g, s), n = mixing.members.shape, leaf.shape[0]
     weights = mixing.weights.astype(leaf.dtype)
 
     def average(group: int) -> Array:
         members = mixing.members[group]
-        # A weight of 0 does not silence a row that is not finite.
+        # Not weight * row for an absent member: 0 * inf is NaN.
         parts = [jnp.where(members[k] < n, weights[group, k] * read_row(leaf, members[k]), 0) for k in range(s)]
         return sum(parts[1:], start=parts[0])
 
@@ -245,7 +245,7 @@ def _mix_few_groups(mixing: GroupMixing, leaf: Array) -> Array:
 def _mix_groups(mixing: GroupMixing, leaf: Array) -> Array:
     if mixing.members.size <= 2 * FEW and mixing.targets.size <= FEW:
         return _mix_few_groups(mixing, leaf)
-    # Filled, not clamped: a weight of 0 does not silence a row that is not finite.
+    # Fill absent members with 0 instead of clamping the index: 0 * inf is NaN.
     models = leaf.at[mixing.members].get(mode="fill", fill_value=0)
     weights = mixing.weights.astype(leaf.dtype)
     averages = jnp.einsum("gs,gs...->g...", weights, models, precision=jax.lax.Precision.HIGHEST)
@@ -253,7 +253,7 @@ def _mix_groups(mixing: GroupMixing, leaf: Array) -> Array:
 
 
 def _sum_dense(mixing: DenseMixing, f: Callable, x: PyTree) -> PyTree:
-    """Go through the senders one by one, so that no (n, n, ...) array is made."""
+    """Scan over the senders, so that no (n, n, ...) array is allocated."""
     rows = jnp.arange(mixing.W.shape[0])
 
     def add(total: PyTree, sender: tuple[Array, Array, PyTree]) -> tuple[PyTree, None]:
@@ -301,7 +301,7 @@ def _zeros(f: Callable, own: PyTree, other: PyTree) -> PyTree:
 
 
 def _add_scaled(total: PyTree, weights: Float[Array, " k"], present: Bool[Array, " k"], values: PyTree) -> PyTree:
-    """Add weight · value where the weight counts; 0 · inf must not spoil the sum."""
+    """Add weight · value where the weight is not 0, since 0 · inf would make the sum NaN."""
     weights = jnp.where(present, weights, 0)
 
     def add(sum_: Array, value: Array) -> Array:
@@ -318,14 +318,14 @@ def _repeat(averages: Array, count: int) -> Array:
 def _of_whole_models(mixing: Mixing) -> Mixing:
     if isinstance(mixing, GroupMixing) and mixing.parts is not None:
         raise ValueError(
-            "mixing: its groups give fragments of models (GroupMixing.parts), which would be taken for whole models: "
+            "mixing: its groups send fragments of models (GroupMixing.parts), which mix would treat as whole models: "
             "use a protocol for fragments, divshare or dpsgd(sharing=fragments(...)), or a timeline without fragments"
         )
     return mixing
 
 
 def _on_device(mixing: Any, x: PyTree, *, averaged: bool = True) -> tuple[Mixing, PyTree]:
-    """Check the leaves, and make JAX arrays of all."""
+    """Check the mixing and the leaves, and convert both to JAX arrays."""
     x = jax.tree_util.tree_map_with_path(_leaf, x)
     mixing, leaves = _of_whole_models(as_event_mixing(mixing)), jax.tree_util.tree_leaves_with_path(x)
     rows = mixing[0].shape[0] if isinstance(mixing, DenseMixing | TableMixing) else None

@@ -1,4 +1,4 @@
-"""Mixings from matrices and from pairs of nodes."""
+"""Builders of mixings, from matrices and from pairs of nodes."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ from gossipjax.mixing._forms import (
 from gossipjax.mixing._weights import Matrix
 
 DENSE_NODES = 32
-"""Up to this number of nodes a dense matrix is as fast as any table (on a CPU; ``benchmarks/mixing.py``)."""
+"""Number of nodes up to which a dense matrix is as fast as any table (on a CPU; ``benchmarks/mixing.py``)."""
 
 
 DENSE_SHARE = 1 / 6
-"""From this share of all pairs on a dense matrix is as fast as a table (on a CPU; the same measurement)."""
+"""Share of all pairs from which a dense matrix is as fast as a table (on a CPU; the same measurement)."""
 
 
 def from_matrix(
     W: Matrix, *, form: str = "auto", dtype: jax.typing.DTypeLike | None = None
 ) -> DenseMixing | TableMixing:
-    """Take a mixing matrix to the device, in the form that is faster to apply.
+    """Put a mixing matrix on the device, in the form that is faster to apply.
 
     Args:
         W: ``(n, n)`` weights, dense or sparse. Check them with :func:`gossipjax.mixing.check_weights`.
-        form: ``"dense"``, ``"table"``, or ``"auto"``: dense up to :data:`DENSE_NODES` nodes, or if the busiest row
-            (itself included) names at least :data:`DENSE_SHARE` of all nodes.
+        form: ``"dense"``, ``"table"``, or ``"auto"``: dense up to :data:`DENSE_NODES` nodes, or if the fullest row
+            (diagonal included) has entries for at least :data:`DENSE_SHARE` of all nodes.
         dtype: of the weights; JAX's default floating-point type if None.
 
     Returns:
-        The mixing; :func:`describe` says which form was taken.
+        The mixing; :func:`describe` tells its form.
 
     Raises:
-        ValueError: if W is not square or holds a number that is not finite, the form is unknown, the dtype is no
+        ValueError: if W is not square or holds a number that is not finite, the form is unknown, the dtype is not a
             floating-point type, or the form does not fit into memory.
-        TypeError: if W is no matrix.
+        TypeError: if W is not a matrix.
     """
     form = choice("form", form, ("auto", "dense", "table"))
     W, dtype = (
@@ -73,10 +73,10 @@ def from_matrix(
 
 
 def describe(mixing: Mixing) -> str:
-    """Say in one line which form a mixing has, how large it is, and when the dense form would pay.
+    """Describe a mixing in one line: its form, its size, and when the dense form is faster.
 
     Raises:
-        TypeError: if it is no mixing.
+        TypeError: if mixing is not one of the four forms.
     """
     mixing = as_arrays(mixing)
     match mixing:
@@ -91,11 +91,11 @@ def describe(mixing: Mixing) -> str:
 
 
 def stack_mixings(mixings: Sequence[Mixing]) -> Mixing:
-    """Stack R mixings of one form along a new leading axis; tables are padded to the largest number of neighbours.
+    """Stack R mixings of one form along a new leading axis; pad tables to the largest number of neighbours.
 
     Raises:
-        TypeError: if one of them is no mixing.
-        ValueError: if there is none, or if they differ in form or in size.
+        TypeError: if an item is not a mixing.
+        ValueError: if the list is empty, or the mixings differ in form or in size.
     """
     if isinstance(mixings, FORMS) or not isinstance(mixings, Sequence):
         raise TypeError(f"mixings={shown(mixings)}: must be a list of mixings; {HOW_TO_MIX}")
@@ -114,11 +114,11 @@ def stack_mixings(mixings: Sequence[Mixing]) -> Mixing:
 
 
 def take_mixing(stacked: Mixing, r: Integer[ArrayLike, ""]) -> Mixing:
-    """Pick one of :func:`stack_mixings`; a traced number is clamped to the range.
+    """Take mixing number r from the result of :func:`stack_mixings`; a traced r is clamped to the range.
 
     Raises:
-        TypeError: if it is no mixing.
-        ValueError: if the number is not whole or, as far as it is known, not in the range.
+        TypeError: if stacked is not a mixing.
+        ValueError: if r is not a whole number, or is out of range and not traced.
     """
     stacked = as_arrays(instance("stacked", stacked, FORMS, "make it with stack_mixings"))
     if stacked[0].ndim == 0 or (isinstance(stacked, DenseMixing | TableMixing | GroupMixing) and stacked[0].ndim < 3):
@@ -137,7 +137,7 @@ def exchange(i: ArrayLike, j: ArrayLike, weight: ArrayLike = 0.5) -> PairMixing:
         weight: a, scalar or ``(k,)``.
 
     Raises:
-        ValueError: if nodes are not whole numbers of at least 0, the weight is not finite, or shapes do not fit.
+        ValueError: if nodes are not whole numbers of at least 0, the weight is not finite, or shapes do not match.
     """
     i, j, weight = _transfers(i, j, weight)
     weights = jnp.concatenate([weight, weight])
@@ -153,7 +153,7 @@ def push(i: ArrayLike, j: ArrayLike, weight: ArrayLike) -> PairMixing:
         weight: a, scalar or ``(k,)``.
 
     Raises:
-        ValueError: if nodes are not whole numbers of at least 0, the weight is not finite, or shapes do not fit.
+        ValueError: if nodes are not whole numbers of at least 0, the weight is not finite, or shapes do not match.
     """
     i, j, weight = _transfers(i, j, weight)
     return PairMixing(i, j, weight, 1 - weight)
@@ -196,7 +196,7 @@ def _transfers(i: Any, j: Any, weight: Any) -> tuple[Array, Array, Array]:
 
 
 def _nodes(name: str, nodes: Any) -> Int[Array, "*k"]:
-    """Check node numbers, as far as they are known."""
+    """Check node numbers; of traced ones only the dtype can be checked."""
     if not isinstance(nodes, jax.core.Tracer):
         nodes = wholes(name, nodes, least=0, most=2**31 - 1)
     elif not jnp.issubdtype(nodes.dtype, jnp.integer):
@@ -217,6 +217,6 @@ def _float_type(dtype: Any) -> np.dtype:
 
 
 def _largest_degree(W: sparse.csr_array) -> int:
-    """Count the entries beside the diagonal in the fullest row."""
+    """Count the off-diagonal entries in the fullest row."""
     rows = np.repeat(np.arange(W.shape[0]), np.diff(W.indptr))
     return int(np.bincount(rows[(rows != W.indices) & (W.data != 0)], minlength=1).max())

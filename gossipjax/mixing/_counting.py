@@ -1,4 +1,4 @@
-"""What sharings have in common: counting what an event sends, and remembering nothing."""
+"""Functions that many sharings use: message counts of an event, and the state of a stateless sharing."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from gossipjax.mixing._apply import messages
 from gossipjax.types import Event, Info, Params
 
 EVERYONE = Requires({"synchronous"}, mixing=True, builder="timeline.rounds")
-"""Synchronous rounds, in which every node has something to say."""
+"""Requirement of synchronous rounds, in which every node sends."""
 
 
 def no_state(x0: Params) -> tuple[()]:
-    """Start a sharing that remembers nothing from one event to the next."""
+    """Return the state of a sharing that keeps nothing from one event to the next."""
     del x0
     return ()
 
 
 def ring_bits(bits: int, num_nodes: int) -> int:
-    """Bits that each of n nodes sends in a ring all-reduce: ``2 (n − 1)/n`` of those of a model, to the nearest one.
+    """Return the bits that each of n nodes sends in a ring all-reduce: ``2 (n − 1)/n`` of a model's bits, rounded.
 
-    In 2 (n − 1) steps every node passes an n-th of the model to the next: first sums, then means.
+    In each of 2 (n − 1) steps every node passes an n-th of the model to the next node: first sums, then means.
 
     Reference: Patarasuk and Yuan 2009, Bandwidth optimal all-reduce algorithms for clusters of workstations.
     """
@@ -30,14 +30,14 @@ def ring_bits(bits: int, num_nodes: int) -> int:
 
 
 def charged(info: Info, event: Event, num_nodes: int) -> Info:
-    """Charge whole models in an event that is an all-reduce as the ring does, once a node: :func:`ring_bits`.
+    """Charge every node :func:`ring_bits` if the event is an all-reduce of whole models.
 
-    Only messages of one size for all, such as whole models, can be summed on their way. Others go to all n − 1 others,
-    as at every other event.
+    Only messages of one constant size, such as whole models, can be summed on their way. All other messages go to
+    n − 1 nodes each, and ``info`` stays as it is.
 
     Args:
-        info: what the step reports.
-        event: what happened.
+        info: the report of the step.
+        event: the event of that step.
         num_nodes: n.
     """
     if event.allreduce is None or not isinstance(info.bits, int) or info.messages is not None:
@@ -46,9 +46,9 @@ def charged(info: Info, event: Event, num_nodes: int) -> Info:
 
 
 def count(event: Event, rows: int) -> UInt[Array, " m"]:
-    """Count the models that leave each sender of an event: as the timeline says, else by the form of its mixing.
+    """Count the messages of each sender of an event: those that the timeline states, else those of its mixing.
 
-    In an all-reduce these are messages that cannot be summed on their way, n − 1 of each node: see :func:`charged`.
+    In an all-reduce each node sends n − 1 messages if they cannot be summed on their way: see :func:`charged`.
 
     Args:
         event: one event.
@@ -64,26 +64,26 @@ def count(event: Event, rows: int) -> UInt[Array, " m"]:
 def sent(
     event: Event, bits: int | UInt[Array, "..."], rows: int
 ) -> tuple[int | UInt[Array, " m"], UInt[Array, " m"] | None]:
-    """Pair the size of a message with the number of messages of each sender: the first two fields of ``Info``.
+    """Return the size of a message and the number of messages of each sender: the first two fields of ``Info``.
 
     Args:
         event: one event.
-        bits: size of one message: an int if it never changes, which leaves the counting to the engine, outside its
-            loop; else ``()`` or one per sender ``(m,)``.
+        bits: size of one message: an int if it never changes (the engine then counts outside its loop), else ``()`` or
+            one per sender ``(m,)``.
         rows: number of rows of the stacked model, slots included.
 
     Returns:
-        Bits per message and messages.
+        Bits per message, and the number of messages; None if the engine counts them.
 
     Raises:
-        ValueError: sizes that differ by sender, in an event that does not count its messages by sender.
+        ValueError: if sizes differ by sender, and the event does not count its messages by sender.
     """
     if isinstance(bits, int):
         return bits, None
     messages_sent = count(event, rows)
     if jnp.shape(bits) not in ((), messages_sent.shape):
         raise ValueError(
-            f"sizes of messages of {jnp.shape(bits)[0]} nodes do not belong to the {messages_sent.shape[0]} transfers "
-            f"that {type(event.mixing).__name__} counts: use timeline.rounds, where every node counts its own"
+            f"bits has the message sizes of {jnp.shape(bits)[0]} nodes, but {type(event.mixing).__name__} counts "
+            f"{messages_sent.shape[0]} transfers: use timeline.rounds, which counts the messages of every node"
         )
     return jnp.broadcast_to(bits, messages_sent.shape), messages_sent

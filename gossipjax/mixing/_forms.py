@@ -1,4 +1,4 @@
-"""The four forms of a mixing, and what all operations on them share."""
+"""The four forms of a mixing, and the checks and accessors that all operations on them share."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class TableMixing(NamedTuple):
 
 
 class PairMixing(NamedTuple):
-    """Directed transfers: ``x[r] ← keep x[r] + weight x[s]`` for each; all are read before any is written.
+    """Directed transfers: ``x[r] ← keep x[r] + weight x[s]`` for each; all rows are read before the first is written.
 
     The receivers of one event are distinct. A symmetric exchange is the two transfers (i → j) and (j → i). A transfer
-    whose sender or receiver is past the last row does not happen.
+    is skipped if its sender or receiver is past the last row.
     """
 
     senders: Int[Array, " m"]
@@ -47,16 +47,16 @@ class PairMixing(NamedTuple):
 class GroupMixing(NamedTuple):
     """Groups with a common result: ``m_g = Σ_s weights[g, s] x[members[g, s]]``, then ``x[targets[g, :]] ← m_g``.
 
-    All groups are read before any is written; targets are distinct over all groups. A member or target past the last
-    row is nobody; the weight of an absent member must be 0.
+    All groups are read before the first is written; targets are distinct over all groups. A member or target past the
+    last row is absent; the weight of an absent member must be 0.
     """
 
     members: Int[Array, "g s"]
     weights: Float[Array, "g s"]
     targets: Int[Array, "g t"]
     parts: Int[Array, "g s"] | None = None
-    """The fragment of its model that each member gives; None: the whole model. :func:`mix` refuses fragments, which
-    protocols and sharings for fragments combine."""
+    """Number of the fragment that each member sends; None: whole models. :func:`mix` rejects fragments: only protocols
+    and sharings for fragments combine them."""
 
 
 Mixing = DenseMixing | TableMixing | PairMixing | GroupMixing
@@ -69,7 +69,7 @@ _AXES: dict[type, dict[str, str]] = {
     PairMixing: {"senders": "m", "receivers": "m", "weights": "m", "keep": "m"},
     GroupMixing: {"members": "gs", "weights": "gs", "targets": "gt", "parts": "gs"},
 }
-"""Fields with their axes; the same letter is the same length."""
+"""Fields with their axes; equal letters stand for equal lengths."""
 _ROWS = ("neighbors", "senders", "receivers", "members", "targets", "parts")
 """Fields that hold integers."""
 
@@ -80,27 +80,27 @@ def column(weights: Float[Array, " k"], leaf: Array) -> Array:
 
 
 def gather(leaf: Array, rows: Int[Array, " n"]) -> Array:
-    """Read many rows that are known to be there."""
+    """Read many rows, whose numbers must be in range."""
     return leaf.at[rows].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def live_receivers(mixing: PairMixing, num_rows: int) -> Int[Array, " m"]:
-    """Send what comes from nobody to nobody."""
+    """Return the receivers, with those of absent senders replaced by an absent row."""
     return jnp.where(mixing.senders < num_rows, mixing.receivers, num_rows)
 
 
 def as_arrays(mixing: Any) -> Mixing:
-    """Make JAX arrays of what may be NumPy arrays, with indices of one type; axes may be stacked in front.
+    """Convert the fields to JAX arrays, with int32 indices; axes may be stacked in front.
 
     Raises:
-        TypeError: if it is none of the four forms, or a field holds no array of the right type.
+        TypeError: if mixing is not one of the four forms, or a field is not an array of the right type.
     """
     instance("mixing", mixing, FORMS, HOW_TO_MIX)
     return type(mixing)(*(_as_array(mixing, field) for field in mixing._fields))
 
 
 def as_event_mixing(mixing: Any, num_rows: int | None = None) -> Mixing:
-    """Make JAX arrays of the mixing of one event, and check it; values that are traced cannot be checked.
+    """Convert the mixing of one event to JAX arrays, and check it; traced values cannot be checked.
 
     Args:
         mixing: any of the four forms, not stacked.
@@ -108,8 +108,8 @@ def as_event_mixing(mixing: Any, num_rows: int | None = None) -> Mixing:
 
     Raises:
         TypeError: as :func:`as_arrays`.
-        ValueError: shapes that do not fit each other or the number of rows, a weight that is not finite, a row that is
-            negative or receives twice, a neighbour of a table that does not exist, an absent member with a weight.
+        ValueError: if shapes do not match each other or the number of rows, a weight is not finite, a row is negative
+            or is written twice, a table names a neighbour that does not exist, or an absent member has a weight.
     """
     mixing = as_arrays(mixing)
     sizes: dict[str, int] = {}
@@ -127,10 +127,10 @@ def as_event_mixing(mixing: Any, num_rows: int | None = None) -> Mixing:
 
 
 def check_rows(mixing: Mixing, num_rows: int) -> None:
-    """Check what depends on the number of rows, past which is nobody; values that are traced cannot be checked.
+    """Check the rules that depend on the number of rows; traced values cannot be checked.
 
     Raises:
-        ValueError: a row is written twice, or an absent member has a weight.
+        ValueError: if a row is written twice, or an absent member has a weight.
     """
     known: Any = _on_host(mixing)
     if isinstance(known, PairMixing):
@@ -139,11 +139,11 @@ def check_rows(mixing: Mixing, num_rows: int) -> None:
     if isinstance(known, GroupMixing):
         _check_distinct("GroupMixing.targets", known.targets[known.targets < num_rows])
         if (known.weights[known.members >= num_rows] != 0).any():
-            raise ValueError(f"GroupMixing.weights: a member past row {num_rows - 1} is nobody; give it the weight 0")
+            raise ValueError(f"GroupMixing.weights: a member past row {num_rows - 1} is absent; give it the weight 0")
 
 
 def _on_host(mixing: Mixing) -> Any:
-    """Return NumPy's arrays; None if they are traced."""
+    """Convert to NumPy arrays; return None if they are traced."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in mixing):
         return None
     return jax.tree.map(np.asarray, mixing)
@@ -171,7 +171,7 @@ def _as_array(mixing: Mixing, field: str) -> Any:
 
 
 def _check_axes(name: str, shape: tuple, axes: str, sizes: dict[str, int]) -> None:
-    """Hold a shape against its axes and the lengths known so far, which it completes."""
+    """Compare a shape with its axes and the lengths known so far, and add the lengths that are new."""
     if len(shape) == len(axes) and all(sizes.setdefault(axis, n) == n for axis, n in zip(axes, shape, strict=True)):
         return
     wanted = ", ".join(str(sizes.get(axis, axis)) for axis in axes)
@@ -185,7 +185,7 @@ def _check_values(mixing: Any) -> None:
         if array is None or field == "parts":
             continue
         if field in _ROWS and array.size and array.min() < 0:
-            raise ValueError(f"{name}.{field} holds {array.min()}: rows are numbered from 0; past the last is nobody")
+            raise ValueError(f"{name}.{field} holds {array.min()}: rows count from 0; one past the last is absent")
         if field not in _ROWS and not np.isfinite(array).all():
             raise ValueError(f"{name}.{field} holds a weight that is not finite; look for a division by 0")
     if isinstance(mixing, TableMixing) and mixing.neighbors.max(initial=0) >= max(len(mixing.neighbors), 1):
@@ -194,6 +194,6 @@ def _check_values(mixing: Any) -> None:
 
 
 def _check_distinct(name: str, rows: Any) -> None:
-    found, counts = np.unique(rows, return_counts=True)
+    distinct, counts = np.unique(rows, return_counts=True)
     if (counts > 1).any():
-        raise ValueError(f"{name}: row {found[counts > 1][0]} is written twice in one event; make two events of it")
+        raise ValueError(f"{name}: row {distinct[counts > 1][0]} is written twice in one event; make two events of it")

@@ -1,8 +1,8 @@
-"""Mixing matrices, on the host: how much weight each node gives to each model it hears of.
+"""Mixing matrices on the host.
 
 W[i, j] is the weight that node i gives to the model of node j, so that one round of mixing is x ← W x. A row-stochastic
 W averages; a doubly stochastic one also conserves the network mean; a column-stochastic one conserves the sum, as
-push-sum needs. :func:`gossipjax.mixing.from_matrix` takes a matrix to the device.
+push-sum needs. :func:`gossipjax.mixing.from_matrix` puts a matrix on the device.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TOLERANCE = 1e-8
 """Largest error of a sum of weights: far above the rounding of a float64 sum of a million terms (2e-10), far below any
 weight that matters."""
 TOLERANCE_FLOAT32 = 1e-5
-"""The same for matrices of float32, whose entries are rounded: 6e-8 for a row of exact shares, more after a sum."""
+"""The same for float32 matrices: rounded entries make an error of 6e-8 in a row of exact shares, more after a sum."""
 
 _KINDS = ("row", "column", "doubly", "symmetric")
 _HOW_TO_BUILD = (
@@ -82,10 +82,10 @@ def max_degree(topology: Topology) -> sparse.csr_array:
 
 @recorded("xiao2004averaging")
 def best_constant(topology: Topology) -> sparse.csr_array:
-    """Build the constant edge weight that contracts fastest: symmetric, rows sum to one, may have negative diagonals.
+    """Build the constant edge weights that contract fastest: symmetric, rows sum to one, diagonal may be negative.
 
-    W = I − α L with α = 2 / (ℓ₂ + ℓ_n), of the Laplacian's smallest positive and largest eigenvalues; then
-    ‖W − J‖₂ = (ℓ_n − ℓ₂) / (ℓ_n + ℓ₂).
+    W = I − α L with α = 2 / (ℓ₂ + ℓ_n), where ℓ₂ and ℓ_n are the smallest positive and the largest eigenvalue of the
+    Laplacian L. Then ‖W − J‖₂ = (ℓ_n − ℓ₂) / (ℓ_n + ℓ₂).
 
     Args:
         topology: undirected and connected.
@@ -109,16 +109,16 @@ def best_constant(topology: Topology) -> sparse.csr_array:
 
 @recorded()
 def lazy(W: Matrix, share: float = 0.5) -> sparse.csr_array:
-    """Keep a share of the own model besides mixing: W ← share · I + (1 − share) · W.
+    """Blend a mixing matrix with the identity: W ← share · I + (1 − share) · W.
 
-    With a share of one half a symmetric stochastic matrix has no negative eigenvalue.
+    A share of one half makes all eigenvalues of a symmetric stochastic matrix nonnegative.
 
     Args:
         W: ``(n, n)`` weights.
         share: in [0, 1).
 
     Returns:
-        ``(n, n)``, stochastic in whatever way W is: float64, or float32 as W, since its sums are no better.
+        ``(n, n)``, stochastic in the same sense as W: float64, or float32 if W is, since its sums are no more precise.
 
     Raises:
         ValueError: if the share is out of range, or W is not square or not finite.
@@ -131,10 +131,10 @@ def lazy(W: Matrix, share: float = 0.5) -> sparse.csr_array:
 
 @recorded()
 def uniform(topology: Topology) -> sparse.csr_array:
-    """Weight the own model and all that are heard of equally: row-stochastic.
+    """Weight the own model and those of all in-neighbours equally: row-stochastic.
 
     W_ij = 1 / (1 + d_i) with the in-degree d_i. Doubly stochastic if all in-degrees and out-degrees are the same
-    number, as in the exponential graphs; otherwise it draws the network to a weighted mean.
+    number, as in the exponential graphs; otherwise the network converges to a weighted mean.
 
     Args:
         topology: any.
@@ -148,7 +148,7 @@ def uniform(topology: Topology) -> sparse.csr_array:
 
 @recorded("kempe2003pushsum", "nedic2016push")
 def column_stochastic(topology: Topology) -> sparse.csr_array:
-    """Split the own mass equally among oneself and all one sends to: column-stochastic, the weights of push-sum.
+    """Split each node's mass equally among itself and its out-neighbours: column-stochastic, the weights of push-sum.
 
     W_ij = 1 / (1 + d_j) with the out-degree d_j of the sender.
 
@@ -169,8 +169,8 @@ def column_stochastic(topology: Topology) -> sparse.csr_array:
 def averaging(num_nodes: int) -> sparse.csr_array:
     """Build the matrix J = 1 1ᵀ / n that replaces every model by the network mean, as an all-reduce does.
 
-    Rounds on it are charged as a ring all-reduce, 2 (n − 1)/n models a node, where the same numbers in another array,
-    or Metropolis weights of a complete graph, are n − 1 neighbours who are sent a model each.
+    A round on it is charged as a ring all-reduce: each node sends 2 (n − 1)/n models. The same numbers in another
+    array, or Metropolis weights of a complete graph, are charged as a model to each of n − 1 neighbours.
 
     Args:
         num_nodes: n ≥ 1.
@@ -179,7 +179,7 @@ def averaging(num_nodes: int) -> sparse.csr_array:
         ``(n, n)`` float64.
 
     Raises:
-        ValueError: if there is no node, or n² weights do not fit into memory.
+        ValueError: if n < 1, or n² weights do not fit into memory.
     """
     n = require_nodes(num_nodes)
     advice = "GroupMixing averages all nodes with n weights, and timeline.client_sampling samples some"
@@ -188,11 +188,12 @@ def averaging(num_nodes: int) -> sparse.csr_array:
 
 
 class Averaging(sparse.csr_array):
-    """A matrix that :func:`averaging` built; what is computed from it, such as ``lazy(J)``, may be one no longer."""
+    """The type of the matrix that :func:`averaging` builds. A matrix computed from it, such as ``lazy(J)``, may keep
+    the type without being J: see :func:`is_averaging`."""
 
 
 def is_averaging(W: Matrix) -> bool:
-    """Tell whether a matrix is that of :func:`averaging`, unchanged."""
+    """Return whether a matrix is the unchanged result of :func:`averaging`."""
     n = W.shape[0]
     return isinstance(W, Averaging) and W.nnz == n * n and bool((W.data == 1 / n).all())
 
@@ -207,8 +208,8 @@ def from_edge_weights(
 ) -> sparse.csr_array:
     """Build a mixing matrix from a graph whose edges have weights.
 
-    W_ij is the weight of the edge from j to i, and each node keeps what is missing: W_ii = 1 − Σ_j W_ij (``"column"``:
-    1 − Σ_j W_ji). Where the graph has self-loops, their weights are the diagonal, and nothing is added.
+    W_ij is the weight of the edge from j to i, and each node keeps the rest: W_ii = 1 − Σ_j W_ij (``"column"``:
+    1 − Σ_j W_ji). If the graph has self-loops, their weights are the diagonal, and nothing is added.
 
     >>> import networkx as nx
     >>> graph = nx.Graph()
@@ -221,17 +222,17 @@ def from_edge_weights(
     Args:
         graph: a NetworkX graph, numbered as :func:`gossipjax.topology.from_networkx` does, or a matrix ``(n, n)`` with
             the weight of the edge from j to i in row i.
-        kind: what the result must be; see :func:`check_weights`.
-        attribute: of the edges of a NetworkX graph.
+        kind: the property that the result must have; see :func:`check_weights`.
+        attribute: name of the edge attribute that holds the weights of a NetworkX graph.
         labels: of a NetworkX graph, as in :func:`gossipjax.topology.from_networkx`.
 
     Returns:
         ``(n, n)`` float64, checked.
 
     Raises:
-        ValueError: an edge without a weight, a weight that is negative or not finite, parallel edges, or weights of one
-            node that sum to more than 1.
-        TypeError: neither a graph nor a matrix.
+        ValueError: if an edge has no weight, a weight is negative or not finite, edges are parallel, or the weights of
+            a node sum to more than 1.
+        TypeError: if graph is neither a graph nor a matrix.
     """
     kind = choice("kind", kind, _KINDS)
     if isinstance(graph, nx.Graph):
@@ -241,7 +242,7 @@ def from_edge_weights(
         A = matrices.square("graph", graph, "pass a NetworkX graph or a matrix of weights", entry="weight")
         if labels is not None:
             raise ValueError(
-                f"labels={shown(labels)}: name the nodes of a NetworkX graph; the rows of a matrix have none"
+                f"labels={shown(labels)}: labels name the nodes of a NetworkX graph; omit them for a matrix"
             )
     matrices.reject(A, A.data < 0, "weights must not be negative", "graph")
     if not A.diagonal().any():
@@ -258,24 +259,24 @@ def from_edge_weights(
 
 
 def is_row_stochastic(W: Matrix, *, tolerance: float | None = None) -> bool:
-    """Tell whether all rows sum to one, within a tolerance as in :func:`check_weights`. Signs are not looked at."""
+    """Return whether all rows sum to one, within a tolerance as in :func:`check_weights`. Signs are not checked."""
     tolerance, W = _tolerance(W, tolerance), matrices.as_csr("W", W, _HOW_TO_WEIGH)
     return bool(np.all(np.abs(_row_sums(W) - 1) <= tolerance))
 
 
 def is_column_stochastic(W: Matrix, *, tolerance: float | None = None) -> bool:
-    """Tell whether all columns sum to one, within a tolerance as in :func:`check_weights`. Signs are not looked at."""
+    """Return whether all columns sum to one, within a tolerance as in :func:`check_weights`. Signs are not checked."""
     tolerance, W = _tolerance(W, tolerance), matrices.as_csr("W", W, _HOW_TO_WEIGH)
     return is_row_stochastic(W.T, tolerance=tolerance)
 
 
 def is_doubly_stochastic(W: Matrix, *, tolerance: float | None = None) -> bool:
-    """Tell whether all rows and columns sum to one, within a tolerance as in :func:`check_weights`, whatever signs."""
+    """Return whether all rows and columns sum to one, as :func:`is_row_stochastic` and :func:`is_column_stochastic`."""
     return is_row_stochastic(W, tolerance=tolerance) and is_column_stochastic(W, tolerance=tolerance)
 
 
 def is_symmetric(W: Matrix, *, tolerance: float | None = None) -> bool:
-    """Tell whether a matrix equals its transpose, within a tolerance as in :func:`check_weights`."""
+    """Return whether a matrix equals its transpose, within a tolerance as in :func:`check_weights`."""
     tolerance, W = _tolerance(W, tolerance), matrices.as_csr("W", W, _HOW_TO_WEIGH)
     return W.shape[0] == W.shape[1] and bool(np.all(np.abs((W - W.T).data) <= tolerance))
 
@@ -283,11 +284,11 @@ def is_symmetric(W: Matrix, *, tolerance: float | None = None) -> bool:
 def check_weights(
     W: Matrix, kind: str, *, allow_negative: bool = False, tolerance: float | None = None
 ) -> sparse.csr_array:
-    """Check that a matrix is the mixing matrix it is meant to be.
+    """Check that a matrix is a mixing matrix of some kind.
 
-    A float32 matrix is rounded, so that its sums are one within :data:`TOLERANCE_FLOAT32` only, and a run would drift.
-    Its rows (``kind="column"``: its columns) are completed in float64: all weights are divided by the largest sum, if
-    that is more than one, and each node keeps what is then missing. A symmetric matrix stays symmetric.
+    The sums of a float32 matrix are one only within :data:`TOLERANCE_FLOAT32`, so that a run would drift. Its rows
+    (``kind="column"``: its columns) are therefore completed in float64: all weights are divided by the largest sum if
+    it exceeds one, and each node keeps the rest. A symmetric matrix stays symmetric.
 
     Args:
         W: ``(n, n)`` weights, dense or sparse.
@@ -300,8 +301,8 @@ def check_weights(
         The same matrix, ``(n, n)`` float64.
 
     Raises:
-        ValueError: naming the first row, column or entry at fault.
-        TypeError: if W is no matrix.
+        ValueError: if W breaks a rule; the message names the first row, column or entry that does.
+        TypeError: if W is not a matrix.
     """
     kind, allow_negative = choice("kind", kind, _KINDS), flag("allow_negative", allow_negative)
     single, tolerance = _is_float32(W), _tolerance(W, tolerance)
@@ -324,7 +325,7 @@ def check_weights(
 
 
 def _completed(W: sparse.csr_array) -> sparse.csr_array:
-    """Make rows sum to one to the last bit but rounding, where they do within a tolerance."""
+    """Complete rows that sum to one within a tolerance, so that they do up to float64 rounding."""
     W = W / max(1.0, _row_sums(W).max())
     return sparse.csr_array(W + sparse.diags_array(np.maximum(1 - _row_sums(W), 0)))
 
@@ -340,18 +341,18 @@ def _tolerance(W: Any, tolerance: float | None) -> float:
 
 
 def _edge_matrix(graph: nx.Graph, attribute: str, labels: Sequence[Any] | None) -> sparse.csr_array:
-    """Return the weights of the edges of a NetworkX graph, those from node j to node i in row i."""
+    """Return the edge weights of a NetworkX graph as a matrix, with the edge from node j to node i in row i."""
     order, senders, receivers = number_nodes(graph, labels)
-    found: dict[tuple[int, int], float] = {}
+    weights: dict[tuple[int, int], float] = {}
     number = {label: k for k, label in enumerate(order)}
     for u, v, value in graph.edges(data=attribute):
         weight = real(f"graph: attribute {attribute!r} of edge ({shown(u)}, {shown(v)})", value, least=0)
         ends = [(number[v], number[u])] if graph.is_directed() else [(number[v], number[u]), (number[u], number[v])]
         for edge in {*ends}:
-            if edge in found:
+            if edge in weights:
                 raise ValueError(f"graph: edge ({shown(u)}, {shown(v)}) is there twice: add up parallel edges first")
-            found[edge] = weight
-    values = np.array([found[i, j] for i, j in zip(receivers.tolist(), senders.tolist(), strict=True)], np.float64)
+            weights[edge] = weight
+    values = np.array([weights[i, j] for i, j in zip(receivers.tolist(), senders.tolist(), strict=True)], np.float64)
     return sparse.csr_array((values, (receivers, senders)), shape=(len(order), len(order)))
 
 
@@ -366,7 +367,7 @@ def _undirected(topology: Any, rule: str) -> Topology:
 
 
 def _off_diagonal(topology: Topology, weights: Float[np.ndarray, " m"]) -> sparse.csr_array:
-    """Put one weight on every edge. The edges are sorted by receiver, which is the order of a CSR matrix."""
+    """Build the matrix of edge weights. Edges are sorted by receiver, which is the order of a CSR matrix."""
     W = topology.adjacency()
     W.data = weights.astype(np.float64)
     return W
@@ -386,7 +387,7 @@ def _laplacian_extremes(topology: Topology) -> tuple[float, float]:
     check_memory(
         f"topology={topology.name}: the factors of its Laplacian", 24.0 * _envelope(L), "use metropolis or max_degree"
     )
-    # Fixed start vectors: ARPACK's own are random. The shift is negative, so that the matrix to invert is definite.
+    # A fixed start vector: ARPACK's default is random. A negative shift makes the matrix to invert definite.
     start = np.random.default_rng(0).standard_normal(topology.num_nodes)
     largest = sparse.linalg.eigsh(L, k=1, which="LA", v0=start, return_eigenvectors=False)[0]
     low = sparse.linalg.eigsh(sparse.csc_array(L), k=2, sigma=-1e-3, which="LM", v0=start, return_eigenvectors=False)
@@ -394,7 +395,7 @@ def _laplacian_extremes(topology: Topology) -> tuple[float, float]:
 
 
 def _envelope(L: sparse.csr_array) -> int:
-    """Bound the entries of a triangular factor: those right of the first entry of each row, in a good order."""
+    """Bound the entries of a triangular factor by the envelope of the matrix in reverse Cuthill–McKee order."""
     order = sparse.csgraph.reverse_cuthill_mckee(L, symmetric_mode=True)
     place = np.empty(order.size, np.int64)
     place[order] = np.arange(order.size)

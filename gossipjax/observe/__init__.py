@@ -1,4 +1,4 @@
-"""What is measured while a network runs: models, staleness, traffic, and your own observers."""
+"""Observers that measure a run: models, staleness, traffic, clocks, and your own."""
 
 from gossipjax.observe._models import (
     Observer,

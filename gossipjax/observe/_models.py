@@ -1,7 +1,7 @@
-"""What is looked at while a network runs: consensus distance, accuracy, distance to the optimum, and your own.
+"""Observers of the models: consensus distance, accuracy, distance to the optimum, and the types for your own.
 
-An :class:`Observer` measures a :class:`Snapshot` between two events and says what its numbers mean, so that the
-trajectory's variables carry names, dimensions and units.
+An :class:`Observer` measures a :class:`Snapshot` between two events and declares names, dimensions and units of its
+measurements, which the trajectory's variables carry.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ STATISTICS = ("mean", "min", "max", "p10", "p50", "p90")
 
 
 RECORDED = ("event", "time", "bytes_sent", "messages_sent", "train_loss", "statistic", "record", "seed")
-"""Names that observers cannot give: those of every run's variables, coordinates and dimensions."""
+"""Reserved names, which observers cannot use: the variables, coordinates and dimensions of every run."""
 
 
 class Snapshot(NamedTuple):
-    """The network between two events."""
+    """The state of the network between two events."""
 
     event: UInt[Array, ""]
-    """Source events done."""
+    """Number of source events so far."""
     time: Float[Array, ""]
     """Simulated seconds."""
     x: Params
     """Models of all rows, leaves ``(num_rows, ...)``."""
     versions: Any = None
-    """Version counters, where they are tracked (:func:`gossipjax.track_versions`)."""
+    """Version counters, if the run tracks them (:func:`gossipjax.track_versions`)."""
     meter: Any = None
-    """Traffic and clocks of the nodes, where they are metered (:func:`gossipjax.metered`)."""
+    """Traffic and clocks of the nodes, if the run is metered (:func:`gossipjax.metered`)."""
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Variable:
-    """What one measured number means."""
+    """Name, meaning, units and dimensions of one measurement."""
 
     name: str
     long_name: str
@@ -63,7 +63,7 @@ class Variable:
 @displayed
 @recordable
 class Observer(NamedTuple):
-    """A measurement: ``measure(snapshot) -> {name: array}`` and what its arrays are."""
+    """A measurement: ``measure(snapshot) -> {name: array}`` and the description of its arrays."""
 
     measure: Callable[[Snapshot], dict[str, Array]]
     variables: tuple[Variable, ...]
@@ -103,7 +103,7 @@ def _disagreement(snapshot: Snapshot) -> dict[str, Array]:
 def disagreement() -> Observer:
     """Measure ``max_ij ‖x_i − x_j‖_∞``, the largest difference of any two nodes in one parameter.
 
-    While it is below the θ of :func:`~gossipjax.sharing.moniqua`, no message is misread.
+    :func:`~gossipjax.sharing.moniqua` decodes all messages correctly while it is below θ.
     """
     return Observer(Partial(_disagreement), (Variable("disagreement", "largest difference of two nodes' parameters"),))
 
@@ -137,12 +137,12 @@ def _values(snapshot: Snapshot) -> dict[str, Array]:
 
 @recorded()
 def models() -> Observer:
-    """Keep the models themselves, flattened to ``(node, parameter)``: for small states only."""
+    """Record the models, flattened to ``(node, parameter)``: for small models only."""
     return Observer(Partial(_values), (Variable("model", "model of each node", dims=("node", "parameter")),))
 
 
 def percentiles(values: Float[Array, " n"]) -> Float[Array, " statistic"]:
-    """Return the :data:`STATISTICS` of values, NaN being left out."""
+    """Return the :data:`STATISTICS` of values, without NaN."""
     if len(getattr(values, "shape", ())) != 1 or not values.size or not jnp.issubdtype(values.dtype, jnp.floating):
         raise ValueError(f"values={shown(values)}: must be a vector of floats, one for each node")
     quantiles = jnp.nanquantile(values, jnp.asarray([0.1, 0.5, 0.9], values.dtype))
@@ -152,7 +152,7 @@ def percentiles(values: Float[Array, " n"]) -> Float[Array, " statistic"]:
 def _node_metrics(task: Task, test: Any, rows: Array | None, snapshot: Snapshot) -> dict[str, Array]:
     if rows is not None and rows.shape[0] > num_rows(snapshot.x):
         raise ValueError(
-            f"nodes: {rows.shape[0]} of them are to be evaluated but there are {num_rows(snapshot.x)} model rows; "
+            f"nodes: the observer evaluates {rows.shape[0]} nodes but there are {num_rows(snapshot.x)} model rows; "
             "pass nodes=None to evaluate all rows"
         )
     results = map_nodes(Partial(_metrics_of, task, test), take(snapshot.x, rows))
@@ -168,7 +168,7 @@ def _mean_metrics(task: Task, test: Any, snapshot: Snapshot) -> dict[str, Array]
 
 
 def metric_names(task: Task, test: Any) -> list[str]:
-    """Names of a task's metrics, without computing them."""
+    """Return the names of a task's metrics, without computing them."""
     task = as_task(task)
     params = jax.eval_shape(task.init, jax.random.key(0))
     return sorted(jax.eval_shape(task.metrics, params, test))
@@ -178,12 +178,12 @@ def subset(task: Task, samples: int | None, *, seed: int = 0) -> Any:
     """Return a fixed random subset of a task's test set, or all of it.
 
     Args:
-        task: whose ``test`` arrays share a leading sample axis.
-        samples: how many test samples; None: all.
+        task: a task with ``test`` arrays that share a leading sample axis.
+        samples: number of test samples; None: all.
         seed: of the NumPy generator that draws them.
 
     Raises:
-        ValueError: more samples than there are.
+        ValueError: if samples exceeds the size of the test set.
     """
     task, seed = as_task(task), check_seed(seed)
     if samples is None:
@@ -196,7 +196,7 @@ def subset(task: Task, samples: int | None, *, seed: int = 0) -> Any:
 
 def _samples(task: Task) -> int:
     if not isinstance(task.test, dict) or "inputs" not in task.test:
-        raise ValueError("this task has no test samples to choose from; leave samples=None")
+        raise ValueError("samples: this task has no test samples to choose from; pass samples=None")
     return task.test["inputs"].shape[0]
 
 
@@ -204,12 +204,11 @@ def _samples(task: Task) -> int:
 def node_metrics(
     task: Task, *, nodes: Sequence[int] | int | None = None, samples: int | None = None, seed: int = 0
 ) -> Observer:
-    """Measure the task's metrics of single nodes' models: mean, min, max and percentiles over the nodes.
+    """Measure the task's metrics of each node's model, and report mean, min, max and percentiles over the nodes.
 
     Args:
-        task: whose ``metrics`` are taken on its test set.
-        nodes: row indices, or how many random rows, to evaluate; None: all. Stated subsets keep evaluation cheaper
-            than training.
+        task: the task; its ``metrics`` are evaluated on its test set.
+        nodes: row indices, or a number of random rows; None: all. A subset keeps evaluation cheaper than training.
         samples: number of test samples (a fixed random subset); None: all.
         seed: of the NumPy generator that draws the subsets.
 
@@ -217,7 +216,7 @@ def node_metrics(
         Observer of ``test_<metric>`` with the dimension ``statistic`` (:data:`STATISTICS`).
 
     Raises:
-        ValueError: more nodes or samples than there are.
+        ValueError: if there are fewer nodes or samples than asked for.
     """
     task = as_task(task)
     rows = _chosen_rows(task, nodes, check_seed(seed))
@@ -236,7 +235,7 @@ def _chosen_rows(task: Task, nodes: Sequence[int] | int | None, seed: int) -> In
         return None
     n = task.num_nodes
     if np.ndim(nodes) == 0:
-        number = whole("nodes", nodes, least=1, most=n, remedy="how many are drawn; or give a list of nodes; None: all")
+        number = whole("nodes", nodes, least=1, most=n, remedy="the number to draw; or give a list of nodes; None: all")
         return jnp.asarray(np.sort(np.random.default_rng(seed).choice(n, number, replace=False)), jnp.int32)
     rows = wholes("nodes", nodes, shape=(None,), least=0, most=n - 1, remedy=f"numbers of the task's {n} nodes")
     if not rows.size or len(set(rows.tolist())) < rows.size:
@@ -249,7 +248,7 @@ def average_model_metrics(task: Task, *, samples: int | None = None, seed: int =
     """Measure the task's metrics of the average model x̄, as ``average_model_<metric>``.
 
     Args:
-        task: whose ``metrics`` are taken on its test set.
+        task: the task; its ``metrics`` are evaluated on its test set.
         samples: number of test samples (a fixed random subset); None: all.
         seed: of the NumPy generator that draws the subset.
     """
@@ -263,31 +262,31 @@ def average_model_metrics(task: Task, *, samples: int | None = None, seed: int =
 
 
 def bind_observers(observers: Sequence[Observer]) -> tuple[Observer, ...]:
-    """Let plain functions stand in observers: jit needs pytrees.
+    """Turn plain functions in observers into ``Partial``, since jit needs pytrees.
 
     Raises:
-        TypeError: something that is no list of observers.
+        TypeError: if observers is not a list of observers.
     """
     remedy = "such as [gossipjax.observe.consensus_distance()], or Observer(measure, (Variable(name, meaning),))"
-    found = sequence_of("observers", observers, Observer, remedy)
-    for number, observer in enumerate(found):
+    checked = sequence_of("observers", observers, Observer, remedy)
+    for number, observer in enumerate(checked):
         declared = f"observers[{number}].variables"
         sequence_of(declared, observer.variables, Variable, "such as (Variable('loss', 'what it means'),)")
     measure = "measure(snapshot) -> {name: array}"
     return tuple(
         Observer(as_partial(f"observers[{number}].measure", each.measure, measure), tuple(each.variables))
-        for number, each in enumerate(found)
+        for number, each in enumerate(checked)
     )
 
 
 @jax.jit
 def _measure(measure: Partial, snapshot: Snapshot) -> Any:
-    with placement.using("vmap"):  # the same measurement on another number of devices is the same
+    with placement.using("vmap"):  # so that the result does not depend on the number of devices
         return measure(snapshot)
 
 
 def measure_program(observer: Observer, x: PyTree[jax.ShapeDtypeStruct], versions: Any, meter: Any) -> Any:
-    """Return the traced program of one measurement; traced once for all observers and networks of one form."""
+    """Return the traced program of one measurement; equal functions and shapes are traced once."""
     number, time = jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((), jnp.float32)
     return _measure.trace(observer.measure, Snapshot(number, time, x, versions, meter))  # type: ignore[arg-type]
 
@@ -295,14 +294,13 @@ def measure_program(observer: Observer, x: PyTree[jax.ShapeDtypeStruct], version
 def check_observers(
     observers: Sequence[Observer], x: PyTree[jax.ShapeDtypeStruct], versions: Any = None, meter: Any = None
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Reject observers whose measurements do not match what they declare; return the form of all measurements.
+    """Check that every observer measures what it declares; return shapes and dtypes of all measurements.
 
     Raises:
-        ValueError: names that are declared twice, missing or undeclared, or with other dimensions than declared; one
-            of the names that every record has.
-        TypeError: measurements that are no dict.
+        ValueError: if a name is declared twice, missing, undeclared or reserved, or has other dimensions than declared.
+        TypeError: if a measurement is not a dict.
     """
-    found: dict[str, jax.ShapeDtypeStruct] = {}
+    forms: dict[str, jax.ShapeDtypeStruct] = {}
     for observer in observers:
         measured = measure_program(observer, x, versions, meter).out_info
         instance("observer.measure(snapshot)", measured, dict, "return measurements as {name: array}")
@@ -312,9 +310,9 @@ def check_observers(
         for name, array in measured.items():
             if name in RECORDED:
                 raise ValueError(f"an observer measures {name!r}, which every record has; give it another name")
-            if name in found:
+            if name in forms:
                 raise ValueError(f"two observers measure {name!r}; give one of them another name")
             if len(array.shape) != len(declared[name].dims):
                 raise ValueError(f"{name!r} has shape {array.shape} but declares dimensions {declared[name].dims}")
-        found |= measured
-    return found
+        forms |= measured
+    return forms

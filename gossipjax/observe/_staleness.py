@@ -1,4 +1,4 @@
-"""Observers of version counters: staleness over pairs of nodes, from the sources' and from the holders' side."""
+"""Observers of version counters: staleness over pairs of a source and a holder, summarised in several ways."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gossipjax.wrappers._versions import Versions, staleness
 
 
 def _pairs(snapshot: Snapshot) -> tuple[Int[Array, "rows s"], Bool[Array, "rows s"]]:
-    """Staleness of every (row, source), and which of them count: a node knows itself."""
+    """Return the staleness of every (row, source) pair, and the mask of pairs that count: all but a node and itself."""
     versions = _tracked(snapshot)
     rows = num_rows(snapshot.x)
     stale = staleness(versions, rows)
@@ -42,7 +42,7 @@ def _summary(snapshot: Snapshot) -> dict[str, Array]:
 def staleness_summary() -> Observer:
     """Measure staleness ``S_i^j = N_i^i − N_i^j`` over all holders j and tracked sources i ≠ j.
 
-    ``staleness`` with the dimension ``statistic`` (mean, min, max and percentiles over all pairs), and
+    Records ``staleness`` with the dimension ``statistic`` (mean, min, max and percentiles over all pairs), and
     ``max_staleness``, the mean over sources of the maximum over holders. Units: local updates.
     """
     variables = (
@@ -64,7 +64,7 @@ def _by_source(snapshot: Snapshot) -> dict[str, Array]:
 
 @recorded("mitra2024timely")
 def staleness_by_source() -> Observer:
-    """Measure mean and maximum over holders for every tracked source: the sampling unit of statistics."""
+    """Measure mean and maximum staleness over holders for every tracked source, the sampling unit of statistics."""
     variables = (
         Variable("staleness_of_source", "mean staleness over holders", "updates", ("source",)),
         Variable("max_staleness_of_source", "maximum staleness over holders", "updates", ("source",)),
@@ -78,7 +78,7 @@ def _matrix(snapshot: Snapshot) -> dict[str, Array]:
 
 @recorded("mitra2024timely")
 def staleness_matrix() -> Observer:
-    """Keep the staleness of every node (rows) about every tracked source: for small networks only."""
+    """Record the staleness of every node (rows) about every tracked source: for small networks only."""
     variable = Variable("staleness_matrix", "staleness of a node's model about a source", "updates", ("node", "source"))
     return Observer(Partial(_matrix), (variable,))
 
@@ -91,12 +91,12 @@ def _histogram(bins: Frozen[int], snapshot: Snapshot) -> dict[str, Array]:
 
 @recorded("mitra2024timely")
 def staleness_histogram(bins: int) -> Observer:
-    """Count pairs by staleness 0, 1, …; the last bin takes all from ``bins − 1`` on.
+    """Count pairs by staleness 0, 1, …; the last bin counts all pairs of staleness ≥ ``bins − 1``.
 
     Raises:
-        ValueError: fewer than two bins.
+        ValueError: if bins < 2.
     """
-    bins = whole("bins", bins, least=2, remedy="the last one takes all that is older")
+    bins = whole("bins", bins, least=2, remedy="the last bin counts all older versions")
     variable = Variable("staleness_histogram", "pairs of holder and source", "1", ("updates_behind",))
     return Observer(Partial(_histogram, Frozen(bins)), (variable,))
 
@@ -114,5 +114,5 @@ def _hops(snapshot: Snapshot) -> dict[str, Array]:
 
 @recorded()
 def mean_hops() -> Observer:
-    """Measure the mean number of transmissions on the path that brought the version held, where any has come."""
+    """Measure how many transmissions brought the held version to its holder, as the mean over pairs with a version."""
     return Observer(Partial(_hops), (Variable("hops", "transmissions of the version held", "1"),))

@@ -1,4 +1,4 @@
-"""Observers of what nodes have sent, and of their clocks."""
+"""Observers of the nodes' traffic and clocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gossipjax.observe._models import Observer, Snapshot, Variable, percentiles
 
 def _summary(snapshot: Snapshot) -> dict[str, Array]:
     if snapshot.meter is None:
-        raise ValueError("nothing is metered: wrap the protocol in metered")
+        raise ValueError("meter_summary needs a meter: wrap the protocol in metered")
     high, low = snapshot.meter.bits
     kind = jnp.result_type(float)
     sent = (high.astype(kind) * 2.0**32 + low.astype(kind)) / 8

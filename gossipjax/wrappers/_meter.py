@@ -1,8 +1,7 @@
-"""What each node has sent, and what its own clock says, where messages differ in size from node to node.
+"""Traffic and clock of each node, for messages whose sizes differ from node to node.
 
-Timelines are planned before anything is learned, so that their times cannot depend on what is sent. Where the size of a
-message is random or depends on the model, as in :func:`~gossipjax.sharing.jwins`, this keeps the clocks of a round's
-barrier beside the run.
+Timelines are planned before the run, so that their times cannot depend on its messages. If the size of a message is
+random or depends on the model, as in :func:`~gossipjax.sharing.jwins`, a meter computes the clocks during the run.
 """
 
 from __future__ import annotations
@@ -28,25 +27,25 @@ from gossipjax.types import Event, Params, Protocol
 
 
 class Meter(NamedTuple):
-    """Of every node."""
+    """Traffic and clock of every node."""
 
     bits: Counter
     """Bits sent since the run began, a 64-bit count each; ``counter.value(meter.bits)`` reads them on the host."""
     clock: Float[Array, " n"]
-    """Seconds at which it ended its last round, to single precision; ``rest`` is what that leaves out."""
+    """Time in seconds at which the node ended its last round, in float32."""
     rest: Float[Array, " n"]
-    """Carried along, so that rounds of a millisecond still count after days."""
+    """Rounding error of ``clock``, carried along so that rounds of a millisecond still count after days."""
 
 
 class MeteredState(NamedTuple):
-    """The state of the protocol inside, and the meter."""
+    """State of the inner protocol, and the meter."""
 
     inner: Any
     meter: Meter
 
 
 class _Link(NamedTuple):
-    """Seconds of one round, numbers or one per node."""
+    """Compute time, rate and latency of a round; each a number, or one per node."""
 
     compute: Array
     bytes_per_second: Array
@@ -78,7 +77,7 @@ def _step(inner: Protocol, link: _Link, key: Key[Array, ""], state: MeteredState
     size = info.bits
     if size is None:
         raise ValueError(
-            "the protocol's step does not report what it sends, so that nothing can be metered: return "
+            "metered needs message sizes, but the protocol's step does not report what it sends: return "
             "gossipjax.Info(bits=...), such as gossipjax.bits_per_row(x) for a whole model"
         )
     models = count(event, n) if info.messages is None else info.messages
@@ -96,15 +95,15 @@ def _step(inner: Protocol, link: _Link, key: Key[Array, ""], state: MeteredState
 def latest(
     mixing: Mixing, clock: Float[Array, " n"], rest: Float[Array, " n"]
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """Find for every node the latest of those that it hears: ``max_{j ≠ i: W_ij ≠ 0} t_j``, −∞ where it hears nobody.
+    """Return the latest clock among the in-neighbours of every node: ``max_{j ≠ i: W_ij ≠ 0} t_j``, or −∞ without any.
 
     Args:
         mixing: a round of all nodes.
         clock: seconds t_j.
-        rest: what their rounding leaves out.
+        rest: rounding errors of the clocks.
 
     Raises:
-        TypeError: another form of mixing.
+        TypeError: if the mixing is not dense or a table.
     """
     n = clock.shape[0]
     if isinstance(mixing, DenseMixing):
@@ -113,7 +112,7 @@ def latest(
         own = jnp.arange(n, dtype=mixing.neighbors.dtype)[:, None]
         heard, others = (mixing.weights != 0) & (mixing.neighbors != own), mixing.neighbors
     else:
-        raise TypeError(f"a {type(mixing).__name__} is no round of all nodes: meter dense or table mixings")
+        raise TypeError(f"a {type(mixing).__name__} is not a round of all nodes: meter dense or table mixings")
     times = jnp.where(heard, clock[others], -jnp.inf)
     last = jnp.max(times, axis=1, keepdims=True, initial=-jnp.inf)
     rests = jnp.max(jnp.where(times == last, rest[others], -jnp.inf), axis=1, initial=-jnp.inf)
@@ -134,7 +133,7 @@ def _meter(state: MeteredState) -> Meter:
 
 
 def _per_node(name: str, value: ArrayLike, num_nodes: int | None, **bounds: Any) -> Float[np.ndarray, "..."]:
-    """Return one number, or one for each node."""
+    """Check one number, or one for each node."""
     numbers = reals(name, value, **bounds)
     if numbers.ndim > 1 or numbers.size < 1 or (numbers.ndim and num_nodes not in (None, numbers.size)):
         wanted = "one per node" if num_nodes is None else f"{num_nodes}, one per node"
@@ -150,30 +149,32 @@ def metered(
     bytes_per_second: ArrayLike = np.inf,
     latency_seconds: ArrayLike = 0.0,
 ) -> Protocol:
-    """Count what every node sends, and run its clock, beside a protocol of synchronous rounds.
+    """Add a traffic counter and a clock for every node to a protocol of synchronous rounds.
 
-    A node computes, sends its messages one after another, and ends its round when it has sent its own and received all
-    of its neighbours'::
+    A node computes, sends its messages one after another, and ends its round when it has sent all its messages and
+    received those of its neighbours::
 
         r_i = t_i + compute_i + bytes sent_i / rate_i
         t_i ← max(r_i, max_{j heard by i} r_j + latency_j)
 
-    Nodes wait for their neighbours only, so that their clocks differ. The run itself is unchanged. An exact mean of all
-    (``rounds(weights.averaging(n), T)``, :func:`gossipjax.systems.allreduce`, :func:`gossipjax.allreduce_sgd`) is a
-    ring all-reduce, in which a node sends 2 (n − 1)/n models; everyone waits for everyone.
+    Nodes wait for their neighbours only, so that their clocks differ. The run itself does not change. An exact mean of
+    all nodes (``rounds(mixing.averaging(n), T)``, :func:`gossipjax.systems.allreduce`,
+    :func:`gossipjax.allreduce_sgd`) is a ring all-reduce: each node sends 2 (n − 1)/n models, and waits for all others.
 
     Args:
-        protocol: what runs inside.
-        compute_seconds: of the local steps of a round, ≥ 0; a number, or one per node ``(n,)``.
-        bytes_per_second: at which a node sends, > 0; likewise.
-        latency_seconds: on the way, of a sender, ≥ 0; likewise.
+        protocol: the inner protocol.
+        compute_seconds: duration of a round's local steps, ≥ 0; a number, or one per node ``(n,)``.
+        bytes_per_second: rate at which a node sends, > 0; a number, or one per node.
+        latency_seconds: latency of a sender's messages, ≥ 0; a number, or one per node.
 
     Returns:
-        The protocol; :func:`meter_summary` observes it, and ``trajectory.state.meter`` holds the exact counts.
+        The protocol; :func:`gossipjax.observe.meter_summary` observes it, and ``trajectory.state.meter`` holds the
+        exact counts.
 
     Raises:
-        ValueError: numbers out of range; when run, another number of nodes, or a timeline that is not synchronous.
-        TypeError: when run, rounds in groups, such as Shatter's.
+        ValueError: if a number is out of range; during a run, if the number of nodes differs or the timeline is not
+            synchronous.
+        TypeError: during a run, if rounds are in groups, such as Shatter's.
     """
     n = instance(
         "protocol", protocol, Protocol, "build one, such as gossipjax.dpsgd(task, optimizer)"

@@ -414,7 +414,7 @@ def test_fragments_are_no_whole_models(parts):
         lambda: to_dense(mixing, 3),
     ):
         with pytest.raises(
-            ValueError, match=r"mixing: its groups give fragments .*divshare or dpsgd\(sharing=fragments"
+            ValueError, match=r"mixing: its groups send fragments .*divshare or dpsgd\(sharing=fragments"
         ):
             call()
     np.testing.assert_array_equal(mx.messages(mixing, 3), [1, 1, 1])

@@ -63,7 +63,7 @@ def from_events(xs: dict[str, Any], properties: Properties, *, shared: dict[str,
     >>> events = {"time": [1.0, 3.0], "nodes": [[nobody], [2]]}
     >>> events |= {"senders": [pair, none], "receivers": [pair[::-1], none]}
     >>> halves = {"weights": np.full(2, 0.5), "keep": np.full(2, 0.5)}
-    >>> plan = timeline.from_events(events, Properties(3, 3, "by hand", doubly_stochastic=True), shared=halves)
+    >>> plan = timeline.from_events(events, Properties(3, 3, "by hand", {"doubly_stochastic"}), shared=halves)
     >>> len(plan), "meetings" in plan.properties
     (2, True)
 

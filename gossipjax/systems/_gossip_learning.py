@@ -21,7 +21,7 @@ from gossipjax.systems._kernel.loop import Kernel, cut_all, follow_presence, mak
 from gossipjax.systems._kernel.loop import run as run_kernel
 from gossipjax.systems._kernel.machines import Machines, checked_system, train_seconds_of
 from gossipjax.systems._kernel.queue import at, cancel, follow
-from gossipjax.systems._kernel.record import activity_of, columns, training_ends, training_starts
+from gossipjax.systems._kernel.record import activity_of, averages, columns, training_ends, training_starts
 from gossipjax.systems._plan import Plan, assuming, plan_of_one
 from gossipjax.timeline import clocks
 from gossipjax.timeline._from_events import from_events
@@ -129,7 +129,8 @@ def gossip_learning(
     run = _make(kernel, inbox, float(model_bytes), train_seconds.tolist(), random.Random(seed))
     last = float(np.nextafter(duration, 0.0))  # what happens at the very end does not count
     follow_presence(kernel, given, last, partial(_change, run), rank=PRESENCE)
-    follow(kernel.queue, timers.times.tolist(), partial(_send, run), timers.nodes.tolist(), rank=TIMERS)
+    ticks = zip(timers.times.tolist(), timers.nodes.tolist(), strict=True)
+    follow(kernel.queue, ticks, partial(_send, run), rank=TIMERS)
     run_kernel(kernel, until=last)
     name = f"gossip learning: {n} nodes, period {period_s:g} s, {inbox} inbox, {bandwidth} transfers, seed={seed}"
     timeline = _timeline(run, name, n, np.array(run.fates, np.int64))
@@ -185,7 +186,7 @@ def _merge(run: _Run, node: int, number: int) -> None:
     kernel, now = run.kernel, run.kernel.now
     run.fates[number] = MERGED
     run.events.append((now, MERGE, node, number))
-    kernel.record.means.append((now, node))
+    averages(kernel.record, now, node)
     entry = at(kernel.queue, now + run.train_seconds[node], _trained, run, node, rank=TRAININGS)
     run.training[node] = training_starts(kernel.record, now, node), entry
 

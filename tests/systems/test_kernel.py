@@ -28,7 +28,7 @@ def test_what_happens_is_in_order(timers, clock, until):
         if gone:
             cancel(entry)
     clock = sorted(clock)
-    follow(kernel.queue, clock, lambda t, k: seen.append((t, 9, k)), range(len(clock)), rank=9)
+    follow(kernel.queue, zip(clock, range(len(clock)), strict=True), lambda t, k: seen.append((t, 9, k)), rank=9)
     run(kernel, until=until)
     planned = [(t, rank, k) for k, (t, rank, gone) in enumerate(timers) if not gone]
     planned += [(t, 9, k) for k, t in enumerate(clock)]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Int8
 
 from gossipjax.systems._activity import COMPLETED, CUT
 from gossipjax.systems._kernel.bandwidth import MODELS, Bandwidth, Capacities
-from gossipjax.systems._kernel.loop import NEVER, Kernel, make_kernel
-from gossipjax.systems._kernel.loop import run as run_kernel
-from gossipjax.systems._kernel.queue import at, cancel, follow
+from gossipjax.systems._kernel.loop import make_kernel, run
+from gossipjax.systems._kernel.queue import follow
 
 
 class Requests(NamedTuple):
@@ -86,50 +84,35 @@ def _alone(requests: Requests, size: float, rates: np.ndarray) -> Outcome:
     return Outcome(np.where(done, end, requests.limit_s), sent, np.where(done, COMPLETED, CUT).astype(np.int8))
 
 
-class _Run(NamedTuple):
-    """The transfers while they are simulated."""
-
-    kernel: Kernel
-    requests: tuple[list[int], list[int], list[float]]
-    """Sender, receiver and limit of each."""
-    size: float
-    number_of: dict[int, int]
-    """Of the network, by request."""
-    request_of: list[int]
-    cuts: list[Any]
-    """By request: the entry of its cut."""
-    ended: list[float]
-    sent: list[float]
-    state: list[int]
-
-
 def _simulated(requests: Requests, size: float, bandwidth: Bandwidth, limits: Capacities) -> Outcome:
     """One after another; at equal times completions come first, then cuts, then new transfers."""
-    sender, receiver, asked, limit = (column.tolist() for column in requests)
-    kernel, total = make_kernel(MODELS[bandwidth](limits.up, limits.down)), len(asked)
-    outcome = list(limit), [0.0] * total, [CUT] * total
-    run = _Run(kernel, (sender, receiver, limit), size, {}, [], [None] * total, *outcome)
-    begins = np.flatnonzero(requests.asked_s < requests.limit_s).tolist()
-    follow(kernel.queue, [asked[k] for k in begins], partial(_start, run), begins, rank=1)
-    run_kernel(kernel, finished=partial(_complete, run))
-    return Outcome(np.array(run.ended, np.float64), np.array(run.sent, np.float64), np.array(run.state, np.int8))
+    kernel = make_kernel(MODELS[bandwidth](limits.up, limits.down))
+    sender, receiver, limit = requests.sender.tolist(), requests.receiver.tolist(), requests.limit_s.tolist()
+    total, start, cancel = len(sender), kernel.network.start, kernel.network.cancel
+    ended, sent, state = list(limit), [0.0] * total, [CUT] * total
+    begins = requests.asked_s < requests.limit_s
+    request_of: list[int] = []
+    number_of: dict[int, int] = {}
 
+    def begin(now: float, k: int) -> None:
+        number_of[k] = len(request_of)
+        request_of.append(k)
+        start(now, sender[k], receiver[k], size)
 
-def _start(run: _Run, now: float, k: int) -> None:
-    sender, receiver, limit = run.requests
-    run.number_of[k] = len(run.request_of)
-    run.request_of.append(k)
-    if limit[k] < NEVER:
-        run.cuts[k] = at(run.kernel.queue, limit[k], _cut, run, k)
-    run.kernel.network.start(now, sender[k], receiver[k], run.size)
+    def complete(number: int) -> None:
+        k = request_of[number]
+        del number_of[k]
+        ended[k], sent[k], state[k] = kernel.now, size, COMPLETED
 
+    def cut(now: float, k: int) -> None:
+        if k in number_of:
+            sent[k] = cancel(now, number_of.pop(k))
 
-def _complete(run: _Run, number: int) -> None:
-    k = run.request_of[number]
-    run.ended[k], run.sent[k], run.state[k] = run.kernel.now, run.size, COMPLETED
-    if run.cuts[k] is not None:
-        cancel(run.cuts[k])
-
-
-def _cut(run: _Run, k: int) -> None:
-    run.sent[k] = run.kernel.network.cancel(run.kernel.now, run.number_of[k])
+    first = np.flatnonzero(begins)
+    last = np.flatnonzero(begins & np.isfinite(requests.limit_s))
+    last = last[np.argsort(requests.limit_s[last], kind="stable")]
+    cuts = ((limit[k], k) for k in last.tolist() if state[k] != COMPLETED)
+    follow(kernel.queue, cuts, cut, rank=0)
+    follow(kernel.queue, zip(requests.asked_s[first].tolist(), first.tolist(), strict=True), begin, rank=1)
+    run(kernel, finished=complete)
+    return Outcome(np.array(ended, np.float64), np.array(sent, np.float64), np.array(state, np.int8))

@@ -9,14 +9,14 @@ A system is one file of handlers. This is all that its author needs:
 
    * a timer or a small message that takes a fixed time: ``entry = at(kernel.queue, seconds, handler, run, …)``; take it
      back with ``cancel(entry)``, such as the timeout of a handshake whose answer came. Times that are known from the
-     start, such as the ticks of a clock: ``follow(kernel.queue, seconds, handler, nodes)``;
+     start, such as the ticks of a clock: ``follow(kernel.queue, zip(seconds, nodes), handler)``;
    * a model on its way, which takes its bytes over the bandwidth: ``transfer(kernel, sender, receiver, size, ended,
      …)``; ``ended(number, completed, …)`` is called when it is in (True) or cut (False). End it early with :func:`cut`,
      or all transfers of a node that fails with :func:`cut_all`;
    * nodes that come and go: ``follow_presence(kernel, devices, until, change)`` calls ``change(node, joins)``; the
      handler writes ``kernel.online[node]``, stops what the node does, and cuts its transfers;
-   * what a reader of the plan wants to know: ``training_starts``, ``training_ends`` and ``kernel.record.means`` (see
-     :mod:`gossipjax.systems._kernel.record`); transfers are recorded by themselves.
+   * what a reader of the plan wants to know: ``training_starts``, ``training_ends``, ``averages`` of
+     :mod:`gossipjax.systems._kernel.record`; transfers are recorded by themselves.
 
 3. Plan what happens first, call ``run(kernel, until=duration)``, and turn ``kernel.record`` and events of your own into
    a :class:`gossipjax.systems.Plan`: ``plan_of_one(name, timeline, duration, activity_of(...))``. A handler that ends
@@ -36,7 +36,7 @@ import dataclasses
 import heapq
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -49,14 +49,8 @@ DAY = 86_400.0
 NEVER = float("inf")
 
 
-class Delivery(NamedTuple):
-    """A model on its way."""
-
-    sender: int
-    receiver: int
-    ended: Callable[..., None]
-    """Called with its number, True when it is in and False when it is cut, and ``content``."""
-    content: tuple[Any, ...]
+Delivery: TypeAlias = tuple[int, int, Callable[..., None], tuple[Any, ...]]
+"""A model on its way: sender, receiver, ``ended`` and its arguments. A plain tuple is made five times as fast."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -108,15 +102,15 @@ def run(kernel: Kernel, *, until: float = NEVER, finished: Callable[[int], None]
             if timer > until:
                 return
             kernel.now = timer
-            *_, handler, arguments = heapq.heappop(heap)
-            handler(*arguments)
+            entry = heapq.heappop(heap)
+            entry[3](*entry[4])
 
 
 def transfer(kernel: Kernel, sender: int, receiver: int, size: float, ended: Callable[..., None], *content: Any) -> int:
     """Ask for a transfer of some bytes and return its number; its end calls ``ended(number, completed, *content)``."""
     number = kernel.network.start(kernel.now, sender, receiver, size)
     transfer_starts(kernel.record, kernel.now, sender, receiver, size)
-    kernel.deliveries[number] = Delivery(sender, receiver, ended, content)
+    kernel.deliveries[number] = sender, receiver, ended, content
     kernel.moving[sender].add(number)
     kernel.moving[receiver].add(number)
     return number

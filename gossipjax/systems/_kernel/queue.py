@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 
@@ -27,30 +27,25 @@ def at(queue: Queue, seconds: float, handler: Callable[..., None], *arguments: A
     return entry
 
 
-def follow(
-    queue: Queue, seconds: Sequence[float], handler: Callable[..., None], *columns: Sequence[Any], rank: int = 0
-) -> None:
-    """Plan ``handler(seconds[k], *(column[k] for column in columns))`` for all k; one entry waits at a time.
+def follow(queue: Queue, steps: Iterable[tuple[Any, ...]], handler: Callable[..., None], *, rank: int = 0) -> None:
+    """Plan ``handler(*step)`` at the time ``step[0]`` of each step; one entry waits at a time.
 
     Args:
         queue: where they wait.
-        seconds: not decreasing.
+        steps: in the order of time; the next one is looked up when one happens.
         handler: what to call.
-        *columns: its further arguments, as long as ``seconds``.
         rank: of the entries.
     """
-    _follow(queue, zip(seconds, *columns, strict=True), handler, rank)
+    rest, heap, numbers = iter(steps), queue.heap, queue.numbers
 
+    def happen(*step: Any) -> None:
+        for following in rest:
+            heapq.heappush(heap, [following[0], rank, next(numbers), happen, following])
+            break
+        if step:
+            handler(*step)
 
-def _follow(queue: Queue, steps: Iterator[tuple], handler: Callable[..., None], rank: int) -> None:
-    step = next(steps, None)
-    if step is not None:
-        at(queue, step[0], _step, queue, steps, handler, rank, step, rank=rank)
-
-
-def _step(queue: Queue, steps: Iterator[tuple], handler: Callable[..., None], rank: int, step: tuple) -> None:
-    _follow(queue, steps, handler, rank)
-    handler(*step)
+    happen()
 
 
 def cancel(entry: list[Any]) -> None:

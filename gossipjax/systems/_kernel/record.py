@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -11,41 +12,67 @@ from gossipjax.systems._activity import COMPLETED, CUT, UNDER_WAY, Activity
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Record:
-    """Rows of the activity, growing."""
+    """Columns of the activity, growing: lists of numbers, which cost the garbage collector nothing."""
 
-    trainings: list[list] = dataclasses.field(default_factory=list)
-    """Node, start, end, whether it was completed; None instead of an end: it is under way."""
-    transfers: list[list] = dataclasses.field(default_factory=list)
-    """Sender, receiver, start, end, bytes, bytes sent, state; the number is that of the network."""
-    means: list[tuple[float, int]] = dataclasses.field(default_factory=list)
-    """Seconds and node."""
+    training_node: list[int] = dataclasses.field(default_factory=list)
+    training_start_s: list[float] = dataclasses.field(default_factory=list)
+    training_end_s: list[float] = dataclasses.field(default_factory=list)
+    """Infinity while it is under way."""
+    training_completed: list[bool] = dataclasses.field(default_factory=list)
+    sender: list[int] = dataclasses.field(default_factory=list)
+    """Transfers have the numbers that the network gives them."""
+    receiver: list[int] = dataclasses.field(default_factory=list)
+    asked_s: list[float] = dataclasses.field(default_factory=list)
+    ended_s: list[float] = dataclasses.field(default_factory=list)
+    size: list[float] = dataclasses.field(default_factory=list)
+    """Bytes of the whole message."""
+    sent_bytes: list[float] = dataclasses.field(default_factory=list)
+    state: list[int] = dataclasses.field(default_factory=list)
+    mean_s: list[float] = dataclasses.field(default_factory=list)
+    mean_node: list[int] = dataclasses.field(default_factory=list)
 
 
 def training_starts(record: Record, now: float, node: int) -> int:
     """Note a training; return its number."""
-    record.trainings.append([node, now, None, False])
-    return len(record.trainings) - 1
+    record.training_node.append(node)
+    record.training_start_s.append(now)
+    record.training_end_s.append(math.inf)
+    record.training_completed.append(False)
+    return len(record.training_node) - 1
 
 
 def training_ends(record: Record, now: float, number: int, completed: bool) -> None:
     """Note the end of a training, or its interruption."""
-    record.trainings[number][2:] = now, completed
+    record.training_end_s[number] = now
+    record.training_completed[number] = completed
+
+
+def averages(record: Record, now: float, node: int) -> None:
+    """Note that a node takes a mean, or merges what it received."""
+    record.mean_s.append(now)
+    record.mean_node.append(node)
 
 
 def transfer_starts(record: Record, now: float, sender: int, receiver: int, size: float) -> None:
     """Note that a transfer is asked for."""
-    record.transfers.append([sender, receiver, now, now, size, 0.0, UNDER_WAY])
+    record.sender.append(sender)
+    record.receiver.append(receiver)
+    record.asked_s.append(now)
+    record.ended_s.append(now)
+    record.size.append(size)
+    record.sent_bytes.append(0.0)
+    record.state.append(UNDER_WAY)
 
 
 def transfer_ends(record: Record, now: float, number: int, sent: float | None) -> None:
     """Note the end of a transfer, and the bytes sent until it was cut; None: it is complete."""
-    entry = record.transfers[number]
-    entry[3] = now
-    entry[5], entry[6] = (entry[4], COMPLETED) if sent is None else (sent, CUT)
+    record.ended_s[number] = now
+    record.sent_bytes[number] = record.size[number] if sent is None else sent
+    record.state[number] = COMPLETED if sent is None else CUT
 
 
 def activity_of(record: Record, end_s: float, under_way: dict[int, float]) -> Activity:
-    """Write the rows out as arrays.
+    """Write the columns out as arrays.
 
     Args:
         record: all that happened.
@@ -53,23 +80,20 @@ def activity_of(record: Record, end_s: float, under_way: dict[int, float]) -> Ac
         under_way: bytes sent by each transfer that has not ended.
     """
     for number, sent in under_way.items():
-        record.transfers[number][3], record.transfers[number][5] = end_s, sent
-    node, start, end, completed = columns(record.trainings, 4)
-    sender, receiver, asked, ended, _, sent_bytes, state = columns(record.transfers, 7)
-    seconds, averaging = columns(record.means, 2)
+        record.ended_s[number], record.sent_bytes[number] = end_s, sent
     return Activity(
-        training_node=np.array(node, np.int32),
-        training_start_s=np.array(start, np.float64),
-        training_end_s=np.array([end_s if each is None else each for each in end], np.float64),
-        training_completed=np.array(completed, bool),
-        sender=np.array(sender, np.int32),
-        receiver=np.array(receiver, np.int32),
-        asked_s=np.array(asked, np.float64),
-        ended_s=np.array(ended, np.float64),
-        sent_bytes=np.array(sent_bytes, np.float64),
-        state=np.array(state, np.int8),
-        mean_s=np.array(seconds, np.float64),
-        mean_node=np.array(averaging, np.int32),
+        training_node=np.array(record.training_node, np.int32),
+        training_start_s=np.array(record.training_start_s, np.float64),
+        training_end_s=np.minimum(np.array(record.training_end_s, np.float64), end_s),
+        training_completed=np.array(record.training_completed, bool),
+        sender=np.array(record.sender, np.int32),
+        receiver=np.array(record.receiver, np.int32),
+        asked_s=np.array(record.asked_s, np.float64),
+        ended_s=np.array(record.ended_s, np.float64),
+        sent_bytes=np.array(record.sent_bytes, np.float64),
+        state=np.array(record.state, np.int8),
+        mean_s=np.array(record.mean_s, np.float64),
+        mean_node=np.array(record.mean_node, np.int32),
     )
 
 

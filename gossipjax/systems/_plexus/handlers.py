@@ -11,7 +11,7 @@ import numpy as np
 
 from gossipjax.systems._kernel.loop import cut
 from gossipjax.systems._kernel.queue import at, cancel
-from gossipjax.systems._kernel.record import training_ends, training_starts
+from gossipjax.systems._kernel.record import averages, training_ends, training_starts
 from gossipjax.systems._plexus import views as beliefs
 from gossipjax.systems._plexus.find import close, find_live
 from gossipjax.systems._plexus.history import (
@@ -205,7 +205,7 @@ def _complete(sim: Simulation, aggregation: Aggregation) -> None:
     node, round_, settings = aggregation.node, aggregation.round, sim.settings
     stop_collecting(sim, aggregation)
     sim.finished[node].add(round_)
-    sim.kernel.record.means.append((sim.kernel.now, node))
+    averages(sim.kernel.record, sim.kernel.now, node)
     number = aggregates(sim.record, round_ - 1, list(aggregation.models.values()))
     sim.record.views.append(_view_statistics(sim, round_))
     if round_ - 1 >= settings.num_rounds:

@@ -59,7 +59,7 @@ def _concerned(sim: Simulation, node: int) -> dict[int, set[int]]:
     """
     found = {round_: set(aggregation.models) for round_, aggregation in sim.aggregations[node].items()}
     for number in sim.kernel.moving[node]:
-        _, upload = sim.kernel.deliveries[number].content
+        *_, (_, upload) = sim.kernel.deliveries[number]
         round_ = upload.content[0]
         if upload.kind == TRAINED and upload.receiver == node and round_ not in sim.finished[node]:
             found.setdefault(round_, set()).add(upload.sender)

@@ -95,7 +95,7 @@ def make_history(
         transfer_kind=kinds,
         transfer_start_s=found.asked_s,
         transfer_end_s=found.ended_s,
-        transfer_size=np.array([row[4] for row in common.transfers], np.int64),
+        transfer_size=np.array(common.size, np.int64),
         transfer_sent=found.sent_bytes,
         transfer_state=found.state,
         messages_sent=np.array(own.sent, np.int64),

@@ -100,7 +100,7 @@ class _Run(NamedTuple):
     trained: list[bool]
     received: list[dict[int, int]]
     """By node and round: models that are in."""
-    messages: list[list]
+    messages: tuple[list[int], list[int], list[int], list[float], list[float]]
     """Round, sender, receiver, begin, end; the number is that of the network."""
 
 
@@ -120,45 +120,49 @@ def _simulated(messages: list, num_rounds: int, learning: Learning, begin: Begin
         current=[-1] * n,
         trained=[False] * n,
         received=[{} for _ in range(n)],
-        messages=[],
+        messages=([], [], [], [], []),
     )
     for node in range(n):
         _begin_next(run, node)
     run_kernel(run.kernel, finished=partial(_arrive, run))
-    return Drift(run.begins, run.begins + seconds, run.ends, *_arrays(run.messages))
+    kinds = (np.int64, np.int32, np.int32, np.float64, np.float64)
+    columns = [np.array(column, kind) for column, kind in zip(run.messages, kinds, strict=True)]
+    return Drift(run.begins, run.begins + seconds, run.ends, *columns)
 
 
 def _arrive(run: _Run, number: int) -> None:
-    message = run.messages[number]
-    message[4] = run.kernel.now
-    received = run.received[message[2]]
-    received[message[0]] = received.get(message[0], 0) + 1
-    _go_on(run, message[2])
+    rounds, _, receivers, _, ended = run.messages
+    r, node = rounds[number], receivers[number]
+    ended[number] = run.kernel.now
+    received = run.received[node]
+    received[r] = received.get(r, 0) + 1
+    if run.trained[node]:
+        _go_on(run, node)
 
 
 def _send(run: _Run, node: int) -> None:
     """A node has trained: its model leaves for all that hear of it."""
     run.trained[node] = True
-    r, now = run.current[node], run.kernel.now
-    for receiver in run.targets[r % len(run.targets)][node]:
-        run.kernel.network.start(now, node, receiver, run.size)
-        run.messages.append([r, node, receiver, now, now])
+    r, now, start = run.current[node], run.kernel.now, run.kernel.network.start
+    receivers = run.targets[r % len(run.targets)][node]
+    rounds, senders, targets, asked, ended = run.messages
+    for receiver in receivers:
+        start(now, node, receiver, run.size)
+        rounds.append(r)
+        senders.append(node)
+        targets.append(receiver)
+        asked.append(now)
+        ended.append(now)
     _go_on(run, node)
 
 
 def _go_on(run: _Run, node: int) -> None:
-    """Begin the next round if the node has trained and all is in."""
+    """Begin the next round of a node that has trained if all is in."""
     r = run.current[node]
-    if run.trained[node] and run.received[node].get(r, 0) == run.needed[r % len(run.needed)][node]:
+    if run.received[node].get(r, 0) == run.needed[r % len(run.needed)][node]:
         run.ends[r, node] = run.kernel.now
         run.received[node].pop(r, None)
         _begin_next(run, node)
-
-
-def _arrays(messages: list[list]) -> tuple[np.ndarray, ...]:
-    kinds = (np.int64, np.int32, np.int32, np.float64, np.float64)
-    columns = zip(*messages, strict=True) if messages else ((),) * len(kinds)
-    return tuple(np.array(column, kind) for column, kind in zip(columns, kinds, strict=True))
 
 
 def _begin_next(run: _Run, node: int) -> None:

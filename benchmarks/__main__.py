@@ -1,7 +1,7 @@
-"""Speed and memory, measured here and now: ``make bench`` or ``python -m benchmarks [SECTION…] [--out FILE]``.
+"""Measure speed and memory on this machine: ``make bench`` or ``python -m benchmarks [SECTION…] [--out FILE]``.
 
-Every case runs in a process of its own. Compile time, steady state (median) and peak memory are apart; rates are given
-as a share of the machine's own float32 matmul peak, measured beside each of them.
+Each case runs in its own process. Compile time, steady state (median) and peak memory are reported separately; rates
+are also given as a share of the float32 matmul peak of the machine, measured next to each case.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from rich.table import Table
 from theory.output import check_file
 
 TARGETS = {"W1": 0.12, "W2": 0.55}
-"""Shares of the matmul peak to be reached."""
+"""Target shares of the matmul peak."""
 
 
 def case(*words: object) -> dict[str, Any]:
-    """Run one case in a fresh process and return what it measured."""
+    """Run one case in a fresh process and return its measurements."""
     command = [sys.executable, "-m", "benchmarks.case", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -36,12 +36,12 @@ def case(*words: object) -> dict[str, Any]:
 
 
 def peak() -> float:
-    """Matmul peak of this moment, GFLOP/s."""
+    """Measure the current matmul peak, GFLOP/s."""
     return case("matmul_peak")["gflops"]
 
 
 def works(table: Callable[..., None]) -> None:
-    """W1 and W2 in the engine, beside the peak and the plain Python loop over nodes."""
+    """Compare W1 and W2 in the engine with the matmul peak and with a plain Python loop over nodes."""
     rows = []
     for name, sizes in (("W2", (8, 64, 256, 1024)), ("W1", (8, 64, 256, 1024))):
         for n in sizes:
@@ -62,7 +62,7 @@ def works(table: Callable[..., None]) -> None:
             )
     names = (
         "work",
-        "ms a round",
+        "ms per round",
         "GFLOP/s",
         "matmul peak",
         "share of peak",
@@ -74,43 +74,43 @@ def works(table: Callable[..., None]) -> None:
 
 
 def million(table: Callable[..., None]) -> None:
-    """One million nodes, scalar state, one core."""
+    """Measure one million nodes with scalar state on one core."""
     m = case("million_nodes")
     rows = [
         ("build the random 4-regular graph, s", f"{m['graph_s']:.1f}"),
         ("plan 10⁷ events, s", f"{m['plan_s']:.2f}"),
         ("run after compilation, s (target 10)", f"{m['run_s']:.2f}"),
-        ("million events a second", f"{m['events_per_s'] / 1e6:.2f}"),
+        ("million events per second", f"{m['events_per_s'] / 1e6:.2f}"),
         ("peak memory, GB (target 1)", f"{m['peak_gb']:.2f}"),
-        ("variance left", f"{m['variance_left']:.4f}"),
+        ("remaining share of the variance", f"{m['variance_left']:.4f}"),
     ]
     table("Gossip averaging, 1,000,000 nodes, 10 wake-ups each, one core", ("figure", "value"), rows)
 
 
 def seeds(table: Callable[..., None]) -> None:
-    """Eight seeds in one call against eight calls."""
+    """Compare eight seeds in one call with eight calls."""
     rows = []
     for kind in ("W2", "W1", "softmax", "scalar"):
-        found = case(f"seeds_{kind}")
-        rows.append((kind, f"{found['together_s']:.2f}", f"{found['ratio']:.2f}"))
+        m = case(f"seeds_{kind}")
+        rows.append((kind, f"{m['together_s']:.2f}", f"{m['ratio']:.2f}"))
     table("8 seeds in one call / 8 calls (target: CNN at most 1.1, others below 1)", ("work", "s", "ratio"), rows)
 
 
 def memory(table: Callable[..., None]) -> None:
-    """Peak memory of short and long runs."""
+    """Measure the peak memory of short and long runs."""
     rows = [(f"{count:,}", f"{case('memory_of_length', count)['peak_gb']:.3f}") for count in (10_000, 1_000_000)]
     table("Peak memory against the number of rounds, 64 nodes x 100 floats", ("rounds", "peak GB"), rows)
 
 
 def dynamics(table: Callable[..., None]) -> None:
-    """Value, version and age stamp of every node; heapq and numba beside."""
+    """Measure random pairs with value, version and age stamp, next to heapq and numba."""
     rows = []
     for n in (1_000, 10_000, 100_000, 1_000_000):
         ours, heap = case("dynamics", n), case("heap_loop", n)["million_per_s"]
         try:
             numba = case("numba_loop", n)["million_per_s"]
         except RuntimeError:
-            numba = float("nan")  # the bench extra is not installed
+            numba = float("nan")  # the extra "bench" is not installed
         names = ("drawn_inside", "planned", "packed", "packed_with_packing")
         rates = [f"{ours[name]:.1f}" for name in names]
         packing = f"{ours['levels']} levels, width {ours['mean_width']:.0f}, waste {ours['waste']:.0%}"
@@ -118,11 +118,11 @@ def dynamics(table: Callable[..., None]) -> None:
         rows.append((f"{n:,}", *rates, *ratios, packing, f"{ours['peak_gb']:.2f}"))
     columns = ("nodes", "drawn inside", "planned", "packed", "… packing included", "numba", "numba / ours")
     columns += ("ours / heapq", "packing", "peak GB")
-    table("Random pairs: value, version, age stamp; million events a second, one core", columns, rows)
+    table("Random pairs: value, version, age stamp; million events per second, one core", columns, rows)
 
 
 def rows(table: Callable[..., None]) -> None:
-    """Longer rows, 1,000 nodes."""
+    """Measure longer rows with 1,000 nodes."""
     named = {
         "versions": ("all-pairs version matrix, exchanges", 800),
         "version_pushes": ("all-pairs version matrix, pushes", 800),
@@ -131,47 +131,54 @@ def rows(table: Callable[..., None]) -> None:
     }
     lines = []
     for kind, (what, target) in named.items():
-        found = case("long_rows", kind)
-        speed = f"{1e3 * found['million_per_s']:,.0f}"
-        lines.append((what, speed, f"{target:,}", f"{found['compile_s']:.1f}", f"{found['peak_gb']:.2f}"))
-    columns = ("work", "thousand events a second", "target", "compile s", "peak GB")
-    table("Longer rows, 1,000 nodes, one core, one event after another", columns, lines)
+        m = case("long_rows", kind)
+        speed = f"{1e3 * m['million_per_s']:,.0f}"
+        lines.append((what, speed, f"{target:,}", f"{m['compile_s']:.1f}", f"{m['peak_gb']:.2f}"))
+    columns = ("work", "thousand events per second", "target", "compile s", "peak GB")
+    table("Longer rows, 1,000 nodes, one core, sequential", columns, lines)
 
 
 def driver(table: Callable[..., None]) -> None:
-    """What the driver picks."""
+    """Compare the form that the driver picks with both forms."""
     kinds = [f"{way}_{d}" for d in (1, 16, 64, 1024, 10_000) for way in ("pairs", "push")]
     lines = []
     for kind in [*kinds, "sgd_softmax_64_10", "sgd_784_12_10"]:
-        found = case("driver", kind)
-        speeds = f"{found['sequential']:,.0f}", f"{found['packed']:,.0f}"
-        lines.append((kind, *speeds, found["picked"], f"{found['loss']:.0%}"))
-    columns = ("events, floats a row", "sequential", "packed", "picked", "slower than the better one by")
-    table("simulate: thousand events a second, packing included, 1,000 nodes, one core", columns, lines)
+        m = case("driver", kind)
+        speeds = f"{m['sequential']:,.0f}", f"{m['packed']:,.0f}"
+        lines.append((kind, *speeds, m["picked"], f"{m['loss']:.0%}"))
+    columns = ("events, floats per row", "sequential", "packed", "picked", "slower than the better one by")
+    table("simulate: thousand events per second, packing included, 1,000 nodes, one core", columns, lines)
 
 
 def sharing(table: Callable[..., None]) -> None:
-    """Rounds of JWINS by themselves, and of sharing schemes with local training."""
+    """Measure rounds of JWINS without training, and rounds of sharing schemes with local training."""
     lines = []
     for n, parameters in ((96, 89_834), (192, 89_834), (96, 179_668)):
         m = case("sharing", "alone", n, parameters)
         target = " (target 450)" if (n, parameters) == (96, 89_834) else ""
         words = f"{m['ms']:.0f}", f"{m['cpu_ms']:.0f}{target}", f"{m['loop_ms']:.0f}", f"{m['loop_ms'] / m['ms']:.2f}"
         lines.append((f"{n} x {parameters:,}", *words, f"{m['compile_s']:.1f}", f"{m['peak_gb']:.2f}"))
-    columns = ("nodes x parameters", "ms a round", "CPU ms", "NumPy and PyWavelets, two threads, ms", "loop / ours")
+    columns = ("nodes x parameters", "ms per round", "CPU ms", "NumPy and PyWavelets, two threads, ms", "loop / ours")
     table("One round of JWINS without training (target: loop / ours 1.5)", (*columns, "compile s", "peak GB"), lines)
     lines = []
     for work, n in (("W1", 16), ("W2", 16), ("W2", 96)):
-        found = {scheme: case("sharing", work, n, scheme) for scheme in ("full", "random", "top_k", "choco", "jwins")}
-        own = found["jwins"]["ms"]
-        more = f"{1 - found['full']['ms'] / own:.0%}"
-        lines.append((f"{work}, {n} nodes", *(f"{at['ms']:.1f}" for at in found.values()), more))
-    schemes = ("full", "random 10 %", "top-k 10 %", "CHOCO 10 %", "JWINS", "JWINS beyond full sharing (target 30 %)")
+        runs = {scheme: case("sharing", work, n, scheme) for scheme in ("full", "random", "top_k", "choco", "jwins")}
+        own = runs["jwins"]["ms"]
+        more = f"{1 - runs['full']['ms'] / own:.0%}"
+        lines.append((f"{work}, {n} nodes", *(f"{run['ms']:.1f}" for run in runs.values()), more))
+    schemes = (
+        "full",
+        "random 10 %",
+        "top-k 10 %",
+        "CHOCO 10 %",
+        "JWINS",
+        "JWINS above full sharing (target 30 %)",
+    )
     table("Whole rounds with local training, ms", ("work", *schemes), lines)
 
 
 def systems(table: Callable[..., None]) -> None:
-    """Plans of Plexus, and the memory of learning with them."""
+    """Measure planning with Plexus, and the memory of learning with its plans."""
     lines = []
     for kind, target in (("all active", 60), ("default window", 60), ("churn", 300)):
         m = case("planning", kind)
@@ -184,18 +191,18 @@ def systems(table: Callable[..., None]) -> None:
     lines = []
     for n in (100, 1000):
         m = case("sampled", n)
-        held = f"{m['models']} of {m['parameters']:,}"
-        lines.append((f"{n:,}", held, f"{m['peak_gb']:.2f} (target 3)", f"{m['seconds']:.0f}"))
-    table("Learning with Plexus, six rounds", ("nodes", "models held", "peak GB", "s, with compilation"), lines)
+        models = f"{m['models']} of {m['parameters']:,} parameters"
+        lines.append((f"{n:,}", models, f"{m['peak_gb']:.2f} (target 3)", f"{m['seconds']:.0f}"))
+    table("Learning with Plexus, six rounds", ("nodes", "models in memory", "peak GB", "s, with compilation"), lines)
 
 
 def learning(table: Callable[..., None]) -> None:
-    """10,000 nodes learn asynchronously from real data."""
+    """Measure asynchronous learning of 10,000 nodes from real data."""
     m = case("learning")
     lines = [
         ("data", m["data"]),
         ("run after compilation, s (target 30)", f"{m['run_s']:.1f}"),
-        ("thousand updates a second", f"{m['thousand_per_s']:.1f}"),
+        ("thousand updates per second", f"{m['thousand_per_s']:.1f}"),
         ("plan, s", f"{m['plan_s']:.2f}"),
         ("compile, s", f"{m['compile_s']:.1f}"),
         ("accuracy of the average model", f"{m['accuracy']:.1%}"),
@@ -219,17 +226,17 @@ SECTIONS = {
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run sections, print their tables, and keep them in a file where one is named."""
+    """Run sections, print their tables, and write the tables to a file if one is named."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; none: all")
     parser.add_argument("--out", type=pathlib.Path, metavar="FILE", help="also write the tables as Markdown")
-    given = parser.parse_args(words)
-    for name in given.sections:
+    options = parser.parse_args(words)
+    for name in options.sections:
         if name not in SECTIONS:
             parser.error(f"unknown section {name!r}; choose among {', '.join(SECTIONS)}")
-    if given.out is not None:
+    if options.out is not None:
         try:
-            check_file("--out", given.out)
+            check_file("--out", options.out)
         except ValueError as error:
             parser.error(str(error))
     console, lines = Console(width=140), [f"# Benchmarks, {datetime.date.today()}", "", machine(), ""]
@@ -243,15 +250,15 @@ def main(words: Sequence[str] | None = None) -> int:
         lines.extend([f"## {title}", "", "| " + " | ".join(names) + " |", "|" + " --- |" * len(names)])
         lines.extend(["| " + " | ".join(row) + " |" for row in rows] + [""])
 
-    for name in given.sections or SECTIONS:
+    for name in options.sections or SECTIONS:
         SECTIONS[name](table)
-        if given.out is not None:
-            given.out.write_text("\n".join(lines), encoding="utf-8")
+        if options.out is not None:
+            options.out.write_text("\n".join(lines), encoding="utf-8")
     return 0
 
 
 def machine() -> str:
-    """Describe the machine."""
+    """Return one line that describes the machine."""
     cpu = next(
         (line.split(":")[1].strip() for line in _cpu_info() if line.startswith("model name")), platform.processor()
     )

@@ -1,6 +1,6 @@
-"""One measurement in a fresh process, so that its peak memory is its own: ``python -m benchmarks.case NAME [N]``.
+"""Run one measurement in a fresh process, to get its peak memory: ``python -m benchmarks.case NAME [N]``.
 
-Prints one JSON object. Compile time, steady state and peak memory are reported apart.
+Prints one JSON object. Compile time, steady state and peak memory are reported separately.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from gossipjax import Protocol, Timeline
 
 
 def peak_memory_gb() -> float:
-    """Largest resident set of this process so far, in GB."""
+    """Return the largest resident set of this process so far, in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def timed(call: Callable[[], Any], repeats: int) -> list[float]:
-    """Seconds of each repeat."""
+    """Return the seconds of each repeat."""
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -39,7 +39,7 @@ def timed(call: Callable[[], Any], repeats: int) -> list[float]:
 
 
 def compiled(key, protocol: Protocol, timeline: Timeline, state) -> tuple[Any, float]:
-    """Compile a run of a whole timeline, the state given away; return it with the seconds that took."""
+    """Compile a run of a whole timeline that donates the state; return the program and the seconds it took."""
     step = jax.jit(lambda key, protocol, timeline, state: gj.run(key, protocol, timeline, state), donate_argnums=3)
     start = time.perf_counter()
     program = step.lower(key, protocol, timeline, state).compile()
@@ -47,7 +47,7 @@ def compiled(key, protocol: Protocol, timeline: Timeline, state) -> tuple[Any, f
 
 
 def matmul_peak(size: int = 2048, repeats: int = 12) -> dict[str, Any]:
-    """Float32 matmul rate of this machine, best of several: the ceiling of what training can reach."""
+    """Measure the best float32 matmul rate of this machine: the upper bound for training."""
     a = jnp.ones((size, size), jnp.float32)
     product = jax.jit(lambda a: a @ a)
     jax.block_until_ready(product(a))
@@ -55,7 +55,7 @@ def matmul_peak(size: int = 2048, repeats: int = 12) -> dict[str, Any]:
 
 
 def work_rounds(work: Work, n: int) -> dict[str, Any]:
-    """Rounds of a work in the engine."""
+    """Measure rounds of a work in the engine."""
     per_call = max(2, round({"W1": 2048, "W2": 128}[work.name] / n))
     key, s = jax.random.key(0), setting(work, n, per_call)
     protocol, timeline = gj.placement.replicate_on_devices(s.protocol), s.timeline  # as the driver does
@@ -77,7 +77,7 @@ def _rates(work: Work, n: int, seconds: list[float]) -> dict[str, Any]:
 
 
 def python_loop(work: Work, n: int) -> dict[str, Any]:
-    """The same work as a researcher writes it first: a Python loop over nodes, a jitted step, mixing in NumPy."""
+    """Measure the same work in a naive implementation: a Python loop over nodes, a jitted step, mixing in NumPy."""
     s = setting(work, n, 1)
     data, matrix = s.task.data, gj.mixing.metropolis(gj.topology.random_regular(n, 4, seed=0, tries=20))
 
@@ -112,7 +112,7 @@ def python_loop(work: Work, n: int) -> dict[str, Any]:
 
 
 def million_nodes(events_per_node: int = 10, n: int = 1_000_000) -> dict[str, Any]:
-    """Pairwise averaging on a random 4-regular graph, scalar state: plan, then run with one thread."""
+    """Measure pairwise averaging on a random 4-regular graph with scalar state: plan, then run with one thread."""
     start = time.perf_counter()
     graph = gj.topology.random_regular(n, 4, seed=0, tries=5)
     graph_seconds, start = time.perf_counter() - start, time.perf_counter()
@@ -134,7 +134,7 @@ def million_nodes(events_per_node: int = 10, n: int = 1_000_000) -> dict[str, An
 
 
 def seeds(kind: str, num_seeds: int = 8) -> dict[str, Any]:
-    """Cost of a batch of seeds in one call against as many single calls, both compiled before."""
+    """Compare a batch of seeds in one call with as many single calls, both without compilation."""
     protocol, timeline, x0 = _seed_setting(kind)
     keys = jax.random.split(jax.random.key(0), num_seeds)
 
@@ -169,7 +169,7 @@ def _seed_setting(kind: str):
 
 
 def memory_of_length(num_events: int) -> dict[str, Any]:
-    """Peak memory of a run of many rounds: it must not grow with their number."""
+    """Measure the peak memory of a run of many rounds, which must not grow with their number."""
     matrix = gj.mixing.metropolis(gj.topology.random_regular(64, 4, seed=0))
     x0 = jnp.zeros((64, 100), jnp.float32).at[0].set(1.0)
     before = peak_memory_gb()
@@ -193,7 +193,7 @@ CASES |= {f"seeds_{kind}": lambda kind=kind: seeds(kind) for kind in (*WORKS, "s
 
 
 def main(words: list[str]) -> dict[str, Any]:
-    """Run one case by its name; the peak memory of its process comes with what it measures."""
+    """Run one case by name; return its measurements and the peak memory of the process."""
     name, *rest = words
     if name not in CASES:
         raise ValueError(f"unknown case {name!r}; choose among {', '.join(CASES)}")

@@ -1,6 +1,6 @@
-"""Events a second of asynchronous runs, beside the loops a researcher would write: heapq in Python, numba by hand.
+"""Events per second of asynchronous runs, compared with hand-written loops: heapq in Python, and numba.
 
-Rates are the best of three; compile time is apart; planning and packing are counted where the name says so.
+Rates are the best of several calls, without compile time; planning and packing count only if the name says so.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from gossipjax._base.rows import increase
 
 
 class Counted(NamedTuple):
-    """A protocol's state, and the number of updates of every node."""
+    """State of a protocol, and the number of updates of every node."""
 
     inner: Any
     updates: Int[Array, " n"]
 
 
 def counted(protocol: Protocol) -> Protocol:
-    """Count every node's own updates beside a protocol."""
+    """Wrap a protocol to count the updates of every node."""
     protocol = bind(protocol)
 
     def init(key, x0):
@@ -46,7 +46,7 @@ def counted(protocol: Protocol) -> Protocol:
 
 
 def rate(protocol: Protocol, timeline: Timeline, x0: Any, *, events: int | None = None) -> dict[str, float]:
-    """Compile and run; million source events a second, best of three."""
+    """Compile and run; return the compile time and the best rate, in million source events per second."""
     count = len(timeline) if events is None else events
     key = jax.random.key(0)
     timeline = jax.tree.map(jnp.asarray, timeline)
@@ -63,7 +63,7 @@ def rate(protocol: Protocol, timeline: Timeline, x0: Any, *, events: int | None 
 
 
 def dynamics(n: int, num_events: int = 1_000_000) -> dict[str, Any]:
-    """Value, own version and age stamp of node 0, random pairs: drawn inside and one by one, planned, packed."""
+    """Measure random pairs with value, version and age stamp of node 0: drawn in the loop, planned, and packed."""
     protocol = counted(gj.track_versions(gj.gossip_averaging(), [0]))
     x0 = np.random.default_rng(0).standard_normal(n).astype(np.float32)
     inside = rate(protocol, gj.timeline.drawn_pairs(n, num_events), x0)
@@ -92,7 +92,7 @@ def dynamics(n: int, num_events: int = 1_000_000) -> dict[str, Any]:
 
 
 def heap_loop(n: int, num_events: int = 300_000) -> dict[str, float]:
-    """The same in plain Python: a heap of next wake-ups, lists of values, versions and stamps."""
+    """Measure the same in plain Python: a heap of next wake-ups, lists of values, versions and stamps."""
     rng = np.random.default_rng(0)
     value, version, stamp = rng.standard_normal(n).tolist(), [0] * n, [0] * n
     gaps, others = rng.exponential(size=num_events).tolist(), rng.integers(0, n - 1, num_events).tolist()
@@ -113,7 +113,7 @@ def heap_loop(n: int, num_events: int = 300_000) -> dict[str, float]:
 
 
 def numba_loop(n: int, num_events: int = 3_000_000) -> dict[str, float]:
-    """The same by hand in numba: superposed Poisson clocks, random numbers drawn inside."""
+    """Measure the same in numba: superposed Poisson clocks, random numbers drawn in the loop."""
     import numba
 
     @numba.njit(cache=False)
@@ -144,7 +144,7 @@ def numba_loop(n: int, num_events: int = 3_000_000) -> dict[str, float]:
 
 
 def long_rows(kind: str) -> dict[str, float]:
-    """Events on longer rows, 1,000 nodes: all-pairs counters, models of 10,000 floats, a local SGD step."""
+    """Measure events on longer rows with 1,000 nodes: all-pairs counters, 10,000 floats, or a local SGD step."""
     n = 1000
     graph = gj.topology.random_regular(n, 4, seed=0, tries=5)
     if kind == "versions":
@@ -162,13 +162,13 @@ def long_rows(kind: str) -> dict[str, float]:
 
 
 def _sgd(n: int) -> tuple[Protocol, Any]:
-    """MLP 784-12-10, batches of 8."""
+    """Build SGD on an MLP 784-12-10 with batches of 8; return the protocol and the start."""
     task = gj.tasks.classification(pool(W1), shards(n), gj.tasks.mlp(784, (12,), 10), batch_size=8)
     return gj.dpsgd(task, Partial(optax.sgd, 0.05)), gj.replicate(task.init(jax.random.key(0)), n)
 
 
 def driver(kind: str) -> dict[str, Any]:
-    """What simulate picks, against both ways, packing included."""
+    """Compare the form that simulate picks with both forms, packing included."""
     n, key = 1000, jax.random.key(0)
     graph = gj.topology.random_regular(n, 4, seed=0, tries=5)
     protocol, floats = gj.gossip_averaging(), 0
@@ -205,7 +205,7 @@ def driver(kind: str) -> dict[str, Any]:
 
 
 def learning(n: int = 10_000, updates: int = 10) -> dict[str, Any]:
-    """Asynchronous learning with n nodes on real data, softmax regression: plan apart, compile apart, run."""
+    """Measure asynchronous softmax regression of n nodes on real data: planning, compilation and run."""
     data = gj.tasks.load("fashion_mnist") if _has("fashion_mnist") else gj.tasks.digits()
     inputs = int(np.prod(data.train.inputs.shape[1:]))
     parts = gj.tasks.iid(len(data.train.labels), n, seed=0) if len(data.train.labels) >= n else _shared(data, n)
@@ -243,7 +243,7 @@ def _has(name: str) -> bool:
 
 
 def _shared(data: Any, n: int) -> gj.tasks.Partition:
-    """Nodes share samples where there are fewer samples than nodes."""
+    """Build a partition in which nodes share samples, for data sets with fewer samples than nodes."""
     rng = np.random.default_rng(0)
     indices = rng.integers(0, len(data.train.labels), 8 * n).astype(np.int32)
     return gj.tasks.Partition(indices, np.arange(0, 8 * n + 1, 8, dtype=np.int32))

@@ -1,14 +1,14 @@
-"""Speed of local training by strategy: ``python -m benchmarks.local_steps [NODES ...]``.
+"""Measure the speed of local training by strategy: ``python -m benchmarks.local_steps [NODES ...]``.
 
-The work of DecentralizePy's two standard set-ups: W1, an MLP 784-32-10, batch 16, 5 SGD steps a round; W2, GN-LeNet
-(89,834 parameters) on 32x32x3, batch 8, 3 SGD steps a round. Floating-point operations are counted as 2 per
-multiply-add, forward and backward, without the input gradient of the first layer. The peak is the best rate of a large
-float32 matmul on all cores. There is no mixing here and no drawing of batches.
+The works are the two standard set-ups of DecentralizePy: W1, an MLP 784-32-10, batch 16, 5 SGD steps per round; W2,
+GN-LeNet (89,834 parameters) on 32x32x3, batch 8, 3 SGD steps per round. A multiply-add counts as 2 floating-point
+operations, forward and backward, without the input gradient of the first layer. The peak is the best rate of a large
+float32 matmul on all cores. Mixing and drawing batches are not included.
 
-One core of an AMD Zen 5 (AVX-512, matmul peak 217 GFLOP/s), JAX 0.10.2, 2026, by CPU time and interleaved with the
-matmul, because the machine was shared: W1, 64 nodes, 43 GFLOP/s by map (20 % of peak), 20 by vmap (9 %); W2 143 GFLOP/s
-(66 %). Two cores, while matmul itself fell to 191-218 GFLOP/s by the load: W1 19-23 %, W2 (8 nodes) 53-68 % of it.
-What W2 costs per step of a node in other forms, ms on that core (kept: 3.5):
+One core of an AMD Zen 5 (AVX-512, matmul peak 217 GFLOP/s), JAX 0.10.2, 2026, measured in CPU time and interleaved with
+the matmul, because the machine was shared: W1, 64 nodes, 43 GFLOP/s by map (20 % of peak), 20 by vmap (9 %); W2 143
+GFLOP/s (66 %). On two cores, where load reduced matmul to 191-218 GFLOP/s: W1 19-23 %, W2 (8 nodes) 53-68 % of it.
+Cost of W2 per step and node with other forms of max-pool, in ms on that core (current form: 3.5):
 
 =====================================================================  ====
 max-pool that gives every tied entry the whole gradient (wrong)        3.45
@@ -17,7 +17,7 @@ max-pool that gives the first tied entry all, by masks                 4.1
 max-pool forward by four strided slices                                7.0
 =====================================================================  ====
 
-:mod:`gossipjax.tasks._models.layers` has the table for convolutions.
+The source of the layers in ``gossipjax.tasks`` has the table for convolutions.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Work(NamedTuple):
     steps: int
     rate: float
     flop: float
-    """Operations of one node in one round."""
+    """Floating-point operations of one node in one round."""
     most_nodes_vmap: int
-    """Beyond this the wide form is too slow to wait for."""
+    """Skip vmap for more nodes, where it is too slow."""
 
 
 def works() -> tuple[Work, ...]:
@@ -60,7 +60,7 @@ def works() -> tuple[Work, ...]:
 
 
 def best_seconds(run: Callable[[], Any], patience: float, at_least: int = 2) -> tuple[float, float]:
-    """Time repeated calls for ``patience`` seconds; return the least and the median."""
+    """Time repeated calls for ``patience`` seconds; return the minimum and the median."""
     jax.block_until_ready(run())
     seconds: list[float] = []
     while sum(seconds) < patience or len(seconds) < at_least:
@@ -97,18 +97,18 @@ def _one_node(work: Work, params, images, labels):
 
 @partial(jax.jit, static_argnums=0)
 def local_round(work: Work, x, images, labels):
-    """Run the local steps of one round of all nodes, on batches ``(nodes, steps, batch, ...)``."""
+    """Run one round of local steps of all nodes on batches ``(nodes, steps, batch, ...)``."""
     return placement.map_nodes(partial(_one_node, work), x, images, labels)
 
 
 def measure(work: Work, nodes: int, strategy: placement.Strategy, patience: float = 1.0) -> tuple[float, float]:
-    """Return the least and the median seconds of a round."""
+    """Return the minimum and the median seconds of a round."""
     key = jax.random.key(0)
     x = jax.vmap(work.model.init)(jax.random.split(key, nodes))
     images = jax.random.normal(key, (nodes, work.steps, work.batch, *work.image), jnp.float32)
     labels = jax.random.randint(key, (nodes, work.steps, work.batch), 0, 10)
     with placement.using(strategy):
-        # One round first, so that everything lies on the devices where the strategy wants it.
+        # The first round places the arrays on the devices as the strategy requires.
         x = local_round(work, x, images, labels)
         if strategy == "shard":
             images, labels = jax.device_put((images, labels), jax.tree.leaves(x)[0].sharding)

@@ -1,6 +1,6 @@
-"""Time the dense and the table form of one round of mixing: where should ``from_matrix`` switch?
+"""Time one round of mixing in dense and table form, to decide where ``from_matrix`` should switch.
 
-Prints milliseconds per round (the best of several calls) for networks of different size and degree.
+Prints milliseconds per round (best of several calls) for networks of different size and degree.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rounds of JWINS: in the engine, without training, and beside a loop of NumPy and PyWavelets that does the same."""
+"""Rounds of JWINS in the engine, without training, compared with an equivalent loop in NumPy and PyWavelets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gossipjax.mixing import from_matrix
 from gossipjax.sharing._jwins import CUT_OFFS
 
 ROUNDS = 6
-"""In one call, so that memory is taken once."""
+"""Rounds per call; one call allocates memory once."""
 SCHEMES: dict[str, Callable[[], Sharing]] = {
     "full": sharing.full,
     "random": lambda: sharing.random_subset(0.1),
@@ -31,7 +31,7 @@ SCHEMES: dict[str, Callable[[], Sharing]] = {
 
 
 def _spent(call: Callable[[], Any], repeats: int) -> dict[str, float]:
-    """Median wall and CPU milliseconds of a call."""
+    """Return the median wall and CPU milliseconds of a call."""
     walls, cpus = [], []
     for _ in range(repeats):
         wall, cpu = time.perf_counter(), time.process_time()
@@ -42,22 +42,22 @@ def _spent(call: Callable[[], Any], repeats: int) -> dict[str, float]:
 
 
 def alone(n: int = 96, parameters: int = 89_834, repeats: int = 5) -> dict[str, Any]:
-    """A round of JWINS without training: what changed is drawn before. The loop has two threads."""
+    """Measure a round of JWINS without training; model changes are drawn in advance. The loop has two threads."""
     matrix = gj.mixing.metropolis(gj.topology.random_regular(n, 4, seed=0, tries=20))
     rng = np.random.default_rng(0)
     x0 = rng.standard_normal((n, parameters), dtype=np.float32)
     change = 0.01 * rng.standard_normal((n, parameters), dtype=np.float32) ** 3
-    said, mixing, key = sharing.jwins(), from_matrix(matrix), jax.random.key(0)
+    scheme, mixing, key = sharing.jwins(), from_matrix(matrix), jax.random.key(0)
 
     def one_round(carry, number):
         state, x, moved = carry
         event = Event(index=number[None], time=jnp.zeros(1), mixing=mixing)
-        state, (payload, bits) = said.encode(key, state, x, x + moved, event)
-        state, x = said.merge(key, state, (x + moved, payload, event))
+        state, (payload, bits) = scheme.encode(key, state, x, x + moved, event)
+        state, x = scheme.merge(key, state, (x + moved, payload, event))
         return (state, x, moved), bits
 
     place, numbers = gj.placement.place_rows, jnp.arange(ROUNDS, dtype=jnp.uint32)
-    carry = jax.jit(lambda x, change: (place(said.init(x)), place(x), place(change)))(x0, change)
+    carry = jax.jit(lambda x, change: (place(scheme.init(x)), place(x), place(change)))(x0, change)
     rounds = jax.jit(lambda carry: jax.lax.scan(one_round, carry, numbers), donate_argnums=0)
     start = time.perf_counter()
     program = rounds.lower(carry).compile()
@@ -75,16 +75,16 @@ def alone(n: int = 96, parameters: int = 89_834, repeats: int = 5) -> dict[str, 
     with ThreadPoolExecutor(2) as pool:
         loop = Loop(x0, matrix, pool)
         loop.one_round(change)
-        found, hand = _spent(ours, repeats), _spent(by_loop, repeats)
-        found = {name: value / ROUNDS for name, value in found.items()}
-    return found | {"loop_ms": hand["ms"], "loop_cpu_ms": hand["cpu_ms"], "compile_s": compile_seconds}
+        engine, hand = _spent(ours, repeats), _spent(by_loop, repeats)
+        engine = {name: value / ROUNDS for name, value in engine.items()}
+    return engine | {"loop_ms": hand["ms"], "loop_cpu_ms": hand["cpu_ms"], "compile_s": compile_seconds}
 
 
 class Loop:
-    """The same round by NumPy and PyWavelets, node by node."""
+    """The same round in NumPy and PyWavelets, node by node."""
 
     def __init__(self, x: np.ndarray, matrix: Any, pool: ThreadPoolExecutor) -> None:
-        """Start with no scores."""
+        """Start with zero scores."""
         self.x, self.pool, self.rng = x.copy(), pool, np.random.default_rng(0)
         rows = (matrix[[i]] for i in range(len(x)))
         self.table = [(row.indices, row.data.astype(np.float32)) for row in rows]
@@ -96,7 +96,7 @@ class Loop:
         return np.concatenate(pywt.wavedec(x, "sym2", "symmetric", 4))
 
     def _say(self, i: int) -> None:
-        """Transform, choose, and count the bits of one node's message."""
+        """Transform the model of a node, choose coefficients, and count the bits of its message."""
         self.w[i] = self._forward(self.x[i])
         score = np.abs(self.scores[i] + self.w[i] - self.before[i])
         share, c = CUT_OFFS[self.drawn[i]], score.size
@@ -111,7 +111,7 @@ class Loop:
         self.scores[i, self.chosen[i]] = 0
 
     def _hear(self, i: int) -> None:
-        """Average, and remember what changed."""
+        """Average the model of a node with its messages, and accumulate the change into its scores."""
         own, mixed = self.w[i], self.w[i].copy()
         for j, weight in zip(*self.table[i], strict=True):
             if j != i:
@@ -124,7 +124,7 @@ class Loop:
         self.after[i] = after
 
     def one_round(self, change: np.ndarray) -> None:
-        """One round of all nodes."""
+        """Run one round of all nodes."""
         n = len(self.x)
         self.x += change
         self.w, self.after = np.empty_like(self.before), np.empty_like(self.before)
@@ -136,7 +136,7 @@ class Loop:
 
 
 def trained(work: Work, n: int, scheme: str) -> dict[str, Any]:
-    """Whole rounds of a work with a sharing scheme, local training included."""
+    """Measure whole rounds of a work with a sharing scheme, local training included."""
     per_call = max(2, round({"W1": 2048, "W2": 96}[work.name] / n))
     key, s = jax.random.key(0), setting(work, n, per_call)
     protocol = gj.dpsgd(s.task, optax.sgd(work.learning_rate), local_steps=work.local_steps, sharing=SCHEMES[scheme]())
@@ -157,7 +157,7 @@ def trained(work: Work, n: int, scheme: str) -> dict[str, Any]:
 
 
 def measure(kind: str, *rest: str) -> dict[str, Any]:
-    """``alone N PARAMETERS`` or ``W1|W2 N SCHEME``."""
+    """Run ``alone N PARAMETERS`` or ``W1|W2 N SCHEME``."""
     if kind == "alone":
         return alone(*map(int, rest))
     return trained(WORKS[kind], int(rest[0]), rest[1])

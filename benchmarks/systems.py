@@ -1,4 +1,4 @@
-"""Plans of Plexus, and the memory that learning with them takes: only models that are alive are held."""
+"""Planning with Plexus, and the memory of learning with its plans, which store only live models."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ ROUNDS = 6
 
 
 def planning(kind: str, n: int = 1000, num_rounds: int = 10_000) -> dict[str, Any]:
-    """Seconds for a plan of Plexus: nobody is forgotten, the default window, or phones that come and go."""
+    """Measure planning with Plexus: without an activity window, with the default window, or with churn."""
     membership = systems.Membership(activity_window=None if kind == "all active" else 1000)
-    made = devices.fitted(n, seed=0, availability="charging" if kind == "churn" else None)
+    phones = devices.fitted(n, seed=0, availability="charging" if kind == "churn" else None)
     wall, cpu = time.perf_counter(), time.process_time()
-    plan = systems.plexus(made, num_rounds=num_rounds, model_bytes=4 * 85_354, seed=0, membership=membership)
+    plan = systems.plexus(phones, num_rounds=num_rounds, model_bytes=4 * 85_354, seed=0, membership=membership)
     facts = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
     return facts | {
         "rounds": int(plan.history.aggregation_round.max()),
@@ -36,7 +36,7 @@ def planning(kind: str, n: int = 1000, num_rounds: int = 10_000) -> dict[str, An
 
 
 def _images(n: int) -> Dataset:
-    """As many images as FEMNIST's, of its form, drawn at random: memory and time do not depend on what they show."""
+    """Draw random images of FEMNIST's number and shape; memory and time do not depend on their content."""
     rng = np.random.default_rng(0)
 
     def drawn(count: int) -> Examples:
@@ -51,14 +51,14 @@ def _start(task: gj.types.Task, rows: Frozen[int], key: Any) -> Any:
 
 
 def learning(n: int) -> dict[str, Any]:
-    """Seconds a round, and models held, of Plexus with the network of FEMNIST, 1,690,046 parameters."""
+    """Measure the seconds and the models in memory of Plexus with the FEMNIST network (1,690,046 parameters)."""
     data = _images(n)
     model = tasks.femnist_cnn((SIDE, SIDE, 1), CLASSES)
     task = tasks.classification(data, tasks.iid(SHARD * n, n, seed=0), model, batch_size=20)
     plan = systems.plexus(devices.fitted(n, seed=0), num_rounds=ROUNDS, model_bytes=4 * 1_690_046, seed=0)
     timeline = plan.timeline
     start = time.perf_counter()
-    found = gj.simulate(
+    run = gj.simulate(
         jax.random.key(0),
         gj.fedavg(task, Partial(optax.sgd, 0.05), local_steps=5),
         timeline,
@@ -68,6 +68,6 @@ def learning(n: int) -> dict[str, Any]:
     )
     return {
         "seconds": time.perf_counter() - start,
-        "parameters": parameters_per_row(found.x),
+        "parameters": parameters_per_row(run.x),
         "models": timeline.properties.num_rows + timeline.properties.num_slots,
     }

@@ -1,7 +1,7 @@
-"""The two works that DecentralizePy was measured on: W1 (MLP) and W2 (GN-LeNet), on a random 4-regular graph.
+"""The two works of the DecentralizePy measurements: W1 (MLP) and W2 (GN-LeNet), on a random 4-regular graph.
 
-Data as there: synthetic, 10 classes, x = 0.3 · prototype[y] + N(0, 1), drawn from one pool of 5,000 samples by index,
-500 of them per node; stored as float32; full sharing with Metropolis weights 1/5; same start on all nodes.
+The data are the same: synthetic, 10 classes, x = 0.3 · prototype[y] + N(0, 1), stored as float32 in one pool of 5,000
+samples; each node has indices of 500. Full sharing with Metropolis weights 1/5; all nodes start from the same model.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Work(NamedTuple):
 
     @property
     def flops_per_round(self) -> float:
-        """Operations of one node's round."""
+        """Floating-point operations of one node in one round."""
         return self.flops_per_sample * self.batch_size * self.local_steps
 
 
@@ -40,11 +40,11 @@ _CONV = [(32 * 32, 3, 32), (16 * 16, 32, 32), (8 * 8, 32, 64)]
 _MACS = [positions * 25 * inputs * outputs for positions, inputs, outputs in _CONV]
 W2 = Work("W2", (32, 32, 3), 8, 3, 0.01, 2 * (2 * _MACS[0] + 3 * (_MACS[1] + _MACS[2] + 1024 * 10)))
 WORKS = {"W1": W1, "W2": W2}
-"""Forward, weight gradient and input gradient count one each; the first layer has no input gradient."""
+"""Per layer, the forward pass, weight gradient and input gradient cost the same; the first has no input gradient."""
 
 
 def model_of(work: Work) -> gj.tasks.Model:
-    """The model of a work."""
+    """Return the model of a work."""
     return gj.tasks.mlp(784, (32,), 10) if work.name == "W1" else gj.tasks.gn_lenet()
 
 
@@ -54,7 +54,7 @@ def pool(work: Work, *, samples: int = 5000, seed: int = 0) -> Dataset:
     labels = rng.integers(0, 10, samples).astype(np.int32)
     prototypes = rng.standard_normal((10, *work.shape), dtype=np.float32)
     inputs = rng.standard_normal((samples, *work.shape), dtype=np.float32)
-    for sample, label in zip(inputs, labels, strict=True):  # in place: the pool is half of a small run's memory
+    for sample, label in zip(inputs, labels, strict=True):  # in place: the pool is half the memory of a small run
         sample += np.float32(0.3) * prototypes[label]
     examples = Examples(inputs, labels)
     channels = work.shape[-1]
@@ -63,20 +63,20 @@ def pool(work: Work, *, samples: int = 5000, seed: int = 0) -> Dataset:
 
 
 def shards(num_nodes: int, *, samples: int = 5000, each: int = 500, seed: int = 0) -> gj.tasks.Partition:
-    """Give every node 500 indices into the pool; nodes share samples, as the pool is smaller than their sum."""
+    """Assign 500 indices of the pool to every node; nodes share samples, because the pool is too small otherwise."""
     rng = np.random.default_rng(seed)
     indices = np.concatenate([rng.choice(samples, each, replace=False) for _ in range(num_nodes)]).astype(np.int32)
     return gj.tasks.Partition(indices, np.arange(0, each * num_nodes + 1, each, dtype=np.int32))
 
 
 class Setting(NamedTuple):
-    """Everything that a run of a work needs."""
+    """The arguments of a run of a work."""
 
     task: Task
     protocol: Protocol
     timeline: Timeline
     params: Params
-    """Of one node: the common start."""
+    """Initial model of every node."""
 
 
 def setting(work: Work, num_nodes: int, num_rounds: int) -> Setting:

@@ -1,25 +1,25 @@
 # %% [markdown]
 # # Does Ω(log n) really suffice?
 #
-# Nodes update their models at rate m and push them to random others at rate λ. *Staleness* is how many updates of a
-# node another one has not heard of. Mitra and Ulukus (2024) show that λ = Ω(log n) keeps it bounded. Is that enough, is
-# it needed, and what breaks it? Change the numbers of the first cell and run all: answers come in seconds.
+# Nodes update their models at rate m and push them to random nodes at rate λ. *Staleness* is the number of updates of a
+# node that another node has not heard of. Mitra and Ulukus (2024) show that λ = Ω(log n) keeps it bounded. Is that
+# enough? Is it necessary? What breaks it? Change the numbers in the first cell and run all cells; it takes seconds.
 #
 # Open this file as a notebook (Jupyter with Jupytext, VS Code, Spyder, PyCharm), or run it as a script.
 
 # %%
 SIZES = (16, 64, 256, 1024)
-"""Nodes of the networks that are simulated."""
+"""Numbers of nodes to simulate."""
 CAPACITIES = ("1", "√ln n", "ln n")
-"""Pushes per node and second that are compared: of "1", "√ln n", "ln n" and "n"."""
+"""Pushes per node and second to compare: any of "1", "√ln n", "ln n" and "n"."""
 SHIFT = 0.5
-"""Seconds that every local update takes at the least; the rest is random, so that m = 1."""
+"""Minimum seconds of a local update; the rest is random, such that m = 1."""
 FLIGHT_TIME = 0.0
-"""Seconds that a message is on its way: try 0.5, and see λ = ln n fail."""
+"""Seconds that a message is in flight: with 0.5, λ = ln n fails."""
 RUNS = 6
 """Independent networks of each size."""
 MARGIN = 0.05
-"""Growth of staleness when n grows by the factor e, as a share of its mean, up to which it counts as bounded."""
+"""Staleness counts as bounded up to this growth per factor e of n, as a share of the mean."""
 
 # %%
 import jax
@@ -37,7 +37,7 @@ RATES = {"1": lambda n: n**0.0, "√ln n": lambda n: np.log(n) ** 0.5, "ln n": n
 
 
 def delay(n: int, rate: float) -> float:
-    """How long news travels on average, in seconds."""
+    """Return how long news travels on average, in seconds."""
     if FLIGHT_TIME:
         return FLIGHT_TIME + staleness.flight_time_staleness(
             n, gossip_rate=rate, flight_time=FLIGHT_TIME, update_rate=1.0
@@ -46,7 +46,7 @@ def delay(n: int, rate: float) -> float:
 
 
 def measured(n: int, rate: float) -> np.ndarray:
-    """Mean staleness of each run: four delays to forget the start, then six records two delays apart."""
+    """Return the mean staleness of each run: discard four delays, then record six times, two delays apart."""
     times = delay(n, rate) * (4 + 2 * np.arange(1, 7)) + 1.0
     plans = [
         push_gossip(
@@ -61,7 +61,7 @@ def measured(n: int, rate: float) -> np.ndarray:
     ]
     plans, every = align(plans, times)
     protocol = gj.track_versions(gj.gossip_averaging(), 8, num_nodes=n)
-    found = []
+    means = []
     for seed, plan in enumerate(plans):
         run = gj.simulate(
             jax.random.key(seed),
@@ -72,8 +72,8 @@ def measured(n: int, rate: float) -> np.ndarray:
             record_every=every,
             progress=False,
         )
-        found.append(float(run["staleness_of_source"][1:].mean()))
-    return np.asarray(found)
+        means.append(float(run["staleness_of_source"][1:].mean()))
+    return np.asarray(means)
 
 
 samples = {
@@ -83,28 +83,28 @@ samples = {
 # %% [markdown]
 # ## The answer
 #
-# Each run has a slope of its own: of staleness against ln n, as a share of the mean. Bounded means that the 95 %
-# interval of the slope over runs lies below the margin; growing, that it lies above.
+# For each run, fit the slope of staleness against ln n, as a share of the mean. "Bounded" means that the 95 % interval
+# of the slope over the runs lies below the margin; "grows" means that it lies above.
 
 
 # %%
 def growth(values: np.ndarray) -> np.ndarray:
-    """Growth of each run when n grows by the factor e, as a share of the mean staleness."""
+    """Return the growth in each run when n grows by the factor e, as a share of the mean staleness."""
     return np.polyfit(np.log(SIZES), values, 1)[0] / values.mean()
 
 
 ANSWERS = {"reproduced": "bounded", "contradicted": "grows", "undecided": "undecided", "no verdict": "too few runs"}
 answers = {}
 for capacity, values in samples.items():
-    found = decide(growth(values), Band(high=MARGIN))
-    answers[capacity] = ANSWERS[found.word]
+    verdict = decide(growth(values), Band(high=MARGIN))
+    answers[capacity] = ANSWERS[verdict.word]
     theory = [staleness.mean_staleness(n, gossip_rate=float(RATES[capacity](n)), update_rate=1.0) for n in SIZES]
     print(
         f"λ = {capacity:6} {answers[capacity]:10} staleness "
         + ", ".join(f"{value:.2f}" for value in values.mean(axis=1))
         + f" at n = {', '.join(map(str, SIZES))} (theory without flight time "
         + ", ".join(f"{value:.2f}" for value in theory)
-        + f"); {found.mean:+.1%} ± {found.half:.1%} when n grows by the factor e"
+        + f"); {verdict.mean:+.1%} ± {verdict.half:.1%} when n grows by the factor e"
     )
 enough = [capacity for capacity, answer in answers.items() if answer == "bounded"]
 short = [capacity for capacity, answer in answers.items() if answer == "grows"]
@@ -114,9 +114,9 @@ print(f"; bounded: λ = {', '.join(enough) or '–'}; growing: λ = {', '.join(s
 # %% [markdown]
 # ## Which law is it?
 #
-# Constant, a bounded approach a + b/ln n, a logarithm, or a power? The criterion is AIC with the known standard errors;
-# a difference beyond 10 is decisive. Over so few sizes a slow approach, a logarithm and a small power look alike: the
-# growth above says what the law need not.
+# Does staleness follow a constant, a bounded law a + b/ln n, a logarithm, or a power? The criterion is AIC with known
+# standard errors; a difference above 10 is decisive. With so few sizes, a bounded law, a logarithm and a small power
+# can look the same. The growth above does not depend on the law.
 
 # %%
 LAWS = ("constant", "saturating", "logarithm", "power")
@@ -133,16 +133,16 @@ for ax, (capacity, values) in zip(panels, samples.items(), strict=True):
         staleness.mean_staleness(n, gossip_rate=float(RATES[capacity](n)), update_rate=1.0)
         for n in line.astype(int).tolist()
     ]
-    ax.plot(line, exact, ":", color="black", label="exact, messages that take no time")
+    ax.plot(line, exact, ":", color="black", label="exact, without flight time")
     ax.set_ylim(bottom=0)
     ax.set_title(f"λ = {capacity}: {answers[capacity]}", loc="left", fontsize=9)
     ax.legend(frameon=False, fontsize=6)
-figure.suptitle(f"c = {SHIFT} s, flight time {FLIGHT_TIME} s, {RUNS} runs of each size, ± 95 %", fontsize=9)
+figure.suptitle(f"c = {SHIFT} s, flight time {FLIGHT_TIME} s, {RUNS} runs per size, ± 95 %", fontsize=9)
 figure
 
 # %% [markdown]
 # ## What to try
 #
-# - `FLIGHT_TIME = 0.5`: capacity ln n no longer bounds staleness, as news needs about ln n / ln(λd) hops of d seconds.
-# - `SHIFT = 1.0`: metronomes instead of random clocks. The mean stays what it is: only the rate m matters.
-# - `CAPACITIES = ("ln n", "n")`: more than is needed.
+# - `FLIGHT_TIME = 0.5`: λ = ln n no longer bounds staleness, because news needs about ln n / ln(λd) hops of d seconds.
+# - `SHIFT = 1.0`: periodic clocks instead of random ones. The mean does not change: only the rate m matters.
+# - `CAPACITIES = ("ln n", "n")`: more capacity than necessary.

@@ -1,20 +1,20 @@
 # %% [markdown]
 # # Which topology should I use?
 #
-# A topology costs messages and buys mixing. For a number of nodes and a learning problem this compares the usual ones:
-# what a round costs, how fast disagreement dies, how far models stay apart while they learn, and what theory says of
-# each. Change the numbers of the first cell and run all: answers come in seconds.
+# A topology costs messages and buys mixing. This notebook compares the common topologies for a number of nodes and a
+# learning problem: the messages per round, how fast disagreement decays, the disagreement that remains during learning,
+# and the prediction of theory. Change the numbers in the first cell and run all cells; it takes seconds.
 #
 # Open this file as a notebook (Jupyter with Jupytext, VS Code, Spyder, PyCharm), or run it as a script.
 
 # %%
 NODES = 64
-"""A square and a power of two, so that torus and hypercube exist."""
+"""A square and a power of two, as the torus and the hypercube require."""
 STEP_SIZE = 0.1
 NOISE = 1.0
 """Standard deviation of each gradient coordinate."""
 HETEROGENEITY = 1.0
-"""Standard deviation of the nodes' own optima."""
+"""Standard deviation of the local optima of the nodes."""
 ROUNDS = 120
 SEED = 0
 
@@ -45,19 +45,19 @@ TASK = gj.tasks.quadratic(TARGETS, noise_std=NOISE)
 
 
 def weights_of(graph):
-    """Metropolis weights; an exponential graph is directed, and its uniform weights are doubly stochastic."""
+    """Return Metropolis weights, or uniform weights for the directed exponential graph (doubly stochastic)."""
     return gj.mixing.uniform(graph) if graph.directed else gj.mixing.metropolis(graph)
 
 
 def run(graph):
-    """Disagreement while D-PSGD learns, round by round."""
+    """Return the disagreement in each round of D-PSGD, and the messages per round."""
     plan = gj.timeline.rounds(weights_of(graph), ROUNDS)
     protocol = gj.dpsgd(TASK, Partial(optax.sgd, STEP_SIZE))
     watch = [observe.consensus_distance()]
-    found = gj.simulate(
+    result = gj.simulate(
         jax.random.key(SEED), protocol, plan, jnp.zeros((NODES, 8)), observers=watch, record_every=1, progress=False
     )
-    return np.asarray(found["consensus_distance"]), float(found["messages_sent"][-1]) / ROUNDS
+    return np.asarray(result["consensus_distance"]), float(result["messages_sent"][-1]) / ROUNDS
 
 
 # %%
@@ -76,18 +76,20 @@ COLUMNS = ("messages", "gap", "neighbours", "settled", "predicted")
 for row in rows.values():
     row["settled"] = row["path"][ROUNDS // 2 :].mean()
 print(
-    f"{'topology':18}" + "".join(f"{name:>12}" for name in COLUMNS) + "   (a round; spectral; effective; disagreement)"
+    f"{'topology':18}"
+    + "".join(f"{name:>12}" for name in COLUMNS)
+    + "   (per round; spectral; effective; disagreement)"
 )
 for name, row in rows.items():
     print(f"{name:18}" + "".join(f"{row[column]:12.4g}" for column in COLUMNS))
 
 # %% [markdown]
-# A topology that averages exactly, such as the complete graph, leaves no disagreement but rounding: it has no place on
-# a logarithmic axis, and is shown at the lower edge.
+# A topology that averages exactly, such as the complete graph, leaves no disagreement except rounding errors. A
+# logarithmic axis cannot show 0, so these topologies are drawn at the lower edge.
 
 # %%
 ROUNDING = 1e-9
-"""Part of the largest disagreement below which it is only rounding."""
+"""Disagreement below this share of the largest one is rounding error."""
 figure = Figure(figsize=(7.2, 3.4), dpi=110, layout="constrained")
 left, right = figure.subplots(1, 2)
 STYLES = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1.2, 1.5)), (0, (1.5, 1.2)), (0, (8, 2)), (0, (3, 1.2)), "-")
@@ -99,14 +101,14 @@ for number, (name, row) in enumerate(rows.items()):
     if name in exact:
         path, settled = np.full(len(path), floor), floor
     label = f"{name}: 0" if name in exact else name
-    # All nodes start from one model: what is recorded there is 0.
+    # All nodes start from the same model, so the first record is 0.
     (line,) = left.plot(np.arange(1, len(path)), path[1:], linestyle=STYLES[number], linewidth=1.1, label=label)
     if name not in exact:
         left.axhline(settled, color=line.get_color(), linewidth=0.6, linestyle=":")
     right.plot(row["messages"], settled, "v" if name in exact else "o", color=line.get_color())
     right.annotate(label, (row["messages"], settled), textcoords="offset points", xytext=(4, 4), fontsize=7)
-left.set(yscale="log", xlabel="round", ylabel="disagreement", title="simulated; dotted: theory, settled")
-right.set(xscale="log", yscale="log", xlabel="messages per round", ylabel="disagreement, settled (theory)")
+left.set(yscale="log", xlabel="round", ylabel="disagreement", title="simulated; dotted: theory, steady state")
+right.set(xscale="log", yscale="log", xlabel="messages per round", ylabel="steady-state disagreement (theory)")
 left.set_ylim(bottom=0.7 * floor)
 right.margins(0.25)
 right.set_title("what messages buy")
@@ -116,8 +118,8 @@ figure
 # %% [markdown]
 # ## How to read it
 #
-# - Disagreement falls fast at first for the same price: a random 4-regular graph costs as much as a torus and mixes
-#   better; the exponential graph costs log₂ n messages a node and is close to complete.
-# - With `HETEROGENEITY = 0` only gradient noise drives models apart; with large values the data do, and sparse graphs
-#   pay most.
-# - The star is as cheap as a tree and has one busy node: look at its gap, and think of the hub's bandwidth.
+# - Topologies of equal cost differ: a random 4-regular graph costs as much as a torus and mixes better. The exponential
+#   graph costs log₂ n messages per node and mixes almost like the complete graph.
+# - With `HETEROGENEITY = 0`, only gradient noise drives the models apart; with large values, the data do, and sparse
+#   graphs suffer most.
+# - The star is as cheap as a tree, but its hub is busy: look at its gap, and consider the bandwidth of the hub.

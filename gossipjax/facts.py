@@ -1,7 +1,7 @@
-"""Facts of timelines: what a timeline offers, what a protocol needs, and the one table from which both take them.
+"""Facts of timelines: the table of all facts, those that a timeline offers, and those that a protocol needs.
 
-A protocol runs on a timeline whose facts include those that it needs: ``needs <= offers``. Nothing is taken for
-granted: a builder states what holds. A new fact is one row of :data:`FACTS`.
+A protocol runs on a timeline if the timeline's facts include those that it needs: ``needs <= offers``. No fact holds by
+default: a timeline builder states each one. To add a fact, add a row to :data:`FACTS`.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from gossipjax._base.arguments import flag, instance, optional_whole, real, show
 from gossipjax._base.display import displayed, fields_that_differ
 
 EIGENVALUE_ROUNDING = 1e-6
-"""Margin of a bound on eigenvalues, the accuracy of Lanczos; Metropolis weights on an even ring have −1/3 exactly."""
+"""Margin of the bound on eigenvalues: the accuracy of Lanczos. Metropolis weights on an even ring have −1/3 exactly."""
 
 
 class Fact(NamedTuple):
     """One row of the table."""
 
     meaning: str
-    """What is true of a timeline with this fact."""
+    """The property of timelines with this fact."""
     remedy: str
-    """What a protocol that needs it asks for, and which timelines have it."""
+    """Completes "the protocol needs …" in an error message, with a timeline that has the fact."""
     missing: str
-    """What is said of a timeline without it, after its name."""
+    """Follows the name of a timeline without the fact in an error message."""
     implies: tuple[str, ...] = ()
     """Facts that follow from it."""
 
@@ -39,8 +39,8 @@ FACTS = {
         "has no walks",
     ),
     "buffered": Fact(
-        "The one model row is a server's, which adds up the changes of its clients before it applies them (FedBuff).",
-        "a server that buffers the changes of its clients; use timeline.fedbuff",
+        "The only model row is a server's, which sums the updates of its clients before it applies them (FedBuff).",
+        "a server that buffers the updates of its clients; use timeline.fedbuff",
         "is not buffered",
     ),
     "averages": Fact(
@@ -49,12 +49,12 @@ FACTS = {
         "has no averages",
     ),
     "mailboxes": Fact(
-        "At ticks of its own clock a node averages all that has come in since, as in SWIFT and DivShare.",
-        "nodes that average what has come in at ticks of their own clocks; use timeline.swift",
+        "At each tick of its clock a node averages all messages since the last tick, as in SWIFT and DivShare.",
+        "nodes that average their received messages at ticks of their own clocks; use timeline.swift",
         "has no mailboxes",
     ),
     "fixed": Fact(
-        "The same mixing matrix at every event.",
+        "Every event has the same mixing matrix.",
         "one fixed mixing matrix; use timeline.rounds(W, T) with a single W",
         "is not fixed",
     ),
@@ -64,13 +64,13 @@ FACTS = {
         "is not synchronous",
     ),
     "meetings": Fact(
-        "Nodes act at times of their own, and whole models pass between two of them at a time: averaging or pushes.",
+        "Nodes act at separate times, and whole models pass between two nodes at a time, by averaging or pushes.",
         "models that pass between two nodes at a time; use timeline.push_gossip or timeline.pairwise",
         "has no meetings",
     ),
     "own_rows": Fact(
-        "Row i is the model of node i, and what node i trains.",
-        "nodes that each train a model row of their own; use timeline.rounds or timeline.poisson_pairs",
+        "Row i is the model of node i, which trains it.",
+        "nodes that each train their own model row; use timeline.rounds or timeline.poisson_pairs",
         "has no own rows",
     ),
     "symmetric": Fact(
@@ -85,25 +85,25 @@ FACTS = {
         implies=("row_stochastic", "column_stochastic"),
     ),
     "row_stochastic": Fact(
-        "Rows of every mixing matrix sum to one, so that equal models stay as they are.",
+        "Rows of every mixing matrix sum to one, so that equal models stay equal.",
         "mixing matrices whose rows sum to one; on others use push_sum or sgp",
         "is not row stochastic",
     ),
     "column_stochastic": Fact(
-        "Columns of every mixing matrix sum to one, rows of messages included, lost ones aside: mass is conserved.",
+        "Columns of every mixing matrix sum to one, message rows included, if no message is lost: mass is conserved.",
         "mixing matrices whose columns sum to one; use column_stochastic weights or timeline.directed_push",
         "is not column stochastic",
     ),
 }
-"""All facts. Where several are missing, the first of them is named."""
+"""All facts. If several are missing, the error names the first in this order."""
 
 
 def checked(tags: Set[str]) -> frozenset[str]:
-    """Return a set of names of facts.
+    """Check a set of names of facts, and return it as a frozenset.
 
     Raises:
-        TypeError: no set.
-        ValueError: a name that is not in :data:`FACTS`.
+        TypeError: if tags is not a set.
+        ValueError: if a name is not in :data:`FACTS`.
     """
     if not isinstance(tags, Set):
         raise TypeError(f"tags={shown(tags)}: pass the names of facts in a set, such as {{'fixed', 'symmetric'}}")
@@ -113,12 +113,12 @@ def checked(tags: Set[str]) -> frozenset[str]:
 
 
 def closed(tags: Set[str]) -> frozenset[str]:
-    """Add the facts that follow from some; raises as :func:`checked` does."""
+    """Add all implied facts to a set of facts; raises as :func:`checked`."""
     return checked(tags).union(*(FACTS[tag].implies for tag in tags))
 
 
 def held(said: Mapping[str, bool]) -> frozenset[str]:
-    """Return the names of the facts that are said to hold, of a dict from names to whether they do."""
+    """Return the names whose value is true."""
     return frozenset(tag for tag, holds in said.items() if holds)
 
 
@@ -126,15 +126,15 @@ def fact(tag: str) -> Fact:
     """Return the row of a fact.
 
     Raises:
-        ValueError: there is none of this name.
+        ValueError: if no fact has this name.
     """
     if not isinstance(tag, str) or tag not in FACTS:
-        raise ValueError(f"{shown(tag)} is no fact of a timeline: use one of {', '.join(FACTS)}")
+        raise ValueError(f"{shown(tag)} is not a fact of timelines: use one of {', '.join(FACTS)}")
     return FACTS[tag]
 
 
 def _words(facts: Properties | Requires) -> dict[str, Any]:
-    """List what is said for a display: facts in the order of the table, then numbers."""
+    """List entries for a display: facts in the order of the table, then numbers that differ from their defaults."""
     held = {tag.replace("_", " "): True for tag in FACTS if tag in facts.tags}
     return held | {name: value for name, value in fields_that_differ(facts).items() if name != "tags"}
 
@@ -156,39 +156,39 @@ def _second(a: Any, b: Any) -> Any:
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """What became of the messages of a planned run: sent = delivered + dropped + overflow + superseded + in flight."""
+    """Message counts of a planned run: sent = delivered + dropped + overflow + superseded + in flight."""
 
     sent: int
-    """Models, or parts of one, that leave a node or a server: what the loop counts as ``messages_sent``."""
+    """Models, or fragments of one, that leave a node or a server; the loop counts them as ``messages_sent``."""
     delivered: int
     dropped: int = 0
     """Lost on the way."""
     overflow: int = 0
     """Lost because an inbox was full."""
     superseded: int = 0
-    """Replaced in an inbox by a newer message of the same sender before it was read."""
+    """Replaced in an inbox, before it was read, by a newer message of the same sender."""
     in_flight: int = 0
-    """Not yet delivered, or waiting in an inbox, when the plan ends."""
+    """Not yet delivered, or still in an inbox, when the plan ends."""
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """How well a timeline was packed."""
+    """Statistics of a packed timeline."""
 
     events: int
     """Source events."""
     levels: int
-    """Conflict-free levels: the length of the longest chain of events that wait for one another."""
+    """Conflict-free levels: the length of the longest chain of dependent events."""
     width: int
-    """Source events that one wide event has room for."""
+    """Capacity of a wide event, in source events."""
     wide_events: int
     waste: float
-    """Share of the room that stays empty."""
+    """Share of the capacity that stays empty."""
 
     @property
     def mean_width(self) -> float:
-        """Source events a level; 0 where there are none."""
+        """Return the mean number of source events in a level; 0 without events."""
         return self.events / max(self.levels, 1)
 
 
@@ -196,44 +196,44 @@ class Packing:
 @displayed
 @dataclasses.dataclass(frozen=True)
 class Properties:
-    """What a timeline offers: its facts, which ``"fixed" in properties`` asks for, and its numbers."""
+    """Facts and numbers that a timeline offers. ``"fixed" in properties`` tests for a fact."""
 
     num_nodes: int
     num_rows: int
     name: str
     """The builder and its settings, for reports."""
     tags: Set[str] = frozenset()
-    """Facts that hold: names of rows of :data:`FACTS`. What follows from them is added."""
+    """Facts that hold: names of rows of :data:`FACTS`. Implied facts are added."""
     min_eigenvalue: float | None = None
-    """Smallest eigenvalue of the mixing matrix, where it is fixed and symmetric; else None."""
+    """Smallest eigenvalue of the mixing matrix if it is fixed and symmetric; else None."""
     num_slots: int = 0
     """Rows after the models that hold messages in flight."""
     traffic: Traffic | None = None
-    """What became of planned messages."""
+    """Message counts of a plan."""
     packing: Packing | None = None
-    """How well the events were packed; None: one source event is one event."""
+    """Statistics of the packing; None: one source event is one event."""
     num_fragments: int | None = None
-    """Of a model, where messages carry one fragment each."""
+    """Fragments of a model, if each message carries one; None: whole models."""
     messages: str = "model exchange"
-    """What the mixing does, for reports: the form of the matrix and why it was chosen."""
+    """Description of the mixing, for reports: the form of the matrix and the reason for it."""
     message_bytes: int | None = None
-    """Bytes of the model in one message on which the times of a plan rest; None: on none."""
+    """Bytes of a model in one message that the times of a plan assume; None: they assume none."""
     local_steps: int | None = None
-    """Local steps of an acting node on which the times of a plan rest; None: on none."""
+    """Local steps of an acting node that the times of a plan assume; None: they assume none."""
     made_for: str | None = None
-    """The family of protocols that a plan was made for, such as "FedAvg"; None: not said."""
+    """The kind of protocol that a plan was made for, such as "FedAvg"; None: any."""
 
     def __contains__(self, tag: str) -> bool:
-        """Tell whether a fact holds.
+        """Return whether a fact holds.
 
         Raises:
-            ValueError: there is no fact of this name.
+            ValueError: if no fact has this name.
         """
         fact(tag)
         return tag in self.tags
 
     def with_facts(self, said: Mapping[str, bool]) -> Properties:
-        """Return these properties with some facts said anew: a dict from their names to whether they hold."""
+        """Return these properties with some facts replaced: ``said`` maps their names to whether they hold."""
         return dataclasses.replace(self, tags=(self.tags - said.keys()) | held(said))
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
@@ -252,9 +252,9 @@ class Properties:
 @displayed
 @dataclasses.dataclass(frozen=True)
 class Requires:
-    """What a protocol or a sharing needs of a timeline for its update equation to be the published one.
+    """Facts and numbers that a protocol or a sharing needs of a timeline, so that its update equation is the published.
 
-    Nothing is demanded unless it is stated, but that whole models travel.
+    By default it needs nothing except messages of whole models.
     """
 
     tags: Set[str] = frozenset()
@@ -266,19 +266,19 @@ class Requires:
     num_nodes: int | None = None
     """The number of shards of the task."""
     num_fragments: int | None = None
-    """Messages must carry one of so many fragments; None: whole models."""
+    """Each message must carry one of this many fragments of a model; None: whole models."""
     local_steps: int | None = None
-    """Local steps of an acting node, which must be those on which a plan's times rest; None: not said."""
+    """Local steps of an acting node, which must equal those that a plan's times assume; None: any."""
     made_for: str | None = None
-    """The family of the protocol, which must be the one that a plan was made for; None: not said."""
+    """The kind of this protocol, which must equal the one that a plan was made for; None: any."""
     builder: str | None = None
-    """A builder whose timelines meet all this, such as ``"timeline.rounds"``: named where another is refused."""
+    """A builder of timelines that meet all this, such as ``"timeline.rounds"``, for error messages."""
 
     def __contains__(self, tag: str) -> bool:
-        """Tell whether a fact is needed.
+        """Return whether a fact is needed.
 
         Raises:
-            ValueError: there is no fact of this name.
+            ValueError: if no fact has this name.
         """
         fact(tag)
         return tag in self.tags
@@ -291,14 +291,14 @@ class Requires:
         optional_whole("num_nodes", self.num_nodes, least=1)
 
     def said(self) -> dict[str, Any]:
-        """List what is needed, for a display."""
+        """List the requirements, for a display."""
         return _words(self)
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         return "", self.said()
 
     def __or__(self, other: Requires) -> Requires:
-        """Need both: all facts of either, and of two numbers the stricter, or the second's where there is none."""
+        """Combine two requirements: the union of facts, the larger ``min_eigenvalue``, else the second if not None."""
         return Requires(
             tags=self.tags | other.tags,
             min_eigenvalue=_larger(self.min_eigenvalue, other.min_eigenvalue),
@@ -312,14 +312,14 @@ class Requires:
 
 
 WHOLE_MODELS = Requires({"row_stochastic"}, mixing=True)
-"""What a protocol needs that says nothing: mixing of whole models which leaves equal ones as they are."""
+"""Default requirement of protocols: mixing of whole models that keeps equal models equal."""
 
 
 def check_requires(requires: Requires, facts: Properties) -> None:
-    """Hold what a protocol needs against what a timeline offers.
+    """Check that a timeline offers all that a protocol needs.
 
     Raises:
-        ValueError: the first requirement that the timeline does not meet, and a builder whose timelines do.
+        ValueError: if a requirement is not met; the message names the first, and a builder of timelines that meet it.
     """
     if requires.num_nodes is not None and requires.num_nodes != facts.num_nodes:
         raise ValueError(
@@ -338,22 +338,22 @@ def _missing_fragments(requires: Requires, facts: Properties) -> str | None:
         return None
     if requires.num_fragments is None:
         return (
-            f"{facts.name} sends {facts.num_fragments} fragments of each model, and the protocol mixes whole ones: use "
-            "dpsgd or gossip_averaging with sharing.fragments, divshare, or another timeline"
+            f"{facts.name} sends {facts.num_fragments} fragments of each model, but the protocol mixes whole models: "
+            "use dpsgd or gossip_averaging with sharing.fragments, divshare, or another timeline"
         )
     named = "no fragments" if facts.num_fragments is None else f"{facts.num_fragments} fragments"
     return (
-        f"num_fragments={requires.num_fragments}, but the timeline {facts.name} names {named}: give both the same "
+        f"num_fragments={requires.num_fragments}, but the timeline {facts.name} has {named}: give both the same "
         f"number, on a timeline of fragments such as {requires.builder or 'timeline.shatter or timeline.divshare'}"
     )
 
 
 def _missing(requires: Requires, facts: Properties) -> str | None:
-    """Say which requirement is not met."""
+    """Return the message about the first requirement that is not met; None if all are."""
     if None not in (requires.local_steps, facts.local_steps) and requires.local_steps != facts.local_steps:
         return (
-            f"local_steps={requires.local_steps}, but {facts.name} was planned for local_steps={facts.local_steps} of "
-            "each training, on which its times rest; give both the same number"
+            f"local_steps={requires.local_steps}, but the times of {facts.name} assume "
+            f"local_steps={facts.local_steps} in each training; give both the same number"
         )
     if None not in (requires.made_for, facts.made_for) and requires.made_for != facts.made_for:
         return (

@@ -1,1 +1,1 @@
-"""What every other room stands on. Private: nothing here is part of the public interface."""
+"""Utilities that all other packages use. Private: nothing here is part of the public interface."""

@@ -1,7 +1,7 @@
-"""Validation of arguments: every error names the argument, the value, the rule and, where there is one, the remedy.
+"""Validation of arguments: every error states the argument, the value, the rule and, if there is one, the remedy.
 
-A number that breaks a rule raises ``ValueError``; an object of the wrong sort raises ``TypeError``. Each function
-returns the value in its plain form, so that builders write ``num_nodes = whole("num_nodes", num_nodes, least=1)``.
+A number that breaks a rule raises ``ValueError``; an object of the wrong type raises ``TypeError``. Each function
+returns the normalised value, so that builders write ``num_nodes = whole("num_nodes", num_nodes, least=1)``.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ Number: TypeAlias = int | float
 
 
 def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None, remedy: str = "") -> int:
-    """Return a whole number as an ``int``: Python's or NumPy's integers; not a bool, not a float, not even 2.0.
+    """Return a whole number as an ``int``. Accepts Python's and NumPy's integers, but no bool and no float, even 2.0.
 
     Args:
-        name: of the argument.
-        value: what was passed.
+        name: name of the argument.
+        value: its value.
         least: smallest legal value; None: no bound.
         most: largest legal value; None: no bound.
-        remedy: what to pass instead, ending the message.
+        remedy: what to pass instead, as the end of the message.
 
     Raises:
-        ValueError: another sort of thing, a fraction, or a number out of bounds.
+        ValueError: if the value is not an integer, or is out of bounds.
     """
     number = _index(value)
     if number is None or (least is not None and number < least) or (most is not None and number > most):
@@ -39,12 +39,12 @@ def whole(name: str, value: Any, *, least: int | None = None, most: int | None =
 
 
 def optional_whole(name: str, value: Any, **bounds: Any) -> int | None:
-    """Return None as it is, and anything else as :func:`whole` does."""
+    """Return None for None, and otherwise the result of :func:`whole`."""
     return None if value is None else whole(name, value, **bounds)
 
 
 def seed(value: Any, name: str = "seed") -> int:
-    """Return the seed of a NumPy generator: a whole number, not negative. None would draw another run every time."""
+    """Return the seed of a NumPy generator: a whole number, not negative. None is illegal: runs would not repeat."""
     return whole(name, value, least=0, remedy="such as 0; the same seed gives the same result")
 
 
@@ -63,18 +63,18 @@ def real(
     """Return a real number as a ``float``; traced numbers pass unchecked, because their value is not known yet.
 
     Args:
-        name: of the argument.
+        name: name of the argument.
         value: Python's, NumPy's or JAX's number, of shape ``()``.
         above: exclusive lower bound.
         least: inclusive lower bound.
         below: exclusive upper bound.
         most: inclusive upper bound.
-        unit: of the number, such as ``"seconds"``, for the message.
+        unit: unit of the number, such as ``"seconds"``, for the message.
         infinite: whether infinity is legal.
-        remedy: what to pass instead, ending the message.
+        remedy: what to pass instead, as the end of the message.
 
     Raises:
-        ValueError: not a number, NaN, infinite (unless that is legal), or out of bounds.
+        ValueError: if the value is not a number, NaN, infinite (unless that is legal), or out of bounds.
     """
     if isinstance(value, jax.core.Tracer):
         return value
@@ -101,19 +101,20 @@ def reals(
     """Return numbers as a float64 array, each within the bounds of :func:`real`.
 
     Args:
-        name: of the argument.
+        name: name of the argument.
         value: array-like of real numbers.
-        shape: that it must have; None in it: any length; None: any shape.
+        shape: required shape, where None is any length; None: any shape.
         above: exclusive lower bound.
         least: inclusive lower bound.
         below: exclusive upper bound.
         most: inclusive upper bound.
-        unit: of the numbers, for the message.
+        unit: unit of the numbers, for the message.
         infinite: whether infinity is legal.
-        remedy: what to pass instead, ending the message.
+        remedy: what to pass instead, as the end of the message.
 
     Raises:
-        ValueError: not numbers, another shape, or the first entry that breaks a rule, named by its index.
+        ValueError: if the value does not hold numbers, has another shape, or an entry breaks a rule; the message gives
+            the index of the first.
     """
     array = _numbers(value)
     rule = f"{'' if infinite else 'finite '}numbers{_of(unit)}{_interval(above, least, below, most)}"
@@ -135,10 +136,11 @@ def wholes(
     most: int | None = None,
     remedy: str = "",
 ) -> Int[np.ndarray, "..."]:
-    """Return whole numbers as an int64 array, each within bounds; a float array is refused, whatever it holds.
+    """Return whole numbers as an int64 array, each within bounds. Float arrays are rejected even if entries are whole.
 
     Raises:
-        ValueError: not integers, another shape, or the first entry out of bounds, named by its index.
+        ValueError: if the value does not hold integers, has another shape, or an entry is out of bounds; the message
+            gives the index of the first.
     """
     rule = f"whole numbers{_range(least, most)}"
     array = _array(value)
@@ -154,17 +156,17 @@ def wholes(
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return True or False; words and numbers, which Python would read as True, are refused."""
+    """Return True or False; reject strings and numbers, which Python would convert to True."""
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name}={shown(value)}: must be True or False")
     return bool(value)
 
 
 def choice(name: str, value: Any, options: Iterable[Any]) -> str:
-    """Return one of a few words.
+    """Return one of a few strings.
 
     Raises:
-        ValueError: another word, or no word.
+        ValueError: if the value is not among the options.
     """
     options = tuple(options)
     if not isinstance(value, str) or value not in options:
@@ -173,16 +175,16 @@ def choice(name: str, value: Any, options: Iterable[Any]) -> str:
 
 
 def instance(name: str, value: Any, kinds: type[T] | tuple[Any, ...], remedy: str) -> T:
-    """Return an object of the right sort.
+    """Return an object that is an instance of a class.
 
     Args:
-        name: of the argument.
-        value: what was passed.
-        kinds: class or classes, one of which it must be an instance of.
+        name: name of the argument.
+        value: its value.
+        kinds: class, or tuple of classes of which one must match.
         remedy: how to make one, such as ``"build one with gossipjax.topology, such as ring(8)"``.
 
     Raises:
-        TypeError: something else.
+        TypeError: if the value is not an instance.
     """
     if not isinstance(value, kinds):
         kinds = kinds if isinstance(kinds, tuple) else (kinds,)
@@ -192,15 +194,15 @@ def instance(name: str, value: Any, kinds: type[T] | tuple[Any, ...], remedy: st
 
 
 def callable_(name: str, value: Any, signature: str) -> Callable[..., Any]:
-    """Return a function.
+    """Return a callable.
 
     Args:
-        name: of the argument.
-        value: what was passed.
-        signature: that it must have, such as ``"schedule(step) -> learning rate"``.
+        name: name of the argument.
+        value: its value.
+        signature: expected signature, for the message, such as ``"schedule(step) -> learning rate"``.
 
     Raises:
-        TypeError: something that cannot be called.
+        TypeError: if the value is not callable.
     """
     if not callable(value):
         raise TypeError(f"{name}={shown(value)}: must be a function {signature}, not {_a(type(value).__name__)}")
@@ -208,12 +210,12 @@ def callable_(name: str, value: Any, signature: str) -> Callable[..., Any]:
 
 
 def sequence_of(name: str, value: Any, kind: type[T], remedy: str) -> tuple[T, ...]:
-    """Return a tuple of objects of one sort; a single one of them is refused, since it was probably meant as a list.
+    """Return a tuple of objects of one class; reject a single object, which is not a list.
 
     Raises:
-        TypeError: not a list or tuple, or an entry of another sort, named by its index.
+        TypeError: if the value is not a list or tuple, or an entry has another type; the message gives its index.
     """
-    # An observer, a protocol, … is a NamedTuple, and so a sequence.
+    # Observers, protocols, … are NamedTuples, and therefore sequences.
     if isinstance(value, kind) or isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise TypeError(
             f"{name}={shown(value)}: must be a list of {kind.__name__}, not {_a(type(value).__name__)}{_ending(remedy)}"
@@ -224,7 +226,7 @@ def sequence_of(name: str, value: Any, kind: type[T], remedy: str) -> tuple[T, .
 
 
 def shown(value: Any, length: int = 60) -> str:
-    """Show a value in an error message, cut to a readable length."""
+    """Return the repr of a value for an error message, cut to a readable length."""
     if isinstance(value, np.ndarray | jax.Array) and value.size > 8:
         return f"{type(value).__name__} of shape {value.shape}"
     try:
@@ -244,7 +246,7 @@ def _index(value: Any) -> int | None:
 
 
 def _array(value: Any) -> np.ndarray | None:
-    # NumPy also makes arrays of things that are none, such as of the nodes of a graph.
+    # NumPy would also convert objects that are not array-like, such as a graph, which iterates over its nodes.
     if isinstance(value, str | bytes) or not (
         isinstance(value, Sequence | numbers.Number) or hasattr(value, "__array__")
     ):

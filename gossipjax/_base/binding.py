@@ -1,4 +1,4 @@
-"""Values that jit compares instead of tracing."""
+"""Compile-time constants: hashable values that become part of jit's cache key, and functions as pytrees."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ T = TypeVar("T")
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True, eq=False)
 class Frozen(Generic[T]):
-    """A value inside a pytree that is compiled in: a setting, an optax transformation.
+    """A compile-time constant inside a pytree, such as a setting or an optax transformation.
 
-    Two are equal, and share one compiled program, where their values are built alike
-    (:func:`gossipjax._base.closures.closure_key`): ``optax.sgd(0.1)`` written twice is one transformation.
+    Two are equal, and share one compiled program, if their values have equal code and captured values: two calls of
+    ``optax.sgd(0.1)`` are one transformation.
     """
 
     value: T
@@ -36,48 +36,48 @@ class Frozen(Generic[T]):
         return closure_key(self.value)
 
     def __eq__(self, other: object) -> bool:
-        """Whether both hold values that are built alike."""
+        """Return whether both values have the same closure key."""
         return isinstance(other, Frozen) and self._key == other._key
 
     def __hash__(self) -> int:
-        """Hash what the value is built of."""
+        """Hash the closure key of the value."""
         return hash(self._key)
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """A function bound to hashable settings: equal where these are, while ``functools.partial`` equals only itself."""
+    """A function bound to hashable settings. Unlike ``functools.partial``, two with equal parts are equal."""
 
     function: Callable[..., Any]
     settings: tuple[Hashable, ...]
 
     def __call__(self, *arguments: Any) -> Any:
-        """Call the function with its settings first."""
+        """Call the function with the settings, then the arguments."""
         return self.function(*self.settings, *arguments)
 
 
 def constant(value: Frozen[Any]) -> Any:
-    """Return what is inside, as a function of no further arguments."""
+    """Return the value of a constant; bound to one, a factory without arguments."""
     return value.value
 
 
 def as_task(task: Task) -> Task:
-    """Return a learning problem.
+    """Check that the argument is a learning problem, and return it.
 
     Raises:
-        TypeError: something else.
+        TypeError: if it is not.
     """
     return instance("task", task, Task, "build one with gossipjax.tasks, such as quadratic(targets)")
 
 
 def call(function: Frozen[Callable[..., Any]], *arguments: Any) -> Any:
-    """Call a function that is compiled in."""
+    """Call a function that is a compile-time constant."""
     return function.value(*arguments)
 
 
 def call_with(function: Frozen[Callable[..., Any]], *settings: Any, **named: Any) -> Any:
-    """Call a function that is compiled in, with settings of which some are compiled in too."""
+    """Call a function that is a compile-time constant; settings may be constants too."""
     settings, named = jax.tree.map(
         lambda value: value.value if isinstance(value, Frozen) else value,
         (settings, named),
@@ -87,16 +87,15 @@ def call_with(function: Frozen[Callable[..., Any]], *settings: Any, **named: Any
 
 
 def as_factory(optimizer: optax.GradientTransformation | Callable[[], optax.GradientTransformation]) -> Partial:
-    """Turn an optimizer into a pytree that makes it when called.
+    """Turn an optimizer into a pytree that returns the optimizer when called.
 
     Args:
-        optimizer: an optax transformation, whose numbers are then compiled in (written again with equal numbers it
-            does not recompile); or ``Partial(optax.sgd, 0.1)``, whose numbers are arguments: another learning rate
-            does not recompile, and it can be vmapped over. A function among its arguments, such as a schedule, is
-            compiled in.
+        optimizer: an optax transformation, whose numbers become compile-time constants (a second one with equal numbers
+            does not recompile); or ``Partial(optax.sgd, 0.1)``, whose numbers stay arguments: a new learning rate does
+            not recompile, and can be vmapped over. Functions among its arguments, such as schedules, become constants.
 
     Raises:
-        TypeError: neither of them, or a Partial that does not make an optax transformation.
+        TypeError: if optimizer is neither, or the Partial does not return an optax transformation.
     """
     if isinstance(optimizer, Partial):
         factory = _settings_apart(optimizer)
@@ -112,22 +111,22 @@ _REMEDY = "pass optax.sgd(0.1), or jax.tree_util.Partial(optax.sgd, 0.1) to keep
 
 
 def as_partial(name: str, function: Callable[..., Any], signature: str) -> Partial:
-    """Turn a function into a pytree: what ``Partial`` binds stays an argument, what a closure captured is compiled in.
+    """Turn a function into a pytree: values bound by ``Partial`` stay arguments, captured values become constants.
 
     Args:
-        name: of the argument, for the message.
-        function: what was passed.
-        signature: that it must have, for the message.
+        name: name of the argument, for the message.
+        function: the function.
+        signature: expected signature, for the message.
 
     Raises:
-        TypeError: something that cannot be called.
+        TypeError: if function is not callable.
     """
     callable_(name, function, signature)
     return function if isinstance(function, Partial) else Partial(call, Frozen(function))
 
 
 def _settings_apart(factory: Partial) -> Partial:
-    """Compile in what is no number (functions, flags, words) among what a Partial binds: jit takes arrays only."""
+    """Make constants of the functions, flags and strings that a Partial binds, since jit takes arrays only."""
     values, structure = jax.tree.flatten((factory.args, factory.keywords))
     if all(map(_is_number, values)):
         return factory
@@ -140,7 +139,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _made_by(factory: Partial) -> Any:
-    """Call a factory for its kind only; numbers of wrong kinds are refused in its own words."""
+    """Call a factory to learn the type of its result; errors repeat the factory's own message."""
     try:
         return factory()
     except Exception as problem:
@@ -148,10 +147,10 @@ def _made_by(factory: Partial) -> Any:
 
 
 def bind(protocol: Protocol) -> Protocol:
-    """Let plain functions stand in a protocol: jit needs pytrees.
+    """Turn the plain functions of a protocol into pytrees, which jit needs.
 
     Raises:
-        TypeError: something that is no protocol, or whose functions are none.
+        TypeError: if protocol is not a protocol, or a field is not callable.
     """
     instance("protocol", protocol, Protocol, "build one with gossipjax.protocol, such as gossip_averaging()")
     instance("protocol.requires", protocol.requires, Requires, "leave it out, or pass gossipjax.Requires(...)")
@@ -170,4 +169,4 @@ _PROTOCOL = {
     "versions": ("versions(state) -> Versions", True),
     "meter": ("meter(state) -> Meter", True),
 }
-"""Signatures, and whether a protocol may leave the function out."""
+"""Signatures, and whether the function is optional."""

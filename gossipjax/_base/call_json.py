@@ -1,4 +1,4 @@
-"""A call record in a file: JSON, and beside it the arrays that it keeps."""
+"""Serialisation of call records: JSON, and the arrays that the record keeps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DAMAGED = "the record of the call is damaged ({}): run it again from its progra
 
 
 def pack(record: Any) -> UInt8[np.ndarray, " bytes"]:
-    """Write a record as the bytes of an .npz file: JSON, and the arrays that the record keeps."""
+    """Serialise a record as the bytes of an .npz file: JSON, and the arrays that the record keeps."""
     text, arrays = to_json(record)
     parts: dict[str, Any] = {
         f"array_{number}": np.frombuffer(array.tobytes(), np.uint8) for number, array in enumerate(arrays)
@@ -32,10 +32,10 @@ def pack(record: Any) -> UInt8[np.ndarray, " bytes"]:
 
 
 def unpack(packed: UInt8[np.ndarray, " bytes"]) -> Any:
-    """Read what :func:`pack` wrote.
+    """Read a record that :func:`pack` wrote.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: if it is damaged.
     """
     try:
         with np.load(io.BytesIO(packed.tobytes()), allow_pickle=False) as parts:
@@ -46,7 +46,7 @@ def unpack(packed: UInt8[np.ndarray, " bytes"]) -> Any:
 
 
 def to_json(record: Any) -> tuple[str, list[np.ndarray]]:
-    """Write a record as JSON, and the arrays that it keeps as a list."""
+    """Serialise a record as JSON, and return the arrays that it keeps as a list."""
     arrays: list[np.ndarray] = []
 
     def plain(value: Any) -> Any:
@@ -64,10 +64,10 @@ def to_json(record: Any) -> tuple[str, list[np.ndarray]]:
 
 
 def from_json(source: str, arrays: Sequence[np.ndarray]) -> Any:
-    """Read what :func:`to_json` wrote.
+    """Read a record that :func:`to_json` wrote.
 
     Raises:
-        ValueError: it is not such a text.
+        ValueError: if source is not such JSON.
     """
 
     def read(value: Any) -> Any:

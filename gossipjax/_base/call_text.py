@@ -1,4 +1,4 @@
-"""A call record as the Python expression that it stands for: what a manifest shows."""
+"""Call records as Python expressions, for manifests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gossipjax._base.calls import Array, Attribute, Call, Closure, Function, Man
 
 
 def brief(value: Any) -> str | None:
-    """Show the call that built something, with what it was built from by name; None: nothing says what built it."""
+    """Format the call that built a value, with nested calls by name only; None if the value has no call record."""
     record = record_of(value)
     return _brief(record) if isinstance(record, Call) else None
 
@@ -23,7 +23,7 @@ def _brief(record: Call) -> str:
 
 
 def text(record: Any) -> str:
-    """Show a record as the Python expression that it stands for; arrays by type, shape and hash."""
+    """Format a record as a Python expression; arrays by dtype, shape and hash."""
     show = _TEXTS.get(type(record))
     return repr(record) if show is None else show(record)
 
@@ -66,7 +66,7 @@ def _pairs(named: tuple[tuple[str, Any], ...]) -> str:
 
 
 def _short(name: str) -> str:
-    """``optax._src.alias:sgd`` is known to its users as optax.sgd."""
+    """Shorten a full name to the one that users know: ``optax._src.alias:sgd`` is optax.sgd."""
     module, _, inside = name.partition(":")
     return f"{module.partition('.')[0]}.{inside}" if module.startswith("optax") else inside
 

@@ -1,12 +1,11 @@
-"""Call records: what a builder was called with, attached to what it built.
+"""Call records: the arguments of a builder's call, attached to its result.
 
 ``@recorded`` puts a :class:`Call` into the ``__dict__`` of the builder's result. The record belongs to that one object:
-``dataclasses.replace``, ``_replace``, ``jax.tree.map`` and ``jit`` make new objects, which are no longer what the
-builder made and carry no record. Equality, hashes and pytree structures know nothing of it, so no program is compiled
-again because of it.
+``dataclasses.replace``, ``_replace``, ``jax.tree.map`` and ``jit`` return new objects without a record, since the
+builder did not make them. Equality, hashes and pytree structures ignore the record, so it never causes a recompilation.
 
-A record is hashable and small. Arrays stand in it by their hash, and by a copy of their values up to
-:data:`KEPT_BYTES`; whatever else was passed is written down as what it is made of (:func:`write_down`).
+A record is hashable and small. It holds the hashes of arrays, with a copy of their values up to :data:`KEPT_BYTES`, and
+all other values by their parts (:func:`write_down`).
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ T = TypeVar("T")
 _Writer = Callable[[Any], Hashable]
 
 KEPT_BYTES = 16 << 20
-"""Arrays up to this size are kept in a record; larger ones only by their hash."""
+"""Size up to which a record keeps an array's values; of larger arrays it keeps the hash."""
 PARTS = ("timeline", "init")
-"""Attributes that travel alone: a plan's timeline, and a task's function that makes a start."""
+"""Attributes that are used apart from their object: a plan's timeline, and a task's ``init``."""
 VERSIONED = ("gossipjax", "optax")
-"""Packages whose functions a record names, and whose versions stand in every manifest."""
+"""Packages whose functions a record stores by name; every manifest has their versions."""
 _RECORD, _CITES = "_gossipjax_call", "_gossipjax_cites"
 
 
@@ -50,7 +49,7 @@ class Array:
     dtype: str
     shape: tuple[int, ...]
     device: bool
-    """Whether it was JAX's array; else NumPy's."""
+    """Whether it was a JAX array; else a NumPy array."""
     values: Any = dataclasses.field(compare=False, repr=False, default=None)
 
 
@@ -69,12 +68,12 @@ class Function:
 
     name: str
     code: str = dataclasses.field(default="", repr=False)
-    """Hash of its bytecode, constants and defaults; of one in :data:`VERSIONED` none: its version stands for it."""
+    """Hash of its bytecode, constants and defaults; empty in :data:`VERSIONED` packages, which have versions."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Closure:
-    """A function made inside another one: the name of its code, what it captured, and its default arguments."""
+    """A function defined inside another one: the name of its code, captured values, and default arguments."""
 
     name: str
     captured: tuple[tuple[str, Hashable], ...]
@@ -82,7 +81,7 @@ class Closure:
     code: str = dataclasses.field(default="", repr=False)
     """Hash of its bytecode and constants."""
     named_defaults: tuple[tuple[str, Hashable], ...] = ()
-    """Default values of arguments that are given by name only."""
+    """Default values of keyword-only arguments."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Object:
 
 @dataclasses.dataclass(frozen=True)
 class Opaque:
-    """Something that can only be shown, not made again."""
+    """A value that can be shown but not rebuilt."""
 
     text: str
 
@@ -107,12 +106,12 @@ class Call:
     function: str
     arguments: tuple[tuple[str, Hashable], ...]
     checksum: str | None = None
-    """Of what it built, where that has one (data sets, graphs): another file read by the same call is noticed."""
+    """Checksum of the result, if it has one (data sets, graphs): detects that the same call read a different file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Attribute:
-    """An attribute of what a call built, such as the timeline of a plan."""
+    """An attribute of the result of a call, such as the timeline of a plan."""
 
     of: Call
     name: str
@@ -122,7 +121,7 @@ def recorded(*cites: str) -> Callable[[F], F]:
     """Decorate a builder so that its results carry a :class:`Call`.
 
     Args:
-        *cites: keys in ``references.bib`` of what to cite when the builder was used.
+        *cites: keys in ``references.bib`` of the works to cite if the builder was used.
     """
 
     def decorate(builder: F) -> F:
@@ -133,7 +132,7 @@ def recorded(*cites: str) -> Callable[[F], F]:
             result = builder(*args, **kwargs)
             bound = signature.bind(*args, **kwargs)
             if "self" in bound.arguments and record_of(bound.arguments["self"]) is None:
-                return result  # what a method makes of something that no builder made is written down by its content
+                return result  # a method of an object without a record: the result is recorded by its content
             bound.apply_defaults()
             arguments = tuple((key, write_down(value)) for key, value in bound.arguments.items())
             attach(result, Call(full_name(build), arguments, getattr(result, "checksum", None)))
@@ -146,15 +145,15 @@ def recorded(*cites: str) -> Callable[[F], F]:
 
 
 def recordable(cls: type[T]) -> type[T]:
-    """Let instances of a NamedTuple carry a record: a subclass whose instances have a ``__dict__``."""
+    """Subclass a NamedTuple so that its instances have a ``__dict__``, and can carry a record."""
     inherited = {name: getattr(cls, name) for name in ("__doc__", "__module__", "__qualname__")}
     return type(cls.__name__, (cls,), inherited)
 
 
 def attach(value: Any, call: Call) -> None:
-    """Put a record on an object; on the parts of it that travel alone, the record of the attribute."""
+    """Attach a record to an object, and to its :data:`PARTS` the records of these attributes."""
     if not hasattr(value, "__dict__"):
-        return  # an array or a plain tuple: it is written down by its content
+        return  # an array or a plain tuple, which is recorded by its content
     object.__setattr__(value, _RECORD, call)
     for name in PARTS:
         part = value.__dict__.get(name)
@@ -163,21 +162,21 @@ def attach(value: Any, call: Call) -> None:
 
 
 def record_of(value: Any) -> Call | Attribute | None:
-    """Return the record of what a builder made; None for anything else."""
+    """Return the record of a builder's result; None for other values."""
     return getattr(value, "__dict__", {}).get(_RECORD)
 
 
 def citations(function: Callable[..., Any]) -> tuple[str, ...] | None:
-    """Return the keys that a builder cites; None: it is not a recorded builder."""
+    """Return the keys that a builder cites; None if it is not a recorded builder."""
     return getattr(function, _CITES, None)
 
 
 def write_down(value: Any, above: tuple[int, ...] = ()) -> Hashable:
-    """Write a value down: its record, or what it is made of. Never fails; what it does not know becomes Opaque.
+    """Return a value's record, or else describe the value by its parts. Never fails; unknown types become Opaque.
 
     Args:
         value: anything.
-        above: identities of what encloses it.
+        above: identities of the enclosing values.
     """
     if (record := record_of(value)) is not None:
         return record
@@ -202,10 +201,10 @@ def write_down(value: Any, above: tuple[int, ...] = ()) -> Hashable:
 
 
 def look_up(name: str) -> Any:
-    """Return the function or class that a module itself defines under ``module:qualname``.
+    """Return the function or class that a module defines under ``module:qualname``.
 
     Raises:
-        ValueError: there is no such thing, or it only came there by an import.
+        ValueError: if there is none, or the module only imports it.
     """
     module, _, inside = name.partition(":")
     try:
@@ -218,9 +217,9 @@ def look_up(name: str) -> Any:
 
 
 def full_name(thing: Any) -> str:
-    """Name a function or a class as ``module:qualname``, by the public package that exports it where there is one.
+    """Return the ``module:qualname`` of a function or class; if a public package exports it, the module is the package.
 
-    Files name builders this way, so that a private module may be moved without making them unreadable.
+    Files store these names, so that they stay readable if a private module moves.
     """
     module, _, inside = _defined_as(thing).partition(":")
     package = module.partition("._")[0]
@@ -236,19 +235,19 @@ def _defined_as(thing: Any) -> str:
 
 
 def is_versioned(thing: Any) -> bool:
-    """Whether something is defined by name in one of the packages in :data:`VERSIONED`."""
+    """Return whether a package in :data:`VERSIONED` defines a function or class by name."""
     return full_name(thing).partition(":")[0].partition(".")[0] in VERSIONED and by_name(thing)
 
 
 def by_name(thing: Any) -> bool:
-    """Whether the name of a function or class leads to it."""
+    """Return whether a function or class can be looked up by its name."""
     with contextlib.suppress(ValueError):
         return look_up(full_name(thing)) is thing
     return False
 
 
 def code_hash(function: types.FunctionType) -> str:
-    """Hash what a function does: its bytecode and constants, and those of the functions inside it."""
+    """Hash a function's bytecode and constants, and those of the functions inside it."""
     digest = hashlib.sha256()
     for code in _codes(function.__code__):
         constants = [constant for constant in code.co_consts if not isinstance(constant, types.CodeType)]
@@ -257,7 +256,7 @@ def code_hash(function: types.FunctionType) -> str:
 
 
 def _ordered(constant: Any) -> Any:
-    """Put the entries of sets in order: in every process they have another."""
+    """Sort the entries of sets, whose order differs between processes."""
     if isinstance(constant, frozenset):
         return "frozenset", sorted(repr(_ordered(each)) for each in constant)
     return tuple(map(_ordered, constant)) if isinstance(constant, tuple) else constant
@@ -266,10 +265,10 @@ def _ordered(constant: Any) -> Any:
 def closed(
     record: Closure, captured: Mapping[str, Any], defaults: tuple[Any, ...], named_defaults: dict[str, Any]
 ) -> types.FunctionType:
-    """Make a closure again: its code is looked up inside the function of its module that contains it.
+    """Rebuild a closure from the code inside the function that contains it.
 
     Raises:
-        ValueError: the module has no such code any more, or code that does something else.
+        ValueError: if the module no longer has this code, or the code has changed.
     """
     module, _, inside = record.name.partition(":")
     outer = inspect.unwrap(look_up(f"{module}:{inside.partition('.<locals>')[0]}"))
@@ -284,7 +283,7 @@ def closed(
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """List a function's code and that of all functions inside it."""
+    """Iterate over a function's code and that of all functions inside it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -292,7 +291,7 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def array_hash(array: Any) -> str:
-    """Hash an array's type, shape and values."""
+    """Hash an array's dtype, shape and values."""
     plain = np.ascontiguousarray(array)
     digest = hashlib.sha256(f"{plain.dtype.str}{np.shape(array)}".encode())
     digest.update(plain.view(np.uint8).data if plain.size else b"")
@@ -339,7 +338,7 @@ def _sparse(value: Any) -> Hashable:
 
 
 def _graph(value: nx.Graph, inside: _Writer) -> Hashable:
-    """Write down a graph of NetworkX: its nodes in their order, and its edges by the places of their ends."""
+    """Record a NetworkX graph: its nodes in order, and its edges by the positions of their ends."""
     place = {node: number for number, node in enumerate(value)}
     nodes = [node.item() if isinstance(node, np.generic) else node for node in value]
     ends = np.array([(place[u], place[v]) for u, v in value.edges], np.int32).reshape(-1, 2)
@@ -384,7 +383,7 @@ def _cell(cell: types.CellType, inside: _Writer) -> Hashable:
 
 
 def _object(value: Any, inside: _Writer) -> Hashable:
-    """Write down a dataclass, a NamedTuple or a slice by its fields, or a graph of NetworkX."""
+    """Record a dataclass, a NamedTuple or a slice by its fields, or a NetworkX graph."""
     if isinstance(value, nx.Graph) and not value.is_multigraph():
         return _graph(value, inside)
     if dataclasses.is_dataclass(value):
@@ -402,7 +401,7 @@ def _readable(value: Any) -> str:
     if isinstance(value, types.ModuleType):
         return f"module {value.__name__}"
     try:
-        # An address is another one in every process.
+        # Addresses differ between processes.
         return re.sub(" at 0x[0-9a-f]+", "", f"{type(value).__name__} {value!r}")[:200]
     except Exception:  # a broken repr must not stop a run
         return type(value).__name__

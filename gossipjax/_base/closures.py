@@ -1,6 +1,6 @@
-"""Equality of functions by what they are made of: code and captured values.
+"""Structural equality of functions, by code and captured values.
 
-``optax.sgd(0.1)`` returns new functions at every call, and Python calls two of them unequal. Here they are equal, since
+``optax.sgd(0.1)`` returns new functions at every call, which Python compares as unequal. Here they are equal, because
 the same code captured equal values, so that one compiled program serves both.
 """
 
@@ -21,14 +21,14 @@ _NUMBERS = (bool, int, float, complex)
 
 
 class Same:
-    """An object that equals itself only. It is kept alive, so that no other object can take its place in memory."""
+    """An object compared by identity. The reference keeps it alive, so that its ``id`` is not reused."""
 
     def __init__(self, value: Any):
         """Wrap any object."""
         self.value = value
 
     def __eq__(self, other: object) -> bool:
-        """Whether both wrap one and the same object."""
+        """Return whether both wrap the same object."""
         return isinstance(other, Same) and other.value is self.value
 
     def __hash__(self) -> int:
@@ -37,12 +37,13 @@ class Same:
 
 
 def closure_key(value: Any) -> Hashable:
-    """Return a hashable key: equal keys mean that two values compute the same.
+    """Return a hashable key; two values with equal keys compute the same.
 
-    Numbers, strings and arrays go by type and value; tuples, partial functions and frozen dataclasses by their parts;
-    functions made inside other functions by their code, defaults, captured values, and the globals that the code names.
-    Functions and classes that can be imported by name, lists, dicts and everything unknown go by identity, or by an
-    equality of their own; but lists and dicts that optax's functions captured go by their parts: optax changes none.
+    Numbers, strings and arrays are compared by type and value; tuples, partial functions and frozen dataclasses by
+    their parts; functions inside other functions by their code, defaults, captured values, and the globals that the
+    code names. Functions and classes that can be imported by name, lists, dicts and unknown types are compared by
+    identity, or by their own ``__eq__``. Lists and dicts captured by optax's functions are compared by their parts,
+    since optax does not mutate them.
 
     >>> import optax
     >>> slow, again, fast = (closure_key(optax.sgd(rate)) for rate in (0.1, 0.1, 0.2))
@@ -50,18 +51,18 @@ def closure_key(value: Any) -> Hashable:
     (True, False)
 
     Args:
-        value: a function, an optax transformation, a setting.
+        value: any value, such as a function, an optax transformation or a setting.
     """
     return _key(value, _Walk((), False))
 
 
 class _Walk(NamedTuple):
-    """Where in a value the walk is."""
+    """Position of the recursion inside a value."""
 
     above: tuple[int, ...]
-    """Identities of what encloses it."""
+    """Identities of the enclosing values."""
     unchanging: bool
-    """Whether lists and dicts here are never changed."""
+    """Whether lists and dicts at this position are never mutated."""
 
 
 def _key(value: Any, walk: _Walk) -> Hashable:
@@ -96,7 +97,7 @@ def _object_key(value: Any, walk: _Walk) -> Hashable:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """Return the parts of a dataclass; of anything else, none."""
+    """Return the fields of a dataclass; an empty dict for other values."""
     if isinstance(value, type) or not dataclasses.is_dataclass(value):
         return {}
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
@@ -136,7 +137,7 @@ def _function_key(function: types.FunctionType, walk: _Walk) -> Hashable:
 
 
 def _names(code: types.CodeType) -> set[str]:
-    """Names that some code, and the functions inside it, may look up among the globals."""
+    """Return the names that code, and the functions inside it, may look up in the globals."""
     inner = (_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType))
     return set(code.co_names).union(*inner)
 
@@ -152,11 +153,11 @@ def _captured(function: types.FunctionType) -> dict[str, Any]:
 
 
 _EMPTY = object()
-"""Stands for the content of a variable that has none yet."""
+"""Placeholder for a captured variable that is not assigned yet."""
 
 
 def _is_importable(function: Any) -> bool:
-    """Whether a name leads to this very function: then no other was made by the same code."""
+    """Return whether the function can be imported by name; then no other function has the same code."""
     found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
     for name in getattr(function, "__qualname__", "<locals>").split("."):
         found = getattr(found, name, None)

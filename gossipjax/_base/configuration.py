@@ -1,4 +1,4 @@
-"""What is decided once for a process: CPU devices, threads, the width of floats, and where compiled programs stay."""
+"""Process-wide settings: CPU devices, threads, the width of floats, and the cache of compiled programs."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ def configure(
     x64: bool | None = None,
     cache: bool | str | os.PathLike[str] | None = None,
 ) -> None:
-    """Set the number of CPU devices, the threads within one operation, 64-bit floats, and a cache of programs.
+    """Set the number of CPU devices, the threads of one operation, 64-bit floats, and a cache of compiled programs.
 
-    Nodes are spread over CPU devices (:mod:`gossipjax.placement`), so local training needs one device per core to use
-    them all. Event scans want one device and one thread per operation: otherwise XLA splits the small bodies of long
-    loops over the threads, 7 times slower at 10⁶ scalar nodes.
+    Nodes are sharded over CPU devices, so local training uses all cores with one device per core. Event scans are
+    fastest with one device and one thread per operation: with more, XLA splits the small bodies of long loops over the
+    threads, which is 7 times slower at 10⁶ scalar nodes.
 
-    Once JAX has started, devices and threads are fixed: a call that asks for what is already there does nothing.
+    Devices and threads are fixed once JAX has started; a call with the same numbers then does nothing.
 
     Args:
-        host_devices: number of CPU devices; None: one for each core that this process may use, or those that run.
-        intra_op_threads: threads of XLA's CPU thread pool, shared by all CPU devices; None: leave as it is.
-        x64: whether JAX's default float is float64; None: leave as it is.
-        cache: a folder in which compiled programs stay, so that the next process that needs one reads it instead of
-            compiling it again. True: a folder of the user, one for each version of JAX (:func:`programs_folder`).
-            False: none. None: leave as it is. It may be switched at any time. JAX never empties it: delete the folder.
-            Off unless asked for: with JAX 0.10.2 on a CPU, writing a program once ended the process.
+        host_devices: number of CPU devices; None: one per core that this process may use, or unchanged once JAX has
+            started.
+        intra_op_threads: threads of XLA's CPU thread pool, shared by all CPU devices; None: unchanged.
+        x64: whether JAX's default float is float64; None: unchanged.
+        cache: folder of compiled programs, which later processes read instead of compiling again. True: the default
+            folder of the user, one per version of JAX; False: no cache; None: unchanged. May be switched at any time.
+            JAX never empties the folder: delete it yourself. Off by default: with JAX 0.10.2 on a CPU, writing a
+            program once crashed the process.
 
     Raises:
-        ValueError: a number below 1, a cache whose parent folder does not exist.
-        TypeError: a cache that is no folder.
-        RuntimeError: JAX has already started with other numbers.
+        ValueError: if a number is below 1, or the parent folder of the cache does not exist.
+        TypeError: if the cache is not a path.
+        RuntimeError: if JAX has already started with other numbers.
     """
     host_devices = optional_whole("host_devices", host_devices, least=1)
     intra_op_threads = optional_whole("intra_op_threads", intra_op_threads, least=1)
@@ -59,7 +60,7 @@ def configure(
 
 
 def programs_folder() -> pathlib.Path:
-    """Return the folder that ``cache=True`` stands for: a part of the cache that ``GOSSIPJAX_CACHE`` moves."""
+    """Return the folder that ``cache=True`` uses, inside the cache folder that ``GOSSIPJAX_CACHE`` sets."""
     return files.cache_folder() / "programs" / f"jax-{jax.__version__}-jaxlib-{jaxlib.__version__}"
 
 
@@ -74,11 +75,11 @@ def _set_cache(cache: Any) -> None:
             raise ValueError(f"cache={str(cache)!r}: must be a folder whose parent exists; make {folder.parent} first")
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        # Most programs of a run compile in less than JAX's threshold of a second; there are many of them.
+        # Most of a run's many programs compile in less than JAX's threshold of a second.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     jax.config.update("jax_compilation_cache_dir", None if folder is None else str(folder))
-    compilation_cache.reset_cache()  # JAX looks at the folder once
+    compilation_cache.reset_cache()  # JAX reads the setting only once
 
 
 def usable_cores() -> int:
@@ -89,7 +90,7 @@ def usable_cores() -> int:
 
 
 def _has_started() -> bool:
-    # JAX has no public word for it, but it refuses another number of devices from then on.
+    # JAX has no public function for this, but it rejects a new number of devices once it has started.
     devices = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
     try:
         jax.config.update("jax_num_cpu_devices", devices + 1)

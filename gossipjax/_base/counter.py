@@ -1,7 +1,7 @@
-"""Exact 64-bit counts under 32-bit arithmetic: bits on the wire of long runs do not overflow.
+"""Exact 64-bit counters in 32-bit arithmetic, for the bits that long runs send.
 
-A counter is a pair of uint32, high and low word. Without x64 JAX has no 64-bit integers, and float32 would lose counts
-above 2²⁴.
+A counter is a pair of uint32, high and low word. Without x64 JAX has no 64-bit integers, and float32 is exact only up
+to 2²⁴.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gossipjax._base.arguments import whole
 _HALF = np.uint32(0xFFFF)
 _SIXTEEN = np.uint32(16)
 _FEW = 8
-"""Up to this number of terms they are added one by one."""
+"""Number of terms up to which they are added one by one."""
 
 
 class Counter(NamedTuple):
@@ -28,12 +28,12 @@ class Counter(NamedTuple):
 
 
 def zero() -> Counter:
-    """Start at zero."""
+    """Return a counter at zero."""
     return Counter(jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.uint32))
 
 
 def pack(*counters: Counter) -> UInt[Array, " w"]:
-    """Lay counters into one array: a loop that carries one small array runs faster than one that carries scalars."""
+    """Pack counters into one array: a loop runs faster if it carries one small array instead of scalars."""
     return jnp.stack([word for counter in counters for word in counter])
 
 
@@ -57,9 +57,9 @@ def _shifted(counter: Counter, value: UInt[Array, "..."], places: int) -> Counte
 
 
 def _add_sum(counter: Counter, values: UInt[Array, " m"], places: int) -> Counter:
-    """Add ``2^places · Σ values`` exactly: the values are summed digit by digit, so that no sum can wrap around."""
+    """Add ``2^places · Σ values`` exactly: sum the values digit by digit, so that no sum overflows."""
     if values.size <= _FEW:
-        # Narrow events: scalars, which XLA fuses into one small kernel, where each reduction would be one of its own.
+        # Narrow events: XLA fuses scalar additions into one small kernel, but gives each reduction a separate one.
         for i in range(values.size):
             counter = _shifted(counter, values[i], places)
         return counter
@@ -75,7 +75,7 @@ def _add_sum(counter: Counter, values: UInt[Array, " m"], places: int) -> Counte
 def add_products(counter: Counter, a: UInt[Array, " m"], b: UInt[Array, " m"]) -> Counter:
     """Add ``Σ_m a_m b_m`` exactly (modulo 2⁶⁴), for up to 2²⁴ terms.
 
-    Each factor is cut into two 16-bit halves, whose products fit into 32 bits.
+    Each factor is split into two 16-bit halves, whose products fit into 32 bits.
     """
     _check_terms(a)
     for i, half_a in enumerate((a & _HALF, a >> _SIXTEEN)):
@@ -120,6 +120,6 @@ def _check_terms(values: UInt[Array, " m"]) -> None:
 
 
 def value(counter: Counter) -> np.ndarray:
-    """Read counters on the host, as uint64."""
+    """Return the values of counters on the host, as uint64."""
     high, low = (np.asarray(word).astype(np.uint64) for word in counter)
     return np.asarray((high << np.uint64(32)) + low)

@@ -1,4 +1,4 @@
-"""A protocol in words: what the manifest of a run says was run."""
+"""Descriptions of protocols, for the manifest of a run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gossipjax.types import Protocol, Sharing, Task
 
 
 def describe(value: Any) -> str:
-    """Name a protocol's step and every setting bound in it: ``dpsgd._adapt_then_combine(task, sgd(0.1), 1, full)``.
+    """Describe a protocol's step with all bound settings: ``dpsgd._adapt_then_combine(task, sgd(0.1), 1, full)``.
 
-    A sharing is named by how it encodes, a bound function by itself. Large arrays and data are named by their form
-    only. An optax transformation that is compiled in hides its numbers; ``Partial(optax.sgd, 0.1)`` shows them.
+    A sharing is described by its ``encode``, arrays and data by their shape. An optax transformation hides its numbers;
+    ``Partial(optax.sgd, 0.1)`` shows them.
     """
     match value:
         case Partial():

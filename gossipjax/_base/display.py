@@ -1,4 +1,4 @@
-"""How values show themselves: a few lines of text, and in a notebook a small table of the same facts."""
+"""Short text representations of values, and HTML tables of the same facts for notebooks."""
 
 from __future__ import annotations
 
@@ -33,21 +33,20 @@ _PUBLISHED = {
     "shatter": "Shatter",
     "swift": "SWIFT",
 }
-"""How the literature writes what has a name there; other names are words."""
+"""Spelling of names in the literature; other names are shown as words."""
 
 MOST_CHARACTERS, MOST_LINES, WIDTH = 400, 5, 100
 _LONGEST_NAME = 160
 
 
 def displayed(kind: type[T]) -> type[T]:
-    """Give a class a short ``repr``, and an HTML table for notebooks, both made from its ``_facts``.
+    """Give a class a short ``repr`` and an HTML table for notebooks, both built from its ``_facts``.
 
-    ``_facts(self)`` returns what the value is called and a mapping from labels to facts. A whole number is a count
-    ("8 nodes"), True a property that holds ("directed"), anything else follows its label ("duration 20 s"); None, False
-    and "" are left out.
+    ``_facts(self)`` returns a name and a mapping from labels to facts. An integer is shown as a count ("8 nodes"), True
+    as a property ("directed"), other values after their label ("duration 20 s"). None, False and "" are omitted.
 
     Args:
-        kind: a dataclass or a NamedTuple; equality and hashing stay as they are.
+        kind: a dataclass or a NamedTuple; equality and hashing do not change.
 
     Returns:
         The class.
@@ -59,7 +58,7 @@ def displayed(kind: type[T]) -> type[T]:
 
 
 def text(value: Any) -> str:
-    """Show a value in at most :data:`MOST_LINES` lines and :data:`MOST_CHARACTERS` characters."""
+    """Format a value in at most :data:`MOST_LINES` lines and :data:`MOST_CHARACTERS` characters."""
     name, facts = _facts_of(value)
     inside = ": ".join(part for part in (_cut(name, _LONGEST_NAME), words(facts)) if part)
     whole = f"{type(value).__name__}({_cut(inside, MOST_CHARACTERS - 60)})"
@@ -68,7 +67,7 @@ def text(value: Any) -> str:
 
 
 def html(value: Any, *, more: str = "") -> str:
-    """Show a value as a small table; ``more`` is HTML that follows it."""
+    """Format a value as a small HTML table; ``more`` is HTML that follows it."""
     name, facts = _facts_of(value)
     rows = "".join(
         f'<tr><th style="text-align: left">{markup.escape(label)}</th>'
@@ -80,7 +79,7 @@ def html(value: Any, *, more: str = "") -> str:
 
 
 def headline(configuration: Mapping[str, Any]) -> str:
-    """Return what was run in a few words, for a title, from a run's configuration: "D-PSGD · rounds · 8 nodes"."""
+    """Return a short title from a run's configuration: "D-PSGD · rounds · 8 nodes"."""
     parts = [name_in(str(configuration[field])) for field in ("protocol", "timeline") if field in configuration]
     nodes = f"{configuration['num_nodes']:,} nodes" if "num_nodes" in configuration else ""
     return " · ".join(part for part in (*parts, nodes) if part)
@@ -98,18 +97,18 @@ def name_in(description: str) -> str:
 
 
 def fields_that_differ(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass that are not at their defaults, as facts; ``name`` is left out."""
+    """Return the fields of a dataclass that differ from their defaults, as facts, without ``name``."""
     fields = ((field, getattr(value, field.name)) for field in dataclasses.fields(value) if field.name != "name")
     return {field.name.removeprefix("num_").replace("_", " "): fact for field, fact in fields if fact != field.default}
 
 
 def words(facts: Mapping[str, Any]) -> str:
-    """Return facts one after another: "8 nodes, directed, degree 2"."""
+    """Join facts: "8 nodes, directed, degree 2"."""
     return ", ".join(_phrase(label, fact) for label, fact in facts.items() if _says_something(fact))
 
 
 def span(values: Any, unit: str = "") -> str:
-    """Return the smallest and the largest of some numbers in words; one number where they are equal."""
+    """Format the smallest and the largest of some numbers; one number if they are equal."""
     if len(values) == 0:
         return "none"
     low, high = f"{min(values):.4g}", f"{max(values):.4g}"
@@ -117,7 +116,7 @@ def span(values: Any, unit: str = "") -> str:
 
 
 def size(number: Any) -> str:
-    """Return bytes in words: ``1.25 MB``."""
+    """Format a number of bytes: ``1.25 MB``."""
     for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if number >= factor:
             return f"{number / factor:.4g} {unit}"
@@ -125,7 +124,7 @@ def size(number: Any) -> str:
 
 
 def _facts_of(value: Any) -> tuple[str, dict[str, Any]]:
-    """Ask a value for its facts. A pytree may hold placeholders just now, and a ``repr`` must not fail for that."""
+    """Return a value's name and facts. A ``repr`` must not fail while a pytree holds placeholders."""
     try:
         name, facts = value._facts()
         return str(name), {label: fact for label, fact in facts.items() if _says_something(fact)}

@@ -1,4 +1,4 @@
-"""A figure that notebooks show, and its way into a file."""
+"""Figures that notebooks show, and writing them to files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gossipjax._base.arguments import instance
 from gossipjax._base.paths import replacing
 
 _SCREEN = 96
-"""Pixels an inch of a page in a browser, whatever the picture's own resolution."""
+"""Pixels per inch at which a browser shows the picture, independent of its resolution."""
 
 
 class Figure(matplotlib.figure.Figure):
-    """A Matplotlib figure that a notebook shows as a picture, whether or not ``pyplot`` and its backend are in use.
+    """A Matplotlib figure that a notebook shows as a picture, with or without ``pyplot``.
 
-    Nothing else knows of it, so there is nothing to close.
+    ``pyplot`` does not register it, so it need not be closed.
     """
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        """Return the picture, and its size on the page, as Jupyter asks for it."""
+        """Return the picture and its size on the page, in Jupyter's format."""
         stream = io.BytesIO()
         self.savefig(stream, format="png")
         width, height = (round(_SCREEN * float(inches)) for inches in self.get_size_inches())
@@ -31,14 +31,14 @@ class Figure(matplotlib.figure.Figure):
 
 
 def check_path(path: Any) -> pathlib.Path | None:
-    """Return where a picture is to be written, or None.
+    """Check the path of a picture, or None, and return it.
 
     Args:
-        path: its ending chooses the format; without one: PNG.
+        path: its suffix chooses the format; PNG without a suffix.
 
     Raises:
-        TypeError: not a path.
-        ValueError: an ending that Matplotlib has no format for, or a folder that does not exist.
+        TypeError: if path is not a path.
+        ValueError: if Matplotlib does not know the suffix, or the folder does not exist.
     """
     if path is None:
         return None
@@ -55,7 +55,7 @@ def check_path(path: Any) -> pathlib.Path | None:
 
 
 def write(figure: matplotlib.figure.Figure, path: pathlib.Path, *, dpi: int) -> None:
-    """Write a picture, first into memory and under a temporary name, so that a failure leaves an earlier file whole."""
+    """Write a picture by way of memory and a temporary file, so that a failure keeps an earlier file intact."""
     picture = io.BytesIO()
     figure.savefig(picture, dpi=dpi, format=_format(path))
     with replacing(path) as temporary:

@@ -1,4 +1,4 @@
-"""Leaves of a state as arrays that files can hold, and back."""
+"""Conversion of the leaves of a state to arrays that files can hold, and back."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 
 
 def is_key(leaf: Any) -> bool:
-    """Whether an array holds typed random keys."""
+    """Return whether an array holds typed random keys."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def form_of(leaf: Any) -> jax.ShapeDtypeStruct | None:
-    """Return shape and type of an array or number, traced or not; None: it is neither."""
+    """Return shape and dtype of an array or number, traced or not; None for other values."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex):
@@ -38,7 +38,7 @@ def _is_on_cpu(leaf: jax.Array) -> bool:
 
 
 def plain(leaf: Any) -> np.ndarray:
-    """Bring a leaf to the host, as numbers that NumPy can write: keys as their words, narrow floats as their bytes."""
+    """Copy a leaf to the host in a dtype that NumPy can write: keys as key data, narrow floats as bytes."""
     array = np.asarray(jax.device_get(jax.random.key_data(leaf) if is_key(leaf) else leaf))
     if array.dtype.isbuiltin == 1:
         return array
@@ -46,11 +46,11 @@ def plain(leaf: Any) -> np.ndarray:
 
 
 def in_form(leaves: Sequence[Any], like: Any) -> Any:
-    """Put leaves, or what :func:`plain` made of them, into the containers of a pytree; all of them are copies.
+    """Build a pytree from copies of leaves, or of results of :func:`plain`.
 
     Args:
-        leaves: in the pytree's order.
-        like: pytree of arrays, or of their shapes, that says types, places and containers.
+        leaves: leaves in the pytree's order.
+        like: pytree of arrays or shapes with the structure, dtypes and shardings of the result.
     """
     forms, structure = jax.tree.flatten(like)
     return jax.tree.unflatten(structure, [_leaf(leaf, form) for leaf, form in zip(leaves, forms, strict=True)])

@@ -15,14 +15,14 @@ def square(name: str, value: Any, remedy: str = "", *, entry: str = "number") ->
     """Return a square matrix of finite numbers as a float64 CSR matrix, one row and column per node.
 
     Args:
-        name: of the argument.
-        value: matrix of NumPy, JAX or SciPy, or nested lists; never changed.
-        remedy: what to pass instead, ending the message about another sort of thing.
-        entry: what one number is, for the message.
+        name: name of the argument.
+        value: matrix of NumPy, JAX or SciPy, or nested lists; never modified.
+        remedy: what to pass instead, as the end of the message.
+        entry: name of an entry, for the message.
 
     Raises:
-        TypeError: no matrix at all.
-        ValueError: not of two axes, not square, empty, not real numbers, or an entry that is not finite.
+        TypeError: if value is not a matrix.
+        ValueError: if it does not have two axes, is not square, is empty, or an entry is not a finite real number.
     """
     matrix = as_csr(name, value, remedy)
     if matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
@@ -32,11 +32,11 @@ def square(name: str, value: Any, remedy: str = "", *, entry: str = "number") ->
 
 
 def as_csr(name: str, value: Any, remedy: str = "") -> sparse.csr_array:
-    """Return a matrix of real numbers as a float64 CSR matrix without duplicates, whatever its shape and values.
+    """Return a matrix of real numbers, of any shape, as a float64 CSR matrix without duplicates.
 
     Raises:
-        TypeError: no matrix at all.
-        ValueError: not of two axes, or not real numbers.
+        TypeError: if value is not a matrix.
+        ValueError: if it does not have two axes, or does not hold real numbers.
     """
     ending = f"; {remedy}" if remedy else ""
     if not isinstance(value, np.ndarray | jax.Array | list | tuple) and not sparse.issparse(value):
@@ -59,7 +59,7 @@ def as_csr(name: str, value: Any, remedy: str = "") -> sparse.csr_array:
 
 
 def reject(matrix: sparse.csr_array, wrong: np.ndarray, rule: str, name: str) -> None:
-    """Raise ``ValueError`` naming the first stored entry that is wrong, if there is one."""
+    """Raise ``ValueError`` if a stored entry is wrong; the message gives the first."""
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
         row = int(np.searchsorted(matrix.indptr, first, side="right")) - 1

@@ -1,4 +1,4 @@
-"""An estimate before the work: what does not fit into memory is refused, instead of being killed by the system."""
+"""Memory estimates: reject work that does not fit, before the system kills the process."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ import pathlib
 import jax
 
 _ALWAYS_THERE = 2**25
-"""Bytes for which asking the system costs more than it tells."""
+"""Bytes below which a check is not worth its cost."""
 
 
 def free_bytes() -> float:
-    """Return how much memory this process can still take: of the machine, or of its control group if that is less."""
+    """Return the bytes of memory that this process can still allocate, on the machine and within its control group."""
     limits = [_meminfo(), _control_group()]
     return min((limit for limit in limits if limit is not None), default=_physical())
 
 
 def check_memory(what: str, num_bytes: int | float, remedy: str) -> None:
-    """Refuse what needs more memory than is free.
+    """Check that an allocation fits into the free memory.
 
     Args:
-        what: argument, value and what takes the memory, such as ``"num_nodes=200000: the complete graph"``.
+        what: argument, value and object for the message, such as ``"num_nodes=200000: the complete graph"``.
         num_bytes: estimated peak; infinity is legal.
-        remedy: what to do instead, ending the message.
+        remedy: what to do instead, as the end of the message.
 
     Raises:
-        ValueError: the estimate exceeds the free memory.
+        ValueError: if the estimate exceeds the free memory.
     """
     if num_bytes >= _ALWAYS_THERE:
         _refuse(what, num_bytes, free_bytes(), remedy)
 
 
 def check_device_memory(what: str, num_bytes: int | float, remedy: str) -> None:
-    """Refuse arrays that need more memory than JAX's default device has free; arguments as :func:`check_memory`.
+    """Check that arrays fit into the free memory of JAX's default device; arguments as :func:`check_memory`.
 
     Raises:
-        ValueError: the estimate exceeds the free memory.
+        ValueError: if the estimate exceeds the free memory.
     """
     if num_bytes >= _ALWAYS_THERE:
         _refuse(what, num_bytes, _device(), remedy)
@@ -49,7 +49,7 @@ def _refuse(what: str, num_bytes: int | float, free: float, remedy: str) -> None
 
 
 def _device() -> float:
-    """Free memory of JAX's default device; of a CPU, that of the process."""
+    """Return the free memory of JAX's default device; on a CPU, that of the process."""
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         return free_bytes()
@@ -66,7 +66,7 @@ def _meminfo() -> float | None:
 
 
 def _control_group() -> float | None:
-    """Memory that a container may still take, caches of files counted as free; None where nothing limits it."""
+    """Return the bytes that a container may still allocate, with file caches as free; None without a limit."""
     folder = pathlib.Path("/sys/fs/cgroup")
     try:
         limit, used = (float((folder / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
@@ -80,5 +80,5 @@ def _control_group() -> float | None:
 def _physical() -> float:
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):  # not known on this system: nothing is refused
+    except (AttributeError, OSError, ValueError):  # unknown on this system: accept everything
         return float("inf")

@@ -1,4 +1,4 @@
-"""Plans in one file: arrays as NumPy keeps them, what holds them as JSON, functions and classes by name; no pickle."""
+"""Plans in one .npz file: NumPy arrays, their containers as JSON, functions and classes by name; no pickle."""
 
 from __future__ import annotations
 
@@ -47,30 +47,30 @@ FUNCTIONS = frozenset(
         "timeline._rounds:round_ends",
     )
 )
-"""The only functions that a file may name: a run calls them."""
+"""The only functions that a file may name, since a run calls them."""
 MOST_BYTES = 1 << 30
-"""A file that was compressed well may still inflate to so many bytes: more only if told."""
+"""Decompressed size that is always accepted; larger files must meet :data:`MOST_SHRUNK` or the caller's limit."""
 MOST_SHRUNK = 64
-"""How far a larger file may have been compressed: times are random numbers, which hardly are."""
+"""Largest accepted compression ratio of larger files: a plan's times are random numbers, which hardly compress."""
 
 
 def save(value: Any, path: str | os.PathLike[str]) -> pathlib.Path:
-    """Write a timeline, or a plan that has one, into one .npz file.
+    """Write a timeline, or a plan that has one, to one .npz file.
 
-    It is written under a temporary name first, so that a failure leaves an earlier file whole.
+    A temporary file comes first, so that a failure keeps an earlier file intact.
 
     Args:
-        value: a dataclass or NamedTuple of this package; inside it also arrays, numbers, text, lists, tuples, dicts
-            with text as keys, and functions of this package's modules.
-        path: ends in .npz; its folder exists.
+        value: a dataclass or NamedTuple of this package. Its fields may also hold arrays, numbers, strings, lists,
+            tuples, dicts with string keys, and functions of this package's modules.
+        path: path that ends in .npz, in an existing folder.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: the name does not end in .npz, the folder does not exist, or something inside cannot be kept, such
-            as a function that is not of this package: keep what it is made from, and build it again.
-        OSError: the file cannot be written; nothing is left behind.
+        ValueError: if the path does not end in .npz, the folder does not exist, or a part cannot be saved, such as a
+            function from outside this package.
+        OSError: if the file cannot be written; no partial file remains.
     """
     target = pathlib.Path(instance("path", path, (str, os.PathLike), "pass the name of the file"))
     if target.suffix != ".npz":
@@ -85,18 +85,18 @@ def save(value: Any, path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def load(path: str | os.PathLike[str], kind: type | tuple[type, ...], *, max_bytes: int | None = None) -> Any:
-    """Read what :func:`save` wrote, and check that a timeline in it is sound.
+    """Read a file that :func:`save` wrote, and check that its timeline is consistent.
 
-    Nothing is looked up but this package's classes that hold values, and the functions in :data:`FUNCTIONS`.
+    Only value classes of this package and the functions in :data:`FUNCTIONS` are looked up by name.
 
     Args:
-        path: of the file.
-        kind: what it must hold, such as ``Timeline``, or several of these.
-        max_bytes: that it may inflate to; None: as :func:`read_npz` says.
+        path: path of the file.
+        kind: expected class of the value, such as ``Timeline``, or a tuple of classes.
+        max_bytes: largest decompressed size; None: the limits of :func:`read_npz`.
 
     Raises:
-        ValueError: no such file, a damaged or changed one, not one of ours, one of another version of this package, of
-            another kind, or one that inflates to more than it may.
+        ValueError: if the file does not exist, is damaged or changed, has another format, comes from another version of
+            this package, holds another class, or exceeds the size limit.
     """
     source = pathlib.Path(instance("path", path, (str, os.PathLike), "pass the name of the file"))
     found = read_npz(source, max_bytes)
@@ -135,14 +135,15 @@ def _checksum(structure: str, arrays: list[np.ndarray]) -> str:
 
 
 def read_npz(path: pathlib.Path, max_bytes: int | None = None) -> dict[str, np.ndarray]:
-    """Read all arrays of an .npz file, without unpickling anything, once their sizes have been looked at.
+    """Read all arrays of an .npz file without pickle, after a check of their sizes.
 
     Args:
-        path: of the file.
-        max_bytes: that it may inflate to; None: to :data:`MOST_BYTES`, or to :data:`MOST_SHRUNK` times its own size.
+        path: path of the file.
+        max_bytes: largest decompressed size; None: the larger of :data:`MOST_BYTES` and :data:`MOST_SHRUNK` times the
+            size of the file.
 
     Raises:
-        ValueError: no such file, not a whole .npz file, one with pickled objects, or one that inflates to more.
+        ValueError: if the file does not exist, is not a complete .npz file, has pickled objects, or is too large.
     """
     if not path.is_file():
         raise ValueError(f"no file {path}: correct the path, or write the file first")
@@ -158,9 +159,9 @@ def read_npz(path: pathlib.Path, max_bytes: int | None = None) -> dict[str, np.n
 
 
 def _check_inflated(path: pathlib.Path, max_bytes: int | None) -> None:
-    """Refuse what would fill the memory; what the archive says of its entries bounds what is read of them."""
+    """Reject an archive that would fill the memory. The sizes in its directory bound what is read of its entries."""
     if not zipfile.is_zipfile(path):
-        return  # np.load says what it is
+        return  # np.load reports what it is
     size = path.stat().st_size
     most = max(MOST_BYTES, MOST_SHRUNK * size) if max_bytes is None else whole("max_bytes", max_bytes, least=0)
     with zipfile.ZipFile(path) as archive:
@@ -176,7 +177,7 @@ def _check_inflated(path: pathlib.Path, max_bytes: int | None) -> None:
 
 
 def _check_header(entry: zipfile.ZipInfo, stream: Any) -> None:
-    """Refuse an array whose header claims more numbers than the entry holds."""
+    """Reject an array whose header claims more numbers than its entry holds."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, kind = read(stream)
@@ -185,7 +186,7 @@ def _check_header(entry: zipfile.ZipInfo, stream: Any) -> None:
 
 
 def _written(value: Any, arrays: list[np.ndarray]) -> Any:
-    """Write a value as JSON, and put its arrays into the list."""
+    """Convert a value to JSON, and append its arrays to the list."""
     match value:
         case None | bool() | int() | float() | str():
             return value
@@ -226,7 +227,7 @@ def _fields(value: Any) -> list[str] | None:
 
 
 def _name(thing: Callable[..., Any]) -> str:
-    """Name a class or function of a module of ours, by which it is found again."""
+    """Return the name by which a class or function of this package can be looked up."""
     name = f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', repr(thing))}"
     with contextlib.suppress(KeyError, ImportError, AttributeError):
         if _found(name) is thing:
@@ -238,7 +239,7 @@ def _name(thing: Callable[..., Any]) -> str:
 
 
 def _found(name: str) -> Any:
-    """Look up what a module of ours itself defines."""
+    """Look up a class or function that a module of this package defines."""
     module, _, inside = name.partition(":")
     if not module.startswith(PACKAGE):
         raise KeyError(f"{name} is not of gossipjax")
@@ -251,7 +252,7 @@ def _found(name: str) -> Any:
 
 
 def _class(name: str) -> type:
-    """Look up a class that holds values: calling it does nothing but check and keep them."""
+    """Look up a value class, whose constructor only checks and stores its fields."""
     kind = _found(name)
     if not (isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"))):
         raise KeyError(f"{name} is no dataclass or NamedTuple")

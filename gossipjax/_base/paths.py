@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Paths, and files that are written atomically."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from gossipjax._base.arguments import instance
 
 
 def as_path(name: str, value: Any) -> pathlib.Path:
-    """Return a path from text or a path.
+    """Convert a string or a path to a path.
 
     Raises:
-        TypeError: something else.
+        TypeError: if value is neither.
     """
     return pathlib.Path(instance(name, value, (str, os.PathLike), "such as 'results/run.nc'"))
 
 
 @contextmanager
 def replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Give a temporary path beside the target; rename it to the target on success, remove it on failure.
+    """Yield a temporary path in the target's folder; rename it to the target on success, remove it on failure.
 
     Raises:
-        ValueError: the target's folder does not exist.
+        ValueError: if the target's folder does not exist, or the target is a folder.
     """
     if not target.parent.is_dir():
         raise ValueError(f"no folder {target.parent} to write {target.name} into; make it first")
@@ -40,13 +40,13 @@ def replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
     temporary = pathlib.Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)  # mkstemp makes files that only the owner can read
+        temporary.chmod(0o644)  # only the owner can read files that mkstemp creates
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:
-    """Return the folder for downloads and decoded arrays; it need not exist. ``GOSSIPJAX_CACHE`` moves it."""
+    """Return the folder for downloads and decoded arrays, which may not exist yet. ``GOSSIPJAX_CACHE`` overrides it."""
     value = os.environ.get("GOSSIPJAX_CACHE")
     return Path(value).expanduser() if value else Path(pooch.os_cache("gossipjax"))

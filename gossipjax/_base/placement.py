@@ -1,8 +1,8 @@
-"""How what one node does is spread over all nodes: the one place where CPU and accelerator want different programs.
+"""Strategies to apply a function of one node to all nodes. Only this module chooses between CPU and accelerator.
 
-Three strategies give the same numbers, up to rounding. "vmap" runs all nodes as one wide operation: right on an
+Three strategies give the same numbers, up to rounding. "vmap" runs all nodes as one wide operation: best on an
 accelerator, and for rows of a few bytes. "map" runs nodes one after another, so that a node's weights stay in cache
-and its operations stay ordinary ones (per-node kernels under vmap become grouped convolutions, 30 times slower on a
+and its convolutions stay ordinary (under vmap, per-node kernels become grouped convolutions, 30 times slower on a
 CPU). "shard" splits the nodes over the devices and runs "map" on each.
 
 Measured on one core (AMD Zen 5, JAX 0.10.2, 2026), one SGD step of all nodes on batches of 16, ms:
@@ -17,8 +17,8 @@ softmax 784-10             31,400         0.96         1.2             46       
 MLP 784-32-10             101,800          1.5         2.3             75            75
 ===================  ============  ===========  ==========  =============  ============
 
-A second device halves "map" while "vmap" gains about a third from a second thread, hence ``SMALL_ROW``. Convolutions
-never gain from vmap on a CPU. ``python -m benchmarks.local_steps`` measures whole rounds.
+A second device halves the time of "map", and a second thread saves about a third with "vmap", hence ``SMALL_ROW``.
+Convolutions never gain from vmap on a CPU. ``python -m benchmarks.local_steps`` measures whole rounds.
 """
 
 from __future__ import annotations
@@ -40,31 +40,31 @@ from gossipjax._base.leaves import form_of
 Strategy = Literal["auto", "vmap", "map", "shard"]
 
 SMALL_ROW = 16_384
-"""Bytes of a node below which, on a CPU, one wide operation beats a loop over nodes."""
+"""Bytes per node below which one wide operation beats a loop over nodes on a CPU."""
 
-# A context of JAX rather than a ContextVar: it is part of the key of jit's cache, so that a function compiled under
-# one strategy is compiled again under another.
+# A JAX context instead of a ContextVar, because it is part of jit's cache key: a function compiled under one strategy
+# is compiled again under another.
 _strategy = jax.make_user_context("auto")
 
 
 class Choice(NamedTuple):
-    """A strategy, and why."""
+    """A strategy, and the reason for it."""
 
     strategy: Literal["vmap", "map", "shard"]
     reason: str
 
 
 def using(strategy: Strategy | str) -> AbstractContextManager[None]:
-    """Choose the strategy of every :func:`map_nodes` inside a with-block.
+    """Set the strategy of every :func:`map_nodes` inside a with-block.
 
     Args:
         strategy: "vmap", "map", "shard", or "auto": by measured thresholds, see :func:`choose`.
 
     Returns:
-        The context manager. A function under ``jax.jit`` is compiled once for each strategy it is called under.
+        The context manager. A function under ``jax.jit`` is compiled once for each strategy.
 
     Raises:
-        ValueError: an unknown strategy.
+        ValueError: if the strategy is unknown.
     """
     return _strategy(choice("strategy", strategy, get_args(Strategy)))
 
@@ -75,14 +75,14 @@ def in_force() -> Strategy:
 
 
 def choose(k: int, bytes_per_node: int) -> Choice:
-    """Say how ``k`` nodes would be spread here and now, and why.
+    """Return the strategy for ``k`` nodes in the current context, and the reason.
 
     Args:
         k: number of nodes that act at once.
-        bytes_per_node: size of one node's row of all stacked arguments together.
+        bytes_per_node: bytes per node, summed over all stacked arguments.
 
     Returns:
-        The strategy in force, or where that is "auto" the one that the thresholds pick.
+        The strategy in force; if it is "auto", the one that the thresholds select.
     """
     k, bytes_per_node = whole("k", k, least=0), whole("bytes_per_node", bytes_per_node, least=0)
     if _strategy.value != "auto":
@@ -105,14 +105,14 @@ def map_nodes(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
     Works under jit, scan, vmap and reverse differentiation.
 
     Args:
-        fn: function of one node's rows. Other arrays that it needs are best bound by ``jax.tree_util.Partial``.
+        fn: function of one node's rows. Bind other arrays that it needs with ``jax.tree_util.Partial``.
         *stacked: pytrees of arrays with the same leading axis, the k nodes.
 
     Returns:
         Outputs of ``fn``, each leaf with the leading axis k.
 
     Raises:
-        ValueError: no arrays, or leading axes that differ.
+        ValueError: if there are no arrays, or leading axes differ.
     """
     callable_("fn", fn, "fn(*rows of one node) -> outputs")
     k = _num_nodes(stacked)
@@ -125,25 +125,24 @@ def map_nodes(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
 
 
 def map_blocks(fn: Callable[..., PyTree], everyone: PyTree, *stacked: PyTree) -> PyTree:
-    """Apply a function of blocks of rows that also reads everyone's rows: ``fn(everyone, *stacked)``.
+    """Apply a function of blocks of rows that also reads the rows of all nodes: ``fn(everyone, *stacked)``.
 
     For mixing: ``map_blocks(lambda x, neighbors, weights: ..., x, neighbors, weights)``, where the function gathers
-    from all of x the rows that its block of neighbours names. Under "shard" every device receives ``everyone`` once and
-    computes its own block of the output, which is where :func:`map_nodes` of the next event wants it. Left to XLA's
-    partitioner, the same gathers bring more traffic: a round of 64 MLPs 784-32-10 on 2 devices took 5.1 ms without
-    mixing, 5.7 ms with 4 neighbours by ``map_blocks``, and 6.0 to 6.4 ms (median 7.6 to 10 against 6.1) by gathers
-    outside it.
+    the rows of x that its block of neighbours names. Under "shard" every device receives ``everyone`` once and computes
+    its block of the output, on the device where :func:`map_nodes` of the next event needs it. XLA's partitioner would
+    move more data for the same gathers: a round of 64 MLPs 784-32-10 on 2 devices took 5.1 ms without mixing, 5.7 ms
+    with 4 neighbours by ``map_blocks``, and 6.0 to 6.4 ms (median 7.6 to 10 against 6.1) by gathers outside it.
 
     Args:
         fn: ``fn(everyone, *blocks) -> block``; row i of its output depends on row i of the blocks and on everyone.
         everyone: pytree of arrays that every block may read.
-        *stacked: pytrees of arrays with the same leading axis k, cut into blocks.
+        *stacked: pytrees of arrays with the same leading axis k, which is split into blocks.
 
     Returns:
         Outputs of ``fn``, each leaf with the leading axis k.
 
     Raises:
-        ValueError: no arrays, or leading axes that differ.
+        ValueError: if there are no arrays, or leading axes differ.
     """
     callable_("fn", fn, "fn(everyone, *blocks) -> block")
     k = _num_nodes(stacked)
@@ -154,13 +153,13 @@ def map_blocks(fn: Callable[..., PyTree], everyone: PyTree, *stacked: PyTree) ->
 
 
 def replicate_on_devices(tree: PyTree) -> PyTree:
-    """Put the arrays of a pytree on all local devices: what "shard" reads at every event is then copied once.
+    """Copy the arrays of a pytree to all local devices, so that "shard" does not copy them at every event.
 
     Args:
         tree: arrays that all nodes read, such as a task's data.
 
     Returns:
-        The same values; on one device, the same arrays.
+        The same values; with one device, the same arrays.
     """
     devices = jax.local_devices()
     if len(devices) == 1:
@@ -169,13 +168,13 @@ def replicate_on_devices(tree: PyTree) -> PyTree:
 
 
 def place_rows(tree: PyTree) -> PyTree:
-    """Lay the rows of a state, inside jit, where "shard" trains them: elsewhere they would be moved at every event.
+    """Shard the rows of a state, inside jit, as "shard" trains them, so that they are not moved at every event.
 
     Args:
-        tree: stacked arrays, most of them with the leading axis k of the first; others stay where they are.
+        tree: stacked arrays. Only those whose leading axis k equals that of the first are sharded.
 
     Returns:
-        The same values. Nothing is done under another strategy, or where the devices do not divide k.
+        The same values; unchanged under another strategy, or if the number of devices does not divide k.
     """
     devices, leaves = jax.local_devices(), [leaf for leaf in jax.tree.leaves(tree) if jnp.ndim(leaf)]
     k = leaves[0].shape[0] if leaves else 0
@@ -198,7 +197,7 @@ def _one_by_one(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
 
 
 def _sharded(run: Callable[..., PyTree], fn: Callable[..., PyTree], stacked: tuple[PyTree, ...], k: int) -> PyTree:
-    """Run a block of nodes on each device; the last row fills up the last block, and its copies are cut off again."""
+    """Run a block of nodes on each device; copies of the last row pad the last block, and are removed at the end."""
     devices = jax.local_devices()
     mesh = Mesh(np.asarray(devices), ("nodes",))
     missing = -k % len(devices)
@@ -208,14 +207,14 @@ def _sharded(run: Callable[..., PyTree], fn: Callable[..., PyTree], stacked: tup
     def block(arrays: list, stacked: tuple[PyTree, ...]) -> PyTree:
         return run(rebuild(arrays), *stacked)
 
-    # The check of replication is off: it would ask every fn to cast constants in its own loops to "varying".
+    # No check of replication: it would require every fn to cast constants in its loops to "varying".
     cut = jax.shard_map(block, mesh=mesh, in_specs=(P(), P("nodes")), out_specs=P("nodes"), check_vma=False)
     out = cut(arrays, padded)
     return jax.tree.map(lambda leaf: leaf[:k], out) if missing else out
 
 
 def _split_arrays(fn: Callable[..., PyTree]) -> tuple[list, Callable[[list], Callable[..., PyTree]]]:
-    """Split a ``Partial`` into its arrays, of which every device gets a copy, and the way back."""
+    """Split a ``Partial`` into its arrays, which every device receives, and a function that rebuilds it."""
     if not isinstance(fn, jax.tree_util.Partial):
         return [], lambda _: fn
     leaves, structure = jax.tree.flatten(fn)

@@ -1,6 +1,6 @@
-"""Rows of stacked pytrees, and the random streams of nodes.
+"""Operations on rows of stacked pytrees.
 
-A row is a node or a model slot. ``None`` stands for "every row, in order" and costs no gather and no scatter.
+A row is a node or a model slot. ``None`` stands for "every row, in order", and needs no gather and no scatter.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from gossipjax._base.memory import check_device_memory
 from gossipjax.types import Event, Params
 
 FEW = 4
-"""Rows up to which they are read and written one by one. XLA makes one kernel of a loop of such events, 10 times faster
-than with a gather and a scatter of two rows (150 against 14 million exchanges a second, 10⁴ scalar nodes, one core)."""
+"""Number of rows up to which they are read and written one by one. XLA compiles a loop of such events to one kernel, 10
+times faster than a gather and a scatter of two rows (150 against 14 million exchanges a second, 10⁴ scalar nodes, one
+core)."""
 
 
 def read_row(leaf: Array, row: Int[Array, ""]) -> Array:
@@ -37,8 +38,8 @@ def write_row(leaf: Array, row: Int[Array, ""], value: Array) -> Array:
 def before_writing(live: Bool[Array, ""], new: Callable[[], Any], old: Callable[[], Any]) -> Any:
     """Compute every new row before the first is written: ``new()``, or ``old()`` if the event touches nobody.
 
-    The branch keeps XLA from computing a new row twice, once for each of its uses, between two writes, for which it
-    would copy the whole array at every event.
+    Without the branch, XLA may recompute a new row for each of its uses, between two writes, and would then copy the
+    whole array at every event.
     """
     return jax.lax.cond(live, new, old)
 
@@ -70,7 +71,7 @@ def put_rows(leaf: Array, rows: Int[Array, " k"], values: Array) -> Array:
 
 
 def _check_values(leaf: Array, rows: Int[Array, " k"], values: Array) -> None:
-    """Raise ValueError unless there is one value for each row: one for all would be spread over them in silence."""
+    """Raise ValueError unless there is one value per row, since a single value would be broadcast silently."""
     if values.shape != (len(rows), *leaf.shape[1:]):
         raise ValueError(
             f"values of shape {values.shape} for {len(rows)} rows of shape {leaf.shape[1:]}: give one value a row"
@@ -98,55 +99,56 @@ def acting_nodes(event: Event, num_nodes: int) -> Int[Array, " k"]:
 
 
 def num_rows(x: PyTree) -> int:
-    """Length of the row axis."""
+    """Return the length of the row axis."""
     return jax.tree.leaves(x)[0].shape[0]
 
 
 def parameters_per_row(x: PyTree) -> int:
-    """Number of scalars that one row holds."""
+    """Return the number of scalars in one row."""
     return sum(leaf.size // max(leaf.shape[0], 1) for leaf in jax.tree.leaves(x))
 
 
 def bytes_per_row(x: PyTree) -> int:
-    """Bytes of one row at the width at which it is stored."""
+    """Return the bytes of one row as stored."""
     check_stacked("x", x)
     return sum(leaf.dtype.itemsize * (leaf.size // max(leaf.shape[0], 1)) for leaf in jax.tree.leaves(x))
 
 
 def check_stacked(name: str, x: PyTree) -> None:
-    """Raise TypeError unless all leaves are arrays with an axis of rows."""
+    """Raise TypeError unless all leaves are arrays with a row axis."""
     for leaf in jax.tree.leaves(x):
         if not getattr(leaf, "shape", ()):
             raise TypeError(f"{name}={shown(x)}: must be a pytree of arrays (num_rows, ...), one row for each model")
 
 
 def bits_per_row(x: PyTree) -> int:
-    """Bits of one row at the width at which it is stored."""
+    """Return the bits of one row as stored."""
     return 8 * bytes_per_row(x)
 
 
 def all_finite(x: PyTree) -> Bool[Array, ""]:
-    """Whether every entry of every leaf is finite."""
+    """Return whether every entry of every leaf is finite."""
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x)]))
 
 
 def finite_rows(x: PyTree) -> Bool[Array, " n"]:
-    """Say of each row whether all its entries are finite."""
+    """Return a mask of the rows whose entries are all finite."""
     leaves = [jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(x)]
     return jnp.all(jnp.stack(leaves), axis=0)
 
 
 def mean_row(x: Params) -> Params:
-    """Average the rows: the mean model of the network."""
+    """Return the mean over rows, the mean model of the network."""
     return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), x)
 
 
 @recorded()
 def replicate(params: Params, rows: int) -> Params:
-    """Give every one of ``rows`` rows the same model: the usual common start, leaves ``(rows, ...)``.
+    """Stack ``rows`` copies of a model, leaves ``(rows, ...)``: a common start for all nodes.
 
     Raises:
-        ValueError: fewer than one row, no arrays, or more than fits into memory.
+        ValueError: if rows < 1, params has no arrays, or the result does not fit into memory.
+        TypeError: if a leaf is not an array.
     """
     rows = whole("rows", rows, least=1, remedy="pass the timeline's num_rows")
     leaves = jax.tree.leaves(params)
@@ -163,5 +165,5 @@ def replicate(params: Params, rows: int) -> Params:
 
 
 def weighted(x: Params, scale: Float[Array, ""]) -> Params:
-    """Multiply every leaf by a scalar, in the leaf's own precision."""
+    """Multiply every leaf by a scalar, in the leaf's dtype."""
     return jax.tree.map(lambda leaf: leaf * scale.astype(leaf.dtype), x)

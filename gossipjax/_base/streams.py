@@ -1,4 +1,4 @@
-"""Random streams: of a run's key, and of the nodes."""
+"""Random streams of a run's key and of the nodes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from gossipjax._base.rows import acting_nodes
 from gossipjax.types import Event
 
 EVENTS, STEPS, STARTS = 0, 1, 2
-"""Streams of the run's key: what timelines draw, what protocols draw, and starts that differ by seed."""
+"""Streams of the run's key: draws of timelines, draws of protocols, and starts that differ by seed."""
 
 
 def node_keys(key: Key[Array, ""], event: Event, num_nodes: int) -> Key[Array, " k"]:
     """Derive one key per acting node: ``fold_in(fold_in(key, node), index of the source event)``.
 
-    The stream of a node depends on nothing else, so adding nodes, packing, chunking and recording do not change it.
+    The stream depends on nothing else, so adding nodes, packing, chunking and recording do not change it.
     """
     nodes = acting_nodes(event, num_nodes)
     index = jnp.broadcast_to(event.index, nodes.shape)

@@ -1,4 +1,4 @@
-"""What a run leaves behind: its records, pictures, file and origin."""
+"""Results of a run: records, plots, files and provenance."""
 
 from gossipjax.results._trajectory import Trajectory, load
 

@@ -1,4 +1,4 @@
-"""One picture of a run: a panel per variable, with bands over nodes and seeds that say what they are."""
+"""The plot of a run: a panel per variable, with labelled bands over nodes and seeds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gossipjax._base.figure import Figure
 from gossipjax.results._trajectory import configuration
 
 HORIZONTAL = ("event", "round", "time", "bytes_sent")
-"""What a trajectory can be drawn against; rounds where the timeline has synchronous rounds."""
+"""Choices of the horizontal axis; ``round`` only for timelines of synchronous rounds."""
 
 _COUNTERS = ("bytes_sent", "messages_sent")
 _MOST_PANELS = 6
@@ -31,7 +31,7 @@ _LINE, _SEEDS = palette.BLUE, palette.YELLOW
 _BYTES = (("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12), ("PB", 1e15))
 _SECONDS = (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86400.0))
 _ROUNDING = 1e-6
-"""A start so far below all that follows is the rounding of nodes that start equal."""
+"""A first value below this fraction of all later ones counts as rounding error of nodes that start equal."""
 
 
 class _Band(NamedTuple):
@@ -53,7 +53,7 @@ class _Curve(NamedTuple):
 
 
 class _Axis(NamedTuple):
-    """Values along an axis, scaled to readable units, and the label that says so."""
+    """Values along an axis, scaled to readable units, and the label with the units."""
 
     values: Float[np.ndarray, " record"]
     label: str
@@ -62,24 +62,24 @@ class _Axis(NamedTuple):
 def plot_trajectory(dataset: xr.Dataset, *, variables: Sequence[str] | None = None, x: str = "event") -> Figure:
     """Draw one panel per variable of a trajectory.
 
-    Over nodes (dimension ``statistic``): the mean, a dark band from the 10th to the 90th percentile, a light one from
+    Over nodes (dimension ``statistic``): the mean, a dark band from the 10th to the 90th percentile, a light band from
     minimum to maximum. Over seeds: the mean and its 95 % t-interval. Bands over nodes are averaged over seeds.
-    Non-negative variables whose mean spans more than two decades get a logarithmic axis, which leaves out zeros and a
-    start that is rounding: the consensus distance of nodes that start equal. Accuracies are drawn in per cent.
+    Non-negative variables whose mean spans more than two decades get a logarithmic axis. It omits zeros, and a first
+    value that is rounding error, such as the consensus distance of nodes that start equal. Accuracies are in per cent.
 
     Args:
-        dataset: as :class:`gossipjax.Trajectory` holds it.
-        variables: which; None: the training loss and whatever observers measured, up to six, and the bytes sent if
-            there is nothing else.
-        x: horizontal axis: ``event`` (called round where every event is a synchronous round; ``round`` is then accepted
-            too), ``time`` or ``bytes_sent`` (averaged over seeds where they differ).
+        dataset: the dataset of a :class:`gossipjax.Trajectory`.
+        variables: names; None: the training loss and the variables of observers, up to six, or the bytes sent if there
+            are no others.
+        x: horizontal axis: ``event``, ``time`` or ``bytes_sent`` (averaged over seeds if they differ). If every event
+            is a synchronous round, ``event`` is labelled round, and ``round`` is accepted too.
 
     Returns:
         The figure, which a notebook shows; write it with ``figure.savefig(path)``.
 
     Raises:
-        TypeError: no data set, or variables that are not names.
-        ValueError: an unknown variable or axis, or a variable that is not one curve per run.
+        TypeError: if dataset is not a dataset, or variables are not names.
+        ValueError: if a variable or the axis is unknown, or a variable is not one curve per run.
     """
     instance("dataset", dataset, xr.Dataset, "pass trajectory.dataset, or call trajectory.plot()")
     names = _chosen(dataset, variables)
@@ -99,7 +99,7 @@ def plot_trajectory(dataset: xr.Dataset, *, variables: Sequence[str] | None = No
 
 
 def _curves(dataset: xr.Dataset) -> list[str]:
-    """Return the variables that are one curve per run, perhaps over seeds and statistics."""
+    """Return the variables that are one curve per run; seeds and statistics may add axes."""
     return [
         str(name)
         for name, variable in dataset.data_vars.items()
@@ -110,7 +110,7 @@ def _curves(dataset: xr.Dataset) -> list[str]:
 def _chosen(dataset: xr.Dataset, variables: Any) -> list[str]:
     curves = _curves(dataset)
     if not curves:
-        raise ValueError("dataset holds no variable over records; pass the one of a trajectory")
+        raise ValueError("dataset holds no variable over records; pass the dataset of a trajectory")
     if variables is None:
         measured = [name for name in curves if name not in _COUNTERS and bool(dataset[name].notnull().any())]
         measured.sort(key=lambda name: name != "train_loss")
@@ -136,7 +136,7 @@ def _horizontal(dataset: xr.Dataset, x: Any) -> _Axis:
     over_seeds = "seed" in variable.dims
     values = (variable.mean("seed") if over_seeds else variable).to_numpy().astype(np.float64)
     if not np.isfinite(values).any():
-        raise ValueError(f"x={x!r}: has no number in this trajectory; choose another of {there}")
+        raise ValueError(f"x={x!r} has no finite value in this trajectory; choose another of {there}")
     scale, units = _units(values, str(variable.attrs.get("units", "1")))
     name = {"event": "round" if rounds else "event", "time": "simulated time"}.get(x, x.replace("_", " "))
     differs = over_seeds and bool((variable.max("seed") > variable.min("seed")).any())
@@ -160,14 +160,14 @@ def _units(values: np.ndarray, units: str) -> tuple[float, str]:
     finite = np.abs(values[np.isfinite(values)])
     if steps is None or finite.size == 0:
         return 1.0, units
-    # Two units at least: "1.2 min" of run reads worse than "72 s".
+    # At least two of the larger unit: "72 s" reads better than "1.2 min".
     fitting = [step for step in steps if finite.max() >= 2.0 * step[1]]
     name, size = fitting[-1] if fitting else steps[0]
     return 1.0 / size, name
 
 
 def _reduce(variable: xr.DataArray) -> _Curve:
-    """Take the mean and the bands over nodes and seeds."""
+    """Compute the mean and the bands over nodes and seeds."""
     seeds = variable.sizes.get("seed", 1)
     by_seed = variable if "seed" in variable.dims else variable.expand_dims("seed")
     if "statistic" not in variable.dims:
@@ -189,7 +189,7 @@ def _interval(values: Float[np.ndarray, "record seed"]) -> tuple[np.ndarray, np.
     """Return the mean over seeds and the half-width of its 95 % t-interval, over the seeds that have a value."""
     count = np.sum(np.isfinite(values), axis=1)
     with warnings.catch_warnings():
-        # A record at which no seed has a value (the training loss at the start) is a gap in the curve.
+        # If no seed has a value at a record, such as the training loss at the start, the curve has a gap.
         warnings.simplefilter("ignore", RuntimeWarning)
         mean = np.nanmean(values, axis=1)
         error = np.nanstd(values, axis=1, ddof=1) / np.sqrt(count)
@@ -212,7 +212,7 @@ def _panel(ax: Axes, horizontal: _Axis, variable: xr.DataArray) -> None:
     x, line = horizontal.values[there], curve.line[there]
     for band in curve.bands:
         low, high = band.low[there], band.high[there]
-        # The edge of a symmetric interval may lie below zero, where a logarithmic axis ends.
+        # A symmetric interval may reach below zero, which a logarithmic axis cannot show.
         low = np.maximum(low, line.min() / 10) if logarithmic else low
         ax.fill_between(x, low, high, color=band.colour, alpha=band.opacity, linewidth=0, label=band.label)
     marker = "o" if len(x) <= 30 else ""
@@ -228,7 +228,7 @@ def _panel(ax: Axes, horizontal: _Axis, variable: xr.DataArray) -> None:
 
 
 def _is_rounding(line: np.ndarray) -> np.ndarray:
-    """Mark a start so far below all that follows that it is zero, or what rounding leaves of a difference of equals."""
+    """Mark the first value if it is so far below all later ones that it is zero up to rounding."""
     marked = np.zeros(line.size, bool)
     later = line[1:][np.isfinite(line[1:])]
     marked[:1] = later.size > 0 and 0 <= line[0] < _ROUNDING * later.min()
@@ -245,7 +245,7 @@ def _finish(ax: Axes, horizontal: _Axis, logarithmic: bool) -> None:
     ax.grid(True, which="major", color="0.88", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    # All panels begin and end alike, whatever records they have: the training loss has none at the start.
+    # Give all panels the same horizontal range: some variables, such as the training loss, lack the first record.
     ax.update_datalim(np.column_stack([horizontal.values[np.isfinite(horizontal.values)]] * 2), updatey=False)
     ax.autoscale_view(scaley=False)
     largest = np.nanmax(np.abs(horizontal.values), initial=0.0)
@@ -259,13 +259,13 @@ def _finish(ax: Axes, horizontal: _Axis, logarithmic: bool) -> None:
 
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """Put one legend below all panels: their bands mean the same."""
+    """Put one legend for all panels below them."""
     entries = [entry for ax in axes for entry in zip(*ax.get_legend_handles_labels(), strict=True)]
-    found = {label: handle for handle, label in reversed(entries)}
-    if found:
-        labels = sorted(found, key=lambda label: not isinstance(found[label], Line2D))
+    by_label = {label: handle for handle, label in reversed(entries)}
+    if by_label:
+        labels = sorted(by_label, key=lambda label: not isinstance(by_label[label], Line2D))
         columns = 2 if figure.get_figwidth() > 6 else 1
-        handles = [found[label] for label in labels]
+        handles = [by_label[label] for label in labels]
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
@@ -274,7 +274,7 @@ def _sentence(text: str) -> str:
 
 
 def _wrapped(name: str, units: str) -> str:
-    """Break a label into as few lines as fit a panel, of about equal length."""
+    """Wrap a label to the panel's width, in as few lines as possible, of about equal length."""
     text = name if units in ("1", "") else f"{name} ({units})"
     fewest = len(textwrap.wrap(text, _LABEL_WIDTH))
     widths = range(len(text) // max(fewest, 1), _LABEL_WIDTH + 1)

@@ -1,4 +1,4 @@
-"""Where a run came from: its call as text for the manifest, as JSON for its file, made again, and cited."""
+"""Provenance of a run: its call as text for the manifest and as JSON for its file, and its citations."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ RUN, STOP = "gossipjax:simulate", "stopped_at"
 
 
 def call_record(key: Any, protocol: Any, timeline: Any, x0: Any, **settings: Any) -> Call:
-    """Write down a call of :func:`gossipjax.simulate`: all that its records depend on."""
+    """Record a call of :func:`gossipjax.simulate` with every argument on which its records depend."""
     named = {"key": key, "protocol": protocol, "timeline": timeline} | settings
     arguments = {name: calls.write_down(value) for name, value in named.items()} | {"x0": _start(x0)}
     return Call(RUN, tuple(arguments.items()))
 
 
 def stopped_call(call: Call, event: int) -> Call:
-    """Add to a run's call that its callback ended it at the record of this event."""
+    """Add to a run's call the event at whose record its callback stopped it."""
     return dataclasses.replace(call, arguments=(*call.arguments, (STOP, event)))
 
 
 def describe_call(call: Call) -> dict[str, str]:
-    """Show a call for its manifest: what was run, on what, and a hash of every argument."""
+    """Describe a call for the manifest: its main arguments as text, and a hash of all arguments."""
     shown = {name: text(value) for name, value in call.arguments if name in ("protocol", "timeline", "x0", "observers")}
     return shown | {"call_sha256": hashlib.sha256(as_json(call).encode()).hexdigest()}
 
@@ -56,7 +56,7 @@ def _first_row(leaf: Any) -> Any:
 
 
 def _start(x0: Any) -> Any:
-    """Write down a start; rows that are all equal as one row and their number."""
+    """Record the start parameters; equal rows are stored as one row and their number."""
     leaves = [] if calls.record_of(x0) is not None else jax.tree.leaves(x0)
     if callable(x0) or not leaves or any(np.ndim(leaf) == 0 for leaf in leaves):
         return calls.write_down(x0)
@@ -67,14 +67,11 @@ def _start(x0: Any) -> Any:
     return calls.write_down(x0)
 
 
-# --- made again -------------------------------------------------------------------------------------------------------
-
-
-# --- cited ------------------------------------------------------------------------------------------------------------
+# --- citations --------------------------------------------------------------------------------------------------------
 
 
 def cite(record: Any) -> str:
-    """Return the BibTeX entries of everything that a run used: this package, its protocol, sharing, network, data."""
+    """Return the BibTeX entries of all that a run used: this package, JAX, protocol, sharing, network, data."""
     keys = dict.fromkeys(["gossipjax", "jax"])
     for each in _inside(record):
         if isinstance(each, Call):
@@ -84,14 +81,14 @@ def cite(record: Any) -> str:
 
 
 def references() -> dict[str, str]:
-    """Return all BibTeX entries of the package by their keys."""
+    """Return all BibTeX entries of the package, by key."""
     source = importlib.resources.files("gossipjax").joinpath("references.bib").read_text(encoding="utf-8")
     entries = re.split(r"\n(?=@)", source.strip())
     return {re.match(r"@\w+{([^,]+),", entry)[1]: entry.strip() for entry in entries}  # type: ignore[index]
 
 
 def _inside(record: Any) -> Iterator[Any]:
-    """List a record and all records inside it."""
+    """Iterate over a record and all records inside it."""
     yield record
     if isinstance(record, tuple):
         for each in record:

@@ -1,4 +1,4 @@
-"""The result of a run: named, self-describing, on disk in one file, and plotted in one call."""
+"""The result of a run: labelled variables with units, saved in one file and plotted in one call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gossipjax._base.calls import attach, record_of
 from gossipjax._base.leaves import plain
 from gossipjax._base.paths import as_path, replacing
 
-if TYPE_CHECKING:  # here, and in load, because xarray takes 40 MB
+if TYPE_CHECKING:  # functions import xarray when they need it, because it takes 40 MB
     from xarray import DataArray, Dataset, DataTree
 
 FORMAT = "gossipjax-trajectory-1"
@@ -31,13 +31,13 @@ FORMAT = "gossipjax-trajectory-1"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Continuation:
-    """Where a run ended, for one that goes on with it.
+    """The end of a run, from which a longer run can continue.
 
     Attributes:
-        done: events done.
-        records: of the whole run so far, with running sums.
-        identity: says what was run; a function, since it costs a trace of the program.
-        plan: hash of the events done; a function likewise.
+        done: number of events so far.
+        records: records of the whole run so far, with running sums.
+        identity: returns the identity of the run; a function, because it costs a trace of the program.
+        plan: returns the hash of the events so far; a function for the same reason.
     """
 
     done: int
@@ -53,12 +53,12 @@ class Trajectory:
 
     Attributes:
         dataset: variables over the dimension ``record`` (and ``seed``, ``statistic``, …) with units, and the manifest
-            in its attributes. Coordinates: ``event`` (source events done) and ``time`` (simulated seconds).
-        state: final protocol state. Of a trajectory read from a file: a list of its leaves, or None where it was saved
-            without its models.
-        x: final models, stacked (with several seeds behind the axis of seeds), or None likewise.
-        continuation: what a longer run needs to go on from here: pass the trajectory as x0 of
-            :func:`gossipjax.simulate`; or None likewise.
+            in its attributes. Coordinates: ``event`` (source events so far) and ``time`` (simulated seconds).
+        state: final protocol state. If the trajectory was loaded from a file: a list of the leaves, or None if it was
+            saved without models.
+        x: final models, stacked, after the axis of seeds if there are several; None if saved without models.
+        continuation: state for a longer run, which takes the trajectory as x0 of :func:`gossipjax.simulate`; None if
+            saved without models.
     """
 
     dataset: Dataset
@@ -67,7 +67,7 @@ class Trajectory:
     continuation: Continuation | None = None
 
     def __getitem__(self, name: str) -> DataArray:
-        """One variable, such as ``trajectory["consensus_distance"]``."""
+        """Return one variable, such as ``trajectory["consensus_distance"]``."""
         instance("name", name, str, "ask for one variable at a time, or use trajectory.dataset")
         if name not in self.dataset:
             raise ValueError(f"no variable {name!r}; this trajectory has {sorted(map(str, self.dataset.variables))}")
@@ -88,11 +88,11 @@ class Trajectory:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Configuration, versions, device, key and code version of the run."""
+        """Return configuration, versions, device, key and code version of the run."""
         return json.loads(self.dataset.attrs["manifest"])
 
     def cite(self) -> str:
-        """Print, and return, the BibTeX entries of everything that the run used."""
+        """Print and return the BibTeX entries of all that the run used."""
         from gossipjax.results._provenance import cite
 
         entries = cite(record_of(self))
@@ -104,20 +104,20 @@ class Trajectory:
         return self.dataset
 
     def save(self, path: str | os.PathLike[str], *, models: bool = False) -> pathlib.Path:
-        """Write one netCDF-4 file, first under a temporary name, so that a failure leaves an earlier file whole.
+        """Write one netCDF-4 file. A temporary file comes first, so that a failure keeps an earlier file intact.
 
         Args:
-            path: of the file; its folder exists.
-            models: whether the final models and the protocol's state go into the file too. They make it as large as
-                the network, and a loaded trajectory can then be looked at, and go on, like the one that was saved.
+            path: path of the file, in an existing folder.
+            models: whether to save the final models and the protocol's state too. The file is then as large as the
+                network, and a run can continue from the loaded trajectory as from this one.
 
         Returns:
             The path.
 
         Raises:
-            ValueError: the folder does not exist, or models are asked for and there are none, or they are not dicts,
-                lists and tuples of arrays.
-            OSError: the file cannot be written (a full disk, no permission); nothing is left behind.
+            ValueError: if the folder does not exist, or models=True and the trajectory has no models, or they are not
+                dicts, lists and tuples of arrays.
+            OSError: if the file cannot be written (a full disk, no permission); no partial file remains.
         """
         target = as_path("path", path)
         groups = {"/": self.dataset} | (self._model_groups() if flag("models", models) else {})
@@ -133,12 +133,12 @@ class Trajectory:
         leaves: list[Any] = []
         structure = _containers(self.x, leaves)
         state = self.state if isinstance(self.state, list) else jax.tree.leaves(self.state)
-        kept = self.continuation
-        about = {"done": kept.done, "identity": json.dumps(kept.identity()), "plan": kept.plan()}
+        end = self.continuation
+        about = {"done": end.done, "identity": json.dumps(end.identity()), "plan": end.plan()}
         return {
             "models": _arrays_dataset({f"leaf_{i}": leaf for i, leaf in enumerate(leaves)}, {"containers": structure}),
             "state": _arrays_dataset({f"leaf_{i}": plain(leaf) for i, leaf in enumerate(state)}, {}),
-            "records": _arrays_dataset({name.replace("/", "|"): v for name, v in kept.records.items()}, about),
+            "records": _arrays_dataset({name.replace("/", "|"): v for name, v in end.records.items()}, about),
         }
 
     def plot(
@@ -148,19 +148,21 @@ class Trajectory:
         variables: Sequence[str] | None = None,
         x: str = "event",
     ) -> Any:
-        """Draw variables against ``event``, ``time`` or ``bytes_sent``, with the band over nodes or seeds.
+        """Plot variables against ``event``, ``time`` or ``bytes_sent``, with bands over nodes and seeds.
 
         Args:
-            path: where to write the picture; its ending chooses the format. None: only return the figure.
-            variables: which; None: all that are one curve per run.
-            x: the horizontal axis; ``round`` is another word for ``event`` where every event is a synchronous round.
+            path: file to write; its suffix chooses the format. None: only return the figure.
+            variables: names; None: the training loss and the variables of observers, up to six, or the bytes sent if
+                there are no others.
+            x: horizontal axis; ``round`` is a synonym of ``event`` if every event is a synchronous round.
 
         Returns:
             The figure, which a notebook shows.
 
         Raises:
-            TypeError: a path or variables of another sort.
-            ValueError: an ending that no format has, a folder that does not exist, an unknown variable or axis.
+            TypeError: if path or variables have the wrong type.
+            ValueError: if the suffix is not a known format, the folder does not exist, or a variable or the axis is
+                unknown.
         """
         from gossipjax._base.figure import check_path, write
         from gossipjax.results._plot import plot_trajectory
@@ -173,12 +175,12 @@ class Trajectory:
 
 
 def configuration(dataset: Dataset) -> dict[str, Any]:
-    """Return what was run, from a data set's manifest; nothing where it has none."""
+    """Return the configuration in a dataset's manifest; an empty dict without a manifest."""
     return json.loads(dataset.attrs.get("manifest", "{}")).get("configuration", {})
 
 
 def _ends(variable: DataArray) -> str | int | None:
-    """Say how a variable begins and ends, over nodes and seeds on average; of one that is no curve: its shape."""
+    """Format the first and the last value, averaged over nodes and seeds; the shape if the variable is not a curve."""
     if not set(variable.dims) <= {"record", "seed", "statistic"}:
         return " x ".join(map(str, variable.shape))
     curve = variable.sel(statistic="mean") if "statistic" in variable.dims else variable
@@ -195,7 +197,7 @@ def load(path: str | os.PathLike[str]) -> Trajectory:
     """Read a trajectory that :meth:`Trajectory.save` wrote.
 
     Raises:
-        ValueError: no such file, or not a trajectory.
+        ValueError: if the file does not exist, or is not a trajectory.
     """
     from xarray import load_datatree
 
@@ -205,10 +207,10 @@ def load(path: str | os.PathLike[str]) -> Trajectory:
     try:
         tree = load_datatree(source, engine="h5netcdf")
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(f"{source} is no readable netCDF file ({error}); run the experiment again") from error
+        raise ValueError(f"{source} is not a readable netCDF file ({error}); run the experiment again") from error
     dataset = tree.to_dataset()
     if dataset.attrs.get("format") != FORMAT:
-        raise ValueError(f"{source} is a netCDF file but no gossipjax trajectory (format {FORMAT!r} expected)")
+        raise ValueError(f"{source} is a netCDF file but not a gossipjax trajectory (expected format {FORMAT!r})")
     try:
         trajectory = Trajectory(dataset, *(_read_models(tree) if "models" in tree.children else ()))
         if "call" in tree.children:
@@ -224,13 +226,13 @@ def _read_models(tree: DataTree) -> tuple[list[np.ndarray], Any, Continuation]:
     models, state, records = (_arrays(tree[name].to_dataset()) for name in ("models", "state", "records"))
     about = tree["records"].attrs
     identity, plan = json.loads(about["identity"]), str(about["plan"])
-    kept = {name.replace("|", "/"): array for name, array in records.items()}
-    x = _contained(json.loads(tree["models"].attrs["containers"]), list(models.values()))
-    return list(state.values()), x, Continuation(int(about["done"]), kept, lambda: identity, lambda: plan)
+    named = {name.replace("|", "/"): array for name, array in records.items()}
+    x = _from_containers(json.loads(tree["models"].attrs["containers"]), list(models.values()))
+    return list(state.values()), x, Continuation(int(about["done"]), named, lambda: identity, lambda: plan)
 
 
 def _containers(tree: Any, leaves: list[Any]) -> str:
-    """Write down the dicts, lists and tuples of a pytree, and put its leaves into the list."""
+    """Encode the dicts, lists and tuples of a pytree as JSON, and append its leaves to the list."""
 
     def kind(value: Any) -> Any:
         if isinstance(value, dict) and all(type(name) in (str, int) for name in value):
@@ -240,7 +242,7 @@ def _containers(tree: Any, leaves: list[Any]) -> str:
         if not hasattr(value, "dtype"):
             raise ValueError(
                 f"models=True: the models hold {shown(value)}, a {type(value).__name__}; a file can hold dicts, lists "
-                "and tuples of arrays: save without models, or give them such a form"
+                "and tuples of arrays: save without models, or convert the models to these"
             )
         leaves.append(plain(value))
         return {"leaf": len(leaves) - 1, "dtype": str(value.dtype)}
@@ -248,14 +250,14 @@ def _containers(tree: Any, leaves: list[Any]) -> str:
     return json.dumps(kind(tree))
 
 
-def _contained(kind: dict[str, Any], leaves: Sequence[np.ndarray]) -> Any:
+def _from_containers(kind: dict[str, Any], leaves: Sequence[np.ndarray]) -> Any:
     match kind:
         case {"dict": inside}:
-            return {name: _contained(each, leaves) for name, each in inside}
+            return {name: _from_containers(each, leaves) for name, each in inside}
         case {"list": inside}:
-            return [_contained(each, leaves) for each in inside]
+            return [_from_containers(each, leaves) for each in inside]
         case {"tuple": inside}:
-            return tuple(_contained(each, leaves) for each in inside)
+            return tuple(_from_containers(each, leaves) for each in inside)
     array, dtype = leaves[kind["leaf"]], jax.numpy.dtype(kind["dtype"])
     if array.dtype != dtype:
         array = np.ascontiguousarray(array).view(dtype).reshape(array.shape[:-1])
@@ -263,7 +265,7 @@ def _contained(kind: dict[str, Any], leaves: Sequence[np.ndarray]) -> Any:
 
 
 def _arrays_dataset(arrays: Mapping[str, Any], about: Mapping[str, Any]) -> Dataset:
-    """Lay arrays into a Dataset, the axes of each with names of their own; what netCDF lacks as bytes."""
+    """Put arrays into a Dataset with separate axis names; dtypes that netCDF lacks are stored as bytes."""
     from xarray import Dataset
 
     def variable(name: str, array: Any) -> tuple[list[str], np.ndarray, dict[str, str]]:
@@ -277,20 +279,20 @@ def _arrays_dataset(arrays: Mapping[str, Any], about: Mapping[str, Any]) -> Data
 
 def _arrays(dataset: Dataset) -> dict[str, np.ndarray]:
     """Undo :func:`_arrays_dataset`."""
-    found = {}
+    arrays = {}
     for name, variable in dataset.data_vars.items():
         array = variable.values
         if "bytes_of" in variable.attrs:
             array = np.ascontiguousarray(array).view(np.dtype(variable.attrs["bytes_of"])).reshape(array.shape[:-1])
-        found[str(name)] = array
-    return found
+        arrays[str(name)] = array
+    return arrays
 
 
 def write_datasets(path: pathlib.Path, groups: Mapping[str, Dataset]) -> None:
-    """Write a netCDF-4 file: into memory first, since HDF5 brings Python down where it meets a full disk.
+    """Write a netCDF-4 file. Build it in memory first, because HDF5 crashes Python on a full disk.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: if the file cannot be written.
     """
     from xarray import DataTree
 
@@ -298,7 +300,7 @@ def write_datasets(path: pathlib.Path, groups: Mapping[str, Dataset]) -> None:
 
 
 def manifest(key: Any, configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect what is needed to repeat a run: settings, versions, device, key and code version."""
+    """Collect all that is needed to repeat a run: settings, versions, device, key and code version."""
     about = {
         "configuration": dict(configuration),
         "key": np.asarray(jax.random.key_data(key)).tolist(),
@@ -309,7 +311,7 @@ def manifest(key: Any, configuration: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Say what the result of a run depends on besides its call: versions, device, width of floats, code."""
+    """Return the environment on which a run's result depends: versions, device, width of floats, code version."""
     packages = ("gossipjax", "jax", "jaxlib", "numpy", "optax", "flax")
     return {
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
@@ -330,9 +332,9 @@ def _version(name: str) -> str:
 
 @functools.cache
 def code_version() -> str:
-    """Return the commit of the checkout that runs, with ``+`` where it has changes; else the package's version.
+    """Return the commit of the running checkout, with ``+`` if it has changes; else the package's version.
 
-    Looked up once in a process: code that changes later is not the code that was imported.
+    Cached for the process, which keeps running the code it imported if the checkout changes later.
     """
     folder = pathlib.Path(__file__).resolve().parent
 

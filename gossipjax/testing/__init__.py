@@ -1,7 +1,7 @@
-"""Property-test your own protocol, sharing, topology or timeline with Hypothesis: strategies and ready properties.
+"""Hypothesis strategies and properties to test your own protocol, sharing, topology or timeline.
 
-Needs the ``testing`` extra of the package. A property raises an ``AssertionError`` that names the value, the rule and
-by how much it is broken; settings that do not fit together are a ``ValueError``::
+Needs the ``testing`` extra of the package. A property raises an ``AssertionError`` that states the value, the rule and
+the size of the violation, and a ``ValueError`` for arguments that do not fit together::
 
     import jax.numpy as jnp
     from hypothesis import given, settings, strategies as st
@@ -14,9 +14,9 @@ by how much it is broken; settings that do not fit together are a ``ValueError``
         testing.check_conserves_mean(my_protocol(), timeline, x0)
 
 The strategies draw few shapes: node counts from :data:`SIZES`, events padded to :data:`EVENT_COUNTS`, messages in
-flight to :data:`SLOT_COUNTS`; and the properties run everything in one compiled function that looks at shapes only. So
-100 examples compile a handful of programs. Keep it so: functions of a protocol at module level, numbers that change
-from one example to the next bound by ``jax.tree_util.Partial`` (such as ``Partial(optax.sgd, 0.1)``).
+flight to :data:`SLOT_COUNTS`. The properties run in one compiled function that depends on shapes only, so that 100
+examples compile a handful of programs. To keep this true, define a protocol's functions at module level, and bind
+numbers that change between examples with ``jax.tree_util.Partial`` (such as ``Partial(optax.sgd, 0.1)``).
 """
 
 try:

@@ -1,4 +1,4 @@
-"""What compressors promise: how much of a vector is left, and whether it is left in the mean."""
+"""Properties of compressors: contraction and unbiasedness."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key
 
 Compressor: TypeAlias = Callable[[Key[Array, ""], Array], Any]
-"""``Q(key, x)``: what the receiver takes for the vector x, ``(d,)`` to ``(d,)``; or ``(Q, bits)``."""
+"""``Q(key, x)``: the vector ``(d,)`` that the receiver decodes for a vector ``(d,)``; or ``(Q(key, x), bits)``."""
 
 DRAWS = 4096
-"""Keys over which a random compressor is averaged."""
+"""Number of keys over which a random compressor is averaged."""
 DEVIATIONS = 5.0
-"""z of the intervals below. By Bernstein's bound 100 examples that meet it with equality fail by chance once in 1,300
-runs at most; the normal law says once in 30,000."""
+"""z of the intervals below. If 100 examples meet a bound with equality, one fails by chance in at most one of 1,300
+runs by Bernstein's bound, and in one of 30,000 by the normal approximation."""
 
 
 def check_contracts(
@@ -32,10 +32,10 @@ def check_contracts(
 ) -> None:
     """Assert ``E ‖Q(x) − x‖² ≤ (1 − ω) ‖x‖²``.
 
-    Deterministic compressors are held to it exactly, up to the rounding of a sum of squares, ``8 (d + 2) ε ‖x‖²``.
-    For random ones the mean m over N keys fails if it exceeds the bound by more than ``z s/√N + (7/6) z² R/(N − 1)``,
-    where s is the standard deviation and R the largest of the N errors: z standard errors, and the term of the
-    empirical Bernstein bound that keeps means made of rare draws from failing by chance (about 2 exp(−z²/2)).
+    Deterministic compressors must meet the bound up to the rounding of a sum of squares, ``8 (d + 2) ε ‖x‖²``. For
+    random ones the mean over N keys may exceed it by at most ``z s/√N + (7/6) z² R/(N − 1)``, where s is the standard
+    deviation and R the largest of the N errors. The first term is z standard errors. The second, from the empirical
+    Bernstein bound, keeps means that depend on rare draws from failing by chance (probability about 2 exp(−z²/2)).
 
     >>> import jax.numpy as jnp
     >>> def sign(key, x):
@@ -47,14 +47,14 @@ def check_contracts(
             compiled once for each d.
         omega: ω in (0, 1], 1 for no loss.
         x: ``(d,)``; draw it from :func:`~gossipjax.testing.vectors`.
-        random: whether it uses its key.
-        draws: N, keys of a random one.
+        random: whether the compressor uses its key.
+        draws: N, number of keys of a random compressor.
         z: width of the interval.
-        key: of which the N keys are split; None: always the same.
+        key: split into the N keys; None: always the same key.
 
     Raises:
-        AssertionError: naming error, bound and by how much it is exceeded, or numbers that are not finite.
-        ValueError: omega outside (0, 1], fewer than two draws, something that is no vector.
+        AssertionError: if the error exceeds the bound, or Q(x) is not finite; states error, bound and excess.
+        ValueError: if omega is outside (0, 1], draws < 2, or x is not a vector.
 
     Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340, assumption 1; Maurer and Pontil 2009, theorem 4.
     """
@@ -83,9 +83,9 @@ def check_unbiased(
 ) -> None:
     """Assert ``E Q(x) = x`` in every coordinate.
 
-    A coordinate fails if its mean over N keys is off by more than ``z s/√N + (7/6) z² R/(N − 1)``, with its own
-    standard deviation s and range R (where all draws agree but are not x: the largest of all numbers drawn, for they
-    may have missed a rare one), and the rounding of a sum.
+    A coordinate fails if its mean over N keys is off by more than ``z s/√N + (7/6) z² R/(N − 1)`` plus the rounding of
+    a sum, where s is its standard deviation and R its range. If all draws agree, R is the largest magnitude drawn in
+    any coordinate, since the draws may have missed a rare value.
 
     >>> import jax
     >>> def half(key, x):
@@ -97,11 +97,11 @@ def check_unbiased(
         x: ``(d,)``.
         draws: N; an entry that is kept with probability p needs many more than 1/p.
         z: width of the interval.
-        key: of which the N keys are split; None: always the same.
+        key: split into the N keys; None: always the same key.
 
     Raises:
-        AssertionError: naming the coordinate, its mean and by how much it is off, or numbers that are not finite.
-        ValueError: fewer than two draws, something that is no vector.
+        AssertionError: if a mean is off, or Q(x) is not finite; states the coordinate, its mean and the difference.
+        ValueError: if draws < 2, or x is not a vector.
     """
     _check_draws(draws)
     found, exact = _compress(compressor, x, draws, key)
@@ -132,7 +132,7 @@ def _margin(values: Float[np.ndarray, " N"], largest: float, z: float) -> float:
 def _compress(
     compressor: Compressor, x: Any, draws: int, key: Key[Array, ""] | None
 ) -> tuple[Float[np.ndarray, "N d"], Float[np.ndarray, " d"]]:
-    """All draws and the vector, in float64."""
+    """Return all draws and the vector, in float64."""
     x = np.asarray(x)
     if x.ndim != 1 or not x.size or not np.issubdtype(x.dtype, np.floating):
         raise ValueError(f"x is {x.dtype} of shape {x.shape}: pass a vector (d,) of floats, d ≥ 1")

@@ -1,4 +1,4 @@
-"""What timelines and version counters promise: messages are neither invented nor lost, and versions never go back."""
+"""Properties of timelines and version counters: messages are conserved, and versions never decrease."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gossipjax.wrappers._versions import track_versions
 
 
 class _Counters(NamedTuple):
-    """Of every event, first axis T."""
+    """Version counters of every event, first axis T."""
 
     before: Any
-    """N_i^j before it, ``(T, rows, n)``."""
+    """N_i^j before the event, ``(T, rows, n)``."""
     acted: Any
-    """The same after its local updates, before it mixes."""
+    """The same after the local updates, before the mixing."""
     after: Any
     own_before: Any
     own: Any
@@ -37,25 +37,25 @@ def check_staleness_rules(
 ) -> None:
     """Assert the rules of version counters N_i^j (source i, holder j) after every event.
 
-    * ``N_i^i`` grows by one with every local update of i, and by nothing else; row i holds it;
+    * ``N_i^i`` grows by one with every local update of i, and never otherwise; row i holds it;
     * ``0 ≤ N_i^j ≤ N_i^i``, so that the staleness S = N_i^i − N_i^j is never negative;
-    * N^j never decreases where j keeps something of its model;
-    * after a transfer k → j: N^j ≥ N^k in every column (in the one it carries, where events name ``sources``);
-    * no version comes from nowhere: N^j is at most the largest that j or those who gave to it held.
+    * N^j never decreases if j keeps a part of its model;
+    * after a transfer k → j: N^j ≥ N^k in every column (if events name ``sources``, in the column that it carries);
+    * versions come from transfers only: N^j is at most the largest version that j or one of its senders held.
 
     >>> from gossipjax import timeline, topology
     >>> check_staleness_rules(timeline.poisson_push(topology.ring(4), 20, seed=0))
 
     Args:
         timeline: T events on rows that are nodes, and messages in flight.
-        protocol: whose counters are looked at; wrapped in :func:`gossipjax.track_versions` unless it counts itself, of
-            all nodes. None: gossip averaging, or push-sum where rows do not sum to one.
+        protocol: the protocol to check; wrapped in :func:`gossipjax.track_versions` for all nodes unless it tracks
+            versions already. None: gossip averaging, or push-sum if rows do not sum to one.
         x0: stacked start parameters; None: one number per row.
         key: of the run; None: always the same.
 
     Raises:
-        AssertionError: naming the event, the two nodes, the versions, the rule and by how much it is broken.
-        ValueError: a timeline whose rows are no nodes, or a protocol that does not track all nodes.
+        AssertionError: if a rule is broken; states the event, the two nodes, the versions, the rule and the excess.
+        ValueError: if the rows of the timeline are not nodes, or the protocol does not track all nodes.
     """
     facts = timeline.properties
     if facts.num_rows != facts.num_nodes:
@@ -81,7 +81,7 @@ def _counters(held: Int[np.ndarray, "T rows n"], own: Int[np.ndarray, "T n"], ev
     before, own_before = (np.concatenate([np.zeros_like(a[:1]), a[:-1]]) for a in (held, own))
     acted, nodes = before.copy(), np.arange(own.shape[1])
     acted[:, nodes, nodes] = own
-    if event.rows is not None:  # an update of a copy: the message that holds it, not the node's own model, is newer
+    if event.rows is not None:  # after an update of a copy, the message row that holds it is newer, not the own model
         t, lane = np.nonzero((event.nodes < len(nodes)) & (event.rows < held.shape[1]))
         node = np.asarray(event.nodes)[t, lane]
         acted[t, np.asarray(event.rows)[t, lane], node] = own[t, node]
@@ -152,7 +152,7 @@ def _check_transfers(found: _Counters, event: Event, W: np.ndarray, t: int, fact
 
 
 def _transfers(event: Event, given: np.ndarray, t: int) -> list[tuple[int, int, int | None]]:
-    """Receiver, sender, and the only node whose version is carried (None: all)."""
+    """List receiver, sender, and the only node whose version the transfer carries (None: all)."""
     if event.sources is None or not isinstance(event.mixing, PairMixing):
         return [(int(j), int(k), None) for j, k in np.argwhere(given) if j != k]
     lanes = zip(event.mixing.receivers[t], event.mixing.senders[t], event.sources[t], strict=True)
@@ -172,22 +172,22 @@ def _require_newer(found: Any, least: Any, who: str, rule: str, t: int, name: st
 
 
 def check_message_conservation(timeline: Timeline) -> None:
-    """Assert that a plan keeps account of its messages.
+    """Assert that the events of a plan agree with its message counts.
 
     * sent = delivered + dropped + overflow + superseded + in flight, none of them negative;
-    * where events are transfers (no groups) that say what leaves: as many messages leave as were sent;
-    * where events are transfers and messages have rows: a row is read only after something was put there, as many are
-      put into rows as are delivered or in flight, and as many are read from rows as are delivered.
+    * if events are transfers (not groups) with ``messages``: their total equals the number sent;
+    * if events are transfers and messages have rows: a row is read only after it was written, the number of writes is
+      delivered + in flight, and the number of reads is delivered.
 
     >>> from gossipjax.timeline import push_gossip
     >>> check_message_conservation(push_gossip(5, 9.0, compute=None, gossip=1.0, latency=0.5, drop=0.2, seed=0))
 
     Args:
-        timeline: whose ``properties.traffic`` says what became of its messages: what planners return, uncut.
+        timeline: a complete timeline of a planner, with ``properties.traffic``.
 
     Raises:
-        AssertionError: naming the counts, the rule and by how much it is broken.
-        ValueError: a timeline without ``properties.traffic``.
+        AssertionError: if a rule is broken; states the counts, the rule and the difference.
+        ValueError: if the timeline has no ``properties.traffic``.
     """
     facts = timeline.properties
     if (counts := facts.traffic) is None:
@@ -230,7 +230,7 @@ def _require_equal(found: int, expected: int, what: str, of: str, name: str) -> 
 
 
 def _check_reads(mixing: Any, put: np.ndarray, read: np.ndarray, facts: Any) -> None:
-    """Within an event, all rows are read before any is written."""
+    """Check that no message row is read before it is written; an event reads all rows before it writes the first."""
     first_put = np.full(facts.num_rows + facts.num_slots, len(put))
     t, lane = np.nonzero(put)
     np.minimum.at(first_put, mixing.receivers[t, lane], t)

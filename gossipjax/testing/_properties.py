@@ -1,4 +1,4 @@
-"""What protocols promise, ready to be asserted on drawn timelines."""
+"""Properties of protocols, as assertions on drawn timelines."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def check_conserves_mean(
 ) -> None:
     """Assert ``(1/n) Σ_i x_i(t) = (1/n) Σ_i x_i(0)`` after every event, in every coordinate.
 
-    The rows are the models; messages in flight are not among them. Holds for averaging wherever W_t is doubly
-    stochastic, and for a learning protocol with learning rate 0.
+    The mean is over model rows, without messages in flight. Holds for averaging if every W_t is doubly stochastic, and
+    for a learning protocol with learning rate 0.
 
     >>> from gossipjax import gossip_averaging, timeline, topology
     >>> plan = timeline.poisson_pairs(topology.ring(5), 20, seed=0)
@@ -42,13 +42,13 @@ def check_conserves_mean(
         protocol: see :func:`~gossipjax.testing.history`.
         timeline: T events.
         x0: stacked start parameters, leaves ``(num_rows, ...)``.
-        quantity: what is conserved instead of ``protocol.model``, a module-level function of the state that returns
-            leaves ``(num_rows, ...)`` or more rows, the first of which count: the numerators of push-sum.
-        tolerance: largest absolute change. None: what rounding can do, ``4 (t + 1)(n + 2) ε max|x|`` of each leaf.
+        quantity: the conserved quantity instead of ``protocol.model``, such as the numerators of push-sum: a
+            module-level function of the state. Its leaves have at least ``num_rows`` rows, of which the first count.
+        tolerance: largest absolute change. None: a bound on rounding errors, ``4 (t + 1)(n + 2) ε max|x|`` per leaf.
         key: of the run; None: always the same.
 
     Raises:
-        AssertionError: naming leaf, event, coordinate, both means and by how much the tolerance is exceeded.
+        AssertionError: if the mean changes; states leaf, event, coordinate, both means and the excess.
     """
     run = history(protocol, timeline, x0, key=key, quantity=quantity)
     found = run.models if quantity is None else run.quantity
@@ -87,15 +87,15 @@ def check_consensus(
         protocol: see :func:`~gossipjax.testing.history`.
         timeline: T events.
         x0: stacked start parameters, leaves ``(num_rows, ...)``.
-        tolerance: in the units of x, absolute. A doubly stochastic W needs about ln(tolerance) / ln ‖W − J‖₂ rounds.
-        repeats: run through the timeline so many times, one after another, without compiling anew; its events keep
-            their numbers, and what is drawn by them recurs.
-        on_mean: they also agree, within the tolerance, on the mean of the start.
+        tolerance: absolute, in the units of x. A doubly stochastic W needs about ln(tolerance) / ln ‖W − J‖₂ rounds.
+        repeats: number of consecutive passes through the timeline, in one compiled program. Event numbers, and with
+            them random draws, are the same in every pass.
+        on_mean: whether the rows must also agree, within the tolerance, with the mean of the start.
         key: of the run; None: always the same.
 
     Raises:
-        AssertionError: naming leaf, coordinate, the two rows and by how much the tolerance is exceeded.
-        ValueError: a tolerance that is not positive, repeats < 1.
+        AssertionError: if rows disagree; states leaf, coordinate, the two rows and the excess.
+        ValueError: if tolerance ≤ 0 or repeats < 1.
     """
     facts = timeline.properties
     if not tolerance > 0 or repeats < 1:
@@ -133,11 +133,11 @@ def check_permutation_equivariance(
     tolerance: float | None = None,
     key: Key[Array, ""] | None = None,
 ) -> None:
-    """Assert that names do not matter: the run of the relabelled network is the relabelled run, after every event.
+    """Assert permutation equivariance: after every event, the run of the relabelled network is the relabelled run.
 
-    Node i becomes ``permutation[i]`` in the timeline (:func:`~gossipjax.testing.relabel_timeline` says which forms it
-    knows), in x0 and, by ``renamed``, in the data. Only for protocols that draw nothing by the number of a node, such
-    as noisy gradients: another node's draws are other draws.
+    Node i becomes ``permutation[i]`` in the timeline (:func:`~gossipjax.testing.relabel_timeline` lists the supported
+    forms), in x0 and, by ``renamed``, in the data. Does not hold for protocols whose random draws depend on a node's
+    number, such as noisy gradients.
 
     >>> from gossipjax import gossip_averaging, timeline, topology
     >>> plan = timeline.poisson_push(topology.path(3), 20, seed=0)
@@ -148,14 +148,14 @@ def check_permutation_equivariance(
         timeline: T events, whose model rows are the nodes.
         x0: stacked start parameters, leaves ``(n, ...)``.
         permutation: the new name of each node (:func:`~gossipjax.testing.permutations`).
-        renamed: the protocol on the relabelled data (:func:`~gossipjax.testing.relabel_task`); None: it holds none.
-        tolerance: largest absolute difference. None: what rounding can do, ``4 (t + 1)(n + 2) ε max|x|``: sums over
-            neighbours run in another order.
+        renamed: the protocol on the relabelled data (:func:`~gossipjax.testing.relabel_task`); None: ``protocol``.
+        tolerance: largest absolute difference. None: a bound on rounding errors, ``4 (t + 1)(n + 2) ε max|x|``, since
+            the order of the sums over neighbours changes.
         key: of both runs; None: always the same.
 
     Raises:
-        AssertionError: naming leaf, event, node, both values and by how much the tolerance is exceeded.
-        ValueError: no permutation, or a timeline that cannot be relabelled.
+        AssertionError: if the runs differ; states leaf, event, node, both values and the excess.
+        ValueError: if permutation is not a permutation, or the timeline cannot be relabelled.
     """
     other = relabel_timeline(timeline, permutation)
     plain = history(protocol, timeline, x0, key=key)
@@ -182,9 +182,9 @@ def check_fixed_point(
     tolerance: float | None = None,
     key: Key[Array, ""] | None = None,
 ) -> None:
-    """Assert that a network whose every row is at a common optimum stays there.
+    """Assert that a network stays at an optimum if all rows start there.
 
-    Holds where that is the optimum of every node alone, without gradient noise, and mixing conserves equal models.
+    Holds if this is the optimum of every single node, gradients have no noise, and mixing keeps equal models equal.
 
     >>> import optax
     >>> from gossipjax import dpsgd, tasks, timeline, topology
@@ -196,12 +196,12 @@ def check_fixed_point(
         protocol: see :func:`~gossipjax.testing.history`; :func:`~gossipjax.testing.small_tasks` has tasks for it.
         timeline: T events.
         optimum: one model, leaves without a row axis.
-        tolerance: largest absolute change. None: what rounding can do, ``4 (t + 1)(n + 2) ε max|x|``, as long as local
-            steps do not magnify it.
+        tolerance: largest absolute change. None: a bound on rounding errors, ``4 (t + 1)(n + 2) ε max|x|``, valid if
+            local steps do not amplify them.
         key: of the run; None: always the same.
 
     Raises:
-        AssertionError: naming leaf, event, row and by how much the tolerance is exceeded.
+        AssertionError: if a row leaves the optimum; states leaf, event, row and the excess.
     """
     run = history(
         protocol, timeline, replicate(jax.tree.map(jnp.asarray, optimum), timeline.properties.num_rows), key=key
@@ -228,9 +228,9 @@ def check_packing(
     tolerance: float | None = None,
     key: Key[Array, ""] | None = None,
 ) -> None:
-    """Assert that the packed timeline leaves the same state as the sequential one, messages in flight included.
+    """Assert that the packed timeline gives the same final state as the sequential one, messages in flight included.
 
-    It does for protocols that touch only the rows which the event names. Whole numbers must be equal.
+    Holds for protocols that touch only the rows that an event names. Integers must be equal.
 
     >>> from gossipjax import gossip_averaging, timeline, topology
     >>> plan = timeline.poisson_push(topology.ring(8), 30, seed=0)
@@ -238,16 +238,16 @@ def check_packing(
 
     Args:
         protocol: see :func:`~gossipjax.testing.history`.
-        timeline: T narrow events; what :func:`gossipjax.pack` takes.
+        timeline: T narrow events that :func:`gossipjax.pack` accepts.
         x0: stacked start parameters, leaves ``(num_rows, ...)``.
-        width: source events of one wide event; every width compiles anew.
-        tolerance: largest absolute difference of numbers that are not whole. None: what rounding can do,
-            ``4 T (n + 2) ε max|x|`` of each leaf.
+        width: source events in a wide event; every width compiles a new program.
+        tolerance: largest absolute difference of floats. None: a bound on rounding errors, ``4 T (n + 2) ε max|x|``
+            per leaf.
         key: of both runs; None: always the same.
 
     Raises:
-        AssertionError: naming the leaf of the state, its place, both values and by how much the tolerance is exceeded.
-        ValueError: a timeline that cannot be packed.
+        AssertionError: if the states differ; states the leaf, the index, both values and the excess.
+        ValueError: if the timeline cannot be packed.
     """
     key = jax.random.key(0) if key is None else key
     one = history(protocol, timeline, x0, key=key).state
@@ -266,7 +266,7 @@ def check_packing(
 
 
 def _wide(timeline: Timeline, width: int, key: Key[Array, ""]) -> Timeline:
-    """Pack, and pad to a shape that depends on the width and the shape of the timeline only."""
+    """Pack the timeline, and pad it to a shape that depends only on its shape and the width."""
     wide = pack(timeline, width, key=None if timeline.draw is None else key)
     fields: Any = wide.xs | wide.shared
     shapes = {name: np.shape(fields[name])[-1] for name in ("nodes", "receivers") if name in fields}
@@ -277,7 +277,7 @@ def _wide(timeline: Timeline, width: int, key: Key[Array, ""]) -> Timeline:
 
 
 def _paired(a: PyTree, b: PyTree) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Leaves of two pytrees of one structure, with where they are."""
+    """Pair the leaves of two pytrees of one structure, with their paths."""
     left = jax.tree_util.tree_leaves_with_path(a)
     right = jax.tree.leaves(b)
     if len(left) != len(right):
@@ -290,19 +290,19 @@ def _paired(a: PyTree, b: PyTree) -> list[tuple[str, np.ndarray, np.ndarray]]:
 def _allowed(
     now: np.ndarray, start: np.ndarray, tolerance: float | None, events: int | None = None
 ) -> Float[np.ndarray, " T"]:
-    """What rounding can do to a leaf ``(T, rows, ...)`` by each event: every sum has at most rows + 2 terms."""
+    """Bound the rounding error of a leaf ``(T, rows, ...)`` after each event: every sum has at most rows + 2 terms."""
     if tolerance is not None:
         return np.full(len(now), tolerance)
     rows = now.shape[1] if now.ndim > 1 else 1
     largest = max(np.abs(now.astype(np.float64)).max(initial=0), np.abs(start.astype(np.float64)).max(initial=0))
     passed = np.arange(1, len(now) + 1) if events is None else np.full(len(now), events)
-    # Numbers below the smallest normal one are rounded to zero.
+    # Subnormal numbers are flushed to zero.
     kind = np.finfo(now.dtype)
     return 4.0 * passed * (rows + 2) * max(float(kind.eps) * largest, float(kind.tiny))
 
 
 def _worst(gap: np.ndarray, allowed: Float[np.ndarray, " T"]) -> tuple[int, ...]:
-    """Where the first event that breaks the rule breaks it most; else where it is kept least."""
+    """Return the index of the largest excess in the first event with one; without any, that of the smallest margin."""
     over = gap - allowed.reshape(-1, *(1,) * (gap.ndim - 1))
     by_event = over.reshape(len(over), -1).max(axis=1)
     broken = np.flatnonzero(by_event > 0)
@@ -317,5 +317,5 @@ def _require_finite(now: np.ndarray, what: str) -> None:
 
 
 def _at(place: Any) -> str:
-    """The coordinate, if there is one."""
+    """Format the coordinate, if there is one."""
     return f"[{', '.join(str(int(i)) for i in place)}]" if len(place) else ""

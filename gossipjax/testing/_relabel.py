@@ -1,4 +1,4 @@
-"""Giving the nodes other names: the same network, timeline, problem and models, in another order."""
+"""Relabelling of nodes: the same network, timeline, problem and models in another order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _checked(permutation: Any, num_nodes: int) -> Int[np.ndarray, " n"]:
 
 
 def relabel_rows(x: PyTree, permutation: Int[np.ndarray, " n"]) -> PyTree:
-    """Let row i become row ``permutation[i]`` in all leaves ``(n, ...)``.
+    """Move row i to row ``permutation[i]`` in all leaves ``(n, ...)``.
 
     >>> relabel_rows(np.array([10, 11, 12]), np.array([2, 0, 1])).tolist()
     [11, 12, 10]
@@ -39,11 +39,11 @@ def relabel_rows(x: PyTree, permutation: Int[np.ndarray, " n"]) -> PyTree:
 
 
 def relabel_task(task: Task, permutation: Int[np.ndarray, " n"]) -> Task:
-    """Give each node's shard to the node that takes its name: i becomes ``permutation[i]``.
+    """Move the shard of node i to node ``permutation[i]``.
 
     Raises:
-        ValueError: a task whose data is not one entry per node (or a scalar) in every leaf, such as one whose shards
-            point into a pool of samples.
+        ValueError: if a leaf of the data is neither a scalar nor has one entry per node, such as a pool of samples into
+            which shards point.
     """
     new = _checked(permutation, task.num_nodes)
     for path, leaf in jax.tree_util.tree_leaves_with_path(task.data):
@@ -57,10 +57,10 @@ def relabel_task(task: Task, permutation: Int[np.ndarray, " n"]) -> Task:
 
 
 def relabel_timeline(timeline: Timeline, permutation: Int[np.ndarray, " n"]) -> Timeline:
-    """Let node i become node ``permutation[i]`` in every event; messages in flight keep their rows.
+    """Rename node i to ``permutation[i]`` in every event; messages in flight keep their rows.
 
     Supported: rounds on matrices (fixed or a cycle, dense or tables), matching rounds, Poisson pairs, edges and pushes,
-    and planned timelines, packed ones included, whose model rows are the nodes.
+    and planned timelines, packed or not. Model rows must be the nodes.
 
     >>> from gossipjax import topology, timeline
     >>> plan = timeline.poisson_push(topology.path(2), 3, seed=0)
@@ -68,7 +68,7 @@ def relabel_timeline(timeline: Timeline, permutation: Int[np.ndarray, " n"]) -> 
     True
 
     Raises:
-        ValueError: no permutation of the nodes, or another form of timeline.
+        ValueError: if permutation is not a permutation of the nodes, or the timeline is not supported.
     """
     facts, xs, shared = timeline.properties, timeline.xs, timeline.shared
     new = _checked(permutation, facts.num_nodes)
@@ -92,13 +92,13 @@ def relabel_timeline(timeline: Timeline, permutation: Int[np.ndarray, " n"]) -> 
 
 
 def _renamed(array: Any, new: Int[np.ndarray, " n"]) -> Any:
-    """New names of nodes; slots and nobody keep theirs."""
+    """Rename nodes; slots and NOBODY keep their numbers."""
     array = np.asarray(array)
     return np.where(array < len(new), new[np.minimum(array, len(new) - 1)], array)
 
 
 def _renamed_mixing(mixing: Any, new: Int[np.ndarray, " n"]) -> Any:
-    """The last axes (n, n) of a matrix, or (n, d) and (n,) of a table, in the new order."""
+    """Reorder the last axes: (n, n) of a matrix, or (n, d) and (n,) of a table."""
     order = np.argsort(new)
     if isinstance(mixing, DenseMixing):
         return DenseMixing(jnp.asarray(np.asarray(mixing.W)[..., order[:, None], order]))

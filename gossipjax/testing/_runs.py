@@ -1,4 +1,4 @@
-"""Running a protocol for a property: every event's outcome, in one compiled function that looks at shapes only."""
+"""Runs for properties: the outcome of every event, in one compiled function that depends on shapes only."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ Arrays: TypeAlias = PyTree[Array | np.ndarray]
 
 
 class History(NamedTuple):
-    """What a run leaves behind after each of its T events, as NumPy arrays, and its last state."""
+    """Outcome of each of the T events of a run, as NumPy arrays, and the final state."""
 
     models: PyTree
-    """What observers look at, leaves ``(T, num_rows, ...)``."""
+    """Models that observers see, leaves ``(T, num_rows, ...)``."""
     quantity: PyTree
-    """What ``quantity(state)`` returned, leaves ``(T, ...)``; None without one."""
+    """Values of ``quantity(state)``, leaves ``(T, ...)``; None without ``quantity``."""
     held: Any
-    """Version counters ``(T, rows, s)``; None where the protocol tracks none."""
+    """Version counters ``(T, rows, s)``; None if the protocol tracks none."""
     own: Any
-    """Each source's own version ``(T, s)``, or None."""
+    """Each source's own version ``(T, s)``; None if the protocol tracks none."""
     state: Any
 
 
 def bare(timeline: Timeline) -> Timeline:
-    """Keep those of the properties that shape a run: timelines that differ in others share one compiled program."""
+    """Drop the properties that do not affect the program, so that timelines that differ in them share one program."""
     facts = timeline.properties
     kept = Properties(facts.num_nodes, facts.num_rows, name="", num_slots=facts.num_slots)
     return dataclasses.replace(timeline, properties=kept)
 
 
 def as_start(x0: Arrays, timeline: Timeline) -> Params:
-    """Take stacked start parameters to the device; ValueError unless each leaf has the timeline's rows in front."""
+    """Put stacked start parameters on the device; raise ValueError unless each leaf has the timeline's rows."""
     rows = timeline.properties.num_rows
     for leaf in jax.tree.leaves(x0):
         if np.ndim(leaf) < 1 or np.shape(leaf)[0] != rows:
@@ -61,7 +61,7 @@ def history(
     key: Key[Array, ""] | None = None,
     quantity: Callable[[Any], PyTree] | None = None,
 ) -> History:
-    """Run a protocol over a short timeline and keep what every event left behind.
+    """Run a protocol over a short timeline and record the outcome of every event.
 
     The numbers are those of :func:`gossipjax.simulate` with the same key. Memory grows with T × rows: for tests only.
 
@@ -71,14 +71,14 @@ def history(
     ((3, 2, 1), 0.5)
 
     Args:
-        protocol: functions at module level (or ``Partial`` of such) are compiled once for all examples.
+        protocol: a protocol; module-level functions (or a ``Partial`` of one) are compiled once for all examples.
         timeline: T events.
         x0: stacked start parameters, leaves ``(num_rows, ...)``, without rows for messages.
         key: of the run; None: always the same.
-        quantity: module-level function of the state, kept beside the models.
+        quantity: module-level function of the state, recorded with the models.
 
     Raises:
-        ValueError: a timeline that the protocol is not meant for, or wrong rows.
+        ValueError: if the timeline does not meet the protocol's requirements, or x0 has a wrong number of rows.
     """
     check_requires(protocol.requires, timeline.properties)
     key = jax.random.key(0) if key is None else key
@@ -87,7 +87,7 @@ def history(
 
 
 def _stepper(key: Key[Array, ""], protocol: Protocol, timeline: Timeline) -> tuple[Callable, Any]:
-    """One step of the scan, and what it runs over."""
+    """Return the step of the scan, and the arrays that it scans over."""
     events_key, steps_key = jax.random.fold_in(key, EVENTS), jax.random.fold_in(key, STEPS)
     xs = jax.tree.map(jnp.asarray, timeline.xs)
     xs = xs if timeline.draw is None else timeline.draw(events_key, timeline.shared, xs)
@@ -115,7 +115,7 @@ def _history(key, protocol: Protocol, timeline: Timeline, x0: Params, *, quantit
 
 @jax.jit
 def repeated(key, protocol: Protocol, timeline: Timeline, x0: Params, repeats: Array) -> Params:
-    """Run through a timeline several times, and return the models; their number is no shape."""
+    """Pass through a timeline several times, and return the models; the number of passes may be traced."""
     step, xs = _stepper(key, protocol, timeline)
 
     def once(_: Any, state: Any) -> Any:
@@ -126,7 +126,7 @@ def repeated(key, protocol: Protocol, timeline: Timeline, x0: Params, repeats: A
 
 
 def events(timeline: Timeline, key: Key[Array, ""] | None = None) -> tuple[Event, Any]:
-    """Write out all events, and the matrices ``(T, rows, rows)`` over models and messages; None without mixing."""
+    """Return all events, and the mixing matrices ``(T, rows, rows)`` over models and messages; None without mixing."""
     return jax.device_get(_events(jax.random.key(0) if key is None else key, bare(timeline)))
 
 

@@ -22,21 +22,21 @@ from gossipjax.topology import Topology
 from gossipjax.types import Task
 
 Draw: TypeAlias = Callable[..., Any]
-"""The argument that Hypothesis passes to a composite strategy."""
+"""Type of the ``draw`` argument that Hypothesis passes to a composite strategy."""
 _SIDES = hnp.array_shapes(min_dims=0, max_dims=2, min_side=1, max_side=3)
 _FLOATS = st.floats(-100, 100, width=32)
 
 
 @st.composite
 def connected_graphs(draw: Draw, min_nodes: int = 1, max_nodes: int = 12) -> Topology:
-    """Draw an undirected connected topology: a random tree with random further edges, nodes in random order.
+    """Draw an undirected connected topology: a random tree with random extra edges, nodes in random order.
 
     >>> strategy = connected_graphs(2, 8)
 
     Args:
-        draw: given by Hypothesis.
-        min_nodes: fewest nodes.
-        max_nodes: most nodes; with the same number for both, arrays that depend on n keep their shape.
+        draw: passed by Hypothesis.
+        min_nodes: smallest number of nodes.
+        max_nodes: largest number of nodes; if it equals ``min_nodes``, arrays that depend on n keep their shape.
     """
     n = draw(st.integers(min_nodes, max_nodes))
     edges = {(draw(st.integers(0, node - 1)), node) for node in range(1, n)}
@@ -50,14 +50,14 @@ def connected_graphs(draw: Draw, min_nodes: int = 1, max_nodes: int = 12) -> Top
 
 @st.composite
 def connected_digraphs(draw: Draw, min_nodes: int = 1, max_nodes: int = 12) -> Topology:
-    """Draw a strongly connected directed topology: a cycle through all nodes in random order, with further edges.
+    """Draw a strongly connected directed topology: a cycle through all nodes in random order, with extra edges.
 
     >>> strategy = connected_digraphs(2, 8)
 
     Args:
-        draw: given by Hypothesis.
-        min_nodes: fewest nodes.
-        max_nodes: most nodes.
+        draw: passed by Hypothesis.
+        min_nodes: smallest number of nodes.
+        max_nodes: largest number of nodes.
     """
     n = draw(st.integers(min_nodes, max_nodes))
     order = draw(permutations(n)).tolist()
@@ -70,7 +70,7 @@ def connected_digraphs(draw: Draw, min_nodes: int = 1, max_nodes: int = 12) -> T
 
 
 digraphs = connected_digraphs
-"""Another name of :func:`connected_digraphs`."""
+"""Alias of :func:`connected_digraphs`."""
 
 
 @st.composite
@@ -80,20 +80,20 @@ def mixing_matrices(
     min_nodes: int = 1,
     max_nodes: int = 12,
 ) -> sparse.csr_array:
-    """Draw nonnegative weights on a random connected graph, every node keeping a positive share.
+    """Draw a nonnegative mixing matrix on a random connected graph, with a positive diagonal.
 
     >>> strategy = mixing_matrices("column", 2, 8)
 
     Args:
-        draw: given by Hypothesis.
+        draw: passed by Hypothesis.
         kind: ``"row"`` or ``"column"``: random weights on a directed graph, normalised. ``"doubly"``: a random convex
-            combination of the identity, a cycle through all nodes and further permutations. ``"symmetric"``: symmetric
-            and doubly stochastic on an undirected graph, each edge at most at the weight 1/(1 + max(d_i, d_j)).
-        min_nodes: fewest nodes.
-        max_nodes: most nodes.
+            combination of the identity, a cycle through all nodes and other permutations. ``"symmetric"``: symmetric
+            and doubly stochastic on an undirected graph, with edge weights of at most 1/(1 + max(d_i, d_j)).
+        min_nodes: smallest number of nodes.
+        max_nodes: largest number of nodes.
 
     Returns:
-        ``(n, n)`` float64, W[i, j] being the weight that i gives to j.
+        ``(n, n)`` float64; W[i, j] is the weight that i gives to j.
     """
     if kind == "doubly":
         return draw(_permutation_mixtures(min_nodes, max_nodes))
@@ -114,15 +114,15 @@ def mixing_matrices(
 
 @st.composite
 def stacked_params(draw: Draw, num_rows: int, dtype: Any = np.float32, *, varied: bool = True) -> dict[str, Any]:
-    """Draw a pytree of floats in [−100, 100] with a row axis in front: nested, parameters of zero to two axes.
+    """Draw a nested pytree of floats in [−100, 100]: a row axis in front, then zero to two axes of parameters.
 
     >>> strategy = stacked_params(8, varied=False)  # kernel (8, 2, 3), bias (8, 3), scale (8,)
 
     Args:
-        draw: given by Hypothesis.
+        draw: passed by Hypothesis.
         num_rows: length of the row axis.
         dtype: of all leaves.
-        varied: draw the shapes as well; False: always the same, so that one program serves all examples.
+        varied: draw the shapes too; False: fixed shapes, so that one program serves all examples.
     """
 
     def leaf(*shape: int) -> np.ndarray:
@@ -133,12 +133,12 @@ def stacked_params(draw: Draw, num_rows: int, dtype: Any = np.float32, *, varied
 
 @st.composite
 def starts(draw: Draw, num_rows: int, dimension: int = 3, dtype: Any = None) -> Float[np.ndarray, "rows d"]:
-    """Draw stacked vectors of one shape ``(num_rows, dimension)``, in [−100, 100], ties and zeros likely.
+    """Draw stacked vectors ``(num_rows, dimension)`` in [−100, 100]; ties and zeros are likely.
 
     >>> strategy = starts(8)  # (8, 3)
 
     Args:
-        draw: given by Hypothesis.
+        draw: passed by Hypothesis.
         num_rows: model rows.
         dimension: parameters d of a row.
         dtype: None: JAX's default float.
@@ -148,16 +148,16 @@ def starts(draw: Draw, num_rows: int, dimension: int = 3, dtype: Any = None) -> 
 
 
 def vectors(dimension: int, dtype: Any = np.float32) -> st.SearchStrategy[Float[np.ndarray, " d"]]:
-    """Draw what compressors stumble over: ties, zeros, all equal, one entry that outweighs the others, tiny and huge.
+    """Draw vectors that are hard for compressors: ties, zeros, equal entries, one dominant entry, tiny and huge values.
 
     >>> strategy = vectors(16)  # (16,)
 
     Args:
-        dimension: d ≥ 1; every new d is compiled anew, so draw it from few.
+        dimension: d ≥ 1; every new d compiles a new program, so draw few different ones.
         dtype: of the vector.
 
     Raises:
-        ValueError: dimension < 1.
+        ValueError: if dimension < 1.
     """
     if dimension < 1:
         raise ValueError(f"dimension={dimension}: a vector needs at least one entry")
@@ -181,15 +181,15 @@ def _vectors(draw: Draw, dimension: int, dtype: Any) -> Float[np.ndarray, " d"]:
 def compressor_inputs(
     dimensions: Sequence[int] = (1, 8, 33), dtype: Any = np.float32
 ) -> st.SearchStrategy[tuple[int, Float[np.ndarray, " d"]]]:
-    """Draw how many entries are sent, ``k ∈ {1, ⌈d/4⌉, d}``, and a vector ``(d,)``.
+    """Draw a number of entries to send, ``k ∈ {1, ⌈d/4⌉, d}``, and a vector ``(d,)``.
 
-    Few pairs (k, d), so that few programs are compiled. Hand k on by ``Partial(top_k, k)``, as an array of the compiled
-    function, or by ``Partial(top_k, Frozen(k))`` (:mod:`gossipjax._base.binding`), compiled anew for every k.
+    There are few pairs (k, d), so that few programs are compiled. Bind k with ``Partial(top_k, k)``, which makes it an
+    argument of the compiled function, or as a static field of a callable, which compiles a new program for every k.
 
     >>> strategy = compressor_inputs()  # (k, x)
 
     Args:
-        dimensions: d is one of these.
+        dimensions: possible values of d.
         dtype: of the vector.
     """
 
@@ -205,10 +205,10 @@ def small_tasks(
     kind: Literal["quadratic", "softmax"] = "quadratic",
     shared_optimum: bool = False,
 ) -> st.SearchStrategy[Task]:
-    """Draw a learning problem whose shapes depend on the number of nodes only; its gradients are exact, keys unused.
+    """Draw a learning problem with exact gradients, whose shapes depend only on the number of nodes. Keys are unused.
 
     * ``"quadratic"``: ``f_i(x) = ½ Σ_c a_ic (x_c − b_ic)²``, models ``(3,)``, a in [0.5, 2], b in [−10, 10]; the
-      optimum of the mean is ``task.test["optimum"]``. Steps below 1/2 never expand.
+      optimum of the mean is ``task.test["optimum"]``. Gradient steps with a step size below 1/2 are contractions.
     * ``"softmax"``: cross-entropy of ``softmax(f w)`` on all 4 samples of the node, features f ``(2,)``, models w
       ``(2, 3)``; labels are arbitrary.
 
@@ -216,11 +216,11 @@ def small_tasks(
 
     Args:
         num_nodes: n.
-        kind: which of the two.
-        shared_optimum: every node's own optimum is the same: the common fixed point of all local steps. Quadratic only.
+        kind: ``"quadratic"`` or ``"softmax"``.
+        shared_optimum: give all nodes the same optimum, a fixed point of all local steps. Quadratic only.
 
     Raises:
-        ValueError: an unknown kind, or a shared optimum of softmax, which has none in closed form.
+        ValueError: if the kind is unknown, or softmax is asked for a shared optimum, which has no closed form.
     """
     if kind == "softmax" and not shared_optimum:
         features = hnp.arrays(np.float64, (num_nodes, 4, 2), elements=st.integers(-2, 2).map(float))
@@ -239,7 +239,7 @@ def _exact_quadratic(targets: np.ndarray, curvature: np.ndarray) -> Task:
 
 
 def _exact_batch(key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
-    # A quadratic's own batch draws noise of zero size, whose generator takes longer to compile than all the rest.
+    # The default batch of a quadratic draws noise of scale 0, whose generator takes longest to compile.
     del key
     zero = jnp.zeros_like(data["targets"][0])
     return {"curvature": data["curvature"][node], "target": data["targets"][node], "noise": zero}
@@ -275,9 +275,10 @@ def _test_loss(w: Float[Array, "2 3"], test: dict[str, Array]) -> dict[str, Arra
 
 @contextlib.contextmanager
 def same_random_state() -> Iterator[None]:
-    """Leave Python's generator as it was: those who check annotations pick items of sequences by it.
+    """Restore the state of Python's random generator at exit.
 
-    Hypothesis would take that for a strategy that does not give the same example twice.
+    Checkers of annotations draw from it to sample items of sequences, which Hypothesis would report as a flaky
+    strategy.
     """
     state = random.getstate()
     try:

@@ -1,4 +1,4 @@
-"""Event tapes and timelines of few shapes: what happened, drawn freely, and the plans made of it."""
+"""Strategies for event tapes, and for timelines of few shapes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from gossipjax.topology import Topology
 from gossipjax.types import NOBODY, Timeline
 
 SIZES = (2, 3, 8)
-"""Numbers of nodes that timelines are drawn for."""
+"""Numbers of nodes of drawn timelines."""
 EVENT_COUNTS = (32, 128, 512, 2048)
 """Numbers of events to which planned timelines are padded."""
 SLOT_COUNTS = (0, 16, 64, 256)
 """Numbers of rows for messages in flight to which planned timelines are padded."""
 KINDS = ("rounds", "exchanges", "pushes", "flights")
-"""What :func:`timelines` draws unless told otherwise."""
+"""Kinds that :func:`timelines` draws by default."""
 
 _GAPS = (0.0, 0.25, 0.5, 1.0)
 _DELAYS = (0.0, 0.25, 0.75, 3.0)
@@ -38,34 +38,34 @@ _FILL = {"weights": 0.0, "keep": 1.0, "messages": 0}
 
 
 class EventTape(NamedTuple):
-    """What happened, in order: entry e is a local update of a node, or its push to a peer."""
+    """A sequence of entries, each a local update of a node or a push to a peer."""
 
     num_nodes: int
     times: Float[np.ndarray, " e"]
-    """Seconds, not decreasing; several entries may share one."""
+    """Seconds, not decreasing; ties are allowed."""
     nodes: Int[np.ndarray, " e"]
-    """Who updates, or sends."""
+    """Node that updates or sends."""
     peers: Int[np.ndarray, " e"]
-    """Who is sent to; :data:`~gossipjax.types.NOBODY`: a local update."""
+    """Node that receives; :data:`~gossipjax.types.NOBODY` for a local update."""
     delays: Float[np.ndarray, " e"]
-    """Seconds that a message is on its way; read by flights only."""
+    """Flight time of a message in seconds; used by flights only."""
     lost: Bool[np.ndarray, " e"]
-    """Whether a message never arrives."""
+    """Whether the message is lost."""
 
 
 @st.composite
 def event_tapes(draw: Draw, topology: Topology, max_events: int = 16, *, losses: bool = True) -> EventTape:
-    """Draw local updates of the nodes, and pushes along the edges, of a network.
+    """Draw local updates of the nodes of a network, and pushes along its edges.
 
-    Entries shrink away one by one. Times are multiples of a quarter of a second, so that ties occur.
+    Entries shrink independently. Times are multiples of a quarter of a second, so that ties occur.
 
     >>> from gossipjax.topology import ring
     >>> strategy = event_tapes(ring(5)).map(lambda tape: tape_timeline(tape, "flight"))
 
     Args:
-        draw: given by Hypothesis.
+        draw: passed by Hypothesis.
         topology: any; edges go from sender to receiver.
-        max_events: most entries, at least one.
+        max_events: largest number of entries; the smallest is one.
         losses: whether messages may be lost.
     """
     n, lost = topology.num_nodes, st.sampled_from([False, False, False, True]) if losses else st.just(False)
@@ -82,15 +82,15 @@ def event_tapes(draw: Draw, topology: Topology, max_events: int = 16, *, losses:
 
 
 def tape_timeline(tape: EventTape, how: Literal["push", "exchange", "flight"], *, weight: float = 0.5) -> Timeline:
-    """Make the timeline of a tape, padded to few shapes (:func:`pad_timeline`).
+    """Build the timeline of a tape, padded to one of few shapes (:func:`pad_timeline`).
 
     A push i → j at time t means, with a = ``weight``::
 
         push:       x_j ← (1 − a) x_j + a x_i       at t
-        exchange:   and at once  x_i ← (1 − a) x_i + a x_j
-        flight:     x_j ← (1 − a) x_j + a x_i(t)    at t + delay, or never, if that is a second or more after the tape
+        exchange:   the same, and simultaneously  x_i ← (1 − a) x_i + a x_j
+        flight:     x_j ← (1 − a) x_j + a x_i(t)    at t + delay; never, if that is a second or more after the tape
 
-    What is lost mixes nothing. The properties' ``traffic`` says what became of all messages.
+    Lost messages mix nothing. ``properties.traffic`` counts all messages by outcome.
 
     >>> tape = EventTape(2, np.zeros(1), np.array([0]), np.array([1]), np.ones(1), np.zeros(1, bool))
     >>> plan = tape_timeline(tape, "flight")
@@ -98,12 +98,12 @@ def tape_timeline(tape: EventTape, how: Literal["push", "exchange", "flight"], *
     (32, 16, 1)
 
     Args:
-        tape: in the order of time.
-        how: what a push does.
+        tape: entries sorted by time.
+        how: effect of a push.
         weight: a in (0, 1].
 
     Raises:
-        ValueError: an unknown ``how``, a weight out of range, nodes that do not exist.
+        ValueError: if ``how`` is unknown, the weight is out of range, or a node does not exist.
     """
     if how not in ("push", "exchange", "flight") or not 0.0 < weight <= 1.0:
         raise ValueError(f"how={how!r}, weight={weight}: choose 'push', 'exchange' or 'flight', a weight in (0, 1]")
@@ -139,7 +139,7 @@ def _flights(sent: np.ndarray, delays: np.ndarray, lost: np.ndarray, duration: f
 
 
 def _bucket(count: int, buckets: Sequence[int]) -> int:
-    """The next of some numbers, or else the next power of two."""
+    """Round up to the next bucket; past the last one, to the next power of two."""
     return next((size for size in buckets if size >= count), 1 << max(0, count - 1).bit_length())
 
 
@@ -151,10 +151,10 @@ def pad_timeline(
     lanes: int | None = None,
     num_slots: int | None = None,
 ) -> Timeline:
-    """Pad a planned timeline to one of few shapes, by events in which nothing happens and lanes of nobody.
+    """Pad a planned timeline to one of few shapes, with empty events and empty lanes.
 
-    The run is the same. Weights and all else become arrays per event, whether or not all events shared them; where the
-    plan does not say which transfers are messages, every one is.
+    The run does not change. All fields, shared ones included, become arrays per event. If the plan does not state which
+    transfers are messages, all are.
 
     >>> from gossipjax.timeline import push_gossip
     >>> plan = pad_timeline(push_gossip(5, 2.0, compute=None, gossip=1.0, latency=0.1, seed=0))
@@ -163,13 +163,13 @@ def pad_timeline(
 
     Args:
         timeline: from :func:`gossipjax.timeline.from_events`, its planners or :func:`gossipjax.pack`.
-        num_events: T of the result; None: the next of :data:`EVENT_COUNTS`.
-        acting: acting nodes of an event; None: as they are.
-        lanes: transfers (or groups) of an event; None: at least two.
-        num_slots: rows for messages in flight; None: the next of :data:`SLOT_COUNTS`.
+        num_events: T of the result; None: round up to :data:`EVENT_COUNTS`.
+        acting: acting nodes of an event; None: unchanged.
+        lanes: transfers (or groups) of an event; None: unchanged, but at least two.
+        num_slots: rows for messages in flight; None: round up to :data:`SLOT_COUNTS`.
 
     Raises:
-        ValueError: a timeline that is not planned, or fewer events, lanes or slots than it has.
+        ValueError: if the timeline is not planned, or a size is smaller than the timeline's.
     """
     facts, total = timeline.properties, len(timeline)
     if timeline.event is not planned_event:
@@ -195,7 +195,7 @@ def pad_timeline(
 
 
 def _written_out(timeline: Timeline) -> dict[str, Any]:
-    """Per-event arrays of all fields; indices past the end are :data:`NOBODY`, for more slots would catch them."""
+    """Return per-event arrays of all fields. Absent rows become :data:`NOBODY`, since slots are added."""
     shared = {name: np.broadcast_to(array, (len(timeline), *array.shape)) for name, array in timeline.shared.items()}
     xs = {name: np.asarray(array) for name, array in (shared | dict(timeline.xs)).items()}
     rows = timeline.properties.num_rows + timeline.properties.num_slots
@@ -214,7 +214,7 @@ def _padded(array: np.ndarray, events: int, width: int, fill: int | float) -> np
 
 
 def _number(xs: dict[str, Any], total: int, acting: int, packed: bool) -> None:
-    """Give the lanes that were added, and the events, the number and time of the last before them: records read it."""
+    """Copy the number and time of the last original lane and event to the added ones, since records read them."""
     for name in ("index", "time"):
         xs[name][:total, acting:] = xs[name][:total, acting - 1 : acting]
         xs[name][total:] = xs[name][total - 1, acting - 1]
@@ -234,22 +234,22 @@ def timelines(
 
     * ``"rounds"``: a symmetric doubly stochastic W (:func:`mixing_matrices`); every node acts;
     * ``"row_rounds"`` and ``"column_rounds"``: a W on a directed network whose rows or columns sum to one;
-    * ``"exchanges"``, ``"pushes"``, ``"flights"``: :func:`tape_timeline` of a drawn tape, with local updates between.
+    * ``"exchanges"``, ``"pushes"``, ``"flights"``: :func:`tape_timeline` of a drawn tape, which has local updates too.
 
-    Shapes depend on the kind, the number of nodes and ``max_events`` only; exchanges and pushes share one. Rounds and
-    exchanges conserve the mean; ``timeline.properties`` says what else holds.
+    Shapes depend only on the kind, the number of nodes and ``max_events``; exchanges and pushes share one shape. Rounds
+    and exchanges conserve the mean; ``timeline.properties`` lists the other facts.
 
     >>> strategy = timelines(("rounds", "exchanges"), sizes=(4,))
 
     Args:
-        kinds: which of these.
+        kinds: kinds to draw from.
         sizes: numbers of nodes.
         num_rounds: T of rounds.
-        max_events: most entries of a tape.
+        max_events: largest number of entries of a tape.
         losses: whether messages may be lost.
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: if a kind is unknown.
     """
     if unknown := [kind for kind in kinds if kind not in _TAPES | _MATRICES]:
         raise ValueError(f"kinds={unknown[0]!r} is unknown: choose among {', '.join([*_MATRICES, *_TAPES])}")
@@ -265,7 +265,7 @@ def _timelines(draw: Draw, kind: str, n: int, num_rounds: int, max_events: int, 
     tape = draw(event_tapes(draw(connected_graphs(n, n)), max_events, losses=losses))
     with same_random_state():
         plan = tape_timeline(tape, _TAPES[kind])
-        # As much room as any tape of that many entries may need: each may be sent, then delivered.
+        # Room for any tape with that many entries: each may be a send and a delivery.
         if kind == "flights":
             slots = _bucket(max_events, SLOT_COUNTS)
             return pad_timeline(plan, num_events=_bucket(2 * max_events, EVENT_COUNTS), num_slots=slots)

@@ -58,7 +58,7 @@ def test_a_fact_that_does_not_exist_is_refused():
         lambda: Properties(2, 2, "a plan", {"fixt"}),
         lambda: "fixt" in Requires(),
     ):
-        with pytest.raises(ValueError, match="'fixt' is no fact of a timeline: use one of walks, buffered"):
+        with pytest.raises(ValueError, match="'fixt' is not a fact of timelines: use one of walks, buffered"):
             wrong()
     for none in ("fixed", ("fixed",), ["fixed"]):
         with pytest.raises((TypeError, ValueError), match="tags"):

@@ -470,7 +470,7 @@ X = jnp.ones((3, 2))
         (
             lambda: mix(GroupMixing(np.array([[0, 3]]), np.ones((1, 2)), np.array([[2]])), X),
             ValueError,
-            "GroupMixing.weights: a member past row 2 is nobody",
+            "GroupMixing.weights: a member past row 2 is absent",
         ),
         (lambda: mix(mx.exchange(1, 1), X), ValueError, "PairMixing.receivers: row 1 is written twice"),
         (lambda: mix(mx.exchange(0, 1), {"a": X, "b": X[:2]}), ValueError, r"x\['b'\] has shape \(2, 2\)"),

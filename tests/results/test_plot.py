@@ -301,7 +301,7 @@ def test_a_bad_argument_is_named():
     with pytest.raises(ValueError, match="no variable over records"):
         drawn(xr.Dataset())
     data["bytes_sent"][:] = np.nan
-    with pytest.raises(ValueError, match="x='bytes_sent': has no number"):
+    with pytest.raises(ValueError, match="x='bytes_sent' has no finite value"):
         drawn(data, x="bytes_sent")
 
 

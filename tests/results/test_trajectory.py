@@ -199,10 +199,10 @@ def test_bad_files_are_named(result, tmp_path):
     path = result.save(tmp_path / "run.nc")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="no readable netCDF file"):
+    with pytest.raises(ValueError, match="not a readable netCDF file"):
         load(path)
     path.write_text("not a file of numbers")
-    with pytest.raises(ValueError, match="no readable netCDF file"):
+    with pytest.raises(ValueError, match="not a readable netCDF file"):
         load(path)
     xr.Dataset({"a": ("x", [1.0])}).to_netcdf(path, engine="h5netcdf")
     with pytest.raises(ValueError, match=FORMAT):

@@ -16,7 +16,7 @@ from gossipjax._base.rows import finite_rows, num_rows
 from gossipjax._base.streams import EVENTS, STEPS
 from gossipjax.mixing._counting import charged, count
 from gossipjax.observe._models import Observer, Snapshot
-from gossipjax.timeline._events import drawn, first_event
+from gossipjax.timeline._events import drawn, event_of, first_event
 from gossipjax.types import Event, Info, Params, Properties, Protocol, Timeline
 
 NON_FINITE, LOSS = 1, 2
@@ -295,20 +295,20 @@ def advance(
     events_key, steps_key = jax.random.fold_in(key, EVENTS), jax.random.fold_in(key, STEPS)
     all_rows = num_rows(jax.eval_shape(protocol.model, state))
 
-    def event_of(x: PyTree) -> Event:
-        return timeline.event(events_key, timeline.static, x)
+    def event_at(x: PyTree) -> Event:
+        return event_of(events_key, timeline, x)
 
     def one_event(carry: _Carry, x: PyTree) -> tuple[_Carry, None]:
-        event = event_of(x)
+        event = event_at(x)
         state, info = protocol.step(steps_key, carry.state, event)
         return _account(carry, state, info, event, facts.num_nodes, all_rows), None
 
     def one_record(carry: _Carry, xs: PyTree) -> tuple[_Carry, Totals]:
         carry, _ = jax.lax.scan(one_event, carry, xs)
         if outside is not None:
-            sent = jax.vmap(lambda x: jnp.sum(count(event_of(x), all_rows), dtype=jnp.uint32))(xs)
+            sent = jax.vmap(lambda x: jnp.sum(count(event_at(x), all_rows), dtype=jnp.uint32))(xs)
             carry = carry._replace(traffic=_add_total(carry.traffic, outside, sent))
-        last = event_of(_last(xs))
+        last = event_at(_last(xs))
         return _record(carry, protocol, facts, observers, last.index[-1] + 1, last.time[-1])
 
     outside = _bits_outside(protocol, timeline, state, events_key)

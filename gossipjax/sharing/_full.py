@@ -11,7 +11,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import no_state
-from gossipjax.types import Event, Params, Requires, Sharing
+from gossipjax.types import Event, Mass, Params, Requires, Sharing
 
 
 def _encode(
@@ -30,7 +30,7 @@ def _merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params,
 @recorded()
 def full() -> Sharing:
     """Build full sharing: ``x_i ← Σ_j W_ij x_j``; a message is 32 bits per float32 parameter."""
-    return Sharing(Partial(no_state), Partial(_encode), Partial(_merge), Requires(mixing=True))
+    return Sharing(Partial(no_state), Partial(_encode), Partial(_merge), Requires(mixing=True), Mass("whole"))
 
 
 def as_sharing(sharing: Sharing | None) -> Sharing:
@@ -43,11 +43,9 @@ def as_sharing(sharing: Sharing | None) -> Sharing:
         return full()
     instance("sharing", sharing, Sharing, "build one with gossipjax.sharing, such as choco(compressor, gamma)")
     init, encode, merge = (
-        as_partial(f"sharing.{name}", function, _SIGNATURES[name])
-        for name, function in sharing._asdict().items()
-        if name != "requires"
+        as_partial(f"sharing.{name}", getattr(sharing, name), form) for name, form in _SIGNATURES.items()
     )
-    return Sharing(init, encode, merge, sharing.requires)
+    return Sharing(init, encode, merge, sharing.requires, sharing.mass)
 
 
 _SIGNATURES = {

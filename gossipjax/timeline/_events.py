@@ -7,14 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
+from gossipjax._base.binding import Static
 from gossipjax.types import Event, Timeline
+
+
+def event_of(key: Key[Array, ""], timeline: Timeline, x: PyTree) -> Event:
+    """Make one event of its entry in ``xs``, and say which rows are models where others hold messages in flight."""
+    event, facts = timeline.event(key, timeline.static, x), timeline.properties
+    return event._replace(models=Static(facts.num_rows)) if facts.num_slots else event
 
 
 def first_event(key: Key[Array, ""], timeline: Timeline) -> Event:
     """Make the first event of a timeline, inside or outside a trace; of an empty one, an event of the same form."""
     xs = _blank(timeline.xs) if len(timeline) == 0 else jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), timeline.xs)
     xs = xs if timeline.draw is None else timeline.draw(key, timeline.static, xs)
-    return timeline.event(key, timeline.static, jax.tree.map(lambda leaf: leaf[-1], xs))
+    return event_of(key, timeline, jax.tree.map(lambda leaf: leaf[-1], xs))
 
 
 def _blank(xs: PyTree) -> PyTree:

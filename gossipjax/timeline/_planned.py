@@ -17,9 +17,9 @@ from gossipjax.types import NOBODY, Event, Properties, Timeline
 
 _PAIRS = ("senders", "receivers", "weights", "keep")
 _GROUPS = ("members", "weights", "targets")
-_EVENT = ("index", "time", "nodes", "rows", "begin", "messages", "sources")
+_EVENT = ("index", "time", "nodes", "rows", "begin", "messages", "speakers", "sources")
 _AXES = {"nodes": 1, "rows": 1, "begin": 1, "messages": 1, "sources": 1, "senders": 1, "receivers": 1, "keep": 1}
-_AXES |= {"members": 2, "targets": 2, "parts": 2}
+_AXES |= {"members": 2, "targets": 2, "parts": 2, "speakers": 1}
 """Axes of a field of one event; weights have those of the mixing that they belong to."""
 _LARGEST = {"messages": 2**32 - 1}
 _SMALLEST = {"parts": -1}
@@ -51,7 +51,9 @@ def planned(xs: dict[str, np.ndarray], properties: Properties, *, shared: dict[s
     * ``nodes (T, k)``, ``rows (T, k)``, ``begin (T, b)``; a node from ``num_nodes`` on stands for nobody;
     * transfers ``senders, receivers, weights, keep (T, m)``; a receiver past the last row stands for "no transfer"; or
       groups ``members, weights (T, g, s)``, ``targets (T, g, t)`` and maybe ``parts (T, g, s)``;
-    * ``messages (T, m)`` and ``sources (T, m)``.
+    * ``messages (T, m)`` and the rows that say them, ``speakers (T, m)``: who they are is needed where messages differ
+      from models; without it, the senders of transfers, one for each of ``messages``;
+    * ``sources (T, m)``.
 
     Args:
         xs: per-event arrays; floats in float64 keep weights that sum to one in either precision.
@@ -76,7 +78,7 @@ def planned(xs: dict[str, np.ndarray], properties: Properties, *, shared: dict[s
         somebody = np.asarray(fields["nodes"]) < properties.num_nodes
         plan[name] = np.where(somebody, plan[name], NOBODY).astype(np.int32)
     rows = properties.num_rows + properties.num_slots
-    for name in {"begin", "senders", "receivers", "members", "targets"} & plan.keys():
+    for name in {"begin", "senders", "receivers", "members", "targets", "speakers"} & plan.keys():
         plan[name] = np.where(plan[name] < rows, plan[name], NOBODY).astype(np.int32)
     plan["index"] = np.ascontiguousarray(np.broadcast_to(np.arange(total, dtype=np.uint32)[:, None], lanes))
     plan["time"] = np.ascontiguousarray(np.broadcast_to(time[:, None], lanes))
@@ -137,6 +139,7 @@ def _check_axes(fields: dict[str, np.ndarray], form: tuple[str, ...], facts: Pro
                 f"{name} of {facts.name} has {array.ndim} axes, that of the events included: {1 + axes[name]}"
             )
     alike = [("rows", "nodes"), ("keep", "receivers"), ("senders", "receivers"), ("parts", "members")]
+    alike += [("speakers", "messages")]
     alike += [("weights", "members" if form is _GROUPS else "receivers"), ("sources", "receivers")]
     for name, other in alike:
         if name in fields and (other not in fields or fields[name].shape[1:] != fields[other].shape[1:]):

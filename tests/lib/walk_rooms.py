@@ -248,7 +248,6 @@ def rooms():
         "protocols": [
             *((f, {"task": task, "optimizer": sgd}) for f in (P.ad_psgd, P.allreduce_sgd, P.d2, P.sgp)),
             (P.beer, {"task": task, "optimizer": sgd, "compressor": compressor, "gamma": 0.5}),
-            (P.divshare, {"task": task, "optimizer": sgd, "num_fragments": 4, "local_steps": 1, "seed": 0}),
             (
                 P.dpsgd,
                 {"task": task, "optimizer": sgd, "order": "adapt_then_combine", "local_steps": 1, "sharing": sharing},

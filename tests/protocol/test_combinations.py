@@ -20,7 +20,7 @@ from gossipjax._engine import loop
 from gossipjax._engine.checks import check_requires, check_step
 from gossipjax.compress import top_k
 from gossipjax.mixing import averaging, column_stochastic, from_matrix, lazy, metropolis, uniform
-from gossipjax.sharing import choco, fragments, jwins
+from gossipjax.sharing import choco, deep_squeeze, fragments, jwins
 from gossipjax.timeline._planned import planned
 from gossipjax.topology import barabasi_albert
 from gossipjax.types import NOBODY
@@ -86,11 +86,18 @@ ALLOWED = {
         lambda: protocol.gossip_averaging(),
         {*OWN_ROWS, *MIXING_WALKS, "learning on the way", "client_sampling", "Plexus"},
     ),
-    "gossip_averaging of fragments": (lambda: protocol.gossip_averaging(fragments(2)), {"shatter", "divshare"}),
+    "gossip_averaging of fragments": (
+        lambda: protocol.gossip_averaging(fragments(2)),
+        {*OWN_ROWS, "shatter", "divshare"},
+    ),
     "dpsgd": (lambda: protocol.dpsgd(TASK, SGD), OWN_ROWS),
     "dpsgd, combine first": (lambda: protocol.dpsgd(TASK, SGD, order="combine_then_adapt"), OWN_ROWS),
-    "dpsgd of fragments": (lambda: protocol.dpsgd(TASK, SGD, sharing=fragments(2)), {"shatter", "divshare"}),
-    "dpsgd of jwins": (lambda: protocol.dpsgd(TASK, SGD, sharing=jwins()), SYNCHRONOUS),
+    "dpsgd of fragments": (
+        lambda: protocol.dpsgd(TASK, SGD, sharing=fragments(2)),
+        {*OWN_ROWS, "shatter", "divshare"},
+    ),
+    "dpsgd of jwins": (lambda: protocol.dpsgd(TASK, SGD, sharing=jwins()), OWN_ROWS),
+    "dpsgd of deep_squeeze": (lambda: protocol.dpsgd(TASK, SGD, sharing=deep_squeeze(top_k(1), 0.5)), SYNCHRONOUS),
     "dpsgd of choco": (lambda: protocol.dpsgd(TASK, SGD, sharing=choco(top_k(1), 0.5)), ONE_MATRIX),
     "local_sgd": (lambda: protocol.local_sgd(TASK, SGD, local_steps=2), OWN_ROWS),
     "fedavg": (lambda: protocol.fedavg(TASK, SGD, local_steps=2), {"client_sampling", "Plexus", "all-reduce"}),
@@ -104,7 +111,6 @@ ALLOWED = {
     "gossip_learning": (lambda: protocol.gossip_learning(TASK, SGD), {*PAIRS, "learning on the way"}),
     "random_walk": (lambda: protocol.random_walk(TASK, SGD), {"random_walks", *MIXING_WALKS}),
     "swift": (lambda: protocol.swift(TASK, SGD), {"swift"}),
-    "divshare": (lambda: protocol.divshare(TASK, SGD, num_fragments=2), {"divshare"}),
     "fedbuff": (lambda: protocol.fedbuff(TASK, SGD), {"fedbuff"}),
 }
 

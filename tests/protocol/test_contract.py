@@ -20,7 +20,6 @@ from gossipjax import (
     allreduce_sgd,
     beer,
     d2,
-    divshare,
     dpsgd,
     fedavg,
     fedbuff,
@@ -235,7 +234,7 @@ CASES = [
     Case("swift", bound(swift), on_plan(timeline.swift, GRAPH, 9.0, compute=CLOCK, latency=0.1)),
     Case(
         "divshare",
-        bound(divshare, num_fragments=2, local_steps=2),
+        bound(dpsgd, sharing=fragments(2), local_steps=2),
         on_plan(
             timeline.divshare,
             N,

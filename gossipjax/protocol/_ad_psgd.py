@@ -14,7 +14,7 @@ from gossipjax._base.rows import num_rows, put, take
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._local import init_optimizer
 from gossipjax.protocol._local_async import node_rows, step_from
-from gossipjax.sharing._full import as_sharing
+from gossipjax.sharing._full import as_own_pace_sharing
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Sharing, Task
 
 
@@ -77,11 +77,12 @@ def ad_psgd(
 
     Raises:
         TypeError: what is no task, no optimizer or no sharing.
-        ValueError: when run, rounds, fragments, or nodes that train other rows than their own.
+        ValueError: a sharing that needs synchronous rounds; when run, rounds, a timeline that names fragments, or nodes
+            that train other rows than their own.
 
     Reference: Lian et al. 2018, arXiv 1710.06952, algorithm 1.
     """
-    task, factory, chosen = as_task(task), as_factory(optimizer), as_sharing(sharing)
+    task, factory, chosen = as_task(task), as_factory(optimizer), as_own_pace_sharing(sharing)
     requires = Requires(
         row_stochastic=True,
         own_rows=True,

@@ -19,7 +19,7 @@ from gossipjax.mixing._apply import GroupMixing, PairMixing, live_receivers
 from gossipjax.mixing._counting import count, sent, speakers
 from gossipjax.protocol._local import check_steps, init_optimizer
 from gossipjax.protocol._local_async import node_rows, train_apart
-from gossipjax.sharing._full import as_sharing
+from gossipjax.sharing._full import as_own_pace_sharing
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Sharing, Task
 
 
@@ -139,12 +139,13 @@ def gossip_learning(
 
     Raises:
         TypeError: what is no task, no optimizer, no function or no sharing.
-        ValueError: an unknown merge, local_steps < 1; when run, a timeline on which models do not meet two at a time.
+        ValueError: an unknown merge, local_steps < 1, a sharing that needs synchronous rounds; when run, a timeline on
+            which models do not meet two at a time.
 
     Reference: Ormándi, Hegedűs, Jelasity 2013, arXiv 1109.1396, algorithms 1–3; Hegedűs, Danner, Jelasity 2019 (ages).
     """
     choice("merge", merge, ("average", "age"))
-    task, factory, chosen = as_task(task), as_factory(optimizer), as_sharing(sharing)
+    task, factory, chosen = as_task(task), as_factory(optimizer), as_own_pace_sharing(sharing)
     factor = None if scale is None else as_partial("scale", scale, "scale(ages) -> factors")
     return Protocol(
         init=Partial(_init, task, factory, chosen),

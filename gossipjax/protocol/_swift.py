@@ -14,7 +14,7 @@ from gossipjax._base.rows import num_rows
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._local import check_steps, init_optimizer
 from gossipjax.protocol._local_async import node_rows, train_apart
-from gossipjax.sharing._full import as_sharing
+from gossipjax.sharing._full import as_own_pace_sharing
 from gossipjax.types import Event, Info, Params, Protocol, Requires, Sharing, Task
 
 
@@ -68,11 +68,11 @@ def swift(
 
     Raises:
         TypeError: what is no task, no optimizer or no sharing.
-        ValueError: local_steps < 1; when run, a timeline of another builder.
+        ValueError: local_steps < 1, a sharing that needs synchronous rounds; when run, a timeline of another builder.
 
     Reference: Bornstein, Rabbani, Wang, Bedi, Huang 2023, arXiv 2210.14026, algorithm 1.
     """
-    task, factory, chosen = as_task(task), as_factory(optimizer), as_sharing(sharing)
+    task, factory, chosen = as_task(task), as_factory(optimizer), as_own_pace_sharing(sharing)
     requires = Requires(
         row_stochastic=True,
         own_rows=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
-from gossipjax._base.arguments import instance
+from gossipjax._base.arguments import instance, shown
 from gossipjax._base.binding import as_partial
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row
@@ -46,6 +46,23 @@ def as_sharing(sharing: Sharing | None) -> Sharing:
         as_partial(f"sharing.{name}", getattr(sharing, name), form) for name, form in _SIGNATURES.items()
     )
     return Sharing(init, encode, merge, sharing.requires, sharing.mass)
+
+
+def as_own_pace_sharing(sharing: Sharing | None) -> Sharing:
+    """Return what a protocol of nodes that wait for nobody is given as ``sharing``, as :func:`as_sharing` does.
+
+    Raises:
+        TypeError: something that is no sharing.
+        ValueError: one that needs synchronous rounds.
+    """
+    chosen = as_sharing(sharing)
+    if chosen.requires.synchronous:
+        raise ValueError(
+            f"sharing={shown(chosen)}: needs synchronous rounds, in which nodes wait, for what it remembers; use "
+            "it with dpsgd or gossip_averaging on timeline.rounds, or share full(), random_subset, top_k, jwins, "
+            "fragments or compressed here"
+        )
+    return chosen
 
 
 _SIGNATURES = {

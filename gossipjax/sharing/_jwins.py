@@ -211,10 +211,11 @@ def jwins(
 
     What is sent are coefficients of the model, not of its change; V takes the whole change of a round, averaging
     included, also where the coefficient was just sent. Nodes remember nothing of their neighbours, so that the graph
-    may change. Equal models are a fixed point, up to rounding and the error of T⁻¹ T (about 1e-11 of x for sym2, whose
-    filters PyWavelets has to 12 digits); the network's mean is not conserved. ``cut_offs=(1.0,)`` is full sharing. A
-    message counts the values, in the widest type of the model and at least 32 bits each, the code of their
-    positions, and the envelope (:class:`gossipjax.compress.codes.Wire`).
+    may change; nor do they need rounds: at meetings and in flight a round of a node is the time from the end of one
+    event in which it speaks to the end of the next. Equal models are a fixed point, up to rounding and the error of
+    T⁻¹ T (about 1e-11 of x for sym2, whose filters PyWavelets has to 12 digits); the network's mean is not conserved.
+    ``cut_offs=(1.0,)`` is full sharing. A message counts the values, in the widest type of the model and at least 32
+    bits each, the code of their positions, and the envelope (:class:`gossipjax.compress.codes.Wire`).
 
     Args:
         cut_offs: shares α in (0, 1], one drawn by every node in every round.
@@ -227,8 +228,8 @@ def jwins(
         draws: numbers of the cut-offs, by round (modulo T) and node, in place of random ones.
 
     Raises:
-        ValueError: cut-offs or probabilities that are none; draws beyond the cut-offs; when run, a timeline on which
-            not all nodes act at every event.
+        ValueError: cut-offs or probabilities that are none; draws beyond the cut-offs; when run, nodes that train other
+            rows than their own, or, with draws, a timeline on which not all nodes act at every event.
 
     Reference: Dhasade, Kermarrec, Pires, Sharma, Vujasinovic, Wigger 2023, arXiv 2306.04377, and its released code.
     """

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt, UInt8
 
 from gossipjax._base.rows import FEW, apart, num_rows, parameters_per_row, put, put_rows, take
@@ -147,7 +148,9 @@ def _choose(rows: Bool[Array, " r"], yes: PyTree, no: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(rows.reshape(-1, *(1,) * (a.ndim - 1)), a, b), yes, no)
 
 
-def _heard(asked: Int[Array, " r"], speakers, said: Message, x: Params, masks: Array | None) -> Message:
+def _heard(
+    speakers: Int[Array, " m"], said: Message, x: Params, masks: UInt8[Array, "rows b"] | None, asked: Int[Array, " r"]
+) -> Message:
     """Look up the message of each row: what it says now, or what lies in the row of a message in flight."""
     lanes = _lanes(speakers, asked, num_rows(x))
     now = lanes < len(speakers)
@@ -176,42 +179,48 @@ def receive(
     Returns:
         All rows, and their masks.
     """
-    rows = num_rows(x)
-    moves = _transfers(event.mixing, rows)
-    stored = jnp.zeros(moves.receivers.shape, bool) if event.models is None else moves.receivers >= event.models.value
-    may_store = event.models is not None and masks is not None
+    rows, moves = num_rows(x), _transfers(event.mixing, num_rows(x))
+    lies = jnp.zeros(moves.receivers.shape, bool) if event.models is None else moves.receivers >= event.models.value
+    flying = None if event.models is None else masks
+    nothing = None if flying is None else jnp.zeros((len(lies), flying.shape[1]), jnp.uint8)
 
-    def new() -> tuple[Params, Array | None]:
-        own = take(x, moves.receivers)
-        total = jax.tree.map(lambda leaf: column(moves.keep, leaf) * leaf, own)
-        copy = jnp.zeros((len(stored), masks.shape[1]), jnp.uint8) if may_store else None  # type: ignore[union-attr]
-        carry = (total, copy)
+    def new() -> tuple[Params, UInt8[Array, "r b"] | None]:
+        return _taken_in(moves, lies, x, Partial(_heard, speakers, said, x, masks), fill, nothing)
 
-        def add(carry: Any, move: tuple[Array, Array]) -> tuple[Any, None]:
-            (total, copy), (members, weights) = carry, move
-            heard = _heard(members, speakers, said, x, masks)
-            read = fill(moves.receivers, own, heard)
-            read = _choose(stored, heard.values, _choose(members == moves.receivers, own, read))
-            total = jax.tree.map(lambda sum_, leaf: sum_ + _scaled(weights, leaf), total, read)
-            if copy is not None:
-                copy = copy | jnp.where((weights != 0)[:, None], _packed(heard, copy), 0)
-            return (total, copy), None
-
-        if len(moves.members) <= FEW:
-            for move in zip(moves.members, moves.weights, strict=True):
-                carry, _ = add(carry, move)
-            return carry
-        return jax.lax.scan(add, carry, (moves.members, moves.weights))[0]
-
-    def old() -> tuple[Params, Array | None]:
-        own = take(x, moves.receivers)
-        return own, jnp.zeros((len(stored), masks.shape[1]), jnp.uint8) if may_store else None  # type: ignore[union-attr]
-
-    mixed, copies = apart(jnp.any(moves.receivers < rows), new, old)
+    mixed, copies = apart(jnp.any(moves.receivers < rows), new, lambda: (take(x, moves.receivers), nothing))
     x = put(x, moves.receivers, mixed)
-    if may_store and masks is not None:
-        masks = put_rows(masks, jnp.where(stored, moves.receivers, rows), copies)
+    if flying is not None:
+        masks = put_rows(flying, jnp.where(lies, moves.receivers, rows), copies)
     return x, masks
+
+
+def _taken_in(
+    moves: _Transfers,
+    lies: Bool[Array, " r"],
+    x: Params,
+    heard: Callable,
+    fill: Fill,
+    copies: UInt8[Array, "r b"] | None,
+) -> tuple[Params, UInt8[Array, "r b"] | None]:
+    """New rows of the receivers, member after member, and the masks of those that lie in rows of messages."""
+    own = take(x, moves.receivers)
+
+    def add(carry: Any, move: tuple[Int[Array, " r"], Float[Array, " r"]]) -> tuple[Any, None]:
+        (total, copies), (members, weights) = carry, move
+        message = heard(members)
+        read = _choose(members == moves.receivers, own, fill(moves.receivers, own, message))
+        read = _choose(lies, message.values, read)
+        total = jax.tree.map(lambda sum_, leaf: sum_ + _scaled(weights, leaf), total, read)
+        if copies is not None:
+            copies = copies | jnp.where((weights != 0)[:, None], _packed(message, copies), 0)
+        return (total, copies), None
+
+    carry = jax.tree.map(lambda leaf: column(moves.keep, leaf) * leaf, own), copies
+    if len(moves.members) > FEW:
+        return jax.lax.scan(add, carry, (moves.members, moves.weights))[0]
+    for move in zip(moves.members, moves.weights, strict=True):
+        carry, _ = add(carry, move)
+    return carry
 
 
 def _scaled(weights: Float[Array, " r"], leaf: Array) -> Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gossipjax import gossip_averaging, simulate, timeline
+from gossipjax import gossip_averaging, simulate, timeline, track_versions
 from gossipjax._base.streams import STEPS
 from gossipjax.compress import codes, qsgd
 from gossipjax.compress._compressor import STREAM
@@ -182,3 +182,52 @@ def test_what_is_said_and_heard(name, saying):
     assert run["bytes_sent"][-1] == bits / 8
     if plan.properties.traffic is not None:
         assert run["messages_sent"][-1] == plan.properties.traffic.sent
+
+
+# Versions
+
+
+class Whole(Subset):
+    def say(self, row, x):
+        return x, np.ones(D, bool)
+
+
+def coordinate_versions(plan, saying):
+    """The version of every source (last axis) in every coordinate of every model."""
+    rows, shared = N + plan.properties.num_slots, {name: np.asarray(array) for name, array in plan.static.items()}
+    held, own = np.zeros((rows, D, N), int), np.zeros(N, int)
+    masks = np.ones((rows, D), bool)
+    for t in range(len(plan)):
+        field = shared | {name: array[t] for name, array in plan.xs.items()}
+        for node in field["nodes"]:
+            if node < N:
+                own[node] += 1
+                held[node, :, node] = own[node]
+        speakers = [row for row, _ in who_speaks(field, rows)]
+        said = {row: saying.say(row, None)[1] for row in speakers}
+        before, masks_before = held.copy(), masks.copy()
+        for receiver, keep, members in transfers(field, rows):
+            newest = before[receiver] if keep or receiver in [m for m, _ in members] else np.full((D, N), -1)
+            for m, _ in members:
+                mask = said.get(m, masks_before[m]) if m != receiver else np.ones(D, bool)
+                if receiver >= N:
+                    newest, masks[receiver] = before[m], mask
+                else:
+                    newest = np.where(mask[:, None], np.maximum(newest, before[m]), newest)
+            held[receiver] = newest
+        saying.end(speakers, [], None)
+    return held[:N]
+
+
+@pytest.mark.parametrize("name", ["flights, some lost", "gossip learning"])
+def test_versions_bound_those_of_coordinates(name):
+    """Counted as of whole models: no coordinate is newer, and with whole models all are as new."""
+    plan = planned(name)
+    method = track_versions(gossip_averaging(Subset.sharing), num_nodes=N)
+    run = simulate(KEY, method, plan, jnp.asarray(X0), record_every=len(plan))
+    counted = np.asarray(method.versions(run.state).held)[:N, None]
+    key = jax.random.fold_in(KEY, STEPS)
+    whole, parts = (coordinate_versions(plan, kind(key)) for kind in (Whole, Subset))
+    np.testing.assert_array_equal(whole, np.broadcast_to(counted, whole.shape))
+    assert (parts <= counted).all()
+    assert (parts.max(1) < counted[:, 0]).any()  # not even the newest coordinate, after several messages

@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 JOBS ?= 2
 
-.PHONY: quick quick-all test slow figures claims lint bench clean env wheel
+.PHONY: combinations quick quick-all test slow figures claims lint bench clean env wheel
 .DEFAULT_GOAL := quick
 
 env: $(VENV)/.ready
@@ -44,6 +44,10 @@ lint: env
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy gossipjax theory experiments figures
+
+# The page docs/what-goes-with-what.md, from tracing every protocol with every sharing on every timeline.
+combinations: env
+	PYTHONPATH=.:tests/lib $(PY) tests/lib/combinations.py
 
 bench: env
 	$(PY) -m benchmarks

@@ -334,18 +334,18 @@ def check_requires(requires: Requires, facts: Properties) -> None:
 
 
 def _missing_fragments(requires: Requires, facts: Properties) -> str | None:
-    if requires.num_fragments == facts.num_fragments:
-        return None
-    if requires.num_fragments is None:
+    if requires.num_fragments is None and facts.num_fragments is not None:
         return (
-            f"{facts.name} sends {facts.num_fragments} fragments of each model, but the protocol mixes whole models: "
-            "use dpsgd or gossip_averaging with sharing.fragments, divshare, or another timeline"
+            f"{facts.name} sends {facts.num_fragments} fragments of each model, and the protocol mixes whole ones: use "
+            "dpsgd or gossip_averaging with sharing.fragments, or another timeline such as timeline.rounds"
         )
-    named = "no fragments" if facts.num_fragments is None else f"{facts.num_fragments} fragments"
-    return (
-        f"num_fragments={requires.num_fragments}, but the timeline {facts.name} has {named}: give both the same "
-        f"number, on a timeline of fragments such as {requires.builder or 'timeline.shatter or timeline.divshare'}"
-    )
+    if None not in (requires.num_fragments, facts.num_fragments) and requires.num_fragments != facts.num_fragments:
+        return (
+            f"num_fragments={requires.num_fragments}, but the timeline {facts.name} names {facts.num_fragments} "
+            "fragments: give both the same number, on a timeline of fragments such as timeline.shatter or "
+            "timeline.divshare"
+        )
+    return None
 
 
 def _missing(requires: Requires, facts: Properties) -> str | None:

@@ -15,7 +15,7 @@ import dataclasses
 import math
 import typing
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias, runtime_checkable
+from typing import Any, Literal, NamedTuple, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
@@ -58,11 +58,17 @@ class Event(NamedTuple):
     """Who is combined with whom, and with what weight: see :mod:`gossipjax.mixing`."""
     messages: UInt[Array, " m"] | None = None
     """Models that leave each of m senders now. None: every transfer of the mixing between two rows is one."""
+    speakers: Int[Array, " m"] | None = None
+    """The row that says each of ``messages``; :data:`NOBODY` where there is none. None: see
+    :func:`gossipjax.mixing._counting.speakers`."""
     sources: Int[Array, " m"] | None = None
     """The only node whose version each transfer of the mixing carries (version counters). None: all that it knows."""
     allreduce: Any = None
     """``()``: the mixing is the exact mean of all nodes, taken by a ring all-reduce, whose bytes are counted: see
     :func:`gossipjax.mixing._counting.charged`. None: models go from node to node."""
+    models: Any = None
+    """How many of the rows are models, a compile-time constant that the loop adds; the rows that follow hold messages
+    in flight. None: every row is a model."""
 
 
 @jax.tree_util.register_dataclass
@@ -195,6 +201,17 @@ class Protocol(NamedTuple):
         return brief(self) or describe(self), wrapped | {"needs": words(self.requires.said())}
 
 
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Mass:
+    """How weights of push-sum travel with the messages of a sharing: what is not said stays with its node."""
+
+    weights: Literal["whole", "model", "message", "coordinates"]
+    """``"whole"``: everything is said, and one weight with it; ``"model"``: something is said of every coordinate, and
+    one weight. Else every coordinate has a weight of its own: ``"message"``: a message carries one, for all that it
+    holds always travels together; ``"coordinates"``: it carries one for each coordinate that it holds."""
+
+
 @displayed
 @recordable
 class Sharing(NamedTuple):
@@ -202,17 +219,21 @@ class Sharing(NamedTuple):
 
     Attributes:
         init: ``init(x0) -> state``.
-        encode: ``encode(key, state, x_start, x, event) -> (state, (payload, bits))``: x_start is the model at the
-            beginning of the event, x the locally trained one; ``bits`` is the size of one message: a plain
-            int if it never changes, else an unsigned integer ``()`` or one per sender.
-        merge: ``merge(key, state, (x, payloads, event)) -> (state, x)``.
+        encode: ``encode(key, state, x_start, x, event) -> (state, (payload, bits))``: x_start are the models at the
+            beginning of the event, x the locally trained ones, both of all rows; the payload has one entry for each row
+            that speaks (:func:`gossipjax.mixing._counting.speakers`); ``bits`` is the size of one message: a plain
+            int if it never changes, else an unsigned integer ``()`` or one per speaker.
+        merge: ``merge(key, state, (x, payload, event)) -> (state, x)``: messages leave, which copies what is said to
+            the rows of messages in flight, and arrive, which mixes it into the models.
         requires: checked against the timeline's properties.
+        mass: how push-sum weights travel with a message; None: messages are no models, or parts of one, to be pushed.
     """
 
     init: Callable[[Params], Any]
     encode: Callable[[Key[Array, ""], Any, Params, Params, Event], tuple[Any, tuple[Any, int | UInt[Array, "..."]]]]
     merge: Callable[[Key[Array, ""], Any, tuple[Params, Any, Event]], tuple[Any, Params]]
     requires: Requires = Requires()
+    mass: Mass | None = None
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         from gossipjax._base.describe import describe

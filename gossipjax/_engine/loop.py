@@ -17,7 +17,7 @@ from gossipjax._base.streams import EVENTS, STEPS
 from gossipjax.facts import Properties
 from gossipjax.mixing._counting import charged, count
 from gossipjax.observe._models import Observer, Snapshot
-from gossipjax.timeline._events import draw_window
+from gossipjax.timeline._events import draw_window, event_of
 from gossipjax.types import Event, Info, Params, Planned, Protocol, Timeline, as_timeline
 
 NON_FINITE, LOSS = 1, 2
@@ -299,11 +299,11 @@ def advance(
     constant: list[Any] = []
     """Bits of every message, found while a step is traced, where its messages are counted after many events."""
 
-    def event_of(x: PyTree) -> Event:
-        return timeline.event(events_key, timeline.shared, x)
+    def event_at(x: PyTree) -> Event:
+        return event_of(events_key, timeline, x)
 
     def one_event(carry: _Carry, x: PyTree) -> tuple[_Carry, None]:
-        event = event_of(x)
+        event = event_at(x)
         state, info = protocol.step(steps_key, carry.state, event)
         constant.append(info.bits if _counted_outside(info, event) else None)
         return _account(carry, state, info, event, facts.num_nodes, all_rows), None
@@ -311,9 +311,9 @@ def advance(
     def one_record(carry: _Carry, xs: PyTree) -> tuple[_Carry, Totals]:
         carry, _ = jax.lax.scan(one_event, carry, xs)
         if constant[-1] is not None:
-            sent = jax.vmap(lambda x: jnp.sum(count(event_of(x), all_rows), dtype=jnp.uint32))(xs)
+            sent = jax.vmap(lambda x: jnp.sum(count(event_at(x), all_rows), dtype=jnp.uint32))(xs)
             carry = carry._replace(traffic=_add_total(carry.traffic, constant[-1], sent))
-        last = event_of(_last(xs))
+        last = event_at(_last(xs))
         return _record(carry, protocol, facts, observers, last.index[-1] + 1, last.time[-1])
 
     xs = draw_window(events_key, timeline)

@@ -224,6 +224,8 @@ def _touched(event: Any, facts: Properties) -> Int[np.ndarray, "T w"]:
     elif isinstance(event.mixing, GroupMixing):
         columns += [*event.mixing.members.reshape(len(event.index), -1).T]
         columns += [*event.mixing.targets.reshape(len(event.index), -1).T]
+    if event.speakers is not None:
+        columns += list(event.speakers.T)
     distinct: list[np.ndarray] = []
     for column in columns:
         if not any(np.array_equal(column, other) for other in distinct):
@@ -330,6 +332,16 @@ def _mark_ends(xs: dict[str, np.ndarray], event: Any, order, place, chunks: int)
             xs[name] = np.concatenate([xs[name], lane], axis=1)
 
 
+def _speak_by_lane(event: Any) -> bool:
+    """Whether each of the messages is that of one transfer."""
+    return isinstance(event.mixing, PairMixing) and event.mixing.senders.shape == event.messages.shape
+
+
+def _speakers(event: Any) -> Int[np.ndarray, "T m"]:
+    """Rows that say the messages: they no longer stand beside transfers where these are merged."""
+    return event.mixing.senders if event.speakers is None else event.speakers
+
+
 def _groups(event: Any, facts: Properties) -> list[_Group]:
     """Fields of the source events, by what they are entries of."""
     rows = facts.num_rows + facts.num_slots
@@ -340,7 +352,10 @@ def _groups(event: Any, facts: Properties) -> list[_Group]:
     if event.begin is not None:
         groups.append(_Group({"begin": event.begin}, event.begin < facts.num_nodes, {"begin": NOBODY}))
     if event.messages is not None:
-        groups.append(_Group({"messages": event.messages}, event.messages > 0, {"messages": 0}))
+        said = {"messages": event.messages}
+        if event.speakers is not None or _speak_by_lane(event):
+            said["speakers"] = np.where(event.messages > 0, _speakers(event), NOBODY)
+        groups.append(_Group(said, event.messages > 0, {"messages": 0, "speakers": NOBODY}))
     mixing: Any = event.mixing
     if isinstance(mixing, PairMixing):
         fields = dict(zip(mixing._fields, mixing, strict=True))

@@ -125,8 +125,12 @@ def compress_rows(
     as_compressor(compressor)
     instance("event", event, Event, "pass the event that encode is given")
     check_stacked("x", x)
+    return compress_each(node_keys(jax.random.fold_in(key, STREAM), event, num_rows(x)), compressor, x)
+
+
+def compress_each(keys: Key[Array, " n"], compressor: Compressor, x: Params) -> tuple[Params, int | UInt[Array, " n"]]:
+    """Compress every row of a stacked pytree as one flat vector, each with a key of its own."""
     vectors = ravel_rows(x)
-    keys = node_keys(jax.random.fold_in(key, STREAM), event, num_rows(x))
     values, bits = map_nodes(Partial(_one, compressor), keys, vectors)
     if bits is None:
         bits = _constant_bits(compressor, keys, vectors)

@@ -319,7 +319,7 @@ def _of_whole_models(mixing: Mixing) -> Mixing:
     if isinstance(mixing, GroupMixing) and mixing.parts is not None:
         raise ValueError(
             "mixing: its groups send fragments of models (GroupMixing.parts), which mix would treat as whole models: "
-            "use a protocol for fragments, divshare or dpsgd(sharing=fragments(...)), or a timeline without fragments"
+            "use dpsgd(sharing=fragments(...)), or a timeline without fragments"
         )
     return mixing
 

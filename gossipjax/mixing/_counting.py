@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jaxtyping import Array, UInt
+from jaxtyping import Array, Int, UInt
 
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import messages
-from gossipjax.types import Event, Info, Params
+from gossipjax.mixing._forms import DenseMixing, PairMixing, TableMixing, live_receivers
+from gossipjax.types import NOBODY, Event, Info, Params
 
 EVERYONE = Requires({"synchronous"}, mixing=True, builder="timeline.rounds")
 """Requirement of synchronous rounds, in which every node sends."""
@@ -61,6 +62,35 @@ def count(event: Event, rows: int) -> UInt[Array, " m"]:
     return jnp.zeros((1,), jnp.uint32) if event.mixing is None else messages(event.mixing, rows)
 
 
+def speakers(event: Event, rows: int) -> Int[Array, " m"] | None:
+    """Return the rows that say something in an event, one for each entry of :func:`count`; None: all, in order.
+
+    Args:
+        event: one event.
+        rows: number of rows of the stacked model, slots included.
+
+    Returns:
+        Rows; :data:`~gossipjax.types.NOBODY` in lanes without a message.
+
+    Raises:
+        ValueError: an event that does not say who sends its messages.
+    """
+    mixing, given, said = event.mixing, event.messages, event.speakers
+    if event.nodes is None:
+        return None
+    if said is None and isinstance(mixing, PairMixing) and (given is None or given.shape == mixing.senders.shape):
+        happens = live_receivers(mixing, rows) < rows if given is None else True
+        said = jnp.where(happens, mixing.senders, NOBODY)
+    if said is None and isinstance(mixing, DenseMixing | TableMixing):
+        said = jnp.arange(rows, dtype=jnp.int32)
+    if said is not None:
+        return said if given is None else jnp.where(given > 0, said, NOBODY)
+    raise ValueError(
+        f"an event of {type(mixing).__name__} does not say who sends its messages, which a sharing of anything but "
+        "models must know: give planned(...) the field speakers, or share full models"
+    )
+
+
 def sent(
     event: Event, bits: int | UInt[Array, "..."], rows: int
 ) -> tuple[int | UInt[Array, " m"], UInt[Array, " m"] | None]:
@@ -83,7 +113,7 @@ def sent(
     messages_sent = count(event, rows)
     if jnp.shape(bits) not in ((), messages_sent.shape):
         raise ValueError(
-            f"bits has the message sizes of {jnp.shape(bits)[0]} nodes, but {type(event.mixing).__name__} counts "
-            f"{messages_sent.shape[0]} transfers: use timeline.rounds, which counts the messages of every node"
+            f"sizes of messages of {jnp.shape(bits)[0]} nodes do not belong to the {messages_sent.shape[0]} messages "
+            f"that {type(event.mixing).__name__} counts: give one for each of mixing.speakers(event, rows)"
         )
     return jnp.broadcast_to(bits, messages_sent.shape), messages_sent

@@ -4,7 +4,6 @@ from gossipjax.protocol._ad_psgd import ad_psgd
 from gossipjax.protocol._allreduce import allreduce_sgd
 from gossipjax.protocol._beer import beer
 from gossipjax.protocol._d2 import d2
-from gossipjax.protocol._divshare import divshare
 from gossipjax.protocol._dpsgd import dpsgd
 from gossipjax.protocol._fedavg import fedavg, local_sgd
 from gossipjax.protocol._fedbuff import fedbuff
@@ -22,7 +21,6 @@ __all__ = [
     "allreduce_sgd",
     "beer",
     "d2",
-    "divshare",
     "dpsgd",
     "fedavg",
     "fedbuff",

@@ -10,13 +10,13 @@ from jaxtyping import Array, Key
 
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
-from gossipjax._base.rows import bits_per_row, num_rows, put, take
+from gossipjax._base.rows import num_rows, put, take
 from gossipjax.facts import Requires
-from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._local import init_optimizer
 from gossipjax.protocol._local_async import node_rows, step_from
-from gossipjax.types import Event, Info, Params, Protocol, Task
+from gossipjax.sharing._full import as_own_pace_sharing
+from gossipjax.types import Event, Info, Params, Protocol, Sharing, Task
 
 
 class ADPSGDState(NamedTuple):
@@ -25,23 +25,28 @@ class ADPSGDState(NamedTuple):
     x: Params
     snapshot: Params
     optimizer: Any
+    sharing: Any
 
 
-def _init(task: Task, optimizer: Partial, key: Key[Array, ""], x0: Params) -> ADPSGDState:
+def _init(task: Task, optimizer: Partial, sharing: Sharing, key: Key[Array, ""], x0: Params) -> ADPSGDState:
     del key
     snapshot = node_rows(x0, task.num_nodes)
-    return ADPSGDState(x0, snapshot, init_optimizer(optimizer, snapshot))
+    return ADPSGDState(x0, snapshot, init_optimizer(optimizer, snapshot), sharing.init(x0))
 
 
-def _step(task: Task, optimizer: Partial, key, state: ADPSGDState, event: Event) -> tuple[ADPSGDState, Info]:
+def _step(
+    task: Task, optimizer: Partial, sharing: Sharing, key, state: ADPSGDState, event: Event
+) -> tuple[ADPSGDState, Info]:
     snapshot = state.snapshot
     if event.begin is not None:
         snapshot = put(snapshot, event.begin, take(state.x, event.begin))
     x, optimizer_state, (loss, finite) = step_from(key, task, optimizer, snapshot, state.x, state.optimizer, event)
     if event.begin is None:  # the next gradient starts as soon as this one is applied
         snapshot = put(snapshot, event.nodes, take(x, event.nodes))
-    info = Info(*sent(event, bits_per_row(x), num_rows(x)), loss, finite)
-    return ADPSGDState(mix(event.mixing, x), snapshot, optimizer_state), info
+    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, x, event)
+    shared, x = sharing.merge(key, shared, (x, payload, event))
+    info = Info(*sent(event, bits, num_rows(x)), loss, finite)
+    return ADPSGDState(x, snapshot, optimizer_state, shared), info
 
 
 def _model(state: ADPSGDState) -> Params:
@@ -49,7 +54,9 @@ def _model(state: ADPSGDState) -> Params:
 
 
 @recorded("lian2018adpsgd")
-def ad_psgd(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protocol:
+def ad_psgd(
+    task: Task, optimizer: optax.GradientTransformation | Partial, *, sharing: Sharing | None = None
+) -> Protocol:
     """Build asynchronous decentralized parallel SGD.
 
     Node i computes its gradient at a copy s_i of its model while others average with the model itself. When it is
@@ -67,14 +74,16 @@ def ad_psgd(task: Task, optimizer: optax.GradientTransformation | Partial) -> Pr
         task: one shard per node.
         optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
             node's own local steps, not events or seconds.
+        sharing: what is sent; None: the full model.
 
     Raises:
-        TypeError: what is no task or no optimizer.
-        ValueError: when run, rounds, fragments, or nodes that train other rows than their own.
+        TypeError: what is no task, no optimizer or no sharing.
+        ValueError: a sharing that needs synchronous rounds; when run, rounds, a timeline that names fragments, or nodes
+            that train other rows than their own.
 
     Reference: Lian et al. 2018, arXiv 1710.06952, algorithm 1.
     """
-    task, factory = as_task(task), as_factory(optimizer)
+    task, factory, chosen = as_task(task), as_factory(optimizer), as_own_pace_sharing(sharing)
     requires = Requires(
         {"row_stochastic", "own_rows", "meetings"},
         mixing=True,
@@ -83,4 +92,9 @@ def ad_psgd(task: Task, optimizer: optax.GradientTransformation | Partial) -> Pr
         made_for="AD-PSGD",
         builder="timeline.pairwise",
     )
-    return Protocol(Partial(_init, task, factory), Partial(_step, task, factory), Partial(_model), requires)
+    return Protocol(
+        init=Partial(_init, task, factory, chosen),
+        step=Partial(_step, task, factory, chosen),
+        model=Partial(_model),
+        requires=requires | chosen.requires,
+    )

@@ -17,21 +17,22 @@ from gossipjax._base.rows import increase, num_rows, put, take, trained_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._local import check_steps, init_optimizer, train, write
+from gossipjax.protocol._local_async import node_rows
 from gossipjax.sharing._full import as_sharing
 from gossipjax.types import Event, Info, Params, Protocol, Sharing, Task
 
 
 class DPSGDState(NamedTuple):
-    """Models, optimizer states and sharing states of all rows."""
+    """Models of all rows, optimizer states of the nodes, and the state of the sharing."""
 
     x: Params
     optimizer: Any
     sharing: Any
 
 
-def _init(optimizer: Partial, sharing: Sharing, key: Key[Array, ""], x0: Params) -> DPSGDState:
+def _init(task: Task, optimizer: Partial, sharing: Sharing, key: Key[Array, ""], x0: Params) -> DPSGDState:
     del key
-    return DPSGDState(x0, init_optimizer(optimizer, x0), sharing.init(x0))
+    return DPSGDState(x0, init_optimizer(optimizer, node_rows(x0, task.num_nodes)), sharing.init(x0))
 
 
 def _adapt_then_combine(
@@ -83,8 +84,10 @@ def dpsgd(
         combine_then_adapt:   x_i ← Σ_j W_ij x_j + u_i          (gradient at the unmixed model; the 2017 form)
 
     On rounds this is the synchronous algorithm; on a pairwise timeline (:func:`~gossipjax.timeline.poisson_pairs`) the
-    acting node steps and the pair averages, one event after another. With a doubly stochastic W, mixing conserves the
-    mean: ``x̄ ← x̄ + ū``.
+    acting node steps and the pair averages, one event after another; with flight times a message is the model, or the
+    part of it, as it was when sent. With :func:`~gossipjax.sharing.fragments` it is Shatter on
+    :func:`~gossipjax.timeline.shatter`, and DivShare on :func:`~gossipjax.timeline.divshare`. With a doubly stochastic
+    W, mixing conserves the mean: ``x̄ ← x̄ + ū``.
 
     Args:
         task: one shard per node.
@@ -105,7 +108,7 @@ def dpsgd(
     choice("order", order, _ORDERS)
     task, factory, chosen = as_task(task), as_factory(optimizer), as_sharing(sharing)
     return Protocol(
-        init=Partial(_init, factory, chosen),
+        init=Partial(_init, task, factory, chosen),
         step=Partial(_ORDERS[order], task, factory, check_steps(local_steps), chosen),
         model=Partial(_model),
         requires=_REQUIRES | Requires(num_nodes=task.num_nodes, local_steps=local_steps) | chosen.requires,

@@ -16,7 +16,7 @@ from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._dpsgd import dpsgd
 from gossipjax.protocol._local import check_steps, init_optimizer, train
-from gossipjax.types import Event, Info, Params, Protocol, Task
+from gossipjax.types import Event, Info, Params, Protocol, Sharing, Task
 
 
 class FedAvgState(NamedTuple):
@@ -77,7 +77,13 @@ def fedavg(task: Task, optimizer: optax.GradientTransformation | Partial, *, loc
 
 
 @recorded("stich2019local")
-def local_sgd(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int) -> Protocol:
+def local_sgd(
+    task: Task,
+    optimizer: optax.GradientTransformation | Partial,
+    *,
+    local_steps: int,
+    sharing: Sharing | None = None,
+) -> Protocol:
     """Build local SGD: D-PSGD, adapt-then-combine, with H local steps. On ``averaging(n)`` rounds it is Stich's form.
 
     ``x_i ← Σ_j W_ij x_j^{(H)}``.
@@ -86,7 +92,8 @@ def local_sgd(task: Task, optimizer: optax.GradientTransformation | Partial, *, 
         task: one shard per node.
         optimizer: any optax transformation, or a Partial of one. A schedule counts the node's own local steps.
         local_steps: H ≥ 1.
+        sharing: what is sent; None: the full model.
 
     Reference: Stich 2019, arXiv 1805.09767.
     """
-    return dpsgd(task, optimizer, order="adapt_then_combine", local_steps=local_steps)
+    return dpsgd(task, optimizer, order="adapt_then_combine", local_steps=local_steps, sharing=sharing)

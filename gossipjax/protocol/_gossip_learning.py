@@ -14,13 +14,14 @@ from jaxtyping import Array, Int, Key
 from gossipjax._base.arguments import choice
 from gossipjax._base.binding import Frozen, as_factory, as_partial, as_task
 from gossipjax._base.calls import recorded
-from gossipjax._base.rows import bits_per_row, increase, num_rows, put, take, trained_rows
+from gossipjax._base.rows import increase, num_rows, put, take, trained_rows
 from gossipjax.facts import Requires
-from gossipjax.mixing._apply import GroupMixing, Mixing, PairMixing, live_receivers, mix
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._apply import GroupMixing, PairMixing, live_receivers
+from gossipjax.mixing._counting import count, sent, speakers
 from gossipjax.protocol._local import check_steps, init_optimizer
 from gossipjax.protocol._local_async import node_rows, train_apart
-from gossipjax.types import Event, Info, Params, Protocol, Task
+from gossipjax.sharing._full import as_own_pace_sharing
+from gossipjax.types import Event, Info, Params, Protocol, Sharing, Task
 
 
 class GossipLearningState(NamedTuple):
@@ -30,23 +31,28 @@ class GossipLearningState(NamedTuple):
     age: Int[Array, " rows"]
     """Number of updates on the longest path into each model."""
     optimizer: Any
+    sharing: Any
 
 
-def _init(task: Task, optimizer: Partial, key: Key[Array, ""], x0: Params) -> GossipLearningState:
+def _init(task: Task, optimizer: Partial, sharing: Sharing, key: Key[Array, ""], x0: Params) -> GossipLearningState:
     del key
     age = jnp.zeros(num_rows(x0), jnp.int32)
-    return GossipLearningState(x0, age, init_optimizer(optimizer, node_rows(x0, task.num_nodes)))
+    optimizers = init_optimizer(optimizer, node_rows(x0, task.num_nodes))
+    return GossipLearningState(x0, age, optimizers, sharing.init(x0))
 
 
-def _as_groups(mixing: Mixing, rows: int) -> GroupMixing:
-    match mixing:
+def _in_groups(event: Event, rows: int) -> Event:
+    """Write transfers as groups of two."""
+    match event.mixing:
         case GroupMixing():
-            return mixing
+            return event
         case PairMixing(senders=senders, receivers=receivers, weights=weights, keep=keep):
-            members, parts = jnp.stack([receivers, senders], axis=1), jnp.stack([keep, weights], axis=1)
-            return GroupMixing(members, parts, live_receivers(mixing, rows)[:, None])
+            members, shares = jnp.stack([receivers, senders], axis=1), jnp.stack([keep, weights], axis=1)
+            groups = GroupMixing(members, shares, live_receivers(event.mixing, rows)[:, None])
+            return event._replace(mixing=groups, messages=count(event, rows), speakers=speakers(event, rows))
     raise ValueError(
-        f"gossip learning merges pairs or groups of models, not {type(mixing).__name__}; use timeline.gossip_learning"
+        f"gossip learning merges pairs or groups of models, not {type(event.mixing).__name__}; use "
+        "timeline.gossip_learning"
     )
 
 
@@ -65,18 +71,28 @@ def _by_age(groups: GroupMixing, ages: Int[Array, "g s"]) -> GroupMixing:
 
 
 def _step(
-    task: Task, optimizer: Partial, steps: Frozen[int], by_age: Frozen[bool], scale, key, state, event: Event
+    task,
+    optimizer: Partial,
+    steps: Frozen[int],
+    by_age: Frozen[bool],
+    scale,
+    sharing: Sharing,
+    key,
+    state,
+    event: Event,
 ) -> tuple[GossipLearningState, Info]:
     rows, before = trained_rows(event), state.x
     x, optimizer_state, trained = train_apart(key, task, optimizer, steps, before, state.optimizer, event)
     age = increase(state.age, rows, jnp.full_like(take(state.age, rows), steps.value))
     if scale is not None:
         x = put(x, rows, _scaled(scale(take(age, rows)), take(before, rows), trained.x))
-    groups = _as_groups(event.mixing, num_rows(x))
-    ages, age = _merge_ages(groups, age)
-    x = mix(_by_age(groups, ages) if by_age.value else groups, x)
-    info = Info(*sent(event, bits_per_row(x), num_rows(x)), trained.loss, trained.finite)
-    return GossipLearningState(x, age, optimizer_state), info
+    event = _in_groups(event, num_rows(x))
+    ages, age = _merge_ages(event.mixing, age)
+    event = event._replace(mixing=_by_age(event.mixing, ages)) if by_age.value else event
+    shared, (payload, bits) = sharing.encode(key, state.sharing, before, x, event)
+    shared, x = sharing.merge(key, shared, (x, payload, event))
+    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    return GossipLearningState(x, age, optimizer_state, shared), info
 
 
 def _scaled(factor: Array, before: Params, after: Params) -> Params:
@@ -98,6 +114,7 @@ def gossip_learning(
     merge: Literal["average", "age"] = "average",
     local_steps: int = 1,
     scale: Callable[[Int[Array, " k"]], Array] | None = None,
+    sharing: Sharing | None = None,
 ) -> Protocol:
     """Build gossip learning on models (w, t) with an age t, the number of updates in them.
 
@@ -108,7 +125,8 @@ def gossip_learning(
         merge, average:  w ← (1 − a) w + a w_r                    t ← max(t, t_r)        a = 1/2 in the plan
         merge, age:      the same with a = t_r / (t_r + t), or the plan's weight where both are 0
 
-    Merging conserves nothing but consensus: one-way messages keep the mean in expectation at best.
+    A message that holds a part of a model is merged coordinate by coordinate, and is as old as its sender. Merging
+    conserves nothing but consensus: one-way messages keep the mean in expectation at best.
 
     Args:
         task: one shard per node.
@@ -118,19 +136,21 @@ def gossip_learning(
         local_steps: H ≥ 1 steps an update; the age then grows by H.
         scale: factor of an update as a function of the age after it, such as ``1/t`` of Pegasos (optimizer
             ``sgd(1/λ)``); None: 1. A plain function, or a Partial to keep its numbers as arguments.
+        sharing: what is sent; None: the full model.
 
     Raises:
-        TypeError: what is no task, no optimizer or no function.
-        ValueError: an unknown merge, local_steps < 1; when run, a timeline on which models do not meet two at a time.
+        TypeError: what is no task, no optimizer, no function or no sharing.
+        ValueError: an unknown merge, local_steps < 1, a sharing that needs synchronous rounds; when run, a timeline on
+            which models do not meet two at a time.
 
     Reference: Ormándi, Hegedűs, Jelasity 2013, arXiv 1109.1396, algorithms 1–3; Hegedűs, Danner, Jelasity 2019 (ages).
     """
     choice("merge", merge, ("average", "age"))
-    task, factory = as_task(task), as_factory(optimizer)
+    task, factory, chosen = as_task(task), as_factory(optimizer), as_own_pace_sharing(sharing)
     factor = None if scale is None else as_partial("scale", scale, "scale(ages) -> factors")
     return Protocol(
-        init=Partial(_init, task, factory),
-        step=Partial(_step, task, factory, check_steps(local_steps), Frozen(merge == "age"), factor),
+        init=Partial(_init, task, factory, chosen),
+        step=Partial(_step, task, factory, check_steps(local_steps), Frozen(merge == "age"), factor, chosen),
         model=Partial(_model),
         requires=Requires(
             {"row_stochastic", "meetings"},
@@ -139,5 +159,6 @@ def gossip_learning(
             local_steps=local_steps,
             made_for="gossip learning",
             builder="timeline.gossip_learning",
-        ),
+        )
+        | chosen.requires,
     )

@@ -2,98 +2,169 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
+from gossipjax._base.arguments import shown
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
-from gossipjax._base.rows import bits_per_row, num_rows
+from gossipjax._base.rows import bits_per_row, increase, num_rows, put, take
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import sent, speakers
+from gossipjax.mixing._forms import column
 from gossipjax.protocol._local import init_optimizer
 from gossipjax.protocol._local_async import node_rows, step_from
-from gossipjax.types import Event, Info, Params, Protocol, Task
+from gossipjax.sharing._full import as_sharing
+from gossipjax.sharing._wire import Message, has_transfers, mask_of
+from gossipjax.types import Event, Info, Params, Protocol, Sharing, Task
 
+Weights: TypeAlias = Params
+"""Of push-sum: one of each row ``(rows,)``, or one of each coordinate, leaves like the models."""
 _REQUIRES = Requires({"column_stochastic"}, mixing=True, builder="timeline.directed_push")
 
 
 class PushSumState(NamedTuple):
-    """Numerators and weights of all rows."""
+    """Numerators and weights of all rows, and the state of the sharing."""
 
     x: Params
-    w: Float[Array, " rows"]
+    w: Weights
+    sharing: Any
 
 
 class SGPState(NamedTuple):
-    """Numerators and weights of all rows, optimizer states of all nodes."""
+    """Numerators and weights of all rows, optimizer states of all nodes, and the state of the sharing."""
 
     x: Params
-    w: Float[Array, " rows"]
+    w: Weights
     optimizer: Any
+    sharing: Any
 
 
-def _ones(x0: Params) -> Float[Array, " rows"]:
+def _ones(sharing: Sharing, x0: Params) -> Weights:
     # Rows of messages too: they are written before they are read, and 0/0 in an idle one would only alarm.
-    return jnp.ones(num_rows(x0))
+    assert sharing.mass is not None
+    if sharing.mass.weights in ("whole", "model"):
+        return jnp.ones(num_rows(x0))
+    return jax.tree.map(jnp.ones_like, x0)
 
 
-def _ratio(x: Params, w: Float[Array, " rows"]) -> Params:
-    return jax.tree.map(lambda leaf: leaf / w.astype(leaf.dtype).reshape(-1, *(1,) * (leaf.ndim - 1)), x)
+def _ratio(x: Params, w: Weights) -> Params:
+    if isinstance(w, jax.Array) and w.ndim == 1:
+        return jax.tree.map(lambda leaf: leaf / column(w, leaf), x)
+    # A message has no mass of a coordinate that it does not hold.
+    return jax.tree.map(lambda leaf, mass: leaf / jnp.where(mass == 0, 1, mass), x, w)
 
 
-def _init_average(key: Key[Array, ""], x0: Params) -> PushSumState:
+def _push(
+    sharing: Sharing, key: Key[Array, ""], state: PushSumState | SGPState, x: Params, event: Event
+) -> tuple[Params, Weights, Any, Any]:
+    """Push what is said of x and w: ``(x, w) ← P (said) + (unsaid)``; also the sharing's state and the bits."""
+    assert sharing.mass is not None
+    weights, w = sharing.mass.weights, state.w
+    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, x, event)
+    if weights == "whole":
+        return *mix(event.mixing, (x, w)), shared, bits + bits_per_row(w)
+    said = payload if isinstance(payload, Message) else Message(payload)
+    rows = speakers(event, num_rows(x)) if has_transfers(event) else None
+    if weights == "model":
+        unsaid = jax.tree.map(jnp.subtract, take(x, rows), said.values)
+        x, w = mix(event.mixing, (put(x, rows, said.values), w))
+        return increase(x, rows, unsaid), w, shared, bits + bits_per_row(w)
+    assert said.mask is not None
+    own = take((x, w), rows)
+    mask = mask_of(own[0], said.mask)
+    given, kept = (jax.tree.map(partial(_where, held), (mask, mask), own) for held in (True, False))
+    x, w = increase(mix(event.mixing, put((x, w), rows, given)), rows, kept)
+    each = 8 * max(leaf.dtype.itemsize for leaf in jax.tree.leaves(w))
+    carried = 1 if weights == "message" else jnp.sum(said.mask, axis=1, dtype=jnp.uint32)
+    return x, w, shared, bits + each * carried
+
+
+def _where(held: bool, mask: Array, leaf: Array) -> Array:
+    return jnp.where(mask == held, leaf, 0)
+
+
+def _init_average(sharing: Sharing, key: Key[Array, ""], x0: Params) -> PushSumState:
     del key
-    return PushSumState(x0, _ones(x0))
+    return PushSumState(x0, _ones(sharing, x0), sharing.init(x0))
 
 
-def _init(task: Task, optimizer: Partial, key: Key[Array, ""], x0: Params) -> SGPState:
+def _init(task: Task, optimizer: Partial, sharing: Sharing, key: Key[Array, ""], x0: Params) -> SGPState:
     del key
-    return SGPState(x0, _ones(x0), init_optimizer(optimizer, node_rows(x0, task.num_nodes)))
+    optimizers = init_optimizer(optimizer, node_rows(x0, task.num_nodes))
+    return SGPState(x0, _ones(sharing, x0), optimizers, sharing.init(x0))
 
 
-def _bits(state: PushSumState | SGPState) -> int:
-    return bits_per_row((state.x, state.w))
+def _average(sharing: Sharing, key: Key[Array, ""], state: PushSumState, event: Event) -> tuple[PushSumState, Info]:
+    x, w, shared, bits = _push(sharing, key, state, state.x, event)
+    return PushSumState(x, w, shared), Info(*sent(event, bits, num_rows(x)))
 
 
-def _average(key: Key[Array, ""], state: PushSumState, event: Event) -> tuple[PushSumState, Info]:
-    del key
-    info = Info(*sent(event, _bits(state), num_rows(state.x)))
-    return PushSumState(*mix(event.mixing, (state.x, state.w))), info
-
-
-def _step(task: Task, optimizer: Partial, key, state: SGPState, event: Event) -> tuple[SGPState, Info]:
+def _step(
+    task: Task, optimizer: Partial, sharing: Sharing, key, state: SGPState, event: Event
+) -> tuple[SGPState, Info]:
     z = _ratio(state.x, state.w)
     x, optimizer_state, report = step_from(key, task, optimizer, z, state.x, state.optimizer, event)
-    info = Info(*sent(event, _bits(state), num_rows(x)), *report)
-    x, w = mix(event.mixing, (x, state.w))
-    return SGPState(x, w, optimizer_state), info
+    x, w, shared, bits = _push(sharing, key, state, x, event)
+    return SGPState(x, w, optimizer_state, shared), Info(*sent(event, bits, num_rows(x)), *report)
 
 
 def _model(state: PushSumState | SGPState) -> Params:
     return _ratio(state.x, state.w)
 
 
+def _with_mass(sharing: Sharing | None) -> Sharing:
+    chosen = as_sharing(sharing)
+    if chosen.mass is None:
+        raise ValueError(
+            f"sharing={shown(chosen)}: its messages are no models, or parts of one, whose mass could be pushed away: "
+            "use full(), random_subset, top_k, fragments or compressed"
+        )
+    return chosen
+
+
 @recorded("kempe2003pushsum", "benezit2010weighted")
-def push_sum() -> Protocol:
+def push_sum(sharing: Sharing | None = None) -> Protocol:
     """Build push-sum averaging: numerators x and weights w, one at the start, are mixed alike; the model is z = x/w.
 
     ``x_i ← Σ_j P_ij x_j``, ``w_i ← Σ_j P_ij w_j``, ``z_i = x_i / w_i`` with P column stochastic, on directed networks
     too. Conserves ``Σ x`` and ``Σ w = n``, messages in flight included, so every z_i tends to the mean of the start;
     a lost message takes its mass with it. A message is a model and one number.
 
+    A sharing that sends less than the model leaves the rest with its sender. Where messages hold some coordinates,
+    every coordinate has a weight of its own, and ``Σ x[c]`` and ``Σ w[c] = n`` are conserved coordinate by coordinate
+    (M_j the coordinates that j sends)::
+
+        x_i[c] ← Σ_j P_ij M_j[c] x_j[c] + (1 − M_i[c]) x_i[c]          and w alike
+
+    A message then carries the weights of what it holds: one for a fragment, one for each coordinate of a random subset
+    or of the largest. Where messages are compressed models Q(x), ``x ← P Q(x) + x − Q(x)`` with one weight: Σ x is
+    conserved, and z is as noisy as Q.
+
+    Args:
+        sharing: what is sent; None: the full model.
+
+    Raises:
+        TypeError: something that is no sharing.
+        ValueError: a sharing whose messages are no models or parts of one; when run, a timeline whose mixing matrices
+            are not column stochastic.
+
     Reference: Kempe, Dobra, Gehrke 2003, protocol 1; Bénézit et al. 2010.
     """
-    return Protocol(Partial(_init_average), Partial(_average), Partial(_model), _REQUIRES)
+    chosen = _with_mass(sharing)
+    requires = _REQUIRES | chosen.requires
+    return Protocol(Partial(_init_average, chosen), Partial(_average, chosen), Partial(_model), requires)
 
 
 @recorded("assran2019sgp")
-def sgp(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protocol:
+def sgp(task: Task, optimizer: optax.GradientTransformation | Partial, *, sharing: Sharing | None = None) -> Protocol:
     """Build stochastic gradient push: push-sum whose numerators move along gradients at the de-biased models.
 
     ::
@@ -109,13 +180,20 @@ def sgp(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protoc
         task: one shard per node.
         optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
             node's own local steps, not events or seconds.
+        sharing: what is sent, see :func:`push_sum`; None: the full model.
 
     Raises:
-        TypeError: what is no task or no optimizer.
-        ValueError: when run, a timeline whose mixing matrices are not column stochastic.
+        TypeError: what is no task, no optimizer or no sharing.
+        ValueError: a sharing whose messages are no models or parts of one; when run, a timeline whose mixing matrices
+            are not column stochastic.
 
     Reference: Assran et al. 2019, arXiv 1811.10792, algorithm 1.
     """
-    task, factory = as_task(task), as_factory(optimizer)
+    task, factory, chosen = as_task(task), as_factory(optimizer), _with_mass(sharing)
     requires = _REQUIRES | Requires({"own_rows"}, num_nodes=task.num_nodes, local_steps=1)
-    return Protocol(Partial(_init, task, factory), Partial(_step, task, factory), Partial(_model), requires)
+    return Protocol(
+        init=Partial(_init, task, factory, chosen),
+        step=Partial(_step, task, factory, chosen),
+        model=Partial(_model),
+        requires=requires | chosen.requires,
+    )

@@ -10,13 +10,13 @@ from jaxtyping import Array, Key
 
 from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
-from gossipjax._base.rows import bits_per_row, num_rows
+from gossipjax._base.rows import num_rows
 from gossipjax.facts import Requires
-from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import sent
 from gossipjax.protocol._local import check_steps, init_optimizer
 from gossipjax.protocol._local_async import node_rows, train_apart
-from gossipjax.types import Event, Info, Params, Protocol, Task
+from gossipjax.sharing._full import as_own_pace_sharing
+from gossipjax.types import Event, Info, Params, Protocol, Sharing, Task
 
 
 class SwiftState(NamedTuple):
@@ -24,17 +24,20 @@ class SwiftState(NamedTuple):
 
     x: Params
     optimizer: Any
+    sharing: Any
 
 
-def _init(task: Task, optimizer: Partial, key: Key[Array, ""], x0: Params) -> SwiftState:
+def _init(task: Task, optimizer: Partial, sharing: Sharing, key: Key[Array, ""], x0: Params) -> SwiftState:
     del key
-    return SwiftState(x0, init_optimizer(optimizer, node_rows(x0, task.num_nodes)))
+    return SwiftState(x0, init_optimizer(optimizer, node_rows(x0, task.num_nodes)), sharing.init(x0))
 
 
-def _step(task: Task, optimizer: Partial, steps: Frozen[int], key, state: SwiftState, event: Event):
+def _step(task: Task, optimizer: Partial, steps: Frozen[int], sharing: Sharing, key, state: SwiftState, event: Event):
     x, optimizer_state, trained = train_apart(key, task, optimizer, steps, state.x, state.optimizer, event)
-    info = Info(*sent(event, bits_per_row(x), num_rows(x)), trained.loss, trained.finite)
-    return SwiftState(mix(event.mixing, x), optimizer_state), info
+    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, x, event)
+    shared, x = sharing.merge(key, shared, (x, payload, event))
+    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    return SwiftState(x, optimizer_state, shared), info
 
 
 def _model(state: SwiftState) -> Params:
@@ -42,7 +45,13 @@ def _model(state: SwiftState) -> Params:
 
 
 @recorded("bornstein2023swift")
-def swift(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int = 1) -> Protocol:
+def swift(
+    task: Task,
+    optimizer: optax.GradientTransformation | Partial,
+    *,
+    local_steps: int = 1,
+    sharing: Sharing | None = None,
+) -> Protocol:
     """Build SWIFT's step of an acting node i, on the clock and the mailboxes of :func:`~gossipjax.timeline.swift`::
 
         x_i ← x_i + optimizer(g_i(x_i))          (−γ g_i for SGD)
@@ -56,19 +65,24 @@ def swift(task: Task, optimizer: optax.GradientTransformation | Partial, *, loca
         optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
             node's own local steps, not events or seconds.
         local_steps: H ≥ 1 gradient steps a tick.
+        sharing: what is sent; None: the full model.
 
     Raises:
-        TypeError: what is no task or no optimizer.
-        ValueError: local_steps < 1; when run, a timeline of another builder.
+        TypeError: what is no task, no optimizer or no sharing.
+        ValueError: local_steps < 1, a sharing that needs synchronous rounds; when run, a timeline of another builder.
 
     Reference: Bornstein, Rabbani, Wang, Bedi, Huang 2023, arXiv 2210.14026, algorithm 1.
     """
-    task, factory = as_task(task), as_factory(optimizer)
-    step = Partial(_step, task, factory, check_steps(local_steps))
+    task, factory, chosen = as_task(task), as_factory(optimizer), as_own_pace_sharing(sharing)
     requires = Requires(
         {"row_stochastic", "own_rows", "mailboxes"},
         mixing=True,
         num_nodes=task.num_nodes,
         builder="timeline.swift",
     )
-    return Protocol(Partial(_init, task, factory), step, Partial(_model), requires)
+    return Protocol(
+        init=Partial(_init, task, factory, chosen),
+        step=Partial(_step, task, factory, check_steps(local_steps), chosen),
+        model=Partial(_model),
+        requires=requires | chosen.requires,
+    )

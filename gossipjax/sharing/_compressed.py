@@ -8,29 +8,57 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Key, UInt
+from jaxtyping import Array, Float, Int, Key, UInt
 
 from gossipjax._base.calls import recorded
-from gossipjax.compress._compressor import Compressor, as_compressor, compress_rows
-from gossipjax.mixing._counting import EVERYONE, no_state
+from gossipjax._base.rows import num_rows
+from gossipjax.compress._compressor import Compressor, as_compressor, compress_each
+from gossipjax.mixing._counting import EVERYONE, speakers
 from gossipjax.sharing._choco import check_gamma, check_quality, consensus_step
 from gossipjax.sharing._full import as_sharing
-from gossipjax.types import Event, Params, Sharing
+from gossipjax.sharing._masked import OWN_MODELS
+from gossipjax.sharing._wire import (
+    Message,
+    Wire,
+    has_transfers,
+    message_keys,
+    receive,
+    rows_that_speak,
+    spoken,
+    start_wire,
+    took_part,
+)
+from gossipjax.types import Event, Mass, Params, Sharing
 
 
 def _encode(
-    compressor: Compressor, key: Key[Array, ""], state: tuple[()], x_start: Params, x: Params, event: Event
-) -> tuple[tuple[()], tuple[Params, int | UInt[Array, " n"]]]:
+    compressor: Compressor, key: Key[Array, ""], state: Wire, x_start: Params, x: Params, event: Event
+) -> tuple[Wire, tuple[Params, int | UInt[Array, " m"]]]:
     del x_start
-    return state, compress_rows(key, compressor, x, event)
+    rows = speakers(event, num_rows(x))
+    keys = message_keys(key, state.said, event, rows)
+    return state, compress_each(keys, compressor, rows_that_speak(event, x, rows))
 
 
 def _merge(
-    gamma: Any, key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params, Event]
-) -> tuple[tuple[()], Params]:
-    del key
+    compressor: Compressor, gamma: Any, key: Key[Array, ""], state: Wire, arrived: tuple[Params, Params, Event]
+) -> tuple[Wire, Params]:
     x, message, event = arrived
-    return state, consensus_step(gamma, event.mixing, x, message)
+    rows = speakers(event, num_rows(x))
+    if rows is None or not has_transfers(event):
+        return state._replace(said=spoken(state.said, rows)), consensus_step(gamma, event.mixing, x, message)
+
+    def fill(receivers: Int[Array, " r"], own: Params, heard: Message) -> Params:
+        """Move by the difference to what the receiver itself says, or would say, in this event."""
+        same, _ = compress_each(message_keys(key, state.said, event, receivers), compressor, own)
+
+        def move(leaf: Array, other: Array, mine: Array) -> Array:
+            return leaf + jnp.asarray(gamma).astype(leaf.dtype) * (other - mine)
+
+        return jax.tree.map(move, own, heard.values, same)
+
+    x, _ = receive(event, x, None, Message(message), rows, fill)
+    return state._replace(said=took_part(state.said, event, rows)), x
 
 
 @recorded("koloskova2019choco")
@@ -40,8 +68,10 @@ def compressed(compressor: Compressor, gamma: float | Float[np.ndarray | Array, 
         x_i ← x_i + γ Σ_j W_ij (Q(x_j) − Q(x_i))
 
     Conserves the mean to rounding, whatever Q does, where W is doubly stochastic. With ω = 1 and γ = 1 it is
-    ``x ← W x``. Nothing is remembered, so that the graph may change from round to round; but the errors of Q do not
-    vanish where models agree, and what Q never sends is never mixed: see :func:`error_feedback`,
+    ``x ← W x``. At meetings and on arrival it is the same step for the receivers alone: a message in flight is Q of the
+    sender's model, and Q(x_i) is what the receiver would say itself at that moment (what it does say, where both
+    exchange). Nothing is remembered, so that the graph may change; but the errors of Q do not vanish where models
+    agree, and what Q never sends is never mixed: see :func:`error_feedback`,
     :func:`~gossipjax.sharing.choco`.
 
     Args:
@@ -49,14 +79,16 @@ def compressed(compressor: Compressor, gamma: float | Float[np.ndarray | Array, 
         gamma: consensus step size γ > 0. An argument of the compiled function.
 
     Raises:
-        ValueError: γ that is not positive and finite; when run, a timeline that is not of synchronous rounds.
+        ValueError: γ that is not positive and finite; when run, nodes that train other rows than their own.
 
     Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340, scheme (Q2-G), with the step size γ; Tang, Gan, Zhang,
     Zhang, Liu 2018, arXiv 1803.06443, on how it fails.
     """
     as_compressor(compressor)
     check_gamma(gamma)
-    return Sharing(Partial(no_state), Partial(_encode, compressor), Partial(_merge, gamma), EVERYONE)
+    return Sharing(
+        Partial(start_wire), Partial(_encode, compressor), Partial(_merge, compressor, gamma), OWN_MODELS, Mass("model")
+    )
 
 
 class ErrorFeedbackState(NamedTuple):
@@ -65,12 +97,12 @@ class ErrorFeedbackState(NamedTuple):
     error: Params
     """e, leaves ``(n, ...)`` like the models."""
     sharing: Any
-    """State of the sharing within: no arrays."""
+    """State of the sharing within: nothing that it sends differences to."""
 
 
 def _init_feedback(sharing: Sharing, x0: Params) -> ErrorFeedbackState:
     inner = sharing.init(x0)
-    if jax.tree.leaves(inner):
+    if jax.tree.leaves(inner) and not isinstance(inner, Wire):
         raise ValueError(
             f"a sharing whose state is {type(inner).__name__} sends differences to what it remembers: error feedback "
             "is for messages that stand for the models themselves, such as those of compressed(Q)"
@@ -133,7 +165,7 @@ def error_feedback(sharing: Sharing) -> Sharing:
     """
     sharing = as_sharing(sharing)
     init, encode, merge = Partial(_init_feedback, sharing), Partial(_encode_feedback, sharing), _merge_feedback
-    return Sharing(init, encode, Partial(merge, sharing), sharing.requires)
+    return Sharing(init, encode, Partial(merge, sharing), sharing.requires | EVERYONE)
 
 
 def _init_squeeze(compressor: Compressor, init: Partial, x0: Params) -> ErrorFeedbackState:

@@ -8,16 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Int, Key, PyTree
+from jaxtyping import Array, Int, Key, PyTree, UInt
 
 from gossipjax._base.arguments import choice, whole
 from gossipjax._base.arguments import seed as check_seed
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
+from gossipjax._base.rows import num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import GroupMixing
-from gossipjax.mixing._counting import no_state
-from gossipjax.types import Event, Params, Sharing
+from gossipjax.mixing._counting import speakers
+from gossipjax.sharing._masked import OWN_MODELS, merge_masked
+from gossipjax.sharing._wire import Message, Wire, message_keys, rows_that_speak, spoken, start_masks
+from gossipjax.types import Event, Mass, Params, Sharing
 
 
 def check_fragments(num_fragments: int) -> int:
@@ -101,77 +104,87 @@ def cut_in_order(like: PyTree[jax.ShapeDtypeStruct], num_fragments: int) -> PyTr
     return jax.tree.unflatten(structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])
 
 
-def fragment_bits(x: Params, num_fragments: int) -> int:
-    """Count the bits of the largest fragment of :func:`cut_at_random`.
-
-    They differ by one coordinate of each tensor at most.
-    """
-    leaves = jax.tree.leaves(x)
-    return sum(8 * leaf.dtype.itemsize * -(-(leaf.size // leaf.shape[0]) // num_fragments) for leaf in leaves)
-
-
-def _largest(x: Params, fragment: PyTree[np.ndarray], num_fragments: int) -> int:
-    """Count the bits of the largest fragment of any partition."""
-    sizes = np.zeros(num_fragments, np.int64)
-    for leaf, of in zip(jax.tree.leaves(x), jax.tree.leaves(fragment), strict=True):
-        sizes += 8 * leaf.dtype.itemsize * np.bincount(of.ravel(), minlength=num_fragments)
-    return int(sizes.max())
-
-
 def _cut(x: Params, num_fragments: int, layout: str, seed: int) -> PyTree[np.ndarray]:
     """Cut one row of stacked models; on the host, also inside a trace, where only its shape is known."""
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x)
     return cut_at_random(like, num_fragments, seed) if layout == "random" else cut_in_order(like, num_fragments)
 
 
+def _sizes(x: Params, fragment: PyTree[np.ndarray], num_fragments: int) -> list[int]:
+    """Count the bits of each fragment of any partition."""
+    sizes = np.zeros(num_fragments, np.int64)
+    for leaf, of in zip(jax.tree.leaves(x), jax.tree.leaves(fragment), strict=True):
+        sizes += 8 * leaf.dtype.itemsize * np.bincount(of.ravel(), minlength=num_fragments)
+    return sizes.tolist()
+
+
+def _names_fragments(event: Event) -> bool:
+    return isinstance(event.mixing, GroupMixing) and event.mixing.parts is not None
+
+
 def _encode(
-    cut: Frozen[tuple[int, str, int]], key: Key[Array, ""], state: tuple[()], x_start: Params, x: Params, event: Event
-) -> tuple[tuple[()], tuple[Params, int]]:
-    del key, x_start, event
-    return state, (x, _largest(x, _cut(x, *cut.value), cut.value[0]))
+    cut: Frozen[tuple[int, str, int]], key: Key[Array, ""], state: Wire, x_start: Params, x: Params, event: Event
+) -> tuple[Wire, tuple[Params | Message, int | UInt[Array, " m"]]]:
+    """Say what the timeline asks for; where it names no fragments, one that each speaker draws."""
+    del x_start
+    number, fragment = cut.value[0], _cut(x, *cut.value)
+    sizes = _sizes(x, fragment, number)
+    if _names_fragments(event):
+        return state, (x, max(sizes))
+    rows = speakers(event, num_rows(x))
+    values = rows_that_speak(event, x, rows)
+    keys = message_keys(key, state.said, event, rows)
+    drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, number, jnp.int32))(keys)
+    flat = jnp.concatenate([jnp.asarray(of.ravel()) for of in jax.tree.leaves(fragment)])
+    message = Message(values, flat[None] == drawn[:, None])
+    bits = sizes[0] if len(set(sizes)) == 1 else jnp.asarray(sizes, jnp.uint32)[drawn]
+    return state._replace(said=spoken(state.said, rows)), (message, bits)
 
 
 def _merge(
-    cut: Frozen[tuple[int, str, int]],
-    key: Key[Array, ""],
-    state: tuple[()],
-    arrived: tuple[Params, Params, Event],
-) -> tuple[tuple[()], Params]:
-    del key
+    cut: Frozen[tuple[int, str, int]], key: Key[Array, ""], state: Wire, arrived: tuple[Params, Any, Event]
+) -> tuple[Wire, Params]:
     x, _, event = arrived
-    mixing: Any = event.mixing
-    if not isinstance(mixing, GroupMixing) or mixing.parts is None:
-        raise ValueError(
-            f"{type(mixing).__name__} does not say which fragment comes from whom: fragments needs a timeline that "
-            "does, such as timeline.shatter"
-        )
-    return state, mix_parts(mixing, x, jax.tree.map(jnp.asarray, _cut(x, *cut.value)))
+    if _names_fragments(event):
+        return state, mix_parts(event.mixing, x, jax.tree.map(jnp.asarray, _cut(x, *cut.value)))
+    return merge_masked(key, state, arrived)
 
 
 @recorded("biswas2024shatter", "biswas2025divshare")
 def fragments(num_fragments: int, *, layout: Literal["random", "contiguous"] = "random", seed: int = 0) -> Sharing:
-    """Build fragment sharing: a message is one of F fragments of a model, and coordinates are averaged one by one::
+    """Build fragment sharing: a message is one of F fragments of a model, and coordinates are averaged one by one.
 
-        x_i[c] ← (x_i[c] + Σ y[c]) / (1 + number of them)             fragments y received that hold c
+    On a timeline that names the fragment of each message, with y those received that hold coordinate c::
 
-    On a timeline that names fragments: with :func:`~gossipjax.dpsgd` on :func:`~gossipjax.timeline.shatter` it is
-    Shatter. Equal models are a fixed point; the mean is conserved in expectation only.
+        x_i[c] ← (x_i[c] + Σ y[c]) / (1 + number of them)
+
+    With :func:`~gossipjax.dpsgd` on :func:`~gossipjax.timeline.shatter` it is Shatter, on
+    :func:`~gossipjax.timeline.divshare`, with as many local steps as a tick has, DivShare. On any other timeline a
+    sender draws one fragment for each event in which it speaks, M_j its coordinates, and receivers average with the
+    plan's weights::
+
+        x_i ← x_i + Σ_j W_ij M_j (x_j − x_i)
+
+    Equal models are a fixed point; the mean is conserved in expectation only.
 
     All nodes cut alike. The partition is computed from the shapes of the model, and is a constant of the compiled
-    function: one int32 per coordinate. The size of a message is that of the largest fragment.
+    function: one int32 per coordinate. A message counts the bits of its fragment, where the timeline names fragments
+    those of the largest.
 
     Args:
-        num_fragments: F ≥ 1, the timeline's number.
+        num_fragments: F ≥ 1, the timeline's number where it names fragments.
         layout: ``"random"``: the coordinates of each tensor are dealt in a random order, as evenly as they go;
             ``"contiguous"``: the flat model is cut into F runs.
         seed: of the random partition.
 
     Raises:
-        ValueError: num_fragments < 1, an unknown layout; when run, a timeline that names no fragments, or not as many.
+        ValueError: num_fragments < 1, an unknown layout; when run, a timeline that names another number of fragments,
+            or nodes that train other rows than their own.
 
-    Reference: Biswas et al. 2024, arXiv 2404.09536 (Shatter); Biswas et al. 2025, arXiv 2410.12918 (DivShare).
+    Reference: Biswas et al. 2024, arXiv 2404.09536 (Shatter); Biswas et al. 2025, arXiv 2410.12918 (DivShare);
+    Hegedűs, Danner, Jelasity 2021 (a random part of the model at a time, in gossip learning).
     """
     num_fragments = check_fragments(num_fragments)
     cut = Frozen((num_fragments, choice("layout", layout, ("random", "contiguous")), check_seed(seed)))
-    requires = Requires(num_fragments=num_fragments, mixing=True, builder="timeline.shatter")
-    return Sharing(Partial(no_state), Partial(_encode, cut), Partial(_merge, cut), requires)
+    requires = OWN_MODELS | Requires(num_fragments=num_fragments)
+    return Sharing(Partial(start_masks), Partial(_encode, cut), Partial(_merge, cut), requires, Mass("message"))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
-from gossipjax._base.arguments import instance
+from gossipjax._base.arguments import instance, shown
 from gossipjax._base.binding import as_partial
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import no_state
-from gossipjax.types import Event, Params, Sharing
+from gossipjax.types import Event, Mass, Params, Sharing
 
 
 def _encode(
@@ -31,7 +31,7 @@ def _merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params,
 @recorded()
 def full() -> Sharing:
     """Build full sharing: ``x_i ← Σ_j W_ij x_j``; a message is 32 bits per float32 parameter."""
-    return Sharing(Partial(no_state), Partial(_encode), Partial(_merge), Requires(mixing=True))
+    return Sharing(Partial(no_state), Partial(_encode), Partial(_merge), Requires(mixing=True), Mass("whole"))
 
 
 def as_sharing(sharing: Sharing | None) -> Sharing:
@@ -44,11 +44,26 @@ def as_sharing(sharing: Sharing | None) -> Sharing:
         return full()
     instance("sharing", sharing, Sharing, "build one with gossipjax.sharing, such as choco(compressor, gamma)")
     init, encode, merge = (
-        as_partial(f"sharing.{name}", function, _SIGNATURES[name])
-        for name, function in sharing._asdict().items()
-        if name != "requires"
+        as_partial(f"sharing.{name}", getattr(sharing, name), form) for name, form in _SIGNATURES.items()
     )
-    return Sharing(init, encode, merge, sharing.requires)
+    return Sharing(init, encode, merge, sharing.requires, sharing.mass)
+
+
+def as_own_pace_sharing(sharing: Sharing | None) -> Sharing:
+    """Return what a protocol of nodes that wait for nobody is given as ``sharing``, as :func:`as_sharing` does.
+
+    Raises:
+        TypeError: something that is no sharing.
+        ValueError: one that needs synchronous rounds.
+    """
+    chosen = as_sharing(sharing)
+    if "synchronous" in chosen.requires:
+        raise ValueError(
+            f"sharing={shown(chosen)}: needs synchronous rounds, in which nodes wait, for what it remembers; use "
+            "it with dpsgd or gossip_averaging on timeline.rounds, or share full(), random_subset, top_k, jwins, "
+            "fragments or compressed here"
+        )
+    return chosen
 
 
 _SIGNATURES = {

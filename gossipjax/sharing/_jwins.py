@@ -16,15 +16,26 @@ from gossipjax._base.arguments import choice, real, reals, shown, whole, wholes
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.placement import map_nodes
-from gossipjax._base.rows import num_rows, parameters_per_row
-from gossipjax._base.streams import node_keys
-from gossipjax.compress._compressor import STREAM, ravel_rows, unravel_rows
+from gossipjax._base.rows import num_rows, parameters_per_row, put, take
+from gossipjax.compress import codes
+from gossipjax.compress._compressor import ravel_rows, unravel_rows
 from gossipjax.compress._selection import largest
-from gossipjax.compress.codes import Wire, as_wire, dense_bits, message_bits
+from gossipjax.compress.codes import as_wire, dense_bits, message_bits
 from gossipjax.compress.transforms import Transform, as_transform, identity, wavelet
-from gossipjax.mixing._counting import EVERYONE
-from gossipjax.sharing._masked import Masked, fill_in
-from gossipjax.types import Event, Params, Sharing
+from gossipjax.mixing._counting import EVERYONE, speakers
+from gossipjax.sharing._masked import OWN_MODELS, Masked, fill_in
+from gossipjax.sharing._wire import (
+    Message,
+    Wire,
+    fill_coordinates,
+    has_transfers,
+    message_keys,
+    receive,
+    rows_that_speak,
+    spoken,
+    start_wire,
+)
+from gossipjax.types import Event, Mass, Params, Sharing
 
 CUT_OFFS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.40, 1.00)
 """The shares that the paper's configurations draw from, all equally likely: 0.343 of the model in the mean."""
@@ -34,9 +45,10 @@ class JwinsState(NamedTuple):
     """What a node remembers of itself; it needs no memory of its neighbours."""
 
     coefficients: Float[Array, "n c"]
-    """Of its model when the last round ended."""
+    """Of its model when the last event ended in which it spoke."""
     scores: Float[Array, "n c"] | None
     """V: what has changed since it was last sent; None: nothing is accumulated."""
+    wire: Wire
 
 
 class _Setting(NamedTuple):
@@ -47,7 +59,7 @@ class _Setting(NamedTuple):
     transform: Transform
     accumulate: Literal["round", "training", "nothing"]
     rank_by: Literal["change", "value"]
-    wire: Wire
+    wire: codes.Wire
 
 
 _MOST = 2**26
@@ -64,16 +76,17 @@ def _init(setting: Frozen[_Setting], x0: Params) -> JwinsState:
     if parameters_per_row(x0) >= _MOST:
         raise ValueError(f"a model of {parameters_per_row(x0):,} numbers: sizes of messages are exact below {_MOST:,}")
     w = map_nodes(setting.value.transform.forward, _vectors(x0))
-    return JwinsState(w, None if setting.value.accumulate == "nothing" else jnp.zeros_like(w))
+    scores = None if setting.value.accumulate == "nothing" else jnp.zeros_like(w)
+    return JwinsState(w, scores, start_wire(x0, w.shape[1]))
 
 
-def _draw(shares: Array, draws: Array | None, key: Key[Array, ""], event: Event, n: int) -> Int[Array, " n"]:
-    """Draw the number of the cut-off of every node."""
+def _draw(shares: Array, draws: Array | None, keys: Key[Array, " m"], event: Event) -> Int[Array, " m"]:
+    """Draw the number of the cut-off of every row that speaks."""
     if draws is not None:
+        n = keys.shape[0]
         if draws.shape[1] != n:
             raise ValueError(f"draws for {draws.shape[1]} nodes in a network of {n}: give one column for each node")
         return draws[event.index[0] % draws.shape[0]]
-    keys = node_keys(jax.random.fold_in(key, STREAM), event, n)
     return jax.vmap(lambda key: jax.random.categorical(key, shares).astype(jnp.int32))(keys)
 
 
@@ -85,17 +98,17 @@ def _sizes(setting: _Setting, c: int) -> tuple[list[int], list[bool]]:
 
 
 def _select(
-    setting: Frozen[_Setting], x: Float[Array, " d"], state: JwinsState, drawn: Int[Array, ""]
+    setting: Frozen[_Setting], x: Float[Array, " d"], start: Array, scores: Array | None, drawn: Int[Array, ""]
 ) -> tuple[Masked, Float[Array, " c"] | None, UInt[Array, ""]]:
     """One node: what it sends, its scores without that, and how long the message is."""
     options = setting.value
     w = options.transform.forward(x)
-    change = w - state.coefficients
-    scores = None if state.scores is None else state.scores + change
-    ranked = {"change": change if scores is None else scores, "value": w}[options.rank_by]
+    change = w - start
+    changed = None if scores is None else scores + change
+    ranked = {"change": change if changed is None else changed, "value": w}[options.rank_by]
     sizes, whole = _sizes(options, w.shape[0])
     mask = largest(ranked, jnp.asarray(sizes, jnp.int32)[drawn])
-    kept = state.scores if options.accumulate == "round" else scores
+    kept = scores if options.accumulate == "round" else changed
     value_bits = 8 * w.dtype.itemsize
     dense = jnp.asarray(dense_bits(options.wire, w.shape[0], value_bits), jnp.uint32)
     bits = jnp.where(jnp.asarray(whole)[drawn], dense, message_bits(options.wire, mask, value_bits))
@@ -104,33 +117,73 @@ def _select(
 
 def _encode(
     setting: Frozen[_Setting], shares: Array, draws: Array | None, key, state: JwinsState, x_start, x, event: Event
-) -> tuple[JwinsState, tuple[Masked, UInt[Array, " n"]]]:
+) -> tuple[JwinsState, tuple[Masked | Message, UInt[Array, " m"]]]:
     del x_start
-    drawn = _draw(shares, draws, key, event, num_rows(x))
-    sent, scores, bits = map_nodes(Partial(_select, setting), _vectors(x), state, drawn)
-    return JwinsState(state.coefficients, scores), (sent, bits)
+    rows = speakers(event, num_rows(x))
+    values, lanes = rows_that_speak(event, x, rows), rows if has_transfers(event) else None
+    drawn = _draw(shares, draws, message_keys(key, state.wire.said, event, rows), event)
+    memory = take((state.coefficients, state.scores), lanes)
+    sent, scores, bits = map_nodes(Partial(_select, setting), _vectors(values), *memory, drawn)
+    wire = state.wire._replace(said=spoken(state.wire.said, rows))
+    state = JwinsState(state.coefficients, None if scores is None else put(state.scores, rows, scores), wire)
+    whole = rows is None and setting.value.transform != identity()  # spares transforming again what is averaged
+    return state, (sent if whole else Message(values, sent.mask), bits)
 
 
 def _finish(
-    setting: Frozen[_Setting], d: Frozen[int], w: Float[Array, " c"], state: JwinsState
-) -> tuple[Float[Array, " d"], JwinsState]:
+    setting: Frozen[_Setting], d: Frozen[int], w: Float[Array, " c"], start: Array, scores: Array | None
+) -> tuple[Float[Array, " d"], Array, Array | None]:
     """One node: its new model, and what of it has changed."""
     transform = setting.value.transform
     x = transform.inverse(w, d.value)
     # Where T has more coefficients than there are parameters, mixed ones need not be those of a vector.
     w = w if transform == identity() else transform.forward(x)
-    scores = state.scores
     if scores is not None and setting.value.accumulate == "round":
-        scores = scores + (w - state.coefficients)
-    return x, JwinsState(w, scores)
+        scores = scores + (w - start)
+    return x, w, scores
 
 
-def _merge(setting: Frozen[_Setting], key, state: JwinsState, arrived: tuple[Params, Masked, Event]):
+def _merge(setting: Frozen[_Setting], key, state: JwinsState, arrived: tuple[Params, Masked | Message, Event]):
     del key
     x, sent, event = arrived
+    rows = speakers(event, num_rows(x))
+    if isinstance(sent, Message) and has_transfers(event) and rows is not None:
+        return _merge_transfers(setting, state, x, sent, event, rows)
+    if isinstance(sent, Message):
+        assert sent.mask is not None
+        sent = Masked(map_nodes(setting.value.transform.forward, _vectors(sent.values)), sent.mask)
     finish = Partial(_finish, setting, Frozen(parameters_per_row(x)))
-    vectors, state = map_nodes(finish, fill_in(event.mixing, sent), state)
-    return state, unravel_rows(vectors, x)
+    mixed = fill_in(event.mixing, sent)
+    vectors, w, scores = map_nodes(finish, mixed, state.coefficients, state.scores)
+    w, scores = put((state.coefficients, state.scores), rows, (w, scores))
+    return JwinsState(w, scores, state.wire), unravel_rows(vectors, x)
+
+
+def _merge_transfers(
+    setting: Frozen[_Setting], state: JwinsState, x: Params, sent: Message, event: Event, rows: Int[Array, " m"]
+) -> tuple[JwinsState, Params]:
+    """Let messages leave and arrive; what has changed is counted where a row has spoken."""
+    x, masks = receive(event, x, state.wire.masks, sent, rows, Partial(_fill, setting))
+    start, scores = take((state.coefficients, state.scores), rows)
+    w = map_nodes(setting.value.transform.forward, _vectors(take(x, rows)))
+    if scores is not None and setting.value.accumulate == "round":
+        scores = scores + (w - start)
+    w, scores = put((state.coefficients, state.scores), rows, (w, scores))
+    return JwinsState(w, scores, state.wire._replace(masks=masks)), x
+
+
+def _fill(setting: Frozen[_Setting], receivers: Int[Array, " r"], own: Params, heard: Message) -> Params:
+    """Read the coefficients that are sent, and the receiver's own in place of the others."""
+    transform = setting.value.transform
+    if transform == identity():
+        return fill_coordinates(receivers, own, heard)
+    read = Partial(_read, setting, Frozen(parameters_per_row(own)))
+    return unravel_rows(map_nodes(read, _vectors(own), _vectors(heard.values), heard.mask), own)
+
+
+def _read(setting: Frozen[_Setting], d: Frozen[int], own: Array, other: Array, mask: Array) -> Float[Array, " d"]:
+    transform = setting.value.transform
+    return transform.inverse(jnp.where(mask, transform.forward(other), transform.forward(own)), d.value)
 
 
 @recorded("dhasade2023jwins")
@@ -142,7 +195,7 @@ def jwins(
     transform: Transform | None = None,
     accumulate: Literal["round", "training", "nothing"] = "round",
     rank_by: Literal["change", "value"] = "change",
-    wire: Wire | None = None,
+    wire: codes.Wire | None = None,
     draws: Int[np.ndarray, "T n"] | None = None,
 ) -> Sharing:
     """Build JWINS: each round every node sends a random share of its coefficients, those that changed most.
@@ -158,10 +211,11 @@ def jwins(
 
     What is sent are coefficients of the model, not of its change; V takes the whole change of a round, averaging
     included, also where the coefficient was just sent. Nodes remember nothing of their neighbours, so that the graph
-    may change. Equal models are a fixed point, up to rounding and the error of T⁻¹ T (about 1e-11 of x for sym2, whose
-    filters PyWavelets has to 12 digits); the network's mean is not conserved. ``cut_offs=(1.0,)`` is full sharing. A
-    message counts the values, in the widest type of the model and at least 32 bits each, the code of their
-    positions, and the envelope (:class:`gossipjax.compress.codes.Wire`).
+    may change; nor do they need rounds: at meetings and in flight a round of a node is the time from the end of one
+    event in which it speaks to the end of the next. Equal models are a fixed point, up to rounding and the error of
+    T⁻¹ T (about 1e-11 of x for sym2, whose filters PyWavelets has to 12 digits); the network's mean is not conserved.
+    ``cut_offs=(1.0,)`` is full sharing. A message counts the values, in the widest type of the model and at least 32
+    bits each, the code of their positions, and the envelope (:class:`gossipjax.compress.codes.Wire`).
 
     Args:
         cut_offs: shares α in (0, 1], one drawn by every node in every round.
@@ -174,8 +228,8 @@ def jwins(
         draws: numbers of the cut-offs, by round (modulo T) and node, in place of random ones.
 
     Raises:
-        ValueError: cut-offs or probabilities that are none; draws beyond the cut-offs; when run, a timeline on which
-            not all nodes act at every event.
+        ValueError: cut-offs or probabilities that are none; draws beyond the cut-offs; when run, nodes that train other
+            rows than their own, or, with draws, a timeline on which not all nodes act at every event.
 
     Reference: Dhasade, Kermarrec, Pires, Sharma, Vujasinovic, Wigger 2023, arXiv 2306.04377, and its released code.
     """
@@ -187,9 +241,11 @@ def jwins(
     choice("accumulate", accumulate, ("round", "training", "nothing"))
     choice("rank_by", rank_by, ("change", "value"))
     T = wavelet("sym2", levels=4) if transform is None else as_transform(transform)
-    setting = Frozen(_Setting(chosen, cap, T, accumulate, rank_by, Wire() if wire is None else as_wire(wire)))
+    setting = Frozen(_Setting(chosen, cap, T, accumulate, rank_by, codes.Wire() if wire is None else as_wire(wire)))
     encode = Partial(_encode, setting, _log_shares(chosen, probabilities), _check_draws(draws, len(chosen)))
-    return Sharing(Partial(_init, setting), encode, Partial(_merge, setting), EVERYONE)
+    needs = OWN_MODELS if draws is None else OWN_MODELS | EVERYONE
+    mass = Mass("coordinates") if T == identity() else None
+    return Sharing(Partial(_init, setting), encode, Partial(_merge, setting), needs, mass)
 
 
 def _log_shares(cut_offs: tuple[float, ...], probabilities: Sequence[float] | None) -> Float[Array, " m"]:

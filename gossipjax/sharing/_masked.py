@@ -6,11 +6,20 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from gossipjax._base.placement import map_blocks
+from gossipjax._base.rows import num_rows
+from gossipjax.compress._compressor import ravel_rows, unravel_rows
+from gossipjax.facts import Requires
 from gossipjax.mixing._apply import Mixing, neighbor_sum
+from gossipjax.mixing._counting import speakers
 from gossipjax.mixing._forms import DenseMixing, TableMixing, column, gather
+from gossipjax.sharing._wire import Message, Wire, fill_coordinates, receive
+from gossipjax.types import Event, Params
+
+OWN_MODELS = Requires({"own_rows"}, mixing=True)
+"""Nodes that each keep a model, from which they fill in what a message leaves out."""
 
 
 class Masked(NamedTuple):
@@ -19,6 +28,18 @@ class Masked(NamedTuple):
     values: Float[Array, "n c"]
     """Coefficients of the whole model; receivers read those under the mask only."""
     mask: Bool[Array, "n c"]
+
+
+def merge_masked(key: Key[Array, ""], state: Wire, arrived: tuple[Params, Message, Event]) -> tuple[Wire, Params]:
+    """Take in messages that hold some coordinates of a model, in rounds, at meetings and in flight."""
+    del key
+    x, sent, event = arrived
+    rows = speakers(event, num_rows(x))
+    if rows is None or isinstance(event.mixing, DenseMixing | TableMixing):
+        assert sent.mask is not None
+        return state, unravel_rows(fill_in(event.mixing, Masked(ravel_rows(sent.values), sent.mask)), x)
+    x, masks = receive(event, x, state.masks, sent, rows, fill_coordinates)
+    return state._replace(masks=masks), x
 
 
 def fill_in(mixing: Mixing, sent: Masked) -> Float[Array, "n c"]:

@@ -14,12 +14,13 @@ from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.placement import map_nodes
 from gossipjax._base.rows import num_rows
-from gossipjax._base.streams import node_keys
-from gossipjax.compress._compressor import STREAM, ravel_rows, unravel_rows
+from gossipjax.compress._compressor import ravel_rows
 from gossipjax.compress.codes import Wire, as_wire, message_bits, seed
-from gossipjax.mixing._counting import EVERYONE, no_state
-from gossipjax.sharing._masked import Masked, fill_in
-from gossipjax.types import Event, Params, Sharing
+from gossipjax.mixing._counting import speakers
+from gossipjax.sharing._masked import OWN_MODELS, merge_masked
+from gossipjax.sharing._wire import Message, message_keys, rows_that_speak, spoken, start_masks
+from gossipjax.sharing._wire import Wire as Said
+from gossipjax.types import Event, Mass, Sharing
 
 
 def _choose(
@@ -29,26 +30,23 @@ def _choose(
     return mask, message_bits(wire.value, mask, 8 * x.dtype.itemsize)
 
 
-def _encode(wire: Frozen[Wire], share: Any, key: Key[Array, ""], state: tuple[()], x_start, x, event: Event):
+def _encode(wire: Frozen[Wire], share: Any, key: Key[Array, ""], state: Said, x_start, x, event: Event):
     del x_start
-    vectors = ravel_rows(x)
-    keys = node_keys(jax.random.fold_in(key, STREAM), event, num_rows(x))
-    mask, bits = map_nodes(Partial(_choose, wire, jnp.asarray(share, jnp.float32)), keys, vectors)
-    return state, (Masked(vectors, mask), bits)
-
-
-def _merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Masked, Event]) -> tuple[tuple[()], Params]:
-    del key
-    x, sent, event = arrived
-    return state, unravel_rows(fill_in(event.mixing, sent), x)
+    rows = speakers(event, num_rows(x))
+    values = rows_that_speak(event, x, rows)
+    keys = message_keys(key, state.said, event, rows)
+    choose = Partial(_choose, wire, jnp.asarray(share, jnp.float32))
+    mask, bits = map_nodes(choose, keys, ravel_rows(values))
+    return state._replace(said=spoken(state.said, rows)), (Message(values, mask), bits)
 
 
 @recorded("dhasade2023jwins")
 def random_subset(share: float, *, wire: Wire | None = None) -> Sharing:
-    """Build random sampling: each node sends each coordinate with probability α, anew in every round.
+    """Build random sampling: each message holds each coordinate with probability α.
 
-    ``x_i ← x_i + Σ_j W_ij M_j (x_j − x_i)`` with masks M_j of independent coins. Equal models are a fixed point; the
-    mean is conserved in expectation only, where W is doubly stochastic. A message holds the values, a seed of 64 bits,
+    ``x_i ← x_i + Σ_j W_ij M_j (x_j − x_i)`` with masks M_j of independent coins, one mask for all to whom j sends in
+    one event. Equal models are a fixed point; the mean is conserved in expectation only, where W is doubly stochastic.
+    A message holds the values, a seed of 64 bits,
     and the envelope: the receiver draws the positions again.
 
     Args:
@@ -56,10 +54,12 @@ def random_subset(share: float, *, wire: Wire | None = None) -> Sharing:
         wire: how messages are coded; None: float32 values and the seed.
 
     Raises:
-        ValueError: a share out of range; when run, a timeline on which not all nodes act at every event.
+        ValueError: a share out of range; when run, nodes that train other rows than their own.
 
     Reference: the baseline of Dhasade et al. 2023, arXiv 2306.04377 (JWINS).
     """
     real("share", share, above=0, most=1, remedy="1 sends every coordinate")
     chosen = Frozen(Wire(indices=seed) if wire is None else as_wire(wire))
-    return Sharing(Partial(no_state), Partial(_encode, chosen, share), Partial(_merge), EVERYONE)
+    return Sharing(
+        Partial(start_masks), Partial(_encode, chosen, share), Partial(merge_masked), OWN_MODELS, Mass("coordinates")
+    )

@@ -20,7 +20,8 @@ def top_k(
 
     :func:`~gossipjax.sharing.jwins` with one cut-off and no transform: ``x_i ← x_i + Σ_j W_ij M_j (x_j − x_i)``, M_j
     the mask of the ``k = round(share d)`` largest |V_j + x_j − s_j|. What is sent are values of the model, not
-    differences to a copy as in :func:`~gossipjax.sharing.choco`, and receivers fill in their own.
+    differences to a copy as in :func:`~gossipjax.sharing.choco`, and receivers fill in their own. s_j is the model when
+    j last ended an event in which it sent: the last round, or the last message.
 
     Args:
         share: k/d in (0, 1]; k is at least 1. With 1 the whole model is sent, without indices.
@@ -29,7 +30,7 @@ def top_k(
         wire: how messages are coded; None: float32 values, and Elias gamma of the gaps between positions.
 
     Raises:
-        ValueError: a share out of range; when run, a timeline on which not all nodes act at every event.
+        ValueError: a share out of range; when run, nodes that train other rows than their own.
 
     Reference: the baselines TopK and TopK with accumulation of Dhasade et al. 2023, arXiv 2306.04377 (JWINS).
     """

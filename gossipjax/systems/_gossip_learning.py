@@ -255,6 +255,7 @@ def _timeline(run: _Run, name: str, n: int, fate: np.ndarray) -> Timeline:
         "weights": weights,
         "targets": targets,
         "messages": (kind == SEND).astype(np.uint32)[:, None],
+        "speakers": np.where(kind == SEND, node, NOBODY)[:, None],
     }
     counts = np.bincount(fate, minlength=WAITING + 1).tolist()
     traffic = Traffic(fate.size, counts[MERGED], counts[MISSED], counts[OVERFLOW], counts[SUPERSEDED], counts[WAITING])

@@ -16,7 +16,7 @@ from gossipjax.timeline._poisson import _edge_fires, _node_pushes, _node_wakes
 from gossipjax.timeline._rounds import _cyclic_round, _fixed_round, _matching_round
 from gossipjax.types import Task, Timeline
 
-_NODES = ("nodes", "rows", "begin", "senders", "receivers", "members", "targets", "sources")
+_NODES = ("nodes", "rows", "begin", "senders", "receivers", "members", "targets", "speakers", "sources")
 
 
 def _checked(permutation: Any, num_nodes: int) -> Int[np.ndarray, " n"]:

@@ -17,6 +17,7 @@ from gossipjax._base.streams import EVENTS, STEPS
 from gossipjax._engine.loop import models, with_slots
 from gossipjax.facts import Properties, check_requires
 from gossipjax.mixing._apply import to_dense
+from gossipjax.timeline._events import event_of
 from gossipjax.types import Event, Params, Protocol, Timeline
 
 Arrays: TypeAlias = PyTree[Array | np.ndarray]
@@ -93,7 +94,7 @@ def _stepper(key: Key[Array, ""], protocol: Protocol, timeline: Timeline) -> tup
     xs = xs if timeline.draw is None else timeline.draw(events_key, timeline.shared, xs)
 
     def step(state: Any, x: Any) -> Any:
-        return protocol.step(steps_key, state, timeline.event(events_key, timeline.shared, x))[0]
+        return protocol.step(steps_key, state, event_of(events_key, timeline, x))[0]
 
     return step, xs
 
@@ -137,7 +138,7 @@ def _events(key, timeline: Timeline) -> tuple[Event, Any]:
     xs = xs if timeline.draw is None else timeline.draw(stream, timeline.shared, xs)
 
     def write(x: Any) -> tuple[Event, Any]:
-        event = timeline.event(stream, timeline.shared, x)
+        event = event_of(stream, timeline, x)
         rows = facts.num_rows + facts.num_slots
         return event, None if event.mixing is None else to_dense(event.mixing, rows)
 

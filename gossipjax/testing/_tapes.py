@@ -199,7 +199,7 @@ def _written_out(timeline: Timeline) -> dict[str, Any]:
     shared = {name: np.broadcast_to(array, (len(timeline), *array.shape)) for name, array in timeline.shared.items()}
     xs = {name: np.asarray(array) for name, array in (shared | dict(timeline.xs)).items()}
     rows = timeline.properties.num_rows + timeline.properties.num_slots
-    for name in {"senders", "receivers", "members", "targets"} & xs.keys():
+    for name in {"senders", "receivers", "members", "targets", "speakers"} & xs.keys():
         xs[name] = np.where(xs[name] < rows, xs[name], NOBODY).astype(np.int32)
     if "messages" not in xs and "receivers" in xs:
         live = (xs["senders"] < rows) & (xs["receivers"] < rows) & (xs["senders"] != xs["receivers"])

@@ -14,7 +14,7 @@ from gossipjax.timeline._from_events import planned_event
 from gossipjax.timeline._moments import event_times, events_until
 from gossipjax.types import NOBODY, Timeline
 
-_NOBODY_IN = ("nodes", "rows", "begin", "senders", "receivers", "members", "targets", "sources")
+_NOBODY_IN = ("nodes", "rows", "begin", "senders", "receivers", "members", "targets", "speakers", "sources")
 _NOTHING = {name: NOBODY for name in _NOBODY_IN} | {"weights": 0.0, "keep": 1.0, "messages": 0, "parts": 0}
 
 

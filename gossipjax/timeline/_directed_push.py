@@ -111,8 +111,9 @@ def _halvings(leave: np.ndarray, sent: np.ndarray, senders: np.ndarray, total: i
         "weights": np.zeros((total, 2)),
         "keep": np.ones((total, 2)),
         "messages": np.zeros((total, 1), np.uint32),
+        "speakers": np.full((total, 1), NOBODY, np.int32),
     }
-    xs["time"][leave], xs["messages"][leave, 0] = sent, 1
+    xs["time"][leave], xs["messages"][leave, 0], xs["speakers"][leave, 0] = sent, 1, senders
     xs["senders"][leave] = senders[:, None]
     xs["receivers"][leave, 0], xs["keep"][leave, 0] = senders, 0.5
     xs["weights"][leave, 1] = 0.5

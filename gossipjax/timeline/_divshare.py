@@ -190,6 +190,7 @@ def _events(ticks: Ticks, sent: _Sent, flights: Flights, n: int) -> tuple[dict[s
         "parts": parts,
         "targets": np.stack([ticks.nodes, rows], axis=1)[:, :, None],
         "messages": np.bincount(sent.ticks, minlength=total).astype(np.uint32)[:, None],
+        "speakers": ticks.nodes[:, None],
     }
     return xs, num_slots
 

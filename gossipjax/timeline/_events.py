@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
+from gossipjax._base.binding import Frozen
 from gossipjax._base.streams import EVENTS
 from gossipjax.facts import Properties
 from gossipjax.types import Event, Timeline
@@ -18,11 +19,17 @@ _BARE = Properties(0, 0, "")
 """Events do not depend on what is said of their timeline."""
 
 
+def event_of(key: Key[Array, ""], timeline: Timeline, x: PyTree) -> Event:
+    """Make one event of its entry in ``xs``, and say which rows are models where others hold messages in flight."""
+    event, facts = timeline.event(key, timeline.shared, x), timeline.properties
+    return event._replace(models=Frozen(facts.num_rows)) if facts.num_slots else event
+
+
 def first_event(key: Key[Array, ""], timeline: Timeline) -> Event:
     """Make the first event of a timeline, inside or outside a trace; of an empty one, an event of the same form."""
     xs = _zeros(timeline.xs) if len(timeline) == 0 else jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), timeline.xs)
     xs = xs if timeline.draw is None else timeline.draw(key, timeline.shared, xs)
-    return timeline.event(key, timeline.shared, jax.tree.map(lambda leaf: leaf[-1], xs))
+    return event_of(key, timeline, jax.tree.map(lambda leaf: leaf[-1], xs))
 
 
 def one_entry(timeline: Timeline) -> PyTree[jax.ShapeDtypeStruct]:

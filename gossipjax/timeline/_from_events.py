@@ -18,9 +18,9 @@ from gossipjax.types import NOBODY, Event, Timeline
 
 _PAIRS = ("senders", "receivers", "weights", "keep")
 _GROUPS = ("members", "weights", "targets")
-_EVENT = ("index", "time", "nodes", "rows", "begin", "messages", "sources")
+_EVENT = ("index", "time", "nodes", "rows", "begin", "messages", "speakers", "sources")
 _AXES = {"nodes": 1, "rows": 1, "begin": 1, "messages": 1, "sources": 1, "senders": 1, "receivers": 1, "keep": 1}
-_AXES |= {"members": 2, "targets": 2, "parts": 2}
+_AXES |= {"members": 2, "targets": 2, "parts": 2, "speakers": 1}
 """Axes of a field of one event; weights have those of the mixing that they belong to."""
 _LARGEST = {"messages": 2**32 - 1}
 _SMALLEST = {"parts": -1}
@@ -52,7 +52,9 @@ def from_events(xs: dict[str, Any], properties: Properties, *, shared: dict[str,
     * ``nodes (T, k)``, ``rows (T, k)``, ``begin (T, b)``; a node from ``num_nodes`` on stands for nobody;
     * transfers ``senders, receivers, weights, keep (T, m)``; a receiver past the last row stands for "no transfer"; or
       groups ``members, weights (T, g, s)``, ``targets (T, g, t)`` and maybe ``parts (T, g, s)``;
-    * ``messages (T, m)`` and ``sources (T, m)``.
+    * ``messages (T, m)`` and the rows that say them, ``speakers (T, m)``: who they are is needed where messages differ
+      from models; without it, the senders of transfers, one for each of ``messages``;
+    * ``sources (T, m)``.
 
     Two nodes meet after 1 s and average; after 3 s node 2 trains, and nobody meets.
 
@@ -90,7 +92,7 @@ def from_events(xs: dict[str, Any], properties: Properties, *, shared: dict[str,
         somebody = np.asarray(fields["nodes"]) < properties.num_nodes
         plan[name] = np.where(somebody, plan[name], NOBODY).astype(np.int32)
     rows = properties.num_rows + properties.num_slots
-    for name in {"begin", "senders", "receivers", "members", "targets"} & plan.keys():
+    for name in {"begin", "senders", "receivers", "members", "targets", "speakers"} & plan.keys():
         plan[name] = np.where(plan[name] < rows, plan[name], NOBODY).astype(np.int32)
     plan["index"] = np.ascontiguousarray(np.broadcast_to(np.arange(total, dtype=np.uint32)[:, None], lanes))
     plan["time"] = np.ascontiguousarray(np.broadcast_to(time[:, None], lanes))
@@ -151,6 +153,7 @@ def _check_axes(fields: dict[str, np.ndarray], form: tuple[str, ...], facts: Pro
                 f"{name} of {facts.name} has {array.ndim} axes, that of the events included: {1 + axes[name]}"
             )
     alike = [("rows", "nodes"), ("keep", "receivers"), ("senders", "receivers"), ("parts", "members")]
+    alike += [("speakers", "messages")]
     alike += [("weights", "members" if form is _GROUPS else "receivers"), ("sources", "receivers")]
     for name, other in alike:
         if name in fields and (other not in fields or fields[name].shape[1:] != fields[other].shape[1:]):

@@ -250,13 +250,13 @@ def _send(run: _Run, now: float, kind: int, sender: int, receiver: int) -> None:
     )
     if lost or message.arrival >= run.duration:
         if carries:
-            run.events.append(_event(now, sent=1))
+            run.events.append(_event(now, speaker=sender))
     elif run.direct:
         _receive(run, now, message)
     else:
         if carries:
             message = message._replace(row=_new_row(run))
-            run.events.append(_event(now, copy=(sender, message.row), sent=1))
+            run.events.append(_event(now, copy=(sender, message.row), speaker=sender))
         heapq.heappush(run.waiting, message)
 
 
@@ -303,7 +303,7 @@ def _receive(run: _Run, now: float, message: _Message) -> None:
 
 def _created(run: _Run, now: float, message: _Message) -> list[tuple]:
     """Make the new model of a received one: events, ages, and what is kept for the next time."""
-    node, row, sent = message.receiver, message.row, int(run.direct)
+    node, row, speaker = message.receiver, message.row, message.sender if run.direct else NOBODY
     last = run.num_nodes + node if run.keeps_last else NOBODY
     train = _event(now, act=(node, node))
     older, age = node, run.ages[node]
@@ -312,18 +312,20 @@ def _created(run: _Run, now: float, message: _Message) -> list[tuple]:
     run.last_ages[node] = message.age
     if run.create == "random_walk":
         run.ages[node] = message.age + 1
-        return [_event(now, copy=(row, node), sent=sent), train]
+        return [_event(now, copy=(row, node), speaker=speaker), train]
     run.ages[node] = max(message.age, age) + 1
     average = (older, row, 0.5, 0.5, node)
     if run.create == "merge_update":
-        return [_event(now, merge=average, copy=(row, last), sent=sent), train]
+        return [_event(now, merge=average, copy=(row, last), speaker=speaker), train]
     begin = [_event(now, merge=(older, NOBODY, 1.0, 0.0, node), copy=(row, last))] if run.keeps_last else []
     return [*begin, _event(now, act=(node, row)), _event(now, act=(node, node), merge=(node, row, 0.5, 0.5, node))]
 
 
-def _event(now, *, act=(NOBODY, NOBODY), merge=(NOBODY, NOBODY, 0.0, 0.0, NOBODY), copy=(NOBODY, NOBODY), sent=0):
-    """Time; who trains which row; two rows, their weights and the row of the result; a row and that of its copy."""
-    return now, *act, *merge, *copy, sent
+def _event(
+    now, *, act=(NOBODY, NOBODY), merge=(NOBODY, NOBODY, 0.0, 0.0, NOBODY), copy=(NOBODY, NOBODY), speaker=NOBODY
+):
+    """Time; who trains which row; two rows, their weights and the row of the result; a row and its copy; who sends."""
+    return now, *act, *merge, *copy, speaker
 
 
 def _arrays(events: list[tuple]) -> dict[str, np.ndarray]:
@@ -341,5 +343,6 @@ def _arrays(events: list[tuple]) -> dict[str, np.ndarray]:
         "members": np.stack([rows[:, 3:5], np.stack([source, nobody], axis=1)], axis=1),
         "weights": np.stack([columns[:, 5:7], np.stack([copies.astype(float), zero], axis=1)], axis=1),
         "targets": np.stack([rows[:, 7], goal], axis=1)[:, :, None],
-        "messages": columns[:, 10:11].astype(np.uint32),
+        "messages": (rows[:, 10:11] != NOBODY).astype(np.uint32),
+        "speakers": rows[:, 10:11],
     }

@@ -234,6 +234,7 @@ def direct_events(
     xs["time"][give], xs["time"][act] = times, acts[0]
     xs["nodes"][act, 0] = acts[1]
     xs["senders"][give] = np.where(done[:, None], senders, NOBODY)
+    xs["senders"][give, 0] = senders[:, 0]
     xs["receivers"][give] = np.where(done[:, None], receivers, NOBODY)
     xs["messages"][give] = done[:, None]
     xs["messages"][give, 0] = 1

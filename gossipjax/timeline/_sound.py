@@ -15,7 +15,7 @@ from gossipjax.types import NOBODY, Timeline
 
 _NODES = frozenset({"nodes", "sources", "first", "second", "partner", "own", "self"})
 """Fields of the builders' timelines whose entries are nodes."""
-_ROWS = frozenset({"rows", "begin", "senders", "receivers", "members", "targets", "slots", "neighbors"})
+_ROWS = frozenset({"rows", "begin", "senders", "receivers", "members", "targets", "speakers", "slots", "neighbors"})
 """Fields whose entries are rows of models or messages."""
 
 

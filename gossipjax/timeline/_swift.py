@@ -130,6 +130,7 @@ def swift(
         "weights": shares,
         "targets": np.stack([nodes, rows], axis=1)[:, :, None],
         "messages": topology.degrees[nodes].astype(np.uint32)[:, None],
+        "speakers": nodes[:, None],
     }
     name = f"swift({topology.name}, period={period})"
     return from_events(

@@ -4,9 +4,12 @@
 reached j on any path of models. An update of i raises its own counter; a model that is mixed into another hands on all
 that it contains, so the receiver takes the maximum. Staleness is ``S_i^j = N_i^i − N_i^j``, in updates.
 
-What a version means where a message is not a whole model: a fragment, or a compressed message, counts as its sender's
-model. It carries some coordinates of the newest version, so N is the newest version that left *any* trace in the
-receiver: staleness is then a lower bound of the age of most coordinates.
+What a version means where messages hold a part of a model (fragments, a random subset, the largest coordinates) or a
+compressed one: versions are counted as if every message were its sender's whole model. So N_i^j is the newest version
+of i that *can* have left a trace in j, and is the same whatever the sharing. Each coordinate c of the model of j
+contains a version ``N_i^j[c] ≤ N_i^j``. On a path of several messages the parts that are handed on need not meet, so
+that no coordinate may be as new as N says. The staleness ``S_i^j = N_i^i − N_i^j`` is a lower bound of that of every
+coordinate, and exact for whole models.
 """
 
 from __future__ import annotations

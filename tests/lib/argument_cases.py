@@ -67,7 +67,6 @@ CASES = [
     (protocol.fedbuff, *learning(**STEPS)),
     (protocol.swift, *learning(**STEPS)),
     (protocol.random_walk, *learning(**STEPS)),
-    (protocol.divshare, *learning({"num_fragments": 2}, num_fragments=WHOLE | NONE | {"zero": 0}, seed=SEED, **STEPS)),
     (protocol.gossip_learning, *learning(merge=WORD, scale={"number": 3, "text": "a"}, **STEPS)),
     (protocol.gradient_tracking, *learning(order=WORD)),
     (protocol.beer, *learning({"compressor": Q, "gamma": 0.5}, **COMPRESSOR, **GAMMA)),

@@ -157,7 +157,6 @@ def protocols():
     return [
         *(call(f, task=task(), optimizer=SGD) for f in (P.ad_psgd, P.allreduce_sgd, P.d2, P.sgp)),
         call(P.beer, task=task(), optimizer=SGD, compressor=COMPRESSOR, gamma=0.5),
-        call(P.divshare, task=task(), optimizer=SGD, num_fragments=4, local_steps=1, seed=0),
         call(P.dpsgd, task=task(), optimizer=SGD, order="adapt_then_combine", local_steps=1, sharing=SHARING),
         *(call(f, task=task(), optimizer=SGD, local_steps=2) for f in (P.fedavg, P.local_sgd, P.fedbuff)),
         *(call(f, task=task(), optimizer=SGD, local_steps=2) for f in (P.random_walk, P.swift)),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from problems import CURVATURE, TARGETS, X0, N
 from replay import CLOCK, CLOSE, DIGRAPH, GRAPH, KEY, RATE, SGD, TASK, final_state, gradient, models
 
-from gossipjax import Event, Properties, ad_psgd, protocol, topology
+from gossipjax import Event, Properties, ad_psgd, protocol, sharing, topology
 from gossipjax._engine import loop
 from gossipjax.mixing import column_stochastic, uniform
 from gossipjax.mixing._apply import GroupMixing
@@ -81,7 +81,7 @@ def test_nobody_changes_nothing():
     methods = [
         (ad_psgd(TASK, SGD), whole),
         (protocol.sgp(TASK, SGD), whole),
-        (protocol.divshare(TASK, SGD, num_fragments=2), fragments),
+        (protocol.dpsgd(TASK, SGD, sharing=sharing.fragments(2)), fragments),
         (protocol.fedbuff(TASK, SGD), whole),
     ]
     for method, group in methods:
@@ -221,7 +221,6 @@ def test_mass_is_conserved_by_the_plan(latency, rate, drop, seed):
             ),
             "recipients=8",
         ),
-        (lambda: protocol.divshare(TASK, SGD, num_fragments=0), "num_fragments=0"),
         (lambda: protocol.gossip_learning(TASK, SGD, merge="newest"), "newest"),
         (lambda: directed_push(topology.star(3), 5.0, compute=None, send=1.0, drop=1.5, seed=0), "drop=1.5"),
         (lambda: rounds(uniform(GRAPH), 3, stochastic="column"), "column"),

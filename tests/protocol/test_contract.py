@@ -11,6 +11,7 @@ import optax
 import pytest
 from jax.tree_util import Partial
 from problems import CURVATURE, TARGETS, X0, D, N, exact_quadratic
+from two_leaves import joined, split, two_leaves
 
 from gossipjax import (
     Protocol,
@@ -20,7 +21,6 @@ from gossipjax import (
     allreduce_sgd,
     beer,
     d2,
-    divshare,
     dpsgd,
     fedavg,
     fedbuff,
@@ -31,6 +31,7 @@ from gossipjax import (
     push_sum,
     random_walk,
     sgp,
+    sharing,
     simulate,
     swift,
     timeline,
@@ -117,7 +118,7 @@ def on_plan(builder, *network, nodes_are_rows=True, **settings):
     def build(order):
         plan, new = builder(*network, **settings, seed=5)[:T], np.argsort(order).astype(np.int32)
         named = ("nodes", "begin")
-        named += ("rows", "senders", "receivers", "members", "targets") if nodes_are_rows else ()
+        named += ("rows", "senders", "receivers", "members", "targets", "speakers") if nodes_are_rows else ()
         xs = {
             name: np.where(array < N, new[np.minimum(array, N - 1)], array) if name in named else array
             for name, array in plan.xs.items()
@@ -129,6 +130,14 @@ def on_plan(builder, *network, nodes_are_rows=True, **settings):
 
 def on_shatter(order):
     return relabel_timeline(timeline.shatter(N, T, virtual_nodes=2, degree=3, seed=5), np.argsort(order))
+
+
+def on_swift(order):
+    return on_plan(timeline.swift, GRAPH, 9.0, compute=CLOCK, latency=0.1)(order)
+
+
+def on_masses(order):
+    return on_plan(timeline.directed_push, GRAPH, 9.0, compute=CLOCK, send=1.0, latency=0.2)(order)
 
 
 def gossip(task, optimizer):
@@ -198,12 +207,26 @@ CASES = [
         early=4,
     ),
     Case(
+        "ad_psgd_largest_in_flight",
+        bound(ad_psgd, sharing=sharing.top_k(0.6)),
+        on_plan(timeline.push_gossip, GRAPH, 9.0, compute=CLOCK, gossip=1.0, latency=0.2),
+        early=4,
+    ),
+    Case(
+        "learning_by_largest",
+        bound(gossip_learning, merge="age", sharing=sharing.top_k(0.6)),
+        on_plan(timeline.gossip_learning, GRAPH, 9.0, period=1.0, latency=0.1),
+        early=5,
+    ),
+    Case("swift_largest", bound(swift, sharing=sharing.top_k(0.6)), on_swift),
+    Case("sgp_largest", bound(sgp, sharing=sharing.top_k(0.6)), on_masses),
+    Case(
         "push_sum_flights",
         mass,
         on_plan(timeline.directed_push, GRAPH, 9.0, compute=None, send=1.0, latency=0.1),
         early=4,
     ),
-    Case("sgp_flights", bound(sgp), on_plan(timeline.directed_push, GRAPH, 9.0, compute=CLOCK, send=1.0, latency=0.2)),
+    Case("sgp_flights", bound(sgp), on_masses),
     Case(
         "ormandi_by_age",
         bound(gossip_learning, merge="age"),
@@ -232,10 +255,10 @@ CASES = [
         ),
         slots=SAMPLED,
     ),
-    Case("swift", bound(swift), on_plan(timeline.swift, GRAPH, 9.0, compute=CLOCK, latency=0.1)),
+    Case("swift", bound(swift), on_swift),
     Case(
         "divshare",
-        bound(divshare, num_fragments=2, local_steps=2),
+        bound(dpsgd, sharing=fragments(2), local_steps=2),
         on_plan(
             timeline.divshare,
             N,
@@ -315,6 +338,25 @@ def test_jit_changes_nothing(case, plan):
     np.testing.assert_allclose(compiled, models_found, rtol=1e-11, atol=1e-12)
     assert bits == 0
     assert np.abs(compiled - start(case)).max() > 1e-3  # something happened
+
+
+BY_TENSOR = {"dpsgd_power_gossip", "dpsgd_shatter", "divshare"}
+"""Cases whose messages depend on how a model is cut into tensors."""
+
+
+def test_two_leaves_are_one_vector(case, plan):
+    """The same numbers in two leaves of different shapes make the same run, so that all that follows holds for them."""
+    method = case.protocol(two_leaves(problem()), Partial(case.optimizer, jnp.asarray(RATE)))
+    _, found, bits = final_state(KEY, method, plan, split(start(case)))
+    assert bits == 0
+    assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, split(start(case)))
+    if case.name in BY_TENSOR:
+        assert np.isfinite(joined(found)).all()
+        assert np.abs(joined(found) - start(case)).max() > 1e-3
+        return
+    expected = final_state(KEY, make(case), plan, start(case))[1]
+    # Compiled code adds in another order.
+    np.testing.assert_allclose(joined(found), expected, rtol=1e-11, atol=1e-12)
 
 
 def test_keys_vmap_like_a_loop(case, plan):

@@ -80,8 +80,8 @@ CASES = {
     "push-sum, a weight": (gj.push_sum, PUSHED, MODEL + FLOAT),
     "sgp, a weight": (learned(protocol.sgp), PUSHED, MODEL + FLOAT),
     "swift": (learned(protocol.swift), timeline.swift(GRAPH, 9.0, compute=CLOCK, seed=0), MODEL),
-    "halves": (learned(protocol.divshare, num_fragments=2), HALVES, (3 + 1) * 32),
-    "thirds": (learned(protocol.divshare, num_fragments=3), THIRDS, (2 + 1) * 32),
+    "halves": (learned(protocol.dpsgd, sharing=sharing.fragments(2)), HALVES, (3 + 1) * 32),
+    "thirds": (learned(protocol.dpsgd, sharing=sharing.fragments(3)), THIRDS, (2 + 1) * 32),
     "fedavg": (learned(protocol.fedavg, local_steps=2), timeline.client_sampling(N, 2, 3, seed=0), MODEL),
     "fedbuff": (
         learned(protocol.fedbuff),

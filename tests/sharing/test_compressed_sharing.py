@@ -385,8 +385,12 @@ ONE_WAY = np.roll(np.eye(N), 1, axis=0) / 2 + np.eye(N) / 2
 def test_timelines_that_do_not_fit_are_refused(sharing, kind, by_hand):
     del by_hand
     requires = learning(sharing).requires
-    with pytest.raises(ValueError, match=r"one fixed mixing matrix|synchronous rounds"):
-        check_requires(requires, poisson_pairs(GRAPH, T, seed=0).properties)
+    meetings = poisson_pairs(GRAPH, T, seed=0).properties
+    if kind is Naive:
+        check_requires(requires, meetings)
+    else:
+        with pytest.raises(ValueError, match=r"one fixed mixing matrix|synchronous rounds"):
+            check_requires(requires, meetings)
     check_requires(requires, rounds(ONE_WAY, T).properties)
     remember = kind in (DCD, ECD)
     for plan, message in (

@@ -308,7 +308,7 @@ def test_random_subset_sends_each_coordinate_with_its_probability():
     sharing, share = random_subset(0.3), 0.3
     x = jnp.zeros((50, 400))
     event = Event(index=jnp.zeros(1, jnp.uint32), time=jnp.zeros(1), mixing=from_matrix(np.eye(50)))
-    _, (sent, bits) = sharing.encode(KEY, (), x, x, event)
+    _, (sent, bits) = sharing.encode(KEY, sharing.init(x), x, x, event)
     mask = np.asarray(sent.mask)
     assert abs(mask.mean() - share) < 4 * math.sqrt(share * (1 - share) / mask.size)
     assert np.unique(mask, axis=0).shape[0] == 50  # each node draws its own
@@ -320,8 +320,8 @@ def test_a_random_subset_conserves_the_mean_in_expectation():
     event = Event(index=jnp.zeros(1, jnp.uint32), time=jnp.zeros(1), mixing=from_matrix(W))
 
     def drift(key):
-        _, (payload, _) = sharing.encode(key, (), x0, x0, event)
-        _, x = sharing.merge(key, (), (x0, payload, event))
+        state, (payload, _) = sharing.encode(key, sharing.init(x0), x0, x0, event)
+        _, x = sharing.merge(key, state, (x0, payload, event))
         return jnp.mean(x, axis=0) - jnp.mean(x0, axis=0)
 
     drifts = np.asarray(jax.jit(jax.vmap(drift))(jax.random.split(KEY, 4000)))
@@ -367,7 +367,8 @@ def test_draws_for_other_nodes():
         sharing.encode(KEY, sharing.init(x), x, x, event)
 
 
-def test_events_of_two_nodes_are_refused():
+def test_given_draws_are_of_rounds():
     plan = poisson_pairs(barabasi_albert(N, 2, seed=1), 10, seed=0)
+    drawn = jwins(draws=np.zeros((3, N), int))
     with pytest.raises(ValueError, match="synchronous"):
-        simulate(KEY, dpsgd(QUADRATIC, SGD, sharing=jwins()), plan, jnp.asarray(X0))
+        simulate(KEY, dpsgd(QUADRATIC, SGD, sharing=drawn), plan, jnp.asarray(X0))

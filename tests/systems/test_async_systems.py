@@ -3,6 +3,7 @@
 import collections
 import heapq
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from hypothesis import strategies as st
 from problems import X0, D, N
 from replay import CLOCK, CLOSE, GRAPH, KEY, SGD, TASK, models, step
 
-from gossipjax import protocol, replicate, simulate, topology, with_slots
+from gossipjax import protocol, replicate, sharing, simulate, topology, with_slots
 from gossipjax.mixing._apply import GroupMixing
-from gossipjax.protocol._divshare import mix_parts
+from gossipjax.sharing._fragments import cut_at_random, mix_parts
 from gossipjax.timeline import (
     clocks,
     divshare,
@@ -178,8 +179,8 @@ def test_divshare(latency, drop):
         drop=drop,
         seed=8,
     )
-    method = protocol.divshare(TASK, SGD, num_fragments=F, local_steps=2, seed=1)
-    fragment = np.asarray(method.step.args[4])
+    method = protocol.dpsgd(TASK, SGD, local_steps=2, sharing=sharing.fragments(F, seed=1))
+    fragment = cut_at_random(jax.ShapeDtypeStruct((3,), jnp.float32), F, 1)
     assert sorted(np.bincount(fragment)) == [1, 2]  # three coordinates
     of_ticks, of_recipients, of_network = np.random.default_rng(8).spawn(3)
     times, nodes = clocks.ticks(CLOCK, N, 12.0, of_ticks)

@@ -9,14 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import CURVATURE, TARGETS, exact_quadratic
 
-from gossipjax import divshare, dpsgd, gossip_averaging, simulate, timeline
+from gossipjax import dpsgd, gossip_averaging, simulate
 from gossipjax._engine import loop
-from gossipjax.mixing import metropolis
 from gossipjax.sharing import fragments
-from gossipjax.sharing._fragments import cut_at_random, cut_in_order, fragment_bits
+from gossipjax.sharing._fragments import cut_at_random, cut_in_order
 from gossipjax.timeline import _shatter, shatter
 from gossipjax.timeline._events import first_event
-from gossipjax.topology import ring
 
 KEY = jax.random.key(2)
 N, K, R, T = 6, 4, 3, 5
@@ -130,15 +128,14 @@ def test_messages_have_the_size_of_the_largest_fragment():
     event = first_event(KEY, PLAN)
     x = jax.tree.map(jnp.asarray, X0)
     for layout, largest in [("random", 2 + 3), ("contiguous", 5)]:
-        assert fragments(K, layout=layout).encode(KEY, (), x, x, event)[1][1] == 64 * largest
-    assert fragment_bits(x, K) == 64 * 5
+        sharing = fragments(K, layout=layout)
+        assert sharing.encode(KEY, sharing.init(x), x, x, event)[1][1] == 64 * largest
 
 
 @given(st.integers(1, 9), st.integers(0, 1000), st.integers(1, 20), st.integers(0, 20))
 @settings(max_examples=50, deadline=None)
 def test_fragments_are_an_even_partition(count, seed, first, second):
     like = [jax.ShapeDtypeStruct((first,), jnp.float32), jax.ShapeDtypeStruct((second, 2), jnp.float32)]
-    x = [jnp.zeros((1, *leaf.shape), leaf.dtype) for leaf in like]
     at_random, in_order = cut_at_random(like, count, seed), cut_in_order(like, count)
     for of, leaf in zip(at_random, like, strict=True):
         sizes = np.bincount(of.ravel(), minlength=count)
@@ -148,25 +145,6 @@ def test_fragments_are_an_even_partition(count, seed, first, second):
     flat = np.concatenate([of.ravel() for of in in_order])
     assert (np.diff(flat) >= 0).all()
     assert np.ptp(np.bincount(flat, minlength=count)) <= 1
-    both = np.concatenate([of.ravel() for of in at_random])
-    assert 32 * np.bincount(both, minlength=count).max() == fragment_bits(x, count)
-
-
-def test_divshare_timelines_take_fragments():
-    """The protocol of that name, but for its messages in flight, is D-PSGD whose sharing is fragments."""
-    plan = timeline.divshare(
-        len(TARGETS),
-        6.0,
-        compute=timeline.clocks.shifted_exponential(0.3, 0.5),
-        num_fragments=2,
-        recipients=2,
-        uplink_messages_per_second=8.0,
-        seed=3,
-    )
-    x0 = loop.with_slots(jnp.asarray(TARGETS[::-1]), plan.properties)
-    expected, _ = run(divshare(exact_quadratic(), optax.sgd(0.1), num_fragments=2, seed=5), plan, x0)
-    found, _ = run(dpsgd(exact_quadratic(), optax.sgd(0.1), sharing=fragments(2, seed=5)), plan, x0)
-    np.testing.assert_array_equal(found, expected)
 
 
 # Graphs
@@ -223,36 +201,11 @@ def test_long_plans_are_drawn_in_blocks(monkeypatch):
 # Where it may be used
 
 
-@pytest.mark.parametrize(
-    ("plan", "form"),
-    [
-        (timeline.rounds(metropolis(ring(N)), 1), "DenseMixing"),
-        (timeline.matching_rounds(N, 1, seed=0), "TableMixing"),
-        (timeline.client_sampling(N, N, 1, seed=0), "GroupMixing"),
-    ],
-    ids=["dense", "table", "groups"],
-)
-def test_timelines_without_fragments_are_refused(plan, form):
-    with pytest.raises(ValueError, match=f"{form} does not say which fragment"):
-        jax.eval_shape(run, gossip_averaging(fragments(2)), plan, X0)
-
-
-@pytest.mark.parametrize(
-    ("build", "named"),
-    [
-        (lambda n: shatter(n, 1, virtual_nodes=K, degree=R, seed=7), f"names {K} fragments"),
-        (lambda n: timeline.matching_rounds(n, 1, seed=0), "names no fragments"),
-    ],
-)
-def test_another_number_of_fragments_is_refused(build, named):
-    task, plan = exact_quadratic(), build(len(TARGETS))
-    dpsgd_of, divshare_of = (
-        dpsgd(task, optax.sgd(0.1), sharing=fragments(K + 1)),
-        divshare(task, optax.sgd(0.1), num_fragments=K + 1),
-    )
-    for protocol in (dpsgd_of, divshare_of):
-        with pytest.raises(ValueError, match=f"num_fragments={K + 1}, but .* {named}"):
-            simulate(KEY, protocol, plan, jnp.asarray(TARGETS), record_every=1)
+def test_another_number_of_fragments_is_refused():
+    plan = shatter(len(TARGETS), 1, virtual_nodes=K, degree=R, seed=7)
+    protocol = dpsgd(exact_quadratic(), optax.sgd(0.1), sharing=fragments(K + 1))
+    with pytest.raises(ValueError, match=f"num_fragments={K + 1}, but .* names {K} fragments"):
+        simulate(KEY, protocol, plan, jnp.asarray(TARGETS), record_every=1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,232 @@
+"""Messages that are not whole models: who says them, where they lie while in flight, and how receivers take them in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt, UInt8
+
+from gossipjax._base.rows import FEW, before_writing, num_rows, parameters_per_row, put, put_rows, take
+from gossipjax._base.streams import node_keys
+from gossipjax.compress._compressor import STREAM
+from gossipjax.mixing._forms import GroupMixing, PairMixing, column, live_receivers
+from gossipjax.types import Event, Params
+
+
+class Message(NamedTuple):
+    """What some rows say, one entry for each: see :func:`gossipjax.mixing._counting.speakers`."""
+
+    values: Params
+    """Models, leaves ``(m, ...)``; receivers read them under the mask only."""
+    mask: Bool[Array, "m c"] | None = None
+    """Which of the c coordinates, or coefficients, are sent; None: all."""
+
+
+class Wire(NamedTuple):
+    """What a sharing without other memory keeps of every row."""
+
+    said: UInt[Array, " rows"]
+    """Events in which a row has said something, rounds aside: numbers its random streams."""
+    masks: UInt8[Array, "rows b"] | None
+    """Of messages in flight, which lie in the rows after the models, eight coordinates a byte; None: they are whole."""
+
+
+Fill: TypeAlias = Callable[[Int[Array, " r"], Params, Message], Params]
+"""``fill(receivers, own, heard) -> models``: a message as its receiver reads it, with its own where it is silent."""
+
+
+def start_wire(x0: Params, coordinates: int | None = None) -> Wire:
+    """Begin with nothing said.
+
+    Args:
+        x0: stacked models, and rows for messages.
+        coordinates: c of a mask; None: messages have none.
+    """
+    rows = num_rows(x0)
+    masks = None if coordinates is None else jnp.full((rows, -(-coordinates // 8)), 255, jnp.uint8)
+    return Wire(jnp.zeros(rows, jnp.uint32), masks)
+
+
+def start_masks(x0: Params) -> Wire:
+    """Begin with nothing said by messages that hold some coordinates."""
+    return start_wire(x0, parameters_per_row(x0))
+
+
+def message_keys(
+    key: Key[Array, ""], said: UInt[Array, " rows"], event: Event, rows: Int[Array, " m"] | None
+) -> Key[Array, " m"]:
+    """Derive one key for what each row says: of the row and the round, or of the row and how often it has spoken.
+
+    A row's own count, unlike a place in an event, is the same however events are packed.
+    """
+    key = jax.random.fold_in(key, STREAM)
+    if rows is None:
+        return node_keys(key, event, len(said))
+    numbers = take(said, rows)
+    return jax.vmap(lambda row, number: jax.random.fold_in(jax.random.fold_in(key, row), number))(rows, numbers)
+
+
+def spoken(said: UInt[Array, " rows"], rows: Int[Array, " m"] | None) -> UInt[Array, " rows"]:
+    """Count what rows have said; rounds are numbered already."""
+    return said if rows is None else put_rows(said, rows, take(said, rows) + 1)
+
+
+def took_part(said: UInt[Array, " rows"], event: Event, rows: Int[Array, " m"]) -> UInt[Array, " rows"]:
+    """Count an event of transfers for all who speak in it or listen, once each."""
+    receivers = _transfers(event.mixing, len(said)).receivers
+    listened = put_rows(said, receivers, take(said, receivers) + 1)
+    return put_rows(listened, rows, take(said, rows) + 1)
+
+
+def mask_of(x: Params, mask: Bool[Array, "m c"]) -> PyTree[Bool[Array, "m ..."]]:
+    """Cut flat masks of coordinates into the leaves of m models."""
+    leaves, structure = jax.tree.flatten(x)
+    parts, start = [], 0
+    for leaf in leaves:
+        size = leaf.size // leaf.shape[0]
+        parts.append(mask[:, start : start + size].reshape(leaf.shape))
+        start += size
+    return jax.tree.unflatten(structure, parts)
+
+
+def fill_coordinates(receivers: Int[Array, " r"], own: Params, heard: Message) -> Params:
+    """Read what is sent, and the receiver's own coordinates in its place where nothing is."""
+    del receivers
+    if heard.mask is None:
+        return heard.values
+    return jax.tree.map(jnp.where, mask_of(own, heard.mask), heard.values, own)
+
+
+def has_transfers(event: Event) -> bool:
+    """Whether an event is one of pairs or groups, not of all rows at once."""
+    return isinstance(event.mixing, PairMixing | GroupMixing)
+
+
+def rows_that_speak(event: Event, x: Params, rows: Int[Array, " m"] | None) -> Params:
+    """Read the models of the rows that speak; in events of all rows every one, in order."""
+    return take(x, rows) if has_transfers(event) else x
+
+
+class _Transfers(NamedTuple):
+    """What each of r receivers takes in: ``keep x + Σ_s weights x[members]``."""
+
+    receivers: Int[Array, " r"]
+    keep: Float[Array, " r"]
+    members: Int[Array, "s r"]
+    weights: Float[Array, "s r"]
+
+
+def _transfers(mixing: Any, rows: int) -> _Transfers:
+    if isinstance(mixing, PairMixing):
+        receivers = live_receivers(mixing, rows)
+        return _Transfers(receivers, mixing.keep, mixing.senders[None], mixing.weights[None])
+    if mixing.parts is not None:
+        raise ValueError(
+            "the timeline says which fragment of a model each message is: share fragments(...), or use another timeline"
+        )
+    targets = mixing.targets.shape[1]
+    members, weights = (jnp.repeat(array.T, targets, axis=1) for array in (mixing.members, mixing.weights))
+    receivers = mixing.targets.ravel()
+    return _Transfers(receivers, jnp.zeros(receivers.shape, weights.dtype), members, weights)
+
+
+def _lanes(speakers: Int[Array, " m"], asked: Int[Array, " r"], rows: int) -> Int[Array, " r"]:
+    """Find the lane in which each row speaks; past the last: it does not."""
+    m = len(speakers)
+    if m <= FEW:
+        same = (speakers[:, None] == asked[None]) & (asked < rows)[None]
+        return jnp.where(jnp.any(same, axis=0), jnp.argmax(same, axis=0).astype(jnp.int32), m)
+    lane = jnp.full(rows, m, jnp.int32).at[speakers].set(jnp.arange(m, dtype=jnp.int32), mode="drop")
+    return lane.at[asked].get(mode="fill", fill_value=m)
+
+
+def _choose(rows: Bool[Array, " r"], yes: PyTree, no: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: jnp.where(rows.reshape(-1, *(1,) * (a.ndim - 1)), a, b), yes, no)
+
+
+def _heard(
+    speakers: Int[Array, " m"], said: Message, x: Params, masks: UInt8[Array, "rows b"] | None, asked: Int[Array, " r"]
+) -> Message:
+    """Look up the message of each row: what it says now, or what lies in the row of a message in flight."""
+    lanes = _lanes(speakers, asked, num_rows(x))
+    now = lanes < len(speakers)
+    values = _choose(now, take(said.values, lanes), take(x, asked))
+    if masks is None or said.mask is None:
+        return Message(values)
+    kept = jnp.unpackbits(take(masks, asked), axis=1, count=said.mask.shape[1]).astype(bool)
+    return Message(values, _choose(now, take(said.mask, lanes), kept))
+
+
+def receive(
+    event: Event, x: Params, masks: UInt8[Array, "rows b"] | None, said: Message, speakers: Int[Array, " m"], fill: Fill
+) -> tuple[Params, UInt8[Array, "rows b"] | None]:
+    """Let messages leave and arrive: what is sent to a row of its own lies there as it is, models take in the others.
+
+    With z_s the message of member s as receiver r reads it: ``x_r ← keep x_r + Σ_s w_s z_s``.
+
+    Args:
+        event: of transfers or groups.
+        x: all rows.
+        masks: of all rows.
+        said: by the speakers, now.
+        speakers: the rows that speak.
+        fill: see :data:`Fill`.
+
+    Returns:
+        All rows, and their masks.
+    """
+    rows, moves = num_rows(x), _transfers(event.mixing, num_rows(x))
+    lies = jnp.zeros(moves.receivers.shape, bool) if event.models is None else moves.receivers >= event.models.value
+    flying = None if event.models is None else masks
+    nothing = None if flying is None else jnp.zeros((len(lies), flying.shape[1]), jnp.uint8)
+
+    def new() -> tuple[Params, UInt8[Array, "r b"] | None]:
+        return _taken_in(moves, lies, x, Partial(_heard, speakers, said, x, masks), fill, nothing)
+
+    mixed, copies = before_writing(jnp.any(moves.receivers < rows), new, lambda: (take(x, moves.receivers), nothing))
+    x = put(x, moves.receivers, mixed)
+    if flying is not None:
+        masks = put_rows(flying, jnp.where(lies, moves.receivers, rows), copies)
+    return x, masks
+
+
+def _taken_in(
+    moves: _Transfers,
+    lies: Bool[Array, " r"],
+    x: Params,
+    heard: Callable,
+    fill: Fill,
+    copies: UInt8[Array, "r b"] | None,
+) -> tuple[Params, UInt8[Array, "r b"] | None]:
+    """New rows of the receivers, member after member, and the masks of those that lie in rows of messages."""
+    own = take(x, moves.receivers)
+
+    def add(carry: Any, move: tuple[Int[Array, " r"], Float[Array, " r"]]) -> tuple[Any, None]:
+        (total, copies), (members, weights) = carry, move
+        message = heard(members)
+        read = _choose(members == moves.receivers, own, fill(moves.receivers, own, message))
+        read = _choose(lies, message.values, read)
+        total = jax.tree.map(lambda sum_, leaf: sum_ + _scaled(weights, leaf), total, read)
+        if copies is not None:
+            copies = copies | jnp.where((weights != 0)[:, None], _packed(message, copies), 0)
+        return (total, copies), None
+
+    carry = jax.tree.map(lambda leaf: column(moves.keep, leaf) * leaf, own), copies
+    if len(moves.members) > FEW:
+        return jax.lax.scan(add, carry, (moves.members, moves.weights))[0]
+    for move in zip(moves.members, moves.weights, strict=True):
+        carry, _ = add(carry, move)
+    return carry
+
+
+def _scaled(weights: Float[Array, " r"], leaf: Array) -> Array:
+    factor = column(weights, leaf)
+    return jnp.where(factor == 0, 0, factor * leaf)  # a weight of 0 does not silence a row that is not finite
+
+
+def _packed(heard: Message, like: UInt8[Array, "r b"]) -> UInt8[Array, "r b"]:
+    return jnp.full_like(like, 255) if heard.mask is None else jnp.packbits(heard.mask, axis=1)

@@ -1,0 +1,231 @@
+"""Which protocol runs with which sharing on which timeline: by the checks, and the page of the docs that shows it.
+
+``make combinations`` writes docs/what-goes-with-what.md.
+"""
+
+import dataclasses
+import functools
+import inspect
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import optax
+from plexus_runs import run as run_plexus
+from plexus_runs import uneven
+from problems import X0, N, exact_quadratic
+from system_runs import LEARN, MODEL
+
+from gossipjax import protocol, sharing, systems, timeline
+from gossipjax._engine import loop
+from gossipjax._engine.checks import check_step
+from gossipjax.compress import identity, qsgd, sign_top_k, top_k
+from gossipjax.facts import check_requires
+from gossipjax.mixing import column_stochastic, lazy, metropolis
+from gossipjax.topology import barabasi_albert
+
+KEY, TASK, SGD = jax.random.key(0), exact_quadratic(), optax.sgd(0.1)
+GRAPH = barabasi_albert(N, 2, seed=1)
+CLOCK = timeline.clocks.shifted_exponential(0.2, 0.6)
+W = lazy(metropolis(GRAPH))
+WALKS = {"num_walks": 3, "service": 1.0, "seed": 0}
+SENT = {"num_fragments": 2, "recipients": 2, "uplink_messages_per_second": 9.0, "seed": 0}
+
+TIMELINES = {
+    "rounds": lambda: timeline.rounds(W, 5),
+    "directed rounds": lambda: timeline.rounds(column_stochastic(GRAPH), 5, stochastic="column"),
+    "matching_rounds": lambda: timeline.matching_rounds(N, 5, seed=0),
+    "client_sampling": lambda: timeline.client_sampling(N, 3, 5, seed=0),
+    "push_rounds": lambda: timeline.push_rounds(N, 5, compute=1.0, gossip_rate=1.0, seed=0),
+    "poisson_pairs": lambda: timeline.poisson_pairs(GRAPH, 9, seed=0),
+    "poisson_edges": lambda: timeline.poisson_edges(GRAPH, 9, seed=0),
+    "poisson_push": lambda: timeline.poisson_push(GRAPH, 9, seed=0),
+    "drawn_pairs": lambda: timeline.drawn_pairs(N, 9),
+    "drawn_gossip": lambda: timeline.drawn_gossip(N, 9, update_rate=1.0, gossip_rate=1.0),
+    "push_gossip": lambda: timeline.push_gossip(GRAPH, 9.0, compute=CLOCK, gossip=1.0, latency=0.2, seed=0),
+    "pairwise": lambda: timeline.pairwise(
+        GRAPH, 9.0, compute=CLOCK, communicate=1.0, atomic=False, latency=0.1, seed=0
+    ),
+    "directed_push": lambda: timeline.directed_push(GRAPH, 9.0, compute=CLOCK, send=1.0, latency=0.1, seed=0),
+    "gossip_learning": lambda: timeline.gossip_learning(GRAPH, 9.0, period=1.0, latency=0.1, seed=0),
+    "learning on the way": lambda: timeline.gossip_learning(
+        GRAPH, 9.0, period=1.0, create="update_merge", latency=0.1, seed=0
+    ),
+    "random_walks": lambda: timeline.random_walks(GRAPH, 9, **WALKS),
+    "mixing walks": lambda: timeline.random_walks(GRAPH, 9, mix_on_arrival=True, **WALKS),
+    "a walk for each node": lambda: timeline.random_walks(GRAPH, 9, mix_on_arrival=True, **(WALKS | {"num_walks": N})),
+    "swift": lambda: timeline.swift(GRAPH, 9.0, compute=CLOCK, latency=0.1, seed=0),
+    "divshare": lambda: timeline.divshare(N, 9.0, compute=CLOCK, **SENT),
+    "shatter": lambda: timeline.shatter(N, 5, virtual_nodes=2, degree=3, seed=0),
+    "fedbuff": lambda: timeline.fedbuff(N, 9.0, concurrency=2, train_time=CLOCK, buffer_size=1, seed=0),
+    "opportunistic": lambda: timeline.opportunistic(N, 9.0, update_rate=1.0, capacity=2.0, relay="newest", seed=0),
+    "version_age": lambda: timeline.version_age(N - 1, 9.0, version_rate=1.0, source_rate=1.0, gossip_rate=1.0, seed=0),
+    "Plexus": lambda: run_plexus(uneven(N), num_rounds=4, seed=2).timeline,
+    "synchronous": lambda: systems.synchronous(uneven(N), W, 5, round_seconds=None, **LEARN).timeline,
+    "epidemic": lambda: systems.epidemic(uneven(N), 3, 5, round_seconds=9.0, seed=0, **LEARN).timeline,
+    "all-reduce": lambda: systems.allreduce(uneven(N), 5, **LEARN).timeline,
+    "gossip on machines": lambda: systems.gossip_learning(uneven(N), 12.0, period_s=2.0, seed=0, **LEARN).timeline,
+    "AD-PSGD on machines": lambda: (
+        systems.ad_psgd(uneven(N), GRAPH, 9.0, model_bytes=MODEL, time_batch=4, seed=0).timeline
+    ),
+}
+
+
+@functools.cache
+def built(name):
+    """A timeline of the table; how many local steps a plan was made for is another question."""
+    plan = TIMELINES[name]()
+    return dataclasses.replace(plan, properties=dataclasses.replace(plan.properties, local_steps=None, made_for=None))
+
+
+def checked(method, plan):
+    """Make the checks of a run that concern both."""
+    check_requires(method.requires, plan.properties)
+    traced(method, plan)
+
+
+def traced(method, plan):
+    """Trace a step."""
+    rows = plan.properties.num_rows
+    x0 = loop.with_slots(jnp.broadcast_to(jnp.asarray(X0[:1]), (rows, X0.shape[1])), plan.properties)
+    check_step(KEY, method, plan, jax.eval_shape(method.init, KEY, x0))
+
+
+PROTOCOLS = {
+    "gossip_averaging": protocol.gossip_averaging,
+    "dpsgd": functools.partial(protocol.dpsgd, TASK, SGD),
+    "local_sgd": functools.partial(protocol.local_sgd, TASK, SGD, local_steps=2),
+    "ad_psgd": functools.partial(protocol.ad_psgd, TASK, SGD),
+    "gossip_learning": functools.partial(protocol.gossip_learning, TASK, SGD),
+    "swift": functools.partial(protocol.swift, TASK, SGD),
+    "push_sum": protocol.push_sum,
+    "sgp": functools.partial(protocol.sgp, TASK, SGD),
+    "fedavg": functools.partial(protocol.fedavg, TASK, SGD, local_steps=2),
+    "allreduce_sgd": functools.partial(protocol.allreduce_sgd, TASK, SGD),
+    "gradient_tracking": functools.partial(protocol.gradient_tracking, TASK, SGD),
+    "beer": functools.partial(protocol.beer, TASK, SGD, top_k(1), 0.5),
+    "d2": functools.partial(protocol.d2, TASK, SGD),
+    "random_walk": functools.partial(protocol.random_walk, TASK, SGD),
+    "fedbuff": functools.partial(protocol.fedbuff, TASK, SGD),
+}
+SHARINGS = {
+    "full": sharing.full,
+    "random_subset": lambda: sharing.random_subset(0.5),
+    "top_k": lambda: sharing.top_k(0.5),
+    "jwins": sharing.jwins,
+    "compressed": lambda: sharing.compressed(qsgd(3)),
+    "fragments": lambda: sharing.fragments(2),
+    "error_feedback": lambda: sharing.error_feedback(sharing.compressed(qsgd(3))),
+    "deep_squeeze": lambda: sharing.deep_squeeze(top_k(1), 0.5),
+    "moniqua": lambda: sharing.moniqua(4, 10.0),
+    "dcd": lambda: sharing.dcd(identity()),
+    "ecd": lambda: sharing.ecd(identity()),
+    "choco": lambda: sharing.choco(top_k(1), 0.5),
+    "sparq": lambda: sharing.sparq(sign_top_k(2), 0.4, 0.2),
+    "power_gossip": lambda: sharing.power_gossip(GRAPH),
+}
+WHOLE_ONLY = {
+    "fedavg": "the server's mean of whole models is the published algorithm, and a download is a whole model",
+    "allreduce_sgd": "gradients, not models, are averaged, and exactly: sums on their way have no gaps",
+    "gradient_tracking": "the mean of the trackers is that of the gradients only if mixing conserves every coordinate; "
+    "`beer` is its form for compressed messages",
+    "beer": "compresses by itself: it takes a compressor",
+    "d2": "its corrections sum to zero only if mixing conserves the mean, which messages that fill in do not; `dpsgd` "
+    "with `choco` is the compressed algorithm for such rounds",
+    "random_walk": "the model itself moves: at the next node nothing is there to fill in what was left behind",
+    "fedbuff": "clients return changes, and a buffer has no coordinates of its own to fill in",
+}
+"""Protocols without ``sharing=``, and why."""
+
+
+def takes_sharing(name):
+    build = PROTOCOLS[name]
+    return "sharing" in inspect.signature(build).parameters
+
+
+@functools.cache
+def made(name, said):
+    """A protocol with a sharing (None: it takes none), or the message with which building refuses it."""
+    try:
+        return PROTOCOLS[name](sharing=SHARINGS[said]()) if said is not None else PROTOCOLS[name]()
+    except ValueError as error:
+        return str(error)
+
+
+def refusal(name, said, plan, trace):
+    """The message that refuses a combination; None: it runs."""
+    method = made(name, said)
+    if isinstance(method, str):
+        return method
+    try:
+        check_requires(method.requires, built(plan).properties)
+        if trace:
+            traced(method, built(plan))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def refused_by_form(name, said, plan):
+    """What is known only when a step is traced: events without a mixing, tables of rounds, another topology."""
+    return (
+        (name == "gossip_averaging" and plan == "random_walks")
+        or (name == "gossip_learning" and plan == "push_rounds")
+        or (said == "power_gossip" and plan == "all-reduce")
+    )
+
+
+def runs(name, said, trace=False):
+    """The timelines on which a protocol runs with a sharing (None: it takes none)."""
+
+    def fits(plan):
+        return (trace or not refused_by_form(name, said, plan)) and refusal(name, said, plan, trace) is None
+
+    return tuple(plan for plan in TIMELINES if fits(plan))
+
+
+def sharings_of(name):
+    return list(SHARINGS) if takes_sharing(name) else [None]
+
+
+def page(trace=False):
+    """The page of the docs."""
+    lines = [HEAD]
+    for name in PROTOCOLS:
+        groups = {}
+        for said in sharings_of(name):
+            groups.setdefault(runs(name, said, trace), []).append(said)
+        lines += ["", f"## `{name}`", ""]
+        if not takes_sharing(name):
+            lines += [f"Takes no sharing: {WHOLE_ONLY[name]}.", "", ", ".join(next(iter(groups)))]
+            continue
+        lines += ["| sharing | timelines |", "| --- | --- |"]
+        for plans, said in groups.items():
+            lines.append(f"| {', '.join(f'`{each}`' for each in said)} | {', '.join(plans) or 'none'} |")
+    return "\n".join(lines) + "\n"
+
+
+HEAD = """# What goes with what
+
+Which timelines a protocol runs on with which sharing. The table is written by `make combinations` from the checks
+that `simulate` makes before a run; a test holds it against the code. Everything that is not listed is refused before
+any work, with a message that names what would fit.
+
+- `random_subset`, `top_k`, `jwins` and `compressed` run wherever every node trains a row of its own: in rounds, at
+  meetings, and in flight. So do `fragments`: where the timeline names no fragments, a sender draws one for each event
+  in which it speaks; where it does (`shatter`, `divshare`), only fragments run.
+- Sharings that remember what neighbours know (`choco`, `sparq`, `dcd`, `ecd`, `power_gossip`) or what they failed to
+  say (`error_feedback`, `deep_squeeze`), and `moniqua`, stay on synchronous rounds, as does `jwins` with given `draws`.
+- Push-sum and SGP push shares of a mass: `random_subset`, `top_k`, `fragments` and `compressed` leave what they do not
+  say with its node, so that mass is conserved coordinate by coordinate; coefficients of a transform (`jwins`) carry
+  none.
+- "directed rounds" are `timeline.rounds(..., stochastic="column")`, "learning on the way" is
+  `timeline.gossip_learning(create="update_merge")`, "mixing walks" and "a walk for each node" are
+  `timeline.random_walks(mix_on_arrival=True)`. "Plexus", "synchronous", "epidemic", "all-reduce", "gossip on machines"
+  and "AD-PSGD on machines" are plans of `gossipjax.systems`, whose times rest on messages of one size: messages of
+  another size need `systems.stand_in`."""
+
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "what-goes-with-what.md"
+
+if __name__ == "__main__":
+    PAGE.write_text(page(trace=True), encoding="utf-8")

@@ -20,7 +20,7 @@ from experiments.lib.plexus_runs import HOUR, kind_of, phones
 from experiments.lib.report import Row, over_seeds
 from gossipjax import devices, systems
 from gossipjax.devices import Devices
-from gossipjax.systems import Plan
+from gossipjax.systems import Plan, PlexusHistory
 from gossipjax.systems._plexus.history import AVERAGED
 from theory.check.policy import Band, Verdict, decide
 
@@ -110,17 +110,17 @@ def _views(plan: Plan, edges: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _rounds(plan: Plan, edges: np.ndarray) -> dict[str, np.ndarray]:
-    times, seconds = round_ends(plan)
+    times, seconds = round_ends(plan.history)
     return {
         "duration": _per_bin(times, seconds, edges, np.mean),
         "longest": _per_bin(times, seconds, edges, np.max),
     }
 
 
-def round_ends(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+def round_ends(history: PlexusHistory) -> tuple[np.ndarray, np.ndarray]:
     """When each newer round is reported first, and the seconds since the one before."""
-    newest = np.maximum.accumulate(plan.history.aggregation_round)
-    times = plan.history.aggregation_s[newest > np.append(0, newest[:-1])]
+    newest = np.maximum.accumulate(history.aggregation_round)
+    times = history.aggregation_s[newest > np.append(0, newest[:-1])]
     return times, np.diff(times, prepend=0.0)
 
 
@@ -132,7 +132,7 @@ def _per_bin(times: np.ndarray, values: np.ndarray, edges: np.ndarray, reduce: A
 
 def _facts(plan: Plan) -> dict[str, float]:
     """Numbers of a whole run."""
-    _, seconds = round_ends(plan)
+    _, seconds = round_ends(plan.history)
     online = held(plan.history.online_s, plan.history.online_count, plan.history.aggregation_s)
     gap = np.abs(plan.history.view_active[:, 2] - online) / online
     length = np.diff(np.append(plan.history.online_s, plan.end_s))

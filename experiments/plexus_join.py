@@ -20,7 +20,7 @@ from experiments.lib.kept import kept_run
 from experiments.lib.plexus_runs import kind_of, phones
 from experiments.lib.report import Row, over_seeds
 from gossipjax import systems
-from gossipjax.systems import Machines, Plan
+from gossipjax.systems import Machines, PlexusHistory
 from gossipjax.systems._plexus.membership import ANNOUNCED
 from theory.check.policy import Band, Verdict, decide
 
@@ -106,27 +106,27 @@ def _plan(config: Config, system: str, fraction: float, seed: int) -> xr.Dataset
     columns = {f"believed_{name}": views[:, k] for k, name in enumerate(("min", "mean", "median", "max"))}
     columns["online"] = held(plan.history.online_s, plan.history.online_count, grid)
     found = {name: ("minute", values) for name, values in columns.items()}
-    rounds, seconds = until_known(plan, config.num_nodes - config.num_joins, config.num_joins)
+    rounds, seconds = until_known(plan.history, config.num_nodes - config.num_joins, config.num_joins)
     found |= {"rounds_until_known": ("join", rounds), "seconds_until_known": ("join", seconds)}
     facts = {"rounds": ((), float(plan.history.aggregation_round.max()))}
     facts["final"] = ((), float(plan.history.view_active[-1, 2]))
     return xr.Dataset(found | facts, {"minute": grid / MINUTE})
 
 
-def until_known(plan: Plan, started: int, joins: int) -> tuple[np.ndarray, np.ndarray]:
+def until_known(history: PlexusHistory, started: int, joins: int) -> tuple[np.ndarray, np.ndarray]:
     """Count rounds and seconds from each join until half of the nodes online know of all who have joined; NaN: never.
 
     Views grow, and joins are a minute apart: the j-th is known when the median view holds ``started + j`` nodes.
     """
     rounds, seconds = np.full(joins, np.nan), np.full(joins, np.nan)
-    median = plan.history.view_active[:, 2]
+    median = history.view_active[:, 2]
     for j in range(joins):
         joined = MINUTE * (1 + j)
-        known = np.flatnonzero((median >= started + j + 1) & (plan.history.aggregation_s >= joined))
+        known = np.flatnonzero((median >= started + j + 1) & (history.aggregation_s >= joined))
         if known.size:
-            seconds[j] = plan.history.aggregation_s[known[0]] - joined
-            before = plan.history.aggregation_round[plan.history.aggregation_s < joined].max(initial=0)
-            rounds[j] = plan.history.aggregation_round[known[0]] - before
+            seconds[j] = history.aggregation_s[known[0]] - joined
+            before = history.aggregation_round[history.aggregation_s < joined].max(initial=0)
+            rounds[j] = history.aggregation_round[known[0]] - before
     return rounds, seconds
 
 

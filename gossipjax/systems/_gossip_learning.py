@@ -1,4 +1,9 @@
-"""Gossip learning on devices: models leave at regular times, take time on the way, and are trained on arrival."""
+"""Gossip learning on devices: models leave at regular times, take time on the way, and are trained on arrival.
+
+Clocks are those of the timelines; the rest is planned here, because :func:`gossipjax.timeline.gossip_learning` has no
+words for it: delays that depend on the other transfers under way, peers that are drawn among the nodes online,
+trainings that last while what comes meanwhile waits, and departures that end trainings and transfers.
+"""
 
 from __future__ import annotations
 

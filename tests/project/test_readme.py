@@ -42,7 +42,7 @@ def test_examples_run_in_order(tmp_path, monkeypatch):
         sent = space["run"]["node_bytes_sent"].isel(record=-1).sel(statistic="mean")
         assert 0.3 < float(sent) / (30 * 4 * 4 * 2_410) < 0.4
         exec(blocks[4], space)
-        assert len(space["plan"].aggregation_s) >= 300
+        assert len(space["plan"].history.aggregation_s) >= 300
         assert float(space["run"]["test_accuracy"].sel(statistic="mean")[-1]) > 0.8
         exec(blocks[5].replace("200)", "20)").replace("[:100]", "[:10]"), space)
         assert space["run"]["event"].values[-1] <= 20

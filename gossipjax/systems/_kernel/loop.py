@@ -19,8 +19,8 @@ A system is one file of handlers. This is all that its author needs:
      :mod:`gossipjax.systems._kernel.record`; transfers are recorded by themselves.
 
 3. Plan what happens first, call ``run(kernel, until=duration)``, and turn ``kernel.record`` and events of your own into
-   a :class:`gossipjax.systems.Plan`: ``plan_of_one(name, timeline, duration, activity_of(...))``. A handler that ends
-   the run writes the reason into ``kernel.stopped``.
+   a :class:`gossipjax.systems.Plan`: ``plan_of_one(name, assuming(timeline, …), duration, activity_of(…))``. A handler
+   that ends the run writes the reason into ``kernel.stopped``.
 
 Order: time; at equal times completions of transfers first, then timers by rank, then in the order of planning. So a run
 is a function of its arguments alone; draw random numbers in handlers from one generator of the run.

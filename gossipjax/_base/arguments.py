@@ -6,6 +6,7 @@ returns the normalised value, so that builders write ``num_nodes = whole("num_no
 
 from __future__ import annotations
 
+import inspect
 import numbers
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -207,6 +208,24 @@ def callable_(name: str, value: Any, signature: str) -> Callable[..., Any]:
     if not callable(value):
         raise TypeError(f"{name}={shown(value)}: must be a function {signature}, not {_a(type(value).__name__)}")
     return value
+
+
+def callable_of_one(name: str, value: Any, signature: str) -> Callable[[Any], Any]:
+    """Return a function that can be called with one argument.
+
+    Raises:
+        TypeError: something that cannot be called, or not so.
+    """
+    function = callable_(name, value, signature)
+    try:
+        parameters = inspect.signature(function)
+    except ValueError:  # some functions of C do not say
+        return function
+    try:
+        parameters.bind(None)
+    except TypeError as error:
+        raise TypeError(f"{name}={shown(value)}: must be a function {signature} of one argument ({error})") from error
+    return function
 
 
 def sequence_of(name: str, value: Any, kind: type[T], remedy: str) -> tuple[T, ...]:

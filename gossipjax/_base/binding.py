@@ -98,6 +98,7 @@ def as_factory(optimizer: optax.GradientTransformation | Callable[[], optax.Grad
         TypeError: if optimizer is neither, or the Partial does not return an optax transformation.
     """
     if isinstance(optimizer, Partial):
+        _check_rate(optimizer)
         factory = _settings_apart(optimizer)
         if not isinstance(_made_by(factory), optax.GradientTransformation):
             raise TypeError(f"optimizer={shown(optimizer)}: must make an optax transformation when called; {_REMEDY}")
@@ -108,6 +109,13 @@ def as_factory(optimizer: optax.GradientTransformation | Callable[[], optax.Grad
 
 
 _REMEDY = "pass optax.sgd(0.1), or jax.tree_util.Partial(optax.sgd, 0.1) to keep its numbers as arguments"
+
+
+def _check_rate(factory: Partial) -> None:
+    """Refuse a word in the place of a learning rate: optax would fail at the first step."""
+    rate = factory.keywords.get("learning_rate", factory.args[0] if factory.args else None)
+    if isinstance(rate, str):
+        raise TypeError(f"optimizer={shown(factory)}: its learning rate {rate!r} must be a number; {_REMEDY}")
 
 
 def as_partial(name: str, function: Callable[..., Any], signature: str) -> Partial:

@@ -70,8 +70,13 @@ class Checkpoint:
             raise ValueError(f"no folder {folder.parent} to make the checkpoint {folder.name} in; make it first")
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"checkpoint={folder}: is a file; pass a folder")
-        folder.mkdir(exist_ok=True)
-        self._take_lock()
+        try:
+            folder.mkdir(exist_ok=True)
+            self._take_lock()
+        except OSError as error:
+            raise ValueError(
+                f"checkpoint={folder}: cannot be made or written to ({error}); pass a folder where you may write"
+            ) from error
         try:
             for left in (*folder.glob(".after-*"), *folder.glob(".run.json.*")):  # of a process that was killed
                 left.unlink(missing_ok=True)

@@ -81,14 +81,14 @@ class Job:
         return {**identity(self.origin), "start": of_start(start)}
 
 
-def _advance_call(functions, settings: Settings, every, key, protocol, xs, shared, state, losses, observers):
+def _advance_call(functions, settings: Settings, every, key, protocol, xs, shared, state, losses, observers, one):
     """Advance one piece of the timeline, whose functions are ``event`` and ``draw``."""
 
-    def one(key, state, losses):
+    def part(key, state, losses):
         timeline = Timeline(xs, shared, functions[0], settings.facts, functions[1])
-        return loop.advance(key, protocol, timeline, state, losses, record_every=every, observers=observers)
+        return loop.advance(key, protocol, timeline, state, losses, record_every=every, observers=observers, one=one)
 
-    return _each_seed(one, settings, key, state, losses)
+    return _each_seed(part, settings, key, state, losses)
 
 
 def _start_call(settings: Settings, synchronous: bool, key, protocol, x0):
@@ -241,7 +241,7 @@ class Driver:
         functions = (part.event, part.draw)
         (self.state, status, _), found = _advance(
             functions, job.settings, every, job.key, job.protocol, part.xs, part.shared, self.state, self.log.losses,
-            watching,
+            watching, np.int32(1),
         )  # fmt: skip
         at = [] if piece.every is None else range(piece.start + piece.every, piece.stop + 1, piece.every)
         self.log.add(clock.with_times(jax.device_get(found)), at)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt
 
 from gossipjax._base import counter
-from gossipjax._base.arguments import instance, optional_whole
+from gossipjax._base.arguments import instance, optional_whole, shown
 from gossipjax._base.counter import Counter
 from gossipjax._base.rows import finite_rows, num_rows
 from gossipjax._base.streams import EVENTS, STEPS
@@ -263,17 +263,41 @@ def run(
 
     Raises:
         ValueError: T is not a multiple of record_every.
-        TypeError: something that is no protocol or no timeline.
+        TypeError: something that is no protocol, no timeline, or a state that is none of the protocol's.
     """
     instance("protocol", protocol, Protocol, "build one, such as gossipjax.gossip_averaging()")
     timeline = as_timeline(timeline)
     every = optional_whole("record_every", record_every)
+    _check_state(protocol, state)
     (state, status, _), found = advance(
         key, protocol, timeline, state, no_losses(), record_every=every, observers=observers
     )
     since = jax.tree.map(lambda leaf: jnp.diff(leaf, axis=0, prepend=jnp.zeros_like(leaf[:1])), found.losses)
     loss = jnp.where(since.numbers[:, 1] == 0, jnp.sum(since.total, axis=1), jnp.nan)
     return (state, status), Records(*found[:4], loss, since.numbers[:, 0].astype(jnp.float32), found.values)
+
+
+def _check_state(protocol: Protocol, state: Any) -> None:
+    try:
+        num_rows(jax.eval_shape(protocol.model, state))
+    except (AttributeError, TypeError, KeyError, IndexError) as error:
+        raise TypeError(
+            f"state={shown(state)}: is none of this protocol's ({error}); pass protocol.init(key, x0), with "
+            "x0 = gossipjax.with_slots(x0, timeline.properties) where messages are in flight"
+        ) from error
+
+
+def _turns(one_event: Any, carry: _Carry, xs: PyTree, one: Int[Array, ""] | None) -> _Carry:
+    """Run the events between two records; XLA dissolves a loop that it knows to have one turn."""
+    if one is None or len(jax.tree.leaves(xs)[0]) != 1:
+        return jax.lax.scan(one_event, carry, xs)[0]
+
+    def turn(done: tuple[Array, _Carry]) -> tuple[Array, _Carry]:
+        at, carry = done
+        x = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, at, keepdims=False), xs)
+        return at + 1, one_event(carry, x)[0]
+
+    return jax.lax.while_loop(lambda done: done[0] < one, turn, (jnp.zeros_like(one), carry))[1]
 
 
 def advance(
@@ -285,8 +309,22 @@ def advance(
     *,
     record_every: int | None = None,
     observers: Sequence[Observer] = (),
+    one: Int[Array, ""] | None = None,
 ) -> tuple[tuple[Any, Status, Losses], Totals]:
-    """Run one part of a longer run as :func:`run` does, going on with the losses of the part before."""
+    """Run one part of a longer run as :func:`run` does, going on with the losses of the part before.
+
+    Args:
+        key: of the run.
+        protocol: the step.
+        timeline: of the part.
+        state: before it.
+        losses: before it.
+        record_every: events between two records.
+        observers: measured at every record.
+        one: the number 1, which the program must not know: then the numbers of a run that records every event are those
+            of one that does not. None: a loop of one turn may be compiled as part of what surrounds it, whose sums XLA
+            may round otherwise; unlike the other form it can be differentiated in reverse.
+    """
     total, facts = len(timeline), timeline.properties
     every = max(total, 1) if record_every is None else record_every
     if every < 1 or total % every:
@@ -309,7 +347,7 @@ def advance(
         return _account(carry, state, info, event, facts.num_nodes, all_rows), None
 
     def one_record(carry: _Carry, xs: PyTree) -> tuple[_Carry, Totals]:
-        carry, _ = jax.lax.scan(one_event, carry, xs)
+        carry = _turns(one_event, carry, xs, one)
         if constant[-1] is not None:
             sent = jax.vmap(lambda x: jnp.sum(count(event_at(x), all_rows), dtype=jnp.uint32))(xs)
             carry = carry._replace(traffic=_add_total(carry.traffic, constant[-1], sent))

@@ -21,7 +21,7 @@ from gossipjax._base.placement import SMALL_ROW
 from gossipjax._base.streams import EVENTS
 from gossipjax.facts import Packing, Properties
 from gossipjax.mixing._apply import GroupMixing, PairMixing
-from gossipjax.timeline._events import draw_window, event_form
+from gossipjax.timeline._events import EMPTY, draw_window, event_form
 from gossipjax.timeline._from_events import planned_event
 from gossipjax.timeline._moments import event_times, written_times
 from gossipjax.types import NOBODY, Timeline
@@ -39,8 +39,6 @@ class _Group(NamedTuple):
     """Each ``(T, k, ...)``."""
     live: Any
     """``(T, k)``: whether the entry is somebody."""
-    empty: dict[str, Any]
-    """What stands in an empty lane."""
 
 
 @recorded()
@@ -295,7 +293,7 @@ def _merge(event: Any, facts: Properties, order, place, chunks: int) -> tuple[di
             if name in ("weights", "keep") and flat.ndim == 1 and (flat == flat[0]).all():
                 shared[name] = jnp.full(lanes, flat[0])
                 continue
-            empty = np.full((1, *flat.shape[1:]), group.empty[name], flat.dtype)
+            empty = np.full((1, *flat.shape[1:]), EMPTY[name], flat.dtype)
             xs[name] = np.concatenate([flat, empty])[source].reshape(chunks, lanes, *flat.shape[1:])
     _mark_ends(xs, event, order, place, chunks)
     return xs, shared
@@ -324,9 +322,9 @@ def _sources(live, order, place, chunks: int) -> tuple[Int[np.ndarray, " lanes"]
 def _mark_ends(xs: dict[str, np.ndarray], event: Any, order, place, chunks: int) -> None:
     """Add a last lane, nobody, with number and time of the last source event: records read it."""
     last = np.flatnonzero(np.append(np.diff(place) != 0, True))
-    for name, nothing in (("index", 0), ("time", 0), ("nodes", NOBODY), ("rows", NOBODY)):
+    for name in ("index", "time", "nodes", "rows"):
         if name in xs:
-            lane = np.full((chunks, 1), nothing, xs[name].dtype)
+            lane = np.full((chunks, 1), EMPTY[name], xs[name].dtype)
             if name in ("index", "time"):
                 lane[place[last], 0] = getattr(event, name)[order[last], -1]
             xs[name] = np.concatenate([xs[name], lane], axis=1)
@@ -347,24 +345,21 @@ def _groups(event: Any, facts: Properties) -> list[_Group]:
     rows = facts.num_rows + facts.num_slots
     acting = {"index": event.index, "time": event.time, "nodes": event.nodes}
     acting |= {} if event.rows is None else {"rows": event.rows}
-    nobody = {"index": 0, "time": 0.0, "nodes": NOBODY, "rows": NOBODY}
-    groups = [_Group(acting, event.nodes < facts.num_nodes, nobody)]
+    groups = [_Group(acting, event.nodes < facts.num_nodes)]
     if event.begin is not None:
-        groups.append(_Group({"begin": event.begin}, event.begin < facts.num_nodes, {"begin": NOBODY}))
+        groups.append(_Group({"begin": event.begin}, event.begin < facts.num_nodes))
     if event.messages is not None:
         said = {"messages": event.messages}
         if event.speakers is not None or _speak_by_lane(event):
             said["speakers"] = np.where(event.messages > 0, _speakers(event), NOBODY)
-        groups.append(_Group(said, event.messages > 0, {"messages": 0, "speakers": NOBODY}))
+        groups.append(_Group(said, event.messages > 0))
     mixing: Any = event.mixing
     if isinstance(mixing, PairMixing):
         fields = dict(zip(mixing._fields, mixing, strict=True))
         fields |= {} if event.sources is None else {"sources": event.sources}
-        empty = {"senders": NOBODY, "receivers": NOBODY, "weights": 0.0, "keep": 1.0, "sources": NOBODY}
-        groups.append(_Group(fields, (mixing.receivers < rows) & (mixing.senders < rows), empty))
+        groups.append(_Group(fields, (mixing.receivers < rows) & (mixing.senders < rows)))
     elif isinstance(mixing, GroupMixing):
         fields = {name: value for name, value in zip(mixing._fields, mixing, strict=True) if value is not None}
-        empty = {"members": NOBODY, "weights": 0.0, "targets": NOBODY, "parts": NOBODY}
         gives = (mixing.members < rows) & (mixing.weights != 0)  # a message is sent even where nobody takes it
-        groups.append(_Group(fields, (mixing.targets < rows).any(axis=-1) | gives.any(axis=-1), empty))
+        groups.append(_Group(fields, (mixing.targets < rows).any(axis=-1) | gives.any(axis=-1)))
     return groups

@@ -11,7 +11,7 @@ from jaxtyping import Array, Key, Num
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gossipjax._base.arguments import callable_, flag
+from gossipjax._base.arguments import callable_of_one, flag
 from gossipjax._base.calls import attach
 from gossipjax._engine.driver import Callback, Driver
 from gossipjax._engine.driver import Diverged as Diverged
@@ -41,8 +41,8 @@ def simulate(
 ) -> Trajectory:
     """Run a protocol over a timeline: check everything, run in chunks, record, report.
 
-    Results do not depend on chunks and restarts; nor, up to rounding, on recording, packing or the number of other
-    seeds: other programs may add in another order (2e-7 of a float32 parameter).
+    Results do not depend on chunks, restarts and the number of events between records; nor, up to rounding, on packing
+    or the number of other seeds: other programs may add in another order (2e-7 of a float32 parameter).
 
     >>> import jax, gossipjax as gj
     >>> plan = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.hypercube(3)), 5)
@@ -67,8 +67,8 @@ def simulate(
     with ``writer.add_scalar(name, value, record["event"])``.
 
     Go on: pass the trajectory as the start, with the same key and a longer timeline that begins with the same events.
-    100 rounds and 100 more are 200 at once with the same ``record_every``, bit for bit (where events are packed, a mean
-    loss up to rounding). Other intervals are other programs: XLA may round a tiny model's sums in another way.
+    100 rounds and 100 more are 200 at once, bit for bit, whatever the intervals between their records (where events are
+    packed, models and losses up to rounding).
 
     >>> longer = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.hypercube(3)), 9)
     >>> run = gj.simulate(jax.random.key(0), gj.gossip_averaging(), longer, run, observers=watch, record_every=1)
@@ -117,7 +117,9 @@ def simulate(
     flag("throw", throw)
     timeline = as_timeline(timeline)
     progress = progress if progress is None else flag("progress", progress)
-    callback = callback if callback is None else callable_("callback", callback, "callback(record) -> True to stop")
+    callback = (
+        callback if callback is None else callable_of_one("callback", callback, "callback(record) -> True to stop")
+    )
     recording = Recording(record_every, record_at, record_times)
     job, call, about = prepare(key, protocol, timeline, x0, observers, recording, as_execution(strategy, packing))
     with contextlib.ExitStack() as stack:

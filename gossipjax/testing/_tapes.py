@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from gossipjax.facts import Properties, Traffic
 from gossipjax.testing._strategies import Draw, connected_graphs, mixing_matrices, same_random_state
 from gossipjax.timeline import rounds
+from gossipjax.timeline._events import pad
 from gossipjax.timeline._from_events import from_events, planned_event
 from gossipjax.timeline._push_gossip import direct_events, message_events
 from gossipjax.timeline.flights import DELIVERED, DROPPED, IN_FLIGHT, Flights, traffic
@@ -34,7 +35,6 @@ _TAPES: dict[str, Any] = {"exchanges": "exchange", "pushes": "push", "flights": 
 _MATRICES: dict[str, Any] = {"rounds": "symmetric", "row_rounds": "row", "column_rounds": "column"}
 _LANES = 2
 _ACTING = ("index", "time", "nodes", "rows")
-_FILL = {"weights": 0.0, "keep": 1.0, "messages": 0}
 
 
 class EventTape(NamedTuple):
@@ -188,7 +188,7 @@ def pad_timeline(
     events, acting, lanes = (shape[what][1] for what in ("num_events", "acting", "lanes"))
     for name, array in xs.items():
         width = acting if name in _ACTING else array.shape[1] if name == "begin" else max(lanes, array.shape[1])
-        xs[name] = _padded(array, events, width, _FILL.get(name, NOBODY))
+        xs[name] = pad(name, array, events, width)
     _number(xs, total, shape["acting"][0], packed=facts.packing is not None)
     facts = dataclasses.replace(facts, num_slots=shape["num_slots"][1])
     return Timeline(xs, {}, planned_event, facts)
@@ -205,12 +205,6 @@ def _written_out(timeline: Timeline) -> dict[str, Any]:
         live = (xs["senders"] < rows) & (xs["receivers"] < rows) & (xs["senders"] != xs["receivers"])
         xs["messages"] = live.astype(np.uint32)
     return xs
-
-
-def _padded(array: np.ndarray, events: int, width: int, fill: int | float) -> np.ndarray:
-    room = np.full((events, width, *array.shape[2:]), fill, array.dtype)
-    room[: array.shape[0], : array.shape[1]] = array
-    return room
 
 
 def _number(xs: dict[str, Any], total: int, acting: int, packed: bool) -> None:

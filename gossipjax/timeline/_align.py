@@ -10,12 +10,10 @@ from jaxtyping import Float
 
 from gossipjax._base.arguments import sequence_of
 from gossipjax._base.calls import recorded
+from gossipjax.timeline._events import EMPTY
 from gossipjax.timeline._from_events import planned_event
 from gossipjax.timeline._moments import event_times, events_until
-from gossipjax.types import NOBODY, Timeline
-
-_NOBODY_IN = ("nodes", "rows", "begin", "senders", "receivers", "members", "targets", "speakers", "sources")
-_NOTHING = {name: NOBODY for name in _NOBODY_IN} | {"weights": 0.0, "keep": 1.0, "messages": 0, "parts": 0}
+from gossipjax.types import Timeline
 
 
 @recorded()
@@ -60,7 +58,7 @@ def _filled(plan: Timeline, times: np.ndarray, counts: np.ndarray, width: int) -
     xs = {}
     for name, array in plan.xs.items():
         shape = (len(times) * width, *array.shape[1:])
-        empty = idle[name].reshape(-1, *(1,) * (array.ndim - 1)) if name in idle else _NOTHING[name]
+        empty = idle[name].reshape(-1, *(1,) * (array.ndim - 1)) if name in idle else EMPTY[name]
         xs[name] = np.broadcast_to(empty, shape).astype(array.dtype)
         xs[name][place] = array[:kept]
     return dataclasses.replace(plan, xs=xs)

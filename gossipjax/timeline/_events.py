@@ -1,4 +1,4 @@
-"""Events of a timeline: one, its form, or those of a whole window."""
+"""Events of a timeline: one, its form, those of a whole window, and events in which nothing happens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Array, Key, PyTree
 from gossipjax._base.binding import Frozen
 from gossipjax._base.streams import EVENTS
 from gossipjax.facts import Properties
-from gossipjax.types import Event, Timeline
+from gossipjax.types import NOBODY, Event, Timeline
 
 _BARE = Properties(0, 0, "")
 """Events do not depend on what is said of their timeline."""
@@ -23,6 +23,43 @@ def event_of(key: Key[Array, ""], timeline: Timeline, x: PyTree) -> Event:
     """Make one event of its entry in ``xs``, and say which rows are models where others hold messages in flight."""
     event, facts = timeline.event(key, timeline.shared, x), timeline.properties
     return event._replace(models=Frozen(facts.num_rows)) if facts.num_slots else event
+
+
+EMPTY: dict[str, float] = {
+    "index": 0,
+    "time": 0.0,
+    **dict.fromkeys(
+        ("nodes", "rows", "begin", "senders", "receivers", "members", "targets", "speakers", "sources"), NOBODY
+    ),
+    "parts": NOBODY,
+    "weights": 0.0,
+    "keep": 1.0,
+    "messages": 0,
+}
+"""What stands in the fields of an event in which nothing happens, and in lanes of nobody."""
+
+
+def blank(total: int, lanes: int) -> dict[str, np.ndarray]:
+    """Write out events in which nothing happens: nobody acts, ``lanes`` transfers from nobody to nobody.
+
+    Their times are not set.
+    """
+    fields: dict[str, tuple[int, Any]] = {
+        "nodes": (1, np.int32),
+        "senders": (lanes, np.int32),
+        "receivers": (lanes, np.int32),
+    }
+    fields |= {"weights": (lanes, np.float64), "keep": (lanes, np.float64), "messages": (lanes, np.uint32)}
+    events = {name: np.full((total, width), EMPTY[name], kind) for name, (width, kind) in fields.items()}
+    return {"time": np.empty(total)} | events
+
+
+def pad(name: str, array: np.ndarray, num_events: int, width: int | None = None) -> np.ndarray:
+    """Fill a field ``(T, k, ...)`` up to more events and lanes, in which nothing happens."""
+    lanes = array.shape[1:2] if width is None else (width,)
+    room = np.full((num_events, *lanes, *array.shape[2:]), EMPTY[name], array.dtype)
+    room[tuple(slice(length) for length in array.shape[:2])] = array
+    return room
 
 
 def first_event(key: Key[Array, ""], timeline: Timeline) -> Event:

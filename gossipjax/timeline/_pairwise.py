@@ -11,8 +11,9 @@ from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties, Traffic
 from gossipjax.timeline._checks import undirected
+from gossipjax.timeline._events import blank
 from gossipjax.timeline._from_events import from_events
-from gossipjax.timeline._push_gossip import Acts, blank_events, direct_events
+from gossipjax.timeline._push_gossip import Acts, direct_events
 from gossipjax.timeline.clocks import A_CLOCK, Clock, Rate, as_clock, require_ticks, schedule
 from gossipjax.timeline.flights import (
     Flights,
@@ -131,7 +132,7 @@ def _handshakes(
     slots, num_slots = assign_slots(sent_at[order], released_at[order])
     rows[order] = num_nodes + slots
     request_rows, reply_rows = np.split(rows, [times.size])
-    xs = blank_events(total, 2)
+    xs = blank(total, 2)
     for at, seconds in ((ask, times), (answer, requests.times), (end, replies.times), (act, acts[0])):
         xs["time"][at] = seconds
     xs["nodes"][act, 0] = acts[1]

@@ -13,6 +13,7 @@ from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties, Traffic
 from gossipjax.timeline._checks import share_of
+from gossipjax.timeline._events import blank
 from gossipjax.timeline._from_events import from_events
 from gossipjax.timeline.clocks import (
     Clock,
@@ -183,7 +184,7 @@ def message_events(
     slots, num_slots = assign_slots(leave[held], released[held])
     rows = np.full(sent.size, NOBODY, np.int32)
     rows[held] = num_nodes + slots
-    xs = blank_events(total, 1)
+    xs = blank(total, 1)
     for at, seconds in ((leave, sent), (arrive, flights.times), (act, times)):
         xs["time"][at] = seconds
     xs["nodes"][act, 0] = nodes
@@ -193,19 +194,6 @@ def message_events(
     xs["weights"][leave, 0], xs["keep"][leave, 0] = 1.0, 0.0
     xs["weights"][arrive, 0], xs["keep"][arrive, 0] = weight, 1.0 - weight
     return xs, num_slots
-
-
-def blank_events(total: int, lanes: int) -> dict[str, np.ndarray]:
-    """Write out events in which nothing happens: nobody acts, ``lanes`` transfers from nobody to nobody."""
-    return {
-        "time": np.empty(total),
-        "nodes": np.full((total, 1), NOBODY, np.int32),
-        "senders": np.full((total, lanes), NOBODY, np.int32),
-        "receivers": np.full((total, lanes), NOBODY, np.int32),
-        "weights": np.zeros((total, lanes)),
-        "keep": np.ones((total, lanes)),
-        "messages": np.zeros((total, lanes), np.uint32),
-    }
 
 
 def direct_events(
@@ -230,7 +218,7 @@ def direct_events(
     """
     give, act = interleave(times, acts[0])
     lanes = senders.shape[1]
-    xs = blank_events(give.size + act.size, lanes)
+    xs = blank(give.size + act.size, lanes)
     xs["time"][give], xs["time"][act] = times, acts[0]
     xs["nodes"][act, 0] = acts[1]
     xs["senders"][give] = np.where(done[:, None], senders, NOBODY)

@@ -14,7 +14,7 @@ import pytest
 from jax.tree_util import Partial
 from problems import CURVATURE, TARGETS, X0, N, exact_quadratic
 
-from gossipjax import Diverged, Info, Protocol, dpsgd, gossip_averaging, load, simulate, track_versions
+from gossipjax import Diverged, Info, Protocol, dpsgd, gossip_averaging, load, run, simulate, track_versions
 from gossipjax._engine import chunks, loop
 from gossipjax._engine.loop import Losses, no_losses
 from gossipjax.mixing import metropolis
@@ -53,6 +53,27 @@ def test_a_hundred_and_a_hundred_more_are_two_hundred(settings):
     assert_same(learn(rounds(W, 200), half, **settings), whole)
     assert_same(learn(rounds(W, 200), half, **settings), whole)  # the half is not used up
     assert half.dataset.identical(kept)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_models_do_not_depend_on_the_interval_between_records(width):
+    """Intervals of one event are loops of one turn, which XLA must not dissolve; 120 = 17 · 7 + 1 ends with one."""
+    start = jax.random.normal(KEY, (N, width), jnp.float32)
+    found = [
+        simulate(KEY, gossip_averaging(), rounds(W, 120, form=form), start, record_every=every).x
+        for form in ("dense", "table")
+        for every in (1, 2, 7, 120)
+    ]
+    for same in (found[:4], found[4:]):
+        for x in same[1:]:
+            np.testing.assert_array_equal(x, same[0])
+
+
+def test_a_hundred_with_a_record_each_round_and_a_hundred_without():
+    start = jax.random.normal(KEY, (N, 1), jnp.float32)
+    half = simulate(KEY, gossip_averaging(), rounds(W, 100), start)
+    end = simulate(KEY, gossip_averaging(), rounds(W, 200), half, record_every=100)
+    np.testing.assert_array_equal(end.x, simulate(KEY, gossip_averaging(), rounds(W, 200), start).x)
 
 
 @pytest.mark.parametrize("cut", [1, 13, 20, 59])
@@ -356,3 +377,16 @@ def test_a_plain_function_may_measure():
 def test_observers_that_are_none_are_named(measure, variables, message):
     with pytest.raises((ValueError, TypeError), match=message):
         inspect.unwrap(simulate)(KEY, gossip_averaging(), rounds(W, 3), START, observers=[Observer(measure, variables)])
+
+
+def test_what_used_to_fail_inside_is_named(tmp_path):
+    plan, run_call = rounds(W, 3), inspect.unwrap(simulate)
+    with pytest.raises(TypeError, match=r"callback=.*callback\(record\).* of one argument"):
+        run_call(KEY, gossip_averaging(), plan, START, callback=lambda: True)
+    (tmp_path / "nowhere").symlink_to(tmp_path / "missing" / "folder")
+    with pytest.raises(ValueError, match=r"checkpoint=.*nowhere: cannot be made or written to"):
+        run_call(KEY, gossip_averaging(), plan, START, checkpoint=tmp_path / "nowhere")
+    with pytest.raises(TypeError, match="learning rate 'fast' must be a number"):
+        dpsgd(exact_quadratic(), Partial(optax.sgd, "fast"))
+    with pytest.raises(TypeError, match=r"state=.* is none of this protocol's.*protocol\.init"):
+        run(KEY, LEARN, plan, START)

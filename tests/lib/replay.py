@@ -10,8 +10,8 @@ from gossipjax import topology
 from gossipjax.timeline import (
     clocks,
 )
+from gossipjax.timeline._events import pad
 from gossipjax.timeline._from_events import planned_event
-from gossipjax.types import NOBODY
 
 KEY = jax.random.key(5)
 RATE = 0.1
@@ -43,9 +43,6 @@ def scanned(protocol, xs, x0):
     return jax.lax.scan(one, protocol.init(KEY, x0), xs)[0]
 
 
-FILL = {"index": 0, "time": 0.0, "weights": 0.0, "keep": 1.0, "messages": 0}
-
-
 def final_state(protocol, timeline, x0=X0, idle=7.0):
     """The state after a planned timeline, padded with empty events and rows so that few shapes are compiled."""
     facts = timeline.properties
@@ -54,9 +51,7 @@ def final_state(protocol, timeline, x0=X0, idle=7.0):
     assert len(timeline) <= EVENTS
     assert facts.num_rows + facts.num_slots <= ROWS
     assert len(timeline) > 20
-    for name, array in xs.items():
-        padding = np.full((EVENTS - len(array), *array.shape[1:]), FILL.get(name, NOBODY), array.dtype)
-        xs[name] = np.concatenate([array, padding])
+    xs = {name: pad(name, np.asarray(array), EVENTS) for name, array in xs.items()}
     rows = np.concatenate([x0, np.full((ROWS - len(x0), D), idle)])  # what idle rows hold must not matter
     return scanned(protocol, xs, jnp.asarray(rows))
 

@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from experiments.lib.curves import good, held, last_known, side_by_side
+from experiments.lib.curves import good, grid_of_runs, held, last_known
 from experiments.lib.kept import kept_run
 from experiments.lib.plexus_runs import alike, kind_of, learn, phones
 from experiments.lib.problems import Name, Problem, of_plexus
@@ -125,9 +125,7 @@ def run(config: Config) -> xr.Dataset:
         settings = named | {"scenario": name, "of": seed}
         return kept_run(config.keep, settings, make, given.task, phones(config.num_nodes, seed))
 
-    along = xr.DataArray(np.arange(config.num_seeds), dims="seed", name="seed")
-    found = [side_by_side([one(name, seed) for seed in seeds], along) for name in SCENARIOS]
-    learned = side_by_side(found, xr.DataArray(list(SCENARIOS), dims="scenario", name="scenario"))
+    learned = grid_of_runs(SCENARIOS, "scenario", seeds, one)
     facts = {"devices": source, "num_nodes": config.num_nodes, "num_crashes": config.num_crashes}
     facts |= {"first_crash_s": config.first_crash_s, "duration_s": config.duration_s}
     own = {"num_aggregators": config.num_aggregators, "success_fraction": config.success_fraction}

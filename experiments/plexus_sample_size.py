@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.lib import curves
-from experiments.lib.curves import at_target, last_known, side_by_side
+from experiments.lib.curves import at_target, grid_of_runs, last_known
 from experiments.lib.kept import kept_run
 from experiments.lib.plexus_runs import GIB, HOUR, alike, kind_of, learn, phones
 from experiments.lib.problems import Name, Problem, of_plexus
@@ -78,10 +78,7 @@ def run(config: Config) -> xr.Dataset:
         return kept_run(config.keep, settings, make, given.task, phones(config.num_nodes, seed))
 
     seeds = [config.seed + k for k in range(config.num_seeds)]
-    along = xr.DataArray(np.arange(len(seeds)), dims="seed", name="seed")
-    found = [side_by_side([one(size, seed) for seed in seeds], along) for size in config.sample_sizes]
-    sizes = xr.DataArray(list(config.sample_sizes), dims="sample_size", name="sample_size")
-    return side_by_side(found, sizes).assign_attrs(
+    return grid_of_runs(config.sample_sizes, "sample_size", seeds, one).assign_attrs(
         devices=source, num_nodes=config.num_nodes, model_bytes=config.model_bytes or 4 * given.parameters
     )
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.lib.curves import at_target, good, last_known, side_by_side
+from experiments.lib.curves import at_target, good, grid_of_runs, last_known, side_by_side
 from experiments.lib.kept import kept_run
 from experiments.lib.plexus_runs import GIB, HOUR, kind_of, learn, optimizer_of, phones, record
 from experiments.lib.problems import Name, Problem, of_plexus
@@ -149,10 +149,7 @@ def _run_part(part: Part, config: Config) -> xr.Dataset:
         made = phones(part.num_nodes, seed)
         return kept_run(config.keep, settings, lambda at: _one(part, config, given, system, seed, at), given.task, made)
 
-    seeds = np.arange(part.num_seeds)
-    along = xr.DataArray(seeds, dims="seed", name="seed")
-    runs = [side_by_side([one(system, config.seed + int(k)) for k in seeds], along) for system in config.systems]
-    found = side_by_side(runs, xr.DataArray(list(config.systems), dims="system", name="system"))
+    found = grid_of_runs(config.systems, "system", range(config.seed, config.seed + part.num_seeds), one)
     facts = {
         "metric": given.metric,
         "higher_is_better": int(given.higher_is_better),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,15 @@ def side_by_side(parts: Sequence[xr.Dataset], along: xr.DataArray) -> xr.Dataset
     joined = xr.concat(numbered, along, combine_attrs="drop_conflicts", **how)
     # Parts that were read from files would be written as integers again, which have no NaN.
     return joined.drop_encoding()
+
+
+def grid_of_runs(
+    names: Sequence[Any], dimension: str, seeds: Sequence[int], one: Callable[[Any, int], xr.Dataset]
+) -> xr.Dataset:
+    """Run ``one(name, seed)`` for all of both; put the runs side by side along ``seed`` and a dimension of names."""
+    along = xr.DataArray(np.arange(len(seeds)), dims="seed", name="seed")
+    runs = [side_by_side([one(name, seed) for seed in seeds], along) for name in names]
+    return side_by_side(runs, xr.DataArray(list(names), dims=dimension, name=dimension))
 
 
 def held(times: np.ndarray, values: np.ndarray, grid: np.ndarray) -> np.ndarray:

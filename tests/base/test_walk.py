@@ -10,10 +10,8 @@ import pytest
 
 WALK = pathlib.Path(__file__).parents[1] / "lib" / "walk.py"
 ROOMS = (
-    (1000, ("topology", "weights", "clocks", "timelines", "protocols", "sharing")),
-    (1000, ("tasks", "devices", "systems", "observers", "runs")),
-    (600, ("graphs",)),
-    (1500, ("systems in detail",)),
+    (2000, ("topology", "weights", "clocks", "timelines", "protocols", "sharing", "tasks", "devices", "systems")),
+    (2300, ("observers", "runs", "graphs", "systems in detail")),
 )
 
 

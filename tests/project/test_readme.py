@@ -1,6 +1,7 @@
 """The README's programs run, its first screen is as promised, and its tables name what exists."""
 
 import importlib
+import itertools
 import pathlib
 import re
 
@@ -65,3 +66,10 @@ def test_tables_name_what_exists(line):
     assert names
     for name in names:
         assert hasattr(module, name), name
+
+
+def test_the_table_of_experiments_is_the_folder():
+    begin = LINES.index("| stem | claim |")
+    rows = itertools.takewhile(lambda line: line.startswith("|"), LINES[begin + 2 :])
+    named = [stem for row in rows for stem in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(path.stem for path in (README.parent / "experiments").glob("[!_]*.py"))

@@ -118,7 +118,7 @@ def transitions_until(availability: Availability, until_s: int | float) -> Trans
     Raises:
         ValueError: if ``until_s`` is negative or not finite, or the transitions do not fit into memory.
     """
-    until_s = real("until_s", until_s, least=0, unit="seconds", remedy="traces may repeat for ever")
+    until_s = real("until_s", until_s, least=0, unit="seconds", remedy="traces may repeat forever")
     edge, node, goes_online = _edges(availability)
     period = availability.period_s[node]
     turns = np.where(np.isinf(period), 0, np.floor(until_s / period)) + 1

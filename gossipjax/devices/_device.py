@@ -147,7 +147,7 @@ def transitions(devices: Devices, until_s: int | float) -> Transitions:
         ValueError: if ``until_s`` is negative or not finite.
     """
     instance("devices", devices, Devices, BUILD_DEVICES)
-    until_s = real("until_s", until_s, least=0, unit="seconds", remedy="traces may repeat for ever")
+    until_s = real("until_s", until_s, least=0, unit="seconds", remedy="traces may repeat forever")
     if devices.availability is None:
         return Transitions(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool))
     return transitions_until(devices.availability, until_s)

@@ -170,8 +170,8 @@ def check_partition(partition: Partition, num_samples: int, *, complete: bool = 
         raise ValueError(f"sample {held.argmax()} is held {held.max()} times, but must be held once")
     if complete and held.min() < 1:
         raise ValueError(
-            f"no node holds {int(np.sum(held == 0))} of the samples, first {held.argmin()}: assign them, or pass "
-            "complete=False if the partition drops samples on purpose"
+            f"{int(np.sum(held == 0))} samples belong to no node, the first is sample {held.argmin()}: assign them, or "
+            "pass complete=False if the partition drops samples on purpose"
         )
 
 

@@ -1,10 +1,10 @@
 """Neural network layers, in forms that are fast if each node has its own weights.
 
-Pure functions of one node: ``x`` is ``(batch, height, width, channels)`` or ``(batch, features)``. On a CPU inside a
-loop, XLA computes the gradients of a convolution with naive kernels (30 times slower), does not vectorise grouped
-statistics over the innermost axis, and is slow at the scatter in the gradient of a max-pool. The layers here avoid all
-three. On other backends the convolution is plain ``lax.conv_general_dilated``. Every gradient is differentiable again
-(reverse mode).
+Pure functions of one node: ``x`` is ``(batch, height, width, channels)`` or ``(batch, features)``. On a CPU, XLA uses
+naive kernels for the gradients of a convolution inside a loop (30 times slower), does not vectorise grouped statistics
+over the innermost axis, and is slow at the scatter in the gradient of a max-pool. The layers here avoid all three. On
+other backends the convolution is plain ``lax.conv_general_dilated``. Every gradient is differentiable again (reverse
+mode).
 
 Measured in GFLOP/s on one of 2 cores (AMD Zen 5, AVX-512, matmul peak 220 GFLOP/s on one core and 430 on two, JAX
 0.10.2, 2026), batch 8, inside ``lax.map`` over nodes. "here" is this module; "patches" is 25 slices and one matmul;

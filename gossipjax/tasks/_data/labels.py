@@ -56,7 +56,7 @@ def _array(labels: Any) -> np.ndarray | None:
 
 
 def _not_whole(array: np.ndarray) -> str:
-    """Describe an array of other than integers: its first entry that is not a whole number, or else its type."""
+    """Describe an array that is not of integers: its first fractional entry, or else its type."""
     if array.dtype.kind == "f" and (wrong := ~np.isfinite(array) | (array != np.floor(array))).any():
         sample = int(wrong.argmax())
         return f"sample {sample} has the label {array[sample]:g}"

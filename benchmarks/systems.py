@@ -39,11 +39,11 @@ def _images(n: int) -> Dataset:
     """Draw random images of FEMNIST's number and shape; memory and time do not depend on their content."""
     rng = np.random.default_rng(0)
 
-    def drawn(count: int) -> Examples:
+    def draw(count: int) -> Examples:
         images = rng.integers(0, 256, (count, SIDE, SIDE, 1), np.uint8)
         return Examples(images, rng.integers(0, CLASSES, count, np.int32))
 
-    return Dataset("noise", drawn(SHARD * n), drawn(100), CLASSES, (127.5,), (73.9,), "drawn at random")
+    return Dataset("noise", draw(SHARD * n), draw(100), CLASSES, (127.5,), (73.9,), "drawn at random")
 
 
 def _start(task: gj.types.Task, rows: Frozen[int], key: Any) -> Any:

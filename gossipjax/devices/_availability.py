@@ -12,9 +12,9 @@ from gossipjax._base.arguments import instance, real, reals, wholes
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed, span
 from gossipjax._base.memory import check_memory
-from gossipjax.devices._checks import frozen, members, require
+from gossipjax.devices._checks import freeze, members, require
 
-ONE = "make one with gossipjax.devices, such as charging(8, seed=0)"
+BUILD_AVAILABILITY = "build one with gossipjax.devices, such as charging(8, seed=0)"
 
 _LONGEST_S = 2**33
 """Whole seconds, 272 years: sums over half a billion devices stay exact."""
@@ -49,8 +49,8 @@ class Availability:
         """Check the shapes and every interval."""
         for name in ("on_s", "off_s", "period_s"):
             numbers = reals(name, getattr(self, name), shape=(None,), infinite=True, unit="seconds")
-            object.__setattr__(self, name, frozen(numbers))
-        object.__setattr__(self, "offsets", frozen(wholes("offsets", self.offsets, shape=(None,))))
+            object.__setattr__(self, name, freeze(numbers))
+        object.__setattr__(self, "offsets", freeze(wholes("offsets", self.offsets, shape=(None,))))
         _check_offsets(self.offsets, self.on_s, self.off_s, self.period_s)
         _check_intervals(self)
 
@@ -118,7 +118,7 @@ def transitions_until(availability: Availability, until_s: int | float) -> Trans
     Raises:
         ValueError: if ``until_s`` is negative or not finite, or the transitions do not fit into memory.
     """
-    until_s = real("until_s", until_s, least=0, unit="seconds", remedy="traces may repeat for ever")
+    until_s = real("until_s", until_s, least=0, unit="seconds", remedy="traces may repeat forever")
     edge, node, goes_online = _edges(availability)
     period = availability.period_s[node]
     turns = np.where(np.isinf(period), 0, np.floor(until_s / period)) + 1
@@ -148,7 +148,7 @@ def take(availability: Availability, devices: Int[np.ndarray, " k"]) -> Availabi
     Raises:
         ValueError: if ``devices`` is empty or names a device that does not exist.
     """
-    instance("availability", availability, Availability, ONE)
+    instance("availability", availability, Availability, BUILD_AVAILABILITY)
     devices = members("devices", devices, availability.num_nodes)
     counts = np.diff(availability.offsets)[devices]
     offsets = np.concatenate([[0], np.cumsum(counts)])
@@ -188,15 +188,15 @@ def from_sessions(
     period = period_s[nodes]
     begin = begin_s % period
     end = begin + np.minimum(length_s, period)
-    over = end > period
-    nodes = np.concatenate([nodes, nodes[over]])
-    begin = np.concatenate([begin, np.zeros(int(over.sum()), begin.dtype)])
-    end = np.concatenate([np.minimum(end, period), (end - period)[over]])
-    some = end > begin
-    return _united(nodes[some], begin[some], end[some], period_s)
+    wraps = end > period
+    nodes = np.concatenate([nodes, nodes[wraps]])
+    begin = np.concatenate([begin, np.zeros(int(wraps.sum()), begin.dtype)])
+    end = np.concatenate([np.minimum(end, period), (end - period)[wraps]])
+    nonempty = end > begin
+    return _merge_sessions(nodes[nonempty], begin[nonempty], end[nonempty], period_s)
 
 
-def _united(nodes: np.ndarray, begin: np.ndarray, end: np.ndarray, period_s: np.ndarray) -> Availability:
+def _merge_sessions(nodes: np.ndarray, begin: np.ndarray, end: np.ndarray, period_s: np.ndarray) -> Availability:
     """Merge overlapping whole-second intervals; a shift of more than a period per node separates the nodes exactly."""
     shift = nodes.astype(np.int64) * (int(period_s.max()) + 1)
     order = np.argsort(begin + shift, kind="stable")
@@ -266,7 +266,7 @@ def _check_intervals(availability: Availability) -> None:
 
 def share_online(availability: Availability) -> Float[np.ndarray, " n"]:
     """Return the share of its period for which each device is online; 0 if the period is infinite."""
-    instance("availability", availability, Availability, ONE)
+    instance("availability", availability, Availability, BUILD_AVAILABILITY)
     return _total(availability) / availability.period_s
 
 

@@ -18,7 +18,7 @@ def require(condition: bool | np.bool_, message: str) -> None:
         raise ValueError(message)
 
 
-def frozen(array: np.ndarray) -> np.ndarray:
+def freeze(array: np.ndarray) -> np.ndarray:
     """Make an array read-only, and return it."""
     array.setflags(write=False)
     return array

@@ -137,10 +137,10 @@ def _check_header(path: pathlib.Path, header: list[str]) -> None:
             f"{path} has an unknown column {name!r}: remove it; numbers belong in {', '.join(_NUMBERS)}, in these "
             f"units, and names of devices in {', '.join(_NAMES)}",
         )
-    beside = [name for name in ("upload_kbps", "download_kbps") if name in header]
+    directions = [name for name in ("upload_kbps", "download_kbps") if name in header]
     require(
-        "bandwidth_kbps" not in header or not beside,
-        f"{path} has the columns bandwidth_kbps and {' and '.join(beside)}: the former covers both directions; "
+        "bandwidth_kbps" not in header or not directions,
+        f"{path} has the columns bandwidth_kbps and {' and '.join(directions)}: the former covers both directions; "
         "keep either that, or upload_kbps and download_kbps",
     )
 
@@ -216,10 +216,10 @@ def _without_empty(offsets: np.ndarray, on: np.ndarray, off: np.ndarray, period:
     """Drop intervals [t, t); the class checks everything else."""
     if on.shape != off.shape or on.ndim != 1 or offsets.ndim != 1 or offsets[-1:].tolist() != [on.size]:
         return Availability(offsets, on, off, period)
-    some = on != off
-    before = np.concatenate([[0], np.cumsum(some)])
+    nonempty = on != off
+    before = np.concatenate([[0], np.cumsum(nonempty)])
     require(bool(((offsets >= 0) & (offsets <= on.size)).all()), f"offsets must lie in 0..{on.size}, the intervals")
-    return Availability(before[offsets], on[some], off[some], period)
+    return Availability(before[offsets], on[nonempty], off[nonempty], period)
 
 
 def _column(path: pathlib.Path, columns: dict[str, np.ndarray], name: str) -> np.ndarray:

@@ -12,7 +12,7 @@ from gossipjax._base.arguments import instance, real, reals, wholes
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed, span
 from gossipjax.devices._availability import (
-    ONE,
+    BUILD_AVAILABILITY,
     Availability,
     Transitions,
     online_at,
@@ -20,9 +20,9 @@ from gossipjax.devices._availability import (
     take,
     transitions_until,
 )
-from gossipjax.devices._checks import frozen, members, require
+from gossipjax.devices._checks import freeze, members, require
 
-SOME = "make some with gossipjax.devices, such as fitted(8, seed=0)"
+BUILD_DEVICES = "build them with gossipjax.devices, such as fitted(8, seed=0)"
 
 
 @displayed
@@ -56,10 +56,10 @@ class Devices:
 
     def __post_init__(self) -> None:
         """Check every field and keep read-only copies."""
-        for field, array in _checked(self).items():
-            object.__setattr__(self, field, frozen(array))
+        for field, array in _check_arrays(self).items():
+            object.__setattr__(self, field, freeze(array))
         if self.availability is not None:
-            instance("availability", self.availability, Availability, f"or None: always online; {ONE}")
+            instance("availability", self.availability, Availability, f"or None: always online; {BUILD_AVAILABILITY}")
             m, n = self.availability.num_nodes, self.num_nodes
             require(m == n, f"availability of {m} devices for {n} nodes: choose devices with take()")
         instance("name", self.name, str, "say where the devices come from")
@@ -123,7 +123,7 @@ def online(devices: Devices, t: int | float) -> Bool[np.ndarray, " n"]:
     Raises:
         ValueError: if t is negative or not finite.
     """
-    instance("devices", devices, Devices, SOME)
+    instance("devices", devices, Devices, BUILD_DEVICES)
     t = real("t", t, least=0, unit="seconds", remedy="traces begin at 0")
     if devices.availability is None:
         return np.ones(devices.num_nodes, bool)
@@ -146,8 +146,8 @@ def transitions(devices: Devices, until_s: int | float) -> Transitions:
     Raises:
         ValueError: if ``until_s`` is negative or not finite.
     """
-    instance("devices", devices, Devices, SOME)
-    until_s = real("until_s", until_s, least=0, unit="seconds", remedy="traces may repeat for ever")
+    instance("devices", devices, Devices, BUILD_DEVICES)
+    until_s = real("until_s", until_s, least=0, unit="seconds", remedy="traces may repeat forever")
     if devices.availability is None:
         return Transitions(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool))
     return transitions_until(devices.availability, until_s)
@@ -170,7 +170,7 @@ def training_seconds(devices: Devices, samples: Num[np.ndarray, " n"] | int | fl
         Lai et al., "FedScale: Benchmarking Model and System Performance of Federated Learning at Scale", ICML 2022
         (the simulator's completion time: three times the inference time).
     """
-    n = instance("devices", devices, Devices, SOME).num_nodes
+    n = instance("devices", devices, Devices, BUILD_DEVICES).num_nodes
     samples = reals("samples", samples, least=0, remedy="one number, or one per node")
     require(samples.shape in ((), (n,)), f"samples of shape {samples.shape}: give one number, or one per node, ({n},)")
     return 3.0 * samples * devices.seconds_per_sample
@@ -187,7 +187,7 @@ def with_availability(devices: Devices, availability: Availability | None) -> De
     Raises:
         ValueError: if the numbers of nodes differ.
     """
-    instance("devices", devices, Devices, SOME)
+    instance("devices", devices, Devices, BUILD_DEVICES)
     return dataclasses.replace(devices, availability=availability)
 
 
@@ -202,7 +202,7 @@ def subset(devices: Devices, nodes: Int[np.ndarray, " k"]) -> Devices:
     Raises:
         ValueError: if ``nodes`` is empty or names a node that does not exist.
     """
-    nodes = members("nodes", nodes, instance("devices", devices, Devices, SOME).num_nodes)
+    nodes = members("nodes", nodes, instance("devices", devices, Devices, BUILD_DEVICES).num_nodes)
     return dataclasses.replace(
         devices,
         seconds_per_sample=devices.seconds_per_sample[nodes],
@@ -219,7 +219,7 @@ def summary(devices: Devices) -> str:
 
     Latency is between two nodes drawn with replacement.
     """
-    instance("devices", devices, Devices, SOME)
+    instance("devices", devices, Devices, BUILD_DEVICES)
     share = None if devices.availability is None else share_online(devices.availability)
     cities, counts = np.unique(devices.city, return_counts=True)
     between = devices.city_latency_seconds[np.ix_(cities, cities)].ravel()
@@ -242,7 +242,7 @@ def _three(values: np.ndarray, weights: np.ndarray | None = None) -> str:
     return " / ".join(f"{value:.4g}" for value in percentiles)
 
 
-def _checked(devices: Devices) -> dict[str, np.ndarray]:
+def _check_arrays(devices: Devices) -> dict[str, np.ndarray]:
     """Check the arrays of all fields and return them."""
     seconds = reals("seconds_per_sample", devices.seconds_per_sample, shape=(None,), least=0, unit="seconds")
     require(seconds.size > 0, "seconds_per_sample is empty: a network needs at least one node")

@@ -13,7 +13,7 @@ from gossipjax._base.npz import read_npz
 from gossipjax._base.paths import replacing
 from gossipjax.devices._availability import Availability
 from gossipjax.devices._checks import path_of, require
-from gossipjax.devices._device import SOME, Devices
+from gossipjax.devices._device import BUILD_DEVICES, Devices
 
 FORMAT = "gossipjax-devices-1"
 _FIELDS = ("seconds_per_sample", "upload_bytes_per_second", "download_bytes_per_second", "city_latency_seconds", "city")
@@ -34,7 +34,7 @@ def save(devices: Devices, path: str | os.PathLike[str]) -> pathlib.Path:
         ValueError: if the folder does not exist.
         OSError: if the file cannot be written; no partial file remains.
     """
-    instance("devices", devices, Devices, SOME)
+    instance("devices", devices, Devices, BUILD_DEVICES)
     target = path_of(path)
     arrays = {name: getattr(devices, name) for name in _FIELDS}
     if devices.availability is not None:
@@ -58,8 +58,8 @@ def load(path: str | os.PathLike[str]) -> Devices:
         str(arrays.get("format")) == FORMAT,
         f"{source} does not hold devices (format {FORMAT!r} expected): pass a file that save wrote",
     )
-    wanted = (*_FIELDS, "name", "notes", *(_INTERVALS if "offsets" in arrays else ()))
-    require_keys(source, arrays, wanted)
+    names = (*_FIELDS, "name", "notes", *(_INTERVALS if "offsets" in arrays else ()))
+    require_keys(source, arrays, names)
     try:
         intervals = Availability(**{name: arrays[name] for name in _INTERVALS}) if "offsets" in arrays else None
         return Devices(

@@ -97,7 +97,7 @@ def _city_delays(rng: np.random.Generator) -> Float[np.ndarray, "c c"]:
     spread = np.array(_laws.REGION_SPREAD_MS)[region, None]
     place = np.array(_laws.REGION_CENTRE_MS)[region] + spread * rng.standard_normal((region.size, 2))
     access = np.interp(rng.random(region.size), *_laws.ACCESS_MS)
-    apart = np.hypot(*(place[:, None] - place[None]).transpose(2, 0, 1))
-    delay = apart + (access[:, None] + access[None])
+    distance = np.hypot(*(place[:, None] - place[None]).transpose(2, 0, 1))
+    delay = distance + (access[:, None] + access[None])
     np.fill_diagonal(delay, _laws.WITHIN_CITY_MS)
     return delay / 1e3

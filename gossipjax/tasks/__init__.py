@@ -1,4 +1,4 @@
-"""Learning problems on real and synthetic data, one shard per node."""
+"""Learning problems on real and synthetic data, with one shard per node."""
 
 from gossipjax.tasks._data.arrays import from_arrays
 from gossipjax.tasks._data.files import DataUnavailable

@@ -1,4 +1,4 @@
-"""Who holds which samples: the numbers 0 … N − 1 of a pool, dealt out to nodes in shards of any sizes."""
+"""Partitions: which node holds which of the samples 0 … N − 1, in shards of any sizes."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from gossipjax._base.display import displayed, span
 from gossipjax._base.memory import check_memory
 from gossipjax.tasks._data.labels import class_numbers
 
-if TYPE_CHECKING:  # nothing but plot needs matplotlib, which takes longer to import than the rest of this package
+if TYPE_CHECKING:  # only plot needs matplotlib, which is slow to import
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST = 2**31 - 1
-"""Samples are numbered in 32 bits, as they are inside a training loop."""
+"""Sample numbers are int32, as in the training loop."""
 
 
 @displayed
 @dataclasses.dataclass(frozen=True, eq=False, init=False)
 class Partition:
-    """Shares of a pool of samples, one per node: node i holds ``indices[offsets[i]:offsets[i + 1]]``.
+    """Shards of a pool of samples, one per node: node i holds ``indices[offsets[i]:offsets[i + 1]]``.
 
-    Nodes may share samples, and a node that lists a sample twice draws it twice as often; the functions of this module
-    deal out every sample once (:func:`check_partition` holds that).
+    Nodes may share samples, and a node that lists a sample twice draws it twice as often. The functions of
+    :mod:`gossipjax.tasks` use every sample at most once.
 
     Attributes:
-        indices: ``(N_used,)`` numbers of samples, node by node, in this module ascending within a node.
-        offsets: ``(num_nodes + 1,)`` where each node's share begins and, last, where the last one ends: from 0 to
-            N_used, never decreasing.
+        indices: ``(N_used,)`` sample numbers, node by node; the functions of :mod:`gossipjax.tasks` sort them within a
+            node.
+        offsets: ``(num_nodes + 1,)`` non-decreasing, from 0 to N_used: start of each shard, and end of the last.
 
     Raises:
-        ValueError: an array of another shape or of other numbers, or the first offset that breaks the rule.
+        ValueError: if a shape or a number is invalid; the message names the first offset that breaks a rule.
     """
 
     indices: Int32[np.ndarray, " N_used"]
@@ -56,7 +56,7 @@ class Partition:
 
     @property
     def num_nodes(self) -> int:
-        """Number of shares."""
+        """Number of nodes."""
         return len(self.offsets) - 1
 
     @property
@@ -68,7 +68,7 @@ class Partition:
         """Return the numbers of the samples that a node holds.
 
         Raises:
-            ValueError: there is no such node.
+            ValueError: if the node does not exist.
         """
         node = whole("node", node, least=0, most=self.num_nodes - 1, remedy="one of this partition")
         return self.indices[self.offsets[node] : self.offsets[node + 1]]
@@ -84,7 +84,7 @@ class Partition:
             ``(num_nodes, C)`` counts.
 
         Raises:
-            ValueError: a label is no class number, or there are fewer labels than samples in the pool.
+            ValueError: if a label is not a class number, or there are fewer labels than samples in the pool.
         """
         num_classes = whole("num_classes", num_classes, least=1, most=MOST)
         classes = class_numbers("labels", labels, num_classes=num_classes)
@@ -110,20 +110,20 @@ class Partition:
         *,
         class_names: Sequence[str] = (),
     ) -> Figure:
-        """Draw how many samples of each class each node holds.
+        """Plot the number of samples of each class at each node.
 
         Args:
             labels: ``(N,)`` class of every sample of the pool.
-            path: where to write the picture; its ending chooses the format. None writes nothing.
-            ax: axes to draw in. None makes a figure of its own, with the size of every share above.
-            class_names: one word per class, in place of its number.
+            path: file to write; the suffix chooses the format. None: write no file.
+            ax: axes to draw in. None: draw a new figure, with the size of every shard above.
+            class_names: one word per class, instead of its number.
 
         Returns:
-            The figure, which a notebook shows; that of the axes where these are given.
+            The new figure, or the figure of the axes; a notebook displays it.
 
         Raises:
-            TypeError: a path, axes or names of another sort.
-            ValueError: labels that are not classes of the whole pool, or a path that cannot be written.
+            TypeError: if ``path``, ``ax`` or ``class_names`` has the wrong type.
+            ValueError: if the labels are not classes of the whole pool, or the path cannot be written.
         """
         from matplotlib.axes import Axes
 
@@ -131,12 +131,12 @@ class Partition:
 
         target, names = check_path(path), sequence_of("class_names", class_names, str, "give one word per class")
         if ax is not None:
-            instance("ax", ax, Axes, "pass axes of Matplotlib, or None for a figure of its own")
-        given = _labels_of_pool(labels, self.indices)
-        num_classes = int(given.max()) + 1
+            instance("ax", ax, Axes, "pass Matplotlib axes, or None for a new figure")
+        classes = _labels_of_pool(labels, self.indices)
+        num_classes = int(classes.max()) + 1
         if names and len(names) < num_classes:
             raise ValueError(f"class_names: {len(names)} words for {num_classes} classes; give one per class, or none")
-        counts = self.class_counts(given, max(num_classes, len(names))).T
+        counts = self.class_counts(classes, max(num_classes, len(names))).T
         if ax is None:
             width = float(np.clip(2.6 + 0.07 * self.num_nodes, 5.0, 10.0))
             fresh = Figure(figsize=(width, 1.6 + 0.22 * len(counts)), dpi=160, layout="constrained")
@@ -153,15 +153,15 @@ class Partition:
 
 
 def check_partition(partition: Partition, num_samples: int, *, complete: bool = True) -> None:
-    """Check that no sample is held twice, that no node is empty, and that no sample is left over.
+    """Check that every sample is used exactly once and no node is empty.
 
     Args:
         partition: what to check.
         num_samples: number of samples N of the pool.
-        complete: whether every sample must be held by some node; False for a partition that drops samples.
+        complete: whether some node must hold every sample; False for a partition that drops samples.
 
     Raises:
-        ValueError: the first of these rules that is broken.
+        ValueError: if a rule is broken; the message names the first one.
     """
     check_held(partition, num_samples, "this pool")
     complete = flag("complete", complete)
@@ -170,13 +170,13 @@ def check_partition(partition: Partition, num_samples: int, *, complete: bool = 
         raise ValueError(f"sample {held.argmax()} is held {held.max()} times, but must be held once")
     if complete and held.min() < 1:
         raise ValueError(
-            f"{int(np.sum(held == 0))} samples, the first of them {held.argmin()}, are held by no node: deal them out, "
-            "or say complete=False where samples are dropped on purpose"
+            f"{int(np.sum(held == 0))} samples belong to no node, the first is sample {held.argmin()}: assign them, or "
+            "pass complete=False if the partition drops samples on purpose"
         )
 
 
 def check_held(partition: Any, num_samples: int, name: str) -> None:
-    """Check what a task needs of a partition: samples of this pool alone, and at least one at every node.
+    """Check that a task can use a partition: all samples are in the pool, and every node holds at least one.
 
     Args:
         partition: what to check.
@@ -184,10 +184,10 @@ def check_held(partition: Any, num_samples: int, name: str) -> None:
         name: of the data set, for the message.
 
     Raises:
-        ValueError: the first of these rules that is broken.
+        ValueError: if a rule is broken; the message names the first one.
     """
     instance(
-        "partition", partition, Partition, "make one with gossipjax.tasks, such as iid(num_samples, num_nodes, seed=0)"
+        "partition", partition, Partition, "build one with gossipjax.tasks, such as iid(num_samples, num_nodes, seed=0)"
     )
     num_samples = whole("num_samples", num_samples, least=1, most=MOST)
     if partition.indices.size and (last := partition.indices.max()) >= num_samples:
@@ -203,7 +203,7 @@ def check_held(partition: Any, num_samples: int, name: str) -> None:
 
 
 def _check_edges(offsets: Int[np.ndarray, " n_plus_1"], num_indices: int) -> None:
-    """Refuse offsets that do not cut the indices into shares."""
+    """Reject offsets that do not cut the indices into shards."""
     if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != num_indices:
         raise ValueError(
             f"offsets={shown(offsets.tolist())}: must run from 0 to the number of indices {num_indices}; node i holds "
@@ -218,17 +218,17 @@ def _check_edges(offsets: Int[np.ndarray, " n_plus_1"], num_indices: int) -> Non
 
 
 def by_owner(owner: Int[np.ndarray, " N"], num_nodes: int) -> Partition:
-    """Gather the samples of each node.
+    """Build a partition from the node of each sample.
 
     Args:
         owner: ``(N,)`` node that holds each sample; −1 drops it.
         num_nodes: number of nodes.
 
     Returns:
-        The partition, samples in ascending order within a node.
+        The partition, with samples in ascending order within a node.
 
     Raises:
-        ValueError: an owner that is no node.
+        ValueError: if an owner is not a node.
     """
     num_nodes = whole("num_nodes", num_nodes, least=1, most=MOST)
     owner = wholes("owner", owner, shape=(None,), least=-1, most=num_nodes - 1, remedy="-1 drops a sample")
@@ -237,16 +237,16 @@ def by_owner(owner: Int[np.ndarray, " N"], num_nodes: int) -> Partition:
     return Partition(order.astype(np.int32), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
 
 
-# --- picture ----------------------------------------------------------------------------------------------------------
+# --- plot -------------------------------------------------------------------------------------------------------------
 
 
 def _labels_of_pool(labels: Any, held: Int32[np.ndarray, " N_used"]) -> Int[np.ndarray, " N"]:
-    """Check that every sample that a node holds has a class."""
-    given = class_numbers("labels", labels)
+    """Check that every sample of the partition has a class."""
+    classes = class_numbers("labels", labels)
     needed = int(held.max(initial=-1)) + 1
-    if given.size < max(needed, 1):
-        raise ValueError(f"labels of {given.size} samples: the partition is of {needed} or more; give one for each")
-    return given
+    if classes.size < max(needed, 1):
+        raise ValueError(f"labels of {classes.size} samples: the partition has at least {needed}; give one label each")
+    return classes
 
 
 def _figure_of(ax: Axes) -> Figure:
@@ -256,7 +256,7 @@ def _figure_of(ax: Axes) -> Figure:
 
 
 def _draw_counts(ax: Axes, counts: Int[np.ndarray, "C n"], class_names: tuple[str, ...]) -> None:
-    """Draw the class × node counts as a map; what a node lacks altogether stays white."""
+    """Draw the class × node counts as a heat map; zero counts stay white."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
     from matplotlib.ticker import MaxNLocator
@@ -277,7 +277,7 @@ def _draw_counts(ax: Axes, counts: Int[np.ndarray, "C n"], class_names: tuple[st
 
 
 def _draw_sizes(ax: Axes, sizes: Int32[np.ndarray, " n"]) -> None:
-    """Draw the size of every share."""
+    """Draw the size of every shard."""
     ax.bar(np.arange(len(sizes)), sizes, width=0.8 if len(sizes) <= 128 else 1.0, color="0.5")
     ax.set(ylabel="samples\nper node", ylim=(0, None))
     ax.tick_params(labelbottom=False, bottom=False, length=2)

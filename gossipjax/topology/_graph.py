@@ -44,8 +44,9 @@ class Topology:
 
     Raises:
         ValueError: if there is no node, an edge names a node that does not exist, an edge is a self-loop or is listed
-            twice, an undirected graph lacks the reverse of an edge, or the graph does not fit into memory.
-        TypeError: if a field has the wrong type.
+            twice, an undirected graph lacks the reverse of an edge, ``directed`` is not a bool, or the graph does not
+            fit into memory.
+        TypeError: if the name or the labels have the wrong type.
     """
 
     num_nodes: int
@@ -338,9 +339,7 @@ def _in_order(num_nodes: int, senders: Any, receivers: Any) -> tuple[Nodes, Node
     require_room(subject, num_nodes, senders.size, "choose fewer nodes or edges")
     loops = senders[senders == receivers]
     if loops.size:
-        raise ValueError(
-            f"self-loop at node {loops[0]}: leave it out; every node keeps a share of its own model anyway"
-        )
+        raise ValueError(f"self-loop at node {loops[0]}: leave it out; a node always keeps a share of its own model")
     # In place, because complete graphs may nearly fill the memory.
     codes = receivers
     codes *= num_nodes

@@ -168,8 +168,8 @@ def random_matching_of(topology: Topology, *, seed: int) -> Topology:
         first = np.full(topology.num_nodes, rank.max() + 1)
         np.minimum.at(first, near, rank)
         np.minimum.at(first, far, rank)
-        taken = (first[near] == rank) & (first[far] == rank)
-        matched.append(np.stack([near[taken], far[taken]]))
+        chosen = (first[near] == rank) & (first[far] == rank)
+        matched.append(np.stack([near[chosen], far[chosen]]))
         busy = np.zeros(topology.num_nodes, bool)
         busy[matched[-1]] = True
         left = ~(busy[near] | busy[far])

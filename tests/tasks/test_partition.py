@@ -590,7 +590,7 @@ def test_what_a_task_needs_is_checked():
         ([0, 1, 2], [0, 3, 3], "node 1 holds no sample"),
         ([0, 1, 3], [0, 2, 3], r"names sample 3, beyond the 3"),
         ([0, 1, 1], [0, 2, 3], "sample 1 is held 2 times"),
-        ([0, 2], [0, 1, 2], r"1 samples, the first of them 1, .* complete=False"),
+        ([0, 2], [0, 1, 2], r"1 samples belong to no node, the first is sample 1: .* complete=False"),
     ],
 )
 def test_check_partition_names_the_broken_rule(indices, offsets, message):

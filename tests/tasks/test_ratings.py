@@ -121,7 +121,7 @@ def test_every_rating_is_used_once_and_shares_are_rounded_as_stated(num_users, n
 
 def test_the_split_is_random_and_fixed_by_its_seed():
     users = np.repeat(np.arange(400, dtype=np.int32), 10)
-    held = [ratings._held_out(np.random.default_rng(seed), users, 0.7) for seed in (0, 0, 1)]
+    held = [ratings._test_mask(np.random.default_rng(seed), users, 0.7) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(held[0], held[1])
     assert np.any(held[0] != held[2])
     # Each of the ten places is held out by 30 % of 400 users: a binomial of standard error sqrt(.3 .7 / 400).

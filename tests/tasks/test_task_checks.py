@@ -43,7 +43,7 @@ LABELS = {
     "one-hot": (lambda y: np.eye(10)[y], r"of shape \(\d+, 10\): must be one class number .*labels\.argmax\(1\)"),
     "NaN": (lambda y: changed(y, 4, np.nan), "sample 4 has the label nan"),
     "fraction": (lambda y: changed(y, 6, 0.5), r"sample 6 has the label 0\.5"),
-    "floats": (lambda y: y.astype(np.float32), r"of type float32, which labels\.astype\(int\) mends"),
+    "floats": (lambda y: y.astype(np.float32), r"of type float32; use labels\.astype\(int\)"),
     "words": (lambda y: y.astype(str), r"of type <U\d+; .*np\.unique"),
     "truth": (lambda y: y > 4, "of type bool"),
     "shorter": (lambda y: y[:-1], r"labels for \d+ samples \(sample \d+ has no label\)"),
@@ -95,7 +95,7 @@ def test_what_a_data_set_states_is_checked(change, message):
 
 INPUTS = {
     "NaN": (lambda x: changed(x, (2, 1, 1, 0), np.nan), "1 inputs hold NaN or infinity .* sample 2"),
-    "too large": (lambda x: changed(x, (7, 0, 0, 0), 1e300), r"1 inputs hold .* \(in float32\), the first is sample 7"),
+    "too large": (lambda x: changed(x, (7, 0, 0, 0), 1e300), r"1 inputs hold .* \(in float32\), first at sample 7"),
     "words": (lambda x: x.astype(str), "of shape .* and type <U"),
     "complex": (lambda x: x.astype(complex), "type complex128"),
     "no axis of features": (lambda x: x[:, 0, 0, 0], r"of shape \(\d+,\) .* x\[:, None\]"),

@@ -1,4 +1,4 @@
-"""Arrays of one's own as a data set, and the rules that the arrays of every data set of images or features keep."""
+"""Build a data set from arrays, and check the arrays of image and feature data sets."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gossipjax.tasks._data.images import Dataset, Examples
 from gossipjax.tasks._data.labels import class_numbers
 
 _AT_ONCE = 2**22
-"""Numbers whose squared deviations are in memory at a time."""
+"""How many squared deviations are in memory at a time."""
 _SMALLEST, _LARGEST = 1e-37, 1e37
-"""Of numbers that float32 holds, and their inverses too."""
+"""Range of numbers that float32 can hold together with their inverses."""
 
 
 @recorded()
@@ -34,10 +34,10 @@ def from_arrays(
     name: str = "arrays",
     source: str = "arrays in memory",
 ) -> Dataset:
-    """Make a data set of arrays: NumPy's, JAX's, a table of pandas, lists.
+    """Build a data set from NumPy or JAX arrays, pandas tables or lists.
 
-    A task standardises its inputs, ``(x − mean) / std``: by feature for tables ``(N, features)``, by channel for images
-    ``(N, height, width, channels)``, and by one mean and one deviation for inputs of any other shape.
+    A task standardises its inputs, ``(x − mean) / std``: per feature for tables ``(N, features)``, per channel for
+    images ``(N, height, width, channels)``, and with a single mean and deviation for inputs of any other shape.
 
     >>> import numpy as np, gossipjax as gj
     >>> x, y = np.eye(3)[[0, 1, 2, 1, 0, 2]], [0, 1, 2, 1, 0, 2]
@@ -46,24 +46,25 @@ def from_arrays(
     (3, [0.333, 0.333, 0.333])
 
     Args:
-        x: training inputs, ``(N, ...)`` numbers. Integers of 8 and 16 bits stay as they are, all else becomes float32.
-        y: ``(N,)`` their classes, whole numbers from 0.
-        x_test: test inputs, each of the same shape.
-        y_test: their classes.
-        num_classes: number of classes C; None: as many as ``class_names``, or, where these are not given either, one
-            more than the largest training label, and every class below must then have a sample.
-        class_names: one word per class, for pictures.
-        mean: of each feature or channel, or one number for all; None: of the training inputs.
-        std: standard deviation, in the same way; None: of the training inputs, where a constant feature counts as 1.
-        name: what reports call the data set.
-        source: where the arrays are from, to be stated with results.
+        x: training inputs, ``(N, ...)`` numbers. Integers of 8 and 16 bits keep their type; all others become float32.
+        y: ``(N,)`` classes of the training inputs, whole numbers from 0.
+        x_test: test inputs; each has the shape of a training input.
+        y_test: classes of the test inputs.
+        num_classes: number of classes C; None: the number of ``class_names``, or without these one more than the
+            largest training label, in which case every class must have a training sample.
+        class_names: one word per class, for figures.
+        mean: of each feature or channel, or one number for all; None: computed from the training inputs.
+        std: standard deviation, in the same form; None: computed from the training inputs, with 1 for a constant
+            feature.
+        name: name of the data set, for reports.
+        source: where the arrays come from, for reports.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: inputs that are no finite numbers, labels that are no class numbers, shapes or numbers of samples
-            that do not fit; the first sample that breaks a rule is named.
+        ValueError: if inputs are not finite numbers, labels are not class numbers, or shapes or numbers of samples do
+            not match; the message names the first sample that breaks a rule.
     """
     instance("name", name, str, "a word for reports")
     instance("source", source, str, "words for reports")
@@ -77,22 +78,23 @@ def from_arrays(
     num_classes = _num_classes(num_classes, class_names, labels)
     train = Examples(inputs, _classes("y", labels, inputs, num_classes))
     test = Examples(test_inputs, _classes("y_test", y_test, test_inputs, num_classes))
-    found = _moments(inputs) if mean is None or std is None else ((), ())
+    moments = _moments(inputs) if mean is None or std is None else ((), ())
     shape = inputs.shape[1:]
-    centre = found[0] if mean is None else _floats(per_channel("mean", mean, shape))
-    spread = found[1] if std is None else _floats(per_channel("std", std, shape, positive=True))
+    centre = moments[0] if mean is None else _floats(per_channel("mean", mean, shape))
+    spread = moments[1] if std is None else _floats(per_channel("std", std, shape, positive=True))
     return Dataset(name, train, test, num_classes, centre, spread, source, class_names)
 
 
 def input_array(name: str, inputs: Any) -> Num[np.ndarray, " N *shape"]:
-    """Return inputs as an array in the type in which a task stores them: 8- and 16-bit integers, or float32.
+    """Convert inputs to the type in which a task stores them: 8- or 16-bit integers, or float32.
 
     Args:
         name: of the argument, for the message.
         inputs: ``(N, ...)`` numbers.
 
     Raises:
-        ValueError: no numbers, no samples, or the first sample that is not finite (in float32).
+        ValueError: if there are no numbers or no samples, or a sample is not finite in float32 (the message names the
+            first).
     """
     try:
         array = np.asarray(inputs)
@@ -100,8 +102,8 @@ def input_array(name: str, inputs: Any) -> Num[np.ndarray, " N *shape"]:
         raise ValueError(f"{name}: {error}; must be an array (samples, ...) of numbers") from error
     if array.dtype.kind not in "biuf" or array.ndim < 2 or array.size == 0:
         raise ValueError(
-            f"{name} of shape {array.shape} and type {array.dtype}: must be numbers (samples, ...), no side of "
-            "length zero; x[:, None] makes one feature of a vector"
+            f"{name} of shape {array.shape} and type {array.dtype}: must be numbers (samples, ...), with no "
+            "axis of length zero; x[:, None] turns a vector into one feature"
         )
     if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
         return array
@@ -110,7 +112,7 @@ def input_array(name: str, inputs: Any) -> Num[np.ndarray, " N *shape"]:
     bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
     if bad.any():
         raise ValueError(
-            f"{name}: {np.count_nonzero(bad)} inputs hold NaN or infinity (in float32), the first is sample "
+            f"{name}: {np.count_nonzero(bad)} inputs hold NaN or infinity (in float32), first at sample "
             f"{bad.argmax()}; remove or fix them"
         )
     return array
@@ -119,16 +121,16 @@ def input_array(name: str, inputs: Any) -> Num[np.ndarray, " N *shape"]:
 def per_channel(
     name: str, values: Any, shape: tuple[int, ...], *, positive: bool = False
 ) -> Float[np.ndarray, " channels"]:
-    """Return one number, or one for each entry of the last axis, within what float32 and its inverse hold.
+    """Return one number, or one for each entry of the last axis, in the range of float32 and its inverse.
 
     Args:
         name: of the argument, for the message.
-        values: a number, one in a sequence, or one for each entry of the last axis.
+        values: a number, a sequence of one number, or one number for each entry of the last axis.
         shape: of one input.
-        positive: whether they are deviations.
+        positive: whether the numbers are standard deviations.
 
     Raises:
-        ValueError: another number of them, or one out of range.
+        ValueError: if there are fewer or more numbers, or one is out of range.
     """
     least = _SMALLEST if positive else -_LARGEST
     remedy = f"one number, or one for each channel of inputs of shape {shape}; a constant channel may have std 1"
@@ -155,13 +157,13 @@ def _num_classes(num_classes: Any, class_names: tuple[str, ...], labels: Integer
         absent = int(np.argmax(present != np.arange(len(present))))
         raise ValueError(
             f"y: class {absent} has no sample, but labels run from {present[0]} to {present[-1]}; number the classes "
-            "from 0 with np.unique(y, return_inverse=True)[1], or state num_classes"
+            "from 0 with np.unique(y, return_inverse=True)[1], or pass num_classes"
         )
     return len(present)
 
 
 def _moments(inputs: Num[np.ndarray, " N *shape"]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each feature or channel; the deviation of a constant one is 1."""
+    """Return mean and standard deviation of each feature or channel; constant ones get the deviation 1."""
     columns = inputs.reshape(-1, inputs.shape[-1] if inputs.ndim in (2, 4) else 1)
     mean = columns.mean(0, dtype=np.float64)
     parts = np.array_split(columns, -(-columns.size // _AT_ONCE))

@@ -1,4 +1,4 @@
-"""Checksums of data in memory, by which a report names exactly the numbers that were trained on."""
+"""Checksums of arrays, with which a report identifies its training data exactly."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 
 def sha256_of(arrays: Mapping[str, Any]) -> str:
-    """Return the sha256 of named arrays: of their names, types, shapes and little-endian contents, in this order.
+    """Return the sha256 of named arrays: names, types, shapes and little-endian contents, in this order.
 
     Args:
-        arrays: arrays or numbers by name; None stands for an array that a data set does not have.
+        arrays: arrays or numbers by name; entries that are None are skipped.
 
     Returns:
         64 hexadecimal digits, the same on every machine.

@@ -1,4 +1,4 @@
-"""Decoders of the file formats of the image data sets. None of them looks at a checksum."""
+"""Decode the file formats of the image data sets, without checking checksums."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def idx(path: str | os.PathLike[str]) -> Integer[np.ndarray, "*shape"]:
         path: the file.
 
     Returns:
-        The array, of the shape that the header states, in native byte order.
+        The array with the shape in the header, in native byte order.
 
     Raises:
-        ValueError: the compression, the magic number or the length is wrong.
+        ValueError: if the compression, the magic number or the length is wrong.
     """
     path = _path(path)
     try:
@@ -45,26 +45,26 @@ def idx(path: str | os.PathLike[str]) -> Integer[np.ndarray, "*shape"]:
     shape = tuple(int(size) for size in np.frombuffer(raw, ">u4", count=raw[3], offset=4))
     start = 4 * (1 + raw[3])
     if len(raw) - start != math.prod(shape) * kind.itemsize:
-        raise _undecodable(path.name, f"{len(raw) - start} bytes follow a header that announces the shape {shape}")
+        raise _undecodable(path.name, f"{len(raw) - start} bytes follow a header that gives the shape {shape}")
     return np.frombuffer(raw, kind, offset=start).reshape(shape).astype(kind.newbyteorder("="))
 
 
 def cifar_binary(raw: bytes, name: str) -> Labelled:
-    """Decode an official binary batch: records of one label byte and 3,072 pixels, channel first.
+    """Decode an official binary batch: records of one label byte and 3,072 pixels, channels first.
 
     Args:
         raw: content of the file.
         name: name of the file, for errors.
 
     Returns:
-        Images ``(N, 32, 32, 3)`` in RGB and their labels.
+        RGB images ``(N, 32, 32, 3)`` and their labels.
 
     Raises:
-        ValueError: the length is no multiple of 3,073 bytes, or a label is larger than 9.
+        ValueError: if the length is not a multiple of 3,073 bytes, or a label is larger than 9.
     """
     instance("raw", raw, bytes, "the content of a file")
     if not raw or len(raw) % 3073:
-        raise _undecodable(name, f"its length {len(raw)} is no positive multiple of 3073 bytes")
+        raise _undecodable(name, f"its length {len(raw)} is not a positive multiple of 3073 bytes")
     records = np.frombuffer(raw, np.uint8).reshape(-1, 3073)
     if records[:, 0].max() > 9:
         raise _undecodable(name, f"it holds the label {records[:, 0].max()}, larger than 9")
@@ -73,47 +73,47 @@ def cifar_binary(raw: bytes, name: str) -> Labelled:
 
 
 def cifar_archive(path: str | os.PathLike[str], names: Sequence[str]) -> list[Labelled]:
-    """Decode some batches of the official archive, without extracting it.
+    """Decode some batches of the official archive without extracting it to disk.
 
     Args:
         path: the ``.tar.gz``.
-        names: file names of the batches wanted.
+        names: file names of the batches to read.
 
     Returns:
         Images and labels of each batch, in the order of ``names``.
 
     Raises:
-        ValueError: the archive is damaged or lacks a batch.
+        ValueError: if the archive is damaged or lacks a batch.
     """
-    path, names, found = _path(path), sequence_of("names", names, str, "such as 'data_batch_1.bin'"), {}
+    path, names, batches = _path(path), sequence_of("names", names, str, "such as 'data_batch_1.bin'"), {}
     try:
         with tarfile.open(path, "r|gz") as archive:
             for member in archive:
                 name = Path(member.name).name
                 stream = archive.extractfile(member) if name in names else None
                 if stream is not None:
-                    found[name] = cifar_binary(stream.read(), name)
+                    batches[name] = cifar_binary(stream.read(), name)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise _undecodable(path.name, f"it is not a complete tar.gz archive ({error})") from error
-    missing = [name for name in names if name not in found]
+    missing = [name for name in names if name not in batches]
     if missing:
         raise _undecodable(path.name, f"it lacks {', '.join(missing)}")
-    return [found[name] for name in names]
+    return [batches[name] for name in names]
 
 
 def cifar_compact(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "N 32 32 3"]:
     """Decode a compact CIFAR-10 file: planes (G, R − G, B − G) of quantised levels, differenced along both axes.
 
-    A stored level q = 0 … 51 stands for the grey level min(5 q, 255).
+    The level q = 0 … 51 encodes the grey level min(5 q, 255).
 
     Args:
         path: the xz-compressed file.
 
     Returns:
-        Images in RGB.
+        RGB images.
 
     Raises:
-        ValueError: the compression or the length is wrong.
+        ValueError: if the compression or the length is wrong.
     """
     path = _path(path)
     try:
@@ -121,9 +121,9 @@ def cifar_compact(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "N 32 32 3"
     except lzma.LZMAError as error:
         raise _undecodable(path.name, f"it is not a complete xz file ({error})") from error
     if not raw or len(raw) % 3072:
-        raise _undecodable(path.name, f"it unpacks to {len(raw)} bytes, no positive multiple of 3072")
+        raise _undecodable(path.name, f"it unpacks to {len(raw)} bytes, not a positive multiple of 3072")
     planes = np.frombuffer(raw, np.uint8).reshape(3, -1, 32, 32)
-    # Sums modulo 256 undo the differences; as signed bytes they are the colour differences, −51 … 51.
+    # Sums modulo 256 undo the differences; read as signed bytes, they are the colour differences −51 … 51.
     planes = planes.cumsum(2, dtype=np.uint8).cumsum(3, dtype=np.uint8).view(np.int8).astype(np.int16)
     levels = np.stack([planes[0] + planes[1], planes[0], planes[0] + planes[2]], -1)
     return np.minimum(5 * levels, 255).astype(np.uint8)
@@ -134,5 +134,5 @@ def _path(path: str | os.PathLike[str]) -> Path:
 
 
 def _undecodable(name: str, problem: str) -> ValueError:
-    """Describe a file that has not the format its name promises."""
+    """Describe a file whose content does not have the expected format."""
     return ValueError(f"{name} cannot be decoded: {problem}: delete the file and download it again")

@@ -1,10 +1,10 @@
-"""Where the files of the data sets come from: a folder of one's own, else a cached download; always by checksum.
+"""Find the files of the data sets: in the user's folder or in a download cache, always verified by checksum.
 
-A file is looked for (1) in the folder that the environment variable ``GOSSIPJAX_DATA`` names, in the data set's
-subfolder (``mnist/``, ``fashion-mnist/``, ``cifar10/``, ``movielens/``, ``shakespeare/``) or directly, and (2) in the
-download cache, into which it is fetched from its canonical address when absent. ``GOSSIPJAX_CACHE`` moves the cache,
-``GOSSIPJAX_OFFLINE=1`` forbids downloads. Nothing is used whose sha256 differs from the one written here: no file, and
-no array that an earlier run has decoded and kept.
+The search looks (1) in the folder that the environment variable ``GOSSIPJAX_DATA`` names, in the data set's subfolder
+(``mnist/``, ``fashion-mnist/``, ``cifar10/``, ``movielens/``, ``shakespeare/``) or directly, and (2) in the download
+cache, and downloads a missing file to the cache from its canonical URL. ``GOSSIPJAX_CACHE`` moves the cache;
+``GOSSIPJAX_OFFLINE=1`` forbids downloads. Files, and arrays that an earlier run decoded and saved, are used only if
+their sha256 matches the one below.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gossipjax._base.paths import cache_folder
 
 
 class DataUnavailable(FileNotFoundError):
-    """A file of a data set is neither in a folder of one's own nor to be had by download."""
+    """A file of a data set is neither in the user's folder nor available for download."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,8 @@ class DataFile:
         folder: subfolder of the data folder and of the cache, with ``/`` between its parts.
         name: file name.
         sha256: checksum, 64 hexadecimal digits.
-        url: canonical address; None where the file cannot be downloaded by itself.
-        decoded: checksum of the bytes of the array that the file decodes to, where that array is kept between runs.
+        url: canonical URL; None if the file cannot be downloaded by itself.
+        decoded: checksum of the bytes of the decoded array, if that array is saved between runs.
     """
 
     folder: str
@@ -183,10 +183,10 @@ _KNOWN = frozenset(
 
 
 def data_folder() -> Path | None:
-    """Return the folder that ``GOSSIPJAX_DATA`` names, or None where it is not set.
+    """Return the folder that ``GOSSIPJAX_DATA`` names, or None if it is not set.
 
     Raises:
-        ValueError: it is set, but no folder is there.
+        ValueError: if it names a folder that does not exist.
     """
     value = os.environ.get("GOSSIPJAX_DATA")
     if not value:
@@ -194,26 +194,26 @@ def data_folder() -> Path | None:
     folder = Path(value).expanduser()
     if not folder.is_dir():
         raise ValueError(
-            f"GOSSIPJAX_DATA={value!r} must name an existing folder: create it, correct the variable, or unset it so "
-            "that data sets are downloaded"
+            f"GOSSIPJAX_DATA={value!r} must name an existing folder: create it, correct the variable, or unset it to "
+            "download data sets"
         )
     return folder
 
 
 def is_offline() -> bool:
-    """Tell whether downloads are forbidden by ``GOSSIPJAX_OFFLINE`` (any value but the empty one and 0)."""
+    """Return whether ``GOSSIPJAX_OFFLINE`` forbids downloads (any value except the empty string and 0)."""
     return os.environ.get("GOSSIPJAX_OFFLINE", "") not in ("", "0")
 
 
 def locate(file: DataFile) -> Path | None:
-    """Find a file in the user's own folder and verify it; None where it is not there.
+    """Find a file in the user's folder and verify it; return None if it is not there.
 
     Args:
-        file: what to look for: in ``folder/name``, in every shorter tail of that path, and last in ``name``. A file
-            found only by its shorter path is passed over when it is another data set's file of the same name.
+        file: the search tries ``folder/name``, then every shorter tail of that path, and last ``name``. On a shorter
+            path it skips a file of the same name that belongs to another data set.
 
     Raises:
-        ValueError: ``GOSSIPJAX_DATA`` names no folder, or the file's sha256 is wrong.
+        ValueError: if ``GOSSIPJAX_DATA`` does not name a folder, or the sha256 of the file is wrong.
     """
     instance("file", file, DataFile, "such as CIFAR10_ARCHIVE")
     root = data_folder()
@@ -224,45 +224,45 @@ def locate(file: DataFile) -> Path | None:
         path = root.joinpath(*parts[start:], file.name)
         if not path.is_file():
             continue
-        found = _sha256(path)
-        if found == file.sha256:
+        sha256 = _sha256(path)
+        if sha256 == file.sha256:
             return path
-        if start == 0 or found not in _KNOWN:
-            raise _corrupt(file, path, found)
+        if start == 0 or sha256 not in _KNOWN:
+            raise _corrupt(file, path, sha256)
     return None
 
 
 def fetch(file: DataFile) -> Path:
-    """Return the verified path of a file, from the user's folder or the cache, downloading it when absent.
+    """Return the verified path of a file from the user's folder or the cache; download it if it is missing.
 
     Args:
-        file: the file wanted.
+        file: the file to find.
 
     Returns:
-        Path of a file whose sha256 is the stated one.
+        Path of a file with the expected sha256.
 
     Raises:
-        ValueError: a file of that name is there but its sha256 is wrong, or the download delivers another content.
-        DataUnavailable: the file is nowhere and cannot be downloaded.
+        ValueError: if the sha256 of the file or of the download is wrong.
+        DataUnavailable: if the file is missing and cannot be downloaded.
     """
     return locate(file) or _cached(file) or _download(file)
 
 
 def _cached(file: DataFile) -> Path | None:
-    """Return the verified file from the cache; None where it must (still or again) be downloaded."""
+    """Return the verified file from the cache; None if it must be downloaded."""
     path = cache_folder() / file.folder / file.name
     if not path.is_file():
         return None
-    found = _sha256(path)
-    if found == file.sha256:
+    sha256 = _sha256(path)
+    if sha256 == file.sha256:
         return path
     if is_offline() or file.url is None:
-        raise _corrupt(file, path, found)
+        raise _corrupt(file, path, sha256)
     return None
 
 
 def _download(file: DataFile) -> Path:
-    """Download a file into the cache (written under another name first, so an interrupted download leaves nothing)."""
+    """Download a file into the cache, first under a temporary name, so that an interrupted download leaves nothing."""
     if file.url is None:
         raise _unavailable(file, "it cannot be downloaded by itself")
     if is_offline():
@@ -270,12 +270,12 @@ def _download(file: DataFile) -> Path:
     folder = cache_folder() / file.folder
     try:
         return Path(pooch.retrieve(file.url, known_hash=f"sha256:{file.sha256}", fname=file.name, path=folder))
-    except OSError as error:  # every network failure of requests is one, and so is a cache that cannot be written
-        raise _unavailable(file, f"this failed just now: {error}") from error
-    except ValueError as error:  # the checksum differs; pooch has deleted what came
+    except OSError as error:  # network failures of requests, and a cache that is not writable
+        raise _unavailable(file, f"the download failed: {error}") from error
+    except ValueError as error:  # the checksum differs, and pooch has deleted the file
         raise ValueError(
-            f"{file.url} delivered another content than the published {file.name}: sha256 expected {file.sha256}. "
-            f"{error} Try again, or put the file in a folder and set GOSSIPJAX_DATA to that folder"
+            f"{file.url} does not deliver the published {file.name}: sha256 expected {file.sha256}. {error} Try again, "
+            "or put the file in a folder and set GOSSIPJAX_DATA to that folder"
         ) from error
 
 
@@ -285,22 +285,22 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _corrupt(file: DataFile, path: Path, found: str) -> ValueError:
-    """Describe a file whose content is not the published one."""
+def _corrupt(file: DataFile, path: Path, sha256: str) -> ValueError:
+    """Describe a file whose content differs from the published file."""
     remedy = f"download it again from {file.url}" if file.url else "copy it again from its source"
     return ValueError(
-        f"{path} is corrupt or is not the published file: sha256 found {found}, expected {file.sha256}: delete it and "
+        f"{path} is corrupt or is not the published file: sha256 {sha256}, expected {file.sha256}: delete it and "
         f"{remedy}"
     )
 
 
 def _unavailable(file: DataFile, reason: str) -> DataUnavailable:
-    """Describe a missing file and the two ways of getting it."""
+    """Describe a missing file and the two ways to provide it."""
     root = data_folder()
-    looked = f"looked for in {root}, not found" if root else "not set now"
+    search = f"not found in {root}" if root else "not set now"
     source = f"let it be downloaded from {file.url} to {cache_folder()}" if file.url else "let it be downloaded"
     return DataUnavailable(
         f"the data file {file.folder}/{file.name} is not available. Either (1) put it in a folder, as "
-        f"{file.folder}/{file.name} or directly, and set GOSSIPJAX_DATA to that folder ({looked}); or (2) {source} "
+        f"{file.folder}/{file.name} or directly, and set GOSSIPJAX_DATA to that folder ({search}); or (2) {source} "
         f"({reason})"
     )

@@ -1,7 +1,7 @@
-"""Real image data sets, as arrays: digits (embedded), MNIST with and without writers, Fashion-MNIST, CIFAR-10.
+"""Real image data sets as arrays: digits (embedded), MNIST with and without writers, Fashion-MNIST, CIFAR-10.
 
-Images stay unsigned bytes, as they are stored; a training loop casts and standardises the batch it draws, by the
-``mean`` and ``std`` that come along in the same raw units. Where files come from: :mod:`gossipjax.tasks._data.files`.
+Images stay unsigned bytes, as in the files. The training loop casts and standardises each batch with ``mean`` and
+``std``, which are in the same raw units.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ _CIFAR_IMAGE = (32, 32, 3)
 
 
 def _input_form(inputs: np.ndarray) -> str:
-    """Say what one input is: ``28 x 28 x 1 uint8``."""
+    """Describe one input, such as ``28 x 28 x 1 uint8``."""
     return f"{' x '.join(map(str, inputs.shape[1:]))} {inputs.dtype}"
 
 
 @displayed
 class Examples(NamedTuple):
-    """Labelled images, or other inputs.
+    """Labelled images or other inputs.
 
     Attributes:
         inputs: ``(N, height, width, channels)`` unsigned bytes, or ``(N, ...)`` other numbers.
         labels: ``(N,)`` class numbers from 0.
-        writers: ``(N,)`` number of the person who wrote each image; None where that is not known.
+        writers: ``(N,)`` number of the person who wrote each image; None if unknown.
     """
 
     inputs: Num[np.ndarray, " N *shape"]
@@ -74,13 +74,13 @@ class Dataset:
     """A data set with its standard split.
 
     Attributes:
-        name: what :func:`load` and reports call it.
+        name: its name in :func:`load` and in reports.
         train: training examples.
         test: test examples.
         num_classes: number of classes.
-        mean: mean of each channel over the whole training set, in raw units (grey levels); one number: of all.
-        std: standard deviation of each channel over the whole training set, in raw units; one number: of all.
-        source: the form of the files that was read, to be stated with results.
+        mean: mean of each channel, or one mean of all, over the whole training set, in raw units (grey levels).
+        std: standard deviation of each channel, or one of all, over the whole training set, in raw units.
+        source: which files were read, for reports.
         class_names: one word per class.
     """
 
@@ -100,7 +100,7 @@ class Dataset:
 
     @functools.cached_property
     def checksum(self) -> str:
-        """The sha256 of all that training depends on: inputs, labels, writers, number of classes, mean and std."""
+        """The sha256 of everything that affects training: inputs, labels, writers, number of classes, mean, std."""
         parts = {"train": self.train, "test": self.test}
         arrays = {f"{part}.{name}": a for part, e in parts.items() for name, a in e._asdict().items()}
         return sha256_of(arrays | {"num_classes": self.num_classes, "mean": self.mean, "std": self.std})
@@ -121,8 +121,8 @@ def load(name: str, *, limit: tuple[int, int] | None = None) -> Dataset:
         The data set, with default settings.
 
     Raises:
-        ValueError: there is no such data set, ``limit`` does not fit, or a file is corrupt.
-        DataUnavailable: a file is neither in a folder of one's own nor to be had by download.
+        ValueError: if the name is unknown, ``limit`` is out of range, or a file is corrupt.
+        DataUnavailable: if a file is neither in the user's folder nor available for download.
     """
     loaders = {
         "digits": digits,
@@ -136,19 +136,19 @@ def load(name: str, *, limit: tuple[int, int] | None = None) -> Dataset:
 
 @recorded("alpaydin1998digits")
 def digits(*, test_share: float = 0.2, seed: int = 0, limit: tuple[int, int] | None = None) -> Dataset:
-    """Load scikit-learn's 1,797 handwritten digits of 8 by 8 pixels, which need no file.
+    """Load scikit-learn's 1,797 handwritten digits of 8 by 8 pixels; no file is needed.
 
     Args:
-        test_share: share of the images that are the test set, drawn class by class (stratified).
+        test_share: share of the images in the test set, drawn class by class (stratified).
         seed: seed of that draw.
         limit: keep only the first (training, test) examples; None keeps all.
 
     Returns:
-        Images with values 0 … 16; 1,437 for training and 360 for testing by default. Mean and standard deviation are
+        Images with values 0 … 16; by default 1,437 for training and 360 for testing. Mean and standard deviation are
         computed from the training images of this split.
 
     Raises:
-        ValueError: a split would have fewer images than there are classes, or ``limit`` does not fit.
+        ValueError: if a part would have fewer images than classes, or ``limit`` is out of range.
 
     Reference:
         Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998 (its test
@@ -162,7 +162,7 @@ def digits(*, test_share: float = 0.2, seed: int = 0, limit: tuple[int, int] | N
     test_share = real("test_share", test_share, above=0, below=1)
     if not 10 <= total * test_share <= total - 10:
         raise ValueError(
-            f"test_share={test_share} must leave at least 10 of the {total} images, one per class, on either side: "
+            f"test_share={test_share} must leave at least 10 of the {total} images, one per class, in both parts: "
             f"choose it between {10 / total:.4f} and {1 - 10 / total:.4f}"
         )
     parts = train_test_split(np.arange(total), test_size=test_share, random_state=seed, stratify=bunch.target)
@@ -176,17 +176,17 @@ def digits(*, test_share: float = 0.2, seed: int = 0, limit: tuple[int, int] | N
 
 @recorded("xiao2017fashion")
 def fashion_mnist(*, limit: tuple[int, int] | None = None) -> Dataset:
-    """Load Fashion-MNIST: 60,000 and 10,000 grey images of clothing, 28 by 28, balanced.
+    """Load Fashion-MNIST: 60,000 training and 10,000 test grey images of clothing, 28 by 28, in balanced classes.
 
     Args:
         limit: keep only the first (training, test) examples; None keeps all.
 
     Returns:
-        The published images and labels; mean and standard deviation are those of the published training images.
+        The published images and labels, with mean and standard deviation of the published training images.
 
     Raises:
-        ValueError: ``limit`` does not fit, or a file is corrupt.
-        DataUnavailable: a file is neither in a folder of one's own nor to be had by download.
+        ValueError: if ``limit`` is out of range, or a file is corrupt.
+        DataUnavailable: if a file is neither in the user's folder nor available for download.
 
     Reference:
         Xiao, Rasul & Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
@@ -199,17 +199,17 @@ def fashion_mnist(*, limit: tuple[int, int] | None = None) -> Dataset:
 
 @recorded("lecun1998mnist")
 def mnist(*, limit: tuple[int, int] | None = None) -> Dataset:
-    """Load MNIST: 60,000 and 10,000 grey images of handwritten digits, 28 by 28.
+    """Load MNIST: 60,000 training and 10,000 test grey images of handwritten digits, 28 by 28.
 
     Args:
         limit: keep only the first (training, test) examples; None keeps all.
 
     Returns:
-        The published images and labels; mean and standard deviation are those of the published training images.
+        The published images and labels, with mean and standard deviation of the published training images.
 
     Raises:
-        ValueError: ``limit`` does not fit, or a file is corrupt.
-        DataUnavailable: a file is neither in a folder of one's own nor to be had by download.
+        ValueError: if ``limit`` is out of range, or a file is corrupt.
+        DataUnavailable: if a file is neither in the user's folder nor available for download.
 
     Reference:
         LeCun, Bottou, Bengio & Haffner, "Gradient-Based Learning Applied to Document Recognition", Proc. IEEE 86(11),
@@ -222,18 +222,18 @@ def mnist(*, limit: tuple[int, int] | None = None) -> Dataset:
 
 @recorded("yadav2019qmnist")
 def mnist_by_writer(*, limit: tuple[int, int] | None = None) -> Dataset:
-    """Load MNIST with the writer of every digit, as QMNIST has traced them: a natural partition.
+    """Load MNIST with the writer of every digit from QMNIST, for partitions by writer.
 
     Args:
         limit: keep only the first (training, test) examples; None keeps all.
 
     Returns:
         The examples of :func:`mnist` with ``writers``: 539 people in the training set (19 to 131 digits each), 297
-        others in the test set; the numbers are QMNIST's and have gaps.
+        others in the test set; the writer numbers are QMNIST's and have gaps.
 
     Raises:
-        ValueError: ``limit`` does not fit, or a file is corrupt.
-        DataUnavailable: a file is neither in a folder of one's own nor to be had by download.
+        ValueError: if ``limit`` is out of range, or a file is corrupt.
+        DataUnavailable: if a file is neither in the user's folder nor available for download.
 
     Reference:
         Yadav & Bottou, "Cold Case: The Lost MNIST Digits", NeurIPS 2019.
@@ -246,31 +246,31 @@ def mnist_by_writer(*, limit: tuple[int, int] | None = None) -> Dataset:
 
 @recorded("krizhevsky2009cifar")
 def cifar10(*, limit: tuple[int, int] | None = None) -> Dataset:
-    """Load CIFAR-10: 50,000 and 10,000 colour images, 32 by 32, balanced.
+    """Load CIFAR-10: 50,000 training and 10,000 test colour images, 32 by 32, in balanced classes.
 
-    Of the files in the user's own folder the first complete form is taken: the official ``cifar-10-binary.tar.gz``, its
+    The loader takes the first complete format in the user's folder: the official ``cifar-10-binary.tar.gz``, its
     extracted ``cifar-10-batches-bin``, or the compact ``*.q5.xz`` (grey levels quantised to multiples of 5, largest
-    error 2). Where none is there, the official archive is downloaded. The forms order the images differently: in the
-    compact one image i has class i mod 10, so that every prefix is balanced; a limit reads only the files it needs. The
-    pickled form ``cifar-10-python.tar.gz`` is not read, because unpickling runs code.
+    error 2). Otherwise it downloads the official archive. The formats order the images differently: in the compact
+    format image i has class i mod 10, so every prefix is balanced. A limit reads only the files that it needs. The
+    pickled ``cifar-10-python.tar.gz`` is not supported, because unpickling runs code.
 
     Args:
         limit: keep only the first (training, test) examples; None keeps all.
 
     Returns:
-        The images as stored; ``source`` says which form was read. Mean and standard deviation are those of the official
-        training images, for either form.
+        The images as stored; ``source`` names the format. Mean and standard deviation are those of the official
+        training images for every format.
 
     Raises:
-        ValueError: ``limit`` does not fit, or a file is corrupt.
-        DataUnavailable: no form is in a folder of one's own and the official archive is not to be had by download.
+        ValueError: if ``limit`` is out of range, or a file is corrupt.
+        DataUnavailable: if no format is in the user's folder and the official archive cannot be downloaded.
 
     Reference:
         Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", technical report, 2009.
     """
     keep = _check_limit(limit, (5 * _CIFAR_BATCH, _CIFAR_BATCH))
     train, test, source = _cifar10_examples(keep)
-    # 255 times the constants in public use, which the lossless training images reproduce to all eight digits.
+    # 255 times the customary constants; the lossless training images reproduce all eight digits.
     mean = (125.3069184, 122.95039455, 113.86538205)
     std = (62.99321865, 62.08870815, 66.7048992)
     return Dataset("cifar10", train, test, 10, mean, std, source, _CIFAR_NAMES)
@@ -293,7 +293,7 @@ def _check_limit(limit: Any, available: tuple[int, int]) -> tuple[int, int]:
 
 
 def _first(examples: Examples, count: int) -> Examples:
-    """Keep the first examples."""
+    """Return the first examples."""
     writers = None if examples.writers is None else examples.writers[:count]
     return Examples(examples.inputs[:count], examples.labels[:count], writers)
 
@@ -313,13 +313,13 @@ def _idx_dataset(sources: tuple[files.DataFile, ...], limit: tuple[int, int] | N
 
 
 def _with_writers(examples: Examples, file: files.DataFile) -> Examples:
-    """Add the writers, column 2 of a QMNIST table whose row k describes image k (the test table goes on beyond)."""
+    """Add the writers: column 2 of a QMNIST table whose row k describes image k (the test table has more rows)."""
     table = decode.idx(files.fetch(file))[: len(examples.labels)]
     return examples._replace(writers=table[:, 2].astype(np.int32))
 
 
 def _cifar10_examples(keep: tuple[int, int]) -> tuple[Examples, Examples, str]:
-    """Read CIFAR-10 from the first form that is at hand: training and test examples, and which form it was."""
+    """Read CIFAR-10 from the first format that exists; return training examples, test examples and the source."""
     needed = [*range(math.ceil(keep[0] / _CIFAR_BATCH)), 5]  # numbers of the files to read; 5 is the test batch
     archive = files.locate(files.CIFAR10_ARCHIVE)
     batches = None if archive else _locate_all([files.CIFAR10_BATCHES[k] for k in needed])
@@ -343,33 +343,33 @@ def _cifar10_examples(keep: tuple[int, int]) -> tuple[Examples, Examples, str]:
 
 
 def _locate_all(wanted: list[files.DataFile]) -> list[Path] | None:
-    """Find all files in the user's own folder; None where one is missing."""
+    """Find all files in the user's folder; return None if one is missing."""
     paths = [path for path in map(files.locate, wanted) if path is not None]
     return paths if len(paths) == len(wanted) else None
 
 
 def _compact_images(path: Path, file: files.DataFile, count: int) -> UInt8[np.ndarray, "count 32 32 3"]:
-    """Decode the first images of one compact file (2 s), or take what an earlier run has kept, if its hash holds."""
-    kept = files.cache_folder() / "decoded" / f"{file.sha256}.npy"
+    """Load the first images of one compact file from the cache if the hash matches; otherwise decode it (2 s)."""
+    cache = files.cache_folder() / "decoded" / f"{file.sha256}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):  # absent or unreadable: decode
-        images = np.ascontiguousarray(np.load(kept, mmap_mode="r", allow_pickle=False))
+        images = np.ascontiguousarray(np.load(cache, mmap_mode="r", allow_pickle=False))
         form = images.shape == (_CIFAR_BATCH, *_CIFAR_IMAGE) and images.dtype == np.uint8
         if form and hashlib.sha256(images.data).hexdigest() == file.decoded:
             return np.array(images[:count])
     images = decode.cifar_compact(path)
-    _keep(kept, images)
+    _save(cache, images)
     return images[:count]
 
 
-def _keep(path: Path, array: UInt8[np.ndarray, "*shape"]) -> None:
-    """Save an array for the next run, all or nothing; a cache that cannot be written is no error."""
+def _save(path: Path, array: UInt8[np.ndarray, "*shape"]) -> None:
+    """Save an array for the next run in one atomic write; ignore a cache that is not writable."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npy", delete=False) as stream:
             temporary = Path(stream.name)
             np.save(stream, array)
-        os.replace(temporary, path)  # atomic, so that two runs at once never see half a file
+        os.replace(temporary, path)  # atomic: a concurrent run never reads half a file
     except OSError:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""One rule for labels, of every task and every partition: N whole numbers in 0 … C − 1, one per sample."""
+"""Check labels for tasks and partitions: N whole numbers in 0 … C − 1, one per sample."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Integer
 
 from gossipjax._base.arguments import shown
 
-_FORMS = "labels.ravel() makes them of a column, labels.argmax(1) of one-hot rows"
+_FORMS = "use labels.ravel() for a column, labels.argmax(1) for one-hot rows"
 _NUMBERS = "np.unique(labels, return_inverse=True)[1] numbers the classes from 0"
 
 
@@ -21,20 +21,20 @@ def class_numbers(
     Args:
         name: of the argument, for the message.
         labels: array or list of N whole numbers from 0.
-        num_samples: N; None: any but 0.
+        num_samples: N; None: any positive number.
         num_classes: C; None: no upper bound.
 
     Returns:
-        ``(N,)`` class numbers, in their own integer type.
+        ``(N,)`` class numbers; the integer type does not change.
 
     Raises:
-        ValueError: another shape, another number of labels than samples, or the first sample whose label is no class
-            number.
+        ValueError: if the shape is wrong, the number of labels is not the number of samples, or a label is not a class
+            number (the message names the first sample).
     """
     array = _array(labels)
     if array is None or array.ndim != 1 or array.size == 0:
-        found = f"={shown(labels)}" if array is None or array.ndim == 0 else f" of shape {array.shape}"
-        raise ValueError(f"{name}{found}: must be one class number per sample, shape (samples,); {_FORMS}")
+        value = f"={shown(labels)}" if array is None or array.ndim == 0 else f" of shape {array.shape}"
+        raise ValueError(f"{name}{value}: must be one class number per sample, shape (samples,); {_FORMS}")
     if num_samples is not None and len(array) != num_samples:
         lacking = f"sample {len(array)} has no label" if len(array) < num_samples else "there are more than samples"
         raise ValueError(f"{name}: {len(array)} labels for {num_samples} samples ({lacking}); pass one per sample")
@@ -51,14 +51,14 @@ def class_numbers(
 def _array(labels: Any) -> np.ndarray | None:
     try:
         return np.asarray(labels)
-    except (TypeError, ValueError):  # rows of different lengths, an object that refuses
+    except (TypeError, ValueError):  # ragged rows, or an object that cannot be converted
         return None
 
 
 def _not_whole(array: np.ndarray) -> str:
-    """Say what an array of no integers holds: the first entry that is no whole number, or only its type."""
+    """Describe an array that is not of integers: its first fractional entry, or else its type."""
     if array.dtype.kind == "f" and (wrong := ~np.isfinite(array) | (array != np.floor(array))).any():
         sample = int(wrong.argmax())
         return f"sample {sample} has the label {array[sample]:g}"
-    remedy = ", which labels.astype(int) mends" if array.dtype.kind in "fb" else ""
+    remedy = "; use labels.astype(int)" if array.dtype.kind in "fb" else ""
     return f"sample 0 has the label {shown(array[:1].tolist()[0])} of type {array.dtype}{remedy}"

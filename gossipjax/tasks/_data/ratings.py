@@ -1,6 +1,6 @@
-"""Ratings of items by users: a user's ratings stay at one node.
+"""Ratings of items by users; all ratings of a user stay at one node.
 
-The data are :func:`movielens`, or :func:`synthetic_ratings`, which need no file.
+:func:`movielens` loads real ratings; :func:`synthetic_ratings` needs no file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STARS = (0.5, 5.0)
 
 @displayed
 class Ratings(NamedTuple):
-    """Ratings, one a row.
+    """Ratings, one per row.
 
     Attributes:
         users: ``(N,)`` number of the user, from 0.
@@ -53,12 +53,12 @@ class RatingsDataset:
     """Ratings with a split within each user.
 
     Attributes:
-        name: what reports call it.
+        name: its name in reports.
         train: training ratings.
         test: held-out ratings of all users.
         num_users: number of users.
-        num_items: number of items, rated in ``train`` or not.
-        source: the form of the files that was read or the settings of the generator, to be stated with results.
+        num_items: number of items, including items without training ratings.
+        source: which files were read, or the settings of the generator, for reports.
     """
 
     name: str
@@ -74,7 +74,7 @@ class RatingsDataset:
 
     @functools.cached_property
     def checksum(self) -> str:
-        """The sha256 of all that training depends on: the ratings of both parts, and the numbers of users and items."""
+        """The sha256 of everything that affects training: the ratings and the numbers of users and items."""
         arrays = {f"train.{name}": a for name, a in self.train._asdict().items()}
         arrays |= {f"test.{name}": a for name, a in self.test._asdict().items()}
         return sha256_of(arrays | {"num_users": self.num_users, "num_items": self.num_items})
@@ -87,21 +87,21 @@ class RatingsDataset:
 def movielens(*, train_share: float = 0.7, seed: int = 0) -> RatingsDataset:
     """Load MovieLens ml-latest-small: 100,836 ratings of 9,724 movies by 610 people.
 
-    Of the files in the user's own folder ``ml-latest-small.zip`` is taken, else its extracted ``ratings.csv``; where
-    neither is there, the archive is downloaded. Users and movies are numbered from 0 in ascending order of ``userId``
-    and ``movieId``; the 18 movies that nobody has rated have no number.
+    The loader reads ``ml-latest-small.zip`` or its extracted ``ratings.csv`` from the user's folder; if neither exists,
+    it downloads the archive. Users and movies are numbered from 0 in ascending order of ``userId`` and ``movieId``; the
+    18 movies without a rating have no number.
 
     Args:
-        train_share: share of each user's ratings that is for training, drawn at random: of m ratings the nearest whole
-            number to ``m train_share``, halves up, but at least one and at most m − 1.
+        train_share: share of each user's ratings for training, drawn at random: of m ratings, ``m train_share`` rounded
+            to the nearest whole number (halves up), at least 1 and at most m − 1.
         seed: seed of that draw.
 
     Returns:
         The data set; every rating is in ``train`` or in ``test``.
 
     Raises:
-        ValueError: the share is not in (0, 1), or a file is corrupt.
-        DataUnavailable: no form is in a folder of one's own and the archive is not to be had by download.
+        ValueError: if the share is not in (0, 1), or a file is corrupt.
+        DataUnavailable: if the data are not in the user's folder and the archive cannot be downloaded.
 
     Reference:
         Harper & Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5(4):19, 2015.
@@ -111,7 +111,7 @@ def movielens(*, train_share: float = 0.7, seed: int = 0) -> RatingsDataset:
     numbers = [np.unique(column, return_inverse=True) for column in table[:, :2].T]
     (users, user), (items, item) = numbers
     ratings = Ratings(user.astype(np.int32), item.astype(np.int32), table[:, 2].astype(np.float32))
-    held = _held_out(np.random.default_rng(seed), ratings.users, train_share)
+    held = _test_mask(np.random.default_rng(seed), ratings.users, train_share)
     source = f"MovieLens ml-latest-small (split within users, training share {train_share:g}, seed {seed})"
     return RatingsDataset("movielens", *_split(ratings, held), len(users), len(items), source)
 
@@ -127,27 +127,27 @@ def synthetic_ratings(
     train_share: float = 0.7,
     seed: int = 0,
 ) -> RatingsDataset:
-    """Make ratings of low rank with noise, which need no file.
+    """Generate noisy ratings of low rank; no file is needed.
 
-    User u rates item i with ``3.5 + 0.4 a_u + 0.4 b_i + 0.6 p_u·q_i / √factors + noise_std ε`` stars, brought to the
-    nearest half star in 0.5 … 5; all of a, b, p, q and ε are standard normal. Counts are long-tailed, as people's are:
-    a user rates a log-normal number of items (median ``mean_count / √e``, at least 4, at most all), each user
-    distinct ones, drawn in proportion to a popularity ∝ 1 / rank (Zipf).
+    User u rates item i with ``3.5 + 0.4 a_u + 0.4 b_i + 0.6 p_u·q_i / √factors + noise_std ε`` stars, rounded to the
+    nearest half star in 0.5 … 5, where a, b, p, q and ε are standard normal. Counts are long-tailed as in real data:
+    the number of items per user is log-normal (median ``mean_count / √e``, at least 4, at most all); the items of a
+    user are distinct, drawn in proportion to a popularity ∝ 1 / rank (Zipf).
 
     Args:
         num_users: number of users, at least 1.
         num_items: number of items, at least 4.
-        factors: rank of the part that users and items share, at least 1.
-        mean_count: ratings per user on average, before the bounds; at least 4.
-        noise_std: standard deviation of what no model can know, in stars.
-        train_share: share of each user's ratings that is for training, rounded as in :func:`movielens`.
+        factors: rank of the interaction between users and items, at least 1.
+        mean_count: mean number of ratings per user, before the bounds; at least 4.
+        noise_std: standard deviation of the noise, in stars.
+        train_share: share of each user's ratings for training, rounded as in :func:`movielens`.
         seed: seed of all draws.
 
     Returns:
-        The data set. Memory while it is made: three matrices of users by items.
+        The data set. Building it takes the memory of three matrices (users, items).
 
     Raises:
-        ValueError: a number out of its range.
+        ValueError: if a number is out of range.
     """
     num_users, num_items = whole("num_users", num_users, least=1), whole("num_items", num_items, least=4)
     factors, seed = whole("factors", factors, least=1), checked_seed(seed)
@@ -163,31 +163,31 @@ def synthetic_ratings(
     fit = 0.6 * np.sum(tastes[users] * traits[items], axis=1) / np.sqrt(factors)
     stars = np.clip(np.round(2 * (scale + fit + noise_std * rng.standard_normal(len(users)))) / 2, *STARS)
     ratings = Ratings(users.astype(np.int32), items.astype(np.int32), stars.astype(np.float32))
-    held = _held_out(rng, ratings.users, train_share)
+    held = _test_mask(rng, ratings.users, train_share)
     source = f"synthetic ratings (rank {factors}, noise {noise_std:g} stars, seed {seed})"
     return RatingsDataset("synthetic_ratings", *_split(ratings, held), num_users, num_items, source)
 
 
 @recorded()
 def ratings_by_user(dataset: RatingsDataset, num_nodes: int) -> Partition:
-    """Deal consecutive users to nodes: of U users the first U mod n nodes get one more than the others.
+    """Assign consecutive users to nodes; the first U mod n nodes get one of the U users more than the others.
 
     Args:
         dataset: ratings.
-        num_nodes: number of nodes n; as many as users gives one user to each.
+        num_nodes: number of nodes n, at most the number of users.
 
     Returns:
         The partition of ``dataset.train``.
 
     Raises:
-        ValueError: fewer than one node, or more nodes than users.
+        ValueError: if ``num_nodes`` is below 1 or above the number of users.
     """
     instance("dataset", dataset, RatingsDataset, "such as synthetic_ratings()")
     return by_user(dataset.train.users, num_nodes, seed=None)
 
 
 def _movielens_csv() -> bytes:
-    """Return ``ratings.csv``, out of the archive where that is at hand."""
+    """Return the content of ``ratings.csv``, preferably from the archive."""
     if files.locate(files.MOVIELENS_ARCHIVE) is None and (path := files.locate(files.MOVIELENS_RATINGS)):
         return path.read_bytes()
     with zipfile.ZipFile(files.fetch(files.MOVIELENS_ARCHIVE)) as archive:
@@ -197,17 +197,17 @@ def _movielens_csv() -> bytes:
 def _who_rates_what(
     rng: np.random.Generator, num_users: int, num_items: int, mean_count: float
 ) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"]]:
-    """Draw each user's number of items, and which, without replacement: the largest perturbed log-popularities."""
+    """Draw the items of each user without replacement: those with the largest Gumbel-perturbed log-popularities."""
     counts = np.clip(np.round(mean_count * np.exp(rng.standard_normal(num_users) - 0.5)), 4, num_items).astype(int)
     popularity = -np.log(1.0 + rng.permutation(num_items))
     order = np.argsort(-(popularity + rng.gumbel(size=(num_users, num_items))), axis=1)
     return np.repeat(np.arange(num_users), counts), order[np.arange(num_items) < counts[:, None]]
 
 
-def _held_out(rng: np.random.Generator, users: Int32[np.ndarray, " N"], train_share: float) -> Bool[np.ndarray, " N"]:
-    """Mark the ratings for testing: for each user a random choice of the stated number."""
+def _test_mask(rng: np.random.Generator, users: Int32[np.ndarray, " N"], train_share: float) -> Bool[np.ndarray, " N"]:
+    """Mark the test ratings: a random choice for each user."""
     counts = np.bincount(users)
-    # The small term keeps a half that floating point has put just below from being rounded down.
+    # The small term rounds halves up even if floating point puts them just below.
     quota = np.clip(np.floor(train_share * counts + 0.5 + 1e-9).astype(np.int64), 1, np.maximum(counts - 1, 1))
     shuffled = rng.permutation(len(users))
     order = shuffled[np.argsort(users[shuffled], kind="stable")]
@@ -222,7 +222,4 @@ def _split(ratings: Ratings, held: Bool[np.ndarray, " N"]) -> tuple[Ratings, Rat
 
 
 def _share(train_share: float) -> float:
-    return real("train_share", train_share, above=0, below=1, remedy="so that ratings are left to test with")
-
-
-# --- the task ---------------------------------------------------------------------------------------------------------
+    return real("train_share", train_share, above=0, below=1, remedy="so that ratings are left for testing")

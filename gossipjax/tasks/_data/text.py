@@ -1,7 +1,7 @@
-"""Text by role or speaker, cut into windows: a role's text stays at one node.
+"""Text by role or speaker, cut into windows; the text of a role stays at one node.
 
-The data are :func:`shakespeare` (plays by role), :func:`tiny_shakespeare` (by speaker), any texts of one's own
-(:func:`text_by_role`), or :func:`synthetic_text`, which needs no file.
+:func:`shakespeare` loads plays by role, :func:`tiny_shakespeare` loads text by speaker, :func:`text_by_role` takes your
+own texts, and :func:`synthetic_text` needs no file.
 """
 
 from __future__ import annotations
@@ -27,24 +27,23 @@ from gossipjax.tasks._data.checksum import sha256_of
 
 _LEFT_OUT = "@\\^`~"
 SYMBOLS = "\n" + "".join(chr(code) for code in range(32, 127) if chr(code) not in _LEFT_OUT)
-"""The 91 characters with codes 1 … 91: the line end, then printable ASCII in its order but for ``@ \\ ^ ` ~``. With
-code 0, which stands for every other character, they are the 92 symbols that the papers' model has room for."""
+"""The 91 characters with codes 1 … 91: the newline, then printable ASCII in order without ``@ \\ ^ ` ~``. Together with
+code 0, for every other character, they are the 92 symbols of the papers' model."""
 NUM_SYMBOLS = len(SYMBOLS) + 1
 
 
 class WindowRule(NamedTuple):
-    """How the text of a role becomes samples: a context of characters, and the one that follows.
+    """How to cut the text of a role into samples: a context of characters, and the next character.
 
-    The first ``⌊train_share · length⌋`` characters train, the rest test. A window of ``context + 1`` characters lies
-    wholly in one part of one role; it begins every ``stride`` characters from the first of its part.
+    The first ``⌊train_share · length⌋`` characters are for training, the rest for testing. A window of ``context + 1``
+    characters lies in one part of one role; windows start every ``stride`` characters from the start of the part.
 
     Attributes:
-        context: characters that a prediction sees.
-        train_share: share of each role's text that is for training.
-        stride: characters from one training window to the next.
-        test_stride: the same for testing; None: the context, so that no two contexts overlap.
-        minimum: roles with fewer characters are dropped; None: the fewest that leave each part a window (401 by
-            default).
+        context: number of characters that a prediction is based on.
+        train_share: share of each role's text for training.
+        stride: characters between the starts of consecutive training windows.
+        test_stride: the same for test windows; None: the context, so that contexts do not overlap.
+        minimum: drop roles with fewer characters; None: the fewest with a window in both parts (401 by default).
     """
 
     context: int = 80
@@ -56,10 +55,10 @@ class WindowRule(NamedTuple):
 
 @displayed
 class Windows(NamedTuple):
-    """Samples, one a row.
+    """Samples, one per row.
 
     Attributes:
-        starts: ``(N,)`` where the context begins in the pool of characters.
+        starts: ``(N,)`` start of the context in the pool of characters.
         roles: ``(N,)`` number of the role.
     """
 
@@ -76,13 +75,13 @@ class TextDataset:
     """Texts of several roles with a split within each.
 
     Attributes:
-        name: what reports call it.
-        codes: ``(characters,)`` codes of :data:`SYMBOLS`, the kept roles one after another.
+        name: its name in reports.
+        codes: ``(characters,)`` codes of the characters of all roles, in the order of the roles.
         train: training windows.
         test: test windows.
-        rule: how they were cut.
-        role_names: names of the kept roles, by number.
-        source: the form of the files that was read or the settings of the generator, to be stated with results.
+        rule: how the windows were cut.
+        role_names: names of the roles, by number.
+        source: which files were read, or the settings of the generator, for reports.
     """
 
     name: str
@@ -100,7 +99,7 @@ class TextDataset:
 
     @functools.cached_property
     def checksum(self) -> str:
-        """The sha256 of all that training depends on: the characters, and the windows with their roles."""
+        """The sha256 of everything that affects training: the characters, and the windows with their roles."""
         arrays = {f"train.{name}": a for name, a in self.train._asdict().items()}
         arrays |= {f"test.{name}": a for name, a in self.test._asdict().items()}
         return sha256_of({"codes": self.codes, "context": self.rule.context} | arrays)
@@ -113,7 +112,7 @@ _PAPER_RULE = WindowRule()
 
 
 def encode(text: str) -> UInt8[np.ndarray, " characters"]:
-    """Return the codes of a text's characters: 1 + place in :data:`SYMBOLS`, and 0 for any other character."""
+    """Return the codes of the characters: 1 + index in :data:`SYMBOLS`, or 0 for any other character."""
     instance("text", text, str, "a text to encode")
     table = np.zeros(129, np.uint8)
     table[[ord(symbol) for symbol in SYMBOLS]] = np.arange(1, NUM_SYMBOLS)
@@ -125,7 +124,7 @@ def decode(codes: Integer[np.ndarray, " characters"]) -> str:
     """Return the text of codes; code 0 becomes the replacement character U+FFFD.
 
     Raises:
-        ValueError: a code is no symbol's.
+        ValueError: if a code is out of range.
     """
     codes = wholes("codes", codes, shape=(None,), least=0, most=NUM_SYMBOLS - 1, remedy="as encode(text) gives them")
     return "".join(("\N{REPLACEMENT CHARACTER}" + SYMBOLS)[code] for code in codes)
@@ -136,19 +135,19 @@ def decode(codes: Integer[np.ndarray, " characters"]) -> str:
 
 @recorded()
 def text_by_role(texts: Mapping[str, str], rule: WindowRule = _PAPER_RULE, *, name: str, source: str) -> TextDataset:
-    """Make a data set of any texts.
+    """Build a data set from texts.
 
     Args:
-        texts: the text of each role, by its name; roles are numbered in this order.
-        rule: how texts become samples, and which are too short.
-        name: what reports call it.
-        source: where the texts are from, to be stated with results.
+        texts: the text of each role, by name; roles are numbered in this order.
+        rule: how to cut texts into samples, and which texts are too short.
+        name: name of the data set, for reports.
+        source: where the texts come from, for reports.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: a number out of its range, or no role is long enough.
+        ValueError: if a number is out of range, or no role is long enough.
     """
     minimum = check_rule(rule)
     instance("texts", texts, Mapping, "the text of each role by its name, {'HAMLET': 'To be …'}")
@@ -156,36 +155,36 @@ def text_by_role(texts: Mapping[str, str], rule: WindowRule = _PAPER_RULE, *, na
         instance(f"texts[{role!r}]", text, str, "the text of that role")
     instance("name", name, str, "a word for reports")
     instance("source", source, str, "words for reports")
-    kept = {role: text for role, text in texts.items() if len(text) >= minimum}
-    if not kept:
+    roles = {role: text for role, text in texts.items() if len(text) >= minimum}
+    if not roles:
         longest = max(map(len, texts.values()), default=0)
         raise ValueError(
             f"no role has the minimum of {minimum} characters, the longest has {longest}: take longer texts, a smaller "
             "context or a smaller minimum"
         )
-    lengths = np.asarray([len(text) for text in kept.values()])
+    lengths = np.asarray([len(text) for text in roles.values()])
     trained = _train_lengths(lengths, rule.train_share)
     begins = np.cumsum(lengths) - lengths
     train = _windows(begins, trained, rule.context, rule.stride)
     test = _windows(begins + trained, lengths - trained, rule.context, rule.test_stride or rule.context)
-    return TextDataset(name, encode("".join(kept.values())), train, test, rule, tuple(kept), source)
+    return TextDataset(name, encode("".join(roles.values())), train, test, rule, tuple(roles), source)
 
 
 @recorded("caldas2018leaf")
 def shakespeare(rule: WindowRule = _PAPER_RULE) -> TextDataset:
-    """Load Shakespeare's 37 plays by role, 1,346 pairs (play, role), of which the longer are kept (861 by default).
+    """Load Shakespeare's 37 plays by role: the longer ones of 1,346 pairs (play, role), 861 by default.
 
-    The text is the MIT edition's without stage directions; it is comparable with LEAF's, which is another edition.
+    The text is the MIT edition without stage directions; LEAF uses another edition with comparable text.
 
     Args:
-        rule: how texts become samples, and which are too short.
+        rule: how to cut texts into samples, and which texts are too short.
 
     Returns:
         The data set; roles are named ``play__ROLE``.
 
     Raises:
-        ValueError: a number out of its range, or the file is corrupt.
-        DataUnavailable: the file is not in a folder of one's own; it cannot be downloaded.
+        ValueError: if a number is out of range, or the file is corrupt.
+        DataUnavailable: if the file is not in the user's folder; it cannot be downloaded.
 
     Reference:
         Caldas et al., "LEAF: A Benchmark for Federated Settings", arXiv 1812.01097, 2018.
@@ -198,20 +197,20 @@ def shakespeare(rule: WindowRule = _PAPER_RULE) -> TextDataset:
 
 @recorded("karpathy2015charrnn")
 def tiny_shakespeare(rule: WindowRule = _PAPER_RULE) -> TextDataset:
-    """Load the 1.1 million characters of tinyshakespeare by speaker, 309 of them, of which the longer are kept.
+    """Load the 1.1 million characters of tinyshakespeare by speaker: the longer texts of 309 speakers.
 
-    Speeches are separated by empty lines and begin with ``SPEAKER:``; a speaker's text is the speeches, without that
-    line, one a line after another. One name in two plays is one speaker.
+    Speeches are separated by empty lines and begin with a line ``SPEAKER:``. The text of a speaker is all speeches
+    without that line, joined by newlines. A name that occurs in two plays counts as one speaker.
 
     Args:
-        rule: how texts become samples, and which are too short.
+        rule: how to cut texts into samples, and which texts are too short.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: a number out of its range, or the file is corrupt.
-        DataUnavailable: the file is neither in a folder of one's own nor to be had by download.
+        ValueError: if a number is out of range, or the file is corrupt.
+        DataUnavailable: if the file is neither in the user's folder nor available for download.
 
     Reference:
         Karpathy, "The Unreasonable Effectiveness of Recurrent Neural Networks", 2015 (char-rnn).
@@ -236,26 +235,27 @@ def synthetic_text(
     rule: WindowRule = _PAPER_RULE,
     seed: int = 0,
 ) -> TextDataset:
-    """Make the texts of Markov chains, which need no file.
+    """Generate texts from Markov chains; no file is needed.
 
-    The next letter follows the two before it: P_r(z | x, y) = (1 − h) Q(z | x, y) + h Q_r(z | y). The law Q is common,
-    that of each role r is its own; their rows are Dirichlet. Lengths are log-normal of median ``mean_length / √e``,
-    and none is shorter than the rule's minimum. The first two letters are uniform.
+    The next letter z depends on the previous two, x and y: P_r(z | x, y) = (1 − h) Q(z | x, y) + h Q_r(z | y). All
+    roles share the law Q; role r has its own law Q_r. The rows of both are drawn from a Dirichlet distribution. Lengths
+    are log-normal with median ``mean_length / √e``, and at least the minimum of the rule. The first two letters are
+    uniform.
 
     Args:
         num_roles: number of roles.
         letters: the alphabet, distinct characters of :data:`SYMBOLS`.
-        mean_length: characters per role on average, before the minimum.
-        concentration: of the Dirichlet rows, positive; small makes the next letter certain.
-        heterogeneity: h in [0, 1], the weight of a role's own law.
-        rule: how texts become samples.
+        mean_length: mean number of characters per role, before the minimum.
+        concentration: of the Dirichlet distribution, positive; small values make the next letter nearly certain.
+        heterogeneity: h in [0, 1], the weight of Q_r.
+        rule: how to cut texts into samples.
         seed: seed of all draws.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: a number out of its range, or letters that are not distinct symbols.
+        ValueError: if a number is out of range, or the letters are not distinct symbols.
     """
     minimum = check_rule(rule)
     num_roles = whole("num_roles", num_roles, least=1, most=2**31 - 1)
@@ -265,7 +265,7 @@ def synthetic_text(
     instance("letters", letters, str, "the alphabet")
     if len(letters) < 2 or len(set(letters)) < len(letters) or not set(letters) <= set(SYMBOLS):
         raise ValueError(f"letters={shown(letters)}: must be at least two distinct characters of SYMBOLS")
-    # The longest of the roles has about mean_length · exp(√(2 log num_roles)) characters, and all run as long.
+    # The longest role has about mean_length · exp(√(2 log num_roles)) characters; all chains run that long.
     longest = max(minimum, mean_length) * np.exp(np.sqrt(2 * np.log(num_roles)))
     numbers = int(num_roles * (longest + len(letters) ** 2))
     check_memory(f"num_roles={num_roles}, mean_length={mean_length:g}", 8 * numbers, "lower either")
@@ -287,7 +287,7 @@ def _chains(
     heterogeneity: float,
     length: int,
 ) -> Int[np.ndarray, "roles length"]:
-    """Run all roles' chains together, letter by letter, by inverting the law's distribution function."""
+    """Run the chains of all roles together, letter by letter, by inverse transform sampling."""
     roles, size = np.arange(len(own)), common.shape[0]
     chains = np.empty((len(own), length), np.int64)
     chains[:, :2] = rng.integers(0, size, (len(own), 2))
@@ -300,14 +300,14 @@ def _chains(
 
 
 def _train_lengths(lengths: Int[np.ndarray, " roles"], train_share: float) -> Int[np.ndarray, " roles"]:
-    # The small term keeps a whole number that floating point has put just below from being rounded down.
+    # The small term keeps whole numbers that floating point puts just below.
     return np.floor(train_share * lengths + 1e-9).astype(np.int64)
 
 
 def _windows(
     begins: Int[np.ndarray, " roles"], lengths: Int[np.ndarray, " roles"], context: int, stride: int
 ) -> Windows:
-    """Place windows in one part of every role's text; the last one's next character is still in it."""
+    """Place windows in one part of every role's text; the last window and its next character fit in the part."""
     counts = (lengths - context - 1) // stride + 1
     roles = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     within = np.arange(len(roles)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -315,30 +315,27 @@ def _windows(
 
 
 def check_rule(rule: WindowRule) -> int:
-    """Refuse numbers out of their range; return the minimum length of a role."""
+    """Check the numbers of a rule; return the minimum length of a role."""
     instance("rule", rule, WindowRule, "such as WindowRule(context=80)")
     context = whole("context", rule.context, least=1, most=2**31 - 2)
     whole("stride", rule.stride, least=1)
     optional_whole("test_stride", rule.test_stride, least=1)
     optional_whole("minimum", rule.minimum, least=1)
-    share = real("train_share", rule.train_share, above=0, below=1, remedy="so that text is left to test with")
+    share = real("train_share", rule.train_share, above=0, below=1, remedy="so that text is left for testing")
     least = _least_length(context, share)
     if rule.minimum is not None and rule.minimum < least:
         raise ValueError(
-            f"minimum={rule.minimum} must be at least {least}, so that a context of {context} characters and the next "
-            "one fit into both parts of every role: raise it, or leave it None"
+            f"minimum={rule.minimum} must be at least {least}, so that both parts of every role fit a context of "
+            f"{context} characters and the next one: raise it, or leave it None"
         )
     return least if rule.minimum is None else rule.minimum
 
 
 def _least_length(context: int, train_share: float) -> int:
-    """Return the shortest text of which both parts have room for a window."""
+    """Return the length of the shortest text with room for a window in both parts."""
     length = max(int((context + 1) / train_share), int(context / (1 - train_share))) - 1
     while True:
         trained = int(_train_lengths(np.asarray([length]), train_share)[0])
         if min(trained, length - trained) > context:
             return length
         length += 1
-
-
-# --- the task ---------------------------------------------------------------------------------------------------------

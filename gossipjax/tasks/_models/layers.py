@@ -1,16 +1,17 @@
-"""Layers of neural networks in the formulations that are fast when each node has weights of its own.
+"""Neural network layers, in forms that are fast if each node has its own weights.
 
-Pure functions of one node: ``x`` is ``(batch, height, width, channels)`` or ``(batch, features)``. On a CPU, XLA's own
-gradients of a convolution fall to naive kernels inside a loop (30 times slower), grouped statistics over the innermost
-axis do not vectorise, and the scatter behind a max-pool's gradient is slow. The forms here avoid all three. On other
-backends the convolution is plain ``lax.conv_general_dilated``. Every gradient is itself differentiable (reverse mode).
+Pure functions of one node: ``x`` is ``(batch, height, width, channels)`` or ``(batch, features)``. On a CPU, XLA uses
+naive kernels for the gradients of a convolution inside a loop (30 times slower), does not vectorise grouped statistics
+over the innermost axis, and is slow at the scatter in the gradient of a max-pool. The layers here avoid all three. On
+other backends the convolution is plain ``lax.conv_general_dilated``. Every gradient is differentiable again (reverse
+mode).
 
-Measured on 2 cores (AMD Zen 5, AVX-512, matmul peak 220 GFLOP/s on one core and 430 on two, JAX 0.10.2, 2026): one
-core, batch 8, inside ``lax.map`` over nodes, GFLOP/s. "own" is the form kept; "patches" is 25 slices and one matmul;
+Measured in GFLOP/s on one of 2 cores (AMD Zen 5, AVX-512, matmul peak 220 GFLOP/s on one core and 430 on two, JAX
+0.10.2, 2026), batch 8, inside ``lax.map`` over nodes. "here" is this module; "patches" is 25 slices and one matmul;
 "rows" is 5 slices along the width and 5 matmuls.
 
 ==================  ====  =======  ====
-5x5 convolution     own   patches  rows
+5x5 convolution     here  patches  rows
 ==================  ====  =======  ====
 32x32, 4 to 32       152       54   107
 its kernel gradient  156       49    93
@@ -41,11 +42,11 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 _IMAGES = "(batch, height, width, channels)"
 _MOST = 2**15
-"""Pixels: no image is wider."""
+"""Maximum side of an image, in pixels."""
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _NARROW = 4
-"""Fewer input channels than this leave vector lanes of XLA's CPU convolution empty: 3 channels padded to 4 run twice
-as fast."""
+"""With fewer input channels, XLA's CPU convolution leaves vector lanes empty: 3 channels padded to 4 run twice as
+fast."""
 
 
 def dense(
@@ -55,8 +56,9 @@ def dense(
 ) -> Float[Array, "batch outputs"]:
     """Apply an affine map: y = x Wᵀ + b.
 
-    The long axis of a layer that narrows is the inner one: the gradient of W, a sum of a few outer products, is then
-    written in whole vectors. At 784 × 12 and batch 8 a step takes 10 instead of 17 µs (one core, as above).
+    W is stored with the inputs as the inner axis, which is the longer one in a layer that narrows: the gradient of W, a
+    sum of a few outer products, then writes whole vectors. For 784 × 12 and batch 8 a step takes 10 instead of 17 µs
+    (one core, as above).
 
     Args:
         x: inputs, ``(batch, inputs)``.
@@ -69,7 +71,7 @@ def dense(
     _check_rank("x", x, "(batch, inputs)")
     _check_rank("kernel", kernel, "(outputs, inputs)")
     if x.shape[1] != kernel.shape[1]:
-        raise ValueError(f"x has inputs of {x.shape[1]} numbers, but kernel is for {kernel.shape[1]}: give as many")
+        raise ValueError(f"x has {x.shape[1]} inputs, but kernel is for {kernel.shape[1]}: give the same number")
     _check_length("bias", bias, kernel.shape[0])
     y = x @ kernel.T
     return y if bias is None else y + bias[None]
@@ -89,15 +91,15 @@ def conv2d(
         x: images, channels last.
         kernel: ``(kh, kw, inputs, outputs)``.
         bias: ``(outputs,)``; None adds nothing.
-        padding: rows and columns of zeros p on every side; 0 is "valid". None keeps the size of the images ("same",
-            p = (k − 1)/2).
+        padding: number p of rows and columns of zeros on every side; 0 is "valid". None keeps the size of the images
+            ("same", p = (k − 1)/2).
 
     Returns:
         Images of ``height + 2p − kh + 1`` by ``width + 2p − kw + 1``.
 
     Raises:
-        ValueError: channels that differ, negative padding, an even kernel with padding None, or an image smaller than
-            the kernel.
+        ValueError: if the numbers of channels differ, the padding is negative, a side of the kernel is even and the
+            padding is None, or an image is smaller than the kernel.
     """
     _check_rank("x", x, _IMAGES)
     _check_rank("kernel", kernel, "(height, width, inputs, outputs)")
@@ -119,9 +121,9 @@ def group_norm(
 ) -> Float[Array, "batch height width channels"]:
     """Normalise each image over each group of channels.
 
-    y = scale (x − μ)/√(σ² + ε) + bias, with μ and σ² the mean and variance over height, width and the channels of a
-    group, for one image. They come from means over height and width of each channel (column reductions, which
-    vectorise), then means over the channels of a group, which are tiny.
+    y = scale (x − μ)/√(σ² + ε) + bias, where μ and σ² are the mean and variance over height, width and the channels of
+    a group, for one image. They are computed as means over height and width of each channel (column reductions, which
+    vectorise), then as means over the few channels of a group.
 
     Args:
         x: images, channels last.
@@ -134,7 +136,7 @@ def group_norm(
         y, the shape of x.
 
     Raises:
-        ValueError: the groups do not divide the channels.
+        ValueError: if the number of groups does not divide the number of channels.
 
     Reference:
         Wu and He, "Group Normalization", ECCV 2018, eq. 7.
@@ -162,20 +164,20 @@ def max_pool(
 ) -> Float[Array, "batch out_height out_width channels"]:
     """Take the maximum over square windows, without padding.
 
-    Where several entries of a window are equal to its maximum, the gradient is shared between them equally (PyTorch
-    and ``lax.reduce_window`` give all of it to the first). Behind a ReLU the usual tie, at zero, passes no gradient
-    under either rule.
+    If several entries of a window attain the maximum, they share the gradient equally (PyTorch and
+    ``lax.reduce_window`` give all of it to the first). After a ReLU the usual tie is at zero, where neither rule passes
+    a gradient.
 
     Args:
         x: images, channels last.
         window: side of a window.
-        stride: step between windows; None: the window's side.
+        stride: step between windows; None: the side of the window.
 
     Returns:
         Images of ``(height − window)//stride + 1`` by ``(width − window)//stride + 1``.
 
     Raises:
-        ValueError: a window or stride below 1, or an image smaller than the window.
+        ValueError: if the window or the stride is below 1, or an image is smaller than the window.
     """
     _check_rank("x", x, _IMAGES)
     window = whole("window", window, least=1, most=_MOST)
@@ -188,24 +190,26 @@ def max_pool(
 
 
 def _check_rank(name: str, value: Any, axes: str) -> None:
-    """Refuse what has not as many axes as are named."""
+    """Check that a value is an array with the named axes."""
     if getattr(value, "ndim", None) != axes.count(",") + 1:
-        found = f" of shape {value.shape}" if hasattr(value, "shape") else f"={shown(value)}"
-        raise ValueError(f"{name}{found}: must be an array {axes}")
+        actual = f" of shape {value.shape}" if hasattr(value, "shape") else f"={shown(value)}"
+        raise ValueError(f"{name}{actual}: must be an array {axes}")
 
 
 def _check_length(name: str, value: Any, length: int) -> None:
     if value is not None and getattr(value, "shape", None) != (length,):
-        found = f" of shape {value.shape}" if hasattr(value, "shape") else f"={shown(value)}"
-        raise ValueError(f"{name}{found}: must be an array ({length},), one number for each output")
+        actual = f" of shape {value.shape}" if hasattr(value, "shape") else f"={shown(value)}"
+        raise ValueError(f"{name}{actual}: must be an array ({length},), one number for each output")
 
 
 def _padding(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], padding: int | None) -> Padding:
     sides = kernel_shape[:2]
     if x_shape[-1] != kernel_shape[2]:
-        raise ValueError(f"images of {x_shape[-1]} channels meet a kernel for {kernel_shape[2]}: give the same number")
+        raise ValueError(
+            f"images have {x_shape[-1]} channels, but kernel is for {kernel_shape[2]}: give the same number"
+        )
     if padding is None and any(side % 2 == 0 for side in sides):
-        raise ValueError(f"a kernel of {sides} has no middle to keep the size with: give padding as a number")
+        raise ValueError(f"a kernel of {sides} has no middle, so padding=None cannot keep the size: give a number")
     padding = optional_whole("padding", padding, least=0, most=_MOST)
     rows, columns = [(side - 1) // 2 if padding is None else padding for side in sides]
     if x_shape[1] + 2 * rows < sides[0] or x_shape[2] + 2 * columns < sides[1]:
@@ -214,7 +218,7 @@ def _padding(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], padding: i
 
 
 def _widen(x: Array, kernel: Array) -> tuple[Array, Array]:
-    """Pad 2 or 3 input channels with zeros to ``_NARROW``; a single channel has a fast path of its own."""
+    """Pad 2 or 3 input channels with zeros to ``_NARROW``; XLA has a fast path for a single channel."""
     missing = _NARROW - x.shape[-1]
     if missing <= 0 or x.shape[-1] == 1:
         return x, kernel
@@ -223,7 +227,7 @@ def _widen(x: Array, kernel: Array) -> tuple[Array, Array]:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _correlate(x: Array, kernel: Array, pads: Padding) -> Array:
-    """Stride-1 correlation whose two gradients are stride-1 correlations of the same kind, and so on to any order."""
+    """Correlate with stride 1; both gradients are again stride-1 correlations of this kind, to any order."""
     return _forward(pads)(x, kernel)
 
 
@@ -237,7 +241,7 @@ def _correlate_bwd(pads: Padding, saved: tuple[Array, Array], dy: Array) -> tupl
     kh, kw = kernel.shape[:2]
     flipped = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
     dx = _correlate(dy, flipped, ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right)))
-    # The batch is summed over, so it takes the place of the features; the channels take the place of the batch.
+    # The gradient sums over the batch, so the batch takes the place of the channels, and vice versa.
     dkernel = _correlate(x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), pads)
     return dx, dkernel.transpose(1, 2, 0, 3)
 
@@ -246,7 +250,7 @@ _correlate.defvjp(_correlate_fwd, _correlate_bwd)
 
 
 def _forward(pads: Padding) -> Callable[[Array, Array], Array]:
-    """The native convolution, which under vmap over kernels loops: a grouped convolution is 30 times slower."""
+    """Return the native convolution with a vmap rule that loops over kernels (grouped: 30 times slower)."""
 
     @jax.custom_batching.custom_vmap
     def forward(x: Array, kernel: Array) -> Array:
@@ -265,8 +269,8 @@ def _forward(pads: Padding) -> Callable[[Array, Array], Array]:
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _pool(x: Array, window: int, stride: int) -> Array:
-    # Images become stride-by-stride tiles; a window starts at a tile's corner and reaches into the next ones. Strided
-    # slices of the images would do too, and take twice the time.
+    # Cut images into stride-by-stride tiles; a window starts at the corner of a tile and extends into the next ones.
+    # Strided slices of the images take twice the time.
     for axis in (1, 2):
         tiles, outputs = _tiles(x, axis, window, stride, fill=-jnp.inf)
         near = [lax.slice_in_dim(tiles, offset, offset + outputs, axis=axis) for offset in _reach(window, stride)]
@@ -278,17 +282,17 @@ def _pool(x: Array, window: int, stride: int) -> Array:
 
 
 def _reach(window: int, stride: int) -> range:
-    """Offsets, in tiles, of the tiles that a window reaches."""
+    """Return the offsets, in tiles, of the tiles that a window overlaps."""
     return range(-(-window // stride))
 
 
 def _used(window: int, stride: int) -> list[int]:
-    """How many rows of each of these tiles the window covers."""
+    """Return how many rows of each of these tiles the window covers."""
     return [min(stride, window - offset * stride) for offset in _reach(window, stride)]
 
 
 def _tiles(x: Array, axis: int, window: int, stride: int, fill: float) -> tuple[Array, int]:
-    """Cut an axis into tiles, as many as windows reach; return them and the number of windows."""
+    """Cut an axis into the tiles that windows overlap; return the tiles and the number of windows."""
     size = x.shape[axis]
     outputs = (size - window) // stride + 1
     tiles = outputs - 1 + len(_reach(window, stride))
@@ -309,19 +313,19 @@ def _pool_bwd(window: int, stride: int, saved: tuple[Array, Array], dy: Array) -
     rows, columns = tiles.shape[1], tiles.shape[3]
 
     def onto_tiles(a: Array, at: tuple[int, int], fill: float) -> Array:
-        """Give every tile the value of the window that starts ``at`` tiles before it."""
+        """Assign to every tile the value of the window that starts ``at`` tiles before it."""
         edges = [(i, size - a.shape[axis] - i) for axis, size, i in ((1, rows, at[0]), (2, columns, at[1]))]
         return jnp.pad(a, ((0, 0), *edges, (0, 0)), constant_values=fill)[:, :, None, :, None]
 
     reach = _reach(window, stride)
     offsets = [(i, j) for i in reach for j in reach]
-    # NaN stands where no window starts: it equals nothing.
+    # NaN marks tiles where no window starts: it equals nothing.
     hits = [_covered(window, stride, at) & (tiles == onto_tiles(y, at, jnp.nan)) for at in offsets]
     counts = [
         jnp.sum(hit[:, i : i + y.shape[1], :, j : j + y.shape[2]], axis=(2, 4), dtype=dy.dtype)
         for hit, (i, j) in zip(hits, offsets, strict=True)
     ]
-    # The barrier keeps XLA from counting the ties anew for every pixel.
+    # The barrier keeps XLA from recounting the ties for every pixel.
     share = lax.optimization_barrier(dy / reduce(jnp.add, counts))
     parts = [jnp.where(hit, onto_tiles(share, at, 0.0), 0) for hit, at in zip(hits, offsets, strict=True)]
     dx = reduce(jnp.add, parts)

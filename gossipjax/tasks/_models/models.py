@@ -1,12 +1,11 @@
 """Models: pairs of pure functions ``init(key) -> params`` and ``apply(params, x) -> logits``.
 
-Any such pair will do. The models of the papers are here, written as flax NNX modules over :mod:`.layers`, and
-:func:`from_nnx` makes a pair of any NNX module. Parameters are nested dicts of float32 arrays.
+A task accepts any such pair. This module has the models of the papers, written as flax NNX modules, and
+:func:`from_nnx` turns any NNX module into a pair. Parameters are nested dicts of float32 arrays.
 
-Weights and biases start as PyTorch's ``nn.Linear`` and ``nn.Conv2d`` start theirs, uniform on ±1/√fan_in, because the
-papers' experiments did; scales of a normalisation at one and its biases at zero. Images are ``(batch, height, width,
-channels)`` and are flattened in that order, where PyTorch has channels first: the same model with its inputs permuted.
-Scaling the inputs is the task's business.
+Initialization follows PyTorch's ``nn.Linear`` and ``nn.Conv2d``, as in the papers: weights and biases are uniform on
+±1/√fan_in; normalisation scales are 1 and biases 0. Images are ``(batch, height, width, channels)`` and are flattened
+in that order; PyTorch has channels first, which is the same model with permuted inputs. The task scales the inputs.
 """
 
 from __future__ import annotations
@@ -34,7 +33,9 @@ _MOST = 2**31 - 1
 @displayed
 @recordable
 class Model(NamedTuple):
-    """A pair of pure, hashable functions. Models of this module built alike are equal and share one compiled program.
+    """A pair of pure, hashable functions.
+
+    Models of this module that are built with the same arguments are equal and share one compiled program.
 
     Attributes:
         init: ``init(key) -> params``.
@@ -52,59 +53,59 @@ class Model(NamedTuple):
 
 @recorded()
 def from_nnx(make_module: Callable[..., nnx.Module], *config: Any) -> Model:
-    """Make a model of any flax NNX module whose only state is its parameters.
+    """Build a model from a flax NNX module whose only state is its parameters.
 
     Args:
         make_module: a module class or a function, called as ``make_module(*config, rngs=rngs)``.
-        *config: hashable settings. Models of one ``make_module`` and equal settings share one compiled program.
+        *config: hashable settings. Models with the same ``make_module`` and equal settings share one compiled program.
 
     Returns:
         The model; its parameters are a nested dict named after the module's attributes.
 
     Raises:
-        TypeError: no function, or one that makes no NNX module.
-        ValueError: the module keeps other state, such as running statistics or random streams; unhashable settings;
-            settings that it does not take.
+        TypeError: if ``make_module`` is not callable or does not return an NNX module.
+        ValueError: if the module has other state, such as running statistics or random streams, if a setting is not
+            hashable, or if the module rejects the settings.
     """
     callable_("make_module", make_module, "make_module(*config, rngs=rngs) -> flax.nnx.Module, such as a module class")
     try:
         hash((make_module, config))
     except TypeError as error:
-        raise ValueError(f"config={shown(config)}: must be hashable; give tuples for lists") from error
+        raise ValueError(f"config={shown(config)}: must be hashable; pass tuples instead of lists") from error
     graph, _, rest = nnx.split(_module_form(make_module, config), nnx.Param, ...)  # type: ignore[misc]
-    if kept := sorted({type(leaf).__name__ for _, leaf in nnx.to_flat_state(rest)}):
+    if others := sorted({type(leaf).__name__ for _, leaf in nnx.to_flat_state(rest)}):
         raise ValueError(
-            f"the module keeps {', '.join(kept)} besides its parameters, and a model is a pure function of parameters: "
-            "use GroupNorm or LayerNorm for BatchNorm, and leave Dropout out"
+            f"the module has {', '.join(others)} in its state, but a model is a pure function of its parameters: "
+            "replace BatchNorm by GroupNorm or LayerNorm, and remove Dropout"
         )
     return Model(Bound(_init, (make_module, config)), Bound(_apply, (graph,)))
 
 
 def _module_form(make_module: Callable[..., nnx.Module], config: tuple) -> nnx.Module:
-    """Make the module without computing its parameters."""
-    made = f"make_module={shown(make_module)} with config={shown(config)}"
+    """Build the module without computing its parameters."""
+    call = f"make_module={shown(make_module)} with config={shown(config)}"
     try:
         module = nnx.eval_shape(lambda: make_module(*config, rngs=nnx.Rngs(0)))
     except Exception as error:
-        raise ValueError(f"{made} does not make a module: {_first_line(error)}") from error
-    return instance(made, module, nnx.Module, "make_module(*config, rngs=rngs) must return one")
+        raise ValueError(f"{call} does not build a module: {_first_line(error)}") from error
+    return instance(call, module, nnx.Module, "make_module(*config, rngs=rngs) must return one")
 
 
 def check_model(model: Any, inputs: jax.ShapeDtypeStruct, num_outputs: int, outputs: str) -> Model:
-    """Try a model on the shape of a batch, without computing.
+    """Check the shapes of a model on a batch, without computing it.
 
     Args:
         model: ``(init, apply)``.
-        inputs: form of a batch, ``(b, ...)``.
+        inputs: shape and type of a batch, ``(b, ...)``.
         num_outputs: logits per input that the task needs.
-        outputs: what they stand for, for the message.
+        outputs: meaning of the logits, for the message.
 
     Returns:
         The model.
 
     Raises:
-        TypeError: not a pair of functions, or functions that cannot be hashed.
-        ValueError: a model that does not take such inputs or has another number of outputs; both shapes are named.
+        TypeError: if the model is not a pair of hashable functions.
+        ValueError: if the model rejects such inputs or has another number of outputs; the message names both shapes.
     """
     remedy = "build one with gossipjax.tasks, such as mlp(64, (32,), 10), or from_nnx(YourModule, *settings)"
     if not (isinstance(model, tuple) and len(model) == 2 and all(map(callable, model))):
@@ -129,10 +130,10 @@ def check_model(model: Any, inputs: jax.ShapeDtypeStruct, num_outputs: int, outp
             f"the model does not take inputs of shape {inputs.shape[1:]} ({numbers} numbers each): "
             f"{_first_line(error)}; its parameters begin {', '.join(leaves[:4])}; build it for these inputs"
         ) from error
-    if (found := getattr(logits, "shape", None)) != (wanted := (inputs.shape[0], num_outputs)):
+    if (shape := getattr(logits, "shape", None)) != (expected := (inputs.shape[0], num_outputs)):
         raise ValueError(
-            f"the model gives logits of shape {found} for a batch of {inputs.shape[0]} inputs of shape "
-            f"{inputs.shape[1:]}, but must give {wanted}: one for each of {outputs}; build it with as many outputs"
+            f"the model gives logits of shape {shape} for a batch of {inputs.shape[0]} inputs of shape "
+            f"{inputs.shape[1:]}, but must give {expected}: one for each of {outputs}; build it with that many outputs"
         )
     return model
 
@@ -151,7 +152,7 @@ def _apply(graph: nnx.GraphDef, params: Params, x: Array) -> Array:
 
 @recorded()
 def softmax_regression(num_inputs: int, num_classes: int) -> Model:
-    """Multinomial logistic regression: logits = x W + b.
+    """Build multinomial logistic regression: logits = x W + b.
 
     Args:
         num_inputs: numbers per input; images are flattened.
@@ -165,7 +166,7 @@ def softmax_regression(num_inputs: int, num_classes: int) -> Model:
 
 @recorded()
 def mlp(num_inputs: int, hidden: Sequence[int], num_classes: int) -> Model:
-    """Multi-layer perceptron with ReLU between its affine layers.
+    """Build a multi-layer perceptron with ReLU between its affine layers.
 
     Args:
         num_inputs: numbers per input; images are flattened.
@@ -176,7 +177,7 @@ def mlp(num_inputs: int, hidden: Sequence[int], num_classes: int) -> Model:
         The model.
 
     Raises:
-        ValueError: a width below 1.
+        ValueError: if a width is below 1.
     """
     inner = wholes("hidden", hidden, shape=(None,), least=1, most=_MOST, remedy="widths, such as (32,); () for none")
     first, last = whole("num_inputs", num_inputs, least=1, most=_MOST), _classes(num_classes)
@@ -185,10 +186,10 @@ def mlp(num_inputs: int, hidden: Sequence[int], num_classes: int) -> Model:
 
 @recorded("hsieh2020noniid")
 def gn_lenet(input_shape: tuple[int, int, int] = (32, 32, 3), num_classes: int = 10) -> Model:
-    """LeNet with group normalisation, as DecentralizePy and JWINS train it on CIFAR-10 (89,834 parameters).
+    """Build LeNet with group normalisation, as in DecentralizePy and JWINS on CIFAR-10 (89,834 parameters).
 
-    Three times: 5x5 convolution (to 32, 32, 64 channels), GroupNorm of 2 groups, ReLU, 2x2 max-pool; then an affine
-    layer.
+    Three blocks of 5x5 convolution (to 32, 32, 64 channels), GroupNorm with 2 groups, ReLU and 2x2 max-pool; then an
+    affine layer.
 
     Args:
         input_shape: ``(height, width, channels)``; height and width at least 8.
@@ -208,10 +209,11 @@ def gn_lenet(input_shape: tuple[int, int, int] = (32, 32, 3), num_classes: int =
 
 @recorded("dhasade2025plexus")
 def gn_lenet_plexus(input_shape: tuple[int, int, int] = (32, 32, 3), num_classes: int = 10) -> Model:
-    """LeNet with group normalisation and overlapping pools, as Plexus trains it on CIFAR-10 (85,354 parameters).
+    """Build LeNet with group normalisation and overlapping pools, as in Plexus on CIFAR-10 (85,354 parameters).
 
-    Three 5x5 convolutions (to 32, 32, 64 channels), each with a 3x3 max-pool of stride 2, GroupNorm of 2 groups and
-    ReLU: pool, norm, ReLU after the first, norm, pool, ReLU after the others; then an affine layer.
+    Three 5x5 convolutions (to 32, 32, 64 channels), each with a 3x3 max-pool of stride 2, GroupNorm with 2 groups and
+    ReLU: the order is pool, norm, ReLU after the first convolution, and norm, pool, ReLU after the others. Then an
+    affine layer.
 
     Args:
         input_shape: ``(height, width, channels)``; height and width at least 15.
@@ -231,9 +233,10 @@ def gn_lenet_plexus(input_shape: tuple[int, int, int] = (32, 32, 3), num_classes
 
 @recorded("caldas2018leaf")
 def femnist_cnn(input_shape: tuple[int, int, int] = (28, 28, 1), num_classes: int = 62) -> Model:
-    """The convolutional network of LEAF's FEMNIST (1,690,046 parameters).
+    """Build the convolutional network of LEAF's FEMNIST (1,690,046 parameters).
 
-    Twice: 5x5 convolution (to 32, 64 channels), ReLU, 2x2 max-pool; then affine layers to 512, ReLU, and the classes.
+    Two blocks of 5x5 convolution (to 32, 64 channels), ReLU and 2x2 max-pool; then an affine layer to 512, ReLU, and an
+    affine layer to the classes.
 
     Args:
         input_shape: ``(height, width, channels)``; height and width at least 4.
@@ -253,9 +256,9 @@ def femnist_cnn(input_shape: tuple[int, int, int] = (28, 28, 1), num_classes: in
 
 @recorded("caldas2018leaf")
 def celeba_cnn(input_shape: tuple[int, int, int] = (84, 84, 3), num_classes: int = 2) -> Model:
-    """The convolutional network of LEAF's CelebA, as JWINS and Plexus train it (30,242 parameters).
+    """Build the convolutional network of LEAF's CelebA, as in JWINS and Plexus (30,242 parameters).
 
-    Four times: 3x3 convolution to 32 channels, 2x2 max-pool, ReLU; then an affine layer.
+    Four blocks of 3x3 convolution to 32 channels, 2x2 max-pool and ReLU; then an affine layer.
 
     Args:
         input_shape: ``(height, width, channels)``; height and width at least 16.
@@ -280,7 +283,7 @@ def _three_overlapping_pools(side: int) -> int:
 
 
 def _image(shape: tuple[int, int, int], pooled: Callable[[int], int]) -> tuple[int, int, int]:
-    """Return the height and width that reach the affine layer, and the channels that enter the first."""
+    """Return height and width at the affine layer, and the number of input channels."""
     sides = wholes("input_shape", shape, shape=(3,), least=1, most=_MOST, remedy="(height, width, channels)")
     height, width, channels = (int(side) for side in sides)
     if min(pooled(height), pooled(width), channels) < 1:
@@ -382,10 +385,10 @@ class _CelebaCNN(nnx.Module):
 
 
 def num_parameters(params: Any) -> int:
-    """Count the scalars of a model.
+    """Count the parameters of a model.
 
     Raises:
-        TypeError: a leaf that is no array.
+        TypeError: if a leaf is not an array.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not hasattr(leaf, "size"):

@@ -1,7 +1,7 @@
 """Recurrent networks over characters: the LSTM of the Shakespeare task.
 
-Weights lie as PyTorch's ``nn.LSTM`` has them, ``(4 hidden, inputs)`` with the gates in the order input, forget, cell,
-output and two biases per gate, so that counts of parameters and starts are those of the published experiments.
+Weights have the layout of PyTorch's ``nn.LSTM``, ``(4 hidden, inputs)`` with the gates in the order input, forget,
+cell, output and two biases per gate, so parameter counts and initialization match the published experiments.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from gossipjax.tasks._models.models import Model, _Dense, _uniform, from_nnx
 
 @recorded("hochreiter1997lstm")
 def lstm(vocabulary: int = 92, embedding: int = 8, hidden: int = 256, layers: int = 2, context: int = 80) -> Model:
-    """LSTM that predicts the next character, as JWINS trains it on Shakespeare (2,683,708 parameters).
+    """Build the LSTM that predicts the next character in JWINS's Shakespeare task (2,683,708 parameters).
 
-    Every character is embedded; LSTM layers run over the context, each on the outputs of the one before, from a state
-    of zeros; ReLU of the last layer's outputs at all positions, flattened; an affine layer to the symbols.
+    Characters are embedded; the stacked LSTM layers run over the context, each from a zero state; a ReLU is applied to
+    the outputs of the last layer at all positions, flattened; an affine layer maps them to the symbols.
 
-    Weights and biases of a layer start uniform on ±1/√hidden, the embedding standard normal, the affine layer uniform
-    on ±1/√(context hidden), as PyTorch's do.
+    Initialization follows PyTorch: LSTM weights and biases are uniform on ±1/√hidden, the embedding is standard normal,
+    and the affine layer is uniform on ±1/√(context hidden).
 
     Args:
         vocabulary: number of symbols.
-        embedding: numbers per embedded symbol.
+        embedding: dimension of the embedding.
         hidden: width of the LSTM layers.
         layers: number of LSTM layers.
-        context: characters that a prediction sees.
+        context: number of characters that a prediction is based on.
 
     Returns:
         A model of inputs ``(batch, context)``, integers in 0 … vocabulary − 1, and logits ``(batch, vocabulary)``.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: if a size is below 1.
 
     Reference:
         Hochreiter and Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997; with forget gates, Gers,
@@ -51,7 +51,7 @@ def lstm(vocabulary: int = 92, embedding: int = 8, hidden: int = 256, layers: in
 
 
 class _LSTM(nnx.Module):
-    """One layer over a sequence.
+    """One LSTM layer over a sequence.
 
     (i, f, g, o) = W x_t + b + U h_{t−1} + b'; c_t = σ(f) c_{t−1} + σ(i) tanh(g); h_t = σ(o) tanh(c_t).
     """
@@ -62,7 +62,7 @@ class _LSTM(nnx.Module):
 
     def __call__(self, x: Float[Array, "time batch inputs"]) -> Float[Array, "time batch hidden"]:
         w, u, bias = self.w[...], self.u[...], self.b_w[...] + self.b_u[...]
-        # All positions at once: only the product with h has to wait for the position before.
+        # All positions at once; only the product with h depends on the previous position.
         drive = x @ w.T + bias[None, None]
 
         def step(carry: tuple[Array, Array], drive: Array) -> tuple[tuple[Array, Array], Array]:

@@ -1,1 +1,1 @@
-"""Learning problems: data, a partition of them, and a loss."""
+"""Learning problems: data, a partition of the data, and a loss."""

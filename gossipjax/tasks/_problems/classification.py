@@ -1,4 +1,4 @@
-"""Image classification: a data set, a partition of it, and a model become a task."""
+"""Image classification: build a task from a data set, a partition and a model."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from gossipjax.types import Params, Task
 
 
 class _Setting(NamedTuple):
-    """What is compiled in."""
+    """Compile-time constants."""
 
     model: Model
     shape: tuple[int, ...]
-    """Of one input, such as ``(height, width, channels)``."""
+    """Shape of one input, such as ``(height, width, channels)``."""
     batch_size: int
 
 
 def _standardize(setting: Frozen[_Setting], inputs: Array, data: dict[str, Array]) -> Float[Array, " b *shape"]:
-    """Cast, standardise and shape inputs. They are stored flat: with channels last XLA's loop would not vectorise."""
+    """Cast, standardise and reshape flat inputs; with channels as the last axis, XLA's loop would not vectorise."""
     standard = (inputs.astype(jnp.float32) - data["mean"][None]) * data["scale"][None]
     return standard.reshape(inputs.shape[0], *setting.value.shape)
 
 
 def _batch(setting: Frozen[_Setting], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
-    """Draw samples of the node's shard uniformly with replacement: one gather from the shared pool."""
+    """Draw samples of the node's shard uniformly with replacement, in one gather from the shared pool."""
     first, last = data["offsets"][node], data["offsets"][node + 1]
     picks = data["indices"][jax.random.randint(key, (setting.value.batch_size,), first, last)]
     return {"inputs": _standardize(setting, data["inputs"][picks], data), "labels": data["labels"][picks]}
@@ -65,8 +65,8 @@ def _init(setting: Frozen[_Setting], key: Key[Array, ""]) -> Params:
 
 
 def _arrays(examples: Examples, what: str, num_classes: int) -> tuple[tuple[int, ...], dict[str, Array]]:
-    """Hold inputs and labels against each other; return the shape of one input and both as a task stores them."""
-    instance(f"{what} examples", examples, Examples, "make them with Examples(inputs, labels)")
+    """Check inputs and labels; return the shape of one input, and the arrays of the task."""
+    instance(f"{what} examples", examples, Examples, "build them with Examples(inputs, labels)")
     inputs = input_array(f"{what} inputs", examples.inputs)
     labels = class_numbers(f"{what} labels", examples.labels, num_samples=len(inputs), num_classes=num_classes)
     arrays = {"inputs": jnp.asarray(inputs.reshape(len(inputs), -1)), "labels": jnp.asarray(labels, jnp.int32)}
@@ -74,7 +74,7 @@ def _arrays(examples: Examples, what: str, num_classes: int) -> tuple[tuple[int,
 
 
 def _scale(dataset: Dataset, shape: tuple[int, ...]) -> dict[str, Float[Array, " pixels"]]:
-    """Repeat mean and inverse deviation of each channel over the pixels of a flat input."""
+    """Repeat the mean and inverse deviation of each channel for every pixel of a flat input."""
 
     def per_pixel(values: np.ndarray) -> Float[Array, " pixels"]:
         return jnp.asarray(np.broadcast_to(values.astype(np.float32), shape).ravel())
@@ -88,15 +88,15 @@ def _scale(dataset: Dataset, shape: tuple[int, ...]) -> dict[str, Float[Array, "
 def classification(
     dataset: Dataset, partition: Partition, model: Model | tuple[Callable, Callable], *, batch_size: int = 16
 ) -> Task:
-    """Build a classification task: mean cross-entropy of a model on each node's own shard.
+    """Build a classification task: the mean cross-entropy of a model on the shard of each node.
 
-    Images stay in their stored type (uint8) in one pool; a batch is gathered by index, cast and standardised in the
-    loop: ``(pixel − mean) / std`` per channel.
+    Images stay in their stored type (uint8) in one pool. The training loop gathers a batch by index, casts it and
+    standardises it, ``(pixel − mean) / std`` per channel.
 
     Args:
         dataset: train and test examples, such as :func:`~gossipjax.tasks.digits` or
             :func:`~gossipjax.tasks.from_arrays`.
-        partition: which training samples each node holds; its number of nodes is the task's.
+        partition: which training samples each node holds; the task has as many nodes.
         model: ``(init, apply)``: any pair of hashable functions ``init(key) -> params`` and ``apply(params, inputs) ->
             logits``, inputs ``(b, height, width, channels)``, logits ``(b, num_classes)``; see
             :mod:`gossipjax.tasks`.
@@ -106,11 +106,11 @@ def classification(
         A task with metrics ``accuracy`` (share in [0, 1]) and ``loss`` (nats).
 
     Raises:
-        ValueError: before any work: inputs that are not finite, a label that is no class number, a std of 0, a
-            partition of other data, an empty shard, a model of other inputs or another number of outputs.
+        ValueError: if an input is not finite, a label is not a class number, a std is 0, the partition does not match
+            the data, a shard is empty, or the model has other inputs or another number of outputs.
     """
     instance(
-        "dataset", dataset, Dataset, "load one, such as digits(), or make one with from_arrays(x, y, x_test, y_test)"
+        "dataset", dataset, Dataset, "load one, such as digits(), or build one with from_arrays(x, y, x_test, y_test)"
     )
     batch_size = whole("batch_size", batch_size, least=1, most=2**31 - 1)
     num_classes = whole(f"num_classes of {dataset.name}", dataset.num_classes, least=1)

@@ -1,4 +1,4 @@
-"""Matrix factorization of ratings: a user's ratings and biases stay at one node."""
+"""Matrix factorization of ratings; the ratings of a user stay at one node."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from gossipjax.tasks._partition import Partition, check_held
 from gossipjax.types import Task
 
 _START = 0.05
-"""Factors start uniformly between minus this and this."""
+"""Initial factors are uniform on ± this."""
 
 
 class _Sizes(NamedTuple):
-    """What is compiled in."""
+    """Compile-time constants."""
 
     num_users: int
     num_items: int
@@ -40,7 +40,7 @@ def _init(sizes: Frozen[_Sizes], key: Key[Array, ""]) -> dict[str, Array]:
 
 
 def _batch(sizes: Frozen[_Sizes], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
-    """Draw ratings of the node's users uniformly with replacement; those of a node lie side by side."""
+    """Draw ratings of the node's users uniformly with replacement; the ratings of a node are contiguous."""
     picks = jax.random.randint(key, (sizes.value.batch_size,), data["offsets"][node], data["offsets"][node + 1])
     return {"inputs": data["inputs"][picks], "labels": data["labels"][picks]}
 
@@ -64,12 +64,12 @@ def _metrics(params: dict[str, Array], test: dict[str, Array]) -> dict[str, Arra
     }
 
 
-def _checked(dataset: RatingsDataset, part: str) -> Ratings:
-    """Hold the ratings of one part against each other and against the numbers of users and items."""
-    ratings = instance(f"{part} of {dataset.name}", getattr(dataset, part), Ratings, "make it with Ratings(users, …)")
+def _check_ratings(dataset: RatingsDataset, part: str) -> Ratings:
+    """Check the shapes and numbers of the ratings of one part."""
+    ratings = instance(f"{part} of {dataset.name}", getattr(dataset, part), Ratings, "build it with Ratings(users, …)")
     count = len(ratings.stars) if np.ndim(ratings.stars) else 0
     if not count:
-        raise ValueError(f"{part}.stars of {dataset.name} holds no rating; a task trains and tests with some")
+        raise ValueError(f"{part}.stars of {dataset.name} holds no rating; training and testing need at least one")
     for name in ("users", "items"):
         most = whole(f"num_{name} of {dataset.name}", getattr(dataset, f"num_{name}"), least=1, most=2**31 - 1)
         remedy = f"{dataset.name} has {most} {name}, and {count} ratings in this part"
@@ -87,26 +87,26 @@ def _arrays(ratings: Ratings) -> dict[str, Array]:
 def matrix_factorization(
     dataset: RatingsDataset, partition: Partition, *, factors: int = 20, batch_size: int = 16
 ) -> Task:
-    """Build the factorisation r_ui ≈ p_u · q_i of ratings, without biases: mean of (p_u · q_i − r_ui)² over a batch.
+    """Build the factorisation r_ui ≈ p_u · q_i of ratings, without biases; the loss is the mean of (p_u · q_i − r_ui)².
 
-    A model is ``{"users": (num_users, factors), "items": (num_items, factors)}``, float32, uniform on ±0.05 at the
-    start: 206,680 parameters for MovieLens and 20 factors. Every node holds the rows of all users and items, and one
-    step moves at most ``2 batch_size`` of them.
+    A model is ``{"users": (num_users, factors), "items": (num_items, factors)}``, float32, initially uniform on ±0.05:
+    206,680 parameters for MovieLens and 20 factors. Every node holds the rows of all users and items; one step changes
+    at most ``2 batch_size`` of them.
 
     Args:
         dataset: train and test ratings.
         partition: which training ratings each node holds, such as :func:`ratings_by_user`.
         factors: numbers per user and per item.
-        batch_size: ratings drawn per step, uniformly with replacement from the node's share.
+        batch_size: ratings drawn per step, uniformly with replacement from the node's shard.
 
     Returns:
-        A task whose metrics are over the held-out ratings of all users: ``rmse``, in stars, of predictions clipped to
+        A task with metrics over the held-out ratings of all users: ``rmse``, in stars, of predictions clipped to
         0.5 … 5; ``accuracy``, the share of clipped predictions whose nearest half star is the rating; ``loss``, the
-        mean squared error, in stars², of predictions as they are.
+        mean squared error, in stars², of unclipped predictions.
 
     Raises:
-        ValueError: a number below 1, a user or item beyond their number, a rating that is not finite, a partition of
-            other data, a node without ratings.
+        ValueError: if a number is below 1, a user or item number is too large, a rating is not finite, the partition
+            does not match the data, or a node has no rating.
 
     Reference:
         Koren, Bell and Volinsky, "Matrix Factorization Techniques for Recommender Systems", IEEE Computer 42(8), 2009;
@@ -115,7 +115,7 @@ def matrix_factorization(
     instance("dataset", dataset, RatingsDataset, "such as synthetic_ratings()")
     factors = whole("factors", factors, least=1, most=2**31 - 1)
     batch_size = whole("batch_size", batch_size, least=1, most=2**31 - 1)
-    train, test = _checked(dataset, "train"), _checked(dataset, "test")
+    train, test = _check_ratings(dataset, "train"), _check_ratings(dataset, "test")
     check_held(partition, len(train.stars), dataset.name)
     own = Ratings(*(column[partition.indices] for column in train))
     sizes = Frozen(_Sizes(dataset.num_users, dataset.num_items, factors, batch_size))

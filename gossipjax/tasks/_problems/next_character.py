@@ -1,4 +1,4 @@
-"""The prediction of the next character: a role's text, its windows, and a model of characters become a task."""
+"""Next-character prediction: build a task from windows of text, a partition and a model."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from gossipjax.tasks._partition import Partition, check_held
 from gossipjax.types import Params, Task
 
 _BLOCK = 256
-"""Test windows evaluated at a time: all positions of an LSTM over them are in memory at once."""
+"""Test windows per block: the activations of an LSTM at all positions of a block are in memory at once."""
 
 
 class _Setting(NamedTuple):
-    """What is compiled in."""
+    """Compile-time constants."""
 
     model: Model
     context: int
@@ -32,14 +32,14 @@ class _Setting(NamedTuple):
 
 
 def _gather(setting: Frozen[_Setting], codes: Array, starts: Array) -> tuple[Int[Array, "b context"], Int[Array, " b"]]:
-    """Read windows out of the pool: contexts and the characters that follow."""
+    """Read windows from the pool; return contexts and next characters."""
     places = starts[:, None] + jnp.arange(setting.value.context + 1, dtype=starts.dtype)[None]
     window = codes[places].astype(jnp.int32)
     return window[:, :-1], window[:, -1]
 
 
 def _batch(setting: Frozen[_Setting], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
-    """Draw windows of the node's roles uniformly with replacement; those of a node lie side by side."""
+    """Draw windows of the node's roles uniformly with replacement; the windows of a node are contiguous."""
     picks = jax.random.randint(key, (setting.value.batch_size,), data["offsets"][node], data["offsets"][node + 1])
     inputs, labels = _gather(setting, data["codes"], data["starts"][picks])
     return {"inputs": inputs, "labels": labels}
@@ -77,23 +77,24 @@ def _init(setting: Frozen[_Setting], key: Key[Array, ""]) -> Params:
 
 @recorded("caldas2018leaf")
 def next_character(dataset: TextDataset, partition: Partition, model: Model, *, batch_size: int = 16) -> Task:
-    """Build the prediction of the next character: mean cross-entropy of a model on each node's own roles.
+    """Build next-character prediction: the mean cross-entropy of a model on the roles of each node.
 
-    Characters stay bytes in one pool, and a node has a list of places in it: windows are read in the loop.
+    Characters stay bytes in one pool, and each node has a list of positions in it; the training loop reads the windows.
 
     Args:
         dataset: texts, cut into windows.
         partition: which training windows each node holds, such as ``by_user(dataset.train.roles, num_nodes, seed=0)``.
         model: ``(init, apply)``: ``apply(params, inputs) -> logits``, inputs ``(b, context)`` codes, logits
             ``(b, 92)``; such as :func:`gossipjax.tasks.lstm`.
-        batch_size: windows drawn per step, uniformly with replacement from the node's share.
+        batch_size: windows drawn per step, uniformly with replacement from the node's shard.
 
     Returns:
-        A task with metrics ``accuracy`` (share in [0, 1]) and ``loss`` (nats a character) over all roles' test windows.
+        A task with metrics ``accuracy`` (share in [0, 1]) and ``loss`` (nats per character) over the test windows of
+        all roles.
 
     Raises:
-        ValueError: batch_size < 1, a window outside the text, a partition of other data, a node without windows, a
-            model of another shape.
+        ValueError: if batch_size < 1, a window lies outside the text, the partition does not match the data, a node has
+            no window, or the model has other inputs or outputs.
 
     Reference:
         Caldas et al., "LEAF: A Benchmark for Federated Settings", arXiv 1812.01097, 2018; as trained in Dhasade et al.,
@@ -128,8 +129,8 @@ def next_character(dataset: TextDataset, partition: Partition, model: Model, *, 
 
 
 def _check_starts(windows: Windows, name: str, last: int) -> Int[np.ndarray, " N"]:
-    """Refuse windows that reach beyond the text: a gather would read its last character instead."""
-    instance(name, windows, Windows, "make them with Windows(starts, roles)")
+    """Reject windows that reach beyond the text, where a gather would repeat its last character."""
+    instance(name, windows, Windows, "build them with Windows(starts, roles)")
     starts = wholes(name, windows.starts, shape=(None,), least=0, most=last, remedy="windows must lie in the text")
     if not len(starts):
         raise ValueError(f"{name}: there is no window; take longer texts or a shorter context")

@@ -1,4 +1,4 @@
-"""Quadratics with known optimum, known gradient noise and adjustable heterogeneity: the exact oracle of learning."""
+"""Quadratics with known optimum, known gradient noise and adjustable heterogeneity, as an exact test oracle."""
 
 from __future__ import annotations
 
@@ -40,31 +40,31 @@ def _metrics(x: Array, test: dict[str, Array]) -> dict[str, Array]:
 
 
 def parameter_type(dtype: Any) -> jnp.dtype:
-    """Return the type of parameters: None is JAX's default float.
+    """Return the type of the parameters; None is JAX's default float.
 
     Raises:
-        ValueError: no floating-point type, or one that JAX would narrow in silence.
+        ValueError: if it is not a floating-point type, or JAX would silently narrow it.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old spellings, which are no floating-point types either
+            warnings.simplefilter("ignore")  # deprecated names, which are not floating-point types either
             kind = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
         if isinstance(dtype, np.ndarray | jax.Array):
-            raise TypeError("an array is no type")
+            raise TypeError("an array is not a type")
     except (TypeError, ValueError) as error:
         raise ValueError(f"dtype={shown(dtype)}: must be a floating-point type such as 'float32'") from error
     if not jnp.issubdtype(kind, jnp.floating):
         raise ValueError(f"dtype={shown(dtype)}: must be a floating-point type such as 'float32', not {kind}")
     if jax.dtypes.canonicalize_dtype(kind) != kind:
-        raise ValueError(f"dtype={shown(dtype)}: JAX has no {kind} now; call gossipjax.configure(x64=True) first")
+        raise ValueError(f"dtype={shown(dtype)}: {kind} is disabled in JAX; call gossipjax.configure(x64=True) first")
     return kind
 
 
 def in_range(name: str, values: Any, kind: jnp.dtype) -> Array:
-    """Return numbers in the type of the parameters.
+    """Convert numbers to the type of the parameters.
 
     Raises:
-        ValueError: one that this type cannot hold.
+        ValueError: if this type cannot hold a number.
     """
     if isinstance(values, jax.core.Tracer):
         return jnp.asarray(values, kind)
@@ -85,19 +85,19 @@ def quadratic(
 
     Args:
         targets: b, shape (n, d).
-        curvature: a > 0, a number, (n, 1), (1, d) or (n, d).
-        noise_std: σ ≥ 0 of each gradient coordinate, fresh at every step.
+        curvature: a > 0, one number or an array (n, 1), (1, d) or (n, d).
+        noise_std: σ ≥ 0, noise of each gradient coordinate, drawn anew at every step.
         dtype: of the parameters; None: JAX's default float.
 
     Returns:
         A task whose models are vectors (d,), starting at zero, with metrics ``objective`` and ``squared_error``.
 
     Raises:
-        ValueError: wrong shapes, NaN, curvature ≤ 0 or noise_std < 0.
+        ValueError: if a shape is wrong, a number is NaN, curvature ≤ 0 or noise_std < 0.
     """
-    b = reals("targets", targets, shape=(None, None), remedy="rows are nodes, columns dimensions")
+    b = reals("targets", targets, shape=(None, None), remedy="rows are nodes, columns are dimensions")
     if b.size == 0:
-        raise ValueError(f"targets of shape {b.shape}: pass an array (nodes, dimensions), neither of them zero")
+        raise ValueError(f"targets of shape {b.shape}: pass a non-empty array (nodes, dimensions)")
     a = reals("curvature", curvature, above=0, remedy="so that the optimum is unique")
     try:
         a = np.broadcast_to(a, b.shape)

@@ -1,4 +1,4 @@
-"""Linear and logistic regression on synthetic data, each with its optimum known."""
+"""Linear and logistic regression on synthetic data with known optimum."""
 
 from __future__ import annotations
 
@@ -91,33 +91,34 @@ def linear_regression(
 ) -> Task:
     """Build least squares: ``f_i(x) = (1/2m) ‖A_i x − y_i‖² + (λ/2)‖x‖²`` with standard normal A_i (m, d).
 
-    ``y_i = A_i (x_true + h z_i) + ε`` with z_i standard normal per node. The optimum of the mean objective solves
-    ``(Σ A_iᵀA_i / nm + λ I) x* = Σ A_iᵀ y_i / nm``; it is in ``task.test["optimum"]``.
+    ``y_i = A_i (x_true + h z_i) + ε``, where z_i is standard normal, drawn per node. The optimum of the mean objective,
+    in ``task.test["optimum"]``, solves ``(Σ A_iᵀA_i / nm + λ I) x* = Σ A_iᵀ y_i / nm``.
 
     Args:
         num_nodes: n.
         samples_per_node: m.
         dimension: d.
-        heterogeneity: h ≥ 0, how far the nodes' own solutions lie apart.
+        heterogeneity: h ≥ 0, the spread of the nodes' solutions.
         noise_std: standard deviation of ε.
         penalty: λ ≥ 0.
         batch_size: samples drawn (with replacement) per step; None: all m, the exact gradient.
-        seed: of the NumPy generator that makes the data.
+        seed: of the NumPy generator that draws the data.
         dtype: of data and parameters; None: JAX's default float.
 
     Returns:
         A task whose models are vectors (d,), starting at zero, with metrics ``objective`` and ``squared_error``.
 
     Raises:
-        ValueError: a number out of its range, or fewer samples than dimensions without a penalty: no unique optimum.
+        ValueError: if a number is out of range, or the penalty is 0 and there are fewer samples than dimensions, so
+            that the optimum is not unique.
     """
     _check_sizes(num_nodes, samples_per_node, dimension, batch_size)
     heterogeneity, noise_std = real("heterogeneity", heterogeneity, least=0), real("noise_std", noise_std, least=0)
     penalty, rng = real("penalty", penalty, least=0), np.random.default_rng(checked_seed(seed))
     if penalty == 0 and num_nodes * samples_per_node < dimension:
         raise ValueError(
-            f"dimension={dimension}: {num_nodes * samples_per_node} samples in all leave the optimum open; take more "
-            "samples or a penalty above 0"
+            f"dimension={dimension}: with {num_nodes * samples_per_node} samples in all the optimum is not unique: "
+            "take more samples or a penalty above 0"
         )
     features = rng.standard_normal((num_nodes, samples_per_node, dimension))
     truth = rng.standard_normal(dimension) + heterogeneity * rng.standard_normal((num_nodes, dimension))
@@ -141,25 +142,25 @@ def logistic_regression(
     seed: int = 0,
     dtype=None,
 ) -> Task:
-    """Build ``f_i(x) = (1/m) Σ log(1 + exp(−y a·x)) + (λ/2)‖x‖²``, labels ±1 drawn from the logistic model.
+    """Build ``f_i(x) = (1/m) Σ log(1 + exp(−y a·x)) + (λ/2)‖x‖²``, with labels ±1 drawn from the logistic model.
 
-    The optimum, in ``task.test["optimum"]``, is found by Newton's method to a gradient norm below 1e-12.
+    Newton's method computes the optimum, in ``task.test["optimum"]``, to a gradient norm below 1e-12.
 
     Args:
         num_nodes: n.
         samples_per_node: m.
         dimension: d.
-        heterogeneity: h ≥ 0: node i's labels come from x_true + h z_i.
+        heterogeneity: h ≥ 0: the labels of node i are drawn with x_true + h z_i.
         penalty: λ > 0, which makes the optimum unique.
         batch_size: samples drawn (with replacement) per step; None: all m, the exact gradient.
-        seed: of the NumPy generator that makes the data.
+        seed: of the NumPy generator that draws the data.
         dtype: of data and parameters; None: JAX's default float.
 
     Returns:
         A task whose models are vectors (d,), starting at zero, with metrics ``objective`` and ``squared_error``.
 
     Raises:
-        ValueError: a number out of its range.
+        ValueError: if a number is out of range.
     """
     _check_sizes(num_nodes, samples_per_node, dimension, batch_size)
     heterogeneity = real("heterogeneity", heterogeneity, least=0)
@@ -174,7 +175,7 @@ def logistic_regression(
 
 
 def _newton(features: np.ndarray, responses: np.ndarray, penalty: float) -> np.ndarray:
-    """Minimise the regularised logistic loss; its Hessian is bounded below, so damped Newton converges."""
+    """Minimise the regularised logistic loss; its Hessian is bounded below, so damped Newton steps converge."""
 
     def loss(x: np.ndarray) -> float:
         return float(np.mean(np.logaddexp(0.0, -responses * (features @ x))) + 0.5 * penalty * x @ x)

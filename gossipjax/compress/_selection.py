@@ -38,7 +38,7 @@ def largest(
     if len(shape) != 1 or not any(jnp.issubdtype(scores.dtype, kind) for kind in (jnp.floating, jnp.unsignedinteger)):
         raise ValueError(f"scores={shown(scores)}: must be a vector of floats, or of unsigned integers")
     if not isinstance(k, jax.core.Tracer):
-        k = whole("k", k, least=0, most=shape[0], remedy="how many of the entries are marked")
+        k = whole("k", k, least=0, most=shape[0], remedy="the number of entries to mark")
     return _largest(scores, jnp.asarray(k, jnp.int32))
 
 

@@ -209,7 +209,7 @@ def dense_bits(wire: Wire, d: int, value_bits: int) -> int:
 def _checked(mask: Bool[Array, " d"]) -> Bool[Array, " d"]:
     """Return the mask; raise ValueError unless it is a boolean vector."""
     if getattr(mask, "dtype", None) != np.bool_ or mask.ndim != 1:
-        raise ValueError(f"mask={shown(mask)}: must be a vector of truth values, one for each coordinate")
+        raise ValueError(f"mask={shown(mask)}: must be a boolean vector with one entry per coordinate")
     return mask
 
 

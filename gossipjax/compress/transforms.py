@@ -89,7 +89,7 @@ def _check_coefficients(coefficients: Float[Array, " c"], size: int, d: int) -> 
     if coefficients.shape[0] != size:
         raise ValueError(
             f"{coefficients.shape[0]} coefficients are not the {size} of a vector of d={d} numbers: "
-            "pass the d that forward was given"
+            "pass the size of the vector that forward received"
         )
 
 

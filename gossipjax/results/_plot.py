@@ -34,7 +34,7 @@ _ROUNDING = 1e-6
 
 
 class _Band(NamedTuple):
-    """A shaded region and what it means."""
+    """A shaded region with its label and style."""
 
     low: Float[np.ndarray, " record"]
     high: Float[np.ndarray, " record"]

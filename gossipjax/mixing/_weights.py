@@ -321,10 +321,10 @@ def check_weights(
         matrices.reject(difference, wrong, rule, "W - W.T")
     if not single:
         return W
-    return _completed(W) if kind != "column" else sparse.csr_array(_completed(sparse.csr_array(W.T)).T)
+    return _complete_to_one(W) if kind != "column" else sparse.csr_array(_complete_to_one(sparse.csr_array(W.T)).T)
 
 
-def _completed(W: sparse.csr_array) -> sparse.csr_array:
+def _complete_to_one(W: sparse.csr_array) -> sparse.csr_array:
     """Complete rows that sum to one within a tolerance, so that they do up to float64 rounding."""
     W = W / max(1.0, _row_sums(W).max())
     return sparse.csr_array(W + sparse.diags_array(np.maximum(1 - _row_sums(W), 0)))

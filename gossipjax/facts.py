@@ -338,7 +338,7 @@ def _missing_fragments(requires: Requires, facts: Properties) -> str | None:
         )
     named = "no fragments" if facts.num_fragments is None else f"{facts.num_fragments} fragments"
     return (
-        f"num_fragments={requires.num_fragments}, but the timeline {facts.name} has {named}: give both the same "
+        f"num_fragments={requires.num_fragments}, but the timeline {facts.name} names {named}: give both the same "
         f"number, on a timeline of fragments such as {requires.builder or 'timeline.shatter or timeline.divshare'}"
     )
 

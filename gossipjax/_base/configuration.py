@@ -108,7 +108,7 @@ def _set_devices(count: int, started: bool) -> None:
 
 
 def _set_threads(count: int, started: bool) -> None:
-    # XLA's CPU client reads NPROC once, when it starts; no option of jax.config sets its thread pool.
+    # XLA's CPU client reads NPROC once, when it starts; jax.config has no option for its thread pool.
     if not started:
         os.environ["NPROC"] = str(count)
     elif int(os.environ.get("NPROC", usable_cores())) != count:

@@ -103,7 +103,7 @@ def contractive(compressor: Compressor) -> Compressor:
     Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340, section 3.5.
     """
     if as_compressor(compressor).variance is None:
-        raise ValueError(f"{compressor.name} is biased: only unbiased compressors are rescaled; use it as it is")
+        raise ValueError(f"{compressor.name} is biased: only unbiased compressors can be rescaled; use it unchanged")
     omega = Partial(_shrunk_quality, compressor.variance)
     return Compressor(Partial(_shrink, compressor), omega, f"contractive({compressor.name})")
 
@@ -123,7 +123,7 @@ def compress_rows(
         Q of every row, in the dtypes of the leaves, and the bits of one message: an int, or one number per node.
     """
     as_compressor(compressor)
-    instance("event", event, Event, "pass the event that encode is given")
+    instance("event", event, Event, "pass the event that encode receives")
     check_stacked("x", x)
     return compress_each(node_keys(jax.random.fold_in(key, STREAM), event, num_rows(x)), compressor, x)
 

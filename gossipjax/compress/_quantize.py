@@ -61,7 +61,7 @@ def random_gossip(p: float) -> Compressor:
 
     Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340, section 3.5.
     """
-    real("p", p, above=0, most=1, remedy="a node that never sends cannot be gossiped with")
+    real("p", p, above=0, most=1, remedy="at 0 a node would never send")
     return Compressor(Partial(_random_gossip, p), Partial(_probability, p), "random_gossip")
 
 

@@ -38,23 +38,23 @@ def largest(
     if len(shape) != 1 or not any(jnp.issubdtype(scores.dtype, kind) for kind in (jnp.floating, jnp.unsignedinteger)):
         raise ValueError(f"scores={shown(scores)}: must be a vector of floats, or of unsigned integers")
     if not isinstance(k, jax.core.Tracer):
-        k = whole("k", k, least=0, most=shape[0], remedy="how many of the entries are marked")
+        k = whole("k", k, least=0, most=shape[0], remedy="the number of entries to mark")
     return _largest(scores, jnp.asarray(k, jnp.int32))
 
 
 @jax.jit
 def _largest(scores: Array, k: Int[Array, ""]) -> Bool[Array, " d"]:
-    ordered = _ordered(scores)
+    ordered = _sortable_bits(scores)
     threshold, reached = _threshold(ordered, k)
     # Without ties at the threshold, skip the running sum.
     return jax.lax.cond(
         reached > k,
-        lambda: (ordered > threshold) | _first(ordered, threshold, k),
+        lambda: (ordered > threshold) | _lowest_ties(ordered, threshold, k),
         lambda: ordered >= threshold,
     )
 
 
-def _ordered(scores: Array) -> UInt[Array, " d"]:
+def _sortable_bits(scores: Array) -> UInt[Array, " d"]:
     """Map to unsigned integers in the order of the magnitudes."""
     if jnp.issubdtype(scores.dtype, jnp.unsignedinteger):
         return scores
@@ -105,7 +105,7 @@ def _threshold(ordered: UInt[Array, " d"], k: Int[Array, ""]) -> tuple[UInt[Arra
     return threshold, reached
 
 
-def _first(ordered: UInt[Array, " d"], threshold: UInt[Array, ""], k: Int[Array, ""]) -> Bool[Array, " d"]:
+def _lowest_ties(ordered: UInt[Array, " d"], threshold: UInt[Array, ""], k: Int[Array, ""]) -> Bool[Array, " d"]:
     """Mark the entries equal to the threshold with the lowest indices, so that k are marked in all."""
     tied = ordered == threshold
     above = jnp.sum(ordered > threshold, dtype=jnp.int32)

@@ -43,7 +43,7 @@ def _number(part: Frozen[int | float], d: int) -> int:
     return part.value
 
 
-def _named(name: str, part: Frozen[int | float], suffix: str = "") -> str:
+def _title(name: str, part: Frozen[int | float], suffix: str = "") -> str:
     return f"{name}({'share' if isinstance(part.value, float) else 'k'}={part.value:g}{suffix})"
 
 
@@ -92,7 +92,7 @@ def top_k(k: int | None = None, *, share: float | None = None, indices: IndexCod
     """
     part = _check_part(k, share)
     apply = Partial(_top_k, part, _check_code(indices))
-    return Compressor(apply, Partial(_part_quality, part), _named("top_k", part, _code_suffix(indices)))
+    return Compressor(apply, Partial(_part_quality, part), _title("top_k", part, _code_suffix(indices)))
 
 
 def _sign_top_k(
@@ -137,7 +137,7 @@ def sign_top_k(k: int | None = None, *, share: float | None = None, indices: Ind
     """
     part = _check_part(k, share)
     apply = Partial(_sign_top_k, part, _check_code(indices))
-    return Compressor(apply, Partial(_sign_quality, part), _named("sign_top_k", part, _code_suffix(indices)))
+    return Compressor(apply, Partial(_sign_quality, part), _title("sign_top_k", part, _code_suffix(indices)))
 
 
 def _random_k(
@@ -176,7 +176,7 @@ def random_k(k: int | None = None, *, share: float | None = None, unbiased: bool
     part = _check_part(k, share)
     apply = Partial(_random_k, part, Frozen(flag("unbiased", unbiased)))
     if not unbiased:
-        return Compressor(apply, Partial(_part_quality, part), _named("random_k", part))
+        return Compressor(apply, Partial(_part_quality, part), _title("random_k", part))
     variance = Partial(_random_variance, part)
     omega = Partial(quality_of_unbiased, variance)
-    return Compressor(apply, omega, _named("random_k", part, ", unbiased"), variance)
+    return Compressor(apply, omega, _title("random_k", part, ", unbiased"), variance)

@@ -51,14 +51,14 @@ def elias_gamma(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
     Reference: Elias, "Universal codeword sets and representations of the integers", IEEE Trans. Information Theory
         21(2), 1975; the header is that of DecentralizePy (Dhasade et al. 2023, arXiv 2304.08322).
     """
-    words = _packed(_checked(mask))
-    selected = _ones(words)
+    words = _pack(_as_mask(mask))
+    selected = _popcount(words)
     windows = [2**j for j in range(1, (mask.shape[0] - 1).bit_length())]
     far = jnp.zeros((), jnp.uint32)
-    before = _later(words, 1)
+    before = _shift(words, 1)
     for window in windows:
-        far = far + _ones(words & ~before)
-        before = before | _later(before | words, window)
+        far = far + _popcount(words & ~before)
+        before = before | _shift(before | words, window)
     # The first index is not a gap, but has none before it in any window: subtract its contribution.
     gaps = selected - 1 + 2 * (far - len(windows))
     return _HEADER + _whole_bytes(jnp.where(selected > 0, gaps, jnp.zeros_like(gaps)))
@@ -73,7 +73,7 @@ def int32_indices(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
     Returns:
         The bits; exact for fewer than 2^27 indices.
     """
-    return 32 * jnp.sum(_checked(mask), dtype=jnp.uint32)
+    return 32 * jnp.sum(_as_mask(mask), dtype=jnp.uint32)
 
 
 def bitmap(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
@@ -85,7 +85,7 @@ def bitmap(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
     Returns:
         The bits.
     """
-    return _whole_bytes(jnp.asarray(_checked(mask).shape[0], jnp.uint32))
+    return _whole_bytes(jnp.asarray(_as_mask(mask).shape[0], jnp.uint32))
 
 
 def seed(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
@@ -97,7 +97,7 @@ def seed(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
     Returns:
         64.
     """
-    _checked(mask)
+    _as_mask(mask)
     return jnp.asarray(_SEED, jnp.uint32)
 
 
@@ -110,7 +110,7 @@ def free(mask: Bool[Array, " d"]) -> UInt[Array, ""]:
     Returns:
         0.
     """
-    _checked(mask)
+    _as_mask(mask)
     return jnp.zeros((), jnp.uint32)
 
 
@@ -175,7 +175,7 @@ def message_bits(wire: Wire, mask: Bool[Array, " d"], value_bits: int) -> UInt[A
             f"value_ratio={wire.value_ratio!r} at value_bits={value_bits}: {numerator}/{denominator} bytes per value "
             "cannot be multiplied in 32 bits; round the ratio to fewer digits"
         )
-    count = jnp.sum(_checked(mask), dtype=jnp.uint32)
+    count = jnp.sum(_as_mask(mask), dtype=jnp.uint32)
     # Divide first, since count * numerator would overflow: groups of whole bytes, then the rest.
     rest = (count % denominator * numerator + (denominator - 1)) // denominator
     values = count // denominator * numerator + rest
@@ -206,10 +206,10 @@ def dense_bits(wire: Wire, d: int, value_bits: int) -> int:
     return 8 * -(-d * numerator // denominator) + 8 * wire.envelope_bytes
 
 
-def _checked(mask: Bool[Array, " d"]) -> Bool[Array, " d"]:
+def _as_mask(mask: Bool[Array, " d"]) -> Bool[Array, " d"]:
     """Return the mask; raise ValueError unless it is a boolean vector."""
     if getattr(mask, "dtype", None) != np.bool_ or mask.ndim != 1:
-        raise ValueError(f"mask={shown(mask)}: must be a vector of truth values, one for each coordinate")
+        raise ValueError(f"mask={shown(mask)}: must be a boolean vector with one entry per coordinate")
     return mask
 
 
@@ -226,7 +226,7 @@ def _whole_bytes(bits: UInt[Array, ""]) -> UInt[Array, ""]:
     return (bits + 7) // 8 * 8
 
 
-def _packed(mask: Bool[Array, " d"]) -> UInt[Array, " r"]:
+def _pack(mask: Bool[Array, " d"]) -> UInt[Array, " r"]:
     """Pack 32 positions into each word: bit b of word w is position b r + w, so that a shift moves whole words."""
     rows = max(1, -(-mask.shape[0] // _WORD))
     bits = jnp.pad(mask, (0, _WORD * rows - mask.shape[0])).reshape(_WORD, rows)
@@ -235,7 +235,7 @@ def _packed(mask: Bool[Array, " d"]) -> UInt[Array, " r"]:
     return jnp.sum(bits.astype(jnp.uint32) << places, axis=0, dtype=jnp.uint32)
 
 
-def _later(words: UInt[Array, " r"], places: int) -> UInt[Array, " r"]:
+def _shift(words: UInt[Array, " r"], places: int) -> UInt[Array, " r"]:
     """Shift every position up by places < d, and drop those past the end."""
     bits, rest = divmod(places, words.shape[0])
     if rest:
@@ -245,5 +245,5 @@ def _later(words: UInt[Array, " r"], places: int) -> UInt[Array, " r"]:
     return words << bits
 
 
-def _ones(words: UInt[Array, " r"]) -> UInt[Array, ""]:
+def _popcount(words: UInt[Array, " r"]) -> UInt[Array, ""]:
     return jnp.sum(jax.lax.population_count(words), dtype=jnp.uint32)

@@ -89,7 +89,7 @@ def _check_coefficients(coefficients: Float[Array, " c"], size: int, d: int) -> 
     if coefficients.shape[0] != size:
         raise ValueError(
             f"{coefficients.shape[0]} coefficients are not the {size} of a vector of d={d} numbers: "
-            "pass the d that forward was given"
+            "pass the size of the vector that forward received"
         )
 
 
@@ -221,30 +221,30 @@ def _split(bank: Bank, mode: Mode, x: Float[Array, " n"]) -> tuple[Float[Array, 
         half = (n + 1) // 2
         x = jnp.pad(jnp.pad(x, (0, n % 2), mode="edge"), taps // 2 - 1, mode="wrap")
     shifted = [x[taps - 1 - j :][: 2 * half - 1 : 2] for j in range(taps)]
-    return _weighted(bank[0], shifted), _weighted(bank[1], shifted)
+    return _weighted_sum(bank[0], shifted), _weighted_sum(bank[1], shifted)
 
 
 def _join(bank: Bank, mode: Mode, low: Float[Array, " m"], high: Float[Array, " m"]) -> Float[Array, " n"]:
     """Filter both halves and add them: compute even and odd outputs separately, then interleave them."""
     taps = len(bank[2])
     if mode == "symmetric":
-        return _interleaved(bank, low, high)
+        return _filter_halves(bank, low, high)
     half, around = low.shape[0], taps // 4
     low, high = (jnp.pad(part, around, mode="wrap") for part in (low, high))
     start = 2 * around - taps // 2 + 1
-    return _interleaved(bank, low, high)[start : start + 2 * half]
+    return _filter_halves(bank, low, high)[start : start + 2 * half]
 
 
-def _interleaved(bank: Bank, low: Float[Array, " m"], high: Float[Array, " m"]) -> Float[Array, " n"]:
+def _filter_halves(bank: Bank, low: Float[Array, " m"], high: Float[Array, " m"]) -> Float[Array, " n"]:
     """Return the 2 (m + 1) - F outputs that all taps reach."""
     side = len(bank[2]) // 2
     count = low.shape[0] - side + 1
     shifted = [part[side - 1 - i :][:count] for part in (low, high) for i in range(side)]
-    phases = [_weighted(bank[2][phase::2] + bank[3][phase::2], shifted) for phase in (0, 1)]
+    phases = [_weighted_sum(bank[2][phase::2] + bank[3][phase::2], shifted) for phase in (0, 1)]
     return jnp.stack(phases, axis=1).reshape(-1)
 
 
-def _weighted(weights: tuple[float, ...], vectors: list[Float[Array, " m"]]) -> Float[Array, " m"]:
+def _weighted_sum(weights: tuple[float, ...], vectors: list[Float[Array, " m"]]) -> Float[Array, " m"]:
     """Return the weighted sum of the vectors, in their dtype."""
     total = weights[0] * vectors[0]
     for weight, vector in zip(weights[1:], vectors[1:], strict=True):

@@ -345,7 +345,7 @@ def _leaf(path: tuple, leaf: Any) -> Array:
     try:
         if isinstance(leaf, numbers.Number) or hasattr(leaf, "__array__"):
             return jnp.asarray(leaf)
-        raise TypeError(f"no array but {type(leaf).__name__}")
+        raise TypeError(f"not an array but {type(leaf).__name__}")
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"{_name(path)}={shown(leaf)}: must be an array with the row axis in front") from error
 

@@ -109,7 +109,7 @@ def stack_mixings(mixings: Sequence[Mixing]) -> Mixing:
     shapes = sorted({tuple(leaf.shape for leaf in jax.tree.leaves(mixing)) for mixing in mixings})
     if len(shapes) != 1:
         raise ValueError(f"mixings of different sizes {shapes[0]} and {shapes[1]}: pad them with nobody to one size")
-    # On the host: XLA would compile one operation of as many arguments as there are mixings.
+    # On the host, since XLA would compile one operation with as many arguments as there are mixings.
     return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *mixings)
 
 
@@ -120,7 +120,7 @@ def take_mixing(stacked: Mixing, r: Integer[ArrayLike, ""]) -> Mixing:
         TypeError: if stacked is not a mixing.
         ValueError: if r is not a whole number, or is out of range and not traced.
     """
-    stacked = as_arrays(instance("stacked", stacked, FORMS, "make it with stack_mixings"))
+    stacked = as_arrays(instance("stacked", stacked, FORMS, "build it with stack_mixings"))
     if stacked[0].ndim == 0 or (isinstance(stacked, DenseMixing | TableMixing | GroupMixing) and stacked[0].ndim < 3):
         raise ValueError(f"stacked: one {type(stacked).__name__}, not several; stack them with stack_mixings")
     if not isinstance(r, jax.core.Tracer):

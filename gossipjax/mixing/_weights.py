@@ -123,7 +123,7 @@ def lazy(W: Matrix, share: float = 0.5) -> sparse.csr_array:
     Raises:
         ValueError: if the share is out of range, or W is not square or not finite.
     """
-    share = real("share", share, least=0, below=1, remedy="at 1 nobody would mix")
+    share = real("share", share, least=0, below=1, remedy="at 1 no node would mix")
     single, W = _is_float32(W), matrices.square("W", W, _HOW_TO_WEIGH, entry="weight")
     mixed = sparse.csr_array(share * sparse.eye_array(W.shape[0]) + (1 - share) * W)
     return mixed.astype(np.float32) if single else mixed
@@ -321,10 +321,10 @@ def check_weights(
         matrices.reject(difference, wrong, rule, "W - W.T")
     if not single:
         return W
-    return _completed(W) if kind != "column" else sparse.csr_array(_completed(sparse.csr_array(W.T)).T)
+    return _complete_to_one(W) if kind != "column" else sparse.csr_array(_complete_to_one(sparse.csr_array(W.T)).T)
 
 
-def _completed(W: sparse.csr_array) -> sparse.csr_array:
+def _complete_to_one(W: sparse.csr_array) -> sparse.csr_array:
     """Complete rows that sum to one within a tolerance, so that they do up to float64 rounding."""
     W = W / max(1.0, _row_sums(W).max())
     return sparse.csr_array(W + sparse.diags_array(np.maximum(1 - _row_sums(W), 0)))
@@ -350,7 +350,7 @@ def _edge_matrix(graph: nx.Graph, attribute: str, labels: Sequence[Any] | None) 
         ends = [(number[v], number[u])] if graph.is_directed() else [(number[v], number[u]), (number[u], number[v])]
         for edge in {*ends}:
             if edge in weights:
-                raise ValueError(f"graph: edge ({shown(u)}, {shown(v)}) is there twice: add up parallel edges first")
+                raise ValueError(f"graph: edge ({shown(u)}, {shown(v)}) occurs twice: add up parallel edges first")
             weights[edge] = weight
     values = np.array([weights[i, j] for i, j in zip(receivers.tolist(), senders.tolist(), strict=True)], np.float64)
     return sparse.csr_array((values, (receivers, senders)), shape=(len(order), len(order)))

@@ -219,7 +219,7 @@ def node_metrics(
         ValueError: if there are fewer nodes or samples than asked for.
     """
     task = as_task(task)
-    rows = _chosen_rows(task, nodes, check_seed(seed))
+    rows = _rows_to_evaluate(task, nodes, check_seed(seed))
     test = subset(task, samples, seed=seed)
     over = "all nodes" if rows is None else f"{len(rows)} of the nodes"
     on = "the whole test set" if samples is None else f"{samples} test samples"
@@ -230,7 +230,7 @@ def node_metrics(
     return Observer(Partial(_node_metrics, task, test, rows), variables)
 
 
-def _chosen_rows(task: Task, nodes: Sequence[int] | int | None, seed: int) -> Int[Array, " k"] | None:
+def _rows_to_evaluate(task: Task, nodes: Sequence[int] | int | None, seed: int) -> Int[Array, " k"] | None:
     if nodes is None:
         return None
     n = task.num_nodes

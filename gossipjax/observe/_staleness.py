@@ -16,7 +16,7 @@ from gossipjax.wrappers._versions import Versions, staleness
 
 def _pairs(snapshot: Snapshot) -> tuple[Int[Array, "rows s"], Bool[Array, "rows s"]]:
     """Return the staleness of every (row, source) pair, and the mask of pairs that count: all but a node and itself."""
-    versions = _tracked(snapshot)
+    versions = _versions_of(snapshot)
     rows = num_rows(snapshot.x)
     stale = staleness(versions, rows)
     if not versions.rows_are_nodes.value:  # rows are models, not nodes
@@ -24,7 +24,7 @@ def _pairs(snapshot: Snapshot) -> tuple[Int[Array, "rows s"], Bool[Array, "rows 
     return stale, jnp.arange(rows, dtype=jnp.int32)[:, None] != versions.sources[None]
 
 
-def _tracked(snapshot: Snapshot) -> Versions:
+def _versions_of(snapshot: Snapshot) -> Versions:
     if snapshot.versions is None:
         raise ValueError("staleness needs version counters: wrap the protocol in track_versions")
     return snapshot.versions
@@ -102,7 +102,7 @@ def staleness_histogram(bins: int) -> Observer:
 
 
 def _hops(snapshot: Snapshot) -> dict[str, Array]:
-    versions = _tracked(snapshot)
+    versions = _versions_of(snapshot)
     if versions.hops is None:
         raise ValueError("hops are not tracked: pass hops=True to track_versions")
     _, counts = _pairs(snapshot)

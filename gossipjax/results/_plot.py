@@ -35,7 +35,7 @@ _ROUNDING = 1e-6
 
 
 class _Band(NamedTuple):
-    """A shaded region and what it means."""
+    """A shaded region with its label and style."""
 
     low: Float[np.ndarray, " record"]
     high: Float[np.ndarray, " record"]
@@ -82,7 +82,7 @@ def plot_trajectory(dataset: xr.Dataset, *, variables: Sequence[str] | None = No
         ValueError: if a variable or the axis is unknown, or a variable is not one curve per run.
     """
     instance("dataset", dataset, xr.Dataset, "pass trajectory.dataset, or call trajectory.plot()")
-    names = _chosen(dataset, variables)
+    names = _names_to_plot(dataset, variables)
     horizontal = _horizontal(dataset, x)
     columns = 2 if len(names) in (2, 4) else min(3, len(names))
     rows = -(-len(names) // columns)
@@ -107,7 +107,7 @@ def _curves(dataset: xr.Dataset) -> list[str]:
     ]
 
 
-def _chosen(dataset: xr.Dataset, variables: Any) -> list[str]:
+def _names_to_plot(dataset: xr.Dataset, variables: Any) -> list[str]:
     curves = _curves(dataset)
     if not curves:
         raise ValueError("dataset holds no variable over records; pass the dataset of a trajectory")
@@ -141,7 +141,7 @@ def _horizontal(dataset: xr.Dataset, x: Any) -> _Axis:
     name = {"event": "round" if rounds else "event", "time": "simulated time"}.get(x, x.replace("_", " "))
     differs = over_seeds and bool((variable.max("seed") > variable.min("seed")).any())
     name = f"{name}, mean over seeds" if differs else name
-    return _Axis(values * scale, _wrapped(name, units))
+    return _Axis(values * scale, _wrap(name, units))
 
 
 def _scale(variable: xr.DataArray) -> xr.DataArray:
@@ -223,7 +223,7 @@ def _panel(ax: Axes, horizontal: _Axis, variable: xr.DataArray) -> None:
         ax.set_ylim(max(bottom, 0.0), min(top, 100.0))
     ax.set_title(_sentence(str(variable.name).replace("_", " ")), fontsize=10, loc="left")
     ax.set_xlabel(horizontal.label, fontsize=9)
-    ax.set_ylabel(_wrapped(str(variable.attrs.get("long_name", variable.name)), units), fontsize=9)
+    ax.set_ylabel(_wrap(str(variable.attrs.get("long_name", variable.name)), units), fontsize=9)
     _finish(ax, horizontal, logarithmic)
 
 
@@ -273,7 +273,7 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _wrapped(name: str, units: str) -> str:
+def _wrap(name: str, units: str) -> str:
     """Wrap a label to the panel's width, in as few lines as possible, of about equal length."""
     text = name if units in ("1", "") else f"{name} ({units})"
     fewest = len(textwrap.wrap(text, _LABEL_WIDTH))

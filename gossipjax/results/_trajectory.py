@@ -68,7 +68,7 @@ class Trajectory:
 
     def __getitem__(self, name: str) -> DataArray:
         """Return one variable, such as ``trajectory["consensus_distance"]``."""
-        instance("name", name, str, "ask for one variable at a time, or use trajectory.dataset")
+        instance("name", name, str, "pass the name of one variable, or use trajectory.dataset")
         if name not in self.dataset:
             raise ValueError(f"no variable {name!r}; this trajectory has {sorted(map(str, self.dataset.variables))}")
         return self.dataset[name]

@@ -270,7 +270,7 @@ def _wide(timeline: Timeline, width: int, key: Key[Array, ""]) -> Timeline:
     wide = pack(timeline, width, key=None if timeline.draw is None else key)
     fields: Any = wide.xs | wide.shared
     shapes = {name: np.shape(fields[name])[-1] for name in ("nodes", "receivers") if name in fields}
-    # One lane more than the acting nodes marks the last event.
+    # One lane beyond the acting nodes marks the last event.
     acting = 1 << int(np.ceil(np.log2(max(shapes["nodes"], width + 1))))
     lanes = 1 << int(np.ceil(np.log2(max(shapes.get("receivers", 1), 2 * width))))
     return pad_timeline(wide, acting=acting, lanes=lanes, num_slots=timeline.properties.num_slots)

@@ -62,7 +62,7 @@ def _init(inner: Protocol, link: _Link, key: Key[Array, ""], x0: Params) -> Mete
     return MeteredState(inner.init(key, x0), Meter(nothing, zero, zero))
 
 
-def _later(clock: Array, rest: Array, seconds: Array) -> tuple[Array, Array]:
+def _add_seconds(clock: Array, rest: Array, seconds: Array) -> tuple[Array, Array]:
     """Add seconds to clocks, exactly up to the rounding of the rest (two-sum)."""
     seconds = seconds + rest
     total = clock + seconds
@@ -84,9 +84,9 @@ def _step(inner: Protocol, link: _Link, key: Key[Array, ""], state: MeteredState
     bits = jnp.broadcast_to(jnp.asarray(size, jnp.uint32), (n,))
     total = counter.add_product(state.meter.bits, bits, models)
     sent = bits.astype(jnp.float32) * models.astype(jnp.float32) / 8
-    ready = _later(state.meter.clock, state.meter.rest, link.compute + sent / link.bytes_per_second)
+    ready = _add_seconds(state.meter.clock, state.meter.rest, link.compute + sent / link.bytes_per_second)
     mixing = event.mixing if event.allreduce is None else DenseMixing(jnp.ones((n, n)))
-    heard = latest(mixing, *_later(*ready, jnp.broadcast_to(link.latency, (n,))))
+    heard = latest(mixing, *_add_seconds(*ready, jnp.broadcast_to(link.latency, (n,))))
     waits = (heard[0] > ready[0]) | ((heard[0] == ready[0]) & (heard[1] > ready[1]))
     clock, rest = (jnp.where(waits, theirs, own) for theirs, own in zip(heard, ready, strict=True))
     return MeteredState(after, Meter(total, clock, rest)), info

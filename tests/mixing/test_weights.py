@@ -110,7 +110,7 @@ def test_strategies_keep_their_word(kind, data):
             for rule in SYMMETRIC
         ],
         (lambda: wt.best_constant(tp.random_matching(4, seed=0)), "2 components"),
-        (lambda: wt.lazy(wt.averaging(3), 1.0), "share=1.0.*nobody would mix"),
+        (lambda: wt.lazy(wt.averaging(3), 1.0), "share=1.0.*no node would mix"),
         (lambda: wt.averaging(0), "num_nodes=0.*at least one"),
         (lambda: wt.check_weights(np.ones((2, 3)) / 3, "row"), r"\(2, 3\).*square"),
         (lambda: wt.check_weights(np.eye(2), "both"), "kind='both': must be one of 'row'"),
@@ -246,7 +246,7 @@ def test_edge_weights_on_the_edges_of_a_topology():
         (weighted(nx.Graph, (0, 1, float("inf"))), r"edge \(0, 1\)=inf"),
         (weighted(nx.Graph, (0, 1, "much")), r"edge \(0, 1\)='much'"),
         (nx.path_graph(3), r"edge \(0, 1\)=None"),
-        (weighted(nx.MultiGraph, (0, 1, 0.2), (1, 0, 0.2)), "is there twice"),
+        (weighted(nx.MultiGraph, (0, 1, 0.2), (1, 0, 0.2)), "occurs twice"),
         (nx.Graph(), "graph has zero nodes"),
         (np.array([[0.0, 0.7], [0.7, 0.0]]) - np.eye(2), r"graph\[0, 0\] = -1: weights must not be negative"),
         (np.array([[0.4, 0.7], [0.3, 0.7]]), "row 0 of W sums to 1.1"),

@@ -99,7 +99,7 @@ def test_who_hears_nobody_waits_for_nobody():
     for form in ("dense", "table"):
         last, _ = latest(from_matrix(lonely, form=form), ready, jnp.zeros(3))
         np.testing.assert_array_equal(last, [-np.inf, 2.0, 1.0])
-    with pytest.raises(TypeError, match="no round"):
+    with pytest.raises(TypeError, match="not a round"):
         latest(exchange(0, 1), ready, jnp.zeros(3))
 
 

@@ -14,7 +14,7 @@ from gossipjax.compress._compressor import ravel_rows, unravel_rows
 from gossipjax.mixing._apply import Mixing, neighbor_sum
 from gossipjax.mixing._counting import speakers
 from gossipjax.mixing._forms import DenseMixing, TableMixing, column, gather
-from gossipjax.sharing._wire import Message, Wire, fill_coordinates, receive
+from gossipjax.sharing._wire import Message, WireState, fill_coordinates, receive
 from gossipjax.types import Event, Params, Requires
 
 OWN_MODELS = Requires(own_rows=True, mixing=True)
@@ -29,7 +29,9 @@ class Masked(NamedTuple):
     mask: Bool[Array, "n c"]
 
 
-def merge_masked(key: Key[Array, ""], state: Wire, arrived: tuple[Params, Message, Event]) -> tuple[Wire, Params]:
+def merge_masked(
+    key: Key[Array, ""], state: WireState, arrived: tuple[Params, Message, Event]
+) -> tuple[WireState, Params]:
     """Take in messages that hold some coordinates of a model, in rounds, at meetings and in flight."""
     del key
     x, sent, event = arrived

@@ -18,8 +18,7 @@ from gossipjax.compress._compressor import ravel_rows
 from gossipjax.compress.codes import Wire, as_wire, message_bits, seed
 from gossipjax.mixing._counting import speakers
 from gossipjax.sharing._masked import OWN_MODELS, merge_masked
-from gossipjax.sharing._wire import Message, message_keys, rows_that_speak, spoken, start_masks
-from gossipjax.sharing._wire import Wire as Said
+from gossipjax.sharing._wire import Message, WireState, count_speech, message_keys, rows_that_speak, start_masks
 from gossipjax.types import Event, Mass, Sharing
 
 
@@ -30,14 +29,14 @@ def _choose(
     return mask, message_bits(wire.value, mask, 8 * x.dtype.itemsize)
 
 
-def _encode(wire: Static[Wire], share: Any, key: Key[Array, ""], state: Said, x_start, x, event: Event):
+def _encode(wire: Static[Wire], share: Any, key: Key[Array, ""], state: WireState, x_start, x, event: Event):
     del x_start
     rows = speakers(event, num_rows(x))
     values = rows_that_speak(event, x, rows)
-    keys = message_keys(key, state.said, event, rows)
+    keys = message_keys(key, state.counts, event, rows)
     choose = Partial(_choose, wire, jnp.asarray(share, jnp.float32))
     mask, bits = map_nodes(choose, keys, ravel_rows(values))
-    return state._replace(said=spoken(state.said, rows)), (Message(values, mask), bits)
+    return state._replace(counts=count_speech(state.counts, rows)), (Message(values, mask), bits)
 
 
 @recorded("dhasade2023jwins")

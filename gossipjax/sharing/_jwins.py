@@ -16,7 +16,7 @@ from gossipjax._base.arguments import choice, real, reals, shown, whole, wholes
 from gossipjax._base.binding import Static
 from gossipjax._base.calls import recorded
 from gossipjax._base.placement import map_nodes
-from gossipjax._base.rows import num_rows, parameters_per_row, put, take
+from gossipjax._base.rows import apart, num_rows, parameters_per_row, put, take
 from gossipjax.compress import codes
 from gossipjax.compress._compressor import ravel_rows, unravel_rows
 from gossipjax.compress._selection import largest
@@ -30,6 +30,7 @@ from gossipjax.sharing._wire import (
     count_speech,
     fill_coordinates,
     has_transfers,
+    if_any_speaks,
     message_keys,
     receive,
     rows_that_speak,
@@ -121,9 +122,13 @@ def _encode(
     del x_start
     rows = speakers(event, num_rows(x))
     values, lanes = rows_that_speak(event, x, rows), rows if has_transfers(event) else None
-    drawn = _draw(shares, draws, message_keys(key, state.wire.counts, event, rows), event)
-    memory = take((state.coefficients, state.scores), lanes)
-    sent, scores, bits = map_nodes(Partial(_select, setting), _vectors(values), *memory, drawn)
+
+    def select() -> tuple[Masked, Array | None, Array]:
+        drawn = _draw(shares, draws, message_keys(key, state.wire.counts, event, rows), event)
+        memory = take((state.coefficients, state.scores), lanes)
+        return map_nodes(Partial(_select, setting), _vectors(values), *memory, drawn)
+
+    sent, scores, bits = if_any_speaks(rows, num_rows(x), select)
     wire = state.wire._replace(counts=count_speech(state.wire.counts, rows))
     state = JwinsState(state.coefficients, None if scores is None else put(state.scores, rows, scores), wire)
     whole = rows is None and setting.value.transform != identity()  # spares transforming again what is averaged
@@ -164,11 +169,16 @@ def _merge_transfers(
 ) -> tuple[JwinsState, Params]:
     """Let messages leave and arrive; what has changed is counted where a row has count_speech."""
     x, masks = receive(event, x, state.wire.masks, sent, rows, Partial(_fill, setting))
-    start, scores = take((state.coefficients, state.scores), rows)
-    w = map_nodes(setting.value.transform.forward, _vectors(take(x, rows)))
-    if scores is not None and setting.value.accumulate == "round":
-        scores = scores + (w - start)
-    w, scores = put((state.coefficients, state.scores), rows, (w, scores))
+    memory = state.coefficients, state.scores
+
+    def new() -> tuple[Array, Array | None]:
+        start, scores = take(memory, rows)
+        w = map_nodes(setting.value.transform.forward, _vectors(take(x, rows)))
+        if scores is not None and setting.value.accumulate == "round":
+            scores = scores + (w - start)
+        return w, scores
+
+    w, scores = put(memory, rows, apart(jnp.any(rows < num_rows(x)), new, lambda: take(memory, rows)))
     return JwinsState(w, scores, state.wire._replace(masks=masks)), x
 
 

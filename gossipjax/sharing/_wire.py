@@ -111,6 +111,17 @@ def rows_that_speak(event: Event, x: Params, rows: Int[Array, " m"] | None) -> P
     return take(x, rows) if has_transfers(event) else x
 
 
+def if_any_speaks(rows: Int[Array, " m"] | None, num_rows: int, work: Callable[[], PyTree]) -> PyTree:
+    """Do the work of the rows that speak, or return zeros where an event has none: most events of some timelines."""
+    if rows is None:
+        return work()
+
+    def nothing() -> PyTree:
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(work))
+
+    return jax.lax.cond(jnp.any(rows < num_rows), work, nothing)
+
+
 class _Transfers(NamedTuple):
     """What each of r receivers takes in: ``keep x + Σ_s weights x[members]``."""
 

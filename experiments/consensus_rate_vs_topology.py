@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 
 from experiments.lib.report import Row, over_seeds
 from gossipjax import Timeline, gossip_averaging, mixing, observe, simulate, topology
-from gossipjax._base.binding import Static
+from gossipjax._base.binding import Frozen
 from gossipjax.timeline import matching_rounds, rounds
 from theory import spectral
 
@@ -57,7 +57,7 @@ def matrix_of(graph: topology.Topology) -> sp.csr_array:
     return mixing.uniform(graph) if graph.directed else mixing.metropolis(graph)
 
 
-def _start(shape: Static[tuple[int, int]], key: Any) -> Any:
+def _start(shape: Frozen[tuple[int, int]], key: Any) -> Any:
     x = jax.random.normal(key, shape.value)
     return x - jnp.mean(x, axis=0, keepdims=True)
 
@@ -68,7 +68,7 @@ def disagreement(timeline: Timeline, config: Config) -> np.ndarray:
     # Without what differs from graph to graph, all share one compiled program.
     facts = dataclasses.replace(timeline.properties, name="rounds", min_eigenvalue=None)
     timeline = dataclasses.replace(timeline, properties=facts)
-    start = Partial(_start, Static((facts.num_rows, config.dimension)))
+    start = Partial(_start, Frozen((facts.num_rows, config.dimension)))
     keys = jax.random.split(jax.random.key(config.seed), config.num_seeds)
     watch = (observe.consensus_distance(),)
     trajectory = simulate(keys, gossip_averaging(), timeline, start, observers=watch, record_every=1)

@@ -221,8 +221,9 @@ class Sharing(NamedTuple):
         init: ``init(x0) -> state``.
         encode: ``encode(key, state, x_start, x, event) -> (state, (payload, bits))``: x_start are the models at the
             beginning of the event, x the locally trained ones, both of all rows; the payload has one entry for each row
-            that speaks (:func:`gossipjax.mixing._counting.speakers`); ``bits`` is the size of one message: a plain
-            int if it never changes, else an unsigned integer ``()`` or one per speaker.
+            that speaks (:func:`gossipjax.mixing._counting.speakers`), with an axis of its neighbours behind where each
+            of them is sent something else (:func:`~gossipjax.sharing.power_gossip`); ``bits`` is the size of one
+            message: a plain int if it never changes, else an unsigned integer ``()`` or one per speaker.
         merge: ``merge(key, state, (x, payload, event)) -> (state, x)``: messages leave, which copies what is said to
             the rows of messages in flight, and arrive, which mixes it into the models.
         requires: checked against the timeline's properties.

@@ -19,38 +19,38 @@ from gossipjax.sharing._full import as_sharing
 from gossipjax.sharing._masked import OWN_MODELS
 from gossipjax.sharing._wire import (
     Message,
-    Wire,
+    WireState,
+    count_participation,
+    count_speech,
     has_transfers,
     message_keys,
     receive,
     rows_that_speak,
-    spoken,
     start_wire,
-    took_part,
 )
 from gossipjax.types import Event, Mass, Params, Sharing
 
 
 def _encode(
-    compressor: Compressor, key: Key[Array, ""], state: Wire, x_start: Params, x: Params, event: Event
-) -> tuple[Wire, tuple[Params, int | UInt[Array, " m"]]]:
+    compressor: Compressor, key: Key[Array, ""], state: WireState, x_start: Params, x: Params, event: Event
+) -> tuple[WireState, tuple[Params, int | UInt[Array, " m"]]]:
     del x_start
     rows = speakers(event, num_rows(x))
-    keys = message_keys(key, state.said, event, rows)
+    keys = message_keys(key, state.counts, event, rows)
     return state, compress_each(keys, compressor, rows_that_speak(event, x, rows))
 
 
 def _merge(
-    compressor: Compressor, gamma: Any, key: Key[Array, ""], state: Wire, arrived: tuple[Params, Params, Event]
-) -> tuple[Wire, Params]:
+    compressor: Compressor, gamma: Any, key: Key[Array, ""], state: WireState, arrived: tuple[Params, Params, Event]
+) -> tuple[WireState, Params]:
     x, message, event = arrived
     rows = speakers(event, num_rows(x))
     if rows is None or not has_transfers(event):
-        return state._replace(said=spoken(state.said, rows)), consensus_step(gamma, event.mixing, x, message)
+        return state._replace(counts=count_speech(state.counts, rows)), consensus_step(gamma, event.mixing, x, message)
 
     def fill(receivers: Int[Array, " r"], own: Params, heard: Message) -> Params:
         """Move by the difference to what the receiver itself says, or would say, in this event."""
-        same, _ = compress_each(message_keys(key, state.said, event, receivers), compressor, own)
+        same, _ = compress_each(message_keys(key, state.counts, event, receivers), compressor, own)
 
         def move(leaf: Array, other: Array, mine: Array) -> Array:
             return leaf + jnp.asarray(gamma).astype(leaf.dtype) * (other - mine)
@@ -58,7 +58,7 @@ def _merge(
         return jax.tree.map(move, own, heard.values, same)
 
     x, _ = receive(event, x, None, Message(message), rows, fill)
-    return state._replace(said=took_part(state.said, event, rows)), x
+    return state._replace(counts=count_participation(state.counts, event, rows)), x
 
 
 @recorded("koloskova2019choco")
@@ -102,7 +102,7 @@ class ErrorFeedbackState(NamedTuple):
 
 def _init_feedback(sharing: Sharing, x0: Params) -> ErrorFeedbackState:
     inner = sharing.init(x0)
-    if jax.tree.leaves(inner) and not isinstance(inner, Wire):
+    if jax.tree.leaves(inner) and not isinstance(inner, WireState):
         raise ValueError(
             f"a sharing whose state is {type(inner).__name__} sends differences to what it remembers: error feedback "
             "is for messages that stand for the models themselves, such as those of compressed(Q)"

@@ -19,7 +19,14 @@ from gossipjax.facts import Requires
 from gossipjax.mixing._apply import GroupMixing
 from gossipjax.mixing._counting import speakers
 from gossipjax.sharing._masked import OWN_MODELS, merge_masked
-from gossipjax.sharing._wire import Message, Wire, message_keys, rows_that_speak, spoken, start_masks
+from gossipjax.sharing._wire import (
+    Message,
+    WireState,
+    count_speech,
+    message_keys,
+    rows_that_speak,
+    start_masks,
+)
 from gossipjax.types import Event, Mass, Params, Sharing
 
 
@@ -123,8 +130,8 @@ def _names_fragments(event: Event) -> bool:
 
 
 def _encode(
-    cut: Frozen[tuple[int, str, int]], key: Key[Array, ""], state: Wire, x_start: Params, x: Params, event: Event
-) -> tuple[Wire, tuple[Params | Message, int | UInt[Array, " m"]]]:
+    cut: Frozen[tuple[int, str, int]], key: Key[Array, ""], state: WireState, x_start: Params, x: Params, event: Event
+) -> tuple[WireState, tuple[Params | Message, int | UInt[Array, " m"]]]:
     """Say what the timeline asks for; where it names no fragments, one that each speaker draws."""
     del x_start
     number, fragment = cut.value[0], _cut(x, *cut.value)
@@ -133,17 +140,17 @@ def _encode(
         return state, (x, max(sizes))
     rows = speakers(event, num_rows(x))
     values = rows_that_speak(event, x, rows)
-    keys = message_keys(key, state.said, event, rows)
+    keys = message_keys(key, state.counts, event, rows)
     drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, number, jnp.int32))(keys)
     flat = jnp.concatenate([jnp.asarray(of.ravel()) for of in jax.tree.leaves(fragment)])
     message = Message(values, flat[None] == drawn[:, None])
     bits = sizes[0] if len(set(sizes)) == 1 else jnp.asarray(sizes, jnp.uint32)[drawn]
-    return state._replace(said=spoken(state.said, rows)), (message, bits)
+    return state._replace(counts=count_speech(state.counts, rows)), (message, bits)
 
 
 def _merge(
-    cut: Frozen[tuple[int, str, int]], key: Key[Array, ""], state: Wire, arrived: tuple[Params, Any, Event]
-) -> tuple[Wire, Params]:
+    cut: Frozen[tuple[int, str, int]], key: Key[Array, ""], state: WireState, arrived: tuple[Params, Any, Event]
+) -> tuple[WireState, Params]:
     x, _, event = arrived
     if _names_fragments(event):
         return state, mix_parts(event.mixing, x, jax.tree.map(jnp.asarray, _cut(x, *cut.value)))

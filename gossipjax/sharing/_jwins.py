@@ -16,7 +16,7 @@ from gossipjax._base.arguments import choice, real, reals, shown, whole, wholes
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.placement import map_nodes
-from gossipjax._base.rows import num_rows, parameters_per_row, put, take
+from gossipjax._base.rows import before_writing, num_rows, parameters_per_row, put, take
 from gossipjax.compress import codes
 from gossipjax.compress._compressor import ravel_rows, unravel_rows
 from gossipjax.compress._selection import largest
@@ -26,13 +26,14 @@ from gossipjax.mixing._counting import EVERYONE, speakers
 from gossipjax.sharing._masked import OWN_MODELS, Masked, fill_in
 from gossipjax.sharing._wire import (
     Message,
-    Wire,
+    WireState,
+    count_speech,
     fill_coordinates,
     has_transfers,
+    if_any_speaks,
     message_keys,
     receive,
     rows_that_speak,
-    spoken,
     start_wire,
 )
 from gossipjax.types import Event, Mass, Params, Sharing
@@ -48,7 +49,7 @@ class JwinsState(NamedTuple):
     """Of its model when the last event ended in which it spoke."""
     scores: Float[Array, "n c"] | None
     """V: what has changed since it was last sent; None: nothing is accumulated."""
-    wire: Wire
+    wire: WireState
 
 
 class _Setting(NamedTuple):
@@ -121,10 +122,14 @@ def _encode(
     del x_start
     rows = speakers(event, num_rows(x))
     values, lanes = rows_that_speak(event, x, rows), rows if has_transfers(event) else None
-    drawn = _draw(shares, draws, message_keys(key, state.wire.said, event, rows), event)
-    memory = take((state.coefficients, state.scores), lanes)
-    sent, scores, bits = map_nodes(Partial(_select, setting), _vectors(values), *memory, drawn)
-    wire = state.wire._replace(said=spoken(state.wire.said, rows))
+
+    def select() -> tuple[Masked, Array | None, Array]:
+        drawn = _draw(shares, draws, message_keys(key, state.wire.counts, event, rows), event)
+        memory = take((state.coefficients, state.scores), lanes)
+        return map_nodes(Partial(_select, setting), _vectors(values), *memory, drawn)
+
+    sent, scores, bits = if_any_speaks(rows, num_rows(x), select)
+    wire = state.wire._replace(counts=count_speech(state.wire.counts, rows))
     state = JwinsState(state.coefficients, None if scores is None else put(state.scores, rows, scores), wire)
     whole = rows is None and setting.value.transform != identity()  # spares transforming again what is averaged
     return state, (sent if whole else Message(values, sent.mask), bits)
@@ -162,13 +167,18 @@ def _merge(setting: Frozen[_Setting], key, state: JwinsState, arrived: tuple[Par
 def _merge_transfers(
     setting: Frozen[_Setting], state: JwinsState, x: Params, sent: Message, event: Event, rows: Int[Array, " m"]
 ) -> tuple[JwinsState, Params]:
-    """Let messages leave and arrive; what has changed is counted where a row has spoken."""
+    """Let messages leave and arrive; what has changed is counted where a row has count_speech."""
     x, masks = receive(event, x, state.wire.masks, sent, rows, Partial(_fill, setting))
-    start, scores = take((state.coefficients, state.scores), rows)
-    w = map_nodes(setting.value.transform.forward, _vectors(take(x, rows)))
-    if scores is not None and setting.value.accumulate == "round":
-        scores = scores + (w - start)
-    w, scores = put((state.coefficients, state.scores), rows, (w, scores))
+    memory = state.coefficients, state.scores
+
+    def new() -> tuple[Array, Array | None]:
+        start, scores = take(memory, rows)
+        w = map_nodes(setting.value.transform.forward, _vectors(take(x, rows)))
+        if scores is not None and setting.value.accumulate == "round":
+            scores = scores + (w - start)
+        return w, scores
+
+    w, scores = put(memory, rows, before_writing(jnp.any(rows < num_rows(x)), new, lambda: take(memory, rows)))
     return JwinsState(w, scores, state.wire._replace(masks=masks)), x
 
 

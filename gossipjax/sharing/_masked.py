@@ -15,7 +15,7 @@ from gossipjax.facts import Requires
 from gossipjax.mixing._apply import Mixing, neighbor_sum
 from gossipjax.mixing._counting import speakers
 from gossipjax.mixing._forms import DenseMixing, TableMixing, column, gather
-from gossipjax.sharing._wire import Message, Wire, fill_coordinates, receive
+from gossipjax.sharing._wire import Message, WireState, fill_coordinates, receive
 from gossipjax.types import Event, Params
 
 OWN_MODELS = Requires({"own_rows"}, mixing=True)
@@ -30,7 +30,9 @@ class Masked(NamedTuple):
     mask: Bool[Array, "n c"]
 
 
-def merge_masked(key: Key[Array, ""], state: Wire, arrived: tuple[Params, Message, Event]) -> tuple[Wire, Params]:
+def merge_masked(
+    key: Key[Array, ""], state: WireState, arrived: tuple[Params, Message, Event]
+) -> tuple[WireState, Params]:
     """Take in messages that hold some coordinates of a model, in rounds, at meetings and in flight."""
     del key
     x, sent, event = arrived

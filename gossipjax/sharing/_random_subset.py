@@ -18,8 +18,15 @@ from gossipjax.compress._compressor import ravel_rows
 from gossipjax.compress.codes import Wire, as_wire, message_bits, seed
 from gossipjax.mixing._counting import speakers
 from gossipjax.sharing._masked import OWN_MODELS, merge_masked
-from gossipjax.sharing._wire import Message, message_keys, rows_that_speak, spoken, start_masks
-from gossipjax.sharing._wire import Wire as Said
+from gossipjax.sharing._wire import (
+    Message,
+    WireState,
+    count_speech,
+    if_any_speaks,
+    message_keys,
+    rows_that_speak,
+    start_masks,
+)
 from gossipjax.types import Event, Mass, Sharing
 
 
@@ -30,14 +37,17 @@ def _choose(
     return mask, message_bits(wire.value, mask, 8 * x.dtype.itemsize)
 
 
-def _encode(wire: Frozen[Wire], share: Any, key: Key[Array, ""], state: Said, x_start, x, event: Event):
+def _encode(wire: Frozen[Wire], share: Any, key: Key[Array, ""], state: WireState, x_start, x, event: Event):
     del x_start
     rows = speakers(event, num_rows(x))
     values = rows_that_speak(event, x, rows)
-    keys = message_keys(key, state.said, event, rows)
-    choose = Partial(_choose, wire, jnp.asarray(share, jnp.float32))
-    mask, bits = map_nodes(choose, keys, ravel_rows(values))
-    return state._replace(said=spoken(state.said, rows)), (Message(values, mask), bits)
+
+    def choose() -> tuple[Array, Array]:
+        keys = message_keys(key, state.counts, event, rows)
+        return map_nodes(Partial(_choose, wire, jnp.asarray(share, jnp.float32)), keys, ravel_rows(values))
+
+    mask, bits = if_any_speaks(rows, num_rows(x), choose)
+    return state._replace(counts=count_speech(state.counts, rows)), (Message(values, mask), bits)
 
 
 @recorded("dhasade2023jwins")

@@ -26,21 +26,21 @@ class Message(NamedTuple):
     """Which of the c coordinates, or coefficients, are sent; None: all."""
 
 
-class Wire(NamedTuple):
+class WireState(NamedTuple):
     """What a sharing without other memory keeps of every row."""
 
-    said: UInt[Array, " rows"]
-    """Events in which a row has said something, rounds aside: numbers its random streams."""
+    counts: UInt[Array, " rows"]
+    """Events in which a row has said something, rounds aside: they number its random streams."""
     masks: UInt8[Array, "rows b"] | None
     """Of messages in flight, which lie in the rows after the models, eight coordinates a byte; None: they are whole."""
 
 
 Fill: TypeAlias = Callable[[Int[Array, " r"], Params, Message], Params]
-"""``fill(receivers, own, heard) -> models``: a message as its receiver reads it, with its own where it is silent."""
+"""``fill(receivers, own, message) -> models``: a message as its receiver reads it, with its own where it is silent."""
 
 
-def start_wire(x0: Params, coordinates: int | None = None) -> Wire:
-    """Begin with nothing said.
+def start_wire(x0: Params, coordinates: int | None = None) -> WireState:
+    """Begin with nothing message.
 
     Args:
         x0: stacked models, and rows for messages.
@@ -48,16 +48,16 @@ def start_wire(x0: Params, coordinates: int | None = None) -> Wire:
     """
     rows = num_rows(x0)
     masks = None if coordinates is None else jnp.full((rows, -(-coordinates // 8)), 255, jnp.uint8)
-    return Wire(jnp.zeros(rows, jnp.uint32), masks)
+    return WireState(jnp.zeros(rows, jnp.uint32), masks)
 
 
-def start_masks(x0: Params) -> Wire:
+def start_masks(x0: Params) -> WireState:
     """Begin with nothing said by messages that hold some coordinates."""
     return start_wire(x0, parameters_per_row(x0))
 
 
 def message_keys(
-    key: Key[Array, ""], said: UInt[Array, " rows"], event: Event, rows: Int[Array, " m"] | None
+    key: Key[Array, ""], counts: UInt[Array, " rows"], event: Event, rows: Int[Array, " m"] | None
 ) -> Key[Array, " m"]:
     """Derive one key for what each row says: of the row and the round, or of the row and how often it has spoken.
 
@@ -65,21 +65,21 @@ def message_keys(
     """
     key = jax.random.fold_in(key, STREAM)
     if rows is None:
-        return node_keys(key, event, len(said))
-    numbers = take(said, rows)
+        return node_keys(key, event, len(counts))
+    numbers = take(counts, rows)
     return jax.vmap(lambda row, number: jax.random.fold_in(jax.random.fold_in(key, row), number))(rows, numbers)
 
 
-def spoken(said: UInt[Array, " rows"], rows: Int[Array, " m"] | None) -> UInt[Array, " rows"]:
+def count_speech(counts: UInt[Array, " rows"], rows: Int[Array, " m"] | None) -> UInt[Array, " rows"]:
     """Count what rows have said; rounds are numbered already."""
-    return said if rows is None else put_rows(said, rows, take(said, rows) + 1)
+    return counts if rows is None else put_rows(counts, rows, take(counts, rows) + 1)
 
 
-def took_part(said: UInt[Array, " rows"], event: Event, rows: Int[Array, " m"]) -> UInt[Array, " rows"]:
+def count_participation(counts: UInt[Array, " rows"], event: Event, rows: Int[Array, " m"]) -> UInt[Array, " rows"]:
     """Count an event of transfers for all who speak in it or listen, once each."""
-    receivers = _transfers(event.mixing, len(said)).receivers
-    listened = put_rows(said, receivers, take(said, receivers) + 1)
-    return put_rows(listened, rows, take(said, rows) + 1)
+    receivers = _transfers(event.mixing, len(counts)).receivers
+    listeners = put_rows(counts, receivers, take(counts, receivers) + 1)
+    return put_rows(listeners, rows, take(counts, rows) + 1)
 
 
 def mask_of(x: Params, mask: Bool[Array, "m c"]) -> PyTree[Bool[Array, "m ..."]]:
@@ -93,12 +93,12 @@ def mask_of(x: Params, mask: Bool[Array, "m c"]) -> PyTree[Bool[Array, "m ..."]]
     return jax.tree.unflatten(structure, parts)
 
 
-def fill_coordinates(receivers: Int[Array, " r"], own: Params, heard: Message) -> Params:
+def fill_coordinates(receivers: Int[Array, " r"], own: Params, message: Message) -> Params:
     """Read what is sent, and the receiver's own coordinates in its place where nothing is."""
     del receivers
-    if heard.mask is None:
-        return heard.values
-    return jax.tree.map(jnp.where, mask_of(own, heard.mask), heard.values, own)
+    if message.mask is None:
+        return message.values
+    return jax.tree.map(jnp.where, mask_of(own, message.mask), message.values, own)
 
 
 def has_transfers(event: Event) -> bool:
@@ -109,6 +109,17 @@ def has_transfers(event: Event) -> bool:
 def rows_that_speak(event: Event, x: Params, rows: Int[Array, " m"] | None) -> Params:
     """Read the models of the rows that speak; in events of all rows every one, in order."""
     return take(x, rows) if has_transfers(event) else x
+
+
+def if_any_speaks(rows: Int[Array, " m"] | None, num_rows: int, work: Callable[[], PyTree]) -> PyTree:
+    """Do the work of the rows that speak, or return zeros where an event has none: most events of some timelines."""
+    if rows is None:
+        return work()
+
+    def nothing() -> PyTree:
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(work))
+
+    return jax.lax.cond(jnp.any(rows < num_rows), work, nothing)
 
 
 class _Transfers(NamedTuple):
@@ -148,21 +159,30 @@ def _choose(rows: Bool[Array, " r"], yes: PyTree, no: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(rows.reshape(-1, *(1,) * (a.ndim - 1)), a, b), yes, no)
 
 
-def _heard(
-    speakers: Int[Array, " m"], said: Message, x: Params, masks: UInt8[Array, "rows b"] | None, asked: Int[Array, " r"]
+def _message_of(
+    speakers: Int[Array, " m"],
+    message: Message,
+    x: Params,
+    masks: UInt8[Array, "rows b"] | None,
+    asked: Int[Array, " r"],
 ) -> Message:
     """Look up the message of each row: what it says now, or what lies in the row of a message in flight."""
     lanes = _lanes(speakers, asked, num_rows(x))
     now = lanes < len(speakers)
-    values = _choose(now, take(said.values, lanes), take(x, asked))
-    if masks is None or said.mask is None:
+    values = _choose(now, take(message.values, lanes), take(x, asked))
+    if masks is None or message.mask is None:
         return Message(values)
-    kept = jnp.unpackbits(take(masks, asked), axis=1, count=said.mask.shape[1]).astype(bool)
-    return Message(values, _choose(now, take(said.mask, lanes), kept))
+    kept = jnp.unpackbits(take(masks, asked), axis=1, count=message.mask.shape[1]).astype(bool)
+    return Message(values, _choose(now, take(message.mask, lanes), kept))
 
 
 def receive(
-    event: Event, x: Params, masks: UInt8[Array, "rows b"] | None, said: Message, speakers: Int[Array, " m"], fill: Fill
+    event: Event,
+    x: Params,
+    masks: UInt8[Array, "rows b"] | None,
+    message: Message,
+    speakers: Int[Array, " m"],
+    fill: Fill,
 ) -> tuple[Params, UInt8[Array, "rows b"] | None]:
     """Let messages leave and arrive: what is sent to a row of its own lies there as it is, models take in the others.
 
@@ -172,7 +192,7 @@ def receive(
         event: of transfers or groups.
         x: all rows.
         masks: of all rows.
-        said: by the speakers, now.
+        message: by the speakers, now.
         speakers: the rows that speak.
         fill: see :data:`Fill`.
 
@@ -185,7 +205,7 @@ def receive(
     nothing = None if flying is None else jnp.zeros((len(lies), flying.shape[1]), jnp.uint8)
 
     def new() -> tuple[Params, UInt8[Array, "r b"] | None]:
-        return _taken_in(moves, lies, x, Partial(_heard, speakers, said, x, masks), fill, nothing)
+        return _new_rows(moves, lies, x, Partial(_message_of, speakers, message, x, masks), fill, nothing)
 
     mixed, copies = before_writing(jnp.any(moves.receivers < rows), new, lambda: (take(x, moves.receivers), nothing))
     x = put(x, moves.receivers, mixed)
@@ -194,11 +214,11 @@ def receive(
     return x, masks
 
 
-def _taken_in(
+def _new_rows(
     moves: _Transfers,
     lies: Bool[Array, " r"],
     x: Params,
-    heard: Callable,
+    read_message: Callable[[Int[Array, " r"]], Message],
     fill: Fill,
     copies: UInt8[Array, "r b"] | None,
 ) -> tuple[Params, UInt8[Array, "r b"] | None]:
@@ -207,7 +227,7 @@ def _taken_in(
 
     def add(carry: Any, move: tuple[Int[Array, " r"], Float[Array, " r"]]) -> tuple[Any, None]:
         (total, copies), (members, weights) = carry, move
-        message = heard(members)
+        message = read_message(members)
         read = _choose(members == moves.receivers, own, fill(moves.receivers, own, message))
         read = _choose(lies, message.values, read)
         total = jax.tree.map(lambda sum_, leaf: sum_ + _scaled(weights, leaf), total, read)
@@ -228,5 +248,5 @@ def _scaled(weights: Float[Array, " r"], leaf: Array) -> Array:
     return jnp.where(factor == 0, 0, factor * leaf)  # a weight of 0 does not silence a row that is not finite
 
 
-def _packed(heard: Message, like: UInt8[Array, "r b"]) -> UInt8[Array, "r b"]:
-    return jnp.full_like(like, 255) if heard.mask is None else jnp.packbits(heard.mask, axis=1)
+def _packed(message: Message, like: UInt8[Array, "r b"]) -> UInt8[Array, "r b"]:
+    return jnp.full_like(like, 255) if message.mask is None else jnp.packbits(message.mask, axis=1)

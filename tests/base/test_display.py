@@ -27,7 +27,7 @@ DATASET = Dataset("blank", EXAMPLES, Examples(PIXELS[:20], LABELS[:20]), 10, (0.
 PARTITION = gj.tasks.dirichlet(LABELS, N, alpha=0.5, seed=0)
 MODEL = gj.tasks.mlp(784, (64, 32), 10)
 TASK = gj.tasks.classification(DATASET, PARTITION, MODEL)
-PROTOCOL = gj.dpsgd(TASK, Partial(optax.sgd, 0.1), sharing=gj.sharing.jwins())
+PROTOCOL = gj.dpsgd(TASK, Partial(optax.sgd, 0.1), sharing=gj.sharing.deep_squeeze(gj.compress.top_k(1), 0.5))
 WATCH = [gj.observe.consensus_distance(), gj.observe.node_metrics(gj.tasks.quadratic(np.ones((N, 3))))]
 
 
@@ -54,7 +54,7 @@ CASES = {
     "plexus plan": (lambda: plexus_run(uneven(12), num_rounds=4), ["12 nodes", "trainings", "sent", "ended by rounds"]),
     "protocol": (lambda: PROTOCOL, ["dpsgd", "sgd(0.1)", "needs", "8 nodes", "synchronous"]),
     "wrapped protocol": (lambda: gj.track_versions(PROTOCOL, num_nodes=N), ["dpsgd", "tracks versions"]),
-    "sharing": (gj.sharing.jwins, ["jwins", "needs synchronous"]),
+    "sharing": (gj.sharing.jwins, ["jwins", "needs own rows"]),
     "task": (lambda: TASK, ["classification", "8 nodes", "52,650 parameters", "data 53"]),
     "regression": (lambda: gj.tasks.quadratic(np.ones((N, 3))), ["quadratic", "8 nodes", "3 parameters"]),
     "data set": (lambda: DATASET, ["blank", "60 training samples", "20 test samples", "10 classes", "28 x 28 x 1"]),
@@ -120,7 +120,7 @@ def test_equality_hashing_and_copies_are_untouched():
     assert gj.tasks.softmax_regression(4, 2) == gj.tasks.softmax_regression(4, 2)
     assert hash(gj.tasks.softmax_regression(4, 2)) == hash(gj.tasks.softmax_regression(4, 2))
     assert RING != gj.topology.ring(N)
-    assert gj.sharing.full()._fields == ("init", "encode", "merge", "requires")
+    assert gj.sharing.full()._fields == ("init", "encode", "merge", "requires", "mass")
     copied = pickle.loads(pickle.dumps(PARTITION))
     assert repr(copied) == repr(PARTITION)
     assert repr(copy.copy(TASK)) == repr(TASK)

@@ -60,21 +60,23 @@ STEPS = {"local_steps": WHOLE | NONE | {"zero": 0}}
 GAMMA = {"gamma": REAL | NONE | {"zero": 0.0}}
 COMPRESSOR = {"compressor": THING | NONE | {"sharing": sharing.top_k(0.5)}}
 WIRES = {"wire": THING}
+SHARING = {"sharing": THING | {"compressor": Q, "protocol": protocol.push_sum()}}
 CASES = [
-    (protocol.dpsgd, *learning(order=WORD, sharing=THING | {"compressor": Q}, **STEPS)),
-    (protocol.local_sgd, *learning({"local_steps": 1}, **STEPS)),
+    (protocol.dpsgd, *learning(order=WORD, **SHARING, **STEPS)),
+    (protocol.local_sgd, *learning({"local_steps": 1}, **SHARING, **STEPS)),
     (protocol.fedavg, *learning({"local_steps": 1}, **STEPS)),
     (protocol.fedbuff, *learning(**STEPS)),
-    (protocol.swift, *learning(**STEPS)),
+    (protocol.swift, *learning(**SHARING, **STEPS)),
     (protocol.random_walk, *learning(**STEPS)),
-    (protocol.gossip_learning, *learning(merge=WORD, scale={"number": 3, "text": "a"}, **STEPS)),
+    (protocol.gossip_learning, *learning(merge=WORD, scale={"number": 3, "text": "a"}, **SHARING, **STEPS)),
     (protocol.gradient_tracking, *learning(order=WORD)),
     (protocol.beer, *learning({"compressor": Q, "gamma": 0.5}, **COMPRESSOR, **GAMMA)),
     (protocol.d2, *learning()),
-    (protocol.ad_psgd, *learning()),
+    (protocol.ad_psgd, *learning(**SHARING)),
     (protocol.allreduce_sgd, *learning()),
-    (protocol.sgp, *learning()),
-    (protocol.gossip_averaging, {}, {"sharing": THING | {"compressor": Q, "protocol": protocol.push_sum()}}),
+    (protocol.sgp, *learning(**SHARING)),
+    (protocol.gossip_averaging, {}, SHARING),
+    (protocol.push_sum, {}, SHARING),
     (sharing.choco, {"compressor": Q, "gamma": 0.5}, COMPRESSOR | GAMMA),
     (sharing.sparq, {"compressor": Q, "gamma": 0.5, "threshold": 0.1}, COMPRESSOR | GAMMA | {"threshold": REAL | NONE}),
     (sharing.compressed, {"compressor": Q, "gamma": 0.5}, COMPRESSOR | GAMMA),

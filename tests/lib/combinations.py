@@ -125,7 +125,7 @@ SHARINGS = {
     "power_gossip": lambda: sharing.power_gossip(GRAPH),
 }
 WHOLE_ONLY = {
-    "fedavg": "the server's mean of whole models is the published algorithm, and a download is a whole model",
+    "fedavg": "clients could return parts of models, but fetch whole ones, and a plan counts messages of one size",
     "allreduce_sgd": "gradients, not models, are averaged, and exactly: sums on their way have no gaps",
     "gradient_tracking": "the mean of the trackers is that of the gradients only if mixing conserves every coordinate; "
     "`beer` is its form for compressed messages",

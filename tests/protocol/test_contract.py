@@ -55,6 +55,7 @@ from gossipjax.timeline import (
     poisson_push,
     rounds,
 )
+from gossipjax.timeline._events import event_of
 from gossipjax.topology import barabasi_albert, one_peer_exponential
 
 T, SAMPLED = 12, 4
@@ -331,7 +332,7 @@ def test_jit_changes_nothing(case, plan):
     key = jax.random.fold_in(KEY, loop.STEPS)
     state = protocol.init(KEY, loop.with_slots(start(case), plan.properties))
     for t in range(case.early):
-        event = plan.event(KEY, plan.shared, jax.tree.map(lambda leaf, t=t: jnp.asarray(leaf[t]), plan.xs))
+        event = event_of(KEY, plan, jax.tree.map(lambda leaf, t=t: jnp.asarray(leaf[t]), plan.xs))
         state, _ = protocol.step(key, state, event)
     # Compiled code fuses multiply and add: the last digits differ.
     models_found = loop.models(protocol, state, plan.properties.num_rows)

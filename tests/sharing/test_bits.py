@@ -60,6 +60,8 @@ CLOCK = timeline.clocks.poisson(1.0)
 ROUNDS = timeline.rounds(W, 3)
 PAIRS = timeline.poisson_pairs(GRAPH, 9, seed=0)
 PUSHED = timeline.directed_push(GRAPH, 9.0, compute=CLOCK, send=1.0, latency=0.1, seed=0)
+FLIGHTS = timeline.push_gossip(GRAPH, 9.0, compute=CLOCK, gossip=1.0, latency=0.1, drop=0.3, seed=0)
+MAILBOXES = timeline.swift(GRAPH, 9.0, compute=CLOCK, latency=0.1, seed=0)
 CUT = {"recipients": 2, "uplink_messages_per_second": 9.0, "seed": 0}
 HALVES = timeline.divshare(N, 9.0, compute=CLOCK, num_fragments=2, **CUT)
 THIRDS = timeline.divshare(N, 9.0, compute=CLOCK, num_fragments=3, **CUT)
@@ -79,7 +81,7 @@ CASES = {
     "d2, one vector": (learned(protocol.d2), timeline.rounds(gj.mixing.lazy(W), 3), MODEL),
     "push-sum, a weight": (gj.push_sum, PUSHED, MODEL + FLOAT),
     "sgp, a weight": (learned(protocol.sgp), PUSHED, MODEL + FLOAT),
-    "swift": (learned(protocol.swift), timeline.swift(GRAPH, 9.0, compute=CLOCK, seed=0), MODEL),
+    "swift": (learned(protocol.swift), MAILBOXES, MODEL),
     "halves": (learned(protocol.dpsgd, sharing=sharing.fragments(2)), HALVES, (3 + 1) * 32),
     "thirds": (learned(protocol.dpsgd, sharing=sharing.fragments(3)), THIRDS, (2 + 1) * 32),
     "fedavg": (learned(protocol.fedavg, local_steps=2), timeline.client_sampling(N, 2, 3, seed=0), MODEL),
@@ -113,6 +115,17 @@ CASES = {
     "power gossip, left": (said(sharing.power_gossip, GRAPH), ROUNDS, 2 * 32 + 3 * 32),
     "power gossip, both": (said(sharing.power_gossip, GRAPH, iterations=2), ROUNDS, 2 * 32 + (3 + 2) * 32),
     "fragments": (said(sharing.fragments, 2), HALVES, (3 + 1) * 32),
+    "halves, drawn by the sender": (learned(protocol.ad_psgd, sharing=sharing.fragments(2)), FLIGHTS, (3 + 1) * 32),
+    "top-k in flight": (learned(protocol.ad_psgd, sharing=sharing.top_k(0.25, wire=INTEGERS)), FLIGHTS, 2 * (32 + 32)),
+    "a subset at meetings": (learned(protocol.gossip_learning, sharing=sharing.random_subset(1.0)), PAIRS, MODEL + 64),
+    "qsgd in mailboxes": (learned(protocol.swift, sharing=sharing.compressed(qsgd(3))), MAILBOXES, 32 + 8 * (1 + 2)),
+    "push-sum of halves, a weight": (lambda: gj.push_sum(sharing.fragments(2)), PUSHED, (3 + 1) * 32 + 32),
+    "push-sum of top-k, weights": (
+        lambda: gj.push_sum(sharing.top_k(0.25, wire=INTEGERS)),
+        PUSHED,
+        2 * (32 + 32 + 32),
+    ),
+    "sgp of qsgd, a weight": (learned(protocol.sgp, sharing=sharing.compressed(qsgd(3))), PUSHED, 32 + 8 * 3 + FLOAT),
     "runs": (said(sharing.fragments, 3, layout="contiguous"), THIRDS, 3 * 32),
 }
 
@@ -148,7 +161,11 @@ def test_bytes_of_push_sum_hold_the_weight_of_every_message(learns, wide):
     assert run["bytes_sent"][-1] == each * PUSHED.properties.traffic.sent
 
 
-@pytest.mark.parametrize("name", ["gossip", "gradient tracking, two vectors", "sparq, silent", "halves", "fedbuff"])
+RUNS = ["gossip", "gradient tracking, two vectors", "sparq, silent", "halves", "fedbuff", "halves, drawn by the sender"]
+RUNS += ["top-k in flight", "qsgd in mailboxes", "push-sum of top-k, weights"]
+
+
+@pytest.mark.parametrize("name", RUNS)
 def test_bytes_of_a_run(name):
     """Messages by the timeline, each of the size above."""
     build, plan, bits = CASES[name]

@@ -282,7 +282,7 @@ def _check_state(protocol: Protocol, state: Any) -> None:
         num_rows(jax.eval_shape(protocol.model, state))
     except (AttributeError, TypeError, KeyError, IndexError) as error:
         raise TypeError(
-            f"state={shown(state)}: is none of this protocol's ({error}); pass protocol.init(key, x0), with "
+            f"state={shown(state)}: is none of this protocol's; pass protocol.init(key, x0), with "
             "x0 = gossipjax.with_slots(x0, timeline.properties) where messages are in flight"
         ) from error
 

@@ -6,108 +6,46 @@ sharing decides what they say. :func:`simulate` is the only loop.
 
 import importlib.metadata as _metadata
 
-from gossipjax import (
-    compress,
-    devices,
-    mixing,
-    observe,
-    protocol,
-    sharing,
-    systems,
-    tasks,
-    timeline,
-    topology,
-    wrappers,
-)
-from gossipjax._base import placement
-from gossipjax._base.configuration import configure
-from gossipjax._base.rows import bits_per_row, replicate
-from gossipjax._engine.growth import Diverging
-from gossipjax._engine.loop import run, with_slots
-from gossipjax._engine.packing import pack
-from gossipjax._engine.repeat import repeat
-from gossipjax._engine.simulate import Diverged, simulate
-from gossipjax.facts import Properties, Requires, Traffic
-from gossipjax.protocol import (
-    ad_psgd,
-    allreduce_sgd,
-    beer,
-    d2,
-    dpsgd,
-    fedavg,
-    fedbuff,
-    gossip_averaging,
-    gossip_learning,
-    gradient_tracking,
-    local_sgd,
-    node_gradients,
-    push_sum,
-    random_walk,
-    restarted,
-    sgp,
-    swift,
-)
-from gossipjax.results import Trajectory, load
-from gossipjax.types import Event, Info, Protocol, Sharing, Task, Timeline
-from gossipjax.wrappers import metered, track_versions
+from gossipjax import compress as compress
+from gossipjax import devices as devices
+from gossipjax import mixing as mixing
+from gossipjax import observe as observe
+from gossipjax import protocol as protocol
+from gossipjax import sharing as sharing
+from gossipjax import systems as systems
+from gossipjax import tasks as tasks
+from gossipjax import timeline as timeline
+from gossipjax import topology as topology
+from gossipjax import wrappers as wrappers
+from gossipjax._base import placement as placement
+from gossipjax._base.configuration import configure as configure
+from gossipjax._base.rows import bits_per_row as bits_per_row
+from gossipjax._base.rows import replicate as replicate
+from gossipjax._engine.growth import Diverging as Diverging
+from gossipjax._engine.loop import run as run
+from gossipjax._engine.loop import with_slots as with_slots
+from gossipjax._engine.packing import pack as pack
+from gossipjax._engine.repeat import repeat as repeat
+from gossipjax._engine.simulate import Diverged as Diverged
+from gossipjax._engine.simulate import simulate as simulate
+from gossipjax.facts import Properties as Properties
+from gossipjax.facts import Requires as Requires
+from gossipjax.facts import Traffic as Traffic
+from gossipjax.protocol import *  # noqa: F403  a protocol is registered once, in its room
+from gossipjax.results import Trajectory as Trajectory
+from gossipjax.results import load as load
+from gossipjax.types import Event as Event
+from gossipjax.types import Info as Info
+from gossipjax.types import Protocol as Protocol
+from gossipjax.types import Sharing as Sharing
+from gossipjax.types import Task as Task
+from gossipjax.types import Timeline as Timeline
+from gossipjax.wrappers import metered as metered
+from gossipjax.wrappers import track_versions as track_versions
 
 try:
     __version__ = _metadata.version("gossipjax")
 except _metadata.PackageNotFoundError:  # a checkout on the path that was never installed
     __version__ = "0+unknown"
 
-__all__ = [
-    "Diverged",
-    "Diverging",
-    "Event",
-    "Info",
-    "Properties",
-    "Protocol",
-    "Requires",
-    "Sharing",
-    "Task",
-    "Timeline",
-    "Traffic",
-    "Trajectory",
-    "__version__",
-    "ad_psgd",
-    "allreduce_sgd",
-    "beer",
-    "bits_per_row",
-    "compress",
-    "configure",
-    "d2",
-    "devices",
-    "dpsgd",
-    "fedavg",
-    "fedbuff",
-    "gossip_averaging",
-    "gossip_learning",
-    "gradient_tracking",
-    "load",
-    "local_sgd",
-    "metered",
-    "mixing",
-    "node_gradients",
-    "observe",
-    "pack",
-    "placement",
-    "protocol",
-    "push_sum",
-    "random_walk",
-    "repeat",
-    "replicate",
-    "restarted",
-    "run",
-    "sgp",
-    "sharing",
-    "simulate",
-    "swift",
-    "systems",
-    "tasks",
-    "timeline",
-    "topology",
-    "track_versions",
-    "with_slots",
-    "wrappers",
-]
+__all__ = [name for name in dir() if not name.startswith("_")] + ["__version__"]

@@ -5,24 +5,18 @@ coding: a value takes the width at which it is stored (32 bits in float32), an i
 indices of top-k can be coded (:mod:`gossipjax.compress.codes`).
 """
 
-from gossipjax.compress import codes, transforms
-from gossipjax.compress._compressor import Compressor, compress_rows, contractive
-from gossipjax.compress._quantize import identity, qsgd, random_gossip, scaled_sign
-from gossipjax.compress._selection import largest
-from gossipjax.compress._sparsify import random_k, sign_top_k, top_k
+from gossipjax.compress import codes as codes
+from gossipjax.compress import transforms as transforms
+from gossipjax.compress._compressor import Compressor as Compressor
+from gossipjax.compress._compressor import compress_rows as compress_rows
+from gossipjax.compress._compressor import contractive as contractive
+from gossipjax.compress._quantize import identity as identity
+from gossipjax.compress._quantize import qsgd as qsgd
+from gossipjax.compress._quantize import random_gossip as random_gossip
+from gossipjax.compress._quantize import scaled_sign as scaled_sign
+from gossipjax.compress._selection import largest as largest
+from gossipjax.compress._sparsify import random_k as random_k
+from gossipjax.compress._sparsify import sign_top_k as sign_top_k
+from gossipjax.compress._sparsify import top_k as top_k
 
-__all__ = [
-    "Compressor",
-    "codes",
-    "compress_rows",
-    "contractive",
-    "identity",
-    "largest",
-    "qsgd",
-    "random_gossip",
-    "random_k",
-    "scaled_sign",
-    "sign_top_k",
-    "top_k",
-    "transforms",
-]
+__all__ = [name for name in dir() if not name.startswith("_")]

@@ -1,50 +1,31 @@
 """Mixing matrices, the four forms that apply them to stacked models, and the operations on them."""
 
-from gossipjax.mixing._apply import messages, mix, neighbor_sum, to_dense
-from gossipjax.mixing._build import describe, exchange, from_matrix, push, stack_mixings, take_mixing
-from gossipjax.mixing._forms import DenseMixing, GroupMixing, PairMixing, TableMixing
-from gossipjax.mixing._weights import (
-    averaging,
-    best_constant,
-    check_weights,
-    column_stochastic,
-    from_edge_weights,
-    is_column_stochastic,
-    is_doubly_stochastic,
-    is_row_stochastic,
-    is_symmetric,
-    lazy,
-    max_degree,
-    metropolis,
-    uniform,
-)
+from gossipjax.mixing._apply import messages as messages
+from gossipjax.mixing._apply import mix as mix
+from gossipjax.mixing._apply import neighbor_sum as neighbor_sum
+from gossipjax.mixing._apply import to_dense as to_dense
+from gossipjax.mixing._build import describe as describe
+from gossipjax.mixing._build import exchange as exchange
+from gossipjax.mixing._build import from_matrix as from_matrix
+from gossipjax.mixing._build import push as push
+from gossipjax.mixing._build import stack_mixings as stack_mixings
+from gossipjax.mixing._build import take_mixing as take_mixing
+from gossipjax.mixing._forms import DenseMixing as DenseMixing
+from gossipjax.mixing._forms import GroupMixing as GroupMixing
+from gossipjax.mixing._forms import PairMixing as PairMixing
+from gossipjax.mixing._forms import TableMixing as TableMixing
+from gossipjax.mixing._weights import averaging as averaging
+from gossipjax.mixing._weights import best_constant as best_constant
+from gossipjax.mixing._weights import check_weights as check_weights
+from gossipjax.mixing._weights import column_stochastic as column_stochastic
+from gossipjax.mixing._weights import from_edge_weights as from_edge_weights
+from gossipjax.mixing._weights import is_column_stochastic as is_column_stochastic
+from gossipjax.mixing._weights import is_doubly_stochastic as is_doubly_stochastic
+from gossipjax.mixing._weights import is_row_stochastic as is_row_stochastic
+from gossipjax.mixing._weights import is_symmetric as is_symmetric
+from gossipjax.mixing._weights import lazy as lazy
+from gossipjax.mixing._weights import max_degree as max_degree
+from gossipjax.mixing._weights import metropolis as metropolis
+from gossipjax.mixing._weights import uniform as uniform
 
-__all__ = [
-    "DenseMixing",
-    "GroupMixing",
-    "PairMixing",
-    "TableMixing",
-    "averaging",
-    "best_constant",
-    "check_weights",
-    "column_stochastic",
-    "describe",
-    "exchange",
-    "from_edge_weights",
-    "from_matrix",
-    "is_column_stochastic",
-    "is_doubly_stochastic",
-    "is_row_stochastic",
-    "is_symmetric",
-    "lazy",
-    "max_degree",
-    "messages",
-    "metropolis",
-    "mix",
-    "neighbor_sum",
-    "push",
-    "stack_mixings",
-    "take_mixing",
-    "to_dense",
-    "uniform",
-]
+__all__ = [name for name in dir() if not name.startswith("_")]

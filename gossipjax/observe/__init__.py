@@ -1,43 +1,21 @@
 """Observers that measure a run: models, staleness, traffic, clocks, and your own."""
 
-from gossipjax.observe._models import (
-    Observer,
-    Snapshot,
-    Variable,
-    average_model_metrics,
-    consensus_distance,
-    disagreement,
-    distance_to,
-    models,
-    node_metrics,
-    percentiles,
-    subset,
-)
-from gossipjax.observe._staleness import (
-    mean_hops,
-    staleness_by_source,
-    staleness_histogram,
-    staleness_matrix,
-    staleness_summary,
-)
-from gossipjax.observe._traffic import meter_summary
+from gossipjax.observe._models import Observer as Observer
+from gossipjax.observe._models import Snapshot as Snapshot
+from gossipjax.observe._models import Variable as Variable
+from gossipjax.observe._models import average_model_metrics as average_model_metrics
+from gossipjax.observe._models import consensus_distance as consensus_distance
+from gossipjax.observe._models import disagreement as disagreement
+from gossipjax.observe._models import distance_to as distance_to
+from gossipjax.observe._models import models as models
+from gossipjax.observe._models import node_metrics as node_metrics
+from gossipjax.observe._models import percentiles as percentiles
+from gossipjax.observe._models import subset as subset
+from gossipjax.observe._staleness import mean_hops as mean_hops
+from gossipjax.observe._staleness import staleness_by_source as staleness_by_source
+from gossipjax.observe._staleness import staleness_histogram as staleness_histogram
+from gossipjax.observe._staleness import staleness_matrix as staleness_matrix
+from gossipjax.observe._staleness import staleness_summary as staleness_summary
+from gossipjax.observe._traffic import meter_summary as meter_summary
 
-__all__ = [
-    "Observer",
-    "Snapshot",
-    "Variable",
-    "average_model_metrics",
-    "consensus_distance",
-    "disagreement",
-    "distance_to",
-    "mean_hops",
-    "meter_summary",
-    "models",
-    "node_metrics",
-    "percentiles",
-    "staleness_by_source",
-    "staleness_histogram",
-    "staleness_matrix",
-    "staleness_summary",
-    "subset",
-]
+__all__ = [name for name in dir() if not name.startswith("_")]

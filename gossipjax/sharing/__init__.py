@@ -1,33 +1,19 @@
 """What nodes say: builders of :class:`gossipjax.Sharing`."""
 
-from gossipjax.sharing._choco import choco
-from gossipjax.sharing._compressed import compressed, deep_squeeze, error_feedback
-from gossipjax.sharing._dcd import dcd
-from gossipjax.sharing._ecd import ecd
-from gossipjax.sharing._fragments import fragments
-from gossipjax.sharing._full import full
-from gossipjax.sharing._jwins import jwins
-from gossipjax.sharing._moniqua import moniqua
-from gossipjax.sharing._power_gossip import power_gossip
-from gossipjax.sharing._random_subset import random_subset
-from gossipjax.sharing._sparq import sparq
-from gossipjax.sharing._top_k import top_k
-from gossipjax.sharing._tuning import tune_gamma
+from gossipjax.sharing._choco import choco as choco
+from gossipjax.sharing._compressed import compressed as compressed
+from gossipjax.sharing._compressed import deep_squeeze as deep_squeeze
+from gossipjax.sharing._compressed import error_feedback as error_feedback
+from gossipjax.sharing._dcd import dcd as dcd
+from gossipjax.sharing._ecd import ecd as ecd
+from gossipjax.sharing._fragments import fragments as fragments
+from gossipjax.sharing._full import full as full
+from gossipjax.sharing._jwins import jwins as jwins
+from gossipjax.sharing._moniqua import moniqua as moniqua
+from gossipjax.sharing._power_gossip import power_gossip as power_gossip
+from gossipjax.sharing._random_subset import random_subset as random_subset
+from gossipjax.sharing._sparq import sparq as sparq
+from gossipjax.sharing._top_k import top_k as top_k
+from gossipjax.sharing._tuning import tune_gamma as tune_gamma
 
-__all__ = [
-    "choco",
-    "compressed",
-    "dcd",
-    "deep_squeeze",
-    "ecd",
-    "error_feedback",
-    "fragments",
-    "full",
-    "jwins",
-    "moniqua",
-    "power_gossip",
-    "random_subset",
-    "sparq",
-    "top_k",
-    "tune_gamma",
-]
+__all__ = [name for name in dir() if not name.startswith("_")]

@@ -26,75 +26,39 @@ except ImportError as _missing:
         "gossipjax.testing needs Hypothesis, which is not installed: install the testing extra, gossipjax[testing]"
     ) from _missing
 
-from gossipjax.testing._compressors import check_contracts, check_unbiased
-from gossipjax.testing._plans import check_message_conservation, check_staleness_rules
-from gossipjax.testing._properties import (
-    check_consensus,
-    check_conserves_mean,
-    check_fixed_point,
-    check_packing,
-    check_permutation_equivariance,
-)
-from gossipjax.testing._relabel import relabel_rows, relabel_task, relabel_timeline
-from gossipjax.testing._runs import History, history
-from gossipjax.testing._strategies import (
-    Draw,
-    compressor_inputs,
-    connected_digraphs,
-    connected_graphs,
-    digraphs,
-    mixing_matrices,
-    permutations,
-    small_tasks,
-    stacked_params,
-    starts,
-    vectors,
-)
-from gossipjax.testing._tapes import (
-    EVENT_COUNTS,
-    KINDS,
-    SIZES,
-    SLOT_COUNTS,
-    EventTape,
-    event_tapes,
-    pad_timeline,
-    tape_timeline,
-    timelines,
-)
+from gossipjax.testing._compressors import check_contracts as check_contracts
+from gossipjax.testing._compressors import check_unbiased as check_unbiased
+from gossipjax.testing._plans import check_message_conservation as check_message_conservation
+from gossipjax.testing._plans import check_staleness_rules as check_staleness_rules
+from gossipjax.testing._properties import check_consensus as check_consensus
+from gossipjax.testing._properties import check_conserves_mean as check_conserves_mean
+from gossipjax.testing._properties import check_fixed_point as check_fixed_point
+from gossipjax.testing._properties import check_packing as check_packing
+from gossipjax.testing._properties import check_permutation_equivariance as check_permutation_equivariance
+from gossipjax.testing._relabel import relabel_rows as relabel_rows
+from gossipjax.testing._relabel import relabel_task as relabel_task
+from gossipjax.testing._relabel import relabel_timeline as relabel_timeline
+from gossipjax.testing._runs import History as History
+from gossipjax.testing._runs import history as history
+from gossipjax.testing._strategies import Draw as Draw
+from gossipjax.testing._strategies import compressor_inputs as compressor_inputs
+from gossipjax.testing._strategies import connected_digraphs as connected_digraphs
+from gossipjax.testing._strategies import connected_graphs as connected_graphs
+from gossipjax.testing._strategies import digraphs as digraphs
+from gossipjax.testing._strategies import mixing_matrices as mixing_matrices
+from gossipjax.testing._strategies import permutations as permutations
+from gossipjax.testing._strategies import small_tasks as small_tasks
+from gossipjax.testing._strategies import stacked_params as stacked_params
+from gossipjax.testing._strategies import starts as starts
+from gossipjax.testing._strategies import vectors as vectors
+from gossipjax.testing._tapes import EVENT_COUNTS as EVENT_COUNTS
+from gossipjax.testing._tapes import KINDS as KINDS
+from gossipjax.testing._tapes import SIZES as SIZES
+from gossipjax.testing._tapes import SLOT_COUNTS as SLOT_COUNTS
+from gossipjax.testing._tapes import EventTape as EventTape
+from gossipjax.testing._tapes import event_tapes as event_tapes
+from gossipjax.testing._tapes import pad_timeline as pad_timeline
+from gossipjax.testing._tapes import tape_timeline as tape_timeline
+from gossipjax.testing._tapes import timelines as timelines
 
-__all__ = [
-    "EVENT_COUNTS",
-    "KINDS",
-    "SIZES",
-    "SLOT_COUNTS",
-    "Draw",
-    "EventTape",
-    "History",
-    "check_consensus",
-    "check_conserves_mean",
-    "check_contracts",
-    "check_fixed_point",
-    "check_message_conservation",
-    "check_packing",
-    "check_permutation_equivariance",
-    "check_staleness_rules",
-    "check_unbiased",
-    "compressor_inputs",
-    "connected_digraphs",
-    "connected_graphs",
-    "digraphs",
-    "event_tapes",
-    "history",
-    "mixing_matrices",
-    "pad_timeline",
-    "permutations",
-    "relabel_rows",
-    "relabel_task",
-    "relabel_timeline",
-    "small_tasks",
-    "stacked_params",
-    "starts",
-    "tape_timeline",
-    "timelines",
-    "vectors",
-]
+__all__ = [name for name in dir() if not name.startswith("_")]

@@ -5,36 +5,24 @@ Every generator returns a :class:`Topology` that is simple (no self-loop, no rep
 a single round of a network that changes over time.
 """
 
-from gossipjax.topology._families import complete, exponential, hypercube, one_peer_exponential, path, ring, star, torus
-from gossipjax.topology._files import read_graph, write_graph
-from gossipjax.topology._graph import Topology, from_adjacency, from_networkx
-from gossipjax.topology._random import (
-    barabasi_albert,
-    erdos_renyi,
-    random_matching,
-    random_matching_of,
-    random_regular,
-    watts_strogatz,
-)
+from gossipjax.topology._families import complete as complete
+from gossipjax.topology._families import exponential as exponential
+from gossipjax.topology._families import hypercube as hypercube
+from gossipjax.topology._families import one_peer_exponential as one_peer_exponential
+from gossipjax.topology._families import path as path
+from gossipjax.topology._families import ring as ring
+from gossipjax.topology._families import star as star
+from gossipjax.topology._families import torus as torus
+from gossipjax.topology._files import read_graph as read_graph
+from gossipjax.topology._files import write_graph as write_graph
+from gossipjax.topology._graph import Topology as Topology
+from gossipjax.topology._graph import from_adjacency as from_adjacency
+from gossipjax.topology._graph import from_networkx as from_networkx
+from gossipjax.topology._random import barabasi_albert as barabasi_albert
+from gossipjax.topology._random import erdos_renyi as erdos_renyi
+from gossipjax.topology._random import random_matching as random_matching
+from gossipjax.topology._random import random_matching_of as random_matching_of
+from gossipjax.topology._random import random_regular as random_regular
+from gossipjax.topology._random import watts_strogatz as watts_strogatz
 
-__all__ = [
-    "Topology",
-    "barabasi_albert",
-    "complete",
-    "erdos_renyi",
-    "exponential",
-    "from_adjacency",
-    "from_networkx",
-    "hypercube",
-    "one_peer_exponential",
-    "path",
-    "random_matching",
-    "random_matching_of",
-    "random_regular",
-    "read_graph",
-    "ring",
-    "star",
-    "torus",
-    "watts_strogatz",
-    "write_graph",
-]
+__all__ = [name for name in dir() if not name.startswith("_")]

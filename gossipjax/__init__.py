@@ -31,7 +31,7 @@ from gossipjax._engine.simulate import simulate as simulate
 from gossipjax.facts import Properties as Properties
 from gossipjax.facts import Requires as Requires
 from gossipjax.facts import Traffic as Traffic
-from gossipjax.protocol import *  # noqa: F403  a protocol is registered once, in its room
+from gossipjax.protocol import *  # noqa: F403
 from gossipjax.results import Trajectory as Trajectory
 from gossipjax.results import load as load
 from gossipjax.types import Event as Event

@@ -18,4 +18,4 @@ from gossipjax.protocol._random_walk import random_walk as random_walk
 from gossipjax.protocol._restarted import restarted as restarted
 from gossipjax.protocol._swift import swift as swift
 
-__all__ = [name for name in dir() if not name.startswith("_")]
+# No __all__: gossipjax re-exports every public name of this room, and type checkers follow that only without one.

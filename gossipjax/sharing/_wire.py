@@ -40,7 +40,7 @@ Fill: TypeAlias = Callable[[Int[Array, " r"], Params, Message], Params]
 
 
 def start_wire(x0: Params, coordinates: int | None = None) -> WireState:
-    """Begin with nothing message.
+    """Start with nothing said.
 
     Args:
         x0: stacked models, and rows for messages.
@@ -52,7 +52,7 @@ def start_wire(x0: Params, coordinates: int | None = None) -> WireState:
 
 
 def start_masks(x0: Params) -> WireState:
-    """Begin with nothing said by messages that hold some coordinates."""
+    """Start with nothing said, for messages that hold some coordinates."""
     return start_wire(x0, parameters_per_row(x0))
 
 

@@ -98,7 +98,7 @@ FACTS = {
 """All facts. If several are missing, the error names the first in this order."""
 
 
-def checked(tags: Set[str]) -> frozenset[str]:
+def check_tags(tags: Set[str]) -> frozenset[str]:
     """Check a set of names of facts, and return it as a frozenset.
 
     Raises:
@@ -112,12 +112,12 @@ def checked(tags: Set[str]) -> frozenset[str]:
     return frozenset(tags)
 
 
-def closed(tags: Set[str]) -> frozenset[str]:
-    """Add all implied facts to a set of facts; raises as :func:`checked`."""
-    return checked(tags).union(*(FACTS[tag].implies for tag in tags))
+def with_implied(tags: Set[str]) -> frozenset[str]:
+    """Add all implied facts to a set of facts; raises as :func:`check_tags`."""
+    return check_tags(tags).union(*(FACTS[tag].implies for tag in tags))
 
 
-def held(said: Mapping[str, bool]) -> frozenset[str]:
+def true_facts(said: Mapping[str, bool]) -> frozenset[str]:
     """Return the names whose value is true."""
     return frozenset(tag for tag, holds in said.items() if holds)
 
@@ -234,14 +234,14 @@ class Properties:
 
     def with_facts(self, said: Mapping[str, bool]) -> Properties:
         """Return these properties with some facts replaced: ``said`` maps their names to whether they hold."""
-        return dataclasses.replace(self, tags=(self.tags - said.keys()) | held(said))
+        return dataclasses.replace(self, tags=(self.tags - said.keys()) | true_facts(said))
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         return self.name, _words(self)
 
     def __post_init__(self) -> None:
         """Check names and numbers."""
-        object.__setattr__(self, "tags", closed(self.tags))
+        object.__setattr__(self, "tags", with_implied(self.tags))
         instance("name", self.name, str, "the builder and its settings")
         _check_numbers(self)
         for name in ("num_nodes", "num_rows", "num_slots"):
@@ -285,17 +285,17 @@ class Requires:
 
     def __post_init__(self) -> None:
         """Check names and numbers."""
-        object.__setattr__(self, "tags", checked(self.tags))
+        object.__setattr__(self, "tags", check_tags(self.tags))
         flag("mixing", self.mixing)
         _check_numbers(self)
         optional_whole("num_nodes", self.num_nodes, least=1)
 
-    def said(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """List the requirements, for a display."""
         return _words(self)
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
-        return "", self.said()
+        return "", self.summary()
 
     def __or__(self, other: Requires) -> Requires:
         """Combine two requirements: the union of facts, the larger ``min_eigenvalue``, else the second if not None."""

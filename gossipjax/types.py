@@ -198,7 +198,7 @@ class Protocol(NamedTuple):
         from gossipjax._base.describe import describe  # which is written in terms of these types
 
         wrapped = {"tracks versions": self.versions is not None, "metered": self.meter is not None}
-        return brief(self) or describe(self), wrapped | {"needs": words(self.requires.said())}
+        return brief(self) or describe(self), wrapped | {"needs": words(self.requires.summary())}
 
 
 @jax.tree_util.register_static
@@ -239,7 +239,7 @@ class Sharing(NamedTuple):
     def _facts(self) -> tuple[str, dict[str, Any]]:
         from gossipjax._base.describe import describe
 
-        return brief(self) or describe(self), {"needs": words(self.requires.said())}
+        return brief(self) or describe(self), {"needs": words(self.requires.summary())}
 
 
 @jax.tree_util.register_dataclass

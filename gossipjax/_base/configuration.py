@@ -11,7 +11,7 @@ import jaxlib
 from jax.experimental.compilation_cache import compilation_cache
 
 from gossipjax._base.arguments import flag, instance, optional_whole
-from gossipjax.tasks._data import files
+from gossipjax._base.paths import cache_folder
 
 
 def configure(
@@ -61,7 +61,7 @@ def configure(
 
 def programs_folder() -> pathlib.Path:
     """Return the folder that ``cache=True`` uses, inside the cache folder that ``GOSSIPJAX_CACHE`` sets."""
-    return files.cache_folder() / "programs" / f"jax-{jax.__version__}-jaxlib-{jaxlib.__version__}"
+    return cache_folder() / "programs" / f"jax-{jax.__version__}-jaxlib-{jaxlib.__version__}"
 
 
 def _set_cache(cache: Any) -> None:

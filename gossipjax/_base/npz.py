@@ -20,8 +20,6 @@ import numpy as np
 
 from gossipjax._base.arguments import instance, whole
 from gossipjax._base.paths import replacing
-from gossipjax.timeline._sound import check_sound
-from gossipjax.types import Timeline
 
 FORMAT = "gossipjax-1"
 PACKAGE = "gossipjax."
@@ -85,7 +83,7 @@ def save(value: Any, path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def load(path: str | os.PathLike[str], kind: type | tuple[type, ...], *, max_bytes: int | None = None) -> Any:
-    """Read a file that :func:`save` wrote, and check that its timeline is consistent.
+    """Read a file that :func:`save` wrote. The caller checks that the parts of the value fit each other.
 
     Only value classes of this package and the functions in :data:`FUNCTIONS` are looked up by name.
 
@@ -112,14 +110,6 @@ def load(path: str | os.PathLike[str], kind: type | tuple[type, ...], *, max_byt
     arrays = [found[name] for name in sorted(found.keys() - _NOT_ARRAYS, key=lambda name: int(name.split("_")[1]))]
     if "checksum" in found and str(found["checksum"]) != _checksum(str(found["structure"]), arrays):
         raise ValueError(f"{source} was changed after it was saved, or by another version of gossipjax; plan it again")
-    timeline = value if isinstance(value, Timeline) else getattr(value, "timeline", None)
-    if isinstance(timeline, Timeline):
-        try:
-            check_sound(timeline)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{source} holds a timeline that contradicts itself: {error}; plan the run again"
-            ) from error
     return value
 
 

@@ -17,6 +17,7 @@ from gossipjax._base.display import displayed, size
 from gossipjax.systems._activity import CUT, Activity, check_activity, shifted, within
 from gossipjax.systems._plexus.history import PlexusHistory, check_history
 from gossipjax.systems._series import accrued, trainings_of, transfers_of
+from gossipjax.timeline._sound import check_loaded
 from gossipjax.types import Timeline, as_timeline
 
 
@@ -151,6 +152,8 @@ def load_plan(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> 
             saved, one that contradicts itself, or one that inflates to more.
     """
     plan: Plan = npz.load(path, Plan, max_bytes=max_bytes)
+    if isinstance(plan.timeline, Timeline):
+        check_loaded(plan.timeline, path)
     try:
         _check(plan)
     except (ValueError, TypeError) as error:

@@ -8,6 +8,7 @@ import pathlib
 from gossipjax._base import npz
 from gossipjax._base.arguments import instance
 from gossipjax._base.calls import recorded
+from gossipjax.timeline._sound import check_loaded
 from gossipjax.types import Timeline
 
 
@@ -41,4 +42,4 @@ def load(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Timel
             contradicts itself, or one that inflates to more.
     """
     timeline: Timeline = npz.load(path, Timeline, max_bytes=max_bytes)
-    return timeline
+    return check_loaded(timeline, path)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float64, Key, PyTree
 from gossipjax._base.arguments import choice, instance, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
-from gossipjax.facts import Properties, held
+from gossipjax.facts import Properties, true_facts
 from gossipjax.mixing._apply import DenseMixing, GroupMixing, TableMixing, to_dense
 from gossipjax.mixing._build import describe, from_matrix, stack_mixings, take_mixing
 from gossipjax.mixing._weights import (
@@ -124,7 +124,7 @@ def rounds(
         num_nodes=sizes[0],
         num_rows=sizes[0],
         name=f"rounds(n={sizes[0]}, {'fixed W' if fixed else f'cycle of {len(matrices)} W'})",
-        tags={"synchronous", "own_rows"} | held(said),
+        tags={"synchronous", "own_rows"} | true_facts(said),
         min_eigenvalue=_min_eigenvalue(completed[0]) if fixed and symmetric else None,
         messages=describe(mixings[0]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import jax
@@ -17,6 +18,18 @@ _NODES = frozenset({"nodes", "sources", "first", "second", "partner", "own", "se
 """Fields of the builders' timelines whose entries are nodes."""
 _ROWS = frozenset({"rows", "begin", "senders", "receivers", "members", "targets", "speakers", "slots", "neighbors"})
 """Fields whose entries are rows of models or messages."""
+
+
+def check_loaded(timeline: Timeline, path: str | os.PathLike[str]) -> Timeline:
+    """Check a timeline that was read from a file, as :func:`check_sound` does; the error names the file.
+
+    Raises:
+        ValueError: if the timeline contradicts itself.
+    """
+    try:
+        return check_sound(timeline)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds a timeline that contradicts itself: {error}; plan the run again") from error
 
 
 def check_sound(timeline: Timeline) -> Timeline:

@@ -1,6 +1,8 @@
 """Imports run one way: the engine knows no theory, theory knows no engine, figures know results and the palette."""
 
 import ast
+import importlib
+import inspect
 import pathlib
 
 import pytest
@@ -51,6 +53,50 @@ def test_imports_run_one_way(folder):
         for name in ours(path):
             fits = any(name == prefix or name.startswith(prefix + ".") for prefix in allowed(path))
             assert fits, f"{path.relative_to(ROOT)} imports {name}"
+
+
+FLOORS = (
+    {"_base", "facts", "types"},
+    {"topology"},
+    {"mixing"},
+    {"compress", "devices", "tasks", "timeline", "wrappers"},
+    {"observe", "sharing", "systems"},
+    {"protocol", "results"},
+    {"_engine"},
+    {"testing"},
+)
+"""Rooms of the package, from the ground up: a room imports from lower floors only, never from one beside it."""
+FROM_TASKS = {"devices"}
+"""Traces of devices come as the files of data sets do."""
+
+
+def test_rooms_import_from_the_floors_below():
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    found = {path.relative_to(ROOT / "gossipjax").parts[0].removesuffix(".py") for path in modules("gossipjax")}
+    assert found - {"__init__"} == set(floor)
+    for path in modules("gossipjax"):
+        room = path.relative_to(ROOT / "gossipjax").parts[0].removesuffix(".py")
+        for name in at_import(path) if room != "__init__" else ():
+            other = name.split(".")[1] if "." in name else room
+            beside = floor[room] == 0 == floor.get(other) or (other == "tasks" and room in FROM_TASKS)
+            assert other == room or beside or floor[other] < floor[room], f"{path.relative_to(ROOT)} imports {name}"
+
+
+def at_import(path: pathlib.Path) -> set[str]:
+    """What of the package a module imports when it is imported itself: not what its functions import later."""
+    tree = ast.parse(path.read_text())
+    body = [node for node in tree.body if isinstance(node, ast.ImportFrom | ast.Import)]
+    names = imported(ast.unparse(ast.Module(body, [])), "gossipjax")
+    return {name for name in names if name.startswith("gossipjax.")}
+
+
+def test_functions_do_not_hide_their_modules():
+    """``import gossipjax.room.name`` is a module wherever there is a file of this name."""
+    for path in modules("gossipjax"):
+        if path.name != "__init__.py":
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            parent = importlib.import_module(name.rpartition(".")[0])
+            assert inspect.ismodule(getattr(importlib.import_module(name) and parent, path.stem)), name
 
 
 def test_formulas_know_nothing_of_the_claims():

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from gossipjax.facts import Properties, Traffic, held
+from gossipjax.facts import Properties, Traffic, true_facts
 from gossipjax.mixing._apply import TableMixing
 from gossipjax.systems._activity import COMPLETED, Activity
 from gossipjax.systems._plan import Plan
@@ -160,5 +160,5 @@ def _facts(name: str, tables: Tables, rounds: list[Round], pattern: np.ndarray, 
     if whole and tables.matrices:
         facts = plain_rounds(list(tables.matrices), len(pattern), form="table").properties
         return dataclasses.replace(facts, name=name, traffic=traffic, messages=words)
-    tags = held({"synchronous": whole, "own_rows": True, "row_stochastic": True})
+    tags = true_facts({"synchronous": whole, "own_rows": True, "row_stochastic": True})
     return Properties(n, n, name, tags, traffic=traffic, messages=words)

@@ -8,14 +8,17 @@ import importlib.metadata as _metadata
 
 from gossipjax import compress as compress
 from gossipjax import devices as devices
+from gossipjax import facts as facts
 from gossipjax import mixing as mixing
 from gossipjax import observe as observe
 from gossipjax import protocol as protocol
+from gossipjax import results as results
 from gossipjax import sharing as sharing
 from gossipjax import systems as systems
 from gossipjax import tasks as tasks
 from gossipjax import timeline as timeline
 from gossipjax import topology as topology
+from gossipjax import types as types
 from gossipjax import wrappers as wrappers
 from gossipjax._base import placement as placement
 from gossipjax._base.configuration import configure as configure

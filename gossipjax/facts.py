@@ -64,7 +64,7 @@ FACTS = {
         "is not synchronous",
     ),
     "meetings": Fact(
-        "Nodes act at separate times, and whole models pass between two nodes at a time, by averaging or pushes.",
+        "Whole models pass between two nodes at a time, by averaging or pushes.",
         "models that pass between two nodes at a time; use timeline.push_gossip or timeline.pairwise",
         "has no meetings",
     ),
@@ -266,11 +266,11 @@ class Requires:
     num_nodes: int | None = None
     """The number of shards of the task."""
     num_fragments: int | None = None
-    """Each message must carry one of this many fragments of a model; None: whole models."""
+    """The number of fragments of a model, where the timeline names them; None: whole models only."""
     local_steps: int | None = None
     """Local steps of an acting node, which must equal those that a plan's times assume; None: any."""
     made_for: str | None = None
-    """The kind of this protocol, which must equal the one that a plan was made for; None: any."""
+    """The kind of this protocol, compared with the one that a plan was made for; None: not compared."""
     builder: str | None = None
     """A builder of timelines that meet all this, such as ``"timeline.rounds"``, for error messages."""
 
@@ -337,7 +337,7 @@ def _missing_fragments(requires: Requires, facts: Properties) -> str | None:
     if requires.num_fragments is None and facts.num_fragments is not None:
         return (
             f"{facts.name} sends {facts.num_fragments} fragments of each model, and the protocol mixes whole ones: use "
-            "dpsgd or gossip_averaging with sharing.fragments, or another timeline such as timeline.rounds"
+            "dpsgd, swift or gossip_averaging with sharing.fragments, or another timeline such as timeline.rounds"
         )
     if None not in (requires.num_fragments, facts.num_fragments) and requires.num_fragments != facts.num_fragments:
         return (

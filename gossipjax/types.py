@@ -60,12 +60,12 @@ class Event(NamedTuple):
     """Models that leave each of m senders now. None: every transfer of the mixing between two rows is one."""
     speakers: Int[Array, " m"] | None = None
     """The row that says each of ``messages``; :data:`NOBODY` where there is none. None: see
-    :func:`gossipjax.mixing._counting.speakers`."""
+    :func:`gossipjax.mixing.speakers`."""
     sources: Int[Array, " m"] | None = None
     """The only node whose version each transfer of the mixing carries (version counters). None: all that it knows."""
     allreduce: Any = None
-    """``()``: the mixing is the exact mean of all nodes, taken by a ring all-reduce, whose bytes are counted: see
-    :func:`gossipjax.mixing._counting.charged`. None: models go from node to node."""
+    """``()``: the mixing is the exact mean of all nodes, taken by a ring all-reduce, whose bytes are counted.
+    None: models go from node to node."""
     models: Any = None
     """How many of the rows are models, a compile-time constant that the loop adds; the rows that follow hold messages
     in flight. None: every row is a model."""
@@ -221,7 +221,7 @@ class Sharing(NamedTuple):
         init: ``init(x0) -> state``.
         encode: ``encode(key, state, x_start, x, event) -> (state, (payload, bits))``: x_start are the models at the
             beginning of the event, x the locally trained ones, both of all rows; the payload has one entry for each row
-            that speaks (:func:`gossipjax.mixing._counting.speakers`), with an axis of its neighbours behind where each
+            that speaks (:func:`gossipjax.mixing.speakers`), with an axis of its neighbours behind where each
             of them is sent something else (:func:`~gossipjax.sharing.power_gossip`); ``bits`` is the size of one
             message: a plain int if it never changes, else an unsigned integer ``()`` or one per speaker.
         merge: ``merge(key, state, (x, payload, event)) -> (state, x)``: messages leave, which copies what is said to

@@ -14,6 +14,8 @@ from jaxtyping import Array, UInt
 
 from gossipjax._base.arguments import whole
 
+MOST_BITS = 1 << 32
+"""Bits of a model from which messages of changing size may be too large for their counter."""
 _HALF = np.uint32(0xFFFF)
 _SIXTEEN = np.uint32(16)
 _FEW = 8

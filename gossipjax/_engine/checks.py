@@ -12,6 +12,7 @@ from jaxtyping import Array, Key, PyTree
 from scipy import sparse
 
 from gossipjax._base.arguments import shown
+from gossipjax._base.counter import MOST_BITS
 from gossipjax._base.leaves import form_of, near
 from gossipjax._base.rows import bits_per_row
 from gossipjax._engine.probe import Bits, Probe, probe
@@ -20,8 +21,6 @@ from gossipjax.mixing._apply import DenseMixing, TableMixing
 from gossipjax.timeline._events import event_form
 from gossipjax.types import Protocol, Task, Timeline
 
-MOST_BITS = 1 << 32
-"""Bits of a model from which messages of changing size may be too large for their counter."""
 WEIGHTS_ROUNDING = 1e-4
 """By how much sums of weights may miss one: those of a thousand float32 numbers do by 1e-5."""
 

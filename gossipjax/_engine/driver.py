@@ -113,7 +113,7 @@ def _model_call(settings: Settings, protocol, state):
 
 
 def _each_seed(one: Callable[..., Any], settings: Settings, *batched: Any) -> Any:
-    """Run one seed, or a batch: by vmap, or one after another where a node's row is large (see ``spread``)."""
+    """Run one seed, or a batch: by vmap, or one after another where a node's row is large (see ``placement``)."""
     with placement.using(settings.strategy):
         if settings.seeds is None:
             return one(*batched)

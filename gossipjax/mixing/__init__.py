@@ -10,6 +10,7 @@ from gossipjax.mixing._build import from_matrix as from_matrix
 from gossipjax.mixing._build import push as push
 from gossipjax.mixing._build import stack_mixings as stack_mixings
 from gossipjax.mixing._build import take_mixing as take_mixing
+from gossipjax.mixing._counting import speakers as speakers
 from gossipjax.mixing._forms import DenseMixing as DenseMixing
 from gossipjax.mixing._forms import GroupMixing as GroupMixing
 from gossipjax.mixing._forms import PairMixing as PairMixing

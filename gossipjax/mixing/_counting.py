@@ -87,7 +87,7 @@ def speakers(event: Event, rows: int) -> Int[Array, " m"] | None:
         return said if given is None else jnp.where(given > 0, said, NOBODY)
     raise ValueError(
         f"an event of {type(mixing).__name__} does not say who sends its messages, which a sharing of anything but "
-        "models must know: give planned(...) the field speakers, or share full models"
+        "models must know: give timeline.from_events the field speakers, or share full models"
     )
 
 
@@ -114,6 +114,6 @@ def sent(
     if jnp.shape(bits) not in ((), messages_sent.shape):
         raise ValueError(
             f"sizes of messages of {jnp.shape(bits)[0]} nodes do not belong to the {messages_sent.shape[0]} messages "
-            f"that {type(event.mixing).__name__} counts: give one for each of mixing.speakers(event, rows)"
+            f"that {type(event.mixing).__name__} counts: give one for each of gossipjax.mixing.speakers(event, rows)"
         )
     return jnp.broadcast_to(bits, messages_sent.shape), messages_sent

@@ -14,7 +14,8 @@ from jaxtyping import Array, Key
 from gossipjax._base.arguments import shown
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
-from gossipjax._base.rows import bits_per_row, increase, num_rows, put, take
+from gossipjax._base.counter import MOST_BITS
+from gossipjax._base.rows import bits_per_row, num_rows, put, take
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import sent, speakers
@@ -52,6 +53,11 @@ def _ones(sharing: Sharing, x0: Params) -> Weights:
     assert sharing.mass is not None
     if sharing.mass.weights in ("whole", "model"):
         return jnp.ones(num_rows(x0))
+    if sharing.mass.weights == "coordinates" and 2 * bits_per_row(x0) >= MOST_BITS:
+        raise ValueError(
+            f"a model has {bits_per_row(x0):,} bits, and as many again for its weights: sizes that change from message "
+            f"to message are counted in 32 bits, up to {MOST_BITS - 1:,} a message; share full models or fragments"
+        )
     return jax.tree.map(jnp.ones_like, x0)
 
 
@@ -76,15 +82,20 @@ def _push(
     if weights == "model":
         unsaid = jax.tree.map(jnp.subtract, take(x, rows), said.values)
         x, w = mix(event.mixing, (put(x, rows, said.values), w))
-        return increase(x, rows, unsaid), w, shared, bits + bits_per_row(w)
+        return _add(x, rows, unsaid), w, shared, bits + bits_per_row(w)
     assert said.mask is not None
     own = take((x, w), rows)
     mask = mask_of(own[0], said.mask)
     given, kept = (jax.tree.map(partial(_where, held), (mask, mask), own) for held in (True, False))
-    x, w = increase(mix(event.mixing, put((x, w), rows, given)), rows, kept)
+    x, w = _add(mix(event.mixing, put((x, w), rows, given)), rows, kept)
     each = 8 * max(leaf.dtype.itemsize for leaf in jax.tree.leaves(w))
     carried = 1 if weights == "message" else jnp.sum(said.mask, axis=1, dtype=jnp.uint32)
     return x, w, shared, bits + each * carried
+
+
+def _add(x: Any, rows: Array | None, change: Any) -> Any:
+    """Add to the rows that speak, once for each row: one that speaks in several lanes says the same in all of them."""
+    return put(x, rows, jax.tree.map(jnp.add, take(x, rows), change))
 
 
 def _where(held: bool, mask: Array, leaf: Array) -> Array:

@@ -9,11 +9,17 @@ from gossipjax.sharing._ecd import ecd as ecd
 from gossipjax.sharing._fragments import fragments as fragments
 from gossipjax.sharing._full import full as full
 from gossipjax.sharing._jwins import jwins as jwins
+from gossipjax.sharing._masked import OWN_MODELS as OWN_MODELS
+from gossipjax.sharing._masked import merge_masked as merge_masked
 from gossipjax.sharing._moniqua import moniqua as moniqua
 from gossipjax.sharing._power_gossip import power_gossip as power_gossip
 from gossipjax.sharing._random_subset import random_subset as random_subset
 from gossipjax.sharing._sparq import sparq as sparq
 from gossipjax.sharing._top_k import top_k as top_k
 from gossipjax.sharing._tuning import tune_gamma as tune_gamma
+from gossipjax.sharing._wire import Message as Message
+from gossipjax.sharing._wire import count_speech as count_speech
+from gossipjax.sharing._wire import rows_that_speak as rows_that_speak
+from gossipjax.sharing._wire import start_masks as start_masks
 
 __all__ = [name for name in dir() if not name.startswith("_")]

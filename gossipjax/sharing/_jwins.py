@@ -167,7 +167,7 @@ def _merge(setting: Frozen[_Setting], key, state: JwinsState, arrived: tuple[Par
 def _merge_transfers(
     setting: Frozen[_Setting], state: JwinsState, x: Params, sent: Message, event: Event, rows: Int[Array, " m"]
 ) -> tuple[JwinsState, Params]:
-    """Let messages leave and arrive; what has changed is counted where a row has count_speech."""
+    """Let messages leave and arrive; what has changed is counted where a row has spoken."""
     x, masks = receive(event, x, state.wire.masks, sent, rows, Partial(_fill, setting))
     memory = state.coefficients, state.scores
 

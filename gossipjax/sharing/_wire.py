@@ -198,7 +198,15 @@ def receive(
 
     Returns:
         All rows, and their masks.
+
+    Raises:
+        ValueError: if the message does not have one entry for each row that speaks.
     """
+    if num_rows(message.values) != len(speakers):
+        raise ValueError(
+            f"a sharing says {num_rows(message.values)} messages in an event in which {len(speakers)} rows speak: "
+            "encode one entry for each of gossipjax.mixing.speakers(event, rows), in order"
+        )
     rows, moves = num_rows(x), _transfers(event.mixing, num_rows(x))
     lies = jnp.zeros(moves.receivers.shape, bool) if event.models is None else moves.receivers >= event.models.value
     flying = None if event.models is None else masks

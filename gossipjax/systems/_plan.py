@@ -166,6 +166,7 @@ def _check(plan: Plan) -> None:
     instance("timeline", plan.timeline, Timeline, "of the plan")
     n, total = plan.num_nodes, len(instance("activities", plan.activities, tuple, "of Activity"))
     whole("num_nodes", n, least=1)
+    whole("number of activities", total, least=1)
     real("end_s", plan.end_s, least=0, unit="seconds")
     pattern = wholes("pattern", plan.pattern, shape=(None,), least=0, most=total - 1)
     begins = reals("begin_s", plan.begin_s, shape=pattern.shape, least=0, unit="seconds")

@@ -85,7 +85,7 @@ def _at_most_two(fields: dict[str, np.ndarray], properties: Properties) -> bool:
     if "parts" in fields:
         return False
     if "members" not in fields:
-        return True
+        return "senders" in fields
     present = (fields["members"] < _rows(properties)) & (fields["weights"] != 0)
     live = (fields["targets"] < _rows(properties)).any(axis=-1)
     return not ((present.sum(axis=-1) > 2) & live).any()

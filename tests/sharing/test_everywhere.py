@@ -163,3 +163,17 @@ def test_groups_that_do_not_say_who_sends_are_refused():
     assert isinstance(random_subset(0.5), Sharing)
     with pytest.raises(ValueError, match=r"does not say who sends.*speakers"):
         jax.eval_shape(final, KEY, gj.gossip_averaging(random_subset(0.5)), bare, START)
+
+
+def test_a_sharing_that_speaks_for_all_rows_at_a_meeting_is_refused():
+    """Entries are matched with speakers by their place, so that another number of them would be mixed up in silence."""
+    right = random_subset(0.5)
+
+    def encode(key, state, x_start, x, event):
+        state, (message, bits) = right.encode(key, state, x_start, x, event)
+        return state, (message._replace(values=x), bits)
+
+    wrong = Sharing(right.init, encode, right.merge, right.requires)
+    x0 = jnp.zeros((N, 3))
+    with pytest.raises(ValueError, match=rf"says {N} messages in an event in which 2 rows speak: encode one entry"):
+        gj.simulate(KEY, gj.gossip_averaging(wrong), timeline.poisson_pairs(GRAPH, 5, seed=0), x0)

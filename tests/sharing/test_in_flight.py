@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gossipjax import gossip_averaging, simulate, timeline, track_versions
+from gossipjax import Properties, gossip_averaging, push_sum, simulate, timeline, track_versions
 from gossipjax._base.streams import STEPS
 from gossipjax.compress import codes, qsgd
 from gossipjax.compress._compressor import STREAM
 from gossipjax.sharing import compressed, fragments, random_subset, top_k
 from gossipjax.sharing._fragments import cut_at_random
 from gossipjax.topology import barabasi_albert
+from gossipjax.types import NOBODY
 
 N, D = 6, 5
 KEY, GRAPH = jax.random.key(4), barabasi_albert(N, 2, seed=1)
@@ -231,3 +232,18 @@ def test_versions_bound_those_of_coordinates(name):
     np.testing.assert_array_equal(whole, np.broadcast_to(counted, whole.shape))
     assert (parts <= counted).all()
     assert (parts.max(1) < counted[:, 0]).any()  # not even the newest coordinate, after several messages
+
+
+@pytest.mark.parametrize("sharing", [random_subset(0.5), top_k(0.5), fragments(2), compressed(qsgd(3))])
+@pytest.mark.parametrize("n", [3, 7])
+def test_a_row_that_speaks_in_many_lanes_keeps_the_rest_once(sharing, n):
+    """One node gives every node an n-th of its mass in one event, in few lanes (3) and in many (7)."""
+    facts = Properties(n, n, "one to all", {"column_stochastic"})
+    lanes = {"senders": [[0] * n], "receivers": [list(range(n))], "weights": [[1.0 / n] * n]}
+    xs = {"time": [1.0], "nodes": [[NOBODY]], "keep": [[0.0] + [1.0] * (n - 1)]} | lanes
+    plan = timeline.from_events({name: np.asarray(array) for name, array in xs.items()}, facts)
+    x0 = jnp.asarray(np.random.default_rng(1).standard_normal((n, D)))
+    end = simulate(KEY, push_sum(sharing), plan, x0).state
+    # Sums of 7 numbers of size 1 in float64.
+    np.testing.assert_allclose(np.asarray(end.x).sum(0), np.asarray(x0).sum(0), rtol=0, atol=1e-14)
+    np.testing.assert_allclose(np.asarray(end.w).sum(0), n, rtol=0, atol=1e-14)

@@ -60,7 +60,7 @@ def test_clocks_and_counts_of_messages_of_random_sizes():
     key, sizes = jax.random.fold_in(KEY, STEPS), []
     for number in range(T):
         event = Event(jnp.full(1, number, jnp.uint32), jnp.zeros(1), mixing=from_matrix(W))
-        sizes.append(np.asarray(sharing.encode(key, (), x, x, event)[1][1]))
+        sizes.append(np.asarray(sharing.encode(key, sharing.init(x), x, x, event)[1][1]))
     assert np.ptp(sizes) > 0
     degree = np.asarray([len(at) for at in NEIGHBORS])
     np.testing.assert_array_equal(counter.value(found.state.meter.bits), np.sum(sizes, 0) * degree)

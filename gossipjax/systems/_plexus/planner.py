@@ -69,7 +69,7 @@ def plexus(
     >>> len(plan.timeline), plan.timeline.properties.num_slots
     (21, 10)
 
-    One event of ``plan.timeline`` is a mean; see :func:`gossipjax.systems._plexus.learning.timeline_of`. Run
+    One event of ``plan.timeline`` is a mean. Run
     :func:`gossipjax.fedavg` on the plan, with its number of local steps and a model of its size; others are refused.
     ``plan.history`` has the rounds, the fates of trainings, the messages by type, and the views.
 

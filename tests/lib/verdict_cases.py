@@ -223,8 +223,8 @@ CASES = (
         {"reproduced": [GOOD, GOOD], "contradicted": [LOST, GOOD], "undecided": [NO_GAIN, NO_GAIN]},
     ),
     Case(
-        "similar accuracy where full sharing diverges",
-        similar("accuracy"),
+        "loss where full sharing diverges",
+        lambda samples: sharing_schemes.similar(ends("accuracy", jwins=samples[0], full=samples[1])).loses.word,
         {"reproduced": [GOOD, GOOD], "contradicted": [FAR, GOOD], "undecided": [GOOD, LOST]},
     ),
     Case(

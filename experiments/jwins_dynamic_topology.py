@@ -109,11 +109,14 @@ def table(dataset: xr.Dataset) -> list[Row]:
 
 
 def unharmed(fixed: xr.Dataset, fresh: xr.Dataset, name: str) -> Verdict:
-    """Judge whether a changing graph costs a scheme no more than the loss that counts as similar, seed by seed."""
+    """Judge whether a changing graph costs a scheme no more than the loss that counts as similar, seed by seed.
+
+    The loss is infinite where only the run on the changing graph diverged, and NaN where that on the fixed graph did.
+    """
     before, after = (schemes.scores(at, name)[-1] for at in (fixed, fresh))
     accuracy = str(fixed.metric.values) == "accuracy"
     lost = (before - after) / (1.0 if accuracy else np.abs(before))
-    return decide(np.where(np.isnan(lost), np.inf, lost), Band(high=schemes.SIMILAR[accuracy]))
+    return decide(schemes.diverged(after, before, lost), Band(high=schemes.SIMILAR[accuracy]))
 
 
 def _facts(graph: str, at: xr.Dataset) -> list[Row]:

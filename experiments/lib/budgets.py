@@ -111,7 +111,8 @@ def ratio_in_words(ratio: Float[np.ndarray, " seeds"], claimed: float, ours: str
     """
     whole, ahead = decide(ratio, Band(low=claimed * (1 - WITHIN))), decide(ratio, above(1.0))
     word = in_part(whole.word, ahead.word)
+    if word == "in part":
+        return f"in part: {ours} ahead, by less than {claimed:g} times"
     if word == whole.word:
-        who = {"contradicted": f"{theirs} ahead", "undecided": "who is ahead is undecided"}.get(ahead.word, "")
-        return f"{whole}; {who}" if word == "contradicted" else str(whole)
-    return f"in part: {ours} ahead, by less than {claimed:g} times"
+        return f"{whole}; {theirs} ahead" if word == "contradicted" else str(whole)
+    return f"{ahead}; less than {claimed:g} times"

@@ -7,7 +7,7 @@ import hashlib
 import json
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -18,6 +18,10 @@ import experiments
 import gossipjax
 import theory
 from experiments.lib import store
+from gossipjax._base.call_json import to_json
+from gossipjax._base.calls import array_hash, write_down
+from gossipjax.results._trajectory import environment
+from theory.output import check_folder
 
 FOLDERS = tuple(pathlib.Path(path or "").parent for path in (gossipjax.__file__, theory.__file__, experiments.__file__))
 """Packages whose code makes a run."""
@@ -38,30 +42,45 @@ CODE = digest_of_code()
 
 
 def digest(*things: Any) -> str:
-    """Compute a checksum of all arrays, numbers and functions' names in tasks, devices and other trees."""
+    """Compute a checksum of tasks, devices, sharings and other trees: how they were built, and all their arrays.
+
+    The call record of a thing, or else its parts, tells settings apart that no array shows, such as a batch size. The
+    arrays tell apart what one call read from different files.
+
+    Raises:
+        TypeError: a part that has no record and no parts, so that another one could not be told from it.
+    """
     found = hashlib.sha256()
     for thing in things:
-        _feed(found, thing)
+        text, _ = to_json(write_down(thing))
+        json.loads(text, object_hook=_refuse_opaque)
+        for part in (text, json.dumps(list(_hashes(thing)))):
+            found.update(f"{len(part)}:{part}".encode())
     return found.hexdigest()[:16]
 
 
-def _feed(found: Any, thing: Any) -> None:
+def _refuse_opaque(part: dict[str, Any]) -> dict[str, Any]:
+    if "Opaque" in part:
+        raise TypeError(
+            f"what makes a kept run has a part {part['Opaque']['text']!r} that cannot be told from others of its kind: "
+            "pass arrays, numbers, functions, dataclasses or NamedTuples, or keep=None to keep nothing"
+        )
+    return part
+
+
+def _hashes(thing: Any) -> Iterator[str]:
+    """Hash all arrays of a tree, those inside dataclasses included."""
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         for field in dataclasses.fields(thing):
-            found.update(field.name.encode())
-            _feed(found, getattr(thing, field.name))
+            yield from _hashes(getattr(thing, field.name))
         return
     for leaf in jax.tree.leaves(thing):
         if isinstance(leaf, np.ndarray | jax.Array | np.generic):
-            array = np.ascontiguousarray(leaf)
-            found.update(f"{array.dtype}{array.shape}".encode())
-            found.update(array.tobytes())
-        elif dataclasses.is_dataclass(leaf):
-            _feed(found, leaf)
-        elif callable(leaf):
-            found.update(f"{leaf.__module__}.{getattr(leaf, '__qualname__', type(leaf).__name__)}".encode())
-        else:
-            found.update(repr(leaf).encode())
+            values: Any = leaf
+            is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            yield array_hash(jax.random.key_data(values) if is_key else values)
+        elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            yield from _hashes(leaf)
 
 
 def model_of(task: Any) -> dict[str, str]:
@@ -73,25 +92,30 @@ def model_of(task: Any) -> dict[str, str]:
 def kept_run(
     keep: str | None, settings: dict[str, Any], make: Callable[[Any], xr.Dataset], *made_of: Any
 ) -> xr.Dataset:
-    """Return a run that was made before with the same settings, contents and code, or make it and keep it.
+    """Return a run that was made before with the same settings, contents, code and versions, or make it and keep it.
 
     Args:
         keep: folder of finished runs and of checkpoints of the one under way; None: nothing is kept.
         settings: JSON-able, name the run.
         make: ``make(checkpoint)``: makes it, resuming from the folder ``checkpoint`` if it is there.
-        made_of: tasks, devices and other trees of arrays whose contents name the run, too.
+        made_of: tasks, devices, sharings and other trees that name the run, too, as :func:`digest` sees them.
 
     Returns:
         The records. A kept file that is damaged, or of another run, is made again.
+
+    Raises:
+        ValueError: the folder cannot be written to, or has a folder in the place of the run's file.
+        TypeError: as :func:`digest`.
     """
     if keep is None:
         return make(None)
-    named = json.loads(json.dumps(settings | {"code": CODE, "contents": digest(*made_of)}))
+    made_by = {"code": CODE, "versions": environment()["versions"], "contents": digest(*made_of)}
+    named = json.loads(json.dumps(settings | made_by))
     name = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
     folder = pathlib.Path(keep)
     if (found := _found(name, named, folder)) is not None:
         return found
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder("keep", folder, store.path_of(name, folder).name)
     checkpoint = folder / f"{name}.checkpoint"
     store.save(name, make(checkpoint), {"configuration": named}, folder)
     shutil.rmtree(checkpoint, ignore_errors=True)
@@ -103,6 +127,7 @@ def _found(name: str, named: dict[str, Any], folder: pathlib.Path) -> xr.Dataset
         return None
     try:
         found = store.load(name, folder)
-        return found if store.manifest_of(found)["configuration"] == named else None
-    except (ValueError, KeyError):
+        known = "checksum" in found.attrs and store.manifest_of(found)["configuration"] == named
+    except (ValueError, KeyError, TypeError):  # damaged, or a manifest that is none
         return None
+    return found if known else None

@@ -216,11 +216,24 @@ def behind(at: xr.Dataset, name: str, reference: str = FULL) -> Float[np.ndarray
 
 
 def loss(at: xr.Dataset, name: str) -> Float[np.ndarray, " seed"]:
-    """Return by how much a scheme ends below full sharing: of errors, in parts of its own; infinite if it diverged."""
-    lost = behind(at, name)
+    """Return by how much a scheme ends below full sharing: of errors, in parts of its own; infinite if it diverged.
+
+    NaN where full sharing diverged.
+    """
+    lost, full = behind(at, name), scores(at, FULL)[-1]
     if str(at.metric.values) != "accuracy":
-        lost = lost / np.abs(scores(at, FULL)[-1])
-    return np.where(np.isnan(lost), np.inf, lost)
+        lost = lost / np.abs(full)
+    return diverged(scores(at, name)[-1], full, lost)
+
+
+def diverged(
+    score: Float[np.ndarray, " seed"], reference: Float[np.ndarray, " seed"], lost: Float[np.ndarray, " seed"]
+) -> Float[np.ndarray, " seed"]:
+    """Return what is lost against a reference, and infinity where the score is not finite but its reference is.
+
+    NaN where the reference is not finite: its divergence says nothing about the score.
+    """
+    return np.where(np.isfinite(reference), np.where(np.isfinite(score), lost, np.inf), np.nan)
 
 
 class Similar(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,8 @@ def save(stem: str, dataset: xr.Dataset, manifest: dict[str, Any], folder: pathl
     folder.mkdir(parents=True, exist_ok=True)
     target = path_of(stem, folder)
     with replacing(target) as temporary:
-        facts = {"stem": stem, "manifest": json.dumps(manifest), "checksum": checksum(dataset)}
-        dataset.assign_attrs(facts).to_netcdf(temporary, engine="h5netcdf")
+        named = dataset.assign_attrs(stem=stem, manifest=json.dumps(manifest))
+        named.assign_attrs(checksum=checksum(named)).to_netcdf(temporary, engine="h5netcdf")
     return target
 
 
@@ -54,15 +55,23 @@ def mean_and_interval(values: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np
 
 
 def checksum(dataset: xr.Dataset) -> str:
-    """Compute a checksum of all values and coordinates, which a result carries along."""
-    found = hashlib.sha256()
+    """Compute a checksum of all values, coordinates and attributes but the checksum, which a result carries along."""
+    found = hashlib.sha256(_attributes(dataset.attrs))
     for name in sorted(map(str, dataset.variables)):
-        values = np.asarray(dataset.variables[name].values)
+        variable = dataset.variables[name]
+        values = np.asarray(variable.values)
         # Text is stored with another width than it had; numbers keep their type.
         text = values.dtype.kind in "OUS"
         content = "\0".join(map(str, values.ravel())).encode() if text else np.ascontiguousarray(values).tobytes()
-        found.update(f"{name}{dataset.variables[name].dims}{values.shape}".encode() + content)
+        for part in (f"{name}{variable.dims}{values.shape}".encode(), content, _attributes(variable.attrs)):
+            found.update(f"{len(part)}:".encode() + part)
     return found.hexdigest()
+
+
+def _attributes(attributes: Mapping[Any, Any]) -> bytes:
+    """Write attributes down as a file returns them: a list of one is one, and numbers are NumPy's."""
+    plain = {str(name): np.ravel(value).tolist() for name, value in attributes.items() if name != "checksum"}
+    return json.dumps(plain, sort_keys=True).encode()
 
 
 def load(stem: str, folder: pathlib.Path = DEFAULT) -> xr.Dataset:
@@ -78,7 +87,7 @@ def load(stem: str, folder: pathlib.Path = DEFAULT) -> xr.Dataset:
     try:
         found = xr.load_dataset(source, engine="h5netcdf")
         if "checksum" in found.attrs and found.attrs["checksum"] != checksum(found):
-            raise ValueError("its numbers are not those that were written")
+            raise ValueError("its content is not that which was written")
         return found
     except Exception as error:  # h5py raises errors of nearly any sort for bytes that are no file of its own
         raise ValueError(f"{source} is damaged ({error}); {remedy}") from error

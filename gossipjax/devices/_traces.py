@@ -20,7 +20,7 @@ from gossipjax.devices._device import Devices
 from gossipjax.devices._files import require_keys
 from gossipjax.devices._generators import rate_of
 from gossipjax.devices._sessions import generators
-from gossipjax.tasks._data.files import DataUnavailable, data_folder
+from gossipjax.tasks._data.files import DataUnavailable, data_folder, sha256_of_file
 
 Source = Literal["charging", "strict", "fedscale_synth"]
 STRICT_PHONES = 1000
@@ -43,6 +43,9 @@ def from_traces(
     its size. Bandwidth comes from entries 1..n for every seed: floor(kbps) * 1024 / 8 bytes/s in each direction.
     Latency is clipped to [0, 400] ms (a note counts the changed entries) and truncated to whole milliseconds.
 
+    Each file is checked against the sha256 that a file ``SHA256SUMS`` lists for it, in the folder or in its parent.
+    Where none lists it, a note has the first 12 digits of its sha256.
+
     Args:
         n: number of nodes, at least 1.
         seed: chooses devices, not negative; the device of a node does not change when n grows.
@@ -59,8 +62,8 @@ def from_traces(
         Devices whose notes list the changes.
 
     Raises:
-        ValueError: if n is below 1, the seed is negative, a choice is unknown, or a file is malformed (the message
-            names the file and the entry).
+        ValueError: if n is below 1, the seed is negative, a choice is unknown, a file is malformed (the message names
+            the file and the entry), or its sha256 is not the listed one.
         DataUnavailable: if a file does not exist.
 
     Reference:
@@ -73,8 +76,11 @@ def from_traces(
         choice("availability", availability, ("charging", "strict", "fedscale_synth"))
     flag("whole_milliseconds", whole_milliseconds)
     root = _folder(folder)
-    capacity = _capacity(_existing(root, "device_capacity.csv"))
-    delay, notes = _city_latency(_existing(root, "latency_ms.npz"), whole_milliseconds)
+    path, origin = _verified(root, "device_capacity.csv")
+    capacity = _capacity(path)
+    path, more = _verified(root, "latency_ms.npz")
+    delay, notes = _city_latency(path, whole_milliseconds)
+    notes += origin + more
     compute, kbps = capacity["compute_ms_per_sample"], capacity["bandwidth_kbps"]
     if n > compute.size:
         notes += (f"capacity: {n} nodes share {compute.size} devices",)
@@ -107,6 +113,33 @@ def _existing(folder: pathlib.Path, name: str) -> pathlib.Path:
             "folder=; fitted() draws similar devices without files"
         )
     return path
+
+
+def _verified(folder: pathlib.Path, name: str) -> tuple[pathlib.Path, tuple[str, ...]]:
+    """Find a file, and check its sha256 where one is listed; else return a note of it."""
+    path = _existing(folder, name)
+    sha256 = sha256_of_file(path)
+    home = folder.resolve()
+    for sums, entry in ((home / "SHA256SUMS", name), (home.parent / "SHA256SUMS", f"{home.name}/{name}")):
+        if (listed := _listed(sums).get(entry)) is None:
+            continue
+        require(
+            sha256 == listed,
+            f"{path} is corrupt or is not the file that {sums} lists: sha256 {sha256}, expected {listed}: copy it "
+            "again from its source",
+        )
+        return path, ()
+    return path, (f"{name}: sha256 {sha256[:12]}, in no SHA256SUMS",)
+
+
+def _listed(sums: pathlib.Path) -> dict[str, str]:
+    """Read the sha256 of each file that a file in the format of sha256sum lists."""
+    if not sums.is_file():
+        return {}
+    lines = [line.split(maxsplit=1) for line in sums.read_text(encoding="utf-8").splitlines()]
+    return {
+        parts[1].removeprefix("*").removeprefix("./").strip(): parts[0].lower() for parts in lines if len(parts) == 2
+    }
 
 
 def _deal(rng: np.random.Generator, count: int, n: int) -> Int[np.ndarray, " n"]:
@@ -155,10 +188,10 @@ def _availability(
     if source == "fedscale_synth":
         return _sessions.charging(n, seed), ("availability: synthetic, fitted to published curves",)
     name = "availability_strict.npz" if source == "strict" else "availability_charging_synth.npz"
-    path = _existing(root, name)
+    path, origin = _verified(root, name)
     arrays = read_npz(path)
     known = availability_of(path, arrays)
-    notes = (f"availability: {count_empty(arrays)} empty intervals of {name} were left out",)
+    notes = (f"availability: {count_empty(arrays)} empty intervals of {name} were left out", *origin)
     if source == "charging":
         return take(known, _deal(rng, known.num_nodes, n)), notes
     absent = max(0, STRICT_PHONES - known.num_nodes)

@@ -26,6 +26,8 @@ Seconds: TypeAlias = int | float | Num[np.ndarray, " n"]
 """Seconds: one number, or one per node."""
 Rate: TypeAlias = int | float | Num[np.ndarray, " n"]
 """Ticks per node and second: one number, or one per node."""
+Multiples: TypeAlias = int | float | Num[np.ndarray, " n"]
+"""Multiples of an interval: one number, or one per node."""
 Sampler: TypeAlias = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 """``sampler(rng, shape)`` draws independent intervals in seconds."""
 Start: TypeAlias = Literal["stationary", "fresh"]
@@ -143,7 +145,7 @@ def renewal(sampler: Sampler, mean: float) -> Clock:
 
 
 @recorded()
-def slowed(clock: Clock, factors: Seconds) -> Clock:
+def slowed(clock: Clock, factors: Multiples) -> Clock:
     """Multiply all intervals of a clock, fixed and random part, by a factor: scalar, or ``(n,)`` for stragglers."""
     instance("clock", clock, Clock, A_CLOCK)
     factors = number_per_node("factors", factors, "multiples of the interval")[()]

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
@@ -249,6 +250,32 @@ def test_traces_of_availability(tmp_path):
     strict = dev.from_traces(1000, 0, folder=tmp_path, availability="strict")
     assert sorted(row for row in rows_of(strict.availability) if row) == [[(0.0, 30.0)], [(10.0, 20.0)]]
     assert any("998 of 1000 phones never qualify" in note for note in strict.notes)
+
+
+READ = {
+    "device_capacity.csv": None,
+    "latency_ms.npz": None,
+    "availability_strict.npz": "strict",
+    "availability_charging_synth.npz": "charging",
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), READ.items())
+@pytest.mark.parametrize("beside", [True, False], ids=["in the folder", "in its parent"])
+def test_a_trace_file_is_the_one_whose_checksum_is_listed(tmp_path, name, kind, beside):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    write_traces(folder)
+    path = folder / name
+    sums, entry = (folder, name) if beside else (tmp_path, f"mine/{name}")
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    note = f"{name}: sha256 {sha256[:12]}, in no SHA256SUMS"
+    assert note in dev.from_traces(3, 0, folder=folder, availability=kind).notes
+    (sums / "SHA256SUMS").write_text(f"{sha256}  {entry}\n")
+    assert note not in dev.from_traces(3, 0, folder=folder, availability=kind).notes
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(ValueError, match=rf"{name} is corrupt .* expected {sha256}"):
+        dev.from_traces(3, 0, folder=folder, availability=kind)
 
 
 def test_absent_traces_tell_what_to_do(tmp_path, monkeypatch):

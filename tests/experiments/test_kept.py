@@ -1,14 +1,17 @@
 """Finished runs are found again under the settings, the contents and the code that made them, and under no others."""
 
-import shutil
+import json
 
+import jax
 import numpy as np
+import optax
 import pytest
 import xarray as xr
 
 from experiments.lib import compressed, kept, plexus_runs, store
-from experiments.lib.problems import of_jwins
-from gossipjax.sharing import full
+from experiments.lib.problems import of_jwins, of_plexus
+from gossipjax.compress import top_k
+from gossipjax.sharing import choco, full, jwins
 
 
 class Maker:
@@ -88,7 +91,73 @@ def test_a_run_of_a_scheme_is_named_by_how_it_trains(tmp_path, monkeypatch, chan
     assert len(made) == 2
 
 
-@pytest.mark.parametrize("damage", ["empty", "short", "garbage", "flipped", "other run", "no manifest"])
+def captures(value):
+    def inner(x):
+        return x * value
+
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda: choco(top_k(share=0.1), 0.1), lambda: choco(top_k(share=0.2), 0.1)),
+        (lambda: jwins(accumulate="round"), lambda: jwins(accumulate="nothing")),
+        (lambda: optax.sgd(0.1), lambda: optax.sgd(0.2)),
+        (lambda: captures(1), lambda: captures(2)),
+        (lambda: {"a": 1}, lambda: {"b": 1}),
+        (lambda: [None, 1], lambda: [1, None]),
+        (lambda: [1, 23], lambda: [12, 3]),
+        (lambda: jax.random.key(0), lambda: jax.random.key(1)),
+        (lambda: of_plexus("digits", 4, batch_size=8).task, lambda: of_plexus("digits", 4, batch_size=9).task),
+    ],
+    ids=["compressor", "mode", "step size", "captured", "names", "place of None", "split", "key", "batch size"],
+)
+def test_settings_that_no_array_shows_make_another_run(one, other):
+    assert kept.digest(one()) == kept.digest(one()) != kept.digest(other())
+    assert kept.digest(one(), other()) != kept.digest(other(), one())
+
+
+def test_the_borders_between_things_count():
+    assert len({kept.digest(*things) for things in ((), ([],), ([], []), ([[], []],))}) == 4
+
+
+def test_one_call_that_read_other_files_makes_another_run():
+    """The records are equal; the arrays differ."""
+    one, other = (plexus_runs.devices.fitted(4, 0) for _ in range(2))
+    object.__setattr__(other, "city", other.city + 1)
+    assert kept.digest(one) != kept.digest(other)
+
+
+def test_what_cannot_be_told_apart_is_refused():
+    with pytest.raises(TypeError, match="cannot be told from others"):
+        kept.digest([1, object()])
+
+
+@pytest.mark.parametrize("package", ["jax", "optax"])
+def test_other_versions_make_runs_again(tmp_path, monkeypatch, package):
+    make, known = Maker(), kept.environment()
+    kept.kept_run(str(tmp_path), {}, make)
+    other = known | {"versions": known["versions"] | {package: "0.0"}}
+    monkeypatch.setattr(kept, "environment", lambda: other)
+    assert int(kept.kept_run(str(tmp_path), {}, make).number) == 2
+
+
+def test_a_folder_in_the_place_of_a_run_is_refused_before_the_run(tmp_path):
+    make = Maker()
+    kept.kept_run(str(tmp_path), {}, make)
+    (path,) = tmp_path.iterdir()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match="is a folder"):
+        kept.kept_run(str(tmp_path), {}, make)
+    assert len(make.folders) == 1
+
+
+DAMAGES = ("empty", "short", "garbage", "flipped", "other run", "no manifest", "no checksum")
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "manifest []", "manifest 7", 'manifest "text"', "manifest null"])
 def test_a_damaged_file_is_made_again(tmp_path, damage):
     def make(_):
         return xr.Dataset({"score": ("record", np.linspace(0, 1, 1000))})
@@ -103,6 +172,12 @@ def test_a_damaged_file_is_made_again(tmp_path, damage):
         store.save(path.stem, xr.Dataset({"score": 7}), {"configuration": {"rounds": 6}}, tmp_path)
     elif damage == "no manifest":
         xr.Dataset({"score": 7}).to_netcdf(path, engine="h5netcdf")
+    elif damage == "no checksum":
+        found = store.load(path.stem, tmp_path)
+        del found.attrs["checksum"]
+        found.assign(score=found.score + 1).to_netcdf(path, engine="h5netcdf")
+    elif damage.startswith("manifest"):
+        store.save(path.stem, xr.Dataset({"score": 7}), json.loads(damage.removeprefix("manifest ")), tmp_path)
     else:
         path.write_bytes({"empty": b"", "short": whole[: len(whole) // 2], "garbage": b"no netCDF" * 100}[damage])
     again = kept.kept_run(str(tmp_path), {"rounds": 5}, make)
@@ -110,12 +185,22 @@ def test_a_damaged_file_is_made_again(tmp_path, damage):
     assert kept.kept_run(str(tmp_path), {"rounds": 5}, None).equals(again)
 
 
-def test_a_result_with_other_numbers_than_were_written_is_damaged(tmp_path):
-    store.save("kept", xr.Dataset({"a": 1.5, "words": ("k", ["one", "three"])}), {}, tmp_path)
+@pytest.mark.parametrize("change", ["number", "attribute", "attribute of a variable", "manifest"])
+def test_a_result_with_other_content_than_was_written_is_damaged(tmp_path, change):
+    made = xr.Dataset({"a": ((), 1.5, {"unit": "s"}), "words": ("k", ["one", "three"])})
+    facts = {"count": 3, "rate": 0.1, "one": [4], "many": [1, 2], "names": ["x", "yz"], "text": "", "limit": np.inf}
+    store.save("kept", made.assign_attrs(facts), {"rounds": 5}, tmp_path)
     assert store.load("kept", tmp_path).words.values.tolist() == ["one", "three"]
     changed = store.load("kept", tmp_path)
-    changed["a"] = 2.5
+    match change:
+        case "number":
+            changed["a"] = ((), 2.5, {"unit": "s"})
+        case "attribute":
+            changed.attrs["count"] = 4
+        case "manifest":
+            changed.attrs["manifest"] = '{"rounds": 6}'
+        case _:
+            changed.a.attrs["unit"] = "ms"
     changed.to_netcdf(tmp_path / "kept.nc", engine="h5netcdf")
     with pytest.raises(ValueError, match="damaged"):
         store.load("kept", tmp_path)
-    shutil.rmtree(tmp_path)

@@ -57,6 +57,11 @@ def similar(metric: str) -> Callable[[list[Any]], str]:
     return lambda samples: sharing_schemes.similar(ends(metric, jwins=samples[0], full=samples[1])).word
 
 
+def redrawn(samples: list[Any]) -> str:
+    fixed, fresh = (ends("accuracy", jwins=values) for values in (samples[1], samples[0]))
+    return jwins_dynamic_topology.unharmed(fixed, fresh, JWINS).word
+
+
 def pace(samples: list[Any]) -> str:
     seconds = np.asarray(samples[0], float)
     at = xr.Dataset({"mean_duration": ("seed", seconds), "stalled": ("seed", np.resize(samples[1], len(seconds)))})
@@ -108,6 +113,7 @@ def costs(samples: list[Any]) -> dict[str, str]:
 
 
 GOOD, FAR, OPEN = [0.90, 0.91, 0.92], [0.80, 0.81, 0.82], [0.80, 0.91, 0.99]
+LOST = [0.9, 0.91, np.nan]
 NO_GAIN, ON = [0.105, 0.105, 0.105], [1, 1, 1]
 CASES = (
     Case(
@@ -159,7 +165,7 @@ CASES = (
         {
             "reproduced": [[0.01, 0.02, 0.01], [0.1, 0.11, 0.12], [0.2] * 3, ON],
             "in part": [[0.05, 0.06, 0.05], [0.1, 0.11, 0.12], [0.2] * 3, ON],
-            "contradicted": [[0.5, 0.5, 0.6], [-0.1, -0.1, -0.2], [0.4] * 3, ON],
+            "contradicted": [[0.5, 0.5, 0.6], [-0.1, -0.11, -0.12], [0.4] * 3, ON],
             "undecided": [[0.01, 0.02, 0.01], [0.1, 0.11, 0.12], [0.2] * 3, [1, 1, 0]],
         },
     ),
@@ -214,7 +220,12 @@ CASES = (
     Case(
         "similar accuracy where nothing is learned",
         similar("accuracy"),
-        {"reproduced": [GOOD, GOOD], "contradicted": [[0.9, 0.91, np.nan], GOOD], "undecided": [NO_GAIN, NO_GAIN]},
+        {"reproduced": [GOOD, GOOD], "contradicted": [LOST, GOOD], "undecided": [NO_GAIN, NO_GAIN]},
+    ),
+    Case(
+        "loss where full sharing diverges",
+        lambda samples: sharing_schemes.similar(ends("accuracy", jwins=samples[0], full=samples[1])).loses.word,
+        {"reproduced": [GOOD, GOOD], "contradicted": [FAR, GOOD], "undecided": [GOOD, LOST]},
     ),
     Case(
         "similar error",
@@ -232,12 +243,13 @@ CASES = (
     ),
     Case(
         "a graph redrawn every round",
-        lambda samples: (
-            jwins_dynamic_topology.unharmed(
-                ends("accuracy", jwins=samples[1]), ends("accuracy", jwins=samples[0]), JWINS
-            ).word
-        ),
+        redrawn,
         {"reproduced": [GOOD, GOOD], "contradicted": [FAR, GOOD], "undecided": [OPEN, GOOD]},
+    ),
+    Case(
+        "a graph redrawn every round, with divergence",
+        redrawn,
+        {"reproduced": [GOOD, GOOD], "contradicted": [LOST, GOOD], "undecided": [GOOD, LOST]},
     ),
     Case(
         "waiting for stragglers",

@@ -63,7 +63,16 @@ def test_equalities():
     assert verdict(normal([1.0, 0.5])) == "violated"
     assert verdict(normal(1.0, 20.0)) == "inconclusive"  # too few replicas for the noise
     assert verdict(np.ones((20, 2))) == "inconclusive"  # nothing varies: no standard error
-    assert verdict(np.full((20, 2), np.nan)) == "violated"
+    assert verdict(np.full((20, 2), np.inf)) == "violated"
+
+
+@pytest.mark.parametrize("kind", ["equality", "upper", "lower", "scaling"])
+def test_a_sample_that_is_missing_decides_nothing(kind):
+    samples = normal([1.0, 1.5])
+    samples[3, 1] = np.nan
+    law = Law(("logarithm",)) if kind == "scaling" else None
+    found = judge(dataclasses.replace(PLAIN, kind=kind, law=law), Observation(samples), (1, 2), 10, 0.0)
+    assert (found.verdict, found.detail[:8]) == ("inconclusive", "1 of 400")
 
 
 def test_bounds_fail_on_one_side_only():
@@ -116,6 +125,24 @@ def test_a_predicted_exponent_is_tested():
     assert judge(wrong, Observation(samples), points, 10, 0.0).verdict == "violated"
     slack = dataclasses.replace(claim, law=Law(("power",), 0.6, slack=0.1))
     assert judge(slack, Observation(samples), points, 10, 0.0).verdict == "holds"
+
+
+@pytest.mark.parametrize("exponent", [0.333, 0.383, 0.41, 0.45, 0.6])
+def test_noise_never_turns_a_violated_exponent_into_one_that_holds(exponent):
+    """The same noise around the same values, at growing scale, against 1/3 ± (0.04 + 0.04)."""
+    n = np.array([10, 30, 100, 300, 1000])
+    noise = np.random.default_rng(4).standard_normal((48, 5))
+    noise -= noise.mean(axis=0)  # the means, and with them the fitted exponent, stay
+    claim = dataclasses.replace(PLAIN, kind="scaling", law=Law(("power",), 1 / 3, slack=0.04, precision=0.04))
+
+    def verdict_at(scale):
+        return judge(claim, Observation(n**exponent * (1 + scale * noise)), tuple(n.tolist()), 300, 0.0).verdict
+
+    words = [verdict_at(scale) for scale in (1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5, 1.0, 5.0)]
+    assert words[0] == ("holds" if exponent < 0.413 else "violated")
+    assert set(words) <= {words[0], "inconclusive"}
+    assert words == sorted(words, key=lambda word: word == "inconclusive")
+    assert words[-1] == "inconclusive"
 
 
 def test_true_claims_are_called_violated_as_rarely_as_promised():

@@ -205,6 +205,33 @@ def test_bad_clocks_are_refused(build, message):
         build()
 
 
+UNITS = {
+    "Seconds": "second",
+    "Rate": "per node and second",
+    "Multiples": "multiples",
+}
+
+
+@pytest.mark.parametrize(
+    ("build", "given"),
+    [
+        (poisson, {}),
+        (deterministic, {}),
+        (shifted_exponential, {"shift": 1.0, "mean_extra": 1.0}),
+        (slowed, {"clock": poisson(1.0)}),
+        (clocks.delayed, {"clock": poisson(1.0)}),
+        (Clock, {"shift": 1.0, "mean_extra": 1.0}),
+    ],
+)
+def test_the_type_of_a_parameter_names_the_unit_that_its_error_names(build, given):
+    annotations = inspect.unwrap(build).__annotations__
+    numbers = {name: unit for name, unit in annotations.items() if unit in UNITS}
+    assert numbers
+    for name, unit in numbers.items():
+        with pytest.raises(ValueError, match=f"{name}=-1.*{UNITS[unit]}"):
+            build(**given | {name: -1.0})
+
+
 def test_numbers_are_rates():
     assert clocks.as_clock("gossip", 2.0).mean_extra == 0.5
     clock = Clock(0.1, 0.2)

@@ -77,6 +77,8 @@ class Law(NamedTuple):
     """Predicted exponent of a power law, if any."""
     slack: float = 0.0
     """How far the exponent at finite sizes may lie from it besides chance, with a reason."""
+    precision: float = 0.04
+    """How exactly the exponent is to be known: the claim allows exponent ± (slack + precision)."""
     margin: float = 0.02
     """Growth per factor e, relative to the value, below which a quantity counts as bounded."""
 

@@ -82,8 +82,8 @@ def level(tests: int) -> float:
 def scores_of(samples: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Turn Student's t of each column into a standard normal score; NaN where a column does not vary."""
     replicas = len(samples)
-    error = samples.std(axis=0, ddof=1) / np.sqrt(replicas)
     with np.errstate(divide="ignore", invalid="ignore"):
+        error = samples.std(axis=0, ddof=1) / np.sqrt(replicas)
         t = np.where(error > 0, (samples.mean(axis=0) - predicted) / error, np.nan)
     tail = stats.t.logsf(np.abs(t), replicas - 1)
     return np.sign(t) * -stats.norm.ppf(np.exp(np.maximum(tail, -600.0)))
@@ -104,12 +104,15 @@ def judge(claim: Claim, observation: Observation, points: Points, tests: int, se
     if samples.ndim != 2 or samples.shape[1] != len(points):
         raise ValueError(f"{claim.name}: samples of shape {samples.shape} for {len(points)} points")
     mean, random = samples.mean(axis=0), claim.sampling.tolerance is None
-    error = samples.std(axis=0, ddof=1) / np.sqrt(len(samples)) if random else np.zeros(len(points))
+    with np.errstate(invalid="ignore"):  # of infinite samples
+        error = samples.std(axis=0, ddof=1) / np.sqrt(len(samples)) if random else np.zeros(len(points))
     z = scores_of(samples, predicted) if random else np.full(len(points), np.nan)
     verdict: Verdict
     fit = None
     if missing := [a for a in observation.assumptions if not a.held]:
         verdict, detail = "assumption not met", f"{missing[0].name}: {missing[0].detail}"
+    elif unknown := int(np.isnan(samples).sum()):
+        verdict, detail = "inconclusive", f"{unknown} of {samples.size} samples are NaN: nothing was measured there"
     elif not np.isfinite(samples).all():
         verdict, detail = "violated", "not finite"
     elif claim.kind == "scaling":
@@ -153,6 +156,10 @@ def _of_law(claim: Claim, n, mean, error, tests: int) -> tuple[Verdict, str, sca
     chance, and holds if the upper end of b's 95 % interval is below the margin, a share of the mean value. Any other
     claim holds if its law is ahead of all others by more than 10 of the criterion, and is violated if another is ahead
     of it by more than what chance brings in one of the tests.
+
+    A predicted exponent allows a band, exponent ± (slack + precision). The claim is violated if the fitted exponent
+    lies outside by more than chance, and holds only if its whole 95 % interval lies inside, so that noise around the
+    same values never turns one into the other.
     """
     wanted = claim.law
     assert wanted is not None
@@ -169,9 +176,13 @@ def _of_law(claim: Claim, n, mean, error, tests: int) -> tuple[Verdict, str, sca
     if -ahead > float(stats.chi2.isf(level(tests), 1)) + 2:
         return "violated", detail, found
     if wanted.exponent is not None and np.isfinite(fitted.exponent):
-        gap = max(abs(fitted.exponent - wanted.exponent) - wanted.slack, 0.0)
+        room = wanted.slack + wanted.precision
+        gap = abs(fitted.exponent - wanted.exponent) - room
+        allowed = f"{detail}; predicted exponent {wanted.exponent:.3g} ± {room:.2g}"
         if gap > stats.norm.isf(level(tests) / 2) * _last_error(fitted):
-            return "violated", f"{detail}; predicted exponent {wanted.exponent:.3g}", found
+            return "violated", allowed, found
+        if not np.abs(fitted.intervals[-1] - wanted.exponent).max() <= room:
+            return "inconclusive", allowed, found
     return ("holds" if ahead > scaling.DECISIVE else "inconclusive"), detail, found
 
 

@@ -143,5 +143,11 @@ def any_of(*words: Word) -> Word:
 
 
 def in_part(whole: Word, part: Word) -> Word:
-    """Judge a claim of which a part may hold: "in part" where the whole is contradicted and the part reproduced."""
-    return "in part" if (whole, part) == ("contradicted", "reproduced") else whole
+    """Judge a claim of which a part may hold: where the whole is contradicted, the part decides.
+
+    The claim is "in part" true if the part is reproduced, contradicted if the part is, too, and undecided if the part
+    is: only then can more noise never contradict a claim that holds in part.
+    """
+    if whole != "contradicted":
+        return whole
+    return "in part" if part == "reproduced" else part

@@ -224,7 +224,7 @@ def locate(file: DataFile) -> Path | None:
         path = root.joinpath(*parts[start:], file.name)
         if not path.is_file():
             continue
-        sha256 = _sha256(path)
+        sha256 = sha256_of_file(path)
         if sha256 == file.sha256:
             return path
         if start == 0 or sha256 not in _KNOWN:
@@ -253,7 +253,7 @@ def _cached(file: DataFile) -> Path | None:
     path = cache_folder() / file.folder / file.name
     if not path.is_file():
         return None
-    sha256 = _sha256(path)
+    sha256 = sha256_of_file(path)
     if sha256 == file.sha256:
         return path
     if is_offline() or file.url is None:
@@ -279,7 +279,7 @@ def _download(file: DataFile) -> Path:
         ) from error
 
 
-def _sha256(path: Path) -> str:
+def sha256_of_file(path: Path) -> str:
     """Return the sha256 of a file in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

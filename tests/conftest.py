@@ -1,5 +1,9 @@
 """Strict JAX for all tests: 64-bit floats, no silent rank or dtype promotion, two CPU devices, annotations checked."""
 
+import gc
+import itertools
+import pathlib
+
 import jax
 from jaxtyping import install_import_hook
 
@@ -12,3 +16,21 @@ _HOOK = install_import_hook(["gossipjax", "theory"], "beartype.beartype")
 import gossipjax  # noqa: E402
 
 gossipjax.configure(host_devices=2, x64=True)
+
+MOST_MAPS = 30_000
+"""Memory maps of a process from which its compiled programs are dropped: Linux allows 65,530, and XLA ends the process
+where it gets none. Every compiled program holds several, some hundred tests gather ten thousand."""
+_DONE = itertools.count(1)
+
+
+def pytest_runtest_teardown():
+    """Drop compiled programs where a long run of tests has gathered too many; to count them takes milliseconds."""
+    if next(_DONE) % 20 == 0 and num_maps() > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
+
+
+def num_maps():
+    """Count the memory maps of this process; 0 where the system does not list them."""
+    maps = pathlib.Path("/proc/self/maps")
+    return maps.read_bytes().count(b"\n") if maps.exists() else 0

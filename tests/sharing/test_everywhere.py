@@ -74,7 +74,9 @@ def test_all_coordinates_are_the_model(name, sharing):
     assert np.abs(found - joined(START)).max() > 0.1
 
 
-@pytest.mark.parametrize("name", ["flights", "learning", "mailboxes"])
+@pytest.mark.parametrize(
+    "name", ["flights", *(pytest.param(each, marks=pytest.mark.slow) for each in ("learning", "mailboxes"))]
+)
 @pytest.mark.parametrize("sharing", [random_subset(0.5), compressed(qsgd(3))], ids=["subset", "qsgd"])
 def test_packed_events_say_the_same(name, sharing):
     method, plan = LEARNERS[name](sharing), planned(name)

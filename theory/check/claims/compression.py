@@ -148,7 +148,7 @@ BOUND_ROUNDS = 4096
 """Rounds after which even the published step has brought models together, of which the bound says a half or less."""
 
 
-def _published(k: float, d: int = 8) -> tuple[float, float]:
+def _published(k: int | float, d: int = 8) -> tuple[float, float]:
     """Step size and factor of the theorem, for a compressor that sends k of d coordinates."""
     W = _ring()
     delta, beta = 1 - spectral.contraction_factor(W), float(np.linalg.norm(np.eye(NODES) - W, 2))

@@ -44,6 +44,7 @@ def describe_call(call: Call) -> dict[str, str]:
 
 
 def as_json(record: Any) -> str:
+    """Return a record as JSON text, without the arrays that it keeps."""
     return to_json(record)[0]
 
 

@@ -69,9 +69,9 @@ def plexus(
     >>> len(plan.timeline), plan.timeline.properties.num_slots
     (21, 10)
 
-    One event of ``plan.timeline`` is a mean. Run
-    :func:`gossipjax.fedavg` on the plan, with its number of local steps and a model of its size; others are refused.
-    ``plan.history`` has the rounds, the fates of trainings, the messages by type, and the views.
+    One event of ``plan.timeline`` is a mean. Run :func:`gossipjax.fedavg` on the plan, with its number of local steps
+    and a model of its size; others are refused. ``plan.history`` has the rounds, the fates of trainings, the messages by
+    type, and the views.
 
     Args:
         devices: of n nodes. Those online at time 0 are known to all.
@@ -132,16 +132,21 @@ def plexus(
     _check_size(settings, given, train_seconds)
     make = partial(make_simulation, settings, given, train_seconds, bandwidth, hashing, seed)
     history, end_s = simulated(make, given, always=membership.views == "always")
-    name = (
-        f"{_system(settings)}: {sample_size} of {n}, {settings.needed} models ({threshold} of {success_fraction:g}), "
-        f"{bandwidth} transfers of {settings.message_bytes:,} bytes, time_batch={time_batch}, "
-        f"window={membership.activity_window}, {membership.departures} departures, seed={seed}"
-    )
-    timeline = assuming(
-        timeline_of(history, name, n), message_bytes=model_bytes, local_steps=local_steps, made_for="FedAvg"
-    )
+    rule = f"{settings.needed} models ({threshold} of {success_fraction:g})"
+    name = _name(settings, rule, f"{bandwidth} transfers", f"time_batch={time_batch}", f"seed={seed}")
+    events = timeline_of(history, name, n)
+    timeline = assuming(events, message_bytes=model_bytes, local_steps=local_steps, made_for="FedAvg")
     activity, round_end_s = history.activity(), history.round_end_s()
     return plan_of_one(name, timeline, end_s, activity, round_end_s=round_end_s, history=history)
+
+
+def _name(settings: PlexusSettings, rule: str, bandwidth: str, batch: str, seed: str) -> str:
+    """Describe a plan: the system and its settings."""
+    sample, membership = f"{settings.sample_size} of {settings.num_nodes}", settings.membership
+    return (
+        f"{_system(settings)}: {sample}, {rule}, {bandwidth} of {settings.message_bytes:,} bytes, {batch}, "
+        f"window={membership.activity_window}, {membership.departures} departures, {seed}"
+    )
 
 
 def _system(settings: PlexusSettings) -> str:

@@ -70,8 +70,8 @@ def plexus(
     (21, 10)
 
     One event of ``plan.timeline`` is a mean. Run :func:`gossipjax.fedavg` on the plan, with its number of local steps
-    and a model of its size; others are refused. ``plan.history`` has the rounds, the fates of trainings, the messages by
-    type, and the views.
+    and a model of its size; others are refused. ``plan.history`` has the rounds, the fates of trainings, the
+    messages by type, and the views.
 
     Args:
         devices: of n nodes. Those online at time 0 are known to all.

@@ -24,6 +24,7 @@ class Activity(NamedTuple):
     """When it ends or is interrupted."""
     training_completed: Bool[np.ndarray, " t"]
     sender: Int32[np.ndarray, " x"]
+    """n stands for the coordinator of HADFL."""
     receiver: Int32[np.ndarray, " x"]
     """-1: not known, of a message under way when the plan ends."""
     asked_s: Float64[np.ndarray, " x"]
@@ -42,8 +43,13 @@ class Activity(NamedTuple):
         return "", sizes | {"sent": size(self.sent_bytes.sum())}
 
 
-def check_activity(found: Activity, n: int) -> None:
+def check_activity(found: Activity, n: int, *, coordinators: int = 0) -> None:
     """Hold the columns against each other, and against the number of nodes n.
+
+    Args:
+        found: the columns.
+        n: number of nodes.
+        coordinators: 1 if node n sends and receives too.
 
     Raises:
         ValueError: columns of different lengths, or nodes and states that do not exist.
@@ -51,8 +57,8 @@ def check_activity(found: Activity, n: int) -> None:
     nodes = wholes("training_node", found.training_node, shape=(None,), least=0, most=n - 1)
     for name in ("training_start_s", "training_end_s", "training_completed"):
         _same_length(name, getattr(found, name), nodes)
-    senders = wholes("sender", found.sender, shape=(None,), least=0, most=n - 1)
-    wholes("receiver", found.receiver, shape=senders.shape, least=-1, most=n - 1)
+    senders = wholes("sender", found.sender, shape=(None,), least=0, most=n - 1 + coordinators)
+    wholes("receiver", found.receiver, shape=senders.shape, least=-1, most=n - 1 + coordinators)
     wholes("state", found.state, shape=senders.shape, least=0, most=CUT)
     for name in ("asked_s", "ended_s", "sent_bytes"):
         _same_length(name, getattr(found, name), senders)

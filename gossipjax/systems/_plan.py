@@ -15,7 +15,10 @@ from gossipjax._base.arguments import instance, real, reals, whole, wholes
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed, size
 from gossipjax.systems._activity import CUT, Activity, check_activity, shifted, within
-from gossipjax.systems._plexus.history import PlexusHistory, check_history
+from gossipjax.systems._hadfl import history as hadfl_history
+from gossipjax.systems._hadfl.history import HADFLHistory
+from gossipjax.systems._plexus import history as plexus_history
+from gossipjax.systems._plexus.history import PlexusHistory
 from gossipjax.systems._series import accrued, trainings_of, transfers_of
 from gossipjax.timeline._sound import check_loaded
 from gossipjax.types import Timeline, as_timeline
@@ -44,7 +47,8 @@ class Plan:
             transfers belong to no round.
         round_dropped: ``(q,)`` transfers of each round that were cut; empty likewise.
         node_round_end_s: ``(r, n)`` when each node has finished each round, where nodes drift apart; else ``(0, n)``.
-        plexus_history: what Plexus adds: rounds, fates, members, messages by type, views; None for other systems.
+        details: what the system adds: the :class:`gossipjax.systems.PlexusHistory` of Plexus, the
+            :class:`gossipjax.systems.HADFLHistory` of HADFL; None for other systems.
     """
 
     name: str
@@ -57,7 +61,7 @@ class Plan:
     round_bytes: Float64[np.ndarray, " q"]
     round_dropped: Int64[np.ndarray, " q"]
     node_round_end_s: Float64[np.ndarray, "r2 n"]
-    plexus_history: PlexusHistory | None = None
+    details: PlexusHistory | HADFLHistory | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -65,21 +69,24 @@ class Plan:
         return self.timeline.properties.num_nodes
 
     @property
-    def history(self) -> PlexusHistory:
-        """What a plan of Plexus says beyond that of other systems.
+    def history(self) -> Any:
+        """The ``details`` of a plan of Plexus or HADFL.
 
         Raises:
             ValueError: the plan is of another system.
         """
-        if self.plexus_history is None:
-            raise ValueError(f"{self.name} has no history, which only plexus keeps: see gossipjax.systems.activity")
-        return self.plexus_history
+        if self.details is None:
+            raise ValueError(
+                f"{self.name} has no history, which only plexus and hadfl keep: see gossipjax.systems.activity"
+            )
+        return self.details
 
     @property
     def round_seconds(self) -> Float64[np.ndarray, " r"]:
         """Seconds from the end of one round to that of the next, the first from 0 on.
 
-        In Plexus: between the first means of consecutive rounds; a round without a mean is left out.
+        In Plexus: between the first means of consecutive rounds; a round without a mean is left out. In HADFL: between
+        the means of consecutive rings.
         """
         seconds = np.diff(self.round_end_s, prepend=0.0)
         return seconds[~np.isnan(seconds)]
@@ -115,13 +122,13 @@ class Plan:
             "transfers": sum(times * found.sender.size for times, found in pairs),
         }
         sent = sum(times * found.sent_bytes.sum() for times, found in pairs)
-        ended = {} if self.plexus_history is None else {"ended by": self.plexus_history.outcome}
+        ended = {"ended by": self.details.outcome} if isinstance(self.details, PlexusHistory) else {}
         return self.name, counts | {"duration": f"{self.end_s:,.1f} s", "sent": size(sent)} | ended
 
     def summary(self) -> str:
         """Say in a few lines what happened."""
-        if self.plexus_history is not None:
-            return f"{self.name}\n{self.plexus_history.summary()}"
+        if isinstance(self.details, PlexusHistory):
+            return f"{self.name}\n{self.details.summary()}"
         used = np.bincount(self.pattern, minlength=len(self.activities))
         pairs = list(zip(used.tolist(), self.activities, strict=True))
         trainings = sum(times * found.training_node.size for times, found in pairs)
@@ -129,9 +136,10 @@ class Plan:
         messages = sum(times * found.sender.size for times, found in pairs)
         cut = sum(times * int(np.count_nonzero(found.state == CUT)) for times, found in pairs)
         sent, seconds = self.total_bytes(self.end_s), self.training_seconds(self.end_s)
+        more = "" if self.details is None else f"\n{self.details.summary()}"
         return (
             f"{self.name}\n{self.end_s:,.1f} s\ntrainings: {trainings:,}, {lost:,} not finished, {seconds / 3600:,.2f} "
-            f"h in all\ntransfers: {messages:,}, {cut:,} cut, {sent / 2**30:,.3f} GiB sent"
+            f"h in all\ntransfers: {messages:,}, {cut:,} cut, {sent / 2**30:,.3f} GiB sent{more}"
         )
 
     def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
@@ -172,16 +180,19 @@ def _check(plan: Plan) -> None:
     begins = reals("begin_s", plan.begin_s, shape=pattern.shape, least=0, unit="seconds")
     if (np.diff(begins) < 0).any():
         raise ValueError("begin_s decreases")
-    ends = plan.round_end_s if plan.plexus_history is None else np.nan_to_num(plan.round_end_s)
+    ends = plan.round_end_s if plan.details is None else np.nan_to_num(plan.round_end_s)
     ends = reals("round_end_s", ends, shape=(None,), least=0, unit="seconds")
     for name in ("round_bytes", "round_dropped"):
-        reals(name, getattr(plan, name), shape=ends.shape if plan.plexus_history is None else (0,), least=0)
+        reals(name, getattr(plan, name), shape=ends.shape if plan.details is None else (0,), least=0)
     reals("node_round_end_s", plan.node_round_end_s, shape=(None, n), least=0, unit="seconds")
+    coordinators = int(isinstance(plan.details, HADFLHistory))
     for found in plan.activities:
-        check_activity(instance("activities", found, Activity, "of the plan"), n)
-    if plan.plexus_history is not None:
-        history = instance("plexus_history", plan.plexus_history, PlexusHistory, "of the plan")
-        check_history(history, n, plan.activities[0])
+        check_activity(instance("activities", found, Activity, "of the plan"), n, coordinators=coordinators)
+    if isinstance(plan.details, PlexusHistory):
+        plexus_history.check_history(plan.details, n, plan.activities[0])
+    elif plan.details is not None:
+        details = instance("details", plan.details, HADFLHistory, "or that of Plexus, or None")
+        hadfl_history.check_history(details, n, plan.activities[0])
 
 
 def activity(plan: Plan, first_s: int | float = 0.0, last_s: int | float = np.inf) -> Activity:
@@ -255,7 +266,7 @@ def plan_of_one(
     activity: Activity,
     *,
     round_end_s: Float[np.ndarray, " r"] | None = None,
-    history: PlexusHistory | None = None,
+    history: PlexusHistory | HADFLHistory | None = None,
 ) -> Plan:
     """Make a plan in one piece, whose transfers belong to no round.
 
@@ -265,7 +276,7 @@ def plan_of_one(
         end_s: seconds.
         activity: all that happened.
         round_end_s: of each round, NaN where it is not known; None: there are no rounds.
-        history: of Plexus.
+        history: of Plexus or HADFL.
     """
     return Plan(
         name=name,
@@ -278,7 +289,7 @@ def plan_of_one(
         round_bytes=np.zeros(0),
         round_dropped=np.zeros(0, np.int64),
         node_round_end_s=np.zeros((0, timeline.properties.num_nodes)),
-        plexus_history=history,
+        details=history,
     )
 
 

@@ -54,7 +54,7 @@ PLANS = {
 
 def learned(plan):
     given = exact_quadratic()
-    build, made = dpsgd if plan.plexus_history is None else fedavg, plan.timeline
+    build, made = dpsgd if plan.details is None else fedavg, plan.timeline
     protocol = build(given, optax.sgd(0.1), local_steps=STEPS)
     start = jnp.broadcast_to(jnp.asarray(X0[0]), (made.properties.num_rows, X0.shape[1]))
     return simulate(KEY, protocol, systems.stand_in(plan), start, record_every=len(made), progress=False).x

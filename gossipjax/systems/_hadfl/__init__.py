@@ -1,0 +1,1 @@
+"""HADFL: heterogeneity-aware asynchronous training with partial rings, planned event by event."""

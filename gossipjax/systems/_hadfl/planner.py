@@ -1,0 +1,225 @@
+"""HADFL on devices: its arguments, the run, and the plan."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+
+import numpy as np
+
+from gossipjax._base.arguments import real, whole
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
+from gossipjax._base.memory import check_memory
+from gossipjax.devices import Devices
+from gossipjax.systems._hadfl.coordinator import fail
+from gossipjax.systems._hadfl.forecast import start_smoothing
+from gossipjax.systems._hadfl.history import history_of
+from gossipjax.systems._hadfl.learning import timeline_of
+from gossipjax.systems._hadfl.settings import (
+    Cycle,
+    Failures,
+    HADFLSettings,
+    Merging,
+    Selection,
+    Speeds,
+    check_groups,
+)
+from gossipjax.systems._hadfl.state import AVERAGED, CONTROL, IDLE, PRESENCE, Coordinator, Device, Run, go_on, mark
+from gossipjax.systems._hadfl.units import change, proceed
+from gossipjax.systems._kernel.bandwidth import FASTEST, MODELS, Bandwidth, capacities
+from gossipjax.systems._kernel.loop import follow_presence, make_kernel
+from gossipjax.systems._kernel.loop import run as run_kernel
+from gossipjax.systems._kernel.machines import Machines, checked_system, latency_table, train_seconds_of
+from gossipjax.systems._kernel.queue import at
+from gossipjax.systems._kernel.record import activity_of
+from gossipjax.systems._plan import Plan, assuming, plan_of_one
+
+EARLIER = 1e-9
+"""Orders arrive so much before a synchronisation, in units of the slowest device: times are rounded."""
+_CYCLE, _SELECTION, _MERGING, _FAILURES, _SPEEDS = Cycle(), Selection(), Merging(), Failures(), Speeds()
+
+
+@recorded("cao2021hadfl")
+def hadfl(
+    devices: Devices | Machines,
+    duration_s: int | float,
+    *,
+    model_bytes: int,
+    local_steps: int,
+    time_batch: int = 1,
+    cycle: Cycle = _CYCLE,
+    selection: Selection = _SELECTION,
+    merging: Merging = _MERGING,
+    failures: Failures = _FAILURES,
+    speeds: Speeds = _SPEEDS,
+    bandwidth: Bandwidth = "greedy",
+    coordinator_at: int = 0,
+    seed: int,
+) -> Plan:
+    """Plan HADFL: devices train at their own speeds, and every T_sync a few of them average in a ring.
+
+    A unit is E local steps, ``T_i = 3 E b s_i`` seconds on device i (s_i a sample). The cycle:
+
+    1. *Warm-up*: each device trains a unit; the coordinator learns T_i and fixes the hyperperiod HE and
+       ``T_sync = m HE``, in which device i completes ``E_i = T_sync / T_i`` units (:class:`gossipjax.systems.Cycle`).
+    2. *Training*: units follow one another without waiting; a device's version counts them.
+    3. *Selection*: the coordinator forecasts all versions and draws N_p devices, preferably near a quantile of them
+       (:class:`gossipjax.systems.Selection`).
+    4. *Ring*: at the end of the unit that is under way, a member begins to pass fragments of M/N_p bytes to the next,
+       2 (N_p − 1) times: sums, then means. All get ``x̄ = Σ_i x_i / N_p``, and train on.
+    5. *Broadcast*: one member sends x̄ to the devices outside the ring, one after another. Nobody waits for it: a
+       receiver merges it when its unit ends (:class:`gossipjax.systems.Merging`). Another member sends the coordinator
+       a backup.
+    6. *Failures*: who waits too long for its neighbour in the ring asks whether it lives, and leaves it out if it does
+       not; the ring starts again with fewer members, and gives up with one (:class:`gossipjax.systems.Failures`). A
+       device that goes offline loses its unit, and begins again from a mean.
+
+    The steps are those of the paper as its abstract and secondary sources tell them. Its text was not at hand: all
+    formulas and defaults in the five groups of options are our design.
+
+    Small messages take the latency, models their bytes over the bandwidth and then the latency. The coordinator is a
+    machine beside device ``coordinator_at`` whose own bandwidth is unlimited; in ``activity`` it is node n. Run
+    :func:`gossipjax.hadfl` with E local steps on the plan. The last mean is row n of the model.
+
+    >>> from gossipjax import devices, systems
+    >>> four = devices.from_arrays([0.01, 0.02, 0.02, 0.04], [1e6] * 4, [1e6] * 4)
+    >>> plan = systems.hadfl(four, 60.0, model_bytes=4000, local_steps=5, seed=0)
+    >>> plan.history.units_per_cycle.tolist()
+    [4, 2, 2, 1]
+
+    Args:
+        devices: of n ≥ 2 nodes.
+        duration_s: simulated seconds.
+        model_bytes: M, of one model.
+        local_steps: E, of one unit.
+        time_batch: b, samples of a step in the training time.
+        cycle: when to synchronise.
+        selection: who does.
+        merging: what a device makes of a broadcast.
+        failures: timeouts and recovery.
+        speeds: jitter and drift of the units.
+        bandwidth: how it is shared, see :func:`gossipjax.systems.plexus`.
+        coordinator_at: the device whose latencies the coordinator has.
+        seed: of members, ring orders, broadcasts, and speeds.
+
+    Raises:
+        ValueError: settings out of range, one device, or a handshake that is shorter than a round trip.
+        TypeError: groups of another sort.
+
+    Reference: Cao, Lian, Liu, Zhu, Ji 2021, arXiv 2111.08274.
+    """
+    given = checked_system(
+        devices, local_steps=local_steps, time_batch=time_batch, model_bytes=model_bytes, bandwidth=bandwidth
+    )
+    n = given.seconds_per_sample.size
+    if n < 2:
+        raise ValueError(f"devices of {n} node: HADFL needs two, for a ring")
+    duration_s = real("duration_s", duration_s, above=0, unit="seconds")
+    check_groups(n, cycle, selection, merging, failures, speeds)
+    coordinator_at, seed = whole("coordinator_at", coordinator_at, least=0, most=n - 1), checked_seed(seed)
+    unit_s = train_seconds_of(given, local_steps, time_batch)
+    expected = float((duration_s / unit_s).sum())
+    what = f"duration_s={duration_s:g}: about {expected:.3g} units of {n} devices"
+    check_memory(what, 1500.0 * expected + 24.0 * n * n, "plan a shorter time, or more local steps in a unit")
+    delays = _delays(given, coordinator_at)
+    groups = (cycle, selection, merging, failures, speeds)
+    settings = _settings(given, delays, duration_s, float(model_bytes), float(unit_s.max()), groups)
+    run = _make(settings, given, delays, unit_s.tolist(), bandwidth, seed)
+    last = float(np.nextafter(duration_s, 0.0))  # what happens at the very end does not count
+    follow_presence(run.kernel, given, last, partial(change, run), rank=PRESENCE)
+    run_kernel(run.kernel, until=last)
+    run.kernel.now = duration_s
+    for node, device in enumerate(run.devices):
+        mark(run, node, device.state)
+    name = _name(settings, bandwidth, seed)
+    timeline = assuming(
+        timeline_of(run, name), message_bytes=model_bytes, local_steps=local_steps, made_for="HADFL"
+    )
+    ends = np.array([row.end_s for row in run.rows if row.outcome == AVERAGED], np.float64)
+    found = activity_of(run.kernel.record, duration_s, run.kernel.network.sent(duration_s))
+    return plan_of_one(name, timeline, duration_s, found, round_end_s=ends, history=history_of(run))
+
+
+def _delays(devices: Machines, coordinator_at: int) -> list[np.ndarray]:
+    """Write out the one-way seconds between all nodes; the last row and column are the coordinator's."""
+    n = devices.seconds_per_sample.size
+    table = np.zeros((n + 1, n + 1))
+    table[:n, :n] = latency_table(devices, np.arange(n))
+    table[n, :n], table[:n, n] = table[coordinator_at, :n], table[:n, coordinator_at]
+    return list(table)
+
+
+def _settings(devices: Machines, delays, duration_s: float, model_bytes: float, slowest_s: float, groups):
+    """Fill in the times that are not given.
+
+    Raises:
+        ValueError: a handshake that is shorter than a round trip.
+    """
+    cycle, selection, merging, failures, speeds = groups
+    n = devices.seconds_per_sample.size
+    between = np.array(delays)[:n, :n]
+    rates = np.minimum(devices.upload_bytes_per_second, devices.download_bytes_per_second)
+    step = model_bytes / selection.count / float(np.min(rates)) + float(between.max())
+    trip = float((between + between.T).max())
+    if failures.handshake_s is not None and failures.handshake_s <= trip:
+        raise ValueError(
+            f"failures.handshake_s={failures.handshake_s:g}: the longest round trip takes {trip:g} s, and a living "
+            "device would be left out; wait longer"
+        )
+    handshake = max(2 * trip, step) if failures.handshake_s is None else float(failures.handshake_s)
+    return HADFLSettings(
+        num_nodes=n,
+        duration_s=duration_s,
+        model_bytes=model_bytes,
+        slowest_s=slowest_s,
+        cycle=cycle,
+        selection=selection,
+        merging=merging,
+        failures=failures,
+        speeds=speeds,
+        timeout_s=slowest_s + 2 * step if failures.timeout_s is None else float(failures.timeout_s),
+        handshake_s=handshake,
+        lead_s=float(max(delays[n].max(), np.array(delays)[:, n].max())) + EARLIER * slowest_s,
+    )
+
+
+def _make(settings: HADFLSettings, devices: Machines, delays, unit_s: list[float], bandwidth: Bandwidth, seed: int):
+    """Set up the state at time 0, with what happens first."""
+    n = settings.num_nodes
+    limits = capacities(devices.upload_bytes_per_second, devices.download_bytes_per_second)
+    up, down = (np.append(rates, FASTEST) for rates in limits)
+    online = devices.online.tolist()
+    kernel = make_kernel(MODELS[bandwidth](up, down), [*online, True])
+    nan = float("nan")
+    coordinator = Coordinator(start_smoothing(n), list(online), [nan] * n, [nan] * n, [0] * n)
+    made = [Device(seconds, settings.cycle.warmup_units) for seconds in unit_s]
+    of_speeds, of_choices = np.random.SeedSequence(seed).spawn(2)
+    speeds = random.Random(int(of_speeds.generate_state(1, np.uint64)[0]))
+    run = Run(
+        settings,
+        kernel,
+        lambda i, j: delays[i].item(j),
+        made,
+        coordinator,
+        speeds,
+        np.random.default_rng(of_choices),
+        proceed,
+    )
+    for node, is_online in enumerate(online):
+        if is_online:
+            mark(run, node, IDLE)
+            go_on(run, node)
+    if settings.failures.coordinator_fails_s is not None:
+        at(kernel.queue, float(settings.failures.coordinator_fails_s), fail, run, rank=CONTROL)
+    return run
+
+
+def _name(settings: HADFLSettings, bandwidth: str, seed: int) -> str:
+    """Describe a plan: the system and its settings."""
+    selection = settings.selection
+    return (
+        f"HADFL: {selection.count} of {settings.num_nodes}, alpha={selection.alpha:g}, quantile={selection.quantile:g}, "
+        f"spread {selection.spread}, beta={settings.merging.beta}, {settings.cycle.cadence}, {bandwidth} transfers of "
+        f"{int(settings.model_bytes):,} bytes, seed={seed}"
+    )

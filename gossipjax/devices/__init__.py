@@ -24,6 +24,7 @@ from gossipjax.devices._files import load as load
 from gossipjax.devices._files import save as save
 from gossipjax.devices._generators import fitted as fitted
 from gossipjax.devices._generators import uniform as uniform
+from gossipjax.devices._outages import outages as outages
 from gossipjax.devices._sessions import charging as charging
 from gossipjax.devices._sessions import strict as strict
 from gossipjax.devices._traces import from_traces as from_traces

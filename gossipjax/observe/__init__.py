@@ -7,6 +7,7 @@ from gossipjax.observe._models import average_model_metrics as average_model_met
 from gossipjax.observe._models import consensus_distance as consensus_distance
 from gossipjax.observe._models import disagreement as disagreement
 from gossipjax.observe._models import distance_to as distance_to
+from gossipjax.observe._models import model_metrics as model_metrics
 from gossipjax.observe._models import models as models
 from gossipjax.observe._models import node_metrics as node_metrics
 from gossipjax.observe._models import percentiles as percentiles

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, PyTree, UInt
 from gossipjax._base import placement
 from gossipjax._base.arguments import instance, sequence_of, shown, whole, wholes
 from gossipjax._base.arguments import seed as check_seed
-from gossipjax._base.binding import as_partial, as_task
+from gossipjax._base.binding import Frozen, as_partial, as_task
 from gossipjax._base.calls import recordable, recorded
 from gossipjax._base.display import displayed
 from gossipjax._base.placement import map_nodes
@@ -259,6 +259,36 @@ def average_model_metrics(task: Task, *, samples: int | None = None, seed: int =
         Variable(f"average_model_{name}", f"{name} of the average model on {on}") for name in metric_names(task, test)
     )
     return Observer(Partial(_mean_metrics, task, test), variables)
+
+
+def _row_metrics(task: Task, test: Any, row: Frozen[int], snapshot: Snapshot) -> dict[str, Array]:
+    if row.value >= num_rows(snapshot.x):
+        raise ValueError(f"row={row.value}: there are {num_rows(snapshot.x)} model rows; name one of them, from 0 on")
+    x = jax.tree.map(lambda leaf: leaf[row.value], snapshot.x)
+    return {f"model_{name}": value for name, value in task.metrics(x, test).items()}
+
+
+@recorded()
+def model_metrics(task: Task, row: int, *, samples: int | None = None, seed: int = 0) -> Observer:
+    """Measure the task's metrics of one model, as ``model_<metric>``.
+
+    Args:
+        task: the task; its ``metrics`` are evaluated on its test set.
+        row: of the model, such as that of a server, or ``num_nodes`` for the last mean of a ring of
+            :func:`gossipjax.systems.hadfl`.
+        samples: number of test samples (a fixed random subset); None: all.
+        seed: of the NumPy generator that draws the subset.
+
+    Raises:
+        ValueError: a negative row, more samples than there are; when run, a row that does not exist.
+    """
+    task, row = as_task(task), whole("row", row, least=0)
+    test = subset(task, samples, seed=seed)
+    on = "the whole test set" if samples is None else f"{samples} test samples"
+    variables = tuple(
+        Variable(f"model_{name}", f"{name} of model row {row} on {on}") for name in metric_names(task, test)
+    )
+    return Observer(Partial(_row_metrics, task, test, Frozen(row)), variables)
 
 
 def bind_observers(observers: Sequence[Observer]) -> tuple[Observer, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import optax
 from jax.tree_util import Partial
 
+from gossipjax._base.binding import as_task
 from gossipjax._base.calls import recorded
+from gossipjax.facts import Requires
 from gossipjax.protocol._dpsgd import dpsgd
 from gossipjax.types import Protocol, Task
 
@@ -41,6 +41,12 @@ def hadfl(task: Task, optimizer: optax.GradientTransformation | Partial, *, loca
 
     Reference: Cao, Lian, Liu, Zhu, Ji 2021, arXiv 2111.08274, of which the abstract and secondary sources were at hand.
     """
-    protocol = dpsgd(task, optimizer, local_steps=local_steps)
-    requires = dataclasses.replace(protocol.requires, made_for="HADFL", builder="systems.hadfl")
-    return protocol._replace(requires=requires)
+    requires = Requires(
+        {"row_stochastic"},
+        mixing=True,
+        num_nodes=as_task(task).num_nodes,
+        local_steps=local_steps,
+        made_for="HADFL",
+        builder="systems.hadfl",
+    )
+    return dpsgd(task, optimizer, local_steps=local_steps)._replace(requires=requires)

@@ -15,12 +15,15 @@ from gossipjax._base import palette
 from gossipjax._base.arguments import instance, real, wholes
 from gossipjax._base.figure import Figure
 from gossipjax.devices import Devices
-from gossipjax.systems._activity import CUT, Activity
+from gossipjax.systems._activity import CUT, Activity, within
+from gossipjax.systems._hadfl.history import HADFLHistory
+from gossipjax.systems._hadfl.state import BROADCAST, EXCHANGING, WAITING
 from gossipjax.systems._kernel.machines import Machines, checked_machines
 from gossipjax.systems._plan import Plan, activity, checked_plan
 
 _TRAINED, _SENT, _OFFLINE = palette.BLUE, palette.RED, palette.ABSENT
 _LOST, _DROPPED = palette.paler(_TRAINED, 0.65), palette.paler(_SENT, 0.65)
+_WAITS, _IN_RING, _BROADCASTS = palette.paler(palette.YELLOW, 0.55), palette.TEAL, palette.WINE
 _MOST_NODES = 60
 
 
@@ -35,7 +38,8 @@ def picture(
     """Draw what some nodes do in a window of time.
 
     A row per node. Its upper bar: trainings, pale if interrupted. Its lower one: models that it sends, from the time
-    at which a transfer is asked for, pale if cut. Ticks: it takes a mean. Grey: it is offline.
+    at which a transfer is asked for, pale if cut. Ticks: it takes a mean. Grey: it is offline. In a plan of HADFL the
+    upper bar also shows who waits for a ring and who is in it, and the lower one tells broadcasts from other models.
 
     Args:
         plan: of any system.
@@ -55,12 +59,14 @@ def picture(
     first_s, last_s = _window(first_s, last_s)
     if devices is not None:
         instance("devices", devices, (Devices, Machines), "pass those that the plan was made of, or None")
-    found = activity(plan, first_s, last_s)
+    found, ring = activity(plan, first_s, last_s), isinstance(plan.details, HADFLHistory)
     figure = Figure(figsize=(8.0, 1.3 + 0.3 * chosen.size), dpi=160, layout="constrained")
     axes = figure.add_subplot()
     if devices is not None:
         _draw_offline(axes, devices, plan.num_nodes, chosen, first_s, last_s)
     _draw_activity(axes, found, chosen, plan.num_nodes)
+    if isinstance(plan.details, HADFLHistory):
+        _draw_rings(axes, plan.details, plan.activities[0], (first_s, last_s), _rows(chosen, plan.num_nodes))
     axes.set_xlim(first_s, last_s)
     axes.set_ylim(chosen.size - 0.5, -0.5)
     axes.set_yticks(np.arange(chosen.size), [str(node) for node in chosen.tolist()])
@@ -68,7 +74,9 @@ def picture(
     axes.set_xlabel("simulated time (s)")
     axes.set_ylabel("node")
     axes.spines[["top", "right", "left"]].set_visible(False)
-    figure.legend(handles=_legend(devices is not None), loc="outside upper left", ncols=6, frameon=False, fontsize=8)
+    figure.legend(
+        handles=_legend(devices is not None, ring), loc="outside upper left", ncols=6, frameon=False, fontsize=8
+    )
     return figure
 
 
@@ -89,8 +97,8 @@ def _window(first_s: Any, last_s: Any) -> tuple[float, float]:
 
 
 def _rows(chosen: np.ndarray, num_nodes: int) -> np.ndarray:
-    """Row of each node, -1 for those that are not shown."""
-    rows = np.full(num_nodes, -1)
+    """Row of each node, -1 for those that are not shown, such as a coordinator, which is node n."""
+    rows = np.full(num_nodes + 1, -1)
     rows[chosen] = np.arange(chosen.size)
     return rows
 
@@ -108,6 +116,21 @@ def _draw_activity(axes: Axes, found: Activity, chosen: np.ndarray, num_nodes: i
     averaging = rows[found.mean_node]
     kept = averaging >= 0
     axes.scatter(found.mean_s[kept], averaging[kept], marker="|", s=130, color="black", linewidths=1.2, zorder=3)
+
+
+def _draw_rings(
+    axes: Axes, history: HADFLHistory, whole: Activity, window: tuple[float, float], rows: Int[np.ndarray, " n1"]
+) -> None:
+    row = rows[history.ring_node]
+    seen = (row >= 0) & (history.ring_end_s >= window[0]) & (history.ring_start_s <= window[1])
+    for state, colour in ((WAITING, _WAITS), (EXCHANGING, _IN_RING)):
+        kept = seen & (history.ring_state == state)
+        _bars(axes, row[kept] - 0.19, history.ring_start_s[kept], history.ring_end_s[kept], colour)
+    broadcasts = history.transfer_kind == BROADCAST
+    columns = (column[broadcasts] for column in whole[4:10])
+    sent = within(whole._replace(**dict(zip(Activity._fields[4:10], columns, strict=True))), *window)
+    kept = (rows[sent.sender] >= 0) & (sent.state != CUT)
+    _bars(axes, rows[sent.sender][kept] + 0.19, sent.asked_s[kept], sent.ended_s[kept], _BROADCASTS)
 
 
 def _bars(axes: Axes, centre: np.ndarray, begin: np.ndarray, end: np.ndarray, colour: str, height: float = 0.32):
@@ -129,7 +152,7 @@ def _draw_offline(
         axes.barh(np.full(begin.size, row), end - begin, height=0.9, left=begin, color=_OFFLINE, zorder=0)
 
 
-def _legend(offline: bool) -> list[Patch | Line2D]:
+def _legend(offline: bool, ring: bool) -> list[Patch | Line2D]:
     entries: list[Patch | Line2D] = [
         Patch(color=_TRAINED, label="trains"),
         Patch(color=_LOST, label="interrupted"),
@@ -137,4 +160,7 @@ def _legend(offline: bool) -> list[Patch | Line2D]:
         Patch(color=_DROPPED, label="cut"),
         Line2D([], [], marker="|", markersize=9, color="black", linestyle="none", label="averages"),
     ]
+    if ring:
+        rings = ((_WAITS, "waits for the ring"), (_IN_RING, "in the ring"), (_BROADCASTS, "broadcasts"))
+        entries += [Patch(color=colour, label=label) for colour, label in rings]
     return [*entries, Patch(color=_OFFLINE, label="offline")] if offline else entries

@@ -63,6 +63,7 @@ TIMELINES = {
     "epidemic": lambda: systems.epidemic(uneven(N), 3, 5, round_seconds=9.0, seed=0, **LEARN).timeline,
     "all-reduce": lambda: systems.allreduce(uneven(N), 5, **LEARN).timeline,
     "gossip on machines": lambda: systems.gossip_learning(uneven(N), 12.0, period_s=2.0, seed=0, **LEARN).timeline,
+    "HADFL": lambda: systems.hadfl(uneven(N), 12.0, seed=0, **LEARN).timeline,
     "AD-PSGD on machines": lambda: (
         systems.ad_psgd(uneven(N), GRAPH, 9.0, model_bytes=MODEL, time_batch=4, seed=0).timeline
     ),
@@ -103,6 +104,7 @@ PROTOCOLS = {
     "beer": functools.partial(protocol.beer, TASK, SGD, top_k(1), 0.5),
     "d2": functools.partial(protocol.d2, TASK, SGD),
     "random_walk": functools.partial(protocol.random_walk, TASK, SGD),
+    "hadfl": functools.partial(protocol.hadfl, TASK, SGD, local_steps=2),
     "fedbuff": functools.partial(protocol.fedbuff, TASK, SGD),
 }
 SHARINGS = {
@@ -130,6 +132,7 @@ WHOLE_ONLY = {
     "d2": "its corrections sum to zero only if mixing conserves the mean, which messages that fill in do not; `dpsgd` "
     "with `choco` is the compressed algorithm for such rounds",
     "random_walk": "the model itself moves: at the next node nothing is there to fill in what was left behind",
+    "hadfl": "sums of a ring have no gaps",
     "fedbuff": "clients return changes, and a buffer has no coordinates of its own to fill in",
 }
 """Protocols without ``sharing=``, and why."""

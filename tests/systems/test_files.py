@@ -17,7 +17,7 @@ from problems import X0, exact_quadratic
 from system_runs import KEY, LEARN, MODEL, STEPS
 from test_contract import CASES
 
-from gossipjax import Timeline, devices, dpsgd, fedavg, simulate, systems, timeline
+from gossipjax import Timeline, devices, dpsgd, fedavg, hadfl, simulate, systems, timeline
 from gossipjax._base import npz
 from gossipjax.systems import traffic_series, training_series
 from gossipjax.topology import one_peer_exponential, ring
@@ -48,19 +48,21 @@ PLANS = {
     "epidemic": lambda: systems.epidemic(uneven(N), 3, 5, round_seconds=0.7, seed=0, **LEARN),
     "all-reduce": lambda: systems.allreduce(uneven(N), 5, **LEARN),
     "gossip learning": lambda: systems.gossip_learning(uneven(N), 12.0, period_s=2.0, seed=0, **LEARN),
+    "HADFL": lambda: systems.hadfl(uneven(N, changes=[(5.0, 1, False)]), 20.0, seed=0, **LEARN),
     "AD-PSGD": lambda: systems.ad_psgd(uneven(N), N, 3.0, model_bytes=MODEL, time_batch=4, seed=0),
 }
 
 
 def learned(plan):
     given = exact_quadratic()
-    build, made = dpsgd if plan.details is None else fedavg, plan.timeline
+    build = {"D-PSGD": dpsgd, "FedAvg": fedavg, "HADFL": hadfl}[plan.timeline.properties.made_for]
+    made = plan.timeline
     protocol = build(given, optax.sgd(0.1), local_steps=STEPS)
     start = jnp.broadcast_to(jnp.asarray(X0[0]), (made.properties.num_rows, X0.shape[1]))
     return simulate(KEY, protocol, systems.stand_in(plan), start, record_every=len(made), progress=False).x
 
 
-@pytest.mark.parametrize("name", ["Plexus", "rounds on a clock", "barriers", "epidemic"])
+@pytest.mark.parametrize("name", ["Plexus", "rounds on a clock", "barriers", "epidemic", "HADFL"])
 def test_a_plan_that_was_kept_gives_the_same_parameters(name, tmp_path):
     plan = PLANS[name]()
     read = systems.load_plan(plan.save(tmp_path / "plan.npz"))

@@ -35,9 +35,8 @@ def four(powers=(4, 2, 2, 1), *, slowest=0.1, bandwidth=1e5, latency=0.05, **set
 def learned(plan, n=8):
     task = exact_quadratic(TARGETS[:n], CURVATURE[:n])
     protocol = hadfl_protocol(task, optax.sgd(RATE), local_steps=STEPS)
-    return simulate(
-        KEY, protocol, systems.stand_in(plan), jnp.asarray(X0[:n]), record_every=len(plan.timeline), progress=False
-    )
+    x0 = jnp.asarray(np.concatenate([X0[:n], X0[:1]]))  # and the row of the last mean
+    return simulate(KEY, protocol, systems.stand_in(plan), x0, record_every=len(plan.timeline), progress=False)
 
 
 def trained(x, i):
@@ -74,7 +73,8 @@ def replay(plan, n):
     history, found = plan.history, activity(plan)
     models, mailbox, means = [*X0[:n]], [None] * n, {0: X0[0]}
     completed = found.training_completed
-    steps = [(t, 0, int(i), None) for t, i in zip(found.training_end_s[completed], found.training_node[completed])]
+    ends = zip(found.training_end_s[completed], found.training_node[completed], strict=True)
+    steps = [(t, 0, int(i), None) for t, i in ends]
     rings = np.flatnonzero(history.cycle_outcome == AVERAGED)
     steps += [(history.cycle_end_s[c], 1, int(c), None) for c in rings]
     broadcasts = np.flatnonzero((history.transfer_kind == BROADCAST) & (found.state == COMPLETED))
@@ -229,7 +229,9 @@ def first_ring(plan):
     """Members, and the seconds at which fragments are asked for and arrive, of the first ring."""
     history, found = plan.history, activity(plan)
     inside = (history.transfer_kind == FRAGMENT) & (found.asked_s <= history.cycle_end_s[0])
-    return np.flatnonzero(history.selected[0]), np.unique(np.concatenate([found.asked_s[inside], found.ended_s[inside]]))
+    return np.flatnonzero(history.selected[0]), np.unique(
+        np.concatenate([found.asked_s[inside], found.ended_s[inside]])
+    )
 
 
 FAST = Failures(timeout_s=0.4, handshake_s=0.2)

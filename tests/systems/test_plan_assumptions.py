@@ -52,6 +52,10 @@ PLANS = {
         lambda **learn: systems.gossip_learning(uneven(N), 12.0, period_s=2.0, seed=0, **learn).timeline,
         lambda **steps: gj.gossip_learning(TASK, SGD, merge="age", **steps),
     ),
+    "HADFL": (
+        lambda **learn: systems.hadfl(uneven(N), 12.0, seed=0, **learn).timeline,
+        lambda **steps: gj.hadfl(TASK, SGD, **steps),
+    ),
     "Plexus": (plexus_of, lambda **steps: gj.fedavg(TASK, SGD, **steps)),
     "AD-PSGD": (ad_psgd_of, lambda *, local_steps: gj.ad_psgd(TASK, SGD)),
 }
@@ -114,7 +118,7 @@ def test_a_plan_of_another_family_is_refused():
         run(gj.ad_psgd(TASK, SGD), gossip.timeline)
     families = {name: plan(local_steps=1, model_bytes=SIZE).properties.made_for for name, (plan, _) in PLANS.items()}
     rounds = dict.fromkeys(("rounds", "barriers", "epidemic"), "D-PSGD") | {"all-reduce": "local SGD"}
-    events = {"gossip learning": "gossip learning", "AD-PSGD": "AD-PSGD", "Plexus": "FedAvg"}
+    events = {"gossip learning": "gossip learning", "AD-PSGD": "AD-PSGD", "Plexus": "FedAvg", "HADFL": "HADFL"}
     assert families == rounds | events
 
 

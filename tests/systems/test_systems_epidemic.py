@@ -116,19 +116,22 @@ def test_epidemic_learning_with_barriers(variant):
 
 
 def test_allreduce():
-    """Equal devices: c + 2 (n - 1)/n M/r; else step by step around the ring; the learning is averaging."""
+    """Equal devices: c + 2 (n - 1) (L + M/(n r)); else step by step around the ring; the learning is averaging."""
     plan = allreduce(network(N), 4, **LEARN)
-    np.testing.assert_allclose(plan.round_seconds, 3 * STEPS * 0.1 + 2 * (N - 1) / N * MODEL / 1e5, **SUMS)
+    steps = 2 * (N - 1)
+    np.testing.assert_allclose(plan.round_seconds, 3 * STEPS * 0.1 + steps * (0.05 + MODEL / N / 1e5), **SUMS)
     np.testing.assert_allclose(plan.round_bytes, 2 * (N - 1) * MODEL, **SUMS)
     devices = uneven(N)
     rate = np.floor(devices.upload_bytes_per_second)
-    ends = {(i, 0): 3 * STEPS * devices.seconds_per_sample[i] for i in range(N)}
-    for m in range(1, 2 * (N - 1) + 1):
+    left = {(i, 0): 3 * STEPS * devices.seconds_per_sample[i] for i in range(N)}
+    for m in range(1, steps + 1):
         for i in range(N):
-            begin = max(ends[i, m - 1], ends[(i - 1) % N, m - 1] if m > 1 else 0.0)
-            ends[i, m] = begin + MODEL / N / min(rate[i], rate[(i + 1) % N])
+            before = (i - 1) % N
+            came = left[before, m - 1] + devices.latency_seconds(before, i) if m > 1 else 0.0
+            left[i, m] = max(left[i, m - 1], came) + MODEL / N / min(rate[i], rate[(i + 1) % N])
     slow = allreduce(devices, 4, **LEARN)
-    np.testing.assert_allclose(slow.round_seconds, max(ends[i, 2 * (N - 1)] for i in range(N)), **SUMS)
+    came = [left[i, steps] + devices.latency_seconds(i, (i + 1) % N) for i in range(N)]
+    np.testing.assert_allclose(slow.round_seconds, max(came), **SUMS)
     x = X0
     for _ in range(4):
         x = np.broadcast_to(trained(x).mean(0), x.shape)

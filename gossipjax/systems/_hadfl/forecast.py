@@ -37,7 +37,7 @@ def observe(state: Smoothing, versions: Float[np.ndarray, " n"], alpha: float) -
 
 
 def forecast(state: Smoothing, alpha: float, horizon: int = 1) -> Float[np.ndarray, " n"]:
-    """Return ``v̂ = a + b h`` with ``a = 2 s' − s''`` and ``b = (s' − s'') α/(1 − α)``; NaN where nothing was observed."""
+    """Return ``v̂ = a + b h``, ``a = 2 s' − s''``, ``b = (s' − s'') α/(1 − α)``; NaN where nothing was observed."""
     level = 2 * state.first - state.second
     trend = alpha / (1 - alpha) * (state.first - state.second)
     return level + horizon * trend

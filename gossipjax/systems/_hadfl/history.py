@@ -139,7 +139,9 @@ def _report(run: Run) -> str:
         cycles = "no strategy, for no two devices have finished their warm-up with all living ones"
     elif not cycles:
         cycles = "the plan ends before the first synchronisation"
-    died = "" if run.coordinator.works else f"; the coordinator failed at {run.settings.failures.coordinator_fails_s:g} s"
+    died = (
+        "" if run.coordinator.works else f"; the coordinator failed at {run.settings.failures.coordinator_fails_s:g} s"
+    )
     return f"{len(run.rows):,} synchronisations: {cycles}{died}" if run.rows else f"{cycles}{died}"
 
 
@@ -184,5 +186,3 @@ def check_history(history: HADFLHistory, n: int, activity: Activity) -> None:
     ended = history.cycle_outcome == AVERAGED
     if np.isnan(history.cycle_end_s[ended]).any():
         raise ValueError("cycle_end_s lacks the end of a ring that took its mean")
-
-

@@ -1,8 +1,8 @@
 """From what happened to the timeline of the learning: units, rings, copies, and the messages between them.
 
-Rows: the n devices; the last mean of a ring, which begins as the model of device 0; and a slot for each mean that is
-still to be read. A ring of more than :data:`LANES` members is written as several events at one time, which build the
-mean up: ``m ← m a/(a + b) + Σ x_i/(a + b)`` for b further members.
+Rows: the n devices; row n, the last mean of a ring, which begins as the model of device 0; and a slot for each mean
+that is still to be read. A ring of more than :data:`LANES` members is written as several events at one time, which
+build the mean up: ``m ← m a/(a + b) + Σ x_i/(a + b)`` for b further members.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def timeline_of(run: Run, name: str) -> Timeline:
         in_flight=fates[IN_FLIGHT],
     )
     words = f"group: up to {LANES} members of a ring, or a mean and the own model"
-    facts = Properties(n, n, name, num_slots=1 + num_slots, traffic=traffic, messages=words)
+    facts = Properties(n, n + 1, name, num_slots=num_slots, traffic=traffic, messages=words)
     return from_events(_columns(events), facts)
 
 
@@ -126,7 +126,7 @@ def _columns(events: list[_Group]) -> dict[str, np.ndarray]:
 def _padded(rows: list[tuple], fill: int | float, kind: type) -> Num[np.ndarray, "t w"]:
     """Stack rows of different lengths."""
     width = max(1, max(len(row) for row in rows))
-    out = np.full((len(rows), width), fill, kind)
+    out: np.ndarray = np.full((len(rows), width), fill, kind)
     for row, values in zip(out, rows, strict=True):
         row[: len(values)] = values
     return out

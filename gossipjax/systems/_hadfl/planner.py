@@ -80,7 +80,8 @@ def hadfl(
 
     Small messages take the latency, models their bytes over the bandwidth and then the latency. The coordinator is a
     machine beside device ``coordinator_at`` whose own bandwidth is unlimited; in ``activity`` it is node n. Run
-    :func:`gossipjax.hadfl` with E local steps on the plan. The last mean is row n of the model.
+    :func:`gossipjax.hadfl` with E local steps on the plan; row n of its models is the last mean, whose accuracy
+    :func:`gossipjax.observe.model_metrics` measures.
 
     >>> from gossipjax import devices, systems
     >>> four = devices.from_arrays([0.01, 0.02, 0.02, 0.04], [1e6] * 4, [1e6] * 4)
@@ -133,9 +134,7 @@ def hadfl(
     for node, device in enumerate(run.devices):
         mark(run, node, device.state)
     name = _name(settings, bandwidth, seed)
-    timeline = assuming(
-        timeline_of(run, name), message_bytes=model_bytes, local_steps=local_steps, made_for="HADFL"
-    )
+    timeline = assuming(timeline_of(run, name), message_bytes=model_bytes, local_steps=local_steps, made_for="HADFL")
     ends = np.array([row.end_s for row in run.rows if row.outcome == AVERAGED], np.float64)
     found = activity_of(run.kernel.record, duration_s, run.kernel.network.sent(duration_s))
     return plan_of_one(name, timeline, duration_s, found, round_end_s=ends, history=history_of(run))
@@ -217,9 +216,9 @@ def _make(settings: HADFLSettings, devices: Machines, delays, unit_s: list[float
 
 def _name(settings: HADFLSettings, bandwidth: str, seed: int) -> str:
     """Describe a plan: the system and its settings."""
-    selection = settings.selection
+    chosen = settings.selection
     return (
-        f"HADFL: {selection.count} of {settings.num_nodes}, alpha={selection.alpha:g}, quantile={selection.quantile:g}, "
-        f"spread {selection.spread}, beta={settings.merging.beta}, {settings.cycle.cadence}, {bandwidth} transfers of "
+        f"HADFL: {chosen.count} of {settings.num_nodes}, alpha={chosen.alpha:g}, quantile={chosen.quantile:g}, "
+        f"spread {chosen.spread}, beta={settings.merging.beta}, {settings.cycle.cadence}, {bandwidth} transfers of "
         f"{int(settings.model_bytes):,} bytes, seed={seed}"
     )

@@ -71,7 +71,7 @@ def _send(run: Run, ring: Ring, node: int) -> None:
     ready = node in ring.entered and ring.sending.get(node) is None and sent < ring.num_steps
     if ready and sent <= ring.received.get(node, 0) and is_with(run, neighbor, ring):
         size = run.settings.model_bytes / len(ring.order)
-        ring.sending[node] = move(run, FRAGMENT, node, neighbor, size, _sent, ring, ring.attempt, node, neighbor)
+        ring.sending[node] = move(run, FRAGMENT, (node, neighbor), size, _sent, ring, ring.attempt, node, neighbor)
 
 
 def _sent(number: int, completed: bool, run: Run, ring: Ring, attempt: int, node: int, neighbor: int) -> None:

@@ -51,6 +51,9 @@ class Mean(NamedTuple):
     version: float
 
 
+INITIAL = Mean(0, 0.0)
+
+
 class Message(NamedTuple):
     """A mean that waits in a mailbox."""
 
@@ -146,7 +149,7 @@ class Coordinator:
     sync_s: float = float("nan")
     """T_sync."""
     ring: Ring | None = None
-    backup: Mean = Mean(0, 0.0)
+    backup: Mean = INITIAL
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -182,7 +185,7 @@ class Run:
     choices: np.random.Generator
     proceed: Callable[[Run, int], None]
     """What a device does after a unit, a ring, or a restoration."""
-    means: list[Mean] = dataclasses.field(default_factory=lambda: [Mean(0, 0.0)])
+    means: list[Mean] = dataclasses.field(default_factory=lambda: [INITIAL])
     moments: list[Moment] = dataclasses.field(default_factory=list)
     members: dict[int, tuple[list[int], list[int]]] = dataclasses.field(default_factory=dict)
     """By number of the mean: whose models it is made of, and who takes it."""
@@ -211,10 +214,10 @@ def tell(run: Run, kind: str, sender: int, receiver: int, handler: Callable[...,
     at(run.kernel.queue, run.kernel.now + run.delay(sender, receiver), handler, run, *content, rank=CONTROL)
 
 
-def move(run: Run, kind: int, sender: int, receiver: int, size: float, ended: Callable[..., None], *content: Any) -> int:
+def move(run: Run, kind: int, ends: tuple[int, int], size: float, ended: Callable[..., None], *content: Any) -> int:
     """Begin a transfer of some bytes; ``ended(number, completed, run, *content)`` is called at its end."""
     run.kinds.append(kind)
-    return transfer(run.kernel, sender, receiver, size, ended, run, *content)
+    return transfer(run.kernel, *ends, size, ended, run, *content)
 
 
 def send_mean(run: Run, kind: int, sender: int, receiver: int, ended: Callable[..., None], *content: Any) -> int:
@@ -222,7 +225,7 @@ def send_mean(run: Run, kind: int, sender: int, receiver: int, ended: Callable[.
     fate = len(run.fates)
     run.fates.append(IN_FLIGHT)
     run.moments.append(Moment(run.kernel.now, SEND, sender, -1, 0.0))
-    move(run, kind, sender, receiver, run.settings.model_bytes, ended, fate, *content)
+    move(run, kind, (sender, receiver), run.settings.model_bytes, ended, fate, *content)
     return fate
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
+from gossipjax._base.arguments import reals
 from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
@@ -30,9 +31,10 @@ def allreduce(
     """Plan local SGD with an exact mean in each round, by a ring all-reduce: ``x_i ← Σ_j x_j / n``.
 
     When a node has trained it sends n-ths of the model to the next node of the ring, 2 (n − 1) of them, each after the
-    one that it needs has come: transfer m of node i ends at
-    ``b_i(m) = max(b_i(m − 1), b_{i−1}(m − 1)) + M/(n min(u_i, d_{i+1}))``, the first at c_i plus that. Each node has
-    one transfer each way at any time. A round begins when all are done; everybody must be online always.
+    one that it needs has come: transfer m of node i has left at
+    ``b_i(m) = max(b_i(m − 1), b_{i−1}(m − 1) + L_{i−1,i}) + M/(n min(u_i, d_{i+1}))`` and arrives L_{i,i+1} later, the
+    first leaves at c_i plus the second term. Each node has one transfer each way at any time. A round begins when all
+    have arrived; everybody must be online always.
 
     Run :func:`gossipjax.local_sgd` (or ``fedavg``) with E local steps on ``plan.timeline``, or ``allreduce_sgd`` for
     E = 1.
@@ -60,10 +62,12 @@ def allreduce(
     limits = capacities(given.upload_bytes_per_second, given.download_bytes_per_second)
     nodes = np.arange(n, dtype=np.int32)
     chunk = model_bytes / n / alone_rates(nodes, (nodes + 1) % n, limits)
+    latency = reals("delay", given.latency_seconds(nodes, (nodes + 1) % n), least=0, unit="seconds")
     ends = train_seconds + chunk
     for _ in range(2 * (n - 1) - 1):
-        ends = np.maximum(ends, np.roll(ends, 1)) + chunk
-    length = float(ends.max())
+        ends = np.maximum(ends, np.roll(ends + latency, 1)) + chunk
+    arrivals = ends + latency
+    length = float(arrivals.max())
     if not given.online.all() or len(given.transitions(length * num_rounds)[0]):
         raise ValueError("devices: a node is offline at times, and an all-reduce needs all; leave availability out")
     activity = Activity(
@@ -77,7 +81,7 @@ def allreduce(
         ended_s=ends,
         sent_bytes=np.full(n, 2 * (n - 1) / n * model_bytes),
         state=np.full(n, COMPLETED, np.int8),
-        mean_s=np.roll(ends, 1),
+        mean_s=np.roll(arrivals, 1),
         mean_node=nodes,
     )
     rounds = Round(0, activity, np.ones(n, bool), np.ones((n, 1), bool), np.ones(n, np.int64))

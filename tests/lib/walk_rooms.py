@@ -233,6 +233,7 @@ def devices():
     return [
         call(d.fitted, n=N, seed=0),
         call(d.uniform, n=N, seconds_per_sample=0.1, bytes_per_second=1e6, latency_seconds=0.1),
+        call(d.from_powers, powers=SPEEDS, seconds_per_sample=0.1, bytes_per_second=1e6, latency_seconds=0.1),
         call(d.charging, n=N, seed=0),
         call(d.strict, n=N, seed=0),
         call(d.from_arrays, seconds_per_sample=SPEEDS, upload_bytes_per_second=SPEEDS,

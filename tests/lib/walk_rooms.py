@@ -212,6 +212,8 @@ def tasks():
         call(t.gn_lenet_plexus, input_shape=(32, 32, 3), num_classes=10),
         call(t.femnist_cnn, input_shape=(28, 28, 1), num_classes=10),
         call(t.celeba_cnn, input_shape=(84, 84, 3), num_classes=2),
+        call(t.resnet18, input_shape=(32, 32, 3), num_classes=10),
+        call(t.vgg16, input_shape=(32, 32, 3), num_classes=10),
         call(t.lstm, vocabulary=20, embedding=4, hidden=8, layers=1, context=8),
         call(t.quadratic, targets=np.ones((N, 2)), curvature=1.0, noise_std=0.1),
         call(t.linear_regression, num_nodes=N, samples_per_node=4, dimension=2, heterogeneity=0.1, noise_std=0.1,

@@ -261,11 +261,12 @@ def compute_bound(powers: Float[np.ndarray, " n"]) -> float:
     """Compute by how much no barrier outpaces a barrier: ``Σ p_i/(K min p)``.
 
     With equal local steps and a barrier, all K devices work at the pace of the slowest: K min p units a second.
-    Without waiting they do Σ p. No schedule gains more in units of training per second; a larger speed-up comes from
-    communication, or from fewer units to the same accuracy. It is 2.25 for powers (4, 2, 2, 1) and 2 for (3, 3, 1, 1),
-    while the abstract claims up to 3.15 and 4.68.
+    Without waiting they do Σ p, and no schedule does more. On a free network this is the largest gain in units of
+    training per second: 2.25 for powers (4, 2, 2, 1) and 2 for (3, 3, 1, 1). The abstract claims speed-ups up to 3.15
+    and 4.68. What is beyond the bound comes from communication, for which a barrier waits as well, or from fewer units
+    to the same accuracy.
 
-    Source: derived here. Kind: exact; an upper bound on the gain in throughput where communication takes time.
+    Source: derived here. Kind: exact; a bound on any schedule, where communication takes no time.
 
     Args:
         powers: p, relative speeds ``(n,)``, positive.

@@ -112,6 +112,9 @@ def selection_probabilities(
 
     The weights are normalised before they leave the logarithm, so that at least one of them is not 0.
 
+    >>> selection_probabilities(np.array([4.0, 2.0, 2.0, 1.0])).round(4).tolist()
+    [0.1505, 0.3495, 0.3495, 0.1505]
+
     Source: a bell curve around a quartile is reported of the paper; that it is the third quartile and s = 1 is
     recalled; the standard deviation is our choice. Kind: exact.
 
@@ -228,7 +231,10 @@ def hyperperiod(periods: Float[np.ndarray, " n"], max_denominator: int = 8) -> H
 
     Measured times have no common multiple. So they are divided by the fastest and rounded to the nearest fractions of
     small denominators: H is exact for the fractions, and E_i T_i differs from H by the relative error of the rounding,
-    below 1/(2 max_denominator).
+    at most 1/(2 max_denominator).
+
+    >>> hyperperiod(np.array([2.5, 5.0, 5.0, 10.0]))  # powers (4, 2, 2, 1)
+    Hyperperiod(seconds=10.0, units=(4, 2, 2, 1))
 
     Source: the least common multiple and E_i are reported of the paper; how it rounds is unknown, the fractions are our
     choice. Kind: exact.

@@ -1,8 +1,8 @@
 """Devices of a simulated network: speed, bandwidth, latency and availability.
 
-:func:`fitted` draws phones from laws that were fitted to measurements and needs no file; :func:`from_traces` reads
-published traces; :func:`from_arrays` and :func:`read_csv` take your own numbers. All values are NumPy arrays on the
-host.
+:func:`fitted` draws phones from laws that were fitted to measurements and needs no file; :func:`from_powers` builds
+devices of relative speeds, such as (4, 2, 2, 1); :func:`from_traces` reads published traces; :func:`from_arrays` and
+:func:`read_csv` take your own numbers. All values are NumPy arrays on the host.
 """
 
 from gossipjax.devices._availability import Availability as Availability
@@ -23,6 +23,7 @@ from gossipjax.devices._device import with_availability as with_availability
 from gossipjax.devices._files import load as load
 from gossipjax.devices._files import save as save
 from gossipjax.devices._generators import fitted as fitted
+from gossipjax.devices._generators import from_powers as from_powers
 from gossipjax.devices._generators import uniform as uniform
 from gossipjax.devices._outages import outages as outages
 from gossipjax.devices._sessions import charging as charging

@@ -1,15 +1,17 @@
-"""Generate devices without files: identical devices, and phones from laws that were fitted to measurements."""
+"""Generate devices without files: identical ones, ones of relative powers, and phones drawn from fitted laws."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
-from gossipjax._base.arguments import choice, real
+from gossipjax._base.arguments import choice, real, reals
 from gossipjax._base.calls import recorded
 from gossipjax.devices import _laws, _sessions
+from gossipjax.devices._checks import require
 from gossipjax.devices._device import Devices
 from gossipjax.devices._sessions import generators, nodes_of
 
@@ -34,11 +36,56 @@ def uniform(
         ValueError: if a number is out of range.
     """
     n = nodes_of(n)
+    seconds = np.full(n, real("seconds_per_sample", seconds_per_sample, least=0, unit="seconds"))
+    return _in_one_city(seconds, bytes_per_second, latency_seconds, f"uniform({n})")
+
+
+@recorded("cao2021hadfl")
+def from_powers(
+    powers: Num[np.ndarray, " n"] | Sequence[int | float],
+    *,
+    seconds_per_sample: int | float = 0.041,
+    bytes_per_second: int | float = 780_800.0,
+    latency_seconds: int | float = 0.0,
+) -> Devices:
+    """Build devices of relative computing powers that are always online and equal in all else.
+
+    Device i takes ``seconds_per_sample · min(p)/p_i`` for a sample: the slowest takes ``seconds_per_sample``, and one
+    of twice its power half as long. Powers are ratios: (4, 2, 2, 1) and (8, 4, 4, 2) are the same devices.
+
+    >>> import gossipjax as gj
+    >>> gj.devices.from_powers((4, 2, 2, 1), seconds_per_sample=1.0).seconds_per_sample.tolist()
+    [0.25, 0.5, 0.5, 1.0]
+
+    Args:
+        powers: ``(n,)``, at least one; positive, a larger number is a faster device.
+        seconds_per_sample: inference time of the slowest device; the default is the median phone of :func:`fitted`.
+        bytes_per_second: in each direction; the default is the median of :func:`fitted`; infinite: unlimited.
+        latency_seconds: one-way delay of any message.
+
+    Raises:
+        ValueError: if there is no power, a power is not positive and finite, or a number is out of range.
+
+    Reference:
+        Cao et al., "HADFL: Heterogeneity-aware Decentralized Federated Learning Framework", DAC 2021, which is reported
+        to describe its devices by such arrays.
+    """
+    remedy = "one relative speed per device, such as (4, 2, 2, 1); leave out a device that does not train"
+    powers = reals("powers", powers, shape=(None,), above=0, remedy=remedy)
+    require(powers.size > 0, "powers is empty: a network needs at least one node")
+    slowest = real("seconds_per_sample", seconds_per_sample, least=0, unit="seconds")
+    name = f"from_powers({', '.join(f'{power:g}' for power in powers[:8])}{', …' if powers.size > 8 else ''})"
+    return _in_one_city(slowest * (powers.min() / powers), bytes_per_second, latency_seconds, name)
+
+
+def _in_one_city(
+    seconds: Float[np.ndarray, " n"], bytes_per_second: int | float, latency_seconds: int | float, name: str
+) -> Devices:
+    """Give devices equal bandwidth and latency."""
     rate = real("bytes_per_second", bytes_per_second, above=0, infinite=True, remedy="infinite: unlimited")
     delay = np.full((1, 1), real("latency_seconds", latency_seconds, least=0, unit="seconds"))
-    seconds = np.full(n, real("seconds_per_sample", seconds_per_sample, least=0, unit="seconds"))
-    rates = np.full(n, rate)
-    return Devices(seconds, rates, rates, delay, np.zeros(n, np.int64), name=f"uniform({n})")
+    rates = np.full(seconds.size, rate)
+    return Devices(seconds, rates, rates, delay, np.zeros(seconds.size, np.int64), name=name)
 
 
 @recorded("lai2022fedscale", "dhasade2025plexus")

@@ -24,6 +24,8 @@ from gossipjax.tasks._data.text import text_by_role as text_by_role
 from gossipjax.tasks._data.text import tiny_shakespeare as tiny_shakespeare
 from gossipjax.tasks._groups import by_user as by_user
 from gossipjax.tasks._groups import natural as natural
+from gossipjax.tasks._models.deep import resnet18 as resnet18
+from gossipjax.tasks._models.deep import vgg16 as vgg16
 from gossipjax.tasks._models.models import Model as Model
 from gossipjax.tasks._models.models import celeba_cnn as celeba_cnn
 from gossipjax.tasks._models.models import femnist_cnn as femnist_cnn

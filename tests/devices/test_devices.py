@@ -247,6 +247,13 @@ def test_offsets_that_do_not_fit_are_refused(fault):
     ("call", "message"),
     [
         (lambda: dev.uniform(0), "n=0: must be a whole number of at least 1; a network needs"),
+        (lambda: dev.from_powers(()), r"powers is empty: a network needs at least one node"),
+        (lambda: dev.from_powers((4, 0)), r"powers\[1\]=0: must be finite numbers, above 0; one relative speed per"),
+        (lambda: dev.from_powers((-1.5, 1)), r"powers\[0\]=-1.5: must be finite numbers, above 0"),
+        (lambda: dev.from_powers((1, np.nan)), r"powers\[1\]=nan: must be finite numbers, above 0"),
+        (lambda: dev.from_powers((1, INF)), r"powers\[1\]=inf: must be finite numbers, above 0"),
+        (lambda: dev.from_powers((1,), seconds_per_sample=-1), "seconds_per_sample=-1: must be a finite number"),
+        (lambda: dev.from_powers((1,), bytes_per_second=0), "bytes_per_second=0: must be a number, above 0; infinite"),
         (lambda: dev.fitted(0, 1), "n=0: must be a whole number of at least 1; a network needs"),
         (lambda: dev.fitted(2, -1), "seed=-1"),
         (lambda: dev.online(dev.uniform(1), -0.5), "t=-0.5: must be a finite number of seconds"),
@@ -261,6 +268,37 @@ def test_offsets_that_do_not_fit_are_refused(fault):
 def test_bad_calls_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# --- relative powers --------------------------------------------------------------------------------------------------
+
+POWERS = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=6)
+
+
+def test_powers_are_speeds_relative_to_the_slowest():
+    machines = dev.from_powers((4, 2, 2, 1), seconds_per_sample=1.0, bytes_per_second=INF, latency_seconds=0.25)
+    assert machines.seconds_per_sample.tolist() == [0.25, 0.5, 0.5, 1.0]
+    assert np.isinf(machines.upload_bytes_per_second).all()
+    assert machines.latency_seconds(0, 3) == 0.25
+    assert (machines.name, machines.availability) == ("from_powers(4, 2, 2, 1)", None)
+    assert "4 nodes" in repr(machines)
+    assert dev.from_powers(np.arange(1, 10)).name.endswith("8, …)")
+
+
+@properties
+@given(POWERS, st.floats(0.0, 10.0))
+def test_powers_times_their_seconds_are_the_same_for_all(powers, seconds):
+    machines = dev.from_powers(powers, seconds_per_sample=seconds)
+    # One division and one product of float64.
+    np.testing.assert_allclose(machines.seconds_per_sample * powers, seconds * min(powers), rtol=1e-15)
+    doubled = dev.from_powers([2 * power for power in powers], seconds_per_sample=seconds)
+    np.testing.assert_array_equal(doubled.seconds_per_sample, machines.seconds_per_sample)
+
+
+def test_equal_powers_are_uniform_devices():
+    given = {"seconds_per_sample": 0.2, "bytes_per_second": 5.0, "latency_seconds": 0.1}
+    for arguments in ({}, given):
+        assert_same(dev.from_powers([3, 3, 3], **arguments), dev.uniform(3, **arguments), np.arange(3))
 
 
 # --- the generators ---------------------------------------------------------------------------------------------------

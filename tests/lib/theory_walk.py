@@ -12,14 +12,14 @@ import numpy as np
 
 from theory import moments, scaling
 
-MODULES = ("age", "compression", "consensus", "delay", "drift", "mixing", "moments", "queues", "rates", "scaling")
-MODULES += ("spectral", "spreading", "staleness")
+MODULES = ("age", "compression", "consensus", "delay", "drift", "hadfl", "mixing", "moments", "queues", "rates")
+MODULES += ("scaling", "spectral", "spreading", "staleness")
 RING = np.array([[0.0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
 W = (np.eye(4) + RING) / 3
 COUNTS = {"n": 4, "num_nodes": 4, "d": 6, "k": 2, "size": 3, "s": 2, "degree": 3, "delay": 2, "max_delay": 3}
 COUNTS |= {"levels": 3, "left": 2, "right": 3, "clusters": 2, "rows": 3, "columns": 4, "dimension": 3, "iterations": 9}
 COUNTS |= {"updates": 9, "helpers": 1, "layers": 2, "capacity": 3, "local_steps": 2, "width": 32, "start": 0, "i": 0}
-COUNTS |= {"j": 1, "distance": 2, "source": 1}
+COUNTS |= {"j": 1, "distance": 2, "source": 1, "deaths": 1, "cycles": 5, "count": 2}
 RATES = dict.fromkeys(("version_rate", "gossip_rate", "source_rate", "head_rate", "event_rate", "arrival_rate"), 1.0)
 RATES |= dict.fromkeys(("push_rate", "gradient_rate", "update_rate", "prompt_rate", "rate_factor", "flight_time"), 1.0)
 RATES |= dict.fromkeys(
@@ -28,6 +28,8 @@ RATES |= dict.fromkeys(
 RATES |= dict.fromkeys(("noise_std", "heterogeneity", "curvature", "variance", "V0", "t", "mean_delay", "beta"), 1.0)
 RATES |= dict.fromkeys(("step", "step_size", "epsilon", "overflow", "gamma", "delta", "p", "omega", "alpha"), 0.3)
 RATES |= dict.fromkeys(("eta", "weight", "mixing_rate", "contraction", "lambda2", "phi", "mean_error"), 0.4)
+RATES |= dict.fromkeys(("slope", "horizon", "bytes_per_second", "model_bytes", "ring_version"), 1.0)
+RATES |= dict.fromkeys(("latency_s", "timeout_s", "handshake_s"), 0.1)
 RATES |= {"second_moment": 2.0, "service_rate": 3.0, "log_minus_power": 3.0}
 ARRAYS = {
     "W": W,
@@ -51,6 +53,9 @@ ARRAYS = {
     "times": np.array([0.0, 1.0]),
     "start": moments.initial_moments(np.zeros(4)),
     "Z": moments.initial_moments(np.ones(4)),
+    "versions": np.array([40.0, 20.0, 20.0, 10.0]),
+    "powers": np.array([4.0, 2.0, 2.0, 1.0]),
+    "periods": np.array([0.25, 0.5, 0.5, 1.0]),
     "value": np.array([1.0, 2.0, 3.0, 4.0]),
     "error": np.full(4, 0.1),
 }
@@ -67,6 +72,9 @@ OWN = {
     "consensus.averaging_error": {"rounds": 3},
     "consensus.transient_consensus": {"rounds": np.array([0, 3])},
     "consensus.expected_path": {"rounds": 3},
+    "hadfl.cycle_seconds_bound": {"members": 4},
+    "hadfl.inclusion_probabilities": {"p": np.full(4, 0.25)},
+    "hadfl.ring_seconds": {"members": 4},
     "moments.stationary_moments": {"events": EVENTS},
     "moments.transient_moments": {"events": EVENTS},
     "scaling.fit": {"n": FIT_N},

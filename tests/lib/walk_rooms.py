@@ -212,6 +212,8 @@ def tasks():
         call(t.gn_lenet_plexus, input_shape=(32, 32, 3), num_classes=10),
         call(t.femnist_cnn, input_shape=(28, 28, 1), num_classes=10),
         call(t.celeba_cnn, input_shape=(84, 84, 3), num_classes=2),
+        call(t.resnet18, input_shape=(32, 32, 3), num_classes=10),
+        call(t.vgg16, input_shape=(32, 32, 3), num_classes=10),
         call(t.lstm, vocabulary=20, embedding=4, hidden=8, layers=1, context=8),
         call(t.quadratic, targets=np.ones((N, 2)), curvature=1.0, noise_std=0.1),
         call(t.linear_regression, num_nodes=N, samples_per_node=4, dimension=2, heterogeneity=0.1, noise_std=0.1,
@@ -233,6 +235,7 @@ def devices():
     return [
         call(d.fitted, n=N, seed=0),
         call(d.uniform, n=N, seconds_per_sample=0.1, bytes_per_second=1e6, latency_seconds=0.1),
+        call(d.from_powers, powers=SPEEDS, seconds_per_sample=0.1, bytes_per_second=1e6, latency_seconds=0.1),
         call(d.charging, n=N, seed=0),
         call(d.strict, n=N, seed=0),
         call(d.from_arrays, seconds_per_sample=SPEEDS, upload_bytes_per_second=SPEEDS,

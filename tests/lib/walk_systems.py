@@ -43,6 +43,16 @@ CALLS: list[tuple[Callable[..., Any], dict[str, Any], dict[str, tuple]]] = [
         {"n": 3},
         {"n": (*WHOLE, 0), "seconds_per_sample": FINITE, "bytes_per_second": (*REAL, 0), "latency_seconds": FINITE},
     ),
+    (
+        devices.from_powers,
+        {"powers": (4, 2, 2, 1)},
+        {
+            "powers": (*NUMBERS, [0.0, 1.0], [INF, 1.0]),
+            "seconds_per_sample": FINITE,
+            "bytes_per_second": (*REAL, 0),
+            "latency_seconds": FINITE,
+        },
+    ),
     (devices.fitted, {"n": 3, "seed": 0}, {"n": (*WHOLE, 0, 10**15), "seed": SEED, "availability": CHOICE}),
     (devices.charging, {"n": 3, "seed": 0}, {"n": (*WHOLE, 0, 10**15), "seed": SEED}),
     (devices.strict, {"n": 3, "seed": 0}, {"n": (*WHOLE, 0, 10**15), "seed": SEED}),

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gossipjax as gj
 from gossipjax.mixing import _apply
 from gossipjax.protocol import _ad_psgd, _local
 from gossipjax.timeline import _drawn, _push_gossip, clocks
@@ -122,6 +123,15 @@ def any_node(right):
     return drawn_peers
 
 
+def slow_in_proportion(right):
+    """Powers are taken for seconds."""
+
+    def from_powers(powers, **rest):
+        return right(1.0 / np.asarray(powers), **rest)
+
+    return from_powers
+
+
 FAULTS = {
     "weights off by one neighbour": Fault(_apply, "_mix_dense", off_by_one_neighbour, ("dpsgd_consensus_local_steps",)),
     "float32 accumulation": Fault(_apply, "_mix_dense", in_float32, ("dpsgd_mean_follows_gradient_descent",)),
@@ -140,6 +150,7 @@ FAULTS = {
     "a dropped message counted as delivered": Fault(
         _push_gossip, "traffic", lost_but_counted, ("messages_conserved", "messages_counted")
     ),
+    "seconds in proportion to power": Fault(gj.devices, "from_powers", slow_in_proportion, ("hadfl_compute_bound",)),
     "partners drawn uniformly from all nodes": Fault(
         _push_gossip, "uniform_peers", any_node, ("staleness_ring", "staleness_irregular_graph")
     ),

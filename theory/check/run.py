@@ -30,6 +30,7 @@ FAMILIES = (
     "delay",
     "compression",
     "queues",
+    "hadfl",
 )
 """Modules of :mod:`theory.check.claims`."""
 

@@ -2,31 +2,13 @@
 
 Pure functions of one node: ``x`` is ``(batch, height, width, channels)`` or ``(batch, features)``. On a CPU, XLA uses
 naive kernels for the gradients of a convolution inside a loop (30 times slower), does not vectorise grouped statistics
-over the innermost axis, and is slow at the scatter in the gradient of a max-pool. The layers here avoid all three. On
-other backends the convolution is plain ``lax.conv_general_dilated``. Every gradient is differentiable again (reverse
-mode).
-
-Measured in GFLOP/s on one of 2 cores (AMD Zen 5, AVX-512, matmul peak 220 GFLOP/s on one core and 430 on two, JAX
-0.10.2, 2026), batch 8, inside ``lax.map`` over nodes. "here" is this module; "patches" is 25 slices and one matmul;
-"rows" is 5 slices along the width and 5 matmuls.
-
-==================  ====  =======  ====
-5x5 convolution     here  patches  rows
-==================  ====  =======  ====
-32x32, 4 to 32       152       54   107
-its kernel gradient  156       49    93
-16x16, 32 to 32      215      117   149
-its input gradient   208        -     -
-its kernel gradient  210       57    66
-8x8, 32 to 64        181      147   161
-its input gradient   182        -     -
-its kernel gradient  207       90    98
-==================  ====  =======  ====
+over the innermost axis, and is slow at the scatter in the gradient of a max-pool. The layers here avoid all three. The
+convolution has one form for CPUs and one for accelerators, see ``convolution.py``. Every gradient is differentiable
+again (reverse mode).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any
 
@@ -37,16 +19,11 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from gossipjax._base.arguments import instance, optional_whole, real, shown, whole
-
-Padding = tuple[tuple[int, int], tuple[int, int]]
+from gossipjax.tasks._models.convolution import Padding, correlate
 
 _IMAGES = "(batch, height, width, channels)"
 _MOST = 2**15
 """Maximum side of an image, in pixels."""
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
-_NARROW = 4
-"""With fewer input channels, XLA's CPU convolution leaves vector lanes empty: 3 channels padded to 4 run twice as
-fast."""
 
 
 def dense(
@@ -82,33 +59,32 @@ def conv2d(
     kernel: Float[Array, "kh kw kernel_inputs outputs"],
     bias: Float[Array, " outputs"] | None = None,
     padding: int | None = None,
+    stride: int = 1,
 ) -> Float[Array, "batch out_height out_width outputs"]:
-    """Cross-correlate images with a kernel at stride 1.
+    """Cross-correlate images with a kernel.
 
-    y[b, i, j, o] = bias[o] + Σ_{u, v, c} x[b, i + u − p, j + v − p, c] kernel[u, v, c, o], with zeros outside x.
+    y[b, i, j, o] = bias[o] + Σ_{u, v, c} x[b, s i + u − p, s j + v − p, c] kernel[u, v, c, o], with zeros outside x.
 
     Args:
         x: images, channels last.
         kernel: ``(kh, kw, inputs, outputs)``.
         bias: ``(outputs,)``; None adds nothing.
-        padding: number p of rows and columns of zeros on every side; 0 is "valid". None keeps the size of the images
-            ("same", p = (k − 1)/2).
+        padding: number p of rows and columns of zeros on every side; 0 is "valid". None keeps the size of the images at
+            stride 1 ("same", p = (k − 1)/2).
+        stride: step s between the positions of the kernel, in pixels.
 
     Returns:
-        Images of ``height + 2p − kh + 1`` by ``width + 2p − kw + 1``.
+        Images of ``(height + 2p − kh)//s + 1`` by ``(width + 2p − kw)//s + 1``.
 
     Raises:
-        ValueError: if the numbers of channels differ, the padding is negative, a side of the kernel is even and the
-            padding is None, or an image is smaller than the kernel.
+        ValueError: if the numbers of channels differ, the padding is negative, the stride is below 1, a side of the
+            kernel is even and the padding is None, or an image is smaller than the kernel.
     """
     _check_rank("x", x, _IMAGES)
     _check_rank("kernel", kernel, "(height, width, inputs, outputs)")
     _check_length("bias", bias, kernel.shape[3])
     pads = _padding(x.shape, kernel.shape, padding)
-    if jax.default_backend() != "cpu":
-        y = lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_LAYOUT)
-    else:
-        y = _correlate(*_widen(x, kernel), pads)
+    y = correlate(x, kernel, pads, whole("stride", stride, least=1, most=_MOST))
     return y if bias is None else y + bias[None, None, None]
 
 
@@ -215,56 +191,6 @@ def _padding(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], padding: i
     if x_shape[1] + 2 * rows < sides[0] or x_shape[2] + 2 * columns < sides[1]:
         raise ValueError(f"images of {x_shape[1:3]} with padding {(rows, columns)} are smaller than the kernel {sides}")
     return (rows, rows), (columns, columns)
-
-
-def _widen(x: Array, kernel: Array) -> tuple[Array, Array]:
-    """Pad 2 or 3 input channels with zeros to ``_NARROW``; XLA has a fast path for a single channel."""
-    missing = _NARROW - x.shape[-1]
-    if missing <= 0 or x.shape[-1] == 1:
-        return x, kernel
-    return jnp.pad(x, ((0, 0),) * 3 + ((0, missing),)), jnp.pad(kernel, ((0, 0),) * 2 + ((0, missing), (0, 0)))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _correlate(x: Array, kernel: Array, pads: Padding) -> Array:
-    """Correlate with stride 1; both gradients are again stride-1 correlations of this kind, to any order."""
-    return _forward(pads)(x, kernel)
-
-
-def _correlate_fwd(x: Array, kernel: Array, pads: Padding) -> tuple[Array, tuple[Array, Array]]:
-    return _correlate(x, kernel, pads), (x, kernel)
-
-
-def _correlate_bwd(pads: Padding, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    x, kernel = saved
-    (top, bottom), (left, right) = pads
-    kh, kw = kernel.shape[:2]
-    flipped = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
-    dx = _correlate(dy, flipped, ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right)))
-    # The gradient sums over the batch, so the batch takes the place of the channels, and vice versa.
-    dkernel = _correlate(x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), pads)
-    return dx, dkernel.transpose(1, 2, 0, 3)
-
-
-_correlate.defvjp(_correlate_fwd, _correlate_bwd)
-
-
-def _forward(pads: Padding) -> Callable[[Array, Array], Array]:
-    """Return the native convolution with a vmap rule that loops over kernels (grouped: 30 times slower)."""
-
-    @jax.custom_batching.custom_vmap
-    def forward(x: Array, kernel: Array) -> Array:
-        return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_LAYOUT)
-
-    @forward.def_vmap
-    def over_nodes(size: int, batched: list[bool], x: Array, kernel: Array) -> tuple[Array, bool]:
-        if batched[1]:
-            x = x if batched[0] else jnp.broadcast_to(x[None], (size, *x.shape))
-            return lax.map(lambda pair: forward(*pair), (x, kernel)), True
-        y = forward(x.reshape(-1, *x.shape[2:]), kernel)
-        return y.reshape(size, -1, *y.shape[1:]), True
-
-    return forward
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))

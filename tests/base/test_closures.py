@@ -13,7 +13,7 @@ from jax import monitoring
 from jax.tree_util import Partial
 from problems import X0, N, exact_quadratic
 
-from gossipjax import dpsgd, simulate
+from gossipjax import dpsgd, simulate, tasks
 from gossipjax._base.binding import Frozen, as_factory
 from gossipjax._base.call_json import to_json
 from gossipjax._base.calls import write_down
@@ -113,6 +113,20 @@ def test_the_same_mutable_object_is_equal():
     shared = [1.0]
     assert Frozen(scaled(shared)) == Frozen(scaled(shared))
     assert Frozen(float("nan")) == Frozen(float("nan"))
+
+
+def _classification(hidden=4, batch_size=2):
+    data = tasks.digits()
+    shards = tasks.iid(len(data.train.labels), 2, seed=0)
+    return tasks.classification(data, shards, tasks.mlp(64, (hidden,), 10), batch_size=batch_size)
+
+
+def test_tasks_that_are_built_alike_share_their_programs():
+    """Their model is a flax module, whose graph holds lists."""
+    task = _classification()
+    assert jax.tree.structure(task) == jax.tree.structure(_classification())
+    assert jax.tree.structure(task) != jax.tree.structure(_classification(hidden=5))
+    assert jax.tree.structure(task) != jax.tree.structure(_classification(batch_size=3))
 
 
 def test_globals_that_a_closure_reads_count(monkeypatch):

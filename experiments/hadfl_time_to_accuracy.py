@@ -58,7 +58,14 @@ class Config(NamedTuple):
 
 
 QUICK = Config(
-    task="digits", schemes=OF_PAPER, unit_steps=10, batch_size=16, duration_s=40.0, rates=(0.1,), records=20, num_seeds=2
+    task="digits",
+    schemes=OF_PAPER,
+    unit_steps=10,
+    batch_size=16,
+    duration_s=40.0,
+    rates=(0.1,),
+    records=20,
+    num_seeds=2,
 )
 PAPER = Config(
     task="cifar10", batch_size=64, unit_steps=50, duration_s=1800.0, rates=(0.02, 0.06, 0.2), records=120, num_seeds=3
@@ -129,7 +136,9 @@ def _one(config: Config, made: devices.Devices, name: str, rate: float, seed: in
 
 def target(at: xr.Dataset) -> float:
     """Take 95 % of the best accuracy that all schemes of the paper reach, as the mean over seeds."""
-    best = [float(at.score.sel(scheme=name).max("record").mean("seed")) for name in at.scheme.values if name in OF_PAPER]
+    best = [
+        float(at.score.sel(scheme=name).max("record").mean("seed")) for name in at.scheme.values if name in OF_PAPER
+    ]
     return SHARE * min(best)
 
 
@@ -166,7 +175,9 @@ def table(dataset: xr.Dataset) -> list[Row]:
             other = spent(at, name, goal)
             ratio = other["time"] / own["time"]
             claimed = MAXIMUM.get(name, np.nan)
-            said = f"{words}; paper's maximum {claimed:g}, of the time to the best; " if name in MAXIMUM else f"{words}; "
+            said = (
+                f"{words}; paper's maximum {claimed:g}, of the time to the best; " if name in MAXIMUM else f"{words}; "
+            )
             verdict = decide(ratio, above(1.0)) if name in MAXIMUM else ""
             rows.append(over_seeds(f"{powers}: {name} / HADFL, time", ratio, claimed, f"{said}{verdict}"))
             known = bound if name == FEDAVG else np.nan

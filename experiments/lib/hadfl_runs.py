@@ -11,14 +11,29 @@ import optax
 import xarray as xr
 from jax.tree_util import Partial
 
+from experiments.lib.curves import held
 from experiments.lib.plexus_runs import series
 from experiments.lib.problems import Problem
-from gossipjax import Protocol, ad_psgd, allreduce_sgd, dpsgd, hadfl, local_sgd, mixing, observe, replicate, simulate
-from gossipjax import systems, tasks, topology
+from gossipjax import (
+    Protocol,
+    ad_psgd,
+    allreduce_sgd,
+    dpsgd,
+    hadfl,
+    local_sgd,
+    mixing,
+    observe,
+    replicate,
+    simulate,
+    systems,
+    tasks,
+    topology,
+)
 from gossipjax._base.binding import Frozen
 from gossipjax.devices import Devices
 from gossipjax.systems import Plan
 from gossipjax.tasks import DataUnavailable
+from gossipjax.timeline import event_times
 
 HADFL, FEDAVG, DATA_PARALLEL, LOCAL_SGD, D_PSGD, AD_PSGD = SCHEMES = (
     "HADFL",
@@ -105,8 +120,12 @@ def _hadfl(given: Problem, devices: Devices, setting: Setting, rate: float, seed
         selection=systems.Selection(count=setting.members),
         seed=seed,
     )
-    optimizer = Partial(_warmed_up, rate, Frozen(setting.unit_steps))
-    return plan, hadfl(given.task, optimizer, local_steps=setting.unit_steps)
+    return plan, hadfl_protocol(given, rate, setting.unit_steps)
+
+
+def hadfl_protocol(given: Problem, rate: float, unit_steps: int) -> Protocol:
+    """Make the protocol of HADFL, with a tenth of the learning rate in the warm-up."""
+    return hadfl(given.task, Partial(_warmed_up, rate, Frozen(unit_steps)), local_steps=unit_steps)
 
 
 def _warmed_up(rate: Any, steps: Frozen[int]) -> optax.GradientTransformation:
@@ -145,8 +164,11 @@ def learn(
     timeline = systems.stand_in(plan)
     facts = timeline.properties
     is_hadfl = facts.made_for == "HADFL"
-    watch = observe.model_metrics(given.task, facts.num_nodes) if is_hadfl else observe.average_model_metrics(given.task)
-    times = np.linspace(0.0, min(setting.duration_s, plan.end_s), records + 1)[1:]
+    watch = (
+        observe.model_metrics(given.task, facts.num_nodes) if is_hadfl else observe.average_model_metrics(given.task)
+    )
+    end = min(setting.duration_s, plan.end_s)
+    times = np.linspace(max(end / records, float(event_times(timeline)[0])), end, records)
     trajectory = simulate(
         jax.random.key(seed),
         protocol,
@@ -157,14 +179,15 @@ def learn(
         checkpoint=checkpoint,
         throw=False,
     )
-    score = trajectory["model_accuracy" if is_hadfl else "average_model_accuracy"].values
+    score = trajectory["model_accuracy" if is_hadfl else "average_model_accuracy"]
+    known = score["time"].values * (1 - 1e-9)  # a record is at its time, up to rounding
     found = series(
         given,
         times,
-        score[-times.size :],
+        held(known, score.values, times),
         systems.traffic_series(plan, times),
         systems.training_series(plan, times),
-        events=trajectory["event"].values[-times.size :],
+        events=held(known, trajectory["event"].values, times),
     )
     samples = samples_until(plan, times, setting.batch_size)
     return found.assign(samples=("record", samples, {"units": "1", "long_name": "samples of completed trainings"}))

@@ -416,3 +416,12 @@ def test_one_device_and_a_power_of_zero_are_refused():
         hadfl(network(1), 20.0, **LEARN)
     with pytest.raises(ValueError, match="seconds_per_sample"):
         hadfl(network(2, seconds=[0.1, 0.0]), 20.0, **LEARN)
+
+
+def test_devices_that_all_wait_for_a_broadcast_begin_again():
+    """All are away at once after the first rings: nobody is left to broadcast."""
+    changes = [(6.0 + 0.01 * i, i, False) for i in range(4)]
+    changes += [(8.0 + 0.01 * i, i, True) for i in range(4)]
+    plan = hadfl(four(changes=changes), 40.0, failures=Failures(recovery="broadcast"), **LEARN)
+    check_laws(plan)
+    assert (plan.round_end_s > 15.0).sum() > 5

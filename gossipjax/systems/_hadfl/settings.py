@@ -119,7 +119,7 @@ class Failures:
         handshake_s: longer than the longest round trip, so that a living device is never left out; None: twice that, or
             what the slowest fragment takes if that is more.
         recovery: a device that comes back "backup": pulls the coordinator's copy of the last mean; "broadcast": waits
-            for the next one. Before the first ring it goes on from its own model.
+            for the next one, and for the backup after two T_sync. Before the first ring it goes on from its own model.
         coordinator_fails_s: seconds; None: never. Afterwards nobody synchronises, and devices train alone.
 
     Raises:

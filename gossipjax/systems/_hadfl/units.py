@@ -7,6 +7,7 @@ import math
 from gossipjax.systems._hadfl.coordinator import hear_death, hear_measurement, hear_report, serve_backup
 from gossipjax.systems._hadfl.ring import enter, leave
 from gossipjax.systems._hadfl.state import (
+    CONTROL,
     DROPPED,
     IDLE,
     MERGED,
@@ -20,12 +21,15 @@ from gossipjax.systems._hadfl.state import (
     Run,
     go_on,
     mark,
+    same_life,
     tell,
 )
 from gossipjax.systems._kernel.loop import cut_all
 from gossipjax.systems._kernel.queue import at, cancel
 from gossipjax.systems._kernel.record import averages, training_ends, training_starts
 
+PATIENCE = 2
+"""A device that waits for a broadcast asks for the backup after so many T_sync; else all might wait for one another."""
 ENTERS_EARLY = 1e-9
 """A unit that ends so little before a synchronisation, in multiples of its length, ends at it: times are rounded."""
 
@@ -141,5 +145,13 @@ def _come(run: Run, node: int) -> None:
     device, backup = run.devices[node], run.settings.failures.recovery == "backup"
     device.needs_model = backup or len(run.means) > 1
     if backup:
-        tell(run, "request", node, run.settings.num_nodes, serve_backup, node, device.incarnation)
+        _ask_for_backup(run, node, device.incarnation)
+    elif device.needs_model:
+        seconds = run.kernel.now + PATIENCE * run.coordinator.sync_s
+        at(run.kernel.queue, seconds, _ask_for_backup, run, node, device.incarnation, rank=CONTROL)
     go_on(run, node)
+
+
+def _ask_for_backup(run: Run, node: int, incarnation: int) -> None:
+    if same_life(run, node, incarnation) and run.devices[node].needs_model:
+        tell(run, "request", node, run.settings.num_nodes, serve_backup, node, incarnation)

@@ -106,7 +106,7 @@ def _of_powers(config: Config, powers: tuple[int, ...]) -> xr.Dataset:
 
     found = grid_of_runs(config.schemes, "scheme", range(config.seed, config.seed + config.num_seeds), one)
     return found.assign(
-        rate=("scheme", [rates[name] for name in config.schemes]), bound=((), compute_bound(np.array(powers)))
+        rate=("scheme", [rates[name] for name in config.schemes]), bound=((), compute_bound(np.array(powers, float)))
     )
 
 

@@ -33,7 +33,7 @@ def caption(dataset: xr.Dataset) -> Caption:
         "long devices stay on average; they are away for one cycle. Timeouts and recoveries are our design.",
         str(dataset.attrs["data"]),
         f"left {numbers([4])}, else {numbers([dataset.attrs['num_nodes']])}",
-        f"left: all deaths, one plan for each; else {seeds_of(dataset)}",
+        f"{seeds_of(dataset)}; left: one plan for each death",
         bands(dataset, INTERVAL),
         "none",
     )

@@ -88,5 +88,5 @@ def _factors(ax: Axes, at: xr.Dataset) -> None:
     ax.axhline(1.0, color="0.45", linewidth=0.8)
     ax.axhline(float(at.bound), color=style.THEORY, linewidth=0.9, linestyle="--")
     ax.set_xticks(range(len(others)), [name.replace(" ", "\n", 1) for name in others])
-    ax.set(ylabel="ratio", ylim=(0, 1.15 * max(MAXIMUM.values())))
+    ax.set(ylabel="ratio", ylim=(0, 1.5 * max(MAXIMUM.values())))
     style.legend(ax, location="upper left")

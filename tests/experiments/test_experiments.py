@@ -22,6 +22,8 @@ from experiments import (
     consensus_rate_vs_topology,
     dpsgd_on_real_data,
     flight_time_breaks_log_n,
+    hadfl_faults,
+    hadfl_time_to_accuracy,
     heterogeneity,
     jwins_ablation,
     jwins_accuracy_vs_bytes,
@@ -101,6 +103,10 @@ TINY = {
     "plexus_sample_size": plexus_sample_size.QUICK._replace(
         num_nodes=24, sample_sizes=(2, 4, 8), num_rounds=47, every=4
     ),
+    "hadfl_time_to_accuracy": hadfl_time_to_accuracy.QUICK._replace(
+        powers=((2, 1),), schemes=("HADFL", "decentralized FedAvg", "AD-PSGD"), duration_s=12.0, records=6
+    ),
+    "hadfl_faults": hadfl_faults.QUICK._replace(stays=(np.inf, 5.0), num_nodes=4, cycles=12.0, records=3),
     "plexus_crash": plexus_crash.QUICK._replace(grid_aggregators=(5,), grid_fractions=(0.6,), grid_seeds=1),
     "plexus_vs_baselines": plexus_vs_baselines.QUICK._replace(
         parts=(plexus_vs_baselines.Part("digits", 24, 47, 0.6, 4 * 85_354, 20, 1),),
@@ -112,6 +118,7 @@ TINY = {
 MODULES = {stem: command.module_of(stem) for stem in command.STEMS}
 LONG_TO_COMPILE = {stem for stem in MODULES if stem.startswith("jwins")}
 LONG_TO_COMPILE |= {"plexus_sample_size", "plexus_crash", "plexus_vs_baselines", "async_beats_sync_under_stragglers"}
+LONG_TO_COMPILE |= {"hadfl_time_to_accuracy", "hadfl_faults"}
 LONG_TO_COMPILE |= {"heterogeneity", "dpsgd_on_real_data"}  # make quick runs them in a larger form
 EACH = [pytest.param(stem, marks=pytest.mark.slow if stem in LONG_TO_COMPILE else ()) for stem in sorted(MODULES)]
 
@@ -162,6 +169,8 @@ def nodes_of(config):
     """Numbers of nodes of a configuration."""
     if hasattr(config, "parts") and hasattr(config.parts[0], "num_nodes"):
         return {part.num_nodes for part in config.parts}
+    if hasattr(config, "powers"):
+        return {len(powers) for powers in config.powers}
     found = next(getattr(config, name) for name in ("num_nodes", "nodes", "sizes") if hasattr(config, name))
     return set(np.atleast_1d(found).tolist())
 

@@ -5,7 +5,8 @@
 builder did not make them. Equality, hashes and pytree structures ignore the record, so it never causes a recompilation.
 
 A record is hashable and small. It holds the hashes of arrays, with a copy of their values up to :data:`KEPT_BYTES`, and
-all other values by their parts (:func:`write_down`).
+all other values by their parts (:func:`write_down`). A record says how a value was built, so that a run can be repeated
+and cited; :mod:`gossipjax._base.npz` saves the value itself, so that a plan can be loaded without being planned again.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ import jax
 import networkx as nx
 import numpy as np
 import scipy.sparse
+
+from gossipjax._base.hashing import array_hash
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -290,14 +293,6 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from _codes(constant)
 
 
-def array_hash(array: Any) -> str:
-    """Hash an array's dtype, shape and values."""
-    plain = np.ascontiguousarray(array)
-    digest = hashlib.sha256(f"{plain.dtype.str}{np.shape(array)}".encode())
-    digest.update(plain.view(np.uint8).data if plain.size else b"")
-    return digest.hexdigest()
-
-
 def _is_names(value: Any) -> bool:
     return isinstance(value, Set) and all(isinstance(each, str) for each in value)
 
@@ -386,15 +381,17 @@ def _object(value: Any, inside: _Writer) -> Hashable:
     """Record a dataclass, a NamedTuple or a slice by its fields, or a NetworkX graph."""
     if isinstance(value, nx.Graph) and not value.is_multigraph():
         return _graph(value, inside)
-    if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value) if field.init]
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        names = list(value._fields)
-    elif isinstance(value, slice):
-        names = ["start", "stop", "step"]
-    else:
+    names = ["start", "stop", "step"] if isinstance(value, slice) else field_names(value)
+    if names is None:
         return Opaque(_readable(value))
     return Object(full_name(type(value)), tuple((name, inside(getattr(value, name))) for name in names))
+
+
+def field_names(value: Any) -> list[str] | None:
+    """Return the names of the fields from which a dataclass or NamedTuple is made; None for other values."""
+    if dataclasses.is_dataclass(value):
+        return [field.name for field in dataclasses.fields(value) if field.init]
+    return list(value._fields) if isinstance(value, tuple) and hasattr(value, "_fields") else None
 
 
 def _readable(value: Any) -> str:

@@ -21,6 +21,7 @@ from gossipjax._base import calls
 from gossipjax._base.arguments import instance
 from gossipjax._base.call_text import text
 from gossipjax._base.calls import Array, Attribute, Call, Closure, Function, Many, Object
+from gossipjax._base.hashing import array_hash
 from gossipjax.results._provenance import RUN, STOP, as_json
 from gossipjax.results._trajectory import Trajectory, environment, load
 
@@ -54,7 +55,7 @@ class _Maker:
     def __init__(self, given: Sequence[Any]):
         self._made: dict[str, Any] = {}
         self._named = {calls.full_name(each): each for each in given if callable(each)}
-        self._arrays = {calls.array_hash(each): each for each in given if isinstance(each, np.ndarray | jax.Array)}
+        self._arrays = {array_hash(each): each for each in given if isinstance(each, np.ndarray | jax.Array)}
 
     def make(self, record: Any) -> Any:
         """Make one thing again.

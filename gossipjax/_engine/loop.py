@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt
 
-from gossipjax._base import counter
+from gossipjax._base import counter, outputs
 from gossipjax._base.arguments import instance, optional_whole, shown
 from gossipjax._base.counter import Counter
 from gossipjax._base.rows import finite_rows, num_rows
@@ -342,7 +342,7 @@ def advance(
 
     def one_event(carry: _Carry, x: PyTree) -> tuple[_Carry, None]:
         event = event_at(x)
-        state, info = protocol.step(steps_key, carry.state, event)
+        state, info = outputs.step(protocol, steps_key, carry.state, event)
         constant.append(info.bits if _counted_outside(info, event) else None)
         return _account(carry, state, info, event, facts.num_nodes, all_rows), None
 

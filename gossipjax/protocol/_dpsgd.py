@@ -13,6 +13,7 @@ from jaxtyping import Array, Key
 from gossipjax._base.arguments import choice
 from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.outputs import encode
 from gossipjax._base.rows import increase, num_rows, put, take, trained_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import sent
@@ -40,7 +41,7 @@ def _adapt_then_combine(
 ) -> tuple[DPSGDState, Info]:
     trained = train(key, task, optimizer, steps, state.x, state.optimizer, event)
     x, optimizer_state = write(state.x, state.optimizer, trained, event)
-    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, x, event)
+    shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, x, event)
     shared, x = sharing.merge(key, shared, (x, payload, event))
     info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
     return DPSGDState(x, optimizer_state, shared), info
@@ -52,7 +53,7 @@ def _combine_then_adapt(
     trained = train(key, task, optimizer, steps, state.x, state.optimizer, event)
     rows = trained_rows(event)
     change = jax.tree.map(jnp.subtract, trained.x, take(state.x, rows))
-    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, state.x, event)
+    shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, state.x, event)
     shared, mixed = sharing.merge(key, shared, (state.x, payload, event))
     x = increase(mixed, rows, change)
     info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)

@@ -8,6 +8,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
 from gossipjax._base.calls import recorded
+from gossipjax._base.outputs import encode
 from gossipjax._base.rows import num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import sent
@@ -28,7 +29,7 @@ def _init(sharing: Sharing, key: Key[Array, ""], x0: Params) -> GossipState:
 
 
 def _step(sharing: Sharing, key: Key[Array, ""], state: GossipState, event: Event) -> tuple[GossipState, Info]:
-    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, state.x, event)
+    shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, state.x, event)
     shared, x = sharing.merge(key, shared, (state.x, payload, event))
     return GossipState(x, shared), Info(*sent(event, bits, num_rows(x)))
 

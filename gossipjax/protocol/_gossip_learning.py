@@ -14,6 +14,7 @@ from jaxtyping import Array, Int, Key
 from gossipjax._base.arguments import choice
 from gossipjax._base.binding import Frozen, as_factory, as_partial, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.outputs import encode
 from gossipjax._base.rows import increase, num_rows, put, take, trained_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import GroupMixing, PairMixing, live_receivers
@@ -89,7 +90,7 @@ def _step(
     event = _in_groups(event, num_rows(x))
     ages, age = _merge_ages(event.mixing, age)
     event = event._replace(mixing=_by_age(event.mixing, ages)) if by_age.value else event
-    shared, (payload, bits) = sharing.encode(key, state.sharing, before, x, event)
+    shared, (payload, bits) = encode(sharing, key, state.sharing, before, x, event)
     shared, x = sharing.merge(key, shared, (x, payload, event))
     info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
     return GossipLearningState(x, age, optimizer_state, shared), info

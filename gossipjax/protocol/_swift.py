@@ -10,6 +10,7 @@ from jaxtyping import Array, Key
 
 from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.outputs import encode
 from gossipjax._base.rows import num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import sent
@@ -34,7 +35,7 @@ def _init(task: Task, optimizer: Partial, sharing: Sharing, key: Key[Array, ""],
 
 def _step(task: Task, optimizer: Partial, steps: Frozen[int], sharing: Sharing, key, state: SwiftState, event: Event):
     x, optimizer_state, trained = train_apart(key, task, optimizer, steps, state.x, state.optimizer, event)
-    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, x, event)
+    shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, x, event)
     shared, x = sharing.merge(key, shared, (x, payload, event))
     info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
     return SwiftState(x, optimizer_state, shared), info

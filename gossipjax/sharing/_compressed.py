@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key, UInt
 
 from gossipjax._base.calls import recorded
+from gossipjax._base.outputs import encode
 from gossipjax._base.rows import num_rows
 from gossipjax.compress._compressor import Compressor, as_compressor, compress_each
 from gossipjax.mixing._counting import EVERYONE, speakers
@@ -127,7 +128,7 @@ def _encode_feedback(
     sharing: Sharing, key: Key[Array, ""], state: ErrorFeedbackState, x_start: Params, x: Params, event: Event
 ) -> tuple[ErrorFeedbackState, tuple[Params, int | UInt[Array, "..."]]]:
     wanted = jax.tree.map(jnp.add, x, state.error)
-    inner, (payload, bits) = sharing.encode(key, state.sharing, x_start, wanted, event)
+    inner, (payload, bits) = encode(sharing, key, state.sharing, x_start, wanted, event)
     _check_payload(x, payload)
     return ErrorFeedbackState(jax.tree.map(jnp.subtract, wanted, payload), inner), (payload, bits)
 

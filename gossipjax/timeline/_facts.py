@@ -81,7 +81,7 @@ def _own_rows(fields: dict[str, np.ndarray], properties: Properties) -> bool:
 
 
 def _at_most_two(fields: dict[str, np.ndarray], properties: Properties) -> bool:
-    """Whether every result is made of two whole models at most."""
+    """Whether every node averages with one received whole model at a time."""
     if "parts" in fields:
         return False
     if "members" not in fields:

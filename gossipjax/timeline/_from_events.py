@@ -138,6 +138,10 @@ def _numbers(name: str, value: Any) -> np.ndarray:
         if array.dtype.kind not in "iuf":
             raise ValueError(f"{name}={shown(value)}: must be an array of numbers")
         return array.astype(np.float64) if name == "time" or array.dtype.kind != "f" else array
+    if array.dtype.kind == "b":
+        raise ValueError(
+            f"{name}={shown(value)}: is a mask, but must hold indices: np.flatnonzero(mask), filled up with {NOBODY}"
+        )
     if array.dtype.kind not in "iu" and array.size:
         raise ValueError(f"{name}={shown(value)}: must be an array of whole numbers")
     least, most = _SMALLEST.get(name, 0), _LARGEST.get(name, NOBODY)

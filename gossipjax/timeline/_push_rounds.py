@@ -36,8 +36,8 @@ def push_rounds(
 ) -> Timeline:
     """Plan push gossip in rounds of ``step`` seconds: an approximation of :func:`~gossipjax.timeline.push_gossip`.
 
-    First the pushes of the round, all of models as they were when it began. The k models that arrive at j are averaged
-    in turn, in random order::
+    First the pushes of the round, all of models as they were when it began. Node j averages with the k models that it
+    receives one at a time, in random order, as the fact ``"meetings"`` demands::
 
         x_j ← (1 − a) x_j + a x_i, k times       =       (1 − a)^k x_j + Σ_l a (1 − a)^(k − l) x_{i_l}
 

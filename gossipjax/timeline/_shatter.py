@@ -1,4 +1,4 @@
-"""Shatter's rounds: virtual nodes, each with one chunk of its node's model, meet on a fresh random regular graph."""
+"""Shatter's rounds: virtual nodes, each with one fragment of a model, meet on a fresh random regular graph."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def shatter(
     seed: int,
     seconds_per_round: float = 1.0,
 ) -> Timeline:
-    """Plan Shatter: every node acts, then its virtual nodes send a chunk of its model each to random others.
+    """Plan Shatter: every node acts, then its virtual nodes send a fragment of its model each to random others.
 
-    Each of the n nodes has k virtual nodes; number c of them carries chunk c. All n k of them form a fresh random
-    r-regular graph every round, in which each sends its chunk to its r neighbours, and they forward it to their nodes.
+    Each of the n nodes has k virtual nodes; number c of them carries fragment c. All n k of them form a fresh random
+    r-regular graph every round. Each sends its fragment to its r neighbours, and they forward it to their nodes.
     Then, coordinate by coordinate::
 
         x_i[c] ← (x_i[c] + Σ y[c]) / (1 + number of them)
 
-    over the chunks y with c that were received, with repetition: two virtual nodes of one node may hear the same third.
-    Virtual nodes do not know whose the others are: a chunk that reaches its own node counts like any other, so that the
-    own coordinate then weighs double. Averaging is one-way, except for k = 1: the mean is kept in expectation only. A
-    message is one chunk; each node sends r k of them a round, r models' worth whatever k is.
+    over the fragments y with c that were received, with repetition: two virtual nodes of one node may receive from the
+    same third. Virtual nodes do not know whose the others are: a fragment that reaches its own node counts like any
+    other, so that the own coordinate then weighs double. Averaging is one-way, except for k = 1: the mean is conserved
+    in expectation only. A message is one fragment; each node sends r k of them a round, r models' worth for every k.
 
     >>> from gossipjax import timeline
     >>> plan = timeline.shatter(6, 10, virtual_nodes=4, degree=3, seed=0)
@@ -77,13 +77,13 @@ def shatter(
         f"seconds_per_round={seconds_per_round:g})",
         {"synchronous", "own_rows", "row_stochastic"} | ({"symmetric", "doubly_stochastic"} if alone else set()),
         num_fragments=virtual_nodes,
-        messages=f"group: a node and the {sent} chunks it received",
+        messages=f"group: a node and the {sent} fragments it received",
     )
     return Timeline(xs, _shared(num_nodes, sent), planned_event, properties, seconds=written_times)
 
 
 def _events(heard: Int[np.ndarray, "t n s"], virtual_nodes: int, seconds_per_round: float) -> dict[str, np.ndarray]:
-    """List for each node itself, then the senders and the chunks of what it hears."""
+    """List for each node itself, then the senders and the fragments of what it hears."""
     rounds, nodes, _ = heard.shape
     own = np.broadcast_to(np.arange(nodes, dtype=np.int32)[:, None], (rounds, nodes, 1))
     index = np.arange(rounds, dtype=np.uint32)[:, None]
@@ -96,7 +96,7 @@ def _events(heard: Int[np.ndarray, "t n s"], virtual_nodes: int, seconds_per_rou
 
 
 def _shared(nodes: int, sent: int) -> dict[str, Array]:
-    """Write out what all rounds have in common; each node sends as many chunks as it hears."""
+    """Write out what all rounds have in common; each node sends as many fragments as it hears."""
     return {
         # Equal, and of sum 1, so that a sharing of whole models averages too.
         "weights": jnp.full((nodes, 1 + sent), 1 / (1 + sent)),

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from gossipjax._base import counter
+from gossipjax._base import counter, outputs
 from gossipjax._base.arguments import instance, reals
 from gossipjax._base.binding import bind
 from gossipjax._base.calls import recorded
@@ -71,7 +71,7 @@ def _add_seconds(clock: Array, rest: Array, seconds: Array) -> tuple[Array, Arra
 
 
 def _step(inner: Protocol, link: _Link, key: Key[Array, ""], state: MeteredState, event: Event):
-    after, info = inner.step(key, state.inner, event)
+    after, info = outputs.step(inner, key, state.inner, event)
     n = state.meter.clock.shape[0]
     info = charged(info, event, n)
     size = info.bits

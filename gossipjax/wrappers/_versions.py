@@ -23,6 +23,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key
 
+from gossipjax._base import outputs
 from gossipjax._base.arguments import flag, instance, optional_whole, shown, whole, wholes
 from gossipjax._base.binding import Frozen, as_partial, bind
 from gossipjax._base.calls import recorded
@@ -156,7 +157,7 @@ def _init(inner: Protocol, settings: Frozen[_Settings], key: Key[Array, ""], x0:
 def _step(inner: Protocol, reweight: Any, key: Key[Array, ""], state: TrackedState, event: Event):
     versions = updated(state.versions, event)
     mixing = event.mixing if reweight is None else reweight(versions, event.mixing)
-    inner_state, info = inner.step(key, state.inner, event._replace(mixing=mixing))
+    inner_state, info = outputs.step(inner, key, state.inner, event._replace(mixing=mixing))
     return TrackedState(inner_state, handed_on(versions, event)), info
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Key
 
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.outputs import encode
 from gossipjax._base.rows import num_rows, put, take
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import sent
@@ -40,12 +41,13 @@ def _step(
     snapshot = state.snapshot
     if event.begin is not None:
         snapshot = put(snapshot, event.begin, take(state.x, event.begin))
-    x, optimizer_state, (loss, finite) = step_from(key, task, optimizer, snapshot, state.x, state.optimizer, event)
+    point = take(snapshot, event.nodes)
+    x, optimizer_state, trained = step_from(key, task, optimizer, point, state.x, state.optimizer, event)
     if event.begin is None:  # the next gradient starts as soon as this one is applied
-        snapshot = put(snapshot, event.nodes, take(x, event.nodes))
-    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, x, event)
+        snapshot = put(snapshot, event.nodes, trained.x)
+    shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, x, event)
     shared, x = sharing.merge(key, shared, (x, payload, event))
-    info = Info(*sent(event, bits, num_rows(x)), loss, finite)
+    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
     return ADPSGDState(x, snapshot, optimizer_state, shared), info
 
 

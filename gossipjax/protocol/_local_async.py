@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Key
 
 from gossipjax._base.binding import Frozen
 from gossipjax._base.rows import acting_nodes, all_finite, put, take, trained_rows
-from gossipjax.protocol._local import Trained, acting_gradients, init_optimizer, train
+from gossipjax.protocol._local import Trained, acting_gradients, init_optimizer, train, unless_idle
 from gossipjax.types import Event, Params, Task
 
 
@@ -48,25 +48,34 @@ def train_apart(
 
 def step_from(
     key: Key[Array, ""], task: Task, optimizer: Partial, point: Params, x: Params, state: Any, event: Event
-) -> tuple[Params, Any, tuple[Float[Array, " k"], Bool[Array, " k"]]]:
+) -> tuple[Params, Any, Trained]:
     """Apply to one point the gradient that was taken at another: ``x_i ← x_i + optimizer(∇F_i(point_i))``.
 
     Args:
         key: of the protocol.
         task: whose batches and loss are used.
         optimizer: factory of an optax transformation.
-        point: where gradients are taken; rows like x's.
+        point: where the gradients of the acting rows are taken, leaves ``(k, ...)``.
         x: what is moved.
         state: optimizer states of the nodes.
         event: says who acts, and on which row.
 
     Returns:
-        All rows, all optimizer states, and of each acting node the loss and whether its row is finite.
+        All rows, all optimizer states, and what was trained.
     """
     rows = trained_rows(event)
-    loss, grads = acting_gradients(key, task, point, event)
-    updates, after = jax.vmap(optimizer().update)(grads, take(state, event.nodes), take(point, rows))
-    moved = optax.apply_updates(take(x, rows), updates)
+    lanes = None if rows is None else jnp.arange(rows.shape[0], dtype=jnp.int32)
+    loss, grads = acting_gradients(key, task, point, event._replace(rows=lanes))
+
+    def move() -> tuple[Params, Any, Bool[Array, " k"]]:
+        updates, after = jax.vmap(optimizer().update)(grads, take(state, event.nodes), point)
+        moved = optax.apply_updates(take(x, rows), updates)
+        return moved, after, jax.vmap(all_finite)(moved)
+
+    def stay(like: Any) -> tuple[Params, Any, Bool[Array, " k"]]:
+        return take(x, rows), take(state, event.nodes), like[2]
+
+    moved, after, finite = unless_idle(event, task.num_nodes, move, stay)
     nobody = acting_nodes(event, task.num_nodes) >= task.num_nodes
-    finite = jax.vmap(all_finite)(moved) | nobody
-    return put(x, rows, moved), put(state, event.nodes, after), (loss, finite)
+    trained = Trained(moved, after, loss, finite | nobody)
+    return put(x, rows, moved), put(state, event.nodes, after), trained

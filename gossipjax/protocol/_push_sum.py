@@ -15,7 +15,8 @@ from gossipjax._base.arguments import shown
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.counter import MOST_BITS
-from gossipjax._base.rows import bits_per_row, num_rows, put, take
+from gossipjax._base.outputs import encode
+from gossipjax._base.rows import bits_per_row, num_rows, put, take, trained_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import sent, speakers
@@ -74,7 +75,7 @@ def _push(
     """Push what is said of x and w: ``(x, w) ← P (said) + (unsaid)``; also the sharing's state and the bits."""
     assert sharing.mass is not None
     weights, w = sharing.mass.weights, state.w
-    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, x, event)
+    shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, x, event)
     if weights == "whole":
         return *mix(event.mixing, (x, w)), shared, bits + bits_per_row(w)
     said = payload if isinstance(payload, Message) else Message(payload)
@@ -121,10 +122,11 @@ def _average(sharing: Sharing, key: Key[Array, ""], state: PushSumState, event: 
 def _step(
     task: Task, optimizer: Partial, sharing: Sharing, key, state: SGPState, event: Event
 ) -> tuple[SGPState, Info]:
-    z = _ratio(state.x, state.w)
-    x, optimizer_state, report = step_from(key, task, optimizer, z, state.x, state.optimizer, event)
+    z = _ratio(*take((state.x, state.w), trained_rows(event)))
+    x, optimizer_state, trained = step_from(key, task, optimizer, z, state.x, state.optimizer, event)
     x, w, shared, bits = _push(sharing, key, state, x, event)
-    return SGPState(x, w, optimizer_state, shared), Info(*sent(event, bits, num_rows(x)), *report)
+    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    return SGPState(x, w, optimizer_state, shared), info
 
 
 def _model(state: PushSumState | SGPState) -> Params:

@@ -11,17 +11,14 @@ and cited; :mod:`gossipjax._base.npz` saves the value itself, so that a plan can
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
-import importlib
 import inspect
 import pathlib
 import re
-import sys
 import types
-from collections.abc import Callable, Hashable, Iterator, Mapping, Set
+from collections.abc import Callable, Hashable, Mapping, Set
 from typing import Any, TypeVar
 
 import jax
@@ -29,6 +26,7 @@ import networkx as nx
 import numpy as np
 import scipy.sparse
 
+from gossipjax._base.functions import by_name, code_hash, codes_in, full_name, is_versioned, look_up
 from gossipjax._base.hashing import array_hash
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,8 +37,6 @@ KEPT_BYTES = 16 << 20
 """Size up to which a record keeps an array's values; of larger arrays it keeps the hash."""
 PARTS = ("timeline", "init")
 """Attributes that are used apart from their object: a plan's timeline, and a task's ``init``."""
-VERSIONED = ("gossipjax", "optax")
-"""Packages whose functions a record stores by name; every manifest has their versions."""
 _RECORD, _CITES = "_gossipjax_call", "_gossipjax_cites"
 
 
@@ -203,68 +199,6 @@ def write_down(value: Any, above: tuple[int, ...] = ()) -> Hashable:
     return _object(value, inside)
 
 
-def look_up(name: str) -> Any:
-    """Return the function or class that a module defines under ``module:qualname``.
-
-    Raises:
-        ValueError: if there is none, or the module only imports it.
-    """
-    module, _, inside = name.partition(":")
-    try:
-        thing = functools.reduce(getattr, inside.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{name} is not to be found ({error})") from error
-    if name not in (full_name(thing), _defined_as(thing)):
-        raise ValueError(f"{name} is not defined there, but is {full_name(thing)}")
-    return thing
-
-
-def full_name(thing: Any) -> str:
-    """Return the ``module:qualname`` of a function or class; if a public package exports it, the module is the package.
-
-    Files store these names, so that they stay readable if a private module moves.
-    """
-    module, _, inside = _defined_as(thing).partition(":")
-    package = module.partition("._")[0]
-    if package != module and package in sys.modules:
-        with contextlib.suppress(AttributeError):
-            if functools.reduce(getattr, inside.split("."), sys.modules[package]) is thing:
-                return f"{package}:{inside}"
-    return f"{module}:{inside}"
-
-
-def _defined_as(thing: Any) -> str:
-    return f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', type(thing).__qualname__)}"
-
-
-def is_versioned(thing: Any) -> bool:
-    """Return whether a package in :data:`VERSIONED` defines a function or class by name."""
-    return full_name(thing).partition(":")[0].partition(".")[0] in VERSIONED and by_name(thing)
-
-
-def by_name(thing: Any) -> bool:
-    """Return whether a function or class can be looked up by its name."""
-    with contextlib.suppress(ValueError):
-        return look_up(full_name(thing)) is thing
-    return False
-
-
-def code_hash(function: types.FunctionType) -> str:
-    """Hash a function's bytecode and constants, and those of the functions inside it."""
-    digest = hashlib.sha256()
-    for code in _codes(function.__code__):
-        constants = [constant for constant in code.co_consts if not isinstance(constant, types.CodeType)]
-        digest.update(code.co_code + repr((list(map(_ordered, constants)), code.co_names)).encode())
-    return digest.hexdigest()
-
-
-def _ordered(constant: Any) -> Any:
-    """Sort the entries of sets, whose order differs between processes."""
-    if isinstance(constant, frozenset):
-        return "frozenset", sorted(repr(_ordered(each)) for each in constant)
-    return tuple(map(_ordered, constant)) if isinstance(constant, tuple) else constant
-
-
 def closed(
     record: Closure, captured: Mapping[str, Any], defaults: tuple[Any, ...], named_defaults: dict[str, Any]
 ) -> types.FunctionType:
@@ -275,7 +209,7 @@ def closed(
     """
     module, _, inside = record.name.partition(":")
     outer = inspect.unwrap(look_up(f"{module}:{inside.partition('.<locals>')[0]}"))
-    for code in _codes(outer.__code__):
+    for code in codes_in(outer.__code__):
         if code.co_qualname == inside and set(code.co_freevars) == set(captured):
             cells = tuple(types.CellType(captured[name]) for name in code.co_freevars)
             made = types.FunctionType(code, outer.__globals__, code.co_name, defaults or None, cells)
@@ -283,14 +217,6 @@ def closed(
             if code_hash(made) == record.code:
                 return made
     raise ValueError(f"{record.name} is not as it was in the run: install the version that the file names")
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Iterate over a function's code and that of all functions inside it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _codes(constant)
 
 
 def _is_names(value: Any) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.tree_util import Partial
 
-from gossipjax._base import calls
+from gossipjax._base import functions
 from gossipjax._base.describe import describe
 from gossipjax._base.hashing import add_array, contents
 from gossipjax._engine.probe import probe, step_program
@@ -142,9 +142,9 @@ class _Hash:
             return self.text(repr(value))
         if isinstance(value, np.ndarray | np.generic | jax.Array):
             return self.arrays(value)
-        if isinstance(value, types.FunctionType) and calls.is_versioned(value):
+        if isinstance(value, types.FunctionType) and functions.is_versioned(value):
             # By its own code: what it names is of this package too, and what checks its annotations is no part of it.
-            return self.text(f"{calls.full_name(value)} {calls.code_hash(inspect.unwrap(value))}")
+            return self.text(f"{functions.full_name(value)} {functions.code_hash(inspect.unwrap(value))}")
         if self._first_time(value):
             self.text(f"{type(value).__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}")
             if isinstance(value, types.CodeType):

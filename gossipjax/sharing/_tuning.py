@@ -15,7 +15,7 @@ from gossipjax._base.arguments import seed as check_seed
 from gossipjax._base.binding import Frozen
 from gossipjax.compress._compressor import Compressor, as_compressor
 from gossipjax.mixing._build import from_matrix
-from gossipjax.mixing._weights import Matrix, is_doubly_stochastic, is_symmetric
+from gossipjax.mixing._stochastic import Matrix, is_doubly_stochastic, is_symmetric
 from gossipjax.sharing._choco import choco
 from gossipjax.types import Event
 

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from gossipjax._base.arguments import instance, real, reals, shown
-from gossipjax.mixing._weights import Matrix, check_weights
+from gossipjax.mixing._stochastic import Matrix, check_weights
 from gossipjax.topology import Topology
 
 

@@ -18,14 +18,14 @@ from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties, true_facts
 from gossipjax.mixing._apply import DenseMixing, GroupMixing, TableMixing, to_dense
 from gossipjax.mixing._build import describe, from_matrix, stack_mixings, take_mixing
-from gossipjax.mixing._weights import (
+from gossipjax.mixing._stochastic import (
     Matrix,
-    is_averaging,
     is_column_stochastic,
     is_doubly_stochastic,
     is_row_stochastic,
     is_symmetric,
 )
+from gossipjax.mixing._weights import is_averaging
 from gossipjax.timeline._checks import checked_weights, matrix_of, seconds_of
 from gossipjax.timeline._memory import MOST_EVENTS, MOST_NODES, require_room
 from gossipjax.types import Event, Timeline

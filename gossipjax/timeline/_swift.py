@@ -12,7 +12,7 @@ from gossipjax._base.arguments import instance, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties
-from gossipjax.mixing._weights import Matrix, check_weights
+from gossipjax.mixing._stochastic import Matrix, check_weights
 from gossipjax.timeline._checks import matrix_of, undirected
 from gossipjax.timeline._from_events import from_events
 from gossipjax.timeline.clocks import A_CLOCK, Clock, require_ticks, schedule

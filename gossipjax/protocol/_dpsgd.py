@@ -1,4 +1,4 @@
-"""D-PSGD: local gradient steps and mixing with the neighbours, in both orders."""
+"""D-PSGD: local gradient steps and mixing with the neighbours, in either order."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def dpsgd(
         adapt_then_combine:   x_i ← Σ_j W_ij (x_j + u_j)
         combine_then_adapt:   x_i ← Σ_j W_ij x_j + u_i          (gradient at the unmixed model; the 2017 form)
 
-    On rounds this is the synchronous algorithm; on a pairwise timeline (:func:`~gossipjax.timeline.poisson_pairs`) the
-    acting node steps and the pair averages, one event after another; with flight times a message is the model, or the
-    part of it, as it was when sent. With :func:`~gossipjax.sharing.fragments` it is Shatter on
+    On rounds this is the synchronous algorithm. On a pairwise timeline (:func:`~gossipjax.timeline.poisson_pairs`),
+    each event is a step of the acting node and an average of the pair. With flight times, a message holds the model, or
+    the part of it, as it was when sent. With :func:`~gossipjax.sharing.fragments` it is Shatter on
     :func:`~gossipjax.timeline.shatter`, and DivShare on :func:`~gossipjax.timeline.divshare`. With a doubly stochastic
     W, mixing conserves the mean: ``x̄ ← x̄ + ū``.
 
@@ -97,12 +97,12 @@ def dpsgd(
             seconds.
         order: which of the two forms.
         local_steps: H ≥ 1 optimizer steps before each mixing (local SGD).
-        sharing: what is sent; None: the full model.
+        sharing: what nodes send; None: the full model.
 
     Raises:
-        TypeError: what is no task, no optimizer or no sharing.
-        ValueError: an unknown order, local_steps < 1; when run, fragments without a sharing for them, or nodes that
-            train other rows than their own.
+        TypeError: if task, optimizer or sharing has the wrong type.
+        ValueError: if order is unknown or local_steps < 1; during a run, if the timeline names fragments and the
+            sharing cannot send them, or nodes train rows other than their own.
 
     Reference: Lian et al. 2017, arXiv 1705.09056, algorithm 1 (combine-then-adapt); Stich 2019 (local steps).
     """

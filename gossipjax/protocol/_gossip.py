@@ -1,4 +1,4 @@
-"""Gossip averaging: no learning, only mixing."""
+"""Gossip averaging: mixing without learning."""
 
 from __future__ import annotations
 
@@ -40,17 +40,18 @@ def _model(state: GossipState) -> Params:
 
 @recorded("boyd2006gossip", "xiao2004averaging")
 def gossip_averaging(sharing: Sharing | None = None) -> Protocol:
-    """Build gossip averaging ``x ← W_t x``: pairwise, one-way push or synchronous, as the timeline says.
+    """Build gossip averaging ``x ← W_t x``; the timeline decides whether it is pairwise, one-way or synchronous.
 
-    Conserves the network mean wherever W_t is doubly stochastic; ``Σ‖x_i − x̄‖²`` then never grows, and contracts by
-    ρ² = ‖W − J‖₂² a round on a fixed W.
+    If W_t is doubly stochastic, the network mean is conserved and ``Σ‖x_i − x̄‖²`` never grows; on a fixed W it
+    contracts by ρ² = ‖W − J‖₂² per round.
 
     Args:
-        sharing: what is sent; None: the full values. With :func:`~gossipjax.sharing.choco` it is CHOCO-gossip.
+        sharing: what nodes send; None: the full values. With :func:`~gossipjax.sharing.choco` it is CHOCO-gossip.
 
     Raises:
-        TypeError: something that is no sharing.
-        ValueError: when run, mixing matrices whose rows do not sum to one, or fragments without a sharing for them.
+        TypeError: if sharing is not a sharing.
+        ValueError: during a run, if rows of a mixing matrix do not sum to one, or the timeline names fragments and the
+            sharing cannot send them.
 
     Reference: Boyd, Ghosh, Prabhakar, Shah 2006; Xiao and Boyd 2004.
     """

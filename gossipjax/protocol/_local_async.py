@@ -1,4 +1,4 @@
-"""Local steps of nodes that keep apart what is usually one: the optimizer's state, the model, the gradient's point."""
+"""Local steps in which optimizer state, model and point of the gradient belong to different rows."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from gossipjax.types import Event, Params, Task
 
 
 def node_rows(x: Params, num_nodes: int) -> Params:
-    """Return the first rows, one per node: what belongs to nodes needs no room for messages in flight."""
+    """Return the first rows, one per node: state of nodes needs no rows for messages in flight."""
     return jax.tree.map(lambda leaf: leaf[:num_nodes], x)
 
 
 def train_apart(
     key: Key[Array, ""], task: Task, optimizer: Partial, steps: Frozen[int], x: Params, state: Any, event: Event
 ) -> tuple[Params, Any, Trained]:
-    """Train the acting rows with the optimizer states of their nodes: a model moves, the optimizer's state stays.
+    """Train the acting rows with the optimizer states of the acting nodes: models travel, optimizer states do not.
 
     Args:
-        key: of the protocol.
-        task: whose batches and loss are used.
+        key: key of the protocol.
+        task: the learning problem.
         optimizer: factory of an optax transformation.
         steps: H ≥ 1.
         x: all rows.
-        state: optimizer states of the nodes; None: fresh ones, which are forgotten afterwards.
-        event: says who acts, and on which row.
+        state: optimizer states of the nodes; None: new ones, which are discarded afterwards.
+        event: determines the acting nodes and their rows.
 
     Returns:
-        All rows, all optimizer states, and what was trained.
+        All rows, all optimizer states, and the results of the acting rows.
     """
     rows, before = trained_rows(event), take(x, trained_rows(event))
     lanes = None if rows is None else jnp.arange(rows.shape[0], dtype=jnp.int32)
@@ -49,19 +49,19 @@ def train_apart(
 def step_from(
     key: Key[Array, ""], task: Task, optimizer: Partial, point: Params, x: Params, state: Any, event: Event
 ) -> tuple[Params, Any, Trained]:
-    """Apply to one point the gradient that was taken at another: ``x_i ← x_i + optimizer(∇F_i(point_i))``.
+    """Apply gradients that are taken at other points than the models: ``x_i ← x_i + optimizer(∇F_i(point_i))``.
 
     Args:
-        key: of the protocol.
-        task: whose batches and loss are used.
+        key: key of the protocol.
+        task: the learning problem.
         optimizer: factory of an optax transformation.
-        point: where the gradients of the acting rows are taken, leaves ``(k, ...)``.
-        x: what is moved.
+        point: points of the gradients, one per acting row, leaves ``(k, ...)``.
+        x: all rows, of which the acting ones move.
         state: optimizer states of the nodes.
-        event: says who acts, and on which row.
+        event: determines the acting nodes and their rows.
 
     Returns:
-        All rows, all optimizer states, and what was trained.
+        All rows, all optimizer states, and the results of the acting rows.
     """
     rows = trained_rows(event)
     lanes = None if rows is None else jnp.arange(rows.shape[0], dtype=jnp.int32)

@@ -1,4 +1,4 @@
-"""SWIFT: nodes that never wait, and average with the newest model that they hold of each neighbour."""
+"""SWIFT: nodes never wait, and average with the newest model that they have received from each neighbour."""
 
 from __future__ import annotations
 
@@ -53,24 +53,25 @@ def swift(
     local_steps: int = 1,
     sharing: Sharing | None = None,
 ) -> Protocol:
-    """Build SWIFT's step of an acting node i, on the clock and the mailboxes of :func:`~gossipjax.timeline.swift`::
+    """Build SWIFT's step of an acting node i, with the clocks and mailboxes of :func:`~gossipjax.timeline.swift`::
 
         x_i ← x_i + optimizer(g_i(x_i))          (−γ g_i for SGD)
         send x_i to all neighbours, waiting for none
         x_i ← w_ii x_i + Σ_j w_ij x̃_j            at every s-th step of i; x̃_j the newest model received from j
 
-    The weights make the *expected* mixing matrix doubly stochastic, so the mean is kept in expectation only.
+    The weights make the *expected* mixing matrix doubly stochastic, so the mean is conserved in expectation only.
 
     Args:
         task: one shard per node.
         optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
             node's own local steps, not events or seconds.
-        local_steps: H ≥ 1 gradient steps a tick.
-        sharing: what is sent; None: the full model.
+        local_steps: H ≥ 1 gradient steps per tick.
+        sharing: what nodes send; None: the full model.
 
     Raises:
-        TypeError: what is no task, no optimizer or no sharing.
-        ValueError: local_steps < 1, a sharing that needs synchronous rounds; when run, a timeline of another builder.
+        TypeError: if task, optimizer or sharing has the wrong type.
+        ValueError: if local_steps < 1, or the sharing needs synchronous rounds; during a run, if another builder made
+            the timeline.
 
     Reference: Bornstein, Rabbani, Wang, Bedi, Huang 2023, arXiv 2210.14026, algorithm 1.
     """

@@ -13,7 +13,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.outputs import encode
 from gossipjax._base.rows import num_rows, put, take
 from gossipjax.facts import Requires
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import init_optimizer
 from gossipjax.protocol._local_async import node_rows, step_from
 from gossipjax.sharing._full import as_own_pace_sharing
@@ -47,7 +47,7 @@ def _step(
         snapshot = put(snapshot, event.nodes, trained.x)
     shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, x, event)
     shared, x = sharing.merge(key, shared, (x, payload, event))
-    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    info = Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)
     return ADPSGDState(x, snapshot, optimizer_state, shared), info
 
 

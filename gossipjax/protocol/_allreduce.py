@@ -13,7 +13,7 @@ from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import all_finite, bits_per_row, mean_row, num_rows
 from gossipjax.facts import Requires
-from gossipjax.mixing._counting import charged
+from gossipjax.mixing._counting import charge_allreduce
 from gossipjax.protocol._local import init_optimizer, node_gradients
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
@@ -38,7 +38,7 @@ def _step(task: Task, optimizer: Partial, key, state: AllReduceState, event: Eve
     x = optax.apply_updates(state.x, updates)
     info = Info(bits_per_row(x), None, loss, all_finite(x))
     if event.allreduce is None:  # on any other timeline too; events that are one are charged by the loop
-        info = charged(info, event._replace(allreduce=()), n)
+        info = charge_allreduce(info, event._replace(allreduce=()), n)
     return AllReduceState(x, optimizer_state), info
 
 

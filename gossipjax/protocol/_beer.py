@@ -16,7 +16,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.rows import all_finite, num_rows
 from gossipjax.compress._compressor import STREAM, Compressor, as_compressor, compress_rows
 from gossipjax.facts import Requires
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import init_optimizer, node_gradients
 from gossipjax.sharing._choco import FIXED_GRAPH, check_gamma, check_quality, consensus_step
 from gossipjax.types import Event, Info, Params, Protocol, Task
@@ -80,7 +80,7 @@ def _step(
     updates, optimizer_state = jax.vmap(optimizer().update)(tracker, state.optimizer, state.x)
     x = optax.apply_updates(consensus_step(gamma, event.mixing, state.x, state.x_estimate), updates)
     x_estimate, bits = _tell(key, compressor, state.x_estimate, x, event)
-    info = Info(*sent(event, bits + tracker_bits, num_rows(x)), loss, all_finite(x))
+    info = Info(*traffic_fields(event, bits + tracker_bits, num_rows(x)), loss, all_finite(x))
     started = jnp.ones_like(state.started)
     return BeerState(x, x_estimate, tracker, tracker_estimate, grad, started, optimizer_state), info
 

@@ -15,7 +15,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps, init_optimizer, train
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
@@ -38,7 +38,7 @@ def _step(task: Task, optimizer: Partial, key, state: D2State, event: Event) -> 
     x = mix(event.mixing, jax.tree.map(jnp.add, trained.x, state.correction))
     correction = jax.tree.map(jnp.subtract, x, trained.x)
     bits = bits_per_row(x)
-    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    info = Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)
     return D2State(x, correction, trained.optimizer), info
 
 

@@ -16,7 +16,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.outputs import encode
 from gossipjax._base.rows import increase, num_rows, put, take, trained_rows
 from gossipjax.facts import Requires
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps, init_optimizer, train, write
 from gossipjax.protocol._local_async import node_rows
 from gossipjax.sharing._full import as_sharing
@@ -43,7 +43,7 @@ def _adapt_then_combine(
     x, optimizer_state = write(state.x, state.optimizer, trained, event)
     shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, x, event)
     shared, x = sharing.merge(key, shared, (x, payload, event))
-    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    info = Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)
     return DPSGDState(x, optimizer_state, shared), info
 
 
@@ -56,7 +56,7 @@ def _combine_then_adapt(
     shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, state.x, event)
     shared, mixed = sharing.merge(key, shared, (state.x, payload, event))
     x = increase(mixed, rows, change)
-    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    info = Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)
     return DPSGDState(x, put(state.optimizer, rows, trained.optimizer), shared), info
 
 

@@ -13,7 +13,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows, put, trained_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._dpsgd import dpsgd
 from gossipjax.protocol._local import check_steps, init_optimizer, train
 from gossipjax.types import Event, Info, Params, Protocol, Sharing, Task
@@ -36,7 +36,7 @@ def _step(task: Task, optimizer: Partial, steps: Frozen[int], key, state: FedAvg
     trained = train(key, task, optimizer, steps, state.x, fresh, event)
     x = mix(event.mixing, put(state.x, rows, trained.x))
     bits = bits_per_row(x)
-    return FedAvgState(x), Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    return FedAvgState(x), Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)
 
 
 def _model(state: FedAvgState) -> Params:

@@ -13,7 +13,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps
 from gossipjax.protocol._local_async import train_apart
 from gossipjax.types import Event, Info, Params, Protocol, Task
@@ -32,7 +32,7 @@ def _init(key: Key[Array, ""], x0: Params) -> FedBuffState:
 
 def _step(task: Task, optimizer: Partial, steps: Frozen[int], key, state: FedBuffState, event: Event):
     x, _, trained = train_apart(key, task, optimizer, steps, state.x, None, event)
-    info = Info(*sent(event, bits_per_row(x), num_rows(x)), trained.loss, trained.finite)
+    info = Info(*traffic_fields(event, bits_per_row(x), num_rows(x)), trained.loss, trained.finite)
     return FedBuffState(mix(event.mixing, x)), info
 
 

@@ -11,7 +11,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.outputs import encode
 from gossipjax._base.rows import num_rows
 from gossipjax.facts import Requires
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.sharing._full import as_sharing
 from gossipjax.types import Event, Info, Params, Protocol, Sharing
 
@@ -31,7 +31,7 @@ def _init(sharing: Sharing, key: Key[Array, ""], x0: Params) -> GossipState:
 def _step(sharing: Sharing, key: Key[Array, ""], state: GossipState, event: Event) -> tuple[GossipState, Info]:
     shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, state.x, event)
     shared, x = sharing.merge(key, shared, (state.x, payload, event))
-    return GossipState(x, shared), Info(*sent(event, bits, num_rows(x)))
+    return GossipState(x, shared), Info(*traffic_fields(event, bits, num_rows(x)))
 
 
 def _model(state: GossipState) -> Params:

@@ -18,7 +18,7 @@ from gossipjax._base.outputs import encode
 from gossipjax._base.rows import increase, num_rows, put, take, trained_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import GroupMixing, PairMixing, live_receivers
-from gossipjax.mixing._counting import count, sent, speakers
+from gossipjax.mixing._counting import count, speakers, traffic_fields
 from gossipjax.protocol._local import check_steps, init_optimizer
 from gossipjax.protocol._local_async import node_rows, train_apart
 from gossipjax.sharing._full import as_own_pace_sharing
@@ -92,7 +92,7 @@ def _step(
     event = event._replace(mixing=_by_age(event.mixing, ages)) if by_age.value else event
     shared, (payload, bits) = encode(sharing, key, state.sharing, before, x, event)
     shared, x = sharing.merge(key, shared, (x, payload, event))
-    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    info = Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)
     return GossipLearningState(x, age, optimizer_state, shared), info
 
 

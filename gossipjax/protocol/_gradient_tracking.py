@@ -16,7 +16,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.rows import all_finite, bits_per_row, num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import init_optimizer, node_gradients
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
@@ -53,7 +53,7 @@ def _step(
     else:
         x = mix(event.mixing, optax.apply_updates(state.x, updates))
     bits = 2 * bits_per_row(x)
-    info = Info(*sent(event, bits, num_rows(x)), loss, all_finite(x))
+    info = Info(*traffic_fields(event, bits, num_rows(x)), loss, all_finite(x))
     return GradientTrackingState(x, tracker, grad, optimizer_state), info
 
 

@@ -19,7 +19,7 @@ from gossipjax._base.outputs import encode
 from gossipjax._base.rows import bits_per_row, num_rows, put, take, trained_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
-from gossipjax.mixing._counting import sent, speakers
+from gossipjax.mixing._counting import speakers, traffic_fields
 from gossipjax.mixing._forms import column
 from gossipjax.protocol._local import init_optimizer
 from gossipjax.protocol._local_async import node_rows, step_from
@@ -116,7 +116,7 @@ def _init(task: Task, optimizer: Partial, sharing: Sharing, key: Key[Array, ""],
 
 def _average(sharing: Sharing, key: Key[Array, ""], state: PushSumState, event: Event) -> tuple[PushSumState, Info]:
     x, w, shared, bits = _push(sharing, key, state, state.x, event)
-    return PushSumState(x, w, shared), Info(*sent(event, bits, num_rows(x)))
+    return PushSumState(x, w, shared), Info(*traffic_fields(event, bits, num_rows(x)))
 
 
 def _step(
@@ -125,7 +125,7 @@ def _step(
     z = _ratio(*take((state.x, state.w), trained_rows(event)))
     x, optimizer_state, trained = step_from(key, task, optimizer, z, state.x, state.optimizer, event)
     x, w, shared, bits = _push(sharing, key, state, x, event)
-    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    info = Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)
     return SGPState(x, w, optimizer_state, shared), info
 
 
@@ -137,7 +137,7 @@ def _with_mass(sharing: Sharing | None) -> Sharing:
     chosen = as_sharing(sharing)
     if chosen.mass is None:
         raise ValueError(
-            f"sharing={shown(chosen)}: its messages are no models, or parts of one, whose mass could be pushed away: "
+            f"sharing={shown(chosen)}: push-sum needs messages that are models or parts of one: "
             "use full(), random_subset, top_k, fragments or compressed"
         )
     return chosen

@@ -13,7 +13,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps, init_optimizer, train, write
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
@@ -33,7 +33,7 @@ def _init(optimizer: Partial, key: Key[Array, ""], x0: Params) -> RandomWalkStat
 def _step(task: Task, optimizer: Partial, steps: Frozen[int], key, state: RandomWalkState, event: Event):
     trained = train(key, task, optimizer, steps, state.y, state.optimizer, event)
     y, optimizer_state = write(state.y, state.optimizer, trained, event)
-    info = Info(*sent(event, bits_per_row(y), num_rows(y)), trained.loss, trained.finite)
+    info = Info(*traffic_fields(event, bits_per_row(y), num_rows(y)), trained.loss, trained.finite)
     return RandomWalkState(y if event.mixing is None else mix(event.mixing, y), optimizer_state), info
 
 

@@ -35,7 +35,7 @@ def restarted(optimizer: optax.GradientTransformation, every: int) -> optax.Grad
     """
     remedy = "pass one such as optax.sgd(0.1, momentum=0.9)"
     instance("optimizer", optimizer, optax.GradientTransformation, remedy)
-    every = whole("every", every, least=1, remedy="an optimizer runs for some steps before it starts again")
+    every = whole("every", every, least=1, remedy="the number of steps from one restart to the next")
 
     def init(params: optax.Params) -> RestartedState:
         return RestartedState(jnp.zeros((), jnp.int32), optimizer.init(params))

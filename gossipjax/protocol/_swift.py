@@ -13,7 +13,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.outputs import encode
 from gossipjax._base.rows import num_rows
 from gossipjax.facts import Requires
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps, init_optimizer
 from gossipjax.protocol._local_async import node_rows, train_apart
 from gossipjax.sharing._full import as_own_pace_sharing
@@ -37,7 +37,7 @@ def _step(task: Task, optimizer: Partial, steps: Frozen[int], sharing: Sharing, 
     x, optimizer_state, trained = train_apart(key, task, optimizer, steps, state.x, state.optimizer, event)
     shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, x, event)
     shared, x = sharing.merge(key, shared, (x, payload, event))
-    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    info = Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)
     return SwiftState(x, optimizer_state, shared), info
 
 

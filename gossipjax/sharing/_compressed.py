@@ -104,8 +104,8 @@ def _init_feedback(sharing: Sharing, x0: Params) -> ErrorFeedbackState:
     inner = sharing.init(x0)
     if jax.tree.leaves(inner) and not isinstance(inner, WireState):
         raise ValueError(
-            f"a sharing whose state is {type(inner).__name__} sends differences to what it remembers: error feedback "
-            "is for messages that stand for the models themselves, such as those of compressed(Q)"
+            f"the sharing has a state, {type(inner).__name__}: error feedback needs messages that are the models "
+            "themselves, not differences to a memory, such as those of compressed(Q)"
         )
     return ErrorFeedbackState(jax.tree.map(jnp.zeros_like, x0), inner)
 
@@ -118,8 +118,8 @@ def _check_payload(x: Params, payload: Any) -> None:
 
     if form(x) != form(payload):
         raise ValueError(
-            f"a message of the form {form(payload)} is not read as a model {form(x)}: error feedback subtracts the "
-            "one from the other; wrap a sharing whose messages are models, such as compressed(Q)"
+            f"a message of the form {form(payload)} differs from the models {form(x)}, from which error feedback "
+            "subtracts it; wrap a sharing whose messages are models, such as compressed(Q)"
         )
 
 

@@ -27,8 +27,8 @@ def check_unbiased(compressor: Compressor, scheme: str) -> None:
     """Raise ValueError if a compressor is biased, TypeError if it is not a compressor."""
     if not as_compressor(compressor).unbiased:
         raise ValueError(
-            f"{compressor.name} is biased: {scheme} needs E Q(x) = x, for its errors are never corrected; pass qsgd or "
-            "random_k(unbiased=True), or take choco, which needs no more than a quality"
+            f"{compressor.name} is biased: {scheme} needs E Q(x) = x, since errors are never corrected; pass qsgd or "
+            "random_k(unbiased=True), or use choco, which only needs a quality"
         )
 
 

@@ -59,7 +59,7 @@ def as_own_pace_sharing(sharing: Sharing | None) -> Sharing:
     chosen = as_sharing(sharing)
     if "synchronous" in chosen.requires:
         raise ValueError(
-            f"sharing={shown(chosen)}: needs synchronous rounds, in which nodes wait, for what it remembers; use "
+            f"sharing={shown(chosen)}: needs synchronous rounds, since it has a memory; use "
             "it with dpsgd or gossip_averaging on timeline.rounds, or share full(), random_subset, top_k, jwins, "
             "fragments or compressed here"
         )

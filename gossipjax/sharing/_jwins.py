@@ -247,7 +247,7 @@ def jwins(
     if not shares.size:
         raise ValueError("cut_offs is empty: give at least one share of the coefficients, each in (0, 1]")
     chosen = tuple(shares.tolist())
-    cap = real("cap", cap, above=0, infinite=True, remedy="above 1 no message goes without indices")
+    cap = real("cap", cap, above=0, infinite=True, remedy="above 1 every message has indices")
     choice("accumulate", accumulate, ("round", "training", "nothing"))
     choice("rank_by", rank_by, ("change", "value"))
     T = wavelet("sym2", levels=4) if transform is None else as_transform(transform)

@@ -111,7 +111,7 @@ def tune_gamma(
     good = (last < 1.0) & ((last < middle) | (last < rounding)) & np.isfinite(error)
     if not good.any():
         raise ValueError(
-            f"no candidate from {min(candidates):g} to {max(candidates):g} comes closer, and still closer, in "
+            f"no candidate from {min(candidates):g} to {max(candidates):g} reduces the disagreement in both halves of "
             f"{num_rounds} rounds: try smaller ones, or more rounds"
         )
     return float(candidates[int(np.argmin(np.where(good, error, np.inf)))])

@@ -204,7 +204,7 @@ def receive(
     """
     if num_rows(message.values) != len(speakers):
         raise ValueError(
-            f"a sharing says {num_rows(message.values)} messages in an event in which {len(speakers)} rows speak: "
+            f"the sharing encodes {num_rows(message.values)} messages in an event with {len(speakers)} speakers: "
             "encode one entry for each of gossipjax.mixing.speakers(event, rows), in order"
         )
     rows, moves = num_rows(x), _transfers(event.mixing, num_rows(x))

@@ -52,9 +52,9 @@ def matrix_of(name: str, weights: Any) -> Matrix:
     Raises TypeError if it is not a matrix (such as the topology itself), ValueError if it is not square and finite.
     """
     if isinstance(weights, Topology):
-        raise TypeError(f"{name}={weights.name}: must be a mixing matrix; make one of it with weights.metropolis")
+        raise TypeError(f"{name}={weights.name}: must be a mixing matrix; build one with mixing.metropolis")
     if not (sp.issparse(weights) or isinstance(weights, np.ndarray | jax.Array)):
-        remedy = "a matrix (n, n) such as weights.metropolis(topology.ring(8)), or a list of them"
+        remedy = "a matrix (n, n) such as mixing.metropolis(topology.ring(8)), or a list of them"
         raise TypeError(f"{name}={shown(weights)}: must be {remedy}, not {type(weights).__name__}")
     if not sp.issparse(weights):
         reals(name, weights, shape=(None, None), remedy="a mixing matrix (n, n)")

@@ -95,7 +95,7 @@ def _network(peers: Any) -> tuple[int, str, dict[str, Any]]:
         return n, f"{n} nodes, all peers", {}
     degrees = np.bincount(peers.senders, minlength=peers.num_nodes)
     if silent := np.flatnonzero(degrees == 0).tolist():
-        raise ValueError(f"node {silent[0]} of {peers.name} has nobody to send to; give every node an out-neighbour")
+        raise ValueError(f"node {silent[0]} of {peers.name} has no out-neighbour; add an edge from it")
     order = np.argsort(peers.senders, kind="stable")
     table = {
         "receivers": peers.receivers[order].astype(np.int32),

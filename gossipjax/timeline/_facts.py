@@ -35,7 +35,7 @@ def with_found_facts(properties: Properties, xs: dict[str, Any], shared: dict[st
         )
     own = _own_rows(fields, properties)
     if "own_rows" in properties and not own:
-        raise ValueError(f"{properties.name} states the fact 'own_rows', but its nodes train other rows than their own")
+        raise ValueError(f"{properties.name} states the fact 'own_rows', but its nodes train rows other than their own")
     special = not properties.tags.isdisjoint(("walks", "mailboxes", "buffered"))
     nodes_are_rows = properties.num_rows == properties.num_nodes
     meetings = nodes_are_rows and not special and _at_most_two(fields, properties)

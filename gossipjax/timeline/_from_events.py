@@ -105,7 +105,7 @@ def _arranged(xs: dict, shared: dict, facts: Properties) -> tuple[dict[str, np.n
     if unknown := sorted(map(str, (xs.keys() | shared.keys()) - FIELDS)):
         raise ValueError(f"a planned event has no field {unknown[0]!r}; choose among {', '.join(sorted(FIELDS))}")
     if twice := sorted(xs.keys() & shared.keys()):
-        raise ValueError(f"the field {twice[0]!r} stands in xs and in shared: give it once")
+        raise ValueError(f"the field {twice[0]!r} is in xs and in shared: pass it once")
     given = xs.keys() | shared.keys()
     for name in ("time", "nodes"):
         if name not in xs:
@@ -154,7 +154,7 @@ def _check_axes(fields: dict[str, np.ndarray], form: tuple[str, ...], facts: Pro
     for name, array in fields.items():
         if array.ndim != 1 + axes[name]:
             raise ValueError(
-                f"{name} of {facts.name} has {array.ndim} axes, that of the events included: {1 + axes[name]}"
+                f"{name} of {facts.name} has {array.ndim} axes: it needs {1 + axes[name]}, that of the events included"
             )
     alike = [("rows", "nodes"), ("keep", "receivers"), ("senders", "receivers"), ("parts", "members")]
     alike += [("speakers", "messages")]
@@ -176,7 +176,7 @@ def _check_events(fields: dict[str, np.ndarray], facts: Properties) -> None:
     acting = fields["nodes"] < facts.num_nodes
     trained = fields.get("rows", fields["nodes"])
     if "rows" in fields:
-        _refuse(acting & (trained >= rows), trained, "rows", f"nobody's row is trained: there are {rows}")
+        _refuse(acting & (trained >= rows), trained, "rows", f"is not one of the {rows} rows")
     _refuse(_repeated(trained, acting), trained, "rows" if "rows" in fields else "nodes", "acts twice in one event")
     if "receivers" in fields:
         live = (fields["senders"] < rows) & (fields["receivers"] < rows)

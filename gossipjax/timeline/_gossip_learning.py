@@ -204,13 +204,15 @@ def gossip_learning(
 def _check(peers: Peers, jitter: Any, mode: Any, create: Any, merge: Any, drop: Any, tokens: Any) -> None:
     check_network(drop, "immediate", None)
     if isinstance(peers, Topology) and (peers.out_degrees == 0).any():
-        raise ValueError(f"node {int(np.argmin(peers.out_degrees))} of {peers.name} has nobody to send to")
+        raise ValueError(
+            f"node {int(np.argmin(peers.out_degrees))} of {peers.name} has no out-neighbour; add an edge from it"
+        )
     real("jitter", jitter, least=0, most=1, remedy="the standard deviation of an interval, in periods")
     choice("mode", mode, ("push", "pull", "push_pull"))
     choice("create", create, ("merge_update", "update_merge", "random_walk"))
     choice("merge", merge, ("local", "last_received"))
     if tokens is not None and mode != "push":
-        raise ValueError(f"mode={mode!r} with tokens: accounts decide about pushes only")
+        raise ValueError(f"mode={mode!r} with tokens: token accounts need mode='push'")
     if tokens is not None and not isinstance(tokens, RandomizedTokens):
         whole("tokens", tokens, least=1, remedy="the capacity of an account, or RandomizedTokens, or None")
 

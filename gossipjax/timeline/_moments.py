@@ -52,7 +52,7 @@ def event_times(timeline: Timeline, *, key: Key[Array, "*seeds"] | None = None) 
         return np.asarray(timeline.seconds(timeline.shared, timeline.xs), np.float64)
     if timeline.draw is not None and (key is None or key.ndim):
         raise ValueError(
-            f"the run draws its own times in {timeline.properties.name}; record by record_at, or pass one key"
+            f"the times of {timeline.properties.name} are drawn during the run; use record_at, or pass one key"
         )
     return moments(timeline, key)[1]
 

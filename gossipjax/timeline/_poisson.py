@@ -83,7 +83,7 @@ def uniform_neighbors(topology: Topology, rng: np.random.Generator, nodes: np.nd
     degrees = np.bincount(topology.senders, minlength=topology.num_nodes)
     silent = np.flatnonzero(degrees == 0)
     if silent.size:
-        raise ValueError(f"node {silent[0]} of {topology.name} has nobody to send to; give every node an out-neighbour")
+        raise ValueError(f"node {silent[0]} of {topology.name} has no out-neighbour; add an edge from it")
     offsets = np.concatenate([[0], np.cumsum(degrees)[:-1]])
     pick = offsets[nodes] + (rng.random(nodes.size) * degrees[nodes]).astype(np.int64)
     return topology.receivers[order[pick]].astype(np.int32)

@@ -249,9 +249,9 @@ def _check(compute, two_way, instantaneous, drop, inbox, capacity, busy_receives
     two_way, busy_receives = flag("two_way", two_way), flag("busy_receives", busy_receives)
     if two_way and not instantaneous:
         raise ValueError(
-            "two_way exchanges are instantaneous: leave latency and inbox out, or see pairwise(atomic=False)"
+            "two_way exchanges are instantaneous: leave latency and inbox out, or use pairwise(atomic=False)"
         )
     if compute is None and not (busy_receives and inbox == "immediate"):
-        raise ValueError(f"inbox={inbox!r}, busy_receives={busy_receives}: pass compute, the clock that they go by")
+        raise ValueError(f"inbox={inbox!r}, busy_receives={busy_receives}: pass compute, on whose ticks they depend")
     if not busy_receives and compute is not None and compute.unit is not None:
         raise ValueError(f"busy_receives=False: {compute.name} does not say how long a node computes; see Clock.shift")

@@ -112,7 +112,9 @@ def _check(num_nodes: Any, num_rounds: Any, virtual_nodes: Any, degree: Any) -> 
     if total > MOST_NODES:
         raise ValueError(f"num_nodes={num_nodes}, virtual_nodes={virtual_nodes}: at most {MOST_NODES} virtual nodes")
     if total < 2:
-        raise ValueError(f"num_nodes={num_nodes}, virtual_nodes={virtual_nodes}: one alone has no degree={degree}")
+        raise ValueError(
+            f"num_nodes={num_nodes}, virtual_nodes={virtual_nodes}: a single virtual node has no neighbours; add nodes"
+        )
     whole("degree", degree, least=1, most=total - 1, remedy=f"of the {total} virtual nodes")
     if total * degree % 2:
         raise ValueError(

@@ -53,7 +53,7 @@ def swift_weights(topology: Topology) -> sparse.csr_array:
         np.subtract.at(open_edges, i[theirs], 1)
         if (left < 0).any():
             raise ValueError(
-                f"node {int(np.argmin(left))} of {topology.name} gets more than all its weight from neighbours of "
+                f"node {int(np.argmin(left))} of {topology.name} would get weights above 1 in sum from neighbours of "
                 "higher degree; pass weights=metropolis(topology)"
             )
     own = 1.0 - np.bincount(i, weights, topology.num_nodes)
@@ -146,7 +146,7 @@ def _on_edges(topology: Topology, weights: Any) -> np.ndarray | sparse.csr_array
     off = W - sparse.diags_array(W.diagonal())
     elsewhere = abs(off) - abs(off).multiply(topology.adjacency())
     if elsewhere.count_nonzero():
-        raise ValueError(f"weights name pairs that are no edge of {topology.name}; leave those zero")
+        raise ValueError(f"weights differ from 0 off the edges of {topology.name}; set these to 0")
     return W.tocsr()
 
 

@@ -355,7 +355,7 @@ def _draw(clock: Clock, rng: np.random.Generator, count: int) -> np.ndarray:
         return rng.exponential(size=count)
     draws = reals(f"the sampler of {clock.name} returns", clock.unit(rng, (count,)), shape=(count,), least=0)
     if not draws.any():
-        raise ValueError(f"the sampler of {clock.name} gives {count} seconds that are all 0: time would stand still")
+        raise ValueError(f"the sampler of {clock.name} drew {count} intervals of 0 s: time would not advance")
     return draws
 
 

@@ -21,7 +21,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.counter import Counter
 from gossipjax._base.rows import num_rows
 from gossipjax.facts import Requires
-from gossipjax.mixing._counting import charged, count
+from gossipjax.mixing._counting import charge_allreduce, count
 from gossipjax.mixing._forms import DenseMixing, Mixing, TableMixing
 from gossipjax.types import Event, Params, Protocol
 
@@ -73,7 +73,7 @@ def _add_seconds(clock: Array, rest: Array, seconds: Array) -> tuple[Array, Arra
 def _step(inner: Protocol, link: _Link, key: Key[Array, ""], state: MeteredState, event: Event):
     after, info = outputs.step(inner, key, state.inner, event)
     n = state.meter.clock.shape[0]
-    info = charged(info, event, n)
+    info = charge_allreduce(info, event, n)
     size = info.bits
     if size is None:
         raise ValueError(

@@ -48,12 +48,12 @@ def from_events(xs: dict[str, Any], properties: Properties, *, shared: dict[str,
     The fields of :class:`~gossipjax.Event`, with leading axis T in ``xs``, or without it in ``shared`` if all events
     have the same value:
 
-    * ``time (T,)`` seconds from 0 on, not decreasing, kept in float64; it is given to each acting node;
-    * ``nodes (T, k)``, ``rows (T, k)``, ``begin (T, b)``; a node from ``num_nodes`` on stands for nobody;
+    * ``time (T,)`` in seconds from 0 on, not decreasing, stored in float64;
+    * ``nodes (T, k)``, ``rows (T, k)``, ``begin (T, b)``; a node from ``num_nodes`` on is an unused lane;
     * transfers ``senders, receivers, weights, keep (T, m)``; a receiver past the last row stands for "no transfer"; or
       groups ``members, weights (T, g, s)``, ``targets (T, g, t)`` and maybe ``parts (T, g, s)``;
-    * ``messages (T, m)`` and the rows that say them, ``speakers (T, m)``: who they are is needed where messages differ
-      from models; without it, the senders of transfers, one for each of ``messages``;
+    * ``messages (T, m)``, and the rows that send them, ``speakers (T, m)``, which sharings need whose messages are not
+      whole models; without them, the senders of the transfers, one for each of ``messages``;
     * ``sources (T, m)``.
 
     Two nodes meet after 1 s and average; after 3 s node 2 trains, and nobody meets.

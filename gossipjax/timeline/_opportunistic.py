@@ -54,9 +54,8 @@ def opportunistic(
     Updates are Poisson, ``update_rate`` per node. A push goes to a uniform other node, which averages,
     ``x_j ← (x_j + x_i)/2``. The version counters depend on ``relay``:
 
-    * ``relay="everything"``: only the last node that updated pushes, with all versions that it knows. Mean staleness is
-    that of uniform gossip,
-      ``m H_{n−1}/λ``;
+    * ``relay="everything"``: only the node that updated last pushes, with all versions that it knows. Mean staleness is
+      that of uniform gossip, ``m H_{n−1}/λ``;
     * ``"newest"``: the nodes that hold the network's newest version share the capacity, and only that version is sent
       (the only source of the event): ``m (n − 1)/λ``;
     * ``"none"``: every node pushes its own version only, at rate λ: ``m (n − 1)/λ`` again.

@@ -64,8 +64,8 @@ FACTS = {
         "is not synchronous",
     ),
     "meetings": Fact(
-        "Whole models pass between two nodes at a time, by averaging or pushes.",
-        "models that pass between two nodes at a time; use timeline.push_gossip or timeline.pairwise",
+        "A node averages its model with one received whole model at a time, at a meeting or on arrival of a push.",
+        "nodes that average with one received model at a time; use timeline.push_gossip or timeline.pairwise",
         "has no meetings",
     ),
     "own_rows": Fact(

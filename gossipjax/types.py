@@ -179,7 +179,9 @@ class Protocol(NamedTuple):
     """What nodes do when they meet: pure functions.
 
     Attributes:
-        init: ``init(key, x0) -> state`` with x0 the stacked parameters, each leaf ``(num_rows, ...)``.
+        init: ``init(key, x0) -> state`` with x0 the stacked parameters, each leaf ``(num_rows, ...)``. Leaves of the
+            state have the row axis first, too; :func:`gossipjax.simulate` refuses scalars, which a packed event would
+            update once for many source events. A count of events needs no state: ``event.index`` numbers them.
         step: ``step(key, state, event) -> (state, Info)``. ``key`` is the same for every event.
         model: ``model(state) -> x``: the stacked parameters that observers look at (x/w for push-sum).
         requires: checked against the timeline's properties before any work; :data:`WHOLE_MODELS` unless stated.

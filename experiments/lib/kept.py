@@ -19,7 +19,8 @@ import gossipjax
 import theory
 from experiments.lib import store
 from gossipjax._base.call_json import to_json
-from gossipjax._base.calls import array_hash, write_down
+from gossipjax._base.calls import write_down
+from gossipjax._base.hashing import array_hash
 from gossipjax.results._trajectory import environment
 from theory.output import check_folder
 

@@ -55,7 +55,11 @@ def mean_and_interval(values: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np
 
 
 def checksum(dataset: xr.Dataset) -> str:
-    """Compute a checksum of all values, coordinates and attributes but the checksum, which a result carries along."""
+    """Compute a checksum of all values, coordinates and attributes but the checksum, which a result carries along.
+
+    It must survive the way through a netCDF file, which changes the width of texts and the form of attributes, so it
+    is not the hash of arrays that the engine uses.
+    """
     found = hashlib.sha256(_attributes(dataset.attrs))
     for name in sorted(map(str, dataset.variables)):
         variable = dataset.variables[name]

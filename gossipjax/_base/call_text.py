@@ -1,4 +1,8 @@
-"""Call records as Python expressions, for manifests."""
+"""Call records as Python expressions, for manifests.
+
+They show how a value was built. :mod:`gossipjax._base.describe` shows what a value is made of, for values without a
+record, such as ``protocol._replace(...)``.
+"""
 
 from __future__ import annotations
 

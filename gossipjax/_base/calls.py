@@ -5,28 +5,29 @@
 builder did not make them. Equality, hashes and pytree structures ignore the record, so it never causes a recompilation.
 
 A record is hashable and small. It holds the hashes of arrays, with a copy of their values up to :data:`KEPT_BYTES`, and
-all other values by their parts (:func:`write_down`).
+all other values by their parts (:func:`write_down`). A record says how a value was built, so that a run can be repeated
+and cited; :mod:`gossipjax._base.npz` saves the value itself, so that a plan can be loaded without being planned again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
-import importlib
 import inspect
 import pathlib
 import re
-import sys
 import types
-from collections.abc import Callable, Hashable, Iterator, Mapping, Set
+from collections.abc import Callable, Hashable, Mapping, Set
 from typing import Any, TypeVar
 
 import jax
 import networkx as nx
 import numpy as np
 import scipy.sparse
+
+from gossipjax._base.functions import by_name, code_hash, codes_in, full_name, is_versioned, look_up
+from gossipjax._base.hashing import array_hash
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -36,8 +37,6 @@ KEPT_BYTES = 16 << 20
 """Size up to which a record keeps an array's values; of larger arrays it keeps the hash."""
 PARTS = ("timeline", "init")
 """Attributes that are used apart from their object: a plan's timeline, and a task's ``init``."""
-VERSIONED = ("gossipjax", "optax")
-"""Packages whose functions a record stores by name; every manifest has their versions."""
 _RECORD, _CITES = "_gossipjax_call", "_gossipjax_cites"
 
 
@@ -200,68 +199,6 @@ def write_down(value: Any, above: tuple[int, ...] = ()) -> Hashable:
     return _object(value, inside)
 
 
-def look_up(name: str) -> Any:
-    """Return the function or class that a module defines under ``module:qualname``.
-
-    Raises:
-        ValueError: if there is none, or the module only imports it.
-    """
-    module, _, inside = name.partition(":")
-    try:
-        thing = functools.reduce(getattr, inside.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{name} is not to be found ({error})") from error
-    if name not in (full_name(thing), _defined_as(thing)):
-        raise ValueError(f"{name} is not defined there, but is {full_name(thing)}")
-    return thing
-
-
-def full_name(thing: Any) -> str:
-    """Return the ``module:qualname`` of a function or class; if a public package exports it, the module is the package.
-
-    Files store these names, so that they stay readable if a private module moves.
-    """
-    module, _, inside = _defined_as(thing).partition(":")
-    package = module.partition("._")[0]
-    if package != module and package in sys.modules:
-        with contextlib.suppress(AttributeError):
-            if functools.reduce(getattr, inside.split("."), sys.modules[package]) is thing:
-                return f"{package}:{inside}"
-    return f"{module}:{inside}"
-
-
-def _defined_as(thing: Any) -> str:
-    return f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', type(thing).__qualname__)}"
-
-
-def is_versioned(thing: Any) -> bool:
-    """Return whether a package in :data:`VERSIONED` defines a function or class by name."""
-    return full_name(thing).partition(":")[0].partition(".")[0] in VERSIONED and by_name(thing)
-
-
-def by_name(thing: Any) -> bool:
-    """Return whether a function or class can be looked up by its name."""
-    with contextlib.suppress(ValueError):
-        return look_up(full_name(thing)) is thing
-    return False
-
-
-def code_hash(function: types.FunctionType) -> str:
-    """Hash a function's bytecode and constants, and those of the functions inside it."""
-    digest = hashlib.sha256()
-    for code in _codes(function.__code__):
-        constants = [constant for constant in code.co_consts if not isinstance(constant, types.CodeType)]
-        digest.update(code.co_code + repr((list(map(_ordered, constants)), code.co_names)).encode())
-    return digest.hexdigest()
-
-
-def _ordered(constant: Any) -> Any:
-    """Sort the entries of sets, whose order differs between processes."""
-    if isinstance(constant, frozenset):
-        return "frozenset", sorted(repr(_ordered(each)) for each in constant)
-    return tuple(map(_ordered, constant)) if isinstance(constant, tuple) else constant
-
-
 def closed(
     record: Closure, captured: Mapping[str, Any], defaults: tuple[Any, ...], named_defaults: dict[str, Any]
 ) -> types.FunctionType:
@@ -272,7 +209,7 @@ def closed(
     """
     module, _, inside = record.name.partition(":")
     outer = inspect.unwrap(look_up(f"{module}:{inside.partition('.<locals>')[0]}"))
-    for code in _codes(outer.__code__):
+    for code in codes_in(outer.__code__):
         if code.co_qualname == inside and set(code.co_freevars) == set(captured):
             cells = tuple(types.CellType(captured[name]) for name in code.co_freevars)
             made = types.FunctionType(code, outer.__globals__, code.co_name, defaults or None, cells)
@@ -280,22 +217,6 @@ def closed(
             if code_hash(made) == record.code:
                 return made
     raise ValueError(f"{record.name} is not as it was in the run: install the version that the file names")
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Iterate over a function's code and that of all functions inside it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _codes(constant)
-
-
-def array_hash(array: Any) -> str:
-    """Hash an array's dtype, shape and values."""
-    plain = np.ascontiguousarray(array)
-    digest = hashlib.sha256(f"{plain.dtype.str}{np.shape(array)}".encode())
-    digest.update(plain.view(np.uint8).data if plain.size else b"")
-    return digest.hexdigest()
 
 
 def _is_names(value: Any) -> bool:
@@ -386,15 +307,17 @@ def _object(value: Any, inside: _Writer) -> Hashable:
     """Record a dataclass, a NamedTuple or a slice by its fields, or a NetworkX graph."""
     if isinstance(value, nx.Graph) and not value.is_multigraph():
         return _graph(value, inside)
-    if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value) if field.init]
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        names = list(value._fields)
-    elif isinstance(value, slice):
-        names = ["start", "stop", "step"]
-    else:
+    names = ["start", "stop", "step"] if isinstance(value, slice) else field_names(value)
+    if names is None:
         return Opaque(_readable(value))
     return Object(full_name(type(value)), tuple((name, inside(getattr(value, name))) for name in names))
+
+
+def field_names(value: Any) -> list[str] | None:
+    """Return the names of the fields from which a dataclass or NamedTuple is made; None for other values."""
+    if dataclasses.is_dataclass(value):
+        return [field.name for field in dataclasses.fields(value) if field.init]
+    return list(value._fields) if isinstance(value, tuple) and hasattr(value, "_fields") else None
 
 
 def _readable(value: Any) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import sys
 import types
 from collections.abc import Hashable, Iterable
@@ -16,6 +15,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+
+from gossipjax._base.hashing import array_hash
 
 _NUMBERS = (bool, int, float, complex)
 
@@ -126,8 +127,7 @@ def _array_key(array: Any) -> Hashable:
     if isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
         return "key", str(array.dtype), _array_key(np.asarray(jax.random.key_data(array)))
     weak = bool(getattr(array, "weak_type", False))
-    contents = np.ascontiguousarray(array).tobytes()
-    return type(array), str(array.dtype), weak, array.shape, hashlib.sha256(contents).digest()
+    return type(array), str(array.dtype), weak, array_hash(array)
 
 
 def _function_key(function: types.FunctionType, walk: _Walk) -> Hashable:

@@ -1,4 +1,9 @@
-"""Descriptions of protocols, for the manifest of a run."""
+"""Short descriptions of protocols and sharings by the functions and settings that they bind.
+
+They show what a value is made of, so two values that do the same have one description, however they were built: it is
+part of the identity of a run. :mod:`gossipjax._base.call_text` shows the call that built a value, with hashes of its
+arrays, and is preferred wherever there is a call record.
+"""
 
 from __future__ import annotations
 

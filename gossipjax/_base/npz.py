@@ -1,4 +1,9 @@
-"""Plans in one .npz file: NumPy arrays, their containers as JSON, functions and classes by name; no pickle."""
+"""Plans in one .npz file: NumPy arrays, their containers as JSON, functions and classes by name; no pickle.
+
+A file holds the values themselves, and reading it calls no function: whatever cannot be rebuilt from its parts is
+refused when it is saved. :mod:`gossipjax._base.calls` records how a value was built instead: never refuses, and keeps
+large arrays as hashes only. So plans are saved here, and the call of a run is saved there.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +24,8 @@ import jax
 import numpy as np
 
 from gossipjax._base.arguments import instance, whole
+from gossipjax._base.calls import field_names
+from gossipjax._base.hashing import add_array
 from gossipjax._base.paths import replacing
 
 FORMAT = "gossipjax-1"
@@ -119,8 +126,7 @@ _NOT_ARRAYS = {"format", "structure", "checksum"}
 def _checksum(structure: str, arrays: list[np.ndarray]) -> str:
     digest = hashlib.sha256(structure.encode())
     for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        add_array(digest, array)
     return digest.hexdigest()
 
 
@@ -193,7 +199,7 @@ def _written(value: Any, arrays: list[np.ndarray]) -> Any:
             return {"names": sorted(value)}
         case tuple() if type(value) is tuple:
             return {"tuple": [_written(each, arrays) for each in value]}
-    if not isinstance(value, type) and (fields := _fields(value)) is not None:
+    if not isinstance(value, type) and (fields := field_names(value)) is not None:
         kept = {name: _written(getattr(value, name), arrays) for name in fields}
         return {"class": _name(type(value)), "fields": kept}
     if callable(value):
@@ -208,12 +214,6 @@ def _plain(value: Any) -> np.ndarray:
     if array.dtype.hasobject:
         raise ValueError(f"an array of {array.dtype} cannot be kept: turn it into numbers")
     return array
-
-
-def _fields(value: Any) -> list[str] | None:
-    if dataclasses.is_dataclass(value):
-        return [field.name for field in dataclasses.fields(value) if field.init]
-    return list(value._fields) if isinstance(value, tuple) and hasattr(value, "_fields") else None
 
 
 def _name(thing: Callable[..., Any]) -> str:

@@ -19,7 +19,7 @@ from gossipjax._engine.probe import Bits, Probe, probe
 from gossipjax.facts import Properties, Requires
 from gossipjax.mixing._apply import DenseMixing, TableMixing
 from gossipjax.timeline._events import event_form
-from gossipjax.types import Protocol, Task, Timeline
+from gossipjax.types import NOBODY, Protocol, Task, Timeline
 
 WEIGHTS_ROUNDING = 1e-4
 """By how much sums of weights may miss one: those of a thousand float32 numbers do by 1e-5."""
@@ -167,14 +167,18 @@ def _names(tree: PyTree) -> str:
 
 
 def check_step(key: Any, protocol: Protocol, timeline: Timeline, form: PyTree[jax.ShapeDtypeStruct]) -> Probe:
-    """Trace one step and check that it returns a state of the structure, shapes and types that it was given.
+    """Trace one step and check the event that it takes and the state and report that it returns.
+
+    The state must keep its structure, shapes and types, and every leaf needs at least one axis.
 
     Returns:
-        What was found, for all that must know the step.
+        The shapes and types of everything in the step.
 
     Raises:
-        ValueError: no mixing where the protocol needs one, or the first leaf that differs.
+        TypeError: an event that names nodes by a mask, or a step that does not return ``(state, Info)``.
+        ValueError: no mixing where the protocol needs one, a leaf that is a scalar, or the first leaf that differs.
     """
+    _check_indices(timeline)
     if protocol.requires.mixing and event_form(timeline).mixing is None:
         builder = f", such as those of {protocol.requires.builder}" if protocol.requires.builder else ""
         raise ValueError(
@@ -189,7 +193,31 @@ def check_step(key: Any, protocol: Protocol, timeline: Timeline, form: PyTree[ja
     if found.bits.reported and found.bits.constant is None and size >= MOST_BITS:
         raise ValueError(_too_large(size))
     compare_structure(found.state, found.after, "the state after one step")
+    _check_scalars(found.state)
     return found
+
+
+def _check_indices(timeline: Timeline) -> None:
+    """Refuse events that name nodes or rows by masks or floats."""
+    event = event_form(timeline)
+    for name in ("nodes", "rows", "begin", "speakers", "sources"):
+        form = getattr(event, name)
+        if form is not None and not jnp.issubdtype(form.dtype, jnp.integer):
+            raise TypeError(
+                f"Event.{name} of {timeline.properties.name} is an array {form.dtype}{list(form.shape)}: it must hold "
+                f"whole numbers, the indices that np.flatnonzero(mask) returns for a mask, filled up with {NOBODY}"
+            )
+
+
+def _check_scalars(state: Any) -> None:
+    """Refuse a state with a scalar leaf, which an event that touches a few rows, or a packed one, would share."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if leaf.shape == ():
+            raise ValueError(
+                f"leaf {_path(path)} of the state is a scalar {leaf.dtype}: it lacks the row axis, and a packed event, "
+                "which holds many source events, would update it once; store one number per row and update those of "
+                "the acting nodes, or compute a global count from event.index, the number of each source event"
+            )
 
 
 def check_message(bits: Bits, timeline: Timeline) -> None:

@@ -17,8 +17,9 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.tree_util import Partial
 
-from gossipjax._base import calls
+from gossipjax._base import functions
 from gossipjax._base.describe import describe
+from gossipjax._base.hashing import add_array, contents
 from gossipjax._engine.probe import probe, step_program
 from gossipjax.observe._models import Observer, measure_program
 from gossipjax.types import Protocol, Timeline
@@ -90,7 +91,7 @@ class PlanHash:
     def upto(self, done: int) -> str:
         """Return the hash of the first ``done`` events; they are never fewer than before."""
         for leaf, each in zip(self._leaves, self._hashes, strict=True):
-            each.update(np.ascontiguousarray(leaf[self._done : done]).tobytes())
+            each.update(contents(leaf[self._done : done]))
         self._done = done
         return hashlib.sha256("".join(each.hexdigest() for each in self._hashes).encode()).hexdigest()
 
@@ -112,9 +113,7 @@ class _Hash:
         for leaf in jax.tree.leaves(tree):
             if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
                 leaf = jax.random.key_data(leaf)
-            array = np.ascontiguousarray(leaf)
-            self.text(f"{array.dtype}{array.shape}")
-            self._digest.update(array.tobytes())
+            add_array(self._digest, leaf)
 
     def program(self, closed: ClosedJaxpr) -> None:
         """Add a program with all its constants: those of functions inside it are not part of its text."""
@@ -143,9 +142,9 @@ class _Hash:
             return self.text(repr(value))
         if isinstance(value, np.ndarray | np.generic | jax.Array):
             return self.arrays(value)
-        if isinstance(value, types.FunctionType) and calls.is_versioned(value):
+        if isinstance(value, types.FunctionType) and functions.is_versioned(value):
             # By its own code: what it names is of this package too, and what checks its annotations is no part of it.
-            return self.text(f"{calls.full_name(value)} {calls.code_hash(inspect.unwrap(value))}")
+            return self.text(f"{functions.full_name(value)} {functions.code_hash(inspect.unwrap(value))}")
         if self._first_time(value):
             self.text(f"{type(value).__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}")
             if isinstance(value, types.CodeType):

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt
 
-from gossipjax._base import counter
+from gossipjax._base import counter, outputs
 from gossipjax._base.arguments import instance, optional_whole, shown
 from gossipjax._base.counter import Counter
 from gossipjax._base.rows import finite_rows, num_rows
 from gossipjax._base.streams import EVENTS, STEPS
 from gossipjax.facts import Properties
-from gossipjax.mixing._counting import charged, count
+from gossipjax.mixing._counting import charge_allreduce, count
 from gossipjax.observe._models import Observer, Snapshot
 from gossipjax.timeline._events import draw_window, event_of
 from gossipjax.types import Event, Info, Params, Planned, Protocol, Timeline, as_timeline
@@ -167,7 +167,7 @@ def _first_bad(info: Info, event: Event, num_nodes: int) -> tuple[Array, Array, 
 
 def _account(carry: _Carry, state: Any, info: Info, event: Event, num_nodes: int, rows: int) -> _Carry:
     """Add one event's report to the totals."""
-    info = charged(info, event, rows)
+    info = charge_allreduce(info, event, rows)
     status, traffic, losses = carry.status, carry.traffic, carry.losses
     if (bad := _first_bad(info, event, num_nodes)) is not None:
         status = _flag(status, *bad)
@@ -342,7 +342,7 @@ def advance(
 
     def one_event(carry: _Carry, x: PyTree) -> tuple[_Carry, None]:
         event = event_at(x)
-        state, info = protocol.step(steps_key, carry.state, event)
+        state, info = outputs.step(protocol, steps_key, carry.state, event)
         constant.append(info.bits if _counted_outside(info, event) else None)
         return _account(carry, state, info, event, facts.num_nodes, all_rows), None
 

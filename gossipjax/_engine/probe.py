@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import PyTree
 
-from gossipjax._base import placement
+from gossipjax._base import outputs, placement
 from gossipjax._base.binding import Frozen
 from gossipjax._engine import loop
 from gossipjax.facts import Properties
@@ -97,7 +97,7 @@ def _step(functions, facts: Properties, key, protocol: Protocol, xs, shared, x0)
     with placement.using("vmap"):  # the same run on another number of devices is the same run
         event = first_event(key, Timeline(xs, shared, functions[0], facts, functions[1]))
         state = protocol.init(key, loop.with_slots(x0, facts))
-        after, info = protocol.step(key, state, event)
+        after, info = outputs.step(protocol, key, state, event)
     constant = info.bits if isinstance(info.bits, int) else None
     bits = Bits(constant, info.bits is not None, info.messages is not None)
     # A plain int may be larger than the numbers of a program: it is no output.

@@ -17,10 +17,11 @@ import numpy as np
 import scipy.sparse
 from jax.tree_util import Partial
 
-from gossipjax._base import calls
+from gossipjax._base import calls, functions
 from gossipjax._base.arguments import instance
 from gossipjax._base.call_text import text
 from gossipjax._base.calls import Array, Attribute, Call, Closure, Function, Many, Object
+from gossipjax._base.hashing import array_hash
 from gossipjax.results._provenance import RUN, STOP, as_json
 from gossipjax.results._trajectory import Trajectory, environment, load
 
@@ -53,8 +54,8 @@ class _Maker:
 
     def __init__(self, given: Sequence[Any]):
         self._made: dict[str, Any] = {}
-        self._named = {calls.full_name(each): each for each in given if callable(each)}
-        self._arrays = {calls.array_hash(each): each for each in given if isinstance(each, np.ndarray | jax.Array)}
+        self._named = {functions.full_name(each): each for each in given if callable(each)}
+        self._arrays = {array_hash(each): each for each in given if isinstance(each, np.ndarray | jax.Array)}
 
     def make(self, record: Any) -> Any:
         """Make one thing again.
@@ -97,7 +98,7 @@ class _Maker:
     def _call(self, record: Call) -> Any:
         if record.function == RUN:
             return simulate_again({name: self.make(value) for name, value in record.arguments})
-        builder = calls.look_up(record.function) if _package(record.function) == "gossipjax" else None
+        builder = functions.look_up(record.function) if _package(record.function) == "gossipjax" else None
         if builder is None or calls.citations(builder) is None:
             raise ValueError(f"{record.function} is no builder of gossipjax: the file is not one of ours")
         arguments = {name: self.make(value) for name, value in record.arguments}
@@ -122,8 +123,8 @@ class _Maker:
         name = record.name
         if name in self._named:
             return self._given(record)
-        if _package(name) in calls.VERSIONED:
-            return calls.look_up(name)
+        if _package(name) in functions.VERSIONED:
+            return functions.look_up(name)
         raise ValueError(f"{name} is a function of your own: pass it in given=[{name.rpartition(':')[2]}]")
 
     def _given(self, record: Function | Closure) -> Any:
@@ -141,7 +142,7 @@ class _Maker:
     def _closure(self, record: Closure) -> Any:
         if record.name in self._named:
             return self._given(record)
-        if _package(record.name) not in calls.VERSIONED:
+        if _package(record.name) not in functions.VERSIONED:
             raise ValueError(f"{record.name} is a function of your own: pass it in given=[…]")
         captured = {name: self.make(value) for name, value in record.captured}
         named = {name: self.make(value) for name, value in record.named_defaults}

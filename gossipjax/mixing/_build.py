@@ -26,7 +26,7 @@ from gossipjax.mixing._forms import (
     as_arrays,
     as_event_mixing,
 )
-from gossipjax.mixing._weights import Matrix
+from gossipjax.mixing._stochastic import Matrix
 
 DENSE_NODES = 32
 """Number of nodes up to which a dense matrix is as fast as any table (on a CPU; ``benchmarks/mixing.py``)."""

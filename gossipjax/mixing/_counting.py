@@ -30,7 +30,7 @@ def ring_bits(bits: int, num_nodes: int) -> int:
     return (4 * (num_nodes - 1) * bits + num_nodes) // (2 * num_nodes)
 
 
-def charged(info: Info, event: Event, num_nodes: int) -> Info:
+def charge_allreduce(info: Info, event: Event, num_nodes: int) -> Info:
     """Charge every node :func:`ring_bits` if the event is an all-reduce of whole models.
 
     Only messages of one constant size, such as whole models, can be summed on their way. All other messages go to
@@ -49,7 +49,7 @@ def charged(info: Info, event: Event, num_nodes: int) -> Info:
 def count(event: Event, rows: int) -> UInt[Array, " m"]:
     """Count the messages of each sender of an event: those that the timeline states, else those of its mixing.
 
-    In an all-reduce each node sends n − 1 messages if they cannot be summed on their way: see :func:`charged`.
+    In an all-reduce each node sends n − 1 messages if they cannot be summed on their way: see :func:`charge_allreduce`.
 
     Args:
         event: one event.
@@ -91,7 +91,7 @@ def speakers(event: Event, rows: int) -> Int[Array, " m"] | None:
     )
 
 
-def sent(
+def traffic_fields(
     event: Event, bits: int | UInt[Array, "..."], rows: int
 ) -> tuple[int | UInt[Array, " m"], UInt[Array, " m"] | None]:
     """Return the size of a message and the number of messages of each sender: the first two fields of ``Info``.

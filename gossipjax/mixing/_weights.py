@@ -8,35 +8,25 @@ push-sum needs. :func:`gossipjax.mixing.from_matrix` puts a matrix on the device
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
-import jax
 import networkx as nx
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float
 from scipy import sparse
 
 from gossipjax._base import matrices
-from gossipjax._base.arguments import choice, flag, instance, real, shown
+from gossipjax._base.arguments import choice, instance, real, shown
 from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
+from gossipjax.mixing._stochastic import HOW_TO_WEIGH, KINDS, TOLERANCE, Matrix, check_weights, is_float32
 from gossipjax.topology import Topology
 from gossipjax.topology._graph import number_nodes, require_nodes
 
-Matrix: TypeAlias = sparse.sparray | sparse.spmatrix | Num[np.ndarray, "rows columns"] | Num[jax.Array, "rows columns"]
-
-TOLERANCE = 1e-8
-"""Largest error of a sum of weights: far above the rounding of a float64 sum of a million terms (2e-10), far below any
-weight that matters."""
-TOLERANCE_FLOAT32 = 1e-5
-"""The same for float32 matrices: rounded entries make an error of 6e-8 in a row of exact shares, more after a sum."""
-
-_KINDS = ("row", "column", "doubly", "symmetric")
 _HOW_TO_BUILD = (
     "build one with gossipjax.topology, such as ring(8) or from_networkx(graph); several rounds, such as those of "
     "one_peer_exponential, have one matrix each: [uniform(round) for round in rounds]"
 )
-_HOW_TO_WEIGH = "pass a NumPy or SciPy matrix, such as metropolis(topology)"
 
 
 @recorded("xiao2005consensus")
@@ -124,7 +114,7 @@ def lazy(W: Matrix, share: float = 0.5) -> sparse.csr_array:
         ValueError: if the share is out of range, or W is not square or not finite.
     """
     share = real("share", share, least=0, below=1, remedy="at 1 no node would mix")
-    single, W = _is_float32(W), matrices.square("W", W, _HOW_TO_WEIGH, entry="weight")
+    single, W = is_float32(W), matrices.square("W", W, HOW_TO_WEIGH, entry="weight")
     mixed = sparse.csr_array(share * sparse.eye_array(W.shape[0]) + (1 - share) * W)
     return mixed.astype(np.float32) if single else mixed
 
@@ -234,7 +224,7 @@ def from_edge_weights(
             a node sum to more than 1.
         TypeError: if graph is neither a graph nor a matrix.
     """
-    kind = choice("kind", kind, _KINDS)
+    kind = choice("kind", kind, KINDS)
     if isinstance(graph, nx.Graph):
         instance("attribute", attribute, str, "name the attribute of the edges, such as 'weight'")
         A = _edge_matrix(graph, attribute, labels)
@@ -256,88 +246,6 @@ def from_edge_weights(
             )
         A = sparse.csr_array(A + sparse.diags_array(np.maximum(rest, 0)))
     return check_weights(A, kind)
-
-
-def is_row_stochastic(W: Matrix, *, tolerance: float | None = None) -> bool:
-    """Return whether all rows sum to one, within a tolerance as in :func:`check_weights`. Signs are not checked."""
-    tolerance, W = _tolerance(W, tolerance), matrices.as_csr("W", W, _HOW_TO_WEIGH)
-    return bool(np.all(np.abs(_row_sums(W) - 1) <= tolerance))
-
-
-def is_column_stochastic(W: Matrix, *, tolerance: float | None = None) -> bool:
-    """Return whether all columns sum to one, within a tolerance as in :func:`check_weights`. Signs are not checked."""
-    tolerance, W = _tolerance(W, tolerance), matrices.as_csr("W", W, _HOW_TO_WEIGH)
-    return is_row_stochastic(W.T, tolerance=tolerance)
-
-
-def is_doubly_stochastic(W: Matrix, *, tolerance: float | None = None) -> bool:
-    """Return whether all rows and columns sum to one, as :func:`is_row_stochastic` and :func:`is_column_stochastic`."""
-    return is_row_stochastic(W, tolerance=tolerance) and is_column_stochastic(W, tolerance=tolerance)
-
-
-def is_symmetric(W: Matrix, *, tolerance: float | None = None) -> bool:
-    """Return whether a matrix equals its transpose, within a tolerance as in :func:`check_weights`."""
-    tolerance, W = _tolerance(W, tolerance), matrices.as_csr("W", W, _HOW_TO_WEIGH)
-    return W.shape[0] == W.shape[1] and bool(np.all(np.abs((W - W.T).data) <= tolerance))
-
-
-def check_weights(
-    W: Matrix, kind: str, *, allow_negative: bool = False, tolerance: float | None = None
-) -> sparse.csr_array:
-    """Check that a matrix is a mixing matrix of some kind.
-
-    The sums of a float32 matrix are one only within :data:`TOLERANCE_FLOAT32`, so that a run would drift. Its rows
-    (``kind="column"``: its columns) are therefore completed in float64: all weights are divided by the largest sum if
-    it exceeds one, and each node keeps the rest. A symmetric matrix stays symmetric.
-
-    Args:
-        W: ``(n, n)`` weights, dense or sparse.
-        kind: ``"row"``, ``"column"`` or ``"doubly"`` stochastic, or ``"symmetric"``: doubly stochastic and equal to its
-            transpose.
-        allow_negative: allow negative weights, as :func:`best_constant` may have on its diagonal.
-        tolerance: largest error of a sum; None: :data:`TOLERANCE`, or :data:`TOLERANCE_FLOAT32` for float32.
-
-    Returns:
-        The same matrix, ``(n, n)`` float64.
-
-    Raises:
-        ValueError: if W breaks a rule; the message names the first row, column or entry that does.
-        TypeError: if W is not a matrix.
-    """
-    kind, allow_negative = choice("kind", kind, _KINDS), flag("allow_negative", allow_negative)
-    single, tolerance = _is_float32(W), _tolerance(W, tolerance)
-    W = matrices.square("W", W, _HOW_TO_WEIGH, entry="weight")
-    if not allow_negative:
-        rule = "weights must not be negative; pass allow_negative=True if they are meant to be"
-        matrices.reject(W, W.data < 0, rule, "W")
-    if kind != "column":
-        _check_sums(W, "row", "divide each row by its sum", tolerance)
-    if kind != "row":
-        _check_sums(W.T, "column", "use metropolis, or column_stochastic with push-sum on a directed graph", tolerance)
-    if kind == "symmetric":
-        difference = sparse.csr_array(W - W.T)
-        wrong = np.abs(difference.data) > tolerance
-        rule = "W must equal its transpose; use metropolis or average W and W.T"
-        matrices.reject(difference, wrong, rule, "W - W.T")
-    if not single:
-        return W
-    return _complete_to_one(W) if kind != "column" else sparse.csr_array(_complete_to_one(sparse.csr_array(W.T)).T)
-
-
-def _complete_to_one(W: sparse.csr_array) -> sparse.csr_array:
-    """Complete rows that sum to one within a tolerance, so that they do up to float64 rounding."""
-    W = W / max(1.0, _row_sums(W).max())
-    return sparse.csr_array(W + sparse.diags_array(np.maximum(1 - _row_sums(W), 0)))
-
-
-def _is_float32(W: Any) -> bool:
-    return getattr(W, "dtype", None) == np.float32
-
-
-def _tolerance(W: Any, tolerance: float | None) -> float:
-    if tolerance is None:
-        return TOLERANCE_FLOAT32 if _is_float32(W) else TOLERANCE
-    return real("tolerance", tolerance, least=0, below=1)
 
 
 def _edge_matrix(graph: nx.Graph, attribute: str, labels: Sequence[Any] | None) -> sparse.csr_array:
@@ -402,17 +310,3 @@ def _envelope(L: sparse.csr_array) -> int:
     entries, first = L.tocoo(), np.arange(order.size)
     np.minimum.at(first, place[entries.row], place[entries.col])
     return int(np.sum(np.arange(order.size) - first + 1))
-
-
-def _row_sums(W: sparse.sparray) -> Float[np.ndarray, " n"]:
-    return np.asarray(W.sum(axis=1), np.float64)
-
-
-def _check_sums(W: sparse.sparray, what: str, remedy: str, tolerance: float) -> None:
-    sums = _row_sums(W)
-    wrong = np.flatnonzero(~(np.abs(sums - 1) <= tolerance))
-    if wrong.size:
-        raise ValueError(
-            f"{what} {wrong[0]} of W sums to {sums[wrong[0]]:.10g}, not to 1 within {tolerance:g} "
-            f"({wrong.size} of {sums.size} {what}s are off): {remedy}"
-        )

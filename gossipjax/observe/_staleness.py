@@ -11,7 +11,7 @@ from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import num_rows
 from gossipjax.observe._models import Observer, Snapshot, Variable, percentiles
-from gossipjax.wrappers._versions import Versions, staleness
+from gossipjax.wrappers._counters import Versions, staleness
 
 
 def _pairs(snapshot: Snapshot) -> tuple[Int[Array, "rows s"], Bool[Array, "rows s"]]:

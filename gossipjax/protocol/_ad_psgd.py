@@ -1,4 +1,4 @@
-"""AD-PSGD: gradients that are taken at an older copy of the model, and averaging that waits for nobody."""
+"""AD-PSGD: gradients at older copies of the models, and averaging that does not wait for them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from jaxtyping import Array, Key
 
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.outputs import encode
 from gossipjax._base.rows import num_rows, put, take
 from gossipjax.facts import Requires
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import init_optimizer
 from gossipjax.protocol._local_async import node_rows, step_from
 from gossipjax.sharing._full import as_own_pace_sharing
@@ -20,7 +21,7 @@ from gossipjax.types import Event, Info, Params, Protocol, Sharing, Task
 
 
 class ADPSGDState(NamedTuple):
-    """Models of all rows; of each node the copy at which its gradient is being computed, and its optimizer state."""
+    """Models of all rows; for each node, the copy at which it computes its gradient, and its optimizer state."""
 
     x: Params
     snapshot: Params
@@ -40,12 +41,13 @@ def _step(
     snapshot = state.snapshot
     if event.begin is not None:
         snapshot = put(snapshot, event.begin, take(state.x, event.begin))
-    x, optimizer_state, (loss, finite) = step_from(key, task, optimizer, snapshot, state.x, state.optimizer, event)
+    point = take(snapshot, event.nodes)
+    x, optimizer_state, trained = step_from(key, task, optimizer, point, state.x, state.optimizer, event)
     if event.begin is None:  # the next gradient starts as soon as this one is applied
-        snapshot = put(snapshot, event.nodes, take(x, event.nodes))
-    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, x, event)
+        snapshot = put(snapshot, event.nodes, trained.x)
+    shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, x, event)
     shared, x = sharing.merge(key, shared, (x, payload, event))
-    info = Info(*sent(event, bits, num_rows(x)), loss, finite)
+    info = Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)
     return ADPSGDState(x, snapshot, optimizer_state, shared), info
 
 
@@ -59,27 +61,28 @@ def ad_psgd(
 ) -> Protocol:
     """Build asynchronous decentralized parallel SGD.
 
-    Node i computes its gradient at a copy s_i of its model while others average with the model itself. When it is
-    done (an event in which i acts)::
+    Node i computes its gradient at a copy s_i of its model, while others average with the model itself. When the
+    gradient is done, i acts::
 
         x_i ← x_i + optimizer(g_i(s_i))      s_i ← x_i          then the event's mixing, on x alone: x ← W x
 
-    ``−γ g_i`` for SGD. The next gradient starts at once; where the timeline says who begins, copies are taken there
-    instead, before the step. With doubly stochastic mixings the mean moves by gradients only: ``x̄ ← x̄ + u_i/n``.
+    For SGD the update is ``−γ g_i``. The next gradient starts at once; on a timeline with ``Event.begin``, copies are
+    taken there instead, before the step. With doubly stochastic mixings the mean moves by gradients only:
+    ``x̄ ← x̄ + u_i/n``.
 
-    The clock: computations end on a clock of each node, meetings of random neighbours on another; any timeline of
-    pairwise averaging or pushes will do.
+    Use any timeline of pairwise averaging or pushes in which computations end on one clock of each node and
+    communication happens on another.
 
     Args:
         task: one shard per node.
         optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
             node's own local steps, not events or seconds.
-        sharing: what is sent; None: the full model.
+        sharing: what nodes send; None: the full model.
 
     Raises:
-        TypeError: what is no task, no optimizer or no sharing.
-        ValueError: a sharing that needs synchronous rounds; when run, rounds, a timeline that names fragments, or nodes
-            that train other rows than their own.
+        TypeError: if task, optimizer or sharing has the wrong type.
+        ValueError: if the sharing needs synchronous rounds; during a run, if the timeline has rounds or names
+            fragments, or nodes train rows other than their own.
 
     Reference: Lian et al. 2018, arXiv 1710.06952, algorithm 1.
     """

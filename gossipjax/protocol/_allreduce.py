@@ -1,4 +1,4 @@
-"""All-reduce SGD: the centralized reference, in which every node applies the mean gradient."""
+"""All-reduce SGD: the centralized baseline, in which every node applies the mean gradient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import all_finite, bits_per_row, mean_row, num_rows
 from gossipjax.facts import Requires
-from gossipjax.mixing._counting import charged
+from gossipjax.mixing._counting import charge_allreduce
 from gossipjax.protocol._local import init_optimizer, node_gradients
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
@@ -38,7 +38,7 @@ def _step(task: Task, optimizer: Partial, key, state: AllReduceState, event: Eve
     x = optax.apply_updates(state.x, updates)
     info = Info(bits_per_row(x), None, loss, all_finite(x))
     if event.allreduce is None:  # on any other timeline too; events that are one are charged by the loop
-        info = charged(info, event._replace(allreduce=()), n)
+        info = charge_allreduce(info, event._replace(allreduce=()), n)
     return AllReduceState(x, optimizer_state), info
 
 
@@ -50,7 +50,7 @@ def _model(state: AllReduceState) -> Params:
 def allreduce_sgd(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protocol:
     """Build synchronous data-parallel SGD ``x ← x + optimizer((1/n) Σ_j g_j(x))`` on every node.
 
-    The mixing of the timeline is not used: the mean is exact. Each node sends ``2 (n − 1)/n`` models a round (ring
+    The mean is exact; the mixing of the timeline is not used. Each node sends ``2 (n − 1)/n`` models per round (ring
     all-reduce).
 
     Args:
@@ -59,8 +59,8 @@ def allreduce_sgd(task: Task, optimizer: optax.GradientTransformation | Partial)
             node's own steps, here one a round.
 
     Raises:
-        TypeError: what is no task or no optimizer.
-        ValueError: when run, a timeline on which not all nodes act at every event.
+        TypeError: if task or optimizer has the wrong type.
+        ValueError: during a run, if not all nodes act at every event.
 
     Reference: Goyal et al. 2017, arXiv 1706.02677.
     """

@@ -1,4 +1,4 @@
-"""BEER: gradient tracking whose models and trackers both travel as compressed differences."""
+"""BEER: gradient tracking with compressed differences of both models and trackers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.rows import all_finite, num_rows
 from gossipjax.compress._compressor import STREAM, Compressor, as_compressor, compress_rows
 from gossipjax.facts import Requires
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import init_optimizer, node_gradients
 from gossipjax.sharing._choco import FIXED_GRAPH, check_gamma, check_quality, consensus_step
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
 _TRACKERS = STREAM - 1
-"""Sets the random numbers of the trackers' messages apart from those of the models': no node has this number."""
+"""Stream of the trackers' messages, distinct from that of the models'; no node has this number."""
 
 
 class BeerState(NamedTuple):
-    """Models, trackers, what the neighbours know of both, last gradients, and optimizer states of all nodes."""
+    """Models, trackers, the neighbours' copies of both, last gradients, and optimizer states of all nodes."""
 
     x: Params
     x_estimate: Params
@@ -34,10 +34,10 @@ class BeerState(NamedTuple):
     tracker: Params
     """V of the last gradients."""
     tracker_estimate: Params
-    """G, the copy with which this V was not yet mixed."""
+    """G, which lags one mixing behind V."""
     gradient: Params
     started: Bool[Array, " n"]
-    """Whether there is a tracker to tell of."""
+    """Whether the node has a tracker to send."""
     optimizer: Any
 
 
@@ -53,7 +53,7 @@ def _init(compressor: Compressor, optimizer: Partial, key: Key[Array, ""], x0: P
 def _tell(
     key: Key[Array, ""], compressor: Compressor, estimate: Params, x: Params, event: Event
 ) -> tuple[Params, int | UInt[Array, " n"]]:
-    """Send ``Q(x − x̂)``, and add it to what everyone knows; also the bits of one message."""
+    """Send ``Q(x − x̂)``, and add it to the copies; also return the bits of one message."""
     message, bits = compress_rows(key, compressor, jax.tree.map(jnp.subtract, x, estimate), event)
     return jax.tree.map(jnp.add, estimate, message), bits
 
@@ -80,7 +80,7 @@ def _step(
     updates, optimizer_state = jax.vmap(optimizer().update)(tracker, state.optimizer, state.x)
     x = optax.apply_updates(consensus_step(gamma, event.mixing, state.x, state.x_estimate), updates)
     x_estimate, bits = _tell(key, compressor, state.x_estimate, x, event)
-    info = Info(*sent(event, bits + tracker_bits, num_rows(x)), loss, all_finite(x))
+    info = Info(*traffic_fields(event, bits + tracker_bits, num_rows(x)), loss, all_finite(x))
     started = jnp.ones_like(state.started)
     return BeerState(x, x_estimate, tracker, tracker_estimate, grad, started, optimizer_state), info
 
@@ -103,29 +103,28 @@ def beer(
         V ← V + γ (W − I) G + g(x) − g_old
         G ← G + Q(V − G)                                    by each node and its neighbours
 
-    with H = G = 0 and V = g(x_0) at the start. A round here begins in the middle of this loop, with V, so that one
-    gradient is taken a round and none before the first: V = 0 and g_old = 0 at the start make the first V the gradient
-    at x_0, and G stays 0 in the first round. The models are those of the published loop after every round.
+    with H = G = 0 and V = g(x_0) at the start. Here a round begins in the middle of this loop, with V, so that each
+    round takes one gradient and none is needed before the first. With V = 0 and g_old = 0 at the start, the first V is
+    the gradient at x_0, and G stays 0 in the first round. After every round, the models equal those of the published
+    loop.
 
-    The mean of V equals the mean of the nodes' current gradients at all times, and for SGD x̄ moves by −η V̄, whatever Q
-    does (W doubly stochastic). On smooth problems it converges like ``O(1/T)`` without any bound on how different the
-    nodes' data are, and linearly where gradients are exact and grow as with strong convexity. With ω = 1 and γ = 1 it
-    is a first step ``x + optimizer(g(x))`` without mixing, and from there :func:`~gossipjax.gradient_tracking` (combine
-    then adapt).
+    If W is doubly stochastic, the mean of V always equals the mean of the nodes' current gradients, and for SGD x̄
+    moves by −η V̄, for any Q. On smooth problems the rate is ``O(1/T)`` without a bound on the heterogeneity of the
+    data, and linear with exact gradients under the Polyak–Łojasiewicz condition. With ω = 1 and γ = 1 it equals
+    :func:`~gossipjax.gradient_tracking` (combine then adapt) after a first step ``x + optimizer(g(x))`` without mixing.
 
-    Two compressed vectors a message, which counts as one.
+    A message holds two compressed vectors and counts as one.
 
     Args:
         task: one shard per node.
         optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
             node's own steps, here one a round.
         compressor: Q, with a quality ω (:mod:`gossipjax.compress`).
-        gamma: consensus step size γ > 0, of the order of ω. An argument of the compiled function.
+        gamma: consensus step size γ > 0, of the order of ω. A new value does not recompile the run.
 
     Raises:
-        ValueError: γ that is not positive and finite, something that is no optimizer; a compressor without ω, when the
-            models are known; when run, a timeline that is no synchronous round of one symmetric doubly stochastic
-            matrix.
+        ValueError: if γ is not positive and finite, or the compressor has no ω for models of this size; during a run,
+            if the timeline is not synchronous rounds on one symmetric doubly stochastic matrix.
 
     Reference: Zhao, Li, Li, Richtárik, Chi 2022, arXiv 2201.13320, algorithm 1.
     """

@@ -1,4 +1,4 @@
-"""D²: decentralized SGD whose variance does not depend on how different the nodes' data are."""
+"""D²: decentralized SGD whose convergence does not depend on the heterogeneity of the nodes' data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps, init_optimizer, train
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
@@ -38,7 +38,7 @@ def _step(task: Task, optimizer: Partial, key, state: D2State, event: Event) -> 
     x = mix(event.mixing, jax.tree.map(jnp.add, trained.x, state.correction))
     correction = jax.tree.map(jnp.subtract, x, trained.x)
     bits = bits_per_row(x)
-    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    info = Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)
     return D2State(x, correction, trained.optimizer), info
 
 
@@ -52,11 +52,11 @@ def d2(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protoco
 
         x⁺ = W (x + u + c),     c⁺ = x⁺ − (x + u),     c = 0 at the start
 
-    which for SGD is ``x_1 = W(x_0 − γ g_0)``, ``x_{t+1} = W(2 x_t − x_{t−1} − γ (g_t − g_{t−1}))``. One vector a
-    message. The corrections sum to zero at all times, so ``x̄ ← x̄ + ū``.
+    which for SGD is ``x_1 = W(x_0 − γ g_0)``, ``x_{t+1} = W(2 x_t − x_{t−1} − γ (g_t − g_{t−1}))``. A message holds one
+    vector. The corrections always sum to zero, so ``x̄ ← x̄ + ū``.
 
-    Needs a fixed symmetric W with smallest eigenvalue above −1/3; take ``lazy(W)`` = (W + I)/2 otherwise. It breaks
-    under lost messages.
+    Needs a fixed symmetric W with smallest eigenvalue above −1/3; use ``lazy(W)`` = (W + I)/2 otherwise. It does not
+    tolerate lost messages.
 
     Args:
         task: one shard per node.
@@ -64,8 +64,8 @@ def d2(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protoco
             node's own steps, here one a round.
 
     Raises:
-        TypeError: what is no task or no optimizer.
-        ValueError: when run, a timeline without one fixed matrix as above.
+        TypeError: if task or optimizer has the wrong type.
+        ValueError: during a run, if the timeline does not have one fixed matrix as above.
 
     Reference: Tang et al. 2018, arXiv 1803.07068, algorithm 1.
     """

@@ -1,4 +1,4 @@
-"""D-PSGD: local gradient steps and mixing with the neighbours, in both orders."""
+"""D-PSGD: local gradient steps and mixing with the neighbours, in either order."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from jaxtyping import Array, Key
 from gossipjax._base.arguments import choice
 from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.outputs import encode
 from gossipjax._base.rows import increase, num_rows, put, take, trained_rows
 from gossipjax.facts import Requires
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps, init_optimizer, train, write
 from gossipjax.protocol._local_async import node_rows
 from gossipjax.sharing._full import as_sharing
@@ -40,9 +41,9 @@ def _adapt_then_combine(
 ) -> tuple[DPSGDState, Info]:
     trained = train(key, task, optimizer, steps, state.x, state.optimizer, event)
     x, optimizer_state = write(state.x, state.optimizer, trained, event)
-    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, x, event)
+    shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, x, event)
     shared, x = sharing.merge(key, shared, (x, payload, event))
-    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    info = Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)
     return DPSGDState(x, optimizer_state, shared), info
 
 
@@ -52,10 +53,10 @@ def _combine_then_adapt(
     trained = train(key, task, optimizer, steps, state.x, state.optimizer, event)
     rows = trained_rows(event)
     change = jax.tree.map(jnp.subtract, trained.x, take(state.x, rows))
-    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, state.x, event)
+    shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, state.x, event)
     shared, mixed = sharing.merge(key, shared, (state.x, payload, event))
     x = increase(mixed, rows, change)
-    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    info = Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)
     return DPSGDState(x, put(state.optimizer, rows, trained.optimizer), shared), info
 
 
@@ -83,9 +84,9 @@ def dpsgd(
         adapt_then_combine:   x_i ← Σ_j W_ij (x_j + u_j)
         combine_then_adapt:   x_i ← Σ_j W_ij x_j + u_i          (gradient at the unmixed model; the 2017 form)
 
-    On rounds this is the synchronous algorithm; on a pairwise timeline (:func:`~gossipjax.timeline.poisson_pairs`) the
-    acting node steps and the pair averages, one event after another; with flight times a message is the model, or the
-    part of it, as it was when sent. With :func:`~gossipjax.sharing.fragments` it is Shatter on
+    On rounds this is the synchronous algorithm. On a pairwise timeline (:func:`~gossipjax.timeline.poisson_pairs`),
+    each event is a step of the acting node and an average of the pair. With flight times, a message holds the model, or
+    the part of it, as it was when sent. With :func:`~gossipjax.sharing.fragments` it is Shatter on
     :func:`~gossipjax.timeline.shatter`, and DivShare on :func:`~gossipjax.timeline.divshare`. With a doubly stochastic
     W, mixing conserves the mean: ``x̄ ← x̄ + ū``.
 
@@ -96,12 +97,12 @@ def dpsgd(
             seconds.
         order: which of the two forms.
         local_steps: H ≥ 1 optimizer steps before each mixing (local SGD).
-        sharing: what is sent; None: the full model.
+        sharing: what nodes send; None: the full model.
 
     Raises:
-        TypeError: what is no task, no optimizer or no sharing.
-        ValueError: an unknown order, local_steps < 1; when run, fragments without a sharing for them, or nodes that
-            train other rows than their own.
+        TypeError: if task, optimizer or sharing has the wrong type.
+        ValueError: if order is unknown or local_steps < 1; during a run, if the timeline names fragments and the
+            sharing cannot send them, or nodes train rows other than their own.
 
     Reference: Lian et al. 2017, arXiv 1705.09056, algorithm 1 (combine-then-adapt); Stich 2019 (local steps).
     """

@@ -13,7 +13,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows, put, trained_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._dpsgd import dpsgd
 from gossipjax.protocol._local import check_steps, init_optimizer, train
 from gossipjax.types import Event, Info, Params, Protocol, Sharing, Task
@@ -36,7 +36,7 @@ def _step(task: Task, optimizer: Partial, steps: Frozen[int], key, state: FedAvg
     trained = train(key, task, optimizer, steps, state.x, fresh, event)
     x = mix(event.mixing, put(state.x, rows, trained.x))
     bits = bits_per_row(x)
-    return FedAvgState(x), Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    return FedAvgState(x), Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)
 
 
 def _model(state: FedAvgState) -> Params:
@@ -48,19 +48,19 @@ def fedavg(task: Task, optimizer: optax.GradientTransformation | Partial, *, loc
     """Build FedAvg on a :func:`~gossipjax.timeline.client_sampling` timeline.
 
     Each sampled client takes H steps of a fresh optimizer from the server's model x, then
-    ``x ← Σ_{i sampled} (n_i / Σ n_j) x_i``. Two models per sampled client and round.
+    ``x ← Σ_{i sampled} (n_i / Σ n_j) x_i``. Each sampled client costs two models per round.
 
     Give all rows of x0 the same model, as the server would (:func:`gossipjax.replicate`).
 
     Args:
         task: one shard per client.
-        optimizer: the clients' optax transformation (its state does not outlive a round), or a Partial of one. A
-            schedule counts the steps of one training: 0 … H − 1, again in every round.
+        optimizer: the clients' optax transformation, or a Partial of one; its state is new in every round. A schedule
+            counts the steps of a round: 0 … H − 1.
         local_steps: H ≥ 1.
 
     Raises:
-        TypeError: what is no task or no optimizer.
-        ValueError: local_steps < 1; when run, a timeline without a server's average.
+        TypeError: if task or optimizer has the wrong type.
+        ValueError: if local_steps < 1; during a run, if the timeline has no server that averages.
 
     Reference: McMahan et al. 2017, algorithm 1.
     """
@@ -84,7 +84,7 @@ def local_sgd(
     local_steps: int,
     sharing: Sharing | None = None,
 ) -> Protocol:
-    """Build local SGD: D-PSGD, adapt-then-combine, with H local steps. On ``averaging(n)`` rounds it is Stich's form.
+    """Build local SGD: adapt-then-combine D-PSGD with H local steps; on rounds of ``averaging(n)``, Stich's algorithm.
 
     ``x_i ← Σ_j W_ij x_j^{(H)}``.
 
@@ -92,7 +92,7 @@ def local_sgd(
         task: one shard per node.
         optimizer: any optax transformation, or a Partial of one. A schedule counts the node's own local steps.
         local_steps: H ≥ 1.
-        sharing: what is sent; None: the full model.
+        sharing: what nodes send; None: the full model.
 
     Reference: Stich 2019, arXiv 1805.09767.
     """

@@ -1,4 +1,4 @@
-"""FedBuff: an asynchronous server that applies buffered changes of clients, older ones with less weight."""
+"""FedBuff: an asynchronous server that applies buffered changes of clients, with less weight for older ones."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps
 from gossipjax.protocol._local_async import train_apart
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
 
 class FedBuffState(NamedTuple):
-    """The server's model, then its buffer, the model that trains, and the model that each busy client fetched."""
+    """The server's model, its buffer, the model that trains, and the models that busy clients fetched."""
 
     x: Params
 
@@ -32,7 +32,7 @@ def _init(key: Key[Array, ""], x0: Params) -> FedBuffState:
 
 def _step(task: Task, optimizer: Partial, steps: Frozen[int], key, state: FedBuffState, event: Event):
     x, _, trained = train_apart(key, task, optimizer, steps, state.x, None, event)
-    info = Info(*sent(event, bits_per_row(x), num_rows(x)), trained.loss, trained.finite)
+    info = Info(*traffic_fields(event, bits_per_row(x), num_rows(x)), trained.loss, trained.finite)
     return FedBuffState(mix(event.mixing, x)), info
 
 
@@ -45,23 +45,23 @@ def fedbuff(task: Task, optimizer: optax.GradientTransformation | Partial, *, lo
     """Build FedBuff on a :func:`~gossipjax.timeline.fedbuff` timeline.
 
     A client that fetched the server's version t_0 returns ``Δ = x_start − x_end`` after H steps of a fresh optimizer.
-    The server, by now at version t, does::
+    The server, which is then at version t, applies it::
 
         buffer ← buffer + s(t − t_0) Δ         s(τ) = (1 + τ)^(−1/2)
         after K of them:   x ← x − η buffer/K          t ← t + 1          buffer ← 0
 
-    All of this is linear with weights that the plan knows, so the step here is: train, mix. The one model row is the
-    server's. A fetch and a return are one message each.
+    The plan contains the weights of these linear operations, so the step is training followed by mixing. The only model
+    row is the server's. A fetch and a return are one message each.
 
     Args:
         task: one shard per client.
-        optimizer: the clients' optax transformation (its state does not outlive a visit), or a Partial of one. A
-            schedule counts the steps of one visit: 0 … H − 1, again in every visit.
+        optimizer: the clients' optax transformation, or a Partial of one; its state is new at every fetch. A schedule
+            counts the steps since the fetch: 0 … H − 1.
         local_steps: H ≥ 1.
 
     Raises:
-        TypeError: what is no task or no optimizer.
-        ValueError: local_steps < 1; when run, a timeline of another builder.
+        TypeError: if task or optimizer has the wrong type.
+        ValueError: if local_steps < 1; during a run, if another builder made the timeline.
 
     Reference: Nguyen et al. 2022, arXiv 2106.06639, algorithm 1.
     """

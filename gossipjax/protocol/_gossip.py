@@ -1,4 +1,4 @@
-"""Gossip averaging: no learning, only mixing."""
+"""Gossip averaging: mixing without learning."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
 from gossipjax._base.calls import recorded
+from gossipjax._base.outputs import encode
 from gossipjax._base.rows import num_rows
 from gossipjax.facts import Requires
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.sharing._full import as_sharing
 from gossipjax.types import Event, Info, Params, Protocol, Sharing
 
@@ -28,9 +29,9 @@ def _init(sharing: Sharing, key: Key[Array, ""], x0: Params) -> GossipState:
 
 
 def _step(sharing: Sharing, key: Key[Array, ""], state: GossipState, event: Event) -> tuple[GossipState, Info]:
-    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, state.x, event)
+    shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, state.x, event)
     shared, x = sharing.merge(key, shared, (state.x, payload, event))
-    return GossipState(x, shared), Info(*sent(event, bits, num_rows(x)))
+    return GossipState(x, shared), Info(*traffic_fields(event, bits, num_rows(x)))
 
 
 def _model(state: GossipState) -> Params:
@@ -39,17 +40,18 @@ def _model(state: GossipState) -> Params:
 
 @recorded("boyd2006gossip", "xiao2004averaging")
 def gossip_averaging(sharing: Sharing | None = None) -> Protocol:
-    """Build gossip averaging ``x ← W_t x``: pairwise, one-way push or synchronous, as the timeline says.
+    """Build gossip averaging ``x ← W_t x``; the timeline decides whether it is pairwise, one-way or synchronous.
 
-    Conserves the network mean wherever W_t is doubly stochastic; ``Σ‖x_i − x̄‖²`` then never grows, and contracts by
-    ρ² = ‖W − J‖₂² a round on a fixed W.
+    If W_t is doubly stochastic, the network mean is conserved and ``Σ‖x_i − x̄‖²`` never grows; on a fixed W it
+    contracts by ρ² = ‖W − J‖₂² per round.
 
     Args:
-        sharing: what is sent; None: the full values. With :func:`~gossipjax.sharing.choco` it is CHOCO-gossip.
+        sharing: what nodes send; None: the full values. With :func:`~gossipjax.sharing.choco` it is CHOCO-gossip.
 
     Raises:
-        TypeError: something that is no sharing.
-        ValueError: when run, mixing matrices whose rows do not sum to one, or fragments without a sharing for them.
+        TypeError: if sharing is not a sharing.
+        ValueError: during a run, if rows of a mixing matrix do not sum to one, or the timeline names fragments and the
+            sharing cannot send them.
 
     Reference: Boyd, Ghosh, Prabhakar, Shah 2006; Xiao and Boyd 2004.
     """

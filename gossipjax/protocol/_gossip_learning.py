@@ -1,4 +1,4 @@
-"""Gossip learning: models walk from node to node, merge with what they meet, and learn where they are."""
+"""Gossip learning: models walk from node to node, merge with the models there, and train on local data."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from jaxtyping import Array, Int, Key
 from gossipjax._base.arguments import choice
 from gossipjax._base.binding import Frozen, as_factory, as_partial, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.outputs import encode
 from gossipjax._base.rows import increase, num_rows, put, take, trained_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import GroupMixing, PairMixing, live_receivers
-from gossipjax.mixing._counting import count, sent, speakers
+from gossipjax.mixing._counting import count, speakers, traffic_fields
 from gossipjax.protocol._local import check_steps, init_optimizer
 from gossipjax.protocol._local_async import node_rows, train_apart
 from gossipjax.sharing._full import as_own_pace_sharing
@@ -57,14 +58,14 @@ def _in_groups(event: Event, rows: int) -> Event:
 
 
 def _merge_ages(groups: GroupMixing, age: Int[Array, " rows"]) -> tuple[Int[Array, "g s"], Int[Array, " rows"]]:
-    """Return the ages of the members that count, and all ages afterwards: a merger is as old as its oldest part."""
+    """Return the ages of the members, and the new ages of all rows: a merged model is as old as its oldest part."""
     ages = jnp.where(groups.weights != 0, age.at[groups.members].get(mode="fill", fill_value=0), 0)
     oldest = jnp.broadcast_to(ages.max(axis=1, keepdims=True), groups.targets.shape)
     return ages, age.at[groups.targets].set(oldest, mode="drop")
 
 
 def _by_age(groups: GroupMixing, ages: Int[Array, "g s"]) -> GroupMixing:
-    """Weigh members in proportion to their ages; where all are 0, as the plan says."""
+    """Weight members in proportion to their ages; if all are 0, use the weights of the plan."""
     ages = ages.astype(groups.weights.dtype)
     total = ages.sum(axis=1, keepdims=True)
     return groups._replace(weights=jnp.where(total > 0, ages / jnp.maximum(total, 1), groups.weights))
@@ -89,9 +90,9 @@ def _step(
     event = _in_groups(event, num_rows(x))
     ages, age = _merge_ages(event.mixing, age)
     event = event._replace(mixing=_by_age(event.mixing, ages)) if by_age.value else event
-    shared, (payload, bits) = sharing.encode(key, state.sharing, before, x, event)
+    shared, (payload, bits) = encode(sharing, key, state.sharing, before, x, event)
     shared, x = sharing.merge(key, shared, (x, payload, event))
-    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    info = Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)
     return GossipLearningState(x, age, optimizer_state, shared), info
 
 
@@ -118,30 +119,30 @@ def gossip_learning(
 ) -> Protocol:
     """Build gossip learning on models (w, t) with an age t, the number of updates in them.
 
-    Whoever receives (w_r, t_r), when and what is then merged or updated first, the timeline says
-    (:func:`~gossipjax.timeline.gossip_learning`). What a node does::
+    The timeline (:func:`~gossipjax.timeline.gossip_learning`) decides who receives a model (w_r, t_r), when, and
+    whether it is merged or updated first. The operations of a node are::
 
         update:          w ← w + optimizer(g_i(w))                t ← t + 1
         merge, average:  w ← (1 − a) w + a w_r                    t ← max(t, t_r)        a = 1/2 in the plan
         merge, age:      the same with a = t_r / (t_r + t), or the plan's weight where both are 0
 
-    A message that holds a part of a model is merged coordinate by coordinate, and is as old as its sender. Merging
-    conserves nothing but consensus: one-way messages keep the mean in expectation at best.
+    A message with a part of a model is merged coordinate by coordinate, and has the age of its sender. Equal models
+    stay equal; one-way messages conserve the mean in expectation at best.
 
     Args:
         task: one shard per node.
-        optimizer: any optax transformation; its state stays with the node, models travel. A schedule counts the node's
-            own local steps; ``scale`` goes by the age of the model.
-        merge: by the plan's weights, or by age.
-        local_steps: H ≥ 1 steps an update; the age then grows by H.
+        optimizer: any optax transformation; its state stays with the node. A schedule counts the node's own local
+            steps; use ``scale`` for a factor that depends on the age of the model.
+        merge: whether models are weighted by the plan ("average") or by age ("age").
+        local_steps: H ≥ 1 steps per update; each update adds H to the age.
         scale: factor of an update as a function of the age after it, such as ``1/t`` of Pegasos (optimizer
             ``sgd(1/λ)``); None: 1. A plain function, or a Partial to keep its numbers as arguments.
-        sharing: what is sent; None: the full model.
+        sharing: what nodes send; None: the full model.
 
     Raises:
-        TypeError: what is no task, no optimizer, no function or no sharing.
-        ValueError: an unknown merge, local_steps < 1, a sharing that needs synchronous rounds; when run, a timeline on
-            which models do not meet two at a time.
+        TypeError: if task, optimizer, scale or sharing has the wrong type.
+        ValueError: if merge is unknown, local_steps < 1, or the sharing needs synchronous rounds; during a run, if
+            nodes average more than two models at a time.
 
     Reference: Ormándi, Hegedűs, Jelasity 2013, arXiv 1109.1396, algorithms 1–3; Hegedűs, Danner, Jelasity 2019 (ages).
     """

@@ -1,4 +1,4 @@
-"""Gradient tracking (DIGing): a second vector follows the network's mean gradient."""
+"""Gradient tracking (DIGing): a second vector tracks the network's mean gradient."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.rows import all_finite, bits_per_row, num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import init_optimizer, node_gradients
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
@@ -53,7 +53,7 @@ def _step(
     else:
         x = mix(event.mixing, optax.apply_updates(state.x, updates))
     bits = 2 * bits_per_row(x)
-    info = Info(*sent(event, bits, num_rows(x)), loss, all_finite(x))
+    info = Info(*traffic_fields(event, bits, num_rows(x)), loss, all_finite(x))
     return GradientTrackingState(x, tracker, grad, optimizer_state), info
 
 
@@ -68,9 +68,9 @@ def gradient_tracking(
     *,
     order: Literal["adapt_then_combine", "combine_then_adapt"] = "combine_then_adapt",
 ) -> Protocol:
-    """Build gradient tracking, on stochastic or full gradients g.
+    """Build gradient tracking with stochastic or full gradients g.
 
-    Combine-then-adapt (DIGing, arranged so that one gradient is taken a round)::
+    Combine-then-adapt (DIGing, arranged to take one gradient per round)::
 
         y ← W y + g(x) − g_old          x ← W x + optimizer(y)
 
@@ -78,8 +78,8 @@ def gradient_tracking(
 
         y ← W (y + g(x) − g_old)        x ← W (x + optimizer(y))
 
-    The mean of y equals the mean of the nodes' current gradients at all times (W doubly stochastic). Linear rate on
-    smooth, strongly convex problems with a constant step, whatever the heterogeneity. Two vectors a message.
+    If W is doubly stochastic, the mean of y always equals the mean of the nodes' current gradients. The rate is linear
+    on smooth, strongly convex problems with a constant step, for any heterogeneity. A message holds two vectors.
 
     Args:
         task: one shard per node.
@@ -88,8 +88,9 @@ def gradient_tracking(
         order: which of the two forms.
 
     Raises:
-        TypeError: what is no task or no optimizer.
-        ValueError: an unknown order; when run, rounds that are not doubly stochastic, or no rounds.
+        TypeError: if task or optimizer has the wrong type.
+        ValueError: if order is unknown; during a run, if the timeline is not synchronous rounds with doubly stochastic
+            matrices.
 
     Reference: Nedić, Olshevsky, Shi 2017, arXiv 1607.03218; Di Lorenzo and Scutari 2016 (adapt-then-combine).
     """

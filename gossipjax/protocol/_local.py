@@ -1,4 +1,4 @@
-"""Local steps: what every learning protocol does between two meetings."""
+"""Local steps of learning protocols."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def gradient(task: Task, keys: Key[Array, "2"], x: Params, node: Int[Array, ""])
 
 
 def _step_keys(key: Key[Array, ""], event: Event, num_nodes: int, steps: int) -> Key[Array, "k h 2"]:
-    """Two keys for each step of each acting node, made for all at once: inside a loop over nodes they would cost more.
+    """Return two keys for each step of each acting node, made for all at once, since a loop over nodes would cost more.
 
-    The keys of step h fold in h, so that more steps extend the same stream.
+    The keys of step h fold in h, so more steps extend the same stream.
     """
 
     def of_node(key: Key[Array, ""]) -> Key[Array, "h 2"]:
@@ -52,7 +52,7 @@ def _step_keys(key: Key[Array, ""], event: Event, num_nodes: int, steps: int) ->
 
 
 def _one_node(task: Task, optimizer: Partial, keys: Key[Array, "h 2"], node, x, state):
-    """H steps of one node."""
+    """Take H steps of one node."""
     transform = optimizer()
 
     def step(carry, keys):
@@ -75,16 +75,16 @@ def train(
     """Train the acting rows for H local steps: ``x ← x + u_h``, ``u_h = optimizer(∇F(x; batch_h))``.
 
     Args:
-        key: of the protocol; the same at every event.
-        task: whose batches and loss are used.
+        key: key of the protocol, the same at every event.
+        task: the learning problem.
         optimizer: factory of an optax transformation.
         steps: H ≥ 1.
         x: all rows, leaves ``(num_rows, ...)``.
-        state: optimizer state of all rows.
-        event: says who acts, and on which row.
+        state: optimizer states of all rows.
+        event: determines the acting nodes and their rows.
 
     Returns:
-        The acting rows only, leaves ``(k, ...)``: x, optimizer state, last loss; and whether all of x is finite.
+        For the acting rows, leaves ``(k, ...)``: x, optimizer state, last loss, and whether all of x is finite.
     """
     rows = trained_rows(event)
     before = take(x, rows), take(state, rows)
@@ -98,15 +98,16 @@ def train(
 
 
 def unless_idle(event: Event, num_nodes: int, work: Callable[[], Any], otherwise: Callable[[Any], Any]) -> Any:
-    """Do the work of the acting nodes, or nothing where an event has none: most events of some timelines only mix.
+    """Do the work of the acting nodes; skip it in events without one, which most events of some timelines are.
 
-    The branch also keeps XLA from copying all rows at every event, as :func:`gossipjax._base.rows.before_writing` says.
+    The branch also keeps XLA from copying all rows at every event: see :func:`gossipjax._base.rows.before_writing`.
 
     Args:
         event: one event.
-        num_nodes: n; an acting index from n on is nobody.
-        work: what the acting nodes do.
-        otherwise: ``otherwise(zeros)`` is the result where nobody acts, given zeros (and True) of the result's form.
+        num_nodes: n; acting indices from n on are unused lanes.
+        work: computation of the acting nodes.
+        otherwise: ``otherwise(zeros)`` is the result if no node acts; zeros has the form of the result, with True for
+            booleans.
     """
     if event.nodes is None:
         return work()
@@ -123,8 +124,8 @@ def unless_idle(event: Event, num_nodes: int, work: Callable[[], Any], otherwise
 def node_gradients(key: Key[Array, ""], task: Task, x: Params, event: Event) -> tuple[Float[Array, " k"], Params]:
     """Take one stochastic gradient of every acting node at the row that it trains; other rows have the gradient 0.
 
-    So ``x − γ g`` is a step of the acting nodes, whatever the timeline: on rounds all rows move, at a meeting one or
-    two.
+    So ``x − γ g`` is a step of the acting nodes on every timeline: all rows move in a round, and one or two at a
+    meeting.
 
     >>> import jax, jax.numpy as jnp, numpy as np, gossipjax as gj
     >>> task, x = gj.tasks.quadratic(np.ones((4, 2))), jnp.zeros((4, 2))
@@ -134,10 +135,10 @@ def node_gradients(key: Key[Array, ""], task: Task, x: Params, event: Event) -> 
     ((1,), [[0.0, 0.0], [0.0, 0.0], [-1.0, -1.0], [0.0, 0.0]])
 
     Args:
-        key: of the protocol's step.
-        task: whose batches and loss are used.
+        key: key of the protocol's step.
+        task: the learning problem.
         x: all rows, leaves ``(num_rows, ...)``.
-        event: says who acts, and on which row.
+        event: determines the acting nodes and their rows.
 
     Returns:
         Losses of the acting nodes ``(k,)``, for ``Info(loss=...)``, and gradients with the leaves of x.
@@ -153,7 +154,7 @@ def node_gradients(key: Key[Array, ""], task: Task, x: Params, event: Event) -> 
 def acting_gradients(key: Key[Array, ""], task: Task, x: Params, event: Event) -> tuple[Float[Array, " k"], Params]:
     """Take one stochastic gradient of every acting node at its row; losses ``(k,)`` and gradients ``(k, ...)``.
 
-    Of the acting rows only, for :func:`gossipjax._base.rows.put`: added to all rows they would move every one of them.
+    Only acting rows have gradients, which are meant for :func:`gossipjax._base.rows.put`.
     """
     nodes = acting_nodes(event, task.num_nodes)
 
@@ -169,7 +170,7 @@ def _gradient_of(task: Task, keys: Key[Array, "2"], node, x):
 
 
 def write(x: Params, state: Any, trained: Trained, event: Event) -> tuple[Params, Any]:
-    """Put trained rows back among all rows."""
+    """Write trained rows back."""
     rows = trained_rows(event)
     return put(x, rows, trained.x), put(state, rows, trained.optimizer)
 

@@ -1,4 +1,4 @@
-"""Local steps of nodes that keep apart what is usually one: the optimizer's state, the model, the gradient's point."""
+"""Local steps in which optimizer state, model and point of the gradient belong to different rows."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Key
 
 from gossipjax._base.binding import Frozen
 from gossipjax._base.rows import acting_nodes, all_finite, put, take, trained_rows
-from gossipjax.protocol._local import Trained, acting_gradients, init_optimizer, train
+from gossipjax.protocol._local import Trained, acting_gradients, init_optimizer, train, unless_idle
 from gossipjax.types import Event, Params, Task
 
 
 def node_rows(x: Params, num_nodes: int) -> Params:
-    """Return the first rows, one per node: what belongs to nodes needs no room for messages in flight."""
+    """Return the first rows, one per node: state of nodes needs no rows for messages in flight."""
     return jax.tree.map(lambda leaf: leaf[:num_nodes], x)
 
 
 def train_apart(
     key: Key[Array, ""], task: Task, optimizer: Partial, steps: Frozen[int], x: Params, state: Any, event: Event
 ) -> tuple[Params, Any, Trained]:
-    """Train the acting rows with the optimizer states of their nodes: a model moves, the optimizer's state stays.
+    """Train the acting rows with the optimizer states of the acting nodes: models travel, optimizer states do not.
 
     Args:
-        key: of the protocol.
-        task: whose batches and loss are used.
+        key: key of the protocol.
+        task: the learning problem.
         optimizer: factory of an optax transformation.
         steps: H ≥ 1.
         x: all rows.
-        state: optimizer states of the nodes; None: fresh ones, which are forgotten afterwards.
-        event: says who acts, and on which row.
+        state: optimizer states of the nodes; None: new ones, which are discarded afterwards.
+        event: determines the acting nodes and their rows.
 
     Returns:
-        All rows, all optimizer states, and what was trained.
+        All rows, all optimizer states, and the results of the acting rows.
     """
     rows, before = trained_rows(event), take(x, trained_rows(event))
     lanes = None if rows is None else jnp.arange(rows.shape[0], dtype=jnp.int32)
@@ -48,25 +48,34 @@ def train_apart(
 
 def step_from(
     key: Key[Array, ""], task: Task, optimizer: Partial, point: Params, x: Params, state: Any, event: Event
-) -> tuple[Params, Any, tuple[Float[Array, " k"], Bool[Array, " k"]]]:
-    """Apply to one point the gradient that was taken at another: ``x_i ← x_i + optimizer(∇F_i(point_i))``.
+) -> tuple[Params, Any, Trained]:
+    """Apply gradients that are taken at other points than the models: ``x_i ← x_i + optimizer(∇F_i(point_i))``.
 
     Args:
-        key: of the protocol.
-        task: whose batches and loss are used.
+        key: key of the protocol.
+        task: the learning problem.
         optimizer: factory of an optax transformation.
-        point: where gradients are taken; rows like x's.
-        x: what is moved.
+        point: points of the gradients, one per acting row, leaves ``(k, ...)``.
+        x: all rows, of which the acting ones move.
         state: optimizer states of the nodes.
-        event: says who acts, and on which row.
+        event: determines the acting nodes and their rows.
 
     Returns:
-        All rows, all optimizer states, and of each acting node the loss and whether its row is finite.
+        All rows, all optimizer states, and the results of the acting rows.
     """
     rows = trained_rows(event)
-    loss, grads = acting_gradients(key, task, point, event)
-    updates, after = jax.vmap(optimizer().update)(grads, take(state, event.nodes), take(point, rows))
-    moved = optax.apply_updates(take(x, rows), updates)
+    lanes = None if rows is None else jnp.arange(rows.shape[0], dtype=jnp.int32)
+    loss, grads = acting_gradients(key, task, point, event._replace(rows=lanes))
+
+    def move() -> tuple[Params, Any, Bool[Array, " k"]]:
+        updates, after = jax.vmap(optimizer().update)(grads, take(state, event.nodes), point)
+        moved = optax.apply_updates(take(x, rows), updates)
+        return moved, after, jax.vmap(all_finite)(moved)
+
+    def stay(like: Any) -> tuple[Params, Any, Bool[Array, " k"]]:
+        return take(x, rows), take(state, event.nodes), like[2]
+
+    moved, after, finite = unless_idle(event, task.num_nodes, move, stay)
     nobody = acting_nodes(event, task.num_nodes) >= task.num_nodes
-    finite = jax.vmap(all_finite)(moved) | nobody
-    return put(x, rows, moved), put(state, event.nodes, after), (loss, finite)
+    trained = Trained(moved, after, loss, finite | nobody)
+    return put(x, rows, moved), put(state, event.nodes, after), trained

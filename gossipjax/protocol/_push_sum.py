@@ -1,4 +1,4 @@
-"""Push-sum, and stochastic gradient push: averaging by sending away shares of a mass."""
+"""Push-sum and stochastic gradient push: averaging by sending shares of a mass."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from gossipjax._base.arguments import shown
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.counter import MOST_BITS
-from gossipjax._base.rows import bits_per_row, num_rows, put, take
+from gossipjax._base.outputs import encode
+from gossipjax._base.rows import bits_per_row, num_rows, put, take, trained_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
-from gossipjax.mixing._counting import sent, speakers
+from gossipjax.mixing._counting import speakers, traffic_fields
 from gossipjax.mixing._forms import column
 from gossipjax.protocol._local import init_optimizer
 from gossipjax.protocol._local_async import node_rows, step_from
@@ -27,7 +28,7 @@ from gossipjax.sharing._wire import Message, has_transfers, mask_of
 from gossipjax.types import Event, Info, Params, Protocol, Sharing, Task
 
 Weights: TypeAlias = Params
-"""Of push-sum: one of each row ``(rows,)``, or one of each coordinate, leaves like the models."""
+"""Weights of push-sum: one per row, ``(rows,)``, or one per coordinate, leaves like the models."""
 _REQUIRES = Requires({"column_stochastic"}, mixing=True, builder="timeline.directed_push")
 
 
@@ -71,10 +72,10 @@ def _ratio(x: Params, w: Weights) -> Params:
 def _push(
     sharing: Sharing, key: Key[Array, ""], state: PushSumState | SGPState, x: Params, event: Event
 ) -> tuple[Params, Weights, Any, Any]:
-    """Push what is said of x and w: ``(x, w) ← P (said) + (unsaid)``; also the sharing's state and the bits."""
+    """Push what is sent of x and w: ``(x, w) ← P (sent) + (rest)``; also return the sharing's state and the bits."""
     assert sharing.mass is not None
     weights, w = sharing.mass.weights, state.w
-    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, x, event)
+    shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, x, event)
     if weights == "whole":
         return *mix(event.mixing, (x, w)), shared, bits + bits_per_row(w)
     said = payload if isinstance(payload, Message) else Message(payload)
@@ -94,7 +95,7 @@ def _push(
 
 
 def _add(x: Any, rows: Array | None, change: Any) -> Any:
-    """Add to the rows that speak, once for each row: one that speaks in several lanes says the same in all of them."""
+    """Add to the rows that send, once per row: a row that sends in several lanes sends the same in all of them."""
     return put(x, rows, jax.tree.map(jnp.add, take(x, rows), change))
 
 
@@ -115,16 +116,17 @@ def _init(task: Task, optimizer: Partial, sharing: Sharing, key: Key[Array, ""],
 
 def _average(sharing: Sharing, key: Key[Array, ""], state: PushSumState, event: Event) -> tuple[PushSumState, Info]:
     x, w, shared, bits = _push(sharing, key, state, state.x, event)
-    return PushSumState(x, w, shared), Info(*sent(event, bits, num_rows(x)))
+    return PushSumState(x, w, shared), Info(*traffic_fields(event, bits, num_rows(x)))
 
 
 def _step(
     task: Task, optimizer: Partial, sharing: Sharing, key, state: SGPState, event: Event
 ) -> tuple[SGPState, Info]:
-    z = _ratio(state.x, state.w)
-    x, optimizer_state, report = step_from(key, task, optimizer, z, state.x, state.optimizer, event)
+    z = _ratio(*take((state.x, state.w), trained_rows(event)))
+    x, optimizer_state, trained = step_from(key, task, optimizer, z, state.x, state.optimizer, event)
     x, w, shared, bits = _push(sharing, key, state, x, event)
-    return SGPState(x, w, optimizer_state, shared), Info(*sent(event, bits, num_rows(x)), *report)
+    info = Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)
+    return SGPState(x, w, optimizer_state, shared), info
 
 
 def _model(state: PushSumState | SGPState) -> Params:
@@ -135,7 +137,7 @@ def _with_mass(sharing: Sharing | None) -> Sharing:
     chosen = as_sharing(sharing)
     if chosen.mass is None:
         raise ValueError(
-            f"sharing={shown(chosen)}: its messages are no models, or parts of one, whose mass could be pushed away: "
+            f"sharing={shown(chosen)}: push-sum needs messages that are models or parts of one: "
             "use full(), random_subset, top_k, fragments or compressed"
         )
     return chosen
@@ -143,29 +145,29 @@ def _with_mass(sharing: Sharing | None) -> Sharing:
 
 @recorded("kempe2003pushsum", "benezit2010weighted")
 def push_sum(sharing: Sharing | None = None) -> Protocol:
-    """Build push-sum averaging: numerators x and weights w, one at the start, are mixed alike; the model is z = x/w.
+    """Build push-sum averaging: numerators x and weights w (1 at the start) are mixed alike; the model is x/w.
 
-    ``x_i ← Σ_j P_ij x_j``, ``w_i ← Σ_j P_ij w_j``, ``z_i = x_i / w_i`` with P column stochastic, on directed networks
-    too. Conserves ``Σ x`` and ``Σ w = n``, messages in flight included, so every z_i tends to the mean of the start;
-    a lost message takes its mass with it. A message is a model and one number.
+    ``x_i ← Σ_j P_ij x_j``, ``w_i ← Σ_j P_ij w_j``, ``z_i = x_i / w_i`` with P column stochastic, also on directed
+    networks. ``Σ x`` and ``Σ w = n`` are conserved, messages in flight included, so every z_i converges to the mean of
+    the start; a lost message loses its mass. A message is a model and one number.
 
-    A sharing that sends less than the model leaves the rest with its sender. Where messages hold some coordinates,
-    every coordinate has a weight of its own, and ``Σ x[c]`` and ``Σ w[c] = n`` are conserved coordinate by coordinate
-    (M_j the coordinates that j sends)::
+    If a sharing sends less than the model, the rest stays with the sender. If messages hold some coordinates, every
+    coordinate has its own weight, and ``Σ x[c]`` and ``Σ w[c] = n`` are conserved coordinate by coordinate (M_j the
+    coordinates that j sends)::
 
         x_i[c] ← Σ_j P_ij M_j[c] x_j[c] + (1 − M_i[c]) x_i[c]          and w alike
 
-    A message then carries the weights of what it holds: one for a fragment, one for each coordinate of a random subset
-    or of the largest. Where messages are compressed models Q(x), ``x ← P Q(x) + x − Q(x)`` with one weight: Σ x is
-    conserved, and z is as noisy as Q.
+    A message then holds the weights of its coordinates: one for a fragment, or one for each coordinate of a random
+    subset or of the k largest. If messages are compressed models Q(x), then ``x ← P Q(x) + x − Q(x)`` with one weight:
+    Σ x is conserved, and z is as noisy as Q.
 
     Args:
-        sharing: what is sent; None: the full model.
+        sharing: what nodes send; None: the full model.
 
     Raises:
-        TypeError: something that is no sharing.
-        ValueError: a sharing whose messages are no models or parts of one; when run, a timeline whose mixing matrices
-            are not column stochastic.
+        TypeError: if sharing is not a sharing.
+        ValueError: if messages of the sharing are not models or parts of one; during a run, if a mixing matrix is not
+            column stochastic.
 
     Reference: Kempe, Dobra, Gehrke 2003, protocol 1; Bénézit et al. 2010.
     """
@@ -176,27 +178,27 @@ def push_sum(sharing: Sharing | None = None) -> Protocol:
 
 @recorded("assran2019sgp")
 def sgp(task: Task, optimizer: optax.GradientTransformation | Partial, *, sharing: Sharing | None = None) -> Protocol:
-    """Build stochastic gradient push: push-sum whose numerators move along gradients at the de-biased models.
+    """Build stochastic gradient push: push-sum with gradient steps of the numerators at the de-biased models.
 
     ::
 
         z_i = x_i / w_i      x_i ← x_i + optimizer(g_i(z_i))      x_i ← Σ_j P_ij x_j      w_i ← Σ_j P_ij w_j
 
-    ``−γ g_i(z_i)`` for SGD. P is column stochastic, may be directed and may change: on rounds over
-    :func:`~gossipjax.topology.one_peer_exponential` it is the paper's algorithm; on
-    :func:`~gossipjax.timeline.directed_push` nodes wait for nobody and mass is on its way. ``Σ w = n`` and the sum of
-    the x, messages in flight included, moves by gradients only, unless messages are lost.
+    For SGD the update is ``−γ g_i(z_i)``. P is column stochastic, and may be directed and change over time. On rounds
+    over :func:`~gossipjax.topology.one_peer_exponential` it is the paper's algorithm; on
+    :func:`~gossipjax.timeline.directed_push` nodes do not wait, and mass is in flight. Unless messages are lost,
+    ``Σ w = n``, and ``Σ x`` moves by gradients only, messages in flight included.
 
     Args:
         task: one shard per node.
         optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
             node's own local steps, not events or seconds.
-        sharing: what is sent, see :func:`push_sum`; None: the full model.
+        sharing: what nodes send, see :func:`push_sum`; None: the full model.
 
     Raises:
-        TypeError: what is no task, no optimizer or no sharing.
-        ValueError: a sharing whose messages are no models or parts of one; when run, a timeline whose mixing matrices
-            are not column stochastic.
+        TypeError: if task, optimizer or sharing has the wrong type.
+        ValueError: if messages of the sharing are not models or parts of one; during a run, if a mixing matrix is not
+            column stochastic.
 
     Reference: Assran et al. 2019, arXiv 1811.10792, algorithm 1.
     """

@@ -1,4 +1,4 @@
-"""Random-walk SGD: models walk through the network and train on the data of the node they are at."""
+"""Random-walk SGD: models walk through the network and train on the data of each node that they visit."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps, init_optimizer, train, write
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
 
 class RandomWalkState(NamedTuple):
-    """Models and optimizer states of the walks (and of the copies that nodes keep, where walks average)."""
+    """Models and optimizer states of the walks, and of the copies at the nodes if walks average."""
 
     y: Params
     optimizer: Any
@@ -33,7 +33,7 @@ def _init(optimizer: Partial, key: Key[Array, ""], x0: Params) -> RandomWalkStat
 def _step(task: Task, optimizer: Partial, steps: Frozen[int], key, state: RandomWalkState, event: Event):
     trained = train(key, task, optimizer, steps, state.y, state.optimizer, event)
     y, optimizer_state = write(state.y, state.optimizer, trained, event)
-    info = Info(*sent(event, bits_per_row(y), num_rows(y)), trained.loss, trained.finite)
+    info = Info(*traffic_fields(event, bits_per_row(y), num_rows(y)), trained.loss, trained.finite)
     return RandomWalkState(y if event.mixing is None else mix(event.mixing, y), optimizer_state), info
 
 
@@ -43,23 +43,23 @@ def _model(state: RandomWalkState) -> Params:
 
 @recorded("gholami2025walks")
 def random_walk(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int = 1) -> Protocol:
-    """Build SGD on R walking models (Multi-Walk): walk r, now at node v, takes a step on v's data and moves on.
+    """Build SGD on R walking models (Multi-Walk): walk r takes a step on the data of its node v, and moves on.
 
-    ``y_r ← y_r + optimizer(g_v(y_r))`` (``−γ g_v`` for SGD), then, where the timeline lets walks average on arrival,
-    ``y_r ← (y_r + s_u)/2`` with s_u the model that the last other walk left at the next node u. The timeline
-    (:func:`~gossipjax.timeline.random_walks`) decides the way and the time of service: with Metropolis transitions
-    every node is visited equally often, so that the steps follow the mean objective. Independent walks conserve
-    nothing and need nothing; look at the average of the R models.
+    ``y_r ← y_r + optimizer(g_v(y_r))`` (``−γ g_v`` for SGD). If the timeline lets walks average on arrival,
+    ``y_r ← (y_r + s_u)/2`` follows, where s_u is the model that the last other walk left at the next node u. The
+    timeline (:func:`~gossipjax.timeline.random_walks`) determines paths and times of service. With Metropolis
+    transitions every node is visited equally often, so the steps minimise the mean objective. Independent walks
+    conserve no quantity; evaluate the average of the R models.
 
     Args:
         task: one shard per node.
-        optimizer: any optax transformation; its state travels with the walk and is not counted as traffic. A schedule
+        optimizer: any optax transformation; its state moves with the walk and is not counted as traffic. A schedule
             counts the walk's own steps.
-        local_steps: H ≥ 1 steps a visit.
+        local_steps: H ≥ 1 steps per visit.
 
     Raises:
-        TypeError: what is no task or no optimizer.
-        ValueError: local_steps < 1; when run, a timeline whose rows do not walk.
+        TypeError: if task or optimizer has the wrong type.
+        ValueError: if local_steps < 1; during a run, if rows of the timeline do not walk.
 
     Reference: Gholami and Seferoglu 2025, arXiv 2504.09792; Johansson, Rabi, Johansson 2009 (one walk).
     """

@@ -1,4 +1,4 @@
-"""Optimizers that forget, as in systems where every training makes a new one."""
+"""Optimizers that restart, as in systems that build a new one for every training."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ class RestartedState(NamedTuple):
     """State of :func:`restarted`."""
 
     steps: Int[Array, ""]
-    """Steps since the last restart, 0 before one."""
+    """Steps since the last restart."""
     inner: Any
 
 
 def restarted(optimizer: optax.GradientTransformation, every: int) -> optax.GradientTransformation:
-    """Start an optimizer again every H steps: momentum and moments of the steps before are forgotten.
+    """Reset an optimizer's state every H steps.
 
-    With ``every`` equal to a protocol's ``local_steps``, each training begins with a fresh optimizer, as
-    :func:`~gossipjax.fedavg` has it and as systems do that build one in every round.
+    With ``every`` equal to a protocol's ``local_steps``, each training begins with a new optimizer state, as in
+    :func:`~gossipjax.fedavg` and in systems that build an optimizer in every round.
 
     Args:
-        optimizer: any optax transformation; of a schedule inside, the count starts again too.
+        optimizer: any optax transformation; the count of a schedule restarts too.
         every: H ≥ 1.
 
     Raises:
-        ValueError: every < 1.
+        ValueError: if every < 1.
     """
     remedy = "pass one such as optax.sgd(0.1, momentum=0.9)"
     instance("optimizer", optimizer, optax.GradientTransformation, remedy)
-    every = whole("every", every, least=1, remedy="an optimizer runs for some steps before it starts again")
+    every = whole("every", every, least=1, remedy="the number of steps from one restart to the next")
 
     def init(params: optax.Params) -> RestartedState:
         return RestartedState(jnp.zeros((), jnp.int32), optimizer.init(params))

@@ -1,4 +1,4 @@
-"""SWIFT: nodes that never wait, and average with the newest model that they hold of each neighbour."""
+"""SWIFT: nodes never wait, and average with the newest model that they have received from each neighbour."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from jaxtyping import Array, Key
 
 from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.outputs import encode
 from gossipjax._base.rows import num_rows
 from gossipjax.facts import Requires
-from gossipjax.mixing._counting import sent
+from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps, init_optimizer
 from gossipjax.protocol._local_async import node_rows, train_apart
 from gossipjax.sharing._full import as_own_pace_sharing
@@ -34,9 +35,9 @@ def _init(task: Task, optimizer: Partial, sharing: Sharing, key: Key[Array, ""],
 
 def _step(task: Task, optimizer: Partial, steps: Frozen[int], sharing: Sharing, key, state: SwiftState, event: Event):
     x, optimizer_state, trained = train_apart(key, task, optimizer, steps, state.x, state.optimizer, event)
-    shared, (payload, bits) = sharing.encode(key, state.sharing, state.x, x, event)
+    shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, x, event)
     shared, x = sharing.merge(key, shared, (x, payload, event))
-    info = Info(*sent(event, bits, num_rows(x)), trained.loss, trained.finite)
+    info = Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)
     return SwiftState(x, optimizer_state, shared), info
 
 
@@ -52,24 +53,25 @@ def swift(
     local_steps: int = 1,
     sharing: Sharing | None = None,
 ) -> Protocol:
-    """Build SWIFT's step of an acting node i, on the clock and the mailboxes of :func:`~gossipjax.timeline.swift`::
+    """Build SWIFT's step of an acting node i, with the clocks and mailboxes of :func:`~gossipjax.timeline.swift`::
 
         x_i ← x_i + optimizer(g_i(x_i))          (−γ g_i for SGD)
         send x_i to all neighbours, waiting for none
         x_i ← w_ii x_i + Σ_j w_ij x̃_j            at every s-th step of i; x̃_j the newest model received from j
 
-    The weights make the *expected* mixing matrix doubly stochastic, so the mean is kept in expectation only.
+    The weights make the *expected* mixing matrix doubly stochastic, so the mean is conserved in expectation only.
 
     Args:
         task: one shard per node.
         optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the
             node's own local steps, not events or seconds.
-        local_steps: H ≥ 1 gradient steps a tick.
-        sharing: what is sent; None: the full model.
+        local_steps: H ≥ 1 gradient steps per tick.
+        sharing: what nodes send; None: the full model.
 
     Raises:
-        TypeError: what is no task, no optimizer or no sharing.
-        ValueError: local_steps < 1, a sharing that needs synchronous rounds; when run, a timeline of another builder.
+        TypeError: if task, optimizer or sharing has the wrong type.
+        ValueError: if local_steps < 1, or the sharing needs synchronous rounds; during a run, if another builder made
+            the timeline.
 
     Reference: Bornstein, Rabbani, Wang, Bedi, Huang 2023, arXiv 2210.14026, algorithm 1.
     """

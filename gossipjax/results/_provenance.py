@@ -17,6 +17,7 @@ from gossipjax._base import calls
 from gossipjax._base.call_json import to_json
 from gossipjax._base.call_text import text
 from gossipjax._base.calls import Array, Call
+from gossipjax._base.functions import look_up
 from gossipjax._base.leaves import near
 
 RUN, STOP = "gossipjax:simulate", "stopped_at"
@@ -76,7 +77,7 @@ def cite(record: Any) -> str:
     keys = dict.fromkeys(["gossipjax", "jax"])
     for each in _inside(record):
         if isinstance(each, Call):
-            keys |= dict.fromkeys(calls.citations(calls.look_up(each.function)) or ())
+            keys |= dict.fromkeys(calls.citations(look_up(each.function)) or ())
     entries = references()
     return "\n\n".join(entries[key] for key in keys)
 

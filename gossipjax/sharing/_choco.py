@@ -1,4 +1,4 @@
-"""CHOCO: compressed differences to a copy of the model that all neighbours hold."""
+"""CHOCO: compressed differences between a model and the copy of it that all neighbours hold."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from gossipjax.types import Event, Mixing, Params, Sharing
 FIXED_GRAPH = Requires(
     {"fixed", "synchronous", "symmetric", "doubly_stochastic"}, mixing=True, builder="timeline.rounds"
 )
-"""Synchronous rounds on one symmetric doubly stochastic matrix: what copies of the neighbours' models need."""
+"""Requirement of copies of the neighbours' models: synchronous rounds on one symmetric doubly stochastic matrix."""
 
 
 class ChocoState(NamedTuple):
-    """What all neighbours of a node know of its model: the sum of what it sent."""
+    """The copy that all neighbours of a node have of its model: the sum of its messages."""
 
     estimate: Params
     """x̂, leaves ``(n, ...)`` like the models."""
@@ -47,7 +47,7 @@ def check_quality(compressor: Compressor, x0: Params) -> None:
 
 
 def consensus_step(gamma: Any, mixing: Mixing, x: Params, estimate: Params) -> Params:
-    """Move models by what is known of them: ``x_i + γ (Σ_j W_ij x̂_j − x̂_i)``; a doubly stochastic W keeps the mean."""
+    """Return ``x_i + γ (Σ_j W_ij x̂_j − x̂_i)``; a doubly stochastic W conserves the mean."""
 
     def move(leaf: Array, mixed: Array, own: Array) -> Array:
         return leaf + jnp.asarray(gamma).astype(leaf.dtype) * (mixed - own)
@@ -56,7 +56,7 @@ def consensus_step(gamma: Any, mixing: Mixing, x: Params, estimate: Params) -> P
 
 
 def start_at_zero(compressor: Compressor, x0: Params) -> ChocoState:
-    """Begin with copies that are 0, for a compressor that has a quality."""
+    """Start with copies that are 0, after a check that the compressor has a quality."""
     check_quality(compressor, x0)
     return ChocoState(jax.tree.map(jnp.zeros_like, x0))
 
@@ -73,7 +73,7 @@ def _encode(
 def merge_differences(
     gamma: Any, key: Key[Array, ""], state: ChocoState, arrived: tuple[Params, Params, Event]
 ) -> tuple[ChocoState, Params]:
-    """Add what arrived to the copies, and take the consensus step on them."""
+    """Add the messages to the copies, and take the consensus step on the copies."""
     del key
     x, message, event = arrived
     estimate = jax.tree.map(jnp.add, state.estimate, message)
@@ -82,28 +82,28 @@ def merge_differences(
 
 @recorded("koloskova2019choco", "koloskova2020choco")
 def choco(compressor: Compressor, gamma: float | Float[np.ndarray | Array, ""]) -> Sharing:
-    """Build CHOCO: nodes gossip on copies of their models, and send only what brings the copies nearer::
+    """Build CHOCO: nodes gossip on copies of their models, and send compressed corrections of the copies::
 
         q_i = Q(x_i − x̂_i)                          the message, to all neighbours
         x̂_i ← x̂_i + q_i                             by node i and by each of its neighbours; 0 at the start
         x_i ← x_i + γ Σ_j W_ij (x̂_j − x̂_i)
 
-    Conserves the mean of x to rounding, whatever Q does. With ω = 1 and γ = 1 it is ``x ← W x``. In
+    Conserves the mean of x up to rounding, for any Q. With ω = 1 and γ = 1 it is ``x ← W x``. In
     :func:`~gossipjax.gossip_averaging` it is CHOCO-gossip; in :func:`~gossipjax.dpsgd` with adapt-then-combine it is
-    CHOCO-SGD; with combine-then-adapt, where the message leaves before the gradient is known, it is the form of 2020,
-    whose first copies are then ``Q(x_i)`` of the start.
-    Where Q is random, copies that start at 0 disturb even models that agree, until they have caught up.
+    CHOCO-SGD; with combine-then-adapt, which sends messages before it takes gradients, it is the form of 2020, with
+    ``Q(x_i)`` of the start as the first copies. If Q is random, even equal models move apart until the copies, which
+    start at 0, have caught up.
 
-    All neighbours' copies of x̂_j are equal on a fixed graph only, so one copy per node is kept.
+    On a fixed graph all neighbours have equal copies x̂_j, so one copy per node is stored.
 
     Args:
         compressor: Q, with a quality ω (:mod:`gossipjax.compress`).
-        gamma: consensus step size γ > 0, from about ω for aggressive compressors up to 1 at ω = 1; what converges is
-            up to hundreds of times larger than what is proved. An argument of the compiled function.
+        gamma: consensus step size γ > 0, from about ω for aggressive compressors up to 1 at ω = 1. Steps hundreds of
+            times larger than the proved bound may converge. A new value does not recompile the run.
 
     Raises:
-        ValueError: γ that is not positive and finite; a compressor without ω, when the models are known; when run, a
-            timeline that is no synchronous round of one symmetric doubly stochastic matrix.
+        ValueError: if γ is not positive and finite; if the compressor has no ω for models of this size; during a run,
+            if the timeline is not synchronous rounds on one symmetric doubly stochastic matrix.
 
     Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340, algorithms 1 (gossip) and 2 (SGD); Koloskova, Lin, Stich,
     Jaggi 2020, arXiv 1907.09356, algorithm 1.

@@ -1,4 +1,4 @@
-"""Compressed models on the wire, as they are or with the errors of earlier messages added: DeepSqueeze."""
+"""Messages that are compressed models, without and with error feedback (DeepSqueeze)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key, UInt
 
 from gossipjax._base.calls import recorded
+from gossipjax._base.outputs import encode
 from gossipjax._base.rows import num_rows
 from gossipjax.compress._compressor import Compressor, as_compressor, compress_each
 from gossipjax.mixing._counting import EVERYONE, speakers
@@ -49,7 +50,7 @@ def _merge(
         return state._replace(counts=count_speech(state.counts, rows)), consensus_step(gamma, event.mixing, x, message)
 
     def fill(receivers: Int[Array, " r"], own: Params, heard: Message) -> Params:
-        """Move by the difference to what the receiver itself says, or would say, in this event."""
+        """Move by γ (message − own message), where a receiver that does not send compresses its model all the same."""
         same, _ = compress_each(message_keys(key, state.counts, event, receivers), compressor, own)
 
         def move(leaf: Array, other: Array, mine: Array) -> Array:
@@ -63,26 +64,25 @@ def _merge(
 
 @recorded("koloskova2019choco")
 def compressed(compressor: Compressor, gamma: float | Float[np.ndarray | Array, ""] = 1.0) -> Sharing:
-    """Build naive compression: nodes send Q of their models, and move by the difference to what they sent themselves::
+    """Build naive compression: nodes send Q of their models, and move by differences between such messages::
 
         x_i ← x_i + γ Σ_j W_ij (Q(x_j) − Q(x_i))
 
-    Conserves the mean to rounding, whatever Q does, where W is doubly stochastic. With ω = 1 and γ = 1 it is
-    ``x ← W x``. At meetings and on arrival it is the same step for the receivers alone: a message in flight is Q of the
-    sender's model, and Q(x_i) is what the receiver would say itself at that moment (what it does say, where both
-    exchange). Nothing is remembered, so that the graph may change; but the errors of Q do not vanish where models
-    agree, and what Q never sends is never mixed: see :func:`error_feedback`,
-    :func:`~gossipjax.sharing.choco`.
+    If W is doubly stochastic, the mean is conserved up to rounding, for any Q. With ω = 1 and γ = 1 it is ``x ← W x``.
+    At meetings and on arrival, only the receivers take this step: a message in flight is Q of the sender's model, and
+    Q(x_i) is the message that the receiver would send at that moment (or sends, in an exchange). There is no memory, so
+    the graph may change. But the errors of Q do not vanish when models agree, and coordinates that Q never sends are
+    never mixed: see :func:`error_feedback` and :func:`~gossipjax.sharing.choco`.
 
     Args:
-        compressor: Q, any (:mod:`gossipjax.compress`).
-        gamma: consensus step size γ > 0. An argument of the compiled function.
+        compressor: any compressor Q (:mod:`gossipjax.compress`).
+        gamma: consensus step size γ > 0. A new value does not recompile the run.
 
     Raises:
-        ValueError: γ that is not positive and finite; when run, nodes that train other rows than their own.
+        ValueError: if γ is not positive and finite; during a run, if nodes train rows other than their own.
 
     Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340, scheme (Q2-G), with the step size γ; Tang, Gan, Zhang,
-    Zhang, Liu 2018, arXiv 1803.06443, on how it fails.
+    Zhang, Liu 2018, arXiv 1803.06443, which shows that it may fail.
     """
     as_compressor(compressor)
     check_gamma(gamma)
@@ -92,34 +92,34 @@ def compressed(compressor: Compressor, gamma: float | Float[np.ndarray | Array, 
 
 
 class ErrorFeedbackState(NamedTuple):
-    """What each node has not yet managed to say."""
+    """The error that each node has not sent yet."""
 
     error: Params
     """e, leaves ``(n, ...)`` like the models."""
     sharing: Any
-    """State of the sharing within: nothing that it sends differences to."""
+    """State of the inner sharing, which must be empty."""
 
 
 def _init_feedback(sharing: Sharing, x0: Params) -> ErrorFeedbackState:
     inner = sharing.init(x0)
     if jax.tree.leaves(inner) and not isinstance(inner, WireState):
         raise ValueError(
-            f"a sharing whose state is {type(inner).__name__} sends differences to what it remembers: error feedback "
-            "is for messages that stand for the models themselves, such as those of compressed(Q)"
+            f"the sharing has a state, {type(inner).__name__}: error feedback needs messages that are the models "
+            "themselves, not differences to a memory, such as those of compressed(Q)"
         )
     return ErrorFeedbackState(jax.tree.map(jnp.zeros_like, x0), inner)
 
 
 def _check_payload(x: Params, payload: Any) -> None:
-    """Refuse messages that cannot be read as models."""
+    """Raise ValueError if messages cannot be read as models."""
 
     def form(tree: Any) -> Any:
         return jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree)
 
     if form(x) != form(payload):
         raise ValueError(
-            f"a message of the form {form(payload)} is not read as a model {form(x)}: error feedback subtracts the "
-            "one from the other; wrap a sharing whose messages are models, such as compressed(Q)"
+            f"a message of the form {form(payload)} differs from the models {form(x)}, from which error feedback "
+            "subtracts it; wrap a sharing whose messages are models, such as compressed(Q)"
         )
 
 
@@ -127,7 +127,7 @@ def _encode_feedback(
     sharing: Sharing, key: Key[Array, ""], state: ErrorFeedbackState, x_start: Params, x: Params, event: Event
 ) -> tuple[ErrorFeedbackState, tuple[Params, int | UInt[Array, "..."]]]:
     wanted = jax.tree.map(jnp.add, x, state.error)
-    inner, (payload, bits) = sharing.encode(key, state.sharing, x_start, wanted, event)
+    inner, (payload, bits) = encode(sharing, key, state.sharing, x_start, wanted, event)
     _check_payload(x, payload)
     return ErrorFeedbackState(jax.tree.map(jnp.subtract, wanted, payload), inner), (payload, bits)
 
@@ -141,25 +141,25 @@ def _merge_feedback(
 
 @recorded("seide2014onebit")
 def error_feedback(sharing: Sharing) -> Sharing:
-    """Wrap a sharing so that what a message leaves out is added to the next model that is encoded::
+    """Wrap a sharing so that the error of a message is added to the next model before it is encoded::
 
         v_i = x_i + e_i                             encoded in place of x_i; e_i = 0 at the start
         e_i ← v_i − p_i                             p_i the message: what receivers read v_i as
 
-    x itself is merged without e. Conserves what the sharing conserves. What was sent up to round t is what was to be
-    sent but for the last error, ``Σ p = Σ x − e``: nothing stays unsaid, as long as e stays bounded.
+    x itself is merged without e. Conserves the same quantities as the sharing. The sum of all messages equals the sum
+    of all models except for the last error, ``Σ p = Σ x − e``, so nothing is lost as long as e stays bounded.
 
-    The message must be the model as its receivers read it. Sharings that remember something between rounds (CHOCO and
-    its kin send differences to it) and messages of another structure, shape or type than the model are refused; of
-    others, it is the caller's promise.
+    The message must be the model as its receivers read it. Sharings with a memory (CHOCO and similar ones send
+    differences) and messages with another structure, shape or dtype than the model raise an error; otherwise the caller
+    is responsible.
 
     Args:
-        sharing: one without state whose message has the leaves of the models: :func:`compressed`, or
-            :func:`~gossipjax.sharing.full`, of which it changes nothing.
+        sharing: a sharing without state whose message has the leaves of the models: :func:`compressed`, or
+            :func:`~gossipjax.sharing.full`, which stays unchanged.
 
     Raises:
-        ValueError: when the models are known, a sharing with a state of its own; when traced, a message that has not
-            the structure, shapes and types of the models.
+        ValueError: during a run, if the sharing has a state, or a message does not have the structure, shapes and
+            dtypes of the models.
 
     Reference: Seide, Fu, Droppo, Li, Yu 2014; Tang et al. 2019, arXiv 1907.07346.
     """
@@ -181,21 +181,21 @@ def deep_squeeze(compressor: Compressor, gamma: float | Float[np.ndarray | Array
         e_i ← v_i − Q(v_i)
         x_i ← x_i + γ Σ_j (W_ij − [i = j]) Q(v_j)
 
-    Conserves the mean to rounding, whatever Q does, where W is doubly stochastic. With ω = 1 and γ = 1 it is
-    ``x ← W x``. No copies of neighbours are kept, so that the graph may change. In
-    :func:`~gossipjax.dpsgd` with adapt-then-combine it is the published algorithm.
+    If W is doubly stochastic, the mean is conserved up to rounding, for any Q. With ω = 1 and γ = 1 it is ``x ← W x``.
+    Nodes keep no copies of neighbours, so the graph may change. The published algorithm is :func:`~gossipjax.dpsgd`
+    with adapt-then-combine.
 
-    Models agree up to a noise that grows with γ and 1/ω, since models, not differences, are compressed. In
-    :func:`~gossipjax.gossip_averaging`, ``x(T) = x(0) + γ (W − I) (Σ_{t<T} x(t) − e(T))``: their time average agrees to
-    ``O(1/T)``.
+    Models agree up to a noise that grows with γ and 1/ω, since Q compresses models, not differences. In
+    :func:`~gossipjax.gossip_averaging`, ``x(T) = x(0) + γ (W − I) (Σ_{t<T} x(t) − e(T))``, so their time averages agree
+    up to ``O(1/T)``.
 
     Args:
         compressor: Q, with a quality ω (:mod:`gossipjax.compress`), for the errors to stay bounded.
-        gamma: consensus step size γ > 0, small for aggressive compressors. An argument of the compiled function.
+        gamma: consensus step size γ > 0, small for aggressive compressors. A new value does not recompile the run.
 
     Raises:
-        ValueError: γ that is not positive and finite; a compressor without ω, when the models are known; when run, a
-            timeline that is not of synchronous rounds.
+        ValueError: if γ is not positive and finite; if the compressor has no ω for models of this size; during a run,
+            if the timeline is not synchronous rounds.
 
     Reference: Tang, Lian, Qiu, Yuan, Zhang, Zhang, Liu 2019, arXiv 1907.07346, algorithm 1.
     """

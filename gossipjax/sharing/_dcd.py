@@ -1,4 +1,4 @@
-"""DCD-PSGD: every node holds its neighbours' models exactly, and all move by what is compressed."""
+"""DCD-PSGD: nodes hold exact replicas of their neighbours' models, and models move by compressed differences."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from gossipjax.types import Event, Params, Sharing
 
 
 class DCDState(NamedTuple):
-    """What a node and all its neighbours hold of its model."""
+    """The replica of a node's model that the node and all its neighbours hold."""
 
     replica: Params
-    """The model after the last round, before any local step, leaves ``(n, ...)``."""
+    """The models after the last round, before any local step, leaves ``(n, ...)``."""
 
 
 def check_unbiased(compressor: Compressor, scheme: str) -> None:
-    """Raise ValueError if a compressor is biased, TypeError if it is none."""
+    """Raise ValueError if a compressor is biased, TypeError if it is not a compressor."""
     if not as_compressor(compressor).unbiased:
         raise ValueError(
-            f"{compressor.name} is biased: {scheme} needs E Q(x) = x, for its errors are never corrected; pass qsgd or "
-            "random_k(unbiased=True), or take choco, which needs no more than a quality"
+            f"{compressor.name} is biased: {scheme} needs E Q(x) = x, since errors are never corrected; pass qsgd or "
+            "random_k(unbiased=True), or use choco, which only needs a quality"
         )
 
 
@@ -57,28 +57,27 @@ def _merge(key: Key[Array, ""], state: DCDState, arrived: tuple[Params, Params, 
 
 @recorded("tang2018compression")
 def dcd(compressor: Compressor) -> Sharing:
-    """Build DCD-PSGD, difference compression: nodes mix exact replicas, and apply no more than what they send::
+    """Build DCD-PSGD, difference compression: nodes mix exact replicas, and apply only the compressed differences::
 
         h_i = Σ_j W_ij x_j + u_i                    u_i = −η g_i(x_i), the local steps
         z_i = h_i − x_i;   q_i = Q(z_i)             the message, to all neighbours
         x_i ← x_i + q_i                             by node i, and by its neighbours on their replicas
 
-    Conserves the mean in expectation, ``E x̄ ← x̄ + ū``, where W is doubly stochastic, not in each round. With ω = 1
-    it is D-PSGD in its form of 2017, which mixes the models *before* the local step. As z vanishes at a fixed point of
-    D-PSGD, so does the noise there. Only mild compression is stable: without gradients, disagreement shrinks by
-    ``ρ² + v ‖I − W‖²`` a round at least, in mean square, where that is below 1.
+    If W is doubly stochastic, the mean is conserved in expectation, ``E x̄ ← x̄ + ū``, but not in each round. With ω =
+    1 it is D-PSGD in the form of 2017, which takes gradients at the unmixed models. At a fixed point of D-PSGD, z and
+    with it the noise vanish. Only mild compression is stable: without gradients, the mean square disagreement shrinks
+    at least by the factor ``ρ² + v ‖I − W‖²`` per round if this is below 1.
 
-    Replicas are equal to the models at all times, so one per node is kept. They are so from the start on: the start
-    models, where they differ, are taken to be known to the neighbours, and not counted in bits.
-    In :func:`~gossipjax.dpsgd` take adapt-then-combine, which is the published algorithm; with combine-then-adapt
-    every local step reaches the replicas a round late.
+    Replicas always equal the models, so one per node is stored. Neighbours are assumed to know the start models, even
+    if these differ; their bits are not counted. The published algorithm is :func:`~gossipjax.dpsgd` with
+    adapt-then-combine; with combine-then-adapt every local step reaches the replicas one round late.
 
     Args:
         compressor: Q, unbiased with a small variance v (:mod:`gossipjax.compress`).
 
     Raises:
-        ValueError: a biased compressor; when run, a timeline that is no synchronous round of one doubly stochastic
-            matrix.
+        ValueError: if the compressor is biased; during a run, if the timeline is not synchronous rounds on one doubly
+            stochastic matrix.
 
     Reference: Tang, Gan, Zhang, Zhang, Liu 2018, arXiv 1803.06443, algorithm 1.
     """

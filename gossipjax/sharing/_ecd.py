@@ -1,4 +1,4 @@
-"""ECD-PSGD: what is compressed is extrapolated, so that the noise of the neighbours' estimates falls as 1/t."""
+"""ECD-PSGD: compressed extrapolations, with which the noise of the neighbours' estimates decreases as 1/t."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gossipjax.types import Event, Params, Sharing
 
 
 class ECDState(NamedTuple):
-    """What neighbours know of the models, and the models that it is about."""
+    """The neighbours' estimates of the models, and the models themselves."""
 
     estimate: Params
     """y, leaves ``(n, ...)`` like the models."""
@@ -37,7 +37,7 @@ def _init(x0: Params) -> ECDState:
 
 
 def _combine(a: Float[Array, ""], x: Params, y: Params) -> Params:
-    """Compute ``(1 − a) x + a y``, for a beyond 1 too."""
+    """Compute ``(1 − a) x + a y``, also for a > 1."""
     return jax.tree.map(jnp.add, weighted(x, 1.0 - a), weighted(y, a))
 
 
@@ -59,30 +59,30 @@ def _merge(key: Key[Array, ""], state: ECDState, arrived: tuple[Params, Params, 
 
 @recorded("tang2018compression")
 def ecd(compressor: Compressor) -> Sharing:
-    """Build ECD-PSGD, extrapolation compression: nodes mix estimates y, their own among them, in round t = 1, 2, …::
+    """Build ECD-PSGD, extrapolation compression: nodes mix estimates y, including their own, in round t = 1, 2, …::
 
         x⁺_i = Σ_j W_ij y_j + u_i                   u_i = −η g_i(x_i), the local steps; y_i = x_i at the start
         z_i = (1 − t/2) x_i + (t/2) x⁺_i            q_i = Q(z_i) the message, to all neighbours
         y_i ← (1 − 2/t) y_i + (2/t) q_i             by node i and by each of its neighbours
         x_i ← x⁺_i
 
-    ``E y = x``, and the error of y is, round by round, 2/t times that of a message: it falls as 1/t in mean square if
-    the errors of Q are bounded. The compressors here bound them relative to ‖z‖ only, where the change of a round
-    counts t/2 times: only mild compression is stable. Conserves the mean in expectation, ``E x̄ ← x̄ + ū``, where W is
-    doubly stochastic, not in each round. With ω = 1 it is D-PSGD in its form of 2017, which mixes *before* the local
-    step.
+    ``E y = x``. In round t a message contributes 2/t times its error to y, so the mean square error of y decreases as
+    1/t if the errors of Q are bounded. The compressors here bound them only relative to ‖z‖, in which the change of a
+    round has the factor t/2, so only mild compression is stable. If W is doubly stochastic, the mean is conserved in
+    expectation, ``E x̄ ← x̄ + ū``, but not in each round. With ω = 1 it is D-PSGD in the form of 2017, which takes
+    gradients at the unmixed models.
 
-    All neighbours' copies of y_j are equal on a fixed graph only, so one per node is kept. The start models, where
-    they differ, are taken to be known to the neighbours, and not counted in bits. t is the number of the event, from 1.
-    In :func:`~gossipjax.dpsgd` take adapt-then-combine, which is the published algorithm; with combine-then-adapt
-    every local step reaches the estimates a round late.
+    On a fixed graph all neighbours have equal copies y_j, so one per node is stored. Neighbours are assumed to know the
+    start models, even if these differ; their bits are not counted. t is the number of the event, from 1. The published
+    algorithm is :func:`~gossipjax.dpsgd` with adapt-then-combine; with combine-then-adapt every local step reaches the
+    estimates one round late.
 
     Args:
         compressor: Q, unbiased with a small variance (:mod:`gossipjax.compress`).
 
     Raises:
-        ValueError: a biased compressor; when run, a timeline that is no synchronous round of one doubly stochastic
-            matrix.
+        ValueError: if the compressor is biased; during a run, if the timeline is not synchronous rounds on one doubly
+            stochastic matrix.
 
     Reference: Tang, Gan, Zhang, Zhang, Liu 2018, arXiv 1803.06443, algorithm 2.
     """

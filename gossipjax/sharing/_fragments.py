@@ -1,4 +1,4 @@
-"""Fragments: models are cut into parts that travel apart, and every coordinate is averaged over what came of it."""
+"""Fragments: models are cut into parts that are sent separately, and averaged coordinate by coordinate."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def check_fragments(num_fragments: int) -> int:
 
 
 def mix_parts(mixing: GroupMixing, x: PyTree, fragment: PyTree[Int[Array, "..."]]) -> PyTree:
-    """Combine rows coordinate by coordinate, over the members that give that coordinate.
+    """Average rows coordinate by coordinate, over the members that send that coordinate.
 
     ``x[target][c] ← Σ_s w_s x[member_s][c] / Σ_s w_s``, both sums over the members s whose part is the fragment of
-    coordinate c, or is the whole model. A coordinate that nobody gives becomes 0. All groups are read before any is
+    coordinate c, or is the whole model. A coordinate that no member sends becomes 0. All groups are read before any is
     written.
 
     Args:
@@ -73,7 +73,7 @@ def _mix_leaf(members: tuple[Array, Array, Array], targets: Array, leaf: Array, 
 
 
 def cut_at_random(like: PyTree[jax.ShapeDtypeStruct], num_fragments: int, seed: int) -> PyTree[np.ndarray]:
-    """Deal the coordinates of each tensor to the fragments, in a random order, as evenly as they go.
+    """Distribute the coordinates of each tensor over the fragments, in random order and as evenly as possible.
 
     Args:
         like: leaves of the shape of one row.
@@ -93,7 +93,7 @@ def cut_at_random(like: PyTree[jax.ShapeDtypeStruct], num_fragments: int, seed: 
 
 
 def cut_in_order(like: PyTree[jax.ShapeDtypeStruct], num_fragments: int) -> PyTree[np.ndarray]:
-    """Cut the flat model, all leaves behind one another, into runs of coordinates of nearly equal length.
+    """Cut the flat model, the concatenation of all leaves, into runs of nearly equal length.
 
     Coordinate c of d goes to fragment ``⌊c F / d⌋``: runs differ by one coordinate at most.
 
@@ -112,13 +112,13 @@ def cut_in_order(like: PyTree[jax.ShapeDtypeStruct], num_fragments: int) -> PyTr
 
 
 def _cut(x: Params, num_fragments: int, layout: str, seed: int) -> PyTree[np.ndarray]:
-    """Cut one row of stacked models; on the host, also inside a trace, where only its shape is known."""
+    """Cut one row of stacked models, on the host; only shapes are needed, so it works inside a trace."""
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x)
     return cut_at_random(like, num_fragments, seed) if layout == "random" else cut_in_order(like, num_fragments)
 
 
 def _sizes(x: Params, fragment: PyTree[np.ndarray], num_fragments: int) -> list[int]:
-    """Count the bits of each fragment of any partition."""
+    """Return the bits of each fragment."""
     sizes = np.zeros(num_fragments, np.int64)
     for leaf, of in zip(jax.tree.leaves(x), jax.tree.leaves(fragment), strict=True):
         sizes += 8 * leaf.dtype.itemsize * np.bincount(of.ravel(), minlength=num_fragments)
@@ -132,7 +132,7 @@ def _names_fragments(event: Event) -> bool:
 def _encode(
     cut: Frozen[tuple[int, str, int]], key: Key[Array, ""], state: WireState, x_start: Params, x: Params, event: Event
 ) -> tuple[WireState, tuple[Params | Message, int | UInt[Array, " m"]]]:
-    """Say what the timeline asks for; where it names no fragments, one that each speaker draws."""
+    """Send the fragments that the timeline names; if it names none, each sender draws one."""
     del x_start
     number, fragment = cut.value[0], _cut(x, *cut.value)
     sizes = _sizes(x, fragment, number)
@@ -159,34 +159,34 @@ def _merge(
 
 @recorded("biswas2024shatter", "biswas2025divshare")
 def fragments(num_fragments: int, *, layout: Literal["random", "contiguous"] = "random", seed: int = 0) -> Sharing:
-    """Build fragment sharing: a message is one of F fragments of a model, and coordinates are averaged one by one.
+    """Build fragment sharing: a message is one of F fragments of a model, averaged coordinate by coordinate.
 
-    On a timeline that names the fragment of each message, with y those received that hold coordinate c::
+    On a timeline that names the fragment of each message, where y are the received fragments with coordinate c::
 
         x_i[c] ← (x_i[c] + Σ y[c]) / (1 + number of them)
 
-    With :func:`~gossipjax.dpsgd` on :func:`~gossipjax.timeline.shatter` it is Shatter, on
-    :func:`~gossipjax.timeline.divshare`, with as many local steps as a tick has, DivShare. On any other timeline a
-    sender draws one fragment for each event in which it speaks, M_j its coordinates, and receivers average with the
-    plan's weights::
+    With :func:`~gossipjax.dpsgd` on :func:`~gossipjax.timeline.shatter` it is Shatter; on
+    :func:`~gossipjax.timeline.divshare`, with the local steps of a tick, it is DivShare. On any other timeline, a
+    sender draws one fragment for each event in which it sends, with coordinates M_j, and receivers average with the
+    weights of the plan::
 
         x_i ← x_i + Σ_j W_ij M_j (x_j − x_i)
 
     Equal models are a fixed point; the mean is conserved in expectation only.
 
-    All nodes cut alike. The partition is computed from the shapes of the model, and is a constant of the compiled
-    function: one int32 per coordinate. A message counts the bits of its fragment, where the timeline names fragments
+    All nodes use the same partition, which is computed from the shapes of the model. It is a constant of the compiled
+    function, one int32 per coordinate. A message counts the bits of its fragment; if the timeline names fragments,
     those of the largest.
 
     Args:
-        num_fragments: F ≥ 1, the timeline's number where it names fragments.
-        layout: ``"random"``: the coordinates of each tensor are dealt in a random order, as evenly as they go;
-            ``"contiguous"``: the flat model is cut into F runs.
+        num_fragments: F ≥ 1; if the timeline names fragments, its number of them.
+        layout: ``"random"`` distributes the coordinates of each tensor in random order, as evenly as possible;
+            ``"contiguous"`` cuts the flat model into F runs.
         seed: of the random partition.
 
     Raises:
-        ValueError: num_fragments < 1, an unknown layout; when run, a timeline that names another number of fragments,
-            or nodes that train other rows than their own.
+        ValueError: if num_fragments < 1 or layout is unknown; during a run, if the timeline names another number of
+            fragments, or nodes train rows other than their own.
 
     Reference: Biswas et al. 2024, arXiv 2404.09536 (Shatter); Biswas et al. 2025, arXiv 2410.12918 (DivShare);
     Hegedűs, Danner, Jelasity 2021 (a random part of the model at a time, in gossip learning).

@@ -1,4 +1,4 @@
-"""Full sharing: the whole model travels, in the precision in which it is stored."""
+"""Full sharing: messages are whole models, in the precision in which they are stored."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def full() -> Sharing:
 
 
 def as_sharing(sharing: Sharing | None) -> Sharing:
-    """Return what a protocol is given as ``sharing``, its functions as pytrees; None: full sharing.
+    """Convert the ``sharing`` argument of a protocol: its functions become pytrees, and None becomes full sharing.
 
     Raises:
-        TypeError: something that is no sharing.
+        TypeError: if sharing is not a sharing.
     """
     if sharing is None:
         return full()
@@ -50,16 +50,16 @@ def as_sharing(sharing: Sharing | None) -> Sharing:
 
 
 def as_own_pace_sharing(sharing: Sharing | None) -> Sharing:
-    """Return what a protocol of nodes that wait for nobody is given as ``sharing``, as :func:`as_sharing` does.
+    """Convert the ``sharing`` argument of an asynchronous protocol, as :func:`as_sharing` does.
 
     Raises:
-        TypeError: something that is no sharing.
-        ValueError: one that needs synchronous rounds.
+        TypeError: if sharing is not a sharing.
+        ValueError: if sharing needs synchronous rounds.
     """
     chosen = as_sharing(sharing)
     if "synchronous" in chosen.requires:
         raise ValueError(
-            f"sharing={shown(chosen)}: needs synchronous rounds, in which nodes wait, for what it remembers; use "
+            f"sharing={shown(chosen)}: needs synchronous rounds, since it has a memory; use "
             "it with dpsgd or gossip_averaging on timeline.rounds, or share full(), random_subset, top_k, jwins, "
             "fragments or compressed here"
         )

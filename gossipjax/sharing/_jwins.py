@@ -1,4 +1,4 @@
-"""JWINS: a randomly sized part of the model, the wavelet coefficients that changed most since they were last sent."""
+"""JWINS: nodes send a random number of wavelet coefficients, those that changed most since they were last sent."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ from gossipjax.sharing._wire import (
 from gossipjax.types import Event, Mass, Params, Sharing
 
 CUT_OFFS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.40, 1.00)
-"""The shares that the paper's configurations draw from, all equally likely: 0.343 of the model in the mean."""
+"""Cut-offs of the paper's configurations, all equally likely; their mean is 0.343 of the model."""
 
 
 class JwinsState(NamedTuple):
-    """What a node remembers of itself; it needs no memory of its neighbours."""
+    """Memory of each node about itself; there is no memory about neighbours."""
 
     coefficients: Float[Array, "n c"]
-    """Of its model when the last event ended in which it spoke."""
+    """Coefficients of its model at the end of the last event in which it sent."""
     scores: Float[Array, "n c"] | None
-    """V: what has changed since it was last sent; None: nothing is accumulated."""
+    """V: change of each coefficient since it was last sent; None: without accumulation."""
     wire: WireState
 
 
 class _Setting(NamedTuple):
-    """What is compiled in."""
+    """Compile-time settings."""
 
     cut_offs: tuple[float, ...]
     cap: float
@@ -68,7 +68,7 @@ _MOST = 2**26
 
 
 def _vectors(x: Params) -> Float[Array, "n d"]:
-    """Flat rows, of single precision at least: a transform and its inverse would wear out shorter numbers."""
+    """Return flat rows, at least in single precision, since a transform and its inverse lose digits."""
     vectors = ravel_rows(x)
     return vectors if vectors.dtype.itemsize > 2 else vectors.astype(jnp.float32)
 
@@ -82,7 +82,7 @@ def _init(setting: Frozen[_Setting], x0: Params) -> JwinsState:
 
 
 def _draw(shares: Array, draws: Array | None, keys: Key[Array, " m"], event: Event) -> Int[Array, " m"]:
-    """Draw the number of the cut-off of every row that speaks."""
+    """Draw the number of the cut-off for every row that sends."""
     if draws is not None:
         n = keys.shape[0]
         if draws.shape[1] != n:
@@ -92,7 +92,7 @@ def _draw(shares: Array, draws: Array | None, keys: Key[Array, " m"], event: Eve
 
 
 def _sizes(setting: _Setting, c: int) -> tuple[list[int], list[bool]]:
-    """How many of c coefficients each cut-off selects, and whether it sends the whole model, without indices."""
+    """Return for each cut-off the number of coefficients, and whether the whole model is sent, without indices."""
     whole = [share >= setting.cap for share in setting.cut_offs]
     sizes = [max(1, round(share * c)) for share in setting.cut_offs]
     return [c if every else size for size, every in zip(sizes, whole, strict=True)], whole
@@ -101,7 +101,7 @@ def _sizes(setting: _Setting, c: int) -> tuple[list[int], list[bool]]:
 def _select(
     setting: Frozen[_Setting], x: Float[Array, " d"], start: Array, scores: Array | None, drawn: Int[Array, ""]
 ) -> tuple[Masked, Float[Array, " c"] | None, UInt[Array, ""]]:
-    """One node: what it sends, its scores without that, and how long the message is."""
+    """Return the message of one node, its scores after sending, and the bits of the message."""
     options = setting.value
     w = options.transform.forward(x)
     change = w - start
@@ -138,7 +138,7 @@ def _encode(
 def _finish(
     setting: Frozen[_Setting], d: Frozen[int], w: Float[Array, " c"], start: Array, scores: Array | None
 ) -> tuple[Float[Array, " d"], Array, Array | None]:
-    """One node: its new model, and what of it has changed."""
+    """Return the new model of one node, and its change."""
     transform = setting.value.transform
     x = transform.inverse(w, d.value)
     # Where T has more coefficients than there are parameters, mixed ones need not be those of a vector.
@@ -167,7 +167,7 @@ def _merge(setting: Frozen[_Setting], key, state: JwinsState, arrived: tuple[Par
 def _merge_transfers(
     setting: Frozen[_Setting], state: JwinsState, x: Params, sent: Message, event: Event, rows: Int[Array, " m"]
 ) -> tuple[JwinsState, Params]:
-    """Let messages leave and arrive; what has changed is counted where a row has spoken."""
+    """Send and deliver messages; update the scores of the rows that sent."""
     x, masks = receive(event, x, state.wire.masks, sent, rows, Partial(_fill, setting))
     memory = state.coefficients, state.scores
 
@@ -183,7 +183,7 @@ def _merge_transfers(
 
 
 def _fill(setting: Frozen[_Setting], receivers: Int[Array, " r"], own: Params, heard: Message) -> Params:
-    """Read the coefficients that are sent, and the receiver's own in place of the others."""
+    """Return the coefficients of a message, filled in with those of the receiver."""
     transform = setting.value.transform
     if transform == identity():
         return fill_coordinates(receivers, own, heard)
@@ -208,9 +208,9 @@ def jwins(
     wire: codes.Wire | None = None,
     draws: Int[np.ndarray, "T n"] | None = None,
 ) -> Sharing:
-    """Build JWINS: each round every node sends a random share of its coefficients, those that changed most.
+    """Build JWINS: in each round every node sends a random share of its coefficients, those that changed most.
 
-    With T the transform of the whole flat model, s_i the model when the round began and x_i the trained one::
+    Let T be the transform of the whole flat model, s_i the model at the start of the round and x_i the trained one::
 
         draw α_i from the cut-offs
         w_i = T x_i,  score_i = V_i + T (x_i − s_i)
@@ -219,27 +219,27 @@ def jwins(
         w_i ← w_i + Σ_j W_ij M_j (w_j − w_i)              (M_j: the mask of I_j)
         x_i = T⁻¹ w_i;  V_i ← V_i + T (x_i − s_i)
 
-    What is sent are coefficients of the model, not of its change; V takes the whole change of a round, averaging
-    included, also where the coefficient was just sent. Nodes remember nothing of their neighbours, so that the graph
-    may change; nor do they need rounds: at meetings and in flight a round of a node is the time from the end of one
-    event in which it speaks to the end of the next. Equal models are a fixed point, up to rounding and the error of
-    T⁻¹ T (about 1e-11 of x for sym2, whose filters PyWavelets has to 12 digits); the network's mean is not conserved.
-    ``cut_offs=(1.0,)`` is full sharing. A message counts the values, in the widest type of the model and at least 32
-    bits each, the code of their positions, and the envelope (:class:`gossipjax.compress.codes.Wire`).
+    Messages hold coefficients of the model, not of its change. V adds the whole change of a round, averaging included,
+    also for coefficients that were just sent. Nodes have no memory about their neighbours, so the graph may change.
+    Rounds are not needed: at meetings and in flight, a round of a node lasts from the end of one event in which it
+    sends to the end of the next. Equal models are a fixed point up to rounding and the error of T⁻¹ T (about 1e-11 of x
+    for sym2, whose filters have 12 digits in PyWavelets); the network mean is not conserved. ``cut_offs=(1.0,)`` is
+    full sharing. The bits of a message are those of the values (in the widest dtype of the model, at least 32 bits
+    each), of their encoded positions, and of the envelope (:class:`gossipjax.compress.codes.Wire`).
 
     Args:
-        cut_offs: shares α in (0, 1], one drawn by every node in every round.
+        cut_offs: shares α in (0, 1], of which every node draws one in every round.
         probabilities: of the cut-offs; None: all equally likely.
-        cap: from this share on the whole model is sent.
+        cap: share from which on the whole model is sent.
         transform: T (:mod:`gossipjax.compress.transforms`); None: 4 levels of the wavelet sym2.
-        accumulate: V takes the change of the whole round, of training only, or there is no V.
+        accumulate: whether V adds the change of the whole round, only that of training, or there is no V.
         rank_by: |score|, or |w| itself.
-        wire: how messages are coded; None: float32 values, and Elias gamma of the gaps between positions.
-        draws: numbers of the cut-offs, by round (modulo T) and node, in place of random ones.
+        wire: encoding of messages; None: float32 values, and Elias gamma codes of the gaps between positions.
+        draws: numbers of the cut-offs by round (modulo T) and node, instead of random ones.
 
     Raises:
-        ValueError: cut-offs or probabilities that are none; draws beyond the cut-offs; when run, nodes that train other
-            rows than their own, or, with draws, a timeline on which not all nodes act at every event.
+        ValueError: if cut-offs, probabilities or draws are out of range; during a run, if nodes train rows other than
+            their own, or, with draws, not all nodes act at every event.
 
     Reference: Dhasade, Kermarrec, Pires, Sharma, Vujasinovic, Wigger 2023, arXiv 2306.04377, and its released code.
     """
@@ -247,7 +247,7 @@ def jwins(
     if not shares.size:
         raise ValueError("cut_offs is empty: give at least one share of the coefficients, each in (0, 1]")
     chosen = tuple(shares.tolist())
-    cap = real("cap", cap, above=0, infinite=True, remedy="above 1 no message goes without indices")
+    cap = real("cap", cap, above=0, infinite=True, remedy="above 1 every message has indices")
     choice("accumulate", accumulate, ("round", "training", "nothing"))
     choice("rank_by", rank_by, ("change", "value"))
     T = wavelet("sym2", levels=4) if transform is None else as_transform(transform)
@@ -281,7 +281,7 @@ def _check_draws(draws: Int[np.ndarray, "T n"] | None, number: int) -> Int[Array
 
 
 def cpython_draws(num_cut_offs: int, num_nodes: int, num_rounds: int) -> Int[np.ndarray, "num_rounds num_nodes"]:
-    """Replay the draws of the released code: node i takes ``random.choice`` of a generator with seed i.
+    """Reproduce the draws of the released code: ``random.choice`` of a generator with seed i for node i.
 
     >>> [CUT_OFFS[number] for number in cpython_draws(7, 1, 5)[:, 0]]
     [1.0, 0.25, 1.0, 0.25, 0.1]

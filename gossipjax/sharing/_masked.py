@@ -1,4 +1,4 @@
-"""Sharing some coordinates: what is not received is filled in from the receiver's own model."""
+"""Sharing of some coordinates: receivers fill in the others from their own models."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from gossipjax.sharing._wire import Message, WireState, fill_coordinates, receiv
 from gossipjax.types import Event, Params
 
 OWN_MODELS = Requires({"own_rows"}, mixing=True)
-"""Nodes that each keep a model, from which they fill in what a message leaves out."""
+"""Requirement of own models, from which nodes fill in coordinates that a message does not hold."""
 
 
 class Masked(NamedTuple):
-    """What every node sends: the coordinates under its mask."""
+    """The messages of all nodes: the coordinates under their masks."""
 
     values: Float[Array, "n c"]
     """Coefficients of the whole model; receivers read those under the mask only."""
@@ -33,7 +33,7 @@ class Masked(NamedTuple):
 def merge_masked(
     key: Key[Array, ""], state: WireState, arrived: tuple[Params, Message, Event]
 ) -> tuple[WireState, Params]:
-    """Take in messages that hold some coordinates of a model, in rounds, at meetings and in flight."""
+    """Merge messages that hold some coordinates of a model, in rounds, at meetings and in flight."""
     del key
     x, sent, event = arrived
     rows = speakers(event, num_rows(x))
@@ -45,14 +45,14 @@ def merge_masked(
 
 
 def fill_in(mixing: Mixing, sent: Masked) -> Float[Array, "n c"]:
-    """Average with the neighbours, coordinate by coordinate, own values standing in for what did not arrive.
+    """Average with the neighbours coordinate by coordinate; own values replace coordinates that were not received.
 
     With ``z_ij = w_j`` under the mask of sender j and ``w_i`` elsewhere::
 
         w_i ← W_ii w_i + Σ_{j≠i} W_ij z_ij = w_i + Σ_j W_ij M_j (w_j − w_i)
 
-    Equal models are a fixed point for every row-stochastic W. The mean is not conserved, for masks belong to senders:
-    the matrix of one coordinate has rows, but not columns, that sum to one. Masks of ones give ``w ← W w``.
+    Equal models are a fixed point for every row-stochastic W. The mean is not conserved, since masks belong to senders:
+    in the matrix of one coordinate, rows sum to one but columns do not. Masks of ones give ``w ← W w``.
 
     Args:
         mixing: W; every node sends and receives.

@@ -1,4 +1,4 @@
-"""Moniqua: models modulo a number, quantised; receivers know the rest, for they are near."""
+"""Moniqua: quantised models modulo a number, which receivers with similar models can decode."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ MAX_BITS = 16
 
 
 def _vectors(x: Params) -> Float[Array, "n d"]:
-    """Lay out the models in a type that holds whole numbers of 16 bits."""
+    """Return flat models in a dtype that holds 16-bit integers exactly."""
     vectors = ravel_rows(x)
     return vectors if vectors.dtype.itemsize >= 4 else vectors.astype(jnp.float32)
 
 
 def _steps(bits: Frozen[int]) -> int:
-    """Return 1/δ: as many steps of the grid lie between 0 and 1."""
+    """Return 1/δ, the number of grid steps between 0 and 1."""
     return 2**bits.value - 1
 
 
@@ -63,14 +63,14 @@ def _encode(
 def decode(
     bits: Frozen[int], theta: Any, codes: Float[Array, "*n d"], near: Float[Array, "*n d"]
 ) -> Float[Array, "*n d"]:
-    """Read codes as the vector nearest to one's own: ``((q B − x) mod B) + x``, mod B between −B/2 and B/2.
+    """Decode to the vector nearest to the receiver's own: ``((q B − x) mod B) + x``, mod B between −B/2 and B/2.
 
-    The sender's own proxy ``q B − (x mod B) + x`` is what it reads in its own code.
+    A sender's own proxy is ``q B − (x mod B) + x``, the result of decoding its own code.
 
     Args:
         bits: b of each entry.
         theta: θ.
-        codes: numbers of grid points q/δ, whole numbers of 0 … 2^b − 1.
+        codes: numbers q/δ of grid points, integers 0 … 2^b − 1.
         near: x of the receiver.
 
     Returns:
@@ -82,7 +82,7 @@ def decode(
 
 
 class _Told(NamedTuple):
-    """A node's model, its proxy, and its code; others see the code only."""
+    """A node's model, proxy and code; only the code is sent."""
 
     x: Array
     proxy: Array
@@ -90,7 +90,7 @@ class _Told(NamedTuple):
 
 
 def _pull(bits: Frozen[int], theta: Any, own: _Told, other: _Told) -> Float[Array, " d"]:
-    """Compute ``u_j − u_i`` as node i sees it."""
+    """Compute ``u_j − u_i`` at node i."""
     return decode(bits, theta, other.codes, own.x) - own.proxy
 
 
@@ -118,7 +118,7 @@ def moniqua(
     theta: float | Float[np.ndarray | Array, ""],
     gamma: float | Float[np.ndarray | Array, ""] = 1.0,
 ) -> Sharing:
-    """Build Moniqua: send b bits of every entry, which say where it lies modulo B; receivers take the nearest such::
+    """Build Moniqua: send b bits per entry, its position modulo B; receivers decode to the nearest such value::
 
         B = 2θ/(1 − 2δ),   δ = 1/(2^b − 1)
         q_i = Q_δ((x_i mod B)/B)                    the message: a multiple of δ in [0, 1], up or down at random
@@ -126,25 +126,24 @@ def moniqua(
         u_j = ((q_j B − x_i) mod B) + x_i           by node i of its neighbour j, mod B between −B/2 and B/2
         x_i ← x_i + γ Σ_j W_ij (u_j − u_i)
 
-    While neighbours differ by less than θ in every entry, all read the same u_j, ``|u_j − x_j| ≤ δ B``, and the mean
-    is conserved to rounding where W is doubly stochastic. *Where they differ by more, u_j is wrong by a multiple of B,
-    and nothing says so*: models stay apart. Not even the mean tells, for with symmetric weights the two errors of a
-    pair cancel, unless the rounding decides between two multiples. Watch :func:`~gossipjax.observe.disagreement`, or
-    choose θ with room: a larger θ costs accuracy only. The bound is that of exact arithmetic: entries that are large
-    beside θ must still be resolved to far less than δ B by their floating-point type.
-    The random numbers of the rounding are the same at all nodes in a round, so that equal models stay equal.
-
-    Nothing is remembered: no memory besides the models, and the graph may change. The published algorithm is
-    :func:`~gossipjax.dpsgd` with combine-then-adapt; with adapt-then-combine, the trained models must be within θ.
+    While neighbours differ by less than θ in every entry, all read the same u_j, ``|u_j − x_j| ≤ δ B``, and the mean is
+    conserved up to rounding if W is doubly stochastic. *If they differ by more, u_j is wrong by a multiple of B, which
+    nothing reports*, and models stay apart. The mean does not show it either: with symmetric weights the two errors of
+    a pair cancel, unless rounding decides between two multiples. Observe :func:`~gossipjax.observe.disagreement`, or
+    choose a larger θ, which only costs accuracy. The bound holds in exact arithmetic: if entries are much larger than
+    θ, their floating-point type must still resolve far less than δ B. All nodes round with the same random numbers in a
+    round, so equal models stay equal. There is no memory besides the models, so the graph may change. The published
+    algorithm is :func:`~gossipjax.dpsgd` with combine-then-adapt; with adapt-then-combine, the trained models must be
+    within θ.
 
     Args:
-        bits: b of each entry, 2 … 16; nothing else is sent. With 1 bit δ is 1, and no θ would do.
-        theta: θ > 0, in the unit of the models: above every ``max_c |x_ic − x_jc|`` of neighbours at all times. An
-            argument of the compiled function.
-        gamma: consensus step size γ > 0, below 1 for few bits. An argument of the compiled function.
+        bits: b per entry, 2 … 16; nothing else is sent. With 1 bit δ would be 1, which no θ allows.
+        theta: θ > 0, in the unit of the models; must always exceed ``max_c |x_ic − x_jc|`` of neighbours. A new value
+            does not recompile the run.
+        gamma: consensus step size γ > 0, below 1 for few bits. A new value does not recompile the run.
 
     Raises:
-        ValueError: bits out of range, θ or γ that is not positive and finite; when run, a timeline that is not of
+        ValueError: if bits is out of range, or θ or γ is not positive and finite; during a run, if the timeline is not
             synchronous rounds.
 
     Reference: Lu and De Sa 2020, arXiv 2002.11787, algorithm 1 and lemma 2 (that the reading is right).

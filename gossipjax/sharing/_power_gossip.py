@@ -1,4 +1,4 @@
-"""PowerGossip: neighbours gossip on low-rank estimates of the differences of their weight matrices."""
+"""PowerGossip: neighbours gossip on low-rank approximations of the differences of their weight matrices."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ _LEFT, _RIGHT = 0, 1
 
 
 class PowerGossipState(NamedTuple):
-    """What both ends of each edge remember of the difference of each of their matrices ``(m, q)``."""
+    """Memory of both ends of each edge about the difference of each of their matrices ``(m, q)``."""
 
     left: tuple[Float[Array, "n s _ _"], ...]
-    """p ``(n, s, m, r)``, one for each leaf that holds matrices; s the edges of a node."""
+    """p ``(n, s, m, r)`` for each leaf that holds matrices, with s edges per node."""
     right: tuple[Float[Array, "n s _ _"], ...]
     """q ``(n, s, q, r)``."""
 
 
 class _Edges(NamedTuple):
-    """The edges of each node, padded with edges to itself; arrays, so that they are arguments of compiled functions."""
+    """The edges of each node, padded with edges to itself; arrays, which are arguments of compiled functions."""
 
     neighbors: Int[Array, "n s"]
     reverse: Int[Array, "n s"]
-    """The place of the same edge among those of the neighbour."""
+    """Position of the same edge among those of the neighbour."""
     signs: Int[Array, "n s"]
-    """1 at the end of the lower number, −1 at the other, 0 for padding."""
+    """1 at the end with the lower number, −1 at the other, 0 for padding."""
 
 
 _Factors: TypeAlias = tuple[Array, Array]
@@ -77,7 +77,7 @@ def _rank(matrix: Array, rank: int) -> int:
 
 
 def _init(edges: _Edges, rank: Frozen[int], seed: Frozen[int], x0: Params) -> PowerGossipState:
-    """Draw the same start at both ends of an edge, from the seed and the numbers of the ends."""
+    """Draw the same start at both ends of an edge, from the seed and the numbers of both ends."""
     n = edges.neighbors.shape[0]
     if num_rows(x0) != n:
         raise ValueError(
@@ -105,7 +105,7 @@ def _init(edges: _Edges, rank: Frozen[int], seed: Frozen[int], x0: Params) -> Po
 
 
 def _unit(column: Float[Array, "n s m"]) -> Float[Array, "n s m"]:
-    """Scale vectors to length 1; those that are 0 stay 0."""
+    """Scale vectors to length 1; zero vectors stay 0."""
     scale = jnp.max(jnp.abs(column), axis=-1, keepdims=True)
     scaled = column / jnp.where(scale == 0, 1, scale)  # squares of small numbers would vanish
     square = jnp.sum(jnp.square(scaled), axis=-1, keepdims=True)
@@ -113,10 +113,10 @@ def _unit(column: Float[Array, "n s m"]) -> Float[Array, "n s m"]:
 
 
 def _orthonormal(factor: Float[Array, "n s m r"]) -> Float[Array, "n s m r"]:
-    """Make the columns orthonormal, by Gram and Schmidt.
+    """Make the columns orthonormal with the Gram–Schmidt process.
 
-    Three times: a dependent column leaves rounding errors, which the first pass scales up, so that the second still
-    finds large parts along the others; after the third it is a direction of its own.
+    There are three passes. A dependent column leaves rounding errors, which the first pass scales up, so the second
+    still finds large components along the others; after the third it is an independent direction.
     """
     if factor.shape[-1] == 1:
         return _unit(factor[..., 0])[..., None]
@@ -138,10 +138,10 @@ def _product(subscripts: str, *operands: Array) -> Array:
 
 
 def _power_step(side: int, edges: _Edges, matrix: Float[Array, "n m q"], memory: _Factors) -> tuple[_Factors, _Factors]:
-    """One product with the difference D of the ends, lower minus higher: ``p = D q`` or ``q = Dᵀ p``.
+    """Multiply with the difference D of the ends, lower minus higher: ``p = D q`` or ``q = Dᵀ p``.
 
     Returns:
-        The estimate ``D ≈ p qᵀ``, as its factors, and the new memory.
+        The factors of ``D ≈ p qᵀ``, and the new memory.
     """
     known = 1 - side
     directions = _orthonormal(memory[known])
@@ -160,7 +160,7 @@ def _power_step(side: int, edges: _Edges, matrix: Float[Array, "n m q"], memory:
 def _iterate(
     first: Array, iterations: int, edges: _Edges, matrices: list[Array], memories: list[_Factors]
 ) -> tuple[list[_Factors], list[_Factors]]:
-    """Take the steps of one round, on models that stand still; return estimates and memories."""
+    """Take the steps of one round on fixed models; return estimates and memories."""
 
     def computing(side: int, memories: list[_Factors]) -> tuple[list[_Factors], list[_Factors]]:
         steps = [_power_step(side, edges, *both) for both in zip(matrices, memories, strict=True)]
@@ -173,12 +173,12 @@ def _iterate(
 
 
 def _first_side(event: Event, iterations: int) -> Int[Array, ""]:
-    """Tell which factor comes first: as many steps were taken in each of the rounds before."""
+    """Return which factor comes first in this round, after the steps of all earlier rounds."""
     return (event.index[0] % 2).astype(jnp.int32) * (iterations % 2)
 
 
 def _edge_weights(mixing: Any, edges: _Edges) -> Float[Array, "n s"]:
-    """Read W_ij of the edges off a matrix or a table; not a number in rows with weights on other edges."""
+    """Return W_ij of the edges of a matrix or table; NaN in rows with weights on other edges."""
     n, degree = edges.neighbors.shape
     rows = jnp.arange(n, dtype=jnp.int32)[:, None]
     present = edges.signs != 0
@@ -200,13 +200,13 @@ def _edge_weights(mixing: Any, edges: _Edges) -> Float[Array, "n s"]:
 
 
 def _only_known(shares: Float[Array, "n s"], whole: Float[Array, " n"]) -> Float[Array, "n s"]:
-    """Spoil rows whose weights are not all on edges of the topology: values under jit cannot be refused."""
+    """Set rows with weights on other edges than the topology's to NaN, since traced values cannot raise errors."""
     known = jnp.abs(jnp.sum(shares, axis=1) - whole) < 1e-4
     return jnp.where(known[:, None], shares, jnp.nan)
 
 
 def _round_bits(first: int, iterations: int, rank: int, x: Params) -> int:
-    """Bits that a neighbour is sent in one round."""
+    """Return the bits sent to one neighbour in one round."""
     whole = sum(leaf.size // leaf.shape[0] * leaf.dtype.itemsize for leaf in jax.tree.leaves(x) if leaf.ndim <= 2)
     low_rank = sum(
         matrix.shape[1 + side] * _rank(matrix, rank) * matrix.dtype.itemsize
@@ -225,7 +225,7 @@ def _encode(
     x: Params,
     event: Event,
 ) -> tuple[PowerGossipState, tuple[tuple[()], int | UInt[Array, ""]]]:
-    """Count only: the products go to and fro, and are made where models are merged."""
+    """Return the bits only; the products are computed and exchanged when models are merged."""
     del key, x_start
     left, right = (_round_bits(first, iterations.value, rank.value, x) for first in (_LEFT, _RIGHT))
     if left == right:
@@ -264,36 +264,38 @@ def _merge(
 
 @recorded("vogels2020powergossip")
 def power_gossip(topology: Topology, *, rank: int = 1, iterations: int = 1, seed: int = 0) -> Sharing:
-    """Build PowerGossip: each edge finds the leading directions of the difference of its ends, and gossips on them.
+    """Build PowerGossip: each edge estimates the leading directions of the difference of its ends, and gossips on them.
 
-    For an edge i < j and a matrix X, with D = X_i − X_j, power iteration goes to and fro between its left and right
-    directions p ``(m, r)`` and q ``(q, r)``, from where it was in the last round::
+    For an edge i < j, a matrix X and D = X_i − X_j, power iteration alternates between the left and right directions p
+    ``(m, r)`` and q ``(q, r)``, starting from those of the last round::
 
         q ← orthonormal(q);   i and j exchange X_i q and X_j q;      p = X_i q − X_j q
         p ← orthonormal(p);   i and j exchange X_iᵀ p and X_jᵀ p;    q = X_iᵀ p − X_jᵀ p
 
-    by turns, one line a step, and D̂ = p qᵀ after the last step of the round. Then, over all edges::
+    Each step is one of these lines, in turn; D̂ = p qᵀ after the last step of the round. Then, over all edges::
 
         X_i ← X_i − Σ_j W_ij D̂_ij,      D̂_ji = −D̂_ij
 
-    D̂ is D projected on r directions: ``‖D − D̂‖ ≤ ‖D‖``. From ``r = min(m, q)`` on, two steps find D itself, and what
-    remains is ``X ← W X``. Conserves the mean to rounding; equal models are a fixed point. No consensus step size.
+    D̂ is the projection of D on r directions, so ``‖D − D̂‖ ≤ ‖D‖``. For ``r ≥ min(m, q)``, two steps give D itself,
+    and the round is ``X ← W X``. The mean is conserved up to rounding; equal models are a fixed point. There is no
+    consensus step size.
 
-    All steps of a round are taken at the models as they were when it began; the authors' program moves the models
-    after every step, which for one step a round is the same. A leaf with two axes per node is a matrix; of more axes,
-    the last is q and the others together m, so that a convolution's q are its output channels. Vectors and scalars are
-    sent and mixed in full. A message is all that a neighbour is sent in a round.
+    All steps of a round use the models at its start; the authors' program moves the models after every step, which is
+    the same for one step per round. A leaf with two axes per node is a matrix; with more axes, the last is q and the
+    others together are m, so q are the output channels of a convolution. Vectors and scalars are sent and mixed in
+    full. A message is everything that is sent to one neighbour in a round.
 
     Args:
-        topology: the undirected graph on which the mixing matrix is built. Where the matrix has an edge that the
-            topology has not, models become NaN, so that the run ends with the first event named.
-        rank: r ≥ 1, directions per matrix; min(m, q) of smaller ones.
-        iterations: steps a round, ≥ 1. An odd number makes rounds of either kind alternate, and their bits with them.
-        seed: of the first directions, drawn for each edge from the numbers of its ends.
+        topology: the undirected graph of the mixing matrix. If the matrix has other edges, models become NaN, and the
+            run stops with an error.
+        rank: r ≥ 1 directions per matrix, at most min(m, q).
+        iterations: steps per round, ≥ 1. With an odd number, rounds alternate between starting with p and with q, and
+            so do their bits.
+        seed: seed of the first directions, which also depend on the numbers of the ends of an edge.
 
     Raises:
-        ValueError: rank or iterations < 1, a directed topology; when the models are known, another number of nodes;
-            when run, a timeline that is no synchronous round of one symmetric doubly stochastic matrix.
+        ValueError: if rank or iterations < 1, or the topology is directed; during a run, if the number of nodes
+            differs, or the timeline is not synchronous rounds on one symmetric doubly stochastic matrix.
 
     Reference: Vogels, Karimireddy, Jaggi 2020, arXiv 2008.01425.
     """

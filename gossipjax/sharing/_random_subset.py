@@ -1,4 +1,4 @@
-"""Random subset: each node sends coordinates that it drew, and the seed from which the receiver draws them again."""
+"""Random subset: each node sends randomly drawn coordinates, and the seed with which receivers draw them again."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ def _encode(wire: Frozen[Wire], share: Any, key: Key[Array, ""], state: WireStat
 def random_subset(share: float, *, wire: Wire | None = None) -> Sharing:
     """Build random sampling: each message holds each coordinate with probability α.
 
-    ``x_i ← x_i + Σ_j W_ij M_j (x_j − x_i)`` with masks M_j of independent coins, one mask for all to whom j sends in
-    one event. Equal models are a fixed point; the mean is conserved in expectation only, where W is doubly stochastic.
-    A message holds the values, a seed of 64 bits,
-    and the envelope: the receiver draws the positions again.
+    ``x_i ← x_i + Σ_j W_ij M_j (x_j − x_i)`` where the entries of the mask M_j are 1 with probability α, independently,
+    and all receivers of j in one event get the same mask. Equal models are a fixed point; if W is doubly stochastic,
+    the mean is conserved in expectation. A message holds the values, a seed of 64 bits with which the receiver draws
+    the positions again, and the envelope.
 
     Args:
-        share: α in (0, 1]; an argument of the compiled function.
-        wire: how messages are coded; None: float32 values and the seed.
+        share: α in (0, 1]. A new value does not recompile the run.
+        wire: encoding of messages; None: float32 values and the seed.
 
     Raises:
-        ValueError: a share out of range; when run, nodes that train other rows than their own.
+        ValueError: if share is out of range; during a run, if nodes train rows other than their own.
 
     Reference: the baseline of Dhasade et al. 2023, arXiv 2306.04377 (JWINS).
     """

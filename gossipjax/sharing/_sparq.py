@@ -1,4 +1,4 @@
-"""SPARQ: CHOCO, whose nodes keep silent while their models are near to the copies."""
+"""SPARQ: CHOCO in which nodes send nothing while their models are close to the copies."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from gossipjax.sharing._choco import FIXED_GRAPH, ChocoState, check_gamma, merge
 from gossipjax.types import Event, Params, Sharing
 
 Schedule: TypeAlias = Callable[[Int[Array, ""]], ArrayLike]
-"""A number as a function of the number of the round, from 0, as optax has them."""
+"""A function of the number of the round, from 0, such as a schedule of optax."""
 
 
 def _moved(threshold: Any, change: Params, event: Event) -> Bool[Array, " n"]:
-    """Mark the nodes whose models are farther from their copies than the threshold, in square."""
+    """Mark the nodes whose squared distance from their copies exceeds the threshold."""
     squares = jnp.sum(jnp.square(ravel_rows(change)), axis=1)
     limit = threshold(event.index[0].astype(jnp.int32)) if callable(threshold) else threshold
     return squares > jnp.asarray(limit).astype(squares.dtype)
@@ -62,24 +62,24 @@ def sparq(
         x̂_i ← x̂_i + q_i                             by node i and by each of its neighbours; 0 at the start
         x_i ← x_i + γ Σ_j W_ij (x̂_j − x̂_i)
 
-    Conserves the mean of x to rounding. With c = 0 it is :func:`~gossipjax.sharing.choco`. In
-    :func:`~gossipjax.dpsgd` with adapt-then-combine and ``local_steps=H`` it is SPARQ-SGD, a round being H steps; the
+    Conserves the mean of x up to rounding. With c = 0 it is :func:`~gossipjax.sharing.choco`. In
+    :func:`~gossipjax.dpsgd` with adapt-then-combine and ``local_steps=H`` it is SPARQ-SGD with H steps per round; the
     compressor of the paper is :func:`~gossipjax.compress.sign_top_k`.
 
-    Who sends nothing is counted with a message of 0 bits to each neighbour: that the neighbours of a synchronous round
-    must learn that nothing comes is not counted.
+    A node that sends nothing counts as a message of 0 bits to each neighbour; the signal that nothing comes, which
+    synchronous rounds need, is not counted.
 
     Args:
         compressor: Q, with a quality ω (:mod:`gossipjax.compress`).
-        gamma: consensus step size γ > 0, as in CHOCO. An argument of the compiled function.
-        threshold: c ≥ 0, in the square of the models' unit: the paper's ``c_t η_t²``, the learning rate included. A
-            number, an argument of the compiled function; or a function of the number of the round, from 0, such as
-            optax's schedules, that gives it (a ``Partial`` keeps its numbers as arguments).
+        gamma: consensus step size γ > 0, as in CHOCO. A new value does not recompile the run.
+        threshold: c ≥ 0, in the square of the models' unit; the paper's ``c_t η_t²``, learning rate included. A number,
+            of which a new value does not recompile the run; or a function of the number of the round, from 0, such as a
+            schedule of optax (a ``Partial`` keeps its numbers as arguments).
 
     Raises:
-        ValueError: γ that is not positive and finite, a threshold that is negative or not finite; a compressor without
-            ω, when the models are known; when run, a timeline that is no synchronous round of one symmetric doubly
-            stochastic matrix.
+        ValueError: if γ is not positive and finite, or the threshold is negative or not finite; if the compressor has
+            no ω for models of this size; during a run, if the timeline is not synchronous rounds on one symmetric
+            doubly stochastic matrix.
 
     Reference: Singh, Data, George, Diggavi 2019, arXiv 1910.14280, algorithm 1.
     """

@@ -16,21 +16,22 @@ from gossipjax.types import Sharing
 def top_k(
     share: float, *, accumulate: bool = True, transform: Transform | None = None, wire: Wire | None = None
 ) -> Sharing:
-    """Build top-k sharing: each node sends the values of the k parameters whose change is largest.
+    """Build top-k sharing: each node sends the values of the k parameters that changed most.
 
-    :func:`~gossipjax.sharing.jwins` with one cut-off and no transform: ``x_i ← x_i + Σ_j W_ij M_j (x_j − x_i)``, M_j
-    the mask of the ``k = round(share d)`` largest |V_j + x_j − s_j|. What is sent are values of the model, not
-    differences to a copy as in :func:`~gossipjax.sharing.choco`, and receivers fill in their own. s_j is the model when
-    j last ended an event in which it sent: the last round, or the last message.
+    This is :func:`~gossipjax.sharing.jwins` with one cut-off and no transform:
+    ``x_i ← x_i + Σ_j W_ij M_j (x_j − x_i)``, where M_j is the mask of the ``k = round(share d)`` largest |V_j + x_j −
+    s_j|. Messages hold values of the model, not differences to a copy as in :func:`~gossipjax.sharing.choco`, and
+    receivers fill in their own values. s_j is the model of j after the last event in which it sent: the last round, or
+    the last message.
 
     Args:
-        share: k/d in (0, 1]; k is at least 1. With 1 the whole model is sent, without indices.
-        accumulate: V takes the change of every round, and is 0 where it was sent; else it is always 0.
-        transform: of the model; None: the parameters themselves.
-        wire: how messages are coded; None: float32 values, and Elias gamma of the gaps between positions.
+        share: k/d in (0, 1]; k is at least 1. With share 1 the whole model is sent, without indices.
+        accumulate: whether V adds the change of every round and is reset to 0 where it was sent; otherwise V is 0.
+        transform: transform of the model; None: the parameters themselves.
+        wire: encoding of messages; None: float32 values, and Elias gamma codes of the gaps between positions.
 
     Raises:
-        ValueError: a share out of range; when run, nodes that train other rows than their own.
+        ValueError: if share is out of range; during a run, if nodes train rows other than their own.
 
     Reference: the baselines TopK and TopK with accumulation of Dhasade et al. 2023, arXiv 2306.04377 (JWINS).
     """

@@ -1,4 +1,4 @@
-"""Which consensus step to take: by trial, as the published bounds are hundreds of times too small."""
+"""Choice of the consensus step size by trial, since published bounds are hundreds of times too small."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from gossipjax._base.arguments import seed as check_seed
 from gossipjax._base.binding import Frozen
 from gossipjax.compress._compressor import Compressor, as_compressor
 from gossipjax.mixing._build import from_matrix
-from gossipjax.mixing._weights import Matrix, is_doubly_stochastic, is_symmetric
+from gossipjax.mixing._stochastic import Matrix, is_doubly_stochastic, is_symmetric
 from gossipjax.sharing._choco import choco
 from gossipjax.types import Event
 
 CANDIDATES = tuple(float(gamma) for gamma in np.logspace(-3, 0, 20))
-"""Steps that are tried, evenly spaced on a logarithmic scale."""
+"""Default candidates, evenly spaced on a logarithmic scale."""
 
 
 @jax.jit
 def _errors(
     gammas, key, compressor: Compressor, mixing: Any, x0: Array, num_rounds: Frozen[int]
 ) -> tuple[Float[Array, " g"], Float[Array, " g"], Float[Array, " g"]]:
-    """Disagreement ``Σ_i ‖x_i − x̄‖²`` after T/2 and after T rounds of gossip, over that at the start, and the error.
+    """Return the disagreement ``Σ_i ‖x_i − x̄‖²`` after T/2 and T rounds, and the error, relative to the start.
 
-    The error is that sum and ``Σ_i ‖x_i − x̂_i‖²``, after T rounds.
+    The error is the disagreement plus ``Σ_i ‖x_i − x̂_i‖²`` after T rounds.
     """
     half = max(1, num_rounds.value // 2)
 
@@ -67,11 +67,11 @@ def tune_gamma(
     num_rounds: int = 1000,
     seed: int = 0,
 ) -> float:
-    """Choose CHOCO's consensus step γ: gossip on Gaussian vectors with each, and take the one that ends closest.
+    """Choose CHOCO's consensus step size γ: run gossip on Gaussian vectors with each candidate, and return the best.
 
-    Minimises ``Σ_i ‖x_i − x̄‖² + ‖x_i − x̂_i‖²`` after T rounds without gradients, among the steps with which nodes still
-    come closer in the second half of them. With gradients, and where vectors are
-    sparse, a smaller step may do better: try the neighbours of the one found.
+    Minimises ``Σ_i ‖x_i − x̄‖² + ‖x_i − x̂_i‖²`` after T rounds without gradients, among the candidates whose
+    disagreement still decreases in the second half. With gradients or sparse vectors a smaller step may be better: also
+    try the candidates beside the result.
 
     >>> from gossipjax import compress, topology, mixing
     >>> ring = mixing.metropolis(topology.ring(9))
@@ -81,17 +81,17 @@ def tune_gamma(
     Args:
         compressor: Q of :func:`~gossipjax.sharing.choco`.
         weights: mixing matrix ``(n, n)``, symmetric and doubly stochastic.
-        dimension: d of the vectors, as many as will be sent, or fewer: quality depends on the share sent.
-        candidates: steps that are tried.
-        num_rounds: T.
-        seed: of the vectors and of Q.
+        dimension: dimension d of the vectors, that of the model or smaller; quality depends on the share that is sent.
+        candidates: step sizes to try.
+        num_rounds: T ≥ 2.
+        seed: seed of the vectors and of Q.
 
     Returns:
         The best candidate.
 
     Raises:
-        ValueError: numbers below one, no candidates or such as are no steps, a matrix that is not symmetric and doubly
-            stochastic, or no candidate with which nodes come closer, and still do in the second half of the rounds.
+        ValueError: if dimension or num_rounds is too small, candidates are empty or not positive, the matrix is not
+            symmetric and doubly stochastic, or the disagreement decreases in both halves with no candidate.
 
     Reference: the tuner in the released code of Koloskova, Lin, Stich, Jaggi 2020, arXiv 1907.09356.
     """
@@ -111,7 +111,7 @@ def tune_gamma(
     good = (last < 1.0) & ((last < middle) | (last < rounding)) & np.isfinite(error)
     if not good.any():
         raise ValueError(
-            f"no candidate from {min(candidates):g} to {max(candidates):g} comes closer, and still closer, in "
+            f"no candidate from {min(candidates):g} to {max(candidates):g} reduces the disagreement in both halves of "
             f"{num_rounds} rounds: try smaller ones, or more rounds"
         )
     return float(candidates[int(np.argmin(np.where(good, error, np.inf)))])

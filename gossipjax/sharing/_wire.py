@@ -1,4 +1,4 @@
-"""Messages that are not whole models: who says them, where they lie while in flight, and how receivers take them in."""
+"""Messages that are not whole models: their senders, their rows while in flight, and how receivers merge them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gossipjax.types import Event, Params
 
 
 class Message(NamedTuple):
-    """What some rows say, one entry for each: see :func:`gossipjax.mixing._counting.speakers`."""
+    """Messages, one entry for each row that sends: see :func:`gossipjax.mixing._counting.speakers`."""
 
     values: Params
     """Models, leaves ``(m, ...)``; receivers read them under the mask only."""
@@ -27,24 +27,24 @@ class Message(NamedTuple):
 
 
 class WireState(NamedTuple):
-    """What a sharing without other memory keeps of every row."""
+    """State of a sharing without other memory."""
 
     counts: UInt[Array, " rows"]
-    """Events in which a row has said something, rounds aside: they number its random streams."""
+    """Number of events, other than rounds, in which each row has sent; numbers its random streams."""
     masks: UInt8[Array, "rows b"] | None
-    """Of messages in flight, which lie in the rows after the models, eight coordinates a byte; None: they are whole."""
+    """Masks of messages in flight, in the rows after the models, eight coordinates per byte; None: whole models."""
 
 
 Fill: TypeAlias = Callable[[Int[Array, " r"], Params, Message], Params]
-"""``fill(receivers, own, message) -> models``: a message as its receiver reads it, with its own where it is silent."""
+"""``fill(receivers, own, message) -> models``: messages as their receivers read them, completed with own values."""
 
 
 def start_wire(x0: Params, coordinates: int | None = None) -> WireState:
-    """Start with nothing said.
+    """Return the state before the first message.
 
     Args:
-        x0: stacked models, and rows for messages.
-        coordinates: c of a mask; None: messages have none.
+        x0: stacked models, followed by rows for messages.
+        coordinates: length c of a mask; None: messages have no mask.
     """
     rows = num_rows(x0)
     masks = None if coordinates is None else jnp.full((rows, -(-coordinates // 8)), 255, jnp.uint8)
@@ -52,16 +52,16 @@ def start_wire(x0: Params, coordinates: int | None = None) -> WireState:
 
 
 def start_masks(x0: Params) -> WireState:
-    """Start with nothing said, for messages that hold some coordinates."""
+    """Return the state before the first message, for messages with masks."""
     return start_wire(x0, parameters_per_row(x0))
 
 
 def message_keys(
     key: Key[Array, ""], counts: UInt[Array, " rows"], event: Event, rows: Int[Array, " m"] | None
 ) -> Key[Array, " m"]:
-    """Derive one key for what each row says: of the row and the round, or of the row and how often it has spoken.
+    """Derive one key per message, from the row and the round, or from the row and the number of its messages so far.
 
-    A row's own count, unlike a place in an event, is the same however events are packed.
+    Unlike a position in an event, a row's own count does not depend on packing.
     """
     key = jax.random.fold_in(key, STREAM)
     if rows is None:
@@ -71,19 +71,19 @@ def message_keys(
 
 
 def count_speech(counts: UInt[Array, " rows"], rows: Int[Array, " m"] | None) -> UInt[Array, " rows"]:
-    """Count what rows have said; rounds are numbered already."""
+    """Count the messages of rows; rounds are numbered already."""
     return counts if rows is None else put_rows(counts, rows, take(counts, rows) + 1)
 
 
 def count_participation(counts: UInt[Array, " rows"], event: Event, rows: Int[Array, " m"]) -> UInt[Array, " rows"]:
-    """Count an event of transfers for all who speak in it or listen, once each."""
+    """Count an event of transfers once for each row that sends or receives in it."""
     receivers = _transfers(event.mixing, len(counts)).receivers
     listeners = put_rows(counts, receivers, take(counts, receivers) + 1)
     return put_rows(listeners, rows, take(counts, rows) + 1)
 
 
 def mask_of(x: Params, mask: Bool[Array, "m c"]) -> PyTree[Bool[Array, "m ..."]]:
-    """Cut flat masks of coordinates into the leaves of m models."""
+    """Split flat masks of coordinates into the leaves of m models."""
     leaves, structure = jax.tree.flatten(x)
     parts, start = [], 0
     for leaf in leaves:
@@ -94,7 +94,7 @@ def mask_of(x: Params, mask: Bool[Array, "m c"]) -> PyTree[Bool[Array, "m ..."]]
 
 
 def fill_coordinates(receivers: Int[Array, " r"], own: Params, message: Message) -> Params:
-    """Read what is sent, and the receiver's own coordinates in its place where nothing is."""
+    """Return the coordinates of a message, and the receiver's own where the message has none."""
     del receivers
     if message.mask is None:
         return message.values
@@ -102,17 +102,17 @@ def fill_coordinates(receivers: Int[Array, " r"], own: Params, message: Message)
 
 
 def has_transfers(event: Event) -> bool:
-    """Whether an event is one of pairs or groups, not of all rows at once."""
+    """Return whether an event has transfers or groups, not a round of all rows."""
     return isinstance(event.mixing, PairMixing | GroupMixing)
 
 
 def rows_that_speak(event: Event, x: Params, rows: Int[Array, " m"] | None) -> Params:
-    """Read the models of the rows that speak; in events of all rows every one, in order."""
+    """Return the models of the rows that send; in a round, all rows in order."""
     return take(x, rows) if has_transfers(event) else x
 
 
 def if_any_speaks(rows: Int[Array, " m"] | None, num_rows: int, work: Callable[[], PyTree]) -> PyTree:
-    """Do the work of the rows that speak, or return zeros where an event has none: most events of some timelines."""
+    """Do the work of the rows that send; return zeros in events without one (most events of some timelines)."""
     if rows is None:
         return work()
 
@@ -123,7 +123,7 @@ def if_any_speaks(rows: Int[Array, " m"] | None, num_rows: int, work: Callable[[
 
 
 class _Transfers(NamedTuple):
-    """What each of r receivers takes in: ``keep x + Σ_s weights x[members]``."""
+    """The mixing of r receivers: ``keep x + Σ_s weights x[members]``."""
 
     receivers: Int[Array, " r"]
     keep: Float[Array, " r"]
@@ -146,7 +146,7 @@ def _transfers(mixing: Any, rows: int) -> _Transfers:
 
 
 def _lanes(speakers: Int[Array, " m"], asked: Int[Array, " r"], rows: int) -> Int[Array, " r"]:
-    """Find the lane in which each row speaks; past the last: it does not."""
+    """Return the lane in which each row sends; the number of lanes if it does not send."""
     m = len(speakers)
     if m <= FEW:
         same = (speakers[:, None] == asked[None]) & (asked < rows)[None]
@@ -166,7 +166,7 @@ def _message_of(
     masks: UInt8[Array, "rows b"] | None,
     asked: Int[Array, " r"],
 ) -> Message:
-    """Look up the message of each row: what it says now, or what lies in the row of a message in flight."""
+    """Return the message of each row: the one that it sends now, or the one in flight that the row holds."""
     lanes = _lanes(speakers, asked, num_rows(x))
     now = lanes < len(speakers)
     values = _choose(now, take(message.values, lanes), take(x, asked))
@@ -184,27 +184,27 @@ def receive(
     speakers: Int[Array, " m"],
     fill: Fill,
 ) -> tuple[Params, UInt8[Array, "rows b"] | None]:
-    """Let messages leave and arrive: what is sent to a row of its own lies there as it is, models take in the others.
+    """Send and deliver messages: rows of messages store them unchanged, and model rows merge them.
 
-    With z_s the message of member s as receiver r reads it: ``x_r ← keep x_r + Σ_s w_s z_s``.
+    With z_s the message of member s as receiver r reads it, model rows become ``x_r ← keep x_r + Σ_s w_s z_s``.
 
     Args:
-        event: of transfers or groups.
+        event: an event of transfers or groups.
         x: all rows.
-        masks: of all rows.
-        message: by the speakers, now.
-        speakers: the rows that speak.
+        masks: masks of all rows.
+        message: messages that are sent now, one per speaker.
+        speakers: the rows that send.
         fill: see :data:`Fill`.
 
     Returns:
-        All rows, and their masks.
+        The new models and masks of all rows.
 
     Raises:
-        ValueError: if the message does not have one entry for each row that speaks.
+        ValueError: if the message does not have one entry per speaker.
     """
     if num_rows(message.values) != len(speakers):
         raise ValueError(
-            f"a sharing says {num_rows(message.values)} messages in an event in which {len(speakers)} rows speak: "
+            f"the sharing encodes {num_rows(message.values)} messages in an event with {len(speakers)} speakers: "
             "encode one entry for each of gossipjax.mixing.speakers(event, rows), in order"
         )
     rows, moves = num_rows(x), _transfers(event.mixing, num_rows(x))
@@ -230,7 +230,7 @@ def _new_rows(
     fill: Fill,
     copies: UInt8[Array, "r b"] | None,
 ) -> tuple[Params, UInt8[Array, "r b"] | None]:
-    """New rows of the receivers, member after member, and the masks of those that lie in rows of messages."""
+    """Return the new rows of the receivers, added up member by member, and the masks of rows of messages."""
     own = take(x, moves.receivers)
 
     def add(carry: Any, move: tuple[Int[Array, " r"], Float[Array, " r"]]) -> tuple[Any, None]:

@@ -44,7 +44,6 @@ from gossipjax.testing._strategies import Draw as Draw
 from gossipjax.testing._strategies import compressor_inputs as compressor_inputs
 from gossipjax.testing._strategies import connected_digraphs as connected_digraphs
 from gossipjax.testing._strategies import connected_graphs as connected_graphs
-from gossipjax.testing._strategies import digraphs as digraphs
 from gossipjax.testing._strategies import mixing_matrices as mixing_matrices
 from gossipjax.testing._strategies import permutations as permutations
 from gossipjax.testing._strategies import small_tasks as small_tasks

@@ -14,10 +14,11 @@ from jaxtyping import Array, Key, PyTree
 
 from gossipjax._base.binding import bind
 from gossipjax._base.streams import EVENTS, STEPS
-from gossipjax._engine.loop import models, with_slots
+from gossipjax._engine.loop import advance, models, no_losses, with_slots
 from gossipjax.facts import Properties, check_requires
 from gossipjax.mixing._apply import to_dense
-from gossipjax.timeline._events import event_of
+from gossipjax.observe._models import Observer, Snapshot
+from gossipjax.timeline._events import draw_window, event_of
 from gossipjax.types import Event, Params, Protocol, Timeline
 
 Arrays: TypeAlias = PyTree[Array | np.ndarray]
@@ -83,46 +84,42 @@ def history(
     """
     check_requires(protocol.requires, timeline.properties)
     key = jax.random.key(0) if key is None else key
-    found = _history(key, bind(protocol), bare(timeline), as_start(x0, timeline), quantity=quantity)
+    one = jnp.int32(1)
+    found = _history(key, bind(protocol), bare(timeline), as_start(x0, timeline), one, quantity=quantity)
     return jax.device_get(found)
 
 
-def _stepper(key: Key[Array, ""], protocol: Protocol, timeline: Timeline) -> tuple[Callable, Any]:
-    """Return the step of the scan, and the arrays that it scans over."""
-    events_key, steps_key = jax.random.fold_in(key, EVENTS), jax.random.fold_in(key, STEPS)
-    xs = jax.tree.map(jnp.asarray, timeline.xs)
-    xs = xs if timeline.draw is None else timeline.draw(events_key, timeline.shared, xs)
-
-    def step(state: Any, x: Any) -> Any:
-        return protocol.step(steps_key, state, event_of(events_key, timeline, x))[0]
-
-    return step, xs
+def _begin(key: Key[Array, ""], protocol: Protocol, timeline: Timeline, x0: Params) -> Any:
+    return protocol.init(jax.random.fold_in(key, STEPS), with_slots(x0, timeline.properties))
 
 
 @partial(jax.jit, static_argnames="quantity")
-def _history(key, protocol: Protocol, timeline: Timeline, x0: Params, *, quantity) -> History:
-    step, xs = _stepper(key, protocol, timeline)
-    rows = timeline.properties.num_rows
-
-    def one(state: Any, x: Any) -> tuple[Any, tuple]:
-        state = step(state, x)
+def _history(key, protocol: Protocol, timeline: Timeline, x0: Params, one: Array, *, quantity) -> History:
+    def read(state: Any) -> dict[str, Any]:
         versions = None if protocol.versions is None else protocol.versions(state)
-        counters = (None, None) if versions is None else (versions.held, versions.own)
-        return state, (models(protocol, state, rows), None if quantity is None else quantity(state), *counters)
+        held, own = (None, None) if versions is None else (versions.held, versions.own)
+        return {"quantity": None if quantity is None else quantity(state), "held": held, "own": own}
 
-    state, (found, extra, held, own) = jax.lax.scan(one, protocol.init(key, with_slots(x0, timeline.properties)), xs)
-    return History(found, extra, held, own, state)
+    # The meter is what an observer sees of the state besides the models.
+    seen, state = protocol._replace(meter=read), _begin(key, protocol, timeline, x0)
+    (state, _, _), records = advance(
+        key, seen, timeline, state, no_losses(), record_every=1, observers=(Observer(_outcome, ()),), one=one
+    )
+    return History(**records.values, state=state)
+
+
+def _outcome(snapshot: Snapshot) -> dict[str, Any]:
+    return {"models": snapshot.x, **snapshot.meter}
 
 
 @jax.jit
 def repeated(key, protocol: Protocol, timeline: Timeline, x0: Params, repeats: Array) -> Params:
     """Pass through a timeline several times, and return the models; the number of passes may be traced."""
-    step, xs = _stepper(key, protocol, timeline)
 
     def once(_: Any, state: Any) -> Any:
-        return jax.lax.scan(lambda state, x: (step(state, x), None), state, xs)[0]
+        return advance(key, protocol, timeline, state, no_losses())[0][0]
 
-    state = jax.lax.fori_loop(0, repeats, once, protocol.init(key, with_slots(x0, timeline.properties)))
+    state = jax.lax.fori_loop(0, repeats, once, _begin(key, protocol, timeline, x0))
     return models(protocol, state, timeline.properties.num_rows)
 
 
@@ -134,12 +131,10 @@ def events(timeline: Timeline, key: Key[Array, ""] | None = None) -> tuple[Event
 @jax.jit
 def _events(key, timeline: Timeline) -> tuple[Event, Any]:
     facts, stream = timeline.properties, jax.random.fold_in(key, EVENTS)
-    xs = jax.tree.map(jnp.asarray, timeline.xs)
-    xs = xs if timeline.draw is None else timeline.draw(stream, timeline.shared, xs)
 
     def write(x: Any) -> tuple[Event, Any]:
         event = event_of(stream, timeline, x)
         rows = facts.num_rows + facts.num_slots
         return event, None if event.mixing is None else to_dense(event.mixing, rows)
 
-    return jax.vmap(write)(xs)
+    return jax.vmap(write)(draw_window(stream, timeline))

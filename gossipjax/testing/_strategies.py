@@ -69,10 +69,6 @@ def connected_digraphs(draw: Draw, min_nodes: int = 1, max_nodes: int = 12) -> T
     return Topology(n, senders, receivers, directed=True, name="hypothesis digraph")
 
 
-digraphs = connected_digraphs
-"""Alias of :func:`connected_digraphs`."""
-
-
 @st.composite
 def mixing_matrices(
     draw: Draw,

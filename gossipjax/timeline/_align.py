@@ -1,4 +1,4 @@
-"""Planned runs of one shape, whose records fall on the same seconds: to run many plans as one compiled program."""
+"""Plans of one shape with records at the same seconds, so that many plans share one compiled program."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from gossipjax.types import Timeline
 
 @recorded()
 def align(plans: Sequence[Timeline], times: Float[np.ndarray, " r"]) -> tuple[list[Timeline], int]:
-    """Fill up planned runs with events in which nothing happens, so that records fall on the same seconds in all.
+    """Pad plans with empty events, so that all plans have one shape and record at the same seconds.
 
-    Then all plans have one shape, which is compiled once, and what is recorded is the network at a time of its own
-    choosing: right after some event it would be seen more often when much happens.
+    The shape is compiled once. Records at fixed times do not favour busy periods, as records after every k-th event
+    would.
 
     Args:
-        plans: timelines of :func:`gossipjax.timeline.from_events`, one per seed; what follows the last time is cut.
+        plans: timelines of :func:`gossipjax.timeline.from_events`, one per seed. Events after the last time are
+            removed.
         times: increasing seconds.
 
     Returns:
         The plans, and the number of events between two records.
 
     Raises:
-        ValueError: no plan, other timelines, or seconds that do not increase.
+        ValueError: if there is no plan, a timeline is not made of listed events, or the times do not increase.
     """
     plans = sequence_of("plans", plans, Timeline, "plans of one builder, one per seed")
     if not plans:

@@ -1,4 +1,4 @@
-"""What builders of timelines check in their arguments."""
+"""Checks of arguments that builders of timelines share."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 import scipy.sparse as sp
 
 from gossipjax._base.arguments import instance, real, reals, shown
-from gossipjax.mixing._weights import Matrix, check_weights
+from gossipjax.mixing._stochastic import Matrix, check_weights
 from gossipjax.topology import Topology
 
 
 def connected(topology: Any, name: str = "topology") -> Topology:
-    """Return a topology in which somebody can meet.
+    """Return the topology, after a check that it has an edge.
 
-    Raises TypeError for another sort of thing, ValueError if there are fewer than two nodes or no edge.
+    Raises TypeError if it is not a topology, ValueError if it has fewer than two nodes or no edge.
     """
     instance(name, topology, Topology, "build one with gossipjax.topology, such as ring(8)")
     if topology.num_nodes < 2 or topology.senders.size == 0:
@@ -25,7 +25,7 @@ def connected(topology: Any, name: str = "topology") -> Topology:
 
 
 def undirected(topology: Any, name: str = "topology") -> Topology:
-    """Return a topology of mutual meetings.
+    """Return the topology, after a check that it is undirected.
 
     Raises as :func:`connected` does, and ValueError if it is directed.
     """
@@ -47,14 +47,14 @@ def seconds_of(seconds_per_round: Any) -> float:
 
 
 def matrix_of(name: str, weights: Any) -> Matrix:
-    """Return a square matrix of finite numbers; what they sum to is not looked at.
+    """Return a square matrix of finite numbers; the sums are not checked.
 
-    Raises TypeError for another sort of thing, such as the topology itself, ValueError for other numbers.
+    Raises TypeError if it is not a matrix (such as the topology itself), ValueError if it is not square and finite.
     """
     if isinstance(weights, Topology):
-        raise TypeError(f"{name}={weights.name}: must be a mixing matrix; make one of it with weights.metropolis")
+        raise TypeError(f"{name}={weights.name}: must be a mixing matrix; build one with mixing.metropolis")
     if not (sp.issparse(weights) or isinstance(weights, np.ndarray | jax.Array)):
-        remedy = "a matrix (n, n) such as weights.metropolis(topology.ring(8)), or a list of them"
+        remedy = "a matrix (n, n) such as mixing.metropolis(topology.ring(8)), or a list of them"
         raise TypeError(f"{name}={shown(weights)}: must be {remedy}, not {type(weights).__name__}")
     if not sp.issparse(weights):
         reals(name, weights, shape=(None, None), remedy="a mixing matrix (n, n)")

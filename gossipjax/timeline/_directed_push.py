@@ -1,4 +1,4 @@
-"""Push-sum without rounds: nodes send away half of their mass, and wait for nobody."""
+"""Push-sum without rounds: nodes send half of their mass at ticks of their own clocks."""
 
 from __future__ import annotations
 
@@ -38,27 +38,29 @@ def directed_push(
     drop: float = 0.0,
     seed: int,
 ) -> Timeline:
-    """Plan local updates and sends of half of the own mass, each on a clock of its own, on a directed network.
+    """Plan local updates and sends of half of a node's mass, on separate clocks, on a directed network.
 
-    At a tick of ``compute`` the node acts, alone. At a tick of ``send``, with j a uniform out-neighbour of i::
+    At a tick of ``compute`` one node acts. At a tick of ``send``, with j a uniform out-neighbour of i::
 
         x_i ← x_i / 2        a message carries the other half        on arrival:   x_j ← x_j + message
 
-    The mass ``Σ_i x_i``, messages in flight included, is conserved; a lost message takes its own with it. Meant for
-    :func:`~gossipjax.push_sum` and :func:`~gossipjax.sgp`, which divide by a weight that travels
-    alike. Without latency a send is one event, else its arrival is another. Both clocks start in equilibrium.
+    The mass ``Σ_i x_i``, messages in flight included, is conserved, unless messages are lost. For
+    :func:`~gossipjax.push_sum` and :func:`~gossipjax.sgp`, which divide by a weight that is sent in the same way.
+    Without latency a send is one event; with latency its arrival is a second one. Both clocks start in equilibrium.
 
     Args:
-        topology: directed or undirected; everyone has an out-neighbour. Strongly connected for a consensus.
+        topology: directed or undirected; every node has an out-neighbour. Nodes reach consensus if it is strongly
+            connected.
         duration: simulated seconds.
         compute: clock of the local updates; None: no updates.
         send: clock of the sends, or sends per node and second, scalar or ``(n,)``, of Poisson clocks.
-        latency: seconds on the way: one number, ``(n, n)`` by sender and receiver, or ``sampler(rng, size)``; None: 0.
-        drop: probability that a message, and its mass, is lost.
+        latency: seconds from sender to receiver: one number, ``(n, n)`` by sender and receiver, or
+            ``sampler(rng, size)``; None: 0.
+        drop: probability that a message is lost, with its mass.
         seed: of the NumPy generators that draw the plan, one each for updates, sends, targets and the network.
 
     Raises:
-        ValueError: a node without out-neighbour, or settings out of range.
+        ValueError: if a node has no out-neighbour, or a setting is out of range.
 
     Reference: Kempe, Dobra, Gehrke 2003; Assran et al. 2019, arXiv 1811.10792, section 3 (messages in flight).
     """
@@ -102,7 +104,7 @@ def directed_push(
 
 
 def _halvings(leave: np.ndarray, sent: np.ndarray, senders: np.ndarray, total: int) -> dict[str, np.ndarray]:
-    """Sends whose first transfer keeps half; the second, of the other half, is left open."""
+    """Write the sends: the first transfer keeps half; the caller fills in the second, which sends the other half."""
     xs: dict[str, np.ndarray] = {
         "time": np.empty(total),
         "nodes": np.full((total, 1), NOBODY, np.int32),
@@ -121,7 +123,7 @@ def _halvings(leave: np.ndarray, sent: np.ndarray, senders: np.ndarray, total: i
 
 
 def _slots(leave: np.ndarray, arrive: np.ndarray, flights, n: int) -> tuple[np.ndarray, int]:
-    """The row of each message; nobody for those that are lost."""
+    """Return the row of each message; NOBODY for lost messages."""
     released = np.full(leave.size, np.iinfo(np.int64).max)
     released[flights.delivered] = arrive
     held = (flights.fates == DELIVERED) | (flights.fates == IN_FLIGHT)

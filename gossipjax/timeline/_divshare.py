@@ -1,4 +1,4 @@
-"""DivShare's clock and uplinks: each round a node offers every fragment to nodes of its own, and sends what it can."""
+"""DivShare's clocks and uplinks: a node queues its fragments for random nodes, and sends them while time allows."""
 
 from __future__ import annotations
 
@@ -53,16 +53,17 @@ def divshare(
     drop: float = 0.0,
     seed: int,
 ) -> Timeline:
-    """Plan DivShare: at each tick of its clock a node has trained, offers its fragments, and takes in what has come.
+    """Plan DivShare: at each tick a node has trained, queues its fragments, and averages those that it received.
 
-    At a tick of node i its model is cut into fragments, each of which is to go to ``recipients`` random other nodes.
-    The pairs queue in random order; the uplink of u messages a second sends one after another until the node's next
-    tick, when what is unsent, also in part, is discarded. Then, coordinate by coordinate::
+    At a tick of node i its model is cut into fragments, and each fragment is queued for ``recipients`` random other
+    nodes, all in random order. The uplink sends u messages a second, one after another, until the node's next tick,
+    which discards the rest of the queue and a message that is sent in part. Then, coordinate by coordinate::
 
         x_i[c] ← (x_i[c] + Σ y[c]) / (1 + number of them)
 
-    over the fragments y with c that have arrived since the last tick, the newest of each sender and fragment. Fragments
-    are cut after training and before this average. Averaging is one-way: the mean is kept in expectation only.
+    over the fragments y with coordinate c that have arrived since the last tick (of each sender and fragment, the
+    newest). Fragments are cut after training and before this average. Averaging is one-way, so the mean is conserved in
+    expectation only.
 
     Args:
         num_nodes: n; any node can send to any other.
@@ -71,12 +72,13 @@ def divshare(
         num_fragments: F ≥ 1 = 1/Ω, as in the protocol.
         recipients: J, from 1 to n − 1, of each fragment.
         uplink_messages_per_second: u, fragments a second, a number or ``(n,)``: bandwidth / size of a fragment.
-        latency: seconds on the way after the uplink: a number, ``(n, n)``, or ``sampler(rng, size)``; None: 0.
+        latency: seconds from the end of the uplink to the receiver: a number, ``(n, n)``, or ``sampler(rng, size)``;
+            None: 0.
         drop: probability that a fragment is lost.
         seed: of the NumPy generators that draw clocks, recipients and the network.
 
     Raises:
-        ValueError: settings out of range.
+        ValueError: if a setting is out of range.
 
     Reference: Biswas et al. 2025, arXiv 2410.12918, algorithms 1 and 2.
     """
@@ -123,14 +125,14 @@ def divshare(
 
 
 def _check_memory(ticks: float, duration: float, speed: np.ndarray, num_fragments: int, recipients: int) -> None:
-    """Estimate the messages: what is offered at ticks, or what the uplinks can carry, if that is less."""
+    """Estimate the number of messages: those queued at ticks, or those that the uplinks can send, if fewer."""
     names = "num_nodes, duration, compute, num_fragments, recipients, uplink_messages_per_second"
     messages = min(ticks * num_fragments * recipients, duration * float(speed.sum()))
     require_room(ticks + messages, 150, "ticks and messages", names, num_nodes=speed.size)
 
 
 def next_ticks(ticks: Ticks, duration: float) -> Float[np.ndarray, " ticks"]:
-    """Return the time of the same node's next tick, or the duration where it has none."""
+    """Return the time of the same node's next tick; the duration after its last."""
     order = np.argsort(ticks.nodes, kind="stable")
     nodes, times = ticks.nodes[order], ticks.times[order]
     following = np.append(np.where(nodes[1:] == nodes[:-1], times[1:], duration), duration)
@@ -140,7 +142,7 @@ def next_ticks(ticks: Ticks, duration: float) -> Float[np.ndarray, " ticks"]:
 
 
 def _transmit(ticks: Ticks, until, speed, num_fragments: int, recipients: int, rng: np.random.Generator) -> _Sent:
-    """Draw recipients and queues tick after tick, and let the uplinks send."""
+    """Draw the recipients and the queue of every tick, and list the messages that the uplinks send."""
     n, queue = speed.size, num_fragments * recipients
     sends = np.minimum(np.floor((until - ticks.times) * speed[ticks.nodes]), queue).astype(np.int64)
     found = []
@@ -163,7 +165,7 @@ def _transmit(ticks: Ticks, until, speed, num_fragments: int, recipients: int, r
 
 
 def _events(ticks: Ticks, sent: _Sent, flights: Flights, n: int) -> tuple[dict[str, np.ndarray], int]:
-    """One event a tick: train, keep a copy for those who will receive some of it, average with what has come."""
+    """Write one event per tick: train, keep a copy for later receivers, average with the fragments received."""
     total, read = ticks.times.size, flights.delivered
     reader = _tick_at(ticks, sent.receivers[read], flights.times)
     order = np.argsort(reader, kind="stable")
@@ -196,7 +198,7 @@ def _events(ticks: Ticks, sent: _Sent, flights: Flights, n: int) -> tuple[dict[s
 
 
 def _tick_at(ticks: Ticks, nodes: Int[np.ndarray, " m"], times: Float[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
-    """Number of the tick of a node at a time at which it has one."""
+    """Return the number of each node's tick at the given time."""
     order = np.lexsort((ticks.times, ticks.nodes))
     counts = np.bincount(ticks.nodes, minlength=int(nodes.max(initial=-1)) + 1)
     at = np.empty(times.size, np.int64)

@@ -1,7 +1,7 @@
-"""Poisson meetings drawn inside the run: a plan of any length costs one number an event, whatever the seed.
+"""Poisson meetings that are drawn inside the run: a plan holds one number per event and serves all seeds.
 
-Poisson clocks of the nodes superpose to one, so the next event is at a uniform node whatever happened before. The
-numbers of events are drawn from the run's key, in blocks; each seed has meetings of its own.
+Poisson clocks of the nodes superpose to one Poisson clock, so each event happens at a uniform node, independent of the
+past. Nodes are drawn from the run's key, in blocks of events; each seed has its own meetings.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BLOCK = 1024
 
 
 def _words(key: Key[Array, ""], index: UInt[Array, " T"], count: int) -> UInt[Array, "T count"]:
-    """Random words of consecutive events: the same for an event wherever a window begins."""
+    """Draw random words for consecutive events; those of an event do not depend on where a window begins."""
     total = index.shape[0]
     first = index[0] // np.uint32(BLOCK)
     blocks = first + jnp.arange(total // BLOCK + 2, dtype=jnp.uint32)
@@ -64,7 +64,7 @@ def _meetings(key: Key[Array, ""], shared: PyTree, xs: PyTree) -> PyTree:
 
 
 def mean_times(shared: PyTree, xs: PyTree) -> Float64[np.ndarray, " T"]:
-    """Return when events happen in the mean, in float64: event k at (k + 1) / events_per_second."""
+    """Return the mean time of each event, in float64: (k + 1) / events_per_second for event k."""
     return (np.asarray(xs["index"], np.float64) + 1.0) / np.float64(shared["events_per_second"])
 
 
@@ -95,7 +95,7 @@ def _network(peers: Any) -> tuple[int, str, dict[str, Any]]:
         return n, f"{n} nodes, all peers", {}
     degrees = np.bincount(peers.senders, minlength=peers.num_nodes)
     if silent := np.flatnonzero(degrees == 0).tolist():
-        raise ValueError(f"node {silent[0]} of {peers.name} has nobody to send to; give every node an out-neighbour")
+        raise ValueError(f"node {silent[0]} of {peers.name} has no out-neighbour; add an edge from it")
     order = np.argsort(peers.senders, kind="stable")
     table = {
         "receivers": peers.receivers[order].astype(np.int32),
@@ -117,10 +117,10 @@ def _timeline(num_events: Any, total_rate: float, shared: dict[str, Any], event,
 
 @recorded("boyd2006gossip")
 def drawn_pairs(peers: Topology | int, num_events: int, *, rate: float = 1.0) -> Timeline:
-    """Let nodes wake at Poisson times, act, and average with a uniform neighbour, all drawn inside the run.
+    """Plan pairwise averaging drawn inside the run: at Poisson times a node acts and averages with a neighbour.
 
-    ``x_i, x_j ← (x_i + x_j) / 2``. The law of :func:`poisson_pairs`, but event k happens at its mean time
-    ``(k + 1) / (n · rate)``, and every seed meets other pairs.
+    ``x_i, x_j ← (x_i + x_j) / 2``. Nodes and neighbours are uniform, as in :func:`poisson_pairs`, but event k happens
+    at its mean time ``(k + 1) / (n · rate)``, and every seed draws its own pairs.
 
     Args:
         peers: an undirected topology, or n: every other node is a neighbour.
@@ -128,7 +128,7 @@ def drawn_pairs(peers: Topology | int, num_events: int, *, rate: float = 1.0) ->
         rate: wake-ups per node and second.
 
     Raises:
-        ValueError: a directed topology, one with a lonely node, non-positive rate.
+        ValueError: if the topology is directed, a node has no neighbour, or the rate is not positive.
     """
     rate = real("rate", rate, above=0, unit="events per node and second")
     if isinstance(peers, Topology):
@@ -149,11 +149,11 @@ def drawn_pairs(peers: Topology | int, num_events: int, *, rate: float = 1.0) ->
 def drawn_gossip(
     peers: Topology | int, num_events: int, *, update_rate: float, gossip_rate: float, weight: float = 0.5
 ) -> Timeline:
-    """Let nodes update at rate m and push at rate λ, all drawn inside the run: staleness at any scale.
+    """Plan updates at rate m and pushes at rate λ, drawn inside the run, for runs of any length.
 
     Each event is an update of a uniform node with probability ``m / (m + λ)``, else a push from it to a uniform
-    neighbour, ``x_j ← (1 − a) x_j + a x_i``. The law of :func:`push_gossip` under Poisson clocks, but event k happens
-    at its mean time ``(k + 1) / (n (m + λ))``.
+    neighbour, ``x_j ← (1 − a) x_j + a x_i``. The law of events is that of :func:`push_gossip` under Poisson clocks, but
+    event k happens at its mean time ``(k + 1) / (n (m + λ))``.
 
     Args:
         peers: a topology, or n: every other node is a peer.
@@ -163,7 +163,7 @@ def drawn_gossip(
         weight: a in (0, 1], the share of the received model.
 
     Raises:
-        ValueError: a rate or weight out of range, a node with nobody to send to.
+        ValueError: if a rate or weight is out of range, or a node has no out-neighbour.
     """
     gossip_rate = real("gossip_rate", gossip_rate, above=0, unit="pushes per node and second")
     update_rate = real("update_rate", update_rate, least=0, unit="updates per node and second")

@@ -1,4 +1,4 @@
-"""Events of a timeline: one, its form, those of a whole window, and events in which nothing happens."""
+"""Construction of events: one event, the form of an event, the events of a window, and empty events."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gossipjax.facts import Properties
 from gossipjax.types import NOBODY, Event, Timeline
 
 _BARE = Properties(0, 0, "")
-"""Events do not depend on what is said of their timeline."""
+"""Facts for events, which do not depend on the facts of their timeline."""
 
 
 def event_of(key: Key[Array, ""], timeline: Timeline, x: PyTree) -> Event:
-    """Make one event of its entry in ``xs``, and say which rows are models where others hold messages in flight."""
+    """Build one event from its entry in ``xs``; if there are messages in flight, add the number of model rows."""
     event, facts = timeline.event(key, timeline.shared, x), timeline.properties
     return event._replace(models=Frozen(facts.num_rows)) if facts.num_slots else event
 
@@ -36,11 +36,11 @@ EMPTY: dict[str, float] = {
     "keep": 1.0,
     "messages": 0,
 }
-"""What stands in the fields of an event in which nothing happens, and in lanes of nobody."""
+"""Values of the fields of an empty event, and of unused lanes."""
 
 
 def blank(total: int, lanes: int) -> dict[str, np.ndarray]:
-    """Write out events in which nothing happens: nobody acts, ``lanes`` transfers from nobody to nobody.
+    """Return the fields of empty events: no node acts, and all ``lanes`` transfers are unused.
 
     Their times are not set.
     """
@@ -55,7 +55,7 @@ def blank(total: int, lanes: int) -> dict[str, np.ndarray]:
 
 
 def pad(name: str, array: np.ndarray, num_events: int, width: int | None = None) -> np.ndarray:
-    """Fill a field ``(T, k, ...)`` up to more events and lanes, in which nothing happens."""
+    """Pad a field ``(T, k, ...)`` with empty events and unused lanes."""
     lanes = array.shape[1:2] if width is None else (width,)
     room = np.full((num_events, *lanes, *array.shape[2:]), EMPTY[name], array.dtype)
     room[tuple(slice(length) for length in array.shape[:2])] = array
@@ -63,14 +63,14 @@ def pad(name: str, array: np.ndarray, num_events: int, width: int | None = None)
 
 
 def first_event(key: Key[Array, ""], timeline: Timeline) -> Event:
-    """Make the first event of a timeline, inside or outside a trace; of an empty one, an event of the same form."""
+    """Build the first event of a timeline, also inside a trace; for an empty timeline, an event of the same form."""
     xs = _zeros(timeline.xs) if len(timeline) == 0 else jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), timeline.xs)
     xs = xs if timeline.draw is None else timeline.draw(key, timeline.shared, xs)
     return event_of(key, timeline, jax.tree.map(lambda leaf: leaf[-1], xs))
 
 
 def one_entry(timeline: Timeline) -> PyTree[jax.ShapeDtypeStruct]:
-    """Return the form of ``xs`` of a timeline of one event."""
+    """Return the shapes and dtypes of ``xs`` for a timeline of one event."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), timeline.xs)
 
 
@@ -81,7 +81,7 @@ def event_form(timeline: Timeline) -> Event:
 
 
 def first_of_run(timeline: Timeline, key: Key[Array, ""]) -> Event:
-    """Make the first event of the run with this key; compiled once for all timelines of one form."""
+    """Build the first event of the run with this key; compiled once for all timelines of one form."""
     first = jax.tree.map(lambda leaf: leaf[:1], timeline.xs)
     return _first((timeline.event, timeline.draw), key, timeline.shared, first)
 
@@ -93,12 +93,12 @@ def _first(functions: Any, key: Key[Array, ""], shared: PyTree, xs: PyTree) -> E
 
 
 def _zeros(xs: PyTree) -> PyTree:
-    """Make one entry of zeros of the form of those of an empty timeline."""
+    """Return one entry of zeros, for an empty timeline."""
     return jax.tree.map(lambda leaf: jnp.asarray(np.zeros((1, *leaf.shape[1:]), leaf.dtype)), xs)
 
 
 def draw_window(key: Key[Array, ""], timeline: Timeline) -> PyTree:
-    """Take the entries of all events to the device, and draw what is drawn inside the run."""
+    """Move the entries of all events to the device, and make the random draws of the timeline."""
     xs = jax.tree.map(jnp.asarray, timeline.xs)
     if timeline.draw is None:
         return xs

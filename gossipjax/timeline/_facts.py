@@ -1,4 +1,4 @@
-"""Facts that a written plan shows by itself: they are read off its arrays, and hold whatever its builder says."""
+"""Facts that are computed from the arrays of a plan, whatever its builder states."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from jaxtyping import Bool
 from gossipjax.facts import Properties
 
 TOLERANCE = 1e-6
-"""By how much a row of weights may miss one: plans may hold float32."""
+"""Largest error of a row sum: plans may hold float32."""
 
 
 def with_found_facts(properties: Properties, xs: dict[str, Any], shared: dict[str, Any]) -> Properties:
-    """Add to a plan's properties what its events show: ``row_stochastic``, ``own_rows`` and ``meetings``.
+    """Add ``row_stochastic``, ``own_rows`` and ``meetings`` to a plan's properties if its events have these facts.
 
     Args:
         properties: what the builder states.
@@ -22,7 +22,7 @@ def with_found_facts(properties: Properties, xs: dict[str, Any], shared: dict[st
         shared: fields that all events share, without it.
 
     Raises:
-        ValueError: a fact that is stated but does not hold, with the first event that breaks it.
+        ValueError: if a stated fact does not hold; names the first event that breaks it.
     """
     fields = {name: np.asarray(value)[None] for name, value in shared.items()}
     fields |= {name: np.asarray(value) for name, value in xs.items()}
@@ -35,7 +35,7 @@ def with_found_facts(properties: Properties, xs: dict[str, Any], shared: dict[st
         )
     own = _own_rows(fields, properties)
     if "own_rows" in properties and not own:
-        raise ValueError(f"{properties.name} states the fact 'own_rows', but its nodes train other rows than their own")
+        raise ValueError(f"{properties.name} states the fact 'own_rows', but its nodes train rows other than their own")
     special = not properties.tags.isdisjoint(("walks", "mailboxes", "buffered"))
     nodes_are_rows = properties.num_rows == properties.num_nodes
     meetings = nodes_are_rows and not special and _at_most_two(fields, properties)
@@ -81,7 +81,7 @@ def _own_rows(fields: dict[str, np.ndarray], properties: Properties) -> bool:
 
 
 def _at_most_two(fields: dict[str, np.ndarray], properties: Properties) -> bool:
-    """Whether every result is made of two whole models at most."""
+    """Whether every node averages with one received whole model at a time."""
     if "parts" in fields:
         return False
     if "members" not in fields:

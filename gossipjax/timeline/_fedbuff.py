@@ -1,4 +1,4 @@
-"""FedBuff's server: as soon as a client returns, another one starts; the model moves when the buffer is full."""
+"""FedBuff's server: whenever a client returns, another one starts; a full buffer updates the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gossipjax.timeline.clocks import A_CLOCK, Clock, expected_ticks, service_ti
 from gossipjax.types import NOBODY, Timeline
 
 SERVER, BUFFER, WORK, FETCHED = range(4)
-"""Rows: the model, then those that hold what is under way; from the last on, the models that busy clients fetched."""
+"""Rows: the server's model, its buffer, the row that trains, and from ``FETCHED`` on the models of busy clients."""
 
 
 class _Return(NamedTuple):
@@ -27,7 +27,7 @@ class _Return(NamedTuple):
     client: int
     """Who returns; nobody at the start."""
     place: int
-    """Which of the concurrent places becomes free, and is taken at once."""
+    """The place among the concurrent clients that becomes free and is taken again."""
     weight: float
     """Of the change in the buffer; 0: dropped."""
     full: bool
@@ -54,25 +54,26 @@ def fedbuff(
         buffer ← buffer + s(τ) Δ        s(τ) = (1 + τ)^(−p),  τ = t − t_0
         after K of them:   x ← x − η buffer/K,   t ← t + 1,   buffer ← 0
 
-    Then a client drawn uniformly from those that are idle (itself among them) fetches x. K = 1 applies each change by
-    itself. One event a return: it trains on what the client fetched, adds up, and hands out the model again. Rows: the
-    server's model, and as slots the buffer, the row that trains, and one of each busy client.
+    Then a client drawn uniformly from the idle ones, which include the one that returned, fetches x. K = 1 applies each
+    change by itself. Each return is one event: the model that the client fetched is trained, the change is added to the
+    buffer, and the next client fetches x. The server's model is the only model row; slots hold the buffer, the row that
+    trains, and one row per busy client.
 
-    A message is a model on its way to a client or a change on its way back; a change that is too old counts as dropped.
+    Each fetch and each return is a message; a change that is too old counts as dropped.
 
     Args:
         num_nodes: n clients.
         duration: simulated seconds.
         concurrency: M, from 1 to n, clients that train at the same time.
-        train_time: intervals of this clock are the seconds from a client's fetch to its return.
+        train_time: clock whose intervals are the seconds from a client's fetch to its return.
         buffer_size: K ≥ 1.
         server_lr: η > 0.
-        max_staleness: changes that are older, in versions, are dropped; None: none is.
+        max_staleness: largest staleness τ, in versions; older changes are dropped. None: no limit.
         staleness_power: p ≥ 0.
         seed: of the NumPy generators that draw clients and times.
 
     Raises:
-        ValueError: settings out of range.
+        ValueError: if a setting is out of range.
 
     Reference: Nguyen et al. 2022, arXiv 2106.06639, algorithm 1.
     """
@@ -105,7 +106,7 @@ def fedbuff(
 
 
 def _run(n, duration, concurrency, train_time, buffer_size, max_staleness, power, seed) -> list[_Return]:
-    """Let clients come and go, in order of time."""
+    """Simulate the clients in order of time."""
     of_clients, of_times = np.random.default_rng(seed).spawn(2)
     seconds = service_times(train_time, n, of_times)
     idle = of_clients.permutation(n).tolist()
@@ -135,7 +136,7 @@ def _run(n, duration, concurrency, train_time, buffer_size, max_staleness, power
 
 
 def _events(returns: list[_Return], step: float) -> dict[str, np.ndarray]:
-    """Write the returns as three groups each: server and new fetch, buffer, the row that trains next."""
+    """Write each return as three groups: the server and the next fetch, the buffer, and the row that trains next."""
     total = len(returns)
     time, client, place, weight, full = (np.asarray(column) for column in zip(*returns, strict=True))
     fetched = (FETCHED + place).astype(np.int32)

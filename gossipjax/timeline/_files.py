@@ -1,4 +1,4 @@
-"""Timelines in files, to be run again elsewhere."""
+"""Files of timelines."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gossipjax.types import Timeline
 
 
 def save(timeline: Timeline, path: str | os.PathLike[str]) -> pathlib.Path:
-    """Write a timeline into one .npz file, whole or not at all.
+    """Write a timeline to one .npz file; after an error, no partial file remains.
 
     Args:
-        timeline: of a builder of this package.
-        path: ends in .npz; its folder exists.
+        timeline: a timeline that a builder of this package made.
+        path: path that ends in .npz, in an existing folder.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: a wrong path, or a timeline with an ``event`` or ``draw`` of one's own, which cannot be kept.
+        ValueError: if the path is wrong, or the timeline has your own ``event`` or ``draw``, which a file cannot hold.
     """
     instance("timeline", timeline, Timeline, "build one with gossipjax.timeline, such as rounds(W, 100)")
     return npz.save(timeline, path)
@@ -31,15 +31,15 @@ def save(timeline: Timeline, path: str | os.PathLike[str]) -> pathlib.Path:
 
 @recorded()
 def load(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Timeline:
-    """Read a timeline that :func:`save` wrote: its run is the run of the original, bit for bit.
+    """Read a timeline that :func:`save` wrote; its runs equal those of the original bit for bit.
 
     Args:
         path: of the file.
-        max_bytes: that it may inflate to; None: 1 GiB, or 64 times the size of the file if that is more.
+        max_bytes: largest decompressed size; None: 1 GiB, or 64 times the size of the file if that is more.
 
     Raises:
-        ValueError: no such file, no timeline, one of another version of this package, one that was changed or
-            contradicts itself, or one that inflates to more.
+        ValueError: if the file does not exist, holds no timeline, comes from another version of this package, was
+            changed, contradicts itself, or exceeds the limit.
     """
     timeline: Timeline = npz.load(path, Timeline, max_bytes=max_bytes)
     return check_loaded(timeline, path)

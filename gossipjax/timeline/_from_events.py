@@ -1,4 +1,4 @@
-"""Timelines that list every event on the host: the form of all asynchronous planners, and of packed timelines."""
+"""Timelines that list every event on the host, as those of asynchronous planners and packed timelines do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GROUPS = ("members", "weights", "targets")
 _EVENT = ("index", "time", "nodes", "rows", "begin", "messages", "speakers", "sources")
 _AXES = {"nodes": 1, "rows": 1, "begin": 1, "messages": 1, "sources": 1, "senders": 1, "receivers": 1, "keep": 1}
 _AXES |= {"members": 2, "targets": 2, "parts": 2, "speakers": 1}
-"""Axes of a field of one event; weights have those of the mixing that they belong to."""
+"""Number of axes of each field of one event; weights have those of their mixing."""
 _LARGEST = {"messages": 2**32 - 1}
 _SMALLEST = {"parts": -1}
 FIELDS = frozenset({*_EVENT, *_PAIRS, *_GROUPS, "parts"}) - {"index"}
@@ -29,7 +29,7 @@ FIELDS = frozenset({*_EVENT, *_PAIRS, *_GROUPS, "parts"}) - {"index"}
 
 
 def planned_event(key: Key[Array, ""], shared: dict[str, Array], x: dict[str, Array]) -> Event:
-    """Read one event off the plan: each field is found in ``x``, or in ``shared`` if all events share it."""
+    """Build one event: each field comes from ``x``, or from ``shared`` if all events share it."""
     del key
     field = shared | x
     mixing: Any = None
@@ -43,17 +43,17 @@ def planned_event(key: Key[Array, ""], shared: dict[str, Array], x: dict[str, Ar
 
 @recorded()
 def from_events(xs: dict[str, Any], properties: Properties, *, shared: dict[str, Any] | None = None) -> Timeline:
-    """Make a timeline of T ≥ 0 events in the order in which they happen.
+    """Build a timeline from a list of T ≥ 0 events, in the order of time.
 
-    Fields of an event (see :class:`~gossipjax.Event`), per event with leading axis T in ``xs``, or in ``shared``
-    without it where all events have the same:
+    The fields of :class:`~gossipjax.Event`, with leading axis T in ``xs``, or without it in ``shared`` if all events
+    have the same value:
 
-    * ``time (T,)`` seconds from 0 on, not decreasing, kept in float64; it is given to each acting node;
-    * ``nodes (T, k)``, ``rows (T, k)``, ``begin (T, b)``; a node from ``num_nodes`` on stands for nobody;
+    * ``time (T,)`` in seconds from 0 on, not decreasing, stored in float64;
+    * ``nodes (T, k)``, ``rows (T, k)``, ``begin (T, b)``; a node from ``num_nodes`` on is an unused lane;
     * transfers ``senders, receivers, weights, keep (T, m)``; a receiver past the last row stands for "no transfer"; or
       groups ``members, weights (T, g, s)``, ``targets (T, g, t)`` and maybe ``parts (T, g, s)``;
-    * ``messages (T, m)`` and the rows that say them, ``speakers (T, m)``: who they are is needed where messages differ
-      from models; without it, the senders of transfers, one for each of ``messages``;
+    * ``messages (T, m)``, and the rows that send them, ``speakers (T, m)``, which sharings need whose messages are not
+      whole models; without them, the senders of the transfers, one for each of ``messages``;
     * ``sources (T, m)``.
 
     Two nodes meet after 1 s and average; after 3 s node 2 trains, and nobody meets.
@@ -70,14 +70,14 @@ def from_events(xs: dict[str, Any], properties: Properties, *, shared: dict[str,
     (2, True)
 
     Args:
-        xs: per-event arrays; floats in float64 keep weights that sum to one in either precision.
-        properties: static facts; ``row_stochastic``, ``own_rows`` and ``meetings`` are read off the arrays.
+        xs: per-event arrays; pass floats in float64, so that weights sum to one in both precisions.
+        properties: static facts; ``row_stochastic``, ``own_rows`` and ``meetings`` are computed from the arrays.
         shared: fields that all events share.
 
     Raises:
-        ValueError: unknown or missing fields, lengths or axes that differ; or what an event cannot do, with the number
-            of the first that tries: times that decrease, numbers that are no indices, rows written twice, weights that
-            are not finite, sources that are no nodes.
+        ValueError: if a field is unknown or missing, or lengths or axes differ; if times decrease, an index is out of
+            range or given as a mask, a row is written twice, a weight is not finite, or a source is not a node. The
+            message names the first such event.
     """
     instance("properties", properties, Properties, "such as Properties(num_nodes=8, num_rows=8, name='my plan')")
     shared = {} if shared is None else instance("shared", shared, dict, "of arrays by field")
@@ -101,11 +101,11 @@ def from_events(xs: dict[str, Any], properties: Properties, *, shared: dict[str,
 
 
 def _arranged(xs: dict, shared: dict, facts: Properties) -> tuple[dict[str, np.ndarray], int]:
-    """Return all fields as arrays with an axis of events (of length 1 where they are shared), and T."""
+    """Return all fields as arrays with an event axis (of length 1 for shared fields), and T."""
     if unknown := sorted(map(str, (xs.keys() | shared.keys()) - FIELDS)):
         raise ValueError(f"a planned event has no field {unknown[0]!r}; choose among {', '.join(sorted(FIELDS))}")
     if twice := sorted(xs.keys() & shared.keys()):
-        raise ValueError(f"the field {twice[0]!r} stands in xs and in shared: give it once")
+        raise ValueError(f"the field {twice[0]!r} is in xs and in shared: pass it once")
     given = xs.keys() | shared.keys()
     for name in ("time", "nodes"):
         if name not in xs:
@@ -129,7 +129,7 @@ def _arranged(xs: dict, shared: dict, facts: Properties) -> tuple[dict[str, np.n
 
 
 def _numbers(name: str, value: Any) -> np.ndarray:
-    """Return indices as int32, counts as uint32, times and weights as floats: what does not fit is refused."""
+    """Convert indices to int32, counts to uint32, times and weights to floats; raise ValueError for other values."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):
@@ -138,6 +138,10 @@ def _numbers(name: str, value: Any) -> np.ndarray:
         if array.dtype.kind not in "iuf":
             raise ValueError(f"{name}={shown(value)}: must be an array of numbers")
         return array.astype(np.float64) if name == "time" or array.dtype.kind != "f" else array
+    if array.dtype.kind == "b":
+        raise ValueError(
+            f"{name}={shown(value)}: is a mask, but must hold indices: np.flatnonzero(mask), filled up with {NOBODY}"
+        )
     if array.dtype.kind not in "iu" and array.size:
         raise ValueError(f"{name}={shown(value)}: must be an array of whole numbers")
     least, most = _SMALLEST.get(name, 0), _LARGEST.get(name, NOBODY)
@@ -150,7 +154,7 @@ def _check_axes(fields: dict[str, np.ndarray], form: tuple[str, ...], facts: Pro
     for name, array in fields.items():
         if array.ndim != 1 + axes[name]:
             raise ValueError(
-                f"{name} of {facts.name} has {array.ndim} axes, that of the events included: {1 + axes[name]}"
+                f"{name} of {facts.name} has {array.ndim} axes: it needs {1 + axes[name]}, that of the events included"
             )
     alike = [("rows", "nodes"), ("keep", "receivers"), ("senders", "receivers"), ("parts", "members")]
     alike += [("speakers", "messages")]
@@ -163,7 +167,7 @@ def _check_axes(fields: dict[str, np.ndarray], form: tuple[str, ...], facts: Pro
 
 
 def _check_events(fields: dict[str, np.ndarray], facts: Properties) -> None:
-    """Refuse what an event cannot do, and name the first that tries."""
+    """Check the rules of an event, and name the first event that breaks one."""
     time, rows = fields["time"], facts.num_rows + facts.num_slots
     _refuse(~(np.isfinite(time) & (time >= 0)), time, "time", "seconds must be finite and not negative")
     _refuse(np.diff(time, prepend=time[:1]) < 0, time, "time", "is earlier than the event before; sort the events")
@@ -172,7 +176,7 @@ def _check_events(fields: dict[str, np.ndarray], facts: Properties) -> None:
     acting = fields["nodes"] < facts.num_nodes
     trained = fields.get("rows", fields["nodes"])
     if "rows" in fields:
-        _refuse(acting & (trained >= rows), trained, "rows", f"nobody's row is trained: there are {rows}")
+        _refuse(acting & (trained >= rows), trained, "rows", f"is not one of the {rows} rows")
     _refuse(_repeated(trained, acting), trained, "rows" if "rows" in fields else "nodes", "acts twice in one event")
     if "receivers" in fields:
         live = (fields["senders"] < rows) & (fields["receivers"] < rows)
@@ -193,7 +197,7 @@ def _check_events(fields: dict[str, np.ndarray], facts: Properties) -> None:
 
 
 def _repeated(entries: np.ndarray, live: Bool[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
-    """Mark entries of an event that stand there twice, if both are live."""
+    """Mark live entries that occur a second time in an event."""
     if entries.shape[-1] < 2:
         return np.zeros(entries.shape, bool)
     found = np.where(live, entries, -1 - np.arange(entries.shape[-1]))

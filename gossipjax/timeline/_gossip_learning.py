@@ -1,4 +1,4 @@
-"""Gossip learning's timers and messages: models leave at nearly regular times, to be merged and trained on arrival."""
+"""Gossip learning's timers and messages: nodes send models periodically, and merge and train them on arrival."""
 
 from __future__ import annotations
 
@@ -35,15 +35,16 @@ _SHORTEST = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class RandomizedTokens:
-    """The randomized token account of Danner and Jelasity: tokens a are spent the sooner the more there are.
+    """The randomized token account of Danner and Jelasity: the larger the balance a, the more often tokens are spent.
 
     Attributes:
-        spend: A ≥ 1. With fewer than A − 1 tokens a timer only saves one; from there on it sends with probability
-            ``(a − A + 1)/(C − A + 1)``. On a useful message ``a/A`` are sent, else ``a/(2A)``, rounded at random.
-        capacity: C ≥ A: with that many, every timer sends.
+        spend: A ≥ 1. With fewer than A − 1 tokens, a timer saves one; with more, it sends with probability
+            ``(a − A + 1)/(C − A + 1)``. A useful message sets off ``a/A`` messages, another one ``a/(2A)``, rounded at
+            random.
+        capacity: C ≥ A: with C tokens, a timer always sends.
 
     Raises:
-        ValueError: numbers that are not whole or out of bounds.
+        ValueError: if a number is not whole, or out of bounds.
     """
 
     spend: int
@@ -61,7 +62,7 @@ Tokens = int | RandomizedTokens | None
 class _Message(NamedTuple):
     arrival: float
     number: int
-    """Of messages at one time the first sent comes first."""
+    """Orders messages that arrive at one time: the first sent comes first."""
     kind: int
     sender: int
     receiver: int
@@ -72,14 +73,14 @@ class _Message(NamedTuple):
 
 @dataclasses.dataclass
 class _Run:
-    """The network while it is simulated, and the events so far."""
+    """State of the simulated network, and the events so far."""
 
     num_nodes: int
     duration: float
     create: str
     keeps_last: bool
     direct: bool
-    """Whether models go from row to row, without a row of their own."""
+    """Whether messages take no time, so that they need no rows of their own."""
     latency: Latency
     drop: float
     tokens: Tokens
@@ -89,7 +90,7 @@ class _Run:
     of_tokens: np.random.Generator
     ages: list[int]
     last_ages: list[int | None]
-    """Of the model received last; None: none yet."""
+    """Age of the model that each node received last; None: none yet."""
     account: list[int]
     waiting: list[_Message] = dataclasses.field(default_factory=list)
     free: list[int] = dataclasses.field(default_factory=list)
@@ -115,40 +116,43 @@ def gossip_learning(
     tokens: Tokens = None,
     seed: int,
 ) -> Timeline:
-    """Plan gossip learning: timers send models to random peers, and who receives one makes a new model of it.
+    """Plan gossip learning: timers send models to random peers, which merge and update what they receive.
 
-    The intervals of a timer are Normal(Δ, jitter · Δ). A model m that reaches node j becomes, with l the local model
-    or, as in 2013, the model received before m (until there is one: the local model)::
+    The intervals of a timer are Normal(Δ, jitter · Δ). When a model m reaches node j, the new model is one of the
+    following, where l is the local model or, as in 2013, the model that j received before m (the local model until
+    then)::
 
         merge_update:   x_j ← update(merge(m, l))
         update_merge:   x_j ← merge(update(m), update(l))
         random_walk:    x_j ← update(m)
 
-    with merge the average; :func:`~gossipjax.gossip_learning` can weigh it by age. "push": the timer sends
-    the model; "pull": it asks a peer for its own; "push_pull": it sends its own, and the peer, once that is taken in,
-    answers with the result. Requests are free. Messages carry the model as it was when sent.
+    ``merge`` averages; :func:`~gossipjax.gossip_learning` can weight it by age. With "push" the timer sends the model;
+    with "pull" it requests that of a peer; with "push_pull" it sends the model, and the peer replies with the model
+    that it makes of it. Requests cost no bytes. A message holds the model as it was when sent.
 
-    Token accounts save and spend messages: with an int, capacity C of the simple account, a full account sends at the
-    timer, else the timer saves a token, and a received message spends one on passing on the result; or
-    :class:`RandomizedTokens`. A message is useful if its model is no younger than the local one.
+    Token accounts limit the messages. An int is the capacity C of the simple account: the timer sends if the account is
+    full and otherwise saves a token, and a received message spends a token to send the result on.
+    :class:`RandomizedTokens` is the other account. A message is useful if its model is at least as old as the local
+    one.
 
-    One pass over all messages in Python: about 10⁵ messages a second.
+    Planning takes one pass over all messages in Python, about 10⁵ messages per second.
 
     Args:
         peers: a topology, or n: every other node is a peer.
         duration: simulated seconds.
         period: Δ seconds, a number or ``(n,)``; timers start at random phases.
-        jitter: standard deviation of an interval, in periods; intervals are at least a thousandth of one.
+        jitter: standard deviation of an interval, in periods; an interval is at least 0.001 periods.
         mode: who sends.
-        create: what becomes of a received model.
-        merge: with what it is merged.
-        latency: seconds on the way: one number, ``(n, n)`` by sender and receiver, or ``sampler(rng, size)``; None: 0.
+        create: how a node makes its new model, as above.
+        merge: the model l, as above.
+        latency: seconds from sender to receiver: one number, ``(n, n)`` by sender and receiver, or
+            ``sampler(rng, size)``; None: 0.
         drop: probability that a message (or a request) is lost.
-        tokens: account of every node, empty at the start, for "push"; None: every timer sends.
+        tokens: token account of every node for "push", empty at the start; None: every timer sends.
         seed: of the NumPy generators that draw timers, targets, the network and tokens.
 
     Raises:
-        ValueError: settings out of range, or that do not fit together.
+        ValueError: if a setting is out of range, or settings contradict each other.
 
     Reference: Ormándi, Hegedűs, Jelasity 2013, arXiv 1109.1396, algorithms 1–3; Danner, Jelasity 2018 (tokens).
     """
@@ -200,13 +204,15 @@ def gossip_learning(
 def _check(peers: Peers, jitter: Any, mode: Any, create: Any, merge: Any, drop: Any, tokens: Any) -> None:
     check_network(drop, "immediate", None)
     if isinstance(peers, Topology) and (peers.out_degrees == 0).any():
-        raise ValueError(f"node {int(np.argmin(peers.out_degrees))} of {peers.name} has nobody to send to")
+        raise ValueError(
+            f"node {int(np.argmin(peers.out_degrees))} of {peers.name} has no out-neighbour; add an edge from it"
+        )
     real("jitter", jitter, least=0, most=1, remedy="the standard deviation of an interval, in periods")
     choice("mode", mode, ("push", "pull", "push_pull"))
     choice("create", create, ("merge_update", "update_merge", "random_walk"))
     choice("merge", merge, ("local", "last_received"))
     if tokens is not None and mode != "push":
-        raise ValueError(f"mode={mode!r} with tokens: accounts decide about pushes only")
+        raise ValueError(f"mode={mode!r} with tokens: token accounts need mode='push'")
     if tokens is not None and not isinstance(tokens, RandomizedTokens):
         whole("tokens", tokens, least=1, remedy="the capacity of an account, or RandomizedTokens, or None")
 
@@ -240,7 +246,7 @@ def _peer(run: _Run, node: int) -> int:
 
 
 def _send(run: _Run, now: float, kind: int, sender: int, receiver: int) -> None:
-    """Let a message leave; only a model that will arrive takes a row."""
+    """Send a message; only a model that will arrive takes a row."""
     carries = kind != REQUEST
     run.sent += carries
     lost = run.drop > 0 and run.of_network.random() < run.drop
@@ -261,7 +267,7 @@ def _send(run: _Run, now: float, kind: int, sender: int, receiver: int) -> None:
 
 
 def _way(run: _Run, sender: int, receiver: int) -> float:
-    """Seconds that a message takes."""
+    """Draw the seconds that a message takes."""
     if run.latency is None or isinstance(run.latency, int | float):
         return run.latency or 0.0
     if isinstance(run.latency, np.ndarray):
@@ -283,7 +289,7 @@ def _deliver_until(run: _Run, end: float) -> None:
 
 
 def _receive(run: _Run, now: float, message: _Message) -> None:
-    """Take a message in, then answer or pass on."""
+    """Receive a message, then reply or send the result on."""
     node = message.receiver
     if message.kind != REQUEST:
         run.delivered += 1
@@ -302,7 +308,7 @@ def _receive(run: _Run, now: float, message: _Message) -> None:
 
 
 def _created(run: _Run, now: float, message: _Message) -> list[tuple]:
-    """Make the new model of a received one: events, ages, and what is kept for the next time."""
+    """Make the new model from a received one: write its events, and update ages and the model received last."""
     node, row, speaker = message.receiver, message.row, message.sender if run.direct else NOBODY
     last = run.num_nodes + node if run.keeps_last else NOBODY
     train = _event(now, act=(node, node))
@@ -324,12 +330,12 @@ def _created(run: _Run, now: float, message: _Message) -> list[tuple]:
 def _event(
     now, *, act=(NOBODY, NOBODY), merge=(NOBODY, NOBODY, 0.0, 0.0, NOBODY), copy=(NOBODY, NOBODY), speaker=NOBODY
 ):
-    """Time; who trains which row; two rows, their weights and the row of the result; a row and its copy; who sends."""
+    """Fields of an event: time, training, merge (two rows, their weights, the result), copy, and sender."""
     return now, *act, *merge, *copy, speaker
 
 
 def _arrays(events: list[tuple]) -> dict[str, np.ndarray]:
-    """Write events as two groups each, the merge and the copy."""
+    """Write each event as two groups: the merge and the copy."""
     columns = np.asarray(events, np.float64).reshape(len(events), 11)
     rows = columns.astype(np.int64)
     nobody = np.full(len(events), NOBODY)

@@ -1,30 +1,30 @@
-"""Memory that a plan will take, estimated before anything is drawn."""
+"""Estimates of the memory that a plan takes, made before the plan is drawn."""
 
 from __future__ import annotations
 
 from gossipjax._base.memory import free_bytes
 
 MOST_EVENTS = 2**32 - 1
-"""Numbers of events are 32-bit."""
+"""Event numbers are 32-bit."""
 MOST_NODES = 2**31 - 2
-"""Nodes and rows are 32-bit indices, the largest of which is nobody."""
+"""Nodes and rows are 32-bit indices, the largest of which is NOBODY."""
 
 
 def require_room(
     count: int | float, bytes_each: int | float, what: str, names: str, *, num_nodes: int = 0, remedy: str = ""
 ) -> None:
-    """Refuse a plan that memory cannot hold, before it is drawn.
+    """Check, before a plan is drawn, that memory can hold it.
 
     Args:
-        count: of what is planned, an estimate.
-        bytes_each: that one takes while it is planned.
-        what: is counted, in the plural.
-        names: of the arguments that decide how many.
-        num_nodes: each of which takes some 100 bytes besides.
-        remedy: what else could be done.
+        count: estimated number of planned items.
+        bytes_each: bytes of one item during planning.
+        what: name of the items, in the plural.
+        names: arguments that determine their number.
+        num_nodes: number of nodes, which take about 100 bytes each.
+        remedy: another remedy for the message.
 
     Raises:
-        ValueError: an estimate above the memory there is, or 2³² events or more.
+        ValueError: if the estimate exceeds the memory, or there are 2³² events or more.
     """
     needed, there = count * bytes_each + 100.0 * num_nodes, free_bytes()
     if not (needed <= there and count <= MOST_EVENTS):

@@ -1,4 +1,4 @@
-"""When events happen: float64 seconds on the host, whatever the precision of the compiled loop."""
+"""Times of events in float64 on the host, independent of the precision of the compiled loop."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from gossipjax._base.streams import EVENTS
 from gossipjax.types import Event, Timeline
 
 TOLERANCE = 1e-12
-"""Relative tolerance of a requested time: an event that is later by no more still happens up to then.
+"""Relative tolerance of a requested time, which includes events that are later by at most this.
 
-A few thousand roundings of float64 (a running sum of 0.1, say), and far below the distance of two of 2³² events."""
+It covers a few thousand float64 roundings (such as a running sum of 0.1), and is far below the distance between two of
+2³² events."""
 _WINDOW = 1 << 20
-"""Events that are read off at once."""
+"""Number of events whose times are computed at once."""
 
 
 def written_times(shared: PyTree, xs: PyTree) -> Float64[np.ndarray, " T"]:
-    """Return the times of events that a plan lists in ``xs["time"]``, once per event or once per acting node."""
+    """Return the times in ``xs["time"]``, which has one per event or one per acting node."""
     del shared
     time = np.asarray(xs["time"], np.float64)
     return time if time.ndim == 1 else time[:, -1]
@@ -30,8 +31,9 @@ def written_times(shared: PyTree, xs: PyTree) -> Float64[np.ndarray, " T"]:
 def event_times(timeline: Timeline, *, key: Key[Array, "*seeds"] | None = None) -> Float64[np.ndarray, " T"]:
     """Return the simulated seconds of every event of a timeline, in float64 on the host.
 
-    Round r = 0, 1, … of fixed length ends at exactly (r + 1) · ``seconds_per_round``. The same whether or not JAX has
-    64-bit floats. Only a timeline of one's own without ``seconds`` gives what its events say, in the loop's float32.
+    Round r = 0, 1, … of fixed length ends at exactly (r + 1) · ``seconds_per_round``. The result does not depend on
+    whether JAX has 64-bit floats. Your own timelines without ``seconds`` return the times of their events, in the
+    loop's float32.
 
     >>> from gossipjax import timeline, topology, mixing
     >>> plan = timeline.rounds(mixing.metropolis(topology.ring(4)), 3, seconds_per_round=0.1)
@@ -40,17 +42,17 @@ def event_times(timeline: Timeline, *, key: Key[Array, "*seeds"] | None = None) 
 
     Args:
         timeline: T events.
-        key: of the run; needed only where the run draws the times, which no builder of this package does.
+        key: key of the run; needed only if the timeline draws its times, as no builder of this package does.
 
     Raises:
-        ValueError: times that are drawn inside the run, without a key or with several.
+        ValueError: if the times are drawn inside the run and key is not one key.
     """
     instance("timeline", timeline, Timeline, "build one with gossipjax.timeline, such as rounds(W, 100)")
     if timeline.seconds is not None:
         return np.asarray(timeline.seconds(timeline.shared, timeline.xs), np.float64)
     if timeline.draw is not None and (key is None or key.ndim):
         raise ValueError(
-            f"the run draws its own times in {timeline.properties.name}; record by record_at, or pass one key"
+            f"the times of {timeline.properties.name} are drawn during the run; use record_at, or pass one key"
         )
     return moments(timeline, key)[1]
 
@@ -58,7 +60,7 @@ def event_times(timeline: Timeline, *, key: Key[Array, "*seeds"] | None = None) 
 def moments(
     timeline: Timeline, key: Key[Array, "*seeds"] | None
 ) -> tuple[Int64[np.ndarray, " T"], Float64[np.ndarray, " T"]]:
-    """Return the number and the time of every event, as the loop sees them; compiled once per kind of timeline."""
+    """Return number and time of every event as in the loop; compiled once per kind of timeline."""
     parts = [timeline[at : at + _WINDOW] for at in range(0, len(timeline), _WINDOW)]
     found = [_read_off((part.event, part.draw), _events_key(key), part.xs, part.shared) for part in parts]
     numbers, times = ([np.asarray(pair[side]) for pair in found] for side in (0, 1))
@@ -67,11 +69,11 @@ def moments(
 
 
 def before(timeline: Timeline, first: Event | None) -> tuple[int, float]:
-    """Return the number and the time at which a timeline begins: 0 and 0, or its first event's in a later window.
+    """Return the number and the time before the first event: 0 and 0, or for a later window those of its first event.
 
     Args:
-        timeline: of which the first event is looked at.
-        first: that event; None: there is none.
+        timeline: the timeline.
+        first: its first event; None: there is none.
     """
     number = 0 if first is None else int(np.asarray(first.index)[-1])
     if first is None or number == 0:
@@ -81,17 +83,17 @@ def before(timeline: Timeline, first: Event | None) -> tuple[int, float]:
 
 
 def events_until(times: Float64[np.ndarray, " T"], wanted: Any, name: str = "record_times") -> Int64[np.ndarray, " r"]:
-    """Count the events up to each of some seconds, within :data:`TOLERANCE`.
+    """Count the events up to each requested time, within :data:`TOLERANCE`.
 
-    Seconds given in float32 are compared to the accuracy of float32, since their type rounded them.
+    Requested times in float32 are compared with the accuracy of float32.
 
     Args:
-        times: of the events, not decreasing.
-        wanted: increasing seconds, not negative.
-        name: of the argument that they come from.
+        times: seconds of the events, not decreasing.
+        wanted: requested seconds, increasing and not negative.
+        name: argument that holds them, for the message.
 
     Raises:
-        ValueError: other seconds, or none.
+        ValueError: if wanted is empty or breaks the rule.
     """
     seconds = reals(name, wanted, shape=(None,), least=0, unit="seconds", remedy="in increasing order")
     if not seconds.size or (np.diff(seconds) <= 0).any():
@@ -102,10 +104,10 @@ def events_until(times: Float64[np.ndarray, " T"], wanted: Any, name: str = "rec
 
 
 def record_numbers(timeline: Timeline, key: Key[Array, "*seeds"], wanted: Any) -> list[int] | None:
-    """Turn seconds at which to record into numbers of events; None where there is no event: only the start is left.
+    """Convert the seconds at which to record to numbers of events; None if the timeline is empty.
 
     Raises:
-        ValueError: seconds that do not increase, or that all lie before the first event; packed events.
+        ValueError: if the seconds do not increase or all lie before the first event, or events are packed.
     """
     facts = timeline.properties
     if facts.packing is not None:

@@ -1,4 +1,4 @@
-"""Opportunistic gossip: the network's whole capacity goes to whoever has news."""
+"""Opportunistic gossip: only nodes with news use the capacity of the network."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from gossipjax.timeline.flights import interleave, uniform_peers
 from gossipjax.types import NOBODY, Timeline
 
 Relay = Literal["everything", "newest", "none"]
-"""What a push may carry on: all that its sender knows, the network's newest version only, or its own version only."""
+"""Versions that a push carries: all that its sender knows, the network's newest only, or its sender's own only."""
 
 
 class _Segments(NamedTuple):
-    """Stretches of time that begin with an update, in order; the updater's version is the newest until they end."""
+    """Intervals between updates, in order of time; the version of the first update is the newest until the next."""
 
     begins: Float[np.ndarray, " u"]
     ends: Float[np.ndarray, " u"]
@@ -31,7 +31,7 @@ class _Segments(NamedTuple):
 
 
 class _Pushes(NamedTuple):
-    """Who sends to whom, in order of time, and the only node whose version is carried (None: all)."""
+    """Senders and receivers in order of time, and the only node whose version is carried (None: all)."""
 
     times: Float[np.ndarray, " m"]
     senders: Int[np.ndarray, " m"]
@@ -49,32 +49,32 @@ def opportunistic(
     relay: Relay,
     seed: int,
 ) -> Timeline:
-    """Plan pushes at a total rate of n · ``capacity`` that go to those with news, in one of three readings.
+    """Plan pushes of nodes with news at a total rate of n · ``capacity``, in one of three interpretations.
 
-    Updates are Poisson, ``update_rate`` per node. A push goes to a uniform other node and, as a model, averages:
-    ``x_j ← (x_j + x_i)/2``. What it carries of the version counters is
+    Updates are Poisson, ``update_rate`` per node. A push goes to a uniform other node, which averages,
+    ``x_j ← (x_j + x_i)/2``. The version counters depend on ``relay``:
 
-    * ``relay="everything"``: only the last updater pushes, all that it knows. Mean staleness is that of uniform gossip,
-      ``m H_{n−1}/λ``;
-    * ``"newest"``: the holders of the network's newest version share the capacity, and only that version travels (the
-      only source of the event): ``m (n − 1)/λ``;
-    * ``"none"``: every node pushes at rate λ, its own version only: ``m (n − 1)/λ`` again.
+    * ``relay="everything"``: only the node that updated last pushes, with all versions that it knows. Mean staleness is
+      that of uniform gossip, ``m H_{n−1}/λ``;
+    * ``"newest"``: the nodes that hold the network's newest version share the capacity, and only that version is sent
+      (the only source of the event): ``m (n − 1)/λ``;
+    * ``"none"``: every node pushes its own version only, at rate λ: ``m (n − 1)/λ`` again.
 
-    Costs a few sorts: who becomes a holder between two updates depends on the targets only, if pushes to oneself are
-    drawn as well and left out afterwards. For runs too long to be written out: :func:`opportunistic_windows`.
+    Planning takes a few sorts. Pushes of a node to itself are drawn too and then removed, so that the holders between
+    two updates depend on the targets only. For runs that are too long to list, use :func:`opportunistic_windows`.
 
     Args:
         num_nodes: n ≥ 2, all connected.
         duration: simulated seconds.
         update_rate: m, local updates per node and second.
         capacity: λ, pushes per second and node of the network.
-        relay: which reading.
+        relay: which interpretation.
         seed: of the NumPy generators that draw the plan, one each for updates and pushes.
 
     Raises:
-        ValueError: fewer than two nodes, an unknown reading, or rates that are not positive.
+        ValueError: if there are fewer than two nodes, relay is unknown, or a rate is not positive.
 
-    Reference: Mitra and Ulukus 2024, arXiv 2404.19749 (where the word is not defined more closely).
+    Reference: Mitra and Ulukus 2024, arXiv 2404.19749, which does not define the scheme in detail.
     """
     n = _checked(num_nodes, relay, update_rate, capacity)
     duration = real("duration", duration, above=0, unit="seconds")
@@ -99,25 +99,26 @@ def opportunistic_windows(
     seed: int,
     sources: Sequence[int] | None = None,
 ) -> Iterator[Timeline]:
-    """Plan :func:`opportunistic` gossip without an end, window by window: memory does not grow with the run.
+    """Plan :func:`opportunistic` gossip in endless windows, so that memory does not grow with the run.
 
-    Windows follow each other exactly: each is planned up to an update, after which the past matters no more.
+    The windows together are one exact run: each ends at an update, after which the past has no influence.
 
     With ``sources`` only the events that can carry versions of these nodes are planned: their updates, and the pushes
-    that carry their versions. What other nodes say leaves these counters alone, so that their law is that of the whole
-    network at a share s/n of its events. Averaged *models* would not be those of the whole network.
+    that carry their versions. Other pushes do not change these counters, so their distribution is that of the whole
+    network, at s/n of its events. The averaged *models* are not those of the whole network.
 
     Args:
         num_nodes: n ≥ 2, all connected.
         num_events: events of each window.
         update_rate: m, local updates per node and second.
         capacity: λ, pushes per second and node of the network.
-        relay: which reading; with ``sources`` not ``"everything"``, where any push may carry any version.
+        relay: which interpretation; not ``"everything"`` with ``sources``, since any push may then carry any version.
         seed: of the NumPy generator that draws the plan.
         sources: s different nodes; None: all.
 
     Raises:
-        ValueError: as :func:`opportunistic`; sources that are no nodes, none, or not allowed with this reading.
+        ValueError: as :func:`opportunistic`; if sources are not distinct nodes, are empty, or cannot be used with this
+            relay.
     """
     n = _checked(num_nodes, relay, update_rate, capacity)
     num_events = whole("num_events", num_events, least=1, most=MOST_EVENTS)
@@ -166,7 +167,7 @@ def _tracked(n: int, sources: Any, relay: Relay) -> Int[np.ndarray, " s"]:
 
 
 def _pushes(segments: _Segments, n: int, tracked, capacity, relay: Relay, rng, until: float | None = None) -> _Pushes:
-    """Draw the pushes of segments; without relaying, of the tracked nodes from the first segment's begin to the end."""
+    """Draw the pushes of the segments; without relaying, those of the tracked nodes over the whole time."""
     begins, ends, updaters = segments
     if relay == "none":
         first, last = begins[0], ends[-1] if until is None else until
@@ -189,7 +190,7 @@ def _pushes(segments: _Segments, n: int, tracked, capacity, relay: Relay, rng, u
 def _holders(news, segments, targets, rng: np.random.Generator) -> Int[np.ndarray, " m"]:
     """Draw a uniform holder of the newest version for each push.
 
-    Holders of a segment between two updates are the updater, then the targets of pushes at their first turns.
+    The holders between two updates are the node that updated, then each target from its first push on.
     """
     joins = _first_turns(segments, targets, news)
     joined = np.cumsum(joins)
@@ -203,7 +204,7 @@ def _holders(news, segments, targets, rng: np.random.Generator) -> Int[np.ndarra
 
 
 def _first_turns(segments, targets, news) -> Bool[np.ndarray, " m"]:
-    """Whether each push is the first of its segment to a target that is not the updater."""
+    """Mark each push that is the first of its segment to a target other than the node that updated."""
     keys = segments * (int(targets.max(initial=0)) + 1) + targets
     first = np.zeros(keys.size, bool)
     first[np.unique(keys, return_index=True)[1]] = True
@@ -211,7 +212,7 @@ def _first_turns(segments, targets, news) -> Bool[np.ndarray, " m"]:
 
 
 def _events(updated, updaters, pushes: _Pushes) -> dict[str, np.ndarray]:
-    """Updates and pushes, in order of time."""
+    """Write updates and pushes in order of time."""
     act, push = interleave(updated, pushes.times)
     xs = {"time": np.empty(act.size + push.size)}
     names = {"nodes", "senders", "receivers"} | ({"sources"} if pushes.sources is not None else set())

@@ -1,4 +1,4 @@
-"""Pairwise averaging beside local updates, each on a clock of its own: the timeline of AD-PSGD."""
+"""Pairwise averaging and local updates on separate clocks: the timeline of AD-PSGD."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def pairwise(
     latency: Latency = None,
     seed: int,
 ) -> Timeline:
-    """Plan local updates and pairwise averaging that do not wait for one another.
+    """Plan local updates and pairwise averaging on separate clocks, neither of which waits for the other.
 
-    At a tick of ``compute`` a node acts, alone; a protocol may take its gradient at an older model. At a tick of
-    ``communicate`` node i turns to a uniform neighbour j. Atomic, both become ``(x_i + x_j)/2`` at once, which
-    conserves the mean. Not atomic, three things happen at three times::
+    At a tick of ``compute`` one node acts; a protocol may take its gradient at an older model. At a tick of
+    ``communicate`` node i contacts a uniform neighbour j. With ``atomic``, both models become ``(x_i + x_j)/2`` at
+    once, which conserves the mean. Otherwise there are three events::
 
         i sends a copy of x_i;      on its arrival   j replies with a copy of x_j, then  x_j ← (x_j + copy of x_i)/2;
         on the reply's arrival      x_i ← (x_i + copy of x_j)/2
 
-    Either may have changed since it was copied, so the sum of a pair is not conserved. Both clocks start in
+    Both models may have changed since they were copied, so the sum of the pair is not conserved. Both clocks start in
     equilibrium.
 
     Args:
@@ -60,13 +60,14 @@ def pairwise(
         compute: clock of the local updates.
         communicate: clock on which each node starts an averaging, or its Poisson rate per node and second, scalar or
             ``(n,)``.
-        atomic: whether the two models are locked while they are averaged.
-        latency: seconds that each of the two messages takes where it is not: one number, ``(n, n)`` by sender and
-            receiver, or ``sampler(rng, size)``.
+        atomic: whether both models are averaged in one event.
+        latency: seconds of each of the two messages if not ``atomic``: one number, ``(n, n)`` by sender and receiver,
+            or ``sampler(rng, size)``.
         seed: of the NumPy generators that draw the plan, one each for updates, meetings, partners and delays.
 
     Raises:
-        ValueError: a directed topology, a latency of atomic averaging or none of the other, settings out of range.
+        ValueError: if the topology is directed, a latency is given with ``atomic`` or missing without it, or a setting
+            is out of range.
 
     Reference: Lian, Zhang, Zhang, Liu 2018, arXiv 1710.06952, algorithm 1 (atomic).
     """
@@ -116,9 +117,9 @@ def _atomic(acts: Acts, times, first, second, facts: Properties) -> Timeline:
 def _handshakes(
     acts: Acts, times, first, second, requests: Flights, replies: Flights, num_nodes: int
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Write out requests, their arrivals (where the reply leaves as well), arrivals of replies, and local updates.
+    """Write requests, their arrivals (at which the reply is sent), arrivals of replies, and local updates.
 
-    The reply to the k-th request that arrives is reply k.
+    Reply k answers the k-th request that arrives.
     """
     ask, answer, end, act = interleave(times, requests.times, replies.times, acts[0])
     total, met = sum(part.size for part in (ask, answer, end, act)), requests.delivered

@@ -1,4 +1,4 @@
-"""Random pairwise meetings under Poisson clocks, and one-way pushes: every event at its own time."""
+"""Pairwise meetings and one-way pushes under Poisson clocks: every event has its own time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gossipjax.topology import Topology
 from gossipjax.types import Event, Timeline
 
 _EVENT_BYTES = 60
-"""What a meeting takes while it is planned."""
+"""Bytes that a meeting takes during planning."""
 _REMEDY = ", or let the run draw its events (drawn_pairs, drawn_gossip)"
 
 
@@ -61,7 +61,7 @@ def _node_pushes(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
 
 
 def _arrival_times(rng: np.random.Generator, total_rate: float, num_events: Any, duration: Any):
-    """Times of a Poisson process: a given number of arrivals, or all before ``duration``."""
+    """Draw the times of a Poisson process: a number of arrivals, or all before ``duration``."""
     if (num_events is None) == (duration is None):
         raise ValueError("pass exactly one of num_events (count) and duration (simulated seconds)")
     if num_events is None:
@@ -83,7 +83,7 @@ def uniform_neighbors(topology: Topology, rng: np.random.Generator, nodes: np.nd
     degrees = np.bincount(topology.senders, minlength=topology.num_nodes)
     silent = np.flatnonzero(degrees == 0)
     if silent.size:
-        raise ValueError(f"node {silent[0]} of {topology.name} has nobody to send to; give every node an out-neighbour")
+        raise ValueError(f"node {silent[0]} of {topology.name} has no out-neighbour; add an edge from it")
     offsets = np.concatenate([[0], np.cumsum(degrees)[:-1]])
     pick = offsets[nodes] + (rng.random(nodes.size) * degrees[nodes]).astype(np.int64)
     return topology.receivers[order[pick]].astype(np.int32)
@@ -126,7 +126,8 @@ def poisson_pairs(
         seed: of the NumPy generator that draws the plan.
 
     Raises:
-        ValueError: a directed topology, one without edges, non-positive rate, both or none of num_events and duration.
+        ValueError: if the topology is directed or has no edge, the rate is not positive, or not exactly one of
+            num_events and duration is given.
 
     Reference: Boyd, Ghosh, Prabhakar, Shah, "Randomized Gossip Algorithms", 2006.
     """
@@ -149,7 +150,8 @@ def poisson_edges(
 ) -> Timeline:
     """Plan pairwise averaging under Poisson edge clocks: an edge fires, both ends act, then average.
 
-    Like :func:`poisson_pairs`, but every edge has a clock of its own: a uniform edge at rate |E| · ``rate``.
+    Like :func:`poisson_pairs`, but each edge has its own clock: events happen at a uniform edge, at rate |E| ·
+    ``rate``.
 
     Args:
         topology: undirected.

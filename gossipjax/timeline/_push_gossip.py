@@ -1,4 +1,4 @@
-"""Push gossip beside local updates: both on clocks of their own, messages with or without time on the way."""
+"""Push gossip and local updates on separate clocks, with or without latency."""
 
 from __future__ import annotations
 
@@ -67,15 +67,15 @@ def push_gossip(
     dead_time: Seconds = 0.0,
     seed: int,
 ) -> Timeline:
-    """Plan local updates and pushes that are not synchronised: each node has a clock for either.
+    """Plan local updates and pushes without synchronisation: each node has one clock for each.
 
-    At a tick of ``compute`` a node acts, alone. At a tick of ``gossip`` node i sends its model to a uniform peer j::
+    At a tick of ``compute`` one node acts. At a tick of ``gossip`` node i sends its model to a uniform peer j::
 
         x_j ← (1 − a) x_j + a x_i               and, two_way,   x_i ← (1 − a) x_i + a x_j   at once
 
-    Without latency and inbox, a push is one event. Else it is two: a copy into a row of its own, and its delivery, so a
-    message carries the model as it was when sent. Pushes conserve the mean in expectation only, two-way exchanges
-    always. Both clocks start in equilibrium. 10⁷ events are planned in seconds.
+    Without latency and inbox, a push is one event. Otherwise it is two: the sender's model is copied to a row of
+    messages, and later delivered, so a message holds the model as it was when sent. Pushes conserve the mean in
+    expectation only, two-way exchanges always. Both clocks start in equilibrium. Planning 10⁷ events takes seconds.
 
     >>> from gossipjax.timeline import clocks, push_gossip
     >>> plan = push_gossip(100, 50.0, compute=clocks.shifted_exponential(0.5, 0.5), gossip=2.0, latency=0.1, seed=0)
@@ -89,21 +89,21 @@ def push_gossip(
         compute: clock of the local updates; None: pushes only.
         gossip: clock of the pushes, or pushes per node and second, scalar or ``(n,)``, of Poisson clocks.
         weight: a in (0, 1], the share of the received model.
-        two_way: exchange instead of push; needs instantaneous messages.
+        two_way: whether both nodes average; needs messages without latency.
         latency: seconds on the way: one number, ``(n, n)`` by sender and receiver, or ``sampler(rng, size)``; None: a
             push takes no time.
         drop: probability that a message is lost; an exchange then fails as a whole.
-        inbox: "immediate", or messages wait for the receiver's next compute tick, which they precede: "newest" (one of
-            each sender) or "queue"; see :func:`~gossipjax.timeline.flights.fly`.
+        inbox: "immediate", or messages wait and are delivered just before the receiver's next compute tick: "newest"
+            (one of each sender) or "queue"; see :func:`~gossipjax.timeline.flights.fly`.
         capacity: of the queue; None: unlimited.
-        busy_receives: whether nodes hear messages while they compute: in the fixed part of each interval of
-            ``compute``, which is all of a deterministic one. What they do not hear is dropped; an exchange needs two
-            nodes that hear.
-        dead_time: seconds by which each interval of ``gossip`` is longer.
+        busy_receives: whether nodes receive messages while they compute, that is in the fixed part of each interval of
+            ``compute`` (the whole interval of a deterministic clock). Otherwise these messages are dropped; an exchange
+            needs two nodes that can receive.
+        dead_time: seconds added to each interval of ``gossip``.
         seed: of the NumPy generators that draw the plan, one each for updates, pushes, targets and the network.
 
     Raises:
-        ValueError: settings out of range, or that do not fit together.
+        ValueError: if a setting is out of range, or settings contradict each other.
 
     Reference: Mitra and Ulukus 2024, arXiv 2404.19749.
     """
@@ -158,19 +158,19 @@ def message_events(
     num_nodes: int,
     weight: float,
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Write out local updates, sends and deliveries, in order of time; at equal times in the reverse of this order.
+    """Write local updates, sends and deliveries in order of time; at equal times deliveries come first, updates last.
 
-    A send copies the sender's row to the message's own, a delivery mixes that into the receiver's. Messages that are
-    never read are counted where they are sent, and copied nowhere.
+    A send copies the sender's row to the row of the message, and a delivery mixes this row into the receiver's.
+    Messages that are never read are counted when they are sent, but not copied.
 
     Args:
-        acts: times of the local updates in order, and the nodes that make them.
+        acts: times of the local updates, in order, and their nodes.
         sent: seconds, not decreasing.
         senders: ``(m,)``.
         receivers: ``(m,)``.
-        flights: what becomes of the messages.
+        flights: arrivals and fates of the messages.
         num_nodes: n, also the number of model rows.
-        weight: of a delivered model.
+        weight: weight of a delivered model.
 
     Returns:
         Per-event arrays of :func:`~gossipjax.timeline.from_events`, and the number of rows for messages.
@@ -205,14 +205,14 @@ def direct_events(
     weight: float,
     properties: Properties,
 ) -> Timeline:
-    """Make the timeline of local updates and of transfers that are one event each.
+    """Build a timeline of local updates and transfers, one event each.
 
     Args:
-        acts: times of the local updates in order, and the nodes that make them.
+        acts: times of the local updates, in order, and their nodes.
         times: of the transfers, seconds, not decreasing.
         senders: rows, one per transfer of an event.
         receivers: as many, distinct in each event.
-        done: whether it happens; else the first message is sent all the same.
+        done: whether each transfer happens; if not, its first message is sent and lost.
         weight: a; receivers keep 1 − a.
         properties: of the timeline.
     """
@@ -234,7 +234,7 @@ def direct_events(
 
 
 def _mutual(facts: Properties, done: np.ndarray) -> Properties:
-    """What is true of exchanges; one that fails is one message, dropped."""
+    """Return the facts of exchanges; one that fails counts as one message, which is dropped."""
     failed = int(np.count_nonzero(~done))
     return dataclasses.replace(
         facts,
@@ -249,9 +249,9 @@ def _check(compute, two_way, instantaneous, drop, inbox, capacity, busy_receives
     two_way, busy_receives = flag("two_way", two_way), flag("busy_receives", busy_receives)
     if two_way and not instantaneous:
         raise ValueError(
-            "two_way exchanges are instantaneous: leave latency and inbox out, or see pairwise(atomic=False)"
+            "two_way exchanges are instantaneous: leave latency and inbox out, or use pairwise(atomic=False)"
         )
     if compute is None and not (busy_receives and inbox == "immediate"):
-        raise ValueError(f"inbox={inbox!r}, busy_receives={busy_receives}: pass compute, the clock that they go by")
+        raise ValueError(f"inbox={inbox!r}, busy_receives={busy_receives}: pass compute, on whose ticks they depend")
     if not busy_receives and compute is not None and compute.unit is not None:
         raise ValueError(f"busy_receives=False: {compute.name} does not say how long a node computes; see Clock.shift")

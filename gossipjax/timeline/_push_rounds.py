@@ -1,4 +1,4 @@
-"""Push gossip in steps of fixed length, whose messages all carry what their senders held when the step began."""
+"""Push gossip in rounds of fixed length, in which messages hold the models at the start of the round."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def push_rounds(
 ) -> Timeline:
     """Plan push gossip in rounds of ``step`` seconds: an approximation of :func:`~gossipjax.timeline.push_gossip`.
 
-    First the pushes of the round, all of models as they were when it began. The k models that arrive at j are averaged
-    in turn, in random order::
+    The pushes of a round come first; they send the models at its start. Node j averages with the k models that it
+    receives one at a time, in random order, as the fact ``"meetings"`` demands::
 
         x_j ← (1 − a) x_j + a x_i, k times       =       (1 − a)^k x_j + Σ_l a (1 − a)^(k − l) x_{i_l}
 
-    Then the local updates of the round. Every round is the same number of events, ``len(timeline) // num_rounds``
-    (record at multiples of it): the mixing, in which nobody acts, and as many in which nobody mixes as it takes for a
-    node that updates most often in one round; event l holds the nodes that update at least l times.
+    The local updates of the round follow. Every round has the same number of events, ``len(timeline) // num_rounds``
+    (record at multiples of it): one event mixes, and L events train, where L is the largest number of updates of any
+    node in any round. The l-th of these holds the nodes that update at least l times in the round.
 
     Args:
         peers: a topology, or n: every other node is a peer.
         num_rounds: R ≥ 1.
-        step: Δ seconds; updates and pushes of round r fall into [rΔ, (r + 1)Δ), and it ends then.
+        step: Δ seconds; round r = 0, 1, … is the interval [rΔ, (r + 1)Δ), and its events happen at the end.
         compute: clock of the local updates, or their Poisson rate per node and second; None: pushes only.
         gossip_rate: λ, pushes per node and second, scalar or ``(n,)``, of Poisson pushes; None for one a round.
         pushes: ``"poisson"``: Poisson(λΔ) by each node, with independent targets; ``"one"``: one by each node.
@@ -56,7 +56,7 @@ def push_rounds(
         seed: of the NumPy generators that draw the plan, one each for updates and pushes.
 
     Raises:
-        ValueError: settings that do not fit, no round.
+        ValueError: if a setting is out of range, or settings contradict each other.
     """
     n = num_peers(peers)
     compute = None if compute is None else as_clock("compute", compute)
@@ -84,7 +84,7 @@ def push_rounds(
 
 
 def _event(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
-    """Lay the pushes into a table of neighbours; those that arrive later weigh more."""
+    """Write the pushes as a table of neighbours; later pushes have larger weights."""
     del key
     own, weight = shared["own"], shared["weight"]
     senders, receivers, place = x["senders"], x["receivers"], x["place"]
@@ -107,7 +107,7 @@ def _event(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
 
 
 def _pushes(n: int, num_rounds: int, step: float, gossip_rate, rng: np.random.Generator):
-    """Rounds, in order, and senders of all pushes; those of one round in random order."""
+    """Draw the rounds, in order, and the senders of all pushes, in random order within a round."""
     if gossip_rate is None:
         counts = np.ones((num_rounds, n), np.int64)
     else:
@@ -118,7 +118,7 @@ def _pushes(n: int, num_rounds: int, step: float, gossip_rate, rng: np.random.Ge
 
 
 def _updates(compute, n: int, num_rounds: int, step: float, rng: np.random.Generator) -> tuple[int, np.ndarray]:
-    """The nodes that update in each round for the first, second, … time: levels, and (rounds, levels, lanes)."""
+    """Return the number of levels, and the nodes ``(rounds, levels, lanes)`` that update for the l-th time."""
     if compute is None:
         return 0, np.zeros((num_rounds, 0, 1), np.int32)
     times, nodes = ticks(compute, n, num_rounds * step, rng)
@@ -132,14 +132,14 @@ def _updates(compute, n: int, num_rounds: int, step: float, rng: np.random.Gener
 
 
 def _among(entries: np.ndarray, at: slice, per_round: int) -> np.ndarray:
-    """Give entries ``(R, events, lanes)`` their places among all events of each round; nobody in the others."""
+    """Place entries ``(R, events, lanes)`` among all events of each round; fill the others with NOBODY."""
     everything = np.full((len(entries), per_round, entries.shape[-1]), NOBODY, np.int32)
     everything[:, at] = entries
     return everything.reshape(-1, entries.shape[-1])
 
 
 def _padded(groups: np.ndarray, num_groups: int, **entries: np.ndarray) -> dict[str, np.ndarray]:
-    """Lay the entries of each group, which are listed in order, into a row, and fill up with nobody."""
+    """Write the entries of each group, listed in order, as a row, and pad with NOBODY."""
     counts = np.bincount(groups, minlength=num_groups)
     lane = np.arange(groups.size) - (np.cumsum(counts) - counts)[groups]
     rows = {name: np.full((num_groups, max(1, counts.max())), NOBODY, np.int32) for name in entries}

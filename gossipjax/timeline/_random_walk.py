@@ -1,4 +1,4 @@
-"""Walks of models through a network: nodes serve them one after another, then send them on."""
+"""Random walks of models: nodes train them one after another, then send them on."""
 
 from __future__ import annotations
 
@@ -32,27 +32,28 @@ def random_walks(
     mix_on_arrival: bool = False,
     seed: int,
 ) -> Timeline:
-    """Plan R models that walk: a node trains the walk that came first, then sends it to a neighbour.
+    """Plan R models on random walks: a node trains them in order of arrival, and sends each to a neighbour.
 
-    An event is the end of a service: node v has trained model row r. The walk then moves to u, at once: with
-    "uniform", to any neighbour of v; with "metropolis", to a random neighbour with probability ``min(1, d_v/d_u)``,
-    else it stays and queues at v again, which makes all nodes equally likely in the long run. With
-    ``mix_on_arrival`` nodes keep a copy of the walk that they served last, and at u it does
-    ``y_r ← (y_r + s_u)/2`` if s_u was left by another walk. Walks start at uniform nodes at time 0.
+    An event is the end of a service: node v has trained model row r. The walk then moves to node u without delay. With
+    "uniform", u is a uniform neighbour of v. With "metropolis", the walk moves to a uniform neighbour u with
+    probability ``min(1, d_v/d_u)`` and otherwise queues at v again, which makes all nodes equally likely in the long
+    run. With ``mix_on_arrival``, each node keeps a copy s of the walk that it served last, and the walk averages at u,
+    ``y_r ← (y_r + s_u)/2``, if s_u is a copy of another walk. Walks start at uniform nodes at time 0.
 
     Args:
         topology: who can send to whom; undirected for "metropolis".
         num_events: T services; exactly one of this and ``duration``.
         duration: simulated seconds.
         num_walks: R ≥ 1 model rows.
-        service: intervals of this clock are the seconds of a service; or services per second, a number or ``(n,)``,
-            that take exponential times.
+        service: clock whose intervals are the seconds of a service; or the rate of exponential services per second, a
+            number or ``(n,)``.
         transition: rule of the moves.
-        mix_on_arrival: whether walks average; needs one more row a node.
+        mix_on_arrival: whether walks average on arrival; takes one more row per node.
         seed: of the NumPy generators that draw starts, moves and times.
 
     Raises:
-        ValueError: settings out of range, both or none of num_events and duration, a node with nobody to send to.
+        ValueError: if a setting is out of range, not exactly one of num_events and duration is given, or a node has no
+            out-neighbour.
 
     Reference: Gholami and Seferoglu 2025, arXiv 2504.09792 (several walks); Hastings 1970 (the transitions).
     """
@@ -96,13 +97,13 @@ def random_walks(
 
 
 def out_neighbors(topology: Topology) -> list[np.ndarray]:
-    """List whom each node can send to."""
+    """List the out-neighbours of each node."""
     order = np.argsort(topology.senders, kind="stable")
     return np.split(topology.receivers[order], np.cumsum(topology.out_degrees)[:-1])
 
 
 def _walk(topology, num_events, duration, num_walks, seconds, metropolis: bool, rng) -> list[tuple]:
-    """Serve and move until the end: time, node, walk and next node of each service."""
+    """Simulate the walks; return time, node, walk and next node of each service."""
     neighbors, degrees = out_neighbors(topology), topology.out_degrees
     queues: list[collections.deque[int]] = [collections.deque() for _ in range(topology.num_nodes)]
     ends: list[tuple[float, int]] = []
@@ -131,7 +132,7 @@ def _walk(topology, num_events, duration, num_walks, seconds, metropolis: bool, 
 
 
 def _meetings(node, walk, goal, n: int, num_walks: int) -> dict[str, np.ndarray]:
-    """Two transfers an event: the walk leaves a copy, and averages with what another walk left where it goes."""
+    """Write two transfers per event: the walk leaves a copy, and averages with the one at its next node."""
     left_by = np.full(n, -1)
     other = np.empty(node.size, bool)
     for event, (v, r, u) in enumerate(zip(node.tolist(), walk.tolist(), goal.tolist(), strict=True)):

@@ -18,21 +18,21 @@ from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties, true_facts
 from gossipjax.mixing._apply import DenseMixing, GroupMixing, TableMixing, to_dense
 from gossipjax.mixing._build import describe, from_matrix, stack_mixings, take_mixing
-from gossipjax.mixing._weights import (
+from gossipjax.mixing._stochastic import (
     Matrix,
-    is_averaging,
     is_column_stochastic,
     is_doubly_stochastic,
     is_row_stochastic,
     is_symmetric,
 )
+from gossipjax.mixing._weights import is_averaging
 from gossipjax.timeline._checks import checked_weights, matrix_of, seconds_of
 from gossipjax.timeline._memory import MOST_EVENTS, MOST_NODES, require_room
 from gossipjax.types import Event, Timeline
 
 
 def _numbers(num_rounds: Any, numbers_each: int = 1) -> dict[str, np.ndarray]:
-    """Number the rounds, if memory holds so many of ``numbers_each`` numbers."""
+    """Number the rounds, after a check that memory holds ``numbers_each`` numbers for each."""
     num_rounds = whole("num_rounds", num_rounds, least=1, most=MOST_EVENTS)
     require_room(
         num_rounds, 8.0 * numbers_each, "rounds", "num_rounds, num_nodes" if numbers_each > 1 else "num_rounds"
@@ -41,12 +41,12 @@ def _numbers(num_rounds: Any, numbers_each: int = 1) -> dict[str, np.ndarray]:
 
 
 def _length(seconds_per_round: Any) -> np.ndarray:
-    """Keep the length of a round in float64, on the host: there times are exact."""
+    """Store the length of a round in float64 on the host, where times are exact."""
     return np.asarray(seconds_of(seconds_per_round), np.float64)
 
 
 def round_ends(shared: PyTree, xs: PyTree) -> Float64[np.ndarray, " T"]:
-    """Return when rounds end, in float64: round t at (t + 1) · seconds_per_round."""
+    """Return the ends of the rounds in float64: (t + 1) · seconds_per_round for round t."""
     return (np.asarray(xs["index"], np.float64) + 1.0) * np.float64(shared["seconds_per_round"])
 
 
@@ -79,8 +79,9 @@ def rounds(
 ) -> Timeline:
     """Plan synchronous rounds ``x_i ← Σ_j W_ij x_j``, on a fixed matrix or on a cycle of matrices.
 
-    Round t uses ``weights``, or ``weights[t mod len(weights)]`` where a sequence is given: T rounds cost T numbers.
-    Every neighbour is sent a model, but for :func:`~gossipjax.mixing.averaging`: that mean is a ring all-reduce.
+    Round t uses ``weights``, or ``weights[t mod len(weights)]`` of a sequence; T rounds take T numbers of memory. Every
+    node sends its model to all neighbours, except on :func:`~gossipjax.mixing.averaging`, which counts as a ring
+    all-reduce.
 
     >>> from gossipjax import timeline, topology, mixing
     >>> plan = timeline.rounds(mixing.metropolis(topology.ring(8)), 100)
@@ -90,13 +91,13 @@ def rounds(
     Args:
         weights: mixing matrix ``(n, n)`` (:mod:`gossipjax.mixing`), or a sequence of them.
         num_rounds: T ≥ 1.
-        stochastic: whether rows or columns must sum to one: columns for push-sum, which divides by weights that are
-            mixed alike.
+        stochastic: whether rows or columns must sum to one; columns for push-sum, which divides by weights that are
+            mixed with the same matrix.
         seconds_per_round: simulated seconds; round t ends at (t + 1) times this.
         form: "dense", "table" (padded neighbour lists) or "auto", which picks by a measured threshold.
 
     Raises:
-        ValueError: rows (columns) that do not sum to one, matrices of different sizes, num_rounds < 1.
+        ValueError: if rows (columns) do not sum to one, matrices differ in size, or num_rounds < 1.
     """
     xs = _numbers(num_rounds)
     matrices = [matrix_of("weights", each) for each in (weights if isinstance(weights, list | tuple) else [weights])]
@@ -139,10 +140,10 @@ def rounds(
 
 @recorded()
 def with_mixing(timeline: Timeline, mixing: DenseMixing | TableMixing) -> Timeline:
-    """Give rounds on a fixed matrix other weights, learned ones say, and the facts that hold of these.
+    """Replace the weights of rounds on a fixed matrix, for example by learned ones, and recompute the facts.
 
-    Facts are computed anew from the numbers. Inside a trace (``jax.grad``, ``jax.jit``) there are none to look at: no
-    fact about the matrix is then claimed but that it is fixed.
+    Facts are computed from the new numbers. Inside a trace (``jax.grad``, ``jax.jit``) numbers are not known, and the
+    only fact about the matrix is that it is fixed.
 
     >>> import gossipjax as gj
     >>> plan = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.ring(4)), 10)
@@ -155,7 +156,8 @@ def with_mixing(timeline: Timeline, mixing: DenseMixing | TableMixing) -> Timeli
         mixing: of the same number of nodes, such as ``DenseMixing(W)``.
 
     Raises:
-        ValueError: another timeline, another number of nodes, or weights that are not finite.
+        ValueError: if the timeline is not one of :func:`rounds` with one matrix, the number of nodes differs, or a
+            weight is not finite.
     """
     instance("timeline", timeline, Timeline, "build one with gossipjax.timeline.rounds")
     instance("mixing", mixing, (DenseMixing, TableMixing), "make one with gossipjax.mixing.from_matrix")
@@ -175,12 +177,12 @@ _OF_WEIGHTS = {"symmetric", "doubly_stochastic", "row_stochastic", "column_stoch
 
 
 def _unknown(facts: Properties) -> Properties:
-    """Claim nothing about the weights."""
+    """Return no fact about the weights."""
     return dataclasses.replace(facts, tags=facts.tags - _OF_WEIGHTS, min_eigenvalue=None)
 
 
 def _facts_of(facts: Properties, mixing: DenseMixing | TableMixing) -> Properties:
-    """Look at the weights; sums are as exact as their type."""
+    """Compute the facts of the weights; sums are as exact as their dtype."""
     W = np.asarray(to_dense(mixing, facts.num_nodes))
     reals("mixing", W, shape=(facts.num_nodes, facts.num_nodes), remedy="the weights of all nodes")
     exact = float(jnp.finfo(W.dtype).eps) * 4 * len(W)
@@ -196,7 +198,7 @@ def _facts_of(facts: Properties, mixing: DenseMixing | TableMixing) -> Propertie
 
 
 def _min_eigenvalue(matrix: Matrix) -> float:
-    """Smallest eigenvalue of a symmetric matrix: dense up to 500 nodes, Lanczos beyond."""
+    """Return the smallest eigenvalue of a symmetric matrix: dense up to 500 nodes, Lanczos beyond."""
     n = matrix.shape[0]
     if n <= 500:
         dense = sp.csr_array(matrix).toarray()
@@ -218,9 +220,9 @@ def _matching_round(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
 
 @recorded()
 def matching_rounds(num_nodes: int, num_rounds: int, *, seed: int, seconds_per_round: float = 1.0) -> Timeline:
-    """Plan rounds in which a fresh uniform perfect matching averages pairs: ``x_i ← (x_i + x_partner(i)) / 2``.
+    """Plan rounds that average the pairs of a new uniform perfect matching: ``x_i ← (x_i + x_partner(i)) / 2``.
 
-    With an odd number of nodes a random one stays alone each round.
+    With an odd number of nodes, one random node has no partner in each round.
 
     Args:
         num_nodes: n ≥ 1.
@@ -268,7 +270,7 @@ def client_sampling(
 ) -> Timeline:
     """Plan FedAvg's rounds: m of n clients, drawn uniformly without replacement, train; the server averages them.
 
-    ``x ← Σ_{i sampled} (n_i / Σ n_j) x_i``. Only m model rows exist, whatever n is; between rounds they are equal.
+    ``x ← Σ_{i sampled} (n_i / Σ n_j) x_i``. There are m model rows, whatever n is; they are equal after every round.
 
     Args:
         num_nodes: n clients.

@@ -1,4 +1,4 @@
-"""Shatter's rounds: virtual nodes, each with one chunk of its node's model, meet on a fresh random regular graph."""
+"""Shatter's rounds: virtual nodes, each with one fragment of a model, meet on a fresh random regular graph."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ def shatter(
     seed: int,
     seconds_per_round: float = 1.0,
 ) -> Timeline:
-    """Plan Shatter: every node acts, then its virtual nodes send a chunk of its model each to random others.
+    """Plan Shatter: every node acts, then each of its virtual nodes sends one fragment of its model to random others.
 
-    Each of the n nodes has k virtual nodes; number c of them carries chunk c. All n k of them form a fresh random
-    r-regular graph every round, in which each sends its chunk to its r neighbours, and they forward it to their nodes.
-    Then, coordinate by coordinate::
+    Each of the n nodes has k virtual nodes; virtual node c holds fragment c. In every round, all n k virtual nodes form
+    a new random r-regular graph. Each sends its fragment to its r neighbours, which forward it to their nodes. Then,
+    coordinate by coordinate::
 
         x_i[c] ← (x_i[c] + Σ y[c]) / (1 + number of them)
 
-    over the chunks y with c that were received, with repetition: two virtual nodes of one node may hear the same third.
-    Virtual nodes do not know whose the others are: a chunk that reaches its own node counts like any other, so that the
-    own coordinate then weighs double. Averaging is one-way, except for k = 1: the mean is kept in expectation only. A
-    message is one chunk; each node sends r k of them a round, r models' worth whatever k is.
+    over the received fragments y with coordinate c, with repetition, since two virtual nodes of one node may receive
+    from the same third. Virtual nodes do not know to which nodes the others belong: a fragment that reaches its own
+    node counts like any other, so the node's own coordinate then has twice the weight. Averaging is one-way, except for
+    k = 1: the mean is conserved in expectation only. A message is one fragment; each node sends r k of them a round, r
+    models' worth for every k.
 
     >>> from gossipjax import timeline
     >>> plan = timeline.shatter(6, 10, virtual_nodes=4, degree=3, seed=0)
@@ -55,11 +56,11 @@ def shatter(
         num_rounds: T ≥ 1; the plan holds 2 T n (1 + r k) int32.
         virtual_nodes: k ≥ 1 per node, the number of fragments in :func:`~gossipjax.sharing.fragments`.
         degree: r, from 1 to n k − 1; n k r must be even.
-        seed: of the NumPy generator that draws the graphs, nearly uniformly where r is small beside n k.
+        seed: of the NumPy generator that draws the graphs, nearly uniformly if r is much smaller than n k.
         seconds_per_round: simulated seconds.
 
     Raises:
-        ValueError: settings out of range, or an odd n k r.
+        ValueError: if a setting is out of range, or n k r is odd.
 
     Reference: Biswas et al. 2024, arXiv 2404.09536 (Shatter). With k = 1 it averages over fresh random regular graphs,
     as EL-Oracle of Epidemic Learning does: de Vos et al. 2023, arXiv 2310.01972.
@@ -77,13 +78,13 @@ def shatter(
         f"seconds_per_round={seconds_per_round:g})",
         {"synchronous", "own_rows", "row_stochastic"} | ({"symmetric", "doubly_stochastic"} if alone else set()),
         num_fragments=virtual_nodes,
-        messages=f"group: a node and the {sent} chunks it received",
+        messages=f"group: a node and the {sent} fragments it received",
     )
     return Timeline(xs, _shared(num_nodes, sent), planned_event, properties, seconds=written_times)
 
 
 def _events(heard: Int[np.ndarray, "t n s"], virtual_nodes: int, seconds_per_round: float) -> dict[str, np.ndarray]:
-    """List for each node itself, then the senders and the chunks of what it hears."""
+    """List for each node itself, then the senders and numbers of the fragments that it receives."""
     rounds, nodes, _ = heard.shape
     own = np.broadcast_to(np.arange(nodes, dtype=np.int32)[:, None], (rounds, nodes, 1))
     index = np.arange(rounds, dtype=np.uint32)[:, None]
@@ -96,7 +97,7 @@ def _events(heard: Int[np.ndarray, "t n s"], virtual_nodes: int, seconds_per_rou
 
 
 def _shared(nodes: int, sent: int) -> dict[str, Array]:
-    """Write out what all rounds have in common; each node sends as many chunks as it hears."""
+    """Return the fields that all rounds share; each node sends as many fragments as it receives."""
     return {
         # Equal, and of sum 1, so that a sharing of whole models averages too.
         "weights": jnp.full((nodes, 1 + sent), 1 / (1 + sent)),
@@ -111,7 +112,9 @@ def _check(num_nodes: Any, num_rounds: Any, virtual_nodes: Any, degree: Any) -> 
     if total > MOST_NODES:
         raise ValueError(f"num_nodes={num_nodes}, virtual_nodes={virtual_nodes}: at most {MOST_NODES} virtual nodes")
     if total < 2:
-        raise ValueError(f"num_nodes={num_nodes}, virtual_nodes={virtual_nodes}: one alone has no degree={degree}")
+        raise ValueError(
+            f"num_nodes={num_nodes}, virtual_nodes={virtual_nodes}: a single virtual node has no neighbours; add nodes"
+        )
     whole("degree", degree, least=1, most=total - 1, remedy=f"of the {total} virtual nodes")
     if total * degree % 2:
         raise ValueError(
@@ -148,9 +151,10 @@ def _sparse_neighbors(count: int, nodes: int, degree: int, rng: np.random.Genera
 
 
 def _regular_graphs(count: int, nodes: int, degree: int, rng: np.random.Generator) -> Int[np.ndarray, "t m 2"]:
-    """Draw simple graphs: pair stubs at random, and mend what is a loop or a double edge.
+    """Draw simple graphs: pair stubs at random, then repair loops and double edges.
 
-    In each graph the bad edges and as many random ones are paired anew, until that leaves no more bad ones than before.
+    Each step pairs the bad edges of a graph and as many random edges anew, and is undone if there are more bad edges
+    than before, until none is left.
     """
     stubs = np.repeat(np.arange(nodes, dtype=np.int32), degree)
     edges = rng.permuted(np.broadcast_to(stubs, (count, stubs.size)), axis=1).reshape(count, -1, 2)

@@ -1,4 +1,4 @@
-"""Whether a timeline that was read from a file is what its facts say."""
+"""Consistency checks of timelines that are read from files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROWS = frozenset({"rows", "begin", "senders", "receivers", "members", "targets"
 
 
 def check_loaded(timeline: Timeline, path: str | os.PathLike[str]) -> Timeline:
-    """Check a timeline that was read from a file, as :func:`check_sound` does; the error names the file.
+    """Check a timeline as :func:`check_sound` does; the error names the file from which it was read.
 
     Raises:
         ValueError: if the timeline contradicts itself.
@@ -33,11 +33,11 @@ def check_loaded(timeline: Timeline, path: str | os.PathLike[str]) -> Timeline:
 
 
 def check_sound(timeline: Timeline) -> Timeline:
-    """Return a timeline whose arrays fit its facts and each other.
+    """Return the timeline, after a check that its arrays fit its facts and each other.
 
     Raises:
-        ValueError: numbers of nodes or rows that the arrays do not have, lengths that differ, entries that are not
-            finite, times that decrease, or events that cannot be made of the arrays.
+        ValueError: if the arrays have other numbers of nodes or rows than the facts, or differ in length; if an entry
+            is not finite, times decrease, or no event can be built from the arrays.
     """
     facts = instance("properties", timeline.properties, Properties, "plan the run again")
     whole("num_nodes", facts.num_nodes, least=1)
@@ -75,7 +75,7 @@ def _check_leaf(name: str, leaf: np.ndarray, facts: Properties) -> None:
 
 
 def _check_form(event: Any, facts: Properties) -> None:
-    """Hold the shapes of an event against the numbers of nodes and rows."""
+    """Compare the shapes of an event with the numbers of nodes and rows."""
     if event.nodes is None and facts.num_nodes != facts.num_rows:
         raise ValueError(f"every node acts, but there are {facts.num_nodes} nodes and {facts.num_rows} rows")
     rows = facts.num_rows

@@ -1,4 +1,4 @@
-"""SWIFT's clock and mailboxes: nobody waits, and everybody keeps the newest model of each neighbour."""
+"""SWIFT's clocks and mailboxes: no node waits, and each keeps the newest model of every neighbour."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gossipjax._base.arguments import instance, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties
-from gossipjax.mixing._weights import Matrix, check_weights
+from gossipjax.mixing._stochastic import Matrix, check_weights
 from gossipjax.timeline._checks import matrix_of, undirected
 from gossipjax.timeline._from_events import from_events
 from gossipjax.timeline.clocks import A_CLOCK, Clock, require_ticks, schedule
@@ -25,15 +25,15 @@ from gossipjax.types import NOBODY, Timeline
 def swift_weights(topology: Topology) -> sparse.csr_array:
     """Build SWIFT's coefficients for nodes of equal influence: symmetric, so the expected mixing is doubly stochastic.
 
-    Nodes choose in the order of decreasing degree. What nodes of higher degree gave, a node adopts; the rest of its
-    weight it spreads evenly over itself and the neighbours that are left. Neighbours of equal degree take the smaller
-    of their two proposals. What then is missing from a sum of one stays with the node itself.
+    Nodes choose in the order of decreasing degree. A node adopts the weights that neighbours of higher degree have
+    chosen, and splits the rest evenly between itself and the other neighbours. Neighbours of equal degree take the
+    smaller of their two proposals. Each node keeps what is then missing from a sum of one.
 
     Args:
         topology: undirected.
 
     Raises:
-        ValueError: a directed topology, or one in which nodes of higher degree leave less than nothing to a node.
+        ValueError: if the topology is directed, or the weights that a node adopts sum to more than one.
 
     Reference: Bornstein et al. 2023, arXiv 2210.14026, section 4 (client-communication selection).
     """
@@ -53,7 +53,7 @@ def swift_weights(topology: Topology) -> sparse.csr_array:
         np.subtract.at(open_edges, i[theirs], 1)
         if (left < 0).any():
             raise ValueError(
-                f"node {int(np.argmin(left))} of {topology.name} gets more than all its weight from neighbours of "
+                f"node {int(np.argmin(left))} of {topology.name} would get weights above 1 in sum from neighbours of "
                 "higher degree; pass weights=metropolis(topology)"
             )
     own = 1.0 - np.bincount(i, weights, topology.num_nodes)
@@ -74,28 +74,29 @@ def swift(
     weights: Matrix | None = None,
     seed: int,
 ) -> Timeline:
-    """Plan SWIFT: at each tick of its clock a node acts, sends its model to all neighbours, and averages what it holds.
+    """Plan SWIFT: at each tick a node acts, sends its model to all neighbours, and averages its mailboxes.
 
     ::
 
         x_i ← w_ii x_i + Σ_j w_ij x̃_j        at every ``period``-th tick of node i
 
-    with x̃_j the newest model sent by j that has reached i; while there is none, w_ij stays with i. One snapshot of a
-    sender serves all its neighbours, and is kept until no mailbox holds it. A model that arrives at the very time of a
-    tick is used there. The mean is kept in expectation only.
+    where x̃_j is the model last sent by j that has reached i; until there is one, node i keeps w_ij. One snapshot of a
+    sender serves all its neighbours, and stays until no mailbox holds it. A model that arrives at the time of a tick is
+    used at that tick. The mean is conserved in expectation only.
 
     Args:
         topology: undirected.
         duration: simulated seconds.
         compute: clock of the nodes, in equilibrium at time 0; :func:`~gossipjax.timeline.clocks.slowed` makes
             stragglers.
-        period: s ≥ 1 ticks from one averaging of a node to its next.
-        latency: seconds on the way: one number, ``(n, n)`` by sender and receiver, or ``sampler(rng, size)``; None: 0.
+        period: s ≥ 1; a node averages at every s-th tick.
+        latency: seconds from sender to receiver: one number, ``(n, n)`` by sender and receiver, or
+            ``sampler(rng, size)``; None: 0.
         weights: ``(n, n)`` with rows that sum to one, on the edges of the topology; None: :func:`swift_weights`.
         seed: of the NumPy generators that draw clocks and latencies.
 
     Raises:
-        ValueError: a directed topology, weights elsewhere than on edges, or settings out of range.
+        ValueError: if the topology is directed, a weight is not on an edge, or a setting is out of range.
 
     Reference: Bornstein et al. 2023, arXiv 2210.14026, algorithm 1.
     """
@@ -145,12 +146,12 @@ def _on_edges(topology: Topology, weights: Any) -> np.ndarray | sparse.csr_array
     off = W - sparse.diags_array(W.diagonal())
     elsewhere = abs(off) - abs(off).multiply(topology.adjacency())
     if elsewhere.count_nonzero():
-        raise ValueError(f"weights name pairs that are no edge of {topology.name}; leave those zero")
+        raise ValueError(f"weights differ from 0 off the edges of {topology.name}; set these to 0")
     return W.tocsr()
 
 
 def _rank_of_node(nodes: Int[np.ndarray, " ticks"]) -> Int[np.ndarray, " ticks"]:
-    """How many ticks of the same node come before each tick."""
+    """Count the earlier ticks of the same node for each tick."""
     order = np.argsort(nodes, kind="stable")
     counts = np.bincount(nodes, minlength=1)
     rank = np.empty(nodes.size, np.int64)
@@ -159,11 +160,11 @@ def _rank_of_node(nodes: Int[np.ndarray, " ticks"]) -> Int[np.ndarray, " ticks"]
 
 
 def _mailboxes(topology: Topology, times, nodes, averages, latency: Latency, rng: np.random.Generator):
-    """For each edge and each averaging tick of its receiver, the sender's newest tick whose model has arrived.
+    """Find, for each edge and averaging tick of its receiver, the sender's newest tick whose model has arrived.
 
     Returns:
-        Four vectors over the models that are read: the reading tick, the place of the sender among the receiver's
-        neighbours, the tick at which it was sent, and the edge.
+        Four vectors, one entry per model that is read: the tick that reads it, the position of the sender among the
+        receiver's neighbours, the tick that sent it, and the edge.
     """
     by_node = np.split(np.argsort(nodes, kind="stable"), np.cumsum(np.bincount(nodes, minlength=topology.num_nodes)))
     first = np.searchsorted(topology.receivers, topology.receivers)
@@ -181,7 +182,7 @@ def _mailboxes(topology: Topology, times, nodes, averages, latency: Latency, rng
 
 
 def _snapshot_rows(sent: np.ndarray, reader: np.ndarray, num_ticks: int, n: int) -> tuple[np.ndarray, int]:
-    """The row that keeps what each tick sends, from then until it is last read; nobody where it never is."""
+    """Return the row that holds each model until it is last read; NOBODY for models that are never read."""
     last = np.full(num_ticks, -1)
     np.maximum.at(last, sent, reader)
     held = np.flatnonzero(last >= 0)

@@ -1,4 +1,4 @@
-"""The age of gossip: an external source makes versions, a network passes them on."""
+"""The age of gossip: an external source makes versions, and a network spreads them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def version_age(
     gossip_rate: Rate,
     seed: int,
 ) -> Timeline:
-    """Plan Yates' network: n nodes and, as node n, the source of versions; all clocks are Poisson.
+    """Plan Yates' network: n nodes and the source of versions, which is node n. All clocks are Poisson.
 
-    The source alone acts: at rate ``version_rate`` it makes a new version. At a total rate of ``source_rate`` it pushes
-    to a uniform node, and each node pushes to a uniform peer at rate ``gossip_rate``. With version counters
-    (:func:`gossipjax.track_versions`, ``sources=[n]``) the staleness of a node is its version age
-    ``X_i``: the number of versions it is behind.
+    Only the source acts: it makes versions at rate ``version_rate``, and pushes to a uniform node at rate
+    ``source_rate``. Each node pushes to a uniform peer at rate ``gossip_rate``. With version counters
+    (:func:`gossipjax.track_versions`, ``sources=[n]``) the staleness of a node is its version age ``X_i``: the number
+    of versions it is behind.
 
     As models, a push averages: ``x_j ← (x_j + x_i)/2``.
 
@@ -43,7 +43,7 @@ def version_age(
         seed: of the NumPy generators that draw the plan, one each for versions, the source's pushes and gossip.
 
     Raises:
-        ValueError: rates of the source that are not positive, negative gossip rates.
+        ValueError: if a rate of the source is not positive, or a gossip rate is negative.
 
     Reference: Yates 2021, arXiv 2102.02893.
     """
@@ -76,7 +76,7 @@ def version_age(
 
 
 def _pushes(rates: np.ndarray, duration: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Poisson pushes of the nodes whose rate is not 0."""
+    """Draw the Poisson pushes of the nodes whose rate is not 0."""
     active = np.flatnonzero(rates > 0).astype(np.int32)
     if not active.size:
         return np.zeros(0), np.zeros(0, np.int32)

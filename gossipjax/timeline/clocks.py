@@ -1,9 +1,9 @@
-"""Clocks of nodes: a renewal process each, whose ticks are local updates, pushes, or whatever a planner makes of them.
+"""Clocks of nodes: independent renewal processes whose ticks are local updates, pushes or other actions.
 
 The interval between two ticks is ``c + e X`` seconds: a fixed part c (``shift``), then a random part of mean e
-(``mean_extra``) with X of mean one, exponential unless a sampler says otherwise. So one form holds the Poisson clock
-(c = 0), the metronome (e = 0) and the shifted exponential of a computation that takes c seconds on a device that is
-then unavailable for a random time.
+(``mean_extra``) with X of mean one, exponential unless a sampler says otherwise. Special cases are the Poisson clock (c
+= 0), the deterministic clock (e = 0) and the shifted exponential: a computation of c seconds on a device that is then
+unavailable for a random time.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Start: TypeAlias = Literal["stationary", "fresh"]
 
 A_CLOCK = "make one with gossipjax.timeline.clocks, such as poisson(rate) or deterministic(period)"
 TICK_BYTES = 150
-"""What one event of an asynchronous plan takes while it is planned, measured on push gossip: about this many bytes."""
+"""Bytes that one event of an asynchronous plan takes during planning, measured on push gossip."""
 _POOL = 1 << 16
 _BLOCK = 1024
-"""Intervals drawn at once for planners that take them one by one."""
+"""Number of intervals drawn at once by :func:`service_times`."""
 
 
 @displayed
@@ -49,12 +49,12 @@ class Clock:
 
     Attributes:
         shift: c ≥ 0 seconds at the beginning of each interval, scalar or ``(n,)``: the computation.
-        mean_extra: mean e ≥ 0 of the random rest, scalar or ``(n,)``.
+        mean_extra: mean e ≥ 0 of the random part in seconds, scalar or ``(n,)``.
         unit: draws X; None: exponential.
         name: for reports.
 
     Raises:
-        ValueError: numbers that are negative or not finite, or intervals of no length.
+        ValueError: if a number is negative or not finite, or an interval has length 0.
     """
 
     shift: Seconds
@@ -79,12 +79,12 @@ class Clock:
 
 
 class Ticks(NamedTuple):
-    """Ticks of all nodes in order, and how long each node still computes when time begins."""
+    """Ticks of all nodes in order, and how long each node still computes at the start."""
 
     times: Float[np.ndarray, " ticks"]
     nodes: Int[np.ndarray, " ticks"]
     busy_until: Float[np.ndarray, " n"]
-    """Seconds; the end of the fixed part of the interval that is under way at time 0, or 0 if that is over."""
+    """Seconds at which the fixed part of the interval at time 0 ends; 0 if it has ended before."""
 
 
 @recorded()
@@ -108,7 +108,7 @@ def _poisson(name: str, rate: Any) -> Clock:
 
 @recorded()
 def deterministic(period: Seconds) -> Clock:
-    """Make metronomes: intervals are ``period`` seconds, scalar or ``(n,)``; a stationary start has random phases."""
+    """Make clocks with intervals of ``period`` seconds, scalar or ``(n,)``; a stationary start has random phases."""
     period = number_per_node("period", period, "seconds between two ticks")[()]
     return Clock(period, 0.0, name=f"deterministic({_words(period)} s)")
 
@@ -134,10 +134,10 @@ def renewal(sampler: Sampler, mean: float) -> Clock:
 
     Args:
         sampler: ``sampler(rng, shape)`` draws independent intervals in seconds, not negative.
-        mean: of what it draws, seconds; it is not estimated.
+        mean: mean of the intervals in seconds, which is not estimated.
 
     Raises:
-        ValueError: a mean that is not positive and finite; later, negative draws.
+        ValueError: if the mean is not positive and finite; during planning, if an interval is negative.
     """
     callable_("sampler", sampler, "sampler(rng, shape) -> seconds")
     mean = real("mean", mean, above=0, unit="seconds")
@@ -146,7 +146,7 @@ def renewal(sampler: Sampler, mean: float) -> Clock:
 
 @recorded()
 def slowed(clock: Clock, factors: Multiples) -> Clock:
-    """Multiply all intervals of a clock, fixed and random part, by a factor: scalar, or ``(n,)`` for stragglers."""
+    """Multiply all intervals of a clock (fixed and random part) by a factor: scalar, or ``(n,)`` for stragglers."""
     instance("clock", clock, Clock, A_CLOCK)
     factors = number_per_node("factors", factors, "multiples of the interval")[()]
     name = f"{clock.name} slowed by {_words(factors)}"
@@ -155,7 +155,7 @@ def slowed(clock: Clock, factors: Multiples) -> Clock:
 
 @recorded()
 def delayed(clock: Clock, dead_time: Seconds) -> Clock:
-    """Lengthen all intervals by ``dead_time`` seconds: what a push occupies before the clock runs again."""
+    """Add ``dead_time`` seconds to all intervals: the time that a push takes before the clock runs again."""
     instance("clock", clock, Clock, A_CLOCK)
     return dataclasses.replace(
         clock, shift=clock.shift + number_per_node("dead_time", dead_time, "seconds", zero=True)[()]
@@ -167,8 +167,8 @@ def stragglers(num_nodes: int, *, share: float, factor: float, seed: int) -> Flo
 
     Args:
         num_nodes: n.
-        share: of slow nodes, in [0, 1].
-        factor: by which their intervals are longer, positive.
+        share: share of slow nodes, in [0, 1].
+        factor: factor of their intervals, positive.
         seed: of the NumPy generator that draws who is slow.
     """
     num_nodes = whole("num_nodes", num_nodes, least=1, most=MOST_NODES)
@@ -182,7 +182,7 @@ def stragglers(num_nodes: int, *, share: float, factor: float, seed: int) -> Flo
 
 
 def as_clock(name: str, clock: Any) -> Clock:
-    """Take a number (or n of them) as the rate of Poisson clocks; ``name`` is that of the argument."""
+    """Return a clock; numbers are rates of Poisson clocks. ``name`` is the argument, for the message."""
     if isinstance(clock, Clock):
         return clock
     if isinstance(clock, str | bool) or not (
@@ -193,7 +193,7 @@ def as_clock(name: str, clock: Any) -> Clock:
 
 
 def optional_clock(name: str, clock: Any) -> Clock | None:
-    """Return a clock, or None: nothing of that kind happens."""
+    """Return a clock, or None for no ticks."""
     return None if clock is None else instance(name, clock, Clock, f"{A_CLOCK}, or pass None for none")
 
 
@@ -204,7 +204,7 @@ def rate(clock: Clock) -> float | Float[np.ndarray, " n"]:
 
 
 def expected_ticks(clock: Clock, num_nodes: int, duration: float) -> float:
-    """Return the mean number of ticks of all nodes together, about."""
+    """Return approximately the mean number of ticks of all nodes together."""
     rates = _array(rate(clock))
     return duration * float(np.sum(per_node(rates, num_nodes, "clock")) if rates.ndim else num_nodes * rates)
 
@@ -212,7 +212,7 @@ def expected_ticks(clock: Clock, num_nodes: int, duration: float) -> float:
 def require_ticks(
     num_nodes: int, duration: float, names: str, *clocks: Clock | None, bytes_each: int | float = TICK_BYTES
 ) -> None:
-    """Refuse more ticks than memory holds; ``names`` are those of the arguments that decide how many."""
+    """Check that memory holds the ticks; ``names`` are the arguments that determine their number."""
     expected = sum(expected_ticks(clock, num_nodes, duration) for clock in clocks if clock is not None)
     remedy = ", or let the run draw its events (drawn_pairs, drawn_gossip)"
     require_room(expected, bytes_each, "events", names, num_nodes=num_nodes, remedy=remedy)
@@ -232,23 +232,24 @@ def ticks(
 def schedule(
     clock: Clock, num_nodes: int, duration: float, rng: np.random.Generator, start: Start = "stationary"
 ) -> Ticks:
-    """Draw all ticks of all nodes in ``[0, duration)``; a few array operations, whatever the number of nodes.
+    """Draw the ticks of all nodes in ``[0, duration)``, in a few array operations for any number of nodes.
 
-    A stationary start is the clock in equilibrium, running since ever: with probability ``c/(c + e)`` the node is in
-    the fixed part, of which a uniform part remains, then a whole random part; else in a random part, whose rest is
-    exponential again, or, for a sampler, uniform in an interval that is picked with a probability proportional to its
-    length out of a pool of 65,536 draws (four per node, if more): all nodes share the pool and its sampling error.
+    A stationary start is the clock in equilibrium. With probability ``c/(c + e)`` the node is in the fixed part, of
+    which a uniform share remains, and a whole random part follows. Otherwise it is in the random part. Its rest is
+    exponential again; for a sampler, it is uniform in an interval that is chosen, with a probability proportional to
+    its length, from a pool of 65,536 draws (or four per node, if that is more). All nodes share the pool and its
+    sampling error.
 
     Args:
-        clock: intervals.
+        clock: clock of the nodes.
         num_nodes: n.
         duration: seconds.
-        rng: draws everything.
+        rng: generator of all draws.
         start: ``"stationary"``, or ``"fresh"``: every node begins an interval at time 0.
 
     Raises:
-        ValueError: per-node numbers that are not n, a duration that is not positive, negative draws of a sampler, or
-            more ticks than memory holds.
+        ValueError: if per-node numbers are not n, the duration is not positive, a sampler draws a negative interval, or
+            memory cannot hold the ticks.
     """
     instance("clock", clock, Clock, A_CLOCK)
     instance("rng", rng, np.random.Generator, "make one with numpy.random.default_rng(0)")
@@ -269,7 +270,7 @@ def schedule(
 
 
 def service_times(clock: Clock, num_nodes: int, rng: np.random.Generator) -> Callable[[int], float]:
-    """Return a function that draws the next interval of a node's clock, in seconds, for planners that go one by one."""
+    """Return a function that draws a node's next interval in seconds, for planners that simulate step by step."""
     instance("clock", clock, Clock, A_CLOCK)
     instance("rng", rng, np.random.Generator, "make one with numpy.random.default_rng(0)")
     shift, extra = per_node(clock.shift, num_nodes, "shift"), per_node(clock.mean_extra, num_nodes, "mean_extra")
@@ -285,9 +286,9 @@ def service_times(clock: Clock, num_nodes: int, rng: np.random.Generator) -> Cal
 
 
 def per_node(value: Any, num_nodes: int, what: str) -> Float[np.ndarray, " n"]:
-    """Give every node its number.
+    """Return one number per node.
 
-    Raises ValueError where there are neither one nor ``num_nodes`` numbers.
+    Raises ValueError if there are neither one nor ``num_nodes`` numbers.
     """
     num_nodes = whole("num_nodes", num_nodes, least=1, most=MOST_NODES)
     array = reals(what, value, remedy=f"one number, or {num_nodes}, one per node")
@@ -297,7 +298,7 @@ def per_node(value: Any, num_nodes: int, what: str) -> Float[np.ndarray, " n"]:
 
 
 def _superposition(rates: np.ndarray, duration: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Poisson clocks together: given their number, ticks are uniform in time and independent of whose they are."""
+    """Draw the ticks of all Poisson clocks: given their number, times are uniform and independent of nodes."""
     if (rates == rates[0]).all():
         nodes = rng.integers(0, rates.size, rng.poisson(rates.size * rates[0] * duration), dtype=np.int32)
     else:
@@ -307,7 +308,7 @@ def _superposition(rates: np.ndarray, duration: float, rng: np.random.Generator)
 
 
 def _equilibrium(clock: Clock, shift, extra, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """First tick of each node of a stationary clock, and how long its fixed part still lasts."""
+    """Draw the first tick of each node of a stationary clock, and how long its fixed part still lasts."""
     n = shift.size
     in_shift = rng.random(n) * (shift + extra) < shift
     busy = np.where(in_shift, shift * rng.random(n), 0.0)
@@ -315,7 +316,7 @@ def _equilibrium(clock: Clock, shift, extra, rng: np.random.Generator) -> tuple[
 
 
 def _residual(clock: Clock, rng: np.random.Generator, n: int) -> np.ndarray:
-    """What remains of the random part that is under way at time 0, in units of its mean."""
+    """Draw the rest of the random part at time 0, in units of its mean."""
     if clock.unit is None:
         return rng.exponential(size=n)
     pool = _draw(clock, rng, max(_POOL, 4 * n))
@@ -325,7 +326,7 @@ def _residual(clock: Clock, rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _continue(clock: Clock, shift, extra, first, duration: float, rng: np.random.Generator):
-    """All ticks from the first on: each node draws a little more than it needs, and the few that fall short again."""
+    """Draw all ticks after the first: each node draws a few more than it needs, and nodes with too few draw again."""
     left = np.flatnonzero(first < duration)
     at = first[left]
     times, nodes = [at], [left]
@@ -354,7 +355,7 @@ def _draw(clock: Clock, rng: np.random.Generator, count: int) -> np.ndarray:
         return rng.exponential(size=count)
     draws = reals(f"the sampler of {clock.name} returns", clock.unit(rng, (count,)), shape=(count,), least=0)
     if not draws.any():
-        raise ValueError(f"the sampler of {clock.name} gives {count} seconds that are all 0: time would stand still")
+        raise ValueError(f"the sampler of {clock.name} drew {count} intervals of 0 s: time would not advance")
     return draws
 
 
@@ -369,7 +370,7 @@ def _array(value: Any) -> Float[np.ndarray, "..."]:
 def number_per_node(
     name: str, value: Any, unit: str, *, zero: bool = False, remedy: str = ""
 ) -> Float[np.ndarray, "..."]:
-    """Return one number, or one per node, positive unless zero is legal.
+    """Return one number, or one per node: positive, or not negative if zero is legal.
 
     Raises ValueError for other numbers or shapes.
     """

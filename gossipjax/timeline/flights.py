@@ -1,7 +1,7 @@
-"""Messages on their way: how long they take, which are lost, how receivers take them in, and which row holds each.
+"""Messages in flight: latencies, losses, inboxes of the receivers, and the rows that hold the messages.
 
-A message in flight is a row of the stacked model. Planners know the future, so only messages that will be read, or are
-still on their way when the plan ends, get one.
+A message in flight is a row of the stacked models. Planners know the future, so only messages that will be read, or are
+in flight when the plan ends, take a row.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from gossipjax.topology import Topology
 Latency: TypeAlias = (
     int | float | Num[np.ndarray, "n n"] | Callable[[np.random.Generator, int], Float[np.ndarray, " m"]] | None
 )
-"""Seconds from sender to receiver: none, one number, ``(n, n)`` by sender and receiver, or ``sampler(rng, size)``."""
+"""Seconds from sender to receiver: None (0), a number, ``(n, n)`` by sender and receiver, or ``sampler(rng, size)``."""
 Inbox: TypeAlias = Literal["immediate", "newest", "queue"]
 Peers: TypeAlias = Topology | int
-"""Who can be sent to: the out-neighbours in a topology; n: every other of n nodes, without writing out the edges."""
+"""Receivers: the out-neighbours in a topology; or n: all other nodes, without a list of edges."""
 
 DELIVERED, DROPPED, OVERFLOW, SUPERSEDED, IN_FLIGHT = range(5)
 """Fates of messages: the fields of :class:`gossipjax.Traffic`."""
 
 
 class Flights(NamedTuple):
-    """What becomes of m messages, numbered in the order of sending."""
+    """Arrivals and fates of m messages, numbered in the order of sending."""
 
     arrivals: Float[np.ndarray, " m"]
-    """Seconds at which each reaches its receiver (or would, had it not been lost)."""
+    """Seconds at which each message reaches its receiver, or would if it were not lost."""
     fates: Int[np.ndarray, " m"]
     """:data:`DELIVERED`, :data:`DROPPED`, :data:`OVERFLOW`, :data:`SUPERSEDED` or :data:`IN_FLIGHT`."""
     delivered: Int[np.ndarray, " d"]
     """Numbers of the delivered messages, in the order in which they are mixed in."""
     times: Float[np.ndarray, " d"]
-    """Seconds at which that happens: on arrival, or at the receiver's next tick."""
+    """Seconds at which each is mixed in: on arrival, or at the receiver's next tick."""
 
 
 def num_peers(peers: Any) -> int:
     """Return the number of nodes n.
 
-    Raises ValueError if there are fewer than two, or none is connected.
+    Raises ValueError if there are fewer than two nodes, or no edge.
     """
     if isinstance(peers, Topology):
         return connected(peers).num_nodes
@@ -62,12 +62,12 @@ def num_peers(peers: Any) -> int:
 
 
 def peers_name(peers: Peers) -> str:
-    """Name the network, for reports."""
+    """Return the name of the network, for reports."""
     return peers.name if isinstance(peers, Topology) else f"complete({num_peers(peers)})"
 
 
 def uniform_peers(peers: Peers, rng: np.random.Generator, nodes: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
-    """Draw for each of ``nodes`` a uniform out-neighbour, or one of the other n − 1 nodes.
+    """Draw a uniform out-neighbour for each of ``nodes``, or one of the other n − 1 nodes.
 
     Raises ValueError if a node of a topology has no out-neighbour.
     """
@@ -80,9 +80,9 @@ def uniform_peers(peers: Peers, rng: np.random.Generator, nodes: Int[np.ndarray,
 
 
 def checked_latency(latency: Any, num_nodes: int) -> Latency:
-    """Return a latency that fits n nodes; what a sampler gives is checked when it is called.
+    """Return the latency, after a check that it fits n nodes; the results of a sampler are checked when it is called.
 
-    Raises ValueError for delays that are negative or not finite, or of another shape than ``()`` and ``(n, n)``.
+    Raises ValueError if a delay is negative or not finite, or the shape is neither ``()`` nor ``(n, n)``.
     """
     if latency is None or callable(latency):
         return latency
@@ -98,7 +98,7 @@ def delays(
 ) -> Float[np.ndarray, " m"]:
     """Draw the seconds that each message takes; None: 0.
 
-    Raises ValueError for delays that are negative or not finite, or a matrix that is not ``(n, n)``.
+    Raises ValueError if a delay is negative or not finite, or a matrix is not ``(n, n)``.
     """
     instance("rng", rng, np.random.Generator, "make one with numpy.random.default_rng(0)")
     senders = wholes("senders", senders, shape=(None,), least=0)
@@ -121,7 +121,7 @@ def delays(
 def check_network(drop: Any, inbox: Any, capacity: Any) -> None:
     """Check the settings of :func:`fly`.
 
-    Raises ValueError for a drop probability outside [0, 1], an unknown inbox, or a capacity that does not fit to it.
+    Raises ValueError if drop is outside [0, 1], the inbox is unknown, or another inbox than a queue has a capacity.
     """
     real("drop", drop, least=0, most=1, remedy="the probability that a message is lost")
     choice("inbox", inbox, ("immediate", "newest", "queue"))
@@ -145,33 +145,34 @@ def fly(
     ticks: Ticks | None = None,
     busy: Float[np.ndarray, " n"] | None = None,
 ) -> Flights:
-    """Follow messages to their receivers.
+    """Compute the arrivals and fates of messages.
 
-    A message is lost on the way with probability ``drop``, and at a receiver that is busy. What reaches an inbox is
+    A message is lost with probability ``drop``, and if it arrives while the receiver is busy. The inbox decides about
+    the others:
 
-    * ``"immediate"``: mixed in on arrival;
-    * ``"newest"``: kept for the receiver's next tick; of several that wait there from one sender, the one sent last
+    * ``"immediate"``: they are mixed in on arrival;
+    * ``"newest"``: they wait for the receiver's next tick; of several messages from one sender, the one sent last
       replaces the others;
-    * ``"queue"``: kept for the next tick and read in the order of arrival; where ``capacity`` messages wait already, it
-      overflows.
+    * ``"queue"``: they wait for the next tick and are read in the order of arrival; a message is lost if ``capacity``
+      messages wait already.
 
-    A message that arrives at the very time of a tick is read there. Costs a few sorts, no loop.
+    A message that arrives at the time of a tick is read at that tick. Takes a few sorts and no loop.
 
     Args:
         sent: seconds, not decreasing.
         senders: ``(m,)``.
         receivers: ``(m,)``.
-        duration: seconds; what arrives (or would be read) later is in flight.
-        rng: draws losses, then delays.
-        latency: seconds on the way.
-        drop: probability.
-        inbox: how receivers take messages in.
-        capacity: of a queue; None: unlimited.
-        ticks: of the receivers, where the inbox or ``busy`` needs them.
-        busy: seconds after each tick in which a node hears nothing, ``(n,)``; None: it always hears.
+        duration: seconds; messages that would be mixed in later are in flight.
+        rng: generator that draws losses, then delays.
+        latency: seconds from sender to receiver.
+        drop: probability of a loss.
+        inbox: rule of the receivers, as above.
+        capacity: largest length of a queue; None: unlimited.
+        ticks: ticks of the receivers, needed by "newest", "queue" and ``busy``.
+        busy: seconds after each tick in which a node cannot receive, ``(n,)``; None: it always can.
 
     Raises:
-        ValueError: settings that do not fit, or an inbox that is read at ticks without ticks.
+        ValueError: if settings contradict each other, or ticks are needed and missing.
     """
     check_network(drop, inbox, capacity)
     sent = reals("sent", sent, shape=(None,), unit="seconds")
@@ -213,10 +214,10 @@ def traffic(flights: Flights) -> Traffic:
 
 
 def interleave(*times: Float[np.ndarray, " _"]) -> list[Int[np.ndarray, " _"]]:
-    """Put several sorted streams of events in one order; at equal times the earlier stream comes first.
+    """Merge several sorted streams of events; at equal times the earlier stream comes first.
 
     Returns:
-        Of each stream, the positions of its events in the whole.
+        For each stream, the positions of its events in the merged order.
     """
     times = tuple(reals("times", stream, shape=(None,), unit="seconds") for stream in times)
     order = np.argsort(np.concatenate([np.zeros(0), *times]), kind="stable")
@@ -226,7 +227,7 @@ def interleave(*times: Float[np.ndarray, " _"]) -> list[Int[np.ndarray, " _"]]:
 
 
 def rank_in(groups: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
-    """Count the entries of the same group that come before each entry."""
+    """Count the earlier entries of the same group for each entry."""
     groups = wholes("groups", groups, shape=(None,))
     order = np.argsort(groups, kind="stable")
     begins = np.append(True, np.diff(groups[order]) != 0)[: groups.size]
@@ -239,11 +240,11 @@ def rank_in(groups: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
 def assign_slots(
     sent_at: Int[np.ndarray, " m"], released_at: Int[np.ndarray, " m"]
 ) -> tuple[Int[np.ndarray, " m"], int]:
-    """Give each message a slot that no other message holds meanwhile, out of as few slots as possible.
+    """Assign each message a slot that no other message holds at the same time, with as few slots as possible.
 
-    With S the largest number of messages that live at once, message m ≥ S takes the slot of the message that is
-    released as number m − S. At least m + 1 − S are released before message m is sent, so that one is; and no two
-    messages inherit from the same one.
+    Let S be the largest number of messages that are in use at once. Message m ≥ S takes the slot of the message that is
+    released as number m − S. That message is free in time, since at least m + 1 − S messages are released before
+    message m is sent; and no two messages take the same one.
 
     Args:
         sent_at: positions of the messages in the order of events, not decreasing.
@@ -254,7 +255,7 @@ def assign_slots(
         Slots ``(m,)`` from 0 on, and their number S.
 
     Raises:
-        ValueError: messages that are not in order, or released before they are sent.
+        ValueError: if messages are not in order, or one is released before it is sent.
     """
     sent_at = wholes("sent_at", sent_at, shape=(None,))
     released_at = wholes("released_at", released_at, shape=sent_at.shape)
@@ -279,10 +280,10 @@ def assign_slots(
 
 
 def _around(ticks: Ticks, nodes: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The tick of each node at or after a time, and the one before; the times are sorted.
+    """Return the tick of each node at or after a time, and the one before; the times are sorted.
 
     Returns:
-        Numbers of ticks, and the number of ticks plus the node where there is none.
+        Numbers of ticks; the total number of ticks plus the node if there is none.
     """
     count = ticks.times.size
     of_query, of_tick = interleave(times, ticks.times)
@@ -299,7 +300,7 @@ def _around(ticks: Ticks, nodes: np.ndarray, times: np.ndarray) -> tuple[np.ndar
 def _is_busy(
     ticks: Ticks, busy: np.ndarray, nodes: np.ndarray, times: np.ndarray, previous: np.ndarray
 ) -> Bool[np.ndarray, " m"]:
-    """Whether each node computes at the given time."""
+    """Mark the nodes that compute at the given times."""
     until = ticks.busy_until[nodes]
     begun = previous < ticks.times.size
     until[begun] = ticks.times[previous[begun]] + busy[nodes[begun]]
@@ -315,7 +316,7 @@ def _take_in(
     capacity: int | None,
     num_ticks: int,
 ) -> None:
-    """Write the fates of what reaches the inboxes, in the order of arrival."""
+    """Write the fates of the messages that reach inboxes, in the order of arrival."""
     tick = following[order]
     fates[order[tick < num_ticks]] = DELIVERED
     if inbox == "queue":

@@ -14,8 +14,9 @@ from scipy import sparse
 
 from gossipjax._base import matrices
 from gossipjax._base.arguments import flag, instance, shown, whole, wholes
-from gossipjax._base.calls import array_hash, recorded
+from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
+from gossipjax._base.hashing import array_hash
 from gossipjax._base.memory import check_memory
 
 Nodes: TypeAlias = Int[np.ndarray, " m"]

@@ -14,14 +14,14 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from gossipjax._base import counter
+from gossipjax._base import counter, outputs
 from gossipjax._base.arguments import instance, reals
 from gossipjax._base.binding import bind
 from gossipjax._base.calls import recorded
 from gossipjax._base.counter import Counter
 from gossipjax._base.rows import num_rows
 from gossipjax.facts import Requires
-from gossipjax.mixing._counting import charged, count
+from gossipjax.mixing._counting import charge_allreduce, count
 from gossipjax.mixing._forms import DenseMixing, Mixing, TableMixing
 from gossipjax.types import Event, Params, Protocol
 
@@ -71,9 +71,9 @@ def _add_seconds(clock: Array, rest: Array, seconds: Array) -> tuple[Array, Arra
 
 
 def _step(inner: Protocol, link: _Link, key: Key[Array, ""], state: MeteredState, event: Event):
-    after, info = inner.step(key, state.inner, event)
+    after, info = outputs.step(inner, key, state.inner, event)
     n = state.meter.clock.shape[0]
-    info = charged(info, event, n)
+    info = charge_allreduce(info, event, n)
     size = info.bits
     if size is None:
         raise ValueError(

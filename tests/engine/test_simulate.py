@@ -3,6 +3,8 @@
 import dataclasses
 import inspect
 import itertools
+import operator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +15,26 @@ from jax import monitoring
 from jax.tree_util import Partial
 from problems import CURVATURE, TARGETS, X0, D, N, exact_quadratic
 
-from gossipjax import Diverged, Event, Info, Protocol, Requires, d2, dpsgd, gossip_averaging, simulate
+from gossipjax import (
+    Diverged,
+    Event,
+    Info,
+    Protocol,
+    Requires,
+    d2,
+    dpsgd,
+    gossip_averaging,
+    metered,
+    simulate,
+    track_versions,
+)
 from gossipjax._base.streams import STARTS
 from gossipjax._engine import chunks
 from gossipjax._engine.checkpoint import Checkpoint
 from gossipjax._engine.loop import LOSS, NON_FINITE
 from gossipjax.mixing import averaging, lazy, metropolis
 from gossipjax.observe import Observer, Variable, consensus_distance, distance_to, models
+from gossipjax.sharing import full
 from gossipjax.timeline import client_sampling, poisson_pairs, poisson_push, rounds
 from gossipjax.topology import barabasi_albert, complete, ring, star
 
@@ -105,6 +120,111 @@ def bad_calls():
         "declared": (KEY, gossip, plan, START, {"observers": [misnamed]}, "declares"),
         "dimensions": (KEY, gossip, plan, START, {"observers": [wrong_dims]}, "declares dimensions"),
     }
+
+
+def _bare_step(key, state, event):
+    del key, event
+    return state
+
+
+def _silent_step(key, state, event):
+    del key, event
+    return state, None
+
+
+def _two_states(key, state, event):
+    del key, event
+    return state, state
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (_bare_step, r"an array float64\[8, 3\] alone"),
+        (_silent_step, "None in the place of Info"),
+        (_two_states, r"an array float64\[8, 3\] in the place of Info"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [None, track_versions, metered])
+def test_a_step_must_return_its_report(step, message, wrap):
+    """Also inside a wrapper."""
+    with pytest.raises(TypeError, match=rf"protocol.step returned {message}: it must return \(state, info\)"):
+        simulate(KEY, broken(step) if wrap is None else wrap(broken(step)), rounds(W, 10), START)
+
+
+class Pair(NamedTuple):
+    x: Any
+    y: Any
+
+
+def _no_bits(key, state, x_start, x, event):
+    del key, x_start, event
+    return state, x
+
+
+def _no_bits_of_a_pair(key, state, x_start, x, event):
+    del key, x_start, event
+    return state, Pair(x, x)
+
+
+def _bits_of_none(key, state, x_start, x, event):
+    del key, x_start, event
+    return state, (x, None)
+
+
+def _no_state(key, state, x_start, x, event):
+    del key, state, x_start, event
+    return x
+
+
+@pytest.mark.parametrize(
+    ("encode", "message"),
+    [
+        (_no_bits, r"an array float64\[8, 3\] and no bits"),
+        (_no_bits_of_a_pair, "a Pair and no bits"),
+        (_bits_of_none, "bits=None"),
+        (_no_state, r"an array float64\[8, 3\]: .*without memory"),
+    ],
+)
+def test_a_sharing_must_return_bits(encode, message):
+    sharing = full()._replace(encode=encode)
+    with pytest.raises(TypeError, match=rf"sharing.encode returned {message}"):
+        simulate(KEY, gossip_averaging(sharing), rounds(W, 10), START)
+
+
+EDGES = poisson_pairs(GRAPH, 5, seed=0)
+
+
+def _mask_of_nodes(key, shared, x):
+    return EDGES.event(key, shared, x)._replace(nodes=jnp.zeros(N, bool))
+
+
+def _mask_of_beginners(key, shared, x):
+    return EDGES.event(key, shared, x)._replace(begin=jnp.zeros(N, bool))
+
+
+@pytest.mark.parametrize(("field", "event"), [("nodes", _mask_of_nodes), ("begin", _mask_of_beginners)])
+def test_nodes_are_indices_not_masks(field, event):
+    masked = dataclasses.replace(EDGES, event=event)
+    with pytest.raises(TypeError, match=rf"Event.{field} of .* is an array bool\[8\]: it must hold whole numbers"):
+        simulate(KEY, gossip_averaging(), masked, START)
+
+
+def _start_count(key, x0):
+    del key
+    return {"x": x0, "count": jnp.zeros((), jnp.int32)}
+
+
+def _count(key, state, event):
+    del key, event
+    return {"x": state["x"], "count": state["count"] + 1}, Info()
+
+
+def test_a_scalar_in_the_state_is_refused():
+    """It would count packed events where source events are meant."""
+    counting = Protocol(_start_count, _count, operator.itemgetter("x"), Requires(mixing=False))
+    with pytest.raises(ValueError, match=r"leaf \['count'\] of the state is a scalar int32: .*event.index"):
+        simulate(KEY, counting, EDGES, START)
 
 
 def _event_without_mixing(key, shared, x):

@@ -6,10 +6,8 @@ import numpy as np
 import optax
 from problems import CURVATURE, TARGETS, X0, D, N, exact_quadratic
 
-from gossipjax import topology
-from gossipjax.timeline import (
-    clocks,
-)
+from gossipjax import Properties, Timeline, run, topology
+from gossipjax.timeline import clocks
 from gossipjax.timeline._events import pad
 from gossipjax.timeline._from_events import planned_event
 
@@ -36,11 +34,9 @@ def step(node, x, steps=1):
 
 
 @jax.jit
-def scanned(protocol, xs, x0):
-    def one(state, x):
-        return protocol.step(KEY, state, planned_event(KEY, {}, x))[0], None
-
-    return jax.lax.scan(one, protocol.init(KEY, x0), xs)[0]
+def run_all(protocol, timeline, x0):
+    (state, _), _ = run(KEY, protocol, timeline, protocol.init(KEY, x0))
+    return state
 
 
 def final_state(protocol, timeline, x0=X0, idle=7.0):
@@ -53,7 +49,8 @@ def final_state(protocol, timeline, x0=X0, idle=7.0):
     assert len(timeline) > 20
     xs = {name: pad(name, np.asarray(array), EVENTS) for name, array in xs.items()}
     rows = np.concatenate([x0, np.full((ROWS - len(x0), D), idle)])  # what idle rows hold must not matter
-    return scanned(protocol, xs, jnp.asarray(rows))
+    padded = Timeline(xs, {}, planned_event, Properties(facts.num_nodes, ROWS, ""))
+    return run_all(protocol, padded, jnp.asarray(rows))
 
 
 def models(protocol, timeline, x0=X0, idle=7.0):

@@ -211,7 +211,7 @@ def test_mass_is_conserved_by_the_plan(latency, rate, drop, seed):
         (lambda: random_walks(DIGRAPH, 5, num_walks=1, service=1.0, seed=0), "which is directed: pass 'uniform'"),
         (lambda: random_walks(GRAPH, num_walks=1, service=1.0, seed=0), "exactly one of"),
         (lambda: swift(DIGRAPH, 5.0, compute=CLOCK, seed=0), "directed"),
-        (lambda: swift(GRAPH, 5.0, compute=CLOCK, weights=np.full((N, N), 1 / N), seed=0), "no edge"),
+        (lambda: swift(GRAPH, 5.0, compute=CLOCK, weights=np.full((N, N), 1 / N), seed=0), "off the edges"),
         (lambda: swift(GRAPH, 5.0, compute=CLOCK, period=0, seed=0), "period=0"),
         (lambda: fedbuff(N, 5.0, concurrency=N + 1, train_time=CLOCK, buffer_size=1, seed=0), "concurrency=9"),
         (lambda: fedbuff(N, 5.0, concurrency=2, train_time=CLOCK, buffer_size=0, seed=0), "buffer_size=0"),

@@ -18,7 +18,7 @@ import pytest
 from jax.tree_util import Partial
 
 import gossipjax as gj
-from gossipjax._base import call_json, calls
+from gossipjax._base import call_json, calls, functions
 from gossipjax._base.call_text import text
 from gossipjax._base.calls import Attribute, Call, Function, Object, Opaque, record_of, write_down
 from gossipjax._engine import repeat as _repeat
@@ -342,11 +342,11 @@ def test_a_given_function_must_have_the_code_that_it_had(monkeypatch):
 
 
 def test_defaults_count(monkeypatch):
-    first, code = write_down(module_level).code, calls.code_hash(module_level)
+    first, code = write_down(module_level).code, functions.code_hash(module_level)
     for name, value in (("__defaults__", (3.0,)), ("__kwdefaults__", {"by": 3.0})):
         with monkeypatch.context() as patch:
             patch.setattr(module_level, name, value)
-            assert calls.code_hash(module_level) == code
+            assert functions.code_hash(module_level) == code
             assert write_down(module_level).code != first
 
 
@@ -378,7 +378,7 @@ def test_functions_that_name_themselves_and_lists_that_hold_themselves_are_writt
 def test_records_are_the_same_in_every_process():
     """Words in sets, and addresses of objects, are not."""
     program = (
-        "from gossipjax._base.calls import code_hash, write_down\n"
+        "from gossipjax._base.calls import write_down\nfrom gossipjax._base.functions import code_hash\n"
         "class Thing: pass\n"
         "def known(name): return name in {'alpha', 'beta', 'gamma', 'delta', ('epsilon', 'zeta')}\n"
         "print(code_hash(known), write_down([Thing(), object()]))"

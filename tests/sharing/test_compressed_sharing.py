@@ -406,9 +406,9 @@ def test_timelines_that_do_not_fit_are_refused(sharing, kind, by_hand):
 
 def test_feedback_of_what_is_no_model_is_refused():
     for sharing in (choco(top_k(1), 0.1), dcd(identity()), deep_squeeze(top_k(1), 0.1)):
-        with pytest.raises(ValueError, match="State sends differences to what it remembers"):
+        with pytest.raises(ValueError, match=r"has a state, \w*State: error feedback needs"):
             gossip_averaging(error_feedback(sharing)).init(KEY, jnp.asarray(X0))
-    with pytest.raises(ValueError, match=r"of the form uint16\[8, 3\] is not read as a model float64\[8, 3\]"):
+    with pytest.raises(ValueError, match=r"of the form uint16\[8, 3\] differs from the models float64\[8, 3\]"):
         simulate(KEY, gossip_averaging(error_feedback(moniqua(4, 10.0))), ROUNDS, jnp.asarray(X0))
 
 

@@ -7,7 +7,7 @@ from plexus_runs import network
 
 from gossipjax.systems._activity import COMPLETED, CUT, UNDER_WAY
 from gossipjax.systems._kernel.bandwidth import greedy, unlimited
-from gossipjax.systems._kernel.loop import DAY, cut_all, follow_presence, make_kernel, run, transfer
+from gossipjax.systems._kernel.loop import DAY, cut, cut_all, follow_presence, make_kernel, run, transfer
 from gossipjax.systems._kernel.queue import at, cancel, follow, waiting
 from gossipjax.systems._kernel.record import activity_of, training_ends, training_starts
 
@@ -82,6 +82,28 @@ def test_the_transfers_of_a_node_that_fails_are_cut():
     at(kernel.queue, 3.0, cut_all, kernel, 1)
     run(kernel)
     assert ended == [(0, False, 3.0), (1, True, 13.0)]
+    assert not any(kernel.moving)
+    assert not kernel.deliveries
+
+
+def test_handlers_may_start_and_cut_transfers_while_those_of_a_node_are_cut():
+    """By hand: 10 bytes a second; at 3 s the end of 0 → 1 cuts 2 → 1, and asks for 1 → 0, which goes on."""
+    kernel, ended = kernel_of(3), []
+
+    def note(number, completed):
+        ended.append((number, completed, kernel.now))
+
+    def react(number, completed):
+        note(number, completed)
+        cut(kernel, 2)
+        transfer(kernel, 1, 0, 20.0, note)
+
+    transfer(kernel, 0, 1, 100.0, react)
+    transfer(kernel, 1, 2, 100.0, note)
+    transfer(kernel, 2, 1, 100.0, note)
+    at(kernel.queue, 3.0, cut_all, kernel, 1)
+    run(kernel)
+    assert ended == [(0, False, 3.0), (2, False, 3.0), (1, False, 3.0), (3, True, 5.0)]
     assert not any(kernel.moving)
     assert not kernel.deliveries
 

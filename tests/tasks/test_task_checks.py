@@ -385,11 +385,11 @@ def test_the_checksum_is_that_of_all_arrays_written_out():
     digest = hashlib.sha256()
     for part in ("train", "test"):
         examples = getattr(DIGITS, part)
-        digest.update(f"{part}.inputs |u1 {examples.inputs.shape}\n".encode() + examples.inputs.tobytes())
-        digest.update(f"{part}.labels <i4 {examples.labels.shape}\n".encode() + examples.labels.tobytes())
-    digest.update(b"num_classes <i8 ()\n" + (10).to_bytes(8, "little"))
+        digest.update(f"{part}.inputs |u1{examples.inputs.shape}".encode() + examples.inputs.tobytes())
+        digest.update(f"{part}.labels <i4{examples.labels.shape}".encode() + examples.labels.tobytes())
+    digest.update(b"num_classes <i8()" + (10).to_bytes(8, "little"))
     for name in ("mean", "std"):
-        digest.update(f"{name} <f8 (1,)\n".encode() + np.array(getattr(DIGITS, name), "<f8").tobytes())
+        digest.update(f"{name} <f8(1,)".encode() + np.array(getattr(DIGITS, name), "<f8").tobytes())
     assert DIGITS.checksum == digest.hexdigest()
 
 

@@ -26,6 +26,7 @@ FEW = settings(max_examples=10, deadline=None)
 GOSSIP = gossip_averaging()
 GRAPH = topology.barabasi_albert(N, 2, seed=1)
 TASK = exact_quadratic(TARGETS[:N], CURVATURE[:N])
+NOISY = gossipjax.tasks.quadratic(TARGETS[:N], curvature=CURVATURE[:N], noise_std=0.3)
 X0 = np.random.default_rng(0).standard_normal((N, 3))
 ROUNDS = rounds(metropolis(GRAPH), 8)
 PUSHES = testing.pad_timeline(push_gossip(GRAPH, 3.0, compute=clocks.poisson(1.0), gossip=1.0, seed=3))
@@ -40,6 +41,29 @@ def learner(task, rate=0.1):
 def fails(check, *arguments, match, **settings):
     with pytest.raises(AssertionError, match=match):
         check(*arguments, **settings)
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def _draw_start(key, x0):
+    return GOSSIP.init(key, x0 + jax.random.normal(key, x0.shape))
+
+
+@pytest.mark.parametrize(
+    "plan", [PUSHES, FLIGHTS, ROUNDS, timeline.drawn_pairs(N, 24)], ids=["pushes", "flights", "rounds", "drawn"]
+)
+def test_a_history_is_the_run_of_simulate(plan):
+    """Bit for bit, with noisy gradients, flight times, draws of the timeline and of the start."""
+    key = jax.random.key(4)
+    drawn = GOSSIP._replace(init=Partial(_draw_start))
+    for protocol in (learner(NOISY), drawn):
+        run = testing.history(protocol, plan, X0, key=key)
+        whole = gossipjax.simulate(
+            key, protocol, plan, jnp.asarray(X0), observers=[gossipjax.observe.models()], record_every=1, progress=False
+        )
+        np.testing.assert_array_equal(run.models.reshape(len(plan), N, -1), whole["model"].values[1:])
+        jax.tree.map(np.testing.assert_array_equal, run.state, jax.device_get(whole.state))
 
 
 # --- conservation, consensus, fixed points ----------------------------------------------------------------------------

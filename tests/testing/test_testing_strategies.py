@@ -32,7 +32,7 @@ ROUNDS = rounds(metropolis(GRAPH), 8)
 
 
 @FEW
-@given(testing.digraphs(2, 7), testing.connected_graphs(2, 7))
+@given(testing.connected_digraphs(2, 7), testing.connected_graphs(2, 7))
 def test_graphs_are_connected_and_of_the_sizes_asked_for(digraph, graph):
     assert nx.is_strongly_connected(digraph.to_networkx())
     assert nx.is_connected(graph.to_networkx())

@@ -13,7 +13,7 @@ import gossipjax as gj
 from gossipjax.mixing import _apply
 from gossipjax.protocol import _ad_psgd, _local
 from gossipjax.timeline import _drawn, _push_gossip, clocks
-from gossipjax.wrappers import _versions
+from gossipjax.wrappers import _counters
 from theory.check import run_claim, select
 
 RED = ("violated", "assumption not met")
@@ -144,7 +144,7 @@ FAULTS = {
     "key reuse: the same noise at every event": Fault(
         _local, "node_keys", one_key_for_all_events, ("dpsgd_consensus_adapt_then_combine",)
     ),
-    "counters of the receiver copied over": Fault(_versions, "_newer", copied_over, ("staleness_mean_push",)),
+    "counters of the receiver copied over": Fault(_counters, "_newer", copied_over, ("staleness_mean_push",)),
     "a clock without its fixed part": Fault(clocks, "schedule", without_the_fixed_part, ("updates_in_window",)),
     "messages that arrive at once": Fault(_push_gossip, "fly", at_once, ("staleness_flight_time",)),
     "a dropped message counted as delivered": Fault(

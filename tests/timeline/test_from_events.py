@@ -66,7 +66,7 @@ BAD = {
     "two equal receivers": (pairs(receivers=[[1, 0], [3, 3], [4, 5]]), "event 1: receivers=3 receives twice"),
     "one node twice": (pairs(nodes=[[0, 4], [2, 2], [4, 4]]), "event 1: nodes=2 acts twice"),
     "one row twice": (pairs(rows=[[0, 4], [5, 5], [4, 4]]), "event 1: rows=5 acts twice"),
-    "nobody's row": (pairs(rows=[[0, 4], [2, 6], [4, 4]]), "event 1: rows=6 nobody's row"),
+    "nobody's row": (pairs(rows=[[0, 4], [2, 6], [4, 4]]), "event 1: rows=6 is not one of the 6 rows"),
     "times that go back": (pairs(time=[0.0, 2.0, 1.0]), "event 2: time=1 is earlier"),
     "a time that is not finite": (pairs(time=[0.0, np.nan, 1.0]), "event 1: time=nan"),
     "a time before 0": (pairs(time=[-1.0, 0.0, 1.0]), "event 0: time=-1"),
@@ -75,6 +75,9 @@ BAD = {
     "a source out of range": (pairs(sources=[[0, 1], [2, 4], [0, 1]]), "event 1: sources=4 must be a node, 0 … 3"),
     "a source −1": (pairs(sources=[[0, 1], [2, 3], [-1, 1]]), "event 2: sources=-1"),
     "half a node": (pairs(nodes=[[0.0, 1.5]] * 3), "nodes=.*: must be an array of whole numbers"),
+    "mask": (pairs(nodes=[[True, False]] * 3), "nodes=.*: is a mask, but must hold indices"),
+    "mask of members": (groups(members=[[[True, False]]] * 3), "members=.*: is a mask, but must hold indices"),
+    "mask of beginners": (pairs(begin=[[True, False]] * 3), "begin=.*: is a mask, but must hold indices"),
     "words": (pairs(senders=[["a", "b"]] * 3), "senders=.*: must be an array of whole numbers"),
     "ragged": (pairs(senders=[[0], [1, 2], [0, 1]]), "senders=.*: must be an array of whole numbers"),
     "a length of its own": (pairs(time=[0.0, 1.0]), "fields of lengths"),
@@ -108,7 +111,7 @@ def test_things_of_another_sort():
         unchecked(pairs(), 8)
     with pytest.raises(TypeError, match="shared=3: must be a dict"):
         unchecked(pairs(), FACTS, shared=3)
-    with pytest.raises(ValueError, match="'keep' stands in xs and in shared"):
+    with pytest.raises(ValueError, match="'keep' is in xs and in shared"):
         unchecked(pairs(), FACTS, shared={"keep": np.ones(2)})
     shared = {"senders": np.array([0]), "receivers": np.array([-1])}
     fields = {"time": [0.0], "nodes": [[0]], "weights": np.ones((1, 1)), "keep": np.ones((1, 1))}

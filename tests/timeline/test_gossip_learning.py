@@ -192,5 +192,5 @@ def test_gossip_learning_works_on_pairs_but_not_on_rounds():
             x[r], age[r] = (1 - a) * x[r] + a * x[s], max(age[s], age[r])
     state = final_state(method, plan)
     np.testing.assert_allclose(state.x[:N], [x[i] for i in range(N)], **CLOSE)
-    with pytest.raises(ValueError, match="two nodes at a time"):
+    with pytest.raises(ValueError, match="one received model at a time"):
         simulate(KEY, method, rounds(uniform(GRAPH), 3), jnp.asarray(X0))

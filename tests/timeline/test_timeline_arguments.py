@@ -156,7 +156,7 @@ def test_plans_that_no_memory_holds_are_refused_at_once(case):
 
 def test_the_sorts_of_things_that_were_mistaken():
     for build, words in (
-        (lambda: inspect.unwrap(tl.rounds)(R, 5), "weights=ring.*make one of it with weights.metropolis"),
+        (lambda: inspect.unwrap(tl.rounds)(R, 5), "weights=ring.*build one with mixing.metropolis"),
         (lambda: inspect.unwrap(tl.poisson_pairs)(8, 5, seed=0), "topology=8: must be a Topology"),
         (lambda: inspect.unwrap(tl.push_gossip)(6, 5.0, compute=1.0, gossip=1.0, seed=0), "compute=1.0.*poisson"),
         (lambda: inspect.unwrap(tl.swift)(R, 5.0, compute=2.0, seed=0), "compute=2.0.*must be a Clock"),

@@ -29,6 +29,7 @@ FAMILIES = (
     "asynchronous",
     "delay",
     "compression",
+    "clocks",
     "queues",
     "hadfl",
 )

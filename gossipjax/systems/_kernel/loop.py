@@ -122,9 +122,14 @@ def cut(kernel: Kernel, number: int) -> None:
 
 
 def cut_all(kernel: Kernel, node: int) -> None:
-    """End all transfers from and to a node, in the order in which they were asked for."""
+    """End all transfers from and to a node that are under way now, in the order in which they were asked for.
+
+    Handlers of their ends may start and cut others: a transfer that one of them cuts ends once, and one that they start
+    goes on, also at this node.
+    """
     for number in sorted(kernel.moving[node]):
-        cut(kernel, number)
+        if number in kernel.deliveries:
+            cut(kernel, number)
 
 
 def follow_presence(

@@ -11,7 +11,8 @@ from scipy import sparse
 
 from gossipjax._base.arguments import instance, shown
 from gossipjax.mixing._build import from_matrix, stack_mixings
-from gossipjax.mixing._weights import Matrix, uniform
+from gossipjax.mixing._stochastic import Matrix
+from gossipjax.mixing._weights import uniform
 from gossipjax.timeline._checks import checked_weights
 from gossipjax.topology import Topology, random_regular
 

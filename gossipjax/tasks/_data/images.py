@@ -22,8 +22,8 @@ from jaxtyping import Int32, Num, UInt8
 from gossipjax._base.arguments import choice, real, whole, wholes
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
+from gossipjax._base.hashing import named_arrays_hash
 from gossipjax.tasks._data import decode, files
-from gossipjax.tasks._data.checksum import sha256_of
 
 _DIGIT_NAMES = tuple(str(digit) for digit in range(10))
 _FASHION_NAMES = (
@@ -103,7 +103,7 @@ class Dataset:
         """The sha256 of everything that affects training: inputs, labels, writers, number of classes, mean, std."""
         parts = {"train": self.train, "test": self.test}
         arrays = {f"{part}.{name}": a for part, e in parts.items() for name, a in e._asdict().items()}
-        return sha256_of(arrays | {"num_classes": self.num_classes, "mean": self.mean, "std": self.std})
+        return named_arrays_hash(arrays | {"num_classes": self.num_classes, "mean": self.mean, "std": self.std})
 
 
 # --- the data sets ----------------------------------------------------------------------------------------------------

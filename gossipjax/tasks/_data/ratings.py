@@ -18,9 +18,9 @@ from gossipjax._base.arguments import instance, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
+from gossipjax._base.hashing import named_arrays_hash
 from gossipjax._base.memory import check_memory
 from gossipjax.tasks._data import files
-from gossipjax.tasks._data.checksum import sha256_of
 from gossipjax.tasks._groups import by_user
 from gossipjax.tasks._partition import Partition
 
@@ -77,7 +77,7 @@ class RatingsDataset:
         """The sha256 of everything that affects training: the ratings and the numbers of users and items."""
         arrays = {f"train.{name}": a for name, a in self.train._asdict().items()}
         arrays |= {f"test.{name}": a for name, a in self.test._asdict().items()}
-        return sha256_of(arrays | {"num_users": self.num_users, "num_items": self.num_items})
+        return named_arrays_hash(arrays | {"num_users": self.num_users, "num_items": self.num_items})
 
 
 # --- the data sets ----------------------------------------------------------------------------------------------------

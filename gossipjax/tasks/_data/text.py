@@ -21,9 +21,9 @@ from gossipjax._base.arguments import instance, optional_whole, real, shown, who
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
+from gossipjax._base.hashing import named_arrays_hash
 from gossipjax._base.memory import check_memory
 from gossipjax.tasks._data import files
-from gossipjax.tasks._data.checksum import sha256_of
 
 _LEFT_OUT = "@\\^`~"
 SYMBOLS = "\n" + "".join(chr(code) for code in range(32, 127) if chr(code) not in _LEFT_OUT)
@@ -102,7 +102,7 @@ class TextDataset:
         """The sha256 of everything that affects training: the characters, and the windows with their roles."""
         arrays = {f"train.{name}": a for name, a in self.train._asdict().items()}
         arrays |= {f"test.{name}": a for name, a in self.test._asdict().items()}
-        return sha256_of({"codes": self.codes, "context": self.rule.context} | arrays)
+        return named_arrays_hash({"codes": self.codes, "context": self.rule.context} | arrays)
 
 
 _PAPER_RULE = WindowRule()

@@ -1,0 +1,65 @@
+"""Checks, while a step is traced, of what the functions of a user's protocol and sharing return."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from gossipjax._base.arguments import shown
+from gossipjax.types import Event, Info, Params, Protocol, Sharing
+
+
+def step(protocol: Protocol, key: Key[Array, ""], state: Any, event: Event) -> tuple[Any, Info]:
+    """Return ``protocol.step(key, state, event)``.
+
+    Raises:
+        TypeError: if it is not ``(state, Info)``.
+    """
+    output = protocol.step(key, state, event)
+    if isinstance(output, tuple) and len(output) == 2 and isinstance(output[1], Info):
+        return output
+    if type(output) is tuple and len(output) == 2:
+        what = f"{_sort(output[1])} in the place of Info"
+    else:
+        what = f"{_sort(output)} alone"
+    raise TypeError(
+        f"protocol.step returned {what}: it must return (state, info), with info=gossipjax.Info(bits=..., loss=...), "
+        "or gossipjax.Info() where there is nothing to report"
+    )
+
+
+def encode(
+    sharing: Sharing, key: Key[Array, ""], state: Any, x_start: Params, x: Params, event: Event
+) -> tuple[Any, tuple[Any, Any]]:
+    """Return ``sharing.encode(key, state, x_start, x, event)``.
+
+    Raises:
+        TypeError: if it is not ``(state, (payload, bits))`` with bits an integer or an array of integers.
+    """
+    output = sharing.encode(key, state, x_start, x, event)
+    rule = "sharing.encode must return (state, (payload, bits))"
+    if type(output) is not tuple or len(output) != 2:
+        raise TypeError(f"sharing.encode returned {_sort(output)}: {rule}; () is the state of a sharing without memory")
+    said = output[1]
+    if type(said) is not tuple or len(said) != 2 or not _is_size(said[1]):
+        found = f"bits={shown(said[1])}" if type(said) is tuple and len(said) == 2 else f"{_sort(said)} and no bits"
+        raise TypeError(
+            f"sharing.encode returned {found}: {rule}, with bits the size of one message, a whole number or an array "
+            "of one per speaker; a whole model has gossipjax.bits_per_row(x)"
+        )
+    return output
+
+
+def _is_size(bits: Any) -> bool:
+    if isinstance(bits, int):
+        return not isinstance(bits, bool)
+    return hasattr(bits, "dtype") and jnp.issubdtype(bits.dtype, jnp.integer)
+
+
+def _sort(value: Any) -> str:
+    if value is None:
+        return "None"
+    return f"an array {value.dtype}{list(value.shape)}" if isinstance(value, jax.Array) else f"a {type(value).__name__}"

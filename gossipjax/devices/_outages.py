@@ -20,8 +20,10 @@ def outages(
 ) -> Availability:
     """Let devices fail at given times, for experiments on failures; nothing repeats.
 
+    >>> import numpy as np
     >>> from gossipjax import devices
-    >>> phones = devices.with_availability(devices.uniform(4), devices.outages(4, [0, 2], [10.0, 5.0], [20.0, np.inf]))
+    >>> lost = devices.outages(4, np.array([0, 2]), np.array([10.0, 5.0]), np.array([20.0, np.inf]))
+    >>> phones = devices.with_availability(devices.uniform(4), lost)
     >>> devices.online(phones, 12.0)
     array([False,  True, False,  True])
 
@@ -40,16 +42,23 @@ def outages(
     """
     n = whole("n", n, least=1)
     nodes = wholes("nodes", nodes, shape=(None,), least=0, most=n - 1, remedy=f"of the {n} devices")
-    begin = reals(
-        "begin_s", begin_s, shape=nodes.shape, least=0, below=_NEVER_S, unit="seconds", remedy="one per outage"
+    begin = reals("begin_s", begin_s, shape=(None,), least=0, below=_NEVER_S, unit="seconds")
+    end = reals("end_s", end_s, shape=(None,), above=0, infinite=True, unit="seconds")
+    require(
+        nodes.size == begin.size == end.size,
+        f"{nodes.size} nodes, {begin.size} of begin_s, {end.size} of end_s: give one of each for every outage",
     )
-    end = reals("end_s", end_s, shape=nodes.shape, above=0, infinite=True, unit="seconds", remedy="one per outage")
     for k in np.flatnonzero(end <= begin)[:1]:
-        raise ValueError(f"outage {k} of device {nodes[k]}: [{begin[k]:g}, {end[k]:g}) s must end after it begins")
+        raise ValueError(
+            f"begin_s[{k}]={begin[k]:g}, end_s[{k}]={end[k]:g}: the outage of device {nodes[k]} must end after it begins"
+        )
     order = np.lexsort((begin, nodes))
     nodes, begin, end = nodes[order], begin[order], np.minimum(end[order], _NEVER_S)
     overlap = (nodes[1:] == nodes[:-1]) & (begin[1:] < end[:-1])
-    require(not overlap.any(), f"outages of device {nodes[:-1][overlap][:1]} overlap: merge them")
+    require(
+        not overlap.any(),
+        f"nodes, begin_s, end_s: outages of device {nodes[:-1][overlap][:1]} overlap; merge them into one",
+    )
     on, off, offsets = [], [], [0]
     for node in range(n):
         mine = nodes == node

@@ -84,7 +84,7 @@ def hadfl(
     :func:`gossipjax.observe.model_metrics` measures.
 
     >>> from gossipjax import devices, systems
-    >>> four = devices.from_arrays([0.01, 0.02, 0.02, 0.04], [1e6] * 4, [1e6] * 4)
+    >>> four = devices.from_powers((4, 2, 2, 1), seconds_per_sample=0.04, bytes_per_second=1e6)
     >>> plan = systems.hadfl(four, 60.0, model_bytes=4000, local_steps=5, seed=0)
     >>> plan.history.units_per_cycle.tolist()
     [4, 2, 2, 1]

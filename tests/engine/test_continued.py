@@ -23,6 +23,8 @@ from gossipjax.tasks import classification, digits, iid, softmax_regression
 from gossipjax.timeline import poisson_pairs, rounds
 from gossipjax.topology import ring
 
+pytestmark = pytest.mark.exact
+
 KEY, START = jax.random.key(0), jnp.asarray(X0)
 W = metropolis(ring(N))
 LEARN = track_versions(dpsgd(exact_quadratic(), Partial(optax.sgd, 0.1, 0.9)))
@@ -319,6 +321,7 @@ WRONG_CALLS = """
 import pathlib, traceback
 import jax, jax.numpy as jnp, numpy as np
 import gossipjax as gj
+
 key, gossip, ring = jax.random.key(0), gj.gossip_averaging(), gj.topology.ring(8)
 plan, start = gj.timeline.rounds(gj.mixing.metropolis(ring), 10), jnp.ones((8, 3))
 def plain(snapshot):

@@ -27,6 +27,8 @@ from gossipjax.observe import models
 from gossipjax.timeline import poisson_pairs, rounds
 from gossipjax.topology import ring
 
+pytestmark = pytest.mark.exact
+
 KEY = jax.random.key(0)
 W = metropolis(ring(N)).toarray()
 

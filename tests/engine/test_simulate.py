@@ -23,6 +23,8 @@ from gossipjax.observe import Observer, Variable, consensus_distance, distance_t
 from gossipjax.timeline import client_sampling, poisson_pairs, poisson_push, rounds
 from gossipjax.topology import barabasi_albert, complete, ring, star
 
+pytestmark = pytest.mark.exact
+
 KEY = jax.random.key(0)
 GRAPH = barabasi_albert(N, 2, seed=1)
 W = lazy(metropolis(GRAPH)).toarray()

@@ -34,8 +34,8 @@ figures: env
 claims: env
 	$(PY) -m theory check --json results/claims.json --report results/claims
 
-# Compiled without most optimizations, which took half of the time. The targets quick and slow compile as users do, and
-# slow repeats the tests whose promise is equality bit for bit.
+# To save time, compiled without most of XLA's optimizations. The targets quick and slow compile with them, as users do,
+# and slow repeats the tests that promise equality bit for bit.
 test: env
 	XLA_FLAGS="$$($(PY) tests/lib/xla_flags.py)" $(PY) -m pytest -n $(JOBS) --dist worksteal -m "not slow"
 

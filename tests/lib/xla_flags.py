@@ -1,4 +1,4 @@
-"""Print the ``XLA_FLAGS`` under which ``make test`` compiles: it spent half of its time on optimizing tiny programs.
+"""Print the ``XLA_FLAGS`` under which ``make test`` compiles: tiny programs take longer to optimize than to run.
 
 ``make slow``, ``make quick`` and a plain ``pytest`` compile with XLA's defaults, as users do. XLA aborts on a flag that
 it does not know, and flags differ between versions, so a short process tries them first.

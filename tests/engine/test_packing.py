@@ -33,8 +33,6 @@ from gossipjax.topology import complete, ring, star
 from gossipjax.types import NOBODY
 from gossipjax.wrappers import age_weighted
 
-pytestmark = pytest.mark.exact
-
 KEY = jax.random.key(5)
 T = 24
 

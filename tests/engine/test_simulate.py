@@ -23,8 +23,6 @@ from gossipjax.observe import Observer, Variable, consensus_distance, distance_t
 from gossipjax.timeline import client_sampling, poisson_pairs, poisson_push, rounds
 from gossipjax.topology import barabasi_albert, complete, ring, star
 
-pytestmark = pytest.mark.exact
-
 KEY = jax.random.key(0)
 GRAPH = barabasi_albert(N, 2, seed=1)
 W = lazy(metropolis(GRAPH)).toarray()
@@ -348,6 +346,7 @@ def interrupt(monkeypatch, after):
     monkeypatch.setattr(Checkpoint, "save", failing)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("keys", [KEY, jax.random.split(KEY, 2)], ids=["one", "seeds"])
 def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, keys):
     """Also in the middle of an interval between records, and with the momentum of the optimizer."""

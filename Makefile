@@ -34,11 +34,13 @@ figures: env
 claims: env
 	$(PY) -m theory check --json results/claims.json --report results/claims
 
+# To save time, compiled without most of XLA's optimizations. The targets quick and slow compile with them, as users do,
+# and slow repeats the tests that promise equality bit for bit.
 test: env
-	$(PY) -m pytest -n $(JOBS) --dist worksteal -m "not slow"
+	XLA_FLAGS="$$($(PY) tests/lib/xla_flags.py)" $(PY) -m pytest -n $(JOBS) --dist worksteal -m "not slow"
 
 slow: env
-	$(PY) -m pytest -n $(JOBS) --dist worksteal -m slow
+	$(PY) -m pytest -n $(JOBS) --dist worksteal -m "slow or exact"
 
 lint: env
 	$(PY) -m ruff check .

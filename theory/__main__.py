@@ -1,4 +1,4 @@
-"""Check what theory claims: ``python -m theory list | check [NAME…] [--quick] [--json FILE] [--report DIR]``."""
+"""Check the claims of theory: ``python -m theory list | check [NAME…] [--quick] [--json FILE] [--report DIR]``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Do what the command line says.
+    """Run the command line.
 
     Returns 0 if no claim is violated, 1 if one is, 2 after bad input.
     """

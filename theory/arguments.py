@@ -1,12 +1,12 @@
 """Validation of arguments: every error names the argument, the value, the rule and, where there is one, the remedy.
 
-Formulas import neither JAX nor the engine, whose package does; so they have these few checks of their own, in the words
-of ``gossipjax._base.arguments``. Each returns the value in its plain form: ``n = whole("n", n, least=2)``. All raise
+Formulas import neither JAX nor the engine, so they have these few checks of their own, with the same messages as
+``gossipjax._base.arguments``. Each returns the value in plain form: ``n = whole("n", n, least=2)``. All raise
 ``ValueError``.
 
 Bounds are ``above`` and ``below`` (exclusive), ``least`` and ``most`` (inclusive); None: no bound. ``shape`` is the
-shape that an array must have; None in it: any length above zero; None: any shape. ``remedy`` ends the message: what to
-pass instead.
+shape that an array must have; an entry None allows any length above zero; None allows any shape. ``remedy`` ends the
+message: what to pass instead.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def pmf(name: str, value: Any, *, size: int | None = None) -> Float[np.ndarray, 
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return True or False; words and numbers, which Python would read as True, are refused."""
+    """Return True or False; words and numbers are refused, although Python would accept them as true."""
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name}={_shown(value)}: must be True or False")
     return bool(value)
@@ -159,7 +159,7 @@ def _legal(array, above, least, below, most) -> Any:
 
 
 def _check(name: str, array: np.ndarray, shape: Shape, legal: Any, rule: str, remedy: str) -> None:
-    """Refuse another shape, and name the first entry that breaks the rule."""
+    """Raise ValueError for a wrong shape, or for the first entry that breaks the rule."""
     found = array.shape
     if shape is not None and (
         len(found) != len(shape) or any(b is not None and a != b for a, b in zip(found, shape, strict=True))

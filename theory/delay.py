@@ -5,7 +5,7 @@ In one coordinate of curvature a, with ``h = ηa`` for step size η, a gradient 
     x_{t+1} = x_t − h x_{t−τ} (+ σ ξ_t),      ξ_t independent, of mean 0 and variance 1
 
 whose modes are the roots of ``z^{τ+1} − z^τ + h``. For a vector the coordinates decouple along the Hessian's
-eigenvectors, so the largest eigenvalue decides about stability. ``step`` means h everywhere here.
+eigenvectors, so the largest eigenvalue determines stability. ``step`` means h everywhere here.
 
 Each docstring gives the statement, its assumptions, its source and its kind: *exact*, *bound* or *asymptotic*, and says
 "recalled" where the source's text was not at hand.
@@ -29,7 +29,7 @@ _PAST = "gradients come from the past"
 
 
 def stability_threshold(delay: int) -> float:
-    """Compute the step ``2 sin(π/(2(2τ + 1)))`` at which a fixed delay τ turns unstable.
+    """Compute the step ``2 sin(π/(2(2τ + 1)))`` at which gradient descent with a fixed delay τ becomes unstable.
 
     ``x_{t+1} = x_t − h x_{t−τ}`` tends to zero from every start if and only if h > 0 is below it: 2 without delay, 1
     for τ = 1, about π/(2τ) for long delays. Kind: exact. Source: Levin and May 1976, recalled, not checked against the

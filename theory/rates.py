@@ -1,6 +1,6 @@
 """Published convergence rate of D-PSGD, with its constants, and the order of the number of rounds from which it holds.
 
-An *order* leaves out a numerical constant nobody states: compare slopes and ratios, never values. The rate bounds the
+An *order* leaves out an unstated numerical constant: compare slopes and ratios, never values. The rate bounds the
 mean squared gradient norm ``(1/K) Σ E ‖∇f(x̄_t)‖²``; σ is the standard deviation of a stochastic gradient, L the
 smoothness, ``gap = f(x̄_0) − f*``. Each docstring gives the statement, what it assumes, its source and its kind;
 "recalled" marks what was not checked against the paper's text.

@@ -1,4 +1,4 @@
-"""How does a quantity grow with n? Fit growth laws to measured values with known standard errors, and compare them.
+"""Growth of a quantity with n: fit laws to measured values with known standard errors, and compare the fits.
 
 Laws, with their parameters::
 
@@ -190,7 +190,7 @@ def predict(
 def preferred(log_minus_power: float) -> str:
     """Say which of a logarithm and a power the values prefer, from AIC(a + b ln n) − AIC(a n^b), if it is decisive.
 
-    Kind: exact (the rule). Larger errors of the values bring the difference towards the undecided.
+    Kind: exact (the rule). Larger errors of the values make the difference smaller and thus undecided.
     """
     log_minus_power = real("log_minus_power", log_minus_power)
     if not abs(log_minus_power) > DECISIVE:

@@ -1,9 +1,9 @@
 """Rumour spreading: how long until everybody has heard, in synchronous rounds and in continuous time.
 
 One node knows a rumour at the start. In a synchronous round every node calls a uniform other node, all at once: in
-"push" the informed tell those they call, in "pull" the uninformed ask those they call, in "push-pull" both happen. What
-somebody hears in a round they pass on from the next round. In continuous time every node calls a uniform neighbour at
-the ticks of its own Poisson clock of rate λ; "two-way" is push-pull.
+"push" the informed tell those they call, in "pull" the uninformed ask those they call, in "push-pull" both happen.
+Nodes pass on what they hear in a round from the next round on. In continuous time every node calls a uniform neighbour
+at the ticks of its own Poisson clock of rate λ; "two-way" is push-pull.
 
 Each docstring gives the statement, its assumptions, its source and its kind: *exact*, *bound* or *asymptotic*, and says
 "recalled" where the source's text was not at hand. ``H_k = 1 + … + 1/k``, n counts the nodes.

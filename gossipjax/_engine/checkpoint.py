@@ -1,4 +1,4 @@
-"""Keeping a run's state on disk, so that an interrupted run resumes where it stopped and a finished one goes on."""
+"""Save the state of a run on disk, so that an interrupted run resumes and a finished one can be continued."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ except ImportError:  # Windows has none: two processes on one folder are then no
 
 FORMAT = "gossipjax-checkpoint-2"
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What NumPy raises for files that are not whole."""
+"""What NumPy raises for incomplete files."""
 KEPT = 2
-"""Pieces that stay: should the newest be damaged, the one before is used."""
+"""Number of pieces kept: if the newest is damaged, the one before is used."""
 
 
 class Part(NamedTuple):
-    """What is known of a run after its first ``done`` events."""
+    """State and records of a run after its first ``done`` events."""
 
     done: int
     state: Any
@@ -41,17 +41,18 @@ class Part(NamedTuple):
 
 
 class Checkpoint:
-    """A folder with the last finished pieces of one run, one file each, written all or nothing.
+    """A folder with the last finished pieces of one run, one file each, written atomically.
 
-    Every file says which run it belongs to. ``run.json`` says it to people, and refuses another run early. While a
-    process works in the folder it holds the lock ``lock``, which ends with the process, however that ends.
+    Every file says which run it belongs to. So does ``run.json``, in a form that people can read, by which another run
+    is refused early. A process that works in the folder holds the lock ``lock``, which is released when the process
+    ends for whatever reason.
     """
 
     def __init__(self, folder: str | os.PathLike[str], identity: dict[str, Any]):
         """Name a folder for one run, whose ``identity`` a resumed run must share.
 
         Raises:
-            TypeError: a folder that is no path.
+            TypeError: if the folder is not a path.
         """
         instance("checkpoint", folder, (str, os.PathLike), "pass a folder, such as 'runs/first'")
         self.folder = pathlib.Path(folder).absolute()
@@ -62,8 +63,8 @@ class Checkpoint:
         """Open the folder.
 
         Raises:
-            ValueError: its parent does not exist, another process works in it, or it holds another run or damaged
-                notes.
+            ValueError: if its parent does not exist, another process works in it, or it holds another run or a damaged
+                ``run.json``.
         """
         folder = self.folder
         if not folder.parent.is_dir():
@@ -91,7 +92,7 @@ class Checkpoint:
         self._lock.close()
 
     def _take_lock(self) -> None:
-        # The system gives a lock back when its process ends: that of a process that was killed is free.
+        # The system releases the lock when its process ends, even if the process was killed.
         self._lock = open(self.folder / "lock", "a+", encoding="utf-8")
         if fcntl is None:
             return
@@ -139,10 +140,10 @@ class Checkpoint:
         return sorted(self.folder.glob("after-*.npz"))
 
     def restore(self, state: Any) -> Part | None:
-        """Return the newest whole piece, its state in the form of the given one; None: a new run.
+        """Return the newest complete piece, its state in the form of ``state``; None for a new run.
 
         Raises:
-            ValueError: the pieces are another run's, or all of them are damaged.
+            ValueError: if the pieces belong to another run, or all of them are damaged.
         """
         pieces, reasons = self._pieces(), []
         for path in reversed(pieces):
@@ -164,10 +165,10 @@ class Checkpoint:
         return None
 
     def save(self, done: int, state: Any, records: dict[str, Any], plan: str) -> None:
-        """Keep the state after ``done`` events; all but the last :data:`KEPT` pieces are then removed.
+        """Save the state after ``done`` events, then remove all but the last :data:`KEPT` pieces.
 
         Raises:
-            OSError: it cannot be written (a full disk, no permission). Nothing of it is left; earlier pieces stay.
+            OSError: if it cannot be written (disk full, no permission). No partial file is left; earlier pieces stay.
         """
         arrays = {f"leaf_{number}": plain(leaf) for number, leaf in enumerate(jax.tree.leaves(state))}
         arrays |= {f"log/{name}": np.asarray(value) for name, value in records.items()}
@@ -179,10 +180,10 @@ class Checkpoint:
 
 
 def read_piece(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Read all arrays of a piece; their checksums are part of the format.
+    """Read all arrays of a piece; the file format holds checksums of them.
 
     Raises:
-        ValueError: it is cut short, damaged, or no piece.
+        ValueError: if the file is cut short, damaged, or not a piece.
     """
     try:
         with path.open("rb") as file:  # np.load(path) would leave the file open where it cannot be read
@@ -195,7 +196,7 @@ def read_piece(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def with_piece(path: pathlib.Path, compare: Any) -> None:
-    """Hold the identity of a piece against the run's, if it can be read."""
+    """Compare the identity of a piece with that of the run, if the piece can be read."""
     try:
         arrays = read_piece(path)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Everything that is checked once, before any long work: what does not fit is named, with the rule and the remedy."""
+"""Checks made once, before any long work; each error names the value, the rule and the remedy."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from gossipjax.timeline._events import event_form
 from gossipjax.types import NOBODY, Protocol, Task, Timeline
 
 WEIGHTS_ROUNDING = 1e-4
-"""By how much sums of weights may miss one: those of a thousand float32 numbers do by 1e-5."""
+"""Largest error of sums of weights that should be one; a thousand float32 weights miss it by 1e-5."""
 
 
 def check_weights(requires: Requires, timeline: Timeline, mixing: Any) -> None:
-    """Hold the weights of the first round against what is said of them, where the protocol counts on it.
+    """Check that the weights of the first round have the stated facts that the protocol needs.
 
-    Facts are stated by builders; a timeline whose arrays were exchanged afterwards may no longer have them.
+    Builders state facts; if the arrays of a timeline were replaced afterwards, its facts may no longer be true.
 
     Args:
         requires: what the protocol needs.
@@ -36,7 +36,7 @@ def check_weights(requires: Requires, timeline: Timeline, mixing: Any) -> None:
         mixing: of its first event.
 
     Raises:
-        ValueError: a fact that the protocol needs and the weights do not have.
+        ValueError: if the weights lack a fact that the protocol needs.
     """
     if not isinstance(mixing, DenseMixing | TableMixing) or isinstance(mixing[0], jax.core.Tracer):
         return
@@ -85,7 +85,7 @@ def check_start(x0: PyTree, facts: Properties) -> PyTree[jax.ShapeDtypeStruct]:
         Their shapes and types.
 
     Raises:
-        ValueError: the first leaf that breaks a rule.
+        ValueError: if a leaf breaks a rule; names the first.
     """
     form = jax.tree_util.tree_map_with_path(_shape_of, x0)
     check_form(form, facts)
@@ -97,10 +97,10 @@ def check_finite(flags: PyTree[Any]) -> None:
     """Refuse a start that is not finite.
 
     Args:
-        flags: in the place of each leaf, whether all its entries are finite; of several seeds one flag each.
+        flags: for each leaf, whether all its entries are finite; one flag per seed.
 
     Raises:
-        ValueError: the first leaf that is not.
+        ValueError: if a leaf is not finite; names the first.
     """
     for path, flag in jax.tree_util.tree_leaves_with_path(flags):
         if not np.all(flag):
@@ -111,7 +111,7 @@ def check_form(form: PyTree[jax.ShapeDtypeStruct], facts: Properties) -> None:
     """Check the shapes and types of stacked start parameters.
 
     Raises:
-        ValueError: no leaves, or the first that breaks a rule.
+        ValueError: if there are no leaves, or a leaf breaks a rule; names the first.
     """
     leaves = jax.tree_util.tree_leaves_with_path(form)
     if not leaves:
@@ -127,10 +127,10 @@ def check_form(form: PyTree[jax.ShapeDtypeStruct], facts: Properties) -> None:
 
 
 def check_models(protocol: Protocol, form: PyTree[jax.ShapeDtypeStruct]) -> None:
-    """Hold the models of a start against those of the tasks that a protocol learns.
+    """Check that the models of a start match those of the tasks that a protocol learns.
 
     Raises:
-        ValueError: other containers, or the first leaf of another shape.
+        ValueError: if the containers or the shape of a leaf differ; names the first such leaf.
     """
     rows = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), form)
     for task in jax.tree.leaves(protocol, is_leaf=lambda value: isinstance(value, Task)):
@@ -158,7 +158,7 @@ def _call(start: Partial, key: Key[Array, ""]) -> Any:
 
 
 def start_form(start: Any, key: Any) -> PyTree[jax.ShapeDtypeStruct]:
-    """Return the form of what a function of a key makes: a stacked start, or one model; traced once for all calls."""
+    """Return the form of the stacked start or model that a function of a key makes; traced once for all calls."""
     return _call.eval_shape(start, key)
 
 
@@ -221,10 +221,10 @@ def _check_scalars(state: Any) -> None:
 
 
 def check_message(bits: Bits, timeline: Timeline) -> None:
-    """Hold the size of a message against the one on which a plan's times rest.
+    """Check that messages have the size on which the times of a plan rest.
 
     Raises:
-        ValueError: another size, with both numbers, or sizes that vary.
+        ValueError: if the size differs (names both sizes) or varies.
     """
     planned, name = timeline.properties.message_bytes, timeline.properties.name
     if planned is None or not len(timeline) or not bits.reported or (bits.constant is not None and bits.numbered):

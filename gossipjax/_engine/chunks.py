@@ -1,4 +1,4 @@
-"""Cutting a run into compiled calls of few different lengths."""
+"""Cut a run into compiled calls of few different lengths."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from jaxtyping import Int
 from gossipjax._base.arguments import shown, whole, wholes
 
 CHUNK_EVENTS = 1 << 20
-"""Events that travel to the device at once: memory does not grow with the length of the run."""
+"""Most events in one call, so that memory on the device does not grow with the length of the run."""
 CHUNKS = 20
-"""Calls that a run is cut into at least, where its records allow it: for progress and resume."""
+"""Least number of calls of a run, if its records allow so many: for progress and resume."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Piece:
 
 
 def positions(num_events: int, record_every: int | None, record_at: Sequence[int] | None) -> Int[np.ndarray, " r"]:
-    """Say after which events a run records, its end included.
+    """Return the numbers of events after which a run records, its end included.
 
     Args:
         num_events: T.
@@ -66,14 +66,14 @@ def plan(
     start: int = 0,
     single: bool = False,
 ) -> list[Piece]:
-    """Cut a run so that records fall where they were asked for, and at its end.
+    """Cut a run so that records fall at the requested events, and at its end.
 
     Args:
         num_events: T.
         record_every: events between records; None: about 100 records.
         record_at: increasing numbers of events in 1 … T, instead.
-        packed: whether pieces are packed, after which pieces of similar lengths have one shape.
-        start: events that are done already.
+        packed: whether pieces are packed; packed pieces of similar lengths have the same shape.
+        start: number of events already done.
         single: whether every record ends a piece.
 
     Raises:
@@ -99,7 +99,7 @@ def plan(
 
 
 def _records_per_call(records: int, most: int) -> int:
-    """Pick a number that divides ``records`` where a large enough one exists: one shape to compile instead of two."""
+    """Pick a divisor of ``records`` if there is a large enough one, so that one shape is compiled instead of two."""
     limit = max(1, min(most, records // CHUNKS))
     divisor = max(size for size in range(1, limit + 1) if records % size == 0)
     return divisor if 4 * divisor >= limit else limit
@@ -114,7 +114,7 @@ def _ends(num_events: int, record_at: Sequence[int]) -> Int[np.ndarray, " r"]:
 
 
 def _irregular(ends: Int[np.ndarray, " r"], packed: bool, start: int) -> list[Piece]:
-    """Cut irregular intervals into powers of eight, so that at most 8 shapes are compiled whatever they are."""
+    """Cut irregular intervals into powers of eight, so that at most 8 shapes are compiled."""
     pieces = []
     for end in ends.tolist():
         while start < end:

@@ -1,4 +1,4 @@
-"""The chunks of a run: compiled calls one after another, records and checkpoints in between."""
+"""Run the chunks of a run: one compiled call after another, with records and checkpoints in between."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Diverged(FloatingPointError):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What compiled calls depend on besides their arrays."""
+    """What compiled calls depend on in addition to their arrays."""
 
     strategy: placement.Strategy
     seeds: Literal["vmap", "map"] | None
@@ -56,7 +56,7 @@ class Job:
     protocol: Protocol
     timeline: Timeline
     start: Any
-    """Stacked parameters, a function of a key that makes them, or the trajectory that goes on."""
+    """Stacked parameters, a function of a key that makes them, or the trajectory to continue."""
     observers: tuple[Observer, ...]
     form: Any
     """Shapes of the stacked start."""
@@ -66,23 +66,23 @@ class Job:
     record_every: int | None
     record_at: Sequence[int] | None
     before: tuple[int, float]
-    """Number and time before the first event."""
+    """Event number and time before the first event."""
     reports: bool
-    """Whether the protocol says what it sends: else bytes and messages are not a number, which 0 would be."""
+    """Whether the protocol reports what it sends; otherwise bytes and messages are NaN, because 0 would be a claim."""
 
     @property
     def origin(self) -> Origin:
-        """What decides the numbers of the run."""
+        """What determines the numbers of the run."""
         return Origin(self.key, self.protocol, self.timeline, self.observers, self.form)
 
     def run_identity(self) -> dict[str, Any]:
-        """Say what a kept run must share."""
+        """Return what a saved part of this run must share."""
         start = self.start.state if isinstance(self.start, Trajectory) else self.start
         return {**identity(self.origin), "start": of_start(start)}
 
 
 def _advance_call(functions, settings: Settings, every, key, protocol, xs, shared, state, losses, observers, one):
-    """Advance one piece of the timeline, whose functions are ``event`` and ``draw``."""
+    """Advance one piece of the timeline; ``functions`` are its ``event`` and ``draw``."""
 
     def part(key, state, losses):
         timeline = Timeline(xs, shared, functions[0], settings.facts, functions[1])
@@ -92,7 +92,7 @@ def _advance_call(functions, settings: Settings, every, key, protocol, xs, share
 
 
 def _start_call(settings: Settings, synchronous: bool, key, protocol, x0):
-    """Make the state of every seed, and say of each leaf of its start whether it is finite."""
+    """Make the state of every seed, and whether each leaf of its start is finite."""
 
     def one(key):
         x = x0(jax.random.fold_in(key, STARTS)) if isinstance(x0, Partial) else jax.tree.map(jnp.copy, x0)
@@ -113,7 +113,7 @@ def _model_call(settings: Settings, protocol, state):
 
 
 def _each_seed(one: Callable[..., Any], settings: Settings, *batched: Any) -> Any:
-    """Run one seed, or a batch: by vmap, or one after another where a node's row is large (see ``placement``)."""
+    """Run one seed, or a batch of seeds: by vmap, or one after another if rows are large (see ``placement``)."""
     with placement.using(settings.strategy):
         if settings.seeds is None:
             return one(*batched)
@@ -129,15 +129,15 @@ _model = jax.jit(_model_call, static_argnums=(0,))
 
 
 class Driver:
-    """A run under way: its state, its records, and the number of events done."""
+    """A run in progress: its state, its records, and the number of events done."""
 
     def __init__(self, job: Job):
-        """Begin a run, or go on from the end of a trajectory."""
+        """Begin a run, or continue from the end of a trajectory."""
         self.job = job
         self.log = Log(job.key.shape[0] if job.key.ndim else None, reports=job.reports)
         self.done = 0
         self._inherited = -1
-        """Events whose records the callback has seen: those of a trajectory."""
+        """Number of events of the continued trajectory, whose records the callback has seen; -1: there is none."""
         self._where = ""
         self._width: int | None = None
         self._plan = PlanHash(job.timeline)
@@ -151,7 +151,7 @@ class Driver:
         self.log.begin(first._replace(time=np.full(job.key.shape, job.before[1])))
 
     def _continued(self, earlier: Trajectory) -> Any:
-        """Return a copy of a trajectory's state: compiled calls use up what they are given."""
+        """Return a copy of the state of a trajectory, because compiled calls donate their input."""
         kept = earlier.continuation
         if kept is None or earlier.state is None:
             raise ValueError(
@@ -172,7 +172,7 @@ class Driver:
         return in_form(jax.tree.leaves(earlier.state), form)
 
     def restore(self, saved: Any) -> None:
-        """Go on from what a checkpoint holds, if it holds anything."""
+        """Continue from a checkpoint, if it holds anything."""
         if (found := saved.restore(self.state)) is not None:
             self._take_over(f"checkpoint={saved.folder}", found.done, found.records, found.plan)
             self.state = found.state
@@ -193,10 +193,10 @@ class Driver:
         self.done, self._where = done, where
 
     def run(self, saved: Any, callback: Callback | None, throw: bool) -> Iterator[int]:
-        """Run piece after piece, each kept before the callback sees its records; give the number of events done.
+        """Run all pieces, save each before the callback sees its records, and yield the number of events done.
 
         Raises:
-            Diverged: parameters or losses became infinite or NaN, and ``throw`` is True.
+            Diverged: if parameters or losses became infinite or NaN, and ``throw`` is True.
         """
         pieces = self.pieces(single=callback is not None)
         seen = int(np.count_nonzero(self.log.positions <= self._inherited))
@@ -213,10 +213,10 @@ class Driver:
             seen = len(self.log)
 
     def pieces(self, single: bool) -> list[Piece]:
-        """Cut what is left of the run, and drop records that were not asked for.
+        """Cut the rest of the run into pieces, and drop earlier records that were not requested.
 
         Raises:
-            ValueError: records are asked for where none was kept.
+            ValueError: if a record is requested where the earlier part of the run has none.
         """
         job, kept = self.job, self.log.positions
         total, every, at = len(job.timeline), job.record_every, job.record_at
@@ -249,7 +249,7 @@ class Driver:
         self.done = piece.stop
 
     def _told_to_stop(self, callback: Callback, first: int) -> bool:
-        """Give the records from number ``first`` on to the callback; stop at the first to which it says so."""
+        """Pass the records from number ``first`` on to the callback, until it returns True."""
         for number in range(first, len(self.log)):
             answer = callback(self.log.row(number, self.job.observers))
             if not isinstance(answer, bool | np.bool_ | None):
@@ -261,7 +261,7 @@ class Driver:
         return False
 
     def trajectory(self, about: dict[str, Any]) -> Trajectory:
-        """Give the run's result."""
+        """Return the result of the run."""
         job, log = self.job, self.log
         if log.diverged:
             about["diverged"] = {name: values.tolist() for name, values in log.bad.items()}
@@ -282,7 +282,7 @@ def _up_to(done: int, positions: np.ndarray) -> np.ndarray:
 
 
 def _packed(key, part: Timeline, piece: Piece, width: int | None) -> tuple[Timeline, int, int]:
-    """Pack one piece, with a barrier at each of its records; return it with its wide events a record and its width."""
+    """Pack one piece, with a barrier at each record; return it, its wide events per record, and its width."""
     every = piece.stop - piece.start if piece.every is None else piece.every
     packed = pack(part, width, barrier_every=every, key=key if part.draw is not None else None)
     assert packed.properties.packing is not None

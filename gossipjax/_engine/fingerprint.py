@@ -1,4 +1,4 @@
-"""What a run computes, in one hash: so that kept pieces of one run are never taken for those of another."""
+"""Hash what a run computes, so that saved pieces of one run are never taken for those of another."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gossipjax.types import Protocol, Timeline
 
 
 class Origin(NamedTuple):
-    """All that decides the numbers of a run, but for the start and for how long it lasts."""
+    """Everything that determines the numbers of a run except its start and its length."""
 
     key: Any
     protocol: Protocol
@@ -37,7 +37,7 @@ class Origin(NamedTuple):
 
 
 def identity(origin: Origin) -> dict[str, Any]:
-    """Say what another part of the same run must share: a few readable entries, and the hash of everything."""
+    """Return what another part of the same run must share: a few readable entries, and the hash of everything."""
     facts = origin.timeline.properties
     return {
         "key": np.asarray(jax.random.key_data(origin.key)).tolist(),
@@ -50,10 +50,10 @@ def identity(origin: Origin) -> dict[str, Any]:
 
 
 def fingerprint(origin: Origin) -> str:
-    """Hash the programs of one event and of one record, and all arrays that go into them but the start and the plan.
+    """Hash the programs of one event and of one record, and all their arrays except the start and the plan.
 
-    Numbers that are compiled in, such as the learning rate of ``optax.sgd(0.1)``, are constants of the program. Of a
-    function that runs on the host (``jax.pure_callback``) the code and what it closes over are hashed.
+    Numbers that are compiled in, such as the learning rate of ``optax.sgd(0.1)``, are constants of the program. For a
+    function that runs on the host (``jax.pure_callback``), the code and the values that it closes over are hashed.
     """
     _, protocol, timeline, observers, form = origin
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
@@ -89,7 +89,7 @@ class PlanHash:
         self._done = 0
 
     def upto(self, done: int) -> str:
-        """Return the hash of the first ``done`` events; they are never fewer than before."""
+        """Return the hash of the first ``done`` events; ``done`` may not decrease from call to call."""
         for leaf, each in zip(self._leaves, self._hashes, strict=True):
             each.update(contents(leaf[self._done : done]))
         self._done = done
@@ -105,7 +105,7 @@ class _Hash:
         self.hexdigest = self._digest.hexdigest
 
     def text(self, words: str) -> None:
-        """Add text, addresses of objects aside."""
+        """Add text without the addresses of objects in it."""
         self._digest.update(re.sub("0x[0-9a-f]+", "", words).encode() + b"\n")
 
     def arrays(self, tree: Any) -> None:
@@ -116,12 +116,12 @@ class _Hash:
             add_array(self._digest, leaf)
 
     def program(self, closed: ClosedJaxpr) -> None:
-        """Add a program with all its constants: those of functions inside it are not part of its text."""
+        """Add a program and all its constants; its text lacks the constants of the functions inside it."""
         self.text(str(closed.jaxpr))
         self._inside(closed)
 
     def _inside(self, value: Any) -> None:
-        """Add what the text of a program does not show of a part of it."""
+        """Add what the text of a program does not show."""
         match value:
             case ClosedJaxpr():
                 if self._first_time(value):
@@ -137,13 +137,13 @@ class _Hash:
                     self._inside(each)
 
     def code(self, value: Any) -> None:
-        """Add a Python function: its code, what it closes over, and the functions and values that it names."""
+        """Add a Python function: its code, the values it closes over, and the functions and values it names."""
         if value is None or isinstance(value, bool | int | float | complex | str | bytes):
             return self.text(repr(value))
         if isinstance(value, np.ndarray | np.generic | jax.Array):
             return self.arrays(value)
         if isinstance(value, types.FunctionType) and functions.is_versioned(value):
-            # By its own code: what it names is of this package too, and what checks its annotations is no part of it.
+            # Only its own code: what it names is of this package too, and checks of its annotations are no part of it.
             return self.text(f"{functions.full_name(value)} {functions.code_hash(inspect.unwrap(value))}")
         if self._first_time(value):
             self.text(f"{type(value).__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}")
@@ -161,7 +161,7 @@ class _Hash:
 
 
 def _parts(value: Any) -> Sequence[Any]:
-    """What an object consists of, as far as it matters for what it does when it is called."""
+    """Return the parts of an object that determine what a call of it does."""
     match value:
         case types.CodeType():
             return value.co_consts
@@ -185,7 +185,7 @@ def _parts(value: Any) -> Sequence[Any]:
 
 
 def _bound(function: types.FunctionType) -> Sequence[Any]:
-    """What a function closes over, and the globals of its own package that its code names."""
+    """Return the values that a function closes over, and the globals of its own package that its code names."""
     cells = []
     for cell in function.__closure__ or ():
         try:

@@ -1,4 +1,4 @@
-"""A run that drifts towards infinity without reaching it: all numbers are finite, and none of them means anything."""
+"""Detect runs that diverge although all their numbers are still finite."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from jaxtyping import Float
 from gossipjax._engine.records import Log
 
 LOSS, CONSENSUS = 100.0, 1e4
-"""How often the training loss and the consensus distance must have grown for a run to count as diverging."""
+"""Factors by which the training loss and the consensus distance must have grown for a run to count as diverging."""
 LOSS_ALONE = 1e6
-"""How often the training loss must have grown by itself, in networks that agree or are not observed."""
+"""Factor by which the training loss alone must have grown, if nodes agree or their consensus is not observed."""
 
 
 class Diverging(UserWarning):
@@ -23,13 +23,12 @@ class Diverging(UserWarning):
 def note_growth(log: Log) -> dict[str, Any]:
     """Warn of a run that diverges though it has not reached infinity, and return a note on it for the manifest.
 
-    The rule, for each seed, the start left out, where nodes may be equal: the last recorded training loss exceeds
-    :data:`LOSS` times the first, and the last consensus distance exceeds :data:`CONSENSUS` times the first; or the loss
-    alone exceeds :data:`LOSS_ALONE` times the first. A run that became infinite or NaN is said to have diverged
-    elsewhere, and not looked at.
+    A seed diverges if its last recorded training loss exceeds :data:`LOSS` times the first and its last consensus
+    distance exceeds :data:`CONSENSUS` times the first, or if the loss exceeds :data:`LOSS_ALONE` times the first. The
+    start is not counted, because nodes may be equal there. Runs that became infinite or NaN are reported elsewhere.
 
     Returns:
-        ``{"diverging": {variable: [first, last]}}`` of the first such seed; nothing if there is none.
+        ``{"diverging": {variable: [first, last]}}`` of the first such seed; an empty dict if there is none.
     """
     if log.diverged:
         return {}
@@ -55,7 +54,7 @@ def note_growth(log: Log) -> dict[str, Any]:
 
 
 def _ends(log: Log, name: str) -> Float[np.ndarray, "2 seeds"]:
-    """Return the first and the last record of each seed after the start, NaN where there are none."""
+    """Return the first and the last record of each seed after the start; NaN if there are none."""
     values = log.column(name).astype(np.float64)
     values = values.reshape(len(values), -1)[1:]
     if not len(values):

@@ -21,13 +21,13 @@ from gossipjax.timeline._events import draw_window, event_of
 from gossipjax.types import Event, Info, Params, Planned, Protocol, Timeline, as_timeline
 
 NON_FINITE, LOSS = 1, 2
-"""Status bits: a parameter became infinite or NaN; the training loss of an acting node did."""
+"""Status bits: a parameter, or the training loss of an acting node, became infinite or NaN."""
 NO_NODE = -1
-"""In place of a node: it is not known which."""
+"""Stands for a node that is unknown."""
 
 
 class Status(NamedTuple):
-    """The first event that went wrong: what did (a bit field, 0: nothing), its number, time and node."""
+    """The first bad event: what went wrong (a bit field, 0: nothing), and the number, time and node of the event."""
 
     bits: Int[Array, ""]
     event: UInt[Array, ""]
@@ -36,7 +36,7 @@ class Status(NamedTuple):
 
 
 class Records(NamedTuple):
-    """What a run leaves behind; leading axis: the records."""
+    """Records of a run; the leading axis of every field counts them."""
 
     event: UInt[Array, " r"]
     """Source events done."""
@@ -47,7 +47,7 @@ class Records(NamedTuple):
     messages: Counter
     """Messages sent since the run began."""
     loss: Float[Array, " r"]
-    """Sum of the mini-batch losses of the nodes that acted since the last record; NaN where one was not finite."""
+    """Sum of the mini-batch losses of the nodes that acted since the last record; NaN if any of them was not finite."""
     steps: Float[Array, " r"]
     """Number of those losses."""
     values: dict[str, Array]
@@ -55,16 +55,16 @@ class Records(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """Mini-batch losses since the run began. Differences of two records do not depend on what is recorded between."""
+    """Mini-batch losses since the run began. Differences of two records do not depend on the records between them."""
 
     total: Float[Array, "*r 2"]
-    """Sum of the finite ones, and what rounding has taken from it: float32 alone would stand still in long runs."""
+    """Sum of the finite losses, and the rounding error of that sum: float32 alone would stop growing in long runs."""
     numbers: UInt[Array, "*r 2"]
-    """How many losses, and how many of them were not finite."""
+    """Number of losses, and number of those that were not finite."""
 
 
 class Totals(NamedTuple):
-    """What :func:`advance` leaves behind: like :class:`Records`, but losses are sums since the run began."""
+    """Records that :func:`advance` returns: like :class:`Records`, but losses are sums since the run began."""
 
     event: UInt[Array, " r"]
     time: Float[Array, " r"]
@@ -80,7 +80,7 @@ def no_losses() -> Losses:
 
 
 def _add_loss(losses: Losses, loss: Float[Array, " k"], acting: Bool[Array, " k"]) -> Losses:
-    """Add the losses of one event: Knuth's exact sum of two floats, whose rounding error is kept."""
+    """Add the losses of one event, and keep the rounding error of the sum (Knuth's TwoSum)."""
     good = acting & jnp.isfinite(loss)
     new = jnp.sum(jnp.where(good, loss, 0)).astype(jnp.float32)
     old, rest = losses.total
@@ -108,10 +108,10 @@ def _fresh(state: Any, losses: Losses) -> _Carry:
 def with_slots(x0: Params, properties: Properties) -> Params:
     """Append rows of zeros for the messages in flight to stacked start parameters ``(num_rows, ...)``.
 
-    :func:`gossipjax.simulate` does it; do it before ``protocol.init`` where you call :func:`run` yourself.
+    :func:`gossipjax.simulate` does this. If you call :func:`run` yourself, do it before ``protocol.init``.
 
     Raises:
-        TypeError: properties that are not a timeline's.
+        TypeError: if ``properties`` are not those of a timeline.
     """
     instance("properties", properties, Properties, "pass timeline.properties")
     if not properties.num_slots:
@@ -125,7 +125,7 @@ def with_slots(x0: Params, properties: Properties) -> Params:
 
 
 def models(protocol: Protocol, state: Any, rows: int) -> Params:
-    """Return what observers look at: the model rows, without the rows of messages in flight."""
+    """Return the models that observers see: the model rows, without the rows of messages in flight."""
     return jax.tree.map(lambda leaf: leaf[:rows], protocol.model(state))
 
 
@@ -140,9 +140,9 @@ def _flag(status: Status, bits: Array, index: Array, time: Array, node: Array) -
 
 
 def _first_bad(info: Info, event: Event, num_nodes: int) -> tuple[Array, Array, Array, Array] | None:
-    """Find what went wrong first in an event: status bits, number and time of the source event, and the node.
+    """Find the first fault of an event: status bits, number and time of the source event, and the node.
 
-    None: the step reports neither losses nor whether its rows are finite.
+    Returns None if the step reports neither losses nor whether its rows are finite.
     """
     acting = jnp.ones((), bool) if event.nodes is None else event.nodes < num_nodes
     finite, bits = info.finite, jnp.zeros((), jnp.int32)
@@ -199,9 +199,10 @@ def _add_total(traffic: UInt[Array, "4"], bits: int, sent: UInt[Array, " T"]) ->
 
 
 def _counted_outside(info: Info, event: Event) -> bool:
-    """Whether messages are counted for many events at once: in a loop of tiny events they would take most of the time.
+    """Whether messages are counted for many events at once.
 
-    They can be where their size never changes. Rounds, whose mixing is large, are counted one by one.
+    Counting them one by one would take most of the time of a loop of tiny events. Counting many at once requires
+    messages of constant size. Rounds, whose mixing is large, are counted one by one.
     """
     return isinstance(info.bits, int) and info.messages is None and event.nodes is not None
 
@@ -212,7 +213,7 @@ def _record(
     """Observe the network between two events."""
     x = models(protocol, carry.state, facts.num_rows)
     bad = ~finite_rows(x)
-    # After mixing, bad numbers are everywhere: only a single row names its node.
+    # Mixing spreads bad numbers to all rows: only a single bad row identifies its node.
     known = (jnp.sum(bad, dtype=jnp.int32) == 1) & (facts.num_rows == facts.num_nodes)
     node = jnp.where(known, jnp.argmax(bad), NO_NODE)
     carry = carry._replace(status=_flag(carry.status, jnp.where(jnp.any(bad), NON_FINITE, 0), index - 1, time, node))
@@ -247,11 +248,11 @@ def run(
 ) -> tuple[tuple[Any, Status], Records]:
     """Run a protocol over a timeline: ``state_{t+1} = step(key, state_t, event_t)``, t = 0 … T − 1.
 
-    Pure: jit, vmap (over keys, states, or numbers bound in the protocol) and differentiate it. No check is made of how
-    the arguments fit together; :func:`gossipjax.simulate` makes them all.
+    Pure: it can be jitted, vmapped (over keys, states, or numbers bound in the protocol) and differentiated. It does
+    not check that its arguments fit together; :func:`gossipjax.simulate` does.
 
     Args:
-        key: of the run. Timelines and protocols get streams of it, which depend on nothing else.
+        key: of the run. Timelines and protocols draw from streams that depend on this key alone.
         protocol: the step.
         timeline: T events, or a plan that has them.
         state: from ``protocol.init`` or from an earlier part of the same run.
@@ -262,8 +263,8 @@ def run(
         ``((state, status), records)``; records have leading axis ``T / record_every``: none without events.
 
     Raises:
-        ValueError: T is not a multiple of record_every.
-        TypeError: something that is no protocol, no timeline, or a state that is none of the protocol's.
+        ValueError: if T is not a multiple of record_every.
+        TypeError: if an argument is not a protocol, not a timeline, or not a state of this protocol.
     """
     instance("protocol", protocol, Protocol, "build one, such as gossipjax.gossip_averaging()")
     timeline = as_timeline(timeline)
@@ -288,7 +289,7 @@ def _check_state(protocol: Protocol, state: Any) -> None:
 
 
 def _turns(one_event: Any, carry: _Carry, xs: PyTree, one: Int[Array, ""] | None) -> _Carry:
-    """Run the events between two records; XLA dissolves a loop that it knows to have one turn."""
+    """Run the events between two records. XLA inlines a loop if it knows that the loop has a single iteration."""
     if one is None or len(jax.tree.leaves(xs)[0]) != 1:
         return jax.lax.scan(one_event, carry, xs)[0]
 
@@ -311,7 +312,7 @@ def advance(
     observers: Sequence[Observer] = (),
     one: Int[Array, ""] | None = None,
 ) -> tuple[tuple[Any, Status, Losses], Totals]:
-    """Run one part of a longer run as :func:`run` does, going on with the losses of the part before.
+    """Run one part of a longer run as :func:`run` does, and add to the losses of the parts before it.
 
     Args:
         key: of the run.
@@ -321,9 +322,9 @@ def advance(
         losses: before it.
         record_every: events between two records.
         observers: measured at every record.
-        one: the number 1, which the program must not know: then the numbers of a run that records every event are those
-            of one that does not. None: a loop of one turn may be compiled as part of what surrounds it, whose sums XLA
-            may round otherwise; unlike the other form it can be differentiated in reverse.
+        one: the number 1 as an array, so that the compiler does not know it. A run that records every event then has
+            exactly the numbers of one that does not. None: XLA may inline a loop of one iteration and round its sums
+            differently, but the run can be differentiated in reverse, which it cannot with an array.
     """
     total, facts = len(timeline), timeline.properties
     every = max(total, 1) if record_every is None else record_every
@@ -335,7 +336,7 @@ def advance(
     all_rows = num_rows(jax.eval_shape(protocol.model, state))
 
     constant: list[Any] = []
-    """Bits of every message, found while a step is traced, where its messages are counted after many events."""
+    """Bits of every message, set while a step is traced, if messages are counted for many events at once."""
 
     def event_at(x: PyTree) -> Event:
         return event_of(events_key, timeline, x)

@@ -1,4 +1,4 @@
-"""Packing: a timeline of narrow events, one after another, becomes few wide ones without conflicts.
+"""Packing: merge many narrow events of a timeline into a few wide ones without conflicts.
 
 Every event is put one level above the last event that touched any of its rows. Events of one level share no row, so
 running the levels in order is the sequential run. A level is cut into wide events of one common width, so that a run
@@ -27,29 +27,29 @@ from gossipjax.timeline._moments import event_times, written_times
 from gossipjax.types import NOBODY, Timeline
 
 WINDOW = 1 << 20
-"""Events that are written out at once."""
+"""Most events that are written out at once."""
 OVERHEAD = {"cpu": 64, "gpu": 4096, "tpu": 4096}
-"""What one turn of the loop costs, in source events of a wide one; decides the width."""
+"""Cost of one iteration of the loop, in source events of a wide event; determines the width."""
 
 
 class _Group(NamedTuple):
-    """Fields of an event that are laid side by side when events are merged: one entry per acting node, transfer, …"""
+    """Fields of an event that merging concatenates: one entry per acting node, transfer, …"""
 
     fields: dict[str, Any]
     """Each ``(T, k, ...)``."""
     live: Any
-    """``(T, k)``: whether the entry is somebody."""
+    """``(T, k)``: whether the entry is in use."""
 
 
 @recorded()
 def pack(
     timeline: Timeline, width: int | None = None, *, barrier_every: int | None = None, key: Key[Array, ""] | None = None
 ) -> Timeline:
-    """Merge events that share no row into wide events; the run gives the same result, in fewer and wider steps.
+    """Merge events that share no row into wide events: the same run in fewer, wider steps.
 
     ``properties.packing`` of the result reports levels, mean width and waste. Keys fold in the number of the source
-    event, so the same numbers are drawn. Sums are the same bit for bit where the kernel of a row does not depend on how
-    many rows it is given; else they differ by rounding.
+    event, so the same random numbers are drawn. Results are equal bit for bit if the kernel that computes a row does
+    not depend on the number of rows; otherwise they differ by rounding.
 
     >>> import gossipjax as gj
     >>> wide = gj.pack(gj.timeline.poisson_pairs(gj.topology.ring(1000), 20_000, seed=0))
@@ -58,14 +58,15 @@ def pack(
 
     Args:
         timeline: of narrow events (pairwise meetings, messages, walks), none of them packed.
-        width: source events that a wide event has room for; None: chosen by the cost of an empty lane against that of a
-            turn of the loop.
-        barrier_every: source events after which everything before must be done (a record), a divisor of T; every such
-            interval then has the same number of wide events. None: only at the end.
+        width: most source events in a wide event; None: chosen by weighing the cost of empty lanes against that of an
+            iteration of the loop.
+        barrier_every: source events between barriers, at which all earlier events must be done (for a record); a
+            divisor of T. All intervals between barriers get the same number of wide events. None: no barriers.
         key: of the run, for timelines that draw inside; None for planned ones.
 
     Raises:
-        ValueError: rounds or packed events, a width below 1, barriers that do not divide T, a missing key.
+        ValueError: if the timeline has rounds or packed events, the width is below 1, barriers do not divide T, or the
+            key is missing.
     """
     every = _checked(timeline, width, barrier_every, key)
     facts = timeline.properties
@@ -92,7 +93,7 @@ def pack(
 
 
 EXCHANGED_ROWS = range(96, 8192)
-"""Bytes of a row for which, on a CPU, exchanges are faster packed."""
+"""Row sizes in bytes for which exchanges run faster packed on a CPU."""
 SHORT = 1024
 """Events between two records below which packing is not worth its compilation."""
 
@@ -113,7 +114,7 @@ def choose(
     trains: bool = False,
     interval: int = SHORT,
 ) -> Choice:
-    """Say whether :func:`gossipjax.simulate` packs a timeline.
+    """Decide whether :func:`gossipjax.simulate` packs a timeline.
 
     On a CPU, packing included (events a second; one core, rows of 4 bytes to 40 kB, ``python -m benchmarks driver``):
     exchanges of rows of 100 bytes to 8 kB and training on rows below 16 kB are up to three times faster packed. All
@@ -129,7 +130,7 @@ def choose(
         interval: events between records.
 
     Raises:
-        ValueError: an unknown wish, or "packed" where it cannot be.
+        ValueError: if the wish is unknown, or is "packed" and the timeline cannot be packed.
     """
     choice("packing", wish, ("auto", "sequential", "packed"))
     if wish == "sequential":
@@ -160,7 +161,7 @@ def _by_backend(backend: str, event: Any, row_bytes: int, trains: bool) -> Choic
 
 
 def can_pack(timeline: Timeline) -> str | None:
-    """Say why a timeline cannot be packed; None: it can."""
+    """Return why a timeline cannot be packed, or None if it can."""
     event = event_form(timeline)
     if timeline.properties.packing is not None:
         return "its events are packed already"
@@ -206,7 +207,7 @@ def _write_out(timeline: Timeline, key: Key[Array, ""] | None) -> Any:
 
 
 def _touched(event: Any, facts: Properties) -> Int[np.ndarray, "T w"]:
-    """Rows that each event reads or writes; a node that trains another row than its own counts too."""
+    """Rows that each event reads or writes; a node that trains a row other than its own counts as one more row."""
     rows = facts.num_rows + facts.num_slots
     columns = []
     if event.rows is not None:
@@ -242,7 +243,7 @@ def _level_scan(rows: Int[Array, "T w"], floor: Int[Array, " T"], last: Int[Arra
 
 
 def _levels(rows: Int[np.ndarray, "T w"], facts: Properties, every: int) -> Int[np.ndarray, " T"]:
-    """Level of each event, from 1 on; events after a barrier lie above all before it. Some levels are empty."""
+    """Level of each event, from 1; events after a barrier lie above all events before it. Some levels are empty."""
     total = len(rows)
     size = 1 << (total - 1).bit_length()  # few shapes to compile
     padded = np.full((size, rows.shape[1]), NOBODY, np.int32)
@@ -253,16 +254,16 @@ def _levels(rows: Int[np.ndarray, "T w"], facts: Properties, every: int) -> Int[
 
 
 def _best_width(sizes: Int[np.ndarray, " levels"]) -> int:
-    """The power of two that costs least: turns of the loop × (what a turn costs + its lanes)."""
+    """Power of two with the least cost: iterations of the loop × (overhead of an iteration + lanes)."""
     overhead = OVERHEAD.get(jax.default_backend(), OVERHEAD["gpu"])
     widths = [1 << power for power in range(max(1, int(sizes.max(initial=1))).bit_length() + 1)]
     return min(widths, key=lambda w: int(np.sum(-(-sizes // w))) * (overhead + w))
 
 
 def _places(levels, sizes, intervals, width: int) -> tuple[Int[np.ndarray, " T"], int]:
-    """The wide event of each source event (in order of levels), and how many there are.
+    """The wide event of each source event (in order of levels), and the number of wide events.
 
-    All intervals between barriers get the same number of wide events; the missing ones are empty and come first.
+    All intervals between barriers get the same number of wide events; those added to reach it are empty and come first.
     """
     chunks_of_level = -(-sizes // width)
     first_chunk = np.cumsum(chunks_of_level) - chunks_of_level
@@ -277,13 +278,13 @@ def _places(levels, sizes, intervals, width: int) -> tuple[Int[np.ndarray, " T"]
 
 
 def _rounded(count: int) -> int:
-    """Round up to two significant binary digits: other parts of the run then have the same shape."""
+    """Round up to two significant binary digits, so that other parts of the run have the same shape."""
     step = 1 << max(0, count.bit_length() - 2)
     return -(-count // step) * step
 
 
 def _merge(event: Any, facts: Properties, order, place, chunks: int) -> tuple[dict[str, np.ndarray], dict[str, Array]]:
-    """Lay the entries of the source events of each wide event side by side."""
+    """Concatenate the entries of the source events of each wide event."""
     xs: dict[str, np.ndarray] = {}
     shared: dict[str, Array] = {}
     for group in _groups(event, facts):
@@ -300,7 +301,7 @@ def _merge(event: Any, facts: Properties, order, place, chunks: int) -> tuple[di
 
 
 def _sources(live, order, place, chunks: int) -> tuple[Int[np.ndarray, " lanes"], int]:
-    """Number of the entry that stands in each lane of each wide event (one past the end: none), and lanes of each."""
+    """Number of the entry in each lane of each wide event (one past the end: none), and the number of lanes."""
     total, k = live.shape
     entries = order[:, None] * k + np.arange(k)
     chunk_of = np.broadcast_to(place[:, None], entries.shape).ravel()
@@ -320,7 +321,7 @@ def _sources(live, order, place, chunks: int) -> tuple[Int[np.ndarray, " lanes"]
 
 
 def _mark_ends(xs: dict[str, np.ndarray], event: Any, order, place, chunks: int) -> None:
-    """Add a last lane, nobody, with number and time of the last source event: records read it."""
+    """Add a last lane for nobody, with the number and time of the last source event, which records read."""
     last = np.flatnonzero(np.append(np.diff(place) != 0, True))
     for name in ("index", "time", "nodes", "rows"):
         if name in xs:
@@ -331,17 +332,17 @@ def _mark_ends(xs: dict[str, np.ndarray], event: Any, order, place, chunks: int)
 
 
 def _speak_by_lane(event: Any) -> bool:
-    """Whether each of the messages is that of one transfer."""
+    """Whether every message belongs to one transfer."""
     return isinstance(event.mixing, PairMixing) and event.mixing.senders.shape == event.messages.shape
 
 
 def _speakers(event: Any) -> Int[np.ndarray, "T m"]:
-    """Rows that say the messages: they no longer stand beside transfers where these are merged."""
+    """Rows that send the messages; after merging, messages and transfers are no longer aligned."""
     return event.mixing.senders if event.speakers is None else event.speakers
 
 
 def _groups(event: Any, facts: Properties) -> list[_Group]:
-    """Fields of the source events, by what they are entries of."""
+    """Fields of the source events, grouped by what their entries stand for."""
     rows = facts.num_rows + facts.num_slots
     acting = {"index": event.index, "time": event.time, "nodes": event.nodes}
     acting |= {} if event.rows is None else {"rows": event.rows}

@@ -1,4 +1,4 @@
-"""What happens between the call of ``simulate`` and the first event: checks, choices, and their record."""
+"""Prepare a run, between the call of ``simulate`` and the first event: checks, choices, and their record."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Packing = Literal["auto", "sequential", "packed"]
 
 
 class Recording(NamedTuple):
-    """When a run records: at most one of them is given."""
+    """When a run records; at most one field is set."""
 
     record_every: int | None
     record_at: Sequence[int] | None
@@ -51,14 +51,14 @@ class Recording(NamedTuple):
 
 
 class Execution(NamedTuple):
-    """How a run is executed, which changes its numbers by rounding only."""
+    """How a run is executed; this changes its numbers by rounding only."""
 
     strategy: Strategy
     packing: Packing
 
 
 class Choices(NamedTuple):
-    """What was chosen for a run where the caller left it open."""
+    """Choices that the caller left open."""
 
     placed: placement.Choice
     packed: packing.Choice
@@ -90,7 +90,7 @@ def prepare(
     )
     if choices.placed.strategy == "shard" and "synchronous" in facts:
         bound, watching = placement.replicate_on_devices((bound, watching))
-    # Seeds run together where rows are small, one after another where they are large.
+    # Seeds run together if rows are small, one after another if they are large.
     together: Literal["vmap", "map"] = "vmap" if choices.placed.strategy == "vmap" else "map"
     settings = Settings(execution.strategy, together if key.ndim else None, numbers(facts))
     about = manifest(key, _configuration(call, timeline, found.x0, settings, choices, watching, x0))
@@ -102,7 +102,7 @@ def prepare(
 
 
 def as_execution(strategy: Any, packing: Any) -> Execution:
-    """Say how a run is executed; without a strategy, as :func:`gossipjax.placement.using` says."""
+    """Return how a run is executed; the default strategy is that of :func:`gossipjax.placement.using`."""
     if strategy is None:
         strategy = placement.in_force()
     choice("strategy", strategy, get_args(Strategy))
@@ -110,7 +110,7 @@ def as_execution(strategy: Any, packing: Any) -> Execution:
 
 
 def _check_sorts(key, protocol, timeline) -> None:
-    """Refuse things of the wrong sort."""
+    """Refuse arguments of the wrong type."""
     dtype = getattr(key, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.ndim > 1 or not key.size:
         raise ValueError(
@@ -130,14 +130,14 @@ def _resolve_times(key, timeline: Timeline, recording: Recording) -> tuple[Recor
 
 
 def _interval(timeline: Timeline, recording: Recording, at: Sequence[int] | None) -> int:
-    """Return the number of events between two records, of irregular records on average."""
+    """Return the number of events between two records; the average, if records are irregular."""
     if at is None:
         return chunks.interval(len(timeline), recording.record_every)
     return len(timeline) // max(len(at), 1)
 
 
 def _bind_start(x0: Any, rows: int) -> Any:
-    """Make a start one of three: a function of a key that jit takes, stacked arrays, an earlier trajectory."""
+    """Turn a start into a function of a key that jit accepts, stacked arrays, or an earlier trajectory."""
     if isinstance(x0, Task):
         return Partial(_task_start, x0, Frozen(rows))
     if isinstance(x0, Partial | Trajectory) or not callable(x0):
@@ -155,7 +155,7 @@ def _check(
     """Check everything that can be checked before the work.
 
     Returns:
-        The form of the stacked start, the probe, and number and time before the first event.
+        The form of the stacked start, the probe, and the event number and time before the first event.
     """
     facts, one = timeline.properties, key_form(key)
     check_requires(protocol.requires, facts)
@@ -181,7 +181,7 @@ def _check_memory(seeds: int, found: Probe, facts: Properties, kept: int) -> Non
 
 
 def _form(start: Any, key, facts: Properties, seeds: int) -> PyTree[jax.ShapeDtypeStruct]:
-    """Shapes of the stacked start, without making it where a function does."""
+    """Shapes of the stacked start; if a function makes it, it is not called."""
     if isinstance(start, Trajectory):
         if start.x is None:
             raise ValueError(

@@ -1,6 +1,6 @@
-"""One look at a run before it begins: its step is traced once, and everybody reads what was found.
+"""Trace the step of a run once before it begins, for all checks that need to know it.
 
-All traces are those of functions of this module, whose arguments are pytrees. So JAX keeps them: a second run with
+Only functions of this module are traced, and their arguments are pytrees, so JAX caches the traces: a second run with
 another learning rate, seed or start of the same shapes traces nothing.
 """
 
@@ -21,18 +21,18 @@ from gossipjax.types import Event, Info, Protocol, Timeline
 
 
 class Bits(NamedTuple):
-    """What a step reports of its messages, as far as its program shows it."""
+    """What the program of a step shows of the messages that the step reports."""
 
     constant: int | None
-    """Bits of every message, where they never change; None: they vary, or are not reported."""
+    """Bits of every message, if constant; None: they vary, or are not reported."""
     reported: bool
-    """Whether the step says what it sends."""
+    """Whether the step reports what it sends."""
     numbered: bool
-    """Whether the step numbers its messages itself; else they are as the event says."""
+    """Whether the step counts its messages itself; otherwise the event says how many there are."""
 
 
 class Probe(NamedTuple):
-    """Shapes and types of all that one step of a run takes and returns."""
+    """Shapes and types of everything that one step of a run takes and returns."""
 
     x0: PyTree[jax.ShapeDtypeStruct]
     """The stacked start, rows of messages in flight included."""
@@ -50,12 +50,12 @@ class Probe(NamedTuple):
 
 
 def numbers(facts: Properties) -> Properties:
-    """Keep of a timeline's facts what programs depend on: its numbers of nodes, rows and slots."""
+    """Reduce the facts of a timeline to those that programs depend on: its numbers of nodes, rows and slots."""
     return Properties(facts.num_nodes, facts.num_rows, "a run", num_slots=facts.num_slots)
 
 
 def probe(key: Any, protocol: Protocol, timeline: Timeline, form: PyTree[jax.ShapeDtypeStruct]) -> Probe:
-    """Trace one step of a protocol on the first event of a timeline, or on an event of its form where it has none.
+    """Trace one step of a protocol on the first event of a timeline, or on an event of the same form if it is empty.
 
     Args:
         key: of the run, or its form.
@@ -64,7 +64,7 @@ def probe(key: Any, protocol: Protocol, timeline: Timeline, form: PyTree[jax.Sha
         form: of the stacked start, without rows of messages in flight.
 
     Raises:
-        OverflowError: a message has more bits than a counter of sizes that vary can hold.
+        OverflowError: if messages vary in size and one has more bits than the counter can hold.
     """
     facts = numbers(timeline.properties)
     x0, state, x, versions, meter = _start.eval_shape(facts, key, protocol, form)

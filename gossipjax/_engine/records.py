@@ -1,4 +1,4 @@
-"""Records gathered on the host, and their way into an xarray Dataset."""
+"""Collect records on the host and turn them into an xarray Dataset."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _TOTALS = ("bits", "messages")
 
 
 class Log:
-    """Records of the pieces run so far, and running totals that outlive a piece. All arrays: ``(records, *seeds)``."""
+    """Records of all pieces so far, and totals that carry over to the next piece. All arrays: ``(records, *seeds)``."""
 
     def __init__(self, num_seeds: int | None, *, reports: bool = True):
-        """Begin without any record; of a protocol that does not report what it sends, bytes are not a number."""
+        """Begin without records. If the protocol does not report what it sends, bytes and messages are NaN."""
         self.seeds, self.reports = num_seeds, reports
         self.columns: dict[str, list[np.ndarray]] = {}
         self.totals = {name: np.zeros(self._shape, np.uint64) for name in _TOTALS}
@@ -39,7 +39,7 @@ class Log:
         return sum(map(len, self.columns["position"]))
 
     def begin(self, first: Totals) -> None:
-        """Take the record of the start, whose leaves are ``(*seeds,)``."""
+        """Add the record of the start, whose leaves have shape ``(*seeds,)``."""
         axis = 0 if self.seeds is None else 1
         self.add(jax.tree.map(lambda leaf: np.expand_dims(np.asarray(leaf), axis), first), [0])
 
@@ -49,7 +49,7 @@ class Log:
 
     @property
     def positions(self) -> np.ndarray:
-        """Events of the timeline that were done at every record so far."""
+        """Number of events done at each record so far."""
         return _joined(self.columns["position"])
 
     @property
@@ -58,7 +58,7 @@ class Log:
         return int(np.ravel(self.columns["event"][-1][-1])[0])
 
     def add(self, found: Totals, positions: Sequence[int]) -> None:
-        """Append one call's records, which lie at ``positions``; without any, add only its totals."""
+        """Append the records of one call, which lie at ``positions``; if there are none, add only its totals."""
         by_record = (lambda a: np.moveaxis(np.asarray(a), 1, 0)) if self.seeds is not None else np.asarray
         totals = {name: by_record(counter.value(getattr(found, name))) + self.totals[name] for name in _TOTALS}
         self.totals = {name: values[-1] for name, values in totals.items()}
@@ -78,7 +78,7 @@ class Log:
             self._put(f"values/{name}", by_record(values))
 
     def column(self, name: str) -> np.ndarray:
-        """Return one variable at all records: what was measured, or ``train_loss``."""
+        """Return one variable at all records: a measured one, or ``train_loss``."""
         if name == "train_loss":
             return _mean_losses(_joined(self.columns["loss"]), _joined(self.columns["losses"]))
         return _joined(self.columns[f"values/{name}"])
@@ -87,7 +87,7 @@ class Log:
         self.columns.setdefault(name, []).append(values)
 
     def select(self, positions: np.ndarray) -> None:
-        """Keep only the start and the records at these positions: sums since the start need no others."""
+        """Keep only the start and the records at these positions; totals are sums since the start and lose nothing."""
         kept = np.isin(self.positions, positions) | (self.positions == 0)
         self.columns = {name: [_joined(parts)[kept]] for name, parts in self.columns.items()}
 
@@ -103,11 +103,11 @@ class Log:
         return bool(np.any(self.bad["bits"] != 0))
 
     def row(self, number: int, observers: Sequence[Observer]) -> dict[str, Any]:
-        """One record in plain values: numbers, of several seeds arrays; statistics over nodes under names of their own.
+        """Return one record as plain values: numbers, or arrays over seeds; each statistic over nodes has its own name.
 
         Args:
-            number: of the record, from the start on.
-            observers: that measured.
+            number: of the record; 0 is the start.
+            observers: that measured it.
         """
         recent = {name: _tail(parts, number) for name, parts in self.columns.items()}
         found = {name: recent[name][-1] for name in ("event", "time", "bytes_sent", "messages_sent")}
@@ -130,7 +130,7 @@ class Log:
         return found | {f"losses/{name}": np.asarray(value) for name, value in self.losses._asdict().items()}
 
     def load_state_dict(self, saved: Mapping[str, np.ndarray]) -> None:
-        """Go on from what :meth:`state_dict` returned."""
+        """Restore what :meth:`state_dict` returned."""
 
         def part(name: str) -> dict[str, np.ndarray]:
             own = {key: np.asarray(values) for key, values in saved.items() if key.startswith(f"{name}/")}
@@ -180,14 +180,14 @@ def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _tail(parts: Sequence[np.ndarray], number: int) -> np.ndarray:
-    """The entries ``number - 1`` and ``number`` of an array in parts, without joining them all."""
+    """Entries ``number - 1`` and ``number`` of an array in parts, without joining all parts."""
     end = sum(map(len, parts))
     recent = parts[-1] if len(parts[-1]) > 1 or len(parts) == 1 else np.concatenate(parts[-2:])
     return recent[max(0, len(recent) + number - end - 1) : len(recent) + number - end + 1]
 
 
 def _mean_losses(total: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Mean loss between each record and the one before, from sums since the start; NaN where there is none."""
+    """Mean loss between each record and the previous one, from sums since the start; NaN if there is no loss."""
     loss, new = np.diff(total, axis=0, prepend=0.0), np.diff(numbers, axis=0, prepend=numbers[:1] * 0)
     steps, bad = new[..., 0].astype(np.float64), new[..., 1]
     loss[0] = np.nan

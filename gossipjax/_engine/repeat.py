@@ -1,4 +1,4 @@
-"""A run made again from its record."""
+"""Repeat a run from its record."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _WAYS: dict[str, Callable[..., Any]] = {
     "networkx:graph": _graph,
     "jax.random:wrap_key_data": lambda key_bits_array, impl: jax.random.wrap_key_data(key_bits_array, impl=impl),
 }
-"""Things of other packages that a record may name, and how they are made."""
+"""Objects of other packages that a record may name, and how to build them."""
 
 
 def _package(name: str) -> str:
@@ -50,7 +50,7 @@ def _package(name: str) -> str:
 
 
 class _Maker:
-    """Makes again what records stand for: each record once."""
+    """Rebuilds the objects that records describe, each record once."""
 
     def __init__(self, given: Sequence[Any]):
         self._made: dict[str, Any] = {}
@@ -58,10 +58,10 @@ class _Maker:
         self._arrays = {array_hash(each): each for each in given if isinstance(each, np.ndarray | jax.Array)}
 
     def make(self, record: Any) -> Any:
-        """Make one thing again.
+        """Rebuild one object.
 
         Raises:
-            ValueError: it is not among what may be looked up, not given, or not the same any more.
+            ValueError: if it may not be looked up, was not passed in ``given``, or has changed.
         """
         if not dataclasses.is_dataclass(record):
             return record
@@ -128,7 +128,7 @@ class _Maker:
         raise ValueError(f"{name} is a function of your own: pass it in given=[{name.rpartition(':')[2]}]")
 
     def _given(self, record: Function | Closure) -> Any:
-        """Return a function that the caller gave, if it is the one that was run."""
+        """Return a function from ``given``, if it is the one that was run."""
         function = self._named[record.name]
         if record.code and getattr(calls.write_down(function), "code", "") != record.code:
             raise ValueError(f"{record.name} has another code than in the run: pass the function that was run")
@@ -162,23 +162,23 @@ class _Maker:
 
 
 def repeat(path: str | os.PathLike[str] | Trajectory, *, given: Sequence[Any] = ()) -> Trajectory:
-    """Run again what a trajectory records, from its file.
+    """Repeat the run that a trajectory records, from its file.
 
-    The builders that made the network, the data, the protocol and the observers are called again with the arguments
-    that they were called with, and the run with its key, start and records. On the same machine with the same versions
-    the records are the same bit for bit.
+    The builders of the network, the data, the protocol and the observers are called with the same arguments as before,
+    and then :func:`gossipjax.simulate` with the same key, start and records. On the same machine with the same versions
+    the records are equal bit for bit.
 
     Args:
         path: of a file that :meth:`Trajectory.save` wrote; or the trajectory.
-        given: what the file cannot hold: functions and classes of your own, which are found by their names and must
-            have the code that they had; arrays above 16 MiB, which are found by their hashes.
+        given: what the file cannot hold: your own functions and classes, which are matched by name and must have the
+            same code as in the run; arrays above 16 MiB, which are matched by hash.
 
     Raises:
-        ValueError: no such file, one without a record of its call, data that have changed, something that must be
-            given, or floats of another width than in the run.
+        ValueError: if the file does not exist or has no record of its call, data have changed, something is missing
+            from ``given``, or floats have another width than in the run.
 
     Warns:
-        UserWarning: other versions or devices than in the run, for which the records may differ by rounding.
+        UserWarning: if versions or devices differ from those of the run: records may then differ by rounding.
     """
     trajectory = path if isinstance(path, Trajectory) else load(path)
     record = calls.record_of(trajectory)
@@ -191,7 +191,7 @@ def repeat(path: str | os.PathLike[str] | Trajectory, *, given: Sequence[Any] = 
 
 
 def simulate_again(arguments: dict[str, Any]) -> Trajectory:
-    """Call :func:`gossipjax.simulate` as it was called, up to where a callback stopped it."""
+    """Call :func:`gossipjax.simulate` as before; if a callback stopped the run, stop at the same event."""
     from gossipjax._engine.simulate import simulate
 
     arguments = dict(arguments)
@@ -205,7 +205,7 @@ def _reached(event: int, record: dict[str, Any]) -> bool:
 
 
 def _compare(then: dict[str, Any]) -> None:
-    """Hold the machine and the versions of a run against those here."""
+    """Compare the device and the versions of a run with those of this process."""
     now = environment()
     if then["x64"] != now["x64"]:
         raise ValueError(

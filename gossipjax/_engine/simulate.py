@@ -41,8 +41,8 @@ def simulate(
 ) -> Trajectory:
     """Run a protocol over a timeline: check everything, run in chunks, record, report.
 
-    Results do not depend on chunks, restarts and the number of events between records; nor, up to rounding, on packing
-    or the number of other seeds: other programs may add in another order (2e-7 of a float32 parameter).
+    Results do not depend on chunks, restarts or the number of events between records. Packing and the number of other
+    seeds change them by rounding only, because other programs may add in another order (2e-7 of a float32 parameter).
 
     >>> import jax, gossipjax as gj
     >>> plan = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.hypercube(3)), 5)
@@ -62,13 +62,13 @@ def simulate(
     >>> int(run["event"][-1])
     3
 
-    Weights & Biases: ``callback=lambda record: wandb.log(record, step=record["event"])``, which returns None. CSV:
-    make ``csv.DictWriter(file, names)`` and pass its ``writerow`` in a function of two lines; TensorBoard likewise,
-    with ``writer.add_scalar(name, value, record["event"])``.
+    Weights & Biases: ``callback=lambda record: wandb.log(record, step=record["event"])``, which returns None. CSV: a
+    function that calls ``writerow(record)`` of a ``csv.DictWriter(file, names)`` and returns None. TensorBoard: a
+    function that calls ``writer.add_scalar(name, value, record["event"])`` for each item.
 
-    Go on: pass the trajectory as the start, with the same key and a longer timeline that begins with the same events.
-    100 rounds and 100 more are 200 at once, bit for bit, whatever the intervals between their records (where events are
-    packed, models and losses up to rounding).
+    Continue a run: pass its trajectory as the start, with the same key and a longer timeline that begins with the same
+    events. 100 rounds and 100 more equal 200 at once bit for bit, whatever the intervals between records. If events are
+    packed, models and losses are equal up to rounding.
 
     >>> longer = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.hypercube(3)), 9)
     >>> run = gj.simulate(jax.random.key(0), gj.gossip_averaging(), longer, run, observers=watch, record_every=1)

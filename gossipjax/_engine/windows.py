@@ -1,4 +1,4 @@
-"""Parts of a run whose reports get the host's times in the place of the loop's."""
+"""Parts of a run, in whose reports the host's float64 times replace the loop's float32 times."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from gossipjax.types import Timeline
 
 
 class Window(NamedTuple):
-    """A part of a run whose reports get the host's times in the place of the loop's."""
+    """A part of a run, in whose reports the host's float64 times replace the loop's float32 times."""
 
     part: Timeline
     every: int | None
-    """Events between two records; None: nothing is recorded."""
+    """Events between two records; None: no records."""
     key: Key[Array, "*seeds"]
 
     def with_times(self, records: Totals) -> Totals:
-        """Give records the float64 times of the events that they follow."""
+        """Set the time of each record to the float64 time of the event before it."""
         if self.every is None or self.part.seconds is None:
             return records
         times = event_times(self.part)[self.every - 1 :: self.every]
@@ -29,12 +29,12 @@ class Window(NamedTuple):
         return records._replace(time=host)
 
     def with_time(self, status: Status) -> Status:
-        """Give the first bad event of each seed its float64 time."""
+        """Set the time of the first bad event of each seed to its float64 time."""
         if self.part.seconds is None or not np.any(status.bits):
             return status
         numbers, times = moments(self.part, self.key)[0], event_times(self.part)
         pairs = zip(np.ravel(status.event).tolist(), np.ravel(status.time).tolist(), strict=True)
-        # A packed plan tells the time of the last event of each wide one only: of others the loop's is kept.
+        # A packed plan holds only the time of the last event of each wide one: other events keep the time of the loop.
         found = [times[numbers == number][:1].tolist() or [time] for number, time in pairs]
         host: Any = np.reshape(np.asarray(found, np.float64), np.shape(status.time))
         return status._replace(time=host)

@@ -50,7 +50,8 @@ def outages(
     )
     for k in np.flatnonzero(end <= begin)[:1]:
         raise ValueError(
-            f"begin_s[{k}]={begin[k]:g}, end_s[{k}]={end[k]:g}: the outage of device {nodes[k]} must end after it begins"
+            f"begin_s[{k}]={begin[k]:g}, end_s[{k}]={end[k]:g}: the outage of device {nodes[k]} must end after it "
+            "begins"
         )
     order = np.lexsort((begin, nodes))
     nodes, begin, end = nodes[order], begin[order], np.minimum(end[order], _NEVER_S)

@@ -1,4 +1,4 @@
-"""Who trained, sent and averaged when: the form in which the plans of all systems say it."""
+"""Who trained, sent and averaged when, in the same form for all systems."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gossipjax._base.arguments import wholes
 from gossipjax._base.display import displayed, size
 
 UNDER_WAY, COMPLETED, CUT = range(3)
-"""States of a transfer: under way at the end, completed, cut."""
+"""States of a transfer: still in progress at the end, completed, cut."""
 
 
 @displayed
@@ -26,9 +26,9 @@ class Activity(NamedTuple):
     sender: Int32[np.ndarray, " x"]
     """n stands for the coordinator of HADFL."""
     receiver: Int32[np.ndarray, " x"]
-    """-1: not known, of a message under way when the plan ends."""
+    """-1: unknown, for a message in flight when the plan ends."""
     asked_s: Float64[np.ndarray, " x"]
-    """When the transfer is asked for; it may wait for bandwidth."""
+    """When the transfer is requested; it may wait for bandwidth."""
     ended_s: Float64[np.ndarray, " x"]
     """When it completes, is cut, or the plan ends."""
     sent_bytes: Float64[np.ndarray, " x"]
@@ -44,7 +44,7 @@ class Activity(NamedTuple):
 
 
 def check_activity(found: Activity, n: int, *, coordinators: int = 0) -> None:
-    """Hold the columns against each other, and against the number of nodes n.
+    """Check that the columns agree with each other and with the number of nodes n.
 
     Args:
         found: the columns.
@@ -52,7 +52,7 @@ def check_activity(found: Activity, n: int, *, coordinators: int = 0) -> None:
         coordinators: 1 if node n sends and receives too.
 
     Raises:
-        ValueError: columns of different lengths, or nodes and states that do not exist.
+        ValueError: if columns differ in length, or nodes or states do not exist.
     """
     nodes = wholes("training_node", found.training_node, shape=(None,), least=0, most=n - 1)
     for name in ("training_start_s", "training_end_s", "training_completed"):
@@ -78,7 +78,7 @@ def shifted(found: Activity, seconds: float) -> Activity:
 
 
 def within(found: Activity, first_s: float, last_s: float) -> Activity:
-    """Keep what touches a window of time."""
+    """Keep everything that overlaps a window of time."""
     trained = (found.training_end_s >= first_s) & (found.training_start_s <= last_s)
     moved = (found.ended_s >= first_s) & (found.asked_s <= last_s)
     averaged = (found.mean_s >= first_s) & (found.mean_s <= last_s)

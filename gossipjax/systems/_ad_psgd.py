@@ -1,4 +1,4 @@
-"""AD-PSGD on devices: gradients at each device's own speed, exchanges of models that take time."""
+"""AD-PSGD on devices: each device computes gradients at its own speed, and exchanges of models take time."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ def ad_psgd(
     exchange_s: int | float | None = None,
     seed: int,
 ) -> Plan:
-    """Plan AD-PSGD on devices: a gradient takes node i c_i = 3 b s_i seconds, and averaging goes on beside it.
+    """Plan AD-PSGD on devices: a gradient takes node i c_i = 3 b s_i seconds, and averaging goes on in parallel.
 
-    The clocks of :func:`gossipjax.timeline.pairwise`, not atomic: gradients end every c_i seconds, and as often the
-    node starts an exchange with a random neighbour, of two messages with ``M / min(u_i, d_j)`` seconds each; less
-    often, every ``2 M / min(u_i, d_i)`` seconds, if it could not send its own messages and replies otherwise. Phases
-    are random. Transfers do not compete for bandwidth, and everybody must be online always.
+    The clocks are those of :func:`gossipjax.timeline.pairwise` with ``atomic=False``. Node i finishes a gradient every
+    c_i seconds and as often starts an exchange with a random neighbour: two messages that take ``M / min(u_i, d_j)``
+    seconds each. If it could not send its messages and replies at this rate, it starts an exchange only every
+    ``2 M / min(u_i, d_i)`` seconds. Phases are random. Transfers do not compete for bandwidth, and all nodes must
+    always be online.
 
     Run :func:`gossipjax.ad_psgd` on ``plan.timeline``.
 
@@ -46,7 +47,7 @@ def ad_psgd(
         duration_s: simulated seconds.
         model_bytes: M, of one message.
         time_batch: b samples of a gradient.
-        exchange_s: seconds between two exchanges that a node starts; None: as above.
+        exchange_s: seconds between two exchanges started by a node; None: as above.
         seed: of the NumPy generators that draw the plan.
 
     Raises:
@@ -86,7 +87,7 @@ def ad_psgd(
 
 
 def transfer_seconds(devices: Machines, model_bytes: int) -> Float[np.ndarray, "n n"]:
-    """Write out ``M / min(u_i, d_j)``, by sender and receiver: transfers that do not compete."""
+    """Return ``M / min(u_i, d_j)``, the seconds of a transfer without competition, by sender and receiver."""
     limits = capacities(devices.upload_bytes_per_second, devices.download_bytes_per_second)
     return model_bytes / np.minimum(limits.up[:, None], limits.down[None, :])
 
@@ -94,7 +95,7 @@ def transfer_seconds(devices: Machines, model_bytes: int) -> Float[np.ndarray, "
 def _activity(
     timeline: Timeline, compute: np.ndarray, upload: np.ndarray, model_bytes: int, duration: float
 ) -> Activity:
-    """Read off the events who trained, sent and averaged; a gradient under way at the end is one more training."""
+    """Derive from the events who trained, sent and averaged; an unfinished gradient counts as a training."""
     xs, n = timeline.xs, timeline.properties.num_nodes
     seconds = np.asarray(xs["time"][:, 0], np.float64)
     acts = np.flatnonzero(xs["nodes"][:, 0] != NOBODY)
@@ -104,7 +105,7 @@ def _activity(
     running = np.arange(n, dtype=np.int32)
     begin = np.concatenate([np.maximum(end - compute[node], 0.0), np.maximum(last, duration - compute)])
     sender, receiver, asked, ended, state = _messages(xs, seconds, n, duration)
-    # To whom is not known: as fast as the sender can.
+    # The receiver is unknown: count the rate that the sender can reach.
     so_far = np.minimum(upload[sender] * (duration - asked), float(model_bytes))
     event, lane = np.nonzero((xs["receivers"] < n) & (xs["senders"] != NOBODY))
     return Activity(
@@ -124,7 +125,7 @@ def _activity(
 
 
 def _messages(xs, seconds: np.ndarray, n: int, duration: float) -> tuple[np.ndarray, ...]:
-    """Pair what is written to each slot with what reads it next; a message that nobody reads is under way."""
+    """Pair each write to a slot with the next read of it; a message that nobody reads is still in flight."""
     senders, receivers = xs["senders"], xs["receivers"]
     writes, write_lane = np.nonzero((receivers >= n) & (receivers != NOBODY))
     reads, read_lane = np.nonzero((senders >= n) & (senders != NOBODY))

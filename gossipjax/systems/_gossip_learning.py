@@ -1,8 +1,8 @@
-"""Gossip learning on devices: models leave at regular times, take time on the way, and are trained on arrival.
+"""Gossip learning on devices: models are sent at regular times, travel for a while, and are trained on arrival.
 
-Clocks are those of the timelines; the rest is planned here, because :func:`gossipjax.timeline.gossip_learning` has no
-words for it: delays that depend on the other transfers under way, peers that are drawn among the nodes online,
-trainings that last while what comes meanwhile waits, and departures that end trainings and transfers.
+Clocks are those of the timelines. The rest is planned here, because :func:`gossipjax.timeline.gossip_learning` cannot
+express it: delays that depend on concurrent transfers, peers drawn from the nodes online, trainings during which other
+models wait, and departures that end trainings and transfers.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ SEND, MERGE, TRAIN = range(3)
 Inbox = Literal["queue", "newest", "drop"]
 _INBOXES = ("queue", "newest", "drop")
 MERGED, MISSED, OVERFLOW, SUPERSEDED, WAITING = range(5)
-"""What became of a message: merged; its transfer was cut, or its receiver went offline before it was read; its receiver
-was training; a newer one took its place; on its way or unread at the end."""
+"""Fate of a message: merged; cut in transit, or its receiver went offline before reading it; dropped because its
+receiver was training; replaced by a newer one; in flight or unread at the end."""
 
 
 TRAININGS, PRESENCE, TIMERS = range(3)
-"""What comes first at equal times, after transfers that are complete."""
+"""Order at equal times, after completed transfers."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Run:
-    """The network while it is simulated."""
+    """State of the simulated network."""
 
     kernel: Kernel
     inbox: Inbox
@@ -58,7 +58,7 @@ class _Run:
     online: list[int]
     """The nodes that are online, in no order."""
     place: list[int]
-    """Of each node in that list; -1: it is offline."""
+    """Position of each node in that list; -1: it is offline."""
     waiting: list[deque[int]]
     """Messages that each node has not read."""
     training: list[tuple[int, list] | None]
@@ -89,14 +89,14 @@ def gossip_learning(
         x_j ← (1 − a) x_j + a x_i                    at once
         x_j ← x_j after E local steps                3 E b s_j seconds later (s_j a sample)
 
-    so a model sent meanwhile is merged, not yet trained. Nodes train on receipt only, one model at a time. What comes
-    while a node trains waits, by ``inbox``: "queue" in the order of arrival; "newest": one place, for the latest;
-    "drop": nowhere, it is lost. Timers have random phases. A node that goes offline stops training (the merged model
-    stays), forgets what waits, and its transfers both ways are cut.
+    so a model sent during training is merged but not yet trained. Nodes train only when they receive a model, one at a
+    time. ``inbox`` says what happens to models that arrive during training: "queue" keeps them in the order of arrival,
+    "newest" keeps only the latest, "drop" discards them. Timers have random phases. A node that goes offline stops
+    training (the merged model stays) and discards its inbox, and its transfers in both directions are cut.
 
     Run :func:`gossipjax.gossip_learning` with ``merge="age"`` and E local steps on ``plan.timeline``: a is then the
-    share of the received model's age. One pass over all messages in Python, some ten microseconds each. Where nobody
-    sends, the timeline is empty.
+    received model's share of the two ages. Planning is one pass over all messages in Python, about ten microseconds
+    each. If nobody sends, the timeline is empty.
 
     >>> from gossipjax import devices, systems
     >>> plan = systems.gossip_learning(devices.uniform(10), 600.0, model_bytes=340_000, local_steps=5, seed=0)
@@ -111,7 +111,7 @@ def gossip_learning(
         period_s: seconds between two sends of a node.
         time_batch: b, samples of a step in the training time.
         bandwidth: how it is shared, see :func:`gossipjax.systems.plexus`.
-        inbox: what becomes of a model that comes while its receiver trains.
+        inbox: what happens to a model that arrives while its receiver trains.
         seed: of phases and receivers.
 
     Raises:
@@ -132,7 +132,7 @@ def gossip_learning(
     limits = capacities(given.upload_bytes_per_second, given.download_bytes_per_second)
     kernel = make_kernel(MODELS[bandwidth](limits.up, limits.down), given.online.tolist())
     run = _make(kernel, inbox, float(model_bytes), train_seconds.tolist(), random.Random(seed))
-    last = float(np.nextafter(duration, 0.0))  # what happens at the very end does not count
+    last = float(np.nextafter(duration, 0.0))  # events at the very end do not count
     follow_presence(kernel, given, last, partial(_change, run), rank=PRESENCE)
     ticks = zip(timers.times.tolist(), timers.nodes.tolist(), strict=True)
     follow(kernel.queue, ticks, partial(_send, run), rank=TIMERS)
@@ -223,7 +223,7 @@ def _come(run: _Run, node: int) -> None:
 
 
 def _go(run: _Run, node: int) -> None:
-    """Take a node offline: its training, its transfers and what waits are lost."""
+    """Take a node offline: its training, its transfers and its inbox are lost."""
     last = run.online.pop()
     if last != node:
         run.online[run.place[node]], run.place[last] = last, run.place[node]
@@ -236,7 +236,7 @@ def _go(run: _Run, node: int) -> None:
 
 
 def _timeline(run: _Run, name: str, n: int, fate: np.ndarray) -> Timeline:
-    """Write a send as a copy to the message's row, a merge as a group of two; only what is merged takes a row."""
+    """Write a send as a copy to the row of the message, a merge as a group of two; only merged messages have rows."""
     seconds, *numbers = columns(run.events, 4)
     kind, node, message = (np.array(column, np.int64) for column in numbers)
     total = kind.size

@@ -27,12 +27,12 @@ from gossipjax.types import Timeline, as_timeline
 @displayed
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """A planned run of any system on devices: its timeline, and what its nodes did meanwhile.
+    """A planned run of any system on devices: its timeline, and what its nodes did during the run.
 
-    ``gossipjax.simulate`` and ``gossipjax.run`` take a plan where they take a timeline.
+    ``gossipjax.simulate`` and ``gossipjax.run`` accept a plan in place of a timeline.
 
-    What happens is kept in patterns: piece k is ``activities[pattern[k]]``, shifted by ``begin_s[k]``. Rounds that go
-    alike are one pattern; no piece lasts beyond the beginning of the next. :func:`activity` writes them out.
+    A plan is stored as patterns: piece k is ``activities[pattern[k]]``, shifted by ``begin_s[k]``. Identical rounds
+    share a pattern; every piece ends before the next begins. :func:`activity` writes the pieces out.
 
     Attributes:
         name: the system and its settings.
@@ -41,12 +41,13 @@ class Plan:
         activities: patterns, seconds from their beginning.
         pattern: ``(k,)`` of each piece.
         begin_s: ``(k,)`` seconds, increasing.
-        round_end_s: ``(r,)`` seconds at which the last node has finished each round, or its first mean is taken (NaN:
-            none was); empty where there are no rounds.
-        round_bytes: ``(q,)`` bytes sent for each round, those of transfers that were cut included; empty where
-            transfers belong to no round.
-        round_dropped: ``(q,)`` transfers of each round that were cut; empty likewise.
-        node_round_end_s: ``(r, n)`` when each node has finished each round, where nodes drift apart; else ``(0, n)``.
+        round_end_s: ``(r,)`` seconds at which the last node has finished each round, or its first mean is taken (NaN if
+            there is none); empty if the system has no rounds.
+        round_bytes: ``(q,)`` bytes sent for each round, including those of transfers that were cut; empty if transfers
+            do not belong to rounds.
+        round_dropped: ``(q,)`` number of transfers of each round that were cut; empty like ``round_bytes``.
+        node_round_end_s: ``(r, n)`` seconds at which each node has finished each round, if nodes drift apart; otherwise
+            ``(0, n)``.
         details: what the system adds: the :class:`gossipjax.systems.PlexusHistory` of Plexus, the
             :class:`gossipjax.systems.HADFLHistory` of HADFL; None for other systems.
     """
@@ -83,9 +84,9 @@ class Plan:
 
     @property
     def round_seconds(self) -> Float64[np.ndarray, " r"]:
-        """Seconds from the end of one round to that of the next, the first from 0 on.
+        """Seconds from the end of each round to the end of the next; the first round begins at 0.
 
-        In Plexus: between the first means of consecutive rounds; a round without a mean is left out. In HADFL: between
+        In Plexus: between the first means of consecutive rounds; rounds without a mean are left out. In HADFL: between
         the means of consecutive rings.
         """
         seconds = np.diff(self.round_end_s, prepend=0.0)
@@ -93,7 +94,7 @@ class Plan:
 
     @property
     def node_training_seconds(self) -> Float64[np.ndarray, " n"]:
-        """Seconds that each node trained, in trainings that were interrupted too."""
+        """Seconds that each node trained, including trainings that were interrupted."""
         used = np.bincount(self.pattern, minlength=len(self.activities))
         total = np.zeros(self.num_nodes)
         for times, found in zip(used, self.activities, strict=True):
@@ -126,7 +127,7 @@ class Plan:
         return self.name, counts | {"duration": f"{self.end_s:,.1f} s", "sent": size(sent)} | ended
 
     def summary(self) -> str:
-        """Say in a few lines what happened."""
+        """Describe the run in a few lines."""
         if isinstance(self.details, PlexusHistory):
             return f"{self.name}\n{self.details.summary()}"
         used = np.bincount(self.pattern, minlength=len(self.activities))
@@ -143,21 +144,22 @@ class Plan:
         )
 
     def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
-        """Write one .npz file, which :func:`load_plan` reads; whole or not at all."""
+        """Write one .npz file atomically; :func:`load_plan` reads it."""
         return npz.save(self, path)
 
 
 @recorded()
 def load_plan(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Plan:
-    """Read the plan of any system that its ``save`` wrote; run it as it would have been run then.
+    """Read a plan of any system that :meth:`Plan.save` wrote; it runs as it did before.
 
     Args:
         path: of the file.
-        max_bytes: that it may inflate to; None: 1 GiB, or 64 times the size of the file if that is more.
+        max_bytes: most bytes that the file may inflate to; None: 1 GiB, or 64 times the size of the file if that is
+            more.
 
     Raises:
-        ValueError: no such file, no plan, one of another version of this package, one that was changed since it was
-            saved, one that contradicts itself, or one that inflates to more.
+        ValueError: if the file does not exist, is not a plan, was written by another version of this package, was
+            changed since, contradicts itself, or inflates to more than ``max_bytes``.
     """
     plan: Plan = npz.load(path, Plan, max_bytes=max_bytes)
     if isinstance(plan.timeline, Timeline):
@@ -170,7 +172,7 @@ def load_plan(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> 
 
 
 def _check(plan: Plan) -> None:
-    """Hold the parts of a plan against each other."""
+    """Check that the parts of a plan agree with each other."""
     instance("timeline", plan.timeline, Timeline, "of the plan")
     n, total = plan.num_nodes, len(instance("activities", plan.activities, tuple, "of Activity"))
     whole("num_nodes", n, least=1)
@@ -200,11 +202,11 @@ def activity(plan: Plan, first_s: int | float = 0.0, last_s: int | float = np.in
 
     Args:
         plan: of any system.
-        first_s: seconds; what ended before is left out.
+        first_s: seconds; what ended earlier is left out.
         last_s: seconds; what begins later is left out.
 
     Returns:
-        All of it, seconds from the beginning of the run.
+        The activity in that window, in seconds from the beginning of the run.
     """
     first_s = real("first_s", first_s, unit="seconds")
     last_s = real("last_s", last_s, least=first_s, infinite=True, unit="seconds", remedy="not before first_s")
@@ -217,9 +219,10 @@ def activity(plan: Plan, first_s: int | float = 0.0, last_s: int | float = np.in
 
 
 def traffic_series(plan: Plan, times_s: Num[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
-    """Count the bytes of models sent up to given times, those of transfers that are cut later included.
+    """Count the bytes of models sent up to given times, including those of transfers that are cut later.
 
-    A transfer under way counts in proportion to the time since it was asked for: exact where its rate is constant.
+    A transfer in progress counts in proportion to the time since it was requested, which is exact if its rate is
+    constant.
 
     Args:
         plan: of any system.
@@ -232,7 +235,7 @@ def traffic_series(plan: Plan, times_s: Num[np.ndarray, " r"]) -> Float[np.ndarr
 
 
 def training_series(plan: Plan, times_s: Num[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
-    """Sum the seconds of training of all nodes up to given times, those of interrupted trainings included.
+    """Sum the seconds of training of all nodes up to given times, including those of interrupted trainings.
 
     Args:
         plan: of any system.
@@ -251,10 +254,10 @@ def _series(plan: Plan, times_s: Any, spans: Any) -> Float[np.ndarray, " r"]:
 
 
 def checked_plan(plan: Any) -> Plan:
-    """Return a plan.
+    """Return ``plan``.
 
     Raises:
-        TypeError: something else.
+        TypeError: if it is not a plan.
     """
     return instance("plan", plan, Plan, "plan a run with gossipjax.systems, such as plexus")
 
@@ -275,7 +278,7 @@ def plan_of_one(
         timeline: of the learning.
         end_s: seconds.
         activity: all that happened.
-        round_end_s: of each round, NaN where it is not known; None: there are no rounds.
+        round_end_s: of each round, NaN if unknown; None: there are no rounds.
         history: of Plexus or HADFL.
     """
     return Plan(
@@ -295,27 +298,27 @@ def plan_of_one(
 
 @recorded()
 def stand_in(plan: Plan | Timeline) -> Timeline:
-    """Let a model of another size stand in for the one that was planned, such as a small one for a large network.
+    """Let a model of another size stand in for the planned one, such as a small model for a large one.
 
-    The run then takes the seconds and local steps of the plan. Bytes are kept apart: those of the plan
-    (:func:`gossipjax.systems.traffic_series`) are of the planned messages, ``bytes_sent`` of the run is of those of the
-    model that stands in.
+    The run takes the seconds and local steps of the plan. Bytes are counted separately: those of the plan
+    (:func:`gossipjax.systems.traffic_series`) refer to the planned messages, ``bytes_sent`` of the run to the messages
+    of the model that stands in.
 
     Args:
         plan: of any system, or its timeline.
 
     Returns:
-        The timeline, for which a message may have any size.
+        The timeline, with messages of any size allowed.
 
     Raises:
-        TypeError: neither a plan nor a timeline.
+        TypeError: if ``plan`` is neither a plan nor a timeline.
     """
     timeline = as_timeline(plan)
     return dataclasses.replace(timeline, properties=dataclasses.replace(timeline.properties, message_bytes=None))
 
 
 def assuming(timeline: Timeline, *, message_bytes: int, local_steps: int, made_for: str) -> Timeline:
-    """Note in a timeline on what its times rest; :func:`gossipjax.simulate` compares that with the protocol.
+    """Record what the times of a timeline assume; :func:`gossipjax.simulate` compares it with the protocol.
 
     Args:
         timeline: of a plan.

@@ -1,4 +1,4 @@
-"""Amounts that accrue while something goes on, summed up to any time: bytes of transfers, seconds of training."""
+"""Amounts that accrue over time, summed up to any time: bytes of transfers, seconds of training."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def accrued(
     begin_s: Float[np.ndarray, " k"],
     times_s: Float[np.ndarray, " r"],
 ) -> Float[np.ndarray, " r"]:
-    """Sum the pieces before each time, and the part of the piece that is under way.
+    """Sum all earlier pieces, and the elapsed part of the current one, at each time.
 
     Args:
         spans: of each pattern.
         pattern: of each piece.
-        begin_s: of each piece, in seconds, increasing; no piece lasts beyond the beginning of the next.
+        begin_s: of each piece, in seconds, increasing; every piece ends before the next begins.
         times_s: seconds, in any order.
     """
     amounts = np.array([amount.sum() for _, _, amount in spans])

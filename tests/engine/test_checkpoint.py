@@ -197,6 +197,7 @@ def test_two_processes_are_kept_apart_and_a_dead_one_is_not_waited_for(tmp_path)
     assert left == ["after-000000000000099.npz", "after-000000000000100.npz", "lock", "run.json"]
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("record_every", [None, 1, 5])
 def test_a_folder_goes_on_to_a_longer_run(tmp_path, record_every):
     protocol = dpsgd(exact_quadratic(), Partial(_momentum))

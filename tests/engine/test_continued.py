@@ -43,6 +43,7 @@ def assert_same(one, other):
 # --- going on ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("settings", [{}, {"record_every": 10}, {"record_every": 7}, {"record_every": 200}], ids=str)
 def test_a_hundred_and_a_hundred_more_are_two_hundred(settings):
     """Also where the first part ends between two records of the whole: its last record is then dropped."""
@@ -55,6 +56,7 @@ def test_a_hundred_and_a_hundred_more_are_two_hundred(settings):
     assert half.dataset.identical(kept)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("width", [1, 3])
 def test_models_do_not_depend_on_the_interval_between_records(width):
     """Intervals of one event are loops of one turn, which XLA must not dissolve; 120 = 17 · 7 + 1 ends with one."""
@@ -69,6 +71,7 @@ def test_models_do_not_depend_on_the_interval_between_records(width):
             np.testing.assert_array_equal(x, same[0])
 
 
+@pytest.mark.exact
 def test_a_hundred_with_a_record_each_round_and_a_hundred_without():
     start = jax.random.normal(KEY, (N, 1), jnp.float32)
     half = simulate(KEY, gossip_averaging(), rounds(W, 100), start)
@@ -76,6 +79,7 @@ def test_a_hundred_with_a_record_each_round_and_a_hundred_without():
     np.testing.assert_array_equal(end.x, simulate(KEY, gossip_averaging(), rounds(W, 200), start).x)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("cut", [1, 13, 20, 59])
 def test_events_go_on_wherever_they_were_cut(cut):
     asked = {"record_at": [5, 20, 41], "packing": "sequential"}
@@ -83,6 +87,7 @@ def test_events_go_on_wherever_they_were_cut(cut):
     assert_same(learn(PAIRS, first, **asked), learn(PAIRS, **asked))
 
 
+@pytest.mark.exact
 def test_seeds_and_loaded_trajectories_go_on(tmp_path):
     keys = jax.random.split(KEY, 2)
     for key in (KEY, keys):
@@ -97,6 +102,7 @@ def _draw(key):
     return jax.random.normal(key, (N, 3))
 
 
+@pytest.mark.exact
 def test_three_parts_and_folders_and_trajectories_together(tmp_path):
     whole = learn(rounds(W, 9), record_every=1)
     first = learn(rounds(W, 3), record_every=1)
@@ -105,6 +111,7 @@ def test_three_parts_and_folders_and_trajectories_together(tmp_path):
     assert_same(learn(rounds(W, 9), first, record_every=1, checkpoint=tmp_path / "run"), whole)
 
 
+@pytest.mark.exact
 def test_intervals_that_fit_no_other_are_kept():
     found = learn(rounds(W, 400), learn(rounds(W, 300)))  # every third, where every fourth was due
     assert_same(found, learn(rounds(W, 400), record_every=3))
@@ -177,6 +184,7 @@ def test_a_callback_of_seeds_gets_arrays():
         np.testing.assert_array_equal(np.stack([record[name] for record in seen]), run[name].values)
 
 
+@pytest.mark.exact
 def test_a_run_ends_when_told_and_can_go_on():
     whole = learn(rounds(W, 20), record_every=2)
     limit = float(whole["consensus_distance"][3])

@@ -57,6 +57,7 @@ def test_one_record_by_default_and_divisors_only():
             loop.run(KEY, protocol, rounds(W, 6), state, record_every=every)
 
 
+@pytest.mark.exact
 def test_parts_of_a_run_make_the_whole():
     """State and timeline cut anywhere: the numbers of the events go on."""
     timeline, protocol = poisson_pairs(ring(N), 9, seed=0), dpsgd(exact_quadratic(), Partial(optax.sgd, 0.1))

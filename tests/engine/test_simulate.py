@@ -466,6 +466,7 @@ def interrupt(monkeypatch, after):
     monkeypatch.setattr(Checkpoint, "save", failing)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("keys", [KEY, jax.random.split(KEY, 2)], ids=["one", "seeds"])
 def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, keys):
     """Also in the middle of an interval between records, and with the momentum of the optimizer."""

@@ -71,6 +71,7 @@ def test_asynchronous_sgd_with_gradients_of_old_models():
     assert other[0] / predicted[0] > 1.2  # the test can tell the two rules apart
 
 
+@pytest.mark.exact
 def test_the_common_optimum_is_kept_bit_for_bit():
     """No noise and equal targets: nothing ever moves."""
     n = 6

@@ -249,6 +249,7 @@ def _rows(init, key):
 LONG = {"seeds and starts", "events", "phones"}
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in RUNS])
 def test_a_run_is_made_again_from_its_file(name, tmp_path):
     """Bit for bit: the same call on the same machine runs the same programs on the same numbers."""
@@ -375,6 +376,7 @@ def test_functions_that_name_themselves_and_lists_that_hold_themselves_are_writt
     assert "itself" in once.manifest["configuration"]["x0"]
 
 
+@pytest.mark.exact
 def test_records_are_the_same_in_every_process():
     """Words in sets, and addresses of objects, are not."""
     program = (

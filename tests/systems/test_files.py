@@ -281,10 +281,10 @@ def test_deep_structures_are_refused(depth, tmp_path):
             systems.load_plan(written(path, structure=np.asarray(deep)))
 
 
-@pytest.mark.parametrize("load", [systems.load_plan, timeline.load, devices.load, devices.read_availability])
-def test_files_that_inflate_are_refused_before_they_do(load, tmp_path):
+@pytest.fixture(scope="module")
+def bomb(tmp_path_factory):
     """A megabyte that would be a gigabyte and more, of zeros."""
-    path = tmp_path / "bomb.npz"
+    path = tmp_path_factory.mktemp("inflates") / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("a.npy", "w", force_zip64=True) as member:
             np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": (2**30,)})
@@ -292,9 +292,14 @@ def test_files_that_inflate_are_refused_before_they_do(load, tmp_path):
             for _ in range(64):
                 member.write(block)
     assert path.stat().st_size < 2**21
+    return path
+
+
+@pytest.mark.parametrize("load", [systems.load_plan, timeline.load, devices.load, devices.read_availability])
+def test_files_that_inflate_are_refused_before_they_do(load, bomb):
     tracemalloc.start()
     with pytest.raises(ValueError, match=r"bomb\.npz .* inflate to 1,073,741,9.* pass max_bytes"):
-        load(path)
+        load(bomb)
     assert tracemalloc.get_traced_memory()[1] < 2**24
     tracemalloc.stop()
 

@@ -1,6 +1,6 @@
 """Executable claims: theorems that predict numbers, simulations that measure them, verdicts with their confidence.
 
-The formulas of :mod:`theory` know nothing of the engine; this package alone brings both together.
+The formulas of :mod:`theory` do not know the engine; only this package uses both.
 """
 
 from theory.check.claim import Assumption as Assumption

@@ -1,4 +1,4 @@
-"""What a claim is: a statement that predicts numbers, a simulation that measures them, and its assumptions."""
+"""Claims: a statement that predicts numbers, a simulation that measures them, and the assumptions of the statement."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from jaxtyping import Float
 
 Kind = Literal["equality", "upper", "lower", "scaling"]
-"""How prediction and truth relate: equal; truth below; truth above; truth grows by the named law."""
+"""Relation of the truth to the prediction: equal to it, below it, above it, or growing by the named law."""
 Mark = Literal["exact", "asymptotic", "paper", "recalled"]
-"""Where the prediction stands: derived and checked twice, known up to a constant, read in the paper, or remembered."""
+"""Status of the prediction: derived and checked twice, known up to a constant, read in the paper, or recalled."""
 Points = tuple[float | int, ...]
 
 
 class Assumption(NamedTuple):
-    """One thing that the statement takes for granted, tested on the very run."""
+    """An assumption of the statement, tested on the same run."""
 
     name: str
     held: bool
@@ -25,7 +25,7 @@ class Assumption(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What one simulation of a claim found."""
+    """Result of one simulation of a claim."""
 
     samples: Float[np.ndarray, "replicas points"]
     """Independent, identically distributed rows, whose mean is the estimate."""
@@ -35,36 +35,36 @@ class Observation(NamedTuple):
 Simulate = Callable[[int, Points, int], Observation]
 """``simulate(seed, points, replicas)``."""
 Predict = Callable[[Float[np.ndarray, " points"]], Any]
-"""Points as an array; returns an array of as many, or one number for all."""
+"""Takes the points as an array; returns an array of the same length, or one number for all points."""
 
 
 class Axis(NamedTuple):
     """Where a claim is checked."""
 
     name: str
-    """What the points are, with unit."""
+    """Quantity that the points are values of, with unit."""
     points: Points
     quick: Points
-    """Fewer of them, for the quick form."""
+    """Fewer points, for the quick form."""
 
 
 class Sampling(NamedTuple):
-    """How much a claim simulates, and what its numbers must reach."""
+    """How much a claim simulates, and how precise its numbers must be."""
 
     replicas: int
     """Independent runs."""
     quick: int
     """Independent runs of the quick form."""
     tolerance: float | None = None
-    """Rounding allowed, relative to the largest prediction. None: runs are random, the standard error decides."""
+    """Allowed rounding error, relative to the largest prediction. None: runs are random, the standard error decides."""
     precision: float = 0.1
     """Largest standard error, relative to the prediction, at which a claim is decided."""
     independent: bool = True
-    """Whether points come from runs of their own; else only the last counts when scores are pooled."""
+    """Whether each point has runs of its own; if not, only the last point counts when scores are pooled."""
 
 
 def once(tolerance: float, *, independent: bool = True) -> Sampling:
-    """Simulate once, because nothing is random: the tolerance says how much rounding is allowed."""
+    """Simulate once, because nothing is random; ``tolerance`` is the allowed rounding error."""
     return Sampling(1, 1, tolerance, independent=independent)
 
 
@@ -72,20 +72,20 @@ class Law(NamedTuple):
     """How a quantity grows."""
 
     names: tuple[str, ...]
-    """Laws of :data:`theory.scaling.LAWS` of which one must be decisively the best; "constant" among them: bounded."""
+    """Laws of :data:`theory.scaling.LAWS`, one of which must fit decisively best; "constant" claims boundedness."""
     exponent: float | None = None
     """Predicted exponent of a power law, if any."""
     slack: float = 0.0
-    """How far the exponent at finite sizes may lie from it besides chance, with a reason."""
+    """How far the exponent at finite sizes may differ from the prediction beyond chance; claims say why."""
     precision: float = 0.04
-    """How exactly the exponent is to be known: the claim allows exponent ± (slack + precision)."""
+    """Required precision of the exponent: the claim allows exponent ± (slack + precision)."""
     margin: float = 0.02
     """Growth per factor e, relative to the value, below which a quantity counts as bounded."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A theorem that runs.
+    """An executable theorem.
 
     Attributes:
         name: one word with underscores.
@@ -123,12 +123,12 @@ class Claim:
 
 
 def pointwise(one: Callable[[Any], float]) -> Predict:
-    """Make a prediction at many points from one at a single point, which comes as Python's int or float."""
+    """Turn a prediction at one point, passed as a Python int or float, into one at many points."""
     return lambda points: np.asarray([one(point) for point in points.tolist()])
 
 
 def each(one: Callable[[int, float, int], Observation]) -> Simulate:
-    """Make a simulation of many points from one of a single point: ``one(seed, point, replicas)``, one column."""
+    """Turn a simulation of one point, ``one(seed, point, replicas)`` with one column, into one of many points."""
 
     def simulate(seed: int, points: Points, replicas: int) -> Observation:
         found = [one(seed + 7919 * number, float(point), replicas) for number, point in enumerate(points)]
@@ -139,7 +139,7 @@ def each(one: Callable[[int, float, int], Observation]) -> Simulate:
 
 
 def check_claim(claim: Claim) -> Claim:
-    """Return a claim whose parts fit together.
+    """Return the claim if its parts fit together.
 
     Raises ValueError otherwise.
     """

@@ -22,9 +22,9 @@ from gossipjax.observe import Observer
 from theory.check.claim import Assumption
 
 SURE = 1e-7
-"""Level at which an assumption is called broken: there are many, and most are true."""
+"""Level of the tests of assumptions; it is small because there are many, and most are true."""
 Records = dict[str, np.ndarray]
-"""What observers returned, ``(replicas, records, …)``; also ``messages``, sent so far."""
+"""Values of the observers, ``(replicas, records, …)``, and ``messages``, the number sent so far."""
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -84,7 +84,7 @@ def runs(
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two pytrees hold the same arrays."""
+    """Return whether two pytrees hold equal arrays."""
     if one is other:  # parts of one plan
         return True
     leaves = jax.tree.leaves(one), jax.tree.leaves(other)
@@ -100,7 +100,7 @@ def planned_runs(
     x0: Any,
     observers: Sequence[Observer],
 ) -> Records:
-    """Plan each replica with a seed of its own, and record all at the same seconds."""
+    """Plan each replica with its own seed, and record all replicas at the same times."""
     plans, width = gj.timeline.align([plan(seed * 100_003 + k) for k in range(replicas)], np.asarray(times))
     return runs(seed, replicas, protocol, plans, x0, observers, every=width)
 
@@ -113,7 +113,7 @@ def settled(values: np.ndarray) -> Assumption:
 
 
 def paced(messages: np.ndarray, expected: float) -> Assumption:
-    """Test that as many messages were sent in each replica as Poisson clocks of the stated rates send on average.
+    """Test that replicas send as many messages on average as Poisson clocks of the stated rates.
 
     Args:
         messages: totals ``(replicas,)``.
@@ -132,7 +132,7 @@ def _no_shift(name: str, gap: np.ndarray) -> Assumption:
 
 
 def averages(plan: Timeline) -> Assumption:
-    """Say whether every mixing matrix of a plan is doubly stochastic, as its builder found."""
+    """Report whether every mixing matrix of a plan is doubly stochastic, according to its builder."""
     held = "doubly_stochastic" in plan.properties
     return Assumption("mixing is doubly stochastic", held, f"{plan.properties.name} is not")
 

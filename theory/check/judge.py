@@ -1,8 +1,8 @@
-"""Verdicts: what the numbers of a claim say, at a stated risk of calling a true claim violated.
+"""Verdicts on claims, with a stated risk of calling a true claim violated.
 
-Let m be the number of predictions that a run compares (points of all its claims). Each is tested at level
-``1 − (1 − 10⁻³)^(1/m)`` (Šidák), by Student's t of its replicas: a run in which all claims are true calls any of them
-violated less than once in a thousand times. Bounds are tested on the side on which they can fail.
+Let m be the number of predictions that a run compares (the points of all its claims). Each is tested by Student's t of
+its replicas at level ``1 − (1 − 10⁻³)^(1/m)`` (Šidák). If all claims are true, the probability that a run reports any
+violation is below 1/1000. Bounds are tested on the side on which they can fail.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Result:
     predicted: np.ndarray
     mean: np.ndarray
     error: np.ndarray
-    """Standard errors; 0 where nothing is random."""
+    """Standard errors; 0 if nothing is random."""
     z: np.ndarray
-    """(mean − prediction) / error, by Student's t turned into standard normal scores; NaN without errors."""
+    """(mean − prediction) / error, converted from Student's t to standard normal scores; NaN without errors."""
     scores: np.ndarray
     """Scores of independent parts of an equality, for pooling."""
     verdict: Verdict
@@ -50,7 +50,7 @@ class Result:
 
     @property
     def worst(self) -> int:
-        """Number of the point that speaks loudest against the claim."""
+        """Index of the point with the strongest evidence against the claim."""
         if np.isfinite(self.z).all():
             sign = {"upper": 1.0, "lower": -1.0}.get(self.claim.kind)
             return int(np.argmax(np.abs(self.z) if sign is None else sign * self.z))
@@ -58,20 +58,20 @@ class Result:
 
     @property
     def ratio(self) -> float:
-        """Estimate over prediction where it is worst: how tight a bound is."""
+        """Estimate divided by prediction at the worst point: how tight a bound is."""
         predicted = self.predicted[self.worst]
         return float(self.mean[self.worst] / predicted) if predicted else float("nan")
 
 
 class Pooled(NamedTuple):
-    """Whether standard errors are right: scores of true equalities are standard normal."""
+    """Check of the standard errors: if they are right, scores of true equalities are standard normal."""
 
     scores: int
     mean: float
     deviation: float
     largest: float
     normal: bool
-    """Mean and spread pass tests at level 10⁻³ each."""
+    """Whether mean and spread each pass a test at level 10⁻³."""
 
 
 def level(tests: int) -> float:
@@ -80,7 +80,7 @@ def level(tests: int) -> float:
 
 
 def scores_of(samples: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Turn Student's t of each column into a standard normal score; NaN where a column does not vary."""
+    """Convert Student's t of each column to a standard normal score; NaN if a column does not vary."""
     replicas = len(samples)
     with np.errstate(divide="ignore", invalid="ignore"):
         error = samples.std(axis=0, ddof=1) / np.sqrt(replicas)
@@ -90,14 +90,14 @@ def scores_of(samples: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def judge(claim: Claim, observation: Observation, points: Points, tests: int, seconds: float) -> Result:
-    """Compare what was observed with what was predicted.
+    """Compare the observation of a claim with its prediction.
 
     Args:
         claim: with its prediction.
         observation: samples ``(replicas, points)``.
-        points: where it was simulated.
+        points: at which the claim was simulated.
         tests: m, the number of comparisons in this run.
-        seconds: that the simulation took.
+        seconds: duration of the simulation.
     """
     samples = np.asarray(observation.samples, np.float64)
     predicted = np.broadcast_to(np.asarray(claim.predict(np.asarray(points)), np.float64), (len(points),))
@@ -150,16 +150,16 @@ def _of_values(claim: Claim, predicted, mean, error, z, alpha: float) -> tuple[V
 
 
 def _of_law(claim: Claim, n, mean, error, tests: int) -> tuple[Verdict, str, scaling.Comparison]:
-    """Say which law the values prefer, and whether its exponent is the predicted one.
+    """Find the law that fits best, and compare its exponent with the predicted one.
 
-    A claim of boundedness (law "constant") rests on the slope of ``a + b ln n``: it is violated if b is above 0 beyond
-    chance, and holds if the upper end of b's 95 % interval is below the margin, a share of the mean value. Any other
-    claim holds if its law is ahead of all others by more than 10 of the criterion, and is violated if another is ahead
-    of it by more than what chance brings in one of the tests.
+    A claim of boundedness (law "constant") depends on the slope b of ``a + b ln n``. It is violated if b is
+    significantly above 0, and holds if the upper end of the 95 % interval of b is below the margin, a share of the mean
+    value. Any other claim holds if its law leads all others by more than 10 in the criterion, and is violated if
+    another law leads it by more than chance explains at the level of one test.
 
-    A predicted exponent allows a band, exponent ± (slack + precision). The claim is violated if the fitted exponent
-    lies outside by more than chance, and holds only if its whole 95 % interval lies inside, so that noise around the
-    same values never turns one into the other.
+    A predicted exponent allows the band exponent ± (slack + precision). The claim is violated if the fitted exponent
+    lies significantly outside the band, and holds only if its whole 95 % interval lies inside. Noise around the same
+    values thus never turns one verdict into the other.
     """
     wanted = claim.law
     assert wanted is not None
@@ -196,12 +196,12 @@ def _bounded(margin: float, fit: scaling.Fit, value: float, alpha: float) -> tup
 
 
 def _last_error(fit: scaling.Fit) -> float:
-    """Standard error of the parameter that says how fast it grows, widened where the law does not fit."""
+    """Standard error of the growth parameter, widened if the law does not fit."""
     return float((fit.intervals[-1, 1] - fit.intervals[-1, 0]) / (2 * stats.norm.ppf(0.975)))
 
 
 def _pooled_scores(claim: Claim, samples: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Scores of equal parts of the replicas, at points of their own runs."""
+    """Scores of equal parts of the replicas, at points with independent runs."""
     parts = min(GROUPS, len(samples) // SMALLEST_GROUP)
     if claim.kind != "equality" or claim.sampling.tolerance is not None or parts < 1:
         return np.zeros(0)
@@ -211,7 +211,7 @@ def _pooled_scores(claim: Claim, samples: np.ndarray, predicted: np.ndarray) -> 
 
 
 def pool(results: Sequence[Result]) -> Pooled:
-    """Test that scores of all equalities together have mean 0 and spread 1, as they do if standard errors are right."""
+    """Test that the scores of all equalities have mean 0 and spread 1, as they must if standard errors are right."""
     scores = np.concatenate([result.scores for result in results] or [np.zeros(0)])
     scores = scores[np.isfinite(scores)]
     count = scores.size

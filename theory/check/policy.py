@@ -1,17 +1,17 @@
-"""The verdict policy of the whole project: an interval over seeds against a band that was stated beforehand.
+"""The verdict policy of the project: an interval over seeds is compared with a band that was stated beforehand.
 
-``mean ± t_{0.975, n−1} s/√n`` over n independent seeds is held against the band of values that the claim allows:
+The interval is ``mean ± t_{0.975, n−1} s/√n`` over n independent seeds, the band holds the values that a claim allows:
 
 - *reproduced*: the whole interval lies in the band;
 - *contradicted*: the whole interval lies outside it;
 - *undecided*: an end of the band lies in the interval, or a seed gave no value;
 - *no verdict*: fewer than three seeds.
 
-So noise never helps: a wider interval around the same mean can only turn a verdict into *undecided*. Claims made of
-several statements are put together by :func:`all_of`, :func:`any_of` and :func:`in_part`, which keep that property.
+Noise thus never helps: a wider interval around the same mean can only turn a verdict into *undecided*. :func:`all_of`,
+:func:`any_of` and :func:`in_part` combine the statements of a claim, and keep that property.
 
 The claims of :mod:`theory.check.judge` are theorems. They allow one value instead of a band, and are tested against it
-at a stated risk of a false alarm; how large the noise may be is part of every claim.
+with a stated risk of a false alarm; every claim also states how large the noise may be.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from scipy import stats
 Word: TypeAlias = Literal["reproduced", "in part", "contradicted", "undecided", "no verdict"]
 CONFIDENCE = 0.95
 SEEDS = 3
-"""The fewest that allow a verdict."""
+"""Fewest seeds that allow a verdict."""
 
 
 class Band(NamedTuple):
@@ -44,18 +44,18 @@ class Band(NamedTuple):
 
 
 def around(value: float, share: float) -> Band:
-    """Allow a share of a published value on both sides of it."""
+    """Allow a relative deviation from a published value on both sides."""
     return Band(*sorted((value * (1 - share), value * (1 + share))))
 
 
 def above(value: float) -> Band:
-    """Allow what lies above a value, without the value itself."""
+    """Allow all values above a value, which is itself excluded."""
     return Band(low=float(np.nextafter(value, np.inf)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What the seeds of an experiment say about one statement."""
+    """Verdict of the seeds of an experiment on one statement."""
 
     word: Word
     mean: float
@@ -86,7 +86,7 @@ def interval(samples: Float[np.ndarray, " seeds"]) -> tuple[float, float]:
 
 
 def place(mean: float, half: float, band: Band) -> Word:
-    """Say where an interval lies: in the band, outside it, or across an end of it."""
+    """Return where an interval lies: in the band, outside it, or across one of its ends."""
     low, high = mean - half, mean + half
     if band.low <= low and high <= band.high:
         return "reproduced"
@@ -94,7 +94,7 @@ def place(mean: float, half: float, band: Band) -> Word:
 
 
 def decide(samples: Sequence[float] | Float[np.ndarray, "..."], band: Band) -> Verdict:
-    """Hold the values of independent seeds against a band.
+    """Compare the values of independent seeds with a band.
 
     Args:
         samples: one value per seed. NaN: the seed has none, which leaves the statement undecided. Infinite: the seed
@@ -134,7 +134,7 @@ def all_of(*words: Word) -> Word:
 
 
 def any_of(*words: Word) -> Word:
-    """Judge a claim for which one of its statements is enough."""
+    """Judge a claim that needs only one of its statements."""
     if "no verdict" in words:
         return "no verdict"
     if "reproduced" in words:
@@ -143,10 +143,10 @@ def any_of(*words: Word) -> Word:
 
 
 def in_part(whole: Word, part: Word) -> Word:
-    """Judge a claim of which a part may hold: where the whole is contradicted, the part decides.
+    """Judge a claim that may hold in part: if the whole is contradicted, the part decides.
 
-    The claim is "in part" true if the part is reproduced, contradicted if the part is, too, and undecided if the part
-    is: only then can more noise never contradict a claim that holds in part.
+    The claim then holds "in part" if the part is reproduced, and is contradicted or undecided if the part is. Otherwise
+    more noise could contradict a claim that holds in part.
     """
     if whole != "contradicted":
         return whole

@@ -1,4 +1,4 @@
-"""What claims are told as: a table on the terminal, numbers as JSON, a page with a figure per claim."""
+"""Report claims: a table on the terminal, numbers as JSON, and a page with a figure per claim."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def show_results(results: Sequence[Result], console: Console) -> None:
 
 
 def row(result: Result) -> tuple[str, ...]:
-    """One line of the table: the point that speaks loudest against the claim."""
+    """One line of the table, for the point with the strongest evidence against the claim."""
     k = result.worst
     error = "–" if result.error[k] == 0 else f"{result.error[k]:.2g}"
     return (
@@ -76,7 +76,7 @@ def row(result: Result) -> tuple[str, ...]:
 
 
 def summary(results: Sequence[Result]) -> str:
-    """Count verdicts, and say whether scores are standard normal."""
+    """Count verdicts, and report whether scores are standard normal."""
     counts = {name: sum(result.verdict == name for result in results) for name in COLOURS}
     text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     pooled = pool(results)
@@ -138,7 +138,7 @@ def write(results: Sequence[Result], folder: pathlib.Path) -> pathlib.Path:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Write under a temporary name and rename: an interrupted run leaves the last good file."""
+    """Write under a temporary name, then rename, so that an interrupted run leaves the last good file."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -46,15 +46,15 @@ def claims() -> tuple[Claim, ...]:
 
 
 def family_of(claim: Claim) -> str:
-    """Name the module in which a claim stands."""
+    """Return the name of the module that holds a claim."""
     return next(family for family in FAMILIES if any(c.name == claim.name for c in _module(family).CLAIMS))
 
 
 def select(names: Sequence[str]) -> tuple[Claim, ...]:
-    """Return the claims of given names, families, or patterns such as ``staleness_*``; none given: all.
+    """Return the claims that match names, families, or patterns such as ``staleness_*``; without names, all claims.
 
     Raises:
-        ValueError: a name that fits no claim.
+        ValueError: if a name matches no claim.
     """
     everything = claims()
     chosen: dict[str, Claim] = {}
@@ -71,7 +71,7 @@ def select(names: Sequence[str]) -> tuple[Claim, ...]:
 
 
 def num_tests(chosen: Sequence[Claim], *, quick: bool) -> int:
-    """Count the comparisons of a run, among which the risk of a false alarm is shared."""
+    """Count the comparisons of a run, which share the risk of a false alarm."""
     return sum(len(claim.size(quick)[0]) for claim in chosen)
 
 
@@ -81,7 +81,7 @@ def run_claim(claim: Claim, *, quick: bool, seed: int, tests: int) -> Result:
     Args:
         claim: which.
         quick: the small form.
-        seed: each claim makes a seed of its own from it.
+        seed: from which each claim derives its own.
         tests: see :func:`num_tests`.
     """
     start = time.monotonic()
@@ -108,8 +108,8 @@ def check(
     Args:
         chosen: which.
         quick: the small form.
-        seed: of all simulations; another seed, other runs.
-        jobs: processes; 1: here, one after another.
+        seed: of all simulations.
+        jobs: number of processes; 1: in this process, one after another.
         done: called with each result as it comes.
     """
     tests = num_tests(chosen, quick=quick)
@@ -144,7 +144,7 @@ def _prepare() -> None:
 
 
 def _elsewhere(name: str, quick: bool, seed: int, tests: int) -> tuple[str, dict]:
-    """Run a claim and return its result without the claim, whose functions do not travel."""
+    """Run a claim and return its result without the claim, whose functions cannot be pickled."""
     (claim,) = (c for c in claims() if c.name == name)
     result = run_claim(claim, quick=quick, seed=seed, tests=tests)
     return name, {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name != "claim"}

@@ -1,4 +1,4 @@
-"""Who gets how much bandwidth while models are on their way: three models behind one interface.
+"""Shares of bandwidth among concurrent transfers: three models behind one interface.
 
 Every node i has a capacity of u_i bytes a second for what it sends and d_i for what it receives. All models obey
 Σ rates of its outgoing transfers ≤ u_i and Σ rates of its incoming ones ≤ d_i, except :func:`unlimited`.
@@ -18,7 +18,7 @@ from jaxtyping import Float, Num
 from gossipjax._base.arguments import reals, wholes
 
 FASTEST = 1e12
-"""Bytes a second that stand for infinity; sums of whole numbers up to there are exact in float64."""
+"""Bytes per second that stand for infinity; sums of whole numbers of this size are exact in float64."""
 
 
 Rates: TypeAlias = Sequence[int | float] | Num[np.ndarray, " n"]
@@ -28,7 +28,7 @@ Bandwidth = Literal["greedy", "fair", "unlimited"]
 
 
 class Capacities(NamedTuple):
-    """Bytes a second, whole numbers: so their sums are exact."""
+    """Bytes per second, as whole numbers, so that sums are exact."""
 
     up: Float[np.ndarray, " n"]
     down: Float[np.ndarray, " n"]
@@ -47,20 +47,20 @@ def capacities(upload: Rates, download: Rates) -> Capacities:
 
 
 class Network(NamedTuple):
-    """Transfers under way. Seconds that are handed in never decrease, nor pass the next completion."""
+    """Transfers in progress. The times passed in must not decrease, nor exceed the time of the next completion."""
 
     start: Callable[[float, int, int, float], int]
-    """``start(now, sender, receiver, size)`` asks for a transfer of ``size`` bytes; returns its number."""
+    """``start(now, sender, receiver, size)`` requests a transfer of ``size`` bytes and returns its number."""
     cancel: Callable[[float, int], float]
-    """``cancel(now, number)`` ends a transfer and frees both sides; returns the bytes that were sent."""
+    """``cancel(now, number)`` ends a transfer, frees both sides, and returns the bytes sent."""
     next_time: Callable[[], float]
-    """Seconds of the next completion; infinity where nothing is under way."""
+    """Time of the next completion in seconds; infinity if there are no transfers."""
     finish: Callable[[], int]
-    """Carry out the next completion; returns the transfer's number."""
+    """Carry out the next completion and return the number of the transfer."""
     rates: Callable[[], dict[int, float]]
-    """Bytes a second of all transfers that are under way; 0: waiting for bandwidth."""
+    """Bytes per second of all transfers; 0: waiting for bandwidth."""
     sent: Callable[[float], dict[int, float]]
-    """``sent(now)``: bytes that each transfer under way has sent."""
+    """``sent(now)``: bytes that each transfer has sent so far."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -77,7 +77,7 @@ class _Transfer:
 
 @dataclasses.dataclass(slots=True)
 class _Links:
-    """State of a network: unused bytes a second of each side, and transfers in the order in which they came."""
+    """State of a network: unused bytes per second of each side, and transfers in the order of their requests."""
 
     up: list[float]
     down: list[float]
@@ -89,17 +89,18 @@ class _Links:
     incoming: list[dict[int, _Transfer]]
     """By receiver: transfers with bandwidth."""
     noted: list[dict[int, _Transfer]]
-    """By receiver: transfers of senders that found it full."""
+    """By receiver: transfers that wait because it was full when their senders tried to start them."""
     count: int = 0
 
 
 def greedy(upload: Rates, download: Rates) -> Network:
-    """Reserve bandwidth greedily: whoever comes first takes all that sender and receiver have left, and keeps it.
+    """Reserve bandwidth greedily: the first transfer takes all that its sender and receiver have left, and keeps it.
 
-    A new transfer joins its sender's queue, which is then scanned in order: each entry gets min(free of the sender,
-    free of the receiver) and starts, or is noted at the receiver if that is nothing; the scan stops when the sender is
-    full. When a transfer ends, both sides get its rate back; the receiver offers what is free to its running incoming
-    transfers in order, then to the noted ones, each raised by min(free, free); then the sender scans its queue again.
+    A new transfer joins the queue of its sender, which is then scanned in order: each entry starts with the rate
+    min(free at the sender, free at the receiver), or is noted at the receiver if that is zero; the scan stops when the
+    sender has nothing left. When a transfer ends, both sides get its rate back. The receiver offers its free bandwidth
+    to its running incoming transfers in order, then to the noted ones; each is raised by min(free at its sender, free
+    at the receiver). Then the sender scans its queue again.
 
     Args:
         upload: u (n,) bytes a second; rounded down to whole bytes, at most :data:`FASTEST`.
@@ -129,7 +130,7 @@ def fair(upload: Rates, download: Rates) -> Network:
 
 
 def unlimited(upload: Rates, download: Rates) -> Network:
-    """Let every transfer run at min(u_i, d_j), as if it were alone: a node has no limit for all of them together.
+    """Let every transfer run at min(u_i, d_j), as if it were alone: there is no limit on the total of a node.
 
     Args:
         upload: u (n,) bytes a second; rounded down to whole bytes, at most :data:`FASTEST`.
@@ -151,9 +152,9 @@ def max_min_rates(
     upload: Rates,
     download: Rates,
 ) -> Float[np.ndarray, " m"]:
-    """Share capacities max-min fairly: no rate can grow without one that is not larger shrinking.
+    """Share capacities max-min fairly: no rate can grow unless a rate that is no larger shrinks.
 
-    Progressive filling: the side whose equal share free/(transfers left) is smallest fixes the rates of its transfers.
+    Progressive filling: the side with the least equal share, free/(transfers left), fixes the rates of its transfers.
 
     Args:
         senders: of m transfers.
@@ -165,7 +166,7 @@ def max_min_rates(
         Bytes a second of each.
 
     Raises:
-        ValueError: nodes that do not exist, or capacities that are not positive numbers.
+        ValueError: if nodes do not exist, or capacities are not positive numbers.
 
     Reference: Bertsekas and Gallager 1992, Data Networks, section 6.5.2.
     """
@@ -299,7 +300,7 @@ def _start_greedy(links: _Links, now: float, sender: int, receiver: int, size: f
 
 
 def _scan(links: _Links, now: float, sender: int) -> None:
-    """Start what the sender's queue and its receivers allow."""
+    """Start the queued transfers of a sender for which both sides have bandwidth."""
     for transfer in list(links.queued[sender].values()):
         if links.up[sender] <= 0:
             return
@@ -308,7 +309,7 @@ def _scan(links: _Links, now: float, sender: int) -> None:
 
 
 def _raise(links: _Links, now: float, transfer: _Transfer) -> bool:
-    """Give a transfer all that both its sides have left; a waiting one starts. False: nothing is left."""
+    """Raise a transfer by all that both its sides have left, starting it if it waits; False: nothing is left."""
     number, sender, receiver = transfer.number, transfer.sender, transfer.receiver
     extra = min(links.up[sender], links.down[receiver])
     if extra <= 0:
@@ -324,7 +325,7 @@ def _raise(links: _Links, now: float, transfer: _Transfer) -> bool:
 
 
 def _release_greedy(links: _Links, now: float, transfer: _Transfer) -> None:
-    """Hand the rate of a transfer that ended to those that wait for it."""
+    """Pass the rate of a finished transfer on to other transfers of its receiver and sender."""
     number, sender, receiver = transfer.number, transfer.sender, transfer.receiver
     if transfer.rate == 0:
         links.queued[sender].pop(number)

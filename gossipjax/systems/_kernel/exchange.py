@@ -1,4 +1,4 @@
-"""Transfers that are asked for at known times: at once where nobody competes for bandwidth, else one by one."""
+"""Transfers requested at known times: computed at once if none compete for bandwidth, otherwise simulated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gossipjax.systems._kernel.queue import follow
 
 
 class Requests(NamedTuple):
-    """Transfers of one size, sorted by the time at which they are asked for."""
+    """Transfers of one size, sorted by the time of the request."""
 
     sender: Int[np.ndarray, " x"]
     receiver: Int[np.ndarray, " x"]
@@ -24,7 +24,7 @@ class Requests(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of them."""
+    """How the transfers ended."""
 
     ended_s: Float[np.ndarray, " x"]
     sent_bytes: Float[np.ndarray, " x"]
@@ -34,15 +34,15 @@ class Outcome(NamedTuple):
 def alone_rates(
     sender: Int[np.ndarray, " x"], receiver: Int[np.ndarray, " x"], limits: Capacities
 ) -> Float[np.ndarray, " x"]:
-    """Return min(u_i, d_j), the bytes a second of transfers that have both their ends for themselves."""
+    """Return min(u_i, d_j), the bytes per second of transfers that share neither end with another."""
     return np.minimum(limits.up[sender], limits.down[receiver])
 
 
 def exchange(requests: Requests, size: float, bandwidth: Bandwidth, limits: Capacities) -> Outcome:
-    """Follow transfers of ``size`` bytes to their end, or to where they are cut.
+    """Follow transfers of ``size`` bytes until they end or are cut.
 
-    Where no node's capacity is exceeded if all run at min(u_i, d_j), all models of bandwidth agree, and nothing is
-    simulated.
+    If no capacity is exceeded when all transfers run at min(u_i, d_j), all models of bandwidth agree and nothing needs
+    to be simulated.
 
     Args:
         requests: sorted by time.
@@ -60,7 +60,7 @@ def exchange(requests: Requests, size: float, bandwidth: Bandwidth, limits: Capa
 def uncontended(
     requests: Requests, ended_s: Float[np.ndarray, " x"], rates: Float[np.ndarray, " x"], limits: Capacities
 ) -> bool:
-    """Tell whether no capacity is exceeded; at equal times transfers end before others begin."""
+    """Return whether no capacity is exceeded; at equal times transfers end before others begin."""
     sides = ((requests.sender, limits.up), (requests.receiver, limits.down))
     return all(_fits(nodes, requests.asked_s, ended_s, rates, capacity) for nodes, capacity in sides)
 
@@ -71,7 +71,7 @@ def _fits(nodes: np.ndarray, begin: np.ndarray, end: np.ndarray, rates: np.ndarr
     node, time = np.concatenate([nodes, nodes]), np.concatenate([begin, end])
     change = np.concatenate([rates, -rates])
     order = np.lexsort((change, time, node))
-    # The changes of a node sum to zero, so its sum begins at zero behind those of the others.
+    # The changes of a node sum to zero, so the running sum is zero where the next node begins.
     return bool((np.cumsum(change[order]) <= capacity[node[order]]).all())
 
 
@@ -85,7 +85,7 @@ def _alone(requests: Requests, size: float, rates: np.ndarray) -> Outcome:
 
 
 def _simulated(requests: Requests, size: float, bandwidth: Bandwidth, limits: Capacities) -> Outcome:
-    """One after another; at equal times completions come first, then cuts, then new transfers."""
+    """Simulate the transfers; at equal times completions come first, then cuts, then new transfers."""
     kernel = make_kernel(MODELS[bandwidth](limits.up, limits.down))
     sender, receiver, limit = requests.sender.tolist(), requests.receiver.tolist(), requests.limit_s.tolist()
     total, start, cancel = len(sender), kernel.network.start, kernel.network.cancel

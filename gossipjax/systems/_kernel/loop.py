@@ -1,6 +1,6 @@
-"""The event loop of all simulated systems: one kernel that is told what comes next, and handlers that act on it.
+"""The event loop of all simulated systems: one kernel with a queue of events, and handlers that act on them.
 
-A system is one file of handlers. This is all that its author needs:
+A system is one file of handlers. To write one:
 
 1. Keep the state of the nodes in a dataclass of your own with a field ``kernel``, which :func:`make_kernel` makes of
    the machines and of a model of bandwidth. The kernel knows the time ``kernel.now``, who is online
@@ -22,8 +22,9 @@ A system is one file of handlers. This is all that its author needs:
    a :class:`gossipjax.systems.Plan`: ``plan_of_one(name, assuming(timeline, …), duration, activity_of(…))``. A handler
    that ends the run writes the reason into ``kernel.stopped``.
 
-Order: time; at equal times completions of transfers first, then timers by rank, then in the order of planning. So a run
-is a function of its arguments alone; draw random numbers in handlers from one generator of the run.
+Events happen in the order of time; at equal times completions of transfers come first, then timers by rank, then by the
+order of planning. A run thus depends on its arguments alone, provided that handlers draw all random numbers from one
+generator of the run.
 
 ``_gossip_learning.py`` is the smallest such file; :mod:`gossipjax.systems._plexus` the largest: searches with pings,
 handshakes, failures. A loop that needs no record and no presence passes ``run`` a function of its own for completions,
@@ -50,12 +51,12 @@ NEVER = float("inf")
 
 
 Delivery: TypeAlias = tuple[int, int, Callable[..., None], tuple[Any, ...]]
-"""A model on its way: sender, receiver, ``ended`` and its arguments. A plain tuple is made five times as fast."""
+"""A model on its way: sender, receiver, ``ended`` and its arguments. A plain tuple is five times faster to make."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Kernel:
-    """The time, what is still to come, and what happened so far."""
+    """The current time, the pending events, and the record so far."""
 
     queue: Queue
     network: Network
@@ -66,7 +67,7 @@ class Kernel:
     record: Record = dataclasses.field(default_factory=Record)
     now: float = 0.0
     stopped: str = ""
-    """Why a handler has ended the run."""
+    """Why a handler ended the run; empty while it goes on."""
 
 
 def make_kernel(network: Network, online: Sequence[bool] = ()) -> Kernel:
@@ -80,12 +81,12 @@ def make_kernel(network: Network, online: Sequence[bool] = ()) -> Kernel:
 
 
 def run(kernel: Kernel, *, until: float = NEVER, finished: Callable[[int], None] | None = None) -> None:
-    """Let things happen in the order of time, those at ``until`` included, until nothing is left or a handler stops it.
+    """Carry out all events up to and including ``until``, in order; end early if none is left or a handler stops it.
 
     Args:
-        kernel: with what happens first.
+        kernel: with the first events planned.
         until: seconds.
-        finished: what to do with the number of a transfer that is complete; None: as :func:`transfer` was told.
+        finished: called with the number of each completed transfer; None: the function given to :func:`transfer` is.
     """
     heap, network_next, network_finish = kernel.queue.heap, kernel.network.next_time, kernel.network.finish
     finished = partial(_completed, kernel) if finished is None else finished
@@ -107,7 +108,7 @@ def run(kernel: Kernel, *, until: float = NEVER, finished: Callable[[int], None]
 
 
 def transfer(kernel: Kernel, sender: int, receiver: int, size: float, ended: Callable[..., None], *content: Any) -> int:
-    """Ask for a transfer of some bytes and return its number; its end calls ``ended(number, completed, *content)``."""
+    """Request a transfer of ``size`` bytes, return its number; its end calls ``ended(number, completed, *content)``."""
     number = kernel.network.start(kernel.now, sender, receiver, size)
     transfer_starts(kernel.record, kernel.now, sender, receiver, size)
     kernel.deliveries[number] = sender, receiver, ended, content

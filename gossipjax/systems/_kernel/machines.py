@@ -1,4 +1,4 @@
-"""What a simulated system needs to know of its machines."""
+"""What a simulated system needs to know about its machines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gossipjax.devices import Devices, online
 from gossipjax.systems._kernel.bandwidth import MODELS
 
 TABLE_NODES = 1500
-"""Up to this number of nodes delays are written out: 18 MB, and lookups ten times faster."""
+"""Largest number of nodes whose delays are tabulated: 18 MB, and lookups are ten times faster."""
 
 
 @displayed
@@ -27,11 +27,11 @@ class Machines(NamedTuple):
     upload_bytes_per_second: Num[np.ndarray, " n"]
     download_bytes_per_second: Num[np.ndarray, " n"]
     latency_seconds: Callable[[Any, Any], Any]
-    """``latency_seconds(i, j)`` one-way seconds from i to j, for arrays of nodes of shapes that fit."""
+    """``latency_seconds(i, j)``: one-way seconds from i to j, for arrays of nodes whose shapes broadcast."""
     online: Bool[np.ndarray, " n"]
     """At time 0."""
     transitions: Callable[[float], tuple[Any, Any, Any]]
-    """``transitions(until)``: times, nodes and whether they go online, of all changes in 0 < t ≤ until, sorted."""
+    """``transitions(until)``: times, nodes, and whether they go online, for all changes in 0 < t ≤ until, sorted."""
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         return "", {"nodes": self.online.size, "online at the start": int(np.count_nonzero(self.online))}
@@ -39,7 +39,7 @@ class Machines(NamedTuple):
 
 @recorded()
 def machines(devices: Devices) -> Machines:
-    """Take what is needed off devices."""
+    """Extract from devices what a system needs."""
     instance("devices", devices, Devices, _REMEDY)
     return Machines(
         devices.seconds_per_sample,
@@ -53,7 +53,7 @@ def machines(devices: Devices) -> Machines:
 
 @recorded()
 def always_online(until: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """List no transitions: for machines that never come or go."""
+    """Return no transitions, for machines that are always online."""
     real("until", until, least=0, infinite=True, unit="seconds")
     return np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool)
 
@@ -62,12 +62,12 @@ _REMEDY = "make some with gossipjax.devices, such as fitted(8, seed=0)"
 
 
 def checked_machines(devices: Devices | Machines) -> Machines:
-    """Return the machines that a system is to run on, with every field checked.
+    """Return the machines that a system runs on, with every field checked.
 
     Raises:
-        TypeError: neither devices nor machines.
-        ValueError: fewer than one node, vectors of different lengths, seconds that are not positive and finite, rates
-            that are not positive; when they are asked for, transitions that are not sorted changes of these nodes.
+        TypeError: if ``devices`` are neither devices nor machines.
+        ValueError: if there are no nodes, vectors differ in length, seconds are not positive and finite, or rates are
+            not positive; later, when transitions are requested, if they are not sorted changes of these nodes.
     """
     instance("devices", devices, (Devices, Machines), _REMEDY)
     given = devices if isinstance(devices, Machines) else machines(devices)
@@ -101,8 +101,8 @@ def checked_system(
     """Validate the arguments that all systems but Plexus share; return the machines.
 
     Raises:
-        ValueError: numbers out of range, or an unknown word.
-        TypeError: neither devices nor machines.
+        ValueError: if a number is out of range or a word is unknown.
+        TypeError: if ``devices`` are neither devices nor machines.
     """
     counts = {"num_rounds": num_rounds, "local_steps": local_steps}
     for name, count in (counts | {"time_batch": time_batch, "model_bytes": model_bytes}).items():
@@ -129,10 +129,10 @@ def _listed(found: Callable[[float], Any], num_nodes: int, until: float) -> tupl
 
 
 def delay(devices: Machines) -> Callable[[int, int], float]:
-    """Make the function ``delay(i, j)`` of one-way seconds between two nodes.
+    """Make the function ``delay(i, j)`` that returns the one-way seconds between two nodes.
 
     Raises:
-        ValueError: delays that are negative or not finite; of many nodes only when they are asked for.
+        ValueError: if a delay is negative or not finite; for many nodes, only when that delay is requested.
     """
     n = devices.seconds_per_sample.size
     if n > TABLE_NODES:
@@ -142,15 +142,15 @@ def delay(devices: Machines) -> Callable[[int, int], float]:
 
 
 def latency_table(devices: Machines, nodes: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k k"]:
-    """Write out the one-way seconds between some nodes, by sender and receiver.
+    """Return the one-way seconds between some nodes, by sender and receiver.
 
     Raises:
-        ValueError: delays that are negative or not finite.
+        ValueError: if a delay is negative or not finite.
     """
     found = reals("delay", devices.latency_seconds(nodes[:, None], nodes[None, :]), least=0, unit="seconds")
     return np.broadcast_to(found, (nodes.size, nodes.size))
 
 
 def train_seconds_of(devices: Machines, local_steps: int, time_batch: int) -> Float[np.ndarray, " n"]:
-    """Compute c_i = 3 E b s_i: how long each node trains, a backward pass being two forward passes."""
+    """Compute c_i = 3 E b s_i, the training time of each node; a backward pass costs two forward passes."""
     return 3.0 * local_steps * time_batch * np.asarray(devices.seconds_per_sample, np.float64)

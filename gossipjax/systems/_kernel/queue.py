@@ -1,4 +1,4 @@
-"""A queue of timers: what happens next, in the order of time; at equal times by rank, then in the order of planning."""
+"""A queue of timers, ordered by time; at equal times by rank, then by the order of planning."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def make_queue() -> Queue:
 
 
 def at(queue: Queue, seconds: float, handler: Callable[..., None], *arguments: Any, rank: int = 0) -> list[Any]:
-    """Plan ``handler(*arguments)``; return the entry, which :func:`cancel` takes. At equal times low ranks go first."""
+    """Plan ``handler(*arguments)``; return the entry for :func:`cancel`. At equal times low ranks go first."""
     entry = [seconds, rank, next(queue.numbers), handler, arguments]
     heapq.heappush(queue.heap, entry)
     return entry
@@ -32,7 +32,7 @@ def follow(queue: Queue, steps: Iterable[tuple[Any, ...]], handler: Callable[...
 
     Args:
         queue: where they wait.
-        steps: in the order of time; the next one is looked up when one happens.
+        steps: in the order of time; each is fetched when the previous one happens.
         handler: what to call.
         rank: of the entries.
     """
@@ -49,10 +49,10 @@ def follow(queue: Queue, steps: Iterable[tuple[Any, ...]], handler: Callable[...
 
 
 def cancel(entry: list[Any]) -> None:
-    """Take an entry out; one that has happened already is not touched."""
+    """Cancel an entry; this does nothing if it has already happened."""
     entry[3], entry[4] = None, ()
 
 
 def waiting(queue: Queue) -> Iterator[tuple[Callable[..., None], tuple[Any, ...]]]:
-    """Yield the handlers and arguments that are still to come, in no order."""
+    """Yield the handlers and arguments of all pending entries, in no particular order."""
     return ((handler, arguments) for *_, handler, arguments in queue.heap if handler is not None)

@@ -1,4 +1,4 @@
-"""What happens in a run is written down here as it happens, and turned into an Activity at the end."""
+"""Record a run as it happens, and turn the record into an Activity at the end."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gossipjax.systems._activity import COMPLETED, CUT, UNDER_WAY, Activity
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Record:
-    """Columns of the activity, growing: lists of numbers, which cost the garbage collector nothing."""
+    """Growing columns of the activity: lists of numbers, which cost the garbage collector nothing."""
 
     training_node: list[int] = dataclasses.field(default_factory=list)
     training_start_s: list[float] = dataclasses.field(default_factory=list)
     training_end_s: list[float] = dataclasses.field(default_factory=list)
-    """Infinity while it is under way."""
+    """Infinity while it is in progress."""
     training_completed: list[bool] = dataclasses.field(default_factory=list)
     sender: list[int] = dataclasses.field(default_factory=list)
-    """Transfers have the numbers that the network gives them."""
+    """Transfers are numbered as in the network."""
     receiver: list[int] = dataclasses.field(default_factory=list)
     asked_s: list[float] = dataclasses.field(default_factory=list)
     ended_s: list[float] = dataclasses.field(default_factory=list)
@@ -54,7 +54,7 @@ def averages(record: Record, now: float, node: int) -> None:
 
 
 def transfer_starts(record: Record, now: float, sender: int, receiver: int, size: float) -> None:
-    """Note that a transfer is asked for."""
+    """Note the request for a transfer."""
     record.sender.append(sender)
     record.receiver.append(receiver)
     record.asked_s.append(now)
@@ -65,7 +65,7 @@ def transfer_starts(record: Record, now: float, sender: int, receiver: int, size
 
 
 def transfer_ends(record: Record, now: float, number: int, sent: float | None) -> None:
-    """Note the end of a transfer, and the bytes sent until it was cut; None: it is complete."""
+    """Note the end of a transfer and the bytes sent until it was cut; ``sent=None``: it is complete."""
     record.ended_s[number] = now
     record.sent_bytes[number] = record.size[number] if sent is None else sent
     record.state[number] = COMPLETED if sent is None else CUT
@@ -77,7 +77,7 @@ def activity_of(record: Record, end_s: float, under_way: dict[int, float]) -> Ac
     Args:
         record: all that happened.
         end_s: when the plan ends.
-        under_way: bytes sent by each transfer that has not ended.
+        under_way: bytes sent so far by each unfinished transfer.
     """
     for number, sent in under_way.items():
         record.ended_s[number], record.sent_bytes[number] = end_s, sent
@@ -98,5 +98,5 @@ def activity_of(record: Record, end_s: float, under_way: dict[int, float]) -> Ac
 
 
 def columns(rows: list, count: int) -> tuple:
-    """Turn rows into columns, also where there are none."""
+    """Turn rows into ``count`` columns, even if there are no rows."""
     return tuple(zip(*rows, strict=True)) if rows else ((),) * count

@@ -1,4 +1,4 @@
-"""Finding nodes that are alive: pings, sent again once, and given up."""
+"""Find nodes that are alive: each ping is sent again once, then given up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gossipjax.systems._plexus.state import Simulation, round_estimate, send
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Search:
-    """Nodes wanted, found and still to ask."""
+    """A search: how many nodes are wanted, which were found, and which are still to be asked."""
 
     owner: int
     rest: Iterator[int]

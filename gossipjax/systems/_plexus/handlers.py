@@ -48,13 +48,13 @@ from gossipjax.systems._plexus.views import View
 
 
 def on_aggregated(sim: Simulation, node: int, sender: int, round_: int, source: int, view: View | None) -> None:
-    """A mean arrives: train on it, unless its round is old or under way; a newer round stops what is going on."""
+    """Handle a mean: train on it, unless its round is old or in progress; a newer round stops the current one."""
     hear_model(sim, node, sender, round_, view)
     begin_round(sim, node, round_, source)
 
 
 def begin_round(sim: Simulation, node: int, round_: int, source: int) -> None:
-    """Train in a round from the mean of aggregation ``source``, if the round is news and the node idle."""
+    """Train in a round from the mean of aggregation ``source``, if the round is new to the node and it is idle."""
     if round_ > sim.train_round[node]:
         sim.train_round[node] = round_
         abort(sim, node, INTERRUPTED)
@@ -99,7 +99,7 @@ def _trained(sim: Simulation, job: Job) -> None:
 
 
 def _forward(sim: Simulation, job: Job) -> None:
-    """Look for the aggregator of a trained model."""
+    """Search for the aggregator of a trained model."""
     job.phase = SEARCHING
     want = sim.settings.num_aggregators or 1
     ids = _aggregators(sim, job.node, job.round)
@@ -120,7 +120,7 @@ def _aggregators(sim: Simulation, node: int, round_: int) -> tuple[int, ...]:
 
 
 def _upload(sim: Simulation, job: Job, found: list[int]) -> None:
-    """Send the trained model to the aggregators found; with none the model is lost."""
+    """Send the trained model to the aggregators found; if there are none, the model is lost."""
     job.phase, job.left = SENDING, len(found)
     job.uploads.clear()
     if not found:
@@ -136,7 +136,7 @@ def _upload(sim: Simulation, job: Job, found: list[int]) -> None:
 
 
 def _upload_over(sim: Simulation, job: Job) -> None:
-    """After the last upload wait for the acknowledgement; MoDeST has none."""
+    """After the last upload, wait for the acknowledgement; MoDeST has none."""
     job.left -= 1
     if job.left or job.phase != SENDING:
         return
@@ -146,12 +146,12 @@ def _upload_over(sim: Simulation, job: Job) -> None:
 
 
 def _rest(sim: Simulation, job: Job) -> None:
-    """The node is idle, and done with its round."""
+    """Mark the node as idle and done with its round."""
     job.phase, sim.jobs[job.node], sim.done[job.node] = OVER, None, True
 
 
 def _on_trained(sim: Simulation, node: int, sender: int, round_: int, training: int, view: View | None) -> None:
-    """A trained model arrives: store it, and take the mean when there are enough."""
+    """Handle a trained model: store it, and take the mean once there are enough."""
     hear_model(sim, node, sender, round_, view)
     if round_ in sim.finished[node]:
         set_fate(sim.record, training, LATE)
@@ -183,7 +183,7 @@ def _time_is_up(sim: Simulation, aggregation: Aggregation) -> None:
 
 
 def stop_collecting(sim: Simulation, aggregation: Aggregation) -> None:
-    """An aggregation no longer counts as work under way."""
+    """Stop counting an aggregation as work in progress."""
     if aggregation.timer is not None:
         cancel(aggregation.timer)
     if aggregation.collecting:
@@ -201,7 +201,7 @@ def drop(sim: Simulation, aggregation: Aggregation) -> None:
 
 
 def _complete(sim: Simulation, aggregation: Aggregation) -> None:
-    """Take the mean of all stored models, ``θ = Σ_j θ_j / m``, and look for the next participants."""
+    """Take the mean of all stored models, ``θ = Σ_j θ_j / m``, and search for the next participants."""
     node, round_, settings = aggregation.node, aggregation.round, sim.settings
     stop_collecting(sim, aggregation)
     sim.finished[node].add(round_)
@@ -243,7 +243,7 @@ def _download_over(sim: Simulation, aggregation: Aggregation) -> None:
 
 
 def _acknowledge(sim: Simulation, aggregation: Aggregation) -> None:
-    """Tell those whose models are in the mean; an aggregator that has left meanwhile tells nobody."""
+    """Acknowledge the models in the mean to their senders; an aggregator that has left in the meantime does not."""
     node, round_ = aggregation.node, aggregation.round
     if sim.aggregations[node].get(round_) is not aggregation:
         return
@@ -254,7 +254,7 @@ def _acknowledge(sim: Simulation, aggregation: Aggregation) -> None:
 
 
 def on_acknowledged(sim: Simulation, node: int, sender: int, round_: int, success: bool) -> None:
-    """The round is over for this node; or its aggregator leaves, and another one is looked for."""
+    """End the round of this node; or, if its aggregator leaves, search for another one."""
     job = sim.jobs[node]
     waits = job is not None and job.phase == WAITING and job.round == round_
     if not success and sim.views is not None:

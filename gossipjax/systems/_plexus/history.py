@@ -1,4 +1,4 @@
-"""What a plan of Plexus says beyond that of other systems: rounds, fates, members, messages by type, views."""
+"""What a plan of Plexus holds in addition to other plans: rounds, fates, members, messages by type, views."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class PlexusHistory:
         return self.report, counts | {"means": self.aggregation_s.size}
 
     def members_of(self, aggregation: int) -> Int32[np.ndarray, " m"]:
-        """Numbers of the trainings that an aggregation averages."""
+        """Return the numbers of the trainings that an aggregation averages."""
         last = self.aggregation_s.size - 1
         aggregation = whole("aggregation", aggregation, least=0, most=last, remedy="one of those in the plan")
         return self.members[self.member_offsets[aggregation] : self.member_offsets[aggregation + 1]]
@@ -135,10 +135,10 @@ class PlexusHistory:
 
 
 def check_history(history: PlexusHistory, n: int, activity: Activity) -> None:
-    """Hold the columns against each other, and against the activity of the plan of n nodes.
+    """Check that the columns agree with each other and with the activity of a plan of n nodes.
 
     Raises:
-        ValueError: columns of different lengths, or numbers of nodes, trainings, means or types that do not exist.
+        ValueError: if columns differ in length, or refer to nodes, trainings, means or types that do not exist.
     """
     trainings = np.shape(history.training_node)
     means, transfers, most = np.shape(history.aggregation_s), np.shape(history.transfer_sender), np.iinfo(np.int64).max

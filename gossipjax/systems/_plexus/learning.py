@@ -1,4 +1,4 @@
-"""From a planned run to the timeline of its learning: only models that somebody will need are held and trained."""
+"""Turn a planned run into a timeline of its learning: only models that are needed later are stored and trained."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GLOBAL = 0
 
 
 class _Uses(NamedTuple):
-    """Which aggregations and trainings matter, and when."""
+    """Which aggregations and trainings affect the result, and when they are used."""
 
     newest: list[bool]
     """By aggregation: whether it is of a later round than all before it, and so becomes the global model."""
@@ -80,7 +80,7 @@ def _members(plan: PlexusHistory) -> list[list[int]]:
 
 
 def _uses(plan: PlexusHistory, members: list[list[int]]) -> _Uses:
-    """Go back in time: a mean matters if it becomes the global model, or if a training from it enters a live mean."""
+    """Go back in time: a mean is live if it becomes the global model, or if a training from it enters a live mean."""
     total = plan.aggregation_s.size
     best = np.maximum.accumulate(plan.aggregation_round)
     newest = (plan.aggregation_round > np.append(0, best)[:total]).tolist()
@@ -134,7 +134,7 @@ def _slots(
 
 
 def _slot_of(copies: list[list[tuple[int, int]]], plan: PlexusHistory) -> np.ndarray:
-    """Slot of each training, for as long as it lives."""
+    """Slot of each training while it is live."""
     found = np.full(plan.training_node.size, NOBODY, np.int64)
     pairs = np.array([pair for event in copies for pair in event], np.int64).reshape(-1, 2)
     found[pairs[:, 0]] = pairs[:, 1]

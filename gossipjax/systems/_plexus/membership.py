@@ -20,7 +20,7 @@ ANNOUNCED = 10
 
 
 def come_online(sim: Simulation, node: int) -> None:
-    """Join: tell random nodes among all; the own view is stale."""
+    """Join: announce it to nodes drawn from all, because the own view is stale."""
     if sim.kernel.online[node]:
         return
     sim.kernel.online[node] = True
@@ -85,13 +85,13 @@ def _announce(sim: Simulation, node: int, kind: int) -> None:
 
 
 def _on_join(sim: Simulation, node: int, sender: int, round_: int, counter: int) -> None:
-    """Keep a join for later: it counts after the next model message of this node."""
+    """Store a join, which takes effect after the next model message of this node."""
     latest = max(round_, round_estimate(sim, node))
     sim.pending[node][sender] = latest, 2 * counter
 
 
 def _on_leave(sim: Simulation, node: int, sender: int, round_: int, counter: int) -> None:
-    """A departure counts at once."""
+    """Handle a departure, which takes effect at once."""
     if sim.views is None:
         return
     beliefs.note_active(sim.views, node, sender, max(round_, round_estimate(sim, node)))

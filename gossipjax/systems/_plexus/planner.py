@@ -1,4 +1,4 @@
-"""Plexus, federated learning without a server, planned event by event; MoDeST; and the baseline with a server."""
+"""Plan Plexus (federated learning without a server), MoDeST, and a baseline with a server, event by event."""
 
 from __future__ import annotations
 

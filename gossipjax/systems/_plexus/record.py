@@ -1,4 +1,4 @@
-"""What Plexus writes down as it happens beyond the kernel's record, and how both become the history of a plan."""
+"""Record what the kernel does not about a run of Plexus, and make the history of a plan from both records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _zeros() -> list[int]:
 
 @dataclasses.dataclass(slots=True)
 class PlexusRecord:
-    """Columns of the history, growing; trainings and transfers have their numbers in the kernel's record."""
+    """Growing columns of the history; trainings and transfers are numbered as in the kernel's record."""
 
     trainings: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     """Round and source."""
@@ -35,7 +35,7 @@ class PlexusRecord:
 
 
 def set_fate(record: PlexusRecord, number: int, fate: int) -> None:
-    """Note what became of a trained model; one that was averaged stays so."""
+    """Note the fate of a trained model; once averaged, it stays averaged."""
     if record.fates[number] != AVERAGED:
         record.fates[number] = fate
 
@@ -66,8 +66,8 @@ def make_history(
         outcome: why the run ended.
         report: one line on it.
         end_s: when.
-        under_way: bytes sent by each transfer that is not finished.
-        in_flight: control messages by type that are on their way.
+        under_way: bytes sent so far by each unfinished transfer.
+        in_flight: number of control messages in flight, by type.
     """
     found = activity_of(common, end_s, under_way)
     round_, source = columns(own.trainings, 2)

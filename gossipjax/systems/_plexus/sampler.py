@@ -1,4 +1,4 @@
-"""Sampling by hash: every node computes the same sample of a round from its view, without a word to the others."""
+"""Sampling by hash: every node computes the same sample of a round from its view, without communication."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Hashing = Literal["mix", "md5"]
 
 
 def make_order(num_nodes: int, seed: int, hashing: Hashing = "mix") -> Callable[[int], tuple[int, ...]]:
-    """Make the function ``order(k)``: all n nodes sorted by hash(node, k), equal hashes by their number.
+    """Make the function ``order(k)``: all n nodes sorted by hash(node, k); ties go by the number of the node.
 
     ``sample(k)`` is the first s candidates of it: a uniform s-subset, independent over rounds.
 
@@ -28,7 +28,7 @@ def make_order(num_nodes: int, seed: int, hashing: Hashing = "mix") -> Callable[
             public keys of 74 bytes, as in the public code. The distribution is the same.
 
     Returns:
-        ``order``; it keeps the last rounds asked for.
+        ``order``, which caches the last rounds requested.
 
     Raises:
         ValueError: an unknown hashing.

@@ -1,4 +1,4 @@
-"""What a run of Plexus is told: its arguments in groups, checked, and the settings that its handlers read."""
+"""Arguments of Plexus in groups, with their checks, and the settings that its handlers read."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Threshold = Literal["floor", "ceil"]
 
 @dataclasses.dataclass(frozen=True)
 class Timers:
-    """How long Plexus' nodes wait, in seconds.
+    """How long the nodes of Plexus wait, in seconds.
 
     Attributes:
-        resend_s: an unanswered ping is sent again after so long.
-        ping_timeout_s: and given up after so long.
-        aggregation_timeout_s: an aggregation is completed with fewer models, or dropped, after so long.
-        stall_s: the run ends, and says so, when for so long nobody trains, sends or aggregates.
+        resend_s: until an unanswered ping is sent again.
+        ping_timeout_s: until an unanswered ping is given up.
+        aggregation_timeout_s: until an aggregation is completed with fewer models, or dropped.
+        stall_s: the run ends as stalled if nobody trains, sends or aggregates for this long.
 
     Raises:
-        ValueError: times that are not positive, or a ping that is given up before it is sent again.
+        ValueError: if a time is not positive, or a ping would be given up before it is sent again.
     """
 
     resend_s: int | float = 1.0
@@ -45,12 +45,13 @@ class Timers:
 
 @dataclasses.dataclass(frozen=True)
 class Membership:
-    """How Plexus' nodes leave, and how they know of one another.
+    """How the nodes of Plexus leave, and what they know about each other.
 
     Attributes:
-        departures: what going offline means: a graceful leave, or a crash, the same without any message.
-        activity_window: D rounds; nodes not known active since are no candidates. None: all that have not left are.
-        views: "always" keeps the views of all nodes even where they cannot differ; the events are the same.
+        departures: what going offline means: a graceful leave, or a crash, which sends no messages.
+        activity_window: D rounds; nodes not known to be active within it are no candidates. None: all nodes that have
+            not left are candidates.
+        views: "always" keeps the views of all nodes even if they cannot differ; the events are the same.
 
     Raises:
         ValueError: an unknown word, or a window of less than one round.

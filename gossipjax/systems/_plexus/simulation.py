@@ -1,4 +1,4 @@
-"""Plexus' handlers on the kernel: the state before time 0, the run, and what becomes of it."""
+"""Run the handlers of Plexus on the kernel: the state before time 0, the run, and its history."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gossipjax.systems._plexus.views import initial_views
 
 
 def simulated(make: Callable[[bool], Simulation], devices: Machines, *, always: bool) -> tuple[PlexusHistory, float]:
-    """Run without the views of single nodes, unless they may differ; start again with them where they turn out to.
+    """Run without the views of single nodes unless they may differ; if they turn out to differ, start again with them.
 
     Args:
         make: of a state before time 0, with views (True) or without.
@@ -44,7 +44,7 @@ def simulated(make: Callable[[bool], Simulation], devices: Machines, *, always: 
 
 
 def _run(sim: Simulation, devices: Machines) -> None:
-    """Start the first sample, then let things happen until an end is reached."""
+    """Start the first sample, then carry out events until the run ends."""
     kernel, duration, server = sim.kernel, sim.settings.duration_s, sim.settings.server
 
     def change(node: int, joins: bool) -> None:
@@ -83,7 +83,7 @@ def make_simulation(
     seed: int,
     keeps_views: bool,
 ) -> Simulation:
-    """Set up the state before time 0; with the views of single nodes or without."""
+    """Set up the state before time 0, with or without the views of single nodes."""
     n = settings.num_nodes
     if keeps_views:
         what = f"devices: the views that each of {n} nodes has of all"
@@ -114,7 +114,7 @@ def make_simulation(
 
 
 def _first_sample(sim: Simulation) -> list[int]:
-    """Draw those who train in round 1 of the nodes online; MoDeST takes the sample by hash."""
+    """Draw from the nodes online those that train in round 1; MoDeST samples them by hash."""
     online = [node for node, is_online in enumerate(sim.kernel.online) if is_online]
     size = min(sim.settings.sample_size, len(online))
     if sim.settings.num_aggregators is not None:
@@ -123,7 +123,7 @@ def _first_sample(sim: Simulation) -> list[int]:
 
 
 def _history(sim: Simulation) -> PlexusHistory:
-    """Count what is still under way, and write the history."""
+    """Count what is still in progress, and write the history."""
     in_flight, kernel = [0] * len(sizes.KINDS), sim.kernel
     for handler, arguments in waiting(kernel.queue):
         if handler is arrive:
@@ -140,7 +140,7 @@ def _history(sim: Simulation) -> PlexusHistory:
 
 
 def _report(sim: Simulation, outcome: str, now: float) -> str:
-    """Say in one line why the run ended, and how the network was left."""
+    """Describe in one line why the run ended, and the final state of the network."""
     last = max((round_ for round_, _ in sim.record.aggregations), default=0)
     if outcome != "stalled":
         return f"{len(sim.record.aggregations):,} means up to round {last:,} in {now:,.1f} s; ended by {outcome}"

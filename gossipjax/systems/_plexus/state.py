@@ -1,4 +1,4 @@
-"""What a simulated run of Plexus consists of, and what all its handlers need: time, messages, models on their way."""
+"""State of a simulated run of Plexus, and what all its handlers need: time, messages, models in transit."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Aggregation:
 
 
 class ModelMessage(NamedTuple):
-    """A model message on its way."""
+    """A model message in transit."""
 
     kind: int
     sender: int
@@ -98,7 +98,7 @@ class Simulation:
 
 
 def work(sim: Simulation, change: int) -> None:
-    """Count work that begins (1) or ends (-1); when nothing is left, the time until a stall runs."""
+    """Count work that begins (1) or ends (-1); when none is left, the stall timer starts."""
     sim.busy += change
     sim.idle_since = sim.kernel.now
     if sim.stall is not None:
@@ -117,7 +117,7 @@ LAST = 1
 
 
 def send(sim: Simulation, kind: int, sender: int, receiver: int, handler: Callable[..., None], *content: Any) -> None:
-    """Send a control message to ``handler(sim, receiver, sender, *content)``; one to oneself is no message."""
+    """Send a control message to ``handler(sim, receiver, sender, *content)``; one to itself does not count."""
     kernel = sim.kernel
     if sender == receiver:
         at(kernel.queue, kernel.now, _arrive_at_home, sim, receiver, handler, content)
@@ -130,7 +130,7 @@ def send(sim: Simulation, kind: int, sender: int, receiver: int, handler: Callab
 def arrive(
     sim: Simulation, kind: int, sender: int, receiver: int, handler: Callable[..., None], content: tuple
 ) -> None:
-    """Hand a control message over; a node that is offline drops it."""
+    """Deliver a control message; a node that is offline drops it."""
     if not sim.kernel.online[receiver]:
         sim.record.lost[kind] += 1
         return
@@ -144,7 +144,7 @@ def _arrive_at_home(sim: Simulation, node: int, handler: Callable[..., None], co
 
 
 def send_model(sim: Simulation, message: ModelMessage) -> int | None:
-    """Start a model message; return the number of the transfer, None where it is over at once.
+    """Start a model message; return the number of its transfer, or None if it is over at once.
 
     To oneself it costs no bytes; to a node that has gone offline nothing gets through.
     """
@@ -178,7 +178,7 @@ def _model_message_over(number: int, completed: bool, sim: Simulation, message: 
 
 
 def round_estimate(sim: Simulation, node: int) -> int:
-    """The latest round that a node knows of; not needed where views are equal."""
+    """The latest round that a node knows of; not needed if views are equal."""
     if sim.views is None:
         return 0
     return max(sim.train_round[node], sim.views.latest[node], max(sim.aggregations[node], default=0))
@@ -198,7 +198,7 @@ def hear_model(sim: Simulation, node: int, sender: int, round_: int, view: View 
 
 
 def merge_pending(sim: Simulation, node: int) -> None:
-    """Take in the joins that a node heard of: only after its next model message."""
+    """Merge the joins that a node has heard of; this waits for its next model message."""
     if sim.views is None or not sim.pending[node]:
         return
     for other, (round_, status) in sim.pending[node].items():

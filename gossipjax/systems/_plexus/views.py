@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int32, Int64
 
 
 class View(NamedTuple):
-    """The view of one node, or a copy of it on its way."""
+    """The view of one node, or a copy of it in transit."""
 
     last_active: Int32[np.ndarray, " n"]
     """Rounds; -1: never yet."""
@@ -35,7 +35,7 @@ class Views(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """How many nodes each believes active, kept from one question to the next: most views have not changed since."""
+    """How many nodes each node believes active, cached between calls because most views do not change."""
 
     active: Int64[np.ndarray, " n"]
     since: Int64[np.ndarray, " n"]
@@ -46,7 +46,7 @@ class Counts(NamedTuple):
 
 
 def initial_views(online: Bool[np.ndarray, " n"]) -> Views:
-    """Give all nodes one view: nobody was active yet, those offline have left."""
+    """Give all nodes the same view: nobody was active yet, and nodes offline have left."""
     n = online.size
     status = np.broadcast_to(np.where(online, 0, 1).astype(np.int32), (n, n)).copy()
     zero = np.zeros(n, np.int64)
@@ -88,14 +88,14 @@ def note_status(views: Views, i: int, j: int, status: int) -> None:
 
 
 def force_left(views: Views, i: int, j: int, round_: int) -> None:
-    """Node i takes j for gone, whatever it knew: the one write that is not monotone. A larger counter repairs it."""
+    """Node i marks j as gone, whatever it knew: the only write that is not monotone. A larger counter repairs it."""
     views.last_active[i, j], views.status[i, j] = round_, 1
     views.latest[i] = int(views.last_active[i].max())
     views.counts.changed[i] = True
 
 
 def believed_active(views: Views, i: int, round_: int, window: int | None) -> Bool[np.ndarray, " n"]:
-    """Whom node i takes for candidates of a round: not left, and active within the window; and itself."""
+    """Nodes that i considers candidates of a round: those active within the window that have not left, and itself."""
     active = views.status[i] & 1 == 0
     if window is not None and round_ > 0:
         active &= views.last_active[i] >= round_ - window

@@ -1,4 +1,4 @@
-"""All-reduce on devices: every round ends in the exact mean, passed around a ring."""
+"""All-reduce on devices: every round ends in the exact mean, computed around a ring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rounds without a clock: a node goes on when it has trained and the models of all its neighbours are in."""
+"""Rounds without a clock: a node goes on when it has trained and the models of all its neighbours have arrived."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Drift(NamedTuple):
 
 
 def barrier_rounds(tables: Tables, devices: Machines, num_rounds: int, learning: Learning) -> Drift:
-    """Plan rounds in which node i waits for all that it hears of::
+    """Plan rounds in which node i waits for all nodes that send to it::
 
         e_i = max(b_i + c_i, max_j (end of the transfer j → i)),      the next round begins at b_i = e_i
 
-    or when i is online again. Transfers begin when the sender has trained, whatever round the receiver is in. First all
-    are taken to run at min(u_i, d_j), which is a recursion on arrays; if that exceeds a capacity somewhere, the run is
-    simulated, message by message.
+    or when i is online again. Transfers begin when the sender has trained, whatever round the receiver is in. First,
+    all transfers are assumed to run at min(u_i, d_j), which is a recursion on arrays. If that exceeds a
+    capacity somewhere, the run is simulated message by message.
     """
     begin = _beginner(devices)
     messages = [requests_of(tables, r) for r in range(len(tables.neighbors))]
@@ -82,7 +82,7 @@ def _recursion(messages: list, num_rounds: int, learning: Learning, begin: Begin
 
 
 class _Run(NamedTuple):
-    """The network while it is simulated."""
+    """State of the simulated network."""
 
     kernel: Kernel
     size: float
@@ -105,7 +105,7 @@ class _Run(NamedTuple):
 
 
 def _simulated(messages: list, num_rounds: int, learning: Learning, begin: Begin) -> Drift:
-    """Do things in the order of time; at equal times completions of transfers come first, then low nodes."""
+    """Simulate in the order of time; at equal times completions of transfers come first, then low node numbers."""
     seconds, n = learning.train_seconds, learning.train_seconds.size
     empty = np.empty((num_rounds, n))
     run = _Run(
@@ -141,7 +141,7 @@ def _arrive(run: _Run, number: int) -> None:
 
 
 def _send(run: _Run, node: int) -> None:
-    """A node has trained: its model leaves for all that hear of it."""
+    """Send the model of a node that has trained to all its receivers."""
     run.trained[node] = True
     r, now, start = run.current[node], run.kernel.now, run.kernel.network.start
     receivers = run.targets[r % len(run.targets)][node]
@@ -157,7 +157,7 @@ def _send(run: _Run, node: int) -> None:
 
 
 def _go_on(run: _Run, node: int) -> None:
-    """Begin the next round of a node that has trained if all is in."""
+    """Begin the next round of a node that has trained, if all models have arrived."""
     r = run.current[node]
     if run.received[node].get(r, 0) == run.needed[r % len(run.needed)][node]:
         run.ends[r, node] = run.kernel.now

@@ -1,4 +1,4 @@
-"""Rounds of a fixed length on devices: train, send, and at the tick average what has come."""
+"""Rounds of a fixed length on devices: train, send, and average what has arrived at the tick."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Learning(NamedTuple):
 
 
 class Round(NamedTuple):
-    """What happens in a round, from its beginning on."""
+    """What happens in a round, in seconds from its beginning."""
 
     table: int
     activity: Activity
@@ -72,7 +72,7 @@ def clocked_rounds(
 
 
 def _presences(devices: Machines, num_rounds: int, round_seconds: float):
-    """Give the presence in each round, in order."""
+    """Yield the presence in each round, in order."""
     times, nodes, joins = (np.asarray(column) for column in devices.transitions(num_rounds * round_seconds))
     online = np.asarray(devices.online, bool).copy()
     begins = np.arange(num_rounds) * round_seconds

@@ -1,4 +1,4 @@
-"""Synchronous systems on devices: D-PSGD and its kin, and epidemic learning, in rounds with a clock or a barrier."""
+"""Synchronous systems on devices: D-PSGD, its variants and Epidemic Learning, in rounds with a clock or a barrier."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _weights_name(tables: Tables) -> str:
 
 
 def _check_memory(devices: Machines, tables: Tables, num_rounds: int, round_seconds) -> None:
-    """Estimate what is written down: each message of each round that differs, and a few numbers a round."""
+    """Estimate the size of the plan: each message of each distinct round, and a few numbers per round."""
     period, n, lanes = tables.neighbors.shape
     regular = round_seconds is not None and devices.online.all()
     if regular and not len(devices.transitions(float(num_rounds) * round_seconds)[0]):

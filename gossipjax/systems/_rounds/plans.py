@@ -1,4 +1,4 @@
-"""From planned rounds to the timeline of their learning, and to the plan that holds both."""
+"""Turn planned rounds into the timeline of their learning, and into a plan that holds both."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def clocked_plan(
 
 
 def drift_plan(name: str, tables: Tables, drift: Drift, size: float) -> Plan:
-    """Make a plan of one piece, in which nobody loses anything."""
+    """Make a plan of one piece, in which no training and no transfer is lost."""
     (num_rounds, n), period = drift.end_s.shape, len(tables.neighbors)
     ones = [
         Round(r, NOTHING, np.ones(n, bool), heard(tables, r), np.zeros(n, np.int64))
@@ -99,7 +99,7 @@ def round_timeline(
     times: Float[np.ndarray, " r"],
     keep: bool,
 ) -> Timeline:
-    """Make the timeline of rounds: mixing tables without what did not come, and who trained."""
+    """Make the timeline of rounds: who trained, and mixing tables without the models that did not arrive."""
     n = tables.neighbors.shape[1]
     whole = all(round_.trained.all() and not _loses(tables, round_) for round_ in rounds)
     columns = _columns(tables, rounds, whole, keep)
@@ -119,7 +119,7 @@ def _loses(tables: Tables, round_: Round) -> bool:
 
 
 def _columns(tables: Tables, rounds: list[Round], whole: bool, keep: bool) -> dict[str, np.ndarray]:
-    """Write out the different rounds, ``(patterns, n, ...)``."""
+    """Write out the distinct rounds, ``(patterns, n, ...)``."""
     mixed = [with_losses(tables, round_.table, round_.arrived, keep) for round_ in rounds]
     columns = {name: np.stack([fields[name] for fields in mixed]) for name in mixed[0]}
     kind = jnp.result_type(float)

@@ -1,4 +1,4 @@
-"""Who sends to whom in each round, and with what weight the receivers mix: padded tables of neighbours, on the host."""
+"""Who sends to whom in each round, and the mixing weights of receivers: padded tables of neighbours, on the host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REMEDY = "pass a topology, such as gossipjax.topology.ring(8), a matrix of goss
 
 
 class Tables(NamedTuple):
-    """Of p rounds, which repeat: the nodes that each node hears of, filled up with itself."""
+    """Tables of p rounds, which repeat: the senders of each node, padded with the node itself."""
 
     neighbors: Int32[np.ndarray, "p n d"]
     weights: Float[np.ndarray, "p n d"] | None
@@ -37,7 +37,7 @@ def tables_of(weights: Weights, num_nodes: int) -> Tables:
     """Read tables off matrices or topologies.
 
     Raises:
-        ValueError: nothing given, another number of nodes, or rows that do not sum to one.
+        ValueError: if there are no tables, the number of nodes differs, or rows do not sum to one.
     """
     given: list[Any] = list(weights) if isinstance(weights, (list, tuple)) else [weights]
     if not given:
@@ -65,7 +65,7 @@ def tables_of(weights: Weights, num_nodes: int) -> Tables:
 
 
 def heard(tables: Tables, r: int) -> Bool[np.ndarray, "n d"]:
-    """Tell which entries of round r are messages, not filling."""
+    """Return which entries of round r are messages, not padding."""
     neighbors = tables.neighbors[r]
     own = np.arange(len(neighbors), dtype=np.int32)[:, None]
     live = neighbors != own
@@ -86,7 +86,7 @@ def oracle_tables(num_nodes: int, fanout: int, num_rounds: int, rng: np.random.G
 
 
 def _local_round(n: int, fanout: int, rng: np.random.Generator) -> np.ndarray:
-    """Lay the senders that chose each node into its row, in increasing order."""
+    """Collect the senders that chose each node in its row, in increasing order."""
     chosen = np.argpartition(rng.random((n, n - 1), np.float32), fanout - 1, axis=1)[:, :fanout].astype(np.int32)
     own = np.arange(n, dtype=np.int32)[:, None]
     receivers = (chosen + (chosen >= own)).ravel()
@@ -109,7 +109,7 @@ def _padded(rounds: list[np.ndarray]) -> Int32[np.ndarray, "p n d"]:
 
 
 def with_losses(tables: Tables, r: int, arrived: Bool[np.ndarray, "n d"], keep: bool) -> dict[str, np.ndarray]:
-    """Take messages that did not arrive out of a round.
+    """Remove messages that did not arrive from a round.
 
     Args:
         tables: of all rounds.

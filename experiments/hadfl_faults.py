@@ -24,7 +24,7 @@ from experiments.lib.kept import kept_run
 from experiments.lib.report import Row, over_seeds
 from gossipjax import devices, systems
 from gossipjax.systems import Failures, Plan, Selection
-from gossipjax.systems._hadfl.state import AVERAGED, FRAGMENT, SKIPPED
+from gossipjax.systems._hadfl.state import FRAGMENT
 from theory.check.policy import Band, decide
 from theory.hadfl import cycle_seconds_bound, ring_seconds
 
@@ -106,7 +106,7 @@ def _deaths(count: int) -> xr.Dataset:
     for k, moment in enumerate(moments.tolist()):
         for member in members.tolist():
             died = _plan(count, [(member, moment)]).history
-            if died.cycle_outcome[0] == AVERAGED:
+            if died.outcomes[0] == "averaged":
                 later[k, member] = died.cycle_end_s[0] - history.cycle_end_s[0]
     ring = {"model_bytes": BYTES, "bytes_per_second": RATE, "latency_s": LATENCY}
     bound = cycle_seconds_bound(count, 1, timeout_s=TIMEOUT, handshake_s=HANDSHAKE, **ring) - ring_seconds(
@@ -155,9 +155,9 @@ def _one(config: Config, stay: float, recovery: Any, seed: int) -> xr.Dataset:
             given, plan, protocol, setting, records=config.records, seed=seed, checkpoint=checkpoint
         )
         history = plan.history
-        tried = history.cycle_outcome != SKIPPED
+        tried = [outcome for outcome in history.outcomes if outcome != "skipped"]
         return found.assign(
-            averaged=float(np.mean(history.cycle_outcome[tried] == AVERAGED)),
+            averaged=tried.count("averaged") / len(tried),
             between=float(np.mean(np.diff(plan.round_end_s))) / unit,
             offline=float(history.node_seconds[:, -1].sum() / history.node_seconds.sum()),
         )

@@ -12,6 +12,8 @@ import pytest
 import gossipjax as gj
 from gossipjax.mixing import _apply
 from gossipjax.protocol import _ad_psgd, _local
+from gossipjax.systems._hadfl import learning as hadfl_learning
+from gossipjax.systems._hadfl import planner as hadfl_planner
 from gossipjax.timeline import _drawn, _push_gossip, clocks
 from gossipjax.wrappers import _counters
 from theory.check import run_claim, select
@@ -132,6 +134,36 @@ def slow_in_proportion(right):
     return from_powers
 
 
+def without_latency(right):
+    """Every message arrives as soon as it has left."""
+
+    def delays(devices, coordinator_at):
+        return [0.0 * row for row in right(devices, coordinator_at)]
+
+    return delays
+
+
+def patient(right):
+    """Members wait for their neighbours four times as long as they are told to."""
+
+    def settings(*arguments):
+        found = right(*arguments)
+        return found._replace(timeout_s=4 * found.timeout_s)
+
+    return settings
+
+
+def forgetful(right):
+    """The last member of a ring is left out of its mean, which it takes all the same."""
+
+    def ring(run, seconds, mean):
+        members, living = run.members[mean]
+        run.members[mean] = members[:-1], living
+        return right(run, seconds, mean)
+
+    return ring
+
+
 FAULTS = {
     "weights off by one neighbour": Fault(_apply, "_mix_dense", off_by_one_neighbour, ("dpsgd_consensus_local_steps",)),
     "float32 accumulation": Fault(_apply, "_mix_dense", in_float32, ("dpsgd_mean_follows_gradient_descent",)),
@@ -151,6 +183,9 @@ FAULTS = {
         _push_gossip, "traffic", lost_but_counted, ("messages_conserved", "messages_counted")
     ),
     "seconds in proportion to power": Fault(gj.devices, "from_powers", slow_in_proportion, ("hadfl_compute_bound",)),
+    "a ring without its latency": Fault(hadfl_planner, "_delays", without_latency, ("hadfl_ring_seconds",)),
+    "a timeout that is too long": Fault(hadfl_planner, "_settings", patient, ("hadfl_death_in_the_ring",)),
+    "a mean that forgets a member": Fault(hadfl_learning, "_ring", forgetful, ("hadfl_ring_conserves_the_sum",)),
     "partners drawn uniformly from all nodes": Fault(
         _push_gossip, "uniform_peers", any_node, ("staleness_ring", "staleness_irregular_graph")
     ),

@@ -32,6 +32,7 @@ FAMILIES = (
     "clocks",
     "queues",
     "hadfl",
+    "hadfl_cycles",
 )
 """Modules of :mod:`theory.check.claims`."""
 

@@ -33,7 +33,8 @@ class HADFLHistory:
         cycle_decided_s: ``(c,)`` when the coordinator decides.
         cycle_sync_s: ``(c,)`` when the members are due.
         cycle_end_s: ``(c,)`` when the ring is over; NaN: there was none, or it is under way.
-        cycle_outcome: ``(c,)`` number in ``OUTCOMES``: averaged, abandoned, skipped, too few, under way.
+        cycle_outcome: ``(c,)`` 0 "averaged": its ring took a mean; 1 "abandoned": the ring fell apart; 2 "skipped":
+            another ring was under way; 3 "too few": fewer than two devices were known to be alive; 4 "under way".
         cycle_handshakes: ``(c,)`` questions whether a neighbour lives.
         cycle_bypassed: ``(c,)`` members that were left out.
         cycle_broadcaster: ``(c,)`` who sends the mean to the others; -1: nobody.
@@ -82,6 +83,11 @@ class HADFLHistory:
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         return self.report, {"cycles": self.cycle_sync_s.size, "transfers": self.transfer_kind.size}
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """What became of each synchronisation, in a word; see ``cycle_outcome``."""
+        return tuple(OUTCOMES[number] for number in self.cycle_outcome.tolist())
 
     def forecast_errors(self) -> Float64[np.ndarray, "c1 n"]:
         """Return each forecast minus the version observed one synchronisation later; NaN where either is missing."""

@@ -36,26 +36,26 @@ def observe(state: Smoothing, versions: Float[np.ndarray, " n"], alpha: float) -
     return Smoothing(np.where(seen, first, state.first), np.where(seen, second, state.second))
 
 
-def forecast(state: Smoothing, alpha: float, horizon: int = 1) -> Float[np.ndarray, " n"]:
-    """Return ``v̂ = a + b h``, ``a = 2 s' − s''``, ``b = (s' − s'') α/(1 − α)``; NaN where nothing was observed."""
+def forecast(state: Smoothing, alpha: float) -> Float[np.ndarray, " n"]:
+    """Return ``v̂ = a + b``, ``a = 2 s' − s''``, ``b = (s' − s'') α/(1 − α)``; NaN where nothing was observed."""
     level = 2 * state.first - state.second
     trend = alpha / (1 - alpha) * (state.first - state.second)
-    return level + horizon * trend
+    return level + trend
 
 
 def log_weights(
-    versions: Float[np.ndarray, " k"], quantile: float, spread: Literal["std", "unit"]
+    versions: Float[np.ndarray, " k"], quantile: float, scale: Literal["std", "unit"]
 ) -> Float[np.ndarray, " k"]:
     """Return the logarithms of the probabilities of being drawn first, ``−z²/2`` up to a constant.
 
     Args:
         versions: forecasts of the devices that may be drawn.
         quantile: of the centre.
-        spread: "std": deviations in units of the standard deviation, uniform where it is 0; "unit": as they are.
+        scale: "std": deviations in units of the standard deviation, uniform where it is 0; "unit": as they are.
     """
     deviation = versions - np.quantile(versions, quantile)
-    scale = float(np.std(versions)) if spread == "std" else 1.0
-    exponent = np.zeros(versions.size) if scale == 0 else -((deviation / scale) ** 2) / 2
+    unit = float(np.std(versions)) if scale == "std" else 1.0
+    exponent = np.zeros(versions.size) if unit == 0 else -((deviation / unit) ** 2) / 2
     exponent = exponent - exponent.max()
     return exponent - math.log(np.exp(exponent).sum())
 
@@ -68,13 +68,20 @@ def draw(rng: np.random.Generator, logs: Float[np.ndarray, " k"], count: int) ->
     return np.argsort(-(logs + rng.gumbel(size=logs.size)), kind="stable")[:count]
 
 
-def hyperperiod(seconds: Float[np.ndarray, " k"], max_denominator: int) -> float:
-    """Return the least common multiple of periods, whose ratios to the shortest are rounded to fractions."""
+def hyperperiod(seconds: Float[np.ndarray, " k"], max_denominator: int, most: float) -> float:
+    """Return the least common multiple of periods, whose ratios to the shortest are rounded to fractions.
+
+    Args:
+        seconds: the periods.
+        max_denominator: of the fractions.
+        most: infinity is returned if it exceeds so many of the longest period: that of many devices is astronomical.
+    """
     shortest = float(seconds.min())
     ratios = [Fraction(period / shortest).limit_denominator(max_denominator) for period in seconds.tolist()]
-    numerator = math.lcm(*(ratio.numerator for ratio in ratios))
-    denominator = math.gcd(*(ratio.denominator for ratio in ratios))
-    return float(Fraction(numerator, denominator)) * shortest
+    multiple = Fraction(
+        math.lcm(*(ratio.numerator for ratio in ratios)), math.gcd(*(ratio.denominator for ratio in ratios))
+    )
+    return float(multiple) * shortest if multiple <= Fraction(most) * max(ratios) else math.inf
 
 
 def whole_units(sync_s: float, seconds: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int8, Int32, Int64
@@ -12,7 +12,8 @@ from gossipjax._base.arguments import reals, wholes
 from gossipjax._base.display import displayed
 from gossipjax.systems._activity import Activity
 from gossipjax.systems._hadfl.forecast import whole_units
-from gossipjax.systems._hadfl.state import AVERAGED, KINDS, MESSAGES, OUTCOMES, STATES, Run
+from gossipjax.systems._hadfl.state import Run
+from gossipjax.systems._hadfl.tables import AVERAGED, FATES, KINDS, MESSAGES, OUTCOMES, STATES, UNDER_WAY
 
 
 @displayed
@@ -23,18 +24,16 @@ class HADFLHistory:
     Attributes:
         report: one line on the outcome.
         start_s: when the first cycle begins; NaN: the strategy was never made.
-        hyperperiod_s: HE of the measured speeds.
+        hyperperiod_s: HE of the measured speeds; infinite: it exceeds ``cycle.max_hyperperiod``.
         sync_s: T_sync.
         measured_s: ``(n,)`` seconds of a unit, from the warm-up; NaN: not measured.
         units_per_cycle: ``(n,)`` E_i, whole units in T_sync; 0: not measured.
         units: ``(n,)`` units that each device has completed.
-        node_seconds: ``(n, 5)`` seconds in each state: training, waiting for the ring, in the ring, idle, offline. They
-            add up to the duration.
+        node_seconds: ``(n, 5)`` seconds in each of :attr:`STATES`; they add up to the duration.
         cycle_decided_s: ``(c,)`` when the coordinator decides.
         cycle_sync_s: ``(c,)`` when the members are due.
         cycle_end_s: ``(c,)`` when the ring is over; NaN: there was none, or it is under way.
-        cycle_outcome: ``(c,)`` 0 "averaged": its ring took a mean; 1 "abandoned": the ring fell apart; 2 "skipped":
-            another ring was under way; 3 "too few": fewer than two devices were known to be alive; 4 "under way".
+        cycle_outcome: ``(c,)`` number in :attr:`OUTCOMES`; the words are :attr:`outcomes`.
         cycle_handshakes: ``(c,)`` questions whether a neighbour lives.
         cycle_bypassed: ``(c,)`` members that were left out.
         cycle_broadcaster: ``(c,)`` who sends the mean to the others; -1: nobody.
@@ -43,15 +42,20 @@ class HADFLHistory:
         probabilities: ``(c, n)`` of being drawn first; 0 where nobody is drawn.
         selected: ``(c, n)`` who is ordered into the ring.
         survivors: ``(c, n)`` whose models are averaged.
-        ring_node: ``(s,)`` whose time in a ring, or waiting for one, or idle time this is.
-        ring_state: ``(s,)`` 1: waits for the others; 2: exchanges fragments; 3: idle.
-        ring_start_s: ``(s,)`` seconds.
-        ring_end_s: ``(s,)`` seconds.
-        transfer_kind: ``(x,)`` of each transfer of the activity: 0 fragment, 1 broadcast, 2 backup, 3 restore. The
-            coordinator is node n.
-        message_fate: ``(m,)`` of broadcasts, backups and restorations: 0 in flight, 1 read, 2 dropped, 3 superseded.
-        control_messages: ``(9,)`` small messages by kind, in the order of ``MESSAGES``.
+        span_node: ``(s,)`` whose stretch of waiting for a ring, exchanging or idling this is.
+        span_state: ``(s,)`` number in :attr:`STATES`.
+        span_start_s: ``(s,)`` seconds.
+        span_end_s: ``(s,)`` seconds.
+        transfer_kind: ``(x,)`` number in :attr:`KINDS` of each transfer of the activity, where node n is the coordinator.
+        message_fate: ``(m,)`` number in :attr:`FATES` of each broadcast, backup and restoration.
+        control_messages: ``(9,)`` small messages, in the order of :attr:`MESSAGES`.
     """
+
+    STATES: ClassVar[tuple[str, ...]] = STATES
+    OUTCOMES: ClassVar[tuple[str, ...]] = OUTCOMES
+    KINDS: ClassVar[tuple[str, ...]] = KINDS
+    FATES: ClassVar[tuple[str, ...]] = FATES
+    MESSAGES: ClassVar[tuple[str, ...]] = MESSAGES
 
     report: str
     start_s: float
@@ -73,10 +77,10 @@ class HADFLHistory:
     probabilities: Float64[np.ndarray, "c n"]
     selected: Bool[np.ndarray, "c n"]
     survivors: Bool[np.ndarray, "c n"]
-    ring_node: Int32[np.ndarray, " s"]
-    ring_state: Int8[np.ndarray, " s"]
-    ring_start_s: Float64[np.ndarray, " s"]
-    ring_end_s: Float64[np.ndarray, " s"]
+    span_node: Int32[np.ndarray, " s"]
+    span_state: Int8[np.ndarray, " s"]
+    span_start_s: Float64[np.ndarray, " s"]
+    span_end_s: Float64[np.ndarray, " s"]
     transfer_kind: Int8[np.ndarray, " x"]
     message_fate: Int8[np.ndarray, " m"]
     control_messages: Int64[np.ndarray, "9"]
@@ -103,7 +107,7 @@ class HADFLHistory:
 
 def history_of(run: Run) -> HADFLHistory:
     """Write out what happened, up to the end of the plan."""
-    n, rows, coordinator = run.settings.num_nodes, run.rows, run.coordinator
+    n, rows, coordinator = run.settings.num_nodes, run.cycles, run.coordinator
     measured = np.array(coordinator.measured_s, np.float64)
     known = not np.isnan(coordinator.start_s)
     spans = list(zip(*run.spans, strict=True)) if run.spans else [(), (), (), ()]
@@ -124,14 +128,14 @@ def history_of(run: Run) -> HADFLHistory:
         cycle_bypassed=np.array([row.bypassed for row in rows], np.int32),
         cycle_broadcaster=np.array([row.broadcaster for row in rows], np.int32),
         versions=_stacked([row.versions for row in rows], n),
-        forecasts=_stacked([row.predicted for row in rows], n),
+        forecasts=_stacked([row.forecasts for row in rows], n),
         probabilities=_stacked([row.probabilities for row in rows], n),
         selected=_marked([row.selected for row in rows], n),
         survivors=_marked([row.survivors for row in rows], n),
-        ring_node=np.array(spans[0], np.int32),
-        ring_state=np.array(spans[1], np.int8),
-        ring_start_s=np.array(spans[2], np.float64),
-        ring_end_s=np.array(spans[3], np.float64),
+        span_node=np.array(spans[0], np.int32),
+        span_state=np.array(spans[1], np.int8),
+        span_start_s=np.array(spans[2], np.float64),
+        span_end_s=np.array(spans[3], np.float64),
         transfer_kind=np.array(run.kinds, np.int8),
         message_fate=np.array(run.fates, np.int8),
         control_messages=np.array(run.messages, np.int64),
@@ -139,7 +143,7 @@ def history_of(run: Run) -> HADFLHistory:
 
 
 def _report(run: Run) -> str:
-    counts = np.bincount(np.array([row.outcome for row in run.rows], np.int64), minlength=len(OUTCOMES))
+    counts = np.bincount(np.array([row.outcome for row in run.cycles], np.int64), minlength=len(OUTCOMES))
     cycles = ", ".join(f"{count:,} {name}" for name, count in zip(OUTCOMES, counts, strict=True) if count)
     if np.isnan(run.coordinator.start_s):
         cycles = "no strategy, for no two devices have finished their warm-up with all living ones"
@@ -148,7 +152,7 @@ def _report(run: Run) -> str:
     died = (
         "" if run.coordinator.works else f"; the coordinator failed at {run.settings.failures.coordinator_fails_s:g} s"
     )
-    return f"{len(run.rows):,} synchronisations: {cycles}{died}" if run.rows else f"{cycles}{died}"
+    return f"{len(run.cycles):,} synchronisations: {cycles}{died}" if run.cycles else f"{cycles}{died}"
 
 
 def _stacked(rows: list[np.ndarray], n: int) -> Float64[np.ndarray, "c n"]:
@@ -168,7 +172,7 @@ def check_history(history: HADFLHistory, n: int, activity: Activity) -> None:
     Raises:
         ValueError: columns of different lengths, or numbers of nodes, states and outcomes that do not exist.
     """
-    cycles, spans = np.shape(history.cycle_sync_s), np.shape(history.ring_node)
+    cycles, spans = np.shape(history.cycle_sync_s), np.shape(history.span_node)
     most = np.iinfo(np.int64).max
     for name, shape, least, last in (
         ("units_per_cycle", (n,), 0, most),
@@ -177,18 +181,25 @@ def check_history(history: HADFLHistory, n: int, activity: Activity) -> None:
         ("cycle_handshakes", cycles, 0, most),
         ("cycle_bypassed", cycles, 0, n),
         ("cycle_broadcaster", cycles, -1, n - 1),
-        ("ring_node", (None,), 0, n - 1),
-        ("ring_state", spans, 0, len(STATES) - 1),
+        ("span_node", (None,), 0, n - 1),
+        ("span_state", spans, 0, len(STATES) - 1),
         ("transfer_kind", activity.sender.shape, 0, len(KINDS) - 1),
-        ("message_fate", (None,), 0, 3),
+        ("message_fate", (None,), 0, len(FATES) - 1),
         ("control_messages", (len(MESSAGES),), 0, most),
     ):
         wholes(name, getattr(history, name), shape=shape, least=least, most=last)
-    for name, shape in (("node_seconds", (n, len(STATES))), ("ring_start_s", spans), ("ring_end_s", spans)):
+    for name, shape in (
+        ("node_seconds", (n, len(STATES))),
+        ("cycle_decided_s", cycles),
+        ("span_start_s", spans),
+        ("span_end_s", spans),
+    ):
         reals(name, getattr(history, name), shape=shape, least=0)
     for name in ("versions", "forecasts", "probabilities", "selected", "survivors"):
         if np.shape(getattr(history, name)) != (*cycles, n):
             raise ValueError(f"{name} of shape {np.shape(getattr(history, name))}: must be {(*cycles, n)}")
-    ended = history.cycle_outcome == AVERAGED
-    if np.isnan(history.cycle_end_s[ended]).any():
-        raise ValueError("cycle_end_s lacks the end of a ring that took its mean")
+    if np.shape(history.cycle_end_s) != cycles or np.shape(history.measured_s) != (n,):
+        raise ValueError("cycle_end_s or measured_s has another length than cycles, or devices")
+    over = history.cycle_outcome == AVERAGED
+    if np.isnan(history.cycle_end_s[over]).any() or np.isfinite(history.cycle_end_s[history.cycle_outcome == UNDER_WAY]).any():
+        raise ValueError("cycle_end_s lacks the end of a ring that took its mean, or has one of a ring under way")

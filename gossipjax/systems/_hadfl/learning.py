@@ -1,8 +1,12 @@
 """From what happened to the timeline of the learning: units, rings, copies, and the messages between them.
 
 Rows: the n devices; row n, the last mean of a ring, which begins as the model of device 0; and a slot for each mean
-that is still to be read. A ring of more than :data:`LANES` members is written as several events at one time, which
-build the mean up: ``m ← m a/(a + b) + Σ x_i/(a + b)`` for b further members.
+that is still to be read, and for each model of a member that died in a ring whose mean it is in. A ring of more than
+:data:`LANES` members is written as several events at one time, which build the mean m of a members up by b more:
+``m ← m a/(a + b) + Σ x_i/(a + b)``.
+
+The messages of the events are whole models: broadcasts, backups, restorations, and 2 (M − 1) of a ring that took its
+mean. Fragments of rings that started anew or were abandoned stand in the activity of the plan only.
 """
 
 from __future__ import annotations
@@ -13,7 +17,8 @@ import numpy as np
 from jaxtyping import Num
 
 from gossipjax.facts import Properties, Traffic
-from gossipjax.systems._hadfl.state import DROPPED, IN_FLIGHT, MERGED, RING, SEND, SUPERSEDED, UNIT, Run
+from gossipjax.systems._hadfl.state import Run
+from gossipjax.systems._hadfl.tables import AVERAGE, COPY, DROPPED, IN_FLIGHT, KEEP, READ, SEND, SUPERSEDED, UNIT
 from gossipjax.timeline._from_events import from_events
 from gossipjax.timeline.flights import assign_slots
 from gossipjax.types import NOBODY, Timeline
@@ -38,18 +43,17 @@ def timeline_of(run: Run, name: str) -> Timeline:
     """Write the run as a timeline of events."""
     n = run.settings.num_nodes
     groups, written, read = _numbered(run)
-    used = sorted(read)
+    used = sorted(read, key=lambda model: (written[model], model))
     slots, num_slots = assign_slots(
-        np.array([written[mean] for mean in used], np.int64), np.array([read[mean] for mean in used], np.int64)
+        np.array([written[model] for model in used], np.int64), np.array([read[model] for model in used], np.int64)
     )
-    row = {-1 - mean: n + 1 + int(slot) for mean, slot in zip(used, slots, strict=True)}
-    unread = {-1 - mean for mean in range(len(run.means))} - row.keys()
-    events = [_with_rows(group, row, unread) for group in groups]
+    row = {model: n + 1 + int(slot) for model, slot in zip(used, slots, strict=True)}
+    events = [_with_rows(group, row) for group in groups]
     fates = np.bincount(np.array(run.fates, np.int64), minlength=4).tolist()
     ring_models = sum(2 * (len(members) - 1) for members, _ in run.members.values())
     traffic = Traffic(
         sent=len(run.fates) + ring_models,
-        delivered=fates[MERGED] + ring_models,
+        delivered=fates[READ] + ring_models,
         dropped=fates[DROPPED],
         superseded=fates[SUPERSEDED],
         in_flight=fates[IN_FLIGHT],
@@ -59,54 +63,70 @@ def timeline_of(run: Run, name: str) -> Timeline:
     return from_events(_columns(events), facts)
 
 
+def _mean(number: int) -> int:
+    """Stand for the row of a mean until it has one."""
+    return -1 - 2 * number
+
+
+def _kept(number: int) -> int:
+    """Stand for the row of a model that is kept, until it has one."""
+    return -2 - 2 * number
+
+
 def _numbered(run: Run) -> tuple[list[_Group], dict[int, int], dict[int, int]]:
-    """List the events, in which row −1 − k stands for mean k; and where each mean is written, and read last."""
-    n, written, read = run.settings.num_nodes, {0: 0}, {}
-    groups = [_Group(0.0, members=(0,), weights=(1.0,), targets=(n, -1))]
+    """List the events, in which negative numbers stand for models; and where each is written, and read last."""
+    n, written, read = run.settings.num_nodes, {_mean(0): 0}, {}
+    groups = [_Group(0.0, members=(0,), weights=(1.0,), targets=(n, _mean(0)))]
     for moment in run.moments:
-        mean, seconds = moment.mean, moment.seconds
-        if moment.kind == RING:
-            groups.extend(_ring(run, seconds, mean))
-            written[mean] = len(groups) - 1
-            continue
-        if mean >= 0:
-            read[mean] = len(groups)
-        if moment.kind == SEND:
-            groups.append(_Group(seconds, speakers=(moment.node,), messages=(1,)))
-        elif moment.kind == UNIT and mean < 0:
-            groups.append(_Group(seconds, moment.node))
-        elif moment.kind == UNIT:
-            pair, weights = (moment.node, -1 - mean), (1.0 - moment.beta, moment.beta)
-            groups.append(_Group(seconds, moment.node, pair, weights, (moment.node,)))
+        node, seconds, model = moment.node, moment.seconds, _mean(moment.number)
+        if moment.kind == AVERAGE:
+            for member in run.members[moment.number][0]:
+                if member.kept >= 0:
+                    read[_kept(member.kept)] = len(groups) + len(run.members[moment.number][0])
+            groups.extend(_ring(run, seconds, moment.number))
+            written[model] = len(groups) - 1
+        elif moment.kind == KEEP:
+            written[_kept(moment.number)] = len(groups)
+            groups.append(_Group(seconds, members=(node,), weights=(1.0,), targets=(_kept(moment.number),)))
+        elif moment.kind == SEND:
+            groups.append(_Group(seconds, speakers=(node,), messages=(1,)))
+        elif moment.kind == COPY:
+            read[model] = len(groups)
+            groups.append(_Group(seconds, members=(model,), weights=(1.0,), targets=(node,)))
+        elif moment.kind == UNIT and moment.number < 0:
+            groups.append(_Group(seconds, node))
         else:
-            groups.append(_Group(seconds, NOBODY, (-1 - mean,), (1.0,), (moment.node,)))
+            read[model] = len(groups)
+            groups.append(_Group(seconds, node, (node, model), (1.0 - moment.beta, moment.beta), (node,)))
     return groups, written, read
 
 
-def _ring(run: Run, seconds: float, mean: int) -> list[_Group]:
+def _ring(run: Run, seconds: float, number: int) -> list[_Group]:
     """Average the members into the row of the last mean; the last event copies it to the living, and to its slot."""
-    members, living = run.members[mean]
+    members, living = run.members[number]
+    rows = [member.node if member.kept < 0 else _kept(member.kept) for member in members]
     row, groups, done = run.settings.num_nodes, [], 0
     while done < len(members):
-        new = members[done : done + LANES - (done > 0)]
-        total = done + len(new)
+        new = range(done, min(len(members), done + LANES - (done > 0)))
+        total = new.stop
         old = (row,) if done else ()
         weights = (done / total,) * bool(done) + (1.0 / total,) * len(new)
         # A ring of M sends 2 (M − 1) models altogether: M members one each, and all but two a second one.
-        counts = tuple(2 if done + k < len(members) - 2 else 1 for k in range(len(new)))
-        groups.append(_Group(seconds, NOBODY, (*old, *new), weights, (row,), tuple(new), counts))
+        counts = tuple(2 if k < len(members) - 2 else 1 for k in new)
+        speakers = tuple(members[k].node for k in new)
+        groups.append(_Group(seconds, NOBODY, (*old, *(rows[k] for k in new)), weights, (row,), speakers, counts))
         done = total
-    groups[-1] = groups[-1]._replace(targets=(row, -1 - mean, *living[: LANES - 1]))
+    groups[-1] = groups[-1]._replace(targets=(row, _mean(number), *living[: LANES - 1]))
     for begin in range(LANES - 1, len(living), LANES):
         groups.append(_Group(seconds, NOBODY, (row,), (1.0,), tuple(living[begin : begin + LANES])))
     return groups
 
 
-def _with_rows(group: _Group, row: dict[int, int], unread: set[int]) -> _Group:
+def _with_rows(group: _Group, row: dict[int, int]) -> _Group:
+    """Put rows in the place of models; a model that nobody reads is not written."""
     members = tuple(row.get(each, each) for each in group.members)
-    return group._replace(
-        members=members, targets=tuple(row.get(each, each) for each in group.targets if each not in unread)
-    )
+    targets = tuple(row.get(each, each) for each in group.targets)
+    return group._replace(members=members, targets=tuple(each for each in targets if each >= 0))
 
 
 def _columns(events: list[_Group]) -> dict[str, np.ndarray]:

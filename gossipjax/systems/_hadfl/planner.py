@@ -12,20 +12,22 @@ from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
+from gossipjax.systems._hadfl.actions import go_on, mark
 from gossipjax.systems._hadfl.coordinator import fail
 from gossipjax.systems._hadfl.forecast import start_smoothing
 from gossipjax.systems._hadfl.history import history_of
 from gossipjax.systems._hadfl.learning import timeline_of
 from gossipjax.systems._hadfl.settings import (
-    Cycle,
-    Failures,
+    HADFLCycle,
+    HADFLFailures,
     HADFLSettings,
-    Merging,
-    Selection,
-    Speeds,
+    HADFLMerging,
+    HADFLSelection,
+    HADFLSpeeds,
     check_groups,
 )
-from gossipjax.systems._hadfl.state import AVERAGED, CONTROL, IDLE, PRESENCE, Coordinator, Device, Run, go_on, mark
+from gossipjax.systems._hadfl.state import Coordinator, Device, Run
+from gossipjax.systems._hadfl.tables import AVERAGED, CONTROL, IDLE, PRESENCE
 from gossipjax.systems._hadfl.units import change, proceed
 from gossipjax.systems._kernel.bandwidth import FASTEST, MODELS, Bandwidth, capacities
 from gossipjax.systems._kernel.loop import follow_presence, make_kernel
@@ -37,7 +39,8 @@ from gossipjax.systems._plan import Plan, assuming, plan_of_one
 
 EARLIER = 1e-9
 """Orders arrive so much before a synchronisation, in units of the slowest device: times are rounded."""
-_CYCLE, _SELECTION, _MERGING, _FAILURES, _SPEEDS = Cycle(), Selection(), Merging(), Failures(), Speeds()
+_CYCLE, _SELECTION, _MERGING = HADFLCycle(), HADFLSelection(), HADFLMerging()
+_FAILURES, _SPEEDS = HADFLFailures(), HADFLSpeeds()
 
 
 @recorded("cao2021hadfl")
@@ -48,13 +51,14 @@ def hadfl(
     model_bytes: int,
     local_steps: int,
     time_batch: int = 1,
-    cycle: Cycle = _CYCLE,
-    selection: Selection = _SELECTION,
-    merging: Merging = _MERGING,
-    failures: Failures = _FAILURES,
-    speeds: Speeds = _SPEEDS,
+    cycle: HADFLCycle = _CYCLE,
+    selection: HADFLSelection = _SELECTION,
+    merging: HADFLMerging = _MERGING,
+    failures: HADFLFailures = _FAILURES,
+    speeds: HADFLSpeeds = _SPEEDS,
     bandwidth: Bandwidth = "greedy",
     coordinator_at: int = 0,
+    coordinator_fails_s: int | float | None = None,
     seed: int,
 ) -> Plan:
     """Plan HADFL: devices train at their own speeds, and every T_sync a few of them average in a ring.
@@ -62,26 +66,32 @@ def hadfl(
     A unit is E local steps, ``T_i = 3 E b s_i`` seconds on device i (s_i a sample). The cycle:
 
     1. *Warm-up*: each device trains a unit; the coordinator learns T_i and fixes the hyperperiod HE and
-       ``T_sync = m HE``, in which device i completes ``E_i = T_sync / T_i`` units (:class:`gossipjax.systems.Cycle`).
+       ``T_sync = m HE``, in which device i completes ``E_i = T_sync / T_i`` units (:class:`HADFLCycle`).
     2. *Training*: units follow one another without waiting; a device's version counts them.
     3. *Selection*: the coordinator forecasts all versions and draws N_p devices, preferably near a quantile of them
-       (:class:`gossipjax.systems.Selection`).
-    4. *Ring*: at the end of the unit that is under way, a member begins to pass fragments of M/N_p bytes to the next,
+       (:class:`HADFLSelection`).
+    4. *Ring*: at the end of the unit that is under way, a member begins to pass fragments of S/N_p bytes to the next,
        2 (N_p − 1) times: sums, then means. All get ``x̄ = Σ_i x_i / N_p``, and train on.
     5. *Broadcast*: one member sends x̄ to the devices outside the ring, one after another. Nobody waits for it: a
-       receiver merges it when its unit ends (:class:`gossipjax.systems.Merging`). Another member sends the coordinator
-       a backup.
+       receiver merges it when its unit ends, unless it has a newer mean (:class:`HADFLMerging`). Another member, if one
+       lives, sends the coordinator a backup.
     6. *Failures*: who waits too long for its neighbour in the ring asks whether it lives, and leaves it out if it does
-       not; the ring starts again with fewer members, and gives up with one (:class:`gossipjax.systems.Failures`). A
-       device that goes offline loses its unit, and begins again from a mean.
+       not; the ring starts again with fewer members, and gives up with one (:class:`HADFLFailures`). A device that goes
+       offline loses its unit, and begins again from a mean. If it had passed on all its fragments, the mean holds the
+       model that it had.
 
     The steps are those of the paper as its abstract and secondary sources tell them. Its text was not at hand: all
-    formulas and defaults in the five groups of options are our design.
+    formulas, the five groups of options and their defaults are our design.
 
     Small messages take the latency, models their bytes over the bandwidth and then the latency. The coordinator is a
-    machine beside device ``coordinator_at`` whose own bandwidth is unlimited; in ``activity`` it is node n. Run
-    :func:`gossipjax.hadfl` with E local steps on the plan; row n of its models is the last mean, whose accuracy
-    :func:`gossipjax.observe.model_metrics` measures.
+    machine beside device ``coordinator_at`` whose own bandwidth is unlimited; in ``activity`` it is node n. Idealised:
+    the coordinator notices a death one latency later, without a message; so do devices if it fails itself. A ring ends
+    for all its members at the instant at which the last of them has all fragments. A ring that starts again does so for
+    all at once, when the farthest has heard.
+
+    Run :func:`gossipjax.hadfl` with E local steps on the plan; row n of its models is the last mean, whose accuracy
+    :func:`gossipjax.observe.model_metrics` measures. ``messages_sent`` counts whole models; fragments of rings that
+    started anew or were abandoned are in ``total_bytes`` and ``activity`` only.
 
     >>> from gossipjax import devices, systems
     >>> four = devices.from_powers((4, 2, 2, 1), seconds_per_sample=0.04, bytes_per_second=1e6)
@@ -92,7 +102,7 @@ def hadfl(
     Args:
         devices: of n ≥ 2 nodes.
         duration_s: simulated seconds.
-        model_bytes: M, of one model.
+        model_bytes: S, of one model.
         local_steps: E, of one unit.
         time_batch: b, samples of a step in the training time.
         cycle: when to synchronise.
@@ -102,6 +112,8 @@ def hadfl(
         speeds: jitter and drift of the units.
         bandwidth: how it is shared, see :func:`gossipjax.systems.plexus`.
         coordinator_at: the device whose latencies the coordinator has.
+        coordinator_fails_s: seconds; None: never. Afterwards nobody synchronises; devices train alone, and those that
+            come back go on from their own model.
         seed: of members, ring orders, broadcasts, and speeds.
 
     Raises:
@@ -119,13 +131,16 @@ def hadfl(
     duration_s = real("duration_s", duration_s, above=0, unit="seconds")
     check_groups(n, cycle, selection, merging, failures, speeds)
     coordinator_at, seed = whole("coordinator_at", coordinator_at, least=0, most=n - 1), checked_seed(seed)
+    if coordinator_fails_s is not None:
+        real("coordinator_fails_s", coordinator_fails_s, above=0, unit="seconds", remedy="None: it does not")
     unit_s = train_seconds_of(given, local_steps, time_batch)
     expected = float((duration_s / unit_s).sum())
     what = f"duration_s={duration_s:g}: about {expected:.3g} units of {n} devices"
     check_memory(what, 1500.0 * expected + 24.0 * n * n, "plan a shorter time, or more local steps in a unit")
     delays = _delays(given, coordinator_at)
     groups = (cycle, selection, merging, failures, speeds)
-    settings = _settings(given, delays, duration_s, float(model_bytes), float(unit_s.max()), groups)
+    settings = _settings(given, delays, float(model_bytes), float(unit_s.max()), groups)
+    settings = settings._replace(coordinator_fails_s=coordinator_fails_s)
     run = _make(settings, given, delays, unit_s.tolist(), bandwidth, seed)
     last = float(np.nextafter(duration_s, 0.0))  # what happens at the very end does not count
     follow_presence(run.kernel, given, last, partial(change, run), rank=PRESENCE)
@@ -135,7 +150,7 @@ def hadfl(
         mark(run, node, device.state)
     name = _name(settings, bandwidth, seed)
     timeline = assuming(timeline_of(run, name), message_bytes=model_bytes, local_steps=local_steps, made_for="HADFL")
-    ends = np.array([row.end_s for row in run.rows if row.outcome == AVERAGED], np.float64)
+    ends = np.array([record.end_s for record in run.cycles if record.outcome == AVERAGED], np.float64)
     found = activity_of(run.kernel.record, duration_s, run.kernel.network.sent(duration_s))
     return plan_of_one(name, timeline, duration_s, found, round_end_s=ends, history=history_of(run))
 
@@ -149,7 +164,7 @@ def _delays(devices: Machines, coordinator_at: int) -> list[np.ndarray]:
     return list(table)
 
 
-def _settings(devices: Machines, delays, duration_s: float, model_bytes: float, slowest_s: float, groups):
+def _settings(devices: Machines, delays, model_bytes: float, slowest_s: float, groups) -> HADFLSettings:
     """Fill in the times that are not given.
 
     Raises:
@@ -169,7 +184,6 @@ def _settings(devices: Machines, delays, duration_s: float, model_bytes: float, 
     handshake = max(2 * trip, step) if failures.handshake_s is None else float(failures.handshake_s)
     return HADFLSettings(
         num_nodes=n,
-        duration_s=duration_s,
         model_bytes=model_bytes,
         slowest_s=slowest_s,
         cycle=cycle,
@@ -180,6 +194,7 @@ def _settings(devices: Machines, delays, duration_s: float, model_bytes: float, 
         timeout_s=slowest_s + 2 * step if failures.timeout_s is None else float(failures.timeout_s),
         handshake_s=handshake,
         lead_s=float(max(delays[n].max(), np.array(delays)[:, n].max())) + EARLIER * slowest_s,
+        coordinator_fails_s=None,
     )
 
 
@@ -192,25 +207,19 @@ def _make(settings: HADFLSettings, devices: Machines, delays, unit_s: list[float
     kernel = make_kernel(MODELS[bandwidth](up, down), [*online, True])
     nan = float("nan")
     coordinator = Coordinator(start_smoothing(n), list(online), [nan] * n, [nan] * n, [0] * n)
-    made = [Device(seconds, settings.cycle.warmup_units) for seconds in unit_s]
-    of_speeds, of_choices = np.random.SeedSequence(seed).spawn(2)
-    speeds = random.Random(int(of_speeds.generate_state(1, np.uint64)[0]))
-    run = Run(
-        settings,
-        kernel,
-        lambda i, j: delays[i].item(j),
-        made,
-        coordinator,
-        speeds,
-        np.random.default_rng(of_choices),
-        proceed,
-    )
+    of_choices, *of_speeds = np.random.SeedSequence(seed).spawn(1 + n)
+    streams = (random.Random(int(sequence.generate_state(1, np.uint64)[0])) for sequence in of_speeds)
+    made = [
+        Device(seconds, stream, settings.cycle.warmup_units) for seconds, stream in zip(unit_s, streams, strict=True)
+    ]
+    choices = np.random.default_rng(of_choices)
+    run = Run(settings, kernel, lambda i, j: delays[i].item(j), made, coordinator, choices, proceed)
     for node, is_online in enumerate(online):
         if is_online:
             mark(run, node, IDLE)
             go_on(run, node)
-    if settings.failures.coordinator_fails_s is not None:
-        at(kernel.queue, float(settings.failures.coordinator_fails_s), fail, run, rank=CONTROL)
+    if settings.coordinator_fails_s is not None:
+        at(kernel.queue, float(settings.coordinator_fails_s), fail, run, rank=CONTROL)
     return run
 
 
@@ -219,6 +228,6 @@ def _name(settings: HADFLSettings, bandwidth: str, seed: int) -> str:
     chosen = settings.selection
     return (
         f"HADFL: {chosen.count} of {settings.num_nodes}, alpha={chosen.alpha:g}, quantile={chosen.quantile:g}, "
-        f"spread {chosen.spread}, beta={settings.merging.beta}, {settings.cycle.cadence}, {bandwidth} transfers of "
+        f"scale {chosen.scale}, beta={settings.merging.beta}, {settings.cycle.cadence}, {bandwidth} transfers of "
         f"{int(settings.model_bytes):,} bytes, seed={seed}"
     )

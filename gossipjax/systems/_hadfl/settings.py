@@ -1,7 +1,9 @@
 """The options of HADFL in groups, checked, and the settings that its handlers read.
 
-Much of the paper is known in outline only. Every choice that is ours is an option here; its default is our design, not
-a statement about the paper.
+Much of the paper is known in outline only. Options and their defaults are our design, and so is what is no option: a
+ring that loses a member starts anew; members are drawn without replacement, and stand in random order; one random
+member broadcasts, to one device after another; another one, if there is one, sends the backup; smoothing starts at the
+first version.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from gossipjax._base.arguments import choice, instance, real, whole
 
 
 @dataclasses.dataclass(frozen=True)
-class Cycle:
+class HADFLCycle:
     """When HADFL synchronises: every ``T_sync = m · HE`` seconds.
 
     The hyperperiod HE is the least common multiple of the measured seconds of a unit of all devices, after their ratios
@@ -23,7 +25,7 @@ class Cycle:
         hyperperiods: m ≥ 1.
         sync_s: T_sync in seconds; None: m hyperperiods.
         max_denominator: of the fractions.
-        longest: the largest hyperperiod, in units of the slowest device. A longer one is replaced by one unit of the
+        max_hyperperiod: the largest one, in units of the slowest device. A longer one is replaced by one unit of the
             slowest device, and ``E_i = ⌊T_sync / T_i⌋``.
         cadence: "clock": synchronisations at multiples of T_sync, one that falls into a ring is left out;
             "after_ring": T_sync after the end of the last ring.
@@ -36,7 +38,7 @@ class Cycle:
     hyperperiods: int = 1
     sync_s: int | float | None = None
     max_denominator: int = 8
-    longest: int | float = 4.0
+    max_hyperperiod: int | float = 4.0
     cadence: Literal["clock", "after_ring"] = "clock"
     warmup_units: int = 1
 
@@ -46,23 +48,27 @@ class Cycle:
             whole(name, getattr(self, name), least=1)
         if self.sync_s is not None:
             real("sync_s", self.sync_s, above=0, unit="seconds", remedy="None: from the measured speeds")
-        real("longest", self.longest, least=1, remedy="units of the slowest device")
+            if self.hyperperiods != 1:
+                raise ValueError(
+                    f"sync_s={self.sync_s:g}, hyperperiods={self.hyperperiods}: both set T_sync; give one of them"
+                )
+        real("max_hyperperiod", self.max_hyperperiod, least=1, remedy="units of the slowest device")
         choice("cadence", self.cadence, ("clock", "after_ring"))
 
 
 @dataclasses.dataclass(frozen=True)
-class Selection:
+class HADFLSelection:
     """Who synchronises: N_p devices, drawn one after another with weights ``exp(−z_i²/2)``.
 
-    v̂_i is the forecast of a device's version at the next synchronisation (Brown's double exponential smoothing), Q a
-    quantile of all forecasts. ``z_i = (v̂_i − Q)/sd(v̂)`` with spread "std", which no change of units changes, or
+    v̂_i is the forecast of a device's version one T_sync after the last report (Brown's double exponential smoothing), Q
+    a quantile of all forecasts. ``z_i = (v̂_i − Q)/sd(v̂)`` with scale "std", which no change of units changes, or
     ``z_i = v̂_i − Q`` with "unit", under which versions that grow without end leave only the nearest device.
 
     Attributes:
         count: N_p ≥ 2; fewer if fewer are alive.
         alpha: smoothing factor α in (0, 1).
         quantile: of the centre Q, linearly interpolated.
-        spread: "std" or "unit".
+        scale: "std" or "unit".
 
     Raises:
         ValueError: a number out of range, or an unknown word.
@@ -71,18 +77,18 @@ class Selection:
     count: int = 2
     alpha: int | float = 0.5
     quantile: int | float = 0.75
-    spread: Literal["std", "unit"] = "std"
+    scale: Literal["std", "unit"] = "std"
 
     def __post_init__(self) -> None:
         """Check numbers and words."""
         whole("count", self.count, least=2, remedy="a ring needs two devices")
         real("alpha", self.alpha, above=0, below=1)
         real("quantile", self.quantile, least=0, most=1)
-        choice("spread", self.spread, ("std", "unit"))
+        choice("scale", self.scale, ("std", "unit"))
 
 
 @dataclasses.dataclass(frozen=True)
-class Merging:
+class HADFLMerging:
     """What a device makes of a model that was broadcast: ``x_k ← (1 − β) x_k + β x̄``, at the end of its unit.
 
     Its version becomes ``max(v_k, round((1 − β) v_k + β v̄))``.
@@ -108,8 +114,8 @@ class Merging:
 
 
 @dataclasses.dataclass(frozen=True)
-class Failures:
-    """What happens when a device dies, and when the coordinator does.
+class HADFLFailures:
+    """What happens when a device dies.
 
     A ring member that has waited ``timeout_s`` for its upstream neighbour asks whether it lives. Without an answer for
     ``handshake_s`` the ring leaves the neighbour out and starts again.
@@ -118,9 +124,9 @@ class Failures:
         timeout_s: None: a unit of the slowest device, and twice what the slowest fragment takes on an idle network.
         handshake_s: longer than the longest round trip, so that a living device is never left out; None: twice that, or
             what the slowest fragment takes if that is more.
-        recovery: a device that comes back "backup": pulls the coordinator's copy of the last mean; "broadcast": waits
-            for the next one, and for the backup after two T_sync. Before the first ring it goes on from its own model.
-        coordinator_fails_s: seconds; None: never. Afterwards nobody synchronises, and devices train alone.
+        recovery: what a device that comes back does. "backup": it pulls the coordinator's copy of the last mean, or of
+            the initial model; "broadcast": it waits for the next mean, and asks for the backup after two T_sync; before
+            the first ring it goes on from its own model. Without an answer it goes on from its own model, too.
 
     Raises:
         ValueError: a time that is not positive, or an unknown word.
@@ -129,24 +135,25 @@ class Failures:
     timeout_s: int | float | None = None
     handshake_s: int | float | None = None
     recovery: Literal["backup", "broadcast"] = "backup"
-    coordinator_fails_s: int | float | None = None
 
     def __post_init__(self) -> None:
         """Check times and words."""
-        for name in ("timeout_s", "handshake_s", "coordinator_fails_s"):
+        for name in ("timeout_s", "handshake_s"):
             if (seconds := getattr(self, name)) is not None:
                 real(name, seconds, above=0, unit="seconds")
         choice("recovery", self.recovery, ("backup", "broadcast"))
 
 
 @dataclasses.dataclass(frozen=True)
-class Speeds:
+class HADFLSpeeds:
     """How the seconds of a unit vary: ``T_i · exp(d_k) · exp(σ N − σ²/2)`` for unit k, N standard normal.
+
+    They belong to the machines, but only HADFL forecasts them. Each device draws from a stream of its own.
 
     Attributes:
         jitter: σ ≥ 0; the second factor has mean one and is drawn for every unit.
-        drift: δ ≥ 0; the logarithm of the speed is a random walk, ``d_{k+1} = d_k + δ √(T_i / T_slowest) N``: standard
-            deviation δ in the time of one unit of the slowest device.
+        drift: δ ≥ 0; the logarithm of the seconds is a random walk, ``d_{k+1} = d_k + δ √(T_i / T_slowest) N``:
+            standard deviation δ in the time of one unit of the slowest device.
 
     Raises:
         ValueError: a number that is negative or not finite.
@@ -165,15 +172,14 @@ class HADFLSettings(NamedTuple):
     """What the handlers read; see :func:`gossipjax.systems.hadfl`."""
 
     num_nodes: int
-    duration_s: float
     model_bytes: float
     slowest_s: float
     """Seconds of a unit of the slowest device, without jitter."""
-    cycle: Cycle
-    selection: Selection
-    merging: Merging
-    failures: Failures
-    speeds: Speeds
+    cycle: HADFLCycle
+    selection: HADFLSelection
+    merging: HADFLMerging
+    failures: HADFLFailures
+    speeds: HADFLSpeeds
     timeout_s: float
     handshake_s: float
     lead_s: float
@@ -188,7 +194,7 @@ def check_groups(n: int, cycle: Any, selection: Any, merging: Any, failures: Any
         TypeError: another sort.
         ValueError: more members than devices.
     """
-    groups = {"cycle": Cycle, "selection": Selection, "merging": Merging, "failures": Failures, "speeds": Speeds}
+    groups = {"cycle": HADFLCycle, "selection": HADFLSelection, "merging": HADFLMerging, "failures": HADFLFailures, "speeds": HADFLSpeeds}
     values = (cycle, selection, merging, failures, speeds)
     for (name, kind), value in zip(groups.items(), values, strict=True):
         instance(name, value, kind, f"such as gossipjax.systems.{kind.__name__}()")

@@ -8,6 +8,7 @@ import xarray as xr
 
 from experiments import (
     async_beats_sync_under_stragglers,
+    hadfl_selection,
     heterogeneity,
     jwins_ablation,
     jwins_dynamic_topology,
@@ -191,6 +192,21 @@ CASES = (
             "contradicted": [[53.0, 53.5, 54.0], [0, 0, 1]],
             "undecided": [[50.0, 60.0, 70.0], [0] * 3],
         },
+    ),
+    Case(
+        "frequency in rings",
+        lambda samples: hadfl_selection.agrees(np.asarray(samples[0], float)).word,
+        {"reproduced": [[0.01, -0.01, 0.0]], "contradicted": [[0.1, 0.11, 0.1]], "undecided": [[-0.05, 0.0, 0.05]]},
+    ),
+    Case(
+        "devices left out of rings",
+        lambda samples: hadfl_selection.collapses(np.asarray(samples[0], float), 2, 4).word,
+        {"reproduced": [[0.5, 0.5, 0.5]], "contradicted": [[0.0, 0.0, 0.0]], "undecided": [[0.5, 0.5, 0.25]]},
+    ),
+    Case(
+        "devices that take turns",
+        lambda samples: hadfl_selection.takes_turns(np.asarray(samples[0], float)).word,
+        {"reproduced": [[0.0, 0.0, 0.0]], "contradicted": [[0.5, 0.5, 0.5]], "undecided": [[0.0, 0.0, 0.25]]},
     ),
     Case(
         "a part of JWINS",

@@ -1,0 +1,53 @@
+"""The small parts of the experiments with HADFL: laws, errors, rates and crossings with known values."""
+
+import numpy as np
+import pytest
+
+from experiments import hadfl_selection
+from experiments.lib.hadfl_plans import duration_of
+from gossipjax import devices, systems
+from theory.hadfl import inclusion_probabilities
+
+CLOSE = {"rtol": 1e-12, "atol": 0}  # a few operations on numbers near 1
+SUMS = {
+    "rtol": 1e-8,
+    "atol": 1e-8,
+}  # the strategy begins 1e-9 s after the warm-up; float64 sums of 20 s
+
+
+def plan(powers=(4, 2, 2, 1), cycles=20, *, bandwidth=np.inf, model_bytes=4, **settings):
+    """A unit of the slowest device takes a second, and so does a cycle."""
+    made = devices.from_powers(powers, seconds_per_sample=1 / 3, bytes_per_second=bandwidth)
+    return systems.hadfl(
+        made, duration_of(cycles, 1.0, 1.0), model_bytes=model_bytes, local_steps=1, seed=3, **settings
+    )
+
+
+# Selection
+
+
+def test_inclusion_goes_on_where_probabilities_underflow():
+    """Two of the devices are next to the quantile; of those far away the nearer one is drawn next."""
+    forecasts = np.array([4000.0, 1001.0, 1001.0, 990.0, 900.0])
+    law = hadfl_selection.inclusion(forecasts, 3, 0.5, "unit")
+    np.testing.assert_allclose(law, [0, 1, 1, 1, 0], **CLOSE)
+    far = np.array([1100.0, 1001.0, 1001.0, 902.0])
+    law = hadfl_selection.inclusion(far, 3, 0.5, "unit")  # equally far from the centre
+    np.testing.assert_allclose(law, [0.5, 1, 1, 0.5], **CLOSE)
+
+
+def test_inclusion_is_the_law_of_the_draws():
+    """Powers (3, 3, 1, 1): the values of an enumeration by hand, to their four digits."""
+    law = hadfl_selection.inclusion(np.array([3.0, 3.0, 1.0, 1.0]), 2, 0.75, "std")
+    np.testing.assert_allclose(law, [0.8428, 0.8428, 0.1572, 0.1572], atol=5e-5, rtol=0)
+
+
+def test_a_run_is_compared_with_the_law_of_its_own_cycles():
+    history = plan().history
+    found = hadfl_selection.measured(history, 2, 0.75, "std")
+    law = np.array([inclusion_probabilities(p, 2) for p in history.probabilities])
+    np.testing.assert_allclose(found.exact, law.mean(0), rtol=1e-9, atol=0)  # probabilities by another route
+    excess = (history.selected - law).sum(0) / np.sqrt((law * (1 - law)).sum(0))
+    np.testing.assert_allclose(found.deviation, excess, rtol=1e-9, atol=1e-9)
+    assert found.frequency.sum() == pytest.approx(2)
+    assert found.gap[0] == 3  # versions 4, 2, 2, 1 when the first ring is drawn

@@ -25,6 +25,7 @@ from experiments import (
     hadfl_faults,
     hadfl_selection,
     hadfl_time_to_accuracy,
+    hadfl_version_forecast,
     heterogeneity,
     jwins_ablation,
     jwins_accuracy_vs_bytes,
@@ -116,6 +117,9 @@ TINY = {
         num_records=11,
     ),
     "hadfl_selection": hadfl_selection.QUICK._replace(powers=((4, 2, 2, 1),), counts=(2,), cycles=40, num_seeds=2),
+    "hadfl_version_forecast": hadfl_version_forecast.QUICK._replace(
+        jitters=(0.0, 0.3), drifts=(0.0, 0.2), alphas=(0.3, 0.8), cycles=14, num_seeds=2
+    ),
 }
 MODULES = {stem: command.module_of(stem) for stem in command.STEMS}
 LONG_TO_COMPILE = {stem for stem in MODULES if stem.startswith("jwins")}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import hadfl_selection
+from experiments import hadfl_selection, hadfl_version_forecast
 from experiments.lib.hadfl_plans import duration_of
 from gossipjax import devices, systems
 from theory.hadfl import inclusion_probabilities
@@ -51,3 +51,21 @@ def test_a_run_is_compared_with_the_law_of_its_own_cycles():
     np.testing.assert_allclose(found.deviation, excess, rtol=1e-9, atol=1e-9)
     assert found.frequency.sum() == pytest.approx(2)
     assert found.gap[0] == 3  # versions 4, 2, 2, 1 when the first ring is drawn
+
+
+# Forecasts
+
+
+def test_progress_counts_units_and_not_what_averaging_makes_of_versions():
+    one = plan()
+    units = hadfl_version_forecast.progress(one)
+    np.testing.assert_array_equal(np.diff(units, axis=0), np.tile([4, 2, 2, 1], (len(units) - 1, 1)))
+    assert not np.array_equal(units, one.history.versions)
+
+
+def test_the_forecast_that_nothing_changes_has_error_one():
+    values = np.random.default_rng(0).standard_normal((9, 4)).cumsum(0)
+    changes = np.diff(values, axis=0)
+    assert hadfl_version_forecast.relative_error(-changes, changes) == pytest.approx(1, rel=1e-12)
+    assert hadfl_version_forecast.relative_error(0 * changes, changes) == 0
+    assert hadfl_version_forecast.curve(-changes, changes).mean() == pytest.approx(1, rel=1e-12)

@@ -9,6 +9,7 @@ import xarray as xr
 from experiments import (
     async_beats_sync_under_stragglers,
     hadfl_selection,
+    hadfl_version_forecast,
     heterogeneity,
     jwins_ablation,
     jwins_dynamic_topology,
@@ -207,6 +208,16 @@ CASES = (
         "devices that take turns",
         lambda samples: hadfl_selection.takes_turns(np.asarray(samples[0], float)).word,
         {"reproduced": [[0.0, 0.0, 0.0]], "contradicted": [[0.5, 0.5, 0.5]], "undecided": [[0.0, 0.0, 0.25]]},
+    ),
+    Case(
+        "a forecast without error",
+        lambda samples: hadfl_version_forecast.vanishes(np.asarray(samples[0], float)).word,
+        {"reproduced": [[1e-5, 1e-6, 0.0]], "contradicted": [[0.3, 0.31, 0.3]], "undecided": [[0.0, 0.0, 0.01]]},
+    ),
+    Case(
+        "a better factor of the forecast",
+        lambda samples: hadfl_version_forecast.gains(np.asarray(samples[0], float)).word,
+        {"reproduced": [[0.1, 0.11, 0.1]], "contradicted": [[-0.1, -0.11, -0.1]], "undecided": [[-0.1, 0.0, 0.1]]},
     ),
     Case(
         "a part of JWINS",

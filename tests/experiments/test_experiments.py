@@ -23,6 +23,7 @@ from experiments import (
     dpsgd_on_real_data,
     flight_time_breaks_log_n,
     hadfl_faults,
+    hadfl_scaling,
     hadfl_selection,
     hadfl_time_to_accuracy,
     hadfl_version_forecast,
@@ -120,6 +121,7 @@ TINY = {
     "hadfl_version_forecast": hadfl_version_forecast.QUICK._replace(
         jitters=(0.0, 0.3), drifts=(0.0, 0.2), alphas=(0.3, 0.8), cycles=14, num_seeds=2
     ),
+    "hadfl_scaling": hadfl_scaling.QUICK._replace(sizes=(12,), cycles=6, num_seeds=2),
 }
 MODULES = {stem: command.module_of(stem) for stem in command.STEMS}
 LONG_TO_COMPILE = {stem for stem in MODULES if stem.startswith("jwins")}

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments import hadfl_selection, hadfl_version_forecast
-from experiments.lib.hadfl_plans import duration_of
+from experiments import hadfl_scaling, hadfl_selection, hadfl_version_forecast
+from experiments.lib.hadfl_plans import STATES, duration_of, seconds_by_state, units_per_second
 from gossipjax import devices, systems
 from theory.hadfl import inclusion_probabilities
 
@@ -69,3 +69,28 @@ def test_the_forecast_that_nothing_changes_has_error_one():
     assert hadfl_version_forecast.relative_error(-changes, changes) == pytest.approx(1, rel=1e-12)
     assert hadfl_version_forecast.relative_error(0 * changes, changes) == 0
     assert hadfl_version_forecast.curve(-changes, changes).mean() == pytest.approx(1, rel=1e-12)
+
+
+# Rates and bytes
+
+
+def test_on_a_free_network_nobody_waits():
+    one = plan()
+    seconds = seconds_by_state(one)
+    np.testing.assert_allclose(seconds[list(STATES).index("training")], one.end_s - one.history.start_s, **SUMS)
+    np.testing.assert_allclose(seconds.sum(0), one.end_s - one.history.start_s, **SUMS)
+    assert units_per_second(one) == pytest.approx(9, rel=1e-8)
+
+
+def test_bytes_of_a_cycle_are_those_of_a_plan():
+    """In whole cycles, on a network fast enough that no transfer outlasts the plan."""
+    one = plan(bandwidth=1e9, model_bytes=1000)
+    rounds = one.round_end_s.size
+    expected = hadfl_scaling.bytes_of_cycle(4, 2, 1000)
+    assert rounds == 20
+    assert one.total_bytes(one.end_s) / 4 / rounds == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("ring", "n", "count"), [("two", 64, 2), ("a quarter", 64, 16), ("a quarter", 4, 2)])
+def test_sizes_of_rings(ring, n, count):
+    assert hadfl_scaling.members(ring, n) == count

@@ -8,6 +8,7 @@ import xarray as xr
 
 from experiments import (
     async_beats_sync_under_stragglers,
+    hadfl_scaling,
     hadfl_selection,
     hadfl_version_forecast,
     heterogeneity,
@@ -218,6 +219,16 @@ CASES = (
         "a better factor of the forecast",
         lambda samples: hadfl_version_forecast.gains(np.asarray(samples[0], float)).word,
         {"reproduced": [[0.1, 0.11, 0.1]], "contradicted": [[-0.1, -0.11, -0.1]], "undecided": [[-0.1, 0.0, 0.1]]},
+    ),
+    Case(
+        "full speed",
+        lambda samples: hadfl_scaling.at_full_speed(np.asarray(samples[0], float)).word,
+        {"reproduced": [[0.98, 0.99, 0.99]], "contradicted": [[0.8, 0.81, 0.8]], "undecided": [[0.9, 0.95, 1.0]]},
+    ),
+    Case(
+        "rings that wait",
+        lambda samples: hadfl_scaling.waits(np.asarray(samples[0], float)).word,
+        {"reproduced": [[0.8, 0.81, 0.8]], "contradicted": [[0.98, 0.99, 0.99]], "undecided": [[0.9, 0.95, 1.0]]},
     ),
     Case(
         "a part of JWINS",

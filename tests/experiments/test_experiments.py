@@ -23,6 +23,7 @@ from experiments import (
     dpsgd_on_real_data,
     flight_time_breaks_log_n,
     hadfl_faults,
+    hadfl_network,
     hadfl_scaling,
     hadfl_selection,
     hadfl_time_to_accuracy,
@@ -122,6 +123,7 @@ TINY = {
         jitters=(0.0, 0.3), drifts=(0.0, 0.2), alphas=(0.3, 0.8), cycles=14, num_seeds=2
     ),
     "hadfl_scaling": hadfl_scaling.QUICK._replace(sizes=(12,), cycles=6, num_seeds=2),
+    "hadfl_network": hadfl_network.QUICK._replace(powers=((4, 2, 2, 1),), bandwidths=(1e6, 1e7, 1e9, np.inf), cycles=6),
 }
 MODULES = {stem: command.module_of(stem) for stem in command.STEMS}
 LONG_TO_COMPILE = {stem for stem in MODULES if stem.startswith("jwins")}

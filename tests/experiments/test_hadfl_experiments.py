@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import hadfl_scaling, hadfl_selection, hadfl_version_forecast
+from experiments import hadfl_network, hadfl_scaling, hadfl_selection, hadfl_version_forecast
 from experiments.lib.hadfl_plans import STATES, duration_of, seconds_by_state, units_per_second
 from gossipjax import devices, systems
 from theory.hadfl import inclusion_probabilities
@@ -94,3 +94,30 @@ def test_bytes_of_a_cycle_are_those_of_a_plan():
 @pytest.mark.parametrize(("ring", "n", "count"), [("two", 64, 2), ("a quarter", 64, 16), ("a quarter", 4, 2)])
 def test_sizes_of_rings(ring, n, count):
     assert hadfl_scaling.members(ring, n) == count
+
+
+# Crossings
+
+
+@pytest.mark.parametrize(
+    ("speedup", "expected"),
+    [
+        ([8.0, 4.0, 2.0, 2.0], 20.0),  # in the middle of 4 and 2, where log bandwidth is, too
+        ([8.0, 2.0, 4.0, 2.0], 200.0),  # the last one counts
+        ([2.0, 2.0, 2.0, 2.0], np.nan),
+        ([4.0, 4.0, 4.0, 4.0], np.nan),
+    ],
+)
+def test_the_crossing_is_where_the_level_is_last_reached(speedup, expected):
+    bandwidth = np.array([1.0, 10.0, 40.0, 1000.0])
+    found = hadfl_network.crossing(bandwidth, np.array(speedup), np.sqrt(8))
+    np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+def test_at_the_crossing_of_free_rings_the_speedup_is_the_level():
+    level, bound, size, seconds = 4.68, 2.25, 4e7, 0.15
+    bandwidth = hadfl_network.free_crossing(level, bound, size, 4, seconds)
+    made = devices.from_powers((4, 2, 2, 1), seconds_per_sample=seconds / 3, bytes_per_second=bandwidth)
+    other = systems.allreduce(made, 1, local_steps=1, model_bytes=int(size))
+    # Links move whole bytes a second.
+    assert bound * other.end_s / seconds == pytest.approx(level, rel=1e-6)

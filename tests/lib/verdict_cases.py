@@ -8,6 +8,7 @@ import xarray as xr
 
 from experiments import (
     async_beats_sync_under_stragglers,
+    hadfl_network,
     hadfl_scaling,
     hadfl_selection,
     hadfl_version_forecast,
@@ -229,6 +230,16 @@ CASES = (
         "rings that wait",
         lambda samples: hadfl_scaling.waits(np.asarray(samples[0], float)).word,
         {"reproduced": [[0.8, 0.81, 0.8]], "contradicted": [[0.98, 0.99, 0.99]], "undecided": [[0.9, 0.95, 1.0]]},
+    ),
+    Case(
+        "speed-up on a free network",
+        lambda samples: hadfl_network.reaches(np.asarray(samples[0], float), 2.25).word,
+        {"reproduced": [[2.25, 2.251, 2.25]], "contradicted": [[2.0, 2.01, 2.0]], "undecided": [[2.2, 2.25, 2.3]]},
+    ),
+    Case(
+        "speed-up below the published one",
+        lambda samples: hadfl_network.falls_short(np.asarray(samples[0], float), 3.15).word,
+        {"reproduced": [[2.25, 2.25, 2.25]], "contradicted": [[4.0, 4.01, 4.0]], "undecided": [[3.0, 3.15, 3.3]]},
     ),
     Case(
         "a part of JWINS",

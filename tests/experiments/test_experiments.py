@@ -23,7 +23,11 @@ from experiments import (
     dpsgd_on_real_data,
     flight_time_breaks_log_n,
     hadfl_faults,
+    hadfl_network,
+    hadfl_scaling,
+    hadfl_selection,
     hadfl_time_to_accuracy,
+    hadfl_version_forecast,
     heterogeneity,
     jwins_ablation,
     jwins_accuracy_vs_bytes,
@@ -114,6 +118,12 @@ TINY = {
         sample_size=8,
         num_records=11,
     ),
+    "hadfl_selection": hadfl_selection.QUICK._replace(powers=((4, 2, 2, 1),), counts=(2,), cycles=40, num_seeds=2),
+    "hadfl_version_forecast": hadfl_version_forecast.QUICK._replace(
+        jitters=(0.0, 0.3), drifts=(0.0, 0.2), alphas=(0.3, 0.8), cycles=14, num_seeds=2
+    ),
+    "hadfl_scaling": hadfl_scaling.QUICK._replace(sizes=(12,), cycles=6, num_seeds=2),
+    "hadfl_network": hadfl_network.QUICK._replace(powers=((4, 2, 2, 1),), bandwidths=(1e6, 1e7, 1e9, np.inf), cycles=6),
 }
 MODULES = {stem: command.module_of(stem) for stem in command.STEMS}
 LONG_TO_COMPILE = {stem for stem in MODULES if stem.startswith("jwins")}
@@ -170,7 +180,8 @@ def nodes_of(config):
     if hasattr(config, "parts") and hasattr(config.parts[0], "num_nodes"):
         return {part.num_nodes for part in config.parts}
     if hasattr(config, "powers"):
-        return {len(powers) for powers in config.powers}
+        arrays = config.powers if isinstance(config.powers[0], tuple) else (config.powers,)
+        return {len(powers) for powers in arrays}
     found = next(getattr(config, name) for name in ("num_nodes", "nodes", "sizes") if hasattr(config, name))
     return set(np.atleast_1d(found).tolist())
 

@@ -8,6 +8,10 @@ import xarray as xr
 
 from experiments import (
     async_beats_sync_under_stragglers,
+    hadfl_network,
+    hadfl_scaling,
+    hadfl_selection,
+    hadfl_version_forecast,
     heterogeneity,
     jwins_ablation,
     jwins_dynamic_topology,
@@ -191,6 +195,51 @@ CASES = (
             "contradicted": [[53.0, 53.5, 54.0], [0, 0, 1]],
             "undecided": [[50.0, 60.0, 70.0], [0] * 3],
         },
+    ),
+    Case(
+        "frequency in rings",
+        lambda samples: hadfl_selection.agrees(np.asarray(samples[0], float)).word,
+        {"reproduced": [[0.01, -0.01, 0.0]], "contradicted": [[0.1, 0.11, 0.1]], "undecided": [[-0.05, 0.0, 0.05]]},
+    ),
+    Case(
+        "devices left out of rings",
+        lambda samples: hadfl_selection.collapses(np.asarray(samples[0], float), 2, 4).word,
+        {"reproduced": [[0.5, 0.5, 0.5]], "contradicted": [[0.0, 0.0, 0.0]], "undecided": [[0.5, 0.5, 0.25]]},
+    ),
+    Case(
+        "devices that take turns",
+        lambda samples: hadfl_selection.takes_turns(np.asarray(samples[0], float)).word,
+        {"reproduced": [[0.0, 0.0, 0.0]], "contradicted": [[0.5, 0.5, 0.5]], "undecided": [[0.0, 0.0, 0.25]]},
+    ),
+    Case(
+        "a forecast without error",
+        lambda samples: hadfl_version_forecast.vanishes(np.asarray(samples[0], float)).word,
+        {"reproduced": [[1e-5, 1e-6, 0.0]], "contradicted": [[0.3, 0.31, 0.3]], "undecided": [[0.0, 0.0, 0.01]]},
+    ),
+    Case(
+        "a better factor of the forecast",
+        lambda samples: hadfl_version_forecast.gains(np.asarray(samples[0], float)).word,
+        {"reproduced": [[0.1, 0.11, 0.1]], "contradicted": [[-0.1, -0.11, -0.1]], "undecided": [[-0.1, 0.0, 0.1]]},
+    ),
+    Case(
+        "full speed",
+        lambda samples: hadfl_scaling.at_full_speed(np.asarray(samples[0], float)).word,
+        {"reproduced": [[0.98, 0.99, 0.99]], "contradicted": [[0.8, 0.81, 0.8]], "undecided": [[0.9, 0.95, 1.0]]},
+    ),
+    Case(
+        "rings that wait",
+        lambda samples: hadfl_scaling.waits(np.asarray(samples[0], float)).word,
+        {"reproduced": [[0.8, 0.81, 0.8]], "contradicted": [[0.98, 0.99, 0.99]], "undecided": [[0.9, 0.95, 1.0]]},
+    ),
+    Case(
+        "speed-up on a free network",
+        lambda samples: hadfl_network.reaches(np.asarray(samples[0], float), 2.25).word,
+        {"reproduced": [[2.25, 2.251, 2.25]], "contradicted": [[2.0, 2.01, 2.0]], "undecided": [[2.2, 2.25, 2.3]]},
+    ),
+    Case(
+        "speed-up below the published one",
+        lambda samples: hadfl_network.falls_short(np.asarray(samples[0], float), 3.15).word,
+        {"reproduced": [[2.25, 2.25, 2.25]], "contradicted": [[4.0, 4.01, 4.0]], "undecided": [[3.0, 3.15, 3.3]]},
     ),
     Case(
         "a part of JWINS",

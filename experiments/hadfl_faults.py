@@ -23,8 +23,8 @@ from experiments.lib.hadfl_runs import Setting
 from experiments.lib.kept import kept_run
 from experiments.lib.report import Row, over_seeds
 from gossipjax import devices, systems
-from gossipjax.systems import Failures, Plan, Selection
-from gossipjax.systems._hadfl.state import FRAGMENT
+from gossipjax.systems import HADFLFailures, HADFLSelection, Plan
+from gossipjax.systems._hadfl.tables import FRAGMENT
 from theory.check.policy import Band, decide
 from theory.hadfl import cycle_seconds_bound, ring_seconds
 
@@ -88,8 +88,8 @@ def _plan(count: int, deaths: list[tuple[int, float]]) -> Plan:
         8.0,
         model_bytes=BYTES,
         local_steps=5,
-        selection=Selection(count=count),
-        failures=Failures(timeout_s=TIMEOUT, handshake_s=HANDSHAKE),
+        selection=HADFLSelection(count=count),
+        failures=HADFLFailures(timeout_s=TIMEOUT, handshake_s=HANDSHAKE),
         seed=0,
     )
 
@@ -147,7 +147,7 @@ def _one(config: Config, stay: float, recovery: Any, seed: int) -> xr.Dataset:
             model_bytes=BYTES,
             local_steps=config.unit_steps,
             time_batch=config.batch_size,
-            failures=Failures(timeout_s=TIMEOUT, handshake_s=HANDSHAKE, recovery=recovery),
+            failures=HADFLFailures(timeout_s=TIMEOUT, handshake_s=HANDSHAKE, recovery=recovery),
             seed=seed,
         )
         protocol = hadfl_runs.hadfl_protocol(given, config.rate, config.unit_steps)

@@ -114,8 +114,8 @@ def _plan(config: Config, made: Devices, model_bytes: int, steps: int, seed: int
         model_bytes=model_bytes,
         local_steps=steps,
         time_batch=config.batch,
-        cycle=systems.Cycle(sync_s=slowest),
-        selection=systems.Selection(count=config.ring_size),
+        cycle=systems.HADFLCycle(sync_s=slowest),
+        selection=systems.HADFLSelection(count=config.ring_size),
         seed=seed,
     )
 

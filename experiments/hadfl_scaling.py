@@ -25,7 +25,7 @@ from experiments.lib.plexus_runs import kind_of, phones
 from experiments.lib.report import Row, over_seeds
 from gossipjax import systems
 from gossipjax.devices import Devices
-from gossipjax.systems._hadfl.state import AVERAGED, BROADCAST, FRAGMENT, IN_FLIGHT, MERGED
+from gossipjax.systems._hadfl.tables import AVERAGED, BROADCAST, FRAGMENT, IN_FLIGHT, READ
 from theory.check.policy import Band, Verdict, decide
 from theory.hadfl import compute_bound
 
@@ -89,8 +89,8 @@ def _plan(config: Config, count: int, made: Devices, seed: int) -> xr.Dataset:
         model_bytes=config.model_bytes,
         local_steps=config.local_steps,
         time_batch=config.time_batch,
-        cycle=systems.Cycle(longest=1.0),
-        selection=systems.Selection(count=count),
+        cycle=systems.HADFLCycle(max_hyperperiod=1.0),
+        selection=systems.HADFLSelection(count=count),
         seed=seed,
     )
     history, n = plan.history, plan.num_nodes
@@ -107,7 +107,7 @@ def _plan(config: Config, count: int, made: Devices, seed: int) -> xr.Dataset:
         "bytes": plan.total_bytes(plan.end_s) / n / ended if ended else np.nan,
         "bytes_formula": bytes_of_cycle(n, count, config.model_bytes),
         "left_out": np.mean(history.cycle_outcome != AVERAGED),
-        "read": np.mean(fates[fates != IN_FLIGHT] == MERGED),
+        "read": np.mean(fates[fates != IN_FLIGHT] == READ),
     }
     fields = {name: ((), float(value)) for name, value in facts.items()}
     return xr.Dataset(fields | {"share": ("state", seconds / seconds.sum())}, {"state": list(STATES)})

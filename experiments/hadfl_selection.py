@@ -83,8 +83,8 @@ def _plan(config: Config, powers: tuple[int, ...], spread: Literal["std", "unit"
         duration_of(config.cycles, 1.0, 1.0),
         model_bytes=4,
         local_steps=1,
-        cycle=systems.Cycle(sync_s=1.0),
-        selection=systems.Selection(count=count, quantile=config.quantile, spread=spread),
+        cycle=systems.HADFLCycle(sync_s=1.0),
+        selection=systems.HADFLSelection(count=count, quantile=config.quantile, scale=spread),
         seed=seed,
     )
     return measured(plan.history, count, config.quantile, spread)

@@ -99,9 +99,9 @@ def _plan(config: Config, jitter: float, drift: float, alpha: float, seed: int) 
         duration_of(config.cycles + WARM_UP, 1.0, 1.0),
         model_bytes=4,
         local_steps=1,
-        cycle=systems.Cycle(sync_s=1.0),
-        selection=systems.Selection(count=config.ring_size, alpha=alpha),
-        speeds=systems.Speeds(jitter=jitter, drift=drift),
+        cycle=systems.HADFLCycle(sync_s=1.0),
+        selection=systems.HADFLSelection(count=config.ring_size, alpha=alpha),
+        speeds=systems.HADFLSpeeds(jitter=jitter, drift=drift),
         seed=seed,
     )
 

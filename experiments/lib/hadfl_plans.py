@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from gossipjax.systems import Plan
-from gossipjax.systems._hadfl.state import EXCHANGING, IDLE, TRAINING, WAITING
+from gossipjax.systems._hadfl.tables import EXCHANGING, IDLE, TRAINING, WAITING
 
 ARRAYS = ((4, 2, 2, 1), (3, 3, 1, 1))
 """Relative computing powers, as reported of the paper."""

@@ -117,7 +117,7 @@ def _hadfl(given: Problem, devices: Devices, setting: Setting, rate: float, seed
         model_bytes=setting.model_bytes,
         local_steps=setting.unit_steps,
         time_batch=setting.batch_size,
-        selection=systems.Selection(count=setting.members),
+        selection=systems.HADFLSelection(count=setting.members),
         seed=seed,
     )
     return plan, hadfl_protocol(given, rate, setting.unit_steps)

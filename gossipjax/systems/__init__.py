@@ -5,11 +5,11 @@ from gossipjax.systems._ad_psgd import ad_psgd as ad_psgd
 from gossipjax.systems._gossip_learning import gossip_learning as gossip_learning
 from gossipjax.systems._hadfl.history import HADFLHistory as HADFLHistory
 from gossipjax.systems._hadfl.planner import hadfl as hadfl
-from gossipjax.systems._hadfl.settings import Cycle as Cycle
-from gossipjax.systems._hadfl.settings import Failures as Failures
-from gossipjax.systems._hadfl.settings import Merging as Merging
-from gossipjax.systems._hadfl.settings import Selection as Selection
-from gossipjax.systems._hadfl.settings import Speeds as Speeds
+from gossipjax.systems._hadfl.settings import HADFLCycle as HADFLCycle
+from gossipjax.systems._hadfl.settings import HADFLFailures as HADFLFailures
+from gossipjax.systems._hadfl.settings import HADFLMerging as HADFLMerging
+from gossipjax.systems._hadfl.settings import HADFLSelection as HADFLSelection
+from gossipjax.systems._hadfl.settings import HADFLSpeeds as HADFLSpeeds
 from gossipjax.systems._kernel.machines import Machines as Machines
 from gossipjax.systems._kernel.machines import always_online as always_online
 from gossipjax.systems._kernel.machines import machines as machines

@@ -17,7 +17,7 @@ from gossipjax._base.figure import Figure
 from gossipjax.devices import Devices
 from gossipjax.systems._activity import CUT, Activity, within
 from gossipjax.systems._hadfl.history import HADFLHistory
-from gossipjax.systems._hadfl.state import BROADCAST, EXCHANGING, WAITING
+from gossipjax.systems._hadfl.tables import BROADCAST, EXCHANGING, WAITING
 from gossipjax.systems._kernel.machines import Machines, checked_machines
 from gossipjax.systems._plan import Plan, activity, checked_plan
 
@@ -121,11 +121,11 @@ def _draw_activity(axes: Axes, found: Activity, chosen: np.ndarray, num_nodes: i
 def _draw_rings(
     axes: Axes, history: HADFLHistory, whole: Activity, window: tuple[float, float], rows: Int[np.ndarray, " n1"]
 ) -> None:
-    row = rows[history.ring_node]
-    seen = (row >= 0) & (history.ring_end_s >= window[0]) & (history.ring_start_s <= window[1])
+    row = rows[history.span_node]
+    seen = (row >= 0) & (history.span_end_s >= window[0]) & (history.span_start_s <= window[1])
     for state, colour in ((WAITING, _WAITS), (EXCHANGING, _IN_RING)):
-        kept = seen & (history.ring_state == state)
-        _bars(axes, row[kept] - 0.19, history.ring_start_s[kept], history.ring_end_s[kept], colour)
+        kept = seen & (history.span_state == state)
+        _bars(axes, row[kept] - 0.19, history.span_start_s[kept], history.span_end_s[kept], colour)
     broadcasts = history.transfer_kind == BROADCAST
     columns = (column[broadcasts] for column in whole[4:10])
     sent = within(whole._replace(**dict(zip(Activity._fields[4:10], columns, strict=True))), *window)

@@ -23,7 +23,7 @@ def plan(powers=(4, 2, 2, 1), cycles=20, *, bandwidth=np.inf, model_bytes=4, **s
     )
 
 
-# Selection
+# HADFLSelection
 
 
 def test_inclusion_goes_on_where_probabilities_underflow():

@@ -46,7 +46,8 @@ class HADFLHistory:
         span_state: ``(s,)`` number in :attr:`STATES`.
         span_start_s: ``(s,)`` seconds.
         span_end_s: ``(s,)`` seconds.
-        transfer_kind: ``(x,)`` number in :attr:`KINDS` of each transfer of the activity, where node n is the coordinator.
+        transfer_kind: ``(x,)`` number in :attr:`KINDS` of each transfer of the activity; node n there is
+            the coordinator.
         message_fate: ``(m,)`` number in :attr:`FATES` of each broadcast, backup and restoration.
         control_messages: ``(9,)`` small messages, in the order of :attr:`MESSAGES`.
     """
@@ -149,9 +150,7 @@ def _report(run: Run) -> str:
         cycles = "no strategy, for no two devices have finished their warm-up with all living ones"
     elif not cycles:
         cycles = "the plan ends before the first synchronisation"
-    died = (
-        "" if run.coordinator.works else f"; the coordinator failed at {run.settings.failures.coordinator_fails_s:g} s"
-    )
+    died = "" if run.coordinator.works else f"; the coordinator failed at {run.settings.coordinator_fails_s:g} s"
     return f"{len(run.cycles):,} synchronisations: {cycles}{died}" if run.cycles else f"{cycles}{died}"
 
 
@@ -200,6 +199,6 @@ def check_history(history: HADFLHistory, n: int, activity: Activity) -> None:
             raise ValueError(f"{name} of shape {np.shape(getattr(history, name))}: must be {(*cycles, n)}")
     if np.shape(history.cycle_end_s) != cycles or np.shape(history.measured_s) != (n,):
         raise ValueError("cycle_end_s or measured_s has another length than cycles, or devices")
-    over = history.cycle_outcome == AVERAGED
-    if np.isnan(history.cycle_end_s[over]).any() or np.isfinite(history.cycle_end_s[history.cycle_outcome == UNDER_WAY]).any():
+    known = np.isfinite(history.cycle_end_s)
+    if not known[history.cycle_outcome == AVERAGED].all() or known[history.cycle_outcome == UNDER_WAY].any():
         raise ValueError("cycle_end_s lacks the end of a ring that took its mean, or has one of a ring under way")

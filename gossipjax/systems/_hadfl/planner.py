@@ -20,9 +20,9 @@ from gossipjax.systems._hadfl.learning import timeline_of
 from gossipjax.systems._hadfl.settings import (
     HADFLCycle,
     HADFLFailures,
-    HADFLSettings,
     HADFLMerging,
     HADFLSelection,
+    HADFLSettings,
     HADFLSpeeds,
     check_groups,
 )

@@ -185,6 +185,7 @@ class HADFLSettings(NamedTuple):
     lead_s: float
     """How long before a synchronisation its members are chosen: the longest delay between coordinator and device, and
     a little more."""
+    coordinator_fails_s: float | None
 
 
 def check_groups(n: int, cycle: Any, selection: Any, merging: Any, failures: Any, speeds: Any) -> None:
@@ -194,7 +195,13 @@ def check_groups(n: int, cycle: Any, selection: Any, merging: Any, failures: Any
         TypeError: another sort.
         ValueError: more members than devices.
     """
-    groups = {"cycle": HADFLCycle, "selection": HADFLSelection, "merging": HADFLMerging, "failures": HADFLFailures, "speeds": HADFLSpeeds}
+    groups = {
+        "cycle": HADFLCycle,
+        "selection": HADFLSelection,
+        "merging": HADFLMerging,
+        "failures": HADFLFailures,
+        "speeds": HADFLSpeeds,
+    }
     values = (cycle, selection, merging, failures, speeds)
     for (name, kind), value in zip(groups.items(), values, strict=True):
         instance(name, value, kind, f"such as gossipjax.systems.{kind.__name__}()")

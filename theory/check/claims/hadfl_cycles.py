@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Num
 
 import gossipjax as gj
-from gossipjax.systems import Failures, Selection
+from gossipjax.systems import HADFLFailures, HADFLSelection
 from theory import hadfl
 from theory.check.claim import Axis, Claim, Observation, Points, Sampling, once, pointwise
 from theory.check.claims.hadfl import SOURCE
@@ -37,8 +37,8 @@ def _plan(members: int, seed: int, deaths: gj.devices.Availability | None = None
         20.0,
         model_bytes=RING["model_bytes"],
         local_steps=1,
-        selection=Selection(count=members),
-        failures=Failures(timeout_s=TIMERS["timeout_s"], handshake_s=TIMERS["handshake_s"]),
+        selection=HADFLSelection(count=members),
+        failures=HADFLFailures(timeout_s=TIMERS["timeout_s"], handshake_s=TIMERS["handshake_s"]),
         seed=seed,
     )
 
@@ -82,7 +82,7 @@ def _conserved(seed: int, points: Points, replicas: int) -> Observation:
         n = int(point)
         made = gj.devices.uniform(n, seconds_per_sample=UNIT_S / 3, bytes_per_second=RING["bytes_per_second"])
         plan = gj.systems.hadfl(
-            made, 12.0, model_bytes=RING["model_bytes"], local_steps=1, selection=Selection(count=n), seed=seed
+            made, 12.0, model_bytes=RING["model_bytes"], local_steps=1, selection=HADFLSelection(count=n), seed=seed
         )
         start = 1.0 + np.random.default_rng(seed + n).random((n, 1))
         task = gj.tasks.quadratic(np.zeros((n, 1)))

@@ -5,7 +5,9 @@ later the ring is over, against what its timeouts and one repeated ring allow. S
 one cycle on average, after some cycles on average; the accuracy of the last mean, how many synchronisations end in a
 mean, and the time between means. A device that comes back pulls the coordinator's backup, or waits for a broadcast.
 
-The paper's text was not at hand: timeouts, the repeated ring and both recoveries are our design.
+The paper's text was not at hand: timeouts, the repeated ring, both recoveries, selection, forecast and merge are our
+design. Two rules, stated beforehand: no death delays its ring by more than timeout, handshake, latency and one repeated
+ring; where devices stay for five cycles on average, less than 0.02 of the accuracy is lost.
 
 Reference: Cao et al. 2021, arXiv 2111.08274.
 """
@@ -69,9 +71,10 @@ def run(config: Config) -> xr.Dataset:
     deaths = [_deaths(count) for count in config.members]
     along = xr.DataArray(list(config.members), dims="members", name="members")
     parts = [_learning(config, stay) for stay in config.stays]
-    learned = side_by_side(parts, xr.DataArray(list(config.stays), dims="stays", name="stays"))
-    found = xr.merge([xr.concat(deaths, along, join="outer"), learned], combine_attrs="drop_conflicts")
+    joined = side_by_side(parts, xr.DataArray(list(config.stays), dims="stays", name="stays"))
+    found = xr.merge([xr.concat(deaths, along, join="outer"), joined], combine_attrs="drop_conflicts")
     given = hadfl_runs.problem(config.task, config.num_nodes, config.batch_size)
+    found["accuracy"] = final(found)
     return found.assign_attrs(data=given.source, num_nodes=config.num_nodes, timeout_s=TIMEOUT, handshake_s=HANDSHAKE)
 
 
@@ -102,22 +105,23 @@ def _deaths(count: int) -> xr.Dataset:
     edges = np.unique(np.concatenate([found.asked_s[inside], found.ended_s[inside], history.cycle_end_s[:1]]))
     moments = np.append(history.cycle_sync_s[0] - 0.1, (edges[1:] + edges[:-1]) / 2)
     members = np.flatnonzero(history.selected[0])
-    later = np.full((moments.size, 4), np.nan)
+    later, abandoned = np.full((moments.size, 4), np.nan), 0
     for k, moment in enumerate(moments.tolist()):
         for member in members.tolist():
             died = _plan(count, [(member, moment)]).history
+            abandoned += died.outcomes[0] == "abandoned"
             if died.outcomes[0] == "averaged":
                 later[k, member] = died.cycle_end_s[0] - history.cycle_end_s[0]
     ring = {"model_bytes": BYTES, "bytes_per_second": RATE, "latency_s": LATENCY}
     bound = cycle_seconds_bound(count, 1, timeout_s=TIMEOUT, handshake_s=HANDSHAKE, **ring) - ring_seconds(
         count, **ring
     )
-    # Members that train on count too: the one that comes last has 0.5 s for its unit.
     return xr.Dataset(
         {
             "later": (("moment", "device"), later, {"units": "s"}),
             "died_s": ("moment", moments - edges[0], {"units": "s", "long_name": "death after the first fragment"}),
             "bound": ((), bound, {"units": "s"}),
+            "abandoned": ((), float(abandoned)),
         }
     ).assign_coords(moment=np.arange(moments.size))
 
@@ -180,6 +184,8 @@ def _failing(config: Config, stay_s: float, away_s: float, duration: float, seed
             back = now + rng.exponential(away_s)
             rows.append((node, now, back))
             now = back + rng.exponential(stay_s)
+    if not rows:
+        return made
     nodes, begins, ends = (np.array(column) for column in zip(*rows, strict=True))
     return devices.with_availability(made, devices.outages(config.num_nodes, nodes, begins, ends))
 
@@ -193,16 +199,14 @@ def table(dataset: xr.Dataset) -> list[Row]:
     """The worst delay of one death beside its bound; what failures do to accuracy and cycles."""
     rows = []
     for count in dataset.members.values:
-        at = dataset.sel(members=count)
-        rows.append(
-            Row(
-                f"{count} in the ring: longest delay by one death (s)",
-                float(at.later.max()),
-                np.nan,
-                float(at.bound),
-                f"bound: timeout, handshake, latency, a repeated ring; {int(at.later.notnull().sum())} plans",
-            )
-        )
+        at, name = dataset.sel(members=count), f"{count} in the ring"
+        within, plans = int((at.later <= at.bound).sum()), int(at.later.notnull().sum())
+        words = "bound: timeout, handshake, latency, a repeated ring"
+        rows += [
+            Row(f"{name}: longest delay by one death (s)", float(at.later.max()), np.nan, float(at.bound), words),
+            Row(f"{name}: deaths within the bound", float(within), np.nan, float(plans), "all that end in a mean"),
+            Row(f"{name}: deaths that end the ring", float(at.abandoned), np.nan, 0.0, "three or more go on"),
+        ]
     for recovery in dataset.recovery.values:
         whole = final(dataset).sel(recovery=recovery, stays=np.inf)
         for stay in dataset.stays.values:

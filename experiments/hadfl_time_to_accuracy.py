@@ -1,12 +1,14 @@
 """How much sooner does HADFL learn than synchronous data parallel training and decentralized FedAvg, and why?
 
-Four devices of relative powers [3, 3, 1, 1] or [4, 2, 2, 1]. The paper's headline, up to 3.15 times sooner than
-decentralized FedAvg and 4.68 times sooner than data parallel training, is of the time to the maximum accuracy. Apart
-from it stand what makes it up: samples a second (at most 2.0 and 2.25 times those of a barrier if computing were all),
-samples until the target, and bytes. HADFL, decentralized FedAvg and data parallel training choose their learning rate
-from one grid, each by its best accuracy with a seed that is not compared; the other schemes take that of FedAvg.
+Four devices of relative powers [3, 3, 1, 1] or [4, 2, 2, 1]. The abstract's maxima, 3.15 times sooner than
+decentralized FedAvg and 4.68 times sooner than data parallel training, are reported to be of the time to the maximum
+accuracy. Here the time to a common target is judged: for each array and either scheme, the ratio of times must lie
+above 1. Beside it stands what makes it up: samples a second (at most 2.0 and 2.25 times those of a barrier if computing
+were all), samples until the target, and bytes. HADFL, decentralized FedAvg and data parallel training choose their
+learning rate from one grid, each by its best accuracy with a seed that is not compared; the other schemes take that of
+FedAvg.
 
-The text of the paper was not at hand: devices, network, N_p, batch size, partition and schedules are ours.
+The text of the paper was not at hand: devices, network, N_p, β, batch size, partition and schedules are ours.
 
 Reference: Cao et al. 2021, arXiv 2111.08274.
 """
@@ -27,12 +29,13 @@ from gossipjax import devices
 from theory.check.policy import above, decide
 from theory.hadfl import compute_bound
 
-CLAIM = "HADFL reaches what all reach sooner than data parallel training and decentralized FedAvg"
+CLAIM = "HADFL reaches a common target accuracy sooner than data parallel training and decentralized FedAvg"
 MAXIMUM = {FEDAVG: 3.15, DATA_PARALLEL: 4.68}
 """Largest speed-ups of the paper's abstract, in time to the maximum accuracy."""
 SHARE = 0.95
 """Of the best accuracy that all schemes of the paper reach: the target."""
 TUNING_SEED = 1000
+OURS = "devices, network, N_p and β are ours"
 
 
 class Config(NamedTuple):
@@ -75,7 +78,7 @@ PAPER = Config(
 
 def run(config: Config) -> xr.Dataset:
     """Run every scheme on both arrays; each run is kept when it is done."""
-    parts = [_of_powers(config, powers) for powers in config.powers]
+    parts = [_compared(_of_powers(config, powers)) for powers in config.powers]
     along = xr.DataArray([str(list(powers)) for powers in config.powers], dims="powers", name="powers")
     found = side_by_side(parts, along)
     given = hadfl_runs.problem(config.task, len(config.powers[0]), config.batch_size)
@@ -86,7 +89,28 @@ def run(config: Config) -> xr.Dataset:
         model_bytes=config.model_bytes,
         bytes_per_second=config.bytes_per_second,
         members=config.members,
+        compared=[name for name in MAXIMUM if name in config.schemes],
+        maxima=[claimed for name, claimed in MAXIMUM.items() if name in config.schemes],
     )
+
+
+def _compared(at: xr.Dataset) -> xr.Dataset:
+    """Add the target and, for each scheme and seed, its costs until the target over those of HADFL.
+
+    A ratio is 0 if HADFL misses the target, and NaN if the other scheme does.
+    """
+    goal = target(at)
+    costs = {name: spent(at, name, goal) for name in at.scheme.values}
+    own = costs[HADFL]
+    found = at.assign(target=((), goal))
+    for cost in ("time", "bytes", "samples"):
+        ratios = [np.where(np.isnan(own[cost]), 0.0, costs[name][cost] / own[cost]) for name in at.scheme.values]
+        found[f"{cost}_ratio"] = (("scheme", "seed"), np.array(ratios))
+    rates = {name: rates_of(at, name) for name in at.scheme.values}
+    found["rate_ratio"] = (("scheme", "seed"), np.array([rates[HADFL] / rates[name] for name in at.scheme.values]))
+    bests = {name: until_best(at, name) for name in at.scheme.values}
+    found["best_ratio"] = (("scheme", "seed"), np.array([bests[name] / bests[HADFL] for name in at.scheme.values]))
+    return found
 
 
 def _of_powers(config: Config, powers: tuple[int, ...]) -> xr.Dataset:
@@ -165,37 +189,33 @@ def rates_of(at: xr.Dataset, name: str) -> np.ndarray:
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Speed-ups beside the paper's, and what makes them up."""
+    """Speed-ups beside those of the paper, and what makes them up."""
     rows = []
     for powers in dataset.powers.values:
-        at, words = dataset.sel(powers=powers), f"target: {100 * SHARE:g} % of the best that all reach"
-        goal, bound = target(at), float(dataset.bound.sel(powers=powers))
-        own, own_rate = spent(at, HADFL, goal), rates_of(at, HADFL)
+        at = dataset.sel(powers=powers)
         for name in [name for name in at.scheme.values if name != HADFL]:
-            other = spent(at, name, goal)
-            ratio = other["time"] / own["time"]
-            claimed = MAXIMUM.get(name, np.nan)
-            said = (
-                f"{words}; paper's maximum {claimed:g}, of the time to the best; " if name in MAXIMUM else f"{words}; "
-            )
-            verdict = decide(ratio, above(1.0)) if name in MAXIMUM else ""
-            rows.append(over_seeds(f"{powers}: {name} / HADFL, time", ratio, claimed, f"{said}{verdict}"))
-            known = bound if name == FEDAVG else np.nan
-            why = "bound: computing alone, against a barrier" if name == FEDAVG else ""
-            rows.append(
-                over_seeds(f"{powers}: HADFL / {name}, samples a second", own_rate / rates_of(at, name), known, why)
-            )
-            for cost in ("samples", "bytes"):
-                rows.append(over_seeds(f"{powers}: {name} / HADFL, {cost}", other[cost] / own[cost], np.nan, words))
-            if name in MAXIMUM:
-                ratio = until_best(at, name) / until_best(at, HADFL)
-                rows.append(
-                    over_seeds(
-                        f"{powers}: {name} / HADFL, time to own best", ratio, claimed, "paper's maximum; a noisy number"
-                    )
-                )
+            rows += _against(at.sel(scheme=name), str(powers), str(name))
         for name in at.scheme.values:
-            best = at.score.sel(scheme=name).max("record").values
-            rate = float(at.rate.sel(scheme=name))
+            best, rate = at.score.sel(scheme=name).max("record").values, float(at.rate.sel(scheme=name))
             rows.append(over_seeds(f"{powers}: best accuracy, {name}", best, np.nan, f"learning rate {rate:g}"))
+    return rows
+
+
+def _against(at: xr.Dataset, powers: str, name: str) -> list[Row]:
+    of_paper, goal = name in MAXIMUM, f"until {float(at.target):.4g}"
+    claimed = MAXIMUM.get(name, np.nan)
+    said = f"; the paper's maximum, reported of the time to the best; {OURS}" if of_paper else ""
+    verdict = f"; {decide(at.time_ratio.values, above(1.0))}" if of_paper else ""
+    ratio = f"{powers}: {name} / HADFL"
+    bound = float(at.bound) if name == FEDAVG else np.nan
+    why = "bound: computing alone, against a barrier" if name == FEDAVG else "over the whole run"
+    rows = [
+        over_seeds(f"{ratio}, time", at.time_ratio.values, claimed, f"{goal}{said}{verdict}"),
+        over_seeds(f"{powers}: HADFL / {name}, samples a second", at.rate_ratio.values, bound, why),
+        over_seeds(f"{ratio}, samples", at.samples_ratio.values, np.nan, goal),
+        over_seeds(f"{ratio}, bytes", at.bytes_ratio.values, np.nan, goal),
+    ]
+    if of_paper:
+        words = f"a noisy number{said}"
+        rows.append(over_seeds(f"{ratio}, time to own best", at.best_ratio.values, claimed, words))
     return rows

@@ -43,6 +43,11 @@ FACTS = {
         "a server that buffers the updates of its clients; use timeline.fedbuff",
         "is not buffered",
     ),
+    "rings": Fact(
+        "Rows are the models of the nodes and the mean of the last ring, which some of them form at a time (HADFL).",
+        "nodes that average in rings of some of them; plan with systems.hadfl",
+        "has no rings",
+    ),
     "averages": Fact(
         "Every event leaves the same average in all model rows, as a server does.",
         "events that leave one average in all rows, as a server does; use timeline.client_sampling",

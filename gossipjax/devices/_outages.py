@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int, Num
 
-from gossipjax._base.arguments import reals, whole, wholes
+from gossipjax._base.arguments import reals, wholes
 from gossipjax._base.calls import recorded
 from gossipjax.devices._availability import Availability
 from gossipjax.devices._checks import require
+from gossipjax.devices._sessions import nodes_of
 
 _NEVER_S = float(2**33)
 """272 years: the end of time, for intervals must be finite."""
@@ -40,7 +41,7 @@ def outages(
         ValueError: if a device does not exist, or an outage does not end after it begins or overlaps another one of the
             same device.
     """
-    n = whole("n", n, least=1)
+    n = nodes_of(n)
     nodes = wholes("nodes", nodes, shape=(None,), least=0, most=n - 1, remedy=f"of the {n} devices")
     begin = reals("begin_s", begin_s, shape=(None,), least=0, below=_NEVER_S, unit="seconds")
     end = reals("end_s", end_s, shape=(None,), above=0, infinite=True, unit="seconds")
@@ -60,12 +61,11 @@ def outages(
         not overlap.any(),
         f"nodes, begin_s, end_s: outages of device {nodes[:-1][overlap][:1]} overlap; merge them into one",
     )
-    on, off, offsets = [], [], [0]
-    for node in range(n):
-        mine = nodes == node
-        starts, ends = np.append(0.0, end[mine]), np.append(begin[mine], _NEVER_S)
-        full = ends > starts
-        on.append(starts[full])
-        off.append(ends[full])
-        offsets.append(offsets[-1] + int(full.sum()))
-    return Availability(np.array(offsets), np.concatenate(on), np.concatenate(off), np.full(n, np.inf))
+    # Device i has a stretch online before each of its outages, and one after the last.
+    first = np.arange(nodes.size) + nodes
+    on, off = np.zeros(nodes.size + n), np.full(nodes.size + n, _NEVER_S)
+    off[first], on[first + 1] = begin, end
+    owner = np.repeat(np.arange(n), np.bincount(nodes, minlength=n) + 1)
+    lasts = off > on
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner[lasts], minlength=n))])
+    return Availability(offsets, on[lasts], off[lasts], np.full(n, np.inf))

@@ -42,7 +42,7 @@ def hadfl(task: Task, optimizer: optax.GradientTransformation | Partial, *, loca
     Reference: Cao, Lian, Liu, Zhu, Ji 2021, arXiv 2111.08274, of which the abstract and secondary sources were at hand.
     """
     requires = Requires(
-        {"row_stochastic"},
+        {"row_stochastic", "rings"},
         mixing=True,
         num_nodes=as_task(task).num_nodes,
         local_steps=local_steps,

@@ -8,7 +8,7 @@ import pytest
 from jax.tree_util import Partial
 from problems import X0, N, exact_quadratic
 
-from gossipjax import Info, Protocol, dpsgd, fedavg, gossip_averaging, placement, push_sum, replicate, sgp, simulate
+from gossipjax import dpsgd, fedavg, gossip_averaging, placement, push_sum, replicate, sgp, simulate
 from gossipjax._engine.fingerprint import Origin, fingerprint
 from gossipjax._engine.packing import SHORT, choose
 from gossipjax.mixing import averaging, metropolis
@@ -29,18 +29,6 @@ def test_the_strategy_in_force_is_taken_unless_one_is_given():
         assert strategy() == "map"
         assert strategy(strategy="vmap") == "vmap"
     assert strategy() == "vmap"  # small rows
-
-
-def _counting_step(key, state, event):
-    del key, event
-    x, count = state
-    return (x, count + 1), Info()
-
-
-def test_a_state_may_hold_a_scalar():
-    protocol = Protocol(lambda key, x0: (x0, jnp.zeros((), jnp.int32)), _counting_step, lambda state: state[0])
-    run = simulate(KEY, protocol, rounds(W, 5), jnp.asarray(X0), strategy="shard")
-    assert int(run.state[1]) == 5
 
 
 def test_mixings_that_do_not_fit_are_refused():

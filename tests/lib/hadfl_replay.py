@@ -13,7 +13,7 @@ class Node:
 
     def __init__(self, model):
         self.model, self.version, self.mean, self.letter = model, 0.0, 0, None
-        self.needs_model, self.kept, self.said = False, None, []
+        self.needs_model, self.deaths, self.said = False, [], []
 
 
 class Replay:
@@ -56,7 +56,8 @@ class Replay:
             )
             steps.append((ended + delay, self.restore, (int(j), asked)))
         steps += [(t, self.come if joins else self.die, (i,)) for t, i, joins in changes]
-        for self.now, do, content in sorted(steps, key=lambda step: step[0]):
+        # A death comes before the end of a ring that it brings about.
+        for self.now, do, content in sorted(steps, key=lambda step: (step[0], step[1] != self.die)):
             if self.now < plan.end_s:
                 do(*content)
 
@@ -88,12 +89,16 @@ class Replay:
     def ring(self, c, end):
         members = np.flatnonzero(self.history.survivors[c]).tolist()
         takers = set(self.found.mean_node[self.found.mean_s == end].tolist()) & set(members)
-        parts = [(self.nodes[i].model, self.nodes[i].version) if i in takers else self.nodes[i].kept for i in members]
+        parts = [self.part(self.nodes[i], i in takers, self.history.cycle_decided_s[c]) for i in members]
         mean = np.mean([model for model, _ in parts], axis=0), self.combine([version for _, version in parts])
         self.means.append(mean)
         for i in takers:
             node = self.nodes[i]
             (node.model, node.version), node.mean, node.letter = mean, len(self.means) - 1, None
+
+    def part(self, node, lives, decided):
+        """A member's model: one that has died has passed it on before its first death in the ring."""
+        return (node.model, node.version) if lives else next(part for t, part in node.deaths if t > decided)
 
     def arrive(self, i, number):
         node = self.nodes[i]
@@ -113,7 +118,8 @@ class Replay:
 
     def die(self, i):
         node = self.nodes[i]
-        node.kept, node.letter, node.needs_model = (node.model, node.version), None, False
+        node.deaths.append((self.now, (node.model, node.version)))
+        node.letter, node.needs_model = None, False
 
     def come(self, i):
         self.nodes[i].needs_model = self.backup_is_asked or len(self.means) > 1

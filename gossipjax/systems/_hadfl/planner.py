@@ -39,6 +39,8 @@ from gossipjax.systems._plan import Plan, assuming, plan_of_one
 
 EARLIER = 1e-9
 """Orders arrive so much before a synchronisation, in units of the slowest device: times are rounded."""
+MOST_UNITS = 30
+"""Times as many units as devices of constant speed train."""
 _CYCLE, _SELECTION, _MERGING = HADFLCycle(), HADFLSelection(), HADFLMerging()
 _FAILURES, _SPEEDS = HADFLFailures(), HADFLSpeeds()
 
@@ -134,13 +136,17 @@ def hadfl(
     if coordinator_fails_s is not None:
         real("coordinator_fails_s", coordinator_fails_s, above=0, unit="seconds", remedy="None: it does not")
     unit_s = train_seconds_of(given, local_steps, time_batch)
-    expected = float((duration_s / unit_s).sum())
+    with np.errstate(over="ignore"):
+        expected = float((duration_s / unit_s).sum())
     what = f"duration_s={duration_s:g}: about {expected:.3g} units of {n} devices"
     check_memory(what, 1500.0 * expected + 24.0 * n * n, "plan a shorter time, or more local steps in a unit")
+    cycles = duration_s / max(float(unit_s.max()) if cycle.sync_s is None else cycle.sync_s, EARLIER * unit_s.max())
+    what = f"duration_s={duration_s:g}, sync_s={cycle.sync_s}: about {cycles:.3g} synchronisations of {n} devices"
+    check_memory(what, cycles * (40.0 * n + 600.0), "plan a shorter time, or synchronise less often")
     delays = _delays(given, coordinator_at)
     groups = (cycle, selection, merging, failures, speeds)
     settings = _settings(given, delays, float(model_bytes), float(unit_s.max()), groups)
-    settings = settings._replace(coordinator_fails_s=coordinator_fails_s)
+    settings = settings._replace(coordinator_fails_s=coordinator_fails_s, most_units=int(MOST_UNITS * expected) + 1000)
     run = _make(settings, given, delays, unit_s.tolist(), bandwidth, seed)
     last = float(np.nextafter(duration_s, 0.0))  # what happens at the very end does not count
     follow_presence(run.kernel, given, last, partial(change, run), rank=PRESENCE)
@@ -181,6 +187,11 @@ def _settings(devices: Machines, delays, model_bytes: float, slowest_s: float, g
             f"failures.handshake_s={failures.handshake_s:g}: the longest round trip takes {trip:g} s, and a living "
             "device would be left out; wait longer"
         )
+    if failures.timeout_s is not None and failures.timeout_s < 1e-6 * slowest_s:
+        raise ValueError(
+            f"failures.timeout_s={failures.timeout_s:g}: less than a millionth of a unit of the slowest device, "
+            f"{slowest_s:g} s, in which a neighbour would be asked again and again; wait longer"
+        )
     handshake = max(2 * trip, step) if failures.handshake_s is None else float(failures.handshake_s)
     return HADFLSettings(
         num_nodes=n,
@@ -195,6 +206,7 @@ def _settings(devices: Machines, delays, model_bytes: float, slowest_s: float, g
         handshake_s=handshake,
         lead_s=float(max(delays[n].max(), np.array(delays)[:, n].max())) + EARLIER * slowest_s,
         coordinator_fails_s=None,
+        most_units=0,
     )
 
 

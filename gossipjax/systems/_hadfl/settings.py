@@ -151,12 +151,12 @@ class HADFLSpeeds:
     They belong to the machines, but only HADFL forecasts them. Each device draws from a stream of its own.
 
     Attributes:
-        jitter: σ ≥ 0; the second factor has mean one and is drawn for every unit.
-        drift: δ ≥ 0; the logarithm of the seconds is a random walk, ``d_{k+1} = d_k + δ √(T_i / T_slowest) N``:
-            standard deviation δ in the time of one unit of the slowest device.
+        jitter: σ in [0, 5]; the second factor has mean one and is drawn for every unit.
+        drift: δ in [0, 5]; the logarithm of the seconds is a random walk with standard deviation δ in the time of one
+            unit of the slowest device, ``d_{k+1} = d_k + δ √(seconds of unit k / T_slowest) N``.
 
     Raises:
-        ValueError: a number that is negative or not finite.
+        ValueError: a number out of range.
     """
 
     jitter: int | float = 0.0
@@ -164,8 +164,8 @@ class HADFLSpeeds:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        real("jitter", self.jitter, least=0)
-        real("drift", self.drift, least=0)
+        real("jitter", self.jitter, least=0, most=5, remedy="a standard deviation of logarithms")
+        real("drift", self.drift, least=0, most=5, remedy="a standard deviation of logarithms")
 
 
 class HADFLSettings(NamedTuple):
@@ -186,6 +186,8 @@ class HADFLSettings(NamedTuple):
     """How long before a synchronisation its members are chosen: the longest delay between coordinator and device, and
     a little more."""
     coordinator_fails_s: float | None
+    most_units: int
+    """Of all devices; a plan of more is refused while it is made."""
 
 
 def check_groups(n: int, cycle: Any, selection: Any, merging: Any, failures: Any, speeds: Any) -> None:

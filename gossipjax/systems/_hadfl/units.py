@@ -63,6 +63,11 @@ def _report_measurement(run: Run, node: int) -> None:
 
 def _start_unit(run: Run, node: int) -> None:
     device, kernel = run.devices[node], run.kernel
+    if len(kernel.record.training_node) >= run.settings.most_units:
+        raise ValueError(
+            f"{run.settings.speeds}: more than {run.settings.most_units:,} units by {kernel.now:g} s, many times what "
+            "devices of constant speed train; lower jitter and drift, or plan a shorter time"
+        )
     mark(run, node, TRAINING)
     seconds = _seconds_of_unit(run, node)
     entry = at(kernel.queue, kernel.now + seconds, _end_unit, run, node, seconds, rank=TRAININGS)
@@ -73,12 +78,13 @@ def _seconds_of_unit(run: Run, node: int) -> float:
     """Draw ``T_i exp(d) exp(σ N − σ²/2)``."""
     device, (jitter, drift) = run.devices[node], (run.settings.speeds.jitter, run.settings.speeds.drift)
     exponent = device.log_seconds
-    if drift:
-        share = math.sqrt(device.unit_s / run.settings.slowest_s)
-        device.log_seconds += drift * share * device.speeds.gauss(0.0, 1.0)
     if jitter:
         exponent += jitter * device.speeds.gauss(0.0, 1.0) - jitter**2 / 2
-    return device.unit_s * math.exp(exponent)
+    seconds = device.unit_s * math.exp(exponent)
+    if drift:
+        share = math.sqrt(seconds / run.settings.slowest_s)
+        device.log_seconds += drift * share * device.speeds.gauss(0.0, 1.0)
+    return seconds
 
 
 def _end_unit(run: Run, node: int, seconds: float) -> None:

@@ -106,7 +106,7 @@ def checked_system(
     """
     counts = {"num_rounds": num_rounds, "local_steps": local_steps}
     for name, count in (counts | {"time_batch": time_batch, "model_bytes": model_bytes}).items():
-        whole(name, count, least=1)
+        whole(name, count, least=1, most=2**53)
     if round_seconds is not None:
         real("round_seconds", round_seconds, above=0, unit="seconds", remedy="None: barriers")
     choice("bandwidth", bandwidth, MODELS)

@@ -44,7 +44,7 @@ def closure_key(value: Any) -> Hashable:
     their parts; functions inside other functions by their code, defaults, captured values, and the globals that the
     code names. Functions and classes that can be imported by name, lists, dicts and unknown types are compared by
     identity, or by their own ``__eq__``. Lists and dicts captured by optax's functions, or inside a frozen dataclass
-    that can be hashed, are compared by their parts, since nobody mutates them.
+    that is hashed by its contents, are compared by their parts, since nobody mutates them.
 
     >>> import optax
     >>> slow, again, fast = (closure_key(optax.sgd(rate)) for rate in (0.1, 0.1, 0.2))
@@ -92,13 +92,16 @@ def _object_key(value: Any, walk: _Walk) -> Hashable:
     if walk.unchanging and isinstance(value, dict):
         return dict, _named_keys({repr(name): each for name, each in value.items()}, walk)
     if (parts := _fields(value)) and type(value).__dataclass_params__.frozen:
-        # What can be hashed does not change, nor do lists inside it, such as those of a graph of flax.
+        # What is hashed by its contents does not change, nor do lists inside it, such as those of a graph of flax.
         return type(value), _named_keys(parts, walk._replace(unchanging=walk.unchanging or _is_hashable(value)))
     plain = type(value).__hash__ in (None, object.__hash__)
     return Same(value) if plain else (type(value), value)
 
 
 def _is_hashable(value: Any) -> bool:
+    """Return whether a value is hashed by its contents, which then do not change."""
+    if type(value).__hash__ is object.__hash__:
+        return False
     try:
         hash(value)
     except TypeError:

@@ -1,5 +1,6 @@
 """Functions and optimizers that are built alike are equal, and say what they captured."""
 
+import dataclasses
 import inspect
 import operator
 from functools import partial
@@ -127,6 +128,24 @@ def test_tasks_that_are_built_alike_share_their_programs():
     assert jax.tree.structure(task) == jax.tree.structure(_classification())
     assert jax.tree.structure(task) != jax.tree.structure(_classification(hidden=5))
     assert jax.tree.structure(task) != jax.tree.structure(_classification(batch_size=3))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _ByIdentity:
+    values: list
+
+
+@dataclasses.dataclass(frozen=True)
+class _ByContents:
+    values: list
+
+    def __hash__(self):
+        return hash(tuple(self.values))
+
+
+def test_lists_are_compared_by_their_parts_only_inside_what_does_not_change():
+    assert Frozen(_ByIdentity([1])) != Frozen(_ByIdentity([1]))
+    assert Frozen(_ByContents([1])) == Frozen(_ByContents([1])) != Frozen(_ByContents([2]))
 
 
 def test_globals_that_a_closure_reads_count(monkeypatch):

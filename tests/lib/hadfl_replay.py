@@ -57,8 +57,10 @@ class Replay:
             steps.append((ended + delay, self.restore, (int(j), asked)))
         steps += [(t, self.come if joins else self.die, (i,)) for t, i, joins in changes]
         # A death comes before the end of a ring that it brings about.
-        for self.now, do, content in sorted(steps, key=lambda step: (step[0], step[1] != self.die)):
-            if self.now < plan.end_s:
+        deaths_first = sorted(steps, key=lambda step: (step[0], step[1] != self.die))
+        for seconds, do, content in deaths_first:
+            if seconds < plan.end_s:
+                self.now = seconds
                 do(*content)
 
     def _chain(self, c, end, broadcasts):

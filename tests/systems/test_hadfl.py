@@ -310,9 +310,9 @@ def test_a_member_that_dies_at_any_step_costs_one_bounded_delay(count):
     plan = hadfl(four(), 7.0, **given)
     members, moments = first_ring(plan)
     end, sync = plan.history.cycle_end_s[0], plan.history.cycle_sync_s[0]
-    step = 0.05 + MODEL / 1e5  # the largest fragment is the whole model
-    bound = FAST.timeout_s + FAST.handshake_s + 2 * 0.05 + 2 * (count - 1) * step + 9 * 0.1
-    # and the survivors wait until the slowest of them, still in its unit of 0.9 s, has come
+    ring = {"model_bytes": MODEL, "bytes_per_second": 1e5, "latency_s": 0.05}
+    whole = theory.hadfl.cycle_seconds_bound(count, 1, timeout_s=FAST.timeout_s, handshake_s=FAST.handshake_s, **ring)
+    bound = whole - theory.hadfl.ring_seconds(count, **ring)  # survivors come when they would have come
     abandoned = 0
     for member in members:
         for moment in [sync - 0.2, *((moments[1:] + moments[:-1]) / 2)]:

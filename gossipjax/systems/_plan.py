@@ -15,10 +15,7 @@ from gossipjax._base.arguments import instance, real, reals, whole, wholes
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed, size
 from gossipjax.systems._activity import CUT, Activity, check_activity, shifted, within
-from gossipjax.systems._hadfl import history as hadfl_history
-from gossipjax.systems._hadfl.history import HADFLHistory
-from gossipjax.systems._plexus import history as plexus_history
-from gossipjax.systems._plexus.history import PlexusHistory
+from gossipjax.systems._details import Details
 from gossipjax.systems._series import accrued, trainings_of, transfers_of
 from gossipjax.timeline._sound import check_loaded
 from gossipjax.types import Timeline, as_timeline
@@ -62,7 +59,7 @@ class Plan:
     round_bytes: Float64[np.ndarray, " q"]
     round_dropped: Int64[np.ndarray, " q"]
     node_round_end_s: Float64[np.ndarray, "r2 n"]
-    details: PlexusHistory | HADFLHistory | None = None
+    details: Details | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -123,13 +120,11 @@ class Plan:
             "transfers": sum(times * found.sender.size for times, found in pairs),
         }
         sent = sum(times * found.sent_bytes.sum() for times, found in pairs)
-        ended = {"ended by": self.details.outcome} if isinstance(self.details, PlexusHistory) else {}
-        return self.name, counts | {"duration": f"{self.end_s:,.1f} s", "sent": size(sent)} | ended
+        counts |= {"ended by": None if self.details is None else self.details.ended_by}
+        return self.name, counts | {"duration": f"{self.end_s:,.1f} s", "sent": size(sent)}
 
     def summary(self) -> str:
         """Describe the run in a few lines."""
-        if isinstance(self.details, PlexusHistory):
-            return f"{self.name}\n{self.details.summary()}"
         used = np.bincount(self.pattern, minlength=len(self.activities))
         pairs = list(zip(used.tolist(), self.activities, strict=True))
         trainings = sum(times * found.training_node.size for times, found in pairs)
@@ -187,14 +182,13 @@ def _check(plan: Plan) -> None:
     for name in ("round_bytes", "round_dropped"):
         reals(name, getattr(plan, name), shape=ends.shape if plan.details is None else (0,), least=0)
     reals("node_round_end_s", plan.node_round_end_s, shape=(None, n), least=0, unit="seconds")
-    coordinators = int(isinstance(plan.details, HADFLHistory))
+    coordinators = 0
+    if plan.details is not None:
+        coordinators = instance("details", plan.details, Details, "that of Plexus or HADFL, or None").num_coordinators
     for found in plan.activities:
         check_activity(instance("activities", found, Activity, "of the plan"), n, coordinators=coordinators)
-    if isinstance(plan.details, PlexusHistory):
-        plexus_history.check_history(plan.details, n, plan.activities[0])
-    elif plan.details is not None:
-        details = instance("details", plan.details, HADFLHistory, "or that of Plexus, or None")
-        hadfl_history.check_history(details, n, plan.activities[0])
+    if plan.details is not None:
+        plan.details.check(n, plan.activities[0])
 
 
 def activity(plan: Plan, first_s: int | float = 0.0, last_s: int | float = np.inf) -> Activity:
@@ -269,7 +263,7 @@ def plan_of_one(
     activity: Activity,
     *,
     round_end_s: Float[np.ndarray, " r"] | None = None,
-    history: PlexusHistory | HADFLHistory | None = None,
+    history: Details | None = None,
 ) -> Plan:
     """Make a plan in one piece, whose transfers belong to no round.
 

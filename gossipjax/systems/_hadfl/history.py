@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float64, Int8, Int32, Int64
 from gossipjax._base.arguments import reals, wholes
 from gossipjax._base.display import displayed
 from gossipjax.systems._activity import Activity
+from gossipjax.systems._details import Details
 from gossipjax.systems._hadfl.forecast import whole_units
 from gossipjax.systems._hadfl.state import Run
 from gossipjax.systems._hadfl.tables import AVERAGED, FATES, KINDS, MESSAGES, OUTCOMES, STATES, UNDER_WAY
@@ -18,7 +19,7 @@ from gossipjax.systems._hadfl.tables import AVERAGED, FATES, KINDS, MESSAGES, OU
 
 @displayed
 @dataclasses.dataclass(frozen=True, eq=False)
-class HADFLHistory:
+class HADFLHistory(Details):
     """What happened in a run of HADFL, in the order of time; c synchronisations of n devices.
 
     Attributes:
@@ -52,6 +53,7 @@ class HADFLHistory:
         control_messages: ``(9,)`` small messages, in the order of :attr:`MESSAGES`.
     """
 
+    num_coordinators: ClassVar[int] = 1
     STATES: ClassVar[tuple[str, ...]] = STATES
     OUTCOMES: ClassVar[tuple[str, ...]] = OUTCOMES
     KINDS: ClassVar[tuple[str, ...]] = KINDS
@@ -97,6 +99,14 @@ class HADFLHistory:
     def forecast_errors(self) -> Float64[np.ndarray, "c1 n"]:
         """Return each forecast minus the version observed one synchronisation later; NaN where either is missing."""
         return self.forecasts[:-1] - self.versions[1:]
+
+    def check(self, n: int, activity: Activity) -> None:
+        """Hold the columns against each other, and against the activity of the plan of n nodes.
+
+        Raises:
+            ValueError: columns of different lengths, or numbers that stand for nothing.
+        """
+        _check(self, n, activity)
 
     def summary(self) -> str:
         """Say in a few lines what happened."""
@@ -165,7 +175,7 @@ def _marked(rows: list[tuple[int, ...]], n: int) -> Bool[np.ndarray, "c n"]:
     return out
 
 
-def check_history(history: HADFLHistory, n: int, activity: Activity) -> None:
+def _check(history: HADFLHistory, n: int, activity: Activity) -> None:
     """Hold the columns against each other, and against the activity of the plan of n nodes.
 
     Raises:

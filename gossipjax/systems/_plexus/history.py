@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int8, Int32, Int64
 from gossipjax._base.arguments import reals, whole, wholes
 from gossipjax._base.display import displayed
 from gossipjax.systems._activity import CUT, Activity
+from gossipjax.systems._details import Details
 from gossipjax.systems._plexus.sizes import AGGREGATED, KINDS, TRAINED
 
 FATES = ("running", "interrupted", "gone", "trained", "unsent", "cancelled", "stored", "late", "dropped", "averaged")
@@ -22,7 +23,7 @@ RUNNING, INTERRUPTED, GONE, TRAINED_ONLY, UNSENT, CANCELLED, STORED, LATE, DROPP
 
 @displayed
 @dataclasses.dataclass(frozen=True, eq=False)
-class PlexusHistory:
+class PlexusHistory(Details):
     """What happened in a run of Plexus, in the order of time. Times are seconds from the start, rounds count from 1.
 
     Attributes:
@@ -98,6 +99,19 @@ class PlexusHistory:
         aggregation = whole("aggregation", aggregation, least=0, most=last, remedy="one of those in the plan")
         return self.members[self.member_offsets[aggregation] : self.member_offsets[aggregation + 1]]
 
+    @property
+    def ended_by(self) -> str:
+        """The outcome."""
+        return self.outcome
+
+    def check(self, n: int, activity: Activity) -> None:
+        """Hold the columns against each other, and against the activity of the plan of n nodes.
+
+        Raises:
+            ValueError: columns of different lengths, or numbers that stand for nothing.
+        """
+        _check(self, n, activity)
+
     def summary(self) -> str:
         """Say in a few lines what happened."""
         fates = np.bincount(self.training_fate, minlength=len(FATES))
@@ -134,7 +148,7 @@ class PlexusHistory:
         )
 
 
-def check_history(history: PlexusHistory, n: int, activity: Activity) -> None:
+def _check(history: PlexusHistory, n: int, activity: Activity) -> None:
     """Check that the columns agree with each other and with the activity of a plan of n nodes.
 
     Raises:

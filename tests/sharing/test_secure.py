@@ -422,6 +422,17 @@ def test_bytes_with_absent_nodes():
     assert float(run["messages_sent"][-1]) == rounds * UNEVEN.in_degrees.sum()
 
 
+def test_a_run_in_two_parts_exchanges_keys_once():
+    plan, x0 = timeline.rounds(metropolis(UNEVEN), 8), np.random.default_rng(2).standard_normal((6, 2))
+    method = gj.gossip_averaging(secure_aggregation(UNEVEN, dropout=ABSENT))
+    whole = simulated(KEY, method, plan, x0, record_every=4)
+    half = simulated(KEY, method, plan[:4], x0, record_every=4)
+    both = gj.simulate(KEY, method, plan, half, record_every=4)
+    assert np.asarray(both.x).tobytes() == np.asarray(whole.x).tobytes()
+    assert both["bytes_sent"].values.tolist() == whole["bytes_sent"].values.tolist()
+    np.testing.assert_array_equal(both.state.sharing.aborted, whole.state.sharing.aborted)
+
+
 # Refusals
 
 

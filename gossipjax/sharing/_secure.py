@@ -176,7 +176,7 @@ def _encode(
     sendable = jnp.where(legal[:, None], vectors, 0)
     words = fixed_point(bits, received[edges.neighbors, edges.reverse], sendable)
     if rules.masks.value:
-        words = words + pairwise_masks(key, edges, event, dimension)[edges.neighbors, edges.reverse]
+        words = words + pairwise_masks(key, edges, event, dimension)[edges.reverse, edges.neighbors]
     words = jnp.where(edges.present[..., None] & present[:, None, None], words, jnp.uint32(0))
     size = _bits(rules, state, present, parameters_per_row(x))
     return state._replace(ready=jnp.ones_like(state.ready)), (SecureMessage(words, present, legal), size)
@@ -266,12 +266,15 @@ def secure_aggregation(
         dropout: p in [0, 1).
         recovery: whether seeds of lost nodes are revealed.
         colluders: c ≥ 0, the largest number of neighbours that share what they know with a receiver.
-        masks: whether masks are computed; False: the same models and bytes, in less time.
+        masks: whether masks are computed; False: the same models and bytes, in less time. With masks, a round holds
+            all messages at once, 4 bytes per parameter and directed edge.
 
     Raises:
         ValueError: if fraction_bits, dropout or colluders is out of range, the topology is directed, or a node has
             neighbours, but fewer than c + 2; during a run, if the number of nodes differs, or the timeline is not
             synchronous rounds on one fixed matrix.
+        Diverged: during a run, if parameters leave the range, edges differ from the topology, or a node drops out
+            without recovery.
 
     Reference: Bonawitz et al. 2017, section 4 (masks from pairwise seeds, recovery by revealed seeds), here for each
     receiver; Dhasade et al. 2023, arXiv 2304.08322 (in decentralized learning).

@@ -17,7 +17,7 @@ from gossipjax._base import counter
 from gossipjax.facts import check_requires
 from gossipjax.mixing import lazy, metropolis
 from gossipjax.sharing import _secure, error_feedback, secure_aggregation
-from gossipjax.sharing._masking import HEADROOM, neighborhood_sum, pairwise_masks
+from gossipjax.sharing._masking import HEADROOM, neighborhood_sum, pairwise_masks, threefry
 from gossipjax.timeline._events import event_of
 
 KEY = jax.random.key(3)
@@ -191,8 +191,8 @@ def test_masks_cancel_at_each_receiver():
     sharing = secure_aggregation(UNEVEN)
     edges = sharing.encode.args[0].edges
     masks = np.asarray(pairwise_masks(KEY, edges, event_at(timeline.rounds(metropolis(UNEVEN), 1), 0), 4))
-    assert not masks.sum(axis=1, dtype=np.uint32).any()
-    lanes = np.arange(masks.shape[1]) < UNEVEN.in_degrees[:, None]
+    assert not masks.sum(axis=0, dtype=np.uint32).any()
+    lanes = np.arange(len(masks))[:, None] < UNEVEN.in_degrees
     assert (masks.any(axis=2) == lanes).all()
 
 
@@ -209,6 +209,21 @@ def test_a_message_does_not_depend_on_who_else_is_in_the_network():
         words = rounded(secure_aggregation(graph), plan, x[: graph.num_nodes])[2].words
         found.append([messages_to(graph, words, receiver) for receiver in (3, 4, 5)])
     jax.tree.map(np.testing.assert_array_equal, *found)
+
+
+@pytest.mark.parametrize(
+    ("key", "counter", "expected"),
+    [
+        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+        ((0xFFFFFFFF,) * 2, (0xFFFFFFFF,) * 2, (0x1CB996FC, 0xBB002BE7)),
+        ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
+    ],
+)
+def test_threefry_has_its_published_words(key, counter, expected):
+    """Known answers of the Random123 library."""
+    first, second = np.array(counter, np.uint32)[:, None]
+    found = threefry(jnp.array(key, jnp.uint32), jnp.asarray(first), jnp.asarray(second))
+    assert [int(words[0]) for words in found] == list(expected)
 
 
 # Nodes that drop out

@@ -17,6 +17,7 @@ from gossipjax._base.faults import Faults, no_faults, note
 from gossipjax._base.rows import num_rows, parameters_per_row
 from gossipjax.compress._compressor import STREAM, unravel_rows
 from gossipjax.facts import Requires
+from gossipjax.mixing._apply import messages
 from gossipjax.mixing._forms import DenseMixing, column
 from gossipjax.sharing._edges import Edges, check_rows_of, edge_weights, edges_of, undirected
 from gossipjax.sharing._masking import (
@@ -94,7 +95,7 @@ def _causes(bits: int) -> tuple[str, ...]:
     return (
         f"has parameters beyond ±{most:g}, so that sums in fixed point with fraction_bits={bits} may overflow; pass "
         "fewer fraction_bits, or lower the learning rate",
-        "hears of other neighbours than the topology of secure_aggregation says: pass the topology of the mixing "
+        "has other neighbours than the topology of secure_aggregation says: pass the topology of the mixing "
         "matrix, with a weight on every edge",
         "cannot remove the masks of a neighbour that dropped out, since nobody reveals their seeds: pass recovery=True",
     )
@@ -182,6 +183,12 @@ def _encode(
     return state._replace(ready=jnp.ones_like(state.ready)), (SecureMessage(words, present, legal), size)
 
 
+def _elsewhere(mixing: Any, edges: Edges, weights: Float[Array, "n s"]) -> Bool[Array, " n"]:
+    """Mark nodes whose edges differ from those of the matrix: an edge without weight, or a weight on no edge."""
+    unused = jnp.any(jnp.isnan(weights) | (edges.present & (weights == 0)), axis=1)
+    return unused | (messages(mixing, len(weights)) != jnp.sum(edges.present, axis=1, dtype=jnp.uint32))
+
+
 def _merge(
     rules: _Rules, key: Key[Array, ""], state: SecureState, arrived: tuple[Params, SecureMessage, Event]
 ) -> tuple[SecureState, Params]:
@@ -199,7 +206,7 @@ def _merge(
     mixed = jnp.where((sent.present & ~aborts)[:, None], mixed, vectors)
     broken = {
         _RANGE: sent.present & ~sent.legal & jnp.all(~jnp.isnan(vectors), axis=1),
-        _GRAPH: jnp.any(jnp.isnan(weights) | (edges.present & (weights == 0)), axis=1),
+        _GRAPH: _elsewhere(event.mixing, edges, weights),
         _STRAY: any_lost & (not rules.recovery.value),
     }
     faults = state.faults

@@ -487,5 +487,15 @@ def test_refusals():
 def test_another_graph_ends_the_run(other):
     """Edges without weight would hide that a sum has fewer members."""
     method = gj.gossip_averaging(secure_aggregation(other))
-    with pytest.raises(gj.Diverged, match="hears of other neighbours than the topology of secure_aggregation says"):
+    with pytest.raises(gj.Diverged, match="has other neighbours than the topology of secure_aggregation says"):
         simulated(KEY, method, timeline.rounds(metropolis(GRAPH), 3), X0)
+
+
+def test_the_smallest_weight_on_no_edge_ends_the_run():
+    W = metropolis(topology.ring(6)).toarray()
+    W[0, 3] = W[3, 0] = 1e-9
+    W -= np.diag(W.sum(axis=1) - 1)
+    plan = timeline.rounds(W, 1, form="dense")
+    state, merged, _, _ = rounded(secure_aggregation(topology.ring(6)), plan, np.ones((6, 1)))
+    assert state.faults.codes.tolist() == [2, 0, 0, 2, 0, 0]
+    assert np.isnan(merged[:, 0]).tolist() == [True, False, False, True, False, False]

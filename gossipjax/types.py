@@ -161,12 +161,13 @@ def as_timeline(plan: Any) -> Timeline:
 class Info(NamedTuple):
     """What a step reports besides its new state. None where a protocol has nothing to say."""
 
-    bits: int | UInt[Array, " m"] | None = None
-    """Bits in one message of each of the m senders of this event; a plain int: the same in the whole run; None: not
-    reported, so that the run's bytes and messages are not a number. A whole model has
-    :func:`~gossipjax.bits_per_row`."""
-    messages: UInt[Array, " m"] | None = None
-    """Messages that each of them sends; None, where ``bits`` is an int: as the event says, counted outside the loop."""
+    bits: int | UInt[Array, "*m"] | None = None
+    """Bits in one message of each of the m senders of this event, or ``(m, s)`` in each message of senders that say
+    something else to each neighbour; a plain int: the same in the whole run; None: not reported, so that the run's
+    bytes and messages are not a number. A whole model has :func:`~gossipjax.bits_per_row`."""
+    messages: UInt[Array, "*m"] | None = None
+    """Messages that each of them sends, in the shape of ``bits``; None, where ``bits`` is an int: as the event says,
+    counted outside the loop."""
     loss: Float[Array, " k"] | None = None
     """Mini-batch loss of each acting node, before its last local step."""
     finite: Bool[Array, "*k"] | None = None
@@ -224,8 +225,9 @@ class Sharing(NamedTuple):
         encode: ``encode(key, state, x_start, x, event) -> (state, (payload, bits))``: x_start are the models at the
             beginning of the event, x the locally trained ones, both of all rows; the payload has one entry for each row
             that speaks (:func:`gossipjax.mixing.speakers`), with an axis of its neighbours behind where each
-            of them is sent something else (:func:`~gossipjax.sharing.power_gossip`); ``bits`` is the size of one
-            message: a plain int if it never changes, else an unsigned integer ``()`` or one per speaker.
+            of them is sent something else (:func:`~gossipjax.sharing.secure_aggregation`); ``bits`` is the size of
+            one message: a plain int if it never changes, else an unsigned integer ``()``, one per speaker, or one per
+            speaker and neighbour, with the neighbours in front of the padding.
         merge: ``merge(key, state, (x, payload, event)) -> (state, x)``: messages leave, which copies what is said to
             the rows of messages in flight, and arrive, which mixes it into the models.
         requires: checked against the timeline's properties.

@@ -14,6 +14,7 @@ from jax.tree_util import Partial
 
 from gossipjax._base import placement
 from gossipjax._base.arguments import shown
+from gossipjax._base.faults import first_fault
 from gossipjax._base.leaves import in_form
 from gossipjax._base.streams import STARTS, STEPS
 from gossipjax._engine import chunks, loop
@@ -204,7 +205,7 @@ class Driver:
             if piece is not None:
                 self._advance(piece)
             if throw and self.log.diverged:
-                raise Diverged(_explain(self.log))
+                raise Diverged(_explain(self.log, self.state))
             if piece is not None and saved is not None:
                 saved.save(self.done, self.state, self.log.state_dict(), self._plan.upto(self.done))
             yield self.done
@@ -289,12 +290,15 @@ def _packed(key, part: Timeline, piece: Piece, width: int | None) -> tuple[Timel
     return packed, len(packed) * every // len(part), packed.properties.packing.width
 
 
-def _explain(log: Log) -> str:
-    """Name the earliest bad event over the seeds."""
+def _explain(log: Log, state: Any) -> str:
+    """Name the earliest bad event over the seeds, and its cause where the state says it."""
     bits, event, time, node = (np.atleast_1d(log.bad[name]) for name in ("bits", "event", "time", "node"))
     first = min(np.flatnonzero(bits), key=lambda seed: int(event[seed]))
     of_node = "" if node[first] == NO_NODE else f" of node {int(node[first])}"
     of_seed = "" if log.seeds is None else f" of seed {first}"
+    fault = first_fault(state, None if log.seeds is None else int(first))
+    if fault is not None and fault.event <= int(event[first]):
+        return f"node {fault.node} {fault.cause} (event {fault.event}{of_seed}; throw=False keeps the records)"
     loss = int(bits[first]) == LOSS
     what = f"the training loss{of_node}" if loss else f"parameters{of_node}"
     remedy = "the labels and inputs of that node" if loss else "the mixing weights"

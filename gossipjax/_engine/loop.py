@@ -183,7 +183,8 @@ def _account(carry: _Carry, state: Any, info: Info, event: Event, num_nodes: int
     return _Carry(state, status, traffic, losses)
 
 
-def _add_traffic(traffic: UInt[Array, "4"], bits: UInt[Array, " m"], sent: UInt[Array, " m"]) -> UInt[Array, "4"]:
+def _add_traffic(traffic: UInt[Array, "4"], bits: UInt[Array, "*m"], sent: UInt[Array, "*m"]) -> UInt[Array, "4"]:
+    bits, sent = bits.ravel(), sent.ravel()
     bits_so_far, sent_so_far = counter.unpack(traffic)
     return counter.pack(
         counter.add_products(bits_so_far, bits, sent),

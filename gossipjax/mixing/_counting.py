@@ -93,17 +93,19 @@ def speakers(event: Event, rows: int) -> Int[Array, " m"] | None:
 
 def traffic_fields(
     event: Event, bits: int | UInt[Array, "..."], rows: int
-) -> tuple[int | UInt[Array, " m"], UInt[Array, " m"] | None]:
+) -> tuple[int | UInt[Array, "*m"], UInt[Array, "*m"] | None]:
     """Return the size of a message and the number of messages of each sender: the first two fields of ``Info``.
 
     Args:
         event: one event.
-        bits: size of one message: an int if it never changes (the engine then counts outside its loop), else ``()`` or
-            one per sender ``(m,)``.
+        bits: size of one message: an int if it never changes (the engine then counts outside its loop), else ``()``,
+            one per sender ``(m,)``, or one per message ``(m, s)``, where the first entries of a sender are its
+            messages and the others are padding.
         rows: number of rows of the stacked model, slots included.
 
     Returns:
-        Bits per message, and the number of messages; None if the engine counts them.
+        Bits per message, and the number of messages; None if the engine counts them. For sizes ``(m, s)`` each entry
+        counts one message, or none.
 
     Raises:
         ValueError: if sizes differ by sender, and the event does not count its messages by sender.
@@ -111,6 +113,9 @@ def traffic_fields(
     if isinstance(bits, int):
         return bits, None
     messages_sent = count(event, rows)
+    if jnp.ndim(bits) == 2 and len(bits) == len(messages_sent):
+        lanes = jnp.arange(bits.shape[1], dtype=jnp.uint32)[None]
+        return bits, (lanes < messages_sent[:, None]).astype(jnp.uint32)
     if jnp.shape(bits) not in ((), messages_sent.shape):
         raise ValueError(
             f"sizes of messages of {jnp.shape(bits)[0]} nodes do not belong to the {messages_sent.shape[0]} messages "

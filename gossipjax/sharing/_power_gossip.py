@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +11,15 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key, UInt
 
-from gossipjax._base.arguments import instance, whole
 from gossipjax._base.arguments import seed as check_seed
+from gossipjax._base.arguments import whole
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import num_rows
 from gossipjax.compress._compressor import common_type
 from gossipjax.mixing._apply import mix
-from gossipjax.mixing._forms import DenseMixing, TableMixing
 from gossipjax.sharing._choco import FIXED_GRAPH
+from gossipjax.sharing._edges import Edges, check_rows_of, edge_weights, edges_of, undirected
 from gossipjax.topology._graph import Topology
 from gossipjax.types import Event, Params, Sharing
 
@@ -36,34 +36,8 @@ class PowerGossipState(NamedTuple):
     """q ``(n, s, q, r)``."""
 
 
-class _Edges(NamedTuple):
-    """The edges of each node, padded with edges to itself; arrays, which are arguments of compiled functions."""
-
-    neighbors: Int[Array, "n s"]
-    reverse: Int[Array, "n s"]
-    """Position of the same edge among those of the neighbour."""
-    signs: Int[Array, "n s"]
-    """1 at the end with the lower number, −1 at the other, 0 for padding."""
-
-
 _Factors: TypeAlias = tuple[Array, Array]
 """Left ``(n, s, m, r)`` and right ``(n, s, q, r)`` of one leaf."""
-
-
-def _edges(topology: Topology) -> _Edges:
-    n = topology.num_nodes
-    receivers, senders = topology.receivers.astype(np.int64), topology.senders.astype(np.int64)
-    counts = topology.in_degrees
-    place = np.arange(senders.size) - (np.cumsum(counts) - counts)[receivers]
-    shape = n, int(counts.max(initial=0))
-    neighbors = np.repeat(np.arange(n, dtype=np.int32)[:, None], shape[1], axis=1)
-    reverse = np.repeat(np.arange(shape[1], dtype=np.int32)[None], n, axis=0)
-    signs = np.zeros(shape, np.int32)
-    neighbors[receivers, place] = senders
-    # Edges are sorted by (receiver, sender): the reverse of edge (i, j) is found where (j, i) stands.
-    reverse[receivers, place] = place[np.searchsorted(receivers * n + senders, senders * n + receivers)]
-    signs[receivers, place] = np.where(receivers < senders, 1, -1)
-    return _Edges(jnp.asarray(neighbors), jnp.asarray(reverse), jnp.asarray(signs))
 
 
 def _matrices(x: Params) -> list[Array]:
@@ -76,13 +50,10 @@ def _rank(matrix: Array, rank: int) -> int:
     return min(rank, *matrix.shape[1:])
 
 
-def _init(edges: _Edges, rank: Frozen[int], seed: Frozen[int], x0: Params) -> PowerGossipState:
+def _init(edges: Edges, rank: Frozen[int], seed: Frozen[int], x0: Params) -> PowerGossipState:
     """Draw the same start at both ends of an edge, from the seed and the numbers of both ends."""
     n = edges.neighbors.shape[0]
-    if num_rows(x0) != n:
-        raise ValueError(
-            f"{num_rows(x0)} models on a topology of {n} nodes: build power_gossip for the graph of the timeline"
-        )
+    check_rows_of(n, num_rows(x0), "power_gossip")
     matrices = _matrices(x0)
     if not matrices:
         return PowerGossipState((), ())
@@ -137,7 +108,7 @@ def _product(subscripts: str, *operands: Array) -> Array:
     return jnp.einsum(subscripts, *operands, precision=jax.lax.Precision.HIGHEST)
 
 
-def _power_step(side: int, edges: _Edges, matrix: Float[Array, "n m q"], memory: _Factors) -> tuple[_Factors, _Factors]:
+def _power_step(side: int, edges: Edges, matrix: Float[Array, "n m q"], memory: _Factors) -> tuple[_Factors, _Factors]:
     """Multiply with the difference D of the ends, lower minus higher: ``p = D q`` or ``q = Dᵀ p``.
 
     Returns:
@@ -158,7 +129,7 @@ def _power_step(side: int, edges: _Edges, matrix: Float[Array, "n m q"], memory:
 
 
 def _iterate(
-    first: Array, iterations: int, edges: _Edges, matrices: list[Array], memories: list[_Factors]
+    first: Array, iterations: int, edges: Edges, matrices: list[Array], memories: list[_Factors]
 ) -> tuple[list[_Factors], list[_Factors]]:
     """Take the steps of one round on fixed models; return estimates and memories."""
 
@@ -175,34 +146,6 @@ def _iterate(
 def _first_side(event: Event, iterations: int) -> Int[Array, ""]:
     """Return which factor comes first in this round, after the steps of all earlier rounds."""
     return (event.index[0] % 2).astype(jnp.int32) * (iterations % 2)
-
-
-def _edge_weights(mixing: Any, edges: _Edges) -> Float[Array, "n s"]:
-    """Return W_ij of the edges of a matrix or table; NaN in rows with weights on other edges."""
-    n, degree = edges.neighbors.shape
-    rows = jnp.arange(n, dtype=jnp.int32)[:, None]
-    present = edges.signs != 0
-    if isinstance(mixing, DenseMixing):
-        shares = jnp.where(present, mixing.W[rows, edges.neighbors], 0)
-        return _only_known(shares, jnp.sum(mixing.W, axis=1) - jnp.diagonal(mixing.W))
-    if not isinstance(mixing, TableMixing):
-        raise ValueError(
-            f"{type(mixing).__name__} has no weight for each edge: power_gossip needs rounds on one mixing matrix"
-        )
-    if mixing.neighbors.shape[1] > degree:
-        raise ValueError(
-            f"a mixing with {mixing.neighbors.shape[1]} neighbours on a topology with at most {degree}: build both on "
-            "the same graph"
-        )
-    same = (mixing.neighbors[:, None, :] == edges.neighbors[:, :, None]) & present[..., None]
-    shares = jnp.sum(jnp.where(same, mixing.weights[:, None, :], 0), axis=-1)
-    return _only_known(shares, jnp.sum(jnp.where(mixing.neighbors != rows, mixing.weights, 0), axis=1))
-
-
-def _only_known(shares: Float[Array, "n s"], whole: Float[Array, " n"]) -> Float[Array, "n s"]:
-    """Set rows with weights on other edges than the topology's to NaN, since traced values cannot raise errors."""
-    known = jnp.abs(jnp.sum(shares, axis=1) - whole) < 1e-4
-    return jnp.where(known[:, None], shares, jnp.nan)
 
 
 def _round_bits(first: int, iterations: int, rank: int, x: Params) -> int:
@@ -235,7 +178,7 @@ def _encode(
 
 
 def _merge(
-    edges: _Edges,
+    edges: Edges,
     iterations: Frozen[int],
     key: Key[Array, ""],
     state: PowerGossipState,
@@ -246,7 +189,7 @@ def _merge(
     matrices, memories = _matrices(x), list(zip(state.left, state.right, strict=True))
     first = _first_side(event, iterations.value)
     estimates, memories = _iterate(first, iterations.value, edges, matrices, memories)
-    shares = _edge_weights(event.mixing, edges)
+    shares = edge_weights(event.mixing, edges, "power_gossip")
     shares = shares * edges.signs.astype(shares.dtype)
     found = iter(estimates)
 
@@ -299,11 +242,8 @@ def power_gossip(topology: Topology, *, rank: int = 1, iterations: int = 1, seed
 
     Reference: Vogels, Karimireddy, Jaggi 2020, arXiv 2008.01425.
     """
-    instance("topology", topology, Topology, "build one with gossipjax.topology, such as ring(8)")
-    if topology.directed:
-        raise ValueError(f"{topology.name} is directed: both ends of an edge must know it; use an undirected graph")
+    edges = edges_of(undirected(topology))
     rank, iterations = whole("rank", rank, least=1), whole("iterations", iterations, least=1)
-    edges = _edges(topology)
     return Sharing(
         Partial(_init, edges, Frozen(rank), Frozen(check_seed(seed))),
         Partial(_encode, Frozen(rank), Frozen(iterations)),

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, UInt
 
 from gossipjax._base import counter, outputs
 from gossipjax._base.arguments import instance, reals
@@ -81,15 +81,23 @@ def _step(inner: Protocol, link: _Link, key: Key[Array, ""], state: MeteredState
             "gossipjax.Info(bits=...), such as gossipjax.bits_per_row(x) for a whole model"
         )
     models = count(event, n) if info.messages is None else info.messages
-    bits = jnp.broadcast_to(jnp.asarray(size, jnp.uint32), (n,))
-    total = counter.add_product(state.meter.bits, bits, models)
-    sent = bits.astype(jnp.float32) * models.astype(jnp.float32) / 8
+    bits, models = (_by_message(each, n) for each in (size, models))
+    total = state.meter.bits
+    for lane in range(bits.shape[1]):
+        total = counter.add_product(total, bits[:, lane], models[:, lane])
+    sent = jnp.sum(bits.astype(jnp.float32) * models.astype(jnp.float32), axis=1) / 8
     ready = _add_seconds(state.meter.clock, state.meter.rest, link.compute + sent / link.bytes_per_second)
     mixing = event.mixing if event.allreduce is None else DenseMixing(jnp.ones((n, n)))
     heard = latest(mixing, *_add_seconds(*ready, jnp.broadcast_to(link.latency, (n,))))
     waits = (heard[0] > ready[0]) | ((heard[0] == ready[0]) & (heard[1] > ready[1]))
     clock, rest = (jnp.where(waits, theirs, own) for theirs, own in zip(heard, ready, strict=True))
     return MeteredState(after, Meter(total, clock, rest)), info
+
+
+def _by_message(numbers: Any, n: int) -> UInt[Array, "n s"]:
+    """Lay out numbers that hold for all messages, for those of each node, or for each message."""
+    numbers = jnp.asarray(numbers, jnp.uint32)
+    return numbers if numbers.ndim == 2 else jnp.broadcast_to(numbers, (n,))[:, None]
 
 
 def latest(

@@ -95,6 +95,12 @@ CASES = [
         {"topology": THING | NONE, "rank": WHOLE | NONE, "iterations": WHOLE | NONE | {"zero": 0}, "seed": SEED},
     ),
     (
+        sharing.secure_aggregation,
+        {"topology": GRAPH},
+        {"topology": THING | NONE, "fraction_bits": WHOLE | NONE | {"few": 7, "many": 31}, "colluders": WHOLE | NONE}
+        | {"dropout": REAL | NONE | {"negative": -0.1, "one": 1.0}, "recovery": FLAG, "masks": FLAG},
+    ),
+    (
         sharing.fragments,
         {"num_fragments": 2},
         {"num_fragments": WHOLE | NONE | {"zero": 0}, "layout": WORD, "seed": SEED},

@@ -122,6 +122,7 @@ SHARINGS = {
     "choco": lambda: sharing.choco(top_k(1), 0.5),
     "sparq": lambda: sharing.sparq(sign_top_k(2), 0.4, 0.2),
     "power_gossip": lambda: sharing.power_gossip(GRAPH),
+    "secure_aggregation": lambda: sharing.secure_aggregation(GRAPH),
 }
 WHOLE_ONLY = {
     "fedavg": "clients could return parts of models, but fetch whole ones, and a plan counts messages of one size",
@@ -171,7 +172,7 @@ def refused_by_form(name, said, plan):
     return (
         (name == "gossip_averaging" and plan == "random_walks")
         or (name == "gossip_learning" and plan == "push_rounds")
-        or (said == "power_gossip" and plan == "all-reduce")
+        or (said in ("power_gossip", "secure_aggregation") and plan == "all-reduce")
     )
 
 
@@ -216,6 +217,7 @@ any work, with a message that names what would fit.
   in which it speaks; where it does (`shatter`, `divshare`), only fragments run.
 - Sharings that remember what neighbours know (`choco`, `sparq`, `dcd`, `ecd`, `power_gossip`) or what they failed to
   say (`error_feedback`, `deep_squeeze`), and `moniqua`, stay on synchronous rounds, as does `jwins` with given `draws`.
+- `secure_aggregation` needs synchronous rounds on one graph, whose pairs of neighbours agree on keys once.
 - Push-sum and SGP push shares of a mass: `random_subset`, `top_k`, `fragments` and `compressed` leave what they do not
   say with its node, so that mass is conserved coordinate by coordinate; coefficients of a transform (`jwins`) carry
   none.

@@ -182,6 +182,8 @@ def sharing():
         call(S.jwins, cut_offs=[0.1, 1.0], probabilities=[0.5, 0.5], cap=0.5, accumulate="round", rank_by="change"),
         call(S.moniqua, bits=4, theta=2.0),
         call(S.power_gossip, topology=RING),
+        call(S.secure_aggregation, topology=RING, fraction_bits=20, dropout=0.1, recovery=True, colluders=0,
+            masks=True),
         call(S.random_subset, share=0.5),
         call(S.sparq, compressor=COMPRESSOR, gamma=0.5, threshold=0.1),
         call(S.top_k, share=0.5, accumulate=True),

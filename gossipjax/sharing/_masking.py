@@ -1,0 +1,140 @@
+"""Fixed-point words modulo 2³², masks between pairs of neighbours, and sums in which the masks cancel."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+
+from gossipjax._base.rows import before_writing
+from gossipjax.compress._compressor import STREAM, ravel_rows
+from gossipjax.sharing._edges import Edges
+from gossipjax.types import Event, Params
+
+_ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
+_PARITY = 0x1BD11BDA
+HEADROOM = 2**20
+"""Steps of the fixed point that stay free below 2³¹, for the rounding of weights and values of thousands of nodes."""
+
+
+def vectors_of(x: Params) -> Float[Array, "n d"]:
+    """Return flat models in a dtype with at least 24 bits of precision."""
+    vectors = ravel_rows(x)
+    return vectors if vectors.dtype.itemsize >= 4 else vectors.astype(jnp.float32)
+
+
+def fixed_point(
+    fraction_bits: int, weights: Float[Array, "n s"], vectors: Float[Array, "n d"]
+) -> UInt32[Array, "n s d"]:
+    """Return ``rint(2^f W_ij x_j)`` modulo 2³², for each sender j and each of its receivers i.
+
+    The product is rounded once to the float type of the models, and once to a whole number. Values must be in range:
+    conversion to integers saturates.
+    """
+    scaled = weights.astype(vectors.dtype)[..., None] * vectors[:, None]
+    whole_numbers = jnp.rint(scaled * 2.0**fraction_bits).astype(jnp.int32)
+    return jax.lax.bitcast_convert_type(whole_numbers, jnp.uint32)
+
+
+def decode(fraction_bits: int, total: UInt32[Array, "n d"], like: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    return jax.lax.bitcast_convert_type(total, jnp.int32).astype(like.dtype) * 2.0**-fraction_bits
+
+
+def in_range(fraction_bits: int, weights: Float[Array, "n s"], vectors: Float[Array, "n d"]) -> Bool[Array, " n"]:
+    """Return whether no sum of a neighbourhood can overflow if all its members pass: a check that each makes alone."""
+    heaviest = jnp.max(jnp.sum(jnp.abs(weights), axis=1), initial=1.0).astype(vectors.dtype)
+    most = (2.0**31 - HEADROOM) / 2.0**fraction_bits / heaviest
+    return jnp.all(jnp.abs(vectors) <= most, axis=1)
+
+
+def neighborhood_sum(edges: Edges, heard: Bool[Array, "n s"], words: UInt32[Array, "n s d"]) -> UInt32[Array, "n d"]:
+    """Add up, modulo 2³², what each node receives."""
+    total = jnp.zeros((words.shape[0], words.shape[2]), jnp.uint32)
+    for k in range(edges.neighbors.shape[1]):
+        arrived = words[edges.neighbors[:, k], edges.reverse[:, k]]
+        total = total + jnp.where(heard[:, k, None], arrived, jnp.uint32(0))
+    return total
+
+
+def _pairs(edges: Edges) -> Int[Array, "p 2"]:
+    """List all pairs of positions among the neighbours of a node."""
+    return jnp.asarray(np.stack(np.triu_indices(edges.neighbors.shape[1], 1), axis=1), jnp.int32)
+
+
+def threefry(seed: UInt32[Array, "2"], first: UInt32[Array, " h"], second: UInt32[Array, " h"]) -> tuple[Array, Array]:
+    """Encrypt counters with Threefry-2x32 and return both words of each.
+
+    Its 20 rounds are written out: on a CPU, JAX's loop takes 2.5 times as long.
+
+    Reference: Salmon, Moraes, Dror, Shaw 2011, Parallel random numbers: as easy as 1, 2, 3.
+    """
+    schedule = seed[0], seed[1], seed[0] ^ seed[1] ^ np.uint32(_PARITY)
+    a, b = first + schedule[0], second + schedule[1]
+    for step in range(5):
+        for places in _ROTATIONS[step % 2]:
+            a = a + b
+            b = a ^ ((b << np.uint32(places)) | (b >> np.uint32(32 - places)))
+        a, b = a + schedule[(step + 1) % 3], b + schedule[(step + 2) % 3] + np.uint32(step + 1)
+    return a, b
+
+
+def _pair_words(key: Key[Array, ""], edges: Edges, event: Event, pair: Int[Array, "2"], d: int) -> UInt32[Array, "n d"]:
+    """Expand, at each receiver, the seed that two of its neighbours share for this round; 0 where one is padding."""
+    masks = jax.random.fold_in(jax.random.fold_in(key, STREAM), STREAM)
+    low, high = (jax.lax.dynamic_index_in_dim(edges.neighbors, place, 1, keepdims=False) for place in pair)
+    # Neighbours stand in front of the padding: where the second is one, so is the first.
+    both = jax.lax.dynamic_index_in_dim(edges.present, pair[1], 1)
+
+    def expand(low: Int[Array, ""], high: Int[Array, ""], receiver: Int[Array, ""]) -> UInt32[Array, " d"]:
+        seed = masks
+        for number in (low, high, receiver, event.index[0]):
+            seed = jax.random.fold_in(seed, number)
+        counters = jnp.arange(-(-d // 2), dtype=jnp.uint32)
+        words = threefry(jax.random.bits(seed, (2,), jnp.uint32), counters, jnp.zeros_like(counters))
+        return jnp.concatenate(words)[:d]
+
+    receivers = jnp.arange(len(low), dtype=jnp.int32)
+    # Without the branch, XLA expands the seeds again wherever the words are used.
+    words = before_writing(
+        jnp.any(both), lambda: jax.vmap(expand)(low, high, receivers), lambda: jnp.zeros((len(low), d), jnp.uint32)
+    )
+    return jnp.where(both, words, jnp.uint32(0))
+
+
+def pairwise_masks(key: Key[Array, ""], edges: Edges, event: Event, d: int) -> UInt32[Array, "s n d"]:
+    """Return the mask of the k-th neighbour of each receiver; over the neighbours of a receiver they sum to 0."""
+
+    def add(masks: UInt32[Array, "s n d"], pair: Int[Array, "2"]) -> tuple[UInt32[Array, "s n d"], None]:
+        words = _pair_words(key, edges, event, pair, d)
+        # Updates with dynamic_update_index_in_dim copy all masks, and take three times as long on a CPU.
+        masks = masks.at[pair[0]].add(words, mode="promise_in_bounds")
+        return masks.at[pair[1]].add(-words, mode="promise_in_bounds"), None
+
+    (n, s), pairs = edges.neighbors.shape, _pairs(edges)
+    start = jnp.zeros((s, n, d), jnp.uint32)
+    return jax.lax.scan(add, start, pairs)[0] if len(pairs) else start
+
+
+def without_stray_masks(
+    key: Key[Array, ""],
+    edges: Edges,
+    event: Event,
+    heard: Bool[Array, "n s"],
+    recovers: Bool[Array, " n"],
+    total: UInt32[Array, "n d"],
+) -> UInt32[Array, "n d"]:
+    """Remove the masks between a neighbour that is heard and one that is lost, at the nodes that have their seeds."""
+
+    def remove(total: UInt32[Array, "n d"], pair: Int[Array, "2"]) -> tuple[UInt32[Array, "n d"], None]:
+        low, high = (jax.lax.dynamic_index_in_dim(heard, place, 1) for place in pair)
+        stray = (low != high) & recovers[:, None]
+
+        def removed() -> UInt32[Array, "n d"]:
+            words = _pair_words(key, edges, event, pair, total.shape[1])
+            return total - jnp.where(stray, jnp.where(low, words, -words), jnp.uint32(0))
+
+        return jax.lax.cond(jnp.any(stray), removed, lambda: total), None
+
+    pairs = _pairs(edges)
+    return jax.lax.scan(remove, total, pairs)[0] if len(pairs) else total

@@ -157,9 +157,10 @@ def _start(task: Any, num_rows: Frozen[int], key: Any) -> Any:
 def learn(
     given: Problem, plan: Plan, protocol: Protocol, setting: Setting, *, records: int, seed: int, checkpoint: Any = None
 ) -> xr.Dataset:
-    """Learn as planned; record the accuracy of the global model, and what was spent, at equally spaced times.
+    """Learn as planned; record the accuracy of the global model, and what was spent.
 
-    The global model is the last mean of a ring in HADFL, else the average of all nodes' models.
+    The global model is the last mean of a ring in HADFL, else the average of all nodes' models. Square roots of the
+    times of the records are equally spaced.
     """
     timeline = systems.stand_in(plan)
     facts = timeline.properties
@@ -168,7 +169,9 @@ def learn(
         observe.model_metrics(given.task, facts.num_nodes) if is_hadfl else observe.average_model_metrics(given.task)
     )
     end = min(setting.duration_s, plan.end_s)
-    times = np.linspace(max(end / records, float(event_times(timeline)[0])), end, records)
+    first = max(end / records**2, float(event_times(timeline)[0]))
+    times = np.linspace(np.sqrt(first), np.sqrt(end), records) ** 2  # early ones lie closer: targets are reached early
+    times[-1] = end
     trajectory = simulate(
         jax.random.key(seed),
         protocol,

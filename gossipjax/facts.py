@@ -45,7 +45,7 @@ FACTS = {
     ),
     "rings": Fact(
         "Rows are the models of the nodes and the mean of the last ring, which some of them form at a time (HADFL).",
-        "nodes that average in rings of some of them; plan with systems.hadfl",
+        "nodes that average in rings of some of them; use systems.hadfl",
         "has no rings",
     ),
     "averages": Fact(

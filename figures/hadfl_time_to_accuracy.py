@@ -63,8 +63,8 @@ def _maxima(dataset: xr.Dataset) -> dict[str, float]:
 
 
 def _range(at: xr.Dataset) -> tuple[float, float]:
-    """From a little below the lowest accuracy after a sixth of the run to a little above the highest."""
-    later = at.score.isel(record=slice(at.sizes["record"] // 6, None))
+    """From a little below the lowest accuracy after a sixth of the time to a little above the highest."""
+    later = at.score.where(at.time >= at.time.max() / 6)
     low, high = 100 * float(later.min()), 100 * float(at.score.max())
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 

@@ -23,7 +23,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from experiments.lib.hadfl_plans import ARRAYS, DESIGN, duration_of, named, units_per_second
+from experiments.lib.hadfl_plans import ARRAYS, DESIGN, PARAMETERS, duration_of, named, units_per_second
 from experiments.lib.report import Row, over_seeds
 from gossipjax import devices, systems
 from gossipjax.devices import Devices
@@ -42,7 +42,7 @@ class Config(NamedTuple):
     """Settings."""
 
     powers: tuple[tuple[int, ...], ...] = ARRAYS
-    parameters: tuple[tuple[str, int], ...] = (("ResNet-18", 11_173_962), ("VGG-16", 14_724_042))
+    parameters: tuple[tuple[str, int], ...] = tuple(PARAMETERS.items())
     bandwidths: tuple[float, ...] = (*(10 ** (6 + k / 6) for k in range(25)), 1e11, np.inf)
     """Bytes a second each way, increasing; the last is infinite."""
     cycle_steps: tuple[int, ...] = (195, 20)

@@ -14,6 +14,8 @@ ARRAYS = ((4, 2, 2, 1), (3, 3, 1, 1))
 """Relative computing powers, as reported of the paper."""
 STATES = {"training": TRAINING, "waiting": WAITING, "ring": EXCHANGING, "idle": IDLE}
 """What a device that is online does."""
+PARAMETERS = {"ResNet-18": 11_173_962, "VGG-16": 14_724_042}
+"""Of :func:`gossipjax.tasks.resnet18` and :func:`gossipjax.tasks.vgg16` for CIFAR-10."""
 DESIGN = "formulas and defaults are our design, for the paper's text was not at hand"
 
 

@@ -12,7 +12,8 @@ import xarray as xr
 from jax.tree_util import Partial
 
 from experiments.lib.curves import held
-from experiments.lib.plexus_runs import series
+from experiments.lib.hadfl_plans import PARAMETERS
+from experiments.lib.plexus_runs import equal_models, series
 from experiments.lib.problems import Problem
 from gossipjax import (
     Protocol,
@@ -23,7 +24,6 @@ from gossipjax import (
     local_sgd,
     mixing,
     observe,
-    replicate,
     simulate,
     systems,
     tasks,
@@ -45,8 +45,8 @@ HADFL, FEDAVG, DATA_PARALLEL, LOCAL_SGD, D_PSGD, AD_PSGD = SCHEMES = (
 )
 OF_PAPER = (HADFL, FEDAVG, DATA_PARALLEL)
 """The schemes that the paper compares, which are tuned alike."""
-RESNET18_BYTES = 4 * 11_173_962
-"""float32 parameters of ResNet-18 for CIFAR, see :func:`gossipjax.tasks.resnet18`."""
+RESNET18_BYTES = 4 * PARAMETERS["ResNet-18"]
+"""Of a model in float32."""
 
 
 class Setting(NamedTuple):
@@ -150,10 +150,6 @@ def _gossip_rounds(devices: Devices, setting: Setting) -> Plan:
     return systems.synchronous(devices, weights, max(1, int(setting.duration_s / length)), **shared)
 
 
-def _start(task: Any, num_rows: Frozen[int], key: Any) -> Any:
-    return replicate(task.init(key), num_rows.value)
-
-
 def learn(
     given: Problem, plan: Plan, protocol: Protocol, setting: Setting, *, records: int, seed: int, checkpoint: Any = None
 ) -> xr.Dataset:
@@ -176,7 +172,7 @@ def learn(
         jax.random.key(seed),
         protocol,
         timeline,
-        Partial(_start, given.task, Frozen(facts.num_rows)),
+        Partial(equal_models, given.task, Frozen(facts.num_rows)),
         observers=(watch,),
         record_times=times,
         checkpoint=checkpoint,

@@ -39,7 +39,7 @@ def kind_of(phones: Devices) -> str:
     return "published traces" if phones.name.startswith("traces") else "phones drawn from fitted laws"
 
 
-def _start(task: Task, num_rows: Frozen[int], key: Any) -> Any:
+def equal_models(task: Task, num_rows: Frozen[int], key: Any) -> Any:
     """Start all rows at one model; a function of the module, so that runs of one problem share what is compiled."""
     return replicate(task.init(key), num_rows.value)
 
@@ -115,7 +115,7 @@ def record(
         jax.random.key(seed),
         protocol,
         timeline[:kept] if kept < len(timeline) else timeline,
-        Partial(_start, given.task, Frozen(timeline.properties.num_rows)),
+        Partial(equal_models, given.task, Frozen(timeline.properties.num_rows)),
         observers=(observe.node_metrics(given.task, nodes=nodes, samples=test_samples, seed=0),),
         record_every=min(every, len(timeline)),
         checkpoint=checkpoint,

@@ -98,6 +98,7 @@ def _complete_to_one(W: sparse.csr_array) -> sparse.csr_array:
 
 
 def is_float32(W: Any) -> bool:
+    """Return whether a matrix is in float32, whose sums of rows miss one by more than those of float64."""
     return getattr(W, "dtype", None) == np.float32
 
 

@@ -38,6 +38,7 @@ def fixed_point(
 
 
 def decode(fraction_bits: int, total: UInt32[Array, "n d"], like: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    """Return the number that a sum of :func:`fixed_point` stands for, in the float type of ``like``."""
     return jax.lax.bitcast_convert_type(total, jnp.int32).astype(like.dtype) * 2.0**-fraction_bits
 
 

@@ -95,7 +95,8 @@ def _arrives(run: Run, ring: Ring, attempt: int, node: int) -> None:
     ring.received[node] = ring.received.get(node, 0) + 1
     _send(run, ring, node)
     _wait(run, ring, node)
-    _finish_if_done(run, ring)
+    if ring.received[node] >= ring.num_steps:  # no other fragment can be the last
+        _finish_if_done(run, ring)
 
 
 def _wait(run: Run, ring: Ring, node: int) -> None:

@@ -1,8 +1,7 @@
-"""Claims on HADFL that need no planner of its own: devices of unequal power, forecasts of their versions, and draws.
+"""Claims on parts of HADFL: devices of unequal power, forecasts of their versions, and draws.
 
 Devices train on a network that costs nothing: without waiting in plans of AD-PSGD, and with a barrier in plans of
-all-reduce. Claims on a whole cycle (its time with and without dead members, and what the ring conserves) belong here as
-well; they run plans of HADFL.
+all-reduce. Claims on whole cycles, which run plans of HADFL, are in :mod:`theory.check.claims.hadfl_cycles`.
 """
 
 from __future__ import annotations

@@ -55,7 +55,8 @@ def _deaths(ax: Axes, dataset: xr.Dataset) -> None:
         )
         ax.axhline(float(at.bound), color=look.colour, linewidth=0.9, linestyle="--")
     ax.set(xlabel="death after the first fragment (s)", ylabel="the ring ends later by (s)")
-    style.legend(ax, location="lower right")
+    ax.set_ylim(top=1.4 * float(dataset.bound.max()))  # room for the legend above the bounds
+    style.legend(ax, location="upper right")
 
 
 def _by_failures(ax: Axes, dataset: xr.Dataset, values: xr.DataArray, label: str) -> None:

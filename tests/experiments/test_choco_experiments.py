@@ -144,7 +144,7 @@ def test_a_run_that_diverged_sets_no_target():
     [
         ([4.1, 4.2, 4.3], "reproduced: 4.2 ± 0.25, allowed at least 3.4"),
         ([1.9, 2.0, 2.1], "in part: a ahead, by less than 4 times"),
-        ([1.0, 1.1, 1.2], "undecided: 1.1 ± 0.25, allowed at least 1; less than 4 times"),
+        ([1.0, 1.1, 1.2], "undecided: 1.1 ± 0.25, allowed above 1; less than 4 times"),
         ([0.5, 0.51, 0.52], "contradicted: 0.51 ± 0.025, allowed at least 3.4; b ahead"),
         ([1.0, 3.0, 5.0], "undecided: 3 ± 5, allowed at least 3.4"),
         ([4.2], "no verdict: 1 seed, 3 are needed"),

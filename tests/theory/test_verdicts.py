@@ -172,3 +172,11 @@ def test_a_dataset_of_two_seeds_has_no_verdict_in_its_table():
     spent = np.array([[1.0, 1.1], [4.0, 4.4]])
     at = xr.Dataset({"megabytes_to_target": (("scheme", "seed"), spent)}, {"scheme": list(jwins_vs_choco.SCHEMES)})
     assert "no verdict" in jwins_vs_choco._ratio(at, "megabytes_to_target", "bytes").source
+
+
+def test_a_band_is_written_with_its_bound() -> None:
+    """An excluded bound is written itself, not the number beside it."""
+    assert str(above(0.0)) == "above 0"
+    assert str(above(1.15)) == "above 1.15"
+    assert str(Band(low=1.15)) == "at least 1.15"
+    assert str(Band(high=2.0)) == "at most 2"

@@ -40,7 +40,12 @@ class Band(NamedTuple):
         """Write the band as a condition."""
         if np.isinf(self.low):
             return f"at most {self.high:.3g}"
-        return f"at least {self.low:.3g}" if np.isinf(self.high) else f"{self.low:.3g} to {self.high:.3g}"
+        if np.isinf(self.high):
+            # The bound of `above` is the number before the low end, and the shorter of the two to write.
+            before = float(np.nextafter(self.low, -np.inf))
+            excluded = len(repr(before)) < len(repr(float(self.low)))
+            return f"above {before:.3g}" if excluded else f"at least {self.low:.3g}"
+        return f"{self.low:.3g} to {self.high:.3g}"
 
 
 def around(value: float, share: float) -> Band:

@@ -145,8 +145,8 @@ def hadfl(
     check_memory(what, cycles * (40.0 * n + 600.0), "plan a shorter time, or synchronise less often")
     delays = _delays(given, coordinator_at)
     groups = (cycle, selection, merging, failures, speeds)
-    settings = _settings(given, delays, float(model_bytes), float(unit_s.max()), groups)
-    settings = settings._replace(coordinator_fails_s=coordinator_fails_s, most_units=int(MOST_UNITS * expected) + 1000)
+    limits = (coordinator_fails_s, int(MOST_UNITS * expected) + 1000)
+    settings = _settings(given, delays, float(model_bytes), float(unit_s.max()), groups, limits)
     run = _make(settings, given, delays, unit_s.tolist(), bandwidth, seed)
     last = float(np.nextafter(duration_s, 0.0))  # what happens at the very end does not count
     follow_presence(run.kernel, given, last, partial(change, run), rank=PRESENCE)
@@ -170,13 +170,14 @@ def _delays(devices: Machines, coordinator_at: int) -> list[np.ndarray]:
     return list(table)
 
 
-def _settings(devices: Machines, delays, model_bytes: float, slowest_s: float, groups) -> HADFLSettings:
+def _settings(devices: Machines, delays, model_bytes: float, slowest_s: float, groups, limits) -> HADFLSettings:
     """Fill in the times that are not given.
 
     Raises:
         ValueError: a handshake that is shorter than a round trip.
     """
     cycle, selection, merging, failures, speeds = groups
+    coordinator_fails_s, most_units = limits
     n = devices.seconds_per_sample.size
     between = np.array(delays)[:n, :n]
     rates = np.minimum(devices.upload_bytes_per_second, devices.download_bytes_per_second)
@@ -205,8 +206,8 @@ def _settings(devices: Machines, delays, model_bytes: float, slowest_s: float, g
         timeout_s=slowest_s + 2 * step if failures.timeout_s is None else float(failures.timeout_s),
         handshake_s=handshake,
         lead_s=float(max(delays[n].max(), np.array(delays)[:, n].max())) + EARLIER * slowest_s,
-        coordinator_fails_s=None,
-        most_units=0,
+        coordinator_fails_s=coordinator_fails_s,
+        most_units=most_units,
     )
 
 

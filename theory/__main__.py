@@ -1,4 +1,4 @@
-"""Check the claims of theory: ``python -m theory list | check [NAME…] [--quick] [--json FILE] [--report DIR]``."""
+"""Check the claims of theory: ``list``, or ``check [NAME…] [--quick] [--json FILE] [--report DIR]``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import gossipjax
-from theory import check
-from theory.check import report
-from theory.output import check_file, check_folder
+
+from . import check
+from .check import report
+from .check.run import COMMAND
+from .output import check_file, check_folder
 
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    made = argparse.ArgumentParser(prog="python -m theory", description=__doc__)
-    commands = made.add_subparsers(dest="command", required=True)
+    command_line = argparse.ArgumentParser(prog=f"python -m {COMMAND}", description=__doc__)
+    commands = command_line.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="name every claim, its statement and its source")
     run = commands.add_parser("check", help="simulate claims and judge them")
     run.add_argument("names", nargs="*", metavar="NAME", help="claims, families, or patterns such as 'staleness_*'")
@@ -29,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--jobs", type=int, default=None, help="processes; default: one for each core")
     run.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all numbers there")
     run.add_argument("--report", type=pathlib.Path, metavar="DIR", help="write a page with a figure per claim there")
-    return made
+    return command_line
 
 
 def main(words: Sequence[str] | None = None) -> int:

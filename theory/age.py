@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Num
 
-from theory.arguments import choice, real, reals, square, whole, wholes
+from .arguments import choice, real, reals, square, whole, wholes
 
 Number: TypeAlias = int | float
 Graph = Literal["complete", "ring"]

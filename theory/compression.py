@@ -18,7 +18,7 @@ import scipy.special
 from jaxtyping import Float, Int, Num
 from scipy.sparse.linalg import LinearOperator, eigs
 
-from theory.arguments import real, reals, square, whole, wholes
+from .arguments import real, reals, square, whole, wholes
 
 Number: TypeAlias = int | float
 

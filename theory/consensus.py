@@ -22,8 +22,8 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Int, Num
 
-from theory.arguments import choice, real, reals, square, whole, wholes
-from theory.spectral import contraction_factor
+from .arguments import choice, real, reals, square, whole, wholes
+from .spectral import contraction_factor
 
 Order = Literal["adapt_then_combine", "combine_then_adapt"]
 ORDERS = ("adapt_then_combine", "combine_then_adapt")

@@ -22,7 +22,7 @@ from typing import TypeAlias
 import numpy as np
 import scipy.linalg
 
-from theory.arguments import real, whole
+from .arguments import real, whole
 
 Number: TypeAlias = int | float
 _PAST = "gradients come from the past"

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
-from theory.arguments import reals, square
+from .arguments import reals, square
 
 
 def consensus_from_updates(

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from theory.arguments import choice, pmf, real, reals, whole
+from .arguments import choice, pmf, real, reals, whole
 
 Number: TypeAlias = int | float
 _COUNTS = 2**53

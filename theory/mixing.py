@@ -15,8 +15,8 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Num
 
-from theory.arguments import flag, pmf, real, reals, square, whole
-from theory.spectral import slem
+from .arguments import flag, pmf, real, reals, square, whole
+from .spectral import slem
 
 Number: TypeAlias = int | float
 

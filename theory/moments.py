@@ -23,7 +23,7 @@ import scipy.sparse.linalg
 from jaxtyping import Float, Num
 from scipy import sparse
 
-from theory.arguments import choice, flag, real, reals, square, whole
+from .arguments import choice, flag, real, reals, square, whole
 
 Number: TypeAlias = int | float
 Vector: TypeAlias = Num[np.ndarray, " n"]

@@ -20,7 +20,7 @@ import scipy.special
 import scipy.stats
 from jaxtyping import Float
 
-from theory.arguments import real, whole
+from .arguments import real, whole
 
 Number: TypeAlias = int | float
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import TypeAlias
 
-from theory.arguments import real, whole
+from .arguments import real, whole
 
 Number: TypeAlias = int | float
 

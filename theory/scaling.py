@@ -30,7 +30,7 @@ import scipy.optimize
 import scipy.stats
 from jaxtyping import Float, Num
 
-from theory.arguments import choice, real, reals
+from .arguments import choice, real, reals
 
 LAWS = ("constant", "saturating", "logarithm", "power", "offset_power")
 CRITERIA = ("aic", "aicc", "bic")

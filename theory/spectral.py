@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Num
 from scipy import sparse
 
-from theory.arguments import choice, real, reals, square, whole
+from .arguments import choice, real, reals, square, whole
 
 Matrix: TypeAlias = sparse.sparray | Num[np.ndarray, "rows columns"]
 

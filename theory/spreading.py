@@ -21,8 +21,8 @@ import scipy.special
 import scipy.stats
 from jaxtyping import Float, Num
 
-from theory.age import Bounds
-from theory.arguments import choice, flag, real, square, whole
+from .age import Bounds
+from .arguments import choice, flag, real, square, whole
 
 Number: TypeAlias = int | float
 Protocol = Literal["push", "pull", "push-pull"]

@@ -25,8 +25,8 @@ import scipy.special
 import scipy.stats
 from jaxtyping import Float, Int, Num
 
-from theory.age import Bounds, HittingMoments, hitting_moments, mixed_poisson_pmf, set_ages
-from theory.arguments import flag, real, reals, square, whole, wholes
+from .age import Bounds, HittingMoments, hitting_moments, mixed_poisson_pmf, set_ages
+from .arguments import flag, real, reals, square, whole, wholes
 
 Number: TypeAlias = int | float
 Counts: TypeAlias = int | Int[np.ndarray, "..."]

@@ -19,7 +19,8 @@ from gossipjax._base.binding import bind
 from gossipjax._base.streams import STARTS, STEPS
 from gossipjax.facts import check_requires
 from gossipjax.observe import Observer
-from theory.check.claim import Assumption
+
+from .claim import Assumption
 
 SURE = 1e-7
 """Level of the tests of assumptions; it is small because there are many, and most are true."""

@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import stats
 
-from theory import scaling
-from theory.check.claim import Assumption, Claim, Observation, Points
+from .. import scaling
+from .claim import Assumption, Claim, Observation, Points
 
 Verdict = Literal["holds", "violated", "assumption not met", "inconclusive"]
 FAMILY = 1e-3

@@ -16,10 +16,11 @@ from rich.table import Table
 from scipy import stats
 
 from gossipjax._base import palette
-from theory import scaling
-from theory.check.judge import FAMILY, Result, pool
-from theory.check.run import claims, family_of
-from theory.output import replacing
+
+from .. import scaling
+from ..output import replacing
+from .judge import FAMILY, Result, pool
+from .run import claims, family_of
 
 COLOURS = {"holds": "green", "violated": "red", "assumption not met": "yellow", "inconclusive": "yellow"}
 MEASURED, PREDICTED = palette.BLUE, palette.INK

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from theory.check.claim import Assumption, Claim, Observation, check_claim
-from theory.check.judge import Result, judge
+from .claim import Assumption, Claim, Observation, check_claim
+from .judge import Result, judge
 
 FAMILIES = (
     "staleness",
@@ -35,6 +35,8 @@ FAMILIES = (
     "hadfl_cycles",
 )
 """Modules of :mod:`theory.check.claims`."""
+COMMAND = __name__.partition(".")[0]
+"""Name of this package: ``theory`` in a checkout, ``gossipjax_theory`` in an installed wheel."""
 
 
 def claims() -> tuple[Claim, ...]:
@@ -66,7 +68,7 @@ def select(names: Sequence[str]) -> tuple[Claim, ...]:
         if not fitting:
             near = difflib.get_close_matches(name, [c.name for c in everything], n=3, cutoff=0.4)
             hint = f"did you mean {', '.join(near)}? " if near else ""
-            raise ValueError(f"no claim is called {name!r}: {hint}`python -m theory list` names them all")
+            raise ValueError(f"no claim is called {name!r}: {hint}`python -m {COMMAND} list` names them all")
         chosen |= {c.name: c for c in fitting}
     return tuple(chosen.values())
 
@@ -152,4 +154,4 @@ def _elsewhere(name: str, quick: bool, seed: int, tests: int) -> tuple[str, dict
 
 
 def _module(family: str):
-    return importlib.import_module(f"theory.check.claims.{family}")
+    return importlib.import_module(f".claims.{family}", __package__)

@@ -9,9 +9,10 @@ import numpy as np
 import gossipjax as gj
 from gossipjax.observe import staleness_matrix
 from gossipjax.timeline import clocks, push_gossip, version_age
-from theory import age as exact
-from theory.check.claim import Axis, Claim, Law, Observation, Points, Sampling, each, pointwise
-from theory.check.engine import paced, planned_runs, runs, settled
+
+from ... import age as exact
+from ..claim import Axis, Claim, Law, Observation, Points, Sampling, each, pointwise
+from ..engine import paced, planned_runs, runs, settled
 
 PAPER = "Yates 2021, arXiv 2102.02893"
 MEAN_AGE = "mean version age, versions"

@@ -12,10 +12,11 @@ from jax.tree_util import Partial
 import gossipjax as gj
 from gossipjax.observe import Observer, Variable
 from gossipjax.timeline import clocks, drawn_gossip, push_gossip
-from theory import moments
-from theory.check.claim import Axis, Claim, Observation, Points, Sampling, each
-from theory.check.claims.learning import copies_of
-from theory.check.engine import planned_runs, runs, settled
+
+from ... import moments
+from ..claim import Axis, Claim, Observation, Points, Sampling, each
+from ..engine import planned_runs, runs, settled
+from .learning import copies_of
 
 PUSH_SGD = "Mitra and Ulukus 2024, arXiv 2404.19749 (the algorithm); linear event system, derived here"
 NODES = Axis("nodes n", (3, 6, 12, 24), (6,))

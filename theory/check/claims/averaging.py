@@ -12,9 +12,10 @@ from scipy.linalg import helmert
 import gossipjax as gj
 from gossipjax import Protocol, Timeline, observe, timeline, topology
 from gossipjax.mixing import best_constant, metropolis, uniform
-from theory import consensus, mixing, spectral
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
-from theory.check.engine import averages, runs, stacked
+
+from ... import consensus, mixing, spectral
+from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
+from ..engine import averages, runs, stacked
 
 XIAO = "Xiao and Boyd 2004"
 BOYD = "Boyd, Ghosh, Prabhakar, Shah 2006"

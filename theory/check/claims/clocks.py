@@ -12,9 +12,10 @@ import numpy as np
 from gossipjax import Timeline
 from gossipjax.timeline import clocks, push_gossip, push_rounds
 from gossipjax.timeline.flights import rank_in
-from theory import queues as exact
-from theory import staleness
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
+
+from ... import queues as exact
+from ... import staleness
+from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
 
 NODES, SHIFT, EXTRA = 32, 0.5, 0.75
 """Nodes, and the clock c + Exp(mean e) of their updates, s."""

@@ -15,9 +15,10 @@ from gossipjax import Protocol, compress, mixing, timeline, topology
 from gossipjax.compress import Compressor, codes
 from gossipjax.observe import Observer, Snapshot, Variable, models
 from gossipjax.sharing import choco
-from theory import compression, spectral
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
-from theory.check.engine import averages, runs, stacked
+
+from ... import compression, spectral
+from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
+from ..engine import averages, runs, stacked
 
 KOLOSKOVA = "Koloskova, Stich, Jaggi 2019, arXiv 1902.00340"
 LOST, MANY = "share of the squared norm that is lost", Sampling(9000, 2400)

@@ -10,9 +10,10 @@ import gossipjax as gj
 from gossipjax import observe
 from gossipjax.tasks import quadratic
 from gossipjax.timeline import clocks
-from theory import delay
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
-from theory.check.engine import runs, settled
+
+from ... import delay
+from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
+from ..engine import runs, settled
 
 LATE = 5
 """Delay τ, in steps."""

@@ -9,9 +9,10 @@ import numpy as np
 import gossipjax as gj
 from gossipjax.observe import staleness_by_source
 from gossipjax.timeline import clocks, drawn_gossip, opportunistic_windows, push_gossip
-from theory import staleness as exact
-from theory.check.claim import Axis, Claim, Law, Observation, Sampling, each
-from theory.check.engine import planned_runs, runs, settled
+
+from ... import staleness as exact
+from ..claim import Axis, Claim, Law, Observation, Sampling, each
+from ..engine import planned_runs, runs, settled
 
 PAPER = "Mitra and Ulukus 2024, arXiv 2404.19749"
 SOURCES = 8

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 import gossipjax as gj
-from theory import hadfl
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, once
+
+from ... import hadfl
+from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, once
 
 SOURCE = "Cao, Lian, Liu, Zhu, Ji 2021, arXiv 2111.08274 (reported, its body not read)"
 POWERS = ((4.0, 2.0, 2.0, 1.0), (3.0, 3.0, 1.0, 1.0), (8.0, 1.0), (5.0, 3.0, 2.0))

@@ -13,9 +13,10 @@ from jaxtyping import Num
 
 import gossipjax as gj
 from gossipjax.systems import HADFLFailures, HADFLSelection
-from theory import hadfl
-from theory.check.claim import Axis, Claim, Observation, Points, Sampling, once, pointwise
-from theory.check.claims.hadfl import SOURCE
+
+from ... import hadfl
+from ..claim import Axis, Claim, Observation, Points, Sampling, once, pointwise
+from .hadfl import SOURCE
 
 MEMBERS = Axis("members M of the ring", (2, 3, 4, 6, 8), (2, 4))
 RING: dict[str, Any] = {"model_bytes": 60_000, "bytes_per_second": 1e5, "latency_s": 0.05}

@@ -13,9 +13,10 @@ import gossipjax as gj
 from gossipjax import observe
 from gossipjax.tasks import quadratic
 from gossipjax.timeline import rounds
-from theory import consensus, rates
-from theory.check.claim import Axis, Claim, Law, Observation, Points, Sampling, each, once, pointwise
-from theory.check.engine import averages, runs, settled
+
+from ... import consensus, rates
+from ..claim import Axis, Claim, Law, Observation, Points, Sampling, each, once, pointwise
+from ..engine import averages, runs, settled
 
 D_PSGD = "Lian et al. 2017, arXiv 1705.09056 (the algorithm); modes of W, derived here"
 CONSENSUS = "consensus distance"

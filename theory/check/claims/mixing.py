@@ -11,10 +11,11 @@ import gossipjax as gj
 from gossipjax import Timeline, observe, timeline, topology
 from gossipjax.timeline import clocks
 from gossipjax.types import NOBODY
-from theory import moments, spectral, staleness
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
-from theory.check.claims.averaging import BOYD, NODES, models_of, pieces, spread, starts
-from theory.check.engine import SURE, averages, paced, planned_runs, runs, stacked
+
+from ... import moments, spectral, staleness
+from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
+from ..engine import SURE, averages, paced, planned_runs, runs, stacked
+from .averaging import BOYD, NODES, models_of, pieces, spread, starts
 
 DISAGREEMENT = "squared disagreement V (start: 1)"
 

@@ -11,10 +11,11 @@ import gossipjax as gj
 from gossipjax import Timeline, timeline, topology
 from gossipjax.mixing import column_stochastic
 from gossipjax.types import NOBODY
-from theory import mixing
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
-from theory.check.claims.averaging import NODES, models_of, random_rounds
-from theory.check.claims.mixing import growth
+
+from ... import mixing
+from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
+from .averaging import NODES, models_of, random_rounds
+from .mixing import growth
 
 KEMPE = "Kempe, Dobra, Gehrke 2003"
 

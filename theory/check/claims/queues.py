@@ -17,10 +17,11 @@ from gossipjax.observe import consensus_distance
 from gossipjax.timeline import clocks, pairwise, push_gossip
 from gossipjax.timeline.flights import rank_in
 from gossipjax.types import NOBODY
-from theory import queues as exact
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, pointwise
-from theory.check.claims.clocks import CLOCK, EXACT, EXTRA, LAMBDA, NODES, RANDOM, SHIFT, push_plans
-from theory.check.engine import paced, runs
+
+from ... import queues as exact
+from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, pointwise
+from ..engine import paced, runs
+from .clocks import CLOCK, EXACT, EXTRA, LAMBDA, NODES, RANDOM, SHIFT, push_plans
 
 UPDATES = 24
 """Updates of each node that are looked at: as many of each, since a fixed time would hold more short ones."""

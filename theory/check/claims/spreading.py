@@ -20,9 +20,10 @@ from gossipjax.observe import Observer, Snapshot, Variable
 from gossipjax.timeline import drawn_gossip, drawn_pairs, from_events, poisson_push, push_gossip, push_rounds
 from gossipjax.timeline.flights import rank_in
 from gossipjax.types import NOBODY
-from theory import spreading as exact
-from theory.check.claim import Assumption, Axis, Claim, Law, Observation, Points, Sampling, each, once, pointwise
-from theory.check.engine import paced, runs
+
+from ... import spreading as exact
+from ..claim import Assumption, Axis, Claim, Law, Observation, Points, Sampling, each, once, pointwise
+from ..engine import paced, runs
 
 SMALLEST = 1e-290
 """Below it a value is close to where numbers are rounded to zero, and the rumour would be lost."""

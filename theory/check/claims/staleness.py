@@ -9,9 +9,10 @@ import numpy as np
 import gossipjax as gj
 from gossipjax.observe import mean_hops, staleness_by_source, staleness_histogram, staleness_matrix
 from gossipjax.timeline import clocks, drawn_gossip, opportunistic, push_gossip, push_rounds
-from theory import staleness as exact
-from theory.check.claim import Assumption, Axis, Claim, Kind, Observation, Points, Sampling, each, pointwise
-from theory.check.engine import Records, paced, planned_runs, runs, settled
+
+from ... import staleness as exact
+from ..claim import Assumption, Axis, Claim, Kind, Observation, Points, Sampling, each, pointwise
+from ..engine import Records, paced, planned_runs, runs, settled
 
 PAPER = "Mitra and Ulukus 2024, arXiv 2404.19749"
 STALENESS = "mean staleness, updates"

@@ -14,8 +14,8 @@ from gossipjax.types import NOBODY
 
 from ... import mixing
 from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
-from .averaging import NODES, models_of, random_rounds
-from .mixing import growth
+from ._averages import NODES, models_of, random_rounds
+from ._pushes import growth
 
 KEMPE = "Kempe, Dobra, Gehrke 2003"
 

@@ -26,11 +26,11 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="name every claim, its statement and its source")
     run = commands.add_parser("check", help="simulate claims and judge them")
     run.add_argument("names", nargs="*", metavar="NAME", help="claims, families, or patterns such as 'staleness_*'")
-    run.add_argument("--quick", action="store_true", help="the small form: fewer points and replicas")
-    run.add_argument("--seed", type=int, default=0, help="of all simulations")
-    run.add_argument("--jobs", type=int, default=None, help="processes; default: one for each core")
-    run.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all numbers there")
-    run.add_argument("--report", type=pathlib.Path, metavar="DIR", help="write a page with a figure per claim there")
+    run.add_argument("--quick", action="store_true", help="the quick form: fewer points and replicas")
+    run.add_argument("--seed", type=int, default=0, help="seed of all simulations")
+    run.add_argument("--jobs", type=int, default=None, help="number of processes; default: one per core")
+    run.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all numbers to this file")
+    run.add_argument("--report", type=pathlib.Path, metavar="DIR", help="write a page with figures to this folder")
     return command_line
 
 
@@ -39,28 +39,28 @@ def main(words: Sequence[str] | None = None) -> int:
 
     Returns 0 if no claim is violated, 1 if one is, 2 after bad input.
     """
-    given, console = parser().parse_args(words), Console(width=max(150, Console().width))
+    options, console = parser().parse_args(words), Console(width=max(150, Console().width))
     try:
-        if given.command == "list":
+        if options.command == "list":
             report.show_list(console)
             return 0
-        return _check(given, console)
+        return _check(options, console)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def _check(given: argparse.Namespace, console: Console) -> int:
-    chosen = check.select(given.names)
-    jobs = gossipjax._base.configuration.usable_cores() if given.jobs is None else given.jobs
+def _check(options: argparse.Namespace, console: Console) -> int:
+    chosen = check.select(options.names)
+    jobs = gossipjax._base.configuration.usable_cores() if options.jobs is None else options.jobs
     if jobs < 1:
         raise ValueError(f"jobs={jobs}: at least one process is needed")
-    if given.seed < 0:
-        raise ValueError(f"seed={given.seed}: must not be negative")
-    if given.json is not None:  # before any long work
-        check_file("--json", given.json)
-    if given.report is not None:
-        check_folder("--report", given.report, "index.html", "claims.md")
+    if options.seed < 0:
+        raise ValueError(f"seed={options.seed}: must not be negative")
+    if options.json is not None:  # before any long work
+        check_file("--json", options.json)
+    if options.report is not None:
+        check_folder("--report", options.report, "index.html", "claims.md")
     if jobs == 1:
         gossipjax.configure(host_devices=1, intra_op_threads=1, x64=True)
     words = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}")
@@ -70,12 +70,14 @@ def _check(given: argparse.Namespace, console: Console) -> int:
         def done(result: check.Result) -> None:
             bar.update(row, advance=1, description=result.claim.name)
 
-        results = check.check(chosen, quick=given.quick, seed=given.seed, jobs=min(jobs, len(chosen)), done=done)
+        results = check.check(chosen, quick=options.quick, seed=options.seed, jobs=min(jobs, len(chosen)), done=done)
     report.show_results(results, console)
-    if given.json is not None:
-        report.write_text(given.json, json.dumps(report.as_json(results, quick=given.quick, seed=given.seed), indent=1))
-    if given.report is not None:
-        page = report.write(results, given.report)
+    if options.json is not None:
+        report.write_text(
+            options.json, json.dumps(report.as_json(results, quick=options.quick, seed=options.seed), indent=1)
+        )
+    if options.report is not None:
+        page = report.write(results, options.report)
         console.print(f"report {page}")
     return int(any(result.verdict == "violated" for result in results))
 

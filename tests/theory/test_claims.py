@@ -189,8 +189,8 @@ def test_points_of_one_run_count_once():
     ("change", "message"),
     [
         ({"axis": Axis("x", (), (1,))}, "at least one point"),
-        ({"kind": "scaling"}, "names its law"),
-        ({"law": Law(("power",))}, "names its law"),
+        ({"kind": "scaling"}, "must name its law"),
+        ({"law": Law(("power",))}, "must name its law"),
         ({"sampling": Sampling(50, 3)}, "at least 8"),
     ],
 )

@@ -1,6 +1,6 @@
-"""Executable claims: theorems that predict numbers, simulations that measure them, verdicts with their confidence.
+"""Executable claims: theorems that predict numbers, simulations that measure them, and verdicts with their confidence.
 
-The formulas of :mod:`theory` do not know the engine; only this package uses both.
+The formulas of :mod:`theory` do not use the engine; only this package uses both.
 """
 
 from .claim import Assumption as Assumption

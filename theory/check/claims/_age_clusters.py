@@ -19,7 +19,7 @@ INSIDE: tuple[exact.Inside, ...] = ("complete", "ring")
 
 
 def _clusters(inside: exact.Inside) -> gj.topology.Topology:
-    """Edges from the source, node 0, to the heads, from each head to its members, and between members."""
+    """Connect the source, node 0, to the heads, each head to its members, and the members of each cluster."""
     size = 1 + CLUSTERS + CLUSTERS * MEMBERS
     edges = np.zeros((size, size), bool)
     edges[0, 1 : 1 + CLUSTERS] = True
@@ -36,7 +36,7 @@ def _clustered(seed: int, point: float, replicas: int) -> Observation:
     graph, first = _clusters(INSIDE[int(point)]), 1 + CLUSTERS
     pushes = np.full(graph.num_nodes, CLUSTERED["gossip_rate"])
     pushes[0], pushes[1:first] = CLUSTERED["source_rate"], CLUSTERED["head_rate"]
-    versions = np.full(graph.num_nodes, 1e-9)  # a clock needs a rate; the other nodes make no version
+    versions = np.full(graph.num_nodes, 1e-9)  # a clock needs a rate; the other nodes practically never make a version
     versions[0] = CLUSTERED["version_rate"]
     times = 3.0 * (BURN_IN + np.arange(1, RECORDS + 1))
 
@@ -44,8 +44,8 @@ def _clustered(seed: int, point: float, replicas: int) -> Observation:
         return push_gossip(graph, float(times[-1]), compute=clocks.poisson(versions), gossip=pushes, seed=k)
 
     protocol = gj.track_versions(gj.gossip_averaging(), [0], num_nodes=graph.num_nodes)
-    found = planned_runs(seed, replicas, protocol, plan, times, np.zeros(graph.num_nodes), [staleness_matrix()])
-    ages = found["staleness_matrix"][:, :, first:, 0].mean(axis=2)
+    records = planned_runs(seed, replicas, protocol, plan, times, np.zeros(graph.num_nodes), [staleness_matrix()])
+    ages = records["staleness_matrix"][:, :, first:, 0].mean(axis=2)
     return Observation(ages.mean(axis=1), (settled(ages),))
 
 

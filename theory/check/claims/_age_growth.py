@@ -9,14 +9,14 @@ from ..claim import Axis, Claim, Law, Observation, Sampling, each, pointwise
 from ._ages import MEAN_AGE, PAPER, UNIT, ages_of, peers_of, rough_age
 
 SIZES = Axis("nodes n", (9, 36, 144, 576, 1600), (9, 36, 121, 400, 900))
-"""Squares, for the torus."""
+"""Square numbers, for the torus."""
 
 
 def _growth(seed: int, point: float, replicas: int, graph: str) -> Observation:
-    """Shorter runs than elsewhere: the largest networks take most of the time."""
+    """Measure the mean age in shorter runs than elsewhere, because the largest networks take most of the time."""
     n = int(point)
-    found = ages_of(seed, peers_of(graph, n), replicas, rough_age(graph, n), burn_in=4, records=4)
-    return found.observed(found.values.mean(axis=2))
+    ages = ages_of(seed, peers_of(graph, n), replicas, rough_age(graph, n), burn_in=4, records=4)
+    return ages.observed(ages.values.mean(axis=2))
 
 
 CLAIMS = (
@@ -72,7 +72,7 @@ CLAIMS = (
         sampling=Sampling(96, 48),
         catches=("neighbours in one direction only",),
         kind="scaling",
-        # Only the order is known; that of the ring shows how far small networks are from it.
+        # Only the order is known; the ring shows how far small networks are from theirs.
         law=Law(("power",), exponent=1 / 3, slack=0.04),
         mark="recalled",
     ),

@@ -1,4 +1,4 @@
-"""Runs that measure version age: nodes of a network are so many versions behind an outside source."""
+"""Runs that measure version age: how many versions the nodes of a network are behind an external source."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..engine import paced, runs, settled
 PAPER = "Yates 2021, arXiv 2102.02893"
 MEAN_AGE = "mean version age, versions"
 UNIT: dict[str, Any] = {"version_rate": 1.0, "source_rate": 1.0, "gossip_rate": 1.0}
-"""λ_e, λ_s and λ: versions, the source's pushes, and each node's, per second."""
+"""λ_e, λ_s and λ: versions, pushes of the source, and pushes of each node, per second."""
 BURN_IN, RECORDS = 6, 12
-"""In mean ages; only a network without gossip remembers longer, as its ages are nearly exponential."""
+"""In units of the mean age; only a network without gossip needs more, because its ages are nearly exponential."""
 
 
 class Ages(NamedTuple):
@@ -28,17 +28,17 @@ class Ages(NamedTuple):
     assumptions: tuple[Any, ...]
 
     def observed(self, samples: np.ndarray) -> Observation:
-        """Average over records: ``(replicas, records, …)``."""
+        """Average samples ``(replicas, records, …)`` over records."""
         return Observation(samples.mean(axis=1), self.assumptions)
 
 
 def ages_of(
     seed: int, peers: Any, replicas: int, mean: float, *, rates: Any = UNIT, burn_in: int = BURN_IN, records=RECORDS
 ) -> Ages:
-    """Record the ages of all nodes about one mean age apart, after every so many events.
+    """Record the ages of all nodes after equal numbers of events, about one mean age apart.
 
-    All clocks are Poisson and of constant rate, so that what is seen after a given number of events is as
-    old as what is seen at a given time.
+    All clocks are Poisson clocks of constant rate, so ages after a given number of events have the same law as ages at
+    a given time.
     """
     n = peers if isinstance(peers, int) else peers.num_nodes
     pushes = rates["source_rate"] + float(np.sum(np.broadcast_to(rates["gossip_rate"], n)))
@@ -48,14 +48,14 @@ def ages_of(
     duration = (events + 6 * np.sqrt(events) + 100) / total
     plans = [version_age(peers, duration, seed=seed * 100_003 + k, **rates)[:events] for k in range(replicas)]
     protocol = gj.track_versions(gj.gossip_averaging(), [n], num_nodes=n + 1)
-    found = runs(seed, replicas, protocol, plans, np.zeros(n + 1), [staleness_matrix()], every=every)
-    ages = found["staleness_matrix"][:, burn_in:, :n, 0]
-    sent = paced(found["messages"][:, -1], events * pushes / total)
+    measured = runs(seed, replicas, protocol, plans, np.zeros(n + 1), [staleness_matrix()], every=every)
+    ages = measured["staleness_matrix"][:, burn_in:, :n, 0]
+    sent = paced(measured["messages"][:, -1], events * pushes / total)
     return Ages(ages, (settled(ages.mean(axis=2)), sent))
 
 
 def rough_age(graph: str, n: int) -> float:
-    """A guess of the mean age at unit rates, by which the length of a run is chosen."""
+    """Return a rough mean age at unit rates, which sets the length of a run."""
     known = {"complete": exact.version_age_complete, "ring": exact.version_age_ring}
     if graph in known:
         return known[graph](n, **UNIT)
@@ -63,7 +63,7 @@ def rough_age(graph: str, n: int) -> float:
 
 
 def peers_of(graph: str, n: int) -> Any:
-    """The network without its source; a number: everyone is a peer."""
+    """Return the network without its source; a number means that all nodes are peers."""
     side = round(n**0.5)
     makers = {
         "complete": lambda: n,

@@ -1,4 +1,4 @@
-"""Runs of averaging that many claims share: their starts, their models and the spread of those."""
+"""Runs of averaging that many claims share: starts, models and their spread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..engine import averages, paced, planned_runs, runs, stacked
 
 BOYD = "Boyd, Ghosh, Prabhakar, Shah 2006"
 NODES = 12
-"""Nodes of most claims: few shapes, few programs to compile."""
+"""Number of nodes in most claims; few shapes mean few programs to compile."""
 DISAGREEMENT = "squared disagreement V (start: 1)"
 
 
@@ -42,7 +42,7 @@ def random_rounds(
     stochastic: Literal["row", "column"] = "row",
     protocol: Protocol | None = None,
 ) -> tuple[np.ndarray, Timeline]:
-    """Run replicas on matrices of their own, ``(replicas, rounds, nodes, nodes)``: models of all rounds, and a plan."""
+    """Run each replica on its own matrices, ``(replicas, rounds, nodes, nodes)``; return all models, and the plan."""
     cycle = list(matrices.reshape(-1, *matrices.shape[2:]))
     plan = timeline.rounds(cycle, len(cycle), stochastic=stochastic)
     plans = pieces(plan, matrices.shape[1])
@@ -50,7 +50,7 @@ def random_rounds(
 
 
 def starts(n: int) -> np.ndarray:
-    """Make three different starts of mean zero and length one, ``(n, 3)``: a spike, two halves, a ramp."""
+    """Return three starts of mean zero and length one, ``(n, 3)``: a spike, two halves and a ramp."""
     columns = np.stack([np.arange(n) == 0, np.arange(n) < n // 2, np.arange(n)], axis=1).astype(float)
     columns -= columns.mean(axis=0)
     return columns / np.linalg.norm(columns, axis=0)
@@ -62,24 +62,24 @@ def spread(models: np.ndarray) -> np.ndarray:
 
 
 def pieces(plan: Timeline, length: int) -> list[Timeline]:
-    """Cut a plan into plans of equal length: of independent events, independent runs."""
+    """Cut a plan into plans of equal length; if its events are independent, so are the runs."""
     return [plan[k : k + length] for k in range(0, len(plan), length)]
 
 
 def timed_models(seed: int, points: Points, replicas: int, plan, x0: np.ndarray, messages_per_second: float):
-    """Record models of planned runs at given seconds, and whether messages kept their pace."""
+    """Record the models of planned runs at given seconds, and test the number of messages."""
     times = np.asarray(points, float)
-    found = planned_runs(seed, replicas, gj.gossip_averaging(), plan, times, stacked(x0), [observe.models()])
-    return found["model"], paced(found["messages"][:, -1], messages_per_second * times[-1])
+    records = planned_runs(seed, replicas, gj.gossip_averaging(), plan, times, stacked(x0), [observe.models()])
+    return records["model"], paced(records["messages"][:, -1], messages_per_second * times[-1])
 
 
 def moments_at(events, x0: np.ndarray, times: np.ndarray, read) -> np.ndarray:
-    """Average over the starts what ``read`` takes from the exact second moments."""
+    """Return what ``read`` computes from the exact second moments, averaged over the starts."""
     paths = [moments.transient_moments(events, moments.initial_moments(column), times) for column in x0.T]
     return np.mean([[read(moments.consensus_and_mean(Z, len(x0))) for Z in path] for path in paths], axis=0)
 
 
 def matrix_of(seed: int, plan: Timeline) -> tuple[np.ndarray, Assumption]:
-    """Return the matrix by which the engine multiplies the models in a whole run: its columns start at unit vectors."""
+    """Return the matrix by which a whole run of the engine multiplies the models, from unit vectors as starts."""
     n = plan.properties.num_nodes
     return models_of(seed, 1, plan, np.eye(n))[0, -1], averages(plan)

@@ -1,4 +1,4 @@
-"""Claims on spectral gaps: how much of the disagreement one round on a fixed matrix leaves."""
+"""Claims on spectral gaps: how much disagreement remains after one round on a fixed matrix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ XIAO = "Xiao and Boyd 2004"
 
 
 def _contraction(name: str, statement: str, points: Points, quick: Points, weights_of, factor, axis: str, fault: str):
-    """Claim the spectral gap of one family: of the matrix that the engine applied, by singular values."""
+    """Claim the spectral gap of a family of graphs, by singular values of the matrix that the engine applies."""
 
     def one(seed: int, point: float, replicas: int) -> Observation:
         W, doubly = matrix_of(seed, timeline.rounds(weights_of(int(point)), 1))
@@ -32,7 +32,7 @@ def _contraction(name: str, statement: str, points: Points, quick: Points, weigh
         "spectral gap 1 − ρ",
         predict=pointwise(lambda v: 1.0 - factor(v)),
         simulate=each(one),
-        sampling=once(1e-10),  # rounding of n products, magnified by the condition of the gap
+        sampling=once(1e-10),  # rounding of n products, times the condition number of the gap
         catches=(fault, "one neighbour read twice, another not at all"),
     )
 

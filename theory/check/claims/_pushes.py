@@ -32,7 +32,7 @@ def _decay(seed: int, points: Points, replicas: int) -> Observation:
 
 
 RATES = np.array([0.4, 1.0, 1.6, 2.2, 2.8, 3.4])
-"""Pushes per node and second where nodes differ."""
+"""Pushes per second of nodes that differ."""
 
 
 def _unequal_events():
@@ -73,14 +73,14 @@ def _settled_value(seed: int, weight: float, replicas: int) -> Observation:
     return Observation(
         np.square(values).mean(axis=1),
         (
-            Assumption("all have settled", left < 1e-6, f"squared disagreement {left:.2g}"),
+            Assumption("all nodes have settled", left < 1e-6, f"squared disagreement {left:.2g}"),
             Assumption("the mean stays where it is on average", p > SURE, f"p = {p:.1e}"),
         ),
     )
 
 
 def growth(models: np.ndarray) -> float:
-    """Compare the extremes of consecutive records: how much the largest grew or the smallest shrank, at worst."""
+    """Return the largest growth of the maximum, or shrinking of the minimum, between consecutive records."""
     high, low = models.max(axis=-2), models.min(axis=-2)
     return float(max((high[1:] / high[:-1]).max(), (low[:-1] / low[1:]).max()))
 

@@ -1,4 +1,4 @@
-"""Runs that spread a rumour by averaging, and count who has heard.
+"""Runs that spread a rumour by averaging, and count the nodes that have heard it.
 
 From a model that is one at a single node and zero elsewhere, a node's value is positive if and only if it has heard.
 """
@@ -18,7 +18,7 @@ from ..claim import Assumption
 from ..engine import runs
 
 SMALLEST = 1e-290
-"""Below it a value is close to where numbers are rounded to zero, and the rumour would be lost."""
+"""Smaller values are close to underflow, which would lose the rumour."""
 
 
 def _measure(snapshot: Snapshot) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def _measure(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def informed() -> Observer:
-    """Count the nodes that have heard, and keep the smallest value that is not zero."""
+    """Observe the number of nodes that have heard, and the smallest positive value."""
     variables = Variable("informed", "nodes that have heard"), Variable("smallest", "smallest positive value")
     return Observer(Partial(_measure), variables)
 
@@ -42,20 +42,20 @@ class Spread(NamedTuple):
     assumptions: tuple[Assumption, ...]
 
     def first_all(self, n: int) -> np.ndarray:
-        """Number of the event (from one on) after which everybody has heard."""
+        """Return the number of the event, counted from one, after which all nodes have heard."""
         return 1.0 + (self.counts < n).sum(axis=1)
 
 
 def spread(seed: int, n: int, replicas: int, plan: Any) -> Spread:
-    """Let node 0 start a rumour and record after every event."""
+    """Let node 0 start a rumour, and record after every event."""
     start = np.zeros(n)
     start[0] = 1.0
-    found = runs(seed, replicas, gj.gossip_averaging(), plan, start, INFORMED, every=1)
-    counts, late = found["informed"], int((found["informed"][:, -1] < n).sum())
-    kept = bool((np.diff(counts, axis=1) >= 0).all() and found["smallest"].min() > SMALLEST)
-    smallest = f"a value of {found['smallest'].min():.1e}, or somebody forgot"
+    records = runs(seed, replicas, gj.gossip_averaging(), plan, start, INFORMED, every=1)
+    counts, late = records["informed"], int((records["informed"][:, -1] < n).sum())
+    intact = bool((np.diff(counts, axis=1) >= 0).all() and records["smallest"].min() > SMALLEST)
+    smallest = f"a value of {records['smallest'].min():.1e}, or a node forgot"
     assumptions = (
-        Assumption("everybody has heard before the run ends", late == 0, f"not in {late} of {len(counts)} runs"),
-        Assumption("values are far above the smallest number", kept, smallest),
+        Assumption("all nodes have heard before the run ends", late == 0, f"not in {late} of {len(counts)} runs"),
+        Assumption("values are far above the smallest number", intact, smallest),
     )
-    return Spread(counts, found["messages"], assumptions)
+    return Spread(counts, records["messages"], assumptions)

@@ -1,4 +1,4 @@
-"""Claims on rumours in rounds: how many rounds until everybody has heard."""
+"""Claims on rumours in rounds: how many rounds it takes until all nodes have heard."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ._rumours import Spread, spread
 
 ROUNDS = "mean rounds until all have heard"
 LONGEST, LONGEST_PULL = 40, 28
-"""Rounds of each run: of up to 1024 nodes not one run in 10⁶ takes longer (28: with pulls, up to 64 nodes)."""
+"""Rounds of each run: enough for all but one run in 10⁶, for pushes on up to 1024 nodes and for pulls on up to 64."""
 
 
 def _windows(plan: gj.Timeline, rounds: int) -> list[gj.Timeline]:
-    """Cut one long plan, whose rounds are independent, into runs that share all that is compiled."""
+    """Cut one long plan, whose rounds are independent, into runs that share one compiled program."""
     return [plan[start : start + rounds] for start in range(0, len(plan), rounds)]
 
 
@@ -33,33 +33,33 @@ def _pushed(seed: int, n: int, replicas: int) -> Spread:
 
 
 def _push_rounds(seed: int, point: float, replicas: int) -> Observation:
-    found = _pushed(seed, int(point), replicas)
-    sent = paced(found.messages[:, -1], LONGEST * point)
-    return Observation(found.first_all(int(point))[:, None], (*found.assumptions, sent))
+    runs = _pushed(seed, int(point), replicas)
+    sent = paced(runs.messages[:, -1], LONGEST * point)
+    return Observation(runs.first_all(int(point))[:, None], (*runs.assumptions, sent))
 
 
 def _push_rounds_pmf(seed: int, points: Points, replicas: int) -> Observation:
-    found = _pushed(seed, 32, replicas)
-    return Observation((found.first_all(32)[:, None] == np.asarray(points)).astype(float), found.assumptions)
+    runs = _pushed(seed, 32, replicas)
+    return Observation((runs.first_all(32)[:, None] == np.asarray(points)).astype(float), runs.assumptions)
 
 
 def _largest_growth(seed: int, point: float, replicas: int) -> Observation:
-    """The largest ratio of numbers informed after and before a round, among 64 runs."""
+    """Measure the largest ratio of informed nodes after and before a round, in 64 runs."""
     del replicas
-    found = _pushed(seed, int(point), 64)
-    before = np.concatenate([np.ones((64, 1)), found.counts[:, :-1]], axis=1)
-    return Observation(np.max(found.counts / before, keepdims=True), found.assumptions)
+    runs = _pushed(seed, int(point), 64)
+    before = np.concatenate([np.ones((64, 1)), runs.counts[:, :-1]], axis=1)
+    return Observation(np.max(runs.counts / before, keepdims=True), runs.assumptions)
 
 
 def _fewest_rounds(seed: int, point: float, replicas: int) -> Observation:
-    """The fewest rounds of 64 runs."""
+    """Measure the smallest number of rounds in 64 runs."""
     del replicas
-    found = _pushed(seed, int(point), 64)
-    return Observation(found.first_all(int(point)).min(keepdims=True)[:, None], found.assumptions)
+    runs = _pushed(seed, int(point), 64)
+    return Observation(runs.first_all(int(point)).min(keepdims=True)[:, None], runs.assumptions)
 
 
 def _called(seed: int, n: int, num_rounds: int, protocol: str) -> gj.Timeline:
-    """Rounds in which everybody calls a uniform other: who hears averages with all whom it hears."""
+    """Plan rounds in which every node calls a random other node; a node averages with all nodes that it hears."""
     rng = np.random.default_rng(seed)
     own = np.broadcast_to(np.arange(n), (num_rounds, n))
     called = rng.integers(0, n - 1, (num_rounds, n))
@@ -82,8 +82,8 @@ def _called(seed: int, n: int, num_rounds: int, protocol: str) -> gj.Timeline:
 def _called_rounds(seed: int, point: float, replicas: int, protocol: str) -> Observation:
     n = int(point)
     plan = _called(seed, n, LONGEST_PULL * replicas, protocol)
-    found = spread(seed, n, replicas, _windows(plan, LONGEST_PULL))
-    return Observation(found.first_all(n)[:, None], found.assumptions)
+    runs = spread(seed, n, replicas, _windows(plan, LONGEST_PULL))
+    return Observation(runs.first_all(n)[:, None], runs.assumptions)
 
 
 def _mean_rounds(protocol: Any) -> Any:
@@ -118,7 +118,7 @@ CLAIMS = (
     ),
     Claim(
         "spreading_pull_rounds",
-        "In pull rounds the informed nodes grow from k to k + Bin(n − k, k/(n − 1)): the mean number is known.",
+        "In pull rounds k informed nodes become k + Bin(n − k, k/(n − 1)), which gives the mean number of rounds.",
         "Karp, Schindelhauer, Shenker, Vöcking 2000 (the protocol); derived",
         Axis("nodes n", (4, 8, 24), (16,)),
         ROUNDS,
@@ -129,7 +129,7 @@ CLAIMS = (
     ),
     Claim(
         "spreading_push_pull_rounds",
-        "Where the calls of a round are used both ways, the chain gives the mean number of rounds.",
+        "If both ends of a call pass the rumour on, the chain gives the mean number of rounds.",
         "Karp, Schindelhauer, Shenker, Vöcking 2000 (the protocol); derived",
         Axis("nodes n", (4, 8, 24), (16,)),
         ROUNDS,
@@ -167,7 +167,7 @@ CLAIMS = (
     Claim(
         "spreading_at_most_doubles",
         "In a push round the number of informed nodes never more than doubles.",
-        "each informed node calls one other; sure",
+        "each informed node calls one other node",
         Axis("nodes n", (16, 64, 256), (64,)),
         "largest growth of the number informed in one round, 64 runs",
         predict=lambda n: np.full(n.shape, 2.0),
@@ -179,10 +179,10 @@ CLAIMS = (
     Claim(
         "spreading_takes_log2_rounds",
         "No run of push rounds informs all n nodes in fewer than log₂ n rounds.",
-        "the number informed at most doubles in a round; sure",
+        "the number of informed nodes at most doubles in a round",
         Axis("nodes n", (16, 64, 256), (64,)),
         "fewest rounds until all have heard, 64 runs",
-        # Rounds are whole numbers; without the ceiling, log₂ could be rounded upwards past them.
+        # Rounds are whole numbers; without the ceiling, rounding could put log₂ above one.
         predict=pointwise(lambda k: float((k - 1).bit_length())),
         simulate=each(_fewest_rounds),
         sampling=once(0.0),

@@ -1,4 +1,4 @@
-"""Claims on version age: how many versions of an outside source the nodes of a network are behind (Yates 2021)."""
+"""Claims on version age: how many versions the nodes of a network are behind an external source (Yates 2021)."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from ._ages import MEAN_AGE, PAPER, UNIT, ages_of, peers_of, rough_age
 EACH_NODE = Axis("node", (0, 1, 2, 3, 4, 5, 6), (0, 5))
 ONE_POINT = Sampling(768, 384)
 TOGETHER = Sampling(1536, 384, independent=False)
-"""Several points from the same runs."""
+"""Several points are measured in the same runs."""
 SILENT = UNIT | {"gossip_rate": 0.0}
 
 
 def _mean(seed: int, point: float, replicas: int, graph: str) -> Observation:
     n = int(point)
-    found = ages_of(seed, peers_of(graph, n), replicas, rough_age(graph, n))
-    return found.observed(found.values.mean(axis=2))
+    ages = ages_of(seed, peers_of(graph, n), replicas, rough_age(graph, n))
+    return ages.observed(ages.values.mean(axis=2))
 
 
 def _variance(seed: int, point: float, replicas: int, graph: str) -> Observation:
-    """Squared distances from the known mean: those from a sample's own would be too small."""
+    """Measure squared distances from the known mean; those from the sample mean would be too small."""
     n = int(point)
     mean = rough_age(graph, n)
-    found = ages_of(seed, peers_of(graph, n), replicas, mean)
-    return found.observed(((found.values - mean) ** 2).mean(axis=2))
+    ages = ages_of(seed, peers_of(graph, n), replicas, mean)
+    return ages.observed(((ages.values - mean) ** 2).mean(axis=2))
 
 
 def _pmf(seed: int, points: Points, replicas: int, graph: str) -> Observation:
-    found = ages_of(seed, peers_of(graph, 16), replicas, rough_age(graph, 16))
-    return found.observed(np.stack([(found.values == k).mean(axis=2) for k in points], axis=2))
+    ages = ages_of(seed, peers_of(graph, 16), replicas, rough_age(graph, 16))
+    return ages.observed(np.stack([(ages.values == k).mean(axis=2) for k in points], axis=2))
 
 
 def _star(seed: int, point: float, replicas: int, hub: bool) -> Observation:
     n = int(point)
     ages = exact.version_age_bipartite(1, n - 1, **UNIT)
-    found = ages_of(seed, gj.topology.star(n), replicas, max(ages))
-    return found.observed(found.values[..., 0] if hub else found.values[..., 1:].mean(axis=2))
+    runs = ages_of(seed, gj.topology.star(n), replicas, max(ages))
+    return runs.observed(runs.values[..., 0] if hub else runs.values[..., 1:].mean(axis=2))
 
 
 def _star_age(n: np.ndarray, hub: bool) -> np.ndarray:
@@ -51,17 +51,17 @@ def _star_age(n: np.ndarray, hub: bool) -> np.ndarray:
 
 def _alone(seed: int, point: float, replicas: int) -> Observation:
     n = int(point)
-    found = ages_of(seed, n, replicas, float(n), rates=SILENT, burn_in=16, records=16)
-    return found.observed(found.values.mean(axis=2))
+    ages = ages_of(seed, n, replicas, float(n), rates=SILENT, burn_in=16, records=16)
+    return ages.observed(ages.values.mean(axis=2))
 
 
 def _irregular() -> gj.topology.Topology:
-    """A connected graph with nodes of one to five neighbours."""
+    """Return a connected graph whose nodes have one to five neighbours."""
     return gj.topology.erdos_renyi(7, 0.4, seed=3, tries=50)
 
 
 NODE_RATES = np.array([0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0])
-"""Pushes per second where nodes differ; one is silent."""
+"""Pushes per second of nodes that differ; one is silent."""
 
 
 def _recursion(points: np.ndarray, gossip: np.ndarray) -> np.ndarray:
@@ -73,13 +73,13 @@ def _recursion(points: np.ndarray, gossip: np.ndarray) -> np.ndarray:
 
 
 def _small_graph(seed: int, points: Points, replicas: int, gossip: np.ndarray) -> Observation:
-    found = ages_of(seed, _irregular(), replicas, 5.0, rates=UNIT | {"gossip_rate": gossip})
-    return found.observed(found.values[..., [int(i) for i in points]])
+    ages = ages_of(seed, _irregular(), replicas, 5.0, rates=UNIT | {"gossip_rate": gossip})
+    return ages.observed(ages.values[..., [int(i) for i in points]])
 
 
 def _freshest(seed: int, points: Points, replicas: int) -> Observation:
-    found = ages_of(seed, 12, replicas, rough_age("complete", 12))
-    return found.observed(np.stack([found.values[..., : int(k)].min(axis=2) for k in points], axis=2))
+    ages = ages_of(seed, 12, replicas, rough_age("complete", 12))
+    return ages.observed(np.stack([ages.values[..., : int(k)].min(axis=2) for k in points], axis=2))
 
 
 def _freshest_age(points: np.ndarray) -> np.ndarray:
@@ -93,8 +93,8 @@ UNEQUAL = {"version_rate": 2.0, "source_rate": 3.0}
 
 def _rates(seed: int, gossip: float, replicas: int) -> Observation:
     rates = UNEQUAL | {"gossip_rate": float(gossip)}
-    found = ages_of(seed, 12, replicas, exact.version_age_complete(12, **rates), rates=rates)
-    return found.observed(found.values.mean(axis=2))
+    ages = ages_of(seed, 12, replicas, exact.version_age_complete(12, **rates), rates=rates)
+    return ages.observed(ages.values.mean(axis=2))
 
 
 def _bound(n: np.ndarray, side: str) -> np.ndarray:
@@ -120,7 +120,7 @@ CLAIMS = (
     ),
     Claim(
         "version_age_rates",
-        "The same recursion holds where λ_e = 2, λ_s = 3 and λ differ (complete graph, n = 12).",
+        "The same recursion holds for unequal rates λ_e = 2, λ_s = 3 and λ (complete graph, n = 12).",
         f"{PAPER}, Theorem 1 by symmetry",
         Axis("gossip rate λ, pushes per node and second", (0.2, 1.0, 5.0), (0.5,)),
         MEAN_AGE,
@@ -208,7 +208,7 @@ CLAIMS = (
     ),
     Claim(
         "version_age_distribution_ring",
-        "On the ring as well the whole law of the age is that of versions in the passage time (n = 16).",
+        "On the ring, too, the whole law of the age is that of versions in the passage time (n = 16).",
         "Maranzatto and Michelen 2024, arXiv 2409.12710; generating function inverted by FFT",
         Axis("version age k, versions", (0, 1, 2, 4, 6, 9), (1, 4)),
         "share of nodes",
@@ -225,13 +225,13 @@ CLAIMS = (
         "variance of the version age, versions²",
         predict=pointwise(lambda k: exact.version_age_variance(k, **UNIT)),
         simulate=each(lambda seed, n, replicas: _variance(seed, n, replicas, "complete")),
-        # Squares are skewed: it takes many until their mean is normal.
+        # Squares are skewed, so that their mean is normal only for many replicas.
         sampling=Sampling(3072, 768),
         catches=("versions at regular times", "clocks that are not memoryless"),
     ),
     Claim(
         "version_age_no_gossip",
-        "Without gossip the age is n λ_e/λ_s: each node waits for the source alone.",
+        "Without gossip the age is n λ_e/λ_s: each node hears only the source.",
         PAPER,
         Axis("nodes n", (2, 12, 60), (12,)),
         MEAN_AGE,

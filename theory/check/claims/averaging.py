@@ -1,4 +1,4 @@
-"""Claims on averaging: how fast synchronous rounds, on fixed and on random matrices, forget differences."""
+"""Claims on averaging: how fast synchronous rounds on fixed and random matrices remove differences."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ._averages import BOYD, DISAGREEMENT, NODES, matrix_of, models_of, pieces, 
 def _ring_error(seed: int, points: Points, replicas: int) -> Observation:
     plan = timeline.rounds(metropolis(topology.ring(NODES)), 60)
     models = models_of(seed, 1, plan, starts(NODES), every=1)[0]
-    # The norm sums over the three starts what the spread averages.
+    # The norm sums over the three starts; the spread averages over them.
     errors = np.sqrt(3 * spread(models))
     return Observation(errors[[int(t) - 1 for t in points]][None], (averages(plan),))
 
@@ -38,7 +38,7 @@ ERROR_PATH = Claim(
     "error ‖x − x̄‖",
     predict=_ring_path,
     simulate=_ring_error,
-    sampling=once(1e-13, independent=False),  # rounding of 60 rounds of three products
+    sampling=once(1e-13, independent=False),  # rounding errors of 60 rounds with three products each
     catches=("a round skipped or done twice", "in-place mixing that reads new values"),
 )
 
@@ -50,14 +50,14 @@ def _one_peer(seed: int, n: float, replicas: int) -> Observation:
 
 
 def _one_peer_deviation(n: int) -> float:
-    """After τ rounds a node holds the mean of 2^τ consecutive starts, around the ring: some twice, others once."""
+    """Compute the deviation after τ rounds: a node holds the mean of 2^τ consecutive starts, some of them twice."""
     terms = 1 << (n - 1).bit_length()
     shares = np.bincount(np.arange(terms) % n, minlength=n) / terms
     return 0.0 if mixing.one_peer_exponential_exact(n) else float(np.sqrt(n) * np.linalg.norm(shares - 1.0 / n))
 
 
 def _dimensions(seed: int, points: Points, replicas: int) -> Observation:
-    """Round k averages the nodes that differ in bit k."""
+    """Average, in round k, the nodes that differ in bit k."""
     n, d = 16, 4
     swaps = [np.eye(n)[np.arange(n) ^ (1 << bit)] for bit in range(d)]
     plan = timeline.rounds([(np.eye(n) + swap) / 2 for swap in swaps], d)
@@ -69,15 +69,15 @@ def _dimensions(seed: int, points: Points, replicas: int) -> Observation:
 def _matchings(seed: int, points: Points, replicas: int, n: int) -> Observation:
     length = 8
     plan = timeline.matching_rounds(n, length * replicas, seed=seed)
-    found = spread(models_of(seed, replicas, pieces(plan, length), starts(n), every=1))
-    return Observation(found[:, [int(t) - 1 for t in points]], (averages(plan),))
+    values = spread(models_of(seed, replicas, pieces(plan, length), starts(n), every=1))
+    return Observation(values[:, [int(t) - 1 for t in points]], (averages(plan),))
 
 
 def _matching_claim(n: int, factor: float, words: str) -> Claim:
     return Claim(
         f"matching_rounds_{'odd' if n % 2 else 'even'}",
-        f"Averaging along a uniform matching a round: E V = V₀ f^t, f = {words} (n = {n}).",
-        "E W on the disagreement space: W is a projection, a pair meets with equal chance",
+        f"Averaging along a random matching per round: E V = V₀ f^t, f = {words} (n = {n}).",
+        "E W on the disagreement space: W is a projection, and all pairs meet with equal probability",
         Axis("rounds t", (1, 2, 4, 8), (1, 4)),
         DISAGREEMENT,
         predict=lambda t: factor**t,
@@ -88,7 +88,7 @@ def _matching_claim(n: int, factor: float, words: str) -> Claim:
 
 
 def _targets(rng: np.random.Generator, s: int) -> np.ndarray:
-    """Let each node choose s different others: ``chosen[i, j]``."""
+    """Let each node choose s different other nodes: ``chosen[i, j]``."""
     order = rng.random((NODES, NODES))
     np.fill_diagonal(order, np.inf)
     chosen = np.zeros((NODES, NODES))
@@ -97,7 +97,7 @@ def _targets(rng: np.random.Generator, s: int) -> np.ndarray:
 
 
 def _sent_to_others(seed: int, s: int, replicas: int, local: bool) -> tuple[np.ndarray, Assumption]:
-    """Average one round over those who chose each node, or those it chose: models ``(replicas, n, 3)``."""
+    """Average for one round over the nodes that chose a node, or that it chose; return models ``(replicas, n, 3)``."""
     rng = np.random.default_rng(seed)
     heard = [_targets(rng, s) for _ in range(replicas)]
     heard = [np.eye(NODES) + (chosen.T if local else chosen) for chosen in heard]
@@ -114,7 +114,7 @@ def _sent_to_others(seed: int, s: int, replicas: int, local: bool) -> tuple[np.n
 
 
 def _epidemic(seed: int, s: float, replicas: int, local: bool) -> Observation:
-    """Sum squares about the old mean, which is zero."""
+    """Sum squared distances from the old mean, which is zero."""
     models, uniform = _sent_to_others(seed, int(s), replicas, local)
     return Observation(np.square(models).sum(axis=1).mean(axis=1), (uniform,))
 
@@ -134,16 +134,16 @@ def _epidemic_claim(local: bool, formula: str, words: str) -> Claim:
 
 
 def _shifts(seed: int, eta: float, replicas: int) -> Observation:
-    """Every distance once: their mean is the expectation."""
+    """Measure every distance once; the mean over them is the expectation."""
     own = np.eye(NODES)
     cycle = [(1 - eta) * own + eta * np.roll(own, shift, axis=1) for shift in range(1, NODES)]
     plan = timeline.rounds(cycle, NODES - 1)
-    found = spread(models_of(seed, NODES - 1, pieces(plan, 1), starts(NODES))[:, -1])
-    return Observation(np.asarray([found.mean()]), (averages(plan),))
+    values = spread(models_of(seed, NODES - 1, pieces(plan, 1), starts(NODES))[:, -1])
+    return Observation(np.asarray([values.mean()]), (averages(plan),))
 
 
 def _lottery() -> np.ndarray:
-    """Pushes of unequal weights along the edges of a ring of 6: rows sum to one, columns do not."""
+    """Return pushes of unequal weights along the edges of a ring of 6; rows sum to one, columns do not."""
     pushes = np.tile(np.eye(6), (12, 1, 1))
     for k, weight in enumerate(np.linspace(0.2, 0.9, 12)):
         sender, receiver = k % 6, (k + (1 if k < 6 else -1)) % 6
@@ -152,7 +152,7 @@ def _lottery() -> np.ndarray:
 
 
 def _extreme_start(worst: bool) -> np.ndarray:
-    """Of mean zero and length one: the eigenvector of E Wᵀ Π W whose disagreement shrinks least, or most."""
+    """Return the eigenvector of E Wᵀ Π W, of mean zero and length one, whose disagreement shrinks least, or most."""
     images = _lottery() @ helmert(6).T
     images -= images.mean(axis=1, keepdims=True)
     vectors = np.linalg.eigh(np.einsum("tij,tik->jk", images, images))[1]
@@ -167,7 +167,7 @@ def _one_draw(seed: int, end: float, replicas: int) -> Observation:
 
 
 def _unheard(seed: int, s: float, replicas: int) -> Observation:
-    """Share of nodes that keep their start in a round in which each sends to s random others."""
+    """Measure the share of nodes that keep their start in a round in which each node sends to s random others."""
     models, uniform = _sent_to_others(seed, int(s), replicas, local=True)
     return Observation((models == starts(NODES)).all(axis=2).mean(axis=1), (uniform,))
 
@@ -190,22 +190,22 @@ CLAIMS = (
         "deviation ‖W_τ ⋯ W_1 − J‖_F",
         predict=pointwise(_one_peer_deviation),
         simulate=each(_one_peer),
-        sampling=once(1e-12),  # rounding of halves: sums of few terms
+        sampling=once(1e-12),  # rounding errors of sums of few halves
         catches=("a round left out or done twice", "hops not taken modulo n"),
     ),
     Claim(
         "hypercube_dimension_exchange",
-        "Averaging along one dimension of a hypercube a round: ‖W_t ⋯ W_1 − J‖_F² = n/2^t − 1, 0 for t = log₂ n.",
+        "Averaging along one dimension of a hypercube per round: ‖W_t ⋯ W_1 − J‖_F² = n/2^t − 1, 0 for t = log₂ n.",
         "each product is a projection of rank n/2^t",
         Axis("rounds t (n = 16)", (1, 2, 3, 4), (1, 2, 3, 4)),
         "squared deviation from J",
         predict=lambda t: 16 / 2**t - 1,
         simulate=_dimensions,
-        sampling=once(1e-13, independent=False),  # halves of halves are exact in binary; only J is rounded
+        sampling=once(1e-13, independent=False),  # powers of ½ are exact in binary; only J is rounded
         catches=("one matrix of a cycle used twice",),
     ),
     _matching_claim(NODES, mixing.one_peer_shift_factor(NODES, 0.5), "(n − 2)/(2(n − 1)) for even n"),
-    _matching_claim(NODES - 1, 0.5, "½ for odd n, one node staying alone"),
+    _matching_claim(NODES - 1, 0.5, "½ for odd n, where one node stays alone"),
     _epidemic_claim(False, "1/(s + 1) (1 − s/(n − 1))", "Averaging with s random others"),
     _epidemic_claim(True, "(1 − (1 − s/(n−1))^n)/s − 1/(n−1)", "Sending to s random others, who average all"),
     Claim(
@@ -232,7 +232,7 @@ CLAIMS = (
     ),
     Claim(
         "epidemic_learning_unheard",
-        "Where each sends to s random others a node hears nothing with probability (1 − s/(n − 1))^(n − 1) (n = 12).",
+        "If each sends to s random others, a node hears nothing with probability (1 − s/(n − 1))^(n − 1) (n = 12).",
         "the n − 1 others choose independently; the algorithm: de Vos et al. 2023, arXiv 2310.01972",
         Axis("messages s of a node and round", (1, 2, 4), (1, 2)),
         "share of nodes that keep their model",

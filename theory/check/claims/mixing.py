@@ -19,7 +19,7 @@ from ._averages import BOYD, DISAGREEMENT, NODES, models_of, moments_at, pieces,
 
 
 def _petersen() -> topology.Topology:
-    """Return the Petersen graph: outer ring, spokes, inner star, of ten nodes and degree 3."""
+    """Return the Petersen graph of ten nodes and degree 3: outer ring, spokes and inner star."""
     i = np.arange(5)
     ends = np.concatenate([i, i, i + 5]), np.concatenate([(i + 1) % 5, i + 5, (i + 2) % 5 + 5])
     senders, receivers = np.concatenate(ends), np.concatenate(ends[::-1])
@@ -37,8 +37,8 @@ def _one_event(seed: int, graph: float, replicas: int, planner) -> Observation:
 
 def _one_event_claim(clock: str, planner, words: str) -> Claim:
     def predict(graphs: np.ndarray) -> np.ndarray:
-        found = [spectral.pairwise_one_event(_GRAPHS[int(g)].adjacency(), starts(10), clock=clock) for g in graphs]
-        return np.asarray(found) / 3
+        values = [spectral.pairwise_one_event(_GRAPHS[int(g)].adjacency(), starts(10), clock=clock) for g in graphs]
+        return np.asarray(values) / 3
 
     return Claim(
         f"pairwise_one_event_{clock}_clock",
@@ -55,12 +55,12 @@ def _one_event_claim(clock: str, planner, words: str) -> Claim:
 
 def _complete(seed: int, points: Points, replicas: int) -> Observation:
     plan = timeline.drawn_pairs(NODES, 48)
-    found = spread(models_of(seed, replicas, plan, starts(NODES), every=4))
-    return Observation(found[:, [int(k) // 4 - 1 for k in points]], (averages(plan),))
+    values = spread(models_of(seed, replicas, plan, starts(NODES), every=4))
+    return Observation(values[:, [int(k) // 4 - 1 for k in points]], (averages(plan),))
 
 
 def _until(plan: Timeline, size: int) -> Timeline:
-    """Fill a plan with meetings of nobody, so that all have one length."""
+    """Pad a plan with meetings of nobody, so that all plans have the same length."""
     missing = size - len(plan)
     fill = {"first": NOBODY, "second": NOBODY, "index": len(plan) - 1, "time": plan.xs["time"][-1]}
     xs = {name: np.append(v, np.full(missing, fill[name], v.dtype)) for name, v in plan.xs.items()}
@@ -72,14 +72,14 @@ def _poisson_time(seed: int, t: float, replicas: int) -> Observation:
     plans = [timeline.poisson_pairs(everybody, duration=t, rate=2.0, seed=seed * 100_003 + k) for k in range(replicas)]
     longest = max(len(plan) for plan in plans)
     plans = [_until(plan, longest) for plan in plans]
-    found = runs(seed, replicas, gj.gossip_averaging(), plans, stacked(starts(NODES)), [observe.models()])
-    # A wake-up sends a model each way.
-    messages = paced(found["messages"][:, -1], 2 * NODES * 2.0 * t)
-    return Observation(spread(found["model"][:, -1]), (averages(plans[0]), messages))
+    records = runs(seed, replicas, gj.gossip_averaging(), plans, stacked(starts(NODES)), [observe.models()])
+    # A meeting sends a model in each direction.
+    messages = paced(records["messages"][:, -1], 2 * NODES * 2.0 * t)
+    return Observation(spread(records["model"][:, -1]), (averages(plans[0]), messages))
 
 
 def _star_meetings() -> np.ndarray:
-    """Rate 1.5 of each of 8 nodes; node 0 is the hub."""
+    """Return rates of meetings on a star: 8 nodes of rate 1.5; node 0 is the hub."""
     rates = np.zeros((8, 8))
     rates[1:, 0], rates[0, 1:] = 1.5, 1.5 / 7
     return rates
@@ -105,24 +105,24 @@ def _ring_lambda2(n: int) -> float:
 
 def _slow(seed: int, points: Points, replicas: int) -> Observation:
     plan = timeline.poisson_pairs(topology.ring(NODES), 96 * replicas, seed=seed)
-    found = spread(models_of(seed, replicas, pieces(plan, 96), _slow_start(NODES), every=4))
-    return Observation(found[:, [int(k) // 4 - 1 for k in points]], (averages(plan),))
+    values = spread(models_of(seed, replicas, pieces(plan, 96), _slow_start(NODES), every=4))
+    return Observation(values[:, [int(k) // 4 - 1 for k in points]], (averages(plan),))
 
 
 _CROWD = 48
-"""Runs of which the share that is not done decides the averaging time."""
+"""Runs in a group; the share of them that has not averaged yet decides the averaging time."""
 
 
 def _averaging_time(seed: int, epsilon: float, replicas: int, rounded_up: bool) -> Observation:
-    """Measure the first event at which at most a share ε of the runs is at or above ε, in units of the bounds."""
+    """Measure the first event from which at most a share ε of the runs is at or above ε, in units of the bounds."""
     n = 8
     _, last = spectral.averaging_time_bounds(_ring_lambda2(n), epsilon)
     length = 4 * int(np.ceil(1.2 * last / 4))
     plan = timeline.poisson_pairs(topology.ring(n), length * replicas * _CROWD, seed=seed)
-    found = models_of(seed, replicas * _CROWD, pieces(plan, length), _slow_start(n), every=4)
-    left = np.sqrt(spread(found)).reshape(replicas, _CROWD, -1) >= epsilon
+    models = models_of(seed, replicas * _CROWD, pieces(plan, length), _slow_start(n), every=4)
+    left = np.sqrt(spread(models)).reshape(replicas, _CROWD, -1) >= epsilon
     late = left.mean(axis=1) > epsilon
-    done = Assumption("runs are long enough", not late[:, -1].any(), "some had not averaged at the end")
+    done = Assumption("runs are long enough", not late[:, -1].any(), "some runs had not averaged at the end")
     return Observation(4.0 * (late.sum(axis=1) + rounded_up) * 3 / last, (averages(plan), done))
 
 
@@ -130,7 +130,7 @@ def _averaging_time_claim(kind, factor: float, side: str) -> Claim:
     return Claim(
         f"pairwise_averaging_time_{kind}",
         f"The ε-averaging time is {side} {factor:g} ln(1/ε)/ln(1/λ₂(W̄)) events (ring of 8, slowest mode).",
-        f"{BOYD}, theorem 3; time to four events, rounded against the claim",
+        f"{BOYD}, theorem 3; time resolved to four events, rounded against the claim",
         Axis("ε", (0.3, 0.1, 0.05), (0.2,)),
         "averaging time over ln(1/ε)/ln(1/λ₂)",
         predict=lambda epsilon: np.full(len(epsilon), factor),
@@ -145,7 +145,7 @@ def _averaging_time_claim(kind, factor: float, side: str) -> Claim:
 
 
 def _mean(seed: int, points: Points, replicas: int) -> Observation:
-    """Models far apart, whose mean is one."""
+    """Run models that are far apart and whose mean is one."""
     graph = topology.barabasi_albert(NODES, 2, seed=1)
     plan = timeline.poisson_pairs(graph, int(max(points)), seed=seed)
     x0 = 1.0 + 100.0 * starts(NODES)
@@ -156,7 +156,7 @@ def _mean(seed: int, points: Points, replicas: int) -> Observation:
 
 
 def _late_pairs(seed: int, t: float, replicas: int) -> Observation:
-    """Ratio of mean disagreements half a second apart, as a mean of linearised replicas."""
+    """Estimate the ratio of mean disagreements half a second apart, as a mean of linearised replicas."""
     times = (float(t), float(t) + 0.5)
 
     def plan(k: int) -> Timeline:
@@ -181,7 +181,7 @@ CLAIMS = (
     _one_event_claim("edge", timeline.poisson_edges, "W̄ = I − L/(2m)"),
     Claim(
         "pairwise_complete_graph",
-        "Pairwise averaging among all: E V = V₀ ((n − 2)/(n − 1))^k after k events (n = 12).",
+        "Pairwise averaging on the complete graph: E V = V₀ ((n − 2)/(n − 1))^k after k events (n = 12).",
         f"{BOYD}, equality on the complete graph",
         Axis("events k", (4, 12, 24, 48), (4, 24)),
         DISAGREEMENT,
@@ -192,7 +192,7 @@ CLAIMS = (
     ),
     Claim(
         "pairwise_poisson_time",
-        "With Poisson clocks of rate λ among all, E V(t) = V₀ exp(−λ t n/(n − 1)) (n = 12, λ = 2).",
+        "With Poisson clocks of rate λ on the complete graph, E V(t) = V₀ exp(−λ t n/(n − 1)) (n = 12, λ = 2).",
         f"{BOYD}; a Poisson number of factors (n − 2)/(n − 1)",
         Axis("time t, s", (0.5, 1.0, 1.5), (0.75,)),
         DISAGREEMENT,
@@ -236,14 +236,14 @@ CLAIMS = (
         "mean model (start: 1; the farthest of three)",
         predict=np.ones_like,
         simulate=_mean,
-        # models of size 100, an ulp of 1.4e-14 each event, most of them much later and smaller
+        # models of size 100 round by 1.4e-14 per event; most events come later, when models are smaller
         sampling=once(1e-12, independent=False),
         catches=("an exchange that works one way", "reading a model that was just overwritten"),
     ),
     *_pushes.CLAIMS,
     Claim(
         "pairwise_second_moment_rate",
-        "At last E V decays at the spectral abscissa of Σ_e r_e (A_e ⊗ A_e − I), A_e on the disagreement (star of 8).",
+        "Eventually E V decays at the spectral abscissa of Σ_e r_e (A_e ⊗ A_e − I), on the disagreement (star of 8).",
         f"derived, theory.moments; the one-event bound is {BOYD}",
         Axis("time t, s", (4.0,), (4.0,)),
         "ratio of disagreements at t + ½ s and t",

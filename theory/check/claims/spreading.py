@@ -1,4 +1,4 @@
-"""Claims on rumour spreading: how long until everybody has heard, in rounds and in continuous time."""
+"""Claims on rumour spreading: how long it takes until all nodes have heard, in rounds and in continuous time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIME = "mean time until all have heard, s"
 
 
 def _events(n: int, seconds: float, rate: float = RATE) -> int:
-    """Events in a time, rounded up so that few programs are compiled."""
+    """Return the number of events in a time, rounded up so that few programs are compiled."""
     return 256 * math.ceil(n * rate * seconds / 256)
 
 
@@ -32,10 +32,10 @@ def _graph(graph: str, n: int) -> Any:
 
 
 def _asynchronous(seed: int, point: float, replicas: int, graph: exact.Graph, two_way: bool) -> Observation:
-    """Events are drawn inside the run; the mean time is that of the mean number of events (Wald)."""
+    """Draw events inside the run; the mean time is that of the mean number of events (Wald)."""
     n = int(point)
     mean = exact.asynchronous_time(n, graph=graph, gossip_rate=RATE, two_way=two_way)
-    # Not one run in 10⁶ takes so much longer: 20 times the last stage, and on the ring six deviations.
+    # Fewer than one run in 10⁶ takes longer than this: 20 times the last stage, and on the ring six deviations.
     last = {"complete": 1.0, "ring": 1.0, "star": 2.0 if two_way else n - 1.0}[graph] / (2 if two_way else 1)
     spare = 20.0 * last + (6.0 * math.sqrt(n) if graph == "ring" else 0.0)
     total = _events(n, mean + spare / RATE)
@@ -44,9 +44,9 @@ def _asynchronous(seed: int, point: float, replicas: int, graph: exact.Graph, tw
         plan = drawn_pairs(peers, total, rate=RATE)
     else:
         plan = drawn_gossip(peers, total, update_rate=0.0, gossip_rate=RATE)
-    found = spread(seed, n, replicas, plan)
-    sent = paced(found.messages[:, -1], float(total * (2 if two_way else 1)))
-    return Observation(found.first_all(n)[:, None] / (n * RATE), (*found.assumptions, sent))
+    runs = spread(seed, n, replicas, plan)
+    sent = paced(runs.messages[:, -1], float(total * (2 if two_way else 1)))
+    return Observation(runs.first_all(n)[:, None] / (n * RATE), (*runs.assumptions, sent))
 
 
 def _mean_time_claim(graph: exact.Graph, two_way: bool, formula: str, points: Any, quick: int, catches: Any) -> Claim:
@@ -82,13 +82,13 @@ OVER_TIME = (
 
 
 def _timed(seed: int, n: int, replicas: int, plans: list[gj.Timeline]) -> Observation:
-    """Times of the events are planned: cut all plans to the shortest, and read the second at which all have heard."""
+    """Cut all plans to the shortest, and read from their planned times the second at which all nodes have heard."""
     shortest = min(len(plan) for plan in plans)
     plans = [plan[:shortest] for plan in plans]
-    found = spread(seed, n, replicas, plans)
-    last = np.minimum(found.first_all(n).astype(int), shortest) - 1
+    runs = spread(seed, n, replicas, plans)
+    last = np.minimum(runs.first_all(n).astype(int), shortest) - 1
     times = [plan.xs["time"].reshape(shortest)[at] for plan, at in zip(plans, last, strict=True)]
-    return Observation(np.asarray(times, np.float64)[:, None], found.assumptions)
+    return Observation(np.asarray(times, np.float64)[:, None], runs.assumptions)
 
 
 def _irregular() -> gj.topology.Topology:
@@ -126,11 +126,11 @@ GIAKKOUPIS = "order: Giakkoupis 2011, Tight bounds for rumor spreading in graphs
 
 
 CONSTANT = 2.0
-"""C of the conductance bound: ours, as the theorem's is not at hand."""
+"""C of the conductance bound: our choice, because the theorem's constant is not known to us."""
 
 
 def _zoo(number: float) -> gj.topology.Topology:
-    """Graphs of ten nodes, regular and not, with and without bottlenecks."""
+    """Return a graph of ten nodes; some are regular, and some have bottlenecks."""
     t = gj.topology
     makers = (
         lambda: t.from_networkx(nx.barbell_graph(5, 0)),
@@ -147,8 +147,8 @@ def _zoo(number: float) -> gj.topology.Topology:
 
 def _on_zoo(seed: int, number: float, replicas: int) -> Observation:
     plan = drawn_pairs(_zoo(number), 1536)
-    found = spread(seed, 10, replicas, plan)
-    return Observation(found.first_all(10)[:, None] / 10.0, found.assumptions)
+    runs = spread(seed, 10, replicas, plan)
+    return Observation(runs.first_all(10)[:, None] / 10.0, runs.assumptions)
 
 
 def _conductance_bound(numbers: np.ndarray) -> np.ndarray:
@@ -156,7 +156,7 @@ def _conductance_bound(numbers: np.ndarray) -> np.ndarray:
 
 
 def _closed_conductance(graph: exact.Graph, phi: Any, words: str) -> Claim:
-    """The conductance bound where a closed form of φ lets n be large."""
+    """Claim the conductance bound on graphs whose closed form of φ allows large n."""
     return Claim(
         f"spreading_conductance_bound_{graph}",
         f"Two-way calls inform all within C ln n/(λφ) on average, {words} (C = {CONSTANT:g}, λ = {RATE:g}).",
@@ -176,7 +176,7 @@ CLAIMS = (
     *OVER_TIME,
     Claim(
         "spreading_push_irregular_graph",
-        "On any graph the time until all have heard by pushes is a recursion over the sets of informed nodes.",
+        "On any graph a recursion over sets of informed nodes gives the time until all have heard by pushes.",
         "forward chain of informed sets; derived (preferential attachment, n = 9, from node 0)",
         Axis("rate λ, calls per node and second", (0.5, 2.0), (2.0,)),
         TIME,
@@ -187,7 +187,7 @@ CLAIMS = (
     ),
     Claim(
         "spreading_push_pull_irregular_graph",
-        "On any graph the time until all have heard by two-way calls is the recursion with rates λ_uv + λ_vu.",
+        "For two-way calls on any graph the same recursion holds with rates λ_uv + λ_vu.",
         "forward chain of informed sets; derived (preferential attachment, n = 9, from node 0)",
         Axis("rate λ, calls per node and second", (0.5, 2.0), (2.0,)),
         TIME,
@@ -199,7 +199,7 @@ CLAIMS = (
     *_spreading_rounds.CLAIMS,
     Claim(
         "spreading_conductance_bound",
-        f"Two-way calls inform all within C ln n/φ on average, φ the conductance (C = {CONSTANT:g}, λ = 1).",
+        f"Two-way calls inform all within C ln n/φ on average; φ is the conductance (C = {CONSTANT:g}, λ = 1).",
         GIAKKOUPIS,
         Axis(
             "graph of 10 nodes (0 barbell, 1 star, 2 ring, 3 path, 4 complete, 5 Petersen, 6 hubs, 7 lollipop)",

@@ -1,1 +1,1 @@
-"""One module per claim: ``Config``, ``QUICK``, ``run(config) -> Dataset``, and a table of measured beside predicted."""
+"""One module per claim: ``Config``, ``QUICK``, ``run(config) -> Dataset``, and a table with predictions."""

@@ -22,7 +22,7 @@ from theory.output import check_folder
 STEMS = tuple(sorted(path.stem for path in pathlib.Path(__file__).parent.glob("[!_]*.py")))
 """Every module of this folder is an experiment, and its name the stem of its result, table and figure."""
 SIZES = {"quick": "QUICK", "full": "Config", "paper": "PAPER"}
-"""Names of the configurations in an experiment's module."""
+"""Names of the configurations in the module of an experiment."""
 
 
 def module_of(stem: str) -> ModuleType:
@@ -39,16 +39,16 @@ def module_of(stem: str) -> ModuleType:
 def configuration(module: ModuleType, size: str, folder: pathlib.Path) -> Any:
     """Return the quick, the full, or the paper's own configuration of an experiment.
 
-    One with a field ``keep`` stores each of its runs in a folder beside the results, and finds them there again.
+    A configuration with a field ``keep`` stores each run in a folder beside the results, and reads it from there again.
 
     Raises:
-        ValueError: the experiment has no configuration of that name.
+        ValueError: the experiment has no such configuration.
     """
-    found = getattr(module, SIZES[size], None)
-    if found is None:
+    settings = getattr(module, SIZES[size], None)
+    if settings is None:
         having = [stem for stem in STEMS if hasattr(module_of(stem), SIZES[size])]
         raise ValueError(f"{module.__name__} has no {size} configuration; these have one: {', '.join(having)}")
-    config = found() if isinstance(found, type) else found
+    config = settings() if isinstance(settings, type) else settings
     if size != "quick" and "keep" in config._fields:
         return config._replace(keep=str(folder / "runs"))
     return config
@@ -70,18 +70,18 @@ def run_one(stem: str, folder: pathlib.Path, *, size: str, console: Console) -> 
 
 
 def wants_one_device(stem: str) -> bool:
-    """Whether a stem runs long scans of narrow events, which more devices or threads slow down many times over.
+    """Return whether a stem runs long scans of narrow events, which are much slower with more devices or threads.
 
-    Its module then says ``ONE_DEVICE = True``.
+    The module of such a stem sets ``ONE_DEVICE = True``.
     """
     return getattr(module_of(stem), "ONE_DEVICE", False)
 
 
 def run_alone(stem: str, folder: pathlib.Path, *, size: str) -> None:
-    """Run one experiment in a process of its own: the number of devices is fixed once JAX has started.
+    """Run one experiment in its own process, because the number of devices is fixed once JAX has started.
 
     Raises:
-        OSError: it failed; what it printed says why.
+        OSError: the experiment failed; its output says why.
     """
     words = [sys.executable, "-m", "experiments", "run", stem, "--out", str(folder)]
     words += [] if size == "full" else [f"--{size}"]
@@ -90,28 +90,28 @@ def run_alone(stem: str, folder: pathlib.Path, *, size: str) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Parse the command line and do it; bad input ends with a one-line error and status 2."""
+    """Run the command line; bad input ends with a one-line error and status 2."""
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="name every experiment and its claim")
+    commands.add_parser("list", help="list every experiment and its claim")
     run = commands.add_parser("run", help="run experiments and store their results")
     run.add_argument("stems", nargs="+", metavar="STEM", help=f"{', '.join(STEMS)}, or all")
     sizes = run.add_mutually_exclusive_group()
-    sizes.add_argument("--quick", action="store_true", help="the small form, seconds instead of minutes")
-    sizes.add_argument("--paper", action="store_true", help="the paper's own scale, where it needs an accelerator")
+    sizes.add_argument("--quick", action="store_true", help="the quick form: seconds instead of minutes")
+    sizes.add_argument("--paper", action="store_true", help="the paper's own scale")
     run.add_argument("--out", type=pathlib.Path, default=store.DEFAULT, metavar="DIR", help="folder of the results")
-    given = parser.parse_args(words)
+    options = parser.parse_args(words)
     console = Console(width=max(150, Console().width))
     try:
-        if given.command == "list":
+        if options.command == "list":
             for stem in STEMS:
                 console.print(f"{stem:34} {module_of(stem).CLAIM}")
             return 0
-        size = "quick" if given.quick else "paper" if given.paper else "full"
-        stems = list(STEMS) if given.stems == ["all"] else given.stems
+        size = "quick" if options.quick else "paper" if options.paper else "full"
+        stems = list(STEMS) if options.stems == ["all"] else options.stems
         for stem in stems:  # before any long work
-            configuration(module_of(stem), size, given.out)
-        check_folder("--out", given.out, *(store.path_of(stem).name for stem in stems))
+            configuration(module_of(stem), size, options.out)
+        check_folder("--out", options.out, *(store.path_of(stem).name for stem in stems))
         narrow = [stem for stem in stems if wants_one_device(stem)]
         if narrow == stems:
             gossipjax.configure(host_devices=1, intra_op_threads=1)
@@ -120,9 +120,9 @@ def main(words: Sequence[str] | None = None) -> int:
             gossipjax.configure()
         for stem in stems:
             if stem in narrow:
-                run_alone(stem, given.out, size=size)
+                run_alone(stem, options.out, size=size)
             else:
-                run_one(stem, given.out, size=size, console=console)
+                run_one(stem, options.out, size=size, console=console)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,23 +1,21 @@
-"""What do nodes that wait for nobody gain on real data, when some of the devices are slow?
+"""How much sooner do nodes learn that wait for nobody, on real data, if some devices are slow?
 
-The same devices for everyone: a local step takes ``f_i (c + Exp(mean e))`` seconds, f_i = 1 or, for stragglers, a
-factor. Messages take no time, which favours those who wait.
+All systems have the same devices: a local step takes ``f_i (c + Exp(mean e))`` seconds, where f_i is 1, or a factor for
+stragglers. Messages take no time, which favours the systems that wait.
 
-- AD-PSGD (:func:`~gossipjax.timeline.pairwise`): steps on the device's clock, and as many models a second as D-PSGD
-  sends where nobody is slow.
-- Gossip learning (:func:`~gossipjax.timeline.gossip_learning`): a node asks a neighbour for its model, merges it by age
-  and trains, at intervals of its own, of the same mean and, being normal and cut off at almost 0, about the same
-  deviation as its steps.
-- Asynchronous SGP (:func:`~gossipjax.timeline.directed_push`): steps on the device's clock, halves of the mass pushed
-  on another, as many a second.
-- D-PSGD: rounds with a barrier among neighbours. With ``d_i(k)`` the seconds of the k-th step of node i, it is done at
-  ``F_i(k) = d_i(k) + M_i(k − 1)``, and has mixed at ``M_i(k) = max of F_j(k)`` over i and its neighbours. At one time
-  nodes are in different rounds; the curve of round k is drawn at the mean over nodes of ``M_i(k)``, an approximation.
-- All-reduce SGD: a round lasts as long as its slowest node; exact.
+- AD-PSGD (:func:`~gossipjax.timeline.pairwise`): local steps follow the device's clock, and as many models per second
+are sent as in D-PSGD without slow devices. - Gossip learning (:func:`~gossipjax.timeline.gossip_learning`): a node asks
+a neighbour for its model, merges it by age, and trains. Its intervals have the mean of its steps and, since they are
+normal and cut off near 0, about the same standard deviation. - Asynchronous SGP
+(:func:`~gossipjax.timeline.directed_push`): local steps follow the device's clock, and halves of the mass are pushed on
+another clock of the same rate. - D-PSGD: rounds with a barrier among neighbours. The k-th step of node i takes
+``d_i(k)`` seconds and ends at ``F_i(k) = d_i(k) + M_i(k − 1)``; the node has mixed at ``M_i(k) = max of F_j(k)`` over i
+and its neighbours. At a given time nodes are in different rounds; as an approximation, round k is drawn at the mean of
+``M_i(k)`` over nodes. - All-reduce SGD: a round lasts as long as its slowest node; exact.
 
-Theory predicts the rates: gradients a second of each system, where there is a formula. It says nothing about accuracy;
-the ratio of gradients a second is printed beside the ratio of times as a yardstick, which holds if all gradients were
-worth the same: those of a straggler are rare and its data are then learned less.
+Theory predicts gradients per second, where there is a formula, but not accuracy. As a yardstick, the ratio of gradients
+per second is printed beside the ratio of times. The two would agree if all gradients were worth the same, but those of
+stragglers are rare, and their data are learned less.
 
 Reference: Lian et al. 2018, arXiv 1710.06952 (AD-PSGD); Lian et al. 2017, arXiv 1705.09056 (D-PSGD).
 """
@@ -58,7 +56,7 @@ from gossipjax.timeline import clocks
 from gossipjax.topology import Topology
 from theory.check.policy import above, decide
 
-CLAIM = "where some devices are slow, nodes that wait for nobody reach the same accuracy in a fraction of the time"
+CLAIM = "if some devices are slow, nodes that wait for nobody reach the same accuracy in a fraction of the time"
 ONE_DEVICE = True
 SCENARIOS = ("no stragglers", "stragglers")
 ASYNCHRONOUS = ("AD-PSGD", "gossip learning", "asynchronous SGP")
@@ -67,7 +65,7 @@ DEGREE = 4
 
 
 class Config(NamedTuple):
-    """Settings; a step of a fast device takes ``shift + Exp(mean_extra)``, one second in the mean."""
+    """Settings; a step of a fast device takes ``shift + Exp(mean_extra)`` seconds, one second on average."""
 
     dataset: str = "auto"
     num_nodes: int = 32
@@ -80,13 +78,13 @@ class Config(NamedTuple):
     slow_share: float = 0.25
     slow_factor: float = 8.0
     num_rounds: int = 500
-    """Of the synchronous algorithms; the asynchronous run until, stragglers among them, they did as much work."""
+    """Rounds of the synchronous algorithms; the asynchronous ones, with stragglers, take as many gradients."""
     num_records: int = 50
     num_seeds: int = 5
     test_samples: int | None = 1000
     test_nodes: int | None = 16
     target: float = 0.9
-    """Share of the final accuracy of all-reduce SGD that is waited for."""
+    """The target, as a share of the final accuracy of all-reduce SGD."""
     seed: int = 0
 
 
@@ -94,7 +92,7 @@ QUICK = Config(dataset="digits", num_nodes=16, num_rounds=200, num_records=40, n
 
 
 class Devices(NamedTuple):
-    """What one seed's devices are."""
+    """The devices of one seed."""
 
     factors: np.ndarray
     """Slowness of each node, ``(n,)``."""
@@ -102,7 +100,7 @@ class Devices(NamedTuple):
 
 
 def devices_of(scenario: str, config: Config, seed: int) -> Devices:
-    """Draw which devices are slow; none where there are no stragglers."""
+    """Draw which devices are slow; none in the scenario without stragglers."""
     share = config.slow_share if scenario == "stragglers" else 0.0
     factors = clocks.stragglers(config.num_nodes, share=share, factor=config.slow_factor, seed=seed)
     return Devices(factors, clocks.slowed(clocks.shifted_exponential(config.shift, config.mean_extra), factors))
@@ -121,7 +119,7 @@ def plan_of(system: str, graph: Topology, devices: Devices, config: Config, seed
 
 
 def protocol_of(system: str, task: Task, config: Config) -> Protocol:
-    """Build any of the algorithms with plain SGD steps of one size."""
+    """Build one of the algorithms, with plain SGD of a fixed step size."""
     optimizer = Partial(optax.sgd, config.learning_rate)
     match system:
         case "AD-PSGD":
@@ -136,14 +134,14 @@ def protocol_of(system: str, task: Task, config: Config) -> Protocol:
 
 
 def step_seconds(devices: Devices, num_rounds: int, seed: int) -> np.ndarray:
-    """Draw the seconds of every step of every node, ``(rounds, n)``, of the law of the devices' clocks."""
+    """Draw the seconds of every step of every node, ``(rounds, n)``, by the law of the devices' clocks."""
     rng = np.random.default_rng((seed, 1))
     clock, shape = devices.clock, (num_rounds, len(devices.factors))
     return np.asarray(clock.shift) + np.asarray(clock.mean_extra) * rng.exponential(size=shape)
 
 
 def mean_longest(devices: Devices, config: Config) -> float:
-    """Compute the mean length ``E max_i d_i = ∫ (1 − Π_i P(d_i ≤ t)) dt`` of a round in which all wait for all."""
+    """Compute the mean length ``E max_i d_i = ∫ (1 − Π_i P(d_i ≤ t)) dt`` of a round with a global barrier."""
     slowest, n = devices.factors.max(), len(devices.factors)
     t = np.linspace(0.0, slowest * (config.shift + config.mean_extra * (np.log(n) + 20.0)), 20_001)
     late = np.maximum(t[:, None] / devices.factors - config.shift, 0.0) / config.mean_extra
@@ -151,18 +149,18 @@ def mean_longest(devices: Devices, config: Config) -> float:
 
 
 def duration_of(config: Config) -> float:
-    """Compute the seconds in which asynchronous nodes, slow ones among them, take as many gradients as the rounds."""
+    """Compute the time in which asynchronous nodes, including slow ones, take as many gradients as the rounds."""
     free = np.sum(clocks.rate(devices_of("stragglers", config, config.seed).clock))
     return float(config.num_rounds * config.num_nodes / free)
 
 
 def record_times(config: Config) -> np.ndarray:
-    """Seconds of the records of asynchronous runs, after the start."""
+    """Return the times of the records of asynchronous runs, after the start."""
     return np.linspace(0.0, duration_of(config), config.num_records + 1)[1:]
 
 
 class Cell(NamedTuple):
-    """One system under one scenario: accuracy and its seconds ``(record, seed)``, gradients a second ``(seed,)``."""
+    """One system in one scenario: accuracy and its times ``(record, seed)``, gradients per second ``(seed,)``."""
 
     accuracy: np.ndarray
     time: np.ndarray
@@ -183,7 +181,7 @@ def _watch(task: Task, config: Config) -> tuple[observe.Observer, ...]:
 
 
 def asynchronous(system: str, task: Task, graph: Topology, config: Config) -> dict[str, Cell]:
-    """Run one asynchronous system under all scenarios, each seed with devices, clocks and partners of its own."""
+    """Run one asynchronous system in all scenarios; each seed has its own devices, clocks and partners."""
     seeds = range(config.seed, config.seed + config.num_seeds)
     plans = [
         plan_of(system, graph, devices_of(scenario, config, seed), config, seed)
@@ -196,8 +194,8 @@ def asynchronous(system: str, task: Task, graph: Topology, config: Config) -> di
 
     protocol, times = protocol_of(system, task, config), record_times(config)
     keys = seed_keys(config.seed, config.num_seeds) * len(SCENARIOS)
-    found = run_each(protocol, plans, times, start, _watch(task, config), keys)
-    accuracy = np.split(found.test_accuracy.sel(statistic="mean").values, len(SCENARIOS), axis=1)
+    records = run_each(protocol, plans, times, start, _watch(task, config), keys)
+    accuracy = np.split(records.test_accuracy.sel(statistic="mean").values, len(SCENARIOS), axis=1)
     steps = np.array([np.count_nonzero(plan.xs["nodes"] < config.num_nodes) for plan in plans]) / times[-1]
     seconds = np.broadcast_to(np.append(0.0, times)[:, None], accuracy[0].shape)
     return {
@@ -206,7 +204,7 @@ def asynchronous(system: str, task: Task, graph: Topology, config: Config) -> di
 
 
 def synchronous(system: str, task: Task, graph: Topology, config: Config) -> dict[str, Cell]:
-    """Run one synchronous algorithm: what a round does is the same under all scenarios, only when it ends is not."""
+    """Run one synchronous algorithm; its rounds are the same in all scenarios, and only their times differ."""
     n, seeds = config.num_nodes, np.arange(config.seed, config.seed + config.num_seeds)
     keys = jnp.stack(seed_keys(config.seed, config.num_seeds))
 
@@ -234,7 +232,7 @@ def _mean_ends(waiting: Topology | None, devices: Devices, config: Config, seed:
 
 
 def predicted_rates(scenario: str, config: Config) -> dict[str, float]:
-    """Compute gradients a second: ``Σ 1/(f_i · mean)`` of free nodes, ``n / E max`` of all-reduce; D-PSGD has none."""
+    """Predict gradients per second: ``Σ 1/(f_i · mean)`` without barriers, ``n / E max`` for all-reduce."""
     devices = devices_of(scenario, config, config.seed)
     free = float(np.sum(clocks.rate(devices.clock)))
     rates = dict.fromkeys(ASYNCHRONOUS, free) | {"D-PSGD": float("nan")}
@@ -242,7 +240,7 @@ def predicted_rates(scenario: str, config: Config) -> dict[str, float]:
 
 
 def run(config: Config) -> xr.Dataset:
-    """Run every system under both scenarios, and time how long each takes to the target."""
+    """Run every system in both scenarios, and measure the time to the target."""
     task, data = task_of(config)
     graph = topology.random_regular(config.num_nodes, DEGREE, seed=config.seed, tries=20)
     cells: dict[str, dict[str, Cell]] = {}
@@ -260,7 +258,7 @@ def _words(config: Config) -> str:
 
 
 def _dataset(cells: dict[str, dict[str, Cell]], target: float, config: Config) -> xr.Dataset:
-    """Stack the cells; synchronous and asynchronous runs may have different numbers of records, padded with NaN."""
+    """Stack the cells; runs with fewer records are padded with NaN."""
     systems = [*ASYNCHRONOUS, *SYNCHRONOUS]
     length = max(len(cell.time) for row in cells.values() for cell in row.values())
 
@@ -293,7 +291,7 @@ def _times_to(target: float, cell: Cell) -> list[float]:
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Gradients a second against their rates; seconds to the target; and how many times longer waiting takes."""
+    """Compare gradients per second with theory; report seconds to the target, and their ratios."""
     cells: Sequence[tuple[str, str]] = [(s, c) for c in SCENARIOS for s in dataset.system.values]
     rows = []
     for system, scenario in cells:
@@ -313,14 +311,14 @@ def table(dataset: xr.Dataset) -> list[Row]:
 def _wait(at: xr.Dataset, system: str, scenario: str, target: float) -> Row:
     waited, name = at.time_to_target.values, f"s to target, {system}, {scenario}"
     missed = int(np.isnan(waited).sum())
-    if missed:  # a mean over the seeds that made it would flatter
+    if missed:  # a mean over only the successful seeds would be biased
         end = float(np.nanmax(at.time.values))
         return Row(name, end, np.nan, np.nan, f"longer: {missed} of {len(waited)} seeds never reach {target:.1%}")
     return over_seeds(name, waited, np.nan, f"mean accuracy of nodes {target:.1%}")
 
 
 def _ratio(at: xr.Dataset, system: str, scenario: str) -> Row:
-    """Time of a synchronous algorithm over AD-PSGD's; as a yardstick the inverse ratio of gradients a second."""
+    """Return the ratio of times to the target, over AD-PSGD's, beside the inverse ratio of gradients per second."""
     rates = at.gradient_rate.mean("seed")
     yardstick = float(rates.sel(system="AD-PSGD") / rates.sel(system=system))
     ratio = at.time_to_target.sel(system=system).values / at.time_to_target.sel(system="AD-PSGD").values

@@ -1,11 +1,11 @@
-"""Asynchronous push-gossip SGD on linear regression: loss and consensus over time, and where they settle, exactly.
+"""Asynchronous push-gossip SGD on linear regression: loss and consensus over time, and their exact stationary values.
 
-The regression has a fixed orthogonal design at every node, ``A_iᵀA_i/m = I``, and responses ``A_i x* + ε`` that are
-measured afresh at every step. So the gradient is ``x − x* + σ ξ`` with ξ standard normal: Hessian and noise isotropic,
-coordinates never meet, and the exact second-moment law of the complete graph holds in each of them; loss and consensus
-distance add over coordinates. It is exact for Poisson update clocks (c = 0); for clocks with a fixed part nothing exact
-is known, and they are shown beside it at the same update rate m = 1/s: ``c + Exp(mean 1/μ)`` with c = 0.5 s and
-μ = 2/s. (Were 1/μ the mean of the whole interval, that clock would be a metronome.)
+The regression has a fixed orthogonal design at every node, ``A_iᵀA_i/m = I``, and new responses ``A_i x* + ε`` at every
+step. The gradient is therefore ``x − x* + σ ξ`` with standard normal ξ. Hessian and noise are isotropic, and
+coordinates do not interact, so the exact second-moment law of the complete graph holds in each of them; loss and
+consensus distance are sums over coordinates. The law is exact for Poisson update clocks (c = 0). For clocks with a
+fixed part no exact law is known; they are shown at the same update rate m = 1/s, ``c + Exp(mean 1/μ)`` with c = 0.5 s
+and μ = 2/s. (If 1/μ were the mean of the whole interval, this clock would be a metronome.)
 
 Reference: Mitra and Ulukus 2024, arXiv 2404.19749 (the algorithm; parameters are chosen here).
 """
@@ -27,17 +27,17 @@ from gossipjax import Task, dpsgd, observe, replicate, tasks
 from gossipjax.timeline import clocks, push_gossip
 from theory.moments import complete_graph_moments
 
-CLAIM = "push-gossip SGD settles where the exact law says; λ = ln n makes consensus tighter as n grows"
+CLAIM = "push-gossip SGD settles at the values of the exact law; λ = ln n makes consensus tighter as n grows"
 ONE_DEVICE = True
 RATES = {"λ = 1": lambda n: 1.0, "λ = ln n": lambda n: float(np.log(n))}
 """Pushes per node and second."""
 CLOCKS = {"c = 0": clocks.poisson(1.0), "c = 0.5 s": clocks.shifted_exponential(0.5, 0.5)}
-"""Clocks of the local updates, all of one update a second in the mean."""
+"""Clocks of the local updates, all with one update per second on average."""
 QUANTITIES = ("excess_loss", "consensus_distance")
 
 
 class Config(NamedTuple):
-    """Settings; ``settled`` is the time from which averages are taken, long after the start is forgotten."""
+    """Settings; averages start at the time ``settled``, long after the start is forgotten."""
 
     nodes: tuple[int, ...] = (10, 100, 1000)
     dimension: int = 10
@@ -54,12 +54,12 @@ QUICK = Config(nodes=(10, 100), duration=100.0, num_records=50, num_seeds=8)
 
 
 def task_of(n: int, config: Config) -> Task:
-    """Give every node the same solution x* = (1, …, 1); models start at 0."""
+    """Build a task in which every node has the same solution x* = (1, …, 1); models start at 0."""
     return tasks.quadratic(np.ones((n, config.dimension)), noise_std=config.noise_std)
 
 
 def predicted(n: int, rate: float, config: Config) -> tuple[float, float]:
-    """Compute the stationary excess loss of a node and the consensus distance, for c = 0.
+    """Predict the stationary excess loss of a node and the consensus distance for c = 0.
 
     ``E f(x_i) − f(x*) = ½ E ‖x_i − x*‖² = ½ d (E V/n + E (x̄ − x*)²)``.
     """
@@ -70,12 +70,12 @@ def predicted(n: int, rate: float, config: Config) -> tuple[float, float]:
 
 
 def record_times(config: Config) -> np.ndarray:
-    """Seconds of the records after the start."""
+    """Return the times of the records after the start."""
     return np.linspace(0.0, config.duration, config.num_records + 1)[1:]
 
 
 def one_setting(n: int, rate: float, config: Config) -> xr.Dataset:
-    """Run all seeds of one network and push rate with both clocks, in plans of one shape: it is compiled once."""
+    """Run all seeds of one network and push rate with both clocks; plans of equal shape share one compiled program."""
     task = task_of(n, config)
     seeds = range(config.seed, config.seed + config.num_seeds)
     plans = [
@@ -87,9 +87,9 @@ def one_setting(n: int, rate: float, config: Config) -> xr.Dataset:
     protocol = dpsgd(task, Partial(optax.sgd, config.step_size))
     start = replicate(task.init(jax.random.key(0)), n)
     keys = seed_keys(config.seed, config.num_seeds) * len(CLOCKS)
-    found = run_each(protocol, plans, record_times(config), start, watch, keys)
-    found = found.rename(seed="run").coarsen(run=config.num_seeds).construct(run=("clock", "seed"))
-    return xr.Dataset({"excess_loss": 0.5 * found.squared_error, "consensus_distance": found.consensus_distance})
+    records = run_each(protocol, plans, record_times(config), start, watch, keys)
+    records = records.rename(seed="run").coarsen(run=config.num_seeds).construct(run=("clock", "seed"))
+    return xr.Dataset({"excess_loss": 0.5 * records.squared_error, "consensus_distance": records.consensus_distance})
 
 
 def run(config: Config) -> xr.Dataset:
@@ -109,7 +109,7 @@ def run(config: Config) -> xr.Dataset:
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Time averages of the settled network against the exact law, where there is one."""
+    """Compare time averages of the settled network with the exact law, if there is one."""
     rows, names = [], {"excess_loss": "excess loss", "consensus_distance": "consensus"}
     for quantity in QUANTITIES:
         for cell in dataset.stack(cell=("nodes", "rate", "clock"), create_index=False).transpose("cell", ...).cell:

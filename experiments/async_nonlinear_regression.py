@@ -1,8 +1,9 @@
-"""Asynchronous push-gossip SGD on a network with one hidden layer that learns a sine, each node seeing a part of it.
+"""Asynchronous push-gossip SGD on a network with one hidden layer that learns a sine; each node sees a part of it.
 
-``y = sin x + noise`` on [−π, π]; node i holds samples of one window of x only, so that nobody can learn the sine alone.
-The loss has no oracle: only its ordering is shown. The staleness has one, whatever is learned: mean
-``m H_{n−1}/λ`` updates for every clock of update rate m, here ``c + Exp(mean 1/μ)`` with c = 0.5 s, μ = 2/s, m = 1/s.
+``y = sin x + noise`` on [−π, π]; node i holds samples from only one window of x, so no node can learn the sine alone.
+Theory does not predict the loss, and only its ordering is shown. It does predict the staleness, whatever the nodes
+learn: the mean is ``m H_{n−1}/λ`` updates for every clock of update rate m, here ``c + Exp(mean 1/μ)`` with c = 0.5 s,
+μ = 2/s, m = 1/s.
 
 Reference: Mitra and Ulukus 2024, arXiv 2404.19749 (the algorithm; parameters are chosen here).
 """
@@ -35,13 +36,13 @@ CLOCK = clocks.shifted_exponential(0.5, 0.5)
 
 
 class Config(NamedTuple):
-    """Settings; ``settled`` is the time from which staleness is averaged, and the end is what losses are read at."""
+    """Settings; staleness is averaged from the time ``settled`` on, and losses are read at the end."""
 
     nodes: tuple[int, ...] = (10, 100, 1000)
     hidden: int = 16
     samples_per_node: int = 32
     window: float = 0.2
-    """Share of [−π, π] that a node's samples come from."""
+    """Width of a node's window, as a share of [−π, π]."""
     noise_std: float = 0.1
     batch_size: int = 8
     learning_rate: float = 0.1
@@ -58,14 +59,14 @@ QUICK = Config(nodes=(10, 100), duration=120.0, num_records=30, num_seeds=6)
 
 
 def _parts(weights: Float[Array, " p"]) -> tuple[Array, Array, Array, Array]:
-    """Input weights, biases and output weights of the hidden units, and the output's bias."""
+    """Return input weights, biases and output weights of the hidden units, and the bias of the output."""
     hidden = (weights.shape[0] - 1) // 3
     inner = weights[:-1].reshape(3, hidden)
     return inner[0], inner[1], inner[2], weights[-1]
 
 
 def predict(weights: Float[Array, " p"], inputs: Float[Array, " b"]) -> Float[Array, " b"]:
-    """Evaluate ``Σ_k v_k tanh(w_k x + b_k) + v_0``; all parameters lie in one vector, a row that is quick to mix."""
+    """Evaluate ``Σ_k v_k tanh(w_k x + b_k) + v_0``; all parameters lie in one vector, which is fast to mix."""
     into, bias, out, offset = _parts(weights)
     return jnp.tanh(inputs[:, None] * into[None] + bias[None]) @ out + offset
 
@@ -90,7 +91,7 @@ def _metrics(weights: Array, test: dict[str, Array]) -> dict[str, Array]:
 
 
 def task_of(n: int, config: Config) -> Task:
-    """Sample the sine in a window of its own for each node, the windows being evenly spread around the circle."""
+    """Sample the sine in a separate window for each node; windows are evenly spread around the circle."""
     rng = np.random.default_rng(config.seed)
     centres = 2 * np.pi * rng.permutation(n) / n - np.pi
     offsets = config.window * rng.uniform(-np.pi, np.pi, (n, config.samples_per_node))
@@ -104,7 +105,7 @@ def task_of(n: int, config: Config) -> Task:
 
 
 def record_times(config: Config) -> np.ndarray:
-    """Seconds of the records after the start."""
+    """Return the times of the records after the start."""
     return np.linspace(0.0, config.duration, config.num_records + 1)[1:]
 
 
@@ -124,12 +125,12 @@ def one_setting(n: int, rate: float, config: Config) -> xr.Dataset:
     def start(key):
         return replicate(task.init(key), n)
 
-    found = run_each(protocol, plans, record_times(config), start, watch, seed_keys(config.seed, config.num_seeds))
-    mean = found.sel(statistic="mean", drop=True)
+    records = run_each(protocol, plans, record_times(config), start, watch, seed_keys(config.seed, config.num_seeds))
+    mean = records.sel(statistic="mean", drop=True)
     return xr.Dataset(
         {
             "test_error": mean.test_squared_error,
-            "consensus_distance": found.consensus_distance,
+            "consensus_distance": records.consensus_distance,
             "staleness": mean.staleness,
         }
     )
@@ -153,7 +154,7 @@ def run(config: Config) -> xr.Dataset:
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Staleness against its exact mean; error and consensus distance, for which there is no prediction."""
+    """Compare staleness with its exact mean; report error and consensus distance, which have no prediction."""
     cells = [(int(n), str(rate)) for n in dataset.nodes.values for rate in dataset.rate.values]
     rows = []
     for n, rate in cells:
@@ -178,7 +179,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
 
 
 def _ratio(dataset: xr.Dataset, quantity: str, name: str, n: int) -> Row:
-    """Compare the two push rates seed by seed: they start from the same model."""
+    """Compare the two push rates seed by seed; both start from the same model."""
     at = dataset.sel(nodes=n)
     slow, fast = (
         settled_mean(at[quantity].sel(rate=rate).values, at.time.values, 0.8 * float(at.time[-1])) for rate in RATES

@@ -1,4 +1,4 @@
-"""How fast does gossip forget a disagreement? Measured contraction per round against the spectral gap."""
+"""How fast does gossip remove a disagreement? Measured contraction per round against the spectral gap."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gossipjax._base.binding import Frozen
 from gossipjax.timeline import matching_rounds, rounds
 from theory import spectral
 
-CLAIM = "the disagreement shrinks by ρ = ‖W − J‖₂ a round"
+CLAIM = "the disagreement shrinks by ρ = ‖W − J‖₂ per round"
 
 
 class Config(NamedTuple):
@@ -35,7 +35,7 @@ QUICK = Config(num_nodes=64, dimension=16, num_rounds=3000, num_seeds=5)
 
 
 def graphs(n: int, seed: int) -> dict[str, topology.Topology]:
-    """The fixed graphs compared, from the slowest to the fastest."""
+    """Return the fixed graphs that are compared, from the slowest to the fastest."""
     side = round(n**0.5)
     return {
         "path": topology.path(n),
@@ -53,7 +53,7 @@ def graphs(n: int, seed: int) -> dict[str, topology.Topology]:
 
 
 def matrix_of(graph: topology.Topology) -> sp.csr_array:
-    """Metropolis weights, or equal weights on a directed graph of equal degrees."""
+    """Return Metropolis weights, or equal weights on a directed graph of equal degrees."""
     return mixing.uniform(graph) if graph.directed else mixing.metropolis(graph)
 
 
@@ -65,7 +65,7 @@ def _start(shape: Frozen[tuple[int, int]], key: Any) -> Any:
 def disagreement(timeline: Timeline, config: Config) -> np.ndarray:
     """Simulate, and return ``‖x − x̄‖`` after every round, ``(rounds + 1, seeds)``, from starts of mean zero."""
 
-    # Without what differs from graph to graph, all share one compiled program.
+    # Without facts that differ between graphs, all graphs share one compiled program.
     facts = dataclasses.replace(timeline.properties, name="rounds", min_eigenvalue=None)
     timeline = dataclasses.replace(timeline, properties=facts)
     start = Partial(_start, Frozen((facts.num_rows, config.dimension)))
@@ -79,8 +79,8 @@ def disagreement(timeline: Timeline, config: Config) -> np.ndarray:
 def measured_factor(norms: np.ndarray) -> np.ndarray:
     """Fit the contraction per round of each seed, ``(seeds,)``, to the last half of the rounds above rounding error.
 
-    Early rounds hold faster modes; below 1e-6 of the start float32 rounding is all that is left. Where the second mode
-    is close to the first (random graphs), the fit stays a little below ρ, which only ever later rounds reach.
+    Early rounds still contain faster modes, and below 1e-6 of the start only float32 rounding is left. If the second
+    mode is close to the first (random graphs), the fit is slightly below ρ, which only later rounds would reach.
     """
     factors = []
     for curve in norms.T:
@@ -111,7 +111,7 @@ def run(config: Config) -> xr.Dataset:
 
 
 def matching_disagreement(config: Config) -> np.ndarray:
-    """``‖x − x̄‖`` under random matchings, each seed with matchings of its own: seeds must be independent."""
+    """Return ``‖x − x̄‖`` under random matchings; each seed has its own, because seeds must be independent."""
     runs = []
     for number in range(config.num_seeds):
         timeline = matching_rounds(config.num_nodes, config.num_rounds, seed=config.seed + number)
@@ -120,9 +120,9 @@ def matching_disagreement(config: Config) -> np.ndarray:
 
 
 def squared_factor(norms: np.ndarray) -> np.ndarray:
-    """Root of the mean of ``V(t+1)/V(t)`` over the first 30 rounds: E[V(t+1) | x] = f V(t) for every x.
+    """Return the root of the mean of ``V(t+1)/V(t)`` over 30 rounds, since E[V(t+1) | x] = f V(t) for every x.
 
-    A fixed number of rounds, well above rounding error: stopping at a level would bias the mean.
+    The number of rounds is fixed, and well above rounding error, because stopping at a level would bias the mean.
     """
     squares = norms[:31] ** 2
     return np.sqrt(np.mean(squares[1:] / squares[:-1], axis=0))
@@ -131,15 +131,15 @@ def squared_factor(norms: np.ndarray) -> np.ndarray:
 def _dataset(measured: dict, predicted: dict, curves: dict) -> xr.Dataset:
     """Keep at most 400 points of every curve, evenly in time."""
     length = min(len(curve) for curve in curves.values())
-    kept = np.unique(np.geomspace(1, length, 400).astype(int) - 1)
+    rounds = np.unique(np.geomspace(1, length, 400).astype(int) - 1)
     names = list(measured)
     return xr.Dataset(
         {
             "factor": (("graph", "seed"), np.stack([measured[name] for name in names])),
             "predicted_factor": ("graph", [predicted[name] for name in names]),
-            "disagreement": (("graph", "round", "seed"), np.stack([curves[name][kept] for name in names])),
+            "disagreement": (("graph", "round", "seed"), np.stack([curves[name][rounds] for name in names])),
         },
-        {"graph": names, "round": kept},
+        {"graph": names, "round": rounds},
     )
 
 

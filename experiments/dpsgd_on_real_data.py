@@ -18,7 +18,7 @@ from gossipjax._base.rows import parameters_per_row
 from gossipjax.timeline import rounds
 from theory.drift import consensus_from_updates
 
-CLAIM = "D-PSGD comes close to all-reduce SGD; bytes and consensus distance are set by the topology"
+CLAIM = "D-PSGD comes close to all-reduce SGD; the topology decides bytes and consensus distance"
 
 
 class Config(NamedTuple):
@@ -34,7 +34,7 @@ class Config(NamedTuple):
     num_records: int = 50
     num_seeds: int = 5
     test_samples: int | None = 1000
-    """Test samples, and below nodes, that are evaluated: less work than the training between two records."""
+    """Test samples in an evaluation, which, with ``test_nodes``, costs less than training between two records."""
     test_nodes: int | None = 16
     gradient_draws: int = 64
     seed: int = 0
@@ -46,7 +46,7 @@ QUICK = Config(
 
 
 def graphs(n: int, seed: int) -> dict[str, topology.Topology]:
-    """The four topologies compared."""
+    """Return the four topologies that are compared."""
     side = round(n**0.5)
     return {
         "ring": topology.ring(n),
@@ -65,7 +65,7 @@ def task_of(config: Config) -> tuple[Task, tasks.Dataset]:
 
 
 def _draws(task: Task, keys, node, x) -> tuple[Any, Any]:
-    """Mean and total variance of independent mini-batch gradients of one node at its model."""
+    """Return the mean and total variance of independent mini-batch gradients of one node at its model."""
 
     def one(key):
         return jax.grad(task.loss, argnums=1)(key, x, task.batch(key, task.data, node))
@@ -77,15 +77,15 @@ def _draws(task: Task, keys, node, x) -> tuple[Any, Any]:
 
 @jax.jit
 def gradient_statistics(task: Task, keys, x) -> tuple[jax.Array, jax.Array]:
-    """Mean gradient ``(n, P)`` and total mini-batch variance ``(n,)`` of every node at its own model."""
+    """Return the mean gradient ``(n, P)`` and total mini-batch variance ``(n,)`` of every node at its own model."""
     return jax.lax.map(lambda row: _draws(task, *row), (keys, jnp.arange(task.num_nodes), x))
 
 
 def predicted_consensus(task: Task, matrix: np.ndarray, x: Any, config: Config) -> np.ndarray:
-    """Estimate each seed's consensus distance at the end: the fixed point of mixing under the gradients found there.
+    """Estimate each seed's final consensus distance: the fixed point of mixing under the final gradients.
 
-    Curvature, which pulls the nodes together, is left out of the noise term: where ρ is near one (a ring), or noise
-    rules (Fashion-MNIST at batch 16), the estimate is far above the truth; on well-connected graphs it is close.
+    The noise term neglects curvature, which pulls the nodes together. If ρ is near one (a ring), or noise dominates
+    (Fashion-MNIST at batch 16), the estimate is far too high; on well-connected graphs it is close.
     """
     keys = jax.random.split(jax.random.key(config.seed + 1), (config.num_nodes, config.gradient_draws))
     predictions = []
@@ -146,12 +146,12 @@ def _kept(dataset: xr.Dataset, consensus: np.ndarray, bytes_per_round: float) ->
 
 
 def last_consensus(at: xr.Dataset) -> np.ndarray:
-    """Mean consensus distance of the last tenth of the records, ``(seeds,)``."""
+    """Return the mean consensus distance over the last tenth of the records, ``(seeds,)``."""
     return at.consensus_distance.isel(record=slice(-max(1, at.sizes["record"] // 10), None)).mean("record").values
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Accuracy against all-reduce; bytes and consensus distance against theory."""
+    """Compare accuracy with all-reduce; compare bytes and consensus distance with theory."""
     rows = []
     reference = dataset.sel(topology="all-reduce", statistic="mean").test_accuracy.isel(record=-1).values
     for name in dataset.topology.values:
@@ -163,7 +163,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
         at = dataset.sel(topology=name)
         per_round = float(at.bytes_sent.isel(record=-1, seed=0) / at.event.values[-1]) / 1e6
         predicted = float(at.predicted_bytes_per_round) / 1e6
-        rows.append(Row(f"MB a round, {name}", per_round, np.nan, predicted, "4 B × parameters × models"))
+        rows.append(Row(f"MB per round, {name}", per_round, np.nan, predicted, "4 B × parameters × models"))
     for name in dataset.topology.values[:-1]:
         at = dataset.sel(topology=name)
         expected = float(at.predicted_consensus_distance.mean())

@@ -1,4 +1,4 @@
-"""Does capacity λ = ln n still bound staleness when messages take a fixed time on the way? It does not."""
+"""Does capacity λ = ln n still bound staleness if messages take a fixed time? It does not."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ QUICK = Config(sizes=(32, 100, 316, 1000), relative_error=0.06)
 
 
 def asymptote(n: np.ndarray, flight_time: float, update_rate: float) -> np.ndarray:
-    """Leading term ``m ln n/α`` at λ = ln n, ``α = W_0(λd)/d``; its differences in n are what is predicted."""
+    """Compute the leading term ``m ln n/α`` at λ = ln n, ``α = W_0(λd)/d``; only its growth with n is a prediction."""
     one = [
         staleness.flight_time_staleness(
             int(size), gossip_rate=float(np.log(size)), flight_time=flight_time, update_rate=update_rate
@@ -44,7 +44,7 @@ def asymptote(n: np.ndarray, flight_time: float, update_rate: float) -> np.ndarr
 
 
 def measured(n: int, flight_time: float, config: Config) -> np.ndarray:
-    """Mean staleness over holders and sources in parts of the run, ``(batches,)``; blocks are two mean delays long."""
+    """Measure the mean staleness over all pairs in parts of the run, ``(batches,)``; blocks last two mean delays."""
     m, rate = config.update_rate, float(np.log(n))
     delay = float(asymptote(np.asarray([n]), flight_time, 1.0)[0]) + 1.0
     events = n * (m + (2 if flight_time else 1) * rate)
@@ -57,7 +57,7 @@ def measured(n: int, flight_time: float, config: Config) -> np.ndarray:
         units=max(64, int(variance / config.relative_error**2)),
     )
     total = plan.chunk * plan.chunks
-    # Messages in flight at the end leave, but do not arrive: d more; and six standard deviations of the count.
+    # Messages in flight at the end never arrive, so plan d seconds more, and six standard deviations of the count.
     duration = (total + 6 * total**0.5 + 100) / events + flight_time
     timeline = push_gossip(
         n,
@@ -68,27 +68,27 @@ def measured(n: int, flight_time: float, config: Config) -> np.ndarray:
         seed=config.seed + 1000 * n + config.flight_times.index(flight_time),
     )
     chunks = stationary.chunks_of(timeline, plan)
-    found = stationary.records(
+    records = stationary.records(
         jax.random.key(config.seed), chunks, plan.sources, staleness_by_source(), plan.record_every
     )
-    return stationary.batches(stationary.blocks(found["staleness_of_source"], plan))
+    return stationary.batches(stationary.blocks(records["staleness_of_source"], plan))
 
 
 def level(mean: np.ndarray, error: np.ndarray, leading: np.ndarray) -> float:
-    """Fit the one constant C of ``m ln n/α + C``, which theory leaves open, by weighted least squares."""
+    """Fit the constant C of ``m ln n/α + C``, which theory does not give, by weighted least squares."""
     return float(np.sum((mean - leading) / error**2) / np.sum(1 / error**2))
 
 
 def run(config: Config) -> xr.Dataset:
-    """Measure every size and flight time; fit the constant where there is a flight time."""
+    """Measure every size and flight time; fit the constant for positive flight times."""
     n, m = np.asarray(config.sizes), config.update_rate
     shape = (len(config.flight_times), len(n))
     mean, half, error = np.empty(shape), np.empty(shape), np.empty(shape)
     for d, flight_time in enumerate(config.flight_times):
         for k, size in enumerate(config.sizes):
-            found = measured(size, flight_time, config)
-            mean[d, k], half[d, k] = mean_and_interval(found)
-            error[d, k] = found.std(ddof=1) / np.sqrt(found.size)
+            values = measured(size, flight_time, config)
+            mean[d, k], half[d, k] = mean_and_interval(values)
+            error[d, k] = values.std(ddof=1) / np.sqrt(values.size)
     leading = np.stack([asymptote(n, flight_time, m) for flight_time in config.flight_times])
     fitted = [
         level(mean[d], error[d], leading[d]) if flight_time else np.nan
@@ -113,7 +113,7 @@ def run(config: Config) -> xr.Dataset:
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Compare levels (exact without flight time, one constant fitted with it) and the growth over all sizes."""
+    """Compare levels (exact without flight time, one fitted constant with it) and the growth over all sizes."""
     rows = []
     for flight_time in dataset.flight_time.values:
         at = dataset.sel(flight_time=flight_time)

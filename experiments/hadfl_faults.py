@@ -1,13 +1,14 @@
-"""What do devices that die cost HADFL: in a ring, step by step, and in accuracy while they come and go?
+"""What do failing devices cost HADFL: in a ring, step by step, and in accuracy while devices come and go?
 
-First part: a member of the first ring dies at every moment between two events of the ring, one plan for each; how much
-later the ring is over, against what its timeouts and one repeated ring allow. Second part: devices fail at random, for
-one cycle on average, after some cycles on average; the accuracy of the last mean, how many synchronisations end in a
-mean, and the time between means. A device that comes back pulls the coordinator's backup, or waits for a broadcast.
+First part: a member of the first ring dies between two events of the ring, once at every such moment. Each plan shows
+how much later the ring ends, and whether its timeouts and one repeated ring allow that. Second part: devices fail at
+random, after some cycles on average, and return after one cycle on average. Measured are the accuracy of the last mean,
+the share of synchronisations that end in a mean, and the time between means. A device that returns pulls the
+coordinator's backup, or waits for a broadcast.
 
-The paper's text was not at hand: timeouts, the repeated ring, both recoveries, selection, forecast and merge are our
-design. Two rules, stated beforehand: no death delays its ring by more than timeout, handshake, latency and one repeated
-ring; where devices stay for five cycles on average, less than 0.02 of the accuracy is lost.
+The paper's text was not available: timeouts, the repeated ring, both recoveries, selection, forecast and merge are our
+design. Two rules were stated beforehand: no death delays its ring by more than timeout, handshake, latency and one
+repeated ring; and if devices stay for five cycles on average, the loss of accuracy is below 0.02.
 
 Reference: Cao et al. 2021, arXiv 2111.08274.
 """
@@ -30,12 +31,12 @@ from gossipjax.systems._hadfl.tables import FRAGMENT
 from theory.check.policy import Band, decide
 from theory.hadfl import cycle_seconds_bound, ring_seconds
 
-CLAIM = "a death in a ring costs one bounded delay, and HADFL learns on while devices come and go"
+CLAIM = "a death in a ring costs one bounded delay, and HADFL goes on learning while devices come and go"
 RECOVERIES = ("backup", "broadcast")
 LOSS = 0.02
-"""Accuracy that may be lost where devices stay for five cycles on average."""
+"""Allowed loss of accuracy if devices stay for five cycles on average."""
 JUDGED = 5.0
-"""Cycles for which devices stay, where that is judged."""
+"""Mean cycles for which devices stay in the case that is judged."""
 
 
 class Config(NamedTuple):
@@ -43,7 +44,7 @@ class Config(NamedTuple):
 
     task: str = "fashion"
     members: tuple[int, ...] = (3, 4)
-    """Of the ring whose members die."""
+    """Sizes of the ring whose members die."""
     num_nodes: int = 8
     stays: tuple[float, ...] = (np.inf, 20.0, 5.0, 2.0)
     """Mean cycles until a device fails."""
@@ -61,28 +62,30 @@ class Config(NamedTuple):
 QUICK = Config(task="digits", members=(3,), stays=(np.inf, 5.0), cycles=40.0, batch_size=8, unit_steps=10, num_seeds=2)
 POWERS = (4, 2, 2, 1)
 RATE, LATENCY, BYTES, STEP_S = 1e6, 0.02, 400_000, 0.1
-"""Bytes a second and seconds of a message between devices, bytes of a model, seconds of a step of the slowest."""
+"""Bytes per second and latency in seconds of links, bytes of a model, and seconds per step of the slowest device."""
 TIMEOUT, HANDSHAKE = 0.5, 0.1
 """Seconds."""
 
 
 def run(config: Config) -> xr.Dataset:
-    """Kill members at every step; then learn while devices fail."""
+    """Kill members at every step of a ring; then learn while devices fail."""
     deaths = [_deaths(count) for count in config.members]
     along = xr.DataArray(list(config.members), dims="members", name="members")
     parts = [_learning(config, stay) for stay in config.stays]
     joined = side_by_side(parts, xr.DataArray(list(config.stays), dims="stays", name="stays"))
-    found = xr.merge([xr.concat(deaths, along, join="outer"), joined], combine_attrs="drop_conflicts")
-    given = hadfl_runs.problem(config.task, config.num_nodes, config.batch_size)
-    found["accuracy"] = final(found)
-    return found.assign_attrs(data=given.source, num_nodes=config.num_nodes, timeout_s=TIMEOUT, handshake_s=HANDSHAKE)
+    dataset = xr.merge([xr.concat(deaths, along, join="outer"), joined], combine_attrs="drop_conflicts")
+    problem = hadfl_runs.problem_of(config.task, config.num_nodes, config.batch_size)
+    dataset["accuracy"] = final(dataset)
+    return dataset.assign_attrs(
+        data=problem.source, num_nodes=config.num_nodes, timeout_s=TIMEOUT, handshake_s=HANDSHAKE
+    )
 
 
 def _four(deaths: list[tuple[int, float]]) -> devices.Devices:
-    made = devices.from_powers(POWERS, seconds_per_sample=STEP_S / 3, bytes_per_second=RATE, latency_seconds=LATENCY)
+    fleet = devices.from_powers(POWERS, seconds_per_sample=STEP_S / 3, bytes_per_second=RATE, latency_seconds=LATENCY)
     nodes, begins = (np.array(column) for column in zip(*deaths, strict=True)) if deaths else (np.zeros(0, int),) * 2
     lost = devices.outages(4, nodes.astype(np.int64), begins.astype(float), np.full(begins.size, np.inf))
-    return devices.with_availability(made, lost)
+    return devices.with_availability(fleet, lost)
 
 
 def _plan(count: int, deaths: list[tuple[int, float]]) -> Plan:
@@ -98,11 +101,11 @@ def _plan(count: int, deaths: list[tuple[int, float]]) -> Plan:
 
 
 def _deaths(count: int) -> xr.Dataset:
-    """Seconds by which the first ring ends later, by moment of the death and member; NaN: it was abandoned."""
+    """Return the delay of the first ring in seconds, by moment of the death and member; NaN if it was abandoned."""
     whole = _plan(count, [])
-    history, found = whole.history, systems.activity(whole)
-    inside = (history.transfer_kind == FRAGMENT) & (found.asked_s < history.cycle_end_s[0])
-    edges = np.unique(np.concatenate([found.asked_s[inside], found.ended_s[inside], history.cycle_end_s[:1]]))
+    history, activity = whole.history, systems.activity(whole)
+    inside = (history.transfer_kind == FRAGMENT) & (activity.asked_s < history.cycle_end_s[0])
+    edges = np.unique(np.concatenate([activity.asked_s[inside], activity.ended_s[inside], history.cycle_end_s[:1]]))
     moments = np.append(history.cycle_sync_s[0] - 0.1, (edges[1:] + edges[:-1]) / 2)
     members = np.flatnonzero(history.selected[0])
     later, abandoned = np.full((moments.size, 4), np.nan), 0
@@ -135,10 +138,10 @@ def _learning(config: Config, stay: float) -> xr.Dataset:
 
 def _one(config: Config, stay: float, recovery: Any, seed: int) -> xr.Dataset:
     """Plan and learn one run."""
-    given = hadfl_runs.problem(config.task, config.num_nodes, config.batch_size, seed=config.seed)
+    problem = hadfl_runs.problem_of(config.task, config.num_nodes, config.batch_size, seed=config.seed)
     unit = config.unit_steps * STEP_S
     duration = config.cycles * unit
-    made = _failing(config, stay * unit, unit, duration, seed)
+    fleet = _failing(config, stay * unit, unit, duration, seed)
     setting = Setting(config.batch_size, config.unit_steps, BYTES, 2, duration)
     named = config._asdict() | {"experiment": "hadfl_faults", "stays": str(stay), "recovery": recovery, "of": seed}
     for name in ("keep", "num_seeds", "members"):
@@ -146,7 +149,7 @@ def _one(config: Config, stay: float, recovery: Any, seed: int) -> xr.Dataset:
 
     def make(checkpoint: Any) -> xr.Dataset:
         plan = systems.hadfl(
-            made,
+            fleet,
             duration,
             model_bytes=BYTES,
             local_steps=config.unit_steps,
@@ -154,29 +157,29 @@ def _one(config: Config, stay: float, recovery: Any, seed: int) -> xr.Dataset:
             failures=HADFLFailures(timeout_s=TIMEOUT, handshake_s=HANDSHAKE, recovery=recovery),
             seed=seed,
         )
-        protocol = hadfl_runs.hadfl_protocol(given, config.rate, config.unit_steps)
-        found = hadfl_runs.learn(
-            given, plan, protocol, setting, records=config.records, seed=seed, checkpoint=checkpoint
+        protocol = hadfl_runs.hadfl_protocol(problem, config.rate, config.unit_steps)
+        result = hadfl_runs.learn(
+            problem, plan, protocol, setting, records=config.records, seed=seed, checkpoint=checkpoint
         )
         history = plan.history
         tried = [outcome for outcome in history.outcomes if outcome != "skipped"]
-        return found.assign(
+        return result.assign(
             averaged=tried.count("averaged") / len(tried),
             between=float(np.mean(np.diff(plan.round_end_s))) / unit,
             offline=float(history.node_seconds[:, -1].sum() / history.node_seconds.sum()),
         )
 
-    return kept_run(config.keep, named, make, given.task, made)
+    return kept_run(config.keep, named, make, problem.task, fleet)
 
 
 def _failing(config: Config, stay_s: float, away_s: float, duration: float, seed: int) -> devices.Devices:
-    """Devices of powers 4, 2, 2, 1, …, which fail after exponential times, for exponential times."""
+    """Return devices of powers 4, 2, 2, 1, …, which fail after, and for, exponential times."""
     powers = np.resize(np.array(POWERS), config.num_nodes)
-    made = devices.from_powers(
+    fleet = devices.from_powers(
         powers, seconds_per_sample=STEP_S / (3 * config.batch_size), bytes_per_second=RATE, latency_seconds=LATENCY
     )
     if np.isinf(stay_s):
-        return made
+        return fleet
     rng, rows = np.random.default_rng(seed), []
     for node in range(config.num_nodes):
         now = rng.exponential(stay_s)
@@ -185,18 +188,18 @@ def _failing(config: Config, stay_s: float, away_s: float, duration: float, seed
             rows.append((node, now, back))
             now = back + rng.exponential(stay_s)
     if not rows:
-        return made
+        return fleet
     nodes, begins, ends = (np.array(column) for column in zip(*rows, strict=True))
-    return devices.with_availability(made, devices.outages(config.num_nodes, nodes, begins, ends))
+    return devices.with_availability(fleet, devices.outages(config.num_nodes, nodes, begins, ends))
 
 
 def final(dataset: xr.Dataset) -> xr.DataArray:
-    """Accuracy at the end."""
+    """Return the accuracy at the end."""
     return dataset.score.isel(record=-1)
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """The worst delay of one death beside its bound; what failures do to accuracy and cycles."""
+    """Compare the worst delay by one death with its bound; report what failures do to accuracy and cycles."""
     rows = []
     for count in dataset.members.values:
         at, name = dataset.sel(members=count), f"{count} in the ring"

@@ -1,12 +1,13 @@
-"""How does HADFL scale on real devices: how fast are its cycles, what do devices do, and what does it cost?
+"""How does HADFL scale on real devices: how long are its cycles, what do devices do, and what does it cost?
 
-Four to 256 phones, with compute, bandwidth and latency of published traces where their files are at hand. A cycle is as
-long as a unit of the slowest phone, for the common multiple of so many speeds is longer. Rings of two, and of a quarter
-of the phones. Two references have exact numbers: nobody ever waits (the sum of all speeds), and a barrier on a free
-network (n times the slowest speed); their ratio bounds the gain of any schedule. The warm-up of one unit is left out.
+Plans have 4 to 256 phones, with compute, bandwidth and latency from published traces if their files are available. A
+cycle is as long as a unit of the slowest phone, because the common multiple of so many speeds would be longer. Rings
+have two members, or a quarter of the phones. Two references are exact: training without waiting (the sum of all
+speeds), and a barrier on a free network (n times the slowest speed); their ratio bounds the gain of any schedule. The
+warm-up of one unit is not counted.
 
-HADFL as it is planned here: formulas and defaults are our design, for the paper's text was not at hand. Its arrays of
-powers are of four devices.
+Formulas and defaults of HADFL are our design, because the paper's text was not available. The paper's arrays of powers
+are of four devices.
 
 Reference: Cao et al. 2021, arXiv 2111.08274.
 """
@@ -29,10 +30,10 @@ from gossipjax.systems._hadfl.tables import AVERAGED, BROADCAST, FRAGMENT, IN_FL
 from theory.check.policy import Band, Verdict, decide
 from theory.hadfl import compute_bound
 
-CLAIM = "HADFL with rings of two trains at nearly the sum of all speeds, whatever n is; large rings wait"
+CLAIM = "HADFL with rings of two trains at nearly the sum of all speeds for every n; large rings wait"
 RINGS = ("two", "a quarter")
 FULL_SPEED = 0.95
-"""Share of the sum of all speeds from which on a system trains at nearly full speed."""
+"""Smallest share of the sum of all speeds that counts as nearly full speed."""
 
 
 class Config(NamedTuple):
@@ -53,12 +54,12 @@ QUICK = Config(sizes=(4, 16, 64), cycles=10, num_seeds=3)
 
 
 def members(ring: str, n: int) -> int:
-    """Return N_p: two, or a quarter of n and at least two."""
+    """Return N_p: two, or a quarter of n but at least two."""
     return 2 if ring == "two" else max(2, n // 4)
 
 
 def run(config: Config) -> xr.Dataset:
-    """Plan all sizes and rings, on other phones for each seed."""
+    """Plan all sizes and rings, with different phones for each seed."""
     by_size = []
     for n in config.sizes:
         by_ring = []
@@ -66,25 +67,25 @@ def run(config: Config) -> xr.Dataset:
             seeds = range(config.seed, config.seed + config.num_seeds)
             by_ring.append(xr.concat([_kept(config, ring, n, seed) for seed in seeds], "seed"))
         by_size.append(xr.concat(by_ring, xr.DataArray(list(RINGS), dims="ring", name="ring")))
-    found = xr.concat(by_size, xr.DataArray(list(config.sizes), dims="n", name="n"))
+    dataset = xr.concat(by_size, xr.DataArray(list(config.sizes), dims="n", name="n"))
     data = kind_of(phones(config.sizes[0], config.seed))
-    return found.assign_attrs(data=data, model_bytes=config.model_bytes, cycles=config.cycles, note=DESIGN)
+    return dataset.assign_attrs(data=data, model_bytes=config.model_bytes, cycles=config.cycles, note=DESIGN)
 
 
 def _kept(config: Config, ring: str, n: int, seed: int) -> xr.Dataset:
     settings = config._asdict() | {"experiment": "hadfl_scaling", "ring": ring, "n": n, "of": seed}
     for name in ("keep", "sizes", "num_seeds", "seed"):
         settings.pop(name)
-    made = phones(n, seed)
-    return kept_run(config.keep, settings, lambda _: _plan(config, members(ring, n), made, seed), made)
+    fleet = phones(n, seed)
+    return kept_run(config.keep, settings, lambda _: _plan(config, members(ring, n), fleet, seed), fleet)
 
 
-def _plan(config: Config, count: int, made: Devices, seed: int) -> xr.Dataset:
-    """Plan one run of some units of the slowest phone, and measure it after the warm-up."""
-    unit_s = 3.0 * config.local_steps * config.time_batch * made.seconds_per_sample
+def _plan(config: Config, count: int, fleet: Devices, seed: int) -> xr.Dataset:
+    """Plan a run of some units of the slowest phone, and measure it after the warm-up."""
+    unit_s = 3.0 * config.local_steps * config.time_batch * fleet.seconds_per_sample
     slowest = float(unit_s.max())
     plan = systems.hadfl(
-        made,
+        fleet,
         duration_of(config.cycles, slowest, slowest),
         model_bytes=config.model_bytes,
         local_steps=config.local_steps,
@@ -122,17 +123,17 @@ def bytes_of_cycle(n: int, count: int, model_bytes: int) -> float:
 
 
 def at_full_speed(share: Float[np.ndarray, " seeds"]) -> Verdict:
-    """Judge whether a system trains at nearly the sum of all speeds: its share of it, by seed."""
+    """Judge whether a system trains at nearly the sum of all speeds, from its share of it in each seed."""
     return decide(share, Band(low=FULL_SPEED))
 
 
 def waits(share: Float[np.ndarray, " seeds"]) -> Verdict:
-    """Judge whether a system falls short of that."""
+    """Judge whether a system trains at less than that."""
     return decide(share, Band(high=FULL_SPEED))
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Speeds beside the two references, cycles, what devices do, bytes, and what becomes of broadcasts."""
+    """Compare speeds with the two references; report cycles, what devices do, bytes, and the fate of broadcasts."""
     rows = []
     sizes = dataset.n.values.tolist()
     cases = [(ring, n) for ring in RINGS for n in sizes if ring == "two" or members(ring, n) > 2]

@@ -1,12 +1,12 @@
-"""Who is in the rings of HADFL, and how often: planned runs against the exact law of the draws.
+"""Which devices are in the rings of HADFL, and how often: planned runs against the exact law of the draws.
 
-Two arrays of powers, rings of two and of three, and two spreads of the bell curve by which members are drawn: the
-standard deviation of the forecasts, or one unit. Given the forecasts of a cycle, the probability that a device is drawn
-is exact; its mean over the cycles is what the frequency is held against. The network is free, so that no cycle is left
-out. What the versions would be without averaging, multiples of the powers, gives other probabilities: rings bring
+There are two arrays of powers, rings of two and three, and two spreads of the bell curve by which members are drawn:
+the standard deviation of the forecasts, or one unit. Given the forecasts of a cycle, the probability that a device is
+drawn is exact; the frequency is compared with its mean over cycles. Communication is free, so that no cycle is skipped.
+Without averaging, versions would be multiples of the powers, and would give other probabilities, because rings bring
 versions together.
 
-Whether the paper draws in this way was not established: its text was not at hand, and the formulas are our design.
+Whether the paper draws in this way is unknown: its text was not available, and the formulas are our design.
 
 Reference: Cao et al. 2021, arXiv 2111.08274.
 """
@@ -26,14 +26,14 @@ from gossipjax.systems import HADFLHistory
 from theory.check.policy import Band, Verdict, decide
 from theory.hadfl import inclusion_probabilities, selection_probabilities
 
-CLAIM = "Devices are in rings as often as the exact law says; with unit spread only the same few ever are"
+CLAIM = "Devices are in rings as often as the exact law says; with unit spread the same few are drawn every time"
 SPREADS: tuple[Literal["std", "unit"], ...] = ("std", "unit")
 WITHIN = 0.03
-"""Difference of frequency and exact probability that counts as agreement."""
+"""Largest difference between frequency and exact probability that counts as agreement."""
 COLLAPSE = 0.05
-"""Departure from 1 − N_p/n, in the share of devices that are in no ring, that counts as a collapse; of 0, as none."""
+"""Largest distance of the share of unused devices from 1 − N_p/n that counts as a collapse, and from 0 as none."""
 SURE = 1.96
-"""Standard deviations on both sides that hold 95 % of a normal law."""
+"""Standard deviations on either side of the mean that contain 95 % of a normal law."""
 
 
 class Config(NamedTuple):
@@ -51,7 +51,7 @@ QUICK = Config(cycles=300, num_seeds=3)
 
 
 def run(config: Config) -> xr.Dataset:
-    """Plan all arrays, spreads and sizes of the ring, with other draws for each seed."""
+    """Plan all arrays, spreads and sizes of the ring, with different draws for each seed."""
     by_powers = []
     for powers in config.powers:
         by_spread = [
@@ -59,9 +59,9 @@ def run(config: Config) -> xr.Dataset:
             for spread in SPREADS
         ]
         by_powers.append(xr.concat(by_spread, _axis("spread", SPREADS)))
-    found = xr.concat(by_powers, _axis("array", [named(powers) for powers in config.powers]))
+    dataset = xr.concat(by_powers, _axis("array", [named(powers) for powers in config.powers]))
     power = xr.DataArray(np.array(config.powers, np.float64), dims=("array", "device"))
-    return found.assign(power=power).assign_attrs(data="devices of relative powers on a free network", note=DESIGN)
+    return dataset.assign(power=power).assign_attrs(data="devices of relative powers on a free network", note=DESIGN)
 
 
 def _axis(name: str, values) -> xr.DataArray:
@@ -69,15 +69,15 @@ def _axis(name: str, values) -> xr.DataArray:
 
 
 def _seeds(config: Config, powers: tuple[int, ...], spread: Literal["std", "unit"], count: int) -> xr.Dataset:
-    """Plan one case for all seeds; ``static`` is the law of versions in proportion to the powers."""
+    """Plan one case for all seeds; ``static`` is the law for versions in proportion to the powers."""
     seeds = range(config.seed, config.seed + config.num_seeds)
-    found = xr.concat([_plan(config, powers, spread, count, seed) for seed in seeds], "seed")
+    dataset = xr.concat([_plan(config, powers, spread, count, seed) for seed in seeds], "seed")
     alone = selection_probabilities(np.array(powers, np.float64), config.quantile, spread)
-    return found.assign(static=("device", inclusion_probabilities(alone, count)))
+    return dataset.assign(static=("device", inclusion_probabilities(alone, count)))
 
 
 def _plan(config: Config, powers: tuple[int, ...], spread: Literal["std", "unit"], count: int, seed: int) -> xr.Dataset:
-    """Plan one run whose hyperperiod is a unit of the slowest device, one second."""
+    """Plan a run whose hyperperiod is a unit of the slowest device, one second."""
     plan = systems.hadfl(
         devices.from_powers(powers, seconds_per_sample=1 / 3, bytes_per_second=np.inf),
         duration_of(config.cycles, 1.0, 1.0),
@@ -95,8 +95,8 @@ def inclusion(
 ) -> Float[np.ndarray, " n"]:
     """Compute the probability that each device is drawn.
 
-    Where fewer than N_p probabilities are above 0 in float64, the draws take those devices first, and go on among the
-    others by the same weights, scaled up.
+    If fewer than N_p probabilities are above 0 in float64, those devices are drawn first, and then others by the same
+    weights, scaled up.
     """
     p = selection_probabilities(forecasts, quantile, spread)
     certain = p > 0
@@ -111,18 +111,18 @@ def inclusion(
 
 
 def measured(history: HADFLHistory, count: int, quantile: float, spread: Literal["std", "unit"]) -> xr.Dataset:
-    """Compare who was drawn with the law of the draws, given the forecasts of each cycle.
+    """Compare the drawn devices with the law of the draws, given the forecasts of each cycle.
 
     Args:
-        history: of a run in which all devices are always alive.
+        history: history of a run in which all devices are always alive.
         count: N_p.
-        quantile: of the centre.
+        quantile: quantile of the centre.
         spread: "std" or "unit".
 
     Returns:
-        ``frequency`` and ``exact`` by device; ``deviation``, their difference in standard deviations of the law (0
-        where nothing is random); ``formula_gap``, between the planner's probabilities and the formula; ``gap``, the
-        range of the versions by cycle; ``unused``, the share of devices in no ring of the second half.
+        ``frequency`` and ``exact`` by device; ``deviation``, their difference in standard deviations of the law (0 if
+        nothing is random); ``formula_gap`` between the planner's probabilities and the formula; ``gap``, the range of
+        the versions by cycle; ``unused``, the share of devices that are in no ring of the second half.
     """
     first = np.array([selection_probabilities(row, quantile, spread) for row in history.forecasts])
     law = np.array([inclusion(row, count, quantile, spread) for row in history.forecasts])
@@ -143,22 +143,22 @@ def measured(history: HADFLHistory, count: int, quantile: float, spread: Literal
 
 
 def agrees(difference: Float[np.ndarray, " seeds"]) -> Verdict:
-    """Judge whether a device's frequency is that of the law: their difference, by seed."""
+    """Judge whether a device's frequency is that of the law, from their differences over seeds."""
     return decide(difference, Band(-WITHIN, WITHIN))
 
 
 def collapses(unused: Float[np.ndarray, " seeds"], count: int, n: int) -> Verdict:
-    """Judge whether all devices but N_p are left out: the share of those in no ring, by seed."""
+    """Judge whether only N_p devices are used, from the share of unused devices in each seed."""
     return decide(unused, Band(low=1 - count / n - COLLAPSE))
 
 
 def takes_turns(unused: Float[np.ndarray, " seeds"]) -> Verdict:
-    """Judge whether hardly any device is left out."""
+    """Judge whether nearly all devices are used."""
     return decide(unused, Band(high=COLLAPSE))
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Frequencies beside the law, how many are as close as chance allows, and who is left out."""
+    """Compare frequencies with the law; report how many are within chance, and which devices are unused."""
     rows, n = [], dataset.sizes["device"]
     for array in dataset.array.values:
         for count in dataset["count"].values.tolist():

@@ -1,16 +1,16 @@
-"""How well does Brown's forecast of HADFL foresee the versions of devices whose speeds vary?
+"""How well does Brown's forecast in HADFL predict the versions of devices whose speeds vary?
 
-The coordinator smooths twice, with factor α, what it hears at every synchronisation. Two things are forecast: versions,
-as in planned runs, which a ring moves to the mean of its members; and progress, the units that each device has trained,
-by the same formula. Speeds vary from unit to unit (jitter σ), as a random walk (drift δ), or both. The error is the
-mean of |forecast − what is observed one synchronisation later|, after some cycles of start-up, divided by the mean
-|change| from one synchronisation to the next: the forecast that nothing changes, which is the last version, has an
-error of 1. Where nothing varies, the error on progress is known exactly, cycle by cycle.
+At every synchronisation the coordinator smooths its observations twice, with factor α. Two quantities are forecast:
+versions, as in planned runs, which a ring moves to the mean of its members; and progress, the number of units that each
+device has trained, by the same formula. Speeds vary from unit to unit (jitter σ), as a random walk (drift δ), or both.
+The error is the mean of |forecast − observation one synchronisation later|, after some cycles of start-up, divided by
+the mean |change| between synchronisations; the last version as forecast has an error of 1. Without variation the error
+on progress is known exactly, cycle by cycle.
 
-What theory says beforehand: on a line the error vanishes for every α; a larger α follows drift, and a smaller one
-averages jitter. The latter is said of noise around a line, and need not hold here: a unit that takes long delays all
-later ones, so the noise of progress is a random walk. That the paper's equations are these is recalled, its α is not
-known, and its text was not at hand.
+Theory predicts that the error on a line vanishes for every α, that a larger α follows drift, and that a smaller one
+averages jitter. The last statement is about noise around a line and need not hold here: a slow unit delays all later
+ones, so the noise of progress is a random walk. The paper's equations are recalled, its α is unknown, and its text was
+not available.
 
 Reference: Cao et al. 2021, arXiv 2111.08274.
 """
@@ -32,11 +32,11 @@ from theory.hadfl import brown_forecast, linear_forecast_error
 
 CLAIM = "Without jitter the forecast error vanishes; a larger α follows drift, a smaller one averages jitter"
 NONE = 1e-3
-"""Error, in changes per cycle, that counts as none."""
+"""Largest error, in changes per cycle, that counts as none."""
 WARM_UP = 6
-"""Seconds that a unit of one second takes at most, so that all plans have the same cycles; else the run fails."""
+"""Most seconds that a unit of one second may take; it gives all plans the same cycles. A longer unit fails the run."""
 SUBJECTS = ("progress", "versions")
-"""Units that a device has trained; its version, which averaging changes, too."""
+"""Units that a device has trained, and its version, which averaging changes as well."""
 
 
 class Config(NamedTuple):
@@ -49,7 +49,7 @@ class Config(NamedTuple):
     ring_size: int = 2
     cycles: int = 40
     start_up: int = 10
-    """Cycles that do not count."""
+    """Cycles at the start that do not count."""
     num_seeds: int = 20
     seed: int = 0
 
@@ -58,7 +58,7 @@ QUICK = Config(num_seeds=3)
 
 
 def run(config: Config) -> xr.Dataset:
-    """Plan every jitter, drift and α, with other speeds and draws for each seed."""
+    """Plan every jitter, drift and α, with different speeds and draws for each seed."""
     by_jitter = []
     for jitter in config.jitters:
         by_drift = []
@@ -66,15 +66,15 @@ def run(config: Config) -> xr.Dataset:
             seeds = range(config.seed, config.seed + config.num_seeds)
             by_drift.append(xr.concat([_errors(config, jitter, drift, seed) for seed in seeds], "seed"))
         by_jitter.append(xr.concat(by_drift, xr.DataArray(list(config.drifts), dims="drift", name="drift")))
-    found = xr.concat(by_jitter, xr.DataArray(list(config.jitters), dims="jitter", name="jitter"))
-    exact = [[linear_forecast_error(1, alpha, int(k)) for k in found.cycle] for alpha in config.alphas]
+    dataset = xr.concat(by_jitter, xr.DataArray(list(config.jitters), dims="jitter", name="jitter"))
+    exact = [[linear_forecast_error(1, alpha, int(k)) for k in dataset.cycle] for alpha in config.alphas]
     facts = {"data": f"devices of powers {named(config.powers)}, a free network", "start_up": config.start_up}
     facts |= {"ring_size": config.ring_size, "num_nodes": len(config.powers), "note": DESIGN}
-    return found.assign(exact=(("alpha", "cycle"), exact)).assign_attrs(facts)
+    return dataset.assign(exact=(("alpha", "cycle"), exact)).assign_attrs(facts)
 
 
 def _errors(config: Config, jitter: float, drift: float, seed: int) -> xr.Dataset:
-    """Measure the errors of all α: on versions in the run planned with each, on progress averaged over these runs."""
+    """Measure the errors of all α: on versions in the run with that α, on progress averaged over all runs."""
     plans = [_plan(config, jitter, drift, alpha, seed) for alpha in config.alphas]
     units = [progress(plan) for plan in plans]
     curves, totals = [], []
@@ -93,7 +93,7 @@ def _errors(config: Config, jitter: float, drift: float, seed: int) -> xr.Datase
 
 
 def _plan(config: Config, jitter: float, drift: float, alpha: float, seed: int) -> Plan:
-    """Plan one run, synchronised once in a unit of the slowest device, one second; there is time for a long warm-up."""
+    """Plan a run that is synchronised once per unit of the slowest device, one second, with time for a long warm-up."""
     return systems.hadfl(
         devices.from_powers(config.powers, seconds_per_sample=1 / 3, bytes_per_second=np.inf),
         duration_of(config.cycles + WARM_UP, 1.0, 1.0),
@@ -107,10 +107,10 @@ def _plan(config: Config, jitter: float, drift: float, alpha: float, seed: int) 
 
 
 def progress(plan: Plan) -> Float64[np.ndarray, "c n"]:
-    """Count the units that each device has completed when the coordinator decides about each synchronisation."""
-    found = systems.activity(plan)
+    """Count the units that each device has completed at the coordinator's decision on each synchronisation."""
+    activity = systems.activity(plan)
     ends = [
-        np.sort(found.training_end_s[found.training_completed & (found.training_node == node)])
+        np.sort(activity.training_end_s[activity.training_completed & (activity.training_node == node)])
         for node in range(plan.num_nodes)
     ]
     decided = plan.history.cycle_decided_s
@@ -118,27 +118,27 @@ def progress(plan: Plan) -> Float64[np.ndarray, "c n"]:
 
 
 def curve(errors: Float64[np.ndarray, "c n"], changes: Float64[np.ndarray, "c n"]) -> Float64[np.ndarray, " c"]:
-    """Compute the mean |error| of each cycle, divided by the mean |change| of all."""
+    """Compute the mean |error| of each cycle, divided by the mean |change| of all cycles."""
     return np.abs(errors).mean(1) / np.abs(changes).mean()
 
 
 def relative_error(errors: Float64[np.ndarray, "c n"], changes: Float64[np.ndarray, "c n"]) -> float:
-    """Compute ``Σ|error|/Σ|change|`` over cycles, averaged over devices; 1 for the forecast that nothing changes."""
+    """Compute ``Σ|error|/Σ|change|`` over cycles, averaged over devices; the last value as forecast has the error 1."""
     return float(np.mean(np.abs(errors).sum(0) / np.abs(changes).sum(0)))
 
 
 def vanishes(last: Float[np.ndarray, " seeds"]) -> Verdict:
-    """Judge whether the error of the last cycle is none, by seed."""
+    """Judge whether the error of the last cycle vanishes, over seeds."""
     return decide(last, Band(high=NONE))
 
 
 def gains(gain: Float[np.ndarray, " seeds"]) -> Verdict:
-    """Judge whether one α errs less than another: the other's error minus its own, by seed."""
+    """Judge whether one α has a smaller error than another, from the differences over seeds."""
     return decide(gain, above(0.0))
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """The last errors where nothing varies, what α gains under jitter and drift, and all errors."""
+    """Report the last errors without variation, the gain by the choice of α under jitter and drift, and all errors."""
     rows = []
     still = dataset.curve.sel(jitter=0.0, drift=0.0).isel(cycle=-1)
     for subject in SUBJECTS:

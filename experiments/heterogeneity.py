@@ -28,11 +28,11 @@ PARTITIONS = ("Dirichlet 0.1", "Dirichlet 1", "IID")
 
 
 class Config(NamedTuple):
-    """Settings of the real-data part, and of the quadratic part whose bias is known exactly."""
+    """Settings of the part on real data, and of the part on quadratics, whose bias is known exactly."""
 
     dataset: str = "auto"
     partitions: tuple[str, ...] = PARTITIONS
-    """Label skew of the real-data part; at most as many as there are quadratics."""
+    """Label skew of the part on real data; at most as many as there are quadratics."""
     num_nodes: int = 16
     learning_rate: float = 0.05
     batch_size: int = 16
@@ -53,7 +53,7 @@ SPREADS = (3.0, 1.0, 0.3)
 
 
 def protocols(task: Task, step: float) -> dict:
-    """The three algorithms, with plain SGD steps of one size."""
+    """Return the three algorithms, with plain SGD of a fixed step size."""
     optimizer = Partial(optax.sgd, step)
     return {
         "D-PSGD": dpsgd(task, optimizer),
@@ -63,25 +63,25 @@ def protocols(task: Task, step: float) -> dict:
 
 
 def matrix_of(n: int) -> sp.csr_array:
-    """Metropolis weights on a ring, made lazy: D² needs a smallest eigenvalue above −1/3."""
+    """Return lazy Metropolis weights on a ring; D² needs a smallest eigenvalue above −1/3."""
     return mixing.lazy(mixing.metropolis(topology.ring(n)))
 
 
 def partitions(labels: np.ndarray, config: Config) -> dict[str, tasks.Partition]:
-    """Label skew from strong to none.
+    """Return partitions with label skew from strong to none.
 
     Raises:
-        ValueError: a partition that there is not.
+        ValueError: an unknown partition.
     """
     if unknown := [name for name in config.partitions if name not in PARTITIONS]:
         raise ValueError(f"partitions {unknown}: choose among {', '.join(PARTITIONS)}")
     n, seed = config.num_nodes, config.seed
-    found = {
+    by_name = {
         "Dirichlet 0.1": tasks.dirichlet(labels, n, alpha=0.1, seed=seed),
         "Dirichlet 1": tasks.dirichlet(labels, n, alpha=1.0, seed=seed),
         "IID": tasks.iid(len(labels), n, seed=seed),
     }
-    return {name: found[name] for name in config.partitions}
+    return {name: by_name[name] for name in config.partitions}
 
 
 def on_real_data(config: Config, data: tasks.Dataset) -> xr.Dataset:
@@ -112,7 +112,7 @@ def on_real_data(config: Config, data: tasks.Dataset) -> xr.Dataset:
 
 
 def on_quadratics(config: Config) -> xr.Dataset:
-    """Run noiseless quadratics of the same ring, with curvatures and optima that differ by node."""
+    """Run noiseless quadratics on the same ring, with curvatures and optima that differ between nodes."""
     n, d = config.num_nodes, config.quadratic_dimension
     matrix = matrix_of(n)
     timeline = rounds(matrix, config.quadratic_rounds)
@@ -144,14 +144,14 @@ def on_quadratics(config: Config) -> xr.Dataset:
 
 
 def run(config: Config) -> xr.Dataset:
-    """Real data and quadratics in one result."""
+    """Run both parts, and return one result."""
     data = real_data.load(config.dataset)
     joined = xr.merge([on_real_data(config, data), on_quadratics(config)])
     return joined.assign_attrs(data=data.source, num_nodes=config.num_nodes)
 
 
 def gained(dataset: xr.Dataset, partition: str, protocol: str) -> np.ndarray:
-    """Points of final accuracy by which a protocol ends ahead of D-PSGD, seed by seed: they share start and batches."""
+    """Return the lead over D-PSGD in points of final accuracy, seed by seed; both share start and batches."""
     at = dataset.test_accuracy.sel(partition=partition, statistic="mean").isel(record=-1)
     return 100 * (at.sel(protocol=protocol) - at.sel(protocol="D-PSGD")).values.astype(np.float64)
 
@@ -162,7 +162,7 @@ def is_ahead(dataset: xr.Dataset, partition: str, protocol: str) -> Verdict:
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Final accuracy under each skew; the bias on quadratics against its exact value."""
+    """Report the final accuracy under each skew; compare the bias on quadratics with its exact value."""
     rows = []
     for partition in dataset.partition.values:
         for protocol in dataset.protocol.values:

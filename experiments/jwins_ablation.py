@@ -1,10 +1,10 @@
-"""What is each part of JWINS worth: wavelet, accumulated scores, ranking by change, randomised cut-off?
+"""How much does each part of JWINS contribute: wavelet, accumulated scores, ranking by change, random cut-off?
 
-One part is replaced at a time, everything else stays, the learning rate of the task too. Variants send about the same
-number of bytes, but not exactly: positions that lie together cost less, and a fixed cut-off of 34 % sends no message
-of the whole model, whose values travel without positions. So they are compared at equal rounds, and at equal bytes: the
-fewest that any of them has sent at its end. Differences to JWINS are taken seed by seed, for seeds share start, batches
-and, where both draw some, cut-offs.
+One part is replaced at a time; everything else stays the same, including the learning rate. Variants send about the
+same number of bytes, but not exactly: clustered positions cost less, and a fixed cut-off of 34 % never sends the whole
+model, whose values need no positions. Variants are therefore compared at equal rounds, and at equal bytes: the smallest
+total of any variant. Differences from JWINS are taken seed by seed, because seeds share start, batches and, if both
+variants draw them, cut-offs.
 
 Reference: Dhasade et al. 2023, arXiv 2306.04377.
 """
@@ -39,7 +39,7 @@ VARIANTS: dict[str, Callable[[], Sharing]] = {
     "ranked by value": lambda: jwins(rank_by="value"),
     "fixed cut-off": lambda: jwins((FIXED,)),
 }
-"""The whole, and what becomes of it when one part is replaced."""
+"""JWINS, and its variants with one part replaced."""
 
 
 class Config(NamedTuple):
@@ -47,7 +47,7 @@ class Config(NamedTuple):
 
     tasks: tuple[Name, ...] = ("writers", "movielens")
     variants: tuple[str, ...] = tuple(VARIANTS)
-    """The first is what the others are compared with."""
+    """The first is the reference of the others."""
     num_nodes: int = 96
     num_rounds: int = 400
     record_every: int = 10
@@ -74,18 +74,18 @@ def run(config: Config) -> xr.Dataset:
     """Run every variant on every task.
 
     Raises:
-        ValueError: a variant that there is not.
+        ValueError: an unknown variant.
     """
     if unknown := [name for name in config.variants if name not in VARIANTS]:
         raise ValueError(f"variants {unknown}: choose among {', '.join(VARIANTS)}")
-    found = [_on(task, config) for task in config.tasks]
-    joined = xr.concat(found, xr.DataArray(list(config.tasks), dims="task", name="task"))
+    parts = [_on(task, config) for task in config.tasks]
+    joined = xr.concat(parts, xr.DataArray(list(config.tasks), dims="task", name="task"))
     return joined.assign_attrs(num_nodes=config.num_nodes)
 
 
 def _on(task: Name, config: Config) -> xr.Dataset:
-    """Run all variants on one task: score, MB a node has sent and its clock, by record and seed."""
-    given = of_jwins(task, config.num_nodes, seed=config.seed)
+    """Run all variants on one task; return score, MB sent per node, and the node's clock, by record and seed."""
+    problem = of_jwins(task, config.num_nodes, seed=config.seed)
     nodes = None if config.test_nodes is None else min(config.test_nodes, config.num_nodes)
     network = Network(
         config.num_nodes,
@@ -95,17 +95,17 @@ def _on(task: Name, config: Config) -> xr.Dataset:
         test_nodes=nodes,
         seed=config.seed,
     )
-    runs = [run_of(given, name, VARIANTS[name](), network, config.keep) for name in config.variants]
+    runs = [run_of(problem, name, VARIANTS[name](), network, config.keep) for name in config.variants]
     parts = [
         xr.Dataset(
             {
-                "score": (("record", "seed"), found.score.sel(statistic="mean").values.astype(np.float64)),
-                "megabytes": (("record", "seed"), found.node_bytes_sent.sel(statistic="mean").values / np.float64(1e6)),
-                "clock": (("record", "seed"), found.node_clock.sel(statistic="mean").values.astype(np.float64)),
+                "score": (("record", "seed"), run.score.sel(statistic="mean").values.astype(np.float64)),
+                "megabytes": (("record", "seed"), run.node_bytes_sent.sel(statistic="mean").values / np.float64(1e6)),
+                "clock": (("record", "seed"), run.node_clock.sel(statistic="mean").values.astype(np.float64)),
             },
-            {"round": ("record", found.event.values)},
+            {"round": ("record", run.event.values)},
         )
-        for found in runs
+        for run in runs
     ]
     joined = xr.concat(parts, xr.DataArray(list(config.variants), dims="variant", name="variant"))
     full = 4e-6 * runs[0].attrs["parameters"] * network.degree * config.num_rounds
@@ -113,27 +113,27 @@ def _on(task: Name, config: Config) -> xr.Dataset:
     least = float(joined.megabytes.isel(record=-1).min())
     return joined.assign(
         predicted_megabytes=("variant", full * np.array(shares)),
-        compute_seconds=((), given.batch_size * given.local_steps * network.seconds_per_sample),
+        compute_seconds=((), problem.batch_size * problem.local_steps * network.seconds_per_sample),
         bytes_per_second=((), network.bytes_per_second),
         full_megabytes=((), full),
         equal_megabytes=((), least),
         score_at_equal=(("variant", "seed"), _at_equal(joined, least)),
-        metric=((), given.metric),
-        data=((), given.source),
-        sign=((), 1 if given.higher_is_better else -1),
+        metric=((), problem.metric),
+        data=((), problem.source),
+        sign=((), 1 if problem.higher_is_better else -1),
     )
 
 
-def _at_equal(found: xr.Dataset, spent: float) -> np.ndarray:
+def _at_equal(run: xr.Dataset, spent: float) -> np.ndarray:
     def of(at: xr.Dataset) -> float:
         return at_cost(spent, at.megabytes.values, at.score.values)
 
-    seeds = range(found.sizes["seed"])
-    return np.array([[of(found.sel(variant=name).isel(seed=s)) for s in seeds] for name in found.variant.values])
+    seeds = range(run.sizes["seed"])
+    return np.array([[of(run.sel(variant=name).isel(seed=s)) for s in seeds] for name in run.variant.values])
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Bytes against their expectation; scores at equal rounds and bytes; whether the part that was replaced helps."""
+    """Compare bytes with their expectation, and scores at equal rounds and bytes; judge whether each part helps."""
     rows = []
     for task in dataset.task.values:
         at = dataset.sel(task=task)
@@ -143,7 +143,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
             saved = 1 - float(sent.mean()) / float(one.full_megabytes)
             words = f"positions at random; saves {saved:.1%} of full sharing"
             rows.append(_row(f"MB per node, {name}, {task}", sent.values, float(one.predicted_megabytes), words))
-            rows.append(_pace(one, f"seconds a round, {name}, {task}"))
+            rows.append(_pace(one, f"seconds per round, {name}, {task}"))
         for how, scores in _compared(at).items():
             for name in at.variant.values:
                 own, whole = scores.sel(variant=name).values, scores.isel(variant=0).values
@@ -154,7 +154,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
 
 
 def _pace(one: xr.Dataset, quantity: str) -> Row:
-    """Mean length of a node's rounds, beside that without waiting for the large messages of neighbours."""
+    """Return the mean duration of a node's rounds, and that without waiting for large messages of neighbours."""
     number, last = float(one["round"][-1]), one.isel(record=-1)
     sent = 1e6 * float(last.megabytes.mean()) / number
     alike = float(one.compute_seconds) + sent / float(one.bytes_per_second)
@@ -170,10 +170,10 @@ def _row(quantity: str, values: np.ndarray, predicted: float = np.nan, source: s
 
 
 def helps(difference: np.ndarray, sign: int) -> Verdict:
-    """Judge whether a part helps, from what the score loses without it, seed by seed.
+    """Judge whether a part helps, from the loss without it, seed by seed.
 
     Args:
         difference: score without the part minus score of the whole, ``(seeds,)``.
-        sign: 1 where a higher score is better, −1 where a lower one is.
+        sign: 1 if a higher score is better, −1 if a lower one is.
     """
     return decide(-sign * np.asarray(difference), above(0.0))

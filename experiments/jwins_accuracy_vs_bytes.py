@@ -1,13 +1,13 @@
-"""How many bytes does JWINS save against full sharing, and what becomes of the accuracy?
+"""How many bytes does JWINS save against full sharing, and what happens to the accuracy?
 
-Four schemes on the same problems: full sharing; JWINS with the released cut-offs; random sampling and top-k with
-accumulation, whose shares make their mean message as long as that of JWINS. Compared at equal rounds, at equal bytes
-(JWINS, random sampling and top-k), and at the bytes and seconds that a target costs: 95 % of what full sharing gains
-from the start to its end.
+Four schemes run on the same problems: full sharing; JWINS with the released cut-offs; random sampling and top-k with
+accumulation, whose shares make their mean message as long as that of JWINS. They are compared at equal rounds, at equal
+bytes (JWINS, random sampling and top-k), and by the bytes and seconds to a target: 95 % of the gain of full sharing
+from start to end.
 
-Seconds are of a clock by which a node trains, sends its messages one after another, and waits for its neighbours. The
-released cut-offs send the whole model in one draw of seven, and whoever does is waited for: JWINS saves far fewer
-seconds than bytes. The table says by how much its rounds outlast those of messages of its mean length.
+Seconds come from a clock on which a node trains, sends its messages one after another, and waits for its neighbours.
+With the released cut-offs one message in seven is the whole model, and neighbours wait for it, so JWINS saves far fewer
+seconds than bytes. The table says how much longer its rounds are than rounds with messages of its mean length.
 
 Reference: Dhasade et al. 2023, arXiv 2306.04377.
 """
@@ -31,7 +31,7 @@ CLAIM = "JWINS reaches an accuracy similar to full sharing with up to 64 % fewer
 
 
 class Part(NamedTuple):
-    """One task, and how long it is run."""
+    """One task, and the length of its runs."""
 
     task: Name
     num_rounds: int
@@ -47,7 +47,7 @@ class Config(NamedTuple):
         Part("writers", 400, 20, 1),
         # The paper's script runs 6,500 rounds of CIFAR-10, which needs an accelerator.
         Part("cifar10", 150, 10, 1),
-        # A round takes minutes on two cores: enough to count bytes and seconds, not to learn the plays.
+        # A round takes minutes on two cores: these rounds suffice to count bytes and seconds, not to learn the plays.
         Part("shakespeare", 8, 4, 1),
     )
     schemes: tuple[str, ...] = tuple(SCHEMES)
@@ -68,7 +68,7 @@ PAPER = Config(
         # In the role of FEMNIST, whose script runs 813 rounds.
         Part("writers", 813, 40, 5),
         Part("cifar10", 6500, 100, 5),
-        # The script runs 6,300 rounds of 2 local steps, where the configuration, like ours, has 10.
+        # The script runs 6,300 rounds of 2 local steps; the configuration, like ours, has 10.
         Part("shakespeare", 6300, 60, 3),
     )
 )
@@ -76,19 +76,19 @@ PAPER = Config(
 
 
 def run(config: Config) -> xr.Dataset:
-    """Run every scheme on every task; each run is kept when it is done.
+    """Run every scheme on every task; each run is stored when it is complete.
 
     Raises:
         ValueError: unknown schemes, or full sharing or JWINS not among them.
     """
     schemes.check_schemes(config.schemes)
-    found = [_run_part(part, config) for part in config.parts]
+    datasets = [_run_part(part, config) for part in config.parts]
     along = xr.DataArray([part.task for part in config.parts], dims="task", name="task")
-    return side_by_side(found, along).assign_attrs(num_nodes=config.num_nodes, degree=config.degree)
+    return side_by_side(datasets, along).assign_attrs(num_nodes=config.num_nodes, degree=config.degree)
 
 
 def _run_part(part: Part, config: Config) -> xr.Dataset:
-    given = of_jwins(part.task, config.num_nodes, seed=config.seed)
+    problem = of_jwins(part.task, config.num_nodes, seed=config.seed)
     network = Network(
         config.num_nodes,
         part.num_rounds,
@@ -99,11 +99,11 @@ def _run_part(part: Part, config: Config) -> xr.Dataset:
         test_samples=config.test_samples,
         seed=config.seed,
     )
-    return schemes.compare(given, network, config.schemes, config.keep)
+    return schemes.compare(problem, network, config.schemes, config.keep)
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Verdict, scores, bytes, seconds, and what the target costs, task by task."""
+    """Report verdict, scores, bytes, seconds, and costs of the target, task by task."""
     rows = []
     for task in dataset.task.values:
         at = schemes.part(dataset, task=task)
@@ -123,11 +123,11 @@ def _verdicts(task: str, at: xr.Dataset) -> list[Row]:
     rows = [
         Row(f"{task}: JWINS saves bytes (%)", saved, np.nan, schemes.CLAIMED_SAVING, "paper: up to 64 %"),
         Row(
-            f"{task}: JWINS saves seconds a round (%)",
+            f"{task}: JWINS saves seconds per round (%)",
             quicker,
             doubt,
             100.0 * float(1 - expected[0] / expected[1]),
-            "barriers simulated; one neighbour with a whole model is waited for",
+            "barriers simulated; nodes wait for a neighbour's whole model",
         ),
         over_seeds(
             f"{task}: JWINS behind full ({unit})",
@@ -176,7 +176,7 @@ def _rounds(task: str, at: xr.Dataset) -> list[Row]:
         words = f"barriers simulated; {schemes.waiting(at, str(name)):.2f} times rounds of equal messages"
         expected = float(at.predicted_seconds.sel(scheme=name))
         rows.append(
-            over_seeds(f"{task}: seconds a round, {name}", schemes.seconds_a_round(at, str(name)), expected, words)
+            over_seeds(f"{task}: seconds per round, {name}", schemes.seconds_a_round(at, str(name)), expected, words)
         )
     return rows
 
@@ -193,8 +193,8 @@ def _costs(task: str, at: xr.Dataset) -> list[Row]:
             ("MB per node", cost.megabytes, full.megabytes),
             ("seconds", cost.seconds, full.seconds),
         ):
-            # Full sharing that gains nothing reaches its target at the start.
+            # If full sharing gains nothing, it reaches its target at the start.
             words = f"{aim}; {1 - spent / reference:.0%} saved" if reference else aim
-            words = words if cost.reached else "not reached: spent in all"
+            words = words if cost.reached else "not reached: total cost"
             rows.append(Row(f"{task}: {quantity} to target, {name}", spent, np.nan, np.nan, words))
     return rows

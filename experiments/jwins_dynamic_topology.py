@@ -1,11 +1,11 @@
-"""Does JWINS work where the graph is another one in every round?
+"""Does JWINS work if every round has a new graph?
 
-The same schemes on one random regular graph, and on a fresh one in every round (a cycle of 64 of them). Nodes that
-remember nothing of their neighbours need not notice; a fresh graph mixes faster, so that it should do no harm. CHOCO
-keeps copies of its neighbours' models, which a new neighbour does not have: asked to run there, it must refuse.
+The same schemes run on one random regular graph, and on a new one in every round (a cycle of 64). Nodes without memory
+of their neighbours need no change, and new graphs mix faster, so they should do no harm. CHOCO keeps copies of its
+neighbours' models, which a new neighbour does not have, and must refuse to run.
 
-Theory predicts the bytes, by formula; it says nothing about scores. Differences are taken seed by seed: seeds share
-start, batches and masks' random numbers on both networks.
+Theory predicts bytes, but not scores. Differences are taken seed by seed; on both networks seeds share start, batches
+and the random numbers of masks.
 
 Reference: Dhasade et al. 2023, arXiv 2306.04377; Koloskova, Stich, Jaggi 2019, arXiv 1902.00340 (CHOCO).
 """
@@ -52,12 +52,12 @@ QUICK = Config(task="digits", num_nodes=16, num_rounds=100, schemes=(FULL, JWINS
 
 
 def run(config: Config) -> xr.Dataset:
-    """Run every scheme on the fixed and on the changing graph, and ask CHOCO to run on the latter.
+    """Run every scheme on the fixed and on the changing graph, and try CHOCO on the latter.
 
     Raises:
         ValueError: unknown schemes, or full sharing or JWINS not among them.
     """
-    given = of_jwins(config.task, config.num_nodes, seed=config.seed)
+    problem = of_jwins(config.task, config.num_nodes, seed=config.seed)
     fixed = Network(
         config.num_nodes,
         config.num_rounds,
@@ -69,23 +69,23 @@ def run(config: Config) -> xr.Dataset:
         seed=config.seed,
     )
     fresh = fixed._replace(dynamic=True)
-    found = [schemes.compare(given, network, config.schemes, config.keep) for network in (fixed, fresh)]
-    joined = side_by_side(found, xr.DataArray([FIXED, FRESH], dims="graph", name="graph"))
+    parts = [schemes.compare(problem, network, config.schemes, config.keep) for network in (fixed, fresh)]
+    joined = side_by_side(parts, xr.DataArray([FIXED, FRESH], dims="graph", name="graph"))
     facts = {"task": config.task, "num_nodes": config.num_nodes, "degree": config.degree}
-    return joined.assign_attrs(facts | {"refusal": refusal(given, fresh)})
+    return joined.assign_attrs(facts | {"refusal": refusal(problem, fresh)})
 
 
-def refusal(given: Problem, network: Network) -> str:
-    """Ask CHOCO with top-k to run on a network; return what it says against it, or nothing where it ran."""
+def refusal(problem: Problem, network: Network) -> str:
+    """Try CHOCO with top-k on a network; return its error message, or an empty text if it runs."""
     try:
-        learn(given, choco(compress.top_k(share=0.1), 0.05), network)
+        learn(problem, choco(compress.top_k(share=0.1), 0.05), network)
     except ValueError as error:
         return str(error)
     return ""
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """What a changing graph does to every scheme; JWINS against full sharing there; CHOCO's answer."""
+    """Report the effect of a changing graph on every scheme, JWINS against full sharing there, and CHOCO's answer."""
     fixed, fresh = (schemes.part(dataset, graph=graph) for graph in (FIXED, FRESH))
     scale, unit = schemes.points(fresh)
     rows = []
@@ -109,9 +109,9 @@ def table(dataset: xr.Dataset) -> list[Row]:
 
 
 def unharmed(fixed: xr.Dataset, fresh: xr.Dataset, name: str) -> Verdict:
-    """Judge whether a changing graph costs a scheme no more than the loss that counts as similar, seed by seed.
+    """Judge whether a scheme loses no more on a changing graph than what counts as similar, seed by seed.
 
-    The loss is infinite where only the run on the changing graph diverged, and NaN where that on the fixed graph did.
+    The loss is infinite if only the run on the changing graph diverged, and NaN if that on the fixed graph did.
     """
     before, after = (schemes.scores(at, name)[-1] for at in (fixed, fresh))
     accuracy = str(fixed.metric.values) == "accuracy"
@@ -138,7 +138,7 @@ def _facts(graph: str, at: xr.Dataset) -> list[Row]:
         words = f"barriers simulated; {schemes.waiting(at, str(name)):.2f} times rounds of equal messages"
         expected = float(at.predicted_seconds.sel(scheme=name))
         rows.append(
-            over_seeds(f"{graph}: seconds a round, {name}", schemes.seconds_a_round(at, str(name)), expected, words)
+            over_seeds(f"{graph}: seconds per round, {name}", schemes.seconds_a_round(at, str(name)), expected, words)
         )
         rows.append(
             over_seeds(

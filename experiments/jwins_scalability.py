@@ -1,10 +1,11 @@
-"""Does JWINS keep what it saves, and its accuracy beside full sharing, when the network grows?
+"""Does JWINS keep its savings, and its accuracy relative to full sharing, when the network grows?
 
-The same data dealt to more and more nodes, of the same degree and with as many local steps a round: a larger network
-takes more gradients in all, from smaller and more different shards, and mixes as fast, for the spectral gap of random
-regular graphs does not shrink. By formula a node sends the same number of bytes whatever the size of the network.
+The same data are partitioned over more and more nodes, with the same degree and the same number of local steps per
+round. A larger network takes more gradients in total, from smaller and more different shards, but mixes as fast,
+because the spectral gap of random regular graphs does not shrink. The predicted bytes per node do not depend on the
+size of the network.
 
-Reference: Dhasade et al. 2023, arXiv 2306.04377, which runs up to 384 nodes.
+Reference: Dhasade et al. 2023, arXiv 2306.04377, with up to 384 nodes.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ QUICK = Config(task="digits", sizes=(8, 32), num_rounds=100)
 
 def run(config: Config) -> xr.Dataset:
     """Run full sharing and JWINS on networks of every size."""
-    found = [_of_size(n, config) for n in config.sizes]
-    joined = side_by_side(found, xr.DataArray(list(config.sizes), dims="nodes", name="nodes"))
+    parts = [_of_size(n, config) for n in config.sizes]
+    joined = side_by_side(parts, xr.DataArray(list(config.sizes), dims="nodes", name="nodes"))
     return joined.assign_attrs(task=config.task, degree=config.degree)
 
 
@@ -61,12 +62,12 @@ def _of_size(num_nodes: int, config: Config) -> xr.Dataset:
         test_samples=config.test_samples,
         seed=config.seed,
     )
-    given = of_jwins(config.task, num_nodes, seed=config.seed)
-    return schemes.compare(given, network, (FULL, JWINS), config.keep)
+    problem = of_jwins(config.task, num_nodes, seed=config.seed)
+    return schemes.compare(problem, network, (FULL, JWINS), config.keep)
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Verdict, scores, bytes and seconds by the number of nodes."""
+    """Report verdict, scores, bytes and seconds by the number of nodes."""
     rows = []
     for n in dataset.nodes.values:
         at = schemes.part(dataset, nodes=n)
@@ -97,5 +98,5 @@ def _facts(n: int, name: str, at: xr.Dataset) -> list[Row]:
     return [
         score,
         sent,
-        over_seeds(f"n={n}: seconds a round, {name}", schemes.seconds_a_round(at, name), expected, words),
+        over_seeds(f"n={n}: seconds per round, {name}", schemes.seconds_a_round(at, name), expected, words),
     ]

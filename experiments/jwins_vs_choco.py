@@ -1,18 +1,17 @@
-"""How many bytes, and how much time, does JWINS save against CHOCO-SGD when messages must be small?
+"""How many bytes, and how much time, does JWINS save against CHOCO-SGD if messages must be small?
 
-Both meet a budget: a share of the model that a message may take on average, positions included. CHOCO-SGD sends the k
-largest differences to the copies that its neighbours hold, positions as Elias gamma gaps. JWINS draws from a list of
-cut-offs. The lists that the paper used for low budgets are not published; ours are the released one scaled down
-(:func:`experiments.lib.budgets.low_budget`), a part of the bytes spent on messages of the whole model.
+Both meet a budget: the mean size of a message relative to the model, positions included. CHOCO-SGD sends the k largest
+differences from the copies that its neighbours hold, with positions as Elias gamma gaps. JWINS draws from a list of
+cut-offs. The paper's lists for low budgets are not published; ours are the released list scaled down
+(:func:`experiments.lib.budgets.low_budget`), with part of the bytes for messages of the whole model.
 
 Both are tuned over grids of equal size on one seed, and compared on others: CHOCO-SGD over its consensus step γ and the
-learning rate, JWINS over the part of the bytes that whole models take and the learning rate. Full sharing, which has
-only the learning rate, is the reference. Best is the highest score at the end of the tuning run. What collapses in the
-longer runs of the comparison, as CHOCO-SGD may with a γ that had seemed best, is passed over for the next best, and
-the table says so. Seeds differ in the graph, the start, and the batches; who holds which data is the same.
+learning rate, JWINS over the share of bytes for whole models and the learning rate. Full sharing, which has only a
+learning rate, is the reference. The best settings have the highest score at the end of the tuning run. Settings that
+collapse in the longer runs of the comparison, as CHOCO-SGD may with the γ that was best in tuning, are replaced by the
+next best, and the table says so. Seeds differ in graph, start and batches, but not in the partition of the data.
 
-The default runs on the handwritten digits by writer, which two cores can do in an hour; :data:`PAPER` runs on
-CIFAR-10.
+The default uses handwritten digits by writer, which takes an hour on two cores; :data:`PAPER` uses CIFAR-10.
 
 Reference: Dhasade et al. 2023, arXiv 2306.04377 (JWINS); Koloskova, Stich, Jaggi 2019, arXiv 1902.00340 (CHOCO-SGD).
 """
@@ -40,30 +39,30 @@ CLAIM = "at low budgets JWINS reaches a score with up to 4 times fewer bytes, an
 SCHEMES = ("JWINS", "CHOCO-SGD")
 PAPER_FACTOR = 4.0
 COLLAPSE = 0.1
-"""Share of the gain whose loss from the best record to the last counts as a collapse."""
+"""Loss from the best record to the last, as a share of the gain, that counts as a collapse."""
 
 
 class Config(NamedTuple):
-    """Settings. One task, and one that saturates early, for a grid of 48 points is what two cores have time for."""
+    """Settings: one task that saturates early, because two cores must run a grid of 48 points."""
 
     task: Name = "writers"
     num_nodes: int = 96
     budgets: tuple[float, ...] = (0.2, 0.1)
     """Mean size of a message over that of the model."""
     rate_factors: tuple[float, ...] = (0.5, 1.0, 2.0)
-    """Learning rates that are tried, over that of the task."""
+    """Tuned learning rates, relative to that of the task."""
     gammas: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8)
     wholes: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
-    """Parts of JWINS' bytes that messages of the whole model take; as many as gammas."""
+    """Shares of JWINS' bytes for messages of the whole model; as many as gammas."""
     tuning_rounds: int = 150
     num_rounds: int = 500
     record_every: int = 5
     num_seeds: int = 3
     test_nodes: int | None = 16
     target_share: float = 0.97
-    """Of the gain of the weaker scheme at its end, which is the target."""
+    """The target, as a share of the gain of the weaker scheme at its end."""
     seed: int = 0
-    """Of the tuning; the comparison takes the ones after it."""
+    """Seed of the tuning; the comparison uses the following seeds."""
     keep: str | None = None
     """Folder of finished runs."""
 
@@ -88,18 +87,18 @@ class Scheme(NamedTuple):
     """One point of a grid."""
 
     label: str
-    said: Sharing
+    sharing: Sharing
 
 
 def schemes_of(config: Config, budget: float) -> dict[str, list[Scheme]]:
-    """Build the schemes of one budget: for both of them, as many as there are values of their second setting."""
-    # One list of all cut-offs, of which a scheme draws some: what is compiled for one serves all.
+    """Build the schemes of one budget: for each of the two, one per value of its second setting."""
+    # One list of all cut-offs, from which each scheme draws some, so that all share one compiled program.
     lists = [low_budget(each, whole) for each in config.budgets for whole in config.wholes]
-    union = tuple(sorted({share for made in lists for share in made.shares}))
+    union = tuple(sorted({share for cut_offs in lists for share in cut_offs.shares}))
     chosen = [low_budget(budget, whole) for whole in config.wholes]
     share = top_k_share(budget)
     return {
-        "JWINS": [Scheme(f"jwins {made} among {len(union)}", _drawn_from(union, made)) for made in chosen],
+        "JWINS": [Scheme(f"jwins {cut_offs} among {len(union)}", _drawn_from(union, cut_offs)) for cut_offs in chosen],
         "CHOCO-SGD": [
             Scheme(f"choco top-k {share} gamma {gamma}", choco(top_k(share=share, indices=elias_gamma), gamma))
             for gamma in config.gammas
@@ -107,43 +106,43 @@ def schemes_of(config: Config, budget: float) -> dict[str, list[Scheme]]:
     }
 
 
-def _drawn_from(union: tuple[float, ...], made: CutOffs) -> Sharing:
-    often = dict(zip(made.shares, made.probabilities, strict=True))
+def _drawn_from(union: tuple[float, ...], cut_offs: CutOffs) -> Sharing:
+    often = dict(zip(cut_offs.shares, cut_offs.probabilities, strict=True))
     return jwins(union, probabilities=[often.get(share, 0.0) for share in union], cap=1.0)
 
 
 class Grid(NamedTuple):
-    """What tuning has found: over settings (rows) and learning rates."""
+    """Results of tuning, over settings (rows) and learning rates (columns)."""
 
     score: np.ndarray
-    """At the end; −∞ where a run diverged."""
+    """Score at the end; −∞ if a run diverged."""
     share: np.ndarray
     """Mean size of a message over that of the model."""
 
 
-def tuned(given: Problem, schemes: Sequence[Scheme], config: Config) -> Grid:
-    """Run all points of a grid on the seed of the tuning."""
+def tuned(problem: Problem, schemes: Sequence[Scheme], config: Config) -> Grid:
+    """Run all points of a grid with the tuning seed."""
     network = _network(config, config.tuning_rounds, config.seed)
-    runs = [[_run(given, scheme, network, factor, config) for factor in config.rate_factors] for scheme in schemes]
-    score = np.array([[_signed(given, run)[-1] for run in row] for row in runs])
+    runs = [[_run(problem, scheme, network, factor, config) for factor in config.rate_factors] for scheme in schemes]
+    score = np.array([[_signed(problem, run)[-1] for run in row] for row in runs])
     share = np.array([[_share(run, network) for run in row] for row in runs])
     return Grid(np.where(np.isfinite(score), score, -np.inf), share)
 
 
 def best_first(score: np.ndarray) -> list[tuple[int, int]]:
-    """List rows and columns by score, the highest first, without what diverged.
+    """List rows and columns by score, the highest first, without runs that diverged.
 
     Raises:
-        ValueError: none is finite.
+        ValueError: no score is finite.
     """
     if not np.isfinite(score).any():
-        raise ValueError("every point of the grid diverged: try lower learning rates and consensus steps")
+        raise ValueError("every point of the grid diverged; use lower learning rates and consensus steps")
     order = [np.unravel_index(int(k), score.shape) for k in np.argsort(-score, axis=None, kind="stable")]
     return [(int(row), int(column)) for row, column in order if np.isfinite(score[row, column])]
 
 
 def collapsed(score: np.ndarray) -> bool:
-    """Say whether the mean over seeds of scores ``(record, seed)`` ends far below its best."""
+    """Return whether the mean of scores ``(record, seed)`` over seeds ends far below its best."""
     mean = score.mean(axis=1)
     return not np.isfinite(mean[-1]) or bool(mean.max() - mean[-1] > COLLAPSE * (mean.max() - mean[0]))
 
@@ -154,14 +153,16 @@ def _network(config: Config, num_rounds: int, seed: int) -> Network:
     return Network(config.num_nodes, num_rounds, num_records=records, test_nodes=nodes, seed=seed)
 
 
-def _run(given: Problem, scheme: Scheme, network: Network, factor: float, config: Config) -> xr.Dataset:
-    return run_of(given, scheme.label, scheme.said, network, config.keep, learning_rate=given.learning_rate * factor)
+def _run(problem: Problem, scheme: Scheme, network: Network, factor: float, config: Config) -> xr.Dataset:
+    return run_of(
+        problem, scheme.label, scheme.sharing, network, config.keep, learning_rate=problem.learning_rate * factor
+    )
 
 
-def _signed(given: Problem, run: xr.Dataset) -> np.ndarray:
-    """Mean score of the nodes at every record, more being better."""
+def _signed(problem: Problem, run: xr.Dataset) -> np.ndarray:
+    """Return the nodes' mean score at every record; higher is better."""
     score = run.score.sel(statistic="mean").isel(seed=0).values.astype(np.float64)
-    return score if given.higher_is_better else -score
+    return score if problem.higher_is_better else -score
 
 
 def _share(run: xr.Dataset, network: Network) -> float:
@@ -169,10 +170,10 @@ def _share(run: xr.Dataset, network: Network) -> float:
     return float(run.bytes_sent.isel(record=-1, seed=0)) / (messages * 4 * run.attrs["parameters"])
 
 
-def compare(given: Problem, scheme: Scheme, factor: float, config: Config) -> xr.Dataset:
-    """Run one tuned scheme on the seeds of the comparison, one after another: score, MB and seconds by record."""
+def compare(problem: Problem, scheme: Scheme, factor: float, config: Config) -> xr.Dataset:
+    """Run one tuned scheme with the seeds of the comparison; return score, MB and seconds by record."""
     seeds = range(config.seed + 1, config.seed + 1 + config.num_seeds)
-    runs = [_run(given, scheme, _network(config, config.num_rounds, seed), factor, config) for seed in seeds]
+    runs = [_run(problem, scheme, _network(config, config.num_rounds, seed), factor, config) for seed in seeds]
     mean = [run.isel(seed=0).sel(statistic="mean", drop=True) for run in runs]
 
     def stack(curves: list[np.ndarray]) -> tuple[tuple[str, str], np.ndarray]:
@@ -180,7 +181,7 @@ def compare(given: Problem, scheme: Scheme, factor: float, config: Config) -> xr
 
     return xr.Dataset(
         {
-            "score": stack([_signed(given, run) for run in runs]),
+            "score": stack([_signed(problem, run) for run in runs]),
             "megabytes": stack([run.node_bytes_sent.values / 1e6 for run in mean]),
             "clock": stack([run.node_clock.values for run in mean]),
         },
@@ -190,33 +191,33 @@ def compare(given: Problem, scheme: Scheme, factor: float, config: Config) -> xr
 
 
 def run(config: Config) -> xr.Dataset:
-    """Tune and compare both schemes at every budget, and full sharing; find what each spends to the common target.
+    """Tune and compare both schemes at every budget, and full sharing; compute their costs to the common target.
 
     Raises:
         ValueError: grids of different sizes.
     """
     if len(config.gammas) != len(config.wholes):
         raise ValueError(
-            f"{len(config.gammas)} gammas and {len(config.wholes)} wholes: give as many of both, so that the "
-            "schemes are tuned alike"
+            f"{len(config.gammas)} gammas and {len(config.wholes)} wholes: must be equally many, so that the "
+            "schemes are tuned equally"
         )
-    given = of_jwins(config.task, config.num_nodes, seed=config.seed)
+    problem = of_jwins(config.task, config.num_nodes, seed=config.seed)
     reference = Scheme("full", full())
-    grid = tuned(given, [reference], config)
+    grid = tuned(problem, [reference], config)
     rate = config.rate_factors[best_first(grid.score)[0][1]]
-    whole = compare(given, reference, rate, config)
-    parts = [_at_budget(given, budget, config) for budget in config.budgets]
+    whole = compare(problem, reference, rate, config)
+    parts = [_at_budget(problem, budget, config) for budget in config.budgets]
     joined = xr.concat(parts, xr.DataArray(list(config.budgets), dims="budget", name="budget"))
     named = {name: f"full_{name}" for name in ("score", "megabytes", "clock")}
-    tuning = {"full_grid_score": ("rate", grid.score[0]), "full_rate": ((), rate * given.learning_rate)}
+    tuning = {"full_grid_score": ("rate", grid.score[0]), "full_rate": ((), rate * problem.learning_rate)}
     network = _network(config, config.num_rounds, config.seed)
     facts = {
-        "data": given.source,
-        "task": given.name,
-        "metric": given.metric,
-        "sign": 1 if given.higher_is_better else -1,
+        "data": problem.source,
+        "task": problem.name,
+        "metric": problem.metric,
+        "sign": 1 if problem.higher_is_better else -1,
         "num_nodes": config.num_nodes,
-        "compute": given.batch_size * given.local_steps * network.seconds_per_sample,
+        "compute": problem.batch_size * problem.local_steps * network.seconds_per_sample,
         "bytes_per_second": network.bytes_per_second,
         "message_megabytes": 4e-6 * whole.attrs["parameters"],
         "degree": network.degree,
@@ -225,56 +226,56 @@ def run(config: Config) -> xr.Dataset:
     return joined.assign({named[name]: whole[name] for name in named} | tuning).drop_attrs().assign_attrs(facts)
 
 
-def _at_budget(given: Problem, budget: float, config: Config) -> xr.Dataset:
+def _at_budget(problem: Problem, budget: float, config: Config) -> xr.Dataset:
     """Tune and compare at one budget."""
     tried, grids, compared = schemes_of(config, budget), [], []
     settings = {"JWINS": config.wholes, "CHOCO-SGD": config.gammas}
     chosen, passed = [], []
     for name in SCHEMES:
-        grids.append(tuned(given, tried[name], config))
-        place, (row, column), run = _first_that_holds(given, tried[name], grids[-1], config)
-        chosen.append((settings[name][row], config.rate_factors[column] * given.learning_rate))
+        grids.append(tuned(problem, tried[name], config))
+        place, (row, column), run = _first_that_holds(problem, tried[name], grids[-1], config)
+        chosen.append((settings[name][row], config.rate_factors[column] * problem.learning_rate))
         passed.append(place)
         compared.append(run)
-    found = xr.concat(compared, xr.DataArray(list(SCHEMES), dims="scheme", name="scheme"))
-    mean = found.score.transpose("scheme", "record", "seed").values.astype(np.float64).mean(axis=-1)
+    dataset = xr.concat(compared, xr.DataArray(list(SCHEMES), dims="scheme", name="scheme"))
+    mean = dataset.score.transpose("scheme", "record", "seed").values.astype(np.float64).mean(axis=-1)
     target = target_of(float(np.nanmean(mean[:, 0])), mean[:, -1], config.target_share)
     cell = ("scheme", "setting", "rate")
-    return found.assign(
+    return dataset.assign(
         grid_score=(cell, np.stack([grid.score for grid in grids])),
         grid_share=(cell, np.stack([grid.share for grid in grids])),
         setting_value=(("scheme", "setting"), np.array([settings[name] for name in SCHEMES], np.float64)),
-        rate_value=("rate", np.array(config.rate_factors) * given.learning_rate),
+        rate_value=("rate", np.array(config.rate_factors) * problem.learning_rate),
         chosen_setting=("scheme", np.array([pair[0] for pair in chosen], np.float64)),
         chosen_rate=("scheme", np.array([pair[1] for pair in chosen])),
         passed_over=("scheme", np.array(passed)),
         target=((), target),
-        megabytes_to_target=(("scheme", "seed"), _spent(found, "megabytes", target)),
-        seconds_to_target=(("scheme", "seed"), _spent(found, "clock", target)),
+        megabytes_to_target=(("scheme", "seed"), _spent(dataset, "megabytes", target)),
+        seconds_to_target=(("scheme", "seed"), _spent(dataset, "clock", target)),
     )
 
 
 def _first_that_holds(
-    given: Problem, schemes: Sequence[Scheme], grid: Grid, config: Config
+    problem: Problem, schemes: Sequence[Scheme], grid: Grid, config: Config
 ) -> tuple[int, tuple[int, int], xr.Dataset]:
-    """Compare the best point of a grid, or the next that does not collapse: its rank, its place, its runs."""
+    """Compare with the best point of a grid that does not collapse; return its rank, its place and its runs."""
     for rank, (row, column) in enumerate(best_first(grid.score)):
-        run = compare(given, schemes[row], config.rate_factors[column], config)
+        run = compare(problem, schemes[row], config.rate_factors[column], config)
         if not collapsed(run.score.values):
             return rank, (row, column), run
     raise ValueError(f"every point of the grid of {schemes[0].label} collapses: try smaller steps")
 
 
-def _spent(found: xr.Dataset, cost: str, target: float) -> np.ndarray:
+def _spent(run: xr.Dataset, cost: str, target: float) -> np.ndarray:
     def of(at: xr.Dataset) -> float:
         return reached(target, at[cost].values, at.score.values)
 
-    number = found.sizes["seed"]
-    return np.array([[of(found.sel(scheme=name).isel(seed=seed)) for seed in range(number)] for name in SCHEMES])
+    number = run.sizes["seed"]
+    return np.array([[of(run.sel(scheme=name).isel(seed=seed)) for seed in range(number)] for name in SCHEMES])
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """What each scheme ends with and spends; the ratio of what they spend to a common target, and the verdict."""
+    """Report final scores and costs of each scheme, the ratio of costs to a common target, and the verdict."""
     rows = [_final(dataset.full_score, "full sharing", f"learning rate {float(dataset.full_rate):g}", dataset)]
     rows.append(_row("MB per node, full sharing", dataset.full_megabytes.isel(record=-1), _megabytes(dataset, 1.0)))
     for budget in dataset.budget.values:
@@ -294,7 +295,7 @@ def _final(score: xr.DataArray, name: str, source: str, dataset: xr.Dataset) -> 
 
 
 def _megabytes(dataset: xr.Dataset, share: float) -> float:
-    """MB that a node sends in the whole run where a message takes a share of the model."""
+    """Return the MB that a node sends in the whole run if a message has a given share of the model."""
     return share * dataset.attrs["message_megabytes"] * dataset.attrs["degree"] * float(dataset["round"][-1])
 
 
@@ -306,7 +307,7 @@ def _scheme_rows(at: xr.Dataset, name: str, budget: str) -> list[Row]:
     rows = [
         _final(at.score, where, tuning_in_words(at, name), at),
         _row(f"MB per node, {where}", last.megabytes, _megabytes(at, float(at.budget)), "budget × 4 B × parameters"),
-        _row(f"seconds a round, {where}", last.clock / number, alike, "no waiting: messages of the mean size"),
+        _row(f"seconds per round, {where}", last.clock / number, alike, "no waiting: messages of the mean size"),
     ]
     for cost, unit in (("megabytes", "MB"), ("clock", "s")):
         spent = at[f"{'seconds' if cost == 'clock' else cost}_to_target"]
@@ -321,7 +322,7 @@ def _scheme_rows(at: xr.Dataset, name: str, budget: str) -> list[Row]:
 
 
 def tuning_in_words(at: xr.Dataset, name: str) -> str:
-    """Say which point of the grid was best, and whether a better one may lie beyond it."""
+    """Describe the best point of the grid, and whether a better one may lie beyond the grid."""
     setting, rate = float(at.chosen_setting), float(at.chosen_rate)
     knob = f"γ = {setting:g}" if name == "CHOCO-SGD" else f"{setting:.0%} of bytes in whole models"
     ends = []
@@ -336,15 +337,15 @@ def tuning_in_words(at: xr.Dataset, name: str) -> str:
 
 
 def _ratio(at: xr.Dataset, name: str, quantity: str) -> Row:
-    """What CHOCO-SGD spends over what JWINS spends, seed by seed."""
+    """Return the cost of CHOCO-SGD over that of JWINS, seed by seed."""
     ratio = at[name].sel(scheme="CHOCO-SGD").values / at[name].sel(scheme="JWINS").values
-    said = f"{quantity}, CHOCO-SGD / JWINS"
+    label = f"{quantity}, CHOCO-SGD / JWINS"
     if np.isnan(ratio).any():
         missed = [str(scheme) for scheme in SCHEMES if np.isnan(at[name].sel(scheme=scheme).values).any()]
         done = at.megabytes if name.startswith("mega") else at.clock
         ends = done.isel(record=-1).mean("seed")
         measured = float(ends.sel(scheme="CHOCO-SGD") / ends.sel(scheme="JWINS"))
         word = decide(ratio, above(1.0)).word
-        return Row(said, measured, np.nan, PAPER_FACTOR, f"{word}: {', '.join(missed)} missed it; ratio of the ends")
+        return Row(label, measured, np.nan, PAPER_FACTOR, f"{word}: {', '.join(missed)} missed it; ratio of the ends")
     words = ratio_in_words(ratio, PAPER_FACTOR, "JWINS", "CHOCO-SGD")
-    return over_seeds(said, ratio, PAPER_FACTOR, f"paper: up to 4 times; {words}")
+    return over_seeds(label, ratio, PAPER_FACTOR, f"paper: up to 4 times; {words}")

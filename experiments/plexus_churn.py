@@ -1,8 +1,9 @@
-"""What do devices that come and go do to Plexus: to its views, and to the length of its rounds?
+"""How do devices that come and go affect Plexus: its views, and the length of its rounds?
 
-Devices are online while they charge, by a generator that was fitted to published traces, or by a file of them. They
-leave with a word to others, or without one (crashes); beside them, the same devices always online. Views are merged as
-messages come; what is plotted is how many nodes those online believe active, when a mean is taken, beside how many are.
+Devices are online while they charge, according to a generator that was fitted to published traces, or to a file of
+traces. They announce that they leave, or do not (crashes); the reference is the same devices always online. Views are
+merged when messages arrive. Plotted is the number of nodes that online nodes believe to be active whenever a mean is
+taken, beside the number that are.
 
 Reference: de Vos et al. 2024, arXiv 2302.13837 v2.
 """
@@ -24,12 +25,12 @@ from gossipjax.systems import Plan, PlexusHistory
 from gossipjax.systems._plexus.history import AVERAGED
 from theory.check.policy import Band, Verdict, decide
 
-CLAIM = "Plexus keeps its pace while devices come and go, if they say so; where they crash, views lag and rounds last"
+CLAIM = "Plexus keeps its pace while devices come and go, if they announce it; after crashes views lag and rounds last"
 NETWORKS = ("always online", "leaves", "crashes")
 PACE = 1.25
-"""Up to so many times the length of a round always online counts as keeping pace."""
+"""Largest length of a round, relative to devices that are always online, that counts as keeping pace."""
 SHARE_CHARGING = 0.203
-"""Of phones in the published trace, on average over the day."""
+"""Share of phones that charge in the published trace, on average over the day."""
 
 
 class Config(NamedTuple):
@@ -44,7 +45,7 @@ class Config(NamedTuple):
     model_bytes: int = 4 * 85_354
     availability: Literal["charging"] = "charging"
     bins: int = 96
-    """Equal stretches of time over which rounds are averaged."""
+    """Equal intervals of time over which rounds are averaged."""
     num_seeds: int = 3
     seed: int = 0
     keep: str | None = None
@@ -55,12 +56,14 @@ QUICK = Config(num_nodes=160, hours=1.0, bins=20, num_seeds=2)
 
 
 def run(config: Config) -> xr.Dataset:
-    """Plan all networks with other devices for each seed."""
-    found = []
+    """Plan all networks with different devices for each seed."""
+    by_network = []
     for network in NETWORKS:
         seeds = [_kept(config, network, config.seed + k) for k in range(config.num_seeds)]
-        found.append(xr.concat(seeds, "seed", combine_attrs="drop_conflicts"))
-    joined = xr.concat(found, xr.DataArray(list(NETWORKS), dims="network", name="network"), combine_attrs="override")
+        by_network.append(xr.concat(seeds, "seed", combine_attrs="drop_conflicts"))
+    joined = xr.concat(
+        by_network, xr.DataArray(list(NETWORKS), dims="network", name="network"), combine_attrs="override"
+    )
     named = {"num_nodes": config.num_nodes, "sample_size": config.sample_size, "hours": config.hours}
     return joined.assign_attrs(data=kind_of(phones(config.num_nodes, config.seed)), **named)
 
@@ -69,17 +72,17 @@ def _kept(config: Config, network: str, seed: int) -> xr.Dataset:
     named = config._asdict() | {"experiment": "plexus_churn", "network": network, "of": seed}
     for name in ("keep", "num_seeds", "seed"):
         named.pop(name)
-    made = phones(config.num_nodes, seed, availability=config.availability)
-    named["devices"] = kind_of(made)
-    return kept_run(config.keep, named, lambda _: _plan(config, network, made, seed), made)
+    fleet = phones(config.num_nodes, seed, availability=config.availability)
+    named["devices"] = kind_of(fleet)
+    return kept_run(config.keep, named, lambda _: _plan(config, network, fleet, seed), fleet)
 
 
-def _plan(config: Config, network: str, made: Devices, seed: int) -> xr.Dataset:
-    """Plan one run, and average what is looked at over stretches of time."""
+def _plan(config: Config, network: str, fleet: Devices, seed: int) -> xr.Dataset:
+    """Plan one run, and average its measurements over intervals of time."""
     if network == "always online":
-        made = devices.with_availability(made, None)
+        fleet = devices.with_availability(fleet, None)
     plan = systems.plexus(
-        made,
+        fleet,
         duration_s=config.hours * HOUR,
         model_bytes=config.model_bytes,
         seed=seed,
@@ -93,13 +96,13 @@ def _plan(config: Config, network: str, made: Devices, seed: int) -> xr.Dataset:
     middle = (edges[1:] + edges[:-1]) / 2
     online = held(plan.history.online_s, plan.history.online_count, middle)
     columns = {"online": online} | _views(plan, edges) | _rounds(plan, edges)
-    found = {name: ("hour", values) for name, values in columns.items()}
+    variables = {name: ("hour", values) for name, values in columns.items()}
     facts = {name: ((), value) for name, value in _facts(plan).items()}
-    return xr.Dataset(found | facts, {"hour": middle / HOUR})
+    return xr.Dataset(variables | facts, {"hour": middle / HOUR})
 
 
 def _views(plan: Plan, edges: np.ndarray) -> dict[str, np.ndarray]:
-    """Nodes believed active, at the means of each stretch: the least, mean and largest view of it."""
+    """Return the numbers of nodes believed active at the means of each interval: smallest, mean and largest view."""
     least, mean, middle, largest = plan.history.view_active.T
     return {
         "believed_min": _per_bin(plan.history.aggregation_s, least, edges, np.min),
@@ -118,20 +121,20 @@ def _rounds(plan: Plan, edges: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def round_ends(history: PlexusHistory) -> tuple[np.ndarray, np.ndarray]:
-    """When each newer round is reported first, and the seconds since the one before."""
+    """Return when each newer round is first reported, and the seconds since the previous one."""
     newest = np.maximum.accumulate(history.aggregation_round)
     times = history.aggregation_s[newest > np.append(0, newest[:-1])]
     return times, np.diff(times, prepend=0.0)
 
 
 def _per_bin(times: np.ndarray, values: np.ndarray, edges: np.ndarray, reduce: Any) -> np.ndarray:
-    """Reduce the values of each stretch; NaN where there is none."""
+    """Reduce the values of each interval; NaN if there is none."""
     chosen = np.clip(np.searchsorted(edges, times, side="right") - 1, 0, len(edges) - 2)
     return np.array([reduce(values[chosen == k]) if (chosen == k).any() else np.nan for k in range(len(edges) - 1)])
 
 
 def _facts(plan: Plan) -> dict[str, float]:
-    """Numbers of a whole run."""
+    """Return statistics of a whole run."""
     _, seconds = round_ends(plan.history)
     online = held(plan.history.online_s, plan.history.online_count, plan.history.aggregation_s)
     gap = np.abs(plan.history.view_active[:, 2] - online) / online
@@ -149,17 +152,17 @@ def _facts(plan: Plan) -> dict[str, float]:
 
 
 def pace(at: xr.Dataset, alone: np.ndarray) -> Verdict:
-    """Judge whether rounds are hardly longer than those of devices that are always online; a stalled one never ends.
+    """Judge whether rounds are hardly longer than with devices that are always online; stalled rounds never end.
 
     Args:
         at: one network.
-        alone: mean seconds a round of the devices always online, by seed.
+        alone: mean seconds per round of devices that are always online, by seed.
     """
     return decide(np.where(at.stalled.values > 0, np.inf, at.mean_duration.values / alone), Band(high=PACE))
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Who is online, how long rounds last, how far views are off, and what is wasted."""
+    """Report who is online, how long rounds take, how far views are off, and how much work is wasted."""
     rows = []
     alone = dataset.sel(network="always online").mean_duration.values
     for name in NETWORKS[1:]:
@@ -167,11 +170,11 @@ def table(dataset: xr.Dataset) -> list[Row]:
         words = f"keeps its pace: {pace(at, alone)}; {int(at.stalled.sum())} of {alone.size} runs stall"
         rows.append(over_seeds(f"round, in those always online, {name}", at.mean_duration.values / alone, 1.0, words))
     labels = {
-        "mean_duration": ("mean seconds a round", 1.0),
+        "mean_duration": ("mean seconds per round", 1.0),
         "p99_duration": ("seconds of 1 round in 100", 1.0),
         "view_gap": ("% that median views are off", 100.0),
         "wasted": ("% of trainings wasted", 100.0),
-        "bytes_per_round": ("MB a round", 1e-6),
+        "bytes_per_round": ("MB per round", 1e-6),
     }
     for field, (label, scale) in labels.items():
         for name in NETWORKS:

@@ -1,10 +1,10 @@
 """Does learning go on while four of five nodes crash?
 
-A hundred nodes; from t = 300 s on, five crash each minute until 80 are gone, without a word to anybody. Nodes count as
-active for 20 rounds after a sign of life, and an unanswered ping is given up after 2 s. Beside it, the same network
-without crashes, and with only the 20 that will be left from the start. A second table plans, without learning, which
-numbers of aggregators and which shares of models that a mean waits for survive: an aggregator that crashes takes its
-round with it unless there is another one, and a mean that waits for a crashed node's model is never taken.
+Of a hundred nodes, five crash each minute from t = 300 s on, without notice, until 80 are gone. Nodes count as active
+for 20 rounds after a sign of life, and an unanswered ping times out after 2 s. References are the same network without
+crashes, and with only the 20 survivors from the start. A second table plans, without learning, which numbers of
+aggregators, and which shares of models that a mean waits for, survive. An aggregator that crashes ends its round unless
+there is another one, and a mean that waits for the model of a crashed node is never taken.
 
 Reference: de Vos et al. 2023, arXiv 2302.13837 v1 (MoDeST).
 """
@@ -27,13 +27,13 @@ from gossipjax.systems import Machines, Plan
 from gossipjax.systems._plexus.settings import models_needed
 from theory.check.policy import Band, Verdict, Word, above, all_of, any_of, decide, in_part
 
-CLAIM = "Learning goes on while 80 of 100 nodes crash, given several aggregators and means of part of the sample"
+CLAIM = "Learning goes on while 80 of 100 nodes crash, with several aggregators and means of part of the sample"
 SCENARIOS = ("no crash", "crashes", "few from the start")
 MINUTE = 60.0
 ALIVE_S = 300.0
-"""A run is alive if a mean is taken in so many last seconds of it."""
+"""A run is alive if a mean is taken within this many seconds of its end."""
 CLOSE = 0.03
-"""By how much the final score may fall short of that of the nodes left alone, in parts of what is gained at best."""
+"""Allowed deficit of the final score against the survivors alone, as a share of the largest gain."""
 
 
 class Config(NamedTuple):
@@ -78,22 +78,22 @@ QUICK = Config(
 
 
 def machines_of(config: Config, scenario: str, seed: int) -> Machines:
-    """Take phones of which those with the first places of a random order crash, or are not there at all."""
-    made = systems.machines(phones(config.num_nodes, seed))
+    """Take phones, of which the first in a random order crash, or are absent."""
+    machines = systems.machines(phones(config.num_nodes, seed))
     doomed = np.random.default_rng(seed).permutation(config.num_nodes)[: config.num_crashes]
     if scenario == "few from the start":
-        return made._replace(online=~np.isin(np.arange(config.num_nodes), doomed))
+        return machines._replace(online=~np.isin(np.arange(config.num_nodes), doomed))
     times = config.first_crash_s + MINUTE * (np.arange(doomed.size) // config.crashes_a_minute)
 
     def transitions(until: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         known = times <= until
         return times[known], doomed[known], np.zeros(int(known.sum()), bool)
 
-    return made._replace(transitions=transitions) if scenario == "crashes" else made
+    return machines._replace(transitions=transitions) if scenario == "crashes" else machines
 
 
 def plan_of(config: Config, scenario: str, seed: int, aggregators: int | None, fraction: float) -> Plan:
-    """Plan MoDeST, or, with no number of aggregators, Plexus."""
+    """Plan MoDeST, or Plexus if there is no number of aggregators."""
     return systems.plexus(
         machines_of(config, scenario, seed),
         duration_s=config.duration_s,
@@ -111,19 +111,19 @@ def plan_of(config: Config, scenario: str, seed: int, aggregators: int | None, f
 
 def run(config: Config) -> xr.Dataset:
     """Learn in the three scenarios, and plan the grid of settings."""
-    given = of_plexus(config.task, config.num_nodes, seed=config.seed)
+    problem = of_plexus(config.task, config.num_nodes, seed=config.seed)
     source = kind_of(phones(config.num_nodes, config.seed))
     seeds = range(config.seed, config.seed + config.num_seeds)
     plans = {(name, seed): _own_plan(config, name, seed) for name in SCENARIOS for seed in seeds}
     timelines = dict(zip(plans, alike([plan.timeline for plan in plans.values()]), strict=True))
-    named = _named(config) | {"devices": source} | given.named
+    named = _named(config) | {"devices": source} | problem.named
 
     def one(name: str, seed: int) -> xr.Dataset:
         def make(checkpoint: Any) -> xr.Dataset:
-            return _learn(config, given, plans[name, seed], timelines[name, seed], seed, checkpoint)
+            return _learn(config, problem, plans[name, seed], timelines[name, seed], seed, checkpoint)
 
         settings = named | {"scenario": name, "of": seed}
-        return kept_run(config.keep, settings, make, given.task, phones(config.num_nodes, seed))
+        return kept_run(config.keep, settings, make, problem.task, phones(config.num_nodes, seed))
 
     learned = grid_of_runs(SCENARIOS, "scenario", seeds, one)
     facts = {"devices": source, "num_nodes": config.num_nodes, "num_crashes": config.num_crashes}
@@ -137,15 +137,15 @@ def _own_plan(config: Config, scenario: str, seed: int) -> Plan:
 
 
 def _named(config: Config) -> dict[str, Any]:
-    given = config._asdict() | {"experiment": "plexus_crash", "partition": config.seed}
+    settings = config._asdict() | {"experiment": "plexus_crash", "partition": config.seed}
     left_out = ("keep", "num_seeds", "seed", "grid_aggregators", "grid_fractions", "grid_seeds")
-    return {name: value for name, value in given.items() if name not in left_out}
+    return {name: value for name, value in settings.items() if name not in left_out}
 
 
-def _learn(config: Config, given: Problem, plan: Plan, timeline, seed: int, checkpoint) -> xr.Dataset:
-    """Learn; and note, minute by minute, who is online, whom the others believe active, and rounds so far."""
-    found = learn(
-        given,
+def _learn(config: Config, problem: Problem, plan: Plan, timeline, seed: int, checkpoint) -> xr.Dataset:
+    """Learn; record, minute by minute, who is online, who is believed active, and the rounds so far."""
+    dataset = learn(
+        problem,
         plan,
         timeline,
         local_steps=config.local_steps,
@@ -161,13 +161,13 @@ def _learn(config: Config, given: Problem, plan: Plan, timeline, seed: int, chec
         "believed": held(plan.history.aggregation_s, plan.history.view_active[:, 2], grid),
         "rounds": held(np.append(0.0, plan.history.aggregation_s), done, grid),
     }
-    return found.assign({name: ("minute", values) for name, values in columns.items()}).assign_coords(
+    return dataset.assign({name: ("minute", values) for name, values in columns.items()}).assign_coords(
         minute=grid / MINUTE
     )
 
 
 def survival(config: Config) -> xr.Dataset:
-    """Plan who still takes means at the end, by settings; 0 aggregators stand for Plexus, with one and timeouts."""
+    """Plan which runs still take means at the end; 0 aggregators stand for Plexus, with one and timeouts."""
     aggregators = (0, *config.grid_aggregators)
     seeds = range(config.seed, config.seed + config.grid_seeds)
     alive = np.zeros((len(aggregators), len(config.grid_fractions), config.grid_seeds))
@@ -177,15 +177,15 @@ def survival(config: Config) -> xr.Dataset:
             alive[i, j] = [_is_alive(plan, config.duration_s) for plan in plans]
     coordinates = {"aggregators": list(aggregators), "fraction": list(config.grid_fractions)}
     estimates = [[estimate(config, count, fraction) for fraction in config.grid_fractions] for count in aggregators]
-    found = {"alive": (("aggregators", "fraction", "trial"), alive)}
-    return xr.Dataset(found | {"estimate": (("aggregators", "fraction"), np.array(estimates))}, coordinates)
+    variables = {"alive": (("aggregators", "fraction", "trial"), alive)}
+    return xr.Dataset(variables | {"estimate": (("aggregators", "fraction"), np.array(estimates))}, coordinates)
 
 
 def estimate(config: Config, aggregators: int, fraction: float) -> float:
-    """Estimate the probability that a run survives: that at every crash of k of m nodes a round in training does.
+    """Estimate the probability that a run survives: at every crash of k of m nodes, a round in training must survive.
 
-    Of the s that train at most s - ⌊s φ⌋ may die, and not all aggregators. Plexus goes on with fewer models after a
-    timeout, so only its aggregator counts. Models that had arrived before, and means on their way, are left out.
+    Of the s that train, at most s - ⌊s φ⌋ may die, and not all aggregators. Plexus goes on with fewer models after a
+    timeout, so only its aggregator counts. The estimate ignores models that have already arrived, and means in flight.
     """
     s, k = config.sample_size, config.crashes_a_minute
     spare = s if not aggregators else s - models_needed(s, fraction)
@@ -202,7 +202,7 @@ def _is_alive(plan: Plan, duration_s: float) -> bool:
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Scores at the end, rounds a minute before, during and after the crashes, views, and who survives."""
+    """Report final scores, rounds per minute before, during and after the crashes, views, and which runs survive."""
     rows = [_score(dataset, name) for name in SCENARIOS]
     first = dataset.attrs["first_crash_s"] / MINUTE
     last = float(dataset.minute[-1])
@@ -213,7 +213,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
         if end > begin:
             pace = [_pace(dataset, name, begin, end) for name in ("crashes", "no crash")]
             words = f"without crashes; minutes {begin:.0f} to {end:.0f}"
-            name = f"rounds a minute {phase} the crashes"
+            name = f"rounds per minute {phase} the crashes"
             rows.append(over_seeds(name, pace[0], float(pace[1].mean()), words))
     at = dataset.sel(scenario="crashes").isel(minute=-1)
     online = float(at.online.mean())
@@ -230,20 +230,20 @@ def _score(dataset: xr.Dataset, name: str) -> Row:
 
 
 class Course(NamedTuple):
-    """How the runs with crashes go on, seed by seed; scores in parts of what is gained without crashes."""
+    """How the runs with crashes continue, seed by seed; scores are relative to the gain without crashes."""
 
     after: np.ndarray
-    """Gained after the last crash."""
+    """Gain after the last crash."""
     lost: np.ndarray
-    """Missing at the end to the run without crashes."""
+    """Final deficit against the run without crashes."""
     behind: np.ndarray
-    """Missing at the end to the nodes left alone."""
+    """Final deficit against the survivors alone."""
     alive: np.ndarray
     """1 where means are taken until the end, else 0."""
 
 
 def course_of(dataset: xr.Dataset) -> Course:
-    """Measure how the runs with crashes go on."""
+    """Measure how the runs with crashes continue."""
     higher = dataset.attrs["higher_is_better"]
     ends = {name: good(last_known(dataset.score.sel(scenario=name)).values, higher) for name in SCENARIOS}
     start = good(dataset.score.sel(scenario="no crash").isel(record=0).values, higher)
@@ -257,18 +257,18 @@ def course_of(dataset: xr.Dataset) -> Course:
 
 
 def judged(course: Course) -> tuple[Word, dict[str, Verdict]]:
-    """Say whether learning goes on, and whether it ends as well as that of the nodes left alone.
+    """Judge whether learning goes on, and whether it ends as well as that of the survivors alone.
 
-    It goes on if all runs take means until the end and gain after the last crash, or had nothing left to gain.
+    Learning goes on if all runs take means until the end, and gain after the last crash or have nothing left to gain.
     """
-    found = {
+    statements = {
         "alive": decide(course.alive, Band(low=1.0)),
         "after": decide(course.after, above(0.0)),
         "lost": decide(course.lost, Band(high=CLOSE)),
         "behind": decide(course.behind, Band(high=CLOSE)),
     }
-    goes_on = all_of(found["alive"].word, any_of(found["after"].word, found["lost"].word))
-    return in_part(all_of(goes_on, found["behind"].word), goes_on), found
+    goes_on = all_of(statements["alive"].word, any_of(statements["after"].word, statements["lost"].word))
+    return in_part(all_of(goes_on, statements["behind"].word), goes_on), statements
 
 
 def _verdict(dataset: xr.Dataset) -> str:
@@ -282,19 +282,19 @@ def _verdict(dataset: xr.Dataset) -> str:
 
 
 def _scores_after_crashes(dataset: xr.Dataset) -> np.ndarray:
-    """Score of each seed, more being better, at the first record after the last crash; at the last if there is none."""
+    """Return each seed's score at the first record after the last crash, or else at the last; higher is better."""
     at = dataset.sel(scenario="crashes")
     over = MINUTE * float(dataset.minute[int(np.nanargmin(at.online.mean("seed").values))])
-    found = []
+    scores = []
     for seed in at.seed.values:
         run = at.sel(seed=seed).dropna("record", subset=["score"])
         later = run.score.values[run.time.values >= over]
-        found.append(later[0] if later.size else run.score.values[-1])
-    return good(np.array(found), dataset.attrs["higher_is_better"])
+        scores.append(later[0] if later.size else run.score.values[-1])
+    return good(np.array(scores), dataset.attrs["higher_is_better"])
 
 
 def _last_minutes(dataset: xr.Dataset) -> np.ndarray:
-    """Rounds done in the last minutes of the runs with crashes, by seed."""
+    """Return the rounds in the last minutes of the runs with crashes, by seed."""
     last = float(dataset.minute[-1])
     return _pace(dataset, "crashes", max(0.0, last - ALIVE_S / MINUTE), last)
 
@@ -313,6 +313,6 @@ def _survivors(dataset: xr.Dataset) -> list[Row]:
             words = f"{int(alive.sum())} of {alive.size} runs take means in their last {ALIVE_S / MINUTE:.0f} minutes"
             share = 100 * float(alive.mean())
             expected = 100 * float(dataset.estimate.sel(aggregators=count, fraction=fraction))
-            words += f"; a rough estimate, every crash hitting a round in training: {expected:.0f} %"
+            words += f"; a rough estimate, if every crash hits a round in training: {expected:.0f} %"
             rows.append(Row(f"% alive, {system}, {100 * fraction:.0f} % of models", share, np.nan, np.nan, words))
     return rows

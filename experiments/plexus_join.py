@@ -1,9 +1,10 @@
-"""How fast do nodes that join become known? Ninety nodes start, and ten more join, one a minute.
+"""How fast do nodes that join become known? Ninety nodes start, and ten more join, one per minute.
 
-A node that joins tells ten times as many random nodes as there are in a sample, here all. They count it from the next
-model message that reaches them on, whose view they pass on in turn. Where all were told, half of the nodes have had a
-message, and know, after ``ln 2 / −ln(1 − s/n)`` rounds of s out of n. What is plotted is how many nodes those online
-believe active, at every mean. Two systems: MoDeST, with one aggregator and means of 90 % of the sample, and Plexus.
+A node that joins informs ten times as many random nodes as there are in a sample, here all nodes. They count it when
+the next model message reaches them, and pass its view on. If all nodes are informed, half of them have had a message,
+and count the node, after ``ln 2 / −ln(1 − s/n)`` rounds of s out of n. Plotted is the number of nodes that online nodes
+believe to be active at every mean. There are two systems: MoDeST, with one aggregator and means of 90 % of the sample,
+and Plexus.
 
 Reference: de Vos et al. 2023, arXiv 2302.13837 v1 (MoDeST); Dhasade et al. 2025, arXiv 2503.05509 (Plexus).
 """
@@ -24,11 +25,11 @@ from gossipjax.systems import Machines, PlexusHistory
 from gossipjax.systems._plexus.membership import ANNOUNCED
 from theory.check.policy import Band, Verdict, decide
 
-CLAIM = "Half of the nodes count a node that joins as soon as half of them have had a model message"
+CLAIM = "Half of the nodes count a new node as soon as half of them have had a model message"
 SYSTEMS = ("MoDeST", "Plexus")
 MINUTE = 60.0
 CLOSE = 1.0
-"""Rounds up to which the delay is the derived one: a join falls into a round."""
+"""Difference in rounds up to which the delay agrees with the derived one, because joins fall within rounds."""
 
 
 class Config(NamedTuple):
@@ -39,7 +40,7 @@ class Config(NamedTuple):
     duration_s: float = 1200.0
     sample_size: int = 10
     success_fractions: tuple[float, float] = (0.9, 0.8)
-    """Of MoDeST and of Plexus."""
+    """Success fractions of MoDeST and of Plexus."""
     num_aggregators: int = 1
     local_steps: int = 5
     time_batch: int = 1
@@ -55,8 +56,8 @@ QUICK = Config(num_seeds=3)
 
 
 def machines_of(config: Config, seed: int) -> Machines:
-    """Take phones of which the last in a random order come online, one a minute from the first minute on."""
-    made = systems.machines(phones(config.num_nodes, seed))
+    """Take phones, of which the last in a random order come online, one per minute from the first minute on."""
+    machines = systems.machines(phones(config.num_nodes, seed))
     late = np.random.default_rng(seed).permutation(config.num_nodes)[: config.num_joins]
     times = MINUTE * (1 + np.arange(late.size))
 
@@ -64,16 +65,18 @@ def machines_of(config: Config, seed: int) -> Machines:
         known = times <= until
         return times[known], late[known], np.ones(int(known.sum()), bool)
 
-    return made._replace(online=~np.isin(np.arange(config.num_nodes), late), transitions=transitions)
+    return machines._replace(online=~np.isin(np.arange(config.num_nodes), late), transitions=transitions)
 
 
 def run(config: Config) -> xr.Dataset:
-    """Plan both systems with other phones and joins for each seed."""
-    found = []
+    """Plan both systems with different phones and joins for each seed."""
+    by_system = []
     for system, fraction in zip(SYSTEMS, config.success_fractions, strict=True):
         seeds = [_kept(config, system, fraction, config.seed + k) for k in range(config.num_seeds)]
-        found.append(xr.concat(seeds, "seed", combine_attrs="drop_conflicts"))
-    joined = xr.concat(found, xr.DataArray(list(SYSTEMS), dims="system", name="system"), combine_attrs="drop_conflicts")
+        by_system.append(xr.concat(seeds, "seed", combine_attrs="drop_conflicts"))
+    joined = xr.concat(
+        by_system, xr.DataArray(list(SYSTEMS), dims="system", name="system"), combine_attrs="drop_conflicts"
+    )
     facts: dict[str, float] = {"num_nodes": config.num_nodes, "num_joins": config.num_joins}
     facts["sample_size"] = config.sample_size
     facts["expected_rounds"] = expected_rounds(facts)
@@ -84,9 +87,9 @@ def _kept(config: Config, system: str, fraction: float, seed: int) -> xr.Dataset
     named = config._asdict() | {"experiment": "plexus_join", "system": system, "fraction": fraction, "of": seed}
     for name in ("keep", "num_seeds", "seed", "success_fractions"):
         named.pop(name)
-    made = phones(config.num_nodes, seed)
-    named["devices"] = kind_of(made)
-    return kept_run(config.keep, named, lambda _: _plan(config, system, fraction, seed), made)
+    fleet = phones(config.num_nodes, seed)
+    named["devices"] = kind_of(fleet)
+    return kept_run(config.keep, named, lambda _: _plan(config, system, fraction, seed), fleet)
 
 
 def _plan(config: Config, system: str, fraction: float, seed: int) -> xr.Dataset:
@@ -105,16 +108,16 @@ def _plan(config: Config, system: str, fraction: float, seed: int) -> xr.Dataset
     views = held(plan.history.aggregation_s, plan.history.view_active, grid)
     columns = {f"believed_{name}": views[:, k] for k, name in enumerate(("min", "mean", "median", "max"))}
     columns["online"] = held(plan.history.online_s, plan.history.online_count, grid)
-    found = {name: ("minute", values) for name, values in columns.items()}
+    variables = {name: ("minute", values) for name, values in columns.items()}
     rounds, seconds = until_known(plan.history, config.num_nodes - config.num_joins, config.num_joins)
-    found |= {"rounds_until_known": ("join", rounds), "seconds_until_known": ("join", seconds)}
+    variables |= {"rounds_until_known": ("join", rounds), "seconds_until_known": ("join", seconds)}
     facts = {"rounds": ((), float(plan.history.aggregation_round.max()))}
     facts["final"] = ((), float(plan.history.view_active[-1, 2]))
-    return xr.Dataset(found | facts, {"minute": grid / MINUTE})
+    return xr.Dataset(variables | facts, {"minute": grid / MINUTE})
 
 
 def until_known(history: PlexusHistory, started: int, joins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Count rounds and seconds from each join until half of the nodes online know of all who have joined; NaN: never.
+    """Return rounds and seconds from each join until half of the online nodes know all nodes that have joined; or NaN.
 
     Views grow, and joins are a minute apart: the j-th is known when the median view holds ``started + j`` nodes.
     """
@@ -131,19 +134,19 @@ def until_known(history: PlexusHistory, started: int, joins: int) -> tuple[np.nd
 
 
 def expected_rounds(attrs: dict) -> float:
-    """Compute after how many rounds half of the nodes have had a message; NaN where not all are told of a join."""
+    """Compute the rounds after which half of the nodes have had a message; NaN if not all are informed of a join."""
     share = attrs["sample_size"] / attrs["num_nodes"]
     return float(np.ceil(np.log(2) / -np.log1p(-share))) if ANNOUNCED * share >= 1 > share else np.nan
 
 
 def as_derived(at: xr.Dataset, derived: float) -> Verdict:
-    """Judge the mean rounds of each seed until its joins are known; infinite where one of them never is."""
+    """Judge each seed's mean rounds until joins are known; infinite if one of them never is."""
     delays = at.rounds_until_known.fillna(np.inf).mean("join").values
     return decide(delays, Band(derived - CLOSE, derived + CLOSE))
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """How long joins take to be known, and what views hold at the end."""
+    """Report how long joins take to be known, and the final views."""
     rows = []
     for system in SYSTEMS:
         at = dataset.sel(system=system)
@@ -165,7 +168,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
         rows.append(over_seeds(f"smallest view at the end, {system}", last.believed_min.values, everyone, "all nodes"))
         rows.append(
             over_seeds(
-                f"rounds a minute, {system}",
+                f"rounds per minute, {system}",
                 at.rounds.values / float(dataset.minute[-1]),
                 np.nan,
                 f"{at.sizes['seed']} seeds",

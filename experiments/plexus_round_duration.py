@@ -1,9 +1,9 @@
-"""How long does a round of Plexus last, how rarely is one slow, and how many bytes does it take?
+"""How long does a round of Plexus take, how often is one slow, and how many bytes does it send?
 
-The network and the message size are those of FEMNIST: 355 nodes and 1,690,046 parameters. A plan knows them without any
-learning. Two laws of the training time: by the number of local steps alone, or by the samples that they take (the
-published durations fit the first). A round's bytes are held against
-``2 s (4 P + 88 n) + 13 kB``, with samples of s nodes.
+The network and the message size are those of FEMNIST: 355 nodes and 1,690,046 parameters. Plans give durations and
+bytes without any learning. The training time depends on the number of local steps alone, or on their samples (the
+published durations fit the former). The bytes of a round with a sample of s nodes are compared with
+``2 s (4 P + 88 n) + 13 kB``.
 
 Reference: Dhasade et al. 2025, arXiv 2503.05509, figure 5.
 """
@@ -26,19 +26,19 @@ from theory.check.policy import Band, Verdict, around, decide
 
 CLAIM = "A round of Plexus lasts 45 s with samples of 10 and only 1.2 times as long with 40; slow rounds are rare"
 PAPER_MEAN = {10: 45.1, 40: 54.9}
-"""Seconds a round by sample size."""
+"""Seconds per round by sample size."""
 PAPER_SLOW = (20, 18 / 6941)
-"""Sample size, and share of its rounds over SLOW_S."""
+"""Sample size, and share of its rounds that take longer than SLOW_S."""
 SLOW_BAND = Band(*(100 * stats.chi2.ppf((0.025, 0.975), (36, 38)) / 2 / 6941))
-"""Percentages that the published count allows: the exact 95 % interval of a Poisson count of 18."""
+"""Percentages in agreement with the published count: the exact 95 % interval of a Poisson count of 18."""
 PAPER_LONGEST = (20, 178.0)
 SLOW_S = 100.0
 VIEW_ENTRY, CONTROL = 88, 13e3
-"""Bytes of a node in a view, and of a round's control messages."""
+"""Bytes per node in a view, and of the control messages of a round."""
 
 
 class Config(NamedTuple):
-    """Settings. ``num_rounds`` go with ``sample_sizes``."""
+    """Settings; ``num_rounds`` has one entry per sample size."""
 
     num_nodes: int = 355
     parameters: int = 1_690_046
@@ -57,7 +57,7 @@ QUICK = Config(num_rounds=(300, 600, 200), num_seeds=2)
 
 
 def run(config: Config) -> xr.Dataset:
-    """Plan every sample size under both laws of the training time, with other phones and samples for each seed."""
+    """Plan every sample size with both laws of the training time, and different phones and samples for each seed."""
     sizes = dict(zip(config.sample_sizes, config.num_rounds, strict=True))
     source = kind_of(phones(config.num_nodes, config.seed))
     by_batch = []
@@ -69,11 +69,11 @@ def run(config: Config) -> xr.Dataset:
         numbered = [at.assign_coords(round=np.arange(at.sizes["round"])) for at in by_size]
         along = xr.DataArray(list(sizes), dims="sample_size", name="sample_size")
         by_batch.append(xr.concat(numbered, along, join="outer", combine_attrs="drop_conflicts"))
-    found = xr.concat(by_batch, xr.DataArray(list(config.time_batches), dims="time_batch", name="time_batch"))
+    dataset = xr.concat(by_batch, xr.DataArray(list(config.time_batches), dims="time_batch", name="time_batch"))
     paper = {"paper_sizes": list(PAPER_MEAN), "paper_means": list(PAPER_MEAN.values())}
     paper |= {"slow_s": SLOW_S, "paper_slow_size": PAPER_SLOW[0], "paper_slow_share": PAPER_SLOW[1]}
     named = {"data": source, "num_nodes": config.num_nodes, "parameters": config.parameters}
-    return found.assign_attrs(named | paper)
+    return dataset.assign_attrs(named | paper)
 
 
 def _kept(config: Config, batch: int, size: int, rounds: int, seed: int, source: str) -> xr.Dataset:
@@ -81,14 +81,14 @@ def _kept(config: Config, batch: int, size: int, rounds: int, seed: int, source:
     for name in ("keep", "sample_sizes", "num_rounds", "time_batches", "num_seeds", "seed"):
         settings.pop(name)
     named = {"experiment": "plexus_round_duration"} | settings
-    made = phones(config.num_nodes, seed)
-    return kept_run(config.keep, named, lambda _: _plan(settings, made), made)
+    fleet = phones(config.num_nodes, seed)
+    return kept_run(config.keep, named, lambda _: _plan(settings, fleet), fleet)
 
 
-def _plan(settings: dict[str, Any], made: Devices) -> xr.Dataset:
-    """Plan one run; keep the seconds of its rounds, and its bytes a round."""
+def _plan(settings: dict[str, Any], fleet: Devices) -> xr.Dataset:
+    """Plan one run; return the seconds of its rounds, and its bytes per round."""
     plan = systems.plexus(
-        made,
+        fleet,
         num_rounds=settings["rounds"],
         model_bytes=4 * settings["parameters"],
         seed=settings["of"],
@@ -103,17 +103,17 @@ def _plan(settings: dict[str, Any], made: Devices) -> xr.Dataset:
 
 
 def formula(sample_size: int, parameters: int, num_nodes: int) -> float:
-    """Bytes of a round: every sampled node receives a model with a view, and sends one."""
+    """Predict the bytes of a round: every sampled node receives, and sends, a model with a view."""
     return 2 * sample_size * (4 * parameters + VIEW_ENTRY * num_nodes) + CONTROL
 
 
 def means(at: xr.Dataset) -> np.ndarray:
-    """Mean seconds a round of each seed."""
+    """Return the mean seconds per round of each seed."""
     return np.nanmean(at.duration.transpose("seed", "round").values, axis=1)
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Mean durations, their ratio, slow rounds, and bytes a round."""
+    """Report mean durations, their ratio, slow rounds, and bytes per round."""
     rows = []
     for batch in dataset.time_batch.values:
         at = dataset.sel(time_batch=batch)
@@ -124,7 +124,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
         expected = formula(int(size), dataset.attrs["parameters"], dataset.attrs["num_nodes"]) / 1e6
         gap = 100 * (float(mean) / expected - 1)
         words = f"2 s (4 P + 88 n) + 13 kB; ours {gap:+.1f} %: aggregators send none to themselves, some are cut"
-        rows.append(Row(f"MB a round, s = {size}", float(mean), float(half), expected, words))
+        rows.append(Row(f"MB per round, s = {size}", float(mean), float(half), expected, words))
     return rows
 
 
@@ -143,18 +143,18 @@ def _durations(at: xr.Dataset, batch: int) -> list[Row]:
         paper = PAPER_MEAN[40] / PAPER_MEAN[10] if (small, large) == (10, 40) else np.nan
         words = ""
         if not np.isnan(paper):
-            words = f"paper; what it exceeds 1 by: {decide(ratio - 1, around(paper - 1, WITHIN))}"
+            words = f"paper; its excess over 1: {decide(ratio - 1, around(paper - 1, WITHIN))}"
         rows.append(over_seeds(f"s = {large} to s = {small}, {_law(batch)}", ratio, paper, words))
     return rows
 
 
 def slowness(shares: np.ndarray) -> Verdict:
-    """Hold the percentages of slow rounds, seed by seed, against the published count."""
+    """Compare the percentages of slow rounds, seed by seed, with the published count."""
     return decide(shares, SLOW_BAND)
 
 
 def _tail(at: xr.Dataset, batch: int) -> list[Row]:
-    """Slow rounds: their share, and the longest."""
+    """Return rows on slow rounds: their share, and the longest."""
     rows = []
     for size in at.sample_size.values.tolist():
         seconds = at.sel(sample_size=size).duration.transpose("seed", "round").values

@@ -1,9 +1,9 @@
-"""What do larger samples cost Plexus? Accuracy against hours, bytes and training hours, by sample size.
+"""How much do larger samples cost Plexus? Accuracy against hours, bytes and training hours, by sample size.
 
-A larger sample takes about as many rounds to a target, each of more models and more trainings: in the paper four times
-the bytes and training for a sample four times as large. The target is 95 % of what the weakest sample size gains from
-the start to its end. Messages may be given a size of their own (``model_bytes``), such as that of FEMNIST's network, so
-that hours and bytes are those of a larger model than the one that learns.
+A larger sample needs about as many rounds to a target, but each round has more models and more trainings: in the paper,
+a sample four times as large costs four times the bytes and training. The target is 95 % of the gain of the weakest
+sample size from start to end. ``model_bytes`` sets the size of messages, such as that of FEMNIST's network, so that
+hours and bytes are those of a larger model than the one that learns.
 
 Reference: Dhasade et al. 2025, arXiv 2503.05509, figure 4.
 """
@@ -28,9 +28,9 @@ from theory.check.policy import Verdict, above, around, decide
 
 CLAIM = "Larger samples do not reach an accuracy sooner: four times the sample costs four times the bytes and training"
 PAPER_RATIO = 4.0
-"""Of bytes and of training to 80 %, samples of 40 to samples of 10."""
+"""Ratio of bytes and of training to 80 %, samples of 40 to samples of 10."""
 WITHIN = 0.25
-"""Deviation from the paper's ratio that counts as its reproduction; the seed's noise alone moves it by a tenth."""
+"""Largest deviation from the paper's ratio that counts as its reproduction; noise between seeds alone is a tenth."""
 FEMNIST_BYTES = 4 * 1_690_046
 SHARE_OF_GAIN = 0.95
 COSTS = {"time": ("hours", HOUR), "bytes": ("GiB", GIB), "training": ("training hours", HOUR)}
@@ -46,14 +46,14 @@ class Config(NamedTuple):
     every: int = 20
     """Rounds between two records."""
     model_bytes: int | None = FEMNIST_BYTES
-    """None: those of the model that learns."""
+    """None: the size of the model that learns."""
     success_fraction: float = 0.8
     local_steps: int = 5
     time_batch: int = 1
     num_seeds: int = 3
     test_samples: int | None = 2000
     one_program: bool = False
-    """Whether all sample sizes run in the compiled form of the largest: for short runs."""
+    """Whether all sample sizes share the compiled program of the largest, for short runs."""
     seed: int = 0
     keep: str | None = None
     """Folder of finished runs."""
@@ -63,34 +63,34 @@ QUICK = Config("digits", 40, (4, 8, 16), num_rounds=160, every=8, num_seeds=2, t
 
 
 def run(config: Config) -> xr.Dataset:
-    """Learn with every sample size; each seed has phones, samples and learning of its own."""
-    given = of_plexus(config.task, config.num_nodes, seed=config.seed)
+    """Learn with every sample size; each seed has its own phones, samples and learning."""
+    problem = of_plexus(config.task, config.num_nodes, seed=config.seed)
     source = kind_of(phones(config.num_nodes, config.seed))
-    named = config._asdict() | {"experiment": "plexus_sample_size", "devices": source} | given.named
+    named = config._asdict() | {"experiment": "plexus_sample_size", "devices": source} | problem.named
     for name in ("keep", "sample_sizes", "num_seeds", "seed"):
         named.pop(name)
 
     def one(size: int, seed: int) -> xr.Dataset:
         def make(checkpoint):
-            return _learn(config, given, size, seed, checkpoint)
+            return _learn(config, problem, size, seed, checkpoint)
 
         settings = named | {"size": size, "of": seed, "partition": config.seed}
-        return kept_run(config.keep, settings, make, given.task, phones(config.num_nodes, seed))
+        return kept_run(config.keep, settings, make, problem.task, phones(config.num_nodes, seed))
 
     seeds = [config.seed + k for k in range(config.num_seeds)]
     return grid_of_runs(config.sample_sizes, "sample_size", seeds, one).assign_attrs(
-        devices=source, num_nodes=config.num_nodes, model_bytes=config.model_bytes or 4 * given.parameters
+        devices=source, num_nodes=config.num_nodes, model_bytes=config.model_bytes or 4 * problem.parameters
     )
 
 
-def _learn(config: Config, given: Problem, size: int, seed: int, checkpoint: Any) -> xr.Dataset:
-    plan = _plan(config, given, size, seed)
+def _learn(config: Config, problem: Problem, size: int, seed: int, checkpoint: Any) -> xr.Dataset:
+    plan = _plan(config, problem, size, seed)
     timeline = plan.timeline
     if config.one_program:
-        widest = _plan(config, given, max(config.sample_sizes), config.seed).timeline
+        widest = _plan(config, problem, max(config.sample_sizes), config.seed).timeline
         timeline = alike([timeline, widest])[0]
     return learn(
-        given,
+        problem,
         plan,
         timeline,
         local_steps=config.local_steps,
@@ -101,11 +101,11 @@ def _learn(config: Config, given: Problem, size: int, seed: int, checkpoint: Any
     )
 
 
-def _plan(config: Config, given: Problem, size: int, seed: int) -> Plan:
+def _plan(config: Config, problem: Problem, size: int, seed: int) -> Plan:
     return systems.plexus(
         phones(config.num_nodes, seed),
         num_rounds=config.num_rounds,
-        model_bytes=config.model_bytes or 4 * given.parameters,
+        model_bytes=config.model_bytes or 4 * problem.parameters,
         seed=seed,
         sample_size=size,
         success_fraction=config.success_fraction,
@@ -115,23 +115,23 @@ def _plan(config: Config, given: Problem, size: int, seed: int) -> Plan:
 
 
 def target_of(dataset: xr.Dataset) -> float:
-    """95 % of the way from the start to the end of the sample size that ends worst; means over seeds."""
+    """Return the score after 95 % of the gain of the sample size that ends worst; means over seeds."""
     start, ends = float(dataset.score.isel(record=0).mean()), last_known(dataset.score).mean("seed").values
     return curves.target_of(start, ends, SHARE_OF_GAIN, dataset.attrs["higher_is_better"])
 
 
 def to_target(dataset: xr.Dataset) -> dict[str, np.ndarray]:
-    """Seconds, bytes and training seconds to the target, ``(sizes, seeds)``."""
+    """Return seconds, bytes and training seconds to the target, ``(sizes, seeds)``."""
     target, higher = target_of(dataset), dataset.attrs["higher_is_better"]
-    found = [
+    costs = [
         [at_target(dataset.sel(sample_size=size, seed=seed), target, higher) for seed in dataset.seed.values]
         for size in dataset.sample_size.values
     ]
-    return {name: np.array([[run[name] for run in row] for row in found]) for name in COSTS}
+    return {name: np.array([[run[name] for run in row] for row in costs]) for name in COSTS}
 
 
 def judged(spent: dict[str, np.ndarray]) -> dict[str, Verdict]:
-    """Judge what the largest sample costs over the smallest: slower, and bytes and training as in the paper.
+    """Judge the costs of the largest sample over the smallest: slower, and bytes and training as in the paper.
 
     Args:
         spent: costs to the target, ``(sizes, seeds)``.
@@ -141,15 +141,15 @@ def judged(spent: dict[str, np.ndarray]) -> dict[str, Verdict]:
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Ratios of costs to the target, the largest sample to the smallest; the costs; final scores."""
+    """Report ratios of costs to the target, largest sample to smallest; costs; and final scores."""
     sizes, spent = dataset.sample_size.values.tolist(), to_target(dataset)
     factor, verdicts = sizes[-1] / sizes[0], judged(spent)
-    words = f"{100 * SHARE_OF_GAIN:.0f} % of what the weakest gains; {dataset.attrs['data']}"
+    words = f"{100 * SHARE_OF_GAIN:.0f} % of the weakest's gain; {dataset.attrs['data']}"
     rows = [Row(f"target ({dataset.attrs['metric']})", target_of(dataset), np.nan, np.nan, words)]
     for name in ("bytes", "training"):
         mean, half = _over_seeds(_ratio(spent[name]))
         paper = PAPER_RATIO * factor / 4
-        source = f"paper (40 to 10): {PAPER_RATIO:g}; {verdicts[name]}" if factor == 4 else "as the sample sizes"
+        source = f"paper (40 to 10): {PAPER_RATIO:g}; {verdicts[name]}" if factor == 4 else "ratio of the sample sizes"
         rows.append(Row(f"{COSTS[name][0]} to target, s = {sizes[-1]} to {sizes[0]}", mean, half, paper, source))
     mean, half = _over_seeds(_ratio(spent["time"]))
     words = f"paper: slower; {verdicts['time']}"
@@ -166,7 +166,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
 
 
 def _ratio(values: np.ndarray) -> np.ndarray:
-    """Cost of the last size over that of the first, seed by seed; NaN where one of them misses the target."""
+    """Return the cost of the last size over that of the first, seed by seed; NaN if one of them misses the target."""
     return values[-1] / values[0]
 
 

@@ -1,16 +1,16 @@
-"""How soon, with how many bytes and how much training does Plexus learn what decentralized learning learns?
+"""How soon, and with how many bytes and how much training, does Plexus learn what decentralized learning learns?
 
-Six systems on the same phones: Plexus; federated learning with a server (the same, but one node of unlimited bandwidth
-averages); D-PSGD in rounds of a minute, with one peer of the exponential graph or on a random 10-regular graph; gossip
-learning; Epidemic Learning, which the paper does not have and which sets no target. The target of a run is the highest
-score that the best decentralized baseline of the paper reaches, as the mean over the nodes that are evaluated. Compared
-are simulated time, bytes of models and training seconds of all nodes until then (TTA, CTA, RTA), baseline over Plexus,
-with what follows from round lengths alone: in T seconds of Plexus s nodes train and 2 s models are sent, in a minute of
-the baselines all n nodes train and send d models each.
+Six systems run on the same phones: Plexus; federated learning with a server (the same, but one node with unlimited
+bandwidth averages); D-PSGD in rounds of a minute, with one peer of the exponential graph or on a random 10-regular
+graph; gossip learning; and Epidemic Learning, which is not in the paper and sets no target. The target is the highest
+score of the best decentralized baseline of the paper, as the mean over the evaluated nodes. Simulated time, bytes of
+models and training seconds of all nodes until the target (TTA, CTA, RTA) are given as ratios, baseline over Plexus.
+They are compared with what follows from round lengths alone: in T seconds of Plexus s nodes train and 2 s models are
+sent, and in a minute of the baselines all n nodes train and send d models each.
 
-The paper has CIFAR-10 of 1,000 nodes, CelebA of 500 and FEMNIST of 355; see :data:`PAPER` for the first. The default
-takes what two cores can do: MNIST by writer in the role of FEMNIST, with messages of that size, and MovieLens, which an
-earlier version of the paper had.
+The paper has CIFAR-10 of 1,000 nodes, CelebA of 500 and FEMNIST of 355; see :data:`PAPER` for the first. The default is
+feasible on two cores: MNIST by writer in the role of FEMNIST, with messages of that size, and MovieLens, which was in
+an earlier version of the paper.
 
 Reference: Dhasade et al. 2025, arXiv 2503.05509, figure 3 and section 4.2 (EuroMLSys'25).
 """
@@ -36,7 +36,7 @@ from gossipjax.systems._plexus.history import AVERAGED
 from gossipjax.systems._plexus.sizes import model_message_bytes
 from theory.check.policy import Band, Verdict, above, decide
 
-CLAIM = "Plexus reaches what decentralized learning reaches sooner, with far fewer bytes and far less training"
+CLAIM = "Plexus reaches the accuracy of decentralized learning sooner, with far fewer bytes and far less training"
 PLEXUS, SERVER, ONE_PEER, REGULAR, GOSSIP, EPIDEMIC = SYSTEMS = (
     "Plexus",
     "FL",
@@ -46,30 +46,30 @@ PLEXUS, SERVER, ONE_PEER, REGULAR, GOSSIP, EPIDEMIC = SYSTEMS = (
     "epidemic",
 )
 RATIOS = {"time": ("TTA", (1.4, 1.6)), "bytes": ("CTA", (15.8, 292.0)), "training": ("RTA", (30.5, 77.9))}
-"""Costs, and the paper's ranges over its data sets of those of the best baselines over those of Plexus.
+"""Names of the costs, and the paper's ranges, over data sets, of the ratio of the best baseline to Plexus.
 
-They are printed, and judge nothing: a range over three data sets says little about a fourth.
+The ranges are printed but not used for verdicts: a range over three data sets says little about a fourth.
 """
 CLAIMED: dict[str, Band] = {"time": above(1.0), "bytes": Band(low=10.0), "training": Band(low=10.0)}
-"""What is judged: sooner, with far fewer bytes and far less training; ten times counts as far."""
+"""Bands of the verdicts: sooner, with far fewer bytes and far less training; "far" is a factor of ten."""
 DEGREE = 10
 PAPER_BASELINES = (ONE_PEER, REGULAR, GOSSIP)
-"""Those of the paper. The best of these sets the target."""
+"""Baselines of the paper; the best of them sets the target."""
 
 
 class Part(NamedTuple):
-    """One task: on how many nodes, and how long the systems run on it."""
+    """One task, its number of nodes, and the length of its runs."""
 
     task: Name
     num_nodes: int
     rounds: int
-    """Of Plexus and of federated learning."""
+    """Rounds of Plexus and of federated learning."""
     hours: float
-    """Of the others."""
+    """Hours of the other systems."""
     model_bytes: int | None
     """None: those of the model that learns."""
     time_batch: int
-    """Samples of a step that count in the training time: 1, or all 20, which earlier versions of the system took."""
+    """Samples per step that count in the training time: 1, or all 20, as in earlier versions of the system."""
     num_seeds: int
 
 
@@ -86,7 +86,7 @@ class Config(NamedTuple):
     local_steps: int = 5
     round_seconds: float = 60.0
     fanout: int = 10
-    """Of Epidemic Learning."""
+    """Fanout of Epidemic Learning."""
     num_records: int = 40
     evaluated: float = 0.2
     """Share of the nodes whose models are evaluated."""
@@ -111,19 +111,19 @@ PAPER = Config(
     most_evaluated=200,
     test_samples=None,
 )
-"""CIFAR-10 as in the paper; training all 1,000 nodes 3,000 times over needs an accelerator."""
+"""CIFAR-10 as in the paper; training all 1,000 nodes 3,000 times needs an accelerator."""
 
 
 def run(config: Config) -> xr.Dataset:
-    """Run every system on every task; each run is kept when it is done.
+    """Run every system on every task; each run is stored when it is complete.
 
     Raises:
-        ValueError: systems that are unknown, or without Plexus or any decentralized baseline.
+        ValueError: unknown systems, or no Plexus or no decentralized baseline of the paper among them.
     """
     unknown = sorted(set(config.systems) - set(SYSTEMS))
     if unknown or PLEXUS not in config.systems or not set(config.systems) & set(PAPER_BASELINES):
         raise ValueError(
-            f"systems={config.systems}: take Plexus and at least one of {PAPER_BASELINES}; there is also "
+            f"systems={config.systems}: must include Plexus and at least one of {PAPER_BASELINES}; others are "
             f"{SERVER!r} and {EPIDEMIC!r}"
         )
     parts = [_run_part(part, config) for part in config.parts]
@@ -137,39 +137,41 @@ def run(config: Config) -> xr.Dataset:
 
 
 def _run_part(part: Part, config: Config) -> xr.Dataset:
-    given = of_plexus(part.task, part.num_nodes, seed=config.seed)
+    problem = of_plexus(part.task, part.num_nodes, seed=config.seed)
     source = kind_of(phones(part.num_nodes, config.seed))
-    named = part._asdict() | config._asdict() | {"experiment": "plexus_vs_baselines"} | given.named
+    named = part._asdict() | config._asdict() | {"experiment": "plexus_vs_baselines"} | problem.named
     for name in ("parts", "systems", "keep", "seed", "num_seeds"):
         named.pop(name)
     named |= {"devices": source, "partition": config.seed}
 
     def one(system: str, seed: int) -> xr.Dataset:
         settings = named | {"system": system, "of": seed}
-        made = phones(part.num_nodes, seed)
-        return kept_run(config.keep, settings, lambda at: _one(part, config, given, system, seed, at), given.task, made)
+        fleet = phones(part.num_nodes, seed)
+        return kept_run(
+            config.keep, settings, lambda at: _one(part, config, problem, system, seed, at), problem.task, fleet
+        )
 
-    found = grid_of_runs(config.systems, "system", range(config.seed, config.seed + part.num_seeds), one)
+    dataset = grid_of_runs(config.systems, "system", range(config.seed, config.seed + part.num_seeds), one)
     facts = {
-        "metric": given.metric,
-        "higher_is_better": int(given.higher_is_better),
+        "metric": problem.metric,
+        "higher_is_better": int(problem.higher_is_better),
         "num_nodes": part.num_nodes,
-        "model_bytes": part.model_bytes or 4 * given.parameters,
-        "data": given.source,
+        "model_bytes": part.model_bytes or 4 * problem.parameters,
+        "data": problem.source,
         "devices": source,
     }
-    # As variables, because attributes that differ between tasks would be dropped.
-    return found.drop_attrs(deep=False).assign({name: ((), value) for name, value in facts.items()})
+    # These are variables, because attributes that differ between tasks would be dropped.
+    return dataset.drop_attrs(deep=False).assign({name: ((), value) for name, value in facts.items()})
 
 
-def _one(part: Part, config: Config, given: Problem, system: str, seed: int, checkpoint: Any) -> xr.Dataset:
-    """Plan one run and learn; note the mean length of a round."""
-    made, size = phones(part.num_nodes, seed), part.model_bytes or 4 * given.parameters
+def _one(part: Part, config: Config, problem: Problem, system: str, seed: int, checkpoint: Any) -> xr.Dataset:
+    """Plan one run and learn; add the mean length of a round."""
+    fleet, size = phones(part.num_nodes, seed), part.model_bytes or 4 * problem.parameters
     if system in (PLEXUS, SERVER):
-        plan = plexus_plan(part, config, made, size, seed, server=system == SERVER)
+        plan = plexus_plan(part, config, fleet, size, seed, server=system == SERVER)
         every = max(1, part.rounds // config.num_records)
-        found = learn(
-            given,
+        dataset = learn(
+            problem,
             plan,
             local_steps=config.local_steps,
             every=every,
@@ -177,14 +179,14 @@ def _one(part: Part, config: Config, given: Problem, system: str, seed: int, che
             seed=seed,
             checkpoint=checkpoint,
         )
-        return found.assign(
+        return dataset.assign(
             round_seconds=plan.end_s / float(plan.history.aggregation_round.max()),
             wasted=float(np.mean(plan.history.training_fate != AVERAGED)),
         )
-    plan, protocol = baseline(part, config, given, made, size, system, seed)
+    plan, protocol = baseline(part, config, problem, fleet, size, system, seed)
     count = min(config.most_evaluated, max(1, round(config.evaluated * part.num_nodes)))
-    found = record(
-        given,
+    dataset = record(
+        problem,
         plan,
         plan.timeline,
         protocol,
@@ -194,13 +196,13 @@ def _one(part: Part, config: Config, given: Problem, system: str, seed: int, che
         seed=seed,
         checkpoint=checkpoint,
     )
-    return found.assign(round_seconds=config.round_seconds, wasted=np.nan)
+    return dataset.assign(round_seconds=config.round_seconds, wasted=np.nan)
 
 
-def plexus_plan(part: Part, config: Config, made: Devices, size: int, seed: int, *, server: bool) -> Plan:
-    """Plan Plexus, or its like with a server."""
+def plexus_plan(part: Part, config: Config, fleet: Devices, size: int, seed: int, *, server: bool) -> Plan:
+    """Plan Plexus, or the same system with a server."""
     return systems.plexus(
-        made,
+        fleet,
         num_rounds=part.rounds,
         model_bytes=size,
         seed=seed,
@@ -212,9 +214,9 @@ def plexus_plan(part: Part, config: Config, made: Devices, size: int, seed: int,
     )
 
 
-def baseline(part: Part, config: Config, given: Problem, made: Devices, size: int, system: str, seed: int):
-    """Plan a decentralized baseline, and make its protocol."""
-    n, optimizer, seconds = part.num_nodes, optimizer_of(given, config.local_steps), part.hours * HOUR
+def baseline(part: Part, config: Config, problem: Problem, fleet: Devices, size: int, system: str, seed: int):
+    """Plan a decentralized baseline, and build its protocol."""
+    n, optimizer, seconds = part.num_nodes, optimizer_of(problem, config.local_steps), part.hours * HOUR
     rounds = max(1, round(seconds / config.round_seconds))
     shared: dict[str, Any] = {
         "local_steps": config.local_steps,
@@ -222,51 +224,51 @@ def baseline(part: Part, config: Config, given: Problem, made: Devices, size: in
         "time_batch": part.time_batch,
     }
     if system == GOSSIP:
-        plan = systems.gossip_learning(made, seconds, period_s=config.round_seconds, seed=seed, **shared)
-        return plan, gossip_learning_protocol(given.task, optimizer, local_steps=config.local_steps, merge="age")
+        plan = systems.gossip_learning(fleet, seconds, period_s=config.round_seconds, seed=seed, **shared)
+        return plan, gossip_learning_protocol(problem.task, optimizer, local_steps=config.local_steps, merge="age")
     shared["round_seconds"] = config.round_seconds
     if system == EPIDEMIC:
-        plan = systems.epidemic(made, config.fanout, rounds, seed=seed, **shared)
+        plan = systems.epidemic(fleet, config.fanout, rounds, seed=seed, **shared)
     elif system == ONE_PEER:
-        plan = systems.synchronous(made, topology.one_peer_exponential(n), rounds, **shared)
+        plan = systems.synchronous(fleet, topology.one_peer_exponential(n), rounds, **shared)
     else:
         graph = topology.random_regular(n, DEGREE, seed=seed, tries=50)
-        plan = systems.synchronous(made, graph, rounds, **shared)
-    return plan, local_sgd(given.task, optimizer, local_steps=config.local_steps)
+        plan = systems.synchronous(fleet, graph, rounds, **shared)
+    return plan, local_sgd(problem.task, optimizer, local_steps=config.local_steps)
 
 
 def of_task(dataset: xr.Dataset, task: Any) -> xr.Dataset:
-    """Take one task, without the seeds that only others have."""
+    """Select one task, without seeds that only other tasks have."""
     at = dataset.sel(task=task)
     return at.isel(seed=at.score.notnull().any(["system", "record"]).values)
 
 
 def baselines(dataset: xr.Dataset) -> list[str]:
-    """Name the decentralized ones."""
+    """Return the names of the decentralized systems."""
     return [str(name) for name in dataset.system.values if name not in (PLEXUS, SERVER)]
 
 
 def best_of(at: xr.Dataset, name: str) -> np.ndarray:
-    """Best score of a system in each seed."""
+    """Return the best score of a system in each seed."""
     score = good(at.score.sel(system=name), int(at.higher_is_better))
     return good(score.max("record"), int(at.higher_is_better)).values
 
 
 def best_baseline(at: xr.Dataset) -> str:
-    """Name the decentralized baseline of the paper whose best score, averaged over seeds, is best."""
-    found = [name for name in baselines(at) if name in PAPER_BASELINES]
-    return max(found, key=lambda name: float(good(best_of(at, name).mean(), int(at.higher_is_better))))
+    """Return the decentralized baseline of the paper whose best score, averaged over seeds, is highest."""
+    names = [name for name in baselines(at) if name in PAPER_BASELINES]
+    return max(names, key=lambda name: float(good(best_of(at, name).mean(), int(at.higher_is_better))))
 
 
 def ratios(at: xr.Dataset, name: str) -> dict[str, np.ndarray]:
-    """Cost of a baseline's best score over what it costs Plexus: 0 where Plexus misses it, NaN if it starts there."""
-    found: dict[str, list[float]] = {cost: [] for cost in RATIOS}
+    """Return costs of a baseline's best score, relative to Plexus: 0 if Plexus misses it, NaN if it starts there."""
+    costs: dict[str, list[float]] = {cost: [] for cost in RATIOS}
     for seed, target in zip(at.seed.values, best_of(at, name), strict=True):
         own = at_target(at.sel(system=name, seed=seed), float(target), int(at.higher_is_better))
         other = at_target(at.sel(system=PLEXUS, seed=seed), float(target), int(at.higher_is_better))
         for cost in RATIOS:
-            found[cost].append(_ratio(own[cost], other[cost]))
-    return {cost: np.array(values) for cost, values in found.items()}
+            costs[cost].append(_ratio(own[cost], other[cost]))
+    return {cost: np.array(values) for cost, values in costs.items()}
 
 
 def _ratio(baseline: float, plexus: float) -> float:
@@ -275,13 +277,13 @@ def _ratio(baseline: float, plexus: float) -> float:
     return baseline / plexus if plexus > 0 else np.nan
 
 
-def judged(found: dict[str, np.ndarray]) -> dict[str, Verdict]:
-    """Hold the ratios of a baseline to Plexus, seed by seed, against what the claim allows."""
-    return {cost: decide(found[cost], CLAIMED[cost]) for cost in RATIOS}
+def judged(ratios: dict[str, np.ndarray]) -> dict[str, Verdict]:
+    """Judge the ratios of a baseline to Plexus, seed by seed."""
+    return {cost: decide(ratios[cost], CLAIMED[cost]) for cost in RATIOS}
 
 
 def from_rounds(at: xr.Dataset, name: str, attrs: dict[str, Any]) -> dict[str, float]:
-    """Predict CTA and RTA, in units of TTA, from the length T of a round of Plexus and the d models that nodes send.
+    """Predict CTA and RTA, in units of TTA, from the length T of a round of Plexus and the d models per node.
 
     ``n d T M / (60 · 2 s (M + view))`` and ``n T / (60 s)``.
     """
@@ -294,7 +296,7 @@ def from_rounds(at: xr.Dataset, name: str, attrs: dict[str, Any]) -> dict[str, f
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Ratios against the best baseline, with the paper's range; against the others; scores and round lengths."""
+    """Report ratios to the best baseline, with the paper's range, and to the others; scores; and round lengths."""
     rows = []
     for task in dataset.task.values:
         at = of_task(dataset, task)
@@ -307,17 +309,17 @@ def table(dataset: xr.Dataset) -> list[Row]:
 
 
 def _ratios(dataset: xr.Dataset, at: xr.Dataset, task: str, name: str, *, paper: bool) -> list[Row]:
-    rows, found = [], ratios(at, name)
+    rows, costs = [], ratios(at, name)
     relative = from_rounds(at, name, dataset.attrs)
-    verdicts = judged(found)
-    sooner = _mean(found["time"])[0]
-    missed, started = int(np.sum(found["time"] == 0)), int(np.isnan(found["time"]).sum())
+    verdicts = judged(costs)
+    sooner = _mean(costs["time"])[0]
+    missed, started = int(np.sum(costs["time"] == 0)), int(np.isnan(costs["time"]).sum())
     if missed + started and paper:
-        words = f"Plexus misses the best of {name} in {missed} of {found['time'].size} seeds, starts there in {started}"
+        words = f"Plexus misses the best of {name} in {missed} of {costs['time'].size} seeds, starts there in {started}"
         words += f"; sooner: {verdicts['time']}"
         rows.append(Row(f"{task}: seeds without a ratio", float(missed + started), np.nan, 0.0, words))
     for cost, (label, (low, high)) in RATIOS.items():
-        mean, half = _mean(found[cost])
+        mean, half = _mean(costs[cost])
         words = "predicted from round lengths and the measured TTA"
         if paper:
             words = f"EuroMLSys'25: {low:g} to {high:g} (CIFAR-10, CelebA, FEMNIST together); {verdicts[cost]}; "
@@ -328,7 +330,7 @@ def _ratios(dataset: xr.Dataset, at: xr.Dataset, task: str, name: str, *, paper:
 
 
 def _mean(values: np.ndarray) -> tuple[float, float]:
-    """Mean and interval over the seeds in which both reach the target."""
+    """Return mean and interval over the seeds in which both reach the target."""
     known = values[values > 0]
     if not known.size:
         return np.nan, np.nan
@@ -345,9 +347,11 @@ def _ends(at: xr.Dataset, task: str, name: str, best: str) -> list[Row]:
         named = f"{label} of training" if cost == "training" else label
         rows.append(
             over_seeds(
-                f"{task}: {named} in all, {name}", last_known(run[cost]).values / unit, np.nan, "until the last record"
+                f"{task}: total {named}, {name}", last_known(run[cost]).values / unit, np.nan, "until the last record"
             )
         )
     if name in (PLEXUS, SERVER):
-        rows.append(over_seeds(f"{task}: seconds a round, {name}", run.round_seconds.values, np.nan, "mean of the run"))
+        rows.append(
+            over_seeds(f"{task}: seconds per round, {name}", run.round_seconds.values, np.nan, "mean of the run")
+        )
     return rows

@@ -1,4 +1,4 @@
-"""What is the law of staleness where capacity grows as ln n? Counts of pairs against the exact law and its limit."""
+"""What is the law of staleness if capacity grows as ln n? Counts of pairs against the exact law and its limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gossipjax.observe import staleness_histogram
 from gossipjax.timeline import drawn_gossip
 from theory import staleness
 
-CLAIM = "at λ = a ln n staleness follows the exact mixture of Poisson laws, on its slow way to Poisson(m/a)"
+CLAIM = "at λ = a ln n staleness follows the exact mixture of Poisson laws, which slowly approaches Poisson(m/a)"
 ONE_DEVICE = True
 
 
@@ -27,7 +27,7 @@ class Config(NamedTuple):
     rate_factor: float = 1.0
     update_rate: float = 1.0
     bins: int = 8
-    """Staleness 0 … bins − 2, and all from there on."""
+    """Bins of staleness 0 … bins − 2, and of all larger values."""
     num_blocks: int = 200
     seed: int = 0
 
@@ -36,7 +36,7 @@ QUICK = Config(sizes=(32, 316, 3162), num_blocks=60)
 
 
 def shares(n: int, config: Config) -> np.ndarray:
-    """Share of the pairs (holder, source) at each staleness, ``(blocks, bins)``; blocks are two mean delays long."""
+    """Measure the share of pairs at each staleness, ``(blocks, bins)``, in blocks of two mean delays."""
     m, rate = config.update_rate, config.rate_factor * float(np.log(n))
     delay = float(staleness.mean_staleness(n, gossip_rate=rate, update_rate=1.0))
     events = n * (m + rate)
@@ -45,50 +45,50 @@ def shares(n: int, config: Config) -> np.ndarray:
     )
     plan = plan._replace(blocks=config.num_blocks)
     drawn = drawn_gossip(n, plan.chunk, update_rate=m, gossip_rate=rate)
-    found = stationary.records(
+    records = stationary.records(
         jax.random.fold_in(jax.random.key(config.seed), n),
         itertools.repeat(drawn, plan.chunks),
         plan.sources,
         staleness_histogram(config.bins),
         plan.record_every,
     )
-    counts = found["staleness_histogram"][plan.burn_in : plan.records]
+    counts = records["staleness_histogram"][plan.burn_in : plan.records]
     counts = counts.reshape(plan.blocks, plan.block, -1).mean(axis=1)
     return counts / counts.sum(axis=1, keepdims=True)
 
 
 def last_bin_open(pmf: np.ndarray) -> np.ndarray:
-    """Give the last bin all that is left."""
+    """Replace the last bin by all remaining probability."""
     return np.append(pmf[:-1], 1.0 - pmf[:-1].sum())
 
 
-def hotelling(found: np.ndarray, law: np.ndarray) -> tuple[float, float]:
-    """Compute Hotelling's F of all bins but the last against a law, and its mean if that is the law.
+def hotelling(samples: np.ndarray, law: np.ndarray) -> tuple[float, float]:
+    """Compute Hotelling's F of all bins but the last against a law, and its expectation under that law.
 
-    ``F = (B − p)/(p(B − 1)) T²`` is F(p, B − p) distributed for B independent normal vectors of p shares, of mean
-    ``(B − p)/(B − p − 2)``. Pairs of one network are dependent, so that counting them as independent would not do.
+    ``F = (B − p)/(p(B − 1)) T²`` has the law F(p, B − p), of mean ``(B − p)/(B − p − 2)``, for B independent normal
+    vectors of p shares. Pairs of one network are dependent, so they must not be counted as independent.
     """
-    blocks, p = found.shape[0], found.shape[1] - 1
-    gap = found[:, :-1].mean(axis=0) - law[:-1]
-    covariance = np.cov(found[:, :-1], rowvar=False)
+    blocks, p = samples.shape[0], samples.shape[1] - 1
+    gap = samples[:, :-1].mean(axis=0) - law[:-1]
+    covariance = np.cov(samples[:, :-1], rowvar=False)
     squared = blocks * float(gap @ np.linalg.solve(covariance, gap))
     return (blocks - p) / (p * (blocks - 1)) * squared, (blocks - p) / (blocks - p - 2)
 
 
 def run(config: Config) -> xr.Dataset:
-    """Measure every size; compute the exact law and its limit."""
+    """Measure every size; add the exact law and its limit."""
     a, m, bins = config.rate_factor, config.update_rate, config.bins
-    found = {n: shares(n, config) for n in config.sizes}
+    blocks = {n: shares(n, config) for n in config.sizes}
     exact = {
         n: last_bin_open(staleness.staleness_pmf(n, gossip_rate=a * float(np.log(n)), update_rate=m, size=bins))
         for n in config.sizes
     }
-    statistics = [hotelling(found[n], exact[n]) for n in config.sizes]
+    statistics = [hotelling(blocks[n], exact[n]) for n in config.sizes]
     limit = last_bin_open(staleness.window_pmf(rate_factor=a, update_rate=m, size=bins))
-    share = {"units": "1", "long_name": "share of pairs (holder, source); the last bin holds all beyond"}
+    share = {"units": "1", "long_name": "share of pairs (holder, source); the last bin includes all larger values"}
     return xr.Dataset(
         {
-            "share": (("n", "block", "updates"), np.stack(list(found.values())), share),
+            "share": (("n", "block", "updates"), np.stack(list(blocks.values())), share),
             "exact_share": (("n", "updates"), np.stack(list(exact.values())), {"units": "1"}),
             "limit_share": ("updates", limit, {"units": "1"}),
             "hotelling": ("n", [one[0] for one in statistics], {"units": "1"}),
@@ -100,7 +100,7 @@ def run(config: Config) -> xr.Dataset:
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Compare every bin, the whole vector, and the distance from the limit."""
+    """Compare every bin, and the whole vector, with the exact law; report the distance from the limit."""
     rows = []
     last = dataset.sizes["updates"] - 1
     for n in dataset.n.values:

@@ -1,11 +1,11 @@
 """How much gossip keeps staleness bounded as the network grows? Four schemes, three capacities.
 
-Uniform gossip runs to 10⁶ nodes where λ = 1 and ln n, and to 10⁴ where λ = n; the opportunistic schemes to 10⁴. Of the
-two in which only a node's own or the network's newest version travels, just the events that can carry versions of the
-nodes looked at are planned. Where λ = n the last updater's scheme ends at 3,162: its staleness comes from the one
-update in n that loses the channel before its first push, and at 10⁴ some 10¹¹ events see but a dozen of these. No run
-is longer than ``most_events``: where that is too few for the standard error aimed at, the interval is wider, as it
-says. The exact lines go to 10⁶ throughout.
+Uniform gossip runs up to 10⁶ nodes for λ = 1 and ln n, and up to 10⁴ for λ = n; the opportunistic schemes run up to
+10⁴. If only a node's own, or the network's newest, version travels, only the events that can carry versions of the
+tracked nodes are planned. For λ = n the scheme of the last updater ends at 3,162: its staleness comes from the one
+update in n that loses the channel before its first push, and at 10⁴ about 10¹¹ events contain only a dozen of these. No
+run is longer than ``most_events``; if that is too short for the target standard error, the reported interval is wider.
+The exact lines extend to 10⁶.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from gossipjax.observe import staleness_by_source
 from gossipjax.timeline import drawn_gossip, opportunistic_windows
 from theory import staleness
 
-CLAIM = "staleness stays bounded iff λ grows as ln n; as n, if only the newest version travels"
+CLAIM = "staleness stays bounded iff λ grows as ln n, or as n if only the newest version travels"
 ONE_DEVICE = True
 
 SCHEMES = ("uniform", "everything", "newest", "none")
-"""Uniform push gossip; the last updater pushes all it knows; the newest version travels; nothing is relayed."""
+"""Uniform push gossip; the last updater pushes all it knows; only the newest version travels; nothing is relayed."""
 SINGLE = ("newest", "none")
-"""Schemes in which a push carries one version only, so that a few sources can be simulated alone."""
+"""Schemes in which a push carries only one version, so that a few sources can be simulated alone."""
 CAPACITIES = ("1", "ln n", "n")
 
 
 class Config(NamedTuple):
-    """Settings; the ``largest`` sizes simulated are in the order of ``CAPACITIES``."""
+    """Settings; the ``largest`` simulated sizes are in the order of ``CAPACITIES``."""
 
     sizes: tuple[int, ...] = (10, 32, 100, 316, 1000, 3162, 10_000, 100_000, 316_228, 1_000_000)
     largest_uniform: tuple[int, int, int] = (1_000_000, 1_000_000, 10_000)
@@ -45,11 +45,11 @@ class Config(NamedTuple):
     largest_single: tuple[int, int, int] = (10_000, 10_000, 10_000)
     update_rate: float = 1.0
     relative_error: float = 0.025
-    """Standard error aimed at, as a share of the mean."""
+    """Target standard error, as a share of the mean."""
     large_error: float = 0.04
     """The same from 500,000 nodes on."""
     most_events: float = 2e9
-    """Of one run, as far as the fewest blocks allow."""
+    """Largest number of events of a run, unless the minimum number of blocks needs more."""
     seed: int = 0
 
 
@@ -63,12 +63,12 @@ QUICK = Config(
 
 
 def capacity(name: str, n: Any) -> Any:
-    """Pushes λ per node and unit time."""
+    """Return λ, pushes per node and unit time."""
     return {"1": np.ones_like(n, np.float64), "ln n": np.log(n), "n": np.asarray(n, np.float64)}[name]
 
 
 def exact_mean(scheme: str, n: Any, rate: Any, update_rate: float) -> Any:
-    """``E S``: ``m H_{n−1}/λ``, or ``m (n−1)/λ`` where news is not relayed or the newest version alone travels."""
+    """``E S``: ``m H_{n−1}/λ``, or ``m (n−1)/λ`` if nothing is relayed or only the newest version travels."""
     if scheme == "uniform":
         return staleness.mean_staleness(n, gossip_rate=rate, update_rate=update_rate)
     relay = scheme == "everything"
@@ -76,18 +76,18 @@ def exact_mean(scheme: str, n: Any, rate: Any, update_rate: float) -> Any:
 
 
 def exact_maximum(scheme: str, n: Any, rate: Any, update_rate: float) -> Any:
-    """``E max_j S``: ``2m (n−1)/n H_{n−1}/λ``, or ``m (n−1) H_{n−1}/λ`` where the mean is ``m (n−1)/λ``."""
+    """``E max_j S``: ``2m (n−1)/n H_{n−1}/λ``, or ``m (n−1) H_{n−1}/λ`` if the mean is ``m (n−1)/λ``."""
     relay = scheme in ("uniform", "everything")
     return staleness.opportunistic_max_staleness(n, gossip_rate=rate, update_rate=update_rate, relay=relay)
 
 
 def schedule(scheme: str, n: int, rate: float, config: Config) -> stationary.Schedule:
-    """Run long enough to forget the start, and for as many units as the standard error asks for.
+    """Choose a run that is long enough to forget the start, with as many units as the standard error needs.
 
-    What decides the length of a block, and the relative variance of its mean (estimates, for planning only): 1/E S
-    from the updates and ``2/ln² n`` from the delay; in the last updater's scheme a source that loses the channel at
-    once keeps its news until it updates again; in the newest version's a source has news under way for
-    ``(n−1)/λ + 1/m`` on average, as its turns are few where λ is large.
+    The length of a block follows from estimates of the relative variance of its mean: 1/E S from the updates, and
+    ``2/ln² n`` from the delay. In the scheme of the last updater, a source that loses the channel at once keeps its
+    news until its next update. In the scheme of the newest version, news of a source spreads for ``(n−1)/λ + 1/m`` on
+    average, because its turns are rare for large λ.
     """
     m, logarithm = config.update_rate, float(np.log(n))
     delay = float(exact_mean(scheme, n, rate, 1.0))
@@ -115,7 +115,7 @@ def schedule(scheme: str, n: int, rate: float, config: Config) -> stationary.Sch
 def chunks(
     scheme: str, n: int, rate: float, plan: stationary.Schedule, config: Config, seed: int
 ) -> Iterator[Timeline]:
-    """Events of the run: drawn inside it, or planned window by window."""
+    """Return the events of the run, drawn inside it or planned window by window."""
     m = config.update_rate
     if scheme == "uniform":
         drawn = drawn_gossip(n, plan.chunk, update_rate=m, gossip_rate=rate)
@@ -133,10 +133,10 @@ def chunks(
 
 
 def measured(scheme: str, name: str, n: int, config: Config) -> dict[str, float]:
-    """Mean and maximum staleness of one network, with 95 % intervals, beside the exact values."""
+    """Measure mean and maximum staleness of one network, with 95 % intervals; add the exact values."""
     rate, m = float(capacity(name, n)), config.update_rate
     plan = schedule(scheme, n, rate, config)
-    # Every network has random numbers of its own.
+    # Every network has its own random numbers.
     seed = 1_000_003 * config.seed + 12 * n + 3 * SCHEMES.index(scheme) + CAPACITIES.index(name)
     events = chunks(scheme, n, rate, plan, config, seed)
     recorded = stationary.records(jax.random.key(seed), events, plan.nodes(n), staleness_by_source(), plan.record_every)
@@ -159,37 +159,37 @@ def measured(scheme: str, name: str, n: int, config: Config) -> dict[str, float]
 
 
 def cases(config: Config) -> list[tuple[str, str, int]]:
-    """Scheme, capacity and size of every network simulated."""
-    found = []
+    """Return scheme, capacity and size of every simulated network."""
+    series = []
     for scheme in SCHEMES:
         largest = config.largest_single if scheme in SINGLE else config.largest_everything
         ends = config.largest_uniform if scheme == "uniform" else largest
         for name, end in zip(CAPACITIES, ends, strict=True):
-            found += [(scheme, name, n) for n in config.sizes if n <= end]
-    return found
+            series += [(scheme, name, n) for n in config.sizes if n <= end]
+    return series
 
 
 def run(config: Config) -> xr.Dataset:
-    """Simulate every case; compute the exact lines."""
+    """Simulate every case; add the exact lines."""
     every = cases(config)
-    found = [measured(*case, config) for case in every]
+    values = [measured(*case, config) for case in every]
     scheme, name, n = (np.asarray(column) for column in zip(*every, strict=True))
     dataset = xr.Dataset(
-        {key: ("case", [one[key] for one in found], {"units": _unit(key)}) for key in found[0]},
+        {key: ("case", [one[key] for one in values], {"units": _unit(key)}) for key in values[0]},
         {"scheme": ("case", scheme), "capacity": ("case", name), "n": ("case", n, {"units": "nodes"})},
     )
     return dataset.merge(lines(config))
 
 
 def lines(config: Config) -> xr.Dataset:
-    """Exact mean and maximum for every scheme and capacity, to a million nodes."""
+    """Compute exact mean and maximum for every scheme and capacity, up to a million nodes."""
     n = np.unique(np.geomspace(10, 1_000_000, 60).round().astype(int))
     shape = ("line_scheme", "line_capacity", "line_n")
-    found = {}
+    curves = {}
     for key, exact in {"line_mean": exact_mean, "line_maximum": exact_maximum}.items():
         values = [[exact(s, n, capacity(c, n), config.update_rate) for c in CAPACITIES] for s in SCHEMES]
-        found[key] = (shape, np.asarray(values), {"units": "updates"})
-    return xr.Dataset(found, {"line_scheme": list(SCHEMES), "line_capacity": list(CAPACITIES), "line_n": n})
+        curves[key] = (shape, np.asarray(values), {"units": "updates"})
+    return xr.Dataset(curves, {"line_scheme": list(SCHEMES), "line_capacity": list(CAPACITIES), "line_n": n})
 
 
 def _unit(key: str) -> str:
@@ -197,7 +197,7 @@ def _unit(key: str) -> str:
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Compare mean staleness everywhere, and the maximum over holders at the largest size of every series."""
+    """Compare the mean staleness of all cases, and the maximum over nodes at the largest size of every series."""
     rows, last = [], {}
     for k in range(dataset.sizes["case"]):
         at = dataset.isel(case=k)

@@ -1,7 +1,8 @@
-"""How old is what a network knows of an outside source? Version age against size on four graphs.
+"""How old is a network's knowledge of an external source? Version age against size on four graphs.
 
-Two routes. The engine runs the network with version counters. Where that takes too long, the age's dual is sampled: X
-is Poisson(λ_e T), T the first passage from a node to the source along reversed edges with exponential times.
+There are two methods. The engine runs the network with version counters. If that takes too long, the dual of the age is
+sampled: X is Poisson(λ_e T), where T is the first passage from a node to the source along reversed edges with
+exponential times.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ QUICK = Config(sizes=(16, 64, 144, 324), num_blocks=100, passage_sizes=(324, 102
 
 
 def graph(name: str, n: int, seed: int) -> topology.Topology | int:
-    """The network without its source; n: everyone is a peer."""
+    """Return the network without its source, or n if all nodes are peers."""
     side = round(n**0.5)
     match name:
         case "ring":
@@ -58,74 +59,74 @@ def graph(name: str, n: int, seed: int) -> topology.Topology | int:
 
 
 def exact(name: str, n: int) -> float:
-    """Mean version age by the recursion over sizes of sets; NaN where the graph has none."""
+    """Compute the mean version age by the recursion over sizes of sets; NaN if the graph has none."""
     if name == "complete":
         return age.version_age_complete(n, **RATES)
     return age.version_age_ring(n, **RATES) if name == "ring" else np.nan
 
 
 def rough(name: str, n: int) -> float:
-    """A guess of the mean age, by which the length of the run is chosen."""
+    """Return a rough mean age, which sets the length of the run."""
     return {"torus": n ** (1 / 3), "random 4-regular": 1.5 * np.log(n)}.get(name) or exact(name, n)
 
 
 def plans(peers: topology.Topology | int, n: int, plan: stationary.Schedule, seed: int) -> Iterator[Timeline]:
-    """Plan chunk after chunk: Poisson clocks forget, so that independent plans make one long run."""
+    """Plan chunk after chunk; Poisson clocks have no memory, so independent plans form one long run."""
     duration = (plan.chunk + 6 * plan.chunk**0.5 + 100) / (n + 2)
     for number in range(plan.chunks):
         yield version_age(peers, duration, seed=seed + number, **RATES)[: plan.chunk]
 
 
 def measured(name: str, n: int, config: Config) -> np.ndarray:
-    """Mean age over nodes in blocks of four mean ages, ``(blocks,)``: node n is the source, and its versions are."""
+    """Measure the mean age over nodes in blocks of four mean ages, ``(blocks,)``; the source is node n."""
     events = rough(name, n) * (n + 2)
     plan = stationary.schedule(n, record=n, memory=4 * events, burn_in=8 * events, units=1)
     plan = plan._replace(blocks=config.num_blocks, sources=1)
     seed = config.seed + 1_000_000 * GRAPHS.index(name) + 10_000 * config.sizes.index(n)
     chunks = plans(graph(name, n, config.seed), n, plan, seed)
-    found = stationary.records(jax.random.key(config.seed), chunks, [n], staleness_by_source(), plan.record_every)
-    return stationary.blocks(found["staleness_of_source"], plan)[:, 0]
+    records = stationary.records(jax.random.key(config.seed), chunks, [n], staleness_by_source(), plan.record_every)
+    return stationary.blocks(records["staleness_of_source"], plan)[:, 0]
 
 
 def passages(name: str, n: int, config: Config) -> np.ndarray:
-    """Sample ``λ_e T`` independently, ``(samples,)``: Dijkstra's algorithm over exponential times, reversed edges."""
+    """Draw independent samples of ``λ_e T``, ``(samples,)``, by Dijkstra's algorithm on reversed edges."""
     peers = graph(name, n, config.seed)
     assert isinstance(peers, topology.Topology)
     rng = np.random.default_rng([config.seed, GRAPHS.index(name), n])
     degrees = np.bincount(peers.senders, minlength=n)
     means = degrees[peers.senders] / RATES["gossip_rate"]
     reverse = sp.csr_array((means, (peers.receivers, peers.senders)), shape=(n, n))
-    scale, found = reverse.data.copy(), np.empty(config.passage_samples)
+    scale, times = reverse.data.copy(), np.empty(config.passage_samples)
     for sample in range(config.passage_samples):
         reverse.data = rng.exponential(scale)
         from_source, node = rng.exponential(n / RATES["source_rate"], n), int(rng.integers(n))
-        # A path found within the limit is the shortest: what lies beyond is farther than all of it.
+        # A path within the limit is the shortest, because all nodes beyond are farther than the limit.
         limit = 4 * rough(name, n)
-        found[sample] = np.min(dijkstra(reverse, indices=node, limit=limit) + from_source)
-        if found[sample] > limit:
-            found[sample] = np.min(dijkstra(reverse, indices=node) + from_source)
-    return RATES["version_rate"] * found
+        times[sample] = np.min(dijkstra(reverse, indices=node, limit=limit) + from_source)
+        if times[sample] > limit:
+            times[sample] = np.min(dijkstra(reverse, indices=node) + from_source)
+    return RATES["version_rate"] * times
 
 
 def fit(n: np.ndarray, mean: np.ndarray, error: np.ndarray) -> scaling.Comparison:
-    """Fit ``a + b ln n`` and ``a n^b``, standard errors known."""
+    """Fit ``a + b ln n`` and ``a n^b`` with known standard errors."""
     return scaling.compare(n, mean, error, laws=("logarithm", "power"))
 
 
-def exponent(found: scaling.Comparison) -> tuple[float, float]:
-    """Exponent b of the power, and the half-width of its 95 % interval."""
-    power = found.fits[1]
+def exponent(comparison: scaling.Comparison) -> tuple[float, float]:
+    """Return the exponent b of the power, and the half-width of its 95 % interval."""
+    power = comparison.fits[1]
     return power.exponent, float(power.intervals[-1, 1] - power.intervals[-1, 0]) / 2
 
 
-def log_minus_power(found: scaling.Comparison) -> float:
-    """AIC of the logarithm minus AIC of the power: negative, the logarithm fits better."""
-    logarithm, power = found.fits
+def log_minus_power(comparison: scaling.Comparison) -> float:
+    """Return the AIC of the logarithm minus that of the power; negative if the logarithm fits better."""
+    logarithm, power = comparison.fits
     return logarithm.aic - power.aic
 
 
 def run(config: Config) -> xr.Dataset:
-    """Run the engine on all graphs, the dual on the two without a recursion; fit both laws of growth."""
+    """Run the engine on all graphs, and the dual on the two without a recursion; fit both laws of growth."""
     sampled = ("random 4-regular", "torus")
     ages = np.stack([[measured(name, n, config) for n in config.sizes] for name in GRAPHS])
     dual = np.stack([[passages(name, n, config) for n in config.passage_sizes] for name in sampled])
@@ -159,7 +160,7 @@ def run(config: Config) -> xr.Dataset:
 
 
 def _both(config: Config, ages: np.ndarray, dual: np.ndarray) -> scaling.Comparison:
-    """Fit the engine's sizes and the larger ones of the dual together."""
+    """Fit the sizes of the engine and the larger sizes of the dual together."""
     parts = [(n, ages[k]) for k, n in enumerate(config.sizes)]
     parts += [(n, dual[k]) for k, n in enumerate(config.passage_sizes) if n > max(config.sizes)]
     mean = np.asarray([values.mean() for _, values in parts])
@@ -172,7 +173,7 @@ ORDERS = {"complete": np.nan, "random 4-regular": np.nan, "torus": 1 / 3, "ring"
 
 
 def table(dataset: xr.Dataset) -> list[Row]:
-    """Compare ages with the recursions, exponents with theirs, and the two laws of growth with each other."""
+    """Compare ages and exponents with those of the recursions, and the two laws of growth with each other."""
     rows = []
     for name in GRAPHS:
         at = dataset.sel(graph=name)
@@ -191,7 +192,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
 
 
 def _growth(dataset: xr.Dataset) -> list[Row]:
-    """Exponents and model selection; on complete and ring graphs the same fit to the exact recursion is predicted."""
+    """Report exponents and model selection; the prediction for complete graphs and rings is a fit to exact ages."""
     rows = []
     for name in GRAPHS:
         at = dataset.sel(graph=name)

@@ -1,1 +1,1 @@
-"""Figures of the paper, one script each: they read stored results and theory, never the engine."""
+"""Figures of the paper, one module each; they use stored results and theory, but not the engine."""

@@ -1,4 +1,4 @@
-"""Accuracy against simulated seconds of nodes that wait and of nodes that do not, without and with slow devices."""
+"""Accuracy against simulated time of nodes that wait and of nodes that do not, without and with slow devices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from figures.lib.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 def draw(dataset: xr.Dataset) -> Figure:
     """Left and middle: accuracy against time, without and with stragglers. Right: seconds to the target."""
-    made, axes = style.figure(1, 3, panel_height=3.0)
+    fig, axes = style.figure(1, 3, panel_height=3.0)
     for ax, scenario in zip(axes[0], dataset.scenario.values, strict=False):
         _curves(ax, dataset.sel(scenario=scenario))
         words = dataset.attrs["slow"] if scenario == "stragglers" else "all devices equally fast"
@@ -25,14 +25,14 @@ def draw(dataset: xr.Dataset) -> Figure:
     axes[0, 1].tick_params(labelleft=False)
     axes[0, 0].set_ylabel("test accuracy, mean over nodes (%)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=7, frameon=False)
+    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=7, frameon=False)
     _waiting(axes[0, 2], dataset)
-    return made
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
-    target = f"{100 * dataset.attrs['target']:.1f} % accuracy, a share of what all-reduce SGD ends with"
+    """Describe the figure."""
+    target = f"{100 * dataset.attrs['target']:.1f} % accuracy, a share of the final accuracy of all-reduce SGD"
     return Caption(
         f"Accuracy against simulated time, and seconds to the target; stragglers: {dataset.attrs['slow']}.",
         dataset.attrs["data"],
@@ -55,14 +55,14 @@ def _curves(ax: Axes, dataset: xr.Dataset) -> None:
 
 
 def _on_one_clock(time: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read every seed's curve at the same seconds, for a band over seeds; from the first record after the start on."""
+    """Interpolate every seed's curve at the same times, from the first record after the start on."""
     grid = np.geomspace(time[1].max(), time[-1].min(), 60)
     read = np.stack([np.interp(grid, *pair) for pair in zip(time.T, values.T, strict=True)], axis=1)
     return grid, *mean_and_interval(read, axis=1)
 
 
 def _waiting(ax: Axes, dataset: xr.Dataset) -> None:
-    """Dots with intervals; an open arrow where a seed misses the target, at the end of its run."""
+    """Draw dots with intervals, and an open arrow at the end of the run if a seed misses the target."""
     systems = [str(name) for name in dataset.system.values]
     for index, system in enumerate(systems):
         chosen = style.STYLES[index]
@@ -88,6 +88,6 @@ def _waiting(ax: Axes, dataset: xr.Dataset) -> None:
     ax.set_yticks(range(len(systems)), systems[::-1])
     ax.set(xscale="log", xlabel="time to target (s)", ylim=(-1.3, len(systems) - 0.5))
     ax.grid(axis="y", visible=False)
-    notes = "open: equal devices; filled: stragglers\n▷: some seed misses the target"
+    notes = "open: equal devices; filled: stragglers\n▷: a seed misses the target"
     ax.text(0.02, 0.02, notes, transform=ax.transAxes, fontsize=6.5, va="bottom")
     style.title(ax, f"Seconds to {100 * dataset.attrs['target']:.0f} % accuracy")

@@ -1,4 +1,4 @@
-"""Loss and consensus distance of asynchronous push-gossip SGD on linear regression, and where they settle exactly."""
+"""Loss and consensus distance of asynchronous push-gossip SGD on linear regression, with exact stationary values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = {"excess_loss": "excess loss of a node", "consensus_distance": "consensu
 def draw(dataset: xr.Dataset) -> Figure:
     """Top: excess loss, a panel per number of nodes. Bottom: consensus distance. Dashed: exact, for c = 0."""
     columns = dataset.sizes["nodes"]
-    made, axes = style.figure(2, columns, panel_height=2.2, sharex=True, sharey=False)
+    fig, axes = style.figure(2, columns, panel_height=2.2, sharex=True, sharey=False)
     for row, quantity in enumerate(NAMES):
         for column, n in enumerate(dataset.nodes.values):
             _panel(axes[row, column], dataset.sel(nodes=n), quantity)
@@ -27,18 +27,18 @@ def draw(dataset: xr.Dataset) -> Figure:
         style.title(axes[0, column], f"n = {int(n)}")
         axes[1, column].set_xlabel("simulated time (s)")
     style.legend(axes[0, -1], location="upper right")
-    return made
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     return Caption(
         "Excess loss and consensus distance against simulated time, by number of nodes, push rate and clock.",
-        f"drawn: quadratics of one optimum in {dataset.attrs['dimension']} dimensions, noisy gradients",
+        f"simulated: quadratics with a common optimum in {dataset.attrs['dimension']} dimensions, noisy gradients",
         numbers(dataset.nodes.values),
         seeds_of(dataset),
         bands(dataset, INTERVAL),
-        "none; dashed: where it settles exactly for c = 0",
+        "none; dashed: exact stationary value for c = 0",
     )
 
 
@@ -49,7 +49,7 @@ def _panel(ax: Axes, dataset: xr.Dataset, quantity: str) -> None:
         for clock in dataset.clock.values:
             at = dataset.sel(rate=rate, clock=clock)
             mean, half = mean_and_interval(at[quantity].values, axis=1)
-            shown = mean > 0  # all nodes start from one model
+            shown = mean > 0  # all nodes start from the same model
             style.band(
                 ax,
                 time[shown],

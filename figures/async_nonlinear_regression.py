@@ -21,7 +21,7 @@ NAMES = {
 def draw(dataset: xr.Dataset) -> Figure:
     """Draw a row per quantity and a column per number of nodes: a curve per push rate. Dashed: exact mean staleness."""
     numbers = dataset.nodes.values
-    made, axes = style.figure(len(NAMES), len(numbers), panel_height=1.8, sharex=True)
+    fig, axes = style.figure(len(NAMES), len(numbers), panel_height=1.8, sharex=True)
     for row, quantity in enumerate(NAMES):
         for column, n in enumerate(numbers):
             _panel(axes[row, column], dataset.sel(nodes=n), quantity)
@@ -31,14 +31,14 @@ def draw(dataset: xr.Dataset) -> Figure:
         style.title(axes[0, column], f"n = {int(n)}")
         axes[-1, column].set_xlabel("simulated time (s)")
     style.legend(axes[0, 0], location="upper right")
-    return made
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     return Caption(
         "Mean staleness, test error and consensus distance against simulated time, by number of nodes and push rate.",
-        "drawn: noisy samples of a sine, a window of its own for each node",
+        "simulated: noisy samples of a sine, from a separate window for each node",
         numbers(dataset.nodes.values),
         seeds_of(dataset),
         bands(dataset, INTERVAL),
@@ -48,11 +48,11 @@ def caption(dataset: xr.Dataset) -> Caption:
 
 def _panel(ax: Axes, dataset: xr.Dataset, quantity: str) -> None:
     time = dataset.time.values
-    shown = time > 0 if quantity == "consensus_distance" else time >= 0  # all nodes start from one model
+    shown = time > 0 if quantity == "consensus_distance" else time >= 0  # all nodes start from the same model
     for index, rate in enumerate(dataset.rate.values):
         at = dataset.sel(rate=rate)
         mean, half = mean_and_interval(at[quantity].values, axis=1)
-        # On a logarithmic axis a band must stay above 0.
+        # A band on a logarithmic axis must stay above 0.
         low = mean - half if quantity == "staleness" else np.maximum(mean - half, 0.1 * mean)
         band = {"low": low[shown], "high": (mean + half)[shown]}
         style.band(ax, time[shown], mean[shown], **band, label=str(rate), style_index=index, markers=6)

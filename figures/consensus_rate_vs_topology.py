@@ -17,26 +17,26 @@ SHOWN = ("path", "ring", "star", "torus", "random 4-regular", "exponential", "ra
 
 def draw(dataset: xr.Dataset) -> Figure:
     """Left: disagreement against rounds, with the line of slope ln ρ. Right: measured against predicted gap."""
-    made, axes = style.figure(1, 2, panel_height=2.9)
+    fig, axes = style.figure(1, 2, panel_height=2.9)
     _curves(axes[0, 0], dataset)
     _gaps(axes[0, 1], dataset)
-    return made
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     return Caption(
-        "Left: disagreement against rounds. Right: measured against predicted gap; grey: no curve at the left.",
+        "Left: disagreement against rounds. Right: measured against predicted gap; grey graphs have no curve.",
         "none: averaging of independent normal numbers",
         numbers([setting(dataset, "num_nodes")]),
         seeds_of(dataset),
-        f"{INTERVAL}, at the left of the logarithm",
-        "none; dashed: the slope ln ρ at the left, measured = predicted at the right",
+        f"{INTERVAL}; on the left, of the logarithm",
+        "none; dashed: slope ln ρ on the left, measured = predicted on the right",
     )
 
 
 def _looks(names: list[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of every graph, the same in both panels; grey where no curve is drawn."""
+    """Return colour and marker of every graph, the same in both panels; grey for graphs without a curve."""
     shown = [name for name in names if name.startswith(SHOWN)]
     looks = {name: (style.STYLES[i].colour, style.STYLES[i].marker) for i, name in enumerate(shown)}
     others = [name for name in names if name not in looks]
@@ -49,13 +49,21 @@ def _curves(ax: Axes, dataset: xr.Dataset) -> None:
     for index, name in enumerate(names):
         at = dataset.sel(graph=name)
         logs, half = mean_and_interval(np.log(np.maximum(at.disagreement.values, 1e-12)), axis=1)
-        kept = np.exp(logs) > 2e-6
+        visible = np.exp(logs) > 2e-6
         low, high = np.exp(logs - half), np.exp(logs + half)
-        style.band(ax, rounds[kept], np.exp(logs)[kept], low=low[kept], high=high[kept], label=name, style_index=index)
-        last = int(np.flatnonzero(kept)[-1])
-        late = rounds[kept] >= rounds[last] / 5
-        line = np.exp(logs[last]) * float(at.predicted_factor) ** (rounds[kept][late] - rounds[last])
-        style.theory_line(ax, rounds[kept][late], line)
+        style.band(
+            ax,
+            rounds[visible],
+            np.exp(logs)[visible],
+            low=low[visible],
+            high=high[visible],
+            label=name,
+            style_index=index,
+        )
+        last = int(np.flatnonzero(visible)[-1])
+        late = rounds[visible] >= rounds[last] / 5
+        line = np.exp(logs[last]) * float(at.predicted_factor) ** (rounds[visible][late] - rounds[last])
+        style.theory_line(ax, rounds[visible][late], line)
     ax.set(xscale="symlog", yscale="log", ylim=(1e-6, 3), xlabel="round", ylabel="disagreement ‖x − x̄‖ / ‖x₀ − x̄₀‖")
     ax.set_xlim(0, float(rounds[-1]))
     ax.text(0.04, 0.05, "dashed: slope ln ρ", transform=ax.transAxes, fontsize=7)

@@ -14,22 +14,22 @@ from figures.lib.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 def draw(dataset: xr.Dataset) -> Figure:
     """Left: accuracy against rounds. Middle: against bytes per node. Right: consensus distance and its estimate."""
-    made, axes = style.figure(1, 3, panel_height=2.7)
+    fig, axes = style.figure(1, 3, panel_height=2.7)
     _accuracy(axes[0, 0], dataset)
     _bytes(axes[0, 1], dataset)
     _consensus(axes[0, 2], dataset)
-    return made
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     return Caption(
         "Accuracy of the nodes against rounds and bytes, and consensus distance, by topology.",
         f"{dataset.attrs['data']}, label skew by Dirichlet(0.5)",
         numbers([dataset.attrs["num_nodes"]]),
         seeds_of(dataset),
         bands(dataset, INTERVAL),
-        "none; dashed: bytes by formula, and the consensus distance estimated without curvature",
+        "none; dashed: predicted bytes, and the consensus distance estimated without curvature",
     )
 
 
@@ -61,8 +61,8 @@ def _bytes(ax: Axes, dataset: xr.Dataset) -> None:
         end = float(at.predicted_bytes_per_round) * float(at.event[-1]) / n / 1e6
         ax.axvline(end, color=style.THEORY, linestyle="--", linewidth=0.8, label="_theory")
     ax.set(xscale="log", xlabel="MB sent per node", ylim=_percent_range(dataset))
-    ax.text(0.03, 0.97, "dashed: total by formula", transform=ax.transAxes, va="top", fontsize=7)
-    style.title(ax, "The same against bytes")
+    ax.text(0.03, 0.97, "dashed: predicted total", transform=ax.transAxes, va="top", fontsize=7)
+    style.title(ax, "Accuracy against bytes")
 
 
 def _consensus(ax: Axes, dataset: xr.Dataset) -> None:
@@ -78,4 +78,4 @@ def _consensus(ax: Axes, dataset: xr.Dataset) -> None:
     ax.text(0.03, 0.03, "dashed: estimate without curvature", transform=ax.transAxes, va="bottom", fontsize=7)
     ax.set(yscale="log", xlabel="round", ylabel="consensus distance")
     ax.set_ylim(bottom=ax.get_ylim()[0] / 3)
-    style.title(ax, "How far nodes lie apart")
+    style.title(ax, "Consensus distance")

@@ -13,8 +13,8 @@ from theory import staleness
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """Left: levels, one constant fitted for each flight time. Right: growth, nothing fitted."""
-    made, axes = style.figure(1, 2, panel_height=2.7)
+    """Left: levels, with one fitted constant per flight time. Right: growth, without any fit."""
+    fig, axes = style.figure(1, 2, panel_height=2.7)
     for index, flight_time in enumerate(dataset.flight_time.values):
         at = dataset.sel(flight_time=flight_time)
         label = "no flight time" if flight_time == 0 else f"flight time d = {flight_time:g}/m"
@@ -27,21 +27,21 @@ def draw(dataset: xr.Dataset) -> Figure:
     axes[0, 0].set_ylabel("mean staleness (updates)")
     axes[0, 1].set_ylabel(f"growth since n = {n[0]} (updates)")
     style.title(axes[0, 0], "Level at λ = ln n")
-    style.title(axes[0, 1], "Growth, nothing fitted")
+    style.title(axes[0, 1], "Growth, without any fit")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     extra, names = axes[0, 1].get_legend_handles_labels()
     once = dict(zip([*labels, *names], [*handles, *extra], strict=True))
-    made.legend(once.values(), once.keys(), loc="outside lower center", ncols=3, fontsize=7, frameon=False)
-    return made
+    fig.legend(once.values(), once.keys(), loc="outside lower center", ncols=3, fontsize=7, frameon=False)
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     return Caption(
         "Mean staleness at λ = ln n, with and without flight time. Left: level. Right: growth since the smallest size.",
         "none: version counters, no learning",
         numbers(dataset.n.values),
-        "one long run for each point",
+        "one long run per point",
         "95 % intervals of the mean over parts of the run (Student t)",
         "none; lines: exact, with a fitted constant (dotted), and asymptotic growth",
     )
@@ -89,7 +89,7 @@ def _bars(ax: Axes, x, y, half, label: str, index: int) -> None:
 
 
 def _leading(dataset: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Leading term on a fine grid of sizes that begins at the first."""
+    """Return the leading term on a fine grid of sizes that begins at the first."""
     n = np.unique(np.geomspace(dataset.n.values[0], dataset.n.values[-1], 60).round().astype(int))
     m, d = dataset.attrs["update_rate"], float(dataset.flight_time)
     values = [

@@ -14,27 +14,26 @@ from theory.check.policy import interval
 
 def draw(dataset: xr.Dataset) -> Figure:
     """Left: delay of the first ring by the moment of a death. Middle and right: accuracy and cycles by failures."""
-    made, axes = style.figure(1, 3, panel_height=2.8)
+    fig, axes = style.figure(1, 3, panel_height=2.8)
     _deaths(axes[0, 0], dataset)
     _by_failures(axes[0, 1], dataset, 100 * dataset.accuracy, "test accuracy at the end (%)")
     _by_failures(axes[0, 2], dataset, dataset.between, "cycles between two means")
-    style.title(axes[0, 0], "one member dies")
+    style.title(axes[0, 0], "One member dies")
     style.title(axes[0, 1], f"{dataset.attrs['num_nodes']} devices come and go")
-    style.title(axes[0, 2], "pace of synchronisation")
-    return made
+    style.title(axes[0, 2], "Pace of synchronisation")
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     return Caption(
-        "Left: how much later a ring is over if a member dies, by the moment of its death; one mark for each member, "
-        "lines: timeout, handshake, latency and one repeated ring, the bound. Middle, right: accuracy of the last "
-        "mean, and time between means in units of T_sync, by how long devices stay on average; they are away for one "
-        "cycle. "
-        "All but the outline of HADFL is our design.",
+        "Left: delay of a ring in which a member dies, by the time of its death; one mark per member. Lines: the "
+        "bound, timeout, handshake, latency and one repeated ring. Middle, right: accuracy of the last mean, and "
+        "time between means in units of T_sync, by the mean time for which devices stay; they are away for one cycle. "
+        "Only the outline of HADFL is the paper's; the rest is our design.",
         str(dataset.attrs["data"]),
         f"left {numbers([4])}, else {numbers([dataset.attrs['num_nodes']])}",
-        f"{seeds_of(dataset)}; left: one plan for each death",
+        f"{seeds_of(dataset)}; left: one plan per death",
         bands(dataset, INTERVAL),
         "none",
     )
@@ -54,7 +53,7 @@ def _deaths(ax: Axes, dataset: xr.Dataset) -> None:
             label=f"{count} in the ring",
         )
         ax.axhline(float(at.bound), color=look.colour, linewidth=0.9, linestyle="--")
-    ax.set(xlabel="death after the first fragment (s)", ylabel="the ring ends later by (s)")
+    ax.set(xlabel="time of death after the first fragment (s)", ylabel="delay of the ring (s)")
     ax.set_ylim(top=1.4 * float(dataset.bound.max()))  # room for the legend above the bounds
     style.legend(ax, location="upper right")
 
@@ -62,8 +61,8 @@ def _deaths(ax: Axes, dataset: xr.Dataset) -> None:
 def _by_failures(ax: Axes, dataset: xr.Dataset, values: xr.DataArray, label: str) -> None:
     stays = dataset.stays.values
     for index, recovery in enumerate(dataset.recovery.values):
-        found = [interval(values.sel(recovery=recovery, stays=stay).values) for stay in stays]
-        mean, half = (np.array(column) for column in zip(*found, strict=True))
+        intervals = [interval(values.sel(recovery=recovery, stays=stay).values) for stay in stays]
+        mean, half = (np.array(column) for column in zip(*intervals, strict=True))
         look = style.STYLES[index]
         ax.errorbar(
             np.arange(len(stays)) + 0.08 * index,

@@ -1,4 +1,4 @@
-"""Throughput of HADFL over that of data parallelism and of FedAvg against bandwidth, beside the paper's maxima."""
+"""Throughput of HADFL, relative to data parallelism and FedAvg, against bandwidth, beside the paper's maxima."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from figures.lib import style
 from figures.lib.caption import RANGE, Caption, bands, numbers, seeds_of
 
 TOP = 30.0
-"""Speed-ups above are outside the picture."""
+"""Larger speed-ups are outside the figure."""
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """Rows: what HADFL is compared with. Columns: arrays of powers."""
+    """Draw a row per reference and a column per array of powers."""
     arrays, others = dataset.array.values, dataset.system.values
-    made, axes = style.figure(len(others), len(arrays), panel_height=2.3, sharex=True)
+    fig, axes = style.figure(len(others), len(arrays), panel_height=2.3, sharex=True)
     for row, system in zip(axes, others, strict=True):
         for ax, array in zip(row, arrays, strict=True):
             _speedups(ax, dataset.sel(system=system, array=array))
@@ -26,23 +26,23 @@ def draw(dataset: xr.Dataset) -> Figure:
     for ax in axes[-1]:
         ax.set_xlabel("bandwidth (MB/s; ∞: free network)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7, frameon=False, columnspacing=1.2)
-    return made
+    fig.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7, frameon=False, columnspacing=1.2)
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     maxima = " and ".join(
         f"{value:g} over {name}" for name, value in zip(dataset.system.values, dataset.paper.values, strict=True)
     )
     return Caption(
-        "Samples that HADFL trains a second, divided by those of data parallelism with an all-reduce after every step, "
+        "Samples per second of HADFL, divided by those of data parallelism with an all-reduce after every step, "
         "and of decentralized FedAvg with as many local steps as the slowest device makes in a cycle. Steps: of that "
         "device in a cycle. Dashes: the bound Σp/(n min p) of a free network. Dotted: the abstract's maxima, "
         f"{maxima}, which are of time to accuracy, not of throughput, and of arrays, models and networks that we do "
-        "not know; where curves are above, the network may account for them. HADFL as it is planned here: "
+        "not know; where curves are above them, the network may explain them. Plans of HADFL: "
         f"{dataset.attrs['note']}; rings of {dataset.attrs['ring_size']}, batches of {dataset.attrs['batch']}, and an "
-        f"assumed {1e3 * dataset.attrs['sample_s']:g} ms a sample on the fastest device.",
+        f"assumed {1e3 * dataset.attrs['sample_s']:g} ms per sample on the fastest device.",
         "none: planned without learning; message sizes of "
         + ", ".join(f"{name} ({size / 1e6:.1f} MB)" for name, size in _sizes(dataset)),
         numbers([dataset.attrs["num_nodes"]]),
@@ -59,7 +59,7 @@ def _sizes(dataset: xr.Dataset) -> list[tuple[str, float]]:
 def _speedups(ax: Axes, at: xr.Dataset) -> None:
     finite = np.isfinite(at.bandwidth.values)
     x = at.bandwidth.values / 1e6
-    edge = 10 * x[finite].max()  # where the free network is drawn
+    edge = 10 * x[finite].max()  # position of the free network
     x = np.where(finite, x, edge)
     index = 0
     for model in at.model.values:

@@ -15,12 +15,12 @@ LABELS = {"two": "$N_p$ = 2", "a quarter": "$N_p$ = n/4"}
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """Units a second; T_sync between means; time not in training; bytes per device and mean."""
-    made, axes = style.figure(2, 2, panel_height=2.2)
+    """Draw units per second; T_sync between means; time not in training; models sent per device and mean."""
+    fig, axes = style.figure(2, 2, panel_height=2.2)
     (speed, cycle), (time, cost) = axes
     _speeds(speed, dataset)
     _lines(cycle, dataset, dataset.cycle_s / dataset.sync_s)
-    style.theory_line(cycle, dataset.n.values, np.ones(dataset.sizes["n"]), "a mean in each $T_{sync}$")
+    style.theory_line(cycle, dataset.n.values, np.ones(dataset.sizes["n"]), "one mean per $T_{sync}$")
     cycle.set(ylabel="$T_{sync}$ between means", ylim=(0, None))
     style.title(cycle, "Length of a cycle")
     _times(time, dataset)
@@ -37,19 +37,19 @@ def draw(dataset: xr.Dataset) -> Figure:
     style.legend(speed, location="center", columns=2)
     style.legend(cycle, location="lower left")
     style.legend(cost, location="lower right")
-    return made
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     return Caption(
-        "HADFL as devices become more, with rings of two and of a quarter of the devices. Units trained a second, "
+        "HADFL on more and more devices, with rings of two and of a quarter of the devices. Units trained per second, "
         "divided by the sum of all speeds; time between two means, in T_sync; what devices do after the warm-up when "
-        "they do not train, means over seeds; models sent per device and mean, which lack the broadcasts that the end "
-        f"of a plan cuts off. HADFL as it is planned here: {dataset.attrs['note']}.",
+        "they do not train, means over seeds; models sent per device and mean, without the broadcasts that the end "
+        f"of a plan cuts off. Plans of HADFL: {dataset.attrs['note']}.",
         f"none: planned without learning; devices: {dataset.attrs['data']}",
         numbers(dataset.n.values),
-        f"{seeds_of(dataset)}, with other devices each",
+        f"{seeds_of(dataset)}, each with different devices",
         bands(dataset, INTERVAL),
         "none; dashes: exact",
     )
@@ -75,11 +75,11 @@ def _lines(ax: Axes, dataset: xr.Dataset, values: xr.DataArray) -> None:
 def _speeds(ax: Axes, dataset: xr.Dataset) -> None:
     _lines(ax, dataset, dataset.rate / dataset.full_rate)
     barrier = (dataset.barrier_rate / dataset.full_rate).isel(ring=0).transpose("seed", "n").values.mean(0)
-    style.theory_line(ax, dataset.n.values, np.ones(dataset.sizes["n"]), "nobody ever waits")
+    style.theory_line(ax, dataset.n.values, np.ones(dataset.sizes["n"]), "no waiting")
     ax.plot(
         dataset.n.values, barrier, color=style.THEORY, linestyle=":", linewidth=1.2, label="barrier on a free network"
     )
-    ax.set(ylabel="units/s, in the sum of all speeds", ylim=(0, 1.05))
+    ax.set(ylabel="units/s, relative to the sum of all speeds", ylim=(0, 1.05))
     style.title(ax, "Speed of training")
 
 

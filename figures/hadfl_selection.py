@@ -1,4 +1,4 @@
-"""How often each device is in a ring of HADFL, beside the exact law; and how far the versions drift apart."""
+"""How often each device is in a ring of HADFL, beside the exact law; and the range of the versions."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ TITLES = {"std": "spread 1 sd", "unit": "spread 1 unit"}
 def draw(dataset: xr.Dataset) -> Figure:
     """Rows: spreads. Columns: arrays of powers, then the range of the versions."""
     arrays = dataset.array.values
-    made, axes = style.figure(2, len(arrays) + 1, panel_height=2.3)
+    fig, axes = style.figure(2, len(arrays) + 1, panel_height=2.3)
     for row, spread in zip(axes, dataset.spread.values, strict=True):
         for ax, array in zip(row, arrays, strict=False):
             _frequencies(ax, dataset.sel(spread=spread, array=array))
             style.title(ax, f"{array}, {TITLES[str(spread)]}")
-        row[0].set_ylabel("share of rings that it is in")
+        row[0].set_ylabel("share of rings with this device")
         _ranges(row[-1], dataset.sel(spread=spread))
         style.title(row[-1], f"Versions, {TITLES[str(spread)]}")
     for ax in axes[-1, : len(arrays)]:
         ax.set_xlabel("device, by its power")
     axes[-1, -1].set_xlabel("synchronisation")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside lower left", ncols=4, fontsize=7, frameon=False, columnspacing=1.2)
+    fig.legend(handles, labels, loc="outside lower left", ncols=4, fontsize=7, frameon=False, columnspacing=1.2)
     style.legend(axes[-1, -1], location="upper left")
-    return made
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     cycles = dataset.sizes["cycle"]
     return Caption(
-        f"Share of {cycles:,} rings that each device is in: points are seeds, bars the mean with its interval, dashes "
+        f"Share of {cycles:,} rings that each device is in: points are seeds, bars means with intervals, dashes "
         "the exact law given the forecasts of each cycle. With a spread of one unit a device is soon in all rings or "
-        "in none, and the seed decides which of two equal ones. Right: the largest version minus the smallest, a line "
-        f"for each array and size of the ring. HADFL as it is planned here: {dataset.attrs['note']}.",
+        "in none, and the seed decides between equal devices. Right: the largest version minus the smallest, a line "
+        f"for each array and size of the ring. Plans of HADFL: {dataset.attrs['note']}.",
         f"none: planned without learning; {dataset.attrs['data']}",
         numbers([dataset.sizes["device"]]),
         seeds_of(dataset),
@@ -79,7 +79,7 @@ def _ranges(ax: Axes, at: xr.Dataset) -> None:
     for array in at.array.values:
         for count in at["count"].values.tolist():
             gap = at.sel(array=array, count=count).gap.transpose("seed", "cycle").values
-            # Means over blocks of cycles whose lengths grow by a constant factor, for the logarithmic axis.
+            # Average over blocks of cycles whose lengths grow by a constant factor, for the logarithmic axis.
             edges = np.unique(np.geomspace(1, gap.shape[1] + 1, 24).astype(int)) - 1
             blocks = np.add.reduceat(gap, edges[:-1], axis=1) / np.diff(edges)
             middle = np.sqrt((edges[:-1] + 1) * edges[1:])

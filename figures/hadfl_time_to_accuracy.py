@@ -1,4 +1,4 @@
-"""HADFL and its baselines: accuracy against time and bytes, and what the speed-ups are made of."""
+"""HADFL and its baselines: accuracy against time and bytes, and the components of the speed-ups."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from figures.lib.plexus_curves import on_one_axis
 from theory.check.policy import interval
 
 COSTS = (("time", 1.0, "simulated seconds"), ("bytes", 2.0**30, "GiB sent"))
-FACTORS = ("time", "samples a second", "samples needed")
+FACTORS = ("time", "samples per second", "samples needed")
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """One row per array of powers: accuracy against seconds and GiB; the speed-up of HADFL, and its two factors."""
-    made, axes = style.figure(dataset.sizes["powers"], 3, panel_height=2.6)
+    """Draw a row per array of powers: accuracy against seconds and GiB; the speed-up of HADFL and its two factors."""
+    fig, axes = style.figure(dataset.sizes["powers"], 3, panel_height=2.6)
     for row, powers in zip(axes, dataset.powers.values, strict=True):
         at = dataset.sel(powers=powers)
         for ax, name, unit, label in zip(
@@ -33,37 +33,37 @@ def draw(dataset: xr.Dataset) -> Figure:
         style.title(row[1], f"messages of {dataset.attrs['model_bytes'] / 1e6:.3g} MB")
         style.title(row[2], "HADFL over …")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7, frameon=False)
-    return made
+    fig.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7, frameon=False)
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     goals = ", ".join(
         f"{float(dataset.target.sel(powers=powers)):.4g} for {powers}" for powers in dataset.powers.values
     )
     return Caption(
-        "Accuracy of the global model against simulated seconds and bytes; how many times sooner HADFL reaches the "
-        "target, its samples a second over the other's, and the other's samples until the target over its own: the "
-        "first is the product of the others, about. Crosses: the paper's maxima, of the time to the best accuracy with "
-        "ResNet-18 and VGG-16, as reported. Dashes: samples a second that computing alone allows against a barrier. "
-        "Devices, network, N_p and β are ours.",
+        "Accuracy of the global model against simulated seconds and bytes. Bars: how many times sooner HADFL reaches "
+        "the target, the ratio of samples per second, and the inverse ratio of samples until the target; the first is "
+        "about the product of the others. Crosses: the paper's maxima, reported of the time to the best accuracy with "
+        "ResNet-18 and VGG-16. Dashes: bound on the ratio of samples per second against a barrier, if communication "
+        "is free. Devices, network, N_p and β are our choice.",
         f"{dataset.attrs['data']}, {dataset.attrs['bytes_per_second'] / 1e6:g} MB/s",
         f"{numbers([dataset.attrs['num_nodes']])}, N_p = {dataset.attrs['members']}",
         seeds_of(dataset),
         f"curves: {bands(dataset, RANGE)}; bars: {bands(dataset, INTERVAL)}",
-        f"{goals}: 95 % of the best that all schemes of the paper reach (dotted)",
+        f"{goals}: 95 % of the best accuracy that all schemes of the paper reach (dotted)",
     )
 
 
 def _maxima(dataset: xr.Dataset) -> dict[str, float]:
-    """Read the paper's maxima; a file keeps a list of one entry as that entry."""
+    """Return the paper's maxima; a file stores a list of one entry as that entry."""
     names, values = (np.atleast_1d(dataset.attrs[name]) for name in ("compared", "maxima"))
     return dict(zip(names.tolist(), values.tolist(), strict=True))
 
 
 def _range(at: xr.Dataset) -> tuple[float, float]:
-    """From a little below the lowest accuracy after a sixth of the time to a little above the highest."""
+    """Return limits around all accuracies after a sixth of the time."""
     later = at.score.where(at.time >= at.time.max() / 6)
     low, high = 100 * float(later.min()), 100 * float(at.score.max())
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
@@ -94,7 +94,7 @@ def _factors(ax: Axes, at: xr.Dataset, maxima: dict[str, float]) -> None:
             else:
                 ax.annotate("missed", (place, 0.1), rotation=90, ha="center", fontsize=7)
         ax.plot(index - 0.25, claimed, "x", color=style.THEORY, markersize=5)
-        if index == 0:  # the bound is of samples a second, against a barrier
+        if index == 0:  # the bound is on samples per second, against a barrier
             ax.hlines(float(at.bound), -0.13, 0.13, color=style.THEORY, linewidth=1.2, linestyle="--")
     ax.axhline(1.0, color="0.45", linewidth=0.8)
     ax.set_xticks(range(len(maxima)), [name.replace(" ", "\n", 1) for name in maxima])

@@ -1,4 +1,4 @@
-"""Errors of HADFL's forecasts: cycle by cycle where nothing varies, then against jitter and against drift."""
+"""Errors of HADFL's forecasts: cycle by cycle without variation, then against jitter and against drift."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from figures.lib.caption import INTERVAL, RANGE, Caption, bands, numbers, seeds_
 
 TITLES = {"progress": "Units trained", "versions": "Versions"}
 FLOOR = 1e-6
-"""Errors below are drawn as this."""
+"""Smaller errors are drawn at this value."""
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """Rows: what is forecast. Columns: nothing varies; jitter alone; drift alone."""
-    made, axes = style.figure(dataset.sizes["subject"], 3, panel_height=2.1)
+    """Draw a row per forecast quantity; columns: no variation; jitter only; drift only."""
+    fig, axes = style.figure(dataset.sizes["subject"], 3, panel_height=2.1)
     for row, subject in zip(axes, dataset.subject.values, strict=True):
         at = dataset.sel(subject=subject)
         _curves(row[0], at, exact=subject == "progress")
-        style.title(row[0], f"{TITLES[str(subject)]}: nothing varies")
+        style.title(row[0], f"{TITLES[str(subject)]}: no variation")
         _levels(row[1], at.error.sel(drift=0.0), "jitter")
-        style.title(row[1], f"{TITLES[str(subject)]}: jitter alone")
+        style.title(row[1], f"{TITLES[str(subject)]}: jitter only")
         _levels(row[2], at.error.sel(jitter=0.0), "drift")
-        style.title(row[2], f"{TITLES[str(subject)]}: drift alone")
+        style.title(row[2], f"{TITLES[str(subject)]}: drift only")
         row[0].set_ylabel("|error| / change per cycle")
     top = max(ax.get_ylim()[1] for ax in axes[:, 1:].ravel())
     for ax in axes[:, 1:].ravel():
@@ -35,25 +35,25 @@ def draw(dataset: xr.Dataset) -> Figure:
         ax.set_xlabel(name)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     more, names = axes[0, 1].get_legend_handles_labels()
-    made.legend(
+    fig.legend(
         [*handles, more[-1]], [*labels, names[-1]], loc="outside lower center", ncols=5, fontsize=7, frameon=False
     )
-    return made
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     start = int(dataset.attrs["start_up"])
     return Caption(
         "Error of the forecast one synchronisation ahead, divided by the change per cycle, of the units that devices "
         "have trained and of their versions, which a ring moves to the mean of its members. Middle, right: mean after "
-        f"{start} of {dataset.sizes['cycle']} cycles; 1 is the error of the forecast that nothing changes. Errors "
-        f"below {FLOOR:g} are drawn there. HADFL as it is planned here: {dataset.attrs['note']}.",
+        f"{start} of {dataset.sizes['cycle']} cycles; 1 is the error of the last value as forecast. Errors below "
+        f"{FLOOR:g} are drawn at {FLOOR:g}. Plans of HADFL: {dataset.attrs['note']}.",
         f"none: planned without learning; {dataset.attrs['data']}, rings of {dataset.attrs['ring_size']}",
         numbers([dataset.attrs["num_nodes"]]),
         seeds_of(dataset),
         f"left: {bands(dataset, RANGE)}; middle, right: {bands(dataset, INTERVAL)}",
-        "none; dashes: exact where nothing varies; dotted: the forecast that nothing changes",
+        "none; dashes: exact without variation; dotted: the last value as forecast",
     )
 
 

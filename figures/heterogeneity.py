@@ -14,23 +14,23 @@ from figures.lib.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 def draw(dataset: xr.Dataset) -> Figure:
     """Top: accuracy on real data, a panel per partition. Bottom: error on quadratics, a panel per spread."""
-    made, axes = style.figure(2, 3, panel_height=2.2)
+    fig, axes = style.figure(2, 3, panel_height=2.2)
     for column, partition in enumerate(dataset.partition.values):
         _accuracy(axes[0, column], dataset.sel(partition=partition), str(partition))
     axes[0, 0].set_ylabel("test accuracy (%)")
     words = f"Real data: {dataset.attrs['data']}; beside D-PSGD: points to the best of the others, ± 95 %"
-    made.suptitle(words, fontsize=7.5, x=0.01, ha="left")
+    fig.suptitle(words, fontsize=7.5, x=0.01, ha="left")
     shown = dataset.sizes["partition"]
     style.legend(axes[0, shown - 1], location="lower right")
     for ax in axes[0, shown:]:
         ax.set_visible(False)
     for column, spread in enumerate(dataset.spread.values):
         _error(axes[1, column], dataset.sel(spread=spread), float(spread), first=column == 0)
-    return made
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     return Caption(
         "Top: test accuracy by label skew. Bottom: squared error on quadratics by the spread of the nodes' optima.",
         f"top: {dataset.attrs['data']}; bottom: drawn quadratics without noise, one run each",
@@ -53,7 +53,7 @@ def _accuracy(ax: Axes, dataset: xr.Dataset, partition: str) -> None:
 
 
 def _gap(dataset: xr.Dataset) -> str:
-    """Say by how many points D-PSGD ends behind the best of the others, or ahead of all, with its interval."""
+    """Describe by how many points D-PSGD ends behind the best of the others, or ahead of all, with the interval."""
     ends = 100 * dataset.test_accuracy.sel(statistic="mean").isel(record=-1)
     others = ends.drop_sel(protocol="D-PSGD")
     best = others.isel(protocol=int(others.mean("seed").argmax("protocol")))

@@ -14,7 +14,7 @@ from figures.lib.caption import INTERVAL, RANGE, Caption, bands, numbers, seeds_
 
 def draw(dataset: xr.Dataset) -> Figure:
     """A row for each task. Left: against bytes. Middle: against time. Right: at equal rounds and at equal bytes."""
-    made, axes = style.figure(dataset.sizes["task"], 3, panel_height=2.8)
+    fig, axes = style.figure(dataset.sizes["task"], 3, panel_height=2.8)
     for row, task in zip(axes, dataset.task.values, strict=True):
         at = dataset.sel(task=task).dropna("record", how="all", subset=["score"])
         _curves(row[0], at, "megabytes", "MB sent per node")
@@ -25,19 +25,19 @@ def draw(dataset: xr.Dataset) -> Figure:
         number = at.sizes["seed"]
         style.title(row[1], "one seed" if number == 1 else f"bands: range over {number} seeds")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=7, frameon=False)
-    return made
+    fig.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=7, frameon=False)
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     tasks = [dataset.sel(task=task) for task in dataset.task.values]
     return Caption(
-        "Score against bytes and time, and the difference to the whole when one part is replaced.",
+        "Score against bytes and time, and the difference from JWINS if one part is replaced.",
         "; ".join(f"{at.task.values}: {at.data.values}" for at in tasks),
         numbers([dataset.attrs["num_nodes"]]),
         seeds_of(dataset),
-        bands(dataset, f"curves: {RANGE}; bars at the right: {INTERVAL}"),
+        bands(dataset, f"curves: {RANGE}; bars on the right: {INTERVAL}"),
         "none; dashed: no difference",
     )
 
@@ -63,7 +63,7 @@ def _curves(ax: Axes, at: xr.Dataset, cost: str, label: str) -> None:
 
 
 def _ends(ax: Axes, at: xr.Dataset) -> None:
-    """Dots with intervals of the differences to the whole, seed by seed, at equal rounds and at equal bytes."""
+    """Draw differences from JWINS, seed by seed with intervals, at equal rounds and at equal bytes."""
     names = [str(name) for name in at.variant.values]
     for index, name in enumerate(names[1:], start=1):
         look, height = style.STYLES[index], len(names) - 1 - index
@@ -83,9 +83,9 @@ def _ends(ax: Axes, at: xr.Dataset) -> None:
             )
     ax.axvline(0, color=style.THEORY, linewidth=0.8, linestyle="--")
     ax.set_yticks(range(len(names) - 1), names[:0:-1])
-    ax.set(xlabel=f"difference to {names[0]}{' (points)' if int(at.sign) > 0 else ''}", ylim=(-1.5, len(names) - 1.5))
+    ax.set(xlabel=f"difference from {names[0]}{' (points)' if int(at.sign) > 0 else ''}", ylim=(-1.5, len(names) - 1.5))
     ax.grid(axis="y", visible=False)
     error = "± 95 % over seeds" if at.sizes["seed"] > 1 else "one seed: no intervals"
     ax.text(0.02, 0.02, f"filled: equal rounds\nopen: equal bytes\n{error}", transform=ax.transAxes, fontsize=6.5)
     better = "→" if int(at.sign) > 0 else "←"
-    style.title(ax, f"One part less (better {better})")
+    style.title(ax, f"One part replaced (better {better})")

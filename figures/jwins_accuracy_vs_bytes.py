@@ -1,4 +1,4 @@
-"""Scores of four sharing schemes against rounds, bytes and seconds, a row of panels for each task."""
+"""Scores of four sharing schemes against rounds, bytes and seconds, with a row of panels per task."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from figures.lib.caption import INTERVAL, Caption, bands, numbers, seeds_of
 def draw(dataset: xr.Dataset) -> Figure:
     """Left: score against rounds. Middle: against MB sent per node. Right: against the nodes' clocks."""
     tasks = dataset.task.values
-    made, axes = style.figure(len(tasks), 3, panel_height=2.3 + 0.4 / len(tasks))
+    fig, axes = style.figure(len(tasks), 3, panel_height=2.3 + 0.4 / len(tasks))
     for row, task in zip(axes, tasks, strict=True):
         _row(row, str(task), _part(dataset, str(task)), dataset.attrs["num_nodes"])
-    schemes.common_legend(made, axes[0, 0])
-    return made
+    schemes.common_legend(fig, axes[0, 0])
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     parts = [_part(dataset, str(task)) for task in dataset.task.values]
     return Caption(
-        "Score of the nodes against rounds, bytes and simulated time, by sharing scheme, a row for each task.",
+        "Score of the nodes against rounds, bytes and simulated time, by sharing scheme, with a row per task.",
         "; ".join(f"{part.task.values}: {part.data.values}" for part in parts),
         numbers([dataset.attrs["num_nodes"]]),
         "; ".join(f"{part.task.values}: {seeds_of(part)}" for part in parts),
@@ -34,7 +34,7 @@ def caption(dataset: xr.Dataset) -> Caption:
 
 
 def _part(dataset: xr.Dataset, task: str) -> xr.Dataset:
-    """Take one task, without the records and seeds that only others have."""
+    """Select one task, without records and seeds that only other tasks have."""
     at = dataset.sel(task=task)
     return at.dropna("record", how="all", subset=["event"]).dropna("seed", how="all", subset=["node_bytes_sent"])
 

@@ -1,4 +1,4 @@
-"""Scores of sharing schemes on a fixed graph and on a fresh one in every round."""
+"""Scores of sharing schemes on a fixed graph and on a new one in every round."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from figures.lib.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """Left and middle: scores by round, on either graph. Right: scores at the end, side by side, and CHOCO's answer."""
-    made, axes = style.figure(1, 3, panel_height=2.9)
+    """Left and middle: scores by round on either graph. Right: final scores side by side, and CHOCO's answer."""
+    fig, axes = style.figure(1, 3, panel_height=2.9)
     ranges = [schemes.limits(dataset.isel(graph=number)) for number in range(2)]
     limits = min(low for low, _ in ranges), max(high for _, high in ranges)
     for ax, graph in zip(axes[0], dataset.graph.values, strict=False):
@@ -24,15 +24,15 @@ def draw(dataset: xr.Dataset) -> Figure:
     axes[0, 0].set_ylabel(f"{dataset.attrs['task']}: {schemes.label(dataset)}")
     axes[0, 1].tick_params(labelleft=False)
     _ends(axes[0, 2], dataset)
-    schemes.common_legend(made, axes[0, 0])
-    return made
+    schemes.common_legend(fig, axes[0, 0])
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     targets = [f"{graph}: {schemes.target_in_words(dataset.sel(graph=graph))}" for graph in dataset.graph.values]
     return Caption(
-        "Score by round on a fixed graph and on a fresh one in every round, and at the end.",
+        "Score by round on a fixed graph and on a new one in every round, and final scores.",
         f"{dataset.attrs['task']}: {np.unique(dataset.data.values)[0]}",
         numbers([dataset.attrs["num_nodes"]]),
         seeds_of(dataset),
@@ -42,7 +42,7 @@ def caption(dataset: xr.Dataset) -> Caption:
 
 
 def _ends(ax: Axes, dataset: xr.Dataset) -> None:
-    """Open signs: the fixed graph; filled ones: a fresh graph in every round."""
+    """Draw final scores: open markers for the fixed graph, filled ones for a new graph in every round."""
     names = [str(name) for name in dataset.scheme.values]
     for shift, graph in ((-0.12, 0), (0.12, 1)):
         values = schemes.printed(dataset.isel(graph=graph, record=-1)).transpose("scheme", "seed").values

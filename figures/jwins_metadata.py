@@ -1,4 +1,4 @@
-"""Bits per position by cut-off and code, through training, and what part of the bytes positions take."""
+"""Bits per position by cut-off and code, during training, and the share of positions in all bytes."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ HEADER = 128
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """Left: bits per position at each cut-off. Middle: through training. Right: part of all bytes, by code."""
-    made, axes = style.figure(1, 3, panel_height=2.7)
+    """Left: bits per position at each cut-off. Middle: during training. Right: share of all bytes, by code."""
+    fig, axes = style.figure(1, 3, panel_height=2.7)
     _by_cut_off(axes[0, 0], dataset)
     _through_training(axes[0, 1], dataset)
     _parts(axes[0, 2], dataset)
-    return made
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     return Caption(
-        "Bits per position at each cut-off, through training, and the part of all bytes that positions take.",
+        "Bits per position at each cut-off and during training, and the share of positions in all bytes.",
         f"{dataset.attrs['task']}: {dataset.attrs['data']}",
         numbers([dataset.attrs["num_nodes"]]),
-        f"1 seed of training; {dataset.attrs['num_masks']} random masks for each cut-off",
+        f"1 seed of training; {dataset.attrs['num_masks']} random masks per cut-off",
         "none: one seed",
-        "none; dashed: closed form for positions at random",
+        "none; dashed: closed form for random positions",
     )
 
 
@@ -64,7 +64,7 @@ def _by_cut_off(ax: Axes, dataset: xr.Dataset) -> None:
 
 
 def _through_training(ax: Axes, dataset: xr.Dataset) -> None:
-    """Bits per gap of the messages between two records, over what positions at random would have taken in them."""
+    """Draw bits per gap of the messages between two records, relative to random positions."""
     gaps = (dataset.index_bits - HEADER * dataset.messages.sum("cut_off")).diff("record").values
     law = (dataset.expected_bits.sel(code="Elias gamma") * dataset.messages).sum("cut_off").diff("record").values
     x = dataset["round"].values[1:]

@@ -13,17 +13,17 @@ from figures.lib.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """Left: score at the end. Middle: MB sent per node, with the formula. Right: curves of the largest network."""
-    made, axes = style.figure(1, 3, panel_height=2.7)
+    """Left: final score. Middle: MB sent per node, and the prediction. Right: curves of the largest network."""
+    fig, axes = style.figure(1, 3, panel_height=2.7)
     _scores(axes[0, 0], dataset)
     _bytes(axes[0, 1], dataset)
     _curves(axes[0, 2], dataset.isel(nodes=-1))
-    schemes.common_legend(made, axes[0, 2])
-    return made
+    schemes.common_legend(fig, axes[0, 2])
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     largest = dataset.isel(nodes=-1)
     return Caption(
         "Final score and bytes by number of nodes, and the score of the largest network against bytes.",
@@ -31,7 +31,7 @@ def caption(dataset: xr.Dataset) -> Caption:
         numbers(dataset.nodes.values),
         seeds_of(dataset),
         bands(dataset, INTERVAL),
-        f"{schemes.target_in_words(largest)}; dashed: bytes by formula",
+        f"{schemes.target_in_words(largest)}; dashed: predicted bytes",
     )
 
 

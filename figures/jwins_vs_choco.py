@@ -1,4 +1,4 @@
-"""Score of JWINS and CHOCO-SGD at low budgets against bytes and time, beside the grids that they were tuned on."""
+"""Score of JWINS and CHOCO-SGD at low budgets against bytes and time, and the grids of their tuning."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ REFERENCE = 2
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """A row for each budget. Left: against bytes. Then: against time. Then the grids of both schemes."""
-    made, axes = style.figure(dataset.sizes["budget"], 4, panel_height=2.5)
+    """Draw a row per budget: score against bytes, score against time, and the grids of both schemes."""
+    fig, axes = style.figure(dataset.sizes["budget"], 4, panel_height=2.5)
     for row, budget in zip(axes, dataset.budget.values, strict=True):
         at = dataset.sel(budget=budget)
         _curves(row[0], at, "megabytes", "MB sent per node")
@@ -29,17 +29,17 @@ def draw(dataset: xr.Dataset) -> Figure:
         for ax, scheme in zip(row[2:], at.scheme.values, strict=True):
             _grid(ax, at.sel(scheme=scheme), str(scheme), lowest, highest)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7, frameon=False)
-    return made
+    fig.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7, frameon=False)
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     targets = [(budget, dataset.sel(budget=budget)) for budget in dataset.budget.values]
     words = [f"{float(_shown(at, at.target.values)):.4g} at a budget of {budget:.0%}" for budget, at in targets]
-    share = f"{dataset.attrs['target_share']:.0%} of what the weaker scheme gains"
+    share = f"{dataset.attrs['target_share']:.0%} of the weaker scheme's gain"
     return Caption(
-        "Score against bytes and simulated time, and the grids that both schemes were tuned on, a row for each budget.",
+        "Score against bytes and simulated time, and the grids of the tuning, with a row per budget.",
         f"{dataset.attrs['task']}: {dataset.attrs['data']}",
         numbers([dataset.attrs["num_nodes"]]),
         f"{seeds_of(dataset)}; the grids: 1 seed",
@@ -49,7 +49,7 @@ def caption(dataset: xr.Dataset) -> Caption:
 
 
 def _shown(at: xr.Dataset, score: np.ndarray) -> np.ndarray:
-    """Undo the sign by which more is better, and write shares as per cent."""
+    """Undo the change of sign that makes higher better, and convert shares to per cent."""
     return 100 * score if at.attrs["sign"] > 0 else -score
 
 
@@ -62,12 +62,12 @@ def _curves(ax: Axes, at: xr.Dataset, cost: str, label: str) -> None:
     ax.axhline(target, color="0.45", linewidth=0.8, linestyle=":", label="_target")
     ax.text(0.99, target, f"target {target:.3g}", transform=ax.get_yaxis_transform(), fontsize=6, ha="right", va="top")
     ends = float(at[cost].isel(record=-1).max())
-    # Full sharing goes on to the right: shown as far as twice the end of the others.
+    # Full sharing continues to the right; it is shown up to twice the end of the others.
     ax.set(xlabel=label, xlim=(0, 2.0 * ends if cost == "megabytes" else None), ylim=_limits(at))
 
 
 def _limits(at: xr.Dataset) -> tuple[float, float]:
-    """All scores after the first twentieth of the run, in which all rise steeply, and a little around them."""
+    """Return limits around all scores after the first twentieth of the run, in which all rise steeply."""
     later = slice(at.sizes["record"] // 20, None)
     shown = [_shown(at, score.isel(record=later).values).ravel() for score in (at.score, at.full_score)]
     least, most = (float(edge(np.concatenate(shown))) for edge in (np.nanmin, np.nanmax))
@@ -82,14 +82,14 @@ def _one_curve(ax: Axes, at: xr.Dataset, cost: xr.DataArray, score: xr.DataArray
 
 
 def _range(at: xr.Dataset) -> tuple[float, float]:
-    """One scale of colours for the grids of both schemes: from the lowest score to the highest."""
+    """Return a common colour scale for the grids of both schemes, from the lowest score to the highest."""
     values = _shown(at, at.grid_score.values)
     values = values[np.isfinite(values)]
     return float(values.min()), float(values.max())
 
 
 def _grid(ax: Axes, at: xr.Dataset, scheme: str, lowest: float, highest: float) -> None:
-    """Final scores of the tuning, darker is better; a frame around the best that did not collapse later (†)."""
+    """Draw final scores of the tuning, darker for better; a frame marks the best that did not collapse later (†)."""
     shown = _shown(at, at.grid_score.transpose("setting", "rate").values)
     finite = np.isfinite(shown)
     colours = "Blues" if at.attrs["sign"] > 0 else "Blues_r"

@@ -1,4 +1,4 @@
-"""Plexus while devices come and go: nodes online, what views believe, and the length of rounds over time."""
+"""Plexus while devices come and go: online nodes, nodes in views, and the length of rounds over time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from matplotlib.ticker import LogFormatter
 from figures.lib import style
 from figures.lib.caption import RANGE, Caption, bands, numbers, seeds_of
 
-TITLES = {"leaves": "Devices say that they leave", "crashes": "Devices vanish without a word"}
+TITLES = {"leaves": "Devices announce that they leave", "crashes": "Devices leave without notice"}
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """Left, middle: online and believed active, first seed. Right: seconds a round, mean and range over seeds."""
+    """Left, middle: online and believed active, first seed. Right: seconds per round, mean and range over seeds."""
     names = [str(name) for name in dataset.network.values if name != "always online"]
-    made, axes = style.figure(1, len(names) + 1, panel_height=2.8)
+    fig, axes = style.figure(1, len(names) + 1, panel_height=2.8)
     for ax, name in zip(axes[0], names, strict=False):
         _views(ax, dataset.sel(network=name).isel(seed=0))
         style.title(ax, TITLES[name])
@@ -27,15 +27,15 @@ def draw(dataset: xr.Dataset) -> Figure:
     axes[0, 0].set_ylabel("nodes")
     style.legend(axes[0, 0], location="lower right")
     _durations(axes[0, -1], dataset)
-    return made
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     longest = longest_of(dataset)
     return Caption(
-        "Nodes online and what views believe; seconds a round: lines are means of stretches of time, marks the longest "
-        f"round of a stretch. The longest of all: {longest}.",
+        "Nodes online and in views; seconds per round: lines are means over intervals of time, marks the longest "
+        f"round of an interval. The longest of all: {longest}.",
         f"none: planned without learning; devices: {dataset.attrs['data']}",
         numbers([dataset.attrs["num_nodes"]]),
         f"{seeds_of(dataset)}; left and middle: the first",
@@ -45,7 +45,7 @@ def caption(dataset: xr.Dataset) -> Caption:
 
 
 def longest_of(dataset: xr.Dataset, unit: str = " s") -> str:
-    """Write how long the longest round of each network lasted, which the mean of a stretch of time hides."""
+    """Format the length of the longest round of each network, which the mean over an interval hides."""
     longest = dataset.longest.max(["seed", "hour"])
     return ", ".join(f"{float(longest.sel(network=name)):.0f}{unit} {name}" for name in dataset.network.values)
 
@@ -71,11 +71,11 @@ def _views(ax: Axes, at: xr.Dataset) -> None:
 def _durations(ax: Axes, dataset: xr.Dataset) -> None:
     for index, name in enumerate(dataset.network.values):
         seconds = dataset.duration.sel(network=name).transpose("seed", "hour").values
-        kept = np.isfinite(seconds).any(0)
-        seconds, hours = seconds[:, kept], dataset.hour.values[kept]
+        known = np.isfinite(seconds).any(0)
+        seconds, hours = seconds[:, known], dataset.hour.values[known]
         bounds = {"low": np.nanmin(seconds, 0), "high": np.nanmax(seconds, 0)} if len(seconds) > 1 else {}
         style.band(ax, hours, np.nanmean(seconds, 0), **bounds, label=str(name), style_index=index)
-        longest = np.nanmax(dataset.longest.sel(network=name).transpose("seed", "hour").values[:, kept], 0)
+        longest = np.nanmax(dataset.longest.sel(network=name).transpose("seed", "hour").values[:, known], 0)
         look = style.STYLES[index]
         ax.plot(hours, longest, linestyle="none", marker=look.marker, markersize=2.5, color=look.colour, alpha=0.55)
     ax.text(
@@ -86,8 +86,8 @@ def _durations(ax: Axes, dataset: xr.Dataset) -> None:
         fontsize=6.5,
         va="top",
     )
-    ax.set(xlabel="simulated hours", ylabel="seconds a round", yscale="log")
-    # Room for the words above the longest round.
+    ax.set(xlabel="simulated hours", ylabel="seconds per round", yscale="log")
+    # Leave room for the text above the longest round.
     ax.set_ylim(top=4 * float(np.nanmax(dataset.longest.values)))
     for axis_formatter in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
         axis_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))

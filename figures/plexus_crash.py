@@ -1,4 +1,4 @@
-"""Learning while nodes crash: accuracy, rounds, who is online and believed so, and which settings survive."""
+"""Learning while nodes crash: accuracy, rounds, nodes online and believed active, and settings that survive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from figures.lib.caption import RANGE, Caption, bands, numbers, seeds, seeds_of
 
 def draw(dataset: xr.Dataset) -> Figure:
     """Upper row: score, and rounds, against time. Lower row: nodes online and believed active; runs that survive."""
-    made, axes = style.figure(2, 2, panel_height=2.3)
+    fig, axes = style.figure(2, 2, panel_height=2.3)
     _score(axes[0, 0], dataset)
     _rounds(axes[0, 1], dataset)
     _nodes(axes[1, 0], dataset)
@@ -21,23 +21,23 @@ def draw(dataset: xr.Dataset) -> Figure:
     for ax in axes.ravel()[:3]:
         ax.set_xlim(0, float(dataset.minute[-1]))
         _shade(ax, dataset)
-    return made
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     return Caption(
-        "Score, rounds, nodes believed active, and which settings survive, while nodes crash (grey).",
+        "Score, rounds, nodes believed active, and settings that survive, while nodes crash (grey).",
         f"{dataset.attrs['problem']}: {dataset.attrs['data']}; devices: {dataset.attrs['devices']}",
         numbers([dataset.attrs["num_nodes"]]),
-        f"{seeds_of(dataset)}; survival: {seeds(dataset.sizes['trial'])} for each setting",
+        f"{seeds_of(dataset)}; survival: {seeds(dataset.sizes['trial'])} per setting",
         f"{bands(dataset, RANGE)}; lower left: means",
         "none",
     )
 
 
 def _shade(ax: Axes, dataset: xr.Dataset) -> None:
-    """Grey while nodes crash."""
+    """Shade the time while nodes crash."""
     online = dataset.online.sel(scenario="crashes").mean("seed").values
     last = float(dataset.minute[int(np.nanargmin(online))])
     ax.axvspan(dataset.attrs["first_crash_s"] / 60, last, color="0.93", zorder=0)
@@ -74,7 +74,7 @@ def _nodes(ax: Axes, dataset: xr.Dataset) -> None:
     ax.step(dataset.minute.values, at.online.values, where="post", color=style.THEORY, linewidth=1.0, label="online")
     style.band(ax, dataset.minute.values, at.believed.values, label="believed active (median)", style_index=1)
     ax.set(xlabel="simulated minutes", ylabel="nodes", ylim=(0, None))
-    style.title(ax, "What the nodes left believe")
+    style.title(ax, "Nodes that survivors believe active")
     style.legend(ax, location="upper right")
 
 

@@ -1,4 +1,4 @@
-"""Nodes that join: how many are online, and how many the others believe active, over time."""
+"""Nodes that join: how many are online, and how many are believed active, over time."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from figures.lib.caption import Caption, numbers, seeds_of
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """A panel per system with the views of the first seed, and the rounds until joins are known, over all seeds."""
+    """Draw a panel per system with the views of the first seed, and the rounds until joins are known over all seeds."""
     systems = [str(name) for name in dataset.system.values]
-    made, axes = style.figure(1, len(systems) + 1, panel_height=2.6)
+    fig, axes = style.figure(1, len(systems) + 1, panel_height=2.6)
     for ax, system in zip(axes[0], systems, strict=False):
         _views(ax, dataset.sel(system=system).isel(seed=0), dataset.attrs)
         style.title(ax, f"{system}, first seed")
     axes[0, 0].set_ylabel("nodes")
     style.legend(axes[0, 0], location="lower right")
     _delays(axes[0, -1], dataset)
-    return made
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     return Caption(
         "Nodes online and believed active while nodes join, and rounds until half of the nodes know of a join.",
         f"none: planned without learning; devices: {dataset.attrs['data']}",

@@ -1,4 +1,4 @@
-"""Seconds of a round of Plexus by sample size, under two laws of the training time, beside the published means."""
+"""Duration of a round of Plexus by sample size, for two laws of the training time, beside the published means."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from figures.lib.caption import Caption, numbers, seeds_of
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """Left, middle: histograms by sample size, a panel per law. Right: share of rounds that last longer."""
+    """Left, middle: histograms by sample size, a panel per law. Right: share of rounds that take longer."""
     batches = dataset.time_batch.values.tolist()
-    made, axes = style.figure(1, len(batches) + 1, panel_height=2.8)
+    fig, axes = style.figure(1, len(batches) + 1, panel_height=2.8)
     edges = np.linspace(0.0, float(np.nanquantile(dataset.duration.values, 0.999)), 45)
     for ax, batch in zip(axes[0], batches, strict=False):
         _histograms(ax, dataset.sel(time_batch=batch), edges)
@@ -25,7 +25,7 @@ def draw(dataset: xr.Dataset) -> Figure:
     axes[0, 0].set_ylabel("share of rounds in 1 s (%)")
     style.legend(axes[0, 0], location="upper right")
     _tails(axes[0, -1], dataset)
-    made.suptitle(
+    fig.suptitle(
         f"{dataset.attrs['num_nodes']} nodes, {dataset.attrs['parameters']:,} parameters, {dataset.attrs['data']}, "
         f"{dataset.sizes['seed']} seeds; dashed: the paper's means for samples of "
         + " and ".join(map(str, np.atleast_1d(dataset.attrs["paper_sizes"]))),
@@ -33,16 +33,16 @@ def draw(dataset: xr.Dataset) -> Figure:
         x=0.01,
         ha="left",
     )
-    return made
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     return Caption(
-        "Seconds of a round of Plexus by sample size, under two laws of the training time.",
+        "Duration of a round of Plexus by sample size, for two laws of the training time.",
         f"none: planned without learning; devices: {dataset.attrs['data']}",
         numbers([dataset.attrs["num_nodes"]]),
-        f"{seeds_of(dataset)}, their rounds taken together",
+        f"{seeds_of(dataset)}, with all their rounds pooled",
         "none: histograms and shares of all rounds",
         "none; dashed: the paper's means, star: its share of slow rounds",
     )
@@ -53,8 +53,8 @@ def _law(batch: int) -> str:
 
 
 def _seconds(at: xr.Dataset) -> np.ndarray:
-    found = at.duration.values.ravel()
-    return found[np.isfinite(found)]
+    seconds = at.duration.values.ravel()
+    return seconds[np.isfinite(seconds)]
 
 
 def _histograms(ax: Axes, dataset: xr.Dataset, edges: np.ndarray) -> None:
@@ -67,7 +67,7 @@ def _histograms(ax: Axes, dataset: xr.Dataset, edges: np.ndarray) -> None:
         ax.plot(mean, 0.0, marker="^", color=look.colour, markersize=6, clip_on=False, zorder=4)
     for paper in np.atleast_1d(dataset.attrs["paper_means"]):
         ax.axvline(paper, color=style.THEORY, linestyle="--", linewidth=0.8)
-    ax.set(xlabel="seconds a round (▲: mean)", xlim=(0, edges[-1]), ylim=(0, None))
+    ax.set(xlabel="seconds per round (▲: mean)", xlim=(0, edges[-1]), ylim=(0, None))
 
 
 def _tails(ax: Axes, dataset: xr.Dataset) -> None:
@@ -81,7 +81,7 @@ def _tails(ax: Axes, dataset: xr.Dataset) -> None:
     ax.plot(*point, marker="*", color=style.THEORY, markersize=7, linestyle="none")
     words = f"paper, s = {dataset.attrs['paper_slow_size']}"
     ax.annotate(words, point, (-4, -9), textcoords="offset points", fontsize=6.5, ha="right")
-    ax.set(yscale="log", xlabel="seconds", ylabel="rounds that last longer (%)", xlim=(0, None))
+    ax.set(yscale="log", xlabel="seconds", ylabel="rounds that take longer (%)", xlim=(0, None))
     if dataset.sizes["time_batch"] > 1:
         ax.text(
             0.98,

@@ -15,8 +15,8 @@ AXES = (("time", 3600.0, "simulated hours"), ("bytes", 2.0**30, "GiB sent"), ("t
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """One panel per cost; bands are the range over seeds."""
-    made, axes = style.figure(1, 3, panel_height=2.7, sharey=True)
+    """Draw a panel per cost; bands are the range over seeds."""
+    fig, axes = style.figure(1, 3, panel_height=2.7, sharey=True)
     for ax, (name, unit, label) in zip(axes[0], AXES, strict=True):
         _panel(ax, dataset, name, unit)
         ax.set(xscale="log", xlabel=label)
@@ -29,18 +29,18 @@ def draw(dataset: xr.Dataset) -> Figure:
     seeds = dataset.sizes["seed"]
     style.title(axes[0, 2], "one seed" if seeds == 1 else f"mean and range of {seeds} seeds")
     style.legend(axes[0, 0], location="lower right")
-    return made
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     return Caption(
         "Score of the global model against hours, bytes and training hours, by sample size.",
         f"{dataset.attrs['problem']}: {dataset.attrs['data']}; devices: {dataset.attrs['devices']}",
         numbers([dataset.attrs["num_nodes"]]),
         seeds_of(dataset),
         bands(dataset, RANGE),
-        "none drawn; costs are tabulated to 95 % of what the weakest sample size gains",
+        "not drawn; the table has costs to 95 % of the gain of the weakest sample size",
     )
 
 

@@ -16,9 +16,9 @@ AXES = (("time", 3600.0, "simulated hours"), ("bytes", 2.0**30, "GiB sent"), ("t
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """One row per task, one panel per cost; bands are the range over seeds, dotted the target."""
+    """Draw a row per task and a panel per cost; bands are the range over seeds, dotted lines the target."""
     tasks = dataset.task.values.tolist()
-    made, axes = style.figure(len(tasks), 3, panel_height=2.5)
+    fig, axes = style.figure(len(tasks), 3, panel_height=2.5)
     for row, task in zip(axes, tasks, strict=True):
         at = _seeds_run(dataset.sel(task=task))
         for ax, (name, unit, label) in zip(row, AXES, strict=True):
@@ -28,12 +28,12 @@ def draw(dataset: xr.Dataset) -> Figure:
             ax.xaxis.set_minor_formatter(NullFormatter())
         _words(row, at, str(task))
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=7, frameon=False)
-    return made
+    fig.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=7, frameon=False)
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     tasks = [_seeds_run(dataset.sel(task=task)) for task in dataset.task.values]
     targets = [_target(at, dataset.attrs["target_of"]) for at in tasks]
     return Caption(
@@ -48,7 +48,7 @@ def caption(dataset: xr.Dataset) -> Caption:
 
 
 def _seeds_run(at: xr.Dataset) -> xr.Dataset:
-    """Leave out the seeds that only other tasks have."""
+    """Remove seeds that only other tasks have."""
     return at.isel(seed=at.score.notnull().any(["system", "record"]).values)
 
 
@@ -66,7 +66,7 @@ def _scale(at: xr.Dataset) -> float:
 
 
 def _range(at: xr.Dataset) -> tuple[float, float]:
-    """All scores after the first record, the start, and a little around them."""
+    """Return limits around all scores after the first record, the start."""
     score = _scale(at) * at.score.isel(record=slice(1, None)).values
     worst, best = float(np.nanmin(score)), float(np.nanmax(score))
     margin = 0.03 * max(best - worst, 1e-3 * abs(best))
@@ -83,7 +83,7 @@ def _panel(ax: Axes, at: xr.Dataset, name: str, unit: float) -> None:
 
 
 def _target(at: xr.Dataset, names: list[str]) -> float:
-    """Best mean score of the systems that set the target, over the run, averaged over seeds."""
+    """Return the best score of the systems that set the target, averaged over seeds."""
     others = [name for name in at.system.values if name in names]
     score = _scale(at) * at.score.sel(system=others)
     if int(at.higher_is_better):

@@ -1,4 +1,4 @@
-"""Staleness histograms at λ = a ln n, a panel per size, beside the exact law and its limit."""
+"""Histograms of staleness at λ = a ln n, a panel per size, beside the exact law and its limit."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from figures.lib.caption import Caption, numbers
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """One panel per size: measured shares with 95 % intervals, exact law dashed, Poisson limit dotted."""
+    """Draw a panel per size: measured shares with 95 % intervals, exact law dashed, Poisson limit dotted."""
     sizes, a = dataset.n.values, float(dataset.attrs["rate_factor"])
     factor = "" if a == 1 else f"{a:g} "
-    made, axes = style.figure(1, len(sizes), panel_height=2.5, sharey=True)
+    fig, axes = style.figure(1, len(sizes), panel_height=2.5, sharey=True)
     for ax, n in zip(axes[0], sizes, strict=True):
         _panel(ax, dataset.sel(n=n), dataset.limit_share.values)
         style.title(ax, f"n = {n:,}, λ = {factor}ln n")
     axes[0, 0].set_ylabel("share of pairs (holder, source)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     order = np.argsort([not label.startswith("measured") for label in labels], kind="stable")
-    made.legend(
+    fig.legend(
         [handles[k] for k in order],
         [labels[k] for k in order],
         loc="outside lower center",
@@ -33,16 +33,16 @@ def draw(dataset: xr.Dataset) -> Figure:
         fontsize=7,
         frameon=False,
     )
-    return made
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     return Caption(
         "Share of the pairs of nodes at each staleness.",
         "none: version counters, no learning",
         numbers(dataset.n.values),
-        f"one long run for each size, in {dataset.sizes['block']} parts",
+        f"one long run per size, in {dataset.sizes['block']} parts",
         "95 % intervals of the mean over the parts (Student t)",
         "none; dashed: exact law, dotted: its limit",
     )

@@ -17,13 +17,13 @@ LABELS = {
     "none": "own version only, no relay",
 }
 SIZES = {"uniform": 3.2, "everything": 6.5, "newest": 3.2, "none": 6.5}
-"""Small filled markers lie inside large open ones where two schemes have the same law."""
+"""If two schemes have the same law, small filled markers lie inside large open ones."""
 TITLES = {"1": "λ = 1", "ln n": "λ = ln n", "n": "λ = n"}
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """Rows: mean, maximum over holders, and measured over exact mean. Columns: capacities."""
-    made, axes = style.figure(3, 3, panel_height=1.85, sharex=True)
+    """Draw rows of the mean, the maximum over nodes, and the ratio to the exact mean; columns are capacities."""
+    fig, axes = style.figure(3, 3, panel_height=1.85, sharex=True)
     for column, name in enumerate(dataset.line_capacity.values):
         at = dataset.isel(case=np.flatnonzero(dataset.capacity.values == name))
         for row, key in enumerate(("mean", "maximum")):
@@ -35,17 +35,17 @@ def draw(dataset: xr.Dataset) -> Figure:
     axes[2, 0].set_ylabel("measured / exact mean,\n± 95 %")
     axes[2, 1].set_xlabel("nodes n")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=7, frameon=False, columnspacing=1.2)
-    return made
+    fig.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=7, frameon=False, columnspacing=1.2)
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     return Caption(
         "Mean and maximum staleness against the number of nodes, for three capacities and four schemes.",
         "none: version counters, no learning",
         numbers(np.unique(dataset.n.values)),
-        "one long run for each point",
+        "one long run per point",
         "95 % intervals of the mean over parts of the run (Student t)",
         "none; lines: exact",
     )
@@ -85,7 +85,7 @@ def _ratios(ax: Axes, dataset: xr.Dataset) -> None:
     for shift, scheme in enumerate(LABELS):
         at = dataset.isel(case=np.flatnonzero(dataset.scheme.values == scheme))
         exact = at.exact_mean.values
-        # Side by side, so that bars do not hide each other.
+        # Shift points so that bars do not hide each other.
         x = at.n.values * 1.25 ** (shift - 1.5)
         _points(ax, scheme, x, at["mean"].values / exact, at.mean_interval.values / exact, 3.2)
     ax.set(xscale="log", xlim=(5, 2e6), ylim=(0.75, 1.25))

@@ -20,8 +20,8 @@ EXACT = {"complete": age.version_age_complete, "ring": age.version_age_ring}
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """Left: all graphs, both axes logarithmic. Right: the two of logarithmic growth, linear in age."""
-    made, axes = style.figure(1, 2, panel_height=2.9)
+    """Left: all graphs, both axes logarithmic. Right: the two graphs of logarithmic growth, linear in age."""
+    fig, axes = style.figure(1, 2, panel_height=2.9)
     names = [str(name) for name in dataset.graph.values]
     for name in names:
         _series(axes[0, 0], dataset, name, names.index(name))
@@ -41,17 +41,17 @@ def draw(dataset: xr.Dataset) -> Figure:
     axes[0, 0].set_ylabel("version age (versions)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
-    made.legend(once.values(), once.keys(), loc="outside lower center", ncols=2, fontsize=7, frameon=False)
-    return made
+    fig.legend(once.values(), once.keys(), loc="outside lower center", ncols=2, fontsize=7, frameon=False)
+    return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
-    """Say what the picture is made of."""
+    """Describe the figure."""
     return Caption(
         "Version age against the number of nodes on four graphs; open marks: first passage, not the engine.",
         "none: version counters, no learning",
         f"{numbers(dataset.n.values)}; first passage: {numbers(dataset.passage_n.values)}",
-        f"one long run for each point, in {dataset.sizes['block']} parts; {dataset.sizes['sample']} first passages",
+        f"one long run per point, in {dataset.sizes['block']} parts; {dataset.sizes['sample']} first passages",
         "95 % intervals of the mean over parts of the run or over passages (Student t)",
         "none; dashed: exact recursion",
     )

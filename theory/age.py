@@ -1,12 +1,12 @@
 """Version age of gossip: how many versions of an external source a node is behind.
 
-A source makes versions at rate ``λ_e`` and delivers its newest one to node i at rate ``λ_0i``; node u pushes to node j
-at rate ``λ_uj``; whoever receives keeps the newer version. All clocks are Poisson and independent, ages are stationary.
-On the symmetric graphs the source delivers at ``λ_s`` in all (``λ_s/n`` to each node) and every node pushes at ``λ`` in
-all, to a uniform neighbour.
+A source makes versions at rate ``λ_e`` and delivers its newest one to node i at rate ``λ_0i``. Node u pushes to node j
+at rate ``λ_uj``, and the receiver keeps the newer version. All clocks are independent Poisson clocks, and ages are
+stationary. On symmetric graphs the source delivers at the total rate ``λ_s`` (``λ_s/n`` to each node), and every node
+pushes at the total rate ``λ``, each time to a uniformly random neighbour.
 
 Read backwards in time, the age of a node is the number of versions made during the first passage from that node to the
-source: ``X_i ~ Poisson(λ_e T_i)``. So every law here is a law of T, and serves :mod:`theory.staleness` too.
+source: ``X_i ~ Poisson(λ_e T_i)``. Every law here is therefore a law of T, and :mod:`theory.staleness` uses it too.
 Each docstring gives the statement, its assumptions, its source and its kind: *exact*, *bound* or *asymptotic*.
 
 Reference: Yates 2021, arXiv 2102.02893 (the model and the recursion over sets); Maranzatto and Michelen 2024, arXiv
@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Num
 
-from theory.arguments import choice, real, reals, square, whole, wholes
+from .arguments import choice, real, reals, square, whole, wholes
 
 Number: TypeAlias = int | float
 Graph = Literal["complete", "ring"]
@@ -104,8 +104,8 @@ def version_age(
 ) -> Float[np.ndarray, " n"]:
     """Compute the mean version age of every node of any graph with at most 16 nodes.
 
-    The one-element sets of :func:`set_ages`, which also gives arguments and errors. Kind: exact. Source: Yates 2021,
-    theorem 1.
+    These are the ages of the one-element sets of :func:`set_ages`, which has the same arguments and errors. Kind:
+    exact. Source: Yates 2021, theorem 1.
     """
     ages = set_ages(rates, source_rates, version_rate)
     return ages[1 << np.arange(len(rates))]
@@ -120,11 +120,11 @@ def version_age_of_set(
     """Compute ``E min_{i∈members} X_i``, the mean age of the freshest of some nodes, by :func:`set_ages`. Kind: exact.
 
     Raises:
-        ValueError: no members, nodes out of range, or as :func:`set_ages`.
+        ValueError: no members, nodes out of range, or an error of :func:`set_ages`.
     """
     ages = set_ages(rates, source_rates, version_rate)
-    found = wholes("members", members, shape=(None,), least=0, most=len(rates) - 1)
-    return float(ages[sum(1 << i for i in set(found.tolist()))])
+    nodes = wholes("members", members, shape=(None,), least=0, most=len(rates) - 1)
+    return float(ages[sum(1 << i for i in set(nodes.tolist()))])
 
 
 def version_age_complete(n: int, *, version_rate: Number, gossip_rate: Number, source_rate: Number) -> float:
@@ -147,16 +147,16 @@ def version_age_complete(n: int, *, version_rate: Number, gossip_rate: Number, s
 
 
 def version_age_ring(n: int, *, version_rate: Number, gossip_rate: Number, source_rate: Number) -> float:
-    """Compute the mean version age of a node of the ring, each pushing at λ/2 to either side.
+    """Compute the mean version age of a node of the ring, where each node pushes at λ/2 to either side.
 
-    As :func:`version_age_complete` with ``g_j = λ`` for j < n: only the two ends of an arc gain from outside. For
-    ``λ_s = λ`` it grows as ``(λ_e/λ) sqrt(πn/2)``. Kind: exact, O(n). Source: Yates 2021.
+    The recursion is that of :func:`version_age_complete` with ``g_j = λ`` for j < n: only the two ends of an arc hear
+    from outside. For ``λ_s = λ`` it grows as ``(λ_e/λ) sqrt(πn/2)``. Kind: exact, O(n). Source: Yates 2021.
     """
     return _symmetric_age("ring", n, version_rate, gossip_rate, source_rate)
 
 
 def version_age_no_gossip(n: int, *, version_rate: Number, source_rate: Number) -> float:
-    """Compute the mean version age if nodes hear the source only: ``nλ_e/λ_s``. Kind: exact. Source: Yates 2021."""
+    """Compute the mean version age if nodes hear only the source: ``nλ_e/λ_s``. Kind: exact. Source: Yates 2021."""
     return _symmetric_age("complete", n, version_rate, 0.0, source_rate)
 
 
@@ -216,10 +216,10 @@ def version_age_clustered(
     gossip_rate: Number,
     inside: Inside = "complete",
 ) -> Clustered:
-    """Compute the mean version ages of M clusters of k members, each cluster fed by a head of its own.
+    """Compute the mean version ages of M clusters of k members, where each cluster has a head of its own.
 
-    The source feeds each head at ``λ_s/M``, a head feeds each member at ``λ_c/k``, members gossip at λ inside. The head
-    is a source of rate λ_c for its cluster, delayed by its own age::
+    The source feeds each head at ``λ_s/M``, a head feeds each member at ``λ_c/k``, and members gossip at λ inside their
+    cluster. The head is a source of rate λ_c for its cluster, delayed by its own age::
 
         v_head = Mλ_e/λ_s,      v_member = v_head + (age of the cluster's graph with λ_s → λ_c)
 
@@ -289,7 +289,7 @@ def hitting_moments(rates: Float[np.ndarray, " k"], stops: Float[np.ndarray, " k
     ``E T² = Σ_j stops_j [ Σ_{k≤j} 1/r_k² + (Σ_{k≤j} 1/r_k)² ]``. Assumes: all independent. Kind: exact.
 
     Raises:
-        ValueError: rates that are not positive, or as many stops that are no probabilities.
+        ValueError: rates that are not positive, or stops that are not as many probabilities with sum one.
     """
     rates, stops = _stages(rates, stops)
     mean, variance = np.cumsum(1.0 / rates), np.cumsum(1.0 / rates**2)
@@ -302,8 +302,8 @@ def mixed_poisson_pmf(
     """Compute the pmf of the number of Poisson events of a given rate during the T of :func:`hitting_moments`.
 
     ``E z^X = Σ_j stops_j Π_{k≤j} r_k/(r_k + event_rate (1 − z))``, at N = 4 size points of the circle ``|z| = ρ``,
-    ``ρ^N = 1e-14``, inverted by FFT: aliasing stays below 1e-14, rounding at some ``ρ^{-size} = 3e3`` units in the last
-    place. Kind: exact up to that, an absolute error of about 1e-12.
+    ``ρ^N = 1e-14``, inverted by FFT. Aliasing stays below 1e-14; rounding errors are about ``ρ^{-size} = 3e3`` units in
+    the last place. Kind: exact up to that, an absolute error of about 1e-12.
 
     Raises:
         ValueError: size below one.
@@ -322,7 +322,7 @@ def mixed_poisson_pmf(
 
 
 class _Passage(NamedTuple):
-    """Stages of the passage to the source: total rate of each, and the probability that it is the last."""
+    """Stages of the passage to the source: the total rate of each, and the probability that it is the last."""
 
     rates: np.ndarray
     stops: np.ndarray
@@ -358,7 +358,7 @@ def _subset_sums(values: np.ndarray) -> np.ndarray:
 
 def _stages(rates: np.ndarray, stops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rates = reals("rates", rates, shape=(None,), above=0)
-    return rates, reals("stops", stops, shape=rates.shape, least=0, most=1, remedy="one for each of rates")
+    return rates, reals("stops", stops, shape=rates.shape, least=0, most=1, remedy="pass one for each of the rates")
 
 
 def _network(rates: np.ndarray, source_rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,12 @@
 """Validation of arguments: every error names the argument, the value, the rule and, where there is one, the remedy.
 
-Formulas import neither JAX nor the engine, so they have these few checks of their own, with the same messages as
-``gossipjax._base.arguments``. Each returns the value in plain form: ``n = whole("n", n, least=2)``. All raise
+Formulas import neither JAX nor the engine, so they have their own checks, with the same messages as
+``gossipjax._base.arguments``. Each check returns the value in plain form, ``n = whole("n", n, least=2)``, or raises
 ``ValueError``.
 
-Bounds are ``above`` and ``below`` (exclusive), ``least`` and ``most`` (inclusive); None: no bound. ``shape`` is the
-shape that an array must have; an entry None allows any length above zero; None allows any shape. ``remedy`` ends the
-message: what to pass instead.
+The bounds ``above`` and ``below`` are exclusive, ``least`` and ``most`` inclusive; None means no bound. ``shape`` is
+the required shape of an array: None allows any shape, and None as an entry allows any length above zero. ``remedy``
+ends the message and says what to pass instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 Number: TypeAlias = int | float
 Shape: TypeAlias = tuple[int | None, ...] | None
 _SUMS_TO_ONE = 1e-6
-"""Lets float32 matrices in; a forgotten normalisation is far beyond it."""
+"""Loose enough for float32 matrices, and far below the error of a forgotten normalisation."""
 
 
 def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None, remedy: str = "") -> int:
@@ -99,7 +99,7 @@ def square(
         value: array-like.
         least: smallest legal entry.
         nodes: fewest and most rows.
-        sums: ``"rows"``, ``"columns"`` or ``"rows and columns"`` must sum to one; ``""``: any.
+        sums: which lines must sum to one: ``"rows"``, ``"columns"``, ``"rows and columns"``, or ``""`` for none.
         symmetric: whether it must equal its transpose.
         remedy: what to pass instead.
     """
@@ -111,17 +111,19 @@ def square(
     array = reals(name, array, least=least, remedy=remedy)
     for axis, lines in ((1, "row"), (0, "column")):
         if f"{lines}s" in sums and (worst := float(np.abs(array.sum(axis=axis) - 1).max())) > _SUMS_TO_ONE:
-            raise ValueError(f"a {lines} of {name} misses the sum one by {worst:.3g}; divide each {lines} by its sum")
+            raise ValueError(
+                f"the sum of a {lines} of {name} is off by {worst:.3g}: must be one; normalise each {lines}"
+            )
     if symmetric and (gap := float(np.abs(array - array.T).max())) > _SUMS_TO_ONE:
         raise ValueError(f"{name} differs from its transpose by {gap:.3g}: must be symmetric{_ending(remedy)}")
     return array
 
 
 def pmf(name: str, value: Any, *, size: int | None = None) -> Float[np.ndarray, " values"]:
-    """Return probabilities, which must sum to one and be as many as ``size`` says, as float64."""
+    """Return ``size`` probabilities, which must sum to one, as a float64 array."""
     array = reals(name, value, shape=(size,), least=0)
     if abs(array.sum() - 1.0) > _SUMS_TO_ONE:
-        raise ValueError(f"{name} sums to {array.sum():.6g}: must be probabilities with sum one")
+        raise ValueError(f"{name} sums to {array.sum():.6g}: must be probabilities that sum to one")
     return array
 
 
@@ -160,12 +162,12 @@ def _legal(array, above, least, below, most) -> Any:
 
 def _check(name: str, array: np.ndarray, shape: Shape, legal: Any, rule: str, remedy: str) -> None:
     """Raise ValueError for a wrong shape, or for the first entry that breaks the rule."""
-    found = array.shape
+    size = array.shape
     if shape is not None and (
-        len(found) != len(shape) or any(b is not None and a != b for a, b in zip(found, shape, strict=True))
+        len(size) != len(shape) or any(b is not None and a != b for a, b in zip(size, shape, strict=True))
     ):
         wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
-        raise ValueError(f"{name} of shape {found}: must be {rule} of shape {wanted}{_ending(remedy)}")
+        raise ValueError(f"{name} of shape {size}: must be {rule} of shape {wanted}{_ending(remedy)}")
     if np.all(legal):
         return
     at = tuple(int(i) for i in np.argwhere(~legal)[0]) if array.ndim else ()

@@ -1,8 +1,9 @@
 """Compressed gossip: quality of compressors, CHOCO-gossip's step size and factor, bits of index codes.
 
 A compressor Q has quality ω if ``E ‖Q(x) − x‖² ≤ (1 − ω) ‖x‖²`` for every x; ω = 1 sends everything. d is the number of
-coordinates, k the number of those sent. Each docstring gives the statement, what it assumes, its source, and its kind:
-*exact*, *upper bound*, *lower bound* or *order*; "recalled" marks what was not checked against the paper's text.
+coordinates, k the number of those sent. Each docstring gives the statement, its assumptions, its source, and its kind:
+*exact*, *upper bound*, *lower bound* or *order*. "Recalled" marks a formula that was not checked against the paper's
+text.
 
 Reference: Koloskova, Stich, Jaggi 2019, arXiv 1902.00340 (the definition of ω, CHOCO-gossip).
 """
@@ -18,7 +19,7 @@ import scipy.special
 from jaxtyping import Float, Int, Num
 from scipy.sparse.linalg import LinearOperator, eigs
 
-from theory.arguments import real, reals, square, whole, wholes
+from .arguments import real, reals, square, whole, wholes
 
 Number: TypeAlias = int | float
 
@@ -29,7 +30,7 @@ _DENSE = 10
 
 
 def top_k(k: int, d: int) -> float:
-    """Give ``ω = k/d`` of sending the k coordinates of largest magnitude.
+    """Return the quality ``ω = k/d`` of sending the k coordinates of largest magnitude.
 
     Kind: lower bound on the quality, for every x, attained by a constant x; the value for one x is
     :func:`kept_energy`. Source: Stich, Cordonnier, Jaggi 2018, arXiv 1809.07599, lemma A.1 (recalled, not checked
@@ -43,7 +44,7 @@ def top_k(k: int, d: int) -> float:
 
 
 def random_k(k: int, d: int) -> float:
-    """Give ``ω = k/d`` of sending k coordinates drawn uniformly, as they are.
+    """Return the quality ``ω = k/d`` of sending k uniformly random coordinates unscaled.
 
     ``E ‖Q(x) − x‖² = (1 − k/d) ‖x‖²``, with equality for every x. Kind: exact, in mean. Source: each coordinate is
     sent with probability k/d.
@@ -67,7 +68,8 @@ def kept_energy(x: Num[np.ndarray, " d"], k: int) -> float:
 
 
 def random_gossip(p: Number) -> float:
-    """Give ``ω = p`` of sending everything with probability p, else nothing. Kind: exact, in mean, for every x.
+    """Return the quality ``ω = p`` of sending everything with probability p, else nothing. Kind: exact, in mean, for
+    every x.
 
     Raises:
         ValueError: p outside (0, 1].
@@ -77,7 +79,7 @@ def random_gossip(p: Number) -> float:
 
 
 def from_unbiased(variance: Number) -> float:
-    """Give ``ω = 1/(1 + v)`` of ``Q(x)/(1 + v)``, where Q is unbiased with ``E ‖Q(x) − x‖² ≤ v ‖x‖²``.
+    """Return the quality ``ω = 1/(1 + v)`` of ``Q(x)/(1 + v)``, where Q is unbiased with ``E ‖Q(x) − x‖² ≤ v ‖x‖²``.
 
     Kind: lower bound on the quality, exact where the variance is. Source: Koloskova, Stich, Jaggi 2019, section 3.5:
     ``E ‖Q/τ − x‖² = ‖x‖² − (2/τ)‖x‖² + E‖Q‖²/τ²`` with ``E‖Q‖² ≤ τ‖x‖²``.
@@ -90,11 +92,11 @@ def from_unbiased(variance: Number) -> float:
 
 
 def qsgd_variance(levels: int, d: int) -> float:
-    """Give the bound ``min(d/s², √d/s)`` on ``E ‖Q(x) − x‖² / ‖x‖²`` of QSGD with s levels.
+    """Return the bound ``min(d/s², √d/s)`` on ``E ‖Q(x) − x‖² / ‖x‖²`` of QSGD with s levels.
 
-    ``Q(x)_i = ‖x‖ sign(x_i) ξ_i``, ξ_i the neighbour of ``|x_i|/‖x‖`` on the grid 0, 1/s … 1, rounded at random so that
-    the mean is kept. Kind: upper bound. Source: Alistarh et al. 2017, arXiv 1610.02132, lemma 3.1 (recalled, not
-    checked against the paper's text).
+    ``Q(x)_i = ‖x‖ sign(x_i) ξ_i``, where ξ_i is ``|x_i|/‖x‖`` rounded at random to a neighbour on the grid 0, 1/s … 1,
+    without changing its mean. Kind: upper bound. Source: Alistarh et al. 2017, arXiv 1610.02132, lemma 3.1 (recalled,
+    not checked against the paper's text).
 
     Args:
         levels: s ≥ 1, levels above zero.
@@ -108,9 +110,10 @@ def qsgd_variance(levels: int, d: int) -> float:
 
 
 def qsgd(levels: int, d: int) -> float:
-    """Give ``ω = 1/(1 + min(d/s², √d/s))`` of QSGD divided by ``1 + min(d/s², √d/s)``.
+    """Return the quality ``ω = 1/(1 + min(d/s², √d/s))`` of QSGD divided by ``1 + min(d/s², √d/s)``.
 
-    Kind: lower bound on the quality. Arguments and errors as :func:`qsgd_variance`, source as :func:`from_unbiased`.
+    Kind: lower bound on the quality. Arguments and errors: see :func:`qsgd_variance`; source: see
+    :func:`from_unbiased`.
     """
     return from_unbiased(qsgd_variance(levels, d))
 
@@ -145,9 +148,9 @@ def scaled_sign_gaussian(d: int) -> float:
 
 
 def choco_step(delta: Number, beta: Number, omega: Number) -> float:
-    """Give the published step size ``γ = δ²ω / (16δ + δ² + 4β² + 2δβ² − 8δω)`` of CHOCO-gossip.
+    """Return the published step size ``γ = δ²ω / (16δ + δ² + 4β² + 2δβ² − 8δω)`` of CHOCO-gossip.
 
-    Kind: sufficient for :func:`choco_bound`, far below the best of what works. Source: Koloskova, Stich,
+    Kind: sufficient for :func:`choco_bound`, and far below the best step size. Source: Koloskova, Stich,
     Jaggi 2019, theorem 2 (recalled, not checked against the paper's text).
 
     Args:
@@ -161,14 +164,14 @@ def choco_step(delta: Number, beta: Number, omega: Number) -> float:
     delta = real("delta", delta, above=0, most=1)
     omega = real("omega", omega, above=0, most=1)
     beta = real("beta", beta)
-    # Rounding may put an eigenvalue a little past its end.
+    # Rounding may put an eigenvalue slightly past the end of its interval.
     if not delta <= beta + 1e-9 or not beta <= 2 + 1e-9:
         raise ValueError(f"beta={beta}: the norm of I - W lies between delta={delta} and 2")
     return delta**2 * omega / (16 * delta + delta**2 + 4 * beta**2 + 2 * delta * beta**2 - 8 * delta * omega)
 
 
 def choco_bound(delta: Number, omega: Number) -> float:
-    """Give the factor ``1 − δ²ω/82`` per round of ``E Σ ‖x_i − x̄‖² + ‖x_i − x̂_i‖²`` under :func:`choco_step`.
+    """Return the factor ``1 − δ²ω/82`` per round of ``E Σ ‖x_i − x̄‖² + ‖x_i − x̂_i‖²`` under :func:`choco_step`.
 
     Kind: upper bound. Assumes: symmetric doubly stochastic W, any compressor of quality ω. Source: Koloskova, Stich,
     Jaggi 2019, theorem 2 (recalled, not checked against the paper's text; holds against :func:`choco_factor`).
@@ -182,23 +185,24 @@ def choco_bound(delta: Number, omega: Number) -> float:
 
 
 def choco_factor(W: Num[np.ndarray, "n n"], omega: Number, gamma: Number) -> float:
-    """Compute the exact factor per round of CHOCO-gossip's squared error, if nodes send all with probability ω.
+    """Compute the exact factor per round of CHOCO-gossip's squared error, if nodes send everything with probability ω.
 
-    With ``b_i`` independent, one with probability ω::
+    With independent ``b_i`` that are one with probability ω, else zero::
 
         x̂⁺ = x̂ + b (x − x̂)        x⁺ = x + γ (W − I) x̂⁺
 
-    The second moments K of ``z = (x − x̄, x̂ − x̄)`` follow a linear map, whose spectral radius this is: with
+    The factor is the spectral radius of the linear map of the second moments K of ``z = (x − x̄, x̂ − x̄)``. With
     ``M = [[I, 0], [ωI, (1−ω)I]]`` and ``G = [[I, γ(W−I)], [0, I]]``::
 
         K⁺ = G ( M K Mᵀ + ω(1−ω) [[0, 0], [0, diag E(x − x̂)²]] ) Gᵀ
 
-    ``E Σ ‖x_i − x̄‖² + ‖x_i − x̂_i‖²`` grows or shrinks like its powers; above one the process diverges in mean square.
+    ``E Σ ‖x_i − x̄‖² + ‖x_i − x̂_i‖²`` grows or shrinks like the powers of the factor; above one the process diverges
+    in mean square.
     Kind: exact (asymptotic rate). Source: derived; the algorithm: Koloskova, Stich, Jaggi 2019, algorithm 1.
 
     Args:
-        W: symmetric doubly stochastic matrix, n ≥ 2. All eigenvalues of the map up to 10 nodes, Arnoldi iteration
-            beyond.
+        W: symmetric doubly stochastic matrix, n ≥ 2. Up to 10 nodes all eigenvalues of the map are computed; beyond,
+            Arnoldi iteration is used.
         omega: probability ω in (0, 1].
         gamma: consensus step size γ > 0.
 
@@ -213,10 +217,10 @@ def choco_factor(W: Num[np.ndarray, "n n"], omega: Number, gamma: Number) -> flo
 def choco_errors(
     W: Num[np.ndarray, "n n"], x0: Num[np.ndarray, " n"], rounds: Int[np.ndarray, " t"], *, omega: Number, gamma: Number
 ) -> Float[np.ndarray, " t"]:
-    """Compute ``E Σ ‖x_i − x̄‖² + ‖x_i − x̂_i‖²`` after given numbers of rounds: the map of :func:`choco_factor`.
+    """Compute ``E Σ ‖x_i − x̄‖² + ‖x_i − x̂_i‖²`` after given numbers of rounds, by the map of :func:`choco_factor`.
 
     Copies x̂ start at zero; x0 is one number per node, of mean zero. Kind: exact. Source: derived. Other arguments and
-    errors as there; numbers of rounds are t ≥ 0 in any order.
+    errors are those of :func:`choco_factor`; numbers of rounds are t ≥ 0 in any order.
     """
     W, rounds = _symmetric(W), wholes("rounds", rounds, shape=(None,), least=0)
     n = len(W)
@@ -228,15 +232,15 @@ def choco_errors(
     mean = np.block([[one, none], [omega * one, (1 - omega) * one]])
     move = np.block([[one, gamma * (W - one)], [none, one]])
     gap = np.concatenate([one, -one], axis=1)
-    K, found = scipy.linalg.block_diag(np.outer(start, start), none), []
+    K, errors = scipy.linalg.block_diag(np.outer(start, start), none), []
     for _ in range(int(rounds.max(initial=0)) + 1):
         away = K[:n, :n]
-        found.append(np.trace(away) - away.sum() / n + np.trace(gap @ K @ gap.T))
+        errors.append(np.trace(away) - away.sum() / n + np.trace(gap @ K @ gap.T))
         drawn = np.diag(omega * (1 - omega) * np.diag(gap @ K @ gap.T))
         K = mean @ K @ mean.T
         K[n:, n:] += drawn
         K = move @ K @ move.T
-    return np.asarray(found)[rounds]
+    return np.asarray(errors)[rounds]
 
 
 # Bits on the wire
@@ -245,7 +249,7 @@ def choco_errors(
 def elias_gamma_bits(values: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
     """Compute the length ``2 ⌊log₂ v⌋ + 1`` in bits of the Elias gamma code of each positive integer.
 
-    In integer arithmetic, so that powers of two are right. Kind: exact. Source: Elias 1975.
+    Integer arithmetic makes powers of two exact. Kind: exact. Source: Elias 1975.
 
     Raises:
         ValueError: a value below one.
@@ -271,7 +275,8 @@ def gap_pmf(k: int, d: int) -> Float[np.ndarray, " gaps"]:
         ValueError: k outside 1 … d.
     """
     k, d = _parts(k, d)
-    # P(gap = j) = P(gap > j − 1) · k / (d − j + 1): next is in the set, given that those before were not.
+    # P(gap = j) = P(gap > j − 1) · k / (d − j + 1): the next index is in the set, given that the indices before it are
+    # not.
     j = np.arange(1, d - k + 2)
     return np.exp(_log_survival(k, d, d - k)[: len(j)]) * k / (d - j + 1)
 
@@ -296,8 +301,8 @@ def expected_gap_bits(k: int, d: int) -> float:
 def bernoulli_gap_bits(alpha: Number) -> float:
     """Compute the mean Elias gamma bits per index ``1 + 2 Σ_{m≥1} (1 − α)^(2^m − 1)`` of a random mask.
 
-    Each coordinate is sent with probability α, independently: gaps are geometric, and this is the limit of
-    :func:`expected_gap_bits` for k = αd, d → ∞. Kind: exact. Source: as there.
+    Each coordinate is sent with probability α, independently of the others. Gaps are geometric, and the result is the
+    limit of :func:`expected_gap_bits` for k = αd, d → ∞. Kind: exact. Source: as there.
 
     Raises:
         ValueError: α outside (0, 1].
@@ -309,7 +314,7 @@ def bernoulli_gap_bits(alpha: Number) -> float:
 
 
 def subset_entropy_bits(k: int, d: int) -> float:
-    """Compute ``log₂ C(d, k)``: no code names a uniformly random k-subset of d in fewer bits on average.
+    """Compute ``log₂ C(d, k)``: no code for a uniformly random k-subset of d has fewer bits on average.
 
     Kind: exact entropy, a lower bound for every code. Source: Shannon 1948, source coding.
 
@@ -321,17 +326,17 @@ def subset_entropy_bits(k: int, d: int) -> float:
 
 
 def _log_survival(k: int, d: int, last: int) -> Float[np.ndarray, " gaps"]:
-    """Compute ``log P(gap > g)``, g = 0 … last: each of the first g coordinates is left out."""
-    # Sums of small terms keep the digits that a difference of log-factorials loses.
+    """Compute ``log P(gap > g)``, g = 0 … last: none of the first g coordinates is in the set."""
+    # A sum of small terms keeps digits that a difference of log-factorials loses.
     steps = np.log1p(-k / (d - np.arange(last)))
     return np.concatenate([[0.0], np.cumsum(steps)])
 
 
 def _choco_factor(W: np.ndarray, omega: float, gamma: float) -> float:
-    """Take the spectral radius of the map on second moments, on the states whose x has mean zero."""
+    """Compute the spectral radius of the map of second moments, restricted to states whose x has mean zero."""
     n = len(W)
     basis, one, none = scipy.linalg.helmert(n).T, np.eye(n), np.zeros((n, n))
-    # Coordinates (basisᵀ x, x̂) leave no room for the mean of x, which is conserved.
+    # The coordinates (basisᵀ x, x̂) leave out the mean of x, which is conserved.
     expand = scipy.linalg.block_diag(basis, one)
     mean = np.block([[one, none], [omega * one, (1 - omega) * one]])
     move = expand.T @ np.block([[one, gamma * (W - one)], [none, one]])
@@ -342,7 +347,7 @@ def _choco_factor(W: np.ndarray, omega: float, gamma: float) -> float:
 
 
 def _dense_radius(linear: np.ndarray, spread: np.ndarray, error: np.ndarray) -> float:
-    """Take the spectral radius of ``K ↦ A K Aᵀ + Σ_i s_i s_iᵀ (e_iᵀ K e_i)`` on symmetric K, as a matrix."""
+    """Compute the spectral radius of ``K ↦ A K Aᵀ + Σ_i s_i s_iᵀ (e_iᵀ K e_i)`` on symmetric K, from its matrix."""
     m = len(linear)
     full = (
         np.kron(linear, linear) + scipy.linalg.khatri_rao(spread, spread) @ scipy.linalg.khatri_rao(error.T, error.T).T
@@ -353,9 +358,10 @@ def _dense_radius(linear: np.ndarray, spread: np.ndarray, error: np.ndarray) -> 
 
 
 def _krylov_radius(linear: np.ndarray, spread: np.ndarray, error: np.ndarray) -> float:
-    """Take the same spectral radius without the matrix.
+    """Compute the same spectral radius without forming the matrix.
 
-    The map keeps K positive semidefinite, so its radius is an eigenvalue and powers of the map on I grow by it.
+    The map keeps K positive semidefinite. Its spectral radius is therefore an eigenvalue, and powers of the map applied
+    to I grow by that factor.
     """
     m = len(linear)
 
@@ -366,8 +372,8 @@ def _krylov_radius(linear: np.ndarray, spread: np.ndarray, error: np.ndarray) ->
 
     operator = LinearOperator((m * m, m * m), matvec=apply, dtype=np.float64)
     start = np.eye(m).ravel()
-    found = eigs(operator, k=1, which="LM", v0=start, ncv=40, tol=1e-10, maxiter=5000, return_eigenvectors=False)
-    return float(abs(found[0]))
+    eigenvalues = eigs(operator, k=1, which="LM", v0=start, ncv=40, tol=1e-10, maxiter=5000, return_eigenvectors=False)
+    return float(abs(eigenvalues[0]))
 
 
 def _symmetric(W: np.ndarray) -> np.ndarray:

@@ -1,15 +1,16 @@
 """Exact consensus distance of averaging and of D-PSGD on quadratics, with constant step size.
 
 Node i holds ``f_i(x) = ½ a_i (x − b_i)²`` in every coordinate and sees gradients with noise ``N(0, σ²)``, independent
-over nodes, steps and coordinates. H local steps with step size η multiply the distance to b_i by
-``g_i = (1 − η a_i)^H`` and add noise of variance ``η²σ² q_i``, ``q_i = Σ_{j<H} (1 − η a_i)^{2j}``. So one round is the
-affine map ``x⁺ = M x + c + ξ`` with ``Cov ξ = Q``, G = diag(g), S = diag(q)::
+across nodes, steps and coordinates. H local steps with step size η multiply the distance to b_i by ``g_i = (1 − η
+a_i)^H`` and add noise of variance ``η²σ² q_i``, ``q_i = Σ_{j<H} (1 − η a_i)^{2j}``. One round is therefore the affine
+map ``x⁺ = M x + c + ξ`` with ``Cov ξ = Q``, G = diag(g), S = diag(q)::
 
     adapt_then_combine:  M = W G            c = W (I − G) b   Q = η²σ² W S Wᵀ
     combine_then_adapt:  M = W − (I − G)    c = (I − G) b     Q = η²σ² S
 
-Everything here is the mean and covariance of that linear recursion, on plain arrays in float64, summed over
-coordinates, and exact unless it says "bound". The consensus distance is ``(1/n) Σ_i ‖x_i − x̄‖²``, in expectation.
+All results follow from the mean and covariance of that linear recursion, computed on plain float64 arrays and summed
+over coordinates. They are exact unless their docstring says "bound". The consensus distance is ``(1/n) Σ_i ‖x_i −
+x̄‖²``, in expectation.
 
 Reference: Lian et al. 2017, arXiv 1705.09056 (the algorithm); the formulas are derived from the lines above.
 """
@@ -22,8 +23,8 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Int, Num
 
-from theory.arguments import choice, real, reals, square, whole, wholes
-from theory.spectral import contraction_factor
+from .arguments import choice, real, reals, square, whole, wholes
+from .spectral import contraction_factor
 
 Order = Literal["adapt_then_combine", "combine_then_adapt"]
 ORDERS = ("adapt_then_combine", "combine_then_adapt")
@@ -37,9 +38,9 @@ class Bias(NamedTuple):
     optimum: Float[np.ndarray, " d"]
     """Minimiser ``Σ a_i b_i / Σ a_i`` of the mean objective."""
     squared_error: float
-    """``(1/n) Σ_i ‖x_i − x*‖²``: no number of rounds gets below this."""
+    """``(1/n) Σ_i ‖x_i − x*‖²``, the floor that more rounds cannot lower."""
     consensus_distance: float
-    """``(1/n) Σ_i ‖x_i − x̄‖²``: the part of it that is disagreement."""
+    """``(1/n) Σ_i ‖x_i − x̄‖²``, the part of the squared error that is disagreement."""
 
 
 class Path(NamedTuple):
@@ -58,7 +59,8 @@ class _Round(NamedTuple):
 
 
 def averaging_error(W: Num[np.ndarray, "n n"], x0: Num[np.ndarray, " n *d"], rounds: int) -> Float[np.ndarray, " t"]:
-    """Return the exact error ``‖W^t x_0 − 1x̄_0ᵀ‖`` (Frobenius) of synchronous averaging after t = 0 … rounds rounds.
+    """Return the exact error ``‖W^t x_0 − 1x̄_0ᵀ‖`` (Frobenius) of synchronous averaging after each of 0 … ``rounds``
+    rounds.
 
     For a doubly stochastic W it is at most ``ρ^t ‖x_0 − 1x̄_0ᵀ‖``, see :func:`theory.spectral.contraction_factor`.
 
@@ -95,16 +97,17 @@ def stationary_consensus(
     order: Order = "adapt_then_combine",
     local_steps: int = 1,
 ) -> float:
-    """Return the exact stationary consensus distance of D-PSGD, equal curvature a and symmetric W, mode by mode.
+    """Return the exact stationary consensus distance of D-PSGD for equal curvature and symmetric W, mode by mode.
 
-    Over the n − 1 disagreement eigenpairs ``(w_k, u_k)``, with ``b_k = u_kᵀ b``, g and q as at the top of the module::
+    Over the n − 1 disagreement eigenpairs ``(w_k, u_k)``, with ``b_k = u_kᵀ b``, and g and q as in the module's
+    docstring::
 
         (1/n) Σ_k [ (A_k (1 − g) b_k / (1 − r_k))² + A_k² η²σ² q / (1 − r_k²) ]
 
         adapt_then_combine:  A_k = w_k,  r_k = w_k g
         combine_then_adapt:  A_k = 1,    r_k = w_k − (1 − g)
 
-    The targets enter only the first term, the noise only the second. Kind: exact.
+    The first term depends only on the targets, the second only on the noise. Kind: exact.
 
     Args:
         W: symmetric mixing matrix whose rows sum to one.
@@ -112,7 +115,7 @@ def stationary_consensus(
         step_size: η > 0.
         noise_std: σ ≥ 0 of one gradient coordinate.
         curvature: a ≥ 0, the same for all nodes.
-        order: mix after or beside the local steps.
+        order: whether nodes mix after the local steps, or in parallel with them.
         local_steps: H ≥ 1 gradient steps before each mixing.
 
     Returns:
@@ -181,9 +184,10 @@ def lyapunov_consensus(
 ) -> float:
     """Return the exact stationary consensus distance of D-PSGD for unequal curvatures and a W that may be directed.
 
-    The mean solves ``m = M m + c``, the covariance of one coordinate the discrete Lyapunov equation ``C = M C Mᵀ + Q``;
-    the answer is ``(1/n) [ ‖Π m‖² + d tr(Π C Π) ]``, ``Π = I − J``. With equal curvatures the disagreement evolves by
-    itself and the equations are solved there, so that a mean that never settles (a = 0) does no harm. Kind: exact.
+    The mean solves ``m = M m + c``, and the covariance of one coordinate solves the discrete Lyapunov equation ``C = M
+    C Mᵀ + Q``. The result is ``(1/n) [ ‖Π m‖² + d tr(Π C Π) ]``, ``Π = I − J``. With equal curvatures the disagreement
+    evolves independently of the mean, and only its equations are solved; a mean that never settles (a = 0) is then no
+    obstacle. Kind: exact.
 
     Args:
         W: mixing matrix whose rows sum to one; need not be symmetric.
@@ -228,7 +232,8 @@ def expected_path(
     Iterates ``m ← M m + c`` and ``C ← M C Mᵀ + Q`` from ``m = x_0``, ``C = 0``; costs ``O(T n³)``. Kind: exact.
 
     Args:
-        W: mixing matrix whose rows sum to one, or ``(period, n, n)`` matrices used in turn (a time-varying graph).
+        W: mixing matrix whose rows sum to one, or ``(period, n, n)`` matrices that are used in turn (a time-varying
+            graph).
         curvatures: ``a_i ≥ 0``, not all zero.
         targets: ``b_i``, one row per node.
         x0: start models, one row per node.
@@ -266,9 +271,9 @@ def dpsgd_bias(
     order: Order = "adapt_then_combine",
     local_steps: int = 1,
 ) -> Bias:
-    """Return where D-PSGD without noise stops: its fixed point ``x = (I − M)^{-1} c``, not the optimum.
+    """Return the fixed point ``x = (I − M)^{-1} c`` of D-PSGD without noise, and its distance from the optimum.
 
-    The distance vanishes with η, or if all targets are equal; methods that correct the bias (D², gradient tracking)
+    The distance vanishes as η → 0, and if all targets are equal. Methods that correct the bias (D², gradient tracking)
     reach the optimum itself. Kind: exact.
 
     Args:
@@ -284,7 +289,7 @@ def dpsgd_bias(
     _check_stable(np.linalg.eigvals(step.matrix), order, step_size)
     n = len(step.matrix)
     optimum = _optimum(curvatures, targets)
-    # Solved for the distance to the optimum, so that equal targets give exactly zero.
+    # The unknown is the distance to the optimum, so equal targets give exactly zero.
     shifted = _round(W, curvatures, _columns("targets", targets, n) - optimum, step_size, 0.0, order, local_steps)
     error = np.linalg.solve(np.eye(n) - shifted.matrix, shifted.drive)
     spread = error - error.mean(axis=0)
@@ -295,7 +300,7 @@ def consensus_bound(W: Num[np.ndarray, "n n"], *, step_size: float, noise_std: f
     """Return the bound ``η²σ²(1 − p)/p``, ``1 − p = ρ²``, on the stationary consensus distance per coordinate.
 
     For adapt-then-combine with one local step, symmetric W, equal curvature with ``0 ≤ ηa ≤ 2`` and equal targets.
-    Kind: upper bound; :func:`stationary_consensus` is the exact value below it.
+    Kind: upper bound on the exact value of :func:`stationary_consensus`.
 
     Args:
         W: symmetric mixing matrix whose rows sum to one, ρ < 1.
@@ -355,20 +360,20 @@ def _local(curvatures: np.ndarray, step_size: float, local_steps: int) -> tuple[
 
 
 def _geometric(ratio: np.ndarray, terms: int) -> np.ndarray:
-    """Return Σ_{j<terms} ratio^j, including ratio = 1."""
+    """Return Σ_{j<terms} ratio^j, also for ratio = 1."""
     one = ratio == 1.0
     return np.where(one, terms, (1.0 - ratio**terms) / np.where(one, 1.0, 1.0 - ratio))
 
 
 def _disagreement_basis(n: int) -> np.ndarray:
-    """Return n − 1 orthonormal columns orthogonal to the vector of ones (safe for disconnected graphs, w = 1)."""
+    """Return n − 1 orthonormal columns orthogonal to the vector of ones, also for disconnected graphs (w = 1)."""
     return scipy.linalg.helmert(n).T if n > 1 else np.zeros((1, 0))
 
 
 def _optimum(curvatures, targets) -> np.ndarray:
     a = reals("curvatures", curvatures, shape=(None,), least=0)
     if not np.sum(a) > 0:
-        raise ValueError(f"curvatures sum to {np.sum(a)}: at least one must be positive, else there is no optimum")
+        raise ValueError(f"curvatures sum to {np.sum(a)}: at least one must be positive, or there is no optimum")
     return (a / np.sum(a)) @ _columns("targets", targets, len(a))
 
 

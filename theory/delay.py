@@ -1,14 +1,14 @@
 """Gradient descent on stale gradients: stability, speed and stationary noise of a quadratic.
 
-In one coordinate of curvature a, with ``h = ηa`` for step size η, a gradient that is τ steps old gives::
+In one coordinate of curvature a, let ``h = ηa`` for step size η. Gradients that are τ steps old give::
 
     x_{t+1} = x_t − h x_{t−τ} (+ σ ξ_t),      ξ_t independent, of mean 0 and variance 1
 
-whose modes are the roots of ``z^{τ+1} − z^τ + h``. For a vector the coordinates decouple along the Hessian's
-eigenvectors, so the largest eigenvalue determines stability. ``step`` means h everywhere here.
+The modes of this recursion are the roots of ``z^{τ+1} − z^τ + h``. Vectors decouple along the Hessian's eigenvectors,
+so the largest eigenvalue decides stability. The argument ``step`` is always h.
 
-Each docstring gives the statement, its assumptions, its source and its kind: *exact*, *bound* or *asymptotic*, and says
-"recalled" where the source's text was not at hand.
+Each docstring gives the statement, its assumptions, its source and its kind: *exact*, *bound* or *asymptotic*.
+"Recalled" marks a formula that was not checked against the source's text.
 
 Reference: Levin and May 1976, "A note on difference-delay equations" (the stability threshold), recalled. Otherwise
 derived here.
@@ -22,18 +22,18 @@ from typing import TypeAlias
 import numpy as np
 import scipy.linalg
 
-from theory.arguments import real, whole
+from .arguments import real, whole
 
 Number: TypeAlias = int | float
-_PAST = "gradients come from the past"
+_PAST = "a gradient cannot come from the future"
 
 
 def stability_threshold(delay: int) -> float:
     """Compute the step ``2 sin(π/(2(2τ + 1)))`` at which gradient descent with a fixed delay τ becomes unstable.
 
-    ``x_{t+1} = x_t − h x_{t−τ}`` tends to zero from every start if and only if h > 0 is below it: 2 without delay, 1
-    for τ = 1, about π/(2τ) for long delays. Kind: exact. Source: Levin and May 1976, recalled, not checked against the
-    paper's text.
+    ``x_{t+1} = x_t − h x_{t−τ}`` tends to zero from every start if and only if h > 0 is below this threshold: 2 without
+    delay, 1 for τ = 1, about π/(2τ) for long delays. Kind: exact. Source: Levin and May 1976, recalled, not checked
+    against the paper's text.
 
     Raises:
         ValueError: a negative delay.
@@ -55,7 +55,7 @@ def best_step(delay: int) -> float:
 
 
 def best_linear_factor(delay: int) -> float:
-    """Compute the linear factor ``τ/(τ + 1)`` of :func:`best_step`: no step gets below it. Kind: exact.
+    """Compute the linear factor ``τ/(τ + 1)`` of :func:`best_step`, the smallest of any step. Kind: exact.
 
     Raises:
         ValueError: a negative delay.
@@ -65,9 +65,9 @@ def best_linear_factor(delay: int) -> float:
 
 
 def linear_factor(step: Number, delay: int) -> float:
-    """Compute the largest modulus of the roots of ``z^{τ+1} − z^τ + h``, by which errors shrink (or grow) per step.
+    """Compute the largest modulus of the roots of ``z^{τ+1} − z^τ + h``, by which errors shrink or grow in each step.
 
-    Kind: exact, with rounding of about 1e-14, but 1e-8 where roots meet, near :func:`best_step`.
+    Kind: exact. Rounding errors are about 1e-14, but 1e-8 near :func:`best_step`, where roots meet.
 
     Args:
         step: h = step size times curvature.
@@ -88,14 +88,16 @@ def linear_factor(step: Number, delay: int) -> float:
 def stationary_variance(step: Number, delay: int, noise_std: Number = 1.0) -> float:
     """Compute the stationary variance of ``x_{t+1} = x_t − h x_{t−τ} + σ ξ_t``, by Lyapunov's equation.
 
-    With the delay line ``z_t = (x_t, …, x_{t−τ})``, ``z_{t+1} = M z_t + σ ξ_t e_1``: ``C = M C Mᵀ + σ² e_1 e_1ᵀ``, and
-    the answer is C_11. Special cases: ``σ²/(1 − (1 − h)²)`` for τ = 0, ``σ² (1 + h)/(h (1 − h)(2 + h))`` for τ = 1.
+    The delay line ``z_t = (x_t, …, x_{t−τ})`` obeys ``z_{t+1} = M z_t + σ ξ_t e_1``, its covariance solves
+    ``C = M C Mᵀ + σ² e_1 e_1ᵀ``, and the result is C_11. Special cases: ``σ²/(1 − (1 − h)²)`` for τ = 0,
+    ``σ² (1 + h)/(h (1 − h)(2 + h))`` for τ = 1.
     Kind: exact. Source: derived here.
 
     Args:
         step: h = step size times curvature.
         delay: τ, in steps.
-        noise_std: σ, noise added to the iterate per step (step size times the gradient's noise).
+        noise_std: σ, standard deviation of the noise that each step adds to the iterate (step size times the gradient's
+            noise).
 
     Raises:
         ValueError: a step that is not stable (naming the threshold), a negative delay or noise.

@@ -1,7 +1,7 @@
-"""Consensus distance when the nodes' updates are given: no assumption on the loss, only that updates change slowly.
+"""Consensus distance for given updates of the nodes: any loss, as long as the updates change slowly.
 
-Source: derived here; the modal sum of :mod:`theory.consensus` in the limit of small steps, for any W whose powers
-average.
+Source: derived here. It is the modal sum of :mod:`theory.consensus` in the limit of small steps, for any W whose powers
+converge to the average.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
-from theory.arguments import reals, square
+from .arguments import reals, square
 
 
 def consensus_from_updates(
@@ -26,16 +26,16 @@ def consensus_from_updates(
 
         (1/n) E Σ_i ‖x_i − x̄‖² = (1/n) [ ‖K u‖²_F + tr C ],      C = W (C + Π D Π) Wᵀ,   D = diag(v)
 
-    Exact for constant u and v. As the prediction of a learning run, u are the mean updates at the nodes' own models,
-    taken as constant over the 1/(1 − ρ) rounds that the network remembers; the noise term leaves out curvature (order
-    step size × curvature). Kind: exact for the linear system; an approximation for a learning run.
+    The result is exact for constant u and v. To predict a learning run, let u be the mean updates at the nodes' own
+    models; they must be nearly constant over the 1/(1 − ρ) rounds that the network remembers. The noise term neglects
+    curvature (order step size × curvature). Kind: exact for the linear system; an approximation for a learning run.
 
     Args:
         W: doubly stochastic, ρ < 1; need not be symmetric.
-        updates: u, each node's mean change a round (−η times its mean gradient).
-        variances: v, total variance over the d coordinates of each node's change a round.
-        mean_error: total variance of the error of each row of ``updates`` where they are estimates: what it adds to
-            ‖K u‖² in expectation is taken off again.
+        updates: u, the mean change of each node per round (−η times its mean gradient).
+        variances: v, the variance of each node's change per round, summed over the d coordinates.
+        mean_error: total variance of the error of each row of ``updates``, if they are estimates; its expected
+            contribution to ‖K u‖² is subtracted.
 
     Raises:
         ValueError: shapes that do not fit, rows or columns that do not sum to one, or ρ = 1 (no convergence).

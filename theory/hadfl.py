@@ -1,13 +1,13 @@
 """HADFL: forecast of versions, selection by probability, local steps of a hyperperiod, and the cost of a ring.
 
-K devices train at speeds of their own. A coordinator forecasts how far each of them will be, draws some of them for
-every aggregation cycle, and the chosen average their models around a ring.
+K devices train at different speeds. In every aggregation cycle a coordinator forecasts the progress of each device and
+draws some of them, which average their models around a ring.
 
 Source: Cao, Lian, Liu, Zhu and Ji, "HADFL: Heterogeneity-aware Decentralized Federated Learning Framework", DAC 2021,
-arXiv 2111.08274. Only its abstract and a summary were at hand, not its body. So each docstring says where its rule
-comes from: *reported* of the paper and consistent with the abstract, but not read in it; *recalled*, which may be
-wrong; or *our choice*, where a simulation needs a rule and the paper's is unknown. What follows from a rule by
-arithmetic is *exact*.
+arXiv 2111.08274. Only the abstract and a summary were available, not the full text. Each docstring therefore says where
+its rule comes from: *reported* of the paper and consistent with the abstract, but not read in the paper; *recalled*,
+which may be wrong; or *our choice*, where a simulation needs a rule and the paper's is unknown. Consequences that
+follow from a rule by arithmetic are *exact*.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from theory.arguments import choice, pmf, real, reals, whole
+from .arguments import choice, pmf, real, reals, whole
 
 Number: TypeAlias = int | float
 _COUNTS = 2**53
-"""Versions are counts: beyond this, float64 no longer tells neighbours apart."""
+"""Versions are counts, and beyond this number float64 cannot represent every integer."""
 _FEW = 12
-"""Devices up to which all subsets are enumerated."""
+"""Largest number of devices whose subsets are all enumerated."""
 
 
 class Hyperperiod(NamedTuple):
@@ -34,27 +34,27 @@ class Hyperperiod(NamedTuple):
     seconds: float
     """Length of the hyperperiod."""
     units: tuple[int, ...]
-    """Units that each device completes in it."""
+    """Units that each device completes in that time."""
 
 
 def brown_forecast(
     versions: Float[np.ndarray, " cycles"], alpha: Number, horizon: Number = 1
 ) -> Float[np.ndarray, " cycles"]:
-    """Forecast a device's version by double exponential smoothing, after each observation.
+    """Forecast a device's version after each observation, by double exponential smoothing.
 
-    With ``s₁ = s₂ = v_1`` at the first observation, and then for every v_j::
+    Start with ``s₁ = s₂ = v_1`` at the first observation. Then, for every v_j::
 
         s₁ ← α v_j + (1 − α) s₁        a = 2 s₁ − s₂
         s₂ ← α s₁ + (1 − α) s₂         b = α/(1 − α) (s₁ − s₂)        v̂_{j+h} = a + b h
 
-    The trend is computed as ``b = α (s₁ − s₂ before the update)``, the same number without a division by 1 − α.
+    The trend is computed as α times ``s₁ − s₂`` before the update, the same number without a division by 1 − α.
 
-    Source: Brown's method is reported of the paper; that its equations are these textbook ones is recalled; the start
-    is our choice. Kind: exact.
+    Source: Brown's method is reported of the paper; its equations, those of textbooks, are recalled; the start is our
+    choice. Kind: exact.
 
     Args:
         versions: v_1, v_2, …, ``(cycles,)``, at most 2^53 in size.
-        alpha: α in (0, 1); near 1 the last observation counts most.
+        alpha: α in (0, 1); the closer to 1, the more the last observation counts.
         horizon: h ≥ 0, cycles ahead.
 
     Returns:
@@ -64,7 +64,7 @@ def brown_forecast(
         ValueError: no versions, or a number out of range.
     """
     versions = _versions(versions)
-    alpha = real("alpha", alpha, above=0, below=1, remedy="1 would forecast from the last two versions alone")
+    alpha = real("alpha", alpha, above=0, below=1, remedy="alpha=1 would use only the last two versions")
     horizon = real("horizon", horizon, least=0)
     once = twice = versions[0]
     forecasts = np.empty_like(versions)
@@ -80,8 +80,8 @@ def linear_forecast_error(slope: Number, alpha: Number, cycles: int, horizon: Nu
     """Compute the error ``c q^m (h + m (q + α h))`` of :func:`brown_forecast` on versions that grow by c a cycle.
 
     Here ``q = 1 − α`` and m = cycles − 1 is the number of observations after the first; the error is the true version
-    minus the forecast. It vanishes for every α, but as slowly as (1 − α)^m: for h = 1 it is ``c (m + 1) q^m``, which
-    after 200 cycles is below 10⁻¹² c only for α above 0.153.
+    minus the forecast. It vanishes for every α, but only as fast as (1 − α)^m: for h = 1 it is ``c (m + 1) q^m``, which
+    after 200 cycles is below 10⁻¹² c only if α is above 0.153.
 
     Source: the recursion of :func:`brown_forecast`, solved here. Kind: exact.
 
@@ -107,20 +107,20 @@ def selection_probabilities(
 
     Q is a quantile of the versions (linear interpolation between order statistics). With ``spread="std"``, s is the
     population standard deviation, so p depends neither on the unit nor on the origin of the versions. With
-    ``spread="unit"``, s = 1: cumulative versions drift apart, and soon only the devices next to Q are ever drawn.
-    Devices of equal version are equally likely.
+    ``spread="unit"``, s = 1; cumulative versions drift apart, and soon only the devices nearest to Q are drawn. Devices
+    of equal version are equally likely.
 
-    The weights are normalised before they leave the logarithm, so that at least one of them is not 0.
+    The weights are normalised as logarithms, so that at least one of them does not underflow.
 
     >>> selection_probabilities(np.array([4.0, 2.0, 2.0, 1.0])).round(4).tolist()
     [0.1505, 0.3495, 0.3495, 0.1505]
 
-    Source: a bell curve around a quartile is reported of the paper; that it is the third quartile and s = 1 is
-    recalled; the standard deviation is our choice. Kind: exact.
+    Source: a bell curve around a quartile is reported of the paper; the third quartile and s = 1 are recalled; the
+    standard deviation is our choice. Kind: exact.
 
     Args:
         versions: v, forecast versions ``(n,)``, at most 2^53 in size.
-        quantile: of the versions at which the curve is centred, in [0, 1].
+        quantile: quantile of the versions at which the curve is centred, in [0, 1].
         spread: ``"std"`` or ``"unit"``.
 
     Returns:
@@ -132,7 +132,7 @@ def selection_probabilities(
     versions = _versions(versions)
     quantile = real("quantile", quantile, least=0, most=1)
     spread = choice("spread", spread, ("std", "unit"))  # type: ignore[assignment]
-    # Differences first, and relative ones for the standard deviation, whose squares would under- or overflow.
+    # Subtract first, and scale before squaring, because the squares could under- or overflow.
     excess = versions - versions.min()
     if spread == "std" and (reach := excess.max()) > 0:
         excess = excess / reach
@@ -148,7 +148,7 @@ def inclusion_probabilities(
 ) -> Float[np.ndarray, " n"]:
     """Compute the probability that each device is among ``count`` drawn one after another without replacement.
 
-    Each draw picks a remaining device with probability proportional to p (Plackett and Luce). Two routes to the same
+    Each draw picks a remaining device with probability proportional to p (Plackett and Luce). Two methods give the same
     number:
 
     * enumeration: ``P(S) = Σ_{i∈S} P(S∖i) p_i/(1 − p(S∖i))`` over the 2ⁿ subsets S, summed over the S of ``count``;
@@ -156,24 +156,25 @@ def inclusion_probabilities(
       ``π_i = ∫ p_i e^{−p_i t} P(fewer than count of the others have rung by t) dt``, a Poisson-binomial law inside
       an integral. The trapezoidal rule in log t is exact to rounding, about 1e-13.
 
-    Source: that N_p devices are drawn by their probabilities is in the abstract; one after another without replacement
-    is our choice. Kind: exact.
+    Source: the abstract says that N_p devices are drawn by their probabilities; drawing them one after another, without
+    replacement, is our choice. Kind: exact.
 
     Args:
         p: ``(n,)`` with sum 1; a device with p = 0 is never drawn.
-        count: devices drawn, at most as many as have p > 0.
+        count: number of devices drawn, at most the number of those with p > 0.
         method: ``"auto"`` enumerates up to 12 devices, and integrates beyond.
 
     Returns:
         π, ``(n,)`` with sum ``count``.
 
     Raises:
-        ValueError: probabilities without sum one, an unknown method, or more devices to draw than can be drawn.
+        ValueError: probabilities that do not sum to one, an unknown method, or a count above the number of devices with
+            p > 0.
     """
     p = pmf("p", p)
     likely = p > 0
     positive = p[likely] / p.sum()
-    count = whole("count", count, least=1, most=positive.size, remedy="as many devices as have p > 0, or fewer")
+    count = whole("count", count, least=1, most=positive.size, remedy="pass at most the number of devices with p > 0")
     method = choice("method", method, ("auto", "enumeration", "quadrature"))  # type: ignore[assignment]
     if method == "enumeration" and positive.size > 20:
         raise ValueError(f"method='enumeration' of {positive.size} devices: at most 20; choose method='quadrature'")
@@ -186,7 +187,7 @@ def inclusion_probabilities(
 
 
 def _enumerated(p: Float[np.ndarray, " n"], count: int) -> Float[np.ndarray, " n"]:
-    """Go through all subsets, as bit masks in the order of their numbers: subsets before what contains them."""
+    """Visit all subsets, as bit masks in increasing order: every subset comes before those that contain it."""
     n = p.size
     inclusion, first = np.zeros(n), np.zeros(2**n)
     first[0] = 1.0
@@ -198,7 +199,7 @@ def _enumerated(p: Float[np.ndarray, " n"], count: int) -> Float[np.ndarray, " n
         if size == count:
             inclusion[[i for i in range(n) if chosen >> i & 1]] += first[chosen]
             continue
-        # The rest is summed, not subtracted from one, so that small probabilities keep their digits.
+        # The complement is summed, not subtracted from one, so that small probabilities keep their digits.
         remaining = p[rest].sum()
         for i in rest:
             first[chosen | 1 << i] += first[chosen] * p[i] / remaining
@@ -206,9 +207,10 @@ def _enumerated(p: Float[np.ndarray, " n"], count: int) -> Float[np.ndarray, " n
 
 
 def _integrated(p: Float[np.ndarray, " n"], count: int) -> Float[np.ndarray, " n"]:
-    """Integrate over s = log t, between the first ring of the fastest and the last of the slowest clock."""
+    """Integrate over s = log t, from before the fastest clock rings to after the slowest clock has rung."""
     n = p.size
-    # Cut off: less than e^−40 on either side. Steps: the number of rings by t turns from few to count in 1/√n of s.
+    # The tails that are cut off are below e^−40. The step size follows from the width 1/√n in s over which the number
+    # of rings rises to count.
     low, high = -40.0 - math.log(p.max()), math.log(40.0) - math.log(p.min())
     step = 0.2 / math.sqrt(n)
     # The expected rings of each clock; beyond e^50 it has rung for certain.
@@ -229,19 +231,19 @@ def _integrated(p: Float[np.ndarray, " n"], count: int) -> Float[np.ndarray, " n
 def hyperperiod(periods: Float[np.ndarray, " n"], max_denominator: int = 8) -> Hyperperiod:
     """Compute the time ``H = lcm(T_i)`` in which every device completes a whole number ``E_i = H/T_i`` of units.
 
-    Measured times have no common multiple. So they are divided by the fastest and rounded to the nearest fractions of
-    small denominators: H is exact for the fractions, and E_i T_i differs from H by the relative error of the rounding,
-    at most 1/(2 max_denominator).
+    Measured times have no common multiple. They are therefore divided by the shortest and rounded to the nearest
+    fractions with small denominators. H is exact for these fractions, and E_i T_i differs from H by the relative
+    rounding error, at most 1/(2 max_denominator).
 
     >>> hyperperiod(np.array([2.5, 5.0, 5.0, 10.0]))  # powers (4, 2, 2, 1)
     Hyperperiod(seconds=10.0, units=(4, 2, 2, 1))
 
-    Source: the least common multiple and E_i are reported of the paper; how it rounds is unknown, the fractions are our
-    choice. Kind: exact.
+    Source: the least common multiple and E_i are reported of the paper; the paper's rounding is unknown, and the
+    fractions are our choice. Kind: exact.
 
     Args:
-        periods: T, seconds of a unit of each device, ``(n,)``, positive.
-        max_denominator: largest denominator of a fraction, at least 1. More of them follow the times more closely, and
+        periods: T, seconds that each device takes for a unit, ``(n,)``, positive.
+        max_denominator: largest denominator of a fraction, at least 1. Larger values follow the times more closely, and
             make H longer.
 
     Raises:
@@ -264,13 +266,13 @@ def hyperperiod(periods: Float[np.ndarray, " n"], max_denominator: int = 8) -> H
 
 
 def compute_bound(powers: Float[np.ndarray, " n"]) -> float:
-    """Compute by how much no barrier outpaces a barrier: ``Σ p_i/(K min p)``.
+    """Compute the largest speed-up from removing the barrier: ``Σ p_i/(K min p)``.
 
     With equal local steps and a barrier, all K devices work at the pace of the slowest: K min p units a second.
-    Without waiting they do Σ p, and no schedule does more. On a free network this is the largest gain in units of
-    training per second: 2.25 for powers (4, 2, 2, 1) and 2 for (3, 3, 1, 1). The abstract claims speed-ups up to 3.15
-    and 4.68. What is beyond the bound comes from communication, for which a barrier waits as well, or from fewer units
-    to the same accuracy.
+    Without waiting they do Σ p, and no schedule does more. If communication takes no time, this ratio is the largest
+    gain in units of training per second: 2.25 for powers (4, 2, 2, 1) and 2 for (3, 3, 1, 1). The abstract claims
+    speed-ups of up to 3.15 and 4.68. Any excess over the bound must come from communication, for which a barrier waits
+    as well, or from reaching the same accuracy in fewer units.
 
     Source: derived here. Kind: exact; a bound on any schedule, where communication takes no time.
 
@@ -287,11 +289,11 @@ def compute_bound(powers: Float[np.ndarray, " n"]) -> float:
 def ring_seconds(members: int, model_bytes: Number, bytes_per_second: Number, latency_s: Number) -> float:
     """Compute the time ``2(M − 1)(L + S/(M B))`` in which M devices average a model around a ring.
 
-    M − 1 steps of scatter and M − 1 of gather, each of which sends S/M bytes over every link at once. One member needs
-    no time.
+    M − 1 steps of scatter and M − 1 of gather each send S/M bytes over all links in parallel. A ring of one member
+    takes no time.
 
-    Source: a ring of scatter and gather is reported of the paper; the time is that of ring all-reduce (Patarasuk and
-    Yuan 2009). Kind: exact, for equal links that send both ways at once.
+    Source: a ring of scatter and gather is reported of the paper; its time is that of ring all-reduce (Patarasuk and
+    Yuan 2009). Kind: exact for equal full-duplex links.
 
     Args:
         members: M, at least 1.
@@ -325,14 +327,14 @@ def cycle_seconds_bound(
 
         wait + Σ_{j=0}^{k} R(M − j) + k (timeout + handshake + L)
 
-    The ring is tried with M members, then with one less after every death. An attempt that fails has run for less than
-    its R when data stop; the neighbour downstream waits for the timeout, then for the answer to its handshake, and a
-    message of latency L closes the ring over the gap, which starts again. Deaths that are noticed at the same time cost
-    less. If one member is left, R(1) = 0: the cycle is abandoned. Time starts when the order of the ring has reached
-    its members, and ends when the survivors hold the mean.
+    The first attempt has M members, and each death leaves one fewer for the next attempt. A failed attempt runs for
+    less than its R before data stop. The downstream neighbour then waits for the timeout and for the answer to its
+    handshake, a message of latency L closes the gap in the ring, and the ring starts again. Deaths that are noticed at
+    the same time cost less. If one member is left, R(1) = 0 and the cycle is abandoned. Time starts when every member
+    knows the order of the ring, and ends when the survivors hold the mean.
 
-    Source: timeout, handshake and skipping the dead are reported of the paper; that the whole ring is repeated is our
-    choice. Kind: upper bound.
+    Source: the timeout, the handshake and skipping dead members are reported of the paper; repeating the whole ring is
+    our choice. Kind: upper bound.
 
     Args:
         members: M, at least 1.
@@ -341,8 +343,8 @@ def cycle_seconds_bound(
         bytes_per_second: B > 0, of each link.
         latency_s: L ≥ 0, seconds, one way.
         timeout_s: seconds without data after which a member suspects the one upstream.
-        handshake_s: seconds that it waits for an answer.
-        wait_s: longest time that a member takes to finish the unit it is in.
+        handshake_s: seconds that this member waits for an answer.
+        wait_s: longest time that a member takes to finish its current unit, seconds.
 
     Raises:
         ValueError: a number out of range.
@@ -358,12 +360,12 @@ def cycle_seconds_bound(
 def merge_weights(
     versions: Float[np.ndarray, " n"], ring_version: Number, rule: Literal["half", "version"] = "half"
 ) -> Float[np.ndarray, " n"]:
-    """Compute the weight β of the ring's mean in the merge ``x_k ← (1 − β) x_k + β x̄`` of devices outside the ring.
+    """Compute the weight β with which a device outside the ring merges the ring's mean: ``x_k ← (1 − β) x_k + β x̄``.
 
-    ``"half"``: β = 1/2. ``"version"``: ``β = v̄/(v̄ + v_k)``, so that whoever has made more progress counts more; 1/2
-    where neither has made any.
+    ``"half"``: β = 1/2. ``"version"``: ``β = v̄/(v̄ + v_k)``, so that the model with more progress counts more; 1/2 if
+    neither has made any.
 
-    Source: that the others merge the broadcast mean is reported of the paper; both rules are our choice, as its weights
+    Source: merging the broadcast mean is reported of the paper; both rules are our choice, because the paper's weights
     are unknown. Kind: exact.
 
     Args:

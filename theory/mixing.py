@@ -1,8 +1,8 @@
 """Random mixing and push-sum: one-round factors, effective neighbours, and the exact factor of any finite lottery.
 
-One round is ``x⁺ = W x`` with a matrix W drawn afresh. J = 1 1ᵀ / n and Π = I − J throughout; "disagreement space" is
-the set of x with mean zero. Each docstring gives the statement, what it assumes, its source, and its kind: *exact*,
-*bound* or *order*; "recalled" marks what was not checked against the paper's text.
+One round is ``x⁺ = W x`` with a new random matrix W. J = 1 1ᵀ / n and Π = I − J throughout; the "disagreement space" is
+the set of x with mean zero. Each docstring gives the statement, its assumptions, its source, and its kind: *exact*,
+*bound* or *order*. "Recalled" marks a formula that was not checked against the paper's text.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Num
 
-from theory.arguments import flag, pmf, real, reals, square, whole
-from theory.spectral import slem
+from .arguments import flag, pmf, real, reals, square, whole
+from .spectral import slem
 
 Number: TypeAlias = int | float
 
 
 class Contraction(NamedTuple):
-    """Range over x of ``E ‖x⁺ − c‖² / ‖x − x̄‖²``; where both ends agree the factor holds for every x."""
+    """Range of ``E ‖x⁺ − c‖² / ‖x − x̄‖²`` over x; if both ends agree, the factor is the same for every x."""
 
     largest: float
-    """Worst x: an upper bound for all others, attained."""
+    """For the worst x: an upper bound for all x, which is attained."""
     smallest: float
     """Best x."""
 
@@ -38,7 +38,7 @@ def expected_contraction(
 ) -> Contraction:
     """Compute the exact one-round factor of the squared disagreement for a W drawn from a finite list.
 
-    The extreme eigenvalues, on the disagreement space, of::
+    The factor lies between the extreme eigenvalues, on the disagreement space, of::
 
         E[Wᵀ Π W]   deviations from the new mean:  ‖x⁺ − x̄⁺‖²
         E[Wᵀ W]     deviations from the old mean:  ‖x⁺ − x̄‖²
@@ -49,11 +49,11 @@ def expected_contraction(
 
     Args:
         matrices: the matrices W, at least one, ``n ≥ 2``.
-        probabilities: of each, summing to one; None: uniform.
-        from_old_mean: which mean deviations are measured from.
+        probabilities: probability of each matrix; they sum to one. None: uniform.
+        from_old_mean: whether deviations are measured from the old mean or from the new one.
 
     Raises:
-        ValueError: matrices that are not square and equal in size, or probabilities that are none.
+        ValueError: matrices that are not square and of equal size, or probabilities that do not sum to one.
     """
     from_old_mean = flag("from_old_mean", from_old_mean)
     stack = reals("matrices", matrices, shape=(None, None, None), remedy="one or more square matrices, of one size")
@@ -70,16 +70,16 @@ def expected_contraction(
 
 
 def effective_neighbors(W: Num[np.ndarray, "n n"], gamma: Number) -> float:
-    """Compute the effective number of neighbours ``n_W(γ)``: how many nodes average a noise with memory γ.
+    """Compute the effective number of neighbours ``n_W(γ)``: the number of nodes that average noise with memory γ.
 
-    The ratio of the stationary variance of ``y ← √γ y + ξ`` to the mean one over nodes of ``x ← W(√γ x + ξ)``, ξ of
-    unit variance. For symmetric W with eigenvalues λ_i::
+    This is the stationary variance of ``y ← √γ y + ξ`` over that of ``x ← W(√γ x + ξ)``, averaged over nodes, where ξ
+    has unit variance. For symmetric W with eigenvalues λ_i::
 
         n_W(γ) = (1/(1 − γ)) / ( (1/n) Σ_i λ_i² / (1 − γ λ_i²) )
 
-    Other W by the Lyapunov equation ``C = γ W C Wᵀ + W Wᵀ``. It is 1 for W = I, n for W = J, and ``1 / mean λ²`` for
-    γ = 0. Kind: exact. Source: Vogels, Hendrikx, Jaggi 2022, arXiv 2206.03093, section 3 (recalled, not checked
-    against the paper's text; agrees with the walk in the authors' published program).
+    For other W it follows from the Lyapunov equation ``C = γ W C Wᵀ + W Wᵀ``. It is 1 for W = I, n for W = J, and
+    ``1 / mean λ²`` for γ = 0. Kind: exact. Source: Vogels, Hendrikx, Jaggi 2022, arXiv 2206.03093, section 3 (recalled,
+    not checked against the paper's text; agrees with the random walk in the authors' published program).
 
     Args:
         W: mixing matrix whose rows sum to one, symmetric or not.
@@ -97,15 +97,15 @@ def epidemic_factor(n: int, s: int, local: bool) -> float:
     ``E Σ(x⁺_i − x̄)² / Σ(x_i − x̄)²``, the same for every x::
 
         oracle  (1/(s+1)) (1 − s/(n−1))               each node receives from s random others
-        local   (1/s) (1 − (1 − s/(n−1))^n) − 1/(n−1)  each sends to s random others, averages over 1 + received
+        local   (1/s) (1 − (1 − s/(n−1))^n) − 1/(n−1)  each sends to s random others and averages 1 + received models
 
     Kind: exact. Source: de Vos et al. 2023, arXiv 2310.01972, lemmas on the two variants (recalled, not checked
-    against the paper's text; derived again and confirmed by listing all outcomes).
+    against the paper's text; derived again and confirmed by enumerating all outcomes).
 
     Args:
         n: nodes, at least 2.
         s: messages per node, 1 ≤ s ≤ n − 1.
-        local: EL-Local; else EL-Oracle.
+        local: EL-Local if true, else EL-Oracle.
 
     Raises:
         ValueError: n or s out of range.
@@ -117,10 +117,11 @@ def epidemic_factor(n: int, s: int, local: bool) -> float:
 
 
 def no_message_probability(n: int, s: int) -> float:
-    """Compute the chance ``(1 − s/(n−1))^{n−1}`` that a node hears nothing when each sends to s random others.
+    """Compute the probability ``(1 − s/(n−1))^{n−1}`` that a node hears nothing when each node sends to s random
+    others.
 
-    About e^{−s}: for everybody to hear something s must be about ln n. Kind: exact. Source: the n − 1 others choose
-    independently. Arguments and errors as :func:`epidemic_factor`.
+    It is about e^{−s}, so s must be about ln n if everybody is to hear something. Kind: exact. Source: the n − 1 others
+    choose independently. Arguments and errors are those of :func:`epidemic_factor`.
     """
     n, s = _messages(n, s)
     return (1.0 - s / (n - 1)) ** (n - 1)
@@ -129,24 +130,24 @@ def no_message_probability(n: int, s: int) -> float:
 def one_peer_shift_factor(n: int, eta: Number) -> float:
     """Compute the factor ``1 − 2η(1 − η) n/(n−1)`` of averaging with a peer at a random common distance.
 
-    ``W = (1 − η) I + η A_u``, A_u the cyclic shift by u, u uniform in 1 … n − 1: ``E ‖x⁺ − x̄‖² / ‖x − x̄‖²``, the same
-    for every x; ``(n − 2)/(2(n − 1))`` at η = ½. Kind: exact. Source: derived from ``Σ_u A_u = nJ − I``; the graphs are
-    those of Song et al. 2022 (EquiTopo), arXiv 2210.07881.
+    ``W = (1 − η) I + η A_u``, where A_u is the cyclic shift by u, and u is uniform in 1 … n − 1. The factor
+    ``E ‖x⁺ − x̄‖² / ‖x − x̄‖²`` is the same for every x, and ``(n − 2)/(2(n − 1))`` at η = ½. Kind: exact. Source:
+    derived from ``Σ_u A_u = nJ − I``; the graphs are those of Song et al. 2022 (EquiTopo), arXiv 2210.07881.
 
     Raises:
         ValueError: fewer than two nodes, η outside [0, 1].
     """
     n = whole("n", n, least=2)
-    eta = real("eta", eta, least=0, most=1, remedy="it is the weight of the peer, ½ averages")
+    eta = real("eta", eta, least=0, most=1, remedy="it is the weight of the peer; ½ averages both")
     return 1.0 - 2.0 * eta * (1.0 - eta) * n / (n - 1)
 
 
 def one_peer_exponential_exact(n: int) -> bool:
-    """Tell whether the one-peer exponential graph averages exactly after τ = ⌈log₂ n⌉ rounds: n is a power of two.
+    """Return whether the one-peer exponential graph averages exactly in τ = ⌈log₂ n⌉ rounds, i.e. n is a power of two.
 
-    Round k averages node i with node i + 2^k mod n, both weights ½. Kind: exact, both ways: the product of the rounds
-    gives each node the mean of 2^τ terms over n nodes, equal shares only if n divides 2^τ. Source: Ying et al. 2021,
-    arXiv 2110.13363, lemma 1 (recalled, not checked against the paper's text).
+    Round k averages node i with node i + 2^k mod n, with weights ½. Kind: exact in both directions: the product of the
+    rounds gives each node a mean of 2^τ terms from n nodes, whose shares are equal only if n divides 2^τ. Source: Ying
+    et al. 2021, arXiv 2110.13363, lemma 1 (recalled, not checked against the paper's text).
 
     Raises:
         ValueError: no node.
@@ -156,11 +157,11 @@ def one_peer_exponential_exact(n: int) -> bool:
 
 
 def random_regular_lambda2_bound(d: int) -> float:
-    """Give ``2√(d−1)``, the limit that the second adjacency eigenvalue of a random d-regular graph keeps to.
+    """Return ``2√(d−1)``, the asymptotic bound on the second adjacency eigenvalue of a random d-regular graph.
 
-    For every ε > 0, ``max(λ₂, |λ_n|) ≤ 2√(d−1) + ε`` with probability tending to one in n, and no graph does better in
-    the limit (Alon, Boppana). Kind: asymptotic; a finite graph may exceed it. Source: Friedman 2008 (recalled, not
-    checked against the paper's text).
+    For every ε > 0, ``max(λ₂, |λ_n|) ≤ 2√(d−1) + ε`` with probability tending to one in n, and no family of graphs does
+    better in the limit (Alon, Boppana). Kind: asymptotic; a finite graph may exceed it. Source: Friedman 2008
+    (recalled, not checked against the paper's text).
 
     Raises:
         ValueError: degree below 3.
@@ -172,13 +173,15 @@ def random_regular_lambda2_bound(d: int) -> float:
 def push_sum_factor(n: int, self_allowed: bool) -> float:
     """Compute the factor ``E Φ⁺/Φ`` of one round of uniform push-sum: every node keeps half and pushes half.
 
-    ``Φ = Σ_ij (v_ij − w_i/n)²``, v_ij node i's share of value j, ``w_i = Σ_j v_ij``; the same for every state::
+    With ``Φ = Σ_ij (v_ij − w_i/n)²``, where v_ij is node i's share of value j and ``w_i = Σ_j v_ij``, the factor is the
+    same for every state::
 
         ½ − 1/(4n)                              the target may be oneself
-        ½ − 1/(2(n−1)) − (n−2)/(4(n−1)²)        it is another node
+        ½ − 1/(2(n−1)) − (n−2)/(4(n−1)²)        the target is another node
 
-    Kind: exact. Source: derived, and confirmed by listing all outcomes. Potential and algorithm: Kempe, Dobra, Gehrke
-    2003, whose factor ``½ − 1/(2n)`` (recalled, not checked against the paper's text) differs from the first line.
+    Kind: exact. Source: derived, and confirmed by enumerating all outcomes. Potential and algorithm: Kempe, Dobra,
+    Gehrke 2003, whose factor ``½ − 1/(2n)`` (recalled, not checked against the paper's text) differs from the first
+    line.
 
     Raises:
         ValueError: fewer than two nodes.
@@ -193,20 +196,21 @@ def push_sum_rate(P: Num[np.ndarray, "n n"]) -> float:
     """Compute the rate ``|λ₂(P)|`` at which ratio consensus ``x⁺ = P x``, ``w⁺ = P w``, ``z = x/w`` reaches x̄.
 
     ``‖z(t) − x̄‖ ~ |λ₂|^t`` up to powers of t. Kind: exact (asymptotic rate). Assumes: nonnegative columns that sum to
-    one, and a graph and self-shares that keep every w positive in the limit; 1 says that there is no consensus.
+    one, and a graph and self-shares that keep every w positive in the limit. A rate of 1 means that there is no
+    consensus.
     Source: Perron and Frobenius; Kempe, Dobra, Gehrke 2003 (the algorithm).
 
     Args:
-        P: column-stochastic matrix, ``P_ij`` the share that j sends to i.
+        P: column-stochastic matrix; ``P_ij`` is the share that j sends to i.
 
     Raises:
         ValueError: not square, a negative share, or a column that does not sum to one.
     """
-    return slem(square("P", P, least=0, sums="columns", remedy="or a weight w may reach zero"))
+    return slem(square("P", P, least=0, sums="columns", remedy="otherwise a weight w may reach zero"))
 
 
 def push_sum_rate_ring(n: int) -> float:
-    """Compute ``|λ₂| = cos(π/n)`` of the directed ring in which every node keeps half and passes half on.
+    """Compute ``|λ₂| = cos(π/n)`` of the directed ring in which every node keeps half and sends half.
 
     Kind: exact. Source: eigenvalues ``(1 + exp(2πik/n))/2``, of modulus ``|cos(πk/n)|``.
 
@@ -243,4 +247,4 @@ def _memory(gamma: Number) -> float:
 
 def _messages(n: int, s: int) -> tuple[int, int]:
     n = whole("n", n, least=2)
-    return n, whole("s", s, least=1, most=n - 1, remedy="messages go to other nodes")
+    return n, whole("s", s, least=1, most=n - 1, remedy="messages need another node to go to")

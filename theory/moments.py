@@ -1,13 +1,13 @@
 """Second moments of systems driven by random linear events: asynchronous gossip SGD on quadratics, exactly.
 
-At the ticks of independent Poisson clocks the state ``z = (x, 1)`` jumps, ``z⁺ = M_e z + noise of covariance Q_e``; the
-last entry stays one, so affine events are linear. Then ``Z(t) = E z zᵀ`` obeys a closed linear equation, for any graph,
-rates, targets and curvatures::
+At the ticks of independent Poisson clocks the state ``z = (x, 1)`` jumps: ``z⁺ = M_e z + noise of covariance Q_e``. The
+last entry stays one, which makes affine events linear. For any graph, rates, targets and curvatures, ``Z(t) = E z zᵀ``
+then obeys a closed linear equation::
 
     dZ/dt = Σ_e r_e ( M_e Z M_eᵀ + Q_e − Z )
 
-Node i holds ``f_i(x) = ½ a_i (x − b_i)²`` and sees gradients with noise ``N(0, σ²)``; one coordinate is enough, since
-coordinates do not meet. Events are tuples, so that lists of them are joined with ``+``. Everything here is exact.
+Node i holds ``f_i(x) = ½ a_i (x − b_i)²`` and sees gradients with noise ``N(0, σ²)``; coordinates do not interact, so
+one is enough. Tuples of events are joined with ``+``. Everything here is exact.
 
 Reference: derived here; the events are those of Boyd et al. 2006 (exchange), of Mitra and Ulukus 2024, arXiv 2404.19749
 (push and update clocks), and of Lian et al. 2018, arXiv 1710.06952 (gradients taken at an older model).
@@ -23,7 +23,7 @@ import scipy.sparse.linalg
 from jaxtyping import Float, Num
 from scipy import sparse
 
-from theory.arguments import choice, flag, real, reals, square, whole
+from .arguments import choice, flag, real, reals, square, whole
 
 Number: TypeAlias = int | float
 Vector: TypeAlias = Num[np.ndarray, " n"]
@@ -41,7 +41,7 @@ class LinearEvent(NamedTuple):
 
 
 class ConsensusAndMean(NamedTuple):
-    """The two numbers that a run of one coordinate is judged by."""
+    """The two second moments that runs of one coordinate are compared by."""
 
     consensus: float
     """``E (1/n) Σ_i (x_i − x̄)²``."""
@@ -52,7 +52,7 @@ class ConsensusAndMean(NamedTuple):
 def stationary_moments(events: Sequence[LinearEvent]) -> Float[np.ndarray, "d d"]:
     """Solve ``Σ_e r_e (M_e Z M_eᵀ + Q_e − Z) = 0`` for the stationary second moment Z with last entry one.
 
-    With ``M_e = [[A_e, c_e], [0, 1]]`` the mean solves ``Σ r_e ((A_e − I) m + c_e) = 0`` and then ``S = E x xᵀ``::
+    With ``M_e = [[A_e, c_e], [0, 1]]`` the mean m solves ``Σ r_e ((A_e − I) m + c_e) = 0``, and ``S = E x xᵀ`` solves::
 
         (Σ_e r_e (A_e ⊗ A_e − I)) vec S = −vec Σ_e r_e ( A_e m c_eᵀ + c_e mᵀ A_eᵀ + c_e c_eᵀ + Q_e )
 
@@ -60,14 +60,14 @@ def stationary_moments(events: Sequence[LinearEvent]) -> Float[np.ndarray, "d d"
     solution, which is checked. Kind: exact. Costs ``O(d⁶)``.
 
     Args:
-        events: at least one; state of at most 51 entries, the last of them one.
+        events: at least one event, on a state of at most 51 entries, the last of which is one.
 
     Returns:
         ``E z zᵀ``, symmetric.
 
     Raises:
         ValueError: shapes that differ, a last row that is not (0, …, 0, 1), negative rates, or a system that does not
-            settle (too large steps, a node that nothing pulls to a target).
+            settle (its steps are too large, or nothing pulls a node to a target).
 
     Reference: Mitra and Ulukus 2024 (the model); the equation is derived here.
     """
@@ -91,7 +91,8 @@ def transient_moments(
 ) -> Float[np.ndarray, "t d d"]:
     """Compute ``Z(t) = E z(t) z(t)ᵀ`` at given times: ``exp(t Σ_e r_e (M_e ⊗ M_e − I)) vec Z(0)``, with noise.
 
-    The noise enters through the last entry of Z, which is always one. Holds for unstable systems too. Kind: exact.
+    The noise enters through the last entry of Z, which is always one. The result holds for unstable systems too. Kind:
+    exact.
 
     Args:
         events: as for :func:`stationary_moments`.
@@ -115,7 +116,7 @@ def transient_moments(
 
 
 def initial_moments(x: Num[np.ndarray, " n"]) -> Float[np.ndarray, "d d"]:
-    """Return ``z zᵀ`` of a known start, z = (x, 1); with snapshots x is the models and then the snapshots."""
+    """Return ``z zᵀ`` of a known start, z = (x, 1); with snapshots, x holds the models first and then the snapshots."""
     z = np.append(reals("x", x, shape=(None,)), 1.0)
     return np.outer(z, z)
 
@@ -151,10 +152,11 @@ def push_events(push_rates: Square, *, weight: Number = 0.5, snapshots: bool = F
 
 
 def pairwise_events(rates: Square, *, weight: Number = 0.5, snapshots: bool = False) -> tuple[LinearEvent, ...]:
-    """Build exchanges of i and j, ``x_i ← (1 − a) x_i + a x_j`` and likewise j, at rate ``rates[i, j] + rates[j, i]``.
+    """Build exchanges of i and j, ``x_i ← (1 − a) x_i + a x_j`` and the same for j, at rate
+    ``rates[i, j] + rates[j, i]``.
 
-    ``a = ½`` is pairwise averaging. Node i starting exchanges at rate λ with partner law P has ``rates = λP``.
-    Arguments and errors as in :func:`push_events`. Reference: Boyd, Ghosh, Prabhakar, Shah 2006.
+    ``a = ½`` is pairwise averaging. If every node starts exchanges at rate λ and chooses partners by the law P, then
+    ``rates = λP``. Arguments and errors are those of :func:`push_events`. Reference: Boyd, Ghosh, Prabhakar, Shah 2006.
     """
     rates, weight = _pair_rates("rates", rates), _weight(weight)
     size = _size(len(rates), snapshots)
@@ -178,8 +180,8 @@ def gradient_events(
 ) -> tuple[LinearEvent, ...]:
     """Build gradient steps of node i at rate ``gradient_rates[i]``, with noise ξ ~ N(0, σ²).
 
-    ``x_i ← x_i − η (a_i (x_i − b_i) + ξ)``. With snapshots the gradient is the one at the start of the interval:
-    ``x_i ← x_i − η (a_i (s_i − b_i) + ξ)``, then ``s_i ← x_i``.
+    ``x_i ← x_i − η (a_i (x_i − b_i) + ξ)``. With snapshots the gradient is that of the model at the start of the
+    interval: ``x_i ← x_i − η (a_i (s_i − b_i) + ξ)``, then ``s_i ← x_i``.
 
     Args:
         gradient_rates: μ_i ≥ 0; with snapshots μ_i > 0.
@@ -195,7 +197,7 @@ def gradient_events(
     rates, a, b = _node_values(gradient_rates, curvatures, targets)
     step, noise_std = _step(step, noise_std)
     if flag("snapshots", snapshots) and not (rates > 0).all():
-        raise ValueError(f"gradient_rates={rates}: must be positive with snapshots; one that never moves never settles")
+        raise ValueError(f"gradient_rates={rates}: must be positive with snapshots, or a snapshot never moves")
     n, size = len(rates), _size(len(rates), snapshots)
     events = []
     for i in range(n):
@@ -238,10 +240,10 @@ def stale_gradient_events(
     noise_std: Number,
     weight: Number = 0.5,
 ) -> tuple[LinearEvent, ...]:
-    """Build push-gossip SGD whose gradients are taken where the interval began: state (x, snapshot, 1).
+    """Build push-gossip SGD with gradients of the model at the start of each interval: state (x, snapshot, 1).
 
     :func:`push_events` on x, and :func:`gradient_events` with snapshots. Reference: Lian et al. 2018, arXiv 1710.06952
-    (a gradient of the model as it was before others were averaged in).
+    (gradients of the model before the models of others were averaged in).
     """
     gradients = gradient_events(gradient_rates, curvatures, targets, step=step, noise_std=noise_std, snapshots=True)
     return push_events(push_rates, weight=weight, snapshots=True) + gradients
@@ -360,7 +362,7 @@ def _check_stable(flow: np.ndarray, d: int) -> None:
         adjoint = np.linalg.solve(flow.T, -np.eye(d).ravel()).reshape(d, d)
     except np.linalg.LinAlgError as error:
         raise ValueError(message) from error
-    # Beyond 1e12 relaxation times the answer would be rounding.
+    # Beyond 1e12 relaxation times the result would be rounding error.
     settled = np.abs(adjoint).max() * np.abs(flow).max() < 1e12
     if not settled or np.linalg.eigvalsh(0.5 * (adjoint + adjoint.T))[0] <= 0:
         raise ValueError(message)
@@ -370,7 +372,7 @@ def _dimension(events: Sequence[LinearEvent]) -> int:
     if not isinstance(events, Sequence) or not all(isinstance(event, LinearEvent) for event in events):
         raise ValueError(f"events={events!r:.60}: must be a sequence of LinearEvent; build them with push_events")
     if not events:
-        raise ValueError("events is empty: nothing ever happens, so nothing can be said")
+        raise ValueError("events is empty: must hold at least one event")
     d = len(square("matrix of event 0", events[0].matrix))
     if not 2 <= d <= _LARGEST:
         raise ValueError(f"{d} state entries: need 2 to {_LARGEST}; the solve costs O(d⁶)")
@@ -410,5 +412,5 @@ def _weight(weight: Number) -> float:
 
 
 def _complete(n: int, gradient_rate: Number, curvature: Number) -> tuple[int, float, float]:
-    n = whole("n", n, least=2, remedy="gossip is between nodes")
+    n = whole("n", n, least=2, remedy="gossip needs two nodes")
     return n, real("gradient_rate", gradient_rate, above=0), real("curvature", curvature, above=0)

@@ -1,4 +1,4 @@
-"""Places that results are written to: tried before the work that makes them, written whole or not at all."""
+"""Output files and folders: checked before any work, and written completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from contextlib import contextmanager
 
 
 def check_folder(name: str, folder: str | os.PathLike[str], *files: str) -> None:
-    """Make a folder, and see that files can be written there.
+    """Create a folder, and check that files can be written there.
 
     Args:
-        name: of the argument or option that names the folder, for the message.
-        folder: made if it is missing.
+        name: argument or option that names the folder, for the message.
+        folder: created if it is missing.
         files: names that will be written into it.
 
     Raises:
-        ValueError: the folder cannot be made or written to, or a folder bears the name of a file.
+        ValueError: the folder cannot be created or written to, or one of the files exists as a folder.
     """
     target = pathlib.Path(folder)
     try:
@@ -35,10 +35,10 @@ def check_folder(name: str, folder: str | os.PathLike[str], *files: str) -> None
 
 
 def check_file(name: str, path: str | os.PathLike[str]) -> None:
-    """See that a file can be written; its folder is made if it is missing.
+    """Check that a file can be written; its folder is created if it is missing.
 
     Raises:
-        ValueError: it cannot, as :func:`check_folder` says.
+        ValueError: the file cannot be written, see :func:`check_folder`.
     """
     target = pathlib.Path(path)
     if not target.name:
@@ -48,13 +48,13 @@ def check_file(name: str, path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Give a temporary path beside the target; rename it to the target on success, remove it on failure."""
+    """Yield a temporary path beside the target; rename it to the target on success, remove it on failure."""
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
     os.close(handle)
     temporary = pathlib.Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)  # mkstemp makes files that only the owner can read
+        temporary.chmod(0o644)  # files of mkstemp are readable only by their owner
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

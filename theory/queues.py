@@ -1,12 +1,12 @@
-"""Inboxes, birthdays and clocks: what piles up while nodes are busy, and how old it is.
+"""Inboxes, birthdays and clocks: how many messages pile up while nodes are busy, and how old they are.
 
 A local update takes ``X = c + Exp(mean e)``: the argument ``shift`` is c, ``mean_extra`` is e, as in
 :func:`theory.staleness.update_rate`. Messages reach a node as a Poisson process of rate λ, independent of its updates;
 on the complete graph, where n nodes push at rate λ to uniform others, every node receives at rate λ.
 
-Each docstring gives the statement, its assumptions, its source and its kind: *exact*, *bound* or *asymptotic*, and says
-"recalled" where the source's text was not at hand. ``H_k = 1 + … + 1/k``. Without a source a formula is classical or
-derived here from the lines above.
+Each docstring gives the statement, its assumptions, its source and its kind: *exact*, *bound* or *asymptotic*, and
+"recalled" if it was not checked against the source's text. ``H_k = 1 + … + 1/k``. A formula without a source is
+classical, or derived here from these definitions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import scipy.special
 import scipy.stats
 from jaxtyping import Float
 
-from theory.arguments import real, whole
+from .arguments import real, whole
 
 Number: TypeAlias = int | float
 
@@ -40,9 +40,8 @@ def inbox_mean(arrival_rate: Number, mean_extra: Number, shift: Number = 0.0) ->
 
 
 def inbox_variance(arrival_rate: Number, mean_extra: Number, shift: Number = 0.0) -> float:
-    """Compute the variance ``λ(c + e) + (λe)²`` of the messages during one local update. Kind: exact.
-
-    Arguments as :func:`inbox_mean`.
+    """Compute the variance ``λ(c + e) + (λe)²`` of the messages during one local update. Kind: exact. Arguments: see
+    :func:`inbox_mean`.
     """
     arrival_rate, mean_extra, shift = _update("arrival_rate", arrival_rate, mean_extra, shift)
     return arrival_rate * (shift + mean_extra) + (arrival_rate * mean_extra) ** 2
@@ -57,7 +56,7 @@ def inbox_pmf(
     ``p_k = (1 − g) p_{k−1} + g e^{−λc}(λc)^k/k!``. Kind: exact.
 
     Raises:
-        ValueError: a size below one, and as :func:`inbox_mean`.
+        ValueError: a size below one, or an error of :func:`inbox_mean`.
     """
     arrival_rate, mean_extra, shift = _update("arrival_rate", arrival_rate, mean_extra, shift)
     size = whole("size", size, least=1)
@@ -70,10 +69,10 @@ def inbox_overflow(capacity: int, arrival_rate: Number, mean_extra: Number, shif
     """Compute the probability that more than B = capacity messages arrive during one local update.
 
     ``P(N > B) = P(A > B) + Σ_{a≤B} P(A = a)(1 − g)^{B−a+1}``, A ~ Poisson(λc), g as in :func:`inbox_pmf`: a sum of
-    positive terms, so that tiny probabilities are right, too. Kind: exact.
+    positive terms, so that tiny probabilities keep their digits. Kind: exact.
 
     Raises:
-        ValueError: a negative capacity, and as :func:`inbox_mean`.
+        ValueError: a negative capacity, or an error of :func:`inbox_mean`.
     """
     arrival_rate, mean_extra, shift = _update("arrival_rate", arrival_rate, mean_extra, shift)
     capacity = whole("capacity", capacity, least=0)
@@ -85,15 +84,15 @@ def inbox_overflow(capacity: int, arrival_rate: Number, mean_extra: Number, shif
 
 
 def inbox_capacity(overflow: Number, arrival_rate: Number, mean_extra: Number, shift: Number = 0.0) -> int:
-    """Find the smallest capacity B whose :func:`inbox_overflow` is at most a wanted probability, per local update.
+    """Find the smallest capacity B whose :func:`inbox_overflow` is at most a given probability per local update.
 
     Kind: exact.
 
     Raises:
-        ValueError: a probability outside (0, 1), and as :func:`inbox_mean`.
+        ValueError: a probability outside (0, 1), or an error of :func:`inbox_mean`.
     """
     arrival_rate, mean_extra, shift = _update("arrival_rate", arrival_rate, mean_extra, shift)
-    overflow = real("overflow", overflow, above=0, below=1, remedy="no finite inbox never overflows")
+    overflow = real("overflow", overflow, above=0, below=1, remedy="every finite inbox overflows at times")
     below, enough = -1, 1
     while inbox_overflow(enough, arrival_rate, mean_extra, shift) > overflow:
         below, enough = enough, 2 * enough
@@ -121,9 +120,10 @@ def distinct_senders(n: int, *, gossip_rate: Number, mean_extra: Number, shift: 
 
 
 def round_receivers(n: int) -> float:
-    """Compute the mean number of receivers ``n(1 − (1 − 1/(n−1))^{n−1})`` when every node pushes once, all at once.
+    """Compute the mean number of receivers ``n(1 − (1 − 1/(n−1))^{n−1})`` when every node pushes once, all at the same
+    time.
 
-    Tends to (1 − 1/e)n, so some 36.8 % of the nodes hear nothing in a round. Assumes: complete graph. Kind: exact.
+    It tends to (1 − 1/e)n, so about 36.8 % of the nodes hear nothing in a round. Assumes: complete graph. Kind: exact.
 
     Raises:
         ValueError: fewer than two nodes.
@@ -133,7 +133,7 @@ def round_receivers(n: int) -> float:
 
 
 def hear_from_all(n: int, gossip_rate: Number) -> float:
-    """Compute the mean time ``(n − 1)H_{n−1}/λ`` until a node has heard from each other node directly.
+    """Compute the mean time ``(n − 1)H_{n−1}/λ`` until a node has heard directly from every other node.
 
     Assumes: complete graph, every node pushing at rate λ (the coupon collector in continuous time). Kind: exact.
 
@@ -146,7 +146,8 @@ def hear_from_all(n: int, gossip_rate: Number) -> float:
 
 
 def pushes_until_repeat(n: int) -> float:
-    """Compute the mean number of pushes of one node up to the first to a target it had before (birthdays).
+    """Compute the mean number of pushes of one node until it repeats a target, the last push included (birthday
+    problem).
 
     With N = n − 1 targets: ``Σ_{k=0}^N Π_{j<k} (1 − j/N)``. Assumes: uniform independent targets. Kind: exact, O(√n).
 
@@ -163,21 +164,21 @@ def pushes_until_repeat(n: int) -> float:
 def renewal_age(mean: Number, second_moment: Number) -> float:
     """Compute the mean time ``E X²/(2 E X)`` since the last tick of a stationary clock with intervals X.
 
-    Assumes: i.i.d. intervals, seen at a time independent of them. Kind: exact.
+    Assumes: i.i.d. intervals, observed at a time that is independent of them. Kind: exact.
 
     Raises:
-        ValueError: a mean that is not positive, or a second moment below its square, which no law has.
+        ValueError: a mean that is not positive, or a second moment below the square of the mean, which is impossible.
     """
     mean = real("mean", mean, above=0)
     second_moment = real("second_moment", second_moment)
-    # Two routes to the moments of a constant differ by rounding.
+    # The moments of a constant may differ by rounding.
     if not mean**2 * (1.0 - 1e-12) <= second_moment < math.inf:
         raise ValueError(f"second_moment={second_moment}: must be at least the square of mean={mean}, {mean**2}")
     return second_moment / (2.0 * mean)
 
 
 def time_since_update(mean_extra: Number, shift: Number = 0.0) -> float:
-    """Compute the mean time ``(c² + 2ce + 2e²)/(2(c + e))`` since a node's last own update.
+    """Compute the mean time ``(c² + 2ce + 2e²)/(2(c + e))`` since a node's own last update.
 
     :func:`renewal_age` of the clock c + Exp(mean e). Kind: exact.
 

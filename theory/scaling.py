@@ -1,20 +1,20 @@
-"""Growth of a quantity with n: fit laws to measured values with known standard errors, and compare the fits.
+"""Growth of a quantity with n: fit laws to values with known standard errors, and compare the fits.
 
 Laws, with their parameters::
 
     constant      level                              v = level
-    saturating    level + approach/ln n                 bounded: tends to the level as slowly as a logarithm grows
+    saturating    level + approach/ln n                 bounded: approaches the level as slowly as a logarithm grows
     logarithm     offset + slope ln n
     power         factor n^exponent
     offset_power  offset + slope (n^exponent − 1)/exponent
 
-The last holds the logarithm (exponent 0) and the power with any offset, so that the interval of its exponent tells
-them apart. All fits minimise ``χ² = Σ ((value − law)/error)²`` with the errors as given. If χ² exceeds its degrees of
+The last law includes the logarithm (exponent 0) and the power with any offset, so the interval of its exponent tells
+them apart. All fits minimise ``χ² = Σ ((value − law)/error)²`` with the given errors. If χ² exceeds its degrees of
 freedom, the law or the errors are wrong, and intervals are widened by √(χ²/degrees of freedom), never narrowed.
 
-The laws are compared by ``AIC = χ² + 2p``, p parameters: with known errors it needs no small-sample correction.
-``aicc`` adds ``2p(p + 1)/(N − p − 1)``, meant for unknown errors, and ``bic = χ² + p ln N``. A difference beyond 10 is
-called decisive, one of 2 to 10 weak, less undecided.
+Laws with p parameters are compared by ``AIC = χ² + 2p``, which needs no small-sample correction if the errors are
+known. ``aicc`` adds ``2p(p + 1)/(N − p − 1)``, meant for unknown errors, and ``bic = χ² + p ln N``. A difference above
+10 is called decisive, from 2 to 10 weak, and below 2 undecided.
 
 Reference: Burnham and Anderson 2002, Model Selection and Multimodel Inference, section 2.6 (the grades).
 """
@@ -30,7 +30,7 @@ import scipy.optimize
 import scipy.stats
 from jaxtyping import Float, Num
 
-from theory.arguments import choice, real, reals
+from .arguments import choice, real, reals
 
 LAWS = ("constant", "saturating", "logarithm", "power", "offset_power")
 CRITERIA = ("aic", "aicc", "bic")
@@ -44,31 +44,31 @@ _EXPONENTS = np.linspace(-6.0, 6.0, 121)
 
 
 class Fit(NamedTuple):
-    """One law fitted."""
+    """One fitted law."""
 
     law: str
     names: tuple[str, ...]
     """Of the parameters."""
     parameters: Float[np.ndarray, " p"]
     intervals: Float[np.ndarray, "p 2"]
-    """95 %, widened where the law does not fit; infinite where the values do not determine the parameter."""
+    """95 % intervals, widened if the law does not fit; infinite if the values do not determine the parameter."""
     covariance: Float[np.ndarray, "p p"]
-    """Of the parameters, as the given errors have it: not widened."""
+    """Covariance of the parameters from the given errors, not widened."""
     exponent: float
-    """Of a power; NaN for other laws."""
+    """Exponent of a power; NaN for other laws."""
     slope: float
-    """Of a logarithm: growth per factor e in n; NaN for other laws."""
+    """Slope of a logarithm: growth per factor e in n; NaN for other laws."""
     chi2: float
     degrees_of_freedom: int
     reduced_chi2: float
     aic: float
     aicc: float
-    """Infinite with one point more than parameters."""
+    """Infinite if there is only one point more than parameters."""
     bic: float
 
 
 class Comparison(NamedTuple):
-    """Several laws fitted to the same values, in the order asked for."""
+    """Several laws fitted to the same values, in the order of the call."""
 
     best: str
     fits: tuple[Fit, ...]
@@ -76,7 +76,7 @@ class Comparison(NamedTuple):
     """Criterion minus that of the best law."""
     criterion: str
     verdict: str
-    """Which law, by how much, and whether it fits at all."""
+    """Which law fits best, by how much, and whether it fits at all."""
     n: Float[np.ndarray, " points"]
     value: Float[np.ndarray, " points"]
     error: Float[np.ndarray, " points"]
@@ -85,20 +85,20 @@ class Comparison(NamedTuple):
 def fit(
     n: Num[np.ndarray, " points"], value: Num[np.ndarray, " points"], error: Num[np.ndarray, " points"], law: str
 ) -> Fit:
-    """Fit one law by weighted least squares, the standard errors known.
+    """Fit one law by weighted least squares with known standard errors.
 
-    Linear parameters are solved for exactly; an exponent is searched on a grid from −6 to 6 over the profile of χ²,
-    then by Gauss and Newton. Kind: exact, intervals included, for linear laws; with an exponent the intervals are
-    asymptotic, for errors small against the values.
+    Linear parameters have a closed solution. The exponent is searched on a grid from −6 to 6, by the profile of χ², and
+    then refined by Gauss-Newton steps. Kind: exact for linear laws, intervals included; intervals of laws with an
+    exponent are asymptotic, for errors much smaller than the values.
 
     Args:
-        n: sizes, positive; a size may repeat.
+        n: positive sizes; a size may repeat.
         value: one per size, any unit.
         error: standard error of each value, positive, in the same unit.
         law: one of :data:`LAWS`.
 
     Returns:
-        The fit; parameters in the order of its ``names``.
+        The fit, with parameters in the order of its ``names``.
 
     Raises:
         ValueError: shapes that differ, sizes or errors that are not positive, an unknown law, fewer points than
@@ -141,26 +141,27 @@ def compare(
     laws: Sequence[str] = ("constant", "logarithm", "power"),
     criterion: str = "aic",
 ) -> Comparison:
-    """Fit several laws and say which the values prefer, by how much, and whether it fits.
+    """Fit several laws, and report which of them fits best, by how much, and whether it fits at all.
 
     Args:
         n, value, error: as in :func:`fit`.
-        laws: at least one. ``offset_power`` holds the others: it never loses to them by more than 2 per parameter.
-        criterion: ``aic``, ``aicc`` or ``bic``, see the top of the module.
+        laws: at least one law. ``offset_power`` includes the others and never loses to them by more than 2 per
+            parameter.
+        criterion: ``aic``, ``aicc`` or ``bic``, see the module's docstring.
 
     Raises:
-        ValueError: as :func:`fit`, no law, a law twice, an unknown criterion.
+        ValueError: an error of :func:`fit`, no law, a repeated law, or an unknown criterion.
     """
     if isinstance(laws, str) or not isinstance(laws, Sequence) or not laws:
         raise ValueError(f"laws={laws!r}: must be a list of at least one law of {list(LAWS)}")
     laws = [choice("laws", law, LAWS) for law in laws]
     if len(set(laws)) < len(laws):
-        raise ValueError(f"laws={tuple(laws)}: name none twice")
+        raise ValueError(f"laws={tuple(laws)}: must not repeat a law")
     choice("criterion", criterion, CRITERIA)
     fits = tuple(fit(n, value, error, law) for law in laws)
     scores = np.asarray([getattr(one, criterion) for one in fits])
     if not np.isfinite(scores).any():
-        raise ValueError("aicc needs two points more than parameters: add points, or use criterion='aic'")
+        raise ValueError("aicc needs at least two points more than parameters: add points, or use criterion='aic'")
     best = fits[int(np.argmin(scores))]
     differences = scores - scores.min()
     verdict = _verdict(best, fits, differences, criterion)
@@ -172,8 +173,8 @@ def predict(
 ) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
     """Evaluate a fitted law and the half-width of its 95 % confidence band, widened like the intervals.
 
-    The band is that of the law at each n, ``1.96 √(g C gᵀ)`` with the gradient g of the law in its parameters; new
-    measurements scatter more.
+    The band is that of the law at each n, ``1.96 √(g C gᵀ)`` where g is the gradient of the law by its parameters. New
+    measurements scatter more widely.
 
     Raises:
         ValueError: sizes that are not positive.
@@ -188,9 +189,9 @@ def predict(
 
 
 def preferred(log_minus_power: float) -> str:
-    """Say which of a logarithm and a power the values prefer, from AIC(a + b ln n) − AIC(a n^b), if it is decisive.
+    """Return whether a logarithm or a power fits better, if AIC(a + b ln n) − AIC(a n^b) is decisive.
 
-    Kind: exact (the rule). Larger errors of the values make the difference smaller and thus undecided.
+    Kind: exact (the rule). With larger errors the difference shrinks and becomes undecided.
     """
     log_minus_power = real("log_minus_power", log_minus_power)
     if not abs(log_minus_power) > DECISIVE:
@@ -199,7 +200,7 @@ def preferred(log_minus_power: float) -> str:
 
 
 def describe(one: Fit) -> str:
-    """Write a law with its last parameter and 95 % interval, on one line: slope b or exponent c, or the level a."""
+    """Describe a law in one line, with the 95 % interval of its last parameter: slope b, exponent c or level a."""
     _instance("one", one, Fit, "fit")
     form, symbol = {
         "constant": ("a", "a"),
@@ -208,7 +209,7 @@ def describe(one: Fit) -> str:
         "power": ("a n^c", "c"),
         "offset_power": ("a + b (n^c - 1)/c", "c"),
     }[one.law]
-    # The last parameter is the one that says how fast it grows.
+    # The last parameter determines how fast the law grows.
     half = (one.intervals[-1, 1] - one.intervals[-1, 0]) / 2
     return f"{form}: {symbol} = {one.parameters[-1]:.3g} ± {half:.2g}"
 
@@ -224,14 +225,14 @@ def plot(
 ) -> Any:
     """Draw the values with 95 % error bars, every law's line, and the confidence band of the best.
 
-    The horizontal axis is logarithmic. The best law is solid and carries the band; the others differ by dashes, so that
-    the legend reads in grey.
+    The horizontal axis is logarithmic. The best law is solid and has the band; the others have different dashes, so
+    that the legend works in grey.
 
     Args:
-        comparison: what :func:`compare` returned.
+        comparison: result of :func:`compare`.
         ax: matplotlib axes to draw into; None: those of a new figure.
-        xlabel, ylabel, label: of the axes and of the points.
-        colour: of the points and of the best law.
+        xlabel, ylabel, label: labels of the axes and of the points.
+        colour: colour of the points and of the best law.
 
     Returns:
         The axes; ``ax.figure`` is the figure.
@@ -280,7 +281,7 @@ def _names(law: str) -> tuple[str, ...]:
 
 
 def _model(law: str, n: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Evaluate a law and its derivatives by the parameters, one row per size."""
+    """Evaluate a law and its derivatives with respect to the parameters, one row per size."""
     logs, one = np.log(n), np.ones_like(n)
     match law:
         case "constant":
@@ -301,9 +302,9 @@ def _model(law: str, n: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray,
 
 
 def _box_cox(logs: np.ndarray, exponent: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Evaluate ``(n^c − 1)/c`` and its derivative by c, smooth through c = 0."""
+    """Evaluate ``(n^c − 1)/c`` and its derivative with respect to c, smoothly through c = 0."""
     u = exponent * logs
-    # Below 1e-3 the series is exact to 1e-13, where the quotients have lost as many digits.
+    # Below 1e-3 the error of the series is below 1e-13, less than the rounding error of the quotients.
     small = np.abs(u) < 1e-3
     safe = np.where(small, 1.0, u)
     shape = np.where(small, 1 + u / 2 + u**2 / 6 + u**3 / 24, np.expm1(safe) / safe)
@@ -312,7 +313,7 @@ def _box_cox(logs: np.ndarray, exponent: float | np.ndarray) -> tuple[np.ndarray
 
 
 def _start(law: str, n: np.ndarray, value: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Begin Gauss and Newton at the best exponent by the profile of χ²; linear laws need no start."""
+    """Return the start of the Gauss-Newton steps, the best exponent on the profile of χ²; linear laws need none."""
     if law not in ("power", "offset_power"):
         return np.zeros(len(_names(law)))
 
@@ -321,17 +322,17 @@ def _start(law: str, n: np.ndarray, value: np.ndarray, error: np.ndarray) -> np.
 
     best = int(np.argmin(profile(_EXPONENTS)))
     ends = _EXPONENTS[max(best - 1, 0)], _EXPONENTS[min(best + 1, len(_EXPONENTS) - 1)]
-    found = scipy.optimize.minimize_scalar(
+    minimum = scipy.optimize.minimize_scalar(
         lambda c: float(profile(np.asarray([c]))[0]), bounds=ends, method="bounded", options={"xatol": 1e-4}
     )
-    _, jacobian = _model(law, n, np.asarray([1.0, found.x] if law == "power" else [0.0, 1.0, found.x]))
+    _, jacobian = _model(law, n, np.asarray([1.0, minimum.x] if law == "power" else [0.0, 1.0, minimum.x]))
     linear = _solve(jacobian[:, :-1] / error[:, None], value / error)
-    return np.append(linear, found.x)
+    return np.append(linear, minimum.x)
 
 
 def _profile(law: str, n: np.ndarray, value: np.ndarray, error: np.ndarray, exponents: np.ndarray) -> np.ndarray:
-    """Compute the least χ² over the linear parameters for each exponent."""
-    # Sizes relative to their mean keep high powers finite and leave χ² as it is.
+    """Compute, for each exponent, the smallest χ² over the linear parameters."""
+    # Sizes relative to their mean keep high powers finite and do not change χ².
     logs = np.log(n) - np.log(n).mean()
     weights = 1.0 / error**2
     if law == "power":
@@ -344,7 +345,7 @@ def _profile(law: str, n: np.ndarray, value: np.ndarray, error: np.ndarray, expo
 
 
 def _minimise(law: str, n: np.ndarray, value: np.ndarray, error: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Take Gauss-Newton steps, halved while they do not lower χ², until none does."""
+    """Take Gauss-Newton steps, halving those that do not lower χ², until no step lowers it."""
     parameters = start
 
     def chi2_at(candidate: np.ndarray) -> float:
@@ -367,14 +368,14 @@ def _minimise(law: str, n: np.ndarray, value: np.ndarray, error: np.ndarray, sta
 
 
 def _solve(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Solve least squares with columns brought to one length first."""
+    """Solve least squares after scaling the columns to equal length."""
     lengths = np.linalg.norm(matrix, axis=0)
     lengths = np.where(lengths > 0, lengths, 1.0)
     return np.linalg.lstsq(matrix / lengths, target, rcond=None)[0] / lengths
 
 
 def _covariance(weighted: np.ndarray) -> Float[np.ndarray, "p p"]:
-    """Invert JᵀJ; infinite where a parameter is not determined."""
+    """Invert JᵀJ; entries are infinite if a parameter is not determined."""
     lengths = np.linalg.norm(weighted, axis=0)
     undetermined = np.full((weighted.shape[1],) * 2, math.inf)
     if not np.all(lengths > 0):
@@ -398,7 +399,7 @@ def _verdict(best: Fit, fits: Sequence[Fit], differences: np.ndarray, criterion:
 
 def _table(n: np.ndarray, value: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     n = reals("n", n, shape=(None,), above=0)
-    value = reals("value", value, shape=n.shape, remedy="one per size; leave out sizes without a measurement")
+    value = reals("value", value, shape=n.shape, remedy="pass one per size; omit sizes without a measurement")
     return n, value, reals("error", error, shape=n.shape, above=0, remedy="one per size")
 
 

@@ -1,7 +1,7 @@
-"""Spectral gaps and averaging rates: how fast gossip forgets its differences.
+"""Spectral gaps and averaging rates: how fast gossip removes differences.
 
-Each docstring gives the statement, what it assumes, its source, and its kind: *exact*, *upper bound*, or *recalled*
-(from the literature as remembered, not re-derived). J = 1 1ᵀ / n throughout; V = Σ_i ‖x_i − x̄‖².
+Each docstring gives the statement, its assumptions, its source, and its kind: *exact*, *upper bound*, or *recalled*
+(from memory of the literature, not derived again). J = 1 1ᵀ / n throughout; V = Σ_i ‖x_i − x̄‖².
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Num
 from scipy import sparse
 
-from theory.arguments import choice, real, reals, square, whole
+from .arguments import choice, real, reals, square, whole
 
 Matrix: TypeAlias = sparse.sparray | Num[np.ndarray, "rows columns"]
 
@@ -27,7 +27,7 @@ def contraction_factor(W: Matrix) -> float:
     Assumes: W doubly stochastic, of any sign and symmetry. Source: Xiao, Boyd (2004).
 
     Args:
-        W: ``(n, n)``. Full singular values up to 1500 nodes, Lanczos iteration beyond.
+        W: ``(n, n)``. Up to 1500 nodes all singular values are computed; beyond, Lanczos iteration is used.
     """
     W = _matrix("W", W)
     n = W.shape[0]
@@ -49,8 +49,8 @@ def spectral_gap(W: Matrix) -> float:
 def slem(W: Matrix) -> float:
     """Compute the second largest modulus among the eigenvalues of a row- or column-stochastic matrix.
 
-    The asymptotic rate: ‖W^t x − lim‖ ~ SLEM^t; equal to ρ for normal matrices, smaller or equal otherwise. Kind:
-    exact. Assumes: 1 is an eigenvalue, and is left out once.
+    It is the asymptotic rate, ‖W^t x − lim‖ ~ SLEM^t; equal to ρ for normal matrices, and at most ρ for others. Kind:
+    exact. Assumes: 1 is an eigenvalue; it is left out once.
     """
     W = _matrix("W", W)
     n = W.shape[0]
@@ -66,16 +66,17 @@ def slem(W: Matrix) -> float:
 
 
 def contraction_ring(num_nodes: int) -> float:
-    """Give ρ of the ring with weights 1/3: max_{k≥1} |1 + 2 cos(2πk/n)| / 3. Kind: exact, for n ≥ 3 (else ValueError).
+    """Return ρ of the ring with weights 1/3: max_{k≥1} |1 + 2 cos(2πk/n)| / 3. Kind: exact, for n ≥ 3 (else
+    ValueError).
 
     Source: eigenvalues of a circulant matrix.
     """
-    num_nodes = whole("num_nodes", num_nodes, least=3, remedy="a smaller ring has no two distinct neighbours")
+    num_nodes = whole("num_nodes", num_nodes, least=3, remedy="in a smaller ring a node lacks two distinct neighbours")
     return float(np.abs(1 + _cosines(num_nodes)[1:]).max() / 3)
 
 
 def contraction_path(num_nodes: int) -> float:
-    """Give ρ of the path with edge weights 1/3: (1 + 2 cos(π/n)) / 3. Kind: exact.
+    """Return ρ of the path with edge weights 1/3: (1 + 2 cos(π/n)) / 3. Kind: exact.
 
     Source: Laplacian eigenvalues 2 − 2 cos(πk/n). For n ≥ 3 these are the max-degree and the Metropolis weights.
     """
@@ -84,11 +85,11 @@ def contraction_path(num_nodes: int) -> float:
 
 
 def contraction_torus(rows: int, columns: int) -> float:
-    """Give ρ of the torus with weights 1/5: max |1 + 2 cos(2πk/r) + 2 cos(2πl/c)| / 5 over (k, l) ≠ (0, 0).
+    """Return ρ of the torus with weights 1/5: max |1 + 2 cos(2πk/r) + 2 cos(2πl/c)| / 5 over (k, l) ≠ (0, 0).
 
     Kind: exact, for sides of at least 3 (else ValueError). Source: eigenvalues of a Cartesian product of cycles.
     """
-    remedy = "a smaller torus lacks four distinct neighbours"
+    remedy = "in a smaller torus a node lacks four distinct neighbours"
     rows, columns = (
         whole("rows", rows, least=3, remedy=remedy),
         whole("columns", columns, least=3, remedy=remedy),
@@ -98,7 +99,7 @@ def contraction_torus(rows: int, columns: int) -> float:
 
 
 def contraction_hypercube(dimension: int) -> float:
-    """Give ρ of the hypercube with weights 1/(d + 1): (d − 1)/(d + 1). Kind: exact.
+    """Return ρ of the hypercube with weights 1/(d + 1): (d − 1)/(d + 1). Kind: exact.
 
     Source: Laplacian eigenvalues 2k, k = 0..d.
     """
@@ -107,7 +108,7 @@ def contraction_hypercube(dimension: int) -> float:
 
 
 def contraction_star(num_nodes: int) -> float:
-    """Give ρ of the star with Metropolis weights 1/n: 1 − 1/n for n ≥ 3, else 0. Kind: exact.
+    """Return ρ of the star with Metropolis weights 1/n: 1 − 1/n for n ≥ 3, else 0. Kind: exact.
 
     Source: Laplacian eigenvalues 0, 1 (n − 2 times) and n.
     """
@@ -116,16 +117,17 @@ def contraction_star(num_nodes: int) -> float:
 
 
 def contraction_complete(num_nodes: int) -> float:
-    """Give ρ of the complete graph with weights 1/n: 0, since W = J. Kind: exact."""
+    """Return ρ of the complete graph with weights 1/n: 0, since W = J. Kind: exact."""
     num_nodes = whole("num_nodes", num_nodes, least=1)
     return 0.0
 
 
 def contraction_exponential(num_nodes: int) -> float:
-    """Give ρ of the static exponential graph, node i sending to i + 2^k, k < τ = ⌈log₂ n⌉, with weights 1/(τ + 1).
+    """Return ρ of the static exponential graph: i sends to i + 2^k, k < τ = ⌈log₂ n⌉, with weights 1/(τ + 1).
 
-    ρ = max_{m≥1} |1 + Σ_k ω^{m 2^k}| / (τ + 1), ω = exp(2πi/n): the matrix is circulant, hence normal. Kind: exact for
-    every n. For even n this is 1 − 2/(1 + τ), for odd n it is smaller: Ying et al. (2021), proposition 1.
+    ρ = max_{m≥1} |1 + Σ_k ω^{m 2^k}| / (τ + 1), ω = exp(2πi/n), since the matrix is circulant, hence normal. Kind:
+    exact for every n. For even n it is 1 − 2/(1 + τ), for odd n it is smaller. Source: Ying et al. (2021), proposition
+    1.
     """
     num_nodes = whole("num_nodes", num_nodes, least=1)
     rounds = (num_nodes - 1).bit_length()
@@ -137,7 +139,7 @@ def contraction_exponential(num_nodes: int) -> float:
 
 
 def contraction_best_constant(adjacency: Matrix) -> float:
-    """Give ρ of the best constant edge weight: (ℓ_n − ℓ₂)/(ℓ_n + ℓ₂) for the weight 2/(ℓ₂ + ℓ_n). Kind: exact.
+    """Return ρ of the best constant edge weight: (ℓ_n − ℓ₂)/(ℓ_n + ℓ₂) for the weight 2/(ℓ₂ + ℓ_n). Kind: exact.
 
     Assumes: undirected and connected; Laplacian eigenvalues 0 = ℓ₁ < ℓ₂ ≤ … ≤ ℓ_n. Source: Xiao, Boyd (2004). Optimal
     among all symmetric weights on edge-transitive graphs (recalled).
@@ -146,7 +148,7 @@ def contraction_best_constant(adjacency: Matrix) -> float:
     if len(eigenvalues) == 1:
         return 0.0
     if not eigenvalues[1] > 1e-12 * eigenvalues[-1]:
-        raise ValueError("adjacency: its graph is disconnected; connect it")
+        raise ValueError("adjacency: must be of a connected graph; connect it")
     return float((eigenvalues[-1] - eigenvalues[1]) / (eigenvalues[-1] + eigenvalues[1]))
 
 
@@ -154,12 +156,12 @@ def laplacian(adjacency: Matrix) -> Float[np.ndarray, "n n"]:
     """Compute the Laplacian D − A of an undirected graph, dense."""
     A = _dense(_matrix("adjacency", adjacency, least=0))
     if not np.array_equal(A, A.T):
-        raise ValueError("the adjacency matrix is not symmetric: these formulas are for undirected graphs")
+        raise ValueError("adjacency is not symmetric: these formulas are for undirected graphs")
     return np.diag(A.sum(axis=1)) - A
 
 
 def pairwise_matrix(adjacency: Matrix) -> Float[np.ndarray, "n n"]:
-    """Compute W̄ = E W of pairwise averaging where a uniform node wakes and picks a uniform neighbour.
+    """Compute W̄ = E W of pairwise averaging in which a random node wakes and picks a random neighbour.
 
     W̄ = I − (D − P − Pᵀ)/(2n), P_ij = A_ij / d_i, D = diag Σ_j (P_ij + P_ji). Kind: exact. Assumes: undirected, no
     isolated node. Source: Boyd, Ghosh, Prabhakar, Shah (2006), equation (5).
@@ -173,21 +175,21 @@ def pairwise_matrix(adjacency: Matrix) -> Float[np.ndarray, "n n"]:
 
 
 def edge_clock_matrix(adjacency: Matrix) -> Float[np.ndarray, "n n"]:
-    """Compute W̄ = E W of pairwise averaging over a uniform edge: I − L/(2m), m edges. Kind: exact.
+    """Compute W̄ = E W of pairwise averaging over a random edge: I − L/(2m), m edges. Kind: exact.
 
     Assumes: undirected, at least one edge. Source: the mean of I − (e_i − e_j)(e_i − e_j)ᵀ/2 over the edges.
     """
     L = laplacian(adjacency)
     if not np.trace(L):
-        raise ValueError("the graph has no edge: nobody can average")
+        raise ValueError("adjacency: must have at least one edge")
     return np.eye(len(L)) - L / np.trace(L)
 
 
 def pairwise_contraction(adjacency: Matrix, *, clock: str = "node") -> float:
     """Compute λ₂(W̄): E V after k pairwise events is at most λ₂^k V. Kind: upper bound, exact on complete graphs.
 
-    Assumes: as :func:`pairwise_matrix` (``clock="node"``) or :func:`edge_clock_matrix` (``clock="edge"``), n ≥ 2. On a
-    d-regular graph λ₂ = 1 − ℓ₂/(n d) for both; on K_n it is (n − 2)/(n − 1). Source: Boyd et al. (2006).
+    Assumes: those of :func:`pairwise_matrix` (``clock="node"``) or :func:`edge_clock_matrix` (``clock="edge"``), n ≥ 2.
+    On a d-regular graph λ₂ = 1 − ℓ₂/(n d) for both; on K_n it is (n − 2)/(n − 1). Source: Boyd et al. (2006).
     """
     mean = _mean_event(adjacency, clock)
     if len(mean) < 2:
@@ -196,9 +198,9 @@ def pairwise_contraction(adjacency: Matrix, *, clock: str = "node") -> float:
 
 
 def pairwise_one_event(adjacency: Matrix, x: Num[np.ndarray, " n *d"], *, clock: str = "node") -> float:
-    """Compute E V after one pairwise averaging event: Σ over columns of (x − x̄)ᵀ W̄ (x − x̄).
+    """Compute E V after one event of pairwise averaging: (x − x̄)ᵀ W̄ (x − x̄), summed over columns.
 
-    Kind: exact, because every event is a projection (W² = W = Wᵀ). Assumes: as :func:`pairwise_contraction`. Source:
+    Kind: exact, because every event is a projection (W² = W = Wᵀ). Assumes: see :func:`pairwise_contraction`. Source:
     Boyd et al. (2006).
 
     Args:
@@ -218,8 +220,8 @@ def pairwise_one_event(adjacency: Matrix, x: Num[np.ndarray, " n *d"], *, clock:
 def averaging_time_bounds(lambda2: float, epsilon: float) -> tuple[float, float]:
     """Bound the ε-averaging time, in events: from 0.5 ln(1/ε)/ln(1/λ₂) to 3 ln(1/ε)/ln(1/λ₂).
 
-    The time after which P(‖x − x̄‖ ≥ ε ‖x(0)‖) ≤ ε from every start. Kind: recalled; a slope test at most. Source: Boyd
-    et al. (2006), theorem 3.
+    After this time P(‖x − x̄‖ ≥ ε ‖x(0)‖) ≤ ε from every start. Kind: recalled; good for a test of slopes only. Source:
+    Boyd et al. (2006), theorem 3.
 
     Raises:
         ValueError: if λ₂ or ε is not between 0 and 1.
@@ -254,7 +256,7 @@ def _dense(W: Matrix) -> Float[np.ndarray, "n n"]:
 
 
 def _minus_mean(W: sparse.csr_array) -> sparse.linalg.LinearOperator:
-    """Return x ↦ (W − J) x without making J."""
+    """Return x ↦ (W − J) x without forming J."""
     return sparse.linalg.LinearOperator(
         W.shape,
         matvec=lambda x: W @ x.ravel() - x.mean(),

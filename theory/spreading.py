@@ -1,12 +1,12 @@
 """Rumour spreading: how long until everybody has heard, in synchronous rounds and in continuous time.
 
-One node knows a rumour at the start. In a synchronous round every node calls a uniform other node, all at once: in
-"push" the informed tell those they call, in "pull" the uninformed ask those they call, in "push-pull" both happen.
-Nodes pass on what they hear in a round from the next round on. In continuous time every node calls a uniform neighbour
-at the ticks of its own Poisson clock of rate λ; "two-way" is push-pull.
+One node knows a rumour at the start. In a synchronous round all nodes call uniformly random other nodes at the same
+time: in "push" the informed nodes tell those they call, in "pull" the uninformed nodes ask those they call, and in
+"push-pull" both happen. A node that hears the rumour passes it on from the next round on. In continuous time every node
+calls a uniformly random neighbour at the ticks of its own Poisson clock of rate λ; "two-way" is push-pull.
 
-Each docstring gives the statement, its assumptions, its source and its kind: *exact*, *bound* or *asymptotic*, and says
-"recalled" where the source's text was not at hand. ``H_k = 1 + … + 1/k``, n counts the nodes.
+Each docstring gives the statement, its assumptions, its source and its kind: *exact*, *bound* or *asymptotic*, and
+"recalled" if it was not checked against the source's text. ``H_k = 1 + … + 1/k``; n is the number of nodes.
 
 Reference: Frieze and Grimmett 1985 and Pittel 1987 (push); Karp, Schindelhauer, Shenker, Vöcking 2000 (push-pull).
 """
@@ -21,8 +21,8 @@ import scipy.special
 import scipy.stats
 from jaxtyping import Float, Num
 
-from theory.age import Bounds
-from theory.arguments import choice, flag, real, square, whole
+from .age import Bounds
+from .arguments import choice, flag, real, square, whole
 
 Number: TypeAlias = int | float
 Protocol = Literal["push", "pull", "push-pull"]
@@ -37,18 +37,19 @@ _NEGLIGIBLE = 1e-16
 def rounds_pmf(n: int, *, protocol: Protocol, size: int | None = None) -> Float[np.ndarray, " size"]:
     """Compute ``P(R = 0), P(R = 1), …`` of the number R of synchronous rounds on the complete graph.
 
-    By the Markov chain on the number k of informed nodes. Push: one after another the k calls find a new node with
-    probability ``(n − m)/(n − 1)``, m being informed by then. Pull: ``k → k + Bin(n − k, k/(n − 1))``. Push-pull: the
-    binomial step and then the calls of the k that were informed *before* it, as the calls of one round are independent.
+    The number k of informed nodes is a Markov chain. Push: the k calls are taken one after another, and each finds a
+    new node with probability ``(n − m)/(n − 1)``, where m nodes are informed by then. Pull:
+    ``k → k + Bin(n − k, k/(n − 1))``. Push-pull: first the binomial step, then the calls of the k nodes that were
+    informed *before* it, because the calls of one round are independent.
     Kind: exact, up to rounding; O(n³), about a second for n = 1000. Source: derived here from the definition.
 
     Args:
         n: nodes, at least one.
-        protocol: who uses the calls of a round.
-        size: length of the answer; by default up to where less than 1e-16 of the mass is left.
+        protocol: who passes the rumour on in a call.
+        size: length of the result; by default the tail that is cut off has a mass below 1e-16.
 
     Returns:
-        Probabilities of 0, 1, … rounds; a given size may cut off a tail, which is then not in the sum.
+        Probabilities of 0, 1, … rounds; they sum to less than one if ``size`` cuts off a tail.
 
     Raises:
         ValueError: no nodes, an unknown protocol, a size below one.
@@ -69,7 +70,8 @@ def rounds_pmf(n: int, *, protocol: Protocol, size: int | None = None) -> Float[
 def mean_rounds(n: int, protocol: Protocol) -> float:
     """Compute the mean number of synchronous rounds on the complete graph.
 
-    ``E_k = (1 + Σ_{m>k} P_km E_m)/Σ_{m>k} P_km``, ``E_n = 0``, P the chain of :func:`rounds_pmf`; the answer is E_1.
+    ``E_k = (1 + Σ_{m>k} P_km E_m)/Σ_{m>k} P_km``, ``E_n = 0``, where P is the chain of :func:`rounds_pmf`; the result
+    is E_1.
     Kind: exact, O(n³). Source: derived here.
 
     Raises:
@@ -118,7 +120,7 @@ def push_rounds_window(n: int) -> Bounds:
 def asynchronous_time(
     n: int, *, graph: Graph, gossip_rate: Number, two_way: bool = False, start: Start = "hub"
 ) -> float:
-    """Compute the mean time until all n nodes are informed when every node calls a uniform neighbour at rate λ.
+    """Compute the mean time until all n nodes are informed, if every node calls a random neighbour at rate λ.
 
     ========  ======================================  =============================================
     graph     push                                    two-way
@@ -130,15 +132,15 @@ def asynchronous_time(
     ========  ======================================  =============================================
 
     The number k of informed nodes grows at ``k(n − k)λ/(n − 1)`` on the complete graph and at λ on the ring; on the
-    star each leaf hears from the informed hub at ``λ/(n − 1)`` (push), and asks it at λ, too (two-way). Kind: exact.
+    star each leaf hears from the informed hub at ``λ/(n − 1)`` (push), and also asks it at λ (two-way). Kind: exact.
     Source: derived here from these rates.
 
     Args:
         n: nodes, at least two.
         graph: for any other small graph see :func:`asynchronous_time_graph`.
         gossip_rate: λ, calls per node and unit time.
-        two_way: the called node passes the rumour on, too.
-        start: where the rumour starts; matters only on the star.
+        two_way: whether the called node also passes the rumour on.
+        start: where the rumour starts; it matters only on the star.
 
     Raises:
         ValueError: fewer than two nodes, a rate that is not positive, an unknown graph or start.
@@ -160,17 +162,17 @@ def asynchronous_time_graph(rates: Num[np.ndarray, "n n"], start: int = 0) -> fl
 
     With ``λ_v(S) = Σ_{u∈S} λ_uv``, from large sets to small::
 
-        E_S = (1 + Σ_{v∉S} λ_v(S) E_{S∪{v}}) / Σ_{v∉S} λ_v(S),      E_all = 0, answer E_{start}
+        E_S = (1 + Σ_{v∉S} λ_v(S) E_{S∪{v}}) / Σ_{v∉S} λ_v(S),      E_all = 0, result E_{start}
 
-    Assumes: Poisson clocks. Kind: exact, O(2^n n). Source: derived here, the forward chain of informed sets.
+    Assumes: Poisson clocks. Kind: exact, O(2^n n). Source: derived here from the forward chain of informed sets.
 
     Args:
-        rates: rate at which u tells v; the diagonal is ignored. Two-way contacts: add the transpose, or
+        rates: rate at which u tells v; the diagonal is ignored. For two-way contacts add the transpose, or use
             :func:`contact_rates`.
         start: the node that knows the rumour.
 
     Returns:
-        Mean time, ``inf`` if somebody is never reached.
+        Mean time, ``inf`` if some node is never reached.
 
     Raises:
         ValueError: a matrix that is not square, more than 12 nodes, negative rates, no such node.
@@ -222,19 +224,19 @@ def conductance(adjacency: Num[np.ndarray, "n n"]) -> float:
     members = _members(len(adjacency))[1:-1]
     volume = members @ adjacency.sum(axis=1)
     cut = np.einsum("sj,sj->s", members @ adjacency, 1.0 - members)
-    # Half the volume is often met exactly, by sums in different orders.
+    # Sets of exactly half the volume are common, and sums in different orders differ by rounding.
     small = volume <= 0.5 * adjacency.sum() * (1.0 + 1e-12)
     return float(np.min(cut[small] / volume[small]))
 
 
 def conductance_complete(n: int) -> float:
-    """Compute ``φ = ⌈n/2⌉/(n − 1)`` of the complete graph, attained by any ⌊n/2⌋ nodes. Kind: exact."""
+    """Compute ``φ = ⌈n/2⌉/(n − 1)`` of the complete graph, attained by every set of ⌊n/2⌋ nodes. Kind: exact."""
     n = whole("n", n, least=2)
     return (n + 1) // 2 / (n - 1)
 
 
 def conductance_ring(n: int) -> float:
-    """Compute ``φ = 1/⌊n/2⌋`` of the ring, attained by ⌊n/2⌋ nodes in a row. Kind: exact."""
+    """Compute ``φ = 1/⌊n/2⌋`` of the ring, attained by ⌊n/2⌋ consecutive nodes. Kind: exact."""
     n = whole("n", n, least=2)
     return 1.0 / (n // 2)
 
@@ -242,9 +244,9 @@ def conductance_ring(n: int) -> float:
 def conductance_bound(n: int, phi: Number, constant: Number) -> float:
     """Compute ``C ln n/φ``, the order of the push-pull rounds on every graph of conductance φ.
 
-    Some C exists for which push-pull ends within this time with high probability; C is the caller's, as the source's is
-    not known to us. Source: Giakkoupis 2011, "Tight bounds for rumor spreading in graphs of a given conductance"
-    (abstract; theorem recalled, not checked against the paper's text). Kind: upper bound, order only.
+    For some C, push-pull ends within this time with high probability. The caller chooses C, because the constant of the
+    source is not known to us. Source: Giakkoupis 2011, "Tight bounds for rumor spreading in graphs of a given
+    conductance" (abstract; theorem recalled, not checked against the paper's text). Kind: upper bound, order only.
 
     Raises:
         ValueError: fewer than two nodes, φ outside (0, 1], a constant that is not positive.
@@ -267,20 +269,20 @@ def _transitions(n: int, protocol: str) -> np.ndarray:
 
 
 def _push(law: np.ndarray) -> np.ndarray:
-    """Let the k nodes informed at the start of row k call one after another; law[k − 1] is over m = 1 … n informed."""
+    """Let the k nodes of row k call one after another; law[k − 1] is the law of m = 1 … n informed nodes."""
     n = law.shape[1]
     hit = (n - np.arange(1.0, n + 1)) / max(n - 1, 1)
     for call in range(n - 1):
-        # Rows of more than call informed nodes still have a call left; none of them is at fewer nodes.
+        # Rows with more than ``call`` informed nodes have a call left, and none of their mass is at fewer nodes.
         block = law[call:, call:]
-        found = block * hit[call:]
-        block -= found
-        block[:, 1:] += found[:, :-1]
+        reached = block * hit[call:]
+        block -= reached
+        block[:, 1:] += reached[:, :-1]
     return law
 
 
 def _star_time(n: int, two_way: bool, start: str) -> float:
-    """Return the mean time in units of 1/λ: the leaves left hear one by one, after the hub itself has heard."""
+    """Return the mean time in units of 1/λ: the remaining leaves hear one by one, after the hub has heard."""
     hub_hears, leaf_hears = (n / (n - 1), n / (n - 1)) if two_way else (1.0, 1.0 / (n - 1))
     if start == "hub":
         return _harmonic(n - 1) / leaf_hears
@@ -300,7 +302,7 @@ def _graph(adjacency: np.ndarray, largest: int | None) -> np.ndarray:
     adjacency = _matrix("adjacency", adjacency, largest)
     np.fill_diagonal(adjacency, 0.0)
     if not (adjacency.sum(axis=1) > 0).all():
-        raise ValueError("adjacency has a node without neighbours: it can call nobody; leave it out")
+        raise ValueError("adjacency has a node without neighbours, which can call nobody; leave it out")
     return adjacency
 
 

@@ -1,1 +1,1 @@
-"""What experiments share: problems, kept runs, budgets, curves and reports."""
+"""Code that experiments share: problems, stored runs, budgets, curves and reports."""

@@ -1,4 +1,4 @@
-"""What experiments on clocks share: records at given seconds in every run, one plan a seed, scores against theory."""
+"""Code that experiments on clocks share: records at given seconds, one plan per seed, scores against theory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gossipjax.topology import Topology
 from gossipjax.types import Params
 
 _PACKING: Literal["sequential"] = "sequential"
-"""Packed, each interval between records would have a width of its own, and be compiled by itself."""
+"""If packed, each interval between records would have its own width and be compiled separately."""
 
 
 def run_each(
@@ -30,21 +30,21 @@ def run_each(
     observers: Sequence[Observer],
     keys: Sequence[jax.Array],
 ) -> xr.Dataset:
-    """Run each plan with a key of its own: seeds are independent in clocks, targets and gradients.
+    """Run each plan with its own key, so that seeds are independent in clocks, targets and gradients.
 
     Args:
         protocol: the algorithm.
-        plans: one timeline a run.
-        times: increasing seconds of the records.
-        start: stacked parameters, or a function of a key that makes them.
-        observers: what is measured.
-        keys: one a run.
+        plans: one timeline per run.
+        times: times of the records in seconds, increasing.
+        start: stacked parameters, or a function that draws them from a key.
+        observers: observers of the records.
+        keys: one key per run.
 
     Returns:
-        What was observed, with dimensions ``record`` (at 0 and at each of the times) and ``seed``.
+        The records, with dimensions ``record`` (at 0 and at each of the times) and ``seed``.
     """
     filled, width = timeline.align(plans, times)
-    # Made here: given a function, every call of simulate would compile it anew.
+    # The start is drawn here, because every call of simulate would compile a function again.
     make = jax.jit(start) if callable(start) else None
     runs = []
     for key, plan in zip(keys, filled, strict=True):
@@ -58,12 +58,12 @@ def barrier_ends(graphs: Sequence[Topology] | None, steps: Float[np.ndarray, "ro
     """Compute when rounds end, by the max-plus recursion ``M_i(k) = max_{j ∈ N(i) ∪ i} (d_j(k) + M_j(k − 1))``.
 
     Args:
-        graphs: symmetric, whose neighbours wait for each other; round k takes number k, modulo how many there are.
-            None: everyone waits for everyone.
+        graphs: symmetric graphs whose neighbours wait for each other; round k uses graph k modulo their number. None:
+            all nodes wait for all.
         steps: seconds d of every step.
 
     Returns:
-        ``M``, the seconds at which each node has mixed, shaped as the steps.
+        ``M``, the time in seconds at which each node has mixed, of the same shape as ``steps``.
     """
     ends, last = np.empty_like(steps), np.zeros(steps.shape[1:])
     for number, seconds in enumerate(steps):
@@ -78,7 +78,7 @@ def barrier_ends(graphs: Sequence[Topology] | None, steps: Float[np.ndarray, "ro
 
 
 def seed_keys(seed: int, num_seeds: int) -> list[jax.Array]:
-    """Make one key per seed; the same seeds give the same start models everywhere."""
+    """Return one key per seed; equal seeds give equal start models everywhere."""
     return [jax.random.fold_in(jax.random.key(seed), number) for number in range(num_seeds)]
 
 
@@ -89,5 +89,5 @@ def z_score(values: np.ndarray, predicted: float) -> float:
 
 
 def settled_mean(curve: Any, times: np.ndarray, settled: float) -> np.ndarray:
-    """Average each seed's curve ``(record, seed)`` over the records from a time on, ``(seed,)``."""
+    """Average each seed's curve ``(record, seed)`` over the records after a given time; return ``(seed,)``."""
     return np.asarray(curve, np.float64)[times >= settled].mean(axis=0)

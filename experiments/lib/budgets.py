@@ -1,4 +1,4 @@
-"""Sparse schemes that meet a budget of bytes, what a curve has cost when it reaches a target, and words for both."""
+"""Sparse schemes that meet a budget of bytes, and verdicts on ratios of costs."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from theory.check.policy import Band, above, decide, in_part
 from theory.compression import bernoulli_gap_bits
 
 PARTIAL = tuple(share for share in CUT_OFFS if share < 1)
-"""The released cut-offs without the whole model: the shape of the lists for low budgets."""
+"""The released cut-offs without the whole model; lists for low budgets are scaled from them."""
 VALUE_BITS = 32
 WITHIN = 0.15
-"""Share of a claimed factor that may be missing where it still counts as reached."""
+"""Share of a claimed factor that may be missing if the factor is still to count as reached."""
 
 
 class CutOffs(NamedTuple):
-    """A list of shares of the model, and how often each is drawn."""
+    """Shares of the model, and the probability of each."""
 
     shares: tuple[float, ...]
     probabilities: tuple[float, ...]
 
 
 def message_share(alpha: float) -> float:
-    """Compute the mean bits of a message of αd float32 values and their Elias gamma gaps, over those of the model.
+    """Compute the mean size of a message of αd float32 values with Elias gamma gaps, relative to the model's.
 
-    ``α (32 + E bits per gap)/32`` for positions at random (:func:`theory.compression.bernoulli_gap_bits`); clustered
-    ones cost less. The 128 bits in front are left out.
+    It is ``α (32 + E bits per gap)/32`` for random positions (:func:`theory.compression.bernoulli_gap_bits`); clustered
+    positions cost less. The header of 128 bits is not counted.
     """
     return alpha * (VALUE_BITS + bernoulli_gap_bits(alpha)) / VALUE_BITS
 
@@ -43,15 +43,15 @@ def expected_share(
 
     Args:
         shares: the cut-offs.
-        probabilities: of each; None: equally likely.
-        whole: cut-offs from this one on send the whole model, without indices.
+        probabilities: probability of each cut-off; None: all equal.
+        whole: cut-offs of at least this value send the whole model, without indices.
     """
     spent = [1.0 if share >= whole else message_share(share) for share in shares]
     return float(np.average(spent, weights=probabilities))
 
 
 def top_k_share(budget: float) -> float:
-    """Solve ``message_share(α) = budget``: the share of a top-k whose messages meet a budget.
+    """Return the share α of a top-k whose messages meet a budget, from ``message_share(α) = budget``.
 
     Args:
         budget: mean bits of a message over those of the model.
@@ -64,21 +64,21 @@ def top_k_share(budget: float) -> float:
 
 
 def low_budget(budget: float, whole: float) -> CutOffs:
-    """Scale the released cut-offs down to a budget, with a part of it spent on messages of the whole model.
+    """Scale the released cut-offs down to a budget, part of which pays for messages of the whole model.
 
-    The whole model is drawn with probability ``p = whole · budget``; the six partial cut-offs, all scaled by the s that
-    solves ``(1 − p)/6 Σ_i message_share(s α_i) = (1 − whole) budget``, share the rest of the draws.
+    The whole model is drawn with probability ``p = whole · budget``. The six partial cut-offs share the remaining draws
+    equally; all are scaled by the s that solves ``(1 − p)/6 Σ_i message_share(s α_i) = (1 − whole) budget``.
 
     Args:
         budget: mean bits of a message over those of the model.
-        whole: part of the bytes that whole models take, in [0, 1).
+        whole: share of the bytes for messages of the whole model, in [0, 1).
 
     Raises:
         ValueError: numbers out of range, or a budget that would need cut-offs above 1.
     """
     _check_budget(budget)
     if not 0 <= whole < 1:
-        raise ValueError(f"whole={whole}: must lie in [0, 1), 0 sending no whole models")
+        raise ValueError(f"whole={whole}: must lie in [0, 1); 0 sends no whole models")
     p = whole * budget
 
     def excess(scale: float) -> float:
@@ -96,18 +96,18 @@ def low_budget(budget: float, whole: float) -> CutOffs:
 def _check_budget(budget: float) -> None:
     if not 0 < budget <= 0.9:
         raise ValueError(
-            f"budget={budget}: must lie in (0, 0.9]; from there on the whole model costs less than indices"
+            f"budget={budget}: must lie in (0, 0.9]; above, the whole model costs less than values with indices"
         )
 
 
 def ratio_in_words(ratio: Float[np.ndarray, " seeds"], claimed: float, ours: str, theirs: str) -> str:
-    """Judge whether ``ours`` does with fewer than ``theirs`` by the factor that was claimed, or at least with fewer.
+    """Judge whether ``ours`` costs less than ``theirs``, by the claimed factor or at all.
 
     Args:
-        ratio: what theirs needs over what ours needs, seed by seed; NaN where one of them misses the target.
-        claimed: the factor; :data:`WITHIN` below it still counts.
+        ratio: cost of ``theirs`` over that of ``ours``, seed by seed; NaN if one of them misses the target.
+        claimed: the claimed factor; ratios of at least 1 − :data:`WITHIN` times it still count.
         ours: name of the scheme in the denominator.
-        theirs: of the one in the numerator.
+        theirs: name of the scheme in the numerator.
     """
     whole, ahead = decide(ratio, Band(low=claimed * (1 - WITHIN))), decide(ratio, above(1.0))
     word = in_part(whole.word, ahead.word)

@@ -1,4 +1,4 @@
-"""Runs of sharing schemes on the tasks of the JWINS paper, kept one by one so that a long experiment is never lost."""
+"""Runs of sharing schemes on the tasks of the JWINS paper; each run is stored, so that a long experiment can resume."""
 
 from __future__ import annotations
 
@@ -32,58 +32,58 @@ from gossipjax.timeline import rounds
 
 
 class Network(NamedTuple):
-    """Who talks to whom, for how long, and over which links."""
+    """The graph, the number of rounds, and the links."""
 
     num_nodes: int
     num_rounds: int
     degree: int = 4
     dynamic: bool = False
-    """A fresh random regular graph in every round (a cycle of 64 of them)."""
+    """Whether every round has a new random regular graph (from a cycle of 64)."""
     num_records: int = 20
     num_seeds: int = 1
     bytes_per_second: float = 1.25e6
-    """At which a node sends: 10 Mbit/s."""
+    """Rate at which a node sends: 10 Mbit/s."""
     seconds_per_sample: float = 0.005
-    """Of local training."""
+    """Seconds of local training per sample."""
     test_nodes: int | None = 8
     test_samples: int = 1000
-    """At most; smaller test sets are taken whole."""
+    """Largest number of test samples; smaller test sets are used completely."""
     seed: int = 0
 
 
 def graphs_of(network: Network) -> list[topology.Topology]:
-    """Draw the random regular graph of all rounds, or the cycle of them, one a round."""
+    """Draw one random regular graph for all rounds, or a cycle with one graph per round."""
     n, degree = network.num_nodes, network.degree
     count = min(64, network.num_rounds) if network.dynamic else 1
     return [topology.random_regular(n, degree, seed=network.seed + number, tries=50) for number in range(count)]
 
 
 def plan_of(network: Network) -> Timeline:
-    """Plan rounds on a random regular graph with Metropolis weights, or on a fresh one every round."""
+    """Plan rounds with Metropolis weights on one random regular graph, or on a new one in every round."""
     matrices = [mixing.metropolis(graph) for graph in graphs_of(network)]
     return rounds(matrices if network.dynamic else matrices[0], network.num_rounds)
 
 
 def _replicated(task: Task, num_nodes: Frozen[int], key: Any) -> Any:
-    """Start all nodes at one model; a function of the module, so that runs of one problem share what is compiled."""
+    """Start all nodes at the same model; as a module-level function, it lets runs share compiled programs."""
     return replicate(task.init(key), num_nodes.value)
 
 
 def train(
-    given: Problem, said: Sharing, network: Network, *, learning_rate: float | None = None, checkpoint: Any = None
+    problem: Problem, sharing: Sharing, network: Network, *, learning_rate: float | None = None, checkpoint: Any = None
 ) -> tuple[Protocol, Trajectory]:
-    """Train with one sharing scheme over all seeds; return the metered protocol, and records and final states."""
-    rate = given.learning_rate if learning_rate is None else learning_rate
-    compute = given.batch_size * given.local_steps * network.seconds_per_sample
+    """Train with one sharing scheme over all seeds; return the metered protocol and the trajectory."""
+    rate = problem.learning_rate if learning_rate is None else learning_rate
+    compute = problem.batch_size * problem.local_steps * network.seconds_per_sample
     protocol = metered(
-        dpsgd(given.task, Partial(optax.sgd, rate), local_steps=given.local_steps, sharing=said),
+        dpsgd(problem.task, Partial(optax.sgd, rate), local_steps=problem.local_steps, sharing=sharing),
         compute_seconds=compute,
         bytes_per_second=network.bytes_per_second,
     )
-    available = len(given.task.test["inputs"])
+    available = len(problem.task.test["inputs"])
     few = network.test_samples if network.test_samples < available else None
     watch = (
-        observe.node_metrics(given.task, nodes=network.test_nodes, samples=few, seed=network.seed),
+        observe.node_metrics(problem.task, nodes=network.test_nodes, samples=few, seed=network.seed),
         observe.consensus_distance(),
         meter_summary(),
     )
@@ -91,7 +91,7 @@ def train(
         jax.random.split(jax.random.key(network.seed), network.num_seeds),
         protocol,
         plan_of(network),
-        Partial(_replicated, given.task, Frozen(network.num_nodes)),
+        Partial(_replicated, problem.task, Frozen(network.num_nodes)),
         observers=watch,
         record_every=max(1, network.num_rounds // network.num_records),
         checkpoint=checkpoint,
@@ -101,43 +101,56 @@ def train(
 
 
 def learn(
-    given: Problem, said: Sharing, network: Network, *, learning_rate: float | None = None, checkpoint: Any = None
+    problem: Problem, sharing: Sharing, network: Network, *, learning_rate: float | None = None, checkpoint: Any = None
 ) -> xr.Dataset:
     """Train with one sharing scheme over all seeds, and return its records."""
-    _, trajectory = train(given, said, network, learning_rate=learning_rate, checkpoint=checkpoint)
-    kept = [f"test_{given.metric}", "consensus_distance", "node_bytes_sent", "node_clock", "train_loss", "bytes_sent"]
-    found = trajectory.dataset[kept].rename({f"test_{given.metric}": "score"}).drop_attrs(deep=False)
+    _, trajectory = train(problem, sharing, network, learning_rate=learning_rate, checkpoint=checkpoint)
+    names = [
+        f"test_{problem.metric}",
+        "consensus_distance",
+        "node_bytes_sent",
+        "node_clock",
+        "train_loss",
+        "bytes_sent",
+    ]
+    records = trajectory.dataset[names].rename({f"test_{problem.metric}": "score"}).drop_attrs(deep=False)
     params = jax.tree.map(lambda leaf: leaf[0, 0], trajectory.x)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
-    return found.assign_attrs(
-        problem=given.name,
-        data=given.source,
-        metric=given.metric,
-        higher_is_better=int(given.higher_is_better),
+    return records.assign_attrs(
+        problem=problem.name,
+        data=problem.source,
+        metric=problem.metric,
+        higher_is_better=int(problem.higher_is_better),
         parameters=parameters,
-        learning_rate=given.learning_rate if learning_rate is None else learning_rate,
-        local_steps=given.local_steps,
-        batch_size=given.batch_size,
+        learning_rate=problem.learning_rate if learning_rate is None else learning_rate,
+        local_steps=problem.local_steps,
+        batch_size=problem.batch_size,
         diverged=int("diverged" in trajectory.manifest),
     )
 
 
 def run_of(
-    given: Problem, label: str, said: Sharing, network: Network, keep: str | None, *, learning_rate: float | None = None
+    problem: Problem,
+    label: str,
+    sharing: Sharing,
+    network: Network,
+    keep: str | None,
+    *,
+    learning_rate: float | None = None,
 ) -> xr.Dataset:
-    """:func:`learn`, kept under the names of problem, model, scheme and network."""
+    """Run :func:`learn`, and store the result under the names of problem, model, scheme and network."""
     settings = {
-        "problem": given.name,
-        "data": given.source,
+        "problem": problem.name,
+        "data": problem.source,
         "scheme": label,
         "network": network._asdict(),
-        "model": model_of(given.task),
-        "batch_size": given.batch_size,
-        "local_steps": given.local_steps,
-        "learning_rate": given.learning_rate if learning_rate is None else learning_rate,
+        "model": model_of(problem.task),
+        "batch_size": problem.batch_size,
+        "local_steps": problem.local_steps,
+        "learning_rate": problem.learning_rate if learning_rate is None else learning_rate,
     }
 
     def make(checkpoint: Any) -> xr.Dataset:
-        return learn(given, said, network, learning_rate=learning_rate, checkpoint=checkpoint)
+        return learn(problem, sharing, network, learning_rate=learning_rate, checkpoint=checkpoint)
 
-    return kept_run(keep, settings, make, given.task, said)
+    return kept_run(keep, settings, make, problem.task, sharing)

@@ -1,4 +1,4 @@
-"""Plans of HADFL that are measured without learning: arrays of powers, and what devices do after the warm-up."""
+"""Measurements of HADFL's plans without learning: arrays of powers, and what devices do after the warm-up."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from gossipjax.systems import Plan
 from gossipjax.systems._hadfl.tables import EXCHANGING, IDLE, TRAINING, WAITING
 
 ARRAYS = ((4, 2, 2, 1), (3, 3, 1, 1))
-"""Relative computing powers, as reported of the paper."""
+"""Relative computing powers that are reported of the paper."""
 STATES = {"training": TRAINING, "waiting": WAITING, "ring": EXCHANGING, "idle": IDLE}
-"""What a device that is online does."""
+"""What an online device does."""
 PARAMETERS = {"ResNet-18": 11_173_962, "VGG-16": 14_724_042}
-"""Of :func:`gossipjax.tasks.resnet18` and :func:`gossipjax.tasks.vgg16` for CIFAR-10."""
-DESIGN = "formulas and defaults are our design, for the paper's text was not at hand"
+"""Numbers of parameters of :func:`gossipjax.tasks.resnet18` and :func:`gossipjax.tasks.vgg16` for CIFAR-10."""
+DESIGN = "formulas and defaults are our design, because the paper's text was not available"
 
 
 def named(powers: Sequence[int]) -> str:
-    """Write an array of powers: ``[4, 2, 2, 1]``."""
+    """Format an array of powers as ``[4, 2, 2, 1]``."""
     return f"[{', '.join(map(str, powers))}]"
 
 
 def duration_of(cycles: int, slowest_s: float, sync_s: float) -> float:
-    """Compute the seconds of a plan of some cycles after a warm-up of one unit, half a cycle beyond the last."""
+    """Compute the duration of a plan of some cycles after a warm-up of one unit, with half a cycle to spare."""
     return slowest_s + (cycles + 0.5) * sync_s
 
 
 def seconds_by_state(plan: Plan) -> Float64[np.ndarray, "state n"]:
     """Compute each device's seconds in each of :data:`STATES` after the warm-up of one unit.
 
-    In the warm-up device i trains for T_i, and is idle until the strategy begins.
+    In the warm-up, device i trains for T_i and is then idle until the strategy begins.
 
     Args:
-        plan: of HADFL with one unit of warm-up, on devices that are always online.
+        plan: plan of HADFL with one unit of warm-up, on devices that are always online.
     """
     history = plan.history
     seconds = history.node_seconds[:, list(STATES.values())].T.copy()
@@ -45,10 +45,10 @@ def seconds_by_state(plan: Plan) -> Float64[np.ndarray, "state n"]:
 
 
 def units_per_second(plan: Plan) -> float:
-    """Compute the units that all devices train in a second after the warm-up, parts of a unit included.
+    """Compute the units per second that all devices train after the warm-up, fractions of a unit included.
 
     Args:
-        plan: of HADFL without jitter or drift, so that a unit of device i takes T_i.
+        plan: plan of HADFL without jitter or drift, in which a unit of device i takes T_i.
     """
     training = seconds_by_state(plan)[list(STATES).index("training")]
     return float(np.sum(training / plan.history.measured_s) / (plan.end_s - plan.history.start_s))

@@ -1,4 +1,4 @@
-"""Finished runs, kept one by one so that a long experiment is never lost, under names that say what made them."""
+"""Storage of finished runs, so that a long experiment can resume; their names identify the code, data and settings."""
 
 from __future__ import annotations
 
@@ -25,52 +25,52 @@ from gossipjax.results._trajectory import environment
 from theory.output import check_folder
 
 FOLDERS = tuple(pathlib.Path(path or "").parent for path in (gossipjax.__file__, theory.__file__, experiments.__file__))
-"""Packages whose code makes a run."""
+"""Packages whose code determines a run."""
 
 
 def digest_of_code(folders: tuple[pathlib.Path, ...] = FOLDERS) -> str:
-    """Compute a checksum of the names and the contents of all source files in some folders."""
-    found = hashlib.sha256()
+    """Compute a checksum of the names and contents of all source files in some folders."""
+    checksum = hashlib.sha256()
     for folder in folders:
         for path in sorted(folder.rglob("*.py")):
-            found.update(f"{folder.name}/{path.relative_to(folder)}\n".encode())
-            found.update(hashlib.sha256(path.read_bytes()).digest())
-    return found.hexdigest()[:16]
+            checksum.update(f"{folder.name}/{path.relative_to(folder)}\n".encode())
+            checksum.update(hashlib.sha256(path.read_bytes()).digest())
+    return checksum.hexdigest()[:16]
 
 
 CODE = digest_of_code()
-"""Of the code as it was when this process began, for that is the code that makes its runs."""
+"""Checksum of the code when this process started, because that code makes its runs."""
 
 
 def digest(*things: Any) -> str:
-    """Compute a checksum of tasks, devices, sharings and other trees: how they were built, and all their arrays.
+    """Compute a checksum of tasks, devices, sharings and other trees: of how they were built, and of all their arrays.
 
-    The call record of a thing, or else its parts, tells settings apart that no array shows, such as a batch size. The
-    arrays tell apart what one call read from different files.
+    The call record of an object, or of its parts, distinguishes settings that no array shows, such as a batch size. The
+    arrays distinguish results of the same call on different files.
 
     Raises:
-        TypeError: a part that has no record and no parts, so that another one could not be told from it.
+        TypeError: a part that has neither a record nor parts, and cannot be distinguished from others.
     """
-    found = hashlib.sha256()
+    checksum = hashlib.sha256()
     for thing in things:
         text, _ = to_json(write_down(thing))
         json.loads(text, object_hook=_refuse_opaque)
         for part in (text, json.dumps(list(_hashes(thing)))):
-            found.update(f"{len(part)}:{part}".encode())
-    return found.hexdigest()[:16]
+            checksum.update(f"{len(part)}:{part}".encode())
+    return checksum.hexdigest()[:16]
 
 
 def _refuse_opaque(part: dict[str, Any]) -> dict[str, Any]:
     if "Opaque" in part:
         raise TypeError(
-            f"what makes a kept run has a part {part['Opaque']['text']!r} that cannot be told from others of its kind: "
+            f"a stored run depends on {part['Opaque']['text']!r}, which cannot be told from others of its kind: "
             "pass arrays, numbers, functions, dataclasses or NamedTuples, or keep=None to keep nothing"
         )
     return part
 
 
 def _hashes(thing: Any) -> Iterator[str]:
-    """Hash all arrays of a tree, those inside dataclasses included."""
+    """Hash all arrays of a tree, including those inside dataclasses."""
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         for field in dataclasses.fields(thing):
             yield from _hashes(getattr(thing, field.name))
@@ -85,7 +85,7 @@ def _hashes(thing: Any) -> Iterator[str]:
 
 
 def model_of(task: Any) -> dict[str, str]:
-    """Name the arrays of a task's model, with their shapes and types."""
+    """Describe the arrays of a task's model, with shapes and types."""
     shapes = jax.tree_util.tree_leaves_with_path(jax.eval_shape(task.init, jax.random.key(0)))
     return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in shapes}
 
@@ -93,20 +93,20 @@ def model_of(task: Any) -> dict[str, str]:
 def kept_run(
     keep: str | None, settings: dict[str, Any], make: Callable[[Any], xr.Dataset], *made_of: Any
 ) -> xr.Dataset:
-    """Return a run that was made before with the same settings, contents, code and versions, or make it and keep it.
+    """Return the stored run with the same settings, contents, code and versions, or make it and store it.
 
     Args:
-        keep: folder of finished runs and of checkpoints of the one under way; None: nothing is kept.
-        settings: JSON-able, name the run.
-        make: ``make(checkpoint)``: makes it, resuming from the folder ``checkpoint`` if it is there.
-        made_of: tasks, devices, sharings and other trees that name the run, too, as :func:`digest` sees them.
+        keep: folder of finished runs, and of checkpoints of the current one; None: nothing is stored.
+        settings: JSON-able values that identify the run.
+        make: ``make(checkpoint)`` makes the run, and resumes from the folder ``checkpoint`` if it exists.
+        made_of: tasks, devices, sharings and other trees that also identify the run, by :func:`digest`.
 
     Returns:
-        The records. A kept file that is damaged, or of another run, is made again.
+        The records. If the stored file is damaged, or belongs to another run, the run is made again.
 
     Raises:
-        ValueError: the folder cannot be written to, or has a folder in the place of the run's file.
-        TypeError: as :func:`digest`.
+        ValueError: the folder cannot be written to, or the run's file exists as a folder.
+        TypeError: see :func:`digest`.
     """
     if keep is None:
         return make(None)
@@ -114,8 +114,8 @@ def kept_run(
     named = json.loads(json.dumps(settings | made_by))
     name = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
     folder = pathlib.Path(keep)
-    if (found := _found(name, named, folder)) is not None:
-        return found
+    if (dataset := _found(name, named, folder)) is not None:
+        return dataset
     check_folder("keep", folder, store.path_of(name, folder).name)
     checkpoint = folder / f"{name}.checkpoint"
     store.save(name, make(checkpoint), {"configuration": named}, folder)
@@ -127,8 +127,8 @@ def _found(name: str, named: dict[str, Any], folder: pathlib.Path) -> xr.Dataset
     if not store.path_of(name, folder).is_file():
         return None
     try:
-        found = store.load(name, folder)
-        known = "checksum" in found.attrs and store.manifest_of(found)["configuration"] == named
-    except (ValueError, KeyError, TypeError):  # damaged, or a manifest that is none
+        dataset = store.load(name, folder)
+        known = "checksum" in dataset.attrs and store.manifest_of(dataset)["configuration"] == named
+    except (ValueError, KeyError, TypeError):  # damaged, or without a valid manifest
         return None
-    return found if known else None
+    return dataset if known else None

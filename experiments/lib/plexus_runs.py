@@ -1,4 +1,4 @@
-"""Plans of Plexus and its learning on the phones and data at hand, measured in seconds, bytes and training seconds."""
+"""Plans and runs of Plexus on the available phones and data, measured in seconds, bytes and training seconds."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from gossipjax.types import NOBODY
 HOUR = 3600.0
 GIB = 2.0**30
 WITHIN = 0.15
-"""Deviation from a published number that counts as its reproduction."""
+"""Largest relative deviation from a published number that counts as its reproduction."""
 
 
 def phones(n: int, seed: int, *, availability: Literal["charging"] | None = None) -> Devices:
-    """Take n phones from traces where their files are at hand, else draw alike ones; ``name`` says which."""
+    """Take n phones from traces if their files are available, else draw similar ones; ``name`` says which."""
     try:
         return devices.from_traces(n, seed, availability=availability)
     except DataUnavailable:
@@ -35,20 +35,20 @@ def phones(n: int, seed: int, *, availability: Literal["charging"] | None = None
 
 
 def kind_of(phones: Devices) -> str:
-    """Say where devices come from, without their number and seed."""
+    """Describe where devices come from, without their number and seed."""
     return "published traces" if phones.name.startswith("traces") else "phones drawn from fitted laws"
 
 
 def equal_models(task: Task, num_rows: Frozen[int], key: Any) -> Any:
-    """Start all rows at one model; a function of the module, so that runs of one problem share what is compiled."""
+    """Start all rows at the same model; as a module-level function, it lets runs share compiled programs."""
     return replicate(task.init(key), num_rows.value)
 
 
 def alike(timelines: Sequence[Timeline]) -> list[Timeline]:
-    """Fill up timelines with lanes and slots that nobody uses, so that their runs share one compiled program."""
+    """Pad timelines with unused lanes and slots, so that their runs share one compiled program."""
     widths = {name: max(one.xs[name].shape[-1] for one in timelines) for name in timelines[0].xs}
     slots = max(one.properties.num_slots for one in timelines)
-    found = []
+    filled = []
     for one in timelines:
         xs = {}
         for name, array in one.xs.items():
@@ -58,12 +58,12 @@ def alike(timelines: Sequence[Timeline]) -> list[Timeline]:
             else:
                 xs[name] = np.pad(array, missing, constant_values=0 if name in ("weights", "messages") else NOBODY)
         facts = dataclasses.replace(one.properties, num_slots=slots)
-        found.append(dataclasses.replace(one, xs=xs, properties=facts))
-    return found
+        filled.append(dataclasses.replace(one, xs=xs, properties=facts))
+    return filled
 
 
 def learn(
-    given: Problem,
+    problem: Problem,
     plan: Plan,
     timeline: Timeline | None = None,
     *,
@@ -73,27 +73,35 @@ def learn(
     seed: int = 0,
     checkpoint: Any = None,
 ) -> xr.Dataset:
-    """Learn as planned; record the score of the global model, and what was spent until then, over ``record``.
+    """Run a plan; record the score of the global model, and its costs so far, over ``record``.
 
     Args:
-        given: the task.
-        plan: of as many nodes.
-        timeline: of the plan, maybe filled up by :func:`alike`; None: as it is.
-        local_steps: E, as in the plan.
-        every: means between two records; those after the last record are left out.
-        test_samples: a fixed random subset; None: all.
-        seed: of the learning.
+        problem: the task.
+        plan: plan for the same number of nodes.
+        timeline: timeline of the plan, possibly padded by :func:`alike`; None: that of the plan.
+        local_steps: E, the same as in the plan.
+        every: means between two records; those after the last record are omitted.
+        test_samples: size of a fixed random subset of the test set; None: all.
+        seed: seed of the learning.
         checkpoint: folder to resume from.
     """
-    protocol = fedavg(given.task, optimizer_of(given, local_steps), local_steps=local_steps)
-    made = plan.timeline if timeline is None else timeline
+    protocol = fedavg(problem.task, optimizer_of(problem, local_steps), local_steps=local_steps)
+    timeline = plan.timeline if timeline is None else timeline
     return record(
-        given, plan, made, protocol, nodes=[0], every=every, test_samples=test_samples, seed=seed, checkpoint=checkpoint
+        problem,
+        plan,
+        timeline,
+        protocol,
+        nodes=[0],
+        every=every,
+        test_samples=test_samples,
+        seed=seed,
+        checkpoint=checkpoint,
     )
 
 
 def record(
-    given: Problem,
+    problem: Problem,
     plan: Plan,
     timeline: Timeline,
     protocol: Protocol,
@@ -104,52 +112,52 @@ def record(
     seed: int,
     checkpoint: Any,
 ) -> xr.Dataset:
-    """Run a protocol on a plan's timeline; record the mean score of some nodes, and what was spent, over ``record``.
+    """Run a protocol on a plan's timeline; record the mean score of some nodes, and the costs, over ``record``.
 
-    The events after the last whole ``every`` of them are left out, so that all compiled calls are alike. Bytes are read
-    off the plan, whose messages may have the size of a larger network than the one that learns.
+    Events after the last multiple of ``every`` are omitted, so that all calls share one compiled program. Bytes come
+    from the plan, whose messages may have the size of a larger network than the one that learns.
     """
     timeline = systems.stand_in(timeline)
-    kept = max(1, len(timeline) // every) * every
+    length = max(1, len(timeline) // every) * every
     trajectory = simulate(
         jax.random.key(seed),
         protocol,
-        timeline[:kept] if kept < len(timeline) else timeline,
-        Partial(equal_models, given.task, Frozen(timeline.properties.num_rows)),
-        observers=(observe.node_metrics(given.task, nodes=nodes, samples=test_samples, seed=0),),
+        timeline[:length] if length < len(timeline) else timeline,
+        Partial(equal_models, problem.task, Frozen(timeline.properties.num_rows)),
+        observers=(observe.node_metrics(problem.task, nodes=nodes, samples=test_samples, seed=0),),
         record_every=min(every, len(timeline)),
         checkpoint=checkpoint,
         throw=False,
     )
-    score = trajectory[f"test_{given.metric}"].sel(statistic="mean").values
+    score = trajectory[f"test_{problem.metric}"].sel(statistic="mean").values
     events = trajectory["event"].values
     times = np.minimum(trajectory["time"].values.astype(np.float64), plan.end_s)
     sent, training = systems.traffic_series(plan, times), systems.training_series(plan, times)
-    return series(given, times, score, sent, training, events=events)
+    return series(problem, times, score, sent, training, events=events)
 
 
-def optimizer_of(given: Problem, local_steps: int) -> Partial:
-    """SGD with the task's learning rate and momentum, which every training starts anew."""
-    if given.momentum is None:
-        return Partial(optax.sgd, given.learning_rate)
-    return Partial(_restarted_sgd, given.learning_rate, given.momentum, Frozen(local_steps))
+def optimizer_of(problem: Problem, local_steps: int) -> Partial:
+    """Build SGD with the task's learning rate and momentum; every training restarts its state."""
+    if problem.momentum is None:
+        return Partial(optax.sgd, problem.learning_rate)
+    return Partial(_restarted_sgd, problem.learning_rate, problem.momentum, Frozen(local_steps))
 
 
 def _restarted_sgd(rate: Any, momentum: Any, steps: Frozen[int]) -> optax.GradientTransformation:
     return restarted(optax.sgd(rate, momentum), steps.value)
 
 
-def series(given: Problem, times, score, sent, training, *, events) -> xr.Dataset:
-    """Write the records of one run over ``record``: score, seconds, bytes, training seconds, and events so far."""
+def series(problem: Problem, times, score, sent, training, *, events) -> xr.Dataset:
+    """Return the records of one run over ``record``: score, seconds, bytes, training seconds, and events so far."""
     columns = {"score": score, "time": times, "bytes": sent, "training": training, "event": events}
-    units = {"score": given.metric, "time": "s", "bytes": "B", "training": "s", "event": "1"}
-    found = {
+    units = {"score": problem.metric, "time": "s", "bytes": "B", "training": "s", "event": "1"}
+    variables = {
         name: ("record", np.asarray(values, np.float64), {"units": units[name]}) for name, values in columns.items()
     }
-    return xr.Dataset(found).assign_attrs(
-        problem=given.name,
-        data=given.source,
-        metric=given.metric,
-        higher_is_better=int(given.higher_is_better),
-        parameters=given.parameters,
+    return xr.Dataset(variables).assign_attrs(
+        problem=problem.name,
+        data=problem.source,
+        metric=problem.metric,
+        higher_is_better=int(problem.higher_is_better),
+        parameters=problem.parameters,
     )

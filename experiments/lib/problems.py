@@ -1,4 +1,4 @@
-"""The learning problems of the experiments: tasks on the data at hand, and how nodes train on them."""
+"""The learning problems of the experiments: tasks on the available data, and how nodes train on them."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ Name = Literal["digits", "writers", "cifar10", "movielens", "shakespeare"]
 
 
 class Problem(NamedTuple):
-    """A task, and how its nodes train."""
+    """A task and the settings of its training."""
 
     name: str
     task: Task
     source: str
     metric: str
-    """Of the test set, by which runs are compared."""
+    """Metric of the test set by which runs are compared."""
     higher_is_better: bool
     learning_rate: float
     batch_size: int
     local_steps: int = 1
-    """Between two rounds of JWINS; the systems choose their own."""
+    """Local steps between two rounds of JWINS; systems choose their own."""
     momentum: float | None = None
 
     @property
     def parameters(self) -> int:
-        """Number of values of the model."""
+        """Number of parameters of the model."""
         shapes = jax.eval_shape(self.task.init, jax.random.key(0))
         return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
 
     @property
     def named(self) -> dict[str, Any]:
-        """What names a run of it, besides its data."""
+        """Settings that identify a run of the problem, besides its data."""
         rates = {"learning_rate": self.learning_rate, "momentum": self.momentum, "batch_size": self.batch_size}
         return rates | {"data": self.source, "model": model_of(self.task)}
 
 
 def of_jwins(name: Name, num_nodes: int, *, seed: int = 0) -> Problem:
-    """Build a task of JWINS' paper with its learning rate, batch size and local steps, dealt to nodes non-IID.
+    """Build a task of JWINS' paper with its learning rate, batch size, local steps and non-IID partition.
 
-    Where its files are not at hand, a task takes the embedded default, and ``source`` says so.
+    If its files are missing, a task uses the embedded default, and ``source`` says so.
     """
     return {
         "digits": _digits,
@@ -57,7 +57,7 @@ def of_jwins(name: Name, num_nodes: int, *, seed: int = 0) -> Problem:
 
 
 def _digits(n: int, seed: int) -> Problem:
-    """Small scans of digits, two labels a node."""
+    """Build small scans of digits with two labels per node."""
     data = tasks.digits()
     shards = tasks.by_shards(data.train.labels, n, shards_per_node=2, seed=seed)
     task = tasks.classification(data, shards, tasks.mlp(64, (32,), 10), batch_size=8)
@@ -65,7 +65,7 @@ def _digits(n: int, seed: int) -> Problem:
 
 
 def _writers(n: int, seed: int) -> Problem:
-    """Handwritten digits by writer, in the role of FEMNIST."""
+    """Build handwritten digits by writer, in the role of FEMNIST."""
     try:
         data = tasks.mnist_by_writer()
         assert data.train.writers is not None
@@ -79,7 +79,7 @@ def _writers(n: int, seed: int) -> Problem:
 
 
 def _cifar10(n: int, seed: int) -> Problem:
-    """CIFAR-10, four stretches of the list sorted by label a node, GN-LeNet."""
+    """Build CIFAR-10 with GN-LeNet; each node has four segments of the list that is sorted by label."""
     try:
         data, model = tasks.cifar10(), tasks.gn_lenet()
     except DataUnavailable:
@@ -92,10 +92,10 @@ def _cifar10(n: int, seed: int) -> Problem:
 
 
 def _movielens(n: int, seed: int) -> Problem:
-    """Ratings, users dealt to nodes, matrix factorisation of 20 factors.
+    """Build ratings with matrix factorisation of 20 factors; each user belongs to one node.
 
-    The learning rate is ours. With the 0.1 of the paper's configuration no prediction on 96 nodes leaves the lowest
-    rating, to which it is clipped, in hundreds of rounds: the factors start near a saddle point; 1.0 diverges.
+    The learning rate is our choice. The factors start near a saddle point: with the 0.1 of the paper's configuration
+    all predictions on 96 nodes stay clipped to the lowest rating for hundreds of rounds; 1.0 diverges.
     """
     data = _ratings(seed)
     task = tasks.matrix_factorization(data, tasks.ratings_by_user(data, n), batch_size=16)
@@ -103,7 +103,7 @@ def _movielens(n: int, seed: int) -> Problem:
 
 
 def _shakespeare(n: int, seed: int) -> Problem:
-    """The next character of plays, roles dealt to nodes, two layers of LSTM."""
+    """Build the prediction of the next character of plays with two layers of LSTM; each role belongs to one node."""
     try:
         data, model = tasks.shakespeare(), tasks.lstm()
     except DataUnavailable:
@@ -115,7 +115,7 @@ def _shakespeare(n: int, seed: int) -> Problem:
 
 
 def of_plexus(name: Name, n: int, *, seed: int = 0, batch_size: int = 20) -> Problem:
-    """Build a task; where files are missing it takes the embedded digits, or drawn ratings, and ``source`` says so.
+    """Build a task; if files are missing, it uses the embedded digits or random ratings, and ``source`` says so.
 
     ``"digits"`` small scans, Dirichlet(0.5) label skew; ``"writers"`` handwritten digits, whole writers to each node;
     ``"movielens"`` ratings, users to nodes; ``"cifar10"`` with the network of Plexus, split evenly at random.

@@ -1,4 +1,4 @@
-"""The real data that experiments run on: the one asked for, or the embedded default, and which it was."""
+"""Real data of experiments: the requested data set, or the embedded default."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gossipjax import tasks
 
 
 def load(name: str) -> tasks.Dataset:
-    """Load a data set by name; ``"auto"`` takes Fashion-MNIST where its files are at hand, else the embedded digits."""
+    """Load a data set by name; ``"auto"`` is Fashion-MNIST if its files are available, else the embedded digits."""
     if name != "auto":
         return tasks.load(name)
     try:

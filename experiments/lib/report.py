@@ -1,4 +1,4 @@
-"""What every experiment prints: a short table of measured beside predicted."""
+"""The table that every experiment prints: measured and predicted values."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Row(NamedTuple):
     quantity: str
     measured: float
     interval: float
-    """Half-width of the 95 % confidence interval of the measured value; NaN where there is none."""
+    """Half-width of the 95 % confidence interval of the measured value; NaN if there is none."""
     predicted: float
-    """NaN where theory says nothing."""
+    """NaN if theory does not predict it."""
     source: str
-    """Where the prediction comes from, or what the measured number is."""
+    """Source of the prediction, or meaning of the measured number."""
 
 
 def over_seeds(quantity: str, values: Any, predicted: float = np.nan, source: str = "") -> Row:
-    """Compare the mean of independent values, with its interval; without any value both are NaN."""
+    """Return the row of the mean of independent values, with its interval; without any value both are NaN."""
     values = np.asarray(values, np.float64)
     if not values.size:
         return Row(quantity, np.nan, np.nan, predicted, source)

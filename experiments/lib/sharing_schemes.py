@@ -1,7 +1,7 @@
-"""Sharing schemes that are compared at equal bytes: what they send, what that costs by formula, and what is found.
+"""Sharing schemes that are compared at equal bytes: messages, their predicted costs, and verdicts.
 
-Random sampling and top-k get the share of the model with which their mean message is as long as that of JWINS with the
-released cut-offs, positions of selected entries taken at random.
+Random sampling and top-k get the share of the model for which their mean message is as long as that of JWINS with the
+released cut-offs, if positions are random.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from theory.check.policy import Band, Verdict, Word, above, all_of, decide
 
 FULL, SAMPLING, TOP_K, JWINS = "full sharing", "random sampling", "top-k", "JWINS"
 BUDGET = expected_share(CUT_OFFS)
-"""Mean length of a JWINS message, over that of the model."""
+"""Mean length of a JWINS message, relative to the model's."""
 CLAIMED_SAVING = 64.0
-"""Of bytes against full sharing, %, "up to" (Dhasade et al. 2023, abstract)."""
+"""Saving of bytes against full sharing, %, "up to" (Dhasade et al. 2023, abstract)."""
 ENOUGH = 60.0
-"""The saving, %, that counts as the claimed one."""
+"""Smallest saving, %, that counts as the claimed one."""
 SIMILAR = {True: 0.01, False: 0.02}
-"""Loss that counts as similar: of accuracy (True) as it is, of errors in parts of full sharing's."""
+"""Largest loss that counts as similar: absolute for accuracies (True), relative to full sharing for errors (False)."""
 GAIN = 0.95
-"""The target: this share of what full sharing gains from the start to its end."""
+"""The target is this share of the gain of full sharing from start to end."""
 _INDEX_HEADER, _SEED = 16, 8
 
 
 class Scheme(NamedTuple):
-    """What nodes send, and how long it is by formula."""
+    """What nodes send, and its predicted length."""
 
     settings: str
-    """In words, complete: finished runs are kept under them."""
+    """Complete description; finished runs are stored under it."""
     build: Callable[[], Sharing]
     lengths: Callable[[int], tuple[float, ...]]
-    """Of a message of d parameters, bytes: the equally likely cases, each the mean over random positions."""
+    """Bytes of a message of d parameters, in equally likely cases; each is the mean over random positions."""
 
 
 def _jwins_lengths(d: int) -> tuple[float, ...]:
@@ -69,7 +69,7 @@ SCHEMES = {
 
 
 def check_schemes(names: Sequence[str]) -> None:
-    """Raise ValueError unless all are schemes, with full sharing and JWINS among them."""
+    """Raise ValueError unless all names are schemes, and full sharing and JWINS are among them."""
     if unknown := [name for name in names if name not in SCHEMES]:
         raise ValueError(f"schemes {unknown}: choose among {', '.join(SCHEMES)}")
     if missing := [name for name in (FULL, JWINS) if name not in names]:
@@ -77,16 +77,16 @@ def check_schemes(names: Sequence[str]) -> None:
 
 
 def seconds_per_round(network: Network, compute: float, lengths: Sequence[float], *, copies: int = 4) -> float:
-    """Predict the mean duration of a round in which a node waits for its neighbours only.
+    """Predict the mean duration of a round in which nodes wait only for their neighbours.
 
-    ``t_i ← max over i and its neighbours j of (t_j + compute + degree · length_j / rate)``, on the graphs of the
-    network and from its first round on, lengths being drawn by every node in every round; exact where there is one.
+    ``t_i ← max over i and its neighbours j of (t_j + compute + degree · length_j / rate)``, on the network's graphs
+    from its first round on. Every node draws a length in every round; the result is exact if there is only one length.
 
     Args:
         network: graphs, number of rounds, rate.
         compute: seconds of local training in a round.
-        lengths: bytes of a message, equally likely.
-        copies: independent networks that are simulated side by side, the mean of which is taken.
+        lengths: bytes of a message; all entries are equally likely.
+        copies: number of independent networks that are averaged.
     """
     busy = compute + network.degree * np.asarray(lengths) / network.bytes_per_second
     drawn = np.random.default_rng(network.seed).integers(
@@ -95,9 +95,9 @@ def seconds_per_round(network: Network, compute: float, lengths: Sequence[float]
     return float(barrier_ends(graphs_of(network), busy[drawn])[-1].mean()) / network.num_rounds
 
 
-def predicted(given: Problem, network: Network, names: Sequence[str], parameters: int) -> dict[str, Any]:
-    """Predict megabytes per node and seconds per round of each scheme, as variables of a dataset."""
-    compute = given.batch_size * given.local_steps * network.seconds_per_sample
+def predicted(problem: Problem, network: Network, names: Sequence[str], parameters: int) -> dict[str, Any]:
+    """Predict megabytes per node and seconds per round of each scheme; return variables of a dataset."""
+    compute = problem.batch_size * problem.local_steps * network.seconds_per_sample
     lengths = [SCHEMES[name].lengths(parameters) for name in names]
     sent = [network.num_rounds * network.degree * float(np.mean(each)) / 1e6 for each in lengths]
     seconds = [seconds_per_round(network, compute, each) for each in lengths]
@@ -109,65 +109,65 @@ def predicted(given: Problem, network: Network, names: Sequence[str], parameters
     }
 
 
-def compare(given: Problem, network: Network, names: Sequence[str], keep: str | None) -> xr.Dataset:
-    """Run schemes on one problem and one network; each run is kept when it is done.
+def compare(problem: Problem, network: Network, names: Sequence[str], keep: str | None) -> xr.Dataset:
+    """Run schemes on one problem and one network; each run is stored when it is complete.
 
     Raises:
         ValueError: unknown schemes, or full sharing or JWINS not among them.
     """
     check_schemes(names)
-    runs = {name: run_of(given, SCHEMES[name].settings, SCHEMES[name].build(), network, keep) for name in names}
-    return join_schemes(runs, predicted(given, network, names, int(runs[FULL].attrs["parameters"])))
+    runs = {name: run_of(problem, SCHEMES[name].settings, SCHEMES[name].build(), network, keep) for name in names}
+    return join_schemes(runs, predicted(problem, network, names, int(runs[FULL].attrs["parameters"])))
 
 
 def join_schemes(runs: dict[str, xr.Dataset], extra: dict[str, Any]) -> xr.Dataset:
-    """Join the schemes of one problem along ``scheme``; what the runs say of it, and the target, become variables."""
+    """Join the schemes of one problem along ``scheme``; attributes of the runs and the target become variables."""
     first = next(iter(runs.values()))
     joined = xr.concat(
-        [found.drop_vars("time").drop_attrs() for found in runs.values()],
+        [run.drop_vars("time").drop_attrs() for run in runs.values()],
         xr.DataArray(list(runs), dims="scheme", name="scheme"),
         coords="minimal",
         compat="override",
     ).reset_coords("event")
     facts = {name: ((), first.attrs[name]) for name in ("metric", "data", "parameters", "higher_is_better")}
-    diverged = ("scheme", [int(found.attrs["diverged"]) for found in runs.values()])
+    diverged = ("scheme", [int(run.attrs["diverged"]) for run in runs.values()])
     joined = joined.assign(facts | extra | {"diverged": diverged})
     sign = 1.0 if int(joined.higher_is_better) else -1.0
     return joined.assign(target=((), sign * target_of(joined)))
 
 
 def part(dataset: xr.Dataset, **selected: Any) -> xr.Dataset:
-    """Take one problem of :func:`experiments.lib.curves.side_by_side`, without what was filled up."""
+    """Select one problem of :func:`experiments.lib.curves.side_by_side`, without its padding."""
     at = dataset.sel(selected)
-    # By bytes, not by scores: those of a run that diverged are NaN themselves.
+    # Padding shows in bytes; scores of a run that diverged are NaN as well.
     return at.dropna("record", how="all", subset=["event"]).dropna("seed", how="all", subset=["node_bytes_sent"])
 
 
 def scores(at: xr.Dataset, name: str) -> Float[np.ndarray, "record seed"]:
-    """Return the mean scores over nodes, negative where less is better."""
+    """Return the mean scores over nodes, with changed sign if lower is better."""
     sign = 1.0 if int(at.higher_is_better) else -1.0
     return sign * at.score.sel(scheme=name, statistic="mean").transpose("record", "seed").values.astype(np.float64)
 
 
 def target_of(at: xr.Dataset) -> float:
-    """Choose the score (negative where less is better) at :data:`GAIN` of what full sharing gains in its mean."""
+    """Return the score, as in :func:`scores`, at the share :data:`GAIN` of the mean gain of full sharing."""
     mean = scores(at, FULL).mean(axis=1)
     return curves.target_of(float(mean[0]), mean[-1], GAIN)
 
 
 class Cost(NamedTuple):
-    """What a scheme has spent when its mean score first reaches a target, or, where it does not, in all."""
+    """Costs until a scheme's mean score first reaches a target, or total costs if it never does."""
 
     reached: bool
     rounds: float
     megabytes: float
     """Per node."""
     seconds: float
-    """Of the clock, mean over nodes."""
+    """Seconds of the clock, mean over nodes."""
 
 
 def cost_of(at: xr.Dataset, name: str, target: float) -> Cost:
-    """Read rounds, bytes and seconds to a target off the mean curve over seeds, interpolated between records."""
+    """Compute rounds, bytes and seconds to a target from the mean curve over seeds, interpolated between records."""
     curve = scores(at, name).mean(axis=1)
     chosen = at.sel(scheme=name, statistic="mean")
     spent = (
@@ -175,14 +175,14 @@ def cost_of(at: xr.Dataset, name: str, target: float) -> Cost:
         chosen.node_bytes_sent.transpose("record", "seed").values.mean(axis=1) / 1e6,
         chosen.node_clock.transpose("record", "seed").values.mean(axis=1),
     )
-    found = [reached(target, np.asarray(axis, np.float64), curve) for axis in spent]
-    if any(np.isnan(found)):
+    costs = [reached(target, np.asarray(axis, np.float64), curve) for axis in spent]
+    if any(np.isnan(costs)):
         return Cost(False, *(float(axis[-1]) for axis in spent))
-    return Cost(True, *found)
+    return Cost(True, *costs)
 
 
 def megabytes(at: xr.Dataset, name: str) -> Float[np.ndarray, " seed"]:
-    """Return what a node has sent in all, mean over nodes."""
+    """Return the total megabytes that a node has sent, mean over nodes."""
     return at.node_bytes_sent.sel(scheme=name, statistic="mean").isel(record=-1).values.astype(np.float64) / 1e6
 
 
@@ -193,32 +193,32 @@ def seconds_a_round(at: xr.Dataset, name: str) -> Float[np.ndarray, " seed"]:
 
 
 def saving(at: xr.Dataset, name: str) -> float:
-    """Return how much less than under full sharing a node has sent, in %."""
+    """Return how many bytes a node has saved against full sharing, in %."""
     return 100.0 * (1.0 - megabytes(at, name).mean() / megabytes(at, FULL).mean())
 
 
 def waiting(at: xr.Dataset, name: str) -> float:
-    """Return the duration of a round over that of one in which all messages have their mean length."""
+    """Return the duration of a round, relative to a round in which all messages have their mean length."""
     sending = 1e6 * megabytes(at, name).mean() / float(at.event.values[-1]) / float(at.bytes_per_second)
     return float(seconds_a_round(at, name).mean() / (float(at.compute_seconds) + sending))
 
 
 def margin(at: xr.Dataset) -> tuple[float, str]:
-    """Say which loss still counts as similar: 1 point of accuracy, or 2 % of the error of full sharing."""
+    """Return the largest loss that counts as similar, and its description: 1 point, or 2 % of full sharing's error."""
     if str(at.metric.values) == "accuracy":
         return SIMILAR[True], "1 point"
     return SIMILAR[False] * abs(float(scores(at, FULL)[-1].mean())), "2 %"
 
 
 def behind(at: xr.Dataset, name: str, reference: str = FULL) -> Float[np.ndarray, " seed"]:
-    """Return by how much a scheme ends below a reference, seed by seed: they share start and batches."""
+    """Return by how much a scheme ends below a reference, seed by seed; both share start and batches."""
     return scores(at, reference)[-1] - scores(at, name)[-1]
 
 
 def loss(at: xr.Dataset, name: str) -> Float[np.ndarray, " seed"]:
-    """Return by how much a scheme ends below full sharing: of errors, in parts of its own; infinite if it diverged.
+    """Return by how much a scheme ends below full sharing, relative for errors; infinite if it diverged.
 
-    NaN where full sharing diverged.
+    The result is NaN if full sharing diverged.
     """
     lost, full = behind(at, name), scores(at, FULL)[-1]
     if str(at.metric.values) != "accuracy":
@@ -229,20 +229,20 @@ def loss(at: xr.Dataset, name: str) -> Float[np.ndarray, " seed"]:
 def diverged(
     score: Float[np.ndarray, " seed"], reference: Float[np.ndarray, " seed"], lost: Float[np.ndarray, " seed"]
 ) -> Float[np.ndarray, " seed"]:
-    """Return what is lost against a reference, and infinity where the score is not finite but its reference is.
+    """Return the loss against a reference; infinite if the score is not finite but the reference is.
 
-    NaN where the reference is not finite: its divergence says nothing about the score.
+    The loss is NaN if the reference is not finite, because its divergence says nothing about the score.
     """
     return np.where(np.isfinite(reference), np.where(np.isfinite(score), lost, np.inf), np.nan)
 
 
 class Similar(NamedTuple):
-    """Statements of "up to 64 % fewer bytes at similar accuracy", each judged over the seeds."""
+    """Verdicts, over the seeds, on the statements in "up to 64 % fewer bytes at similar accuracy"."""
 
     gains: Verdict
-    """Full sharing gains more than the loss that counts as similar: else anything would be similar."""
+    """Full sharing gains more than the loss that counts as similar; otherwise everything would be similar."""
     loses: Verdict
-    """JWINS loses no more than that against full sharing."""
+    """JWINS loses no more than this loss against full sharing."""
     saves: Verdict
     """JWINS saves enough bytes, in %."""
 
@@ -250,7 +250,7 @@ class Similar(NamedTuple):
     def word(self) -> Word:
         """Judge the claim."""
         claim = all_of(self.loses.word, self.saves.word)
-        # What is not learned contradicts nothing.
+        # If full sharing does not learn, nothing is contradicted.
         return claim if self.gains.word in ("reproduced", "no verdict") else "undecided"
 
 
@@ -268,23 +268,23 @@ def similar(at: xr.Dataset) -> Similar:
 
 
 def verdict(at: xr.Dataset) -> str:
-    """Say what :func:`similar` finds."""
-    found, words = similar(at), margin(at)[1]
-    text = f"{found.word}: {saving(at, JWINS):.1f} % saved"
-    if found.gains.word not in ("reproduced", "no verdict"):
-        return f"{text}, but that full sharing itself gains more than {words} is {found.gains.word}"
+    """Describe the verdicts of :func:`similar`."""
+    statements, words = similar(at), margin(at)[1]
+    text = f"{statements.word}: {saving(at, JWINS):.1f} % saved"
+    if statements.gains.word not in ("reproduced", "no verdict"):
+        return f"{text}, but that full sharing itself gains more than {words} is {statements.gains.word}"
     if np.isinf(loss(at, JWINS)).any():
         return f"{text}, diverged"
-    return f"{text}, similar within {words}: {found.loses.word}"
+    return f"{text}, similar within {words}: {statements.loses.word}"
 
 
 def ahead(at: xr.Dataset, name: str) -> Verdict:
-    """Judge whether JWINS ends ahead of another scheme of the same bytes."""
+    """Judge whether JWINS ends ahead of another scheme with the same bytes."""
     return decide(behind(at, name, JWINS), above(0.0))
 
 
 def shown(at: xr.Dataset, value: Any) -> Any:
-    """Turn scores into what is printed: accuracies in %, errors as they are, positive again."""
+    """Convert scores for printing: accuracies in %, errors with positive sign."""
     return 100.0 * value if str(at.metric.values) == "accuracy" else -value
 
 

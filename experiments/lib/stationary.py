@@ -1,4 +1,4 @@
-"""Sample version counters of a network that has forgotten its start: windows of one long run, state carried on."""
+"""Samples of version counters after a network has forgotten its start, from windows of one long run."""
 
 from __future__ import annotations
 
@@ -16,65 +16,65 @@ from gossipjax import Timeline
 from gossipjax.observe import Observer
 
 ENTRIES = 1 << 26
-"""Largest number of counters held, nodes × sources: 256 MB."""
+"""Largest number of counters, nodes × sources: 256 MB."""
 LONGEST = 1 << 22
 """Longest window between two records, in events."""
 BATCHES = 40
-"""Parts of a run whose means are compared for an interval."""
+"""Number of parts of a run whose means give an interval."""
 CHUNK = 1 << 18
-"""Events of one call, unless the time between two records is longer."""
+"""Events of one call, unless there are more between two records."""
 
 
 class Schedule(NamedTuple):
-    """How long to run, and how to cut what is recorded into nearly independent units."""
+    """Length of a run, and how its records are cut into nearly independent units."""
 
     record_every: int
     """Events between two records, a power of two."""
     burn_in: int
-    """Records left out at the start."""
+    """Records that are omitted at the start."""
     block: int
-    """Records that are averaged to one unit of every source."""
+    """Records that are averaged into one unit of each source."""
     blocks: int
     sources: int
 
     @property
     def records(self) -> int:
-        """Records of the whole run."""
+        """Number of records of the whole run."""
         return self.burn_in + self.block * self.blocks
 
     @property
     def chunk(self) -> int:
-        """Events of one call of the compiled run."""
+        """Number of events in one call of the compiled run."""
         return max(self.record_every, CHUNK)
 
     @property
     def chunks(self) -> int:
-        """Calls of the compiled run."""
+        """Number of calls of the compiled run."""
         return -(-self.records * self.record_every // self.chunk)
 
     def nodes(self, num_nodes: int) -> list[int]:
-        """Sources, evenly spread over the numbers of n nodes."""
+        """Return the sources, evenly spread over n nodes."""
         return [k * num_nodes // self.sources for k in range(self.sources)]
 
 
 def num_sources(num_nodes: int, units: int) -> int:
-    """Choose how many nodes to look at: at most one in eight, since they share the run's pushes."""
-    # Two numbers only, so that few programs are compiled.
+    """Choose the number of sources: at most one node in eight, because sources share the run's pushes."""
+    # Only two numbers, so that few programs are compiled.
     return max(1, min(num_nodes // 8, ENTRIES // num_nodes, 32 if units <= 256 else 128))
 
 
 def schedule(
     num_nodes: int, *, record: float, memory: float, burn_in: float, units: int, most_events: float = np.inf
 ) -> Schedule:
-    """Plan a run of which blocks are nearly independent, and its sources where they are few.
+    """Plan a run whose blocks, and whose sources if they are few, are nearly independent.
 
     Args:
         num_nodes: n.
-        record: events between records, rounded down to a power of two.
-        memory: events after which the counters of a source are new; a block is at least as long.
+        record: events between records; rounded down to a power of two.
+        memory: events after which the counters of a source are independent of the past; a block is at least as long.
         burn_in: events to forget the start.
-        units: how many means, of one source over one block, are wanted at the least.
-        most_events: that blocks beyond the fewest may take.
+        units: smallest number of means of one source over one block.
+        most_events: limit of the events of additional blocks.
     """
     every = 1 << int(np.log2(min(max(record, 2.0), LONGEST)))
     sources = num_sources(num_nodes, units)
@@ -85,13 +85,13 @@ def schedule(
 
 
 def chunks_of(timeline: Timeline, plan: Schedule) -> Iterator[Timeline]:
-    """Cut a plan that is written out into the chunks of a schedule.
+    """Cut a materialised plan into the chunks of a schedule.
 
     Raises:
-        ValueError: it is too short.
+        ValueError: the plan is too short.
     """
     if len(timeline) < plan.chunk * plan.chunks:
-        raise ValueError(f"{len(timeline)} events, {plan.chunk * plan.chunks} are needed: plan a longer duration")
+        raise ValueError(f"{len(timeline)} events: must be at least {plan.chunk * plan.chunks}; plan a longer duration")
     for number in range(plan.chunks):
         yield timeline[number * plan.chunk : (number + 1) * plan.chunk]
 
@@ -102,24 +102,24 @@ _run = jax.jit(gj.run, static_argnames=("record_every",), donate_argnames=("stat
 def records(
     key: Key[Array, ""], chunks: Iterable[Timeline], sources: int | list[int], observer: Observer, record_every: int
 ) -> dict[str, np.ndarray]:
-    """Run averaging with version counters through chunks of events, and return what was observed, records first.
+    """Run averaging with version counters through chunks of events; return the records, with records as first axis.
 
-    Each chunk has a key of its own: a chunk whose meetings are drawn inside the run may be passed again and again.
+    Each chunk has its own key, so a chunk whose meetings are drawn inside the run may be passed repeatedly.
     """
-    kept: list[dict[str, np.ndarray]] = []
+    parts: list[dict[str, np.ndarray]] = []
     state = None
     for number, chunk in enumerate(chunks):
         facts = chunk.properties
-        # Without the name, settings that differ in numbers only share one compiled program.
+        # Without names, settings that differ only in numbers share one compiled program.
         chunk = dataclasses.replace(chunk, properties=dataclasses.replace(facts, name="chunk", traffic=None))
         protocol = gj.track_versions(gj.gossip_averaging(), sources, num_nodes=facts.num_nodes)
         if state is None:
             state = protocol.init(key, jnp.zeros(facts.num_rows + facts.num_slots))
-        (state, _), found = _run(
+        (state, _), observed = _run(
             jax.random.fold_in(key, number), protocol, chunk, state, record_every=record_every, observers=(observer,)
         )
-        kept.append({name: np.asarray(values) for name, values in found.values.items()})
-    return {name: np.concatenate([part[name] for part in kept]) for name in kept[0]}
+        parts.append({name: np.asarray(values) for name, values in observed.values.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def blocks(recorded: np.ndarray, plan: Schedule) -> np.ndarray:
@@ -131,8 +131,8 @@ def blocks(recorded: np.ndarray, plan: Schedule) -> np.ndarray:
 def batches(of_blocks: np.ndarray) -> np.ndarray:
     """Average blocks over sources, and over time to at most :data:`BATCHES` parts of the run: ``(batches,)``.
 
-    Sources of one run share its pushes: who hears late hears late from all. So a source is no independent sample, above
-    all where maxima over holders are looked at, but distant times are.
+    Sources of one run share its pushes: a node that hears late hears late from all of them. Sources are therefore not
+    independent samples, least of all for maxima over nodes, but distant times are.
     """
     in_time = of_blocks.mean(axis=1)
     return np.asarray([part.mean() for part in np.array_split(in_time, min(len(in_time), BATCHES))])

@@ -1,6 +1,6 @@
-"""Results on disk: one self-describing netCDF file per stem, written whole or not at all.
+"""Results on disk: one self-describing netCDF file per stem, written completely or not at all.
 
-Figures read results through this module and import nothing of the engine: it stands on NumPy, SciPy and xarray.
+Figures read results through this module, which uses only NumPy, SciPy and xarray, and not the engine.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ DEFAULT = pathlib.Path("results")
 
 
 def path_of(stem: str, folder: pathlib.Path = DEFAULT) -> pathlib.Path:
-    """Return where the result of a stem lies."""
+    """Return the path of the result of a stem."""
     return folder / f"{stem}.nc"
 
 
 def save(stem: str, dataset: xr.Dataset, manifest: dict[str, Any], folder: pathlib.Path = DEFAULT) -> pathlib.Path:
-    """Write a result under a temporary name and rename it: an interrupted run leaves the last good file.
+    """Write a result under a temporary name, then rename it; an interrupted run leaves the last good file.
 
     Args:
-        stem: the claim that names experiment, result and figure.
-        dataset: named dimensions, units in the attributes.
+        stem: common name of experiment, result and figure.
+        dataset: dataset with named dimensions, and units in the attributes.
         manifest: configuration, versions, device and code version, as JSON-able values.
-        folder: made if it is missing.
+        folder: created if it is missing.
 
     Returns:
         The path.
@@ -55,25 +55,25 @@ def mean_and_interval(values: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np
 
 
 def checksum(dataset: xr.Dataset) -> str:
-    """Compute a checksum of all values, coordinates and attributes but the checksum, which a result carries along.
+    """Compute the checksum that a result contains, of all values, coordinates and other attributes.
 
-    It must survive the way through a netCDF file, which changes the width of texts and the form of attributes, so it
-    is not the hash of arrays that the engine uses.
+    It must survive a netCDF file, which changes the width of text and the form of attributes, and is therefore not the
+    engine's hash of arrays.
     """
-    found = hashlib.sha256(_attributes(dataset.attrs))
+    digest = hashlib.sha256(_attributes(dataset.attrs))
     for name in sorted(map(str, dataset.variables)):
         variable = dataset.variables[name]
         values = np.asarray(variable.values)
-        # Text is stored with another width than it had; numbers keep their type.
+        # Files change the width of text, but not the type of numbers.
         text = values.dtype.kind in "OUS"
         content = "\0".join(map(str, values.ravel())).encode() if text else np.ascontiguousarray(values).tobytes()
         for part in (f"{name}{variable.dims}{values.shape}".encode(), content, _attributes(variable.attrs)):
-            found.update(f"{len(part)}:".encode() + part)
-    return found.hexdigest()
+            digest.update(f"{len(part)}:".encode() + part)
+    return digest.hexdigest()
 
 
 def _attributes(attributes: Mapping[Any, Any]) -> bytes:
-    """Write attributes down as a file returns them: a list of one is one, and numbers are NumPy's."""
+    """Serialise attributes in the form in which a file returns them: NumPy numbers, and scalars for lists of one."""
     plain = {str(name): np.ravel(value).tolist() for name, value in attributes.items() if name != "checksum"}
     return json.dumps(plain, sort_keys=True).encode()
 
@@ -82,18 +82,18 @@ def load(stem: str, folder: pathlib.Path = DEFAULT) -> xr.Dataset:
     """Read a result.
 
     Raises:
-        ValueError: there is none, or the file is damaged; names the command that makes it.
+        ValueError: the file is missing or damaged; the message names the command that makes it.
     """
     source = path_of(stem, folder)
     remedy = f"run: python -m experiments run {stem} --out {folder}"
     if not source.is_file():
         raise ValueError(f"no result {source}; {remedy}")
     try:
-        found = xr.load_dataset(source, engine="h5netcdf")
-        if "checksum" in found.attrs and found.attrs["checksum"] != checksum(found):
-            raise ValueError("its content is not that which was written")
-        return found
-    except Exception as error:  # h5py raises errors of nearly any sort for bytes that are no file of its own
+        dataset = xr.load_dataset(source, engine="h5netcdf")
+        if "checksum" in dataset.attrs and dataset.attrs["checksum"] != checksum(dataset):
+            raise ValueError("its content has changed since it was written")
+        return dataset
+    except Exception as error:  # h5py raises many kinds of errors for files that are not its own
         raise ValueError(f"{source} is damaged ({error}); {remedy}") from error
 
 

@@ -1,1 +1,1 @@
-"""What figures share: style, captions, curves."""
+"""Code that figures share: style, captions and curves."""

@@ -1,4 +1,4 @@
-"""What a picture is made of, in words: a file of captions beside the pictures, the same five facts for all of them."""
+"""Captions: a file beside the figures, with the same facts for all of them."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ RANGE = "range over seeds around their mean"
 
 
 class Caption(NamedTuple):
-    """The facts without which a curve says little."""
+    """The facts that a reader of a figure needs."""
 
     shows: str
-    """What is drawn where."""
+    """Content of the panels."""
     data: str
-    """Data set, and where it comes from; or what is simulated instead of learning."""
+    """Data set and its source, or what is simulated instead of learning."""
     nodes: str
     seeds: str
     bands: str
-    """What bands and bars are."""
+    """Meaning of bands and bars."""
     target: str
-    """Its value and what it is, or that there is none."""
+    """Value and meaning of the target, or that there is none."""
 
 
 def numbers(values: Iterable[int], unit: str = "n") -> str:
-    """Write numbers of nodes: ``n = 16``, ``n = 16, 64``."""
+    """Format numbers of nodes: ``n = 16``, ``n = 16, 64``."""
     return f"{unit} = " + ", ".join(f"{int(value):,}" for value in np.atleast_1d(np.asarray(list(values))))
 
 
 def seeds_of(dataset: xr.Dataset) -> str:
-    """Write the number of seeds."""
+    """Format the number of seeds of a dataset."""
     return seeds(dataset.sizes["seed"])
 
 
 def seeds(number: int) -> str:
-    """Write a number of seeds."""
+    """Format a number of seeds."""
     return "1 seed" if number == 1 else f"{number} seeds"
 
 
 def bands(dataset: xr.Dataset, words: str) -> str:
-    """Say what bands are, or that one seed has none."""
+    """Describe bands, or say that one seed has none."""
     return words if dataset.sizes["seed"] > 1 else "none: one seed"
 
 
 def setting(dataset: xr.Dataset, name: str) -> int:
-    """Read a whole number of the configuration that a result was made with."""
+    """Return a whole number from the configuration of a result."""
     return int(manifest_of(dataset)["configuration"][name])
 
 
 def text(stem: str, caption: Caption) -> str:
-    """Write a caption as Markdown, one fact on a line."""
+    """Format a caption as Markdown, with one fact per line."""
     facts = [f"- {name}: {words}" for name, words in caption._asdict().items() if name != "shows"]
     return "\n".join([f"# {stem}", "", caption.shows, "", *facts, ""])

@@ -1,4 +1,4 @@
-"""What figures of sharing schemes have in common: one style for each scheme, scores in print, curves with bands."""
+"""Code that figures of sharing schemes share: a style per scheme, printed scores, and curves with bands."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ _ORDER = ("JWINS", "full sharing", "random sampling", "top-k")
 
 
 def style_of(name: str) -> int:
-    """Return which of the styles a scheme has in all figures."""
+    """Return the index of the style that a scheme has in all figures."""
     return _ORDER.index(name)
 
 
 def is_accuracy(at: xr.Dataset) -> bool:
-    """Whether scores are accuracies, not errors."""
+    """Return whether scores are accuracies rather than errors."""
     return metric(at) == "accuracy"
 
 
 def metric(at: xr.Dataset) -> str:
-    """Name the metric of a dataset that has only one."""
+    """Return the metric of a dataset that has only one."""
     (name,) = np.unique(at.metric.values)
     return str(name)
 
 
 def label(at: xr.Dataset) -> str:
-    """Name the vertical axis of scores."""
+    """Return the label of the vertical axis of scores."""
     return "test accuracy (%)" if is_accuracy(at) else f"test {metric(at).upper()}"
 
 
 def printed(at: xr.Dataset) -> xr.DataArray:
-    """Return mean scores over nodes as they are printed: accuracies in %."""
+    """Return mean scores over nodes in the form in which they are printed: accuracies in %."""
     return (100.0 if is_accuracy(at) else 1.0) * at.score.sel(statistic="mean")
 
 
 def interval_in_words(at: xr.Dataset) -> str:
-    """Say what bands and bars are."""
+    """Describe bands and bars."""
     count = at.sizes["seed"]
     return "one seed" if count == 1 else f"mean and 95 % interval, {count} seeds"
 
 
 def curve(ax: Axes, at: xr.Dataset, name: str, x: np.ndarray, *, text: str | None = None) -> None:
-    """Draw the score of a scheme, mean over seeds with its interval, from the first record after the start on."""
+    """Draw the mean score of a scheme over seeds, with its interval, from the first record after the start on."""
     values = printed(at).sel(scheme=name).transpose("record", "seed").values
     mean, half = mean_and_interval(values, axis=1)
     band = None if at.sizes["seed"] == 1 else half[1:]
@@ -61,9 +61,9 @@ def _level(at: xr.Dataset) -> float:
 
 
 def target_in_words(at: xr.Dataset) -> str:
-    """Write the target, which is 95 % of what full sharing gains."""
+    """Describe the target, which is 95 % of the gain of full sharing."""
     unit = " % accuracy" if is_accuracy(at) else f" {metric(at)}"
-    return f"{_level(at):.4g}{unit}, 95 % of what full sharing gains"
+    return f"{_level(at):.4g}{unit}, 95 % of the gain of full sharing"
 
 
 def target_line(ax: Axes, at: xr.Dataset) -> None:
@@ -76,14 +76,14 @@ def target_line(ax: Axes, at: xr.Dataset) -> None:
 
 
 def limits(at: xr.Dataset) -> tuple[float, float]:
-    """Choose the range of scores: all curves from the first record after the start on."""
+    """Choose the range of scores of all curves, from the first record after the start on."""
     mean = printed(at).mean("seed").isel(record=slice(1, None))
     low, high = float(mean.min()), float(mean.max())
     return low - 0.06 * (high - low), high + 0.1 * (high - low)
 
 
 def megabyte_axis(ax: Axes) -> None:
-    """Make a horizontal axis of bytes: logarithmic, with plain numbers that do not run into each other."""
+    """Format a horizontal axis of bytes: logarithmic, with plain numbers that do not overlap."""
     ax.set(xscale="log", xlabel="MB sent per node")
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -91,18 +91,18 @@ def megabyte_axis(ax: Axes) -> None:
 
 
 def spent(at: xr.Dataset, name: str, variable: str) -> np.ndarray:
-    """Return bytes or seconds of a scheme at each record, mean over nodes and seeds."""
+    """Return bytes or seconds of a scheme at each record, averaged over nodes and seeds."""
     return at[variable].sel(scheme=name, statistic="mean").mean("seed").values
 
 
-def common_legend(made: Figure, ax: Axes) -> None:
-    """Put the entries of one panel below all of them."""
+def common_legend(fig: Figure, ax: Axes) -> None:
+    """Put the legend of one panel below all panels."""
     handles, labels = ax.get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=7, frameon=False)
+    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=7, frameon=False)
 
 
 def dots(ax: Axes, x: Any, values: np.ndarray, index: int, *, filled: bool = True, text: str | None = None) -> None:
-    """Draw means with bars of 95 %, values ``(points, seeds)``; without bars where there is one seed."""
+    """Draw means of ``(points, seeds)`` with 95 % bars; one seed has no bars."""
     mean, half = mean_and_interval(values, axis=1)
     chosen = style.STYLES[index]
     ax.errorbar(

@@ -1,6 +1,6 @@
-"""The look of the paper's figures: sizes, colours that survive colour blindness and grey print, bands, files.
+"""The style of the paper's figures: sizes, colours that work with colour blindness and in grey print, bands, files.
 
-Nothing here leaves a trace in matplotlib's global settings: they are set only while one of these functions runs.
+Matplotlib's global settings are changed only while one of these functions runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ THEORY = palette.INK
 
 
 class Style(NamedTuple):
-    """How one series is drawn: three signs, so that any one of them suffices."""
+    """Colour, dashes and marker of a series; any one of them distinguishes it."""
 
     colour: str
     line: str | tuple[int, tuple[float, ...]]
@@ -87,8 +87,8 @@ def figure(
         columns: of panels.
         width: one or two text columns.
         panel_height: inches per row.
-        sharex: whether all panels have one horizontal range.
-        sharey: whether all panels have one vertical range.
+        sharex: whether all panels share one horizontal range.
+        sharey: whether all panels share one vertical range.
 
     Returns:
         The figure and its axes as a ``(rows, columns)`` array.
@@ -99,8 +99,8 @@ def figure(
     if width not in WIDTHS:
         raise ValueError(f"width={width!r}: must be one of {list(WIDTHS)}")
     with matplotlib.rc_context(_SETTINGS):
-        made = Figure(figsize=(WIDTHS[width], panel_height * rows), layout="constrained")
-        return made, made.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey)
+        fig = Figure(figsize=(WIDTHS[width], panel_height * rows), layout="constrained")
+        return fig, fig.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey)
 
 
 def band(
@@ -205,13 +205,13 @@ def legend(
         ax.legend(title=title, ncols=columns, loc=location, bbox_to_anchor=anchor, title_fontsize=size)
 
 
-def save(made: Figure, stem: str, folder: str | os.PathLike[str]) -> pathlib.Path:
+def save(fig: Figure, stem: str, folder: str | os.PathLike[str]) -> pathlib.Path:
     """Write ``stem.png`` (200 dpi) and ``stem.pdf``; a failure leaves earlier files whole.
 
     Args:
-        made: the figure.
+        fig: the figure.
         stem: the claim's name, in lower case with underscores, which experiment, result and label carry too.
-        folder: where; made if it is missing.
+        folder: target folder; created if it is missing.
 
     Returns:
         Path of the PNG file.
@@ -225,7 +225,7 @@ def save(made: Figure, stem: str, folder: str | os.PathLike[str]) -> pathlib.Pat
         )
     target = pathlib.Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    # No date and no version: the same numbers give the same bytes.
+    # Without date and version, the same numbers give the same bytes.
     metadata = {
         "png": {"Title": stem, "Software": None},
         "pdf": {"Title": stem, "CreationDate": None, "Producer": None},
@@ -233,5 +233,5 @@ def save(made: Figure, stem: str, folder: str | os.PathLike[str]) -> pathlib.Pat
     with matplotlib.rc_context(_SETTINGS):
         for suffix, notes in metadata.items():
             with replacing(target / f"{stem}.{suffix}") as temporary:
-                made.savefig(temporary, format=suffix, dpi=200, metadata=notes)
+                fig.savefig(temporary, format=suffix, dpi=200, metadata=notes)
     return target / f"{stem}.png"

@@ -80,7 +80,9 @@ def test_what_is_sent_meets_the_budget():
     x = jnp.asarray(np.random.default_rng(5).standard_normal((n, d)), jnp.float32)
     config = jwins_vs_choco.QUICK._replace(budgets=(budget,), wholes=(0.5,), gammas=(0.3,))
     schemes = jwins_vs_choco.schemes_of(config, budget)
-    share = {name: np.asarray(encoded_bits(made[0].said, x, one_round())) / (32 * d) for name, made in schemes.items()}
+    share = {
+        name: np.asarray(encoded_bits(made[0].sharing, x, one_round())) / (32 * d) for name, made in schemes.items()
+    }
     # Beside the positions, a message has a header of 128 bits and fills up its last byte; the wavelet makes ten
     # coefficients more than there are parameters, and k is rounded: within 160 bits of 64,000, and 10 of 2,000.
     beside = 160 / (32 * d) + budget * 10 / d
@@ -99,7 +101,7 @@ def test_what_is_sent_meets_the_budget():
         (lambda: budgets.top_k_share(0.95), "budget=0.95"),
         (lambda: budgets.low_budget(0.2, 1.0), "whole=1.0"),
         (lambda: budgets.low_budget(0.8, 0.0), "cut-offs above 1"),
-        (lambda: jwins_vs_choco.run(jwins_vs_choco.QUICK._replace(wholes=(0.0,))), "as many of both"),
+        (lambda: jwins_vs_choco.run(jwins_vs_choco.QUICK._replace(wholes=(0.0,))), "equally many"),
         (lambda: jwins_vs_choco.best_first(np.full((2, 2), -np.inf)), "diverged"),
         (lambda: jwins_ablation.run(jwins_ablation.QUICK._replace(variants=("JWINS", "magic"))), "magic"),
         (lambda: jwins_metadata.index_bits("morse", 3, 9), "morse"),
@@ -189,7 +191,7 @@ def test_grids_are_of_one_size_and_share_what_is_compiled():
     for schemes in made.values():
         assert len({scheme.label for scheme in schemes}) == len(schemes)
         # What jit compares: the structure, static settings included; numbers are arguments.
-        assert len({jax.tree.structure(scheme.said) for scheme in schemes}) == 1
+        assert len({jax.tree.structure(scheme.sharing) for scheme in schemes}) == 1
 
 
 # Positions

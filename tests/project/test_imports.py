@@ -105,6 +105,12 @@ def test_formulas_know_nothing_of_the_claims():
             assert not any(name.startswith("theory.check") for name in ours(path)), path
 
 
+def test_theory_imports_itself_by_relative_names():
+    """A wheel holds the folder as ``gossipjax_theory``."""
+    for path in modules("theory"):
+        assert not any(name.split(".")[0] == "theory" for name in imported(path.read_text(), "elsewhere")), path
+
+
 def test_there_is_something_to_check():
     assert len(modules("gossipjax")) > 20
     assert any(

@@ -1,7 +1,10 @@
 """Every claim holds in its quick form; verdicts, pooled scores, the command line and the report do what they say."""
 
 import dataclasses
+import importlib.util
 import json
+import pathlib
+import sys
 from typing import get_args
 
 import numpy as np
@@ -186,8 +189,8 @@ def test_points_of_one_run_count_once():
     ("change", "message"),
     [
         ({"axis": Axis("x", (), (1,))}, "at least one point"),
-        ({"kind": "scaling"}, "names its law"),
-        ({"law": Law(("power",))}, "names its law"),
+        ({"kind": "scaling"}, "must name its law"),
+        ({"law": Law(("power",))}, "must name its law"),
         ({"sampling": Sampling(50, 3)}, "at least 8"),
     ],
 )
@@ -254,6 +257,28 @@ def test_every_standing_has_words(tmp_path, mark):
     claim = dataclasses.replace(ALL["messages_conserved"], mark=mark)
     result = judge(claim, Observation(np.zeros((1, 2))), (1, 2), 10, 0.0)
     assert "Source: " in report.write([result], tmp_path).read_text()
+
+
+@pytest.fixture
+def installed():
+    """Import the package once more, under its name in a wheel."""
+    path = pathlib.Path(command.__file__).parent / "__init__.py"
+    spec = importlib.util.spec_from_file_location("gossipjax_theory", path)
+    package = sys.modules["gossipjax_theory"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    yield importlib.import_module("gossipjax_theory.__main__")
+    for name in [name for name in sys.modules if name.split(".")[0] == "gossipjax_theory"]:
+        del sys.modules[name]
+
+
+def test_the_package_works_under_its_name_in_a_wheel(installed, capsys, here):
+    assert installed.main(["check", "messages_conserved", "--quick", "--jobs", "1"]) == 0
+    assert "1 holds" in capsys.readouterr().out
+    assert installed.main(["check", "no_such_claim"]) == 2
+    assert "`python -m gossipjax_theory list`" in capsys.readouterr().err
+    (claim,) = installed.check.select(["messages_conserved"])
+    assert claim.statement == ALL["messages_conserved"].statement
+    assert not isinstance(claim, Claim)  # modules of the two names are apart
 
 
 def test_a_violated_claim_ends_with_status_one(monkeypatch, capsys, here):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gossipjax import timeline, topology
-from theory.check.claims import averaging, mixing, push_sum
+from theory.check.claims import _averages, _pushes, averaging, mixing, push_sum
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 8, 12, 13])
@@ -18,9 +18,9 @@ def test_one_pass_of_the_one_peer_graph_is_a_product_of_shifts(n):
 
 
 def test_starts_have_mean_zero_and_length_one():
-    columns = averaging.starts(7)
+    columns = _averages.starts(7)
     np.testing.assert_allclose(columns.sum(axis=0), 0, atol=1e-15)
-    np.testing.assert_allclose(averaging.spread(columns[None]), 1, rtol=1e-14)
+    np.testing.assert_allclose(_averages.spread(columns[None]), 1, rtol=1e-14)
     assert np.linalg.matrix_rank(columns) == 3
 
 
@@ -31,9 +31,9 @@ def test_petersen_graph():
 
 def test_growth_sees_either_extreme_move_out():
     inside = np.array([[[1.0], [4.0]], [[2.0], [3.0]], [[2.0], [3.0]]])
-    assert mixing.growth(inside) == 1.0
-    assert mixing.growth(np.concatenate([inside, [[[2.0], [6.0]]]])) == 2.0
-    assert mixing.growth(np.concatenate([inside, [[[0.5], [3.0]]]])) == 4.0
+    assert _pushes.growth(inside) == 1.0
+    assert _pushes.growth(np.concatenate([inside, [[[2.0], [6.0]]]])) == 2.0
+    assert _pushes.growth(np.concatenate([inside, [[[0.5], [3.0]]]])) == 4.0
 
 
 @pytest.mark.parametrize("latency", [None, 0.3, 4.0])

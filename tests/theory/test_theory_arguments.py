@@ -62,7 +62,7 @@ def test_the_walk_visits_every_module():
             lambda: arguments.square("W", np.eye(3), nodes=(1, 2)),
             r"W of shape \(3, 3\): must be a square .* 1 to 2 nodes",
         ),
-        (lambda: arguments.square("W", 2 * np.eye(3), sums="rows"), "a row of W misses the sum one by 1"),
+        (lambda: arguments.square("W", 2 * np.eye(3), sums="rows"), "the sum of a row of W is off by 1: must be one"),
         (
             lambda: arguments.square("W", np.eye(2)[[1, 0]] + [[0, 1], [0, 0]], symmetric=True),
             "differs from its transpose",

@@ -331,7 +331,7 @@ def test_subset_entropy_bits_equal_the_binomial(k, d):
         (lambda: theory.choco_step(1.5, 1.6, 0.5), "delta=1.5"),
         (lambda: theory.choco_bound(0.5, 0.0), "omega=0.0"),
         (lambda: theory.choco_factor(np.eye(3)[[1, 2, 0]], 0.5, 0.1), "symmetric"),
-        (lambda: theory.choco_factor(np.ones((3, 3)), 0.5, 0.1), "misses the sum one by 2"),
+        (lambda: theory.choco_factor(np.ones((3, 3)), 0.5, 0.1), "is off by 2: must be one"),
         (lambda: theory.choco_factor(np.ones((1, 1)), 0.5, 0.1), "at least 2 nodes"),
         (lambda: theory.choco_factor(ring_matrix(4), 0.5, 0.0), "gamma=0.0"),
         (lambda: theory.choco_factor(ring_matrix(4), 1.5, 0.1), "omega=1.5"),

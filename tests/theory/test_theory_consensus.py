@@ -305,7 +305,7 @@ def test_disconnected_graph_needs_curvature():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"W": np.ones((3, 3))}, "sum one"),
+        ({"W": np.ones((3, 3))}, "must be one"),
         ({"W": np.ones((3, 2))}, "square"),
         ({"W": np.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5], [0.5, 0.0, 0.5]])}, "symmetric"),
         ({"targets": np.zeros(4)}, "targets has shape"),

@@ -334,7 +334,7 @@ def test_describe_names_the_growth():
         (lambda: inspect.unwrap(theory.fit)(N, np.ones(3), ERROR[:3], "power"), "value of shape"),
         (lambda: theory.predict(theory.fit(N, N * 1.0, ERROR, "power"), np.array([-1.0])), r"n\[0\]=-1"),
         (lambda: theory.compare(N, N * 1.0, ERROR, laws=()), "at least one law"),
-        (lambda: theory.compare(N, N * 1.0, ERROR, laws=("power", "power")), "none twice"),
+        (lambda: theory.compare(N, N * 1.0, ERROR, laws=("power", "power")), "must not repeat a law"),
         (lambda: theory.compare(N, N * 1.0, ERROR, criterion="r2"), "criterion='r2'"),
         (lambda: theory.compare(N[:3], N[:3] * 1.0, ERROR[:3], laws=("power",), criterion="aicc"), "criterion='aic'"),
     ],

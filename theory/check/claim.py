@@ -10,14 +10,14 @@ import numpy as np
 from jaxtyping import Float
 
 Kind = Literal["equality", "upper", "lower", "scaling"]
-"""Relation of the truth to the prediction: equal to it, below it, above it, or growing by the named law."""
+"""How the truth relates to the prediction: it is equal, at most, at least, or grows by the named law."""
 Mark = Literal["exact", "asymptotic", "paper", "recalled"]
-"""Status of the prediction: derived and checked twice, known up to a constant, read in the paper, or recalled."""
+"""Status of the prediction: derived and checked twice, known up to a constant, taken from the paper, or recalled."""
 Points = tuple[float | int, ...]
 
 
 class Assumption(NamedTuple):
-    """An assumption of the statement, tested on the same run."""
+    """An assumption of the statement, which the same run tests."""
 
     name: str
     held: bool
@@ -42,7 +42,7 @@ class Axis(NamedTuple):
     """Where a claim is checked."""
 
     name: str
-    """Quantity that the points are values of, with unit."""
+    """Quantity that varies between points, with its unit."""
     points: Points
     quick: Points
     """Fewer points, for the quick form."""
@@ -56,15 +56,15 @@ class Sampling(NamedTuple):
     quick: int
     """Independent runs of the quick form."""
     tolerance: float | None = None
-    """Allowed rounding error, relative to the largest prediction. None: runs are random, the standard error decides."""
+    """Allowed rounding error, relative to the largest prediction. None: runs are random; the standard error decides."""
     precision: float = 0.1
-    """Largest standard error, relative to the prediction, at which a claim is decided."""
+    """Largest standard error, relative to the prediction, for which a claim gets a verdict."""
     independent: bool = True
     """Whether each point has runs of its own; if not, only the last point counts when scores are pooled."""
 
 
 def once(tolerance: float, *, independent: bool = True) -> Sampling:
-    """Simulate once, because nothing is random; ``tolerance`` is the allowed rounding error."""
+    """Return the sampling of a claim without randomness: one run; ``tolerance`` is the allowed rounding error."""
     return Sampling(1, 1, tolerance, independent=independent)
 
 
@@ -93,13 +93,13 @@ class Claim:
         source: paper and number of the result, or the derivation.
         axis: where it is checked.
         quantity: what is predicted, with unit.
-        predict: values at points; for a scaling law the line that is drawn beside the measured values.
-        simulate: runs the engine.
-        sampling: how many runs, and what their numbers must reach.
-        catches: faults of an engine under which this claim no longer holds.
+        predict: predicts the values at points; for a scaling law, the line in the figure.
+        simulate: runs the engine and measures.
+        sampling: how many runs, and how precise their numbers must be.
+        catches: faults of an engine that would violate this claim.
         kind: how prediction and truth relate.
-        law: of a scaling claim, how the quantity grows.
-        mark: where the prediction stands.
+        law: how the quantity of a scaling claim grows.
+        mark: status of the prediction.
     """
 
     name: str
@@ -123,31 +123,28 @@ class Claim:
 
 
 def pointwise(one: Callable[[Any], float]) -> Predict:
-    """Turn a prediction at one point, passed as a Python int or float, into one at many points."""
+    """Vectorize a prediction ``one(point)`` for a Python int or float."""
     return lambda points: np.asarray([one(point) for point in points.tolist()])
 
 
 def each(one: Callable[[int, float, int], Observation]) -> Simulate:
-    """Turn a simulation of one point, ``one(seed, point, replicas)`` with one column, into one of many points."""
+    """Vectorize a simulation ``one(seed, point, replicas)``, which returns one column."""
 
     def simulate(seed: int, points: Points, replicas: int) -> Observation:
-        found = [one(seed + 7919 * number, float(point), replicas) for number, point in enumerate(points)]
-        samples = np.concatenate([np.reshape(part.samples, (-1, 1)) for part in found], axis=1)
-        return Observation(samples, tuple(dict.fromkeys(a for part in found for a in part.assumptions)))
+        parts = [one(seed + 7919 * number, float(point), replicas) for number, point in enumerate(points)]
+        samples = np.concatenate([np.reshape(part.samples, (-1, 1)) for part in parts], axis=1)
+        return Observation(samples, tuple(dict.fromkeys(a for part in parts for a in part.assumptions)))
 
     return simulate
 
 
 def check_claim(claim: Claim) -> Claim:
-    """Return the claim if its parts fit together.
-
-    Raises ValueError otherwise.
-    """
+    """Return the claim if its parts fit together, else raise ValueError."""
     axis, sampling = claim.axis, claim.sampling
     if not axis.points or not axis.quick:
-        raise ValueError(f"{claim.name}: give at least one point, quick ones as well")
+        raise ValueError(f"{claim.name}: must have at least one point, and one quick point")
     if (claim.kind == "scaling") != (claim.law is not None):
-        raise ValueError(f"{claim.name}: a scaling claim names its law, others have none")
+        raise ValueError(f"{claim.name}: a scaling claim must name its law, and other claims must not")
     if sampling.tolerance is None and min(sampling.replicas, sampling.quick) < 8:
         raise ValueError(f"{claim.name}: {sampling.quick} replicas give no standard error; take at least 8")
     return claim

@@ -1,4 +1,4 @@
-"""Many independent runs of the engine, and the assumptions that can be tested on them."""
+"""Independent runs of the engine, and tests of assumptions on them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from gossipjax._base.binding import bind
 from gossipjax._base.streams import STARTS, STEPS
 from gossipjax.facts import check_requires
 from gossipjax.observe import Observer
-from theory.check.claim import Assumption
+
+from .claim import Assumption
 
 SURE = 1e-7
-"""Level of the tests of assumptions; it is small because there are many, and most are true."""
+"""Level of each test of an assumption; it is small because there are many tests, and most assumptions are true."""
 Records = dict[str, np.ndarray]
 """Values of the observers, ``(replicas, records, …)``, and ``messages``, the number sent so far."""
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _each(functions, facts: Properties, every: int | None, protocol, shared, keys, own, observers):
-    """Run replicas one after another: loops of narrow events are fastest alone."""
+    """Run replicas one after another, which is fastest for loops of narrow events."""
     static, xs_of_all, start = shared
 
     def one(arguments):
@@ -54,23 +55,23 @@ def runs(
     *,
     every: int | None = None,
 ) -> Records:
-    """Run one plan with many keys, or many plans of one shape with a key each.
+    """Run one plan with many keys, or many plans of equal shape with one key each.
 
     Args:
-        seed: of all keys.
+        seed: seed of all keys.
         replicas: number of runs.
-        protocol: checked against the plan.
+        protocol: protocol; it is checked against the plan.
         plan: a timeline, or one for each replica (see :func:`gossipjax.timeline.align`).
-        x0: stacked start, or a ``Partial`` of a key that makes it.
-        observers: measured at every record.
-        every: events between records; None: one record, at the end.
+        x0: stacked start, or a ``Partial`` that draws it from a key.
+        observers: observers, measured at every record.
+        every: events between records; None: one record at the end.
     """
     plans = [plan] if isinstance(plan, Timeline) else list(plan)
     first, protocol = plans[0], bind(protocol)
     check_requires(protocol.requires, first.properties)
     if any(not _same(other.shared, first.shared) for other in plans[1:]):
-        raise ValueError(f"plans of {first.properties.name} share no constants: cut them out of one long plan")
-    # What is compiled does not depend on these, which differ by seed or by matrix.
+        raise ValueError(f"plans of {first.properties.name} differ in their constants: cut them out of one long plan")
+    # The compiled program does not depend on these facts, which differ by seed or matrix.
     facts = dataclasses.replace(first.properties, name="claim", traffic=None, min_eigenvalue=None)
     slots = max(p.properties.num_slots for p in plans)
     facts = dataclasses.replace(facts, num_slots=slots)
@@ -79,13 +80,13 @@ def runs(
         None if isinstance(plan, Timeline) else jax.tree.map(lambda *leaves: np.stack(leaves), *(p.xs for p in plans))
     )
     shared = first.shared, (first.xs if many is None else None), x0
-    found = _each((first.event, first.draw), facts, every, protocol, shared, keys, many, tuple(observers))
-    return {name: np.asarray(values, np.float64) for name, values in found.items()}
+    records = _each((first.event, first.draw), facts, every, protocol, shared, keys, many, tuple(observers))
+    return {name: np.asarray(values, np.float64) for name, values in records.items()}
 
 
 def _same(one: Any, other: Any) -> bool:
     """Return whether two pytrees hold equal arrays."""
-    if one is other:  # parts of one plan
+    if one is other:  # pieces of one plan
         return True
     leaves = jax.tree.leaves(one), jax.tree.leaves(other)
     return len(leaves[0]) == len(leaves[1]) and all(np.array_equal(a, b) for a, b in zip(*leaves, strict=True))
@@ -116,8 +117,8 @@ def paced(messages: np.ndarray, expected: float) -> Assumption:
     """Test that replicas send as many messages on average as Poisson clocks of the stated rates.
 
     Args:
-        messages: totals ``(replicas,)``.
-        expected: their mean.
+        messages: total number in each replica, ``(replicas,)``.
+        expected: expected total.
     """
     return _no_shift("messages come at the stated rate", np.ravel(messages) - expected)
 

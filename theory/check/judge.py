@@ -1,8 +1,8 @@
 """Verdicts on claims, with a stated risk of calling a true claim violated.
 
-Let m be the number of predictions that a run compares (the points of all its claims). Each is tested by Student's t of
-its replicas at level ``1 − (1 − 10⁻³)^(1/m)`` (Šidák). If all claims are true, the probability that a run reports any
-violation is below 1/1000. Bounds are tested on the side on which they can fail.
+Let m be the number of predictions that a run compares (the points of all its claims). Each is tested by Student's t
+over its replicas at level ``1 − (1 − 10⁻³)^(1/m)`` (Šidák). If all claims are true, the probability that a run reports
+any violation is below 1/1000. Bounds are tested on the side on which they can fail.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import stats
 
-from theory import scaling
-from theory.check.claim import Assumption, Claim, Observation, Points
+from .. import scaling
+from .claim import Assumption, Claim, Observation, Points
 
 Verdict = Literal["holds", "violated", "assumption not met", "inconclusive"]
 FAMILY = 1e-3
@@ -24,12 +24,12 @@ GROUPS = 4
 """Parts into which replicas are split for the pooled scores."""
 SMALLEST_GROUP = 8
 COMPARED = ("constant", "saturating", "logarithm", "power")
-"""Laws of growth that scaling claims choose from."""
+"""Laws of growth that are fitted for scaling claims."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One claim, judged. Arrays have one entry per point."""
+    """Result of one claim. Arrays have one entry per point."""
 
     claim: Claim
     points: Points
@@ -93,9 +93,9 @@ def judge(claim: Claim, observation: Observation, points: Points, tests: int, se
     """Compare the observation of a claim with its prediction.
 
     Args:
-        claim: with its prediction.
+        claim: claim with its prediction.
         observation: samples ``(replicas, points)``.
-        points: at which the claim was simulated.
+        points: points at which the claim was simulated.
         tests: m, the number of comparisons in this run.
         seconds: duration of the simulation.
     """
@@ -112,7 +112,7 @@ def judge(claim: Claim, observation: Observation, points: Points, tests: int, se
     if missing := [a for a in observation.assumptions if not a.held]:
         verdict, detail = "assumption not met", f"{missing[0].name}: {missing[0].detail}"
     elif unknown := int(np.isnan(samples).sum()):
-        verdict, detail = "inconclusive", f"{unknown} of {samples.size} samples are NaN: nothing was measured there"
+        verdict, detail = "inconclusive", f"{unknown} of {samples.size} samples are NaN: they were not measured"
     elif not np.isfinite(samples).all():
         verdict, detail = "violated", "not finite"
     elif claim.kind == "scaling":
@@ -141,7 +141,7 @@ def _of_values(claim: Claim, predicted, mean, error, z, alpha: float) -> tuple[V
     if relative > claim.sampling.precision:
         return (
             "inconclusive",
-            f"standard error {relative:.0%} of the prediction, {claim.sampling.precision:.0%} is needed",
+            f"standard error {relative:.0%} of the prediction, allowed {claim.sampling.precision:.0%}",
         )
     return (
         "holds",
@@ -150,7 +150,7 @@ def _of_values(claim: Claim, predicted, mean, error, z, alpha: float) -> tuple[V
 
 
 def _of_law(claim: Claim, n, mean, error, tests: int) -> tuple[Verdict, str, scaling.Comparison]:
-    """Find the law that fits best, and compare its exponent with the predicted one.
+    """Judge a scaling claim: find the law that fits best, and compare its exponent with the prediction.
 
     A claim of boundedness (law "constant") depends on the slope b of ``a + b ln n``. It is violated if b is
     significantly above 0, and holds if the upper end of the 95 % interval of b is below the margin, a share of the mean
@@ -159,31 +159,31 @@ def _of_law(claim: Claim, n, mean, error, tests: int) -> tuple[Verdict, str, sca
 
     A predicted exponent allows the band exponent ± (slack + precision). The claim is violated if the fitted exponent
     lies significantly outside the band, and holds only if its whole 95 % interval lies inside. Noise around the same
-    values thus never turns one verdict into the other.
+    values can thus never turn one verdict into the other.
     """
     wanted = claim.law
     assert wanted is not None
     laws = [law for law in COMPARED if law != "saturating" or n.min() > 1]
-    found = scaling.compare(n, mean, error, laws=laws)
-    fits = {fit.law: (fit, difference) for fit, difference in zip(found.fits, found.differences, strict=True)}
+    comparison = scaling.compare(n, mean, error, laws=laws)
+    fits = {fit.law: (fit, difference) for fit, difference in zip(comparison.fits, comparison.differences, strict=True)}
     if "constant" in wanted.names:
-        return *_bounded(wanted.margin, fits["logarithm"][0], float(np.mean(mean)), level(tests)), found
+        return *_bounded(wanted.margin, fits["logarithm"][0], float(np.mean(mean)), level(tests)), comparison
     own = min((law for law in laws if law in wanted.names), key=lambda law: fits[law][1])
     rival = min((law for law in laws if law not in wanted.names), key=lambda law: fits[law][1])
     ahead, fitted = float(fits[rival][1] - fits[own][1]), fits[own][0]
     detail = f"{scaling.describe(fitted)}; {rival} {abs(ahead):.0f} {'behind' if ahead > 0 else 'ahead'}"
     # A rival has at most one parameter more than the own law.
     if -ahead > float(stats.chi2.isf(level(tests), 1)) + 2:
-        return "violated", detail, found
+        return "violated", detail, comparison
     if wanted.exponent is not None and np.isfinite(fitted.exponent):
         room = wanted.slack + wanted.precision
         gap = abs(fitted.exponent - wanted.exponent) - room
         allowed = f"{detail}; predicted exponent {wanted.exponent:.3g} ± {room:.2g}"
         if gap > stats.norm.isf(level(tests) / 2) * _last_error(fitted):
-            return "violated", allowed, found
+            return "violated", allowed, comparison
         if not np.abs(fitted.intervals[-1] - wanted.exponent).max() <= room:
-            return "inconclusive", allowed, found
-    return ("holds" if ahead > scaling.DECISIVE else "inconclusive"), detail, found
+            return "inconclusive", allowed, comparison
+    return ("holds" if ahead > scaling.DECISIVE else "inconclusive"), detail, comparison
 
 
 def _bounded(margin: float, fit: scaling.Fit, value: float, alpha: float) -> tuple[Verdict, str]:
@@ -206,8 +206,8 @@ def _pooled_scores(claim: Claim, samples: np.ndarray, predicted: np.ndarray) -> 
     if claim.kind != "equality" or claim.sampling.tolerance is not None or parts < 1:
         return np.zeros(0)
     columns = slice(None) if claim.sampling.independent else slice(-1, None)
-    found = [scores_of(part[:, columns], predicted[columns]) for part in np.array_split(samples, parts)]
-    return np.concatenate(found)
+    scores = [scores_of(part[:, columns], predicted[columns]) for part in np.array_split(samples, parts)]
+    return np.concatenate(scores)
 
 
 def pool(results: Sequence[Result]) -> Pooled:

@@ -1,17 +1,17 @@
-"""The verdict policy of the project: an interval over seeds is compared with a band that was stated beforehand.
+"""The verdict policy of the project: compare an interval over seeds with a band that was stated beforehand.
 
-The interval is ``mean ± t_{0.975, n−1} s/√n`` over n independent seeds, the band holds the values that a claim allows:
+The interval is ``mean ± t_{0.975, n−1} s/√n`` over n independent seeds; the band holds the values that a claim allows:
 
 - *reproduced*: the whole interval lies in the band;
 - *contradicted*: the whole interval lies outside it;
-- *undecided*: an end of the band lies in the interval, or a seed gave no value;
+- *undecided*: an end of the band lies in the interval, or a seed has no value;
 - *no verdict*: fewer than three seeds.
 
 Noise thus never helps: a wider interval around the same mean can only turn a verdict into *undecided*. :func:`all_of`,
 :func:`any_of` and :func:`in_part` combine the statements of a claim, and keep that property.
 
-The claims of :mod:`theory.check.judge` are theorems. They allow one value instead of a band, and are tested against it
-with a stated risk of a false alarm; every claim also states how large the noise may be.
+The claims of :mod:`theory.check.judge` are theorems. They predict one value instead of a band, and are tested against
+it with a stated risk of a false alarm; every claim also states how much noise it tolerates.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def around(value: float, share: float) -> Band:
 
 
 def above(value: float) -> Band:
-    """Allow all values above a value, which is itself excluded."""
+    """Allow all values strictly above the given one."""
     return Band(low=float(np.nextafter(value, np.inf)))
 
 
@@ -65,7 +65,7 @@ class Verdict:
     word: Word
     mean: float
     half: float
-    """Half-width of the interval; NaN where there is none."""
+    """Half-width of the interval; NaN if there is none."""
     seeds: int
     missing: int
     """Seeds without a value."""
@@ -99,21 +99,22 @@ def place(mean: float, half: float, band: Band) -> Word:
 
 
 def decide(samples: Sequence[float] | Float[np.ndarray, "..."], band: Band) -> Verdict:
-    """Compare the values of independent seeds with a band.
+    """Decide whether the values of independent seeds support a band.
 
     Args:
-        samples: one value per seed. NaN: the seed has none, which leaves the statement undecided. Infinite: the seed
-            failed without limit, as a run that diverged; that can contradict a statement, and never supports it.
+        samples: one value per seed. NaN: the seed has no value, and the statement stays undecided. Infinite: the seed
+            failed without limit, for example because its run diverged; it can contradict a statement, but never
+            supports it.
         band: values that the statement allows.
 
     Raises:
-        ValueError: not a list of numbers, or a band whose ends are exchanged.
+        ValueError: samples that are not a list of numbers, or a band whose low end is above its high end.
     """
     values = np.asarray(samples, np.float64)
     if values.ndim != 1:
         raise ValueError(f"samples of shape {values.shape}: must be one number per seed")
     if not band.low <= band.high:
-        raise ValueError(f"band={tuple(band)}: its low end must not lie above its high end")
+        raise ValueError(f"band={tuple(band)}: the low end must not be above the high end")
     seeds, missing = values.size, int(np.isnan(values).sum())
     if seeds < SEEDS:
         known = values[np.isfinite(values)]
@@ -150,8 +151,8 @@ def any_of(*words: Word) -> Word:
 def in_part(whole: Word, part: Word) -> Word:
     """Judge a claim that may hold in part: if the whole is contradicted, the part decides.
 
-    The claim then holds "in part" if the part is reproduced, and is contradicted or undecided if the part is. Otherwise
-    more noise could contradict a claim that holds in part.
+    The claim then holds "in part" if the part is reproduced, and is contradicted or undecided if the part is. Without
+    this rule more noise could contradict a claim that holds in part.
     """
     if whole != "contradicted":
         return whole

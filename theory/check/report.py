@@ -16,10 +16,11 @@ from rich.table import Table
 from scipy import stats
 
 from gossipjax._base import palette
-from theory import scaling
-from theory.check.judge import FAMILY, Result, pool
-from theory.check.run import claims, family_of
-from theory.output import replacing
+
+from .. import scaling
+from ..output import replacing
+from .judge import FAMILY, Result, pool
+from .run import claims, family_of
 
 COLOURS = {"holds": "green", "violated": "red", "assumption not met": "yellow", "inconclusive": "yellow"}
 MEASURED, PREDICTED = palette.BLUE, palette.INK
@@ -32,7 +33,7 @@ STANDS = {
 COLUMNS = ("claim", "prediction", "estimate", "± s.e.", "ratio", "score or fit", "verdict", "seeds", "s")
 RULE = (
     "Each comparison is tested by Student's t over its replicas, at a level that makes the risk of calling any true "
-    f"claim of this run violated {FAMILY:g} (Šidák over all points). Ratio: estimate over prediction where it is worst."
+    f"claim of this run violated {FAMILY:g} (Šidák over all points). Ratio: estimate / prediction at the worst point."
 )
 
 
@@ -59,7 +60,7 @@ def show_results(results: Sequence[Result], console: Console) -> None:
 
 
 def row(result: Result) -> tuple[str, ...]:
-    """One line of the table, for the point with the strongest evidence against the claim."""
+    """Return a row of the table, for the point with the strongest evidence against the claim."""
     k = result.worst
     error = "–" if result.error[k] == 0 else f"{result.error[k]:.2g}"
     return (
@@ -145,8 +146,8 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 def figure(result: Result) -> Figure:
     """Draw prediction and measurement of one claim, with the 95 % band."""
-    made = Figure(figsize=(4.8, 3.2), layout="constrained")
-    ax = made.subplots()
+    fig = Figure(figsize=(4.8, 3.2), layout="constrained")
+    ax = fig.subplots()
     if result.fit is not None:
         scaling.plot(result.fit, ax, xlabel=result.claim.axis.name, ylabel=result.claim.quantity)
         ax.plot(
@@ -160,7 +161,7 @@ def figure(result: Result) -> Figure:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="0.9", linewidth=0.5)
     ax.set_title(result.claim.name.replace("_", " "), loc="left", fontsize=9)
-    return made
+    return fig
 
 
 def _values(ax: Axes, result: Result) -> None:
@@ -212,10 +213,10 @@ def _facts(result: Result) -> list[str]:
 
 
 def _by_family(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
-    found: dict[str, list[Result]] = {}
+    families: dict[str, list[Result]] = {}
     for result in results:
-        found.setdefault(family_of(result.claim), []).append(result)
-    return list(found.items())
+        families.setdefault(family_of(result.claim), []).append(result)
+    return list(families.items())
 
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}

@@ -1,4 +1,4 @@
-"""Run claims: find them by name, simulate them on all cores, judge them together."""
+"""Run claims: find them by name, simulate them on all cores, and judge them together."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from theory.check.claim import Assumption, Claim, Observation, check_claim
-from theory.check.judge import Result, judge
+from .claim import Assumption, Claim, Observation, check_claim
+from .judge import Result, judge
 
 FAMILIES = (
     "staleness",
@@ -35,15 +35,17 @@ FAMILIES = (
     "hadfl_cycles",
 )
 """Modules of :mod:`theory.check.claims`."""
+COMMAND = __name__.partition(".")[0]
+"""Name of this package: ``theory`` in a checkout, ``gossipjax_theory`` in an installed wheel."""
 
 
 def claims() -> tuple[Claim, ...]:
     """Return every claim, family by family."""
-    found = tuple(claim for family in FAMILIES for claim in _module(family).CLAIMS)
-    names = [claim.name for claim in found]
+    everything = tuple(claim for family in FAMILIES for claim in _module(family).CLAIMS)
+    names = [claim.name for claim in everything]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"two claims are called {sorted(twice)[0]!r}; rename one")
-    return tuple(check_claim(claim) for claim in found)
+        raise ValueError(f"two claims have the name {sorted(twice)[0]!r}; rename one")
+    return tuple(check_claim(claim) for claim in everything)
 
 
 def family_of(claim: Claim) -> str:
@@ -66,7 +68,7 @@ def select(names: Sequence[str]) -> tuple[Claim, ...]:
         if not fitting:
             near = difflib.get_close_matches(name, [c.name for c in everything], n=3, cutoff=0.4)
             hint = f"did you mean {', '.join(near)}? " if near else ""
-            raise ValueError(f"no claim is called {name!r}: {hint}`python -m theory list` names them all")
+            raise ValueError(f"no claim is called {name!r}: {hint}`python -m {COMMAND} list` lists them all")
         chosen |= {c.name: c for c in fitting}
     return tuple(chosen.values())
 
@@ -80,9 +82,9 @@ def run_claim(claim: Claim, *, quick: bool, seed: int, tests: int) -> Result:
     """Simulate and judge one claim.
 
     Args:
-        claim: which.
-        quick: the small form.
-        seed: from which each claim derives its own.
+        claim: the claim.
+        quick: whether to run the quick form.
+        seed: seed of all simulations, from which each claim derives its own.
         tests: see :func:`num_tests`.
     """
     start = time.monotonic()
@@ -90,8 +92,8 @@ def run_claim(claim: Claim, *, quick: bool, seed: int, tests: int) -> Result:
     own = (zlib.crc32(claim.name.encode()) + 104_729 * seed) % 2**31
     try:
         observation = claim.simulate(own, points, replicas)
-    except (ValueError, FloatingPointError, ZeroDivisionError) as error:  # others are faults of the claim itself
-        broken = Assumption("the run can be made", False, f"{type(error).__name__}: {error}")
+    except (ValueError, FloatingPointError, ZeroDivisionError) as error:  # other errors are faults of the claim
+        broken = Assumption("the run is possible", False, f"{type(error).__name__}: {error}")
         observation = Observation(np.full((replicas, len(points)), np.nan), (broken,))
     return judge(claim, observation, points, tests, time.monotonic() - start)
 
@@ -107,11 +109,11 @@ def check(
     """Run claims, each in a process of one thread if there is more than one job, and return their results in order.
 
     Args:
-        chosen: which.
-        quick: the small form.
-        seed: of all simulations.
-        jobs: number of processes; 1: in this process, one after another.
-        done: called with each result as it comes.
+        chosen: the claims.
+        quick: whether to run the quick form.
+        seed: seed of all simulations.
+        jobs: number of processes; 1: this process runs all claims, one after another.
+        done: called with each result when it is there.
     """
     tests = num_tests(chosen, quick=quick)
     results: dict[str, Result] = {}
@@ -152,4 +154,4 @@ def _elsewhere(name: str, quick: bool, seed: int, tests: int) -> tuple[str, dict
 
 
 def _module(family: str):
-    return importlib.import_module(f"theory.check.claims.{family}")
+    return importlib.import_module(f".claims.{family}", __package__)

@@ -1,1 +1,4 @@
-"""The claims, a module per family. Each module lists its own in ``CLAIMS``."""
+"""The claims, a module per family, which lists them in ``CLAIMS``.
+
+Modules whose names begin with an underscore are parts of families: runs that claims share, or one topic of a family.
+"""

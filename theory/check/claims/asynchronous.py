@@ -1,4 +1,4 @@
-"""Claims on asynchronous push-gossip SGD on quadratics, every event of which is linear."""
+"""Claims on asynchronous push-gossip SGD on quadratics, whose events are all linear."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from jax.tree_util import Partial
 import gossipjax as gj
 from gossipjax.observe import Observer, Variable
 from gossipjax.timeline import clocks, drawn_gossip, push_gossip
-from theory import moments
-from theory.check.claim import Axis, Claim, Observation, Points, Sampling, each
-from theory.check.claims.learning import copies_of
-from theory.check.engine import planned_runs, runs, settled
+
+from ... import moments
+from ..claim import Axis, Claim, Observation, Points, Sampling, each
+from ..engine import planned_runs, runs, settled
+from .learning import copies_of
 
 PUSH_SGD = "Mitra and Ulukus 2024, arXiv 2404.19749 (the algorithm); linear event system, derived here"
 NODES = Axis("nodes n", (3, 6, 12, 24), (6,))
@@ -36,19 +37,19 @@ BOTH = Observer(
     (Variable("V", "consensus distance"), Variable("U", "squared mean"), Variable("first", "model of node 0")),
 )
 COPIES = 16
-"""Coordinates that share the meetings of an asynchronous run, with noise of their own: they sharpen its mean."""
+"""Coordinates that share the meetings of an asynchronous run but not its noise, which makes its mean more precise."""
 
 
 def _asynchronous(seed: int, n: int, replicas: int, make: Any, name: str, *, targets: Any = None) -> Observation:
-    """Time averages of independent runs on the complete graph: updates at rate 1, pushes at rate 2, n equal nodes."""
+    """Average independent runs over time: complete graph, n equal nodes, updates at rate 1, pushes at rate 2."""
     task = copies_of(np.zeros(n) if targets is None else targets, COPIES, noise=0.7)
     every = 16 * n
     burn_in, records = 12, 24
     plan = drawn_gossip(n, every * (burn_in + records), update_rate=1.0, gossip_rate=2.0)
-    found = runs(
+    measured = runs(
         seed, replicas, make(task, Partial(optax.sgd, 0.25)), plan, jnp.zeros((n, COPIES)), [BOTH], every=every
     )
-    values = found[name][:, burn_in:]
+    values = measured[name][:, burn_in:]
     return Observation(values.mean(axis=1), (settled(values),))
 
 
@@ -59,7 +60,7 @@ def _complete(n: np.ndarray, field: str) -> np.ndarray:
         )
         for k in n
     ]
-    return np.asarray([getattr(found, field) for found in one])
+    return np.asarray([getattr(pair, field) for pair in one])
 
 
 RING6 = {
@@ -80,7 +81,7 @@ def _ring6_moments() -> moments.ConsensusAndMean:
 
 
 def _ring6(seed: int, points: Points, replicas: int) -> Observation:
-    """Everything differs: rates of updates, curvatures, targets. Points: 0 consensus, 1 squared mean."""
+    """Measure a ring whose rates of updates, curvatures and targets differ. Points: 0 consensus, 1 squared mean."""
     task = copies_of(RING6["targets"], COPIES, curvature=RING6["curvatures"], noise=0.8)
     compute, times = clocks.poisson(RING6["rates"]), 50.0 + 6.0 * np.arange(1, 17)
 
@@ -88,19 +89,19 @@ def _ring6(seed: int, points: Points, replicas: int) -> Observation:
         return push_gossip(gj.topology.ring(6), float(times[-1]), compute=compute, gossip=1.5, seed=k)
 
     protocol = gj.dpsgd(task, Partial(optax.sgd, 0.15))
-    found = planned_runs(seed, replicas, protocol, plan, times, jnp.zeros((6, COPIES)), [BOTH])
-    both = [found["V"], found["U"]]
+    records = planned_runs(seed, replicas, protocol, plan, times, jnp.zeros((6, COPIES)), [BOTH])
+    both = [records["V"], records["U"]]
     return Observation(np.stack([both[int(p)].mean(axis=1) for p in points], axis=1), (settled(both[0]),))
 
 
 def _stale_moments(n: np.ndarray) -> np.ndarray:
-    found = []
+    values = []
     for k in n.astype(int):
         pushes = np.full((k, k), 2.0 / (k - 1))
         np.fill_diagonal(pushes, 0.0)
         events = moments.stale_gradient_events(pushes, np.ones(k), np.ones(k), np.zeros(k), step=0.25, noise_std=0.7)
-        found.append(moments.consensus_and_mean(moments.stationary_moments(events), int(k)).consensus)
-    return np.asarray(found)
+        values.append(moments.consensus_and_mean(moments.stationary_moments(events), int(k)).consensus)
+    return np.asarray(values)
 
 
 def _apart(seed: int, n: float, replicas: int) -> Observation:
@@ -153,7 +154,7 @@ CLAIMS = (
     ),
     Claim(
         "stale_gradients_consensus",
-        "Gradients taken where the interval began (AD-PSGD on pushes): moments of (x, snapshot, 1) (K_n).",
+        "Gradients of the model at the start of the interval (AD-PSGD on pushes): moments of (x, snapshot, 1) (K_n).",
         "Lian et al. 2018, arXiv 1710.06952 (the algorithm); linear event system, derived here",
         Axis("nodes n", (3, 5, 8), (5,)),
         "consensus distance",

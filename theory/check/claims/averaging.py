@@ -1,121 +1,26 @@
-"""Claims on averaging: how fast synchronous rounds, on fixed and on random matrices, forget differences."""
+"""Claims on averaging: how fast synchronous rounds on fixed and random matrices remove differences."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Literal
 
 import numpy as np
 from scipy.linalg import helmert
 
-import gossipjax as gj
-from gossipjax import Protocol, Timeline, observe, timeline, topology
-from gossipjax.mixing import best_constant, metropolis, uniform
-from theory import consensus, mixing, spectral
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
-from theory.check.engine import averages, runs, stacked
+from gossipjax import timeline, topology
+from gossipjax.mixing import metropolis, uniform
 
-XIAO = "Xiao and Boyd 2004"
-BOYD = "Boyd, Ghosh, Prabhakar, Shah 2006"
-NODES = 12
-"""Nodes of most claims: few shapes, few programs to compile."""
-
-
-def models_of(
-    seed: int,
-    replicas: int,
-    plan: Timeline | Sequence[Timeline],
-    x0: np.ndarray,
-    *,
-    every: int | None = None,
-    protocol: Protocol | None = None,
-) -> np.ndarray:
-    """Run averaging (or another protocol) and return all models, ``(replicas, records, nodes, columns)``."""
-    chosen = gj.gossip_averaging() if protocol is None else protocol
-    return runs(seed, replicas, chosen, plan, stacked(x0), [observe.models()], every=every)["model"]
-
-
-def random_rounds(
-    seed: int,
-    matrices: np.ndarray,
-    x0: np.ndarray,
-    *,
-    stochastic: Literal["row", "column"] = "row",
-    protocol: Protocol | None = None,
-) -> tuple[np.ndarray, Timeline]:
-    """Run replicas on matrices of their own, ``(replicas, rounds, nodes, nodes)``: models of all rounds, and a plan."""
-    cycle = list(matrices.reshape(-1, *matrices.shape[2:]))
-    plan = timeline.rounds(cycle, len(cycle), stochastic=stochastic)
-    plans = pieces(plan, matrices.shape[1])
-    return models_of(seed, len(plans), plans, x0, every=1, protocol=protocol), plan
-
-
-def starts(n: int) -> np.ndarray:
-    """Make three different starts of mean zero and length one, ``(n, 3)``: a spike, two halves, a ramp."""
-    columns = np.stack([np.arange(n) == 0, np.arange(n) < n // 2, np.arange(n)], axis=1).astype(float)
-    columns -= columns.mean(axis=0)
-    return columns / np.linalg.norm(columns, axis=0)
-
-
-def spread(models: np.ndarray) -> np.ndarray:
-    """Compute V = Σ_i (x_i − x̄)², averaged over the starts."""
-    return np.square(models - models.mean(axis=-2, keepdims=True)).sum(axis=-2).mean(axis=-1)
-
-
-def pieces(plan: Timeline, length: int) -> list[Timeline]:
-    """Cut a plan into plans of equal length: of independent events, independent runs."""
-    return [plan[k : k + length] for k in range(0, len(plan), length)]
-
-
-def _matrix(seed: int, plan: Timeline) -> tuple[np.ndarray, Assumption]:
-    """Return the matrix by which the engine multiplies the models in a whole run: its columns start at unit vectors."""
-    n = plan.properties.num_nodes
-    return models_of(seed, 1, plan, np.eye(n))[0, -1], averages(plan)
-
-
-def _contraction(name: str, statement: str, points: Points, quick: Points, weights_of, factor, axis: str, fault: str):
-    """Claim the spectral gap of one family: of the matrix that the engine applied, by singular values."""
-
-    def one(seed: int, point: float, replicas: int) -> Observation:
-        W, doubly = _matrix(seed, timeline.rounds(weights_of(int(point)), 1))
-        return Observation(np.asarray([1.0 - np.linalg.norm(W - 1.0 / len(W), 2)]), (doubly,))
-
-    return Claim(
-        name,
-        statement,
-        f"{XIAO}; eigenvalues of the graph",
-        Axis(axis, points, quick),
-        "spectral gap 1 − ρ",
-        predict=pointwise(lambda v: 1.0 - factor(v)),
-        simulate=each(one),
-        sampling=once(1e-10),  # rounding of n products, magnified by the condition of the gap
-        catches=(fault, "one neighbour read twice, another not at all"),
-    )
-
-
-_EXTREMES: tuple[tuple[str, Callable, float, float], ...] = (
-    ("ring", topology.ring, 2 - 2 * np.cos(np.pi / 8), 4.0),
-    ("path", topology.path, 2 - 2 * np.cos(np.pi / 16), 2 + 2 * np.cos(np.pi / 16)),
-    ("star", topology.star, 1.0, 16.0),
-    ("hypercube", lambda n: topology.hypercube(n.bit_length() - 1), 2.0, 8.0),
-)
-"""Graphs of 16 nodes with the smallest positive and the largest eigenvalue of their Laplacians."""
-
-
-def _regular(seed: int, degree: float, replicas: int) -> Observation:
-    n, d = 64, int(degree)
-    graphs = [topology.random_regular(n, d, seed=seed * 100_003 + k) for k in range(replicas)]
-    plan = timeline.rounds([uniform(graph) for graph in graphs], replicas, form="dense")
-    W = models_of(seed, replicas, pieces(plan, 1), np.eye(n))[:, -1]
-    adjacency = (d + 1) * (W - 1.0 / n) - (1.0 - 1.0 / n) * np.eye(n) + (1.0 - np.eye(n)) / n
-    return Observation(np.asarray([np.linalg.norm(A, 2) for A in adjacency]), (averages(plan),))
+from ... import consensus, mixing, spectral
+from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
+from ..engine import averages
+from . import _contraction
+from ._averages import BOYD, DISAGREEMENT, NODES, matrix_of, models_of, pieces, random_rounds, spread, starts
 
 
 def _ring_error(seed: int, points: Points, replicas: int) -> Observation:
     plan = timeline.rounds(metropolis(topology.ring(NODES)), 60)
     models = models_of(seed, 1, plan, starts(NODES), every=1)[0]
-    # The norm sums over the three starts what the spread averages.
+    # The norm sums over the three starts; the spread averages over them.
     errors = np.sqrt(3 * spread(models))
     return Observation(errors[[int(t) - 1 for t in points]][None], (averages(plan),))
 
@@ -128,31 +33,31 @@ def _ring_path(t: np.ndarray) -> np.ndarray:
 ERROR_PATH = Claim(
     "averaging_error_path",
     "The error of rounds on a fixed W is ‖W^t x₀ − x̄₀‖ (ring of 12, weights 1/3).",
-    f"{XIAO}, eq. 3",
+    f"{_contraction.XIAO}, eq. 3",
     Axis("rounds t", (1, 2, 5, 20, 60), (1, 5, 60)),
     "error ‖x − x̄‖",
     predict=_ring_path,
     simulate=_ring_error,
-    sampling=once(1e-13, independent=False),  # rounding of 60 rounds of three products
+    sampling=once(1e-13, independent=False),  # rounding errors of 60 rounds with three products each
     catches=("a round skipped or done twice", "in-place mixing that reads new values"),
 )
 
 
 def _one_peer(seed: int, n: float, replicas: int) -> Observation:
     graphs = topology.one_peer_exponential(int(n))
-    W, doubly = _matrix(seed, timeline.rounds([uniform(graph) for graph in graphs], len(graphs)))
+    W, doubly = matrix_of(seed, timeline.rounds([uniform(graph) for graph in graphs], len(graphs)))
     return Observation(np.asarray([np.linalg.norm(W - 1.0 / len(W))]), (doubly,))
 
 
 def _one_peer_deviation(n: int) -> float:
-    """After τ rounds a node holds the mean of 2^τ consecutive starts, around the ring: some twice, others once."""
+    """Compute the deviation after τ rounds: a node holds the mean of 2^τ consecutive starts, some of them twice."""
     terms = 1 << (n - 1).bit_length()
     shares = np.bincount(np.arange(terms) % n, minlength=n) / terms
     return 0.0 if mixing.one_peer_exponential_exact(n) else float(np.sqrt(n) * np.linalg.norm(shares - 1.0 / n))
 
 
 def _dimensions(seed: int, points: Points, replicas: int) -> Observation:
-    """Round k averages the nodes that differ in bit k."""
+    """Average, in round k, the nodes that differ in bit k."""
     n, d = 16, 4
     swaps = [np.eye(n)[np.arange(n) ^ (1 << bit)] for bit in range(d)]
     plan = timeline.rounds([(np.eye(n) + swap) / 2 for swap in swaps], d)
@@ -164,17 +69,17 @@ def _dimensions(seed: int, points: Points, replicas: int) -> Observation:
 def _matchings(seed: int, points: Points, replicas: int, n: int) -> Observation:
     length = 8
     plan = timeline.matching_rounds(n, length * replicas, seed=seed)
-    found = spread(models_of(seed, replicas, pieces(plan, length), starts(n), every=1))
-    return Observation(found[:, [int(t) - 1 for t in points]], (averages(plan),))
+    values = spread(models_of(seed, replicas, pieces(plan, length), starts(n), every=1))
+    return Observation(values[:, [int(t) - 1 for t in points]], (averages(plan),))
 
 
 def _matching_claim(n: int, factor: float, words: str) -> Claim:
     return Claim(
         f"matching_rounds_{'odd' if n % 2 else 'even'}",
-        f"Averaging along a uniform matching a round: E V = V₀ f^t, f = {words} (n = {n}).",
-        "E W on the disagreement space: W is a projection, a pair meets with equal chance",
+        f"Averaging along a random matching per round: E V = V₀ f^t, f = {words} (n = {n}).",
+        "E W on the disagreement space: W is a projection, and all pairs meet with equal probability",
         Axis("rounds t", (1, 2, 4, 8), (1, 4)),
-        "squared disagreement V (start: 1)",
+        DISAGREEMENT,
         predict=lambda t: factor**t,
         simulate=lambda seed, points, replicas: _matchings(seed, points, replicas, n),
         sampling=Sampling(20_000, 2_000, independent=False),
@@ -183,7 +88,7 @@ def _matching_claim(n: int, factor: float, words: str) -> Claim:
 
 
 def _targets(rng: np.random.Generator, s: int) -> np.ndarray:
-    """Let each node choose s different others: ``chosen[i, j]``."""
+    """Let each node choose s different other nodes: ``chosen[i, j]``."""
     order = rng.random((NODES, NODES))
     np.fill_diagonal(order, np.inf)
     chosen = np.zeros((NODES, NODES))
@@ -192,7 +97,7 @@ def _targets(rng: np.random.Generator, s: int) -> np.ndarray:
 
 
 def _sent_to_others(seed: int, s: int, replicas: int, local: bool) -> tuple[np.ndarray, Assumption]:
-    """Average one round over those who chose each node, or those it chose: models ``(replicas, n, 3)``."""
+    """Average for one round over the nodes that chose a node, or that it chose; return models ``(replicas, n, 3)``."""
     rng = np.random.default_rng(seed)
     heard = [_targets(rng, s) for _ in range(replicas)]
     heard = [np.eye(NODES) + (chosen.T if local else chosen) for chosen in heard]
@@ -209,7 +114,7 @@ def _sent_to_others(seed: int, s: int, replicas: int, local: bool) -> tuple[np.n
 
 
 def _epidemic(seed: int, s: float, replicas: int, local: bool) -> Observation:
-    """Sum squares about the old mean, which is zero."""
+    """Sum squared distances from the old mean, which is zero."""
     models, uniform = _sent_to_others(seed, int(s), replicas, local)
     return Observation(np.square(models).sum(axis=1).mean(axis=1), (uniform,))
 
@@ -229,16 +134,16 @@ def _epidemic_claim(local: bool, formula: str, words: str) -> Claim:
 
 
 def _shifts(seed: int, eta: float, replicas: int) -> Observation:
-    """Every distance once: their mean is the expectation."""
+    """Measure every distance once; the mean over them is the expectation."""
     own = np.eye(NODES)
     cycle = [(1 - eta) * own + eta * np.roll(own, shift, axis=1) for shift in range(1, NODES)]
     plan = timeline.rounds(cycle, NODES - 1)
-    found = spread(models_of(seed, NODES - 1, pieces(plan, 1), starts(NODES))[:, -1])
-    return Observation(np.asarray([found.mean()]), (averages(plan),))
+    values = spread(models_of(seed, NODES - 1, pieces(plan, 1), starts(NODES))[:, -1])
+    return Observation(np.asarray([values.mean()]), (averages(plan),))
 
 
 def _lottery() -> np.ndarray:
-    """Pushes of unequal weights along the edges of a ring of 6: rows sum to one, columns do not."""
+    """Return pushes of unequal weights along the edges of a ring of 6; rows sum to one, columns do not."""
     pushes = np.tile(np.eye(6), (12, 1, 1))
     for k, weight in enumerate(np.linspace(0.2, 0.9, 12)):
         sender, receiver = k % 6, (k + (1 if k < 6 else -1)) % 6
@@ -247,7 +152,7 @@ def _lottery() -> np.ndarray:
 
 
 def _extreme_start(worst: bool) -> np.ndarray:
-    """Of mean zero and length one: the eigenvector of E Wᵀ Π W whose disagreement shrinks least, or most."""
+    """Return the eigenvector of E Wᵀ Π W, of mean zero and length one, whose disagreement shrinks least, or most."""
     images = _lottery() @ helmert(6).T
     images -= images.mean(axis=1, keepdims=True)
     vectors = np.linalg.eigh(np.einsum("tij,tik->jk", images, images))[1]
@@ -262,105 +167,13 @@ def _one_draw(seed: int, end: float, replicas: int) -> Observation:
 
 
 def _unheard(seed: int, s: float, replicas: int) -> Observation:
-    """Share of nodes that keep their start in a round in which each sends to s random others."""
+    """Measure the share of nodes that keep their start in a round in which each node sends to s random others."""
     models, uniform = _sent_to_others(seed, int(s), replicas, local=True)
     return Observation((models == starts(NODES)).all(axis=2).mean(axis=1), (uniform,))
 
 
 CLAIMS = (
-    _contraction(
-        "contraction_ring",
-        "Ring with weights 1/3: ρ = ‖W − J‖ = max_k |1 + 2 cos(2πk/n)|/3.",
-        (4, 5, 16, 65, 256),
-        (5, 16),
-        lambda n: metropolis(topology.ring(n)),
-        spectral.contraction_ring,
-        "nodes n",
-        "Metropolis weights without the own share",
-    ),
-    _contraction(
-        "contraction_path",
-        "Path with Metropolis weights: ρ = (1 + 2 cos(π/n))/3.",
-        (3, 16, 65, 256),
-        (16,),
-        lambda n: metropolis(topology.path(n)),
-        spectral.contraction_path,
-        "nodes n",
-        "weights of the ends off",
-    ),
-    _contraction(
-        "contraction_torus",
-        "Torus of k × (k + 1) nodes, weights 1/5: ρ = max |1 + 2 cos(2πp/k) + 2 cos(2πq/(k + 1))|/5.",
-        (3, 4, 7, 15),
-        (4,),
-        lambda k: metropolis(topology.torus(k, k + 1)),
-        lambda k: spectral.contraction_torus(k, k + 1),
-        "side k",
-        "a torus that does not wrap around",
-    ),
-    _contraction(
-        "contraction_hypercube",
-        "Hypercube with weights 1/(d + 1): ρ = (d − 1)/(d + 1).",
-        (2, 4, 6, 8),
-        (4,),
-        lambda d: metropolis(topology.hypercube(d)),
-        spectral.contraction_hypercube,
-        "dimension d",
-        "a bit of the hypercube left out",
-    ),
-    _contraction(
-        "contraction_star",
-        "Star with Metropolis weights 1/n: ρ = 1 − 1/n.",
-        (3, 16, 65, 256),
-        (16,),
-        lambda n: metropolis(topology.star(n)),
-        spectral.contraction_star,
-        "nodes n",
-        "weights by the own degree only",
-    ),
-    _contraction(
-        "contraction_complete",
-        "Complete graph with weights 1/n: W = J, one round averages exactly.",
-        (2, 16, 65),
-        (16,),
-        lambda n: metropolis(topology.complete(n)),
-        spectral.contraction_complete,
-        "nodes n",
-        "an edge missing",
-    ),
-    _contraction(
-        "contraction_exponential",
-        "Static exponential graph: ρ is the largest FFT modulus of its row; 1 − 2/(1 + ⌈log₂ n⌉) for even n.",
-        (6, 16, 37, 64, 250),
-        (16, 37),
-        lambda n: uniform(topology.exponential(n)),
-        spectral.contraction_exponential,
-        "nodes n",
-        "a hop of the exponential graph left out",
-    ),
-    _contraction(
-        "contraction_best_constant",
-        "Best constant edge weight, 16 nodes: ρ = (ℓ_n − ℓ₂)/(ℓ_n + ℓ₂), Laplacian eigenvalues ℓ.",
-        (0, 1, 2, 3),
-        (0, 1, 2, 3),
-        lambda g: best_constant(_EXTREMES[g][1](16)),
-        lambda g: (_EXTREMES[g][3] - _EXTREMES[g][2]) / (_EXTREMES[g][3] + _EXTREMES[g][2]),
-        "graph: ring, path, star, hypercube",
-        "weights other than 2/(ℓ₂ + ℓ_n)",
-    ),
-    Claim(
-        "contraction_random_regular",
-        "Random d-regular graphs are nearly Ramanujan: max(λ₂, |λ_n|) of the adjacency ≤ 2√(d − 1) + o(1).",
-        "Friedman 2008; 64 nodes, mean over graphs",
-        Axis("degree d", (3, 4, 6, 8), (4,)),
-        "second largest modulus of an adjacency eigenvalue",
-        predict=pointwise(mixing.random_regular_lambda2_bound),
-        simulate=each(_regular),
-        sampling=Sampling(64, 16),
-        catches=("graphs that are not random",),
-        kind="upper",
-        mark="recalled",
-    ),
+    *_contraction.CLAIMS,
     ERROR_PATH,
     dataclasses.replace(
         ERROR_PATH,
@@ -377,22 +190,22 @@ CLAIMS = (
         "deviation ‖W_τ ⋯ W_1 − J‖_F",
         predict=pointwise(_one_peer_deviation),
         simulate=each(_one_peer),
-        sampling=once(1e-12),  # rounding of halves: sums of few terms
+        sampling=once(1e-12),  # rounding errors of sums of few halves
         catches=("a round left out or done twice", "hops not taken modulo n"),
     ),
     Claim(
         "hypercube_dimension_exchange",
-        "Averaging along one dimension of a hypercube a round: ‖W_t ⋯ W_1 − J‖_F² = n/2^t − 1, 0 for t = log₂ n.",
+        "Averaging along one dimension of a hypercube per round: ‖W_t ⋯ W_1 − J‖_F² = n/2^t − 1, 0 for t = log₂ n.",
         "each product is a projection of rank n/2^t",
         Axis("rounds t (n = 16)", (1, 2, 3, 4), (1, 2, 3, 4)),
         "squared deviation from J",
         predict=lambda t: 16 / 2**t - 1,
         simulate=_dimensions,
-        sampling=once(1e-13, independent=False),  # halves of halves are exact in binary; only J is rounded
+        sampling=once(1e-13, independent=False),  # powers of ½ are exact in binary; only J is rounded
         catches=("one matrix of a cycle used twice",),
     ),
     _matching_claim(NODES, mixing.one_peer_shift_factor(NODES, 0.5), "(n − 2)/(2(n − 1)) for even n"),
-    _matching_claim(NODES - 1, 0.5, "½ for odd n, one node staying alone"),
+    _matching_claim(NODES - 1, 0.5, "½ for odd n, where one node stays alone"),
     _epidemic_claim(False, "1/(s + 1) (1 − s/(n − 1))", "Averaging with s random others"),
     _epidemic_claim(True, "(1 − (1 − s/(n−1))^n)/s − 1/(n−1)", "Sending to s random others, who average all"),
     Claim(
@@ -400,7 +213,7 @@ CLAIMS = (
         "A peer at a random common distance, weight η: E V⁺/V = 1 − 2η(1 − η) n/(n − 1) (n = 12, all distances).",
         "derived from Σ_u A_u = nJ − I; graphs of Song et al. 2022 (EquiTopo), arXiv 2210.07881",
         Axis("weight η of the peer", (0.1, 0.25, 0.5, 0.9, 1.0), (0.25, 0.5)),
-        "squared disagreement V (start: 1)",
+        DISAGREEMENT,
         predict=pointwise(lambda e: mixing.one_peer_shift_factor(NODES, e)),
         simulate=each(_shifts),
         sampling=once(1e-13),  # rounding of one round
@@ -411,7 +224,7 @@ CLAIMS = (
         "One round of a random W leaves E V⁺ between the extreme eigenvalues of E Wᵀ Π W, times V; both are attained.",
         f"expand the square; projections in {BOYD}, section II (pushes on a ring of 6)",
         Axis("start: 0 the eigenvector that shrinks most, 1 least", (0, 1), (0, 1)),
-        "squared disagreement V (start: 1)",
+        DISAGREEMENT,
         predict=lambda ends: np.asarray(mixing.expected_contraction(_lottery()))[1 - ends.astype(int)],
         simulate=each(_one_draw),
         sampling=Sampling(20_000, 4_000),
@@ -419,7 +232,7 @@ CLAIMS = (
     ),
     Claim(
         "epidemic_learning_unheard",
-        "Where each sends to s random others a node hears nothing with probability (1 − s/(n − 1))^(n − 1) (n = 12).",
+        "If each sends to s random others, a node hears nothing with probability (1 − s/(n − 1))^(n − 1) (n = 12).",
         "the n − 1 others choose independently; the algorithm: de Vos et al. 2023, arXiv 2310.01972",
         Axis("messages s of a node and round", (1, 2, 4), (1, 2)),
         "share of nodes that keep their model",

@@ -1,6 +1,6 @@
 """Claims on clocks and partners: when nodes update, how often they push, and whom they reach.
 
-Nothing is trained here. The numbers are read off the clocks and the timelines.
+Nothing is trained here: all numbers come from the clocks and the timelines.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import numpy as np
 from gossipjax import Timeline
 from gossipjax.timeline import clocks, push_gossip, push_rounds
 from gossipjax.timeline.flights import rank_in
-from theory import queues as exact
-from theory import staleness
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
+
+from ... import queues as exact
+from ... import staleness
+from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
 
 NODES, SHIFT, EXTRA = 32, 0.5, 0.75
 """Nodes, and the clock c + Exp(mean e) of their updates, s."""
@@ -22,7 +23,7 @@ LAMBDA = 2.0
 """Pushes per node and second."""
 CLOCK = clocks.shifted_exponential(SHIFT, EXTRA)
 RANDOM, EXACT = Sampling(256, 64), once(0.0)
-"""Whole numbers are compared in claims that are exact, so that no rounding need be allowed."""
+"""Exact claims compare whole numbers, so they need no tolerance for rounding."""
 
 
 def push_plans(seed: int, replicas: int, duration: float, n: int = NODES, **settings: Any) -> list[Timeline]:
@@ -41,7 +42,7 @@ def _receivers(seed: int, point: float, replicas: int) -> Observation:
 
 
 def _since_update(seed: int, shift: float, replicas: int) -> Observation:
-    """Age of the last tick of 64 clocks at a time by which they have ticked."""
+    """Measure the age of the last tick of 64 clocks, at a time by which each has ticked."""
     clock = clocks.shifted_exponential(float(shift), EXTRA)
     now = float(shift) + 25.0 * EXTRA
     ages, ticked = np.empty((replicas, 64)), True
@@ -54,7 +55,7 @@ def _since_update(seed: int, shift: float, replicas: int) -> Observation:
 
 
 def _in_equilibrium(seed: int, time: float, replicas: int) -> Observation:
-    """Ticks of 64 clocks before a given time."""
+    """Count the ticks of 64 clocks before a given time."""
     counts = [
         clocks.ticks(CLOCK, 64, float(time), np.random.default_rng((seed, k)))[0].size / 64 for k in range(replicas)
     ]
@@ -62,10 +63,10 @@ def _in_equilibrium(seed: int, time: float, replicas: int) -> Observation:
 
 
 def _heard(seed: int, point: float, replicas: int) -> Observation:
-    """The time at which a node has heard from the last of the others, mean over the nodes."""
+    """Measure the time at which a node has heard from all others, averaged over nodes."""
     n = int(point)
     duration = exact.hear_from_all(n, LAMBDA) + 25.0 * (n - 1) / LAMBDA
-    found, late = [], 0
+    times, late = [], 0
     for plan in push_plans(seed, replicas, duration, n, compute=None):
         xs = plan.xs
         first = np.full((n, n), np.inf)
@@ -73,18 +74,18 @@ def _heard(seed: int, point: float, replicas: int) -> Observation:
         np.minimum.at(first, (xs["receivers"][:, 0], xs["senders"][:, 0]), xs["time"][:, 0])
         last = first.max(axis=1)
         late += int(np.isinf(last).sum())
-        found.append(last[np.isfinite(last)].mean())
-    heard = Assumption("everybody is heard before the run ends", late == 0, f"{late} nodes missed somebody")
-    return Observation(np.asarray(found)[:, None], (heard,))
+        times.append(last[np.isfinite(last)].mean())
+    heard = Assumption("all nodes are heard before the run ends", late == 0, f"{late} nodes missed another node")
+    return Observation(np.asarray(times)[:, None], (heard,))
 
 
 def _most_in_window(seed: int, points: Points, replicas: int) -> Observation:
-    """The most updates that any node makes in a window, in units of c, that begins with one of them."""
+    """Measure the most updates of a node in a window that begins with one of them, in units of c."""
     del replicas
     clock = clocks.shifted_exponential(1.0, 0.05)
     times, nodes = clocks.ticks(clock, 64, 400.0, np.random.default_rng(seed))
     order = np.lexsort((times, nodes))
-    # Nodes one after the other, so far apart that no window holds two.
+    # Concatenate the nodes' times, so far apart that no window holds two nodes.
     line = times[order] + 1000.0 * nodes[order]
     ends = np.asarray(points)[:, None] + line
     counts = np.searchsorted(line, ends, side="right") - np.arange(line.size)
@@ -92,13 +93,13 @@ def _most_in_window(seed: int, points: Points, replicas: int) -> Observation:
 
 
 def _repeats(seed: int, point: float, replicas: int) -> Observation:
-    """Pushes of a node up to the first to a target that it had before, mean over the nodes."""
+    """Count the pushes of a node up to the first repeated target, averaged over nodes."""
     n = int(point)
     duration = (n + 8.0 * np.sqrt(n)) / LAMBDA
-    found = [_first_repeats(plan, n) for plan in push_plans(seed, replicas, duration, n, compute=None)]
-    short = int(np.isinf(found).sum())
-    enough = Assumption("every node pushes until a target comes again", short == 0, f"{short} nodes did not")
-    return Observation(np.mean(found, axis=1, keepdims=True), (enough,))
+    repeats = [_first_repeats(plan, n) for plan in push_plans(seed, replicas, duration, n, compute=None)]
+    short = int(np.isinf(repeats).sum())
+    enough = Assumption("every node repeats a target before the run ends", short == 0, f"{short} nodes did not")
+    return Observation(np.mean(repeats, axis=1, keepdims=True), (enough,))
 
 
 def _first_repeats(plan: Timeline, n: int) -> np.ndarray:
@@ -110,7 +111,7 @@ def _first_repeats(plan: Timeline, n: int) -> np.ndarray:
 
 
 def _dead_time(seed: int, dead: float, replicas: int) -> Observation:
-    """Pushes per node and second of nodes that are silent for a time after each."""
+    """Measure the push rate of nodes that are silent for a time after each push."""
     duration = 20.0
     plans = push_plans(seed, replicas, duration, compute=None, dead_time=float(dead))
     return Observation(np.asarray([[len(plan) / (NODES * duration)] for plan in plans]), ())
@@ -119,7 +120,7 @@ def _dead_time(seed: int, dead: float, replicas: int) -> Observation:
 CLAIMS = (
     Claim(
         "time_since_update",
-        "A node's last own update is (c² + 2ce + 2e²)/(2(c + e)) seconds old on average.",
+        "A node's own last update is (c² + 2ce + 2e²)/(2(c + e)) seconds old on average.",
         "renewal theory: E X²/(2 E X)",
         Axis("fixed part c of the update clock, s", (0.0, 0.5, 2.0), (0.5,)),
         "mean time since the last update, s",
@@ -142,7 +143,7 @@ CLAIMS = (
     Claim(
         "updates_in_window",
         "No node makes more than ⌊w/c⌋ + 1 updates in a window of w seconds.",
-        "intervals are at least c; sure",
+        "intervals are at least c",
         Axis("window w, in units of c", (0.5, 1.5, 2.5, 5.5, 10.5), (1.5, 5.5)),
         "most updates of any of 64 nodes in 400 c",
         predict=lambda w: staleness.sure_bound(w, 1.0),
@@ -167,8 +168,8 @@ CLAIMS = (
     ),
     Claim(
         "round_receivers",
-        "Where all n nodes push once, n(1 − (1 − 1/(n−1))^{n−1}) of them hear something.",
-        "balls into bins, each leaving out its own",
+        "If all n nodes push once, n(1 − (1 − 1/(n−1))^{n−1}) of them hear something on average.",
+        "balls into bins; no node pushes to itself",
         Axis("nodes n", (4, 32, 256), (4,)),
         "different receivers of a round",
         predict=pointwise(exact.round_receivers),
@@ -178,7 +179,7 @@ CLAIMS = (
     ),
     Claim(
         "hear_from_all",
-        "It takes (n−1) H_{n−1}/λ seconds on average until a node has heard each other directly.",
+        "It takes (n−1) H_{n−1}/λ seconds on average until a node has heard directly from every other node.",
         "coupon collector in continuous time (λ = 2)",
         Axis("nodes n", (4, 12, 32), (12,)),
         "mean time, s",
@@ -189,7 +190,7 @@ CLAIMS = (
     ),
     Claim(
         "pushes_until_repeat",
-        "A node pushes Σ_k Π_{j<k} (1 − j/N) times until a target comes again, N = n − 1 (birthdays).",
+        "A node pushes Σ_k Π_{j<k} (1 − j/N) times on average until a target repeats, N = n − 1 (birthdays).",
         "uniform independent targets",
         Axis("nodes n", (3, 8, 32), (8,)),
         "pushes",

@@ -1,4 +1,4 @@
-"""Claims on compressed messages: what compressors lose, and how CHOCO-gossip agrees all the same."""
+"""Claims on compressed messages: what compressors lose, and how CHOCO-gossip still reaches consensus."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from gossipjax import Protocol, compress, mixing, timeline, topology
 from gossipjax.compress import Compressor, codes
 from gossipjax.observe import Observer, Snapshot, Variable, models
 from gossipjax.sharing import choco
-from theory import compression, spectral
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
-from theory.check.engine import averages, runs, stacked
+
+from ... import compression, spectral
+from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
+from ..engine import averages, runs, stacked
 
 KOLOSKOVA = "Koloskova, Stich, Jaggi 2019, arXiv 1902.00340"
 LOST, MANY = "share of the squared norm that is lost", Sampling(9000, 2400)
@@ -25,9 +26,9 @@ NODES, OMEGA = 6, 0.5
 DIMENSION = 16
 """Coordinates of the vectors that are compressed."""
 SPIKE = np.eye(NODES)[0] - 1 / NODES
-"""A start that has lost its faster modes after few rounds."""
+"""A start whose faster modes vanish after few rounds."""
 LATE = 12
-"""Rounds after which the error shrinks by one factor."""
+"""Rounds after which the error shrinks by a constant factor."""
 
 
 # One round, after which the copies are Q(x)
@@ -38,14 +39,14 @@ def _copies(state: Any) -> Any:
 
 
 def _sent(seed: int, compressor: Compressor, x: Num[np.ndarray, "n d"]) -> tuple[np.ndarray, Assumption]:
-    """Return what the neighbours of each node know after one round: Q(x), as copies start at zero."""
+    """Return what the neighbours of each node know after one round: Q(x), because copies start at zero."""
     plan = timeline.rounds(mixing.metropolis(_rings(len(x) // NODES)), 1)
     protocol = gj.gossip_averaging(choco(compressor, 1.0))._replace(model=Partial(_copies))
     return runs(seed, 1, protocol, plan, stacked(x), [models()])["model"][0, -1], averages(plan)
 
 
 def _same(seed: int, replicas: int) -> Float[np.ndarray, "replicas d"]:
-    """One vector at all nodes, no entry like another."""
+    """Return the same vector for all nodes, with entries that all differ."""
     del seed
     return np.tile(np.sin(np.arange(1.0, DIMENSION + 1)) * np.geomspace(3, 0.3, DIMENSION), (replicas, 1))
 
@@ -55,12 +56,12 @@ def _gaussian(seed: int, replicas: int, d: int = DIMENSION) -> Float[np.ndarray,
 
 
 def _loss(build: Callable[[float], Compressor], start: Callable[[int, int], np.ndarray]) -> Any:
-    """Measure ``‖Q(x) − x‖² / ‖x‖²`` of the compressor that a point stands for; each node is a replica."""
+    """Measure ``‖Q(x) − x‖² / ‖x‖²`` of the compressor of a point; each node is a replica."""
 
     def one(seed: int, point: float, replicas: int) -> Observation:
         x = start(seed, replicas)
-        found, doubly = _sent(seed, build(point), x)
-        return Observation(((found - x) ** 2).sum(axis=1) / (x**2).sum(axis=1), (doubly,))
+        sent, doubly = _sent(seed, build(point), x)
+        return Observation(((sent - x) ** 2).sum(axis=1) / (x**2).sum(axis=1), (doubly,))
 
     return each(one)
 
@@ -70,12 +71,12 @@ def _sign_loss(seed: int, d: float, replicas: int) -> Observation:
 
 
 def _coordinates(compressor: Compressor) -> Any:
-    """Give coordinates of Q(x), over those of x."""
+    """Return coordinates of Q(x) divided by those of x."""
 
     def simulate(seed: int, points: Points, replicas: int) -> Observation:
         x, at = _same(seed, replicas), [int(c) for c in points]
-        found, doubly = _sent(seed, compressor, x)
-        return Observation(found[:, at] / x[:, at], (doubly,))
+        sent, doubly = _sent(seed, compressor, x)
+        return Observation(sent[:, at] / x[:, at], (doubly,))
 
     return simulate
 
@@ -88,7 +89,7 @@ def _ring() -> Float[np.ndarray, "6 6"]:
 
 
 def _rings(count: int) -> topology.Topology:
-    """Disjoint rings, so that one wide round runs all replicas."""
+    """Return disjoint rings, so that one wide round runs all replicas."""
     one = topology.ring(NODES)
     shift = NODES * np.arange(count)[:, None]
     senders, receivers = ((side[None] + shift).ravel() for side in (one.senders, one.receivers))
@@ -96,7 +97,7 @@ def _rings(count: int) -> topology.Topology:
 
 
 def _ring_errors(snapshot: Snapshot) -> dict[str, Array]:
-    """``Σ ‖x_i − x̄‖² + ‖x_i − x̂_i‖²`` of each ring."""
+    """Compute ``Σ ‖x_i − x̄‖² + ‖x_i − x̂_i‖²`` of each ring."""
     x, estimate = (jnp.reshape(snapshot.x[name], (-1, NODES, snapshot.x[name][0].size)) for name in ("x", "estimate"))
     away = x - jnp.mean(x, axis=1, keepdims=True)
     return {"error": jnp.sum(jnp.square(away) + jnp.square(x - estimate), axis=(1, 2))}
@@ -116,10 +117,10 @@ def _choco(compressor: Compressor, gamma: float) -> Protocol:
 def _errors(
     seed: int, compressor: Compressor, gamma: float, x0: np.ndarray, rounds: int, every: int = 1
 ) -> tuple[np.ndarray, Assumption]:
-    """Record errors ``(records, rings)`` of CHOCO-gossip that starts at x0, stacked ring after ring."""
+    """Record errors ``(records, rings)`` of CHOCO-gossip from the start x0, which holds ring after ring."""
     plan = timeline.rounds(mixing.metropolis(_rings(len(x0) // NODES)), rounds)
-    found = runs(seed, 1, _choco(compressor, gamma), plan, stacked(x0), [ERRORS], every=every)
-    return found["error"][0], averages(plan)
+    records = runs(seed, 1, _choco(compressor, gamma), plan, stacked(x0), [ERRORS], every=every)
+    return records["error"][0], averages(plan)
 
 
 def _second_moments(gamma: float, rounds: Sequence[int]) -> Float[np.ndarray, " t"]:
@@ -127,14 +128,14 @@ def _second_moments(gamma: float, rounds: Sequence[int]) -> Float[np.ndarray, " 
 
 
 def _error_path(seed: int, points: Points, replicas: int) -> Observation:
-    found, doubly = _errors(seed, compress.random_gossip(OMEGA), 0.6, np.tile(SPIKE, replicas), LATE)
-    return Observation(found[[int(t) - 1 for t in points]].T, (doubly,))
+    errors, doubly = _errors(seed, compress.random_gossip(OMEGA), 0.6, np.tile(SPIKE, replicas), LATE)
+    return Observation(errors[[int(t) - 1 for t in points]].T, (doubly,))
 
 
 def _late_factor(seed: int, gamma: float, replicas: int) -> Observation:
-    """Ratio of mean errors one round apart, as a mean of linearised replicas."""
-    found, doubly = _errors(seed, compress.random_gossip(OMEGA), gamma, np.tile(SPIKE, replicas), LATE + 1)
-    before, after = found[-2:]
+    """Estimate the ratio of mean errors one round apart, as a mean of linearised replicas."""
+    errors, doubly = _errors(seed, compress.random_gossip(OMEGA), gamma, np.tile(SPIKE, replicas), LATE + 1)
+    before, after = errors[-2:]
     ratio = after.mean() / before.mean()
     exact = np.divide(*_second_moments(gamma, (LATE + 1, LATE)))
     off = exact / compression.choco_factor(_ring(), OMEGA, gamma) - 1
@@ -145,57 +146,57 @@ def _late_factor(seed: int, gamma: float, replicas: int) -> Observation:
 
 
 BOUND_ROUNDS = 4096
-"""Rounds after which even the published step has brought models together, of which the bound says a half or less."""
+"""Rounds after which even the published step has brought models together; the bound then promises a half or less."""
 
 
 def _published(k: int | float, d: int = 8) -> tuple[float, float]:
-    """Step size and factor of the theorem, for a compressor that sends k of d coordinates."""
+    """Return the step size and the factor of the theorem, for a compressor that sends k of d coordinates."""
     W = _ring()
     delta, beta = 1 - spectral.contraction_factor(W), float(np.linalg.norm(np.eye(NODES) - W, 2))
     return compression.choco_step(delta, beta, k / d), compression.choco_bound(delta, k / d)
 
 
 def _published_run(build: Callable[[int], Compressor]) -> Any:
-    """Errors after many rounds over the mean error at the start, where copies are zero and models Gaussian."""
+    """Measure errors after many rounds, relative to the mean at the start, with zero copies and Gaussian models."""
 
     def one(seed: int, k: float, replicas: int) -> Observation:
         x0 = np.random.default_rng(seed).standard_normal((NODES * replicas, 8))
-        found, doubly = _errors(seed, build(int(k)), _published(k)[0], x0, BOUND_ROUNDS, BOUND_ROUNDS)
+        errors, doubly = _errors(seed, build(int(k)), _published(k)[0], x0, BOUND_ROUNDS, BOUND_ROUNDS)
         at_start = np.square(x0).reshape(replicas, NODES, 8).sum(axis=(1, 2))
         at_start += x0.reshape(replicas, NODES, 8).var(axis=1).sum(axis=1) * NODES
-        return Observation(found[-1] / at_start.mean(), (doubly,))
+        return Observation(errors[-1] / at_start.mean(), (doubly,))
 
     return each(one)
 
 
 def _mean_model(seed: int, points: Points, replicas: int) -> Observation:
-    """Mean of a coordinate that starts at one on average, where most of each message is lost."""
+    """Measure the mean of a coordinate that starts at one on average, when most of each message is lost."""
     del replicas
     plan = timeline.rounds(_ring(), 64)
     x0 = np.stack([1.0 + SPIKE, np.arange(NODES)], axis=1)
     protocol = gj.gossip_averaging(choco(compress.random_k(1), 0.3))
-    found = runs(seed, 1, protocol, plan, stacked(x0), [models()], every=1)["model"][0]
-    return Observation(found[[int(t) - 1 for t in points], :, 0].mean(axis=1)[None], (averages(plan),))
+    values = runs(seed, 1, protocol, plan, stacked(x0), [models()], every=1)["model"][0]
+    return Observation(values[[int(t) - 1 for t in points], :, 0].mean(axis=1)[None], (averages(plan),))
 
 
 def _one_vector(seed: int, points: Points, replicas: int) -> Observation:
-    """What top-k loses of the one vector, which is no matter of chance."""
+    """Measure what top-k loses of one vector, which is deterministic."""
     del replicas
     x = _same(seed, NODES)
     sent = [_sent(seed, compress.top_k(int(k)), x)[0][0] for k in points]
-    return Observation(np.asarray([((found - x[0]) ** 2).sum() / (x[0] ** 2).sum() for found in sent])[None])
+    return Observation(np.asarray([((message - x[0]) ** 2).sum() / (x[0] ** 2).sum() for message in sent])[None])
 
 
 def _gaps(seed: int, points: Points, replicas: int) -> Observation:
-    """Shares of the gaps between the coordinates that random-k sends, the first counted from the start."""
-    found, doubly = _sent(seed, compress.random_k(4), _same(seed, replicas))
-    at = np.nonzero(found)[1].reshape(replicas, 4)
+    """Measure the law of gaps between the coordinates that random-k sends; the first gap counts from the start."""
+    sent, doubly = _sent(seed, compress.random_k(4), _same(seed, replicas))
+    at = np.nonzero(sent)[1].reshape(replicas, 4)
     gaps = np.diff(at, axis=1, prepend=-1)
     return Observation((gaps[..., None] == np.asarray(points)).mean(axis=1), (doubly,))
 
 
 def _code_length(seed: int, gap: float, replicas: int) -> Observation:
-    """Bits per gap of nine indices that are equally far apart, as the engine counts them behind its header."""
+    """Return the bits per gap of nine equally spaced indices, as the engine counts them, without the header."""
     del seed, replicas
     mask = np.zeros(8 * int(gap) + 1, bool)
     mask[:: int(gap)] = True
@@ -216,7 +217,7 @@ CLAIMS = (
     ),
     Claim(
         "choco_factor_random_gossip",
-        "Its error goes by the spectral radius of that map, above 1 for γ = 1 (ring of 6, ω = 0.5).",
+        "Its error changes by the spectral radius of that map, above 1 for γ = 1 (ring of 6, ω = 0.5).",
         "derived; the algorithm: " + KOLOSKOVA + ", algorithm 1",
         Axis("consensus step size γ", (0.6, 0.8, 1.0), (0.6,)),
         "factor of the squared error a round",
@@ -253,13 +254,13 @@ CLAIMS = (
     ),
     Claim(
         "choco_keeps_the_mean",
-        "CHOCO-gossip keeps the mean model, whatever is lost on the wire: 1ᵀ(W − I) = 0 (ring of 6).",
+        "CHOCO-gossip conserves the mean model, whatever compression loses: 1ᵀ(W − I) = 0 (ring of 6).",
         f"{KOLOSKOVA}, section 3",
         Axis("rounds t", (1, 8, 64), (1, 64)),
         "mean model",
         predict=lambda t: np.ones_like(t, dtype=float),
         simulate=_mean_model,
-        sampling=once(1e-12),  # 64 rounds of float64 rounding
+        sampling=once(1e-12),  # rounding errors of 64 rounds in float64
         catches=("neighbours that hold different copies", "mixing that loses mass", "float32 accumulation"),
     ),
     Claim(
@@ -312,7 +313,7 @@ CLAIMS = (
     ),
     Claim(
         "qsgd_keeps_the_mean",
-        "QSGD rounds at random so that every coordinate is right in the mean: E Q(x) = x (s = 8, d = 16).",
+        "QSGD rounds at random without bias: E Q(x) = x in every coordinate (s = 8, d = 16).",
         "Alistarh et al. 2017, arXiv 1610.02132, lemma 3.1",
         Axis("coordinate", (0, 3, 8, 15), (0, 8)),
         "E Q(x)_c / x_c",

@@ -1,4 +1,4 @@
-"""Claims on gradients that arrive late: FedBuff with clients that take turns is gradient descent with a fixed delay."""
+"""Claims on late gradients: FedBuff with clients that take turns is gradient descent with a fixed delay."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import gossipjax as gj
 from gossipjax import observe
 from gossipjax.tasks import quadratic
 from gossipjax.timeline import clocks
-from theory import delay
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
-from theory.check.engine import runs, settled
+
+from ... import delay
+from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
+from ..engine import runs, settled
 
 LATE = 5
 """Delay τ, in steps."""
@@ -22,9 +23,9 @@ FACTOR = "factor per step"
 def _path(
     seed: int, step: float, late: int, length: int, every: int, *, copies: int = 1, noise: float = 0.0
 ) -> np.ndarray:
-    """Models of the server ``(records, copies)`` on x²/2 from 1: the plan's learning rate is h.
+    """Record models of the server ``(records, copies)`` on x²/2 from 1; the plan's learning rate is h.
 
-    τ + 1 clients of equal speed take turns, each of which applies what it began τ steps before.
+    τ + 1 clients of equal speed take turns; each applies the gradient that it began τ steps before.
     """
     task = quadratic(np.zeros((late + 1, copies)), noise_std=noise)
     plan = gj.timeline.fedbuff(
@@ -36,14 +37,14 @@ def _path(
         staleness_power=0.0,
         seed=seed,
     )
-    plan = plan[: late + 1 + length]  # the first τ + 1 events fetch only
+    plan = plan[: late + 1 + length]  # the first τ + 1 events only fetch the model
     protocol = gj.fedbuff(task, Partial(optax.sgd, step))
-    found = runs(seed, 1, protocol, plan, np.ones((1, copies)), [observe.models()], every=1)["model"][0]
-    return found.reshape(len(plan), copies)[late + 1 :][every - 1 :: every]
+    path = runs(seed, 1, protocol, plan, np.ones((1, copies)), [observe.models()], every=1)["model"][0]
+    return path.reshape(len(plan), copies)[late + 1 :][every - 1 :: every]
 
 
 def _factor(path: np.ndarray, window: int) -> float:
-    """Growth per step, from the energies of two windows far apart."""
+    """Estimate the growth per step from the energies of two distant windows."""
     energy = np.square(path[:, 0])
     early, late = energy[window : 2 * window].sum(), energy[-window:].sum()
     return float((late / early) ** (0.5 / (len(energy) - 2 * window)))
@@ -52,12 +53,12 @@ def _factor(path: np.ndarray, window: int) -> float:
 def _growth(seed: int, points: Points, replicas: int) -> Observation:
     del replicas
     threshold = delay.stability_threshold(LATE)
-    found = [_factor(_path(seed, share * threshold, LATE, 6000, 1), 1000) for share in points]
-    return Observation(np.asarray([found]), (_turns(seed),))
+    factors = [_factor(_path(seed, share * threshold, LATE, 6000, 1), 1000) for share in points]
+    return Observation(np.asarray([factors]), (_turns(seed),))
 
 
 def _turns(seed: int) -> Assumption:
-    """Whether the n-th return on a quadratic uses the model of τ returns before: x_1 … x_{τ+1} fall by h x_0 each."""
+    """Test that each return uses the model of τ returns before: on a quadratic, x_1 … x_{τ+1} fall by h x_0 each."""
     path = _path(seed, 0.1, LATE, LATE + 2, 1)[:, 0]
     expected = np.append(1 - 0.1 * np.arange(1, LATE + 2), 1 - 0.1 * (LATE + 1) - 0.1 * 0.9)
     gap = float(np.abs(path - expected).max())
@@ -65,7 +66,7 @@ def _turns(seed: int) -> Assumption:
 
 
 def _variance(seed: int, late: float, copies: int) -> Observation:
-    """Squared models of many coordinates with noise of their own, from 400 steps on."""
+    """Measure squared models of many coordinates with independent noise, from step 400 on."""
     tau = int(late)
     path = _path(seed, 0.2, tau, 600, 100, copies=copies, noise=1.0)[3:]
     values = np.square(path).T
@@ -75,8 +76,8 @@ def _variance(seed: int, late: float, copies: int) -> Observation:
 def _growth_near_best(seed: int, points: Points, replicas: int) -> Observation:
     del replicas
     steps = [share * delay.best_step(LATE) for share in points]
-    found = [_factor(_path(seed, step, LATE, 300, 1), 50) for step in steps]
-    return Observation(np.asarray([found]), (_turns(seed),))
+    factors = [_factor(_path(seed, step, LATE, 300, 1), 50) for step in steps]
+    return Observation(np.asarray([factors]), (_turns(seed),))
 
 
 CLAIMS = (
@@ -88,7 +89,7 @@ CLAIMS = (
         FACTOR,
         predict=pointwise(lambda s: delay.linear_factor(s * delay.stability_threshold(LATE), LATE)),
         simulate=_growth,
-        sampling=once(2e-4),  # windows of 1000 steps, 4000 apart, hold no whole number of oscillations
+        sampling=once(2e-4),  # windows of 1000 steps, 4000 apart, do not hold whole numbers of oscillations
         catches=("a gradient one step younger", "stale snapshot used twice"),
     ),
     Claim(

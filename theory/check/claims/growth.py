@@ -1,4 +1,4 @@
-"""Claims on growth: which capacity keeps staleness bounded as the network grows, in both directions."""
+"""Claims on growth: which capacity keeps staleness bounded as the network grows, and which does not."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ import numpy as np
 import gossipjax as gj
 from gossipjax.observe import staleness_by_source
 from gossipjax.timeline import clocks, drawn_gossip, opportunistic_windows, push_gossip
-from theory import staleness as exact
-from theory.check.claim import Axis, Claim, Law, Observation, Sampling, each
-from theory.check.engine import planned_runs, runs, settled
+
+from ... import staleness as exact
+from ..claim import Axis, Claim, Law, Observation, Sampling, each
+from ..engine import planned_runs, runs, settled
 
 PAPER = "Mitra and Ulukus 2024, arXiv 2404.19749"
 SOURCES = 8
-"""Nodes that are tracked: the law does not depend on how many."""
+"""Number of tracked nodes; the law does not depend on it."""
 SIZES = Axis("nodes n", (16, 64, 256, 1024, 4096), (16, 64, 256, 1024))
 STALENESS = "mean staleness, updates"
 
 
 def _uniform(rate_of: Any) -> Any:
-    """Mean staleness under uniform push gossip at λ(n), updates at rate 1."""
+    """Measure the mean staleness under uniform push gossip at λ(n), with updates at rate 1."""
 
     def one(seed: int, n: float, replicas: int) -> Observation:
         size, rate = int(n), float(rate_of(n))
-        # One program per size serves every capacity: the rate is a number in it, and so is the number of records.
+        # One program per size serves every capacity, because the rate and the number of records are its arguments.
         every, burn_in, records = 2048 if size < 200 else 64 * size, 6, 6
         spread = every / (size * (1 + rate)) * rate / np.log(size)
         assert spread > 0.5, "records are too close to each other"
         plan = drawn_gossip(size, every * (burn_in + records), update_rate=1.0, gossip_rate=rate)
         protocol = gj.track_versions(gj.gossip_averaging(), SOURCES, num_nodes=size)
-        found = runs(seed, replicas, protocol, plan, np.zeros(size), [staleness_by_source()], every=every)
-        values = found["staleness_of_source"][:, burn_in:].mean(axis=2)
+        observed = runs(seed, replicas, protocol, plan, np.zeros(size), [staleness_by_source()], every=every)
+        values = observed["staleness_of_source"][:, burn_in:].mean(axis=2)
         return Observation(values.mean(axis=1), (settled(values),))
 
     return each(one)
@@ -55,15 +56,15 @@ def _opportunistic(relay: Any) -> Any:
         )
         plans = [next(windows) for _ in range(replicas)]
         protocol = gj.track_versions(gj.gossip_averaging(), sources, num_nodes=size)
-        found = runs(seed, replicas, protocol, plans, np.zeros(size), [staleness_by_source()], every=every)
-        values = found["staleness_of_source"][:, burn_in:].mean(axis=2)
+        observed = runs(seed, replicas, protocol, plans, np.zeros(size), [staleness_by_source()], every=every)
+        values = observed["staleness_of_source"][:, burn_in:].mean(axis=2)
         return Observation(values.mean(axis=1), (settled(values),))
 
     return each(one)
 
 
 def _in_flight(seed: int, n: float, replicas: int) -> Observation:
-    """Mean staleness at λ = ln n where messages take one second."""
+    """Measure the mean staleness at λ = ln n if messages take one second."""
     size, rate = int(n), float(np.log(n))
     delay = float(exact.flight_time_staleness(size, gossip_rate=rate, flight_time=1.0, update_rate=1.0)) + 1.0
     times = delay * (4 + 2 * np.arange(1, 7))
@@ -72,8 +73,8 @@ def _in_flight(seed: int, n: float, replicas: int) -> Observation:
         return push_gossip(size, float(times[-1]), compute=clocks.poisson(1.0), gossip=rate, latency=1.0, seed=k)
 
     protocol = gj.track_versions(gj.gossip_averaging(), SOURCES, num_nodes=size)
-    found = planned_runs(seed, replicas, protocol, plan, times, np.zeros(size), [staleness_by_source()])
-    values = found["staleness_of_source"].mean(axis=2)
+    records = planned_runs(seed, replicas, protocol, plan, times, np.zeros(size), [staleness_by_source()])
+    values = records["staleness_of_source"].mean(axis=2)
     return Observation(values.mean(axis=1), (settled(values),))
 
 
@@ -137,7 +138,7 @@ CLAIMS = (
     ),
     Claim(
         "opportunistic_with_relay_needs_only_log",
-        "If the last updater pushes all it knows, λ = ln n bounds staleness: Ω(n) is not needed.",
+        "If the node that updated last pushes all it knows, λ = ln n bounds staleness: Ω(n) is not needed.",
         f"against {PAPER}, whose theorem on opportunistic gossip asks for Ω(n)",
         Axis("nodes n", (16, 64, 256, 1024), (16, 64, 256)),
         STALENESS,

@@ -1,6 +1,6 @@
 """Claims on parts of HADFL: devices of unequal power, forecasts of their versions, and draws.
 
-Devices train on a network that costs nothing: without waiting in plans of AD-PSGD, and with a barrier in plans of
+Communication takes no time. Devices train without waiting in plans of AD-PSGD, and behind a barrier in plans of
 all-reduce. Claims on whole cycles, which run plans of HADFL, are in :mod:`theory.check.claims.hadfl_cycles`.
 """
 
@@ -12,33 +12,34 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 import gossipjax as gj
-from theory import hadfl
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, once
 
-SOURCE = "Cao, Lian, Liu, Zhu, Ji 2021, arXiv 2111.08274 (reported, its body not read)"
+from ... import hadfl
+from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, once
+
+SOURCE = "Cao, Lian, Liu, Zhu, Ji 2021, arXiv 2111.08274 (reported; full text not read)"
 POWERS = ((4.0, 2.0, 2.0, 1.0), (3.0, 3.0, 1.0, 1.0), (8.0, 1.0), (5.0, 3.0, 2.0))
 """Arrays of relative speeds; the first two are those reported of the paper."""
 DEVICES = Axis("device, of powers (4, 2, 2, 1)", (0, 1, 2, 3), (0, 1, 2, 3))
 SLOWEST_S = 1.0
-"""Seconds of a unit of training on the slowest device."""
+"""Seconds that the slowest device takes for a unit of training."""
 CYCLES = 12
 """Hyperperiods of a plan."""
 DRAWN = 2
 """Devices drawn for a cycle."""
 ROUNDING = once(1e-9)
-"""Thousands of float64 sums of seconds, far from the next whole number of units."""
+"""Rounding errors of thousands of float64 sums of seconds, far below one unit."""
 
 
 def _devices(powers: tuple[float, ...]) -> gj.devices.Devices:
-    # A unit is one sample, forward and backward: three times the seconds of a sample.
+    # A unit is one sample, forward and backward, and takes three times the seconds of a sample.
     return gj.devices.from_powers(powers, seconds_per_sample=SLOWEST_S / 3, bytes_per_second=np.inf)
 
 
 def _ends(powers: tuple[float, ...], seconds: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Device and time of every unit that is completed without waiting."""
+    """Return the device and the time of every unit that is completed without waiting."""
     plan = gj.systems.ad_psgd(_devices(powers), len(powers), seconds, model_bytes=1, seed=seed)
-    found = gj.systems.activity(plan)
-    return found.training_node[found.training_completed], found.training_end_s[found.training_completed]
+    activity = gj.systems.activity(plan)
+    return activity.training_node[activity.training_completed], activity.training_end_s[activity.training_completed]
 
 
 def _hyperperiod(powers: tuple[float, ...]) -> hadfl.Hyperperiod:
@@ -46,7 +47,7 @@ def _hyperperiod(powers: tuple[float, ...]) -> hadfl.Hyperperiod:
 
 
 def _versions(powers: tuple[float, ...], seed: int) -> Int[np.ndarray, "cycles n"]:
-    """Units that each device has completed at the end of each hyperperiod."""
+    """Count the units that each device has completed at the end of each hyperperiod."""
     seconds = _hyperperiod(powers).seconds
     node, end = _ends(powers, CYCLES * seconds, seed)
     cycle = np.minimum(end // seconds, CYCLES - 1).astype(int)
@@ -59,7 +60,7 @@ def _versions(powers: tuple[float, ...], seed: int) -> Int[np.ndarray, "cycles n
 
 
 def _gain(seed: int, points: Points, replicas: int) -> Observation:
-    """Count units a second without waiting, over those behind a barrier."""
+    """Compute the ratio of units per second without waiting and behind a barrier."""
     del replicas
     gains = []
     for point in points:
@@ -75,7 +76,7 @@ def _units(seed: int, points: Points, replicas: int) -> Observation:
     del replicas
     versions = _versions(POWERS[0], seed)
     every = np.diff(versions, axis=0, prepend=0)
-    alike = Assumption("every cycle is alike", bool(np.ptp(every, axis=0).max() == 0), f"units of cycles: {every}")
+    alike = Assumption("all cycles are equal", bool(np.ptp(every, axis=0).max() == 0), f"units of cycles: {every}")
     return Observation(versions[-1:, [int(p) for p in points]] / CYCLES, (alike,))
 
 
@@ -86,7 +87,7 @@ FAST = 0
 
 
 def _forecast_errors(seed: int, points: Points, replicas: int) -> Observation:
-    """True version of the last cycle minus its forecast from the cycles before."""
+    """Subtract from the last cycle's version its forecast from the cycles before."""
     del replicas
     versions = _versions(POWERS[0], seed)[:, FAST].astype(float)
     errors = [versions[-1] - hadfl.brown_forecast(versions[:-1], alpha)[-1] for alpha in points]
@@ -103,17 +104,17 @@ def _predicted_errors(alphas: Float[np.ndarray, " points"]) -> np.ndarray:
 
 
 def _law(powers: tuple[float, ...]) -> np.ndarray:
-    """Probabilities of selection from versions that are those of the last cycle."""
+    """Compute the probabilities of selection from the versions of the last cycle."""
     return hadfl.selection_probabilities(CYCLES * np.asarray(_hyperperiod(powers).units, float))
 
 
 def _log_weights(versions: jax.Array) -> jax.Array:
-    """A bell around the third quartile, one standard deviation wide; code of its own, beside the formula's."""
+    """Compute log-weights of a bell curve around the third quartile, one standard deviation wide."""
     return -0.5 * jnp.square((versions - jnp.quantile(versions, 0.75)) / jnp.std(versions))
 
 
 def _included(powers: tuple[float, ...], seed: int, replicas: int) -> np.ndarray:
-    """Whether each device is among those drawn: ``(replicas, n)``, the largest of Gumbel-perturbed log-weights."""
+    """Return whether each device is drawn, ``(replicas, n)``: the largest Gumbel-perturbed log-weights win."""
     log_weights = _log_weights(jnp.asarray(_versions(powers, seed)[-1], float))
 
     def draw(key: jax.Array) -> jax.Array:
@@ -124,7 +125,7 @@ def _included(powers: tuple[float, ...], seed: int, replicas: int) -> np.ndarray
 
 
 def _draws(seed: int, points: Points, replicas: int) -> Observation:
-    """The same draws at every point."""
+    """Use the same draws at every point."""
     included = _included(POWERS[0], seed, replicas)
     return Observation(included[:, [int(p) for p in points]])
 
@@ -142,7 +143,7 @@ def _inclusion_of_fastest(which: Num[np.ndarray, " points"]) -> np.ndarray:
 CLAIMS = (
     Claim(
         "hadfl_compute_bound",
-        "On a free network, training without a barrier does Σp/(K min p) times the units of training with one.",
+        "If communication is free, training without a barrier does Σp/(K min p) times the units of training with one.",
         f"{SOURCE}; the bound is derived here",
         Axis("powers, by number", (0, 1, 2, 3), (0, 3)),
         "units per second without a barrier / with one",
@@ -175,7 +176,7 @@ CLAIMS = (
     ),
     Claim(
         "hadfl_devices_in_the_draw",
-        "A device is among 2 drawn one by one from p ∝ exp(−z²/2) as often as Plackett and Luce's law says.",
+        "A device is among 2 drawn one by one from p ∝ exp(−z²/2) with the probability of Plackett and Luce's law.",
         f"{SOURCE}; drawing one by one is a choice made here",
         DEVICES,
         "probability to be drawn",

@@ -13,27 +13,28 @@ from jaxtyping import Num
 
 import gossipjax as gj
 from gossipjax.systems import HADFLFailures, HADFLSelection
-from theory import hadfl
-from theory.check.claim import Axis, Claim, Observation, Points, Sampling, once, pointwise
-from theory.check.claims.hadfl import SOURCE
+
+from ... import hadfl
+from ..claim import Axis, Claim, Observation, Points, Sampling, once, pointwise
+from .hadfl import SOURCE
 
 MEMBERS = Axis("members M of the ring", (2, 3, 4, 6, 8), (2, 4))
 RING: dict[str, Any] = {"model_bytes": 60_000, "bytes_per_second": 1e5, "latency_s": 0.05}
 TIMERS = {"timeout_s": 2.0, "handshake_s": 0.5}
 UNIT_S = 0.5
-"""Seconds of a unit: devices are alike, so that all members come to the ring at one instant."""
+"""Seconds per unit; devices are equal, so all members reach the ring at the same time."""
 
 
 def _plan(members: int, seed: int, deaths: gj.devices.Availability | None = None) -> gj.systems.Plan:
-    """Plan the first cycles of as many devices as the ring has members, and one more, which stays outside."""
-    made = gj.devices.uniform(
+    """Plan the first cycles of the ring's members and one more device, which stays outside."""
+    fleet = gj.devices.uniform(
         members + 1,
         seconds_per_sample=UNIT_S / 3,
         bytes_per_second=RING["bytes_per_second"],
         latency_seconds=RING["latency_s"],
     )
     return gj.systems.hadfl(
-        gj.devices.with_availability(made, deaths),
+        gj.devices.with_availability(fleet, deaths),
         20.0,
         model_bytes=RING["model_bytes"],
         local_steps=1,
@@ -44,7 +45,7 @@ def _plan(members: int, seed: int, deaths: gj.devices.Availability | None = None
 
 
 def _first_ring_seconds(plan: gj.systems.Plan) -> float:
-    """From the synchronisation to the end of the first ring; NaN if it was abandoned."""
+    """Measure the seconds from synchronisation to the end of the first ring; NaN if it was abandoned."""
     history = plan.history
     averaged = history.outcomes[0] == "averaged"
     return float(history.cycle_end_s[0] - history.cycle_sync_s[0]) if averaged else float("nan")
@@ -56,7 +57,7 @@ def _ring(seed: int, points: Points, replicas: int) -> Observation:
 
 
 def _death(seed: int, points: Points, replicas: int) -> Observation:
-    """One member dies at a random moment of the undisturbed ring."""
+    """Let one member die at a random moment of the undisturbed ring."""
     rng, rows = np.random.default_rng(seed), []
     for _ in range(replicas):
         row = []
@@ -75,22 +76,22 @@ def _bound(members: int | float) -> float:
 
 
 def _conserved(seed: int, points: Points, replicas: int) -> Observation:
-    """Sum of all models at the end of the plan, over that at the start, with every device in the ring and no steps."""
+    """Compute the sum of all models at the end over that at the start, with all devices in the ring and no steps."""
     del replicas
-    found = []
+    ratios = []
     for point in points:
         n = int(point)
-        made = gj.devices.uniform(n, seconds_per_sample=UNIT_S / 3, bytes_per_second=RING["bytes_per_second"])
+        fleet = gj.devices.uniform(n, seconds_per_sample=UNIT_S / 3, bytes_per_second=RING["bytes_per_second"])
         plan = gj.systems.hadfl(
-            made, 12.0, model_bytes=RING["model_bytes"], local_steps=1, selection=HADFLSelection(count=n), seed=seed
+            fleet, 12.0, model_bytes=RING["model_bytes"], local_steps=1, selection=HADFLSelection(count=n), seed=seed
         )
         start = 1.0 + np.random.default_rng(seed + n).random((n, 1))
         task = gj.tasks.quadratic(np.zeros((n, 1)))
         x0 = jnp.asarray(np.concatenate([start, start[:1]]))  # and the row of the last mean
         protocol = gj.hadfl(task, Partial(optax.sgd, 0.0), local_steps=1)
         end = np.asarray(gj.simulate(jax.random.key(0), protocol, gj.systems.stand_in(plan), x0, progress=False).x)
-        found.append(float(end[:n].sum() / start.sum()))
-    return Observation(np.asarray([found]))
+        ratios.append(float(end[:n].sum() / start.sum()))
+    return Observation(np.asarray([ratios]))
 
 
 def _ones(points: Num[np.ndarray, " points"]) -> np.ndarray:
@@ -100,7 +101,7 @@ def _ones(points: Num[np.ndarray, " points"]) -> np.ndarray:
 CLAIMS = (
     Claim(
         "hadfl_ring_seconds",
-        "M members that are ready together hold their mean after 2 (M − 1)(L + S/(M B)) seconds.",
+        "M members that are ready at the same time hold their mean after 2 (M − 1)(L + S/(M B)) seconds.",
         f"{SOURCE}; Patarasuk and Yuan 2009 for the ring",
         MEMBERS,
         "seconds from synchronisation to mean",
@@ -112,7 +113,7 @@ CLAIMS = (
     Claim(
         "hadfl_death_in_the_ring",
         "A member that dies in the ring delays it by timeout, handshake, latency and one repeated ring at most.",
-        f"{SOURCE}; that the whole ring is repeated is a choice made here",
+        f"{SOURCE}; repeating the whole ring is a choice made here",
         Axis("members M of the ring", (3, 4, 6, 8), (3, 6)),
         "seconds from synchronisation to mean",
         predict=pointwise(_bound),
@@ -123,7 +124,7 @@ CLAIMS = (
     ),
     Claim(
         "hadfl_ring_conserves_the_sum",
-        "A ring of all devices leaves the sum of their models as it was.",
+        "A ring of all devices conserves the sum of their models.",
         SOURCE,
         Axis("devices n", (2, 3, 4, 9, 12), (3, 9)),
         "sum of the models / sum before",

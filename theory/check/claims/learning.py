@@ -1,4 +1,4 @@
-"""Claims on D-PSGD and its kin on quadratics, where every moment is known."""
+"""Claims on D-PSGD and related methods on quadratics, for which every moment is known."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import gossipjax as gj
 from gossipjax import observe
 from gossipjax.tasks import quadratic
 from gossipjax.timeline import rounds
-from theory import consensus, rates
-from theory.check.claim import Axis, Claim, Law, Observation, Points, Sampling, each, once, pointwise
-from theory.check.engine import averages, runs, settled
+
+from ... import consensus, rates
+from ..claim import Axis, Claim, Law, Observation, Points, Sampling, each, once, pointwise
+from ..engine import averages, runs, settled
 
 D_PSGD = "Lian et al. 2017, arXiv 1705.09056 (the algorithm); modes of W, derived here"
 CONSENSUS = "consensus distance"
@@ -31,7 +32,7 @@ def _ring(n: int = 8) -> Any:
 
 
 def copies_of(targets: np.ndarray, copies: int, *, curvature: Any = 1.0, noise: float = NOISE) -> gj.Task:
-    """Coordinates with the same law, whose gradient noise is independent: on rounds each is a replica."""
+    """Return a task of coordinates with the same law and independent gradient noise; in rounds each is a replica."""
     n = len(targets)
     curvatures = np.broadcast_to(np.reshape(curvature, (-1, 1)), (n, copies))
     return quadratic(np.repeat(targets[:, None], copies, axis=1), curvature=curvatures, noise_std=noise)
@@ -40,14 +41,14 @@ def copies_of(targets: np.ndarray, copies: int, *, curvature: Any = 1.0, noise: 
 def _models(
     seed: int, protocol: gj.Protocol, W: Any, x0: np.ndarray, every: int, records: int
 ) -> tuple[np.ndarray, Any]:
-    """Models ``(records, nodes, copies)`` of one run of synchronous rounds."""
+    """Record models ``(records, nodes, copies)`` of one run of synchronous rounds."""
     plan = rounds(W, every * records)
-    found = runs(seed, 1, protocol, plan, jnp.asarray(x0), [observe.models()], every=every)["model"][0]
-    return found, averages(plan)
+    measured = runs(seed, 1, protocol, plan, jnp.asarray(x0), [observe.models()], every=every)["model"][0]
+    return measured, averages(plan)
 
 
 def _spread(models: np.ndarray) -> np.ndarray:
-    """Consensus distance ``(1/n) Σ (x_i − x̄)²`` of every copy, ``(records, copies)``."""
+    """Compute the consensus distance ``(1/n) Σ (x_i − x̄)²`` of every copy, ``(records, copies)``."""
     return models.var(axis=-2)
 
 
@@ -61,7 +62,7 @@ def _stationary(
     W: Any = None,
     **options: Any,
 ) -> Observation:
-    """Consensus of every copy after 80 rounds, and 40 and 80 later: with the largest mode at 0.8, that is forgotten."""
+    """Average every copy's consensus after 80, 120 and 160 rounds; modes of at most 0.8 forget the start."""
     task = copies_of(targets, copies, curvature=curvature)
     protocol = gj.dpsgd(task, Partial(optax.sgd, step), **options)
     W = _ring() if W is None else W
@@ -93,7 +94,7 @@ def _growth_of_steps(seed: int, step: float, copies: int) -> Observation:
 
 
 def _speed_up(seed: int, n: float, copies: int) -> Observation:
-    """Squared mean model on a ring, ``(copies,)``: the mean follows SGD with an n-th of the noise."""
+    """Measure the squared mean model on a ring, ``(copies,)``: the mean follows SGD with 1/n of the noise."""
     size = int(n)
     protocol = gj.dpsgd(copies_of(np.zeros(size), copies), Partial(optax.sgd, STEP))
     models, doubly = _models(seed, protocol, _ring(size), np.zeros((size, copies)), 50, 3)
@@ -102,7 +103,7 @@ def _speed_up(seed: int, n: float, copies: int) -> Observation:
 
 
 def _path_of_mean(seed: int, points: Points, replicas: int) -> Observation:
-    """Mean model of noiseless D-PSGD, whatever the graph, after given numbers of rounds."""
+    """Measure the mean model of noiseless D-PSGD after given numbers of rounds; the graph does not matter."""
     del replicas
     protocol = gj.dpsgd(copies_of(TARGETS, 1, noise=0.0), Partial(optax.sgd, STEP))
     models, doubly = _models(seed, protocol, _ring(), np.zeros((8, 1)), 1, 64)
@@ -126,7 +127,7 @@ def _optimum(nodes: np.ndarray) -> np.ndarray:
 
 
 def _one_peer() -> np.ndarray:
-    """The three matrices of the one-peer exponential graph of 8 nodes, used in turn."""
+    """Return the three matrices of the one-peer exponential graph of 8 nodes, which are used in turn."""
     return np.stack([gj.mixing.uniform(graph).toarray() for graph in gj.topology.one_peer_exponential(8)])
 
 
@@ -145,13 +146,13 @@ def _changing_graph(seed: int, points: Points, copies: int) -> Observation:
 
 
 def _rate_numbers(n: int) -> tuple[int, float]:
-    """Rounds, twice the threshold of the corollary for W = J, and the step that it asks for (L = 1)."""
+    """Return the rounds, twice the threshold of the corollary for W = J, and its step size (L = 1)."""
     num_rounds = 2 * int(rates.dpsgd_threshold_order(n, 0.0))
     return num_rounds, rates.dpsgd_step(n, num_rounds, noise_std=NOISE, smoothness=1.0)
 
 
 def _mean_gradient(seed: int, n: float, copies: int) -> Observation:
-    """Squared gradient ``x̄²`` of the mean model on x²/2 from one, averaged over the rounds."""
+    """Measure the squared gradient ``x̄²`` of the mean model on x²/2 from one, averaged over the rounds."""
     size = int(n)
     num_rounds, step = _rate_numbers(size)
     protocol = gj.dpsgd(copies_of(np.zeros(size), copies), Partial(optax.sgd, step), order="combine_then_adapt")
@@ -194,7 +195,7 @@ CLAIMS = (
     ),
     Claim(
         "dpsgd_consensus_local_steps",
-        "H local steps between mixings, targets that differ: consensus is a modal sum (ring of 8, η = 0.1).",
+        "With H local steps between mixings and unequal targets consensus is a modal sum (ring of 8, η = 0.1).",
         D_PSGD,
         Axis("local steps H", (1, 2, 4, 8), (1, 4)),
         CONSENSUS,
@@ -249,7 +250,7 @@ CLAIMS = (
     ),
     Claim(
         "dpsgd_consensus_grows_as_step_squared",
-        "Where the curvature hardly matters consensus is proportional to η² (ring of 8, a = 0.001).",
+        "For small curvature consensus is proportional to η² (ring of 8, a = 0.001).",
         "Koloskova et al. 2020, arXiv 2003.10422 (consensus lemma), order only",
         Axis("step size η", (0.01, 0.02, 0.05, 0.1, 0.2, 0.5), (0.01, 0.05, 0.2, 0.5)),
         CONSENSUS,
@@ -262,7 +263,7 @@ CLAIMS = (
     ),
     Claim(
         "dpsgd_linear_speed_up",
-        "The mean model's error is that of SGD with an n-th of the noise: E x̄² ∝ 1/n (rings, η = 0.1).",
+        "The mean model's error is that of SGD with 1/n of the noise: E x̄² ∝ 1/n (rings, η = 0.1).",
         "Lian et al. 2017, arXiv 1705.09056 (linear speed-up); exact for equal curvatures",
         Axis("nodes n", (4, 8, 16, 32, 64), (4, 16, 64)),
         "mean squared error of the mean model",
@@ -286,7 +287,7 @@ CLAIMS = (
     ),
     Claim(
         "gradient_tracking_reaches_the_optimum",
-        "Gradient tracking brings every node to the optimum of the sum, however unequal the nodes are.",
+        "Gradient tracking brings every node to the optimum of the sum, even if the nodes differ.",
         "Nedić, Olshevsky, Shi 2017 (DIGing); Qu and Li 2018",
         Axis("node", (0, 3, 7), (0, 7)),
         "model",

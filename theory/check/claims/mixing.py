@@ -5,22 +5,21 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy import stats
 
 import gossipjax as gj
 from gossipjax import Timeline, observe, timeline, topology
 from gossipjax.timeline import clocks
 from gossipjax.types import NOBODY
-from theory import moments, spectral, staleness
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
-from theory.check.claims.averaging import BOYD, NODES, models_of, pieces, spread, starts
-from theory.check.engine import SURE, averages, paced, planned_runs, runs, stacked
 
-DISAGREEMENT = "squared disagreement V (start: 1)"
+from ... import moments, spectral
+from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once
+from ..engine import averages, paced, runs, stacked
+from . import _pushes
+from ._averages import BOYD, DISAGREEMENT, NODES, models_of, moments_at, pieces, spread, starts, timed_models
 
 
 def _petersen() -> topology.Topology:
-    """Return the Petersen graph: outer ring, spokes, inner star, of ten nodes and degree 3."""
+    """Return the Petersen graph of ten nodes and degree 3: outer ring, spokes and inner star."""
     i = np.arange(5)
     ends = np.concatenate([i, i, i + 5]), np.concatenate([(i + 1) % 5, i + 5, (i + 2) % 5 + 5])
     senders, receivers = np.concatenate(ends), np.concatenate(ends[::-1])
@@ -38,8 +37,8 @@ def _one_event(seed: int, graph: float, replicas: int, planner) -> Observation:
 
 def _one_event_claim(clock: str, planner, words: str) -> Claim:
     def predict(graphs: np.ndarray) -> np.ndarray:
-        found = [spectral.pairwise_one_event(_GRAPHS[int(g)].adjacency(), starts(10), clock=clock) for g in graphs]
-        return np.asarray(found) / 3
+        values = [spectral.pairwise_one_event(_GRAPHS[int(g)].adjacency(), starts(10), clock=clock) for g in graphs]
+        return np.asarray(values) / 3
 
     return Claim(
         f"pairwise_one_event_{clock}_clock",
@@ -56,12 +55,12 @@ def _one_event_claim(clock: str, planner, words: str) -> Claim:
 
 def _complete(seed: int, points: Points, replicas: int) -> Observation:
     plan = timeline.drawn_pairs(NODES, 48)
-    found = spread(models_of(seed, replicas, plan, starts(NODES), every=4))
-    return Observation(found[:, [int(k) // 4 - 1 for k in points]], (averages(plan),))
+    values = spread(models_of(seed, replicas, plan, starts(NODES), every=4))
+    return Observation(values[:, [int(k) // 4 - 1 for k in points]], (averages(plan),))
 
 
 def _until(plan: Timeline, size: int) -> Timeline:
-    """Fill a plan with meetings of nobody, so that all have one length."""
+    """Pad a plan with meetings of nobody, so that all plans have the same length."""
     missing = size - len(plan)
     fill = {"first": NOBODY, "second": NOBODY, "index": len(plan) - 1, "time": plan.xs["time"][-1]}
     xs = {name: np.append(v, np.full(missing, fill[name], v.dtype)) for name, v in plan.xs.items()}
@@ -73,27 +72,14 @@ def _poisson_time(seed: int, t: float, replicas: int) -> Observation:
     plans = [timeline.poisson_pairs(everybody, duration=t, rate=2.0, seed=seed * 100_003 + k) for k in range(replicas)]
     longest = max(len(plan) for plan in plans)
     plans = [_until(plan, longest) for plan in plans]
-    found = runs(seed, replicas, gj.gossip_averaging(), plans, stacked(starts(NODES)), [observe.models()])
-    # A wake-up sends a model each way.
-    messages = paced(found["messages"][:, -1], 2 * NODES * 2.0 * t)
-    return Observation(spread(found["model"][:, -1]), (averages(plans[0]), messages))
-
-
-def _timed(seed: int, points: Points, replicas: int, plan, x0: np.ndarray, messages_per_second: float):
-    """Record models of planned runs at given seconds, and whether messages kept their pace."""
-    times = np.asarray(points, float)
-    found = planned_runs(seed, replicas, gj.gossip_averaging(), plan, times, stacked(x0), [observe.models()])
-    return found["model"], paced(found["messages"][:, -1], messages_per_second * times[-1])
-
-
-def _moments_at(events, x0: np.ndarray, times: np.ndarray, read) -> np.ndarray:
-    """Average over the starts what ``read`` takes from the exact second moments."""
-    paths = [moments.transient_moments(events, moments.initial_moments(column), times) for column in x0.T]
-    return np.mean([[read(moments.consensus_and_mean(Z, len(x0))) for Z in path] for path in paths], axis=0)
+    records = runs(seed, replicas, gj.gossip_averaging(), plans, stacked(starts(NODES)), [observe.models()])
+    # A meeting sends a model in each direction.
+    messages = paced(records["messages"][:, -1], 2 * NODES * 2.0 * t)
+    return Observation(spread(records["model"][:, -1]), (averages(plans[0]), messages))
 
 
 def _star_meetings() -> np.ndarray:
-    """Rate 1.5 of each of 8 nodes; node 0 is the hub."""
+    """Return rates of meetings on a star: 8 nodes of rate 1.5; node 0 is the hub."""
     rates = np.zeros((8, 8))
     rates[1:, 0], rates[0, 1:] = 1.5, 1.5 / 7
     return rates
@@ -104,7 +90,7 @@ def _star(seed: int, points: Points, replicas: int) -> Observation:
         silent = clocks.deterministic(1e6)
         return timeline.pairwise(topology.star(8), max(points), compute=silent, communicate=1.5, seed=k)
 
-    models, messages = _timed(seed, points, replicas, plan, starts(8), 2 * 8 * 1.5)
+    models, messages = timed_models(seed, points, replicas, plan, starts(8), 2 * 8 * 1.5)
     return Observation(spread(models), (averages(plan(0)), messages))
 
 
@@ -119,24 +105,24 @@ def _ring_lambda2(n: int) -> float:
 
 def _slow(seed: int, points: Points, replicas: int) -> Observation:
     plan = timeline.poisson_pairs(topology.ring(NODES), 96 * replicas, seed=seed)
-    found = spread(models_of(seed, replicas, pieces(plan, 96), _slow_start(NODES), every=4))
-    return Observation(found[:, [int(k) // 4 - 1 for k in points]], (averages(plan),))
+    values = spread(models_of(seed, replicas, pieces(plan, 96), _slow_start(NODES), every=4))
+    return Observation(values[:, [int(k) // 4 - 1 for k in points]], (averages(plan),))
 
 
 _CROWD = 48
-"""Runs of which the share that is not done decides the averaging time."""
+"""Runs in a group; the share of them that has not averaged yet decides the averaging time."""
 
 
 def _averaging_time(seed: int, epsilon: float, replicas: int, rounded_up: bool) -> Observation:
-    """Measure the first event at which at most a share ε of the runs is at or above ε, in units of the bounds."""
+    """Measure the first event from which at most a share ε of the runs is at or above ε, in units of the bounds."""
     n = 8
     _, last = spectral.averaging_time_bounds(_ring_lambda2(n), epsilon)
     length = 4 * int(np.ceil(1.2 * last / 4))
     plan = timeline.poisson_pairs(topology.ring(n), length * replicas * _CROWD, seed=seed)
-    found = models_of(seed, replicas * _CROWD, pieces(plan, length), _slow_start(n), every=4)
-    left = np.sqrt(spread(found)).reshape(replicas, _CROWD, -1) >= epsilon
+    models = models_of(seed, replicas * _CROWD, pieces(plan, length), _slow_start(n), every=4)
+    left = np.sqrt(spread(models)).reshape(replicas, _CROWD, -1) >= epsilon
     late = left.mean(axis=1) > epsilon
-    done = Assumption("runs are long enough", not late[:, -1].any(), "some had not averaged at the end")
+    done = Assumption("runs are long enough", not late[:, -1].any(), "some runs had not averaged at the end")
     return Observation(4.0 * (late.sum(axis=1) + rounded_up) * 3 / last, (averages(plan), done))
 
 
@@ -144,7 +130,7 @@ def _averaging_time_claim(kind, factor: float, side: str) -> Claim:
     return Claim(
         f"pairwise_averaging_time_{kind}",
         f"The ε-averaging time is {side} {factor:g} ln(1/ε)/ln(1/λ₂(W̄)) events (ring of 8, slowest mode).",
-        f"{BOYD}, theorem 3; time to four events, rounded against the claim",
+        f"{BOYD}, theorem 3; time resolved to four events, rounded against the claim",
         Axis("ε", (0.3, 0.1, 0.05), (0.2,)),
         "averaging time over ln(1/ε)/ln(1/λ₂)",
         predict=lambda epsilon: np.full(len(epsilon), factor),
@@ -159,7 +145,7 @@ def _averaging_time_claim(kind, factor: float, side: str) -> Claim:
 
 
 def _mean(seed: int, points: Points, replicas: int) -> Observation:
-    """Models far apart, whose mean is one."""
+    """Run models that are far apart and whose mean is one."""
     graph = topology.barabasi_albert(NODES, 2, seed=1)
     plan = timeline.poisson_pairs(graph, int(max(points)), seed=seed)
     x0 = 1.0 + 100.0 * starts(NODES)
@@ -169,95 +155,18 @@ def _mean(seed: int, points: Points, replicas: int) -> Observation:
     return Observation(farthest[[int(k) // 10 - 1 for k in points]][None], (averages(plan),))
 
 
-def _push(seed: int, weight: float, replicas: int) -> Observation:
-    plan = timeline.poisson_push(topology.complete(NODES), replicas, weight=weight, seed=seed)
-    pairs = np.bincount(plan.xs["first"] * NODES + plan.xs["second"], minlength=NODES**2).reshape(NODES, NODES)
-    p = float(stats.chisquare(pairs[~np.eye(NODES, dtype=bool)]).pvalue)
-    uniform = Assumption("pairs are uniform", p > SURE, f"p = {p:.1e}")
-    return Observation(spread(models_of(seed, replicas, pieces(plan, 1), starts(NODES))[:, -1]), (uniform,))
-
-
-def _decay(seed: int, points: Points, replicas: int) -> Observation:
-    def plan(k: int) -> Timeline:
-        return timeline.push_gossip(NODES, max(points), compute=None, gossip=2.0, seed=k)
-
-    models, messages = _timed(seed, points, replicas, plan, starts(NODES), 2.0 * NODES)
-    return Observation(spread(models), (messages,))
-
-
-RATES = np.array([0.4, 1.0, 1.6, 2.2, 2.8, 3.4])
-"""Pushes per node and second where nodes differ."""
-
-
-def _unequal_events():
-    rates = np.zeros((6, 6))
-    i = np.arange(6)
-    rates[i, (i + 1) % 6] = rates[i, (i - 1) % 6] = RATES / 2
-    return moments.push_events(rates, weight=0.3)
-
-
-def _unequal(seed: int, points: Points, replicas: int, read) -> Observation:
-    ring = topology.ring(6)
-
-    def plan(k: int) -> Timeline:
-        return timeline.push_gossip(ring, max(points), compute=None, gossip=RATES, weight=0.3, seed=k)
-
-    models, messages = _timed(seed, points, replicas, plan, starts(6), float(RATES.sum()))
-    return Observation(read(models), (messages,))
-
-
-PUSH_RING = Claim(
-    "push_unequal_rates_disagreement",
-    "Pushes of 0.3 at unequal rates: E V solves dZ/dt = Σ_e r_e (M_e Z M_eᵀ − Z) (ring of 6).",
-    "theory.moments; pushes as in Mitra and Ulukus 2024, arXiv 2404.19749",
-    Axis("time t, s", (0.5, 1.0, 2.0), (1.0, 2.0)),
-    DISAGREEMENT,
-    predict=lambda t: 6 * _moments_at(_unequal_events(), starts(6), t, lambda m: m.consensus),
-    simulate=lambda seed, points, replicas: _unequal(seed, points, replicas, spread),
-    sampling=Sampling(8_000, 1_000, independent=False),
-    catches=("rates of other nodes", "sender and receiver confused"),
-)
-
-
-def _settled_value(seed: int, weight: float, replicas: int) -> Observation:
-    plan = timeline.drawn_gossip(NODES, 600, update_rate=0.0, gossip_rate=1.0, weight=weight)
-    models = models_of(seed, replicas, plan, starts(NODES))[:, -1]
-    values, left = models.mean(axis=1), float(spread(models).max())
-    p = float(stats.ttest_1samp(values[:, 2], 0.0).pvalue)
-    return Observation(
-        np.square(values).mean(axis=1),
-        (
-            Assumption("all have settled", left < 1e-6, f"squared disagreement {left:.2g}"),
-            Assumption("the mean stays where it is on average", p > SURE, f"p = {p:.1e}"),
-        ),
-    )
-
-
-def growth(models: np.ndarray) -> float:
-    """Compare the extremes of consecutive records: how much the largest grew or the smallest shrank, at worst."""
-    high, low = models.max(axis=-2), models.min(axis=-2)
-    return float(max((high[1:] / high[:-1]).max(), (low[:-1] / low[1:]).max()))
-
-
-def _convex(seed: int, weight: float, replicas: int) -> Observation:
-    plan = timeline.poisson_push(topology.ring(NODES), 400, weight=weight, seed=seed)
-    positive = 1.0 + np.random.default_rng(seed).random((NODES, 3))
-    models = models_of(seed, 1, plan, positive, every=1)[0]
-    return Observation(np.asarray([growth(np.concatenate([positive[None], models]))]))
-
-
 def _late_pairs(seed: int, t: float, replicas: int) -> Observation:
-    """Ratio of mean disagreements half a second apart, as a mean of linearised replicas."""
+    """Estimate the ratio of mean disagreements half a second apart, as a mean of linearised replicas."""
     times = (float(t), float(t) + 0.5)
 
     def plan(k: int) -> Timeline:
         silent = clocks.deterministic(1e6)
         return timeline.pairwise(topology.star(8), times[1], compute=silent, communicate=1.5, seed=k)
 
-    models, messages = _timed(seed, times, replicas, plan, starts(8), 2 * 8 * 1.5)
+    models, messages = timed_models(seed, times, replicas, plan, starts(8), 2 * 8 * 1.5)
     before, after = spread(models).T
     ratio = after.mean() / before.mean()
-    path = _moments_at(moments.pairwise_events(_star_meetings()), starts(8), np.asarray(times), lambda m: m.consensus)
+    path = moments_at(moments.pairwise_events(_star_meetings()), starts(8), np.asarray(times), lambda m: m.consensus)
     off = float(path[1] / path[0]) / _late_factor() - 1
     late = Assumption("the start is forgotten", bool(abs(off) < 1e-3), f"the ratio is off by {off:.1e} at {t:g} s")
     return Observation(ratio + (after - ratio * before) / before.mean(), (averages(plan(0)), messages, late))
@@ -272,7 +181,7 @@ CLAIMS = (
     _one_event_claim("edge", timeline.poisson_edges, "W̄ = I − L/(2m)"),
     Claim(
         "pairwise_complete_graph",
-        "Pairwise averaging among all: E V = V₀ ((n − 2)/(n − 1))^k after k events (n = 12).",
+        "Pairwise averaging on the complete graph: E V = V₀ ((n − 2)/(n − 1))^k after k events (n = 12).",
         f"{BOYD}, equality on the complete graph",
         Axis("events k", (4, 12, 24, 48), (4, 24)),
         DISAGREEMENT,
@@ -283,7 +192,7 @@ CLAIMS = (
     ),
     Claim(
         "pairwise_poisson_time",
-        "With Poisson clocks of rate λ among all, E V(t) = V₀ exp(−λ t n/(n − 1)) (n = 12, λ = 2).",
+        "With Poisson clocks of rate λ on the complete graph, E V(t) = V₀ exp(−λ t n/(n − 1)) (n = 12, λ = 2).",
         f"{BOYD}; a Poisson number of factors (n − 2)/(n − 1)",
         Axis("time t, s", (0.5, 1.0, 1.5), (0.75,)),
         DISAGREEMENT,
@@ -299,7 +208,7 @@ CLAIMS = (
         Axis("time t, s", (0.25, 0.5, 1.0, 2.0), (0.5, 1.0)),
         DISAGREEMENT,
         predict=lambda t: (
-            8 * _moments_at(moments.pairwise_events(_star_meetings()), starts(8), t, lambda m: m.consensus)
+            8 * moments_at(moments.pairwise_events(_star_meetings()), starts(8), t, lambda m: m.consensus)
         ),
         simulate=_star,
         sampling=Sampling(8_000, 600, independent=False),
@@ -327,69 +236,14 @@ CLAIMS = (
         "mean model (start: 1; the farthest of three)",
         predict=np.ones_like,
         simulate=_mean,
-        # models of size 100, an ulp of 1.4e-14 each event, most of them much later and smaller
+        # models of size 100 round by 1.4e-14 per event; most events come later, when models are smaller
         sampling=once(1e-12, independent=False),
         catches=("an exchange that works one way", "reading a model that was just overwritten"),
     ),
-    Claim(
-        "push_one_event",
-        "A push x_j ← (1 − a)x_j + a x_i among all: E V⁺/V = 1 − 2a(1 − a)/(n − 1) − 2a²/(n(n − 1)) (n = 12).",
-        "mean over all pairs, theory.staleness.push_event_factor",
-        Axis("weight a", (0.1, 0.3, 0.5, 0.9), (0.3, 0.8)),
-        DISAGREEMENT,
-        predict=pointwise(lambda w: staleness.push_event_factor(NODES, w)),
-        simulate=each(_push),
-        sampling=Sampling(20_000, 4_000),
-        catches=("weight and own share confused", "a push that moves its sender too"),
-    ),
-    Claim(
-        "push_decay",
-        "Pushes of half at rate λ among all: E V(t) = V₀ exp(−λt(n + 1)/(2(n − 1))) (n = 12, λ = 2).",
-        "a Poisson number of push events, theory.staleness.push_decay",
-        Axis("time t, s", (0.5, 1.0, 2.0), (0.5, 1.5)),
-        DISAGREEMENT,
-        predict=lambda t: staleness.push_decay(NODES, 2.0, t),
-        simulate=_decay,
-        sampling=Sampling(6_000, 600, independent=False),
-        catches=("clocks of another rate", "a push that moves its sender too"),
-    ),
-    PUSH_RING,
-    dataclasses.replace(
-        PUSH_RING,
-        name="push_unequal_rates_mean",
-        statement="Pushes at unequal rates move the mean: E x̄² solves the same equation (ring of 6, weight 0.3).",
-        quantity="squared mean x̄² (start: 0)",
-        predict=lambda t: _moments_at(_unequal_events(), starts(6), t, lambda m: m.mean_square),
-        simulate=lambda seed, points, replicas: _unequal(
-            seed, points, replicas, lambda models: np.square(models.mean(axis=2)).mean(axis=2)
-        ),
-    ),
-    Claim(
-        "push_consensus_variance",
-        "Pushes among all settle on a value of variance (V₀/n)(a/n)/(1 − a + a/n) about the mean (n = 12).",
-        "the mean is a martingale, theory.staleness.consensus_variance",
-        Axis("weight a", (0.3, 0.5, 0.8), (0.5,)),
-        "variance of the settled value (V₀ = 1)",
-        predict=pointwise(lambda w: staleness.consensus_variance(NODES, w, 1.0)),
-        simulate=each(_settled_value),
-        sampling=Sampling(8_000, 1_500),
-        catches=("a push that moves its sender too", "weight and own share confused"),
-    ),
-    Claim(
-        "push_stays_within",
-        "No push raises the largest model or lowers the smallest: averages are convex (ring of 12).",
-        "row-stochastic, nonnegative weights",
-        Axis("weight a", (0.3, 0.5, 1.0), (0.3, 0.5)),
-        "largest growth of an extreme in one event",
-        predict=np.ones_like,
-        simulate=each(_convex),
-        sampling=once(1e-14),  # two products and a sum
-        catches=("weights that do not sum to one",),
-        kind="upper",
-    ),
+    *_pushes.CLAIMS,
     Claim(
         "pairwise_second_moment_rate",
-        "At last E V decays at the spectral abscissa of Σ_e r_e (A_e ⊗ A_e − I), A_e on the disagreement (star of 8).",
+        "Eventually E V decays at the spectral abscissa of Σ_e r_e (A_e ⊗ A_e − I), on the disagreement (star of 8).",
         f"derived, theory.moments; the one-event bound is {BOYD}",
         Axis("time t, s", (4.0,), (4.0,)),
         "ratio of disagreements at t + ½ s and t",

@@ -1,4 +1,4 @@
-"""Claims on push-sum, which averages by sending shares of a mass away."""
+"""Claims on push-sum, which averages by sending shares of its mass."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import gossipjax as gj
 from gossipjax import Timeline, timeline, topology
 from gossipjax.mixing import column_stochastic
 from gossipjax.types import NOBODY
-from theory import mixing
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
-from theory.check.claims.averaging import NODES, models_of, random_rounds
-from theory.check.claims.mixing import growth
+
+from ... import mixing
+from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
+from ._averages import NODES, models_of, random_rounds
+from ._pushes import growth
 
 KEMPE = "Kempe, Dobra, Gehrke 2003"
 
@@ -24,7 +25,7 @@ def _masses(state):
 
 
 def _mass_of() -> gj.Protocol:
-    """Build push-sum that shows numerators and weights themselves."""
+    """Build push-sum that shows its numerators and weights."""
     return gj.push_sum()._replace(model=Partial(_masses))
 
 
@@ -49,14 +50,14 @@ def _mass(seed: int, latency: float, replicas: int) -> Observation:
     facts, flying = plan.properties, _in_flight(plan)
     assert facts.traffic is not None
     total = NODES + facts.num_slots
-    # Rows of messages are shown as well.
+    # Rows of messages are recorded as well.
     plan = dataclasses.replace(plan, properties=dataclasses.replace(facts, num_rows=total, num_slots=0))
     positive = np.zeros((total, 3))
     positive[:NODES] = 1.0 + np.random.default_rng(seed).random((NODES, 3))
     rows = models_of(seed, 1, plan, positive, protocol=_mass_of())[0, -1]
     ratio = rows[[*range(NODES), *flying]].sum(axis=0) / np.append(positive.sum(axis=0), NODES)
     counted = Assumption(
-        "messages on their way are those of the plan",
+        "messages in flight are those of the plan",
         facts.traffic.in_flight == len(flying),
         f"{len(flying)} rows, {facts.traffic.in_flight} messages",
     )
@@ -73,7 +74,7 @@ def _limit(seed: int, latency: float, replicas: int) -> Observation:
 
 
 def _ratio_errors(seed: int, P, num_rounds: int) -> tuple[np.ndarray, Timeline]:
-    """Return ‖z(t) − x̄‖ of push-sum in rounds from a spike, not at a hub: symmetry there would hide slow modes."""
+    """Return ‖z(t) − x̄‖ of push-sum in rounds, from a spike that is not at a hub: symmetry would hide slow modes."""
     plan = timeline.rounds(P, num_rounds, stochastic="column")
     spike = np.zeros((len(plan.shared["mixing"][0]), 1))
     spike[-1] = 1.0
@@ -93,13 +94,13 @@ _ROUNDS = 900
 
 
 def _shares(graph: gj.topology.Topology) -> np.ndarray:
-    """Write out P = (A + I) (D + I)⁻¹."""
+    """Compute P = (A + I) (D + I)⁻¹."""
     P = graph.adjacency().toarray() + np.eye(graph.num_nodes)
     return P / P.sum(axis=0)
 
 
 def _uneven_rate(seed: int, graph: float, replicas: int) -> Observation:
-    """Look when errors are about 1e-10 of their start: the weights are settled, rounding is far."""
+    """Measure when errors are about 1e-10 of their start: weights have settled, and rounding does not matter yet."""
     chosen = _GRAPHS[int(graph)]
     errors, plan = _ratio_errors(seed, column_stochastic(chosen), _ROUNDS)
     at = int(np.searchsorted(-errors, -1e-10))
@@ -109,7 +110,7 @@ def _uneven_rate(seed: int, graph: float, replicas: int) -> Observation:
 
 
 def _uniform_shares(rng: np.random.Generator, n: int, self_allowed: bool) -> np.ndarray:
-    """Draw one round: everyone keeps half and pushes half to a uniform target."""
+    """Draw one round: every node keeps half and pushes half to a random target."""
     own = np.arange(n)
     target = rng.integers(0, n, n) if self_allowed else (own + rng.integers(1, n, n)) % n
     P = np.eye(n) / 2
@@ -134,7 +135,7 @@ def _potential_claim(self_allowed: bool, formula: str, words: str) -> Claim:
     return Claim(
         f"push_sum_potential_{'any_target' if self_allowed else 'other_target'}",
         f"Uniform push-sum, {words}: E Φ_t = Φ₀ ({formula})^t (n = 8).",
-        f"derived, confirmed by listing outcomes; potential of {KEMPE}",
+        f"derived, confirmed by enumerating outcomes; potential of {KEMPE}",
         Axis("rounds t", (1, 2, 4), (1, 2)),
         "potential Φ = Σ_ij (v_ij − w_i/n)² over its start",
         predict=lambda t: mixing.push_sum_factor(8, self_allowed) ** t,
@@ -154,29 +155,29 @@ def _within(seed: int, rate: float, replicas: int) -> Observation:
 CLAIMS = (
     Claim(
         "push_sum_mass_conserved",
-        "Push-sum conserves Σx and Σw, messages on their way included (exponential graph of 12, 20 s).",
+        "Push-sum conserves Σx and Σw, messages in flight included (exponential graph of 12, 20 s).",
         f"{KEMPE}, mass conservation",
         Axis("latency, s", (0.0, 0.2, 1.0, 5.0), (0.0, 1.0)),
         "mass at the end over mass at the start (the farthest of four)",
         predict=np.ones_like,
         simulate=each(_mass),
-        sampling=once(1e-13),  # rounding of a few hundred sums of positive terms; halving is exact
+        sampling=once(1e-13),  # rounding errors of a few hundred sums of positive terms; halving is exact
         catches=("a message delivered twice or never", "a row of messages taken again before its delivery"),
     ),
     Claim(
         "push_sum_finds_the_mean",
-        "Push-sum tends to the mean of the start on directed graphs, messages delayed or not (after 120 s).",
-        f"{KEMPE}; the weights travel as the numerators do",
+        "Push-sum tends to the mean of the start on directed graphs, with or without delays (after 120 s).",
+        f"{KEMPE}; weights travel with the numerators",
         Axis("latency, s", (0.0, 0.2, 1.0), (0.2,)),
         "x/w over the mean of the start (the farthest)",
         predict=np.ones_like,
         simulate=each(_limit),
-        sampling=once(1e-9),  # what 120 sends of each node leave of the differences
+        sampling=once(1e-9),  # remaining differences after 120 sends of each node
         catches=("weights that do not travel", "a message that carries a later model than its sender had"),
     ),
     Claim(
         "push_sum_directed_ring",
-        "Push-sum on the directed ring, half kept, half passed on: the error shrinks by cos(π/n) a round.",
+        "Push-sum on the directed ring, half kept, half sent on: the error shrinks by cos(π/n) per round.",
         "eigenvalues (1 + exp(2πik/n))/2",
         Axis("nodes n", (4, 12, 20), (12,)),
         "ratio of errors, rounds n² and n² − 1",
@@ -187,21 +188,21 @@ CLAIMS = (
     ),
     Claim(
         "push_sum_rate",
-        "Push-sum on a fixed P: at last the error of x/w shrinks by |λ₂(P)| a round, from almost every start.",
+        "Push-sum on a fixed P: the error of x/w eventually shrinks by |λ₂(P)| per round, from almost every start.",
         f"Perron and Frobenius; {KEMPE} (the algorithm)",
         Axis("graph of 12: path, star, preferential attachment", (0, 1, 2), (0, 2)),
         "ratio of errors of consecutive rounds",
         predict=pointwise(lambda g: mixing.push_sum_rate(_shares(_GRAPHS[g]))),
         simulate=each(_uneven_rate),
-        sampling=once(1e-4),  # the third mode, and the product of two, where the error is 1e-10
+        sampling=once(1e-4),  # the third mode, and products of two modes, when the error is 1e-10
         catches=("weights that do not travel", "mixing by the transpose"),
     ),
     _potential_claim(True, "½ − 1/(4n)", "targets uniform over all"),
     _potential_claim(False, "½ − 1/(2(n − 1)) − (n − 2)/(4(n − 1)²)", "oneself excluded"),
     Claim(
         "push_sum_stays_within",
-        "No send raises the largest x/w or lowers the smallest: a receiver's is a convex combination.",
-        "x_j/w_j weighs ratios by the weights that arrive",
+        "No send raises the largest x/w or lowers the smallest: the receiver's ratio is a convex combination.",
+        "x_j/w_j averages ratios by the weights that arrive",
         Axis("sends per node and second", (1.0, 2.0), (1.0,)),
         "largest growth of an extreme in one event",
         predict=np.ones_like,

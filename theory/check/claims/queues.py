@@ -1,6 +1,6 @@
-"""Claims on inboxes: what planned messages meet on their way, before any model is mixed.
+"""Claims on inboxes: what happens to planned messages before any model is mixed.
 
-Nothing is trained here. The numbers are read off the timelines: the order of arrivals and updates, and the fates of
+Nothing is trained here: all numbers come from the timelines, from the order of arrivals and updates and the fates of
 messages.
 """
 
@@ -17,13 +17,14 @@ from gossipjax.observe import consensus_distance
 from gossipjax.timeline import clocks, pairwise, push_gossip
 from gossipjax.timeline.flights import rank_in
 from gossipjax.types import NOBODY
-from theory import queues as exact
-from theory.check.claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, pointwise
-from theory.check.claims.clocks import CLOCK, EXACT, EXTRA, LAMBDA, NODES, RANDOM, SHIFT, push_plans
-from theory.check.engine import paced, runs
+
+from ... import queues as exact
+from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, pointwise
+from ..engine import paced, runs
+from .clocks import CLOCK, EXACT, EXTRA, LAMBDA, NODES, RANDOM, SHIFT, push_plans
 
 UPDATES = 24
-"""Updates of each node that are looked at: as many of each, since a fixed time would hold more short ones."""
+"""Updates that are counted, the same number for every node; a fixed time would hold more of the short ones."""
 
 
 class _Inboxes(NamedTuple):
@@ -31,18 +32,18 @@ class _Inboxes(NamedTuple):
     """Messages read at each update, ``(nodes, updates)``."""
     sent: int
     enough: bool
-    """Whether every node has made that many updates."""
+    """Whether every node has made enough updates."""
 
 
 def traffic(plan: Timeline) -> Traffic:
     """Return the fates of a plan's messages."""
-    found = plan.properties.traffic
-    assert found is not None, f"{plan.properties.name} does not count its messages"
-    return found
+    counts = plan.properties.traffic
+    assert counts is not None, f"{plan.properties.name} does not count its messages"
+    return counts
 
 
 def _inboxes(plan: Timeline, n: int, updates: int = UPDATES) -> _Inboxes:
-    """Count what each node reads at its updates; the first of each, whose interval was under way, is left out."""
+    """Count what each node reads at its updates, except the first, whose interval began before the run."""
     acting, sender, receiver = (plan.xs[name][:, 0] for name in ("nodes", "senders", "receivers"))
     delivered = (sender >= n) & (receiver < n)
     at = np.flatnonzero((acting < n) | delivered)
@@ -70,15 +71,15 @@ def _read(
     inbox: str = "queue",
 ) -> Observation:
     """Average a function of the messages read at an update."""
-    # All nodes tick so often by then, but for one plan in 10⁷.
+    # All nodes tick so often by then in all but one plan in 10⁷.
     duration = (SHIFT + EXTRA) * (UPDATES + 2 + 8 * np.sqrt(UPDATES + 2.0))
-    found = [_inboxes(plan, n) for plan in push_plans(seed, replicas, duration, n, gossip=rate, inbox=inbox)]
-    short = sum(not one.enough for one in found)
+    inboxes = [_inboxes(plan, n) for plan in push_plans(seed, replicas, duration, n, gossip=rate, inbox=inbox)]
+    short = sum(not one.enough for one in inboxes)
     assumptions = (
         Assumption("every node makes the updates that are counted", short == 0, f"not in {short} of {replicas} plans"),
-        paced(np.asarray([one.sent for one in found], float), n * duration * rate),
+        paced(np.asarray([one.sent for one in inboxes], float), n * duration * rate),
     )
-    samples = np.stack([of_count(one.counts).mean(axis=(0, 1)) for one in found])
+    samples = np.stack([of_count(one.counts).mean(axis=(0, 1)) for one in inboxes])
     return Observation(samples.reshape(replicas, -1), assumptions)
 
 
@@ -87,7 +88,7 @@ def _arrivals_mean(seed: int, rate: float, replicas: int) -> Observation:
 
 
 def _arrivals_variance(seed: int, rate: float, replicas: int) -> Observation:
-    """Squared distances from the known mean."""
+    """Measure squared distances from the known mean."""
     mean = exact.inbox_mean(float(rate), EXTRA, SHIFT)
     return _read(seed, replicas, lambda counts: (counts - mean) ** 2, rate=float(rate))
 
@@ -97,7 +98,7 @@ def _arrivals_pmf(seed: int, points: Points, replicas: int) -> Observation:
 
 
 def _lost(seed: int, capacity: float, replicas: int) -> Observation:
-    """Pushes that find the inbox full, as a share of all pushes expected, once every node has read its inbox."""
+    """Measure the share of all expected pushes that find the inbox full, once every node has read its inbox."""
     begin, duration = SHIFT + 20.0 * EXTRA, 60.0
     lost, known = [], True
     for plan in push_plans(seed, replicas, duration, inbox="queue", capacity=int(capacity)):
@@ -110,12 +111,12 @@ def _lost(seed: int, capacity: float, replicas: int) -> Observation:
 
 
 def _lost_share(points: np.ndarray) -> np.ndarray:
-    """One minus E min(N, B) / E N."""
+    """Compute 1 − E min(N, B) / E N."""
     return np.asarray([1.0 - _reads(int(b)) / exact.inbox_mean(LAMBDA, EXTRA, SHIFT) for b in points])
 
 
 def _reads(capacity: int) -> float:
-    """E min(N, B), the sum of the tail of N up to B."""
+    """Compute E min(N, B), the sum of the tail of N up to B."""
     return sum(exact.inbox_overflow(k, LAMBDA, EXTRA, SHIFT) for k in range(capacity))
 
 
@@ -125,20 +126,20 @@ def _senders(seed: int, point: float, replicas: int) -> Observation:
 
 def _fates(seed: int, replicas: int, duration: float, fate: str, **settings: Any) -> Observation:
     """Count the messages of one fate."""
-    found = [traffic(plan) for plan in push_plans(seed, replicas, duration, **settings)]
-    sent = paced(np.asarray([one.sent for one in found], float), NODES * LAMBDA * duration)
-    return Observation(np.asarray([getattr(one, fate) for one in found], float)[:, None], (sent,))
+    counts = [traffic(plan) for plan in push_plans(seed, replicas, duration, **settings)]
+    sent = paced(np.asarray([one.sent for one in counts], float), NODES * LAMBDA * duration)
+    return Observation(np.asarray([getattr(one, fate) for one in counts], float)[:, None], (sent,))
 
 
 def _deaf(seed: int, shift: float, replicas: int) -> Observation:
-    """Share of messages that reach nodes which do not listen while they compute."""
+    """Measure the share of messages that are lost at nodes that do not listen while they compute."""
     clock, duration = clocks.shifted_exponential(float(shift), EXTRA), 20.0
-    found = _fates(seed, replicas, duration, "dropped", compute=clock, busy_receives=False)
-    return found._replace(samples=found.samples / (NODES * LAMBDA * duration))
+    lost = _fates(seed, replicas, duration, "dropped", compute=clock, busy_receives=False)
+    return lost._replace(samples=lost.samples / (NODES * LAMBDA * duration))
 
 
 def _under_way(seed: int, latency: float, replicas: int) -> Observation:
-    """Messages in flight when the plan ends, each on its way for an exponential time."""
+    """Count the messages in flight when the plan ends; flight times are exponential."""
 
     def seconds(rng: np.random.Generator, size: int) -> np.ndarray:
         return rng.exponential(latency, size)
@@ -151,7 +152,7 @@ def _jitter(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _network(number: float, seed: int) -> Timeline:
-    """Networks that lose messages in every way there is."""
+    """Plan one of several networks, which together lose messages in every possible way."""
     gossip: dict[str, Any] = {"compute": CLOCK, "gossip": LAMBDA, "seed": seed}
     plans: tuple[Callable[[], Timeline], ...] = (
         lambda: push_gossip(16, 12.0, latency=0.3, **gossip),
@@ -165,7 +166,7 @@ def _network(number: float, seed: int) -> Timeline:
 
 
 def _balance(seed: int, number: float, replicas: int) -> Observation:
-    """Messages sent, as the events say, less all fates; those delivered are counted in the events as well."""
+    """Subtract all fates from the messages sent; sent and delivered messages are counted in the events."""
     del replicas
     plan = _network(number, seed)
     facts, n = traffic(plan), plan.properties.num_nodes
@@ -176,14 +177,14 @@ def _balance(seed: int, number: float, replicas: int) -> Observation:
 
 
 def _counted(seed: int, number: float, replicas: int) -> Observation:
-    """Messages that the engine counts while it runs, less those planned."""
+    """Subtract the planned messages from those that the engine counts while it runs."""
     del replicas
     plan = _network(number, seed)
     start = np.random.default_rng(seed).standard_normal(plan.properties.num_nodes)
-    found = runs(seed, 1, gj.gossip_averaging(), plan, start, [consensus_distance()])
-    closer = bool(found["consensus_distance"][0, -1] < start.var())
+    records = runs(seed, 1, gj.gossip_averaging(), plan, start, [consensus_distance()])
+    closer = bool(records["consensus_distance"][0, -1] < start.var())
     mixed = Assumption("messages reach the models", closer, "the nodes are as far apart as at the start")
-    return Observation(found["messages"][:, -1:] - traffic(plan).sent, (mixed,))
+    return Observation(records["messages"][:, -1:] - traffic(plan).sent, (mixed,))
 
 
 NETWORKS = Axis(
@@ -194,7 +195,7 @@ NETWORKS = Axis(
 
 
 def _overfull(seed: int, wanted: float, replicas: int) -> Observation:
-    """Share of updates at which more messages have come than the inbox that theory recommends would hold."""
+    """Measure the share of updates at which more messages have come than the recommended inbox holds."""
     capacity = exact.inbox_capacity(float(wanted), LAMBDA, EXTRA, SHIFT)
     return _read(seed, replicas, lambda counts: (counts > capacity).astype(float))
 
@@ -213,7 +214,7 @@ CLAIMS = (
     ),
     Claim(
         "inbox_variance",
-        "The messages during one local update have variance λ(c + e) + (λe)²: more than Poisson's.",
+        "The number of messages during one local update has variance λ(c + e) + (λe)², more than Poisson's.",
         "law of total variance",
         Axis("rate λ, pushes per node and second", (0.5, 2.0, 8.0), (2.0,)),
         "variance of the messages read at an update",
@@ -224,7 +225,7 @@ CLAIMS = (
     ),
     Claim(
         "inbox_distribution",
-        "The messages during one update are a Poisson(λc) plus a geometric variable (λ = 2).",
+        "The number of messages during one update is a Poisson(λc) plus a geometric variable (λ = 2).",
         "arrivals during the fixed and during the exponential part",
         Axis("messages k", (0, 1, 2, 4, 8), (0, 3)),
         "share of updates",
@@ -236,7 +237,7 @@ CLAIMS = (
     Claim(
         "inbox_overflow",
         "A share 1 − E min(N, B)/E N of all messages overflows an inbox of capacity B (λ = 2).",
-        "messages that come while B are waiting; stationary",
+        "messages that arrive while B are waiting; stationary",
         Axis("capacity B, messages", (1, 2, 4, 8), (2,)),
         "share of messages",
         predict=_lost_share,
@@ -246,7 +247,7 @@ CLAIMS = (
     ),
     Claim(
         "inbox_distinct_senders",
-        "Of (n−1)(1 − e^{−sc}/(1 + se)) different senders, s = λ/(n−1), one message each is read at an update.",
+        "An update reads one message each of (n−1)(1 − e^{−sc}/(1 + se)) senders on average, s = λ/(n−1).",
         "thinned Poisson arrivals (λ = 2)",
         Axis("nodes n", (3, 8, 32), (8,)),
         "messages read at an update",
@@ -257,7 +258,7 @@ CLAIMS = (
     ),
     Claim(
         "busy_nodes_drop",
-        "Nodes that do not listen while they compute lose a share c/(c + e) of their messages.",
+        "Nodes that do not listen while they compute lose the share c/(c + e) of their messages.",
         "Poisson arrivals see time averages",
         Axis("fixed part c of the update clock, s", (0.1, 0.5, 2.0), (0.5,)),
         "share of messages",
@@ -268,7 +269,7 @@ CLAIMS = (
     ),
     Claim(
         "messages_in_flight",
-        "Little's law: nλ E[latency] messages are on their way at any time (n = 32, λ = 2).",
+        "Little's law: nλ E[latency] messages are in flight on average (n = 32, λ = 2).",
         "Little's law; exponential latency",
         Axis("mean latency, s", (0.1, 0.5, 2.0), (0.5,)),
         "messages in flight",
@@ -280,7 +281,7 @@ CLAIMS = (
     Claim(
         "messages_conserved",
         "Sent = delivered + dropped + overflow + superseded + in flight, as counted from the events.",
-        "every message has one fate; sure",
+        "every message has exactly one fate",
         NETWORKS,
         "messages sent less all fates",
         predict=np.zeros_like,
@@ -290,8 +291,8 @@ CLAIMS = (
     ),
     Claim(
         "messages_counted",
-        "The engine counts as many messages while it runs as the plan says were sent.",
-        "both count the same events; sure",
+        "While it runs, the engine counts exactly the messages that the plan has sent.",
+        "both count the same events",
         NETWORKS._replace(quick=(4,)),
         "messages counted less messages planned",
         predict=np.zeros_like,
@@ -301,9 +302,9 @@ CLAIMS = (
     ),
     Claim(
         "inbox_capacity",
-        "An inbox of the recommended capacity is too small at no more than the stated share of the updates (λ = 2).",
+        "An inbox of the recommended capacity overflows at no more than the stated share of updates (λ = 2).",
         "quantile of the law of the messages during one update",
-        Axis("share that is allowed", (0.3, 0.1, 0.03), (0.1,)),
+        Axis("allowed share", (0.3, 0.1, 0.03), (0.1,)),
         "share of updates at which more messages have come",
         predict=lambda wanted: wanted,
         simulate=each(_overfull),

@@ -1,4 +1,4 @@
-"""Claims on staleness: what gossip must carry so that nodes know each other's newest models (Mitra and Ulukus 2024)."""
+"""Claims on staleness: how much gossip nodes need to know each other's newest models (Mitra and Ulukus 2024)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 import gossipjax as gj
 from gossipjax.observe import mean_hops, staleness_by_source, staleness_histogram, staleness_matrix
 from gossipjax.timeline import clocks, drawn_gossip, opportunistic, push_gossip, push_rounds
-from theory import staleness as exact
-from theory.check.claim import Assumption, Axis, Claim, Kind, Observation, Points, Sampling, each, pointwise
-from theory.check.engine import Records, paced, planned_runs, runs, settled
+
+from ... import staleness as exact
+from ..claim import Assumption, Axis, Claim, Kind, Observation, Points, Sampling, each, pointwise
+from ..engine import Records, paced, planned_runs, runs, settled
 
 PAPER = "Mitra and Ulukus 2024, arXiv 2404.19749"
 STALENESS = "mean staleness, updates"
@@ -25,18 +26,18 @@ def _tracked(n: int, sources: int | None = None, **options: Any) -> gj.Protocol:
 
 
 def _drawn(seed: int, n: int, rate: float, replicas: int, observers: Any, **options: Any) -> tuple[Records, Assumption]:
-    """Poisson updates at rate 1 and pushes at rate λ among n nodes; records after the burn-in."""
+    """Run Poisson updates at rate 1 and pushes at rate λ among n nodes; return the records after the burn-in."""
     every = max(8, int(2 * float(exact.mean_staleness(n, gossip_rate=rate, update_rate=1.0)) * n * (1 + rate)))
     burn_in = int(np.ceil(8 * np.log(n) / rate * n * (1 + rate) / every))
     plan = drawn_gossip(n, every * (burn_in + RECORDS), update_rate=1.0, gossip_rate=rate)
     sources = min(n, 16) if n > 64 else None
-    found = runs(seed, replicas, _tracked(n, sources, **options), plan, np.zeros(n), observers, every=every)
-    pushes = paced(found["messages"][:, -1], len(plan) * rate / (1 + rate))
-    return {name: values[:, burn_in:] for name, values in found.items()}, pushes
+    records = runs(seed, replicas, _tracked(n, sources, **options), plan, np.zeros(n), observers, every=every)
+    pushes = paced(records["messages"][:, -1], len(plan) * rate / (1 + rate))
+    return {name: values[:, burn_in:] for name, values in records.items()}, pushes
 
 
 def _observed(values: np.ndarray, *assumptions: Assumption) -> Observation:
-    """Average each replica over its records, and over whatever else was recorded."""
+    """Average each replica over its records, and over all other axes."""
     flat = values.reshape(*values.shape[:2], -1).mean(axis=2)
     return Observation(flat.mean(axis=1), (settled(flat), *assumptions))
 
@@ -44,42 +45,42 @@ def _observed(values: np.ndarray, *assumptions: Assumption) -> Observation:
 def _planned(
     seed: int, replicas: int, n: int, delay: float, plan: Any, observer: Any, *, sources: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Record runs of plans ``plan(duration, seed)`` at 12 times, two mean delays apart, after a burn-in of eight."""
+    """Record runs of ``plan(duration, seed)`` at 12 times, two mean delays apart, after a burn-in of eight."""
     times = delay * (8 + 2 * np.arange(1, RECORDS + 1))
-    found = planned_runs(
+    records = planned_runs(
         seed, replicas, _tracked(n, sources), lambda k: plan(float(times[-1]), k), times, np.zeros(n), [observer]
     )
-    (values,) = (found[variable.name] for variable in observer.variables[:1])
+    (values,) = (records[variable.name] for variable in observer.variables[:1])
     return values, times
 
 
 def _mean(seed: int, n: float, replicas: int, rate: float) -> Observation:
-    found, pushes = _drawn(seed, int(n), rate, replicas, [staleness_by_source()])
-    return _observed(found["staleness_of_source"], pushes)
+    records, pushes = _drawn(seed, int(n), rate, replicas, [staleness_by_source()])
+    return _observed(records["staleness_of_source"], pushes)
 
 
 def _maximum(seed: int, n: float, replicas: int) -> Observation:
-    found, pushes = _drawn(seed, int(n), 2.0, replicas, [staleness_by_source()])
-    return _observed(found["max_staleness_of_source"], pushes)
+    records, pushes = _drawn(seed, int(n), 2.0, replicas, [staleness_by_source()])
+    return _observed(records["max_staleness_of_source"], pushes)
 
 
 def _histogram(seed: int, points: Points, replicas: int) -> Observation:
     n, bins = 30, 16
-    found, pushes = _drawn(seed, n, 2.0, replicas, [staleness_histogram(bins)])
-    shares = found["staleness_histogram"] / (n * (n - 1))
+    records, pushes = _drawn(seed, n, 2.0, replicas, [staleness_histogram(bins)])
+    shares = records["staleness_histogram"] / (n * (n - 1))
     at = [int(k) for k in points]
     return Observation(shares.mean(axis=1)[:, at], (settled(shares[..., 0]), pushes))
 
 
 def _hops(seed: int, n: float, replicas: int) -> Observation:
-    """Every push carries a version of its own: else the first arrival of a version counts, which took fewer hops."""
+    """Give every push a version of its own; otherwise a version's first arrival counts, which took fewer hops."""
     graph = gj.topology.complete(int(n))
     every = max(8, int(4 * np.log(n) * n))
     plans = [
         gj.timeline.poisson_push(graph, num_events=every * (2 + RECORDS), seed=seed * 100_003 + k)
         for k in range(replicas)
     ]
-    found = runs(
+    records = runs(
         seed,
         replicas,
         _tracked(graph.num_nodes, hops=True),
@@ -88,7 +89,7 @@ def _hops(seed: int, n: float, replicas: int) -> Observation:
         [mean_hops()],
         every=every,
     )
-    return _observed(found["hops"][:, 2:])
+    return _observed(records["hops"][:, 2:])
 
 
 def _shifted(seed: int, shift: float, replicas: int) -> Observation:
@@ -123,7 +124,7 @@ def _two_nodes(seed: int, flight: float, replicas: int) -> Observation:
 
 
 RATES = np.array([0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2])
-"""Pushes per node and unit time where nodes differ."""
+"""Pushes per unit time of nodes that differ."""
 
 
 def _heterogeneous(seed: int, points: Points, replicas: int) -> Observation:
@@ -132,13 +133,13 @@ def _heterogeneous(seed: int, points: Points, replicas: int) -> Observation:
 
     values, _ = _planned(seed, replicas, 8, 2.0, plan, staleness_matrix())
     about = [values[:, :, (int(i) + 1) % 8, int(i)] for i in points]
-    return Observation(np.stack([found.mean(axis=1) for found in about], axis=1), (settled(about[0]),))
+    return Observation(np.stack([staleness.mean(axis=1) for staleness in about], axis=1), (settled(about[0]),))
 
 
 def _on_graph(
     seed: int, pairs: list[tuple[int, int]], replicas: int, graph: gj.topology.Topology, rate: float, delay: float
 ):
-    """Staleness of node j about i on a graph, for pairs (i, j)."""
+    """Measure the staleness of node j about i on a graph, for pairs (i, j)."""
 
     def plan(duration: float, k: int) -> gj.Timeline:
         return push_gossip(graph, duration, compute=clocks.poisson(1.0), gossip=rate, seed=k)
@@ -180,7 +181,7 @@ def _opportunistic(seed: int, n: float, replicas: int, relay: Any, rate: float) 
 
 
 def _rounds(seed: int, point: float, replicas: int, pushes: Any) -> Observation:
-    """Push gossip in rounds: parts of one long run, four delays from record to record, are the samples."""
+    """Run push gossip in rounds; the samples are parts of one long run, recorded every four mean delays."""
     n, rate = (int(point), None) if pushes == "one" else (16, 2.0)
     step = 1.0 if rate is None else float(point)
     delay = exact.one_push_rounds(n) if rate is None else exact.fixed_step_rounds(n, gossip_rate=rate, step=step)
@@ -188,17 +189,17 @@ def _rounds(seed: int, point: float, replicas: int, pushes: Any) -> Observation:
     rounds = apart * (2 + per_sample * replicas)
     plan = push_rounds(n, rounds, step=step, compute=1.0, gossip_rate=rate, pushes=pushes, seed=seed)
     every = len(plan) // rounds * apart
-    found = runs(seed, 1, _tracked(n), plan, np.zeros(n), [staleness_by_source()], every=every)
-    values = found["staleness_of_source"][0, 2:].mean(axis=1).reshape(replicas, per_sample)
+    records = runs(seed, 1, _tracked(n), plan, np.zeros(n), [staleness_by_source()], every=every)
+    values = records["staleness_of_source"][0, 2:].mean(axis=1).reshape(replicas, per_sample)
     return Observation(values.mean(axis=1), (settled(values),))
 
 
 def _squares(seed: int, n: float, replicas: int) -> Observation:
-    """Squared distances from the known mean: those from a sample's own would be too small."""
+    """Measure squared distances from the known mean; those from the sample mean would be too small."""
     size = int(n)
-    found, pushes = _drawn(seed, size, 2.0, replicas, [staleness_matrix()])
+    records, pushes = _drawn(seed, size, 2.0, replicas, [staleness_matrix()])
     mean = float(exact.mean_staleness(size, gossip_rate=2.0, update_rate=1.0))
-    about_others = found["staleness_matrix"][:, :, ~np.eye(size, dtype=bool)]
+    about_others = records["staleness_matrix"][:, :, ~np.eye(size, dtype=bool)]
     return _observed((about_others - mean) ** 2, pushes)
 
 
@@ -242,7 +243,7 @@ CLAIMS = (
     ),
     Claim(
         "staleness_distribution",
-        "With Poisson updates staleness counts them in a random delay: its whole law is known (n = 30, λ = 2).",
+        "Staleness counts Poisson updates in a random delay, so its whole law is known (n = 30, λ = 2).",
         "reversed first passage on the complete graph; generating function inverted by FFT",
         Axis("staleness k, updates", (0, 1, 2, 3, 4, 6), (0, 1, 3)),
         "share of pairs",
@@ -253,7 +254,7 @@ CLAIMS = (
     ),
     Claim(
         "staleness_hops",
-        "The newest version, a new one with every push, took n (H_n − 1)/(n − 1) transmissions to come.",
+        "If every push has a new version, the newest version took n (H_n − 1)/(n − 1) transmissions on average.",
         "depth of a node in the random recursive tree",
         Axis("nodes n", (4, 16, 64), (24,)),
         "transmissions",
@@ -264,7 +265,7 @@ CLAIMS = (
     ),
     Claim(
         "staleness_shifted_clocks",
-        "Only the update rate m = 1/(c + 1/μ) matters to mean staleness, not the clock's law (n = 12, λ = 2).",
+        "Mean staleness depends only on the update rate m = 1/(c + 1/μ), not on the clock's law (n = 12, λ = 2).",
         f"{PAPER}; stationarity of the update process",
         Axis("fixed part c of the update clock, s", (0.0, 0.25, 0.5, 1.5), (0.5,)),
         STALENESS,
@@ -275,7 +276,7 @@ CLAIMS = (
     ),
     Claim(
         "staleness_two_way",
-        "Exchanges halve mean staleness: m H_{n−1}/(2λ) (λ = 1.5 exchanges started per node and second).",
+        "Two-way exchanges halve mean staleness: m H_{n−1}/(2λ) (each node starts λ = 1.5 exchanges per second).",
         "reversed first passage with both directions",
         Axis("nodes n", (4, 12, 40), (12,)),
         STALENESS,
@@ -319,7 +320,7 @@ CLAIMS = (
     ),
     Claim(
         "opportunistic_with_relay_is_uniform",
-        "If the last updater pushes all it knows, staleness is m H_{n−1}/λ: Ω(log n) suffices, not Ω(n).",
+        "If the node that updated last pushes all it knows, staleness is m H_{n−1}/λ: Ω(log n) suffices, not Ω(n).",
         f"against {PAPER}, whose theorem asks for Ω(n); exact for Poisson clocks",
         Axis("nodes n", (4, 12, 40), (12,)),
         STALENESS,
@@ -331,7 +332,7 @@ CLAIMS = (
     Claim(
         "opportunistic_newest_only",
         "If only the network's newest version travels, staleness is m (n−1)/λ: bounded iff λ = Ω(n).",
-        f"{PAPER}, theorem on opportunistic gossip, in the reading that bears it out",
+        f"{PAPER}, theorem on opportunistic gossip, in the reading in which it is true",
         Axis("nodes n", (4, 12, 40), (12,)),
         STALENESS,
         predict=lambda n: exact.opportunistic_staleness(n.astype(int), gossip_rate=2.0, update_rate=1.0, relay=False),
@@ -341,7 +342,7 @@ CLAIMS = (
     ),
     Claim(
         "staleness_fixed_step_engine",
-        "In rounds of Δ s staleness is m Δ E_1 of a chain, more than in continuous time (n = 16, λ = 2).",
+        "In rounds of Δ s staleness is m Δ E_1 of a chain, which is more than in continuous time (n = 16, λ = 2).",
         "exact chain of the rounds engine; the bias is about λΔ/ln(1 + λΔ)",
         Axis("step Δ, s", (0.1, 0.5, 1.0), (0.5,)),
         STALENESS,
@@ -364,7 +365,7 @@ CLAIMS = (
     Claim(
         "staleness_flight_time",
         "A message that takes d seconds is d seconds older: between two nodes staleness is m (1/λ + d) (λ = 2).",
-        "time since the last push that has arrived was sent",
+        "time since the sending of the last push that has arrived",
         Axis("flight time d, s", (0.1, 0.5, 2.0, 6.0), (2.0,)),
         STALENESS,
         predict=lambda d: 0.5 + d,
@@ -382,7 +383,7 @@ CLAIMS = (
         "variance of the staleness, updates²",
         predict=pointwise(lambda n: exact.staleness_variance(n, gossip_rate=2.0, update_rate=1.0)),
         simulate=each(_squares),
-        # Squares are skewed: it takes many until their mean is normal.
+        # Squares are skewed, so that their mean is normal only for many replicas.
         sampling=Sampling(512, 256),
         catches=("clocks that are not memoryless", "biased partner choice"),
     ),

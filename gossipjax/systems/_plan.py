@@ -17,6 +17,7 @@ from gossipjax._base.display import displayed, size
 from gossipjax.systems._activity import CUT, Activity, check_activity, shifted, within
 from gossipjax.systems._details import Details
 from gossipjax.systems._series import accrued, trainings_of, transfers_of
+from gossipjax.systems._workload import Workload
 from gossipjax.timeline._sound import check_loaded
 from gossipjax.types import Timeline, as_timeline
 
@@ -311,16 +312,6 @@ def stand_in(plan: Plan | Timeline) -> Timeline:
     return dataclasses.replace(timeline, properties=dataclasses.replace(timeline.properties, message_bytes=None))
 
 
-def assuming(timeline: Timeline, *, message_bytes: int, local_steps: int, made_for: str) -> Timeline:
-    """Record what the times of a timeline assume; :func:`gossipjax.simulate` compares it with the protocol.
-
-    Args:
-        timeline: of a plan.
-        message_bytes: of the model in one message, without what the system adds to it.
-        local_steps: of an acting node.
-        made_for: the family of protocols, such as "FedAvg".
-    """
-    facts = dataclasses.replace(
-        timeline.properties, message_bytes=int(message_bytes), local_steps=int(local_steps), made_for=made_for
-    )
-    return dataclasses.replace(timeline, properties=facts)
+def assuming(timeline: Timeline, load: Workload) -> Timeline:
+    """Record what the times of a timeline assume; :func:`gossipjax.simulate` compares it with the protocol."""
+    return dataclasses.replace(timeline, properties=dataclasses.replace(timeline.properties, **load._asdict()))

@@ -122,7 +122,7 @@ def test_a_message_is_as_large_as_the_sharing_of_the_learner_makes_it(name, shar
         ("rounds", gj.allreduce_sgd(TASK, SGD), "counts its messages itself"),
         ("rounds", gj.fedbuff(TASK, SGD), "how many local steps"),
         ("rounds", gj.ad_psgd(TASK, SGD), "a protocol of AD-PSGD; .* one of D-PSGD"),
-        ("HADFL", gj.metered(gj.dpsgd(TASK, SGD)), "does not run on the events of HADFL"),
+        ("HADFL", gj.dpsgd(TASK, SGD, sharing=sharing.power_gossip(GRAPH)), "does not run on the events of HADFL"),
         ("AD-PSGD", gj.dpsgd(TASK, SGD, local_steps=3), r"local_steps=3: .* a gradient at a time"),
         ("Plexus", gj.fedavg(exact_quadratic(X0[:4], 1.0), SGD, local_steps=1), "has 4 shards for 8 devices"),
     ],

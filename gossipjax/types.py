@@ -158,6 +158,17 @@ def as_timeline(plan: Any) -> Timeline:
     return instance("timeline", getattr(plan, "timeline", plan), Timeline, remedy)
 
 
+class Ledger(NamedTuple):
+    """What every node has sent and received since a run began; both have one entry for each.
+
+    A message is charged to its sender when it leaves, and to its receiver when it arrives: of the whole network, what
+    was sent = what was received + what was lost + what is still on its way.
+    """
+
+    sent: Any
+    received: Any
+
+
 class Info(NamedTuple):
     """What a step reports besides its new state. None where a protocol has nothing to say."""
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, UInt
+from jaxtyping import Array, Int, UInt
 
 from gossipjax._base.arguments import whole
 
@@ -31,7 +31,12 @@ class Counter(NamedTuple):
 
 def zero() -> Counter:
     """Return a counter at zero."""
-    return Counter(jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.uint32))
+    return zeros(())
+
+
+def zeros(shape: tuple[int, ...]) -> Counter:
+    """Return counters at zero."""
+    return Counter(jnp.zeros(shape, jnp.uint32), jnp.zeros(shape, jnp.uint32))
 
 
 def pack(*counters: Counter) -> UInt[Array, " w"]:
@@ -91,6 +96,21 @@ def add_product(counter: Counter, a: UInt[Array, " n"], b: UInt[Array, " n"]) ->
     for i, half_a in enumerate((a & _HALF, a >> _SIXTEEN)):
         for j, half_b in enumerate((b & _HALF, b >> _SIXTEEN)):
             counter = _shifted(counter, half_a * half_b, 16 * (i + j))
+    return counter
+
+
+def add_products_at(counter: Counter, rows: Int[Array, " k"], a: UInt[Array, " k"], b: UInt[Array, " k"]) -> Counter:
+    """Add ``a b`` to the counters of some of n rows exactly (modulo 2⁶⁴); rows past the end are dropped.
+
+    A row may occur up to 2¹⁶ times.
+    """
+    for i, half_a in enumerate((a & _HALF, a >> _SIXTEEN)):
+        for j, half_b in enumerate((b & _HALF, b >> _SIXTEEN)):
+            product = half_a * half_b
+            for k, digit in enumerate((product & _HALF, product >> _SIXTEEN)):
+                if i + j + k < 4:
+                    sums = jnp.zeros_like(counter.low).at[rows].add(digit, mode="drop")
+                    counter = _shifted(counter, sums, 16 * (i + j + k))
     return counter
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,28 @@ from jaxtyping import Array, Key
 
 from gossipjax._base.arguments import shown
 from gossipjax.types import Event, Info, Params, Protocol, Sharing
+
+
+class Bits(NamedTuple):
+    """What the report of a step shows of the messages of every run, when the step is traced."""
+
+    constant: int | None
+    """Bits of every message, if constant; None: they vary, or are not reported."""
+    reported: bool
+    """Whether the step reports what it sends."""
+    numbered: bool
+    """Whether the step counts its messages itself; otherwise the event says how many there are."""
+
+    @property
+    def num_bytes(self) -> int | None:
+        """Bytes of every message, if constant."""
+        return None if self.constant is None else -(-self.constant // 8)
+
+
+def bits_of(info: Info) -> Bits:
+    """Read what a traced step reports about its messages."""
+    constant = info.bits if isinstance(info.bits, int) else None
+    return Bits(constant, info.bits is not None, info.messages is not None)
 
 
 def step(protocol: Protocol, key: Key[Array, ""], state: Any, event: Event) -> tuple[Any, Info]:

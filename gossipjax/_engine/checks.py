@@ -14,8 +14,9 @@ from scipy import sparse
 from gossipjax._base.arguments import shown
 from gossipjax._base.counter import MOST_BITS
 from gossipjax._base.leaves import form_of, near
+from gossipjax._base.outputs import Bits
 from gossipjax._base.rows import bits_per_row
-from gossipjax._engine.probe import Bits, Probe, probe
+from gossipjax._engine.probe import Probe, probe
 from gossipjax.facts import Properties, Requires
 from gossipjax.mixing._apply import DenseMixing, TableMixing
 from gossipjax.timeline._events import event_form
@@ -229,10 +230,9 @@ def check_message(bits: Bits, timeline: Timeline) -> None:
     planned, name = timeline.properties.message_bytes, timeline.properties.name
     if planned is None or not len(timeline) or not bits.reported or (bits.constant is not None and bits.numbered):
         return
-    found = None if bits.constant is None else -(-bits.constant // 8)
-    if found != planned:
+    if (found := bits.num_bytes) != planned:
         size = "messages of the protocol vary in size" if found is None else f"a message has {found:,} bytes"
-        plan = "" if found is None else f"plan it with model_bytes={found}, or "
+        plan = "" if found is None else f"plan it with learner=protocol or model_bytes={found}, or "
         raise ValueError(
             f"{size}, but {name} was planned for model_bytes={planned:,}, on which its times and bytes rest; {plan}let "
             "the messages stand in for the planned ones with gossipjax.systems.stand_in(timeline)"

@@ -16,6 +16,7 @@ from gossipjax._base.rows import finite_rows, num_rows
 from gossipjax._base.streams import EVENTS, STEPS
 from gossipjax.facts import Properties
 from gossipjax.mixing._counting import charge_allreduce, count
+from gossipjax.mixing._ledger import departures
 from gossipjax.observe._models import Observer, Snapshot
 from gossipjax.timeline._events import draw_window, event_of
 from gossipjax.types import Event, Info, Params, Planned, Protocol, Timeline, as_timeline
@@ -172,11 +173,11 @@ def _account(carry: _Carry, state: Any, info: Info, event: Event, num_nodes: int
     if (bad := _first_bad(info, event, num_nodes)) is not None:
         status = _flag(status, *bad)
     if info.bits is not None and not _counted_outside(info, event):
-        sent = count(event, rows) if info.messages is None else info.messages
-        if isinstance(info.bits, int):
-            traffic = _add_total(traffic, info.bits, sent)
+        bits, sent = departures(info, event, rows)
+        if isinstance(bits, int):
+            traffic = _add_total(traffic, bits, sent)
         else:
-            traffic = _add_traffic(traffic, jnp.broadcast_to(jnp.asarray(info.bits, jnp.uint32), sent.shape), sent)
+            traffic = _add_traffic(traffic, jnp.broadcast_to(jnp.asarray(bits, jnp.uint32), sent.shape), sent)
     if info.loss is not None:
         acting = jnp.ones(info.loss.shape, bool) if event.nodes is None else event.nodes < num_nodes
         losses = _add_loss(losses, info.loss, acting)

@@ -20,17 +20,6 @@ from gossipjax.timeline._events import event_form, first_event, one_entry
 from gossipjax.types import Event, Info, Protocol, Timeline
 
 
-class Bits(NamedTuple):
-    """What the program of a step shows of the messages that the step reports."""
-
-    constant: int | None
-    """Bits of every message, if constant; None: they vary, or are not reported."""
-    reported: bool
-    """Whether the step reports what it sends."""
-    numbered: bool
-    """Whether the step counts its messages itself; otherwise the event says how many there are."""
-
-
 class Probe(NamedTuple):
     """Shapes and types of everything that one step of a run takes and returns."""
 
@@ -44,7 +33,7 @@ class Probe(NamedTuple):
     """The models that observers look at."""
     versions: Any
     meter: Any
-    bits: Bits
+    bits: outputs.Bits
     trains: bool
     """Whether the step reports losses."""
 
@@ -93,12 +82,13 @@ def _start(facts: Properties, key, protocol: Protocol, x0) -> tuple[Any, ...]:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _step(functions, facts: Properties, key, protocol: Protocol, xs, shared, x0) -> tuple[Any, Info, Frozen[Bits]]:
+def _step(
+    functions, facts: Properties, key, protocol: Protocol, xs, shared, x0
+) -> tuple[Any, Info, Frozen[outputs.Bits]]:
     with placement.using("vmap"):  # the same run on another number of devices is the same run
         event = first_event(key, Timeline(xs, shared, functions[0], facts, functions[1]))
         state = protocol.init(key, loop.with_slots(x0, facts))
         after, info = outputs.step(protocol, key, state, event)
-    constant = info.bits if isinstance(info.bits, int) else None
-    bits = Bits(constant, info.bits is not None, info.messages is not None)
+    bits = outputs.bits_of(info)
     # A plain int may be larger than the numbers of a program: it is no output.
-    return after, info if constant is None else info._replace(bits=None), Frozen(bits)
+    return after, info if bits.constant is None else info._replace(bits=None), Frozen(bits)

@@ -18,5 +18,6 @@ from gossipjax.observe._staleness import staleness_histogram as staleness_histog
 from gossipjax.observe._staleness import staleness_matrix as staleness_matrix
 from gossipjax.observe._staleness import staleness_summary as staleness_summary
 from gossipjax.observe._traffic import meter_summary as meter_summary
+from gossipjax.observe._traffic import node_traffic as node_traffic
 
 __all__ = [name for name in dir() if not name.startswith("_")]

@@ -2,26 +2,65 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from gossipjax._base.calls import recorded
+from gossipjax._base.counter import Counter
+from gossipjax._base.rows import num_rows
 from gossipjax.observe._models import Observer, Snapshot, Variable, percentiles
 
 
+def _traffic(snapshot: Snapshot) -> dict[str, Array]:
+    meter = _meter_of("node_traffic", snapshot)
+    sent, received = (_bytes(bits, num_rows(snapshot.x)) for bits in meter.traffic)
+    return {"bytes_out": sent, "bytes_in": received}
+
+
 def _summary(snapshot: Snapshot) -> dict[str, Array]:
+    meter = _meter_of("meter_summary", snapshot)
+    if meter.clock is None:
+        raise ValueError(
+            "meter_summary needs clocks: give metered a compute_seconds, bytes_per_second or latency_seconds, or watch "
+            "node_traffic"
+        )
+    sent = _bytes(meter.traffic.sent, num_rows(snapshot.x))
+    return {"node_bytes_sent": percentiles(sent), "node_clock": percentiles(meter.clock.astype(sent.dtype))}
+
+
+def _meter_of(observer: str, snapshot: Snapshot) -> Any:
     if snapshot.meter is None:
-        raise ValueError("meter_summary needs a meter: wrap the protocol in metered")
-    high, low = snapshot.meter.bits
+        raise ValueError(f"{observer} needs a meter: wrap the protocol in metered")
+    return snapshot.meter
+
+
+def _bytes(bits: Counter, nodes: int) -> Float[Array, " n"]:
     kind = jnp.result_type(float)
-    sent = (high.astype(kind) * 2.0**32 + low.astype(kind)) / 8
-    return {"node_bytes_sent": percentiles(sent), "node_clock": percentiles(snapshot.meter.clock.astype(kind))}
+    return (bits.high[:nodes].astype(kind) * 2.0**32 + bits.low[:nodes].astype(kind)) / 8
+
+
+@recorded()
+def node_traffic() -> Observer:
+    """Measure ``bytes_out`` and ``bytes_in`` of each node since the run began, with the dimension ``node``.
+
+    The protocol must be metered (:func:`gossipjax.metered`). The sum of ``bytes_out`` is ``bytes_sent`` of the run.
+    """
+    variables = (
+        Variable("bytes_out", "bytes that a node has sent", "byte", ("node",)),
+        Variable("bytes_in", "bytes that a node has received", "byte", ("node",)),
+    )
+    return Observer(Partial(_traffic), variables)
 
 
 @recorded()
 def meter_summary() -> Observer:
-    """Measure ``node_bytes_sent`` and ``node_clock``, with the dimension ``statistic`` over nodes."""
+    """Measure ``node_bytes_sent`` and ``node_clock``, with the dimension ``statistic`` over nodes.
+
+    The protocol must be metered with clocks (:func:`gossipjax.metered`).
+    """
     variables = (
         Variable("node_bytes_sent", "bytes that a node has sent", "byte", ("statistic",)),
         Variable("node_clock", "a node's own clock at the end of its round", "s", ("statistic",)),

@@ -64,6 +64,6 @@ def random_walk(task: Task, optimizer: optax.GradientTransformation | Partial, *
     Reference: Gholami and Seferoglu 2025, arXiv 2504.09792; Johansson, Rabi, Johansson 2009 (one walk).
     """
     task, factory = as_task(task), as_factory(optimizer)
-    requires = Requires({"walks"}, num_nodes=task.num_nodes, builder="timeline.random_walks")
+    requires = Requires({"walks"}, num_nodes=task.num_nodes, local_steps=local_steps, builder="timeline.random_walks")
     step = Partial(_step, task, factory, check_steps(local_steps))
     return Protocol(Partial(_init, factory), step, Partial(_model), requires)

@@ -17,6 +17,7 @@ from gossipjax.systems._picture import picture as picture
 from gossipjax.systems._plan import Plan as Plan
 from gossipjax.systems._plan import activity as activity
 from gossipjax.systems._plan import load_plan as load_plan
+from gossipjax.systems._plan import node_traffic as node_traffic
 from gossipjax.systems._plan import stand_in as stand_in
 from gossipjax.systems._plan import traffic_series as traffic_series
 from gossipjax.systems._plan import training_series as training_series

@@ -14,10 +14,11 @@ from gossipjax.systems._activity import COMPLETED, UNDER_WAY, Activity
 from gossipjax.systems._kernel.bandwidth import capacities
 from gossipjax.systems._kernel.machines import Machines, checked_system, train_seconds_of
 from gossipjax.systems._plan import Plan, assuming, plan_of_one
+from gossipjax.systems._workload import workload
 from gossipjax.timeline import clocks, pairwise
 from gossipjax.timeline.flights import Peers, num_peers
 from gossipjax.topology import Topology
-from gossipjax.types import NOBODY, Timeline
+from gossipjax.types import NOBODY, Protocol, Timeline
 
 
 @recorded("lian2018adpsgd")
@@ -26,7 +27,8 @@ def ad_psgd(
     peers: Peers,
     duration_s: int | float,
     *,
-    model_bytes: int,
+    learner: Protocol | None = None,
+    model_bytes: int | None = None,
     time_batch: int = 1,
     exchange_s: int | float | None = None,
     seed: int,
@@ -45,6 +47,7 @@ def ad_psgd(
         devices: of n nodes.
         peers: an undirected topology of n nodes, or n: every other node is a neighbour.
         duration_s: simulated seconds.
+        learner: the protocol that will run on the plan, instead of ``model_bytes``, which is then read off it.
         model_bytes: M, of one message.
         time_batch: b samples of a gradient.
         exchange_s: seconds between two exchanges started by a node; None: as above.
@@ -55,11 +58,20 @@ def ad_psgd(
 
     Reference: Lian, Zhang, Zhang, Liu 2018, arXiv 1710.06952, algorithm 1.
     """
-    given = checked_system(devices, local_steps=1, time_batch=time_batch, model_bytes=model_bytes)
+    given = checked_system(devices, time_batch=time_batch)
     duration_s, seed = real("duration_s", duration_s, above=0, unit="seconds"), checked_seed(seed)
     if exchange_s is not None:
         exchange_s = real("exchange_s", exchange_s, above=0, unit="seconds", remedy="None: as often as gradients end")
     n = given.seconds_per_sample.size
+    load = workload(
+        learner,
+        model_bytes=model_bytes,
+        local_steps=None if learner is not None else 1,
+        num_nodes=n,
+        made_for="AD-PSGD",
+    )
+    whole("local_steps", load.local_steps, least=1, most=1, remedy="a gradient at a time, as that of gossipjax.ad_psgd")
+    size = load.message_bytes
     if not isinstance(peers, Topology):
         peers = whole("peers", peers, least=2, remedy="pass an undirected topology, or the number of nodes")
     if num_peers(peers) != n:
@@ -70,20 +82,20 @@ def ad_psgd(
     updates = float((duration_s / compute).sum())
     what = f"duration_s={duration_s:g}: about {updates:.3g} gradients of {n} nodes"
     check_memory(what, 400.0 * updates + 40.0 * n * n, "plan a shorter time, or fewer nodes")
-    own = np.diagonal(transfer_seconds(given, model_bytes))
+    transfers = transfer_seconds(given, size)
+    own = np.diagonal(transfers)
     timeline = pairwise(
         peers,
         duration_s,
         compute=clocks.deterministic(compute),
         communicate=clocks.deterministic(np.maximum(compute, 2 * own) if exchange_s is None else exchange_s),
         atomic=False,
-        latency=transfer_seconds(given, model_bytes),
+        latency=transfers,
         seed=seed,
     )
-    name = f"AD-PSGD: {n} nodes, time_batch={time_batch}, messages of {model_bytes:,} bytes, seed={seed}"
-    found = _activity(timeline, compute, given.upload_bytes_per_second, model_bytes, duration_s)
-    timeline = assuming(timeline, message_bytes=model_bytes, local_steps=1, made_for="AD-PSGD")
-    return plan_of_one(name, timeline, duration_s, found)
+    name = f"AD-PSGD: {n} nodes, time_batch={time_batch}, messages of {size:,} bytes, seed={seed}"
+    found = _activity(timeline, compute, given.upload_bytes_per_second, size, duration_s)
+    return plan_of_one(name, assuming(timeline, load), duration_s, found)
 
 
 def transfer_seconds(devices: Machines, model_bytes: int) -> Float[np.ndarray, "n n"]:

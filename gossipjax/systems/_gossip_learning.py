@@ -28,10 +28,11 @@ from gossipjax.systems._kernel.machines import Machines, checked_system, train_s
 from gossipjax.systems._kernel.queue import at, cancel, follow
 from gossipjax.systems._kernel.record import activity_of, averages, columns, training_ends, training_starts
 from gossipjax.systems._plan import Plan, assuming, plan_of_one
+from gossipjax.systems._workload import workload
 from gossipjax.timeline import clocks
 from gossipjax.timeline._from_events import from_events
 from gossipjax.timeline.flights import assign_slots
-from gossipjax.types import NOBODY, Timeline
+from gossipjax.types import NOBODY, Protocol, Timeline
 
 SEND, MERGE, TRAIN = range(3)
 """Kinds of events."""
@@ -74,8 +75,9 @@ def gossip_learning(
     devices: Devices | Machines,
     duration_s: int | float,
     *,
-    model_bytes: int,
-    local_steps: int,
+    learner: Protocol | None = None,
+    model_bytes: int | None = None,
+    local_steps: int | None = None,
     period_s: int | float = 60.0,
     time_batch: int = 1,
     bandwidth: Bandwidth = "greedy",
@@ -106,6 +108,8 @@ def gossip_learning(
     Args:
         devices: of n ≥ 2 nodes.
         duration_s: simulated seconds.
+        learner: the protocol that will run on the plan, instead of ``local_steps`` and ``model_bytes``, which are then
+            read off it; see :func:`gossipjax.systems.plexus`.
         model_bytes: of one message.
         local_steps: E.
         period_s: seconds between two sends of a node.
@@ -119,27 +123,25 @@ def gossip_learning(
 
     Reference: Ormándi, Hegedűs, Jelasity 2013, arXiv 1109.1396; as a baseline of Dhasade et al. 2025, arXiv 2503.05509.
     """
-    given = checked_system(
-        devices, local_steps=local_steps, time_batch=time_batch, model_bytes=model_bytes, bandwidth=bandwidth
-    )
+    given = checked_system(devices, time_batch=time_batch, bandwidth=bandwidth)
     n = given.seconds_per_sample.size
+    load = workload(learner, model_bytes=model_bytes, local_steps=local_steps, num_nodes=n, made_for="gossip learning")
     _check(n, duration_s, period_s, inbox)
     seed, sends = checked_seed(seed), n * (duration_s / period_s)
     what = f"duration_s={duration_s:g}, period_s={period_s:g}: about {sends:.3g} messages of {n} nodes"
     check_memory(what, 1000.0 * sends, "plan a shorter time, or a longer period")
-    duration, train_seconds = float(duration_s), train_seconds_of(given, local_steps, time_batch)
+    duration, train_seconds = float(duration_s), train_seconds_of(given, load.local_steps, time_batch)
     timers = clocks.schedule(clocks.deterministic(period_s), n, duration, np.random.default_rng(seed))
     limits = capacities(given.upload_bytes_per_second, given.download_bytes_per_second)
     kernel = make_kernel(MODELS[bandwidth](limits.up, limits.down), given.online.tolist())
-    run = _make(kernel, inbox, float(model_bytes), train_seconds.tolist(), random.Random(seed))
+    run = _make(kernel, inbox, float(load.message_bytes), train_seconds.tolist(), random.Random(seed))
     last = float(np.nextafter(duration, 0.0))  # events at the very end do not count
     follow_presence(kernel, given, last, partial(_change, run), rank=PRESENCE)
     ticks = zip(timers.times.tolist(), timers.nodes.tolist(), strict=True)
     follow(kernel.queue, ticks, partial(_send, run), rank=TIMERS)
     run_kernel(kernel, until=last)
     name = f"gossip learning: {n} nodes, period {period_s:g} s, {inbox} inbox, {bandwidth} transfers, seed={seed}"
-    timeline = _timeline(run, name, n, np.array(run.fates, np.int64))
-    timeline = assuming(timeline, message_bytes=model_bytes, local_steps=local_steps, made_for="gossip learning")
+    timeline = assuming(_timeline(run, name, n, np.array(run.fates, np.int64)), load)
     return plan_of_one(name, timeline, duration, activity_of(kernel.record, duration, kernel.network.sent(duration)))
 
 

@@ -16,9 +16,10 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed, size
 from gossipjax.systems._activity import CUT, Activity, check_activity, shifted, within
 from gossipjax.systems._details import Details
-from gossipjax.systems._series import accrued, trainings_of, transfers_of
+from gossipjax.systems._series import accrued, by_node, trainings_of, transfers_of
+from gossipjax.systems._workload import Workload
 from gossipjax.timeline._sound import check_loaded
-from gossipjax.types import Timeline, as_timeline
+from gossipjax.types import Ledger, Timeline, as_timeline
 
 
 @displayed
@@ -103,6 +104,10 @@ class Plan:
         """Bytes sent up to a time; see :func:`traffic_series`."""
         until_s = real("until_s", until_s, infinite=True, unit="seconds")
         return float(traffic_series(self, np.array([until_s]))[0])
+
+    def node_traffic(self, until_s: int | float = np.inf) -> Ledger:
+        """Bytes sent and received by each node up to a time; see :func:`node_traffic`."""
+        return node_traffic(self, until_s)
 
     def training_seconds(self, until_s: int | float) -> float:
         """Seconds of training, over all nodes, up to a time; see :func:`training_series`."""
@@ -241,6 +246,36 @@ def training_series(plan: Plan, times_s: Num[np.ndarray, " r"]) -> Float[np.ndar
     return _series(plan, times_s, trainings_of)
 
 
+def node_traffic(plan: Plan, until_s: int | float = np.inf) -> Ledger:
+    """Sum up the bytes that each node has sent and received up to a time, including those of transfers that are cut.
+
+    Both ends of a transfer in progress are charged in proportion to its time, as in :func:`traffic_series`, whose value
+    at this time is the sum of all bytes sent. Bytes on their way to an unknown receiver are received by nobody.
+
+    >>> from gossipjax import devices, systems, topology
+    >>> plan = systems.synchronous(devices.uniform(4), topology.star(4), 2, local_steps=5, model_bytes=100)
+    >>> sent, received = systems.node_traffic(plan)
+    >>> sent.tolist(), received.tolist()
+    ([600.0, 200.0, 200.0, 200.0], [600.0, 200.0, 200.0, 200.0])
+
+    Args:
+        plan: of any system.
+        until_s: seconds.
+
+    Returns:
+        Bytes of each node, ``(n,)`` in float64; of HADFL ``(n + 1,)``, the last entry being the coordinator's.
+    """
+    until_s = real("until_s", until_s, infinite=True, unit="seconds")
+    n = checked_plan(plan).num_nodes + (0 if plan.details is None else plan.details.num_coordinators)
+    found = [by_node(each, n) for each in plan.activities]
+    whole = np.searchsorted(plan.begin_s, until_s, side="right") - 1  # pieces before this one have ended
+    used = np.bincount(plan.pattern[: max(whole, 0)], minlength=len(found))
+    total = sum((times * each for times, each in zip(used, found, strict=True)), np.zeros((2, n)))
+    if whole >= 0:
+        total = total + by_node(plan.activities[plan.pattern[whole]], n, until_s - float(plan.begin_s[whole]))
+    return Ledger(*total)
+
+
 def _series(plan: Plan, times_s: Any, spans: Any) -> Float[np.ndarray, " r"]:
     times = reals("times_s", times_s, shape=(None,), infinite=True, unit="seconds")
     found = [spans(each) for each in checked_plan(plan).activities]
@@ -311,16 +346,6 @@ def stand_in(plan: Plan | Timeline) -> Timeline:
     return dataclasses.replace(timeline, properties=dataclasses.replace(timeline.properties, message_bytes=None))
 
 
-def assuming(timeline: Timeline, *, message_bytes: int, local_steps: int, made_for: str) -> Timeline:
-    """Record what the times of a timeline assume; :func:`gossipjax.simulate` compares it with the protocol.
-
-    Args:
-        timeline: of a plan.
-        message_bytes: of the model in one message, without what the system adds to it.
-        local_steps: of an acting node.
-        made_for: the family of protocols, such as "FedAvg".
-    """
-    facts = dataclasses.replace(
-        timeline.properties, message_bytes=int(message_bytes), local_steps=int(local_steps), made_for=made_for
-    )
-    return dataclasses.replace(timeline, properties=facts)
+def assuming(timeline: Timeline, load: Workload) -> Timeline:
+    """Record what the times of a timeline assume; :func:`gossipjax.simulate` compares it with the protocol."""
+    return dataclasses.replace(timeline, properties=dataclasses.replace(timeline.properties, **load._asdict()))

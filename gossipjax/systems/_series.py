@@ -23,6 +23,22 @@ def trainings_of(found: Activity) -> Spans:
     return found.training_start_s, found.training_end_s, found.training_end_s - found.training_start_s
 
 
+def by_node(found: Activity, num_nodes: int, until_s: float = np.inf) -> Float[np.ndarray, "2 n"]:
+    """Sum the bytes that each node has sent, and those that it has received, up to a time.
+
+    Args:
+        found: the transfers.
+        num_nodes: number of senders and receivers n.
+        until_s: seconds.
+    """
+    lasted = np.clip(until_s - found.asked_s, 0.0, found.ended_s - found.asked_s)
+    begun = found.asked_s <= until_s
+    share = np.where(found.ended_s > found.asked_s, lasted / np.maximum(found.ended_s - found.asked_s, 1e-300), begun)
+    size, known = found.sent_bytes * share, found.receiver >= 0
+    sent = np.bincount(found.sender, size, num_nodes)
+    return np.stack([sent, np.bincount(found.receiver[known], size[known], num_nodes)])
+
+
 def accrued(
     spans: list[Spans],
     pattern: Int[np.ndarray, " k"],

@@ -1,7 +1,8 @@
-"""Traffic and clock of each node, for messages whose sizes differ from node to node.
+"""Traffic of each node, and clocks for messages whose sizes differ from node to node.
 
 Timelines are planned before the run, so that their times cannot depend on its messages. If the size of a message is
-random or depends on the model, as in :func:`~gossipjax.sharing.jwins`, a meter computes the clocks during the run.
+random or depends on the model, as in :func:`~gossipjax.sharing.jwins`, a meter computes the clocks during the run. Who
+is charged for a message is said in :mod:`gossipjax.mixing._ledger`.
 """
 
 from __future__ import annotations
@@ -14,27 +15,33 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key, UInt
 
-from gossipjax._base import counter, outputs
+from gossipjax._base import outputs
 from gossipjax._base.arguments import instance, reals
 from gossipjax._base.binding import bind
 from gossipjax._base.calls import recorded
-from gossipjax._base.counter import Counter
 from gossipjax._base.rows import num_rows
 from gossipjax.facts import Requires
-from gossipjax.mixing._counting import charge_allreduce, count
+from gossipjax.mixing._counting import charge_allreduce
 from gossipjax.mixing._forms import DenseMixing, Mixing, TableMixing
-from gossipjax.types import Event, Params, Protocol
+from gossipjax.mixing._ledger import Book, departures, enter, start_book
+from gossipjax.types import Event, Info, Ledger, Params, Protocol
 
 
 class Meter(NamedTuple):
-    """Traffic and clock of every node."""
+    """Traffic of every node, and its clock if the meter has a link."""
 
-    bits: Counter
-    """Bits sent since the run began, a 64-bit count each; ``counter.value(meter.bits)`` reads them on the host."""
-    clock: Float[Array, " n"]
+    book: Book
+    """``book.ledger.sent`` and ``.received`` are the bits of each node since the run began, 64-bit counts;
+    ``counter.value(...)`` reads them on the host. Rows of messages in flight follow those of the nodes."""
+    clock: Float[Array, " n"] | None
     """Time in seconds at which the node ended its last round, in float32."""
-    rest: Float[Array, " n"]
+    rest: Float[Array, " n"] | None
     """Rounding error of ``clock``, carried along so that rounds of a millisecond still count after days."""
+
+    @property
+    def traffic(self) -> Ledger:
+        """What each row has sent and received, in bits."""
+        return self.book.ledger
 
 
 class MeteredState(NamedTuple):
@@ -52,14 +59,15 @@ class _Link(NamedTuple):
     latency: Array
 
 
-def _init(inner: Protocol, link: _Link, key: Key[Array, ""], x0: Params) -> MeteredState:
+def _init(inner: Protocol, link: _Link | None, key: Key[Array, ""], x0: Params) -> MeteredState:
     n = num_rows(x0)
+    if link is None:
+        return MeteredState(inner.init(key, x0), Meter(start_book(n), None, None))
     for name, numbers in link._asdict().items():
         if numbers.shape not in ((), (n,)):
             raise ValueError(f"{name} of shape {numbers.shape} for {n} nodes: give one number, or one per node")
-    nothing = Counter(jnp.zeros(n, jnp.uint32), jnp.zeros(n, jnp.uint32))
     zero = jnp.zeros(n, jnp.float32)
-    return MeteredState(inner.init(key, x0), Meter(nothing, zero, zero))
+    return MeteredState(inner.init(key, x0), Meter(start_book(n), zero, zero))
 
 
 def _add_seconds(clock: Array, rest: Array, seconds: Array) -> tuple[Array, Array]:
@@ -70,28 +78,30 @@ def _add_seconds(clock: Array, rest: Array, seconds: Array) -> tuple[Array, Arra
     return total, (clock - (total - added)) + (seconds - added)
 
 
-def _step(inner: Protocol, link: _Link, key: Key[Array, ""], state: MeteredState, event: Event):
+def _step(inner: Protocol, link: _Link | None, key: Key[Array, ""], state: MeteredState, event: Event):
     after, info = outputs.step(inner, key, state.inner, event)
-    n = state.meter.clock.shape[0]
-    info = charge_allreduce(info, event, n)
-    size = info.bits
-    if size is None:
+    if info.bits is None:
         raise ValueError(
             "metered needs message sizes, but the protocol's step does not report what it sends: return "
             "gossipjax.Info(bits=...), such as gossipjax.bits_per_row(x) for a whole model"
         )
-    models = count(event, n) if info.messages is None else info.messages
-    bits, models = (_by_message(each, n) for each in (size, models))
-    total = state.meter.bits
-    for lane in range(bits.shape[1]):
-        total = counter.add_product(total, bits[:, lane], models[:, lane])
-    sent = jnp.sum(bits.astype(jnp.float32) * models.astype(jnp.float32), axis=1) / 8
-    ready = _add_seconds(state.meter.clock, state.meter.rest, link.compute + sent / link.bytes_per_second)
+    meter = state.meter._replace(book=enter(state.meter.book, info, event))
+    return MeteredState(after, meter if link is None else _tick(link, meter, info, event)), info
+
+
+def _tick(link: _Link, meter: Meter, info: Info, event: Event) -> Meter:
+    """Move the clocks on by one round."""
+    assert meter.clock is not None
+    assert meter.rest is not None
+    n = meter.clock.shape[0]
+    size, number = departures(charge_allreduce(info, event, n), event, n)
+    sent = jnp.sum(_by_message(size, n).astype(jnp.float32) * _by_message(number, n).astype(jnp.float32), axis=1) / 8
+    ready = _add_seconds(meter.clock, meter.rest, link.compute + sent / link.bytes_per_second)
     mixing = event.mixing if event.allreduce is None else DenseMixing(jnp.ones((n, n)))
     heard = latest(mixing, *_add_seconds(*ready, jnp.broadcast_to(link.latency, (n,))))
     waits = (heard[0] > ready[0]) | ((heard[0] == ready[0]) & (heard[1] > ready[1]))
     clock, rest = (jnp.where(waits, theirs, own) for theirs, own in zip(heard, ready, strict=True))
-    return MeteredState(after, Meter(total, clock, rest)), info
+    return meter._replace(clock=clock, rest=rest)
 
 
 def _by_message(numbers: Any, n: int) -> UInt[Array, "n s"]:
@@ -140,9 +150,11 @@ def _meter(state: MeteredState) -> Meter:
     return state.meter
 
 
-def _per_node(name: str, value: ArrayLike, num_nodes: int | None, **bounds: Any) -> Float[np.ndarray, "..."]:
+def _per_node(
+    name: str, value: ArrayLike | None, default: float, num_nodes: int | None, **bounds: Any
+) -> Float[np.ndarray, "..."]:
     """Check one number, or one for each node."""
-    numbers = reals(name, value, **bounds)
+    numbers = reals(name, default if value is None else value, **bounds)
     if numbers.ndim > 1 or numbers.size < 1 or (numbers.ndim and num_nodes not in (None, numbers.size)):
         wanted = "one per node" if num_nodes is None else f"{num_nodes}, one per node"
         raise ValueError(f"{name} of shape {numbers.shape}: pass one number, or {wanted}")
@@ -153,51 +165,61 @@ def _per_node(name: str, value: ArrayLike, num_nodes: int | None, **bounds: Any)
 def metered(
     protocol: Protocol,
     *,
-    compute_seconds: ArrayLike = 0.0,
-    bytes_per_second: ArrayLike = np.inf,
-    latency_seconds: ArrayLike = 0.0,
+    compute_seconds: ArrayLike | None = None,
+    bytes_per_second: ArrayLike | None = None,
+    latency_seconds: ArrayLike | None = None,
 ) -> Protocol:
-    """Add a traffic counter and a clock for every node to a protocol of synchronous rounds.
+    """Count what every node sends and receives, on any timeline whose rows are nodes; on rounds, keep clocks as well.
 
-    A node computes, sends its messages one after another, and ends its round when it has sent all its messages and
-    received those of its neighbours::
+    A message is charged to its sender when it leaves, and to its receiver when it is merged; nobody receives what is
+    lost. So all that was received is at most what was sent, except on SWIFT's timeline, where a node receives the model
+    in its mailbox again at every tick until a newer one comes.
+
+    With any of the three numbers, each node has a clock, and the timeline must be synchronous. A node computes, sends
+    its messages one after another, and ends its round when it has sent all its messages and received those of its
+    neighbours::
 
         r_i = t_i + compute_i + bytes sent_i / rate_i
         t_i ← max(r_i, max_{j heard by i} r_j + latency_j)
 
     Nodes wait for their neighbours only, so that their clocks differ. The run itself does not change. An exact mean of
     all nodes (``rounds(mixing.averaging(n), T)``, :func:`gossipjax.systems.allreduce`,
-    :func:`gossipjax.allreduce_sgd`) is a ring all-reduce: each node sends 2 (n − 1)/n models, and waits for all others.
+    :func:`gossipjax.allreduce_sgd`) is a ring all-reduce: each node sends and receives 2 (n − 1)/n models, and waits
+    for all others.
+
+    Where rows are no nodes, as in Plexus and HADFL, :func:`gossipjax.systems.node_traffic` reads the traffic off the
+    plan.
 
     Args:
         protocol: the inner protocol.
-        compute_seconds: duration of a round's local steps, ≥ 0; a number, or one per node ``(n,)``.
-        bytes_per_second: rate at which a node sends, > 0; a number, or one per node.
-        latency_seconds: latency of a sender's messages, ≥ 0; a number, or one per node.
+        compute_seconds: duration of a round's local steps, ≥ 0; a number, or one per node ``(n,)``; None: 0.
+        bytes_per_second: rate at which a node sends, > 0; a number, or one per node; None: infinity.
+        latency_seconds: latency of a sender's messages, ≥ 0; a number, or one per node; None: 0.
 
     Returns:
-        The protocol; :func:`gossipjax.observe.meter_summary` observes it, and ``trajectory.state.meter`` holds the
-        exact counts.
+        The protocol; :func:`gossipjax.observe.node_traffic` and :func:`gossipjax.observe.meter_summary` observe it, and
+        ``trajectory.state.meter`` holds the exact counts.
 
     Raises:
-        ValueError: if a number is out of range; during a run, if the number of nodes differs or the timeline is not
-            synchronous.
-        TypeError: during a run, if rounds are in groups, such as Shatter's.
+        ValueError: if a number is out of range; during a run, if the number of nodes differs, the timeline is not
+            synchronous though there are clocks, rows are no nodes, or events do not say who sends.
+        TypeError: during a run with clocks, if rounds are in groups, such as Shatter's.
     """
     n = instance(
         "protocol", protocol, Protocol, "build one, such as gossipjax.dpsgd(task, optimizer)"
     ).requires.num_nodes
     numbers = (
-        _per_node("compute_seconds", compute_seconds, n, least=0, unit="seconds"),
-        _per_node("bytes_per_second", bytes_per_second, n, above=0, unit="bytes per second", infinite=True),
-        _per_node("latency_seconds", latency_seconds, n, least=0, unit="seconds"),
+        _per_node("compute_seconds", compute_seconds, 0.0, n, least=0, unit="seconds"),
+        _per_node("bytes_per_second", bytes_per_second, np.inf, n, above=0, unit="bytes per second", infinite=True),
+        _per_node("latency_seconds", latency_seconds, 0.0, n, least=0, unit="seconds"),
     )
-    inner, link = bind(protocol), _Link(*(jnp.asarray(a, jnp.float32) for a in numbers))
+    timed = any(given is not None for given in (compute_seconds, bytes_per_second, latency_seconds))
+    inner, link = bind(protocol), _Link(*(jnp.asarray(a, jnp.float32) for a in numbers)) if timed else None
     return Protocol(
         init=Partial(_init, inner, link),
         step=Partial(_step, inner, link),
         model=Partial(_model, inner),
-        requires=inner.requires | Requires({"synchronous"}),
+        requires=inner.requires | Requires({"synchronous"} if timed else {"own_rows"}),
         versions=None if inner.versions is None else Partial(_versions, inner),
         meter=Partial(_meter),
     )

@@ -266,6 +266,7 @@ def systems():
         call(s.synchronous, devices=DEVICES, weights=W, num_rounds=2, local_steps=1, model_bytes=100, time_batch=1,
             round_seconds=60.0, bandwidth="greedy", missing="renormalize"),
         call(s.activity, plan=SYSTEM, first_s=0.0, last_s=1.0),
+        call(s.node_traffic, plan=SYSTEM, until_s=1.0),
         call(s.traffic_series, plan=SYSTEM, times_s=np.asarray([0.0, 1.0])),
         call(s.training_series, plan=SYSTEM, times_s=np.asarray([0.0, 1.0])),
         call(s.picture, plan=SYSTEM, nodes=[0, 1], first_s=0.0, last_s=1.0),

@@ -31,7 +31,13 @@ TIMES = ("ab", None, {}, object(), [NAN], np.ones((2, 2)), [[1], [1, 2]])
 HERE = devices.fitted(8, seed=0)
 SOMETIMES = devices.charging(8, seed=0)
 RING = topology.ring(8)
-ROUNDS: dict[str, tuple] = {"local_steps": (*WHOLE[:-1], 0), "model_bytes": (*WHOLE, 1000.5, 0), "time_batch": WHOLE}
+LEARNER = (*THING, topology.ring(3))
+ROUNDS: dict[str, tuple] = {
+    "local_steps": (*WHOLE[:-1], 0),
+    "model_bytes": (*WHOLE, 1000.5, 0),
+    "time_batch": WHOLE,
+    "learner": LEARNER,
+}
 PLAN = systems.synchronous(HERE, RING, 3, local_steps=2, model_bytes=1000)
 PLEXUS = systems.plexus(HERE, num_rounds=3, model_bytes=1000, seed=0, sample_size=3)
 LEARN = {"local_steps": 2, "model_bytes": 1000}
@@ -196,6 +202,7 @@ CALLS: list[tuple[Callable[..., Any], dict[str, Any], dict[str, tuple]]] = [
             "devices": THING,
             "peers": (*WHOLE, 7, topology.ring(5)),
             "duration_s": (*FINITE, 0),
+            "learner": LEARNER,
             "model_bytes": (*WHOLE, 0),
             "time_batch": (*WHOLE, 0),
             "exchange_s": (*FINITE[:1], *FINITE[2:], 0),
@@ -255,12 +262,13 @@ CALLS: list[tuple[Callable[..., Any], dict[str, Any], dict[str, tuple]]] = [
             "devices": THING,
             "num_rounds": (*WHOLE[:1], *WHOLE[2:], 0),
             "duration_s": (*FINITE[:1], *FINITE[2:], 0),
+            "learner": LEARNER,
             "model_bytes": (*WHOLE, 1000.5, 0),
             "seed": SEED,
             "sample_size": (*WHOLE, 0, 9),
             "success_fraction": (*FINITE, 0, 1.2),
             "threshold": WORD,
-            "local_steps": (*WHOLE, 0),
+            "local_steps": (*WHOLE[:1], *WHOLE[2:], 0),
             "time_batch": (*WHOLE, 0),
             "bandwidth": WORD,
             "aggregators": (*WHOLE, 0, 9),
@@ -289,6 +297,7 @@ CALLS: list[tuple[Callable[..., Any], dict[str, Any], dict[str, tuple]]] = [
     (systems.stand_in, {"plan": PLEXUS}, {"plan": (*THING, None)}),
     (PLEXUS.history.members_of, {"aggregation": 0}, {"aggregation": (*WHOLE, 99)}),
     (systems.activity, {"plan": PLAN}, {"plan": THING, "first_s": (*FINITE[:2], INF), "last_s": (*SORTS, NAN, -1.0)}),
+    (systems.node_traffic, {"plan": PLAN, "until_s": 1.0}, {"plan": THING, "until_s": REAL}),
     (systems.traffic_series, {"plan": PLAN, "times_s": [1.0]}, {"plan": THING, "times_s": TIMES}),
     (systems.training_series, {"plan": PLEXUS, "times_s": [1.0]}, {"plan": THING, "times_s": TIMES}),
     (PLAN.total_bytes, {"until_s": 1.0}, {"until_s": (*SORTS, NAN, [1.0])}),

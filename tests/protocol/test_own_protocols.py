@@ -113,7 +113,7 @@ def test_what_is_not_reported_cannot_be_metered():
     with pytest.raises(ValueError, match=r"does not report what it sends.*bits_per_row"):
         gj.simulate(KEY, gj.metered(own_sgd(report=False)), PLANS["rounds"], jnp.asarray(X0))
     metered = gj.simulate(KEY, gj.metered(own_sgd()), PLANS["rounds"], jnp.asarray(X0))
-    assert counter.value(metered.state.meter.bits).sum() == 8 * metered["bytes_sent"][-1]
+    assert counter.value(metered.state.meter.traffic.sent).sum() == 8 * metered["bytes_sent"][-1]
 
 
 # --- what a schedule counts -------------------------------------------------------------------------------------------

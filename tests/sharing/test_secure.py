@@ -432,7 +432,7 @@ def test_bytes_with_absent_nodes():
     for t in range(rounds):
         state, _, sent, _ = one_round(sharing, key, state, jnp.asarray(x0), event_at(plan, t))
         expected += counted_bytes(UNEVEN, np.asarray(sent.present), dimension, t == 0)
-    assert (counter.value(run.state.meter.bits) / 8).tolist() == expected.tolist()
+    assert (counter.value(run.state.meter.traffic.sent) / 8).tolist() == expected.tolist()
     assert float(run["bytes_sent"][-1]) == expected.sum()
     assert float(run["messages_sent"][-1]) == rounds * UNEVEN.in_degrees.sum()
 

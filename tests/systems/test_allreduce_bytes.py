@@ -14,7 +14,7 @@ from gossipjax import Info, Protocol, systems
 from gossipjax.mixing import averaging, lazy, metropolis
 from gossipjax.mixing._counting import ring_bits
 from gossipjax.mixing._weights import is_averaging
-from gossipjax.observe import meter_summary
+from gossipjax.observe import node_traffic
 from gossipjax.sharing import random_subset
 from gossipjax.topology import complete
 
@@ -26,12 +26,12 @@ COMPLETE = T * N * (N - 1) * 8 * D
 
 
 def sent(protocol, timeline, x0=None):
-    """Bytes of the whole network by the run, and by each node's meter."""
+    """Bytes of the whole network by the run, and by each node's meter, sent and received."""
     x0 = jnp.asarray(X0) if x0 is None else x0
-    watch = [meter_summary()]
+    watch = [node_traffic()]
     found = gj.simulate(KEY, gj.metered(protocol), timeline, x0, observers=watch, record_every=len(timeline))
-    node = found["node_bytes_sent"].isel(record=-1).sel(statistic="mean")
-    assert float(node) * timeline.properties.num_nodes == found["bytes_sent"][-1]
+    for way in ("bytes_out", "bytes_in"):
+        assert float(found[way][-1].sum()) == found["bytes_sent"][-1]
     return float(found["bytes_sent"][-1])
 
 
@@ -68,8 +68,8 @@ def test_who_counts_does_not_matter(name):
 
 def test_four_nodes_of_7800_parameters():
     plan, x0 = gj.timeline.rounds(averaging(4), 1), jnp.zeros((4, 7800), jnp.float32)
-    found = gj.simulate(KEY, gj.metered(gj.gossip_averaging()), plan, x0, observers=[meter_summary()])
-    assert set(found["node_bytes_sent"].isel(record=-1).values.tolist()) == {46_800.0}
+    found = gj.simulate(KEY, gj.metered(gj.gossip_averaging()), plan, x0, observers=[node_traffic()])
+    assert {*found["bytes_out"][-1].values.tolist(), *found["bytes_in"][-1].values.tolist()} == {46_800.0}
 
 
 def test_neighbours_in_a_complete_graph_are_sent_a_model_each():

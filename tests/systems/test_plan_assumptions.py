@@ -11,7 +11,7 @@ from plexus_runs import uneven
 from problems import X0, D, exact_quadratic
 
 import gossipjax as gj
-from gossipjax import systems
+from gossipjax import sharing, systems
 from gossipjax.mixing import metropolis
 from gossipjax.sharing import random_subset
 from gossipjax.topology import ring
@@ -31,9 +31,9 @@ def plexus_of(**learn):
     return systems.plexus(uneven(N), num_rounds=4, sample_size=4, seed=0, **learn).timeline
 
 
-def ad_psgd_of(*, local_steps, model_bytes):
+def ad_psgd_of(*, local_steps=1, **learn):
     assert local_steps == 1
-    return systems.ad_psgd(uneven(N), N, 3.0, model_bytes=model_bytes, time_batch=4, seed=0).timeline
+    return systems.ad_psgd(uneven(N), N, 3.0, time_batch=4, seed=0, **learn).timeline
 
 
 def learn(**steps):
@@ -80,6 +80,56 @@ def test_messages_of_another_size_are_refused(name):
     share = 2 * (N - 1) / N if name == "all-reduce" else 1
     assert standing["bytes_sent"][-1] == share * SIZE * standing["messages_sent"][-1]
     assert found["bytes_sent"][-1] > 0
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_bytes_and_steps_are_read_off_the_learner(name):
+    """The plan for a protocol is that for its numbers, and the protocol runs on it."""
+    plan, protocol = PLANS[name]
+    steps = 1 if name == "AD-PSGD" else 3
+    learner = protocol(local_steps=steps)
+    made, typed = plan(learner=learner), plan(local_steps=steps, model_bytes=SIZE)
+    assert made.properties == typed.properties
+    jax.tree.map(np.testing.assert_array_equal, (made.xs, made.shared), (typed.xs, typed.shared))
+    assert plan(learner=gj.track_versions(learner)).properties == typed.properties
+    for extra in ({"model_bytes": SIZE}, {} if name == "AD-PSGD" else {"local_steps": steps}):
+        if extra:
+            with pytest.raises(ValueError, match=f"{next(iter(extra))}=.*: the learner has its own; leave"):
+                plan(learner=learner, **extra)
+    with pytest.raises(ValueError, match=r"model_bytes=None: .* or pass learner=protocol"):
+        plan(local_steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("name", "sharing", "size"),
+    [
+        ("rounds", sharing.moniqua(5, theta=1.0, gamma=0.5), -(-5 * D // 8)),
+        ("gossip learning", sharing.fragments(D), 8),
+    ],
+)
+def test_a_message_is_as_large_as_the_sharing_of_the_learner_makes_it(name, sharing, size):
+    learner = (gj.gossip_learning if name == "gossip learning" else gj.dpsgd)(TASK, SGD, sharing=sharing)
+    timeline = PLANS[name][0](learner=learner)
+    assert timeline.properties.message_bytes == size
+    run(learner, timeline)
+
+
+@pytest.mark.parametrize(
+    ("name", "learner", "words"),
+    [
+        ("rounds", gj.gossip_averaging(), "no task is bound in it"),
+        ("rounds", gj.dpsgd(TASK, SGD, sharing=random_subset(0.5)), "size of its messages changes .*stand_in"),
+        ("rounds", gj.allreduce_sgd(TASK, SGD), "counts its messages itself"),
+        ("rounds", gj.fedbuff(TASK, SGD), "how many local steps"),
+        ("rounds", gj.ad_psgd(TASK, SGD), "a protocol of AD-PSGD; .* one of D-PSGD"),
+        ("HADFL", gj.dpsgd(TASK, SGD, sharing=sharing.power_gossip(GRAPH)), "does not run on the events of HADFL"),
+        ("AD-PSGD", gj.dpsgd(TASK, SGD, local_steps=3), r"local_steps=3: .* a gradient at a time"),
+        ("Plexus", gj.fedavg(exact_quadratic(X0[:4], 1.0), SGD, local_steps=1), "has 4 shards for 8 devices"),
+    ],
+)
+def test_a_learner_that_a_plan_cannot_be_read_off_is_refused(name, learner, words):
+    with pytest.raises(ValueError, match=words):
+        PLANS[name][0](learner=learner)
 
 
 @pytest.mark.parametrize("name", PLANS)

@@ -13,7 +13,7 @@ from gossipjax.facts import check_requires
 from gossipjax.mixing import exchange, from_matrix, metropolis
 from gossipjax.observe import meter_summary, staleness_summary
 from gossipjax.sharing import random_subset
-from gossipjax.timeline import poisson_pairs, rounds
+from gossipjax.timeline import client_sampling, poisson_pairs, rounds
 from gossipjax.topology import barabasi_albert
 from gossipjax.wrappers._meter import latest
 
@@ -47,7 +47,7 @@ def test_clocks_of_messages_of_one_size(form):
     found = run(None, form)
     # Float32 clocks, nine additions.
     np.testing.assert_allclose(found.state.meter.clock, clocks_by_hand([[64 * D] * N] * T), rtol=1e-6)
-    sent = counter.value(found.state.meter.bits)
+    sent = counter.value(found.state.meter.traffic.sent)
     np.testing.assert_array_equal(sent, [T * 64 * D * len(NEIGHBORS[i]) for i in range(N)])
     assert sent.sum() / 8 == found["bytes_sent"][-1]
 
@@ -63,7 +63,7 @@ def test_clocks_and_counts_of_messages_of_random_sizes():
         sizes.append(np.asarray(sharing.encode(key, sharing.init(x), x, x, event)[1][1]))
     assert np.ptp(sizes) > 0
     degree = np.asarray([len(at) for at in NEIGHBORS])
-    np.testing.assert_array_equal(counter.value(found.state.meter.bits), np.sum(sizes, 0) * degree)
+    np.testing.assert_array_equal(counter.value(found.state.meter.traffic.sent), np.sum(sizes, 0) * degree)
     np.testing.assert_allclose(found.state.meter.clock, clocks_by_hand(sizes), rtol=1e-6)
     summary = found["node_bytes_sent"].isel(record=-1)
     assert float(summary.sel(statistic="max")) == (np.sum(sizes, 0) * degree).max() / 8
@@ -86,8 +86,13 @@ def test_the_run_inside_is_unchanged():
 def test_versions_and_meter_go_together():
     plan, x0 = rounds(W, T), jnp.asarray(X0)
     watch = [meter_summary(), staleness_summary()]
-    outer = simulate(KEY, track_versions(metered(gossip_averaging())), plan, x0, observers=watch, record_every=T)
-    inner = simulate(KEY, metered(track_versions(gossip_averaging())), plan, x0, observers=watch, record_every=T)
+    link = {"compute_seconds": 1.0}
+    outer = simulate(
+        KEY, track_versions(metered(gossip_averaging(), **link)), plan, x0, observers=watch, record_every=T
+    )
+    inner = simulate(
+        KEY, metered(track_versions(gossip_averaging()), **link), plan, x0, observers=watch, record_every=T
+    )
     for name in ("node_bytes_sent", "staleness", "node_clock"):
         np.testing.assert_array_equal(outer[name], inner[name])
 
@@ -137,6 +142,11 @@ def test_bad_links(link):
 def test_what_is_not_synchronous_or_not_metered_is_refused():
     plan = poisson_pairs(GRAPH, 5, seed=0)
     with pytest.raises(ValueError, match="synchronous"):
-        check_requires(metered(gossip_averaging()).requires, plan.properties)
+        check_requires(metered(gossip_averaging(), latency_seconds=0.0).requires, plan.properties)
+    check_requires(metered(gossip_averaging()).requires, plan.properties)  # without clocks
+    with pytest.raises(ValueError, match="their own model row"):
+        check_requires(metered(gossip_averaging()).requires, client_sampling(N, 3, 2, seed=0).properties)
+    with pytest.raises(ValueError, match="needs clocks: give metered"):
+        simulate(KEY, metered(gossip_averaging()), rounds(W, T), jnp.asarray(X0), observers=[meter_summary()])
     with pytest.raises(ValueError, match="wrap the protocol in metered"):
         simulate(KEY, gossip_averaging(), rounds(W, T), jnp.asarray(X0), observers=[meter_summary()])

@@ -36,6 +36,8 @@ from gossipjax.systems._kernel.machines import Machines, checked_system, latency
 from gossipjax.systems._kernel.queue import at
 from gossipjax.systems._kernel.record import activity_of
 from gossipjax.systems._plan import Plan, assuming, plan_of_one
+from gossipjax.systems._workload import workload
+from gossipjax.types import Protocol
 
 EARLIER = 1e-9
 """Orders arrive so much before a synchronisation, in units of the slowest device: times are rounded."""
@@ -50,8 +52,9 @@ def hadfl(
     devices: Devices | Machines,
     duration_s: int | float,
     *,
-    model_bytes: int,
-    local_steps: int,
+    learner: Protocol | None = None,
+    model_bytes: int | None = None,
+    local_steps: int | None = None,
     time_batch: int = 1,
     cycle: HADFLCycle = _CYCLE,
     selection: HADFLSelection = _SELECTION,
@@ -104,6 +107,8 @@ def hadfl(
     Args:
         devices: of n ≥ 2 nodes.
         duration_s: simulated seconds.
+        learner: the protocol that will run on the plan, instead of ``local_steps`` and ``model_bytes``, which are then
+            read off it; see :func:`gossipjax.systems.plexus`.
         model_bytes: S, of one model.
         local_steps: E, of one unit.
         time_batch: b, samples of a step in the training time.
@@ -124,10 +129,9 @@ def hadfl(
 
     Reference: Cao, Lian, Liu, Zhu, Ji 2021, arXiv 2111.08274.
     """
-    given = checked_system(
-        devices, local_steps=local_steps, time_batch=time_batch, model_bytes=model_bytes, bandwidth=bandwidth
-    )
+    given = checked_system(devices, time_batch=time_batch, bandwidth=bandwidth)
     n = given.seconds_per_sample.size
+    load = workload(learner, model_bytes=model_bytes, local_steps=local_steps, num_nodes=n, made_for="HADFL")
     if n < 2:
         raise ValueError(f"devices of {n} node: HADFL needs two, for a ring")
     duration_s = real("duration_s", duration_s, above=0, unit="seconds")
@@ -135,7 +139,7 @@ def hadfl(
     coordinator_at, seed = whole("coordinator_at", coordinator_at, least=0, most=n - 1), checked_seed(seed)
     if coordinator_fails_s is not None:
         real("coordinator_fails_s", coordinator_fails_s, above=0, unit="seconds", remedy="None: it does not")
-    unit_s = train_seconds_of(given, local_steps, time_batch)
+    unit_s = train_seconds_of(given, load.local_steps, time_batch)
     with np.errstate(over="ignore"):
         expected = float((duration_s / unit_s).sum())
     what = f"duration_s={duration_s:g}: about {expected:.3g} units of {n} devices"
@@ -146,7 +150,7 @@ def hadfl(
     delays = _delays(given, coordinator_at)
     groups = (cycle, selection, merging, failures, speeds)
     limits = (coordinator_fails_s, int(MOST_UNITS * expected) + 1000)
-    settings = _settings(given, delays, float(model_bytes), float(unit_s.max()), groups, limits)
+    settings = _settings(given, delays, float(load.message_bytes), float(unit_s.max()), groups, limits)
     run = _make(settings, given, delays, unit_s.tolist(), bandwidth, seed)
     last = float(np.nextafter(duration_s, 0.0))  # what happens at the very end does not count
     follow_presence(run.kernel, given, last, partial(change, run), rank=PRESENCE)
@@ -155,7 +159,7 @@ def hadfl(
     for node, device in enumerate(run.devices):
         mark(run, node, device.state)
     name = _name(settings, bandwidth, seed)
-    timeline = assuming(timeline_of(run, name), message_bytes=model_bytes, local_steps=local_steps, made_for="HADFL")
+    timeline = assuming(timeline_of(run, name), load)
     ends = np.array([record.end_s for record in run.cycles if record.outcome == AVERAGED], np.float64)
     found = activity_of(run.kernel.record, duration_s, run.kernel.network.sent(duration_s))
     return plan_of_one(name, timeline, duration_s, found, round_end_s=ends, history=history_of(run))

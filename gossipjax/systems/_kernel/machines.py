@@ -91,21 +91,18 @@ def checked_machines(devices: Devices | Machines) -> Machines:
 def checked_system(
     devices: Devices | Machines,
     *,
-    local_steps: Any,
     time_batch: Any,
-    model_bytes: Any,
     bandwidth: Any = "greedy",
     num_rounds: Any = 1,
     round_seconds: Any = None,
 ) -> Machines:
-    """Validate the arguments that all systems but Plexus share; return the machines.
+    """Validate the arguments that all systems share, besides what they learn; return the machines.
 
     Raises:
         ValueError: if a number is out of range or a word is unknown.
         TypeError: if ``devices`` are neither devices nor machines.
     """
-    counts = {"num_rounds": num_rounds, "local_steps": local_steps}
-    for name, count in (counts | {"time_batch": time_batch, "model_bytes": model_bytes}).items():
+    for name, count in (("num_rounds", num_rounds), ("time_batch", time_batch)):
         whole(name, count, least=1, most=2**53)
     if round_seconds is not None:
         real("round_seconds", round_seconds, above=0, unit="seconds", remedy="None: barriers")

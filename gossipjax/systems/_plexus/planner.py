@@ -6,13 +6,13 @@ from functools import partial
 
 import numpy as np
 
-from gossipjax._base.arguments import choice, whole
+from gossipjax._base.arguments import choice
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
-from gossipjax.systems._kernel.bandwidth import MODELS, Bandwidth
-from gossipjax.systems._kernel.machines import Machines, checked_machines, latency_table, train_seconds_of
+from gossipjax.systems._kernel.bandwidth import Bandwidth
+from gossipjax.systems._kernel.machines import Machines, checked_system, latency_table, train_seconds_of
 from gossipjax.systems._plan import Plan, assuming, plan_of_one
 from gossipjax.systems._plexus import sizes
 from gossipjax.systems._plexus.learning import timeline_of
@@ -29,9 +29,13 @@ from gossipjax.systems._plexus.settings import (
     models_needed,
 )
 from gossipjax.systems._plexus.simulation import make_simulation, simulated
+from gossipjax.systems._workload import workload
+from gossipjax.types import Protocol
 
 CITIES = 227
 """The server is chosen among the first so many nodes."""
+LOCAL_STEPS = 5
+"""Of the paper's experiments."""
 _MEMBERSHIP, _TIMERS = Membership(), Timers()
 
 
@@ -41,12 +45,13 @@ def plexus(
     *,
     num_rounds: int | None = None,
     duration_s: int | float | None = None,
-    model_bytes: int,
+    learner: Protocol | None = None,
+    model_bytes: int | None = None,
     seed: int,
     sample_size: int = 13,
     success_fraction: int | float = 0.8,
     threshold: Threshold = "floor",
-    local_steps: int = 5,
+    local_steps: int | None = None,
     time_batch: int = 1,
     bandwidth: Bandwidth = "greedy",
     aggregators: Aggregators = "next",
@@ -77,12 +82,15 @@ def plexus(
         devices: of n nodes. Those online at time 0 are known to all.
         num_rounds: ends the run when the mean of that round is taken. Give this, or duration_s, or both.
         duration_s: ends the run after so many seconds.
+        learner: the protocol that will run on the plan, instead of ``model_bytes`` and ``local_steps``: the bytes of a
+            message with its task's model and its number of local steps are read off. ``time_batch`` is not, because
+            devices state the seconds of a sample or of a batch.
         model_bytes: 4P, P parameters in float32.
         seed: of the hash identities and of what is drawn.
         sample_size: s.
         success_fraction: φ in (0, 1].
         threshold: how s φ is rounded to a number of models, at least 1.
-        local_steps: E. (MoDeST goes once through the local data.)
+        local_steps: E; None: 5, or those of the learner. (MoDeST goes once through the local data.)
         time_batch: b, samples of a step in the training time: 1, or the batch size.
         bandwidth: how it is shared: "greedy", whoever comes first takes all that sender and receiver have left;
             "fair", max-min fairly among all transfers at any time; "unlimited", each as if it were alone.
@@ -102,14 +110,14 @@ def plexus(
 
     Reference: Dhasade et al. 2025, arXiv 2503.05509, algorithms 1 and 2; de Vos et al. 2023, arXiv 2302.13837 v1.
     """
-    given = checked_machines(devices)
+    given = checked_system(devices, time_batch=time_batch, bandwidth=bandwidth)
     n = given.seconds_per_sample.size
+    if learner is None and local_steps is None:
+        local_steps = LOCAL_STEPS
+    load = workload(learner, model_bytes=model_bytes, local_steps=local_steps, num_nodes=n, made_for="FedAvg")
     rounds, seconds = checked_end(num_rounds, duration_s)
     check_sample(n, sample_size, success_fraction, threshold, min_models)
     check_groups(n, aggregators, membership, timers)
-    for name, count in (("local_steps", local_steps), ("time_batch", time_batch)):
-        whole(name, count, least=1)
-    choice("bandwidth", bandwidth, MODELS)
     choice("hashing", hashing, ("mix", "md5"))
     seed = checked_seed(seed)
     if not given.online.any():
@@ -121,21 +129,20 @@ def plexus(
         sample_size=sample_size,
         needed=models_needed(sample_size, success_fraction, threshold),
         min_models=min_models,
-        message_bytes=sizes.model_message_bytes(model_bytes, n, overhead_bytes=overhead_bytes),
+        message_bytes=sizes.model_message_bytes(load.message_bytes, n, overhead_bytes=overhead_bytes),
         next_aggregator=aggregators != "current",
         server=median_server(given) if aggregators == "server" else None,
         num_aggregators=None if isinstance(aggregators, str) else aggregators,
         membership=membership,
         timers=timers,
     )
-    train_seconds = train_seconds_of(given, local_steps, time_batch)
+    train_seconds = train_seconds_of(given, load.local_steps, time_batch)
     _check_size(settings, given, train_seconds)
     make = partial(make_simulation, settings, given, train_seconds, bandwidth, hashing, seed)
     history, end_s = simulated(make, given, always=membership.views == "always")
     rule = f"{settings.needed} models ({threshold} of {success_fraction:g})"
     name = _name(settings, rule, f"{bandwidth} transfers", f"time_batch={time_batch}", f"seed={seed}")
-    events = timeline_of(history, name, n)
-    timeline = assuming(events, message_bytes=model_bytes, local_steps=local_steps, made_for="FedAvg")
+    timeline = assuming(timeline_of(history, name, n), load)
     activity, round_end_s = history.activity(), history.round_end_s()
     return plan_of_one(name, timeline, end_s, activity, round_end_s=round_end_s, history=history)
 

@@ -20,13 +20,21 @@ from gossipjax.systems._kernel.machines import Machines, checked_system, train_s
 from gossipjax.systems._plan import Plan, assuming
 from gossipjax.systems._rounds.clocked import Round
 from gossipjax.systems._rounds.plans import clocked_plan
+from gossipjax.systems._workload import workload
+from gossipjax.timeline._events import event_form
 from gossipjax.timeline._moments import written_times
-from gossipjax.types import Event, Timeline
+from gossipjax.types import Event, Protocol, Timeline
 
 
 @recorded("patarasuk2009allreduce")
 def allreduce(
-    devices: Devices | Machines, num_rounds: int, *, local_steps: int, model_bytes: int, time_batch: int = 1
+    devices: Devices | Machines,
+    num_rounds: int,
+    *,
+    learner: Protocol | None = None,
+    local_steps: int | None = None,
+    model_bytes: int | None = None,
+    time_batch: int = 1,
 ) -> Plan:
     """Plan local SGD with an exact mean in each round, by a ring all-reduce: ``x_i ← Σ_j x_j / n``.
 
@@ -42,6 +50,8 @@ def allreduce(
     Args:
         devices: of n ≥ 2 nodes.
         num_rounds: T ≥ 1.
+        learner: the protocol that will run on the plan, instead of ``local_steps`` and ``model_bytes``, which are then
+            read off it; see :func:`gossipjax.systems.plexus`.
         local_steps: E.
         model_bytes: M.
         time_batch: b, samples of a step in the training time.
@@ -51,17 +61,24 @@ def allreduce(
 
     Reference: Patarasuk and Yuan 2009, Bandwidth optimal all-reduce algorithms for clusters of workstations.
     """
-    given = checked_system(
-        devices, local_steps=local_steps, time_batch=time_batch, model_bytes=model_bytes, num_rounds=num_rounds
-    )
+    given = checked_system(devices, time_batch=time_batch, num_rounds=num_rounds)
     n = given.seconds_per_sample.size
     if n < 2:
         raise ValueError(f"devices of {n} node: an all-reduce needs at least two")
+    load = workload(
+        learner,
+        model_bytes=model_bytes,
+        local_steps=local_steps,
+        num_nodes=n,
+        made_for="local SGD",
+        example=lambda: event_form(_averaging(n, 1, 1.0, "one round")),
+    )
+    size = load.message_bytes
     check_memory(f"num_rounds={num_rounds}: a plan", 100.0 * num_rounds + 200.0 * n, "plan fewer rounds")
-    train_seconds = train_seconds_of(given, local_steps, time_batch)
+    train_seconds = train_seconds_of(given, load.local_steps, time_batch)
     limits = capacities(given.upload_bytes_per_second, given.download_bytes_per_second)
     nodes = np.arange(n, dtype=np.int32)
-    chunk = model_bytes / n / alone_rates(nodes, (nodes + 1) % n, limits)
+    chunk = size / n / alone_rates(nodes, (nodes + 1) % n, limits)
     latency = reals("delay", given.latency_seconds(nodes, (nodes + 1) % n), least=0, unit="seconds")
     ends = train_seconds + chunk
     for _ in range(2 * (n - 1) - 1):
@@ -79,15 +96,14 @@ def allreduce(
         receiver=((nodes + 1) % n).astype(np.int32),
         asked_s=train_seconds,
         ended_s=ends,
-        sent_bytes=np.full(n, 2 * (n - 1) / n * model_bytes),
+        sent_bytes=np.full(n, 2 * (n - 1) / n * size),
         state=np.full(n, COMPLETED, np.int8),
         mean_s=np.roll(arrivals, 1),
         mean_node=nodes,
     )
     rounds = Round(0, activity, np.ones(n, bool), np.ones((n, 1), bool), np.ones(n, np.int64))
     name = f"all-reduce over a ring of {n}"
-    timeline = _averaging(n, num_rounds, length, name)
-    timeline = assuming(timeline, message_bytes=model_bytes, local_steps=local_steps, made_for="local SGD")
+    timeline = assuming(_averaging(n, num_rounds, length, name), load)
     return clocked_plan(name, timeline, [rounds], np.zeros(num_rounds, np.int64), length)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,8 +18,10 @@ from gossipjax.systems._kernel.machines import Machines, checked_system, train_s
 from gossipjax.systems._plan import Plan, assuming
 from gossipjax.systems._rounds.barrier import barrier_rounds
 from gossipjax.systems._rounds.clocked import Learning, clocked_rounds
-from gossipjax.systems._rounds.plans import clocked_plan, drift_plan, round_timeline
+from gossipjax.systems._rounds.plans import clocked_plan, drift_plan, first_round, round_timeline
 from gossipjax.systems._rounds.tables import Tables, Weights, local_tables, oracle_tables, tables_of
+from gossipjax.systems._workload import Workload, workload
+from gossipjax.types import Protocol
 
 
 @recorded("lian2017dpsgd")
@@ -27,8 +30,9 @@ def synchronous(
     weights: Weights,
     num_rounds: int,
     *,
-    local_steps: int,
-    model_bytes: int,
+    learner: Protocol | None = None,
+    local_steps: int | None = None,
+    model_bytes: int | None = None,
     time_batch: int = 1,
     round_seconds: int | float | None = 60.0,
     bandwidth: Bandwidth = "greedy",
@@ -60,6 +64,8 @@ def synchronous(
         weights: mixing matrix ``(n, n)`` with rows that sum to one, or a cycle of them; or topologies, for the plain
             mean of the own model and those received.
         num_rounds: T ≥ 1.
+        learner: the protocol that will run on the plan, instead of ``local_steps`` and ``model_bytes``, which are then
+            read off it; see :func:`gossipjax.systems.plexus`.
         local_steps: E.
         model_bytes: of one message.
         time_batch: b, samples of a step in the training time.
@@ -75,19 +81,14 @@ def synchronous(
     Reference: Lian et al. 2017, arXiv 1705.09056; the clock of Dhasade et al. 2025, arXiv 2503.05509.
     """
     given = checked_system(
-        devices,
-        local_steps=local_steps,
-        time_batch=time_batch,
-        model_bytes=model_bytes,
-        bandwidth=bandwidth,
-        num_rounds=num_rounds,
-        round_seconds=round_seconds,
+        devices, time_batch=time_batch, bandwidth=bandwidth, num_rounds=num_rounds, round_seconds=round_seconds
     )
     choice("missing", missing, ("renormalize", "keep"))
     tables = tables_of(weights, given.seconds_per_sample.size)
-    learning = _learning(given, local_steps, time_batch, model_bytes, bandwidth)
+    load = _load(learner, model_bytes, local_steps, tables)
+    learning = _learning(given, load, time_batch, bandwidth)
     rounds = _Rounds(f"synchronous, {_weights_name(tables)}", tables, num_rounds, round_seconds, missing == "keep")
-    return _plan(given, learning, rounds, local_steps)
+    return _plan(given, learning, rounds, load)
 
 
 @recorded("devos2023epidemic")
@@ -97,8 +98,9 @@ def epidemic(
     num_rounds: int,
     *,
     variant: Literal["oracle", "local"] = "local",
-    local_steps: int,
-    model_bytes: int,
+    learner: Protocol | None = None,
+    local_steps: int | None = None,
+    model_bytes: int | None = None,
     time_batch: int = 1,
     round_seconds: int | float | None = 60.0,
     bandwidth: Bandwidth = "greedy",
@@ -116,6 +118,8 @@ def epidemic(
         fanout: s, 1 ≤ s ≤ n − 1; at least 2 for the oracle, whose graphs are connected.
         num_rounds: T ≥ 1.
         variant: which.
+        learner: the protocol that will run on the plan, instead of ``local_steps`` and ``model_bytes``, which are then
+            read off it; see :func:`gossipjax.systems.plexus`.
         local_steps: E.
         model_bytes: of one message.
         time_batch: b, samples of a step in the training time.
@@ -129,13 +133,7 @@ def epidemic(
     Reference: de Vos et al. 2023, arXiv 2310.01972.
     """
     given = checked_system(
-        devices,
-        local_steps=local_steps,
-        time_batch=time_batch,
-        model_bytes=model_bytes,
-        bandwidth=bandwidth,
-        num_rounds=num_rounds,
-        round_seconds=round_seconds,
+        devices, time_batch=time_batch, bandwidth=bandwidth, num_rounds=num_rounds, round_seconds=round_seconds
     )
     n = given.seconds_per_sample.size
     choice("variant", variant, ("oracle", "local"))
@@ -149,9 +147,10 @@ def epidemic(
     check_memory(what, 12.0 * n * n + 12.0 * num_rounds * n * lanes, "plan fewer rounds, or fewer nodes")
     draw = local_tables if variant == "local" else oracle_tables
     tables = draw(n, fanout, num_rounds, np.random.default_rng(seed))
-    learning = _learning(given, local_steps, time_batch, model_bytes, bandwidth)
+    load = _load(learner, model_bytes, local_steps, tables)
+    learning = _learning(given, load, time_batch, bandwidth)
     rounds = _Rounds(f"epidemic {variant}, fanout {fanout}, seed={seed}", tables, num_rounds, round_seconds, False)
-    return _plan(given, learning, rounds, local_steps)
+    return _plan(given, learning, rounds, load)
 
 
 def _weights_name(tables: Tables) -> str:
@@ -183,23 +182,32 @@ class _Rounds(NamedTuple):
     """The own model takes the weight of what is missing."""
 
 
-def _learning(devices: Machines, local_steps: int, time_batch: int, model_bytes: int, bandwidth: Bandwidth) -> Learning:
+def _load(learner: Protocol | None, model_bytes: int | None, local_steps: int | None, tables: Tables) -> Workload:
+    return workload(
+        learner,
+        model_bytes=model_bytes,
+        local_steps=local_steps,
+        num_nodes=tables.neighbors.shape[1],
+        made_for="D-PSGD",
+        example=partial(first_round, tables),
+    )
+
+
+def _learning(devices: Machines, load: Workload, time_batch: int, bandwidth: Bandwidth) -> Learning:
     return Learning(
-        train_seconds_of(devices, local_steps, time_batch),
-        float(model_bytes),
+        train_seconds_of(devices, load.local_steps, time_batch),
+        float(load.message_bytes),
         bandwidth,
         capacities(devices.upload_bytes_per_second, devices.download_bytes_per_second),
     )
 
 
-def _plan(devices: Machines, learning: Learning, rounds: _Rounds, local_steps: int) -> Plan:
+def _plan(devices: Machines, learning: Learning, rounds: _Rounds, load: Workload) -> Plan:
     tables, num_rounds, length = rounds.tables, rounds.num_rounds, rounds.round_seconds
     _check_memory(devices, tables, num_rounds, length)
     form = "barriers" if length is None else f"rounds of {length:g} s"
-    size = int(learning.message_bytes)
-    name = (
-        f"{rounds.name}: {learning.train_seconds.size} nodes, {form}, {learning.bandwidth} transfers of {size:,} bytes"
-    )
+    nodes, transfers = learning.train_seconds.size, f"{learning.bandwidth} transfers"
+    name = f"{rounds.name}: {nodes} nodes, {form}, {transfers} of {load.message_bytes:,} bytes"
     if length is None:
         drift = barrier_rounds(tables, devices, num_rounds, learning)
         plan = drift_plan(name, tables, drift, learning.message_bytes)
@@ -208,5 +216,4 @@ def _plan(devices: Machines, learning: Learning, rounds: _Rounds, local_steps: i
         times = (np.arange(num_rounds) + 1.0) * float(length)
         made = round_timeline(name, tables, found, pattern, times, rounds.keep)
         plan = clocked_plan(name, made, found, pattern, float(length))
-    timeline = assuming(plan.timeline, message_bytes=size, local_steps=local_steps, made_for="D-PSGD")
-    return dataclasses.replace(plan, timeline=timeline)
+    return dataclasses.replace(plan, timeline=assuming(plan.timeline, load))

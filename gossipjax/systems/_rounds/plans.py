@@ -17,6 +17,7 @@ from gossipjax.systems._plan import Plan
 from gossipjax.systems._rounds.barrier import Drift
 from gossipjax.systems._rounds.clocked import Round, dropped
 from gossipjax.systems._rounds.tables import Tables, heard, with_losses
+from gossipjax.timeline._events import event_form
 from gossipjax.timeline._moments import written_times
 from gossipjax.timeline._rounds import rounds as plain_rounds
 from gossipjax.types import NOBODY, Event, Timeline
@@ -149,6 +150,16 @@ def _event(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
     index, time = (jnp.broadcast_to(x[name], shape) for name in ("index", "time"))
     time = time.astype(jnp.float32)
     return Event(index=index, time=time, nodes=nodes, mixing=mixing, messages=field.get("messages"))
+
+
+def first_round(tables: Tables) -> Event:
+    """Make the form of the event of the first round, in which everybody trains and all messages arrive."""
+    n = tables.neighbors.shape[1]
+    everything = Round(0, NOTHING, np.ones(n, bool), heard(tables, 0), np.zeros(n, np.int64))
+    timeline = round_timeline(
+        "a round", tables._replace(matrices=()), [everything], np.zeros(1, np.int64), np.ones(1), False
+    )
+    return event_form(timeline)
 
 
 def _facts(name: str, tables: Tables, rounds: list[Round], pattern: np.ndarray, whole: bool) -> Properties:

@@ -44,15 +44,20 @@ def random_regular(num_nodes: int, degree: int, *, seed: int, tries: int = 1) ->
     require_room(f"{subject}: the random regular graph", num_nodes, ends, "choose a smaller degree or fewer nodes")
 
     def draw(rng: np.random.Generator) -> tuple[Nodes, Nodes]:
-        if 2 * degree < num_nodes:
-            return np.divmod(_regular_codes(num_nodes, degree, rng), num_nodes)
-        absent = _regular_codes(num_nodes, num_nodes - 1 - degree, rng)
-        near, far = np.triu_indices(num_nodes, 1)
-        present = ~np.isin(near * num_nodes + far, absent)
-        return near[present], far[present]
+        return regular_ends(num_nodes, degree, rng)
 
     name = f"random_regular({num_nodes}, {degree}"
     return _draw_connected(num_nodes, draw, name, seed, tries, "a degree of at least 3")
+
+
+def regular_ends(num_nodes: int, degree: int, rng: np.random.Generator) -> tuple[Nodes, Nodes]:
+    """Draw a simple regular graph, which may be disconnected; return both ends of each edge."""
+    if 2 * degree < num_nodes:
+        return np.divmod(_regular_codes(num_nodes, degree, rng), num_nodes)
+    absent = _regular_codes(num_nodes, num_nodes - 1 - degree, rng)
+    near, far = np.triu_indices(num_nodes, 1)
+    present = ~np.isin(near * num_nodes + far, absent)
+    return near[present], far[present]
 
 
 @recorded()

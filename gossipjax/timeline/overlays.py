@@ -22,7 +22,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax.timeline._checks import undirected
 from gossipjax.timeline._memory import MOST_NODES
-from gossipjax.topology import Topology, random_matching, random_matching_of
+from gossipjax.topology import Topology, random_matching, random_matching_of, with_ring
 from gossipjax.topology._graph import undirected as undirected_graph
 from gossipjax.topology._random import regular_ends
 
@@ -114,10 +114,8 @@ def decentralizepy_regular(num_nodes: int, degree: int, *, seed: int) -> Overlay
 def _replayed_round(n: int, degree: int, seed: int, name: str, t: int) -> Topology:
     graph = nx.random_regular_graph(degree, n, seed=_PER_SEED * seed + t)
     ends = np.array(graph.edges, np.int64).reshape(-1, 2)
-    if not nx.is_connected(graph):
-        nodes = np.arange(n)
-        ends = np.concatenate([ends, np.stack([nodes, (nodes + 1) % n], axis=1)])
-    return undirected_graph(n, ends[:, 0], ends[:, 1], f"{name}[{t}]")
+    topology = undirected_graph(n, ends[:, 0], ends[:, 1], f"{name}[{t}]")
+    return topology if topology.num_components() == 1 else with_ring(topology)
 
 
 @recorded("devos2023epidemic")

@@ -13,7 +13,9 @@ from gossipjax.topology._families import path as path
 from gossipjax.topology._families import ring as ring
 from gossipjax.topology._families import star as star
 from gossipjax.topology._families import torus as torus
+from gossipjax.topology._families import with_ring as with_ring
 from gossipjax.topology._files import read_graph as read_graph
+from gossipjax.topology._files import read_graphs as read_graphs
 from gossipjax.topology._files import write_graph as write_graph
 from gossipjax.topology._graph import Topology as Topology
 from gossipjax.topology._graph import from_adjacency as from_adjacency

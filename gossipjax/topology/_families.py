@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
-from gossipjax._base.arguments import whole
+from gossipjax._base.arguments import instance, whole
 from gossipjax._base.calls import recorded
-from gossipjax.topology._graph import MOST_NODES, Topology, require_nodes, require_room, undirected
+from gossipjax.topology._graph import (
+    HOW_TO_BUILD,
+    MOST_NODES,
+    Topology,
+    require,
+    require_nodes,
+    require_room,
+    undirected,
+)
 
 
 def _nodes(num_nodes: int, kind: str, edges_per_node: int) -> int:
@@ -115,3 +125,25 @@ def one_peer_exponential(num_nodes: int) -> tuple[Topology, ...]:
         Topology(num_nodes, nodes, (nodes + 2**k) % num_nodes, True, f"one_peer_exponential({num_nodes})[{k}]")
         for k in range(hops)
     )
+
+
+@recorded()
+def with_ring(topology: Topology) -> Topology:
+    """Add the edges of a ring to an undirected graph, so that it is connected, as DecentralizePy's force-connect does.
+
+    >>> from gossipjax.topology import random_matching
+    >>> with_ring(random_matching(6, seed=0)).num_components()
+    1
+
+    Args:
+        topology: undirected.
+
+    Raises:
+        ValueError: if the graph is directed.
+    """
+    topology = instance("topology", topology, Topology, HOW_TO_BUILD)
+    require(not topology.directed, f"topology={topology.name} is directed; a ring connects undirected graphs")
+    nodes = np.arange(topology.num_nodes)
+    near, far = np.append(topology.senders, nodes), np.append(topology.receivers, (nodes + 1) % nodes.size)
+    joined = undirected(nodes.size, near, far, f"{topology.name} with a ring")
+    return dataclasses.replace(joined, labels=topology.labels)

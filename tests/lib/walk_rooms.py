@@ -85,15 +85,21 @@ def topology():
         call(T.from_adjacency, A=np.ones((4, 4)) - np.eye(4), allow_disconnected=False),
         call(T.read_graph, path=pathlib.Path.cwd() / "ring.txt", format="edges", directed=False,
             allow_disconnected=False),
+        call(T.read_graphs, paths=[pathlib.Path.cwd() / "ring.txt"], format="edges", directed=False,
+            ignore_weights=False),
+        call(T.with_ring, topology=RING),
         call(T.write_graph, path=pathlib.Path.cwd() / "out.txt", topology=RING, format="edges"),
     ]
 
 
 def weights():
+    (pathlib.Path.cwd() / "weights.txt").write_text("0 1 .5\n")
     return [
         *(call(f, topology=RING) for f in (gj.mixing.metropolis, gj.mixing.max_degree, gj.mixing.best_constant)),
         *(call(f, topology=RING) for f in (gj.mixing.uniform, gj.mixing.column_stochastic)),
         call(gj.mixing.lazy, W=W, share=0.5),
+        call(gj.mixing.read_weights, path=pathlib.Path.cwd() / "weights.txt", kind="row", format="edges", num_nodes=2,
+            first_node=0, directed=False, rounds=False),
         call(gj.mixing.averaging, num_nodes=N),
         call(gj.mixing.is_row_stochastic, W=W, tolerance=1e-8),
         call(gj.mixing.is_column_stochastic, W=W, tolerance=1e-8),

@@ -77,6 +77,28 @@ def star(num_nodes: int) -> Topology:
 
 
 @recorded()
+def balanced_tree(branching: int, height: int) -> Topology:
+    """Return the tree in which every node that is not a leaf has ``branching`` children, and leaves have one depth.
+
+    Node 0 is the root; the children of node i are the nodes ``branching * i + 1`` to ``branching * i + branching``.
+
+    Args:
+        branching: children of a node, at least 1; 1: a path.
+        height: edges from the root to a leaf, at least 0.
+
+    Raises:
+        ValueError: if an argument is out of range, or the tree does not fit into memory.
+    """
+    branching = whole("branching", branching, least=1, most=MOST_NODES)
+    height = whole("height", height, least=0, most=MOST_NODES if branching == 1 else 31)
+    n = height + 1 if branching == 1 else (branching ** (height + 1) - 1) // (branching - 1)
+    n = whole(f"branching={branching}, height={height}: number of nodes", n, most=MOST_NODES)
+    require_room(f"branching={branching}, height={height}: the tree", n, 2 * n, "choose a smaller tree")
+    children = np.arange(1, n)
+    return undirected(n, (children - 1) // branching, children, f"balanced_tree({branching}, {height})")
+
+
+@recorded()
 def complete(num_nodes: int) -> Topology:
     """Return the complete graph: every node talks to every other node.
 

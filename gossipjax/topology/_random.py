@@ -146,6 +146,23 @@ def barabasi_albert(num_nodes: int, attachments: int, *, seed: int) -> Topology:
 
 
 @recorded()
+def random_tree(num_nodes: int, *, seed: int) -> Topology:
+    """Draw a tree uniformly among the n^(n − 2) labelled trees on n nodes.
+
+    Args:
+        num_nodes: n ≥ 1.
+        seed: seed of the draw.
+    """
+    num_nodes, seed = require_nodes(num_nodes), checked_seed(seed)
+    _require_room_of_networkx(f"num_nodes={num_nodes}", num_nodes, 1)
+    rng, name = np.random.default_rng(seed), f"random_tree({num_nodes}, seed={seed})"
+    if num_nodes == 1:
+        return undirected(1, np.zeros(0, np.int64), np.zeros(0, np.int64), name)
+    tree = nx.from_prufer_sequence(rng.integers(num_nodes, size=num_nodes - 2).tolist())
+    return undirected(num_nodes, *_ends(tree), name)
+
+
+@recorded()
 def random_matching(num_nodes: int, *, seed: int) -> Topology:
     """Draw ⌊n/2⌋ disjoint pairs uniformly. Disconnected by design; if n is odd, one node has no partner."""
     num_nodes, seed = require_nodes(num_nodes), checked_seed(seed)

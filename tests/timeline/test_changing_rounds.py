@@ -337,6 +337,23 @@ def test_plans_are_saved_and_renumbered(tmp_path, options):
         gj.timeline.load(path)
 
 
+@pytest.mark.exact
+def test_runs_are_repeated_from_their_files(tmp_path):
+    cliques = tp.d_cliques(np.eye(3)[[0, 0, 1, 1, 2, 2]], 3, seed=0)
+    for overlay, name in ((cliques.topology, "cliques"), (overlays.epidemic(6, 2, seed=0, variant="oracle"), "fresh")):
+        plan = changing_rounds(
+            overlay,
+            5,
+            activity=activity.bernoulli(0.8, seed=1),
+            loss=losses.gilbert(3, 2, seed=2),
+            newcomers_adopt=True,
+        )
+        x0 = jnp.arange(12.0).reshape(6, 2)
+        run = gj.simulate(KEY, gj.gossip_averaging(), plan, x0, progress=False)
+        again = gj.repeat(run.save(tmp_path / f"{name}.nc"))
+        np.testing.assert_array_equal(again.x, run.x)
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import itertools
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 
 from gossipjax._base.arguments import choice, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
@@ -222,66 +222,84 @@ def label_overlay(
     degree = whole("degree", degree, least=1, most=n - 1, remedy=f"less than the {n} nodes of label_counts")
     num_rounds = whole("num_rounds", num_rounds, least=0)
     random_peers = whole("random_peers", random_peers, least=0, most=n)
-    check_memory(f"label_counts of {n} nodes: what they have heard of", 10.0 * n * n, "build it for fewer nodes")
+    check_memory(f"label_counts of {n} nodes: what they have heard", 40.0 * n * n, "build it for fewer nodes")
     rng = np.random.default_rng(checked_seed(seed))
-    gossip = _Gossip(counts, degree, prefer == "similar", rng)
+    gossip = _start(counts, degree, prefer == "similar", rng)
     for _, node in itertools.product(range(num_rounds), range(n)):
-        gossip.turn(node, random_peers)
-    return gossip.result(f"label_overlay({n}, {degree}, seed={seed}, {prefer}, {num_rounds} rounds)")
+        _turn(gossip, node, random_peers)
+    return _finish(gossip, f"label_overlay({n}, {degree}, seed={seed}, {prefer}, {num_rounds} rounds)")
 
 
+@dataclasses.dataclass
 class _Gossip:
     """The state of all nodes while they build an overlay."""
 
-    def __init__(self, counts: np.ndarray, degree: int, similar: bool, rng: np.random.Generator) -> None:
-        n, self.num_labels = counts.shape
-        self.rng, self.degree = rng, degree
-        unit = counts / np.linalg.norm(counts, axis=1, keepdims=True)
-        # Rounded, so that nodes with the same shares are equals whatever their numbers of samples.
-        self.scores = np.round(unit @ unit.T, 9) * (-1 if similar else 1)
-        self.heard = np.eye(n, dtype=bool)
-        self.messages, self.bytes = np.zeros(n, np.int64), np.zeros(n, np.int64)
-        for node in range(n):
-            others = rng.choice(n - 1, degree, replace=False)
-            for other in (others + (others >= node)).tolist():
-                self._tell(node, other, [node])
-                self._tell(other, node, [other])
-        self.views = [self._best(node) for node in range(n)]
+    degree: int
+    num_labels: int
+    rng: np.random.Generator
+    scores: Float[np.ndarray, "n n"]
+    """Smaller is better."""
+    heard: Bool[np.ndarray, "n n"]
+    """Whose label shares each node knows."""
+    views: list[Int[np.ndarray, " k"]]
+    messages: Int[np.ndarray, " n"]
+    bytes: Int[np.ndarray, " n"]
 
-    def _tell(self, sender: int, receiver: int, named: Any, shares: bool = True) -> None:
-        """Send a message; the receiver knows the shares of the named nodes from then on."""
-        self.messages[sender] += 1
-        self.bytes[sender] += max(1, len(named)) * 4 + (4 * self.num_labels * len(named) if shares else 0)
-        self.heard[receiver, named] |= shares
 
-    def _best(self, node: int) -> np.ndarray:
-        candidates = np.flatnonzero(self.heard[node])
-        candidates = candidates[candidates != node]
-        order = np.argsort(self.scores[node, candidates], kind="stable")
-        return candidates[order[: self.degree]]
+def _start(counts: Float[np.ndarray, "n K"], degree: int, similar: bool, rng: np.random.Generator) -> _Gossip:
+    """Let every node exchange shares with random nodes."""
+    n, num_labels = counts.shape
+    unit = counts / np.linalg.norm(counts, axis=1, keepdims=True)
+    # Rounded, so that nodes with the same shares are equals whatever their numbers of samples.
+    scores = np.round(unit @ unit.T, 9) * (-1 if similar else 1)
+    sent = np.zeros(n, np.int64)
+    gossip = _Gossip(degree, num_labels, rng, scores, np.eye(n, dtype=bool), [], sent, sent.copy())
+    for node in range(n):
+        others = rng.choice(n - 1, degree, replace=False)
+        for other in (others + (others >= node)).tolist():
+            _tell(gossip, node, other, [node])
+            _tell(gossip, other, node, [other])
+    gossip.views = [_best(gossip, node) for node in range(n)]
+    return gossip
 
-    def turn(self, node: int, random_peers: int) -> None:
-        """Exchange views with a random node of the view, then ask random nodes."""
-        peer = int(self.rng.choice(self.views[node]))
-        question, answer = (np.append(self.views[one], one) for one in (node, peer))
-        self._tell(node, peer, question)
-        self._tell(peer, node, answer)
-        self.views[peer] = self._best(peer)
-        drawn = self.rng.choice(len(self.heard), random_peers, replace=False)
-        for other in drawn[~self.heard[node, drawn]].tolist():
-            self._tell(node, other, [], shares=False)
-            self._tell(other, node, [other])
-        self.views[node] = self._best(node)
 
-    def result(self, name: str) -> LabelOverlay:
-        """Tell the chosen nodes, and build the graph."""
-        chosen = np.stack(self.views)
-        for node, others in enumerate(chosen.tolist()):
-            for other in others:
-                self._tell(node, other, [node], shares=False)
-        near = np.repeat(np.arange(len(chosen)), self.degree)
-        graph = undirected(len(chosen), near, chosen.ravel(), name)
-        return LabelOverlay(graph, chosen, self.messages, self.bytes)
+def _tell(gossip: _Gossip, sender: int, receiver: int, named: Any, shares: bool = True) -> None:
+    """Send a message; the receiver knows the shares of the named nodes from then on."""
+    gossip.messages[sender] += 1
+    gossip.bytes[sender] += max(1, len(named)) * 4 + (4 * gossip.num_labels * len(named) if shares else 0)
+    gossip.heard[receiver, named] |= shares
+
+
+def _best(gossip: _Gossip, node: int) -> Int[np.ndarray, " k"]:
+    """Return the best nodes that a node has heard."""
+    candidates = np.flatnonzero(gossip.heard[node])
+    candidates = candidates[candidates != node]
+    order = np.argsort(gossip.scores[node, candidates], kind="stable")
+    return candidates[order[: gossip.degree]]
+
+
+def _turn(gossip: _Gossip, node: int, random_peers: int) -> None:
+    """Exchange views with a random node of the view, then ask random nodes."""
+    peer = int(gossip.rng.choice(gossip.views[node]))
+    _tell(gossip, node, peer, np.append(gossip.views[node], node))
+    _tell(gossip, peer, node, np.append(gossip.views[peer], peer))
+    gossip.views[peer] = _best(gossip, peer)
+    drawn = gossip.rng.choice(len(gossip.heard), random_peers, replace=False)
+    for other in drawn[~gossip.heard[node, drawn]].tolist():
+        _tell(gossip, node, other, [], shares=False)
+        _tell(gossip, other, node, [other])
+    gossip.views[node] = _best(gossip, node)
+
+
+def _finish(gossip: _Gossip, name: str) -> LabelOverlay:
+    """Tell the chosen nodes, and build the graph."""
+    chosen = np.stack(gossip.views)
+    for node, others in enumerate(chosen.tolist()):
+        for other in others:
+            _tell(gossip, node, other, [node], shares=False)
+    near = np.repeat(np.arange(len(chosen)), gossip.degree)
+    graph = undirected(len(chosen), near, chosen.ravel(), name)
+    return LabelOverlay(graph, chosen, gossip.messages, gossip.bytes)
 
 
 def _counts(label_counts: Any) -> Float[np.ndarray, "n K"]:

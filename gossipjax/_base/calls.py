@@ -35,8 +35,8 @@ _Writer = Callable[[Any], Hashable]
 
 KEPT_BYTES = 16 << 20
 """Size up to which a record keeps an array's values; of larger arrays it keeps the hash."""
-PARTS = ("timeline", "init")
-"""Attributes that are used apart from their object: a plan's timeline, and a task's ``init``."""
+PARTS = ("timeline", "init", "topology")
+"""Attributes that are used apart from their object: a plan's timeline, a task's ``init``, the graph of cliques."""
 _RECORD, _CITES = "_gossipjax_call", "_gossipjax_cites"
 
 

@@ -35,6 +35,9 @@ FUNCTIONS = frozenset(
     for name in (
         "systems._rounds.allreduce:_average",
         "systems._rounds.plans:_event",
+        "timeline._changing_rounds:_metropolis_round",
+        "timeline._changing_rounds:_push_round",
+        "timeline._changing_rounds:_uniform_round",
         "timeline._drawn:_exchange",
         "timeline._drawn:_meetings",
         "timeline._drawn:_update_or_push",

@@ -4,6 +4,7 @@ from gossipjax.mixing._apply import messages as messages
 from gossipjax.mixing._apply import mix as mix
 from gossipjax.mixing._apply import neighbor_sum as neighbor_sum
 from gossipjax.mixing._apply import to_dense as to_dense
+from gossipjax.mixing._base_graph import base_graph as base_graph
 from gossipjax.mixing._build import describe as describe
 from gossipjax.mixing._build import exchange as exchange
 from gossipjax.mixing._build import from_matrix as from_matrix
@@ -11,10 +12,13 @@ from gossipjax.mixing._build import push as push
 from gossipjax.mixing._build import stack_mixings as stack_mixings
 from gossipjax.mixing._build import take_mixing as take_mixing
 from gossipjax.mixing._counting import speakers as speakers
+from gossipjax.mixing._equi_topo import equi_dynamic as equi_dynamic
+from gossipjax.mixing._equi_topo import equi_static as equi_static
 from gossipjax.mixing._forms import DenseMixing as DenseMixing
 from gossipjax.mixing._forms import GroupMixing as GroupMixing
 from gossipjax.mixing._forms import PairMixing as PairMixing
 from gossipjax.mixing._forms import TableMixing as TableMixing
+from gossipjax.mixing._read import read_weights as read_weights
 from gossipjax.mixing._stochastic import check_weights as check_weights
 from gossipjax.mixing._stochastic import is_column_stochastic as is_column_stochastic
 from gossipjax.mixing._stochastic import is_doubly_stochastic as is_doubly_stochastic

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int, PyTree
 
 from gossipjax.mixing._apply import DenseMixing, TableMixing
+from gossipjax.timeline._changing_rounds import EVENTS as _CHANGING
 from gossipjax.timeline._from_events import planned_event
 from gossipjax.timeline._poisson import _edge_fires, _node_pushes, _node_wakes
 from gossipjax.timeline._rounds import _cyclic_round, _fixed_round, _matching_round
@@ -59,8 +60,8 @@ def relabel_task(task: Task, permutation: Int[np.ndarray, " n"]) -> Task:
 def relabel_timeline(timeline: Timeline, permutation: Int[np.ndarray, " n"]) -> Timeline:
     """Rename node i to ``permutation[i]`` in every event; messages in flight keep their rows.
 
-    Supported: rounds on matrices (fixed or a cycle, dense or tables), matching rounds, Poisson pairs, edges and pushes,
-    and planned timelines, packed or not. Model rows must be the nodes.
+    Supported: rounds on matrices (fixed or a cycle, dense or tables), matching rounds, changing rounds, Poisson pairs,
+    edges and pushes, and planned timelines, packed or not. Model rows must be the nodes.
 
     >>> from gossipjax import topology, timeline
     >>> plan = timeline.poisson_push(topology.path(2), 3, seed=0)
@@ -82,12 +83,14 @@ def relabel_timeline(timeline: Timeline, permutation: Int[np.ndarray, " n"]) -> 
         if timeline.event is _matching_round:
             partner = new[np.asarray(xs["partner"])[:, np.argsort(new)]]
             return dataclasses.replace(timeline, xs=xs | {"partner": partner})
+        if timeline.event in _CHANGING.values():
+            return dataclasses.replace(timeline, xs=_renamed_rounds(xs, new))
         if timeline.event in (_node_wakes, _edge_fires, _node_pushes):
             return dataclasses.replace(timeline, xs=xs | {name: new[xs[name]] for name in ("first", "second")})
     raise ValueError(
-        f"{facts.name} cannot be relabelled: supported are rounds, matching_rounds, poisson_pairs, poisson_edges, "
-        "poisson_push and planned timelines, with one model row per node and nothing drawn inside the run; build it "
-        "anew with the other names and compare the runs by history"
+        f"{facts.name} cannot be relabelled: supported are rounds, matching_rounds, changing_rounds, poisson_pairs, "
+        "poisson_edges, poisson_push and planned timelines, with one model row per node and nothing drawn inside the "
+        "run; build it anew with the other names and compare the runs by history"
     )
 
 
@@ -95,6 +98,14 @@ def _renamed(array: Any, new: Int[np.ndarray, " n"]) -> Any:
     """Rename nodes; slots and NOBODY keep their numbers."""
     array = np.asarray(array)
     return np.where(array < len(new), new[np.minimum(array, len(new) - 1)], array)
+
+
+def _renamed_rounds(xs: dict[str, Any], new: Int[np.ndarray, " n"]) -> dict[str, Any]:
+    """Rename nodes in tables of links, whose entries are nodes, or nodes plus n where a message is lost."""
+    links, order, n = np.asarray(xs["links"]), np.argsort(new), len(new)
+    renamed = {"links": (new[links % n] + links // n * n)[:, order].astype(links.dtype)}
+    renamed |= {"nodes": _renamed(xs["nodes"], new)} if "nodes" in xs else {}
+    return xs | renamed | ({"joins": np.asarray(xs["joins"])[:, order]} if "joins" in xs else {})
 
 
 def _renamed_mixing(mixing: Any, new: Int[np.ndarray, " n"]) -> Any:

@@ -1,8 +1,12 @@
 """Who meets whom, when, and with what weight: builders of :class:`gossipjax.Timeline`."""
 
+from gossipjax.timeline import activity as activity
 from gossipjax.timeline import clocks as clocks
 from gossipjax.timeline import flights as flights
+from gossipjax.timeline import losses as losses
+from gossipjax.timeline import overlays as overlays
 from gossipjax.timeline._align import align as align
+from gossipjax.timeline._changing_rounds import changing_rounds as changing_rounds
 from gossipjax.timeline._directed_push import directed_push as directed_push
 from gossipjax.timeline._divshare import divshare as divshare
 from gossipjax.timeline._drawn import drawn_gossip as drawn_gossip

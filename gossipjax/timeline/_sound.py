@@ -18,6 +18,8 @@ _NODES = frozenset({"nodes", "sources", "first", "second", "partner", "own", "se
 """Fields of the builders' timelines whose entries are nodes."""
 _ROWS = frozenset({"rows", "begin", "senders", "receivers", "members", "targets", "speakers", "slots", "neighbors"})
 """Fields whose entries are rows of models or messages."""
+_LINKS = frozenset({"links"})
+"""Fields whose entries are rows, or rows plus their number where a message is lost."""
 
 
 def check_loaded(timeline: Timeline, path: str | os.PathLike[str]) -> Timeline:
@@ -65,6 +67,7 @@ def _check_leaf(name: str, leaf: np.ndarray, facts: Properties) -> None:
     if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
         raise ValueError(f"{name} holds numbers that are not finite")
     limit = facts.num_nodes if name in _NODES else facts.num_rows + facts.num_slots if name in _ROWS else None
+    limit = 2 * facts.num_rows if name in _LINKS else limit
     if limit is None:
         return
     wrong = (leaf < 0) | ((leaf >= limit) & (leaf != NOBODY))

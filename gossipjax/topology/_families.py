@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
-from gossipjax._base.arguments import whole
+from gossipjax._base.arguments import instance, whole
 from gossipjax._base.calls import recorded
-from gossipjax.topology._graph import MOST_NODES, Topology, require_nodes, require_room, undirected
+from gossipjax.topology._graph import (
+    HOW_TO_BUILD,
+    MOST_NODES,
+    Topology,
+    require,
+    require_nodes,
+    require_room,
+    undirected,
+)
 
 
 def _nodes(num_nodes: int, kind: str, edges_per_node: int) -> int:
@@ -67,6 +77,28 @@ def star(num_nodes: int) -> Topology:
 
 
 @recorded()
+def balanced_tree(branching: int, height: int) -> Topology:
+    """Return the tree in which every node that is not a leaf has ``branching`` children, and leaves have one depth.
+
+    Node 0 is the root; the children of node i are the nodes ``branching * i + 1`` to ``branching * i + branching``.
+
+    Args:
+        branching: children of a node, at least 1; 1: a path.
+        height: edges from the root to a leaf, at least 0.
+
+    Raises:
+        ValueError: if an argument is out of range, or the tree does not fit into memory.
+    """
+    branching = whole("branching", branching, least=1, most=MOST_NODES)
+    height = whole("height", height, least=0, most=MOST_NODES if branching == 1 else 31)
+    n = height + 1 if branching == 1 else (branching ** (height + 1) - 1) // (branching - 1)
+    n = whole(f"branching={branching}, height={height}: number of nodes", n, most=MOST_NODES)
+    require_room(f"branching={branching}, height={height}: the tree", n, 2 * n, "choose a smaller tree")
+    children = np.arange(1, n)
+    return undirected(n, (children - 1) // branching, children, f"balanced_tree({branching}, {height})")
+
+
+@recorded()
 def complete(num_nodes: int) -> Topology:
     """Return the complete graph: every node talks to every other node.
 
@@ -115,3 +147,25 @@ def one_peer_exponential(num_nodes: int) -> tuple[Topology, ...]:
         Topology(num_nodes, nodes, (nodes + 2**k) % num_nodes, True, f"one_peer_exponential({num_nodes})[{k}]")
         for k in range(hops)
     )
+
+
+@recorded()
+def with_ring(topology: Topology) -> Topology:
+    """Add the edges of a ring to an undirected graph, so that it is connected, as DecentralizePy's force-connect does.
+
+    >>> from gossipjax.topology import random_matching
+    >>> with_ring(random_matching(6, seed=0)).num_components()
+    1
+
+    Args:
+        topology: undirected.
+
+    Raises:
+        ValueError: if the graph is directed.
+    """
+    topology = instance("topology", topology, Topology, HOW_TO_BUILD)
+    require(not topology.directed, f"topology={topology.name} is directed; a ring connects undirected graphs")
+    nodes = np.arange(topology.num_nodes)
+    near, far = np.append(topology.senders, nodes), np.append(topology.receivers, (nodes + 1) % nodes.size)
+    joined = undirected(nodes.size, near, far, f"{topology.name} with a ring")
+    return dataclasses.replace(joined, labels=topology.labels)

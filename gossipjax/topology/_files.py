@@ -1,55 +1,23 @@
-"""Read and write graph files: the two formats of DecentralizePy, and CSV edge lists."""
+"""Read and write graph files: formats of DecentralizePy, METIS and MatrixMarket, and CSV edge lists."""
 
 from __future__ import annotations
 
-import csv
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from gossipjax._base.arguments import choice, flag, instance, optional_whole, whole
+from gossipjax._base.arguments import choice, flag, instance, optional_whole, shown, whole
 from gossipjax._base.calls import recorded
-from gossipjax._base.memory import check_memory
-from gossipjax.topology._graph import HOW_TO_BUILD, MOST_NODES, Topology, require, require_connected, require_room
+from gossipjax.topology._graph import HOW_TO_BUILD, MOST_NODES, Topology, require, require_connected
+from gossipjax.topology._layout import BANNER, FORMATS, FORMS, OTHERWISE, Layout, text_of
+from gossipjax.topology._parse import edges_of, is_comment, rounds_of, topology_of
 
-Pairs: TypeAlias = dict[tuple[int, int], int]
-"""Edges in file order, each with the number of its line."""
-
-FORMATS = ("edges", "adjacency", "csv")
-_FORMS = {
-    "edges": "the number of nodes alone on line 1, then one edge 'x y' per line",
-    "adjacency": "the number of nodes alone on line 1, then the neighbours of one node per line",
-    "csv": "one edge 'x,y' per line, with or without a header",
-}
-_LEAVE = ("source", "src", "from", "sender", "tail")
-_ARRIVE = ("target", "dst", "dest", "destination", "to", "receiver", "head")
-"""CSV column names of the sender (above) and of the receiver; their order gives the direction of the edges."""
-_OTHERWISE = (
-    "read_graph also takes format='edges', 'adjacency' or 'csv'; for other formats, read the file with NetworkX and "
-    "pass the graph to gossipjax.topology.from_networkx"
-)
-
-
-class _Row(NamedTuple):
-    line: int
-    numbers: list[int]
-
-
-class _Layout(NamedTuple):
-    """The arguments of :func:`read_graph` that describe a file."""
-
-    path: pathlib.Path
-    format: str
-    num_nodes: int | None
-    first_node: int
-    directed: bool
-
-    def refuse(self, line: int, fault: str) -> NoReturn:
-        raise ValueError(f"{self.path}, line {line}: {fault}; expected: {_FORMS[self.format]}; {_OTHERWISE}")
+_WRITTEN = ("edges", "adjacency", "csv")
+_SUFFIXES = {".csv": "csv", ".mtx": "matrix_market", ".metis": "metis", ".graph": "metis"}
 
 
 @recorded()
@@ -60,40 +28,83 @@ def read_graph(
     num_nodes: int | None = None,
     first_node: int = 0,
     directed: bool = False,
+    ignore_weights: bool = False,
     allow_disconnected: bool = False,
 ) -> Topology:
-    """Read a graph file: an edge list or adjacency lists in DecentralizePy's formats, or a CSV edge list.
+    """Read a graph file: edge lists, adjacency lists, CSV, METIS or MatrixMarket.
 
-    Lines that begin with ``#`` or ``%`` are comments.
+    Lines that begin with ``#`` or ``%`` are comments. Edge lists and adjacency lists are DecentralizePy's formats.
 
     Args:
         path: the file, UTF-8 text.
         format: ``"edges"``: the first line is n, then one edge "x y" per line; repeated edges count once, blank lines
             are skipped. ``"adjacency"``: the first line is n, the next line lists the neighbours of node 0, the next
             those of node 1, and so on; a blank line is a node without neighbours. ``"csv"``: one edge "x,y" per line;
-            a header of two names is skipped. None: ``"csv"`` if the file name ends in .csv, else whichever of the
-            other two fits.
+            a header of two names is skipped. ``"metis"``: the header "n m [format [weights]]", then the neighbours of
+            each node, counted from 1; weights of nodes are skipped. ``"matrix_market"``: entry (i, j) of the matrix is
+            the edge from j to i, as in :func:`from_adjacency`. None: by the banner of MatrixMarket, or the suffix .csv,
+            .mtx, .metis or .graph; else whichever of ``"edges"`` and ``"adjacency"`` fits.
         num_nodes: n, if the first line of the file is not n. CSV files need it only if the last nodes have no edge.
-        first_node: number of the first node in the file, 0 or 1. Nodes of a Topology are numbered from 0.
+        first_node: number of the first node in lists of edges or neighbours, 0 or 1. Nodes of a Topology are numbered
+            from 0.
         directed: if true, "x y" lets only x send to y, and the line of a node lists the nodes that it sends to. If
-            false, edges go both ways, and an adjacency list must name each edge at both ends.
-        allow_disconnected: accept a graph that is not (strongly) connected.
+            false, edges go both ways, adjacency lists must name each edge at both ends, and a MatrixMarket matrix must
+            be symmetric.
+        ignore_weights: drop the weights of edges, such as a third column; :func:`gossipjax.mixing.read_weights` uses
+            them.
+        allow_disconnected: accept a graph that is not (strongly) connected. :func:`with_ring` connects it.
 
     Raises:
         ValueError: if the file is malformed (the message names the line, the expected format and the alternatives), if
             it is valid both as edges and as adjacency lists of another graph, or if the graph is not connected.
     """
-    path = _path(path)
-    format = None if format is None else choice("format", format, FORMATS)
-    num_nodes = optional_whole("num_nodes", num_nodes, least=1, most=MOST_NODES)
-    first_node = whole("first_node", first_node, least=0, most=1)
-    directed, allow_disconnected = flag("directed", directed), flag("allow_disconnected", allow_disconnected)
-    if format is None and path.suffix.lower() == ".csv":
-        format = "csv"
-    layout = _Layout(path, format or "edges", num_nodes, first_node, directed)
-    text = _text(layout)
-    topology = _either(text, layout) if format is None else _read(text, layout)
+    described = layout_of(path, format, num_nodes, first_node, directed, ignore_weights)
+    allow_disconnected = flag("allow_disconnected", allow_disconnected)
+    topology = _graph_of(*described)
     return topology if allow_disconnected else require_connected(topology)
+
+
+@recorded()
+def read_graphs(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    format: str | None = None,
+    num_nodes: int | None = None,
+    first_node: int = 0,
+    directed: bool = False,
+    ignore_weights: bool = False,
+) -> tuple[Topology, ...]:
+    """Read the graphs of consecutive rounds, which may be disconnected: for ``timeline.changing_rounds``.
+
+    Args:
+        paths: a list of files, one per round, each as for :func:`read_graph`; or one file whose lines begin with the
+            number of the round: "t x y" (``"edges"``, after a first line with n) or "t,x,y" (``"csv"``). Rounds are
+            numbered from 0, and each has an edge; the order of the lines does not matter.
+        format: as for :func:`read_graph`; of one file, ``"edges"`` or ``"csv"``; None: ``"csv"`` if the name of the
+            file ends in .csv, else ``"edges"``.
+        num_nodes: as for :func:`read_graph`.
+        first_node: as for :func:`read_graph`.
+        directed: as for :func:`read_graph`.
+        ignore_weights: as for :func:`read_graph`.
+
+    Raises:
+        ValueError: as :func:`read_graph`, or if a round is missing, or rounds differ in their numbers of nodes.
+    """
+    if isinstance(paths, Sequence) and not isinstance(paths, str | bytes):
+        for k, each in enumerate(paths):
+            instance(f"paths[{k}]", each, (str, os.PathLike), "name the files")
+        require(len(paths) > 0, "paths=[]: name at least one file")
+        options = (format, num_nodes, first_node, directed, ignore_weights)
+        described = [layout_of(each, *options) for each in paths]
+        graphs = tuple(
+            _graph_of(layout._replace(argument=f"paths[{k}]"), sure) for k, (layout, sure) in enumerate(described)
+        )
+        sizes = {graph.num_nodes for graph in graphs}
+        require(len(sizes) == 1, f"paths: graphs of {sorted(sizes)} nodes; give each file the same number of nodes")
+        return graphs
+    layout = rounds_layout("paths", paths, format, num_nodes, first_node, directed, ignore_weights)
+    found = rounds_of(text_of(layout), layout)
+    return tuple(topology_of(edges, layout, f"{layout.path.name}[{t}]") for t, edges in enumerate(found))
 
 
 def write_graph(path: str | os.PathLike[str], topology: Topology, *, format: str = "edges") -> None:
@@ -108,7 +119,7 @@ def write_graph(path: str | os.PathLike[str], topology: Topology, *, format: str
         OSError: if the file cannot be written; no partial file remains.
     """
     path, topology = _path(path), instance("topology", topology, Topology, HOW_TO_BUILD)
-    choice("format", format, FORMATS)
+    choice("format", format, _WRITTEN)
     require(
         os.path.isdir(path.parent) and not os.path.isdir(path),
         f"path={str(path)!r}: must name a file in a folder that exists",
@@ -144,40 +155,62 @@ def _lines(topology: Topology, format: str) -> Iterator[str]:
     yield from (" ".join(map(str, receivers[a:b])) for a, b in zip([0, *ends[:-1]], ends, strict=True))
 
 
+def _graph_of(layout: Layout, sure: bool) -> Topology:
+    text = text_of(layout)
+    return _read(text, layout) if sure else _either(text, layout)
+
+
+def layout_of(
+    path: Any, format: Any, num_nodes: Any, first_node: Any, directed: Any, ignore_weights: Any
+) -> tuple[Layout, bool]:
+    """Check the arguments of a reader; return the layout, and whether the format is sure."""
+    path = _path(path)
+    format = None if format is None else choice("format", format, FORMATS)
+    num_nodes = optional_whole("num_nodes", num_nodes, least=1, most=MOST_NODES)
+    first_node = whole("first_node", first_node, least=0, most=1)
+    directed = flag("directed", directed)
+    weights: Any = "ignore" if flag("ignore_weights", ignore_weights) else "refuse"
+    format = _SUFFIXES.get(path.suffix.lower()) if format is None else format
+    if format is None and _begins_with_banner(path):
+        format = "matrix_market"
+    if format in ("metis", "matrix_market"):
+        require(
+            num_nodes is None and first_node == 0 and not (directed and format == "metis"),
+            f"format={format!r} with num_nodes={num_nodes}, first_node={first_node}, directed={directed}: such a file "
+            "states its size and counts from 1, and METIS is undirected; leave these out",
+        )
+    return Layout(path, format or "edges", num_nodes, first_node, directed, weights), format is not None
+
+
+def rounds_layout(
+    name: str, path: Any, format: Any, num_nodes: Any, first_node: Any, directed: Any, ignore_weights: Any
+) -> Layout:
+    """Check the arguments of a reader of one file of rounds."""
+    instance(name, path, (str, os.PathLike), "name one file of rounds, or a list of files")
+    layout, _ = layout_of(path, format, num_nodes, first_node, directed, ignore_weights)
+    if layout.format not in ("edges", "csv"):
+        raise ValueError(
+            f"format={layout.format!r} of {name}={shown(path)}: rounds in one file are lines 't x y' (format='edges') "
+            "or 't,x,y' (format='csv'); for other formats pass a list of files"
+        )
+    return layout._replace(rounds=True, argument=name)
+
+
+def _begins_with_banner(path: pathlib.Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(BANNER)) == BANNER.encode()
+    except OSError:
+        return False
+
+
 def _path(path: Any) -> pathlib.Path:
     instance("path", path, (str, os.PathLike), "name the file")
     require("\0" not in os.fsdecode(path), f"path={str(path)!r}: a file name must not contain a zero byte")
     return pathlib.Path(os.fsdecode(path))
 
 
-def _text(layout: _Layout) -> str:
-    """Read UTF-8 text, with or without a byte-order mark."""
-    path = layout.path
-    if not os.path.isfile(path):  # pathlib raises OSError if a name is too long
-        kind = "a folder, or not a regular file" if os.path.exists(path) else "there is no such file"
-        raise ValueError(f"path={str(path)!r}: {kind}; expected: a file with {_FORMS[layout.format]}; {_OTHERWISE}")
-    # Lists of Python integers and a dictionary of pairs take about 60 bytes per byte of text.
-    check_memory(f"path={str(path)!r}", 60.0 * path.stat().st_size, "convert it with tools for large graphs")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        layout.refuse(1, f"cannot be read ({error.strerror})")
-    if content.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK\x03\x04", b"\x28\xb5\x2f\xfd")):
-        layout.refuse(1, "the file is compressed; unpack it first")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        layout.refuse(content[: error.start].count(b"\n") + 1, "not UTF-8 text, perhaps UTF-16; save it as UTF-8")
-    if "\0" in text:
-        layout.refuse(
-            text[: text.index("\0")].count("\n") + 1, "contains a zero byte, perhaps UTF-16; save it as UTF-8"
-        )
-    if text.startswith("%%MatrixMarket"):
-        layout.refuse(1, "is a MatrixMarket file; pass scipy.io.mmread(path) to gossipjax.topology.from_adjacency")
-    return text
-
-
-def _either(text: str, layout: _Layout) -> Topology:
+def _either(text: str, layout: Layout) -> Topology:
     """Read edges or adjacency lists, whichever fits; refuse a file that is valid as both."""
     topologies, faults = {}, {}
     for format in ("edges", "adjacency"):
@@ -192,128 +225,15 @@ def _either(text: str, layout: _Layout) -> Topology:
     if len(topologies) == 2:
         raise ValueError(
             f"{layout.path}, line 2: the file can be read as edges or as adjacency lists of two different graphs: pass "
-            f"format='edges' or format='adjacency'; expected: {_FORMS['edges']}, or {_FORMS['adjacency']}; {_OTHERWISE}"
+            f"format='edges' or format='adjacency'; expected: {FORMS['edges']}, or {FORMS['adjacency']}; {OTHERWISE}"
         )
     if "adjacency" in topologies:
         return _read(text, layout._replace(format="adjacency"))
     if "edges" in topologies:
         return topologies["edges"]
-    lengths = {len(line.split()) for line in text.splitlines()[1:] if not _is_comment(line)}
+    lengths = {len(line.split()) for line in text.splitlines()[1:] if not is_comment(line)}
     raise faults["edges" if lengths <= {0, 2} or len(lengths) < 2 else "adjacency"]
 
 
-def _read(text: str, layout: _Layout) -> Topology:
-    rows = list(_csv_rows(text, layout) if layout.format == "csv" else _rows(text, layout))
-    n = layout.num_nodes
-    if n is None and layout.format == "csv":
-        top = max(rows, key=lambda row: max(row.numbers), default=None)
-        if top is None:
-            layout.refuse(1, "the file has no edge")
-        n = _nodes(max(top.numbers) + 1 - layout.first_node, top.line, layout)
-    elif n is None:
-        line, numbers = rows[0] if rows else _Row(1, [])
-        if len(numbers) != 1:
-            layout.refuse(line, "must be the number of nodes; pass num_nodes if the file does not give it")
-        n = _nodes(numbers[0], line, layout)
-        rows = rows[1:]
-    pairs = _adjacency_lines(rows, n, layout) if layout.format == "adjacency" else _edge_lines(rows, layout)
-    return _build(n, pairs, layout)
-
-
-def _nodes(n: int, line: int, layout: _Layout) -> int:
-    """Check the number of nodes that the file gives, before it is used to allocate memory."""
-    if n < 1 or n > MOST_NODES:
-        layout.refuse(line, f"{n} nodes: must be the number of nodes, at least 1 and at most {MOST_NODES}")
-    subject = f"{layout.path}, line {line}: a graph of {n} nodes"
-    require_room(subject, n, 0, f"expected: {_FORMS[layout.format]}; {_OTHERWISE}")
-    return n
-
-
-def _is_comment(content: str) -> bool:
-    return content.lstrip().startswith(("#", "%"))
-
-
-def _rows(text: str, layout: _Layout) -> Iterator[_Row]:
-    for line, content in enumerate(text.splitlines(), 1):
-        if not _is_comment(content):
-            yield _Row(line, _numbers(content.split(), line, content.strip(), layout))
-
-
-def _csv_rows(text: str, layout: _Layout) -> Iterator[_Row]:
-    first = True
-    for line, content in enumerate(text.splitlines(), 1):
-        if not content.strip() or _is_comment(content):
-            continue
-        try:
-            cells = [cell.strip() for cell in next(csv.reader([content], strict=True))]
-        except csv.Error as error:
-            layout.refuse(line, f"{content[:40]!r} is not valid CSV ({error})")
-        if len(cells) != 2:
-            more = "pass weights to gossipjax.mixing.from_edge_weights" if len(cells) > 2 else "separated by a comma"
-            layout.refuse(line, f"{content[:40]!r} has {len(cells)} columns, but an edge has 2, {more}")
-        if not first or any(cell[:1].isdigit() or not cell for cell in cells):
-            yield _Row(line, _numbers(cells, line, content.strip(), layout))
-        elif cells[0].lower() in _ARRIVE or cells[1].lower() in _LEAVE:
-            layout.refuse(line, f"{content[:40]!r} puts the receiver first: an edge 'x,y' goes from x to y; swap them")
-        first = False
-
-
-def _numbers(words: list[str], line: int, content: str, layout: _Layout) -> list[int]:
-    if not all(word.isascii() and word.isdigit() for word in words):
-        comma = ", or pass format='csv'" if "," in content and layout.format != "csv" else ""
-        layout.refuse(line, f"{content[:40]!r} must be node numbers separated by {_separator(layout)}{comma}")
-    if any(len(word) > 100 for word in words):  # Python refuses to convert thousands of digits
-        layout.refuse(line, f"{content[:40]!r} … must be node numbers of at most 100 digits")
-    return [int(word) for word in words]
-
-
-def _separator(layout: _Layout) -> str:
-    return "a comma" if layout.format == "csv" else "spaces"
-
-
-def _edge_lines(rows: list[_Row], layout: _Layout) -> Pairs:
-    pairs: Pairs = {}
-    for line, numbers in rows:
-        if len(numbers) not in (0, 2):
-            weighted = "; pass weights to gossipjax.mixing.from_edge_weights" if len(numbers) == 3 else ""
-            layout.refuse(line, f"{len(numbers)} numbers, but an edge 'x y' has 2{weighted}")
-        if numbers:
-            pairs.setdefault((numbers[0], numbers[1]), line)
-    return pairs
-
-
-def _adjacency_lines(rows: list[_Row], n: int, layout: _Layout) -> Pairs:
-    while len(rows) > n and not rows[-1].numbers:
-        rows = rows[:-1]
-    if len(rows) > n:
-        layout.refuse(rows[n].line, f"more lines than the {n} nodes")
-    # The blank line of a last node without neighbours may be missing.
-    if len(rows) < n - 1:
-        layout.refuse(
-            rows[-1].line if rows else 1, f"{len(rows)} adjacency lines for {n} nodes: give every node a line"
-        )
-    pairs: Pairs = {}
-    for node, (line, numbers) in enumerate(rows, layout.first_node):
-        for neighbor in numbers:
-            if (node, neighbor) in pairs:
-                layout.refuse(line, f"neighbour {neighbor} of node {node} is listed twice")
-            pairs[node, neighbor] = line
-    return pairs
-
-
-def _build(n: int, pairs: Pairs, layout: _Layout) -> Topology:
-    first, last = layout.first_node, layout.first_node + n - 1
-    for (x, y), line in pairs.items():
-        if min(x, y) < first or max(x, y) > last:
-            from_one = first == 0 and max(x, y) == n and all(min(pair) > 0 for pair in pairs)
-            hint = "; pass first_node=1 if nodes are numbered from 1" if from_one else ""
-            layout.refuse(line, f"node {y if first <= x <= last else x} is not in {first}..{last}{hint}")
-        if x == y:
-            layout.refuse(line, f"self-loop at node {x}: leave it out")
-    if layout.format == "adjacency" and not layout.directed:
-        for (x, y), line in pairs.items():
-            if (y, x) not in pairs:
-                layout.refuse(line, f"node {x} lists {y}, but {y} does not list {x}: list both, or pass directed=True")
-    ends = {*pairs} if layout.directed else {*pairs, *(pair[::-1] for pair in pairs)}
-    senders, receivers = np.array(sorted(ends), np.int64).reshape(-1, 2).T - first
-    return Topology(n, senders, receivers, layout.directed, layout.path.name)
+def _read(text: str, layout: Layout) -> Topology:
+    return topology_of(edges_of(text, layout), layout, layout.path.name)

@@ -44,15 +44,20 @@ def random_regular(num_nodes: int, degree: int, *, seed: int, tries: int = 1) ->
     require_room(f"{subject}: the random regular graph", num_nodes, ends, "choose a smaller degree or fewer nodes")
 
     def draw(rng: np.random.Generator) -> tuple[Nodes, Nodes]:
-        if 2 * degree < num_nodes:
-            return np.divmod(_regular_codes(num_nodes, degree, rng), num_nodes)
-        absent = _regular_codes(num_nodes, num_nodes - 1 - degree, rng)
-        near, far = np.triu_indices(num_nodes, 1)
-        present = ~np.isin(near * num_nodes + far, absent)
-        return near[present], far[present]
+        return regular_ends(num_nodes, degree, rng)
 
     name = f"random_regular({num_nodes}, {degree}"
     return _draw_connected(num_nodes, draw, name, seed, tries, "a degree of at least 3")
+
+
+def regular_ends(num_nodes: int, degree: int, rng: np.random.Generator) -> tuple[Nodes, Nodes]:
+    """Draw a simple regular graph, which may be disconnected; return both ends of each edge."""
+    if 2 * degree < num_nodes:
+        return np.divmod(_regular_codes(num_nodes, degree, rng), num_nodes)
+    absent = _regular_codes(num_nodes, num_nodes - 1 - degree, rng)
+    near, far = np.triu_indices(num_nodes, 1)
+    present = ~np.isin(near * num_nodes + far, absent)
+    return near[present], far[present]
 
 
 @recorded()
@@ -138,6 +143,23 @@ def barabasi_albert(num_nodes: int, attachments: int, *, seed: int) -> Topology:
     name = f"barabasi_albert({num_nodes}, {attachments}, seed={seed})"
     state = int(np.random.default_rng(seed).integers(2**31))
     return undirected(num_nodes, *_ends(nx.barabasi_albert_graph(num_nodes, attachments, seed=state)), name)
+
+
+@recorded()
+def random_tree(num_nodes: int, *, seed: int) -> Topology:
+    """Draw a tree uniformly among the n^(n − 2) labelled trees on n nodes.
+
+    Args:
+        num_nodes: n ≥ 1.
+        seed: seed of the draw.
+    """
+    num_nodes, seed = require_nodes(num_nodes), checked_seed(seed)
+    _require_room_of_networkx(f"num_nodes={num_nodes}", num_nodes, 1)
+    rng, name = np.random.default_rng(seed), f"random_tree({num_nodes}, seed={seed})"
+    if num_nodes == 1:
+        return undirected(1, np.zeros(0, np.int64), np.zeros(0, np.int64), name)
+    tree = nx.from_prufer_sequence(rng.integers(num_nodes, size=num_nodes - 2).tolist())
+    return undirected(num_nodes, *_ends(tree), name)
 
 
 @recorded()

@@ -26,6 +26,7 @@ KEY, TASK, SGD = jax.random.key(0), exact_quadratic(), optax.sgd(0.1)
 GRAPH = barabasi_albert(N, 2, seed=1)
 CLOCK = timeline.clocks.shifted_exponential(0.2, 0.6)
 W = lazy(metropolis(GRAPH))
+FRESH = timeline.overlays.regular(N, 4, seed=0)
 WALKS = {"num_walks": 3, "service": 1.0, "seed": 0}
 SENT = {"num_fragments": 2, "recipients": 2, "uplink_messages_per_second": 9.0, "seed": 0}
 
@@ -33,6 +34,10 @@ TIMELINES = {
     "rounds": lambda: timeline.rounds(W, 5),
     "directed rounds": lambda: timeline.rounds(column_stochastic(GRAPH), 5, stochastic="column"),
     "matching_rounds": lambda: timeline.matching_rounds(N, 5, seed=0),
+    "changing_rounds": lambda: timeline.changing_rounds(FRESH, 5),
+    "lossy rounds": lambda: timeline.changing_rounds(FRESH, 5, loss=timeline.losses.independent(0.3, seed=0)),
+    "absent nodes": lambda: timeline.changing_rounds(FRESH, 5, activity=timeline.activity.cyclic(2)),
+    "changing pushes": lambda: timeline.changing_rounds(timeline.overlays.epidemic(N, 2, seed=0), 5, weights="push"),
     "client_sampling": lambda: timeline.client_sampling(N, 3, 5, seed=0),
     "push_rounds": lambda: timeline.push_rounds(N, 5, compute=1.0, gossip_rate=1.0, seed=0),
     "poisson_pairs": lambda: timeline.poisson_pairs(GRAPH, 9, seed=0),
@@ -221,6 +226,8 @@ any work, with a message that names what would fit.
 - Push-sum and SGP push shares of a mass: `random_subset`, `top_k`, `fragments` and `compressed` leave what they do not
   say with its node, so that mass is conserved coordinate by coordinate; coefficients of a transform (`jwins`) carry
   none.
+- "lossy rounds" are `timeline.changing_rounds(loss=...)`, "absent nodes" are `timeline.changing_rounds(activity=...)`,
+  and "changing pushes" are `timeline.changing_rounds(weights="push")` on directed graphs.
 - "directed rounds" are `timeline.rounds(..., stochastic="column")`, "learning on the way" is
   `timeline.gossip_learning(create="update_merge")`, "mixing walks" and "a walk for each node" are
   `timeline.random_walks(mix_on_arrival=True)`. "Plexus", "synchronous", "epidemic", "all-reduce", "gossip on machines"

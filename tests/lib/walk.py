@@ -53,6 +53,7 @@ PERHAPS = {
 LEGAL = {
     **{(name, "peers"): {"3"} for name in ("drawn_pairs", "drawn_gossip", "push_gossip", "pairwise")},
     **{(name, "peers"): {"3"} for name in ("gossip_learning", "push_rounds", "version_age", "ad_psgd")},
+    ("matchings", "peers"): {"3"},
     ("directed_push", "compute"): {"None"},
     ("push_rounds", "compute"): {"None"},
     ("random_walks", "service"): {"3"},

@@ -53,8 +53,11 @@ def cases(folder: pathlib.Path):
     options = {"ignore_weights": False, "name": "x", "allow_disconnected": False}
     yield t.from_networkx, {"graph": graph, "labels": ["c", "b", "a"], **options}
     yield t.from_adjacency, {"A": ring.adjacency(), "directed": False, **options}
-    reading = {"format": "edges", "num_nodes": None, "first_node": 0, "directed": False, "allow_disconnected": False}
+    reading = {"format": "edges", "num_nodes": None, "first_node": 0, "directed": False}
+    reading |= {"ignore_weights": False, "allow_disconnected": False}
     yield t.read_graph, {"path": folder / "ring.txt", **reading}
+    yield t.read_graphs, {"paths": [folder / "ring.txt"]} | {k: reading[k] for k in reading if k[0] != "a"}
+    yield t.with_ring, {"topology": ring}
     yield t.write_graph, {"path": folder / "other.txt", "topology": ring, "format": "edges"}
     for rule in (w.metropolis, w.max_degree, w.best_constant, w.uniform, w.column_stochastic):
         yield rule, {"topology": ring}

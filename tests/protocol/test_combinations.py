@@ -37,13 +37,13 @@ from gossipjax.timeline import from_events
 from gossipjax.types import NOBODY
 
 ONE_MATRIX = {"rounds", "synchronous", "all-reduce"}
-SYNCHRONOUS = {*ONE_MATRIX, "matching_rounds", "epidemic"}
+SYNCHRONOUS = {*ONE_MATRIX, "matching_rounds", "changing_rounds", "lossy rounds", "epidemic"}
 PAIRS = {"poisson_pairs", "poisson_edges", "poisson_push", "drawn_pairs", "drawn_gossip", "push_gossip", "pairwise"}
 PAIRS |= {"gossip_learning", "opportunistic", "version_age", "gossip on machines", "AD-PSGD on machines"}
 MEETINGS = {*PAIRS, "push_rounds"}
-OWN_ROWS = {*SYNCHRONOUS, *MEETINGS, "swift"}
-MASS = {"directed rounds", "directed_push", *ONE_MATRIX, "matching_rounds"}
-MASS |= {"poisson_pairs", "poisson_edges", "drawn_pairs"}
+OWN_ROWS = {*SYNCHRONOUS, *MEETINGS, "absent nodes", "swift"}
+MASS = {"directed rounds", "directed_push", *ONE_MATRIX, "matching_rounds", "changing_rounds", "absent nodes"}
+MASS |= {"changing pushes", "poisson_pairs", "poisson_edges", "drawn_pairs"}
 MIXING_WALKS = {"mixing walks", "a walk for each node"}
 
 ALLOWED = {
@@ -66,8 +66,8 @@ ALLOWED = {
     "dpsgd of choco": (lambda: protocol.dpsgd(TASK, SGD, sharing=choco(top_k(1), 0.5)), ONE_MATRIX),
     "local_sgd": (lambda: protocol.local_sgd(TASK, SGD, local_steps=2), OWN_ROWS),
     "fedavg": (lambda: protocol.fedavg(TASK, SGD, local_steps=2), {"client_sampling", "Plexus", "all-reduce"}),
-    "allreduce_sgd": (lambda: protocol.allreduce_sgd(TASK, SGD), {*SYNCHRONOUS, "directed rounds"}),
-    "gradient_tracking": (lambda: protocol.gradient_tracking(TASK, SGD), SYNCHRONOUS - {"epidemic"}),
+    "allreduce_sgd": (lambda: protocol.allreduce_sgd(TASK, SGD), {*SYNCHRONOUS, "directed rounds", "changing pushes"}),
+    "gradient_tracking": (lambda: protocol.gradient_tracking(TASK, SGD), SYNCHRONOUS - {"epidemic", "lossy rounds"}),
     "beer": (lambda: protocol.beer(TASK, SGD, top_k(1), 0.5), ONE_MATRIX),
     "d2": (lambda: protocol.d2(TASK, SGD), ONE_MATRIX),
     "ad_psgd": (lambda: protocol.ad_psgd(TASK, SGD), MEETINGS - {"gossip on machines"}),

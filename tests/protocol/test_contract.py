@@ -136,6 +136,13 @@ def on_shatter(order):
     return relabel_timeline(timeline.shatter(N, T, virtual_nodes=2, degree=3, seed=5), np.argsort(order))
 
 
+def on_changing(order):
+    overlays, activity, losses = timeline.overlays, timeline.activity, timeline.losses
+    absences, bursts = activity.markov(5, 2, seed=1), losses.gilbert(4, 2, seed=2, both_ways=True)
+    plan = timeline.changing_rounds(overlays.regular(N, 4, seed=5), T, activity=absences, loss=bursts)
+    return relabel_timeline(plan, np.argsort(order))
+
+
 def on_swift(order):
     return on_plan(timeline.swift, GRAPH, 9.0, compute=CLOCK, latency=0.1)(order)
 
@@ -203,6 +210,7 @@ CASES = [
     Case("dpsgd_local_steps", bound(dpsgd, local_steps=3), on_rounds([W]), noisy=True),
     Case("dpsgd_adam", bound(dpsgd), on_rounds([W]), optax.adam),
     Case("dpsgd_one_peer", bound(dpsgd), on_rounds(ONE_PEER, "table")),
+    Case("dpsgd_changing", bound(dpsgd), on_changing),
     Case("dpsgd_pairs", bound(dpsgd), on_pairs(poisson_pairs), noisy=True),
     Case("dpsgd_cta_pairs_adam", bound(dpsgd, order="combine_then_adapt"), on_pairs(poisson_pairs), optax.adam),
     Case("dpsgd_edges", bound(dpsgd), on_pairs(poisson_edges)),

@@ -52,6 +52,7 @@ for plan in (
     gj.timeline.poisson_pairs(graph, 50, seed=0),
     gj.timeline.poisson_edges(graph, 50, seed=0),
     gj.timeline.matching_rounds(N, 10, seed=0),
+    gj.timeline.changing_rounds(gj.timeline.overlays.regular(N, 4, seed=0), 10),
 ):
     x = run(gj.gossip_averaging(), plan).x
     np.testing.assert_allclose(x.mean(0), x0.mean(0), rtol=0, atol=1e-6)

@@ -182,12 +182,13 @@ NEW = np.array([2, 0, 3, 1])
         rounds(ONE_PEER, 8, form="dense"),
         rounds(ONE_PEER, 8, form="table"),
         timeline.matching_rounds(N, 8, seed=1),
+        timeline.changing_rounds(timeline.overlays.epidemic(N, 1, seed=1), 8, weights="uniform"),
         timeline.poisson_pairs(GRAPH, 8, seed=1),
         timeline.poisson_edges(GRAPH, 8, seed=1),
         timeline.poisson_push(GRAPH, 8, seed=1),
         pack(push_gossip(GRAPH, 3.0, compute=None, gossip=1.0, latency=0.1, seed=3), 4),
     ],
-    ids=["table", "dense_cycle", "table_cycle", "matchings", "pairs", "edges", "push", "packed"],
+    ids=["table", "dense_cycle", "table_cycle", "matchings", "changing", "pairs", "edges", "push", "packed"],
 )
 def test_forms_that_can_be_relabelled(plan):
     testing.check_permutation_equivariance(GOSSIP, plan, X0, NEW)

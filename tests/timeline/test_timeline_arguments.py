@@ -18,6 +18,10 @@ R = ring(6)
 BUILDERS = {
     "rounds": (tl.rounds, {"weights": metropolis(R), "num_rounds": 5}),
     "matching_rounds": (tl.matching_rounds, {"num_nodes": 6, "num_rounds": 5, "seed": 0}),
+    "changing_rounds": (
+        tl.changing_rounds,
+        {"overlay": R, "num_rounds": 5, "weights": "uniform", "activity": None, "loss": None},
+    ),
     "client_sampling": (tl.client_sampling, {"num_nodes": 6, "num_sampled": 2, "num_rounds": 5, "seed": 0}),
     "shatter": (tl.shatter, {"num_nodes": 6, "num_rounds": 3, "virtual_nodes": 2, "degree": 2, "seed": 0}),
     "push_rounds": (tl.push_rounds, {"peers": 6, "num_rounds": 5, "compute": 1.0, "gossip_rate": 1.0, "seed": 0}),
@@ -138,6 +142,7 @@ HUGE = [
     (partial(tl.drawn_pairs, 8), {"num_events": 10**10}),
     (partial(tl.rounds, metropolis(R)), {"num_rounds": 10**12}),
     (partial(tl.matching_rounds, 10**6, seed=0), {"num_rounds": 10**6}),
+    (partial(tl.changing_rounds, R), {"num_rounds": 10**10}),
     (partial(tl.client_sampling, 10**6, 10**5, seed=0), {"num_rounds": 10**7}),
     (partial(tl.shatter, 1000, virtual_nodes=8, degree=8, seed=0), {"num_rounds": 10**8}),
     (partial(tl.push_rounds, 6, 5, compute=None, seed=0), {"gossip_rate": 1e12}),

@@ -472,10 +472,6 @@ def test_triangles_in_many_forms(tmp_path, name, text, options):
         (b"0 1\n1 2\n", "line 1: must be the number of nodes; pass num_nodes"),
         (b"3\n1 2\n2 3\n3 1\n", r"line 3: node 3 is not in 0\.\.2; pass first_node=1"),
         (b"3 3\n2 3\n1 3\n1 2\n", "line 1: must be the number of nodes"),  # METIS
-        (
-            b"%%MatrixMarket matrix coordinate pattern symmetric\n3 3 2\n2 1\n3 2\n",
-            "line 1: is a MatrixMarket file",
-        ),
         (b"0,1\n1,2\n", "line 1: '0,1' must be node numbers separated by spaces, or pass format='csv'"),
         (b"3\n0 1 0.5\n1 2 0.5\n", "line 2: '0 1 0.5' must be node numbers"),
         (b"3\n0 1 2\n1 2 2\n", "line 2: neighbour|line 2: 3 numbers|adjacency lines|is not in|self-loop"),

@@ -18,7 +18,7 @@ HEADER_BITS = 64
 """Round and receiver of a message."""
 NAME_BITS = 32
 """The number of a node; or a list of 32 members as bits."""
-NEVER = 2**32 - 1
+NEVER = np.uint32(2**32 - 1)
 """The first round of a run that has not begun."""
 
 

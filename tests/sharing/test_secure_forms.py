@@ -309,6 +309,21 @@ def test_a_planned_absence_without_recovery_ends_the_run():
         gj.simulate(KEY, method, timeline.rounds(metropolis(graph), 4), jnp.ones((NODES, 1)))
 
 
+@pytest.mark.parametrize("recovery", ["seeds", "shares"])
+def test_in_single_precision(recovery):
+    """Numbers of rounds and words are unsigned: without 64 bits, plain integers above 2^31 would be an error."""
+    with jax.enable_x64(False):
+        graphs, absent = [topology.complete(NODES), topology.complete(NODES)], np.arange(NODES)[None] == 2
+        plan = timeline.rounds([metropolis(graph) for graph in graphs], 2)
+        x = np.random.default_rng(0).standard_normal((NODES, D)).astype(np.float32)
+        found = [
+            rounds_of(secure_aggregation(graphs, recovery=recovery, dropout=absent, masks=masks), plan, x, [0, 1])[1]
+            for masks in (True, False)
+        ]
+    assert found[0][1][0].dtype == np.float32
+    assert found[0][1][0].tobytes() == found[1][1][0].tobytes()
+
+
 # Refusals
 
 

@@ -156,8 +156,55 @@ def trained(work: Work, n: int, scheme: str) -> dict[str, Any]:
     return ms | {"compile_s": compile_seconds}
 
 
+def secure(name: str, n: int, repeats: int = 15) -> dict[str, Any]:
+    """Compare rounds with secure aggregation with plain ones, in turns in one process, local training included."""
+    work = WORKS[name]
+    per_call = max(2, round({"W1": 2048, "W2": 64}[name] / n))
+    key, s = jax.random.key(0), setting(work, n, per_call)
+    graph = gj.topology.random_regular(n, 4, seed=0, tries=20)  # that of the setting
+    schemes = {
+        "plain": sharing.full(),
+        "seeds": sharing.secure_aggregation(graph),
+        "shares": sharing.secure_aggregation(graph, recovery="shares"),
+        "fixed_point": sharing.secure_aggregation(graph, masks=False),
+    }
+    programs = {scheme: _program(work, n, key, s, said) for scheme, said in schemes.items()}
+    for call in programs.values():
+        call()
+    walls = {scheme: np.empty(repeats) for scheme in programs}
+    for number in range(repeats):
+        for scheme, call in programs.items():
+            start = time.perf_counter()
+            call()
+            walls[scheme][number] = (time.perf_counter() - start) / per_call
+    ratios = {scheme: wall / walls["plain"] for scheme, wall in walls.items() if scheme != "plain"}
+    found = {f"{scheme}_ratio": float(np.median(ratio)) for scheme, ratio in ratios.items()}
+    found |= {
+        f"{scheme}_ratio_quartiles": np.quantile(ratio, (0.25, 0.75)).tolist() for scheme, ratio in ratios.items()
+    }
+    return found | {f"{scheme}_ms": 1e3 * float(np.median(wall)) for scheme, wall in walls.items()}
+
+
+def _program(work: Work, n: int, key: Any, s: Any, said: Sharing) -> Callable[[], None]:
+    """Compile some rounds of a work; every call goes on where the last one ended."""
+    protocol = gj.dpsgd(s.task, optax.sgd(work.learning_rate), local_steps=work.local_steps, sharing=said)
+    protocol, timeline = gj.placement.replicate_on_devices(protocol), s.timeline
+    start = jax.jit(lambda protocol, params: gj.placement.place_rows(protocol.init(key, gj.replicate(params, n))))
+    state = start(protocol, s.params)
+    step = jax.jit(lambda key, protocol, timeline, state: gj.run(key, protocol, timeline, state), donate_argnums=3)
+    program = step.lower(key, protocol, timeline, state).compile()
+
+    def call() -> None:
+        nonlocal state
+        (state, _), _ = jax.block_until_ready(program(key, protocol, timeline, state))
+
+    return call
+
+
 def measure(kind: str, *rest: str) -> dict[str, Any]:
-    """Run ``alone N PARAMETERS`` or ``W1|W2 N SCHEME``."""
+    """Run ``alone N PARAMETERS``, ``secure W1|W2 N``, or ``W1|W2 N SCHEME``."""
+    if kind == "secure":
+        return secure(rest[0], int(rest[1]))
     if kind == "alone":
         return alone(*map(int, rest))
     return trained(WORKS[kind], int(rest[0]), rest[1])

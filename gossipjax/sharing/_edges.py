@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt
 
 from gossipjax._base.arguments import instance
 from gossipjax.mixing._forms import DenseMixing, TableMixing
@@ -59,6 +61,39 @@ def edges_of(topology: Topology) -> Edges:
     return Edges(jnp.asarray(neighbors), jnp.asarray(reverse), jnp.asarray(signs))
 
 
+class EdgeCycle(NamedTuple):
+    """The edges of the graphs of g rounds, which repeat; padded to the largest degree of all."""
+
+    neighbors: Int[Array, "g n s"]
+    reverse: Int[Array, "g n s"]
+    signs: Int[Array, "g n s"]
+
+
+def cycle_of(graphs: Sequence[Topology]) -> EdgeCycle:
+    """List the edges of undirected graphs with the same number of nodes."""
+    every = [edges_of(graph) for graph in graphs]
+    width = max(edges.neighbors.shape[1] for edges in every)
+    return EdgeCycle(*(jnp.stack(leaves) for leaves in zip(*(_widened(edges, width) for edges in every), strict=True)))
+
+
+def _widened(edges: Edges, width: int) -> Edges:
+    """Pad to a larger degree."""
+    n, degree = edges.neighbors.shape
+    own, lanes = jnp.arange(n, dtype=jnp.int32)[:, None], jnp.arange(degree, width, dtype=jnp.int32)[None]
+    more = Edges(own, lanes, jnp.zeros_like(own))
+    return Edges(*(jnp.concatenate([old, jnp.broadcast_to(new, (n, width - degree))], axis=1)
+                   for old, new in zip(edges, more, strict=True)))  # fmt: skip
+
+
+def edges_at(cycle: EdgeCycle, number: Int[Array, ""] | UInt[Array, ""] | int) -> Edges:
+    """Return the edges of a round."""
+    graphs = len(cycle.neighbors)
+    if graphs == 1:
+        return Edges(*(leaf[0] for leaf in cycle))
+    place = (jnp.asarray(number, jnp.uint32) % np.uint32(graphs)).astype(jnp.int32)
+    return Edges(*(jax.lax.dynamic_index_in_dim(leaf, place, keepdims=False) for leaf in cycle))
+
+
 def check_rows_of(topology_rows: int, rows: int, builder: str) -> None:
     """Raise ValueError if the number of models differs from the number of nodes of the topology."""
     if rows != topology_rows:
@@ -80,7 +115,8 @@ def edge_weights(mixing: Any, edges: Edges, builder: str) -> Float[Array, "n s"]
         return _only_known(shares, jnp.sum(mixing.W, axis=1) - jnp.diagonal(mixing.W))
     if not isinstance(mixing, TableMixing):
         raise ValueError(
-            f"{type(mixing).__name__} has no weight for each edge: {builder} needs rounds on one mixing matrix"
+            f"{type(mixing).__name__} has no weight for each edge: {builder} needs rounds on a "
+            "mixing matrix; use timeline.rounds"
         )
     if mixing.neighbors.shape[1] > degree:
         raise ValueError(

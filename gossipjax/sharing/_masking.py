@@ -9,11 +9,16 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from gossipjax._base.rows import before_writing
 from gossipjax.compress._compressor import STREAM, ravel_rows
+from gossipjax.sharing import _shamir
 from gossipjax.sharing._edges import Edges
 from gossipjax.types import Event, Params
 
 _ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
 _PARITY = 0x1BD11BDA
+_PAIRS, _OWN, _COEFFICIENTS = STREAM, STREAM - 2, STREAM - 3
+"""Streams of the seeds of pairs, of a member's own seeds, and of the polynomials that share these."""
+_LIMBS = 4
+"""A seed of 64 bits is shared in four parts of 16 bits: every part is an element of the field."""
 HEADROOM = 2**20
 """Steps of the fixed point that stay free below 2³¹, for the rounding of weights and values of thousands of nodes."""
 
@@ -80,20 +85,34 @@ def threefry(seed: UInt32[Array, "2"], first: UInt32[Array, " h"], second: UInt3
     return a, b
 
 
+def stream(key: Key[Array, ""], number: int) -> Key[Array, ""]:
+    """Return the key of one use of random numbers by this sharing."""
+    return jax.random.fold_in(jax.random.fold_in(key, STREAM), number)
+
+
+def fold(key: Key[Array, ""], *numbers: Array) -> Key[Array, ""]:
+    """Fold several numbers into a key, in order."""
+    for number in numbers:
+        key = jax.random.fold_in(key, number)
+    return key
+
+
+def expand_seed(seed: UInt32[Array, "2"], d: int) -> UInt32[Array, " d"]:
+    """Expand a seed to d uniform words."""
+    counters = jnp.arange(-(-d // 2), dtype=jnp.uint32)
+    return jnp.concatenate(threefry(seed, counters, jnp.zeros_like(counters)))[:d]
+
+
 def _pair_words(key: Key[Array, ""], edges: Edges, event: Event, pair: Int[Array, "2"], d: int) -> UInt32[Array, "n d"]:
     """Expand, at each receiver, the seed that two of its neighbours share for this round; 0 where one is padding."""
-    masks = jax.random.fold_in(jax.random.fold_in(key, STREAM), STREAM)
+    masks = stream(key, _PAIRS)
     low, high = (jax.lax.dynamic_index_in_dim(edges.neighbors, place, 1, keepdims=False) for place in pair)
     # Neighbours stand in front of the padding: where the second is one, so is the first.
     both = jax.lax.dynamic_index_in_dim(edges.present, pair[1], 1)
 
     def expand(low: Int[Array, ""], high: Int[Array, ""], receiver: Int[Array, ""]) -> UInt32[Array, " d"]:
-        seed = masks
-        for number in (low, high, receiver, event.index[0]):
-            seed = jax.random.fold_in(seed, number)
-        counters = jnp.arange(-(-d // 2), dtype=jnp.uint32)
-        words = threefry(jax.random.bits(seed, (2,), jnp.uint32), counters, jnp.zeros_like(counters))
-        return jnp.concatenate(words)[:d]
+        seed = fold(masks, low, high, receiver, event.index[0])
+        return expand_seed(jax.random.bits(seed, (2,), jnp.uint32), d)
 
     receivers = jnp.arange(len(low), dtype=jnp.int32)
     # Without the branch, XLA expands the seeds again wherever the words are used.
@@ -139,3 +158,86 @@ def without_stray_masks(
 
     pairs = _pairs(edges)
     return jax.lax.scan(remove, total, pairs)[0] if len(pairs) else total
+
+
+# The second mask: a member's own
+
+
+def _lane(edges: Edges, lane: Int[Array, ""]) -> tuple[Int[Array, " n"], Bool[Array, "n 1"]]:
+    """Return the member in one lane of each receiver, and whether there is one."""
+    members = jax.lax.dynamic_index_in_dim(edges.neighbors, lane, 1, keepdims=False)
+    return members, jax.lax.dynamic_index_in_dim(edges.present, lane, 1)
+
+
+def _each_member(key: Key[Array, ""], number: int, event: Event, members: Int[Array, " n"]) -> Key[Array, " n"]:
+    """Derive one key for the member in a lane of each receiver, of this round."""
+    receivers = jnp.arange(len(members), dtype=jnp.int32)
+    one = stream(key, number)
+    return jax.vmap(lambda member, receiver: fold(one, member, receiver, event.index[0]))(members, receivers)
+
+
+def own_seeds(key: Key[Array, ""], event: Event, members: Int[Array, " n"]) -> UInt32[Array, "n 2"]:
+    """Draw the seed of the own mask of the member in a lane of each receiver."""
+    keys = _each_member(key, _OWN, event, members)
+    return jax.vmap(lambda each: jax.random.bits(each, (2,), jnp.uint32))(keys)
+
+
+def with_own_masks(
+    key: Key[Array, ""], edges: Edges, event: Event, masks: UInt32[Array, "s n d"]
+) -> UInt32[Array, "s n d"]:
+    """Add to the mask of each member that of its own seed, which only shares of the others can remove."""
+    d = masks.shape[2]
+
+    def add(masks: UInt32[Array, "s n d"], lane: Int[Array, ""]) -> tuple[UInt32[Array, "s n d"], None]:
+        members, there = _lane(edges, lane)
+        words = jax.vmap(lambda seed: expand_seed(seed, d))(own_seeds(key, event, members))
+        return masks.at[lane].add(jnp.where(there, words, jnp.uint32(0)), mode="promise_in_bounds"), None
+
+    return jax.lax.scan(add, masks, jnp.arange(len(masks), dtype=jnp.int32))[0] if len(masks) else masks
+
+
+def seed_shares(
+    key: Key[Array, ""], edges: Edges, event: Event, thresholds: Int[Array, " n"], members: Int[Array, " n"]
+) -> UInt32[Array, "n h 4"]:
+    """Share the seed of the member in a lane of each receiver among all members, any t of whom can reconstruct it."""
+    holders = edges.neighbors.shape[1]
+    seeds = own_seeds(key, event, members)
+    limbs = jnp.stack([seeds & np.uint32(0xFFFF), seeds >> np.uint32(16)], axis=-1).reshape(len(seeds), _LIMBS)
+    keys = _each_member(key, _COEFFICIENTS, event, members)
+    drawn = jax.vmap(lambda each: jax.random.bits(each, (_LIMBS, holders - 1), jnp.uint32))(keys)
+    degree = jnp.arange(1, holders, dtype=jnp.int32)[None]
+    live = (degree < thresholds[:, None])[:, None]
+    coefficients = jnp.where(live, drawn % np.uint32(_shamir.PRIME), jnp.uint32(0))
+    return jnp.moveaxis(_shamir.shares(limbs, coefficients, holders), 1, 2)
+
+
+def _joined(limbs: UInt32[Array, "n 4"]) -> UInt32[Array, "n 2"]:
+    return limbs[:, ::2] | (limbs[:, 1::2] << np.uint32(16))
+
+
+def first_holders(heard: Bool[Array, "n s"], thresholds: Int[Array, " n"]) -> Bool[Array, "n s"]:
+    """Choose the first t members that are heard."""
+    return heard & (jnp.cumsum(heard, axis=1, dtype=jnp.int32) <= thresholds[:, None])
+
+
+def without_own_masks(
+    key: Key[Array, ""],
+    edges: Edges,
+    event: Event,
+    heard: Bool[Array, "n s"],
+    thresholds: Int[Array, " n"],
+    total: UInt32[Array, "n d"],
+) -> UInt32[Array, "n d"]:
+    """Reconstruct the seeds of the members that are heard, from the shares of t of them, and remove their masks."""
+    weights = _shamir.weights_at_zero(first_holders(heard, thresholds))
+
+    def remove(total: UInt32[Array, "n d"], lane: Int[Array, ""]) -> tuple[UInt32[Array, "n d"], None]:
+        members, _ = _lane(edges, lane)
+        held = seed_shares(key, edges, event, thresholds, members)
+        seeds = _joined(jnp.stack([_shamir.reconstruct(weights, held[..., limb]) for limb in range(_LIMBS)], axis=1))
+        words = jax.vmap(lambda seed: expand_seed(seed, total.shape[1]))(seeds)
+        arrived = jax.lax.dynamic_index_in_dim(heard, lane, 1)
+        return total - jnp.where(arrived, words, jnp.uint32(0)), None
+
+    lanes = jnp.arange(edges.neighbors.shape[1], dtype=jnp.int32)
+    return jax.lax.scan(remove, total, lanes)[0] if len(lanes) else total

@@ -98,7 +98,8 @@ CASES = [
         sharing.secure_aggregation,
         {"topology": GRAPH},
         {"topology": THING | NONE, "fraction_bits": WHOLE | NONE | {"few": 7, "many": 31}, "colluders": WHOLE | NONE}
-        | {"dropout": REAL | NONE | {"negative": -0.1, "one": 1.0}, "recovery": FLAG, "masks": FLAG},
+        | {"dropout": REAL | NONE | {"negative": -0.1, "one": 1.0, "table": [[0.5]]}, "recovery": WORD, "masks": FLAG}
+        | {"share": REAL | NONE | {"zero": 0.0, "large": 1.5}, "threshold": WHOLE},
     ),
     (
         sharing.fragments,

@@ -222,7 +222,9 @@ any work, with a message that names what would fit.
   in which it speaks; where it does (`shatter`, `divshare`), only fragments run.
 - Sharings that remember what neighbours know (`choco`, `sparq`, `dcd`, `ecd`, `power_gossip`) or what they failed to
   say (`error_feedback`, `deep_squeeze`), and `moniqua`, stay on synchronous rounds, as does `jwins` with given `draws`.
-- `secure_aggregation` needs synchronous rounds on one graph, whose pairs of neighbours agree on keys once.
+- `secure_aggregation` needs synchronous rounds on the graph that it is built for, or on a list of graphs in turn, with
+  the matrices of `timeline.rounds` in the same order. Plans that lose messages are not synchronous, and are refused:
+  give it their absences as `dropout`.
 - Push-sum and SGP push shares of a mass: `random_subset`, `top_k`, `fragments` and `compressed` leave what they do not
   say with its node, so that mass is conserved coordinate by coordinate; coefficients of a transform (`jwins`) carry
   none.

@@ -32,7 +32,7 @@ from gossipjax import Info, Properties, Protocol, Requires, protocol, sharing, s
 from gossipjax.compress import top_k
 from gossipjax.facts import check_requires
 from gossipjax.mixing import averaging, column_stochastic, from_matrix, uniform
-from gossipjax.sharing import choco, deep_squeeze, fragments, jwins
+from gossipjax.sharing import choco, deep_squeeze, fragments, jwins, secure_aggregation
 from gossipjax.timeline import from_events
 from gossipjax.types import NOBODY
 
@@ -64,6 +64,10 @@ ALLOWED = {
     "dpsgd of jwins": (lambda: protocol.dpsgd(TASK, SGD, sharing=jwins()), OWN_ROWS),
     "dpsgd of deep_squeeze": (lambda: protocol.dpsgd(TASK, SGD, sharing=deep_squeeze(top_k(1), 0.5)), SYNCHRONOUS),
     "dpsgd of choco": (lambda: protocol.dpsgd(TASK, SGD, sharing=choco(top_k(1), 0.5)), ONE_MATRIX),
+    "dpsgd of secure_aggregation": (
+        lambda: protocol.dpsgd(TASK, SGD, sharing=secure_aggregation(GRAPH, recovery="shares", dropout=0.1)),
+        {"rounds", "synchronous"},
+    ),
     "local_sgd": (lambda: protocol.local_sgd(TASK, SGD, local_steps=2), OWN_ROWS),
     "fedavg": (lambda: protocol.fedavg(TASK, SGD, local_steps=2), {"client_sampling", "Plexus", "all-reduce"}),
     "allreduce_sgd": (lambda: protocol.allreduce_sgd(TASK, SGD), {*SYNCHRONOUS, "directed rounds", "changing pushes"}),

@@ -115,6 +115,11 @@ CASES = {
     "power gossip, left": (said(sharing.power_gossip, GRAPH), ROUNDS, 2 * 32 + 3 * 32),
     "power gossip, both": (said(sharing.power_gossip, GRAPH, iterations=2), ROUNDS, 2 * 32 + (3 + 2) * 32),
     "secure, with two keys": (said(sharing.secure_aggregation, GRAPH), ROUNDS, MODEL + 64 + 2 * 256),
+    "secure, shares of a set": (
+        said(sharing.secure_aggregation, GRAPH, recovery="shares", share=0.5),
+        ROUNDS,
+        4 * 32 + 64 + 256 * (2 + 2 + 4 + 2) + 32,
+    ),
     "fragments": (said(sharing.fragments, 2), HALVES, (3 + 1) * 32),
     "halves, drawn by the sender": (learned(protocol.ad_psgd, sharing=sharing.fragments(2)), FLIGHTS, (3 + 1) * 32),
     "top-k in flight": (learned(protocol.ad_psgd, sharing=sharing.top_k(0.25, wire=INTEGERS)), FLIGHTS, 2 * (32 + 32)),

@@ -17,7 +17,9 @@ from gossipjax._base import counter
 from gossipjax.facts import check_requires
 from gossipjax.mixing import lazy, metropolis
 from gossipjax.sharing import _secure, error_feedback, secure_aggregation
+from gossipjax.sharing._edges import edges_at
 from gossipjax.sharing._masking import HEADROOM, neighborhood_sum, pairwise_masks, threefry
+from gossipjax.sharing._secure_traffic import attend
 from gossipjax.timeline._events import event_of
 
 KEY = jax.random.key(3)
@@ -122,6 +124,7 @@ def test_a_round_is_that_of_whole_numbers(case, dropout, seed):
         assert (np.abs(merged - W @ x) <= most).all()
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_masks_change_no_bit(dropout):
     plan, x0 = timeline.rounds(metropolis(UNEVEN), 30), np.random.default_rng(0).standard_normal((6, 5))
@@ -189,7 +192,7 @@ def test_masks_do_not_repeat(pair):
 
 def test_masks_cancel_at_each_receiver():
     sharing = secure_aggregation(UNEVEN)
-    edges = sharing.encode.args[0].edges
+    edges = edges_at(sharing.encode.args[0].edges, 0)
     masks = np.asarray(pairwise_masks(KEY, edges, event_at(timeline.rounds(metropolis(UNEVEN), 1), 0), 4))
     assert not masks.sum(axis=0, dtype=np.uint32).any()
     lanes = np.arange(len(masks))[:, None] < UNEVEN.in_degrees
@@ -269,8 +272,10 @@ def test_recovery_is_exact_and_the_stray_masks_are_not_small():
     expected = plain_round(UNEVEN, W, x, present, 24)
     # As above; and the mixing holds weights in float64.
     np.testing.assert_allclose(merged, expected, rtol=0, atol=8 * np.finfo(np.float64).eps * np.abs(x).max())
-    attendance = _secure._attend(sharing.encode.args[0], sent.present)
-    stray = neighborhood_sum(sharing.encode.args[0].edges, attendance.heard, sent.words)
+    rules = sharing.encode.args[0]
+    edges = edges_at(rules.edges, 0)
+    attendance = attend(rules, edges, sent.present)
+    stray = neighborhood_sum(edges, attendance.heard, sent.words)
     wrong = np.asarray(stray)[2].view(np.int32) / 2**24
     assert np.abs(wrong).max() > 10  # plain sums of these models are below 4
 
@@ -288,11 +293,13 @@ def test_a_planted_error_in_the_recovery_shows(monkeypatch):
 
 def test_a_dropout_without_recovery_ends_the_run():
     x0, plan = jnp.asarray(X0), timeline.rounds(metropolis(GRAPH), 30)
-    method = gj.gossip_averaging(secure_aggregation(GRAPH, dropout=0.1, recovery=False))
-    with pytest.raises(gj.Diverged, match=r"node \d cannot remove the masks .* pass recovery=True \(event \d+; throw"):
+    method = gj.gossip_averaging(secure_aggregation(GRAPH, dropout=0.1, recovery="none"))
+    with pytest.raises(
+        gj.Diverged, match=r"node \d cannot remove the masks .* pass recovery='seeds' or 'shares' \(event \d+; throw"
+    ):
         simulated(KEY, method, plan, x0)
     t = some_round()
-    _, _, (state, merged, sent, _) = with_absences(t, recovery=False)
+    _, _, (state, merged, sent, _) = with_absences(t, recovery="none")
     present = np.asarray(sent.present)
     concerned = [present[i] and not present[UNEVEN.neighbors(i)].all() for i in range(6)]
     assert np.isnan(merged).all(axis=1).tolist() == concerned
@@ -353,7 +360,7 @@ def test_weights_above_one_narrow_the_range():
 
 def test_the_first_fault_of_a_seed_is_named():
     graph = topology.ring(4)
-    protocol = gj.gossip_averaging(secure_aggregation(graph, dropout=0.05, recovery=False))
+    protocol = gj.gossip_averaging(secure_aggregation(graph, dropout=0.05, recovery="none"))
     with pytest.raises(gj.Diverged, match=r"cannot remove the masks.*\(event \d+ of seed \d; throw"):
         simulated(jax.random.split(KEY, 2), protocol, timeline.rounds(metropolis(graph), 100), np.ones((4, 1)))
 
@@ -483,12 +490,21 @@ def test_refusals():
             check_requires(gj.gossip_averaging(sharing).requires, plan.properties)
 
 
-@pytest.mark.parametrize("other", [topology.complete(N), topology.random_regular(N, 4, seed=5)], ids=["more", "others"])
-def test_another_graph_ends_the_run(other):
+def test_another_graph_ends_the_run():
     """Edges without weight would hide that a sum has fewer members."""
-    method = gj.gossip_averaging(secure_aggregation(other))
+    method = gj.gossip_averaging(secure_aggregation(topology.random_regular(N, 4, seed=5)))
     with pytest.raises(gj.Diverged, match="has other neighbours than the topology of secure_aggregation says"):
         simulated(KEY, method, timeline.rounds(metropolis(GRAPH), 3), X0)
+
+
+@pytest.mark.parametrize("other", [topology.complete(N), topology.ring(N)])
+def test_a_graph_of_another_degree_is_refused_before_the_run(other):
+    method = gj.gossip_averaging(secure_aggregation(other))
+    with pytest.raises(ValueError, match=r"up to 4 neighbours on a topology with .*build"):
+        simulated(KEY, method, timeline.rounds(metropolis(GRAPH), 3, form="table"), X0)
+    pairs = timeline.matching_rounds(N, 3, seed=0)
+    with pytest.raises(ValueError, match="a mixing with up to 1 neighbours on a topology"):
+        simulated(KEY, gj.gossip_averaging(secure_aggregation([other, other])), pairs, X0)
 
 
 def test_the_smallest_weight_on_no_edge_ends_the_run():

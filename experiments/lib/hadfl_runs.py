@@ -136,9 +136,17 @@ def _warmed_up(rate: Any, steps: Frozen[int]) -> optax.GradientTransformation:
 
 def _rounds(devices: Devices, setting: Setting, local_steps: int) -> Plan:
     """Plan as many rounds with an exact mean as fit into the duration."""
-    shared = {"local_steps": local_steps, "model_bytes": setting.model_bytes, "time_batch": setting.batch_size}
-    length = systems.allreduce(devices, 1, **shared).end_s
-    return systems.allreduce(devices, max(1, int(setting.duration_s / length)), **shared)
+
+    def plan(num_rounds: int) -> Plan:
+        return systems.allreduce(
+            devices,
+            num_rounds,
+            local_steps=local_steps,
+            model_bytes=setting.model_bytes,
+            time_batch=setting.batch_size,
+        )
+
+    return plan(max(1, int(setting.duration_s / plan(1).end_s)))
 
 
 def _gossip_rounds(devices: Devices, setting: Setting) -> Plan:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from experiments.lib.cells import Cell, Shelf
 from experiments.lib.hadfl_runs import OF_PAPER
 from experiments.lib.sharing_schemes import FULL, JWINS, SAMPLING, TOP_K
+from experiments.plexus_vs_baselines import PLEXUS, SERVER
 
-JWINS_STEM, HADFL_STEM = "jwins_accuracy_vs_bytes", "hadfl_time_to_accuracy"
+JWINS_STEM, HADFL_STEM, PLEXUS_STEM = "jwins_accuracy_vs_bytes", "hadfl_time_to_accuracy", "plexus_vs_baselines"
 
 
 class Entry(NamedTuple):
@@ -34,10 +35,13 @@ ORDER = (
     Entry(JWINS_STEM, 2.0, {"task": ("cifar10",), "scheme": (FULL, JWINS), "seed": (0,)}),
     Entry(HADFL_STEM, 0.25, {"rate": (0.02, 0.06, 0.2)}),
     *(Entry(HADFL_STEM, 0.25, {"scheme": OF_PAPER, "seed": (seed,)}) for seed in range(3)),
+    Entry(PLEXUS_STEM, 0.1, {"task": ("writers",)}),
     Entry(JWINS_STEM, 0.2, {"task": ("writers",), "seed": (0, 1, 2)}),
     Entry(JWINS_STEM, 2.0, {"task": ("cifar10",), "scheme": (SAMPLING, TOP_K), "seed": (0,)}),
     Entry(HADFL_STEM, 0.25, {}),
+    Entry(PLEXUS_STEM, 0.1, {"task": ("movielens",)}),
     Entry(JWINS_STEM, 0.2, {"task": ("movielens",)}),
+    Entry(PLEXUS_STEM, 1.0, {"task": ("cifar10",), "system": (PLEXUS, SERVER)}),
     Entry(JWINS_STEM, 0.2, {"task": ("writers",)}),
     *(Entry(JWINS_STEM, 2.0, {"task": ("cifar10",), "seed": (seed,)}) for seed in (1, 2, 3, 4)),
 )

@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 
 import experiments.__main__ as command
+from experiments import jwins_accuracy_vs_bytes
 from experiments.lib import cells, code, papers, queue, store
 from experiments.lib.cells import Cell, Missing, Shelf, largest_grid, take, take_grid
 from experiments.lib.problems import of_jwins
@@ -154,6 +155,20 @@ def test_a_table_is_made_of_the_cells_that_there_are(shelf):
         take(shelf, grid[at])
     assert list(take_grid(table, grid, ["a", "b"])) == [("a", 2), ("b", 2)]
     assert len(MADE) == 4
+
+
+def test_an_experiment_makes_its_table_of_committed_cells_alone(shelf):
+    part = jwins_accuracy_vs_bytes.Part("digits", 6, 3, 1)
+    config = jwins_accuracy_vs_bytes.QUICK._replace(
+        parts=(part,), num_nodes=8, schemes=("full sharing", "JWINS"), keep=shelf
+    )
+    made = jwins_accuracy_vs_bytes.run(config)
+    more = config._replace(parts=(part._replace(num_seeds=2), part._replace(task="writers")))
+    some = jwins_accuracy_vs_bytes.run(more._replace(keep=shelf._replace(make=False)))  # a seed and a task are missing
+    xr.testing.assert_identical(some, made)
+    assert jwins_accuracy_vs_bytes.table(some)
+    with pytest.raises(Missing, match="no task has"):
+        jwins_accuracy_vs_bytes.run(more._replace(parts=more.parts[1:], keep=shelf._replace(make=False)))
 
 
 # One process at a time, in several sittings

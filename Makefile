@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 JOBS ?= 2
 
-.PHONY: combinations quick quick-all test slow figures claims lint bench clean env wheel
+.PHONY: combinations quick quick-all test slow figures papers papers-status papers-report claims lint bench clean env wheel
 .DEFAULT_GOAL := quick
 
 env: $(VENV)/.ready
@@ -30,6 +30,18 @@ quick-all: env
 figures: env
 	$(PY) -m experiments run all
 	$(PY) -m figures
+
+# The runs of the papers' scale, one after another at the lowest priority; stop it at any time, it goes on where it was.
+papers: env
+	$(PY) -m experiments papers run
+
+papers-status: env
+	$(PY) -m experiments papers status
+
+# Tables and figures of the finished runs in benchmarks/cells; runs nothing.
+papers-report: env
+	$(PY) -m experiments papers report
+	for path in results/papers/*.nc; do [ ! -f $$path ] || $(PY) -m figures $$(basename $$path .nc) --results results/papers || exit 1; done
 
 claims: env
 	$(PY) -m theory check --json results/claims.json --report results/claims

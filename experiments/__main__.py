@@ -1,4 +1,7 @@
-"""Run experiments: ``python -m experiments list | run STEM… | run all [--quick | --paper] [--out DIR]``."""
+"""Run experiments: ``python -m experiments list | run STEM… | run all [--quick | --paper] [--out DIR]``.
+
+``python -m experiments papers run | status | report`` works through the list of paper-scale runs, cell by cell.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from typing import Any
 from rich.console import Console
 
 import gossipjax
-from experiments.lib import store
+from experiments.lib import papers_command, store
+from experiments.lib.cells import Shelf
 from experiments.lib.report import show
 from theory.output import check_folder
 
@@ -40,6 +44,7 @@ def configuration(module: ModuleType, size: str, folder: pathlib.Path) -> Any:
     """Return the quick, the full, or the paper's own configuration of an experiment.
 
     A configuration with a field ``keep`` stores each run in a folder beside the results, and reads it from there again.
+    At the paper's scale, an experiment with cells takes them from the shelf of committed ones.
 
     Raises:
         ValueError: the experiment has no such configuration.
@@ -49,6 +54,8 @@ def configuration(module: ModuleType, size: str, folder: pathlib.Path) -> Any:
         having = [stem for stem in STEMS if hasattr(module_of(stem), SIZES[size])]
         raise ValueError(f"{module.__name__} has no {size} configuration; these have one: {', '.join(having)}")
     config = settings() if isinstance(settings, type) else settings
+    if size == "paper" and hasattr(module, "cells"):
+        return config._replace(keep=Shelf())
     if size != "quick" and "keep" in config._fields:
         return config._replace(keep=str(folder / "runs"))
     return config
@@ -100,6 +107,7 @@ def main(words: Sequence[str] | None = None) -> int:
     sizes.add_argument("--quick", action="store_true", help="the quick form: seconds instead of minutes")
     sizes.add_argument("--paper", action="store_true", help="the paper's own scale")
     run.add_argument("--out", type=pathlib.Path, default=store.DEFAULT, metavar="DIR", help="folder of the results")
+    papers_command.add(commands)
     options = parser.parse_args(words)
     console = Console(width=max(150, Console().width))
     try:
@@ -107,6 +115,8 @@ def main(words: Sequence[str] | None = None) -> int:
             for stem in STEMS:
                 console.print(f"{stem:34} {module_of(stem).CLAIM}")
             return 0
+        if options.command == "papers":
+            return papers_command.main(options, console)
         size = "quick" if options.quick else "paper" if options.paper else "full"
         stems = list(STEMS) if options.stems == ["all"] else options.stems
         for stem in stems:  # before any long work

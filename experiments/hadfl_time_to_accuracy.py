@@ -15,15 +15,17 @@ Reference: Cao et al. 2021, arXiv 2111.08274.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from experiments.lib import hadfl_runs
+from experiments.lib.cells import Cell, Keep, Missing, take_grid
 from experiments.lib.curves import grid_of_runs, reached, side_by_side
 from experiments.lib.hadfl_runs import DATA_PARALLEL, FEDAVG, HADFL, OF_PAPER, SCHEMES, Setting
-from experiments.lib.kept import kept_run
+from experiments.lib.problems import Problem
 from experiments.lib.report import Row, over_seeds
 from gossipjax import devices
 from theory.check.policy import above, decide
@@ -56,8 +58,8 @@ class Config(NamedTuple):
     records: int = 60
     num_seeds: int = 3
     seed: int = 0
-    keep: str | None = None
-    """Folder of finished runs."""
+    keep: Keep = None
+    """Where finished runs are."""
 
 
 QUICK = Config(
@@ -77,20 +79,23 @@ PAPER = Config(
 
 
 def run(config: Config) -> xr.Dataset:
-    """Run every scheme on both arrays; each run is stored when it is complete."""
-    parts = [_compared(_of_powers(config, powers)) for powers in config.powers]
-    along = xr.DataArray([str(list(powers)) for powers in config.powers], dims="powers", name="powers")
-    dataset = side_by_side(parts, along)
-    problem = hadfl_runs.problem_of(config.task, len(config.powers[0]), config.batch_size)
-    return dataset.assign_attrs(
-        data=problem.source,
+    """Run every scheme on both arrays; each run is kept when it is done."""
+    parts = {}
+    for powers in config.powers:
+        with contextlib.suppress(Missing):
+            parts[str(list(powers))] = _compared(_of_powers(config, powers))
+    if not parts:
+        raise Missing(f"no array has one seed of all of {', '.join(_required(config))}")
+    along = xr.DataArray(list(parts), dims="powers", name="powers")
+    found = side_by_side(list(parts.values()), along)
+    return found.assign_attrs(
         num_nodes=len(config.powers[0]),
         batch_size=config.batch_size,
         model_bytes=config.model_bytes,
         bytes_per_second=config.bytes_per_second,
         members=config.members,
-        compared=[name for name in MAXIMUM if name in config.schemes],
-        maxima=[claimed for name, claimed in MAXIMUM.items() if name in config.schemes],
+        compared=[name for name in MAXIMUM if name in found.scheme.values],
+        maxima=[claimed for name, claimed in MAXIMUM.items() if name in found.scheme.values],
     )
 
 
@@ -113,49 +118,81 @@ def _compared(at: xr.Dataset) -> xr.Dataset:
     return result
 
 
-def _of_powers(config: Config, powers: tuple[int, ...]) -> xr.Dataset:
-    seconds = config.slowest_step_s / (3 * config.batch_size)
+def _required(config: Config) -> list[str]:
+    return [name for name in config.schemes if name in OF_PAPER]
+
+
+def cells(config: Config) -> list[Cell]:
+    """List the runs of a configuration; those that choose a learning rate first."""
+    runs = [cell for powers in config.powers for cell in _cells(config, powers).values()]
+    tuning = {one.name: one for cell in runs for one in cell.needs}
+    return [*tuning.values(), *runs]
+
+
+def _cells(config: Config, powers: tuple[int, ...]) -> dict[tuple[str, int], Cell]:
+    """Name the runs of an array by scheme and seed."""
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    return {(name, seed): _compared_cell(config, powers, name, seed) for seed in seeds for name in config.schemes}
+
+
+def _compared_cell(config: Config, powers: tuple[int, ...], name: str, seed: int) -> Cell:
+    """Name a run that is compared; its learning rate is the one of the grid that did best, with a seed of its own."""
+    tuned = name if name in OF_PAPER else FEDAVG if FEDAVG in config.schemes else None
+    if len(config.rates) == 1 or tuned is None:
+        return _cell(config, powers, name, seed, config.rates[:1])
+    needs = [_cell(config, powers, tuned, TUNING_SEED, (rate,)) for rate in config.rates]
+    return _cell(config, powers, name, seed, config.rates, tuple(needs))
+
+
+def _cell(
+    config: Config,
+    powers: tuple[int, ...],
+    name: str,
+    seed: int,
+    rates: tuple[float, ...],
+    needs: tuple[Cell, ...] = (),
+) -> Cell:
+    settings = config._asdict() | {"powers": powers, "scheme": name, "seed": seed, "rates": rates}
+    for other in ("schemes", "num_seeds", "keep"):
+        settings.pop(other)
+    labels: dict[str, Any] = {"task": config.task, "powers": "".join(map(str, powers)), "scheme": name}
+    labels |= {"rate": rates[0]} if seed == TUNING_SEED else {"seed": seed}
+    bands = {"times sooner, above": 1.0}
+    return Cell("hadfl_time_to_accuracy", labels, one, contents, settings, needs, bands)
+
+
+def one(settings: dict[str, Any], checkpoint: Any, *tuning: xr.Dataset) -> xr.Dataset:
+    """Plan and learn one run; ``tuning`` has the runs of all learning rates, if there is a choice."""
+    problem, fleet = contents(settings)
+    rates, seed = settings["rates"], settings["seed"]
+    rate = rates[int(np.nanargmax([float(each.score.max()) for each in tuning]))] if tuning else rates[0]
+    setting = Setting(*(settings[name] for name in Setting._fields))
+    plan, protocol = hadfl_runs.scheme(settings["scheme"], problem, fleet, setting, rate, seed)
+    found = hadfl_runs.learn(
+        problem, plan, protocol, setting, records=settings["records"], seed=seed, checkpoint=checkpoint
+    )
+    return found.assign(rate=((), rate))
+
+
+def contents(settings: dict[str, Any]) -> tuple[Problem, devices.Devices]:
+    """Build the problem and the devices of a run."""
     fleet = devices.from_powers(
-        powers,
-        seconds_per_sample=seconds,
-        bytes_per_second=config.bytes_per_second,
-        latency_seconds=config.latency_seconds,
+        settings["powers"],
+        seconds_per_sample=settings["slowest_step_s"] / (3 * settings["batch_size"]),
+        bytes_per_second=settings["bytes_per_second"],
+        latency_seconds=settings["latency_seconds"],
     )
-    rates = {name: _tuned(config, fleet, name) for name in config.schemes if name in OF_PAPER}
-    for name in config.schemes:
-        rates.setdefault(name, rates.get(FEDAVG, config.rates[0]))
-
-    def one(name: str, seed: int) -> xr.Dataset:
-        return _one(config, fleet, name, rates[name], seed)
-
-    runs = grid_of_runs(config.schemes, "scheme", range(config.seed, config.seed + config.num_seeds), one)
-    return runs.assign(
-        rate=("scheme", [rates[name] for name in config.schemes]), bound=((), compute_bound(np.array(powers, float)))
-    )
+    return hadfl_runs.problem_of(
+        settings["task"], fleet.num_nodes, settings["batch_size"], seed=settings["seed"]
+    ), fleet
 
 
-def _tuned(config: Config, fleet: devices.Devices, name: str) -> float:
-    """Choose the learning rate with the best accuracy, using a separate seed."""
-    if len(config.rates) == 1:
-        return config.rates[0]
-    best = [float(_one(config, fleet, name, rate, TUNING_SEED).score.max()) for rate in config.rates]
-    return config.rates[int(np.nanargmax(best))]
-
-
-def _one(config: Config, fleet: devices.Devices, name: str, rate: float, seed: int) -> xr.Dataset:
-    """Plan and learn one run."""
-    problem = hadfl_runs.problem_of(config.task, fleet.num_nodes, config.batch_size, seed=seed)
-    setting = Setting(config.batch_size, config.unit_steps, config.model_bytes, config.members, config.duration_s)
-    named = setting._asdict() | {"experiment": "hadfl_time_to_accuracy", "scheme": name, "rate": rate, "of": seed}
-    named |= {"records": config.records, "task": config.task, "slowest_step_s": config.slowest_step_s}
-
-    def make(checkpoint: Any) -> xr.Dataset:
-        plan, protocol = hadfl_runs.scheme(name, problem, fleet, setting, rate, seed)
-        return hadfl_runs.learn(
-            problem, plan, protocol, setting, records=config.records, seed=seed, checkpoint=checkpoint
-        )
-
-    return kept_run(config.keep, named, make, problem.task, fleet)
+def _of_powers(config: Config, powers: tuple[int, ...]) -> xr.Dataset:
+    runs = take_grid(config.keep, _cells(config, powers), _required(config))
+    names, seeds = (list(dict.fromkeys(each)) for each in zip(*runs, strict=True))
+    found = grid_of_runs(names, "scheme", seeds, lambda name, seed: runs[name, seed])
+    rate = found.rate.isel(seed=0, drop=True)
+    return found.assign(rate=rate, bound=((), compute_bound(np.array(powers, float))))
 
 
 def target(at: xr.Dataset) -> float:

@@ -14,18 +14,21 @@ Reference: Dhasade et al. 2023, arXiv 2306.04377.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import contextlib
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from experiments.lib import sharing_schemes as schemes
-from experiments.lib.compressed import Network
+from experiments.lib.cells import Cell, Keep, Missing, take_grid
+from experiments.lib.compressed import Network, learn
 from experiments.lib.curves import side_by_side
-from experiments.lib.problems import Name, of_jwins
+from experiments.lib.problems import Name, Problem, of_jwins
 from experiments.lib.report import Row, over_seeds
 from experiments.lib.sharing_schemes import FULL, JWINS, SCHEMES
 from experiments.lib.store import mean_and_interval
+from gossipjax import Sharing
 
 CLAIM = "JWINS reaches an accuracy similar to full sharing with up to 64 % fewer bytes"
 
@@ -56,8 +59,8 @@ class Config(NamedTuple):
     test_nodes: int | None = 8
     test_samples: int = 1000
     seed: int = 0
-    keep: str | None = None
-    """Folder of finished runs."""
+    keep: Keep = None
+    """Where finished runs are."""
 
 
 QUICK = Config(parts=(Part("digits", 100, 20, 3),), num_nodes=16)
@@ -82,24 +85,64 @@ def run(config: Config) -> xr.Dataset:
         ValueError: unknown schemes, or full sharing or JWINS not among them.
     """
     schemes.check_schemes(config.schemes)
-    datasets = [_run_part(part, config) for part in config.parts]
-    along = xr.DataArray([part.task for part in config.parts], dims="task", name="task")
-    return side_by_side(datasets, along).assign_attrs(num_nodes=config.num_nodes, degree=config.degree)
+    found = {}
+    for part in config.parts:
+        with contextlib.suppress(Missing):
+            found[part.task] = _run_part(part, config)
+    if not found:
+        raise Missing("no task has one seed of both full sharing and JWINS")
+    along = xr.DataArray(list(found), dims="task", name="task")
+    return side_by_side(list(found.values()), along).assign_attrs(num_nodes=config.num_nodes, degree=config.degree)
 
 
-def _run_part(part: Part, config: Config) -> xr.Dataset:
-    problem = of_jwins(part.task, config.num_nodes, seed=config.seed)
-    network = Network(
+def cells(config: Config) -> list[Cell]:
+    """List the runs of a configuration."""
+    return [cell for part in config.parts for cell in _cells(part, config).values()]
+
+
+def _cells(part: Part, config: Config) -> dict[tuple[str, int], Cell]:
+    """Name the runs of a task by scheme and seed."""
+    shared = {"task": part.task, "network": _network(part, config)._asdict()}
+    bands = {"loses at most": schemes.SIMILAR[part.task != "movielens"], "saves at least, %": schemes.ENOUGH}
+    found = {}
+    for seed in range(part.num_seeds):
+        for name in config.schemes:
+            labels = {"task": part.task, "scheme": name, "seed": seed}
+            settings = shared | {"scheme": name, "seed": seed}
+            found[name, seed] = Cell("jwins_accuracy_vs_bytes", labels, one, contents, settings, bands=bands)
+    return found
+
+
+def _network(part: Part, config: Config) -> Network:
+    return Network(
         config.num_nodes,
         part.num_rounds,
         config.degree,
         num_records=part.num_records,
-        num_seeds=part.num_seeds,
         test_nodes=config.test_nodes,
         test_samples=config.test_samples,
         seed=config.seed,
     )
-    return schemes.compare(problem, network, config.schemes, config.keep)
+
+
+def one(settings: dict[str, Any], checkpoint: Any) -> xr.Dataset:
+    """Train with one scheme and one seed."""
+    given, said = contents(settings)
+    return learn(given, said, Network(**settings["network"]), only=settings["seed"], checkpoint=checkpoint)
+
+
+def contents(settings: dict[str, Any]) -> tuple[Problem, Sharing]:
+    """Build the problem and the sharing of a run."""
+    network = settings["network"]
+    given = of_jwins(settings["task"], network["num_nodes"], seed=network["seed"])
+    return given, SCHEMES[settings["scheme"]].build()
+
+
+def _run_part(part: Part, config: Config) -> xr.Dataset:
+    found = take_grid(config.keep, _cells(part, config), (FULL, JWINS))
+    names = list(dict.fromkeys(name for name, _ in found))
+    runs = {name: schemes.join_seeds([run for (of, _), run in found.items() if of == name]) for name in names}
+    return schemes.join_schemes(runs, schemes.predicted(runs[FULL], _network(part, config), names))
 
 
 def table(dataset: xr.Dataset) -> list[Row]:

@@ -70,9 +70,19 @@ def _replicated(task: Task, num_nodes: Frozen[int], key: Any) -> Any:
 
 
 def train(
-    problem: Problem, sharing: Sharing, network: Network, *, learning_rate: float | None = None, checkpoint: Any = None
+    problem: Problem,
+    sharing: Sharing,
+    network: Network,
+    *,
+    learning_rate: float | None = None,
+    only: int | None = None,
+    checkpoint: Any = None,
 ) -> tuple[Protocol, Trajectory]:
-    """Train with one sharing scheme over all seeds; return the metered protocol and the trajectory."""
+    """Train with one sharing scheme over all seeds, or over one of them, ``only``.
+
+    Returns:
+        The metered protocol, and records and final states.
+    """
     rate = problem.learning_rate if learning_rate is None else learning_rate
     compute = problem.batch_size * problem.local_steps * network.seconds_per_sample
     protocol = metered(
@@ -87,8 +97,10 @@ def train(
         observe.consensus_distance(),
         meter_summary(),
     )
+    # Of any number of seeds, the first ones are the same.
+    keys = jax.random.split(jax.random.key(network.seed), network.num_seeds if only is None else only + 1)
     trajectory = simulate(
-        jax.random.split(jax.random.key(network.seed), network.num_seeds),
+        keys[only or 0 :],
         protocol,
         plan_of(network),
         Partial(_replicated, problem.task, Frozen(network.num_nodes)),
@@ -101,19 +113,18 @@ def train(
 
 
 def learn(
-    problem: Problem, sharing: Sharing, network: Network, *, learning_rate: float | None = None, checkpoint: Any = None
+    problem: Problem,
+    sharing: Sharing,
+    network: Network,
+    *,
+    learning_rate: float | None = None,
+    only: int | None = None,
+    checkpoint: Any = None,
 ) -> xr.Dataset:
-    """Train with one sharing scheme over all seeds, and return its records."""
-    _, trajectory = train(problem, sharing, network, learning_rate=learning_rate, checkpoint=checkpoint)
-    names = [
-        f"test_{problem.metric}",
-        "consensus_distance",
-        "node_bytes_sent",
-        "node_clock",
-        "train_loss",
-        "bytes_sent",
-    ]
-    records = trajectory.dataset[names].rename({f"test_{problem.metric}": "score"}).drop_attrs(deep=False)
+    """Train as :func:`train`, and return the records."""
+    _, trajectory = train(problem, sharing, network, learning_rate=learning_rate, only=only, checkpoint=checkpoint)
+    kept = [f"test_{problem.metric}", "consensus_distance", "node_bytes_sent", "node_clock", "train_loss", "bytes_sent"]
+    records = trajectory.dataset[kept].rename({f"test_{problem.metric}": "score"}).drop_attrs(deep=False)
     params = jax.tree.map(lambda leaf: leaf[0, 0], trajectory.x)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     return records.assign_attrs(

@@ -112,23 +112,36 @@ def kept_run(
         return make(None)
     made_by = {"code": CODE, "versions": environment()["versions"], "contents": digest(*made_of)}
     named = json.loads(json.dumps(settings | made_by))
-    name = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+    name = hash_of(named)
     folder = pathlib.Path(keep)
-    if (dataset := _found(name, named, folder)) is not None:
-        return dataset
+    if (found := kept_file(name, named, folder)) is not None:
+        return found
     check_folder("keep", folder, store.path_of(name, folder).name)
     checkpoint = folder / f"{name}.checkpoint"
-    store.save(name, make(checkpoint), {"configuration": named}, folder)
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    return store.load(name, folder)
+    return keep_file(name, make(checkpoint), {"configuration": named}, folder, checkpoint)
 
 
-def _found(name: str, named: dict[str, Any], folder: pathlib.Path) -> xr.Dataset | None:
+def hash_of(settings: dict[str, Any]) -> str:
+    """Name JSON-able settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def kept_file(name: str, settings: dict[str, Any], folder: pathlib.Path) -> xr.Dataset | None:
+    """Read a finished run of these settings; None if there is none, or a damaged one, or one of other settings."""
     if not store.path_of(name, folder).is_file():
         return None
     try:
-        dataset = store.load(name, folder)
-        known = "checksum" in dataset.attrs and store.manifest_of(dataset)["configuration"] == named
-    except (ValueError, KeyError, TypeError):  # damaged, or without a valid manifest
+        found = store.load(name, folder)
+        known = "checksum" in found.attrs and store.manifest_of(found)["configuration"] == settings
+    except (ValueError, KeyError, TypeError):  # damaged, or a manifest that is none
         return None
-    return dataset if known else None
+    return found if known else None
+
+
+def keep_file(
+    name: str, made: xr.Dataset, manifest: dict[str, Any], folder: pathlib.Path, checkpoint: pathlib.Path
+) -> xr.Dataset:
+    """Store a finished run, and drop the checkpoints from which it could have been resumed."""
+    store.save(name, made, manifest, folder)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    return store.load(name, folder)

@@ -11,6 +11,8 @@ from experiments.lib.kept import model_of
 from gossipjax import Task, tasks
 from gossipjax.tasks import DataUnavailable
 
+STAND_INS = ("scikit-learn digits", "synthetic")
+"""How the sources of data begin that need no files."""
 Name = Literal["digits", "writers", "cifar10", "movielens", "shakespeare"]
 
 
@@ -28,6 +30,11 @@ class Problem(NamedTuple):
     local_steps: int = 1
     """Local steps between two rounds of JWINS; systems choose their own."""
     momentum: float | None = None
+
+    @property
+    def is_stand_in(self) -> bool:
+        """Whether the files of its data were not at hand, and others took their place."""
+        return self.name != "digits" and self.source.startswith(STAND_INS)
 
     @property
     def parameters(self) -> int:

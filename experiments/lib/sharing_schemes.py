@@ -95,10 +95,10 @@ def seconds_per_round(network: Network, compute: float, lengths: Sequence[float]
     return float(barrier_ends(graphs_of(network), busy[drawn])[-1].mean()) / network.num_rounds
 
 
-def predicted(problem: Problem, network: Network, names: Sequence[str], parameters: int) -> dict[str, Any]:
-    """Predict megabytes per node and seconds per round of each scheme; return variables of a dataset."""
-    compute = problem.batch_size * problem.local_steps * network.seconds_per_sample
-    lengths = [SCHEMES[name].lengths(parameters) for name in names]
+def predicted(run: xr.Dataset, network: Network, names: Sequence[str]) -> dict[str, Any]:
+    """Predict megabytes per node and seconds per round of schemes, one of which made ``run``, as variables."""
+    compute = int(run.batch_size) * int(run.local_steps) * network.seconds_per_sample
+    lengths = [SCHEMES[name].lengths(int(run.parameters)) for name in names]
     sent = [network.num_rounds * network.degree * float(np.mean(each)) / 1e6 for each in lengths]
     seconds = [seconds_per_round(network, compute, each) for each in lengths]
     return {
@@ -117,7 +117,16 @@ def compare(problem: Problem, network: Network, names: Sequence[str], keep: str 
     """
     check_schemes(names)
     runs = {name: run_of(problem, SCHEMES[name].settings, SCHEMES[name].build(), network, keep) for name in names}
-    return join_schemes(runs, predicted(problem, network, names, int(runs[FULL].attrs["parameters"])))
+    return join_schemes(runs, predicted(runs[FULL], network, names))
+
+
+def join_seeds(runs: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Join runs of one seed each; all have diverged if one has, as where seeds run together."""
+    seeds = xr.DataArray(np.arange(len(runs)), dims="seed", name="seed")
+    alone = [found.isel(seed=0, drop=True) for found in runs]
+    joined = xr.concat(alone, seeds, coords="minimal", compat="override", combine_attrs="override")
+    joined = joined.transpose("record", "seed", ..., missing_dims="ignore")
+    return joined.assign_attrs(diverged=max(int(found.diverged) for found in runs))
 
 
 def join_schemes(runs: dict[str, xr.Dataset], extra: dict[str, Any]) -> xr.Dataset:

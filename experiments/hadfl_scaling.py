@@ -141,14 +141,14 @@ def table(dataset: xr.Dataset) -> list[Row]:
         at = dataset.sel(ring=ring, n=n)
         share = (at.rate / at.full_rate).values
         words = f"nearly full speed: {at_full_speed(share)}" if ring == "two" else f"waits: {waits(share)}"
-        rows.append(over_seeds(f"{_name(ring, n)}: units/s, in the sum of speeds", share, 1.0, words))
+        rows.append(over_seeds(f"{_name(ring, n)}: units/s relative to the sum of speeds", share, 1.0, words))
     for ring, n in cases:
         rows += _costs(dataset.sel(ring=ring, n=n), _name(ring, n))
     for ring in RINGS:
         largest = int(dataset.n.max())
         at = dataset.sel(ring=ring, n=largest)
         for state in STATES:
-            words = "of the time of devices after the warm-up"
+            words = "share of device time after the warm-up"
             share = 100 * at.share.sel(state=state).values
             rows.append(over_seeds(f"{_name(ring, largest)}: % of time, {state}", share, source=words))
     return rows
@@ -157,14 +157,14 @@ def table(dataset: xr.Dataset) -> list[Row]:
 def _costs(at: xr.Dataset, name: str) -> list[Row]:
     gain = (at.rate / at.barrier_rate).values
     words = "largest gain in units of training, without a barrier and communication"
-    rows = [over_seeds(f"{name}: units/s, in those of a barrier", gain, float(at.bound.mean()), words)]
+    rows = [over_seeds(f"{name}: units/s relative to a barrier", gain, float(at.bound.mean()), words)]
     left = 100 * float(at.left_out.mean())
-    words = f"one mean in each T_sync; {left:.0f} % of synchronisations fall into a ring or end with the plan"
+    words = f"one mean per T_sync; {left:.0f} % of synchronisations fall into a ring or end with the plan"
     rows.append(over_seeds(f"{name}: T_sync between means", (at.cycle_s / at.sync_s).values, 1.0, words))
-    words = "(2 (N_p − 1) + (n − N_p) + 1) M/n; broadcasts that the plan's end cuts off are missing"
+    words = "(2 (N_p − 1) + (n − N_p) + 1) M/n; without broadcasts that the end of the plan cuts off"
     cost, formula = 1e-3 * at.bytes.values, 1e-3 * float(at.bytes_formula[0])
     rows.append(over_seeds(f"{name}: kB per device and mean", cost, formula, words))
-    return [*rows, over_seeds(f"{name}: % of broadcasts read", 100 * at.read.values, source="others came too late")]
+    return [*rows, over_seeds(f"{name}: % of broadcasts read", 100 * at.read.values, source="the others came too late")]
 
 
 def _name(ring: str, n: int) -> str:

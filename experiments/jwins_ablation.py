@@ -157,8 +157,8 @@ def _pace(one: xr.Dataset, quantity: str) -> Row:
     """Return the mean duration of a node's rounds, and that without waiting for large messages of neighbours."""
     number, last = float(one["round"][-1]), one.isel(record=-1)
     sent = 1e6 * float(last.megabytes.mean()) / number
-    alike = float(one.compute_seconds) + sent / float(one.bytes_per_second)
-    return _row(quantity, last.clock.values / number, alike, "no waiting: messages of the mean size")
+    equal_messages = float(one.compute_seconds) + sent / float(one.bytes_per_second)
+    return _row(quantity, last.clock.values / number, equal_messages, "no waiting: messages of the mean size")
 
 
 def _compared(at: xr.Dataset) -> dict[str, xr.DataArray]:

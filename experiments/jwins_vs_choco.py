@@ -302,12 +302,14 @@ def _megabytes(dataset: xr.Dataset, share: float) -> float:
 def _scheme_rows(at: xr.Dataset, name: str, budget: str) -> list[Row]:
     number, last = float(at["round"][-1]), at.isel(record=-1)
     sent = float(last.megabytes.mean()) / number
-    alike = at.attrs["compute"] + 1e6 * sent / at.attrs["bytes_per_second"]
+    equal_messages = at.attrs["compute"] + 1e6 * sent / at.attrs["bytes_per_second"]
     where = f"{name} at {budget}"
     rows = [
         _final(at.score, where, tuning_in_words(at, name), at),
         _row(f"MB per node, {where}", last.megabytes, _megabytes(at, float(at.budget)), "budget × 4 B × parameters"),
-        _row(f"seconds per round, {where}", last.clock / number, alike, "no waiting: messages of the mean size"),
+        _row(
+            f"seconds per round, {where}", last.clock / number, equal_messages, "no waiting: messages of the mean size"
+        ),
     ]
     for cost, unit in (("megabytes", "MB"), ("clock", "s")):
         spent = at[f"{'seconds' if cost == 'clock' else cost}_to_target"]

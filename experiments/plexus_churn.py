@@ -25,7 +25,9 @@ from gossipjax.systems import Plan, PlexusHistory
 from gossipjax.systems._plexus.history import AVERAGED
 from theory.check.policy import Band, Verdict, decide
 
-CLAIM = "Plexus keeps its pace while devices come and go, if they announce it; after crashes views lag and rounds last"
+CLAIM = (
+    "Plexus keeps its pace while devices come and go, if they announce it; after crashes views lag and rounds slow down"
+)
 NETWORKS = ("always online", "leaves", "crashes")
 PACE = 1.25
 """Largest length of a round, relative to devices that are always online, that counts as keeping pace."""
@@ -168,19 +170,21 @@ def table(dataset: xr.Dataset) -> list[Row]:
     for name in NETWORKS[1:]:
         at = dataset.sel(network=name)
         words = f"keeps its pace: {pace(at, alone)}; {int(at.stalled.sum())} of {alone.size} runs stall"
-        rows.append(over_seeds(f"round, in those always online, {name}", at.mean_duration.values / alone, 1.0, words))
+        rows.append(
+            over_seeds(f"length of a round / always online, {name}", at.mean_duration.values / alone, 1.0, words)
+        )
     labels = {
         "mean_duration": ("mean seconds per round", 1.0),
-        "p99_duration": ("seconds of 1 round in 100", 1.0),
-        "view_gap": ("% that median views are off", 100.0),
-        "wasted": ("% of trainings wasted", 100.0),
+        "p99_duration": ("seconds per round, 99th percentile", 1.0),
+        "view_gap": ("error of median views, %", 100.0),
+        "wasted": ("wasted trainings, %", 100.0),
         "bytes_per_round": ("MB per round", 1e-6),
     }
     for field, (label, scale) in labels.items():
         for name in NETWORKS:
             known = 0.0 if field == "view_gap" else np.nan
-            words = "of the nodes online" if field == "view_gap" else f"mean over {alone.size} seeds"
+            words = "relative to the nodes online" if field == "view_gap" else f"mean over {alone.size} seeds"
             rows.append(over_seeds(f"{label}, {name}", scale * dataset[field].sel(network=name).values, known, words))
     share = 100 * dataset.mean_online.sel(network="leaves").values / dataset.attrs["num_nodes"]
     words = f"the trace's mean over the day; hours 0 to {dataset.attrs['hours']:g} here"
-    return [*rows, over_seeds("% of devices online", share, 100 * SHARE_CHARGING, words)]
+    return [*rows, over_seeds("devices online, %", share, 100 * SHARE_CHARGING, words)]

@@ -19,7 +19,7 @@ from scipy import stats
 
 from experiments.lib.curves import good, grid_of_runs, held, last_known
 from experiments.lib.kept import kept_run
-from experiments.lib.plexus_runs import alike, kind_of, learn, phones
+from experiments.lib.plexus_runs import kind_of, learn, pad_timelines, phones
 from experiments.lib.problems import Name, Problem, of_plexus
 from experiments.lib.report import Row, over_seeds
 from gossipjax import systems
@@ -115,7 +115,7 @@ def run(config: Config) -> xr.Dataset:
     source = kind_of(phones(config.num_nodes, config.seed))
     seeds = range(config.seed, config.seed + config.num_seeds)
     plans = {(name, seed): _own_plan(config, name, seed) for name in SCENARIOS for seed in seeds}
-    timelines = dict(zip(plans, alike([plan.timeline for plan in plans.values()]), strict=True))
+    timelines = dict(zip(plans, pad_timelines([plan.timeline for plan in plans.values()]), strict=True))
     named = _named(config) | {"devices": source} | problem.named
 
     def one(name: str, seed: int) -> xr.Dataset:

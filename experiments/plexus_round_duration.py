@@ -136,7 +136,7 @@ def _durations(at: xr.Dataset, batch: int) -> list[Row]:
         words = "no mean is published"
         if not np.isnan(paper):
             words = f"paper; {decide(by_size[size], around(paper, WITHIN))}"
-        rows.append(over_seeds(f"mean seconds a round, s = {size}, {_law(batch)}", by_size[size], paper, words))
+        rows.append(over_seeds(f"mean seconds per round, s = {size}, {_law(batch)}", by_size[size], paper, words))
     small, large = min(by_size), max(by_size)
     if small < large:
         ratio = by_size[large] / by_size[small]

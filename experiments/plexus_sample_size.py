@@ -18,7 +18,7 @@ import xarray as xr
 from experiments.lib import curves
 from experiments.lib.curves import at_target, grid_of_runs, last_known
 from experiments.lib.kept import kept_run
-from experiments.lib.plexus_runs import GIB, HOUR, alike, kind_of, learn, phones
+from experiments.lib.plexus_runs import GIB, HOUR, kind_of, learn, pad_timelines, phones
 from experiments.lib.problems import Name, Problem, of_plexus
 from experiments.lib.report import Row
 from experiments.lib.store import mean_and_interval
@@ -88,7 +88,7 @@ def _learn(config: Config, problem: Problem, size: int, seed: int, checkpoint: A
     timeline = plan.timeline
     if config.one_program:
         widest = _plan(config, problem, max(config.sample_sizes), config.seed).timeline
-        timeline = alike([timeline, widest])[0]
+        timeline = pad_timelines([timeline, widest])[0]
     return learn(
         problem,
         plan,

@@ -79,7 +79,7 @@ def _speeds(ax: Axes, dataset: xr.Dataset) -> None:
     ax.plot(
         dataset.n.values, barrier, color=style.THEORY, linestyle=":", linewidth=1.2, label="barrier on a free network"
     )
-    ax.set(ylabel="units/s, relative to the sum of all speeds", ylim=(0, 1.05))
+    ax.set(ylabel="share of the sum of all speeds", ylim=(0, 1.05))
     style.title(ax, "Speed of training")
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogFormatter
 from figures.lib import style
 from figures.lib.caption import RANGE, Caption, bands, numbers, seeds_of
 
-TITLES = {"leaves": "Devices announce that they leave", "crashes": "Devices leave without notice"}
+TITLES = {"leaves": "Devices leave with notice", "crashes": "Devices leave without notice"}
 
 
 def draw(dataset: xr.Dataset) -> Figure:

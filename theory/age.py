@@ -138,7 +138,7 @@ def version_age_complete(n: int, *, version_rate: Number, gossip_rate: Number, s
 
     Args:
         n: nodes, at least one.
-        version_rate, gossip_rate, source_rate: λ_e, λ (per node, may be 0) and λ_s (in all), per unit time.
+        version_rate, gossip_rate, source_rate: λ_e, λ (per node, may be 0) and λ_s (in total), per unit time.
 
     Raises:
         ValueError: n below one, or rates out of range.

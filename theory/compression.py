@@ -302,7 +302,7 @@ def bernoulli_gap_bits(alpha: Number) -> float:
     """Compute the mean Elias gamma bits per index ``1 + 2 Σ_{m≥1} (1 − α)^(2^m − 1)`` of a random mask.
 
     Each coordinate is sent with probability α, independently of the others. Gaps are geometric, and the result is the
-    limit of :func:`expected_gap_bits` for k = αd, d → ∞. Kind: exact. Source: as there.
+    limit of :func:`expected_gap_bits` for k = αd, d → ∞. Kind: exact. Source: that of :func:`expected_gap_bits`.
 
     Raises:
         ValueError: α outside (0, 1].

@@ -268,7 +268,7 @@ def hyperperiod(periods: Float[np.ndarray, " n"], max_denominator: int = 8) -> H
 def compute_bound(powers: Float[np.ndarray, " n"]) -> float:
     """Compute the largest speed-up from removing the barrier: ``Σ p_i/(K min p)``.
 
-    With equal local steps and a barrier, all K devices work at the pace of the slowest: K min p units a second.
+    With equal local steps and a barrier, all K devices work at the pace of the slowest: K min p units per second.
     Without waiting they do Σ p, and no schedule does more. If communication takes no time, this ratio is the largest
     gain in units of training per second: 2.25 for powers (4, 2, 2, 1) and 2 for (3, 3, 1, 1). The abstract claims
     speed-ups of up to 3.15 and 4.68. Any excess over the bound must come from communication, for which a barrier waits

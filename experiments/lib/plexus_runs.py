@@ -44,7 +44,7 @@ def equal_models(task: Task, num_rows: Frozen[int], key: Any) -> Any:
     return replicate(task.init(key), num_rows.value)
 
 
-def alike(timelines: Sequence[Timeline]) -> list[Timeline]:
+def pad_timelines(timelines: Sequence[Timeline]) -> list[Timeline]:
     """Pad timelines with unused lanes and slots, so that their runs share one compiled program."""
     widths = {name: max(one.xs[name].shape[-1] for one in timelines) for name in timelines[0].xs}
     slots = max(one.properties.num_slots for one in timelines)
@@ -78,7 +78,7 @@ def learn(
     Args:
         problem: the task.
         plan: plan for the same number of nodes.
-        timeline: timeline of the plan, possibly padded by :func:`alike`; None: that of the plan.
+        timeline: timeline of the plan, possibly padded by :func:`pad_timelines`; None: that of the plan.
         local_steps: E, the same as in the plan.
         every: means between two records; those after the last record are omitted.
         test_samples: size of a fixed random subset of the test set; None: all.

@@ -95,7 +95,7 @@ def test_lanes_that_nobody_uses_change_nothing():
     task = quadratic(TARGETS, curvature=CURVATURE, noise_std=0.5)
     plans = [run(uneven(N), sample_size=size, num_rounds=10, local_steps=2) for size in (3, 5)]
     few, many = (plan.timeline for plan in plans)
-    widened = plexus_runs.alike([few, many])
+    widened = plexus_runs.pad_timelines([few, many])
     assert {k: v.shape for k, v in widened[0].xs.items()} == {k: v.shape for k, v in widened[1].xs.items()}
     assert widened[0].properties.num_slots == many.properties.num_slots > few.properties.num_slots
     assert np.count_nonzero(widened[0].xs["nodes"] != NOBODY) == np.count_nonzero(few.xs["nodes"] != NOBODY)

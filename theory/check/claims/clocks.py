@@ -154,7 +154,7 @@ CLAIMS = (
     ),
     Claim(
         "dead_time_rate",
-        "Nodes that are silent for g seconds after each push push 1/(g + 1/λ) times a second (λ = 2).",
+        "Nodes that are silent for g seconds after each push push 1/(g + 1/λ) times per second (λ = 2).",
         "renewal theory: the reciprocal of the mean interval",
         Axis("dead time g, s", (0.0, 0.25, 1.0), (0.25,)),
         "pushes per node and second",

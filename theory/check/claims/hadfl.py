@@ -76,8 +76,10 @@ def _units(seed: int, points: Points, replicas: int) -> Observation:
     del replicas
     versions = _versions(POWERS[0], seed)
     every = np.diff(versions, axis=0, prepend=0)
-    alike = Assumption("all cycles are equal", bool(np.ptp(every, axis=0).max() == 0), f"units of cycles: {every}")
-    return Observation(versions[-1:, [int(p) for p in points]] / CYCLES, (alike,))
+    equal_cycles = Assumption(
+        "all cycles are equal", bool(np.ptp(every, axis=0).max() == 0), f"units of cycles: {every}"
+    )
+    return Observation(versions[-1:, [int(p) for p in points]] / CYCLES, (equal_cycles,))
 
 
 # --- forecasts --------------------------------------------------------------------------------------------------------

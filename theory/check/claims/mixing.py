@@ -138,7 +138,7 @@ def _averaging_time_claim(kind, factor: float, side: str) -> Claim:
         sampling=Sampling(32, 10),
         catches=("two meetings in three that do nothing",)
         if kind == "upper"
-        else ("mixing of more than two nodes an event",),
+        else ("mixing of more than two nodes in an event",),
         kind=kind,
         mark="recalled",
     )

@@ -6,7 +6,8 @@ import networkx as nx
 import numpy as np
 import pytest
 import scipy.io
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from scipy import sparse
 
 from gossipjax import mixing
@@ -195,3 +196,31 @@ def test_malformed_rounds_are_refused(tmp_path):
         tp.read_graphs([tmp_path / "a", tmp_path / "b"])
     with pytest.raises(ValueError, match=r"paths=.*at least one file"):
         tp.read_graphs([])
+
+
+TOKENS = st.sampled_from(
+    ["0", "1", "2", "3", "4", "-1", ".5", "1e9", "x", "", "#", "%", ",", "1,2", "0,1,.5", "\t", "9" * 30]
+)
+LINES = st.lists(st.lists(TOKENS, max_size=4).map(" ".join), max_size=6).map("\n".join)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.sampled_from(["g.txt", "g.csv", "g.metis", "g.mtx"]), LINES, st.booleans(), st.booleans(), st.booleans())
+@example("g.mtx", f"{BANNER} pattern symmetric\n2 2 1\n2 1", False, False, True)
+@example("g.mtx", f"{BANNER} real general\n-1 2 1\n2 1 1", False, False, False)
+@example("g.mtx", f"{BANNER} real general\n2 2 1\n2 1 nan", False, True, False)
+@example("g.mtx", BANNER, False, False, False)
+@example("g.metis", "2 1 011 9\n1 2\n2 1", False, True, False)
+@example("g.metis", "2 1 011 9999999999999999999999\n1 2\n2 1", False, True, False)
+@example("g.txt", "", False, False, True)
+def test_whatever_a_file_holds_it_is_read_or_refused_by_name(tmp_path, name, text, directed, ignore_weights, rounds):
+    """Random lines: a graph, or a ValueError that names the file or the graph; nothing is raised from inside."""
+    readers = [lambda: read(tmp_path, text, name, directed=directed, ignore_weights=ignore_weights)]
+    readers.append(lambda: read(tmp_path, text, name, mixing.read_weights, directed=directed, rounds=rounds))
+    messages = []
+    for reader in readers:
+        try:
+            reader()
+        except ValueError as error:
+            messages.append(str(error))
+    assert all((name in message or "format=" in message) and len(message) < 1000 for message in messages)

@@ -15,8 +15,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key, UInt
 
 from gossipjax._base import counter, outputs
-from gossipjax._base.arguments import instance, reals
-from gossipjax._base.binding import bind
+from gossipjax._base.arguments import flag, instance, reals
+from gossipjax._base.binding import Frozen, bind
 from gossipjax._base.calls import recorded
 from gossipjax._base.counter import Counter
 from gossipjax._base.rows import num_rows
@@ -35,6 +35,8 @@ class Meter(NamedTuple):
     """Time in seconds at which the node ended its last round, in float32."""
     rest: Float[Array, " n"]
     """Rounding error of ``clock``, carried along so that rounds of a millisecond still count after days."""
+    uplink: tuple[Float[Array, " n"], Float[Array, " n"]] | None = None
+    """With ``overlap``: time at which the node's uplink has sent everything, and its rounding error; else None."""
 
 
 class MeteredState(NamedTuple):
@@ -52,14 +54,14 @@ class _Link(NamedTuple):
     latency: Array
 
 
-def _init(inner: Protocol, link: _Link, key: Key[Array, ""], x0: Params) -> MeteredState:
+def _init(inner: Protocol, link: _Link, overlap: Frozen[bool], key: Key[Array, ""], x0: Params) -> MeteredState:
     n = num_rows(x0)
     for name, numbers in link._asdict().items():
         if numbers.shape not in ((), (n,)):
             raise ValueError(f"{name} of shape {numbers.shape} for {n} nodes: give one number, or one per node")
     nothing = Counter(jnp.zeros(n, jnp.uint32), jnp.zeros(n, jnp.uint32))
     zero = jnp.zeros(n, jnp.float32)
-    return MeteredState(inner.init(key, x0), Meter(nothing, zero, zero))
+    return MeteredState(inner.init(key, x0), Meter(nothing, zero, zero, (zero, zero) if overlap.value else None))
 
 
 def _add_seconds(clock: Array, rest: Array, seconds: Array) -> tuple[Array, Array]:
@@ -68,6 +70,12 @@ def _add_seconds(clock: Array, rest: Array, seconds: Array) -> tuple[Array, Arra
     total = clock + seconds
     added = total - clock
     return total, (clock - (total - added)) + (seconds - added)
+
+
+def _later(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Return the later of two times with rounding errors; the first where they are equal."""
+    second = (b[0] > a[0]) | ((b[0] == a[0]) & (b[1] > a[1]))
+    return jnp.where(second, b[0], a[0]), jnp.where(second, b[1], a[1])
 
 
 def _step(inner: Protocol, link: _Link, key: Key[Array, ""], state: MeteredState, event: Event):
@@ -86,12 +94,20 @@ def _step(inner: Protocol, link: _Link, key: Key[Array, ""], state: MeteredState
     for lane in range(bits.shape[1]):
         total = counter.add_product(total, bits[:, lane], models[:, lane])
     sent = jnp.sum(bits.astype(jnp.float32) * models.astype(jnp.float32), axis=1) / 8
-    ready = _add_seconds(state.meter.clock, state.meter.rest, link.compute + sent / link.bytes_per_second)
+    ready, uplink = _ready(link, state.meter, sent / link.bytes_per_second)
     mixing = event.mixing if event.allreduce is None else DenseMixing(jnp.ones((n, n)))
-    heard = latest(mixing, *_add_seconds(*ready, jnp.broadcast_to(link.latency, (n,))))
-    waits = (heard[0] > ready[0]) | ((heard[0] == ready[0]) & (heard[1] > ready[1]))
-    clock, rest = (jnp.where(waits, theirs, own) for theirs, own in zip(heard, ready, strict=True))
-    return MeteredState(after, Meter(total, clock, rest)), info
+    heard = latest(mixing, *_add_seconds(*uplink, jnp.broadcast_to(link.latency, (n,))))
+    clock, rest = _later(ready, heard)
+    return MeteredState(after, Meter(total, clock, rest, None if state.meter.uplink is None else uplink)), info
+
+
+def _ready(link: _Link, meter: Meter, seconds: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Return when each node could end its round if it heard of nobody, and when its uplink has sent its messages."""
+    if meter.uplink is None:
+        ready = _add_seconds(meter.clock, meter.rest, link.compute + seconds)
+        return ready, ready
+    trained = _add_seconds(meter.clock, meter.rest, jnp.broadcast_to(link.compute, meter.clock.shape))
+    return trained, _add_seconds(*_later(trained, meter.uplink), seconds)
 
 
 def _by_message(numbers: Any, n: int) -> UInt[Array, "n s"]:
@@ -156,6 +172,7 @@ def metered(
     compute_seconds: ArrayLike = 0.0,
     bytes_per_second: ArrayLike = np.inf,
     latency_seconds: ArrayLike = 0.0,
+    overlap: bool = False,
 ) -> Protocol:
     """Add a traffic counter and a clock for every node to a protocol of synchronous rounds.
 
@@ -164,6 +181,11 @@ def metered(
 
         r_i = t_i + compute_i + bytes sent_i / rate_i
         t_i ← max(r_i, max_{j heard by i} r_j + latency_j)
+
+    With ``overlap`` it goes on when it has received them, while its uplink still sends, one round after another::
+
+        r_i = t_i + compute_i          u_i ← max(u_i, r_i) + bytes sent_i / rate_i
+        t_i ← max(r_i, max_{j heard by i} u_j + latency_j)
 
     Nodes wait for their neighbours only, so that their clocks differ. The run itself does not change. An exact mean of
     all nodes (``rounds(mixing.averaging(n), T)``, :func:`gossipjax.systems.allreduce`,
@@ -174,6 +196,7 @@ def metered(
         compute_seconds: duration of a round's local steps, ≥ 0; a number, or one per node ``(n,)``.
         bytes_per_second: rate at which a node sends, > 0; a number, or one per node.
         latency_seconds: latency of a sender's messages, ≥ 0; a number, or one per node.
+        overlap: whether a node goes on while its uplink still sends, as in :mod:`gossipjax.deploy`.
 
     Returns:
         The protocol; :func:`gossipjax.observe.meter_summary` observes it, and ``trajectory.state.meter`` holds the
@@ -194,7 +217,7 @@ def metered(
     )
     inner, link = bind(protocol), _Link(*(jnp.asarray(a, jnp.float32) for a in numbers))
     return Protocol(
-        init=Partial(_init, inner, link),
+        init=Partial(_init, inner, link, Frozen(flag("overlap", overlap))),
         step=Partial(_step, inner, link),
         model=Partial(_model, inner),
         requires=inner.requires | Requires({"synchronous"}),

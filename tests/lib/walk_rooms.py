@@ -164,7 +164,8 @@ def protocols():
         call(P.gossip_learning, task=task(), optimizer=SGD, merge="average", local_steps=1),
         call(P.gradient_tracking, task=task(), optimizer=SGD, order="adapt_then_combine"),
         call(gj.restarted, optimizer=optax.sgd(0.1), every=2),
-        call(gj.metered, protocol=learn(), compute_seconds=0.1, bytes_per_second=1e6, latency_seconds=0.0),
+        call(gj.metered, protocol=learn(), compute_seconds=0.1, bytes_per_second=1e6, latency_seconds=0.0,
+            overlap=True),
         call(gj.track_versions, protocol=learn(), num_nodes=N, hops=False, rows_are_nodes=True),
         call(gj.replicate, params=task().init(KEY), rows=3),
     ]
@@ -264,7 +265,7 @@ def systems():
         call(s.epidemic, devices=DEVICES, fanout=2, num_rounds=2, variant="local", local_steps=1, model_bytes=100,
             time_batch=1, round_seconds=60.0, bandwidth="greedy", seed=0),
         call(s.synchronous, devices=DEVICES, weights=W, num_rounds=2, local_steps=1, model_bytes=100, time_batch=1,
-            round_seconds=60.0, bandwidth="greedy", missing="renormalize"),
+            round_seconds=60.0, bandwidth="greedy", missing="renormalize", overlap=True),
         call(s.activity, plan=SYSTEM, first_s=0.0, last_s=1.0),
         call(s.traffic_series, plan=SYSTEM, times_s=np.asarray([0.0, 1.0])),
         call(s.training_series, plan=SYSTEM, times_s=np.asarray([0.0, 1.0])),

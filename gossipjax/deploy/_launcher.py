@@ -50,3 +50,4 @@ def _watch(parent: Connection, nodes: dict[int, int]) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), [int(pipe) for pipe in sys.argv[2:]])
+    os._exit(0)  # taking all the imports down one by one would take seconds

@@ -2,6 +2,8 @@
 
 import inspect
 import struct
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -220,6 +222,19 @@ def test_without_pyzmq_the_extra_is_named(no_process, monkeypatch):
     monkeypatch.setattr(_execute.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"gossipjax\[deploy\]"):
         execute(KEY, dpsgd(), PLANS["rounds"], TASK)
+
+
+def test_a_model_that_is_not_finite_is_an_error(monkeypatch):
+    bad = gj.deploy.Report(jnp.zeros((N, 3)).at[5].set(jnp.nan), None)
+    monkeypatch.setattr(_execute, "run_nodes", lambda *arguments: [])
+    monkeypatch.setattr(_execute, "report_of", lambda *arguments: bad)
+    with pytest.raises(FloatingPointError, match="parameters of node 5 became infinite or NaN"):
+        execute(KEY, dpsgd(), PLANS["rounds"], TASK)
+
+
+def test_the_transport_is_not_imported_before_it_is_used():
+    program = "import gossipjax, sys; sys.exit('zmq' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_sharings_of_all_deployed_protocols_are_found():

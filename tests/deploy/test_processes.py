@@ -49,6 +49,7 @@ def test_rounds_on_four_processes_are_the_simulation_bit_for_bit():
     assert (measured >= predicted - 1e-6).all()  # emulated clocks are never early
     np.testing.assert_allclose(np.nanmean(report.dataset["train_loss"]), float(run["train_loss"][1:].mean()), rtol=1e-6)
     assert "as planned" in repr(report)
+    assert report.share_within(1e9) == 1.0
 
 
 @pytest.mark.exact
@@ -80,6 +81,16 @@ def test_a_node_that_dies_or_hangs_is_named_and_the_rest_ends(fault, reason):
     assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
 
 
+def test_a_node_that_falls_behind_is_named_by_those_who_wait():
+    compute = np.array([0.01, 0.01, 0.01, 60.0])
+    plan, x0 = gj.timeline.rounds(POWERS, 3), jnp.ones((4, 2))
+    with pytest.raises(
+        gj.deploy.NodeFailed, match=r"node 3 .* is late: node \d has waited .* for its message 0"
+    ) as found:
+        gj.deploy.execute(KEY, gj.gossip_averaging(), plan, x0, compute_seconds=compute, patience=1.5)
+    assert (found.value.node, found.value.reason, found.value.done[3]) == (3, "late", 0)
+
+
 def test_strangers_are_refused_and_change_nothing(monkeypatch):
     """A stranger who speaks the transport, and one who sends noise; nodes listen on the loopback address only."""
     seen: list[str] = []
@@ -98,6 +109,8 @@ def test_strangers_are_refused_and_change_nothing(monkeypatch):
     np.testing.assert_array_equal(report.x, run.x)
     assert int(report.dataset["messages_refused"].sum()) == 3
     assert all(endpoint.startswith("tcp://127.0.0.1:") for endpoint in seen)
+    with pytest.raises(ValueError, match="pass compute_seconds"):
+        report.share_within(0.05)
     for endpoint in seen:  # nobody listens any more
         with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
             probe.connect(("127.0.0.1", int(endpoint.rpartition(":")[2])))

@@ -74,7 +74,7 @@ if __name__ == "__main__":
     for trial in range(int(sys.argv[1])):
         node, fault, begun = int(rng.integers(4)), faults[trial % 10 == 9], trial % 2 == 1
         delay = float(rng.uniform(0, 2.2))
-        failure, _, seconds = run_with_fault(node, fault, delay_s=delay, start=begun)
+        failure, _, seconds = run_with_fault(node, fault, delay_s=delay, start=begun, patience=6.0)
         named = (
             "the run had ended" if failure is None else f"{failure.reason}, node {failure.node}, {failure.done} done"
         )

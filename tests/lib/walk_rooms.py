@@ -5,6 +5,7 @@ A function for each room of the package returns its table of calls.
 
 import functools
 import pathlib
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -303,6 +304,31 @@ def runs():
 # fmt: on
 
 
+@functools.wraps(gj.deploy.execute)
+def execute_without_processes(*arguments, **named):
+    """Check everything that is checked before the first process starts, and start none."""
+    report = gj.deploy.Report(jnp.zeros((N, 1)), None)
+    with mock.patch.multiple(gj.deploy._execute, run_nodes=lambda *_: [], report_of=lambda *_: report):
+        return gj.deploy.execute(*arguments, **named)
+
+
+def deploy():
+    rounds = call(
+        execute_without_processes,
+        key=KEY,
+        protocol=gj.gossip_averaging(),
+        timeline=PLAN,
+        x0=jnp.ones(N),
+        link=gj.deploy.Link(1e6),
+        compute_seconds=0.1,
+        overlap=True,
+        time_scale=1.0,
+        patience=9.0,
+        addresses=("127.0.0.1",),
+    )
+    return [rounds, call(gj.deploy.Link, bytes_per_second=1e6, latency_seconds=0.1)]
+
+
 ROOMS = {
     "topology": topology,
     "weights": weights,
@@ -315,5 +341,6 @@ ROOMS = {
     "systems": systems,
     "observers": observers,
     "runs": runs,
+    "deploy": deploy,
 }
 """Tables of calls by room; each is made when its room is walked."""

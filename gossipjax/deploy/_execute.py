@@ -60,14 +60,13 @@ def execute(
     the others are in. The times are compared with the model of :func:`gossipjax.metered`, with the same ``overlap``.
     At the events of :func:`~gossipjax.timeline.pairwise` and :func:`~gossipjax.timeline.push_gossip`, a node acts at
     the planned time, or later, when its messages have arrived. Messages are the raw bytes of models; nodes accept those
-    of this run only, and nothing that comes from a socket is unpickled. Processes compute on CPUs.
+    of this run only, and nothing that comes from a socket is unpickled. All processes run on this machine, on its CPUs.
 
     ::
 
-        if __name__ == "__main__":
-            link = gj.deploy.Link(bytes_per_second=1e6, latency_seconds=0.01)
-            report = gj.deploy.execute(key, protocol, timeline, task, link=link, compute_seconds=0.1)
-            print(report, report.share_within(0.05))
+        link = gj.deploy.Link(bytes_per_second=1e6, latency_seconds=0.01)
+        report = gj.deploy.execute(key, protocol, timeline, task, link=link, compute_seconds=0.1)
+        print(report, report.share_within(0.05))
 
     Args:
         key: of the run.

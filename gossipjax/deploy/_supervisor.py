@@ -140,12 +140,12 @@ def _hear_launcher(nodes: Nodes) -> None:
     try:
         said = nodes.control.recv()
     except (EOFError, ConnectionResetError):
-        if all(life.result is not None for life in nodes.lives):
-            return
+        missing = [node for node, life in enumerate(nodes.lives) if life.result is None]
+        if any(nodes.pipes[node].poll() for node in missing) or not missing:
+            return  # they have more to say, if only that they have ended
         nodes.launcher.wait()
-        missing = next(node for node, life in enumerate(nodes.lives) if life.result is None)
         text = f"was lost: the process that starts the nodes ended with code {nodes.launcher.returncode}"
-        raise _failed(nodes, missing, "died", text) from None
+        raise _failed(nodes, missing[0], "died", text) from None
     if isinstance(said, dict):
         for node, pid in said.items():
             nodes.lives[node].pid = pid
@@ -156,8 +156,9 @@ def _hear_launcher(nodes: Nodes) -> None:
 def _code(nodes: Nodes, node: int) -> str:
     """Wait a moment for the exit code of a node that has closed its pipe."""
     end = time.monotonic() + 2.0
-    while node not in nodes.codes and time.monotonic() < end and nodes.control.poll(LOOK_S):
-        _hear_launcher(nodes)
+    while node not in nodes.codes and time.monotonic() < end:
+        if nodes.control.poll(LOOK_S):
+            _hear_launcher(nodes)
     code = f" with exit code {nodes.codes[node]}" if node in nodes.codes else ""
     return f"{code} after its turn {nodes.lives[node].done}"
 

@@ -30,6 +30,9 @@ execute = inspect.unwrap(gj.deploy.execute)
 PLANS = {
     "rounds": gj.timeline.rounds(gj.mixing.metropolis(CUBE), 5),
     "cycle": gj.timeline.rounds([gj.mixing.metropolis(g) for g in (CUBE, gj.topology.star(N))], 5),
+    "barriers": gj.systems.synchronous(
+        gj.devices.uniform(N), CUBE, 5, round_seconds=None, local_steps=1, model_bytes=16
+    ).timeline,
     "matchings": gj.timeline.matching_rounds(N, 5, seed=0),
     "pairs": gj.timeline.pairwise(CUBE, 6.0, compute=CLOCK, communicate=1.0, seed=0),
     "handshakes": gj.timeline.pairwise(CUBE, 6.0, compute=CLOCK, communicate=1.0, atomic=False, latency=0.3, seed=0),

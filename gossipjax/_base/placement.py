@@ -116,7 +116,7 @@ def map_nodes(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
     """
     callable_("fn", fn, "fn(*rows of one node) -> outputs")
     k = _num_nodes(stacked)
-    strategy = choose(k, _bytes_per_node(stacked, k)).strategy if k > 1 else "vmap"
+    strategy = choose(k, _bytes_per_node(stacked, k)).strategy if k > 1 or _strategy.value == "map" else "vmap"
     if strategy == "vmap":
         return jax.vmap(fn)(*stacked)
     if strategy == "map":

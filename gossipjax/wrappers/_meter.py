@@ -16,8 +16,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key, UInt
 
 from gossipjax._base import outputs
-from gossipjax._base.arguments import instance, reals
-from gossipjax._base.binding import bind
+from gossipjax._base.arguments import flag, instance, reals
+from gossipjax._base.binding import Frozen, bind
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import num_rows
 from gossipjax.facts import Requires
@@ -37,6 +37,8 @@ class Meter(NamedTuple):
     """Time in seconds at which the node ended its last round, in float32."""
     rest: Float[Array, " n"] | None
     """Rounding error of ``clock``, carried along so that rounds of a millisecond still count after days."""
+    uplink: tuple[Float[Array, " n"], Float[Array, " n"]] | None = None
+    """With ``overlap``: time at which the node's uplink has sent everything, and its rounding error; else None."""
 
     @property
     def traffic(self) -> Ledger:
@@ -59,7 +61,7 @@ class _Link(NamedTuple):
     latency: Array
 
 
-def _init(inner: Protocol, link: _Link | None, key: Key[Array, ""], x0: Params) -> MeteredState:
+def _init(inner: Protocol, link: _Link | None, overlap: Frozen[bool], key: Key[Array, ""], x0: Params) -> MeteredState:
     n = num_rows(x0)
     if link is None:
         return MeteredState(inner.init(key, x0), Meter(start_book(n), None, None))
@@ -67,7 +69,8 @@ def _init(inner: Protocol, link: _Link | None, key: Key[Array, ""], x0: Params) 
         if numbers.shape not in ((), (n,)):
             raise ValueError(f"{name} of shape {numbers.shape} for {n} nodes: give one number, or one per node")
     zero = jnp.zeros(n, jnp.float32)
-    return MeteredState(inner.init(key, x0), Meter(start_book(n), zero, zero))
+    uplink = (zero, zero) if overlap.value else None
+    return MeteredState(inner.init(key, x0), Meter(start_book(n), zero, zero, uplink))
 
 
 def _add_seconds(clock: Array, rest: Array, seconds: Array) -> tuple[Array, Array]:
@@ -76,6 +79,12 @@ def _add_seconds(clock: Array, rest: Array, seconds: Array) -> tuple[Array, Arra
     total = clock + seconds
     added = total - clock
     return total, (clock - (total - added)) + (seconds - added)
+
+
+def _later(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Return the later of two times with rounding errors; the first where they are equal."""
+    second = (b[0] > a[0]) | ((b[0] == a[0]) & (b[1] > a[1]))
+    return jnp.where(second, b[0], a[0]), jnp.where(second, b[1], a[1])
 
 
 def _step(inner: Protocol, link: _Link | None, key: Key[Array, ""], state: MeteredState, event: Event):
@@ -92,16 +101,25 @@ def _step(inner: Protocol, link: _Link | None, key: Key[Array, ""], state: Meter
 def _tick(link: _Link, meter: Meter, info: Info, event: Event) -> Meter:
     """Move the clocks on by one round."""
     assert meter.clock is not None
-    assert meter.rest is not None
     n = meter.clock.shape[0]
     size, number = departures(charge_allreduce(info, event, n), event, n)
     sent = jnp.sum(_by_message(size, n).astype(jnp.float32) * _by_message(number, n).astype(jnp.float32), axis=1) / 8
-    ready = _add_seconds(meter.clock, meter.rest, link.compute + sent / link.bytes_per_second)
+    ready, uplink = _ready(link, meter, sent / link.bytes_per_second)
     mixing = event.mixing if event.allreduce is None else DenseMixing(jnp.ones((n, n)))
-    heard = latest(mixing, *_add_seconds(*ready, jnp.broadcast_to(link.latency, (n,))))
-    waits = (heard[0] > ready[0]) | ((heard[0] == ready[0]) & (heard[1] > ready[1]))
-    clock, rest = (jnp.where(waits, theirs, own) for theirs, own in zip(heard, ready, strict=True))
-    return meter._replace(clock=clock, rest=rest)
+    heard = latest(mixing, *_add_seconds(*uplink, jnp.broadcast_to(link.latency, (n,))))
+    clock, rest = _later(ready, heard)
+    return meter._replace(clock=clock, rest=rest, uplink=None if meter.uplink is None else uplink)
+
+
+def _ready(link: _Link, meter: Meter, seconds: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Return when each node could end its round if it heard of nobody, and when its uplink has sent its messages."""
+    assert meter.clock is not None
+    assert meter.rest is not None
+    if meter.uplink is None:
+        ready = _add_seconds(meter.clock, meter.rest, link.compute + seconds)
+        return ready, ready
+    trained = _add_seconds(meter.clock, meter.rest, jnp.broadcast_to(link.compute, meter.clock.shape))
+    return trained, _add_seconds(*_later(trained, meter.uplink), seconds)
 
 
 def _by_message(numbers: Any, n: int) -> UInt[Array, "n s"]:
@@ -168,6 +186,7 @@ def metered(
     compute_seconds: ArrayLike | None = None,
     bytes_per_second: ArrayLike | None = None,
     latency_seconds: ArrayLike | None = None,
+    overlap: bool = False,
 ) -> Protocol:
     """Count what every node sends and receives, on any timeline whose rows are nodes; on rounds, keep clocks as well.
 
@@ -182,6 +201,11 @@ def metered(
         r_i = t_i + compute_i + bytes sent_i / rate_i
         t_i ← max(r_i, max_{j heard by i} r_j + latency_j)
 
+    With ``overlap`` it goes on when it has received them, while its uplink still sends, one round after another::
+
+        r_i = t_i + compute_i          u_i ← max(u_i, r_i) + bytes sent_i / rate_i
+        t_i ← max(r_i, max_{j heard by i} u_j + latency_j)
+
     Nodes wait for their neighbours only, so that their clocks differ. The run itself does not change. An exact mean of
     all nodes (``rounds(mixing.averaging(n), T)``, :func:`gossipjax.systems.allreduce`,
     :func:`gossipjax.allreduce_sgd`) is a ring all-reduce: each node sends and receives 2 (n − 1)/n models, and waits
@@ -195,14 +219,16 @@ def metered(
         compute_seconds: duration of a round's local steps, ≥ 0; a number, or one per node ``(n,)``; None: 0.
         bytes_per_second: rate at which a node sends, > 0; a number, or one per node; None: infinity.
         latency_seconds: latency of a sender's messages, ≥ 0; a number, or one per node; None: 0.
+        overlap: whether a node goes on while its uplink still sends, as in :mod:`gossipjax.deploy`.
 
     Returns:
         The protocol; :func:`gossipjax.observe.node_traffic` and :func:`gossipjax.observe.meter_summary` observe it, and
         ``trajectory.state.meter`` holds the exact counts.
 
     Raises:
-        ValueError: if a number is out of range; during a run, if the number of nodes differs, the timeline is not
-            synchronous though there are clocks, rows are no nodes, or events do not say who sends.
+        ValueError: if a number is out of range, or overlap is asked for without a clock; during a run, if the number of
+            nodes differs, the timeline is not synchronous though there are clocks, rows are no nodes, or events do not
+            say who sends.
         TypeError: during a run with clocks, if rounds are in groups, such as Shatter's.
     """
     n = instance(
@@ -214,9 +240,11 @@ def metered(
         _per_node("latency_seconds", latency_seconds, 0.0, n, least=0, unit="seconds"),
     )
     timed = any(given is not None for given in (compute_seconds, bytes_per_second, latency_seconds))
+    if flag("overlap", overlap) and not timed:
+        raise ValueError("overlap=True: says how clocks run, and there are none; pass bytes_per_second=… as well")
     inner, link = bind(protocol), _Link(*(jnp.asarray(a, jnp.float32) for a in numbers)) if timed else None
     return Protocol(
-        init=Partial(_init, inner, link),
+        init=Partial(_init, inner, link, Frozen(overlap)),
         step=Partial(_step, inner, link),
         model=Partial(_model, inner),
         requires=inner.requires | Requires({"synchronous"} if timed else {"own_rows"}),

@@ -42,6 +42,7 @@ from experiments import (
     plexus_sample_size,
     plexus_vs_baselines,
     secure_aggregation_cost,
+    simulated_vs_real,
     staleness_histogram,
     staleness_vs_capacity,
     version_age_scaling,
@@ -128,11 +129,15 @@ TINY = {
         num_nodes=8, num_rounds=10, num_records=2, num_seeds=2, degrees=(4,), dropouts=(0.0, 0.3), byte_rounds=10
     ),
     "hadfl_network": hadfl_network.QUICK._replace(powers=((4, 2, 2, 1),), bandwidths=(1e6, 1e7, 1e9, np.inf), cycles=6),
+    "simulated_vs_real": simulated_vs_real.QUICK._replace(
+        graphs=("ring",), num_rounds=2, hidden=4, compute_seconds=0.02, latency_seconds=0.0
+    ),
 }
 MODULES = {stem: command.module_of(stem) for stem in command.STEMS}
 LONG_TO_COMPILE = {stem for stem in MODULES if stem.startswith("jwins")}
 LONG_TO_COMPILE |= {"plexus_sample_size", "plexus_crash", "plexus_vs_baselines", "async_beats_sync_under_stragglers"}
 LONG_TO_COMPILE |= {"hadfl_time_to_accuracy", "hadfl_faults", "secure_aggregation_cost"}
+LONG_TO_COMPILE |= {"simulated_vs_real"}  # one process after another compiles
 LONG_TO_COMPILE |= {"heterogeneity", "dpsgd_on_real_data"}  # make quick runs them in a larger form
 EACH = [pytest.param(stem, marks=pytest.mark.slow if stem in LONG_TO_COMPILE else ()) for stem in sorted(MODULES)]
 

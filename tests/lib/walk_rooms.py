@@ -5,6 +5,7 @@ A function for each room of the package returns its table of calls.
 
 import functools
 import pathlib
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -191,7 +192,8 @@ def protocols():
         call(P.gossip_learning, task=task(), optimizer=SGD, merge="average", local_steps=1),
         call(P.gradient_tracking, task=task(), optimizer=SGD, order="adapt_then_combine"),
         call(gj.restarted, optimizer=optax.sgd(0.1), every=2),
-        call(gj.metered, protocol=learn(), compute_seconds=0.1, bytes_per_second=1e6, latency_seconds=0.0),
+        call(gj.metered, protocol=learn(), compute_seconds=0.1, bytes_per_second=1e6, latency_seconds=0.0,
+            overlap=True),
         call(gj.track_versions, protocol=learn(), num_nodes=N, hops=False, rows_are_nodes=True),
         call(gj.replicate, params=task().init(KEY), rows=3),
     ]
@@ -291,7 +293,7 @@ def systems():
         call(s.epidemic, devices=DEVICES, fanout=2, num_rounds=2, variant="local", local_steps=1, model_bytes=100,
             time_batch=1, round_seconds=60.0, bandwidth="greedy", seed=0),
         call(s.synchronous, devices=DEVICES, weights=W, num_rounds=2, local_steps=1, model_bytes=100, time_batch=1,
-            round_seconds=60.0, bandwidth="greedy", missing="renormalize"),
+            round_seconds=60.0, bandwidth="greedy", missing="renormalize", overlap=True),
         call(s.activity, plan=SYSTEM, first_s=0.0, last_s=1.0),
         call(s.node_traffic, plan=SYSTEM, until_s=1.0),
         call(s.traffic_series, plan=SYSTEM, times_s=np.asarray([0.0, 1.0])),
@@ -330,6 +332,31 @@ def runs():
 # fmt: on
 
 
+@functools.wraps(gj.deploy.execute)
+def execute_without_processes(*arguments, **named):
+    """Check everything that is checked before the first process starts, and start none."""
+    report = gj.deploy.Report(jnp.zeros((N, 1)), None)
+    with mock.patch.multiple(gj.deploy._execute, run_nodes=lambda *_: [], report_of=lambda *_: report):
+        return gj.deploy.execute(*arguments, **named)
+
+
+def deploy():
+    rounds = call(
+        execute_without_processes,
+        key=KEY,
+        protocol=gj.gossip_averaging(),
+        timeline=PLAN,
+        x0=jnp.ones(N),
+        link=gj.deploy.Link(1e6),
+        compute_seconds=0.1,
+        overlap=True,
+        time_scale=1.0,
+        patience=9.0,
+        addresses=("127.0.0.1",),
+    )
+    return [rounds, call(gj.deploy.Link, bytes_per_second=1e6, latency_seconds=0.1)]
+
+
 ROOMS = {
     "topology": topology,
     "weights": weights,
@@ -342,5 +369,6 @@ ROOMS = {
     "systems": systems,
     "observers": observers,
     "runs": runs,
+    "deploy": deploy,
 }
 """Tables of calls by room; each is made when its room is walked."""

@@ -53,6 +53,8 @@ def test_examples_run_in_order(tmp_path, monkeypatch):
         protocol = space["lazy_gossip"]
         exec(blocks[7].replace("max_examples=100", "max_examples=1"), space)
         space["test_lazy_gossip_conserves_the_mean"]()
+        exec(blocks[8], space)
+        assert int(space["report"].dataset["messages_received"].sum()) == 10 * 8 * 3
         run = gj.simulate(space["key"], protocol, space["timeline"], gj.replicate(jax.numpy.ones(2), space["n"]))
     assert float(rounds["test_accuracy"].sel(statistic="mean")[-1]) > 0.5
     assert float(space["trajectory"]["test_accuracy"].sel(statistic="mean")[-1]) > 0.5

@@ -162,6 +162,24 @@ def test_the_recursion_and_the_simulation_agree():
     np.testing.assert_allclose(scarce.node_round_end_s, spare.node_round_end_s, rtol=2 / slow)
 
 
+def test_without_overlap_a_round_ends_when_the_own_transfers_do():
+    """By hand on a star: without competition, and one byte a second below it, which is simulated message by message."""
+    n, slow = 5, 1e4
+    seconds = np.linspace(0.05, 0.2, n)
+    train, clock, ends = 3 * STEPS * seconds, np.zeros(n), []
+    for _ in range(4):
+        sent = clock + train + MODEL / slow  # every transfer takes as long
+        clock = np.maximum(sent, np.append(sent[1:].max(), np.full(n - 1, sent[0])))
+        ends.append(clock)
+    for missing, rtol in ((0, 1e-12), (1, 2 / slow)):
+        devices = network(n, seconds=seconds, bandwidth=[(n - 1) * slow - missing] + [slow] * (n - 1))
+        plan = synchronous(devices, star(n), 4, round_seconds=None, overlap=False, **LEARN)
+        np.testing.assert_allclose(plan.node_round_end_s, ends, rtol=rtol)
+        eager = synchronous(devices, star(n), 4, round_seconds=None, **LEARN)
+        assert (eager.node_round_end_s <= plan.node_round_end_s * (1 + rtol)).all()
+        assert eager.end_s < plan.end_s
+
+
 def test_barriers_wait_for_those_who_are_away():
     changes = [(1.0, 2, False), (50.0, 2, True)]
     plan = synchronous(network(5, changes=changes), ring(5), 4, round_seconds=None, bandwidth="unlimited", **LEARN)
@@ -318,6 +336,7 @@ BAD = [
     ({"round_seconds": -1.0}, "round_seconds=-1.0"),
     ({"bandwidth": "magic"}, "bandwidth='magic'"),
     ({"missing": "zero"}, "missing='zero'"),
+    ({"overlap": False}, "pass round_seconds=None"),
     ({"weights": ring(5)}, "weights of 5 nodes for 4 devices"),
     ({"weights": []}, "empty sequence"),
     ({"weights": [ring(4), np.eye(4)]}, "topologies and matrices"),

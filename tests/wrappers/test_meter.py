@@ -35,9 +35,21 @@ def clocks_by_hand(bits):
     return clock
 
 
-def run(sharing, form="auto"):
+def overlapping_clocks_by_hand(bits):
+    """The same, where a node goes on while its messages queue at its uplink."""
+    clock, queue = np.zeros(N), [[] for _ in range(N)]
+    for sizes in bits:
+        trained = clock + COMPUTE
+        for i in range(N):
+            begin = max([trained[i], *queue[i][-1:]])
+            queue[i].append(begin + sizes[i] * len(NEIGHBORS[i]) / 8 / RATE[i])
+        clock = np.asarray([max(trained[i], *(queue[j][-1] + DELAY[j] for j in NEIGHBORS[i])) for i in range(N)])
+    return clock
+
+
+def run(sharing, form="auto", **more):
     protocol = dpsgd(exact_quadratic(), optax.sgd(0.1), sharing=sharing)
-    link = {"compute_seconds": COMPUTE, "bytes_per_second": RATE, "latency_seconds": DELAY}
+    link = {"compute_seconds": COMPUTE, "bytes_per_second": RATE, "latency_seconds": DELAY} | more
     plan = rounds(W, T, form=form)
     return simulate(KEY, metered(protocol, **link), plan, jnp.asarray(X0), observers=[meter_summary()], record_every=3)
 
@@ -50,6 +62,16 @@ def test_clocks_of_messages_of_one_size(form):
     sent = counter.value(found.state.meter.traffic.sent)
     np.testing.assert_array_equal(sent, [T * 64 * D * len(NEIGHBORS[i]) for i in range(N)])
     assert sent.sum() / 8 == found["bytes_sent"][-1]
+
+
+@pytest.mark.parametrize("form", ["dense", "table"])
+def test_clocks_of_nodes_that_go_on_while_they_send(form):
+    found = run(None, form, overlap=True)
+    bits = [[64 * D] * N] * T
+    expected = overlapping_clocks_by_hand(bits)
+    np.testing.assert_allclose(found.state.meter.clock, expected, rtol=1e-6)  # float32 clocks
+    assert (expected < clocks_by_hand(bits)).any()
+    np.testing.assert_array_equal(found.x, run(None, form).x)
 
 
 def test_clocks_and_counts_of_messages_of_random_sizes():

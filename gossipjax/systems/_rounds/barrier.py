@@ -42,9 +42,10 @@ def barrier_rounds(tables: Tables, devices: Machines, num_rounds: int, learning:
 
         e_i = max(b_i + c_i, max_j (end of the transfer j → i)),      the next round begins at b_i = e_i
 
-    or when i is online again. Transfers begin when the sender has trained, whatever round the receiver is in. First,
-    all transfers are assumed to run at min(u_i, d_j), which is a recursion on arrays. If that exceeds a
-    capacity somewhere, the run is simulated message by message.
+    or when i is online again. Without overlap, e_i is not before the end of i's own transfers either. Transfers begin
+    when the sender has trained, whatever round the receiver is in. First, all transfers are assumed to run at
+    min(u_i, d_j), which is a recursion on arrays. If that exceeds a capacity somewhere, the run is simulated message by
+    message.
     """
     begin = _beginner(devices)
     messages = [requests_of(tables, r) for r in range(len(tables.neighbors))]
@@ -74,6 +75,8 @@ def _recursion(messages: list, num_rounds: int, learning: Learning, begin: Begin
         arrival = trained[senders] + seconds[r % len(messages)]
         at = trained.copy()
         np.maximum.at(at, receivers, arrival)
+        if not learning.overlap:
+            np.maximum.at(at, senders, arrival)
         ends[r] = at
         columns.append((np.full(senders.size, r), senders, receivers, trained[senders], arrival))
     return Drift(
@@ -102,6 +105,9 @@ class _Run(NamedTuple):
     """By node and round: models that are in."""
     messages: tuple[list[int], list[int], list[int], list[float], list[float]]
     """Round, sender, receiver, begin, end; the number is that of the network."""
+    overlap: bool
+    sending: list[int]
+    """Transfers of each node that are under way."""
 
 
 def _simulated(messages: list, num_rounds: int, learning: Learning, begin: Begin) -> Drift:
@@ -121,6 +127,8 @@ def _simulated(messages: list, num_rounds: int, learning: Learning, begin: Begin
         trained=[False] * n,
         received=[{} for _ in range(n)],
         messages=([], [], [], [], []),
+        overlap=learning.overlap,
+        sending=[0] * n,
     )
     for node in range(n):
         _begin_next(run, node)
@@ -131,13 +139,15 @@ def _simulated(messages: list, num_rounds: int, learning: Learning, begin: Begin
 
 
 def _arrive(run: _Run, number: int) -> None:
-    rounds, _, receivers, _, ended = run.messages
-    r, node = rounds[number], receivers[number]
+    rounds, senders, receivers, _, ended = run.messages
+    r, sender, node = rounds[number], senders[number], receivers[number]
     ended[number] = run.kernel.now
     received = run.received[node]
     received[r] = received.get(r, 0) + 1
-    if run.trained[node]:
-        _go_on(run, node)
+    run.sending[sender] -= 1
+    for each in (node, sender):
+        if run.trained[each]:
+            _go_on(run, each)
 
 
 def _send(run: _Run, node: int) -> None:
@@ -153,13 +163,14 @@ def _send(run: _Run, node: int) -> None:
         targets.append(receiver)
         asked.append(now)
         ended.append(now)
+    run.sending[node] += len(receivers)
     _go_on(run, node)
 
 
 def _go_on(run: _Run, node: int) -> None:
-    """Begin the next round of a node that has trained, if all models have arrived."""
+    """Begin the next round of a node that has trained, if all models have arrived, and without overlap are sent."""
     r = run.current[node]
-    if run.received[node].get(r, 0) == run.needed[r % len(run.needed)][node]:
+    if (run.overlap or not run.sending[node]) and run.received[node].get(r, 0) == run.needed[r % len(run.needed)][node]:
         run.ends[r, node] = run.kernel.now
         run.received[node].pop(r, None)
         _begin_next(run, node)

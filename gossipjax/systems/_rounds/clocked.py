@@ -22,6 +22,8 @@ class Learning(NamedTuple):
     bandwidth: Bandwidth
     """How it is shared."""
     limits: Capacities
+    overlap: bool = True
+    """Whether a node begins its next round while it still sends (rounds without a clock)."""
 
 
 class Round(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from gossipjax._base.arguments import choice, whole
+from gossipjax._base.arguments import choice, flag, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
@@ -37,6 +37,7 @@ def synchronous(
     round_seconds: int | float | None = 60.0,
     bandwidth: Bandwidth = "greedy",
     missing: Literal["renormalize", "keep"] = "renormalize",
+    overlap: bool = True,
 ) -> Plan:
     """Plan D-PSGD on devices: in every round each node trains, sends its model to its neighbours, and averages.
 
@@ -48,8 +49,9 @@ def synchronous(
       that is offline at the tick sits the round out; one that goes offline in it loses an unfinished training, its
       transfers both ways are cut, and it takes no mean.
     * with None, a node goes on when it has trained and all that it hears of is in, so nodes drift apart and nothing is
-      lost. A node that is offline begins its next round when it comes back, and those who hear of it wait; what it
-      has begun goes on. The event of a round has the time at which its last node is done.
+      lost; without ``overlap``, all that it sends must be out, too. A node that is offline begins its next round when
+      it comes back, and those who hear of it wait; what it has begun goes on. The event of a round has the time at
+      which its last node is done.
 
     Run :func:`gossipjax.dpsgd` or :func:`gossipjax.local_sgd` with E local steps on ``plan.timeline``: messages of
     another size or another number of local steps are refused, as they are on the plans of all systems.
@@ -74,6 +76,7 @@ def synchronous(
             agree, and a thousand rounds of a thousand nodes are planned in a second; else some 10⁵ messages a second.
             Clocked rounds that go alike are planned once.
         missing: who takes the weight of models that did not come: all that did, in proportion, or the own one.
+        overlap: whether a node goes on while it still sends; False needs ``round_seconds=None``.
 
     Raises:
         ValueError: settings out of range, weights that do not fit, or with barriers a node that never comes back.
@@ -84,9 +87,14 @@ def synchronous(
         devices, time_batch=time_batch, bandwidth=bandwidth, num_rounds=num_rounds, round_seconds=round_seconds
     )
     choice("missing", missing, ("renormalize", "keep"))
+    if not flag("overlap", overlap) and round_seconds is not None:
+        raise ValueError(
+            f"overlap=False, round_seconds={round_seconds:g}: the next round begins at the tick, whoever still sends; "
+            "pass round_seconds=None"
+        )
     tables = tables_of(weights, given.seconds_per_sample.size)
     load = _load(learner, model_bytes, local_steps, tables)
-    learning = _learning(given, load, time_batch, bandwidth)
+    learning = _learning(given, load, time_batch, bandwidth)._replace(overlap=overlap)
     rounds = _Rounds(f"synchronous, {_weights_name(tables)}", tables, num_rounds, round_seconds, missing == "keep")
     return _plan(given, learning, rounds, load)
 

@@ -73,6 +73,16 @@ def works(table: Callable[..., None]) -> None:
     table("Local training and mixing, random 4-regular, two cores", names, rows)
 
 
+def scale(table: Callable[..., None]) -> None:
+    """Measure a thousand nodes and more in one process, where a process per node does not start."""
+    rows = []
+    for n, target in ((1024, "300, 1"), (4096, "")):
+        m = case("whole_run", n)
+        rows.append((f"{n:,}", f"{m['wall_s']:.0f}", f"{m['cpu_s']:.0f}", f"{m['peak_gb']:.2f}", target or "-"))
+    names = ("nodes", "wall s", "CPU s", "peak GB", "targets: wall s, GB")
+    table("100 rounds of W1, random 4-regular, from building the task to the last record", names, rows)
+
+
 def million(table: Callable[..., None]) -> None:
     """Measure one million nodes with scalar state on one core."""
     m = case("million_nodes")
@@ -213,6 +223,7 @@ def learning(table: Callable[..., None]) -> None:
 
 SECTIONS = {
     "works": works,
+    "scale": scale,
     "million": million,
     "seeds": seeds,
     "memory": memory,

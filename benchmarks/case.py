@@ -71,6 +71,18 @@ def work_rounds(work: Work, n: int) -> dict[str, Any]:
     return _rates(work, n, seconds[1:]) | {"compile_s": compile_seconds}
 
 
+def whole_run(n: int, num_rounds: int = 100) -> dict[str, Any]:
+    """Measure W1 from building the task to the last record, as a user runs it, in one process."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    given = setting(WORKS["W1"], n, num_rounds)
+    watch = [gj.observe.consensus_distance()]
+    run = gj.simulate(
+        jax.random.key(0), given.protocol, given.timeline, given.task, observers=watch, record_every=num_rounds
+    )
+    assert np.isfinite(run["train_loss"].values[-1])
+    return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu, "rounds": num_rounds}
+
+
 def _rates(work: Work, n: int, seconds: list[float]) -> dict[str, Any]:
     median = float(np.median(seconds))
     return {"ms": 1e3 * median, "best_ms": 1e3 * min(seconds), "gflops": n * work.flops_per_round / median / 1e9}
@@ -181,6 +193,7 @@ CASES: dict[str, Callable[..., dict[str, Any]]] = {
     "matmul_peak": matmul_peak,
     "million_nodes": million_nodes,
     "memory_of_length": lambda count: memory_of_length(int(count)),
+    "whole_run": lambda n: whole_run(int(n)),
     "learning": events.learning,
     "sharing": sharing.measure,
     "planning": systems.planning,

@@ -7,6 +7,7 @@ sharing decides what they say. :func:`simulate` is the only loop.
 import importlib.metadata as _metadata
 
 from gossipjax import compress as compress
+from gossipjax import decentralizepy as decentralizepy
 from gossipjax import deploy as deploy
 from gossipjax import devices as devices
 from gossipjax import facts as facts

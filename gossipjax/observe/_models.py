@@ -155,11 +155,11 @@ def _node_metrics(task: Task, test: Any, rows: Array | None, snapshot: Snapshot)
             f"nodes: the observer evaluates {rows.shape[0]} nodes but there are {num_rows(snapshot.x)} model rows; "
             "pass nodes=None to evaluate all rows"
         )
-    results = map_nodes(Partial(_metrics_of, task, test), take(snapshot.x, rows))
+    results = map_nodes(Partial(metrics_of, task, test), take(snapshot.x, rows))
     return {f"test_{name}": percentiles(values) for name, values in results.items()}
 
 
-def _metrics_of(task: Task, test: Any, x: Params) -> dict[str, Array]:
+def metrics_of(task: Task, test: Any, x: Params) -> dict[str, Array]:
     return task.metrics(x, test)
 
 

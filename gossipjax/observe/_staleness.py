@@ -14,9 +14,9 @@ from gossipjax.observe._models import Observer, Snapshot, Variable, percentiles
 from gossipjax.wrappers._counters import Versions, staleness
 
 
-def _pairs(snapshot: Snapshot) -> tuple[Int[Array, "rows s"], Bool[Array, "rows s"]]:
+def pairs(snapshot: Snapshot) -> tuple[Int[Array, "rows s"], Bool[Array, "rows s"]]:
     """Return the staleness of every (row, source) pair, and the mask of pairs that count: all but a node and itself."""
-    versions = _versions_of(snapshot)
+    versions = versions_of(snapshot)
     rows = num_rows(snapshot.x)
     stale = staleness(versions, rows)
     if not versions.rows_are_nodes.value:  # rows are models, not nodes
@@ -24,14 +24,14 @@ def _pairs(snapshot: Snapshot) -> tuple[Int[Array, "rows s"], Bool[Array, "rows 
     return stale, jnp.arange(rows, dtype=jnp.int32)[:, None] != versions.sources[None]
 
 
-def _versions_of(snapshot: Snapshot) -> Versions:
+def versions_of(snapshot: Snapshot) -> Versions:
     if snapshot.versions is None:
         raise ValueError("staleness needs version counters: wrap the protocol in track_versions")
     return snapshot.versions
 
 
 def _summary(snapshot: Snapshot) -> dict[str, Array]:
-    stale, counts = _pairs(snapshot)
+    stale, counts = pairs(snapshot)
     holders = jnp.max(jnp.where(counts, stale, 0), axis=0)
     kind = jnp.result_type(float)
     values = percentiles(jnp.where(counts, stale.astype(kind), jnp.nan).ravel())
@@ -53,7 +53,7 @@ def staleness_summary() -> Observer:
 
 
 def _by_source(snapshot: Snapshot) -> dict[str, Array]:
-    stale, counts = _pairs(snapshot)
+    stale, counts = pairs(snapshot)
     kind = jnp.result_type(float)
     total = jnp.sum(jnp.where(counts, stale, 0), axis=0).astype(kind)
     return {
@@ -73,7 +73,7 @@ def staleness_by_source() -> Observer:
 
 
 def _matrix(snapshot: Snapshot) -> dict[str, Array]:
-    return {"staleness_matrix": _pairs(snapshot)[0]}
+    return {"staleness_matrix": pairs(snapshot)[0]}
 
 
 @recorded("mitra2024timely")
@@ -84,7 +84,7 @@ def staleness_matrix() -> Observer:
 
 
 def _histogram(bins: Frozen[int], snapshot: Snapshot) -> dict[str, Array]:
-    stale, counts = _pairs(snapshot)
+    stale, counts = pairs(snapshot)
     at = jnp.minimum(stale, bins.value - 1)
     return {"staleness_histogram": jnp.zeros(bins.value, jnp.int32).at[at].add(counts.astype(jnp.int32))}
 
@@ -102,10 +102,10 @@ def staleness_histogram(bins: int) -> Observer:
 
 
 def _hops(snapshot: Snapshot) -> dict[str, Array]:
-    versions = _versions_of(snapshot)
+    versions = versions_of(snapshot)
     if versions.hops is None:
         raise ValueError("hops are not tracked: pass hops=True to track_versions")
-    _, counts = _pairs(snapshot)
+    _, counts = pairs(snapshot)
     kind = jnp.result_type(float)
     heard = counts & (versions.held[: counts.shape[0]] > 0)
     total = jnp.sum(jnp.where(heard, versions.hops[: counts.shape[0]], 0)).astype(kind)

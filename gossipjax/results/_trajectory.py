@@ -18,12 +18,14 @@ import jax
 import numpy as np
 
 from gossipjax._base import call_json, display
-from gossipjax._base.arguments import flag, instance, shown
+from gossipjax._base.arguments import flag, instance
 from gossipjax._base.calls import attach, record_of
 from gossipjax._base.leaves import plain
 from gossipjax._base.paths import as_path, replacing
+from gossipjax.results._stored import arrays_dataset, arrays_of, containers, from_containers
 
 if TYPE_CHECKING:  # functions import xarray when they need it, because it takes 40 MB
+    from pandas import DataFrame
     from xarray import DataArray, Dataset, DataTree
 
 FORMAT = "gossipjax-trajectory-1"
@@ -103,6 +105,34 @@ class Trajectory:
         """Return the xarray Dataset."""
         return self.dataset
 
+    def to_frame(self, by: str | None = "node") -> DataFrame:
+        """Return a tidy pandas table, with one row for each record, seed and node.
+
+        >>> import gossipjax as gj, jax, jax.numpy as jnp
+        >>> task = gj.tasks.quadratic(jnp.asarray([[0.0], [2.0]]))
+        >>> plan, watch = gj.timeline.rounds(gj.mixing.averaging(2), 1), [gj.observe.metrics_by_node(task)]
+        >>> x0 = jnp.asarray([[0.0], [4.0]])
+        >>> run = gj.simulate(jax.random.key(0), gj.gossip_averaging(), plan, x0, observers=watch)
+        >>> run.to_frame()[["event", "node", "squared_error_by_node"]].values.tolist()
+        [[0.0, 0.0, 1.0], [0.0, 1.0, 9.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0]]
+
+        Args:
+            by: a dimension of what observers measured: ``"node"`` (:func:`~gossipjax.observe.metrics_by_node`,
+                :func:`~gossipjax.observe.meter_by_node`, :func:`~gossipjax.observe.staleness_by_node`), ``"source"``,
+                ``"statistic"``; None: what has no other dimension, one row for each record and seed.
+
+        Returns:
+            The table. Columns: ``record``, ``event``, ``time``, ``seed`` if there are several, the dimension, and all
+            variables with that dimension. ``table.to_csv(path, index=False)`` writes a file.
+
+        Raises:
+            TypeError: if ``by`` is not a name.
+            ValueError: if nothing was recorded by that dimension.
+        """
+        from gossipjax.results._frame import long_table
+
+        return long_table(self.dataset, by)
+
     def save(self, path: str | os.PathLike[str], *, models: bool = False) -> pathlib.Path:
         """Write one netCDF-4 file. A temporary file comes first, so that a failure keeps an earlier file intact.
 
@@ -122,7 +152,7 @@ class Trajectory:
         target = as_path("path", path)
         groups = {"/": self.dataset} | (self._model_groups() if flag("models", models) else {})
         if (call := record_of(self)) is not None:
-            groups["call"] = _arrays_dataset({"npz": call_json.pack(call)}, {})
+            groups["call"] = arrays_dataset({"npz": call_json.pack(call)}, {})
         with replacing(target) as temporary:
             write_datasets(temporary, groups)
         return target
@@ -131,14 +161,14 @@ class Trajectory:
         if self.x is None or self.continuation is None:
             raise ValueError("models=True: this trajectory has no models; it was read from a file without them")
         leaves: list[Any] = []
-        structure = _containers(self.x, leaves)
+        structure = containers(self.x, leaves)
         state = self.state if isinstance(self.state, list) else jax.tree.leaves(self.state)
         end = self.continuation
         about = {"done": end.done, "identity": json.dumps(end.identity()), "plan": end.plan()}
         return {
-            "models": _arrays_dataset({f"leaf_{i}": leaf for i, leaf in enumerate(leaves)}, {"containers": structure}),
-            "state": _arrays_dataset({f"leaf_{i}": plain(leaf) for i, leaf in enumerate(state)}, {}),
-            "records": _arrays_dataset({name.replace("/", "|"): v for name, v in end.records.items()}, about),
+            "models": arrays_dataset({f"leaf_{i}": leaf for i, leaf in enumerate(leaves)}, {"containers": structure}),
+            "state": arrays_dataset({f"leaf_{i}": plain(leaf) for i, leaf in enumerate(state)}, {}),
+            "records": arrays_dataset({name.replace("/", "|"): v for name, v in end.records.items()}, about),
         }
 
     def plot(
@@ -169,6 +199,42 @@ class Trajectory:
 
         target = check_path(path)
         figure = plot_trajectory(self.dataset, variables=variables, x=x)
+        if target is not None:
+            write(figure, target, dpi=160)
+        return figure
+
+    def plot_nodes(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        variable: str = "accuracy_by_node",
+        against: Any = None,
+        label: str = "degree",
+        worst: str = "lowest",
+    ) -> Any:
+        """Plot all nodes: deciles and the worst tenth over time, and the end against a property of the nodes.
+
+        Args:
+            path: file to write; its suffix chooses the format. None: only return the figure.
+            variable: recorded for each node, such as those of :func:`~gossipjax.observe.metrics_by_node`.
+            against: one number for each node, such as ``topology.degrees``; None: the second panel shows the share of
+                nodes below each value.
+            label: what ``against`` is.
+            worst: which end of the values is the worst: ``"lowest"``, or ``"highest"`` as of a loss.
+
+        Returns:
+            The figure, which a notebook shows.
+
+        Raises:
+            TypeError: if an argument has the wrong type.
+            ValueError: if the suffix is not a known format, the folder does not exist, the variable is not recorded for
+                each node, or ``against`` is not one number for each node.
+        """
+        from gossipjax._base.figure import check_path, write
+        from gossipjax.results._plot_nodes import plot_nodes
+
+        target = check_path(path)
+        figure = plot_nodes(self.dataset, variable=variable, against=against, label=label, worst=worst)
         if target is not None:
             write(figure, target, dpi=160)
         return figure
@@ -214,7 +280,7 @@ def load(path: str | os.PathLike[str]) -> Trajectory:
     try:
         trajectory = Trajectory(dataset, *(_read_models(tree) if "models" in tree.children else ()))
         if "call" in tree.children:
-            attach(trajectory, call_json.unpack(_arrays(tree["call"].to_dataset())["npz"]))
+            attach(trajectory, call_json.unpack(arrays_of(tree["call"].to_dataset())["npz"]))
         return trajectory
     except (KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
@@ -223,69 +289,12 @@ def load(path: str | os.PathLike[str]) -> Trajectory:
 
 
 def _read_models(tree: DataTree) -> tuple[list[np.ndarray], Any, Continuation]:
-    models, state, records = (_arrays(tree[name].to_dataset()) for name in ("models", "state", "records"))
+    models, state, records = (arrays_of(tree[name].to_dataset()) for name in ("models", "state", "records"))
     about = tree["records"].attrs
     identity, plan = json.loads(about["identity"]), str(about["plan"])
     named = {name.replace("|", "/"): array for name, array in records.items()}
-    x = _from_containers(json.loads(tree["models"].attrs["containers"]), list(models.values()))
+    x = from_containers(json.loads(tree["models"].attrs["containers"]), list(models.values()))
     return list(state.values()), x, Continuation(int(about["done"]), named, lambda: identity, lambda: plan)
-
-
-def _containers(tree: Any, leaves: list[Any]) -> str:
-    """Encode the dicts, lists and tuples of a pytree as JSON, and append its leaves to the list."""
-
-    def kind(value: Any) -> Any:
-        if isinstance(value, dict) and all(type(name) in (str, int) for name in value):
-            return {"dict": [[name, kind(each)] for name, each in value.items()]}
-        if type(value) in (list, tuple):
-            return {type(value).__name__: [kind(each) for each in value]}
-        if not hasattr(value, "dtype"):
-            raise ValueError(
-                f"models=True: the models hold {shown(value)}, a {type(value).__name__}; a file can hold dicts, lists "
-                "and tuples of arrays: save without models, or convert the models to these"
-            )
-        leaves.append(plain(value))
-        return {"leaf": len(leaves) - 1, "dtype": str(value.dtype)}
-
-    return json.dumps(kind(tree))
-
-
-def _from_containers(kind: dict[str, Any], leaves: Sequence[np.ndarray]) -> Any:
-    match kind:
-        case {"dict": inside}:
-            return {name: _from_containers(each, leaves) for name, each in inside}
-        case {"list": inside}:
-            return [_from_containers(each, leaves) for each in inside]
-        case {"tuple": inside}:
-            return tuple(_from_containers(each, leaves) for each in inside)
-    array, dtype = leaves[kind["leaf"]], jax.numpy.dtype(kind["dtype"])
-    if array.dtype != dtype:
-        array = np.ascontiguousarray(array).view(dtype).reshape(array.shape[:-1])
-    return array
-
-
-def _arrays_dataset(arrays: Mapping[str, Any], about: Mapping[str, Any]) -> Dataset:
-    """Put arrays into a Dataset with separate axis names; dtypes that netCDF lacks are stored as bytes."""
-    from xarray import Dataset
-
-    def variable(name: str, array: Any) -> tuple[list[str], np.ndarray, dict[str, str]]:
-        array = np.asarray(array)
-        words = {} if array.dtype.kind in "iuf" and array.dtype != np.float16 else {"bytes_of": array.dtype.str}
-        array = np.ascontiguousarray(array).reshape(*array.shape, 1).view(np.uint8) if words else array
-        return [f"{name}_{axis}" for axis in range(array.ndim)], array, words
-
-    return Dataset({name: variable(name, array) for name, array in arrays.items()}, attrs=dict(about))
-
-
-def _arrays(dataset: Dataset) -> dict[str, np.ndarray]:
-    """Undo :func:`_arrays_dataset`."""
-    arrays = {}
-    for name, variable in dataset.data_vars.items():
-        array = variable.values
-        if "bytes_of" in variable.attrs:
-            array = np.ascontiguousarray(array).view(np.dtype(variable.attrs["bytes_of"])).reshape(array.shape[:-1])
-        arrays[str(name)] = array
-    return arrays
 
 
 def write_datasets(path: pathlib.Path, groups: Mapping[str, Dataset]) -> None:

@@ -21,6 +21,7 @@ from experiments import (
     async_nonlinear_regression,
     consensus_rate_vs_topology,
     dpsgd_on_real_data,
+    dynamic_vs_static,
     flight_time_breaks_log_n,
     hadfl_faults,
     hadfl_network,
@@ -43,21 +44,31 @@ from experiments import (
     plexus_vs_baselines,
     secure_aggregation_cost,
     simulated_vs_real,
+    sparsification_at_scale,
     staleness_histogram,
     staleness_vs_capacity,
+    topologies_at_scale,
     version_age_scaling,
 )
-from experiments.lib import store
+from experiments.lib import at_scale, store
 from figures import heterogeneity as heterogeneity_figure
 from figures import plexus_churn as plexus_churn_figure
 from figures.lib import caption as caption_of
 
+SMALL = at_scale.QUICK._replace(num_nodes=12, num_rounds=10, hidden=8, num_records=5)
 TINY = {
     "consensus_rate_vs_topology": consensus_rate_vs_topology.QUICK._replace(
         num_nodes=16, dimension=4, num_rounds=300, num_seeds=2
     ),
     "dpsgd_on_real_data": dpsgd_on_real_data.QUICK._replace(
         num_nodes=16, hidden=8, num_rounds=40, num_records=10, num_seeds=2, gradient_draws=8
+    ),
+    "dynamic_vs_static": dynamic_vs_static.QUICK._replace(scale=SMALL, num_seeds=2),
+    "topologies_at_scale": topologies_at_scale.QUICK._replace(
+        scale=SMALL, topologies=("ring", "one-peer exponential", "complete"), num_seeds=2
+    ),
+    "sparsification_at_scale": sparsification_at_scale.QUICK._replace(
+        scale=SMALL, schemes=("full sharing", "random 10 %"), num_seeds=2
     ),
     "heterogeneity": heterogeneity.QUICK._replace(
         partitions=("Dirichlet 0.1",),
@@ -138,6 +149,7 @@ LONG_TO_COMPILE = {stem for stem in MODULES if stem.startswith("jwins")}
 LONG_TO_COMPILE |= {"plexus_sample_size", "plexus_crash", "plexus_vs_baselines", "async_beats_sync_under_stragglers"}
 LONG_TO_COMPILE |= {"hadfl_time_to_accuracy", "hadfl_faults", "secure_aggregation_cost"}
 LONG_TO_COMPILE |= {"simulated_vs_real"}  # one process after another compiles
+LONG_TO_COMPILE |= {"dynamic_vs_static", "sparsification_at_scale"}
 LONG_TO_COMPILE |= {"heterogeneity", "dpsgd_on_real_data"}  # make quick runs them in a larger form
 EACH = [pytest.param(stem, marks=pytest.mark.slow if stem in LONG_TO_COMPILE else ()) for stem in sorted(MODULES)]
 
@@ -186,6 +198,7 @@ def test_figure_is_drawn_from_the_stored_result(stem, tmp_path, capsys):
 
 def nodes_of(config):
     """Numbers of nodes of a configuration."""
+    config = getattr(config, "scale", config)
     if hasattr(config, "parts") and hasattr(config.parts[0], "num_nodes"):
         return {part.num_nodes for part in config.parts}
     if hasattr(config, "powers"):

@@ -307,6 +307,7 @@ def observers():
         call(o.node_metrics, task=task(), nodes=2, samples=5, seed=0),
         call(o.average_model_metrics, task=task(), samples=5, seed=0),
         call(o.subset, task=task(), samples=5, seed=0),
+        call(o.metrics_by_node, task=task(), samples=5, seed=0),
         call(gj.observe.staleness_histogram, bins=5),
     ]
 
@@ -323,6 +324,7 @@ def runs():
             record_times=[1.0, 3.0]),
         call(gj.simulate, key=KEY, protocol=learn(), timeline=PLAN, x0=gj.replicate(task().init(KEY), N),
             observers=[o.consensus_distance()]),
+        call(gj.decentralizepy.read_configuration, path=pathlib.Path.cwd() / "nothing.ini", graph=RING, num_rounds=2),
         call(gj.load, path=pathlib.Path.cwd() / "nothing.nc"),
         call(gj.repeat, path=pathlib.Path.cwd() / "nothing.nc"),
         call(tl.load, path=pathlib.Path.cwd() / "nothing.npz"),

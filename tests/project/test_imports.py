@@ -63,7 +63,7 @@ FLOORS = (
     {"observe", "sharing", "systems"},
     {"protocol", "results"},
     {"_engine"},
-    {"deploy", "testing"},
+    {"decentralizepy", "deploy", "testing"},
 )
 """Rooms of the package, from the ground up: a room imports from lower floors only, never from one beside it."""
 FROM_TASKS = {"devices"}

@@ -22,12 +22,12 @@ from collections.abc import Callable, Hashable, Mapping, Set
 from typing import Any, TypeVar
 
 import jax
-import networkx as nx
 import numpy as np
 import scipy.sparse
 
 from gossipjax._base.functions import by_name, code_hash, codes_in, full_name, is_versioned, look_up
 from gossipjax._base.hashing import array_hash
+from gossipjax._base.lazy import is_instance
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -258,7 +258,7 @@ def _sparse(value: Any) -> Hashable:
     return Object("scipy.sparse:csr_array", tuple((name, write_down(part)) for name, part in parts))
 
 
-def _graph(value: nx.Graph, inside: _Writer) -> Hashable:
+def _graph(value: Any, inside: _Writer) -> Hashable:
     """Record a NetworkX graph: its nodes in order, and its edges by the positions of their ends."""
     place = {node: number for number, node in enumerate(value)}
     nodes = [node.item() if isinstance(node, np.generic) else node for node in value]
@@ -305,7 +305,7 @@ def _cell(cell: types.CellType, inside: _Writer) -> Hashable:
 
 def _object(value: Any, inside: _Writer) -> Hashable:
     """Record a dataclass, a NamedTuple or a slice by its fields, or a NetworkX graph."""
-    if isinstance(value, nx.Graph) and not value.is_multigraph():
+    if is_instance(value, "networkx", "Graph") and not value.is_multigraph():
         return _graph(value, inside)
     names = ["start", "stop", "step"] if isinstance(value, slice) else field_names(value)
     if names is None:

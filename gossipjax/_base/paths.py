@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pooch
-
 from gossipjax._base.arguments import instance
+from gossipjax._base.lazy import pooch
 
 
 def as_path(name: str, value: Any) -> pathlib.Path:

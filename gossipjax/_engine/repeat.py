@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import networkx as nx
 import numpy as np
 import scipy.sparse
 from jax.tree_util import Partial
@@ -22,6 +21,7 @@ from gossipjax._base.arguments import instance
 from gossipjax._base.call_text import text
 from gossipjax._base.calls import Array, Attribute, Call, Closure, Function, Many, Object
 from gossipjax._base.hashing import array_hash
+from gossipjax._base.lazy import networkx as nx
 from gossipjax.results._provenance import RUN, STOP, as_json
 from gossipjax.results._trajectory import Trajectory, environment, load
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Array, Key, Num
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gossipjax._base.arguments import callable_of_one, flag
 from gossipjax._base.calls import attach
@@ -131,19 +130,24 @@ def simulate(
         driver = Driver(job)
         if saved is not None:
             driver.restore(saved)
-        bar = stack.enter_context(_bar(progress))
-        row = bar.add_task(timeline.properties.name, total=len(timeline))
+        show = stack.enter_context(_bar(progress, timeline))
         for done in driver.run(saved, callback, throw):
-            bar.update(row, completed=done)
+            show(done)
     trajectory = driver.trajectory(about)
     stopped = trajectory.manifest.get("stopped")
     attach(trajectory, call if stopped is None else stopped_call(call, stopped["event"]))
     return trajectory
 
 
-def _bar(progress: bool | None) -> Progress:
-    """Make a progress bar, quiet unless asked for or on a terminal."""
-    console = Console(stderr=True)
+@contextlib.contextmanager
+def _bar(progress: bool | None, timeline: Timeline) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar if asked for, or on a terminal; yield the function that moves it to an event."""
+    if not (sys.stderr.isatty() if progress is None else progress):
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -151,5 +155,6 @@ def _bar(progress: bool | None) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    shown = console.is_terminal if progress is None else progress
-    return Progress(*columns, console=console, disable=not shown, transient=True)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        row = bar.add_task(timeline.properties.name, total=len(timeline))
+        yield lambda done: bar.update(row, completed=done)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import special
 
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.arguments import whole
 from gossipjax._base.calls import recorded
+from gossipjax._base.lazy import special
 from gossipjax._base.memory import check_memory
 from gossipjax.devices import _laws
 from gossipjax.devices._availability import Availability, from_sessions

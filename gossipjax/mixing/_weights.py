@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import networkx as nx
 import numpy as np
 from jaxtyping import Float
 from scipy import sparse
@@ -18,6 +17,7 @@ from scipy import sparse
 from gossipjax._base import matrices
 from gossipjax._base.arguments import choice, instance, real, shown
 from gossipjax._base.calls import recorded
+from gossipjax._base.lazy import networkx as nx
 from gossipjax._base.memory import check_memory
 from gossipjax.mixing._stochastic import HOW_TO_WEIGH, KINDS, TOLERANCE, Matrix, check_weights, is_float32
 from gossipjax.topology import Topology

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from gossipjax._base import palette
 from gossipjax._base.arguments import instance, real, wholes
-from gossipjax._base.figure import Figure
 from gossipjax.devices import Devices
 from gossipjax.systems._activity import CUT, Activity, within
 from gossipjax.systems._hadfl.history import HADFLHistory
 from gossipjax.systems._hadfl.tables import BROADCAST, EXCHANGING, WAITING
 from gossipjax.systems._kernel.machines import Machines, checked_machines
 from gossipjax.systems._plan import Plan, activity, checked_plan
+
+if TYPE_CHECKING:  # functions import Matplotlib when they draw, because it is slow to import
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+    from gossipjax._base.figure import Figure
 
 _TRAINED, _SENT, _OFFLINE = palette.BLUE, palette.RED, palette.ABSENT
 _LOST, _DROPPED = palette.paler(_TRAINED, 0.65), palette.paler(_SENT, 0.65)
@@ -55,6 +57,8 @@ def picture(
         TypeError: no plan, or no devices.
         ValueError: nodes that do not exist, none, too many, or twice; an empty window; devices of another network.
     """
+    from gossipjax._base.figure import Figure
+
     chosen = _nodes(checked_plan(plan), nodes)
     first_s, last_s = _window(first_s, last_s)
     if devices is not None:
@@ -152,8 +156,11 @@ def _draw_offline(
         axes.barh(np.full(begin.size, row), end - begin, height=0.9, left=begin, color=_OFFLINE, zorder=0)
 
 
-def _legend(offline: bool, ring: bool) -> list[Patch | Line2D]:
-    entries: list[Patch | Line2D] = [
+def _legend(offline: bool, ring: bool) -> list[Artist]:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    entries: list[Artist] = [
         Patch(color=_TRAINED, label="trains"),
         Patch(color=_LOST, label="interrupted"),
         Patch(color=_SENT, label="sends"),

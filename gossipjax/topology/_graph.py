@@ -7,7 +7,6 @@ import functools
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-import networkx as nx
 import numpy as np
 from jaxtyping import Int
 from scipy import sparse
@@ -17,6 +16,7 @@ from gossipjax._base.arguments import flag, instance, shown, whole, wholes
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax._base.hashing import array_hash
+from gossipjax._base.lazy import networkx as nx
 from gossipjax._base.memory import check_memory
 
 Nodes: TypeAlias = Int[np.ndarray, " m"]

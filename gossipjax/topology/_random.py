@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import networkx as nx
 import numpy as np
 from jaxtyping import Int
 
 from gossipjax._base.arguments import instance, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
+from gossipjax._base.lazy import networkx as nx
 from gossipjax.topology._graph import HOW_TO_BUILD, Nodes, Topology, require, require_nodes, require_room, undirected
 
 _NETWORKX = 500.0

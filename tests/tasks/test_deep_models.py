@@ -13,7 +13,8 @@ from flax import nnx
 from jax import lax
 
 import gossipjax as gj
-from gossipjax.tasks._models import deep, models
+from gossipjax.tasks._models import deep
+from gossipjax.tasks._models.model import num_parameters
 
 NORM = 2
 """Numbers per channel of a normalisation: a scale and a bias."""
@@ -46,7 +47,7 @@ def test_parameter_count_is_that_of_the_layer_table(build, table, count):
     by_hand = sum(side**2 * inputs * outputs + NORM * outputs for side, inputs, outputs in table) + 512 * 10 + 10
     assert by_hand == count
     params = shapes_of(build())
-    assert models.num_parameters(params) == by_hand
+    assert num_parameters(params) == by_hand
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
 
 
@@ -67,8 +68,8 @@ def test_a_message_holds_four_bytes_for_each_parameter(build, table, count):
 
 
 def test_other_images_and_classes():
-    assert models.num_parameters(shapes_of(deep.resnet18((28, 28, 1), 62))) == 11_173_962 - 2 * 9 * 64 + 52 * 513
-    assert models.num_parameters(shapes_of(deep.vgg16((64, 32, 3), 10))) == 14_724_042 + 512 * 10
+    assert num_parameters(shapes_of(deep.resnet18((28, 28, 1), 62))) == 11_173_962 - 2 * 9 * 64 + 52 * 513
+    assert num_parameters(shapes_of(deep.vgg16((64, 32, 3), 10))) == 14_724_042 + 512 * 10
     for model, side in ((deep.resnet18((1, 1, 1), 2), 1), (deep.vgg16((32, 32, 1), 2), 32)):
         x = jax.ShapeDtypeStruct((3, side, side, 1), jnp.float32)
         assert jax.eval_shape(model.apply, shapes_of(model), x).shape == (3, 2)

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from gossipjax.tasks._models import models
+from gossipjax.tasks._models.model import num_parameters
 
 IMAGE, GREY, FACE = (2, 32, 32, 3), (2, 28, 28, 1), (2, 84, 84, 3)
 BUILDERS = {
@@ -28,7 +29,7 @@ each = pytest.mark.parametrize(("build", "shape", "count"), BUILDERS.values(), i
 @each
 def test_parameter_count_is_the_published_one(build, shape, count):
     params = jax.eval_shape(build().init, jax.random.key(0))
-    assert models.num_parameters(params) == count
+    assert num_parameters(params) == count
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
 
 

@@ -19,7 +19,7 @@ from gossipjax.mixing import metropolis
 from gossipjax.observe import node_metrics
 from gossipjax.tasks import Partition, iid, matrix_factorization, movielens, ratings_by_user, synthetic_ratings
 from gossipjax.tasks._data import files, ratings
-from gossipjax.tasks._models.models import num_parameters
+from gossipjax.tasks._models.model import num_parameters
 from gossipjax.tasks._partition import check_partition
 from gossipjax.timeline import rounds
 from gossipjax.topology import ring

@@ -32,7 +32,7 @@ from gossipjax.tasks import (
     tiny_shakespeare,
 )
 from gossipjax.tasks._data import files, text
-from gossipjax.tasks._models.models import num_parameters
+from gossipjax.tasks._models.model import num_parameters
 from gossipjax.tasks._problems import next_character as next_character_module
 from gossipjax.timeline import rounds
 from gossipjax.topology import ring

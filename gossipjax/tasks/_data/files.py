@@ -14,9 +14,8 @@ import hashlib
 import os
 from pathlib import Path, PurePosixPath
 
-import pooch
-
 from gossipjax._base.arguments import instance
+from gossipjax._base.lazy import pooch
 from gossipjax._base.paths import cache_folder
 
 

@@ -19,7 +19,8 @@ from jaxtyping import Array, Float
 
 from gossipjax._base.calls import recorded
 from gossipjax.tasks._models import layers
-from gossipjax.tasks._models.models import Model, _classes, _Dense, _image, _uniform, from_nnx
+from gossipjax.tasks._models.model import Model
+from gossipjax.tasks._models.models import _classes, _Dense, _image, _uniform, from_nnx
 
 _GROUPS = 32
 """The number of groups that Wu and He recommend; at least 2 channels in each."""

@@ -1,7 +1,6 @@
-"""Models: pairs of pure functions ``init(key) -> params`` and ``apply(params, x) -> logits``.
+"""The models of the papers, written as flax NNX modules; :func:`from_nnx` builds a model from any such module.
 
-A task accepts any such pair. This module has the models of the papers, written as flax NNX modules, and
-:func:`from_nnx` turns any NNX module into a pair. Parameters are nested dicts of float32 arrays.
+Parameters are nested dicts of float32 arrays.
 
 Initialization follows PyTorch's ``nn.Linear`` and ``nn.Conv2d``, as in the papers: weights and biases are uniform on
 ±1/√fan_in; normalisation scales are 1 and biases 0. Images are ``(batch, height, width, channels)`` and are flattened
@@ -13,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,33 +21,12 @@ from jaxtyping import Array, Float, Key
 
 from gossipjax._base.arguments import callable_, instance, shown, whole, wholes
 from gossipjax._base.binding import Bound
-from gossipjax._base.calls import recordable, recorded
-from gossipjax._base.display import displayed
+from gossipjax._base.calls import recorded
 from gossipjax.tasks._models import layers
+from gossipjax.tasks._models.model import Model, first_line
 from gossipjax.types import Params
 
 _MOST = 2**31 - 1
-
-
-@displayed
-@recordable
-class Model(NamedTuple):
-    """A pair of pure, hashable functions.
-
-    Models of this module that are built with the same arguments are equal and share one compiled program.
-
-    Attributes:
-        init: ``init(key) -> params``.
-        apply: ``apply(params, x) -> logits``, x ``(batch, ...)``, logits ``(batch, num_classes)``.
-    """
-
-    init: Callable[[Key[Array, ""]], Params]
-    apply: Callable[[Params, Array], Array]
-
-    def _facts(self) -> tuple[str, dict[str, Any]]:
-        params = jax.eval_shape(self.init, jax.random.key(0))
-        layers = [f"{jax.tree_util.keystr(at)} {leaf.shape}" for at, leaf in jax.tree.leaves_with_path(params)]
-        return "", {"parameters": num_parameters(params), "arrays": ", ".join(layers)}
 
 
 @recorded()
@@ -87,59 +65,8 @@ def _module_form(make_module: Callable[..., nnx.Module], config: tuple) -> nnx.M
     try:
         module = nnx.eval_shape(lambda: make_module(*config, rngs=nnx.Rngs(0)))
     except Exception as error:
-        raise ValueError(f"{call} does not build a module: {_first_line(error)}") from error
+        raise ValueError(f"{call} does not build a module: {first_line(error)}") from error
     return instance(call, module, nnx.Module, "make_module(*config, rngs=rngs) must return one")
-
-
-def check_model(model: Any, inputs: jax.ShapeDtypeStruct, num_outputs: int, outputs: str) -> Model:
-    """Check the shapes of a model on a batch, without computing it.
-
-    Args:
-        model: ``(init, apply)``.
-        inputs: shape and type of a batch, ``(b, ...)``.
-        num_outputs: logits per input that the task needs.
-        outputs: meaning of the logits, for the message.
-
-    Returns:
-        The model.
-
-    Raises:
-        TypeError: if the model is not a pair of hashable functions.
-        ValueError: if the model rejects such inputs or has another number of outputs; the message names both shapes.
-    """
-    remedy = "build one with gossipjax.tasks, such as mlp(64, (32,), 10), or from_nnx(YourModule, *settings)"
-    if not (isinstance(model, tuple) and len(model) == 2 and all(map(callable, model))):
-        raise TypeError(f"model={shown(model)}: must be a pair of functions (init, apply); {remedy}")
-    model = Model(*model)
-    try:
-        hash(model)
-    except TypeError as error:
-        raise TypeError(f"model={shown(model)}: its functions must be hashable; {remedy}") from error
-    try:
-        params = jax.eval_shape(model.init, jax.random.key(0))
-    except Exception as error:
-        raise ValueError(f"model={shown(model)}: init(key) fails: {_first_line(error)}") from error
-    leaves = [
-        f"{jax.tree_util.keystr(path)} {leaf.shape}" for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    ]
-    try:
-        logits = jax.eval_shape(model.apply, params, inputs)
-    except Exception as error:
-        numbers = math.prod(inputs.shape[1:])
-        raise ValueError(
-            f"the model does not take inputs of shape {inputs.shape[1:]} ({numbers} numbers each): "
-            f"{_first_line(error)}; its parameters begin {', '.join(leaves[:4])}; build it for these inputs"
-        ) from error
-    if (shape := getattr(logits, "shape", None)) != (expected := (inputs.shape[0], num_outputs)):
-        raise ValueError(
-            f"the model gives logits of shape {shape} for a batch of {inputs.shape[0]} inputs of shape "
-            f"{inputs.shape[1:]}, but must give {expected}: one for each of {outputs}; build it with that many outputs"
-        )
-    return model
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".:; ")
 
 
 def _init(make_module: Callable[..., nnx.Module], config: tuple, key: Key[Array, ""]) -> Params:
@@ -382,16 +309,3 @@ class _CelebaCNN(nnx.Module):
         for conv in self.conv:
             x = nnx.relu(layers.max_pool(conv(x)))
         return self.dense(x.reshape(x.shape[0], -1))
-
-
-def num_parameters(params: Any) -> int:
-    """Count the parameters of a model.
-
-    Raises:
-        TypeError: if a leaf is not an array.
-    """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if not hasattr(leaf, "size"):
-            where = f"params{jax.tree_util.keystr(path)}"
-            raise TypeError(f"{where}={shown(leaf)}: must be an array; pass a model's parameters")
-    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Int
 
 from gossipjax._base.arguments import whole
 from gossipjax._base.calls import recorded
-from gossipjax.tasks._models.models import Model, _Dense, _uniform, from_nnx
+from gossipjax.tasks._models.model import Model
+from gossipjax.tasks._models.models import _Dense, _uniform, from_nnx
 
 
 @recorded("hochreiter1997lstm")

@@ -18,7 +18,7 @@ from gossipjax._base.calls import recorded
 from gossipjax.tasks._data.arrays import input_array, per_channel
 from gossipjax.tasks._data.images import Dataset, Examples
 from gossipjax.tasks._data.labels import class_numbers
-from gossipjax.tasks._models.models import Model, check_model
+from gossipjax.tasks._models.model import Model, check_model
 from gossipjax.tasks._partition import Partition, check_held
 from gossipjax.types import Params, Task
 

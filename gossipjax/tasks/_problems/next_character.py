@@ -15,7 +15,7 @@ from gossipjax._base.arguments import instance, whole, wholes
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax.tasks._data.text import NUM_SYMBOLS, TextDataset, Windows, check_rule
-from gossipjax.tasks._models.models import Model, check_model
+from gossipjax.tasks._models.model import Model, check_model
 from gossipjax.tasks._partition import Partition, check_held
 from gossipjax.types import Params, Task
 

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key
-from scipy.special import expit
 
 from gossipjax._base.arguments import optional_whole, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
+from gossipjax._base.lazy import special
 from gossipjax._base.memory import check_memory
 from gossipjax.tasks._problems.quadratic import in_range, parameter_type
 from gossipjax.types import Task
@@ -168,7 +168,7 @@ def logistic_regression(
     rng = np.random.default_rng(checked_seed(seed))
     features = rng.standard_normal((num_nodes, samples_per_node, dimension))
     truth = rng.standard_normal(dimension) + heterogeneity * rng.standard_normal((num_nodes, dimension))
-    chance = expit(np.einsum("nmd,nd->nm", features, truth))
+    chance = special.expit(np.einsum("nmd,nd->nm", features, truth))
     responses = np.where(rng.random(chance.shape) < chance, 1.0, -1.0)
     optimum = _newton(features.reshape(-1, dimension), responses.ravel(), penalty)
     return _task(_logistic_loss, features, responses, penalty, optimum, batch_size, dtype)
@@ -182,7 +182,7 @@ def _newton(features: np.ndarray, responses: np.ndarray, penalty: float) -> np.n
 
     x = np.zeros(features.shape[1])
     for _ in range(100):
-        share = expit(-responses * (features @ x))
+        share = special.expit(-responses * (features @ x))
         gradient = -features.T @ (responses * share) / len(features) + penalty * x
         if np.linalg.norm(gradient) < 1e-12:
             return x

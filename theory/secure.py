@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import scipy.stats
 
-from theory.arguments import choice, real, whole
+from .arguments import choice, real, whole
 
 Number: TypeAlias = int | float
 Recovery: TypeAlias = Literal["seeds", "shares"]

@@ -28,8 +28,9 @@ class Source(NamedTuple):
     loss: str
 
 
-def _image_shape(data: Dataset) -> tuple[int, ...]:
-    return data.train.inputs.shape[1:]
+def _image_shape(data: Dataset) -> tuple[int, int, int]:
+    height, width, channels = data.train.inputs.shape[1:]
+    return height, width, channels
 
 
 def _linear(data: Dataset) -> Any:

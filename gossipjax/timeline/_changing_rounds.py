@@ -47,9 +47,9 @@ def changing_rounds(
     W_ij = 0: under ``"metropolis"`` node i gives its weight to its own model, under ``"uniform"`` it averages what
     came, and under ``"push"`` the mass is lost. Lost messages count as sent. Inactive nodes have W_ii = 1.
 
-    Rows sum to one under the first two rules, whatever happens. Columns do so as well, and ``"metropolis"`` rounds are
-    symmetric, if no message is lost, or both messages of a pair are lost together; ``"uniform"`` and ``"push"`` rounds
-    are doubly stochastic if no message is lost and all nodes of each component have the same in- and out-degree.
+    Rows sum to one under the first two rules. ``"metropolis"`` rounds are symmetric and doubly stochastic if no message
+    is lost, or if the two messages of a pair are always lost together. ``"uniform"`` and ``"push"`` rounds are doubly
+    stochastic if no message is lost and, in each component, all in- and out-degrees are equal.
 
     The plan holds a table of n · d numbers of two bytes (four bytes beyond 16,383 nodes) a round, where d is the
     largest in-degree of any round; weights are computed in the run.

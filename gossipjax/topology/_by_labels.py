@@ -189,8 +189,8 @@ def label_overlay(
 ) -> LabelOverlay:
     """Let nodes find those with the most similar labels by gossip, before any training (a KNN overlay).
 
-    The view of a node are the k best nodes whose label shares it has heard. It starts with k random nodes, which
-    exchange shares with it. In each round every node, in order of its number,
+    The view of a node is the list of the k best nodes whose label shares it has heard. It starts with k random nodes,
+    which exchange shares with it. In each round every node, in order of its number,
 
     1. sends its own shares and those of its view to a random node of the view, which answers likewise; both choose
        again;

@@ -30,6 +30,7 @@ del EMPTY["a buffer, too short"]  # whose clients fetch the model at time 0
 EMPTY |= {
     "nobody averages": lambda: tl.swift(ring(8), 1e-3, compute=tl.clocks.poisson(1.0), period=3, seed=0),
     "rounds": lambda: tl.rounds(metropolis(ring(6)), 9)[4:4],
+    "changing": lambda: tl.changing_rounds(ring(6), 9, activity=tl.activity.cyclic(2))[9:],
     "matchings": lambda: tl.matching_rounds(6, 9, seed=0)[9:],
     "clients": lambda: tl.client_sampling(9, 3, 9, seed=0)[:0],
     "shatter": lambda: tl.shatter(6, 3, virtual_nodes=2, degree=2, seed=0)[3:],

@@ -63,6 +63,16 @@ def _plan(
     return timeline.rounds([weigh(each) for each in graphs], num_rounds), (words,)
 
 
+def _graph_of(graph: Any) -> Topology:
+    found: Any = instance("graph", graph, (Topology, str, os.PathLike), "a topology, or the path of a graph file")
+    if isinstance(found, Topology):
+        return found
+    try:
+        return topology.read_graph(found)
+    except ValueError as error:
+        raise ValueError(f"graph={str(found)!r}: {error}") from error
+
+
 def read_configuration(
     path: str | os.PathLike[str], *, graph: Topology | str | os.PathLike[str], num_rounds: int, data: Any = None
 ) -> Configuration:
@@ -93,10 +103,8 @@ def read_configuration(
     """
     source = as_path("path", path)
     num_rounds = whole("num_rounds", num_rounds, least=1)
+    graph = _graph_of(graph)
     sections = read_sections(source, SECTIONS, ("NODE",))
-    if isinstance(graph, str | os.PathLike):
-        graph = topology.read_graph(graph)
-    graph = instance("graph", graph, Topology, "a topology, or the path of a graph file")
     sent = sharing_of(sections["SHARING"])
     training = training_of(sections["OPTIMIZER_PARAMS"], sections["TRAIN_PARAMS"])
     _check_communication(sections["COMMUNICATION"])

@@ -29,12 +29,14 @@ class Source(NamedTuple):
 
 
 def _image_shape(data: Dataset) -> tuple[int, int, int]:
-    height, width, channels = data.train.inputs.shape[1:]
-    return height, width, channels
+    shape = data.train.inputs.shape[1:]
+    if len(shape) != 3:
+        raise ValueError(f"data: inputs of shape {shape}, but this model learns images; use (height, width, channels)")
+    return shape[0], shape[1], shape[2]
 
 
 def _linear(data: Dataset) -> Any:
-    return tasks.softmax_regression(int(np.prod(_image_shape(data))), data.num_classes)
+    return tasks.softmax_regression(int(np.prod(data.train.inputs.shape[1:])), data.num_classes)
 
 
 SOURCES = {

@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import networkx as nx
 import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Int
@@ -20,6 +19,7 @@ from gossipjax._base.arguments import callable_, choice, instance, sequence_of, 
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
+from gossipjax._base.lazy import networkx as nx
 from gossipjax.timeline._checks import undirected
 from gossipjax.timeline._memory import MOST_NODES
 from gossipjax.topology import Topology, random_matching, random_matching_of, with_ring

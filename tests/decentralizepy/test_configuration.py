@@ -263,5 +263,11 @@ def test_a_wrong_path_graph_or_data_is_refused(tmp_path):
     )
     with pytest.raises(ValueError, match="no writers"):
         read(tmp_path, FILES["FEMNIST partial model"], data=no_writers)
+    with pytest.raises(ValueError, match="learns images"):
+        read(
+            tmp_path,
+            ini(*CIFAR),
+            data=gj.tasks.from_arrays(np.eye(24), np.arange(24) % 4, np.eye(24), np.arange(24) % 4),
+        )
     with pytest.raises(ValueError, match="num_rounds"):
         read(tmp_path, M, num_rounds=0)

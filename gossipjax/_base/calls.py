@@ -119,6 +119,10 @@ class Attribute:
 def recorded(*cites: str) -> Callable[[F], F]:
     """Decorate a builder so that its results carry a :class:`Call`.
 
+    Builders are decorated with this, and classes of results with :func:`gossipjax._base.display.displayed`: nothing
+    carries both. They cannot be one, since a builder such as ``ring`` knows its arguments and not how a topology is
+    shown, and a topology is displayed the same way whichever builder made it.
+
     Args:
         *cites: keys in ``references.bib`` of the works to cite if the builder was used.
     """

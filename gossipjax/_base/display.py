@@ -45,6 +45,8 @@ def displayed(kind: type[T]) -> type[T]:
     ``_facts(self)`` returns a name and a mapping from labels to facts. An integer is shown as a count ("8 nodes"), True
     as a property ("directed"), other values after their label ("duration 20 s"). None, False and "" are omitted.
 
+    This decorates classes; :func:`gossipjax._base.calls.recorded`, which decorates builders, says why they are two.
+
     Args:
         kind: a dataclass or a NamedTuple; equality and hashing do not change.
 

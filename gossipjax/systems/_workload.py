@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,10 +44,10 @@ def _meet() -> Event:
 
 
 def workload(
-    learner: Protocol | None,
+    learner: Any,
     *,
-    model_bytes: int | None,
-    local_steps: int | None,
+    model_bytes: Any,
+    local_steps: Any,
     num_nodes: int,
     made_for: str,
     example: Callable[[], Event] = _meeting,

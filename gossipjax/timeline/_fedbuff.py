@@ -89,7 +89,8 @@ def fedbuff(
     instance("train_time", train_time, Clock, A_CLOCK)
     returning = concurrency / num_nodes * expected_ticks(train_time, num_nodes, duration)
     require_room(returning, 600, "returns", "num_nodes, duration, concurrency, train_time", num_nodes=num_nodes)
-    returns = _run(num_nodes, duration, concurrency, train_time, buffer_size, max_staleness, staleness_power, seed)
+    buffer = _Buffer(buffer_size, max_staleness, staleness_power)
+    returns = _run(num_nodes, duration, concurrency, train_time, buffer, seed)
     fetches = [_Return(0.0, NOBODY, place, 0.0, False) for place in range(concurrency)]
     dropped = sum(event.weight == 0.0 for event in returns)
     sent = concurrency + 2 * len(returns)
@@ -105,7 +106,16 @@ def fedbuff(
     return from_events(_events(fetches + returns, server_lr / buffer_size), properties)
 
 
-def _run(n, duration, concurrency, train_time, buffer_size, max_staleness, power, seed) -> list[_Return]:
+class _Buffer(NamedTuple):
+    """How the server takes updates in."""
+
+    size: int
+    max_staleness: int | None
+    power: float
+    """Of the weight of a stale update."""
+
+
+def _run(n: int, duration: float, concurrency: int, train_time: Clock, buffer: _Buffer, seed: int) -> list[_Return]:
     """Simulate the clients in order of time."""
     of_clients, of_times = np.random.default_rng(seed).spawn(2)
     seconds = service_times(train_time, n, of_times)
@@ -124,10 +134,10 @@ def _run(n, duration, concurrency, train_time, buffer_size, max_staleness, power
     while busy[0][0] < duration:
         now, place, client, start = heapq.heappop(busy)
         staleness = version - start
-        kept = max_staleness is None or staleness <= max_staleness
+        kept = buffer.max_staleness is None or staleness <= buffer.max_staleness
         waiting += kept
-        full = waiting == buffer_size and kept
-        returns.append(_Return(now, client, place, (1.0 + staleness) ** -power if kept else 0.0, full))
+        full = waiting == buffer.size and kept
+        returns.append(_Return(now, client, place, (1.0 + staleness) ** -buffer.power if kept else 0.0, full))
         if full:
             version, waiting = version + 1, 0
         idle.append(client)

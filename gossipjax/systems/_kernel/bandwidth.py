@@ -56,7 +56,7 @@ class Network(NamedTuple):
     next_time: Callable[[], float]
     """Time of the next completion in seconds; infinity if there are no transfers."""
     finish: Callable[[], int]
-    """Carry out the next completion and return the number of the transfer."""
+    """Carry out the completion whose time ``next_time`` has just returned, and return the number of the transfer."""
     rates: Callable[[], dict[int, float]]
     """Bytes per second of all transfers; 0: waiting for bandwidth."""
     sent: Callable[[float], dict[int, float]]
@@ -259,8 +259,7 @@ def _next_time(links: _Links) -> float:
 
 
 def _finish(links: _Links, release) -> int:
-    now = _next_time(links)
-    number = heapq.heappop(links.ends)[1]
+    now, number = heapq.heappop(links.ends)
     release(links, now, links.under_way.pop(number))
     return number
 
@@ -301,8 +300,11 @@ def _start_greedy(links: _Links, now: float, sender: int, receiver: int, size: f
 
 def _scan(links: _Links, now: float, sender: int) -> None:
     """Start the queued transfers of a sender for which both sides have bandwidth."""
-    for transfer in list(links.queued[sender].values()):
-        if links.up[sender] <= 0:
+    up, queued = links.up, links.queued[sender]
+    if up[sender] <= 0 or not queued:
+        return
+    for transfer in list(queued.values()):
+        if up[sender] <= 0:
             return
         if not _raise(links, now, transfer):
             links.noted[transfer.receiver][transfer.number] = transfer

@@ -152,20 +152,19 @@ def follow_presence(
         expected: called with the nodes that will change, before they are planned for each span of time.
         rank: of the entries.
     """
-    _presence(kernel, devices, 0.0, min(DAY, until), until, change, expected, rank)
 
+    def plan(begin: float, end: float) -> None:
+        """Plan the transitions in begin < t ≤ end, and then the same for as long again."""
+        times, nodes, joins = (np.asarray(column) for column in devices.transitions(end))
+        new = times > begin
+        if expected is not None and new.any():
+            expected(nodes[new])
+        for seconds, node, joining in zip(times[new].tolist(), nodes[new].tolist(), joins[new].tolist(), strict=True):
+            at(kernel.queue, seconds, change, int(node), bool(joining), rank=rank)
+        if end < until:
+            at(kernel.queue, end, plan, end, min(2 * end, until), rank=rank)
 
-def _presence(kernel: Kernel, devices: Machines, begin: float, end: float, until: float, change, expected, rank):
-    """Plan the transitions in begin < t ≤ end, and then the same for as long again."""
-    times, nodes, joins = (np.asarray(column) for column in devices.transitions(end))
-    new = times > begin
-    if expected is not None and new.any():
-        expected(nodes[new])
-    for seconds, node, joining in zip(times[new].tolist(), nodes[new].tolist(), joins[new].tolist(), strict=True):
-        at(kernel.queue, seconds, change, int(node), bool(joining), rank=rank)
-    if end < until:
-        further = (kernel, devices, end, min(2 * end, until), until, change, expected, rank)
-        at(kernel.queue, end, _presence, *further, rank=rank)
+    plan(0.0, min(DAY, until))
 
 
 def _completed(kernel: Kernel, number: int) -> None:

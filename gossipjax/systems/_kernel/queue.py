@@ -36,16 +36,21 @@ def follow(queue: Queue, steps: Iterable[tuple[Any, ...]], handler: Callable[...
         handler: what to call.
         rank: of the entries.
     """
-    rest, heap, numbers = iter(steps), queue.heap, queue.numbers
+    _plan_next(queue, iter(steps), handler, rank)
 
-    def happen(*step: Any) -> None:
-        for following in rest:
-            heapq.heappush(heap, [following[0], rank, next(numbers), happen, following])
-            break
-        if step:
-            handler(*step)
 
-    happen()
+def _plan_next(queue: Queue, rest: Iterator[tuple[Any, ...]], handler: Callable[..., None], rank: int) -> None:
+    for step in rest:
+        heapq.heappush(queue.heap, [step[0], rank, next(queue.numbers), _happen, (queue, rest, handler, rank, step)])
+        break
+
+
+def _happen(
+    queue: Queue, rest: Iterator[tuple[Any, ...]], handler: Callable[..., None], rank: int, step: tuple
+) -> None:
+    # No closure, which would hold itself: a queue that is done is freed without the garbage collector.
+    _plan_next(queue, rest, handler, rank)
+    handler(*step)
 
 
 def cancel(entry: list[Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -190,7 +190,7 @@ class _Rounds(NamedTuple):
     """The own model takes the weight of what is missing."""
 
 
-def _load(learner: Protocol | None, model_bytes: int | None, local_steps: int | None, tables: Tables) -> Workload:
+def _load(learner: Any, model_bytes: Any, local_steps: Any, tables: Tables) -> Workload:
     return workload(
         learner,
         model_bytes=model_bytes,

@@ -171,13 +171,16 @@ def secure(name: str, n: int, repeats: int = 15) -> dict[str, Any]:
     programs = {scheme: _program(work, n, key, s, said) for scheme, said in schemes.items()}
     for call in programs.values():
         call()
-    walls = {scheme: np.empty(repeats) for scheme in programs}
+    spent = {scheme: np.empty((repeats, 2)) for scheme in programs}
     for number in range(repeats):
         for scheme, call in programs.items():
-            start = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             call()
-            walls[scheme][number] = (time.perf_counter() - start) / per_call
+            spent[scheme][number] = (time.perf_counter() - wall) / per_call, (time.process_time() - cpu) / per_call
+    # CPU seconds vary less than those of the clock where other processes run.
+    walls, cpus = ({scheme: seconds[:, k] for scheme, seconds in spent.items()} for k in (0, 1))
     ratios = {scheme: wall / walls["plain"] for scheme, wall in walls.items() if scheme != "plain"}
+    ratios |= {f"{scheme}_cpu": cpu / cpus["plain"] for scheme, cpu in cpus.items() if scheme != "plain"}
     found = {f"{scheme}_ratio": float(np.median(ratio)) for scheme, ratio in ratios.items()}
     found |= {
         f"{scheme}_ratio_quartiles": np.quantile(ratio, (0.25, 0.75)).tolist() for scheme, ratio in ratios.items()

@@ -47,6 +47,18 @@ def decode(fraction_bits: int, total: UInt32[Array, "n d"], like: Float[Array, "
     return jax.lax.bitcast_convert_type(total, jnp.int32).astype(like.dtype) * 2.0**-fraction_bits
 
 
+def rounded(products: Float[Array, "n d"], never: Bool[Array, ""]) -> Float[Array, "n d"]:
+    """Return products as they are, each rounded once, in every compiled program.
+
+    A compiler may fuse a product and a sum into one operation with one rounding, and do so in one program and not in
+    another; an optimization barrier does not keep XLA's CPU compiler from it. Here it would have to know that ``never``
+    is false, which flips the last bits.
+    """
+    kind = jnp.dtype(f"uint{8 * products.dtype.itemsize}")
+    bits = jax.lax.bitcast_convert_type(products, kind) ^ never.astype(kind)
+    return jax.lax.bitcast_convert_type(bits, products.dtype)
+
+
 def in_range(fraction_bits: int, weights: Float[Array, "n s"], vectors: Float[Array, "n d"]) -> Bool[Array, " n"]:
     """Return whether no sum of a neighbourhood can overflow if all its members pass: a check that each makes alone."""
     heaviest = jnp.max(jnp.sum(jnp.abs(weights), axis=1), initial=1.0).astype(vectors.dtype)

@@ -30,6 +30,7 @@ from gossipjax.sharing._masking import (
     in_range,
     neighborhood_sum,
     pairwise_masks,
+    rounded,
     stream,
     vectors_of,
     with_own_masks,
@@ -196,7 +197,8 @@ def _merge(
     chosen = _coordinates(settings.share, key, event, whole_vectors.shape[1])
     vectors = whole_vectors if chosen is None else whole_vectors[:, chosen]
     own = _self_weights(event.mixing) + jnp.sum(jnp.where(attendance.lost, weights, 0), axis=1)
-    mixed = column(own, vectors) * vectors + decode(settings.fraction_bits, total, vectors)
+    kept = rounded(column(own, vectors) * vectors, event.index[0] == NEVER)
+    mixed = kept + decode(settings.fraction_bits, total, vectors)
     any_lost = jnp.any(attendance.lost, axis=1) & sent.present
     aborts = any_lost & ~attendance.enough
     mixed = jnp.where((sent.present & ~aborts)[:, None], mixed, vectors)

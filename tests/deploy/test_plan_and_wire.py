@@ -216,6 +216,18 @@ def test_what_cannot_be_deployed_is_named_before_a_process_starts(message, monke
         execute(KEY, protocol, PLANS[plan] if isinstance(plan, str) else plan, start, **settings)
 
 
+def make_in_a_script(rate):
+    return optax.sgd(rate)
+
+
+def test_functions_of_a_script_are_refused(monkeypatch):
+    monkeypatch.setattr(make_in_a_script, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "make_in_a_script", make_in_a_script, raising=False)
+    monkeypatch.setattr(_execute, "run_nodes", lambda job, *rest: write_job(job))
+    with pytest.raises(ValueError, match="uses functions of a script or notebook; define functions in a module"):
+        execute(KEY, gj.dpsgd(TASK, Partial(make_in_a_script, 0.1)), PLANS["rounds"], TASK)
+
+
 def test_several_seeds_are_refused(no_process):
     with pytest.raises(ValueError, match="processes run one seed"):
         execute(jax.random.split(KEY, 2), dpsgd(), PLANS["rounds"], TASK)

@@ -33,6 +33,9 @@ PLANS = {
     "barriers": gj.systems.synchronous(
         gj.devices.uniform(N), CUBE, 5, round_seconds=None, local_steps=1, model_bytes=16
     ).timeline,
+    "epidemic": gj.systems.epidemic(
+        gj.devices.uniform(N), 2, 5, round_seconds=None, local_steps=1, model_bytes=16, seed=0
+    ).timeline,
     "matchings": gj.timeline.matching_rounds(N, 5, seed=0),
     "pairs": gj.timeline.pairwise(CUBE, 6.0, compute=CLOCK, communicate=1.0, seed=0),
     "handshakes": gj.timeline.pairwise(CUBE, 6.0, compute=CLOCK, communicate=1.0, atomic=False, latency=0.3, seed=0),

@@ -125,7 +125,7 @@ class Node:
         return arrived.body
 
     def send(self, messages: list[tuple[int, int, bytes]], bits: int) -> float:
-        """Hand a burst of messages to the uplink, and return when it will have left."""
+        """Hand a burst of messages to the uplink, and return the time at which it was ready."""
         job, born = self.job, self.now()
         seconds = len(messages) * bits / 8 / job.bytes_per_second[self.node]
         self.free = max(self.free, born) + seconds

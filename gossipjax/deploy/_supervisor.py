@@ -112,7 +112,10 @@ def _gather(nodes: Nodes, kind: type, patience: float) -> list[Any]:
             elif (said := _hear(nodes, number[pipe])) is not None:  # type: ignore[index]
                 answers[number[pipe]] = said  # type: ignore[index]
                 assert isinstance(said, kind)
-        if (blamed := verdict(nodes.lives, time.monotonic(), patience)) is not None:
+        now = time.monotonic()
+        for node in answers:  # it waits for the others now, and has nothing to say
+            nodes.lives[node].heard_s = now
+        if (blamed := verdict(nodes.lives, now, patience)) is not None:
             raise _failed(nodes, *blamed)
     return [answers[node] for node in range(len(nodes.pipes))]
 

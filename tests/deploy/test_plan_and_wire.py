@@ -33,6 +33,9 @@ PLANS = {
     "barriers": gj.systems.synchronous(
         gj.devices.uniform(N), CUBE, 5, round_seconds=None, local_steps=1, model_bytes=16
     ).timeline,
+    "epidemic": gj.systems.epidemic(
+        gj.devices.uniform(N), 2, 5, round_seconds=None, local_steps=1, model_bytes=16, seed=0
+    ).timeline,
     "matchings": gj.timeline.matching_rounds(N, 5, seed=0),
     "pairs": gj.timeline.pairwise(CUBE, 6.0, compute=CLOCK, communicate=1.0, seed=0),
     "handshakes": gj.timeline.pairwise(CUBE, 6.0, compute=CLOCK, communicate=1.0, atomic=False, latency=0.3, seed=0),
@@ -214,6 +217,18 @@ def test_what_cannot_be_deployed_is_named_before_a_process_starts(message, monke
     start = jnp.zeros((4 if "planned absences" in message else N, 3))
     with pytest.raises(ValueError, match=message):
         execute(KEY, protocol, PLANS[plan] if isinstance(plan, str) else plan, start, **settings)
+
+
+def make_in_a_script(rate):
+    return optax.sgd(rate)
+
+
+def test_functions_of_a_script_are_refused(monkeypatch):
+    monkeypatch.setattr(make_in_a_script, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "make_in_a_script", make_in_a_script, raising=False)
+    monkeypatch.setattr(_execute, "run_nodes", lambda job, *rest: write_job(job))
+    with pytest.raises(ValueError, match="uses functions of a script or notebook; define functions in a module"):
+        execute(KEY, gj.dpsgd(TASK, Partial(make_in_a_script, 0.1)), PLANS["rounds"], TASK)
 
 
 def test_several_seeds_are_refused(no_process):

@@ -9,7 +9,7 @@ the batches; the shards stay the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -51,8 +51,7 @@ class Scale(NamedTuple):
     shrink: int = 1
     """Side of the squares of pixels that are averaged."""
     hidden: int = 32
-    model: str = "mlp"
-    """Or "gn_lenet"."""
+    model: Literal["mlp", "gn_lenet"] = "mlp"
     shards_per_node: int = 4
     learning_rate: float = 0.2
     batch_size: int = 16

@@ -12,7 +12,6 @@ from gossipjax.observe._models import models as models
 from gossipjax.observe._models import node_metrics as node_metrics
 from gossipjax.observe._models import percentiles as percentiles
 from gossipjax.observe._models import subset as subset
-from gossipjax.observe._nodes import meter_by_node as meter_by_node
 from gossipjax.observe._nodes import metrics_by_node as metrics_by_node
 from gossipjax.observe._nodes import staleness_by_node as staleness_by_node
 from gossipjax.observe._staleness import mean_hops as mean_hops
@@ -20,6 +19,7 @@ from gossipjax.observe._staleness import staleness_by_source as staleness_by_sou
 from gossipjax.observe._staleness import staleness_histogram as staleness_histogram
 from gossipjax.observe._staleness import staleness_matrix as staleness_matrix
 from gossipjax.observe._staleness import staleness_summary as staleness_summary
+from gossipjax.observe._traffic import clock_by_node as clock_by_node
 from gossipjax.observe._traffic import meter_summary as meter_summary
 from gossipjax.observe._traffic import node_traffic as node_traffic
 

@@ -1,4 +1,4 @@
-"""Observers with one value for each node: metrics, traffic, clocks and the age of what a node knows.
+"""Observers with one value for each node: metrics and the age of what a node knows; traffic is in ``_traffic``.
 
 Means hide the nodes that are left behind. These variables have the dimension ``node``, and ``trajectory.to_frame()``
 turns them into a table with one row for each node and record.
@@ -64,24 +64,6 @@ def metrics_by_node(task: Task, *, samples: int | None = None, seed: int = 0) ->
         for name in metric_names(task, test)
     )
     return Observer(Partial(_metrics, task, test), variables)
-
-
-def _meter(snapshot: Snapshot) -> dict[str, Array]:
-    if snapshot.meter is None:
-        raise ValueError("meter_by_node needs a meter: wrap the protocol in metered")
-    (high, low), kind = snapshot.meter.bits, jnp.result_type(float)
-    sent = (high.astype(kind) * 2.0**32 + low.astype(kind)) / 8
-    return {"bytes_sent_by_node": sent, "clock_by_node": snapshot.meter.clock.astype(kind)}
-
-
-@recorded()
-def meter_by_node() -> Observer:
-    """Record ``bytes_sent_by_node`` and ``clock_by_node`` of a metered run: traffic and own clock of every node."""
-    variables = (
-        Variable("bytes_sent_by_node", "bytes that each node has sent", "B", ("node",)),
-        Variable("clock_by_node", "each node's own clock at the end of its round", "s", ("node",)),
-    )
-    return Observer(Partial(_meter), variables)
 
 
 def _staleness(snapshot: Snapshot) -> dict[str, Array]:

@@ -20,15 +20,24 @@ def _traffic(snapshot: Snapshot) -> dict[str, Array]:
     return {"bytes_out": sent, "bytes_in": received}
 
 
-def _summary(snapshot: Snapshot) -> dict[str, Array]:
-    meter = _meter_of("meter_summary", snapshot)
+def _clocks(name: str, meter: Any) -> Array:
     if meter.clock is None:
         raise ValueError(
-            "meter_summary needs clocks: give metered a compute_seconds, bytes_per_second or latency_seconds, or watch "
+            f"{name} needs clocks: give metered a compute_seconds, bytes_per_second or latency_seconds, or watch "
             "node_traffic"
         )
+    return meter.clock.astype(jnp.result_type(float))
+
+
+def _by_node(snapshot: Snapshot) -> dict[str, Array]:
+    return {"clock_by_node": _clocks("clock_by_node", _meter_of("clock_by_node", snapshot))}
+
+
+def _summary(snapshot: Snapshot) -> dict[str, Array]:
+    meter = _meter_of("meter_summary", snapshot)
+    clocks = _clocks("meter_summary", meter)
     sent = _bytes(meter.traffic.sent, num_rows(snapshot.x))
-    return {"node_bytes_sent": percentiles(sent), "node_clock": percentiles(meter.clock.astype(sent.dtype))}
+    return {"node_bytes_sent": percentiles(sent), "node_clock": percentiles(clocks)}
 
 
 def _meter_of(observer: str, snapshot: Snapshot) -> Any:
@@ -53,6 +62,13 @@ def node_traffic() -> Observer:
         Variable("bytes_in", "bytes that a node has received", "byte", ("node",)),
     )
     return Observer(Partial(_traffic), variables)
+
+
+@recorded()
+def clock_by_node() -> Observer:
+    """Record ``clock_by_node``, each node's own clock, of a protocol that is metered with clocks."""
+    variables = (Variable("clock_by_node", "each node's own clock at the end of its round", "s", ("node",)),)
+    return Observer(Partial(_by_node), variables)
 
 
 @recorded()

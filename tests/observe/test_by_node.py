@@ -31,7 +31,8 @@ def run(graph, task):
     watch = [
         gj.observe.metrics_by_node(task),
         gj.observe.node_metrics(task),
-        gj.observe.meter_by_node(),
+        gj.observe.node_traffic(),
+        gj.observe.clock_by_node(),
         gj.observe.staleness_by_node(),
         gj.observe.staleness_matrix(),
         gj.observe.meter_summary(),
@@ -50,8 +51,8 @@ def test_the_mean_over_nodes_is_that_of_the_summary(run):
 
 def test_a_node_sends_its_model_to_every_neighbour(run, graph):
     expected = 6 * graph.degrees * (64 * 10 + 10) * 4
-    np.testing.assert_array_equal(run["bytes_sent_by_node"].values[-1], expected)
-    assert run["bytes_sent_by_node"].values[-1].sum() == run["bytes_sent"].values[-1]
+    np.testing.assert_array_equal(run["bytes_out"].values[-1], expected)
+    assert run["bytes_out"].values[-1].sum() == run["bytes_sent"].values[-1]
 
 
 def test_staleness_of_a_node_is_a_row_of_the_matrix(run):
@@ -97,7 +98,7 @@ def test_what_has_no_value_for_each_node_is_refused(task):
         gj.simulate(jax.random.key(0), protocol, walks, task, observers=[gj.observe.metrics_by_node(task)])
     plan = gj.timeline.rounds(gj.mixing.averaging(2), 1)
     for observer, words in (
-        (gj.observe.meter_by_node(), "metered"),
+        (gj.observe.clock_by_node(), "metered"),
         (gj.observe.staleness_by_node(), "track_versions"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -136,7 +136,11 @@ def _warmed_up(rate: Any, steps: Frozen[int]) -> optax.GradientTransformation:
 
 def _rounds(devices: Devices, setting: Setting, local_steps: int) -> Plan:
     """Rounds that end in an exact mean, as many as fit into the duration."""
-    shared = {"local_steps": local_steps, "model_bytes": setting.model_bytes, "time_batch": setting.batch_size}
+    shared: dict[str, Any] = {
+        "local_steps": local_steps,
+        "model_bytes": setting.model_bytes,
+        "time_batch": setting.batch_size,
+    }
     length = systems.allreduce(devices, 1, **shared).end_s
     return systems.allreduce(devices, max(1, int(setting.duration_s / length)), **shared)
 

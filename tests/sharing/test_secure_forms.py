@@ -1,5 +1,6 @@
 """Secure aggregation with shares, on changing graphs, on shared coordinates, and with planned absences."""
 
+import dataclasses
 import inspect
 
 import jax
@@ -19,7 +20,7 @@ from gossipjax.sharing._secure_traffic import default_threshold
 from gossipjax.timeline._events import event_of
 
 KEY, NODES, D = jax.random.key(3), 6, 4
-RING_OF_EIGHT = topology.random_regular(8, 4, seed=0)
+FOUR_REGULAR = topology.random_regular(8, 4, seed=0)
 
 
 def event_at(plan, t):
@@ -255,7 +256,7 @@ def test_a_run_on_fresh_graphs():
 
 def test_all_nodes_send_the_same_new_coordinates():
     x = np.random.default_rng(0).standard_normal((8, 100))
-    plan, sharing = timeline.rounds(metropolis(RING_OF_EIGHT), 40), secure_aggregation(RING_OF_EIGHT, share=0.1)
+    plan, sharing = timeline.rounds(metropolis(FOUR_REGULAR), 40), secure_aggregation(FOUR_REGULAR, share=0.1)
     _, found = rounds_of(sharing, plan, x, range(40))
     before, sets = x, []
     for after, sent, bits in found:
@@ -275,8 +276,8 @@ def test_all_nodes_send_the_same_new_coordinates():
 
 
 def test_at_least_one_coordinate_is_sent():
-    plan = timeline.rounds(metropolis(RING_OF_EIGHT), 1)
-    _, [(_, sent, _)] = rounds_of(secure_aggregation(RING_OF_EIGHT, share=0.01), plan, np.zeros((8, 3)), [0])
+    plan = timeline.rounds(metropolis(FOUR_REGULAR), 1)
+    _, [(_, sent, _)] = rounds_of(secure_aggregation(FOUR_REGULAR, share=0.01), plan, np.zeros((8, 3)), [0])
     assert sent.words.shape == (8, 4, 1)
 
 
@@ -343,6 +344,17 @@ def test_in_single_precision(recovery):
 def test_refusals(options, message):
     with pytest.raises(ValueError, match=message):
         inspect.unwrap(secure_aggregation)(topology.complete(NODES), **options)
+
+
+@pytest.mark.parametrize(("graphs", "needs"), [(1, "one fixed mixing matrix"), (2, "synchronous rounds")])
+def test_a_plan_that_loses_messages_is_refused(graphs, needs):
+    """Phones that charge at different hours: their absences belong into dropout."""
+    phones = dataclasses.replace(gj.devices.fitted(8, seed=0), availability=gj.devices.charging(8, seed=0))
+    W = metropolis(FOUR_REGULAR)
+    plan = gj.systems.synchronous(phones, W, 3, round_seconds=600.0, local_steps=1, model_bytes=1000)
+    method = gj.gossip_averaging(secure_aggregation([FOUR_REGULAR] * graphs if graphs > 1 else FOUR_REGULAR))
+    with pytest.raises(ValueError, match=needs):
+        gj.simulate(KEY, method, plan, jnp.zeros((8, 250)))
 
 
 def test_refusals_of_lists():

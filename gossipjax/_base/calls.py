@@ -26,7 +26,7 @@ import numpy as np
 import scipy.sparse
 
 from gossipjax._base.functions import by_name, code_hash, codes_in, full_name, is_versioned, look_up
-from gossipjax._base.hashing import array_hash
+from gossipjax._base.hashing import array_hash, file_hash
 from gossipjax._base.lazy import is_instance
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -105,7 +105,7 @@ class Call:
     function: str
     arguments: tuple[tuple[str, Hashable], ...]
     checksum: str | None = None
-    """Checksum of the result, if it has one (data sets, graphs): detects that the same call read a different file."""
+    """Checksum of the result (data sets, graphs) or of the file that was read: detects that it is a different one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Attribute:
     name: str
 
 
-def recorded(*cites: str) -> Callable[[F], F]:
+def recorded(*cites: str, file: str | None = None) -> Callable[[F], F]:
     """Decorate a builder so that its results carry a :class:`Call`.
 
     Builders are decorated with this, and classes of results with :func:`gossipjax._base.display.displayed`: nothing
@@ -125,6 +125,8 @@ def recorded(*cites: str) -> Callable[[F], F]:
 
     Args:
         *cites: keys in ``references.bib`` of the works to cite if the builder was used.
+        file: argument of the builder that is the path of the file that it reads. The checksum of a result that has
+            none of its own is that of the file.
     """
 
     def decorate(builder: F) -> F:
@@ -138,7 +140,10 @@ def recorded(*cites: str) -> Callable[[F], F]:
                 return result  # a method of an object without a record: the result is recorded by its content
             bound.apply_defaults()
             arguments = tuple((key, write_down(value)) for key, value in bound.arguments.items())
-            attach(result, Call(full_name(build), arguments, getattr(result, "checksum", None)))
+            checksum = getattr(result, "checksum", None)
+            if checksum is None and file is not None:
+                checksum = file_hash(bound.arguments[file])
+            attach(result, Call(full_name(build), arguments, checksum))
             return result
 
         setattr(build, _CITES, cites)

@@ -1,8 +1,10 @@
-"""Hashes (sha256) of arrays by dtype, shape and values: the same on every machine."""
+"""Hashes (sha256): of arrays by dtype, shape and values, the same on every machine, and of files."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +34,12 @@ def array_hash(array: Any) -> str:
     digest = hashlib.sha256()
     add_array(digest, array)
     return digest.hexdigest()
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """Return the hash of the content of a file, 64 hexadecimal digits."""
+    with pathlib.Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def named_arrays_hash(arrays: Mapping[str, Any]) -> str:

@@ -57,7 +57,7 @@ def from_arrays(
     )
 
 
-@recorded()
+@recorded(file="path")
 def read_csv(
     path: str | os.PathLike[str],
     *,
@@ -145,7 +145,7 @@ def _check_header(path: pathlib.Path, header: list[str]) -> None:
     )
 
 
-@recorded()
+@recorded(file="path")
 def read_availability(path: str | os.PathLike[str]) -> Availability:
     """Read intervals from an .npz file in one of two formats; empty intervals [t, t) are dropped.
 

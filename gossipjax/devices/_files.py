@@ -45,7 +45,7 @@ def save(devices: Devices, path: str | os.PathLike[str]) -> pathlib.Path:
     return target
 
 
-@recorded()
+@recorded(file="path")
 def load(path: str | os.PathLike[str]) -> Devices:
     """Read devices that :func:`save` wrote.
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from gossipjax._base.arguments import choice, flag
 from gossipjax._base.calls import recorded
+from gossipjax._base.hashing import file_hash
 from gossipjax._base.npz import read_npz
 from gossipjax.devices import _sessions
 from gossipjax.devices._availability import Availability, take
@@ -20,7 +21,7 @@ from gossipjax.devices._device import Devices
 from gossipjax.devices._files import require_keys
 from gossipjax.devices._generators import rate_of
 from gossipjax.devices._sessions import generators
-from gossipjax.tasks._data.files import DataUnavailable, data_folder, sha256_of_file
+from gossipjax.tasks._data.files import DataUnavailable, data_folder
 
 Source = Literal["charging", "strict", "fedscale_synth"]
 STRICT_PHONES = 1000
@@ -118,7 +119,7 @@ def _existing(folder: pathlib.Path, name: str) -> pathlib.Path:
 def _verified(folder: pathlib.Path, name: str) -> tuple[pathlib.Path, tuple[str, ...]]:
     """Find a file, and check its sha256 where one is listed; else return a note of it."""
     path = _existing(folder, name)
-    sha256 = sha256_of_file(path)
+    sha256 = file_hash(path)
     home = folder.resolve()
     for sums, entry in ((home / "SHA256SUMS", name), (home.parent / "SHA256SUMS", f"{home.name}/{name}")):
         if (listed := _listed(sums).get(entry)) is None:

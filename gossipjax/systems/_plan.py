@@ -148,7 +148,7 @@ class Plan:
         return npz.save(self, path)
 
 
-@recorded()
+@recorded(file="path")
 def load_plan(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Plan:
     """Read a plan of any system that :meth:`Plan.save` wrote; it runs as it did before.
 

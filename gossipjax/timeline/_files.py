@@ -29,7 +29,7 @@ def save(timeline: Timeline, path: str | os.PathLike[str]) -> pathlib.Path:
     return npz.save(timeline, path)
 
 
-@recorded()
+@recorded(file="path")
 def load(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Timeline:
     """Read a timeline that :func:`save` wrote; its runs equal those of the original bit for bit.
 

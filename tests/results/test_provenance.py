@@ -274,6 +274,32 @@ def test_graphs_from_files_and_networkx_are_held_against_what_they_were(tmp_path
     assert "sha256" in with_it.manifest["configuration"]["timeline"]
 
 
+def _csv(path, milliseconds):
+    path.write_text("compute_ms_per_sample,bandwidth_kbps\n" + f"{milliseconds},8000\n" * N)
+    return gj.devices.read_csv(path)
+
+
+def _saved(path, powers):
+    gj.devices.save(gj.devices.from_powers(powers), path)
+    return gj.devices.load(path)
+
+
+@pytest.mark.parametrize(
+    ("read", "first", "second"), [(_csv, 10, 20), (_saved, (3.0, *[1.0] * (N - 1)), (2.0, *[1.0] * (N - 1)))]
+)
+def test_a_plan_is_held_against_the_file_of_its_devices(read, first, second, tmp_path):
+    """Devices have no checksum of their own: that of the file that they were read from is in the record."""
+    path = tmp_path / "devices"
+    plan = gj.systems.synchronous(
+        read(path, first), gj.mixing.metropolis(RING), 3, round_seconds=None, local_steps=1, model_bytes=8
+    )
+    once = run(gj.gossip_averaging(), gj.systems.stand_in(plan), RANDOM)
+    assert gj.repeat(once).dataset.drop_attrs().equals(once.dataset.drop_attrs())
+    read(path, second)
+    with pytest.raises(ValueError, match=r"devices.*gives something else here"):
+        gj.repeat(once)
+
+
 def _star(kind, **weight):
     graph = kind(name="star")
     graph.add_nodes_from(["d", ("c", 1), "b", np.int64(7), 2.5, "f"])

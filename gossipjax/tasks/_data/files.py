@@ -10,11 +10,11 @@ their sha256 matches the one below.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from pathlib import Path, PurePosixPath
 
 from gossipjax._base.arguments import instance
+from gossipjax._base.hashing import file_hash
 from gossipjax._base.lazy import pooch
 from gossipjax._base.paths import cache_folder
 
@@ -223,7 +223,7 @@ def locate(file: DataFile) -> Path | None:
         path = root.joinpath(*parts[start:], file.name)
         if not path.is_file():
             continue
-        sha256 = sha256_of_file(path)
+        sha256 = file_hash(path)
         if sha256 == file.sha256:
             return path
         if start == 0 or sha256 not in _KNOWN:
@@ -252,7 +252,7 @@ def _cached(file: DataFile) -> Path | None:
     path = cache_folder() / file.folder / file.name
     if not path.is_file():
         return None
-    sha256 = sha256_of_file(path)
+    sha256 = file_hash(path)
     if sha256 == file.sha256:
         return path
     if is_offline() or file.url is None:
@@ -276,12 +276,6 @@ def _download(file: DataFile) -> Path:
             f"{file.url} does not deliver the published {file.name}: sha256 expected {file.sha256}. {error} Try again, "
             "or put the file in a folder and set GOSSIPJAX_DATA to that folder"
         ) from error
-
-
-def sha256_of_file(path: Path) -> str:
-    """Return the sha256 of a file in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _corrupt(file: DataFile, path: Path, sha256: str) -> ValueError:

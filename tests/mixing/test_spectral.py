@@ -167,7 +167,7 @@ def test_averaging_time_bounds():
         (lambda: sp.contraction_factor(np.ones((2, 3))), "square"),
         (lambda: sp.laplacian(np.array([[0.0, 1.0], [0.0, 0.0]])), "not symmetric"),
         (lambda: sp.pairwise_matrix(np.zeros((2, 2))), "node 0 has no neighbour"),
-        (lambda: sp.edge_clock_matrix(np.zeros((2, 2))), "no edge"),
+        (lambda: sp.edge_clock_matrix(np.zeros((2, 2))), "at least one edge"),
         (
             lambda: sp.pairwise_contraction(tp.ring(3).adjacency(), clock="sun"),
             "clock='sun': must be one of",

@@ -23,6 +23,7 @@ from gossipjax import topology as topology
 from gossipjax import types as types
 from gossipjax import wrappers as wrappers
 from gossipjax._base import placement as placement
+from gossipjax._base.binding import Frozen as Frozen
 from gossipjax._base.configuration import configure as configure
 from gossipjax._base.rows import bits_per_row as bits_per_row
 from gossipjax._base.rows import replicate as replicate

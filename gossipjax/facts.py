@@ -294,6 +294,10 @@ class Requires:
         flag("mixing", self.mixing)
         _check_numbers(self)
         optional_whole("num_nodes", self.num_nodes, least=1)
+        optional_whole("local_steps", self.local_steps, least=1)
+        for name in ("made_for", "builder"):
+            if getattr(self, name) is not None:
+                instance(name, getattr(self, name), str, "a word for reports, or None")
 
     def summary(self) -> dict[str, Any]:
         """List the requirements, for a display."""

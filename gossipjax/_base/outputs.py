@@ -38,10 +38,11 @@ def step(protocol: Protocol, key: Key[Array, ""], state: Any, event: Event) -> t
     """Return ``protocol.step(key, state, event)``.
 
     Raises:
-        TypeError: if it is not ``(state, Info)``.
+        TypeError: if it is not ``(state, Info)``, or a report of the wrong sort or shape.
     """
     output = protocol.step(key, state, event)
     if isinstance(output, tuple) and len(output) == 2 and isinstance(output[1], Info):
+        _check_report(output[1])
         return output
     if type(output) is tuple and len(output) == 2:
         what = f"{_sort(output[1])} in the place of Info"
@@ -51,6 +52,20 @@ def step(protocol: Protocol, key: Key[Array, ""], state: Any, event: Event) -> t
         f"protocol.step returned {what}: it must return (state, info), with info=gossipjax.Info(bits=..., loss=...), "
         "or gossipjax.Info() where there is nothing to report"
     )
+
+
+def _check_report(info: Info) -> None:
+    """Check what a step reports, as far as it shows while it is traced."""
+    bits, loss, finite = info.bits, info.loss, info.finite
+    if bits is not None and not _is_size(bits):
+        rule = "the size of one message, a whole number of at least 0, or an integer array of one per sender"
+        raise TypeError(f"protocol.step returned Info(bits={shown(bits)}): must be {rule}")
+    if loss is not None and not (_is_kind(loss, jnp.floating) and loss.ndim == 1):
+        raise TypeError(f"protocol.step returned Info(loss={shown(loss)}): must be floats (k,), one per acting node")
+    if finite is not None and not _is_kind(finite, jnp.bool_):
+        raise TypeError(
+            f"protocol.step returned Info(finite={shown(finite)}): must be bools, in all or per acting node"
+        )
 
 
 def encode(
@@ -77,11 +92,17 @@ def encode(
 
 def _is_size(bits: Any) -> bool:
     if isinstance(bits, int):
-        return not isinstance(bits, bool)
-    return hasattr(bits, "dtype") and jnp.issubdtype(bits.dtype, jnp.integer)
+        return not isinstance(bits, bool) and bits >= 0
+    return _is_kind(bits, jnp.integer)
+
+
+def _is_kind(value: Any, kind: Any) -> bool:
+    return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, kind)
 
 
 def _sort(value: Any) -> str:
     if value is None:
         return "None"
+    if type(value) is tuple:
+        return f"a tuple of {len(value)}"
     return f"an array {value.dtype}{list(value.shape)}" if isinstance(value, jax.Array) else f"a {type(value).__name__}"

@@ -1,5 +1,6 @@
 """What nodes say: builders of :class:`gossipjax.Sharing`."""
 
+from gossipjax.mixing._counting import EVERYONE as EVERYONE
 from gossipjax.sharing._choco import choco as choco
 from gossipjax.sharing._compressed import compressed as compressed
 from gossipjax.sharing._compressed import deep_squeeze as deep_squeeze

@@ -49,7 +49,8 @@ def base_graph(num_nodes: int, max_degree: int = 1) -> list[sparse.csr_array]:
     Reference: Takezawa et al. 2023, "Beyond exponential graph: communication-efficient topologies for decentralized
     learning via finite-time convergence", algorithms 1 to 3 and theorem 1.
     """
-    n, k = require_nodes(num_nodes), whole("max_degree", max_degree, least=1)
+    n = require_nodes(num_nodes)
+    k = min(whole("max_degree", max_degree, least=1), max(1, n - 1))  # nobody has more neighbours than others
     length = 2 * math.log(n, k + 1) + 3
     check_memory(f"num_nodes={n}, max_degree={k}: the rounds", 300.0 * n * length, "choose fewer nodes")
     nodes = list(range(n))

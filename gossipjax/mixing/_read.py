@@ -15,7 +15,7 @@ from gossipjax.topology._layout import text_of
 from gossipjax.topology._parse import edges_of, matrix_of, rounds_of
 
 
-@recorded()
+@recorded(file="path")
 def read_weights(
     path: str | os.PathLike[str],
     kind: str = "row",

@@ -197,9 +197,9 @@ def _with_losses(
 
 
 def _acting(active: Bool[np.ndarray, "T n"]) -> Int[np.ndarray, "T k"]:
-    """List the active nodes of each round, padded with NOBODY."""
+    """List the active nodes of each round, padded with NOBODY to all nodes: longer plans of one network go on."""
     counts = active.sum(axis=1)
-    acting = np.full((len(active), max(1, int(counts.max()))), NOBODY, np.int32)
+    acting = np.full(active.shape, NOBODY, np.int32)
     t, nodes = np.nonzero(active)
     acting[t, np.arange(t.size) - (np.cumsum(counts) - counts)[t]] = nodes
     return acting

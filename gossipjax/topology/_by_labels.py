@@ -63,7 +63,7 @@ def d_cliques(
         label_counts: ``(n, K)`` samples of each label at each node; each node has some.
         clique_size: M ≥ 2.
         seed: of the NumPy generator.
-        swaps: comparisons of two cliques.
+        swaps: comparisons of two cliques, at most 10⁷.
         between: pairs of cliques that are joined. ``"ring"``: consecutive ones; ``"complete"``: all; ``"fractal"``:
             all within groups of M cliques, then of M groups, and so on; ``"small_world"``: those at distances 1, 2, 4,
             … on a ring of cliques.
@@ -78,7 +78,7 @@ def d_cliques(
     decentralized federated learning", algorithm 2 and section 4.3.
     """
     counts, clique_size = _counts(label_counts), whole("clique_size", clique_size, least=2)
-    swaps = whole("swaps", swaps, least=0)
+    swaps = whole("swaps", swaps, least=0, most=10**7)
     choice("between", between, _BETWEEN)
     n, rng = len(counts), np.random.default_rng(checked_seed(seed))
     check_memory(f"clique_size={clique_size}: cliques of {n} nodes", 150.0 * n * min(clique_size, n), "make it smaller")

@@ -142,3 +142,9 @@ def test_runs_on_random_peers_contract_as_predicted():
 def test_what_cannot_be_built_is_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_more_neighbours_than_there_are_change_nothing() -> None:
+    most, beyond = mixing.base_graph(6, 5), mixing.base_graph(6, 10**30)
+    assert len(most) == len(beyond)
+    assert all((a != b).nnz == 0 for a, b in zip(most, beyond, strict=True))

@@ -300,6 +300,17 @@ def test_a_plan_is_held_against_the_file_of_its_devices(read, first, second, tmp
         gj.repeat(once)
 
 
+def test_weights_are_held_against_their_file(tmp_path):
+    path = tmp_path / "weights.csv"
+    lines = [f"{i},{i + 1},0.25\n" for i in range(N - 1)]
+    path.write_text("".join(lines))
+    once = run(gj.gossip_averaging(), gj.timeline.rounds(gj.mixing.read_weights(path, kind="doubly"), 3), RANDOM)
+    assert gj.repeat(once).dataset.drop_attrs().equals(once.dataset.drop_attrs())
+    path.write_text("".join(lines).replace("1,2,0.25", "1,2,0.4"))
+    with pytest.raises(ValueError, match=r"read_weights.*gives something else here"):
+        gj.repeat(once)
+
+
 def _star(kind, **weight):
     graph = kind(name="star")
     graph.add_nodes_from(["d", ("c", 1), "b", np.int64(7), 2.5, "f"])

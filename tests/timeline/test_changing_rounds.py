@@ -338,6 +338,20 @@ def test_plans_are_saved_and_renumbered(tmp_path, options):
 
 
 @pytest.mark.exact
+def test_a_run_with_absences_goes_on_in_a_longer_plan():
+    """The programs of both plans are equal, however many nodes are active at most."""
+
+    def plan(length):
+        off = activity.bernoulli(0.3, seed=1)
+        return changing_rounds(overlays.regular(N, 2, seed=0), length, activity=off)
+
+    key, protocol = jax.random.key(0), gj.gossip_averaging()
+    x0 = jnp.asarray(X0)
+    first = gj.simulate(key, protocol, plan(3), x0)
+    after, whole = gj.simulate(key, protocol, plan(20), first), gj.simulate(key, protocol, plan(20), x0)
+    np.testing.assert_array_equal(after.x, whole.x)
+
+
 def test_runs_are_repeated_from_their_files(tmp_path):
     cliques = tp.d_cliques(np.eye(3)[[0, 0, 1, 1, 2, 2]], 3, seed=0)
     for overlay, name in ((cliques.topology, "cliques"), (overlays.epidemic(6, 2, seed=0, variant="oracle"), "fresh")):

@@ -61,9 +61,9 @@ def equi_dynamic(
 
     ``W = (1 − η) I + η (I/n + (n − 1)/n P)``. Directed: P passes the model of node i to node i + u modulo n, u uniform
     in 1 … n − 1 in each round. Then, for every x, ``E ‖x⁺ − x̄‖² = (1 − 2η + 2η² (n − 1)/n) ‖x − x̄‖²``, which is below
-    ½ for η = ½, whatever n is: ``theory.mixing.one_peer_shift_factor(n, η (n − 1)/n)``. Undirected: from a random node on,
-    each node that is free is paired with the node u further if that is free as well; P exchanges the models of pairs,
-    and the others keep theirs. Doubly stochastic, and the undirected form is symmetric.
+    ½ for η = ½, whatever n is: ``theory.mixing.one_peer_shift_factor(n, η (n − 1)/n)``. Undirected: from a random node
+    on, each node that is free is paired with the node u further if that is free as well; P exchanges the models of
+    pairs, and the others keep theirs. Doubly stochastic, and the undirected form is symmetric.
 
     Args:
         num_nodes: n ≥ 2.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import ipaddress
 import secrets
 import socket
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,22 +83,25 @@ def execute(
         time_scale: real seconds for each simulated second. Below 1, a run is faster than what it emulates.
         patience: real seconds without a sign of life, or of waiting for one message, after which the run is given up;
             None: 10 times the longest planned wait and the longest compilation, and 5 more.
-        addresses: of this machine's interfaces on which nodes listen, one for all or one per node.
+        addresses: of this machine's interfaces on which nodes listen, one for all or one per node. Messages and the
+            token travel in the clear; use other addresses than the loopback's only on a network you trust.
 
     Returns:
         Models, messages, and measured beside predicted times.
 
     Raises:
         ValueError: whatever does not fit, before a process starts: a protocol, a sharing or a timeline that cannot be
-            deployed (named), numbers out of range, an address that is none of this machine, or functions that no other
-            process can import.
+            deployed (named), numbers out of range, an address that is none of this machine or stands for all its
+            interfaces, or functions that no other process can import.
         ImportError: pyzmq is not installed.
+        OSError: the system is Windows, which cannot fork processes.
         NodeFailed: a node died, hung, fell behind or raised an error; names it, its pid, and how far each node got. All
             processes have ended.
         Diverged: a model became infinite or NaN.
 
     Reference: Dhasade et al. 2023, arXiv 2304.08322 (a process per node over ZeroMQ).
     """
+    _check_system()
     timeline = as_timeline(timeline)
     _check_key(key)
     run, _, _ = prepare(key, protocol, timeline, x0, [], Recording(None, None, None), Execution("auto", "sequential"))
@@ -116,6 +121,11 @@ def execute(
     if bad.size:
         raise Diverged(f"parameters of node {bad[0]} became infinite or NaN: lower the learning rate")
     return report
+
+
+def _check_system() -> None:
+    if sys.platform == "win32":
+        raise OSError("gossipjax.deploy forks processes, which Windows cannot: use Linux, macOS or WSL")
 
 
 def _check_key(key: Any) -> None:
@@ -156,6 +166,7 @@ def _addresses(addresses: Any, n: int) -> tuple[str, ...]:
     if len(found) not in (1, n):
         raise ValueError(f"addresses={shown(found)}: give one for all nodes, or {n}, one per node")
     for address in sorted(set(found)):
+        _check_one_interface(address)
         kind = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
             with socket.socket(kind) as probe:
@@ -165,6 +176,16 @@ def _addresses(addresses: Any, n: int) -> tuple[str, ...]:
                 f"addresses={shown(found)}: {address!r} is no address of this machine ({error}); use '127.0.0.1'"
             ) from error
     return found if len(found) == n else found * n
+
+
+def _check_one_interface(address: str) -> None:
+    """Refuse names, and addresses that stand for every interface."""
+    try:
+        number = ipaddress.ip_address(address)
+    except ValueError as error:
+        raise ValueError(f"addresses: {address!r} is no IPv4 or IPv6 address; use '127.0.0.1'") from error
+    if number.is_unspecified or (number.version == 6 and number.ipv4_mapped == ipaddress.IPv4Address(0)):
+        raise ValueError(f"addresses: {address!r} stands for every interface of this machine; use '127.0.0.1'")
 
 
 def _job(run: Run, plan: Plan, settings: dict[str, Any]) -> Job:

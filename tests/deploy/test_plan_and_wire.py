@@ -1,6 +1,7 @@
 """What nodes are told and what they say, without processes: projection, bytes, clocks, blame, refusals."""
 
 import inspect
+import re
 import struct
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from gossipjax.deploy._job import Waiting, write_job
 from gossipjax.deploy._programs import plan_of
 from gossipjax.deploy._watch import START_S, Life, note_beat, verdict
 from gossipjax.deploy._wire import Codec, Header, decode_body, encode_body, read_header, write_header
+from gossipjax.types import NOBODY
 
 KEY, SGD = jax.random.key(0), Partial(optax.sgd, 0.1)
 N = 8
@@ -26,6 +28,16 @@ CUBE = gj.topology.hypercube(3)
 CLOCK = gj.timeline.clocks.poisson(1.0)
 TASK = gj.tasks.quadratic(np.random.default_rng(0).standard_normal((N, 3)))
 execute = inspect.unwrap(gj.deploy.execute)
+
+
+def by_hand(senders, receivers, num_slots=0):
+    """Transfers in which nobody trains, with weights of a half; those out of a slot are no new messages."""
+    shape, facts = np.shape(senders), gj.Properties(N, N, "by hand", num_slots=num_slots)
+    events = {"time": np.arange(1.0, 1 + shape[0]), "nodes": np.full((shape[0], 1), N)}
+    halves = {"weights": np.full(shape[1], 0.5), "keep": np.full(shape[1], 0.5)}
+    events |= {"senders": senders, "receivers": receivers, "messages": np.less(senders, N).astype(int)}
+    return gj.timeline.from_events(events, facts, shared=halves)
+
 
 PLANS = {
     "rounds": gj.timeline.rounds(gj.mixing.metropolis(CUBE), 5),
@@ -43,6 +55,8 @@ PLANS = {
     "two ways": gj.timeline.push_gossip(CUBE, 6.0, compute=CLOCK, gossip=1.0, drop=0.2, two_way=True, seed=0),
     "flights": gj.timeline.push_gossip(CUBE, 6.0, compute=CLOCK, gossip=2.0, latency=0.5, drop=0.2, seed=0),
     "inboxes": gj.timeline.push_gossip(CUBE, 6.0, compute=CLOCK, gossip=2.0, latency=0.5, inbox="newest", seed=0),
+    "an unused lane": by_hand([[0, 1, NOBODY]], [[1, 0, NOBODY]]),
+    "a slot before a pair": by_hand([[0, NOBODY], [N, 2]], [[N, NOBODY], [1, 3]], num_slots=1),
 }
 
 
@@ -229,6 +243,24 @@ def test_functions_of_a_script_are_refused(monkeypatch):
     monkeypatch.setattr(_execute, "run_nodes", lambda job, *rest: write_job(job))
     with pytest.raises(ValueError, match="uses functions of a script or notebook; define functions in a module"):
         execute(KEY, gj.dpsgd(TASK, Partial(make_in_a_script, 0.1)), PLANS["rounds"], TASK)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "0:0::0", "::ffff:0.0.0.0"])
+def test_addresses_that_open_every_interface_are_refused(no_process, address):
+    with pytest.raises(ValueError, match=f"'{address}' stands for every interface .* use '127.0.0.1'"):
+        execute(KEY, dpsgd(), PLANS["rounds"], TASK, addresses=("127.0.0.1",) * 7 + (address,))
+
+
+@pytest.mark.parametrize("address", ["", "0", "*", "localhost"])
+def test_what_is_no_address_is_refused(no_process, address):
+    with pytest.raises(ValueError, match=re.escape(f"{address!r} is no IPv4 or IPv6 address; use '127.0.0.1'")):
+        execute(KEY, dpsgd(), PLANS["rounds"], TASK, addresses=(address,))
+
+
+def test_windows_is_refused_by_name(no_process, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(OSError, match="forks processes, which Windows cannot: use Linux, macOS or WSL"):
+        execute(KEY, dpsgd(), PLANS["rounds"], TASK)
 
 
 def test_several_seeds_are_refused(no_process):

@@ -5,21 +5,23 @@ import re
 import struct
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import zmq
 from jax.tree_util import Partial
 
 import gossipjax as gj
-from gossipjax.deploy import _execute, _steps
+from gossipjax.deploy import _execute, _node, _sockets, _steps, _supervisor
 from gossipjax.deploy._clocks import round_ends
 from gossipjax.deploy._job import Waiting, write_job
 from gossipjax.deploy._programs import plan_of
 from gossipjax.deploy._watch import START_S, Life, note_beat, verdict
-from gossipjax.deploy._wire import Codec, Header, decode_body, encode_body, read_header, write_header
+from gossipjax.deploy._wire import HELLO, Codec, Header, decode_body, encode_body, read_header, write_header
 from gossipjax.types import NOBODY
 
 KEY, SGD = jax.random.key(0), Partial(optax.sgd, 0.1)
@@ -158,7 +160,7 @@ def test_a_silent_node_is_named():
     for life in found[:2]:
         note_beat(life, 3.0, 5, life.waiting)
     assert verdict(found, 3.5, 3.0)[:2] == (2, "silent")
-    assert "no sign of life for 3.5 s" in verdict(found, 3.5, 3.0)[2]
+    assert re.search("no sign of life for 3.5 s.*; raise patience if", verdict(found, 3.5, 3.0)[2])
 
 
 def test_a_node_that_compiles_has_more_time():
@@ -166,6 +168,45 @@ def test_a_node_that_compiles_has_more_time():
     found[0].running = False
     assert verdict(found, START_S - 1, 3.0) is None
     assert verdict(found, START_S + 1, 3.0)[1] == "silent"
+    assert verdict(found, START_S + 1, START_S + 2) is None
+
+
+def test_a_node_that_waits_for_a_connection_is_judged_before_it_runs():
+    found = lives((HELLO, 1), None)
+    for life in found:
+        life.running = False
+        note_beat(life, START_S + 1, 0, life.waiting)
+    assert verdict(found, START_S - 1, 3.0) is None
+    node, reason, text = verdict(found, START_S + 1, 3.0)
+    assert (node, reason) == (1, "late")
+    assert f"node 0 has waited {START_S + 1:.1f} s for its connection" in text
+    assert verdict(found, START_S + 1, START_S + 2) is None
+
+
+def test_patience_reaches_the_nodes_that_start(monkeypatch):
+    def gather(nodes, kind, patience):
+        assert patience == 1000.0
+        raise InterruptedError(kind.__name__)
+
+    monkeypatch.setattr(_supervisor, "write_job", lambda job: b"")
+    monkeypatch.setattr(_supervisor, "_launch", lambda job, written: None)
+    monkeypatch.setattr(_supervisor, "_gather", gather)
+    monkeypatch.setattr(_supervisor, "_end", lambda nodes: None)
+    with pytest.raises(InterruptedError, match="str"):
+        inspect.unwrap(_supervisor.run_nodes)(None, 1000.0, 0.0)
+
+
+def test_an_uplink_that_fails_stops_its_node():
+    context = zmq.Context()
+    uplink = _sockets.Uplink(context, b"t" * 16, 0, {1: "tcp://nowhere"})
+    uplink.start()
+    uplink.join()
+    context.term()
+    beat, node, burst = inspect.unwrap(_node.Node.beat), SimpleNamespace(uplink=uplink), _sockets.Burst(0.0, 0.0, [])
+    for act in (lambda: uplink.send(burst), uplink.finish, lambda: beat(node)):
+        with pytest.raises(RuntimeError, match="node 0 cannot send any more") as found:
+            act()
+        assert isinstance(found.value.__cause__, zmq.ZMQError)
 
 
 def test_blame_is_handed_on_to_the_node_that_waits_for_nobody():
@@ -174,7 +215,7 @@ def test_blame_is_handed_on_to_the_node_that_waits_for_nobody():
         note_beat(life, 3.5, 5, life.waiting)
     node, reason, text = verdict(found, 3.5, 3.0)
     assert (node, reason) == (2, "late")
-    assert text == "is late: node 1 has waited 3.5 s for its message 3"
+    assert text == "is late: node 1 has waited 3.5 s for its message 3; raise patience if the machine is slow"
 
 
 def test_a_wait_for_another_message_begins_anew():

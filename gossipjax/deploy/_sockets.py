@@ -13,6 +13,8 @@ import zmq
 
 from gossipjax.deploy._wire import HELLO, Header, read_header, write_header
 
+MOST_QUEUED = 64
+"""Messages of one connection that wait in memory to be read; the others wait at their sender, which goes on."""
 LINGER_MS = 60_000
 """How long a process stays for messages that have not left its socket; the supervisor ends it before where it must."""
 
@@ -25,7 +27,12 @@ class Arrived(NamedTuple):
 
 
 class Inbox:
-    """Messages that have come in. It listens on one address, and drops whatever is not expected."""
+    """Messages that have come in. It listens on one address, and drops whatever is not expected.
+
+    At most ``MOST_QUEUED`` messages of a connection wait to be read, and no frame is longer than the longest body. The
+    number of frames of a message, and of connections, has no limit: whoever reaches the port can fill the memory of the
+    node, which is why it listens on the loopback address unless told otherwise.
+    """
 
     def __init__(
         self,
@@ -51,7 +58,7 @@ class Inbox:
         self.refused = 0
         self.received = np.zeros(num_nodes, np.int64)
         self._socket = context.socket(zmq.PULL)
-        self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket.setsockopt(zmq.RCVHWM, MOST_QUEUED)
         self._socket.setsockopt(zmq.MAXMSGSIZE, max(most_bytes, 1024))
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.IPV6, ":" in address)

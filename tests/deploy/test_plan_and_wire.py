@@ -209,6 +209,20 @@ def test_an_uplink_that_fails_stops_its_node():
         assert isinstance(found.value.__cause__, zmq.ZMQError)
 
 
+def test_what_a_stranger_sends_does_not_pile_up_in_an_inbox():
+    with zmq.Context() as context, context.socket(zmq.PUSH) as stranger:
+        inbox = _sockets.Inbox(context, "127.0.0.1", b"t" * 16, [], 100_000, 2)
+        stranger.setsockopt(zmq.SNDHWM, 1)
+        stranger.setsockopt(zmq.LINGER, 0)
+        stranger.connect(inbox.endpoint)
+        sent = 0
+        while sent < 1000 and stranger.poll(300, zmq.POLLOUT):
+            stranger.send(b"0" * 100_000)
+            sent += 1
+        inbox.close()
+    assert sent < 1000  # 100 MB; buffers of the loopback interface hold some 10 MB
+
+
 def test_blame_is_handed_on_to_the_node_that_waits_for_nobody():
     found = lives((4, 1), (3, 2), None)
     for life in found:

@@ -58,6 +58,10 @@ def execute(
     may contract ``a + w b`` to one multiply-add (1e-6 of a parameter). Run the simulation with ``strategy="map"`` and
     on XLA's same flags for the former.
 
+    Computation and links are emulated: with ``compute_seconds`` a node trains, then sleeps to the end of that time, and
+    its uplink sleeps to the rate of the link. The report says how well processes keep this clock, and nothing about how
+    fast hardware or a network is.
+
     In rounds, a node trains, sends its message to its neighbours, and goes on when theirs have arrived, whatever round
     the others are in. The times are compared with the model of :func:`gossipjax.metered`, with the same ``overlap``.
     At the events of :func:`~gossipjax.timeline.pairwise` and :func:`~gossipjax.timeline.push_gossip`, a node acts at
@@ -76,15 +80,17 @@ def execute(
             :func:`gossipjax.ad_psgd`, sharing full models, a random subset, or the coordinates of top-k or JWINS.
         timeline: rounds on any graph, fixed or changing, pairwise averaging or pushes; or a plan of such rounds.
         x0: where to start, as in :func:`gossipjax.simulate`.
-        link: uplinks of the nodes, kept by a token bucket in each sender; None: as fast as the machine allows.
+        link: uplinks of the nodes, emulated by a token bucket in each sender; None: as fast as the machine allows.
         compute_seconds: in rounds, time of the local computation of a round, a number or one per node ``(n,)``: nodes
             train really, then sleep to its end. None: as long as it takes. Events have the clocks of their plan.
         overlap: whether a node goes on while its uplink still sends; otherwise a turn ends when the uplink is idle.
         time_scale: real seconds for each simulated second. Below 1, a run is faster than what it emulates.
         patience: real seconds without a sign of life, or of waiting for one message, after which the run is given up;
-            None: 10 times the longest planned wait and the longest compilation, and 5 more.
+            None: 10 times the longest planned wait and the longest compilation, and 5 more. A node that
+            starts has 300 seconds, or ``patience`` if that is longer.
         addresses: of this machine's interfaces on which nodes listen, one for all or one per node. Messages and the
-            token travel in the clear; use other addresses than the loopback's only on a network you trust.
+            token travel in the clear, and whoever reaches a port can fill the memory of its node; use other addresses
+            only on a network you trust.
 
     Returns:
         Models, messages, and measured beside predicted times.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import ipaddress
 import secrets
 import socket
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,6 +58,10 @@ def execute(
     may contract ``a + w b`` to one multiply-add (1e-6 of a parameter). Run the simulation with ``strategy="map"`` and
     on XLA's same flags for the former.
 
+    Computation and links are emulated: with ``compute_seconds`` a node trains, then sleeps to the end of that time, and
+    its uplink sleeps to the rate of the link. The report says how well processes keep this clock, and nothing about how
+    fast hardware or a network is.
+
     In rounds, a node trains, sends its message to its neighbours, and goes on when theirs have arrived, whatever round
     the others are in. The times are compared with the model of :func:`gossipjax.metered`, with the same ``overlap``.
     At the events of :func:`~gossipjax.timeline.pairwise` and :func:`~gossipjax.timeline.push_gossip`, a node acts at
@@ -74,29 +80,34 @@ def execute(
             :func:`gossipjax.ad_psgd`, sharing full models, a random subset, or the coordinates of top-k or JWINS.
         timeline: rounds on any graph, fixed or changing, pairwise averaging or pushes; or a plan of such rounds.
         x0: where to start, as in :func:`gossipjax.simulate`.
-        link: uplinks of the nodes, kept by a token bucket in each sender; None: as fast as the machine allows.
+        link: uplinks of the nodes, emulated by a token bucket in each sender; None: as fast as the machine allows.
         compute_seconds: in rounds, time of the local computation of a round, a number or one per node ``(n,)``: nodes
             train really, then sleep to its end. None: as long as it takes. Events have the clocks of their plan.
         overlap: whether a node goes on while its uplink still sends; otherwise a turn ends when the uplink is idle.
         time_scale: real seconds for each simulated second. Below 1, a run is faster than what it emulates.
         patience: real seconds without a sign of life, or of waiting for one message, after which the run is given up;
-            None: 10 times the longest planned wait and the longest compilation, and 5 more.
-        addresses: of this machine's interfaces on which nodes listen, one for all or one per node.
+            None: 10 times the longest planned wait and the longest compilation, and 5 more. A node that
+            starts has 300 seconds, or ``patience`` if that is longer.
+        addresses: of this machine's interfaces on which nodes listen, one for all or one per node. Messages and the
+            token travel in the clear, and whoever reaches a port can fill the memory of its node; use other addresses
+            only on a network you trust.
 
     Returns:
         Models, messages, and measured beside predicted times.
 
     Raises:
         ValueError: whatever does not fit, before a process starts: a protocol, a sharing or a timeline that cannot be
-            deployed (named), numbers out of range, an address that is none of this machine, or functions that no other
-            process can import.
+            deployed (named), numbers out of range, an address that is none of this machine or stands for all its
+            interfaces, or functions that no other process can import.
         ImportError: pyzmq is not installed.
+        OSError: the system is Windows, which cannot fork processes.
         NodeFailed: a node died, hung, fell behind or raised an error; names it, its pid, and how far each node got. All
             processes have ended.
         Diverged: a model became infinite or NaN.
 
     Reference: Dhasade et al. 2023, arXiv 2304.08322 (a process per node over ZeroMQ).
     """
+    _check_system()
     timeline = as_timeline(timeline)
     _check_key(key)
     run, _, _ = prepare(key, protocol, timeline, x0, [], Recording(None, None, None), Execution("auto", "sequential"))
@@ -116,6 +127,11 @@ def execute(
     if bad.size:
         raise Diverged(f"parameters of node {bad[0]} became infinite or NaN: lower the learning rate")
     return report
+
+
+def _check_system() -> None:
+    if sys.platform == "win32":
+        raise OSError("gossipjax.deploy forks processes, which Windows cannot: use Linux, macOS or WSL")
 
 
 def _check_key(key: Any) -> None:
@@ -156,6 +172,7 @@ def _addresses(addresses: Any, n: int) -> tuple[str, ...]:
     if len(found) not in (1, n):
         raise ValueError(f"addresses={shown(found)}: give one for all nodes, or {n}, one per node")
     for address in sorted(set(found)):
+        _check_one_interface(address)
         kind = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
             with socket.socket(kind) as probe:
@@ -165,6 +182,16 @@ def _addresses(addresses: Any, n: int) -> tuple[str, ...]:
                 f"addresses={shown(found)}: {address!r} is no address of this machine ({error}); use '127.0.0.1'"
             ) from error
     return found if len(found) == n else found * n
+
+
+def _check_one_interface(address: str) -> None:
+    """Refuse names, and addresses that stand for every interface."""
+    try:
+        number = ipaddress.ip_address(address)
+    except ValueError as error:
+        raise ValueError(f"addresses: {address!r} is no IPv4 or IPv6 address; use '127.0.0.1'") from error
+    if number.is_unspecified or (number.version == 6 and number.ipv4_mapped == ipaddress.IPv4Address(0)):
+        raise ValueError(f"addresses: {address!r} stands for every interface of this machine; use '127.0.0.1'")
 
 
 def _job(run: Run, plan: Plan, settings: dict[str, Any]) -> Job:

@@ -1,7 +1,7 @@
 """The process that starts the nodes: ``python -m gossipjax.deploy._launcher CONTROL PIPE…`` with numbers of open files.
 
-It imports JAX once and forks, so that the nodes share its memory and start in milliseconds. It never computes: JAX does
-not survive a fork after its first computation. It reads the job from its standard input, tells the parent how each node
+It imports JAX once and forks, so that the nodes share its memory and start in milliseconds. It must not compute: JAX
+cannot be forked after its first computation. It reads the job from its standard input, tells the parent how each node
 ended, and ends them all if the parent is gone.
 """
 

@@ -90,6 +90,7 @@ class Node:
         self.uplink.start()
         for peer in self.heard:
             self.wait(HELLO, peer)
+        self.pipe.send(Beat(self.done, None))  # it waits no longer, and compiles without a sign of life
 
     def prepare(self) -> None:
         """Make the state, and compile what will be called, on copies of it."""
@@ -106,7 +107,8 @@ class Node:
         return (time.monotonic() - self.start) / self.job.time_scale
 
     def beat(self, waiting: Waiting | None = None) -> None:
-        """Tell the parent from time to time that this node lives."""
+        """Tell the parent from time to time that this node lives, unless its uplink has failed."""
+        self.uplink.check()
         if time.monotonic() - self.told > BEAT_S:
             self.told = time.monotonic()
             self.pipe.send(Beat(self.done, waiting))

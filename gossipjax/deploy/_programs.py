@@ -193,15 +193,15 @@ def _read_transfers(parts, receivers: dict[int, list[int]], slots, events: Event
             receivers[message] = [receiver] if receiver < n else []
         if receiver < n and sender < NOT_A_ROW:
             source = (message, sender) if sender < n else slots.get(sender)
-            arrivals.append((receiver, source, weight, keep))
-    for receiver, source, weight, keep in arrivals:
+            arrivals.append((receiver, source, weight, keep, sender >= n))
+    for receiver, source, weight, keep, from_slot in arrivals:
         heard = receivers.get(-1 if source is None else source[0])
-        if source is None or heard is None or (sender >= n and receiver in heard):
+        if source is None or heard is None or (from_slot and receiver in heard):
             raise ValueError(
                 f"event {t} delivers a row that holds no message, or delivers one to the same node again: deploy "
                 "timeline.pairwise or timeline.push_gossip"
             )
-        if sender >= n:
+        if from_slot:
             heard.append(receiver)
         parts[receiver].setdefault(t, _Parts()).receipts.append(Receipt(source[0], source[1], weight, keep))
     for lane, (sender, receiver, _, _) in zip(lanes, pairs, strict=True):

@@ -13,19 +13,26 @@ import zmq
 
 from gossipjax.deploy._wire import HELLO, Header, read_header, write_header
 
+MOST_QUEUED = 64
+"""Messages of one connection that wait in memory to be read; the others wait at their sender, which goes on."""
 LINGER_MS = 60_000
 """How long a process stays for messages that have not left its socket; the supervisor ends it before where it must."""
 
 
 class Arrived(NamedTuple):
-    """A message that is in."""
+    """A message that has arrived."""
 
     due: float
     body: bytes
 
 
 class Inbox:
-    """Messages that have come in. It listens on one address, and drops whatever is not expected."""
+    """Messages that have come in. It listens on one address, and drops whatever is not expected.
+
+    At most ``MOST_QUEUED`` messages of a connection wait to be read, and no frame is longer than the longest body. The
+    number of frames of a message, and of connections, has no limit: whoever reaches the port can fill the memory of the
+    node, which is why it listens on the loopback address unless told otherwise.
+    """
 
     def __init__(
         self,
@@ -51,7 +58,7 @@ class Inbox:
         self.refused = 0
         self.received = np.zeros(num_nodes, np.int64)
         self._socket = context.socket(zmq.PULL)
-        self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket.setsockopt(zmq.RCVHWM, MOST_QUEUED)
         self._socket.setsockopt(zmq.MAXMSGSIZE, max(most_bytes, 1024))
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.IPV6, ":" in address)
@@ -104,11 +111,23 @@ class Uplink(threading.Thread):
         self._bursts: queue.SimpleQueue[Burst | None] = queue.SimpleQueue()
         self.sent = np.zeros(max(endpoints, default=-1) + 1, np.int64)
         self.wire_bytes = 0
+        self._error: Exception | None = None
 
     def run(self) -> None:
-        """Send until :meth:`finish`."""
-        sockets = {peer: self._connected(endpoint) for peer, endpoint in self._endpoints.items()}
+        """Send until :meth:`finish`; keep an error for :meth:`check`."""
+        sockets: dict[int, zmq.Socket] = {}
+        try:
+            for peer, endpoint in self._endpoints.items():
+                sockets[peer] = self._socket(endpoint)
+            self._send_all(sockets)
+        except Exception as error:
+            self._error = error
         for socket in sockets.values():
+            socket.close(LINGER_MS)
+
+    def _send_all(self, sockets: dict[int, zmq.Socket]) -> None:
+        for peer, socket in sockets.items():
+            socket.connect(self._endpoints[peer])
             socket.send_multipart([write_header(self._token, Header(self._node, HELLO, 0.0, 0)), b""])
         while (burst := self._bursts.get()) is not None:
             time.sleep(max(0.0, burst.leaves - time.monotonic()))
@@ -117,21 +136,37 @@ class Uplink(threading.Thread):
                 sockets[peer].send_multipart([header, body])
                 self.sent[peer] += 1
                 self.wire_bytes += len(body)
-        for socket in sockets.values():
-            socket.close(LINGER_MS)
 
-    def _connected(self, endpoint: str) -> zmq.Socket:
+    def _socket(self, endpoint: str) -> zmq.Socket:
         socket = self._context.socket(zmq.PUSH)
         socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.IPV6, "[" in endpoint)
-        socket.connect(endpoint)
         return socket
 
     def send(self, burst: Burst) -> None:
-        """Hand over a burst; returns at once."""
+        """Hand over a burst; returns at once.
+
+        Raises:
+            RuntimeError: see :meth:`check`.
+        """
+        self.check()
         self._bursts.put(burst)
 
+    def check(self) -> None:
+        """Raise what has ended the thread.
+
+        Raises:
+            RuntimeError: if an error has ended it.
+        """
+        if self._error is not None:
+            raise RuntimeError(f"node {self._node} cannot send any more") from self._error
+
     def finish(self) -> None:
-        """Wait until all bursts have left."""
+        """Wait until all bursts have left.
+
+        Raises:
+            RuntimeError: see :meth:`check`.
+        """
         self._bursts.put(None)
         self.join()
+        self.check()

@@ -50,10 +50,10 @@ def run_nodes(job: Job, patience: float | None, longest_s: float) -> list[Result
     """
     nodes = _launch(job, write_job(job))
     try:
-        endpoints = _gather(nodes, str, 0.0)
+        endpoints = _gather(nodes, str, patience or 0.0)
         for pipe in nodes.pipes:
             _tell(pipe, dict(enumerate(endpoints)))
-        compile_s = max(_gather(nodes, float, 0.0))
+        compile_s = max(_gather(nodes, float, patience or 0.0))
         patience = 10 * (longest_s + compile_s) + 5.0 if patience is None else patience
         begin = time.monotonic() + LEAD_S
         for life, pipe in zip(nodes.lives, nodes.pipes, strict=True):

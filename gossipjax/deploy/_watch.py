@@ -1,4 +1,4 @@
-"""Who is to blame: signs of life of all nodes, and what the parent concludes from them."""
+"""Decide which node to blame, from the heartbeats of all."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import pathlib
 from typing import Any
 
 from gossipjax.deploy._job import Waiting
+from gossipjax.deploy._wire import HELLO
 
 START_S = 300.0
-"""Time without a sign of life after which a node that starts, imports and compiles counts as hung."""
+"""Time without a sign of life, or of waiting for a connection, that a node has to start, import and compile, unless
+``patience`` is longer."""
+
+REMEDY = "raise patience if the machine is slow"
 
 
 class NodeFailed(RuntimeError):
@@ -45,7 +49,7 @@ class Life:
 
 
 def note_beat(life: Life, now: float, done: int, waiting: Waiting | None) -> None:
-    """Take a sign of life."""
+    """Record a heartbeat."""
     if waiting is None or waiting != life.waiting:
         life.waiting_since_s = now
     life.heard_s, life.done, life.waiting = now, done, waiting
@@ -54,16 +58,17 @@ def note_beat(life: Life, now: float, done: int, waiting: Waiting | None) -> Non
 def verdict(lives: list[Life], now: float, patience: float) -> tuple[int, str, str] | None:
     """Return the node to blame, the reason and its description; None as long as all is well.
 
-    A node is silent if it gives no sign of life for longer than ``patience``. A node that waits for a message for so
-    long accuses its sender; one that is accused, but waits itself, hands the blame on.
+    A node is silent if it gives no sign of life for longer than ``patience``, or than the time to start if it does not
+    run yet. A node that waits for a message for so long accuses its sender; one that is accused, but waits itself,
+    hands the blame on.
     """
+    limits = [patience if life.running else max(START_S, patience) for life in lives]
     for node, life in enumerate(lives):
-        limit = patience if life.running else START_S
-        if life.result is None and now - life.heard_s > limit:
+        if life.result is None and now - life.heard_s > limits[node]:
             state = _process_state(life.pid)
-            return node, "silent", f"gave no sign of life for {now - life.heard_s:.1f} s{state}"
+            return node, "silent", f"gave no sign of life for {now - life.heard_s:.1f} s{state}; {REMEDY}"
     for node, life in enumerate(lives):
-        if life.result is None and life.running and life.waiting and now - life.waiting_since_s > patience:
+        if life.result is None and life.waiting and now - life.waiting_since_s > limits[node]:
             return _accused(lives, node, now)
     return None
 
@@ -79,7 +84,8 @@ def _accused(lives: list[Life], first: int, now: float) -> tuple[int, str, str]:
     waiting = lives[accuser].waiting
     assert waiting is not None
     since = now - lives[accuser].waiting_since_s
-    return node, "late", f"is late: node {accuser} has waited {since:.1f} s for its message {waiting.message}"
+    name = "connection" if waiting.message == HELLO else f"message {waiting.message}"
+    return node, "late", f"is late: node {accuser} has waited {since:.1f} s for its {name}; {REMEDY}"
 
 
 def _process_state(pid: int) -> str:

@@ -1,24 +1,28 @@
 """What nodes are told and what they say, without processes: projection, bytes, clocks, blame, refusals."""
 
 import inspect
+import re
 import struct
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import zmq
 from jax.tree_util import Partial
 
 import gossipjax as gj
-from gossipjax.deploy import _execute, _steps
+from gossipjax.deploy import _execute, _node, _sockets, _steps, _supervisor
 from gossipjax.deploy._clocks import round_ends
 from gossipjax.deploy._job import Waiting, write_job
 from gossipjax.deploy._programs import plan_of
 from gossipjax.deploy._watch import START_S, Life, note_beat, verdict
-from gossipjax.deploy._wire import Codec, Header, decode_body, encode_body, read_header, write_header
+from gossipjax.deploy._wire import HELLO, Codec, Header, decode_body, encode_body, read_header, write_header
+from gossipjax.types import NOBODY
 
 KEY, SGD = jax.random.key(0), Partial(optax.sgd, 0.1)
 N = 8
@@ -26,6 +30,16 @@ CUBE = gj.topology.hypercube(3)
 CLOCK = gj.timeline.clocks.poisson(1.0)
 TASK = gj.tasks.quadratic(np.random.default_rng(0).standard_normal((N, 3)))
 execute = inspect.unwrap(gj.deploy.execute)
+
+
+def by_hand(senders, receivers, num_slots=0):
+    """Transfers in which nobody trains, with weights of a half; those out of a slot are no new messages."""
+    shape, facts = np.shape(senders), gj.Properties(N, N, "by hand", num_slots=num_slots)
+    events = {"time": np.arange(1.0, 1 + shape[0]), "nodes": np.full((shape[0], 1), N)}
+    halves = {"weights": np.full(shape[1], 0.5), "keep": np.full(shape[1], 0.5)}
+    events |= {"senders": senders, "receivers": receivers, "messages": np.less(senders, N).astype(int)}
+    return gj.timeline.from_events(events, facts, shared=halves)
+
 
 PLANS = {
     "rounds": gj.timeline.rounds(gj.mixing.metropolis(CUBE), 5),
@@ -43,6 +57,8 @@ PLANS = {
     "two ways": gj.timeline.push_gossip(CUBE, 6.0, compute=CLOCK, gossip=1.0, drop=0.2, two_way=True, seed=0),
     "flights": gj.timeline.push_gossip(CUBE, 6.0, compute=CLOCK, gossip=2.0, latency=0.5, drop=0.2, seed=0),
     "inboxes": gj.timeline.push_gossip(CUBE, 6.0, compute=CLOCK, gossip=2.0, latency=0.5, inbox="newest", seed=0),
+    "an unused lane": by_hand([[0, 1, NOBODY]], [[1, 0, NOBODY]]),
+    "a slot before a pair": by_hand([[0, NOBODY], [N, 2]], [[N, NOBODY], [1, 3]], num_slots=1),
 }
 
 
@@ -144,7 +160,7 @@ def test_a_silent_node_is_named():
     for life in found[:2]:
         note_beat(life, 3.0, 5, life.waiting)
     assert verdict(found, 3.5, 3.0)[:2] == (2, "silent")
-    assert "no sign of life for 3.5 s" in verdict(found, 3.5, 3.0)[2]
+    assert re.search("no sign of life for 3.5 s.*; raise patience if", verdict(found, 3.5, 3.0)[2])
 
 
 def test_a_node_that_compiles_has_more_time():
@@ -152,6 +168,59 @@ def test_a_node_that_compiles_has_more_time():
     found[0].running = False
     assert verdict(found, START_S - 1, 3.0) is None
     assert verdict(found, START_S + 1, 3.0)[1] == "silent"
+    assert verdict(found, START_S + 1, START_S + 2) is None
+
+
+def test_a_node_that_waits_for_a_connection_is_judged_before_it_runs():
+    found = lives((HELLO, 1), None)
+    for life in found:
+        life.running = False
+        note_beat(life, START_S + 1, 0, life.waiting)
+    assert verdict(found, START_S - 1, 3.0) is None
+    node, reason, text = verdict(found, START_S + 1, 3.0)
+    assert (node, reason) == (1, "late")
+    assert f"node 0 has waited {START_S + 1:.1f} s for its connection" in text
+    assert verdict(found, START_S + 1, START_S + 2) is None
+
+
+def test_patience_reaches_the_nodes_that_start(monkeypatch):
+    def gather(nodes, kind, patience):
+        assert patience == 1000.0
+        raise InterruptedError(kind.__name__)
+
+    monkeypatch.setattr(_supervisor, "write_job", lambda job: b"")
+    monkeypatch.setattr(_supervisor, "_launch", lambda job, written: None)
+    monkeypatch.setattr(_supervisor, "_gather", gather)
+    monkeypatch.setattr(_supervisor, "_end", lambda nodes: None)
+    with pytest.raises(InterruptedError, match="str"):
+        inspect.unwrap(_supervisor.run_nodes)(None, 1000.0, 0.0)
+
+
+def test_an_uplink_that_fails_stops_its_node():
+    context = zmq.Context()
+    uplink = _sockets.Uplink(context, b"t" * 16, 0, {1: "tcp://nowhere"})
+    uplink.start()
+    uplink.join()
+    context.term()
+    beat, node, burst = inspect.unwrap(_node.Node.beat), SimpleNamespace(uplink=uplink), _sockets.Burst(0.0, 0.0, [])
+    for act in (lambda: uplink.send(burst), uplink.finish, lambda: beat(node)):
+        with pytest.raises(RuntimeError, match="node 0 cannot send any more") as found:
+            act()
+        assert isinstance(found.value.__cause__, zmq.ZMQError)
+
+
+def test_what_a_stranger_sends_does_not_pile_up_in_an_inbox():
+    with zmq.Context() as context, context.socket(zmq.PUSH) as stranger:
+        inbox = _sockets.Inbox(context, "127.0.0.1", b"t" * 16, [], 100_000, 2)
+        stranger.setsockopt(zmq.SNDHWM, 1)
+        stranger.setsockopt(zmq.LINGER, 0)
+        stranger.connect(inbox.endpoint)
+        sent = 0
+        while sent < 1000 and stranger.poll(300, zmq.POLLOUT):
+            stranger.send(b"0" * 100_000)
+            sent += 1
+        inbox.close()
+    assert sent < 1000  # 100 MB; buffers of the loopback interface hold some 10 MB
 
 
 def test_blame_is_handed_on_to_the_node_that_waits_for_nobody():
@@ -160,7 +229,7 @@ def test_blame_is_handed_on_to_the_node_that_waits_for_nobody():
         note_beat(life, 3.5, 5, life.waiting)
     node, reason, text = verdict(found, 3.5, 3.0)
     assert (node, reason) == (2, "late")
-    assert text == "is late: node 1 has waited 3.5 s for its message 3"
+    assert text == "is late: node 1 has waited 3.5 s for its message 3; raise patience if the machine is slow"
 
 
 def test_a_wait_for_another_message_begins_anew():
@@ -229,6 +298,24 @@ def test_functions_of_a_script_are_refused(monkeypatch):
     monkeypatch.setattr(_execute, "run_nodes", lambda job, *rest: write_job(job))
     with pytest.raises(ValueError, match="uses functions of a script or notebook; define functions in a module"):
         execute(KEY, gj.dpsgd(TASK, Partial(make_in_a_script, 0.1)), PLANS["rounds"], TASK)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "0:0::0", "::ffff:0.0.0.0"])
+def test_addresses_that_open_every_interface_are_refused(no_process, address):
+    with pytest.raises(ValueError, match=f"'{address}' stands for every interface .* use '127.0.0.1'"):
+        execute(KEY, dpsgd(), PLANS["rounds"], TASK, addresses=("127.0.0.1",) * 7 + (address,))
+
+
+@pytest.mark.parametrize("address", ["", "0", "*", "localhost"])
+def test_what_is_no_address_is_refused(no_process, address):
+    with pytest.raises(ValueError, match=re.escape(f"{address!r} is no IPv4 or IPv6 address; use '127.0.0.1'")):
+        execute(KEY, dpsgd(), PLANS["rounds"], TASK, addresses=(address,))
+
+
+def test_windows_is_refused_by_name(no_process, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(OSError, match="forks processes, which Windows cannot: use Linux, macOS or WSL"):
+        execute(KEY, dpsgd(), PLANS["rounds"], TASK)
 
 
 def test_several_seeds_are_refused(no_process):

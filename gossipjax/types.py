@@ -183,6 +183,9 @@ class Info(NamedTuple):
     """Mini-batch loss of each acting node, before its last local step."""
     finite: Bool[Array, "*k"] | None = None
     """Whether all parameters written by this event are finite, in all or for each acting node."""
+    allreduce: Any = None
+    """``()`` if the messages are those of a ring all-reduce, in which each node receives as much as it sends; else
+    None: they go where the event's mixing says."""
 
 
 @displayed

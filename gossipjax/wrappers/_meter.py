@@ -1,8 +1,8 @@
 """Traffic of each node, and clocks for messages whose sizes differ from node to node.
 
 Timelines are planned before the run, so that their times cannot depend on its messages. If the size of a message is
-random or depends on the model, as in :func:`~gossipjax.sharing.jwins`, a meter computes the clocks during the run. Who
-is charged for a message is said in :mod:`gossipjax.mixing._ledger`.
+random or depends on the model, as in :func:`~gossipjax.sharing.jwins`, a meter computes the clocks during the run.
+:mod:`gossipjax.mixing._ledger` defines who is charged for a message.
 """
 
 from __future__ import annotations
@@ -102,10 +102,12 @@ def _tick(link: _Link, meter: Meter, info: Info, event: Event) -> Meter:
     """Move the clocks on by one round."""
     assert meter.clock is not None
     n = meter.clock.shape[0]
-    size, number = departures(charge_allreduce(info, event, n), event, n)
+    info = charge_allreduce(info, event, n)
+    size, number = departures(info, event, n)
     sent = jnp.sum(_by_message(size, n).astype(jnp.float32) * _by_message(number, n).astype(jnp.float32), axis=1) / 8
     ready, uplink = _ready(link, meter, sent / link.bytes_per_second)
-    mixing = event.mixing if event.allreduce is None else DenseMixing(jnp.ones((n, n)))
+    everyone = event.allreduce is not None or info.allreduce is not None
+    mixing = DenseMixing(jnp.ones((n, n))) if everyone else event.mixing
     heard = latest(mixing, *_add_seconds(*uplink, jnp.broadcast_to(link.latency, (n,))))
     clock, rest = _later(ready, heard)
     return meter._replace(clock=clock, rest=rest, uplink=None if meter.uplink is None else uplink)

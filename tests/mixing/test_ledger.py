@@ -84,6 +84,15 @@ def test_rounds_in_which_each_neighbour_is_sent_something_else(form):
     assert accounts(alike) == ([2, 2, 3, 8], [2 + 4, 1, 4, 1 + 3])
 
 
+def test_one_size_and_counted_messages_are_no_ring():
+    """The hub of a star speaks to its three leaves, and hears nobody."""
+    W = np.eye(4)
+    W[1:, 0] = W[1:, 1:].sum(0) / 2
+    np.fill_diagonal(W[1:, 1:], 0.5)
+    book = _ledger.enter(start_book(4), Info(32, numbers(3, 0, 0, 0)), event(from_matrix(W, form="dense"), nodes=None))
+    assert accounts(book) == ([96, 0, 0, 0], [0, 32, 32, 32])
+
+
 def test_who_does_not_say_who_sends_is_refused():
     groups = GroupMixing(jnp.asarray([[0, 1]]), jnp.full((1, 2), 0.5), jnp.asarray([[0, 1]]))
     with pytest.raises(ValueError, match="does not say who sends"):

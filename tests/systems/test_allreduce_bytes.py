@@ -16,7 +16,7 @@ from gossipjax.mixing._counting import ring_bits
 from gossipjax.mixing._weights import is_averaging
 from gossipjax.observe import node_traffic
 from gossipjax.sharing import random_subset
-from gossipjax.topology import complete
+from gossipjax.topology import complete, ring
 
 KEY, SGD, N, T = jax.random.key(0), optax.sgd(0.1), len(X0), 3
 TASK = exact_quadratic()
@@ -106,3 +106,14 @@ def test_bits_of_the_ring(n, bits, found):
     expected = round(2 * (n - 1) / n * bits)  # exact up to 2⁵³
     assert ring_bits(bits, n) == expected
     assert not found or expected == found
+
+
+@pytest.mark.parametrize("W", [metropolis(ring(N)), averaging(N)], ids=["other rounds", "an exact mean"])
+def test_all_reduce_sgd_is_a_ring_on_any_rounds(W):
+    """Each node passes on as much as it is passed, and waits for the slowest."""
+    protocol = gj.metered(gj.allreduce_sgd(TASK, SGD), compute_seconds=np.arange(1.0, N + 1))
+    plan, watch = gj.timeline.rounds(W, T), [node_traffic(), gj.observe.clock_by_node()]
+    found = gj.simulate(KEY, protocol, plan, jnp.asarray(X0), observers=watch, record_every=T)
+    for way in ("bytes_out", "bytes_in"):
+        np.testing.assert_array_equal(found[way][-1], RING / N)
+    np.testing.assert_array_equal(found["clock_by_node"][-1], float(T * N))

@@ -224,8 +224,8 @@ def metered(
         overlap: whether a node goes on while its uplink still sends, as in :mod:`gossipjax.deploy`.
 
     Returns:
-        The protocol; :func:`gossipjax.observe.node_traffic` and :func:`gossipjax.observe.meter_summary` observe it, and
-        ``trajectory.state.meter`` holds the exact counts.
+        The protocol; :func:`gossipjax.observe.traffic_by_node` and :func:`gossipjax.observe.meter_summary` observe it,
+        and ``trajectory.state.meter`` holds the exact counts.
 
     Raises:
         ValueError: if a number is out of range, or overlap is asked for without a clock; during a run, if the number of

@@ -101,7 +101,7 @@ def test_who_does_not_say_who_sends_is_refused():
 
 def metered(plan, sharing=None):
     protocol, plan = gj.metered(gj.gossip_averaging(sharing)), systems.stand_in(plan)
-    watch = [gj.observe.node_traffic()]
+    watch = [gj.observe.traffic_by_node()]
     return gj.simulate(KEY, protocol, plan, jnp.asarray(X0), observers=watch, record_every=len(plan), progress=False)
 
 
@@ -122,7 +122,7 @@ PLANS = {
 def test_one_ledger_for_run_meter_and_plan(name):
     plan = PLANS[name]()
     found, done, balance = metered(plan), systems.activity(plan), plan.timeline.properties.traffic
-    sent, received = found["bytes_out"][-1], found["bytes_in"][-1]
+    sent, received = found["bytes_sent_by_node"][-1], found["bytes_received_by_node"][-1]
     assert sent.sum() == found["bytes_sent"][-1]
     if name == "all-reduce":
         by_plan = systems.node_traffic(plan)
@@ -149,7 +149,7 @@ def test_one_ledger_for_run_meter_and_plan(name):
 def test_run_and_meter_agree_where_sizes_vary(timeline, sharing):
     plan = timeline()
     found = metered(plan, sharing)
-    sent, received = float(found["bytes_out"][-1].sum()), float(found["bytes_in"][-1].sum())
+    sent, received = float(found["bytes_sent_by_node"][-1].sum()), float(found["bytes_received_by_node"][-1].sum())
     assert sent == found["bytes_sent"][-1]
     assert 0 < received <= sent
     assert (received == sent) == (plan.properties.num_slots == 0)

@@ -167,7 +167,9 @@ def test_run_and_meter_agree_where_sizes_vary(timeline, sharing):
 )
 def test_the_ledger_of_a_plan_is_that_of_its_transfers_at_any_time(plan):
     made = plan()
-    for until in (-1.0, 0.0, *np.linspace(0.1, 1.0, 5) * made.end_s, np.inf):
+    with pytest.raises(ValueError, match="until_s=-1"):
+        systems.node_traffic(made, -1.0)
+    for until in (0.0, *np.linspace(0.1, 1.0, 5) * made.end_s, np.inf):
         sent, received = systems.node_traffic(made, until)
         assert sent.sum() == pytest.approx(made.total_bytes(until), rel=1e-9, abs=1e-6)
         assert received.sum() <= sent.sum() * (1 + 1e-12)

@@ -92,11 +92,12 @@ def test_what_is_computed_from_the_mean_is_a_matrix_like_others():
     assert not any(map(is_averaging, (lazy(J), J.toarray(), 2 * J, J.T + J, metropolis(complete(4)))))
 
 
-def test_everybody_waits_for_everybody():
-    """Clocks of an all-reduce: all end a round when the last is done."""
+@pytest.mark.parametrize("overlap", [False, True])
+def test_everybody_waits_for_everybody(overlap):
+    """Clocks of an all-reduce: all end a round when the last is done, its own uplink included."""
     compute = np.linspace(0.1, 1.0, N)
     for timeline in (gj.timeline.rounds(averaging(N), T), device_plan().timeline):
-        protocol = gj.metered(gj.gossip_averaging(), compute_seconds=compute, bytes_per_second=1000.0)
+        protocol = gj.metered(gj.gossip_averaging(), compute_seconds=compute, bytes_per_second=1000.0, overlap=overlap)
         found = gj.simulate(KEY, protocol, timeline, jnp.asarray(X0), record_every=T)
         # Float32 clocks, T additions.
         np.testing.assert_allclose(found.state.meter.clock, T * (1.0 + RING / T / N / 1000.0), rtol=1e-6)

@@ -161,6 +161,9 @@ def as_timeline(plan: Any) -> Timeline:
 class Ledger(NamedTuple):
     """What every node has sent and received since a run began; both have one entry for each.
 
+    The unit is that of its source: **bits**, as 64-bit counters, in the ledger of a run (``Meter.traffic`` of
+    :func:`gossipjax.metered`); **bytes**, in float64, in that of a plan (:func:`gossipjax.systems.node_traffic`).
+
     A message is charged to its sender when it leaves, and to its receiver when it arrives: of the whole network, what
     was sent = what was received + what was lost + what is still on its way.
     """
@@ -183,6 +186,9 @@ class Info(NamedTuple):
     """Mini-batch loss of each acting node, before its last local step."""
     finite: Bool[Array, "*k"] | None = None
     """Whether all parameters written by this event are finite, in all or for each acting node."""
+    allreduce: Any = None
+    """``()`` if the messages are those of a ring all-reduce, in which each node receives as much as it sends; else
+    None: they go where the event's mixing says."""
 
 
 @displayed

@@ -175,7 +175,7 @@ def _learn(given: Problem, scale: Scale, network: str, said: Sharing, seed: int,
         observe.metrics_by_node(task, samples=_samples(task, scale), seed=scale.seed),
         observe.average_model_metrics(task, samples=_samples(task, scale), seed=scale.seed),
         observe.consensus_distance(),
-        observe.node_traffic(),
+        observe.traffic_by_node(),
     )
     protocol = dpsgd(task, Partial(optax.sgd, scale.learning_rate), local_steps=scale.local_steps, sharing=said)
     trajectory = simulate(
@@ -188,7 +188,7 @@ def _learn(given: Problem, scale: Scale, network: str, said: Sharing, seed: int,
         checkpoint=checkpoint,
         throw=False,
     )
-    names = ["accuracy_by_node", "average_model_accuracy", "consensus_distance", "bytes_out", "train_loss"]
+    names = ["accuracy_by_node", "average_model_accuracy", "consensus_distance", "bytes_sent_by_node", "train_loss"]
     found = trajectory.dataset[names].drop_vars("time").drop_attrs(deep=False)
     facts = {"disagreement": disagreement(matrices, scale.num_rounds), "models_sent": models_sent(matrices)}
     return found.assign({name: ((), value) for name, value in facts.items()})
@@ -225,7 +225,7 @@ def with_summaries(joined: xr.Dataset) -> xr.Dataset:
     return joined.assign(
         mean_accuracy=rest.astype(np.float64).mean("node"),
         worst_decile=(names, last),
-        mean_megabytes=joined.bytes_out.astype(np.float64).mean("node") / 1e6,
+        mean_megabytes=joined.bytes_sent_by_node.astype(np.float64).mean("node") / 1e6,
     )
 
 

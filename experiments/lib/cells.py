@@ -1,13 +1,15 @@
 """Cells: the runs of paper-scale experiments, one (system, data, seed) each, finished once and then committed.
 
 A cell is a module-level function of JSON-able settings, and a finished one is a small file of records under
-:data:`FOLDER`. Its name says what it is and ends in a hash of its settings; inside are the settings, the bands that its
-verdicts are held against, the versions, a digest of the code that it reaches (:mod:`experiments.lib.code`), a digest of
-its data, and the seconds that it took. Experiments take their runs with :func:`take`, from such files or from the
+:data:`FOLDER`. Its name says what it is and ends in a hash of its settings; inside are the settings, the bands as they
+were stated before the run, the versions, a digest of the code that it reaches (:mod:`experiments.lib.code`), a digest
+of its data, and the seconds that it took. Experiments take their runs with :func:`take`, from such files or from the
 folder of :func:`experiments.lib.kept.kept_run`; both are written, found and resumed by the same functions.
 
-Other code, or other results of cells that one needs, make a cell *stale*: it is made again by the queue, and where a
-table still shows it, the table says so. Other versions of packages do not; they are noted in the file.
+Other code, or other results of cells that one needs, make a cell *stale*: it is made again by the queue, and as long as
+a table shows it, a row of the table names it. Another row names cells whose bands are no longer those stated before
+the run; their numbers stay good, so they are not made again. Other versions of packages, and other data, do not make a
+cell stale: both are noted in the file and not compared, because tables are also made where the data are not at hand.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class Cell(NamedTuple):
     needs: tuple[Cell, ...] = ()
     """Cells whose results it depends on."""
     bands: dict[str, Any] = {}  # noqa: RUF012 - a NamedTuple's default, which nobody changes
-    """What its verdicts allow, as stated before the run."""
+    """What its verdicts allow."""
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -94,9 +96,15 @@ class Shelf(NamedTuple):
         same = known["code"] == digest_of_code(cell.make) and known["needed"] == self._needed(cell)
         return "done" if same else "stale"
 
+    def has_other_bands(self, cell: Cell) -> bool:
+        """Whether a finished cell was made when its verdicts allowed something else."""
+        found = self.file(cell)
+        return found is not None and store.manifest_of(found)["bands"] != json.loads(json.dumps(cell.bands))
+
     def sittings(self, cell: Cell) -> Sittings:
-        """Return the folder in which a cell is under way, by today's code."""
-        return Sittings(pathlib.Path(self.work) / "cells" / cell.name, digest_of_code(cell.make))
+        """Return the folder in which a cell is under way, by today's code and results of the cells that it needs."""
+        folder = pathlib.Path(self.work) / "cells" / cell.name
+        return Sittings(folder, digest_of_code(cell.make), self._needed(cell))
 
     def _folder(self, cell: Cell) -> pathlib.Path:
         return pathlib.Path(self.folder) / cell.stem

@@ -26,7 +26,7 @@ import gossipjax
 import theory
 
 ROOTS = {package.__name__: pathlib.Path(package.__file__ or "").parent for package in (gossipjax, theory, experiments)}
-"""Our packages; all other code is told by its version."""
+"""Our packages; other packages are identified by version."""
 
 
 _BASE = (
@@ -227,7 +227,7 @@ def _is_text(node: Any) -> bool:
 
 
 def _plain(node: Any) -> str:
-    """Write a syntax tree down, without what changes no number and alike in all versions of Python."""
+    """Write a syntax tree down, without what changes no number, and identically in all versions of Python."""
     if isinstance(node, ast.Raise):
         return "raise"
     if isinstance(node, list):

@@ -89,6 +89,7 @@ def train(
         dpsgd(problem.task, Partial(optax.sgd, rate), local_steps=problem.local_steps, sharing=sharing),
         compute_seconds=compute,
         bytes_per_second=network.bytes_per_second,
+        overlap=False,
     )
     available = len(problem.task.test["inputs"])
     few = network.test_samples if network.test_samples < available else None

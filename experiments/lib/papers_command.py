@@ -11,13 +11,14 @@ import sys
 from collections import Counter
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 import gossipjax
 from experiments.lib import papers, queue, store
 from experiments.lib.cells import FOLDER, WORK, Cell, Missing, Shelf
-from experiments.lib.report import show
+from experiments.lib.report import Row, show
 from theory.output import check_folder
 
 
@@ -96,7 +97,7 @@ def _status(lines: list[queue.Line], console: Console) -> None:
 
 
 def _report(stems: tuple[str, ...], size: str, shelf: Shelf, console: Console) -> int:
-    """Make tables and results from the cells that there are; say what is missing and what is stale."""
+    """Make tables and results from the cells that there are; say what is missing, and what has changed since."""
     for stem in stems:
         module, cells = importlib.import_module(f"experiments.{stem}"), papers.cells(stem, size, shelf)
         states = {cell.name: shelf.state(cell) for cell in cells}
@@ -110,10 +111,19 @@ def _report(stems: tuple[str, ...], size: str, shelf: Shelf, console: Console) -
             console.print(f"{stem}: no table yet: {error}", highlight=False)
         else:
             facts = {"configuration": config._asdict(), "size": size, "cells": states}
+            facts["other_bands"] = [cell.name for cell in cells if shelf.has_other_bands(cell)]
             store.save(stem, dataset, facts, pathlib.Path(shelf.work))
-            show(f"{stem}: {module.CLAIM}", module.table(store.load(stem, pathlib.Path(shelf.work))), console)
+            kept = store.load(stem, pathlib.Path(shelf.work))
+            show(f"{stem}: {module.CLAIM}", [*module.table(kept), *changed(store.manifest_of(kept))], console)
         console.print(f"  {len(cells)} cells: {_told(lacking, len(cells))}\n", highlight=False)
     return 0
+
+
+def changed(manifest: dict[str, Any]) -> list[Row]:
+    """Return the rows that name the cells of a table which are not as they would be made today."""
+    stale = [name for name, state in manifest["cells"].items() if state == "stale"]
+    some = {"cells that are stale": stale, "cells made for other bands": manifest["other_bands"]}
+    return [Row(what, len(names), np.nan, np.nan, ", ".join(names)) for what, names in some.items() if names]
 
 
 def _told(lacking: dict[str, list[str]], count: int) -> str:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import shutil
-import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.lib.kept import hash_of
+from gossipjax._base.locks import Held, is_locked, take_lock
 from theory.output import replacing
-
-try:
-    import fcntl
-except ImportError:  # Windows has none: two processes on one run are then not kept apart
-    fcntl = None  # type: ignore[assignment]
 
 
 class Busy(ValueError):
@@ -26,19 +21,27 @@ class Busy(ValueError):
 class Sittings:
     """A folder with the checkpoint of a run under way, its lock, and the times at which processes worked on it.
 
-    The system releases the lock when its process ends, even if the process was killed. A sitting that did not end by
+    A sitting that did not end by
     itself counts until its last checkpoint, for what came later is done again.
     """
 
-    def __init__(self, folder: pathlib.Path, code: str):
-        """Name the folder of a run, made by code of this digest; checkpoints of other code are not gone on with."""
+    def __init__(self, folder: pathlib.Path, code: str, needed: Mapping[str, str | None] | None = None):
+        """Name the folder of a run.
+
+        Args:
+            folder: of the checkpoint; its name is that of the run.
+            code: digest of the code that makes it.
+            needed: digests of the other runs that it is made from; a checkpoint of other code, or of other runs, is
+                dropped.
+        """
         self.folder, self.code = folder, code
+        self._made_by = f"{code}-{hash_of(dict(needed))}" if needed else code
         self._lock: Any = None
 
     @property
     def checkpoint(self) -> pathlib.Path:
         """Where the run's state lies."""
-        return self.folder / f"{self.code}.checkpoint"
+        return self.folder / f"{self._made_by}.checkpoint"
 
     def __enter__(self) -> Sittings:
         """Begin a sitting.
@@ -47,9 +50,11 @@ class Sittings:
             Busy: another process works on the run.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.folder / "lock", "a+", encoding="utf-8")
         try:
-            self._take_lock()
+            self._lock = take_lock(self.folder / "lock")
+        except Held as error:
+            raise Busy(f"{self.folder.name} is in use by {error.holder}; wait for it to end") from None
+        try:
             for other in set(self.folder.glob("*.checkpoint")) - {self.checkpoint}:
                 shutil.rmtree(other, ignore_errors=True)
             self._write([*self._ended(), [time.time(), None]])
@@ -62,39 +67,19 @@ class Sittings:
         """Let others work on the run."""
         self._lock.close()
 
-    def _take_lock(self) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "another process"
-            raise Busy(f"{self.folder.name} is in use by {holder}; wait for it to end") from None
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self._lock.flush()
-
     def is_busy(self) -> bool:
         """Whether a process works on the run now."""
-        if fcntl is None or not (self.folder / "lock").exists():
-            return False
-        with open(self.folder / "lock", "a", encoding="utf-8") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        return is_locked(self.folder / "lock")
 
     def seconds(self) -> float:
-        """Add up the sittings of this code so far; the present one until now."""
+        """Add up the sittings of this code and these needed runs so far; the present one until now."""
         ended = self._ended()
         if not self.is_busy():
             return sum(end - start for start, end in ended)
         return sum(end - start for start, end in ended[:-1]) + time.time() - ended[-1][0]
 
     def count(self) -> int:
-        """Count the sittings of this code."""
+        """Count them."""
         return len(self._ended())
 
     def _ended(self) -> list[list[float]]:
@@ -103,7 +88,7 @@ class Sittings:
             kept = json.loads((self.folder / "sittings.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return []
-        if kept["code"] != self.code:
+        if kept["made_by"] != self._made_by:
             return []
         times = kept["times"]
         if times and times[-1][1] is None:
@@ -113,4 +98,4 @@ class Sittings:
 
     def _write(self, times: Sequence[Sequence[float | None]]) -> None:
         with replacing(self.folder / "sittings.json") as temporary:
-            temporary.write_text(json.dumps({"code": self.code, "times": times}), encoding="utf-8")
+            temporary.write_text(json.dumps({"made_by": self._made_by, "times": times}), encoding="utf-8")

@@ -25,20 +25,20 @@ class LazyModule(types.ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
-def names_on_demand(room: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+def names_on_demand(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
     """Return a module-level ``__getattr__`` (PEP 562) that imports names when they are first read.
 
     Args:
-        room: ``__name__`` of the package.
+        package: ``__name__`` of the package.
         modules: the full name of each module, and the names that it provides.
     """
     where = {name: module for module, names in modules.items() for name in names}
 
     def find(name: str) -> Any:
         if name not in where:
-            raise AttributeError(f"module {room!r} has no attribute {name!r}")
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(where[name]), name)
-        setattr(sys.modules[room], name, value)
+        setattr(sys.modules[package], name, value)
         return value
 
     return find

@@ -66,6 +66,11 @@ def _check_report(info: Info) -> None:
         raise TypeError(
             f"protocol.step returned Info(finite={shown(finite)}): must be bools, in all or per acting node"
         )
+    if info.allreduce is not None and type(info.allreduce) is not tuple:
+        raise TypeError(
+            f"protocol.step returned Info(allreduce={shown(info.allreduce)}): must be () for the messages of a ring "
+            "all-reduce, or None"
+        )
 
 
 def encode(

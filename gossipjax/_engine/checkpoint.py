@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import socket
 import warnings
 import zipfile
 import zlib
@@ -16,12 +15,8 @@ import numpy as np
 
 from gossipjax._base.arguments import instance
 from gossipjax._base.leaves import in_form, plain
+from gossipjax._base.locks import Held, take_lock
 from gossipjax._base.paths import replacing
-
-try:
-    import fcntl
-except ImportError:  # Windows has none: two processes on one folder are then not kept apart
-    fcntl = None  # type: ignore[assignment]
 
 FORMAT = "gossipjax-checkpoint-2"
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -92,22 +87,12 @@ class Checkpoint:
         self._lock.close()
 
     def _take_lock(self) -> None:
-        # The system releases the lock when its process ends, even if the process was killed.
-        self._lock = open(self.folder / "lock", "a+", encoding="utf-8")
-        if fcntl is None:
-            return
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "another process"
-            self._lock.close()
+            self._lock = take_lock(self.folder / "lock")
+        except Held as error:
             raise ValueError(
-                f"{self.folder} is in use by {holder}; wait for it to end, or pass another folder"
+                f"{self.folder} is in use by {error.holder}; wait for it to end, or pass another folder"
             ) from None
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self._lock.flush()
 
     def _compare_note(self) -> None:
         note = self.folder / "run.json"

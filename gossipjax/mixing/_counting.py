@@ -40,10 +40,13 @@ def charge_allreduce(info: Info, event: Event, num_nodes: int) -> Info:
         info: the report of the step.
         event: the event of that step.
         num_nodes: n.
+
+    Returns:
+        The report, with ``allreduce=()`` if it was charged so.
     """
     if event.allreduce is None or not isinstance(info.bits, int) or info.messages is not None:
         return info
-    return info._replace(bits=ring_bits(info.bits, num_nodes), messages=jnp.ones(num_nodes, jnp.uint32))
+    return info._replace(bits=ring_bits(info.bits, num_nodes), messages=jnp.ones(num_nodes, jnp.uint32), allreduce=())
 
 
 def count(event: Event, rows: int) -> UInt[Array, " m"]:

@@ -2,8 +2,8 @@
 
 Four places know something about traffic. They are views of one thing, and tests hold them against each other:
 
-* ``Info`` of a step: the size of a message of each sender. With the event, :func:`departures` makes of it the messages
-  that leave. All others are sums of these.
+* ``Info`` of a step: the size of a message of each sender. :func:`departures` combines it with the event to count
+  the messages that leave; every other count is a sum of these.
 * The loop adds up the whole network's, ``bytes_sent`` and ``messages_sent`` of every run: two numbers, since a count
   for each node would slow down loops of tiny events.
 * :func:`gossipjax.metered` keeps a :class:`~gossipjax.types.Ledger` of every node by :func:`enter`, and sums up to the
@@ -67,14 +67,13 @@ def enter(book: Book, info: Info, event: Event) -> Book:
     """
     (sent, received), rows = book.ledger, book.said.size
     info = charge_allreduce(info, event, rows)
-    ring = isinstance(info.bits, int) and info.messages is not None
     size, number = departures(info, event, rows)
     who = _senders(event, rows, len(number))
     bits = jnp.broadcast_to(jnp.asarray(size, jnp.uint32), number.shape)
     for lane in range(1 if bits.ndim == 1 else bits.shape[1]):
         column = (bits, number) if bits.ndim == 1 else (bits[:, lane], number[:, lane])
         sent = counter.add_products_at(sent, who, *column)
-    if ring:  # every node passes on as much as it is passed
+    if info.allreduce is not None:  # every node passes on as much as it is passed
         return book._replace(ledger=Ledger(sent, counter.add_products_at(received, who, bits, number)))
     if event.mixing is None:
         return book._replace(ledger=Ledger(sent, received))
@@ -130,9 +129,10 @@ def _transfers(mixing: PairMixing | GroupMixing, rows: int) -> tuple[Int[Array, 
     (g, s), t = mixing.members.shape, mixing.targets.shape[1]
     sources = jnp.broadcast_to(mixing.members[:, None], (g, t, s))
     targets = jnp.broadcast_to(mixing.targets[:, :, None], (g, t, s))
-    whole = (
-        jnp.ones((), bool) if mixing.parts is None else (mixing.parts < 0)[:, None]
-    )  # a node may send itself a fragment
+    if mixing.parts is None:
+        whole = jnp.ones((), bool)
+    else:  # a node may send itself a fragment
+        whole = (mixing.parts < 0)[:, None]
     live = (mixing.weights != 0)[:, None] & ((sources != targets) | ~whole) & (sources < rows)
     return sources.ravel(), jnp.where(live, targets, rows).ravel()
 

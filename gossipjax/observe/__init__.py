@@ -21,6 +21,6 @@ from gossipjax.observe._staleness import staleness_matrix as staleness_matrix
 from gossipjax.observe._staleness import staleness_summary as staleness_summary
 from gossipjax.observe._traffic import clock_by_node as clock_by_node
 from gossipjax.observe._traffic import meter_summary as meter_summary
-from gossipjax.observe._traffic import node_traffic as node_traffic
+from gossipjax.observe._traffic import traffic_by_node as traffic_by_node
 
 __all__ = [name for name in dir() if not name.startswith("_")]

@@ -15,16 +15,16 @@ from gossipjax.observe._models import Observer, Snapshot, Variable, percentiles
 
 
 def _traffic(snapshot: Snapshot) -> dict[str, Array]:
-    meter = _meter_of("node_traffic", snapshot)
+    meter = _meter_of("traffic_by_node", snapshot)
     sent, received = (_bytes(bits, num_rows(snapshot.x)) for bits in meter.traffic)
-    return {"bytes_out": sent, "bytes_in": received}
+    return {"bytes_sent_by_node": sent, "bytes_received_by_node": received}
 
 
 def _clocks(name: str, meter: Any) -> Array:
     if meter.clock is None:
         raise ValueError(
             f"{name} needs clocks: give metered a compute_seconds, bytes_per_second or latency_seconds, or watch "
-            "node_traffic"
+            "traffic_by_node"
         )
     return meter.clock.astype(jnp.result_type(float))
 
@@ -52,14 +52,15 @@ def _bytes(bits: Counter, nodes: int) -> Float[Array, " n"]:
 
 
 @recorded()
-def node_traffic() -> Observer:
-    """Measure ``bytes_out`` and ``bytes_in`` of each node since the run began, with the dimension ``node``.
+def traffic_by_node() -> Observer:
+    """Record ``bytes_sent_by_node`` and ``bytes_received_by_node`` since the run began, with the dimension ``node``.
 
-    The protocol must be metered (:func:`gossipjax.metered`). The sum of ``bytes_out`` is ``bytes_sent`` of the run.
+    The protocol must be metered (:func:`gossipjax.metered`). All ``bytes_sent_by_node`` add up to ``bytes_sent`` of the
+    run.
     """
     variables = (
-        Variable("bytes_out", "bytes that a node has sent", "byte", ("node",)),
-        Variable("bytes_in", "bytes that a node has received", "byte", ("node",)),
+        Variable("bytes_sent_by_node", "bytes that a node has sent", "byte", ("node",)),
+        Variable("bytes_received_by_node", "bytes that a node has received", "byte", ("node",)),
     )
     return Observer(Partial(_traffic), variables)
 

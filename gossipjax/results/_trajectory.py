@@ -118,7 +118,7 @@ class Trajectory:
 
         Args:
             by: a dimension of what observers measured: ``"node"`` (:func:`~gossipjax.observe.metrics_by_node`,
-                :func:`~gossipjax.observe.node_traffic`, :func:`~gossipjax.observe.staleness_by_node`), ``"source"``,
+                :func:`~gossipjax.observe.traffic_by_node`, :func:`~gossipjax.observe.staleness_by_node`), ``"source"``,
                 ``"statistic"``; None: what has no other dimension, one row for each record and seed.
 
         Returns:

@@ -237,11 +237,12 @@ def secure_aggregation(
         y_ji = q_ji + Σ_{k > j} G(s_jk, i, t) − Σ_{k < j} G(s_jk, i, t)  the message; k: the other neighbours of i
         x_i ← W_ii x_i + 2^−f Σ_j y_ji,        Σ_j y_ji = Σ_j q_ji
 
-    G expands the seed of a pair to 32-bit words, so a message alone is uniform, and the masks of two rounds or two
-    receivers are independent. Sums of integers modulo 2³² are exact: the model after a round is, bit for bit, that of
-    the unmasked fixed-point sum, which ``masks=False`` computes in less time. It differs from ``Σ_j W_ij x_j`` by at
-    most ``d_i 2^−(f+1)`` for d_i neighbours, besides float rounding; so the mean is conserved up to these errors.
-    Derivatives of a run do not pass through whole numbers: differentiate runs with full sharing.
+    G expands the seed of a pair to 32-bit words. If G is a good generator, a message alone is indistinguishable from
+    uniform words, and so are the masks of two rounds or two receivers from independent ones. Sums of integers modulo
+    2³² are exact: the model after a round is, bit for bit, that of the unmasked fixed-point sum, which ``masks=False``
+    computes in less time. It differs from ``Σ_j W_ij x_j`` by at most ``d_i 2^−(f+1)`` for d_i neighbours, besides
+    float rounding; so the mean is conserved up to these errors. Derivatives of a run do not pass through whole numbers:
+    differentiate runs with full sharing.
 
     **Threat model.** All nodes are honest but curious: they follow the protocol and look at what they receive. Node i,
     together with up to c of its neighbours (``colluders``), learns of its other neighbours the sum of each round only.

@@ -27,6 +27,8 @@ _TRAINED, _SENT, _OFFLINE = palette.BLUE, palette.RED, palette.ABSENT
 _LOST, _DROPPED = palette.paler(_TRAINED, 0.65), palette.paler(_SENT, 0.65)
 _WAITS, _IN_RING, _BROADCASTS = palette.paler(palette.YELLOW, 0.55), palette.TEAL, palette.WINE
 _MOST_NODES = 60
+_THIN = 2e-3
+"""Share of the window, about two pixels, below which the white edges of a bar would cover it."""
 
 
 def picture(
@@ -55,23 +57,24 @@ def picture(
 
     Raises:
         TypeError: no plan, or no devices.
-        ValueError: nodes that do not exist, none, too many, or twice; an empty window; devices of another network.
+        ValueError: nodes that do not exist, none, too many, or twice; an empty window, or one after the end of the
+            plan; devices of another network.
     """
     from gossipjax._base.figure import Figure
 
     chosen = _nodes(checked_plan(plan), nodes)
-    first_s, last_s = _window(first_s, last_s)
+    first_s, last_s = _window(first_s, last_s, plan.end_s)
     if devices is not None:
         instance("devices", devices, (Devices, Machines), "pass those that the plan was made of, or None")
     found, ring = activity(plan, first_s, last_s), isinstance(plan.details, HADFLHistory)
     figure = Figure(figsize=(8.0, 1.3 + 0.3 * chosen.size), dpi=160, layout="constrained")
     axes = figure.add_subplot()
+    axes.set_xlim(first_s, last_s)
     if devices is not None:
         _draw_offline(axes, devices, plan.num_nodes, chosen, first_s, last_s)
     _draw_activity(axes, found, chosen, plan.num_nodes)
     if isinstance(plan.details, HADFLHistory):
         _draw_rings(axes, plan.details, plan.activities[0], (first_s, last_s), _rows(chosen, plan.num_nodes))
-    axes.set_xlim(first_s, last_s)
     axes.set_ylim(chosen.size - 0.5, -0.5)
     axes.set_yticks(np.arange(chosen.size), [str(node) for node in chosen.tolist()])
     axes.tick_params(axis="y", length=0)
@@ -93,10 +96,14 @@ def _nodes(plan: Plan, nodes: Any) -> Int[np.ndarray, " k"]:
     return chosen
 
 
-def _window(first_s: Any, last_s: Any) -> tuple[float, float]:
+def _window(first_s: Any, last_s: Any, end_s: float) -> tuple[float, float]:
     first, last = real("first_s", first_s, least=0, unit="seconds"), real("last_s", last_s, unit="seconds")
     if first >= last:
         raise ValueError(f"first_s={first_s}, last_s={last_s}: the window must begin before its end")
+    if first > end_s:
+        raise ValueError(
+            f"first_s={first_s}: nothing happens after the end of the plan at {end_s:g} s; begin before it"
+        )
     return first, last
 
 
@@ -138,7 +145,12 @@ def _draw_rings(
 
 
 def _bars(axes: Axes, centre: np.ndarray, begin: np.ndarray, end: np.ndarray, colour: str, height: float = 0.32):
-    axes.barh(centre, end - begin, height=height, left=begin, color=colour, edgecolor="white", linewidth=0.4)
+    """Draw bars with white edges, and those with their own colour that such edges would hide."""
+    first, last = axes.get_xlim()
+    thin = end - begin < _THIN * (last - first)
+    for kept, edge in ((~thin, "white"), (thin, colour)):
+        at = begin[kept]
+        axes.barh(centre[kept], end[kept] - at, height=height, left=at, color=colour, edgecolor=edge, linewidth=0.4)
 
 
 def _draw_offline(

@@ -106,7 +106,7 @@ class Plan:
         return float(traffic_series(self, np.array([until_s]))[0])
 
     def node_traffic(self, until_s: int | float = np.inf) -> Ledger:
-        """Bytes sent and received by each node up to a time; see :func:`node_traffic`."""
+        """Bytes sent and received by each node up to a time ≥ 0; see :func:`node_traffic`."""
         return node_traffic(self, until_s)
 
     def training_seconds(self, until_s: int | float) -> float:
@@ -260,12 +260,12 @@ def node_traffic(plan: Plan, until_s: int | float = np.inf) -> Ledger:
 
     Args:
         plan: of any system.
-        until_s: seconds.
+        until_s: seconds, ≥ 0.
 
     Returns:
         Bytes of each node, ``(n,)`` in float64; of HADFL ``(n + 1,)``, the last entry being the coordinator's.
     """
-    until_s = real("until_s", until_s, infinite=True, unit="seconds")
+    until_s = real("until_s", until_s, least=0, infinite=True, unit="seconds")
     n = checked_plan(plan).num_nodes + (0 if plan.details is None else plan.details.num_coordinators)
     found = [by_node(each, n) for each in plan.activities]
     whole = np.searchsorted(plan.begin_s, until_s, side="right") - 1  # pieces before this one have ended

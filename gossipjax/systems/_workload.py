@@ -22,7 +22,7 @@ _TYPED = "or pass learner=protocol instead of model_bytes and local_steps, which
 
 
 class Workload(NamedTuple):
-    """What the times of a plan rest on."""
+    """Assumptions behind a plan's times."""
 
     message_bytes: int
     """Of the model in one message, without what the system adds to it."""
@@ -52,15 +52,15 @@ def workload(
     made_for: str,
     example: Callable[[], Event] = _meeting,
 ) -> Workload:
-    """Read the bytes of a message and the number of local steps off a protocol, or take them as they are typed.
+    """Read the bytes of a message and the number of local steps off a protocol, or take them as they are given.
 
     The bytes are those of one message that the protocol's step reports, where they never change, for the model of its
     task. The step is traced, not run.
 
     Args:
-        learner: the protocol that will run on the plan; None: the two numbers are typed.
-        model_bytes: typed bytes of one message; None: those of the learner.
-        local_steps: typed number of local steps; None: those of the learner.
+        learner: the protocol that will run on the plan; None: the two numbers are given explicitly.
+        model_bytes: given bytes of one message; None: those of the learner.
+        local_steps: given number of local steps; None: those of the learner.
         num_nodes: n.
         made_for: the family of protocols that the system plans.
         example: returns the form of an event of the system, on which the step is traced.

@@ -1,8 +1,8 @@
 """Traffic of each node, and clocks for messages whose sizes differ from node to node.
 
 Timelines are planned before the run, so that their times cannot depend on its messages. If the size of a message is
-random or depends on the model, as in :func:`~gossipjax.sharing.jwins`, a meter computes the clocks during the run. Who
-is charged for a message is said in :mod:`gossipjax.mixing._ledger`.
+random or depends on the model, as in :func:`~gossipjax.sharing.jwins`, a meter computes the clocks during the run.
+:mod:`gossipjax.mixing._ledger` defines who is charged for a message.
 """
 
 from __future__ import annotations
@@ -102,10 +102,14 @@ def _tick(link: _Link, meter: Meter, info: Info, event: Event) -> Meter:
     """Move the clocks on by one round."""
     assert meter.clock is not None
     n = meter.clock.shape[0]
-    size, number = departures(charge_allreduce(info, event, n), event, n)
+    info = charge_allreduce(info, event, n)
+    size, number = departures(info, event, n)
     sent = jnp.sum(_by_message(size, n).astype(jnp.float32) * _by_message(number, n).astype(jnp.float32), axis=1) / 8
     ready, uplink = _ready(link, meter, sent / link.bytes_per_second)
-    mixing = event.mixing if event.allreduce is None else DenseMixing(jnp.ones((n, n)))
+    everyone = event.allreduce is not None or info.allreduce is not None
+    mixing = DenseMixing(jnp.ones((n, n))) if everyone else event.mixing
+    if everyone:  # a mean needs what each node passes on
+        ready = uplink
     heard = latest(mixing, *_add_seconds(*uplink, jnp.broadcast_to(link.latency, (n,))))
     clock, rest = _later(ready, heard)
     return meter._replace(clock=clock, rest=rest, uplink=None if meter.uplink is None else uplink)
@@ -186,7 +190,7 @@ def metered(
     compute_seconds: ArrayLike | None = None,
     bytes_per_second: ArrayLike | None = None,
     latency_seconds: ArrayLike | None = None,
-    overlap: bool = False,
+    overlap: bool = True,
 ) -> Protocol:
     """Count what every node sends and receives, on any timeline whose rows are nodes; on rounds, keep clocks as well.
 
@@ -195,21 +199,21 @@ def metered(
     in its mailbox again at every tick until a newer one comes.
 
     With any of the three numbers, each node has a clock, and the timeline must be synchronous. A node computes, sends
-    its messages one after another, and ends its round when it has sent all its messages and received those of its
-    neighbours::
-
-        r_i = t_i + compute_i + bytes sent_i / rate_i
-        t_i ← max(r_i, max_{j heard by i} r_j + latency_j)
-
-    With ``overlap`` it goes on when it has received them, while its uplink still sends, one round after another::
+    its messages one after another, and ends its round when it has received those of its neighbours, while its uplink
+    still sends, one round after another::
 
         r_i = t_i + compute_i          u_i ← max(u_i, r_i) + bytes sent_i / rate_i
         t_i ← max(r_i, max_{j heard by i} u_j + latency_j)
 
+    With ``overlap=False`` it ends its round only when it has sent all its messages, too::
+
+        r_i = t_i + compute_i + bytes sent_i / rate_i
+        t_i ← max(r_i, max_{j heard by i} r_j + latency_j)
+
     Nodes wait for their neighbours only, so that their clocks differ. The run itself does not change. An exact mean of
     all nodes (``rounds(mixing.averaging(n), T)``, :func:`gossipjax.systems.allreduce`,
     :func:`gossipjax.allreduce_sgd`) is a ring all-reduce: each node sends and receives 2 (n − 1)/n models, and waits
-    for all others.
+    for all others and, whatever ``overlap`` says, for its own uplink.
 
     Where rows are no nodes, as in Plexus and HADFL, :func:`gossipjax.systems.node_traffic` reads the traffic off the
     plan.
@@ -219,16 +223,16 @@ def metered(
         compute_seconds: duration of a round's local steps, ≥ 0; a number, or one per node ``(n,)``; None: 0.
         bytes_per_second: rate at which a node sends, > 0; a number, or one per node; None: infinity.
         latency_seconds: latency of a sender's messages, ≥ 0; a number, or one per node; None: 0.
-        overlap: whether a node goes on while its uplink still sends, as in :mod:`gossipjax.deploy`.
+        overlap: whether a node goes on while its uplink still sends, which is also the default of
+            :func:`gossipjax.systems.synchronous` and :func:`gossipjax.deploy.execute`; of no concern without clocks.
 
     Returns:
-        The protocol; :func:`gossipjax.observe.node_traffic` and :func:`gossipjax.observe.meter_summary` observe it, and
-        ``trajectory.state.meter`` holds the exact counts.
+        The protocol; :func:`gossipjax.observe.traffic_by_node` and :func:`gossipjax.observe.meter_summary` observe it,
+        and ``trajectory.state.meter`` holds the exact counts.
 
     Raises:
-        ValueError: if a number is out of range, or overlap is asked for without a clock; during a run, if the number of
-            nodes differs, the timeline is not synchronous though there are clocks, rows are no nodes, or events do not
-            say who sends.
+        ValueError: if a number is out of range; during a run, if the number of nodes differs, the timeline is not
+            synchronous though there are clocks, rows are no nodes, or events do not say who sends.
         TypeError: during a run with clocks, if rounds are in groups, such as Shatter's.
     """
     n = instance(
@@ -240,8 +244,7 @@ def metered(
         _per_node("latency_seconds", latency_seconds, 0.0, n, least=0, unit="seconds"),
     )
     timed = any(given is not None for given in (compute_seconds, bytes_per_second, latency_seconds))
-    if flag("overlap", overlap) and not timed:
-        raise ValueError("overlap=True: says how clocks run, and there are none; pass bytes_per_second=… as well")
+    overlap = flag("overlap", overlap)
     inner, link = bind(protocol), _Link(*(jnp.asarray(a, jnp.float32) for a in numbers)) if timed else None
     return Protocol(
         init=Partial(_init, inner, link, Frozen(overlap)),

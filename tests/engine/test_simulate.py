@@ -152,6 +152,14 @@ def test_a_step_must_return_its_report(step, message, wrap):
         simulate(KEY, broken(step) if wrap is None else wrap(broken(step)), rounds(W, 10), START)
 
 
+def test_a_ring_is_not_a_flag():
+    def step(key, state, event):
+        return state, Info(bits=64, allreduce=True)
+
+    with pytest.raises(TypeError, match=r"Info\(allreduce=True\): must be \(\) for the messages of a ring"):
+        simulate(KEY, broken(step), rounds(W, 10), START)
+
+
 class Pair(NamedTuple):
     x: Any
     y: Any

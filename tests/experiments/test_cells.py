@@ -1,5 +1,7 @@
 """Cells are found again by their settings, marked stale by other code, refused when edited, and made by one process."""
 
+import argparse
+import fcntl
 import json
 import multiprocessing
 import os
@@ -7,17 +9,22 @@ import pathlib
 import subprocess
 import sys
 import time
+import types
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import xarray as xr
+from rich.console import Console
 
 import experiments.__main__ as command
 from experiments import jwins_accuracy_vs_bytes
-from experiments.lib import cells, code, papers, queue, store
+from experiments.lib import cells, code, papers, papers_command, queue, store
 from experiments.lib.cells import Cell, Missing, Shelf, largest_grid, take, take_grid
 from experiments.lib.problems import of_jwins
+from experiments.lib.report import Row
 from experiments.lib.sittings import Busy, Sittings
+from gossipjax._base import locks
 
 MADE = []
 
@@ -134,6 +141,52 @@ def test_cells_of_published_data_do_not_run_on_others(shelf):
     take(shelf, cell()._replace(contents=lambda settings: (of_jwins("digits", 8),)))
 
 
+def test_other_bands_are_noted_and_make_nothing_again(shelf):
+    take(shelf, cell())
+    assert not shelf.has_other_bands(cell())
+    assert not shelf.has_other_bands(cell(0.6))  # there is none
+    other = cell()._replace(bands={"x": (1, 2)})
+    assert shelf.has_other_bands(other)
+    assert shelf.state(other) == "done"
+    take(shelf, other._replace(settings={"rate": 0.7}))
+    assert not shelf.has_other_bands(other._replace(settings={"rate": 0.7}))  # as a file returns them
+
+
+class Config(NamedTuple):
+    keep: Shelf | None = None
+
+
+def test_a_table_names_what_has_changed_since(shelf, monkeypatch):
+    now, rebanded = cell(), cell(0.6)
+    for one in (now, rebanded):
+        take(shelf, one)
+    stem = types.SimpleNamespace(CLAIM="it is so", PAPER=Config(), QUICK=Config(), cells=lambda config: [now, rebanded])
+    stem.run = lambda config: take(config.keep, now)
+    stem.table = lambda data: [Row("score", float(data.score[-1]), np.nan, np.nan, "")]
+    monkeypatch.setitem(sys.modules, "experiments.stem", stem)
+    monkeypatch.setattr(papers, "STEMS", ("stem",))
+
+    def said():
+        console = Console(record=True, width=200)
+        parser = argparse.ArgumentParser()
+        papers_command.add(parser.add_subparsers())
+        given = parser.parse_args(["papers", "report", "--cells", shelf.folder, "--work", shelf.work])
+        assert papers_command.main(given, console) == 0
+        return console.export_text().split("2 cells:")[0]  # the table
+
+    assert "score" in said()
+    assert "stale" not in said()
+    rebanded = rebanded._replace(bands={"x": 2})
+    words = said()
+    assert "cells made for other bands" in words
+    assert rebanded.name in words
+    assert now.name not in words
+    monkeypatch.setattr(cells, "digest_of_code", lambda function: "other")
+    words = said()
+    assert "cells that are stale" in words
+    assert now.name in words
+
+
 # Tables of some of the cells
 
 
@@ -201,12 +254,42 @@ def test_two_processes_never_work_on_one_cell(shelf):
         other.kill()
 
 
+def test_who_looks_at_a_run_does_not_keep_others_from_it(tmp_path, monkeypatch):
+    one = Sittings(tmp_path / "cell", "code")
+    with one:
+        pass
+    look = open(one.folder / "lock", encoding="utf-8")
+    fcntl.flock(look, fcntl.LOCK_SH)
+    assert not one.is_busy()  # for another one who looks
+    monkeypatch.setattr(locks.time, "sleep", lambda seconds: look.close())
+    with one:
+        assert look.closed
+        assert one.is_busy()
+
+
+def test_a_checkpoint_made_from_other_results_is_dropped(shelf):
+    need = cell(0.1, of="tuning")
+    one = cell(0.5, need)
+    take(shelf, need)
+    with shelf.sittings(one) as before:
+        before.checkpoint.mkdir()
+    with shelf.sittings(one) as same:
+        assert same.checkpoint.exists()
+        assert same.count() == 2
+    told = store.manifest_of(shelf.file(need))
+    store.save(need.name, shelf.file(need) + 1.0, told, shelf.path(need).parent)
+    with shelf.sittings(one) as other:
+        assert other.checkpoint != before.checkpoint
+        assert not before.checkpoint.exists()
+        assert other.count() == 1
+
+
 def test_seconds_add_up_over_sittings_until_the_last_checkpoint(tmp_path):
     one = Sittings(tmp_path / "cell", "code")
     one.folder.mkdir()
     now = time.time()
     times = [[now - 500.0, now - 400.0], [now - 300.0, None]]
-    (one.folder / "sittings.json").write_text(json.dumps({"code": "code", "times": times}))
+    (one.folder / "sittings.json").write_text(json.dumps({"made_by": "code", "times": times}))
     assert one.seconds() == pytest.approx(100.0)
     one.checkpoint.mkdir()
     piece = one.checkpoint / "after-000000000000010.npz"

@@ -216,6 +216,36 @@ def test_a_number_of_seeds_and_an_interval_are_told():
     assert caption_of.numbers([16, 1000]) == "n = 16, 1,000"
 
 
+def test_bytes_of_secure_aggregation_are_tabulated_at_both_ends_of_the_degrees():
+    """By them one sees what more neighbours cost; what is only recalled of the paper is no prediction."""
+    axes, seeds = ("recovery", "degree", "dropout", "kind"), np.ones(2)
+    formula = np.broadcast_to(np.array([3.0, 6.0, 9.0])[:, None, None], (2, 3, 2, 3))
+    dataset = xr.Dataset(
+        {
+            "score": (("scheme", "seed", "record"), np.ones((3, 2, 1))),
+            "gap": (("scheme", "seed"), np.zeros((3, 2))),
+            "same_bits": ("seed", seeds),
+            "formula": (axes, formula),
+            "bytes": ((*axes, "seed"), formula[..., None] * seeds),
+            "overhead_percent": ((*axes[:3], "seed"), formula[..., :1] * seeds),
+        },
+        {
+            "scheme": ["plain", "masked", "fixed point"],
+            "recovery": ["seeds", "shares"],
+            "degree": [3, 6, 9],
+            "dropout": [0.0, 0.3],
+            "kind": list(secure_aggregation_cost.KINDS),
+        },
+        {"metric": "accuracy", "byte_rounds": 10, "parameters": 5},
+    )
+    rows = {row.quantity: row for row in secure_aggregation_cost.table(dataset)}
+    for recovery in ("seeds", "shares"):
+        for degree in (3, 9):
+            assert rows[f"bytes beyond messages, {recovery}, d = {degree}, p = 0.3"].measured == 2 * degree
+            assert np.isnan(rows[f"more bytes than plain, %, {recovery}, d = {degree}"].predicted)
+    assert not any("d = 6" in name for name in rows)
+
+
 def test_the_stall_that_a_mean_hides_is_in_the_picture():
     """A round of 300 s in a stretch of a hundred short ones: the mean of the stretch is 8 s."""
     dataset = store.load("plexus_churn", tiny("plexus_churn")).copy(deep=True)

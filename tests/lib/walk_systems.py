@@ -297,7 +297,7 @@ CALLS: list[tuple[Callable[..., Any], dict[str, Any], dict[str, tuple]]] = [
     (systems.stand_in, {"plan": PLEXUS}, {"plan": (*THING, None)}),
     (PLEXUS.history.members_of, {"aggregation": 0}, {"aggregation": (*WHOLE, 99)}),
     (systems.activity, {"plan": PLAN}, {"plan": THING, "first_s": (*FINITE[:2], INF), "last_s": (*SORTS, NAN, -1.0)}),
-    (systems.node_traffic, {"plan": PLAN, "until_s": 1.0}, {"plan": THING, "until_s": (*SORTS, NAN, "3")}),
+    (systems.node_traffic, {"plan": PLAN, "until_s": 1.0}, {"plan": THING, "until_s": (*SORTS, NAN, "3", -1.0)}),
     (systems.traffic_series, {"plan": PLAN, "times_s": [1.0]}, {"plan": THING, "times_s": TIMES}),
     (systems.training_series, {"plan": PLEXUS, "times_s": [1.0]}, {"plan": THING, "times_s": TIMES}),
     (PLAN.total_bytes, {"until_s": 1.0}, {"until_s": (*SORTS, NAN, [1.0])}),

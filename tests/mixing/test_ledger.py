@@ -84,6 +84,15 @@ def test_rounds_in_which_each_neighbour_is_sent_something_else(form):
     assert accounts(alike) == ([2, 2, 3, 8], [2 + 4, 1, 4, 1 + 3])
 
 
+def test_one_size_and_counted_messages_are_no_ring():
+    """The hub of a star speaks to its three leaves, and hears nobody."""
+    W = np.eye(4)
+    W[1:, 0] = W[1:, 1:].sum(0) / 2
+    np.fill_diagonal(W[1:, 1:], 0.5)
+    book = _ledger.enter(start_book(4), Info(32, numbers(3, 0, 0, 0)), event(from_matrix(W, form="dense"), nodes=None))
+    assert accounts(book) == ([96, 0, 0, 0], [0, 32, 32, 32])
+
+
 def test_who_does_not_say_who_sends_is_refused():
     groups = GroupMixing(jnp.asarray([[0, 1]]), jnp.full((1, 2), 0.5), jnp.asarray([[0, 1]]))
     with pytest.raises(ValueError, match="does not say who sends"):
@@ -92,7 +101,7 @@ def test_who_does_not_say_who_sends_is_refused():
 
 def metered(plan, sharing=None):
     protocol, plan = gj.metered(gj.gossip_averaging(sharing)), systems.stand_in(plan)
-    watch = [gj.observe.node_traffic()]
+    watch = [gj.observe.traffic_by_node()]
     return gj.simulate(KEY, protocol, plan, jnp.asarray(X0), observers=watch, record_every=len(plan), progress=False)
 
 
@@ -113,7 +122,7 @@ PLANS = {
 def test_one_ledger_for_run_meter_and_plan(name):
     plan = PLANS[name]()
     found, done, balance = metered(plan), systems.activity(plan), plan.timeline.properties.traffic
-    sent, received = found["bytes_out"][-1], found["bytes_in"][-1]
+    sent, received = found["bytes_sent_by_node"][-1], found["bytes_received_by_node"][-1]
     assert sent.sum() == found["bytes_sent"][-1]
     if name == "all-reduce":
         by_plan = systems.node_traffic(plan)
@@ -140,7 +149,7 @@ def test_one_ledger_for_run_meter_and_plan(name):
 def test_run_and_meter_agree_where_sizes_vary(timeline, sharing):
     plan = timeline()
     found = metered(plan, sharing)
-    sent, received = float(found["bytes_out"][-1].sum()), float(found["bytes_in"][-1].sum())
+    sent, received = float(found["bytes_sent_by_node"][-1].sum()), float(found["bytes_received_by_node"][-1].sum())
     assert sent == found["bytes_sent"][-1]
     assert 0 < received <= sent
     assert (received == sent) == (plan.properties.num_slots == 0)
@@ -158,7 +167,9 @@ def test_run_and_meter_agree_where_sizes_vary(timeline, sharing):
 )
 def test_the_ledger_of_a_plan_is_that_of_its_transfers_at_any_time(plan):
     made = plan()
-    for until in (-1.0, 0.0, *np.linspace(0.1, 1.0, 5) * made.end_s, np.inf):
+    with pytest.raises(ValueError, match="until_s=-1"):
+        systems.node_traffic(made, -1.0)
+    for until in (0.0, *np.linspace(0.1, 1.0, 5) * made.end_s, np.inf):
         sent, received = systems.node_traffic(made, until)
         assert sent.sum() == pytest.approx(made.total_bytes(until), rel=1e-9, abs=1e-6)
         assert received.sum() <= sent.sum() * (1 + 1e-12)

@@ -31,7 +31,7 @@ def run(graph, task):
     watch = [
         gj.observe.metrics_by_node(task),
         gj.observe.node_metrics(task),
-        gj.observe.node_traffic(),
+        gj.observe.traffic_by_node(),
         gj.observe.clock_by_node(),
         gj.observe.staleness_by_node(),
         gj.observe.staleness_matrix(),
@@ -51,8 +51,8 @@ def test_the_mean_over_nodes_is_that_of_the_summary(run):
 
 def test_a_node_sends_its_model_to_every_neighbour(run, graph):
     expected = 6 * graph.degrees * (64 * 10 + 10) * 4
-    np.testing.assert_array_equal(run["bytes_out"].values[-1], expected)
-    assert run["bytes_out"].values[-1].sum() == run["bytes_sent"].values[-1]
+    np.testing.assert_array_equal(run["bytes_sent_by_node"].values[-1], expected)
+    assert run["bytes_sent_by_node"].values[-1].sum() == run["bytes_sent"].values[-1]
 
 
 def test_staleness_of_a_node_is_a_row_of_the_matrix(run):

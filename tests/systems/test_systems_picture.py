@@ -43,6 +43,14 @@ def test_bars_are_the_plan():
     FigureCanvasAgg(figure).draw()
 
 
+def test_a_bar_below_a_pixel_is_still_seen():
+    plan = synchronous(network(4), ring(4), 2, local_steps=3, model_bytes=1000)
+    for last, edge in ((plan.end_s, "white"), (1e6 * plan.end_s, _TRAINED)):
+        bars = picture(plan, nodes=[0], first_s=0, last_s=last).axes[0].patches
+        edges = {bar.get_edgecolor() for bar in bars if bar.get_facecolor() == to_rgba(_TRAINED)}
+        assert edges == {to_rgba(edge)}
+
+
 def test_any_plan_can_be_drawn():
     gossip = gossip_learning(network(4), 20.0, period_s=2.0, model_bytes=9, local_steps=1, seed=0)
     for plan in (run(uneven(12), num_rounds=4), gossip):
@@ -65,6 +73,7 @@ BAD = [
     ({"first_s": -1.0}, "first_s=-1"),
     ({"first_s": np.nan}, "first_s=nan"),
     ({"first_s": "0"}, "first_s='0'"),
+    ({"first_s": 1e6, "last_s": 1e6 + 1}, r"first_s=1000000.0: nothing happens after the end of the plan at \d"),
     ({"devices": network(3)}, "3 devices"),
 ]
 

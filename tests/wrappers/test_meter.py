@@ -1,5 +1,7 @@
 """What nodes have sent and what their clocks say, against a sequential restatement."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +11,12 @@ from problems import X0, D, N, exact_quadratic
 
 from gossipjax import Event, dpsgd, gossip_averaging, metered, simulate, track_versions
 from gossipjax._base import counter
+from gossipjax.deploy import execute
 from gossipjax.facts import check_requires
 from gossipjax.mixing import exchange, from_matrix, metropolis
 from gossipjax.observe import meter_summary, staleness_summary
 from gossipjax.sharing import random_subset
+from gossipjax.systems import synchronous
 from gossipjax.timeline import client_sampling, poisson_pairs, rounds
 from gossipjax.topology import barabasi_albert
 from gossipjax.wrappers._meter import latest
@@ -49,7 +53,7 @@ def overlapping_clocks_by_hand(bits):
 
 def run(sharing, form="auto", **more):
     protocol = dpsgd(exact_quadratic(), optax.sgd(0.1), sharing=sharing)
-    link = {"compute_seconds": COMPUTE, "bytes_per_second": RATE, "latency_seconds": DELAY} | more
+    link = {"compute_seconds": COMPUTE, "bytes_per_second": RATE, "latency_seconds": DELAY, "overlap": False} | more
     plan = rounds(W, T, form=form)
     return simulate(KEY, metered(protocol, **link), plan, jnp.asarray(X0), observers=[meter_summary()], record_every=3)
 
@@ -72,6 +76,18 @@ def test_clocks_of_nodes_that_go_on_while_they_send(form):
     np.testing.assert_allclose(found.state.meter.clock, expected, rtol=1e-6)  # float32 clocks
     assert (expected < clocks_by_hand(bits)).any()
     np.testing.assert_array_equal(found.x, run(None, form).x)
+
+
+def test_uplinks_overlap_unless_told_otherwise():
+    """One default for the model, the planner and the processes."""
+    for function in (metered, synchronous, execute):
+        assert inspect.signature(inspect.unwrap(function)).parameters["overlap"].default is True
+    link = {"bytes_per_second": RATE}
+    runs = [simulate(KEY, metered(gossip_averaging(), **link, **more), rounds(W, T), jnp.asarray(X0))
+            for more in ({}, {"overlap": True}, {"overlap": False})]  # fmt: skip
+    default, true, false = (np.asarray(found.state.meter.clock) for found in runs)
+    np.testing.assert_array_equal(default, true)
+    assert (default < false).any()
 
 
 def test_clocks_and_counts_of_messages_of_random_sizes():

@@ -20,6 +20,8 @@ from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 
+__all__ = ["Fates", "Links", "Loss", "gilbert", "independent"]
+
 Links: TypeAlias = Iterable[Int64[np.ndarray, " m"]]
 """For each round the distinct numbers of its links, in increasing order."""
 Fates: TypeAlias = Iterator[Bool[np.ndarray, " m"]]

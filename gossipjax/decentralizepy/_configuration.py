@@ -10,7 +10,7 @@ from gossipjax import mixing, timeline, topology
 from gossipjax._base.arguments import instance, whole
 from gossipjax._base.paths import as_path
 from gossipjax.decentralizepy._data import problem_of
-from gossipjax.decentralizepy._ini import Kind, Section, count, read_sections, word
+from gossipjax.decentralizepy._ini import Kind, Section, count, read_sections, seed, word
 from gossipjax.decentralizepy._sharing import Sent, sharing_of
 from gossipjax.decentralizepy._training import local_steps, optimizer_of, training_of
 from gossipjax.protocol import dpsgd
@@ -18,6 +18,13 @@ from gossipjax.topology import Topology
 from gossipjax.types import Protocol, Task, Timeline
 
 SECTIONS = ("DATASET", "OPTIMIZER_PARAMS", "TRAIN_PARAMS", "COMMUNICATION", "SHARING")
+
+NODE_SEED = 97
+"""Of the graphs, where the file has no random_seed: DecentralizePy's nodes and data sets have defaults of their own."""
+DYNAMIC = (
+    "[NODE]: a fresh regular graph in every round, of the dynamic peer sampler. No key of the file asks for EL-Local; "
+    "it is timeline.changing_rounds(timeline.overlays.epidemic(n, s, seed=seed), num_rounds, weights='uniform')"
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,8 +34,8 @@ class Configuration:
     Attributes:
         task: data, split over the nodes, and model.
         protocol: D-PSGD with the local steps and the sharing of the file.
-        timeline: rounds on the graph.
-        notes: what differs from DecentralizePy, in words.
+        timeline: rounds on the graph, or on a fresh one in every round.
+        notes: what differs from DecentralizePy, and which keys have no effect, in words.
     """
 
     task: Task
@@ -49,18 +56,17 @@ def _check_communication(section: Section) -> None:
 def _plan(
     sections: dict[str, Section], graph: Topology, sent: Sent, num_rounds: int
 ) -> tuple[Timeline, tuple[str, ...]]:
-    weigh = mixing.uniform if sent.plain else mixing.metropolis
     if "NODE" not in sections:
+        weigh = mixing.uniform if sent.plain else mixing.metropolis
         return timeline.rounds(weigh(graph), num_rounds), ()
-    node, numbers = sections["NODE"], sections["DATASET"].values.get("random_seed") or "97"
+    node, n = sections["NODE"], graph.num_nodes
     degree = node.take({"graph_degree": count()})["graph_degree"]
-    n = graph.num_nodes
-    if not 2 <= degree < n or degree * n % 2:
-        node.refuse("graph_degree", f"use a number from 2 to {n - 1} whose product with the {n} nodes is even")
-    first = 100_000 * int(numbers)
-    graphs = (topology.random_regular(n, degree, seed=first + number, tries=100) for number in range(num_rounds))
-    words = "Epidemic Learning: the oracle's form, a random regular graph in every round, with seeds of our own"
-    return timeline.rounds([weigh(each) for each in graphs], num_rounds), (words,)
+    if degree >= n or degree * n % 2:
+        node.refuse("graph_degree", f"use a number from 1 to {n - 1} whose product with the {n} nodes is even")
+    number = sections["DATASET"].one("random_seed", seed(NODE_SEED))
+    overlay = timeline.overlays.decentralizepy_regular(n, degree, seed=number)
+    plan = timeline.changing_rounds(overlay, num_rounds, weights="uniform" if sent.plain else "metropolis")
+    return plan, (DYNAMIC,)
 
 
 def _graph_of(graph: Any) -> Topology:
@@ -78,14 +84,15 @@ def read_configuration(
 ) -> Configuration:
     """Read an INI file of DecentralizePy, and build the task, the protocol and the timeline that it describes.
 
-    Every key is used, belongs to the machines that DecentralizePy runs on (packages, folders, addresses), or is refused
-    by name with what is known. Values are parsed by type; nothing in the file is imported or executed.
+    Every key is used, belongs to the machines that DecentralizePy runs on (packages, folders, addresses), is listed in
+    ``notes`` because it has no effect here, or is refused by name with what is known. Values are parsed by type;
+    nothing in the file is imported or executed.
 
     Args:
-        path: file with the sections DATASET, OPTIMIZER_PARAMS, TRAIN_PARAMS, COMMUNICATION, SHARING, and NODE for
-            Epidemic Learning.
+        path: file with the sections DATASET, OPTIMIZER_PARAMS, TRAIN_PARAMS, COMMUNICATION, SHARING, and NODE for a
+            fresh regular graph in every round (:func:`gossipjax.timeline.overlays.decentralizepy_regular`).
         graph: who can talk to whom, or the path of one of DecentralizePy's graph files
-            (:func:`gossipjax.topology.read_graph`).
+            (:func:`gossipjax.topology.read_graph`). With NODE, only its number of nodes counts.
         num_rounds: communication rounds, an argument of DecentralizePy's command line.
         data: stands for the data set that the file names, of the same sort (images, with writers for Femnist and
             Celeba; texts; ratings). None: it is loaded where this package can.

@@ -13,6 +13,8 @@ from gossipjax.decentralizepy._ini import Kind, Section, count, flag, positive, 
 from gossipjax.tasks import Dataset, Partition, RatingsDataset, TextDataset
 from gossipjax.types import Task
 
+DATA_SEED = 1234
+"""Of the data, where the file has no random_seed, as in DecentralizePy's class of data sets."""
 LEAF = "the JSON files of LEAF are not read here; pass data=, such as gossipjax.tasks.mnist_by_writer()"
 
 
@@ -84,9 +86,13 @@ _COMMON = {
     "train_dir": word(),
     "test_dir": word(),
     "test_batch_size": count(1024),
-    "random_seed": seed(1234),
+    "random_seed": seed(DATA_SEED),
     "sizes": word(),
     "only_local": flag(False),
+}
+UNUSED = {
+    "test_batch_size": "a model is tested on the whole test set at once",
+    "validation_size": "no validation set is made",
 }
 _VALIDATION = {"validation_source": word(), "validation_size": Kind(float, "a share of the samples", None)}
 _OF_CLASS: dict[str, dict[str, Kind]] = {
@@ -128,7 +134,7 @@ def problem_of(section: Section, num_nodes: int, batch_size: int, data: Any) -> 
         section.refuse("sizes", "shares of unequal size are not supported; leave it empty")
     if given["only_local"]:
         section.refuse("only_local", "there are no machines here; use False")
-    notes = _validation(section, given)
+    notes = _validation(section, given) + section.unused(UNUSED)
     if data is None:
         if source.load is None:
             section.refuse("dataset_class", LEAF)

@@ -51,9 +51,10 @@ class Section(NamedTuple):
         """
         if unknown := [key for key in self.values if key not in known]:
             self.refuse(unknown[0], f"unknown key; use one of {', '.join(known)}")
-        return {key: self._one(key, kind) for key, kind in known.items()}
+        return {key: self.one(key, kind) for key, kind in known.items()}
 
-    def _one(self, key: str, kind: Kind) -> Any:
+    def one(self, key: str, kind: Kind) -> Any:
+        """Parse one key, or return its default; ValueError as of :meth:`take`."""
         text = self.values.get(key, "")
         if not text:
             if kind.default is REQUIRED:
@@ -63,6 +64,10 @@ class Section(NamedTuple):
             return kind.parse(text)
         except (ValueError, TypeError):
             self.refuse(key, f"use {kind.rule}")
+
+    def unused(self, keys: Mapping[str, str]) -> tuple[str, ...]:
+        """Say of each of these keys that the file has why it has no effect."""
+        return tuple(f"{key} has no effect: {reason}" for key, reason in keys.items() if self.values.get(key))
 
 
 def read_sections(path: pathlib.Path, required: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, Section]:
@@ -110,6 +115,14 @@ def _positive(text: str) -> float:
     return value if 0 < (value := float(text)) < float("inf") else _fail()
 
 
+def _nonnegative(text: str) -> float:
+    return value if 0 <= (value := float(text)) < float("inf") else _fail()
+
+
+def _seed(text: str) -> int:
+    return number if (number := int(text)) >= 0 else _fail()
+
+
 def _share(text: str) -> float:
     return value if 0 < (value := float(text)) <= 1 else _fail()
 
@@ -125,13 +138,18 @@ def count(default: Any = REQUIRED) -> Kind:
 
 
 def seed(default: Any = REQUIRED) -> Kind:
-    """A whole number."""
-    return Kind(int, "a whole number", default)
+    """A whole number from 0 on."""
+    return Kind(_seed, "a whole number from 0 on", default)
 
 
 def positive(default: Any = REQUIRED) -> Kind:
     """A number above 0."""
     return Kind(_positive, "a number above 0", default)
+
+
+def nonnegative(default: Any = REQUIRED) -> Kind:
+    """A number from 0 on."""
+    return Kind(_nonnegative, "a number from 0 on", default)
 
 
 def share(default: Any = REQUIRED) -> Kind:

@@ -59,16 +59,24 @@ _WAVELET = _CHANGES | {
 }
 
 
+UNUSED = {
+    "dict_ordered": "the parameters of a model have one order here",
+    "save_shared": "nodes write no files here",
+    "save_accumulated": "nodes write no files here",
+}
+
+
 def _wire(section: Section, given: dict[str, Any]) -> Wire:
     if not given["compress"]:
         return Wire(int32_indices)
     return WIRES[section.choose("compression_class", WIRES, NO_WIRE)]
 
 
-def _notes(given: dict[str, Any]) -> tuple[str, ...]:
+def _notes(section: Section, given: dict[str, Any]) -> tuple[str, ...]:
+    unused = section.unused(UNUSED)
     if given["compress"] and given["compression_class"] == "EliasFpzip":
-        return (f"fpzip: values count {FPZIP[0]}/{FPZIP[1]} of their size, its mean on float32 weights",)
-    return ()
+        return (f"fpzip: values count {FPZIP[0]}/{FPZIP[1]} of their size, its mean on float32 weights", *unused)
+    return unused
 
 
 def _whole(section: Section) -> Sent:
@@ -95,7 +103,7 @@ def _by_change(section: Section, more: dict[str, Kind], transform: Callable[[dic
         rank_by="change" if given.get("change_based_selection", True) else "value",
         wire=_wire(section, given),
     )
-    return Sent(sharing, False, _notes(given))
+    return Sent(sharing, False, _notes(section, given))
 
 
 def _partial_model(section: Section) -> Sent:
@@ -128,14 +136,19 @@ def _sub_sampling(section: Section) -> Sent:
         section.refuse("layerwise", "coordinates are drawn from the whole model here; use False")
     if given["compress"]:
         section.refuse("compress", "a random subset is sent as a seed and values here; use False")
-    return Sent(full() if given["alpha"] >= given["metadata_cap"] else random_subset(given["alpha"]), False)
+    if not given["pickle"]:
+        section.refuse("pickle", "other payloads have other sizes, which are not modelled here; use True")
+    sharing = full() if given["alpha"] >= given["metadata_cap"] else random_subset(given["alpha"])
+    return Sent(sharing, False, section.unused(UNUSED))
 
 
 def _choco(section: Section) -> Sent:
     given = section.take(_COMMON | {"step_size": positive(), "alpha": share()})
     code = _wire(section, given).indices
     notes = () if given["compress"] else ("CHOCO: positions count 32 bits each; DecentralizePy sends 64",)
-    return Sent(choco(top_k_of(share=given["alpha"], indices=code), given["step_size"]), False, notes + _notes(given))
+    return Sent(
+        choco(top_k_of(share=given["alpha"], indices=code), given["step_size"]), False, notes + _notes(section, given)
+    )
 
 
 SHARINGS: dict[str, Callable[[Section], Sent]] = {

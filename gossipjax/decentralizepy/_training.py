@@ -8,13 +8,13 @@ import numpy as np
 import optax
 from jax.tree_util import Partial
 
-from gossipjax.decentralizepy._ini import Kind, Section, count, flag, positive, share, word
+from gossipjax.decentralizepy._ini import Kind, Section, count, flag, nonnegative, positive, word
 from gossipjax.protocol import restarted
 
 LOSSES = ("CrossEntropyLoss", "MSELoss")
-_COMMON = {"optimizer_package": word(), "optimizer_class": word(), "weight_decay": positive(0.0)}
+_COMMON = {"optimizer_package": word(), "optimizer_class": word(), "weight_decay": nonnegative(0.0)}
 OPTIMIZERS: dict[str, dict[str, Kind]] = {
-    "SGD": _COMMON | {"lr": positive(), "momentum": share(0.0), "nesterov": flag(False)},
+    "SGD": _COMMON | {"lr": positive(), "momentum": nonnegative(0.0), "nesterov": flag(False)},
     "Adam": _COMMON | {"lr": positive(0.001), "eps": positive(1e-8)},
 }
 _NOT_HERE = {name: "this optimizer is not mapped" for name in ("AdamW", "Adagrad", "RMSprop")}
@@ -41,11 +41,15 @@ def training_of(optimizer: Section, section: Section) -> Training:
     """
     chosen = optimizer.choose("optimizer_class", OPTIMIZERS, _NOT_HERE)
     numbers = optimizer.take(OPTIMIZERS[chosen])
+    if numbers.get("nesterov") and not numbers["momentum"]:
+        optimizer.refuse("nesterov", "there is no momentum; use False, or a momentum such as 0.9")
     section.choose("training_class", {"Training": None}, {"LLMTraining": "no language models are here"})
     loss = section.choose("loss_class", dict.fromkeys(LOSSES), {})
     known = {"training_package": word(), "training_class": word(), "loss_package": word(), "loss_class": word()}
     counts = {"rounds": count(1), "batch_size": count(1), "full_epochs": flag(False), "shuffle": flag(False)}
     given = section.take(known | counts)
+    if not given["shuffle"]:
+        section.refuse("shuffle", "batches are drawn at random here, not in the order of the data; use True")
     return Training(chosen, numbers, given["batch_size"], given["rounds"], given["full_epochs"], loss)
 
 

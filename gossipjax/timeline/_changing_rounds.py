@@ -44,8 +44,9 @@ def changing_rounds(
         "push":        W_ij = 1 / (1 + s_j),  W_ii = 1 / (1 + s_i)
 
     with degrees d among active nodes, r_i messages received and s_j messages sent. If the message from j to i is lost,
-    W_ij = 0: under ``"metropolis"`` node i gives its weight to its own model, under ``"uniform"`` it averages what
-    came, and under ``"push"`` the mass is lost. Lost messages count as sent. Inactive nodes have W_ii = 1.
+    W_ij = 0: under ``"metropolis"`` node i gives its weight to its own model, under ``"uniform"`` it averages the
+    models that arrived, and under ``"push"`` the mass is lost. Lost messages count as sent. Inactive nodes have
+    W_ii = 1.
 
     Rows sum to one under the first two rules. ``"metropolis"`` rounds are symmetric and doubly stochastic if no message
     is lost, or if the two messages of a pair are always lost together. ``"uniform"`` and ``"push"`` rounds are doubly
@@ -70,7 +71,8 @@ def changing_rounds(
         activity: who takes part, of :mod:`gossipjax.timeline.activity`; None: everybody in every round.
         loss: of messages, of :mod:`gossipjax.timeline.losses`; None: none.
         newcomers_adopt: a node that was not active in the round before takes the plain mean of the models that it
-            receives, and drops its own (unless it receives none). Rounds are then not doubly stochastic.
+            receives, and drops its own (unless it receives none). Nobody is a newcomer in round 0. Rounds are then not
+            doubly stochastic.
         seconds_per_round: simulated seconds; round t ends at (t + 1) times this.
 
     Raises:

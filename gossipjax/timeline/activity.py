@@ -19,6 +19,8 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax._base.memory import check_memory
 
+__all__ = ["Activity", "bernoulli", "cyclic", "listed", "markov", "presence"]
+
 AN_ACTIVITY = "make one with gossipjax.timeline.activity, such as bernoulli(0.9, seed=0)"
 
 

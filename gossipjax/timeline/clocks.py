@@ -22,6 +22,9 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed, span
 from gossipjax.timeline._memory import MOST_NODES, require_room
 
+__all__ = ["Clock", "Multiples", "Rate", "Sampler", "Seconds", "Start", "Ticks", "rate", "schedule", "ticks"]
+__all__ += ["delayed", "deterministic", "poisson", "renewal", "shifted_exponential", "slowed", "stragglers"]
+
 Seconds: TypeAlias = int | float | Num[np.ndarray, " n"]
 """Seconds: one number, or one per node."""
 Rate: TypeAlias = int | float | Num[np.ndarray, " n"]

@@ -20,6 +20,20 @@ from gossipjax.timeline._poisson import uniform_neighbors
 from gossipjax.timeline.clocks import Ticks
 from gossipjax.topology import Topology
 
+__all__ = [
+    "DELIVERED",
+    "DROPPED",
+    "IN_FLIGHT",
+    "OVERFLOW",
+    "SUPERSEDED",
+    "Flights",
+    "Inbox",
+    "Latency",
+    "Peers",
+    "fly",
+    "traffic",
+]
+
 Latency: TypeAlias = (
     int | float | Num[np.ndarray, "n n"] | Callable[[np.random.Generator, int], Float[np.ndarray, " m"]] | None
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 from jax.tree_util import Partial
@@ -19,6 +19,8 @@ from gossipjax._base.arguments import callable_, flag, instance, real, shown
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
+
+__all__ = ["Fates", "Links", "Loss", "gilbert", "independent"]
 
 Links: TypeAlias = Iterable[Int64[np.ndarray, " m"]]
 """For each round the distinct numbers of its links, in increasing order."""
@@ -33,7 +35,8 @@ class Loss:
     """A rule that says which messages are lost.
 
     Attributes:
-        fates: ``fates(links)`` yields for each round which links lose their messages.
+        fates: ``fates(links)`` reads the links of one round after the other, and yields for each round an array
+            with a bool for each link: whether its messages are lost.
         both_ways: whether the two messages of two nodes in a round are lost together.
         name: for reports.
 
@@ -139,15 +142,32 @@ def lost_messages(
         loss: the rule.
         rounds: senders and receivers of each round.
         num_nodes: n.
+
+    Raises:
+        ValueError: if the rule yields fewer or more arrays than there are rounds, or yields one before it has read the
+            links of the round, or an array is not one of a bool for each link.
+        TypeError: if ``loss`` is not a Loss.
     """
     loss = instance("loss", loss, Loss, A_LOSS)
     places: collections.deque[np.ndarray] = collections.deque()
-    fates = loss.fates(_links(loss.both_ways, rounds, num_nodes, places))
-    for lost in fates:
+    links, count = _links(loss.both_ways, rounds, num_nodes, places), 0
+    for lost in loss.fates(links):
+        count += 1
+        if not places:
+            _miscounted(loss.name, count, count - 1 + sum(1 for _ in links))
         place = places.popleft()
         if np.shape(lost) != (place.max(initial=-1) + 1,) or np.asarray(lost).dtype != bool:
             raise ValueError(f"loss={loss.name}: fates yielded {shown(lost)}, and must yield a bool for each link")
-        yield lost[place]
+        yield np.asarray(lost)[place]
+    if left := len(places) + sum(1 for _ in links):
+        _miscounted(loss.name, count, count + left)
+
+
+def _miscounted(name: str, count: int, num_rounds: int) -> NoReturn:
+    raise ValueError(
+        f"loss={name}: fates yielded {count} rounds of {num_rounds}; read the links of one round after the other, and "
+        "yield one array per round"
+    )
 
 
 def _links(

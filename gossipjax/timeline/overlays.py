@@ -26,6 +26,8 @@ from gossipjax.topology import Topology, random_matching, random_matching_of, wi
 from gossipjax.topology._graph import undirected as undirected_graph
 from gossipjax.topology._random import regular_ends
 
+__all__ = ["Overlay", "decentralizepy_regular", "epidemic", "matchings", "regular", "sequence"]
+
 AN_OVERLAY = "make one with gossipjax.timeline.overlays, such as regular(8, 4, seed=0), or pass a topology"
 _PER_SEED = 100_000
 """Seeds of one run of DecentralizePy: the round is added to this multiple of the run's seed."""
@@ -92,8 +94,9 @@ def _regular_round(n: int, degree: int, seed: int, name: str, t: int) -> Topolog
 def decentralizepy_regular(num_nodes: int, degree: int, *, seed: int) -> Overlay:
     """Replay the regular graphs of DecentralizePy's dynamic peer sampler, round by round and edge by edge.
 
-    Round t is ``networkx.random_regular_graph(degree, n, seed=100000 * seed + t)``; a disconnected graph gets the edges
-    of a ring in addition, as there. :func:`regular` draws several times faster, and needs no NetworkX.
+    Round t is ``networkx.random_regular_graph(degree, n, seed=100000 * seed + t)`` of the installed NetworkX; other
+    versions of it may draw other graphs. A disconnected graph gets the edges of a ring in addition, as there.
+    :func:`regular` draws several times faster, and needs no NetworkX.
 
     Args:
         num_nodes: n.
@@ -125,7 +128,8 @@ def epidemic(num_nodes: int, fanout: int, *, seed: int, variant: Literal["oracle
     EL-Local: every node sends to s uniform others, so that a node receives Binomial(n − 1, s/(n − 1)) models.
     EL-Oracle: neighbours in a random s-regular graph, as :func:`regular`. Both average with ``weights="uniform"``; one
     such round multiplies the expected squared distance to the old mean by ``theory.mixing.epidemic_factor``.
-    :func:`gossipjax.systems.epidemic` plans the same on devices.
+    :func:`gossipjax.systems.epidemic` plans Epidemic Learning on devices, with draws of its own (its regular graphs are
+    connected).
 
     Args:
         num_nodes: n ≥ 2.

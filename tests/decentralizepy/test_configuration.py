@@ -193,12 +193,79 @@ def test_a_graph_file_is_read(tmp_path):
 
 def test_sharings_are_mapped_with_their_settings(tmp_path):
     def sharing(text):
-        return record_of(read(tmp_path, ini(*CIFAR, "", text)).protocol)
+        return dict(record_of(read(tmp_path, ini(*CIFAR, "", text)).protocol).arguments)["sharing"]
 
-    assert "0.3" in str(sharing("sharing_class = Choco\nstep_size = 0.3\nalpha = 0.1\n"))
-    assert "training" in str(sharing("sharing_class = PartialModel\nalpha = 0.1\naccumulation = True\n"))
-    assert "int32_indices" in str(sharing("sharing_class = PartialModel\nalpha = 0.1\n"))
-    assert "(37, 40)" in str(sharing(JWINS))
+    S, plain = gj.sharing, gj.compress.transforms.identity()
+    fixed, gamma = gj.compress.codes.int32_indices, gj.compress.codes.elias_gamma
+    wire = gj.compress.codes.Wire
+    alphas = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 1.0)
+    sym2 = gj.compress.transforms.wavelet("sym2", levels=4)
+    most = {"transform": plain, "rank_by": "change", "wire": wire(fixed)}
+    for text, expected in (
+        (
+            "sharing_class = Choco\nstep_size = 0.3\nalpha = 0.1\n",
+            S.choco(gj.compress.top_k(share=0.1, indices=fixed), 0.3),
+        ),
+        (some("PartialModel", 0.1), S.jwins((0.1,), cap=1.0, accumulate="nothing", **most)),
+        (
+            some("PartialModel", 0.1) + "accumulation = True\n",
+            S.jwins((0.1,), cap=1.0, accumulate="training", **most),
+        ),
+        (
+            JWINS,
+            S.jwins(
+                alphas,
+                cap=0.5,
+                transform=sym2,
+                accumulate="round",
+                rank_by="change",
+                wire=wire(gamma, value_ratio=(37, 40)),
+            ),
+        ),
+        (some("SubSampling", 0.3), S.random_subset(0.3)),
+        (FULL, S.full()),
+    ):
+        assert sharing(text) == record_of(expected)
+
+
+def rounds_of(found):
+    plan = found.timeline
+    for t in range(len(plan.xs["index"])):
+        event = plan.event(
+            jax.random.key(0), plan.shared, jax.tree.map(lambda leaf, t=t: jnp.asarray(leaf[t]), plan.xs)
+        )
+        yield np.asarray(gj.mixing.to_dense(event.mixing, N))
+
+
+@pytest.mark.parametrize(("number", "seed"), [("random_seed = 5\n", 5), ("", 97)])
+def test_fresh_graphs_are_those_of_the_dynamic_peer_sampler(number, seed, tmp_path):
+    overlay = gj.timeline.overlays.decentralizepy_regular(N, 2, seed=seed)  # some rounds fall apart, and get a ring
+    assert len({overlay.graph(t).num_edges for t in range(8)}) > 1
+    metropolis, uniform = gj.mixing.metropolis, gj.mixing.uniform
+    for name, weigh in (("Sharing", metropolis), ("PlainAverageSharing", uniform)):
+        text = ini(*CIFAR, number, f"sharing_class = {name}\n[NODE]\ngraph_degree = 2\n")
+        found = read(tmp_path, text, num_rounds=8)
+        for t, W in enumerate(rounds_of(found)):
+            np.testing.assert_allclose(W, weigh(overlay.graph(t)).toarray(), atol=1e-15)
+        assert any("EL-Local" in note for note in found.notes)
+
+
+def test_keys_without_an_effect_are_listed(tmp_path):
+    more = "validation_source = Test\nvalidation_size = 0.1\ntest_batch_size = 64\n"
+    kept = "dict_ordered = False\nsave_shared = True\n"
+    for sharing in (some("PartialModel", 0.1) + kept + "save_accumulated = x\n", some("SubSampling", 0.1) + kept):
+        named = {note.partition(" ")[0] for note in read(tmp_path, ini(*CIFAR, more, sharing)).notes}
+        keys = {"validation_size", "test_batch_size", "dict_ordered", "save_shared"}
+        assert keys <= named
+        assert ("save_accumulated" in named) == ("save_accumulated" in sharing)
+    assert not any("no effect" in note for note in read(tmp_path, ini(*CIFAR)).notes)
+
+
+def test_zeros_of_the_optimizer_are_plain_sgd(tmp_path):
+    text = FILES["MovieLens subsampling"]
+    zeros = text.replace("lr = 0.1", "lr = 0.1\nmomentum = 0.0\nweight_decay = 0\nnesterov = False")
+    plain, found = (record_of(read(tmp_path, each).protocol).arguments for each in (text, zeros))
+    assert found == plain
 
 
 M = FILES["MovieLens JWINS"]
@@ -238,8 +305,17 @@ REFUSED = {
     "twice": (M.replace("lr = 0.1", "lr = 0.1\nlr = 0.2"), "is not an INI file.*already exists"),
     "a degree": (
         FILES["tutorial Epidemic Learning"].replace("graph_degree = 3", "graph_degree = 6"),
-        "graph_degree.*2 to 5",
+        "graph_degree.*1 to 5",
     ),
+    "a seed that is none": (FILES["tutorial Epidemic Learning"].replace("= 90", "= x"), "random_seed = x: use a whole"),
+    "a seed below 0": (
+        FILES["tutorial Epidemic Learning"].replace("= 90", "= -1"),
+        r"config.ini, \[DATASET\] random_seed = -1: use a whole number from 0 on",
+    ),
+    "a decay below 0": (M.replace("lr = 0.1", "lr = 0.1\nweight_decay = -1"), "weight_decay = -1: use a number from 0"),
+    "nesterov alone": (M.replace("lr = 0.1", "lr = 0.1\nnesterov = True"), "nesterov = True: there is no momentum"),
+    "no shuffling": (M.replace("shuffle = True", "shuffle = False"), "shuffle = False: batches are drawn.*use True"),
+    "no pickle": (ini(*CIFAR, "", some("SubSampling", 0.1) + "pickle = False\n"), "pickle = False: .*use True"),
 }
 
 

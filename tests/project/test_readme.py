@@ -1,6 +1,7 @@
 """The README's programs run, its first screen is as promised, and its tables name what exists."""
 
 import importlib
+import inspect
 import itertools
 import pathlib
 import re
@@ -68,6 +69,15 @@ def test_tables_name_what_exists(line):
     assert names
     for name in names:
         assert hasattr(module, name), name
+
+
+@pytest.mark.parametrize("room", ["activity", "clocks", "flights", "losses", "overlays"])
+def test_public_modules_of_the_timeline_export_what_they_define(room):
+    module = importlib.import_module(f"gossipjax.timeline.{room}")
+    functions = {name for name in module.__all__ if inspect.isroutine(getattr(module, name))}
+    assert all(getattr(module, name).__module__ == module.__name__ for name in functions)
+    named = [line for line in LINES if line.startswith(f"| `gj.timeline.{room}`")]
+    assert {name for line in named for name in re.findall(r"`(\w+)`", line.split("|", 2)[2])} <= functions
 
 
 def test_the_table_of_experiments_is_the_folder():

@@ -387,6 +387,28 @@ def _too_few(links):
     return (np.zeros(1, bool) for _ in links)
 
 
+def _nothing(links):
+    return iter([])
+
+
+def _ends_early(links):
+    return (np.zeros(next(links).size, bool) for _ in range(2))
+
+
+def _too_many(links):
+    for codes in links:
+        yield np.zeros(codes.size, bool)
+    yield np.zeros(8, bool)
+
+
+def _blind(links):
+    return iter([np.zeros(8, bool)] * 3)
+
+
+def _numbers(links):
+    return (np.zeros(codes.size) for codes in links)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -417,6 +439,21 @@ def _too_few(links):
 def test_what_cannot_be_planned_is_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize(
+    ("fates", "message"),
+    [
+        (_nothing, "loss=x: fates yielded 0 rounds of 3; read"),
+        (_ends_early, "yielded 2 rounds of 3; .*yield one array per round"),
+        (_too_many, "yielded 4 rounds of 3"),
+        (_blind, "yielded 1 rounds of 3"),
+        (_numbers, "loss=x: fates yielded array.*a bool for each"),
+    ],
+)
+def test_fates_that_do_not_fit_the_rounds_are_refused(fates, message):
+    with pytest.raises(ValueError, match=message):
+        changing_rounds(tp.ring(4), 3, loss=losses.Loss(fates, False, "x"))
 
 
 def test_things_of_the_wrong_sort():

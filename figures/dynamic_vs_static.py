@@ -27,7 +27,8 @@ def draw(dataset: xr.Dataset) -> Figure:
     axes[0, 1].set(yscale="log", xlabel="round", ylabel="consensus distance")
     style.title(axes[0, 1], "How far nodes lie apart")
     at_scale.nodes(axes[0, 2], dataset, "graph")
-    style.title(axes[0, 2], _gap(dataset))
+    style.title(axes[0, 2], "All nodes at the end")
+    axes[0, 2].text(0.03, 0.94, _gap(dataset), transform=axes[0, 2].transAxes, fontsize=7, va="top")
     at_scale.common_legend(made, axes[0, 0], 3)
     return made
 

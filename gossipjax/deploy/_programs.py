@@ -115,6 +115,11 @@ def _check_form(events: Event, timeline: Timeline) -> None:
         )
     if "own_rows" not in facts:
         raise ValueError(f"{facts.name} has models that no node owns: deploy a timeline whose nodes train their own")
+    if isinstance(timeline.shared, dict) and "lossy" in timeline.shared:
+        raise ValueError(
+            f"{facts.name} loses messages of rounds, which processes do not send and the report would not count: "
+            "deploy it without loss, or timeline.push_gossip(…, drop=…), whose lost messages are sent"
+        )
     if events.speakers is not None or (isinstance(mixing, PairMixing) and events.nodes is None):
         raise ValueError(f"{facts.name} names its speakers or acts everywhere: deploy timeline.pairwise or push_gossip")
 

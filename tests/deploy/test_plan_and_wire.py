@@ -266,6 +266,11 @@ REFUSED = {
     "use order='adapt_then_combine'": (dpsgd(order="combine_then_adapt"), "rounds", {}),
     "all-reduce": (gj.gossip_averaging(), gj.timeline.rounds(gj.mixing.averaging(N), 2), {}),
     "deploy the timeline before pack": (gj.gossip_averaging(), gj.pack(PLANS["pushes"]), {}),
+    "loses messages of rounds": (
+        gj.gossip_averaging(),
+        gj.timeline.changing_rounds(gj.topology.ring(N), 4, loss=gj.timeline.losses.independent(0.5, seed=0)),
+        {},
+    ),
     "planned absences or groups": (gj.gossip_averaging(), gj.timeline.client_sampling(N, 4, 2, seed=0), {}),
     "compute_seconds=0.1.*has planned when": (dpsgd(), "pushes", {"compute_seconds": 0.1}),
     "compute_seconds of shape": (dpsgd(), "rounds", {"compute_seconds": np.ones(3)}),

@@ -28,7 +28,7 @@ def draw(dataset: xr.Dataset) -> Figure:
     style.title(axes[0, 1], "How far nodes lie apart")
     at_scale.nodes(axes[0, 2], dataset, "graph")
     style.title(axes[0, 2], "All nodes at the end")
-    axes[0, 2].text(0.03, 0.94, _gap(dataset), transform=axes[0, 2].transAxes, fontsize=7, va="top")
+    axes[0, 2].text(0.04, 0.8, _gap(dataset), transform=axes[0, 2].transAxes, fontsize=7, va="top")
     at_scale.common_legend(made, axes[0, 0], 3)
     return made
 
@@ -64,4 +64,4 @@ def _gap(dataset: xr.Dataset) -> str:
     gap = (ends.sel(graph="fresh 4-regular") - ends.sel(graph="complete")).transpose("seed").values
     mean, half = mean_and_interval(gap)
     interval = "" if np.isnan(half) else f" ± {float(half):.1f}"
-    return f"Fresh − complete: {float(mean):+.1f}{interval}".replace("-", "−")
+    return "fresh − complete:\n" + f"{float(mean):+.1f}{interval} points".replace("-", "−")

@@ -14,7 +14,7 @@ def test_megabytes_of_each_graph_are_tabulated():
     sizes = {"graph": list(dynamic_vs_static.NETWORKS), "seed": range(3), "record": range(4), "node": range(8)}
     shape = tuple(map(len, sizes.values()))
     sent = np.broadcast_to((models[:, None] * 4000 * np.array([0, 3, 6, 10]))[:, None, :, None], shape)
-    curves = {"accuracy_by_node": (tuple(sizes), np.full(shape, 0.5)), "bytes_out": (tuple(sizes), sent)}
+    curves = {"accuracy_by_node": (tuple(sizes), np.full(shape, 0.5)), "bytes_sent_by_node": (tuple(sizes), sent)}
     of_run = np.broadcast_to(models[:, None], shape[:2])
     facts = {"disagreement": (("graph", "seed"), np.ones(shape[:2])), "models_sent": (("graph", "seed"), of_run)}
     to_all = {"megabytes_to_neighbors": ("graph", 0.04 * np.array([4.0, 4.0, 7.0]))}

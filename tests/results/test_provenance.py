@@ -532,7 +532,8 @@ def test_all_references_exist_and_are_used():
     for path in pathlib.Path(gj.__file__).parent.rglob("*.py"):
         for line in path.read_text().splitlines():
             if line.startswith("@recorded("):
-                used |= {key.strip().strip('"') for key in line[len("@recorded(") : -1].split(",") if key.strip()}
+                words = [word.strip() for word in line[len("@recorded(") : -1].split(",")]
+                used |= {word.strip('"') for word in words if word.startswith('"')}
     assert used == set(_provenance.references())
 
 

@@ -90,7 +90,7 @@ FILES = {
     "Shakespeare partial model": ini("Shakespeare", "LSTM", "", some("PartialModel", 0.1), **LETTERS),
 }
 """Settings of ten files of the repository."""
-QUICK = {"MovieLens JWINS", "MovieLens subsampling"}
+QUICK = {"MovieLens subsampling"}
 
 
 def images(side, channels, classes):

@@ -210,6 +210,7 @@ def test_a_table_is_made_of_the_cells_that_there_are(shelf):
     assert len(MADE) == 4
 
 
+@pytest.mark.slow
 def test_an_experiment_makes_its_table_of_committed_cells_alone(shelf):
     part = jwins_accuracy_vs_bytes.Part("digits", 6, 3, 1)
     config = jwins_accuracy_vs_bytes.QUICK._replace(
@@ -233,6 +234,7 @@ def hold(folder, ready, done):
         done.wait(60)
 
 
+@pytest.mark.slow
 def test_two_processes_never_work_on_one_cell(shelf):
     sittings = shelf.sittings(cell())
     start = multiprocessing.get_context("spawn")

@@ -78,6 +78,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.exact
 @settings(max_examples=8, deadline=None)
 @given(st.sampled_from(sorted(FORMS)), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.2, 0.6]))
@@ -187,6 +188,7 @@ def test_bytes_of_shares_with_absences():
         assert (bits.sum(axis=1) / 8).tolist() == counted_with_shares(graph, absent[t], D).tolist()
 
 
+@pytest.mark.slow
 def test_the_threshold_decides_what_is_aborted():
     graph, absent = topology.complete(NODES), np.arange(NODES)[None] >= 4
     plan, x = timeline.rounds(metropolis(graph), 1), np.random.default_rng(0).standard_normal((NODES, D))
@@ -310,7 +312,7 @@ def test_a_planned_absence_without_recovery_ends_the_run():
         gj.simulate(KEY, method, timeline.rounds(metropolis(graph), 4), jnp.ones((NODES, 1)))
 
 
-@pytest.mark.parametrize("recovery", ["seeds", "shares"])
+@pytest.mark.parametrize("recovery", ["seeds", pytest.param("shares", marks=pytest.mark.slow)])
 def test_in_single_precision(recovery):
     """Numbers of rounds and words are unsigned: without 64 bits, plain integers above 2^31 would be an error."""
     with jax.enable_x64(False):

@@ -17,15 +17,17 @@ import gossipjax  # noqa: E402
 
 gossipjax.configure(host_devices=2, x64=True)
 
-MOST_MAPS = 30_000
+MOST_MAPS = 20_000
 """Memory maps of a process from which its compiled programs are dropped: Linux allows 65,530, and XLA ends the process
-where it gets none. Every compiled program holds several, some hundred tests gather ten thousand."""
+where it gets none. Every compiled program holds several, some hundred tests gather ten thousand, and so may a few slow
+ones."""
 _DONE = itertools.count(1)
 
 
-def pytest_runtest_teardown():
+def pytest_runtest_teardown(item):
     """Drop compiled programs where a long run of tests has gathered too many; to count them takes milliseconds."""
-    if next(_DONE) % 20 == 0 and num_maps() > MOST_MAPS:
+    due = next(_DONE) % 20 == 0 or item.get_closest_marker("slow") is not None
+    if due and num_maps() > MOST_MAPS:
         jax.clear_caches()
         gc.collect()
 

@@ -25,13 +25,12 @@ from experiments.lib.problems import Problem
 from experiments.lib.report import Row, over_seeds
 from gossipjax import Sharing, dpsgd, metered, mixing, observe, simulate, tasks, topology
 from gossipjax.mixing._weights import is_averaging
+from gossipjax.results._plot_nodes import worst_tenth
 from gossipjax.timeline import rounds
 from theory.check.policy import Band, decide
 
 LEARNED = 0.2
 """How far above the trivial predictor, which always names the most frequent class, a model counts as trained."""
-DECILE = 0.1
-"""The worst tenth of the nodes."""
 LAST = 0.2
 """The last part of the run, over which a curve that has ended gains less than :data:`ENDED`."""
 ENDED = 0.01
@@ -219,8 +218,7 @@ def check_names(argument: str, names: Sequence[str], known: Sequence[str] | dict
 def with_summaries(joined: xr.Dataset) -> xr.Dataset:
     """Add the means over nodes that figures draw: accuracy, that of the worst tenth, megabytes sent."""
     rest = joined.accuracy_by_node
-    count = max(1, int(DECILE * joined.sizes["node"]))
-    last = np.sort(rest.transpose(..., "node").values.astype(np.float64), axis=-1)[..., :count].mean(-1)
+    last = worst_tenth(rest.transpose(..., "node").values.astype(np.float64))
     names = tuple(name for name in rest.dims if name != "node")
     return joined.assign(
         mean_accuracy=rest.astype(np.float64).mean("node"),

@@ -160,6 +160,7 @@ def _node_metrics(task: Task, test: Any, rows: Array | None, snapshot: Snapshot)
 
 
 def metrics_of(task: Task, test: Any, x: Params) -> dict[str, Array]:
+    """Return the metrics of one model on test samples; a function of its arguments only, to be bound and mapped."""
     return task.metrics(x, test)
 
 

@@ -25,6 +25,11 @@ def pairs(snapshot: Snapshot) -> tuple[Int[Array, "rows s"], Bool[Array, "rows s
 
 
 def versions_of(snapshot: Snapshot) -> Versions:
+    """Return the version counters of a run.
+
+    Raises:
+        ValueError: if the run tracks none.
+    """
     if snapshot.versions is None:
         raise ValueError("staleness needs version counters: wrap the protocol in track_versions")
     return snapshot.versions

@@ -36,6 +36,7 @@ def containers(tree: Any, leaves: list[Any]) -> str:
 
 
 def from_containers(kind: dict[str, Any], leaves: Sequence[np.ndarray]) -> Any:
+    """Put arrays back into the containers that ``kind`` describes; the inverse of :func:`containers`."""
     match kind:
         case {"dict": inside}:
             return {name: from_containers(each, leaves) for name, each in inside}

@@ -109,6 +109,7 @@ def nodes_of(n: int, line: int, layout: Layout) -> int:
 
 
 def number_of(word: str, line: int, layout: Layout) -> float:
+    """Read a weight, a finite number of at least 0; otherwise refuse the file, naming the line."""
     try:
         weight = float(word)
     except ValueError:
@@ -119,6 +120,7 @@ def number_of(word: str, line: int, layout: Layout) -> float:
 
 
 def numbers_of(words: list[str], line: int, content: str, layout: Layout) -> list[int]:
+    """Read the node numbers of a line; otherwise refuse the file, naming the line and its content."""
     if not all(word.isascii() and word.isdigit() for word in words):
         comma = ", or pass format='csv'" if "," in content and layout.format != "csv" else ""
         layout.refuse(line, f"{content[:40]!r} must be node numbers separated by {_separator(layout)}{comma}")

@@ -5,15 +5,18 @@ import hashlib
 import http.server
 import inspect
 import io
+import itertools
 import threading
 
 import numpy as np
 import pytest
 from data_files import binary_batch, compact, needs, random_images, write_archive, write_idx
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from gossipjax.tasks import by_user
 from gossipjax.tasks._data import decode, files, images
+from gossipjax.tasks._data.stratified import read_digits, stratified_split
 from gossipjax.tasks._partition import check_partition
 
 # --- files made here --------------------------------------------------------------------------------------------------
@@ -345,6 +348,18 @@ def test_digits_are_split_class_by_class_and_none_is_lost():
     assert np.all(np.abs(counts - 0.2 * np.bincount(bunch.target)) <= 1)
     assert data.mean == (data.train.inputs.mean(),)
     assert data.std == (data.train.inputs.std(),)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.37, 0.5])
+def test_digits_are_split_as_scikit_learn_splits_them(share):
+    bunch = load_digits()
+    few = np.random.default_rng(0).permutation(len(bunch.target))[:217]  # classes of unequal sizes, remainders that tie
+    for labels, seed in itertools.product((bunch.target, bunch.target[few], np.arange(60) % 6), range(4)):
+        wanted = train_test_split(np.arange(len(labels)), test_size=share, random_state=seed, stratify=labels)
+        for part, expected in zip(stratified_split(labels, share, seed), wanted, strict=True):
+            np.testing.assert_array_equal(part, expected)
+    for part, expected in zip(read_digits(), (bunch.images, bunch.target), strict=True):
+        np.testing.assert_array_equal(part, expected)
 
 
 def test_digits_split_is_fixed_by_its_seed():

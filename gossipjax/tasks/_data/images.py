@@ -24,6 +24,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax._base.hashing import named_arrays_hash
 from gossipjax.tasks._data import decode, files
+from gossipjax.tasks._data.stratified import read_digits, stratified_split
 
 _DIGIT_NAMES = tuple(str(digit) for digit in range(10))
 _FASHION_NAMES = (
@@ -154,20 +155,16 @@ def digits(*, test_share: float = 0.2, seed: int = 0, limit: tuple[int, int] | N
         Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998 (its test
         half), doi 10.24432/C50P49.
     """
-    from sklearn.datasets import load_digits  # here, because scikit-learn takes a second to import
-    from sklearn.model_selection import train_test_split
-
-    bunch = load_digits()
-    total, seed = len(bunch.target), whole("seed", seed, least=0, most=2**32 - 1)
+    images, labels = read_digits()
+    total, seed = len(labels), whole("seed", seed, least=0, most=2**32 - 1)
     test_share = real("test_share", test_share, above=0, below=1)
     if not 10 <= total * test_share <= total - 10:
         raise ValueError(
             f"test_share={test_share} must leave at least 10 of the {total} images, one per class, in both parts: "
             f"choose it between {10 / total:.4f} and {1 - 10 / total:.4f}"
         )
-    parts = train_test_split(np.arange(total), test_size=test_share, random_state=seed, stratify=bunch.target)
-    images, labels = bunch.images.astype(np.uint8)[..., None], bunch.target.astype(np.int32)
-    train, test = (Examples(images[part], labels[part]) for part in parts)
+    parts = stratified_split(labels, test_share, seed)
+    train, test = (Examples(images[part][..., None], labels[part]) for part in parts)
     moments = (float(train.inputs.mean()),), (float(train.inputs.std()),)
     keep = _check_limit(limit, (len(train.labels), len(test.labels)))
     source = f"scikit-learn digits (stratified split, test share {test_share:g}, seed {seed})"

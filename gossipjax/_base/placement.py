@@ -23,8 +23,8 @@ Convolutions never gain from vmap on a CPU. ``python -m benchmarks.local_steps``
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -45,6 +45,8 @@ SMALL_ROW = 16_384
 # A JAX context instead of a ContextVar, because it is part of jit's cache key: a function compiled under one strategy
 # is compiled again under another.
 _strategy = jax.make_user_context("auto")
+_small_rows = jax.make_user_context(None)
+"""Whether the rows of a run are below :data:`SMALL_ROW`; None: each function decides by its own arguments."""
 
 
 class Choice(NamedTuple):
@@ -69,6 +71,21 @@ def using(strategy: Strategy | str) -> AbstractContextManager[None]:
     return _strategy(choice("strategy", strategy, get_args(Strategy)))
 
 
+@contextmanager
+def for_rows(strategy: Strategy | str, bytes_per_row: int) -> Iterator[None]:
+    """Set the strategy of a run, and decide about all its steps by the size of its models' rows.
+
+    Functions that each counted the bytes of their own arguments could choose different strategies, and rows would
+    move between devices at every event.
+
+    Args:
+        strategy: as :func:`using` takes it.
+        bytes_per_row: bytes of one node's model.
+    """
+    with using(strategy), _small_rows(bytes_per_row < SMALL_ROW):
+        yield
+
+
 def in_force() -> Strategy:
     """Return the strategy that :func:`using` has set, or "auto"."""
     return _strategy.value
@@ -79,7 +96,7 @@ def choose(k: int, bytes_per_node: int) -> Choice:
 
     Args:
         k: number of nodes that act at once.
-        bytes_per_node: bytes per node, summed over all stacked arguments.
+        bytes_per_node: bytes per node, summed over all stacked arguments; inside a run, its rows decide instead.
 
     Returns:
         The strategy in force; if it is "auto", the one that the thresholds select.
@@ -90,13 +107,15 @@ def choose(k: int, bytes_per_node: int) -> Choice:
     backend, devices = jax.default_backend(), jax.local_device_count()
     if backend != "cpu":
         return Choice("vmap", f"a {backend} runs all nodes as one wide operation")
-    if bytes_per_node < SMALL_ROW:
-        return Choice("vmap", f"rows of {bytes_per_node} bytes are below {SMALL_ROW}: a loop would cost more")
+    small = bytes_per_node < SMALL_ROW if _small_rows.value is None else _small_rows.value
+    rows = f"rows of {bytes_per_node} bytes"
+    if small:
+        return Choice("vmap", f"{rows} are below {SMALL_ROW}: a loop would cost more")
     if devices == 1:
-        return Choice("map", f"rows of {bytes_per_node} bytes stay in cache one node at a time, on one CPU device")
+        return Choice("map", f"{rows} stay in cache one node at a time, on one CPU device")
     if k < devices:
         return Choice("map", f"{k} node(s) are fewer than the {devices} CPU devices")
-    return Choice("shard", f"rows of {bytes_per_node} bytes, one node at a time on each of {devices} CPU devices")
+    return Choice("shard", f"{rows}, one node at a time on each of {devices} CPU devices")
 
 
 def map_nodes(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:

@@ -1,28 +1,79 @@
-"""Cut a run into compiled calls of few different lengths."""
+"""Cut a run into compiled calls of one shape."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, PyTree
 
 from gossipjax._base.arguments import shown, whole, wholes
 
 CHUNK_EVENTS = 1 << 20
 """Most events in one call, so that memory on the device does not grow with the length of the run."""
 CHUNKS = 20
-"""Least number of calls of a run, if its records allow so many: for progress and resume."""
+"""Least number of calls of a run that shows its progress or can be resumed, and of one of many events."""
+SIZES = (1, 8, 64, 512, 4096, 32_768, 262_144, 1 << 20)
+"""Numbers of events, and of records, for which calls have room. Few, so that few programs are compiled."""
+USUAL = 64
+"""Room that short runs have, too, so that they share a program."""
+PACKED_EVENTS = 1 << 16
+"""Events that are packed at once: their wide events have one shape, and those of another piece maybe another."""
+SPARE_BYTES = 4 << 20
+"""Most bytes for which a call has room beyond what is wanted."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Piece:
-    """Consecutive events that run in one call, with a record after every ``every`` events, or with none."""
+class Piece(NamedTuple):
+    """Consecutive events that run in one call."""
 
     start: int
     stop: int
-    every: int | None
+    records: Int[np.ndarray, " r"]
+    """Numbers of events after which to record, in start … stop."""
+
+    @property
+    def stops(self) -> list[int]:
+        """Events of this piece up to each of its records, and to its end."""
+        ends = (self.records - self.start).tolist()
+        length = self.stop - self.start
+        return ends if ends and ends[-1] == length else [*ends, length]
+
+
+class Room(NamedTuple):
+    """Numbers of events and of records for which a compiled call has room."""
+
+    events: int
+    records: int
+
+
+def bytes_per_entry(xs: PyTree) -> int:
+    """Return the bytes of the entry of one event."""
+    return sum(int(np.prod(leaf.shape[1:])) * leaf.dtype.itemsize for leaf in jax.tree.leaves(xs))
+
+
+def room(num_events: int, num_records: int, event_bytes: int, record_bytes: int) -> Room:
+    """Choose the room of the calls of a run: few numbers for all runs, because other room is another program.
+
+    Args:
+        num_events: T.
+        num_records: r.
+        event_bytes: size of the entry of one event.
+        record_bytes: size of one record.
+    """
+    records = size(num_records // CHUNKS, record_bytes)
+    between = num_events // max(num_records, 1)
+    return Room(size(min(num_events // CHUNKS, between * records), event_bytes), records)
+
+
+def size(wanted: int, each_bytes: int) -> int:
+    """Return the first of :data:`SIZES` from what is wanted on; if that is too much memory, the last one below."""
+    least = min(max(wanted, USUAL), SIZES[-1])
+    above = min(each for each in SIZES if each >= least)
+    if above * each_bytes <= SPARE_BYTES:
+        return above
+    return max(each for each in SIZES if each <= max(wanted, 1))
 
 
 def positions(num_events: int, record_every: int | None, record_at: Sequence[int] | None) -> Int[np.ndarray, " r"]:
@@ -58,51 +109,44 @@ def interval(num_events: int, record_every: int | None) -> int:
 
 
 def plan(
-    num_events: int,
-    record_every: int | None,
-    record_at: Sequence[int] | None,
-    *,
-    packed: bool = False,
-    start: int = 0,
-    single: bool = False,
+    ends: Int[np.ndarray, " r"], start: int, most: Room, *, packed: bool = False, many: bool = False
 ) -> list[Piece]:
-    """Cut a run so that records fall at the requested events, and at its end.
+    """Cut a run into pieces, which end with a record where there is one.
 
     Args:
-        num_events: T.
-        record_every: events between records; None: about 100 records.
-        record_at: increasing numbers of events in 1 … T, instead.
-        packed: whether pieces are packed; packed pieces of similar lengths have the same shape.
+        ends: numbers of events after which to record, those already recorded left out; the last is the end of the run.
         start: number of events already done.
-        single: whether every record ends a piece.
-
-    Raises:
-        ValueError: both are given, or numbers outside the run.
+        most: room of a piece.
+        packed: whether pieces are packed: their records lie at one interval, which is cut only if it is too long.
+        many: whether at least :data:`CHUNKS` pieces are wanted, if there are as many records.
     """
-    ends = positions(num_events, record_every, record_at)
-    ends = ends[ends > start]
-    if record_at is not None:
-        return _irregular(ends, packed, start)
-    every = interval(num_events, record_every)
-    if every > CHUNK_EVENTS:
-        return _irregular(ends, packed, start)
-    records = num_events // every
-    step = 1 if single else _records_per_call(records, max(1, CHUNK_EVENTS // every))
-    pieces, done = [], start
-    if done % every and done < num_events:
-        pieces.append(Piece(done, int(ends[0]), int(ends[0]) - done))
-        done = int(ends[0])
-    for first in range(done // every, records, step):
-        done = min(first + step, records) * every
-        pieces.append(Piece(first * every, done, every))
-    return pieces + ([Piece(done, num_events, num_events - done)] if done < num_events else [])
+    length = _length(ends, start, most, packed, many)
+    pieces, first = [], 0
+    while first < len(ends):
+        last = min(int(np.searchsorted(ends, start + length, side="right")), first + most.records)
+        if packed:
+            last = first + _even(ends[first:last], start)
+        stop = int(ends[last - 1]) if last > first else start + length
+        pieces.append(Piece(start, stop, ends[first:last]))
+        start, first = stop, last
+    return pieces
 
 
-def _records_per_call(records: int, most: int) -> int:
-    """Pick a divisor of ``records`` if there is a large enough one, so that one shape is compiled instead of two."""
-    limit = max(1, min(most, records // CHUNKS))
-    divisor = max(size for size in range(1, limit + 1) if records % size == 0)
-    return divisor if 4 * divisor >= limit else limit
+def _length(ends: Int[np.ndarray, " r"], start: int, most: Room, packed: bool, many: bool) -> int:
+    """Return the most events of a piece."""
+    total = int(ends[-1]) if len(ends) else start
+    few = max(total // CHUNKS, int(np.diff(ends, prepend=start).max(initial=1)))
+    if packed:
+        return min(CHUNK_EVENTS, few if many else max(few, PACKED_EVENTS))
+    return min(CHUNK_EVENTS, most.events, few if many else most.events)
+
+
+def _even(ends: Int[np.ndarray, " r"], start: int) -> int:
+    """Return how many records, from the first on, lie at one interval; one at the start is no interval."""
+    own = int(len(ends) > 0 and ends[0] == start)
+    gaps = np.diff(ends[own:], prepend=start)
+    same = gaps == gaps[:1]
+    return own + (len(same) if same.all() else int(np.argmin(same)))
 
 
 def _ends(num_events: int, record_at: Sequence[int]) -> Int[np.ndarray, " r"]:
@@ -111,15 +155,3 @@ def _ends(num_events: int, record_at: Sequence[int]) -> Int[np.ndarray, " r"]:
     if not ends.size or ends[0] < 1 or ends[-1] > num_events or (np.diff(ends) <= 0).any():
         raise ValueError(f"record_at={shown(ends.tolist())}: must be {rule}")
     return ends if ends[-1] == num_events else np.append(ends, num_events)
-
-
-def _irregular(ends: Int[np.ndarray, " r"], packed: bool, start: int) -> list[Piece]:
-    """Cut irregular intervals into powers of eight, so that at most 8 shapes are compiled."""
-    pieces = []
-    for end in ends.tolist():
-        while start < end:
-            left = end - start
-            size = min(CHUNK_EVENTS, left if packed else 8 ** ((left.bit_length() - 1) // 3))
-            pieces.append(Piece(start, start + size, size if start + size == end else None))
-            start += size
-    return pieces

@@ -17,15 +17,16 @@ from gossipjax._base.arguments import shown
 from gossipjax._base.faults import first_fault
 from gossipjax._base.leaves import in_form
 from gossipjax._base.streams import STARTS, STEPS
-from gossipjax._engine import chunks, loop
+from gossipjax._engine import chunks, loop, stretches
 from gossipjax._engine.checks import check_finite
-from gossipjax._engine.chunks import Piece
+from gossipjax._engine.chunks import Piece, Room
 from gossipjax._engine.fingerprint import Origin, PlanHash, identity, of_start
 from gossipjax._engine.growth import note_growth
 from gossipjax._engine.loop import LOSS, NO_NODE
 from gossipjax._engine.packing import Choice as Packed
 from gossipjax._engine.packing import pack
 from gossipjax._engine.records import Log
+from gossipjax._engine.stretches import Cuts
 from gossipjax._engine.windows import Window
 from gossipjax.facts import Properties
 from gossipjax.observe._models import Observer
@@ -44,6 +45,8 @@ class Settings:
     """What compiled calls depend on in addition to their arrays."""
 
     strategy: placement.Strategy
+    bytes_per_row: int
+    """Of one model; decides how steps are spread over nodes if the strategy is "auto"."""
     seeds: Literal["vmap", "map"] | None
     facts: Properties
     """Numbers of nodes and rows."""
@@ -68,6 +71,8 @@ class Job:
     record_at: Sequence[int] | None
     before: tuple[int, float]
     """Event number and time before the first event."""
+    room: Room
+    """Numbers of events and of records for which its compiled calls have room."""
     reports: bool
     """Whether the protocol reports what it sends; otherwise bytes and messages are NaN, because 0 would be a claim."""
 
@@ -82,12 +87,12 @@ class Job:
         return {**identity(self.origin), "start": of_start(start)}
 
 
-def _advance_call(functions, settings: Settings, every, key, protocol, xs, shared, state, losses, observers, one):
+def _advance_call(functions, settings: Settings, key, protocol, xs, shared, state, losses, observers, cuts: Cuts):
     """Advance one piece of the timeline; ``functions`` are its ``event`` and ``draw``."""
 
     def part(key, state, losses):
         timeline = Timeline(xs, shared, functions[0], settings.facts, functions[1])
-        return loop.advance(key, protocol, timeline, state, losses, record_every=every, observers=observers, one=one)
+        return stretches.advance(key, protocol, timeline, state, losses, cuts, observers=observers)
 
     return _each_seed(part, settings, key, state, losses)
 
@@ -104,18 +109,13 @@ def _start_call(settings: Settings, synchronous: bool, key, protocol, x0):
     return _each_seed(one, settings, key)
 
 
-def _observe_call(settings: Settings, protocol, state, observers, index, time):
-    facts = settings.facts
-    return _each_seed(lambda state: loop.observe(protocol, state, facts, observers, index, time), settings, state)
-
-
 def _model_call(settings: Settings, protocol, state):
     return _each_seed(lambda state: loop.models(protocol, state, settings.facts.num_rows), settings, state)
 
 
 def _each_seed(one: Callable[..., Any], settings: Settings, *batched: Any) -> Any:
     """Run one seed, or a batch of seeds: by vmap, or one after another if rows are large (see ``placement``)."""
-    with placement.using(settings.strategy):
+    with placement.for_rows(settings.strategy, settings.bytes_per_row):
         if settings.seeds is None:
             return one(*batched)
         if settings.seeds == "vmap":
@@ -123,9 +123,8 @@ def _each_seed(one: Callable[..., Any], settings: Settings, *batched: Any) -> An
         return jax.lax.map(lambda arguments: one(*arguments), batched)
 
 
-_advance = jax.jit(_advance_call, static_argnums=(0, 1, 2), donate_argnums=(7,))
+_advance = jax.jit(_advance_call, static_argnums=(0, 1), donate_argnums=(6,))
 _start = jax.jit(_start_call, static_argnums=(0, 1))
-_observe = jax.jit(_observe_call, static_argnums=(0,))
 _model = jax.jit(_model_call, static_argnums=(0,))
 
 
@@ -147,9 +146,6 @@ class Driver:
             return
         self.state, finite = _start(job.settings, job.synchronous, job.key, job.protocol, job.start)
         check_finite(jax.device_get(finite))
-        number, time = np.uint32(job.before[0]), np.float32(job.before[1])
-        first = jax.device_get(_observe(job.settings, job.protocol, self.state, job.observers, number, time))
-        self.log.begin(first._replace(time=np.full(job.key.shape, job.before[1])))
 
     def _continued(self, earlier: Trajectory) -> Any:
         """Return a copy of the state of a trajectory, because compiled calls donate their input."""
@@ -193,61 +189,86 @@ class Driver:
         self.log.load_state_dict(records)
         self.done, self._where = done, where
 
-    def run(self, saved: Any, callback: Callback | None, throw: bool) -> Iterator[int]:
+    def run(self, saved: Any, callback: Callback | None, throw: bool, many: bool) -> Iterator[int]:
         """Run all pieces, save each before the callback sees its records, and yield the number of events done.
 
         Raises:
             Diverged: if parameters or losses became infinite or NaN, and ``throw`` is True.
         """
-        pieces = self.pieces(single=callback is not None)
+        pieces = self.pieces(single=callback is not None, many=many or saved is not None)
         seen = int(np.count_nonzero(self.log.positions <= self._inherited))
         for piece in [None, *pieces]:
             if piece is not None:
                 self._advance(piece)
             if throw and self.log.diverged:
                 raise Diverged(_explain(self.log, self.state))
-            if piece is not None and saved is not None:
+            if piece is not None and piece.stop > piece.start and saved is not None:
                 saved.save(self.done, self.state, self.log.state_dict(), self._plan.upto(self.done))
             yield self.done
             if callback is not None and self._told_to_stop(callback, seen):
                 return
             seen = len(self.log)
 
-    def pieces(self, single: bool) -> list[Piece]:
+    def pieces(self, single: bool, many: bool) -> list[Piece]:
         """Cut the rest of the run into pieces, and drop earlier records that were not requested.
 
         Raises:
             ValueError: if a record is requested where the earlier part of the run has none.
         """
         job, kept = self.job, self.log.positions
-        total, every, at = len(job.timeline), job.record_every, job.record_at
-        due = _up_to(self.done, chunks.positions(total, every, at))
-        if every is None and at is None and not np.isin(due, kept).all():
-            every = int(kept[1])
-            due = _up_to(self.done, chunks.positions(total, every, at))
+        ends = chunks.positions(len(job.timeline), job.record_every, job.record_at)
+        if job.record_every is None and job.record_at is None and not np.isin(_up_to(self.done, ends), kept).all():
+            ends = chunks.positions(len(job.timeline), int(kept[1]), None)
+        due = _up_to(self.done, ends)
         if not np.isin(due, kept).all():
             raise ValueError(
                 f"{self._where} holds another run (it differs in its records, which lie after {shown(kept.tolist())} "
                 f"events and not after {shown(due.tolist())}); ask for the same ones, or fewer of them"
             )
         self.log.select(due)
-        return chunks.plan(total, every, at, packed=job.wide.packed, start=self.done, single=single)
+        ends = ends[ends > self.done] if len(self.log) else np.append(0, ends)
+        most = job.room._replace(records=1) if single else job.room
+        return chunks.plan(ends, self.done, most, packed=job.wide.packed, many=many)
 
     def _advance(self, piece: Piece) -> None:
-        job, part, every = self.job, self.job.timeline[piece.start : piece.stop], piece.every
-        clock = Window(part, piece.every, job.key)
-        if job.wide.packed:
-            part, every, self._width = _packed(job.key, part, piece, self._width)
-        watching = () if piece.every is None else job.observers
-        functions = (part.event, part.draw)
+        job = self.job
+        part, stops, size = job.timeline[piece.start : piece.stop], piece.stops, job.room.events
+        clock = Window(part, piece, job.before[1], job.key)
+        if job.wide.packed and len(job.timeline):
+            part, stops, size = self._packed(piece)
         (self.state, status, _), found = _advance(
-            functions, job.settings, every, job.key, job.protocol, part.xs, part.shared, self.state, self.log.losses,
-            watching, np.int32(1),
+            (part.event, part.draw), job.settings, job.key, job.protocol, stretches.padded(part.xs, size), part.shared,
+            self.state, self.log.losses, job.observers, stretches.cuts(stops, piece, job.room.records, job.before),
         )  # fmt: skip
-        at = [] if piece.every is None else range(piece.start + piece.every, piece.stop + 1, piece.every)
-        self.log.add(clock.with_times(jax.device_get(found)), at)
+        found = self._used(jax.device_get(found), len(stops))
+        self.log.add(clock.with_times(found), piece.records)
         self.log.note(clock.with_time(jax.device_get(status)))
         self.done = piece.stop
+
+    def _used(self, found: Any, stretches: int) -> Any:
+        """Return the totals of the stretches that were run, without the room for others."""
+        if stretches == self.job.room.records:
+            return found
+        used = (slice(None),) * self.job.key.ndim + (slice(stretches),)
+        return jax.tree.map(lambda leaf: leaf[used].copy(), found)
+
+    def _packed(self, piece: Piece) -> tuple[Timeline, list[int], int]:
+        """Pack a piece, with a barrier at each record.
+
+        Returns:
+            The wide events, the numbers of them at the end of each stretch, and the number for which there is room.
+        """
+        job, stops = self.job, piece.stops
+        intervals = sum(stop > 0 for stop in stops)
+        # The record of the start alone runs nothing, but in the form of the events after it.
+        stop = piece.stop if intervals else int(chunks.positions(len(job.timeline), job.record_every, job.record_at)[0])
+        part = job.timeline[piece.start : stop]
+        every = len(part) // max(intervals, 1)
+        wide = pack(part, self._width, barrier_every=every, key=job.key if part.draw is not None else None)
+        assert wide.properties.packing is not None
+        self._width, each = wide.properties.packing.width, len(wide) // max(intervals, 1)
+        room = max(len(wide), chunks.size(len(wide), chunks.bytes_per_entry(wide.xs)))
+        return wide, [each * (stop // every) for stop in stops], room
 
     def _told_to_stop(self, callback: Callback, first: int) -> bool:
         """Pass the records from number ``first`` on to the callback, until it returns True."""
@@ -280,14 +301,6 @@ class Driver:
 
 def _up_to(done: int, positions: np.ndarray) -> np.ndarray:
     return positions[positions <= done]
-
-
-def _packed(key, part: Timeline, piece: Piece, width: int | None) -> tuple[Timeline, int, int]:
-    """Pack one piece, with a barrier at each record; return it, its wide events per record, and its width."""
-    every = piece.stop - piece.start if piece.every is None else piece.every
-    packed = pack(part, width, barrier_every=every, key=key if part.draw is not None else None)
-    assert packed.properties.packing is not None
-    return packed, len(packed) * every // len(part), packed.properties.packing.width
 
 
 def _explain(log: Log, state: Any) -> str:

@@ -65,7 +65,7 @@ class Losses(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Records that :func:`advance` returns: like :class:`Records`, but losses are sums since the run began."""
+    """Records that :func:`scan` returns: like :class:`Records`, but losses are sums since the run began."""
 
     event: UInt[Array, " r"]
     time: Float[Array, " r"]
@@ -92,7 +92,9 @@ def _add_loss(losses: Losses, loss: Float[Array, " k"], acting: Bool[Array, " k"
     return Losses(jnp.stack([total, rest]), losses.numbers + found)
 
 
-class _Carry(NamedTuple):
+class Carry(NamedTuple):
+    """What a loop carries from event to event."""
+
     state: Any
     status: Status
     traffic: UInt[Array, "4"]
@@ -100,10 +102,11 @@ class _Carry(NamedTuple):
     losses: Losses
 
 
-def _fresh(state: Any, losses: Losses) -> _Carry:
+def fresh(state: Any, losses: Losses) -> Carry:
+    """Return what a loop carries before its first event."""
     zero = jnp.zeros((), jnp.int32)
     status = Status(zero, jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.float32), zero + NO_NODE)
-    return _Carry(state, status, counter.pack(counter.zero(), counter.zero()), losses)
+    return Carry(state, status, counter.pack(counter.zero(), counter.zero()), losses)
 
 
 def with_slots(x0: Params, properties: Properties) -> Params:
@@ -166,7 +169,7 @@ def _first_bad(info: Info, event: Event, num_nodes: int) -> tuple[Array, Array, 
     return bits[at], index, time, jnp.where(known | (bits[at] >= LOSS), node, NO_NODE)
 
 
-def _account(carry: _Carry, state: Any, info: Info, event: Event, num_nodes: int, rows: int) -> _Carry:
+def _account(carry: Carry, state: Any, info: Info, event: Event, num_nodes: int, rows: int) -> Carry:
     """Add one event's report to the totals."""
     info = charge_allreduce(info, event, rows)
     status, traffic, losses = carry.status, carry.traffic, carry.losses
@@ -181,7 +184,7 @@ def _account(carry: _Carry, state: Any, info: Info, event: Event, num_nodes: int
     if info.loss is not None:
         acting = jnp.ones(info.loss.shape, bool) if event.nodes is None else event.nodes < num_nodes
         losses = _add_loss(losses, info.loss, acting)
-    return _Carry(state, status, traffic, losses)
+    return Carry(state, status, traffic, losses)
 
 
 def _add_traffic(traffic: UInt[Array, "4"], bits: UInt[Array, "*m"], sent: UInt[Array, "*m"]) -> UInt[Array, "4"]:
@@ -209,30 +212,28 @@ def _counted_outside(info: Info, event: Event) -> bool:
     return isinstance(info.bits, int) and info.messages is None and event.nodes is not None
 
 
-def _record(
-    carry: _Carry, protocol: Protocol, facts: Properties, observers: Sequence[Observer], index, time
-) -> tuple[_Carry, Totals]:
+def _measure(
+    carry: Carry, protocol: Protocol, facts: Properties, observers: Sequence[Observer], index, time
+) -> tuple[Status, dict[str, Any]]:
     """Observe the network between two events."""
     x = models(protocol, carry.state, facts.num_rows)
     bad = ~finite_rows(x)
     # Mixing spreads bad numbers to all rows: only a single bad row identifies its node.
     known = (jnp.sum(bad, dtype=jnp.int32) == 1) & (facts.num_rows == facts.num_nodes)
     node = jnp.where(known, jnp.argmax(bad), NO_NODE)
-    carry = carry._replace(status=_flag(carry.status, jnp.where(jnp.any(bad), NON_FINITE, 0), index - 1, time, node))
+    status = _flag(carry.status, jnp.where(jnp.any(bad), NON_FINITE, 0), index - 1, time, node)
     beside = (None if read is None else read(carry.state) for read in (protocol.versions, protocol.meter))
     snapshot = Snapshot(index, time, x, *beside)
     values: dict[str, Array] = {}
     for observer in observers:
         values |= observer.measure(snapshot)
+    return status, values
+
+
+def totals_at(carry: Carry, index: Array, time: Array, values: dict[str, Any]) -> Totals:
+    """Return what a record holds."""
     bits, messages = counter.unpack(carry.traffic)
-    return carry, Totals(index, time, bits, messages, carry.losses, values)
-
-
-def observe(
-    protocol: Protocol, state: Any, facts: Properties, observers: Sequence[Observer], index: Array, time: Array
-) -> Totals:
-    """Record a state outside the loop (the start of a run)."""
-    return _record(_fresh(state, no_losses()), protocol, facts, observers, index, time)[1]
+    return Totals(index, time, bits, messages, carry.losses, values)
 
 
 def _last(tree: PyTree) -> PyTree:
@@ -272,7 +273,7 @@ def run(
     timeline = as_timeline(timeline)
     every = optional_whole("record_every", record_every)
     _check_state(protocol, state)
-    (state, status, _), found = advance(
+    (state, status, _), found = scan(
         key, protocol, timeline, state, no_losses(), record_every=every, observers=observers
     )
     since = jax.tree.map(lambda leaf: jnp.diff(leaf, axis=0, prepend=jnp.zeros_like(leaf[:1])), found.losses)
@@ -290,20 +291,43 @@ def _check_state(protocol: Protocol, state: Any) -> None:
         ) from error
 
 
-def _turns(one_event: Any, carry: _Carry, xs: PyTree, one: Int[Array, ""] | None) -> _Carry:
-    """Run the events between two records. XLA inlines a loop if it knows that the loop has a single iteration."""
-    if one is None or len(jax.tree.leaves(xs)[0]) != 1:
-        return jax.lax.scan(one_event, carry, xs)[0]
+class Loop:
+    """The functions that loops over the events of one timeline are made of."""
 
-    def turn(done: tuple[Array, _Carry]) -> tuple[Array, _Carry]:
-        at, carry = done
-        x = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, at, keepdims=False), xs)
-        return at + 1, one_event(carry, x)[0]
+    def __init__(self, key: Key[Array, ""], protocol: Protocol, timeline: Timeline, state: Any, observers: Any):
+        self.events_key, self.steps_key = jax.random.fold_in(key, EVENTS), jax.random.fold_in(key, STEPS)
+        self.protocol, self.timeline, self.observers = protocol, timeline, observers
+        self.facts = timeline.properties
+        self.rows = num_rows(jax.eval_shape(protocol.model, state))
+        self.xs = draw_window(self.events_key, timeline)
+        self.bits: Any = None
+        """Bits of every message, set while a step is traced, if messages are counted for many events at once."""
 
-    return jax.lax.while_loop(lambda done: done[0] < one, turn, (jnp.zeros_like(one), carry))[1]
+    def event(self, x: PyTree) -> Event:
+        """Build an event."""
+        return event_of(self.events_key, self.timeline, x)
+
+    def step(self, carry: Carry, x: PyTree) -> tuple[Carry, None]:
+        """Run an event."""
+        event = self.event(x)
+        state, info = outputs.step(self.protocol, self.steps_key, carry.state, event)
+        self.bits = info.bits if _counted_outside(info, event) else None
+        return _account(carry, state, info, event, self.facts.num_nodes, self.rows), None
+
+    def sent(self, xs: PyTree) -> UInt[Array, " T"]:
+        """Count the messages of each of many events."""
+        return jax.vmap(lambda x: jnp.sum(count(self.event(x), self.rows), dtype=jnp.uint32))(xs)
+
+    def charge(self, carry: Carry, sent: UInt[Array, " T"]) -> Carry:
+        """Add messages that are counted for many events at once."""
+        return carry._replace(traffic=_add_total(carry.traffic, self.bits, sent))
+
+    def measure(self, carry: Carry, index: Array, time: Array) -> tuple[Status, dict[str, Any]]:
+        """Observe the network between two events."""
+        return _measure(carry, self.protocol, self.facts, self.observers, index, time)
 
 
-def advance(
+def scan(
     key: Key[Array, ""],
     protocol: Protocol,
     timeline: Timeline,
@@ -312,52 +336,26 @@ def advance(
     *,
     record_every: int | None = None,
     observers: Sequence[Observer] = (),
-    one: Int[Array, ""] | None = None,
 ) -> tuple[tuple[Any, Status, Losses], Totals]:
-    """Run one part of a longer run as :func:`run` does, and add to the losses of the parts before it.
-
-    Args:
-        key: of the run.
-        protocol: the step.
-        timeline: of the part.
-        state: before it.
-        losses: before it.
-        record_every: events between two records.
-        observers: measured at every record.
-        one: the number 1 as an array, so that the compiler does not know it. A run that records every event then has
-            exactly the numbers of one that does not. None: XLA may inline a loop of one iteration and round its sums
-            differently, but the run can be differentiated in reverse, which it cannot with an array.
-    """
-    total, facts = len(timeline), timeline.properties
+    """Run as :func:`run` does, and add to the losses of the parts of the run before it."""
+    total = len(timeline)
     every = max(total, 1) if record_every is None else record_every
     if every < 1 or total % every:
         raise ValueError(
             f"record_every={record_every} does not divide the {total} events; cut the timeline to a multiple"
         )
-    events_key, steps_key = jax.random.fold_in(key, EVENTS), jax.random.fold_in(key, STEPS)
-    all_rows = num_rows(jax.eval_shape(protocol.model, state))
+    loop = Loop(key, protocol, timeline, state, observers)
 
-    constant: list[Any] = []
-    """Bits of every message, set while a step is traced, if messages are counted for many events at once."""
+    def one_record(carry: Carry, xs: PyTree) -> tuple[Carry, Totals]:
+        carry = jax.lax.scan(loop.step, carry, xs)[0]
+        if loop.bits is not None:
+            carry = loop.charge(carry, loop.sent(xs))
+        last = loop.event(_last(xs))
+        index, time = last.index[-1] + 1, last.time[-1]
+        status, values = loop.measure(carry, index, time)
+        carry = carry._replace(status=status)
+        return carry, totals_at(carry, index, time, values)
 
-    def event_at(x: PyTree) -> Event:
-        return event_of(events_key, timeline, x)
-
-    def one_event(carry: _Carry, x: PyTree) -> tuple[_Carry, None]:
-        event = event_at(x)
-        state, info = outputs.step(protocol, steps_key, carry.state, event)
-        constant.append(info.bits if _counted_outside(info, event) else None)
-        return _account(carry, state, info, event, facts.num_nodes, all_rows), None
-
-    def one_record(carry: _Carry, xs: PyTree) -> tuple[_Carry, Totals]:
-        carry = _turns(one_event, carry, xs, one)
-        if constant[-1] is not None:
-            sent = jax.vmap(lambda x: jnp.sum(count(event_at(x), all_rows), dtype=jnp.uint32))(xs)
-            carry = carry._replace(traffic=_add_total(carry.traffic, constant[-1], sent))
-        last = event_at(_last(xs))
-        return _record(carry, protocol, facts, observers, last.index[-1] + 1, last.time[-1])
-
-    xs = draw_window(events_key, timeline)
-    xs = jax.tree.map(lambda leaf: jnp.reshape(leaf, (total // every, every, *leaf.shape[1:])), xs)
-    carry, records = jax.lax.scan(one_record, _fresh(state, losses), xs)
+    xs = jax.tree.map(lambda leaf: jnp.reshape(leaf, (total // every, every, *leaf.shape[1:])), loop.xs)
+    carry, records = jax.lax.scan(one_record, fresh(state, losses), xs)
     return (carry.state, carry.status, carry.losses), records

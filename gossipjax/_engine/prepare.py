@@ -82,8 +82,9 @@ def prepare(
     bound, watching, facts = bind(protocol), bind_observers(observers), timeline.properties
     start = _bind_start(x0, facts.num_rows)
     recording, at = _resolve_times(key, timeline, recording)
-    records = len(chunks.positions(len(timeline), recording.record_every, at)) + 1
-    form, found, before = _check(key, bound, timeline, start, watching, records)
+    records = len(chunks.positions(len(timeline), recording.record_every, at))
+    form, found, before, record_bytes = _check(key, bound, timeline, start, watching, records + 1)
+    room = chunks.room(len(timeline), records, chunks.bytes_per_entry(timeline.xs), record_bytes)
     choices = _choose(key, timeline, found, execution, _interval(timeline, recording, at))
     call = call_record(
         key, protocol, timeline, x0, **recording._asdict(), observers=list(observers), **execution._asdict()
@@ -92,11 +93,11 @@ def prepare(
         bound, watching = placement.replicate_on_devices((bound, watching))
     # Seeds run together if rows are small, one after another if they are large.
     together: Literal["vmap", "map"] = "vmap" if choices.placed.strategy == "vmap" else "map"
-    settings = Settings(execution.strategy, together if key.ndim else None, numbers(facts))
+    settings = Settings(execution.strategy, bytes_per_row(found.x0), together if key.ndim else None, numbers(facts))
     about = manifest(key, _configuration(call, timeline, found.x0, settings, choices, watching, x0))
     job = Job(
         key, bound, timeline, start, watching, form, settings, "synchronous" in facts, choices.packed,
-        recording.record_every, at, before, found.bits.reported,
+        recording.record_every, at, before, room, found.bits.reported,
     )  # fmt: skip
     return job, call, about
 
@@ -151,11 +152,12 @@ def _task_start(task: Task, rows: Frozen[int], key: Key[Array, ""]) -> Params:
 
 def _check(
     key, protocol: Protocol, timeline: Timeline, start, observers: tuple[Observer, ...], records: int
-) -> tuple[PyTree[jax.ShapeDtypeStruct], Probe, tuple[int, float]]:
+) -> tuple[PyTree[jax.ShapeDtypeStruct], Probe, tuple[int, float], int]:
     """Check everything that can be checked before the work.
 
     Returns:
-        The form of the stacked start, the probe, and the event number and time before the first event.
+        The form of the stacked start, the probe, the event number and time before the first event, and the bytes that
+        observers measure at a record.
     """
     facts, one = timeline.properties, key_form(key)
     check_requires(protocol.requires, facts)
@@ -166,8 +168,9 @@ def _check(
     first = first_of_run(timeline, key[0] if key.ndim else key) if len(timeline) else None
     check_weights(protocol.requires, timeline, None if first is None else first.mixing)
     measured = check_observers(observers, found.x, found.versions, found.meter)
-    _check_memory(max(key.size, 1), found, facts, records * _bytes(measured))
-    return form, found, _moments.before(timeline, first)
+    seeds, record = max(key.size, 1), _bytes(measured)
+    _check_memory(seeds, found, facts, records * record)
+    return form, found, _moments.before(timeline, first), seeds * record
 
 
 def _check_memory(seeds: int, found: Probe, facts: Properties, kept: int) -> None:
@@ -202,8 +205,9 @@ def _bytes(tree: PyTree) -> int:
 
 def _choose(key, timeline: Timeline, found: Probe, execution: Execution, interval: int) -> Choices:
     """Choose how steps are spread over nodes, and whether events are packed."""
-    with placement.using(execution.strategy):
-        placed = placement.choose(jax.tree.leaves(found.x0)[0].shape[0], bytes_per_row(found.x0))
+    size = bytes_per_row(found.x0)
+    with placement.for_rows(execution.strategy, size):
+        placed = placement.choose(jax.tree.leaves(found.x0)[0].shape[0], size)
     rows = jax.tree.leaves(found.x0)[0].shape[0]
     stacked = [leaf for leaf in jax.tree.leaves(found.state) if leaf.shape[:1] == (rows,) and not is_key(leaf)]
     packed = packing.choose(

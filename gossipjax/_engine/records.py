@@ -36,12 +36,7 @@ class Log:
 
     def __len__(self) -> int:
         """Number of records."""
-        return sum(map(len, self.columns["position"]))
-
-    def begin(self, first: Totals) -> None:
-        """Add the record of the start, whose leaves have shape ``(*seeds,)``."""
-        axis = 0 if self.seeds is None else 1
-        self.add(jax.tree.map(lambda leaf: np.expand_dims(np.asarray(leaf), axis), first), [0])
+        return sum(map(len, self.columns.get("position", [])))
 
     @property
     def _shape(self) -> tuple[int, ...]:
@@ -50,32 +45,37 @@ class Log:
     @property
     def positions(self) -> np.ndarray:
         """Number of events done at each record so far."""
-        return _joined(self.columns["position"])
+        return _joined(self.columns.get("position", [np.zeros(0, np.int64)]))
 
     @property
     def event(self) -> int:
         """Source events done at the last record, the same for all seeds."""
         return int(np.ravel(self.columns["event"][-1][-1])[0])
 
-    def add(self, found: Totals, positions: Sequence[int]) -> None:
-        """Append the records of one call, which lie at ``positions``; if there are none, add only its totals."""
+    def add(self, found: Totals, positions: np.ndarray) -> None:
+        """Append the records of one call, which lie at ``positions``.
+
+        Args:
+            found: totals of its stretches, those that end with a record first.
+            positions: events up to each of these records.
+        """
         by_record = (lambda a: np.moveaxis(np.asarray(a), 1, 0)) if self.seeds is not None else np.asarray
         totals = {name: by_record(counter.value(getattr(found, name))) + self.totals[name] for name in _TOTALS}
         self.totals = {name: values[-1] for name, values in totals.items()}
         losses = jax.tree.map(by_record, found.losses)
         self.losses = jax.tree.map(lambda leaf: leaf[-1], losses)
-        if not len(positions):
+        if not (kept := len(positions)):
             return
-        self._put("position", np.asarray(positions, np.int64))
-        self._put("event", by_record(found.event).astype(np.int64))
-        self._put("time", by_record(found.time).astype(np.float64))
-        unknown = np.full(totals["bits"].shape, np.nan)
-        self._put("bytes_sent", totals["bits"] / 8.0 if self.reports else unknown)
-        self._put("messages_sent", totals["messages"].astype(np.int64) if self.reports else unknown)
-        self._put("loss", losses.total.astype(np.float64).sum(axis=-1))
-        self._put("losses", losses.numbers)
+        self._put("position", positions)
+        self._put("event", by_record(found.event)[:kept].astype(np.int64))
+        self._put("time", by_record(found.time)[:kept].astype(np.float64))
+        unknown = np.full(totals["bits"][:kept].shape, np.nan)
+        self._put("bytes_sent", totals["bits"][:kept] / 8.0 if self.reports else unknown)
+        self._put("messages_sent", totals["messages"][:kept].astype(np.int64) if self.reports else unknown)
+        self._put("loss", losses.total[:kept].astype(np.float64).sum(axis=-1))
+        self._put("losses", losses.numbers[:kept])
         for name, values in found.values.items():
-            self._put(f"values/{name}", by_record(values))
+            self._put(f"values/{name}", by_record(values)[:kept])
 
     def column(self, name: str) -> np.ndarray:
         """Return one variable at all records: a measured one, or ``train_loss``."""

@@ -130,8 +130,9 @@ def simulate(
         driver = Driver(job)
         if saved is not None:
             driver.restore(saved)
+        progress = sys.stderr.isatty() if progress is None else progress
         show = stack.enter_context(_bar(progress, timeline))
-        for done in driver.run(saved, callback, throw):
+        for done in driver.run(saved, callback, throw, many=progress):
             show(done)
     trajectory = driver.trajectory(about)
     stopped = trajectory.manifest.get("stopped")
@@ -140,9 +141,9 @@ def simulate(
 
 
 @contextlib.contextmanager
-def _bar(progress: bool | None, timeline: Timeline) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar if asked for, or on a terminal; yield the function that moves it to an event."""
-    if not (sys.stderr.isatty() if progress is None else progress):
+def _bar(progress: bool, timeline: Timeline) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar if asked for; yield the function that moves it to an event."""
+    if not progress:
         yield lambda done: None
         return
     from rich.console import Console

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Key
 
+from gossipjax._engine.chunks import Piece
 from gossipjax._engine.loop import Status, Totals
 from gossipjax.timeline._moments import event_times, moments
 from gossipjax.types import Timeline
@@ -16,15 +17,16 @@ class Window(NamedTuple):
     """A part of a run, in whose reports the host's float64 times replace the loop's float32 times."""
 
     part: Timeline
-    every: int | None
-    """Events between two records; None: no records."""
+    piece: Piece
+    before: float
+    """Time before the first event of the run."""
     key: Key[Array, "*seeds"]
 
     def with_times(self, records: Totals) -> Totals:
         """Set the time of each record to the float64 time of the event before it."""
-        if self.every is None or self.part.seconds is None:
+        if self.part.seconds is None:
             return records
-        times = event_times(self.part)[self.every - 1 :: self.every]
+        times = np.append(event_times(self.part), self.before)[np.asarray(self.piece.stops) - 1]
         host: Any = np.broadcast_to(times, np.shape(records.time))
         return records._replace(time=host)
 

@@ -14,7 +14,10 @@ from jaxtyping import Array, Key, PyTree
 
 from gossipjax._base.binding import bind
 from gossipjax._base.streams import EVENTS, STEPS
-from gossipjax._engine.loop import advance, models, no_losses, with_slots
+from gossipjax._engine import stretches
+from gossipjax._engine.chunks import Piece
+from gossipjax._engine.loop import models, no_losses, scan, with_slots
+from gossipjax._engine.stretches import Cuts, advance
 from gossipjax.facts import Properties, check_requires
 from gossipjax.mixing._apply import to_dense
 from gossipjax.observe._models import Observer, Snapshot
@@ -84,8 +87,10 @@ def history(
     """
     check_requires(protocol.requires, timeline.properties)
     key = jax.random.key(0) if key is None else key
-    one = jnp.int32(1)
-    found = _history(key, bind(protocol), bare(timeline), as_start(x0, timeline), one, quantity=quantity)
+    total = len(timeline)
+    every_one = Piece(0, total, np.arange(1, total + 1))
+    cuts = stretches.cuts(every_one.stops, every_one, total, (0, 0.0))
+    found = _history(key, bind(protocol), bare(timeline), as_start(x0, timeline), cuts, quantity=quantity)
     return jax.device_get(found)
 
 
@@ -94,7 +99,7 @@ def _begin(key: Key[Array, ""], protocol: Protocol, timeline: Timeline, x0: Para
 
 
 @partial(jax.jit, static_argnames="quantity")
-def _history(key, protocol: Protocol, timeline: Timeline, x0: Params, one: Array, *, quantity) -> History:
+def _history(key, protocol: Protocol, timeline: Timeline, x0: Params, cuts: Cuts, *, quantity) -> History:
     def read(state: Any) -> dict[str, Any]:
         versions = None if protocol.versions is None else protocol.versions(state)
         held, own = (None, None) if versions is None else (versions.held, versions.own)
@@ -102,9 +107,7 @@ def _history(key, protocol: Protocol, timeline: Timeline, x0: Params, one: Array
 
     # The meter is what an observer sees of the state besides the models.
     seen, state = protocol._replace(meter=read), _begin(key, protocol, timeline, x0)
-    (state, _, _), records = advance(
-        key, seen, timeline, state, no_losses(), record_every=1, observers=(Observer(_outcome, ()),), one=one
-    )
+    (state, _, _), records = advance(key, seen, timeline, state, no_losses(), cuts, observers=(Observer(_outcome, ()),))
     return History(**records.values, state=state)
 
 
@@ -117,7 +120,7 @@ def repeated(key, protocol: Protocol, timeline: Timeline, x0: Params, repeats: A
     """Pass through a timeline several times, and return the models; the number of passes may be traced."""
 
     def once(_: Any, state: Any) -> Any:
-        return advance(key, protocol, timeline, state, no_losses())[0][0]
+        return scan(key, protocol, timeline, state, no_losses())[0][0]
 
     state = jax.lax.fori_loop(0, repeats, once, _begin(key, protocol, timeline, x0))
     return models(protocol, state, timeline.properties.num_rows)

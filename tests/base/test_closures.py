@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax import monitoring
+from compilations import compiled
 from jax.tree_util import Partial
 from problems import X0, N, exact_quadratic
 
@@ -181,24 +181,6 @@ def test_what_is_no_optimizer_is_refused(wrong, why):
         inspect.unwrap(as_factory)(wrong)
 
 
-def _compilations(runs):
-    """Compile times that JAX reports during each of several functions."""
-    found = []
-
-    def listen(event, duration, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            found.append(duration)
-
-    monitoring.register_event_duration_secs_listener(listen)
-    try:
-        for run in runs:
-            found.clear()
-            run()
-            yield len(found)
-    finally:
-        monitoring.unregister_event_duration_listener(listen)
-
-
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -218,10 +200,11 @@ def test_nothing_is_compiled_twice(first, second):
     def run(optimizer):
         done.append(simulate(jax.random.key(0), dpsgd(task, optimizer), plan, jnp.asarray(X0)).x)
 
-    warm, again, other = _compilations(
-        [lambda: run(first()), lambda: run(second()), lambda: jax.jit(lambda x: x + done[0].size)(1.0)]
-    )
-    assert again == 0
-    assert other > 0  # the listener listens
-    assert warm >= 0
+    run(first())
+    with compiled() as names:
+        run(second())
+    assert names == []
+    with compiled() as names:
+        jax.jit(lambda x: x + done[0].size)(1.0)
+    assert names  # the listener listens
     assert np.array_equal(*done) == (write_down(first()) == write_down(second()))

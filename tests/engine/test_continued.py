@@ -16,6 +16,7 @@ from problems import CURVATURE, TARGETS, X0, N, exact_quadratic
 
 from gossipjax import Diverged, Info, Protocol, dpsgd, gossip_averaging, load, run, simulate, track_versions
 from gossipjax._engine import chunks, loop
+from gossipjax._engine.chunks import Room
 from gossipjax._engine.loop import Losses, no_losses
 from gossipjax.mixing import metropolis
 from gossipjax.observe import Observer, Variable, consensus_distance, models, node_metrics
@@ -137,18 +138,21 @@ def test_what_cannot_go_on_is_refused(tmp_path):
             call()
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("total", [1, 7, 100, 333])
 @pytest.mark.parametrize("every", [1, 3, 7, None])
-def test_pieces_go_on_from_any_event(total, every):
+def test_pieces_go_on_from_any_event(total, every, packed):
     every = every if every is None or every <= total else total
     wanted = chunks.positions(total, every, None)
-    for start, single in itertools.product({0, 1, total // 2, total - 1, total}, (False, True)):
-        cut = chunks.plan(total, every, None, start=start, single=single)
+    for start, records in itertools.product({0, 1, total // 2, total - 1, total}, (1, 64)):
+        due = wanted[wanted > start] if start else np.append(0, wanted)  # a run that begins also records its start
+        cut = chunks.plan(due, start, Room(8, records), packed=packed)
         assert [piece.start for piece in cut] == [start, *(piece.stop for piece in cut)][: len(cut)]
         assert (cut[-1].stop if cut else start) == total
-        ends = [end for p in cut if p.every for end in range(p.start + p.every, p.stop + 1, p.every)]
-        assert ends == wanted[wanted > start].tolist()
-        assert not single or all(piece.stop - piece.start == piece.every for piece in cut)
+        assert [end for piece in cut for end in piece.records] == due.tolist()
+        assert all(len(piece.records) <= records and (packed or piece.stop - piece.start <= 8) for piece in cut)
+        if packed:
+            assert all(len(set(np.diff(piece.records, prepend=piece.start)) - {0}) <= 1 for piece in cut)
 
 
 # --- callbacks --------------------------------------------------------------------------------------------------------

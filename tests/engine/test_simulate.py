@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax import monitoring
+from compilations import compiled
 from jax.tree_util import Partial
 from problems import CURVATURE, TARGETS, X0, D, N, exact_quadratic
 
@@ -31,6 +31,7 @@ from gossipjax import (
 from gossipjax._base.streams import STARTS
 from gossipjax._engine import chunks
 from gossipjax._engine.checkpoint import Checkpoint
+from gossipjax._engine.chunks import Room
 from gossipjax._engine.loop import LOSS, NON_FINITE
 from gossipjax.mixing import averaging, lazy, metropolis
 from gossipjax.observe import Observer, Variable, consensus_distance, distance_to, models
@@ -280,15 +281,15 @@ def test_records_are_where_they_were_asked_for():
 )
 def test_pieces_cover_every_event_once(monkeypatch, chunk, num_events, settings):
     monkeypatch.setattr(chunks, "CHUNK_EVENTS", chunk)
-    plan = chunks.plan(num_events, settings.get("record_every"), settings.get("record_at"))
-    assert plan[0].start == 0
-    assert plan[-1].stop == num_events
-    assert all(a.stop == b.start for a, b in itertools.pairwise(plan))
-    assert all(piece.stop - piece.start <= max(chunk, piece.every or 1) for piece in plan)
-    found = [end for p in plan if p.every for end in range(p.start + p.every, p.stop + 1, p.every)]
+    ends = chunks.positions(num_events, settings.get("record_every"), settings.get("record_at"))
+    found = chunks.plan(ends, 0, Room(64, 2))
+    assert found[0].start == 0
+    assert found[-1].stop == num_events
+    assert all(a.stop == b.start for a, b in itertools.pairwise(found))
+    assert all(piece.stop - piece.start <= chunk and len(piece.records) <= 2 for piece in found)
     every = settings.get("record_every", num_events)
     wanted = settings.get("record_at") or list(range(every, num_events + 1, every))
-    assert found == sorted({*wanted, num_events})
+    assert np.concatenate([piece.records for piece in found]).tolist() == sorted({*wanted, num_events})
 
 
 @pytest.mark.parametrize("when", [{"record_every": 5}, {"record_at": [5, 10]}], ids=str)
@@ -485,12 +486,14 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, keys):
 
     whole = run()
     with monkeypatch.context() as patch:
-        interrupt(patch, after=5)  # pieces of one event: powers of eight
+        interrupt(patch, after=5)
+        patch.setattr(chunks, "CHUNK_EVENTS", 1)
         with pytest.raises(Interrupted):
             run(checkpoint=tmp_path / "run")
     calls = []
     with monkeypatch.context() as patch:
         save = Checkpoint.save
+        patch.setattr(chunks, "CHUNK_EVENTS", 1)
         patch.setattr(Checkpoint, "save", lambda self, done, *rest: (calls.append(done), save(self, done, *rest))[1])
         resumed = run(checkpoint=tmp_path / "run")
     assert calls == list(range(6, 13))
@@ -560,12 +563,6 @@ def test_a_checkpoint_needs_a_place(tmp_path):
 
 def test_a_second_run_compiles_nothing():
     """Other data, start, key, weights and learning rate are arguments."""
-    compiled = []
-
-    def count(event, duration, **details):
-        del duration, details
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(event)
 
     def run(seed, rate, targets, weights):
         protocol = dpsgd(exact_quadratic(targets), Partial(optax.sgd, rate))
@@ -573,11 +570,8 @@ def test_a_second_run_compiles_nothing():
         simulate(jax.random.key(seed), protocol, rounds(weights, 9), x0, observers=[models()], record_every=3)
 
     run(0, 0.1, TARGETS, W)
-    monitoring.register_event_duration_secs_listener(count)
-    try:
+    with compiled() as names:
         run(1, 0.3, -TARGETS, W[::-1, ::-1])
-        assert compiled == []
+        assert names == []
         jax.jit(jnp.cos)(1.0)
-        assert compiled  # the listener listens
-    finally:
-        monitoring.unregister_event_duration_listener(count)
+        assert names  # the listener listens

@@ -43,7 +43,13 @@ def staleness(n: int, sources: int = 8) -> dict[str, float]:
     }
 
 
+def graph(n: int) -> dict[str, float]:
+    """Measure drawing a random 4-regular graph."""
+    return {"graph_s": cpu_seconds(lambda: gj.topology.random_regular(n, 4, seed=0, tries=5).senders)}
+
+
 CASES: dict[str, Callable[..., dict[str, Any]]] = {
     "staleness": lambda n: staleness(int(n)),
+    "graph": lambda n: graph(int(n)),
 }
 """Cases for one CPU device and one thread."""

@@ -115,13 +115,28 @@ def map_nodes(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
         ValueError: if there are no arrays, or leading axes differ.
     """
     callable_("fn", fn, "fn(*rows of one node) -> outputs")
-    k = _num_nodes(stacked)
-    strategy = choose(k, _bytes_per_node(stacked, k)).strategy if k > 1 or _strategy.value == "map" else "vmap"
-    if strategy == "vmap":
-        return jax.vmap(fn)(*stacked)
-    if strategy == "map":
-        return _one_by_one(fn, *stacked)
-    return _sharded(_one_by_one if jax.default_backend() == "cpu" else _wide, fn, stacked, k)
+    return _mapped(_one_by_one, fn, stacked)
+
+
+def update_nodes(fn: Callable[..., tuple[PyTree, PyTree]], state: PyTree, *stacked: PyTree) -> tuple[PyTree, PyTree]:
+    """Replace the state of every node: ``jax.vmap(fn)(state, *stacked)``, by the strategy in force.
+
+    For rows of many bytes. :func:`map_nodes` would fill new arrays with zeros before it writes the first row, and a
+    loop over events would copy the result back to where the state was; here each row is written over its old value.
+
+    Args:
+        fn: ``fn(state, *rows) -> (state, outputs)`` of one node; the new state has the shapes and dtypes of the old.
+        state: pytree of arrays with a leading axis, the k nodes.
+        *stacked: pytrees of arrays with the same leading axis.
+
+    Returns:
+        The new state, and the other outputs, each leaf with the leading axis k.
+
+    Raises:
+        ValueError: if there are no arrays, or leading axes differ.
+    """
+    callable_("fn", fn, "fn(state, *rows of one node) -> (state, outputs)")
+    return _mapped(_in_place, fn, (state, *stacked))
 
 
 def map_blocks(fn: Callable[..., PyTree], everyone: PyTree, *stacked: PyTree) -> PyTree:
@@ -188,12 +203,32 @@ def place_rows(tree: PyTree) -> PyTree:
     return jax.tree.map(lay, tree)
 
 
+def _mapped(one_by_one: Callable[..., PyTree], fn: Callable[..., PyTree], stacked: tuple[PyTree, ...]) -> PyTree:
+    k = _num_nodes(stacked)
+    strategy = choose(k, _bytes_per_node(stacked, k)).strategy if k > 1 or _strategy.value == "map" else "vmap"
+    if strategy == "vmap":
+        return jax.vmap(fn)(*stacked)
+    if strategy == "map":
+        return one_by_one(fn, *stacked)
+    return _sharded(one_by_one if jax.default_backend() == "cpu" else _wide, fn, stacked, k)
+
+
 def _wide(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
     return jax.vmap(fn)(*stacked)
 
 
 def _one_by_one(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
     return jax.lax.map(lambda rows: fn(*rows), stacked)
+
+
+def _in_place(fn: Callable[..., tuple[PyTree, PyTree]], state: PyTree, *stacked: PyTree) -> tuple[PyTree, PyTree]:
+    def one(state: PyTree, row: tuple[jax.Array, tuple[PyTree, ...]]) -> tuple[PyTree, PyTree]:
+        i, rows = row
+        old = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, i, keepdims=False), state)
+        new, out = fn(old, *rows)
+        return jax.tree.map(lambda leaf, value: jax.lax.dynamic_update_index_in_dim(leaf, value, i, 0), state, new), out
+
+    return jax.lax.scan(one, state, (jnp.arange(_num_nodes((state, *stacked)), dtype=jnp.int32), stacked))
 
 
 def _sharded(run: Callable[..., PyTree], fn: Callable[..., PyTree], stacked: tuple[PyTree, ...], k: int) -> PyTree:

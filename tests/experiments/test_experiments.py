@@ -36,6 +36,7 @@ from experiments import (
     jwins_metadata,
     jwins_scalability,
     jwins_vs_choco,
+    one_version_per_message,
     plexus_churn,
     plexus_crash,
     plexus_join,
@@ -91,6 +92,7 @@ TINY = {
     "staleness_vs_capacity": staleness_vs_capacity.QUICK._replace(
         sizes=(10,), largest_everything=(10, 0, 10), largest_single=(10, 0, 0), relative_error=0.1
     ),
+    "one_version_per_message": one_version_per_message.QUICK._replace(sizes=(4,), num_records=2, num_seeds=2),
     "staleness_histogram": staleness_histogram.QUICK._replace(sizes=(16,), num_blocks=40),
     "version_age_scaling": version_age_scaling.QUICK._replace(
         sizes=(16, 36, 64), num_blocks=20, passage_sizes=(16, 100), passage_samples=20

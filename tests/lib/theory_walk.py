@@ -12,8 +12,8 @@ import numpy as np
 
 from theory import moments, scaling
 
-MODULES = ("age", "compression", "consensus", "delay", "drift", "hadfl", "mixing", "moments", "queues", "rates")
-MODULES += ("scaling", "secure", "spectral", "spreading", "staleness")
+MODULES = ("age", "compression", "consensus", "delay", "drift", "hadfl", "mixing", "moments")
+MODULES += ("opportunistic", "queues", "rates", "scaling", "secure", "spectral", "spreading", "staleness")
 RING = np.array([[0.0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
 W = (np.eye(4) + RING) / 3
 COUNTS = {"n": 4, "num_nodes": 4, "d": 6, "k": 2, "size": 3, "s": 2, "degree": 3, "delay": 2, "max_delay": 3}
@@ -85,6 +85,7 @@ OWN = {
     "scaling.plot": {"comparison": COMPARED},
     "spreading.asynchronous_time": {"start": "hub"},
     "spreading.asynchronous_time_graph": {"start": 0},
+    "opportunistic.least_capacity": {"staleness": 1.0},
     "staleness.mean_delay_heterogeneous": {"rates": np.ones(4)},
     "staleness.delay_bounds": {"rates": np.ones(4)},
     "staleness.sure_bound": {"delay": 2.0},

@@ -35,6 +35,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
 from gossipjax._base.arguments import callable_, choice, shown, whole
+from gossipjax._base.in_place import over_rows, split_arrays
 from gossipjax._base.leaves import form_of
 
 Strategy = Literal["auto", "vmap", "map", "shard"]
@@ -115,28 +116,13 @@ def map_nodes(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
         ValueError: if there are no arrays, or leading axes differ.
     """
     callable_("fn", fn, "fn(*rows of one node) -> outputs")
-    return _mapped(_one_by_one, fn, stacked)
-
-
-def update_nodes(fn: Callable[..., tuple[PyTree, PyTree]], state: PyTree, *stacked: PyTree) -> tuple[PyTree, PyTree]:
-    """Replace the state of every node: ``jax.vmap(fn)(state, *stacked)``, by the strategy in force.
-
-    For rows of many bytes. :func:`map_nodes` would fill new arrays with zeros before it writes the first row, and a
-    loop over events would copy the result back to where the state was; here each row is written over its old value.
-
-    Args:
-        fn: ``fn(state, *rows) -> (state, outputs)`` of one node; the new state has the shapes and dtypes of the old.
-        state: pytree of arrays with a leading axis, the k nodes.
-        *stacked: pytrees of arrays with the same leading axis.
-
-    Returns:
-        The new state, and the other outputs, each leaf with the leading axis k.
-
-    Raises:
-        ValueError: if there are no arrays, or leading axes differ.
-    """
-    callable_("fn", fn, "fn(state, *rows of one node) -> (state, outputs)")
-    return _mapped(_in_place, fn, (state, *stacked))
+    k = _num_nodes(stacked)
+    strategy = choose(k, _bytes_per_node(stacked, k)).strategy if k > 1 or _strategy.value == "map" else "vmap"
+    if strategy == "vmap":
+        return jax.vmap(fn)(*stacked)
+    if strategy == "map":
+        return over_rows(fn, *stacked)
+    return _sharded(over_rows if jax.default_backend() == "cpu" else _wide, fn, stacked, k)
 
 
 def map_blocks(fn: Callable[..., PyTree], everyone: PyTree, *stacked: PyTree) -> PyTree:
@@ -161,10 +147,15 @@ def map_blocks(fn: Callable[..., PyTree], everyone: PyTree, *stacked: PyTree) ->
     """
     callable_("fn", fn, "fn(everyone, *blocks) -> block")
     k = _num_nodes(stacked)
-    bytes_per_node = _bytes_per_node(stacked, k) + _bytes_per_node(everyone, k)
-    if k < 2 or choose(k, bytes_per_node).strategy != "shard":
+    if k < 2 or choose_blocks(everyone, *stacked).strategy != "shard":
         return fn(everyone, *stacked)
     return _sharded(lambda bound, *blocks: bound(*blocks), jax.tree_util.Partial(fn, everyone), stacked, k)
+
+
+def choose_blocks(everyone: PyTree, *stacked: PyTree) -> Choice:
+    """Return the strategy of :func:`map_blocks` for these arguments."""
+    k = _num_nodes(stacked)
+    return choose(k, _bytes_per_node(stacked, k) + _bytes_per_node(everyone, k))
 
 
 def replicate_on_devices(tree: PyTree) -> PyTree:
@@ -203,32 +194,8 @@ def place_rows(tree: PyTree) -> PyTree:
     return jax.tree.map(lay, tree)
 
 
-def _mapped(one_by_one: Callable[..., PyTree], fn: Callable[..., PyTree], stacked: tuple[PyTree, ...]) -> PyTree:
-    k = _num_nodes(stacked)
-    strategy = choose(k, _bytes_per_node(stacked, k)).strategy if k > 1 or _strategy.value == "map" else "vmap"
-    if strategy == "vmap":
-        return jax.vmap(fn)(*stacked)
-    if strategy == "map":
-        return one_by_one(fn, *stacked)
-    return _sharded(one_by_one if jax.default_backend() == "cpu" else _wide, fn, stacked, k)
-
-
 def _wide(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
     return jax.vmap(fn)(*stacked)
-
-
-def _one_by_one(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
-    return jax.lax.map(lambda rows: fn(*rows), stacked)
-
-
-def _in_place(fn: Callable[..., tuple[PyTree, PyTree]], state: PyTree, *stacked: PyTree) -> tuple[PyTree, PyTree]:
-    def one(state: PyTree, row: tuple[jax.Array, tuple[PyTree, ...]]) -> tuple[PyTree, PyTree]:
-        i, rows = row
-        old = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, i, keepdims=False), state)
-        new, out = fn(old, *rows)
-        return jax.tree.map(lambda leaf, value: jax.lax.dynamic_update_index_in_dim(leaf, value, i, 0), state, new), out
-
-    return jax.lax.scan(one, state, (jnp.arange(_num_nodes((state, *stacked)), dtype=jnp.int32), stacked))
 
 
 def _sharded(run: Callable[..., PyTree], fn: Callable[..., PyTree], stacked: tuple[PyTree, ...], k: int) -> PyTree:
@@ -237,7 +204,7 @@ def _sharded(run: Callable[..., PyTree], fn: Callable[..., PyTree], stacked: tup
     mesh = Mesh(np.asarray(devices), ("nodes",))
     missing = -k % len(devices)
     padded = jax.tree.map(lambda leaf: _extend(leaf, missing), stacked)
-    arrays, rebuild = _split_arrays(fn)
+    arrays, rebuild = split_arrays(fn)
 
     def block(arrays: list, stacked: tuple[PyTree, ...]) -> PyTree:
         return run(rebuild(arrays), *stacked)
@@ -246,20 +213,6 @@ def _sharded(run: Callable[..., PyTree], fn: Callable[..., PyTree], stacked: tup
     cut = jax.shard_map(block, mesh=mesh, in_specs=(P(), P("nodes")), out_specs=P("nodes"), check_vma=False)
     out = cut(arrays, padded)
     return jax.tree.map(lambda leaf: leaf[:k], out) if missing else out
-
-
-def _split_arrays(fn: Callable[..., PyTree]) -> tuple[list, Callable[[list], Callable[..., PyTree]]]:
-    """Split a ``Partial`` into its arrays, which every device receives, and a function that rebuilds it."""
-    if not isinstance(fn, jax.tree_util.Partial):
-        return [], lambda _: fn
-    leaves, structure = jax.tree.flatten(fn)
-    at = [index for index, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray)]
-
-    def rebuild(arrays: list) -> Callable[..., PyTree]:
-        filled = dict(enumerate(leaves)) | dict(zip(at, arrays, strict=True))
-        return jax.tree.unflatten(structure, filled.values())
-
-    return [leaves[index] for index in at], rebuild
 
 
 def _extend(leaf: jax.Array, missing: int) -> jax.Array:

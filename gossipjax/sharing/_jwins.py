@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key, UInt
 from gossipjax._base.arguments import choice, real, reals, shown, whole, wholes
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
-from gossipjax._base.placement import map_nodes, update_nodes
+from gossipjax._base.placement import map_nodes
 from gossipjax._base.rows import before_writing, num_rows, parameters_per_row, put, take
 from gossipjax.compress import codes
 from gossipjax.compress._compressor import ravel_rows, unravel_rows
@@ -126,7 +126,7 @@ def _encode(
     def select() -> tuple[Masked, Array | None, Array]:
         drawn = _draw(shares, draws, message_keys(key, state.wire.counts, event, rows), event)
         start, scores = take((state.coefficients, state.scores), lanes)
-        scores, (sent, bits) = update_nodes(Partial(_select, setting), scores, _vectors(values), start, drawn)
+        scores, (sent, bits) = map_nodes(Partial(_select, setting), scores, _vectors(values), start, drawn)
         return sent, scores, bits
 
     sent, scores, bits = if_any_speaks(rows, num_rows(x), select)
@@ -161,7 +161,7 @@ def _merge(setting: Frozen[_Setting], key, state: JwinsState, arrived: tuple[Par
         sent = Masked(map_nodes(setting.value.transform.forward, _vectors(sent.values)), sent.mask)
     # The new models are written over the old ones, and their coefficients over the mixed ones.
     memory = fill_in(event.mixing, sent), state.scores, _vectors(x)
-    (w, scores, vectors), _ = update_nodes(Partial(_finish, setting), memory, state.coefficients)
+    (w, scores, vectors), _ = map_nodes(Partial(_finish, setting), memory, state.coefficients)
     w, scores = put((state.coefficients, state.scores), rows, (w, scores))
     return JwinsState(w, scores, state.wire), unravel_rows(vectors, x)
 

@@ -58,7 +58,7 @@ def advance(shift, state, key, x):
 
 @each_strategy
 @pytest.mark.parametrize("k", [1, 5, 6])
-def test_update_nodes_is_vmap(strategy, k):
+def test_map_nodes_in_a_loop_is_vmap(strategy, k):
     """Also inside a loop over events, in which the state is overwritten."""
     fn, rest = Partial(advance, jnp.linspace(0.5, 1.5, 7)), stacked(k)
     state = {"mean": jax.random.normal(jax.random.key(2), (k, 7), jnp.float64), "none": None}
@@ -67,7 +67,7 @@ def test_update_nodes_is_vmap(strategy, k):
         return jax.jit(lambda: jax.lax.scan(lambda state, _: update(fn, state, *rest), state, None, 3))()
 
     with placement.using(strategy):
-        assert_same(events(placement.update_nodes), events(lambda fn, *rows: jax.vmap(fn)(*rows)))
+        assert_same(events(placement.map_nodes), events(lambda fn, *rows: jax.vmap(fn)(*rows)))
 
 
 @each_strategy

@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 JOBS ?= 2
 
-.PHONY: combinations quick quick-all test slow figures papers papers-status papers-report claims lint bench clean env wheel
+.PHONY: combinations quick quick-all test slow figures papers papers-status papers-report claims lint bench clean docs env wheel
 .DEFAULT_GOAL := quick
 
 env: $(VENV)/.ready
@@ -66,9 +66,16 @@ combinations: env
 bench: env
 	$(PY) -m benchmarks
 
+# The site, in docs/_build/html. Its pages run when they are built, and warnings are errors.
+docs: $(VENV)/.docs-ready
+	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+$(VENV)/.docs-ready: docs/requirements.lock $(VENV)/.ready
+	$(PY) -m pip install --quiet --require-hashes -r docs/requirements.lock
+	@touch $@
+
 wheel: env
 	$(PY) -m build --no-isolation --outdir dist
 
 clean:
-	rm -rf $(VENV) dist build results figures/out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build docs/_build docs/api results figures/out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

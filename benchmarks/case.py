@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 import gossipjax as gj
-from benchmarks import events, sharing, systems
+from benchmarks import events, host, sharing, systems
 from benchmarks.works import WORKS, Work, setting
 from gossipjax import Protocol, Timeline
 
@@ -199,7 +199,7 @@ CASES: dict[str, Callable[..., dict[str, Any]]] = {
     "planning": systems.planning,
     "sampled": lambda n: systems.learning(int(n)),
 }
-CASES |= events.CASES
+CASES |= events.CASES | host.CASES
 CASES |= {name: lambda n, work=work: work_rounds(work, int(n)) for name, work in WORKS.items()}
 CASES |= {f"loop_{name}": lambda n, work=work: python_loop(work, int(n)) for name, work in WORKS.items()}
 CASES |= {f"seeds_{kind}": lambda kind=kind: seeds(kind) for kind in (*WORKS, "softmax", "scalar")}
@@ -210,7 +210,7 @@ def main(words: list[str]) -> dict[str, Any]:
     name, *rest = words
     if name not in CASES:
         raise ValueError(f"unknown case {name!r}; choose among {', '.join(CASES)}")
-    one_thread = name in ("million_nodes", "seeds_scalar", "planning") or name in events.CASES
+    one_thread = name in ("million_nodes", "seeds_scalar", "planning") or name in events.CASES | host.CASES
     gj.configure(host_devices=1, intra_op_threads=1) if one_thread else gj.configure()
     return CASES[name](*rest) | {"peak_gb": peak_memory_gb()}
 

@@ -1,11 +1,12 @@
 """Asynchronous push-gossip SGD on linear regression: loss and consensus over time, and their exact stationary values.
 
-The regression has a fixed orthogonal design at every node, ``A_iᵀA_i/m = I``, and new responses ``A_i x* + ε`` at every
-step. The gradient is therefore ``x − x* + σ ξ`` with standard normal ξ. Hessian and noise are isotropic, and
-coordinates do not interact, so the exact second-moment law of the complete graph holds in each of them; loss and
-consensus distance are sums over coordinates. The law is exact for Poisson update clocks (c = 0). For clocks with a
-fixed part no exact law is known; they are shown at the same update rate m = 1/s, ``c + Exp(mean 1/μ)`` with c = 0.5 s
-and μ = 2/s. (If 1/μ were the mean of the whole interval, this clock would be a metronome.)
+The regression has a fixed orthogonal design at every node, ``A_iᵀA_i/m = I``, and new responses ``A_i x_i* + ε`` at
+every step. The gradient is therefore ``x − x_i* + σ ξ`` with standard normal ξ. Users have different data: of one half
+of them the solution is ``x* + s``, of the other ``x* − s``, in every coordinate. Hessian and noise are isotropic, and
+coordinates do not interact, so the exact law of users on the complete graph (:mod:`theory.users`) holds in each of
+them; loss and consensus distance are sums over coordinates. The law is exact for Poisson update clocks (c = 0). For
+clocks with a fixed part no exact law is known; they are shown at the same update rate m = 1/s, ``c + Exp(mean 1/μ)``
+with c = 0.5 s and μ = 2/s. (If 1/μ were the mean of the whole interval, this clock would be a metronome.)
 
 Reference: Mitra and Ulukus 2024, arXiv 2404.19749 (the algorithm; parameters are chosen here).
 """
@@ -25,7 +26,7 @@ from experiments.lib.report import Row
 from experiments.lib.store import mean_and_interval
 from gossipjax import Task, dpsgd, observe, replicate, tasks
 from gossipjax.timeline import clocks, push_gossip
-from theory.moments import complete_graph_moments
+from theory.users import stationary_users
 
 CLAIM = "push-gossip SGD settles at the values of the exact law; λ = ln n makes consensus tighter as n grows"
 ONE_DEVICE = True
@@ -41,6 +42,8 @@ class Config(NamedTuple):
 
     nodes: tuple[int, ...] = (10, 100, 1000)
     dimension: int = 10
+    spread: float = 0.5
+    """s: how far the solutions of the users are from x*; 0: all users have the same."""
     step_size: float = 0.2
     noise_std: float = 1.0
     duration: float = 120.0
@@ -53,20 +56,33 @@ class Config(NamedTuple):
 QUICK = Config(nodes=(10, 100), duration=100.0, num_records=50, num_seeds=8)
 
 
+def halves(n: int) -> np.ndarray:
+    """Return the sizes of the two halves of the users."""
+    return np.array([n - n // 2, n // 2])
+
+
 def task_of(n: int, config: Config) -> Task:
-    """Build a task in which every node has the same solution x* = (1, …, 1); models start at 0."""
-    return tasks.quadratic(np.ones((n, config.dimension)), noise_std=config.noise_std)
+    """Build a task whose halves of users have the solutions x* ± s, where x* = (1, …, 1); models start at 0."""
+    sides = np.repeat([config.spread, -config.spread], halves(n))
+    return tasks.quadratic(1.0 + np.outer(sides, np.ones(config.dimension)), noise_std=config.noise_std)
 
 
 def predicted(n: int, rate: float, config: Config) -> tuple[float, float]:
     """Predict the stationary excess loss of a node and the consensus distance for c = 0.
 
-    ``E f(x_i) − f(x*) = ½ E ‖x_i − x*‖² = ½ d (E V/n + E (x̄ − x*)²)``.
+    The loss is that of all users' data: ``E f(x_i) − f(x̄*) = ½ E ‖x_i − x̄*‖²``, x̄* the mean solution.
     """
-    law = complete_graph_moments(
-        n, push_rate=rate, gradient_rate=1.0, curvature=1.0, step=config.step_size, noise_std=config.noise_std
+    law = stationary_users(
+        halves(n),
+        np.array([config.spread, -config.spread]),
+        push_rate=rate,
+        gradient_rate=1.0,
+        curvature=1.0,
+        step=config.step_size,
+        noise_std=config.noise_std,
     )
-    return 0.5 * config.dimension * (law.consensus + law.mean_square), config.dimension * law.consensus
+    squares = float(np.average(law.squared_distance, weights=halves(n)))
+    return 0.5 * config.dimension * squares, config.dimension * float(law.consensus)
 
 
 def record_times(config: Config) -> np.ndarray:

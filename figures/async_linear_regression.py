@@ -34,7 +34,7 @@ def caption(dataset: xr.Dataset) -> Caption:
     """Describe the figure."""
     return Caption(
         "Excess loss and consensus distance against simulated time, by number of nodes, push rate and clock.",
-        f"simulated: quadratics with a common optimum in {dataset.attrs['dimension']} dimensions, noisy gradients",
+        f"simulated: quadratics with two optima in {dataset.attrs['dimension']} dimensions, noisy gradients",
         numbers(dataset.nodes.values),
         seeds_of(dataset),
         bands(dataset, INTERVAL),

@@ -113,3 +113,58 @@ def stationary_variance(step: Number, delay: int, noise_std: Number = 1.0) -> fl
     source = np.zeros_like(line)
     source[0, 0] = 1.0
     return float(noise_std**2 * scipy.linalg.solve_discrete_lyapunov(line, source)[0, 0])
+
+
+def bounded_staleness_step(n: int, bound: int) -> float:
+    """Compute the step ``n/(2B(n − 1))`` below which gossip of updates converges if staleness is at most B.
+
+    n users share one coordinate of curvature a, with their optimum at 0. A model is the start plus the mean of all
+    updates that its user has heard of, and user i, acting at step t, adds ``−h v_t`` to the sum of its updates, where
+    ``v_t`` is its model. Of every other user at most the last B updates are missing in it. Then all models tend to the
+    optimum from every start and in every order, if every user acts infinitely often and ``ρ = hB(n−1)/n < ½``.
+
+    Proof. Let ``e_t`` be the model that knows all updates: ``e_{t+1} = e_t − (h/n) v_t``. At most B(n − 1) updates are
+    missing in v_t, so ``|v_t − e_t| ≤ ρ V``, V the largest |v| among them. Let e and v be the limits superior of |e_t|
+    and |v_t|, which are finite by the same inequalities for maxima up to t. Then ``v ≤ e + ρv``, and
+    ``e ≤ (1 − h/n) e + (h/n) ρv ≤ (1 − h/n + (h/n) ρ/(1−ρ)) e``. The factor is below one, so e = 0. ∎
+
+    The difference of two runs with different data obeys the same recursion: they forget their starts. For large n the
+    condition is hB < ½. It is sufficient and not necessary; no such condition can allow more than
+    :func:`exchange_threshold`, about hB = 2. Averaging of models at one optimum converges for every h < 2 and any
+    staleness. Kind: bound. Source: that bounded staleness suffices is stated by Mitra and Ulukus 2024, arXiv
+    2404.19749; their constants are not known, and condition and proof are derived here.
+
+    Args:
+        n: users, at least two.
+        bound: B ≥ 1, updates.
+
+    Raises:
+        ValueError: fewer than two users, or a bound below one.
+    """
+    n = whole("n", n, least=2, remedy="staleness is between users")
+    return n / (2 * whole("bound", bound, least=1, remedy="an update is missing until it has been sent") * (n - 1))
+
+
+def exchange_factor(step: Number, n: int, bound: int) -> float:
+    """Compute the factor ``1 − n(1 − (1 − h/n)^B)`` of the model per exchange, if users learn alone for B steps.
+
+    The scheme of :func:`bounded_staleness_step` with messages of all to all after every B steps of each user. Kind:
+    exact.
+
+    Raises:
+        ValueError: a step that is not a finite number, fewer than two users, or a bound below one.
+    """
+    n, bound = whole("n", n, least=2, remedy="staleness is between users"), whole("bound", bound, least=1)
+    return 1.0 - n * (1.0 - (1.0 - real("step", step) / n) ** bound)
+
+
+def exchange_threshold(n: int, bound: int) -> float:
+    """Compute the step ``n(1 − (1 − 2/n)^{1/B})``, about 2/B, above which :func:`exchange_factor` is below −1.
+
+    Kind: exact.
+
+    Raises:
+        ValueError: fewer than two users, or a bound below one.
+    """
+    n, bound = whole("n", n, least=2, remedy="staleness is between users"), whole("bound", bound, least=1)
+    return n * (1.0 - (1.0 - 2.0 / n) ** (1.0 / bound))

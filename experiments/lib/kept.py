@@ -93,7 +93,7 @@ def model_of(task: Any) -> dict[str, str]:
 def kept_run(
     keep: str | None, settings: dict[str, Any], make: Callable[[Any], xr.Dataset], *made_of: Any
 ) -> xr.Dataset:
-    """Return the stored run with the same settings, contents, code and versions, or make it and store it.
+    """Return the stored run with the same settings, contents, code, versions and kind of device, or make and store it.
 
     Args:
         keep: folder of finished runs, and of checkpoints of the current one; None: nothing is stored.
@@ -110,7 +110,10 @@ def kept_run(
     """
     if keep is None:
         return make(None)
-    made_by = {"code": CODE, "versions": environment()["versions"], "contents": digest(*made_of)}
+    here = environment()
+    # The number of devices is no part of it: it changes results by rounding only.
+    machine = {"versions": here["versions"], "x64": here["x64"], "device_kind": jax.devices()[0].device_kind}
+    made_by = {"code": CODE, "contents": digest(*made_of)} | machine
     named = json.loads(json.dumps(settings | made_by))
     name = hash_of(named)
     folder = pathlib.Path(keep)

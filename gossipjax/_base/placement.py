@@ -35,6 +35,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
 from gossipjax._base.arguments import callable_, choice, shown, whole
+from gossipjax._base.in_place import over_rows, split_arrays
 from gossipjax._base.leaves import form_of
 
 Strategy = Literal["auto", "vmap", "map", "shard"]
@@ -139,8 +140,8 @@ def map_nodes(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
     if strategy == "vmap":
         return jax.vmap(fn)(*stacked)
     if strategy == "map":
-        return _one_by_one(fn, *stacked)
-    return _sharded(_one_by_one if jax.default_backend() == "cpu" else _wide, fn, stacked, k)
+        return over_rows(fn, *stacked)
+    return _sharded(over_rows if jax.default_backend() == "cpu" else _wide, fn, stacked, k)
 
 
 def map_blocks(fn: Callable[..., PyTree], everyone: PyTree, *stacked: PyTree) -> PyTree:
@@ -165,10 +166,15 @@ def map_blocks(fn: Callable[..., PyTree], everyone: PyTree, *stacked: PyTree) ->
     """
     callable_("fn", fn, "fn(everyone, *blocks) -> block")
     k = _num_nodes(stacked)
-    bytes_per_node = _bytes_per_node(stacked, k) + _bytes_per_node(everyone, k)
-    if k < 2 or choose(k, bytes_per_node).strategy != "shard":
+    if k < 2 or choose_blocks(everyone, *stacked).strategy != "shard":
         return fn(everyone, *stacked)
     return _sharded(lambda bound, *blocks: bound(*blocks), jax.tree_util.Partial(fn, everyone), stacked, k)
+
+
+def choose_blocks(everyone: PyTree, *stacked: PyTree) -> Choice:
+    """Return the strategy of :func:`map_blocks` for these arguments."""
+    k = _num_nodes(stacked)
+    return choose(k, _bytes_per_node(stacked, k) + _bytes_per_node(everyone, k))
 
 
 def replicate_on_devices(tree: PyTree) -> PyTree:
@@ -211,17 +217,13 @@ def _wide(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
     return jax.vmap(fn)(*stacked)
 
 
-def _one_by_one(fn: Callable[..., PyTree], *stacked: PyTree) -> PyTree:
-    return jax.lax.map(lambda rows: fn(*rows), stacked)
-
-
 def _sharded(run: Callable[..., PyTree], fn: Callable[..., PyTree], stacked: tuple[PyTree, ...], k: int) -> PyTree:
     """Run a block of nodes on each device; copies of the last row pad the last block, and are removed at the end."""
     devices = jax.local_devices()
     mesh = Mesh(np.asarray(devices), ("nodes",))
     missing = -k % len(devices)
     padded = jax.tree.map(lambda leaf: _extend(leaf, missing), stacked)
-    arrays, rebuild = _split_arrays(fn)
+    arrays, rebuild = split_arrays(fn)
 
     def block(arrays: list, stacked: tuple[PyTree, ...]) -> PyTree:
         return run(rebuild(arrays), *stacked)
@@ -230,20 +232,6 @@ def _sharded(run: Callable[..., PyTree], fn: Callable[..., PyTree], stacked: tup
     cut = jax.shard_map(block, mesh=mesh, in_specs=(P(), P("nodes")), out_specs=P("nodes"), check_vma=False)
     out = cut(arrays, padded)
     return jax.tree.map(lambda leaf: leaf[:k], out) if missing else out
-
-
-def _split_arrays(fn: Callable[..., PyTree]) -> tuple[list, Callable[[list], Callable[..., PyTree]]]:
-    """Split a ``Partial`` into its arrays, which every device receives, and a function that rebuilds it."""
-    if not isinstance(fn, jax.tree_util.Partial):
-        return [], lambda _: fn
-    leaves, structure = jax.tree.flatten(fn)
-    at = [index for index, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray)]
-
-    def rebuild(arrays: list) -> Callable[..., PyTree]:
-        filled = dict(enumerate(leaves)) | dict(zip(at, arrays, strict=True))
-        return jax.tree.unflatten(structure, filled.values())
-
-    return [leaves[index] for index in at], rebuild
 
 
 def _extend(leaf: jax.Array, missing: int) -> jax.Array:

@@ -128,6 +128,17 @@ _start = jax.jit(_start_call, static_argnums=(0, 1))
 _model = jax.jit(_model_call, static_argnums=(0,))
 
 
+def _models_of(job: Job, state: Any) -> Any:
+    """Return the models of a state: the state's own arrays where the models are parts of it, instead of copies."""
+    seeds: Literal["vmap"] | None = None if job.settings.seeds is None else "vmap"
+    program = _model.trace(dataclasses.replace(job.settings, seeds=seeds), job.protocol, state)
+    jaxpr, arrays = program.jaxpr.jaxpr, jax.tree.leaves((job.protocol, state))
+    if len(jaxpr.invars) == len(arrays) and not jaxpr.eqns:
+        found = dict(zip(jaxpr.invars, arrays, strict=True))
+        return jax.tree.unflatten(jax.tree.structure(program.out_info), [found[var] for var in jaxpr.outvars])
+    return _model(job.settings, job.protocol, state)
+
+
 class Driver:
     """A run in progress: its state, its records, and the number of events done."""
 
@@ -295,7 +306,7 @@ class Driver:
         ended = Continuation(
             done, log.state_dict(), lambda: identity(origin), lambda: PlanHash(origin.timeline).upto(done)
         )
-        x = _model(job.settings, job.protocol, self.state)
+        x = _models_of(job, self.state)
         return Trajectory(log.dataset(job.observers, about), self.state, x, ended)
 
 

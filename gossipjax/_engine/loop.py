@@ -130,7 +130,7 @@ def with_slots(x0: Params, properties: Properties) -> Params:
 
 def models(protocol: Protocol, state: Any, rows: int) -> Params:
     """Return the models that observers see: the model rows, without the rows of messages in flight."""
-    return jax.tree.map(lambda leaf: leaf[:rows], protocol.model(state))
+    return jax.tree.map(lambda leaf: leaf if len(leaf) == rows else leaf[:rows], protocol.model(state))
 
 
 def _flag(status: Status, bits: Array, index: Array, time: Array, node: Array) -> Status:

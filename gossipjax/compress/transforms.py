@@ -204,6 +204,7 @@ def _analysis(bank: Bank, levels: int, mode: Mode, x: Float[Array, " d"]) -> Flo
 def _synthesis(bank: Bank, levels: int, mode: Mode, coefficients: Float[Array, " c"], d: int) -> Float[Array, " d"]:
     lengths = _lengths(bank, levels, mode, d)
     _check_coefficients(coefficients, lengths[-1] + sum(lengths[1:]), d)
+    coefficients = _materialize(jnp.pad(coefficients, (0, 1)))
     low, start = coefficients[: lengths[-1]], lengths[-1]
     for length, longer in zip(reversed(lengths[1:]), reversed(lengths[:-1]), strict=True):
         high = coefficients[start : start + length]
@@ -220,8 +221,14 @@ def _split(bank: Bank, mode: Mode, x: Float[Array, " n"]) -> tuple[Float[Array, 
     else:
         half = (n + 1) // 2
         x = jnp.pad(jnp.pad(x, (0, n % 2), mode="edge"), taps // 2 - 1, mode="wrap")
-    shifted = [x[taps - 1 - j :][: 2 * half - 1 : 2] for j in range(taps)]
+    # Without the barrier XLA pads, and computes the low pass, once for each of the two phases.
+    phases = _materialize(x).reshape(-1, 2).T
+    shifted = [phases[(j + 1) % 2, (taps - 1 - j) // 2 :][:half] for j in range(taps)]
     return _weighted_sum(bank[0], shifted), _weighted_sum(bank[1], shifted)
+
+
+def _materialize(x: Float[Array, " n"]) -> Float[Array, " n"]:
+    return jax.lax.optimization_barrier(x)
 
 
 def _join(bank: Bank, mode: Mode, low: Float[Array, " m"], high: Float[Array, " m"]) -> Float[Array, " n"]:

@@ -22,8 +22,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt
 
 from gossipjax._base.arguments import callable_, shown, whole
+from gossipjax._base.in_place import over_columns
 from gossipjax._base.memory import check_memory
-from gossipjax._base.placement import map_blocks
+from gossipjax._base.placement import choose_blocks, map_blocks, using
 from gossipjax._base.rows import FEW, before_writing, read_row, write_row
 from gossipjax.mixing._forms import (
     DenseMixing,
@@ -59,7 +60,7 @@ def mix(mixing: Mixing, x: PyTree) -> PyTree:
     mixing, x = _on_device(mixing, x)
     match mixing:
         case DenseMixing():
-            return jax.tree.map(lambda leaf: _mix_dense(mixing, leaf), x)
+            return jax.tree.map(lambda leaf: over_columns(_mix_dense, leaf, mixing), x)
         case TableMixing():
             return jax.tree.map(lambda leaf: _mix_table(mixing, leaf), x)
         case PairMixing():
@@ -164,12 +165,18 @@ def to_dense(mixing: Mixing, num_rows: int) -> Float[Array, "{num_rows} {num_row
 _BLOCK = 16
 
 
-def _mix_dense(mixing: DenseMixing, leaf: Array) -> Array:
+def _mix_dense(leaf: Array, mixing: DenseMixing) -> Array:
     # The default precision of accelerators (TF32) would break the conservation of the mean at 1e-3.
     return jnp.tensordot(mixing.W.astype(leaf.dtype), leaf, axes=1, precision=jax.lax.Precision.HIGHEST)
 
 
 def _mix_table(mixing: TableMixing, leaf: Array) -> Array:
+    chosen = choose_blocks(leaf, leaf, *mixing)  # a block of columns may be too small to be sharded
+    with using(chosen.strategy):
+        return over_columns(_mix_columns, leaf, mixing)
+
+
+def _mix_columns(leaf: Array, mixing: TableMixing) -> Array:
     return map_blocks(_mix_rows, leaf, leaf, *mixing)
 
 

@@ -10,7 +10,8 @@ from gossipjax._base.arguments import whole
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import num_rows
-from gossipjax.observe._models import Observer, Snapshot, Variable, percentiles
+from gossipjax.observe._models import Observer, Snapshot, Variable
+from gossipjax.observe._ranks import Pairs, statistics
 from gossipjax.wrappers._counters import Versions, staleness
 
 
@@ -36,11 +37,11 @@ def versions_of(snapshot: Snapshot) -> Versions:
 
 
 def _summary(snapshot: Snapshot) -> dict[str, Array]:
-    stale, counts = pairs(snapshot)
-    holders = jnp.max(jnp.where(counts, stale, 0), axis=0)
-    kind = jnp.result_type(float)
-    values = percentiles(jnp.where(counts, stale.astype(kind), jnp.nan).ravel())
-    return {"staleness": values, "max_staleness": jnp.mean(holders.astype(kind))}
+    versions = versions_of(snapshot)
+    held = versions.held[: num_rows(snapshot.x)]
+    sources = versions.sources if versions.rows_are_nodes.value else jnp.full_like(versions.sources, -1)
+    values, holders = statistics(Pairs(held, versions.own, sources))
+    return {"staleness": values, "max_staleness": jnp.mean(holders.astype(values.dtype))}
 
 
 @recorded("mitra2024timely")

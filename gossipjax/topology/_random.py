@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from gossipjax._base.arguments import instance, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.lazy import networkx as nx
 from gossipjax.topology._graph import HOW_TO_BUILD, Nodes, Topology, require, require_nodes, require_room, undirected
+from gossipjax.topology._sorted import in_sorted, sorted_distinct
 
 _NETWORKX = 500.0
 """Additional bytes per node and per edge while NetworkX builds the graph."""
@@ -245,16 +246,16 @@ def _regular_codes(num_nodes: int, degree: int, rng: np.random.Generator) -> Nod
     """Draw a simple regular graph of degree below n / 2; return i * n + j for each edge with i < j."""
     while True:
         stubs = np.repeat(np.arange(num_nodes), degree)
-        codes = np.zeros(0, np.int64)
+        rounds: list[Nodes] = []
         while stubs.size:
             rng.shuffle(stubs)
-            ends = np.sort(stubs.reshape(-1, 2), axis=1)
-            new, first = np.unique(ends @ [num_nodes, 1], return_index=True)
-            fresh = (ends[first, 0] != ends[first, 1]) & ~np.isin(new, codes)
-            if not fresh.any():
+            low, high = np.minimum(stubs[::2], stubs[1::2]), np.maximum(stubs[::2], stubs[1::2])
+            new, left = _first_edges(low * num_nodes + high, low == high, rounds)
+            if not new.size:
                 break
-            codes = np.concatenate([codes, new[fresh]])
-            stubs = np.delete(ends, first[fresh], axis=0).ravel()
+            rounds.append(new)
+            stubs = np.stack([low[left], high[left]], axis=1).ravel()
+        codes = np.concatenate([np.zeros(0, np.int64), *rounds])
         for pair in stubs.reshape(-1, 2):
             switched = _switch(num_nodes, codes, pair, rng)
             if switched is None:
@@ -262,6 +263,29 @@ def _regular_codes(num_nodes: int, degree: int, rng: np.random.Generator) -> Nod
             codes = switched
         else:
             return codes
+
+
+def _first_edges(
+    codes: Int[np.ndarray, " m"], loops: Bool[np.ndarray, " m"], present: list[Int[np.ndarray, " _"]]
+) -> tuple[Int[np.ndarray, " new"], Bool[np.ndarray, " m"]]:
+    """Sort the new edges among codes; mark all entries but the first of each: loops, repeated and present edges.
+
+    Args:
+        codes: of pairs of nodes.
+        loops: which of them are self-loops.
+        present: codes of the edges that there are, in sorted arrays.
+    """
+    distinct, repeated = sorted_distinct(codes)
+    there = [distinct[in_sorted(distinct, edges)] for edges in present]
+    refused = np.concatenate([codes[loops], *there])
+    left = loops.copy()
+    # Few of many entries are in doubt: their places are found one by one, and the others need no place.
+    doubted = np.flatnonzero(in_sorted(codes, sorted_distinct(np.concatenate([refused, repeated]))[0]))
+    values, first = np.unique(codes[doubted], return_index=True)
+    refused = sorted_distinct(refused)[0]
+    left[doubted] = True
+    left[doubted[first[~in_sorted(values, refused)]]] = False
+    return distinct[~in_sorted(distinct, refused)], left
 
 
 def _switch(

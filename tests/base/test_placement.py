@@ -51,6 +51,25 @@ def test_map_nodes_is_vmap(strategy, k):
         assert_same(jax.jit(placement.map_nodes)(fn, *stacked(k)), jax.jit(jax.vmap(fn))(*stacked(k)))
 
 
+def advance(shift, state, key, x):
+    out = node(shift, key, x)
+    return {"mean": (state["mean"] + out["y"]) / 2, "none": None}, out["sum"] + state["mean"][0]
+
+
+@each_strategy
+@pytest.mark.parametrize("k", [1, 5, 6])
+def test_map_nodes_in_a_loop_is_vmap(strategy, k):
+    """Also inside a loop over events, in which the state is overwritten."""
+    fn, rest = Partial(advance, jnp.linspace(0.5, 1.5, 7)), stacked(k)
+    state = {"mean": jax.random.normal(jax.random.key(2), (k, 7), jnp.float64), "none": None}
+
+    def events(update):
+        return jax.jit(lambda: jax.lax.scan(lambda state, _: update(fn, state, *rest), state, None, 3))()
+
+    with placement.using(strategy):
+        assert_same(events(placement.map_nodes), events(lambda fn, *rows: jax.vmap(fn)(*rows)))
+
+
 @each_strategy
 def test_map_nodes_works_outside_jit(strategy):
     with placement.using(strategy):

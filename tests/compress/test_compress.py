@@ -16,6 +16,7 @@ from scipy import stats
 
 from gossipjax import Event, placement, testing
 from gossipjax.compress import (
+    _selection,
     compress_rows,
     contractive,
     identity,
@@ -112,6 +113,25 @@ def test_unsigned_integers_and_signed_zeros_are_ordered_too():
     np.testing.assert_array_equal(largest(np.asarray([0, 2**32 - 1, 7, 2**31], np.uint32), 2), [0, 1, 0, 1])
     np.testing.assert_array_equal(largest(np.asarray([-0.0, 0.0, -0.0, 0.0], np.float32), 2), [1, 1, 0, 0])
     np.testing.assert_array_equal(largest(np.asarray([1.0, -np.inf, 1e-45, np.nan], np.float32), 2), [0, 1, 0, 1])
+
+
+def test_counts_of_many_blocks_share_a_word(monkeypatch):
+    """1,023 blocks, the most that a field holds, and a rest; extreme numbers, ties, and values of any scale."""
+    monkeypatch.setattr(_selection, "BLOCK", 4)
+    d, rng = 4 * 1023 + 3, np.random.default_rng(0)
+    assert _selection._width(d) == 5
+    assert _selection._width(d - 3) == 4
+    select = jax.jit(_selection._largest.__wrapped__)  # apart from programs that were compiled with other blocks
+    normal = rng.standard_normal(d)
+    spread = normal * np.exp(20 * rng.standard_normal(d))
+    for x in (normal, spread, np.repeat(normal[: d // 5], 6)[:d], np.zeros(d), np.where(normal > 1, normal, 0)):
+        for k in (0, 1, 409, d - 1, d):
+            scores = x[: d - 3 * (k % 2)].astype(np.float32)
+            k = min(k, len(scores))
+            np.testing.assert_array_equal(select(scores, np.int32(k)), by_sorting(scores, k))
+    most = np.full(d, 2**32 - 1, np.uint32)
+    for k in (0, 7, d):
+        np.testing.assert_array_equal(select(most, np.int32(k)), np.arange(d) < k)
 
 
 @pytest.mark.slow

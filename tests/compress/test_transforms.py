@@ -28,7 +28,10 @@ CLOSE = {np.float64: {"rtol": 0, "atol": 1e-10}, np.float32: {"rtol": 0, "atol":
 @contextlib.contextmanager
 def in_numpy():
     """Run the transforms' own lines on NumPy: JAX would compile anew for each of hundreds of lengths."""
-    with mock.patch.object(transforms, "jnp", np), mock.patch.object(jaxtyping.config, "jaxtyping_disable", True):
+    with (
+        mock.patch.multiple(transforms, jnp=np, _materialize=lambda x: x),
+        mock.patch.object(jaxtyping.config, "jaxtyping_disable", True),
+    ):
         yield
 
 

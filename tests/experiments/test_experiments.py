@@ -19,6 +19,7 @@ from experiments import (
     async_beats_sync_under_stragglers,
     async_linear_regression,
     async_nonlinear_regression,
+    bounded_staleness,
     consensus_rate_vs_topology,
     dpsgd_on_real_data,
     dynamic_vs_static,
@@ -36,6 +37,7 @@ from experiments import (
     jwins_metadata,
     jwins_scalability,
     jwins_vs_choco,
+    one_version_per_message,
     plexus_churn,
     plexus_crash,
     plexus_join,
@@ -49,6 +51,7 @@ from experiments import (
     staleness_vs_capacity,
     topologies_at_scale,
     version_age_scaling,
+    worst_user,
 )
 from experiments.lib import at_scale, store
 from figures import heterogeneity as heterogeneity_figure
@@ -88,10 +91,17 @@ TINY = {
     "async_beats_sync_under_stragglers": async_beats_sync_under_stragglers.QUICK._replace(
         num_nodes=8, hidden=8, num_rounds=40, num_records=10, num_seeds=2, target=0.8
     ),
+    "bounded_staleness": bounded_staleness.QUICK._replace(
+        num_nodes=4, bounds=(2,), shares=(0.5, 4.5, 12.0), sweeps=20, num_records=10, num_seeds=2
+    ),
     "staleness_vs_capacity": staleness_vs_capacity.QUICK._replace(
         sizes=(10,), largest_everything=(10, 0, 10), largest_single=(10, 0, 0), relative_error=0.1
     ),
+    "one_version_per_message": one_version_per_message.QUICK._replace(sizes=(4,), num_records=2, num_seeds=2),
     "staleness_histogram": staleness_histogram.QUICK._replace(sizes=(16,), num_blocks=40),
+    "worst_user": worst_user.QUICK._replace(
+        sizes=(6,), dimension=4, duration=12.0, settled=6.0, num_records=6, num_seeds=2
+    ),
     "version_age_scaling": version_age_scaling.QUICK._replace(
         sizes=(16, 36, 64), num_blocks=20, passage_sizes=(16, 100), passage_samples=20
     ),

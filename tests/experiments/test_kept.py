@@ -1,6 +1,7 @@
 """Finished runs are found again under the settings, the contents and the code that made them, and under no others."""
 
 import json
+import types
 
 import jax
 import numpy as np
@@ -141,6 +142,17 @@ def test_other_versions_make_runs_again(tmp_path, monkeypatch, package):
     other = known | {"versions": known["versions"] | {package: "0.0"}}
     monkeypatch.setattr(kept, "environment", lambda: other)
     assert int(kept.kept_run(str(tmp_path), {}, make).number) == 2
+
+
+def test_floats_of_another_width_and_devices_of_another_kind_make_runs_again(tmp_path, monkeypatch):
+    make, known = Maker(), kept.environment()
+    kept.kept_run(str(tmp_path), {}, make)
+    monkeypatch.setattr(kept, "environment", lambda: known | {"x64": not known["x64"]})
+    assert int(kept.kept_run(str(tmp_path), {}, make).number) == 2
+    monkeypatch.setattr(kept, "environment", lambda: known)
+    other = types.SimpleNamespace(device_kind="another")
+    monkeypatch.setattr(kept.jax, "devices", lambda: [other])
+    assert int(kept.kept_run(str(tmp_path), {}, make).number) == 3
 
 
 def test_a_folder_in_the_place_of_a_run_is_refused_before_the_run(tmp_path):

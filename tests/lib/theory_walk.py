@@ -12,13 +12,14 @@ import numpy as np
 
 from theory import moments, scaling
 
-MODULES = ("age", "compression", "consensus", "delay", "drift", "hadfl", "mixing", "moments", "queues", "rates")
-MODULES += ("scaling", "secure", "spectral", "spreading", "staleness")
+MODULES = ("age", "compression", "consensus", "delay", "drift", "hadfl", "mixing", "moments")
+MODULES += ("opportunistic", "queues", "rates", "scaling", "secure", "spectral", "spreading", "staleness", "users")
 RING = np.array([[0.0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
 W = (np.eye(4) + RING) / 3
 COUNTS = {"n": 4, "num_nodes": 4, "d": 6, "k": 2, "size": 3, "s": 2, "degree": 3, "delay": 2, "max_delay": 3}
 COUNTS |= {"levels": 3, "left": 2, "right": 3, "clusters": 2, "rows": 3, "columns": 4, "dimension": 3, "iterations": 9}
 COUNTS |= {"updates": 9, "helpers": 1, "layers": 2, "capacity": 3, "local_steps": 2, "width": 32, "start": 0, "i": 0}
+COUNTS |= {"bound": 2}
 COUNTS |= {"j": 1, "distance": 2, "source": 1, "deaths": 1, "cycles": 5, "count": 2, "words": 9, "colluders": 1}
 RATES = dict.fromkeys(("version_rate", "gossip_rate", "source_rate", "head_rate", "event_rate", "arrival_rate"), 1.0)
 RATES |= dict.fromkeys(("push_rate", "gradient_rate", "update_rate", "prompt_rate", "rate_factor", "flight_time"), 1.0)
@@ -85,8 +86,11 @@ OWN = {
     "scaling.plot": {"comparison": COMPARED},
     "spreading.asynchronous_time": {"start": "hub"},
     "spreading.asynchronous_time_graph": {"start": 0},
+    "opportunistic.least_capacity": {"staleness": 1.0},
     "staleness.mean_delay_heterogeneous": {"rates": np.ones(4)},
     "staleness.delay_bounds": {"rates": np.ones(4)},
+    "users.stationary_users": {"sizes": np.array([2, 1, 1, 3])},
+    "users.users_at": {"sizes": np.array([2, 1, 1, 3]), "start": 1.0},
     "staleness.sure_bound": {"delay": 2.0},
 }
 # What matplotlib takes, it says itself.

@@ -32,7 +32,8 @@ def ours(path: pathlib.Path) -> set[str]:
 
 
 def modules(folder: str) -> list[pathlib.Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
+    """All files but those of the study that ``python -m gossipjax new`` copies, which no one imports from here."""
+    return sorted(path for path in (ROOT / folder).rglob("*.py") if "study" not in path.parts)
 
 
 def allowed(path: pathlib.Path) -> tuple[str, ...]:
@@ -63,7 +64,8 @@ FLOORS = (
     {"observe", "sharing", "systems"},
     {"protocol", "results"},
     {"_engine"},
-    {"decentralizepy", "deploy", "testing"},
+    {"decentralizepy", "deploy", "testing", "_new"},
+    {"__main__"},
 )
 """Rooms of the package, from the ground up: a room imports from lower floors only, never from one beside it."""
 FROM_TASKS = {"devices"}

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from gossipjax import topology as tp
 from gossipjax.testing import connected_digraphs, connected_graphs, permutations
+from gossipjax.topology._random import regular_ends
 
 
 def isomorphic(topology, graph):
@@ -105,6 +106,32 @@ def test_random_regular_degrees(n, degree):
     topology = tp.random_regular(n, degree, seed=3, tries=50)
     assert np.all(topology.degrees == degree)
     assert topology.num_components() == 1
+
+
+def paired(n, degree, rng):
+    """Pair stubs one by one as the docstring of random_regular says; None if stubs remain that fit nowhere."""
+    stubs, edges = np.repeat(np.arange(n), degree), set()
+    while stubs.size:
+        rng.shuffle(stubs)
+        left = []
+        for edge in np.sort(stubs.reshape(-1, 2), axis=1).tolist():
+            if edge[0] == edge[1] or tuple(edge) in edges:
+                left.extend(edge)
+            edges.add(tuple(edge))
+        edges -= {(i, i) for i in range(n)}
+        if len(left) == stubs.size:
+            return None
+        stubs = np.array(left, int)
+    return sorted(edges)
+
+
+@pytest.mark.parametrize(("n", "degree"), [(12, 3), (40, 7), (500, 3)])
+def test_random_regular_is_the_draw_of_pairing_one_by_one(n, degree):
+    expected = [paired(n, degree, np.random.default_rng(seed)) for seed in range(8)]
+    assert any(expected)
+    for seed, edges in enumerate(expected):
+        near, far = regular_ends(n, degree, np.random.default_rng(seed))
+        assert edges is None or sorted(zip(near.tolist(), far.tolist(), strict=True)) == edges
 
 
 def test_random_regular_is_uniform_on_a_small_case():

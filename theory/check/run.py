@@ -19,6 +19,7 @@ from .judge import Result, judge
 
 FAMILIES = (
     "staleness",
+    "opportunistic",
     "growth",
     "age",
     "spreading",

@@ -13,7 +13,7 @@ import gossipjax as gj
 from gossipjax.observe import Observer, Variable
 from gossipjax.timeline import clocks, drawn_gossip, push_gossip
 
-from ... import moments
+from ... import moments, users
 from ..claim import Axis, Claim, Observation, Points, Sampling, each
 from ..engine import planned_runs, runs, settled
 from .learning import copies_of
@@ -29,12 +29,18 @@ def _moments_of(snapshot: Any) -> dict[str, Any]:
         "V": jnp.mean(jnp.square(snapshot.x - mean)),
         "U": jnp.mean(jnp.square(mean)),
         "first": jnp.mean(snapshot.x[0]),
+        "square": jnp.mean(jnp.square(snapshot.x[0])),
     }
 
 
 BOTH = Observer(
     Partial(_moments_of),
-    (Variable("V", "consensus distance"), Variable("U", "squared mean"), Variable("first", "model of node 0")),
+    (
+        Variable("V", "consensus distance"),
+        Variable("U", "squared mean"),
+        Variable("first", "model of node 0"),
+        Variable("square", "square of node 0's model"),
+    ),
 )
 COPIES = 16
 """Coordinates that share the meetings of an asynchronous run but not its noise, which makes its mean more precise."""
@@ -104,10 +110,25 @@ def _stale_moments(n: np.ndarray) -> np.ndarray:
     return np.asarray(values)
 
 
-def _apart(seed: int, n: float, replicas: int) -> Observation:
-    targets = np.zeros(int(n))
+def _apart(seed: int, n: float, replicas: int, name: str, others: float = 0.0) -> Observation:
+    """Measure node 0, whose target is 1, among nodes with another target."""
+    targets = np.full(int(n), others)
     targets[0] = 1.0
-    return _asynchronous(seed, int(n), replicas, gj.dpsgd, "first", targets=targets)
+    return _asynchronous(seed, int(n), replicas, gj.dpsgd, name, targets=targets)
+
+
+def _distant(seed: int, n: float, replicas: int) -> Observation:
+    """Measure ``(x_0 − b̄)²`` of the node whose target differs; the mean target is 0."""
+    return _apart(seed, n, replicas, "square", others=-1.0 / (int(n) - 1))
+
+
+def _distance(n: np.ndarray) -> np.ndarray:
+    rates = {"push_rate": 2.0, "gradient_rate": 1.0, "curvature": 1.0, "step": 0.25, "noise_std": 0.7}
+    found = []
+    for k in n.astype(int):
+        sizes, targets = np.array([1, k - 1]), np.array([1.0, -1.0 / (k - 1)])
+        found.append(users.stationary_users(sizes, targets, **rates).squared_distance[0])
+    return np.asarray(found)
 
 
 def _pull(n: np.ndarray) -> np.ndarray:
@@ -170,8 +191,19 @@ CLAIMS = (
         NODES,
         "mean model of the node whose target differs",
         predict=_pull,
-        simulate=each(_apart),
+        simulate=each(lambda seed, n, replicas: _apart(seed, n, replicas, "first")),
         sampling=SAMPLING,
         catches=("targets of another node", "mixing weights swapped"),
+    ),
+    Claim(
+        "push_sgd_worst_user",
+        "On K_n the mean squared distance of one user from the optimum of all solves six linear equations.",
+        PUSH_SGD,
+        NODES,
+        "mean squared distance of the user whose target differs",
+        predict=_distance,
+        simulate=each(_distant),
+        sampling=SAMPLING,
+        catches=("targets of another node", "biased partner choice"),
     ),
 )

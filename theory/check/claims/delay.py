@@ -1,7 +1,8 @@
-"""Claims on late gradients: FedBuff with clients that take turns is gradient descent with a fixed delay."""
+"""Claims on late gradients: a fixed delay, as in FedBuff with clients in turn, and bounded staleness in gossip."""
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.tree_util import Partial
@@ -12,6 +13,7 @@ from gossipjax.tasks import quadratic
 from gossipjax.timeline import clocks
 
 from ... import delay
+from ..additive import Plan, exchange_every, gated_gossip, sums_of_updates
 from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
 from ..engine import runs, settled
 
@@ -80,6 +82,53 @@ def _growth_near_best(seed: int, points: Points, replicas: int) -> Observation:
     return Observation(np.asarray([factors]), (_turns(seed),))
 
 
+USERS, RECORDS, EVENTS = 8, 40, 2400
+"""Users of the claims on bounded staleness, and records and events of each run."""
+
+
+def _paces(seed: int, plans: list[Plan], step: float) -> np.ndarray:
+    """Run plans from 1 towards 0; estimate the factor per update of every user from two distant windows."""
+    timelines, every = [plan.timeline for plan in plans], EVENTS // RECORDS
+    start, watch = jnp.ones(USERS), [observe.models()]
+    records = runs(seed, len(plans), sums_of_updates(step), timelines, start, watch, every=every)
+    largest = np.abs(records["model"]).max(axis=(2, 3))
+    shrunk = largest[:, -10:].max(axis=1) / largest[:, :10].max(axis=1)
+    updates = np.asarray([plan.updates for plan in plans])
+    return shrunk ** (USERS * RECORDS / (updates * (RECORDS - 10)))
+
+
+def _plans(seed: int, replicas: int, bound: int | None) -> list[Plan]:
+    return [gated_gossip(USERS, EVENTS, gossip_rate=1.0, bound=bound, seed=seed + k) for k in range(replicas)]
+
+
+def _gated(seed: int, bound: float, replicas: int) -> Observation:
+    """Run gossip with staleness of at most B, at 0.99 of the step that this allows."""
+    plans = _plans(seed, replicas, int(bound))
+    most = max(plan.staleness for plan in plans)
+    bounded = Assumption("staleness is bounded", most <= bound, f"it reaches {most}")
+    step = 0.99 * delay.bounded_staleness_step(USERS, int(bound))
+    return Observation(_paces(seed, plans, step), (bounded,))
+
+
+def _free(seed: int, step: float, replicas: int) -> Observation:
+    """Run gossip with Poisson clocks, in which staleness has no bound."""
+    plans = _plans(seed, replicas, None)
+    least = min(plan.staleness for plan in plans)
+    beyond = step > 4 * delay.bounded_staleness_step(USERS, least)
+    assumption = Assumption("the step is four times the allowed one", beyond, f"staleness reaches {least} only")
+    return Observation(_paces(seed, plans, step), (assumption,))
+
+
+def _exchanges(seed: int, share: float, replicas: int) -> Observation:
+    """Measure the factor of the model from one exchange to the next."""
+    del replicas
+    step, plan = share * delay.exchange_threshold(USERS, LATE), exchange_every(USERS, LATE, 2)
+    every = len(plan.timeline) // 2
+    start, watch = jnp.ones(USERS), [observe.models()]
+    path = runs(seed, 1, sums_of_updates(step), plan.timeline, start, watch, every=every)["model"].reshape(2, USERS)
+    return Observation(np.abs(path[1:, :1] / path[:1, :1]))
+
+
 CLAIMS = (
     Claim(
         "delayed_gradient_factor",
@@ -138,5 +187,40 @@ CLAIMS = (
         sampling=once(0.0),
         catches=("a gradient one step younger",),
         kind="lower",
+    ),
+    Claim(
+        "bounded_staleness_suffices",
+        "Gossip of updates converges in every order if staleness is at most B and h B(n−1)/n < ½ (n = 8, 0.99 of it).",
+        "Mitra and Ulukus 2024, arXiv 2404.19749 (the criterion); condition and proof derived here",
+        Axis("bound B, updates", (1, 2, 4, 8), (2, 8)),
+        "factor per update of every user",
+        predict=np.ones_like,
+        simulate=each(_gated),
+        sampling=Sampling(32, 8),
+        catches=("staleness without a bound", "a step that is too long"),
+        kind="upper",
+    ),
+    Claim(
+        "bounded_staleness_is_not_necessary",
+        "Gossip of updates under Poisson clocks converges, though staleness has no bound (n = 8, λ = 1).",
+        "derived here; Mitra and Ulukus 2024, arXiv 2404.19749, call bounded staleness sufficient",
+        Axis("step h", (0.3, 0.5, 0.8), (0.5,)),
+        "factor per update of every user",
+        predict=np.ones_like,
+        simulate=each(_free),
+        sampling=Sampling(32, 8),
+        catches=("pushes that get lost",),
+        kind="upper",
+    ),
+    Claim(
+        "bounded_staleness_can_diverge",
+        "If users learn alone for B = 5 steps, the model has the factor 1 − n(1 − (1 − h/n)^B): −1 at h ≈ 2/B (n = 8).",
+        "derived here: all updates of a user between exchanges are at the same missing updates of the others",
+        Axis("step h over n(1 − (1 − 2/n)^{1/B})", (0.25, 0.75, 0.98, 1.02), (0.98, 1.02)),
+        "size of the factor per exchange",
+        predict=pointwise(lambda s: abs(delay.exchange_factor(s * delay.exchange_threshold(USERS, LATE), USERS, LATE))),
+        simulate=each(_exchanges),
+        sampling=once(1e-12),  # 80 additions in float64
+        catches=("pushes that get lost", "an update counted twice"),
     ),
 )

@@ -1,0 +1,31 @@
+"""Commands: ``python -m gossipjax new my_study`` starts a project."""
+
+import argparse
+import sys
+
+from gossipjax._new import new
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m gossipjax")
+    commands = parser.add_subparsers(dest="command", required=True)
+    start = commands.add_parser("new", help="write a folder with a protocol, an experiment, a figure and a test")
+    start.add_argument("folder", help="to make, such as my_study; its name is the name of the study")
+    try:
+        folder = new(parser.parse_args(arguments).folder)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"{folder} holds a study that runs:\n"
+        f"    cd {folder}\n"
+        "    python experiment.py   # three seeds of each mixing strength, under a minute\n"
+        "    python figure.py       # figure.png\n"
+        '    python -m pytest       # pip install pytest "gossipjax[testing]"'
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

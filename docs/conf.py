@@ -31,7 +31,7 @@ if os.environ.get("GOSSIPJAX_DOCS_ONLINE"):
         "xarray": ("https://docs.xarray.dev/en/stable", None),
         "networkx": ("https://networkx.org/documentation/stable", None),
     }
-exclude_patterns = ["_build", "_ext", "requirements.lock"]
+exclude_patterns = ["_build", "_ext", "_parts", "requirements.lock"]
 
 # Pages: Markdown; code cells run at build, and only when they changed since the last build.
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]

@@ -21,6 +21,7 @@ extensions = [
     "sphinx_design",
     "api_pages",
     "mathml",
+    "measured",
 ]
 if os.environ.get("GOSSIPJAX_DOCS_ONLINE"):
     extensions.append("sphinx.ext.intersphinx")

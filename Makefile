@@ -59,9 +59,10 @@ lint: env
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy gossipjax theory experiments figures
 
-# The page docs/what-goes-with-what.md, from tracing every protocol with every sharing on every timeline.
+# docs/what-goes-with-what.md, from tracing every protocol with every sharing on every timeline, and a table of methods.
 combinations: env
 	PYTHONPATH=.:tests/lib $(PY) tests/lib/combinations.py
+	PYTHONPATH=.:tests/lib $(PY) tests/lib/methods.py
 
 bench: env
 	$(PY) -m benchmarks

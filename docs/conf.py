@@ -20,7 +20,9 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "api_pages",
+    "gallery",
     "mathml",
+    "measured",
 ]
 if os.environ.get("GOSSIPJAX_DOCS_ONLINE"):
     extensions.append("sphinx.ext.intersphinx")
@@ -31,7 +33,7 @@ if os.environ.get("GOSSIPJAX_DOCS_ONLINE"):
         "xarray": ("https://docs.xarray.dev/en/stable", None),
         "networkx": ("https://networkx.org/documentation/stable", None),
     }
-exclude_patterns = ["_build", "_ext", "requirements.lock"]
+exclude_patterns = ["_build", "_ext", "_parts", "requirements.lock"]
 
 # Pages: Markdown; code cells run at build, and only when they changed since the last build.
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]

@@ -26,6 +26,7 @@ from combinations import (
     runs,
     takes_sharing,
 )
+from methods import PART, table
 from problems import X0
 
 from gossipjax import Info, Properties, Protocol, Requires, protocol, sharing, simulate, timeline
@@ -105,6 +106,7 @@ def test_every_protocol_and_every_sharing_stands_on_the_page():
 def test_the_page_says_what_the_code_does():
     """From the checks of facts alone; the slow test below traces every step."""
     assert PAGE.read_text(encoding="utf-8") == page(), "write the page again: make combinations"
+    assert PART.read_text(encoding="utf-8") == table(), "write the table again: make combinations"
 
 
 @pytest.mark.slow

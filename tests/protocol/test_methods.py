@@ -1,0 +1,48 @@
+"""What the table of methods says is conserved; test_combinations.py holds its other columns."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from combinations import KEY, PROTOCOLS, TASK, X0, built, runs, sharings_of
+from methods import ANY, CONSERVED, MASS, MEAN, NOTHING, conserves
+
+from gossipjax import simulate
+
+SERVERS = {"fedavg", "fedbuff"}
+"""There is one model, a server's: without training there is nothing that mixing could change."""
+
+
+def test_names_in_the_table_of_conserved_quantities_are_protocols():
+    assert CONSERVED.keys() < PROTOCOLS.keys()
+
+
+def without_training(name):
+    build = PROTOCOLS[name]
+    given, named = getattr(build, "args", ()), getattr(build, "keywords", {})
+    return getattr(build, "func", build)(*(given[:1] and (TASK, optax.sgd(0.0), *given[2:])), **named)
+
+
+def change_of_mean(name, plan):
+    timeline = built(plan)
+    free = dataclasses.replace(timeline.properties, message_bytes=None)  # the size of a message concerns times only
+    timeline = dataclasses.replace(timeline, properties=free)
+    x0 = np.random.default_rng(0).standard_normal((timeline.properties.num_rows, X0.shape[1]))
+    run = simulate(KEY, without_training(name), timeline, jnp.asarray(x0))
+    end = run.state.x if conserves(name) == MASS else run.x
+    return float(np.abs(np.sum(end, axis=0) - x0.sum(0)).max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(PROTOCOLS.keys() - SERVERS))
+def test_mixing_conserves_what_the_table_says(name):
+    """Sums of a few dozen float64 numbers are exact to 1e-12; what is not conserved moves by more than 1e-3."""
+    plans = runs(name, sharings_of(name)[0])
+    doubly = [plan for plan in plans if "doubly_stochastic" in built(plan).properties]
+    if conserves(name) == NOTHING:
+        assert max(change_of_mean(name, plan) for plan in plans[:4]) > 1e-3
+    else:
+        plan = {MEAN: doubly[:1], ANY: plans[:1], MASS: ["directed rounds"]}[conserves(name)]
+        assert change_of_mean(name, *plan) < 1e-12

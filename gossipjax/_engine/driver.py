@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from gossipjax._base import placement
 from gossipjax._base.arguments import shown
 from gossipjax._base.faults import first_fault
 from gossipjax._base.leaves import in_form
+from gossipjax._base.memory import Footprint, check_device_memory, footprint, is_large
 from gossipjax._base.streams import STARTS, STEPS
 from gossipjax._engine import chunks, loop
 from gossipjax._engine.checks import check_finite
@@ -70,6 +71,10 @@ class Job:
     """Event number and time before the first event."""
     reports: bool
     """Whether the protocol reports what it sends; otherwise bytes and messages are NaN, because 0 would be a claim."""
+    bytes: int
+    """Of the states of all seeds."""
+    vmapped: bool
+    """Whether all nodes train at once."""
 
     @property
     def origin(self) -> Origin:
@@ -129,15 +134,77 @@ _observe = jax.jit(_observe_call, static_argnums=(0,))
 _model = jax.jit(_model_call, static_argnums=(0,))
 
 
-def _models_of(job: Job, state: Any) -> Any:
-    """Return the models of a state: the state's own arrays where the models are parts of it, instead of copies."""
+class Call(NamedTuple):
+    """A compiled function and its arguments; arrays may be forms, ``jax.ShapeDtypeStruct``, if it is only compiled."""
+
+    program: Any
+    arguments: tuple[Any, ...]
+
+    @property
+    def footprint(self) -> Footprint:
+        """Bytes that the program needs. A call of it with these arguments does not compile it again."""
+        return footprint(self.program.lower(*self.arguments).compile())
+
+
+def start_call(job: Job) -> Call:
+    """Return the call that makes the state of a run."""
+    return Call(_start, (job.settings, job.synchronous, job.key, job.protocol, job.start))
+
+
+def observe_call(job: Job, state: Any) -> Call:
+    """Return the call that records the start of a run."""
+    number, time = np.uint32(job.before[0]), np.float32(job.before[1])
+    return Call(_observe, (job.settings, job.protocol, state, job.observers, number, time))
+
+
+def advance_call(job: Job, piece: Piece, state: Any, losses: Any, width: int | None) -> tuple[Call, int | None]:
+    """Return the call that runs a piece of the timeline, and the width of its packed events."""
+    part, every = job.timeline[piece.start : piece.stop], piece.every
+    if job.wide.packed:
+        part, every, width = _packed(job.key, part, piece, width)
+    functions, watching = (part.event, part.draw), () if piece.every is None else job.observers
+    return Call(_advance, (
+        functions, job.settings, every, job.key, job.protocol, part.xs, part.shared, state, losses, watching,
+        np.int32(1),
+    )), width  # fmt: skip
+
+
+def check_fits(job: Job, what: str, call: Call) -> None:
+    """Check that a call of a large run fits into the free memory of the device, beside what is there.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    if is_large(job.bytes):
+        check_device_memory(what, call.footprint.new, advice(job))
+
+
+def advice(job: Job) -> str:
+    """Return what to change in a run that does not fit into memory."""
+    ways = ["take fewer nodes or observers, smaller batches, a smaller model or one of float16 parameters"]
+    ways += ["fewer seeds in one call"] if job.key.ndim else []
+    ways += ['strategy="map", which trains one node at a time'] if job.vmapped else []
+    ways += ['packing="sequential"'] if job.wide.packed else []
+    return ", or ".join(ways)
+
+
+def models_are_parts(job: Job, state: Any) -> bool:
+    """Whether the models of a state are some of its arrays; forms instead of arrays suffice."""
+    return not _model_program(job, state).jaxpr.eqns
+
+
+def _model_program(job: Job, state: Any) -> Any:
     seeds: Literal["vmap"] | None = None if job.settings.seeds is None else "vmap"
-    program = _model.trace(dataclasses.replace(job.settings, seeds=seeds), job.protocol, state)
-    jaxpr, arrays = program.jaxpr.jaxpr, jax.tree.leaves((job.protocol, state))
-    if len(jaxpr.invars) == len(arrays) and not jaxpr.eqns:
-        found = dict(zip(jaxpr.invars, arrays, strict=True))
-        return jax.tree.unflatten(jax.tree.structure(program.out_info), [found[var] for var in jaxpr.outvars])
-    return _model(job.settings, job.protocol, state)
+    return _model.trace(dataclasses.replace(job.settings, seeds=seeds), job.protocol, state)
+
+
+def _models_of(job: Job, state: Any) -> Any:
+    """Return the models of a state: its own arrays where models are parts of it, instead of copies."""
+    program, arrays = _model_program(job, state), jax.tree.leaves((job.protocol, state))
+    if program.jaxpr.eqns:
+        return _model(job.settings, job.protocol, state)
+    found = dict(zip(program.jaxpr.jaxpr.invars, arrays, strict=True))
+    return jax.tree.unflatten(jax.tree.structure(program.out_info), [found[var] for var in program.jaxpr.jaxpr.outvars])
 
 
 class Driver:
@@ -152,14 +219,17 @@ class Driver:
         """Number of events of the continued trajectory, whose records the callback has seen; -1: there is none."""
         self._where = ""
         self._width: int | None = None
+        self._fits = False
         self._plan = PlanHash(job.timeline)
         if isinstance(job.start, Trajectory):
             self.state = self._continued(job.start)
             return
-        self.state, finite = _start(job.settings, job.synchronous, job.key, job.protocol, job.start)
+        begin = start_call(job)
+        check_fits(job, "making the start of this run", begin)
+        self.state, finite = begin.program(*begin.arguments)
         check_finite(jax.device_get(finite))
-        number, time = np.uint32(job.before[0]), np.float32(job.before[1])
-        first = jax.device_get(_observe(job.settings, job.protocol, self.state, job.observers, number, time))
+        look = observe_call(job, self.state)
+        first = jax.device_get(look.program(*look.arguments))
         self.log.begin(first._replace(time=np.full(job.key.shape, job.before[1])))
 
     def _continued(self, earlier: Trajectory) -> Any:
@@ -245,16 +315,13 @@ class Driver:
         return chunks.plan(total, every, at, packed=job.wide.packed, start=self.done, single=single)
 
     def _advance(self, piece: Piece) -> None:
-        job, part, every = self.job, self.job.timeline[piece.start : piece.stop], piece.every
-        clock = Window(part, piece.every, job.key)
-        if job.wide.packed:
-            part, every, self._width = _packed(job.key, part, piece, self._width)
-        watching = () if piece.every is None else job.observers
-        functions = (part.event, part.draw)
-        (self.state, status, _), found = _advance(
-            functions, job.settings, every, job.key, job.protocol, part.xs, part.shared, self.state, self.log.losses,
-            watching, np.int32(1),
-        )  # fmt: skip
+        job = self.job
+        clock = Window(job.timeline[piece.start : piece.stop], piece.every, job.key)
+        call, self._width = advance_call(job, piece, self.state, self.log.losses, self._width)
+        if not self._fits:
+            check_fits(job, "running the events of this run beside its state and data", call)
+            self._fits = True
+        (self.state, status, _), found = call.program(*call.arguments)
         at = [] if piece.every is None else range(piece.start + piece.every, piece.stop + 1, piece.every)
         self.log.add(clock.with_times(jax.device_get(found)), at)
         self.log.note(clock.with_time(jax.device_get(status)))

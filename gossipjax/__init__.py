@@ -27,6 +27,8 @@ from gossipjax._base.binding import Frozen as Frozen
 from gossipjax._base.configuration import configure as configure
 from gossipjax._base.rows import bits_per_row as bits_per_row
 from gossipjax._base.rows import replicate as replicate
+from gossipjax._engine.estimate import MemoryEstimate as MemoryEstimate
+from gossipjax._engine.estimate import estimate_memory as estimate_memory
 from gossipjax._engine.growth import Diverging as Diverging
 from gossipjax._engine.loop import run as run
 from gossipjax._engine.loop import with_slots as with_slots

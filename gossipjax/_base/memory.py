@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from typing import Any, NamedTuple
 
 import jax
 
@@ -28,8 +29,22 @@ def check_memory(what: str, num_bytes: int | float, remedy: str) -> None:
     Raises:
         ValueError: if the estimate exceeds the free memory.
     """
-    if num_bytes >= _ALWAYS_THERE:
+    if is_large(num_bytes):
         _refuse(what, num_bytes, free_bytes(), remedy)
+
+
+def is_large(num_bytes: int | float) -> bool:
+    """Whether an array is so large that it is worth a check."""
+    return num_bytes >= _ALWAYS_THERE
+
+
+def free_device_bytes() -> float:
+    """Return the free memory of JAX's default device; on a CPU, that of the process."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return free_bytes()
+    stats = device.memory_stats() or {}
+    return float(stats["bytes_limit"] - stats["bytes_in_use"]) if "bytes_limit" in stats else float("inf")
 
 
 def check_device_memory(what: str, num_bytes: int | float, remedy: str) -> None:
@@ -38,23 +53,40 @@ def check_device_memory(what: str, num_bytes: int | float, remedy: str) -> None:
     Raises:
         ValueError: if the estimate exceeds the free memory.
     """
-    if num_bytes >= _ALWAYS_THERE:
-        _refuse(what, num_bytes, _device(), remedy)
+    if is_large(num_bytes):
+        _refuse(what, num_bytes, free_device_bytes(), remedy)
+
+
+class Footprint(NamedTuple):
+    """Bytes of a compiled program: on all CPU devices together, which share one memory; elsewhere on one device."""
+
+    total: int
+    """Arguments, results, temporaries and code."""
+    new: int
+    """What is not there before a call: all but the arguments and the results that take their place."""
+
+
+def footprint(program: Any) -> Footprint:
+    """Return the bytes that a compiled program, ``jax.jit(f).lower(...).compile()``, needs while it runs."""
+    sizes = program.memory_analysis()
+    if sizes is None:  # a backend that does not tell
+        return Footprint(0, 0)
+    copies = jax.local_device_count() if _shares_memory(program) else 1
+    results = sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    new = copies * (results + sizes.temp_size_in_bytes) + sizes.generated_code_size_in_bytes
+    return Footprint(new + copies * sizes.argument_size_in_bytes, new)
+
+
+def _shares_memory(program: Any) -> bool:
+    """Whether a program runs on all CPU devices."""
+    shardings = jax.tree.leaves((program.input_shardings, program.output_shardings))
+    return jax.default_backend() == "cpu" and any(len(each.device_set) > 1 for each in shardings)
 
 
 def _refuse(what: str, num_bytes: int | float, free: float, remedy: str) -> None:
     if num_bytes > free:
         needed, there = (f"{size / 2**30:.3g} GiB" for size in (num_bytes, free))
         raise ValueError(f"{what} would take about {needed} of memory, and {there} are free; {remedy}")
-
-
-def _device() -> float:
-    """Return the free memory of JAX's default device; on a CPU, that of the process."""
-    device = jax.local_devices()[0]
-    if device.platform == "cpu":
-        return free_bytes()
-    stats = device.memory_stats() or {}
-    return float(stats["bytes_limit"] - stats["bytes_in_use"]) if "bytes_limit" in stats else float("inf")
 
 
 def _meminfo() -> float | None:

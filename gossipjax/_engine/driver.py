@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from gossipjax._base import placement
 from gossipjax._base.arguments import shown
 from gossipjax._base.faults import first_fault
 from gossipjax._base.leaves import in_form
+from gossipjax._base.memory import Footprint, check_device_memory, footprint, is_large
 from gossipjax._base.streams import STARTS, STEPS
 from gossipjax._engine import chunks, loop, stretches
 from gossipjax._engine.checks import check_finite
@@ -75,6 +76,10 @@ class Job:
     """Numbers of events and of records for which its compiled calls have room."""
     reports: bool
     """Whether the protocol reports what it sends; otherwise bytes and messages are NaN, because 0 would be a claim."""
+    bytes: int
+    """Of the states of all seeds."""
+    vmapped: bool
+    """Whether all nodes train at once."""
 
     @property
     def origin(self) -> Origin:
@@ -128,15 +133,90 @@ _start = jax.jit(_start_call, static_argnums=(0, 1))
 _model = jax.jit(_model_call, static_argnums=(0,))
 
 
-def _models_of(job: Job, state: Any) -> Any:
-    """Return the models of a state: the state's own arrays where the models are parts of it, instead of copies."""
+class Call(NamedTuple):
+    """A compiled function and its arguments; arrays may be forms, ``jax.ShapeDtypeStruct``, if it is only compiled."""
+
+    program: Any
+    arguments: tuple[Any, ...]
+
+    @property
+    def footprint(self) -> Footprint:
+        """Bytes that the program needs. A call of it with these arguments does not compile it again."""
+        return footprint(self.program.lower(*self.arguments).compile())
+
+
+def start_call(job: Job) -> Call:
+    """Return the call that makes the state of a run."""
+    return Call(_start, (job.settings, job.synchronous, job.key, job.protocol, job.start))
+
+
+def advance_call(job: Job, piece: Piece, state: Any, losses: Any, width: int | None) -> tuple[Call, int | None]:
+    """Return the call that runs a piece of the timeline, and the width of its packed events."""
+    part, stops, size = job.timeline[piece.start : piece.stop], piece.stops, job.room.events
+    if job.wide.packed and len(job.timeline):
+        part, stops, size, width = _packed(job, piece, width)
+    return Call(_advance, (
+        (part.event, part.draw), job.settings, job.key, job.protocol, stretches.padded(part.xs, size), part.shared,
+        state, losses, job.observers, stretches.cuts(stops, piece, job.room.records, job.before),
+    )), width  # fmt: skip
+
+
+def _packed(job: Job, piece: Piece, width: int | None) -> tuple[Timeline, list[int], int, int]:
+    """Pack a piece, with a barrier at each record.
+
+    Returns:
+        The wide events, the numbers of them at the end of each stretch, the number for which there is room, and the
+        width.
+    """
+    stops = piece.stops
+    intervals = sum(stop > 0 for stop in stops)
+    # The record of the start alone runs nothing, but in the form of the events after it.
+    stop = piece.stop if intervals else int(chunks.positions(len(job.timeline), job.record_every, job.record_at)[0])
+    part = job.timeline[piece.start : stop]
+    every = len(part) // max(intervals, 1)
+    wide = pack(part, width, barrier_every=every, key=job.key if part.draw is not None else None)
+    assert wide.properties.packing is not None
+    each = len(wide) // max(intervals, 1)
+    room = max(len(wide), chunks.size(len(wide), chunks.bytes_per_entry(wide.xs)))
+    return wide, [each * (stop // every) for stop in stops], room, wide.properties.packing.width
+
+
+def check_fits(job: Job, what: str, call: Call) -> None:
+    """Check that a call of a large run fits into the free memory of the device, beside what is there.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    if is_large(job.bytes):
+        check_device_memory(what, call.footprint.new, advice(job))
+
+
+def advice(job: Job) -> str:
+    """Return what to change in a run that does not fit into memory."""
+    ways = ["take fewer nodes or observers, smaller batches, a smaller model or one of float16 parameters"]
+    ways += ["fewer seeds in one call"] if job.key.ndim else []
+    ways += ['strategy="map", which trains one node at a time'] if job.vmapped else []
+    ways += ['packing="sequential"'] if job.wide.packed else []
+    return ", or ".join(ways)
+
+
+def models_are_parts(job: Job, state: Any) -> bool:
+    """Whether the models of a state are some of its arrays; forms instead of arrays suffice."""
+    return not _model_program(job, state).jaxpr.eqns
+
+
+def _model_program(job: Job, state: Any) -> Any:
     seeds: Literal["vmap"] | None = None if job.settings.seeds is None else "vmap"
-    program = _model.trace(dataclasses.replace(job.settings, seeds=seeds), job.protocol, state)
-    jaxpr, arrays = program.jaxpr.jaxpr, jax.tree.leaves((job.protocol, state))
-    if len(jaxpr.invars) == len(arrays) and not jaxpr.eqns:
-        found = dict(zip(jaxpr.invars, arrays, strict=True))
-        return jax.tree.unflatten(jax.tree.structure(program.out_info), [found[var] for var in jaxpr.outvars])
-    return _model(job.settings, job.protocol, state)
+    return _model.trace(dataclasses.replace(job.settings, seeds=seeds), job.protocol, state)
+
+
+def _models_of(job: Job, state: Any) -> Any:
+    """Return the models of a state: its own arrays where models are parts of it, instead of copies."""
+    program, arrays = _model_program(job, state), jax.tree.leaves((job.protocol, state))
+    if program.jaxpr.eqns:
+        return _model(job.settings, job.protocol, state)
+    found = dict(zip(program.jaxpr.jaxpr.invars, arrays, strict=True))
+    return jax.tree.unflatten(jax.tree.structure(program.out_info), [found[var] for var in program.jaxpr.jaxpr.outvars])
 
 
 class Driver:
@@ -151,11 +231,14 @@ class Driver:
         """Number of events of the continued trajectory, whose records the callback has seen; -1: there is none."""
         self._where = ""
         self._width: int | None = None
+        self._fits = False
         self._plan = PlanHash(job.timeline)
         if isinstance(job.start, Trajectory):
             self.state = self._continued(job.start)
             return
-        self.state, finite = _start(job.settings, job.synchronous, job.key, job.protocol, job.start)
+        begin = start_call(job)
+        check_fits(job, "making the start of this run", begin)
+        self.state, finite = begin.program(*begin.arguments)
         check_finite(jax.device_get(finite))
 
     def _continued(self, earlier: Trajectory) -> Any:
@@ -243,15 +326,13 @@ class Driver:
 
     def _advance(self, piece: Piece) -> None:
         job = self.job
-        part, stops, size = job.timeline[piece.start : piece.stop], piece.stops, job.room.events
-        clock = Window(part, piece, job.before[1], job.key)
-        if job.wide.packed and len(job.timeline):
-            part, stops, size = self._packed(piece)
-        (self.state, status, _), found = _advance(
-            (part.event, part.draw), job.settings, job.key, job.protocol, stretches.padded(part.xs, size), part.shared,
-            self.state, self.log.losses, job.observers, stretches.cuts(stops, piece, job.room.records, job.before),
-        )  # fmt: skip
-        found = self._used(jax.device_get(found), len(stops))
+        clock = Window(job.timeline[piece.start : piece.stop], piece, job.before[1], job.key)
+        call, self._width = advance_call(job, piece, self.state, self.log.losses, self._width)
+        if not self._fits:
+            check_fits(job, "running the events of this run beside its state and data", call)
+            self._fits = True
+        (self.state, status, _), found = call.program(*call.arguments)
+        found = self._used(jax.device_get(found), len(piece.stops))
         self.log.add(clock.with_times(found), piece.records)
         self.log.note(clock.with_time(jax.device_get(status)))
         self.done = piece.stop
@@ -262,24 +343,6 @@ class Driver:
             return found
         used = (slice(None),) * self.job.key.ndim + (slice(stretches),)
         return jax.tree.map(lambda leaf: leaf[used].copy(), found)
-
-    def _packed(self, piece: Piece) -> tuple[Timeline, list[int], int]:
-        """Pack a piece, with a barrier at each record.
-
-        Returns:
-            The wide events, the numbers of them at the end of each stretch, and the number for which there is room.
-        """
-        job, stops = self.job, piece.stops
-        intervals = sum(stop > 0 for stop in stops)
-        # The record of the start alone runs nothing, but in the form of the events after it.
-        stop = piece.stop if intervals else int(chunks.positions(len(job.timeline), job.record_every, job.record_at)[0])
-        part = job.timeline[piece.start : stop]
-        every = len(part) // max(intervals, 1)
-        wide = pack(part, self._width, barrier_every=every, key=job.key if part.draw is not None else None)
-        assert wide.properties.packing is not None
-        self._width, each = wide.properties.packing.width, len(wide) // max(intervals, 1)
-        room = max(len(wide), chunks.size(len(wide), chunks.bytes_per_entry(wide.xs)))
-        return wide, [each * (stop // every) for stop in stops], room
 
     def _told_to_stop(self, callback: Callback, first: int) -> bool:
         """Pass the records from number ``first`` on to the callback, until it returns True."""

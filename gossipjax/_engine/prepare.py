@@ -97,7 +97,8 @@ def prepare(
     about = manifest(key, _configuration(call, timeline, found.x0, settings, choices, watching, x0))
     job = Job(
         key, bound, timeline, start, watching, form, settings, "synchronous" in facts, choices.packed,
-        recording.record_every, at, before, room, found.bits.reported,
+        recording.record_every, at, before, room, found.bits.reported, key.size * _bytes(found.state),
+        choices.placed.strategy == "vmap",
     )  # fmt: skip
     return job, call, about
 
@@ -178,7 +179,7 @@ def _check_memory(seeds: int, found: Probe, facts: Properties, kept: int) -> Non
     check_device_memory(
         f"this run ({seeds} seed(s), {facts.num_rows} models of {model // max(facts.num_rows, 1):,} bytes and what the "
         f"protocol keeps beside them, {state:,} bytes a seed, and {kept:,} of records)",
-        seeds * (state + kept) + (model if "synchronous" in facts else 0),
+        seeds * (state + kept),
         "take fewer nodes, seeds or records, a smaller model, or a protocol of sampled clients such as fedavg",
     )
 

@@ -1,0 +1,102 @@
+"""The estimate of a run's memory against counts by hand, and the refusal of runs that do not fit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.tree_util import Partial
+
+import gossipjax as gj
+from gossipjax._base import memory
+from gossipjax._engine import driver, prepare
+
+KEY, N, D = jax.random.key(0), 8, 2000
+PLAN = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.ring(N)), 10)
+X0 = jnp.ones((N, D), jnp.float32)
+MODELS = 4 * N * D
+RECORDING = prepare.Recording(None, None, None)
+
+
+def test_the_stages_of_gossip_are_counted_by_hand():
+    """One copy of x0 at the start; state, mixed models and x0 while rounds run; x0 and state, which is the result."""
+    estimate = gj.estimate_memory(KEY, gj.gossip_averaging(), PLAN, X0)
+    assert estimate.state == MODELS
+    small = 0.3 * MODELS  # a mask of finite entries, tables, keys
+    assert 2 * MODELS <= estimate.start <= 2 * MODELS + small
+    assert 3 * MODELS <= estimate.events <= 3 * MODELS + small
+    assert estimate.end == 2 * MODELS
+    assert estimate.peak == estimate.events + estimate.records
+
+
+def test_more_is_estimated_for_seeds_and_for_records_of_models():
+    one = gj.estimate_memory(KEY, gj.gossip_averaging(), PLAN, X0)
+    watch = [gj.observe.models()]
+    more = gj.estimate_memory(jax.random.split(KEY, 3), gj.gossip_averaging(), PLAN, X0, observers=watch)
+    assert more.state == 3 * MODELS
+    assert more.events >= one.events + 4 * MODELS
+    assert more.records - 3 * one.records == 3 * len(PLAN) * MODELS
+    assert "at the peak" in repr(one)
+
+
+def test_the_state_of_an_optimizer_counts():
+    task = gj.tasks.quadratic(np.ones((N, D)))
+    protocol = gj.dpsgd(task, Partial(optax.sgd, 0.1, momentum=0.9))
+    assert gj.estimate_memory(KEY, protocol, PLAN, task).state == 2 * N * task.init(KEY).nbytes
+
+
+def test_an_estimate_runs_nothing_and_a_run_compiles_nothing_more(monkeypatch):
+    monkeypatch.setattr(driver, "is_large", lambda size: True)
+    calls = []
+
+    def step(key, x, event):
+        calls.append("traced")
+        jax.debug.callback(lambda: calls.append("ran"))
+        return x, gj.Info()
+
+    protocol = gj.Protocol(lambda key, x0: x0, step, lambda x: x)
+    gj.estimate_memory(KEY, protocol, PLAN, X0)
+    traced = calls.count("traced")
+    assert traced
+    assert "ran" not in calls
+    gj.simulate(KEY, protocol, PLAN, X0)
+    assert calls.count("traced") == traced
+    assert calls.count("ran") == len(PLAN)
+
+
+def test_a_run_that_does_not_fit_is_refused_before_its_start_and_before_its_events(monkeypatch):
+    monkeypatch.setattr(memory, "_ALWAYS_THERE", 0)
+    seen = []
+
+    def run(free, free_after_the_start):
+        def callback(record):
+            seen.append(record["event"])
+            monkeypatch.setattr(memory, "free_bytes", lambda: float(free_after_the_start))
+
+        monkeypatch.setattr(memory, "free_bytes", lambda: float(free))
+        gj.simulate(KEY, gj.gossip_averaging(), PLAN, X0, callback=callback)
+
+    run(2 * MODELS, 2 * MODELS)  # the state, then the mixed models beside it
+    assert seen == list(range(11))
+    with pytest.raises(
+        ValueError, match=r"the start of this run would take about \S+ GiB.* are free; take fewer nodes"
+    ):
+        run(MODELS, 2 * MODELS)
+    assert seen == list(range(11))
+    with pytest.raises(ValueError, match=r"the events of this run.* would take about \S+ GiB.*; take fewer nodes"):
+        run(2 * MODELS, MODELS)
+    assert seen == [*range(11), 0]
+
+
+def test_advice_names_what_the_run_does():
+    """Seeds, packed events, and nodes that train at once are named only where there are any."""
+    plan, x0 = gj.timeline.poisson_pairs(gj.topology.ring(N), 20, seed=0), jnp.ones((N, 2), jnp.float32)
+
+    def words(key, plan, **how):
+        how = prepare.as_execution(how.get("strategy"), how.get("packing", "auto"))
+        return driver.advice(prepare.prepare(key, gj.gossip_averaging(), plan, x0, [], RECORDING, how)[0])
+
+    everything = words(jax.random.split(KEY, 2), plan, packing="packed")
+    assert all(word in everything for word in ("seeds", 'strategy="map"', 'packing="sequential"'))
+    little = words(KEY, PLAN, strategy="map")
+    assert not any(word in little for word in ("seeds", "strategy", "packing"))

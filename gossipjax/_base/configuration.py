@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pathlib
+import platform
 from typing import Any
 
 import jax
@@ -35,9 +37,9 @@ def configure(
         intra_op_threads: threads of XLA's CPU thread pool, shared by all CPU devices; None: unchanged.
         x64: whether JAX's default float is float64; None: unchanged.
         cache: folder of compiled programs, which later processes read instead of compiling again. True: the default
-            folder of the user, one per version of JAX; False: no cache; None: unchanged. May be switched at any time.
-            JAX never empties the folder: delete it yourself. Off by default: with JAX 0.10.2 on a CPU, writing a
-            program once crashed the process.
+            folder of the user, one per version of JAX and kind of processor; False: no cache; None: unchanged. May be
+            switched at any time. JAX never empties the folder: delete it yourself. Off by default: with JAX 0.10.2 on
+            a CPU, writing a program once crashed the process.
 
     Raises:
         ValueError: if a number is below 1, or the parent folder of the cache does not exist.
@@ -60,8 +62,24 @@ def configure(
 
 
 def programs_folder() -> pathlib.Path:
-    """Return the folder that ``cache=True`` uses, inside the cache folder that ``GOSSIPJAX_CACHE`` sets."""
-    return cache_folder() / "programs" / f"jax-{jax.__version__}-jaxlib-{jaxlib.__version__}"
+    """Return the folder that ``cache=True`` uses, inside the cache folder that ``GOSSIPJAX_CACHE`` sets.
+
+    Its name holds the versions of JAX and a hash of the processor's features, because programs are machine code and
+    JAX's own key lacks them: a home folder may be shared by different machines.
+    """
+    name = f"jax-{jax.__version__}-jaxlib-{jaxlib.__version__}-{_processor()}"
+    return cache_folder() / "programs" / name
+
+
+def _processor() -> str:
+    """Return the architecture, and a hash of the processor's model and features."""
+    known = [platform.machine(), platform.processor()]
+    facts = pathlib.Path("/proc/cpuinfo")
+    if facts.exists():
+        names = ("model name", "flags", "Features", "CPU part")
+        lines = facts.read_text(encoding="utf-8", errors="replace").splitlines()
+        known += sorted({line for line in lines if line.startswith(names)})
+    return f"{known[0]}-{hashlib.sha256(repr(known).encode()).hexdigest()[:12]}"
 
 
 def _set_cache(cache: Any) -> None:

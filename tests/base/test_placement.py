@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pathlib
 import subprocess
 import sys
 import textwrap
@@ -261,6 +262,15 @@ def test_a_second_process_reads_its_programs_from_the_cache(tmp_path, monkeypatc
     assert hits == 0
     assert misses > 5
     assert run_python(CACHED, repr(str(folder))).split() == [str(misses), "0"]
+
+
+def test_programs_of_another_processor_have_another_folder(monkeypatch):
+    here = configuration.programs_folder()
+    assert configuration.programs_folder() == here
+    read = pathlib.Path.read_text
+    monkeypatch.setattr(pathlib.Path, "read_text", lambda *args, **named: read(*args, **named).replace("avx2", "avx9"))
+    monkeypatch.setattr(configuration.platform, "processor", lambda: "another")  # where no features are listed
+    assert configuration.programs_folder() != here
 
 
 def test_configure_refuses_what_is_no_setting(tmp_path):

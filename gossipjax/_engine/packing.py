@@ -17,7 +17,7 @@ from jaxtyping import Array, Int, Key
 
 from gossipjax._base.arguments import choice, instance, optional_whole, shown
 from gossipjax._base.calls import recorded
-from gossipjax._base.placement import SMALL_ROW
+from gossipjax._base.placement import SMALL_ROW, on_cpu
 from gossipjax._base.streams import EVENTS
 from gossipjax.facts import Packing, Properties
 from gossipjax.mixing._apply import GroupMixing, PairMixing
@@ -250,8 +250,9 @@ def _levels(rows: Int[np.ndarray, "T w"], facts: Properties, every: int) -> Int[
     padded = np.full((size, rows.shape[1]), NOBODY, np.int32)
     padded[:total] = rows
     floor = (np.arange(size) // every * every).astype(np.int32)  # an interval has at most as many levels as events
-    last = jnp.zeros(facts.num_rows + facts.num_slots + facts.num_nodes, jnp.int32)
-    return np.array(_level_scan(padded, floor, last)[:total])
+    last = np.zeros(facts.num_rows + facts.num_slots + facts.num_nodes, np.int32)
+    with on_cpu():  # an accelerator takes about 8 µs for each step of a scan
+        return np.array(_level_scan(padded, floor, last)[:total])
 
 
 def _best_width(sizes: Int[np.ndarray, " levels"]) -> int:

@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import textwrap
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +70,28 @@ def test_map_nodes_in_a_loop_is_vmap(strategy, k):
 
     with placement.using(strategy):
         assert_same(events(placement.map_nodes), events(lambda fn, *rows: jax.vmap(fn)(*rows)))
+
+
+def test_many_nodes_are_blocks_of_wide_operations(monkeypatch):
+    rows = stacked(5)
+
+    def fn(key, x):
+        return jax.random.normal(key, (3,), jnp.float64)[0] * x["b"] * jnp.sin(x["a"])
+
+    whole = jax.jit(jax.vmap(fn))(*rows)
+    for block in (0, 2, 4, 5):
+        monkeypatch.setattr(placement, "WIDE_BYTES", block * placement._bytes_per_node(rows, 5))
+        with placement.using("vmap"):
+            traced = jax.make_jaxpr(lambda *rows: placement.map_nodes(fn, *rows))(*rows)
+            assert_same(jax.jit(lambda *rows: placement.map_nodes(fn, *rows))(*rows), whole)
+        assert ("scan" in {equation.primitive.name for equation in traced.eqns}) == (block < 5)
+
+
+def test_what_belongs_on_the_cpu_runs_there():
+    with jax.default_device(jax.devices("cpu")[-1]), placement.on_cpu():
+        assert jnp.zeros(1).devices() == {jax.devices("cpu")[0]}
+    with mock.patch.object(jax, "local_devices", side_effect=RuntimeError("no CPU")), placement.on_cpu():
+        assert jnp.zeros(1).shape == (1,)
 
 
 @each_strategy

@@ -227,6 +227,15 @@ def host(table: Callable[..., None]) -> None:
     rows = [("staleness_summary, 10⁶ nodes x 8 sources", f"{m['record_s']:.3f} s", "0.03 s")]
     rows += [("one pass over the counters", f"{m['pass_s']:.4f} s", "-")]
     rows += [("random_regular, 10⁶ nodes of degree 4", f"{case('graph', 1_000_000)['graph_s']:.2f} s", "1 s")]
+    m = case("events", 100_000)
+    for name, what in (
+        ("push", "push_gossip"),
+        ("push_latency", "push_gossip with latency"),
+        ("pack_pairs", "pack, random pairs"),
+    ):
+        rows += [(f"{what}, 10⁵ nodes", f"{m[name]:.1f} million events/s", "12")]
+    for n in (300, 1000, 4000, 10_000, 100_000):
+        rows += [(f"Plexus, {n:,} nodes", f"{case('plexus', n)['thousand_per_s']:.0f} thousand messages/s", "200")]
     table("Beside the events, CPU seconds, one thread", ("work", "measured", "target"), rows)
 
 

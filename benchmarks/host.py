@@ -48,8 +48,37 @@ def graph(n: int) -> dict[str, float]:
     return {"graph_s": cpu_seconds(lambda: gj.topology.random_regular(n, 4, seed=0, tries=5).senders)}
 
 
+def plexus(n: int, num_rounds: int = 300) -> dict[str, float]:
+    """Measure planning with Plexus for devices that are always online, in messages per CPU second."""
+    phones = gj.devices.fitted(n, seed=0)
+
+    def plan() -> gj.systems.Plan:
+        return gj.systems.plexus(phones, num_rounds=num_rounds, model_bytes=4 * 85_354, seed=0)
+
+    messages = int(plan().history.messages_sent.sum())
+    return {"messages": messages, "thousand_per_s": messages / cpu_seconds(lambda: plan().end_s) / 1e3}
+
+
+def events(n: int, num_events: int = 1_000_000) -> dict[str, float]:
+    """Measure planning pushes with and without latency, and packing them and random pairs, in events per CPU second."""
+    graph = gj.topology.random_regular(n, 4, seed=0, tries=5)
+    clock, seconds = gj.timeline.clocks.shifted_exponential(0.5, 0.5), num_events / n / 2
+
+    def push(latency: float | None) -> gj.Timeline:
+        return gj.timeline.push_gossip(graph, seconds, compute=clock, gossip=1.0, latency=latency, seed=0)
+
+    pairs = gj.timeline.poisson_pairs(graph, num_events, seed=0)
+    return {
+        "push": len(push(None)) / cpu_seconds(lambda: push(None).xs["time"]) / 1e6,
+        "push_latency": len(push(0.1)) / cpu_seconds(lambda: push(0.1).xs["time"]) / 1e6,
+        "pack_pairs": num_events / cpu_seconds(lambda: gj.pack(pairs).xs) / 1e6,
+    }
+
+
 CASES: dict[str, Callable[..., dict[str, Any]]] = {
     "staleness": lambda n: staleness(int(n)),
     "graph": lambda n: graph(int(n)),
+    "plexus": lambda n: plexus(int(n)),
+    "events": lambda n: events(int(n)),
 }
 """Cases for one CPU device and one thread."""

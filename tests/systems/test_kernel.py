@@ -82,7 +82,7 @@ def test_the_transfers_of_a_node_that_fails_are_cut():
     at(kernel.queue, 3.0, cut_all, kernel, 1)
     run(kernel)
     assert ended == [(0, False, 3.0), (1, True, 13.0)]
-    assert not any(kernel.moving)
+    assert not any(kernel.moving.values())
     assert not kernel.deliveries
 
 
@@ -104,7 +104,7 @@ def test_handlers_may_start_and_cut_transfers_while_those_of_a_node_are_cut():
     at(kernel.queue, 3.0, cut_all, kernel, 1)
     run(kernel)
     assert ended == [(0, False, 3.0), (2, False, 3.0), (1, False, 3.0), (3, True, 5.0)]
-    assert not any(kernel.moving)
+    assert not any(kernel.moving.values())
     assert not kernel.deliveries
 
 

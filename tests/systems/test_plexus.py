@@ -17,7 +17,7 @@ from gossipjax.systems import Membership, Timers, always_online, load_plan, mach
 from gossipjax.systems._activity import COMPLETED
 from gossipjax.systems._plexus.history import INTERRUPTED, LATE
 from gossipjax.systems._plexus.planner import median_server
-from gossipjax.systems._plexus.sampler import _by_digest, candidates, make_order
+from gossipjax.systems._plexus.sampler import _by_digest, candidates, make_order, mixed
 from gossipjax.systems._plexus.settings import models_needed
 from gossipjax.systems._plexus.sizes import (
     AGG_ACK,
@@ -71,7 +71,23 @@ def test_order_by_digest():
     order = _by_digest(keys, 17)
     assert list(order) == sorted(range(4), key=lambda i: (hashlib.md5(keys[i] + b"-17").hexdigest(), i))
     assert order.index(1) < order.index(3)  # equal hashes keep the order of the nodes
-    assert candidates((3, 1, 0, 2), np.array([True, False, True, True])) == (3, 0, 2)
+    assert list(candidates((3, 1, 0, 2), np.array([True, False, True, True]))) == [3, 0, 2]
+
+
+@pytest.mark.parametrize("n", [1, 90, 3000])
+def test_an_order_is_the_same_however_far_one_looks(n):
+    rng = np.random.default_rng(0)
+    hashes = mixed(np.random.default_rng(3).integers(0, 2**64, n, np.uint64), 7)
+    expected = np.argsort(hashes, kind="stable").tolist()
+    assert all(make_order(n, 3)(7)[:count] == tuple(expected[:count]) for count in (0, 1, 10, 65, n // 3, n))
+    assert list(make_order(n, 3)(7)) == expected
+    assert make_order(n, 3)(7)[-1] == expected[-1]
+    active = rng.random(n) < 0.1
+    left = [node for node in expected if active[node]]
+    found = candidates(make_order(n, 3)(7), active)
+    assert len(found) == len(left)
+    assert found[:5] == tuple(left[:5])
+    assert list(found) == left
 
 
 @pytest.mark.parametrize(

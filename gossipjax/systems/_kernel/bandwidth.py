@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
@@ -84,11 +85,11 @@ class _Links:
     under_way: dict[int, _Transfer]
     ends: list[tuple[float, int]]
     """Heap; an entry counts while its transfer still ends then."""
-    queued: list[dict[int, _Transfer]]
+    queued: defaultdict[int, dict[int, _Transfer]]
     """By sender: transfers without bandwidth."""
-    incoming: list[dict[int, _Transfer]]
+    incoming: defaultdict[int, dict[int, _Transfer]]
     """By receiver: transfers with bandwidth."""
-    noted: list[dict[int, _Transfer]]
+    noted: defaultdict[int, dict[int, _Transfer]]
     """By receiver: transfers that wait because it was full when their senders tried to start them."""
     count: int = 0
 
@@ -211,11 +212,7 @@ def whole_rates(name: str, rates: Rates) -> Float[np.ndarray, " n"]:
 
 def _links(upload, download) -> _Links:
     up, down = capacities(upload, download)
-    n = up.size
-    queued: list[dict[int, _Transfer]] = [{} for _ in range(n)]
-    incoming: list[dict[int, _Transfer]] = [{} for _ in range(n)]
-    noted: list[dict[int, _Transfer]] = [{} for _ in range(n)]
-    return _Links(up.tolist(), down.tolist(), {}, [], queued, incoming, noted)
+    return _Links(up.tolist(), down.tolist(), {}, [], defaultdict(dict), defaultdict(dict), defaultdict(dict))
 
 
 def _network(links: _Links, start, release) -> Network:

@@ -131,7 +131,11 @@ def delay(devices: Machines) -> Callable[[int, int], float]:
     Raises:
         ValueError: if a delay is negative or not finite; for many nodes, only when that delay is requested.
     """
-    n = devices.seconds_per_sample.size
+    n, latency = devices.seconds_per_sample.size, devices.latency_seconds
+    if getattr(latency, "__func__", None) is Devices.latency_seconds:
+        owner: Devices = latency.__self__  # type: ignore[attr-defined]
+        city, between = owner.city.tolist(), owner.city_latency_seconds.tolist()
+        return lambda i, j: between[city[i]][city[j]]
     if n > TABLE_NODES:
         return lambda i, j: real("delay", devices.latency_seconds(i, j), least=0, unit="seconds")
     rows = list(latency_table(devices, np.arange(n)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from gossipjax.systems._kernel.queue import at, cancel
@@ -25,9 +25,7 @@ class Search:
     """Timers of the pings without an answer."""
 
 
-def find_live(
-    sim: Simulation, owner: int, ids: tuple[int, ...], want: int, done: Callable[[list[int]], None]
-) -> Search:
+def find_live(sim: Simulation, owner: int, ids: Sequence[int], want: int, done: Callable[[list[int]], None]) -> Search:
     """Ask the first ``want`` of a list at once, and the next one for each that is given up; the owner counts unasked.
 
     ``done(found)`` is called as soon as ``want`` answered, or at the first give-up after the list is used up; pings

@@ -5,6 +5,7 @@ Reference: Dhasade et al. 2025, arXiv 2503.05509, algorithm 2; the details of th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -81,6 +82,7 @@ def abort(sim: Simulation, node: int, fate: int) -> None:
         _end_training(sim, job, fate)
     elif phase == SEARCHING:
         close(sim, job.search)
+        job.search = None
         set_fate(sim.record, job.training, CANCELLED)
     elif phase == SENDING:
         for number in sorted(job.uploads & sim.kernel.moving[node]):
@@ -108,7 +110,7 @@ def _forward(sim: Simulation, job: Job) -> None:
         job.search = search
 
 
-def _aggregators(sim: Simulation, node: int, round_: int) -> tuple[int, ...]:
+def _aggregators(sim: Simulation, node: int, round_: int) -> Sequence[int]:
     """Who may aggregate the trainings of a round, best first."""
     settings = sim.settings
     if settings.server is not None:
@@ -116,12 +118,12 @@ def _aggregators(sim: Simulation, node: int, round_: int) -> tuple[int, ...]:
     order = order_of(sim, node, round_ + settings.next_aggregator)
     if settings.num_aggregators is not None:
         return order
-    return tuple(sorted(order[: settings.sample_size], key=lambda other: -sim.bandwidth[other]))
+    return sorted(order[: settings.sample_size], key=sim.bandwidth.__getitem__, reverse=True)
 
 
 def _upload(sim: Simulation, job: Job, found: list[int]) -> None:
     """Send the trained model to the aggregators found; if there are none, the model is lost."""
-    job.phase, job.left = SENDING, len(found)
+    job.phase, job.left, job.search = SENDING, len(found), None
     job.uploads.clear()
     if not found:
         job.phase = WAITING

@@ -24,7 +24,7 @@ def come_online(sim: Simulation, node: int) -> None:
     if sim.kernel.online[node]:
         return
     sim.kernel.online[node] = True
-    _note_online(sim)
+    _note_online(sim, 1)
     _announce(sim, node, JOIN)
 
 
@@ -49,7 +49,7 @@ def go_offline(sim: Simulation, node: int) -> None:
         _announce(sim, node, LEAVE)
     sim.pending[node].clear()
     sim.kernel.online[node] = False
-    _note_online(sim)
+    _note_online(sim, -1)
 
 
 def _concerned(sim: Simulation, node: int) -> dict[int, set[int]]:
@@ -98,5 +98,5 @@ def _on_leave(sim: Simulation, node: int, sender: int, round_: int, counter: int
     beliefs.note_status(sim.views, node, sender, 2 * counter + 1)
 
 
-def _note_online(sim: Simulation) -> None:
-    sim.record.online.append((sim.kernel.now, sum(sim.kernel.online)))
+def _note_online(sim: Simulation, change: int) -> None:
+    sim.record.online.append((sim.kernel.now, sim.record.online[-1][1] + change))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from typing import Literal, overload
 
 import numpy as np
 from jaxtyping import Bool, UInt
@@ -16,7 +16,7 @@ from gossipjax._base.arguments import seed as checked_seed
 Hashing = Literal["mix", "md5"]
 
 
-def make_order(num_nodes: int, seed: int, hashing: Hashing = "mix") -> Callable[[int], tuple[int, ...]]:
+def make_order(num_nodes: int, seed: int, hashing: Hashing = "mix") -> Callable[[int], Sequence[int]]:
     """Make the function ``order(k)``: all n nodes sorted by hash(node, k); ties go by the number of the node.
 
     ``sample(k)`` is the first s candidates of it: a uniform s-subset, independent over rounds.
@@ -42,7 +42,52 @@ def make_order(num_nodes: int, seed: int, hashing: Hashing = "mix") -> Callable[
         keys = [rng.bytes(74) for _ in range(num_nodes)]
         return lru_cache(maxsize=32)(lambda k: _by_digest(keys, k))
     identities = rng.integers(0, 2**64, num_nodes, np.uint64)
-    return lru_cache(maxsize=32)(lambda k: tuple(np.argsort(mixed(identities, k), kind="stable").tolist()))
+    return lru_cache(maxsize=32)(lambda k: Order(num_nodes, partial(_least, mixed(identities, k))))
+
+
+class Order(Sequence[int]):
+    """Nodes in an order that is worked out as far as someone looks: most rounds read a few of many."""
+
+    def __init__(self, count: int, first: Callable[[int], list[int]]):
+        """Take the number of nodes, and the function that returns the first so many of them, or more."""
+        self._count, self._first = count, first
+        self._known: list[int] = []
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[int]:
+        return map(self.__getitem__, range(self._count))
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[int, ...]: ...
+    def __getitem__(self, at: int | slice) -> int | tuple[int, ...]:
+        if isinstance(at, slice):
+            begin, end, step = at.indices(self._count)
+            self._work_out(end if step > 0 else begin + 1)
+            return tuple(self._known[begin:end:step])
+        self._work_out(at + 1 if at >= 0 else self._count)
+        return self._known[at]
+
+    def _work_out(self, count: int) -> None:
+        if count > len(self._known) < self._count:
+            self._known = self._first(min(max(_AHEAD, 2 * count), self._count))
+
+
+_AHEAD = 64
+"""The fewest nodes of an order that are worked out at once."""
+
+
+def _least(hashes: UInt[np.ndarray, " n"], count: int) -> list[int]:
+    """Return the nodes of at least ``count`` least hashes, in their order."""
+    share = 2 * count / hashes.size  # hashes are uniform: it holds almost surely as many
+    if share < 0.5:
+        near = np.flatnonzero(hashes < np.uint64(share * 2.0**64))
+        if near.size >= count:
+            return near[np.argsort(hashes[near], kind="stable")].tolist()
+    return np.argsort(hashes, kind="stable").tolist()
 
 
 def _by_digest(keys: list[bytes], k: int) -> tuple[int, ...]:
@@ -57,16 +102,30 @@ def mixed(identities: UInt[np.ndarray, " n"], k: int) -> UInt[np.ndarray, " n"]:
     Reference: Steele, Lea and Flood 2014, Fast splittable pseudorandom number generators, figure 18.
     """
     step = np.uint64((k + 1) * 0x9E3779B97F4A7C15 % 2**64)
-    return _finalised(_finalised(identities + step) ^ _finalised(np.full(1, step)))
+    once = _finalised(identities + step)
+    once ^= _finalised(np.full(1, step))
+    return _finalised(once)
 
 
 def _finalised(z: UInt[np.ndarray, " n"]) -> UInt[np.ndarray, " n"]:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    """Finish ``z`` in place."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z ^= z >> np.uint64(shift)
+        z *= np.uint64(factor)
+    z ^= z >> np.uint64(31)
+    return z
 
 
-def candidates(order: tuple[int, ...], active: Bool[np.ndarray, " n"]) -> tuple[int, ...]:
+def candidates(order: Sequence[int], active: Bool[np.ndarray, " n"]) -> Order:
     """Keep the nodes of an order that are believed active."""
-    ids = np.asarray(order)
-    return tuple(ids[active[ids]].tolist())
+    return Order(int(np.count_nonzero(active)), partial(_active_ones, order, active))
+
+
+def _active_ones(order: Sequence[int], active: Bool[np.ndarray, " n"], count: int) -> list[int]:
+    looked = 2 * count
+    while True:
+        ids = np.array(order[:looked], np.int64)
+        found = ids[active[ids]]
+        if found.size >= count or looked >= len(order):
+            return found.tolist()
+        looked *= 2

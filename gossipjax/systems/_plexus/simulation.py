@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
@@ -106,10 +107,10 @@ def make_simulation(
         train_round=[0] * n,
         jobs=[None] * n,
         done=[False] * n,
-        aggregations=[{} for _ in range(n)],
-        finished=[set() for _ in range(n)],
-        pending=[{} for _ in range(n)],
-        searches=[[] for _ in range(n)],
+        aggregations=defaultdict(dict),
+        finished=defaultdict(set),
+        pending=defaultdict(dict),
+        searches=defaultdict(list),
     )
 
 

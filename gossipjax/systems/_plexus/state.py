@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from gossipjax.systems._kernel.loop import Kernel, cut, transfer
@@ -72,7 +73,7 @@ class Simulation:
     settings: PlexusSettings
     kernel: Kernel
     record: PlexusRecord
-    order: Callable[[int], tuple[int, ...]]
+    order: Callable[[int], Sequence[int]]
     views: Views | None
     """None: all are equal, because nobody comes or goes."""
     rng: random.Random
@@ -84,12 +85,12 @@ class Simulation:
     train_round: list[int]
     jobs: list[Job | None]
     done: list[bool]
-    aggregations: list[dict[int, Aggregation]]
-    finished: list[set[int]]
+    aggregations: defaultdict[int, dict[int, Aggregation]]
+    finished: defaultdict[int, set[int]]
     """Rounds that each node aggregated."""
-    pending: list[dict[int, tuple[int, int]]]
+    pending: defaultdict[int, dict[int, tuple[int, int]]]
     """Joins that each node heard of and has not merged: round and status, by node."""
-    searches: list[list[Any]]
+    searches: defaultdict[int, list[Any]]
     busy: int = 0
     """Trainings, transfers and aggregations under way."""
     idle_since: float = 0.0
@@ -207,7 +208,7 @@ def merge_pending(sim: Simulation, node: int) -> None:
     sim.pending[node].clear()
 
 
-def order_of(sim: Simulation, node: int, round_: int) -> tuple[int, ...]:
+def order_of(sim: Simulation, node: int, round_: int) -> Sequence[int]:
     """Sort the candidates of a round by hash, as a node sees them.
 
     Without churn nobody can fall out of the activity window before its length in rounds; a run without views that gets

@@ -9,7 +9,7 @@ from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties
 from gossipjax.timeline._checks import connected
-from gossipjax.timeline._from_events import from_events
+from gossipjax.timeline._from_events import listed
 from gossipjax.timeline.clocks import Clock, Rate, as_clock, optional_clock, require_ticks, schedule
 from gossipjax.timeline.flights import (
     DELIVERED,
@@ -100,7 +100,7 @@ def directed_push(
         traffic=traffic(flights),
         messages="pair: half of a mass",
     )
-    return from_events(xs, properties)
+    return listed(xs, properties)
 
 
 def _halvings(leave: np.ndarray, sent: np.ndarray, senders: np.ndarray, total: int) -> dict[str, np.ndarray]:

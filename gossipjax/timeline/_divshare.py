@@ -11,7 +11,7 @@ from gossipjax._base.arguments import instance, real, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties
-from gossipjax.timeline._from_events import from_events
+from gossipjax.timeline._from_events import listed
 from gossipjax.timeline._memory import MOST_NODES, require_room
 from gossipjax.timeline.clocks import A_CLOCK, Clock, Rate, Ticks, expected_ticks, per_node, schedule
 from gossipjax.timeline.flights import (
@@ -121,7 +121,7 @@ def divshare(
         num_fragments=num_fragments,
         messages="group: a node and the fragments it received",
     )
-    return from_events(xs, properties)
+    return listed(xs, properties)
 
 
 def _check_memory(ticks: float, duration: float, speed: np.ndarray, num_fragments: int, recipients: int) -> None:

@@ -11,7 +11,7 @@ from gossipjax._base.arguments import instance, optional_whole, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties, Traffic
-from gossipjax.timeline._from_events import from_events
+from gossipjax.timeline._from_events import listed
 from gossipjax.timeline._memory import MOST_NODES, require_room
 from gossipjax.timeline.clocks import A_CLOCK, Clock, expected_ticks, service_times
 from gossipjax.types import NOBODY, Timeline
@@ -103,7 +103,7 @@ def fedbuff(
         traffic=Traffic(sent, sent - dropped, dropped=dropped),
         messages="group: a client and the server",
     )
-    return from_events(_events(fetches + returns, server_lr / buffer_size), properties)
+    return listed(_events(fetches + returns, server_lr / buffer_size), properties)
 
 
 class _Buffer(NamedTuple):

@@ -12,7 +12,7 @@ from gossipjax._base.arguments import choice, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties, Traffic
-from gossipjax.timeline._from_events import from_events
+from gossipjax.timeline._from_events import listed
 from gossipjax.timeline._random_walk import out_neighbors
 from gossipjax.timeline.clocks import Seconds, number_per_node, renewal, require_ticks, schedule, slowed
 from gossipjax.timeline.flights import (
@@ -198,7 +198,7 @@ def gossip_learning(
         traffic=Traffic(run.sent, run.delivered, run.dropped, in_flight=run.sent - run.delivered - run.dropped),
         messages="group: a received model and the local or the last one",
     )
-    return from_events(_arrays(run.events), properties)
+    return listed(_arrays(run.events), properties)
 
 
 def _check(peers: Peers, jitter: Any, mode: Any, create: Any, merge: Any, drop: Any, tokens: Any) -> None:

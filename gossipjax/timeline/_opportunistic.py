@@ -12,7 +12,7 @@ from gossipjax._base.arguments import choice, real, whole, wholes
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties
-from gossipjax.timeline._from_events import from_events
+from gossipjax.timeline._from_events import listed
 from gossipjax.timeline._memory import MOST_EVENTS, MOST_NODES, require_room
 from gossipjax.timeline.clocks import TICK_BYTES, as_clock, poisson, require_ticks, ticks
 from gossipjax.timeline.flights import interleave, uniform_peers
@@ -227,4 +227,4 @@ def _events(updated, updaters, pushes: _Pushes) -> dict[str, np.ndarray]:
 
 def _timeline(xs: dict[str, np.ndarray], n: int, relay: Relay) -> Timeline:
     facts = Properties(n, n, f"opportunistic(n={n}, relay {relay})", messages="pair: one model a push")
-    return from_events(xs, facts, shared={"weights": np.full(1, 0.5), "keep": np.full(1, 0.5)})
+    return listed(xs, facts, shared={"weights": np.full(1, 0.5), "keep": np.full(1, 0.5)})

@@ -12,7 +12,7 @@ from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties, Traffic
 from gossipjax.timeline._checks import undirected
 from gossipjax.timeline._events import blank
-from gossipjax.timeline._from_events import from_events
+from gossipjax.timeline._from_events import listed
 from gossipjax.timeline._push_gossip import Acts, direct_events
 from gossipjax.timeline.clocks import A_CLOCK, Clock, Rate, as_clock, require_ticks, schedule
 from gossipjax.timeline.flights import (
@@ -100,7 +100,7 @@ def pairwise(
     sent, delivered = times.size + met.size, met.size + replies.delivered.size
     balance = Traffic(sent, delivered, in_flight=sent - delivered)
     words = "pair: a request and its reply"
-    return from_events(xs, dataclasses.replace(facts, num_slots=num_slots, traffic=balance, messages=words))
+    return listed(xs, dataclasses.replace(facts, num_slots=num_slots, traffic=balance, messages=words))
 
 
 def _atomic(acts: Acts, times, first, second, facts: Properties) -> Timeline:

@@ -79,14 +79,15 @@ def _rate(rate: Any) -> float:
 
 def uniform_neighbors(topology: Topology, rng: np.random.Generator, nodes: np.ndarray) -> np.ndarray:
     """Draw a uniform out-neighbour for each waking node."""
-    order = np.argsort(topology.senders, kind="stable")
     degrees = np.bincount(topology.senders, minlength=topology.num_nodes)
     silent = np.flatnonzero(degrees == 0)
     if silent.size:
         raise ValueError(f"node {silent[0]} of {topology.name} has no out-neighbour; add an edge from it")
     offsets = np.concatenate([[0], np.cumsum(degrees)[:-1]])
     pick = offsets[nodes] + (rng.random(nodes.size) * degrees[nodes]).astype(np.int64)
-    return topology.receivers[order[pick]].astype(np.int32)
+    if not topology.directed:  # sorted by receiver, so the out-neighbours of a node are the senders of its stretch
+        return topology.senders[pick]
+    return topology.receivers[np.argsort(topology.senders, kind="stable")[pick]]
 
 
 def _timeline(first, second, times, event, shared, properties) -> Timeline:

@@ -14,7 +14,7 @@ from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties, Traffic
 from gossipjax.timeline._checks import share_of
 from gossipjax.timeline._events import blank
-from gossipjax.timeline._from_events import from_events
+from gossipjax.timeline._from_events import listed
 from gossipjax.timeline.clocks import (
     Clock,
     Rate,
@@ -138,7 +138,7 @@ def push_gossip(
     facts = Properties(n, n, name, traffic=traffic(flights), messages="pair: one model")
     if not instantaneous:
         xs, num_slots = message_events(acts, sent, senders, receivers, flights, n, weight)
-        return from_events(xs, dataclasses.replace(facts, num_slots=num_slots))
+        return listed(xs, dataclasses.replace(facts, num_slots=num_slots))
     done = flights.fates == DELIVERED
     if not two_way:
         return direct_events(acts, sent, senders[:, None], receivers[:, None], done, weight, facts)
@@ -230,7 +230,7 @@ def direct_events(
         del xs["messages"]  # every transfer is a message
     del xs["weights"], xs["keep"]
     shared = {"weights": np.full(lanes, weight), "keep": np.full(lanes, 1.0 - weight)}
-    return from_events(xs, properties, shared=shared)
+    return listed(xs, properties, shared=shared)
 
 
 def _mutual(facts: Properties, done: np.ndarray) -> Properties:

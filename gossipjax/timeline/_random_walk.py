@@ -13,7 +13,7 @@ from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties
 from gossipjax.timeline._checks import connected
-from gossipjax.timeline._from_events import from_events
+from gossipjax.timeline._from_events import listed
 from gossipjax.timeline._memory import MOST_EVENTS, MOST_NODES, require_room
 from gossipjax.timeline.clocks import Clock, Rate, as_clock, rate, service_times
 from gossipjax.topology import Topology
@@ -93,7 +93,7 @@ def random_walks(
     name = f"random_walks({num_walks} on {topology.name}, {transition}{', mixing' if mix_on_arrival else ''})"
     slots = n if mix_on_arrival else 0
     words = "pair: a walk and who was there"
-    return from_events(xs, Properties(n, num_walks, name, num_slots=slots, tags={"walks"}, messages=words))
+    return listed(xs, Properties(n, num_walks, name, num_slots=slots, tags={"walks"}, messages=words))
 
 
 def out_neighbors(topology: Topology) -> list[np.ndarray]:

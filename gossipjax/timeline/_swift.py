@@ -14,7 +14,7 @@ from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties
 from gossipjax.mixing._stochastic import Matrix, check_weights
 from gossipjax.timeline._checks import matrix_of, undirected
-from gossipjax.timeline._from_events import from_events
+from gossipjax.timeline._from_events import listed
 from gossipjax.timeline.clocks import A_CLOCK, Clock, require_ticks, schedule
 from gossipjax.timeline.flights import Latency, assign_slots, checked_latency, delays
 from gossipjax.topology import Topology
@@ -134,7 +134,7 @@ def swift(
         "speakers": nodes[:, None],
     }
     name = f"swift({topology.name}, period={period})"
-    return from_events(
+    return listed(
         xs, Properties(n, n, name, num_slots=num_slots, tags={"mailboxes"}, messages="group: a node and its mailbox")
     )
 

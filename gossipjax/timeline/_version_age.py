@@ -8,7 +8,7 @@ from gossipjax._base.arguments import real, reals
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties
-from gossipjax.timeline._from_events import from_events
+from gossipjax.timeline._from_events import listed
 from gossipjax.timeline._memory import require_room
 from gossipjax.timeline.clocks import TICK_BYTES, Rate, as_clock, per_node, require_ticks, ticks
 from gossipjax.timeline.flights import Peers, interleave, num_peers, peers_name, uniform_peers
@@ -72,7 +72,7 @@ def version_age(
     xs["senders"][tell, 0], xs["receivers"][tell, 0] = senders, receivers
     name = f"version_age({peers_name(peers)} and a source)"
     facts = Properties(n + 1, n + 1, name, messages="pair: one model a push")
-    return from_events(xs, facts, shared={"weights": np.full(1, 0.5), "keep": np.full(1, 0.5)})
+    return listed(xs, facts, shared={"weights": np.full(1, 0.5), "keep": np.full(1, 0.5)})
 
 
 def _pushes(rates: np.ndarray, duration: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

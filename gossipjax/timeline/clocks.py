@@ -349,8 +349,15 @@ def _continue(clock: Clock, shift, extra, first, duration: float, rng: np.random
         short = inside[ends - 1]
         left, at = left[short], later[ends - 1][short]
     time, node = np.concatenate(times), np.concatenate(nodes)
-    order = np.argsort(time, kind="stable")
+    order = order_of_times(time)
     return time[order], node[order].astype(np.int32)
+
+
+def order_of_times(times: Float[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+    """Return the stable order of times; where no two are equal, as nearly always, an unstable sort is faster."""
+    order = np.argsort(times)
+    ordered = times[order]
+    return np.argsort(times, kind="stable") if (ordered[1:] == ordered[:-1]).any() else order
 
 
 def _draw(clock: Clock, rng: np.random.Generator, count: int) -> np.ndarray:

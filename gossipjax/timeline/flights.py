@@ -17,7 +17,7 @@ from gossipjax.facts import Traffic
 from gossipjax.timeline._checks import connected
 from gossipjax.timeline._memory import MOST_NODES
 from gossipjax.timeline._poisson import uniform_neighbors
-from gossipjax.timeline.clocks import Ticks
+from gossipjax.timeline.clocks import Ticks, order_of_times
 from gossipjax.topology import Topology
 
 __all__ = [
@@ -202,7 +202,7 @@ def fly(
     fates = np.where(lost, DROPPED, IN_FLIGHT).astype(np.int8)
     if inbox == "immediate" and busy is None:
         fates[~lost & (arrivals < duration)] = DELIVERED
-        return _in_order(arrivals, fates, arrivals, np.arange(sent.size))
+        return _in_order(arrivals, fates, arrivals)
     assert ticks is not None
     order = np.argsort(arrivals, kind="stable")
     following = np.empty(sent.size, np.int64)
@@ -212,7 +212,7 @@ def fly(
         fates[order[deaf & (arrivals[order] < duration)]] = DROPPED
     if inbox == "immediate":
         fates[(fates == IN_FLIGHT) & (arrivals < duration)] = DELIVERED
-        return _in_order(arrivals, fates, arrivals, np.arange(sent.size))
+        return _in_order(arrivals, fates, arrivals)
     order = order[(fates[order] == IN_FLIGHT) & (arrivals[order] < duration)]
     _take_in(fates, order, senders, following, inbox, capacity, ticks.times.size)
     reading = np.append(ticks.times, np.inf)[np.minimum(following, ticks.times.size)]
@@ -343,9 +343,12 @@ def _take_in(
     fates[latest[rank_in(waiting) > 0]] = SUPERSEDED
 
 
-def _in_order(arrivals: np.ndarray, fates: np.ndarray, times: np.ndarray, rank: Any) -> Flights:
-    """List the delivered messages by time, then rank."""
+def _in_order(arrivals: np.ndarray, fates: np.ndarray, times: np.ndarray, rank: Any = None) -> Flights:
+    """List the delivered messages by time, then rank, which is their number if None."""
     delivered = np.flatnonzero(fates == DELIVERED)
-    delivered = delivered[np.argsort(rank[delivered], kind="stable")]
-    delivered = delivered[np.argsort(times[delivered], kind="stable")]
+    if rank is not None:
+        delivered = delivered[np.argsort(rank[delivered], kind="stable")]
+    seconds = times[delivered]
+    if (seconds[1:] < seconds[:-1]).any():
+        delivered = delivered[order_of_times(seconds)]
     return Flights(arrivals, fates, delivered, times[delivered])

@@ -82,7 +82,7 @@ def from_events(xs: dict[str, Any], properties: Properties, *, shared: dict[str,
     return listed(xs, properties, shared=shared)
 
 
-def listed(xs: dict[str, Any], properties: Properties, *, shared: dict[str, Any] | None = None) -> Timeline:
+def listed(xs: Any, properties: Any, *, shared: Any = None) -> Timeline:
     """Build the timeline of :func:`from_events` without a record, for builders that are recorded by their arguments.
 
     A record holds the hashes of the arrays, which take a tenth of the time of planning.

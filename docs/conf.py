@@ -5,9 +5,14 @@ import pathlib
 import sys
 
 HERE = pathlib.Path(__file__).parent
-sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent), str(HERE.parent / "tests" / "lib")]
+
+import xla_flags  # noqa: E402
 
 import gossipjax  # noqa: E402
+
+# Cells are tiny programs, which take longer to optimize than to run.
+os.environ["XLA_FLAGS"] = " ".join(xla_flags.flags_after(os.environ.get("XLA_FLAGS", "").split()))
 
 project = "gossipjax"
 author = "the gossipjax authors"

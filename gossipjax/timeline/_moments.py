@@ -121,7 +121,10 @@ def record_numbers(timeline: Timeline, key: Key[Array, "*seeds"], wanted: Any) -
         return None
     if counts[0] == 0:
         first = np.asarray(wanted).ravel()[0]
-        raise ValueError(f"record_times begin at {first:g} s: the first event of {facts.name} is at {times[0]:g} s")
+        raise ValueError(
+            f"record_times begin at {first:g} s: the first event of {facts.name} is at {times[0]:g} s; begin there or "
+            "later, since the start is recorded anyway"
+        )
     return counts.tolist()
 
 

@@ -6,8 +6,9 @@ import sys
 
 
 def python_blocks(path: pathlib.Path) -> list[str]:
-    """Return the Python code blocks of a Markdown file."""
-    return re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    """Return the Python code blocks of a Markdown file, and the code cells of an executed page."""
+    block = re.compile(r"^```(?:python|\{code-cell\})\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+    return block.findall(path.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

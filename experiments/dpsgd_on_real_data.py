@@ -11,7 +11,7 @@ import optax
 import xarray as xr
 from jax.tree_util import Partial
 
-from experiments.lib import real_data
+from experiments.lib import real_data, trivial
 from experiments.lib.report import Row, over_seeds
 from gossipjax import Task, allreduce_sgd, dpsgd, mixing, observe, replicate, simulate, tasks, topology
 from gossipjax._base.rows import parameters_per_row
@@ -133,7 +133,12 @@ def run(config: Config) -> xr.Dataset:
     trajectory = learn(allreduce_sgd(task, optimizer), mixing.averaging(n))
     results["all-reduce"] = _kept(trajectory.dataset, np.zeros(config.num_seeds), 4.0 * floats * 2 * (n - 1))
     joined = xr.concat(list(results.values()), xr.DataArray(list(results), dims="topology", name="topology"))
-    return joined.assign_attrs(data=data.source, parameters=floats, num_nodes=n)
+    return joined.assign_attrs(
+        data=data.source,
+        parameters=floats,
+        num_nodes=n,
+        trivial=trivial.noted(task, "accuracy", observe.subset(task, config.test_samples)),
+    )
 
 
 def _kept(dataset: xr.Dataset, consensus: np.ndarray, bytes_per_round: float) -> xr.Dataset:
@@ -159,6 +164,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
         accuracy = at.test_accuracy.sel(statistic="mean").isel(record=-1).values
         known = np.nan if name == "all-reduce" else float(reference.mean())
         rows.append(over_seeds(f"test accuracy, {name}", accuracy, known, "all-reduce SGD"))
+    rows += trivial.rows("test accuracy, ", trivial.stored(dataset), True)
     for name in dataset.topology.values:
         at = dataset.sel(topology=name)
         per_round = float(at.bytes_sent.isel(record=-1, seed=0) / at.event.values[-1]) / 1e6

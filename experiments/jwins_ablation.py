@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from experiments.lib import trivial
 from experiments.lib.budgets import expected_share
 from experiments.lib.compressed import Network, run_of
 from experiments.lib.curves import at_cost
@@ -121,6 +122,7 @@ def _on(task: Name, config: Config) -> xr.Dataset:
         metric=((), problem.metric),
         data=((), problem.source),
         sign=((), 1 if problem.higher_is_better else -1),
+        trivial=((), runs[0].attrs["trivial"]),
     )
 
 
@@ -148,8 +150,11 @@ def table(dataset: xr.Dataset) -> list[Row]:
             for name in at.variant.values:
                 own, whole = scores.sel(variant=name).values, scores.isel(variant=0).values
                 first = name == at.variant.values[0]
-                words = "all parts" if first else f"the part helps: {helps(own - whole, int(at.sign))}"
+                known, higher = trivial.stored(at), int(at.sign) > 0
+                judged = trivial.gated(helps(own - whole, int(at.sign)), whole, known, higher)
+                words = "all parts" if first else f"the part helps: {judged}"
                 rows.append(_row(f"{at.metric.values!s} at equal {how}, {name}, {task}", own, source=words))
+        rows += trivial.rows(f"{at.metric.values!s}, {task}, ", trivial.stored(at), int(at.sign) > 0)
     return rows
 
 

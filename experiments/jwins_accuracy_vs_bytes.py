@@ -28,6 +28,7 @@ from experiments.lib.problems import Name, Problem, of_jwins
 from experiments.lib.report import Row, over_seeds
 from experiments.lib.sharing_schemes import FULL, JWINS, SCHEMES
 from experiments.lib.store import mean_and_interval
+from experiments.lib.trivial import MARGIN
 from gossipjax import Sharing
 
 CLAIM = "JWINS reaches an accuracy similar to full sharing with up to 64 % fewer bytes"
@@ -103,7 +104,9 @@ def cells(config: Config) -> list[Cell]:
 def _cells(part: Part, config: Config) -> dict[tuple[str, int], Cell]:
     """Name the runs of a task by scheme and seed."""
     shared = {"task": part.task, "network": _network(part, config)._asdict()}
-    bands = {"loses at most": schemes.SIMILAR[part.task != "movielens"], "saves at least, %": schemes.ENOUGH}
+    is_accuracy = part.task != "movielens"
+    bands = {"loses at most": schemes.SIMILAR[is_accuracy], "saves at least, %": schemes.ENOUGH}
+    bands |= {"better than trivial by": MARGIN[is_accuracy]}
     found = {}
     for seed in range(part.num_seeds):
         for name in config.schemes:
@@ -206,6 +209,7 @@ def _ends(task: str, at: xr.Dataset) -> list[Row]:
                 FULL,
             )
         )
+    rows += schemes.trivial_rows(task, at)
     for name in at.scheme.values:
         words = f"formula, positions at random; {schemes.saving(at, str(name)):.1f} % saved"
         expected = float(at.predicted_megabytes.sel(scheme=name))

@@ -92,7 +92,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
     for name in dataset.scheme.values:
         gained = scale * (schemes.scores(fresh, str(name))[-1] - schemes.scores(fixed, str(name))[-1])
         words = f"no smaller: works unchanged; loss within {schemes.margin(fixed)[1]}: "
-        words += str(unharmed(fixed, fresh, str(name)))
+        words += schemes.trained(fixed, str(name), unharmed(fixed, fresh, str(name)))
         rows.append(over_seeds(f"gain of a fresh graph, {name} ({unit})", gained, 0.0, words))
     words = f"largest loss called similar, fresh graphs; {schemes.verdict(fresh)}"
     rows.append(
@@ -104,7 +104,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
     words = f"says: {dataset.attrs['refusal']}" if refused else "it ran"
     rows.append(Row("CHOCO refuses fresh graphs (1: yes)", refused, np.nan, 1.0, words))
     for graph, at in ((FIXED, fixed), (FRESH, fresh)):
-        rows += _facts(graph, at)
+        rows += [*_facts(graph, at), *schemes.trivial_rows(graph, at)]
     return rows
 
 

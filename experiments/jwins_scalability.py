@@ -75,6 +75,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
         words = f"largest loss called similar; {schemes.verdict(at)}"
         limit = scale * schemes.margin(at)[0]
         rows.append(over_seeds(f"n={n}: JWINS behind full ({unit})", scale * schemes.behind(at, JWINS), limit, words))
+        rows += schemes.trivial_rows(f"n={n}", at)
     for name in (FULL, JWINS):
         for n in dataset.nodes.values:
             rows += _facts(int(n), name, schemes.part(dataset, nodes=n))

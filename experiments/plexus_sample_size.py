@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.lib import curves
+from experiments.lib import curves, trivial
 from experiments.lib.curves import at_target, grid_of_runs, last_known
 from experiments.lib.kept import kept_run
 from experiments.lib.plexus_runs import GIB, HOUR, kind_of, learn, pad_timelines, phones
 from experiments.lib.problems import Name, Problem, of_plexus
 from experiments.lib.report import Row
 from experiments.lib.store import mean_and_interval
-from gossipjax import systems
+from gossipjax import observe, systems
 from gossipjax.systems import Plan
 from theory.check.policy import Verdict, above, around, decide
 
@@ -79,7 +79,10 @@ def run(config: Config) -> xr.Dataset:
 
     seeds = [config.seed + k for k in range(config.num_seeds)]
     return grid_of_runs(config.sample_sizes, "sample_size", seeds, one).assign_attrs(
-        devices=source, num_nodes=config.num_nodes, model_bytes=config.model_bytes or 4 * problem.parameters
+        devices=source,
+        num_nodes=config.num_nodes,
+        model_bytes=config.model_bytes or 4 * problem.parameters,
+        trivial=trivial.noted(problem.task, problem.metric, observe.subset(problem.task, config.test_samples, seed=0)),
     )
 
 
@@ -143,9 +146,13 @@ def judged(spent: dict[str, np.ndarray]) -> dict[str, Verdict]:
 def table(dataset: xr.Dataset) -> list[Row]:
     """Report ratios of costs to the target, largest sample to smallest; costs; and final scores."""
     sizes, spent = dataset.sample_size.values.tolist(), to_target(dataset)
-    factor, verdicts = sizes[-1] / sizes[0], judged(spent)
+    known, higher, factor = trivial.stored(dataset), dataset.attrs["higher_is_better"], sizes[-1] / sizes[0]
+    last = last_known(dataset.score)
+    ends = (last.min if higher else last.max)("sample_size").values  # of the size that sets the target
+    verdicts = {name: trivial.gated(verdict, ends, known, higher) for name, verdict in judged(spent).items()}
     words = f"{100 * SHARE_OF_GAIN:.0f} % of the weakest's gain; {dataset.attrs['data']}"
     rows = [Row(f"target ({dataset.attrs['metric']})", target_of(dataset), np.nan, np.nan, words)]
+    rows += trivial.rows(f"{dataset.attrs['metric']}, ", known, higher)
     for name in ("bytes", "training"):
         mean, half = _over_seeds(_ratio(spent[name]))
         paper = PAPER_RATIO * factor / 4

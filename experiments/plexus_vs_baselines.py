@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from experiments.lib import trivial
 from experiments.lib.cells import Cell, Keep, Missing, take_grid
 from experiments.lib.curves import at_target, good, grid_of_runs, last_known, side_by_side
 from experiments.lib.plexus_runs import GIB, HOUR, kind_of, learn, optimizer_of, phones, record
@@ -30,7 +31,7 @@ from experiments.lib.problems import Name, Problem, of_plexus
 from experiments.lib.report import Row, over_seeds
 from experiments.lib.store import mean_and_interval
 from gossipjax import gossip_learning as gossip_learning_protocol
-from gossipjax import local_sgd, systems, topology
+from gossipjax import local_sgd, observe, systems, topology
 from gossipjax.devices import Devices
 from gossipjax.systems import Plan
 from gossipjax.systems._plexus.history import AVERAGED
@@ -159,7 +160,8 @@ def cells(config: Config) -> list[Cell]:
 def _cells(part: Part, config: Config) -> dict[tuple[str, int], Cell]:
     """Name the runs of a task by system and seed."""
     options = config._replace(parts=(), systems=(), keep=None)._asdict()
-    bands = {cost: {"low": band.low} for cost, band in CLAIMED.items()}
+    bands: dict[str, Any] = {cost: {"low": band.low} for cost, band in CLAIMED.items()}
+    bands |= {"better than trivial by": trivial.MARGIN[part.task != "movielens"]}
     found = {}
     for seed in range(config.seed, config.seed + part.num_seeds):
         for name in config.systems:
@@ -181,7 +183,9 @@ def one(settings: dict[str, Any], checkpoint: Any) -> xr.Dataset:
     part, config = Part(**settings["part"]), Config(**settings["config"])
     problem, fleet = contents(settings)
     found = _one(part, config, problem, fleet, settings["system"], settings["seed"], checkpoint)
-    return found.assign_attrs(model_bytes=part.model_bytes or 4 * problem.parameters, devices=kind_of(fleet))
+    test = observe.subset(problem.task, config.test_samples, seed=0)
+    facts = {"devices": kind_of(fleet), "trivial": trivial.noted(problem.task, problem.metric, test)}
+    return found.assign_attrs(facts | {"model_bytes": part.model_bytes or 4 * problem.parameters})
 
 
 def _run_part(part: Part, config: Config) -> xr.Dataset:
@@ -190,7 +194,7 @@ def _run_part(part: Part, config: Config) -> xr.Dataset:
     found = grid_of_runs(names, "system", seeds, lambda name, seed: runs[name, seed])
     # As variables, because attributes that differ between tasks would be dropped.
     told = next(iter(runs.values())).attrs
-    facts = {name: told[name] for name in ("metric", "higher_is_better", "model_bytes", "data", "devices")}
+    facts = {name: told[name] for name in ("metric", "higher_is_better", "model_bytes", "data", "devices", "trivial")}
     facts |= {"num_nodes": part.num_nodes}
     return found.drop_attrs(deep=False).assign({name: ((), value) for name, value in facts.items()})
 
@@ -315,6 +319,11 @@ def judged(ratios: dict[str, np.ndarray]) -> dict[str, Verdict]:
     return {cost: decide(ratios[cost], CLAIMED[cost]) for cost in RATIOS}
 
 
+def _trained(at: xr.Dataset, name: str, verdict: Verdict) -> str:
+    """Return a verdict, or that it is undecided because the baseline that sets the target has not learned."""
+    return trivial.gated(verdict, best_of(at, name), trivial.stored(at), int(at.higher_is_better))
+
+
 def from_rounds(at: xr.Dataset, name: str, attrs: dict[str, Any]) -> dict[str, float]:
     """Predict CTA and RTA, in units of TTA, from the length T of a round of Plexus and the d models per node.
 
@@ -338,13 +347,14 @@ def table(dataset: xr.Dataset) -> list[Row]:
         for name in baselines(at):
             rows += _ratios(dataset, at, str(task), name, paper=False) if name != best else []
         rows += [row for name in at.system.values for row in _ends(at, str(task), str(name), best)]
+        rows += trivial.rows(f"{task}: {at.metric.item()}, ", trivial.stored(at), int(at.higher_is_better))
     return rows
 
 
 def _ratios(dataset: xr.Dataset, at: xr.Dataset, task: str, name: str, *, paper: bool) -> list[Row]:
     rows, costs = [], ratios(at, name)
     relative = from_rounds(at, name, dataset.attrs)
-    verdicts = judged(costs)
+    verdicts = {cost: _trained(at, name, verdict) for cost, verdict in judged(costs).items()}
     sooner = _mean(costs["time"])[0]
     missed, started = int(np.sum(costs["time"] == 0)), int(np.isnan(costs["time"]).sum())
     if missed + started and paper:

@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from experiments.lib.kept import kept_run as kept_run
 from experiments.lib.kept import model_of
 from experiments.lib.problems import Problem
+from experiments.lib.trivial import noted
 from gossipjax import (
     Protocol,
     Sharing,
@@ -91,8 +92,7 @@ def train(
         bytes_per_second=network.bytes_per_second,
         overlap=False,
     )
-    available = len(problem.task.test["inputs"])
-    few = network.test_samples if network.test_samples < available else None
+    few = _samples(problem, network)
     watch = (
         observe.node_metrics(problem.task, nodes=network.test_nodes, samples=few, seed=network.seed),
         observe.consensus_distance(),
@@ -113,6 +113,11 @@ def train(
     return protocol, trajectory
 
 
+def _samples(problem: Problem, network: Network) -> int | None:
+    """Return the number of test samples; None where the test set has no more."""
+    return network.test_samples if network.test_samples < len(problem.task.test["inputs"]) else None
+
+
 def learn(
     problem: Problem,
     sharing: Sharing,
@@ -128,6 +133,7 @@ def learn(
     records = trajectory.dataset[kept].rename({f"test_{problem.metric}": "score"}).drop_attrs(deep=False)
     params = jax.tree.map(lambda leaf: leaf[0, 0], trajectory.x)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    test = observe.subset(problem.task, _samples(problem, network), seed=network.seed)
     return records.assign_attrs(
         problem=problem.name,
         data=problem.source,
@@ -138,6 +144,7 @@ def learn(
         local_steps=problem.local_steps,
         batch_size=problem.batch_size,
         diverged=int("diverged" in trajectory.manifest),
+        trivial=noted(problem.task, problem.metric, test),
     )
 
 

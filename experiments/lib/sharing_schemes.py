@@ -13,12 +13,13 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from experiments.lib import curves
+from experiments.lib import curves, trivial
 from experiments.lib.asynchronous import barrier_ends
 from experiments.lib.budgets import expected_share, message_share, top_k_share
 from experiments.lib.compressed import Network, graphs_of, run_of
 from experiments.lib.curves import reached
 from experiments.lib.problems import Problem
+from experiments.lib.report import Row
 from gossipjax import Sharing
 from gossipjax.compress.transforms import wavelet
 from gossipjax.sharing import full, jwins, random_subset, top_k
@@ -138,7 +139,7 @@ def join_schemes(runs: dict[str, xr.Dataset], extra: dict[str, Any]) -> xr.Datas
         coords="minimal",
         compat="override",
     ).reset_coords("event")
-    facts = {name: ((), first.attrs[name]) for name in ("metric", "data", "parameters", "higher_is_better")}
+    facts = {name: ((), first.attrs[name]) for name in ("metric", "data", "parameters", "higher_is_better", "trivial")}
     diverged = ("scheme", [int(run.attrs["diverged"]) for run in runs.values()])
     joined = joined.assign(facts | extra | {"diverged": diverged})
     sign = 1.0 if int(joined.higher_is_better) else -1.0
@@ -250,6 +251,8 @@ class Similar(NamedTuple):
 
     gains: Verdict
     """Full sharing gains more than the loss that counts as similar; otherwise everything would be similar."""
+    learned: Verdict
+    """Full sharing beats the trivial predictors by the margin of :mod:`experiments.lib.trivial`."""
     loses: Verdict
     """JWINS loses no more than this loss against full sharing."""
     saves: Verdict
@@ -260,7 +263,7 @@ class Similar(NamedTuple):
         """Judge the claim."""
         claim = all_of(self.loses.word, self.saves.word)
         # If full sharing does not learn, nothing is contradicted.
-        return claim if self.gains.word in ("reproduced", "no verdict") else "undecided"
+        return claim if {self.gains.word, self.learned.word} <= {"reproduced", "no verdict"} else "undecided"
 
 
 def similar(at: xr.Dataset) -> Similar:
@@ -272,7 +275,10 @@ def similar(at: xr.Dataset) -> Similar:
     saved = 100.0 * (1.0 - megabytes(at, JWINS) / megabytes(at, FULL))
     limit = SIMILAR[str(at.metric.values) == "accuracy"]
     return Similar(
-        decide(gained, above(limit)), decide(loss(at, JWINS), Band(high=limit)), decide(saved, Band(low=ENOUGH))
+        decide(gained, above(limit)),
+        learned(at, FULL),
+        decide(loss(at, JWINS), Band(high=limit)),
+        decide(saved, Band(low=ENOUGH)),
     )
 
 
@@ -280,6 +286,8 @@ def verdict(at: xr.Dataset) -> str:
     """Describe the verdicts of :func:`similar`."""
     statements, words = similar(at), margin(at)[1]
     text = f"{statements.word}: {saving(at, JWINS):.1f} % saved"
+    if untrained := trained(at, FULL, ""):
+        return untrained
     if statements.gains.word not in ("reproduced", "no verdict"):
         return f"{text}, but that full sharing itself gains more than {words} is {statements.gains.word}"
     if np.isinf(loss(at, JWINS)).any():
@@ -287,9 +295,31 @@ def verdict(at: xr.Dataset) -> str:
     return f"{text}, similar within {words}: {statements.loses.word}"
 
 
-def ahead(at: xr.Dataset, name: str) -> Verdict:
-    """Judge whether JWINS ends ahead of another scheme with the same bytes."""
-    return decide(behind(at, name, JWINS), above(0.0))
+def ahead(at: xr.Dataset, name: str) -> str:
+    """Describe whether JWINS ends ahead of another scheme with the same bytes, if it has learned."""
+    return trained(at, JWINS, decide(behind(at, name, JWINS), above(0.0)))
+
+
+def learned(at: xr.Dataset, name: str) -> Verdict:
+    """Judge whether a scheme ends better than the trivial predictors."""
+    return trivial.learned(shown_scores(at, name), trivial.stored(at), int(at.higher_is_better))
+
+
+def trained(at: xr.Dataset, name: str, words: Any) -> str:
+    """Return a verdict, or that it is undecided because a scheme has not learned."""
+    return trivial.gated(words, shown_scores(at, name), trivial.stored(at), int(at.higher_is_better))
+
+
+def shown_scores(at: xr.Dataset, name: str) -> Float[np.ndarray, " seed"]:
+    """Return the scores of a scheme at the end, by the metric."""
+    return scores(at, name)[-1] * (1.0 if int(at.higher_is_better) else -1.0)
+
+
+def trivial_rows(label: str, at: xr.Dataset) -> list[Row]:
+    """Tabulate the trivial predictors beside the models; accuracies in %."""
+    known, factor = trivial.stored(at), 100.0 if int(at.higher_is_better) else 1.0
+    rows = trivial.rows(f"{label}: final {unit(at)}, ", known, int(at.higher_is_better))
+    return [row._replace(measured=factor * row.measured) for row in rows]
 
 
 def shown(at: xr.Dataset, value: Any) -> Any:

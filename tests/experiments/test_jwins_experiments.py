@@ -1,5 +1,7 @@
 """What the experiments on JWINS compute themselves: lengths, clocks, targets, padding, words."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -34,6 +36,7 @@ def problem_of(scores, *, metric="accuracy", sent=(4.0, 1.5), clock=(10.0, 9.0),
             "event": ("record", np.arange(records) * 10),
             "metric": ((), metric),
             "higher_is_better": ((), int(metric == "accuracy")),
+            "trivial": ((), json.dumps({"training mean": 2.0} if metric == "rmse" else {"majority class": 0.04})),
             "compute_seconds": ((), 0.1),
             "bytes_per_second": ((), 1e6),
         },
@@ -150,6 +153,30 @@ def test_savings_and_waiting_are_ratios_of_totals():
 )
 def test_verdict_follows_from_the_interval_of_the_loss_and_the_saving(finals, more, expected):
     assert schemes.verdict(ending(*finals, **more)).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("finals", "known", "metric", "untrained"),
+    [
+        ([0.60, 0.61, 0.62], {"majority class": 0.30}, "accuracy", False),
+        ([0.60, 0.61, 0.62], {"majority class": 0.58}, "accuracy", True),  # ahead, but not by the margin
+        ([0.90, 0.90, 0.91], {"training mean": 1.04, "user means": 0.94}, "rmse", False),
+        ([0.93, 0.93, 0.94], {"training mean": 1.04, "user means": 0.94}, "rmse", True),
+        ([0.90, 0.90, 0.91], {}, "rmse", True),
+        ([0.90, 0.90], {"training mean": 1.04}, "rmse", False),  # two seeds give no verdict of any kind
+    ],
+)
+def test_no_verdict_on_models_that_have_not_learned(finals, known, metric, untrained):
+    at = ending(finals, finals, metric=metric)
+    at["trivial"] = ((), json.dumps(known) if known else "")
+    assert schemes.verdict(at).startswith("undecided") == untrained
+    assert ("has not learned" in schemes.verdict(at)) == (untrained and bool(known))
+    # Equal runs: JWINS is not ahead, unless nothing can be said.
+    assert schemes.ahead(at, FULL).startswith("undecided") == untrained
+    rows = schemes.trivial_rows("a", at)
+    assert [row.measured for row in rows] == pytest.approx(
+        [v * (100 if metric == "accuracy" else 1) for v in known.values()]
+    )
 
 
 def test_differences_are_printed_in_points_or_in_the_metric_and_worse_is_behind():

@@ -307,7 +307,7 @@ def test_a_missed_target_supports_nothing():
         runs = [curves.side_by_side([curve(s) for s in pair], seed) for pair in (plexus, (slow, slow, slow))]
         names = xr.DataArray(["Plexus", "D-PSGD one-peer"], dims="system", name="system")
         facts = {"higher_is_better": 1, "num_nodes": 20, "model_bytes": 1e6, "metric": "accuracy", "data": "made"}
-        facts |= {"devices": "none"}
+        facts |= {"devices": "none", "trivial": '{"majority class": 0.1}'}
         at = curves.side_by_side(runs, names).assign({name: ((), value) for name, value in facts.items()})
         at = at.assign(round_seconds=(("system", "seed"), np.full((2, 3), 30.0)))
         task = xr.DataArray(["made"], dims="task", name="task")

@@ -255,7 +255,7 @@ def tasks():
             train_share=0.7, seed=0),
         call(t.ratings_by_user, dataset=ratings(), num_nodes=4),
         call(t.matrix_factorization, dataset=ratings(), partition=t.ratings_by_user(ratings(), 4), factors=2,
-            batch_size=2),
+            batch_size=2, initial_rating=3.5),
         call(t.synthetic_text, num_roles=4, mean_length=400.0, concentration=0.1, heterogeneity=0.2, seed=0),
         call(t.next_character, dataset=texts(), partition=t.natural(texts().train.roles, 2),
             model=t.lstm(92, 2, 4, 1, 8), batch_size=2),

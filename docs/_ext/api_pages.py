@@ -11,9 +11,6 @@ ROOMS = (
     "timeline.flights", "protocol", "sharing", "compress", "compress.transforms", "compress.codes", "tasks", "observe",
     "devices", "systems", "deploy", "wrappers", "results", "testing", "decentralizepy", "types", "facts", "placement",
 )  # fmt: skip
-TOP = ("simulate", "run", "repeat", "load", "pack", "configure", "replicate", "bits_per_row", "with_slots", "Frozen",
-       "Diverged", "Diverging")  # fmt: skip
-
 CONSTANTS = {"types": ("NOBODY",), "sharing": ("EVERYONE",)}
 
 
@@ -56,6 +53,12 @@ def _entry(path, thing):
     return f"```{{eval-rst}}\n.. {kind}:: {path}{options.replace(chr(10) + ':', chr(10) + '   :')}```\n"
 
 
+def _first(named):
+    """Order the names of the package: what runs things first, then the others, exceptions at the end."""
+    name, thing = named
+    return name != "simulate", inspect.isclass(thing), name
+
+
 def page(path, things, text):
     """Write one page: a table of summaries, then every entry."""
     rows = [f"| {{py:obj}}`~{path}.{name}` | {first_line(thing).replace('|', '∣')} |" for name, thing in things.items()]
@@ -73,9 +76,12 @@ def write(app):
     folder = pathlib.Path(app.srcdir) / "api"
     folder.mkdir(exist_ok=True)
     top = importlib.import_module("gossipjax")
-    pages = {"simulate": page("gossipjax", {name: getattr(top, name) for name in TOP}, _module_text(top))}
-    for name in ROOMS:
-        pages[name] = page(f"gossipjax.{name}", public(room(name)), _module_text(room(name)))
+    rooms = {name: public(room(name)) for name in ROOMS}
+    elsewhere = [thing for things in rooms.values() for thing in things.values()]
+    own = {name: thing for name, thing in public(top).items() if not any(thing is other for other in elsewhere)}
+    pages = {"simulate": page("gossipjax", dict(sorted(own.items(), key=_first)), _module_text(top))}
+    for name, things in rooms.items():
+        pages[name] = page(f"gossipjax.{name}", things, _module_text(room(name)))
         for constant in CONSTANTS.get(name, ()):
             pages[name] += f"\n```{{eval-rst}}\n.. autodata:: gossipjax.{name}.{constant}\n   :no-value:\n```\n"
     listed = "\n".join(pages)

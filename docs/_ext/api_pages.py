@@ -102,7 +102,7 @@ def find(app, env, node, contnode):
     thing = room_or_none(target.removeprefix("gossipjax."))
     for name in ("protocol", "types", "wrappers", "facts", "results", "timeline.clocks"):
         last = target.rpartition(".")[2]
-        if thing is not None and getattr(room(name), last, None) is thing:
+        if thing is not None and public(room(name)).get(last) is thing:
             domain, full = env.get_domain("py"), f"gossipjax.{name}.{last}"
             return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", full, node, contnode)
     return contnode if "._" in target else None  # types of private rooms have names, but no page

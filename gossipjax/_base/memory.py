@@ -35,7 +35,7 @@ def check_memory(what: str, num_bytes: int | float, remedy: str) -> None:
 
 def is_large(num_bytes: int | float) -> bool:
     """Whether an array is so large that it is worth a check."""
-    return num_bytes >= _ALWAYS_THERE
+    return bool(num_bytes >= _ALWAYS_THERE)
 
 
 def free_device_bytes() -> float:

@@ -29,6 +29,10 @@ from theory.check.policy import Word
 WORDS = set(get_args(Word))
 
 
+FLOOR = {"accuracy": '{"majority class": 0.1}', "rmse": '{"user means": 1.2}'}
+"""Scores without a model."""
+
+
 class Case(NamedTuple):
     """A verdict as a function of what was measured, and measured values by the verdict that they must give."""
 
@@ -50,7 +54,11 @@ def ends(metric: str, **finals: Any) -> xr.Dataset:
     sent = np.array([4e6 if name == "full" else 1.4e6 for name in finals])[:, None, None] * np.ones_like(score)
     dims = ("scheme", "record", "seed", "statistic")
     names = {"full": FULL, "jwins": JWINS, "top_k": TOP_K}
-    facts = {"metric": ((), metric), "higher_is_better": ((), int(metric == "accuracy"))}
+    facts = {
+        "metric": ((), metric),
+        "higher_is_better": ((), int(metric == "accuracy")),
+        "trivial": ((), FLOOR[metric]),
+    }
     return xr.Dataset(
         {"score": (dims, score[..., None]), "node_bytes_sent": (dims, sent[..., None])} | facts,
         coords={"scheme": [names[name] for name in finals], "statistic": ["mean"]},
@@ -88,7 +96,7 @@ def waiting(samples: list[Any]) -> str:
         "time_to_target": (("system", "seed"), waited),
         "gradient_rate": (("system", "seed"), np.ones_like(waited)),
     }
-    at = xr.Dataset(fields, {"system": ["D-PSGD", "AD-PSGD"]})
+    at = xr.Dataset(fields, {"system": ["D-PSGD", "AD-PSGD"]}, {"target": 0.9, "trivial": FLOOR["accuracy"]})
     return word_in(async_beats_sync_under_stragglers._ratio(at, "D-PSGD", "stragglers").source)
 
 
@@ -287,7 +295,7 @@ CASES = (
     ),
     Case(
         "JWINS ahead of top-k",
-        lambda samples: sharing_schemes.ahead(ends("accuracy", jwins=samples[0], top_k=samples[1]), TOP_K).word,
+        lambda samples: word_in(sharing_schemes.ahead(ends("accuracy", jwins=samples[0], top_k=samples[1]), TOP_K)),
         {"reproduced": [GOOD, FAR], "contradicted": [FAR, GOOD], "undecided": [OPEN, GOOD]},
     ),
     Case(

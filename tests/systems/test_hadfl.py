@@ -493,9 +493,10 @@ def test_devices_that_all_wait_for_a_broadcast_begin_again():
     assert (plan.round_end_s > 15.0).sum() > 5
 
 
+@pytest.mark.slow
 def test_drift_is_a_walk_in_time():
     """The variance of the logarithm grows by δ² in a unit of the slowest device, within three standard errors."""
-    n, drift, seconds = 400, 0.05, 90.0
+    n, drift, seconds = 200, 0.05, 45.0
     plan = hadfl(
         network(n, seconds=0.1 / 3), seconds, local_steps=1, model_bytes=10, seed=0, speeds=HADFLSpeeds(drift=drift)
     )

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from verdict_cases import CASES, WORDS
+from verdict_cases import CASES, FLOOR, WORDS
 
 from theory.check.policy import Band, above, all_of, any_of, around, decide, in_part, place
 
@@ -170,7 +170,12 @@ def test_a_dataset_of_two_seeds_has_no_verdict_in_its_table():
     from experiments import jwins_vs_choco
 
     spent = np.array([[1.0, 1.1], [4.0, 4.4]])
-    at = xr.Dataset({"megabytes_to_target": (("scheme", "seed"), spent)}, {"scheme": list(jwins_vs_choco.SCHEMES)})
+    fields = {
+        "megabytes_to_target": (("scheme", "seed"), spent),
+        "full_score": (("record", "seed"), [[0.1] * 2, [0.9] * 2]),
+    }
+    facts = {"sign": 1.0, "trivial": FLOOR["accuracy"]}
+    at = xr.Dataset(fields, {"scheme": list(jwins_vs_choco.SCHEMES)}, facts)
     assert "no verdict" in jwins_vs_choco._ratio(at, "megabytes_to_target", "bytes").source
 
 

@@ -121,11 +121,12 @@ def bounded_staleness_step(n: int, bound: int) -> float:
     n users share one coordinate of curvature a, with their optimum at 0. A model is the start plus the mean of all
     updates that its user has heard of, and user i, acting at step t, adds ``−h v_t`` to the sum of its updates, where
     ``v_t`` is its model. Of every other user at most the last B updates are missing in it. Then all models tend to the
-    optimum from every start and in every order, if every user acts infinitely often and ``ρ = hB(n−1)/n < ½``.
+    optimum from every start and in every order, if every user acts infinitely often, h > 0 and ``ρ = hB(n−1)/n < ½``.
 
     Proof. Let ``e_t`` be the model that knows all updates: ``e_{t+1} = e_t − (h/n) v_t``. At most B(n − 1) updates are
-    missing in v_t, so ``|v_t − e_t| ≤ ρ V``, V the largest |v| among them. Let e and v be the limits superior of |e_t|
-    and |v_t|, which are finite by the same inequalities for maxima up to t. Then ``v ≤ e + ρv``, and
+    missing in v_t, so ``|v_t − e_t| ≤ ρ V``, V the largest |v| among them. The steps of missing updates go to infinity
+    with t, because every user acts infinitely often. Let e and v be the limits superior of |e_t| and |v_t|, which are
+    finite by the same inequalities for maxima up to t. Then ``v ≤ e + ρv``, and, as ``h/n < 1``,
     ``e ≤ (1 − h/n) e + (h/n) ρv ≤ (1 − h/n + (h/n) ρ/(1−ρ)) e``. The factor is below one, so e = 0. ∎
 
     The difference of two runs with different data obeys the same recursion: they forget their starts. For large n the
@@ -159,9 +160,9 @@ def exchange_factor(step: Number, n: int, bound: int) -> float:
 
 
 def exchange_threshold(n: int, bound: int) -> float:
-    """Compute the step ``n(1 − (1 − 2/n)^{1/B})``, about 2/B, above which :func:`exchange_factor` is below −1.
+    """Compute the smallest step at which :func:`exchange_factor` is −1: ``n(1 − (1 − 2/n)^{1/B})``.
 
-    Kind: exact.
+    It is about 2/B for large n. For n > 2 the factor is below −1 just above it, so models diverge. Kind: exact.
 
     Raises:
         ValueError: fewer than two users, or a bound below one.

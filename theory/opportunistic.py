@@ -1,4 +1,4 @@
-"""How little gossip can bound staleness if every message carries one version: the bound Ω(n), with its constant.
+"""The least gossip that bounds staleness if every message carries one version: the bound Ω(n), with its constant.
 
 The class of schemes: n nodes; node i updates at the ticks of a Poisson clock of rate m; a message brings one version
 of one source to one receiver, and nλ messages are sent per unit time in the long run. The rule may decide who sends
@@ -31,7 +31,8 @@ def least_staleness(n: Counts, *, gossip_rate: Values, update_rate: Values) -> R
     before updates of i as over time (Poisson arrivals see time averages). Seen there, S is at least 0, 1, 2, … between
     two messages. Messages cut the updates into runs of mean length m/a. A run of length l contributes at least
     l(l−1)/2, which is convex in l, so the mean is least for runs of ⌊m/a⌋ and ⌈m/a⌉ updates, where it is
-    ``k − k(k+1)a/(2m)`` with ``k = ⌊m/a⌋``. This is convex in a, and the mean of a over pairs is at most ``λ/(n−1)``. ∎
+    ``k − k(k+1)a/(2m)`` with ``k = ⌊m/a⌋``. This is the largest over all whole k of lines that fall in a, so it is
+    convex and does not increase, and the mean of a over pairs is at most ``λ/(n−1)``. ∎
 
     ``m(n−1)/λ``, the mean without relaying (:func:`theory.staleness.opportunistic_staleness`), is no lower bound of the
     class: it is the mean of messages at random times between random pairs. Rules that know what they have sent, or what
@@ -93,6 +94,6 @@ def coin_staleness(n: Counts, *, gossip_rate: Values, update_rate: Values) -> Re
     """
     nodes, gossip_rate, update_rate = _table(n, gossip_rate, update_rate)
     x = update_rate * (nodes - 1) / gossip_rate
-    if (x < 1).any():
+    if (x < 1 - 1e-12).any():  # rounding of the rates
         raise ValueError(f"gossip_rate={gossip_rate}: must be at most m(n − 1), at which every update goes to everyone")
-    return (x - 1.0)[()]
+    return np.maximum(x - 1.0, 0.0)[()]

@@ -51,7 +51,7 @@ def stationary_users(
     """Compute bias and mean squared distance to b̄ after a long time. Kind: exact.
 
     The bias is ``κ (b_i − b̄)``, ``κ = μh/(μh + λwn/(n−1))``: it is bounded by ``max_i |b_i − b̄|`` for every n, tends to
-    ``μh/(μh + λw)`` for constant λ, and vanishes as n grows if and only if λ grows without bound.
+    ``μh/(μh + λw)`` for constant λ, and vanishes as n grows if and only if λ tends to infinity.
 
     Args:
         sizes: users in each group, at least one, at least two in all.
@@ -91,7 +91,7 @@ def users_at(
         start: x_0, the model of all users at time 0.
 
     Raises:
-        ValueError: as :func:`stationary_users`, or negative times.
+        ValueError: numbers out of range, shapes that differ, or negative times.
     """
     times, start = reals("times", times, shape=(None,), least=0), real("start", start)
     flow, source, targets = _flow(sizes, targets, push_rate, gradient_rate, curvature, step, noise_std, weight)

@@ -122,5 +122,7 @@ def rows(label: str, known: dict[str, float], higher_is_better: bool | int) -> l
     margin = MARGIN[bool(higher_is_better)]
     unit = f"{100 * margin:g} points" if higher_is_better else f"{100 * margin:g} %"
     said = {BOTH: "a model of every user and item, though not of factors: for comparison"}
-    words = f"no model; one that has learned is better than the best of these by more than {unit}"
+    words = (
+        f"no model; one that has learned is better than each of these, but for the last of ratings, by more than {unit}"
+    )
     return [Row(f"{label}{name}", score, np.nan, np.nan, said.get(name, words)) for name, score in known.items()]

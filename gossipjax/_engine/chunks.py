@@ -14,7 +14,7 @@ from gossipjax._base.arguments import shown, whole, wholes
 CHUNK_EVENTS = 1 << 20
 """Most events in one call, so that memory on the device does not grow with the length of the run."""
 CHUNKS = 20
-"""Least number of calls of a run that shows its progress or can be resumed, and of one of many events."""
+"""Least number of calls of a run that shows its progress or can be resumed, and of any long run."""
 SIZES = (1, 8, 64, 512, 4096, 32_768, 262_144, 1 << 20)
 """Numbers of events, and of records, for which calls have room. Few, so that few programs are compiled."""
 USUAL = 64
@@ -68,7 +68,10 @@ def room(num_events: int, num_records: int, event_bytes: int, record_bytes: int)
 
 
 def size(wanted: int, each_bytes: int) -> int:
-    """Return the first of :data:`SIZES` from what is wanted on; if that is too much memory, the last one below."""
+    """Return the smallest of :data:`SIZES` that is at least what is wanted, and :data:`USUAL`.
+
+    If that takes more than :data:`SPARE_BYTES`, return the largest that is at most what is wanted.
+    """
     least = min(max(wanted, USUAL), SIZES[-1])
     above = min(each for each in SIZES if each >= least)
     if above * each_bytes <= SPARE_BYTES:

@@ -170,8 +170,9 @@ def _packed(job: Job, piece: Piece, width: int | None) -> tuple[Timeline, list[i
     """
     stops = piece.stops
     intervals = sum(stop > 0 for stop in stops)
-    # The record of the start alone runs nothing, but in the form of the events after it.
-    stop = piece.stop if intervals else int(chunks.positions(len(job.timeline), job.record_every, job.record_at)[0])
+    # The record of the start runs no event, but its program takes events of the form of those after it.
+    first = int(chunks.positions(len(job.timeline), job.record_every, job.record_at)[0])
+    stop = piece.stop if intervals else min(first, chunks.CHUNK_EVENTS)
     part = job.timeline[piece.start : stop]
     every = len(part) // max(intervals, 1)
     wide = pack(part, width, barrier_every=every, key=job.key if part.draw is not None else None)
@@ -200,9 +201,19 @@ def advice(job: Job) -> str:
     return ", or ".join(ways)
 
 
-def models_are_parts(job: Job, state: Any) -> bool:
-    """Whether the models of a state are some of its arrays; forms instead of arrays suffice."""
-    return not _model_program(job, state).jaxpr.eqns
+def models_made(job: Job, state: Any) -> Any:
+    """Return the forms of the models that are made from a state, which may have forms instead of arrays.
+
+    There are none if models are some of its arrays.
+    """
+    program = _model_program(job, state)
+    return program.out_info if program.jaxpr.eqns else ()
+
+
+def state_form(job: Job) -> Any:
+    """Return the form of the state of a run."""
+    call = functools.partial(_start_call, job.settings, False)
+    return jax.eval_shape(call, job.key, job.protocol, job.form)[0]
 
 
 def _model_program(job: Job, state: Any) -> Any:
@@ -255,9 +266,7 @@ class Driver:
                 f"x0 is a trajectory of another run (it differs in {', '.join(changed)}): go on with the same key, "
                 "protocol and observers, or begin a new run from its models, x0=trajectory.x"
             )
-        job = self.job
-        call = functools.partial(_start_call, job.settings, False)
-        form, _ = jax.eval_shape(call, job.key, job.protocol, job.form)
+        form = state_form(self.job)
         self._take_over("x0", kept.done, kept.records, kept.plan())
         self._inherited = kept.done
         return in_form(jax.tree.leaves(earlier.state), form)

@@ -14,7 +14,7 @@ from gossipjax._base import display
 from gossipjax._base.leaves import form_of, is_key
 from gossipjax._base.memory import free_device_bytes
 from gossipjax._engine import chunks
-from gossipjax._engine.driver import Job, advance_call, models_are_parts, start_call
+from gossipjax._engine.driver import Job, advance_call, models_made, start_call, state_form
 from gossipjax._engine.prepare import Packing, Recording, Strategy, as_execution, prepare
 from gossipjax._engine.records import Log
 from gossipjax.observe._models import Observer
@@ -114,15 +114,14 @@ def _of_job(job: Job) -> MemoryEstimate:
     size = _bytes(state)
     events, records = _events(job, state)
     events += held
-    copies = 0 if models_are_parts(job, state) else _bytes(jax.eval_shape(job.protocol.model, state))
-    end = held + size + copies
+    end = held + size + _bytes(models_made(job, state))
     return MemoryEstimate(size, start, events, end, records, free_device_bytes())
 
 
 def _state(job: Job, held: int) -> tuple[Any, int]:
     """Return the form of the state, as it lies on the devices, and the bytes while it is made."""
     if isinstance(job.start, Trajectory):
-        state = jax.tree.map(form_of, job.start.state)
+        state = state_form(job)
         return state, held + _bytes(state)
     call = start_call(job)
     program = call.program.lower(*call.arguments).compile()

@@ -1,4 +1,4 @@
-"""The only loop: a pure, compiled scan of a protocol over a timeline."""
+"""The events of a protocol on a timeline: what every loop over them is made of, and the pure scan."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Losses(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Records that :func:`scan` returns: like :class:`Records`, but losses are sums since the run began."""
+    """Records of a part of a run: like :class:`Records`, but losses are sums since the run began."""
 
     event: UInt[Array, " r"]
     time: Float[Array, " r"]

@@ -35,7 +35,7 @@ from gossipjax.observe._models import Observer, bind_observers, check_observers
 from gossipjax.results._provenance import call_record, describe_call
 from gossipjax.results._trajectory import Trajectory, manifest
 from gossipjax.timeline import _moments
-from gossipjax.timeline._events import first_of_run
+from gossipjax.timeline._events import draw_window, first_of_run
 from gossipjax.types import Params, Protocol, Task, Timeline
 
 Strategy = placement.Strategy
@@ -84,7 +84,7 @@ def prepare(
     recording, at = _resolve_times(key, timeline, recording)
     records = len(chunks.positions(len(timeline), recording.record_every, at))
     form, found, before, record_bytes = _check(key, bound, timeline, start, watching, records + 1)
-    room = chunks.room(len(timeline), records, chunks.bytes_per_entry(timeline.xs), record_bytes)
+    room = chunks.room(len(timeline), records, _entry_bytes(key, timeline), record_bytes)
     choices = _choose(key, timeline, found, execution, _interval(timeline, recording, at))
     call = call_record(
         key, protocol, timeline, x0, **recording._asdict(), observers=list(observers), **execution._asdict()
@@ -101,6 +101,14 @@ def prepare(
         choices.placed.strategy == "vmap",
     )  # fmt: skip
     return job, call, about
+
+
+def _entry_bytes(key: Any, timeline: Timeline) -> int:
+    """Return the bytes of one event in a compiled call; what is drawn during the run is drawn for each seed."""
+    if timeline.draw is None or not len(timeline):
+        return chunks.bytes_per_entry(timeline.xs)
+    drawn = jax.eval_shape(lambda one: draw_window(one, timeline[:1]), jax.random.key(0))
+    return key.size * chunks.bytes_per_entry(drawn)
 
 
 def as_execution(strategy: Any, packing: Any) -> Execution:

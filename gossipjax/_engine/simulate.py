@@ -92,7 +92,8 @@ def simulate(
             :func:`gossipjax.placement.using` says.
         packing: "packed" runs narrow events in wide conflict-free ones (:func:`gossipjax.pack`), "sequential" one after
             another, "auto" as is faster here.
-        progress: show a progress bar with the time left; None: only on a terminal.
+        progress: show a progress bar with the time left; None: only on a terminal. A packed run that shows it, or keeps
+            checkpoints, may be packed to another width, which changes numbers by rounding.
         checkpoint: a folder in which state and records are kept after each chunk; the same call resumes from there, and
             so does one with a longer timeline.
         callback: called on the host at every record, the start included, with a dict of plain values: ``event``,

@@ -96,7 +96,9 @@ def advance(
         number, time = _moment(events, cuts, stop)
 
         def look() -> Any:
-            return events.measure(carry, number, time)
+            status, values = events.measure(carry, number, time)
+            # At the start there is no event to name.
+            return jax.tree.map(lambda new, old: jnp.where(stop > 0, new, old), status, carry.status), values
 
         status, values = jax.lax.cond(at < cuts.records, look, lambda: (carry.status, nothing))
         carry = carry._replace(status=status)

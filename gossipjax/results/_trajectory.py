@@ -58,7 +58,8 @@ class Trajectory:
             in its attributes. Coordinates: ``event`` (source events so far) and ``time`` (simulated seconds).
         state: final protocol state. If the trajectory was loaded from a file: a list of the leaves, or None if it was
             saved without models.
-        x: final models, stacked, after the axis of seeds if there are several; None if saved without models.
+        x: final models, stacked, after the axis of seeds if there are several; None if saved without models. They may
+            be arrays of ``state``: do not donate them to a compiled function if the run is to be continued or saved.
         continuation: state for a longer run, which takes the trajectory as x0 of :func:`gossipjax.simulate`; None if
             saved without models.
     """

@@ -13,6 +13,7 @@ from gossipjax._engine import driver, prepare
 
 KEY, N, D = jax.random.key(0), 8, 2000
 PLAN = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.ring(N)), 10)
+PUSHES = gj.timeline.rounds(gj.mixing.column_stochastic(gj.topology.exponential(N)), 10)
 X0 = jnp.ones((N, D), jnp.float32)
 MODELS = 4 * N * D
 RECORDING = prepare.Recording(None, None, None)
@@ -37,6 +38,20 @@ def test_more_is_estimated_for_seeds_and_for_records_of_models():
     assert more.events >= one.events + 4 * MODELS
     assert more.records - 3 * one.records == 3 * (len(PLAN) + 1) * MODELS
     assert "at the peak" in repr(one)
+
+
+def test_models_that_are_made_from_a_state_count_at_the_end():
+    """The ratio of push-sum, also of several seeds."""
+    estimate = gj.estimate_memory(jax.random.split(KEY, 3), gj.push_sum(), PUSHES, X0)
+    assert estimate.end == MODELS + estimate.state + 3 * MODELS
+
+
+def test_a_loaded_run_that_is_continued_has_an_estimate(tmp_path):
+    run = gj.simulate(KEY, gj.push_sum(), PUSHES[:5], X0)
+    run.save(tmp_path / "run.nc", models=True)
+    found = [gj.estimate_memory(KEY, gj.push_sum(), PUSHES, start) for start in (run, gj.load(tmp_path / "run.nc"))]
+    assert found[0].state == found[1].state > MODELS
+    assert found[0].events == found[1].events
 
 
 def test_the_state_of_an_optimizer_counts():

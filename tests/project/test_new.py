@@ -17,10 +17,14 @@ def test_a_folder_is_made_whole_under_its_name(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["ages"]
 
 
-def test_an_empty_folder_is_filled_and_a_full_one_left_alone(tmp_path, capsys):
+def test_an_empty_folder_is_filled_and_a_full_one_left_alone(tmp_path, capsys, monkeypatch):
     (tmp_path / "empty").mkdir()
     assert main(["new", str(tmp_path / "empty")]) == 0
     assert "python experiment.py" in capsys.readouterr().out
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["new", "."]) == 0
+    assert pathlib.Path("README.md").read_text(encoding="utf-8").startswith("# here\n")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     assert main(["new", str(tmp_path / "full")]) == 2

@@ -67,7 +67,7 @@ class Order(Sequence[int]):
         if isinstance(at, slice):
             begin, end, step = at.indices(self._count)
             self._work_out(end if step > 0 else begin + 1)
-            return tuple(self._known[begin:end:step])
+            return tuple(self._known[k] for k in range(begin, end, step))
         self._work_out(at + 1 if at >= 0 else self._count)
         return self._known[at]
 

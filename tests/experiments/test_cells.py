@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -496,7 +497,12 @@ def quick_shelf(folder):
     return Shelf(str(folder / "quick"), str(folder))
 
 
+def children(pid):
+    return [int(word) for word in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="needs the process table of Linux")
 @pytest.mark.parametrize("how", ["kill", "terminate"])
 def test_a_queue_that_is_killed_or_stopped_goes_on_from_the_checkpoint(tmp_path, how):
     job = papers.jobs((papers.HADFL_STEM,), "quick", quick_shelf(tmp_path))[0]
@@ -507,7 +513,15 @@ def test_a_queue_that_is_killed_or_stopped_goes_on_from_the_checkpoint(tmp_path,
         assert first.poll() is None, first.stdout.read()
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    cells = children(first.pid) if how == "kill" else []
+    for cell in cells:  # it must not end by itself before it sees that its parent has ended
+        os.kill(cell, signal.SIGSTOP)
     getattr(first, how)()
+    if cells:
+        first.wait(timeout=60)
+        time.sleep(1.5)  # more than the time between two looks
+    for cell in cells:
+        os.kill(cell, signal.SIGCONT)
     said = first.communicate(timeout=60)[0]
     while sittings.is_busy():  # the process of the cell sees within a second that its parent has ended
         assert time.monotonic() < deadline

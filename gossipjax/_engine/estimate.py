@@ -14,8 +14,8 @@ from gossipjax._base import display
 from gossipjax._base.leaves import form_of, is_key
 from gossipjax._base.memory import free_device_bytes
 from gossipjax._engine import chunks
-from gossipjax._engine.driver import Job, advance_call, models_made, start_call, state_form
 from gossipjax._engine.prepare import Packing, Recording, Strategy, as_execution, prepare
+from gossipjax._engine.programs import Job, advance_call, models_made, start_call, state_form
 from gossipjax._engine.records import Log
 from gossipjax.observe._models import Observer
 from gossipjax.results._trajectory import Trajectory

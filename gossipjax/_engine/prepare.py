@@ -28,8 +28,8 @@ from gossipjax._engine.checks import (
     check_weights,
     start_form,
 )
-from gossipjax._engine.driver import Job, Settings
 from gossipjax._engine.probe import Probe, key_form, numbers
+from gossipjax._engine.programs import Job, Settings
 from gossipjax.facts import Properties, check_requires
 from gossipjax.observe._models import Observer, bind_observers, check_observers
 from gossipjax.results._provenance import call_record, describe_call

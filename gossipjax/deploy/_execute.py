@@ -21,8 +21,8 @@ from gossipjax._base.arguments import flag, instance, real, reals, sequence_of, 
 from gossipjax._base.rows import finite_rows
 from gossipjax._base.streams import STARTS
 from gossipjax._engine.driver import Diverged
-from gossipjax._engine.driver import Job as Run
 from gossipjax._engine.prepare import Execution, Recording, prepare
+from gossipjax._engine.programs import Job as Run
 from gossipjax.deploy import _steps
 from gossipjax.deploy._clocks import longest_wait
 from gossipjax.deploy._job import Job

@@ -9,7 +9,7 @@ from jax.tree_util import Partial
 
 import gossipjax as gj
 from gossipjax._base import memory
-from gossipjax._engine import driver, prepare
+from gossipjax._engine import driver, prepare, programs
 
 KEY, N, D = jax.random.key(0), 8, 2000
 PLAN = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.ring(N)), 10)
@@ -61,7 +61,7 @@ def test_the_state_of_an_optimizer_counts():
 
 
 def test_an_estimate_runs_nothing_and_a_run_compiles_nothing_more(monkeypatch):
-    monkeypatch.setattr(driver, "is_large", lambda size: True)
+    monkeypatch.setattr(programs, "is_large", lambda size: True)
     calls = []
 
     def step(key, x, event):
@@ -110,7 +110,7 @@ def test_advice_names_what_the_run_does():
 
     def words(key, plan, **how):
         how = prepare.as_execution(how.get("strategy"), how.get("packing", "auto"))
-        return driver.advice(prepare.prepare(key, gj.gossip_averaging(), plan, x0, [], RECORDING, how)[0])
+        return programs.advice(prepare.prepare(key, gj.gossip_averaging(), plan, x0, [], RECORDING, how)[0])
 
     everything = words(jax.random.split(KEY, 2), plan, packing="packed")
     assert all(word in everything for word in ("seeds", 'strategy="map"', 'packing="sequential"'))

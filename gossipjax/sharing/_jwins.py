@@ -100,7 +100,7 @@ def _sizes(setting: _Setting, c: int) -> tuple[list[int], list[bool]]:
 
 def _select(
     setting: Frozen[_Setting], scores: Array | None, x: Float[Array, " d"], start: Array, drawn: Int[Array, ""]
-) -> tuple[Float[Array, " c"] | None, tuple[Masked, UInt[Array, ""]]]:
+) -> tuple[Float[Array, " c"] | None, Masked, UInt[Array, ""]]:
     """Return the scores of one node after sending, its message, and the bits of the message."""
     options = setting.value
     w = options.transform.forward(x)
@@ -113,7 +113,7 @@ def _select(
     value_bits = 8 * w.dtype.itemsize
     dense = jnp.asarray(dense_bits(options.wire, w.shape[0], value_bits), jnp.uint32)
     bits = jnp.where(jnp.asarray(whole)[drawn], dense, message_bits(options.wire, mask, value_bits))
-    return None if kept is None else jnp.where(mask, 0, kept), (Masked(w, mask), bits)
+    return None if kept is None else jnp.where(mask, 0, kept), Masked(w, mask), bits
 
 
 def _encode(
@@ -126,7 +126,7 @@ def _encode(
     def select() -> tuple[Masked, Array | None, Array]:
         drawn = _draw(shares, draws, message_keys(key, state.wire.counts, event, rows), event)
         start, scores = take((state.coefficients, state.scores), lanes)
-        scores, (sent, bits) = map_nodes(Partial(_select, setting), scores, _vectors(values), start, drawn)
+        scores, sent, bits = map_nodes(Partial(_select, setting), scores, _vectors(values), start, drawn)
         return sent, scores, bits
 
     sent, scores, bits = if_any_speaks(rows, num_rows(x), select)
@@ -137,17 +137,24 @@ def _encode(
 
 
 def _finish(
-    setting: Frozen[_Setting], memory: tuple[Array, Array | None, Array], start: Float[Array, " c"]
-) -> tuple[tuple[Array, Array | None, Array], None]:
-    """Return the coefficients of the new model of one node, its scores after a round, and the new model."""
-    w, scores, x = memory
+    setting: Frozen[_Setting], w: Float[Array, " c"], scores: Array | None, x: Float[Array, " d"], start: Array
+) -> tuple[Float[Array, " c"], Array | None, Float[Array, " d"]]:
+    """Return the coefficients of the new model of one node, its scores after a round, and the new model.
+
+    Args:
+        setting: of the sharing.
+        w: mixed coefficients.
+        scores: before.
+        x: the old model, which the new one replaces.
+        start: coefficients at the start of the round.
+    """
     transform = setting.value.transform
     x = transform.inverse(w, x.shape[0])
     # Where T has more coefficients than there are parameters, mixed ones need not be those of a vector.
     w = w if transform == identity() else transform.forward(x)
     if scores is not None and setting.value.accumulate == "round":
         scores = scores + (w - start)
-    return (w, scores, x), None
+    return w, scores, x
 
 
 def _merge(setting: Frozen[_Setting], key, state: JwinsState, arrived: tuple[Params, Masked | Message, Event]):
@@ -159,9 +166,9 @@ def _merge(setting: Frozen[_Setting], key, state: JwinsState, arrived: tuple[Par
     if isinstance(sent, Message):
         assert sent.mask is not None
         sent = Masked(map_nodes(setting.value.transform.forward, _vectors(sent.values)), sent.mask)
-    # The new models are written over the old ones, and their coefficients over the mixed ones.
+    # Results replace arguments in this order: new models the old ones, their coefficients the mixed ones.
     memory = fill_in(event.mixing, sent), state.scores, _vectors(x)
-    (w, scores, vectors), _ = map_nodes(Partial(_finish, setting), memory, state.coefficients)
+    w, scores, vectors = map_nodes(Partial(_finish, setting), *memory, state.coefficients)
     w, scores = put((state.coefficients, state.scores), rows, (w, scores))
     return JwinsState(w, scores, state.wire), unravel_rows(vectors, x)
 

@@ -35,12 +35,12 @@ class Fault(NamedTuple):
 
 def off_by_one_neighbour(right):
     """Models of the neighbours' neighbours: sums of weights are right."""
-    return lambda form, leaf: right(form._replace(W=jnp.roll(form.W, 1, axis=1)), leaf)
+    return lambda leaf, form: right(leaf, form._replace(W=jnp.roll(form.W, 1, axis=1)))
 
 
 def in_float32(right):
-    def mixed(form, leaf):
-        return right(form, leaf.astype(jnp.float32).astype(leaf.dtype))
+    def mixed(leaf, form):
+        return right(leaf.astype(jnp.float32).astype(leaf.dtype), form)
 
     return mixed
 

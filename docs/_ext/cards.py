@@ -1,11 +1,19 @@
 """Cards of all experiments and of all families of claims, made from the files themselves."""
 
 import ast
+import collections
 import importlib
-import pathlib
 import re
+import typing
 
-ROOT = pathlib.Path(__file__).parents[2]
+from result_files import ROOT, VERDICT, files_of, verdicts_of
+
+
+class Picture(typing.NamedTuple):
+    """The picture of a card: where it is, from the folder of the pages on, and what it shows."""
+
+    path: str
+    words: str
 
 
 def constant(tree, name):
@@ -24,36 +32,44 @@ def reference(docstring):
     return re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", text)
 
 
-def tables():
-    """Return the files of benchmarks/results that have a table of an experiment, by stem."""
-    found = {}
-    for path in sorted((ROOT / "benchmarks" / "results").glob("*.md")):
-        text = path.read_text(encoding="utf-8")
-        for stem in experiments():
-            if re.search(rf"^## `?{stem}`?$", text, re.M) or re.search(rf"run {stem}`", text[:1000]):
-                found.setdefault(stem, []).append(path)
-    return found
-
-
 def experiments():
     """Return the file of every experiment, by stem."""
     return {path.stem: path for path in sorted((ROOT / "experiments").glob("[!_]*.py"))}
 
 
-def card_of_experiment(stem, path, results):
-    """Write the card of an experiment."""
+def card_of_experiment(stem, path, picture=None):
+    """Write the card of an experiment, with its picture if there is one."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     doc = ast.get_docstring(tree)
-    lines = [f"::::{{grid-item-card}} `{stem}`"]
-    if (ROOT / "docs" / f"{stem}.png").is_file():
-        lines.append(f":img-bottom: /{stem}.png")
+    lines = [f":::::{{grid-item-card}} `{stem}`"]
+    if picture:
+        lines += [f":img-bottom: {picture.path}", f":img-alt: {stem}, {picture.words}"]
     claim = constant(tree, "CLAIM")
     lines += ["", f"{doc.splitlines()[0]}", "", f"*Claim:* {claim[0].upper()}{claim[1:]}.", ""]
     lines += [f"{reference(doc)}", ""] if reference(doc) else []
-    links = [f"{{download}}`{each.stem} </../benchmarks/results/{each.name}>`" for each in results]
-    lines += [f"*Measured:* {', '.join(links)}", ""] if links else []
-    lines += ["```sh", f"python -m experiments run {stem} --quick", f"python -m figures {stem}", "```", "::::"]
+    lines += measured(stem, files_of(stem))
+    lines += [f"*Picture:* {picture.words}.", ""] if picture else []
+    lines += ["```sh", f"python -m experiments run {stem} --quick", f"python -m figures {stem}", "```", ":::::"]
     return "\n".join(lines)
+
+
+def measured(stem, files):
+    """Write which files have results, and the verdicts of the last of them; nothing if there are none."""
+    if not files:
+        return []
+    links = [f"{{download}}`{each.stem} </../benchmarks/results/{each.name}>`" for each in files]
+    lines, table = [f"*Measured:* {', '.join(links)}", ""], verdicts_of(stem, files[-1])
+    if table:
+        counts = collections.Counter(verdict_of(row) for row in table[2:])
+        title = ", ".join(f"{count} {word}" for word, count in counts.items())
+        lines += [f"::::{{dropdown}} {title}", ":::{div} measured", *table, ":::", f"From `{files[-1].name}`."]
+        lines += ["::::", ""]
+    return lines
+
+
+def verdict_of(row):
+    """Return the verdict of a row of a table, which stands in its last column, or in one before."""
+    return [word for cell in row.split("|") for word in VERDICT.findall(cell)[:1]][-1]
 
 
 def card_of_family(family):
@@ -62,5 +78,5 @@ def card_of_family(family):
     claims = importlib.import_module(f"theory.check.claims.{family}").CLAIMS
     about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()[0]
     rows = [f"`{claim.name}`\n: {claim.statement.strip()}\n" for claim in claims]
-    lines = [f"::::{{grid-item-card}} `{family}`: {len(claims)} claims", "", about, "", ":::{dropdown} Claims", *rows]
-    return "\n".join([*lines, ":::", "", "```sh", f"python -m theory check {family}", "```", "::::"])
+    lines = [f":::::{{grid-item-card}} `{family}`: {len(claims)} claims", "", about, "", ":::{dropdown} Claims", *rows]
+    return "\n".join([*lines, ":::", "", "```sh", f"python -m theory check {family}", "```", ":::::"])

@@ -1,7 +1,6 @@
-"""The table of names and the gallery have what exists."""
+"""The table of names has what exists."""
 
 import importlib
-import importlib.util
 import inspect
 import pathlib
 import re
@@ -33,15 +32,3 @@ def test_public_modules_of_the_timeline_export_what_they_define(room):
     assert all(getattr(module, name).__module__ == module.__name__ for name in functions)
     named = [line for line in ROWS if line.startswith(f"| `gj.timeline.{room}`")]
     assert {name for line in named for name in re.findall(r"`(\w+)`", line.split("|", 2)[2])} <= functions
-
-
-def test_the_gallery_has_a_card_for_every_experiment():
-    spec = importlib.util.spec_from_file_location("cards", ROOT / "docs" / "_ext" / "cards.py")
-    cards = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(cards)
-    stems = {path.stem for path in (ROOT / "experiments").glob("[!_]*.py")}
-    assert set(cards.experiments()) == stems
-    for stem, path in cards.experiments().items():
-        card = cards.card_of_experiment(stem, path, [])
-        assert f"`{stem}`" in card
-        assert re.search(r"^\*Claim:\* \S.*\.$", card, re.M), stem

@@ -6,7 +6,7 @@ import importlib
 import re
 import typing
 
-from result_files import ROOT, VERDICT, files_of, verdicts_of
+from result_files import ROOT, VERDICT, claims_of_last_run, files_of, verdicts_of
 
 
 class Picture(typing.NamedTuple):
@@ -73,10 +73,16 @@ def verdict_of(row):
 
 
 def card_of_family(family):
-    """Write the card of a family of claims."""
+    """Write the card of a family of claims, with the verdicts of the last run in full."""
     path = ROOT / "theory" / "check" / "claims" / f"{family}.py"
     claims = importlib.import_module(f"theory.check.claims.{family}").CLAIMS
     about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()[0]
-    rows = [f"`{claim.name}`\n: {claim.statement.strip()}\n" for claim in claims]
-    lines = [f":::::{{grid-item-card}} `{family}`: {len(claims)} claims", "", about, "", ":::{dropdown} Claims", *rows]
+    file, judged = claims_of_last_run()
+    words = {claim.name: judged.get(claim.name, "newer") for claim in claims}
+    counts = ", ".join(f"{word}: {count}" for word, count in collections.Counter(words.values()).items())
+    lines = [f":::::{{grid-item-card}} `{family}`: {len(claims)} claims", "", about, ""]
+    if set(words.values()) != {"newer"}:
+        lines += [f"*Measured:* {{download}}`{file.stem} </../benchmarks/results/{file.name}>`", ""]
+    lines += [f":::{{dropdown}} {counts}"]
+    lines += [f"`{claim.name}` ({words[claim.name]})\n: {claim.statement.strip()}\n" for claim in claims]
     return "\n".join([*lines, ":::", "", "```sh", f"python -m theory check {family}", "```", ":::::"])

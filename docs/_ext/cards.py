@@ -42,15 +42,19 @@ def card_of_experiment(stem, path, picture=None):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     doc = ast.get_docstring(tree)
     lines = [f":::::{{grid-item-card}} `{stem}`"]
-    if picture:
-        lines += [f":img-bottom: {picture.path}", f":img-alt: {stem}, {picture.words}"]
     claim = constant(tree, "CLAIM")
     lines += ["", f"{doc.splitlines()[0]}", "", f"*Claim:* {claim[0].upper()}{claim[1:]}.", ""]
     lines += [f"{reference(doc)}", ""] if reference(doc) else []
     lines += measured(stem, files_of(stem))
-    lines += [f"*Picture:* {picture.words}.", ""] if picture else []
-    lines += ["```sh", f"python -m experiments run {stem} --quick", f"python -m figures {stem}", "```", ":::::"]
-    return "\n".join(lines)
+    lines += ["```sh", f"python -m experiments run {stem} --quick", f"python -m figures {stem}", "```", ""]
+    return "\n".join([*lines, *(shown(picture) if picture else []), ":::::"])
+
+
+def shown(picture):
+    """Write a picture, which leads to itself at full size, and what it shows."""
+    name = picture.path.rpartition("/")[2]
+    lines = [f"```{{image}} {picture.path}", f":alt: {picture.words}", f":target: _images/{name}", "```", ""]
+    return [*lines, f"*Picture:* {picture.words}.", ""]
 
 
 def measured(stem, files):

@@ -89,7 +89,8 @@ class Gallery(SphinxDirective):
         else:
             self.env.note_dependency(str(claims_of_last_run()[0]))
             cards = [card_of_family(family) for family in FAMILIES]
-        return self.parse_text_to_nodes("\n".join(["::::::{grid} 1 1 2 2", ":gutter: 3", "", *cards, "::::::"]))
+        head = ["::::::{grid} 1 1 2 2", ":gutter: 3", ":class-container: gallery", ""]
+        return self.parse_text_to_nodes("\n".join([*head, *cards, "::::::"]))
 
 
 def setup(app):

@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 JOBS ?= 2
 
-.PHONY: combinations quick quick-all test slow figures papers papers-status papers-report claims lint bench clean docs env wheel
+.PHONY: combinations quick quick-all picture test slow figures papers papers-status papers-report claims lint bench clean docs env wheel
 .DEFAULT_GOAL := quick
 
 env: $(VENV)/.ready
@@ -63,6 +63,10 @@ lint: env
 combinations: env
 	PYTHONPATH=.:tests/lib $(PY) tests/lib/combinations.py
 	PYTHONPATH=.:tests/lib $(PY) tests/lib/methods.py
+
+# The README's picture, by the program below it.
+picture: env
+	cd docs && ../$(PY) ../tests/lib/readme.py ../README.md | ../$(PY) -
 
 bench: env
 	$(PY) -m benchmarks

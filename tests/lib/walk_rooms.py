@@ -233,7 +233,7 @@ def tasks():
         call(t.iid, num_samples=64, num_nodes=N, seed=0),
         call(t.by_shards, labels=digits().train.labels, num_nodes=N, shards_per_node=2, seed=0),
         call(t.by_stretches, labels=digits().train.labels, num_nodes=N, shards_per_node=2, seed=0),
-        call(t.dirichlet, labels=digits().train.labels, num_nodes=N, alpha=0.5, minimum=1, seed=0),
+        call(t.dirichlet, labels=digits().train.labels, num_nodes=N, alpha=0.5, balanced=False, minimum=1, seed=0),
         call(t.label_skew, labels=digits().train.labels, num_nodes=N, degree=0.5, seed=0),
         call(t.natural, groups=GROUPS, num_nodes=8, minimum=1, seed=0),
         call(t.by_user, groups=GROUPS, num_nodes=8, minimum=1, seed=0),

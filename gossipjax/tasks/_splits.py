@@ -134,9 +134,9 @@ def dirichlet(
     single node). Nodes below the minimum then get random samples, taken one by one from the node that holds the most.
     Nothing is drawn again, so this terminates for every n and α; it makes the smallest nodes slightly less skewed.
 
-    With ``balanced=True``, classes are split one after another, and a node that already holds N / n samples or more gets
-    none of the next: its p_i is set to zero and the others are divided by their sum. Sizes of nodes then differ less,
-    and a class is on fewer nodes: E[Σ_i p_i²] exceeds the formula above.
+    With ``balanced=True``, classes are split one after another, and a node that already holds N / n samples or more
+    gets none of the next: its p_i is set to zero and the others are divided by their sum. Sizes of nodes then differ
+    less, and a class is on fewer nodes: E[Σ_i p_i²] exceeds the formula above.
 
     Args:
         labels: ``(N,)`` class of every sample; every sample is used once.

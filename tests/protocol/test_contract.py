@@ -220,6 +220,8 @@ CASES = [
     Case("allreduce", bound(allreduce_sgd), on_rounds([W])),
     Case("gradient_tracking_cta", bound(gradient_tracking), on_rounds([W])),
     Case("gradient_tracking_atc", bound(gradient_tracking, order="adapt_then_combine"), on_rounds([W])),
+    Case("gradient_tracking_next", bound(gradient_tracking, order="next"), on_rounds([W])),
+    Case("gradient_tracking_aug_dgm", bound(gradient_tracking, order="aug_dgm"), on_rounds([W])),
     Case("d2", bound(d2), on_rounds([W])),
     Case(
         "ad_psgd_flights",

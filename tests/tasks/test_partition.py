@@ -323,7 +323,7 @@ def test_label_skew_deals_the_sorted_part_in_stretches(total, num_nodes, degree)
 
 
 def stretches_by_hand(labels, num_nodes, k, seed):
-    """The procedure on Python lists: sort, cut stretches out of what is left, whose end is followed by its beginning."""
+    """The procedure on Python lists: sort, cut stretches out of what is left, round its end."""
     rng = np.random.default_rng(seed)
     shuffled = list(rng.permutation(len(labels)))
     left = sorted(shuffled, key=lambda sample: labels[sample])
@@ -335,7 +335,7 @@ def stretches_by_hand(labels, num_nodes, k, seed):
             start = rng.integers(0, len(left))
             rolled = left[start:] + left[:start]
             own += rolled[:size]
-            left = [sample for sample in left if sample not in rolled[:size]]
+            left = [sample for sample in left if sample not in own]
         shards.append(sorted(own))
     assert not left
     return shards

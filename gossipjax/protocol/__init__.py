@@ -4,6 +4,8 @@ from gossipjax.protocol._ad_psgd import ad_psgd as ad_psgd
 from gossipjax.protocol._allreduce import allreduce_sgd as allreduce_sgd
 from gossipjax.protocol._beer import beer as beer
 from gossipjax.protocol._d2 import d2 as d2
+from gossipjax.protocol._d2 import exact_diffusion as exact_diffusion
+from gossipjax.protocol._d2 import led as led
 from gossipjax.protocol._dpsgd import dpsgd as dpsgd
 from gossipjax.protocol._fedavg import fedavg as fedavg
 from gossipjax.protocol._fedavg import local_sgd as local_sgd
@@ -13,6 +15,7 @@ from gossipjax.protocol._gossip_learning import gossip_learning as gossip_learni
 from gossipjax.protocol._gradient_tracking import gradient_tracking as gradient_tracking
 from gossipjax.protocol._hadfl import hadfl as hadfl
 from gossipjax.protocol._local import node_gradients as node_gradients
+from gossipjax.protocol._nids import nids as nids
 from gossipjax.protocol._push_sum import push_sum as push_sum
 from gossipjax.protocol._push_sum import sgp as sgp
 from gossipjax.protocol._random_walk import random_walk as random_walk

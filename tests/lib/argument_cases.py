@@ -47,6 +47,10 @@ PAIR = gj.mixing.push(0, 1, 0.5)
 HELD = gj.track_versions(gj.gossip_averaging()).init(jax.random.key(0), jnp.ones(3)).versions
 
 
+def soft_threshold(z, step_size):
+    return jnp.sign(z) * jnp.maximum(jnp.abs(z) - 0.1 * step_size, 0)
+
+
 def learning(*rest, **settings):
     return (
         {"task": TASK, "optimizer": SGD} | dict(*rest),
@@ -72,6 +76,13 @@ CASES = [
     (protocol.gradient_tracking, *learning(order=WORD)),
     (protocol.beer, *learning({"compressor": Q, "gamma": 0.5}, **COMPRESSOR, **GAMMA)),
     (protocol.d2, *learning()),
+    (protocol.exact_diffusion, *learning()),
+    (protocol.led, *learning({"local_steps": 2, "beta": 0.5}, beta=REAL | {"zero": 0.0}, **STEPS)),
+    (
+        protocol.nids,
+        {"task": TASK, "step_sizes": 0.1, "prox": soft_threshold},
+        {"task": THING | NONE, "step_sizes": REAL | NONE | {"zero": 0.0}, "prox": {"number": 3, "text": "a"}},
+    ),
     (protocol.ad_psgd, *learning(**SHARING)),
     (protocol.allreduce_sgd, *learning()),
     (protocol.sgp, *learning(**SHARING)),

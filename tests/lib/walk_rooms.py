@@ -183,13 +183,15 @@ def timelines():
 
 def protocols():
     return [
-        *(call(f, task=task(), optimizer=SGD) for f in (P.ad_psgd, P.allreduce_sgd, P.d2, P.sgp)),
+        *(call(f, task=task(), optimizer=SGD) for f in (P.ad_psgd, P.allreduce_sgd, P.d2, P.exact_diffusion, P.sgp)),
         call(P.beer, task=task(), optimizer=SGD, compressor=COMPRESSOR, gamma=0.5),
         call(P.dpsgd, task=task(), optimizer=SGD, order="adapt_then_combine", local_steps=1, sharing=SHARING),
         *(call(f, task=task(), optimizer=SGD, local_steps=2) for f in (P.fedavg, P.local_sgd, P.fedbuff)),
         *(call(f, task=task(), optimizer=SGD, local_steps=2) for f in (P.random_walk, P.swift)),
         call(P.gossip_averaging, sharing=SHARING),
         call(P.gossip_learning, task=task(), optimizer=SGD, merge="average", local_steps=1),
+        call(P.led, task=task(), optimizer=SGD, local_steps=2, beta=0.5),
+        call(P.nids, task=task(), step_sizes=0.1),
         call(P.gradient_tracking, task=task(), optimizer=SGD, order="adapt_then_combine"),
         call(gj.restarted, optimizer=optax.sgd(0.1), every=2),
         call(gj.metered, protocol=learn(), compute_seconds=0.1, bytes_per_second=1e6, latency_seconds=0.0,

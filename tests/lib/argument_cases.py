@@ -187,6 +187,12 @@ CASES = [
         },
     ),
     (observe.average_model_metrics, {"task": TASK}, {"task": THING | NONE, "seed": SEED}),
+    (observe.squared_gradient_norm, {"task": TASK}, {"task": THING | NONE, "metric": {"number": 3, "text": "other"}}),
+    (
+        observe.optimality_gap,
+        {"task": TASK, "minimum": 0.5},
+        {"task": THING | NONE, "metric": {"number": 3, "text": "other"}, "minimum": NUMBERS | {"vector": np.ones(2)}},
+    ),
     *[(code, {"mask": jnp.ones(3, bool)}, {"mask": MASK}) for code in (codes.elias_gamma, codes.int32_indices)],
     *[(code, {"mask": jnp.ones(3, bool)}, {"mask": MASK}) for code in (codes.bitmap, codes.seed, codes.free)],
     (compress.largest, {"scores": jnp.ones(3), "k": 1}, {"scores": MASK, "k": WHOLE | NONE | {"many": 4}}),

@@ -308,6 +308,8 @@ def observers():
     return [
         call(o.node_metrics, task=task(), nodes=2, samples=5, seed=0),
         call(o.average_model_metrics, task=task(), samples=5, seed=0),
+        call(o.squared_gradient_norm, task=task(), metric="loss"),
+        call(o.optimality_gap, task=task(), minimum=0.0, metric="loss"),
         call(o.subset, task=task(), samples=5, seed=0),
         call(o.metrics_by_node, task=task(), samples=5, seed=0),
         call(gj.observe.staleness_histogram, bins=5),

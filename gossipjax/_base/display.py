@@ -27,6 +27,7 @@ _PUBLISHED = {
     "led": "LED",
     "local_sgd": "local SGD",
     "nids": "NIDS",
+    "extra": "EXTRA",
     "poisson_edges": "Poisson edges",
     "poisson_pairs": "Poisson pairs",
     "poisson_push": "Poisson push",

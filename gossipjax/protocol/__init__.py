@@ -7,6 +7,7 @@ from gossipjax.protocol._d2 import d2 as d2
 from gossipjax.protocol._d2 import exact_diffusion as exact_diffusion
 from gossipjax.protocol._d2 import led as led
 from gossipjax.protocol._dpsgd import dpsgd as dpsgd
+from gossipjax.protocol._extra import extra as extra
 from gossipjax.protocol._fedavg import fedavg as fedavg
 from gossipjax.protocol._fedavg import local_sgd as local_sgd
 from gossipjax.protocol._fedbuff import fedbuff as fedbuff

@@ -67,8 +67,8 @@ def linear_rate(curve: DataArray, *, skip: float = 0.2, floor: float = 0.0, bloc
     slopes = np.stack([_slopes(*one, blocks) for one in fitted])
     slopes = slopes.mean(axis=1) if len(slopes) > 1 else slopes[0]
     error = slopes.std(ddof=1) / np.sqrt(len(slopes)) * special.stdtrit(len(slopes) - 1, 0.975)
-    ends = np.exp(slopes.mean() + np.array([0.0, -error, error]))
-    return LinearRate(*map(float, ends), records=min(len(events) for events, _ in fitted))
+    rate, low, high = np.exp(slopes.mean() + np.array([0.0, -error, error])).tolist()
+    return LinearRate(rate, low, high, min(len(events) for events, _ in fitted))
 
 
 def _used(

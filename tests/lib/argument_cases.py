@@ -78,6 +78,7 @@ CASES = [
     (protocol.d2, *learning()),
     (protocol.exact_diffusion, *learning()),
     (protocol.led, *learning({"local_steps": 2, "beta": 0.5}, beta=REAL | {"zero": 0.0}, **STEPS)),
+    (protocol.extra, *learning()),
     (
         protocol.nids,
         {"task": TASK, "step_sizes": 0.1, "prox": soft_threshold},

@@ -191,6 +191,7 @@ def protocols():
         call(P.gossip_averaging, sharing=SHARING),
         call(P.gossip_learning, task=task(), optimizer=SGD, merge="average", local_steps=1),
         call(P.led, task=task(), optimizer=SGD, local_steps=2, beta=0.5),
+        call(P.extra, task=task(), optimizer=SGD),
         call(P.nids, task=task(), step_sizes=0.1),
         call(P.gradient_tracking, task=task(), optimizer=SGD, order="adapt_then_combine"),
         call(gj.restarted, optimizer=optax.sgd(0.1), every=2),

@@ -78,6 +78,7 @@ ALLOWED = {
     "exact_diffusion": (lambda: protocol.exact_diffusion(TASK, SGD), ONE_MATRIX),
     "led": (lambda: protocol.led(TASK, SGD, local_steps=2), ONE_MATRIX),
     "nids": (lambda: protocol.nids(TASK, 0.1), ONE_MATRIX),
+    "extra": (lambda: protocol.extra(TASK, SGD), ONE_MATRIX),
     "ad_psgd": (lambda: protocol.ad_psgd(TASK, SGD), MEETINGS - {"gossip on machines"}),
     "push_sum": (lambda: protocol.push_sum(), MASS),
     "sgp": (lambda: protocol.sgp(TASK, SGD), MASS),

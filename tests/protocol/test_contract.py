@@ -24,6 +24,7 @@ from gossipjax import (
     d2,
     dpsgd,
     exact_diffusion,
+    extra,
     fedavg,
     fedbuff,
     gossip_averaging,
@@ -233,6 +234,7 @@ CASES = [
     Case("d2", bound(d2), on_rounds([W])),
     Case("exact_diffusion", bound(exact_diffusion), on_rounds([metropolis(GRAPH).toarray()])),
     Case("led", bound(led, local_steps=3), on_rounds([W])),
+    Case("extra", bound(extra), on_rounds([W])),
     Case("nids", with_rate(nids), on_rounds([W])),
     Case(
         "ad_psgd_flights",

@@ -8,7 +8,7 @@ import pytest
 from jax.tree_util import Partial
 from problems import CURVATURE, TARGETS, X0, N, exact_quadratic
 
-from gossipjax import d2, exact_diffusion, led, nids, simulate
+from gossipjax import d2, exact_diffusion, extra, led, nids, simulate
 from gossipjax.mixing import lazy, metropolis
 from gossipjax.timeline import rounds
 from gossipjax.topology import barabasi_albert, ring
@@ -111,6 +111,19 @@ def test_led_carries_the_optimizer_of_each_node():
     close(run(led(TASK, Partial(optax.sgd, RATE, 0.5), local_steps=2), mixing).x, x)
 
 
+def test_extra_equals_its_loop():
+    """Shi et al. 2015, equation 2.13."""
+    before, x = X0, W @ X0 - RATE * gradient(X0)
+    means = [X0.mean(0), x.mean(0)]
+    for _ in range(T - 1):
+        change = RATE * (gradient(x) - gradient(before))
+        before, x = x, x + W @ x - HALF @ before - change
+        means.append(x.mean(0))
+    found = run(extra(TASK, SGD))
+    close(found.x, x)
+    close(means[-1] - means[-2], -RATE * gradient(before).mean(0))  # the mean moves along the mean gradient
+
+
 # --- equalities -------------------------------------------------------------------------------------------------------
 
 
@@ -148,6 +161,7 @@ SLOW = Partial(optax.sgd, 0.1)
 EXACT = {
     "exact_diffusion": lambda task: exact_diffusion(task, SLOW),
     "exact_diffusion, 0.95 of the largest step": lambda task: exact_diffusion(task, Partial(optax.sgd, 0.95)),
+    "extra": lambda task: extra(task, SLOW),
     "led": lambda task: led(task, SLOW, local_steps=3),
     "nids": lambda task: nids(task, 0.1),
     "nids, 0.95 of the largest step of each node": lambda task: nids(task, 0.95 * 2 / CURVATURES[:, 0]),

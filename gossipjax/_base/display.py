@@ -27,6 +27,7 @@ _PUBLISHED = {
     "led": "LED",
     "local_sgd": "local SGD",
     "nids": "NIDS",
+    "k_gt": "K-GT",
     "extra": "EXTRA",
     "poisson_edges": "Poisson edges",
     "poisson_pairs": "Poisson pairs",

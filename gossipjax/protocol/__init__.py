@@ -15,6 +15,7 @@ from gossipjax.protocol._gossip import gossip_averaging as gossip_averaging
 from gossipjax.protocol._gossip_learning import gossip_learning as gossip_learning
 from gossipjax.protocol._gradient_tracking import gradient_tracking as gradient_tracking
 from gossipjax.protocol._hadfl import hadfl as hadfl
+from gossipjax.protocol._k_gt import k_gt as k_gt
 from gossipjax.protocol._local import node_gradients as node_gradients
 from gossipjax.protocol._nids import nids as nids
 from gossipjax.protocol._push_sum import push_sum as push_sum

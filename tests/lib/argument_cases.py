@@ -80,6 +80,11 @@ CASES = [
     (protocol.led, *learning({"local_steps": 2, "beta": 0.5}, beta=REAL | {"zero": 0.0}, **STEPS)),
     (protocol.extra, *learning()),
     (
+        protocol.k_gt,
+        {"task": TASK, "step_size": 0.1, "local_steps": 2, "communication_step": 0.5},
+        {"task": THING | NONE, "step_size": REAL | {"zero": 0.0}, "communication_step": REAL | {"zero": 0.0}} | STEPS,
+    ),
+    (
         protocol.nids,
         {"task": TASK, "step_sizes": 0.1, "prox": soft_threshold},
         {"task": THING | NONE, "step_sizes": REAL | NONE | {"zero": 0.0}, "prox": {"number": 3, "text": "a"}},

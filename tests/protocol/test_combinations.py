@@ -79,6 +79,7 @@ ALLOWED = {
     "led": (lambda: protocol.led(TASK, SGD, local_steps=2), ONE_MATRIX),
     "nids": (lambda: protocol.nids(TASK, 0.1), ONE_MATRIX),
     "extra": (lambda: protocol.extra(TASK, SGD), ONE_MATRIX),
+    "k_gt": (lambda: protocol.k_gt(TASK, 0.1, local_steps=2), SYNCHRONOUS - {"epidemic", "lossy rounds"}),
     "ad_psgd": (lambda: protocol.ad_psgd(TASK, SGD), MEETINGS - {"gossip on machines"}),
     "push_sum": (lambda: protocol.push_sum(), MASS),
     "sgp": (lambda: protocol.sgp(TASK, SGD), MASS),

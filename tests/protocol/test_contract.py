@@ -31,6 +31,7 @@ from gossipjax import (
     gossip_learning,
     gradient_tracking,
     hadfl,
+    k_gt,
     led,
     local_sgd,
     nids,
@@ -235,6 +236,7 @@ CASES = [
     Case("exact_diffusion", bound(exact_diffusion), on_rounds([metropolis(GRAPH).toarray()])),
     Case("led", bound(led, local_steps=3), on_rounds([W])),
     Case("extra", bound(extra), on_rounds([W])),
+    Case("k_gt", with_rate(k_gt, local_steps=3, communication_step=0.8), on_rounds([W])),
     Case("nids", with_rate(nids), on_rounds([W])),
     Case(
         "ad_psgd_flights",

@@ -8,10 +8,10 @@ import pytest
 from jax.tree_util import Partial
 from problems import CURVATURE, TARGETS, X0, N, exact_quadratic
 
-from gossipjax import d2, exact_diffusion, extra, led, nids, simulate
-from gossipjax.mixing import lazy, metropolis
+from gossipjax import d2, exact_diffusion, extra, gradient_tracking, k_gt, led, nids, simulate
+from gossipjax.mixing import lazy, metropolis, uniform
 from gossipjax.timeline import rounds
-from gossipjax.topology import barabasi_albert, ring
+from gossipjax.topology import barabasi_albert, one_peer_exponential, ring
 
 KEY, RATE, T = jax.random.key(1), 0.2, 10
 W = metropolis(barabasi_albert(N, 2, seed=1)).toarray()
@@ -124,6 +124,29 @@ def test_extra_equals_its_loop():
     close(means[-1] - means[-2], -RATE * gradient(before).mean(0))  # the mean moves along the mean gradient
 
 
+def cycle():
+    return [uniform(graph).toarray() for graph in one_peer_exponential(N)]
+
+
+@pytest.mark.parametrize("matrices", [[W], cycle()], ids=["one matrix", "a cycle"])
+def test_k_gt_equals_its_loop(matrices):
+    """Liu et al. 2024, algorithm 1, with c = 0 at the start."""
+    x, c, steps, server = X0, np.zeros_like(X0), 3, 0.7
+    for t in range(T):
+        local = x
+        for _ in range(steps):
+            local = local - RATE * (gradient(local) + c)
+        z = (x - local) / (steps * RATE)
+        mixing = matrices[t % len(matrices)]
+        c = c - z + mixing @ z
+        x = mixing @ (x - server * steps * RATE * z)
+    found = run(k_gt(TASK, RATE, local_steps=steps, communication_step=server), matrices)
+    close(found.x, x)
+    close(found.state.correction, c)
+    assert np.abs(c.sum(0)).max() < 1e-12
+    assert np.abs(c).max() > 0.1
+
+
 # --- equalities -------------------------------------------------------------------------------------------------------
 
 
@@ -134,6 +157,12 @@ def test_exact_diffusion_is_d2_on_the_lazy_matrix():
 def test_led_with_one_local_step_is_d2():
     mixing = lazy(W).toarray()
     close(run(led(TASK, SGD, local_steps=1), mixing).x, run(d2(TASK, SGD), mixing).x)
+
+
+def test_k_gt_with_one_local_step_is_tracking_in_the_order_of_next():
+    found, tracked = run(k_gt(TASK, RATE, local_steps=1)), run(gradient_tracking(TASK, SGD, order="next"))
+    close(found.x, tracked.x)
+    close(found.state.correction, np.asarray(W @ tracked.state.tracker) - np.asarray(tracked.state.gradient))
 
 
 def test_nids_is_exact_diffusion_after_a_first_round_without_mixing():
@@ -162,6 +191,7 @@ EXACT = {
     "exact_diffusion": lambda task: exact_diffusion(task, SLOW),
     "exact_diffusion, 0.95 of the largest step": lambda task: exact_diffusion(task, Partial(optax.sgd, 0.95)),
     "extra": lambda task: extra(task, SLOW),
+    "k_gt": lambda task: k_gt(task, 0.02, local_steps=3),
     "led": lambda task: led(task, SLOW, local_steps=3),
     "nids": lambda task: nids(task, 0.1),
     "nids, 0.95 of the largest step of each node": lambda task: nids(task, 0.95 * 2 / CURVATURES[:, 0]),

@@ -27,6 +27,7 @@ _PUBLISHED = {
     "led": "LED",
     "local_sgd": "local SGD",
     "nids": "NIDS",
+    "prox_skip": "ProxSkip",
     "k_gt": "K-GT",
     "extra": "EXTRA",
     "poisson_edges": "Poisson edges",

@@ -18,6 +18,7 @@ from gossipjax.protocol._hadfl import hadfl as hadfl
 from gossipjax.protocol._k_gt import k_gt as k_gt
 from gossipjax.protocol._local import node_gradients as node_gradients
 from gossipjax.protocol._nids import nids as nids
+from gossipjax.protocol._prox_skip import prox_skip as prox_skip
 from gossipjax.protocol._push_sum import push_sum as push_sum
 from gossipjax.protocol._push_sum import sgp as sgp
 from gossipjax.protocol._random_walk import random_walk as random_walk

@@ -85,6 +85,14 @@ CASES = [
         {"task": THING | NONE, "step_size": REAL | {"zero": 0.0}, "communication_step": REAL | {"zero": 0.0}} | STEPS,
     ),
     (
+        protocol.prox_skip,
+        *learning(
+            {"probability": 0.5, "chi": 2.0},
+            probability=REAL | {"zero": 0.0, "large": 1.5},
+            chi=REAL | {"small": 0.5},
+        ),
+    ),
+    (
         protocol.nids,
         {"task": TASK, "step_sizes": 0.1, "prox": soft_threshold},
         {"task": THING | NONE, "step_sizes": REAL | NONE | {"zero": 0.0}, "prox": {"number": 3, "text": "a"}},

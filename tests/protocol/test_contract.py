@@ -35,6 +35,7 @@ from gossipjax import (
     led,
     local_sgd,
     nids,
+    prox_skip,
     push_sum,
     random_walk,
     sgp,
@@ -237,6 +238,7 @@ CASES = [
     Case("led", bound(led, local_steps=3), on_rounds([W])),
     Case("extra", bound(extra), on_rounds([W])),
     Case("k_gt", with_rate(k_gt, local_steps=3, communication_step=0.8), on_rounds([W])),
+    Case("prox_skip", bound(prox_skip, probability=0.6), on_rounds([W])),
     Case("nids", with_rate(nids), on_rounds([W])),
     Case(
         "ad_psgd_flights",

@@ -8,7 +8,7 @@ import pytest
 from jax.tree_util import Partial
 from problems import CURVATURE, TARGETS, X0, N, exact_quadratic
 
-from gossipjax import d2, exact_diffusion, extra, gradient_tracking, k_gt, led, nids, simulate
+from gossipjax import d2, exact_diffusion, extra, gradient_tracking, k_gt, led, nids, prox_skip, simulate
 from gossipjax.mixing import lazy, metropolis, uniform
 from gossipjax.timeline import rounds
 from gossipjax.topology import barabasi_albert, one_peer_exponential, ring
@@ -26,8 +26,8 @@ def gradient(x):
     return CURVATURE * (x - TARGETS)
 
 
-def run(protocol, matrix=W, num_rounds=T, x0=X0):
-    return simulate(KEY, protocol, rounds(matrix, num_rounds), jnp.asarray(x0))
+def run(protocol, matrix=W, num_rounds=T, record_every=None):
+    return simulate(KEY, protocol, rounds(matrix, num_rounds), jnp.asarray(X0), record_every=record_every)
 
 
 def close(found, expected):
@@ -147,11 +147,42 @@ def test_k_gt_equals_its_loop(matrices):
     assert np.abs(c).max() > 0.1
 
 
+def test_prox_skip_equals_its_loop():
+    """Guo et al. 2023; the rounds of communication are read off the bytes of the run."""
+    p, chi, num_rounds = 0.4, 2.0, 40
+    found = run(prox_skip(TASK, SGD, probability=p, chi=chi), num_rounds=num_rounds, record_every=1)
+    talks = np.diff(found["bytes_sent"].values) > 0
+    assert 0 < talks.sum() < num_rounds
+    x, y, mixing = X0, np.zeros_like(X0), np.eye(N) - (np.eye(N) - W) / (2 * chi)
+    for talk in talks:
+        z = x - RATE * gradient(x) - y
+        x = mixing @ z if talk else z
+        y = y + p * (z - x)
+    close(found.x, x)
+    close(found.state.y, y)
+    assert np.abs(y.sum(0)).max() < 1e-12
+
+
+def test_prox_skip_sends_with_the_stated_probability():
+    """1,000 rounds: the messages are those of the rounds with communication, within 4 standard errors of p = 0.3."""
+    num_rounds, p = 1000, 0.3
+    found = run(prox_skip(TASK, SGD, probability=p), num_rounds=num_rounds, record_every=1)
+    talks = np.diff(found["messages_sent"].values)
+    edges = np.count_nonzero(W) - N
+    assert set(talks) == {0, edges}
+    assert abs(np.mean(talks > 0) - p) < 4 * np.sqrt(p * (1 - p) / num_rounds)
+    np.testing.assert_array_equal(np.diff(found["bytes_sent"].values), talks * X0.shape[1] * 8)
+
+
 # --- equalities -------------------------------------------------------------------------------------------------------
 
 
 def test_exact_diffusion_is_d2_on_the_lazy_matrix():
     close(run(exact_diffusion(TASK, SGD)).x, run(d2(TASK, SGD), HALF).x)
+
+
+def test_prox_skip_that_never_skips_is_exact_diffusion():
+    close(run(prox_skip(TASK, SGD, probability=1.0)).x, run(exact_diffusion(TASK, SGD)).x)
 
 
 def test_led_with_one_local_step_is_d2():
@@ -192,6 +223,7 @@ EXACT = {
     "exact_diffusion, 0.95 of the largest step": lambda task: exact_diffusion(task, Partial(optax.sgd, 0.95)),
     "extra": lambda task: extra(task, SLOW),
     "k_gt": lambda task: k_gt(task, 0.02, local_steps=3),
+    "prox_skip": lambda task: prox_skip(task, SLOW, probability=0.3),
     "led": lambda task: led(task, SLOW, local_steps=3),
     "nids": lambda task: nids(task, 0.1),
     "nids, 0.95 of the largest step of each node": lambda task: nids(task, 0.95 * 2 / CURVATURES[:, 0]),

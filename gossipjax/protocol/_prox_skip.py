@@ -65,6 +65,7 @@ def _step(
     x = jax.lax.cond(talks, lambda: _mixed(event.mixing, chi, z), lambda: z)
     y = jax.tree.map(lambda y, z, x: y + jnp.asarray(probability, z.dtype) * (z - x), state.y, z, x)
     bits, messages = traffic_fields(event, jnp.asarray(bits_per_row(x), jnp.uint32), num_rows(x))
+    assert messages is not None
     info = Info(bits, jnp.where(talks, messages, 0).astype(jnp.uint32), loss, all_finite(x))
     return ProxSkipState(x, y, optimizer_state), info
 

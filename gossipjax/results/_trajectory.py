@@ -257,7 +257,11 @@ def _ends(variable: DataArray) -> str | int | None:
         return None
     if variable.attrs.get("units") == "B":
         return display.size(float(values[-1]))
-    return round(values[-1]) if variable.name == "messages_sent" else f"{values[0]:.4g} → {values[-1]:.4g}"
+    return (
+        round(values[-1])
+        if variable.name in ("messages_sent", "gradient_calls")
+        else f"{values[0]:.4g} → {values[-1]:.4g}"
+    )
 
 
 def load(path: str | os.PathLike[str]) -> Trajectory:

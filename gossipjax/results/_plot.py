@@ -24,7 +24,7 @@ from gossipjax.results._trajectory import configuration
 HORIZONTAL = ("event", "round", "time", "bytes_sent")
 """Choices of the horizontal axis; ``round`` only for timelines of synchronous rounds."""
 
-_COUNTERS = ("bytes_sent", "messages_sent")
+_COUNTERS = ("bytes_sent", "messages_sent", "gradient_calls")
 _MOST_PANELS = 6
 _LABEL_WIDTH = 32
 _LINE, _SEEDS = palette.BLUE, palette.YELLOW

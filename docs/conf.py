@@ -75,4 +75,5 @@ html_theme_options = {
     "navbar_persistent": [],
     "use_download_button": False,
     "use_fullscreen_button": False,
+    "secondary_sidebar_items": {"**": ["page-toc"], "gallery": []},
 }

@@ -6,7 +6,7 @@ import importlib
 import re
 import typing
 
-from result_files import ROOT, VERDICT, files_of, verdicts_of
+from result_files import ROOT, VERDICT, claims_of_last_run, files_of, verdicts_of
 
 
 class Picture(typing.NamedTuple):
@@ -42,15 +42,19 @@ def card_of_experiment(stem, path, picture=None):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     doc = ast.get_docstring(tree)
     lines = [f":::::{{grid-item-card}} `{stem}`"]
-    if picture:
-        lines += [f":img-bottom: {picture.path}", f":img-alt: {stem}, {picture.words}"]
     claim = constant(tree, "CLAIM")
     lines += ["", f"{doc.splitlines()[0]}", "", f"*Claim:* {claim[0].upper()}{claim[1:]}.", ""]
     lines += [f"{reference(doc)}", ""] if reference(doc) else []
     lines += measured(stem, files_of(stem))
-    lines += [f"*Picture:* {picture.words}.", ""] if picture else []
-    lines += ["```sh", f"python -m experiments run {stem} --quick", f"python -m figures {stem}", "```", ":::::"]
-    return "\n".join(lines)
+    lines += ["```sh", f"python -m experiments run {stem} --quick", f"python -m figures {stem}", "```", ""]
+    return "\n".join([*lines, *(shown(picture) if picture else []), ":::::"])
+
+
+def shown(picture):
+    """Write a picture, which leads to itself at full size, and what it shows."""
+    name = picture.path.rpartition("/")[2]
+    lines = [f"```{{image}} {picture.path}", f":alt: {picture.words}", f":target: _images/{name}", "```", ""]
+    return [*lines, f"*Picture:* {picture.words}.", ""]
 
 
 def measured(stem, files):
@@ -73,10 +77,16 @@ def verdict_of(row):
 
 
 def card_of_family(family):
-    """Write the card of a family of claims."""
+    """Write the card of a family of claims, with the verdicts of the last run in full."""
     path = ROOT / "theory" / "check" / "claims" / f"{family}.py"
     claims = importlib.import_module(f"theory.check.claims.{family}").CLAIMS
     about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()[0]
-    rows = [f"`{claim.name}`\n: {claim.statement.strip()}\n" for claim in claims]
-    lines = [f":::::{{grid-item-card}} `{family}`: {len(claims)} claims", "", about, "", ":::{dropdown} Claims", *rows]
+    file, judged = claims_of_last_run()
+    words = {claim.name: judged.get(claim.name, "newer") for claim in claims}
+    counts = ", ".join(f"{word}: {count}" for word, count in collections.Counter(words.values()).items())
+    lines = [f":::::{{grid-item-card}} `{family}`: {len(claims)} claims", "", about, ""]
+    if set(words.values()) != {"newer"}:
+        lines += [f"*Measured:* {{download}}`{file.stem} </../benchmarks/results/{file.name}>`", ""]
+    lines += [f":::{{dropdown}} {counts}"]
+    lines += [f"`{claim.name}` ({words[claim.name]})\n: {claim.statement.strip()}\n" for claim in claims]
     return "\n".join([*lines, ":::", "", "```sh", f"python -m theory check {family}", "```", ":::::"])

@@ -8,7 +8,7 @@ import sys
 
 import pictures
 from cards import Picture, card_of_experiment, card_of_family, experiments
-from result_files import ROOT, files_of
+from result_files import ROOT, claims_of_last_run, files_of
 from sphinx.util.docutils import SphinxDirective
 
 from experiments.__main__ import module_of
@@ -87,8 +87,10 @@ class Gallery(SphinxDirective):
                 for source in (path, *files_of(stem)):
                     self.env.note_dependency(str(source))
         else:
+            self.env.note_dependency(str(claims_of_last_run()[0]))
             cards = [card_of_family(family) for family in FAMILIES]
-        return self.parse_text_to_nodes("\n".join(["::::::{grid} 1 1 2 2", ":gutter: 3", "", *cards, "::::::"]))
+        head = ["::::::{grid} 1 1 2 2", ":gutter: 3", ":class-container: gallery", ""]
+        return self.parse_text_to_nodes("\n".join([*head, *cards, "::::::"]))
 
 
 def setup(app):

@@ -80,3 +80,11 @@ def verdicts_of(stem, path):
         return rows(section_of(stem, path), verdicts=True)[0]
     except ValueError:
         return []
+
+
+def claims_of_last_run():
+    """Return the newest file of claims of the theory, and the verdict of every claim in it by name."""
+    path = sorted(RESULTS.glob("*-claims.md"))[-1]
+    (table,) = tables(path.read_text(encoding="utf-8").splitlines())
+    head, *judged = ([cell.strip() for cell in line.strip("|").split(" | ")] for line in (table[0], *table[2:]))
+    return path, {row[0]: row[head.index("verdict")] for row in judged}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from theory.check.policy import Band, above, decide, place
+from theory.check.run import FAMILIES, claims
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEMS = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
@@ -63,3 +64,12 @@ def test_a_picture_has_every_row_of_a_table():
     labels = [text.get_text() for text in pictures.draw_verdicts(found).axes[0].get_yticklabels()]
     assert [label.replace("\n", " ") for label in labels] == [each.quantity for each in found]
     assert len(found) == 8
+
+
+def test_cards_of_the_theory_have_the_verdicts_of_the_last_run():
+    cards, files = importlib.import_module("cards"), importlib.import_module("result_files")
+    _, judged = files.claims_of_last_run()
+    assert set(judged.values()) <= {"holds", "violated", "undecided"}
+    text = "\n".join(cards.card_of_family(family) for family in FAMILIES)
+    named = dict(re.findall(r"^`(\w+)` \((\w+)\)$", text, re.M))
+    assert named == {claim.name: judged.get(claim.name, "newer") for claim in claims()}

@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+import gossipjax as gj
+
 ROOT = pathlib.Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "names.md").read_text(encoding="utf-8")
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| `gj.")]
@@ -32,3 +34,13 @@ def test_public_modules_of_the_timeline_export_what_they_define(room):
     assert all(getattr(module, name).__module__ == module.__name__ for name in functions)
     named = [line for line in ROWS if line.startswith(f"| `gj.timeline.{room}`")]
     assert {name for line in named for name in re.findall(r"`(\w+)`", line.split("|", 2)[2])} <= functions
+
+
+def test_every_room_has_a_page_of_the_reference(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "_ext")
+    pages = importlib.import_module("api_pages")
+    named = {name: getattr(gj, name) for name in gj.__all__ if inspect.ismodule(getattr(gj, name))}
+    rooms = {name for name, module in named.items() if module.__name__.startswith("gossipjax.")}
+    assert rooms <= set(pages.ROOMS)
+    listed = {re.match(r"\| `gj\.([\w.]+)`", line).group(1) for line in ROWS}
+    assert listed <= set(pages.ROOMS)

@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 JOBS ?= 2
 COMPILING := tests/experiments/test_experiments.py tests/decentralizepy/test_configuration.py
 
-.PHONY: combinations quick quick-all test slow figures papers papers-status papers-report claims lint bench clean docs env wheel
+.PHONY: combinations quick quick-all picture test slow figures papers papers-status papers-report claims lint bench clean docs env wheel
 .DEFAULT_GOAL := quick
 
 env: $(VENV)/.ready
@@ -66,6 +66,10 @@ lint: env
 combinations: env
 	PYTHONPATH=.:tests/lib $(PY) tests/lib/combinations.py
 	PYTHONPATH=.:tests/lib $(PY) tests/lib/methods.py
+
+# The README's picture, by the program below it.
+picture: env
+	cd docs && ../$(PY) ../tests/lib/readme.py ../README.md | ../$(PY) -
 
 bench: env
 	$(PY) -m benchmarks

@@ -2,7 +2,11 @@
 
 import gc
 import itertools
+import os
 import pathlib
+
+# Tests, and the processes that they start, compile anew: they must not depend on what earlier ones left in a folder.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
 
 import annotations
 import jax

@@ -88,6 +88,15 @@ def increase(x: PyTree, rows: Int[Array, " k"] | None, change: PyTree) -> PyTree
     return jax.tree.map(lambda leaf, value: leaf.at[rows].add(value, mode="drop"), x, change)
 
 
+def where_rows(rows: Bool[Array, " n"], chosen: PyTree, other: PyTree) -> PyTree:
+    """Return ``chosen`` in the marked rows of every leaf and ``other`` in the rest."""
+
+    def pick(a: Array, b: Array) -> Array:
+        return jnp.where(rows.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(pick, chosen, other)
+
+
 def trained_rows(event: Event) -> Int[Array, " k"] | None:
     """Return the model rows that the acting nodes train; None: all of them, in order."""
     return event.nodes if event.rows is None else event.rows

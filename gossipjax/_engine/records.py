@@ -19,16 +19,23 @@ if TYPE_CHECKING:  # only at the end of a run is xarray needed, which takes 40 M
 
 _BAD = {"bits": np.int32, "event": np.uint32, "time": np.float64, "node": np.int32}
 _TOTALS = ("bits", "messages")
+_SUMS = ("bytes_sent", "messages_sent", "gradient_calls")
 
 
 class Log:
     """Records of all pieces so far, and totals that carry over to the next piece. All arrays: ``(records, *seeds)``."""
 
-    def __init__(self, num_seeds: int | None, *, reports: bool = True):
-        """Begin without records. If the protocol does not report what it sends, bytes and messages are NaN."""
-        self.seeds, self.reports = num_seeds, reports
+    def __init__(self, num_seeds: int | None, *, reports: bool = True, local_steps: int | None = None):
+        """Begin without records.
+
+        Args:
+            num_seeds: S; None: a run without an axis of seeds.
+            reports: whether the protocol reports what it sends; else bytes and messages are NaN.
+            local_steps: gradients of a node that acts; None: not known, so that their number is NaN.
+        """
+        self.seeds, self.reports, self.local_steps = num_seeds, reports, local_steps
         self.columns: dict[str, list[np.ndarray]] = {}
-        self.totals = {name: np.zeros(self._shape, np.uint64) for name in _TOTALS}
+        self.totals = {name: np.zeros(self._shape, np.uint64) for name in (*_TOTALS, "gradients")}
         self.bad = {name: np.zeros(self._shape, kind) for name, kind in _BAD.items()}
         self.losses: Any = Losses(np.zeros(2, np.float32), np.zeros(2, np.uint32))  # type: ignore[arg-type]
         if num_seeds is not None:
@@ -61,8 +68,11 @@ class Log:
         """
         by_record = (lambda a: np.moveaxis(np.asarray(a), 1, 0)) if self.seeds is not None else np.asarray
         totals = {name: by_record(counter.value(getattr(found, name))) + self.totals[name] for name in _TOTALS}
-        self.totals = {name: values[-1] for name, values in totals.items()}
         losses = jax.tree.map(by_record, found.losses)
+        before = np.asarray(self.losses.numbers)[None, ..., 0]
+        new = np.diff(losses.numbers[..., 0], axis=0, prepend=before)  # counts of 32 bits: differences are right
+        totals["gradients"] = self.totals["gradients"] + np.cumsum(new, axis=0, dtype=np.uint64)
+        self.totals = {name: values[-1] for name, values in totals.items()}
         self.losses = jax.tree.map(lambda leaf: leaf[-1], losses)
         if not (kept := len(positions)):
             return
@@ -72,6 +82,8 @@ class Log:
         unknown = np.full(totals["bits"][:kept].shape, np.nan)
         self._put("bytes_sent", totals["bits"][:kept] / 8.0 if self.reports else unknown)
         self._put("messages_sent", totals["messages"][:kept].astype(np.int64) if self.reports else unknown)
+        calls = None if self.local_steps is None else self.local_steps * totals["gradients"][:kept].astype(np.int64)
+        self._put("gradient_calls", unknown if calls is None else calls)
         self._put("loss", losses.total[:kept].astype(np.float64).sum(axis=-1))
         self._put("losses", losses.numbers[:kept])
         for name, values in found.values.items():
@@ -110,7 +122,7 @@ class Log:
             observers: that measured it.
         """
         recent = {name: _tail(parts, number) for name, parts in self.columns.items()}
-        found = {name: recent[name][-1] for name in ("event", "time", "bytes_sent", "messages_sent")}
+        found = {name: recent[name][-1] for name in ("event", "time", *_SUMS)}
         found["event"] = np.ravel(found["event"])[0]  # the same for all seeds
         found["train_loss"] = _mean_losses(recent["loss"], recent["losses"])[-1]
         for variable in (variable for observer in observers for variable in observer.variables):
@@ -153,6 +165,11 @@ class Log:
                 ("record", *seed),
                 columns["train_loss"],
                 _about("mean mini-batch loss since last record", "1"),
+            ),
+            "gradient_calls": (
+                ("record", *seed),
+                columns["gradient_calls"],
+                _about("mini-batch gradients taken by all nodes", "1"),
             ),
         }
         for observer in observers:

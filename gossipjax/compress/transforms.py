@@ -1,7 +1,8 @@
 """Linear transforms of one flat vector: wavelets, Fourier, identity.
 
 A sparse message carries more information in a basis that concentrates a change of the model in few coefficients. All
-transforms are linear, so that the coefficients of a difference are the difference of the coefficients.
+transforms are linear, so that the coefficients of a difference are the difference of the coefficients. Wavelet and
+Fourier transforms of half-precision vectors are computed, and returned, in single precision.
 """
 
 from __future__ import annotations
@@ -110,9 +111,14 @@ def fourier() -> Transform:
     return Transform(_fourier, _inverse_fourier, _as_many, "fourier()")
 
 
+def _at_least_single(x: Float[Array, " d"]) -> Float[Array, " d"]:
+    """Return half-precision numbers in single precision, as PyWavelets does: sums over taps would lose digits."""
+    return x if x.dtype.itemsize > 2 else x.astype(jnp.float32)
+
+
 def _fourier(x: Float[Array, " d"]) -> Float[Array, " d"]:
     d = _as_many(x.shape[0])
-    spectrum = jnp.fft.rfft(x, norm="ortho")
+    spectrum = jnp.fft.rfft(_at_least_single(x), norm="ortho")
     paired = slice(1, (d + 1) // 2)
     real = spectrum.real.at[paired].multiply(math.sqrt(2))
     return jnp.concatenate([real, math.sqrt(2) * spectrum.imag[paired]])
@@ -120,7 +126,7 @@ def _fourier(x: Float[Array, " d"]) -> Float[Array, " d"]:
 
 def _inverse_fourier(coefficients: Float[Array, " d"], d: int) -> Float[Array, " d"]:
     _check_coefficients(coefficients, _as_many(d), d)
-    count = d // 2 + 1
+    coefficients, count = _at_least_single(coefficients), d // 2 + 1
     paired = slice(1, (d + 1) // 2)
     real = coefficients[:count].at[paired].multiply(math.sqrt(0.5))
     imaginary = jnp.zeros_like(real).at[paired].set(math.sqrt(0.5) * coefficients[count:])
@@ -194,7 +200,7 @@ def _num_coefficients(bank: Bank, levels: int, mode: Mode, d: int) -> int:
 
 def _analysis(bank: Bank, levels: int, mode: Mode, x: Float[Array, " d"]) -> Float[Array, " c"]:
     _as_many(x.shape[0])
-    parts = []
+    x, parts = _at_least_single(x), []
     for _ in range(levels):
         x, high = _split(bank, mode, x)
         parts.append(high)
@@ -204,7 +210,7 @@ def _analysis(bank: Bank, levels: int, mode: Mode, x: Float[Array, " d"]) -> Flo
 def _synthesis(bank: Bank, levels: int, mode: Mode, coefficients: Float[Array, " c"], d: int) -> Float[Array, " d"]:
     lengths = _lengths(bank, levels, mode, d)
     _check_coefficients(coefficients, lengths[-1] + sum(lengths[1:]), d)
-    coefficients = _materialize(jnp.pad(coefficients, (0, 1)))
+    coefficients = _materialize(jnp.pad(_at_least_single(coefficients), (0, 1)))
     low, start = coefficients[: lengths[-1]], lengths[-1]
     for length, longer in zip(reversed(lengths[1:]), reversed(lengths[:-1]), strict=True):
         high = coefficients[start : start + length]

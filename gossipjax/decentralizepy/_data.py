@@ -176,7 +176,7 @@ def _split(section: Section, given: dict[str, Any], labels: np.ndarray, n: int) 
         "simple": lambda: _in_order(len(labels), n),
         "kshard": lambda: tasks.by_stretches(labels, n, shards_per_node=given["shards"], seed=number),
         "True": lambda: tasks.by_stretches(labels, n, shards_per_node=given["shards"], seed=number),
-        "dirichlet": lambda: tasks.dirichlet(labels, n, alpha=given["alpha"], seed=number),
+        "dirichlet": lambda: tasks.dirichlet(labels, n, alpha=given["alpha"], balanced=True, seed=number),
     }
     return ways[section.choose("partition_niid", ways, {}, given["partition_niid"])]()
 

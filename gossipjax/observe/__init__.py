@@ -14,6 +14,8 @@ from gossipjax.observe._models import percentiles as percentiles
 from gossipjax.observe._models import subset as subset
 from gossipjax.observe._nodes import metrics_by_node as metrics_by_node
 from gossipjax.observe._nodes import staleness_by_node as staleness_by_node
+from gossipjax.observe._objective import optimality_gap as optimality_gap
+from gossipjax.observe._objective import squared_gradient_norm as squared_gradient_norm
 from gossipjax.observe._staleness import mean_hops as mean_hops
 from gossipjax.observe._staleness import staleness_by_source as staleness_by_source
 from gossipjax.observe._staleness import staleness_histogram as staleness_histogram

@@ -30,7 +30,10 @@ STATISTICS = ("mean", "min", "max", "p10", "p50", "p90")
 """Statistics over nodes, in the order of the ``statistic`` dimension."""
 
 
-RECORDED = ("event", "time", "bytes_sent", "messages_sent", "train_loss", "statistic", "record", "seed")
+RECORDED = (
+    *("event", "time", "bytes_sent", "messages_sent", "train_loss", "gradient_calls"),
+    *("statistic", "record", "seed"),
+)
 """Reserved names, which observers cannot use: the variables, coordinates and dimensions of every run."""
 
 

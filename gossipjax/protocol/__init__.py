@@ -4,7 +4,10 @@ from gossipjax.protocol._ad_psgd import ad_psgd as ad_psgd
 from gossipjax.protocol._allreduce import allreduce_sgd as allreduce_sgd
 from gossipjax.protocol._beer import beer as beer
 from gossipjax.protocol._d2 import d2 as d2
+from gossipjax.protocol._d2 import exact_diffusion as exact_diffusion
+from gossipjax.protocol._d2 import led as led
 from gossipjax.protocol._dpsgd import dpsgd as dpsgd
+from gossipjax.protocol._extra import extra as extra
 from gossipjax.protocol._fedavg import fedavg as fedavg
 from gossipjax.protocol._fedavg import local_sgd as local_sgd
 from gossipjax.protocol._fedbuff import fedbuff as fedbuff
@@ -12,7 +15,10 @@ from gossipjax.protocol._gossip import gossip_averaging as gossip_averaging
 from gossipjax.protocol._gossip_learning import gossip_learning as gossip_learning
 from gossipjax.protocol._gradient_tracking import gradient_tracking as gradient_tracking
 from gossipjax.protocol._hadfl import hadfl as hadfl
+from gossipjax.protocol._k_gt import k_gt as k_gt
 from gossipjax.protocol._local import node_gradients as node_gradients
+from gossipjax.protocol._nids import nids as nids
+from gossipjax.protocol._prox_skip import prox_skip as prox_skip
 from gossipjax.protocol._push_sum import push_sum as push_sum
 from gossipjax.protocol._push_sum import sgp as sgp
 from gossipjax.protocol._random_walk import random_walk as random_walk

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Key, UInt
 
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
-from gossipjax._base.rows import all_finite, num_rows
+from gossipjax._base.rows import all_finite, num_rows, where_rows
 from gossipjax.compress._compressor import STREAM, Compressor, as_compressor, compress_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import traffic_fields
@@ -58,13 +58,6 @@ def _tell(
     return jax.tree.map(jnp.add, estimate, message), bits
 
 
-def _where(rows: Bool[Array, " n"], chosen: Params, other: Params) -> Params:
-    def pick(a: Array, b: Array) -> Array:
-        return jnp.where(rows.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(pick, chosen, other)
-
-
 def _step(
     task: Task, optimizer: Partial, compressor: Compressor, gamma: Any, key, state: BeerState, event: Event
 ) -> tuple[BeerState, Info]:
@@ -76,7 +69,7 @@ def _step(
     of_trackers = jax.random.fold_in(key, _TRACKERS)
     told, tracker_bits = _tell(of_trackers, compressor, state.tracker_estimate, tracker, event)
     # The published G is 0 when V_0 is known: V_1 is the first that it is told of.
-    tracker_estimate = _where(state.started, told, state.tracker_estimate)
+    tracker_estimate = where_rows(state.started, told, state.tracker_estimate)
     updates, optimizer_state = jax.vmap(optimizer().update)(tracker, state.optimizer, state.x)
     x = optax.apply_updates(consensus_step(gamma, event.mixing, state.x, state.x_estimate), updates)
     x_estimate, bits = _tell(key, compressor, state.x_estimate, x, event)

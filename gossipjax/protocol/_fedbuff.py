@@ -66,5 +66,7 @@ def fedbuff(task: Task, optimizer: optax.GradientTransformation | Partial, *, lo
     Reference: Nguyen et al. 2022, arXiv 2106.06639, algorithm 1.
     """
     step = Partial(_step, as_task(task), as_factory(optimizer), check_steps(local_steps))
-    requires = Requires({"buffered"}, mixing=True, num_nodes=task.num_nodes, builder="timeline.fedbuff")
+    requires = Requires(
+        {"buffered"}, mixing=True, num_nodes=task.num_nodes, local_steps=local_steps, builder="timeline.fedbuff"
+    )
     return Protocol(Partial(_init), step, Partial(_model), requires)

@@ -51,15 +51,16 @@ def _step_keys(key: Key[Array, ""], event: Event, num_nodes: int, steps: int) ->
     return jax.vmap(of_node)(node_keys(key, event, num_nodes))
 
 
-def _one_node(task: Task, optimizer: Partial, keys: Key[Array, "h 2"], node, x, state):
-    """Take H steps of one node."""
+def _one_node(task: Task, optimizer: Partial, keys: Key[Array, "h 2"], node, x, state, shift):
+    """Take H steps of one node; None shifts nothing."""
     transform = optimizer()
 
     def step(carry, keys):
         x, state = carry
         loss, grad = gradient(task, keys, x, node)
         updates, state = transform.update(grad, state, x)
-        return (optax.apply_updates(x, updates), state), loss
+        x = optax.apply_updates(x, updates)
+        return (x if shift is None else jax.tree.map(jnp.add, x, shift), state), loss
 
     if keys.shape[0] == 1:
         (x, state), loss = step((x, state), keys[0])
@@ -70,9 +71,16 @@ def _one_node(task: Task, optimizer: Partial, keys: Key[Array, "h 2"], node, x, 
 
 
 def train(
-    key: Key[Array, ""], task: Task, optimizer: Partial, steps: Frozen[int], x: Params, state: Any, event: Event
+    key: Key[Array, ""],
+    task: Task,
+    optimizer: Partial,
+    steps: Frozen[int],
+    x: Params,
+    state: Any,
+    event: Event,
+    shift: Params | None = None,
 ) -> Trained:
-    """Train the acting rows for H local steps: ``x ← x + u_h``, ``u_h = optimizer(∇F(x; batch_h))``.
+    """Train the acting rows for H local steps: ``x ← x + u_h + s``, ``u_h = optimizer(∇F(x; batch_h))``.
 
     Args:
         key: key of the protocol, the same at every event.
@@ -82,17 +90,18 @@ def train(
         x: all rows, leaves ``(num_rows, ...)``.
         state: optimizer states of all rows.
         event: determines the acting nodes and their rows.
+        shift: s of all rows, with the leaves of x, such as a correction for heterogeneous data; None: zero.
 
     Returns:
         For the acting rows, leaves ``(k, ...)``: x, optimizer state, last loss, and whether all of x is finite.
     """
     rows = trained_rows(event)
-    before = take(x, rows), take(state, rows)
+    before, shifts = (take(x, rows), take(state, rows)), None if shift is None else take(shift, rows)
     nodes = acting_nodes(event, task.num_nodes)
 
     def work() -> Trained:
         keys = _step_keys(key, event, task.num_nodes, steps.value)
-        return Trained(*map_nodes(Partial(_one_node, task, optimizer), keys, nodes, *before))
+        return Trained(*map_nodes(Partial(_one_node, task, optimizer), keys, nodes, *before, shifts))
 
     return unless_idle(event, task.num_nodes, work, lambda like: Trained(*before, *like[2:]))
 

@@ -80,6 +80,7 @@ def swift(
         {"row_stochastic", "own_rows", "mailboxes"},
         mixing=True,
         num_nodes=task.num_nodes,
+        local_steps=local_steps,
         builder="timeline.swift",
     )
     return Protocol(

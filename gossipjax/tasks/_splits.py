@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 
-from gossipjax._base.arguments import real, whole
+from gossipjax._base.arguments import flag, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
@@ -79,9 +79,10 @@ def by_shards(labels: npt.ArrayLike, num_nodes: int, *, shards_per_node: int, se
 def by_stretches(labels: npt.ArrayLike, num_nodes: int, *, shards_per_node: int, seed: int) -> Partition:
     """Sort by label, and let each node in turn remove stretches of equal size from the remaining list.
 
-    A stretch starts at a uniformly random position of the remaining list. Later stretches span the holes that earlier
-    ones left and may mix distant classes, so the last nodes are less skewed than the first; :func:`by_shards` instead
-    cuts the whole list once. Samples are first shuffled within each class.
+    A stretch starts at a uniformly random sample of the remaining list; past the end it goes on at the beginning, so
+    that one stretch may hold the last and the first class. Later stretches span the holes that earlier ones left and
+    may mix distant classes, so the last nodes are less skewed than the first; :func:`by_shards` instead cuts the whole
+    list once. Samples are first shuffled within each class.
 
     Args:
         labels: ``(N,)`` class of every sample; every sample is used once.
@@ -109,15 +110,22 @@ def by_stretches(labels: npt.ArrayLike, num_nodes: int, *, shards_per_node: int,
     # The number of a stretch is its rank when the remainder is assigned; nodes take their stretches in turn.
     for number in shard.reshape(shards_per_node, num_nodes).T.ravel():
         size = base + int(number < rest)
-        start = int(rng.integers(0, len(left) - size + 1))
-        owner[left[start : start + size]] = number % num_nodes
-        left = np.concatenate([left[:start], left[start + size :]])
+        start = int(rng.integers(len(left)))
+        stretch = (start + np.arange(size)) % len(left)
+        owner[left[stretch]] = number % num_nodes
+        left = np.delete(left, stretch)
     return by_owner(owner, num_nodes)
 
 
 @recorded("hsu2019dirichlet")
 def dirichlet(
-    labels: npt.ArrayLike, num_nodes: int, *, alpha: float, minimum: int | None = None, seed: int
+    labels: npt.ArrayLike,
+    num_nodes: int,
+    *,
+    alpha: float,
+    balanced: bool = False,
+    minimum: int | None = None,
+    seed: int,
 ) -> Partition:
     """Draw the shares of the nodes in each class from a Dirichlet distribution.
 
@@ -126,10 +134,16 @@ def dirichlet(
     single node). Nodes below the minimum then get random samples, taken one by one from the node that holds the most.
     Nothing is drawn again, so this terminates for every n and α; it makes the smallest nodes slightly less skewed.
 
+    With ``balanced=True``, classes are split one after another, and a node that already holds N / n samples or more
+    gets none of the next: its p_i is set to zero and the others are divided by their sum. Sizes of nodes then differ
+    less, and a class is on fewer nodes: E[Σ_i p_i²] exceeds the formula above.
+
     Args:
         labels: ``(N,)`` class of every sample; every sample is used once.
         num_nodes: number of nodes n.
         alpha: concentration α > 0; 0.1 is strongly skewed, 1 moderately.
+        balanced: whether nodes with an equal share of all samples get no more, as in DecentralizePy (which draws
+            everything again until each node has as many samples as there are classes).
         minimum: minimum number of samples per node; None: the smaller of 10 and N / (2 n).
         seed: seed of the draws.
 
@@ -145,20 +159,31 @@ def dirichlet(
         Federated Learning of Neural Networks", ICML 2019.
     """
     classes = class_numbers("labels", labels)
-    total = len(classes)
+    total, balanced = len(classes), flag("balanced", balanced)
     num_nodes, rng = _check_nodes(total, num_nodes, seed)
     alpha = real("alpha", alpha, above=0, most=1e300, remedy="0.1 is strongly skewed; use iid for no skew")
     if minimum is None:
         minimum = max(1, min(10, total // (2 * num_nodes)))
     minimum = whole("minimum", minimum, least=1, most=total // num_nodes, remedy=_shared(total, num_nodes))
-    owner = np.empty(total, np.int64)
+    owner, sizes = np.empty(total, np.int64), np.zeros(num_nodes, np.int64)
     for label in np.unique(classes):
         members = rng.permutation(np.flatnonzero(classes == label))
-        edges = np.cumsum(rng.dirichlet(np.full(num_nodes, alpha)))
+        shares = rng.dirichlet(np.full(num_nodes, alpha))
+        edges = np.cumsum(_without_full(shares, num_nodes * sizes >= total) if balanced else shares)
         # One random offset for all positions: each count is p_i m rounded down or up, with mean p_i m.
         positions = (np.arange(len(members)) + rng.random()) / len(members)
-        owner[members] = np.minimum(np.searchsorted(edges, positions, side="right"), num_nodes - 1)
+        chosen = np.minimum(
+            np.searchsorted(edges, positions, side="right"), np.flatnonzero(np.diff(edges, prepend=0))[-1]
+        )
+        owner[members] = chosen
+        sizes += np.bincount(chosen, minlength=num_nodes)
     return by_owner(_fill_up(rng, owner, num_nodes, minimum), num_nodes)
+
+
+def _without_full(shares: Float[np.ndarray, " n"], full: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Give the shares of full nodes to the others, in proportion; equally, where these have none."""
+    kept = np.where(full, 0.0, shares)
+    return kept / kept.sum() if kept.sum() > 0 else ~full / np.sum(~full)
 
 
 @recorded("bornstein2023swift")

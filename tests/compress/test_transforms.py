@@ -266,3 +266,16 @@ def test_bad_vectors(transform):
     coefficients = jnp.zeros(transform.size(40))
     with pytest.raises(ValueError, match=rf"{transform.size(40)} coefficients.*{transform.size(44)}.*d=44"):
         transform.inverse(coefficients, 44)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", [jnp.float16, jnp.bfloat16])
+def test_half_precision_is_computed_in_single_precision_as_in_pywavelets(kind, mode):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal(211), kind)
+    for transform in (wavelet("sym2", 4, mode), fourier()):
+        coefficients = transform.forward(x)
+        assert coefficients.dtype == transform.inverse(coefficients, 211).dtype == jnp.float32
+        np.testing.assert_array_equal(transform.inverse(coefficients, 211).astype(kind), x)
+        assert transform.inverse(coefficients.astype(kind), 211).dtype == jnp.float32
+    single = np.asarray(x, np.float32)
+    np.testing.assert_allclose(wavelet("sym2", 4, mode).forward(x), reference(single, "sym2", 4, mode), atol=1e-5)

@@ -153,7 +153,7 @@ def test_shards_are_those_of_the_partition(tmp_path):
     by_name = {
         "iid": gj.tasks.iid(96, N, seed=5),
         "kshard\nshards = 2": gj.tasks.by_stretches(labels, N, shards_per_node=2, seed=5),
-        "dirichlet\nalpha = 0.5": gj.tasks.dirichlet(labels, N, alpha=0.5, seed=5),
+        "dirichlet\nalpha = 0.5": gj.tasks.dirichlet(labels, N, alpha=0.5, balanced=True, seed=5),
         "simple": gj.tasks.Partition(np.arange(96, dtype=np.int32), np.arange(0, 97, 16, dtype=np.int32)),
     }
     for name, expected in by_name.items():

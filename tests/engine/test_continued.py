@@ -168,7 +168,7 @@ def test_a_callback_gets_every_record_in_plain_values():
         KEY, dpsgd(task, Partial(optax.sgd, 0.1)), plan, START, observers=watch, record_every=4, callback=seen.append
     )
     assert [record["event"] for record in seen] == [0, 4, 8, 10]
-    plain = ["event", "time", "bytes_sent", "messages_sent", "train_loss", "consensus_distance"]
+    plain = ["event", "time", "bytes_sent", "messages_sent", "train_loss", "gradient_calls", "consensus_distance"]
     for number, record in enumerate(seen):
         assert all(type(record[name]) in (int, float) for name in plain)
         for name in plain:

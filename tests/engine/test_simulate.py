@@ -575,3 +575,20 @@ def test_a_second_run_compiles_nothing():
         assert names == []
         jax.jit(jnp.cos)(1.0)
         assert names  # the listener listens
+
+
+def test_gradient_calls_are_those_of_acting_nodes():
+    """All nodes H times a round, the acting one at a meeting; a run that is continued goes on counting."""
+    task, x0 = exact_quadratic(), START
+    rounds_run = simulate(KEY, dpsgd(task, SGD, local_steps=3), rounds(W, 6), x0, record_every=2)
+    assert rounds_run["gradient_calls"].values.tolist() == [0, 6 * N, 12 * N, 18 * N]
+    meetings = poisson_pairs(GRAPH, 30, seed=0)
+    for packing in ("sequential", "packed"):
+        met = simulate(KEY, dpsgd(task, SGD), meetings, x0, record_every=10, packing=packing)
+        assert met["gradient_calls"].values.tolist() == [0, 10, 20, 30]
+    half = simulate(KEY, dpsgd(task, SGD), meetings[:10], x0)
+    assert simulate(KEY, dpsgd(task, SGD), meetings, half, record_every=10)["gradient_calls"].values[-1] == 30
+    seeds = simulate(jax.random.split(KEY, 2), dpsgd(task, SGD), rounds(W, 2), x0)
+    assert seeds["gradient_calls"].values[-1].tolist() == [2 * N, 2 * N]
+    silent = simulate(KEY, gossip_averaging(), rounds(W, 2), x0)
+    assert np.isnan(silent["gradient_calls"]).all()  # nothing is said of steps

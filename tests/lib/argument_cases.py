@@ -47,6 +47,10 @@ PAIR = gj.mixing.push(0, 1, 0.5)
 HELD = gj.track_versions(gj.gossip_averaging()).init(jax.random.key(0), jnp.ones(3)).versions
 
 
+def soft_threshold(z, step_size):
+    return jnp.sign(z) * jnp.maximum(jnp.abs(z) - 0.1 * step_size, 0)
+
+
 def learning(*rest, **settings):
     return (
         {"task": TASK, "optimizer": SGD} | dict(*rest),
@@ -72,6 +76,27 @@ CASES = [
     (protocol.gradient_tracking, *learning(order=WORD)),
     (protocol.beer, *learning({"compressor": Q, "gamma": 0.5}, **COMPRESSOR, **GAMMA)),
     (protocol.d2, *learning()),
+    (protocol.exact_diffusion, *learning()),
+    (protocol.led, *learning({"local_steps": 2, "beta": 0.5}, beta=REAL | {"zero": 0.0}, **STEPS)),
+    (protocol.extra, *learning()),
+    (
+        protocol.k_gt,
+        {"task": TASK, "step_size": 0.1, "local_steps": 2, "communication_step": 0.5},
+        {"task": THING | NONE, "step_size": REAL | {"zero": 0.0}, "communication_step": REAL | {"zero": 0.0}} | STEPS,
+    ),
+    (
+        protocol.prox_skip,
+        *learning(
+            {"probability": 0.5, "chi": 2.0},
+            probability=REAL | {"zero": 0.0, "large": 1.5},
+            chi=REAL | {"small": 0.5},
+        ),
+    ),
+    (
+        protocol.nids,
+        {"task": TASK, "step_sizes": 0.1, "prox": soft_threshold},
+        {"task": THING | NONE, "step_sizes": REAL | NONE | {"zero": 0.0}, "prox": {"number": 3, "text": "a"}},
+    ),
     (protocol.ad_psgd, *learning(**SHARING)),
     (protocol.allreduce_sgd, *learning()),
     (protocol.sgp, *learning(**SHARING)),
@@ -176,6 +201,12 @@ CASES = [
         },
     ),
     (observe.average_model_metrics, {"task": TASK}, {"task": THING | NONE, "seed": SEED}),
+    (observe.squared_gradient_norm, {"task": TASK}, {"task": THING | NONE, "metric": {"number": 3, "text": "other"}}),
+    (
+        observe.optimality_gap,
+        {"task": TASK, "minimum": 0.5},
+        {"task": THING | NONE, "metric": {"number": 3, "text": "other"}, "minimum": NUMBERS | {"vector": np.ones(2)}},
+    ),
     *[(code, {"mask": jnp.ones(3, bool)}, {"mask": MASK}) for code in (codes.elias_gamma, codes.int32_indices)],
     *[(code, {"mask": jnp.ones(3, bool)}, {"mask": MASK}) for code in (codes.bitmap, codes.seed, codes.free)],
     (compress.largest, {"scores": jnp.ones(3), "k": 1}, {"scores": MASK, "k": WHOLE | NONE | {"many": 4}}),

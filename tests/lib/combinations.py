@@ -108,6 +108,12 @@ PROTOCOLS = {
     "gradient_tracking": functools.partial(protocol.gradient_tracking, TASK, SGD),
     "beer": functools.partial(protocol.beer, TASK, SGD, top_k(1), 0.5),
     "d2": functools.partial(protocol.d2, TASK, SGD),
+    "exact_diffusion": functools.partial(protocol.exact_diffusion, TASK, SGD),
+    "led": functools.partial(protocol.led, TASK, SGD, local_steps=2),
+    "nids": functools.partial(protocol.nids, TASK, 0.1),
+    "extra": functools.partial(protocol.extra, TASK, SGD),
+    "k_gt": functools.partial(protocol.k_gt, TASK, 0.1, local_steps=2),
+    "prox_skip": functools.partial(protocol.prox_skip, TASK, SGD, probability=0.5),
     "random_walk": functools.partial(protocol.random_walk, TASK, SGD),
     "hadfl": functools.partial(protocol.hadfl, TASK, SGD, local_steps=2),
     "fedbuff": functools.partial(protocol.fedbuff, TASK, SGD),
@@ -129,6 +135,7 @@ SHARINGS = {
     "power_gossip": lambda: sharing.power_gossip(GRAPH),
     "secure_aggregation": lambda: sharing.secure_aggregation(GRAPH),
 }
+LIKE_D2 = "its corrections sum to zero only if mixing conserves the mean, as for `d2`"
 WHOLE_ONLY = {
     "fedavg": "clients could return parts of models, but fetch whole ones, and a plan counts messages of one size",
     "allreduce_sgd": "gradients, not models, are averaged, and exactly: sums on their way have no gaps",
@@ -137,6 +144,12 @@ WHOLE_ONLY = {
     "beer": "compresses by itself: it takes a compressor",
     "d2": "its corrections sum to zero only if mixing conserves the mean, which messages that fill in do not; `dpsgd` "
     "with `choco` is the compressed algorithm for such rounds",
+    "exact_diffusion": LIKE_D2,
+    "led": LIKE_D2,
+    "nids": LIKE_D2,
+    "extra": LIKE_D2,
+    "k_gt": "its corrections sum to zero only if mixing conserves every coordinate, as for `gradient_tracking`",
+    "prox_skip": LIKE_D2,
     "random_walk": "the model itself moves: at the next node nothing is there to fill in what was left behind",
     "hadfl": "sums of a ring have no gaps",
     "fedbuff": "clients return changes, and a buffer has no coordinates of its own to fill in",

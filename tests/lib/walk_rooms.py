@@ -183,13 +183,18 @@ def timelines():
 
 def protocols():
     return [
-        *(call(f, task=task(), optimizer=SGD) for f in (P.ad_psgd, P.allreduce_sgd, P.d2, P.sgp)),
+        *(call(f, task=task(), optimizer=SGD) for f in (P.ad_psgd, P.allreduce_sgd, P.d2, P.exact_diffusion, P.sgp)),
         call(P.beer, task=task(), optimizer=SGD, compressor=COMPRESSOR, gamma=0.5),
         call(P.dpsgd, task=task(), optimizer=SGD, order="adapt_then_combine", local_steps=1, sharing=SHARING),
         *(call(f, task=task(), optimizer=SGD, local_steps=2) for f in (P.fedavg, P.local_sgd, P.fedbuff)),
         *(call(f, task=task(), optimizer=SGD, local_steps=2) for f in (P.random_walk, P.swift)),
         call(P.gossip_averaging, sharing=SHARING),
         call(P.gossip_learning, task=task(), optimizer=SGD, merge="average", local_steps=1),
+        call(P.led, task=task(), optimizer=SGD, local_steps=2, beta=0.5),
+        call(P.extra, task=task(), optimizer=SGD),
+        call(P.k_gt, task=task(), step_size=0.1, local_steps=2, communication_step=0.5),
+        call(P.prox_skip, task=task(), optimizer=SGD, probability=0.5, chi=2.0),
+        call(P.nids, task=task(), step_sizes=0.1),
         call(P.gradient_tracking, task=task(), optimizer=SGD, order="adapt_then_combine"),
         call(gj.restarted, optimizer=optax.sgd(0.1), every=2),
         call(gj.metered, protocol=learn(), compute_seconds=0.1, bytes_per_second=1e6, latency_seconds=0.0,
@@ -233,7 +238,7 @@ def tasks():
         call(t.iid, num_samples=64, num_nodes=N, seed=0),
         call(t.by_shards, labels=digits().train.labels, num_nodes=N, shards_per_node=2, seed=0),
         call(t.by_stretches, labels=digits().train.labels, num_nodes=N, shards_per_node=2, seed=0),
-        call(t.dirichlet, labels=digits().train.labels, num_nodes=N, alpha=0.5, minimum=1, seed=0),
+        call(t.dirichlet, labels=digits().train.labels, num_nodes=N, alpha=0.5, balanced=False, minimum=1, seed=0),
         call(t.label_skew, labels=digits().train.labels, num_nodes=N, degree=0.5, seed=0),
         call(t.natural, groups=GROUPS, num_nodes=8, minimum=1, seed=0),
         call(t.by_user, groups=GROUPS, num_nodes=8, minimum=1, seed=0),
@@ -306,6 +311,8 @@ def observers():
     return [
         call(o.node_metrics, task=task(), nodes=2, samples=5, seed=0),
         call(o.average_model_metrics, task=task(), samples=5, seed=0),
+        call(o.squared_gradient_norm, task=task(), metric="loss"),
+        call(o.optimality_gap, task=task(), minimum=0.0, metric="loss"),
         call(o.subset, task=task(), samples=5, seed=0),
         call(o.metrics_by_node, task=task(), samples=5, seed=0),
         call(gj.observe.staleness_histogram, bins=5),

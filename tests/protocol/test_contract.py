@@ -23,13 +23,19 @@ from gossipjax import (
     beer,
     d2,
     dpsgd,
+    exact_diffusion,
+    extra,
     fedavg,
     fedbuff,
     gossip_averaging,
     gossip_learning,
     gradient_tracking,
     hadfl,
+    k_gt,
+    led,
     local_sgd,
+    nids,
+    prox_skip,
     push_sum,
     random_walk,
     sgp,
@@ -187,6 +193,11 @@ def bound(builder, **settings):
     return lambda task, optimizer: builder(task, optimizer, **settings)
 
 
+def with_rate(builder, **settings):
+    """A builder that takes a step size in the place of an optimizer."""
+    return lambda task, optimizer: builder(task, *optimizer.args, **settings)
+
+
 CLOCK = clocks.shifted_exponential(0.2, 0.6)
 ONE_PEER = [uniform(topology).toarray() for topology in one_peer_exponential(N)]
 CASES = [
@@ -220,7 +231,15 @@ CASES = [
     Case("allreduce", bound(allreduce_sgd), on_rounds([W])),
     Case("gradient_tracking_cta", bound(gradient_tracking), on_rounds([W])),
     Case("gradient_tracking_atc", bound(gradient_tracking, order="adapt_then_combine"), on_rounds([W])),
+    Case("gradient_tracking_next", bound(gradient_tracking, order="next"), on_rounds([W])),
+    Case("gradient_tracking_aug_dgm", bound(gradient_tracking, order="aug_dgm"), on_rounds([W])),
     Case("d2", bound(d2), on_rounds([W])),
+    Case("exact_diffusion", bound(exact_diffusion), on_rounds([metropolis(GRAPH).toarray()])),
+    Case("led", bound(led, local_steps=3), on_rounds([W])),
+    Case("extra", bound(extra), on_rounds([W])),
+    Case("k_gt", with_rate(k_gt, local_steps=3, communication_step=0.8), on_rounds([W])),
+    Case("prox_skip", bound(prox_skip, probability=0.6), on_rounds([W])),
+    Case("nids", with_rate(nids), on_rounds([W])),
     Case(
         "ad_psgd_flights",
         bound(ad_psgd),
@@ -422,8 +441,8 @@ def test_names_of_nodes_do_not_matter(case):
 
 
 def test_mixing_alone_conserves_the_mean(case, plan):
-    """With learning rate 0 only the mixing acts, for which a doubly stochastic W keeps the mean."""
-    _, x, _ = final_state(KEY, make(case, rate=0.0), plan, start(case))
+    """With a vanishing learning rate only the mixing acts, for which a doubly stochastic W keeps the mean."""
+    _, x, _ = final_state(KEY, make(case, rate=1e-300), plan, start(case))
     change = np.abs(x.mean(0) - start(case).mean(0)).max()
     if case.conserves and ("doubly_stochastic" in plan.properties or case.slots is not None):
         assert change < 1e-14

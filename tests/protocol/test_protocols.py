@@ -28,12 +28,12 @@ from gossipjax import (
 from gossipjax._base.binding import as_factory
 from gossipjax._base.streams import node_keys
 from gossipjax._engine import loop
-from gossipjax.mixing import averaging, exchange, lazy, metropolis, mix
+from gossipjax.mixing import averaging, exchange, lazy, metropolis, mix, uniform
 from gossipjax.observe import consensus_distance
 from gossipjax.protocol._local import check_steps
 from gossipjax.tasks import quadratic
 from gossipjax.timeline import client_sampling, poisson_edges, poisson_pairs, rounds
-from gossipjax.topology import barabasi_albert, complete, hypercube
+from gossipjax.topology import barabasi_albert, complete, hypercube, one_peer_exponential
 from theory.consensus import dpsgd_bias, stationary_consensus
 from theory.spectral import pairwise_one_event
 
@@ -117,21 +117,57 @@ def test_d2_equals_its_two_step_recursion():
     assert np.abs(state.correction).max() > 1e-2
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_gradient_tracking_equals_its_loop(order):
-    """DIGing: y_0 = g(x_0), x_{t+1} = W x_t − γ y_t, y_{t+1} = W y_t + g(x_{t+1}) − g(x_t); or W around all of it."""
-    x = X0.copy()
-    y = gradient(x) if order == "combine_then_adapt" else W @ gradient(x)
-    for t in range(10):
-        new = W @ x - RATE * y if order == "combine_then_adapt" else W @ (x - RATE * y)
-        change, x = gradient(new) - gradient(x), new
-        if t < 9:
-            y = W @ y + change if order == "combine_then_adapt" else W @ (y + change)
-    state = run(KEY, gradient_tracking(exact_quadratic(), SGD, order=order), rounds(W, 10), jnp.asarray(X0))
+TRACKING = {
+    "combine_then_adapt": (False, False, False),
+    "next": (False, True, False),
+    "aug_dgm": (True, True, False),
+    "adapt_then_combine": (True, True, True),
+}
+"""By order: whether W stands around the change of the gradient, the step of the model, and y_0 = g(x_0)."""
+
+
+def tracked(order, matrices, x, rate, gradient):
+    """Models and trackers after one round on each matrix; the t-th mixes the t-th model and tracker."""
+    around_change, around_step, around_first = TRACKING[order]
+    y, g = np.zeros_like(x), np.zeros_like(x)
+    for t, mixing in enumerate(matrices):
+        change, g = gradient(x) - g, gradient(x)
+        if t == 0:
+            y = mixing @ g if around_first else g
+        else:
+            y = mixing @ (y + change) if around_change else mixing @ y + change
+        x = mixing @ (x - rate * y) if around_step else mixing @ x - rate * y
+    return x, y
+
+
+@pytest.mark.parametrize("matrices", [[W], [uniform(graph).toarray() for graph in one_peer_exponential(N)]])
+@pytest.mark.parametrize("order", TRACKING)
+def test_gradient_tracking_equals_its_loop(order, matrices):
+    """On one matrix and on a cycle of them."""
+    x, y = tracked(order, [matrices[t % len(matrices)] for t in range(10)], X0, RATE, gradient)
+    state = run(KEY, gradient_tracking(exact_quadratic(), SGD, order=order), rounds(matrices, 10), jnp.asarray(X0))
     close(state.x, x)
+    close(state.tracker, y)
     # The mean tracker is the mean of the gradients it was last given.
     close(state.tracker.mean(0), state.gradient.mean(0))
     assert np.abs(state.tracker - state.gradient).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("order", "first"),
+    [
+        ("adapt_then_combine", (1.825, 3.775)),  # x_1 = W (x_0 − γ W g_0)
+        ("aug_dgm", (1.85, 3.75)),  # x_1 = W (x_0 − γ g_0)
+        ("next", (1.85, 3.75)),
+        ("combine_then_adapt", (1.9, 3.7)),  # x_1 = W x_0 − γ g_0
+    ],
+)
+def test_the_first_round_of_gradient_tracking(order, first):
+    """Two nodes: b = (0, 2), x_0 = (1, 5), g_0 = (1, 3), γ = 0.1."""
+    two = np.array([[0.75, 0.25], [0.25, 0.75]])
+    targets, x0 = np.array([[0.0], [2.0]]), np.array([[1.0], [5.0]])
+    protocol = gradient_tracking(exact_quadratic(targets, np.ones((2, 1))), Partial(optax.sgd, 0.1), order=order)
+    close(final(protocol, rounds(two, 1), x0)[:, 0], first)
 
 
 # --- reductions -------------------------------------------------------------------------------------------------------

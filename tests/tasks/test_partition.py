@@ -62,9 +62,9 @@ def test_stretches_use_every_sample_once_in_equal_shares(pool, k):
     parts.check_partition(partition, len(labels))
     assert np.ptp(partition.sizes) <= 1
     # A stretch with b ≥ 1 boundaries of classes inside takes them away and leaves one where the list is joined: all n k
-    # stretches together have at most n k and the C − 1 of the whole list.
+    # stretches together have at most n k and the C of the whole list, whose ends meet.
     counts = partition.class_counts(labels, 12)
-    assert np.count_nonzero(counts) <= 2 * num_nodes * k + len(np.unique(labels)) - 1
+    assert np.count_nonzero(counts) <= 2 * num_nodes * k + len(np.unique(labels))
 
 
 @properties
@@ -188,16 +188,19 @@ def test_two_shards_per_node_hold_at_most_four_classes():
     assert np.all(np.count_nonzero(counts, axis=1) <= 4)
 
 
-def dirichlet_by_hand(labels, num_nodes, alpha, seed):
+def dirichlet_by_hand(labels, num_nodes, alpha, seed, balanced=False):
     """The procedure on Python lists: sample k of a class of m stands at (k + u) / m of the nodes' stretches of [0, 1).
 
-    It fills no node up.
+    It fills no node up. If balanced, a node with an equal share of all samples gets no more.
     """
     rng = np.random.default_rng(seed)
     shards = [[] for _ in range(num_nodes)]
     for label in sorted(set(labels)):
         members = rng.permutation([sample for sample, own in enumerate(labels) if own == label])
         shares, offset = rng.dirichlet([alpha] * num_nodes), rng.random()
+        if balanced:
+            shares = [p * (len(shard) < len(labels) / num_nodes) for p, shard in zip(shares, shards, strict=True)]
+            shares = [p / sum(shares) for p in shares]
         node, end = 0, shares[0]
         for k, sample in enumerate(members):
             while (k + offset) / len(members) >= end and node < num_nodes - 1:
@@ -207,14 +210,33 @@ def dirichlet_by_hand(labels, num_nodes, alpha, seed):
     return [sorted(shard) for shard in shards]
 
 
+@pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("alpha", [0.5, 3.0])
-def test_dirichlet_cuts_every_class_in_proportion(alpha, seed):
+def test_dirichlet_cuts_every_class_in_proportion(alpha, seed, balanced):
     labels = list(np.random.default_rng(seed).integers(0, 8, 90))
-    expected = dirichlet_by_hand(labels, 3, alpha, seed)
+    expected = dirichlet_by_hand(labels, 3, alpha, seed, balanced)
     assert min(map(len, expected)) >= 1
-    partition = tasks.dirichlet(labels, 3, alpha=alpha, minimum=1, seed=seed)
+    partition = tasks.dirichlet(labels, 3, alpha=alpha, balanced=balanced, minimum=1, seed=seed)
     assert [list(partition.shard(node)) for node in range(3)] == expected
+
+
+def test_balanced_dirichlet_gives_full_nodes_no_more():
+    """A node that held N / n samples before the last class has none of it; sizes exceed N / n by a class at most."""
+    counts = tasks.dirichlet(LABELS, 10, alpha=0.1, balanced=True, minimum=1, seed=0).class_counts(LABELS, 10)
+    before = np.cumsum(counts, axis=1) - counts
+    assert np.all(counts[before >= 600] == 0)
+    assert np.all(counts.sum(1) < 600 + 600)
+    free = tasks.dirichlet(LABELS, 10, alpha=0.1, minimum=1, seed=0).sizes
+    assert counts.sum(1).std() < free.std()
+
+
+@pytest.mark.parametrize("alpha", [1e-300, 1e-8, 1e300])
+def test_extreme_concentrations_when_balanced(alpha):
+    """All the drawn share may belong to full nodes: then the others share the class equally."""
+    partition = tasks.dirichlet(LABELS, 50, alpha=alpha, balanced=True, seed=0)
+    parts.check_partition(partition, 6000)
+    assert partition.sizes.max() < 120 + 600
 
 
 @pytest.mark.parametrize("members", [1, 2, 3])
@@ -301,7 +323,7 @@ def test_label_skew_deals_the_sorted_part_in_stretches(total, num_nodes, degree)
 
 
 def stretches_by_hand(labels, num_nodes, k, seed):
-    """The procedure on Python lists: sort, cut stretches out of what is left."""
+    """The procedure on Python lists: sort, cut stretches out of what is left, round its end."""
     rng = np.random.default_rng(seed)
     shuffled = list(rng.permutation(len(labels)))
     left = sorted(shuffled, key=lambda sample: labels[sample])
@@ -310,9 +332,10 @@ def stretches_by_hand(labels, num_nodes, k, seed):
     for _ in range(num_nodes):
         own = []
         for _ in range(k):
-            start = rng.integers(0, len(left) - size + 1)
-            own += left[start : start + size]
-            del left[start : start + size]
+            start = rng.integers(0, len(left))
+            rolled = left[start:] + left[:start]
+            own += rolled[:size]
+            left = [sample for sample in left if sample not in own]
         shards.append(sorted(own))
     assert not left
     return shards
@@ -325,19 +348,19 @@ def test_stretches_are_cut_out_of_what_is_left():
 
 
 def test_the_first_stretch_lies_anywhere_in_the_sorted_list():
-    """One node of two takes half of 2 m sorted samples: of class 0 it has m − s, with s uniform on 0 … m.
+    """One node of two takes half of 2 m sorted samples: of class 0 it has |m − s|, with s uniform on 0 … 2 m − 1.
 
-    Classes of m samples; so the mean is m / 2 and the variance ((m + 1)² − 1) / 12, over 400 seeds.
+    Classes of m samples; so the mean is m / 2 and the variance m / 2 + (m − 1)(2 m − 1) / 6 − m² / 4, over 900 seeds.
     """
-    m, seeds = 20, 400
+    m, seeds = 20, 900
     labels = np.repeat([0, 1], m)
     counts = [
         tasks.by_stretches(labels, 2, shards_per_node=1, seed=seed).class_counts(labels, 2)[0, 0]
         for seed in range(seeds)
     ]
-    deviation = np.sqrt(((m + 1) ** 2 - 1) / 12)
+    deviation = np.sqrt(m / 2 + (m - 1) * (2 * m - 1) / 6 - m**2 / 4)
     assert abs(np.mean(counts) - m / 2) < 4 * deviation / np.sqrt(seeds)
-    assert (min(counts), max(counts)) == (0, m)  # either is missed with probability (20/21)^400 = 3e-9
+    assert (min(counts), max(counts)) == (0, m)  # either is missed with probability (39/40)^900 = 1e-10
 
 
 @pytest.mark.parametrize("degree", [0.25, 0.7])

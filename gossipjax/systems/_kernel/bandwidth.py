@@ -101,7 +101,9 @@ def greedy(upload: Rates, download: Rates) -> Network:
     min(free at the sender, free at the receiver), or is noted at the receiver if that is zero; the scan stops when the
     sender has nothing left. When a transfer ends, both sides get its rate back. The receiver offers its free bandwidth
     to its running incoming transfers in order, then to the noted ones; each is raised by min(free at its sender, free
-    at the receiver). Then the sender scans its queue again.
+    at the receiver). Then the sender scans its queue again. Of transfers that end at the same instant, the one that
+    was created first ends first; this decides who gets their bandwidth. The reference breaks such ties by the order in
+    which the ends were scheduled.
 
     Args:
         upload: u (n,) bytes a second; rounded down to whole bytes, at most :data:`FASTEST`.

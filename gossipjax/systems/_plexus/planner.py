@@ -92,7 +92,8 @@ def plexus(
         threshold: how s φ is rounded to a number of models, at least 1.
         local_steps: E; None: 5, or those of the learner. (MoDeST goes once through the local data.)
         time_batch: b, samples of a step in the training time: 1, or the batch size.
-        bandwidth: how it is shared: "greedy", whoever comes first takes all that sender and receiver have left;
+        bandwidth: how it is shared: "greedy", whoever comes first takes all that sender and receiver have left (of
+            transfers that end at the same instant, the one created first ends first);
             "fair", max-min fairly among all transfers at any time; "unlimited", each as if it were alone.
         aggregators: who takes the mean of the trainings of round k. "next", "current": a member of sample k + 1, or of
             k. "server", the baseline: the node of least median latency among the first 227, with unlimited bandwidth,

@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 JOBS ?= 2
+SMALLEST := tests/experiments/test_experiments.py
 
-.PHONY: combinations quick quick-all test slow figures papers papers-status papers-report claims lint bench clean docs env wheel
+.PHONY: combinations quick quick-all picture test slow figures papers papers-status papers-report claims lint bench clean docs env wheel
 .DEFAULT_GOAL := quick
 
 env: $(VENV)/.ready
@@ -47,12 +48,14 @@ claims: env
 	$(PY) -m theory check --json results/claims.json --report results/claims
 
 # To save time, compiled without most of XLA's optimizations. The targets quick and slow compile with them, as users do,
-# and slow repeats the tests that promise equality bit for bit.
+# and slow repeats the tests that promise equality bit for bit. Experiments in their smallest form do little but
+# compile, and promise no bits: slow compiles them as test does, and quick runs larger forms.
 test: env
 	XLA_FLAGS="$$($(PY) tests/lib/xla_flags.py)" $(PY) -m pytest -n $(JOBS) --dist worksteal -m "not slow"
 
 slow: env
-	$(PY) -m pytest -n $(JOBS) --dist worksteal -m "slow or exact"
+	$(PY) -m pytest -n $(JOBS) --dist worksteal -m "slow or exact" --ignore $(SMALLEST)
+	XLA_FLAGS="$$($(PY) tests/lib/xla_flags.py)" $(PY) -m pytest -n $(JOBS) --dist worksteal -m slow $(SMALLEST)
 
 lint: env
 	$(PY) -m ruff check .
@@ -63,6 +66,10 @@ lint: env
 combinations: env
 	PYTHONPATH=.:tests/lib $(PY) tests/lib/combinations.py
 	PYTHONPATH=.:tests/lib $(PY) tests/lib/methods.py
+
+# The README's picture, by the program below it.
+picture: env
+	cd docs && ../$(PY) ../tests/lib/readme.py ../README.md | ../$(PY) -
 
 bench: env
 	$(PY) -m benchmarks

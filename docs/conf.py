@@ -28,6 +28,7 @@ extensions = [
     "gallery",
     "mathml",
     "measured",
+    "names_table",
 ]
 if os.environ.get("GOSSIPJAX_DOCS_ONLINE"):
     extensions.append("sphinx.ext.intersphinx")

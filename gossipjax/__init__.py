@@ -16,6 +16,7 @@ from gossipjax import observe as observe
 from gossipjax import protocol as protocol
 from gossipjax import results as results
 from gossipjax import sharing as sharing
+from gossipjax import sweeps as sweeps
 from gossipjax import systems as systems
 from gossipjax import tasks as tasks
 from gossipjax import timeline as timeline
@@ -42,6 +43,8 @@ from gossipjax.facts import Traffic as Traffic
 from gossipjax.protocol import *  # noqa: F403
 from gossipjax.results import Trajectory as Trajectory
 from gossipjax.results import load as load
+from gossipjax.sweeps import SweepFailed as SweepFailed
+from gossipjax.sweeps import sweep as sweep
 from gossipjax.types import Event as Event
 from gossipjax.types import Info as Info
 from gossipjax.types import Protocol as Protocol

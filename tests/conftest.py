@@ -2,16 +2,21 @@
 
 import gc
 import itertools
+import os
 import pathlib
 
+# Tests, and the processes that they start, compile anew: they must not depend on what earlier ones left in a folder.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
+
+import annotations
 import jax
-from jaxtyping import install_import_hook
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_traceback_in_locations_limit", 0)  # noting where each operation is from takes time
 
 # Before the first import of the packages: only modules imported later are checked.
-_HOOK = install_import_hook(["gossipjax", "theory"], "beartype.beartype")
+_HOOK = annotations.install(["gossipjax", "theory"])
 
 import gossipjax  # noqa: E402
 
@@ -22,6 +27,12 @@ MOST_MAPS = 20_000
 where it gets none. Every compiled program holds several, some hundred tests gather ten thousand, and so may a few slow
 ones."""
 _DONE = itertools.count(1)
+
+
+def pytest_collection_finish():
+    """Let Python look for garbage more rarely, and not among what was imported and collected."""
+    gc.freeze()
+    gc.set_threshold(20_000)
 
 
 def pytest_runtest_teardown(item):

@@ -1,72 +1,76 @@
-"""Cards of all experiments and of all families of claims, made from the files themselves: the directive ``gallery``."""
+"""The directive ``gallery``: cards of all experiments, or of all families of claims, with their pictures."""
 
-import ast
+import concurrent.futures
+import os
 import pathlib
-import re
+import subprocess
+import sys
 
+import pictures
+from cards import Picture, card_of_experiment, card_of_family, experiments
+from result_files import ROOT, files_of
 from sphinx.util.docutils import SphinxDirective
 
-ROOT = pathlib.Path(__file__).parents[2]
+from experiments.__main__ import module_of
+from experiments.lib import store
+from experiments.lib.code import digest_of_code
+from figures.__main__ import module_of as drawing_of
+from figures.lib import style
+from theory.check.run import FAMILIES
+
+AT_ONCE = 2
+"""Quick runs at the same time."""
 
 
-def constant(tree, name):
-    """Return a constant of a module, from its source; None if there is none."""
-    for node in tree.body:
-        targets = getattr(node, "targets", [])
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            return ast.literal_eval(node.value)
-    return None
+def make(app):
+    """Draw the tables, and make quick runs of what has none, before Sphinx reads the page.
+
+    Results of quick runs stay for the next build. Where the cells of pages do not run, experiments do not either.
+    """
+    folder = pathlib.Path(app.srcdir) / "_build"
+    app.gallery = {stem: drawn for stem in experiments() if (drawn := _of_table(stem, folder))}
+    if app.config.nb_execution_mode == "off":
+        return
+    others = [stem for stem in experiments() if not files_of(stem)]
+    # Before the threads, because Python 3.11 cannot parse in two of them at once.
+    results = [folder / "quick" / digest_of_code(module_of(stem).run) for stem in others]
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(_quick_run, others, results))
+    for stem, result in zip(others, results, strict=True):
+        path = style.save(drawing_of(stem).draw(store.load(stem, result)), stem, result)
+        app.gallery[stem] = Picture(_within(app, path), "a quick run of today's code, made with this page")
 
 
-def reference(docstring):
-    """Return the reference at the end of a docstring, with links to arXiv; an empty text if there is none."""
-    found = re.search(r"Reference: (.*)", docstring, re.S)
-    text = "" if found is None else " ".join(found[1].split())
-    return re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", text)
+def _of_table(stem, folder):
+    """Draw the newest table of an experiment; None if there is none, or nothing to draw in it."""
+    files = files_of(stem)
+    found = pictures.draw(stem, files[-1]) if files else None
+    if found is None:
+        return None
+    target = folder / "pictures" / f"{stem}.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    found.figure.savefig(target, metadata={"Software": None})
+    return Picture(f"/_build/pictures/{stem}.png", found.words)
 
 
-def tables():
-    """Return the files of benchmarks/results that have a table of an experiment, by stem."""
-    found = {}
-    for path in sorted((ROOT / "benchmarks" / "results").glob("*.md")):
-        text = path.read_text(encoding="utf-8")
-        for stem in experiments():
-            if re.search(rf"^## `?{stem}`?$", text, re.M) or re.search(rf"run {stem}`", text[:1000]):
-                found.setdefault(stem, []).append(path)
-    return found
+def _quick_run(stem, result):
+    """Run an experiment in its quick form, unless the folder of its result has one.
+
+    Raises:
+        RuntimeError: the experiment failed.
+    """
+    if store.path_of(stem, result).is_file():
+        return
+    words = [sys.executable, "-m", "experiments", "run", stem, "--quick", "--out", str(result)]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(words, cwd=ROOT, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr[-2000:]}")
 
 
-def experiments():
-    """Return the file of every experiment, by stem."""
-    return {path.stem: path for path in sorted((ROOT / "experiments").glob("[!_]*.py"))}
-
-
-def card_of_experiment(stem, path, results):
-    """Write the card of an experiment."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    doc = ast.get_docstring(tree)
-    lines = [f"::::{{grid-item-card}} `{stem}`"]
-    if (ROOT / "docs" / f"{stem}.png").is_file():
-        lines.append(f":img-bottom: /{stem}.png")
-    claim = constant(tree, "CLAIM")
-    lines += ["", f"{doc.splitlines()[0]}", "", f"*Claim:* {claim[0].upper()}{claim[1:]}.", ""]
-    lines += [f"{reference(doc)}", ""] if reference(doc) else []
-    links = [f"{{download}}`{each.stem} </../benchmarks/results/{each.name}>`" for each in results]
-    lines += [f"*Measured:* {', '.join(links)}", ""] if links else []
-    lines += ["```sh", f"python -m experiments run {stem} --quick", f"python -m figures {stem}", "```", "::::"]
-    return "\n".join(lines)
-
-
-def card_of_family(family):
-    """Write the card of a family of claims."""
-    path = ROOT / "theory" / "check" / "claims" / f"{family}.py"
-    import importlib
-
-    claims = importlib.import_module(f"theory.check.claims.{family}").CLAIMS
-    about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()[0]
-    rows = [f"`{claim.name}`\n: {claim.statement.strip()}\n" for claim in claims]
-    lines = [f"::::{{grid-item-card}} `{family}`: {len(claims)} claims", "", about, "", ":::{dropdown} Claims", *rows]
-    return "\n".join([*lines, ":::", "", "```sh", f"python -m theory check {family}", "```", "::::"])
+def _within(app, path):
+    """Write a path as pages name it."""
+    return f"/{path.relative_to(app.srcdir).as_posix()}"
 
 
 class Gallery(SphinxDirective):
@@ -77,18 +81,18 @@ class Gallery(SphinxDirective):
     def run(self):
         """Return a grid of cards."""
         if self.arguments[0] == "experiments":
-            measured = tables()
-            cards = [card_of_experiment(stem, path, measured.get(stem, [])) for stem, path in experiments().items()]
-            for path in experiments().values():
-                self.env.note_dependency(str(path))
+            drawn = self.env.app.gallery
+            cards = [card_of_experiment(stem, path, drawn.get(stem)) for stem, path in experiments().items()]
+            for stem, path in experiments().items():
+                for source in (path, *files_of(stem)):
+                    self.env.note_dependency(str(source))
         else:
-            from theory.check.run import FAMILIES
-
             cards = [card_of_family(family) for family in FAMILIES]
-        return self.parse_text_to_nodes("\n".join([":::::{grid} 1 1 2 2", ":gutter: 3", "", *cards, ":::::"]))
+        return self.parse_text_to_nodes("\n".join(["::::::{grid} 1 1 2 2", ":gutter: 3", "", *cards, "::::::"]))
 
 
 def setup(app):
     """Register the directive."""
+    app.connect("builder-inited", make)
     app.add_directive("gallery", Gallery)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

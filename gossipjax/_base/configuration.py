@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import pathlib
-import platform
-from typing import Any
 
 import jax
-import jaxlib
-from jax.experimental.compilation_cache import compilation_cache
 
-from gossipjax._base.arguments import flag, instance, optional_whole
-from gossipjax._base.paths import cache_folder
+from gossipjax._base.arguments import flag, optional_whole
+from gossipjax._base.program_cache import set_cache
 
 
 def configure(
@@ -38,11 +32,12 @@ def configure(
         x64: whether JAX's default float is float64; None: unchanged.
         cache: folder of compiled programs, which later processes read instead of compiling again. True: the default
             folder of the user, one per version of JAX and kind of processor; False: no cache; None: unchanged. May be
-            switched at any time. JAX never empties the folder: delete it yourself. Off by default: with JAX 0.10.2 on
-            a CPU, writing a program once crashed the process.
+            switched at any time. Without this call, the first run uses the default folder, unless JAX's own settings
+            name another (``JAX_COMPILATION_CACHE_DIR``) or forbid it (``JAX_ENABLE_COMPILATION_CACHE=0``), or it
+            cannot be written and locked. At 1 GiB, the programs that were used the longest time ago are removed.
 
     Raises:
-        ValueError: if a number is below 1, or the parent folder of the cache does not exist.
+        ValueError: if a number is below 1, or the folder of the cache cannot be used.
         TypeError: if the cache is not a path.
         RuntimeError: if JAX has already started with other numbers.
     """
@@ -51,7 +46,7 @@ def configure(
     if x64 is not None:
         flag("x64", x64)
     if cache is not None:
-        _set_cache(cache)
+        set_cache(cache)
     started = _has_started()
     if host_devices is not None or not started:
         _set_devices(usable_cores() if host_devices is None else host_devices, started)
@@ -59,45 +54,6 @@ def configure(
         _set_threads(intra_op_threads, started)
     if x64 is not None:
         jax.config.update("jax_enable_x64", x64)
-
-
-def programs_folder() -> pathlib.Path:
-    """Return the folder that ``cache=True`` uses, inside the cache folder that ``GOSSIPJAX_CACHE`` sets.
-
-    Its name holds the versions of JAX and a hash of the processor's features, because programs are machine code and
-    JAX's own key lacks them: a home folder may be shared by different machines.
-    """
-    name = f"jax-{jax.__version__}-jaxlib-{jaxlib.__version__}-{_processor()}"
-    return cache_folder() / "programs" / name
-
-
-def _processor() -> str:
-    """Return the architecture, and a hash of the processor's model and features."""
-    known = [platform.machine(), platform.processor()]
-    facts = pathlib.Path("/proc/cpuinfo")
-    if facts.exists():
-        names = ("model name", "flags", "Features", "CPU part")
-        lines = facts.read_text(encoding="utf-8", errors="replace").splitlines()
-        known += sorted({line for line in lines if line.startswith(names)})
-    return f"{known[0]}-{hashlib.sha256(repr(known).encode()).hexdigest()[:12]}"
-
-
-def _set_cache(cache: Any) -> None:
-    folder: pathlib.Path | None = None
-    if isinstance(cache, bool):
-        folder = programs_folder() if cache else None
-    else:
-        instance("cache", cache, (str, os.PathLike), "pass True, False or a folder")
-        folder = pathlib.Path(cache).expanduser().absolute()
-        if not folder.parent.is_dir() or (folder.exists() and not folder.is_dir()):
-            raise ValueError(f"cache={str(cache)!r}: must be a folder whose parent exists; make {folder.parent} first")
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Most of a run's many programs compile in less than JAX's threshold of a second.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-    jax.config.update("jax_compilation_cache_dir", None if folder is None else str(folder))
-    compilation_cache.reset_cache()  # JAX reads the setting only once
 
 
 def usable_cores() -> int:

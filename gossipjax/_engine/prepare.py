@@ -17,6 +17,7 @@ from gossipjax._base.binding import Frozen, bind
 from gossipjax._base.calls import Call
 from gossipjax._base.leaves import is_key
 from gossipjax._base.memory import check_device_memory
+from gossipjax._base.program_cache import use_default_cache
 from gossipjax._base.rows import bytes_per_row, replicate
 from gossipjax._engine import chunks, packing
 from gossipjax._engine.checks import (
@@ -79,6 +80,7 @@ def prepare(
         The run, the record of its call, and its manifest.
     """
     _check_sorts(key, protocol, timeline)
+    use_default_cache()
     bound, watching, facts = bind(protocol), bind_observers(observers), timeline.properties
     start = _bind_start(x0, facts.num_rows)
     recording, at = _resolve_times(key, timeline, recording)

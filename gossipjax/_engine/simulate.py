@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Array, Key, Num
 
 from gossipjax._base.arguments import callable_of_one, flag
 from gossipjax._base.calls import attach
+from gossipjax._base.progress import progress_bar
 from gossipjax._engine.driver import Callback, Driver
 from gossipjax._engine.driver import Diverged as Diverged
 from gossipjax._engine.prepare import Packing, Recording, Strategy, as_execution, prepare
@@ -132,31 +133,10 @@ def simulate(
         if saved is not None:
             driver.restore(saved)
         progress = sys.stderr.isatty() if progress is None else progress
-        show = stack.enter_context(_bar(progress, timeline))
+        show = stack.enter_context(progress_bar(progress, timeline.properties.name, len(timeline)))
         for done in driver.run(saved, callback, throw, many=progress):
             show(done)
     trajectory = driver.trajectory(about)
     stopped = trajectory.manifest.get("stopped")
     attach(trajectory, call if stopped is None else stopped_call(call, stopped["event"]))
     return trajectory
-
-
-@contextlib.contextmanager
-def _bar(progress: bool, timeline: Timeline) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar if asked for; yield the function that moves it to an event."""
-    if not progress:
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        row = bar.add_task(timeline.properties.name, total=len(timeline))
-        yield lambda done: bar.update(row, completed=done)

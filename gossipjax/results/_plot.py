@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.stats
 import xarray as xr
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
+from scipy import special
 
 from gossipjax._base import palette
 from gossipjax._base.arguments import choice, instance
@@ -193,7 +193,7 @@ def _interval(values: Float[np.ndarray, "record seed"]) -> tuple[np.ndarray, np.
         warnings.simplefilter("ignore", RuntimeWarning)
         mean = np.nanmean(values, axis=1)
         error = np.nanstd(values, axis=1, ddof=1) / np.sqrt(count)
-        return mean, scipy.stats.t.ppf(0.975, count - 1) * error
+        return mean, special.stdtrit(count - 1, 0.975) * error
 
 
 def _seed_band(line: np.ndarray, half: np.ndarray, seeds: int) -> tuple[_Band, ...]:

@@ -350,16 +350,13 @@ def code_version() -> str:
 
     Cached for the process, which keeps running the code it imported if the checkout changes later.
     """
-    folder = pathlib.Path(__file__).resolve().parent
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
+    folder = pathlib.Path(__file__).resolve().parents[1]
+    if not (folder.parent / ".git").exists():
+        return _version("gossipjax")
+    command = ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--", "."]
     try:
-        if pathlib.Path(git("rev-parse", "--show-toplevel")) != folder.parent:
-            return _version("gossipjax")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()
+        commit = next(line.split()[-1] for line in told if line.startswith("# branch.oid"))
+        return commit[:12] + ("+" if any(not line.startswith("#") for line in told) else "")
     except (OSError, subprocess.SubprocessError):
         return _version("gossipjax")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import pathlib
 import subprocess
 import sys
 import textwrap
@@ -256,44 +255,6 @@ def test_configure_refuses_numbers_below_one():
         configuration.configure(host_devices=0)
     with pytest.raises(ValueError, match="intra_op_threads=-1"):
         configuration.configure(intra_op_threads=-1)
-
-
-CACHED = """
-    import sys
-    import gossipjax as gj
-    gj.configure(cache=eval(sys.argv[1]))
-    import collections
-    import jax, jax.numpy as jnp, optax
-    from jax.tree_util import Partial
-    found = collections.Counter()
-    jax.monitoring.register_event_listener(lambda event, **_: found.update([event.rsplit("/", 1)[-1]]))
-    task = gj.tasks.quadratic(jnp.ones((8, 3)))
-    plan = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.ring(8)), 20)
-    gj.simulate(jax.random.key(0), gj.dpsgd(task, Partial(optax.sgd, 0.1)), plan, task)
-    print(found["cache_hits"], found["cache_misses"])
-"""
-
-
-@pytest.mark.slow
-def test_a_second_process_reads_its_programs_from_the_cache(tmp_path, monkeypatch):
-    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GOSSIPJAX_CACHE", str(tmp_path / "own"))
-    folder = configuration.programs_folder()
-    assert folder.parts[-3:-1] == ("own", "programs")
-    hits, misses = map(int, run_python(CACHED, "True").split())
-    assert hits == 0
-    assert misses > 5
-    assert run_python(CACHED, repr(str(folder))).split() == [str(misses), "0"]
-
-
-def test_programs_of_another_processor_have_another_folder(monkeypatch):
-    here = configuration.programs_folder()
-    assert configuration.programs_folder() == here
-    read = pathlib.Path.read_text
-    monkeypatch.setattr(pathlib.Path, "read_text", lambda *args, **named: read(*args, **named).replace("avx2", "avx9"))
-    monkeypatch.setattr(configuration.platform, "processor", lambda: "another")  # where no features are listed
-    assert configuration.programs_folder() != here
 
 
 def test_configure_refuses_what_is_no_setting(tmp_path):

@@ -178,7 +178,12 @@ def test_the_tests_cover_every_stem():
     assert set(TINY) == set(command.STEMS) == set(drawing.STEMS)
 
 
-@pytest.mark.parametrize("stem", EACH)
+@pytest.fixture(scope="module", params=EACH)
+def stem(request):
+    """Of the module's scope, so that tests of one experiment follow each other: a worker seldom runs it for another."""
+    return request.param
+
+
 def test_result_is_stored_with_its_configuration_and_tabulated(stem):
     dataset = store.load(stem, tiny(stem))
     assert store.manifest_of(dataset)["configuration"] == json.loads(json.dumps(TINY[stem]._asdict()))
@@ -188,7 +193,6 @@ def test_result_is_stored_with_its_configuration_and_tabulated(stem):
     assert any(np.isfinite(row.predicted) for row in rows)
 
 
-@pytest.mark.parametrize("stem", EACH)
 def test_figure_is_drawn_from_the_stored_result(stem, tmp_path, capsys):
     assert drawing.main([stem, "--results", str(tiny(stem)), "--out", str(tmp_path)]) == 0
     assert str(tmp_path / f"{stem}.png") in capsys.readouterr().out

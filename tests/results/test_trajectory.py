@@ -14,10 +14,12 @@ import pytest
 import xarray as xr
 from problems import X0, N, exact_quadratic
 
+import gossipjax as gj
 from gossipjax import Trajectory, gossip_averaging, load, simulate
 from gossipjax.mixing import metropolis
 from gossipjax.observe import consensus_distance, models, node_metrics
 from gossipjax.observe._models import STATISTICS
+from gossipjax.results import _trajectory
 from gossipjax.results._trajectory import FORMAT
 from gossipjax.timeline import poisson_pairs, rounds
 from gossipjax.topology import ring
@@ -216,3 +218,37 @@ def test_a_picture(result, tmp_path):
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
     assert [file.name for file in tmp_path.iterdir()] == ["run.png"]
     assert result.plot(variables=["consensus_distance"], x="bytes_sent").axes
+
+
+def test_the_code_of_a_run_is_the_commit_of_its_checkout(tmp_path, monkeypatch):
+    package = tmp_path / "gossipjax"
+    (package / "results").mkdir(parents=True)
+    (package / "results" / "one.py").write_text("")
+    monkeypatch.setattr(_trajectory, "__file__", str(package / "results" / "one.py"))
+    version = _trajectory.code_version.__wrapped__
+    assert version() == gj.__version__  # installed, not checked out
+
+    def git(*words):
+        names = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        done = subprocess.run(["git", *names, "-C", str(tmp_path), *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    commit = git("rev-parse", "--short=12", "HEAD")
+    assert version() == commit
+    (tmp_path / "notes.txt").write_text("beside the package")
+    assert version() == commit
+    (package / "new.py").write_text("")
+    assert version() == f"{commit}+"
+    monkeypatch.setenv("PATH", "")  # no git
+    assert version() == gj.__version__
+
+
+def test_this_checkout_is_told_by_its_commit():
+    root = pathlib.Path(gj.__file__).parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("not a checkout")
+    head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    assert _trajectory.environment()["code"].removesuffix("+") == head[:12]

@@ -380,7 +380,7 @@ def test_settings_of_compressor_checks():
     x = np.ones(3, np.float32)
     for check, arguments, message in (
         (testing.check_contracts, (scaled_sign, 0.0, x), "omega=0.0"),
-        (testing.check_unbiased, (scaled_sign, x[None]), "pass a vector|Expected type"),
+        (testing.check_unbiased, (scaled_sign, x[None]), "pass a vector|not the 1 expected"),
         (testing.check_contracts, (lambda key, x: x[:2], 0.5, x), r"returns shape \(2,\)"),
     ):
         with pytest.raises((ValueError, TypeError), match=message):

@@ -192,7 +192,7 @@ FAULTS = {
 }
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def fresh_programs():
     """What was compiled before a fault was planted would hide it, and what is compiled with it must not stay."""
     jax.clear_caches()
@@ -201,6 +201,7 @@ def fresh_programs():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fresh_programs")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_turns_its_claims_red(monkeypatch, fault):
     where, name, wrong, names = FAULTS[fault]

@@ -1,0 +1,65 @@
+"""The gallery has a card for every experiment, and its pictures say what the tables say."""
+
+import importlib
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from theory.check.policy import Band, above, decide, place
+
+ROOT = pathlib.Path(__file__).parents[2]
+STEMS = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
+
+
+@pytest.fixture(autouse=True)
+def _extensions(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "_ext")
+
+
+def test_there_is_a_card_for_every_experiment():
+    cards = importlib.import_module("cards")
+    assert sorted(cards.experiments()) == STEMS
+    for stem, path in cards.experiments().items():
+        card = cards.card_of_experiment(stem, path)
+        assert f"`{stem}`" in card
+        assert re.search(r"^\*Claim:\* \S.*\.$", card, re.M), stem
+
+
+BANDS = (Band(0.5, 2.0), Band(low=-1.5), Band(high=3e-4), above(0.0), Band(-3.0, -1.0))
+SAMPLES = ((0.9, 1.0, 1.1), (-2.1, -2.0, -1.9), (1e-5, 2e-5, 3e-5), (-5.0, 0.0, 6.0))
+
+
+@pytest.mark.parametrize("band", BANDS, ids=str)
+@pytest.mark.parametrize("samples", SAMPLES, ids=str)
+def test_a_verdict_is_read_as_it_was_written(band, samples):
+    pictures = importlib.import_module("pictures")
+    verdict = decide(samples, band)
+    table = ["| quantity | measured | source |", "| --- | --- | --- |", f"| ratio | 1 | paper; {verdict} |"]
+    (found,) = pictures.verdicts(table)
+    assert (found.quantity, found.word) == ("ratio", verdict.word)
+    # Rows are written with two to three digits.
+    read, written = (found.mean, found.half, found.low, found.high), (verdict.mean, verdict.half, *band)
+    np.testing.assert_allclose(read, written, rtol=0.06, atol=1e-12)
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_pictures_place_intervals_as_the_verdicts_of_committed_tables(stem):
+    files, pictures = importlib.import_module("result_files"), importlib.import_module("pictures")
+    for path in files.files_of(stem):
+        for each in pictures.verdicts(files.section_of(stem, path)):
+            low, high, scaled = pictures._scaled(each)
+            least, most = (low if np.isfinite(each.low) else -np.inf), (high if np.isfinite(each.high) else np.inf)
+            half = scaled(each.mean + np.nan_to_num(each.half)) - scaled(each.mean) if np.isfinite(each.mean) else 0.0
+            word = place(scaled(each.mean), half, Band(least - 0.02, most + 0.02))
+            assert word == each.word or "undecided" in (word, each.word), each
+
+
+def test_a_picture_has_every_row_of_a_table():
+    files, pictures = importlib.import_module("result_files"), importlib.import_module("pictures")
+    (path,) = files.files_of("plexus_round_duration")
+    found = pictures.verdicts(files.section_of("plexus_round_duration", path))
+    labels = [text.get_text() for text in pictures.draw_verdicts(found).axes[0].get_yticklabels()]
+    assert [label.replace("\n", " ") for label in labels] == [each.quantity for each in found]
+    assert len(found) == 8

@@ -1,0 +1,34 @@
+"""The table of names has what exists."""
+
+import importlib
+import inspect
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "names.md").read_text(encoding="utf-8")
+ROWS = [line for line in PAGE.splitlines() if line.startswith("| `gj.")]
+
+
+def test_the_table_has_rows():
+    assert len(ROWS) >= 20
+
+
+@pytest.mark.parametrize("line", ROWS)
+def test_tables_name_what_exists(line):
+    module = importlib.import_module("gossipjax." + re.match(r"\| `gj\.([\w.]+)`", line).group(1))
+    names = re.findall(r"`(\w+)`", line.split("|", 2)[2])
+    assert names
+    for name in names:
+        assert hasattr(module, name), name
+
+
+@pytest.mark.parametrize("room", ["activity", "clocks", "flights", "losses", "overlays"])
+def test_public_modules_of_the_timeline_export_what_they_define(room):
+    module = importlib.import_module(f"gossipjax.timeline.{room}")
+    functions = {name for name in module.__all__ if inspect.isroutine(getattr(module, name))}
+    assert all(getattr(module, name).__module__ == module.__name__ for name in functions)
+    named = [line for line in ROWS if line.startswith(f"| `gj.timeline.{room}`")]
+    assert {name for line in named for name in re.findall(r"`(\w+)`", line.split("|", 2)[2])} <= functions

@@ -1,0 +1,268 @@
+"""Sweeps against calls one after another: values, what is kept, what fails, and what is refused."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import inspect
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import joblib
+import numpy as np
+import pytest
+import sweep_cells
+import xarray
+
+import gossipjax as gj
+from gossipjax.sweeps import _cells
+
+AXES = {"a": [3, 1, 2], "b": [0.5, 4.0]}
+free = inspect.unwrap(gj.sweep)
+
+
+def test_every_cell_stands_at_its_values_in_their_order(tmp_path):
+    table = gj.sweep(sweep_cells.product, AXES, tmp_path / "kept")
+    assert table["product"].dims == ("a", "b")
+    assert table["a"].values.tolist() == [3, 1, 2]
+    np.testing.assert_array_equal(table["product"], np.outer(AXES["a"], AXES["b"]))
+    assert len(list((tmp_path / "kept").glob("*.nc"))) == 6
+    np.testing.assert_array_equal(gj.sweeps.collect(tmp_path / "kept")["product"], np.outer([1, 2, 3], AXES["b"]))
+
+
+def test_runs_with_whole_axes_equal_single_runs(tmp_path):
+    axes = {"graph": ["ring", "complete"], "rounds": [2, 3], "seed": [0, 1]}
+    table = gj.sweep(sweep_cells.consensus, axes, tmp_path, together=["seed"])
+    assert dict(table["consensus_distance"].sizes) == {"graph": 2, "rounds": 2, "seed": 2, "record": 4}
+    alone = sweep_cells.consensus({"graph": "ring", "rounds": 3, "seed": [0, 1]})["consensus_distance"].transpose(
+        "seed", ...
+    )
+    np.testing.assert_array_equal(table["consensus_distance"].sel(graph="ring", rounds=3), alone)
+    assert np.isnan(table["consensus_distance"].sel(rounds=2).isel(record=-1)).all()
+    assert table["consensus_distance"].attrs == alone.attrs
+    everything = gj.sweep(sweep_cells.consensus, axes | {"graph": ["ring"], "rounds": [3]}, tmp_path, together=["seed"])
+    np.testing.assert_array_equal(everything["consensus_distance"].squeeze(), alone)
+
+
+def test_shorter_records_are_filled_up(tmp_path):
+    table = gj.sweep(sweep_cells.curve, {"length": [1, 3]}, tmp_path)
+    np.testing.assert_array_equal(table["time"], [[0, np.nan, np.nan], [0, 1, 2]])
+    assert table["time"].attrs == {"units": "s"}
+
+
+def calls(log):
+    return sorted(map(int, log.read_text().split()))
+
+
+def test_a_cell_is_made_once(tmp_path):
+    log, kept = tmp_path / "log", tmp_path / "kept"
+    axes = {"a": [1, 2], "log": [str(log)], "fails": [-1]}
+    gj.sweep(sweep_cells.logged, axes, kept)
+    table = gj.sweep(sweep_cells.logged, axes | {"a": [0, 1, 2, 3]}, kept)
+    assert calls(log) == [0, 1, 2, 3]
+    assert table["double"].values.ravel().tolist() == [0, 2, 4, 6]
+    gj.sweep(sweep_cells.logged, axes, kept, version="2")
+    assert calls(log) == [0, 1, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize("engine", ["serial", "threads"])
+def test_a_failure_is_told_once_and_the_rest_is_made(tmp_path, engine):
+    log, kept = tmp_path / "log", tmp_path / "kept"
+    axes = {"a": [1, 2, 3], "log": [str(log)], "fails": [2]}
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        chosen = "serial" if engine == "serial" else pool
+        with pytest.raises(gj.SweepFailed, match=r"1 of 3 cells failed, first a=2.*ValueError: a=2 is bad.*throw"):
+            gj.sweep(sweep_cells.logged, axes, kept, engine=chosen)
+        assert calls(log) == [1, 2, 3]
+        table = gj.sweep(sweep_cells.logged, axes, kept, throw=False, engine=chosen)
+        assert calls(log) == [1, 2, 2, 3]
+        np.testing.assert_array_equal(table["double"].values.ravel(), [2, np.nan, 6])
+        assert json.loads(table.attrs["failed"])[0]["config"]["a"] == 2
+        assert json.loads(gj.sweeps.collect(kept).attrs["failed"])[0]["error"] == "ValueError: a=2 is bad"
+        (tmp_path / "log.mended").touch()
+        table = gj.sweep(sweep_cells.logged, axes, kept, engine=chosen)
+    assert table["double"].values.ravel().tolist() == [2, 4, 6]
+    assert not list(kept.glob("*.error.json"))
+
+
+def test_a_name_holds_all_that_a_cell_depends_on():
+    cell = _cells.Cell("module.cell", "code", "1", False, {"a": 1, "b": 2.0})
+    assert cell._replace(config={"b": 2.0, "a": 1}).name == cell.name
+    others = [
+        cell._replace(function="module.other"),
+        cell._replace(code="other"),
+        cell._replace(version="2"),
+        cell._replace(x64=True),
+        cell._replace(config={"a": 1, "b": 2.5}),
+        cell._replace(config={"a": True, "b": 2.0}),
+    ]
+    assert len({cell.name, *(other.name for other in others)}) == 7
+    assert _cells.digest_of(sweep_cells.product) != _cells.digest_of(sweep_cells.curve)
+
+
+def test_another_sweep_in_the_folder_is_no_part_of_it(tmp_path):
+    gj.sweep(sweep_cells.product, {"a": [1], "b": [1.0]}, tmp_path)
+    gj.sweep(sweep_cells.curve, {"length": [1]}, tmp_path)
+    with pytest.raises(ValueError, match=r"several sweeps .*product.*curve|several sweeps .*curve.*product"):
+        gj.sweeps.collect(tmp_path)
+    with pytest.raises(ValueError, match="no finished cell"):
+        gj.sweeps.collect(tmp_path / "empty")
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    gj.sweep(sweep_cells.curve, {"length": [1, 2]}, tmp_path)
+    damaged = sorted(tmp_path.glob("*.nc"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(ValueError, match=rf"{damaged.name} is no finished cell .*delete it"):
+        gj.sweep(sweep_cells.curve, {"length": [1, 2]}, tmp_path)
+    damaged.unlink()
+    (tmp_path / ".begun.nc").write_text("of a writer that was killed")
+    assert gj.sweeps.collect(tmp_path).sizes["length"] == 1
+    assert gj.sweep(sweep_cells.curve, {"length": [1, 2]}, tmp_path).sizes["length"] == 2
+
+
+def no_dataset(config):
+    return config["a"]
+
+
+def hides_an_axis(config):
+    return xarray.Dataset({"a": ("record", [1.0])})
+
+
+def wrong_length(config):
+    return xarray.Dataset({"loss": ("a", [1.0])})
+
+
+@pytest.mark.parametrize(
+    ("cell", "settings", "told"),
+    [
+        (no_dataset, {}, "TypeError: a cell must return an xarray Dataset"),
+        (hides_an_axis, {}, "ValueError: 'a' is an axis"),
+        (wrong_length, {"together": ["a"]}, "ValueError: together='a': the cell got 2 values"),
+    ],
+)
+def test_a_cell_that_returns_something_else_fails(tmp_path, cell, settings, told):
+    with pytest.raises(gj.SweepFailed, match=told):
+        gj.sweep(cell, {"a": [1, 2]}, tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "changed"),
+    [
+        (TypeError, "cell=3", {"cell": 3}),
+        (TypeError, "axes=", {"axes": []}),
+        (TypeError, "axes=", {"axes": {}}),
+        (TypeError, "a='xyz'", {"axes": {"a": "xyz"}}),
+        (TypeError, "a=3", {"axes": {"a": 3}}),
+        (TypeError, "None", {"axes": {"a": [None]}}),
+        (TypeError, "nan", {"axes": {"a": [float("nan")]}}),
+        (TypeError, "inf", {"axes": {"a": [np.inf]}}),
+        (TypeError, "a name", {"axes": {"a b": [1]}}),
+        (ValueError, "all different", {"axes": {"a": []}}),
+        (ValueError, "all different", {"axes": {"a": [1, 1.0]}}),
+        (TypeError, "together='a'", {"together": "a"}),
+        (ValueError, "'c' is no axis", {"together": ["c"]}),
+        (TypeError, "engine=", {"engine": "threads"}),
+        (TypeError, "engine=", {"engine": 3}),
+        (ValueError, "workers=0", {"workers": 0}),
+        (ValueError, "deaths=-1", {"deaths": -1}),
+        (ValueError, "throw=", {"throw": "no"}),
+        (ValueError, "progress=", {"progress": "no"}),
+        (TypeError, "version=2", {"version": 2}),
+        (TypeError, "folder=3", {"folder": 3}),
+    ],
+)
+def test_what_is_no_sweep_is_refused(tmp_path, kind, told, changed):
+    asked = {"cell": sweep_cells.product, "axes": AXES, "folder": tmp_path / "kept"} | changed
+    with pytest.raises(kind, match=told):
+        free(**asked)
+    assert not list(tmp_path.glob("kept/*.nc"))
+
+
+def test_folders_and_functions_that_others_cannot_reach_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="parent exists"):
+        gj.sweep(sweep_cells.product, AXES, tmp_path / "no" / "kept")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="parent exists"):
+        gj.sweep(sweep_cells.product, AXES, tmp_path / "file")
+    with pytest.raises(TypeError, match="move it, at the top level, to a module"):
+        gj.sweep(lambda config: None, AXES, tmp_path / "kept", engine="processes")
+    typed = eval("lambda config: None")
+    with pytest.raises(ValueError, match="no source file"):
+        gj.sweep(typed, AXES, tmp_path / "kept")
+
+
+def test_numpy_numbers_name_the_same_cells(tmp_path):
+    gj.sweep(sweep_cells.product, AXES, tmp_path)
+    before = {path.name for path in tmp_path.iterdir()}
+    gj.sweep(sweep_cells.product, {"a": np.asarray([3, 1, 2]), "b": np.asarray([0.5, 4.0])}, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def in_processes(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+
+
+@pytest.mark.slow
+def test_worker_processes_give_the_same_records(tmp_path, monkeypatch):
+    in_processes(monkeypatch)
+    axes = {"graph": ["ring", "complete"], "rounds": [2, 3], "seed": [0, 1]}
+    asked = (sweep_cells.consensus, axes)
+    here = gj.sweep(*asked, tmp_path / "here", together=["seed"])
+    there = gj.sweep(*asked, tmp_path / "there", together=["seed"], engine="processes", workers=2)
+    xarray.testing.assert_identical(here, there)
+    width = gj.sweep(sweep_cells.product, {"a": [1], "b": [1.0]}, tmp_path / "width", engine="processes", workers=1)
+    assert bool(width["x64"].item()) == jax.config.jax_enable_x64
+
+
+def _part(folder, value):
+    gj.sweep(sweep_cells.product, AXES | {"a": [value]}, folder)
+
+
+@pytest.mark.slow
+def test_executors_and_jobs_of_other_tools_fill_the_same_folder(tmp_path, monkeypatch):
+    in_processes(monkeypatch)
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=spawn) as pool:
+        by_executor = gj.sweep(sweep_cells.product, AXES, tmp_path / "executor", engine=pool)
+    joblib.Parallel(n_jobs=2)(joblib.delayed(_part)(tmp_path / "jobs", value) for value in AXES["a"])
+    np.testing.assert_array_equal(by_executor["product"], np.outer(AXES["a"], AXES["b"]))
+    np.testing.assert_array_equal(gj.sweeps.collect(tmp_path / "jobs")["product"], np.outer([1, 2, 3], AXES["b"]))
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_replaced_and_the_rest_is_made(tmp_path, monkeypatch):
+    in_processes(monkeypatch)
+    axes = {"a": [0, 1, 2, 3], "mark": [str(tmp_path / "mark")]}
+    with pytest.raises(gj.SweepFailed, match=r"1 of 4 cells failed, first a=2.*died each time"):
+        gj.sweep(sweep_cells.dies, axes, tmp_path / "kept", engine="processes", workers=2, deaths=2)
+    assert gj.sweeps.collect(tmp_path / "kept")["double"].values.ravel().tolist() == [0, 2, 6]
+
+
+KILLED = """
+    import sys, gossipjax as gj, sweep_cells
+    gj.sweep(sweep_cells.slow, {"a": list(range(12))}, sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_goes_on(tmp_path, monkeypatch):
+    in_processes(monkeypatch)
+    wait, kept = random.Random(0), tmp_path / "kept"
+    for _ in range(4):
+        with subprocess.Popen([sys.executable, "-c", inspect.cleandoc(KILLED), str(kept)]) as run:
+            began = time.monotonic()
+            before = len(list(kept.glob("*.nc")))
+            while len(list(kept.glob("*.nc"))) == before and time.monotonic() - began < 60:
+                time.sleep(0.01)
+            time.sleep(wait.uniform(0, 0.3))
+            run.send_signal(signal.SIGKILL)
+    assert 0 < len(list(kept.glob("[!.]*.nc"))) < 12
+    table = gj.sweep(sweep_cells.slow, {"a": list(range(12))}, kept)
+    assert table["double"].values.tolist() == list(range(0, 24, 2))

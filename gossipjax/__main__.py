@@ -1,6 +1,7 @@
 """Commands: ``python -m gossipjax new my_study`` starts a project."""
 
 import argparse
+import shlex
 import sys
 
 from gossipjax._new import new
@@ -19,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(
         f"{folder} holds a study that runs:\n"
-        f"    cd {folder}\n"
+        f"    cd {shlex.quote(str(folder))}\n"
         "    python experiment.py   # three seeds of each mixing strength, under a minute\n"
         "    python figure.py       # figure.png\n"
         '    python -m pytest       # pip install pytest "gossipjax[testing]"'

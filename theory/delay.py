@@ -156,7 +156,10 @@ def exchange_factor(step: Number, n: int, bound: int) -> float:
         ValueError: a step that is not a finite number, fewer than two users, or a bound below one.
     """
     n, bound = whole("n", n, least=2, remedy="staleness is between users"), whole("bound", bound, least=1)
-    return 1.0 - n * (1.0 - (1.0 - real("step", step) / n) ** bound)
+    share = real("step", step) / n
+    # Of n in the millions, 1 − h/n keeps few digits of h.
+    change = math.expm1(bound * math.log1p(-share)) if share < 1 else (1.0 - share) ** bound - 1.0
+    return 1.0 + n * change
 
 
 def exchange_threshold(n: int, bound: int) -> float:
@@ -168,4 +171,4 @@ def exchange_threshold(n: int, bound: int) -> float:
         ValueError: fewer than two users, or a bound below one.
     """
     n, bound = whole("n", n, least=2, remedy="staleness is between users"), whole("bound", bound, least=1)
-    return n * (1.0 - (1.0 - 2.0 / n) ** (1.0 / bound))
+    return -n * math.expm1(math.log1p(-2.0 / n) / bound) if n > 2 else 2.0

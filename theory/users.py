@@ -95,7 +95,7 @@ def users_at(
     """
     times, start = reals("times", times, shape=(None,), least=0), real("start", start)
     flow, source, targets = _flow(sizes, targets, push_rate, gradient_rate, curvature, step, noise_std, weight)
-    n, count, x0 = np.sum(sizes), len(targets), start - float(np.average(targets, weights=sizes))
+    n, count, x0 = np.sum(sizes, dtype=np.float64), len(targets), start - float(np.average(targets, weights=sizes))
     state = np.concatenate([np.full(count, x0), np.full(count, x0**2), np.full(count, n * x0**2), [1.0]])
     size = len(source)
     affine = np.zeros((size + 1, size + 1))
@@ -165,5 +165,5 @@ def _with_sum(sizes, b, h, mu, pair, w) -> np.ndarray:
 
 def _moments(z: np.ndarray, sizes: np.ndarray) -> Users:
     mean, square, product = np.split(z, 3, axis=-1)
-    n = sizes.sum()
+    n = np.sum(sizes, dtype=np.float64)  # n² of whole numbers overflows from 3·10⁹ users on
     return Users(mean, square, square @ sizes / n - product @ sizes / n**2)

@@ -20,6 +20,8 @@ from theory.check.policy import Verdict, above, decide
 
 MARGIN = {True: 0.05, False: 0.02}
 """By how much a model must beat the floor to count as trained: absolute for accuracies (True), relative for errors."""
+DIGITS = 12
+"""Decimals of a margin: one that is met exactly is not exceeded by rounding."""
 FEW = 5.0
 """Ratings at 0 that are added to those of each item."""
 CLASS, MEAN, USER, BOTH = "majority class", "training mean", "user means", "user and item means"
@@ -102,9 +104,18 @@ def learned(ends: Any, known: dict[str, float], higher_is_better: bool | int) ->
         known: trivial predictors.
         higher_is_better: 1 for accuracies, 0 for errors.
     """
-    floor, higher = floor_of(known, higher_is_better), bool(higher_is_better)
-    lead = np.asarray(ends, np.float64) - floor if higher else 1.0 - np.asarray(ends, np.float64) / floor
-    return decide(lead, above(MARGIN[higher]))
+    floor, higher, ends = floor_of(known, higher_is_better), bool(higher_is_better), np.asarray(ends, np.float64)
+    if higher:
+        lead = ends - floor
+    else:
+        lead = 1.0 - ends / floor if floor else -ends  # no error is below zero
+    return decide(np.round(lead, DIGITS), above(MARGIN[higher]))
+
+
+def no_room(known: dict[str, float], higher_is_better: bool | int) -> bool:
+    """Whether even a perfect model would not beat the floor by :data:`MARGIN`, as with samples of one class."""
+    floor = floor_of(known, higher_is_better)
+    return floor >= 1.0 - MARGIN[True] if higher_is_better else floor <= 0.0
 
 
 def gated(words: Any, ends: Any, known: dict[str, float], higher_is_better: bool | int) -> str:
@@ -114,6 +125,10 @@ def gated(words: Any, ends: Any, known: dict[str, float], higher_is_better: bool
         return str(words)
     if not known:
         return "undecided: the run was stored without trivial predictors"
+    if found.missing:
+        return str(found)
+    if no_room(known, higher_is_better):
+        return "undecided: nothing can be better than the trivial predictor by the margin"
     return f"undecided: model has not learned (margin to the trivial predictor: {found})"
 
 

@@ -71,7 +71,7 @@ def _staleness(snapshot: Snapshot) -> dict[str, Array]:
         raise ValueError("staleness_by_node: model rows are no nodes here; use staleness_summary, which counts rows")
     stale, counts = pairs(snapshot)
     kind = jnp.result_type(float)
-    total = jnp.sum(jnp.where(counts, stale, 0), axis=1).astype(kind)
+    total = jnp.sum(jnp.where(counts, stale, 0).astype(kind), axis=1)  # the sum of integers might overflow
     return {
         "staleness_by_node": total / jnp.maximum(jnp.sum(counts, axis=1), 1).astype(kind),
         "max_staleness_by_node": jnp.max(jnp.where(counts, stale, 0), axis=1).astype(kind),

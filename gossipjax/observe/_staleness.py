@@ -36,9 +36,18 @@ def versions_of(snapshot: Snapshot) -> Versions:
     return snapshot.versions
 
 
+def _check_countable(what: str, rows: int, sources: int) -> None:
+    if rows * sources >= 2**31:
+        raise ValueError(
+            f"{what}: {rows} rows and {sources} tracked sources are {rows * sources} pairs, and their counts hold "
+            "numbers below 2³¹; track fewer sources, track_versions(protocol, sources=…)"
+        )
+
+
 def _summary(snapshot: Snapshot) -> dict[str, Array]:
     versions = versions_of(snapshot)
     held = versions.held[: num_rows(snapshot.x)]
+    _check_countable("staleness_summary", *held.shape)
     sources = versions.sources if versions.rows_are_nodes.value else jnp.full_like(versions.sources, -1)
     values, holders = statistics(Pairs(held, versions.own, sources))
     return {"staleness": values, "max_staleness": jnp.mean(holders.astype(values.dtype))}
@@ -61,7 +70,7 @@ def staleness_summary() -> Observer:
 def _by_source(snapshot: Snapshot) -> dict[str, Array]:
     stale, counts = pairs(snapshot)
     kind = jnp.result_type(float)
-    total = jnp.sum(jnp.where(counts, stale, 0), axis=0).astype(kind)
+    total = jnp.sum(jnp.where(counts, stale, 0).astype(kind), axis=0)  # the sum of integers might overflow
     return {
         "staleness_of_source": total / jnp.sum(counts, axis=0).astype(kind),
         "max_staleness_of_source": jnp.max(jnp.where(counts, stale, 0), axis=0).astype(kind),
@@ -91,6 +100,7 @@ def staleness_matrix() -> Observer:
 
 def _histogram(bins: Frozen[int], snapshot: Snapshot) -> dict[str, Array]:
     stale, counts = pairs(snapshot)
+    _check_countable("staleness_histogram", *stale.shape)
     at = jnp.minimum(stale, bins.value - 1)
     return {"staleness_histogram": jnp.zeros(bins.value, jnp.int32).at[at].add(counts.astype(jnp.int32))}
 
@@ -112,9 +122,10 @@ def _hops(snapshot: Snapshot) -> dict[str, Array]:
     if versions.hops is None:
         raise ValueError("hops are not tracked: pass hops=True to track_versions")
     _, counts = pairs(snapshot)
+    _check_countable("mean_hops", *counts.shape)
     kind = jnp.result_type(float)
     heard = counts & (versions.held[: counts.shape[0]] > 0)
-    total = jnp.sum(jnp.where(heard, versions.hops[: counts.shape[0]], 0)).astype(kind)
+    total = jnp.sum(jnp.where(heard, versions.hops[: counts.shape[0]], 0).astype(kind))
     return {"hops": total / jnp.maximum(jnp.sum(heard), 1).astype(kind)}
 
 

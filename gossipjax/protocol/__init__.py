@@ -21,6 +21,7 @@ from gossipjax.protocol._nids import nids as nids
 from gossipjax.protocol._prox_skip import prox_skip as prox_skip
 from gossipjax.protocol._push_sum import push_sum as push_sum
 from gossipjax.protocol._push_sum import sgp as sgp
+from gossipjax.protocol._quasi_global import quasi_global_momentum as quasi_global_momentum
 from gossipjax.protocol._random_walk import random_walk as random_walk
 from gossipjax.protocol._restarted import restarted as restarted
 from gossipjax.protocol._swift import swift as swift

@@ -67,6 +67,11 @@ def fedbuff(task: Task, optimizer: optax.GradientTransformation | Partial, *, lo
     """
     step = Partial(_step, as_task(task), as_factory(optimizer), check_steps(local_steps))
     requires = Requires(
-        {"buffered"}, mixing=True, num_nodes=task.num_nodes, local_steps=local_steps, builder="timeline.fedbuff"
+        {"buffered"},
+        mixing=True,
+        num_nodes=task.num_nodes,
+        local_steps=local_steps,
+        made_for="FedBuff",
+        builder="timeline.fedbuff",
     )
     return Protocol(Partial(_init), step, Partial(_model), requires)

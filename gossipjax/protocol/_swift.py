@@ -81,6 +81,7 @@ def swift(
         mixing=True,
         num_nodes=task.num_nodes,
         local_steps=local_steps,
+        made_for="SWIFT",
         builder="timeline.swift",
     )
     return Protocol(

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import special
 
 from gossipjax._base.arguments import instance, real, whole
 
@@ -55,6 +54,7 @@ def linear_rate(curve: DataArray, *, skip: float = 0.2, floor: float = 0.0, bloc
         TypeError: if curve is no DataArray.
         ValueError: if it has other dimensions or no events, a number is out of range, or too few records are left.
     """
+    from scipy import special
     from xarray import DataArray
 
     instance("curve", curve, DataArray, "pass one variable of a run, such as run['squared_error']")

@@ -20,8 +20,8 @@ from gossipjax.types import Timeline
 def align(plans: Sequence[Timeline], times: Float[np.ndarray, " r"]) -> tuple[list[Timeline], int]:
     """Pad plans with empty events, so that all plans have one shape and record at the same seconds.
 
-    The shape is compiled once. Records at fixed times do not favour busy periods, as records after every k-th event
-    would.
+    The shape is compiled once; all plans get as many rows for messages in flight as the one that needs most. Records at
+    fixed times do not favour busy periods, as records after every k-th event would.
 
     Args:
         plans: timelines of :func:`gossipjax.timeline.from_events`, one per seed. Events after the last time are
@@ -44,10 +44,11 @@ def align(plans: Sequence[Timeline], times: Float[np.ndarray, " r"]) -> tuple[li
     times = np.asarray(times, np.float64)
     counts = [np.diff(edge, prepend=0) for edge in edges]
     width = max(1, *(int(count.max()) for count in counts))
-    return [_filled(plan, times, count, width) for plan, count in zip(plans, counts, strict=True)], width
+    slots = max(plan.properties.num_slots for plan in plans)
+    return [_filled(plan, times, count, width, slots) for plan, count in zip(plans, counts, strict=True)], width
 
 
-def _filled(plan: Timeline, times: np.ndarray, counts: np.ndarray, width: int) -> Timeline:
+def _filled(plan: Timeline, times: np.ndarray, counts: np.ndarray, width: int, slots: int) -> Timeline:
     done = np.cumsum(counts)
     kept = int(done[-1])
     interval = np.repeat(np.arange(len(times)), counts)
@@ -62,4 +63,4 @@ def _filled(plan: Timeline, times: np.ndarray, counts: np.ndarray, width: int) -
         empty = idle[name].reshape(-1, *(1,) * (array.ndim - 1)) if name in idle else EMPTY[name]
         xs[name] = np.broadcast_to(empty, shape).astype(array.dtype)
         xs[name][place] = array[:kept]
-    return dataclasses.replace(plan, xs=xs)
+    return dataclasses.replace(plan, xs=xs, properties=dataclasses.replace(plan.properties, num_slots=slots))

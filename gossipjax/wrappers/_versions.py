@@ -51,9 +51,12 @@ def age_weighted(versions: Versions, mixing: Mixing) -> Mixing:
         raise TypeError(
             f"mixing: age weights are for pairwise transfers, not for {type(mixing).__name__}; use poisson_push"
         )
-    sender, receiver = (jnp.sum(contained(versions, rows).held, axis=1) for rows in (mixing.senders, mixing.receivers))
-    total, kind = sender + receiver, mixing.weights.dtype
-    share = jnp.where(total > 0, sender.astype(kind) / jnp.maximum(total, 1).astype(kind), 0.5)
+    kind, own = mixing.weights.dtype, jnp.result_type(float)  # the sum of integers might overflow
+    sender, receiver = (
+        jnp.sum(contained(versions, rows).held.astype(own), axis=1) for rows in (mixing.senders, mixing.receivers)
+    )
+    total = sender + receiver
+    share = jnp.where(total > 0, sender / jnp.maximum(total, 1), 0.5)
     copies = mixing.keep == 0
     return mixing._replace(
         weights=jnp.where(copies, mixing.weights, share.astype(kind)),

@@ -389,7 +389,7 @@ def test_a_plain_function_may_measure():
 )
 def test_observers_that_are_none_are_named(monkeypatch, measure, variables, message):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a user has no beartype between
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         simulate(KEY, gossip_averaging(), rounds(W, 3), START, observers=[Observer(measure, variables)])
 
 

@@ -75,3 +75,25 @@ def test_a_model_that_starts_at_a_rating_predicts_it():
     np.testing.assert_array_equal(np.abs(old["users"]) <= 0.05, True)
     with pytest.raises(ValueError, match="initial_rating=6"):
         tasks.matrix_factorization(data, shards, initial_rating=6)
+
+
+@pytest.mark.parametrize("floor", [k / 100 for k in range(10, 95, 5)])
+def test_a_margin_that_is_met_exactly_is_not_exceeded(floor):
+    """Whatever the rounding of the difference."""
+    for known, end, higher in (
+        ({trivial.CLASS: floor}, floor + trivial.MARGIN[True], 1),
+        ({trivial.MEAN: floor}, floor * (1 - trivial.MARGIN[False]), 0),
+    ):
+        better = end + 1e-6 if higher else end - 1e-6
+        assert trivial.learned([end] * 3, known, higher).word != "reproduced"
+        assert trivial.gated("so", [better] * 3, known, higher) == "so"
+
+
+@pytest.mark.parametrize(("known", "end", "higher"), [({trivial.CLASS: 0.97}, 1.0, 1), ({trivial.MEAN: 0.0}, 0.0, 0)])
+def test_data_that_need_no_model_say_nothing_about_one(known, end, higher):
+    assert trivial.gated("so", [end] * 3, known, higher).startswith("undecided: nothing can be better")
+
+
+def test_a_seed_without_a_value_is_named_and_is_no_model_that_has_not_learned():
+    text = trivial.gated("so", [0.9, np.nan, 0.9], {trivial.CLASS: 0.1}, 1)
+    assert text == "undecided: 1 of 3 seeds have no value"

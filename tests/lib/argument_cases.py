@@ -92,6 +92,7 @@ CASES = [
             chi=REAL | {"small": 0.5},
         ),
     ),
+    (protocol.quasi_global_momentum, *learning({"momentum": 0.5}, momentum=REAL | {"one": 1.0}, **SHARING)),
     (
         protocol.nids,
         {"task": TASK, "step_sizes": 0.1, "prox": soft_threshold},

@@ -114,6 +114,7 @@ PROTOCOLS = {
     "extra": functools.partial(protocol.extra, TASK, SGD),
     "k_gt": functools.partial(protocol.k_gt, TASK, 0.1, local_steps=2),
     "prox_skip": functools.partial(protocol.prox_skip, TASK, SGD, probability=0.5),
+    "quasi_global_momentum": functools.partial(protocol.quasi_global_momentum, TASK, SGD),
     "random_walk": functools.partial(protocol.random_walk, TASK, SGD),
     "hadfl": functools.partial(protocol.hadfl, TASK, SGD, local_steps=2),
     "fedbuff": functools.partial(protocol.fedbuff, TASK, SGD),

@@ -1,8 +1,8 @@
 """Print the ``XLA_FLAGS`` under which ``make test`` compiles: tiny programs take longer to optimize than to run.
 
-``make slow`` compiles the smallest forms of experiments under them too, and the rest with XLA's defaults, as do
-``make quick``, a plain ``pytest``, and users. XLA aborts on a flag that
-it does not know, and flags differ between versions, so a short process tries them first.
+``make slow`` compiles those slow tests under them too that do little but compile, and the rest with XLA's defaults, as
+do ``make quick``, a plain ``pytest``, and users. XLA aborts on a flag that it does not know, and flags differ between
+versions, so a short process tries them first.
 """
 
 import os

@@ -1,6 +1,7 @@
 """``python -m gossipjax new`` writes a study that runs at once, and overwrites nothing."""
 
 import pathlib
+import shlex
 import subprocess
 import sys
 
@@ -30,6 +31,13 @@ def test_an_empty_folder_is_filled_and_a_full_one_left_alone(tmp_path, capsys, m
     assert main(["new", str(tmp_path / "full")]) == 2
     assert "choose another name" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("name", ["my study", "$HOME", "a'b;ls", "ünï [x]*"])
+def test_the_printed_commands_find_a_folder_of_any_name(tmp_path, capsys, name):
+    assert main(["new", str(tmp_path / name)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("    cd ")]
+    assert shlex.split(line) == ["cd", str(tmp_path / name)]
 
 
 @pytest.mark.parametrize("name", ["missing/study", "file"])

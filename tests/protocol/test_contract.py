@@ -37,6 +37,7 @@ from gossipjax import (
     nids,
     prox_skip,
     push_sum,
+    quasi_global_momentum,
     random_walk,
     sgp,
     sharing,
@@ -238,7 +239,8 @@ CASES = [
     Case("led", bound(led, local_steps=3), on_rounds([W])),
     Case("extra", bound(extra), on_rounds([W])),
     Case("k_gt", with_rate(k_gt, local_steps=3, communication_step=0.8), on_rounds([W])),
-    Case("prox_skip", bound(prox_skip, probability=0.6), on_rounds([W])),
+    Case("prox_skip", bound(prox_skip, probability=0.6), on_rounds([W]), noisy=True),
+    Case("quasi_global_momentum", bound(quasi_global_momentum), on_rounds([W])),
     Case("nids", with_rate(nids), on_rounds([W])),
     Case(
         "ad_psgd_flights",

@@ -8,7 +8,19 @@ import pytest
 from jax.tree_util import Partial
 from problems import CURVATURE, TARGETS, X0, N, exact_quadratic
 
-from gossipjax import d2, exact_diffusion, extra, gradient_tracking, k_gt, led, nids, prox_skip, simulate
+from gossipjax import (
+    d2,
+    dpsgd,
+    exact_diffusion,
+    extra,
+    gradient_tracking,
+    k_gt,
+    led,
+    nids,
+    prox_skip,
+    quasi_global_momentum,
+    simulate,
+)
 from gossipjax.mixing import lazy, metropolis, uniform
 from gossipjax.timeline import rounds
 from gossipjax.topology import barabasi_albert, one_peer_exponential, ring
@@ -172,6 +184,19 @@ def test_prox_skip_sends_with_the_stated_probability():
     assert set(talks) == {0, edges}
     assert abs(np.mean(talks > 0) - p) < 4 * np.sqrt(p * (1 - p) / num_rounds)
     np.testing.assert_array_equal(np.diff(found["bytes_sent"].values), talks * X0.shape[1] * 8)
+
+
+def test_quasi_global_momentum_equals_its_loop():
+    """Lin et al. 2021, algorithm 1, with the momentum in the unit of gradients."""
+    x, hat, beta = X0, np.zeros_like(X0), 0.8
+    for _ in range(T):
+        new = W @ (x - RATE * (beta * hat + gradient(x)))
+        hat, x = beta * hat + (1 - beta) * (x - new) / RATE, new
+    found = run(quasi_global_momentum(TASK, SGD, momentum=beta))
+    close(found.x, x)
+    close(found.state.momentum, RATE * hat)
+    plain = run(quasi_global_momentum(TASK, SGD, momentum=0.0))
+    close(plain.x, run(dpsgd(TASK, SGD)).x)
 
 
 # --- equalities -------------------------------------------------------------------------------------------------------

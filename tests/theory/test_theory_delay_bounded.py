@@ -50,3 +50,15 @@ def test_gated_plans_keep_their_bound_and_free_ones_exceed_it():
         assert plan.staleness == bound
         assert plan.updates == (np.asarray(plan.timeline.xs["nodes"]) < 6).sum()
     assert additive.gated_gossip(6, 2000, gossip_rate=1.0, bound=None, seed=0).staleness > 5
+
+
+@pytest.mark.parametrize("n", [10**9, 10**15, 10**17])
+def test_exchanges_of_very_many_users_keep_their_digits(n):
+    """The limits as n grows, ``1 − hB`` and 2/B, which are off by less than hB² h/n here."""
+    assert theory.exchange_factor(0.3, n, 7) == pytest.approx(1 - 0.3 * 7, abs=1e-7)
+    assert theory.exchange_threshold(n, 7) == pytest.approx(2 / 7, rel=1e-7)
+
+
+def test_steps_of_more_than_n_change_the_sign_of_a_model_that_learns_alone():
+    assert theory.exchange_factor(3.0, 2, 3) == pytest.approx(1 - 2 * (1 - (1 - 1.5) ** 3), rel=1e-12)
+    assert theory.exchange_factor(2.0, 2, 3) == -1.0

@@ -63,6 +63,15 @@ def test_bias_is_kappa_for_any_number_of_users(left, right, push_rate, step, noi
     assert (found.squared_distance >= found.bias**2 - 1e-9).all()
 
 
+def test_consensus_of_billions_of_users_is_that_of_a_million():
+    """The mean of all users varies by 1/n."""
+    targets, few, many = np.array([2.0, -1.0]), np.array([10**6, 10**6]), np.array([10**10, 10**10])
+    wanted, found = (theory.stationary_users(sizes, targets, **RATES).consensus for sizes in (few, many))
+    assert found == pytest.approx(wanted, rel=1e-5)
+    later = [theory.users_at(np.ones(1), sizes, targets, start=3.0, **RATES).consensus for sizes in (few, many)]
+    np.testing.assert_allclose(later[1], later[0], rtol=1e-5)
+
+
 def test_longest_silence_is_the_mean_of_the_maximum_of_exponentials():
     draws = np.random.default_rng(0).exponential(1 / 3.0, (20_000, 12)).max(axis=1)
     gap = draws.mean() - theory.longest_silence(12, gossip_rate=3.0)

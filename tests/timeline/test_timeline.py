@@ -58,6 +58,14 @@ def test_rounds_state_the_facts_of_their_matrix():
     assert push.min_eigenvalue is None
 
 
+@pytest.mark.parametrize("n", [999, 20_000, 20_001])
+def test_the_smallest_eigenvalue_of_a_long_ring_is_found_in_time(n):
+    """Eigenvalues of a ring are 1/3 + 2/3 cos(2πk/n); those next to the smallest differ by 1e-7 and less."""
+    facts = rounds(metropolis(ring(n)), 1).properties
+    smallest = (1 + 2 * np.cos(2 * np.pi * (n // 2) / n)) / 3
+    assert facts.min_eigenvalue == pytest.approx(smallest, abs=1e-9)  # tol = 1e-6 of the distance to the shift
+
+
 def test_static_parts_do_not_travel_per_event():
     """T rounds on a fixed matrix cost T numbers of 4 bytes; a matching costs its partners."""
     timeline = rounds(metropolis(ring(100)), 50)

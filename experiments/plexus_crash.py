@@ -17,12 +17,13 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
+from experiments.lib import trivial
 from experiments.lib.curves import good, grid_of_runs, held, last_known
 from experiments.lib.kept import kept_run
 from experiments.lib.plexus_runs import kind_of, learn, pad_timelines, phones
 from experiments.lib.problems import Name, Problem, of_plexus
 from experiments.lib.report import Row, over_seeds
-from gossipjax import systems
+from gossipjax import observe, systems
 from gossipjax.systems import Machines, Plan
 from gossipjax.systems._plexus.settings import models_needed
 from theory.check.policy import Band, Verdict, Word, above, all_of, any_of, decide, in_part
@@ -128,6 +129,8 @@ def run(config: Config) -> xr.Dataset:
     learned = grid_of_runs(SCENARIOS, "scenario", seeds, one)
     facts = {"devices": source, "num_nodes": config.num_nodes, "num_crashes": config.num_crashes}
     facts |= {"first_crash_s": config.first_crash_s, "duration_s": config.duration_s}
+    test = observe.subset(problem.task, config.test_samples, seed=0)
+    facts |= {"trivial": trivial.noted(problem.task, problem.metric, test)}
     own = {"num_aggregators": config.num_aggregators, "success_fraction": config.success_fraction}
     return xr.merge([learned, survival(config)], combine_attrs="drop_conflicts").assign_attrs(facts | own)
 
@@ -218,6 +221,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
     at = dataset.sel(scenario="crashes").isel(minute=-1)
     online = float(at.online.mean())
     rows.append(over_seeds("believed active at the end, median", at.believed.values, online, "nodes online"))
+    rows += trivial.rows(f"{dataset.attrs['metric']}, ", trivial.stored(dataset), dataset.attrs["higher_is_better"])
     return rows + _survivors(dataset)
 
 
@@ -273,7 +277,8 @@ def judged(course: Course) -> tuple[Word, dict[str, Verdict]]:
 
 def _verdict(dataset: xr.Dataset) -> str:
     course = course_of(dataset)
-    word, _ = judged(course)
+    ends = last_known(dataset.score.sel(scenario="crashes")).values
+    word = trivial.gated(judged(course)[0], ends, trivial.stored(dataset), dataset.attrs["higher_is_better"])
     after, lost, behind = (float(100 * values.mean()) for values in course[:3])
     return (
         f"paper: adapts when 80 % stop; {word}: {after:+.1f} % of the gain after the last crash, {lost:.1f} % lost to "

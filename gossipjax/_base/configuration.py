@@ -34,11 +34,11 @@ def configure(
             folder of the user, one per version of JAX and kind of processor; False: no cache; None: unchanged. May be
             switched at any time. Without this call, the first run uses the default folder, unless JAX's own settings
             name another (``JAX_COMPILATION_CACHE_DIR``) or forbid it (``JAX_ENABLE_COMPILATION_CACHE=0``), or it
-            cannot be written and locked. At 1 GiB, the programs that were used the longest time ago are removed.
+            cannot be written and locked. At 1 GiB, the least recently used programs are removed.
 
     Raises:
         ValueError: if a number is below 1, or the folder of the cache cannot be used.
-        TypeError: if the cache is not a path.
+        TypeError: if the cache is neither a bool nor a path.
         RuntimeError: if JAX has already started with other numbers.
     """
     host_devices = optional_whole("host_devices", host_devices, least=1)

@@ -17,7 +17,7 @@ from gossipjax._base.arguments import instance
 from gossipjax._base.paths import cache_folder
 
 LIMIT_BYTES = 2**30
-"""Above this size of a folder, JAX removes the programs that were used the longest time ago."""
+"""Above this size of a folder, JAX removes the least recently used programs."""
 SHORTEST_SECONDS = 0.1
 """Programs that compile faster are not kept. JAX's own threshold is a second, and few of ours take that long."""
 PATIENCE_SECONDS = 1.0

@@ -93,8 +93,11 @@ def optimality_gap(
         data: samples in the form of ``task.test``; None: ``task.test``.
 
     Raises:
-        ValueError: if the task has no such metric, or no known optimum and no minimum is given.
+        ValueError: if the task has no such metric, or no minimum is given and the task has no known optimum, or other
+            data are.
     """
+    if minimum is None and data is not None:
+        raise ValueError("minimum=None: the optimum on other data is not known; pass the smallest value of the objective")
     task, data, name = _checked(task, data, metric)
     if minimum is None:
         optimum = task.test.get("optimum") if isinstance(task.test, dict) else None

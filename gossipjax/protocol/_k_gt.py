@@ -39,14 +39,14 @@ def _times(factor: Any, x: Params) -> Params:
 
 
 def _step(
-    task: Task, steps: Frozen[int], rate: Any, server: Any, key, state: KGTState, event: Event
+    task: Task, steps: Frozen[int], rate: Any, communication_rate: Any, key, state: KGTState, event: Event
 ) -> tuple[KGTState, Info]:
     """One round: K corrected steps, then mixing of their mean direction and of the models."""
     sgd, shift = Partial(optax.sgd, rate), _times(-rate, state.correction)
     trained = train(key, task, sgd, steps, state.x, init_optimizer(sgd, state.x), event, shift)
     moved = jax.tree.map(jnp.subtract, state.x, trained.x)
     direction = _times(1 / (steps.value * rate), moved)
-    x = mix(event.mixing, jax.tree.map(jnp.subtract, state.x, _times(server, moved)))
+    x = mix(event.mixing, jax.tree.map(jnp.subtract, state.x, _times(communication_rate, moved)))
     mixed = mix(event.mixing, direction)
     correction = jax.tree.map(lambda c, own, others: c - own + others, state.correction, direction, mixed)
     info = Info(*traffic_fields(event, 2 * bits_per_row(x), num_rows(x)), trained.loss, trained.finite)
@@ -63,7 +63,7 @@ def k_gt(
     step_size: float | Float[np.ndarray | Array, ""],
     *,
     local_steps: int,
-    communication_step: float | Float[np.ndarray | Array, ""] = 1.0,
+    communication_step_size: float | Float[np.ndarray | Array, ""] = 1.0,
 ) -> Protocol:
     """Build K-GT: K local steps along corrected gradients, whose mean direction is tracked::
 
@@ -76,14 +76,15 @@ def k_gt(
     holds two vectors. With K = 1 and η_s = 1 it is :func:`~gossipjax.gradient_tracking` with ``order="next"``, z being
     the tracker. The published start is ``c_i = ḡ − g_i``, which takes an average over all nodes.
 
-    Where it stops, all nodes have one model and ``c_i = −g_i``, whatever the graph, also if it changes: it is exact
+    Where it stops, all nodes have one model and ``c_i = −g_i``, whatever the graph, even if it changes: it is exact
     with exact gradients.
 
     Args:
         task: one shard per node.
         step_size: η_c > 0. A new value does not recompile the run.
         local_steps: K ≥ 1.
-        communication_step: η_s > 0; 1 takes over the local steps in full. A new value does not recompile the run.
+        communication_step_size: η_s > 0; at 1 a node moves by all of its local steps before mixing. A new value does
+            not recompile the run.
 
     Raises:
         TypeError: if task has the wrong type.
@@ -93,11 +94,11 @@ def k_gt(
     Reference: Liu, Lin, Koloskova, Stich 2024, arXiv 2301.01313, algorithm 1.
     """
     real("step_size", step_size, above=0, remedy="the learning rate of the local steps")
-    real("communication_step", communication_step, above=0, remedy="1 takes over the local steps in full")
+    real("communication_step_size", communication_step_size, above=0, remedy="at 1 a node moves by all of its local steps")
     task = as_task(task)
     return Protocol(
         init=Partial(_init),
-        step=Partial(_step, task, check_steps(local_steps), step_size, communication_step),
+        step=Partial(_step, task, check_steps(local_steps), step_size, communication_step_size),
         model=Partial(_model),
         requires=Requires(
             {"synchronous", "doubly_stochastic", "own_rows"},

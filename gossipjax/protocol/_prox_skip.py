@@ -18,7 +18,7 @@ from gossipjax._base.rows import all_finite, bits_per_row, num_rows
 from gossipjax.compress._compressor import STREAM
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
-from gossipjax.mixing._counting import traffic_fields
+from gossipjax.mixing._counting import count
 from gossipjax.protocol._local import init_optimizer, node_gradients
 from gossipjax.sharing._choco import FIXED_GRAPH
 from gossipjax.types import Event, Info, Mixing, Params, Protocol, Task
@@ -37,8 +37,6 @@ class ProxSkipState(NamedTuple):
 
 def _init(optimizer: Partial, key: Key[Array, ""], x0: Params) -> ProxSkipState:
     del key
-    if (bits := bits_per_row(x0)) >= 2**32:
-        raise ValueError(f"a model of {bits:,} bits: sizes of messages that are not always sent are counted up to 2³²")
     return ProxSkipState(x0, jax.tree.map(jnp.zeros_like, x0), init_optimizer(optimizer, x0))
 
 
@@ -64,9 +62,8 @@ def _step(
     talks = _talks(key, probability, event)
     x = jax.lax.cond(talks, lambda: _mixed(event.mixing, chi, z), lambda: z)
     y = jax.tree.map(lambda y, z, x: y + jnp.asarray(probability, z.dtype) * (z - x), state.y, z, x)
-    bits, messages = traffic_fields(event, jnp.asarray(bits_per_row(x), jnp.uint32), num_rows(x))
-    assert messages is not None
-    info = Info(bits, jnp.where(talks, messages, 0).astype(jnp.uint32), loss, all_finite(x))
+    sent = jnp.where(talks, count(event, num_rows(x)), 0).astype(jnp.uint32)
+    info = Info(bits_per_row(x), sent, loss, all_finite(x))
     return ProxSkipState(x, y, optimizer_state), info
 
 
@@ -105,8 +102,8 @@ def prox_skip(
 
     Raises:
         TypeError: if task or optimizer has the wrong type.
-        ValueError: if p or χ is out of range, or a model has 2³² bits or more; during a run, if the timeline is not
-            synchronous rounds on one symmetric doubly stochastic matrix.
+        ValueError: if p or χ is out of range; during a run, if the timeline is not synchronous rounds on one symmetric
+            doubly stochastic matrix.
 
     Reference: Mishchenko, Malinovsky, Stich, Richtárik 2022, arXiv 2202.09357; in this form Guo, Alghunaim, Yuan,
         Condat, Cao 2023, arXiv 2310.07983.

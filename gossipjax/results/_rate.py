@@ -26,7 +26,7 @@ class LinearRate(NamedTuple):
 def linear_rate(curve: DataArray, *, skip: float = 0.2, floor: float = 0.0, blocks: int = 5) -> LinearRate:
     """Fit ``v_t = C ρ^t`` to a recorded curve v over events t, such as ``run["squared_error"]``.
 
-    Each seed's records from the end of the transient to the floor are cut into blocks of equally many events. The slope
+    Each seed's records from the end of the transient to the floor are cut into blocks of equally many records (±1). The slope
     of ``ln v`` in a block is a least-squares fit. With several seeds, ln ρ is the mean over seeds of their mean slopes,
     and the interval is Student's over seeds; with one, it is Student's over the blocks, which says how straight the
     curve is, and assumes that blocks do not depend on each other.
@@ -42,7 +42,7 @@ def linear_rate(curve: DataArray, *, skip: float = 0.2, floor: float = 0.0, bloc
 
     Args:
         curve: positive values over ``record``, with the coordinate ``event``, and possibly ``seed``.
-        skip: share of the records at the beginning, in [0, 1), that belong to the transient.
+        skip: share in [0, 1) of the records before the floor that belong to the transient.
         floor: least value that counts, such as the level at which rounding or noise takes over: the first record at or
             below it ends the fit.
         blocks: B ≥ 2, of at least two records each.
@@ -78,9 +78,11 @@ def _used(
     low = ~(values > floor)
     end = int(np.argmax(low)) if low.any() else len(values)
     first = int(np.ceil(skip * end))
-    if end - first < 2 * blocks or not np.isfinite(values[first:end]).all():
+    if not np.isfinite(values[first:end]).all():
+        raise ValueError("curve: has infinite values before the floor; it cannot be fitted")
+    if end - first < 2 * blocks:
         raise ValueError(
-            f"curve: {end - first} finite values lie above floor={floor:g} after skip={skip:g} of the records, fewer "
+            f"curve: {end - first} values lie above floor={floor:g} after skip={skip:g} of the records, fewer "
             f"than two for each of blocks={blocks}; record more often, or lower one of these numbers"
         )
     return events[first:end].astype(np.float64), np.log(values[first:end])

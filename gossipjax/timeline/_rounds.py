@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
+import scipy.sparse.csgraph
+import scipy.sparse.linalg
 from jaxtyping import Array, Float64, Key, PyTree
 
 from gossipjax._base.arguments import choice, instance, reals, whole
@@ -201,8 +203,8 @@ def _facts_of(facts: Properties, mixing: DenseMixing | TableMixing) -> Propertie
 def _min_eigenvalue(matrix: Matrix) -> float:
     """Return the smallest eigenvalue of a symmetric matrix: dense up to 500 nodes, Lanczos beyond.
 
-    Lanczos is slow where eigenvalues crowd at the end of the spectrum, as on long rings and paths. There, factors of
-    the matrix are sparse, and the eigenvalue lies at the bound of Gershgorin's discs or near it.
+    Lanczos is slow where eigenvalues crowd at the end of the spectrum, as on long rings and paths. Where it is, and the
+    matrix has a narrow band, the eigenvalue is found by shift and invert at the bound of Gershgorin's discs.
     """
     n = matrix.shape[0]
     sparse = sp.csc_array(matrix)
@@ -213,13 +215,24 @@ def _min_eigenvalue(matrix: Matrix) -> float:
     try:
         return float(find(which="SA", maxiter=max(_LANCZOS_ENTRIES // n, 10))[0])
     except sp.linalg.ArpackNoConvergence:
+        if n * _bandwidth(sparse) > _FACTOR_ENTRIES:
+            return float(find(which="SA")[0])
         diagonal = sparse.diagonal()
         radius = abs(sparse).sum(axis=1) - abs(diagonal)
         return float(find(which="LM", sigma=float((diagonal - radius).min()) - 1e-8)[0])
 
 
+def _bandwidth(matrix: sp.csc_array) -> int:
+    """Return the bandwidth in the order of reverse Cuthill and McKee: small on rings, paths and narrow grids."""
+    place = np.argsort(sp.csgraph.reverse_cuthill_mckee(matrix.tocsr(), symmetric_mode=True))
+    entries = matrix.tocoo()
+    return int(abs(place[entries.row] - place[entries.col]).max())
+
+
 _LANCZOS_ENTRIES = 2_000_000
 """Restarts of Lanczos times nodes, about a second."""
+_FACTOR_ENTRIES = 10_000_000
+"""Nodes times bandwidth: more than the entries of the factors."""
 
 
 def _matching_round(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:

@@ -192,7 +192,7 @@ def protocols():
         call(P.gossip_learning, task=task(), optimizer=SGD, merge="average", local_steps=1),
         call(P.led, task=task(), optimizer=SGD, local_steps=2, beta=0.5),
         call(P.extra, task=task(), optimizer=SGD),
-        call(P.k_gt, task=task(), step_size=0.1, local_steps=2, communication_step=0.5),
+        call(P.k_gt, task=task(), step_size=0.1, local_steps=2, communication_step_size=0.5),
         call(P.prox_skip, task=task(), optimizer=SGD, probability=0.5, chi=2.0),
         call(P.quasi_global_momentum, task=task(), optimizer=SGD, momentum=0.5, sharing=SHARING),
         call(P.nids, task=task(), step_sizes=0.1),

@@ -71,3 +71,8 @@ def test_gradient_descent_decreases_both():
         values = run[name].values
         assert np.all(np.diff(values) < 0)
         assert np.all(values > 0)
+
+
+def test_the_gap_on_other_data_needs_their_minimum():
+    with pytest.raises(ValueError, match="on other data is not known"):
+        optimality_gap(TASK, data=TASK.test)

@@ -238,7 +238,7 @@ CASES = [
     Case("exact_diffusion", bound(exact_diffusion), on_rounds([metropolis(GRAPH).toarray()])),
     Case("led", bound(led, local_steps=3), on_rounds([W])),
     Case("extra", bound(extra), on_rounds([W])),
-    Case("k_gt", with_rate(k_gt, local_steps=3, communication_step=0.8), on_rounds([W])),
+    Case("k_gt", with_rate(k_gt, local_steps=3, communication_step_size=0.8), on_rounds([W])),
     Case("prox_skip", bound(prox_skip, probability=0.6), on_rounds([W]), noisy=True),
     Case("quasi_global_momentum", bound(quasi_global_momentum), on_rounds([W])),
     Case("nids", with_rate(nids), on_rounds([W])),

@@ -126,14 +126,12 @@ def test_led_carries_the_optimizer_of_each_node():
 def test_extra_equals_its_loop():
     """Shi et al. 2015, equation 2.13."""
     before, x = X0, W @ X0 - RATE * gradient(X0)
-    means = [X0.mean(0), x.mean(0)]
     for _ in range(T - 1):
         change = RATE * (gradient(x) - gradient(before))
         before, x = x, x + W @ x - HALF @ before - change
-        means.append(x.mean(0))
     found = run(extra(TASK, SGD))
     close(found.x, x)
-    close(means[-1] - means[-2], -RATE * gradient(before).mean(0))  # the mean moves along the mean gradient
+    close(np.asarray(found.x).mean(0) - before.mean(0), -RATE * gradient(before).mean(0))  # the mean moves along the mean gradient
 
 
 def cycle():
@@ -152,7 +150,7 @@ def test_k_gt_equals_its_loop(matrices):
         mixing = matrices[t % len(matrices)]
         c = c - z + mixing @ z
         x = mixing @ (x - server * steps * RATE * z)
-    found = run(k_gt(TASK, RATE, local_steps=steps, communication_step=server), matrices)
+    found = run(k_gt(TASK, RATE, local_steps=steps, communication_step_size=server), matrices)
     close(found.x, x)
     close(found.state.correction, c)
     assert np.abs(c.sum(0)).max() < 1e-12
@@ -222,11 +220,9 @@ def test_k_gt_with_one_local_step_is_tracking_in_the_order_of_next():
 
 
 def test_nids_is_exact_diffusion_after_a_first_round_without_mixing():
-    """From x_1 = x_0 − γ g_0 on, both have x_{t+1} = ½ (I + W)(2 x_t − x_{t−1} − γ (g_t − g_{t−1}))."""
-    before, x = X0, X0 - RATE * gradient(X0)
-    for _ in range(T - 1):
-        before, x = x, HALF @ (2 * x - before - RATE * (gradient(x) - gradient(before)))
-    close(run(nids(TASK, RATE)).x, x)
+    """From x_1 = x_0 − γ g_0 on, NIDS is exact diffusion that starts there."""
+    first = jnp.asarray(X0 - RATE * gradient(X0))
+    close(run(nids(TASK, RATE)).x, simulate(KEY, exact_diffusion(TASK, SGD), rounds(W, T - 1), first).x)
 
 
 # --- what is conserved ------------------------------------------------------------------------------------------------
@@ -267,7 +263,6 @@ def test_nids_reaches_the_optimum_of_a_regularized_problem():
     expected = np.sign(OPTIMUM) * np.maximum(np.abs(OPTIMUM) - 0.1 / mean, 0)
     x = run(nids(HETEROGENEOUS, 0.3, prox=Partial(soft_threshold, 0.1)), W, 4000).x
     np.testing.assert_allclose(x, np.broadcast_to(expected, x.shape), rtol=0, atol=1e-10)
-    assert np.any(expected == 0) or np.abs(expected - OPTIMUM).max() > 0.01
 
 
 @pytest.mark.parametrize("total", [0.5, 1.0, 2.5])

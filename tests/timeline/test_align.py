@@ -27,7 +27,7 @@ def test_plans_with_different_numbers_of_messages_in_flight_share_a_program():
     for number, plan in enumerate(aligned):
         with compiled() as names:
             runs.append(gj.simulate(key, protocol, plan, x0, record_every=every, packing="sequential"))
-        assert number == 0 or names == []
+        assert bool(names) == (number == 0)
     for plan, run in zip(plans, runs, strict=True):
         upto = int((gj.timeline.event_times(plan) <= TIMES[-1]).sum())
         alone = gj.simulate(key, protocol, plan[:upto], x0, packing="sequential")

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from scipy import stats
 
 from gossipjax import Timeline
 from gossipjax.mixing import averaging, metropolis, to_dense, uniform
-from gossipjax.timeline import client_sampling, matching_rounds, poisson_edges, poisson_pairs, poisson_push, rounds
-from gossipjax.topology import barabasi_albert, from_networkx, one_peer_exponential, path, ring, star
+from gossipjax.timeline import _rounds, client_sampling, matching_rounds, poisson_edges, poisson_pairs, poisson_push, rounds
+from gossipjax.topology import barabasi_albert, from_networkx, one_peer_exponential, path, random_regular, ring, star
 
 KEY = jax.random.key(0)
 GRAPH = barabasi_albert(10, 2, seed=3)
@@ -64,6 +65,13 @@ def test_the_smallest_eigenvalue_of_a_long_ring_is_found_in_time(n):
     facts = rounds(metropolis(ring(n)), 1).properties
     smallest = (1 + 2 * np.cos(2 * np.pi * (n // 2) / n)) / 3
     assert facts.min_eigenvalue == pytest.approx(smallest, abs=1e-9)  # tol = 1e-6 of the distance to the shift
+
+
+def test_the_smallest_eigenvalue_of_a_large_random_graph_is_found_without_factors():
+    """Factors of a random graph fill up: 10⁴ nodes would take 700 MB. It is not held against another value here."""
+    W = metropolis(random_regular(20_000, 4, seed=0))
+    assert _rounds._bandwidth(sp.csc_array(W)) * 20_000 > _rounds._FACTOR_ENTRIES
+    assert -0.5 < rounds(W, 1).properties.min_eigenvalue < -0.49  # limit of large graphs: (1 − 2√3)/5
 
 
 def test_static_parts_do_not_travel_per_event():

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse
 from scipy import stats
 
 from gossipjax import Timeline
@@ -64,6 +65,16 @@ def test_the_smallest_eigenvalue_of_a_long_ring_is_found_in_time(n):
     facts = rounds(metropolis(ring(n)), 1).properties
     smallest = (1 + 2 * np.cos(2 * np.pi * (n // 2) / n)) / 3
     assert facts.min_eigenvalue == pytest.approx(smallest, abs=1e-9)  # tol = 1e-6 of the distance to the shift
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("number", [1, 150])
+def test_the_smallest_eigenvalue_of_few_different_ones_is_found(size, number):
+    """Averages in disjoint groups, and nodes on their own: all eigenvalues are 0 or 1."""
+    alone = np.eye(620 - size * number)
+    groups = [np.full((size, size), 1 / size)] * number
+    facts = rounds(scipy.sparse.block_diag([*groups, alone], format="csr"), 1).properties
+    assert facts.min_eigenvalue == pytest.approx(0, abs=1e-10)
 
 
 def test_static_parts_do_not_travel_per_event():

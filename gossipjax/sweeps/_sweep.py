@@ -163,7 +163,7 @@ def _name_of(axis: Any) -> str:
 
 
 def _values(axis: str, values: Any) -> list[Values]:
-    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
+    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__") or getattr(values, "ndim", 1) == 0:
         raise TypeError(f"axes: {axis}={shown(values)} must be a list of values; for one value, a list of one")
     plain = [value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value for value in values]
     for value in plain:
@@ -172,7 +172,7 @@ def _values(axis: str, values: Any) -> list[Values]:
                 f"axes: {axis} has {shown(value)}, which is no string, integer, finite float or bool; "
                 "let the cell make other things from these"
             )
-    if not plain or len({(isinstance(value, bool), value) for value in plain}) < len(plain):
+    if not plain or len(set(plain)) < len(plain):  # True equals 1 as a label
         raise ValueError(f"axes: {axis}={shown(plain)} must have one value or more, all different")
     return plain
 
@@ -239,7 +239,7 @@ def _joined(
     import xarray
 
     single = [axis for axis in grid if axis not in whole_axes]
-    given = {axis: grid[axis] for axis in whole_axes}
+    given = {axis: _labels(grid[axis]) for axis in whole_axes}
     table = xarray.concat(
         [_numbered(records.drop_attrs(deep=False).assign_coords(given)) for _, records in found],
         "cell",
@@ -255,12 +255,18 @@ def _joined(
         places = [tuple(cell.config[axis] for axis in single) for cell, _ in found]
         at = pandas.MultiIndex.from_tuples(places, names=single)
         table = table.assign_coords(xarray.Coordinates.from_pandas_multiindex(at, "cell")).unstack("cell")
-        table = table.reindex({axis: grid[axis] for axis in single})
+        table = table.reindex({axis: _labels(grid[axis]) for axis in single})
     else:
         table = table.isel(cell=0)
     about = {ABOUT: json.dumps(found[0][0]._replace(config={})._asdict()), "cells": len(found)}
     told = json.dumps([failure._asdict() for failure in failures])
     return table.transpose(*grid, ...).assign_attrs(about | ({"failed": told} if failures else {}))
+
+
+def _labels(values: list[Values]) -> np.ndarray:
+    """Return the values of an axis, as objects where NumPy would make numbers beside strings into strings."""
+    mixed = len({(isinstance(value, str), isinstance(value, bool)) for value in values}) > 1
+    return np.array(values, object if mixed else None)
 
 
 def _numbered(records: Dataset) -> Dataset:

@@ -56,6 +56,17 @@ def test_shorter_records_are_filled_up(tmp_path):
     assert table["time"].attrs == {"units": "s"}
 
 
+def told(config):
+    return xarray.Dataset({"text": repr(config["a"])})
+
+
+def test_an_axis_of_strings_and_numbers_keeps_both(tmp_path):
+    values = [1, "a", "1", 2.5, "False", False]
+    table = gj.sweep(told, {"a": values}, tmp_path)
+    assert [table["text"].sel(a=value).item() for value in values] == [repr(value) for value in values]
+    assert set(gj.sweeps.collect(tmp_path)["a"].values.tolist()) == set(values)
+
+
 def calls(log):
     return sorted(map(int, log.read_text().split()))
 
@@ -166,6 +177,8 @@ def test_a_cell_that_returns_something_else_fails(tmp_path, cell, settings, told
         (TypeError, "a name", {"axes": {"a b": [1]}}),
         (ValueError, "all different", {"axes": {"a": []}}),
         (ValueError, "all different", {"axes": {"a": [1, 1.0]}}),
+        (ValueError, "all different", {"axes": {"a": [1, True]}}),
+        (TypeError, "a=array.3.", {"axes": {"a": np.array(3)}}),
         (TypeError, "together='a'", {"together": "a"}),
         (ValueError, "'c' is no axis", {"together": ["c"]}),
         (TypeError, "engine=", {"engine": "threads"}),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # functions import xarray when they need it, because it takes
     from xarray import Dataset
 
 Values = str | int | float | bool
+CELLS = "cells, side by side"
+"""A dimension while cells are joined, with a name that no axis can have."""
 
 
 class SweepFailed(RuntimeError):
@@ -242,7 +244,7 @@ def _joined(
     given = {axis: _labels(grid[axis]) for axis in whole_axes}
     table = xarray.concat(
         [_numbered(records.drop_attrs(deep=False).assign_coords(given)) for _, records in found],
-        "cell",
+        CELLS,
         data_vars="all",
         coords="different",
         compat="equals",
@@ -254,10 +256,10 @@ def _joined(
     if single:
         places = [tuple(cell.config[axis] for axis in single) for cell, _ in found]
         at = pandas.MultiIndex.from_tuples(places, names=single)
-        table = table.assign_coords(xarray.Coordinates.from_pandas_multiindex(at, "cell")).unstack("cell")
+        table = table.assign_coords(xarray.Coordinates.from_pandas_multiindex(at, CELLS)).unstack(CELLS)
         table = table.reindex({axis: _labels(grid[axis]) for axis in single})
     else:
-        table = table.isel(cell=0)
+        table = table.isel({CELLS: 0})
     about = {ABOUT: json.dumps(found[0][0]._replace(config={})._asdict()), "cells": len(found)}
     told = json.dumps([failure._asdict() for failure in failures])
     return table.transpose(*grid, ...).assign_attrs(about | ({"failed": told} if failures else {}))

@@ -67,6 +67,17 @@ def test_an_axis_of_strings_and_numbers_keeps_both(tmp_path):
     assert set(gj.sweeps.collect(tmp_path)["a"].values.tolist()) == set(values)
 
 
+def many_cells(config):
+    return xarray.Dataset({"height": ("cell", [1.0, 2.0]), "cells": 3.0})
+
+
+def test_cell_is_a_name_like_any_other(tmp_path):
+    table = gj.sweep(many_cells, {"a": [1, 2]}, tmp_path / "dimension")
+    assert table["height"].transpose("a", "cell").values.tolist() == [[1, 2], [1, 2]]
+    table = gj.sweep(told, {"cell": [1, 2], "a": [3]}, tmp_path / "axis")
+    assert table["text"].sel(cell=2).values.tolist() == ["3"]
+
+
 def calls(log):
     return sorted(map(int, log.read_text().split()))
 

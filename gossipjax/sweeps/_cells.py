@@ -117,6 +117,11 @@ def _checked(found: Any, cell: Cell, lengths: Mapping[str, int]) -> Dataset:
                 f"together={axis!r}: the cell got {lengths[axis]} values at once, so its Dataset must have a dimension "
                 f"{axis!r} of this length; it has {dict(records.sizes)}"
             )
+        if axis in lengths and axis in records.indexes and records.indexes[axis].tolist() != cell.config[axis]:
+            raise ValueError(
+                f"together={axis!r}: the Dataset of the cell has other values of {axis!r}, or another order, than the "
+                "cell got; return the results in the order of its list"
+            )
         if axis not in lengths and axis in records.variables.keys() | records.sizes.keys():
             raise ValueError(
                 f"{axis!r} is an axis of the sweep and a name in the Dataset of the cell; rename one of them"

@@ -161,12 +161,17 @@ def wrong_length(config):
     return xarray.Dataset({"loss": ("a", [1.0])})
 
 
+def in_another_order(config):
+    return xarray.Dataset({"loss": ("a", [2.0, 1.0])}, {"a": [2, 1]})
+
+
 @pytest.mark.parametrize(
     ("cell", "settings", "told"),
     [
         (no_dataset, {}, "TypeError: a cell must return an xarray Dataset"),
         (hides_an_axis, {}, "ValueError: 'a' is an axis"),
         (wrong_length, {"together": ["a"]}, "ValueError: together='a': the cell got 2 values"),
+        (in_another_order, {"together": ["a"]}, "ValueError: together='a': .* another order"),
     ],
 )
 def test_a_cell_that_returns_something_else_fails(tmp_path, cell, settings, told):

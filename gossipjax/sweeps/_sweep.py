@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import os
@@ -60,7 +61,8 @@ def sweep(
 
     A cell whose file is there is not made again, so the same call goes on where an interrupted one stopped, and a call
     with more values makes the new cells only. The name of a file is a hash of the configuration, the name and source of
-    the function, the version, and whether floats are 64-bit. Functions that the cell calls are not part of it: change
+    the function, the strings and numbers that it captured or has as defaults, the version, and whether floats are
+    64-bit. Nothing else is part of it, such as functions that the cell calls, or arrays that it captured: change
     ``version`` when you change them.
 
     Args:
@@ -192,6 +194,10 @@ def _together(together: Any, axes: Mapping[str, Any]) -> list[str]:
 def _function(cell: Any, engine: Engine) -> Callable[[dict[str, Any]], Any]:
     if not callable(cell) or not hasattr(cell, "__qualname__"):
         raise TypeError(f"cell={shown(cell)}: must be a function, cell(config)")
+    if inspect.ismethod(cell):
+        raise TypeError(
+            f"cell={cell.__qualname__!r} is a method, and what its object holds does not name a cell; pass a function"
+        )
     elsewhere = not (isinstance(engine, str) and engine == "serial")
     if elsewhere and (cell.__module__ == "__main__" or "<" in cell.__qualname__):
         raise TypeError(

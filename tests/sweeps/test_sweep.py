@@ -128,6 +128,31 @@ def test_a_name_holds_all_that_a_cell_depends_on():
     assert _cells.digest_of(sweep_cells.product) != _cells.digest_of(sweep_cells.curve)
 
 
+def made_with(factor, ignored=()):
+    def cell(config, power=factor):
+        return xarray.Dataset({"scaled": factor * config["a"] ** power, "ignored": len(ignored)})
+
+    return cell
+
+
+def by_default(power):
+    def cell(config, power=power):
+        return xarray.Dataset({"scaled": config["a"] ** power})
+
+    return cell
+
+
+@pytest.mark.parametrize("make", [made_with, by_default])
+def test_what_a_function_captured_names_its_cells(tmp_path, make):
+    values = [gj.sweep(make(number), {"a": [2]}, tmp_path)["scaled"].item() for number in (1, np.int64(3), 1)]
+    assert values == [make(number)({"a": 2})["scaled"].item() for number in (1, 3, 1)]
+    assert len(list(tmp_path.glob("*.nc"))) == 2
+
+
+def test_arrays_that_a_function_captured_do_not_name_its_cells():
+    assert _cells.digest_of(made_with(1, np.arange(2))) == _cells.digest_of(made_with(1, np.arange(3)))
+
+
 def test_another_sweep_in_the_folder_is_no_part_of_it(tmp_path):
     gj.sweep(sweep_cells.product, {"a": [1], "b": [1.0]}, tmp_path)
     gj.sweep(sweep_cells.curve, {"length": [1]}, tmp_path)
@@ -214,6 +239,11 @@ def test_what_is_no_sweep_is_refused(tmp_path, kind, told, changed):
     assert not list(tmp_path.glob("kept/*.nc"))
 
 
+class Study:
+    def cell(self, config):
+        raise NotImplementedError
+
+
 def test_folders_and_functions_that_others_cannot_reach_are_refused(tmp_path):
     with pytest.raises(ValueError, match="parent exists"):
         gj.sweep(sweep_cells.product, AXES, tmp_path / "no" / "kept")
@@ -222,6 +252,8 @@ def test_folders_and_functions_that_others_cannot_reach_are_refused(tmp_path):
         gj.sweep(sweep_cells.product, AXES, tmp_path / "file")
     with pytest.raises(TypeError, match="move it, at the top level, to a module"):
         gj.sweep(lambda config: None, AXES, tmp_path / "kept", engine="processes")
+    with pytest.raises(TypeError, match="is a method"):
+        gj.sweep(Study().cell, AXES, tmp_path / "kept")
     typed = eval("lambda config: None")
     with pytest.raises(ValueError, match="no source file"):
         gj.sweep(typed, AXES, tmp_path / "kept")

@@ -20,6 +20,11 @@ LIMIT_BYTES = 2**30
 """Above this size of a folder, JAX removes the least recently used programs."""
 SHORTEST_SECONDS = 0.1
 """Programs that compile faster are not kept. JAX's own threshold is a second, and few of ours take that long."""
+SETTINGS = {
+    "jax_compilation_cache_max_size": (-1, LIMIT_BYTES),
+    "jax_persistent_cache_min_compile_time_secs": (1.0, SHORTEST_SECONDS),
+}
+"""JAX's own default of a setting, and ours in its place. A user's other value is kept."""
 PATIENCE_SECONDS = 1.0
 """How long to wait for the lock of a folder; where locks do not work, there is no cache."""
 
@@ -33,7 +38,7 @@ def programs_folder() -> pathlib.Path:
     JAX's own key lacks them: a home folder may be shared by different machines.
     """
     name = f"jax-{jax.__version__}-jaxlib-{jaxlib.__version__}-{_processor()}"
-    return cache_folder() / "programs" / name
+    return cache_folder().absolute() / "programs" / name
 
 
 def _processor() -> str:
@@ -91,9 +96,9 @@ def _use(folder: pathlib.Path | None) -> None:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_unfinished(folder)
-        jax.config.update("jax_compilation_cache_max_size", LIMIT_BYTES)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST_SECONDS)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+        for name, (of_jax, ours) in SETTINGS.items():
+            if getattr(jax.config, name) == of_jax:
+                jax.config.update(name, ours)
     jax.config.update("jax_compilation_cache_dir", None if folder is None else str(folder))
     compilation_cache.reset_cache()  # JAX reads the setting only once
 

@@ -97,7 +97,9 @@ def optimality_gap(
             data are.
     """
     if minimum is None and data is not None:
-        raise ValueError("minimum=None: the optimum on other data is not known; pass the smallest value of the objective")
+        raise ValueError(
+            "minimum=None: the optimum on other data is not known; pass the smallest value of the objective"
+        )
     task, data, name = _checked(task, data, metric)
     if minimum is None:
         optimum = task.test.get("optimum") if isinstance(task.test, dict) else None

@@ -94,7 +94,12 @@ def k_gt(
     Reference: Liu, Lin, Koloskova, Stich 2024, arXiv 2301.01313, algorithm 1.
     """
     real("step_size", step_size, above=0, remedy="the learning rate of the local steps")
-    real("communication_step_size", communication_step_size, above=0, remedy="at 1 a node moves by all of its local steps")
+    real(
+        "communication_step_size",
+        communication_step_size,
+        above=0,
+        remedy="at 1 a node moves by all of its local steps",
+    )
     task = as_task(task)
     return Protocol(
         init=Partial(_init),

@@ -78,8 +78,8 @@ def quasi_global_momentum(
 
     which for SGD with a constant γ is the published method, whose momentum is v / γ. The momentum follows the change
     of the model over a whole round, mixing included, so that it does not amplify the differences between nodes' data.
-    With exact gradients and a constant step its fixed points are those of adapt-then-combine D-PSGD with the same γ; the
-    average model moves as with the step γ / (1 − β).
+    With exact gradients and a constant step its fixed points are those of adapt-then-combine D-PSGD with the same γ;
+    the average model moves as with the step γ / (1 − β).
 
     With a doubly stochastic W, ``x̄⁺ = x̄ + ū − β v̄``. With β = 0 it is :func:`~gossipjax.dpsgd`, adapt then combine.
 

@@ -26,10 +26,10 @@ class LinearRate(NamedTuple):
 def linear_rate(curve: DataArray, *, skip: float = 0.2, floor: float = 0.0, blocks: int = 5) -> LinearRate:
     """Fit ``v_t = C ρ^t`` to a recorded curve v over events t, such as ``run["squared_error"]``.
 
-    Each seed's records from the end of the transient to the floor are cut into blocks of equally many records (±1). The slope
-    of ``ln v`` in a block is a least-squares fit. With several seeds, ln ρ is the mean over seeds of their mean slopes,
-    and the interval is Student's over seeds; with one, it is Student's over the blocks, which says how straight the
-    curve is, and assumes that blocks do not depend on each other.
+    Each seed's records from the end of the transient to the floor are cut into blocks of equally many records (±1). The
+    slope of ``ln v`` in a block is a least-squares fit. With several seeds, ln ρ is the mean over seeds of their mean
+    slopes, and the interval is Student's over seeds; with one, it is Student's over the blocks, which says how straight
+    the curve is, and assumes that blocks do not depend on each other.
 
     The rate of a squared error is the square of the rate of the error.
 

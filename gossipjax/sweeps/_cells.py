@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import numpy as np
 
 from gossipjax._base.arguments import shown
 from gossipjax._base.paths import replacing
@@ -62,7 +63,7 @@ def failure_path(cell: Cell, folder: pathlib.Path) -> pathlib.Path:
 
 
 def digest_of(function: Function) -> str:
-    """Hash the source of a function; what it calls is not part of it.
+    """Hash the source of a function, and the strings and numbers that it captured; what it calls is not part of it.
 
     Raises:
         ValueError: if it has no source, such as a function that was typed into a terminal.
@@ -71,7 +72,18 @@ def digest_of(function: Function) -> str:
         source = inspect.getsource(function)
     except (OSError, TypeError) as error:
         raise ValueError(f"cell={shown(function)}: it has no source file; define it in a module") from error
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
+    captured = _captured(inspect.unwrap(function))
+    return hashlib.sha256((source + (json.dumps(captured) if captured else "")).encode()).hexdigest()[:16]
+
+
+def _captured(function: Function) -> dict[str, Any]:
+    """Return what a function inside another took from there, and its defaults, as far as these are plain values."""
+    if not inspect.isfunction(function):
+        return {}
+    found = {name: one.default for name, one in inspect.signature(function).parameters.items()}
+    found |= inspect.getclosurevars(function).nonlocals
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in found.items()}
+    return {name: value for name, value in plain.items() if isinstance(value, str | int | float | bool)}
 
 
 def make(function: Function, cell: Cell, lengths: Mapping[str, int], folder: pathlib.Path) -> None:
@@ -116,6 +128,11 @@ def _checked(found: Any, cell: Cell, lengths: Mapping[str, int]) -> Dataset:
             raise ValueError(
                 f"together={axis!r}: the cell got {lengths[axis]} values at once, so its Dataset must have a dimension "
                 f"{axis!r} of this length; it has {dict(records.sizes)}"
+            )
+        if axis in lengths and axis in records.indexes and records.indexes[axis].tolist() != cell.config[axis]:
+            raise ValueError(
+                f"together={axis!r}: the Dataset of the cell has other values of {axis!r}, or another order, than the "
+                "cell got; return the results in the order of its list"
             )
         if axis not in lengths and axis in records.variables.keys() | records.sizes.keys():
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import os
@@ -23,6 +24,8 @@ if TYPE_CHECKING:  # functions import xarray when they need it, because it takes
     from xarray import Dataset
 
 Values = str | int | float | bool
+CELLS = "cells, side by side"
+"""A dimension while cells are joined, with a name that no axis can have."""
 
 
 class SweepFailed(RuntimeError):
@@ -58,7 +61,8 @@ def sweep(
 
     A cell whose file is there is not made again, so the same call goes on where an interrupted one stopped, and a call
     with more values makes the new cells only. The name of a file is a hash of the configuration, the name and source of
-    the function, the version, and whether floats are 64-bit. Functions that the cell calls are not part of it: change
+    the function, the strings and numbers that it captured or has as defaults, the version, and whether floats are
+    64-bit. Nothing else is part of it, such as functions that the cell calls, or arrays that it captured: change
     ``version`` when you change them.
 
     Args:
@@ -163,7 +167,7 @@ def _name_of(axis: Any) -> str:
 
 
 def _values(axis: str, values: Any) -> list[Values]:
-    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
+    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__") or getattr(values, "ndim", 1) == 0:
         raise TypeError(f"axes: {axis}={shown(values)} must be a list of values; for one value, a list of one")
     plain = [value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value for value in values]
     for value in plain:
@@ -172,7 +176,7 @@ def _values(axis: str, values: Any) -> list[Values]:
                 f"axes: {axis} has {shown(value)}, which is no string, integer, finite float or bool; "
                 "let the cell make other things from these"
             )
-    if not plain or len({(isinstance(value, bool), value) for value in plain}) < len(plain):
+    if not plain or len(set(plain)) < len(plain):  # True equals 1 as a label
         raise ValueError(f"axes: {axis}={shown(plain)} must have one value or more, all different")
     return plain
 
@@ -190,6 +194,10 @@ def _together(together: Any, axes: Mapping[str, Any]) -> list[str]:
 def _function(cell: Any, engine: Engine) -> Callable[[dict[str, Any]], Any]:
     if not callable(cell) or not hasattr(cell, "__qualname__"):
         raise TypeError(f"cell={shown(cell)}: must be a function, cell(config)")
+    if inspect.ismethod(cell):
+        raise TypeError(
+            f"cell={cell.__qualname__!r} is a method, and what its object holds does not name a cell; pass a function"
+        )
     elsewhere = not (isinstance(engine, str) and engine == "serial")
     if elsewhere and (cell.__module__ == "__main__" or "<" in cell.__qualname__):
         raise TypeError(
@@ -239,10 +247,10 @@ def _joined(
     import xarray
 
     single = [axis for axis in grid if axis not in whole_axes]
-    given = {axis: grid[axis] for axis in whole_axes}
+    given = {axis: _labels(grid[axis]) for axis in whole_axes}
     table = xarray.concat(
         [_numbered(records.drop_attrs(deep=False).assign_coords(given)) for _, records in found],
-        "cell",
+        CELLS,
         data_vars="all",
         coords="different",
         compat="equals",
@@ -254,13 +262,19 @@ def _joined(
     if single:
         places = [tuple(cell.config[axis] for axis in single) for cell, _ in found]
         at = pandas.MultiIndex.from_tuples(places, names=single)
-        table = table.assign_coords(xarray.Coordinates.from_pandas_multiindex(at, "cell")).unstack("cell")
-        table = table.reindex({axis: grid[axis] for axis in single})
+        table = table.assign_coords(xarray.Coordinates.from_pandas_multiindex(at, CELLS)).unstack(CELLS)
+        table = table.reindex({axis: _labels(grid[axis]) for axis in single})
     else:
-        table = table.isel(cell=0)
+        table = table.isel({CELLS: 0})
     about = {ABOUT: json.dumps(found[0][0]._replace(config={})._asdict()), "cells": len(found)}
     told = json.dumps([failure._asdict() for failure in failures])
     return table.transpose(*grid, ...).assign_attrs(about | ({"failed": told} if failures else {}))
+
+
+def _labels(values: list[Values]) -> np.ndarray:
+    """Return the values of an axis, as objects where NumPy would make numbers beside strings into strings."""
+    mixed = len({(isinstance(value, str), isinstance(value, bool)) for value in values}) > 1
+    return np.array(values, object if mixed else None)
 
 
 def _numbered(records: Dataset) -> Dataset:

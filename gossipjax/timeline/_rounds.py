@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-import scipy.sparse.csgraph
-import scipy.sparse.linalg
 from jaxtyping import Array, Float64, Key, PyTree
 
 from gossipjax._base.arguments import choice, instance, reals, whole
@@ -205,12 +203,17 @@ def _min_eigenvalue(matrix: Matrix) -> float:
 
     Lanczos is slow where eigenvalues crowd at the end of the spectrum, as on long rings and paths. Where it is, and the
     matrix has a narrow band, the eigenvalue is found by shift and invert at the bound of Gershgorin's discs.
+
+    Where the matrix has two different eigenvalues only, as of disjoint pairs, Lanczos ends after two steps, and ARPACK
+    may return the larger one. Different numbers of at most 1e-12 on the diagonal prevent this.
     """
     n = matrix.shape[0]
     sparse = sp.csc_array(matrix)
     if n <= 500:
         return float(np.linalg.eigvalsh(sparse.toarray())[0])
-    start = np.random.default_rng(0).standard_normal(n)
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal(n)
+    sparse = sparse + sp.diags_array(1e-12 * rng.random(n), format="csc")
     find = functools.partial(sp.linalg.eigsh, sparse, k=1, v0=start, tol=1e-6, return_eigenvectors=False)
     try:
         return float(find(which="SA", maxiter=max(_LANCZOS_ENTRIES // n, 10))[0])

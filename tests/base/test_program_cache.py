@@ -105,6 +105,21 @@ def test_the_first_run_decides_once(undecided, tmp_path, monkeypatch):
     assert jax.config.jax_compilation_cache_dir is None
 
 
+def test_a_relative_folder_stays_where_it_is(undecided, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GOSSIPJAX_CACHE", "own")
+    program_cache.use_default_cache()
+    assert pathlib.Path(jax.config.jax_compilation_cache_dir).is_relative_to(tmp_path / "own")
+
+
+def test_limits_that_a_user_chose_are_kept(undecided, tmp_path):
+    jax.config.update("jax_compilation_cache_max_size", 5_000_000)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 7.0)
+    program_cache.set_cache(tmp_path)
+    assert jax.config.jax_compilation_cache_max_size == 5_000_000
+    assert jax.config.jax_persistent_cache_min_compile_time_secs == 7.0
+
+
 def test_a_folder_that_cannot_be_used_is_no_cache_or_an_error(undecided, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GOSSIPJAX_CACHE", str(tmp_path / "file"))

@@ -82,7 +82,8 @@ CASES = [
     (
         protocol.k_gt,
         {"task": TASK, "step_size": 0.1, "local_steps": 2, "communication_step_size": 0.5},
-        {"task": THING | NONE, "step_size": REAL | {"zero": 0.0}, "communication_step_size": REAL | {"zero": 0.0}} | STEPS,
+        {"task": THING | NONE, "step_size": REAL | {"zero": 0.0}, "communication_step_size": REAL | {"zero": 0.0}}
+        | STEPS,
     ),
     (
         protocol.prox_skip,

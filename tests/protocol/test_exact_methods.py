@@ -131,7 +131,9 @@ def test_extra_equals_its_loop():
         before, x = x, x + W @ x - HALF @ before - change
     found = run(extra(TASK, SGD))
     close(found.x, x)
-    close(np.asarray(found.x).mean(0) - before.mean(0), -RATE * gradient(before).mean(0))  # the mean moves along the mean gradient
+    close(
+        np.asarray(found.x).mean(0) - before.mean(0), -RATE * gradient(before).mean(0)
+    )  # the mean moves along the mean gradient
 
 
 def cycle():

@@ -56,6 +56,28 @@ def test_shorter_records_are_filled_up(tmp_path):
     assert table["time"].attrs == {"units": "s"}
 
 
+def told(config):
+    return xarray.Dataset({"text": repr(config["a"])})
+
+
+def test_an_axis_of_strings_and_numbers_keeps_both(tmp_path):
+    values = [1, "a", "1", 2.5, "False", False]
+    table = gj.sweep(told, {"a": values}, tmp_path)
+    assert [table["text"].sel(a=value).item() for value in values] == [repr(value) for value in values]
+    assert set(gj.sweeps.collect(tmp_path)["a"].values.tolist()) == set(values)
+
+
+def many_cells(config):
+    return xarray.Dataset({"height": ("cell", [1.0, 2.0]), "cells": 3.0})
+
+
+def test_cell_is_a_name_like_any_other(tmp_path):
+    table = gj.sweep(many_cells, {"a": [1, 2]}, tmp_path / "dimension")
+    assert table["height"].transpose("a", "cell").values.tolist() == [[1, 2], [1, 2]]
+    table = gj.sweep(told, {"cell": [1, 2], "a": [3]}, tmp_path / "axis")
+    assert table["text"].sel(cell=2).values.tolist() == ["3"]
+
+
 def calls(log):
     return sorted(map(int, log.read_text().split()))
 
@@ -106,6 +128,31 @@ def test_a_name_holds_all_that_a_cell_depends_on():
     assert _cells.digest_of(sweep_cells.product) != _cells.digest_of(sweep_cells.curve)
 
 
+def made_with(factor, ignored=()):
+    def cell(config, power=factor):
+        return xarray.Dataset({"scaled": factor * config["a"] ** power, "ignored": len(ignored)})
+
+    return cell
+
+
+def by_default(power):
+    def cell(config, power=power):
+        return xarray.Dataset({"scaled": config["a"] ** power})
+
+    return cell
+
+
+@pytest.mark.parametrize("make", [made_with, by_default])
+def test_what_a_function_captured_names_its_cells(tmp_path, make):
+    values = [gj.sweep(make(number), {"a": [2]}, tmp_path)["scaled"].item() for number in (1, np.int64(3), 1)]
+    assert values == [make(number)({"a": 2})["scaled"].item() for number in (1, 3, 1)]
+    assert len(list(tmp_path.glob("*.nc"))) == 2
+
+
+def test_arrays_that_a_function_captured_do_not_name_its_cells():
+    assert _cells.digest_of(made_with(1, np.arange(2))) == _cells.digest_of(made_with(1, np.arange(3)))
+
+
 def test_another_sweep_in_the_folder_is_no_part_of_it(tmp_path):
     gj.sweep(sweep_cells.product, {"a": [1], "b": [1.0]}, tmp_path)
     gj.sweep(sweep_cells.curve, {"length": [1]}, tmp_path)
@@ -139,12 +186,17 @@ def wrong_length(config):
     return xarray.Dataset({"loss": ("a", [1.0])})
 
 
+def in_another_order(config):
+    return xarray.Dataset({"loss": ("a", [2.0, 1.0])}, {"a": [2, 1]})
+
+
 @pytest.mark.parametrize(
     ("cell", "settings", "told"),
     [
         (no_dataset, {}, "TypeError: a cell must return an xarray Dataset"),
         (hides_an_axis, {}, "ValueError: 'a' is an axis"),
         (wrong_length, {"together": ["a"]}, "ValueError: together='a': the cell got 2 values"),
+        (in_another_order, {"together": ["a"]}, "ValueError: together='a': .* another order"),
     ],
 )
 def test_a_cell_that_returns_something_else_fails(tmp_path, cell, settings, told):
@@ -166,6 +218,8 @@ def test_a_cell_that_returns_something_else_fails(tmp_path, cell, settings, told
         (TypeError, "a name", {"axes": {"a b": [1]}}),
         (ValueError, "all different", {"axes": {"a": []}}),
         (ValueError, "all different", {"axes": {"a": [1, 1.0]}}),
+        (ValueError, "all different", {"axes": {"a": [1, True]}}),
+        (TypeError, "a=array.3.", {"axes": {"a": np.array(3)}}),
         (TypeError, "together='a'", {"together": "a"}),
         (ValueError, "'c' is no axis", {"together": ["c"]}),
         (TypeError, "engine=", {"engine": "threads"}),
@@ -185,6 +239,11 @@ def test_what_is_no_sweep_is_refused(tmp_path, kind, told, changed):
     assert not list(tmp_path.glob("kept/*.nc"))
 
 
+class Study:
+    def cell(self, config):
+        raise NotImplementedError
+
+
 def test_folders_and_functions_that_others_cannot_reach_are_refused(tmp_path):
     with pytest.raises(ValueError, match="parent exists"):
         gj.sweep(sweep_cells.product, AXES, tmp_path / "no" / "kept")
@@ -193,6 +252,8 @@ def test_folders_and_functions_that_others_cannot_reach_are_refused(tmp_path):
         gj.sweep(sweep_cells.product, AXES, tmp_path / "file")
     with pytest.raises(TypeError, match="move it, at the top level, to a module"):
         gj.sweep(lambda config: None, AXES, tmp_path / "kept", engine="processes")
+    with pytest.raises(TypeError, match="is a method"):
+        gj.sweep(Study().cell, AXES, tmp_path / "kept")
     typed = eval("lambda config: None")
     with pytest.raises(ValueError, match="no source file"):
         gj.sweep(typed, AXES, tmp_path / "kept")

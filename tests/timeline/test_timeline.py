@@ -11,7 +11,15 @@ from scipy import stats
 
 from gossipjax import Timeline
 from gossipjax.mixing import averaging, metropolis, to_dense, uniform
-from gossipjax.timeline import _rounds, client_sampling, matching_rounds, poisson_edges, poisson_pairs, poisson_push, rounds
+from gossipjax.timeline import (
+    _rounds,
+    client_sampling,
+    matching_rounds,
+    poisson_edges,
+    poisson_pairs,
+    poisson_push,
+    rounds,
+)
 from gossipjax.topology import barabasi_albert, from_networkx, one_peer_exponential, path, random_regular, ring, star
 
 KEY = jax.random.key(0)
@@ -72,6 +80,16 @@ def test_the_smallest_eigenvalue_of_a_large_random_graph_is_found_without_factor
     W = metropolis(random_regular(20_000, 4, seed=0))
     assert _rounds._bandwidth(sp.csc_array(W)) * 20_000 > _rounds._FACTOR_ENTRIES
     assert -0.5 < rounds(W, 1).properties.min_eigenvalue < -0.49  # limit of large graphs: (1 − 2√3)/5
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("number", [1, 150])
+def test_the_smallest_eigenvalue_of_few_different_ones_is_found(size, number):
+    """Averages in disjoint groups, and nodes on their own: all eigenvalues are 0 or 1."""
+    alone = np.eye(620 - size * number)
+    groups = [np.full((size, size), 1 / size)] * number
+    facts = rounds(sp.block_diag([*groups, alone], format="csr"), 1).properties
+    assert facts.min_eigenvalue == pytest.approx(0, abs=1e-10)
 
 
 def test_static_parts_do_not_travel_per_event():

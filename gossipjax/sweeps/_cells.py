@@ -157,8 +157,9 @@ def read(path: pathlib.Path) -> tuple[Cell, Dataset]:
         raise ValueError(f"{path} is no finished cell of a sweep, or is damaged ({error}); delete it") from error
 
 
-def read_failures(folder: pathlib.Path) -> dict[str, Failure]:
-    """Read the reports on failed cells, by the name of the cell."""
-    found = {path.name.removesuffix(".error.json"): path for path in sorted(folder.glob("[!.]*.error.json"))}
-    reports = {name: json.loads(path.read_text()) for name, path in found.items()}
-    return {name: Failure(report["config"], report["error"]) for name, report in reports.items()}
+def read_failures(folder: pathlib.Path, kind: Cell) -> list[Failure]:
+    """Read the reports on failed cells of the function, code and version of a cell."""
+    reports = [json.loads(path.read_text()) for path in sorted(folder.glob("[!.]*.error.json"))]
+    same = kind._replace(config={})
+    own = [one for one in reports if Cell(*(one[name] for name in Cell._fields))._replace(config={}) == same]
+    return [Failure(report["config"], report["error"]) for report in own]

@@ -142,7 +142,7 @@ def collect(folder: str | os.PathLike[str]) -> Dataset:
     first = found[0][0].config
     whole_axes = [axis for axis, value in first.items() if isinstance(value, list)]
     grid = {axis: _values_of(axis, [one.config[axis] for one, _ in found]) for axis in first}
-    return _joined(found, grid, whole_axes, list(read_failures(at).values()))
+    return _joined(found, grid, whole_axes, read_failures(at, found[0][0]))
 
 
 def _values_of(axis: str, values: list[Any]) -> list[Any]:

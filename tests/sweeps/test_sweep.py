@@ -113,6 +113,15 @@ def test_a_failure_is_told_once_and_the_rest_is_made(tmp_path, engine):
     assert not list(kept.glob("*.error.json"))
 
 
+def test_failures_of_another_version_are_none_of_this_one(tmp_path):
+    axes = {"a": [2], "log": [str(tmp_path / "log")], "fails": [2]}
+    with pytest.raises(gj.SweepFailed):
+        gj.sweep(sweep_cells.logged, axes, tmp_path / "kept")
+    (tmp_path / "log.mended").touch()
+    gj.sweep(sweep_cells.logged, axes, tmp_path / "kept", version="2")
+    assert "failed" not in gj.sweeps.collect(tmp_path / "kept").attrs
+
+
 def test_a_name_holds_all_that_a_cell_depends_on():
     cell = _cells.Cell("module.cell", "code", "1", False, {"a": 1, "b": 2.0})
     assert cell._replace(config={"b": 2.0, "a": 1}).name == cell.name

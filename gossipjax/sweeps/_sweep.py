@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import numpy as np
@@ -23,25 +23,25 @@ from gossipjax.sweeps._workers import Engine, check_engine, work
 if TYPE_CHECKING:  # functions import xarray when they need it, because it takes 40 MB
     from xarray import Dataset
 
-Values = str | int | float | bool
+Value: TypeAlias = str | int | float | bool
 CELLS = "cells, side by side"
 """A dimension while cells are joined, with a name that no axis can have."""
 
 
 class SweepFailed(RuntimeError):
-    """Cells of a sweep raised exceptions, or their processes died; all others are finished and kept."""
+    """Some cells of a sweep raised exceptions or lost their process; finished cells are kept."""
 
 
 def sweep(
     cell: Callable[[dict[str, Any]], Any],
-    axes: Mapping[str, Sequence[Values] | np.ndarray],
+    axes: Mapping[str, Sequence[Value] | np.ndarray],
     folder: str | os.PathLike[str],
     *,
     version: str = "",
     together: Sequence[str] = (),
     engine: Engine = "serial",
     workers: int | None = None,
-    deaths: int = 3,
+    retries_after_death: int | None = None,
     progress: bool | None = None,
     throw: bool = True,
 ) -> Dataset:
@@ -78,12 +78,12 @@ def sweep(
             worker processes of one thread each (Dask, ``pip install "gossipjax[sweep]"``), which share them through
             the cache on disk; or a ``dask.distributed.Client``, or an executor with the interface of
             :class:`concurrent.futures.Executor`, on whatever machines see the folder.
-        workers: number of worker processes; None: one per core that this process may use.
-        deaths: how often a cell is tried again, in worker processes, after its process died. Exceptions are not tried
-            again.
+        workers: number of worker processes of "processes"; None: one per core that this process may use.
+        retries_after_death: how often "processes" tries a cell again after its process died; None: three times.
+            Exceptions are not tried again.
         progress: show a progress bar with the time left; None: only on a terminal.
-        throw: raise if cells failed; False: leave NaN in their place. The attribute ``failed`` of the Dataset lists
-            them as JSON.
+        throw: raise if a cell failed; False: leave NaN in its place, and raise only if no cell is finished. The
+            attribute ``failed`` of the Dataset lists the failed cells as JSON.
 
     Returns:
         All variables of all cells, with a dimension for each axis, in the order of ``axes`` and of their values.
@@ -93,24 +93,22 @@ def sweep(
         TypeError: if an argument is of the wrong sort, or the cell cannot be found by other processes.
         ValueError: if an axis is empty or has equal values, the folder cannot be used, or a file in it is damaged.
         ImportError: if worker processes are asked for without Dask.
-        SweepFailed: if cells raised exceptions or died; the others are finished. The next call tries them again.
+        SweepFailed: if cells raised exceptions or lost their process; finished ones are kept. The next call tries the
+            others again.
     """
     check_engine(engine)
     grid, whole_axes = _axes(axes), _together(together, axes)
     function, at = _function(cell, engine), _folder(folder)
-    number = usable_cores() if workers is None else whole("workers", workers, least=1)
-    deaths, throw = whole("deaths", deaths, least=0), flag("throw", throw)
+    number, retries = _of_processes(engine, workers, retries_after_death)
+    throw = flag("throw", throw)
     progress = progress if progress is None else flag("progress", progress)
-    if not isinstance(version, str):
-        raise TypeError(f"version={shown(version)}: must be a string, such as '2'")
-    x64 = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
-    parts = (f"{function.__module__}.{function.__qualname__}", digest_of(function), version, x64)
-    cells = [Cell(*parts, config) for config in _configs(grid, whole_axes)]
+    kind = _kind(function, version)
+    cells = [kind._replace(config=config) for config in _configs(grid, whole_axes)]
     missing = [one for one in cells if not path_of(one, at).exists()]
     with progress_bar(progress, f"{len(missing)} of {len(cells)} cells", len(missing)) as show:
         if missing:
             lengths = {axis: len(grid[axis]) for axis in whole_axes}
-            work(function, missing, lengths, at, engine, number, deaths, show)
+            work(function, missing, lengths, at, engine, number, retries, show)
     failures = [found for one in cells if (found := _failure(one, at)) is not None]
     done = [one for one in cells if path_of(one, at).exists()]
     if failures and (throw or not done):
@@ -118,31 +116,63 @@ def sweep(
     return _joined([read(path_of(one, at)) for one in done], grid, whole_axes, failures)
 
 
-def collect(folder: str | os.PathLike[str]) -> Dataset:
+def collect(
+    folder: str | os.PathLike[str], cell: Callable[[dict[str, Any]], Any] | None = None, *, version: str = ""
+) -> Dataset:
     """Join the finished cells of a sweep, at any time, also while it runs.
 
     Args:
-        folder: the folder of one sweep.
+        folder: the folder of the sweep.
+        cell: the function of the sweep: cells of its present source, of ``version`` and of the present width of floats
+            are joined. None: all cells, which must be of one function, source, version and width.
+        version: as in :func:`sweep`, if the function is given.
 
     Returns:
         As :func:`sweep`, with NaN where cells are missing; axes have the values that occur, in increasing order.
 
     Raises:
-        ValueError: if there is no finished cell, a file is damaged, or cells of different functions, code or versions
-            are there.
+        ValueError: if there is no finished cell, a file is damaged, or the cells are of different functions, sources or
+            versions, or have different axes.
     """
     at = as_path("folder", folder)
     found = [read(path) for path in sorted(at.glob("[!.]*.nc"))]
+    if cell is not None:
+        kind = _kind(_function(cell, "serial"), version)
+        found = [one for one in found if one[0]._replace(config={}) == kind]
     if not found:
-        raise ValueError(f"folder={str(at)!r}: there is no finished cell")
+        of_it = "" if cell is None else " of this function's present source and this version"
+        raise ValueError(f"folder={str(at)!r}: there is no finished cell{of_it}")
     kinds = {one._replace(config={}).name: one for one, _ in found}
-    if len(kinds) > 1 or len({tuple(one.config) for one, _ in found}) > 1:
+    if len(kinds) > 1 or len({frozenset(one.config) for one, _ in found}) > 1:
         told = "; ".join(f"{one.function}, source {one.code}, version {one.version!r}" for one in kinds.values())
-        raise ValueError(f"folder={str(at)!r} holds cells of several sweeps ({told}); give each a folder of its own")
+        raise ValueError(
+            f"folder={str(at)!r} holds cells of several sweeps ({told}); pass cell= and version= to choose one, "
+            "or give each a folder of its own"
+        )
     first = found[0][0].config
     whole_axes = [axis for axis, value in first.items() if isinstance(value, list)]
     grid = {axis: _values_of(axis, [one.config[axis] for one, _ in found]) for axis in first}
     return _joined(found, grid, whole_axes, read_failures(at, found[0][0]))
+
+
+def _kind(function: Callable[[dict[str, Any]], Any], version: Any) -> Cell:
+    """Return what the cells of a sweep have in common: a cell without a configuration."""
+    if not isinstance(version, str):
+        raise TypeError(f"version={shown(version)}: must be a string, such as '2'")
+    x64 = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+    return Cell(f"{function.__module__}.{function.__qualname__}", digest_of(function), version, x64, {})
+
+
+def _of_processes(engine: Engine, workers: Any, retries: Any) -> tuple[int, int]:
+    """Check the settings of worker processes, which other engines have of their own."""
+    given = {"workers": workers, "retries_after_death": retries}
+    for name, value in given.items():
+        if value is not None and not (isinstance(engine, str) and engine == "processes"):
+            raise ValueError(
+                f'{name}={shown(value)} is for engine="processes"; clients and executors have their own, "serial" none'
+            )
+    number = usable_cores() if workers is None else whole("workers", workers, least=1)
+    return number, 3 if retries is None else whole("retries_after_death", retries, least=0)
 
 
 def _values_of(axis: str, values: list[Any]) -> list[Any]:
@@ -154,7 +184,7 @@ def _values_of(axis: str, values: list[Any]) -> list[Any]:
     return sorted(kept) if len({isinstance(value, str) for value in kept}) == 1 else kept
 
 
-def _axes(axes: Any) -> dict[str, list[Values]]:
+def _axes(axes: Any) -> dict[str, list[Value]]:
     if not isinstance(axes, Mapping) or not axes:
         raise TypeError(f"axes={shown(axes)}: must be a dict of lists, such as {{'rate': [0.1, 0.2]}}")
     return {_name_of(axis): _values(axis, values) for axis, values in axes.items()}
@@ -166,12 +196,12 @@ def _name_of(axis: Any) -> str:
     return axis
 
 
-def _values(axis: str, values: Any) -> list[Values]:
+def _values(axis: str, values: Any) -> list[Value]:
     if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__") or getattr(values, "ndim", 1) == 0:
         raise TypeError(f"axes: {axis}={shown(values)} must be a list of values; for one value, a list of one")
     plain = [value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value for value in values]
     for value in plain:
-        if not isinstance(value, Values) or (isinstance(value, float) and not abs(value) < float("inf")):
+        if not isinstance(value, Value) or (isinstance(value, float) and not abs(value) < float("inf")):
             raise TypeError(
                 f"axes: {axis} has {shown(value)}, which is no string, integer, finite float or bool; "
                 "let the cell make other things from these"
@@ -215,7 +245,7 @@ def _folder(folder: Any) -> pathlib.Path:
     return at
 
 
-def _configs(grid: Mapping[str, list[Values]], whole_axes: Sequence[str]) -> list[dict[str, Any]]:
+def _configs(grid: Mapping[str, list[Value]], whole_axes: Sequence[str]) -> list[dict[str, Any]]:
     choices = [[values] if axis in whole_axes else values for axis, values in grid.items()]
     return [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*choices)]
 
@@ -238,7 +268,7 @@ def _explain(failures: Sequence[Failure], total: int) -> str:
 
 def _joined(
     found: Sequence[tuple[Cell, Dataset]],
-    grid: Mapping[str, list[Values]],
+    grid: Mapping[str, list[Value]],
     whole_axes: Sequence[str],
     failures: Sequence[Failure],
 ) -> Dataset:
@@ -271,7 +301,7 @@ def _joined(
     return table.transpose(*grid, ...).assign_attrs(about | ({"failed": told} if failures else {}))
 
 
-def _labels(values: list[Values]) -> np.ndarray:
+def _labels(values: list[Value]) -> np.ndarray:
     """Return the values of an axis, as objects where NumPy would make numbers beside strings into strings."""
     mixed = len({(isinstance(value, str), isinstance(value, bool)) for value in values}) > 1
     return np.array(values, object if mixed else None)

@@ -16,6 +16,7 @@ from gossipjax.sweeps._cells import Cell, Function, make, note_failure
 Engine: TypeAlias = Any
 """``"serial"``, ``"processes"``, a Dask client, or a :class:`concurrent.futures.Executor`."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "NPROC": "1"}
+"""XLA's CPU client reads NPROC, see :func:`gossipjax.configure`."""
 NO_EIGEN_THREADS = "--xla_cpu_multi_thread_eigen=false"
 
 
@@ -26,7 +27,7 @@ def work(
     folder: pathlib.Path,
     engine: Engine,
     workers: int,
-    deaths: int,
+    retries: int,
     show: Callable[[int], None],
 ) -> None:
     """Make all cells, in any order; exceptions of cells, and deaths of their workers, are noted in the folder."""
@@ -36,7 +37,7 @@ def work(
             one(cell)
             show(done)
         return
-    with _executor(engine, min(workers, len(cells)), deaths) as executor:
+    with _executor(engine, min(workers, len(cells)), retries) as executor:
         under_way = {executor.submit(one, cell): cell for cell in cells}
         try:
             for done, future in enumerate(concurrent.futures.as_completed(under_way), 1):
@@ -64,16 +65,16 @@ def check_engine(engine: Engine) -> None:
 
 
 @contextlib.contextmanager
-def _executor(engine: Engine, workers: int, deaths: int) -> Iterator[concurrent.futures.Executor]:
+def _executor(engine: Engine, workers: int, retries: int) -> Iterator[concurrent.futures.Executor]:
     if isinstance(engine, concurrent.futures.Executor):
         yield engine
         return
-    with _local_client(workers, deaths) if engine == "processes" else contextlib.nullcontext(engine) as client:
+    with _local_client(workers, retries) if engine == "processes" else contextlib.nullcontext(engine) as client:
         yield client.get_executor(pure=False, retries=0)
 
 
 @contextlib.contextmanager
-def _local_client(workers: int, deaths: int) -> Iterator[Any]:
+def _local_client(workers: int, retries: int) -> Iterator[Any]:
     """Start worker processes of one thread each, which Dask replaces if they die."""
     try:
         import dask
@@ -82,7 +83,7 @@ def _local_client(workers: int, deaths: int) -> Iterator[Any]:
         raise ImportError('engine="processes" needs Dask: pip install "gossipjax[sweep]"') from error
     flags = f"{os.environ.get('XLA_FLAGS', '')} {NO_EIGEN_THREADS}".strip()
     settings = {
-        "distributed.scheduler.allowed-failures": deaths,
+        "distributed.scheduler.allowed-failures": retries,
         "distributed.worker.memory.terminate": False,
         "distributed.worker.memory.pause": False,
         "distributed.nanny.pre-spawn-environ": ONE_THREAD | {"XLA_FLAGS": flags},
@@ -100,6 +101,8 @@ def _local_client(workers: int, deaths: int) -> Iterator[Any]:
 
 def _of_worker(error: BaseException) -> str:
     """Say what ended a worker; the messages of executors speak of their own tasks."""
-    if type(error).__name__ in ("KilledWorker", "BrokenProcessPool", "TerminatedWorkerError"):
-        return f"its process died each time it was tried, most often for lack of memory ({type(error).__name__})"
+    if type(error).__name__ == "KilledWorker":
+        return "its process died each time it was tried, most often for lack of memory"
+    if type(error).__name__ in ("BrokenProcessPool", "TerminatedWorkerError"):
+        return f"the executor lost a process and stopped before this cell was finished ({type(error).__name__})"
     return f"{type(error).__name__}: {error}"

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ def curve(config):
 
 
 def logged(config):
-    """Note each call in a file; fail, or kill the process, where the configuration says so."""
+    """Note each call in a file; fail where the configuration says so, until there is a file ``.mended``."""
     with open(config["log"], "a") as log:
         log.write(f"{config['a']}\n")
     if config["a"] == config["fails"] and not pathlib.Path(config["log"] + ".mended").exists():
@@ -43,7 +44,7 @@ def logged(config):
 
 def dies(config):
     """Kill its process: always at a = 2, and the first time at a = 1."""
-    mark = pathlib.Path(config["mark"])
+    mark = pathlib.Path(f"{config['mark']}.{config['a']}")
     if config["a"] == 2 or (config["a"] == 1 and not mark.exists()):
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -53,7 +54,5 @@ def dies(config):
 def slow(config):
     """Take a tenth of a second."""
     jax.block_until_ready(jnp.ones(3))
-    import time
-
     time.sleep(0.1)
     return xarray.Dataset({"double": 2 * config["a"]})

@@ -44,3 +44,10 @@ def test_every_room_has_a_page_of_the_reference(monkeypatch):
     assert rooms <= set(pages.ROOMS)
     listed = {re.match(r"\| `gj\.([\w.]+)`", line).group(1) for line in ROWS}
     assert listed <= set(pages.ROOMS)
+
+
+def test_the_table_names_every_protocol():
+    (row,) = [line for line in ROWS if line.startswith("| `gj.protocol` |")]
+    builders = {name for name in dir(gj.protocol) if inspect.isfunction(getattr(gj.protocol, name))}
+    assert "dpsgd" in builders
+    assert builders <= set(re.findall(r"`(\w+)`", row.split("|", 2)[2])) | set(re.findall(r"gj\.(\w+)`", row))

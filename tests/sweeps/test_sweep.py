@@ -167,8 +167,30 @@ def test_another_sweep_in_the_folder_is_no_part_of_it(tmp_path):
     gj.sweep(sweep_cells.curve, {"length": [1]}, tmp_path)
     with pytest.raises(ValueError, match=r"several sweeps .*product.*curve|several sweeps .*curve.*product"):
         gj.sweeps.collect(tmp_path)
+    np.testing.assert_array_equal(gj.sweeps.collect(tmp_path, sweep_cells.product)["product"], [[1.0]])
+    with pytest.raises(ValueError, match="no finished cell of this function's present source"):
+        gj.sweeps.collect(tmp_path, sweep_cells.product, version="2")
     with pytest.raises(ValueError, match="no finished cell"):
         gj.sweeps.collect(tmp_path / "empty")
+
+
+def test_a_new_version_can_be_collected_and_axes_may_change_their_order(tmp_path):
+    gj.sweep(sweep_cells.product, {"a": [1], "b": [2.0]}, tmp_path)
+    gj.sweep(sweep_cells.product, {"b": [2.0], "a": [3]}, tmp_path)
+    np.testing.assert_array_equal(gj.sweeps.collect(tmp_path)["product"].transpose("a", "b"), [[2.0], [6.0]])
+    gj.sweep(sweep_cells.product, {"a": [5], "b": [2.0]}, tmp_path, version="2")
+    new = gj.sweeps.collect(tmp_path, sweep_cells.product, version="2")
+    np.testing.assert_array_equal(new["product"], [[10.0]])
+
+
+@pytest.mark.slow
+def test_a_pool_that_loses_a_process_does_not_say_that_all_cells_died(tmp_path, monkeypatch):
+    in_processes(monkeypatch)
+    axes = {"a": [2, 3, 4], "mark": [str(tmp_path / "mark")]}
+    spawn = multiprocessing.get_context("spawn")
+    told = "3 of 3 cells failed.*lost a process and stopped before"
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool, pytest.raises(gj.SweepFailed, match=told):
+        gj.sweep(sweep_cells.dies, axes, tmp_path / "kept", engine=pool)
 
 
 def test_a_damaged_file_is_named(tmp_path):
@@ -233,8 +255,10 @@ def test_a_cell_that_returns_something_else_fails(tmp_path, cell, settings, told
         (ValueError, "'c' is no axis", {"together": ["c"]}),
         (TypeError, "engine=", {"engine": "threads"}),
         (TypeError, "engine=", {"engine": 3}),
-        (ValueError, "workers=0", {"workers": 0}),
-        (ValueError, "deaths=-1", {"deaths": -1}),
+        (ValueError, "workers=0", {"workers": 0, "engine": "processes"}),
+        (ValueError, "workers=2 is for", {"workers": 2}),
+        (ValueError, "retries_after_death=-1", {"retries_after_death": -1, "engine": "processes"}),
+        (ValueError, "retries_after_death=1 is for", {"retries_after_death": 1}),
         (ValueError, "throw=", {"throw": "no"}),
         (ValueError, "progress=", {"progress": "no"}),
         (TypeError, "version=2", {"version": 2}),
@@ -311,7 +335,7 @@ def test_a_worker_that_dies_is_replaced_and_the_rest_is_made(tmp_path, monkeypat
     in_processes(monkeypatch)
     axes = {"a": [0, 1, 2, 3], "mark": [str(tmp_path / "mark")]}
     with pytest.raises(gj.SweepFailed, match=r"1 of 4 cells failed, first a=2.*died each time"):
-        gj.sweep(sweep_cells.dies, axes, tmp_path / "kept", engine="processes", workers=2, deaths=2)
+        gj.sweep(sweep_cells.dies, axes, tmp_path / "kept", engine="processes", workers=2, retries_after_death=2)
     assert gj.sweeps.collect(tmp_path / "kept")["double"].values.ravel().tolist() == [0, 2, 6]
 
 

@@ -199,6 +199,18 @@ def in_another_order(config):
     return xarray.Dataset({"loss": ("a", [2.0, 1.0])}, {"a": [2, 1]})
 
 
+def labelled(config):
+    kind = np.float32 if isinstance(config["a"][0], float) else None
+    return xarray.Dataset({"loss": ("a", [1.0, 2.0])}, {"a": np.array(config["a"], kind)})
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.2], [2, 1], [True, False], ["x", "y"], [1, "y"]])
+def test_a_cell_may_label_the_values_that_it_got(tmp_path, values):
+    table = gj.sweep(labelled, {"a": values}, tmp_path, together=["a"])
+    assert table["loss"].sel(a=values[1]) == 2
+    assert table["a"].values.tolist() == values
+
+
 @pytest.mark.parametrize(
     ("cell", "settings", "told"),
     [

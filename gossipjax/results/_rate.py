@@ -26,8 +26,8 @@ class LinearRate(NamedTuple):
 def linear_rate(curve: DataArray, *, skip: float = 0.2, floor: float = 0.0, blocks: int = 5) -> LinearRate:
     """Fit ``v_t = C ρ^t`` to a recorded curve v over events t, such as ``run["squared_error"]``.
 
-    Each seed's records from the end of the transient to the floor are cut into blocks of equally many events. The slope
-    of ``ln v`` in a block is a least-squares fit. With several seeds, ln ρ is the mean over seeds of their mean slopes,
+    Each seed's records from the end of the transient to the floor are cut into blocks of equal size. The slope of
+    ``ln v`` in a block is a least-squares fit. With several seeds, ln ρ is the mean over seeds of their mean slopes,
     and the interval is Student's over seeds; with one, it is Student's over the blocks, which says how straight the
     curve is, and assumes that blocks do not depend on each other.
 
@@ -52,7 +52,8 @@ def linear_rate(curve: DataArray, *, skip: float = 0.2, floor: float = 0.0, bloc
 
     Raises:
         TypeError: if curve is no DataArray.
-        ValueError: if it has other dimensions or no events, a number is out of range, or too few records are left.
+        ValueError: if it has other dimensions or no events, a number is out of range, too few records are left, or all
+            records of a block are of one event.
     """
     from scipy import special
     from xarray import DataArray
@@ -90,4 +91,8 @@ def _slopes(events: np.ndarray, logs: np.ndarray, blocks: int) -> np.ndarray:
     """Return the slope of each block."""
     parts = zip(np.array_split(events, blocks), np.array_split(logs, blocks), strict=True)
     centred = [(t - t.mean(), v - v.mean()) for t, v in parts]
+    if not all(t.any() for t, _ in centred):
+        raise ValueError(
+            f"curve: all records of a block are of one event; pass fewer than blocks={blocks}, or record at events"
+        )
     return np.array([t @ v / (t @ t) for t, v in centred])

@@ -38,7 +38,7 @@ def _checked(task: Any, data: Any, metric: str | None) -> tuple[Task, Any, str]:
     task = as_task(task)
     data = task.test if data is None else data
     names = metric_names(task, data)
-    chosen = metric or next((name for name in ("objective", "loss") if name in names), None)
+    chosen = next((name for name in ("objective", "loss") if name in names), None) if metric is None else metric
     if chosen is None:
         raise ValueError(f"metric=None: the task measures {names}, and none is called objective or loss; name one")
     return task, data, choice("metric", chosen, names)

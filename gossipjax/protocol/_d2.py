@@ -79,6 +79,9 @@ def d2(task: Task, optimizer: optax.GradientTransformation | Partial) -> Protoco
     Needs a fixed symmetric W with smallest eigenvalue above −1/3; use ``lazy(W)`` = (W + I)/2 otherwise. It does not
     tolerate lost messages.
 
+    In float32 the weights of a node do not always sum to one exactly. The sum of the corrections then drifts, and the
+    error grows with the number of rounds; :func:`~gossipjax.exact_diffusion` was seen to stay level.
+
     On ``lazy(W)`` it is :func:`~gossipjax.exact_diffusion`, and, but for the first round, :func:`~gossipjax.nids` with
     equal steps. On W it is :func:`~gossipjax.led` with one local step and β = 1.
 

@@ -63,6 +63,8 @@ def extra(task: Task, optimizer: optax.GradientTransformation | Partial) -> Prot
 
     With SGD and exact gradients of convex, L-smooth losses it converges to the exact optimum for every
     γ < (1 + w) / L, where w is the smallest eigenvalue of W, and linearly if the sum of the losses is strongly convex.
+    In single precision, rounding adds up in the velocity of x̄, so that the error grows with the number of rounds; that
+    of :func:`~gossipjax.exact_diffusion` on the same problems did not.
 
     Args:
         task: one shard per node.

@@ -52,7 +52,8 @@ def linear_rate(curve: DataArray, *, skip: float = 0.2, floor: float = 0.0, bloc
 
     Raises:
         TypeError: if curve is no DataArray.
-        ValueError: if it has other dimensions or no events, a number is out of range, or too few records are left.
+        ValueError: if it has other dimensions or no events, a number is out of range, too few records are left, or all
+            records of a block are of one event.
     """
     from scipy import special
     from xarray import DataArray
@@ -92,4 +93,8 @@ def _slopes(events: np.ndarray, logs: np.ndarray, blocks: int) -> np.ndarray:
     """Return the slope of each block."""
     parts = zip(np.array_split(events, blocks), np.array_split(logs, blocks), strict=True)
     centred = [(t - t.mean(), v - v.mean()) for t, v in parts]
+    if not all(t.any() for t, _ in centred):
+        raise ValueError(
+            f"curve: all records of a block are of one event; pass fewer than blocks={blocks}, or record at events"
+        )
     return np.array([t @ v / (t @ t) for t, v in centred])

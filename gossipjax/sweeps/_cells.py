@@ -129,7 +129,7 @@ def _checked(found: Any, cell: Cell, lengths: Mapping[str, int]) -> Dataset:
                 f"together={axis!r}: the cell got {lengths[axis]} values at once, so its Dataset must have a dimension "
                 f"{axis!r} of this length; it has {dict(records.sizes)}"
             )
-        if axis in lengths and axis in records.indexes and records.indexes[axis].tolist() != cell.config[axis]:
+        if axis in lengths and axis in records.indexes and not _same(records[axis].values, cell.config[axis]):
             raise ValueError(
                 f"together={axis!r}: the Dataset of the cell has other values of {axis!r}, or another order, than the "
                 "cell got; return the results in the order of its list"
@@ -139,6 +139,14 @@ def _checked(found: Any, cell: Cell, lengths: Mapping[str, int]) -> Dataset:
                 f"{axis!r} is an axis of the sweep and a name in the Dataset of the cell; rename one of them"
             )
     return records
+
+
+def _same(found: np.ndarray, given: list[Any]) -> bool:
+    """Whether labels are the given ones, in their order; numbers may have been rounded to single precision."""
+    expected = np.asarray(given)
+    if found.dtype.kind in "iuf" and expected.dtype.kind in "iuf":
+        return np.allclose(found, expected, rtol=1e-6, atol=0)
+    return found.astype(str).tolist() == expected.astype(str).tolist()
 
 
 def read(path: pathlib.Path) -> tuple[Cell, Dataset]:

@@ -60,6 +60,8 @@ def test_the_gradient_of_a_classifier_is_that_of_its_loss_on_the_samples():
         optimality_gap(task)
     with pytest.raises(ValueError, match=r"metric='cost'.*accuracy"):
         squared_gradient_norm(task, metric="cost")
+    with pytest.raises(ValueError, match="metric=''"):
+        squared_gradient_norm(task, metric="")
 
 
 def test_gradient_descent_decreases_both():

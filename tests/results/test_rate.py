@@ -62,3 +62,10 @@ def test_what_cannot_be_fitted_is_refused(values, settings, message):
 def test_other_curves_are_refused():
     with pytest.raises(ValueError, match="one number per record"):
         linear_rate(xr.DataArray(np.ones((9, 2)), dims=("record", "node")))
+
+
+def test_a_block_within_one_event_is_refused():
+    """Records at simulated times repeat an event while nothing happens."""
+    quiet = curve(0.9 ** np.arange(50)).assign_coords(event=("record", np.minimum(np.arange(50), 20)))
+    with pytest.raises(ValueError, match="all records of a block are of one event"):
+        linear_rate(quiet)

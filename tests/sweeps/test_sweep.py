@@ -221,6 +221,18 @@ def in_another_order(config):
     return xarray.Dataset({"loss": ("a", [2.0, 1.0])}, {"a": [2, 1]})
 
 
+def labelled(config):
+    kind = np.float32 if isinstance(config["a"][0], float) else None
+    return xarray.Dataset({"loss": ("a", [1.0, 2.0])}, {"a": np.array(config["a"], kind)})
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.2], [2, 1], [True, False], ["x", "y"], [1, "y"]])
+def test_a_cell_may_label_the_values_that_it_got(tmp_path, values):
+    table = gj.sweep(labelled, {"a": values}, tmp_path, together=["a"])
+    assert table["loss"].sel(a=values[1]) == 2
+    assert table["a"].values.tolist() == values
+
+
 @pytest.mark.parametrize(
     ("cell", "settings", "told"),
     [
@@ -341,7 +353,7 @@ def test_a_worker_that_dies_is_replaced_and_the_rest_is_made(tmp_path, monkeypat
 
 KILLED = """
     import sys, gossipjax as gj, sweep_cells
-    gj.sweep(sweep_cells.slow, {"a": list(range(12))}, sys.argv[1])
+    gj.sweep(sweep_cells.slow, {"a": list(range(40))}, sys.argv[1])
 """
 
 
@@ -357,6 +369,6 @@ def test_a_sweep_that_is_killed_goes_on(tmp_path, monkeypatch):
                 time.sleep(0.01)
             time.sleep(wait.uniform(0, 0.3))
             run.send_signal(signal.SIGKILL)
-    assert 0 < len(list(kept.glob("[!.]*.nc"))) < 12
-    table = gj.sweep(sweep_cells.slow, {"a": list(range(12))}, kept)
-    assert table["double"].values.tolist() == list(range(0, 24, 2))
+    assert 0 < len(list(kept.glob("[!.]*.nc"))) < 40
+    table = gj.sweep(sweep_cells.slow, {"a": list(range(40))}, kept)
+    assert table["double"].values.tolist() == list(range(0, 80, 2))

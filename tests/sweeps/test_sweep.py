@@ -364,8 +364,8 @@ def test_a_sweep_that_is_killed_goes_on(tmp_path, monkeypatch):
     for _ in range(4):
         with subprocess.Popen([sys.executable, "-c", inspect.cleandoc(KILLED), str(kept)]) as run:
             began = time.monotonic()
-            before = len(list(kept.glob("*.nc")))
-            while len(list(kept.glob("*.nc"))) == before and time.monotonic() - began < 60:
+            before = len(list(kept.glob("[!.]*.nc")))
+            while len(list(kept.glob("[!.]*.nc"))) == before and time.monotonic() - began < 60:
                 time.sleep(0.01)
             time.sleep(wait.uniform(0, 0.3))
             run.send_signal(signal.SIGKILL)

@@ -42,6 +42,7 @@ FUNCTIONS = frozenset(
         "timeline._drawn:_meetings",
         "timeline._drawn:_update_or_push",
         "timeline._drawn:mean_times",
+        "timeline._drawn_matchings:_matching",
         "timeline._moments:written_times",
         "timeline._from_events:planned_event",
         "timeline._poisson:_edge_fires",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -41,29 +42,49 @@ def check_weights(requires: Requires, timeline: Timeline, mixing: Any) -> None:
     """
     if not isinstance(mixing, DenseMixing | TableMixing) or isinstance(mixing[0], jax.core.Tracer):
         return
-    W = _as_sparse(mixing)
-    off = {
-        "row_stochastic": abs(W.sum(axis=1) - 1).max(),
-        "column_stochastic": abs(W.sum(axis=0) - 1).max(),
-        "symmetric": abs(W - W.T).max(),
-    }
-    off["doubly_stochastic"] = max(off["row_stochastic"], off["column_stochastic"])
-    for fact, by in off.items():
-        if fact in requires and not by <= WEIGHTS_ROUNDING:
+    for fact, deviation in _DEVIATIONS.items():
+        if fact in requires and not (by := deviation(mixing)) <= WEIGHTS_ROUNDING:
             raise ValueError(
                 f"{timeline.properties.name} says that its weights are {fact.replace('_', ' ')}, but those of the "
                 f"first round are not, by {by:.3g}: exchange weights by timeline.with_mixing, or build timeline.rounds"
             )
 
 
-def _as_sparse(mixing: DenseMixing | TableMixing) -> sparse.csr_array:
+def _off_rows(mixing: DenseMixing | TableMixing) -> float:
     if isinstance(mixing, DenseMixing):
-        return sparse.csr_array(np.asarray(mixing.W, np.float64))
+        sums = np.asarray(mixing.W).sum(axis=1, dtype=np.float64)
+    else:
+        sums = np.asarray(mixing.weights).sum(axis=1, dtype=np.float64) + np.asarray(mixing.self_weight)
+    return float(abs(sums - 1).max())
+
+
+def _off_columns(mixing: DenseMixing | TableMixing) -> float:
+    if isinstance(mixing, DenseMixing):
+        sums = np.asarray(mixing.W).sum(axis=0, dtype=np.float64)
+    else:
+        n = len(mixing.self_weight)
+        senders = np.minimum(np.ravel(mixing.neighbors), n)  # n: nobody
+        sums = np.bincount(senders, np.ravel(mixing.weights), n + 1)[:n] + np.asarray(mixing.self_weight)
+    return float(abs(sums - 1).max())
+
+
+def _off_symmetry(mixing: DenseMixing | TableMixing) -> float:
+    if isinstance(mixing, DenseMixing):
+        W = np.asarray(mixing.W, np.float64)
+        return float(abs(W - W.T).max())
     n, degree = mixing.neighbors.shape
-    own = np.arange(n)
-    entries = np.append(np.ravel(mixing.weights), mixing.self_weight).astype(np.float64)
-    rows, columns = np.append(np.repeat(own, degree), own), np.append(np.ravel(mixing.neighbors), own)
-    return sparse.csr_array((entries, (rows, columns)), (n, n))
+    rows, columns = np.repeat(np.arange(n), degree), np.minimum(np.ravel(mixing.neighbors), n)
+    others = sparse.csr_array((np.ravel(mixing.weights).astype(np.float64), (rows, columns)), (n, n + 1))[:, :n]
+    return float(abs(others - others.T).max())
+
+
+_DEVIATIONS: dict[str, Callable[[DenseMixing | TableMixing], float]] = {
+    "row_stochastic": _off_rows,
+    "column_stochastic": _off_columns,
+    "symmetric": _off_symmetry,
+    "doubly_stochastic": lambda mixing: max(_off_rows(mixing), _off_columns(mixing)),
+}
+"""How far weights are from each fact: the largest deviation of a sum from 1, or of an entry from its transpose."""
 
 
 def _path(path: tuple) -> str:

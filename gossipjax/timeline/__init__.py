@@ -11,6 +11,7 @@ from gossipjax.timeline._directed_push import directed_push as directed_push
 from gossipjax.timeline._divshare import divshare as divshare
 from gossipjax.timeline._drawn import drawn_gossip as drawn_gossip
 from gossipjax.timeline._drawn import drawn_pairs as drawn_pairs
+from gossipjax.timeline._drawn_matchings import drawn_matchings as drawn_matchings
 from gossipjax.timeline._fedbuff import fedbuff as fedbuff
 from gossipjax.timeline._files import load as load
 from gossipjax.timeline._files import save as save

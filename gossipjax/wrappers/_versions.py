@@ -79,14 +79,13 @@ def _init(inner: Protocol, settings: Frozen[_Settings], key: Key[Array, ""], x0:
     tracked = np.arange(nodes) if chosen.sources is None else np.asarray(chosen.sources)
     if tracked.max(initial=0) >= nodes:
         raise ValueError(f"source {tracked.max()} is no node: numbers must lie in 0 … {nodes - 1}")
-    column = np.full(nodes, len(tracked))
-    column[tracked] = np.arange(len(tracked))
+    column = jnp.full(nodes, len(tracked), jnp.int32).at[tracked].set(np.arange(len(tracked), dtype=np.int32))
     held = jnp.zeros((rows, len(tracked)), jnp.int32)
     versions = Versions(
         held=held,
         own=jnp.zeros(len(tracked), jnp.int32),
         sources=jnp.asarray(tracked, jnp.int32),
-        column=jnp.asarray(column, jnp.int32),
+        column=column,
         hops=jnp.zeros_like(held) if chosen.hops else None,
         rows_are_nodes=Frozen(chosen.rows_are_nodes and rows >= nodes),
     )

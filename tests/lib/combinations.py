@@ -34,6 +34,7 @@ TIMELINES = {
     "rounds": lambda: timeline.rounds(W, 5),
     "directed rounds": lambda: timeline.rounds(column_stochastic(GRAPH), 5, stochastic="column"),
     "matching_rounds": lambda: timeline.matching_rounds(N, 5, seed=0),
+    "drawn_matchings": lambda: timeline.drawn_matchings(N, 5),
     "changing_rounds": lambda: timeline.changing_rounds(FRESH, 5),
     "lossy rounds": lambda: timeline.changing_rounds(FRESH, 5, loss=timeline.losses.independent(0.3, seed=0)),
     "absent nodes": lambda: timeline.changing_rounds(FRESH, 5, activity=timeline.activity.cyclic(2)),

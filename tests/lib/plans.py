@@ -79,6 +79,7 @@ ROUNDS = {
     "fixed": lambda s: tl.rounds(np.full((4, 4), 0.25), 40, seconds_per_round=s),
     "cycle": lambda s: tl.rounds([np.full((4, 4), 0.25), np.eye(4)], 40, seconds_per_round=s),
     "matchings": lambda s: tl.matching_rounds(4, 40, seed=0, seconds_per_round=s),
+    "drawn matchings": lambda s: tl.drawn_matchings(4, 40, seconds_per_round=s),
     "changing": lambda s: tl.changing_rounds(ring(4), 40, activity=tl.activity.cyclic(2), seconds_per_round=s),
     "clients": lambda s: tl.client_sampling(8, 4, 40, seed=0, seconds_per_round=s),
     "shatter": lambda s: tl.shatter(4, 40, virtual_nodes=2, degree=3, seed=0, seconds_per_round=s),

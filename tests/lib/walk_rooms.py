@@ -133,6 +133,7 @@ def timelines():
     return [
         call(tl.rounds, weights=W, num_rounds=4, stochastic="row", seconds_per_round=1.0, form="auto"),
         call(tl.matching_rounds, num_nodes=N, num_rounds=3, seed=0, seconds_per_round=1.0),
+        call(tl.drawn_matchings, num_nodes=N, num_rounds=3, seconds_per_round=1.0),
         call(tl.changing_rounds, overlay=RING, num_rounds=3, weights="metropolis", activity=tl.activity.cyclic(2),
             loss=tl.losses.independent(0.1, seed=0), newcomers_adopt=False, seconds_per_round=1.0),
         call(tl.overlays.regular, num_nodes=N, degree=4, seed=0),

@@ -38,13 +38,13 @@ from gossipjax.timeline import from_events
 from gossipjax.types import NOBODY
 
 ONE_MATRIX = {"rounds", "synchronous", "all-reduce"}
-SYNCHRONOUS = {*ONE_MATRIX, "matching_rounds", "changing_rounds", "lossy rounds", "epidemic"}
+SYNCHRONOUS = {*ONE_MATRIX, "matching_rounds", "drawn_matchings", "changing_rounds", "lossy rounds", "epidemic"}
 PAIRS = {"poisson_pairs", "poisson_edges", "poisson_push", "drawn_pairs", "drawn_gossip", "push_gossip", "pairwise"}
 PAIRS |= {"gossip_learning", "opportunistic", "version_age", "gossip on machines", "AD-PSGD on machines"}
 MEETINGS = {*PAIRS, "push_rounds"}
 OWN_ROWS = {*SYNCHRONOUS, *MEETINGS, "absent nodes", "swift"}
 MASS = {"directed rounds", "directed_push", *ONE_MATRIX, "matching_rounds", "changing_rounds", "absent nodes"}
-MASS |= {"changing pushes", "poisson_pairs", "poisson_edges", "drawn_pairs"}
+MASS |= {"drawn_matchings", "changing pushes", "poisson_pairs", "poisson_edges", "drawn_pairs"}
 MIXING_WALKS = {"mixing walks", "a walk for each node"}
 
 ALLOWED = {

@@ -32,6 +32,7 @@ EMPTY |= {
     "rounds": lambda: tl.rounds(metropolis(ring(6)), 9)[4:4],
     "changing": lambda: tl.changing_rounds(ring(6), 9, activity=tl.activity.cyclic(2))[9:],
     "matchings": lambda: tl.matching_rounds(6, 9, seed=0)[9:],
+    "drawn matchings": lambda: tl.drawn_matchings(6, 9)[9:],
     "clients": lambda: tl.client_sampling(9, 3, 9, seed=0)[:0],
     "shatter": lambda: tl.shatter(6, 3, virtual_nodes=2, degree=2, seed=0)[3:],
     "drawn": lambda: tl.drawn_gossip(6, 50, update_rate=1.0, gossip_rate=1.0)[7:7],

@@ -18,6 +18,7 @@ R = ring(6)
 BUILDERS = {
     "rounds": (tl.rounds, {"weights": metropolis(R), "num_rounds": 5}),
     "matching_rounds": (tl.matching_rounds, {"num_nodes": 6, "num_rounds": 5, "seed": 0}),
+    "drawn_matchings": (tl.drawn_matchings, {"num_nodes": 6, "num_rounds": 5}),
     "changing_rounds": (
         tl.changing_rounds,
         {"overlay": R, "num_rounds": 5, "weights": "uniform", "activity": None, "loss": None},

@@ -7,12 +7,13 @@ import dataclasses
 import numpy as np
 from scipy.linalg import helmert
 
-from gossipjax import timeline, topology
+import gossipjax as gj
+from gossipjax import observe, timeline, topology
 from gossipjax.mixing import metropolis, uniform
 
 from ... import consensus, mixing, spectral
 from ..claim import Assumption, Axis, Claim, Observation, Points, Sampling, each, once, pointwise
-from ..engine import averages
+from ..engine import averages, runs, stacked
 from . import _contraction
 from ._averages import BOYD, DISAGREEMENT, NODES, matrix_of, models_of, pieces, random_rounds, spread, starts
 
@@ -85,6 +86,15 @@ def _matching_claim(n: int, factor: float, words: str) -> Claim:
         sampling=Sampling(20_000, 2_000, independent=False),
         catches=("matchings that favour some pairs", "the same matching again"),
     )
+
+
+def _drawn_matchings(seed: int, size: float, replicas: int) -> Observation:
+    """Measure V⁺/V in consecutive rounds of one run, whose factors are uncorrelated."""
+    n = int(size)
+    plan, watch = timeline.drawn_matchings(n, replicas + 1), [observe.consensus_distance()]
+    x0 = stacked(np.random.default_rng(seed).standard_normal(n))
+    left = runs(seed, 1, gj.gossip_averaging(), plan, x0, watch, every=1)["consensus_distance"][0]
+    return Observation(left[1:] / left[:-1], (averages(plan),))
 
 
 def _targets(rng: np.random.Generator, s: int) -> np.ndarray:
@@ -206,6 +216,17 @@ CLAIMS = (
     ),
     _matching_claim(NODES, mixing.one_peer_shift_factor(NODES, 0.5), "(n − 2)/(2(n − 1)) for even n"),
     _matching_claim(NODES - 1, 0.5, "½ for odd n, where one node stays alone"),
+    Claim(
+        "drawn_matchings_contraction",
+        "A matching drawn inside the run leaves E V⁺ = V f: f = (n − 2)/(2(n − 1)) for even n, ½ for odd n.",
+        "P(i meets j) = 1/(n − 1) or 1/n, Σ_{i<j} (x_i − x_j)² = n V, and a meeting takes (x_i − x_j)²/2 from V",
+        Axis("nodes n", (11, 12, 20_000, 1_000_000, 10_000_000), (11, 20_000)),
+        "V⁺/V of one round",
+        predict=pointwise(lambda n: 0.5 if n % 2 else (n - 2) / (2 * (n - 1))),
+        simulate=each(_drawn_matchings),
+        sampling=Sampling(32, 16),
+        catches=("matchings that favour some pairs", "nodes that meet twice in a round, or never"),
+    ),
     _epidemic_claim(False, "1/(s + 1) (1 − s/(n − 1))", "Averaging with s random others"),
     _epidemic_claim(True, "(1 − (1 − s/(n−1))^n)/s − 1/(n−1)", "Sending to s random others, who average all"),
     Claim(

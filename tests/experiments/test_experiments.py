@@ -47,6 +47,7 @@ from experiments import (
     secure_aggregation_cost,
     simulated_vs_real,
     sparsification_at_scale,
+    staleness_at_scale,
     staleness_histogram,
     staleness_vs_capacity,
     topologies_at_scale,
@@ -94,6 +95,7 @@ TINY = {
     "bounded_staleness": bounded_staleness.QUICK._replace(
         num_nodes=4, bounds=(2,), shares=(0.5, 4.5, 12.0), sweeps=20, num_records=10, num_seeds=2
     ),
+    "staleness_at_scale": staleness_at_scale.QUICK._replace(sizes=(20, 50), units=8),
     "staleness_vs_capacity": staleness_vs_capacity.QUICK._replace(
         sizes=(10,), largest_everything=(10, 0, 10), largest_single=(10, 0, 0), relative_error=0.1
     ),

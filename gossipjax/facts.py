@@ -322,6 +322,10 @@ class Requires:
 
 WHOLE_MODELS = Requires({"row_stochastic"}, mixing=True)
 """Default requirement of protocols: mixing of whole models that keeps equal models equal."""
+FIXED_GRAPH = Requires(
+    {"fixed", "synchronous", "symmetric", "doubly_stochastic"}, mixing=True, builder="timeline.rounds"
+)
+"""Requirement of a memory of one graph: synchronous rounds on one symmetric doubly stochastic matrix."""
 
 
 def check_requires(requires: Requires, facts: Properties) -> None:

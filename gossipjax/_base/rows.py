@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Int, PyTree
 
 from gossipjax._base.arguments import shown, whole
 from gossipjax._base.calls import recorded
@@ -173,6 +173,11 @@ def replicate(params: Params, rows: int) -> Params:
     return jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], rows, axis=0), params)
 
 
-def weighted(x: Params, scale: Float[Array, ""]) -> Params:
-    """Multiply every leaf by a scalar, in the leaf's dtype."""
-    return jax.tree.map(lambda leaf: leaf * scale.astype(leaf.dtype), x)
+def scale_rows(factor: Any, x: PyTree) -> PyTree:
+    """Multiply every row by a number, ``()``, or by one of its own, ``(n,)``, in the leaf's dtype."""
+
+    def scale(leaf: Array) -> Array:
+        number = jnp.asarray(factor).astype(leaf.dtype)
+        return number.reshape(number.shape + (1,) * (leaf.ndim - number.ndim if number.ndim else 0)) * leaf
+
+    return jax.tree.map(scale, x)

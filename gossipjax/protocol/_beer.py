@@ -15,10 +15,10 @@ from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import all_finite, num_rows, where_rows
 from gossipjax.compress._compressor import STREAM, Compressor, as_compressor, compress_rows
-from gossipjax.facts import Requires
+from gossipjax.facts import FIXED_GRAPH, Requires
 from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import init_optimizer, node_gradients
-from gossipjax.sharing._choco import FIXED_GRAPH, check_gamma, check_quality, consensus_step
+from gossipjax.sharing._choco import check_gamma, check_quality, consensus_step
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
 _TRACKERS = STREAM - 1

@@ -14,12 +14,11 @@ from jaxtyping import Array, Float, Key
 from gossipjax._base.arguments import real
 from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
-from gossipjax._base.rows import bits_per_row, num_rows
-from gossipjax.facts import Requires
+from gossipjax._base.rows import bits_per_row, num_rows, scale_rows
+from gossipjax.facts import FIXED_GRAPH, Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps, init_optimizer, train
-from gossipjax.sharing._choco import FIXED_GRAPH
 from gossipjax.types import Event, Info, Mixing, Params, Protocol, Task
 
 
@@ -45,7 +44,7 @@ def _step(
     task: Task, optimizer: Partial, steps: Frozen[int], beta: Any, half: Frozen[bool], key, state: D2State, event: Event
 ) -> tuple[D2State, Info]:
     """One round: H local steps, each with the correction, then mixing."""
-    shift = jax.tree.map(lambda leaf: jnp.asarray(beta, leaf.dtype) * leaf, state.correction)
+    shift = scale_rows(beta, state.correction)
     trained = train(key, task, optimizer, steps, state.x, state.optimizer, event, shift)
     x = (mix_half if half.value else mix)(event.mixing, trained.x)
     correction = jax.tree.map(lambda c, mixed, own: c + (mixed - own), state.correction, x, trained.x)
@@ -144,6 +143,9 @@ def led(
     The y always sum to zero, so x̄ moves by the mean of the sums of the local updates. A message holds one vector. With
     H = 1 and β = 1 it is :func:`~gossipjax.d2`, and on ``lazy(W)`` :func:`~gossipjax.exact_diffusion`. The state keeps
     −y. Where it stops, all nodes have one model and ``β y_i = u_i``, so that it is exact for SGD with exact gradients.
+
+    In float32 the weights of a node do not always sum to one exactly. The sum of the y then drifts, and the error grows
+    with the number of rounds, as that of :func:`~gossipjax.d2`.
 
     Args:
         task: one shard per node.

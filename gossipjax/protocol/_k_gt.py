@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 from gossipjax._base.arguments import real
 from gossipjax._base.binding import Frozen, as_task
 from gossipjax._base.calls import recorded
-from gossipjax._base.rows import bits_per_row, num_rows
+from gossipjax._base.rows import bits_per_row, num_rows, scale_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import traffic_fields
@@ -34,19 +34,15 @@ def _init(key: Key[Array, ""], x0: Params) -> KGTState:
     return KGTState(x0, jax.tree.map(jnp.zeros_like, x0))
 
 
-def _times(factor: Any, x: Params) -> Params:
-    return jax.tree.map(lambda leaf: jnp.asarray(factor, leaf.dtype) * leaf, x)
-
-
 def _step(
     task: Task, steps: Frozen[int], rate: Any, communication_rate: Any, key, state: KGTState, event: Event
 ) -> tuple[KGTState, Info]:
     """One round: K corrected steps, then mixing of their mean direction and of the models."""
-    sgd, shift = Partial(optax.sgd, rate), _times(-rate, state.correction)
+    sgd, shift = Partial(optax.sgd, rate), scale_rows(-rate, state.correction)
     trained = train(key, task, sgd, steps, state.x, init_optimizer(sgd, state.x), event, shift)
     moved = jax.tree.map(jnp.subtract, state.x, trained.x)
-    direction = _times(1 / (steps.value * rate), moved)
-    x = mix(event.mixing, jax.tree.map(jnp.subtract, state.x, _times(communication_rate, moved)))
+    direction = scale_rows(1 / (steps.value * rate), moved)
+    x = mix(event.mixing, jax.tree.map(jnp.subtract, state.x, scale_rows(communication_rate, moved)))
     mixed = mix(event.mixing, direction)
     correction = jax.tree.map(lambda c, own, others: c - own + others, state.correction, direction, mixed)
     info = Info(*traffic_fields(event, 2 * bits_per_row(x), num_rows(x)), trained.loss, trained.finite)

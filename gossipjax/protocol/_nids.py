@@ -15,12 +15,11 @@ from gossipjax._base.arguments import real, reals
 from gossipjax._base.binding import as_partial, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.placement import map_nodes
-from gossipjax._base.rows import all_finite, bits_per_row, num_rows, where_rows
-from gossipjax.facts import Requires
+from gossipjax._base.rows import all_finite, bits_per_row, num_rows, scale_rows, where_rows
+from gossipjax.facts import FIXED_GRAPH, Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import node_gradients
-from gossipjax.sharing._choco import FIXED_GRAPH
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
 
@@ -40,24 +39,14 @@ def _init(key: Key[Array, ""], x0: Params) -> NIDSState:
     return NIDSState(x0, x0, x0, jnp.zeros(num_rows(x0), bool))
 
 
-def _times(steps: Any, x: Params) -> Params:
-    """Multiply each row by its step size."""
-
-    def scale(leaf: Array) -> Array:
-        factor = jnp.asarray(steps).astype(leaf.dtype)
-        return factor.reshape(factor.shape + (1,) * (leaf.ndim - factor.ndim)) * leaf
-
-    return jax.tree.map(scale, x)
-
-
 def _step(task: Task, steps: Any, prox: Partial | None, key, state: NIDSState, event: Event) -> tuple[NIDSState, Info]:
     """One round: gradient, mixing of what changed, prox."""
     loss, gradient = node_gradients(key, task, state.x, event)
-    adapted = jax.tree.map(jnp.subtract, state.x, _times(steps, gradient))
+    adapted = jax.tree.map(jnp.subtract, state.x, scale_rows(steps, gradient))
     v = jax.tree.map(lambda x, new, old: x + new - old, state.x, adapted, state.adapted)
     gap = jax.tree.map(jnp.subtract, v, mix(event.mixing, v))
     relative = jnp.asarray(steps) / (2 * jnp.max(jnp.asarray(steps)))
-    corrected = jax.tree.map(lambda z, x, v, d: z - x + v - d, state.z, state.x, v, _times(relative, gap))
+    corrected = jax.tree.map(lambda z, x, v, d: z - x + v - d, state.z, state.x, v, scale_rows(relative, gap))
     z = where_rows(state.started, corrected, adapted)
     x = z if prox is None else _prox_of_rows(prox, z, steps)
     info = Info(*traffic_fields(event, bits_per_row(x), num_rows(x)), loss, all_finite(x))

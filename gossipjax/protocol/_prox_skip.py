@@ -16,11 +16,10 @@ from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import all_finite, bits_per_row, num_rows
 from gossipjax.compress._compressor import STREAM
-from gossipjax.facts import Requires
+from gossipjax.facts import FIXED_GRAPH, Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import count
 from gossipjax.protocol._local import init_optimizer, node_gradients
-from gossipjax.sharing._choco import FIXED_GRAPH
 from gossipjax.types import Event, Info, Mixing, Params, Protocol, Task
 
 _COINS = STREAM - 2

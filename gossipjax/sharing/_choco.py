@@ -14,14 +14,9 @@ from gossipjax._base.arguments import real
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import parameters_per_row
 from gossipjax.compress._compressor import Compressor, as_compressor, compress_rows
-from gossipjax.facts import Requires
+from gossipjax.facts import FIXED_GRAPH
 from gossipjax.mixing._apply import mix
 from gossipjax.types import Event, Mixing, Params, Sharing
-
-FIXED_GRAPH = Requires(
-    {"fixed", "synchronous", "symmetric", "doubly_stochastic"}, mixing=True, builder="timeline.rounds"
-)
-"""Requirement of copies of the neighbours' models: synchronous rounds on one symmetric doubly stochastic matrix."""
 
 
 class ChocoState(NamedTuple):

@@ -10,7 +10,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
 from gossipjax._base.calls import recorded
-from gossipjax._base.rows import weighted
+from gossipjax._base.rows import scale_rows
 from gossipjax.compress._compressor import Compressor, compress_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
@@ -38,7 +38,7 @@ def _init(x0: Params) -> ECDState:
 
 def _combine(a: Float[Array, ""], x: Params, y: Params) -> Params:
     """Compute ``(1 − a) x + a y``, also for a > 1."""
-    return jax.tree.map(jnp.add, weighted(x, 1.0 - a), weighted(y, a))
+    return jax.tree.map(jnp.add, scale_rows(1.0 - a, x), scale_rows(a, y))
 
 
 def _encode(

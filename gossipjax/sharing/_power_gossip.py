@@ -17,8 +17,8 @@ from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import num_rows
 from gossipjax.compress._compressor import common_type
+from gossipjax.facts import FIXED_GRAPH
 from gossipjax.mixing._apply import mix
-from gossipjax.sharing._choco import FIXED_GRAPH
 from gossipjax.sharing._edges import Edges, check_rows_of, edge_weights, edges_of, undirected
 from gossipjax.topology._graph import Topology
 from gossipjax.types import Event, Params, Sharing

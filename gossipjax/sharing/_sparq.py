@@ -16,7 +16,8 @@ from gossipjax._base.arguments import real
 from gossipjax._base.binding import as_partial
 from gossipjax._base.calls import recorded
 from gossipjax.compress._compressor import Compressor, as_compressor, compress_rows, ravel_rows
-from gossipjax.sharing._choco import FIXED_GRAPH, ChocoState, check_gamma, merge_differences, start_at_zero
+from gossipjax.facts import FIXED_GRAPH
+from gossipjax.sharing._choco import ChocoState, check_gamma, merge_differences, start_at_zero
 from gossipjax.types import Event, Params, Sharing
 
 Schedule: TypeAlias = Callable[[Int[Array, ""]], ArrayLike]

@@ -18,8 +18,8 @@ from gossipjax._base.rows import (
     mean_row,
     parameters_per_row,
     put,
+    scale_rows,
     take,
-    weighted,
 )
 from gossipjax._engine import loop
 from gossipjax.mixing import metropolis
@@ -118,7 +118,7 @@ def test_sizes_and_sums_of_rows():
     x = {"a": jnp.ones((3, 2, 5)), "b": jnp.ones(3, jnp.float32)}
     assert (parameters_per_row(x), bytes_per_row(x), bits_per_row(x)) == (11, 84, 672)
     assert jax.tree.map(jnp.shape, mean_row(x)) == {"a": (2, 5), "b": ()}
-    assert weighted(x, jnp.asarray(0.5))["b"].dtype == jnp.float32
+    assert scale_rows(0.5, x)["b"].dtype == jnp.float32
     assert bool(all_finite(x))
     assert not bool(all_finite(x | {"b": jnp.asarray([1.0, jnp.inf, 0.0])}))
     assert acting_nodes(Event(jnp.zeros(1, jnp.uint32), jnp.zeros(1)), 4).tolist() == [0, 1, 2, 3]

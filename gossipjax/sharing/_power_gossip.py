@@ -220,7 +220,7 @@ def power_gossip(topology: Topology, *, rank: int = 1, iterations: int = 1, seed
         X_i ← X_i − Σ_j W_ij D̂_ij,      D̂_ji = −D̂_ij
 
     D̂ is the projection of D on r directions, so ``‖D − D̂‖ ≤ ‖D‖``. For ``r ≥ min(m, q)``, two steps give D itself,
-    and the round is ``X ← W X``. The mean is conserved up to rounding; equal models are a fixed point. There is no
+    and the round is ``X ← W X``. Up to rounding, the mean is conserved and equal models are a fixed point. There is no
     consensus step size.
 
     All steps of a round use the models at its start; the authors' program moves the models after every step, which is

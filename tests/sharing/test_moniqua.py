@@ -191,7 +191,10 @@ def test_beyond_theta_the_mean_moves_on_directed_graphs():
 def test_equal_models_stay_equal(seed):
     start = np.repeat(np.random.default_rng(seed).standard_normal((1, D)), N, axis=0)
     found = final(gossip_averaging(moniqua(2, 1.0)), x0=start)
-    np.testing.assert_array_equal(found, start)
+    # A node reads its own code and those of others in different kernels, which need not round alike. In each of the
+    # rounds that is a few roundings of numbers up to B; other noise at every node would cost δ B = 2.
+    atol = 8 * T * np.finfo(start.dtype).eps * (modulus(2, 1.0) + np.abs(start).max())
+    np.testing.assert_allclose(found, start, rtol=0, atol=atol)
 
 
 def test_changing_graphs_and_lopsided_weights_will_do():

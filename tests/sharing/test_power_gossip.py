@@ -190,7 +190,9 @@ def test_edges_that_agreed_find_differences_again():
     moves = {name: leaf.copy() for name, leaf in STILL.items()}
     moves["dense"][3] = MOVES["dense"][3]
     found, _, states = merged(ONE, ROUNDS, equal, moves)
-    np.testing.assert_array_equal(found["dense"][:3], np.repeat(equal["dense"][None], 3, axis=0))
+    # Products with equal matrices are taken in one batch, whose rows need not round alike: three rounds of it.
+    atol = 32 * np.finfo(equal["dense"].dtype).eps * np.abs(equal["dense"]).max()
+    np.testing.assert_allclose(found["dense"][:3], np.repeat(equal["dense"][None], 3, axis=0), rtol=0, atol=atol)
     spread = np.asarray(found["dense"][3:]).var(axis=1).sum(axis=(1, 2))
     assert (np.diff(spread) < 0).all()
     assert spread[-1] < spread[0] / 4

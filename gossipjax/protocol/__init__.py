@@ -3,6 +3,7 @@
 from gossipjax.protocol._ad_psgd import ad_psgd as ad_psgd
 from gossipjax.protocol._allreduce import allreduce_sgd as allreduce_sgd
 from gossipjax.protocol._beer import beer as beer
+from gossipjax.protocol._clique_averaging import clique_averaging as clique_averaging
 from gossipjax.protocol._d2 import d2 as d2
 from gossipjax.protocol._d2 import exact_diffusion as exact_diffusion
 from gossipjax.protocol._d2 import led as led

@@ -28,7 +28,7 @@ class DCliques:
 
     topology: Topology
     """Undirected and connected: all edges inside cliques, and those between cliques."""
-    cliques: tuple[Int[np.ndarray, " m"], ...]
+    cliques: tuple[Int[np.ndarray, " _"], ...]
     """The nodes of each clique, in increasing order."""
     skew: Float[np.ndarray, " cliques"]
     """L1 distance between the shares of the labels in each clique and in the whole network, from 0 to 2."""

@@ -22,6 +22,7 @@ from gossipjax.sharing._jwins import cpython_draws
 TASK, SGD = exact_quadratic(), optax.sgd(0.1)
 GRAPH = gj.topology.ring(N)
 W = gj.mixing.metropolis(GRAPH).toarray()
+CLIQUES = [[i, i + 1] for i in range(0, N - 1, 2)] + [[N - 1]] * (N % 2)
 Q, WIRE, BASIS = compress.top_k(1), codes.Wire(), transforms.identity()
 NUMBERS = {
     "text": "a",
@@ -101,6 +102,7 @@ CASES = [
     ),
     (protocol.ad_psgd, *learning(**SHARING)),
     (protocol.allreduce_sgd, *learning()),
+    (protocol.clique_averaging, *learning({"cliques": CLIQUES}, cliques={"none": [], "half": [[0, 1]]})),
     (protocol.sgp, *learning(**SHARING)),
     (protocol.gossip_averaging, {}, SHARING),
     (protocol.push_sum, {}, SHARING),

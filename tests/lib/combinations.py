@@ -27,6 +27,7 @@ GRAPH = barabasi_albert(N, 2, seed=1)
 CLOCK = timeline.clocks.shifted_exponential(0.2, 0.6)
 W = lazy(metropolis(GRAPH))
 FRESH = timeline.overlays.regular(N, 4, seed=0)
+CLIQUES = [range(at, min(at + 3, N)) for at in range(0, N, 3)]
 WALKS = {"num_walks": 3, "service": 1.0, "seed": 0}
 SENT = {"num_fragments": 2, "recipients": 2, "uplink_messages_per_second": 9.0, "seed": 0}
 
@@ -106,6 +107,7 @@ PROTOCOLS = {
     "sgp": functools.partial(protocol.sgp, TASK, SGD),
     "fedavg": functools.partial(protocol.fedavg, TASK, SGD, local_steps=2),
     "allreduce_sgd": functools.partial(protocol.allreduce_sgd, TASK, SGD),
+    "clique_averaging": functools.partial(protocol.clique_averaging, TASK, SGD, CLIQUES),
     "gradient_tracking": functools.partial(protocol.gradient_tracking, TASK, SGD),
     "beer": functools.partial(protocol.beer, TASK, SGD, top_k(1), 0.5),
     "d2": functools.partial(protocol.d2, TASK, SGD),
@@ -146,6 +148,7 @@ WHOLE_ONLY = {
     "beer": "compresses by itself: it takes a compressor",
     "d2": "its corrections sum to zero only if mixing conserves the mean, which messages that fill in do not; `dpsgd` "
     "with `choco` is the compressed algorithm for such rounds",
+    "clique_averaging": "models and gradients go to different neighbours",
     "exact_diffusion": LIKE_D2,
     "led": LIKE_D2,
     "nids": LIKE_D2,

@@ -195,6 +195,7 @@ def protocols():
         call(P.extra, task=task(), optimizer=SGD),
         call(P.k_gt, task=task(), step_size=0.1, local_steps=2, communication_step_size=0.5),
         call(P.prox_skip, task=task(), optimizer=SGD, probability=0.5, chi=2.0),
+        call(P.clique_averaging, task=task(), optimizer=SGD, cliques=[[i] for i in range(N)]),
         call(P.quasi_global_momentum, task=task(), optimizer=SGD, momentum=0.5, sharing=SHARING),
         call(P.nids, task=task(), step_sizes=0.1),
         call(P.gradient_tracking, task=task(), optimizer=SGD, order="adapt_then_combine"),

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from combinations import (
+    CLIQUES,
     GRAPH,
     KEY,
     PAGE,
@@ -81,6 +82,7 @@ ALLOWED = {
     "extra": (lambda: protocol.extra(TASK, SGD), ONE_MATRIX),
     "k_gt": (lambda: protocol.k_gt(TASK, 0.1, local_steps=2), SYNCHRONOUS - {"epidemic", "lossy rounds"}),
     "prox_skip": (lambda: protocol.prox_skip(TASK, SGD, probability=0.5), ONE_MATRIX),
+    "clique_averaging": (lambda: protocol.clique_averaging(TASK, SGD, CLIQUES), ONE_MATRIX),
     "quasi_global_momentum": (lambda: protocol.quasi_global_momentum(TASK, SGD), SYNCHRONOUS),
     "ad_psgd": (lambda: protocol.ad_psgd(TASK, SGD), MEETINGS - {"gossip on machines"}),
     "push_sum": (lambda: protocol.push_sum(), MASS),

@@ -121,7 +121,7 @@ def clique_averaging(
     task, factory = as_task(task), as_factory(optimizer)
     return Protocol(
         init=Partial(_init, factory),
-        step=Partial(_step, task, factory, _clique_of(cliques, task.num_nodes)),
+        step=Partial(_step, task, factory, jnp.asarray(_clique_of(cliques, task.num_nodes))),
         model=Partial(_model),
         requires=FIXED_GRAPH | Requires({"own_rows"}, num_nodes=task.num_nodes, local_steps=1),
     )

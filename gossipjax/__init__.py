@@ -11,6 +11,7 @@ from gossipjax import decentralizepy as decentralizepy
 from gossipjax import deploy as deploy
 from gossipjax import devices as devices
 from gossipjax import facts as facts
+from gossipjax import learn as learn
 from gossipjax import mixing as mixing
 from gossipjax import observe as observe
 from gossipjax import protocol as protocol

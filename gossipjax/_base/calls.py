@@ -134,7 +134,15 @@ def recorded(*cites: str, file: str | None = None) -> Callable[[F], F]:
 
         @functools.wraps(builder)
         def build(*args: Any, **kwargs: Any) -> Any:
-            result = builder(*args, **kwargs)
+            try:
+                result = builder(*args, **kwargs)
+            except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+                raise TypeError(
+                    f"{full_name(build)}: an argument is traced by jax.grad, jit or vmap, and this builder works with "
+                    "its value on the host; call it outside of the traced function. Times and partners of a plan have "
+                    "no gradient; its weights have one (timeline.with_mixing), and so have mean outcomes with respect "
+                    "to the rates of its clocks (learn.rate_gradient)"
+                ) from error
             bound = signature.bind(*args, **kwargs)
             if "self" in bound.arguments and record_of(bound.arguments["self"]) is None:
                 return result  # a method of an object without a record: the result is recorded by its content

@@ -116,6 +116,7 @@ def drawn_matchings(num_nodes: int, num_rounds: int, *, seconds_per_round: float
         ValueError: if a number is out of range.
     """
     n = whole("num_nodes", num_nodes, least=1, most=MOST_NODES)
+    length = _length(seconds_per_round)
     properties = Properties(
         num_nodes=n,
         num_rows=n,
@@ -123,5 +124,5 @@ def drawn_matchings(num_nodes: int, num_rounds: int, *, seconds_per_round: float
         tags={"synchronous", "own_rows", "symmetric", "doubly_stochastic", "row_stochastic", "column_stochastic"},
         messages="table: one partner a round",
     )
-    shared = {"seconds_per_round": _length(seconds_per_round), "num_nodes": Frozen(n)}
+    shared = {"seconds_per_round": length, "num_nodes": Frozen(n)}
     return Timeline(_numbers(num_rounds), shared, _matching, properties, seconds=round_ends)

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
-from gossipjax._base.arguments import real, whole
+from gossipjax._base.arguments import real, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties
@@ -75,6 +75,16 @@ def _arrival_times(rng: np.random.Generator, total_rate: float, num_events: Any,
 
 def _rate(rate: Any) -> float:
     return real("rate", rate, above=0, unit="events per node (or edge) and second")
+
+
+def _edge_rates(rate: Any, edges: int) -> tuple[float, np.ndarray | None]:
+    """Return the sum of the rates of all edges, and their shares of it; None: equal ones."""
+    if np.ndim(rate) == 0:
+        return edges * _rate(rate), None
+    rates = reals("rate", rate, shape=(edges,), least=0, remedy=f"{edges}, one per edge")
+    if not (total := float(rates.sum())) > 0:
+        raise ValueError("rate: all rates are 0, and nothing would happen; make one positive")
+    return total, rates / total
 
 
 def uniform_neighbors(topology: Topology, rng: np.random.Generator, nodes: np.ndarray) -> np.ndarray:
@@ -146,27 +156,32 @@ def poisson_edges(
     num_events: int | None = None,
     *,
     duration: float | None = None,
-    rate: float = 1.0,
+    rate: float | Float[np.ndarray, " edges"] = 1.0,
     seed: int,
 ) -> Timeline:
     """Plan pairwise averaging under Poisson edge clocks: an edge fires, both ends act, then average.
 
-    Like :func:`poisson_pairs`, but each edge has its own clock: events happen at a uniform edge, at rate |E| ·
-    ``rate``.
+    Like :func:`poisson_pairs`, but each edge has its own clock: events happen at the sum of all rates, each at an edge
+    with probability proportional to its rate.
 
     Args:
         topology: undirected.
         num_events: T; exactly one of this and ``duration``.
-        duration: simulated seconds; T is then Poisson(|E| · rate · duration).
-        rate: firings per edge and second.
+        duration: simulated seconds; T is then Poisson with mean duration · Σ rates.
+        rate: firings per second of every edge, or of each: ``(edges,)``, at least 0 and not all 0, in the order of the
+            pairs ``topology.senders < topology.receivers``.
         seed: of the NumPy generator that draws the plan.
     """
-    topology, rate, rng = undirected(topology), _rate(rate), np.random.default_rng(checked_seed(seed))
+    topology, rng = undirected(topology), np.random.default_rng(checked_seed(seed))
     once = topology.senders < topology.receivers
     senders, receivers = topology.senders[once], topology.receivers[once]
-    times = _arrival_times(rng, senders.size * rate, num_events, duration)
-    edge = rng.integers(0, senders.size, times.size)
-    properties = _pair_properties(topology, f"poisson_edges({topology.name}, rate={rate:g}, seed={seed})")
+    total, shares = _edge_rates(rate, senders.size)
+    times = _arrival_times(rng, total, num_events, duration)
+    if shares is None:
+        edge, what = rng.integers(0, senders.size, times.size), f"rate={rate:g}"
+    else:
+        edge, what = rng.choice(senders.size, times.size, p=shares), f"rates of {senders.size} edges"
+    properties = _pair_properties(topology, f"poisson_edges({topology.name}, {what}, seed={seed})")
     return _timeline(senders[edge], receivers[edge], times, _edge_fires, _halves(2), properties)
 
 

@@ -141,10 +141,10 @@ def rounds(
 
 @recorded()
 def with_mixing(timeline: Timeline, mixing: DenseMixing | TableMixing) -> Timeline:
-    """Replace the weights of rounds on a fixed matrix, for example by learned ones, and recompute the facts.
+    """Replace the weights of rounds, for example by learned ones, and recompute the facts.
 
     Facts are computed from the new numbers. Inside a trace (``jax.grad``, ``jax.jit``) numbers are not known, and the
-    only fact about the matrix is that it is fixed.
+    only fact about a matrix is that it is fixed, if it is.
 
     >>> import gossipjax as gj
     >>> plan = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.ring(4)), 10)
@@ -153,25 +153,30 @@ def with_mixing(timeline: Timeline, mixing: DenseMixing | TableMixing) -> Timeli
     False
 
     Args:
-        timeline: of :func:`rounds`, with one matrix.
-        mixing: of the same number of nodes, such as ``DenseMixing(W)``.
+        timeline: of :func:`rounds`, with one matrix or a cycle of R.
+        mixing: of the same number of nodes, such as ``DenseMixing(W)``; of a cycle with a leading axis of R matrices,
+            as :func:`gossipjax.mixing.stack_mixings` makes.
 
     Raises:
-        ValueError: if the timeline is not one of :func:`rounds` with one matrix, the number of nodes differs, or a
+        ValueError: if the timeline is not one of :func:`rounds`, the number of nodes or of matrices differs, or a
             weight is not finite.
     """
     instance("timeline", timeline, Timeline, "build one with gossipjax.timeline.rounds")
     instance("mixing", mixing, (DenseMixing, TableMixing), "make one with gossipjax.mixing.from_matrix")
     facts = timeline.properties
-    if timeline.event is not _fixed_round:
-        raise ValueError(f"{facts.name} is no plan of rounds on one fixed matrix, whose weights could be replaced")
+    if timeline.event not in (_fixed_round, _cyclic_round):
+        raise ValueError(f"{facts.name} is no plan of rounds on given matrices, whose weights could be replaced")
+    cycle = () if timeline.event is _fixed_round else (len(timeline.shared["mixing"][0]),)
     n = facts.num_nodes
     for name, array in mixing._asdict().items():
-        if jnp.shape(array) != (n, n) and not (isinstance(mixing, TableMixing) and jnp.shape(array)[:1] == (n,)):
-            raise ValueError(f"{name} of shape {jnp.shape(array)}: {facts.name} has {n} nodes")
+        rows = (*cycle, n, n) if isinstance(mixing, DenseMixing) else (*cycle, n)
+        if jnp.shape(array)[: len(rows)] != rows:
+            whole = f"{n} nodes" + (f" and a cycle of {cycle[0]} matrices" if cycle else "")
+            raise ValueError(f"{name} of shape {jnp.shape(array)}: {facts.name} has {whole}")
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in mixing)
-    about = _unknown(facts) if traced else _facts_of(facts, mixing)
-    return dataclasses.replace(timeline, shared=timeline.shared | {"mixing": mixing}, properties=about)
+    about = _unknown(facts) if traced else _facts_of(facts, mixing, *cycle)
+    shared = {name: value for name, value in timeline.shared.items() if name != "allreduce"} | {"mixing": mixing}
+    return dataclasses.replace(timeline, shared=shared, properties=about)
 
 
 _OF_WEIGHTS = {"symmetric", "doubly_stochastic", "row_stochastic", "column_stochastic"}
@@ -182,20 +187,20 @@ def _unknown(facts: Properties) -> Properties:
     return dataclasses.replace(facts, tags=facts.tags - _OF_WEIGHTS, min_eigenvalue=None)
 
 
-def _facts_of(facts: Properties, mixing: DenseMixing | TableMixing) -> Properties:
+def _facts_of(facts: Properties, mixing: DenseMixing | TableMixing, cycle: int | None = None) -> Properties:
     """Compute the facts of the weights; sums are as exact as their dtype."""
-    W = np.asarray(to_dense(mixing, facts.num_nodes))
-    reals("mixing", W, shape=(facts.num_nodes, facts.num_nodes), remedy="the weights of all nodes")
-    exact = float(jnp.finfo(W.dtype).eps) * 4 * len(W)
-    rows, columns = (bool(np.abs(W.sum(axis, dtype=np.float64) - 1).max() <= exact) for axis in (1, 0))
-    symmetric = bool(np.abs(W - W.T).max() <= exact)
-    said = {"symmetric": symmetric, "doubly_stochastic": rows and columns}
-    said |= {"row_stochastic": rows, "column_stochastic": columns}
-    return dataclasses.replace(
-        facts.with_facts(said),
-        min_eigenvalue=float(np.linalg.eigvalsh(W.astype(np.float64))[0]) if symmetric else None,
-        messages=describe(mixing),
-    )
+    parts = [mixing] if cycle is None else [take_mixing(mixing, k) for k in range(cycle)]
+    n, said = facts.num_nodes, dict.fromkeys(sorted(_OF_WEIGHTS), True)
+    for part in parts:
+        W = np.asarray(to_dense(part, n))
+        reals("mixing", W, shape=(n, n), remedy="the weights of all nodes")
+        exact = float(jnp.finfo(W.dtype).eps) * 4 * n
+        rows, columns = (bool(np.abs(W.sum(axis, dtype=np.float64) - 1).max() <= exact) for axis in (1, 0))
+        held = {"symmetric": bool(np.abs(W - W.T).max() <= exact), "doubly_stochastic": rows and columns}
+        held |= {"row_stochastic": rows, "column_stochastic": columns}
+        said = {name: said[name] and held[name] for name in said}
+    least = float(np.linalg.eigvalsh(W.astype(np.float64))[0]) if said["symmetric"] and cycle is None else None
+    return dataclasses.replace(facts.with_facts(said), min_eigenvalue=least, messages=describe(parts[0]))
 
 
 def _min_eigenvalue(matrix: Matrix) -> float:

@@ -58,6 +58,7 @@ LEGAL = {
     ("push_rounds", "compute"): {"None"},
     ("random_walks", "service"): {"3"},
     ("replicate", "params"): {"3"},
+    ("fit", "start"): {repr(np.ones((3, 4, 5))), repr(EMPTY)},
     ("error_feedback", "sharing"): {"None"},
     ("by_user", "seed"): {"None"},
     ("with_availability", "availability"): {"None"},

@@ -371,7 +371,41 @@ def deploy():
     return [rounds, call(gj.deploy.Link, bytes_per_second=1e6, latency_seconds=0.1)]
 
 
+def gradients():
+    edges = np.full(RING.num_edges, 0.3)
+    return [
+        call(gj.learn.edge_weights, graph=RING, weights=edges, form="dense"),
+        call(gj.learn.positive_weights, graph=RING, free=edges),
+        call(gj.learn.consensus_error, timeline=PLAN, key=KEY, protocol=gj.gossip_averaging(), chunk=2),
+        call(
+            gj.learn.final_state,
+            key=KEY,
+            protocol=gj.gossip_averaging(),
+            timeline=PLAN,
+            state=gj.gossip_averaging().init(KEY, jnp.ones(N)),
+            chunk=2,
+        ),
+        call(gj.learn.fit, outcome=_square, start=0.5, optimizer=SGD, key=None, steps=3, progress=False),
+        call(gj.learn.best_rates, graph=RING, tolerance=0.01, most_cuts=5000),
+        call(
+            gj.learn.rate_gradient,
+            outcome=_square,
+            graph=gj.topology.path(2),
+            rates=1.0,
+            duration=1.0,
+            x0=jnp.ones(2),
+            samples=3,
+            seed=0,
+        ),
+    ]
+
+
+def _square(x):
+    return jnp.sum(jnp.square(x))
+
+
 ROOMS = {
+    "gradients": gradients,
     "topology": topology,
     "weights": weights,
     "clocks": clocks,

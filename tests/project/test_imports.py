@@ -64,7 +64,7 @@ FLOORS = (
     {"observe", "sharing", "systems"},
     {"protocol", "results"},
     {"_engine"},
-    {"decentralizepy", "deploy", "sweeps", "testing", "_new"},
+    {"decentralizepy", "deploy", "learn", "sweeps", "testing", "_new"},
     {"__main__"},
 )
 """Rooms of the package, from the ground up: a room imports from lower floors only, never from one beside it."""

@@ -1,0 +1,41 @@
+"""Checks that the functions of this room share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gossipjax._base.arguments import shown
+
+
+def one_key(key: Any) -> Any:
+    """Return a typed key.
+
+    Raises:
+        TypeError: if it is none, or several.
+    """
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.shape:
+        raise TypeError(f"key={shown(key)}: must be one typed key, such as jax.random.key(0)")
+    return key
+
+
+def float_tree(name: str, tree: Any) -> Any:
+    """Return a pytree of floating-point numbers and arrays.
+
+    Raises:
+        TypeError: if it is empty or holds anything else.
+    """
+    leaves = jax.tree.leaves(tree)
+    if not leaves or not all(_is_float(leaf) for leaf in leaves):
+        raise TypeError(f"{name}={shown(tree)}: must be a pytree of floating-point numbers, such as 0.5 or an array")
+    return tree
+
+
+def _is_float(leaf: Any) -> bool:
+    try:
+        return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+    except TypeError:
+        return False

@@ -1,0 +1,93 @@
+"""Mixing matrices as functions of one number per edge, which gradients pass through."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from scipy import sparse
+
+from gossipjax._base.arguments import choice, instance, shown
+from gossipjax.mixing import DenseMixing, TableMixing, from_matrix
+from gossipjax.topology import Topology
+
+
+def edges_of(graph: Topology) -> tuple[Int[np.ndarray, " edges"], Int[np.ndarray, " edges"]]:
+    """Return both ends of every edge of an undirected graph, the smaller number first, in the order of the topology."""
+    instance("graph", graph, Topology, "build one with gossipjax.topology, such as ring(8)")
+    if graph.directed:
+        raise ValueError(f"graph={graph.name} is directed, and an edge has one weight: pass an undirected graph")
+    once = graph.senders < graph.receivers
+    return graph.senders[once], graph.receivers[once]
+
+
+def edge_weights(
+    graph: Topology, weights: Float[Array | np.ndarray, "*rounds edges"], *, form: str = "auto"
+) -> DenseMixing | TableMixing:
+    """Build ``W = I − Σ_e w_e b_e b_eᵀ`` from one weight for each edge: ``W_ij = w_e``, ``W_ii = 1 − Σ_e w_e``.
+
+    With b_e = 1 and −1 at the ends of edge e. W is symmetric and its rows and columns sum to one for any w, so that
+    mixing conserves the mean. Weights may be negative: the fastest ones of some graphs are. Differentiable in w.
+
+    >>> import jax, gossipjax as gj
+    >>> ring = gj.topology.ring(4)
+    >>> gj.mixing.to_dense(gj.learn.edge_weights(ring, jax.numpy.full(4, 0.25)), 4)[0].tolist()
+    [0.5, 0.25, 0.0, 0.25]
+
+    Args:
+        graph: undirected.
+        weights: ``(edges,)``, in the order of the pairs ``graph.senders < graph.receivers``; or ``(R, edges)`` for R
+            rounds.
+        form: "dense", "table" or "auto", as in :func:`gossipjax.mixing.from_matrix`.
+
+    Returns:
+        The mixing, for :func:`gossipjax.timeline.with_mixing`; with a leading axis of rounds if the weights have one.
+
+    Raises:
+        ValueError: if the graph is directed, or the number of weights is not that of its edges.
+    """
+    choice("form", form, ("auto", "dense", "table"))
+    first, second = edges_of(graph)
+    if np.ndim(weights) not in (1, 2) or np.shape(weights)[-1] != first.size:
+        raise ValueError(
+            f"weights of shape {np.shape(weights)}: {graph.name} has {first.size} edges; give one weight for each, or "
+            "(rounds, edges)"
+        )
+    n, number = graph.num_nodes, np.arange(1, first.size + 1)
+    rows, columns = np.concatenate([first, second]), np.concatenate([second, first])
+    numbers = sparse.csr_array((np.tile(number, 2).astype(np.float64), (rows, columns)), shape=(n, n))
+    with jax.ensure_compile_time_eval():
+        pattern = from_matrix(numbers, form=form)
+    values = jnp.asarray(weights)
+    padded = jnp.concatenate([jnp.zeros_like(values[..., :1]), values], axis=-1)
+    own = 1 - jnp.zeros((*values.shape[:-1], n), values.dtype).at[..., rows].add(jnp.tile(values, 2))
+    if isinstance(pattern, DenseMixing):
+        off = padded[..., np.asarray(pattern.W).round().astype(np.int32)]
+        return DenseMixing(off + jnp.where(np.eye(n, dtype=bool), own[..., None], jnp.zeros_like(own)[..., None]))
+    chosen = padded[..., np.asarray(pattern.weights).round().astype(np.int32)]
+    neighbors = jnp.broadcast_to(pattern.neighbors, chosen.shape)
+    return TableMixing(neighbors, chosen, own)
+
+
+def positive_weights(
+    graph: Topology, free: Float[Array | np.ndarray, "*rounds edges"]
+) -> Float[Array, "*rounds edges"]:
+    """Map any numbers to weights whose matrix is nonnegative, ``w_e = s_e / (1 + max(S_i, S_j))``, ``s = exp(free)``.
+
+    S_i is the sum of s over the edges of node i, so the weights of a node sum to less than one. Zeros give the
+    Metropolis weights.
+
+    Args:
+        graph: undirected.
+        free: one number for each edge, as in :func:`edge_weights`.
+
+    Raises:
+        ValueError: if the graph is directed.
+    """
+    first, second = edges_of(graph)
+    if np.shape(free)[-1:] != first.shape:
+        raise ValueError(f"free={shown(free)}: {graph.name} has {first.size} edges; give one number for each")
+    s = jnp.exp(jnp.asarray(free))
+    total = jnp.zeros((*s.shape[:-1], graph.num_nodes), s.dtype).at[..., first].add(s).at[..., second].add(s)
+    return s / (1 + jnp.maximum(total[..., first], total[..., second]))

@@ -132,9 +132,9 @@ def moniqua(
     a pair cancel, unless rounding decides between two multiples. Observe :func:`~gossipjax.observe.disagreement`, or
     choose a larger θ, which only costs accuracy. The bound holds in exact arithmetic: if entries are much larger than
     θ, their floating-point type must still resolve far less than δ B. All nodes round with the same random numbers in a
-    round, so equal models stay equal up to rounding. There is no memory besides the models, so the graph may change. The
-    published algorithm is :func:`~gossipjax.dpsgd` with combine-then-adapt; with adapt-then-combine, the trained models must be
-    within θ.
+    round, so equal models stay equal up to rounding. There is no memory besides the models, so the graph may change.
+    The published algorithm is :func:`~gossipjax.dpsgd` with combine-then-adapt; with adapt-then-combine, the trained
+    models must be within θ.
 
     Args:
         bits: b per entry, 2 … 16; nothing else is sent. With 1 bit δ would be 1, which no θ allows.

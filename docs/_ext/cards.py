@@ -6,7 +6,7 @@ import importlib
 import re
 import typing
 
-from result_files import ROOT, VERDICT, claims_of_last_run, files_of, verdicts_of
+from benchmarks.tables import ROOT, VERDICT, claims_of_last_run, files_of, verdicts_of
 
 
 class Picture(typing.NamedTuple):

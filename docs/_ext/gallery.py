@@ -8,9 +8,9 @@ import sys
 
 import pictures
 from cards import Picture, card_of_experiment, card_of_family, experiments
-from result_files import ROOT, claims_of_last_run, files_of
 from sphinx.util.docutils import SphinxDirective
 
+from benchmarks.tables import ROOT, claims_of_last_run, files_of
 from experiments.__main__ import module_of
 from experiments.lib import store
 from experiments.lib.code import digest_of_code

@@ -47,7 +47,7 @@ def test_a_verdict_is_read_as_it_was_written(band, samples):
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_pictures_place_intervals_as_the_verdicts_of_committed_tables(stem):
-    files, pictures = importlib.import_module("result_files"), importlib.import_module("pictures")
+    files, pictures = importlib.import_module("benchmarks.tables"), importlib.import_module("pictures")
     for path in files.files_of(stem):
         for each in pictures.verdicts(files.section_of(stem, path)):
             low, high, scaled = pictures._scaled(each)
@@ -58,7 +58,7 @@ def test_pictures_place_intervals_as_the_verdicts_of_committed_tables(stem):
 
 
 def test_a_picture_has_every_row_of_a_table():
-    files, pictures = importlib.import_module("result_files"), importlib.import_module("pictures")
+    files, pictures = importlib.import_module("benchmarks.tables"), importlib.import_module("pictures")
     (path,) = files.files_of("plexus_round_duration")
     found = pictures.verdicts(files.section_of("plexus_round_duration", path))
     labels = [text.get_text() for text in pictures.draw_verdicts(found).axes[0].get_yticklabels()]
@@ -67,7 +67,7 @@ def test_a_picture_has_every_row_of_a_table():
 
 
 def test_cards_of_the_theory_have_the_verdicts_of_the_last_run():
-    cards, files = importlib.import_module("cards"), importlib.import_module("result_files")
+    cards, files = importlib.import_module("cards"), importlib.import_module("benchmarks.tables")
     _, judged = files.claims_of_last_run()
     assert set(judged.values()) <= {"holds", "violated", "undecided"}
     text = "\n".join(cards.card_of_family(family) for family in FAMILIES)

@@ -4,7 +4,7 @@ import itertools
 import pathlib
 import re
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 VERDICT = re.compile(r"\b(reproduced|contradicted|undecided|in part|no verdict)\b")
 

@@ -37,8 +37,10 @@ def make(app):
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(_quick_run, others, results))
     for stem, result in zip(others, results, strict=True):
-        path = style.save(drawing_of(stem).draw(store.load(stem, result)), stem, result)
-        app.gallery[stem] = Picture(_within(app, path), "a quick run of today's code, made with this page")
+        found = store.load(stem, result)
+        path = style.save(drawing_of(stem).draw(found), stem, result)
+        seconds = store.manifest_of(found)["seconds"]
+        app.gallery[stem] = Picture(_within(app, path), "a quick run of today's code, made with this page", seconds)
 
 
 def _of_table(stem, folder):

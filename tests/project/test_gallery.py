@@ -28,6 +28,33 @@ def test_there_is_a_card_for_every_experiment():
         assert re.search(r"^\*Claim:\* \S.*\.$", card, re.M), stem
 
 
+def test_cards_say_what_a_run_costs(tmp_path):
+    files, cards = importlib.import_module("benchmarks.tables"), importlib.import_module("cards")
+    path = tmp_path / "2030-01-01-a.md"
+    path.write_text(
+        "# A\n\nCost: `a` 4 minutes on two cores; `b` and `c` 20 s.\n\n## `d`\n\n1234 s, code 12ab.\n\n## `e`\n"
+    )
+    costs = {stem: files.cost_of(stem, path) for stem in "abcdef"}
+    assert costs == {"a": "4 minutes on two cores", "b": "20 s with `c`", "c": "20 s with `b`", "d": "1,234 s"} | {
+        "e": None,
+        "f": None,
+    }
+    card = cards.card_of_experiment("plexus_join", cards.experiments()["plexus_join"])
+    assert "*Cost:* 20 s.\n" in card
+    quick = cards.Picture("a.png", "a run", 3.4)
+    stem = "consensus_rate_vs_topology"
+    assert "*Cost:* 3 s in the quick form" in cards.card_of_experiment(stem, cards.experiments()[stem], quick)
+
+
+def test_every_cost_in_the_results_names_an_experiment_with_a_table_in_that_file():
+    files = importlib.import_module("benchmarks.tables")
+    for path in files.RESULTS.glob("*.md"):
+        for line in re.findall(r"^Cost: .*", path.read_text(encoding="utf-8"), re.M):
+            for stem in re.findall(r"`(\w+)`", line):
+                assert path in files.files_of(stem), (path.name, stem)
+                assert files.cost_of(stem, path)
+
+
 BANDS = (Band(0.5, 2.0), Band(low=-1.5), Band(high=3e-4), above(0.0), Band(-3.0, -1.0))
 SAMPLES = ((0.9, 1.0, 1.1), (-2.1, -2.0, -1.9), (1e-5, 2e-5, 3e-5), (-5.0, 0.0, 6.0))
 

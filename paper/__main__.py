@@ -16,9 +16,9 @@ HERE = pathlib.Path(__file__).parent.resolve()
 FOLDERS = (HERE, HERE / "build", HERE.parent / "gossipjax")
 """Where TeX finds the text, the figures and the references."""
 INSTALL = (
-    "there is no latexmk, tectonic or pdflatex: install TeX Live (Debian and Ubuntu: apt install latexmk "
-    "texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended texlive-bibtex-extra; macOS: MacTeX) "
-    "or tectonic; the numbers, the figures and the text are checked"
+    "there is no latexmk, tectonic or pdflatex: install TeX Live (Debian and Ubuntu: apt install latexmk lmodern "
+    "texlive-latex-recommended texlive-fonts-recommended; macOS: MacTeX) or "
+    "tectonic; the numbers, the figures and the text are checked"
 )
 
 
@@ -31,7 +31,7 @@ def commands() -> list[list[str]] | None:
         return [["tectonic", *where, "--outdir", "build", "paper.tex"]]
     if shutil.which("pdflatex") and shutil.which("bibtex"):
         tex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-output-directory=build", "paper.tex"]
-        return [tex, ["bibtex", "build/paper"], tex, tex]
+        return [tex, ["bibtex", "build/paper"], tex, tex, tex]
     return None
 
 

@@ -10,9 +10,10 @@ HERE = pathlib.Path(__file__).parent
 BIBLIOGRAPHIES = (HERE.parent / "gossipjax" / "references.bib", HERE / "more.bib")
 KNOWN = frozenset(
     r"""documentclass usepackage newtheorem newcommand input title author date begin end maketitle bibliographystyle
-    bibliography mathbb texttt textbf emph item section subsection paragraph label ref eqref citep citet includegraphics
-    caption centering small hline leftarrow sum dots max emptyset neq cap qquad quad ell circ le ge text frac ln sim
-    surd pm times alpha gamma lambda Omega textasciicircum textbackslash sqrt colon""".split()
+    bibliography mathbb texttt textbf emph item section subsection paragraph label ref eqref citep citet
+    includegraphics caption centering footnotesize setlength tabcolsep hline leftarrow sum dots max emptyset
+    neq cap qquad quad ell circ le ge text frac ln sim surd pm times alpha gamma lambda Omega textasciicircum
+    textbackslash sqrt colon emergencystretch""".split()
 )
 """Macros of LaTeX and of the packages in ``paper.tex`` that the text uses."""
 

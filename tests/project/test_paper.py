@@ -162,4 +162,6 @@ def test_a_fault_ends_the_build(monkeypatch, capsys):
 def test_tex_makes_the_pdf():
     assert command.build().startswith("wrote ")
     log = (command.HERE / "build" / "paper.log").read_text(encoding="utf-8", errors="replace")
-    assert "undefined" not in log
+    # Lines of the log end after 79 characters, so only the beginnings of warnings are whole.
+    assert re.findall(r"(?:LaTeX|natbib) Warning: (?:Reference|Citation|There were undefined|Label).*", log) == []
+    assert "Overfull" not in log

@@ -2,6 +2,7 @@
 
 import marimo
 
+__generated_with = "0.25.2"
 app = marimo.App(width="medium", app_title="What will this cost on phones?")
 
 with app.setup:
@@ -33,15 +34,13 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(
-        """
-        # What will this cost on phones?
+    mo.md("""
+    # What will this cost on phones?
 
-        Each system is simulated on the same phones, message by message: every training, every transfer at the phones'
-        rates, every phone that waits. No model is trained, because times and bytes depend on its size only. The phones
-        are drawn from laws that were fitted to measurements of phones in 227 cities.
-        """
-    )
+    Each system is simulated on the same phones, message by message: every training, every transfer at the phones'
+    rates, every phone that waits. No model is trained, because times and bytes depend on its size only. The phones
+    are drawn from laws that were fitted to measurements of phones in 227 cities.
+    """)
     return
 
 
@@ -137,7 +136,7 @@ def _(costs, settings):
         ]
     )
     mo.md(answer)
-    return (answer,)
+    return
 
 
 @app.function
@@ -162,23 +161,21 @@ def drawn(costs):
 def _(costs):
     figure = drawn(costs)
     figure
-    return (figure,)
+    return
 
 
 @app.cell
 def _():
-    mo.md(
-        """
-        ## How to read it
+    mo.md("""
+    ## How to read it
 
-        - Rounds are not equal: a round of D-PSGD trains every phone, a round of Plexus a sample. Compare trainings and
-          bytes, and run the learning on the plan, `gj.simulate(key, protocol, plan, task)`, to compare accuracies.
-        - With barriers the slowest phone or link sets the pace of all.
-        - Phones are always online here; `gj.devices.fitted(n, seed, availability="charging")` adds nights and chargers.
-        - 0.36 MB is the network of DecentralizePy's CIFAR-10 runs in float32, 6.8 MB the one for FEMNIST, 45 MB a
-          ResNet-18.
-        """
-    )
+    - Rounds are not equal: a round of D-PSGD trains every phone, a round of Plexus a sample. Compare trainings and
+      bytes, and run the learning on the plan, `gj.simulate(key, protocol, plan, task)`, to compare accuracies.
+    - With barriers the slowest phone or link sets the pace of all.
+    - Phones are always online here; `gj.devices.fitted(n, seed, availability="charging")` adds nights and chargers.
+    - 0.36 MB is the network of DecentralizePy's CIFAR-10 runs in float32, 6.8 MB the one for FEMNIST, 45 MB a
+      ResNet-18.
+    """)
     return
 
 

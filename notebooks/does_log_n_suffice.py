@@ -2,6 +2,7 @@
 
 import marimo
 
+__generated_with = "0.25.2"
 app = marimo.App(width="medium", app_title="Does Ω(log n) suffice?")
 
 with app.setup:
@@ -33,15 +34,13 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(
-        r"""
-        # Does Ω(log n) suffice?
+    mo.md(r"""
+    # Does Ω(log n) suffice?
 
-        Nodes update their models $m = 1$ times a second and push them to random nodes at the rate λ. *Staleness* is the
-        number of updates of a node that another node has not heard of. Mitra and Ulukus (2024) show that λ = Ω(log n)
-        keeps it bounded. Is that enough? Is it necessary? What breaks it?
-        """
-    )
+    Nodes update their models $m = 1$ times a second and push them to random nodes at the rate λ. *Staleness* is the
+    number of updates of a node that another node has not heard of. Mitra and Ulukus (2024) show that λ = Ω(log n)
+    keeps it bounded. Is that enough? Is it necessary? What breaks it?
+    """)
     return
 
 
@@ -162,21 +161,19 @@ def _(samples, settings, sizes):
     ]
     answer = "\n".join([answer_of(verdicts), "", *_lines])
     mo.md(answer)
-    return answer, verdicts
+    return (verdicts,)
 
 
 @app.cell
 def _():
-    mo.md(
-        """
-        For each run, the slope of staleness against ln n is fitted, as a share of the mean. *Bounded* means that the
-        95 % interval of the slope over the runs lies below the margin; *grows* means that it lies above.
+    mo.md("""
+    For each run, the slope of staleness against ln n is fitted, as a share of the mean. *Bounded* means that the
+    95 % interval of the slope over the runs lies below the margin; *grows* means that it lies above.
 
-        Which law is it? Staleness may follow a constant, a bounded law a + b/ln n, a logarithm, or a power. The
-        criterion is AIC with known standard errors; a difference above 10 is decisive. With so few sizes, a bounded
-        law, a logarithm and a small power can look the same.
-        """
-    )
+    Which law is it? Staleness may follow a constant, a bounded law a + b/ln n, a logarithm, or a power. The
+    criterion is AIC with known standard errors; a difference above 10 is decisive. With so few sizes, a bounded
+    law, a logarithm and a small power can look the same.
+    """)
     return
 
 
@@ -203,21 +200,19 @@ def _(samples, settings, sizes, verdicts):
     mo.stop(not samples, mo.md("Choose at least one capacity."))
     figure = drawn(sizes, samples, verdicts, settings["flight_time"])
     figure
-    return (figure,)
+    return
 
 
 @app.cell
 def _():
-    mo.md(
-        """
-        ## What to try
+    mo.md("""
+    ## What to try
 
-        - A flight time of 0.5 s: λ = ln n no longer bounds staleness, because news needs about ln n / ln(λd) hops of
-          d seconds.
-        - Updates that take exactly one second: periodic clocks instead of random ones. The mean does not change.
-        - λ = n: more capacity than necessary.
-        """
-    )
+    - A flight time of 0.5 s: λ = ln n no longer bounds staleness, because news needs about ln n / ln(λd) hops of
+      d seconds.
+    - Updates that take exactly one second: periodic clocks instead of random ones. The mean does not change.
+    - λ = n: more capacity than necessary.
+    """)
     return
 
 

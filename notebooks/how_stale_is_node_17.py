@@ -2,6 +2,7 @@
 
 import marimo
 
+__generated_with = "0.25.2"
 app = marimo.App(width="medium", app_title="How stale is node 17?")
 
 with app.setup:
@@ -32,15 +33,13 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(
-        """
-        # How stale is node 17?
+    mo.md("""
+    # How stale is node 17?
 
-        Every node updates its model once a second on average, and pushes it to a random neighbour λ times a second. The
-        *staleness* of node 17 about node j is the number of updates of j that node 17 has not heard of. One network is
-        simulated, with counters of versions in place of models.
-        """
-    )
+    Every node updates its model once a second on average, and pushes it to a random neighbour λ times a second. The
+    *staleness* of node 17 about node j is the number of updates of j that node 17 has not heard of. One network is
+    simulated, with counters of versions in place of models.
+    """)
     return
 
 
@@ -156,7 +155,7 @@ def _(exact, settings, stale):
         else " There is no exact formula for these settings."
     )
     mo.md(answer)
-    return (answer,)
+    return
 
 
 @app.function
@@ -183,21 +182,19 @@ def drawn(stale, settings, exact):
 def _(exact, settings, stale):
     figure = drawn(stale, settings, exact)
     figure
-    return (figure,)
+    return
 
 
 @app.cell
 def _():
-    mo.md(
-        """
-        ## What to try
+    mo.md("""
+    ## What to try
 
-        - Twice λ halves the staleness on the complete graph; on a ring news still needs about n/4 hops.
-        - A slow node 17 is *not* staler: others push to it as often as before. They are staler about the rest only as
-          far as news went through node 17.
-        - A flight time adds to every hop, so that a larger λ does not help beyond a point.
-        """
-    )
+    - Twice λ halves the staleness on the complete graph; on a ring news still needs about n/4 hops.
+    - A slow node 17 is *not* staler: others push to it as often as before. They are staler about the rest only as
+      far as news went through node 17.
+    - A flight time adds to every hop, so that a larger λ does not help beyond a point.
+    """)
     return
 
 

@@ -2,6 +2,7 @@
 
 import marimo
 
+__generated_with = "0.25.2"
 app = marimo.App(width="medium", app_title="What does compression save?")
 
 with app.setup:
@@ -30,15 +31,13 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(
-        """
-        # What does compression save?
+    mo.md("""
+    # What does compression save?
 
-        Nodes learn to read digits with D-PSGD and a linear model, and send whole models, a random part, the coordinates
-        that changed most, JWINS's random share of wavelet coefficients, or 8 bits a value. Bytes are exact and contain
-        the positions. How many bytes does each need to the same accuracy?
-        """
-    )
+    Nodes learn to read digits with D-PSGD and a linear model, and send whole models, a random part, the coordinates
+    that changed most, JWINS's random share of wavelet coefficients, or 8 bits a value. Bytes are exact and contain
+    the positions. How many bytes does each need to the same accuracy?
+    """)
     return
 
 
@@ -164,7 +163,7 @@ def _(curves, settings, target):
         ]
     )
     mo.md(answer)
-    return (answer,)
+    return
 
 
 @app.function
@@ -187,20 +186,18 @@ def drawn(curves, target):
 def _(curves, target):
     figure = drawn(curves, target)
     figure
-    return (figure,)
+    return
 
 
 @app.cell
 def _():
-    mo.md(
-        """
-        ## How to read it
+    mo.md("""
+    ## How to read it
 
-        - At equal rounds compression loses; at equal bytes it often wins. Which axis matters depends on your links.
-        - One seed: differences of a point of accuracy are noise. `gj.sweep` repeats a run over seeds.
-        - Step sizes are the same for all schemes. A fair comparison tunes each.
-        """
-    )
+    - At equal rounds compression loses; at equal bytes it often wins. Which axis matters depends on your links.
+    - One seed: differences of a point of accuracy are noise. `gj.sweep` repeats a run over seeds.
+    - Step sizes are the same for all schemes. A fair comparison tunes each.
+    """)
     return
 
 

@@ -2,6 +2,7 @@
 
 import marimo
 
+__generated_with = "0.25.2"
 app = marimo.App(width="medium", app_title="Which topology should I use?")
 
 with app.setup:
@@ -38,15 +39,13 @@ with app.setup:
 
 @app.cell
 def _():
-    mo.md(
-        """
-        # Which topology should I use?
+    mo.md("""
+    # Which topology should I use?
 
-        A topology costs messages and buys mixing. This page compares the common topologies for a number of nodes and a
-        learning problem (SGD on quadratics): the messages of a round, how fast disagreement decays, the disagreement
-        that remains during learning, and the prediction of theory.
-        """
-    )
+    A topology costs messages and buys mixing. This page compares the common topologies for a number of nodes and a
+    learning problem (SGD on quadratics): the messages of a round, how fast disagreement decays, the disagreement
+    that remains during learning, and the prediction of theory.
+    """)
     return
 
 
@@ -145,7 +144,7 @@ def cheapest_within(rows, factor):
 def _(controls):
     settings = controls.value
     rows = {name: row_of(graph, settings) for name, graph in graphs_of(settings["nodes"]).items()}
-    return rows, settings
+    return (rows,)
 
 
 @app.cell
@@ -161,7 +160,7 @@ def _(rows):
     )
     answer = "\n".join([_said, "", _head, *_lines])
     mo.md(answer)
-    return (answer,)
+    return
 
 
 @app.function
@@ -199,22 +198,20 @@ def drawn(rows):
 def _(rows):
     figure = drawn(rows)
     figure
-    return (figure,)
+    return
 
 
 @app.cell
 def _():
-    mo.md(
-        """
-        ## How to read it
+    mo.md("""
+    ## How to read it
 
-        - Topologies of equal cost differ: a random 4-regular graph costs as much as a torus and mixes better. The
-          exponential graph costs log₂ n messages a node and mixes almost like the complete graph.
-        - Without heterogeneity only gradient noise drives the models apart; with much of it the data do, and sparse
-          graphs suffer most.
-        - The star is as cheap as a tree, but its hub is busy: look at its gap, and consider the bandwidth of the hub.
-        """
-    )
+    - Topologies of equal cost differ: a random 4-regular graph costs as much as a torus and mixes better. The
+      exponential graph costs log₂ n messages a node and mixes almost like the complete graph.
+    - Without heterogeneity only gradient noise drives the models apart; with much of it the data do, and sparse
+      graphs suffer most.
+    - The star is as cheap as a tree, but its hub is busy: look at its gap, and consider the bandwidth of the hub.
+    """)
     return
 
 

@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 JOBS ?= 2
-COMPILING := tests/experiments/test_experiments.py tests/decentralizepy/test_configuration.py
+COMPILING := tests/experiments/test_experiments.py tests/decentralizepy/test_configuration.py tests/project/test_notebooks.py
 
-.PHONY: combinations quick quick-all picture test slow figures papers papers-status papers-report claims lint bench clean docs env wheel
+.PHONY: combinations quick quick-all picture test slow figures papers papers-status papers-report claims lint bench clean docs paper env wheel
 .DEFAULT_GOAL := quick
 
 env: $(VENV)/.ready
@@ -48,7 +48,7 @@ claims: env
 	$(PY) -m theory check --json results/claims.json --report results/claims
 
 # To save time, compiled without most of XLA's optimizations. The targets quick and slow compile with them, as users do,
-# and slow repeats the tests that promise equality bit for bit. The slow tests of two files do little but
+# and slow repeats the tests that promise equality bit for bit. The slow tests of three files do little but
 # compile, and promise no bits: slow compiles them as test does, and quick runs larger forms of the experiments.
 test: env
 	XLA_FLAGS="$$($(PY) tests/lib/xla_flags.py)" $(PY) -m pytest -n $(JOBS) --dist worksteal -m "not slow"
@@ -60,7 +60,7 @@ slow: env
 lint: env
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy gossipjax theory experiments figures
+	$(PY) -m mypy gossipjax theory experiments figures paper
 
 # docs/what-goes-with-what.md, from tracing every protocol with every sharing on every timeline, and a table of methods.
 combinations: env
@@ -81,9 +81,13 @@ $(VENV)/.docs-ready: docs/requirements.lock $(VENV)/.ready
 	$(PY) -m pip install --quiet --require-hashes -r docs/requirements.lock
 	@touch $@
 
+# The paper, in paper/build; a number that is missing or stale is an error. Without TeX it says what to install.
+paper: env
+	$(PY) -m paper build
+
 wheel: env
 	$(PY) -m build --no-isolation --outdir dist
 
 clean:
-	rm -rf $(VENV) dist build docs/_build docs/api results figures/out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build docs/_build docs/api paper/build results figures/out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

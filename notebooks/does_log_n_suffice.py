@@ -1,63 +1,100 @@
-# %% [markdown]
-# # Does Ω(log n) really suffice?
-#
-# Nodes update their models at rate m and push them to random nodes at rate λ. *Staleness* is the number of updates of a
-# node that another node has not heard of. Mitra and Ulukus (2024) show that λ = Ω(log n) keeps it bounded. Is that
-# enough? Is it necessary? What breaks it? Change the numbers in the first cell and run all cells; it takes seconds.
-#
-# Open this file as a notebook (Jupyter with Jupytext, VS Code, Spyder, PyCharm), or run it as a script.
+"""Does Ω(log n) suffice? Sliders for the numbers of nodes, the capacities, the clock and the flight time."""
 
-# %%
-SIZES = (16, 64, 256, 1024)
-"""Numbers of nodes to simulate."""
-CAPACITIES = ("1", "√ln n", "ln n")
-"""Pushes per node and second to compare: any of "1", "√ln n", "ln n" and "n"."""
-SHIFT = 0.5
-"""Minimum seconds of a local update; the rest is random, such that m = 1."""
-FLIGHT_TIME = 0.0
-"""Seconds that a message is in flight: with 0.5, λ = ln n fails."""
-RUNS = 6
-"""Independent networks of each size."""
-MARGIN = 0.05
-"""Staleness counts as bounded up to this growth per factor e of n, as a share of the mean."""
+import marimo
 
-# %%
-import jax
-import jax.numpy as jnp
-import numpy as np
+__generated_with = "0.25.2"
+app = marimo.App(width="medium", app_title="Does Ω(log n) suffice?")
 
-import gossipjax as gj
-from gossipjax._base.figure import Figure
-from gossipjax.observe import staleness_by_source
-from gossipjax.timeline import align, clocks, push_gossip
-from theory import scaling, staleness
-from theory.check.policy import Band, decide
+with app.setup:
+    import jax
+    import jax.numpy as jnp
+    import marimo as mo
+    import numpy as np
 
-RATES = {"1": lambda n: n**0.0, "√ln n": lambda n: np.log(n) ** 0.5, "ln n": np.log, "n": lambda n: 1.0 * n}
+    import gossipjax as gj
+    from gossipjax._base.figure import Figure
+    from gossipjax.observe import staleness_by_source
+    from gossipjax.timeline import align, clocks, push_gossip
+    from theory import scaling, staleness
+    from theory.check.policy import Band, decide
+
+    RATES = {"1": lambda n: n**0.0, "√ln n": lambda n: np.log(n) ** 0.5, "ln n": np.log, "n": lambda n: 1.0 * n}
+    LAWS = ("constant", "saturating", "logarithm", "power")
+    ANSWERS = {"reproduced": "bounded", "contradicted": "grows", "undecided": "undecided", "no verdict": "too few runs"}
+    SETTINGS = {
+        "largest": 512,
+        "capacities": ["1", "ln n"],
+        "shift": 0.5,
+        "flight_time": 0.0,
+        "runs": 6,
+        "margin": 0.05,
+    }
+    """What the sliders begin with."""
 
 
-def delay(n: int, rate: float) -> float:
+@app.cell
+def _():
+    mo.md(r"""
+    # Does Ω(log n) suffice?
+
+    Nodes update their models $m = 1$ times a second and push them to random nodes at the rate λ. *Staleness* is the
+    number of updates of a node that another node has not heard of. Mitra and Ulukus (2024) show that λ = Ω(log n)
+    keeps it bounded. Is that enough? Is it necessary? What breaks it?
+    """)
+    return
+
+
+@app.cell
+def _():
+    controls = mo.md(
+        """
+        {largest} Largest number of nodes
+
+        {capacities} Pushes λ per node and second
+
+        {shift} Least seconds of a local update; the rest is random, with mean 1 s in all
+
+        {flight_time} Seconds that a message is in flight
+
+        {runs} Independent networks of each size
+
+        {margin} Growth, when n grows by the factor e, up to which staleness counts as bounded
+        """
+    ).batch(
+        largest=mo.ui.slider(steps=[64, 128, 256, 512, 1024, 2048], value=SETTINGS["largest"], show_value=True),
+        capacities=mo.ui.multiselect(list(RATES), value=SETTINGS["capacities"]),
+        shift=mo.ui.slider(0.0, 1.0, 0.25, value=SETTINGS["shift"], show_value=True),
+        flight_time=mo.ui.slider(0.0, 1.0, 0.1, value=SETTINGS["flight_time"], show_value=True),
+        runs=mo.ui.slider(3, 12, value=SETTINGS["runs"], show_value=True),
+        margin=mo.ui.slider(0.01, 0.2, 0.01, value=SETTINGS["margin"], show_value=True),
+    )
+    controls
+    return (controls,)
+
+
+@app.function
+def sizes_up_to(largest):
+    """Return four numbers of nodes, each a power of two, from 8 on."""
+    return np.unique(2 ** np.round(np.linspace(3, np.log2(largest), 4)).astype(int))
+
+
+@app.function
+def delay(n, rate, flight_time):
     """Return how long news travels on average, in seconds."""
-    if FLIGHT_TIME:
-        return FLIGHT_TIME + staleness.flight_time_staleness(
-            n, gossip_rate=rate, flight_time=FLIGHT_TIME, update_rate=1.0
-        )
+    if flight_time:
+        extra = staleness.flight_time_staleness(n, gossip_rate=rate, flight_time=flight_time, update_rate=1.0)
+        return flight_time + extra
     return float(staleness.mean_staleness(n, gossip_rate=rate, update_rate=1.0))
 
 
-def measured(n: int, rate: float) -> np.ndarray:
+@app.function
+def measured(n, rate, *, shift, flight_time, runs):
     """Return the mean staleness of each run: discard four delays, then record six times, two delays apart."""
-    times = delay(n, rate) * (4 + 2 * np.arange(1, 7)) + 1.0
+    times = delay(n, rate, flight_time) * (4 + 2 * np.arange(1, 7)) + 1.0
+    clock = clocks.shifted_exponential(shift, 1.0 - shift) if shift < 1 else clocks.deterministic(1.0)
     plans = [
-        push_gossip(
-            n,
-            float(times[-1]),
-            compute=clocks.shifted_exponential(SHIFT, 1.0 - SHIFT) if SHIFT < 1 else clocks.deterministic(1.0),
-            gossip=rate,
-            latency=FLIGHT_TIME or None,
-            seed=seed,
-        )
-        for seed in range(RUNS)
+        push_gossip(n, float(times[-1]), compute=clock, gossip=rate, latency=flight_time or None, seed=seed)
+        for seed in range(runs)
     ]
     plans, every = align(plans, times)
     protocol = gj.track_versions(gj.gossip_averaging(), 8, num_nodes=n)
@@ -76,73 +113,108 @@ def measured(n: int, rate: float) -> np.ndarray:
     return np.asarray(means)
 
 
-samples = {
-    capacity: np.stack([measured(n, float(RATES[capacity](n))) for n in SIZES]) for capacity in CAPACITIES
-}  # (sizes, runs) each
-
-# %% [markdown]
-# ## The answer
-#
-# For each run, fit the slope of staleness against ln n, as a share of the mean. "Bounded" means that the 95 % interval
-# of the slope over the runs lies below the margin; "grows" means that it lies above.
-
-
-# %%
-def growth(values: np.ndarray) -> np.ndarray:
+@app.function
+def growth(sizes, values):
     """Return the growth in each run when n grows by the factor e, as a share of the mean staleness."""
-    return np.polyfit(np.log(SIZES), values, 1)[0] / values.mean()
+    return np.polyfit(np.log(sizes), values, 1)[0] / values.mean()
 
 
-ANSWERS = {"reproduced": "bounded", "contradicted": "grows", "undecided": "undecided", "no verdict": "too few runs"}
-answers = {}
-for capacity, values in samples.items():
-    verdict = decide(growth(values), Band(high=MARGIN))
-    answers[capacity] = ANSWERS[verdict.word]
-    theory = [staleness.mean_staleness(n, gossip_rate=float(RATES[capacity](n)), update_rate=1.0) for n in SIZES]
-    print(
-        f"λ = {capacity:6} {answers[capacity]:10} staleness "
-        + ", ".join(f"{value:.2f}" for value in values.mean(axis=1))
-        + f" at n = {', '.join(map(str, SIZES))} (theory without flight time "
-        + ", ".join(f"{value:.2f}" for value in theory)
-        + f"); {verdict.mean:+.1%} ± {verdict.half:.1%} when n grows by the factor e"
-    )
-enough = [capacity for capacity, answer in answers.items() if answer == "bounded"]
-short = [capacity for capacity, answer in answers.items() if answer == "grows"]
-print(f"Does Ω(log n) suffice? {'Yes' if 'ln n' in enough else 'No' if 'ln n' in short else 'Undecided'}", end="")
-print(f"; bounded: λ = {', '.join(enough) or '–'}; growing: λ = {', '.join(short) or '–'}.")
+@app.function
+def answer_of(verdicts):
+    """Answer the question from the verdicts by capacity; undecided unless ln n was tried and decided."""
+    words = {capacity: ANSWERS[verdict.word] for capacity, verdict in verdicts.items()}
+    enough, short = ([name for name, word in words.items() if word == each] for each in ("bounded", "grows"))
+    said = "Yes" if "ln n" in enough else "No" if "ln n" in short else "Undecided"
+    return f"**{said}.** Bounded: λ = {', '.join(enough) or '–'}; growing: λ = {', '.join(short) or '–'}."
 
-# %% [markdown]
-# ## Which law is it?
-#
-# Does staleness follow a constant, a bounded law a + b/ln n, a logarithm, or a power? The criterion is AIC with known
-# standard errors; a difference above 10 is decisive. With so few sizes, a bounded law, a logarithm and a small power
-# can look the same. The growth above does not depend on the law.
 
-# %%
-LAWS = ("constant", "saturating", "logarithm", "power")
-figure = Figure(figsize=(3.2 * len(CAPACITIES), 3.6), dpi=110, layout="constrained")
-panels = figure.subplots(1, len(CAPACITIES), squeeze=False)[0]
-line = np.geomspace(SIZES[0], SIZES[-1], 100)
-comparisons = {}
-for ax, (capacity, values) in zip(panels, samples.items(), strict=True):
-    mean, error = values.mean(axis=1), values.std(axis=1, ddof=1) / np.sqrt(RUNS)
-    comparisons[capacity] = scaling.compare(np.asarray(SIZES), mean, error, laws=LAWS)
-    print(f"λ = {capacity}: {comparisons[capacity].verdict}")
-    scaling.plot(comparisons[capacity], ax, ylabel="mean staleness (updates)")
-    exact = [
-        staleness.mean_staleness(n, gossip_rate=float(RATES[capacity](n)), update_rate=1.0)
-        for n in line.astype(int).tolist()
+@app.cell
+def _(controls):
+    settings = controls.value
+    sizes = sizes_up_to(settings["largest"])
+    samples = {
+        capacity: np.stack(
+            [
+                measured(
+                    int(n),
+                    float(RATES[capacity](n)),
+                    shift=settings["shift"],
+                    flight_time=settings["flight_time"],
+                    runs=settings["runs"],
+                )
+                for n in sizes
+            ]
+        )
+        for capacity in settings["capacities"]
+    }  # (sizes, runs) each
+    return samples, settings, sizes
+
+
+@app.cell
+def _(samples, settings, sizes):
+    verdicts = {name: decide(growth(sizes, each), Band(high=settings["margin"])) for name, each in samples.items()}
+    _lines = [
+        f"- λ = {name}: {ANSWERS[verdict.word]}; {verdict.mean:+.1%} ± {verdict.half:.1%} when n grows by the factor e;"
+        f" mean staleness {', '.join(f'{value:.2f}' for value in samples[name].mean(axis=1))}"
+        f" at n = {', '.join(map(str, sizes))}"
+        for name, verdict in verdicts.items()
     ]
-    ax.plot(line, exact, ":", color="black", label="exact, without flight time")
-    ax.set_ylim(bottom=0)
-    ax.set_title(f"λ = {capacity}: {answers[capacity]}", loc="left", fontsize=9)
-    ax.legend(frameon=False, fontsize=6)
-figure.suptitle(f"c = {SHIFT} s, flight time {FLIGHT_TIME} s, {RUNS} runs per size, ± 95 %", fontsize=9)
-figure
+    answer = "\n".join([answer_of(verdicts), "", *_lines])
+    mo.md(answer)
+    return (verdicts,)
 
-# %% [markdown]
-# ## What to try
-#
-# - `FLIGHT_TIME = 0.5`: λ = ln n no longer bounds staleness, because news needs about ln n / ln(λd) hops of d seconds.
-# - `SHIFT = 1.0`: periodic clocks instead of random ones. The mean does not change: only the rate m matters.
-# - `CAPACITIES = ("ln n", "n")`: more capacity than necessary.
+
+@app.cell
+def _():
+    mo.md("""
+    For each run, the slope of staleness against ln n is fitted, as a share of the mean. *Bounded* means that the
+    95 % interval of the slope over the runs lies below the margin; *grows* means that it lies above.
+
+    Which law is it? Staleness may follow a constant, a bounded law a + b/ln n, a logarithm, or a power. The
+    criterion is AIC with known standard errors; a difference above 10 is decisive. With so few sizes, a bounded
+    law, a logarithm and a small power can look the same.
+    """)
+    return
+
+
+@app.function
+def drawn(sizes, samples, verdicts, flight_time):
+    """Draw staleness over n with the fitted laws and the exact means without flight time."""
+    figure = Figure(figsize=(3.2 * len(samples), 3.6), dpi=110, layout="constrained")
+    panels = figure.subplots(1, len(samples), squeeze=False)[0]
+    line = np.unique(np.geomspace(sizes[0], sizes[-1], 100).astype(int))
+    for ax, (capacity, values) in zip(panels, samples.items(), strict=True):
+        mean, error = values.mean(axis=1), values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
+        scaling.plot(scaling.compare(sizes, mean, error, laws=LAWS), ax, ylabel="mean staleness (updates)")
+        exact = [staleness.mean_staleness(int(n), gossip_rate=float(RATES[capacity](n)), update_rate=1.0) for n in line]
+        ax.plot(line, exact, ":", color="black", label="exact, without flight time")
+        ax.set_ylim(bottom=0)
+        ax.set_title(f"λ = {capacity}: {ANSWERS[verdicts[capacity].word]}", loc="left", fontsize=9)
+        ax.legend(frameon=False, fontsize=6)
+    figure.suptitle(f"flight time {flight_time} s, {values.shape[1]} runs of each size, ± 95 %", fontsize=9)
+    return figure
+
+
+@app.cell
+def _(samples, settings, sizes, verdicts):
+    mo.stop(not samples, mo.md("Choose at least one capacity."))
+    figure = drawn(sizes, samples, verdicts, settings["flight_time"])
+    figure
+    return
+
+
+@app.cell
+def _():
+    mo.md("""
+    ## What to try
+
+    - A flight time of 0.5 s: λ = ln n no longer bounds staleness, because news needs about ln n / ln(λd) hops of
+      d seconds.
+    - Updates that take exactly one second: periodic clocks instead of random ones. The mean does not change.
+    - λ = n: more capacity than necessary.
+    """)
+    return
+
+
+if __name__ == "__main__":
+    app.run()

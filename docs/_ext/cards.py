@@ -6,14 +6,15 @@ import importlib
 import re
 import typing
 
-from result_files import ROOT, VERDICT, claims_of_last_run, files_of, verdicts_of
+from benchmarks.tables import ROOT, VERDICT, claims_of_last_run, cost_of, files_of, seconds_of_claims, verdicts_of
 
 
 class Picture(typing.NamedTuple):
-    """The picture of a card: where it is, from the folder of the pages on, and what it shows."""
+    """The picture of a card: where it is, from the folder of the pages on, what it shows, and what its run took."""
 
     path: str
     words: str
+    seconds: float | None = None
 
 
 def constant(tree, name):
@@ -46,6 +47,8 @@ def card_of_experiment(stem, path, picture=None):
     lines += ["", f"{doc.splitlines()[0]}", "", f"*Claim:* {claim[0].upper()}{claim[1:]}.", ""]
     lines += [f"{reference(doc)}", ""] if reference(doc) else []
     lines += measured(stem, files_of(stem))
+    if picture and picture.seconds is not None:
+        lines += [f"*Cost:* {picture.seconds:.0f} s in the quick form, when this page was made.", ""]
     lines += ["```sh", f"python -m experiments run {stem} --quick", f"python -m figures {stem}", "```", ""]
     return "\n".join([*lines, *(shown(picture) if picture else []), ":::::"])
 
@@ -63,6 +66,8 @@ def measured(stem, files):
         return []
     links = [f"{{download}}`{each.stem} </../benchmarks/results/{each.name}>`" for each in files]
     lines, table = [f"*Measured:* {', '.join(links)}", ""], verdicts_of(stem, files[-1])
+    if cost := cost_of(stem, files[-1]):
+        lines += [f"*Cost:* {cost}.", ""]
     if table:
         counts = collections.Counter(verdict_of(row) for row in table[2:])
         title = ", ".join(f"{count} {word}" for word, count in counts.items())
@@ -87,6 +92,8 @@ def card_of_family(family):
     lines = [f":::::{{grid-item-card}} `{family}`: {len(claims)} claims", "", about, ""]
     if set(words.values()) != {"newer"}:
         lines += [f"*Measured:* {{download}}`{file.stem} </../benchmarks/results/{file.name}>`", ""]
+        seconds = sum(seconds for name, seconds in seconds_of_claims().items() if name in words)
+        lines += [f"*Cost:* {seconds} s in full on two cores, without what the claims share.", ""]
     lines += [f":::{{dropdown}} {counts}"]
     lines += [f"`{claim.name}` ({words[claim.name]})\n: {claim.statement.strip()}\n" for claim in claims]
     return "\n".join([*lines, ":::", "", "```sh", f"python -m theory check {family}", "```", ":::::"])

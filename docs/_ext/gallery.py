@@ -8,9 +8,9 @@ import sys
 
 import pictures
 from cards import Picture, card_of_experiment, card_of_family, experiments
-from result_files import ROOT, claims_of_last_run, files_of
 from sphinx.util.docutils import SphinxDirective
 
+from benchmarks.tables import ROOT, claims_of_last_run, files_of
 from experiments.__main__ import module_of
 from experiments.lib import store
 from experiments.lib.code import digest_of_code
@@ -37,8 +37,10 @@ def make(app):
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(_quick_run, others, results))
     for stem, result in zip(others, results, strict=True):
-        path = style.save(drawing_of(stem).draw(store.load(stem, result)), stem, result)
-        app.gallery[stem] = Picture(_within(app, path), "a quick run of today's code, made with this page")
+        found = store.load(stem, result)
+        path = style.save(drawing_of(stem).draw(found), stem, result)
+        seconds = store.manifest_of(found)["seconds"]
+        app.gallery[stem] = Picture(_within(app, path), "a quick run of today's code, made with this page", seconds)
 
 
 def _of_table(stem, folder):

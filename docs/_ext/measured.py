@@ -4,8 +4,9 @@ import datetime
 import typing
 
 from docutils.parsers.rst import directives
-from result_files import RESULTS, rows, section
 from sphinx.util.docutils import SphinxDirective
+
+from benchmarks.tables import RESULTS, rows, section
 
 
 class Measured(SphinxDirective):

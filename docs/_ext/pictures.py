@@ -7,8 +7,8 @@ import typing
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from result_files import section_of, tables
 
+from benchmarks.tables import section_of, tables
 from gossipjax._base import palette
 
 _NUMBER = r"(-?(?:inf|\d[\d.]*(?:e[-+]?\d+)?))"

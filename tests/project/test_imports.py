@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-OURS = {"gossipjax", "theory", "experiments", "figures", "benchmarks", "tests"}
+OURS = {"gossipjax", "theory", "experiments", "figures", "benchmarks", "paper", "notebooks", "tests"}
 
 
 def imported(source: str, package: str) -> set[str]:
@@ -45,10 +45,12 @@ def allowed(path: pathlib.Path) -> tuple[str, ...]:
         "theory": ("theory",),
         "experiments": ("experiments", "gossipjax", "theory"),
         "figures": ("figures", "theory", "experiments.lib.store", "gossipjax._base.palette"),
+        "paper": ("paper", "benchmarks.tables"),
+        "notebooks": ("gossipjax", "theory"),
     }[top]
 
 
-@pytest.mark.parametrize("folder", ["gossipjax", "theory", "experiments", "figures"])
+@pytest.mark.parametrize("folder", ["gossipjax", "theory", "experiments", "figures", "paper", "notebooks"])
 def test_imports_run_one_way(folder):
     for path in modules(folder):
         for name in ours(path):

@@ -15,7 +15,15 @@ import typing
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-PAGES = ("index.html", "quickstart.html", "results.html", "api/topology.html", "papers/jwins.html", "gallery.html")
+PAGES = (
+    "index.html",
+    "quickstart.html",
+    "results.html",
+    "api/topology.html",
+    "papers/jwins.html",
+    "gallery.html",
+    "explore.html",
+)
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0")
 

@@ -4,7 +4,7 @@ import itertools
 import pathlib
 import re
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 VERDICT = re.compile(r"\b(reproduced|contradicted|undecided|in part|no verdict)\b")
 
@@ -88,3 +88,28 @@ def claims_of_last_run():
     (table,) = tables(path.read_text(encoding="utf-8").splitlines())
     head, *judged = ([cell.strip() for cell in line.strip("|").split(" | ")] for line in (table[0], *table[2:]))
     return path, {row[0]: row[head.index("verdict")] for row in judged}
+
+
+def cost_of(stem, path):
+    """Return what a run of an experiment took, as a file says; None if it does not.
+
+    It stands in a line ``Cost: `stem` 4 minutes; `other` and `another` 20 s on one core.``, or as ``143 s, code ...``
+    below the heading of the experiment.
+    """
+    text = path.read_text(encoding="utf-8")
+    for entry in (entry for line in re.findall(r"^Cost: (.*)\.$", text, re.M) for entry in line.split("; ")):
+        names = re.findall(r"`(\w+)`", entry)
+        if stem in names:
+            others = ", ".join(f"`{name}`" for name in names if name != stem)
+            return entry.rpartition("`")[2].strip() + (f" with {others}" if others else "")
+    below = section(text, stem) if any(is_heading(line, stem) for line in text.splitlines()) else []
+    found = [line for line in below if re.match(r"\d+ s, code ", line)]
+    return f"{int(found[0].split()[0]):,} s" if found else None
+
+
+def seconds_of_claims():
+    """Return the seconds that each claim took in the newest full run, by name."""
+    path = sorted(RESULTS.glob("*-claims.md"))[-1]
+    (table,) = tables(path.read_text(encoding="utf-8").splitlines())
+    judged = ([cell.strip() for cell in line.strip("|").split(" | ")] for line in table[2:])
+    return {row[0]: int(row[-1]) for row in judged}

@@ -1,0 +1,1 @@
+"""The project's own paper: its text, and the numbers in it, which come from committed tables."""

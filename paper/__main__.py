@@ -1,0 +1,78 @@
+"""``python -m paper write``: numbers and figures. ``check``: refuse missing and stale ones. ``build``: the PDF."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+from paper import figures, numbers, source
+from paper.spec import NUMBERS, VERDICTS
+
+HERE = pathlib.Path(__file__).parent.resolve()
+FOLDERS = (HERE, HERE / "build", HERE.parent / "gossipjax")
+"""Where TeX finds the text, the figures and the references."""
+INSTALL = (
+    "there is no latexmk, tectonic or pdflatex: install TeX Live (Debian and Ubuntu: apt install latexmk lmodern "
+    "texlive-latex-recommended texlive-fonts-recommended; macOS: MacTeX) or "
+    "tectonic; the numbers, the figures and the text are checked"
+)
+
+
+def commands() -> list[list[str]] | None:
+    """Return what makes the PDF with the programs that are here; None if there are none."""
+    if shutil.which("latexmk"):
+        return [["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "-outdir=build", "paper.tex"]]
+    if shutil.which("tectonic"):
+        where = [word for folder in FOLDERS for word in ("-Z", f"search-path={folder}")]
+        return [["tectonic", *where, "--outdir", "build", "paper.tex"]]
+    if shutil.which("pdflatex") and shutil.which("bibtex"):
+        tex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-output-directory=build", "paper.tex"]
+        return [tex, ["bibtex", "build/paper"], tex, tex, tex]
+    return None
+
+
+def build() -> str:
+    """Check everything, then make ``build/paper.pdf``; return what to tell the user.
+
+    Raises:
+        ValueError: a number is missing or stale, or the text has faults.
+        subprocess.CalledProcessError: TeX failed; its log is in ``paper/build``.
+    """
+    numbers.check(NUMBERS, VERDICTS)
+    source.check(figures.DRAWN)
+    figures.write()
+    programs = commands()
+    if programs is None:
+        return INSTALL
+    paths = dict.fromkeys(("TEXINPUTS", "BIBINPUTS"), os.pathsep.join([*map(str, FOLDERS), ""]))
+    for words in programs:
+        subprocess.run(words, cwd=HERE, env=os.environ | paths, check=True, stdout=subprocess.DEVNULL)
+    return f"wrote {HERE / 'build' / 'paper.pdf'}"
+
+
+def main() -> int:
+    """Run a command; an error names what to do."""
+    parser = argparse.ArgumentParser(prog="python -m paper", description=__doc__)
+    parser.add_argument("command", choices=("write", "check", "build"))
+    command = parser.parse_args().command
+    try:
+        if command == "write":
+            numbers.TARGET.write_text(numbers.text_of(NUMBERS, VERDICTS), encoding="utf-8")
+        elif command == "check":
+            numbers.check(NUMBERS, VERDICTS)
+            source.check(figures.DRAWN)
+            figures.staleness_points()
+        else:
+            print(build())
+    except ValueError as error:
+        print(f"paper: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

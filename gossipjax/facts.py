@@ -273,7 +273,8 @@ class Requires:
     num_fragments: int | None = None
     """The number of fragments of a model, where the timeline names them; None: whole models only."""
     local_steps: int | None = None
-    """Local steps of an acting node, which must equal those that a plan's times assume; None: any."""
+    """Local steps of an acting node, which must equal those that a plan's times assume; 0: it takes no gradients, on
+    any plan; None: not said, on any plan."""
     made_for: str | None = None
     """The kind of this protocol, compared with the one that a plan was made for; None: not compared."""
     builder: str | None = None
@@ -294,7 +295,7 @@ class Requires:
         flag("mixing", self.mixing)
         _check_numbers(self)
         optional_whole("num_nodes", self.num_nodes, least=1)
-        optional_whole("local_steps", self.local_steps, least=1)
+        optional_whole("local_steps", self.local_steps, least=0)
         for name in ("made_for", "builder"):
             if getattr(self, name) is not None:
                 instance(name, getattr(self, name), str, "a word for reports, or None")
@@ -363,7 +364,7 @@ def _missing_fragments(requires: Requires, facts: Properties) -> str | None:
 
 def _missing(requires: Requires, facts: Properties) -> str | None:
     """Return the message about the first requirement that is not met; None if all are."""
-    if None not in (requires.local_steps, facts.local_steps) and requires.local_steps != facts.local_steps:
+    if requires.local_steps and facts.local_steps is not None and requires.local_steps != facts.local_steps:
         return (
             f"local_steps={requires.local_steps}, but the times of {facts.name} assume "
             f"local_steps={facts.local_steps} in each training; give both the same number"

@@ -35,8 +35,8 @@ class Driver:
     def __init__(self, job: Job):
         """Begin a run, or continue from the end of a trajectory."""
         self.job = job
-        seeds, steps = job.key.shape[0] if job.key.ndim else None, job.protocol.requires.local_steps
-        self.log = Log(seeds, reports=job.reports, local_steps=steps)
+        seeds = job.key.shape[0] if job.key.ndim else None
+        self.log = Log(seeds, reports=job.reports, local_steps=job.local_steps)
         self.done = 0
         self._inherited = -1
         """Number of events of the continued trajectory, whose records the callback has seen; -1: there is none."""

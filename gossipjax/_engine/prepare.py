@@ -100,9 +100,15 @@ def prepare(
     job = Job(
         key, bound, timeline, start, watching, form, settings, "synchronous" in facts, choices.packed,
         recording.record_every, at, before, room, found.bits.reported, key.size * _bytes(found.state),
-        choices.placed.strategy == "vmap",
+        choices.placed.strategy == "vmap", _local_steps(bound, found),
     )  # fmt: skip
     return job, call, about
+
+
+def _local_steps(protocol: Protocol, found: Probe) -> int | None:
+    """Return how many gradients an acting node takes; one that reports no losses cannot be counted as acting."""
+    steps = protocol.requires.local_steps
+    return steps if found.trains or steps == 0 else None
 
 
 def _entry_bytes(key: Any, timeline: Timeline) -> int:

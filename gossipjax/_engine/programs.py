@@ -65,6 +65,8 @@ class Job:
     """Of the states of all seeds."""
     vmapped: bool
     """Whether all nodes train at once."""
+    local_steps: int | None
+    """Gradients of a node that acts; None: not known."""
 
     @property
     def origin(self) -> Origin:

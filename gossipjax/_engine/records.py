@@ -31,7 +31,7 @@ class Log:
         Args:
             num_seeds: S; None: a run without an axis of seeds.
             reports: whether the protocol reports what it sends; else bytes and messages are NaN.
-            local_steps: gradients of a node that acts; None: not known, so that their number is NaN.
+            local_steps: gradients of a node that acts, 0 or more; None: not known, so that their number is NaN.
         """
         self.seeds, self.reports, self.local_steps = num_seeds, reports, local_steps
         self.columns: dict[str, list[np.ndarray]] = {}

@@ -56,5 +56,5 @@ def gossip_averaging(sharing: Sharing | None = None) -> Protocol:
     Reference: Boyd, Ghosh, Prabhakar, Shah 2006; Xiao and Boyd 2004.
     """
     chosen = as_sharing(sharing)
-    requires = Requires({"row_stochastic"}, mixing=True, builder="timeline.rounds") | chosen.requires
+    requires = Requires({"row_stochastic"}, mixing=True, local_steps=0, builder="timeline.rounds") | chosen.requires
     return Protocol(Partial(_init, chosen), Partial(_step, chosen), Partial(_model), requires)

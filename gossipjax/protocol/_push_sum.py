@@ -172,7 +172,7 @@ def push_sum(sharing: Sharing | None = None) -> Protocol:
     Reference: Kempe, Dobra, Gehrke 2003, protocol 1; Bénézit et al. 2010.
     """
     chosen = _with_mass(sharing)
-    requires = _REQUIRES | chosen.requires
+    requires = _REQUIRES | Requires(local_steps=0) | chosen.requires
     return Protocol(Partial(_init_average, chosen), Partial(_average, chosen), Partial(_model), requires)
 
 

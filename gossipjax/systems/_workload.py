@@ -80,8 +80,9 @@ def workload(
             raise ValueError(f"{name}={shown(typed)}: the learner has its own; leave {name} out, or the learner")
     _check_family(learner, num_nodes, made_for)
     task = _task_of(learner)
-    if (steps := learner.requires.local_steps) is None:
-        raise _unreadable("it does not say how many local steps it takes", "or state Requires(local_steps=...)")
+    if not (steps := learner.requires.local_steps):
+        why = "it takes no gradients" if steps == 0 else "it does not say how many local steps it takes"
+        raise _unreadable(why, "or state Requires(local_steps=...)")
     try:
         bits = _message_bits(learner, task, num_nodes, example())
     except (TypeError, ValueError) as problem:

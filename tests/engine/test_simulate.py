@@ -590,5 +590,7 @@ def test_gradient_calls_are_those_of_acting_nodes():
     assert simulate(KEY, dpsgd(task, SGD), meetings, half, record_every=10)["gradient_calls"].values[-1] == 30
     seeds = simulate(jax.random.split(KEY, 2), dpsgd(task, SGD), rounds(W, 2), x0)
     assert seeds["gradient_calls"].values[-1].tolist() == [2 * N, 2 * N]
-    silent = simulate(KEY, gossip_averaging(), rounds(W, 2), x0)
-    assert np.isnan(silent["gradient_calls"]).all()  # nothing is said of steps
+    assert simulate(KEY, gossip_averaging(), rounds(W, 2), x0)["gradient_calls"].values.tolist() == [0, 0, 0]
+    for steps in (None, 2):  # nothing is said of steps; or of losses, which tell who acts
+        silent = gossip_averaging()._replace(requires=Requires({"row_stochastic"}, mixing=True, local_steps=steps))
+        assert np.isnan(simulate(KEY, silent, rounds(W, 2), x0)["gradient_calls"]).all()

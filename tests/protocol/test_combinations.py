@@ -1,6 +1,7 @@
 """Which protocol runs on which timeline: one table. What is refused names a builder whose timelines fit."""
 
 import dataclasses
+import functools
 import inspect
 import re
 
@@ -22,6 +23,7 @@ from combinations import (
     W,
     built,
     checked,
+    made,
     page,
     refusal,
     runs,
@@ -31,6 +33,7 @@ from methods import PART, table
 from problems import X0
 
 from gossipjax import Info, Properties, Protocol, Requires, protocol, sharing, simulate, timeline
+from gossipjax._engine.prepare import Recording, as_execution, prepare
 from gossipjax.compress import top_k
 from gossipjax.facts import check_requires
 from gossipjax.mixing import averaging, column_stochastic, from_matrix, uniform
@@ -221,3 +224,16 @@ def test_facts_are_held_against_float32_weights_too():
     with jax.enable_x64(False):
         plan = timeline.rounds(averaging(1000), 1)
         assert simulate(KEY, protocol.gossip_averaging(), plan, jnp.zeros((1000, 1))).x.shape == (1000, 1)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_gradient_calls_are_known_of_all_protocols(name):
+    """0 for those that learn from no task; of the others, what a node that acts takes, and its losses tell who acts."""
+    said = None if not takes_sharing(name) else "full"
+    plan = built(runs(name, said)[0])
+    plan = dataclasses.replace(plan, properties=dataclasses.replace(plan.properties, message_bytes=None))
+    x0 = jnp.zeros((plan.properties.num_rows, X0.shape[1]), X0.dtype)
+    job, *_ = prepare(KEY, made(name, said), plan, x0, [], Recording(None, None, None), as_execution(None, "auto"))
+    learns = isinstance(PROTOCOLS[name], functools.partial)
+    assert job.local_steps == (made(name, said).requires.local_steps if learns else 0)
+    assert (job.local_steps > 0) == learns

@@ -12,7 +12,6 @@ from gossipjax.systems._kernel.loop import run as run_kernel
 from gossipjax.systems._kernel.queue import at
 from gossipjax.systems._kernel.record import training_starts
 from gossipjax.systems._plexus import handlers, state
-from gossipjax.systems._plexus import views as beliefs
 from gossipjax.systems._plexus.find import find_live
 from gossipjax.systems._plexus.handlers import begin_round
 from gossipjax.systems._plexus.history import AVERAGED, CANCELLED, DROPPED, GONE, TRAINED_ONLY, UNSENT
@@ -21,81 +20,9 @@ from gossipjax.systems._plexus.sampler import make_order
 from gossipjax.systems._plexus.settings import Membership, PlexusSettings, Timers
 from gossipjax.systems._plexus.simulation import make_simulation
 from gossipjax.systems._plexus.sizes import AGG_ACK, AGGREGATED, JOIN, LEAVE, PING, PONG, TRAINED
+from gossipjax.systems._plexus.views import entry
 
 CLOSE = {"rtol": 0, "atol": 1e-9}  # seconds below 1e3, some hundred roundings of 1e-13 each
-
-# Views: a join-semilattice
-
-ROUNDS = st.lists(st.integers(-1, 5), min_size=3, max_size=3).map(lambda x: np.array(x, np.int32))
-STATUS = st.lists(st.integers(0, 7), min_size=3, max_size=3).map(lambda x: np.array(x, np.int32))
-VIEWS = st.builds(beliefs.View, ROUNDS, STATUS)
-
-
-def equal(a, b):
-    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
-
-
-@given(VIEWS, VIEWS, VIEWS)
-def test_merging_is_a_join(a, b, c):
-    join = beliefs.merged
-    assert equal(join(a, b), join(b, a))
-    assert equal(join(a, join(b, c)), join(join(a, b), c))
-    assert equal(join(a, a), a)
-    assert equal(join(a, join(a, b)), join(a, b))
-
-
-@given(VIEWS, VIEWS)
-def test_merging_is_the_rule(a, b):
-    """Per node the later round and, apart from it, the pair with the larger counter; of equal counters LEAVE wins."""
-    views = beliefs.initial_views(np.ones(3, bool))
-    beliefs.take_in(views, 0, a)
-    beliefs.take_in(views, 0, b)
-    for j in range(3):
-        assert views.last_active[0, j] == max(-1, a.last_active[j], b.last_active[j])
-        counter, left = max((int(v.status[j]) >> 1, int(v.status[j]) & 1) for v in (a, b))
-        assert (views.status[0, j] >> 1, views.status[0, j] & 1) == (counter, left)
-    assert views.latest[0] == views.last_active[0].max()
-
-
-def test_who_is_believed_active():
-    views = beliefs.initial_views(np.array([True, True, False, True]))
-    beliefs.note_active(views, 0, 1, 7)
-    active = [beliefs.believed_active(views, 0, *when).tolist() for when in ((0, 1), (7, None), (8, 3), (11, 3))]
-    # Round 0 knows no window; without one all that have not left; node 0 always counts itself.
-    assert active == [[True, True, False, True]] * 2 + [[True, True, False, False], [True, False, False, False]]
-    beliefs.force_left(views, 0, 1, 7)
-    assert not beliefs.believed_active(views, 0, 8, 3)[1]
-    beliefs.take_in(views, 0, beliefs.View(np.full(4, -1, np.int32), np.array([0, 2, 1, 0], np.int32)))
-    assert beliefs.believed_active(views, 0, 8, 3)[1]  # a larger counter repairs it
-    assert beliefs.active_counts(views, np.array([True, False, False, False]), 8, 3) == (1.0, 1.0, 1.0, 1.0)
-    assert beliefs.active_counts(views, np.zeros(4, bool), 8, 3) == (0.0,) * 4
-
-
-@given(st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
-def test_counts_that_are_kept_are_those_counted_anew(seed):
-    """After any changes, for rounds and windows in any order."""
-    rng = np.random.default_rng(seed)
-    n = 5
-    views = beliefs.initial_views(rng.random(n) < 0.7)
-    for _ in range(40):
-        i, j, round_ = int(rng.integers(n)), int(rng.integers(n)), int(rng.integers(12))
-        match int(rng.integers(5)):
-            case 0:
-                beliefs.note_active(views, i, j, round_)
-            case 1:
-                beliefs.note_status(views, i, j, int(rng.integers(6)))
-            case 2:
-                beliefs.force_left(views, i, j, round_)
-            case 3:
-                beliefs.take_in(views, i, beliefs.copy_of(views, j))
-        online, window = rng.random(n) < 0.8, [None, 2, 6][rng.integers(3)]
-        left = views.status & 1 == 1
-        recent = np.ones((n, n), bool) if window is None or round_ == 0 else views.last_active >= round_ - window
-        counts = (~left & recent).sum(1)[online]
-        expected = (counts.min(), counts.mean(), np.median(counts), counts.max()) if counts.size else (0.0,) * 4
-        assert beliefs.active_counts(views, online, round_, window) == expected
-
 
 # Searches
 
@@ -163,12 +90,11 @@ def test_pings_spread_news():
     """Whoever answers is known active in the latest round that both know."""
     results, sim = search((3,), 1)
     assert results
-    assert sim.views.last_active[0, 3] == sim.views.last_active[3, 0] == 0
+    assert entry(sim.views, 0, 3)[0] == entry(sim.views, 3, 0)[0] == 0
     sim.train_round[3], sim.counters[3] = 9, 5
     find_live(sim, 0, (3,), 1, lambda found: None)
     run_kernel(sim.kernel)
-    assert sim.views.last_active[0, 3] == 9
-    assert sim.views.status[0, 3] == 2 * 4  # it announced 4, and has joined
+    assert entry(sim.views, 0, 3) == (9, 2 * 4)  # it announced 4, and has joined
 
 
 # Departures: n = s = 5 equal machines, 4 models needed, training takes 1.5 s

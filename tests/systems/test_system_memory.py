@@ -33,12 +33,6 @@ CALLS = {
         lambda: systems.plexus(FEW, duration_s=1e18, model_bytes=9, seed=0, sample_size=3),
         "duration_s=1e.18",
     ),
-    "views": (
-        lambda: systems.plexus(
-            network(HUGE), num_rounds=2, model_bytes=9, seed=0, membership=systems.Membership(views="always")
-        ),
-        "devices: the views that each of 1000000 nodes has of all",
-    ),
     "phones": (lambda: devices.fitted(10**14, seed=0), "n=100000000000000"),
     "sessions": (lambda: devices.charging(10**14, seed=0), "n=100000000000000"),
     "changes": (lambda: COMING.transitions(1e18), "until_s=1e.18"),

@@ -31,7 +31,7 @@ def find_live(sim: Simulation, owner: int, ids: Sequence[int], want: int, done: 
     ``done(found)`` is called as soon as ``want`` answered, or at the first give-up after the list is used up; pings
     still open are ignored then. ``want`` is at most the length of the list.
     """
-    search = Search(owner, iter(ids), min(want, len(ids)), done)
+    search = Search(owner, iter(ids), len(ids[:want]), done)
     sim.searches[owner].append(search)
     for _ in range(search.want):
         _ask_next(sim, search)
@@ -86,8 +86,8 @@ def _give_up(sim: Simulation, search: Search, target: int) -> None:
 
 
 def _on_ping(sim: Simulation, node: int, sender: int, round_: int, counter: int, search: Search) -> None:
-    _learn(sim, node, sender, round_, counter)
-    send(sim, PONG, node, sender, _on_pong, round_estimate(sim, node), sim.counters[node] - 1, search)
+    latest = _learn(sim, node, sender, round_, counter)
+    send(sim, PONG, node, sender, _on_pong, latest, sim.counters[node] - 1, search)
 
 
 def _on_pong(sim: Simulation, node: int, sender: int, round_: int, counter: int, search: Search) -> None:
@@ -101,10 +101,10 @@ def _on_pong(sim: Simulation, node: int, sender: int, round_: int, counter: int,
         _finish(sim, search)
 
 
-def _learn(sim: Simulation, node: int, sender: int, round_: int, counter: int) -> None:
-    """Whoever pings or answers is active, and has joined if its counter is news."""
+def _learn(sim: Simulation, node: int, sender: int, round_: int, counter: int) -> int:
+    """Whoever pings or answers is active in the latest round that both know, which is returned, and has joined."""
     if sim.views is None:
-        return
-    beliefs.note_active(sim.views, node, sender, max(round_, round_estimate(sim, node)))
-    if counter > sim.views.status[node, sender] >> 1:
-        beliefs.note_status(sim.views, node, sender, 2 * counter)
+        return 0
+    latest = max(round_, round_estimate(sim, node))
+    beliefs.note(sim.views, node, sender, latest, 2 * counter)
+    return latest

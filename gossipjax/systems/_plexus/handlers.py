@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import numpy as np
-
 from gossipjax.systems._kernel.loop import cut
 from gossipjax.systems._kernel.queue import at, cancel
 from gossipjax.systems._kernel.record import averages, training_ends, training_starts
 from gossipjax.systems._plexus import views as beliefs
+from gossipjax.systems._plexus.counts import active_counts
 from gossipjax.systems._plexus.find import close, find_live
 from gossipjax.systems._plexus.history import (
     CANCELLED,
@@ -220,15 +219,16 @@ def _complete(sim: Simulation, aggregation: Aggregation) -> None:
 def _view_statistics(sim: Simulation, round_: int) -> tuple[float, ...]:
     if sim.views is None:
         return (float(sim.settings.num_nodes),) * 4
-    return beliefs.active_counts(
-        sim.views, np.array(sim.kernel.online), round_, sim.settings.membership.activity_window
-    )
+    assert sim.counts is not None
+    return active_counts(sim.views, sim.counts, sim.kernel.online, round_, sim.settings.membership.activity_window)
 
 
 def _distribute(sim: Simulation, aggregation: Aggregation, number: int, found: list[int]) -> None:
     """Send the mean to all participants, in random order."""
     node, aggregation.left = aggregation.node, len(found)
     sim.rng.shuffle(found)
+    if sim.views is not None:
+        beliefs.publish(sim.views, node)
     content = (aggregation.round, number, own_view(sim, node))
     for participant in found:
         ended = partial(_download_over, sim, aggregation)

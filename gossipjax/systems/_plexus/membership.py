@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from gossipjax.systems._kernel.loop import cut_all
 from gossipjax.systems._plexus import views as beliefs
 from gossipjax.systems._plexus.find import close
@@ -24,7 +28,7 @@ def come_online(sim: Simulation, node: int) -> None:
     if sim.kernel.online[node]:
         return
     sim.kernel.online[node] = True
-    _note_online(sim, 1)
+    _note_online(sim, node, 1)
     _announce(sim, node, JOIN)
 
 
@@ -49,7 +53,7 @@ def go_offline(sim: Simulation, node: int) -> None:
         _announce(sim, node, LEAVE)
     sim.pending[node].clear()
     sim.kernel.online[node] = False
-    _note_online(sim, -1)
+    _note_online(sim, node, -1)
 
 
 def _concerned(sim: Simulation, node: int) -> dict[int, set[int]]:
@@ -73,14 +77,15 @@ def _announce(sim: Simulation, node: int, kind: int) -> None:
     """Send MEMBERSHIP to ten nodes for each member of a sample, with the counter before it is increased."""
     counter, settings = sim.counters[node], sim.settings
     sim.counters[node] += 1
-    others = [other for other in range(settings.num_nodes) if other != node]
+    others: Sequence[int] = range(settings.num_nodes - 1)  # 0, 1, …, without this node, which is skipped below
     round_ = round_estimate(sim, node)
     if sim.views is not None:
         if kind == LEAVE:
-            active = beliefs.believed_active(sim.views, node, round_, settings.membership.activity_window)
-            others = [other for other in others if active[other]]
-        beliefs.note_status(sim.views, node, node, 2 * counter + (kind == LEAVE))
+            active = beliefs.active_nodes(sim.views, node, round_, settings.membership.activity_window)
+            others = np.where(active < node, active, active - 1)[active != node].tolist()
+        beliefs.note(sim.views, node, node, -1, 2 * counter + (kind == LEAVE))
     for other in sim.rng.sample(others, min(ANNOUNCED * settings.sample_size, len(others))):
+        other += other >= node
         send(sim, kind, node, other, _on_join if kind == JOIN else _on_leave, round_, counter)
 
 
@@ -94,9 +99,10 @@ def _on_leave(sim: Simulation, node: int, sender: int, round_: int, counter: int
     """Handle a departure, which takes effect at once."""
     if sim.views is None:
         return
-    beliefs.note_active(sim.views, node, sender, max(round_, round_estimate(sim, node)))
-    beliefs.note_status(sim.views, node, sender, 2 * counter + 1)
+    beliefs.note(sim.views, node, sender, max(round_, round_estimate(sim, node)), 2 * counter + 1)
 
 
-def _note_online(sim: Simulation, change: int) -> None:
+def _note_online(sim: Simulation, node: int, change: int) -> None:
+    if sim.views is not None:
+        sim.views.changed.add(node)
     sim.record.online.append((sim.kernel.now, sim.record.online[-1][1] + change))

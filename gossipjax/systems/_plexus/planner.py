@@ -140,7 +140,9 @@ def plexus(
     train_seconds = train_seconds_of(given, load.local_steps, time_batch)
     _check_size(settings, given, train_seconds)
     make = partial(make_simulation, settings, given, train_seconds, bandwidth, hashing, seed)
-    history, end_s = simulated(make, given, always=membership.views == "always")
+    window = membership.activity_window
+    differ = membership.views == "always" or (window is not None and window <= rounds < np.inf)
+    history, end_s = simulated(make, given, differ=differ)
     rule = f"{settings.needed} models ({threshold} of {success_fraction:g})"
     name = _name(settings, rule, f"{bandwidth} transfers", f"time_batch={time_batch}", f"seed={seed}")
     timeline = assuming(timeline_of(history, name, n), load)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Literal, overload
 
 import numpy as np
-from jaxtyping import Bool, UInt
+from jaxtyping import UInt
 
 from gossipjax._base.arguments import choice, whole
 from gossipjax._base.arguments import seed as checked_seed
@@ -42,52 +43,66 @@ def make_order(num_nodes: int, seed: int, hashing: Hashing = "mix") -> Callable[
         keys = [rng.bytes(74) for _ in range(num_nodes)]
         return lru_cache(maxsize=32)(lambda k: _by_digest(keys, k))
     identities = rng.integers(0, 2**64, num_nodes, np.uint64)
-    return lru_cache(maxsize=32)(lambda k: Order(num_nodes, partial(_least, mixed(identities, k))))
+    return lru_cache(maxsize=32)(lambda k: Order(partial(_least, mixed(identities, k))))
 
 
 class Order(Sequence[int]):
     """Nodes in an order that is worked out as far as someone looks: most rounds read a few of many."""
 
-    def __init__(self, count: int, first: Callable[[int], list[int]]):
-        """Take the number of nodes, and the function that returns the first so many of them, or more."""
-        self._count, self._first = count, first
+    __slots__ = ("_all", "_first", "_known")
+
+    def __init__(self, first: Callable[[int], tuple[list[int], bool]]):
+        """Take the function that returns the first so many nodes, or more, and whether these are all."""
+        self._first, self._all = first, False
         self._known: list[int] = []
 
     def __len__(self) -> int:
-        return self._count
+        while not self._all:
+            self._work_out(2 * len(self._known) + 1)
+        return len(self._known)
 
     def __iter__(self) -> Iterator[int]:
-        return map(self.__getitem__, range(self._count))
+        at = 0
+        while True:
+            self._work_out(at + 1)
+            if at >= len(self._known):
+                return
+            for node in itertools.islice(self._known, at, None):
+                at += 1
+                yield node
 
     @overload
     def __getitem__(self, at: int) -> int: ...
     @overload
-    def __getitem__(self, at: slice) -> tuple[int, ...]: ...
-    def __getitem__(self, at: int | slice) -> int | tuple[int, ...]:
+    def __getitem__(self, at: slice) -> list[int]: ...
+    def __getitem__(self, at: int | slice) -> int | list[int]:
         if isinstance(at, slice):
-            begin, end, step = at.indices(self._count)
-            self._work_out(end if step > 0 else begin + 1)
-            return tuple(self._known[k] for k in range(begin, end, step))
-        self._work_out(at + 1 if at >= 0 else self._count)
+            least = -1 if at.stop is None else min(at.start or 0, at.stop)
+            if least < 0 or (at.step or 1) < 0:
+                len(self)
+            else:
+                self._work_out(at.stop)
+            return self._known[at]
+        self._work_out(at + 1 if at >= 0 else len(self))
         return self._known[at]
 
     def _work_out(self, count: int) -> None:
-        if count > len(self._known) < self._count:
-            self._known = self._first(min(max(_AHEAD, 2 * count), self._count))
+        if count > len(self._known) and not self._all:
+            self._known, self._all = self._first(count)
 
 
 _AHEAD = 64
 """The fewest nodes of an order that are worked out at once."""
 
 
-def _least(hashes: UInt[np.ndarray, " n"], count: int) -> list[int]:
-    """Return the nodes of at least ``count`` least hashes, in their order."""
-    share = 2 * count / hashes.size  # hashes are uniform: it holds almost surely as many
+def _least(hashes: UInt[np.ndarray, " n"], count: int) -> tuple[list[int], bool]:
+    """Return the nodes of at least ``count`` least hashes, in their order, and whether they are all."""
+    share = 2 * max(_AHEAD, count) / hashes.size  # hashes are uniform: it holds almost surely as many
     if share < 0.5:
         near = np.flatnonzero(hashes < np.uint64(share * 2.0**64))
         if near.size >= count:
-            return near[np.argsort(hashes[near], kind="stable")].tolist()
-    return np.argsort(hashes, kind="stable").tolist()
+            return near[np.argsort(hashes[near], kind="stable")].tolist(), False
+    return np.argsort(hashes, kind="stable").tolist(), True
 
 
 def _by_digest(keys: list[bytes], k: int) -> tuple[int, ...]:
@@ -116,16 +131,16 @@ def _finalised(z: UInt[np.ndarray, " n"]) -> UInt[np.ndarray, " n"]:
     return z
 
 
-def candidates(order: Sequence[int], active: Bool[np.ndarray, " n"]) -> Order:
+def candidates(order: Sequence[int], active: Callable[[int], bool]) -> Order:
     """Keep the nodes of an order that are believed active."""
-    return Order(int(np.count_nonzero(active)), partial(_active_ones, order, active))
+    rest, kept = iter(order), []  # type: Iterator[int], list[int]
 
+    def first(count: int) -> tuple[list[int], bool]:
+        for node in rest:
+            if active(node):
+                kept.append(node)
+                if len(kept) >= count:
+                    return kept, False
+        return kept, True
 
-def _active_ones(order: Sequence[int], active: Bool[np.ndarray, " n"], count: int) -> list[int]:
-    looked = 2 * count
-    while True:
-        ids = np.array(order[:looked], np.int64)
-        found = ids[active[ids]]
-        if found.size >= count or looked >= len(order):
-            return found.tolist()
-        looked *= 2
+    return Order(first)

@@ -9,12 +9,12 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from gossipjax._base.memory import check_memory
 from gossipjax.systems._kernel.bandwidth import FASTEST, MODELS, Bandwidth, Network
 from gossipjax.systems._kernel.loop import follow_presence, make_kernel, run
 from gossipjax.systems._kernel.machines import Machines, delay
 from gossipjax.systems._kernel.queue import waiting
 from gossipjax.systems._plexus import sizes
+from gossipjax.systems._plexus.counts import make_counts
 from gossipjax.systems._plexus.handlers import begin_round
 from gossipjax.systems._plexus.history import PlexusHistory
 from gossipjax.systems._plexus.membership import come_online, go_offline
@@ -25,18 +25,18 @@ from gossipjax.systems._plexus.state import NEEDS_VIEWS, Simulation, arrive
 from gossipjax.systems._plexus.views import initial_views
 
 
-def simulated(make: Callable[[bool], Simulation], devices: Machines, *, always: bool) -> tuple[PlexusHistory, float]:
+def simulated(make: Callable[[bool], Simulation], devices: Machines, *, differ: bool) -> tuple[PlexusHistory, float]:
     """Run without the views of single nodes unless they may differ; if they turn out to differ, start again with them.
 
     Args:
         make: of a state before time 0, with views (True) or without.
         devices: who come and go.
-        always: keep views in any case.
+        differ: keep views in any case, because they are expected to differ.
 
     Returns:
         What happened, and the seconds at which it ends.
     """
-    sim = make(always or not devices.online.all())
+    sim = make(differ or not devices.online.all())
     _run(sim, devices)
     if sim.kernel.stopped == NEEDS_VIEWS and sim.views is None:
         sim = make(True)
@@ -86,19 +86,18 @@ def make_simulation(
 ) -> Simulation:
     """Set up the state before time 0, with or without the views of single nodes."""
     n = settings.num_nodes
-    if keeps_views:
-        what = f"devices: the views that each of {n} nodes has of all"
-        check_memory(what, 8.0 * n * n, "take fewer nodes, or nodes that are always online")
     network, bandwidth = _network(model, devices, settings.server)
     online = np.asarray(devices.online, bool).copy()
     if settings.server is not None:
         online[settings.server] = True
+    views = initial_views(online) if keeps_views else None
     return Simulation(
         settings=settings,
         kernel=make_kernel(network, online.tolist()),
         record=PlexusRecord(online=[(0.0, int(online.sum()))]),
         order=make_order(n, seed, hashing),
-        views=initial_views(online) if keeps_views else None,
+        views=views,
+        counts=None if views is None else make_counts(views),
         rng=random.Random(seed),
         latency=delay(devices),
         train_seconds=train_seconds.tolist(),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from gossipjax.systems._kernel.loop import Kernel, cut, transfer
 from gossipjax.systems._kernel.queue import at, cancel
 from gossipjax.systems._plexus import views as beliefs
+from gossipjax.systems._plexus.counts import Counts
 from gossipjax.systems._plexus.history import CANCELLED
 from gossipjax.systems._plexus.record import PlexusRecord, set_fate
 from gossipjax.systems._plexus.sampler import candidates
@@ -76,6 +77,8 @@ class Simulation:
     order: Callable[[int], Sequence[int]]
     views: Views | None
     """None: all are equal, because nobody comes or goes."""
+    counts: Counts | None
+    """Of the nodes that each view holds active."""
     rng: random.Random
     latency: Callable[[int, int], float]
     train_seconds: list[float]
@@ -182,7 +185,9 @@ def round_estimate(sim: Simulation, node: int) -> int:
     """The latest round that a node knows of; not needed if views are equal."""
     if sim.views is None:
         return 0
-    return max(sim.train_round[node], sim.views.latest[node], max(sim.aggregations[node], default=0))
+    trained, heard, open_ = sim.train_round[node], sim.views.latest[node], sim.aggregations.get(node)
+    known = trained if trained > heard else heard
+    return max(known, *open_) if open_ else known
 
 
 def own_view(sim: Simulation, node: int) -> View | None:
@@ -195,7 +200,7 @@ def hear_model(sim: Simulation, node: int, sender: int, round_: int, view: View 
     if sim.views is None or view is None:
         return
     beliefs.take_in(sim.views, node, view)
-    beliefs.note_active(sim.views, node, sender, max(round_, round_estimate(sim, node)))
+    beliefs.note(sim.views, node, sender, max(round_, round_estimate(sim, node)))
 
 
 def merge_pending(sim: Simulation, node: int) -> None:
@@ -203,8 +208,7 @@ def merge_pending(sim: Simulation, node: int) -> None:
     if sim.views is None or not sim.pending[node]:
         return
     for other, (round_, status) in sim.pending[node].items():
-        beliefs.note_active(sim.views, node, other, round_)
-        beliefs.note_status(sim.views, node, other, status)
+        beliefs.note(sim.views, node, other, round_, status)
     sim.pending[node].clear()
 
 
@@ -219,8 +223,7 @@ def order_of(sim: Simulation, node: int, round_: int) -> Sequence[int]:
         if window is not None and round_ >= window:
             sim.kernel.stopped = NEEDS_VIEWS
         return order
-    active = beliefs.believed_active(sim.views, node, round_, window)
-    return order if active.all() else candidates(order, active)
+    return candidates(order, beliefs.believed_active(sim.views, node, round_, window))
 
 
 NEEDS_VIEWS = "needs views"

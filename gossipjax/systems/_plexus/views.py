@@ -4,121 +4,200 @@ Of every node, a view holds the last round in which it was active, and its count
 JOIN or LEAVE. The two merge independently, each to the larger; counter and status are one number, ``2 counter + (status
 is LEAVE)``, so that merging is an elementwise maximum: associative, commutative and idempotent.
 
+A view is stored as a version of the line of shared views (:mod:`gossipjax.systems._plexus.line`) and the few entries in
+which it differs. Of two versions the newer one is the maximum, so merging looks at those entries alone.
+
 Reference: de Vos et al. 2024, arXiv 2302.13837; Shapiro et al. 2011, Conflict-free replicated data types, section 2.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Int64
+
+from gossipjax.systems._plexus.line import (
+    Apart,
+    Entry,
+    Line,
+    changes_after,
+    dense,
+    extend,
+    make_line,
+    settled,
+    shared_entry,
+    take_back,
+)
 
 
 class View(NamedTuple):
-    """The view of one node, or a copy of it in transit."""
+    """The view of a node at some time, for a message; its entries must not be changed."""
 
-    last_active: Int32[np.ndarray, " n"]
-    """Rounds; -1: never yet."""
-    status: Int32[np.ndarray, " n"]
-    """2 counter + (1 if LEAVE)."""
+    version: int
+    apart: Apart
+    latest: int
 
 
-class Views(NamedTuple):
+@dataclasses.dataclass(slots=True, eq=False)
+class Views:
     """The views of all nodes, by holder."""
 
-    last_active: Int32[np.ndarray, "n n"]
-    status: Int32[np.ndarray, "n n"]
+    line: Line
+    version: list[int]
+    apart: list[Apart]
+    sent: list[bool]
+    """Whether ``apart`` is in a message, too, and must be copied before it changes."""
     latest: list[int]
-    """The latest round in which a node is known active, by holder."""
-    counts: Counts
-
-
-class Counts(NamedTuple):
-    """How many nodes each node believes active, cached between calls because most views do not change."""
-
-    active: Int64[np.ndarray, " n"]
-    since: Int64[np.ndarray, " n"]
-    """The first round that counted as active."""
-    oldest: Int64[np.ndarray, " n"]
-    """The first last round of those counted: from a later one on fewer count."""
-    changed: Bool[np.ndarray, " n"]
+    """The latest round in which a node is known active."""
+    changed: set[int]
+    """Holders whose whole views changed since somebody counted, or who came or went."""
+    written: list[tuple[int, Entry, Entry]] = dataclasses.field(default_factory=list)
+    """Single entries that changed since then: holder, before, after."""
 
 
 def initial_views(online: Bool[np.ndarray, " n"]) -> Views:
     """Give all nodes the same view: nobody was active yet, and nodes offline have left."""
     n = online.size
-    status = np.broadcast_to(np.where(online, 0, 1).astype(np.int32), (n, n)).copy()
-    zero = np.zeros(n, np.int64)
-    counts = Counts(zero, zero.copy(), zero.copy(), np.ones(n, bool))
-    return Views(np.full((n, n), -1, np.int32), status, [-1] * n, counts)
+    return Views(make_line(online), [0] * n, [{} for _ in range(n)], [False] * n, [-1] * n, set(range(n)))
 
 
-def merged(a: View, b: View) -> View:
-    """Merge two views: the elementwise maximum of rounds and of counters."""
-    return View(np.maximum(a.last_active, b.last_active), np.maximum(a.status, b.status))
+def entry(views: Views, i: int, j: int) -> Entry:
+    """What node i holds of j."""
+    apart = views.apart[i].get(j)
+    return shared_entry(views.line, views.version[i], j) if apart is None else apart
 
 
 def copy_of(views: Views, i: int) -> View:
     """Copy the view of node i, to be sent."""
-    return View(views.last_active[i].copy(), views.status[i].copy())
+    views.sent[i] = True
+    return View(views.version[i], views.apart[i], views.latest[i])
 
 
-def take_in(views: Views, i: int, view: View) -> None:
-    """Merge a view that arrived into that of node i."""
-    np.maximum(views.last_active[i], view.last_active, out=views.last_active[i])
-    np.maximum(views.status[i], view.status, out=views.status[i])
-    views.latest[i] = max(views.latest[i], int(view.last_active.max()))
-    views.counts.changed[i] = True
-
-
-def note_active(views: Views, i: int, j: int, round_: int) -> None:
-    """Node i learns that j was active in a round."""
-    if views.last_active[i, j] < round_:
-        views.last_active[i, j] = round_
-        views.latest[i] = max(views.latest[i], round_)
-        views.counts.changed[i] = True
-
-
-def note_status(views: Views, i: int, j: int, status: int) -> None:
-    """Node i learns j's counter and status."""
-    if views.status[i, j] < status:
-        views.status[i, j] = status
-        views.counts.changed[i] = True
+def note(views: Views, i: int, j: int, round_: int, status: int = 0) -> None:
+    """Node i learns that j was active in a round, and j's counter and status."""
+    last, old = entry(views, i, j)
+    if last >= round_ and old >= status:
+        return
+    _write(views, i, j, (last, old), (round_ if round_ > last else last, status if status > old else old))
+    if round_ > views.latest[i]:
+        views.latest[i] = round_
 
 
 def force_left(views: Views, i: int, j: int, round_: int) -> None:
     """Node i marks j as gone, whatever it knew: the only write that is not monotone. A larger counter repairs it."""
-    views.last_active[i, j], views.status[i, j] = round_, 1
-    views.latest[i] = int(views.last_active[i].max())
-    views.counts.changed[i] = True
+    before = entry(views, i, j)
+    _write(views, i, j, before, (round_, 1))
+    if before[0] < views.latest[i]:
+        views.latest[i] = max(views.latest[i], round_)
+    else:
+        views.latest[i] = int(dense(views.line, views.version[i], views.apart[i])[0].max())
 
 
-def believed_active(views: Views, i: int, round_: int, window: int | None) -> Bool[np.ndarray, " n"]:
-    """Nodes that i considers candidates of a round: those active within the window that have not left, and itself."""
-    active = views.status[i] & 1 == 0
-    if window is not None and round_ > 0:
-        active &= views.last_active[i] >= round_ - window
-    active[i] = True
+def _write(views: Views, i: int, j: int, before: Entry, new: Entry) -> None:
+    if views.sent[i]:
+        views.apart[i], views.sent[i] = views.apart[i].copy(), False
+    if new == shared_entry(views.line, views.version[i], j):
+        views.apart[i].pop(j, None)
+    else:
+        views.apart[i][j] = new
+    views.written.append((i, before, new))
+
+
+def take_in(views: Views, i: int, view: View) -> None:
+    """Merge a view that arrived into that of node i."""
+    line, mine = views.line, (views.version[i], views.apart[i])
+    theirs = settled(line, view.version, view.apart)
+    (version, apart), older = (theirs, mine) if theirs[0] >= mine[0] else (mine, theirs)
+    views.version[i], views.apart[i] = version, _joined(line, version, apart, *older)
+    views.sent[i] = False
+    views.latest[i] = max(views.latest[i], view.latest)
+    views.changed.add(i)
+
+
+def _joined(line: Line, version: int, apart: Apart, older: int, others: Apart) -> Apart:
+    """Merge a view of an older version into one: the entries in which the result differs from the newer version."""
+    head, changed, joined = line.head, line.changed, {}
+    for node, own in apart.items():
+        other = others.get(node)
+        if other is None:
+            other = shared_entry(line, older, node)
+        new = own if own[0] >= other[0] and own[1] >= other[1] else (max(own[0], other[0]), max(own[1], other[1]))
+        if new != shared_entry(line, version, node):
+            joined[node] = new
+    for node, other in others.items():
+        if node not in apart:
+            own = head[node] if changed[node] <= version else shared_entry(line, version, node)
+            if other[0] > own[0] or other[1] > own[1]:
+                joined[node] = max(own[0], other[0]), max(own[1], other[1])
+    return joined
+
+
+def publish(views: Views, i: int) -> None:
+    """Make what node i holds the newest version of the line, because it is about to tell many.
+
+    A view that misses something of the newest version cannot follow it. If it holds far more that is new than it
+    misses, the versions that it misses are taken back: whoever was to spread them has not.
+    """
+    line, apart, head = views.line, views.apart[i], views.line.head
+    if views.version[i] != line.versions[-1]:
+        if len(apart) < FORK + 2 * changes_after(line, views.version[i]):
+            return
+        _branch(views, views.version[i])
+    above = {j: new for j, new in apart.items() if new[0] >= head[j][0] and new[1] >= head[j][1]}
+    if above:
+        views.version[i] = extend(line, above)
+        views.apart[i], views.sent[i] = {j: new for j, new in apart.items() if j not in above}, False
+        views.changed.add(i)
+
+
+FORK = 16
+"""Fewer entries than these are not worth a branch."""
+
+
+def _branch(views: Views, version: int) -> None:
+    """Let the line go on from one of its versions, and base on it the views that had gone further."""
+    take_back(views.line, version)
+    for holder, held in enumerate(views.version):
+        if held > version:
+            views.version[holder], views.apart[holder] = settled(views.line, held, views.apart[holder])
+            views.sent[holder] = False
+            views.changed.add(holder)
+
+
+def first_round(round_: int, window: int | None) -> int:
+    """The first round in which a candidate of a round may have been active last; -1: all that have not left."""
+    return max(round_ - window, -1) if window is not None and round_ > 0 else -1
+
+
+def believed_active(views: Views, i: int, round_: int, window: int | None) -> Callable[[int], bool]:
+    """Tell candidates of a round from others, by what i holds now: active in the window and not gone, or i itself."""
+    first, line = first_round(round_, window), views.line
+    head, changed, taken_back = line.head, line.changed, line.taken_back
+    view = version, apart, _ = copy_of(views, i)
+
+    def active(j: int) -> bool:
+        if version in taken_back:
+            last, status = _entry_in(line, view, j)
+        elif j in apart:
+            last, status = apart[j]
+        else:
+            last, status = head[j] if changed[j] <= version else shared_entry(line, version, j)
+        return (not status & 1 and last >= first) or j == i
+
     return active
 
 
-def active_counts(views: Views, online: Bool[np.ndarray, " n"], round_: int, window: int | None) -> tuple[float, ...]:
-    """Min, mean, median and max over the nodes online of how many nodes each believes active; zeros if none is."""
-    if not online.any():
-        return 0.0, 0.0, 0.0, 0.0
-    counts = _active(views, online, round_ - window if window is not None and round_ > 0 else -1)[online]
-    return float(counts.min()), float(counts.mean()), float(np.median(counts)), float(counts.max())
+def _entry_in(line: Line, view: View, j: int) -> Entry:
+    version, apart = settled(line, view.version, view.apart)
+    return apart[j] if j in apart else shared_entry(line, version, j)
 
 
-def _active(views: Views, online: Bool[np.ndarray, " n"], first: int) -> Int64[np.ndarray, " n"]:
-    """Count again where a view has changed since the last time, or other rounds count; offline nodes are left out."""
-    kept = views.counts
-    stale = np.flatnonzero(online & (kept.changed | (first > kept.oldest) | (first < kept.since)))
-    if stale.size:
-        last = views.last_active[stale]
-        counted = (views.status[stale] & 1 == 0) & (last >= first)
-        kept.active[stale], kept.since[stale] = counted.sum(1), first
-        kept.oldest[stale] = np.where(counted, last, np.iinfo(np.int32).max).min(1)
-        kept.changed[stale] = False
-    return kept.active
+def active_nodes(views: Views, i: int, round_: int, window: int | None) -> Int64[np.ndarray, " m"]:
+    """List all whom :func:`believed_active` holds active, in their order."""
+    last, status = dense(views.line, views.version[i], views.apart[i])
+    active = (status & 1 == 0) & (last >= first_round(round_, window))
+    active[i] = True
+    return np.flatnonzero(active)

@@ -85,6 +85,7 @@ CASES = {
     "k-gt, two vectors": (lambda: protocol.k_gt(TASK, 0.1, local_steps=2), ROUNDS, 2 * MODEL),
     "prox-skip, always, one vector": (learned(protocol.prox_skip, probability=1.0), ROUNDS, MODEL),
     "quasi-global momentum": (learned(protocol.quasi_global_momentum), ROUNDS, MODEL),
+    "dlm, one vector": (lambda: protocol.dlm(TASK, 0.1, penalty=0.1), ROUNDS, MODEL),
     "nids, one vector": (lambda: protocol.nids(TASK, 0.1), ROUNDS, MODEL),
     "push-sum, a weight": (gj.push_sum, PUSHED, MODEL + FLOAT),
     "sgp, a weight": (learned(protocol.sgp), PUSHED, MODEL + FLOAT),

@@ -117,7 +117,7 @@ def _model(state: RelayState | RelayAverageState) -> Params:
 
 
 def _edges_of_tree(tree: Topology) -> Edges:
-    undirected(tree)
+    undirected(tree, "tree")
     if tree.num_edges != tree.num_nodes - 1 or tree.num_components() > 1:
         raise ValueError(
             f"tree={tree.name}: has {tree.num_edges} edges in {tree.num_components()} components; a tree of "

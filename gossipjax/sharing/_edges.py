@@ -31,14 +31,14 @@ class Edges(NamedTuple):
         return self.signs != 0
 
 
-def undirected(topology: Topology) -> Topology:
+def undirected(topology: Topology, name: str = "topology") -> Topology:
     """Check that the argument is an undirected graph, and return it.
 
     Raises:
         TypeError: if it is not a topology.
         ValueError: if it is directed.
     """
-    instance("topology", topology, Topology, "build one with gossipjax.topology, such as ring(8)")
+    instance(name, topology, Topology, "build one with gossipjax.topology, such as ring(8)")
     if topology.directed:
         raise ValueError(f"{topology.name} is directed: both ends of an edge must know it; use an undirected graph")
     return topology

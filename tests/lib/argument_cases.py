@@ -139,6 +139,12 @@ CASES = [
     (sharing.error_feedback, {"sharing": sharing.full()}, {"sharing": THING | {"compressor": Q}}),
     (sharing.dcd, {"compressor": compress.identity()}, COMPRESSOR),
     (sharing.ecd, {"compressor": compress.identity()}, COMPRESSOR),
+    (sharing.noisy, {"std": 0.1, "zero_sum": GRAPH}, {"std": REAL | NONE, "zero_sum": THING}),
+    (
+        sharing.multi_step,
+        {"steps": 2, "rho": 0.9},
+        {"steps": WHOLE | NONE | {"zero": 0}, "rho": REAL | {"zero": 0.0, "one": 1.0}},
+    ),
     (
         sharing.moniqua,
         {"bits": 4, "theta": 1.0},

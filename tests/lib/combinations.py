@@ -136,6 +136,8 @@ SHARINGS = {
     "fragments": lambda: sharing.fragments(2),
     "error_feedback": lambda: sharing.error_feedback(sharing.compressed(qsgd(3))),
     "deep_squeeze": lambda: sharing.deep_squeeze(top_k(1), 0.5),
+    "noisy": lambda: sharing.noisy(0.1),
+    "multi_step": lambda: sharing.multi_step(2),
     "moniqua": lambda: sharing.moniqua(4, 10.0),
     "dcd": lambda: sharing.dcd(identity()),
     "ecd": lambda: sharing.ecd(identity()),
@@ -258,7 +260,8 @@ any work, with a message that names what would fit.
   meetings, and in flight. So do `fragments`: where the timeline names no fragments, a sender draws one for each event
   in which it speaks; where it does (`shatter`, `divshare`), only fragments run.
 - Sharings that remember what neighbours know (`choco`, `sparq`, `dcd`, `ecd`, `power_gossip`) or what they failed to
-  say (`error_feedback`, `deep_squeeze`), and `moniqua`, stay on synchronous rounds, as does `jwins` with given `draws`.
+  say (`error_feedback`, `deep_squeeze`), and `moniqua`, `noisy` and `multi_step`, stay on synchronous rounds, as does
+  `jwins` with given `draws`.
 - `secure_aggregation` needs synchronous rounds on the graph that it is built for, or on a list of graphs in turn, with
   the matrices of `timeline.rounds` in the same order. Plans that lose messages are not synchronous, and are refused:
   give it their absences as `dropout`.

@@ -105,6 +105,7 @@ def weights():
     (pathlib.Path.cwd() / "weights.txt").write_text("0 1 .5\n")
     return [
         *(call(f, topology=RING) for f in (gj.mixing.metropolis, gj.mixing.max_degree, gj.mixing.best_constant)),
+        call(gj.mixing.fastest, topology=RING, gap=1e-2),
         *(call(f, topology=RING) for f in (gj.mixing.uniform, gj.mixing.column_stochastic)),
         call(gj.mixing.lazy, W=W, share=0.5),
         call(gj.mixing.read_weights, path=pathlib.Path.cwd() / "weights.txt", kind="row", format="edges", num_nodes=2,
@@ -227,6 +228,8 @@ def sharing():
         call(S.fragments, num_fragments=4, layout="random", seed=0),
         call(S.jwins, cut_offs=[0.1, 1.0], probabilities=[0.5, 0.5], cap=0.5, accumulate="round", rank_by="change"),
         call(S.moniqua, bits=4, theta=2.0),
+        call(S.noisy, std=0.1, zero_sum=RING),
+        call(S.multi_step, steps=2, rho=0.9),
         call(S.power_gossip, topology=RING),
         call(S.secure_aggregation, topology=RING, fraction_bits=20, share=0.5, dropout=0.1, recovery="shares",
             threshold=2, colluders=0, masks=True),

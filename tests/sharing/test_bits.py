@@ -119,6 +119,8 @@ CASES = {
     "feedback": (said(sharing.error_feedback, sharing.full()), ROUNDS, MODEL),
     "dcd": (said(sharing.dcd, identity()), ROUNDS, MODEL),
     "ecd": (said(sharing.ecd, identity()), ROUNDS, MODEL),
+    "noise": (said(sharing.noisy, 0.1), ROUNDS, MODEL),
+    "three steps": (said(sharing.multi_step, 3), ROUNDS, 3 * MODEL),
     "moniqua": (said(sharing.moniqua, 3, 9.0), ROUNDS, 3 * 8),
     "power gossip, left": (said(sharing.power_gossip, GRAPH), ROUNDS, 2 * 32 + 3 * 32),
     "power gossip, both": (said(sharing.power_gossip, GRAPH, iterations=2), ROUNDS, 2 * 32 + (3 + 2) * 32),

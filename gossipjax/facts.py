@@ -62,6 +62,12 @@ FACTS = {
         "Every event has the same mixing matrix.",
         "one fixed mixing matrix; use timeline.rounds(W, T) with a single W",
         "is not fixed",
+        implies=("one_graph",),
+    ),
+    "one_graph": Fact(
+        "Messages of every event go over edges of one graph; some may be lost, and nodes absent.",
+        "messages over the edges of one graph; use timeline.rounds, or changing_rounds on one topology",
+        "is not on one graph",
     ),
     "synchronous": Fact(
         "Every node acts at every event.",

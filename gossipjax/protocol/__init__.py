@@ -1,12 +1,16 @@
 """What nodes do when they meet: builders of :class:`gossipjax.Protocol`."""
 
 from gossipjax.protocol._ad_psgd import ad_psgd as ad_psgd
+from gossipjax.protocol._admm import admm as admm
+from gossipjax.protocol._admm import lt_admm as lt_admm
 from gossipjax.protocol._allreduce import allreduce_sgd as allreduce_sgd
 from gossipjax.protocol._beer import beer as beer
 from gossipjax.protocol._clique_averaging import clique_averaging as clique_averaging
 from gossipjax.protocol._d2 import d2 as d2
 from gossipjax.protocol._d2 import exact_diffusion as exact_diffusion
 from gossipjax.protocol._d2 import led as led
+from gossipjax.protocol._dinno import dinno as dinno
+from gossipjax.protocol._dlm import dlm as dlm
 from gossipjax.protocol._dpsgd import dpsgd as dpsgd
 from gossipjax.protocol._extra import extra as extra
 from gossipjax.protocol._fedavg import fedavg as fedavg
@@ -24,6 +28,8 @@ from gossipjax.protocol._push_sum import push_sum as push_sum
 from gossipjax.protocol._push_sum import sgp as sgp
 from gossipjax.protocol._quasi_global import quasi_global_momentum as quasi_global_momentum
 from gossipjax.protocol._random_walk import random_walk as random_walk
+from gossipjax.protocol._relay import relay_averaging as relay_averaging
+from gossipjax.protocol._relay import relay_sgd as relay_sgd
 from gossipjax.protocol._restarted import restarted as restarted
 from gossipjax.protocol._swift import swift as swift
 

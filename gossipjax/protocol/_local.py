@@ -19,6 +19,15 @@ from gossipjax._base.streams import node_keys
 from gossipjax.types import Event, Params, Task
 
 
+class Pull(NamedTuple):
+    """An affine addition to the gradients at the models x of local steps: ``g(x) + offset + weight x``."""
+
+    offset: Params
+    """Leaves ``(num_rows, ...)``."""
+    weight: Float[Array, " n"] | None = None
+    """One number for each row; None: zero."""
+
+
 class Trained(NamedTuple):
     """The acting rows after their local steps."""
 
@@ -51,13 +60,21 @@ def _step_keys(key: Key[Array, ""], event: Event, num_nodes: int, steps: int) ->
     return jax.vmap(of_node)(node_keys(key, event, num_nodes))
 
 
-def _one_node(task: Task, optimizer: Partial, keys: Key[Array, "h 2"], node, x, state, shift):
+def _pulled(grad: Params, x: Params, pull: Pull) -> Params:
+    grad = jax.tree.map(jnp.add, grad, pull.offset)
+    if pull.weight is None:
+        return grad
+    return jax.tree.map(lambda g, leaf: g + jnp.asarray(pull.weight, leaf.dtype) * leaf, grad, x)
+
+
+def _one_node(task: Task, optimizer: Partial, keys: Key[Array, "h 2"], node, x, state, shift, pull):
     """Take H steps of one node; None shifts nothing."""
     transform = optimizer()
 
     def step(carry, keys):
         x, state = carry
         loss, grad = gradient(task, keys, x, node)
+        grad = grad if pull is None else _pulled(grad, x, pull)
         updates, state = transform.update(grad, state, x)
         x = optax.apply_updates(x, updates)
         return (x if shift is None else jax.tree.map(jnp.add, x, shift), state), loss
@@ -79,8 +96,9 @@ def train(
     state: Any,
     event: Event,
     shift: Params | None = None,
+    pull: Pull | None = None,
 ) -> Trained:
-    """Train the acting rows for H local steps: ``x ← x + u_h + s``, ``u_h = optimizer(∇F(x; batch_h))``.
+    """Train the acting rows for H local steps: ``x ← x + u_h + s``, ``u_h = optimizer(∇F(x; batch_h) + o + w x)``.
 
     Args:
         key: key of the protocol, the same at every event.
@@ -91,17 +109,19 @@ def train(
         state: optimizer states of all rows.
         event: determines the acting nodes and their rows.
         shift: s of all rows, with the leaves of x, such as a correction for heterogeneous data; None: zero.
+        pull: o and w of all rows, such as a term that holds models together; None: zero.
 
     Returns:
         For the acting rows, leaves ``(k, ...)``: x, optimizer state, last loss, and whether all of x is finite.
     """
     rows = trained_rows(event)
     before, shifts = (take(x, rows), take(state, rows)), None if shift is None else take(shift, rows)
+    pulls = None if pull is None else take(pull, rows)
     nodes = acting_nodes(event, task.num_nodes)
 
     def work() -> Trained:
         keys = _step_keys(key, event, task.num_nodes, steps.value)
-        return Trained(*map_nodes(Partial(_one_node, task, optimizer), keys, nodes, *before, shifts))
+        return Trained(*map_nodes(Partial(_one_node, task, optimizer), keys, nodes, *before, shifts, pulls))
 
     return unless_idle(event, task.num_nodes, work, lambda like: Trained(*before, *like[2:]))
 

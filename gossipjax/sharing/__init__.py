@@ -13,6 +13,8 @@ from gossipjax.sharing._jwins import jwins as jwins
 from gossipjax.sharing._masked import OWN_MODELS as OWN_MODELS
 from gossipjax.sharing._masked import merge_masked as merge_masked
 from gossipjax.sharing._moniqua import moniqua as moniqua
+from gossipjax.sharing._multi_step import multi_step as multi_step
+from gossipjax.sharing._noisy import noisy as noisy
 from gossipjax.sharing._power_gossip import power_gossip as power_gossip
 from gossipjax.sharing._random_subset import random_subset as random_subset
 from gossipjax.sharing._secure import secure_aggregation as secure_aggregation

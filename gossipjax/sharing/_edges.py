@@ -1,4 +1,4 @@
-"""The edges of a fixed graph as tables, for sharings that send something else to each neighbour."""
+"""The edges of a fixed graph as tables, for sharings and protocols that say something else to each neighbour."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Edges(NamedTuple):
         return self.signs != 0
 
 
-def undirected(topology: Topology) -> Topology:
+def undirected(topology: Topology, name: str = "topology") -> Topology:
     """Check that the argument is an undirected graph, and return it.
 
     Raises:
         TypeError: if it is not a topology.
         ValueError: if it is directed.
     """
-    instance("topology", topology, Topology, "build one with gossipjax.topology, such as ring(8)")
+    instance(name, topology, Topology, "build one with gossipjax.topology, such as ring(8)")
     if topology.directed:
         raise ValueError(f"{topology.name} is directed: both ends of an edge must know it; use an undirected graph")
     return topology
@@ -121,11 +121,26 @@ def edge_weights(mixing: Any, edges: Edges, builder: str) -> Float[Array, "n s"]
     if mixing.neighbors.shape[1] > degree:
         raise ValueError(
             f"a mixing with {mixing.neighbors.shape[1]} neighbours on a topology with at most {degree}: build both on "
-            "the same graph"
+            "the same graph, such as timeline.rounds on metropolis(topology)"
         )
     same = (mixing.neighbors[:, None, :] == edges.neighbors[:, :, None]) & edges.present[..., None]
     shares = jnp.sum(jnp.where(same, mixing.weights[:, None, :], 0), axis=-1)
     return _only_known(shares, jnp.sum(jnp.where(mixing.neighbors != rows, mixing.weights, 0), axis=1))
+
+
+def heard(mixing: Any, edges: Edges, builder: str) -> Float[Array, "n s"]:
+    """Return 1 where a message arrives over an edge, 0 where not; NaN in rows with weights on other edges.
+
+    A message arrives if its weight is not 0. Raises as :func:`edge_weights`.
+    """
+    shares = edge_weights(mixing, edges, builder)
+    return jnp.where(jnp.isnan(shares), shares, (shares != 0).astype(shares.dtype))
+
+
+def over_edges(arrives: Float[Array, "n s"], message: Float[Array, "n s *shape"], otherwise: Any) -> Array:
+    """Take the messages that arrive, and ``otherwise`` on other edges; NaN in rows with unknown edges."""
+    mask = arrives.astype(message.dtype).reshape(arrives.shape + (1,) * (message.ndim - 2))
+    return jnp.where(mask == 1, message, jnp.where(jnp.isnan(mask), mask, otherwise))
 
 
 def _only_known(shares: Float[Array, "n s"], whole: Float[Array, " n"]) -> Float[Array, "n s"]:

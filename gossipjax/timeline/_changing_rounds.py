@@ -80,6 +80,7 @@ def changing_rounds(
             graphs and a round is directed, or the plan does not fit into memory.
         TypeError: if an argument has the wrong type.
     """
+    one_graph = isinstance(overlay, Topology)
     overlay = as_overlay("overlay", overlay)
     num_rounds = whole("num_rounds", num_rounds, least=1, most=MOST_EVENTS)
     choice("weights", weights, EVENTS)
@@ -105,7 +106,7 @@ def changing_rounds(
         xs["nodes"] = _acting(active)
         if adopt:
             xs["joins"] = active & ~np.concatenate([np.ones_like(active[:1]), active[:-1]])
-    properties = _properties(overlay, _Options(weights, activity, loss, adopt), found, xs["links"].shape[2])
+    properties = _properties(overlay, _Options(weights, activity, loss, adopt, one_graph), found, xs["links"].shape[2])
     return Timeline(xs, shared, EVENTS[weights], properties, seconds=round_ends)
 
 
@@ -116,6 +117,7 @@ class _Options(NamedTuple):
     activity: Activity | None
     loss: Loss | None
     adopt: bool
+    one_graph: bool
 
 
 class _Found(NamedTuple):
@@ -209,7 +211,7 @@ def _acting(active: Bool[np.ndarray, "T n"]) -> Int[np.ndarray, "T k"]:
 
 def _properties(overlay: Overlay, options: _Options, found: _Found, width: int) -> Properties:
     """State the facts that hold by construction: a lossy plan has the same facts if by chance nothing is lost."""
-    rule, activity, loss, adopt = options
+    rule, activity, loss, adopt, one_graph = options
     if rule == "metropolis":
         doubly = symmetric = (loss is None or loss.both_ways) and not adopt
     else:
@@ -217,6 +219,7 @@ def _properties(overlay: Overlay, options: _Options, found: _Found, width: int) 
         symmetric = doubly and all(found.undirected)
     said = {
         "synchronous": activity is None,
+        "one_graph": one_graph,
         "symmetric": symmetric,
         "doubly_stochastic": doubly,
         "row_stochastic": rule != "push" or doubly,

@@ -20,7 +20,7 @@ from gossipjax.observe import _models
 from gossipjax.sharing._jwins import cpython_draws
 
 TASK, SGD = exact_quadratic(), optax.sgd(0.1)
-GRAPH = gj.topology.ring(N)
+GRAPH, TREE = gj.topology.ring(N), gj.topology.path(N)
 W = gj.mixing.metropolis(GRAPH).toarray()
 CLIQUES = [[i, i + 1] for i in range(0, N - 1, 2)] + [[N - 1]] * (N % 2)
 Q, WIRE, BASIS = compress.top_k(1), codes.Wire(), transforms.identity()
@@ -52,6 +52,10 @@ def soft_threshold(z, step_size):
     return jnp.sign(z) * jnp.maximum(jnp.abs(z) - 0.1 * step_size, 0)
 
 
+def node_prox(node, z, step_size):
+    return z / (1 + step_size)
+
+
 def learning(*rest, **settings):
     return (
         {"task": TASK, "optimizer": SGD} | dict(*rest),
@@ -66,7 +70,31 @@ GAMMA = {"gamma": REAL | NONE | {"zero": 0.0}}
 COMPRESSOR = {"compressor": THING | NONE | {"sharing": sharing.top_k(0.5)}}
 WIRES = {"wire": THING}
 SHARING = {"sharing": THING | {"compressor": Q, "protocol": protocol.push_sum()}}
+DUAL = {"penalty": REAL | {"zero": 0.0}, "relaxation": REAL | {"zero": 0.0, "large": 1.5}}
 CASES = [
+    (protocol.relay_averaging, {"tree": TREE}, {"tree": THING | NONE | {"cycle": GRAPH}}),
+    (protocol.relay_sgd, *learning({"tree": TREE}, tree=THING | NONE | {"cycle": GRAPH}, normalize=WORD, **STEPS)),
+    (
+        protocol.admm,
+        {"topology": GRAPH, "prox": node_prox, "penalty": 1.0},
+        {"topology": THING | NONE, "prox": {"number": 3, "text": "a"}} | DUAL,
+    ),
+    (
+        protocol.lt_admm,
+        *learning(
+            {"topology": GRAPH, "local_steps": 2, "penalty": 1.0, "beta": 0.1},
+            topology=THING | NONE,
+            beta=REAL | {"zero": 0.0},
+            **DUAL,
+            **STEPS,
+        ),
+    ),
+    (protocol.dinno, *learning({"local_steps": 2, "penalty": 1.0}, penalty=REAL | {"zero": 0.0}, **STEPS)),
+    (
+        protocol.dlm,
+        {"task": TASK, "step_size": 0.1, "penalty": 1.0},
+        {"task": THING | NONE, "step_size": REAL | {"zero": 0.0}, "penalty": REAL | {"zero": 0.0}},
+    ),
     (protocol.dpsgd, *learning(order=WORD, **SHARING, **STEPS)),
     (protocol.local_sgd, *learning({"local_steps": 1}, **SHARING, **STEPS)),
     (protocol.fedavg, *learning({"local_steps": 1}, **STEPS)),
@@ -113,6 +141,12 @@ CASES = [
     (sharing.error_feedback, {"sharing": sharing.full()}, {"sharing": THING | {"compressor": Q}}),
     (sharing.dcd, {"compressor": compress.identity()}, COMPRESSOR),
     (sharing.ecd, {"compressor": compress.identity()}, COMPRESSOR),
+    (sharing.noisy, {"std": 0.1, "zero_sum": GRAPH}, {"std": REAL | NONE, "zero_sum": THING}),
+    (
+        sharing.multi_step,
+        {"steps": 2, "rho": 0.9},
+        {"steps": WHOLE | NONE | {"zero": 0}, "rho": REAL | {"zero": 0.0, "one": 1.0}},
+    ),
     (
         sharing.moniqua,
         {"bits": 4, "theta": 1.0},

@@ -10,9 +10,10 @@ import pathlib
 
 import jax
 import optax
+from jax.tree_util import Partial
 from plexus_runs import run as run_plexus
 from plexus_runs import uneven
-from problems import X0, N, exact_quadratic
+from problems import CURVATURE, TARGETS, X0, N, exact_quadratic, quadratic_prox
 from system_runs import LEARN, MODEL
 
 from gossipjax import protocol, sharing, systems, timeline
@@ -20,10 +21,10 @@ from gossipjax._engine.checks import check_step
 from gossipjax.compress import identity, qsgd, sign_top_k, top_k
 from gossipjax.facts import check_requires
 from gossipjax.mixing import column_stochastic, lazy, metropolis
-from gossipjax.topology import barabasi_albert
+from gossipjax.topology import barabasi_albert, path
 
 KEY, TASK, SGD = jax.random.key(0), exact_quadratic(), optax.sgd(0.1)
-GRAPH = barabasi_albert(N, 2, seed=1)
+GRAPH, TREE = barabasi_albert(N, 2, seed=1), path(N)
 CLOCK = timeline.clocks.shifted_exponential(0.2, 0.6)
 W = lazy(metropolis(GRAPH))
 FRESH = timeline.overlays.regular(N, 4, seed=0)
@@ -38,6 +39,7 @@ TIMELINES = {
     "drawn_matchings": lambda: timeline.drawn_matchings(N, 5),
     "changing_rounds": lambda: timeline.changing_rounds(FRESH, 5),
     "lossy rounds": lambda: timeline.changing_rounds(FRESH, 5, loss=timeline.losses.independent(0.3, seed=0)),
+    "losses on one graph": lambda: timeline.changing_rounds(TREE, 5, loss=timeline.losses.independent(0.3, seed=0)),
     "absent nodes": lambda: timeline.changing_rounds(FRESH, 5, activity=timeline.activity.cyclic(2)),
     "changing pushes": lambda: timeline.changing_rounds(timeline.overlays.epidemic(N, 2, seed=0), 5, weights="push"),
     "client_sampling": lambda: timeline.client_sampling(N, 3, 5, seed=0),
@@ -118,6 +120,12 @@ PROTOCOLS = {
     "k_gt": functools.partial(protocol.k_gt, TASK, 0.1, local_steps=2),
     "prox_skip": functools.partial(protocol.prox_skip, TASK, SGD, probability=0.5),
     "quasi_global_momentum": functools.partial(protocol.quasi_global_momentum, TASK, SGD),
+    "relay_averaging": functools.partial(protocol.relay_averaging, TREE),
+    "relay_sgd": functools.partial(protocol.relay_sgd, TASK, SGD, TREE),
+    "admm": functools.partial(protocol.admm, GRAPH, Partial(quadratic_prox, CURVATURE, TARGETS), penalty=1.0),
+    "lt_admm": functools.partial(protocol.lt_admm, TASK, SGD, GRAPH, local_steps=2, penalty=0.2, beta=0.2),
+    "dlm": functools.partial(protocol.dlm, TASK, 0.1, penalty=0.5),
+    "dinno": functools.partial(protocol.dinno, TASK, SGD, local_steps=2, penalty=0.2),
     "random_walk": functools.partial(protocol.random_walk, TASK, SGD),
     "hadfl": functools.partial(protocol.hadfl, TASK, SGD, local_steps=2),
     "fedbuff": functools.partial(protocol.fedbuff, TASK, SGD),
@@ -131,6 +139,8 @@ SHARINGS = {
     "fragments": lambda: sharing.fragments(2),
     "error_feedback": lambda: sharing.error_feedback(sharing.compressed(qsgd(3))),
     "deep_squeeze": lambda: sharing.deep_squeeze(top_k(1), 0.5),
+    "noisy": lambda: sharing.noisy(0.1),
+    "multi_step": lambda: sharing.multi_step(2),
     "moniqua": lambda: sharing.moniqua(4, 10.0),
     "dcd": lambda: sharing.dcd(identity()),
     "ecd": lambda: sharing.ecd(identity()),
@@ -140,6 +150,9 @@ SHARINGS = {
     "secure_aggregation": lambda: sharing.secure_aggregation(GRAPH),
 }
 LIKE_D2 = "its corrections sum to zero only if mixing conserves the mean, as for `d2`"
+SAME_ENDS = "its dual variables sum to zero only if both ends of an edge see the same difference"
+RELAYS = "sums of relayed models have no gaps"
+DUAL = "dual variables of an edge belong to whole models"
 WHOLE_ONLY = {
     "fedavg": "clients could return parts of models, but fetch whole ones, and a plan counts messages of one size",
     "allreduce_sgd": "gradients, not models, are averaged, and exactly: sums on their way have no gaps",
@@ -155,6 +168,12 @@ WHOLE_ONLY = {
     "extra": LIKE_D2,
     "k_gt": "its corrections sum to zero only if mixing conserves every coordinate, as for `gradient_tracking`",
     "prox_skip": LIKE_D2,
+    "relay_averaging": RELAYS,
+    "relay_sgd": RELAYS,
+    "admm": DUAL,
+    "lt_admm": DUAL,
+    "dlm": SAME_ENDS,
+    "dinno": SAME_ENDS,
     "random_walk": "the model itself moves: at the next node nothing is there to fill in what was left behind",
     "hadfl": "sums of a ring have no gaps",
     "fedbuff": "clients return changes, and a buffer has no coordinates of its own to fill in",
@@ -190,11 +209,17 @@ def refusal(name, said, plan, trace):
     return None
 
 
+LINKS = {"relay_averaging", "relay_sgd", "admm", "lt_admm", "dlm", "dinno"}
+"""Protocols that say something over single links, which an all-reduce does not have."""
+
+
 def refused_by_form(name, said, plan):
     """What is known only when a step is traced: events without a mixing, tables of rounds, another topology."""
     return (
         (name == "gossip_averaging" and plan == "random_walks")
         or (name == "gossip_learning" and plan == "push_rounds")
+        or (name in LINKS and plan == "all-reduce")
+        or (name in ("relay_averaging", "relay_sgd") and plan == "synchronous")  # its graph is no tree
         or (said in ("power_gossip", "secure_aggregation") and plan == "all-reduce")
     )
 
@@ -239,7 +264,8 @@ any work, with a message that names what would fit.
   meetings, and in flight. So do `fragments`: where the timeline names no fragments, a sender draws one for each event
   in which it speaks; where it does (`shatter`, `divshare`), only fragments run.
 - Sharings that remember what neighbours know (`choco`, `sparq`, `dcd`, `ecd`, `power_gossip`) or what they failed to
-  say (`error_feedback`, `deep_squeeze`), and `moniqua`, stay on synchronous rounds, as does `jwins` with given `draws`.
+  say (`error_feedback`, `deep_squeeze`), and `moniqua`, `noisy` and `multi_step`, stay on synchronous rounds, as does
+  `jwins` with given `draws`.
 - `secure_aggregation` needs synchronous rounds on the graph that it is built for, or on a list of graphs in turn, with
   the matrices of `timeline.rounds` in the same order. Plans that lose messages are not synchronous, and are refused:
   give it their absences as `dropout`.
@@ -247,6 +273,7 @@ any work, with a message that names what would fit.
   say with its node, so that mass is conserved coordinate by coordinate; coefficients of a transform (`jwins`) carry
   none.
 - "lossy rounds" are `timeline.changing_rounds(loss=...)`, "absent nodes" are `timeline.changing_rounds(activity=...)`,
+  "losses on one graph" are the same on a topology,
   and "changing pushes" are `timeline.changing_rounds(weights="push")` on directed graphs.
 - "directed rounds" are `timeline.rounds(..., stochastic="column")`, "learning on the way" is
   `timeline.gossip_learning(create="update_merge")`, "mixing walks" and "a walk for each node" are

@@ -8,14 +8,33 @@ import pathlib
 import re
 import unicodedata
 
-from combinations import PROTOCOLS, built, made, runs, sharings_of
+import jax
+import jax.numpy as jnp
+from combinations import KEY, PROTOCOLS, X0, built, made, runs, sharings_of
 
 from gossipjax import protocol
+from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import citations
+from gossipjax._base.rows import bits_per_row
 from gossipjax._engine.packing import can_pack
 from gossipjax.facts import FACTS
 from gossipjax.results._provenance import references
+from gossipjax.timeline._events import event_of
 
+EXACT = {
+    "allreduce_sgd",
+    "gradient_tracking",
+    "beer",
+    "d2",
+    "exact_diffusion",
+    "led",
+    "nids",
+    "extra",
+    "k_gt",
+    "prox_skip",
+}
+EXACT |= {"admm", "lt_admm", "dlm", "dinno", "relay_sgd"}
+"""Methods that reach the optimum of heterogeneous losses with a constant step; a test measures it, of all on rounds."""
 MEAN, ANY, MASS, NOTHING = "the mean, if W is doubly stochastic", "the mean, on any W", "mass, also in flight", "–"
 CONSERVED = {
     "allreduce_sgd": ANY,
@@ -23,6 +42,10 @@ CONSERVED = {
     "sgp": MASS,
     "gossip_learning": NOTHING,
     "swift": NOTHING,
+    "admm": NOTHING,
+    "dinno": NOTHING,
+    "relay_averaging": NOTHING,
+    "relay_sgd": NOTHING,
     "fedavg": NOTHING,
     "random_walk": NOTHING,
     "fedbuff": NOTHING,
@@ -64,6 +87,24 @@ def compresses(name):
     return smaller or "compressor" in inspect.signature(getattr(protocol, name)).parameters
 
 
+def vectors(name):
+    """How many models are as large as a message, if that never changes."""
+    method, plan = made(name, sharings_of(name)[0]), built(runs(name, sharings_of(name)[0])[0])
+    rows, found = plan.properties.num_rows + plan.properties.num_slots, []
+    x0 = jax.ShapeDtypeStruct((rows, X0.shape[1]), X0.dtype)
+
+    def step(x0):
+        xs = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), plan.xs)
+        event = event_of(KEY, plan, xs)._replace(models=Frozen(plan.properties.num_rows))
+        state, info = method.step(KEY, method.init(KEY, x0), event)
+        found.append((info.bits, bits_per_row(x0)))
+        return jax.tree.leaves(state)
+
+    jax.eval_shape(step, x0)
+    bits, model = found[0]
+    return "varies" if not isinstance(bits, int) else str(bits // model) if bits >= model else "part"
+
+
 def source(name):
     """The first work that the builder cites, with a link where there is one."""
     entry = references()[citations(getattr(protocol, name))[0]]
@@ -82,20 +123,23 @@ def source(name):
 def row(name):
     plans = plans_of(name)
     facts = (
+        name in EXACT,
         "local_steps" in inspect.signature(getattr(protocol, name)).parameters,
         any(map(waits_for_nobody, plans)),
         compresses(name),
         any(map(directed, plans)) and conserves(name) == MASS,
     )
-    marks = ("yes" if holds else "–" for holds in facts)
-    cells = (f"{{py:obj}}`~gossipjax.protocol.{name}`", needs(name), conserves(name), *marks, source(name))
+    exact, *marks = ("yes" if holds else "–" for holds in facts)
+    first = f"{{py:obj}}`~gossipjax.protocol.{name}`"
+    cells = (first, needs(name), conserves(name), exact, vectors(name), *marks, source(name))
     return f"| {' | '.join(cells)} |"
 
 
 def table():
     """The table as Markdown."""
-    head = "| method | needs | mixing conserves | local steps | asynchronous | compressed | directed | source |"
-    return "\n".join([head, "|" + " --- |" * 8, *map(row, PROTOCOLS)]) + "\n"
+    head = "| method | needs | mixing conserves | exact | vectors a message | local steps | asynchronous | compressed "
+    head += "| directed | source |"
+    return "\n".join([head, "|" + " --- |" * 10, *map(row, PROTOCOLS)]) + "\n"
 
 
 PART = pathlib.Path(__file__).parents[2] / "docs" / "_parts" / "methods.md"

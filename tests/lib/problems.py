@@ -24,3 +24,9 @@ def _exact_batch(key, data, node):
 def exact_quadratic(targets=TARGETS, curvature=CURVATURE) -> Task:
     """Quadratics with exact gradients a (x − b). Keys are not used at all, which spares compiling their generator."""
     return dataclasses.replace(quadratic(targets, curvature=curvature), batch=Partial(_exact_batch))
+
+
+def quadratic_prox(curvature, targets, node, z, step_size):
+    """argmin_x of a (x − b)²/2 + (x − z)²/(2 s), of one node."""
+    a = jnp.asarray(curvature)[node]
+    return (z + step_size * a * jnp.asarray(targets)[node]) / (1 + step_size * a)

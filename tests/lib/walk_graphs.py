@@ -59,7 +59,7 @@ def cases(folder: pathlib.Path):
     yield t.read_graphs, {"paths": [folder / "ring.txt"]} | {k: reading[k] for k in reading if k[0] != "a"}
     yield t.with_ring, {"topology": ring}
     yield t.write_graph, {"path": folder / "other.txt", "topology": ring, "format": "edges"}
-    for rule in (w.metropolis, w.max_degree, w.best_constant, w.uniform, w.column_stochastic):
+    for rule in (w.metropolis, w.max_degree, w.best_constant, w.fastest, w.uniform, w.column_stochastic):
         yield rule, {"topology": ring}
     yield w.lazy, {"W": W, "share": 0.5}
     for question in (w.is_row_stochastic, w.is_column_stochastic, w.is_doubly_stochastic, w.is_symmetric):

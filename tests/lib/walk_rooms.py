@@ -20,7 +20,7 @@ T, tl, c, P, S, C = gj.topology, gj.timeline, gj.timeline.clocks, gj.protocol, g
 t, d, s, o = gj.tasks, gj.devices, gj.systems, gj.observe
 
 N = 8
-RING, KEY = T.ring(N), jax.random.key(0)
+RING, TREE, KEY = T.ring(N), T.path(N), jax.random.key(0)
 SGD, CLOCK = Partial(optax.sgd, 0.1), c.poisson(1.0)
 W = gj.mixing.metropolis(RING)
 PLAN, PAIRS = tl.rounds(W, 4), tl.poisson_pairs(RING, 20, seed=0)
@@ -42,6 +42,10 @@ def digits():
 
 
 @functools.cache
+def node_prox(node, z, step_size):
+    return z / (1 + step_size)
+
+
 def task():
     return t.classification(digits(), SHARDS, MLP)
 
@@ -101,6 +105,7 @@ def weights():
     (pathlib.Path.cwd() / "weights.txt").write_text("0 1 .5\n")
     return [
         *(call(f, topology=RING) for f in (gj.mixing.metropolis, gj.mixing.max_degree, gj.mixing.best_constant)),
+        call(gj.mixing.fastest, topology=RING, gap=1e-2),
         *(call(f, topology=RING) for f in (gj.mixing.uniform, gj.mixing.column_stochastic)),
         call(gj.mixing.lazy, W=W, share=0.5),
         call(gj.mixing.read_weights, path=pathlib.Path.cwd() / "weights.txt", kind="row", format="edges", num_nodes=2,
@@ -198,6 +203,13 @@ def protocols():
         call(P.clique_averaging, task=task(), optimizer=SGD, cliques=[[i] for i in range(N)]),
         call(P.quasi_global_momentum, task=task(), optimizer=SGD, momentum=0.5, sharing=SHARING),
         call(P.nids, task=task(), step_sizes=0.1),
+        call(P.relay_averaging, tree=TREE),
+        call(P.relay_sgd, task=task(), optimizer=SGD, tree=TREE, normalize="mean", local_steps=2),
+        call(P.admm, topology=RING, prox=node_prox, penalty=1.0, relaxation=0.5),
+        call(P.lt_admm, task=task(), optimizer=SGD, topology=RING, local_steps=2, penalty=1.0, beta=0.1,
+            relaxation=0.5),
+        call(P.dlm, task=task(), step_size=0.1, penalty=1.0),
+        call(P.dinno, task=task(), optimizer=SGD, local_steps=2, penalty=1.0),
         call(P.gradient_tracking, task=task(), optimizer=SGD, order="adapt_then_combine"),
         call(gj.restarted, optimizer=optax.sgd(0.1), every=2),
         call(gj.metered, protocol=learn(), compute_seconds=0.1, bytes_per_second=1e6, latency_seconds=0.0,
@@ -218,6 +230,8 @@ def sharing():
         call(S.fragments, num_fragments=4, layout="random", seed=0),
         call(S.jwins, cut_offs=[0.1, 1.0], probabilities=[0.5, 0.5], cap=0.5, accumulate="round", rank_by="change"),
         call(S.moniqua, bits=4, theta=2.0),
+        call(S.noisy, std=0.1, zero_sum=RING),
+        call(S.multi_step, steps=2, rho=0.9),
         call(S.power_gossip, topology=RING),
         call(S.secure_aggregation, topology=RING, fraction_bits=20, share=0.5, dropout=0.1, recovery="shares",
             threshold=2, colluders=0, masks=True),

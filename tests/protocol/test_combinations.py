@@ -19,6 +19,7 @@ from combinations import (
     SHARINGS,
     TASK,
     TIMELINES,
+    TREE,
     WHOLE_ONLY,
     W,
     built,
@@ -42,7 +43,10 @@ from gossipjax.timeline import from_events
 from gossipjax.types import NOBODY
 
 ONE_MATRIX = {"rounds", "synchronous", "all-reduce"}
-SYNCHRONOUS = {*ONE_MATRIX, "matching_rounds", "drawn_matchings", "changing_rounds", "lossy rounds", "epidemic"}
+LOSSY = {"lossy rounds", "losses on one graph"}
+SYNCHRONOUS = {*ONE_MATRIX, *LOSSY, "matching_rounds", "drawn_matchings", "changing_rounds", "epidemic"}
+LINKS = ONE_MATRIX - {"all-reduce"}
+ONE_GRAPH = {*LINKS, "directed rounds", "losses on one graph"}
 PAIRS = {"poisson_pairs", "poisson_edges", "poisson_push", "drawn_pairs", "drawn_gossip", "push_gossip", "pairwise"}
 PAIRS |= {"gossip_learning", "opportunistic", "version_age", "gossip on machines", "AD-PSGD on machines"}
 MEETINGS = {*PAIRS, "push_rounds"}
@@ -76,16 +80,25 @@ ALLOWED = {
     "local_sgd": (lambda: protocol.local_sgd(TASK, SGD, local_steps=2), OWN_ROWS),
     "fedavg": (lambda: protocol.fedavg(TASK, SGD, local_steps=2), {"client_sampling", "Plexus", "all-reduce"}),
     "allreduce_sgd": (lambda: protocol.allreduce_sgd(TASK, SGD), {*SYNCHRONOUS, "directed rounds", "changing pushes"}),
-    "gradient_tracking": (lambda: protocol.gradient_tracking(TASK, SGD), SYNCHRONOUS - {"epidemic", "lossy rounds"}),
+    "gradient_tracking": (lambda: protocol.gradient_tracking(TASK, SGD), SYNCHRONOUS - LOSSY - {"epidemic"}),
     "beer": (lambda: protocol.beer(TASK, SGD, top_k(1), 0.5), ONE_MATRIX),
     "d2": (lambda: protocol.d2(TASK, SGD), ONE_MATRIX),
     "exact_diffusion": (lambda: protocol.exact_diffusion(TASK, SGD), ONE_MATRIX),
     "led": (lambda: protocol.led(TASK, SGD, local_steps=2), ONE_MATRIX),
     "nids": (lambda: protocol.nids(TASK, 0.1), ONE_MATRIX),
     "extra": (lambda: protocol.extra(TASK, SGD), ONE_MATRIX),
-    "k_gt": (lambda: protocol.k_gt(TASK, 0.1, local_steps=2), SYNCHRONOUS - {"epidemic", "lossy rounds"}),
+    "k_gt": (lambda: protocol.k_gt(TASK, 0.1, local_steps=2), SYNCHRONOUS - LOSSY - {"epidemic"}),
     "prox_skip": (lambda: protocol.prox_skip(TASK, SGD, probability=0.5), ONE_MATRIX),
     "clique_averaging": (lambda: protocol.clique_averaging(TASK, SGD, CLIQUES), ONE_MATRIX),
+    "relay_averaging": (lambda: protocol.relay_averaging(TREE), ONE_GRAPH - {"synchronous"}),
+    "relay_sgd": (lambda: protocol.relay_sgd(TASK, SGD, TREE), ONE_GRAPH - {"synchronous"}),
+    "admm": (lambda: PROTOCOLS["admm"](), ONE_GRAPH),
+    "lt_admm": (lambda: PROTOCOLS["lt_admm"](), ONE_GRAPH),
+    "dlm": (lambda: protocol.dlm(TASK, 0.1, penalty=0.5), LINKS),
+    "dinno": (
+        lambda: protocol.dinno(TASK, SGD, local_steps=2, penalty=0.2),
+        {*LINKS, "matching_rounds", "changing_rounds"},
+    ),
     "quasi_global_momentum": (lambda: protocol.quasi_global_momentum(TASK, SGD), SYNCHRONOUS),
     "ad_psgd": (lambda: protocol.ad_psgd(TASK, SGD), MEETINGS - {"gossip on machines"}),
     "push_sum": (lambda: protocol.push_sum(), MASS),

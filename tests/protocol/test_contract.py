@@ -19,10 +19,13 @@ from gossipjax import (
     Task,
     Timeline,
     ad_psgd,
+    admm,
     allreduce_sgd,
     beer,
     clique_averaging,
     d2,
+    dinno,
+    dlm,
     dpsgd,
     exact_diffusion,
     extra,
@@ -35,11 +38,14 @@ from gossipjax import (
     k_gt,
     led,
     local_sgd,
+    lt_admm,
     nids,
     prox_skip,
     push_sum,
     quasi_global_momentum,
     random_walk,
+    relay_averaging,
+    relay_sgd,
     sgp,
     sharing,
     simulate,
@@ -67,12 +73,12 @@ from gossipjax.timeline import (
     rounds,
 )
 from gossipjax.timeline._events import event_of
-from gossipjax.topology import barabasi_albert, one_peer_exponential
+from gossipjax.topology import barabasi_albert, one_peer_exponential, random_tree
 
 T, SAMPLED = 12, 4
 RATE = 0.15
 # No two nodes of this graph look alike, so that a mistaken index shows.
-GRAPH = barabasi_albert(N, 2, seed=1)
+GRAPH, TREE = barabasi_albert(N, 2, seed=1), random_tree(N, seed=1)
 W = lazy(metropolis(GRAPH)).toarray()
 
 
@@ -91,6 +97,10 @@ class Case(NamedTuple):
     """Events after which something has happened."""
     conserves: bool = True
     """Whether mixing keeps the mean where W is doubly stochastic."""
+    on_graph: bool = False
+    """Whether the protocol is built for the graph of the rounds, too."""
+    slow: bool = False
+    """Whether its tests are slow tests, to keep the others short."""
     noisy: bool = False
     """Whether gradients are drawn with keys where keys matter: three rows, for the generator takes long to compile."""
 
@@ -200,6 +210,44 @@ def with_rate(builder, **settings):
     return lambda task, optimizer: builder(task, *optimizer.args, **settings)
 
 
+def prox_of(task, node, z, step_size):
+    """Of the quadratic loss of a node, whose model is one leaf or two."""
+    batch = task.batch(KEY, task.data, node)
+    a, b = ((split(leaf) if isinstance(z, dict) else leaf) for leaf in (batch["curvature"], batch["target"]))
+    return jax.tree.map(lambda z, a, b: (z + step_size * a * b) / (1 + step_size * a), z, a, b)
+
+
+def dual_method(task, optimizer, order):
+    return admm(GRAPH.relabel(np.argsort(order)), Partial(prox_of, task), penalty=optimizer.args[0], relaxation=0.6)
+
+
+def local_dual_method(task, optimizer, order):
+    graph = GRAPH.relabel(np.argsort(order))
+    return lt_admm(task, optimizer, graph, local_steps=2, penalty=0.5, beta=0.1)
+
+
+def tree_method(task, optimizer, order):
+    return relay_sgd(task, optimizer, TREE.relabel(np.argsort(order)), local_steps=2)
+
+
+def tree_average(task, optimizer, order):
+    del task, optimizer
+    return relay_averaging(TREE.relabel(np.argsort(order)))
+
+
+def on_tree(order):
+    return relabel_timeline(rounds(metropolis(TREE), T), np.argsort(order))
+
+
+def on_losses(order):
+    activity, losses = timeline.activity.markov(5, 2, seed=1), timeline.losses.gilbert(4, 2, seed=2)
+    return relabel_timeline(timeline.changing_rounds(GRAPH, T, activity=activity, loss=losses), np.argsort(order))
+
+
+def on_fresh(order):
+    return relabel_timeline(timeline.changing_rounds(timeline.overlays.regular(N, 4, seed=5), T), np.argsort(order))
+
+
 CLOCK = clocks.shifted_exponential(0.2, 0.6)
 ONE_PEER = [uniform(topology).toarray() for topology in one_peer_exponential(N)]
 CASES = [
@@ -244,6 +292,13 @@ CASES = [
     Case("clique_averaging", bound(clique_averaging, cliques=[range(N)]), on_rounds([W])),
     Case("quasi_global_momentum", bound(quasi_global_momentum), on_rounds([W])),
     Case("nids", with_rate(nids), on_rounds([W])),
+    Case("admm", dual_method, on_rounds([W]), conserves=False, on_graph=True),
+    Case("admm_losses", dual_method, on_losses, conserves=False, on_graph=True, slow=True),
+    Case("lt_admm", local_dual_method, on_losses, conserves=False, on_graph=True, slow=True),
+    Case("dlm", with_rate(dlm, penalty=0.3), on_rounds([W]), slow=True),
+    Case("dinno", bound(dinno, local_steps=3, penalty=0.2), on_fresh, slow=True),
+    Case("relay_sgd", tree_method, on_tree, conserves=False, on_graph=True, slow=True),
+    Case("relay_averaging", tree_average, on_tree, on_graph=True, slow=True),
     Case(
         "ad_psgd_flights",
         bound(ad_psgd),
@@ -327,7 +382,11 @@ SAME_ORDER = np.arange(N)
 KEY = jax.random.key(3)
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case.name, scope="module")
+def marked(case):
+    return pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.slow else [])
+
+
+@pytest.fixture(params=map(marked, CASES), scope="module")
 def case(request) -> Case:
     return request.param
 
@@ -349,9 +408,10 @@ def problem(targets=TARGETS, curvature=CURVATURE, noisy=False) -> Task:
     return quadratic(targets, curvature=curvature, noise_std=0.3) if noisy else exact_quadratic(targets, curvature)
 
 
-def make(case, rate=RATE, **settings):
+def make(case, rate=RATE, order=SAME_ORDER, within=lambda task: task, **settings):
     """A protocol whose numbers are all arguments: data, learning rate."""
-    return case.protocol(problem(**settings), Partial(case.optimizer, jnp.asarray(rate)))
+    graph = (order,) if case.on_graph else ()
+    return case.protocol(within(problem(**settings)), Partial(case.optimizer, jnp.asarray(rate)), *graph)
 
 
 def start(case, x0=X0):
@@ -391,7 +451,7 @@ BY_TENSOR = {"dpsgd_power_gossip", "dpsgd_shatter", "divshare"}
 
 def test_two_leaves_are_one_vector(case, plan):
     """The same numbers in two leaves of different shapes make the same run, so that all that follows holds for them."""
-    method = case.protocol(two_leaves(problem()), Partial(case.optimizer, jnp.asarray(RATE)))
+    method = make(case, within=two_leaves)
     _, found, bits = final_state(KEY, method, plan, split(start(case)))
     assert bits == 0
     assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, split(start(case)))
@@ -435,13 +495,14 @@ def test_names_of_nodes_do_not_matter(case):
     order = np.random.default_rng(2).permutation(N)
     assert not np.array_equal(order, SAME_ORDER)
     plain = final_state(KEY, make(case), case.timeline(SAME_ORDER), start(case))[1]
-    renamed = make(case, targets=TARGETS[order], curvature=CURVATURE[order])
+    renamed = make(case, order=order, targets=TARGETS[order], curvature=CURVATURE[order])
     x0 = X0[order] if case.slots is None else X0
     other = final_state(KEY, renamed, case.timeline(order), start(case, x0))[1]
     expected = plain[order] if case.slots is None else plain
     # Sums over neighbours run in another order.
     np.testing.assert_allclose(other, expected, rtol=1e-11, atol=1e-12)
-    assert np.ptp(plain, axis=0).max() > 1e-6 or case.name.startswith(("local_sgd", "fed", "allreduce"))
+    equal = ("local_sgd", "fed", "allreduce", "relay_averaging")
+    assert np.ptp(plain, axis=0).max() > 1e-6 or case.name.startswith(equal)
 
 
 def test_mixing_alone_conserves_the_mean(case, plan):
@@ -466,13 +527,12 @@ def test_common_optimum_is_a_fixed_point(case, plan):
 
 def test_differentiable_and_vmappable_over_learning_rates(case, plan):
     """Derivatives by start and learning rate equal central differences, whose points are one vmap."""
-    task = problem()
     x0, way = start(case), start(case, np.random.default_rng(4).standard_normal((N, D)))
     part = jax.tree.map(jnp.asarray, plan[: case.early + 3])
 
     def final_loss(numbers):
         step, rate = numbers
-        protocol = case.protocol(task, Partial(case.optimizer, rate))
+        protocol = make(case, rate)
         state = protocol.init(KEY, loop.with_slots(x0 + step * way, part.properties))
         (state, _), _ = loop.run(KEY, protocol, part, state)
         return jnp.mean(jnp.square(loop.models(protocol, state, part.properties.num_rows) - 0.3))
@@ -486,7 +546,7 @@ def test_differentiable_and_vmappable_over_learning_rates(case, plan):
     # h² truncation and 1e-16/h rounding: both about 1e-10.
     np.testing.assert_allclose(grad, slopes, rtol=1e-5, atol=1e-8)
     assert abs(grad[0]) > 1e-4
-    assert (abs(grad[1]) > 1e-4) == (case.protocol not in (gossip, choco_gossip, squeezed_gossip, mass))
+    assert (abs(grad[1]) > 1e-4) == (case.protocol not in (gossip, choco_gossip, squeezed_gossip, mass, tree_average))
 
 
 @pytest.mark.exact

@@ -160,13 +160,15 @@ def test_rounds_with_absences_and_losses_have_the_stated_matrices(seed, rule, ab
 
 
 def facts_of(**options):
-    plan = changing_rounds(options.pop("overlay", overlays.regular(8, 4, seed=0)), 6, **options)
+    overlay = options.pop("overlay", overlays.regular(8, 4, seed=0))
+    plan = changing_rounds(overlay, 6, **options)
+    assert ("one_graph" in plan.properties) == isinstance(overlay, tp.Topology)
     for t in range(6):
         W, facts = matrix_at(plan, t), plan.properties
         assert "row_stochastic" not in facts or np.allclose(W.sum(1), 1, atol=1e-14)
         assert "column_stochastic" not in facts or np.allclose(W.sum(0), 1, atol=1e-14)
         assert "symmetric" not in facts or np.allclose(W, W.T, atol=1e-14)
-    return plan.properties.tags - {"own_rows"}
+    return plan.properties.tags - {"own_rows", "one_graph"}
 
 
 STOCHASTIC = {"row_stochastic", "column_stochastic", "doubly_stochastic"}

@@ -225,7 +225,7 @@ def test_replaced_weights_have_facts_of_their_own():
     def loss(W):
         learning = tl.with_mixing(plan, gj.mixing.DenseMixing(W))
         facts = learning.properties
-        assert facts.tags == {"synchronous", "own_rows", "fixed"}
+        assert facts.tags == {"synchronous", "own_rows", "fixed", "one_graph"}
         protocol = gj.gossip_averaging()
         state = protocol.init(jax.random.key(0), jax.numpy.arange(6.0))
         return gj.run(jax.random.key(0), protocol, learning, state)[0][0].x.sum()

@@ -61,7 +61,7 @@ FLOORS = (
     {"topology"},
     {"mixing"},
     {"compress", "devices", "tasks", "timeline", "wrappers"},
-    {"observe", "sharing", "systems"},
+    {"observe", "privacy", "sharing", "systems"},
     {"protocol", "results"},
     {"_engine"},
     {"decentralizepy", "deploy", "sweeps", "testing", "_new"},

@@ -14,6 +14,7 @@ from gossipjax import facts as facts
 from gossipjax import learn as learn
 from gossipjax import mixing as mixing
 from gossipjax import observe as observe
+from gossipjax import privacy as privacy
 from gossipjax import protocol as protocol
 from gossipjax import results as results
 from gossipjax import sharing as sharing
@@ -41,6 +42,7 @@ from gossipjax._engine.simulate import simulate as simulate
 from gossipjax.facts import Properties as Properties
 from gossipjax.facts import Requires as Requires
 from gossipjax.facts import Traffic as Traffic
+from gossipjax.privacy import audit as audit
 from gossipjax.protocol import *  # noqa: F403
 from gossipjax.results import Trajectory as Trajectory
 from gossipjax.results import load as load

@@ -69,7 +69,7 @@ def _merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params,
     return state, mix(event.mixing, said)
 
 
-@recorded("allouch2024decor")
+@recorded("allouah2024decor")
 def noisy(std: float | Float[np.ndarray | Array, ""], *, zero_sum: Topology | None = None) -> Sharing:
     """Build full sharing of models with Gaussian noise, fresh in every round, as for differential privacy::
 

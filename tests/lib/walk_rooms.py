@@ -418,6 +418,33 @@ def _square(x):
     return jnp.sum(jnp.square(x))
 
 
+def privacy():
+    p = gj.privacy
+    return [
+        call(
+            gj.audit,
+            plan=PLAN,
+            observers=[0, 1],
+            noise=1.0,
+            sensitivity=1.0,
+            hears="messages",
+            prefixes=[4],
+            published=np.full((1, N), 1 / N),
+            rounding=0.0,
+            local_only=False,
+        ),
+        call(gj.audit, plan=PLAN, contributions=p.steps(), noise=p.pairwise_noise(RING, 1.0, 1.0), prefixes=[2, 4]),
+        call(p.steps, order="adapt_then_combine", local_steps=2, step_sizes=np.full(3, 0.1), momentum=0.5),
+        call(p.pairwise_noise, topology=RING, sigma=1.0, sigma_pair=0.5, fresh=True),
+        call(p.epsilon, mu=1.0, delta=1e-5),
+        call(p.delta, mu=1.0, epsilon=2.0),
+        call(p.auc, mu=1.0),
+        call(p.muffliato, W=W, num_rounds=3),
+        call(p.fresh_noise, W=W, num_rounds=3),
+        call(gj.audit(PLAN).statement, observer=0, node=1, delta=1e-5),
+    ]
+
+
 ROOMS = {
     "gradients": gradients,
     "topology": topology,
@@ -432,5 +459,6 @@ ROOMS = {
     "observers": observers,
     "runs": runs,
     "deploy": deploy,
+    "privacy": privacy,
 }
 """Tables of calls by room; each is made when its room is walked."""

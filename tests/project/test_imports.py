@@ -63,7 +63,7 @@ FLOORS = (
     {"topology"},
     {"mixing"},
     {"compress", "devices", "tasks", "timeline", "wrappers"},
-    {"observe", "sharing", "systems"},
+    {"observe", "privacy", "sharing", "systems"},
     {"protocol", "results"},
     {"_engine"},
     {"decentralizepy", "deploy", "learn", "sweeps", "testing", "_new"},

@@ -55,6 +55,13 @@ def test_time_and_devices(executed):
 
 
 @pytest.mark.slow
+def test_privacy(executed, capsys):
+    page = executed("privacy")
+    assert capsys.readouterr().out.splitlines()[-2:] == ["fresh=True: μ² = 1.8667", "fresh=False: μ² = 4.0000"]
+    assert page["formula"] < 0.05 < page["exact"] == pytest.approx(1)
+
+
+@pytest.mark.slow
 def test_results(executed, capsys):
     page = executed("results")
     records = page["run"].dataset.drop_attrs()

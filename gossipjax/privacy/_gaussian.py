@@ -1,0 +1,85 @@
+"""What μ of Gaussian differential privacy says about ε, δ and attacks: exact formulas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.special import log_ndtr, ndtr
+
+from gossipjax._base.arguments import real, reals
+
+_STEPS = 200
+"""Halvings: far more than float64 has digits."""
+
+
+def delta(mu: Any, epsilon: Any) -> Float64[np.ndarray, "..."]:
+    """Return the smallest δ for which μ-Gaussian differential privacy is (ε, δ)-differential privacy.
+
+    ``δ(ε) = Φ(μ/2 − ε/μ) − e^ε Φ(−μ/2 − ε/μ)``, exact. 0 for μ = 0, and 1 for μ = ∞.
+
+    Args:
+        mu: μ ≥ 0, of any shape; infinity is legal.
+        epsilon: ε ≥ 0, of a shape that broadcasts.
+
+    Raises:
+        ValueError: if a number is negative or NaN.
+
+    Reference: Balle and Wang 2018, theorem 8; Dong, Roth and Su 2022, corollary 1.
+    """
+    mu = reals("mu", mu, least=0, infinite=True)
+    return _delta(*np.broadcast_arrays(mu, reals("epsilon", epsilon, least=0)))
+
+
+def _delta(mu: Any, epsilon: Any) -> Any:
+    some = (mu > 0) & np.isfinite(mu)
+    m = np.where(some, mu, 1.0)
+    exact = ndtr(m / 2 - epsilon / m) - np.exp(epsilon + log_ndtr(-m / 2 - epsilon / m))
+    return np.where(some, np.maximum(exact, 0.0), np.where(mu > 0, 1.0, 0.0))
+
+
+def epsilon(mu: Any, delta: float) -> Float64[np.ndarray, "..."]:
+    """Return the smallest ε for which μ-Gaussian differential privacy is (ε, δ)-differential privacy.
+
+    The inverse of :func:`delta` in ε, by bisection to the last digit, from above. 0 where δ(0) ≤ δ; infinity for μ = ∞.
+
+    >>> from gossipjax import privacy
+    >>> round(float(privacy.epsilon(1.0, 1e-5)), 6)
+    4.377178
+
+    Args:
+        mu: μ ≥ 0, of any shape; infinity is legal.
+        delta: δ in (0, 1).
+
+    Raises:
+        ValueError: if a number is out of range.
+
+    Reference: Dong, Roth and Su 2022, corollary 1.
+    """
+    target = real("delta", delta, above=0, below=1, remedy="such as 1e-5, below one over the number of samples")
+    return smallest_epsilon(reals("mu", mu, least=0, infinite=True), target)
+
+
+def smallest_epsilon(values: Float64[np.ndarray, "*any"], target: float) -> Float64[np.ndarray, "..."]:
+    """Return ε for checked arguments; NaN stays NaN."""
+    finite = np.where(np.isfinite(values), values, 1.0)
+    # δ(ε) ≤ Φ(μ/2 − ε/μ), which is δ at the upper end.
+    low, high = np.zeros_like(finite), finite**2 / 2 + finite * np.sqrt(2 * np.log(1 / target))
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        above = _delta(finite, middle) > target
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    found = np.where(_delta(finite, np.zeros_like(finite)) <= target, 0.0, high)
+    return np.where(np.isfinite(values), found, values)
+
+
+def auc(mu: Any) -> Float64[np.ndarray, "..."]:
+    """Return the largest area under the ROC curve of an attack against μ-Gaussian differential privacy: ``Φ(μ/√2)``.
+
+    Args:
+        mu: μ ≥ 0, of any shape; infinity is legal.
+
+    Reference: Dong, Roth and Su 2022: the best test tells N(0, 1) from N(μ, 1).
+    """
+    return np.asarray(ndtr(reals("mu", mu, least=0, infinite=True) / np.sqrt(2)))

@@ -1,0 +1,123 @@
+"""What an observer knows of the contributions of others: a factor of a projector."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int
+
+from gossipjax.privacy._noise import PairwiseNoise, factor_of
+from gossipjax.privacy._observers import Wire, heard_by, members
+from gossipjax.privacy._sensitivity import Range
+from gossipjax.privacy._tape import Tape
+
+CLEAR_GAP = 1e3
+"""Ratio of neighbouring singular values from which a rank is no matter of rounding."""
+_CERTAIN = 1e-9
+"""Distance from one within which a contribution counts as reconstructed."""
+
+
+class Knowledge(NamedTuple):
+    """What an observer knows of the contributions made in a prefix of a plan, by node."""
+
+    columns: Int[np.ndarray, " k"]
+    """Contributions of others that enter what it hears."""
+    factor: Float64[np.ndarray, "r k"]
+    """G with ``M = Gᵀ G``."""
+    reconstructed: Bool[np.ndarray, " k"]
+    """Whether it knows the contribution exactly, noise included."""
+    heard: int
+    """Number of messages or sums that it hears."""
+    gap: float
+    """Ratio of the smallest singular value that counts and the largest that does not."""
+
+
+def knowledge(
+    tape: Tape,
+    observer: tuple[int, ...] | Wire,
+    cut: int,
+    noise: float | PairwiseNoise,
+    rounding: float,
+    published: Float64[np.ndarray, "k n"] | None,
+) -> Knowledge:
+    """Collect what an observer hears in the first ``cut`` events, and project.
+
+    Args:
+        tape: of the plan.
+        observer: nodes or a wire.
+        cut: number of events.
+        noise: standard deviation, or noise of pairs.
+        rounding: standard deviation of noise on what is heard, relative to that of contributions.
+        published: weights of the final models in sums that everyone sees.
+    """
+    entries, when = heard_by(observer, tape)
+    own, known = members(observer), tape.made < cut
+    columns = np.flatnonzero(known & ~np.isin(tape.node, own))
+    entries = entries[when < cut]
+    rows = tape.rows(entries, columns)
+    if published is not None:
+        rows = np.concatenate([rows, published @ tape.final[:, columns]])
+    live = np.any(rows != 0, axis=0)
+    columns, rows = columns[live], rows[:, live]
+    values, right, gap = _row_space(rows)
+    sure = np.sum(right**2, axis=0) >= 1 - _CERTAIN
+    return Knowledge(
+        columns, _factor(tape, columns, rows, values, right, own, noise, rounding), sure, len(entries), gap
+    )
+
+
+def _row_space(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the singular values that count, their right vectors, and the gap to those that do not."""
+    if not rows.size:
+        return np.zeros(0), np.zeros((0, rows.shape[1])), np.inf
+    tall, triangle = np.linalg.qr(rows.T)  # twice as fast as a factorization of the wide matrix
+    _, values, right = np.linalg.svd(triangle.T, full_matrices=False)
+    rank = int(np.sum(values > values[0] * max(rows.shape) * np.finfo(float).eps))
+    last = values[rank] if rank < len(values) else 0.0
+    right = right[:rank] @ tall.T
+    return values[:rank], right, float(values[rank - 1] / last) if last > 0 else np.inf
+
+
+def _factor(tape, columns, rows, values, right, own, noise, rounding) -> Float64[np.ndarray, "r k"]:
+    if not isinstance(noise, PairwiseNoise):
+        return right * (values / np.hypot(values, rounding))[:, None] / noise
+    written = factor_of(noise, tape.node, _numbers(tape.node))
+    mixed = rows @ written.F[columns][:, written.unknown_to(own)]
+    left, spread, _ = np.linalg.svd(mixed, full_matrices=False)
+    rank = len(values)  # every contribution has noise of its own
+    scale = np.hypot(spread[:rank], rounding * noise.sigma)
+    return (left[:, :rank].T @ rows) / scale[:, None]
+
+
+def _numbers(node: Int[np.ndarray, " c"]) -> Int[np.ndarray, " c"]:
+    """Number the contributions of each node."""
+    order = np.argsort(node, kind="stable")
+    number = np.empty(len(node), np.int64)
+    number[order] = np.arange(len(node)) - np.searchsorted(node[order], node[order])
+    return number
+
+
+def grams(found: Knowledge, node: Int[np.ndarray, " c"], n: int) -> Float64[np.ndarray, "n T T"]:
+    """Return the matrix M_j of each node, padded with zeros to one size."""
+    owner = node[found.columns]
+    place = _numbers(owner)
+    size = int(place.max(initial=-1)) + 1
+    blocks = np.zeros((n, found.factor.shape[0], size))
+    blocks[owner, :, place] = found.factor.T
+    return np.matmul(blocks.transpose(0, 2, 1), blocks)
+
+
+def joint_bracket(found: list[Knowledge], node: Int[np.ndarray, " c"], n: int) -> Range:
+    """Bracket s over classes of coordinates, which share the norm of a contribution: ``Σ_t max_c Σ_s |M^c_ts|`` above.
+
+    The largest s of one class is no bound: with ``M^1 = diag(1, 0)`` and ``M^2 = diag(0, 1)`` the joint s is 2.
+    """
+    largest, lower = np.zeros(len(node)), np.zeros(n)
+    for view in found:
+        M = grams(view, node, n)
+        owner = node[view.columns]
+        reach = np.abs(M).sum(axis=2)[owner, _numbers(owner)]
+        largest[view.columns] = np.maximum(largest[view.columns], reach)
+        lower = np.maximum(lower, M.sum(axis=(1, 2)))
+    return Range(lower, np.bincount(node, largest, minlength=n))

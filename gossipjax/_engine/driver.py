@@ -49,8 +49,9 @@ class Driver:
             return
         begin = start_call(job)
         check_fits(job, "making the start of this run", begin)
-        self.state, finite = begin.program(*begin.arguments)
+        state, finite = begin.program(*begin.arguments)
         check_finite(jax.device_get(finite))
+        self.state = self._laid_out(state)
 
     def _continued(self, earlier: Trajectory) -> Any:
         """Return a copy of the state of a trajectory, because compiled calls donate their input."""
@@ -69,13 +70,24 @@ class Driver:
         form = state_form(self.job)
         self._take_over("x0", kept.done, kept.records, kept.plan())
         self._inherited = kept.done
-        return in_form(jax.tree.leaves(earlier.state), form)
+        return self._laid_out(in_form(jax.tree.leaves(earlier.state), form))
+
+    def _laid_out(self, state: Any) -> Any:
+        """Spread the rows of a state over the mesh, if there is one."""
+        spread = self.job.placement
+        return state if spread is None else spread.lay_out(state, seeds=self.job.key.ndim > 0)
+
+    def whole_state(self) -> Any:
+        """Return the state with its rows in order; from a mesh, on the host."""
+        spread = self.job.placement
+        return self.state if spread is None else spread.gather(self.state, seeds=self.job.key.ndim > 0)
 
     def restore(self, saved: Any) -> None:
         """Continue from a checkpoint, if it holds anything."""
-        if (found := saved.restore(self.state)) is not None:
+        form = self.state if self.job.placement is None else state_form(self.job)
+        if (found := saved.restore(form)) is not None:
             self._take_over(f"checkpoint={saved.folder}", found.done, found.records, found.plan)
-            self.state = found.state
+            self.state = self._laid_out(found.state)
 
     def _take_over(self, where: str, done: int, records: Any, plan: str) -> None:
         total = len(self.job.timeline)
@@ -106,7 +118,7 @@ class Driver:
             if throw and self.log.diverged:
                 raise Diverged(_explain(self.log, self.state))
             if piece is not None and piece.stop > piece.start and saved is not None:
-                saved.save(self.done, self.state, self.log.state_dict(), self._plan.upto(self.done))
+                saved.save(self.done, self.whole_state(), self.log.state_dict(), self._plan.upto(self.done))
             yield self.done
             if callback is not None and self._told_to_stop(callback, seen):
                 return
@@ -178,8 +190,9 @@ class Driver:
         ended = Continuation(
             done, log.state_dict(), lambda: identity(origin), lambda: PlanHash(origin.timeline).upto(done)
         )
-        x = models_of(job, self.state)
-        return Trajectory(log.dataset(job.observers, about), self.state, x, ended)
+        state = self.whole_state()
+        x = models_of(job, state)
+        return Trajectory(log.dataset(job.observers, about), state, x, ended)
 
 
 def _up_to(done: int, positions: np.ndarray) -> np.ndarray:

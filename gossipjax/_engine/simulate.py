@@ -6,9 +6,11 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Array, Key, Num
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, Key, Num
 
 from gossipjax._base.arguments import callable_of_one, flag
 from gossipjax._base.calls import attach
@@ -34,6 +36,8 @@ def simulate(
     record_times: Sequence[int | float] | Num[Array | np.ndarray, " r"] | None = None,
     strategy: Strategy | None = None,
     packing: Packing = "auto",
+    mesh: Mesh | None = None,
+    parts: Literal["blocks", "metis"] | Int[Array | np.ndarray, " n"] = "blocks",
     progress: bool | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     callback: Callback | None = None,
@@ -93,6 +97,11 @@ def simulate(
             :func:`gossipjax.placement.using` says.
         packing: "packed" runs narrow events in wide conflict-free ones (:func:`gossipjax.pack`), "sequential" one after
             another, "auto" as is faster here.
+        mesh: devices over which the nodes are spread (:func:`gossipjax.mesh`); None: nodes stay on one device, or are
+            spread by "shard". The run is the same one, up to rounding. ``manifest["placement"]`` says how many rows
+            each device holds and how many move in a round.
+        parts: which device of the mesh holds which nodes: "blocks" of consecutive nodes; "metis", which cuts few edges
+            of a fixed graph (``pip install gossipjax[scale]``); or the device of each node.
         progress: show a progress bar with the time left; None: only on a terminal. A packed run that shows it, or keeps
             checkpoints, may be packed to another width, which changes numbers by rounding.
         checkpoint: a folder in which state and records are kept after each chunk; the same call resumes from there, and
@@ -122,7 +131,9 @@ def simulate(
         callback if callback is None else callable_of_one("callback", callback, "callback(record) -> True to stop")
     )
     recording = Recording(record_every, record_at, record_times)
-    job, call, about = prepare(key, protocol, timeline, x0, observers, recording, as_execution(strategy, packing))
+    job, call, about = prepare(
+        key, protocol, timeline, x0, observers, recording, as_execution(strategy, packing, mesh, parts)
+    )
     with contextlib.ExitStack() as stack:
         saved = None
         if checkpoint is not None:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key
 from gossipjax._base.arguments import real
 from gossipjax._base.binding import Frozen, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import bits_per_row, num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
@@ -38,6 +39,7 @@ def _times(factor: Any, x: Params) -> Params:
     return jax.tree.map(lambda leaf: jnp.asarray(factor, leaf.dtype) * leaf, x)
 
 
+@by_rows
 def _step(
     task: Task, steps: Frozen[int], rate: Any, communication_rate: Any, key, state: KGTState, event: Event
 ) -> tuple[KGTState, Info]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
+from gossipjax._base import hosts
 from gossipjax._base.arguments import shown
 from gossipjax._base.faults import first_fault
 from gossipjax._base.leaves import in_form
@@ -190,9 +192,34 @@ class Driver:
         ended = Continuation(
             done, log.state_dict(), lambda: identity(origin), lambda: PlanHash(origin.timeline).upto(done)
         )
-        state = self.whole_state()
-        x = models_of(job, state)
-        return Trajectory(log.dataset(job.observers, about), state, x, ended)
+        records = log.dataset(job.observers, about)
+        if job.placement is None or not hosts.several():
+            state = self.whole_state()
+            return Trajectory(records, state, models_of(job, state), ended)
+
+        def gather() -> tuple[Any, Any]:
+            state = self.whole_state()
+            return state, models_of(job, state)
+
+        return Trajectory(records, None, None, ended, gather)
+
+
+def require_same_run(job: Job) -> None:
+    """Check that all processes of a run were given the same one.
+
+    Raises:
+        ValueError: they were not, or several processes do a run that is not spread over a mesh of all their devices.
+    """
+    if not hosts.several() or job.placement is None:
+        return
+    missing = hosts.process_count() - job.placement.report["processes"]
+    if missing:
+        raise ValueError(
+            f"mesh: has no device of {missing} of the {hosts.process_count()} processes: pass gossipjax.mesh(), which "
+            "has those of all"
+        )
+    text = json.dumps(job.run_identity()) + PlanHash(job.timeline).upto(len(job.timeline))
+    hosts.require_same("run", text + str(job.placement.where.parts.tolist()))
 
 
 def _up_to(done: int, positions: np.ndarray) -> np.ndarray:

@@ -162,6 +162,7 @@ def test_meshes():
 def test_a_mesh_of_one_device_is_the_same_run():
     one, other = run(LEARN, PLAN, mesh=None), run(LEARN, PLAN)
     np.testing.assert_array_equal(one.x, other.x)
+    assert other.gather() is other  # one process has its models
     assert one.manifest["configuration"]["call_sha256"] == other.manifest["configuration"]["call_sha256"]
 
 

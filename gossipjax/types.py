@@ -69,6 +69,9 @@ class Event(NamedTuple):
     models: Any = None
     """How many of the rows are models, a compile-time constant that the loop adds; the rows that follow hold messages
     in flight. None: every row is a model."""
+    local: Any = None
+    """The rows of one device of a mesh, which the loop adds: rows are then this device's, and nodes are still numbered
+    over the whole network. None: every row is here."""
 
 
 @jax.tree_util.register_dataclass

@@ -1,4 +1,4 @@
-"""Process-wide settings: CPU devices, threads, the width of floats, and the cache of compiled programs."""
+"""Process-wide settings: CPU devices, threads, the width of floats, the cache of compiled programs, and hosts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import jax
 
 from gossipjax._base.arguments import flag, optional_whole
+from gossipjax._base.hosts import join
 from gossipjax._base.program_cache import set_cache
 
 
@@ -16,8 +17,9 @@ def configure(
     intra_op_threads: int | None = None,
     x64: bool | None = None,
     cache: bool | str | os.PathLike[str] | None = None,
+    hosts: bool | tuple[str, int, int] = False,
 ) -> None:
-    """Set the number of CPU devices, the threads of one operation, 64-bit floats, and a cache of compiled programs.
+    """Set CPU devices, the threads of one operation, 64-bit floats, the cache of compiled programs, and other hosts.
 
     Nodes are sharded over CPU devices, so local training uses all cores with one device per core. Event scans are
     fastest with one device and one thread per operation: with more, XLA splits the small bodies of long loops over the
@@ -35,9 +37,12 @@ def configure(
             switched at any time. Without this call, the first run uses the default folder, unless JAX's own settings
             name another (``JAX_COMPILATION_CACHE_DIR``) or forbid it (``JAX_ENABLE_COMPILATION_CACHE=0``), or it
             cannot be written and locked. At 1 GiB, the least recently used programs are removed.
+        hosts: connect this process with others, which do one run together on :func:`gossipjax.mesh`. True: on Slurm,
+            Kubernetes and TPU pods, which say who is there. Elsewhere the address of process 0, the number of
+            processes, and the number of this one: ``("127.0.0.1:1234", 2, 0)``. Call it before any array is made.
 
     Raises:
-        ValueError: if a number is below 1, or the folder of the cache cannot be used.
+        ValueError: if a number is below 1, the folder of the cache cannot be used, or hosts are not known.
         TypeError: if the cache is neither a bool nor a path.
         RuntimeError: if JAX has already started with other numbers.
     """
@@ -45,6 +50,8 @@ def configure(
     intra_op_threads = optional_whole("intra_op_threads", intra_op_threads, least=1)
     if x64 is not None:
         flag("x64", x64)
+    if hosts is not False:
+        hosts = flag("hosts", hosts) if isinstance(hosts, bool) else hosts
     if cache is not None:
         set_cache(cache)
     started = _has_started()
@@ -54,6 +61,8 @@ def configure(
         _set_threads(intra_op_threads, started)
     if x64 is not None:
         jax.config.update("jax_enable_x64", x64)
+    if hosts is not False:
+        join(hosts, started)
 
 
 def usable_cores() -> int:

@@ -54,6 +54,35 @@ _small_rows = jax.make_user_context(None)
 """Whether the rows of a run are below :data:`SMALL_ROW`; None: each function decides by its own arguments."""
 
 
+_BY_ROWS: set[Callable[..., Any]] = set()
+
+
+def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a function as one that also works where a device of a mesh holds some of the rows only.
+
+    :func:`gossipjax.simulate` runs protocols and sharings on a mesh only if their functions are marked. A ``step``, an
+    ``encode`` or a ``merge`` may be marked if all that it knows about other rows comes from
+    :func:`gossipjax.mixing.mix` and :func:`gossipjax.mixing.neighbor_sum`, if it sums nothing over rows, and if it
+    takes the numbers of nodes from ``event`` and not from the number of rows. An observer's ``measure`` may be marked
+    if it treats ``snapshot.local``, which an observer without the mark never sees.
+
+    Args:
+        function: a module-level function.
+
+    Returns:
+        The function.
+    """
+    _BY_ROWS.add(callable_("function", function, "a module-level function"))
+    return function
+
+
+def is_by_rows(function: Any) -> bool:
+    """Return whether a function, or the one that a ``Partial`` binds, is marked by :func:`by_rows`."""
+    while isinstance(function, jax.tree_util.Partial):
+        function = function.func
+    return function in _BY_ROWS
+
+
 class Choice(NamedTuple):
     """A strategy, and the reason for it."""
 

@@ -104,7 +104,9 @@ def trained_rows(event: Event) -> Int[Array, " k"] | None:
 
 def acting_nodes(event: Event, num_nodes: int) -> Int[Array, " k"]:
     """Return the indices of the acting nodes."""
-    return jnp.arange(num_nodes, dtype=jnp.int32) if event.nodes is None else event.nodes
+    if event.nodes is not None:
+        return event.nodes
+    return jnp.arange(num_nodes, dtype=jnp.int32) if event.local is None else event.local.ids
 
 
 def num_rows(x: PyTree) -> int:

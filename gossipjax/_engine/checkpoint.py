@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from gossipjax._base import hosts
 from gossipjax._base.arguments import instance
 from gossipjax._base.leaves import in_form, plain
 from gossipjax._base.locks import Held, take_lock
@@ -162,6 +165,33 @@ class Checkpoint:
             np.savez(file, **{name: np.asarray(value) for name, value in about.items()}, **arrays)  # type: ignore[arg-type]
         for old in self._pieces()[:-KEPT]:
             old.unlink(missing_ok=True)
+
+
+class Follower(Checkpoint):
+    """The folder of a run as processes other than the first see it: they read it, and write nothing."""
+
+    def __enter__(self) -> Follower:
+        """Open the folder, which process 0 holds."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave it."""
+
+    def save(self, done: int, state: Any, records: dict[str, Any], plan: str) -> None:
+        """Leave it to process 0."""
+
+
+@contextlib.contextmanager
+def open_checkpoint(folder: str | os.PathLike[str], identity: dict[str, Any]) -> Iterator[Checkpoint]:
+    """Open the folder of a run, on each of the processes that do it together.
+
+    Raises:
+        ValueError: as :class:`Checkpoint` says, on process 0.
+        RuntimeError: on the other processes, if process 0 cannot open it.
+    """
+    with contextlib.ExitStack() as stack:
+        held = hosts.first_alone(lambda: stack.enter_context(Checkpoint(folder, identity)))
+        yield Follower(folder, identity) if held is None else held
 
 
 def read_piece(path: pathlib.Path) -> dict[str, np.ndarray]:

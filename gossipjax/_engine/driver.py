@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
+from gossipjax._base import hosts
 from gossipjax._base.arguments import shown
 from gossipjax._base.faults import first_fault
 from gossipjax._base.leaves import in_form
@@ -49,8 +51,9 @@ class Driver:
             return
         begin = start_call(job)
         check_fits(job, "making the start of this run", begin)
-        self.state, finite = begin.program(*begin.arguments)
+        state, finite = begin.program(*begin.arguments)
         check_finite(jax.device_get(finite))
+        self.state = self._laid_out(state)
 
     def _continued(self, earlier: Trajectory) -> Any:
         """Return a copy of the state of a trajectory, because compiled calls donate their input."""
@@ -69,13 +72,24 @@ class Driver:
         form = state_form(self.job)
         self._take_over("x0", kept.done, kept.records, kept.plan())
         self._inherited = kept.done
-        return in_form(jax.tree.leaves(earlier.state), form)
+        return self._laid_out(in_form(jax.tree.leaves(earlier.state), form))
+
+    def _laid_out(self, state: Any) -> Any:
+        """Spread the rows of a state over the mesh, if there is one."""
+        spread = self.job.placement
+        return state if spread is None else spread.lay_out(state, seeds=self.job.key.ndim > 0)
+
+    def whole_state(self) -> Any:
+        """Return the state with its rows in order; from a mesh, on the host."""
+        spread = self.job.placement
+        return self.state if spread is None else spread.gather(self.state, seeds=self.job.key.ndim > 0)
 
     def restore(self, saved: Any) -> None:
         """Continue from a checkpoint, if it holds anything."""
-        if (found := saved.restore(self.state)) is not None:
+        form = self.state if self.job.placement is None else state_form(self.job)
+        if (found := saved.restore(form)) is not None:
             self._take_over(f"checkpoint={saved.folder}", found.done, found.records, found.plan)
-            self.state = found.state
+            self.state = self._laid_out(found.state)
 
     def _take_over(self, where: str, done: int, records: Any, plan: str) -> None:
         total = len(self.job.timeline)
@@ -106,7 +120,7 @@ class Driver:
             if throw and self.log.diverged:
                 raise Diverged(_explain(self.log, self.state))
             if piece is not None and piece.stop > piece.start and saved is not None:
-                saved.save(self.done, self.state, self.log.state_dict(), self._plan.upto(self.done))
+                saved.save(self.done, self.whole_state(), self.log.state_dict(), self._plan.upto(self.done))
             yield self.done
             if callback is not None and self._told_to_stop(callback, seen):
                 return
@@ -178,8 +192,34 @@ class Driver:
         ended = Continuation(
             done, log.state_dict(), lambda: identity(origin), lambda: PlanHash(origin.timeline).upto(done)
         )
-        x = models_of(job, self.state)
-        return Trajectory(log.dataset(job.observers, about), self.state, x, ended)
+        records = log.dataset(job.observers, about)
+        if job.placement is None or not hosts.several():
+            state = self.whole_state()
+            return Trajectory(records, state, models_of(job, state), ended)
+
+        def gather() -> tuple[Any, Any]:
+            state = self.whole_state()
+            return state, models_of(job, state)
+
+        return Trajectory(records, None, None, ended, gather)
+
+
+def require_same_run(job: Job) -> None:
+    """Check that all processes of a run were given the same one.
+
+    Raises:
+        ValueError: they were not, or several processes do a run that is not spread over a mesh of all their devices.
+    """
+    if not hosts.several() or job.placement is None:
+        return
+    missing = hosts.process_count() - job.placement.report["processes"]
+    if missing:
+        raise ValueError(
+            f"mesh: has no device of {missing} of the {hosts.process_count()} processes: pass gossipjax.mesh(), which "
+            "has those of all"
+        )
+    text = json.dumps(job.run_identity()) + PlanHash(job.timeline).upto(len(job.timeline))
+    hosts.require_same("run", text + str(job.placement.where.parts.tolist()))
 
 
 def _up_to(done: int, positions: np.ndarray) -> np.ndarray:

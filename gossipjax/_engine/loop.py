@@ -12,6 +12,8 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt
 from gossipjax._base import counter, outputs
 from gossipjax._base.arguments import instance, optional_whole, shown
 from gossipjax._base.counter import Counter
+from gossipjax._base.local import AXIS, Local, add_up, in_node_order, network_size, real_rows
+from gossipjax._base.placement import is_by_rows
 from gossipjax._base.rows import finite_rows, num_rows
 from gossipjax._base.streams import EVENTS, STEPS
 from gossipjax.facts import Properties
@@ -80,16 +82,17 @@ def no_losses() -> Losses:
     return Losses(jnp.zeros(2, jnp.float32), jnp.zeros(2, jnp.uint32))
 
 
-def _add_loss(losses: Losses, loss: Float[Array, " k"], acting: Bool[Array, " k"]) -> Losses:
+def _add_loss(losses: Losses, loss: Float[Array, " k"], acting: Bool[Array, " k"], local: Any) -> Losses:
     """Add the losses of one event, and keep the rounding error of the sum (Knuth's TwoSum)."""
+    acting = real_rows(local, acting)
     good = acting & jnp.isfinite(loss)
-    new = jnp.sum(jnp.where(good, loss, 0)).astype(jnp.float32)
+    new = add_up(local, jnp.sum(jnp.where(good, loss, 0)).astype(jnp.float32))
     old, rest = losses.total
     total = old + new
     kept = total - old
     rest = rest + ((old - (total - kept)) + (new - kept))
     found = jnp.stack([jnp.sum(acting, dtype=jnp.uint32), jnp.sum(acting & ~good, dtype=jnp.uint32)])
-    return Losses(jnp.stack([total, rest]), losses.numbers + found)
+    return Losses(jnp.stack([total, rest]), losses.numbers + add_up(local, found))
 
 
 class Carry(NamedTuple):
@@ -166,25 +169,37 @@ def _first_bad(info: Info, event: Event, num_nodes: int) -> tuple[Array, Array, 
         at = jnp.argmin(jnp.where(bits != 0, event.index, jnp.uint32(0xFFFFFFFF)))
         index, time, node = event.index[at], event.time[at], event.nodes[at]
     known = len(bits) == 1 if one_flag or not lanes else True
+    if event.nodes is None and event.local is not None:
+        node = event.local.ids[node]
     return bits[at], index, time, jnp.where(known | (bits[at] >= LOSS), node, NO_NODE)
 
 
 def _account(carry: Carry, state: Any, info: Info, event: Event, num_nodes: int, rows: int) -> Carry:
     """Add one event's report to the totals."""
-    info = charge_allreduce(info, event, rows)
+    info = charge_allreduce(info, event, network_size(event.local, rows))
     status, traffic, losses = carry.status, carry.traffic, carry.losses
     if (bad := _first_bad(info, event, num_nodes)) is not None:
         status = _flag(status, *bad)
     if info.bits is not None and not _counted_outside(info, event):
         bits, sent = departures(info, event, rows)
+        if event.local is not None:
+            sent = _of_device(sent, event.local)
         if isinstance(bits, int):
             traffic = _add_total(traffic, bits, sent)
         else:
             traffic = _add_traffic(traffic, jnp.broadcast_to(jnp.asarray(bits, jnp.uint32), sent.shape), sent)
     if info.loss is not None:
         acting = jnp.ones(info.loss.shape, bool) if event.nodes is None else event.nodes < num_nodes
-        losses = _add_loss(losses, info.loss, acting)
+        losses = _add_loss(losses, info.loss, acting, event.local)
     return Carry(state, status, traffic, losses)
+
+
+def _of_device(sent: UInt[Array, "*m"], local: Local) -> UInt[Array, "*m"]:
+    """Return the messages of the nodes of one device; those of an all-reduce are counted for all nodes."""
+    if len(sent) == 1:  # an event without messages, or the only node of a device
+        return sent
+    own = sent if len(sent) == len(local.ids) else sent[local.ids]
+    return real_rows(local, own)
 
 
 def _add_traffic(traffic: UInt[Array, "4"], bits: UInt[Array, "*m"], sent: UInt[Array, "*m"]) -> UInt[Array, "4"]:
@@ -213,27 +228,54 @@ def _counted_outside(info: Info, event: Event) -> bool:
 
 
 def _measure(
-    carry: Carry, protocol: Protocol, facts: Properties, observers: Sequence[Observer], index, time
+    carry: Carry, protocol: Protocol, facts: Properties, observers: Sequence[Observer], index, time, local=None
 ) -> tuple[Status, dict[str, Any]]:
     """Observe the network between two events."""
     x = models(protocol, carry.state, facts.num_rows)
     bad = ~finite_rows(x)
     # Mixing spreads bad numbers to all rows: only a single bad row identifies its node.
-    known = (jnp.sum(bad, dtype=jnp.int32) == 1) & (facts.num_rows == facts.num_nodes)
-    node = jnp.where(known, jnp.argmax(bad), NO_NODE)
+    one = add_up(local, jnp.sum(real_rows(local, bad), dtype=jnp.int32)) == 1
+    known = one & (facts.num_rows == facts.num_nodes)
+    first = jnp.argmax(bad) if local is None else local.ids[jnp.argmax(bad)]
+    node = jnp.where(known, first, NO_NODE)
     status = _flag(carry.status, jnp.where(jnp.any(bad), NON_FINITE, 0), index - 1, time, node)
-    beside = (None if read is None else read(carry.state) for read in (protocol.versions, protocol.meter))
-    snapshot = Snapshot(index, time, x, *beside)
+    versions, meter = (None if read is None else read(carry.state) for read in (protocol.versions, protocol.meter))
+    snapshot = Snapshot(index, time, x, versions, meter, local)
+    whole = snapshot
+    if local is not None and not all(is_by_rows(observer.measure) for observer in observers):
+        whole = snapshot._replace(x=in_node_order(local, x), local=None)
     values: dict[str, Array] = {}
     for observer in observers:
-        values |= observer.measure(snapshot)
+        values |= observer.measure(snapshot if is_by_rows(observer.measure) else whole)
     return status, values
 
 
-def totals_at(carry: Carry, index: Array, time: Array, values: dict[str, Any]) -> Totals:
+def totals_at(carry: Carry, index: Array, time: Array, values: dict[str, Any], local: Any = None) -> Totals:
     """Return what a record holds."""
     bits, messages = counter.unpack(carry.traffic)
+    if local is not None:
+        bits, messages = (_over_devices(each) for each in (bits, messages))
     return Totals(index, time, bits, messages, carry.losses, values)
+
+
+def _over_devices(own: Counter) -> Counter:
+    """Add the counters of all devices."""
+    each, total = jax.tree.map(lambda word: jax.lax.all_gather(word, AXIS), own), counter.zero()
+    for device in range(len(each[0])):
+        total = counter.plus(total, jax.tree.map(lambda words, at=device: words[at], each))
+    return total
+
+
+def first_of_devices(status: Status) -> Status:
+    """Return the first bad event over all devices: of equal events the gravest fault, of equal faults the first node.
+
+    Args:
+        status: of this device.
+    """
+    each = jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, AXIS), status)
+    event = jnp.where(each.bits != 0, each.event, jnp.uint32(0xFFFFFFFF))
+    first = jnp.lexsort((each.node, -each.bits, event))[0]
+    return jax.tree.map(lambda leaf: leaf[first], each)
 
 
 def _last(tree: PyTree) -> PyTree:
@@ -294,7 +336,12 @@ def _check_state(protocol: Protocol, state: Any) -> None:
 class Loop:
     """The functions that loops over the events of one timeline are made of."""
 
-    def __init__(self, key: Key[Array, ""], protocol: Protocol, timeline: Timeline, state: Any, observers: Any):
+    def __init__(
+        self, key: Key[Array, ""], protocol: Protocol, timeline: Timeline, state: Any, observers: Any, place: Any = None
+    ):
+        self.place = place
+        """Of one device of a mesh: its rows and its part of the mixing; None: every row is here."""
+        self.local = None if place is None else place.local
         self.events_key, self.steps_key = jax.random.fold_in(key, EVENTS), jax.random.fold_in(key, STEPS)
         self.protocol, self.timeline, self.observers = protocol, timeline, observers
         self.facts = timeline.properties
@@ -305,6 +352,11 @@ class Loop:
 
     def event(self, x: PyTree) -> Event:
         """Build an event."""
+        event = self.planned(x)
+        return event if self.place is None else self.place.of(event)
+
+    def planned(self, x: PyTree) -> Event:
+        """Build an event as the timeline plans it, with the nodes of all devices."""
         return event_of(self.events_key, self.timeline, x)
 
     def step(self, carry: Carry, x: PyTree) -> tuple[Carry, None]:
@@ -316,7 +368,12 @@ class Loop:
 
     def sent(self, xs: PyTree) -> UInt[Array, " T"]:
         """Count the messages of each of many events."""
-        return jax.vmap(lambda x: jnp.sum(count(self.event(x), self.rows), dtype=jnp.uint32))(xs)
+
+        def of_event(x: PyTree) -> UInt[Array, ""]:
+            sent = count(self.event(x), self.rows)
+            return jnp.sum(sent if self.local is None else _of_device(sent, self.local), dtype=jnp.uint32)
+
+        return jax.vmap(of_event)(xs)
 
     def charge(self, carry: Carry, sent: UInt[Array, " T"]) -> Carry:
         """Add messages that are counted for many events at once."""
@@ -324,7 +381,7 @@ class Loop:
 
     def measure(self, carry: Carry, index: Array, time: Array) -> tuple[Status, dict[str, Any]]:
         """Observe the network between two events."""
-        return _measure(carry, self.protocol, self.facts, self.observers, index, time)
+        return _measure(carry, self.protocol, self.facts, self.observers, index, time, self.local)
 
 
 def scan(
@@ -350,7 +407,7 @@ def scan(
         carry = jax.lax.scan(loop.step, carry, xs)[0]
         if loop.bits is not None:
             carry = loop.charge(carry, loop.sent(xs))
-        last = loop.event(_last(xs))
+        last = loop.planned(_last(xs))
         index, time = last.index[-1] + 1, last.time[-1]
         status, values = loop.measure(carry, index, time)
         carry = carry._replace(status=status)

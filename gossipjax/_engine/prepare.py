@@ -29,6 +29,9 @@ from gossipjax._engine.checks import (
     check_weights,
     start_form,
 )
+from gossipjax._engine.mesh import as_mesh
+from gossipjax._engine.placeable import check_placeable
+from gossipjax._engine.placed import placement_of
 from gossipjax._engine.probe import Probe, key_form, numbers
 from gossipjax._engine.programs import Job, Settings
 from gossipjax.facts import Properties, check_requires
@@ -56,6 +59,9 @@ class Execution(NamedTuple):
 
     strategy: Strategy
     packing: Packing
+    mesh: Any = None
+    """Devices over which nodes are spread; None: no mesh."""
+    parts: Any = "blocks"
 
 
 class Choices(NamedTuple):
@@ -87,20 +93,27 @@ def prepare(
     records = len(chunks.positions(len(timeline), recording.record_every, at))
     form, found, before, record_bytes = _check(key, bound, timeline, start, watching, records + 1)
     room = chunks.room(len(timeline), records, _entry_bytes(key, timeline), record_bytes)
+    if execution.mesh is not None:
+        check_placeable(bound, timeline, found, execution.strategy)
     choices = _choose(key, timeline, found, execution, _interval(timeline, recording, at))
-    call = call_record(
-        key, protocol, timeline, x0, **recording._asdict(), observers=list(observers), **execution._asdict()
-    )
+    written = {"strategy": execution.strategy, "packing": execution.packing}  # numbers do not depend on the mesh
+    call = call_record(key, protocol, timeline, x0, **recording._asdict(), observers=list(observers), **written)
+    spread = None
+    if execution.mesh is not None:
+        spread = placement_of(execution.mesh, execution.parts, timeline, bound, watching)
+        execution = execution._replace(strategy=choices.placed.strategy)
     if choices.placed.strategy == "shard" and "synchronous" in facts:
         bound, watching = placement.replicate_on_devices((bound, watching))
     # Seeds run together if rows are small, one after another if they are large.
     together: Literal["vmap", "map"] = "vmap" if choices.placed.strategy == "vmap" else "map"
     settings = Settings(execution.strategy, bytes_per_row(found.x0), together if key.ndim else None, numbers(facts))
     about = manifest(key, _configuration(call, timeline, found.x0, settings, choices, watching, x0))
+    if spread is not None:
+        about["placement"] = spread.report
     job = Job(
         key, bound, timeline, start, watching, form, settings, "synchronous" in facts, choices.packed,
         recording.record_every, at, before, room, found.bits.reported, key.size * _bytes(found.state),
-        choices.placed.strategy == "vmap", _local_steps(bound, found),
+        choices.placed.strategy == "vmap", _local_steps(bound, found), spread,
     )  # fmt: skip
     return job, call, about
 
@@ -119,12 +132,15 @@ def _entry_bytes(key: Any, timeline: Timeline) -> int:
     return key.size * chunks.bytes_per_entry(drawn)
 
 
-def as_execution(strategy: Any, packing: Any) -> Execution:
+def as_execution(strategy: Any, packing: Any, mesh: Any = None, parts: Any = "blocks") -> Execution:
     """Return how a run is executed; the default strategy is that of :func:`gossipjax.placement.using`."""
+    if mesh is None and not (isinstance(parts, str) and parts == "blocks"):
+        raise ValueError(f"parts={shown(parts)}: spreads nodes over the devices of a mesh; pass mesh=gossipjax.mesh()")
+    mesh = None if mesh is None else as_mesh(mesh)
     if strategy is None:
         strategy = placement.in_force()
     choice("strategy", strategy, get_args(Strategy))
-    return Execution(strategy, packing)
+    return Execution(strategy, packing, mesh, parts)
 
 
 def _check_sorts(key, protocol, timeline) -> None:
@@ -225,6 +241,8 @@ def _choose(key, timeline: Timeline, found: Probe, execution: Execution, interva
     size = bytes_per_row(found.x0)
     with placement.for_rows(execution.strategy, size):
         placed = placement.choose(jax.tree.leaves(found.x0)[0].shape[0], size)
+    if execution.mesh is not None and placed.strategy == "shard":
+        placed = placement.Choice("map", f"{placed.reason}, which the mesh gives its nodes")
     rows = jax.tree.leaves(found.x0)[0].shape[0]
     stacked = [leaf for leaf in jax.tree.leaves(found.state) if leaf.shape[:1] == (rows,) and not is_key(leaf)]
     packed = packing.choose(

@@ -9,9 +9,12 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 from jax.tree_util import Partial
 
 from gossipjax._base import placement
+from gossipjax._base.local import AXIS, Local
 from gossipjax._base.memory import Footprint, check_device_memory, footprint, is_large
 from gossipjax._base.streams import STARTS, STEPS
 from gossipjax._engine import chunks, loop, stretches
@@ -19,6 +22,7 @@ from gossipjax._engine.chunks import Piece, Room
 from gossipjax._engine.fingerprint import Origin, identity, of_start
 from gossipjax._engine.packing import Choice as Packed
 from gossipjax._engine.packing import pack
+from gossipjax._engine.placed import Place, Placement, replicate
 from gossipjax._engine.stretches import Cuts
 from gossipjax.facts import Properties
 from gossipjax.observe._models import Observer
@@ -67,6 +71,8 @@ class Job:
     """Whether all nodes train at once."""
     local_steps: int | None
     """Gradients of a node that acts; None: not known."""
+    placement: Placement | None = None
+    """Where the rows of a run on a mesh lie; None: all on one device."""
 
     @property
     def origin(self) -> Origin:
@@ -87,6 +93,29 @@ def _advance_call(functions, settings: Settings, key, protocol, xs, shared, stat
         return stretches.advance(key, protocol, timeline, state, losses, cuts, observers=observers)
 
     return _each_seed(part, settings, key, state, losses)
+
+
+def _placed_call(functions, settings: Settings, mesh: Mesh, key, protocol, xs, shared, state, losses, *rest):
+    """Advance one piece inside one ``shard_map``: all arrays in it are those of one device."""
+    rows = P(AXIS) if settings.seeds is None else P(None, AXIS)
+    observers, cuts, place = rest
+    of_place = Place(Local(P(AXIS), P(AXIS), P()), P(AXIS))  # type: ignore[arg-type]
+
+    def of_device(key, protocol, xs, shared, state, losses, observers, cuts, place):
+        def part(key, state, losses):
+            timeline = Timeline(xs, shared, functions[0], settings.facts, functions[1])
+            return stretches.advance(
+                key, protocol, timeline, state, losses, cuts, observers=observers, place=place
+            )  # fmt: skip
+
+        return _each_seed(part, settings, key, state, losses)
+
+    # No check of replication: it would require every constant in a loop to be cast to "varying".
+    run = jax.shard_map(
+        of_device, mesh=mesh, in_specs=(P(), P(), P(), P(), rows, P(), P(), P(), of_place),
+        out_specs=((rows, P(), P()), P()), check_vma=False,
+    )  # fmt: skip
+    return run(key, protocol, xs, shared, state, losses, observers, cuts, place)
 
 
 def _start_call(settings: Settings, synchronous: bool, key, protocol, x0):
@@ -115,6 +144,7 @@ def _each_seed(one: Callable[..., Any], settings: Settings, *batched: Any) -> An
         return jax.lax.map(lambda arguments: one(*arguments), batched)
 
 
+_placed = jax.jit(_placed_call, static_argnums=(0, 1, 2), donate_argnums=(7,))
 _advance = jax.jit(_advance_call, static_argnums=(0, 1), donate_argnums=(6,))
 _start = jax.jit(_start_call, static_argnums=(0, 1))
 _model = jax.jit(_model_call, static_argnums=(0,))
@@ -142,10 +172,24 @@ def advance_call(job: Job, piece: Piece, state: Any, losses: Any, width: int | N
     part, stops, size = job.timeline[piece.start : piece.stop], piece.stops, job.room.events
     if job.wide.packed and len(job.timeline):
         part, stops, size, width = _packed(job, piece, width)
+    if job.placement is not None:
+        return _placed_advance(job, part, stops, size, piece, state, losses), width
     return Call(_advance, (
         (part.event, part.draw), job.settings, job.key, job.protocol, stretches.padded(part.xs, size), part.shared,
         state, losses, job.observers, stretches.cuts(stops, piece, job.room.records, job.before),
     )), width  # fmt: skip
+
+
+def _placed_advance(job: Job, part: Timeline, stops: Any, size: int, piece: Piece, state: Any, losses: Any) -> Call:
+    spread = job.placement
+    assert spread is not None
+    functions = (spread.timeline.event, spread.timeline.draw)
+    cut = stretches.cuts(stops, piece, job.room.records, job.before)
+    key, xs, losses, cut = replicate(spread.mesh, (job.key, stretches.padded(part.xs, size), losses, cut))
+    return Call(_placed, (
+        functions, job.settings, spread.mesh, key, spread.protocol, xs, spread.timeline.shared, state, losses,
+        spread.observers, cut, spread.place,
+    ))  # fmt: skip
 
 
 def _packed(job: Job, piece: Piece, width: int | None) -> tuple[Timeline, list[int], int, int]:

@@ -6,14 +6,17 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Array, Key, Num
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, Key, Num
 
 from gossipjax._base.arguments import callable_of_one, flag
 from gossipjax._base.calls import attach
+from gossipjax._base.hosts import is_first
 from gossipjax._base.progress import progress_bar
-from gossipjax._engine.driver import Callback, Driver
+from gossipjax._engine.driver import Callback, Driver, require_same_run
 from gossipjax._engine.driver import Diverged as Diverged
 from gossipjax._engine.prepare import Packing, Recording, Strategy, as_execution, prepare
 from gossipjax.observe._models import Observer
@@ -34,6 +37,8 @@ def simulate(
     record_times: Sequence[int | float] | Num[Array | np.ndarray, " r"] | None = None,
     strategy: Strategy | None = None,
     packing: Packing = "auto",
+    mesh: Mesh | None = None,
+    parts: Literal["blocks", "metis"] | Int[Array | np.ndarray, " n"] = "blocks",
     progress: bool | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     callback: Callback | None = None,
@@ -93,10 +98,16 @@ def simulate(
             :func:`gossipjax.placement.using` says.
         packing: "packed" runs narrow events in wide conflict-free ones (:func:`gossipjax.pack`), "sequential" one after
             another, "auto" as is faster here.
+        mesh: devices over which the nodes are spread (:func:`gossipjax.mesh`); None: nodes stay on one device, or are
+            spread by "shard". The run is the same one, up to rounding. ``manifest["placement"]`` says how many rows
+            each device holds and how many move in a round.
+        parts: which device of the mesh holds which nodes: "blocks" of consecutive nodes; "metis", which cuts few edges
+            of a fixed graph (``pip install gossipjax[scale]``); or the device of each node.
         progress: show a progress bar with the time left; None: only on a terminal. A packed run that shows it, or keeps
             checkpoints, may be packed to another width, which changes numbers by rounding.
         checkpoint: a folder in which state and records are kept after each chunk; the same call resumes from there, and
-            so does one with a longer timeline.
+            so does one with a longer timeline, on another mesh, or on another number of hosts, all of which see the
+            folder; process 0 writes it.
         callback: called on the host at every record, the start included, with a dict of plain values: ``event``,
             ``time`` (seconds), ``bytes_sent``, ``messages_sent``, ``train_loss`` and what the observers measured
             (statistics over nodes as ``<name>_mean``, …; with S seeds arrays of S values). True ends the run there. The
@@ -122,19 +133,22 @@ def simulate(
         callback if callback is None else callable_of_one("callback", callback, "callback(record) -> True to stop")
     )
     recording = Recording(record_every, record_at, record_times)
-    job, call, about = prepare(key, protocol, timeline, x0, observers, recording, as_execution(strategy, packing))
+    job, call, about = prepare(
+        key, protocol, timeline, x0, observers, recording, as_execution(strategy, packing, mesh, parts)
+    )
     with contextlib.ExitStack() as stack:
         saved = None
+        require_same_run(job)
         if checkpoint is not None:
-            from gossipjax._engine.checkpoint import Checkpoint
+            from gossipjax._engine.checkpoint import open_checkpoint
 
-            saved = stack.enter_context(Checkpoint(checkpoint, job.run_identity()))
+            saved = stack.enter_context(open_checkpoint(checkpoint, job.run_identity()))
         driver = Driver(job)
         if saved is not None:
             driver.restore(saved)
-        progress = sys.stderr.isatty() if progress is None else progress
+        progress = is_first() and (sys.stderr.isatty() if progress is None else progress)
         show = stack.enter_context(progress_bar(progress, timeline.properties.name, len(timeline)))
-        for done in driver.run(saved, callback, throw, many=progress):
+        for done in driver.run(saved, callback, throw, many=bool(progress)):
             show(done)
     trajectory = driver.trajectory(about)
     stopped = trajectory.manifest.get("stopped")

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt
 
 from gossipjax._engine.chunks import Piece
-from gossipjax._engine.loop import Carry, Loop, Losses, Status, Totals, fresh, totals_at
+from gossipjax._engine.loop import Carry, Loop, Losses, Status, Totals, first_of_devices, fresh, totals_at
 from gossipjax.observe._models import Observer
 from gossipjax.types import Protocol, Timeline
 
@@ -65,6 +65,7 @@ def advance(
     cuts: Cuts,
     *,
     observers: Sequence[Observer] = (),
+    place: Any = None,
 ) -> tuple[tuple[Any, Status, Losses], Totals]:
     """Run one part of a longer run, in loops whose lengths are data.
 
@@ -79,12 +80,13 @@ def advance(
         losses: before it.
         cuts: its stretches.
         observers: measured at every record.
+        place: of one device of a mesh, see :class:`gossipjax._engine.placed.Place`; None: every row is here.
 
     Returns:
         ``((state, status, losses), totals)``; totals have one entry for each of ``cuts.stops``. Those after the last
         stretch, and what observers measure at stretches without a record, are zero.
     """
-    events = Loop(key, protocol, timeline, state, observers)
+    events = Loop(key, protocol, timeline, state, observers, place)
     carry, start = fresh(state, losses), jnp.zeros((), cuts.stops.dtype)
     room = _room(events, carry, cuts)
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), room.values)
@@ -102,13 +104,14 @@ def advance(
 
         status, values = jax.lax.cond(at < cuts.records, look, lambda: (carry.status, nothing))
         carry = carry._replace(status=status)
-        entry = totals_at(carry, number, time, values)
+        entry = totals_at(carry, number, time, values, events.local)
         found = jax.tree.map(lambda a, b: jax.lax.dynamic_update_index_in_dim(a, b, at, 0), found, entry)
         return at + 1, stop, carry, found
 
     end = jax.lax.while_loop(lambda done: done[0] < cuts.stretches, stretch, (start, start, carry, room))
     _, _, carry, found = end
-    return (carry.state, carry.status, carry.losses), found
+    status = carry.status if place is None else first_of_devices(carry.status)
+    return (carry.state, status, carry.losses), found
 
 
 def _entry(tree: PyTree, at: Int[Array, ""]) -> PyTree:
@@ -144,7 +147,7 @@ def _charged(events: Loop, carry: Carry, start: Int[Array, ""], stop: Int[Array,
 
 def _moment(events: Loop, cuts: Cuts, stop: Int[Array, ""]) -> tuple[UInt[Array, ""], Float[Array, ""]]:
     """Return the number of source events up to a stop, and the time of the last of them."""
-    last = events.event(_entry(events.xs, jnp.maximum(stop - 1, 0)))
+    last = events.planned(_entry(events.xs, jnp.maximum(stop - 1, 0)))
     time = last.time[-1]
     return jnp.where(stop > 0, last.index[-1] + 1, cuts.number), jnp.where(stop > 0, time, cuts.time.astype(time.dtype))
 
@@ -154,7 +157,7 @@ def _room(events: Loop, carry: Carry, cuts: Cuts) -> Totals:
 
     def one(carry: Carry) -> Totals:
         number, time = _moment(events, cuts, jnp.zeros((), cuts.stops.dtype))
-        return totals_at(carry, number, time, events.measure(carry, number, time)[1])
+        return totals_at(carry, number, time, events.measure(carry, number, time)[1], events.local)
 
     form = jax.eval_shape(one, carry)
     return jax.tree.map(lambda leaf: jnp.zeros((len(cuts.stops), *leaf.shape), leaf.dtype), form)

@@ -28,6 +28,7 @@ from gossipjax._base.placement import choose_blocks, map_blocks, using
 from gossipjax._base.rows import FEW, before_writing, read_row, write_row
 from gossipjax.mixing._forms import (
     DenseMixing,
+    Form,
     GroupMixing,
     Mixing,
     PairMixing,
@@ -38,6 +39,8 @@ from gossipjax.mixing._forms import (
     gather,
     live_receivers,
 )
+from gossipjax.mixing._placed import reach
+from gossipjax.mixing._placed_forms import PLACED, PlacedDense, PlacedTable
 
 
 def mix(mixing: Mixing, x: PyTree) -> PyTree:
@@ -67,6 +70,8 @@ def mix(mixing: Mixing, x: PyTree) -> PyTree:
             return jax.tree.map(lambda leaf: _mix_pairs(mixing, leaf), x)
         case GroupMixing():
             return jax.tree.map(lambda leaf: _mix_groups(mixing, leaf), x)
+        case PlacedTable() | PlacedDense():
+            return jax.tree.map(lambda leaf: over_columns(_mix_placed, leaf, mixing), x)
 
 
 def neighbor_sum(mixing: Mixing, f: Callable[[PyTree, PyTree], PyTree], x: PyTree) -> PyTree:
@@ -98,6 +103,10 @@ def neighbor_sum(mixing: Mixing, f: Callable[[PyTree, PyTree], PyTree], x: PyTre
             return _sum_pairs(mixing, f, x)
         case GroupMixing():
             return _sum_groups(mixing, f, x)
+        case PlacedTable():
+            return _sum_columns(mixing, mixing.own, f, x, jax.tree.map(lambda leaf: reach(mixing, leaf), x))
+        case PlacedDense():
+            return _sum_senders(mixing.W, mixing.ids, f, x, jax.tree.map(lambda leaf: reach(mixing, leaf), x))
 
 
 def messages(mixing: Mixing, num_rows: int) -> UInt[Array, " m"]:
@@ -119,6 +128,8 @@ def messages(mixing: Mixing, num_rows: int) -> UInt[Array, " m"]:
         TypeError: if mixing is not one of the four forms.
         ValueError: if it has a different number of rows, or its arrays do not match in shape.
     """
+    if isinstance(mixing, PLACED):
+        return mixing.messages
     mixing = as_event_mixing(mixing, whole("num_rows", num_rows, least=1, most=2**31 - 1))
     match mixing:
         case DenseMixing(W=W):
@@ -163,6 +174,13 @@ def to_dense(mixing: Mixing, num_rows: int) -> Float[Array, "{num_rows} {num_row
 
 
 _BLOCK = 16
+
+
+def _mix_placed(leaf: Array, mixing: PlacedTable | PlacedDense) -> Array:
+    everyone = reach(mixing, leaf)
+    if isinstance(mixing, PlacedDense):
+        return jnp.tensordot(mixing.W.astype(leaf.dtype), everyone, axes=1, precision=jax.lax.Precision.HIGHEST)
+    return _mix_rows(everyone, leaf, mixing.neighbors, mixing.weights, mixing.self_weight)
 
 
 def _mix_dense(leaf: Array, mixing: DenseMixing) -> Array:
@@ -260,22 +278,41 @@ def _mix_groups(mixing: GroupMixing, leaf: Array) -> Array:
 
 
 def _sum_dense(mixing: DenseMixing, f: Callable, x: PyTree) -> PyTree:
-    """Scan over the senders, so that no (n, n, ...) array is allocated."""
-    rows = jnp.arange(mixing.W.shape[0])
+    return _sum_senders(mixing.W, jnp.arange(mixing.W.shape[0], dtype=jnp.int32), f, x, x)
+
+
+def _sum_senders(W: Array, rows: Int[Array, " m"], f: Callable, x: PyTree, everyone: PyTree) -> PyTree:
+    """Scan over the senders, so that no (n, n, ...) array is allocated.
+
+    Args:
+        W: rows of the matrix, ``(m, n)``.
+        rows: their numbers.
+        f: of two models.
+        x: the models of these rows.
+        everyone: the models of all senders.
+    """
 
     def add(total: PyTree, sender: tuple[Array, Array, PyTree]) -> tuple[PyTree, None]:
         j, weights, other = sender
         values = jax.vmap(f, in_axes=(0, None))(x, other)
         return _add_scaled(total, weights, rows != j, values), None
 
-    return jax.lax.scan(add, _zeros(f, x, x), (rows, mixing.W.T, x))[0]
+    senders = jnp.arange(W.shape[1], dtype=jnp.int32)
+    return jax.lax.scan(add, _zeros(f, x, x), (senders, W.T, everyone))[0]
 
 
 def _sum_table(mixing: TableMixing, f: Callable, x: PyTree) -> PyTree:
-    total, rows = _zeros(f, x, x), jnp.arange(mixing.neighbors.shape[0], dtype=jnp.int32)
+    return _sum_columns(mixing, jnp.arange(mixing.neighbors.shape[0], dtype=jnp.int32), f, x, x)
+
+
+def _sum_columns(
+    mixing: TableMixing | PlacedTable, rows: Int[Array, " m"], f: Callable, x: PyTree, everyone: PyTree
+) -> PyTree:
+    """Add the neighbours of all rows, one column of the table after another; ``rows`` are their own in everyone."""
+    total = _zeros(f, x, x)
     for k in range(mixing.neighbors.shape[1]):
         neighbors = mixing.neighbors[:, k]
-        values = jax.vmap(f)(x, jax.tree.map(lambda leaf, rows=neighbors: gather(leaf, rows), x))
+        values = jax.vmap(f)(x, jax.tree.map(lambda leaf, rows=neighbors: gather(leaf, rows), everyone))
         total = _add_scaled(total, mixing.weights[:, k], neighbors != rows, values)
     return total
 
@@ -322,7 +359,7 @@ def _repeat(averages: Array, count: int) -> Array:
     return jnp.broadcast_to(averages[:, None], (averages.shape[0], count, *averages.shape[1:]))
 
 
-def _of_whole_models(mixing: Mixing) -> Mixing:
+def _of_whole_models(mixing: Form) -> Form:
     if isinstance(mixing, GroupMixing) and mixing.parts is not None:
         raise ValueError(
             "mixing: its groups send fragments of models (GroupMixing.parts), which mix would treat as whole models: "
@@ -334,6 +371,8 @@ def _of_whole_models(mixing: Mixing) -> Mixing:
 def _on_device(mixing: Any, x: PyTree, *, averaged: bool = True) -> tuple[Mixing, PyTree]:
     """Check the mixing and the leaves, and convert both to JAX arrays."""
     x = jax.tree_util.tree_map_with_path(_leaf, x)
+    if isinstance(mixing, PLACED):  # made by the loop, from a mixing that was checked
+        return mixing, x
     mixing, leaves = _of_whole_models(as_event_mixing(mixing)), jax.tree_util.tree_leaves_with_path(x)
     rows = mixing[0].shape[0] if isinstance(mixing, DenseMixing | TableMixing) else None
     if not leaves:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Int, UInt
 
+from gossipjax._base.local import network_size
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import messages
 from gossipjax.mixing._forms import DenseMixing, PairMixing, TableMixing, live_receivers
+from gossipjax.mixing._placed_forms import PLACED
 from gossipjax.types import NOBODY, Event, Info, Params
 
 EVERYONE = Requires({"synchronous"}, mixing=True, builder="timeline.rounds")
@@ -61,7 +63,7 @@ def count(event: Event, rows: int) -> UInt[Array, " m"]:
     if event.messages is not None:
         return event.messages
     if event.allreduce is not None:
-        return jnp.full(rows, rows - 1, jnp.uint32)
+        return jnp.full(rows, network_size(event.local, rows) - 1, jnp.uint32)
     return jnp.zeros((1,), jnp.uint32) if event.mixing is None else messages(event.mixing, rows)
 
 
@@ -84,7 +86,7 @@ def speakers(event: Event, rows: int) -> Int[Array, " m"] | None:
     if said is None and isinstance(mixing, PairMixing) and (given is None or given.shape == mixing.senders.shape):
         happens = live_receivers(mixing, rows) < rows if given is None else True
         said = jnp.where(happens, mixing.senders, NOBODY)
-    if said is None and isinstance(mixing, DenseMixing | TableMixing):
+    if said is None and isinstance(mixing, (DenseMixing, TableMixing, *PLACED)):
         said = jnp.arange(rows, dtype=jnp.int32)
     if said is not None:
         return said if given is None else jnp.where(given > 0, said, NOBODY)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gossipjax._base.arguments import instance, shown
+from gossipjax.mixing._placed_forms import PlacedDense, PlacedTable
 
 
 class DenseMixing(NamedTuple):
@@ -59,7 +60,8 @@ class GroupMixing(NamedTuple):
     and sharings for fragments combine them."""
 
 
-Mixing = DenseMixing | TableMixing | PairMixing | GroupMixing
+Form = DenseMixing | TableMixing | PairMixing | GroupMixing
+Mixing = Form | PlacedTable | PlacedDense
 FORMS = (DenseMixing, TableMixing, PairMixing, GroupMixing)
 HOW_TO_MIX = "use from_matrix, exchange, push or one of the four forms of gossipjax.mixing"
 
@@ -89,7 +91,7 @@ def live_receivers(mixing: PairMixing, num_rows: int) -> Int[Array, " m"]:
     return jnp.where(mixing.senders < num_rows, mixing.receivers, num_rows)
 
 
-def as_arrays(mixing: Any) -> Mixing:
+def as_arrays(mixing: Any) -> Form:
     """Convert the fields to JAX arrays, with int32 indices; axes may be stacked in front.
 
     Raises:
@@ -99,7 +101,7 @@ def as_arrays(mixing: Any) -> Mixing:
     return type(mixing)(*(_as_array(mixing, field) for field in mixing._fields))
 
 
-def as_event_mixing(mixing: Any, num_rows: int | None = None) -> Mixing:
+def as_event_mixing(mixing: Any, num_rows: int | None = None) -> Form:
     """Convert the mixing of one event to JAX arrays, and check it; traced values cannot be checked.
 
     Args:

@@ -22,8 +22,9 @@ from gossipjax._base.arguments import seed as check_seed
 from gossipjax._base.binding import Frozen, as_partial, as_task
 from gossipjax._base.calls import recordable, recorded
 from gossipjax._base.display import displayed
-from gossipjax._base.placement import map_nodes
-from gossipjax._base.rows import check_stacked, mean_row, num_rows, take
+from gossipjax._base.local import Local, add_up, in_node_order, mean_of_rows, network_size, real_rows
+from gossipjax._base.placement import by_rows, map_nodes
+from gossipjax._base.rows import check_stacked, num_rows, take
 from gossipjax.types import Params, Task
 
 STATISTICS = ("mean", "min", "max", "p10", "p50", "p90")
@@ -50,6 +51,9 @@ class Snapshot(NamedTuple):
     """Version counters, if the run tracks them (:func:`gossipjax.track_versions`)."""
     meter: Any = None
     """Traffic and clocks of the nodes, if the run is metered (:func:`gossipjax.metered`)."""
+    local: Any = None
+    """The rows of one device of a mesh, for observers that are marked :func:`gossipjax.placement.by_rows`; all others
+    are given the rows of all devices. None: every row is here."""
 
 
 @jax.tree_util.register_static
@@ -76,18 +80,21 @@ class Observer(NamedTuple):
         return ", ".join(variable.name for variable in self.variables), {"measures": measures}
 
 
-def squared_deviations(x: Params) -> Float[Array, " n"]:
-    """Return ``‖x_i − x̄‖²`` of every row, summed over all leaves."""
+def squared_deviations(x: Params, local: Local | None = None) -> Float[Array, " n"]:
+    """Return ``‖x_i − x̄‖²`` of every row, summed over all leaves; ``local``: the rows are those of one device."""
     check_stacked("x", x)
     parts = []
     for leaf in jax.tree.leaves(x):
-        deviation = (leaf - jnp.mean(leaf, axis=0, keepdims=True)).reshape(leaf.shape[0], -1)
+        mean = jnp.mean(leaf, axis=0, keepdims=True) if local is None else mean_of_rows(local, leaf)[None]
+        deviation = (leaf - mean).reshape(leaf.shape[0], -1)
         parts.append(jnp.sum(jnp.square(deviation), axis=1).astype(jnp.result_type(float)))
     return jnp.sum(jnp.stack(parts), axis=0)
 
 
+@by_rows
 def _consensus(snapshot: Snapshot) -> dict[str, Array]:
-    return {"consensus_distance": jnp.mean(squared_deviations(snapshot.x))}
+    squares = squared_deviations(snapshot.x, snapshot.local)
+    return {"consensus_distance": mean_of_rows(snapshot.local, squares)}
 
 
 @recorded()
@@ -111,12 +118,14 @@ def disagreement() -> Observer:
     return Observer(Partial(_disagreement), (Variable("disagreement", "largest difference of two nodes' parameters"),))
 
 
+@by_rows
 def _distance(target: Params, snapshot: Snapshot) -> dict[str, Array]:
     def gap(leaf: Array, goal: Array) -> Array:
-        return jnp.sum(jnp.square(leaf - jnp.expand_dims(goal, 0))) / leaf.shape[0]
+        squares = real_rows(snapshot.local, jnp.square(leaf - jnp.expand_dims(goal, 0)))
+        return jnp.sum(squares) / network_size(snapshot.local, leaf.shape[0])
 
     total = sum(jax.tree.leaves(jax.tree.map(gap, snapshot.x, target)), start=jnp.zeros(()))
-    return {"squared_error": total}
+    return {"squared_error": add_up(snapshot.local, total)}
 
 
 @recorded()
@@ -152,7 +161,12 @@ def percentiles(values: Float[Array, " n"]) -> Float[Array, " statistic"]:
     return jnp.concatenate([jnp.stack([jnp.nanmean(values), jnp.nanmin(values), jnp.nanmax(values)]), quantiles])
 
 
+@by_rows
 def _node_metrics(task: Task, test: Any, rows: Array | None, snapshot: Snapshot) -> dict[str, Array]:
+    if snapshot.local is not None:  # each device measures its own nodes, all of them, to have equal work
+        values = map_nodes(Partial(metrics_of, task, test), snapshot.x)
+        chosen = {name: take(in_node_order(snapshot.local, array), rows) for name, array in values.items()}
+        return {f"test_{name}": percentiles(array) for name, array in chosen.items()}
     if rows is not None and rows.shape[0] > num_rows(snapshot.x):
         raise ValueError(
             f"nodes: the observer evaluates {rows.shape[0]} nodes but there are {num_rows(snapshot.x)} model rows; "
@@ -167,8 +181,10 @@ def metrics_of(task: Task, test: Any, x: Params) -> dict[str, Array]:
     return task.metrics(x, test)
 
 
+@by_rows
 def _mean_metrics(task: Task, test: Any, snapshot: Snapshot) -> dict[str, Array]:
-    return {f"average_model_{name}": value for name, value in task.metrics(mean_row(snapshot.x), test).items()}
+    mean = jax.tree.map(lambda leaf: mean_of_rows(snapshot.local, leaf), snapshot.x)
+    return {f"average_model_{name}": value for name, value in task.metrics(mean, test).items()}
 
 
 def metric_names(task: Task, test: Any) -> list[str]:

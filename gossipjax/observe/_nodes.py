@@ -16,14 +16,19 @@ from jaxtyping import Array
 from gossipjax._base.arguments import seed as check_seed
 from gossipjax._base.binding import as_task
 from gossipjax._base.calls import recorded
-from gossipjax._base.placement import map_nodes
+from gossipjax._base.local import in_node_order
+from gossipjax._base.placement import by_rows, map_nodes
 from gossipjax._base.rows import num_rows
 from gossipjax.observe._models import Observer, Snapshot, Variable, metric_names, metrics_of, subset
 from gossipjax.observe._staleness import pairs, versions_of
 from gossipjax.types import Task
 
 
+@by_rows
 def _metrics(task: Task, test: Any, snapshot: Snapshot) -> dict[str, Array]:
+    if snapshot.local is not None:
+        values = map_nodes(Partial(metrics_of, task, test), snapshot.x)
+        return {f"{name}_by_node": in_node_order(snapshot.local, array) for name, array in values.items()}
     if num_rows(snapshot.x) < task.num_nodes:
         raise ValueError(
             f"metrics_by_node: there are {num_rows(snapshot.x)} model rows for {task.num_nodes} nodes, so that nodes "

@@ -11,7 +11,9 @@ from jaxtyping import Array, Key
 
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
-from gossipjax._base.rows import all_finite, bits_per_row, mean_row, num_rows
+from gossipjax._base.local import mean_of_rows, network_size
+from gossipjax._base.placement import by_rows
+from gossipjax._base.rows import all_finite, bits_per_row, num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import charge_allreduce
 from gossipjax.protocol._local import init_optimizer, node_gradients
@@ -30,10 +32,11 @@ def _init(optimizer: Partial, key: Key[Array, ""], x0: Params) -> AllReduceState
     return AllReduceState(x0, init_optimizer(optimizer, x0))
 
 
+@by_rows
 def _step(task: Task, optimizer: Partial, key, state: AllReduceState, event: Event) -> tuple[AllReduceState, Info]:
-    n = num_rows(state.x)
+    n = network_size(event.local, num_rows(state.x))
     loss, grads = node_gradients(key, task, state.x, event)
-    mean = mean_row(grads)
+    mean = jax.tree.map(lambda leaf: mean_of_rows(event.local, leaf), grads)
     updates, optimizer_state = jax.vmap(optimizer().update, in_axes=(None, 0, 0))(mean, state.optimizer, state.x)
     x = optax.apply_updates(state.x, updates)
     info = Info(bits_per_row(x), None, loss, all_finite(x))

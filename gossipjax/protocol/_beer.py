@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Key, UInt
 
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import all_finite, num_rows, where_rows
 from gossipjax.compress._compressor import STREAM, Compressor, as_compressor, compress_rows
 from gossipjax.facts import FIXED_GRAPH, Requires
@@ -58,6 +59,7 @@ def _tell(
     return jax.tree.map(jnp.add, estimate, message), bits
 
 
+@by_rows
 def _step(
     task: Task, optimizer: Partial, compressor: Compressor, gamma: Any, key, state: BeerState, event: Event
 ) -> tuple[BeerState, Info]:

@@ -14,6 +14,7 @@ from gossipjax._base.arguments import choice
 from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.outputs import encode
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import increase, num_rows, put, take, trained_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import traffic_fields
@@ -36,6 +37,7 @@ def _init(task: Task, optimizer: Partial, sharing: Sharing, key: Key[Array, ""],
     return DPSGDState(x0, init_optimizer(optimizer, node_rows(x0, task.num_nodes)), sharing.init(x0))
 
 
+@by_rows
 def _adapt_then_combine(
     task: Task, optimizer: Partial, steps: Frozen[int], sharing: Sharing, key, state: DPSGDState, event: Event
 ) -> tuple[DPSGDState, Info]:
@@ -47,6 +49,7 @@ def _adapt_then_combine(
     return DPSGDState(x, optimizer_state, shared), info
 
 
+@by_rows
 def _combine_then_adapt(
     task: Task, optimizer: Partial, steps: Frozen[int], sharing: Sharing, key, state: DPSGDState, event: Event
 ) -> tuple[DPSGDState, Info]:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Key
 
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import all_finite, bits_per_row, num_rows
 from gossipjax.facts import FIXED_GRAPH, Requires
 from gossipjax.mixing._apply import mix
@@ -35,6 +36,7 @@ def _init(optimizer: Partial, key: Key[Array, ""], x0: Params) -> ExtraState:
     return ExtraState(x0, x0, jax.tree.map(jnp.zeros_like, x0), init_optimizer(optimizer, x0))
 
 
+@by_rows
 def _step(task: Task, optimizer: Partial, key, state: ExtraState, event: Event) -> tuple[ExtraState, Info]:
     loss, gradient = node_gradients(key, task, state.x, event)
     update, optimizer_state = jax.vmap(optimizer().update)(gradient, state.optimizer, state.x)

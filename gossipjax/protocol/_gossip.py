@@ -9,6 +9,7 @@ from jaxtyping import Array, Key
 
 from gossipjax._base.calls import recorded
 from gossipjax._base.outputs import encode
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import traffic_fields
@@ -28,6 +29,7 @@ def _init(sharing: Sharing, key: Key[Array, ""], x0: Params) -> GossipState:
     return GossipState(x0, sharing.init(x0))
 
 
+@by_rows
 def _step(sharing: Sharing, key: Key[Array, ""], state: GossipState, event: Event) -> tuple[GossipState, Info]:
     shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, state.x, event)
     shared, x = sharing.merge(key, shared, (state.x, payload, event))

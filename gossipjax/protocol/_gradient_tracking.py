@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Key
 from gossipjax._base.arguments import choice
 from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import all_finite, bits_per_row, num_rows, where_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
@@ -49,6 +50,7 @@ def _track(order: str, state: GradientTrackingState, grad: Params, event: Event)
     return tracker if state.started is None else where_rows(state.started, tracker, grad)
 
 
+@by_rows
 def _step(
     task: Task, optimizer: Partial, order: Frozen[str], key, state: GradientTrackingState, event: Event
 ) -> tuple[GradientTrackingState, Info]:

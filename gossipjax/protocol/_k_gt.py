@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key
 from gossipjax._base.arguments import real
 from gossipjax._base.binding import Frozen, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import bits_per_row, num_rows, scale_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
@@ -34,6 +35,7 @@ def _init(key: Key[Array, ""], x0: Params) -> KGTState:
     return KGTState(x0, jax.tree.map(jnp.zeros_like, x0))
 
 
+@by_rows
 def _step(
     task: Task, steps: Frozen[int], rate: Any, communication_rate: Any, key, state: KGTState, event: Event
 ) -> tuple[KGTState, Info]:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Key
 from gossipjax._base.arguments import real, reals
 from gossipjax._base.binding import as_partial, as_task
 from gossipjax._base.calls import recorded
-from gossipjax._base.placement import map_nodes
+from gossipjax._base.placement import by_rows, map_nodes
 from gossipjax._base.rows import all_finite, bits_per_row, num_rows, scale_rows, where_rows
 from gossipjax.facts import FIXED_GRAPH, Requires
 from gossipjax.mixing._apply import mix
@@ -39,13 +39,16 @@ def _init(key: Key[Array, ""], x0: Params) -> NIDSState:
     return NIDSState(x0, x0, x0, jnp.zeros(num_rows(x0), bool))
 
 
+@by_rows
 def _step(task: Task, steps: Any, prox: Partial | None, key, state: NIDSState, event: Event) -> tuple[NIDSState, Info]:
     """One round: gradient, mixing of what changed, prox."""
+    steps, largest = jnp.asarray(steps), jnp.max(jnp.asarray(steps))
+    steps = steps if event.local is None or steps.ndim == 0 else steps[event.local.ids]
     loss, gradient = node_gradients(key, task, state.x, event)
     adapted = jax.tree.map(jnp.subtract, state.x, scale_rows(steps, gradient))
     v = jax.tree.map(lambda x, new, old: x + new - old, state.x, adapted, state.adapted)
     gap = jax.tree.map(jnp.subtract, v, mix(event.mixing, v))
-    relative = jnp.asarray(steps) / (2 * jnp.max(jnp.asarray(steps)))
+    relative = steps / (2 * largest)
     corrected = jax.tree.map(lambda z, x, v, d: z - x + v - d, state.z, state.x, v, scale_rows(relative, gap))
     z = where_rows(state.started, corrected, adapted)
     x = z if prox is None else _prox_of_rows(prox, z, steps)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Key
 from gossipjax._base.arguments import real
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import all_finite, bits_per_row, num_rows
 from gossipjax.compress._compressor import STREAM
 from gossipjax.facts import FIXED_GRAPH, Requires
@@ -52,6 +53,7 @@ def _mixed(mixing: Mixing, chi: Any, z: Params) -> Params:
     return jax.tree.map(move, z, mix(mixing, z))
 
 
+@by_rows
 def _step(
     task: Task, optimizer: Partial, probability: Any, chi: Any, key, state: ProxSkipState, event: Event
 ) -> tuple[ProxSkipState, Info]:

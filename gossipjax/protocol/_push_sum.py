@@ -16,6 +16,7 @@ from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.counter import MOST_BITS
 from gossipjax._base.outputs import encode
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import bits_per_row, num_rows, put, take, trained_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
@@ -114,11 +115,13 @@ def _init(task: Task, optimizer: Partial, sharing: Sharing, key: Key[Array, ""],
     return SGPState(x0, _ones(sharing, x0), optimizers, sharing.init(x0))
 
 
+@by_rows
 def _average(sharing: Sharing, key: Key[Array, ""], state: PushSumState, event: Event) -> tuple[PushSumState, Info]:
     x, w, shared, bits = _push(sharing, key, state, state.x, event)
     return PushSumState(x, w, shared), Info(*traffic_fields(event, bits, num_rows(x)))
 
 
+@by_rows
 def _step(
     task: Task, optimizer: Partial, sharing: Sharing, key, state: SGPState, event: Event
 ) -> tuple[SGPState, Info]:

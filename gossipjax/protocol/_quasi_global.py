@@ -15,6 +15,7 @@ from gossipjax._base.arguments import real
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.outputs import encode
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import all_finite, num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import traffic_fields
@@ -38,6 +39,7 @@ def _init(optimizer: Partial, sharing: Sharing, key: Key[Array, ""], x0: Params)
     return QuasiGlobalState(x0, jax.tree.map(jnp.zeros_like, x0), init_optimizer(optimizer, x0), sharing.init(x0))
 
 
+@by_rows
 def _step(
     task: Task, optimizer: Partial, beta: Any, sharing: Sharing, key, state: QuasiGlobalState, event: Event
 ) -> tuple[QuasiGlobalState, Info]:

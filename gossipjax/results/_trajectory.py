@@ -19,7 +19,8 @@ import numpy as np
 
 from gossipjax._base import call_json, display
 from gossipjax._base.arguments import flag, instance
-from gossipjax._base.calls import attach, record_of
+from gossipjax._base.calls import Call, attach, record_of
+from gossipjax._base.hosts import is_first
 from gossipjax._base.leaves import plain
 from gossipjax._base.paths import as_path, replacing
 from gossipjax.results._stored import arrays_dataset, arrays_of, containers, from_containers
@@ -60,6 +61,7 @@ class Trajectory:
             saved without models.
         x: final models, stacked, after the axis of seeds if there are several; None if saved without models. They may
             be arrays of ``state``: do not donate them to a compiled function if the run is to be continued or saved.
+        spread: set on several hosts, where ``state`` and ``x`` are None until :meth:`gather` brings them together.
         continuation: state for a longer run, which takes the trajectory as x0 of :func:`gossipjax.simulate`; None if
             saved without models.
     """
@@ -68,6 +70,21 @@ class Trajectory:
     state: Any = None
     x: Any = None
     continuation: Continuation | None = None
+    spread: Callable[[], tuple[Any, Any]] | None = None
+
+    def gather(self) -> Trajectory:
+        """Bring the models and the state of a run on several hosts to each of them; all processes must call it.
+
+        Returns:
+            A trajectory with ``x`` and ``state``; this one, if it has them.
+        """
+        if self.spread is None:
+            return self
+        state, x = self.spread()
+        found = dataclasses.replace(self, state=state, x=x, spread=None)
+        if isinstance(call := record_of(self), Call):
+            attach(found, call)
+        return found
 
     def __getitem__(self, name: str) -> DataArray:
         """Return one variable, such as ``trajectory["consensus_distance"]``."""
@@ -137,6 +154,8 @@ class Trajectory:
     def save(self, path: str | os.PathLike[str], *, models: bool = False) -> pathlib.Path:
         """Write one netCDF-4 file. A temporary file comes first, so that a failure keeps an earlier file intact.
 
+        On several hosts, process 0 writes it, and the others return at once.
+
         Args:
             path: path of the file, in an existing folder.
             models: whether to save the final models and the protocol's state too. The file is then as large as the
@@ -151,6 +170,8 @@ class Trajectory:
             OSError: if the file cannot be written (a full disk, no permission); no partial file remains.
         """
         target = as_path("path", path)
+        if not is_first():
+            return target
         groups = {"/": self.dataset} | (self._model_groups() if flag("models", models) else {})
         if (call := record_of(self)) is not None:
             groups["call"] = arrays_dataset({"npz": call_json.pack(call)}, {})
@@ -160,6 +181,8 @@ class Trajectory:
 
     def _model_groups(self) -> dict[str, Dataset]:
         if self.x is None or self.continuation is None:
+            if self.spread is not None:
+                raise ValueError("models=True: the models of this trajectory lie on several hosts; call gather() first")
             raise ValueError("models=True: this trajectory has no models; it was read from a file without them")
         leaves: list[Any] = []
         structure = containers(self.x, leaves)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Key, UInt
 
 from gossipjax._base.arguments import real
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import parameters_per_row
 from gossipjax.compress._compressor import Compressor, as_compressor, compress_rows
 from gossipjax.facts import FIXED_GRAPH
@@ -56,6 +57,7 @@ def start_at_zero(compressor: Compressor, x0: Params) -> ChocoState:
     return ChocoState(jax.tree.map(jnp.zeros_like, x0))
 
 
+@by_rows
 def _encode(
     compressor: Compressor, key: Key[Array, ""], state: ChocoState, x_start: Params, x: Params, event: Event
 ) -> tuple[ChocoState, tuple[Params, int | UInt[Array, " n"]]]:
@@ -65,6 +67,7 @@ def _encode(
     return state, (message, bits)
 
 
+@by_rows
 def merge_differences(
     gamma: Any, key: Key[Array, ""], state: ChocoState, arrived: tuple[Params, Params, Event]
 ) -> tuple[ChocoState, Params]:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key, UInt
 
 from gossipjax._base.calls import recorded
 from gossipjax._base.outputs import encode
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import num_rows
 from gossipjax.compress._compressor import Compressor, as_compressor, compress_each
 from gossipjax.mixing._counting import EVERYONE, speakers
@@ -32,6 +33,7 @@ from gossipjax.sharing._wire import (
 from gossipjax.types import Event, Mass, Params, Sharing
 
 
+@by_rows
 def _encode(
     compressor: Compressor, key: Key[Array, ""], state: WireState, x_start: Params, x: Params, event: Event
 ) -> tuple[WireState, tuple[Params, int | UInt[Array, " m"]]]:
@@ -41,6 +43,7 @@ def _encode(
     return state, compress_each(keys, compressor, rows_that_speak(event, x, rows))
 
 
+@by_rows
 def _merge(
     compressor: Compressor, gamma: Any, key: Key[Array, ""], state: WireState, arrived: tuple[Params, Params, Event]
 ) -> tuple[WireState, Params]:
@@ -123,6 +126,7 @@ def _check_payload(x: Params, payload: Any) -> None:
         )
 
 
+@by_rows
 def _encode_feedback(
     sharing: Sharing, key: Key[Array, ""], state: ErrorFeedbackState, x_start: Params, x: Params, event: Event
 ) -> tuple[ErrorFeedbackState, tuple[Params, int | UInt[Array, "..."]]]:
@@ -132,6 +136,7 @@ def _encode_feedback(
     return ErrorFeedbackState(jax.tree.map(jnp.subtract, wanted, payload), inner), (payload, bits)
 
 
+@by_rows
 def _merge_feedback(
     sharing: Sharing, key: Key[Array, ""], state: ErrorFeedbackState, arrived: tuple[Params, Params, Event]
 ) -> tuple[ErrorFeedbackState, Params]:

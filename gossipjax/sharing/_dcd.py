@@ -10,6 +10,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Key, UInt
 
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax.compress._compressor import Compressor, as_compressor, compress_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
@@ -36,6 +37,7 @@ def _init(x0: Params) -> DCDState:
     return DCDState(x0)
 
 
+@by_rows
 def _encode(
     compressor: Compressor, key: Key[Array, ""], state: DCDState, x_start: Params, x: Params, event: Event
 ) -> tuple[DCDState, tuple[Params, int | UInt[Array, " n"]]]:
@@ -48,6 +50,7 @@ def _encode(
     return state, compress_rows(key, compressor, change, event)
 
 
+@by_rows
 def _merge(key: Key[Array, ""], state: DCDState, arrived: tuple[Params, Params, Event]) -> tuple[DCDState, Params]:
     del key
     _, message, _ = arrived

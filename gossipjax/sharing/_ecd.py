@@ -10,6 +10,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt
 
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import scale_rows
 from gossipjax.compress._compressor import Compressor, compress_rows
 from gossipjax.facts import Requires
@@ -41,6 +42,7 @@ def _combine(a: Float[Array, ""], x: Params, y: Params) -> Params:
     return jax.tree.map(jnp.add, scale_rows(1.0 - a, x), scale_rows(a, y))
 
 
+@by_rows
 def _encode(
     compressor: Compressor, key: Key[Array, ""], state: ECDState, x_start: Params, x: Params, event: Event
 ) -> tuple[ECDState, tuple[Params, int | UInt[Array, " n"]]]:
@@ -51,6 +53,7 @@ def _encode(
     return ECDState(state.estimate, new), message
 
 
+@by_rows
 def _merge(key: Key[Array, ""], state: ECDState, arrived: tuple[Params, Params, Event]) -> tuple[ECDState, Params]:
     del key
     _, message, event = arrived

@@ -14,6 +14,7 @@ from gossipjax._base.arguments import choice, whole
 from gossipjax._base.arguments import seed as check_seed
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import GroupMixing
@@ -129,6 +130,7 @@ def _names_fragments(event: Event) -> bool:
     return isinstance(event.mixing, GroupMixing) and event.mixing.parts is not None
 
 
+@by_rows
 def _encode(
     cut: Frozen[tuple[int, str, int]], key: Key[Array, ""], state: WireState, x_start: Params, x: Params, event: Event
 ) -> tuple[WireState, tuple[Params | Message, int | UInt[Array, " m"]]]:
@@ -148,6 +150,7 @@ def _encode(
     return state._replace(counts=count_speech(state.counts, rows)), (message, bits)
 
 
+@by_rows
 def _merge(
     cut: Frozen[tuple[int, str, int]], key: Key[Array, ""], state: WireState, arrived: tuple[Params, Any, Event]
 ) -> tuple[WireState, Params]:

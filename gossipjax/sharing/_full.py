@@ -8,6 +8,7 @@ from jaxtyping import Array, Key
 from gossipjax._base.arguments import instance, shown
 from gossipjax._base.binding import as_partial
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import bits_per_row
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
@@ -15,6 +16,7 @@ from gossipjax.mixing._counting import no_state
 from gossipjax.types import Event, Mass, Params, Sharing
 
 
+@by_rows
 def _encode(
     key: Key[Array, ""], state: tuple[()], x_start: Params, x: Params, event: Event
 ) -> tuple[tuple[()], tuple[Params, int]]:
@@ -22,6 +24,7 @@ def _encode(
     return state, (x, bits_per_row(x))
 
 
+@by_rows
 def _merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params, Event]) -> tuple[tuple[()], Params]:
     del key
     x, _, event = arrived

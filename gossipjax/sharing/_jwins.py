@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, Int, Key, UInt
 from gossipjax._base.arguments import choice, real, reals, shown, whole, wholes
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
-from gossipjax._base.placement import map_nodes
+from gossipjax._base.local import network_size
+from gossipjax._base.placement import by_rows, map_nodes
 from gossipjax._base.rows import before_writing, num_rows, parameters_per_row, put, take
 from gossipjax.compress import codes
 from gossipjax.compress._compressor import ravel_rows, unravel_rows
@@ -84,10 +85,11 @@ def _init(setting: Frozen[_Setting], x0: Params) -> JwinsState:
 def _draw(shares: Array, draws: Array | None, keys: Key[Array, " m"], event: Event) -> Int[Array, " m"]:
     """Draw the number of the cut-off for every row that sends."""
     if draws is not None:
-        n = keys.shape[0]
+        n = network_size(event.local, keys.shape[0])
         if draws.shape[1] != n:
             raise ValueError(f"draws for {draws.shape[1]} nodes in a network of {n}: give one column for each node")
-        return draws[event.index[0] % draws.shape[0]]
+        drawn = draws[event.index[0] % draws.shape[0]]
+        return drawn if event.local is None else drawn[event.local.ids]
     return jax.vmap(lambda key: jax.random.categorical(key, shares).astype(jnp.int32))(keys)
 
 
@@ -116,6 +118,7 @@ def _select(
     return None if kept is None else jnp.where(mask, 0, kept), Masked(w, mask), bits
 
 
+@by_rows
 def _encode(
     setting: Frozen[_Setting], shares: Array, draws: Array | None, key, state: JwinsState, x_start, x, event: Event
 ) -> tuple[JwinsState, tuple[Masked | Message, UInt[Array, " m"]]]:
@@ -157,6 +160,7 @@ def _finish(
     return w, scores, x
 
 
+@by_rows
 def _merge(setting: Frozen[_Setting], key, state: JwinsState, arrived: tuple[Params, Masked | Message, Event]):
     del key
     x, sent, event = arrived

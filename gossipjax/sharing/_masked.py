@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from gossipjax._base.placement import map_blocks
+from gossipjax._base.placement import by_rows, map_blocks
 from gossipjax._base.rows import num_rows
 from gossipjax.compress._compressor import ravel_rows, unravel_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import Mixing, neighbor_sum
 from gossipjax.mixing._counting import speakers
 from gossipjax.mixing._forms import DenseMixing, TableMixing, column, gather
+from gossipjax.mixing._placed_forms import PLACED
 from gossipjax.sharing._wire import Message, WireState, fill_coordinates, receive
 from gossipjax.types import Event, Params
 
@@ -30,6 +31,7 @@ class Masked(NamedTuple):
     mask: Bool[Array, "n c"]
 
 
+@by_rows
 def merge_masked(key: Key[Array, ""], state: WireState, arrived: tuple[Params, Any, Event]) -> tuple[WireState, Params]:
     """Merge messages that hold some coordinates of a model, in rounds, at meetings and in flight.
 
@@ -50,7 +52,7 @@ def merge_masked(key: Key[Array, ""], state: WireState, arrived: tuple[Params, A
     x, sent, event = arrived
     rows, own = speakers(event, num_rows(x)), ravel_rows(x)
     sent = _checked(sent, own.shape[0] if rows is None else rows.shape[0], own.shape[1])
-    if rows is None or isinstance(event.mixing, DenseMixing | TableMixing):
+    if rows is None or isinstance(event.mixing, (DenseMixing, TableMixing, *PLACED)):
         mask = jnp.ones(own.shape, bool) if sent.mask is None else sent.mask
         return state, unravel_rows(fill_in(event.mixing, Masked(ravel_rows(sent.values), mask), own), x)
     x, masks = receive(event, x, state.masks, sent, rows, fill_coordinates)

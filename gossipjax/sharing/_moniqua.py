@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key, UInt
 from gossipjax._base.arguments import real, whole
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax.compress._compressor import STREAM, ravel_rows, unravel_rows
 from gossipjax.mixing._apply import neighbor_sum
 from gossipjax.mixing._counting import EVERYONE, no_state
@@ -38,6 +39,7 @@ def _modulus(bits: Frozen[int], theta: Any, like: Float[Array, "..."]) -> Float[
     return jnp.asarray(theta).astype(like.dtype) * (2.0 / (1.0 - 2.0 / _steps(bits)))
 
 
+@by_rows
 def _encode(
     bits: Frozen[int],
     theta: Any,
@@ -94,6 +96,7 @@ def _pull(bits: Frozen[int], theta: Any, own: _Told, other: _Told) -> Float[Arra
     return decode(bits, theta, other.codes, own.x) - own.proxy
 
 
+@by_rows
 def _merge(
     bits: Frozen[int],
     theta: Any,

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Key, UInt
 from gossipjax._base.arguments import real
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
-from gossipjax._base.placement import map_nodes
+from gossipjax._base.placement import by_rows, map_nodes
 from gossipjax._base.rows import num_rows
 from gossipjax.compress._compressor import ravel_rows
 from gossipjax.compress.codes import Wire, as_wire, message_bits, seed
@@ -37,6 +37,7 @@ def _choose(
     return mask, message_bits(wire.value, mask, 8 * x.dtype.itemsize)
 
 
+@by_rows
 def _encode(wire: Frozen[Wire], share: Any, key: Key[Array, ""], state: WireState, x_start, x, event: Event):
     del x_start
     rows = speakers(event, num_rows(x))

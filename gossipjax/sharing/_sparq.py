@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt
 from gossipjax._base.arguments import real
 from gossipjax._base.binding import as_partial
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax.compress._compressor import Compressor, as_compressor, compress_rows, ravel_rows
 from gossipjax.facts import FIXED_GRAPH
 from gossipjax.sharing._choco import ChocoState, check_gamma, merge_differences, start_at_zero
@@ -31,6 +32,7 @@ def _moved(threshold: Any, change: Params, event: Event) -> Bool[Array, " n"]:
     return squares > jnp.asarray(limit).astype(squares.dtype)
 
 
+@by_rows
 def _encode(
     compressor: Compressor,
     threshold: Any,

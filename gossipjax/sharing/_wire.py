@@ -67,6 +67,8 @@ def message_keys(
     if rows is None:
         return node_keys(key, event, len(counts))
     numbers = take(counts, rows)
+    if event.local is not None:
+        rows = take(event.local.ids, rows)
     return jax.vmap(lambda row, number: jax.random.fold_in(jax.random.fold_in(key, row), number))(rows, numbers)
 
 

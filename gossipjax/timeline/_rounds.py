@@ -69,6 +69,24 @@ def _cyclic_round(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
     return Event(index=x["index"][None], time=_round_time(shared, x)[None], mixing=mixing, allreduce=exact)
 
 
+def _bare_round(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
+    del key
+    return Event(index=x["index"][None], time=_round_time(shared, x)[None], allreduce=shared.get("allreduce"))
+
+
+def planned_mixings(timeline: Timeline) -> DenseMixing | TableMixing | None:
+    """Return the matrices of :func:`rounds`, stacked; None if a timeline is of another builder."""
+    if timeline.event is _fixed_round:
+        return jax.tree.map(lambda leaf: leaf[None], timeline.shared["mixing"])
+    return timeline.shared["mixing"] if timeline.event is _cyclic_round else None
+
+
+def without_mixings(timeline: Timeline) -> Timeline:
+    """Take the matrices out of :func:`rounds`, for a loop that holds them in another form."""
+    shared = {name: value for name, value in timeline.shared.items() if name not in ("mixing", "period")}
+    return dataclasses.replace(timeline, shared=shared, event=_bare_round)
+
+
 @recorded()
 def rounds(
     weights: Matrix | Sequence[Matrix],

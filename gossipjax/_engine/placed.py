@@ -1,0 +1,238 @@
+"""Runs whose nodes are spread over the devices of a mesh: the whole loop inside one ``shard_map``."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int, PyTree, UInt
+
+from gossipjax._base.leaves import is_key
+from gossipjax._base.local import AXIS, Local
+from gossipjax._engine.layout import Exchange, Layout, choose_parts, exchange, layout
+from gossipjax._engine.mesh import as_mesh
+from gossipjax.mixing._apply import messages
+from gossipjax.mixing._forms import DenseMixing, TableMixing
+from gossipjax.mixing._placed import place
+from gossipjax.mixing._placed_forms import Halo, PlacedDense, PlacedTable
+from gossipjax.timeline._rounds import planned_mixings, without_mixings
+from gossipjax.types import NOBODY, Event, Timeline
+
+
+class Rounds(NamedTuple):
+    """The R matrices of planned rounds, of the rows of one device; on the host, of all devices one after another."""
+
+    table: PlacedTable | None
+    """``(m, R, ...)`` in place of ``(m, ...)``; None: dense matrices."""
+    dense: Float[Array, "m R n"] | None
+    messages: UInt[Array, "m R"]
+
+    def at(self, index: UInt[Array, ""], local: Local) -> PlacedTable | PlacedDense:
+        """Return the mixing of round ``index``."""
+        number = index % jnp.uint32(self.messages.shape[1])
+
+        def take(leaf: Array) -> Array:
+            return jax.lax.dynamic_index_in_dim(leaf, number, axis=1, keepdims=False)
+
+        sent = take(self.messages)
+        if self.table is None:
+            assert self.dense is not None
+            return PlacedDense(take(self.dense), local.ids, local.position, sent)
+        table = self.table
+        neighbors, weights, own = map(take, (table.neighbors, table.weights, table.self_weight))
+        return PlacedTable(neighbors, weights, own, table.own, sent, table.halo)
+
+
+class Place(NamedTuple):
+    """What one device knows of the layout."""
+
+    local: Local
+    rounds: Rounds | None
+    """None: each event holds the mixing of the whole network."""
+
+    def of(self, event: Event) -> Event:
+        """Return an event as this device sees it: nodes of all devices, rows of its own."""
+        local, mixing, sent = self.local, event.mixing, event.messages
+        if self.rounds is not None:
+            mixing = self.rounds.at(event.index[0], local)
+        elif mixing is not None:
+            mixing = place(mixing, messages(mixing, len(local.position))[local.ids], local)
+        sent = None if sent is None else sent[local.ids]
+        return self._acting(event._replace(local=local, mixing=mixing, messages=sent))
+
+    def _acting(self, event: Event) -> Event:
+        """Return an event with one lane for each row of this device."""
+        if event.nodes is None:
+            return event
+        local, m, n = self.local, len(self.local.ids), len(self.local.position)
+        own = jnp.arange(len(event.nodes), dtype=jnp.int32)
+        lane = jnp.full(n, NOBODY, jnp.int32).at[event.nodes].set(own, mode="drop")[local.ids]
+        nodes, rows = (
+            jnp.where(lane < NOBODY, numbers, NOBODY) for numbers in (local.ids, jnp.arange(m, dtype=jnp.int32))
+        )
+        index, time = (jnp.broadcast_to(field, event.nodes.shape) for field in (event.index, event.time))
+        index, time = (field.at[lane].get(mode="clip") for field in (index, time))
+        return event._replace(index=index, time=time, nodes=nodes, rows=rows)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Placement:
+    """Where the rows of a run lie, and what its programs need for it."""
+
+    mesh: Mesh
+    where: Layout
+    place: Place
+    timeline: Timeline
+    """The events, without matrices that ``place`` holds."""
+    protocol: Any
+    observers: Any
+    report: dict[str, Any]
+
+    def lay_out(self, tree: PyTree, *, seeds: bool = False) -> PyTree:
+        """Spread rows over the devices.
+
+        Args:
+            tree: leaves ``(n, ...)`` in the order of nodes, or with an axis of seeds before.
+            seeds: whether there is one.
+
+        Returns:
+            Leaves ``(K m, ...)``, one block for each device.
+        """
+        spec = P(None, AXIS) if seeds else P(AXIS)
+        return jax.tree.map(lambda leaf: _put(self.mesh, spec, _take(leaf, self.where.ids, int(seeds))), tree)
+
+    def gather(self, tree: PyTree, *, seeds: bool = False) -> PyTree:
+        """Bring rows back to the host, in the order of nodes."""
+        return jax.tree.map(lambda leaf: _take(_whole(leaf), self.where.position, int(seeds)), tree)
+
+
+def replicate(mesh: Mesh, tree: PyTree) -> PyTree:
+    """Copy arrays to every device."""
+    return jax.tree.map(lambda leaf: _put(mesh, P(), leaf) if hasattr(leaf, "dtype") else leaf, tree)
+
+
+def _put(mesh: Mesh, spec: P, leaf: Any) -> Any:
+    """Give each device its part of an array that every process holds."""
+    where = NamedSharding(mesh, spec)
+    if is_key(leaf):
+        data = _put(mesh, spec, jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    if where.is_fully_addressable:
+        return jax.device_put(leaf, where)
+    if getattr(leaf, "weak_type", False):
+        return leaf.item()
+    values = np.asarray(leaf)
+    return jax.make_array_from_callback(values.shape, where, lambda index: values[index])
+
+
+def _take(leaf: Any, rows: Int[np.ndarray, " k"], axis: int) -> Any:
+    if is_key(leaf):
+        data = _take(jax.random.key_data(leaf), rows, axis)
+        return jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(leaf))
+    return np.asarray(leaf).take(rows, axis)
+
+
+def _whole(leaf: Any) -> Any:
+    """Return an array of all processes on this one."""
+    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+        return leaf
+    from jax.experimental import multihost_utils
+
+    if is_key(leaf):
+        data = multihost_utils.process_allgather(jax.random.key_data(leaf), tiled=True)
+        return jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(leaf))
+    return multihost_utils.process_allgather(leaf, tiled=True)
+
+
+def placement_of(mesh: Any, parts: Any, timeline: Timeline, protocol: Any, observers: Any) -> Placement:
+    """Lay the nodes of a run out on a mesh, and plan what its devices exchange.
+
+    Args:
+        mesh: of devices.
+        parts: see :func:`gossipjax._engine.layout.choose_parts`.
+        timeline: of synchronous rounds whose rows are nodes.
+        protocol: whose arrays every device needs.
+        observers: likewise.
+    """
+    mesh, n = as_mesh(mesh), timeline.properties.num_nodes
+    planned = planned_mixings(timeline)
+    planned = None if planned is None else jax.tree.map(np.asarray, planned)
+    edges = None if planned is None else _edges(planned)
+    where = layout(choose_parts(parts, n, mesh.size, edges), mesh.size)
+    rounds, moves = _rounds(planned, edges, where)
+    report = {
+        "devices": mesh.size,
+        "processes": len({device.process_index for device in mesh.devices.flat}),
+        "rows": np.bincount(where.parts, minlength=mesh.size).tolist(),
+        "padding": len(where.ids) - n,
+        "all_gather": _everyone(where),
+    }
+    rows, everywhere = (partial(_put, mesh, spec) for spec in (P(AXIS), P()))
+    local = Local(rows(where.ids), rows(where.valid), everywhere(where.position))
+    place = Place(local, jax.tree.map(rows, rounds))
+    timeline = timeline if planned is None else without_mixings(timeline)
+    timeline = dataclasses.replace(timeline, shared=replicate(mesh, timeline.shared))
+    protocol, observers = replicate(mesh, (protocol, observers))
+    return Placement(mesh, where, place, timeline, protocol, observers, report | moves)
+
+
+def _everyone(where: Layout) -> int:
+    """Return the rows that move if each device sends its rows to all others."""
+    return len(where.ids) * (where.devices - 1)
+
+
+def _edges(stacked: TableMixing | DenseMixing) -> Int[np.ndarray, "e 2"]:
+    """List receiver and sender of every message of stacked mixings, each once."""
+    if isinstance(stacked, DenseMixing):
+        pairs = np.argwhere((stacked.W != 0).any(axis=0))
+    else:
+        rounds, reader, lane = np.nonzero(stacked.weights)
+        pairs = np.unique(np.stack([reader, stacked.neighbors[rounds, reader, lane]], axis=1), axis=0)
+    return pairs[pairs[:, 0] != pairs[:, 1]]
+
+
+def _rounds(
+    stacked: TableMixing | DenseMixing | None, edges: Int[np.ndarray, "e 2"] | None, where: Layout
+) -> tuple[Rounds | None, dict[str, Any]]:
+    """Return the rows of all devices, and how they are exchanged: by a halo if that moves fewer than half of all."""
+    report: dict[str, Any] = {"exchange": "all rows", "moved": _everyone(where), "bound": None, "colours": None}
+    if stacked is None or edges is None:
+        return None, report
+    sent = np.stack([_sent(stacked, number) for number in range(len(stacked[0]))], axis=1)[where.ids]
+    plan = exchange(edges, where)
+    report["bound"] = plan.bound
+    if isinstance(stacked, DenseMixing):
+        return Rounds(None, np.swapaxes(stacked.W, 0, 1)[where.ids], sent), report
+    neighbors, weights, own = (np.swapaxes(leaf, 0, 1)[where.ids] for leaf in stacked)
+    itself, halo = where.position[where.ids], None
+    reads = where.position[neighbors]
+    if 2 * plan.moved < _everyone(where):
+        report |= {"exchange": "halo", "moved": plan.moved, "colours": len(plan.slots)}
+        halo = Halo(plan.rows.ravel(), plan.pairs, plan.slots)  # type: ignore[arg-type]
+        itself, reads = itself % where.rows, _in_halo(neighbors, weights, plan, where)
+    table = PlacedTable(reads.astype(np.int32), weights, own, itself.astype(np.int32), sent, halo)
+    return Rounds(table, None, sent), report
+
+
+def _sent(stacked: TableMixing | DenseMixing, number: int) -> Any:
+    """Count the messages of each node in one of the stacked rounds."""
+    mixing = type(stacked)(*(leaf[number] for leaf in stacked))
+    return messages(mixing, len(mixing[0]))
+
+
+def _in_halo(neighbors: Any, weights: Any, plan: Exchange, where: Layout) -> Int[np.ndarray, "Km R d"]:
+    """Return the row in which each neighbour lies on the device that reads it; its own row if it is not read."""
+    rows = np.arange(len(where.ids))
+    device = np.broadcast_to((rows // where.rows)[:, None, None], neighbors.shape)
+    reads = where.position[neighbors] % where.rows
+    far = (where.parts[neighbors] != device) & (weights != 0)
+    pairs = zip(device[far].tolist(), neighbors[far].tolist(), strict=True)
+    reads[far] = [plan.place[pair] for pair in pairs]
+    itself = where.position[where.ids] % where.rows
+    return np.where(weights == 0, itself[:, None, None], reads)

@@ -1,0 +1,216 @@
+"""Runs whose nodes are spread over a mesh: the plan by hand, and equality with one device in processes of their own."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import Mesh
+
+import gossipjax as gj
+from gossipjax._engine.layout import choose_parts, exchange, layout
+from gossipjax._engine.mesh import as_mesh
+from gossipjax.topology import complete, hypercube, path, ring, star, torus
+
+LIB = pathlib.Path(__file__).parents[1] / "lib"
+ROUNDING = 1e-6
+"""Relative: sums of a float32 over nodes are taken in another order; the models of these runs have norms of about 1."""
+
+
+def planned(graph, devices, parts="blocks"):
+    n = graph.num_nodes
+    edges = np.argwhere(graph.adjacency().toarray() != 0)
+    where = layout(choose_parts(parts, n, devices, edges), devices)
+    return where, exchange(edges, where)
+
+
+@pytest.mark.parametrize(
+    ("graph", "rows", "bound", "moved"),
+    [
+        (ring(64), 8, 16, 16),
+        (torus(32, 32), 128, 512, 512),
+        (hypercube(6), 8, 192, 192),
+        (star(64), 8, 63, 112),
+        (complete(64), 8, 448, 448),
+        (path(10), 2, 14, 14),
+    ],
+    ids=["ring", "torus", "hypercube", "star", "complete", "path"],
+)
+def test_rows_that_move_between_eight_blocks(graph, rows, bound, moved):
+    """Counted by hand: a ring sends a row each way at 8 borders; a star's hub sends 7 times, and reads 56 leaves."""
+    where, plan = planned(graph, 8)
+    assert (where.rows, plan.bound, plan.moved) == (rows, bound, moved)
+
+
+def test_colours_of_the_torus_and_of_the_complete_graph():
+    assert planned(torus(32, 32), 8)[1].slots == (32, 32)
+    assert len(planned(complete(64), 8)[1].slots) == 7  # all devices meet: a tournament of 8
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 8), st.integers(0, 10_000))
+def test_devices_receive_the_rows_they_read(devices, seed):
+    """Play the exchange on the host, on random directed graphs and uneven parts."""
+    draws = np.random.default_rng(seed)
+    n = int(draws.integers(devices, 30))
+    edges = np.argwhere(draws.random((n, n)) < 0.2)
+    parts = draws.permutation(np.append(np.arange(devices), draws.integers(0, devices, n - devices)))
+    where = layout(choose_parts(parts, n, devices, None), devices)
+    plan = exchange(edges, where)
+    assert sorted(where.ids[where.valid].tolist()) == list(range(n))
+    assert (where.ids[where.position] == np.arange(n)).all()
+    assert (where.parts[where.ids] == np.arange(len(where.ids)) // where.rows).all()  # a ghost's node is on its device
+    held = [list(where.ids[k * where.rows : (k + 1) * where.rows]) for k in range(devices)]
+    at = 0
+    for pairs, slots in zip(plan.pairs, plan.slots, strict=True):
+        busy = [sorted(pair) for pair in pairs]
+        assert all(a == b or not set(a) & set(b) for a in busy for b in busy)  # a matching of devices
+        senders = dict((target, source) for source, target in pairs)
+        for device in range(devices):
+            rows = plan.rows[senders[device], at : at + slots] if device in senders else []
+            sent = [where.ids[senders[device] * where.rows + row] for row in rows]
+            held[device] += sent + [-1] * (slots - len(sent))
+        at += slots
+    for reader, sender in edges:
+        device = where.parts[reader]
+        if where.parts[sender] != device:
+            assert held[device][plan.place[device, sender]] == sender
+    assert plan.bound <= plan.moved
+
+
+TASK = gj.tasks.quadratic(np.eye(8))
+LEARN = gj.dpsgd(TASK, optax.sgd(0.1))
+W = gj.mixing.metropolis(ring(8))
+PLAN = gj.timeline.rounds(W, 2)
+CLOCK = gj.timeline.clocks.deterministic(1.0)
+X0 = jnp.ones((8, 8))
+KEY = jax.random.key(0)
+
+
+CASES = {
+    "more devices than nodes": (
+        lambda: choose_parts("blocks", 2, 3, None),
+        "mesh: 3 devices for 2 nodes",
+    ),
+    "a device without a node": (
+        lambda: choose_parts(np.array([0, 0, 2]), 3, 3, None),
+        "device 1 holds no node",
+    ),
+    "parts of another size": (lambda: choose_parts(np.array([0, 1]), 3, 2, None), "parts.*shape"),
+    "unknown parts": (lambda: choose_parts("random", 4, 2, None), "must be 'blocks', 'metis'"),
+    "metis of changing graphs": (lambda: choose_parts("metis", 4, 2, None), "graphs of this timeline change"),
+    "parts without a mesh": (lambda: run(LEARN, PLAN, mesh=None, parts="metis"), "pass mesh=gossipjax.mesh"),
+    "shard inside": (lambda: run(LEARN, PLAN, strategy="shard"), "strategy='shard'"),
+    "pairs": (
+        lambda: run(LEARN, gj.timeline.poisson_pairs(ring(8), 4, seed=0)),
+        "poisson_pairs.* mixes by PairMixing",
+    ),
+    "in flight": (
+        lambda: run(LEARN, gj.timeline.push_gossip(ring(8), 9.0, compute=CLOCK, gossip=1.0, latency=0.5, seed=0)),
+        "push_gossip.* messages in flight",
+    ),
+    "slots": (
+        lambda: run(
+            gj.fedavg(TASK, optax.sgd(0.1), local_steps=1), gj.timeline.client_sampling(8, 3, 2, seed=0), X0[:3]
+        ),
+        "client_sampling.* are no nodes",
+    ),
+    "a sharing": (
+        lambda: run(gj.dpsgd(TASK, optax.sgd(0.1), sharing=gj.sharing.power_gossip(ring(8))), PLAN),
+        "the sharing .*power_gossip",
+    ),
+    "a wrapper": (lambda: run(gj.track_versions(LEARN), PLAN), "is not marked|track_versions"),
+    "the user's own": (
+        lambda: run(LEARN._replace(step=lambda key, state, event: LEARN.step(key, state, event)), PLAN),
+        "is not marked gossipjax.placement.by_rows",
+    ),
+}
+
+
+def run(method, plan, x0=X0, **settings):
+    settings = {"mesh": gj.mesh(1)} | settings
+    return gj.simulate(KEY, method, plan, x0, progress=False, **settings)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_cannot_be_placed_is_refused_by_name(case):
+    call, message = CASES[case]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_meshes():
+    with pytest.raises(TypeError, match="mesh"):
+        as_mesh(8)
+    with pytest.raises(ValueError, match="one axis"):
+        run(LEARN, PLAN, mesh=Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1), ("a", "b")))
+    with pytest.raises(ValueError, match="JAX has"):
+        gj.mesh(10_000)
+    with pytest.raises(ValueError, match="each of them once"):
+        gj.mesh([jax.devices()[0]] * 2)
+    assert run(LEARN, PLAN, mesh=jax.make_mesh((1,), ("rows",))).manifest["placement"]["rows"] == [8]
+
+
+def test_a_mesh_of_one_device_is_the_same_run():
+    one, other = run(LEARN, PLAN, mesh=None), run(LEARN, PLAN)
+    np.testing.assert_array_equal(one.x, other.x)
+    assert other.gather() is other  # one process has its models
+    assert one.manifest["configuration"]["call_sha256"] == other.manifest["configuration"]["call_sha256"]
+
+
+def in_processes_of_their_own(script, *arguments):
+    """Start a script with 8 forced CPU devices, and read the JSON that it prints last."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, str(LIB / script), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def assert_equal_runs(found):
+    assert found["counts"]
+    assert max(found["models"], found["records"], found["losses"]) < ROUNDING * 10
+
+
+def test_eight_devices_are_one():
+    """D-PSGD on 100 nodes; and the bytes of the compiled exchange are those of the plan, with nothing gathered."""
+    found = json.loads(in_processes_of_their_own("mesh_checks.py", "few"))
+    assert_equal_runs(found["dpsgd n=100 K=8"])
+    report = found["moves"]["report"]
+    assert report["exchange"] == "halo"
+    assert found["moves"]["hlo"] == report["moved"] == report["bound"] == 128
+    assert found["moves"]["largest gather"] <= 8  # numbers of devices: counters, no rows
+
+
+@pytest.mark.slow
+def test_meshes_of_other_sizes_are_one_device():
+    found = json.loads(in_processes_of_their_own("mesh_checks.py", "all"))
+    equal = [found[f"dpsgd n=64 K={devices}"] for devices in (2, 3, 8)]
+    equal += [found[name] for name in ("resumed 8, 4, 1", "continued 3, 8", "seeds", "cycle")]
+    for each in equal + [found["metis"]] * ("metis" in found):
+        assert_equal_runs(each)
+    one, eight = found["fault"]
+    assert one == eight
+    assert one["node"] == 11
+    assert found["cycle report"]["rows"] == [9, 7, 4]
+    if "metis" in found:
+        assert found["metis report"]["bound"] <= found["metis report"]["moved"] < 448
+
+
+@pytest.mark.slow
+def test_every_protocol_sharing_and_timeline_is_placed_and_equal_or_refused():
+    lines = [line.split("\t") for line in in_processes_of_their_own("mesh_walk.py").splitlines()]
+    outcomes = {outcome for _, _, _, outcome, _ in lines}
+    assert outcomes == {"placed", "refused"}, [line for line in lines if line[3] not in ("placed", "refused")]
+    for name, said, plan, outcome, told in lines:
+        assert outcome == "refused" or float(told) < ROUNDING, (name, said, plan, told)
+    assert sum(outcome == "placed" for _, _, _, outcome, _ in lines) > 35

@@ -1,0 +1,165 @@
+"""Runs on meshes of forced CPU devices beside the same run on one device; prints one JSON object.
+
+A process of its own, since the number of devices is fixed when JAX starts. ``python tests/lib/mesh_checks.py few``
+does what the fast tests read, ``all`` the rest.
+"""
+
+import json
+import re
+import sys
+import tempfile
+
+import jax
+import numpy as np
+import optax
+from jax.tree_util import Partial
+
+import gossipjax as gj
+from gossipjax._engine import driver
+
+KEY = jax.random.key(3)
+FOUND: dict = {}
+_CALLS: list = []
+
+
+def task(n, d=3):
+    """Every node its own goal; batches are drawn, so that keys and numbers of nodes matter."""
+    draws = np.random.default_rng(0)
+    return gj.tasks.quadratic(draws.normal(size=(n, d)).astype(np.float32), noise_std=0.3)
+
+
+def start(n, d=3):
+    return np.random.default_rng(1).normal(size=(n, d)).astype(np.float32)
+
+
+def learn(n):
+    return gj.dpsgd(task(n), Partial(optax.sgd, 0.1), local_steps=2)
+
+
+def run(method, plan, x0, key=KEY, **where):
+    watch = [gj.observe.consensus_distance(), gj.observe.disagreement()]
+    return gj.simulate(key, method, plan, x0, observers=watch, record_every=2, strategy="vmap", progress=False, **where)
+
+
+def compare(name, one, other, exact=("bytes_sent", "messages_sent", "gradient_calls", "event")):
+    """Largest differences of models and records; counts must be equal."""
+    same = all(np.array_equal(one[each], other[each], equal_nan=True) for each in exact)
+    leaves = zip(jax.tree.leaves(one.x), jax.tree.leaves(other.x), strict=True)
+    models = max(float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b in leaves)
+    records = max(float(np.nanmax(np.abs(one[v] - other[v]))) for v in ("consensus_distance", "disagreement"))
+    losses = float(np.nanmax(np.abs(np.nan_to_num(one["train_loss"] - other["train_loss"]))))
+    FOUND[name] = {"counts": same, "models": models, "records": records, "losses": losses}
+
+
+def texts(method, plan, x0, mesh, parts="blocks"):
+    """The compiled program of the run."""
+    _CALLS.clear()
+    keep = driver.advance_call
+
+    def spy(*arguments):
+        call, width = keep(*arguments)
+        _CALLS.append(call.program.lower(*call.arguments).compile().as_text())
+        return call, width
+
+    driver.advance_call = spy
+    try:
+        run = gj.simulate(KEY, method, plan, x0, strategy="vmap", progress=False, mesh=mesh, parts=parts)
+    finally:
+        driver.advance_call = keep
+    return _CALLS[0], run.manifest["placement"]
+
+
+def rows_moved(text, row_bytes):
+    """Rows that all collective-permutes of a program move, once each: bytes of the result times listed pairs."""
+    total, made = 0, r"= f32\[([\d,]+)\]\S* collective-permute\(.*?source_target_pairs=\{(\{.*?\})\}"
+    for shape, pairs in re.findall(made, text):
+        total += 4 * int(np.prod([int(each) for each in shape.split(",")])) * pairs.count("{")
+    return total / row_bytes
+
+
+def moves(n=64, devices=8):
+    """What the program of a halo moves, and whether it gathers anything."""
+    plan = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.torus(8, n // 8)), 4, form="table")
+    text, report = texts(gj.gossip_averaging(), plan, start(n, 40), gj.mesh(devices))
+    shapes = re.findall(r"= \w+\[([\d,]+)\]\S* all-gather\(", text)
+    gathers = [int(np.prod([int(k) for k in each.split(",")])) for each in shapes]
+    FOUND["moves"] = {"hlo": rows_moved(text, 160), "report": report, "largest gather": max(gathers, default=0)}
+
+
+def one_and_many(n, sizes):
+    """D-PSGD on a graph, with uneven numbers of nodes."""
+    plan = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.random_regular(n, 4, seed=0)), 6, form="table")
+    method, x0 = learn(n), start(n)
+    one = run(method, plan, x0)
+    for devices in sizes:
+        compare(f"dpsgd n={n} K={devices}", one, run(method, plan, x0, mesh=gj.mesh(devices)))
+    return one, method, plan, x0
+
+
+def fault():
+    """One node starts far away, and becomes infinite after a few steps: who and when."""
+    n = 16
+    plan = gj.timeline.rounds(np.eye(n), 8, form="table")
+    far = start(n)
+    far[11] = 1e30
+    steps = gj.dpsgd(task(n), Partial(optax.sgd, 1e5))
+    FOUND["fault"] = []
+    for where in ({}, {"mesh": gj.mesh(8)}):
+        found = gj.simulate(KEY, steps, plan, far, strategy="vmap", progress=False, throw=False, **where)
+        FOUND["fault"].append(found.manifest["diverged"])
+
+
+def resumed():
+    """A run that goes on from 8 devices to 4, to 1, and to none."""
+    n, method = 20, learn(20)
+    plan = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.torus(4, 5)), 8, form="table")
+    one = run(method, plan, start(n))
+    with tempfile.TemporaryDirectory() as folder:
+        for events, where in ((2, 8), (4, 4), (6, 1), (8, None)):
+            mesh = {} if where is None else {"mesh": gj.mesh(where)}
+            last = run(method, plan[:events], start(n), checkpoint=f"{folder}/run", **mesh)
+    compare("resumed 8, 4, 1", one, last)
+    first = run(method, plan[:4], start(n), mesh=gj.mesh(3))
+    compare("continued 3, 8", one, run(method, plan, first, mesh=gj.mesh(8)))
+
+
+def seeds():
+    n, method = 20, learn(20)
+    plan = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.torus(4, 5)), 4, form="table")
+    keys = jax.random.split(KEY, 3)
+    compare("seeds", run(method, plan, start(n), keys), run(method, plan, start(n), keys, mesh=gj.mesh(3)))
+
+
+def metis(one, method, plan, x0):
+    try:
+        import pymetis  # noqa: F401
+    except ImportError:
+        return
+    found = run(method, plan, x0, mesh=gj.mesh(8), parts="metis")
+    compare("metis", one, found)
+    FOUND["metis report"] = found.manifest["placement"]
+
+
+def cycle():
+    """Matrices in turn, and nodes spread by hand over devices that hold different numbers of them."""
+    n = 20
+    graphs = [gj.topology.random_regular(n, 3, seed=seed) for seed in range(3)]
+    plan = gj.timeline.rounds([gj.mixing.metropolis(each) for each in graphs], 7, form="table")
+    parts = np.random.default_rng(0).permutation(np.repeat(np.arange(3), (9, 7, 4)))
+    x0, method = start(n), gj.gossip_averaging()
+    found = run(method, plan, x0, mesh=gj.mesh(3), parts=parts)
+    compare("cycle", run(method, plan, x0), found)
+    FOUND["cycle report"] = found.manifest["placement"]
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "few":
+        one_and_many(100, (8,))
+        moves()
+    else:
+        metis(*one_and_many(64, (2, 3, 8)))
+        fault()
+        resumed()
+        seeds()
+        cycle()
+    print(json.dumps(FOUND))

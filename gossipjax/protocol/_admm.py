@@ -179,7 +179,7 @@ def admm(
         init=Partial(_init, edges, penalty),
         step=Partial(_step, edges, bound, penalty, relaxation),
         model=Partial(_model),
-        requires=_REQUIRES | Requires(num_nodes=topology.num_nodes),
+        requires=_REQUIRES | Requires(num_nodes=topology.num_nodes, local_steps=0),
     )
 
 

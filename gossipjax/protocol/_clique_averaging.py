@@ -15,7 +15,7 @@ from jaxtyping import Array, Int, Key, UInt
 from gossipjax._base.arguments import shown
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
-from gossipjax._base.rows import all_finite, bits_per_row
+from gossipjax._base.rows import all_finite, bits_per_row, where_rows
 from gossipjax.facts import FIXED_GRAPH, Requires
 from gossipjax.mixing._apply import mix, to_dense
 from gossipjax.mixing._forms import TableMixing
@@ -48,7 +48,7 @@ def _mean_of_clique(clique: Int[Array, " n"], x: Params) -> Params:
 
 
 def _messages(clique: Int[Array, " n"], mixing: Any) -> UInt[Array, "n d"]:
-    """Count a node's messages to its neighbours in increasing order: a model, and a gradient inside the clique."""
+    """Count a node's messages to its neighbours in increasing order: a model, and a gradient inside the clique (2)."""
     n = clique.size
     own = jnp.arange(n, dtype=jnp.int32)[:, None]
     if isinstance(mixing, TableMixing):
@@ -68,6 +68,10 @@ def _step(
     updates, optimizer_state = jax.vmap(optimizer().update)(shared, state.optimizer, state.x)
     x = mix(event.mixing, optax.apply_updates(state.x, updates))
     messages = _messages(clique, event.mixing)
+    size = jnp.zeros_like(clique).at[clique].add(1)[clique]
+    x = where_rows(
+        jnp.sum(messages == 2, axis=1, dtype=jnp.int32) == size - 1, x, jax.tree.map(lambda leaf: leaf * jnp.nan, x)
+    )
     bits = jnp.full(messages.shape, bits_per_row(x), jnp.uint32)
     return CliqueAveragingState(x, optimizer_state), Info(bits, messages, loss, all_finite(x))
 
@@ -95,7 +99,7 @@ def clique_averaging(
     gradients. With cliques of one node it is :func:`~gossipjax.dpsgd`, adapt then combine.
 
     A node sends two messages to its neighbours in the clique, its gradient and then its model, and one to the others.
-    The timeline's graph must hold the edges inside the cliques; gradients sent along missing ones are not counted.
+    If the timeline's graph lacks an edge inside a clique, the models of its ends become NaN.
 
     >>> import jax, optax, numpy as np, gossipjax as gj
     >>> labels = np.eye(2, dtype=int)[[0, 1, 0, 1, 0, 1]] * 10

@@ -158,7 +158,12 @@ def relay_averaging(tree: Topology) -> Protocol:
     Reference: Vogels, He, Koloskova, Lin, Karimireddy, Stich, Jaggi 2021, arXiv 2110.04175, and the authors' program.
     """
     edges = _edges_of_tree(tree)
-    return Protocol(Partial(_init_average, edges), Partial(_step_average, edges), Partial(_model), _REQUIRES)
+    return Protocol(
+        Partial(_init_average, edges),
+        Partial(_step_average, edges),
+        Partial(_model),
+        _REQUIRES | Requires(local_steps=0),
+    )
 
 
 @recorded("vogels2021relaysum")

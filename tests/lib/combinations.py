@@ -28,7 +28,7 @@ GRAPH, TREE = barabasi_albert(N, 2, seed=1), path(N)
 CLOCK = timeline.clocks.shifted_exponential(0.2, 0.6)
 W = lazy(metropolis(GRAPH))
 FRESH = timeline.overlays.regular(N, 4, seed=0)
-CLIQUES = [range(at, min(at + 3, N)) for at in range(0, N, 3)]
+CLIQUES = [[node] for node in range(N)]
 WALKS = {"num_walks": 3, "service": 1.0, "seed": 0}
 SENT = {"num_fragments": 2, "recipients": 2, "uplink_messages_per_second": 9.0, "seed": 0}
 

@@ -8,11 +8,11 @@ import pytest
 from jax.tree_util import Partial
 from problems import CURVATURE, TARGETS, X0, N, exact_quadratic
 
-from gossipjax import clique_averaging, dpsgd, simulate
+from gossipjax import Diverged, clique_averaging, dpsgd, simulate
 from gossipjax.mixing import averaging, metropolis
 from gossipjax.observe import traffic_by_node
 from gossipjax.timeline import rounds
-from gossipjax.topology import d_cliques
+from gossipjax.topology import d_cliques, star
 from gossipjax.wrappers import metered
 
 KEY, T, RATE, BETA = jax.random.key(3), 12, 0.1, 0.5
@@ -20,6 +20,7 @@ TASK = exact_quadratic()
 CLIQUES = d_cliques(np.eye(N, dtype=int), 3, seed=1, between="ring")
 W = metropolis(CLIQUES.topology)
 SGD = Partial(optax.sgd, RATE)
+W_OF_STAR = metropolis(star(N))
 
 
 def run(protocol, matrix=W, form=None, **more):
@@ -67,6 +68,11 @@ def test_gradients_are_sent_inside_cliques_and_models_to_all_neighbours(form):
     assert float(last.messages_sent) == T * (degree + mates).sum()
     np.testing.assert_array_equal(last.bytes_sent_by_node, T * one * (degree + mates))
     np.testing.assert_array_equal(last.bytes_received_by_node, T * one * (degree + mates))
+
+
+def test_a_clique_without_one_of_its_edges_is_no_clique():
+    with pytest.raises(Diverged, match="NaN|finite"):
+        run(clique_averaging(TASK, SGD, [[0, 1], [2, 3], [4, 5], [6, 7]]), W_OF_STAR)
 
 
 @pytest.mark.parametrize("cliques", [[], [[0, 1]], [list(range(N)), [0]], [[i] for i in range(N + 1)]])

@@ -1,7 +1,6 @@
 """Which protocol runs on which timeline: one table. What is refused names a builder whose timelines fit."""
 
 import dataclasses
-import functools
 import inspect
 import re
 
@@ -97,7 +96,7 @@ ALLOWED = {
     "dlm": (lambda: protocol.dlm(TASK, 0.1, penalty=0.5), LINKS),
     "dinno": (
         lambda: protocol.dinno(TASK, SGD, local_steps=2, penalty=0.2),
-        {*LINKS, "matching_rounds", "changing_rounds"},
+        {*LINKS, "matching_rounds", "drawn_matchings", "changing_rounds"},
     ),
     "quasi_global_momentum": (lambda: protocol.quasi_global_momentum(TASK, SGD), SYNCHRONOUS),
     "ad_psgd": (lambda: protocol.ad_psgd(TASK, SGD), MEETINGS - {"gossip on machines"}),
@@ -247,6 +246,6 @@ def test_gradient_calls_are_known_of_all_protocols(name):
     plan = dataclasses.replace(plan, properties=dataclasses.replace(plan.properties, message_bytes=None))
     x0 = jnp.zeros((plan.properties.num_rows, X0.shape[1]), X0.dtype)
     job, *_ = prepare(KEY, made(name, said), plan, x0, [], Recording(None, None, None), as_execution(None, "auto"))
-    learns = isinstance(PROTOCOLS[name], functools.partial)
+    learns = "task" in inspect.signature(getattr(PROTOCOLS[name], "func", PROTOCOLS[name])).parameters
     assert job.local_steps == (made(name, said).requires.local_steps if learns else 0)
     assert (job.local_steps > 0) == learns

@@ -289,7 +289,7 @@ CASES = [
     Case("extra", bound(extra), on_rounds([W])),
     Case("k_gt", with_rate(k_gt, local_steps=3, communication_step_size=0.8), on_rounds([W])),
     Case("prox_skip", bound(prox_skip, probability=0.6), on_rounds([W]), noisy=True),
-    Case("clique_averaging", bound(clique_averaging, cliques=[range(N)]), on_rounds([W])),
+    Case("clique_averaging", bound(clique_averaging, cliques=[[node] for node in range(N)]), on_rounds([W])),
     Case("quasi_global_momentum", bound(quasi_global_momentum), on_rounds([W])),
     Case("nids", with_rate(nids), on_rounds([W])),
     Case("admm", dual_method, on_rounds([W]), conserves=False, on_graph=True),

@@ -68,10 +68,9 @@ def _step(
     updates, optimizer_state = jax.vmap(optimizer().update)(shared, state.optimizer, state.x)
     x = mix(event.mixing, optax.apply_updates(state.x, updates))
     messages = _messages(clique, event.mixing)
-    size = jnp.zeros_like(clique).at[clique].add(1)[clique]
-    x = where_rows(
-        jnp.sum(messages == 2, axis=1, dtype=jnp.int32) == size - 1, x, jax.tree.map(lambda leaf: leaf * jnp.nan, x)
-    )
+    mates = jnp.zeros_like(clique).at[clique].add(1)[clique] - 1
+    complete = jnp.sum(messages == 2, axis=1, dtype=jnp.int32) == mates
+    x = where_rows(complete, x, jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), x))
     bits = jnp.full(messages.shape, bits_per_row(x), jnp.uint32)
     return CliqueAveragingState(x, optimizer_state), Info(bits, messages, loss, all_finite(x))
 

@@ -71,7 +71,7 @@ def test_gradients_are_sent_inside_cliques_and_models_to_all_neighbours(form):
 
 
 def test_a_clique_without_one_of_its_edges_is_no_clique():
-    with pytest.raises(Diverged, match="NaN|finite"):
+    with pytest.raises(Diverged, match=r"NaN|finite"):
         run(clique_averaging(TASK, SGD, [[0, 1], [2, 3], [4, 5], [6, 7]]), W_OF_STAR)
 
 

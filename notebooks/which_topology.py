@@ -182,7 +182,7 @@ def drawn(rows):
             left.axhline(settled, color=line.get_color(), linewidth=0.6, linestyle=":")
         right.plot(row["messages"], settled, "v" if name in exact else "o", color=line.get_color())
         right.annotate(
-            label, (row["messages"], settled), textcoords="offset points", xytext=(4, 4 - 11 * (number % 2)), fontsize=7
+            label, (row["messages"], settled), textcoords="offset points", xytext=(4, 4 - 11 * (number % 2 == 0)), fontsize=7
         )
     left.set(yscale="log", xlabel="round", ylabel="disagreement")
     right.set(xscale="log", yscale="log", xlabel="messages a round", ylabel="disagreement (theory)")

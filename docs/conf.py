@@ -48,6 +48,7 @@ nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 180
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # results in Markdown may hold tables
 nb_ipywidgets_js = {}
 
 # Reference: one page per room, made by api_pages; types stand in the signature, shapes included.

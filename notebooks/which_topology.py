@@ -20,6 +20,8 @@ with app.setup:
 
     ROUNDING = 1e-9
     """Disagreement below this share of the largest one is rounding error."""
+    LABELS_LEFT = ("random 4-regular", "exponential", "complete")
+    """Their labels stand to the left of their points, where a neighbour has its label to the right."""
     COLUMNS = {
         "messages": "messages a round",
         "gap": "spectral gap",
@@ -171,7 +173,7 @@ def drawn(rows):
     styles = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1.2, 1.5)), (0, (1.5, 1.2)), (0, (8, 2)), (0, (3, 1.2)), "-")
     exact = exact_ones(rows)
     floor = 0.2 * min((row["predicted"] for name, row in rows.items() if name not in exact), default=1.0)
-    for number, ((name, row), style) in enumerate(zip(rows.items(), styles, strict=True)):
+    for (name, row), style in zip(rows.items(), styles, strict=True):
         path, settled = row["path"], row["predicted"]
         if name in exact:
             path, settled = np.full(len(path), floor), floor
@@ -181,13 +183,12 @@ def drawn(rows):
         if name not in exact:
             left.axhline(settled, color=line.get_color(), linewidth=0.6, linestyle=":")
         right.plot(row["messages"], settled, "v" if name in exact else "o", color=line.get_color())
-        right.annotate(
-            label, (row["messages"], settled), textcoords="offset points", xytext=(4, 4 - 11 * (number % 2)), fontsize=7
-        )
+        side, place = ("right", (-6, -3)) if name in LABELS_LEFT else ("left", (6, -3))
+        right.annotate(label, (row["messages"], settled), textcoords="offset points", xytext=place, ha=side, fontsize=7)
     left.set(yscale="log", xlabel="round", ylabel="disagreement")
     right.set(xscale="log", yscale="log", xlabel="messages a round", ylabel="disagreement (theory)")
     left.set_ylim(bottom=0.7 * floor)
-    right.margins(0.25)
+    right.margins(x=0.4, y=0.25)
     left.set_title("simulated; dotted: theory, steady state", fontsize=9)
     right.set_title("what messages buy", fontsize=9)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=7)

@@ -34,8 +34,12 @@ class Diverged(FloatingPointError):
 class Driver:
     """A run in progress: its state, its records, and the number of events done."""
 
-    def __init__(self, job: Job):
-        """Begin a run, or continue from the end of a trajectory."""
+    def __init__(self, job: Job, *, begin: bool = True):
+        """Begin a run, or continue from the end of a trajectory; without ``begin``, only check that this is possible.
+
+        Raises:
+            ValueError: if the start is a trajectory of another run, or has no state.
+        """
         self.job = job
         seeds = job.key.shape[0] if job.key.ndim else None
         self.log = Log(seeds, reports=job.reports, local_steps=job.local_steps)
@@ -47,16 +51,23 @@ class Driver:
         self._fits = False
         self._plan = PlanHash(job.timeline)
         if isinstance(job.start, Trajectory):
-            self.state = self._continued(job.start)
-            return
+            self._continue(job.start)
+        if begin:
+            self.state = self._laid_out(self._start())
+
+    def _start(self) -> Any:
+        """Make the state; that of a trajectory is copied, because compiled calls donate their input."""
+        job = self.job
+        if isinstance(job.start, Trajectory):
+            return in_form(jax.tree.leaves(job.start.state), state_form(job))
         begin = start_call(job)
         check_fits(job, "making the start of this run", begin)
         state, finite = begin.program(*begin.arguments)
         check_finite(jax.device_get(finite))
-        self.state = self._laid_out(state)
+        return state
 
-    def _continued(self, earlier: Trajectory) -> Any:
-        """Return a copy of the state of a trajectory, because compiled calls donate their input."""
+    def _continue(self, earlier: Trajectory) -> None:
+        """Take over the records of a trajectory, if it is a part of this run."""
         kept = earlier.continuation
         if kept is None or earlier.state is None:
             raise ValueError(
@@ -69,10 +80,8 @@ class Driver:
                 f"x0 is a trajectory of another run (it differs in {', '.join(changed)}): go on with the same key, "
                 "protocol and observers, or begin a new run from its models, x0=trajectory.x"
             )
-        form = state_form(self.job)
         self._take_over("x0", kept.done, kept.records, kept.plan())
         self._inherited = kept.done
-        return self._laid_out(in_form(jax.tree.leaves(earlier.state), form))
 
     def _laid_out(self, state: Any) -> Any:
         """Spread the rows of a state over the mesh, if there is one."""

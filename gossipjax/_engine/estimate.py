@@ -14,6 +14,7 @@ from gossipjax._base import display
 from gossipjax._base.leaves import form_of, is_key
 from gossipjax._base.memory import free_device_bytes
 from gossipjax._engine import chunks
+from gossipjax._engine.driver import Driver
 from gossipjax._engine.prepare import Packing, Recording, Strategy, as_execution, prepare
 from gossipjax._engine.programs import Job, advance_call, models_made, start_call, state_form
 from gossipjax._engine.records import Log
@@ -105,6 +106,8 @@ def estimate_memory(
     recording = Recording(record_every, record_at, record_times)
     execution = as_execution(strategy, packing)
     job, _, _ = prepare(key, protocol, as_timeline(timeline), x0, observers, recording, execution)
+    if isinstance(job.start, Trajectory):
+        Driver(job, begin=False).pieces(single=False, many=False)  # refuses what simulate refuses
     return _of_job(job)
 
 

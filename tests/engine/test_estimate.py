@@ -54,6 +54,36 @@ def test_a_loaded_run_that_is_continued_has_an_estimate(tmp_path):
     assert found[0].events == found[1].events
 
 
+def meetings(seed, events=10):
+    return gj.timeline.poisson_pairs(gj.topology.ring(N), events, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"key": jax.random.key(1)}, "another run .it differs in key"),
+        ({"protocol": gj.gossip_averaging(gj.sharing.top_k(0.5))}, "another run .it differs in .*protocol"),
+        ({"timeline": meetings(0)[:2]}, "4 events are done already, more than the 2"),
+        ({"timeline": meetings(1)}, "its 4 events are not the first of this timeline"),
+        ({"record_every": 1}, "it differs in its records"),
+        ({"x0": "loaded"}, "a trajectory without its models"),
+    ],
+)
+def test_a_run_that_cannot_be_continued_has_no_estimate(tmp_path, change, words):
+    """It is refused in the words of the run."""
+    run = gj.simulate(KEY, gj.gossip_averaging(), meetings(0)[:4], X0, record_every=2)
+    if "x0" in change:
+        run.save(tmp_path / "run.nc")
+        change = {"x0": gj.load(tmp_path / "run.nc")}
+    arguments = {"key": KEY, "protocol": gj.gossip_averaging(), "timeline": meetings(0), "x0": run, "record_every": 2}
+    errors = []
+    for call in (gj.estimate_memory, gj.simulate):
+        with pytest.raises(ValueError, match=words) as caught:
+            call(**arguments | change)
+        errors.append(str(caught.value))
+    assert errors[0] == errors[1]
+
+
 def test_the_state_of_an_optimizer_counts():
     task = gj.tasks.quadratic(np.ones((N, D)))
     protocol = gj.dpsgd(task, Partial(optax.sgd, 0.1, momentum=0.9))

@@ -12,14 +12,14 @@ import numpy as np
 
 from theory import moments, scaling
 
-MODULES = ("age", "compression", "consensus", "delay", "drift", "hadfl", "mixing", "moments")
+MODULES = ("age", "compression", "consensus", "delay", "drift", "exact", "hadfl", "mixing", "moments")
 MODULES += ("opportunistic", "queues", "rates", "scaling", "secure", "spectral", "spreading", "staleness", "users")
 RING = np.array([[0.0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
 W = (np.eye(4) + RING) / 3
 COUNTS = {"n": 4, "num_nodes": 4, "d": 6, "k": 2, "size": 3, "s": 2, "degree": 3, "delay": 2, "max_delay": 3}
 COUNTS |= {"levels": 3, "left": 2, "right": 3, "clusters": 2, "rows": 3, "columns": 4, "dimension": 3, "iterations": 9}
 COUNTS |= {"updates": 9, "helpers": 1, "layers": 2, "capacity": 3, "local_steps": 2, "width": 32, "start": 0, "i": 0}
-COUNTS |= {"bound": 2}
+COUNTS |= {"bound": 2, "conserved": 1, "rounds": 3}
 COUNTS |= {"j": 1, "distance": 2, "source": 1, "deaths": 1, "cycles": 5, "count": 2, "words": 9, "colluders": 1}
 RATES = dict.fromkeys(("version_rate", "gossip_rate", "source_rate", "head_rate", "event_rate", "arrival_rate"), 1.0)
 RATES |= dict.fromkeys(("push_rate", "gradient_rate", "update_rate", "prompt_rate", "rate_factor", "flight_time"), 1.0)
@@ -30,11 +30,13 @@ RATES |= dict.fromkeys(("noise_std", "heterogeneity", "curvature", "variance", "
 RATES |= dict.fromkeys(("step", "step_size", "epsilon", "overflow", "gamma", "delta", "p", "omega", "alpha"), 0.3)
 RATES |= dict.fromkeys(("eta", "weight", "mixing_rate", "contraction", "lambda2", "phi", "mean_error"), 0.4)
 RATES |= dict.fromkeys(("slope", "horizon", "bytes_per_second", "model_bytes", "ring_version"), 1.0)
-RATES |= dict.fromkeys(("latency_s", "timeout_s", "handshake_s", "dropout"), 0.1)
+RATES |= dict.fromkeys(("latency_s", "timeout_s", "handshake_s", "dropout", "loss"), 0.1)
+RATES |= {"penalty": 1.0, "relaxation": 0.5, "active": 0.5}
 RATES |= {"second_moment": 2.0, "service_rate": 3.0, "log_minus_power": 3.0}
 ARRAYS = {
     "W": W,
     "P": W,
+    "M": W,
     "adjacency": RING,
     "rates": RING,
     "push_rates": RING,

@@ -27,6 +27,7 @@ FAMILIES = (
     "mixing",
     "push_sum",
     "learning",
+    "exact_methods",
     "asynchronous",
     "delay",
     "compression",

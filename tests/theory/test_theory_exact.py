@@ -1,0 +1,88 @@
+"""Rates of exact methods against plain loops, and failing rounds against all outcomes."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from theory import exact
+
+RING = np.roll(np.eye(6), 1, 0) + np.roll(np.eye(6), -1, 0)
+W = (np.eye(6) + RING) / 3
+A, B = np.array([1.0, 0.5, 2.0, 1.0, 0.7, 1.5]), np.array([1.0, -1.0, 0.5, 0.0, 2.0, -0.5])
+OPTIMUM, STEP = (A * B).sum() / A.sum(), 0.45
+
+
+def exact_diffusion(rounds):
+    x, psi = np.zeros(6), np.zeros(6)
+    for _ in range(rounds):
+        adapted = x - STEP * A * (x - B)
+        x, psi = (np.eye(6) + W) / 2 @ (adapted + x - psi), adapted
+        yield x
+
+
+def extra(rounds):
+    before = np.zeros(6)
+    x = W @ before + STEP * A * B
+    for _ in range(rounds):
+        before, x = x, x + W @ x - (np.eye(6) + W) / 2 @ before - STEP * A * (x - before)
+        yield x
+
+
+def admm(rounds, rho=0.6, alpha=0.5):
+    z = np.zeros((6, 6))
+    for _ in range(rounds):
+        x = (z.sum(1) + A * B) / (2 * rho + A)
+        z = RING * ((1 - alpha) * z - alpha * (z.T - 2 * rho * x[None]))
+        yield x
+
+
+RATES = {
+    "exact_diffusion": (exact_diffusion, exact.exact_diffusion_rate(W, A, STEP)),
+    "extra": (extra, exact.extra_rate(W, A, STEP)),
+    "admm": (admm, exact.admm_rate(RING, A, penalty=0.6)),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_loops_converge_at_the_predicted_rate(name):
+    """From 1e-4 to 1e-12 in the predicted number of rounds; a pair of modes makes single errors oscillate."""
+    loop, rate = RATES[name]
+    errors = np.array([np.linalg.norm(x - OPTIMUM) for x in loop(400)])
+    begin, end = (int(np.argmax(errors < size)) for size in (1e-4, 1e-12))
+    np.testing.assert_allclose(np.log(1e-8) / (end - begin), np.log(rate), rtol=0.06)
+
+
+def test_failing_rounds_average_over_all_outcomes():
+    """Three nodes in a row: all 2³ active sets, and all outcomes of the up to four messages of each."""
+    line, x0, active, loss = np.array([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]]), np.array([1.0, -2.0, 4.0]), 0.6, 0.3
+    outcomes = []
+    for present in itertools.product((0, 1), repeat=3):
+        among = line * np.outer(present, present)
+        degrees, edges = among.sum(1), np.argwhere(among)
+        for arrived in itertools.product((0, 1), repeat=len(edges)):
+            M, chance = np.zeros((3, 3)), np.prod(np.where(present, active, 1 - active))
+            for (i, j), comes in zip(edges, arrived, strict=True):
+                M[i, j] = comes / (1 + max(degrees[i], degrees[j]))
+                chance *= 1 - loss if comes else loss
+            outcomes.append((chance, M + np.diag(1 - M.sum(1))))
+    assert sum(chance for chance, _ in outcomes) == pytest.approx(1)
+    expected = [np.sum((x0 - x0.mean()) ** 2), 0.0, 0.0]
+    for p, M in outcomes:
+        once = M @ x0
+        expected[1] += p * np.sum((once - once.mean()) ** 2)
+        for q, N in outcomes:
+            twice = N @ once
+            expected[2] += p * q * np.sum((twice - twice.mean()) ** 2)
+    found = exact.failing_rounds(line, x0, 2, active=active, loss=loss)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    whole = exact.failing_rounds(RING, A, 3, active=1.0, loss=0.0)
+    path = [np.linalg.matrix_power(W, t) @ A for t in range(4)]
+    np.testing.assert_allclose(whole, [np.sum((x - x.mean()) ** 2) for x in path], rtol=1e-12)
+
+
+def test_a_rate_needs_its_conserved_quantities():
+    with pytest.raises(ValueError, match="M has 0 eigenvalues that are 1"):
+        exact.rate(np.eye(2) / 2, 1)
+    with pytest.raises(ValueError, match="at most 12"):
+        exact.failing_rounds(np.zeros((13, 13)), np.zeros(13), 1, active=0.5, loss=0.0)

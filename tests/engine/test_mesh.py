@@ -109,13 +109,19 @@ CASES = {
     "metis of changing graphs": (lambda: choose_parts("metis", 4, 2, None), "graphs of this timeline change"),
     "parts without a mesh": (lambda: run(LEARN, PLAN, mesh=None, parts="metis"), "pass mesh=gossipjax.mesh"),
     "shard inside": (lambda: run(LEARN, PLAN, strategy="shard"), "strategy='shard'"),
-    "pairs": (
-        lambda: run(LEARN, gj.timeline.poisson_pairs(ring(8), 4, seed=0)),
-        "poisson_pairs.* mixes by PairMixing",
+    "parts of messages": (
+        lambda: run(
+            gj.dpsgd(TASK, optax.sgd(0.1), sharing=gj.sharing.top_k(0.5)), gj.timeline.poisson_pairs(ring(8), 4, seed=0)
+        ),
+        "poisson_pairs.* whole models only.*_jwins",
     ),
-    "in flight": (
-        lambda: run(LEARN, gj.timeline.push_gossip(ring(8), 9.0, compute=CLOCK, gossip=1.0, latency=0.5, seed=0)),
-        "push_gossip.* messages in flight",
+    "groups": (
+        lambda: run(gj.swift(TASK, optax.sgd(0.1)), gj.timeline.swift(ring(8), 9.0, compute=CLOCK, seed=0)),
+        "swift.* mixes by GroupMixing",
+    ),
+    "metis of drawn pairs": (
+        lambda: run(gj.gossip_averaging(), gj.timeline.drawn_pairs(8, 4), parts="metis"),
+        "graphs of this timeline change",
     ),
     "slots": (
         lambda: run(
@@ -189,6 +195,17 @@ def test_eight_devices_are_one():
     assert report["exchange"] == "halo"
     assert found["moves"]["hlo"] == report["moved"] == report["bound"] == 128
     assert found["moves"]["largest gather"] <= 8  # numbers of devices: counters, no rows
+
+
+@pytest.mark.slow
+def test_meetings_and_messages_in_flight_are_those_of_one_device():
+    """Models are equal bit for bit: each transfer is the same two products and a sum, wherever its rows lie."""
+    found = json.loads(in_processes_of_their_own("mesh_checks.py", "transfers"))
+    for name, compared in found.items():
+        assert_equal_runs(compared)
+        assert compared["models"] == 0, name
+        assert 0 < compared["bound"] < compared["transfers"], name
+    assert len(found) == 4
 
 
 @pytest.mark.slow

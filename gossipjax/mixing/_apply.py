@@ -109,8 +109,9 @@ def neighbor_sum(mixing: Mixing, f: Callable[[PyTree, PyTree], PyTree], x: PyTre
             return _sum_columns(mixing, mixing.own, f, x, jax.tree.map(lambda leaf: reach(mixing, leaf), x))
         case PlacedPairs():
             return _sum_transfers(mixing, f, x)
-        case PlacedDense():
-            return _sum_senders(mixing.W, mixing.ids, f, x, jax.tree.map(lambda leaf: reach(mixing, leaf), x))
+        case PlacedDense(W=W, ids=ids):
+            everyone = jax.tree.map(lambda leaf: reach(mixing, leaf), x)
+            return _sum_senders(W, ids, jnp.arange(W.shape[1], dtype=ids.dtype), f, x, everyone)
 
 
 def messages(mixing: Mixing, num_rows: int) -> UInt[Array, " m"]:
@@ -282,15 +283,19 @@ def _mix_groups(mixing: GroupMixing, leaf: Array) -> Array:
 
 
 def _sum_dense(mixing: DenseMixing, f: Callable, x: PyTree) -> PyTree:
-    return _sum_senders(mixing.W, jnp.arange(mixing.W.shape[0], dtype=jnp.int32), f, x, x)
+    rows = jnp.arange(mixing.W.shape[0])
+    return _sum_senders(mixing.W, rows, rows, f, x, x)
 
 
-def _sum_senders(W: Array, rows: Int[Array, " m"], f: Callable, x: PyTree, everyone: PyTree) -> PyTree:
+def _sum_senders(
+    W: Array, rows: Int[Array, " m"], senders: Int[Array, " n"], f: Callable, x: PyTree, everyone: PyTree
+) -> PyTree:
     """Scan over the senders, so that no (n, n, ...) array is allocated.
 
     Args:
         W: rows of the matrix, ``(m, n)``.
         rows: their numbers.
+        senders: numbers of all rows.
         f: of two models.
         x: the models of these rows.
         everyone: the models of all senders.
@@ -301,7 +306,6 @@ def _sum_senders(W: Array, rows: Int[Array, " m"], f: Callable, x: PyTree, every
         values = jax.vmap(f, in_axes=(0, None))(x, other)
         return _add_scaled(total, weights, rows != j, values), None
 
-    senders = jnp.arange(W.shape[1], dtype=jnp.int32)
     return jax.lax.scan(add, _zeros(f, x, x), (senders, W.T, everyone))[0]
 
 

@@ -123,6 +123,18 @@ class Placement:
 
         return jax.tree.map(lay, tree)
 
+    def form(self, tree: PyTree, *, seeds: bool = False) -> PyTree[jax.ShapeDtypeStruct]:
+        """Return the shapes of what :meth:`lay_out` returns, without laying anything out."""
+        where = NamedSharding(self.mesh, P(None, AXIS) if seeds else P(AXIS))
+
+        def laid(leaf: Any) -> jax.ShapeDtypeStruct:
+            shape, axis = list(leaf.shape), int(seeds)
+            of_nodes = shape[axis] == len(self.where.position)
+            shape[axis] = len(self.where.ids if of_nodes else self.rows)
+            return jax.ShapeDtypeStruct(tuple(shape), leaf.dtype, sharding=where)
+
+        return jax.tree.map(laid, tree)
+
     def gather(self, tree: PyTree, *, seeds: bool = False) -> PyTree:
         """Bring rows back to the host, in the order of nodes and of messages."""
         axis, place = int(seeds), np.empty(len(self.device), int)

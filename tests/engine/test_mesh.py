@@ -219,6 +219,9 @@ def test_meshes_of_other_sizes_are_one_device():
     assert one == eight
     assert one["node"] == 11
     assert found["cycle report"]["rows"] == [9, 7, 4]
+    alone, spread = found["memory"]["events"]
+    assert found["memory"]["state"] == [64 * 4000 * 4] * 2
+    assert 0.5 * alone < spread < 2 * alone  # 16 rows of a halo beside 64: the same order, and nothing n times K
     if "metis" in found:
         assert found["metis report"]["bound"] <= found["metis report"]["moved"] < 448
 

@@ -152,6 +152,16 @@ def cycle():
     FOUND["cycle report"] = found.manifest["placement"]
 
 
+def memory(n=64, d=4000):
+    """Estimates of one device and of eight, which share one memory here: the rows once, what they read in addition."""
+    plan = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.ring(n)), 4, form="table")
+    method, x0 = gj.gossip_averaging(), start(n, d)
+    sizes = [
+        gj.estimate_memory(KEY, method, plan, x0, strategy="vmap", **where) for where in ({}, {"mesh": gj.mesh(8)})
+    ]
+    FOUND["memory"] = {"state": [each.state for each in sizes], "events": [each.events for each in sizes]}
+
+
 def transfers(n=40):
     """D-PSGD at meetings of pairs, and with messages in flight; one after another, and packed."""
     graph = gj.topology.random_regular(n, 4, seed=0)
@@ -180,5 +190,6 @@ if __name__ == "__main__":
         fault()
         resumed()
         seeds()
+        memory()
         cycle()
     print(json.dumps(FOUND))

@@ -22,10 +22,12 @@ class Local(NamedTuple):
 
     ids: Int[Array, " m"]
     """Number of the node in each row."""
-    valid: Bool[Array, " m"]
-    """False for ghosts."""
+    valid: Bool[Array, " m"] | None
+    """False for ghosts. None in an event of single nodes, whose lanes are none of them."""
     position: Int[Array, " n"]
     """Row of each node in the concatenation of the rows of all devices."""
+    acting: Int[Array, " k"] | None = None
+    """Own row of each acting node, among the rows of nodes; None: all, in order."""
 
 
 def add_up(local: Local | None, value: Any) -> Any:
@@ -48,6 +50,11 @@ def send(leaf: Array, pairs: tuple[tuple[int, int], ...]) -> Array:
     return _plain(lambda rows: jax.lax.ppermute(rows, AXIS, pairs), leaf)
 
 
+def swap(leaf: Array) -> Array:
+    """Give block k of the first axis ``(K, ...)`` to device k, and take one from each."""
+    return _plain(lambda blocks: jax.lax.all_to_all(blocks, AXIS, 0, 0), leaf)
+
+
 def _plain(move: Callable[[Array], Array], leaf: Array) -> Array:
     """Move bools as bytes, since not every backend moves bits between processes."""
     return move(leaf.astype(jnp.uint8)).astype(bool) if leaf.dtype == bool else move(leaf)
@@ -55,7 +62,7 @@ def _plain(move: Callable[[Array], Array], leaf: Array) -> Array:
 
 def real_rows(local: Local | None, leaf: Array) -> Array:
     """Replace the rows of ghosts by zeros."""
-    if local is None:
+    if local is None or local.valid is None:
         return leaf
     return jnp.where(local.valid.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, jnp.zeros((), leaf.dtype))
 

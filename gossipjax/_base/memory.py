@@ -71,16 +71,21 @@ def footprint(program: Any) -> Footprint:
     sizes = program.memory_analysis()
     if sizes is None:  # a backend that does not tell
         return Footprint(0, 0)
-    copies = jax.local_device_count() if _shares_memory(program) else 1
+    copies = _devices_of_one_memory(program)
     results = sizes.output_size_in_bytes - sizes.alias_size_in_bytes
     new = copies * (results + sizes.temp_size_in_bytes) + sizes.generated_code_size_in_bytes
     return Footprint(new + copies * sizes.argument_size_in_bytes, new)
 
 
-def _shares_memory(program: Any) -> bool:
-    """Whether a program runs on all CPU devices."""
+def _devices_of_one_memory(program: Any) -> int:
+    """Count the devices of a program whose memory is that of this process: all its CPU devices, or one accelerator."""
+    if jax.default_backend() != "cpu":
+        return 1
     shardings = jax.tree.leaves((program.input_shardings, program.output_shardings))
-    return jax.default_backend() == "cpu" and any(len(each.device_set) > 1 for each in shardings)
+    return max(
+        (sum(device.process_index == jax.process_index() for device in each.device_set) for each in shardings),
+        default=1,
+    )
 
 
 def _refuse(what: str, num_bytes: int | float, free: float, remedy: str) -> None:

@@ -102,6 +102,11 @@ def trained_rows(event: Event) -> Int[Array, " k"] | None:
     return event.nodes if event.rows is None else event.rows
 
 
+def state_rows(event: Event) -> Int[Array, " k"] | None:
+    """Return the rows of the acting nodes in what each node keeps for itself, such as optimizer states."""
+    return event.nodes if event.local is None else event.local.acting
+
+
 def acting_nodes(event: Event, num_nodes: int) -> Int[Array, " k"]:
     """Return the indices of the acting nodes."""
     if event.nodes is not None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Array, Key, Num, PyTree
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, Key, Num, PyTree
 
 from gossipjax._base import display
 from gossipjax._base.leaves import form_of, is_key
@@ -68,6 +69,8 @@ def estimate_memory(
     record_times: Sequence[int | float] | Num[Array | np.ndarray, " r"] | None = None,
     strategy: Strategy | None = None,
     packing: Packing = "auto",
+    mesh: Mesh | None = None,
+    parts: Literal["blocks", "metis"] | Int[Array | np.ndarray, " n"] = "blocks",
 ) -> MemoryEstimate:
     """Estimate the memory of the run that :func:`gossipjax.simulate` would do with the same arguments.
 
@@ -95,6 +98,9 @@ def estimate_memory(
         record_times: simulated seconds at which to record.
         strategy: how a step is spread over nodes.
         packing: whether narrow events are packed.
+        mesh: devices over which the nodes are spread. The start is made on one device, or with CPUs in the memory that
+            they share; the end comes back to the host.
+        parts: which device holds which nodes.
 
     Returns:
         The estimate, by stage.
@@ -104,7 +110,7 @@ def estimate_memory(
         TypeError: things of the wrong sort.
     """
     recording = Recording(record_every, record_at, record_times)
-    execution = as_execution(strategy, packing)
+    execution = as_execution(strategy, packing, mesh, parts)
     job, _, _ = prepare(key, protocol, as_timeline(timeline), x0, observers, recording, execution)
     if isinstance(job.start, Trajectory):
         Driver(job, begin=False).pieces(single=False, many=False)  # refuses what simulate refuses
@@ -115,7 +121,8 @@ def _of_job(job: Job) -> MemoryEstimate:
     held = 0 if callable(job.start) else _bytes(job.start.state if isinstance(job.start, Trajectory) else job.start)
     state, start = _state(job, held)
     size = _bytes(state)
-    events, records = _events(job, state)
+    placed = state if job.placement is None else job.placement.form(state, seeds=job.key.ndim > 0)
+    events, records = _events(job, placed)
     events += held
     end = held + size + _bytes(models_made(job, state))
     return MemoryEstimate(size, start, events, end, records, free_device_bytes())

@@ -196,7 +196,7 @@ def _account(carry: Carry, state: Any, info: Info, event: Event, num_nodes: int,
 
 def _of_device(sent: UInt[Array, "*m"], local: Local) -> UInt[Array, "*m"]:
     """Return the messages of the nodes of one device; those of an all-reduce are counted for all nodes."""
-    if len(sent) == 1:  # an event without messages, or the only node of a device
+    if local.valid is None or len(sent) == 1:  # an event without messages, or the only node of a device
         return sent
     own = sent if len(sent) == len(local.ids) else sent[local.ids]
     return real_rows(local, own)
@@ -231,7 +231,7 @@ def _measure(
     carry: Carry, protocol: Protocol, facts: Properties, observers: Sequence[Observer], index, time, local=None
 ) -> tuple[Status, dict[str, Any]]:
     """Observe the network between two events."""
-    x = models(protocol, carry.state, facts.num_rows)
+    x = models(protocol, carry.state, facts.num_rows if local is None else len(local.ids))
     bad = ~finite_rows(x)
     # Mixing spreads bad numbers to all rows: only a single bad row identifies its node.
     one = add_up(local, jnp.sum(real_rows(local, bad), dtype=jnp.int32)) == 1
@@ -370,8 +370,9 @@ class Loop:
         """Count the messages of each of many events."""
 
         def of_event(x: PyTree) -> UInt[Array, ""]:
-            sent = count(self.event(x), self.rows)
-            return jnp.sum(sent if self.local is None else _of_device(sent, self.local), dtype=jnp.uint32)
+            event = self.event(x)
+            sent = count(event, self.rows)
+            return jnp.sum(sent if event.local is None else _of_device(sent, event.local), dtype=jnp.uint32)
 
         return jax.vmap(of_event)(xs)
 

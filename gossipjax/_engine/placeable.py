@@ -11,7 +11,8 @@ from jax.tree_util import Partial
 from gossipjax._base.describe import describe
 from gossipjax._base.placement import is_by_rows
 from gossipjax._engine.probe import Probe
-from gossipjax.mixing._forms import DenseMixing, TableMixing
+from gossipjax.facts import Properties
+from gossipjax.mixing._forms import DenseMixing, PairMixing, TableMixing
 from gossipjax.types import Event, Protocol, Sharing, Task, Timeline
 
 _ELSE = "leave mesh= out, and run it on one device"
@@ -27,23 +28,26 @@ def check_placeable(protocol: Protocol, timeline: Timeline, found: Probe, strate
         raise ValueError("strategy='shard': mesh= spreads the nodes over devices already; pass 'vmap', 'map' or 'auto'")
     _check_timeline(timeline, found.event)
     _check_functions(protocol)
-    _check_state(protocol, found.state, timeline.properties.num_nodes)
+    if isinstance(found.event.mixing, PairMixing):
+        _check_messages(protocol, timeline)
+    _check_state(protocol, found.state, timeline.properties)
 
 
 def _check_timeline(timeline: Timeline, event: Event) -> None:
     facts, form = timeline.properties, type(event.mixing).__name__
-    if facts.num_slots:
-        raise ValueError(f"mesh: {facts.name} has messages in flight, whose rows no device holds yet; {_ELSE}")
+    single = isinstance(event.mixing, PairMixing)
     if facts.num_rows != facts.num_nodes or event.rows is not None or "own_rows" not in facts:
         raise ValueError(f"mesh: the model rows of {facts.name} are no nodes, which alone have a device; {_ELSE}")
-    if event.mixing is not None and not isinstance(event.mixing, DenseMixing | TableMixing):
+    if event.mixing is not None and not single and not isinstance(event.mixing, DenseMixing | TableMixing):
         raise ValueError(
-            f"mesh: {facts.name} mixes by {form}, events of a few rows, which are not planned for devices yet: pass "
-            f"rounds of all nodes, such as those of timeline.rounds or timeline.changing_rounds, or {_ELSE}"
+            f"mesh: {facts.name} mixes by {form}, which is not planned for devices yet: pass rounds of all nodes, such "
+            f"as those of timeline.rounds or timeline.changing_rounds, or meetings of pairs, or {_ELSE}"
         )
-    several = event.nodes is not None and event.mixing is None
-    if several or event.begin is not None or event.speakers is not None or event.sources is not None:
-        raise ValueError(f"mesh: {facts.name} names single nodes in its events, which only rounds may; {_ELSE}")
+    if single and event.nodes is None:
+        raise ValueError(f"mesh: every node of {facts.name} acts in an event of few transfers; {_ELSE}")
+    alone = event.nodes is not None and event.mixing is None
+    if not single and (alone or event.begin is not None or facts.num_slots):
+        raise ValueError(f"mesh: {facts.name} names single nodes in events that are no transfers; {_ELSE}")
 
 
 def _check_functions(protocol: Protocol) -> None:
@@ -68,6 +72,16 @@ def _functions(protocol: Protocol) -> Iterator[tuple[str, str, Any, Any]]:
         yield "sharing", "merge", sharing.merge, sharing
 
 
+def _check_messages(protocol: Protocol, timeline: Timeline) -> None:
+    """Check that messages between two nodes are whole models: others have no rows of their own on the way yet."""
+    for sharing in _sharings(protocol.step):
+        if sharing.mass is None or sharing.mass.weights != "whole":
+            raise ValueError(
+                f"mesh: on {timeline.properties.name} devices exchange whole models only, and the sharing "
+                f"{describe(sharing)} sends something else; share gossipjax.sharing.full(), or {_ELSE}"
+            )
+
+
 def _sharings(value: Any) -> Iterator[Sharing]:
     """Iterate over the sharings that a function binds, and those inside them."""
     parts: Sequence[Any] = ()
@@ -84,10 +98,11 @@ def _sharings(value: Any) -> Iterator[Sharing]:
         yield from _sharings(part)
 
 
-def _check_state(protocol: Protocol, state: Any, num_nodes: int) -> None:
+def _check_state(protocol: Protocol, state: Any, facts: Properties) -> None:
+    rows = {(facts.num_nodes,), (facts.num_rows + facts.num_slots,)}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if leaf.shape[:1] != (num_nodes,):
+        if leaf.shape[:1] not in rows:
             raise ValueError(
                 f"mesh: the state of {describe(protocol)} holds {jax.tree_util.keystr(path)} of shape {leaf.shape}, "
-                f"which has no row for each of the {num_nodes} nodes; {_ELSE}"
+                f"which has no row for each of the {facts.num_nodes} nodes; {_ELSE}"
             )

@@ -13,14 +13,17 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, PyTree, UInt
 
+from gossipjax._base.binding import Frozen
 from gossipjax._base.leaves import is_key
 from gossipjax._base.local import AXIS, Local
 from gossipjax._engine.layout import Exchange, Layout, choose_parts, exchange, layout
 from gossipjax._engine.mesh import as_mesh
+from gossipjax._engine.transfers import Rows, devices_of_rows, lanes_of, room_of, rows_of
 from gossipjax.mixing._apply import messages
-from gossipjax.mixing._forms import DenseMixing, TableMixing
+from gossipjax.mixing._forms import DenseMixing, PairMixing, TableMixing
 from gossipjax.mixing._placed import place
 from gossipjax.mixing._placed_forms import Halo, PlacedDense, PlacedTable
+from gossipjax.timeline._events import event_form
 from gossipjax.timeline._rounds import planned_mixings, without_mixings
 from gossipjax.types import NOBODY, Event, Timeline
 
@@ -55,9 +58,13 @@ class Place(NamedTuple):
     local: Local
     rounds: Rounds | None
     """None: each event holds the mixing of the whole network."""
+    rows: Rows | None = None
+    """Of events of single nodes; None: events are rounds."""
 
     def of(self, event: Event) -> Event:
         """Return an event as this device sees it: nodes of all devices, rows of its own."""
+        if self.rows is not None:
+            return self.rows.of(event, self.local)
         local, mixing, sent = self.local, event.mixing, event.messages
         if self.rounds is not None:
             mixing = self.rounds.at(event.index[0], local)
@@ -78,7 +85,7 @@ class Place(NamedTuple):
         )
         index, time = (jnp.broadcast_to(field, event.nodes.shape) for field in (event.index, event.time))
         index, time = (field.at[lane].get(mode="clip") for field in (index, time))
-        return event._replace(index=index, time=time, nodes=nodes, rows=rows)
+        return event._replace(index=index, time=time, nodes=nodes, rows=rows, local=local._replace(acting=rows))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,6 +94,10 @@ class Placement:
 
     mesh: Mesh
     where: Layout
+    rows: Int[np.ndarray, " L"]
+    """The row that lies in each place, device after device, those of messages in flight included."""
+    device: Int[np.ndarray, " rows"]
+    """The device of each row."""
     place: Place
     timeline: Timeline
     """The events, without matrices that ``place`` holds."""
@@ -104,12 +115,44 @@ class Placement:
         Returns:
             Leaves ``(K m, ...)``, one block for each device.
         """
-        spec = P(None, AXIS) if seeds else P(AXIS)
-        return jax.tree.map(lambda leaf: _put(self.mesh, spec, _take(leaf, self.where.ids, int(seeds))), tree)
+        spec, axis = P(None, AXIS) if seeds else P(AXIS), int(seeds)
+
+        def lay(leaf: Any) -> Any:
+            of_nodes = np.shape(leaf)[axis] == len(self.where.position)
+            return _put(self.mesh, spec, _take(leaf, self.where.ids if of_nodes else self.rows, axis))
+
+        return jax.tree.map(lay, tree)
+
+    def form(self, tree: PyTree, *, seeds: bool = False) -> PyTree[jax.ShapeDtypeStruct]:
+        """Return the shapes of what :meth:`lay_out` returns, without laying anything out."""
+        where = NamedSharding(self.mesh, P(None, AXIS) if seeds else P(AXIS))
+
+        def laid(leaf: Any) -> jax.ShapeDtypeStruct:
+            shape, axis = list(leaf.shape), int(seeds)
+            of_nodes = shape[axis] == len(self.where.position)
+            shape[axis] = len(self.where.ids if of_nodes else self.rows)
+            return jax.ShapeDtypeStruct(tuple(shape), leaf.dtype, sharding=where)
+
+        return jax.tree.map(laid, tree)
 
     def gather(self, tree: PyTree, *, seeds: bool = False) -> PyTree:
-        """Bring rows back to the host, in the order of nodes."""
-        return jax.tree.map(lambda leaf: _take(_whole(leaf), self.where.position, int(seeds)), tree)
+        """Bring rows back to the host, in the order of nodes and of messages."""
+        axis, place = int(seeds), np.empty(len(self.device), int)
+        place[self.rows[::-1]] = np.arange(len(self.rows))[::-1]  # the first place of a row; others are ghosts
+
+        def bring(leaf: Any) -> Any:
+            of_nodes = np.shape(leaf)[axis] == len(self.where.ids)
+            return _take(_whole(leaf), self.where.position if of_nodes else place, axis)
+
+        return jax.tree.map(bring, tree)
+
+    def place_for(self, part: Timeline) -> Place:
+        """Return what a device needs for a part of the timeline."""
+        rows = self.place.rows
+        if rows is None:
+            return self.place
+        room = Frozen(room_of(part, self.device, self.mesh.size))
+        return self.place._replace(rows=rows._replace(room=room))
 
 
 def replicate(mesh: Mesh, tree: PyTree) -> PyTree:
@@ -163,7 +206,8 @@ def placement_of(mesh: Any, parts: Any, timeline: Timeline, protocol: Any, obser
     mesh, n = as_mesh(mesh), timeline.properties.num_nodes
     planned = planned_mixings(timeline)
     planned = None if planned is None else jax.tree.map(np.asarray, planned)
-    edges = None if planned is None else _edges(planned)
+    single = isinstance(event_form(timeline).mixing, PairMixing)
+    edges = _met(timeline) if single else None if planned is None else _edges(planned)
     where = layout(choose_parts(parts, n, mesh.size, edges), mesh.size)
     rounds, moves = _rounds(planned, edges, where)
     report = {
@@ -173,18 +217,46 @@ def placement_of(mesh: Any, parts: Any, timeline: Timeline, protocol: Any, obser
         "padding": len(where.ids) - n,
         "all_gather": _everyone(where),
     }
-    rows, everywhere = (partial(_put, mesh, spec) for spec in (P(AXIS), P()))
-    local = Local(rows(where.ids), rows(where.valid), everywhere(where.position))
-    place = Place(local, jax.tree.map(rows, rounds))
+    spread, everywhere = (partial(_put, mesh, spec) for spec in (P(AXIS), P()))
+    local = Local(spread(where.ids), spread(where.valid), everywhere(where.position))
+    device = devices_of_rows(timeline, where)
+    row, places = rows_of(device, where)
+    place = Place(local, jax.tree.map(spread, rounds))
+    if single:
+        of_rows = Rows(everywhere(device), everywhere(row), Frozen((0, 0, 0)), Frozen(mesh.size))
+        place, moves = place._replace(rows=of_rows), _transfers(timeline, device)
     timeline = timeline if planned is None else without_mixings(timeline)
     timeline = dataclasses.replace(timeline, shared=replicate(mesh, timeline.shared))
     protocol, observers = replicate(mesh, (protocol, observers))
-    return Placement(mesh, where, place, timeline, protocol, observers, report | moves)
+    return Placement(mesh, where, places, device, place, timeline, protocol, observers, report | moves)
+
+
+def _transfers(timeline: Timeline, device: Int[np.ndarray, " rows"]) -> dict[str, Any]:
+    """Count the transfers of a plan, and those between devices; None where they are drawn during the run.
+
+    How many rows move depends on how events are packed: each sends the same number between any two devices.
+    """
+    report: dict[str, Any] = {"exchange": "transfers", "transfers": None, "moved": None, "bound": None, "colours": None}
+    if (lanes := lanes_of(timeline)) is None:
+        return report
+    live = (lanes.senders < len(device)) & (lanes.receivers < len(device))
+    senders, receivers = lanes.senders[live], lanes.receivers[live]
+    cross = int(np.count_nonzero(device[senders] != device[receivers]))
+    return report | {"transfers": len(senders), "bound": cross}
 
 
 def _everyone(where: Layout) -> int:
     """Return the rows that move if each device sends its rows to all others."""
     return len(where.ids) * (where.devices - 1)
+
+
+def _met(timeline: Timeline) -> Int[np.ndarray, "e 2"] | None:
+    """List receiver and sender of every transfer between two nodes, each once."""
+    if (lanes := lanes_of(timeline)) is None:
+        return None
+    n = timeline.properties.num_nodes
+    met = (lanes.senders < n) & (lanes.receivers < n) & (lanes.senders != lanes.receivers)
+    return np.unique(np.stack([lanes.receivers[met], lanes.senders[met]], axis=1), axis=0)
 
 
 def _edges(stacked: TableMixing | DenseMixing) -> Int[np.ndarray, "e 2"]:

@@ -99,7 +99,7 @@ def _placed_call(functions, settings: Settings, mesh: Mesh, key, protocol, xs, s
     """Advance one piece inside one ``shard_map``: all arrays in it are those of one device."""
     rows = P(AXIS) if settings.seeds is None else P(None, AXIS)
     observers, cuts, place = rest
-    of_place = Place(Local(P(AXIS), P(AXIS), P()), P(AXIS))  # type: ignore[arg-type]
+    of_place = Place(Local(P(AXIS), P(AXIS), P()), P(AXIS), P())  # type: ignore[arg-type]
 
     def of_device(key, protocol, xs, shared, state, losses, observers, cuts, place):
         def part(key, state, losses):
@@ -183,12 +183,14 @@ def advance_call(job: Job, piece: Piece, state: Any, losses: Any, width: int | N
 def _placed_advance(job: Job, part: Timeline, stops: Any, size: int, piece: Piece, state: Any, losses: Any) -> Call:
     spread = job.placement
     assert spread is not None
-    functions = (spread.timeline.event, spread.timeline.draw)
+    planned = part if spread.place.rows is not None else spread.timeline
+    functions, shared = (planned.event, planned.draw), planned.shared
     cut = stretches.cuts(stops, piece, job.room.records, job.before)
-    key, xs, losses, cut = replicate(spread.mesh, (job.key, stretches.padded(part.xs, size), losses, cut))
+    given = (job.key, stretches.padded(part.xs, size), shared, losses, cut)
+    key, xs, shared, losses, cut = replicate(spread.mesh, given)
     return Call(_placed, (
-        functions, job.settings, spread.mesh, key, spread.protocol, xs, spread.timeline.shared, state, losses,
-        spread.observers, cut, spread.place,
+        functions, job.settings, spread.mesh, key, spread.protocol, xs, shared, state, losses,
+        spread.observers, cut, spread.place_for(part),
     ))  # fmt: skip
 
 

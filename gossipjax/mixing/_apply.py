@@ -39,8 +39,8 @@ from gossipjax.mixing._forms import (
     gather,
     live_receivers,
 )
-from gossipjax.mixing._placed import reach
-from gossipjax.mixing._placed_forms import PLACED, PlacedDense, PlacedTable
+from gossipjax.mixing._placed import mix_transfers, reach, senders_of
+from gossipjax.mixing._placed_forms import PLACED, PlacedDense, PlacedPairs, PlacedTable
 
 
 def mix(mixing: Mixing, x: PyTree) -> PyTree:
@@ -70,6 +70,8 @@ def mix(mixing: Mixing, x: PyTree) -> PyTree:
             return jax.tree.map(lambda leaf: _mix_pairs(mixing, leaf), x)
         case GroupMixing():
             return jax.tree.map(lambda leaf: _mix_groups(mixing, leaf), x)
+        case PlacedPairs():
+            return jax.tree.map(lambda leaf: mix_transfers(mixing, leaf), x)
         case PlacedTable() | PlacedDense():
             return jax.tree.map(lambda leaf: over_columns(_mix_placed, leaf, mixing), x)
 
@@ -105,8 +107,11 @@ def neighbor_sum(mixing: Mixing, f: Callable[[PyTree, PyTree], PyTree], x: PyTre
             return _sum_groups(mixing, f, x)
         case PlacedTable():
             return _sum_columns(mixing, mixing.own, f, x, jax.tree.map(lambda leaf: reach(mixing, leaf), x))
-        case PlacedDense():
-            return _sum_senders(mixing.W, mixing.ids, f, x, jax.tree.map(lambda leaf: reach(mixing, leaf), x))
+        case PlacedPairs():
+            return _sum_transfers(mixing, f, x)
+        case PlacedDense(W=W, ids=ids):
+            everyone = jax.tree.map(lambda leaf: reach(mixing, leaf), x)
+            return _sum_senders(W, ids, jnp.arange(W.shape[1], dtype=ids.dtype), f, x, everyone)
 
 
 def messages(mixing: Mixing, num_rows: int) -> UInt[Array, " m"]:
@@ -128,7 +133,7 @@ def messages(mixing: Mixing, num_rows: int) -> UInt[Array, " m"]:
         TypeError: if mixing is not one of the four forms.
         ValueError: if it has a different number of rows, or its arrays do not match in shape.
     """
-    if isinstance(mixing, PLACED):
+    if isinstance(mixing, PlacedTable | PlacedDense):
         return mixing.messages
     mixing = as_event_mixing(mixing, whole("num_rows", num_rows, least=1, most=2**31 - 1))
     match mixing:
@@ -278,15 +283,19 @@ def _mix_groups(mixing: GroupMixing, leaf: Array) -> Array:
 
 
 def _sum_dense(mixing: DenseMixing, f: Callable, x: PyTree) -> PyTree:
-    return _sum_senders(mixing.W, jnp.arange(mixing.W.shape[0], dtype=jnp.int32), f, x, x)
+    rows = jnp.arange(mixing.W.shape[0])
+    return _sum_senders(mixing.W, rows, rows, f, x, x)
 
 
-def _sum_senders(W: Array, rows: Int[Array, " m"], f: Callable, x: PyTree, everyone: PyTree) -> PyTree:
+def _sum_senders(
+    W: Array, rows: Int[Array, " m"], senders: Int[Array, " n"], f: Callable, x: PyTree, everyone: PyTree
+) -> PyTree:
     """Scan over the senders, so that no (n, n, ...) array is allocated.
 
     Args:
         W: rows of the matrix, ``(m, n)``.
         rows: their numbers.
+        senders: numbers of all rows.
         f: of two models.
         x: the models of these rows.
         everyone: the models of all senders.
@@ -297,7 +306,6 @@ def _sum_senders(W: Array, rows: Int[Array, " m"], f: Callable, x: PyTree, every
         values = jax.vmap(f, in_axes=(0, None))(x, other)
         return _add_scaled(total, weights, rows != j, values), None
 
-    senders = jnp.arange(W.shape[1], dtype=jnp.int32)
     return jax.lax.scan(add, _zeros(f, x, x), (senders, W.T, everyone))[0]
 
 
@@ -325,6 +333,14 @@ def _sum_pairs(mixing: PairMixing, f: Callable, x: PyTree) -> PyTree:
     )
     live = live_receivers(mixing, jax.tree.leaves(x)[0].shape[0])
     return jax.tree.map(lambda zero, value: zero.at[live].set(value, mode="drop"), _zeros(f, x, x), values)
+
+
+def _sum_transfers(mixing: PlacedPairs, f: Callable, x: PyTree) -> PyTree:
+    own = jax.tree.map(lambda leaf: leaf.at[mixing.receivers].get(mode="clip"), x)
+    other = jax.tree.map(lambda leaf: senders_of(mixing, leaf), x)
+    apart = (mixing.slots >= 0) | (mixing.senders != mixing.receivers)
+    values = _add_scaled(_zeros(f, own, other), mixing.weights, apart, jax.vmap(f)(own, other))
+    return jax.tree.map(lambda zero, value: zero.at[mixing.receivers].set(value, mode="drop"), _zeros(f, x, x), values)
 
 
 def _sum_groups(mixing: GroupMixing, f: Callable, x: PyTree) -> PyTree:

@@ -9,7 +9,7 @@ from gossipjax._base.local import network_size
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import messages
 from gossipjax.mixing._forms import DenseMixing, PairMixing, TableMixing, live_receivers
-from gossipjax.mixing._placed_forms import PLACED
+from gossipjax.mixing._placed_forms import PlacedDense, PlacedTable
 from gossipjax.types import NOBODY, Event, Info, Params
 
 EVERYONE = Requires({"synchronous"}, mixing=True, builder="timeline.rounds")
@@ -86,7 +86,7 @@ def speakers(event: Event, rows: int) -> Int[Array, " m"] | None:
     if said is None and isinstance(mixing, PairMixing) and (given is None or given.shape == mixing.senders.shape):
         happens = live_receivers(mixing, rows) < rows if given is None else True
         said = jnp.where(happens, mixing.senders, NOBODY)
-    if said is None and isinstance(mixing, (DenseMixing, TableMixing, *PLACED)):
+    if said is None and isinstance(mixing, DenseMixing | TableMixing | PlacedDense | PlacedTable):
         said = jnp.arange(rows, dtype=jnp.int32)
     if said is not None:
         return said if given is None else jnp.where(given > 0, said, NOBODY)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gossipjax._base.arguments import instance, shown
-from gossipjax.mixing._placed_forms import PlacedDense, PlacedTable
+from gossipjax.mixing._placed_forms import PlacedDense, PlacedPairs, PlacedTable
 
 
 class DenseMixing(NamedTuple):
@@ -61,7 +61,7 @@ class GroupMixing(NamedTuple):
 
 
 Form = DenseMixing | TableMixing | PairMixing | GroupMixing
-Mixing = Form | PlacedTable | PlacedDense
+Mixing = Form | PlacedTable | PlacedDense | PlacedPairs
 FORMS = (DenseMixing, TableMixing, PairMixing, GroupMixing)
 HOW_TO_MIX = "use from_matrix, exchange, push or one of the four forms of gossipjax.mixing"
 

@@ -50,4 +50,19 @@ class PlacedDense(NamedTuple):
     """As of a :class:`PlacedTable`."""
 
 
-PLACED = (PlacedTable, PlacedDense)
+class PlacedPairs(NamedTuple):
+    """The transfers of a :class:`~gossipjax.mixing.PairMixing` whose receivers one device holds."""
+
+    receivers: Int[Array, " r"]
+    """Own rows; past the end in unused lanes."""
+    weights: Float[Array, " r"]
+    keep: Float[Array, " r"]
+    senders: Int[Array, " r"]
+    """Own rows, where a transfer stays on the device."""
+    slots: Int[Array, " r"]
+    """Where a transfer comes from another device: its number among the rows received; -1: it stays."""
+    out: Int[Array, "K c"]
+    """Own rows that are sent to each device."""
+
+
+PLACED = (PlacedTable, PlacedDense, PlacedPairs)

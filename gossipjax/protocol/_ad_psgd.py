@@ -11,7 +11,8 @@ from jaxtyping import Array, Key
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.outputs import encode
-from gossipjax._base.rows import num_rows, put, take
+from gossipjax._base.placement import by_rows
+from gossipjax._base.rows import num_rows, put, state_rows, take
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import init_optimizer
@@ -35,16 +36,17 @@ def _init(task: Task, optimizer: Partial, sharing: Sharing, key: Key[Array, ""],
     return ADPSGDState(x0, snapshot, init_optimizer(optimizer, snapshot), sharing.init(x0))
 
 
+@by_rows
 def _step(
     task: Task, optimizer: Partial, sharing: Sharing, key, state: ADPSGDState, event: Event
 ) -> tuple[ADPSGDState, Info]:
     snapshot = state.snapshot
     if event.begin is not None:
         snapshot = put(snapshot, event.begin, take(state.x, event.begin))
-    point = take(snapshot, event.nodes)
+    point = take(snapshot, state_rows(event))
     x, optimizer_state, trained = step_from(key, task, optimizer, point, state.x, state.optimizer, event)
     if event.begin is None:  # the next gradient starts as soon as this one is applied
-        snapshot = put(snapshot, event.nodes, trained.x)
+        snapshot = put(snapshot, state_rows(event), trained.x)
     shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, x, event)
     shared, x = sharing.merge(key, shared, (x, payload, event))
     info = Info(*traffic_fields(event, bits, num_rows(x)), trained.loss, trained.finite)

@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Key
 
 from gossipjax._base.binding import Frozen
-from gossipjax._base.rows import acting_nodes, all_finite, put, take, trained_rows
+from gossipjax._base.rows import acting_nodes, all_finite, put, state_rows, take, trained_rows
 from gossipjax.protocol._local import Trained, acting_gradients, init_optimizer, train, unless_idle
 from gossipjax.types import Event, Params, Task
 
@@ -40,9 +40,9 @@ def train_apart(
     """
     rows, before = trained_rows(event), take(x, trained_rows(event))
     lanes = None if rows is None else jnp.arange(rows.shape[0], dtype=jnp.int32)
-    own = init_optimizer(optimizer, before) if state is None else take(state, event.nodes)
+    own = init_optimizer(optimizer, before) if state is None else take(state, state_rows(event))
     trained = train(key, task, optimizer, steps, before, own, event._replace(rows=lanes))
-    after = None if state is None else put(state, event.nodes, trained.optimizer)
+    after = None if state is None else put(state, state_rows(event), trained.optimizer)
     return put(x, rows, trained.x), after, trained
 
 
@@ -68,14 +68,14 @@ def step_from(
     loss, grads = acting_gradients(key, task, point, event._replace(rows=lanes))
 
     def move() -> tuple[Params, Any, Bool[Array, " k"]]:
-        updates, after = jax.vmap(optimizer().update)(grads, take(state, event.nodes), point)
+        updates, after = jax.vmap(optimizer().update)(grads, take(state, state_rows(event)), point)
         moved = optax.apply_updates(take(x, rows), updates)
         return moved, after, jax.vmap(all_finite)(moved)
 
     def stay(like: Any) -> tuple[Params, Any, Bool[Array, " k"]]:
-        return take(x, rows), take(state, event.nodes), like[2]
+        return take(x, rows), take(state, state_rows(event)), like[2]
 
     moved, after, finite = unless_idle(event, task.num_nodes, move, stay)
     nobody = acting_nodes(event, task.num_nodes) >= task.num_nodes
     trained = Trained(moved, after, loss, finite | nobody)
-    return put(x, rows, moved), put(state, event.nodes, after), trained
+    return put(x, rows, moved), put(state, state_rows(event), after), trained

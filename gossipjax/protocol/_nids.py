@@ -39,16 +39,20 @@ def _init(key: Key[Array, ""], x0: Params) -> NIDSState:
     return NIDSState(x0, x0, x0, jnp.zeros(num_rows(x0), bool))
 
 
+def _of_rows(steps: Any, event: Event) -> Any:
+    """Return the step sizes of the rows that are here."""
+    return steps if event.local is None or jnp.ndim(steps) == 0 else jnp.asarray(steps)[event.local.ids]
+
+
 @by_rows
 def _step(task: Task, steps: Any, prox: Partial | None, key, state: NIDSState, event: Event) -> tuple[NIDSState, Info]:
     """One round: gradient, mixing of what changed, prox."""
-    steps, largest = jnp.asarray(steps), jnp.max(jnp.asarray(steps))
-    steps = steps if event.local is None or steps.ndim == 0 else steps[event.local.ids]
+    every, steps = steps, _of_rows(steps, event)
     loss, gradient = node_gradients(key, task, state.x, event)
     adapted = jax.tree.map(jnp.subtract, state.x, scale_rows(steps, gradient))
     v = jax.tree.map(lambda x, new, old: x + new - old, state.x, adapted, state.adapted)
     gap = jax.tree.map(jnp.subtract, v, mix(event.mixing, v))
-    relative = steps / (2 * largest)
+    relative = jnp.asarray(steps) / (2 * jnp.max(jnp.asarray(every)))
     corrected = jax.tree.map(lambda z, x, v, d: z - x + v - d, state.z, state.x, v, scale_rows(relative, gap))
     z = where_rows(state.started, corrected, adapted)
     x = z if prox is None else _prox_of_rows(prox, z, steps)

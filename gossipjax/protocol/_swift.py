@@ -11,6 +11,7 @@ from jaxtyping import Array, Key
 from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.outputs import encode
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import num_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import traffic_fields
@@ -33,6 +34,7 @@ def _init(task: Task, optimizer: Partial, sharing: Sharing, key: Key[Array, ""],
     return SwiftState(x0, init_optimizer(optimizer, node_rows(x0, task.num_nodes)), sharing.init(x0))
 
 
+@by_rows
 def _step(task: Task, optimizer: Partial, steps: Frozen[int], sharing: Sharing, key, state: SwiftState, event: Event):
     x, optimizer_state, trained = train_apart(key, task, optimizer, steps, state.x, state.optimizer, event)
     shared, (payload, bits) = encode(sharing, key, state.sharing, state.x, x, event)

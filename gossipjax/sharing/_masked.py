@@ -15,7 +15,7 @@ from gossipjax.facts import Requires
 from gossipjax.mixing._apply import Mixing, neighbor_sum
 from gossipjax.mixing._counting import speakers
 from gossipjax.mixing._forms import DenseMixing, TableMixing, column, gather
-from gossipjax.mixing._placed_forms import PLACED
+from gossipjax.mixing._placed_forms import PlacedDense, PlacedTable
 from gossipjax.sharing._wire import Message, WireState, fill_coordinates, receive
 from gossipjax.types import Event, Params
 
@@ -52,7 +52,7 @@ def merge_masked(key: Key[Array, ""], state: WireState, arrived: tuple[Params, A
     x, sent, event = arrived
     rows, own = speakers(event, num_rows(x)), ravel_rows(x)
     sent = _checked(sent, own.shape[0] if rows is None else rows.shape[0], own.shape[1])
-    if rows is None or isinstance(event.mixing, (DenseMixing, TableMixing, *PLACED)):
+    if rows is None or isinstance(event.mixing, DenseMixing | TableMixing | PlacedDense | PlacedTable):
         mask = jnp.ones(own.shape, bool) if sent.mask is None else sent.mask
         return state, unravel_rows(fill_in(event.mixing, Masked(ravel_rows(sent.values), mask), own), x)
     x, masks = receive(event, x, state.masks, sent, rows, fill_coordinates)

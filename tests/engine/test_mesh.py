@@ -109,13 +109,19 @@ CASES = {
     "metis of changing graphs": (lambda: choose_parts("metis", 4, 2, None), "graphs of this timeline change"),
     "parts without a mesh": (lambda: run(LEARN, PLAN, mesh=None, parts="metis"), "pass mesh=gossipjax.mesh"),
     "shard inside": (lambda: run(LEARN, PLAN, strategy="shard"), "strategy='shard'"),
-    "pairs": (
-        lambda: run(LEARN, gj.timeline.poisson_pairs(ring(8), 4, seed=0)),
-        "poisson_pairs.* mixes by PairMixing",
+    "parts of messages": (
+        lambda: run(
+            gj.dpsgd(TASK, optax.sgd(0.1), sharing=gj.sharing.top_k(0.5)), gj.timeline.poisson_pairs(ring(8), 4, seed=0)
+        ),
+        "poisson_pairs.* whole models only.*_jwins",
     ),
-    "in flight": (
-        lambda: run(LEARN, gj.timeline.push_gossip(ring(8), 9.0, compute=CLOCK, gossip=1.0, latency=0.5, seed=0)),
-        "push_gossip.* messages in flight",
+    "groups": (
+        lambda: run(gj.swift(TASK, optax.sgd(0.1)), gj.timeline.swift(ring(8), 9.0, compute=CLOCK, seed=0)),
+        "swift.* mixes by GroupMixing",
+    ),
+    "metis of drawn pairs": (
+        lambda: run(gj.gossip_averaging(), gj.timeline.drawn_pairs(8, 4), parts="metis"),
+        "graphs of this timeline change",
     ),
     "slots": (
         lambda: run(
@@ -192,6 +198,17 @@ def test_eight_devices_are_one():
 
 
 @pytest.mark.slow
+def test_meetings_and_messages_in_flight_are_those_of_one_device():
+    """Models are equal bit for bit: each transfer is the same two products and a sum, wherever its rows lie."""
+    found = json.loads(in_processes_of_their_own("mesh_checks.py", "transfers"))
+    for name, compared in found.items():
+        assert_equal_runs(compared)
+        assert compared["models"] == 0, name
+        assert 0 < compared["bound"] < compared["transfers"], name
+    assert len(found) == 4
+
+
+@pytest.mark.slow
 def test_meshes_of_other_sizes_are_one_device():
     found = json.loads(in_processes_of_their_own("mesh_checks.py", "all"))
     equal = [found[f"dpsgd n=64 K={devices}"] for devices in (2, 3, 8)]
@@ -202,6 +219,9 @@ def test_meshes_of_other_sizes_are_one_device():
     assert one == eight
     assert one["node"] == 11
     assert found["cycle report"]["rows"] == [9, 7, 4]
+    alone, spread = found["memory"]["events"]
+    assert found["memory"]["state"] == [64 * 4000 * 4] * 2
+    assert 0.5 * alone < spread < 2 * alone  # 16 rows of a halo beside 64: the same order, and nothing n times K
     if "metis" in found:
         assert found["metis report"]["bound"] <= found["metis report"]["moved"] < 448
 

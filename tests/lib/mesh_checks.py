@@ -1,7 +1,7 @@
 """Runs on meshes of forced CPU devices beside the same run on one device; prints one JSON object.
 
 A process of its own, since the number of devices is fixed when JAX starts. ``python tests/lib/mesh_checks.py few``
-does what the fast tests read, ``all`` the rest.
+does what the fast tests read, ``transfers`` and ``all`` the rest.
 """
 
 import json
@@ -152,8 +152,37 @@ def cycle():
     FOUND["cycle report"] = found.manifest["placement"]
 
 
+def memory(n=64, d=4000):
+    """Estimates of one device and of eight, which share one memory here: the rows once, what they read in addition."""
+    plan = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.ring(n)), 4, form="table")
+    method, x0 = gj.gossip_averaging(), start(n, d)
+    sizes = [
+        gj.estimate_memory(KEY, method, plan, x0, strategy="vmap", **where) for where in ({}, {"mesh": gj.mesh(8)})
+    ]
+    FOUND["memory"] = {"state": [each.state for each in sizes], "events": [each.events for each in sizes]}
+
+
+def transfers(n=40):
+    """D-PSGD at meetings of pairs, and with messages in flight; one after another, and packed."""
+    graph = gj.topology.random_regular(n, 4, seed=0)
+    clock = gj.timeline.clocks.shifted_exponential(0.2, 0.6)
+    flying = gj.timeline.push_gossip(graph, 4.0, compute=clock, gossip=1.0, latency=0.3, seed=0)
+    plans = {"pairs": gj.timeline.poisson_pairs(graph, 200, seed=0), "in flight": flying}
+    for name, plan in plans.items():
+        for packing, devices in (("sequential", 3), ("packed", 8)):
+            settings = {"strategy": "vmap", "progress": False, "packing": packing, "record_every": len(plan) // 4}
+            settings["observers"] = [gj.observe.consensus_distance(), gj.observe.disagreement()]
+            one = gj.simulate(KEY, learn(n), plan, start(n), **settings)
+            other = gj.simulate(KEY, learn(n), plan, start(n), mesh=gj.mesh(devices), **settings)
+            compare(f"{name} {packing}", one, other)
+            report = other.manifest["placement"]
+            FOUND[f"{name} {packing}"] |= {"bound": report["bound"], "transfers": report["transfers"]}
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "few":
+    if sys.argv[1] == "transfers":
+        transfers()
+    elif sys.argv[1] == "few":
         one_and_many(100, (8,))
         moves()
     else:
@@ -161,5 +190,6 @@ if __name__ == "__main__":
         fault()
         resumed()
         seeds()
+        memory()
         cycle()
     print(json.dumps(FOUND))

@@ -350,7 +350,7 @@ def runs():
         call(gj.simulate, key=KEY, protocol=gj.gossip_averaging(), timeline=PLAN, x0=jnp.arange(float(N)),
             record_times=[1.0, 3.0]),
         call(gj.estimate_memory, key=KEY, protocol=gj.gossip_averaging(), timeline=PLAN, x0=jnp.arange(float(N)),
-            record_every=2, strategy="vmap", packing="auto"),
+            record_every=2, strategy="vmap", packing="auto", mesh=gj.mesh(1), parts="blocks"),
         call(gj.simulate, key=KEY, protocol=learn(), timeline=PLAN, x0=gj.replicate(task().init(KEY), N),
             observers=[o.consensus_distance()]),
         call(gj.decentralizepy.read_configuration, path=pathlib.Path.cwd() / "nothing.ini", graph=RING, num_rounds=2),

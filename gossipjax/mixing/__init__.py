@@ -15,6 +15,7 @@ from gossipjax.mixing._counting import speakers as speakers
 from gossipjax.mixing._equi_topo import equi_dynamic as equi_dynamic
 from gossipjax.mixing._equi_topo import equi_static as equi_static
 from gossipjax.mixing._fastest import fastest as fastest
+from gossipjax.mixing._finite_time import finite_time as finite_time
 from gossipjax.mixing._forms import DenseMixing as DenseMixing
 from gossipjax.mixing._forms import GroupMixing as GroupMixing
 from gossipjax.mixing._forms import PairMixing as PairMixing

@@ -1,0 +1,72 @@
+"""Matrices of one graph whose product is the exact average."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from scipy import sparse
+
+from gossipjax._base.calls import recorded
+from gossipjax._base.memory import check_memory
+from gossipjax.mixing._weights import _complete_rows, _undirected
+from gossipjax.topology import Topology
+
+SAME = 1e-9
+"""Eigenvalues that differ by less than this share of the largest are one, computed twice."""
+
+
+@recorded("sandryhaila2014finite")
+def finite_time(topology: Topology) -> list[sparse.csr_array]:
+    """Build the shortest cycle of matrices ``I − s_k L`` of a graph whose product is the exact average.
+
+    ``s_k = 1/λ_k``, one for each distinct positive eigenvalue of the Laplacian L: ``Π_k (1 − λ/λ_k)`` is 0 for each of
+    them and 1 for λ = 0. The order does not matter in exact arithmetic, but rounding errors grow by orders of magnitude
+    in most; these matrices are in Leja order, in which partial products stay small. A complete graph needs one round, a
+    hypercube one for each dimension, a ring of n nodes ⌊n/2⌋, and a graph without symmetries n − 1.
+
+    >>> import numpy as np, gossipjax as gj
+    >>> matrices = gj.mixing.finite_time(gj.topology.hypercube(4))
+    >>> len(matrices), np.allclose(np.linalg.multi_dot([W.toarray() for W in matrices]), 1 / 16)
+    (4, True)
+
+    Args:
+        topology: undirected and connected. Takes O(n³).
+
+    Returns:
+        ``(n, n)`` float64 each: symmetric, rows sum to one, weights may be negative.
+
+    Raises:
+        ValueError: if the graph is directed or disconnected, or its eigenvalues do not fit into memory.
+
+    Reference: Sandryhaila, Kar, Moura 2014, "Finite-time distributed consensus through graph filters" (recalled).
+    """
+    topology = _undirected(topology, "finite_time")
+    if (count := topology.num_components()) > 1:
+        raise ValueError(
+            f"{topology.name} has {count} components: no weights average over them; add edges between them"
+        )
+    n = topology.num_nodes
+    if n == 1:
+        return [_complete_rows(topology, np.zeros(0))]
+    check_memory(f"topology={topology.name}: the eigenvalues of a dense matrix", 24.0 * n * n, "use best_constant")
+    L = np.diag(topology.degrees.astype(np.float64)) - topology.adjacency().toarray()
+    return [_complete_rows(topology, np.full(topology.senders.size, 1 / each)) for each in leja(_distinct(L))]
+
+
+def _distinct(L: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " k"]:
+    """Return the distinct positive eigenvalues of a Laplacian, in increasing order."""
+    found = np.linalg.eigvalsh(L)[1:]
+    return found[np.append(True, np.diff(found) > SAME * found[-1])]
+
+
+def leja(values: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+    """Order numbers: the largest first, then always the one with the largest product of distances to those chosen."""
+    left, chosen = list(values), [float(max(values))]
+    left.remove(chosen[0])
+    logs = np.zeros(len(left))
+    while left:
+        logs += np.log(np.abs(np.asarray(left) - chosen[-1]))
+        at = int(np.argmax(logs))
+        chosen.append(float(left.pop(at)))
+        logs = np.delete(logs, at)
+    return np.asarray(chosen)

@@ -82,7 +82,7 @@ def no_losses() -> Losses:
     return Losses(jnp.zeros(2, jnp.float32), jnp.zeros(2, jnp.uint32))
 
 
-def _add_loss(losses: Losses, loss: Float[Array, " k"], acting: Bool[Array, " k"], local: Any) -> Losses:
+def _add_loss(losses: Losses, loss: Float[Array, " k"], acting: Bool[Array, " k"], local: Any = None) -> Losses:
     """Add the losses of one event, and keep the rounding error of the sum (Knuth's TwoSum)."""
     acting = real_rows(local, acting)
     good = acting & jnp.isfinite(loss)

@@ -28,8 +28,6 @@ def check_placeable(protocol: Protocol, timeline: Timeline, found: Probe, strate
         raise ValueError("strategy='shard': mesh= spreads the nodes over devices already; pass 'vmap', 'map' or 'auto'")
     _check_timeline(timeline, found.event)
     _check_functions(protocol)
-    if isinstance(found.event.mixing, PairMixing):
-        _check_messages(protocol, timeline)
     _check_state(protocol, found.state, timeline.properties)
 
 
@@ -70,16 +68,6 @@ def _functions(protocol: Protocol) -> Iterator[tuple[str, str, Any, Any]]:
     for sharing in _sharings(protocol.step):
         yield "sharing", "encode", sharing.encode, sharing
         yield "sharing", "merge", sharing.merge, sharing
-
-
-def _check_messages(protocol: Protocol, timeline: Timeline) -> None:
-    """Check that messages between two nodes are whole models: others have no rows of their own on the way yet."""
-    for sharing in _sharings(protocol.step):
-        if sharing.mass is None or sharing.mass.weights != "whole":
-            raise ValueError(
-                f"mesh: on {timeline.properties.name} devices exchange whole models only, and the sharing "
-                f"{describe(sharing)} sends something else; share gossipjax.sharing.full(), or {_ELSE}"
-            )
 
 
 def _sharings(value: Any) -> Iterator[Sharing]:

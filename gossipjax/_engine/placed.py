@@ -223,7 +223,7 @@ def placement_of(mesh: Any, parts: Any, timeline: Timeline, protocol: Any, obser
     row, places = rows_of(device, where)
     place = Place(local, jax.tree.map(spread, rounds))
     if single:
-        of_rows = Rows(everywhere(device), everywhere(row), Frozen((0, 0, 0)), Frozen(mesh.size))
+        of_rows = Rows(everywhere(device), everywhere(row), Frozen((0, 0, 0, 0)), Frozen(mesh.size))
         place, moves = place._replace(rows=of_rows), _transfers(timeline, device)
     timeline = timeline if planned is None else without_mixings(timeline)
     timeline = dataclasses.replace(timeline, shared=replicate(mesh, timeline.shared))

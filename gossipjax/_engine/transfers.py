@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, UInt
 
 from gossipjax._base.binding import Frozen
 from gossipjax._base.local import AXIS, Local
 from gossipjax._engine.layout import Layout
 from gossipjax.facts import Properties
-from gossipjax.mixing._counting import count
+from gossipjax.mixing._counting import count, speakers
 from gossipjax.mixing._forms import PairMixing
 from gossipjax.mixing._placed import first_lanes, place_transfers
 from gossipjax.timeline._events import event_form, event_of
@@ -27,33 +27,58 @@ class Rows(NamedTuple):
     device: Int[Array, " rows"]
     row: Int[Array, " rows"]
     """On that device: its nodes first, then its messages."""
-    room: Frozen[tuple[int, int, int]]
-    """Lanes of a device: most nodes that act, most transfers that it receives, and most between two devices."""
+    room: Frozen[tuple[int, int, int, int]]
+    """Lanes of a device: most nodes that act, most transfers that it receives, most between two devices, and most rows
+    that speak."""
     devices: Frozen[int]
 
     def of(self, event: Event, local: Local) -> Event:
         """Return an event with the lanes of one device."""
         here, n = jax.lax.axis_index(AXIS), len(local.position)
-        acting, *room = self.room.value
-        sent = jnp.where(here == 0, count(event, len(self.device)), jnp.uint32(0))  # the whole network's, once
+        acting, receiving, between, speaking = self.room.value
+        said, sent = self._speech(event, here, speaking)
         mixing = event.mixing
         if mixing is not None:
-            mixing = place_transfers(mixing, self.device, self.row, (room[0], room[1]), self.devices.value)
+            mixing = place_transfers(mixing, self.device, self.row, (receiving, between), self.devices.value)
         nodes, begin = event.nodes, event.begin
         assert nodes is not None
         lanes, mine = first_lanes(self._own(nodes, n, here) < NOBODY, acting)
         index, time = (jnp.broadcast_to(field, nodes.shape)[lanes] for field in (event.index, event.time))
         rows = jnp.where(mine, self._own(nodes, n, here)[lanes], NOBODY)
+        own, models = local._replace(valid=None, acting=rows), len(local.ids)
         return event._replace(
             index=index, time=time, nodes=jnp.where(mine, nodes[lanes], NOBODY), rows=rows, mixing=mixing,
-            begin=None if begin is None else self._own(begin, n, here), messages=sent, speakers=None, sources=None,
-            local=local._replace(valid=None, acting=rows),
+            begin=None if begin is None else self._own(begin, n, here), messages=sent, speakers=said, sources=None,
+            models=None if event.models is None else Frozen(models), local=own,
         )  # fmt: skip
+
+    def _speech(self, event: Event, here: Array, room: int) -> tuple[Int[Array, " s"] | None, UInt[Array, " s"]]:
+        """Return the rows of this device that speak, and how many messages each sends.
+
+        Where an event does not say who speaks, the first device counts all messages.
+        """
+        rows = len(self.device)
+        sent = count(event, rows)
+        if not says_who(event, rows):
+            return None, jnp.where(here == 0, sent, jnp.uint32(0))
+        said = speakers(event, rows)
+        assert said is not None
+        lanes, mine = first_lanes(self._own(said, rows, here) < NOBODY, room)
+        return jnp.where(mine, self._own(said, rows, here)[lanes], NOBODY), jnp.where(mine, sent[lanes], jnp.uint32(0))
 
     def _own(self, nodes: Int[Array, " k"], n: int, here: Array) -> Int[Array, " k"]:
         """Return the row of each node that this device holds, and nobody for others."""
         mine = (nodes < n) & (self.device.at[nodes].get(mode="clip") == here)
         return jnp.where(mine, self.row.at[nodes].get(mode="clip"), NOBODY)
+
+
+def says_who(event: Event, rows: int) -> bool:
+    """Whether an event of single nodes names the sender of each of the messages that it counts."""
+    try:
+        said = jax.eval_shape(lambda event: speakers(event, rows), event)
+        return said is not None and said.shape == jax.eval_shape(lambda event: count(event, rows), event).shape
+    except ValueError:
+        return False
 
 
 class Lanes(NamedTuple):
@@ -62,6 +87,7 @@ class Lanes(NamedTuple):
     nodes: Int[np.ndarray, "T k"]
     senders: Int[np.ndarray, "T m"]
     receivers: Int[np.ndarray, "T m"]
+    speakers: Int[np.ndarray, "T s"]
 
 
 def lanes_of(timeline: Timeline) -> Lanes | None:
@@ -73,25 +99,25 @@ def lanes_of(timeline: Timeline) -> Lanes | None:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _fields(function: Any, facts: Properties, shared: Any, xs: Any) -> tuple[Array, Array, Array]:
-    def one(x: Any) -> tuple[Array, Array, Array]:
+def _fields(function: Any, facts: Properties, shared: Any, xs: Any) -> tuple[Array, ...]:
+    rows, nobody = facts.num_rows + facts.num_slots, jnp.zeros(0, jnp.int32)
+
+    def one(x: Any) -> tuple[Any, ...]:
         event = event_of(jax.random.key(0), Timeline(x, shared, function, facts), x)
-        if event.mixing is None:
-            return event.nodes, jnp.zeros(0, jnp.int32), jnp.zeros(0, jnp.int32)  # type: ignore[return-value]
-        return event.nodes, event.mixing.senders, event.mixing.receivers  # type: ignore[return-value]
+        moves = (nobody, nobody) if event.mixing is None else (event.mixing.senders, event.mixing.receivers)
+        return event.nodes, *moves, speakers(event, rows) if says_who(event, rows) else nobody
 
     return jax.vmap(one)(xs)
 
 
-def room_of(timeline: Timeline, device: Int[np.ndarray, " rows"], devices: int) -> tuple[int, int, int]:
+def room_of(timeline: Timeline, device: Int[np.ndarray, " rows"], devices: int) -> tuple[int, int, int, int]:
     """Count the lanes that a device needs in any event of a timeline, rounded up so that few programs are compiled."""
     form = event_form(timeline)
     k = len(form.nodes)  # type: ignore[arg-type]
     m = len(form.mixing.senders) if isinstance(form.mixing, PairMixing) else 0
-    lanes = lanes_of(timeline)
+    number, lanes = len(device), lanes_of(timeline)
     if lanes is None:
-        return k, m, m
-    number = len(device)
+        return k, m, m, max(m, 1 if form.speakers is None else len(form.speakers))
     source, target = (device[np.minimum(rows, number - 1)] for rows in (lanes.senders, lanes.receivers))
     live = (lanes.senders < number) & (lanes.receivers < number)
     acts = device[np.minimum(lanes.nodes, number - 1)]
@@ -100,6 +126,9 @@ def room_of(timeline: Timeline, device: Int[np.ndarray, " rows"], devices: int) 
         _most(acts, lanes.nodes < number, devices, k),
         _most(target, live, devices, m),
         _most(source * devices + target, cross, devices * devices, m),
+        _most(
+            device[np.minimum(lanes.speakers, number - 1)], lanes.speakers < number, devices, lanes.speakers.shape[1]
+        ),
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, UInt
+from jaxtyping import Array, Bool, Int, PyTree, UInt
 
 from gossipjax._base.local import AXIS, Local, all_rows, send, swap
 from gossipjax.mixing._forms import DenseMixing, PairMixing, TableMixing, column
@@ -48,12 +50,27 @@ def place(mixing: TableMixing | DenseMixing, messages: UInt[Array, " m"], local:
 
 def senders_of(mixing: PlacedPairs, leaf: Array) -> Array:
     """Return the row of the sender of each transfer, ``(r, ...)``, from this device or another."""
+    return senders_read(mixing, lambda rows: leaf.at[rows].get(mode="clip"))
+
+
+def senders_read(mixing: PlacedPairs, read: Callable[[Int[Array, " k"]], PyTree]) -> PyTree:
+    """Return what is read of the sender of each transfer, on the device that holds it.
+
+    Args:
+        mixing: the transfers that this device receives.
+        read: of k rows of a device, leaves ``(k, ...)``.
+
+    Returns:
+        Leaves ``(r, ...)``.
+    """
     devices, most = mixing.out.shape
-    out = leaf.at[mixing.out.ravel()].get(mode="clip").reshape(devices, most, *leaf.shape[1:])
-    got = swap(out).reshape(devices * most, *leaf.shape[1:])
-    here = leaf.at[mixing.senders].get(mode="clip")
-    there = got.at[jnp.maximum(mixing.slots, 0)].get(mode="clip")
-    return jnp.where((mixing.slots >= 0).reshape(-1, *(1,) * (leaf.ndim - 1)), there, here)
+
+    def one(here: Array, out: Array) -> Array:
+        got = swap(out.reshape(devices, most, *out.shape[1:])).reshape(out.shape)
+        there = got.at[jnp.maximum(mixing.slots, 0)].get(mode="clip")
+        return jnp.where((mixing.slots >= 0).reshape(-1, *(1,) * (here.ndim - 1)), there, here)
+
+    return jax.tree.map(one, read(mixing.senders), read(mixing.out.ravel()))
 
 
 def mix_transfers(mixing: PlacedPairs, leaf: Array) -> Array:

@@ -14,6 +14,8 @@ from gossipjax._base.rows import FEW, before_writing, num_rows, parameters_per_r
 from gossipjax._base.streams import node_keys
 from gossipjax.compress._compressor import STREAM
 from gossipjax.mixing._forms import GroupMixing, PairMixing, column, live_receivers
+from gossipjax.mixing._placed import senders_read
+from gossipjax.mixing._placed_forms import PlacedPairs
 from gossipjax.types import Event, Params
 
 
@@ -105,7 +107,7 @@ def fill_coordinates(receivers: Int[Array, " r"], own: Params, message: Message)
 
 def has_transfers(event: Event) -> bool:
     """Return whether an event has transfers or groups, not a round of all rows."""
-    return isinstance(event.mixing, PairMixing | GroupMixing)
+    return isinstance(event.mixing, PairMixing | GroupMixing | PlacedPairs)
 
 
 def rows_that_speak(event: Event, x: Params, rows: Int[Array, " m"] | None) -> Params:
@@ -134,6 +136,9 @@ class _Transfers(NamedTuple):
 
 
 def _transfers(mixing: Any, rows: int) -> _Transfers:
+    if isinstance(mixing, PlacedPairs):
+        senders = jnp.where(mixing.slots < 0, mixing.senders, rows)  # one elsewhere is no row of this device
+        return _Transfers(mixing.receivers, mixing.keep, senders[None], mixing.weights[None])
     if isinstance(mixing, PairMixing):
         receivers = live_receivers(mixing, rows)
         return _Transfers(receivers, mixing.keep, mixing.senders[None], mixing.weights[None])
@@ -214,12 +219,22 @@ def receive(
     flying = None if event.models is None else masks
     nothing = None if flying is None else jnp.zeros((len(lies), flying.shape[1]), jnp.uint8)
 
-    def new() -> tuple[Params, UInt8[Array, "r b"] | None]:
-        return _new_rows(moves, lies, x, Partial(_message_of, speakers, message, x, masks), fill, nothing)
+    read = Partial(_message_of, speakers, message, x, masks)
 
-    mixed, copies = before_writing(jnp.any(moves.receivers < rows), new, lambda: (take(x, moves.receivers), nothing))
+    def new() -> tuple[Params, UInt8[Array, "r b"] | None]:
+        return _new_rows(moves, lies, x, read, fill, nothing)
+
+    def idle() -> tuple[Params, UInt8[Array, "r b"] | None]:
+        return take(x, moves.receivers), nothing
+
+    if isinstance(event.mixing, PlacedPairs):  # devices exchange messages: none may take another branch
+        arrived = senders_read(event.mixing, read)
+        mixed, copies = _new_rows(moves, lies, x, lambda members: arrived, fill, nothing)
+    else:
+        mixed, copies = before_writing(jnp.any(moves.receivers < rows), new, idle)
     x = put(x, moves.receivers, mixed)
     if flying is not None:
+        assert copies is not None
         masks = put_rows(flying, jnp.where(lies, moves.receivers, rows), copies)
     return x, masks
 

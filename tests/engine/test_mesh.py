@@ -109,12 +109,6 @@ CASES = {
     "metis of changing graphs": (lambda: choose_parts("metis", 4, 2, None), "graphs of this timeline change"),
     "parts without a mesh": (lambda: run(LEARN, PLAN, mesh=None, parts="metis"), "pass mesh=gossipjax.mesh"),
     "shard inside": (lambda: run(LEARN, PLAN, strategy="shard"), "strategy='shard'"),
-    "parts of messages": (
-        lambda: run(
-            gj.dpsgd(TASK, optax.sgd(0.1), sharing=gj.sharing.top_k(0.5)), gj.timeline.poisson_pairs(ring(8), 4, seed=0)
-        ),
-        "poisson_pairs.* whole models only.*_jwins",
-    ),
     "groups": (
         lambda: run(gj.swift(TASK, optax.sgd(0.1)), gj.timeline.swift(ring(8), 9.0, compute=CLOCK, seed=0)),
         "swift.* mixes by GroupMixing",

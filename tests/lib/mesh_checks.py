@@ -32,8 +32,8 @@ def start(n, d=3):
     return np.random.default_rng(1).normal(size=(n, d)).astype(np.float32)
 
 
-def learn(n):
-    return gj.dpsgd(task(n), Partial(optax.sgd, 0.1), local_steps=2)
+def learn(n, sharing=None):
+    return gj.dpsgd(task(n), Partial(optax.sgd, 0.1), local_steps=2, sharing=sharing)
 
 
 def run(method, plan, x0, key=KEY, **where):
@@ -163,7 +163,7 @@ def memory(n=64, d=4000):
 
 
 def transfers(n=40):
-    """D-PSGD at meetings of pairs, and with messages in flight; one after another, and packed."""
+    """D-PSGD with pairs and messages in flight: whole ones one after another, parts of models in packed events."""
     graph = gj.topology.random_regular(n, 4, seed=0)
     clock = gj.timeline.clocks.shifted_exponential(0.2, 0.6)
     flying = gj.timeline.push_gossip(graph, 4.0, compute=clock, gossip=1.0, latency=0.3, seed=0)
@@ -172,8 +172,9 @@ def transfers(n=40):
         for packing, devices in (("sequential", 3), ("packed", 8)):
             settings = {"strategy": "vmap", "progress": False, "packing": packing, "record_every": len(plan) // 4}
             settings["observers"] = [gj.observe.consensus_distance(), gj.observe.disagreement()]
-            one = gj.simulate(KEY, learn(n), plan, start(n), **settings)
-            other = gj.simulate(KEY, learn(n), plan, start(n), mesh=gj.mesh(devices), **settings)
+            method = learn(n, None if packing == "sequential" else gj.sharing.random_subset(0.5))
+            one = gj.simulate(KEY, method, plan, start(n), **settings)
+            other = gj.simulate(KEY, method, plan, start(n), mesh=gj.mesh(devices), **settings)
             compare(f"{name} {packing}", one, other)
             report = other.manifest["placement"]
             FOUND[f"{name} {packing}"] |= {"bound": report["bound"], "transfers": report["transfers"]}

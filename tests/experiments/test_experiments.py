@@ -24,6 +24,7 @@ from experiments import (
     dpsgd_on_real_data,
     dynamic_vs_static,
     exact_methods,
+    failures_in_rounds,
     flight_time_breaks_log_n,
     hadfl_faults,
     hadfl_network,
@@ -77,6 +78,9 @@ TINY = {
     ),
     "exact_methods": exact_methods.QUICK._replace(
         problems=("quadratics",), num_nodes=8, num_rounds=400, dimension=4, num_seeds=2
+    ),
+    "failures_in_rounds": failures_in_rounds.QUICK._replace(
+        num_nodes=6, num_rounds=60, averaging_rounds=3, replicas=100, num_seeds=2
     ),
     "heterogeneity": heterogeneity.QUICK._replace(
         partitions=("Dirichlet 0.1",),
@@ -166,7 +170,12 @@ LONG_TO_COMPILE |= {"plexus_sample_size", "plexus_crash", "plexus_vs_baselines",
 LONG_TO_COMPILE |= {"hadfl_time_to_accuracy", "hadfl_faults", "secure_aggregation_cost"}
 LONG_TO_COMPILE |= {"simulated_vs_real"}  # one process after another compiles
 LONG_TO_COMPILE |= {"dynamic_vs_static", "sparsification_at_scale"}
-LONG_TO_COMPILE |= {"exact_methods", "heterogeneity", "dpsgd_on_real_data"}  # make quick runs them in a larger form
+LONG_TO_COMPILE |= {
+    "exact_methods",
+    "failures_in_rounds",
+    "heterogeneity",
+    "dpsgd_on_real_data",
+}  # make quick runs them in a larger form
 EACH = [pytest.param(stem, marks=pytest.mark.slow if stem in LONG_TO_COMPILE else ()) for stem in sorted(MODULES)]
 
 

@@ -236,6 +236,9 @@ def host(table: Callable[..., None]) -> None:
         rows += [(f"{what}, 10⁵ nodes", f"{m[name]:.1f} million events/s", "12")]
     for n in (300, 1000, 4000, 10_000, 100_000):
         rows += [(f"Plexus, {n:,} nodes", f"{case('plexus', n)['thousand_per_s']:.0f} thousand messages/s", "200")]
+    for n in (1000, 4000, 20_000):
+        speed = f"{case('plexus_window', n)['thousand_per_s']:.0f} thousand messages/s"
+        rows += [(f"Plexus, {n:,} nodes, window of 100 rounds", speed, "200")]
     table("Beside the events, CPU seconds, one thread", ("work", "measured", "target"), rows)
 
 

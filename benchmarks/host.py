@@ -48,12 +48,15 @@ def graph(n: int) -> dict[str, float]:
     return {"graph_s": cpu_seconds(lambda: gj.topology.random_regular(n, 4, seed=0, tries=5).senders)}
 
 
-def plexus(n: int, num_rounds: int = 300) -> dict[str, float]:
-    """Measure planning with Plexus for devices that are always online, in messages per CPU second."""
-    phones = gj.devices.fitted(n, seed=0)
+def plexus(n: int, window: int = 1000, num_rounds: int = 300) -> dict[str, float]:
+    """Measure planning with Plexus for devices that are always online, in messages per CPU second.
+
+    With a window of fewer than ``num_rounds`` rounds, nodes fall out of it, and their views differ.
+    """
+    phones, membership = gj.devices.fitted(n, seed=0), gj.systems.Membership(activity_window=window)
 
     def plan() -> gj.systems.Plan:
-        return gj.systems.plexus(phones, num_rounds=num_rounds, model_bytes=4 * 85_354, seed=0)
+        return gj.systems.plexus(phones, num_rounds=num_rounds, model_bytes=4 * 85_354, seed=0, membership=membership)
 
     messages = int(plan().history.messages_sent.sum())
     return {"messages": messages, "thousand_per_s": messages / cpu_seconds(lambda: plan().end_s) / 1e3}
@@ -79,6 +82,7 @@ CASES: dict[str, Callable[..., dict[str, Any]]] = {
     "staleness": lambda n: staleness(int(n)),
     "graph": lambda n: graph(int(n)),
     "plexus": lambda n: plexus(int(n)),
+    "plexus_window": lambda n: plexus(int(n), window=100),
     "events": lambda n: events(int(n)),
 }
 """Cases for one CPU device and one thread."""

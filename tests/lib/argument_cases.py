@@ -312,6 +312,28 @@ CASES.append(
         {"observers": WATCH, "protocol": THING | NONE | {"sharing": sharing.full()}},
     )
 )
+PARTS = {"unknown": "random", "number": 3, "fractions": [0.5] * len(X0), "too few": [0], "no device": [1] * len(X0)}
+CASES.append(
+    (
+        gj.simulate,
+        {
+            "key": jax.random.key(0),
+            "protocol": gj.gossip_averaging(),
+            "timeline": gj.timeline.rounds(W, 3),
+            "x0": jnp.asarray(X0),
+            "mesh": gj.mesh(1),
+            "parts": "blocks",
+        },
+        {"mesh": {"number": 1, "text": "all", "devices": jax.devices()[:1]}, "parts": PARTS},
+    )
+)
+CASES.append(
+    (
+        gj.mesh,
+        {"devices": None},
+        {"devices": {"none": 0, "many": 10_000, "text": "all", "twice": jax.devices()[:1] * 2}},
+    )
+)
 
 
 def complaint(function, arguments, name):

@@ -15,6 +15,7 @@ from gossipjax.sharing._masked import merge_masked as merge_masked
 from gossipjax.sharing._moniqua import moniqua as moniqua
 from gossipjax.sharing._power_gossip import power_gossip as power_gossip
 from gossipjax.sharing._random_subset import random_subset as random_subset
+from gossipjax.sharing._robust import robust as robust
 from gossipjax.sharing._secure import secure_aggregation as secure_aggregation
 from gossipjax.sharing._sparq import sparq as sparq
 from gossipjax.sharing._top_k import top_k as top_k

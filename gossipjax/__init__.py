@@ -17,6 +17,7 @@ from gossipjax import observe as observe
 from gossipjax import privacy as privacy
 from gossipjax import protocol as protocol
 from gossipjax import results as results
+from gossipjax import robust as robust
 from gossipjax import sharing as sharing
 from gossipjax import sweeps as sweeps
 from gossipjax import systems as systems

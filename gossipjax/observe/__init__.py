@@ -1,5 +1,6 @@
 """Observers that measure a run: models, staleness, traffic, clocks, and your own."""
 
+from gossipjax.observe._honest import honest_consensus as honest_consensus
 from gossipjax.observe._models import Observer as Observer
 from gossipjax.observe._models import Snapshot as Snapshot
 from gossipjax.observe._models import Variable as Variable

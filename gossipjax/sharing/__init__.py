@@ -17,6 +17,7 @@ from gossipjax.sharing._multi_step import multi_step as multi_step
 from gossipjax.sharing._noisy import noisy as noisy
 from gossipjax.sharing._power_gossip import power_gossip as power_gossip
 from gossipjax.sharing._random_subset import random_subset as random_subset
+from gossipjax.sharing._robust import robust as robust
 from gossipjax.sharing._secure import secure_aggregation as secure_aggregation
 from gossipjax.sharing._sparq import sparq as sparq
 from gossipjax.sharing._top_k import top_k as top_k

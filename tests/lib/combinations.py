@@ -16,7 +16,7 @@ from plexus_runs import uneven
 from problems import CURVATURE, TARGETS, X0, N, exact_quadratic, quadratic_prox
 from system_runs import LEARN, MODEL
 
-from gossipjax import protocol, sharing, systems, timeline
+from gossipjax import protocol, robust, sharing, systems, timeline
 from gossipjax._engine.checks import check_step
 from gossipjax.compress import identity, qsgd, sign_top_k, top_k
 from gossipjax.facts import check_requires
@@ -148,6 +148,7 @@ SHARINGS = {
     "sparq": lambda: sharing.sparq(sign_top_k(2), 0.4, 0.2),
     "power_gossip": lambda: sharing.power_gossip(GRAPH),
     "secure_aggregation": lambda: sharing.secure_aggregation(GRAPH),
+    "robust": lambda: sharing.robust(robust.clipped_gossip(1.0)),
 }
 LIKE_D2 = "its corrections sum to zero only if mixing conserves the mean, as for `d2`"
 SAME_ENDS = "its dual variables sum to zero only if both ends of an edge see the same difference"
@@ -269,6 +270,8 @@ any work, with a message that names what would fit.
 - `secure_aggregation` needs synchronous rounds on the graph that it is built for, or on a list of graphs in turn, with
   the matrices of `timeline.rounds` in the same order. Plans that lose messages are not synchronous, and are refused:
   give it their absences as `dropout`.
+- `robust` stands here with clipping of a fixed length. Rules that compare several models are refused at meetings, and
+  attackers on timelines with messages in flight.
 - Push-sum and SGP push shares of a mass: `random_subset`, `top_k`, `fragments` and `compressed` leave what they do not
   say with its node, so that mass is conserved coordinate by coordinate; coefficients of a transform (`jwins`) carry
   none.

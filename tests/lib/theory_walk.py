@@ -13,13 +13,16 @@ import numpy as np
 from theory import moments, scaling
 
 MODULES = ("age", "compression", "consensus", "delay", "drift", "exact", "hadfl", "mixing", "moments")
-MODULES += ("opportunistic", "queues", "rates", "scaling", "secure", "spectral", "spreading", "staleness", "users")
+MODULES += ("opportunistic", "privacy", "queues", "rates", "robust", "round_time", "scaling", "secure", "spectral")
+MODULES += ("spreading", "staleness", "users")
 RING = np.array([[0.0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
 W = (np.eye(4) + RING) / 3
 COUNTS = {"n": 4, "num_nodes": 4, "d": 6, "k": 2, "size": 3, "s": 2, "degree": 3, "delay": 2, "max_delay": 3}
 COUNTS |= {"levels": 3, "left": 2, "right": 3, "clusters": 2, "rows": 3, "columns": 4, "dimension": 3, "iterations": 9}
 COUNTS |= {"updates": 9, "helpers": 1, "layers": 2, "capacity": 3, "local_steps": 2, "width": 32, "start": 0, "i": 0}
-COUNTS |= {"bound": 2, "conserved": 1, "rounds": 3}
+COUNTS |= {"bound": 2, "conserved": 1, "rounds": 3, "num_rounds": 3}
+COUNTS |= {"m": 5, "b": 1, "num_steps": 2}
+RATES_OF_TRUST = {"mu": 1.0, "mu_2": 8.0, "sigma": 1.0, "sigma_pair": 1.0}
 COUNTS |= {"j": 1, "distance": 2, "source": 1, "deaths": 1, "cycles": 5, "count": 2, "words": 9, "colluders": 1}
 RATES = dict.fromkeys(("version_rate", "gossip_rate", "source_rate", "head_rate", "event_rate", "arrival_rate"), 1.0)
 RATES |= dict.fromkeys(("push_rate", "gradient_rate", "update_rate", "prompt_rate", "rate_factor", "flight_time"), 1.0)
@@ -32,12 +35,14 @@ RATES |= dict.fromkeys(("eta", "weight", "mixing_rate", "contraction", "lambda2"
 RATES |= dict.fromkeys(("slope", "horizon", "bytes_per_second", "model_bytes", "ring_version"), 1.0)
 RATES |= dict.fromkeys(("latency_s", "timeout_s", "handshake_s", "dropout", "loss"), 0.1)
 RATES |= {"penalty": 1.0, "relaxation": 0.5, "active": 0.5}
+RATES |= RATES_OF_TRUST
 RATES |= {"second_moment": 2.0, "service_rate": 3.0, "log_minus_power": 3.0}
 ARRAYS = {
     "W": W,
     "P": W,
     "M": W,
     "adjacency": RING,
+    "laplacian": 2 * np.eye(4) - RING,
     "rates": RING,
     "push_rates": RING,
     "source_rates": np.ones(4),
@@ -46,6 +51,8 @@ ARRAYS = {
     "targets": np.arange(4.0),
     "x0": np.array([1.0, -1.0, 2.0, -2.0]),
     "x": np.arange(4.0),
+    "compute": np.ones(4),
+    "transfer": np.where(RING > 0, 2.0, np.inf),
     "updates": np.ones((4, 2)),
     "variances": np.ones(4),
     "delay_pmf": np.array([0.5, 0.5]),
@@ -63,7 +70,7 @@ ARRAYS = {
     "error": np.full(4, 0.1),
 }
 WORDS = {"event": "push", "protocol": "push", "graph": "complete", "law": "logarithm", "delays": "average"}
-WORDS |= {"recovery": "seeds"}
+WORDS |= {"recovery": "seeds", "rule": "cs_plus"}
 WORDS |= {"local": True, "relay": False, "self_allowed": True}
 EVENTS = moments.push_gossip_sgd_events(RING, np.ones(4), np.ones(4), np.arange(4.0), step=0.3, noise_std=1.0)
 FIT_N = np.array([4.0, 8.0, 16.0, 32.0])

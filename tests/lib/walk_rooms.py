@@ -449,6 +449,36 @@ def privacy():
     ]
 
 
+def robust():
+    r = gj.robust
+    graph = T.complete(N)
+    return [
+        call(S.robust, rule=r.trimmed_mean(1), attackers=[2], attack=r.alie(), topology=graph),
+        call(r.trimmed_mean, b=1, bridge=True),
+        call(r.coordinate_median, b=1),
+        call(r.geometric_median, b=1, smoothed=False),
+        call(r.krum, b=1, m=2),
+        call(r.cs_plus, beta=0.2, released=False),
+        call(r.gts, beta=0.2),
+        call(r.clipped_gossip, beta=0.2),
+        *(call(rule, b=1) for rule in (r.nna, r.ios, r.faba)),
+        call(r.nnm, b=1, rule=r.trimmed_mean(1)),
+        call(r.ubar, task=task(), rho=0.4, alpha=0.5),
+        call(r.rpel, num_nodes=100, attackers=10, sample=15, num_rounds=200, failure=0.05),
+        call(r.alie_z, num_nodes=50, num_attackers=24),
+        call(r.sign_flip, scale=1.0, of="mean"),
+        call(r.ipm, epsilon=0.1),
+        call(r.alie, z=1.5),
+        call(r.dissensus, epsilon=1.0),
+        call(r.spectral, topology=graph, scale=1.0),
+        call(r.echo, node=1),
+        call(r.gaussian, scale=30.0),
+        call(r.strongest, attack=r.dissensus()),
+        call(r.flip_labels, task=task(), attackers=[1], num_classes=10),
+        call(o.honest_consensus, attackers=[1], x0=np.zeros((N, 2))),
+    ]
+
+
 ROOMS = {
     "gradients": gradients,
     "topology": topology,
@@ -464,5 +494,6 @@ ROOMS = {
     "runs": runs,
     "deploy": deploy,
     "privacy": privacy,
+    "robust": robust,
 }
 """Tables of calls by room; each is made when its room is walked."""

@@ -62,7 +62,7 @@ FLOORS = (
     {"_base", "facts", "types"},
     {"topology"},
     {"mixing"},
-    {"compress", "devices", "tasks", "timeline", "wrappers"},
+    {"compress", "devices", "robust", "tasks", "timeline", "wrappers"},
     {"observe", "privacy", "sharing", "systems"},
     {"protocol", "results"},
     {"_engine"},

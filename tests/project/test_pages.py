@@ -62,6 +62,13 @@ def test_privacy(executed, capsys):
 
 
 @pytest.mark.slow
+def test_robustness(executed):
+    errors = executed("robustness")["errors"]
+    for rule in ("clipped (He)", "IOS"):
+        assert errors[rule, "sign flip"] < errors["plain", "sign flip"]
+
+
+@pytest.mark.slow
 def test_results(executed, capsys):
     page = executed("results")
     records = page["run"].dataset.drop_attrs()

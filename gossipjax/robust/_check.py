@@ -1,0 +1,74 @@
+"""What is refused before a run, where the graph is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Bool, Int
+
+from gossipjax._base.arguments import instance, shown, wholes
+from gossipjax.robust._lanes import Rule
+from gossipjax.topology import Topology
+
+
+def checked_attackers(attackers: Any) -> Int[np.ndarray, " a"]:
+    """Return the attackers in increasing order.
+
+    Raises:
+        ValueError: numbers that are negative, no whole numbers, or twice.
+    """
+    nodes = wholes("attackers", attackers, shape=(None,), least=0, remedy="numbers of nodes, such as (0, 3)")
+    if len(np.unique(nodes)) < len(nodes):
+        raise ValueError(f"attackers={shown(nodes.tolist())}: must name each node once")
+    return np.sort(nodes)
+
+
+def check_share(attackers: Int[np.ndarray, " a"], num_nodes: int) -> None:
+    """Refuse attackers that are not nodes, or that are half of all nodes or more.
+
+    Raises:
+        ValueError: so.
+    """
+    if len(attackers) and attackers[-1] >= num_nodes:
+        raise ValueError(f"attackers: {attackers[-1]} is no node of {num_nodes}; nodes are 0 … {num_nodes - 1}")
+    if 2 * len(attackers) >= num_nodes:
+        raise ValueError(
+            f"attackers: {len(attackers)} of {num_nodes} nodes are half or more, so that nobody can tell who is "
+            "honest; name fewer"
+        )
+
+
+def check_graphs(topology: Any, rule: Rule, attackers: Int[np.ndarray, " a"]) -> None:
+    """Refuse graphs on which a rule cannot work, and attackers that cut them in two.
+
+    Raises:
+        TypeError: no topology, and no list of them.
+        ValueError: a node with too few neighbours for the rule, or honest nodes that are not connected.
+    """
+    graphs = list(topology) if isinstance(topology, list | tuple) else [topology]
+    if not graphs:
+        raise ValueError("topology=[]: must hold at least one graph; None means that nothing is checked")
+    for graph in graphs:
+        instance("topology", graph, Topology, "build one with gossipjax.topology, such as ring(8), or a list of them")
+        check_share(attackers, graph.num_nodes)
+        honest = np.setdiff1d(np.arange(graph.num_nodes), attackers)
+        lonely = honest[graph.in_degrees[honest] + 1 < int(rule.least)]
+        if len(lonely):
+            raise ValueError(
+                f"b={float(rule.tolerated):g}: node {lonely[0]} of {graph.name} has {graph.in_degrees[lonely[0]]} "
+                f"neighbours, and the rule needs {int(rule.least) - 1}: lower b, or give every node more neighbours"
+            )
+    union = _union(graphs)[np.ix_(honest, honest)]
+    parts, _ = sp.csgraph.connected_components(sp.csr_array(union), directed=False)
+    if parts > 1:
+        raise ValueError(
+            f"attackers={shown(attackers.tolist())}: without them the honest nodes fall into {parts} parts that never "
+            "hear of each other; name others, or connect the graph better"
+        )
+
+
+def _union(graphs: Sequence[Topology]) -> Bool[np.ndarray, "n n"]:
+    return np.any([graph.adjacency().toarray() != 0 for graph in graphs], axis=0)

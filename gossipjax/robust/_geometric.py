@@ -1,0 +1,85 @@
+"""The geometric median, exactly or smoothed."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Float, Int
+
+from gossipjax._base.arguments import flag
+from gossipjax._base.calls import recorded
+from gossipjax.robust._build import rule_of, tolerated_number
+from gossipjax.robust._lanes import Context, Rule, lanes_of, norms, together
+
+_SMOOTHING, _SMOOTHED_STEPS = 0.1, 3
+_STEPS = 1000
+
+
+def _pull(models: Float[Array, "N P"], live: Bool[Array, " N"], center: Float[Array, " P"]) -> Array:
+    """Return the sum of the unit vectors from a center to the models, and how many models lie at the center."""
+    apart = models - center[None]
+    length = norms(apart)
+    away = live & (length > 0)
+    unit = jnp.where(away[:, None], apart / jnp.where(away, length, 1)[:, None], 0)
+    return norms(jnp.sum(unit, axis=0)[None])[0] - jnp.sum(live & (length == 0)).astype(models.dtype)
+
+
+def _step(models: Float[Array, "N P"], live: Bool[Array, " N"], center: Array, smallest: Array) -> Array:
+    weights = jnp.where(live, 1 / jnp.maximum(norms(models - center[None]), smallest), 0)
+    return jnp.sum(weights[:, None] * models, axis=0) / jnp.sum(weights)
+
+
+def _exact(own: Array, others: Array, weights: Array, context: Context | None) -> Array:
+    """Take a model if it is the optimum, for Weiszfeld's steps crawl towards models; else iterate."""
+    del context
+    models, present, finite = together(own, lanes_of(own, others, weights))
+    live = present & finite
+    excess = jnp.where(live, jax.lax.map(lambda row: _pull(models, live, row), models), jnp.inf)
+    best = jnp.argmin(jnp.where(excess <= 0, excess, jnp.inf)).astype(jnp.int32)
+    tiny = jnp.asarray(jnp.finfo(models.dtype).tiny, models.dtype)
+    precision = jnp.asarray(max(1e-12, 4 * float(jnp.finfo(models.dtype).eps)), models.dtype)
+
+    def goes_on(carry: tuple[Int[Array, ""], Array, Array]) -> Bool[Array, ""]:
+        number, center, moved = carry
+        return (number < _STEPS) & (moved > precision * (1 + norms(center[None])[0]))
+
+    def once(carry: tuple[Int[Array, ""], Array, Array]) -> tuple[Int[Array, ""], Array, Array]:
+        number, center, _ = carry
+        new = _step(models, live, center, tiny)
+        return number + 1, new, norms((new - center)[None])[0]
+
+    share = live.astype(models.dtype)
+    mean = jnp.sum(share[:, None] * models, axis=0) / jnp.sum(share)
+    start = (jnp.zeros((), jnp.int32), mean, jnp.asarray(jnp.inf, models.dtype))
+    _, iterated, _ = jax.lax.while_loop(goes_on, once, start)
+    return jnp.where(jnp.any(excess <= 0), models[best], iterated)
+
+
+def _smoothed(own: Array, others: Array, weights: Array, context: Context | None) -> Array:
+    del context
+    models, present, finite = together(own, lanes_of(own, others, weights))
+    center, smallest = jnp.zeros_like(own), jnp.asarray(_SMOOTHING, models.dtype)
+    for _ in range(_SMOOTHED_STEPS):
+        center = _step(models, present & finite, center, smallest)
+    return center
+
+
+@recorded("pillutla2022rfa")
+def geometric_median(b: int = 0, *, smoothed: bool = False) -> Rule:
+    """Build the geometric median ``argmin_z Σ ‖v − z‖`` over the received models and the node's own.
+
+    Weiszfeld's iteration, to a relative step of 1e-12 (in single precision, of a few roundings); a model that is the
+    optimum itself is found directly. Models that are not finite are left out.
+
+    Args:
+        b: liars among the neighbours; the rule does not use it, but needs N > 2 b models to make sense.
+        smoothed: three iterations from 0 with distances of at least 0.1, as RFA has it.
+
+    Raises:
+        ValueError: if b is negative.
+
+    Reference: Pillutla, Kakade, Harchaoui 2022, arXiv 1912.13445 (RFA, algorithm 2; its settings recalled).
+    """
+    b = tolerated_number(b)
+    return rule_of(Partial(_smoothed if flag("smoothed", smoothed) else _exact), 2 * b + 1, b)

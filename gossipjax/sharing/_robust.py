@@ -1,0 +1,234 @@
+"""Robust mixing: receivers combine what they hear by a rule that bounds what lies can do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Int, Key
+
+from gossipjax._base.arguments import instance
+from gossipjax._base.binding import Frozen
+from gossipjax._base.calls import recorded
+from gossipjax._base.faults import Faults, no_faults, note
+from gossipjax._base.rows import bits_per_row, num_rows
+from gossipjax.compress._compressor import STREAM, ravel_rows, unravel_rows
+from gossipjax.facts import Requires
+from gossipjax.mixing._apply import mix
+from gossipjax.mixing._forms import DenseMixing, GroupMixing, PairMixing, TableMixing, live_receivers
+from gossipjax.robust import Attack, Rule
+from gossipjax.robust._attacks import Victim
+from gossipjax.robust._check import check_graphs, check_share, checked_attackers
+from gossipjax.robust._lanes import Context
+from gossipjax.topology import Topology
+from gossipjax.types import Event, Params, Sharing
+
+_DRAWS = STREAM - 7
+"""Stream of what rules and attacks draw."""
+_BATCH_BYTES = 2**26
+_FEW, _NOT_FINITE, _WEIGHTS = 1, 2, 3
+_CAUSES = (
+    "hears too few neighbours for the rule; lower its b, or use a graph with more neighbours",
+    "hears more models that are not finite than the rule tolerates; raise its b, or clip, or lower the learning rate",
+    "has a negative weight, which robust rules do not have; use metropolis weights or another matrix without them",
+)
+
+
+class RobustState(NamedTuple):
+    """Why rows of a node are NaN."""
+
+    faults: Faults
+
+
+class _Sides(NamedTuple):
+    """Who combines what: r receivers with k lanes each."""
+
+    receivers: Int[Array, " r"]
+    neighbors: Int[Array, "r k"]
+    weights: Float[Array, "r k"]
+    """0: absent."""
+
+
+class _Setting(NamedTuple):
+    rule: Rule
+    attackers: Int[Array, " a"]
+    nodes: Frozen
+    """The attackers, as a compile-time constant."""
+    attack: Attack | None
+
+
+def _init(setting: _Setting, x0: Params) -> RobustState:
+    if setting.attack is not None:
+        check_share(np.asarray(setting.nodes.value, np.int64), num_rows(x0))
+    return RobustState(no_faults(num_rows(x0), _CAUSES))
+
+
+def _encode(
+    key: Key[Array, ""], state: RobustState, x_start: Params, x: Params, event: Event
+) -> tuple[RobustState, tuple[Params, int]]:
+    del key, x_start, event
+    return state, (x, bits_per_row(x))
+
+
+def _sides(mixing: Any, rows: int) -> _Sides:
+    """List the lanes of every receiver; a lane from the receiver itself is no neighbour."""
+    match mixing:
+        case TableMixing(neighbors=neighbors, weights=weights):
+            receivers = jnp.arange(rows, dtype=jnp.int32)
+        case DenseMixing(W=weights):
+            receivers = jnp.arange(rows, dtype=jnp.int32)
+            neighbors = jnp.broadcast_to(receivers[None], weights.shape)
+        case GroupMixing(members=members, weights=shares, targets=targets):
+            receivers, each = targets.reshape(-1), targets.shape[1]
+            neighbors, weights = jnp.repeat(members, each, axis=0), jnp.repeat(shares, each, axis=0)
+        case _:
+            receivers, neighbors = live_receivers(mixing, rows), mixing.senders[:, None]
+            weights = mixing.weights[:, None]
+    return _Sides(receivers, neighbors, jnp.where(neighbors == receivers[:, None], 0, weights))
+
+
+def _check_form(setting: _Setting, event: Event) -> None:
+    if isinstance(event.mixing, PairMixing) and not setting.rule.pairs.value:
+        raise ValueError(
+            "this robust rule compares several neighbours, and at a meeting a node hears one: use rounds, such as "
+            "timeline.rounds, or clipped_gossip(tau), which needs no comparison"
+        )
+    if isinstance(event.mixing, GroupMixing) and event.mixing.parts is not None:
+        raise ValueError("robust rules compare whole models, and this timeline sends fragments: use timeline.rounds")
+    if event.models is not None and setting.attack is not None:
+        raise ValueError(
+            "attack: of a message in flight nobody knows the receiver when it is sent, so that lies cannot be made for "
+            "it; use rounds, or leave the attack out"
+        )
+
+
+def _merge(
+    setting: _Setting, key: Key[Array, ""], state: RobustState, arrived: tuple[Params, Any, Event]
+) -> tuple[RobustState, Params]:
+    x, _, event = arrived
+    _check_form(setting, event)
+    vectors = ravel_rows(x)
+    rows = len(vectors)
+    sides = _sides(event.mixing, rows)
+    new = _combine(setting, key, event, vectors, sides, x)
+    # Rows of messages in flight are written as they are sent.
+    models = rows if event.models is None else event.models.value
+    if models < rows:
+        kept = ravel_rows(mix(event.mixing, x))
+        written = jnp.clip(sides.receivers, 0, rows - 1)
+        new = jnp.where((sides.receivers < models)[:, None], new, kept[written])
+    mixed = vectors.at[sides.receivers].set(new, mode="drop")
+    return _noted(setting, state, sides, vectors, new, event), unravel_rows(mixed, x)
+
+
+def _noted(
+    setting: _Setting, state: RobustState, sides: _Sides, vectors: Array, new: Array, event: Event
+) -> RobustState:
+    """Write down why a row becomes NaN that was finite."""
+    rows, faults = len(vectors), state.faults
+    live = sides.receivers < rows
+    own = vectors.at[sides.receivers].get(mode="clip")
+    number = 1 + jnp.sum(sides.weights > 0, axis=1, dtype=jnp.int32)
+    broken = live & jnp.all(jnp.isfinite(own), axis=1) & ~jnp.all(jnp.isfinite(new), axis=1)
+    few, negative = number < setting.rule.least, jnp.any(sides.weights < 0, axis=1)
+    for code, which in ((_WEIGHTS, negative), (_FEW, few & ~negative), (_NOT_FINITE, ~few & ~negative)):
+        mask = jnp.zeros(rows, bool).at[sides.receivers].set(broken & which, mode="drop")
+        faults = note(faults, code, mask, event.index[0])
+    return state._replace(faults=faults)
+
+
+def _combine(
+    setting: _Setting, key: Key[Array, ""], event: Event, vectors: Array, sides: _Sides, x: Params
+) -> Float[Array, "r P"]:
+    """Apply the rule to each receiver, some at a time so that memory does not grow with all their neighbours."""
+    rule, rows = setting.rule, len(vectors)
+    stream = jax.random.fold_in(jax.random.fold_in(key, jnp.uint32(_DRAWS)), event.index[0])
+    liar = jnp.zeros(rows, bool).at[setting.attackers].set(True, mode="drop")
+    attack, common = setting.attack, None
+    if attack is not None and attack.prepare is not None:
+        common = attack.prepare(liar, vectors)
+
+    def unravel(model: Array) -> Params:
+        one = jax.tree.map(lambda leaf: leaf[:1], x)
+        return jax.tree.map(lambda leaf: leaf[0], unravel_rows(model[None], one))
+
+    def node(side: tuple[Array, Array, Array]) -> Array:
+        receiver, neighbors, weights = side
+        own = vectors.at[receiver].get(mode="clip")
+        others = vectors.at[neighbors].get(mode="clip")
+        weights = jnp.where(neighbors < rows, weights, 0).astype(own.dtype)
+        draws, lies = jax.random.split(jax.random.fold_in(stream, receiver))
+        context = Context(draws, receiver, unravel)
+        if attack is not None:
+            honest = ~liar.at[neighbors].get(mode="clip") | liar.at[receiver].get(mode="clip")
+            victim = Victim(lies, receiver, own, others, weights, honest, rule, context)
+            others = jnp.where(honest[:, None], others, attack.lie(victim, common))
+        new = rule.apply(own, others, weights, context)
+        enough = 1 + jnp.sum(weights > 0, dtype=jnp.int32) >= rule.least
+        new = jnp.where(enough & ~jnp.any(weights < 0), new, jnp.nan)
+        plain = own + jnp.sum(weights[:, None] * (others - own[None]), axis=0)
+        return jnp.where(liar.at[receiver].get(mode="clip"), plain, new)
+
+    size = max(1, sides.neighbors.shape[1] * vectors.shape[1] * vectors.dtype.itemsize)
+    width = max(1, min(len(sides.receivers), _BATCH_BYTES // (4 * size)))
+    return jax.lax.map(node, tuple(sides), batch_size=width)
+
+
+@recorded("he2022byzantine")
+def robust(
+    rule: Rule,
+    attackers: Sequence[int] = (),
+    attack: Attack | None = None,
+    *,
+    topology: Topology | Sequence[Topology] | None = None,
+) -> Sharing:
+    """Build robust mixing: every honest node combines its model and those that it hears by a rule.
+
+    ``x_i ← rule(x_i, (y_j), (W_ij))`` over the neighbours j with ``W_ij > 0``, a few nodes at a time: memory does not
+    grow with all edges. Runs in rounds on fixed and changing graphs, in groups, and, with
+    :func:`~gossipjax.robust.clipped_gossip` of fixed τ, at meetings.
+
+    **Attackers** keep their rows and their place in the plan; they train and mix plainly, ``x ← W x``, what they are
+    told. An honest receiver hears their lies instead of their models, a lie of its own for every victim. Attackers know
+    all models. The lie is made from the state of the event, after the local steps. Bytes are those of honest messages.
+    Metrics of a run are only meaningful over honest rows: ``observe.node_metrics(task, nodes=honest)``,
+    ``observe.honest_consensus``.
+
+    Call a run robust only with its rule, attack, b and graph.
+
+    Args:
+        rule: of :mod:`gossipjax.robust`.
+        attackers: nodes that lie, fewer than half of all.
+        attack: what they send; None: they are honest.
+        topology: of the rounds, or a list of the graphs that take turns, to check before the run that no honest node
+            has too few neighbours for the rule, and that the honest nodes stay connected. Without it, a node with too
+            few neighbours ends the run with an error that names it.
+
+    Raises:
+        TypeError: if rule, attack or topology has the wrong type.
+        ValueError: attackers that are not distinct nodes, are half of all nodes or more, or cut the honest nodes apart;
+            a rule that needs more neighbours than a node has; attackers without an attack, or the other way round;
+            during a run, meetings with a rule that compares several models, or weights below 0.
+
+    Reference: the rules of :mod:`gossipjax.robust` have theirs; the attacker of He, Karimireddy, Jaggi 2022.
+    """
+    instance("rule", rule, Rule, "build one with gossipjax.robust, such as cs_plus(beta=0.1)")
+    nodes = checked_attackers(attackers)
+    if attack is not None:
+        instance("attack", attack, Attack, "build one with gossipjax.robust, such as alie()")
+    if (attack is not None) and not len(nodes):
+        raise ValueError("attackers=(): an attack needs at least one attacker; name them, or leave the attack out")
+    if topology is not None:
+        check_graphs(topology, rule, nodes)
+    if attack is not None and attack.start is not None:
+        num_nodes = attack.start.num_nodes
+        check_share(nodes, num_nodes)
+        attack = attack.start(nodes, num_nodes)
+    setting = _Setting(rule, jnp.asarray(nodes, jnp.int32), Frozen(tuple(nodes.tolist())), attack)
+    return Sharing(
+        Partial(_init, setting), Partial(_encode), Partial(_merge, setting), Requires({"own_rows"}, mixing=True)
+    )

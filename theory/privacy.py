@@ -1,0 +1,65 @@
+"""Gaussian differential privacy of noise that nodes share, in closed form, for steps of one round and many.
+
+μ of a step with sensitivity Δ; over T steps with fresh noise ``√T μ``. Noise has the standard deviation σ in each
+coordinate.
+
+Reference: Dong, Roth and Su 2022 (Gaussian differential privacy). DECOR: Allouah et al. 2024, arXiv 2405.01031.
+ZIP-DL: Biswas et al. 2024, arXiv 2403.11795.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import norm
+
+from .arguments import flag, real, square, whole
+
+Number: TypeAlias = int | float
+
+
+def gaussian_delta(mu: Number, epsilon: Number) -> float:
+    """Give ``δ(ε) = Φ(μ/2 − ε/μ) − e^ε Φ(−μ/2 − ε/μ)``.
+
+    Kind: exact. Source: Balle and Wang 2018, theorem 8.
+    """
+    mu, epsilon = real("mu", mu, above=0), real("epsilon", epsilon, least=0)
+    return float(norm.cdf(mu / 2 - epsilon / mu) - np.exp(epsilon + norm.logcdf(-mu / 2 - epsilon / mu)))
+
+
+def pairwise_mu_squared(
+    adjacency: Float[np.ndarray, "n n"], sigma: Number, sigma_pair: Number, num_steps: int = 1, fresh: bool = True
+) -> Float[np.ndarray, " n"]:
+    """Give μ² of each node against an eavesdropper, for Δ = 1 and noise ``z_i + Σ_j v_ij`` with ``v_ji = −v_ij``.
+
+    ``T (Σ⁻¹)_ii`` with ``Σ = σ² I + σ_pair² L``, if the v are drawn anew for every step. If they are reused in T ≥ 2
+    steps, ``T/σ²``, as without noise of pairs: they cancel where the shifts of the steps sum to 0, which unit vectors
+    can in two dimensions or more.
+
+    Kind: exact. Source: the covariance of what is sent.
+    """
+    A = square("adjacency", adjacency, least=0, nodes=(2, None), symmetric=True)
+    sigma, pair = real("sigma", sigma, above=0), real("sigma_pair", sigma_pair, least=0)
+    steps = whole("num_steps", num_steps, least=1)
+    covariance = sigma**2 * np.eye(len(A)) + pair**2 * (np.diag(A.sum(axis=1)) - A)
+    once = np.diagonal(np.linalg.inv(covariance))
+    if flag("fresh", fresh) or steps == 1:
+        return steps * once
+    return np.full(len(A), steps / sigma**2)
+
+
+def zero_sum_mu_squared(degree: int, colluders: int, own_noise: bool = False) -> float:
+    """Give μ² of a node that sends each of d neighbours its value with noise that sums to 0, for Δ = σ = 1.
+
+    ``c (m − 1)/(m − c)`` against c colluding receivers, with m = d, or m = d + 1 if the node keeps a part of the noise
+    itself; infinite at c = m. The noise is ``√(m/(m − 1))`` times m standard normals minus their mean.
+
+    Kind: exact. Source: the covariance of c of the m.
+    """
+    d, c = whole("degree", degree, least=2), whole("colluders", colluders, least=1)
+    m = d + flag("own_noise", own_noise)
+    if c > d:
+        raise ValueError(f"colluders={c}: must be at most degree={d}, the receivers")
+    return float("inf") if c == m else c * (m - 1) / (m - c)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Num
 
-from .arguments import reals
+from .arguments import reals, whole
 
 
 def delays(compute: Num[np.ndarray, " n"], transfer: Num[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
@@ -27,18 +27,21 @@ def delays(compute: Num[np.ndarray, " n"], transfer: Num[np.ndarray, "n n"]) -> 
 
     Args:
         compute: c, ``(n,)``.
-        transfer: τ, ``(n, n)``: ``transfer[i, j]`` seconds from j to i; infinity or NaN where there is no link. The
+        transfer: τ, ``(n, n)``: ``transfer[i, j]`` seconds from j to i; infinity where there is no link. The
             diagonal is not used.
 
     Raises:
         ValueError: numbers that are negative, or shapes that do not match.
     """
-    c = reals("compute", compute, least=0)
-    if c.ndim != 1 or np.shape(transfer) != (c.size, c.size):
-        raise ValueError(f"transfer of shape {np.shape(transfer)}: must be (n, n) for the n = {c.size} of compute")
-    way = np.asarray(transfer, np.float64)
-    if (way < 0).any():
-        raise ValueError(f"transfer: {way.min():g} seconds are less than none; give 0 or more, infinity for no link")
+    c = reals("compute", compute, least=0, shape=(None,))
+    try:
+        way = np.asarray(transfer, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"transfer={str(transfer)[:40]}: must be an (n, n) array of seconds") from error
+    if way.shape != (c.size, c.size):
+        raise ValueError(f"transfer of shape {way.shape}: must be (n, n) for the n = {c.size} of compute")
+    if not (way >= 0).all():
+        raise ValueError("transfer: must be seconds, 0 or more, and infinity where there is no link")
     D = np.where(np.isfinite(way), c + np.where(np.isfinite(way), way, 0.0), -np.inf)
     np.fill_diagonal(D, c)
     return D
@@ -57,14 +60,12 @@ def seconds_per_round(compute: Num[np.ndarray, " n"], transfer: Num[np.ndarray, 
         compute, transfer: as in :func:`delays`.
 
     Raises:
-        ValueError: as :func:`delays`, or without nodes.
+        ValueError: as :func:`delays`.
 
     Reference: Karp 1978, "A characterization of the minimum cycle mean in a digraph".
     """
     D = delays(compute, transfer)
     n = len(D)
-    if n == 0:
-        raise ValueError("compute=[]: no node takes no time; give one or more")
     heaviest = [np.zeros(n)]
     for _ in range(n):
         heaviest.append((D + heaviest[-1][None]).max(axis=1))
@@ -78,9 +79,8 @@ def round_ends(
     compute: Num[np.ndarray, " n"], transfer: Num[np.ndarray, "n n"], num_rounds: int
 ) -> Float[np.ndarray, "T n"]:
     """Compute when each node ends each round, from all ready at time 0. Kind: exact. Arguments: see :func:`delays`."""
-    D, now = delays(compute, transfer), None
-    ends = []
-    for _ in range(num_rounds):
-        now = (D + (0.0 if now is None else now[None])).max(axis=1)
-        ends.append(now)
+    D, num_rounds = delays(compute, transfer), whole("num_rounds", num_rounds, least=1)
+    ends = [D.max(axis=1)]
+    for _ in range(num_rounds - 1):
+        ends.append((D + ends[-1][None]).max(axis=1))
     return np.asarray(ends)

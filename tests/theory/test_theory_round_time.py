@@ -67,7 +67,7 @@ def test_the_recursion_and_the_planner_go_at_that_pace(seed):
     ("compute", "transfer", "words"),
     [
         ([1.0, -1.0], np.ones((2, 2)), "compute"),
-        ([1.0, 1.0], -np.ones((2, 2)), "less than none"),
+        ([1.0, 1.0], -np.ones((2, 2)), "0 or more"),
     ],
 )
 def test_what_is_no_time_is_refused(compute, transfer, words):

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from gossipjax._base.arguments import instance, shown, whole
+from gossipjax._base.arguments import instance, sequence_of, shown, whole
 from gossipjax._base.local import AXIS
 
 
-def mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
+def mesh(devices: int | Sequence[Any] | np.ndarray | None = None) -> Mesh:
     """Make a mesh of devices, over which :func:`gossipjax.simulate` spreads the nodes of a run.
 
     >>> import gossipjax as gj
@@ -37,9 +37,8 @@ def mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
         remedy = f"JAX has {len(there)} device(s); on CPUs see gossipjax.configure(host_devices=...)"
         chosen = there[: whole("devices", devices, least=1, most=len(there), remedy=remedy)]
     else:
-        chosen = list(devices)
-        for number, device in enumerate(chosen):
-            instance(f"devices[{number}]", device, jax.Device, "pass some of jax.devices()")
+        given = devices.tolist() if isinstance(devices, np.ndarray) else devices
+        chosen = list(sequence_of("devices", given, jax.Device, "some of jax.devices(), or how many of them"))
         if not chosen or len(set(chosen)) < len(chosen):
             raise ValueError(f"devices={shown(chosen)}: give at least one device, and each of them once")
     return Mesh(np.asarray(chosen), (AXIS,), axis_types=(AxisType.Auto,))

@@ -314,7 +314,7 @@ def run(
     instance("protocol", protocol, Protocol, "build one, such as gossipjax.gossip_averaging()")
     timeline = as_timeline(timeline)
     every = optional_whole("record_every", record_every)
-    _check_state(protocol, state)
+    check_state(protocol, state)
     (state, status, _), found = scan(
         key, protocol, timeline, state, no_losses(), record_every=every, observers=observers
     )
@@ -323,7 +323,7 @@ def run(
     return (state, status), Records(*found[:4], loss, since.numbers[:, 0].astype(jnp.float32), found.values)
 
 
-def _check_state(protocol: Protocol, state: Any) -> None:
+def check_state(protocol: Protocol, state: Any) -> None:
     try:
         num_rows(jax.eval_shape(protocol.model, state))
     except (AttributeError, TypeError, KeyError, IndexError) as error:

@@ -19,6 +19,8 @@ from gossipjax._base.progress import progress_bar
 from gossipjax.learn._checks import float_tree, one_key
 
 Outcome = Callable[..., Any]
+FLAT = 1e-4
+"""Largest entry of the gradient, as a share of the outcome or of 1, at which a search counts as converged."""
 
 
 class Fit(NamedTuple):
@@ -31,7 +33,7 @@ class Fit(NamedTuple):
     history: Float[np.ndarray, " steps"]
     """The outcome after each step; of L-BFGS after each iteration."""
     converged: bool
-    """Whether L-BFGS met its tolerance; False for an optax optimizer, which only ends."""
+    """Whether L-BFGS ended by its tolerance, where the gradient is nearly 0; False for an optax optimizer."""
 
 
 def fit(
@@ -113,11 +115,13 @@ def _by_lbfgs(outcome: Outcome, start: PyTree, key: Any, steps: int, progress: b
 
         def of(point: np.ndarray) -> tuple[float, np.ndarray]:
             nonlocal best
-            value, gradient = function(jnp.asarray(point), key)
+            value, gradient = map(np.asarray, function(jnp.asarray(point), key))
             if value < best[0]:
                 best = float(value), point.copy()
-            # A line search steps back from a value that is not finite.
-            return (float(value) if np.isfinite(value) else np.inf), np.nan_to_num(np.asarray(gradient))
+            if np.isfinite(value) and np.isfinite(gradient).all():
+                return float(value), gradient
+            # SciPy gives up at infinity, and takes a shorter step after a value that is merely large.
+            return best[0] + 1e3 * max(1.0, abs(best[0])), np.zeros_like(point)
 
         def note(intermediate_result: Any) -> None:
             history.append(float(intermediate_result.fun))
@@ -125,8 +129,11 @@ def _by_lbfgs(outcome: Outcome, start: PyTree, key: Any, steps: int, progress: b
 
         options = {"maxiter": steps, "maxfun": 20 * steps, "ftol": 1e-13, "gtol": 1e-9}
         found = optimize.minimize(of, np.asarray(flat), jac=True, method="L-BFGS-B", callback=note, options=options)
-        parameters = jax.tree.map(np.asarray, unravel(jnp.asarray(best[1])))
-    return Fit(parameters, best[0], np.asarray(history), bool(found.success))
+        flat_best = jnp.asarray(best[1])
+        slope = float(np.abs(np.asarray(function(flat_best, key)[1])).max())
+        parameters = jax.tree.map(np.asarray, unravel(flat_best))
+    converged = bool(found.success) and slope <= FLAT * max(1.0, abs(best[0]))
+    return Fit(parameters, best[0], np.asarray(history), converged)
 
 
 def _by_optax(outcome: Outcome, start: PyTree, optimizer: Any, key: Any, steps: int, progress: bool | None) -> Fit:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from gossipjax._base.arguments import instance, optional_whole
-from gossipjax._engine.loop import _check_state, run
+from gossipjax._engine.loop import check_state, run
 from gossipjax.learn._checks import one_key
 from gossipjax.protocol import gossip_averaging
 from gossipjax.types import Protocol, Timeline, as_timeline
@@ -42,7 +42,7 @@ def final_state(
     instance("protocol", protocol, Protocol, _REMEDY)
     timeline = as_timeline(timeline)
     total, chosen = len(timeline), optional_whole("chunk", chunk, least=1)
-    _check_state(protocol, state)
+    check_state(protocol, state)
     if total == 0:
         return state
     length = min(total, math.isqrt(total - 1) + 1 if chosen is None else chosen)

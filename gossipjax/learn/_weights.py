@@ -12,8 +12,11 @@ from gossipjax._base.arguments import choice, instance, shown
 from gossipjax.mixing import DenseMixing, TableMixing, from_matrix
 from gossipjax.topology import Topology
 
+MOST_EDGES = 1 << 24
+"""Numbers of edges pass through float32."""
 
-def edges_of(graph: Topology) -> tuple[Int[np.ndarray, " edges"], Int[np.ndarray, " edges"]]:
+
+def edge_ends(graph: Topology) -> tuple[Int[np.ndarray, " edges"], Int[np.ndarray, " edges"]]:
     """Return both ends of every edge of an undirected graph, the smaller number first, in the order of the topology."""
     instance("graph", graph, Topology, "build one with gossipjax.topology, such as ring(8)")
     if graph.directed:
@@ -48,11 +51,15 @@ def edge_weights(
         ValueError: if the graph is directed, or the number of weights is not that of its edges.
     """
     choice("form", form, ("auto", "dense", "table"))
-    first, second = edges_of(graph)
+    first, second = edge_ends(graph)
     if np.ndim(weights) not in (1, 2) or np.shape(weights)[-1] != first.size:
         raise ValueError(
             f"weights of shape {np.shape(weights)}: {graph.name} has {first.size} edges; give one weight for each, or "
             "(rounds, edges)"
+        )
+    if first.size >= MOST_EDGES:
+        raise ValueError(
+            f"graph={graph.name} has {first.size:,} edges: more than {MOST_EDGES - 1:,} lose their numbers"
         )
     n, number = graph.num_nodes, np.arange(1, first.size + 1)
     rows, columns = np.concatenate([first, second]), np.concatenate([second, first])
@@ -85,9 +92,11 @@ def positive_weights(
     Raises:
         ValueError: if the graph is directed.
     """
-    first, second = edges_of(graph)
+    first, second = edge_ends(graph)
     if np.shape(free)[-1:] != first.shape:
         raise ValueError(f"free={shown(free)}: {graph.name} has {first.size} edges; give one number for each")
-    s = jnp.exp(jnp.asarray(free))
+    logs = jnp.asarray(free)
+    top = jnp.maximum(jnp.max(logs, axis=-1, keepdims=True), 0)  # so that exp does not overflow
+    s = jnp.exp(logs - top)
     total = jnp.zeros((*s.shape[:-1], graph.num_nodes), s.dtype).at[..., first].add(s).at[..., second].add(s)
-    return s / (1 + jnp.maximum(total[..., first], total[..., second]))
+    return s / (jnp.exp(-top) + jnp.maximum(total[..., first], total[..., second]))

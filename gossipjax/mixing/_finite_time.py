@@ -22,7 +22,7 @@ def finite_time(topology: Topology) -> list[sparse.csr_array]:
     ``s_k = 1/λ_k``, one for each distinct positive eigenvalue of the Laplacian L: ``Π_k (1 − λ/λ_k)`` is 0 for each of
     them and 1 for λ = 0. The order does not matter in exact arithmetic, but rounding errors grow by orders of magnitude
     in most; these matrices are in Leja order, in which partial products stay small. A complete graph needs one round, a
-    hypercube one for each dimension, a ring of n nodes ⌊n/2⌋, and a graph without symmetries n − 1.
+    hypercube one for each dimension, a ring of n nodes ⌊n/2⌋, and a graph whose eigenvalues are all different n − 1.
 
     >>> import numpy as np, gossipjax as gj
     >>> matrices = gj.mixing.finite_time(gj.topology.hypercube(4))

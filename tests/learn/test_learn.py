@@ -46,7 +46,7 @@ def test_edge_weights_are_the_sum_over_edges(graph, form):
     stacked = learn.edge_weights(graph, weights, form=form)
     for number, row in enumerate(weights):
         W = np.eye(n)
-        for w, i, j in zip(row, *learn._weights.edges_of(graph), strict=True):
+        for w, i, j in zip(row, *learn._weights.edge_ends(graph), strict=True):
             W[np.ix_([i, j], [i, j])] += w * np.array([[-1, 1], [1, -1]])
         for found in (learn.edge_weights(graph, row, form=form), jax.tree.map(lambda leaf, k=number: leaf[k], stacked)):
             np.testing.assert_allclose(mixing.to_dense(found, n), W, rtol=1e-12, atol=1e-12)  # float64 sums
@@ -251,6 +251,19 @@ def test_fit_finds_the_minimum_of_a_quadratic_and_keeps_the_tree():
     np.testing.assert_allclose(by_sgd.parameters["a"], target["a"], atol=1e-4)  # 0.96^300 = 5e-6
     assert by_sgd.history.shape == (300,)
     assert not by_sgd.converged
+
+
+@pytest.mark.parametrize("start", [0.1, 0.3, -3.0])
+def test_a_search_steps_back_from_where_the_outcome_ends(start):
+    """−ln(½ − w) − 6 w is not defined above ½, and smallest at ⅓."""
+    found = learn.fit(lambda w: -jnp.log(0.5 - w) - 6 * w, start)
+    assert found.converged
+    assert float(found.parameters) == pytest.approx(1 / 3, abs=1e-5)
+
+
+def test_large_numbers_are_weights_too():
+    weights = learn.positive_weights(topology.ring(4), np.array([1000.0, 1000.0, -1000.0, 0.0]))
+    np.testing.assert_allclose(weights, [0.5, 0.5, 0.0, 0.0], atol=1e-12)  # exp(-1000) is 0
 
 
 def test_random_outcomes_draw_anew_at_each_step():

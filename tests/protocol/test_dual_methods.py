@@ -75,7 +75,7 @@ def admm_in_numpy(penalty, relaxation, schedule):
     return x
 
 
-@pytest.mark.parametrize("relaxation", [0.5, 0.9])
+@pytest.mark.parametrize("relaxation", [pytest.param(0.5, marks=pytest.mark.slow), 0.9])
 def test_admm_equals_its_loop(relaxation):
     found = run(admm(GRAPH, PROX, penalty=0.7, relaxation=relaxation))
     close(found.x, admm_in_numpy(0.7, relaxation, whole(T)))
@@ -121,7 +121,7 @@ def test_dlm_equals_its_loop():
     assert np.abs(found.state.dual.sum(0)).max() < 1e-12
 
 
-@pytest.mark.parametrize("form", ["dense", "table"])
+@pytest.mark.parametrize("form", [pytest.param("dense", marks=pytest.mark.slow), "table"])
 def test_dinno_equals_its_loop(form):
     x, p, rho, adjacency = X0, np.zeros_like(X0), 0.3, GRAPH.adjacency().toarray()
     for _ in range(T):
@@ -163,7 +163,9 @@ def test_relay_sgd_equals_the_loop_of_its_authors(normalize):
 TREES = {"path": path(N), "star": star(N), "random": TREE, "balanced": balanced_tree(2, 2)}
 
 
-@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "random" else [pytest.mark.slow]) for name in TREES]
+)
 def test_relayed_averages_are_exact_after_diameter_rounds_and_not_before(name):
     tree = TREES[name]
     n, x0 = tree.num_nodes, np.random.default_rng(5).standard_normal((tree.num_nodes, 2))

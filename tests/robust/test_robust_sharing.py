@@ -13,6 +13,7 @@ from gossipjax import robust as R
 from gossipjax.robust._attacks import Victim
 from theory import robust as theory
 
+pytestmark = pytest.mark.slow  # each compiles a run of its own; rules and attacks alone are in test_rules.py
 T, tl, KEY = gj.topology, gj.timeline, jax.random.key(0)
 PRINTED = {"rtol": 0, "atol": 1e-6}
 HONEST = np.asarray([[1.0, 0.0], [1.2, 0.1], [0.8, -0.2], [1.1, 0.3], [0.9, 0.1]])
@@ -58,7 +59,7 @@ def one_round(rule, attackers, attack, graph, x0, mixing=gj.mixing.metropolis, *
     return np.asarray(gj.simulate(KEY, protocol, plan, jnp.asarray(x0), observers=[]).x)
 
 
-@pytest.mark.parametrize("form", [pytest.param("dense", marks=pytest.mark.slow), "table"])
+@pytest.mark.parametrize("form", ["dense", "table"])
 def test_dissensus_stops_the_mean_and_not_the_rest(form):
     graph, attackers = T.random_regular(10, 4, seed=1), (3, 7)
     x0 = np.random.default_rng(0).standard_normal((10, 3))
@@ -71,7 +72,6 @@ def test_dissensus_stops_the_mean_and_not_the_rest(form):
     assert np.abs(moved - x0)[honest][touched].max() > 1e-3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rule", [R.clipped_gossip(np.inf), R.cs_plus(0.0), R.gts(0.0), R.ios(0)])
 def test_without_liars_it_is_mix(rule):
     graph = T.barabasi_albert(9, 2, seed=0)
@@ -80,7 +80,6 @@ def test_without_liars_it_is_mix(rule):
     np.testing.assert_allclose(one_round(rule, (), None, graph, x0), expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.slow
 def test_meetings_groups_and_changing_graphs():
     x0 = jnp.asarray(np.random.default_rng(2).standard_normal((8, 2)))
     pairs = tl.poisson_pairs(T.ring(8), 30, seed=0)
@@ -138,11 +137,7 @@ def rules_of(b):
 
 @pytest.mark.parametrize(
     ("b", "name"),
-    [
-        pytest.param(b, name, marks=() if (b, name) in ((4, "cs_plus"), (5, "gts")) else pytest.mark.slow)
-        for b in (1, 4, 5, 8)
-        for name in rules_of(1)
-    ],
+    [(b, name) for b in (1, 4, 5, 8) for name in rules_of(1)],
 )
 def test_first_moves_between_two_worlds(b, name):
     found, expected = first_move(rules_of(b)[name], b), theory.first_move(name, M, K, b)
@@ -167,7 +162,6 @@ ATTACKS = {
 }
 
 
-@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(sorted([*ATTACKS, "spectral", "strongest spectral"])))
 def test_robust_sums_contract(seed, name):
@@ -261,7 +255,6 @@ def test_ubar_takes_near_models_that_are_no_worse():
     assert float(run.x[1, 0]) == pytest.approx(0.5 * 0.9 + 0.5 * 1.0)
 
 
-@pytest.mark.slow
 def test_flipped_labels():
     data = gj.tasks.digits(limit=(64, 32))
     task = gj.tasks.classification(data, gj.tasks.iid(64, 4, seed=0), gj.tasks.softmax_regression(64, 10))

@@ -106,7 +106,7 @@ def weights():
     return [
         *(call(f, topology=RING) for f in (gj.mixing.metropolis, gj.mixing.max_degree, gj.mixing.best_constant)),
         call(gj.mixing.fastest, topology=RING, gap=1e-2),
-        call(gj.mixing.finite_time, topology=RING),
+        call(gj.mixing.finite_time, topology=RING, dtype=None),
         *(call(f, topology=RING) for f in (gj.mixing.uniform, gj.mixing.column_stochastic)),
         call(gj.mixing.lazy, W=W, share=0.5),
         call(gj.mixing.read_weights, path=pathlib.Path.cwd() / "weights.txt", kind="row", format="edges", num_nodes=2,

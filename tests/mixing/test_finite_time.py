@@ -90,5 +90,20 @@ def test_graphs_that_cannot_average_are_refused(graph, words):
         finite_time(graph)
 
 
+@pytest.mark.parametrize(("n", "seed"), [(60, 0), (60, 3), (30, 0)])
+def test_graphs_whose_rounding_errors_explode_are_refused(n, seed):
+    """Trees with a hub: the product of the matrices is off by 0.06 to 10¹³ in float64."""
+    with pytest.raises(ValueError, match="eigenvalues lie so far apart"):
+        finite_time(tp.random_tree(n, seed=seed))
+
+
+def test_the_precision_of_the_models_decides():
+    graph = tp.erdos_renyi(50, 0.2, seed=1)
+    product = np.linalg.multi_dot([W.toarray() for W in finite_time(graph, dtype=jnp.float64)])
+    np.testing.assert_allclose(product, 1 / 50, atol=1e-8)
+    with pytest.raises(ValueError, match="precision of 1.2e-07"):
+        finite_time(graph, dtype=jnp.float32)
+
+
 def test_one_node_has_nothing_to_do():
     assert finite_time(tp.path(1))[0].toarray().tolist() == [[1.0]]

@@ -101,7 +101,7 @@ def test_the_precision_of_the_models_decides():
     graph = tp.erdos_renyi(50, 0.2, seed=1)
     product = np.linalg.multi_dot([W.toarray() for W in finite_time(graph, dtype=jnp.float64)])
     np.testing.assert_allclose(product, 1 / 50, atol=1e-8)
-    with pytest.raises(ValueError, match="precision of 1.2e-07"):
+    with pytest.raises(ValueError, match=r"precision of 1.2e-07"):
         finite_time(graph, dtype=jnp.float32)
 
 

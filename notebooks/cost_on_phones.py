@@ -77,7 +77,7 @@ def _():
 
 @app.function
 def plans_of(settings):
-    """Plan the systems on the same phones; gossip learning and AD-PSGD run as long as D-PSGD needs for its rounds."""
+    """Plan the systems on the same phones; gossip learning runs as long as D-PSGD needs for its rounds."""
     n, rounds, degree = settings["phones"], settings["rounds"], settings["degree"]
     devices = gj.devices.fitted(n, seed=0)
     message = max(1, round(MEGABYTE * settings["megabytes"] * settings["share"] / 100))
@@ -89,7 +89,7 @@ def plans_of(settings):
         "Epidemic Learning": gj.systems.epidemic(devices, degree, rounds, round_seconds=None, seed=0, **work),
         "Plexus": gj.systems.plexus(devices, num_rounds=rounds, sample_size=settings["sample"], seed=0, **work),
     }
-    # Ten messages of each phone, far enough apart for most links.
+    # A phone sends a message in the mean time of a round of D-PSGD: about as many messages as rounds.
     period = plans["D-PSGD"].end_s / rounds
     plans["gossip learning"] = gj.systems.gossip_learning(
         devices, plans["D-PSGD"].end_s, period_s=period, seed=0, **work

@@ -6,6 +6,8 @@ __generated_with = "0.25.2"
 app = marimo.App(width="medium", app_title="How stale is node 17?")
 
 with app.setup:
+    import math
+
     import jax
     import jax.numpy as jnp
     import marimo as mo
@@ -73,8 +75,14 @@ def _():
 
 @app.function
 def graph_of(name, n):
-    """Return the number of nodes for the complete graph, and a topology otherwise."""
-    side = round(n**0.5)
+    """Return the number of nodes for the complete graph, and a topology otherwise.
+
+    Raises:
+        ValueError: if n is not a square, for the torus.
+    """
+    side = math.isqrt(n)
+    if name == "torus" and side**2 != n:
+        raise ValueError(f"nodes={n}: a torus needs a square number of nodes, such as {side**2} or {(side + 1) ** 2}")
     return {
         "complete": lambda: n,
         "random 4-regular": lambda: gj.topology.random_regular(n, 4, seed=0),

@@ -6,6 +6,8 @@ __generated_with = "0.25.2"
 app = marimo.App(width="medium", app_title="Which topology should I use?")
 
 with app.setup:
+    import math
+
     import jax
     import jax.numpy as jnp
     import marimo as mo
@@ -78,17 +80,18 @@ def _():
 
 @app.function
 def graphs_of(n):
-    """Return the topologies by name."""
-    side = round(n**0.5)
-    return {
+    """Return the topologies by name; the torus and the hypercube only where they have exactly this many nodes."""
+    side, dimension = math.isqrt(n), n.bit_length() - 1
+    graphs = {
         "ring": topology.ring(n),
-        "torus": topology.torus(side, side),
+        "torus": topology.torus(side, side) if side**2 == n else None,
         "random 4-regular": topology.random_regular(n, 4, seed=0, tries=20),
-        "hypercube": topology.hypercube(int(np.log2(n))),
+        "hypercube": topology.hypercube(dimension) if 2**dimension == n else None,
         "exponential": topology.exponential(n),
         "star": topology.star(n),
         "complete": topology.complete(n),
     }
+    return {name: graph for name, graph in graphs.items() if graph is not None}
 
 
 @app.function
@@ -173,7 +176,7 @@ def drawn(rows):
     styles = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1.2, 1.5)), (0, (1.5, 1.2)), (0, (8, 2)), (0, (3, 1.2)), "-")
     exact = exact_ones(rows)
     floor = 0.2 * min((row["predicted"] for name, row in rows.items() if name not in exact), default=1.0)
-    for (name, row), style in zip(rows.items(), styles, strict=True):
+    for (name, row), style in zip(rows.items(), styles, strict=False):
         path, settled = row["path"], row["predicted"]
         if name in exact:
             path, settled = np.full(len(path), floor), floor

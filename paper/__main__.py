@@ -1,4 +1,4 @@
-"""``python -m paper write``: numbers and figures. ``check``: refuse missing and stale ones. ``build``: the PDF."""
+"""``python -m paper write``: numbers.tex. ``check``: refuse missing and stale numbers. ``build``: figures and PDF."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ committed ``numbers.tex`` that differs from what the tables say.
 
 from __future__ import annotations
 
+import decimal
 import pathlib
 import re
 from collections.abc import Sequence
@@ -146,7 +147,7 @@ def rounded(text: str, digits: int | None) -> str:
         return escaped(text)
     value = float(text.replace(",", "").split()[0].rstrip("%"))
     shown = f"{value:#.{digits}g}".rstrip(".")
-    return escaped(f"{float(shown):,.0f}" if "e" in shown else shown)
+    return escaped(f"{float(shown):,.0f}" if "e+" in shown else f"{decimal.Decimal(shown):f}")
 
 
 def escaped(text: str) -> str:

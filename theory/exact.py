@@ -13,6 +13,8 @@ from .arguments import Number, real, reals, square, whole
 
 _KEPT = 1e-7
 """Eigenvalues this close to 1 belong to what an iteration conserves."""
+_ROUNDING = 1e-12
+"""Rounding errors of an eigenvalue on the unit circle."""
 
 
 def rate(M: Num[np.ndarray, "d d"], conserved: int) -> float:
@@ -38,15 +40,22 @@ def rate(M: Num[np.ndarray, "d d"], conserved: int) -> float:
 def admm_rate(
     adjacency: Num[np.ndarray, "n n"], curvatures: Num[np.ndarray, " n"], *, penalty: Number, relaxation: Number = 0.5
 ) -> float:
-    """Return the linear rate of decentralized ADMM, relaxed, on quadratics.
+    """Return the linear rate of the models of decentralized ADMM, relaxed, on quadratics.
 
-    The modes of :func:`admm_matrix` with ``|λ| = 1`` are differences of z that no model sees, and stay as they are.
+    A mode of :func:`admm_matrix` that no model sees has ``Σ_j z_ij = 0`` and ``Σ_j z_ji = 0`` at every node, and
+    ``z⁺ = (1 − α) z_ij − α z_ji``; such modes do not count. The rate is 1 where some models never settle: without any
+    curvature, and for α = 1 on some graphs with nodes of curvature 0.
 
     Raises:
         ValueError: as :func:`admm_matrix`.
     """
-    sizes = np.abs(np.linalg.eigvals(admm_matrix(adjacency, curvatures, penalty=penalty, relaxation=relaxation)))
-    return float(sizes[sizes < 1 - _KEPT].max())
+    M = admm_matrix(adjacency, curvatures, penalty=penalty, relaxation=relaxation)
+    i, j = np.nonzero(adjacency)
+    node = np.arange(len(adjacency))[:, None]
+    _, sizes, seen = np.linalg.svd(np.concatenate([node == i, node == j]).astype(float), full_matrices=False)
+    seen = seen[sizes > _KEPT]
+    found = float(np.abs(np.linalg.eigvals(seen @ M @ seen.T)).max())
+    return 1.0 if abs(found - 1) < _ROUNDING else found
 
 
 def exact_diffusion_rate(W: Num[np.ndarray, "n n"], curvatures: Num[np.ndarray, " n"], step_size: Number) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
-from scipy import optimize, sparse
+from scipy import sparse
 
 from gossipjax._base.arguments import real, shown
 from gossipjax._base.calls import recorded
@@ -32,7 +32,8 @@ def fastest(topology: Topology, *, gap: float = 1e-3) -> sparse.csr_array:
     (np.float64(0.805), np.float64(0.707), np.float64(0.707))
 
     Args:
-        topology: undirected and connected. Takes O(n³) a step: for up to a few hundred nodes.
+        topology: undirected and connected. Takes O(n³) time a step and O(n²) memory, however many edges there are: for
+            up to a few hundred nodes.
         gap: largest relative excess of ρ over its lower bound, at least 1e-5.
 
     Returns:
@@ -46,13 +47,17 @@ def fastest(topology: Topology, *, gap: float = 1e-3) -> sparse.csr_array:
     gap = real("gap", gap, least=1e-5, below=1, remedy="1e-3 is enough for experiments")
     graph = _undirected(topology, "fastest")
     n = graph.num_nodes
-    check_memory(f"topology={graph.name}: the eigenvectors of a dense matrix", 60.0 * n * n, "use best_constant")
+    # Some ten dense matrices; L-BFGS holds twenty vectors of the edges, and the lists of edges are a few more.
+    size = 80.0 * n * n + 200.0 * graph.num_edges
+    check_memory(f"topology={graph.name}: the eigenvectors of a dense matrix", size, "use best_constant")
     start = best_constant(graph)
     if n < 3:
         return start
+    from scipy import optimize  # takes almost a second, which only this function needs
+
     one_way = graph.senders < graph.receivers
     i, j = graph.receivers[one_way], graph.senders[one_way]
-    weights = np.asarray(start.todense())[i, j]
+    weights = start.toarray()[i, j]
     best, bound = np.inf, 0.0
     for power in _POWERS:
         weights = optimize.minimize(
@@ -85,7 +90,31 @@ def _spectrum(weights: np.ndarray, i: np.ndarray, j: np.ndarray, n: int) -> tupl
 
 def _slopes(values: np.ndarray, vectors: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """Return the derivative of ``Σ_k c_k λ_k`` by the weight of each edge: ``−Σ_k c_k (v_ki − v_kj)²``."""
-    return -np.square(vectors[i] - vectors[j]) @ values
+    return -_along_edges((vectors * values) @ vectors.T, i, j)
+
+
+def _along_edges(Y: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Return ``⟨Y, B_e⟩`` for all edges, with ``B_e = (e_i − e_j)(e_i − e_j)ᵀ``."""
+    diagonal = np.diagonal(Y)
+    return diagonal[i] + diagonal[j] - 2 * Y[i, j]
+
+
+def _without_edges(Y: np.ndarray, i: np.ndarray, j: np.ndarray) -> Float[np.ndarray, "n n"]:
+    """Return the matrix closest to Y that is orthogonal to all ``B_e``: ``Y − Σ_e c_e B_e``.
+
+    The normal equations ``⟨B_e, Σ c B⟩ = r_e`` are ``(2 I + Kᵀ K) c = r`` with the incidence matrix K without signs, so
+    ``c = (r − Kᵀ (2 I + K Kᵀ)⁻¹ K r) / 2``, where ``K Kᵀ = D + A`` has n rows only.
+    """
+    n = len(Y)
+    r = _along_edges(Y, i, j)
+    A = np.zeros((n, n))
+    A[i, j] = A[j, i] = 1
+    at_nodes = np.bincount(i, r, n) + np.bincount(j, r, n)
+    solved = np.linalg.solve(np.diag(2 + A.sum(1)) + A, at_nodes)
+    L = np.zeros((n, n))
+    L[i, j] = L[j, i] = -(r - solved[i] - solved[j]) / 2
+    L[np.diag_indices(n)] = -L.sum(1)
+    return Y - L
 
 
 def _norm(weights: np.ndarray, i: np.ndarray, j: np.ndarray, n: int, power: int) -> tuple[float, np.ndarray]:
@@ -106,12 +135,6 @@ def _bounds(weights: np.ndarray, i: np.ndarray, j: np.ndarray, n: int, power: in
     """
     values, vectors = _spectrum(weights, i, j, n)
     factors = np.sign(values) * np.abs(values / np.abs(values).max()) ** (2 * power - 1)
-    Y = (vectors * (factors / np.abs(factors).sum())) @ vectors.T
-    # Laplacian-like directions B_e = (e_i − e_j)(e_i − e_j)ᵀ: project Y on ⟨Y, B_e⟩ = 0 for all edges.
-    rows = np.zeros((i.size, n))
-    rows[np.arange(i.size), i], rows[np.arange(i.size), j] = 1, -1
-    gram = np.square(rows @ rows.T)
-    multipliers = np.linalg.lstsq(gram, np.einsum("ei,ij,ej->e", rows, Y, rows), rcond=None)[0]
-    Y = Y - (rows.T * multipliers) @ rows
+    Y = _without_edges((vectors * (factors / np.abs(factors).sum())) @ vectors.T, i, j)
     nuclear = np.abs(np.linalg.eigvalsh(Y)).sum()
     return float(np.abs(values).max()), float(np.trace(Y) / nuclear)

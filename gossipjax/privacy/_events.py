@@ -69,6 +69,7 @@ class Exact:
         """Args: whether rows of every mixing sum to one."""
         self.row_stochastic = row_stochastic
         self.seen: dict[float, float] = {}
+        self.last: tuple[np.ndarray, np.ndarray] | None = None
 
     def _value(self, weight: float) -> float:
         if weight not in self.seen:
@@ -105,6 +106,12 @@ class Exact:
         return exact if exact is weights else self._completed(exact, others)
 
     def _dense(self, W: Any) -> np.ndarray:
+        """Return exact weights: the same array while the matrix stays the same, so that a fixed plan holds one."""
+        if self.last is None or not np.array_equal(W, self.last[0]):
+            self.last = np.array(W), self._exact(W)
+        return self.last[1]
+
+    def _exact(self, W: Any) -> np.ndarray:
         exact = self.numbers(W)
         if exact is not W:
             own = np.diagonal(exact).copy()

@@ -36,8 +36,9 @@ def muffliato(W: Any, num_rounds: int) -> Float64[np.ndarray, "n n"]:
     Raises:
         ValueError: if W is not square, or T < 1.
 
-    Reference: Cyffers, Even, Bellet and Massoulié 2022, arXiv 2206.05091, as in the public code, which leaves out the
-    first message.
+    Reference: Cyffers, Even, Bellet and Massoulié 2022, arXiv 2206.05091. Here s counts the rounds of mixing before a
+    message, so that the first message, which is the noisy start value itself, is s = 0 and counts. The authors' code
+    sums from s = 1 and leaves that message out.
     """
     links, powers, norms = _powers(W, num_rounds)
     each = [links @ (power**2 / norm[:, None]) for power, norm in zip(powers, norms, strict=True)]

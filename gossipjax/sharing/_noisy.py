@@ -91,7 +91,7 @@ def noisy(std: float | Float[np.ndarray | Array, ""], *, zero_sum: Topology | No
         ValueError: if σ is negative or not finite, or the graph is directed; during a run, if the number of nodes
             differs, or the timeline is not synchronous rounds.
 
-    Reference: Allouch, Koloskova, El Firdoussi, Jaggi, Guerraoui 2024, arXiv 2405.01031 (Decor; recalled), whose noise
+    Reference: Allouah, Koloskova, El Firdoussi, Jaggi, Guerraoui 2024, arXiv 2405.01031 (Decor; recalled), whose noise
         is the sum of both kinds.
     """
     real("std", std, least=0, remedy="in the unit of the models")

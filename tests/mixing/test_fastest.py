@@ -1,7 +1,10 @@
 """The weights that contract fastest: known optima, bounds from duality, and random changes that make them slower."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from scipy import optimize
 
 from gossipjax.mixing import best_constant, check_weights, fastest
 from gossipjax.topology import Topology, barabasi_albert, complete, path, random_tree, ring, star
@@ -34,6 +37,52 @@ def test_no_other_weights_are_faster(graph):
         change += change.T
         change -= np.diag(change.sum(1))
         assert np.linalg.norm(W.toarray() + change - 1 / len(change), 2) > rho(W) * (1 - 1e-3)
+
+
+def wheel(rim):
+    """A ring and a hub: two kinds of edges."""
+    turn = np.roll(np.eye(rim, dtype=bool), 1, 0)
+    A = np.block([[turn | turn.T, np.ones((rim, 1), bool)], [np.ones((1, rim), bool), np.zeros((1, 1), bool)]])
+    j, i = np.nonzero(A)
+    return Topology(rim + 1, j, i, directed=False, name="a wheel")
+
+
+KINDS = {
+    "path": (path(5), lambda i, j: np.minimum(np.minimum(i, j), 3 - np.minimum(i, j))),
+    "wheel": (wheel(7), lambda i, j: (np.maximum(i, j) == 7).astype(int)),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_optimum_of_two_weights_is_found(name):
+    """The mean over symmetries is no slower, so that edges of a kind weigh the same: a search in the plane finds it."""
+    graph, kind_of = KINDS[name]
+    n, i, j = graph.num_nodes, graph.receivers, graph.senders
+    kinds = kind_of(i, j)
+    assert set(kinds) == {0, 1}
+
+    def slowness(weights):
+        W = np.zeros((n, n))
+        W[i, j] = weights[kinds]
+        return np.linalg.norm(W + np.diag(1 - W.sum(1)) - 1 / n, 2)
+
+    least = min(
+        optimize.minimize(slowness, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-10}).fun
+        for start in ([0.3, 0.3], [0.5, 0.1], [0.1, 0.5])
+    )
+    found = rho(fastest(graph, gap=1e-4))
+    assert least * (1 - 1e-7) <= found <= least * (1 + 1e-4)
+
+
+def test_memory_does_not_grow_with_the_square_of_the_edges():
+    """A matrix over the 1,225 edges would take 12 MB."""
+    graph = complete(50)
+    fastest(complete(5))
+    tracemalloc.start()
+    fastest(graph)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 80 * 50**2 + 200 * graph.num_edges + 1e6
 
 
 def test_small_and_impossible_graphs():

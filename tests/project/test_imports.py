@@ -86,6 +86,32 @@ def test_rooms_import_from_the_floors_below():
             assert other == room or beside or floor[other] < floor[room], f"{path.relative_to(ROOT)} imports {name}"
 
 
+PRIVATE = {
+    "_engine": {"timeline._moments"},
+    "deploy": {
+        *(f"protocol.{name}" for name in ("_ad_psgd", "_dpsgd", "_gossip")),
+        *(f"sharing.{name}" for name in ("_full", "_jwins", "_random_subset")),
+    },
+    "learn": {"_engine.loop._check_state"},
+    "testing": {
+        *(f"timeline._poisson.{name}" for name in ("_edge_fires", "_node_pushes", "_node_wakes")),
+        *(f"timeline._rounds.{name}" for name in ("_cyclic_round", "_fixed_round", "_matching_round")),
+    },
+}
+"""Private modules and names that a room still takes from another."""
+
+
+def test_rooms_do_not_import_private_names_of_other_rooms():
+    found: dict[str, set[str]] = {}
+    for path in modules("gossipjax"):
+        room = path.relative_to(ROOT / "gossipjax").parts[0].removesuffix(".py")
+        for name in ours(path):
+            other, _, rest = name.removeprefix("gossipjax.").partition(".")
+            if other != room and rest.rpartition(".")[2].startswith("_"):
+                found.setdefault(room, set()).add(f"{other}.{rest}")
+    assert found == PRIVATE
+
+
 def at_import(path: pathlib.Path) -> set[str]:
     """What of the package a module imports when it is imported itself: not what its functions import later."""
     tree = ast.parse(path.read_text())

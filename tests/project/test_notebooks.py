@@ -45,6 +45,16 @@ def test_wrong_questions_are_refused():
         ask("which_topology", n=16)
 
 
+@pytest.mark.parametrize("nodes", [16, 20, 25, 32])
+def test_compared_networks_have_the_same_size(nodes):
+    graphs = app("which_topology").graphs_of(nodes)
+    assert {graph.num_nodes for graph in graphs.values()} == {nodes}
+    assert ("torus" in graphs, "hypercube" in graphs) == (nodes in (16, 25), nodes in (16, 32))
+    if nodes not in (16, 25):
+        with pytest.raises(ValueError, match=f"nodes={nodes}: a torus needs a square number"):
+            app("how_stale_is_node_17").graph_of("torus", nodes)
+
+
 SMALL = {
     "does_log_n_suffice": {"largest": 128, "runs": 4},
     "which_topology": {"nodes": 16, "rounds": 60},

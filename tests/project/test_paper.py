@@ -43,6 +43,13 @@ def test_a_number_is_in_its_table(number):
         assert float(shown.replace(",", "")) == pytest.approx(float(cell), rel=0.5 * 10.0 ** (1 - number.digits))
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"), [("0.00005", "0.000050"), ("0.0123", "0.012"), ("1,234,567", "1,200,000"), ("99.7 %", "100")]
+)
+def test_rounded_numbers_have_no_exponent(text, shown):
+    assert numbers.rounded(text, 2) == shown
+
+
 def test_a_missing_row_is_named(results):
     path = results / spec.STALENESS
     lines = [line for line in path.read_text().splitlines() if "mean, uniform, λ = ln n, n = 1,000,000" not in line]

@@ -53,6 +53,38 @@ def test_loops_converge_at_the_predicted_rate(name):
     np.testing.assert_allclose(np.log(1e-8) / (end - begin), np.log(rate), rtol=0.06)
 
 
+SETTLING = {
+    "never, one node is curved": ([1.0, 0, 0, 0], 1, True),
+    "never, no node is curved": ([0.0, 0, 0, 0], 1, True),
+    "never, relaxed": ([0.0, 0, 0, 0], 0.5, True),
+    "relaxed": ([1.0, 0, 0, 0], 0.5, False),
+    "half relaxed": ([1.0, 0, 0, 0], 0.9, False),
+    "all are curved": ([1.0, 1, 2, 3], 1, False),
+}
+
+
+@pytest.mark.parametrize("name", SETTLING)
+def test_the_rate_of_admm_is_of_all_that_models_see(name):
+    """From the powers of M, as the models see them, without eigenvalues."""
+    a, relaxation, never = SETTLING[name]
+    ring = np.array([[0.0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
+    M = exact.admm_matrix(ring, np.array(a), penalty=1.0, relaxation=relaxation)
+    models = np.arange(4)[:, None] == np.nonzero(ring)[0]
+
+    def left(rounds):
+        return np.linalg.norm(models @ np.linalg.matrix_power(M, rounds), 2)
+
+    found = exact.admm_rate(ring, np.array(a), penalty=1.0, relaxation=relaxation)
+    if never:
+        assert found == 1
+        assert left(2000) > 0.5 * left(20)
+    else:
+        # The norm is the rate's power up to a constant: below 10 for these matrices of 8 rows.
+        assert found < 1
+        rounds = round(np.log(1e-10) / np.log(found))
+        assert 0.1 < left(rounds) / found**rounds < 10
+
+
 def test_failing_rounds_average_over_all_outcomes():
     """Three nodes in a row: all 2³ active sets, and all outcomes of the up to four messages of each."""
     line, x0, active, loss = np.array([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]]), np.array([1.0, -2.0, 4.0]), 0.6, 0.3

@@ -30,7 +30,8 @@ class Counts:
     tally: Counter[int]
     """How many holders believe so many active."""
     near: defaultdict[int, set[int]]
-    """By round: holders with an entry of their own that counts up to this first round, and no longer."""
+    """By round: holders with an entry of their own that counts up to this first round, and no longer. Rounds that
+    ``first`` has passed stay: averages of rounds may end out of order, so that it goes back."""
     changed_nodes: defaultdict[int, list[tuple[int, int]]]
     """By round: nodes whose entry in the line is of this round, and the versions in which it began."""
 

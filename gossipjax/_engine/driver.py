@@ -213,11 +213,24 @@ class Driver:
         return Trajectory(records, None, None, ended, gather)
 
 
+def require_mesh(mesh: Any) -> None:
+    """Check that a run of several processes is given a mesh; without one, only process 0 would keep its results.
+
+    Raises:
+        ValueError: there are several processes, and no mesh.
+    """
+    if mesh is None and hosts.several():
+        raise ValueError(
+            f"mesh=None: {hosts.process_count()} processes do one run together, spread over the devices of all; pass "
+            "mesh=gossipjax.mesh(), or do without gossipjax.configure(hosts=...) for runs of their own"
+        )
+
+
 def require_same_run(job: Job) -> None:
     """Check that all processes of a run were given the same one.
 
     Raises:
-        ValueError: they were not, or several processes do a run that is not spread over a mesh of all their devices.
+        ValueError: they were not, or the mesh lacks a process.
     """
     if not hosts.several() or job.placement is None:
         return

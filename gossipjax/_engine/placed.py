@@ -98,6 +98,8 @@ class Placement:
     """The row that lies in each place, device after device, those of messages in flight included."""
     device: Int[np.ndarray, " rows"]
     """The device of each row."""
+    home: Int[np.ndarray, " rows"]
+    """The place of each row; ghosts and spare places for messages hold copies of rows, maybe of the start."""
     place: Place
     timeline: Timeline
     """The events, without matrices that ``place`` holds."""
@@ -137,12 +139,11 @@ class Placement:
 
     def gather(self, tree: PyTree, *, seeds: bool = False) -> PyTree:
         """Bring rows back to the host, in the order of nodes and of messages."""
-        axis, place = int(seeds), np.empty(len(self.device), int)
-        place[self.rows[::-1]] = np.arange(len(self.rows))[::-1]  # the first place of a row; others are ghosts
+        axis = int(seeds)
 
         def bring(leaf: Any) -> Any:
             of_nodes = np.shape(leaf)[axis] == len(self.where.ids)
-            return _take(_whole(leaf), self.where.position if of_nodes else place, axis)
+            return _take(_whole(leaf), self.where.position if of_nodes else self.home, axis)
 
         return jax.tree.map(bring, tree)
 
@@ -221,6 +222,7 @@ def placement_of(mesh: Any, parts: Any, timeline: Timeline, protocol: Any, obser
     local = Local(spread(where.ids), spread(where.valid), everywhere(where.position))
     device = devices_of_rows(timeline, where)
     row, places = rows_of(device, where)
+    home = device * (len(places) // mesh.size) + row
     place = Place(local, jax.tree.map(spread, rounds))
     if single:
         of_rows = Rows(everywhere(device), everywhere(row), Frozen((0, 0, 0, 0)), Frozen(mesh.size))
@@ -228,7 +230,7 @@ def placement_of(mesh: Any, parts: Any, timeline: Timeline, protocol: Any, obser
     timeline = timeline if planned is None else without_mixings(timeline)
     timeline = dataclasses.replace(timeline, shared=replicate(mesh, timeline.shared))
     protocol, observers = replicate(mesh, (protocol, observers))
-    return Placement(mesh, where, places, device, place, timeline, protocol, observers, report | moves)
+    return Placement(mesh, where, places, device, home, place, timeline, protocol, observers, report | moves)
 
 
 def _transfers(timeline: Timeline, device: Int[np.ndarray, " rows"]) -> dict[str, Any]:

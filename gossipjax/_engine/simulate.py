@@ -14,9 +14,9 @@ from jaxtyping import Array, Int, Key, Num
 
 from gossipjax._base.arguments import callable_of_one, flag
 from gossipjax._base.calls import attach
-from gossipjax._base.hosts import is_first
+from gossipjax._base.hosts import is_first, several
 from gossipjax._base.progress import progress_bar
-from gossipjax._engine.driver import Callback, Driver, require_same_run
+from gossipjax._engine.driver import Callback, Driver, require_mesh, require_same_run
 from gossipjax._engine.driver import Diverged as Diverged
 from gossipjax._engine.prepare import Packing, Recording, Strategy, as_execution, prepare
 from gossipjax.observe._models import Observer
@@ -103,8 +103,8 @@ def simulate(
             each device holds and how many move in a round.
         parts: which device of the mesh holds which nodes: "blocks" of consecutive nodes; "metis", which cuts few edges
             of a fixed graph (``pip install gossipjax[scale]``); or the device of each node.
-        progress: show a progress bar with the time left; None: only on a terminal. A packed run that shows it, or keeps
-            checkpoints, may be packed to another width, which changes numbers by rounding.
+        progress: show a progress bar with the time left; None: only on a terminal. A packed run that shows it, keeps
+            checkpoints, or has several hosts may be packed to another width, which changes numbers by rounding.
         checkpoint: a folder in which state and records are kept after each chunk; the same call resumes from there, and
             so does one with a longer timeline, on another mesh, or on another number of hosts, all of which see the
             folder; process 0 writes it.
@@ -127,6 +127,7 @@ def simulate(
         OSError: a checkpoint cannot be written; what was kept before stays.
     """
     flag("throw", throw)
+    require_mesh(mesh)
     timeline = as_timeline(timeline)
     progress = progress if progress is None else flag("progress", progress)
     callback = (
@@ -148,7 +149,8 @@ def simulate(
             driver.restore(saved)
         progress = is_first() and (sys.stderr.isatty() if progress is None else progress)
         show = stack.enter_context(progress_bar(progress, timeline.properties.name, len(timeline)))
-        for done in driver.run(saved, callback, throw, many=bool(progress)):
+        many = progress or several()  # all processes cut the run alike, whichever of them show a bar
+        for done in driver.run(saved, callback, throw, many=many):
             show(done)
     trajectory = driver.trajectory(about)
     stopped = trajectory.manifest.get("stopped")

@@ -152,12 +152,16 @@ def devices_of_rows(timeline: Timeline, where: Layout) -> Int[np.ndarray, " rows
 
 
 def rows_of(device: Int[np.ndarray, " rows"], where: Layout) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " L"]]:
-    """Number the rows on their devices, and list the row that lies in each place, device after device."""
+    """Number the rows on their devices, and list the row that lies in each place, device after device.
+
+    There are more places than rows: ghosts and spare slots of messages hold copies of rows of their device.
+    """
     n = len(where.position)
     slots = np.bincount(device[n:], minlength=where.devices)
     most = int(slots.max(initial=0))
     row = np.append(where.position % where.rows, np.zeros(len(device) - n, int)).astype(np.int32)
-    places = np.concatenate([where.ids.reshape(where.devices, -1), np.zeros((where.devices, most), int)], axis=1)
+    nodes = where.ids.reshape(where.devices, -1)
+    places = np.concatenate([nodes, np.repeat(nodes[:, -1:], most, axis=1)], axis=1)  # spare ones copy their last node
     for own in range(where.devices):
         held = n + np.flatnonzero(device[n:] == own)
         row[held] = where.rows + np.arange(len(held))

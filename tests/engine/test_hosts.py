@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -72,6 +73,19 @@ def test_a_killed_process_ends_the_run_and_the_checkpoint_goes_on_alone(tmp_path
     assert codes == [0], said[0][-3000:]
     with np.load(max((tmp_path / "checkpoint1").glob("after-*.npz"))) as last:
         assert int(last["done"]) == 4
+
+
+@pytest.mark.slow
+def test_a_progress_bar_on_one_process_changes_nothing(tmp_path):
+    codes, said = end(start("bar", 2, tmp_path))
+    assert codes == [0, 0], said[0][-3000:]
+
+
+def test_several_processes_need_a_mesh(monkeypatch):
+    monkeypatch.setattr(hosts, "process_count", lambda: 2)
+    plan = gj.timeline.rounds(np.eye(4), 2)
+    with pytest.raises(ValueError, match=r"mesh=None: 2 processes.*mesh=gossipjax.mesh\(\)"):
+        gj.simulate(jax.random.key(0), gj.gossip_averaging(), plan, np.ones((4, 1), np.float32))
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """One of several processes that do one run together: ``host_checks.py WORK COORDINATOR PROCESSES PROCESS FOLDER``.
 
-WORK is ``run``; ``differ``, where each process is given another key; or ``killed``, where process 1 kills itself in the
-middle. With one process there is no coordinator, and the devices are those of all.
+WORK is ``run``; ``bar``, where process 0 shows its progress; ``differ``, where each process is given another key; or
+``killed``, where process 1 kills itself in the middle. With one process there is no coordinator, and the devices are
+those of all.
 """
 
 import os
@@ -42,6 +43,10 @@ def main(work, coordinator, processes, process, folder):
         if work == "killed" and process == 1 and record["event"] == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    if work == "bar":  # on one process only; without a checkpoint, which cuts the run too
+        method = gj.dpsgd(task, Partial(optax.sgd, 0.1))
+        gj.simulate(key, method, plan, task, record_every=1, mesh=gj.mesh(), progress=process == 0, strategy="map")
+        return
     run = gj.simulate(
         key, gj.dpsgd(task, Partial(optax.sgd, 0.1)), plan, task, observers=[gj.observe.consensus_distance()],
         record_every=1, mesh=gj.mesh(), checkpoint=f"{folder}/checkpoint{processes}", callback=die, progress=False,

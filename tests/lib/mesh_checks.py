@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import optax
 from jax.tree_util import Partial
+from tree_differences import difference
 
 import gossipjax as gj
 from gossipjax._engine import driver
@@ -42,13 +43,14 @@ def run(method, plan, x0, key=KEY, **where):
 
 
 def compare(name, one, other, exact=("bytes_sent", "messages_sent", "gradient_calls", "event")):
-    """Largest differences of models and records; counts must be equal."""
+    """Largest differences of models, state and records; counts must be equal."""
     same = all(np.array_equal(one[each], other[each], equal_nan=True) for each in exact)
     leaves = zip(jax.tree.leaves(one.x), jax.tree.leaves(other.x), strict=True)
     models = max(float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b in leaves)
     records = max(float(np.nanmax(np.abs(one[v] - other[v]))) for v in ("consensus_distance", "disagreement"))
     losses = float(np.nanmax(np.abs(np.nan_to_num(one["train_loss"] - other["train_loss"]))))
     FOUND[name] = {"counts": same, "models": models, "records": records, "losses": losses}
+    FOUND[name]["state"] = difference(one.state, other.state)
 
 
 def texts(method, plan, x0, mesh, parts="blocks"):
@@ -162,6 +164,22 @@ def memory(n=64, d=4000):
     FOUND["memory"] = {"state": [each.state for each in sizes], "events": [each.events for each in sizes]}
 
 
+def scattered(n, devices):
+    """Nodes on devices at random, of different numbers, node 0 on the last device."""
+    draws = np.random.default_rng(0)
+    parts = np.append(np.arange(devices), draws.integers(0, devices, n - devices - 1))
+    return np.append(devices - 1, draws.permutation(parts))
+
+
+def last_device(n=6):
+    """Messages in flight where node 0 lies on the last device: spare rows of the first hold no row of it."""
+    clock = gj.timeline.clocks.shifted_exponential(0.2, 0.6)
+    plan = gj.timeline.push_gossip(gj.topology.complete(n), 6.0, compute=clock, gossip=1.0, latency=0.9, seed=0)
+    method, x0 = gj.ad_psgd(task(n), Partial(optax.sgd, 0.1)), start(n)
+    parts = np.array([1, 0, 0, 1, 1, 1])
+    compare("last device", run(method, plan, x0), run(method, plan, x0, mesh=gj.mesh(2), parts=parts))
+
+
 def transfers(n=40):
     """D-PSGD with pairs and messages in flight: whole ones one after another, parts of models in packed events."""
     graph = gj.topology.random_regular(n, 4, seed=0)
@@ -174,10 +192,11 @@ def transfers(n=40):
             settings["observers"] = [gj.observe.consensus_distance(), gj.observe.disagreement()]
             method = learn(n, None if packing == "sequential" else gj.sharing.random_subset(0.5))
             one = gj.simulate(KEY, method, plan, start(n), **settings)
-            other = gj.simulate(KEY, method, plan, start(n), mesh=gj.mesh(devices), **settings)
-            compare(f"{name} {packing}", one, other)
-            report = other.manifest["placement"]
-            FOUND[f"{name} {packing}"] |= {"bound": report["bound"], "transfers": report["transfers"]}
+            for order, parts in (("blocks", "blocks"), ("scattered", scattered(n, devices))):
+                other = gj.simulate(KEY, method, plan, start(n), mesh=gj.mesh(devices), parts=parts, **settings)
+                compare(f"{name} {packing} {order}", one, other)
+                report = other.manifest["placement"]
+                FOUND[f"{name} {packing} {order}"] |= {"bound": report["bound"], "transfers": report["transfers"]}
 
 
 if __name__ == "__main__":
@@ -186,6 +205,7 @@ if __name__ == "__main__":
     elif sys.argv[1] == "few":
         one_and_many(100, (8,))
         moves()
+        last_device()
     else:
         metis(*one_and_many(64, (2, 3, 8)))
         fault()

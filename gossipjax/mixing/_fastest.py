@@ -58,17 +58,17 @@ def fastest(topology: Topology, *, gap: float = 1e-3) -> sparse.csr_array:
     one_way = graph.senders < graph.receivers
     i, j = graph.receivers[one_way], graph.senders[one_way]
     weights = start.toarray()[i, j]
-    best, bound = np.inf, 0.0
+    best, bound = (np.linalg.norm(start.toarray() - 1 / n, 2), weights), 0.0
     for power in _POWERS:
         weights = optimize.minimize(
             _norm, weights, (i, j, n, power), method="L-BFGS-B", jac=True, options={"maxiter": 200}
         ).x
         rho, lower = _bounds(weights, i, j, n, power)
-        best, bound = min(best, rho), max(bound, lower)
-        if rho <= max((1 + gap) * bound, 1e-12):
-            return _complete_rows(graph, _on_both_ways(weights, graph, i, j))
+        best, bound = min(best, (rho, weights), key=lambda each: each[0]), max(bound, lower)
+        if best[0] <= max((1 + gap) * bound, 1e-12):
+            return _complete_rows(graph, _on_both_ways(best[1], graph, i, j))
     raise ValueError(
-        f"gap={shown(gap)}: the weights found for {graph.name} have ρ = {best:.6g}, and the bound is {bound:.6g}; "
+        f"gap={shown(gap)}: the weights found for {graph.name} have ρ = {best[0]:.6g}, and the bound is {bound:.6g}; "
         "allow a larger gap, or use best_constant"
     )
 

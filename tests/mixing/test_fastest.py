@@ -91,3 +91,9 @@ def test_small_and_impossible_graphs():
     pair = Topology(4, np.array([0, 1]), np.array([1, 0]), directed=False, name="a pair")
     with pytest.raises(ValueError, match="components"):
         fastest(pair)
+
+
+@pytest.mark.parametrize("graph", [star(6), path(3), ring(7), complete(5)], ids=lambda graph: graph.name)
+def test_they_are_never_slower_than_the_best_constant_weights(graph):
+    """Where these are optimal, such as on edge-transitive graphs, the search returns them."""
+    assert rho(fastest(graph)) <= rho(best_constant(graph)) * (1 + 1e-12)

@@ -92,7 +92,6 @@ PRIVATE = {
         *(f"protocol.{name}" for name in ("_ad_psgd", "_dpsgd", "_gossip")),
         *(f"sharing.{name}" for name in ("_full", "_jwins", "_random_subset")),
     },
-    "learn": {"_engine.loop._check_state"},
     "testing": {
         *(f"timeline._poisson.{name}" for name in ("_edge_fires", "_node_pushes", "_node_wakes")),
         *(f"timeline._rounds.{name}" for name in ("_cyclic_round", "_fixed_round", "_matching_round")),

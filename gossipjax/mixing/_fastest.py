@@ -58,13 +58,15 @@ def fastest(topology: Topology, *, gap: float = 1e-3) -> sparse.csr_array:
     one_way = graph.senders < graph.receivers
     i, j = graph.receivers[one_way], graph.senders[one_way]
     weights = start.toarray()[i, j]
-    best, bound = (np.linalg.norm(start.toarray() - 1 / n, 2), weights), 0.0
+    best, bound = (float(np.linalg.norm(start.toarray() - 1 / n, 2)), weights), 0.0
     for power in _POWERS:
         weights = optimize.minimize(
             _norm, weights, (i, j, n, power), method="L-BFGS-B", jac=True, options={"maxiter": 200}
         ).x
         rho, lower = _bounds(weights, i, j, n, power)
-        best, bound = min(best, (rho, weights), key=lambda each: each[0]), max(bound, lower)
+        bound = max(bound, lower)
+        if rho < best[0]:
+            best = rho, weights
         if best[0] <= max((1 + gap) * bound, 1e-12):
             return _complete_rows(graph, _on_both_ways(best[1], graph, i, j))
     raise ValueError(

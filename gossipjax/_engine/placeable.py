@@ -35,7 +35,7 @@ def _check_timeline(timeline: Timeline, event: Event) -> None:
     facts, form = timeline.properties, type(event.mixing).__name__
     single = isinstance(event.mixing, PairMixing)
     if facts.num_rows != facts.num_nodes or event.rows is not None or "own_rows" not in facts:
-        raise ValueError(f"mesh: the model rows of {facts.name} are no nodes, which alone have a device; {_ELSE}")
+        raise ValueError(f"mesh: only nodes lie on devices, and the model rows of {facts.name} are not nodes; {_ELSE}")
     if event.mixing is not None and not single and not isinstance(event.mixing, DenseMixing | TableMixing):
         raise ValueError(
             f"mesh: {facts.name} mixes by {form}, which is not planned for devices yet: pass rounds of all nodes, such "

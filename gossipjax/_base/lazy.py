@@ -52,6 +52,7 @@ def is_instance(value: Any, module: str, name: str) -> bool:
 if TYPE_CHECKING:
     import networkx
     import pooch
-    from scipy import special
+    from scipy import special, stats
 else:
-    networkx, pooch, special = LazyModule("networkx"), LazyModule("pooch"), LazyModule("scipy.special")
+    networkx, pooch = LazyModule("networkx"), LazyModule("pooch")
+    special, stats = LazyModule("scipy.special"), LazyModule("scipy.stats")

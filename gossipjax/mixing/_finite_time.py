@@ -10,6 +10,7 @@ from scipy import sparse
 
 from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
+from gossipjax.mixing._build import _float_type
 from gossipjax.mixing._weights import _complete_rows, _undirected
 from gossipjax.topology import Topology
 
@@ -62,7 +63,7 @@ def finite_time(topology: Topology, *, dtype: jax.typing.DTypeLike | None = None
     check_memory(f"topology={topology.name}: the eigenvalues of a dense matrix", 24.0 * n * n, "use best_constant")
     L = np.diag(topology.degrees.astype(np.float64)) - topology.adjacency().toarray()
     order = leja(_distinct(L))
-    precision = float(jnp.finfo(jnp.result_type(float) if dtype is None else dtype).eps)
+    precision = float(jnp.finfo(_float_type(dtype)).eps)
     with np.errstate(divide="ignore"):
         logs = np.log(np.abs(1 - order[:, None] / order))
     np.fill_diagonal(logs, 0.0)

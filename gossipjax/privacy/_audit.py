@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from jaxtyping import Array, Float64, Int, Key
 
 from gossipjax._base.arguments import choice, flag, real, reals, wholes
+from gossipjax._base.calls import recorded
 from gossipjax.privacy._contributions import Contributions, Hears, as_contributions, start_values
 from gossipjax.privacy._knowledge import CLEAR_GAP, grams, joint_bracket, knowledge
 from gossipjax.privacy._noise import PairwiseNoise
@@ -22,6 +23,7 @@ from gossipjax.privacy._tape import Tape, contributions_made, write_tape
 from gossipjax.types import Planned, Protocol, Timeline, as_timeline
 
 
+@recorded("mrini2024attacks")
 def audit(
     plan: Timeline | Planned,
     contributions: Contributions | Protocol | None = None,

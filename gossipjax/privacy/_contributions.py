@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from gossipjax._base.arguments import choice, real, reals, shown, whole
-from gossipjax._base.calls import Call, Function, Object, record_of
+from gossipjax._base.calls import Call, Function, Object, record_of, recorded
 from gossipjax._base.display import displayed
 from gossipjax.types import Protocol
 
@@ -59,6 +59,7 @@ def start_values() -> Contributions:
     return Contributions("start")
 
 
+@recorded("denisov2022adaptive")
 def steps(
     *,
     order: Order = "adapt_then_combine",

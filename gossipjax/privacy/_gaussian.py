@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.special import log_ndtr, ndtr
 
 from gossipjax._base.arguments import real, reals
+from gossipjax._base.calls import recorded
+from gossipjax._base.lazy import special
 
 _STEPS = 200
 """Halvings: far more than float64 has digits."""
 
 
+@recorded("dong2022gaussian")
 def delta(mu: Any, epsilon: Any) -> Float64[np.ndarray, "..."]:
     """Return the smallest δ for which μ-Gaussian differential privacy is (ε, δ)-differential privacy.
 
@@ -35,10 +37,11 @@ def delta(mu: Any, epsilon: Any) -> Float64[np.ndarray, "..."]:
 def _delta(mu: Any, epsilon: Any) -> Any:
     some = (mu > 0) & np.isfinite(mu)
     m = np.where(some, mu, 1.0)
-    exact = ndtr(m / 2 - epsilon / m) - np.exp(epsilon + log_ndtr(-m / 2 - epsilon / m))
+    exact = special.ndtr(m / 2 - epsilon / m) - np.exp(epsilon + special.log_ndtr(-m / 2 - epsilon / m))
     return np.where(some, np.maximum(exact, 0.0), np.where(mu > 0, 1.0, 0.0))
 
 
+@recorded("balle2018gaussian")
 def epsilon(mu: Any, delta: float) -> Float64[np.ndarray, "..."]:
     """Return the smallest ε for which μ-Gaussian differential privacy is (ε, δ)-differential privacy.
 
@@ -82,4 +85,4 @@ def auc(mu: Any) -> Float64[np.ndarray, "..."]:
 
     Reference: Dong, Roth and Su 2022: the best test tells N(0, 1) from N(μ, 1).
     """
-    return np.asarray(ndtr(reals("mu", mu, least=0, infinite=True) / np.sqrt(2)))
+    return np.asarray(special.ndtr(reals("mu", mu, least=0, infinite=True) / np.sqrt(2)))

@@ -9,6 +9,7 @@ from jaxtyping import Float64
 
 from gossipjax._base import matrices
 from gossipjax._base.arguments import whole
+from gossipjax._base.calls import recorded
 
 
 def _powers(W: Any, num_rounds: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
@@ -22,6 +23,7 @@ def _powers(W: Any, num_rounds: int) -> tuple[np.ndarray, list[np.ndarray], np.n
     return links, powers, np.stack([np.sum(power**2, axis=1) for power in powers])
 
 
+@recorded("cyffers2022muffliato")
 def muffliato(W: Any, num_rounds: int) -> Float64[np.ndarray, "n n"]:
     """Return μ² of Muffliato's formula for averaging with noise at the start, with Δ = σ = 1.
 

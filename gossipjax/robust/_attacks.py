@@ -7,12 +7,12 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from gossipjax._base.arguments import choice, instance, optional_whole, real, whole
 from gossipjax._base.calls import recorded
+from gossipjax._base.lazy import stats
 from gossipjax.robust._lanes import Context, Rule, norms
 from gossipjax.topology import Topology
 
@@ -164,7 +164,7 @@ def alie_z(num_nodes: int, num_attackers: int) -> float:
     n = whole("num_nodes", num_nodes, least=2)
     m = whole("num_attackers", num_attackers, least=0, most=(n - 1) // 2, remedy="less than half of the nodes")
     supporters = n // 2 + 1 - m
-    return float(scipy.stats.norm.ppf((n - m - supporters) / (n - m)))
+    return float(stats.norm.ppf((n - m - supporters) / (n - m)))
 
 
 @recorded("baruch2019little")

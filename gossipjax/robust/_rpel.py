@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.stats
 
 from gossipjax._base.arguments import real, whole
 from gossipjax._base.calls import recorded
+from gossipjax._base.lazy import stats
 from gossipjax.robust._coordinatewise import trimmed_mean
 from gossipjax.robust._lanes import Rule
 from gossipjax.robust._nearest import nnm
@@ -38,7 +38,7 @@ def rpel_b(num_nodes: int, attackers: int, sample: int, num_rounds: int, *, fail
     b = whole("attackers", attackers, least=0, most=(n - 1) // 2, remedy="less than half of the nodes")
     s = whole("sample", sample, least=1, most=n - 1)
     rounds, p = whole("num_rounds", num_rounds, least=1), real("failure", failure, above=0, below=1)
-    beyond = scipy.stats.hypergeom(n - 1, b, s).sf(np.arange(s + 1))
+    beyond = stats.hypergeom(n - 1, b, s).sf(np.arange(s + 1))
     return int(np.argmax((n - b) * rounds * beyond <= p))
 
 

@@ -101,7 +101,7 @@ def find(app, env, node, contnode):
     if node.get("refdomain") != "py" or not target.startswith("gossipjax."):
         return None
     thing = room_or_none(target.removeprefix("gossipjax."))
-    for name in ("protocol", "types", "wrappers", "facts", "results", "sweeps", "timeline.clocks"):
+    for name in ("protocol", "types", "wrappers", "facts", "results", "sweeps", "privacy", "timeline.clocks"):
         last = target.rpartition(".")[2]
         if thing is not None and public(room(name)).get(last) is thing:
             domain, full = env.get_domain("py"), f"gossipjax.{name}.{last}"

@@ -45,8 +45,8 @@ def _cs_plus(beta: Array, released: Array, own: Array, others: Array, weights: A
     reached = (beyond >= 2 * beta * (1 - _ROUNDING)) & lanes.present[order]
     first = jnp.argmax(reached)
     tau = jnp.where(jnp.any(reached), distance[first], 0)
-    smaller = lanes.finite & (lanes.distance < tau)
-    below = jnp.max(jnp.where(smaller, lanes.distance, 0), initial=0)
+    following = jnp.append(jnp.where(lanes.present[order], distance, 0), 0)[first + 1]
+    below = jnp.where(jnp.any(reached) & jnp.isfinite(following), following, 0)
     tau = jnp.where(released & (beta > 0), below, tau)
     return spoiled(_clip(own, lanes, tau), jnp.isinf(tau) & jnp.any(lanes.present))
 
@@ -92,7 +92,7 @@ def cs_plus(beta: float, *, released: bool = False) -> Rule:
 
     Args:
         beta: β in [0, 1), the weight of the liars among the neighbours. If 2β is more than all weight, τ = 0.
-        released: take the next smaller distance, as the public code does.
+        released: take the next distance in the sorted list, which may be equal, as the public code does.
 
     Raises:
         ValueError: if beta is out of range.

@@ -18,6 +18,7 @@ from experiments.lib import stationary
 from experiments.lib.kept import kept_run
 from experiments.lib.report import Row
 from experiments.lib.store import mean_and_interval
+from experiments.staleness_vs_capacity import capacity
 from gossipjax.observe import staleness_by_source
 from gossipjax.timeline import drawn_gossip
 from theory import staleness
@@ -44,11 +45,6 @@ class Config(NamedTuple):
 QUICK = Config(sizes=(1000, 10_000), units=64)
 
 
-def capacity(name: str, n: int) -> float:
-    """Return λ, pushes per node and unit time."""
-    return {"1": 1.0, "ln n": float(np.log(n))}[name]
-
-
 def exact(n: Any, rate: Any, update_rate: float) -> tuple[Any, Any]:
     """Compute ``E S = m H_{n−1}/λ`` and ``E max_j S = 2m (n−1)/n H_{n−1}/λ``."""
     rates = {"gossip_rate": rate, "update_rate": update_rate}
@@ -70,7 +66,7 @@ def schedule(n: int, rate: float, config: Config) -> stationary.Schedule:
 
 def measured(name: str, n: int, config: Config) -> xr.Dataset:
     """Measure mean and maximum staleness of one network in parts of one run."""
-    rate = capacity(name, n)
+    rate = float(capacity(name, n))
     plan = schedule(n, rate, config)
     drawn = drawn_gossip(n, plan.chunk, update_rate=config.update_rate, gossip_rate=rate)
     key = jax.random.fold_in(jax.random.key(config.seed), 2 * n + CAPACITIES.index(name))

@@ -324,6 +324,7 @@ def run(
 
 
 def check_state(protocol: Protocol, state: Any) -> None:
+    """Raise TypeError unless a protocol can read its models from a state."""
     try:
         num_rows(jax.eval_shape(protocol.model, state))
     except (AttributeError, TypeError, KeyError, IndexError) as error:

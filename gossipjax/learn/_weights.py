@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy import sparse
 
-from gossipjax._base.arguments import choice, instance, shown
+from gossipjax._base.arguments import choice, shown
 from gossipjax.mixing import DenseMixing, TableMixing, from_matrix
 from gossipjax.topology import Topology
+from gossipjax.topology._graph import require_undirected
 
 MOST_EDGES = 1 << 24
 """Numbers of edges pass through float32."""
@@ -18,9 +19,7 @@ MOST_EDGES = 1 << 24
 
 def edge_ends(graph: Topology) -> tuple[Int[np.ndarray, " edges"], Int[np.ndarray, " edges"]]:
     """Return both ends of every edge of an undirected graph, the smaller number first, in the order of the topology."""
-    instance("graph", graph, Topology, "build one with gossipjax.topology, such as ring(8)")
-    if graph.directed:
-        raise ValueError(f"graph={graph.name} is directed, and an edge has one weight: pass an undirected graph")
+    require_undirected(graph, "graph")
     once = graph.senders < graph.receivers
     return graph.senders[once], graph.receivers[once]
 

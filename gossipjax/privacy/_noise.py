@@ -9,9 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Int
 
-from gossipjax._base.arguments import flag, instance, real
+from gossipjax._base.arguments import flag, real
 from gossipjax._base.display import displayed
 from gossipjax.topology import Topology
+from gossipjax.topology._graph import require_undirected
 
 
 @displayed
@@ -55,9 +56,7 @@ def pairwise_noise(topology: Topology, sigma: float, sigma_pair: float, *, fresh
 
     Reference: Allouah, Koloskova, El Firdoussi, Jaggi, Guerraoui 2024, arXiv 2405.01031.
     """
-    instance("topology", topology, Topology, "build one with gossipjax.topology, such as ring(8)")
-    if topology.directed:
-        raise ValueError(f"topology={topology.name}: is directed, and noise of pairs needs both ends; use undirected")
+    require_undirected(topology)
     own = real("sigma", sigma, above=0, remedy="without noise of its own, the mean of all nodes is not protected")
     return PairwiseNoise(topology, own, real("sigma_pair", sigma_pair, least=0), flag("fresh", fresh))
 

@@ -20,8 +20,8 @@ from gossipjax._base.rows import acting_nodes, all_finite, bits_per_row, num_row
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps, init_optimizer, train, write
-from gossipjax.sharing._edges import Edges, check_rows_of, edges_of, heard, over_edges, undirected
-from gossipjax.topology._graph import Topology
+from gossipjax.sharing._edges import Edges, check_rows_of, edges_of, heard, over_edges
+from gossipjax.topology._graph import Topology, require_undirected
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
 _REQUIRES = Requires({"one_graph", "own_rows"}, mixing=True, builder="timeline.rounds")
@@ -174,7 +174,7 @@ def admm(
         Yuan, Wu, Yin 2014, arXiv 1307.5561 (rates of ADMM). Recalled, and as in decent-bench.
     """
     _check(penalty, relaxation)
-    edges, bound = edges_of(undirected(topology)), as_partial("prox", prox, "prox(node, z, step_size) -> x")
+    edges, bound = edges_of(require_undirected(topology)), as_partial("prox", prox, "prox(node, z, step_size) -> x")
     return Protocol(
         init=Partial(_init, edges, penalty),
         step=Partial(_step, edges, bound, penalty, relaxation),
@@ -224,7 +224,7 @@ def lt_admm(
     """
     _check(penalty, relaxation)
     real("beta", beta, above=0, remedy="the step of the local pull towards the neighbours")
-    task, factory, edges = as_task(task), as_factory(optimizer), edges_of(undirected(topology))
+    task, factory, edges = as_task(task), as_factory(optimizer), edges_of(require_undirected(topology))
     return Protocol(
         init=Partial(_init_local, edges, factory, penalty),
         step=Partial(_step_local, task, factory, edges, check_steps(local_steps), (penalty, beta, relaxation)),

@@ -17,8 +17,8 @@ from gossipjax._base.rows import bits_per_row, num_rows, scale_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps, init_optimizer, train
-from gossipjax.sharing._edges import Edges, check_rows_of, edges_of, heard, over_edges, undirected
-from gossipjax.topology._graph import Topology
+from gossipjax.sharing._edges import Edges, check_rows_of, edges_of, heard, over_edges
+from gossipjax.topology._graph import Topology, require_undirected
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
 Normalize = Literal["sum", "mean"]
@@ -117,7 +117,7 @@ def _model(state: RelayState | RelayAverageState) -> Params:
 
 
 def _edges_of_tree(tree: Topology) -> Edges:
-    undirected(tree, "tree")
+    require_undirected(tree, "tree")
     if tree.num_edges != tree.num_nodes - 1 or tree.num_components() > 1:
         raise ValueError(
             f"tree={tree.name}: has {tree.num_edges} edges in {tree.num_components()} components; a tree of "

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-from gossipjax._base.arguments import instance
 from gossipjax.mixing._forms import DenseMixing, TableMixing
 from gossipjax.topology._graph import Topology
 
@@ -29,19 +28,6 @@ class Edges(NamedTuple):
     def present(self) -> Bool[Array, "n s"]:
         """Which entries are edges, not padding."""
         return self.signs != 0
-
-
-def undirected(topology: Topology, name: str = "topology") -> Topology:
-    """Check that the argument is an undirected graph, and return it.
-
-    Raises:
-        TypeError: if it is not a topology.
-        ValueError: if it is directed.
-    """
-    instance(name, topology, Topology, "build one with gossipjax.topology, such as ring(8)")
-    if topology.directed:
-        raise ValueError(f"{topology.name} is directed: both ends of an edge must know it; use an undirected graph")
-    return topology
 
 
 def edges_of(topology: Topology) -> Edges:

@@ -17,8 +17,8 @@ from gossipjax._base.streams import node_keys
 from gossipjax.compress._compressor import STREAM
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import EVERYONE, no_state
-from gossipjax.sharing._edges import Edges, check_rows_of, edges_of, undirected
-from gossipjax.topology._graph import Topology
+from gossipjax.sharing._edges import Edges, check_rows_of, edges_of
+from gossipjax.topology._graph import Topology, require_undirected
 from gossipjax.types import Event, Params, Sharing
 
 _NOISE = STREAM - 4
@@ -95,5 +95,5 @@ def noisy(std: float | Float[np.ndarray | Array, ""], *, zero_sum: Topology | No
         is the sum of both kinds.
     """
     real("std", std, least=0, remedy="in the unit of the models")
-    edges = None if zero_sum is None else edges_of(undirected(zero_sum, "zero_sum"))
+    edges = None if zero_sum is None else edges_of(require_undirected(zero_sum, "zero_sum"))
     return Sharing(Partial(no_state), Partial(_encode, edges, std), Partial(_merge), EVERYONE)

@@ -19,8 +19,8 @@ from gossipjax._base.rows import num_rows
 from gossipjax.compress._compressor import common_type
 from gossipjax.facts import FIXED_GRAPH
 from gossipjax.mixing._apply import mix
-from gossipjax.sharing._edges import Edges, check_rows_of, edge_weights, edges_of, undirected
-from gossipjax.topology._graph import Topology
+from gossipjax.sharing._edges import Edges, check_rows_of, edge_weights, edges_of
+from gossipjax.topology._graph import Topology, require_undirected
 from gossipjax.types import Event, Params, Sharing
 
 _LEFT, _RIGHT = 0, 1
@@ -242,7 +242,7 @@ def power_gossip(topology: Topology, *, rank: int = 1, iterations: int = 1, seed
 
     Reference: Vogels, Karimireddy, Jaggi 2020, arXiv 2008.01425.
     """
-    edges = edges_of(undirected(topology))
+    edges = edges_of(require_undirected(topology))
     rank, iterations = whole("rank", rank, least=1), whole("iterations", iterations, least=1)
     return Sharing(
         Partial(_init, edges, Frozen(rank), Frozen(check_seed(seed))),

@@ -21,7 +21,7 @@ from gossipjax.compress._selection import largest
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import messages
 from gossipjax.mixing._forms import DenseMixing, TableMixing, column
-from gossipjax.sharing._edges import Edges, check_rows_of, cycle_of, edge_weights, edges_at, undirected
+from gossipjax.sharing._edges import Edges, check_rows_of, cycle_of, edge_weights, edges_at
 from gossipjax.sharing._masking import (
     HEADROOM,
     decode,
@@ -47,7 +47,7 @@ from gossipjax.sharing._secure_traffic import (
     bits_of_round,
     key_ages,
 )
-from gossipjax.topology._graph import Topology
+from gossipjax.topology._graph import Topology, require_undirected
 from gossipjax.types import Event, Params, Sharing
 
 _ABSENCES, _SUBSETS = STREAM - 1, STREAM - 4
@@ -340,8 +340,8 @@ def secure_aggregation(
 def _graphs(topology: Any) -> tuple[Topology, ...]:
     """Check one graph, or a list of graphs."""
     if isinstance(topology, Topology) or not isinstance(topology, list | tuple):
-        return (undirected(topology),)
-    graphs = tuple(map(undirected, sequence_of("topology", topology, Topology, "one for each mixing matrix")))
+        return (require_undirected(topology),)
+    graphs = tuple(map(require_undirected, sequence_of("topology", topology, Topology, "one for each mixing matrix")))
     sizes = sorted({graph.num_nodes for graph in graphs})
     if len(sizes) != 1:
         raise ValueError(

@@ -17,10 +17,8 @@ from jaxtyping import Array, Int, Key, PyTree, UInt
 from gossipjax._base.arguments import whole
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
-from gossipjax.facts import Properties
-from gossipjax.mixing._forms import TableMixing
 from gossipjax.timeline._memory import MOST_NODES
-from gossipjax.timeline._rounds import _length, _numbers, _round_time, round_ends
+from gossipjax.timeline._rounds import _length, _match, _matching_facts, _numbers, round_ends
 from gossipjax.types import Event, Timeline
 
 EXACT = 1 << 14
@@ -89,9 +87,7 @@ def partners(key: Key[Array, ""], n: int) -> Int[Array, " n"]:
 def _matching(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
     n = shared["num_nodes"].value
     partner = partners(jax.random.fold_in(key, x["index"]), n)
-    meets = partner != jnp.arange(n, dtype=jnp.int32)
-    mixing = TableMixing(partner[:, None], jnp.where(meets, 0.5, 0.0)[:, None], jnp.where(meets, 0.5, 1.0))
-    return Event(index=x["index"][None], time=_round_time(shared, x)[None], mixing=mixing)
+    return _match(partner, jnp.arange(n, dtype=jnp.int32), shared, x)
 
 
 @recorded()
@@ -117,12 +113,6 @@ def drawn_matchings(num_nodes: int, num_rounds: int, *, seconds_per_round: float
     """
     n = whole("num_nodes", num_nodes, least=1, most=MOST_NODES)
     length = _length(seconds_per_round)
-    properties = Properties(
-        num_nodes=n,
-        num_rows=n,
-        name=f"drawn_matchings(n={n}, seconds_per_round={seconds_per_round:g})",
-        tags={"synchronous", "own_rows", "symmetric", "doubly_stochastic", "row_stochastic", "column_stochastic"},
-        messages="table: one partner a round",
-    )
+    properties = _matching_facts(n, f"drawn_matchings(n={n}, seconds_per_round={seconds_per_round:g})")
     shared = {"seconds_per_round": length, "num_nodes": Frozen(n)}
     return Timeline(_numbers(num_rounds), shared, _matching, properties, seconds=round_ends)

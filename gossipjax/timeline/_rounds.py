@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Array, Float64, Key, PyTree
+from jaxtyping import Array, Float64, Int, Key, PyTree
 
 from gossipjax._base.arguments import choice, instance, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
@@ -263,13 +263,28 @@ _FACTOR_ENTRIES = 10_000_000
 
 def _matching_round(key: Key[Array, ""], shared: PyTree, x: PyTree) -> Event:
     del key
-    partner = x["partner"]
+    return _match(x["partner"], shared["self"], shared, x)
+
+
+def _match(partner: Int[Array, " n"], own: Int[Array, " n"], shared: PyTree, x: PyTree) -> Event:
+    """Return the round in which each node averages with its partner; who is its own partner keeps its model."""
+    alone = partner == own
     table = TableMixing(
         neighbors=partner[:, None],
-        weights=jnp.where(partner == shared["self"], 0.0, 0.5).astype(jnp.float32)[:, None],
-        self_weight=jnp.where(partner == shared["self"], 1.0, 0.5).astype(jnp.float32),
+        weights=jnp.where(alone, 0.0, 0.5).astype(jnp.float32)[:, None],
+        self_weight=jnp.where(alone, 1.0, 0.5).astype(jnp.float32),
     )
     return Event(index=x["index"][None], time=_round_time(shared, x)[None], mixing=table)
+
+
+def _matching_facts(num_nodes: int, name: str) -> Properties:
+    return Properties(
+        num_nodes=num_nodes,
+        num_rows=num_nodes,
+        name=name,
+        tags={"synchronous", "own_rows", "symmetric", "doubly_stochastic", "row_stochastic", "column_stochastic"},
+        messages="table: one partner a round",
+    )
 
 
 @recorded()
@@ -291,12 +306,8 @@ def matching_rounds(num_nodes: int, num_rounds: int, *, seed: int, seconds_per_r
     partner = np.broadcast_to(np.arange(num_nodes, dtype=np.int32), order.shape).copy()
     np.put_along_axis(partner, order[:, 0:even:2], order[:, 1:even:2], axis=1)
     np.put_along_axis(partner, order[:, 1:even:2], order[:, 0:even:2], axis=1)
-    properties = Properties(
-        num_nodes=num_nodes,
-        num_rows=num_nodes,
-        name=f"matching_rounds(n={num_nodes}, seed={seed}, seconds_per_round={seconds_per_round:g})",
-        tags={"synchronous", "own_rows", "symmetric", "doubly_stochastic", "row_stochastic", "column_stochastic"},
-        messages="table: one partner a round",
+    properties = _matching_facts(
+        num_nodes, f"matching_rounds(n={num_nodes}, seed={seed}, seconds_per_round={seconds_per_round:g})"
     )
     shared = {"seconds_per_round": length, "self": jnp.arange(num_nodes, dtype=jnp.int32)}
     return Timeline(xs | {"partner": partner}, shared, _matching_round, properties, seconds=round_ends)

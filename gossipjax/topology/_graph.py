@@ -321,6 +321,19 @@ def require_room(subject: str, num_nodes: int, num_directed: int | float, remedy
     check_memory(subject, 75.0 * num_directed + 32.0 * num_nodes + extra, remedy)
 
 
+def require_undirected(topology: Any, name: str = "topology") -> Topology:
+    """Check that the argument is an undirected graph, and return it.
+
+    Raises:
+        TypeError: if it is not a topology.
+        ValueError: if it is directed.
+    """
+    instance(name, topology, Topology, "build one with gossipjax.topology, such as ring(8)")
+    if topology.directed:
+        raise ValueError(f"{topology.name} is directed: both ends of an edge must know it; use an undirected graph")
+    return topology
+
+
 def require_connected(topology: Topology) -> Topology:
     """Return a (strongly) connected graph unchanged; raise ``ValueError`` for any other."""
     fewest = topology.num_nodes - topology.num_edges  # a lower bound in constant time

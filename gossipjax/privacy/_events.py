@@ -31,17 +31,22 @@ def host_events(timeline: Timeline, key: Key[Array, ""]) -> Iterator[Event]:
     weights that are off by 1e-8, messages that are equal in exact arithmetic would differ, and the audit would call a
     secret reconstructed that only rounding reveals.
     """
+    exact = Exact("row_stochastic" in timeline.properties)
+    for event in plain_events(timeline, key):
+        yield event if event.mixing is None else event._replace(mixing=exact.mixing(event.mixing))
+
+
+def plain_events(timeline: Timeline, key: Key[Array, ""]) -> Iterator[Event]:
+    """Yield the same events with weights as they are stored; only a window of them is in memory."""
     stream, total = jax.random.fold_in(key, EVENTS), len(timeline)
     if not total:
         return
-    exact = Exact("row_stochastic" in timeline.properties)
     width = max(1, int(_WINDOW_BYTES // _bytes_of_event(timeline, stream)))
     for start in range(0, total, width):
         xs = jax.tree.map(lambda leaf, start=start: leaf[start : start + width], timeline.xs)
         window = jax.device_get(_events(stream, xs, timeline.shared, _functions(timeline)))
         for t in range(min(width, total - start)):
-            event = jax.tree.map(lambda leaf, t=t: leaf[t], window)
-            yield event if event.mixing is None else event._replace(mixing=exact.mixing(event.mixing))
+            yield jax.tree.map(lambda leaf, t=t: leaf[t], window)
 
 
 def _functions(timeline: Timeline) -> Any:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float64, Int, Key
 from gossipjax._base.memory import check_memory
 from gossipjax.mixing._forms import DenseMixing, PairMixing, TableMixing
 from gossipjax.privacy._contributions import Contributions, Hears
-from gossipjax.privacy._events import host_events
+from gossipjax.privacy._events import host_events, plain_events
 from gossipjax.types import NOBODY, Timeline
 
 HostEvent: TypeAlias = Any
@@ -115,17 +115,19 @@ def write_tape(
     """
     facts = timeline.properties
     n, rows = facts.num_nodes, facts.num_rows + facts.num_slots
-    events = list(host_events(timeline, key))
-    acting = [_acting(event, n, facts.name) if contributions.of == "steps" else _NONE for event in events]
+    acting, saying = [], []
+    for event in plain_events(timeline, key):
+        acting.append(_acting(event, n, facts.name) if contributions.of == "steps" else _NONE)
+        saying.append(_rows_that_speak(event, rows))
     total = n if contributions.of == "start" else contributions.local_steps * sum(map(len, acting))
-    _check_size(events, acting, contributions, total, rows, facts.name)
+    _check_size(saying, acting, contributions, total, rows, facts.name)
     node, made = _columns(contributions, acting, n)
     Y = np.zeros((rows, total))
     if contributions.of == "start":
         Y[:n] = np.eye(n)
     own: list[list[int]] = [[] for _ in range(n)]
     recorder, count = _Recorder(n), n if contributions.of == "start" else 0
-    for t, (event, nodes) in enumerate(zip(events, acting, strict=True)):
+    for t, (event, nodes) in enumerate(zip(host_events(timeline, key), acting, strict=True)):
         changes = [
             _change(contributions, own[node], count + k * contributions.local_steps) for k, node in enumerate(nodes)
         ]
@@ -148,7 +150,7 @@ def contributions_made(
     n, name = timeline.properties.num_nodes, timeline.properties.name
     if contributions.of == "start":
         return _columns(contributions, [], n)
-    return _columns(contributions, [_acting(event, n, name) for event in host_events(timeline, key)], n)
+    return _columns(contributions, [_acting(event, n, name) for event in plain_events(timeline, key)], n)
 
 
 _NONE = np.zeros(0, np.int64)
@@ -171,16 +173,22 @@ def _columns(contributions: Contributions, acting: list, n: int) -> tuple[np.nda
     return nodes, np.repeat(np.arange(len(acting)), sizes)
 
 
-def _check_size(events: list, acting: list, contributions: Contributions, total: int, rows: int, name: str) -> None:
+def _rows_that_speak(event: HostEvent, rows: int) -> int:
+    if event.mixing is None:
+        return 0
+    return len(np.unique(event.mixing.senders)) if isinstance(event.mixing, PairMixing) else rows
+
+
+def _check_size(
+    saying: list[int], acting: list, contributions: Contributions, total: int, rows: int, name: str
+) -> None:
     """Estimate the memory of the contents, and refuse what does not fit."""
     count, size = total if contributions.of == "start" else 0, 8.0 * rows * total
-    for event, nodes in zip(events, acting, strict=True):
+    for said, nodes in zip(saying, acting, strict=True):
         count += contributions.local_steps * len(nodes)
-        if event.mixing is not None:
-            said = len(np.unique(event.mixing.senders)) if isinstance(event.mixing, PairMixing) else rows
-            size += 8.0 * said * count
+        size += 8.0 * said * count
     check_memory(
-        f"{name}: an audit of {total:,} contributions in {len(events):,} events",
+        f"{name}: an audit of {total:,} contributions in {len(saying):,} events",
         size,
         "audit a shorter part of the plan, such as plan[:100], or start values instead of steps",
     )

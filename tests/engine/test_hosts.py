@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -85,7 +86,7 @@ def test_several_processes_need_a_mesh(monkeypatch):
     monkeypatch.setattr(hosts, "process_count", lambda: 2)
     plan = gj.timeline.rounds(np.eye(4), 2)
     with pytest.raises(ValueError, match=r"mesh=None: 2 processes.*mesh=gossipjax.mesh\(\)"):
-        gj.simulate(jax.random.key(0), gj.gossip_averaging(), plan, np.ones((4, 1), np.float32))
+        gj.simulate(jax.random.key(0), gj.gossip_averaging(), plan, jnp.ones((4, 1)))
 
 
 @pytest.mark.slow

@@ -138,7 +138,7 @@ CASES = {
         lambda: run(
             gj.fedavg(TASK, optax.sgd(0.1), local_steps=1), gj.timeline.client_sampling(8, 3, 2, seed=0), X0[:3]
         ),
-        "client_sampling.* are no nodes",
+        "client_sampling.* are not nodes",
     ),
     "a sharing": (
         lambda: run(gj.dpsgd(TASK, optax.sgd(0.1), sharing=gj.sharing.power_gossip(ring(8))), PLAN),

@@ -26,6 +26,14 @@ def test_claim_holds_in_its_quick_form(name):
     assert result.verdict == "holds", f"{result.detail}; predicted {result.predicted}, found {result.mean}"
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_claim_predicts_at_every_point(name):
+    claim = ALL[name]
+    for points in (claim.axis.quick, claim.axis.points):
+        predicted = np.broadcast_to(np.asarray(claim.predict(np.asarray(points)), np.float64), (len(points),))
+        assert np.isfinite(predicted).all()
+
+
 def test_there_are_enough_claims_and_each_says_what_it_is():
     assert len(ALL) >= 40
     for claim in ALL.values():

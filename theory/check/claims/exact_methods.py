@@ -114,7 +114,7 @@ def _relayed(seed: int, points: Points, replicas: int) -> Observation:
     return Observation(errors[[int(t) - 1 for t in points]][None], (averages(plan),))
 
 
-def _within(t: float) -> float:
+def _within(t: int) -> float:
     """Compute the same from the averages over all nodes within t of each node."""
     near = np.abs(np.subtract.outer(VALUES, VALUES)) <= t
     return float(np.linalg.norm(near @ VALUES / near.sum(1) - VALUES.mean()))

@@ -510,7 +510,7 @@ def test_drift_is_a_walk_in_time():
 TOO_MUCH = [
     ({"cycle": HADFLCycle(sync_s=1e-300)}, "sync_s=1e-300: about .* synchronisations"),
     ({"failures": HADFLFailures(timeout_s=1e-300, handshake_s=1.0)}, "timeout_s=1e-300: less than a millionth"),
-    ({"speeds": HADFLSpeeds(jitter=4.0, drift=4.0)}, "jitter=4.0, drift=4.0.*: more than"),
+    ({"speeds": HADFLSpeeds(jitter=4.0, drift=4.0), "duration_s": 60.0}, "jitter=4.0, drift=4.0.*: more than"),
     ({"model_bytes": 10**400}, "model_bytes="),
     ({"duration_s": 1e308}, "duration_s=1e.308"),
 ]

@@ -20,6 +20,7 @@ with app.setup:
         "training": "minutes of training of a phone",
         "updates": "trainings in all",
     }
+    # What the sliders begin with.
     SETTINGS = {
         "phones": 100,
         "megabytes": 6.8,
@@ -29,7 +30,6 @@ with app.setup:
         "degree": 4,
         "sample": 10,
     }
-    """What the sliders begin with."""
 
 
 @app.cell

@@ -21,6 +21,7 @@ with app.setup:
     RATES = {"1": lambda n: n**0.0, "√ln n": lambda n: np.log(n) ** 0.5, "ln n": np.log, "n": lambda n: 1.0 * n}
     LAWS = ("constant", "saturating", "logarithm", "power")
     ANSWERS = {"reproduced": "bounded", "contradicted": "grows", "undecided": "undecided", "no verdict": "too few runs"}
+    # What the sliders begin with.
     SETTINGS = {
         "largest": 512,
         "capacities": ["1", "ln n"],
@@ -29,7 +30,6 @@ with app.setup:
         "runs": 6,
         "margin": 0.05,
     }
-    """What the sliders begin with."""
 
 
 @app.cell

@@ -22,6 +22,7 @@ with app.setup:
     RECORDS = 200
     """Instants at which staleness is read."""
     TOPOLOGIES = ("complete", "random 4-regular", "torus", "ring")
+    # What the sliders begin with.
     SETTINGS = {
         "nodes": 64,
         "rate": 4.0,
@@ -30,7 +31,6 @@ with app.setup:
         "slowness": 1,
         "flight_time": 0.0,
     }
-    """What the sliders begin with."""
 
 
 @app.cell

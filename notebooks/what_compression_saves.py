@@ -17,6 +17,7 @@ with app.setup:
 
     SCHEMES = ("full", "random", "top-k", "JWINS", "8 bits")
     RECORDS = 12
+    # What the sliders begin with.
     SETTINGS = {
         "nodes": 16,
         "topology": "random 4-regular",
@@ -26,7 +27,6 @@ with app.setup:
         "schemes": ["random", "top-k", "JWINS"],
         "target": 95,
     }
-    """What the sliders begin with."""
 
 
 @app.cell

@@ -31,6 +31,7 @@ with app.setup:
         "settled": "disagreement, simulated",
         "predicted": "disagreement, theory",
     }
+    # What the sliders begin with.
     SETTINGS = {
         "nodes": 64,
         "step_size": 0.1,
@@ -38,7 +39,6 @@ with app.setup:
         "heterogeneity": 1.0,
         "rounds": 120,
     }
-    """What the sliders begin with."""
 
 
 @app.cell

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from paper.spec import NUMBERS, VERDICTS
 HERE = pathlib.Path(__file__).parent.resolve()
 FOLDERS = (HERE, HERE / "build", HERE.parent / "gossipjax")
 """Where TeX finds the text, the figures and the references."""
+PACKAGES = (
+    "Debian and Ubuntu: apt install latexmk lmodern texlive-latex-recommended texlive-fonts-recommended; macOS: MacTeX"
+)
 INSTALL = (
-    "there is no latexmk, tectonic or pdflatex: install TeX Live (Debian and Ubuntu: apt install latexmk lmodern "
-    "texlive-latex-recommended texlive-fonts-recommended; macOS: MacTeX) or "
-    "tectonic; the numbers, the figures and the text are checked"
+    f"there is no latexmk, tectonic or pdflatex: install TeX Live ({PACKAGES}) or tectonic; "
+    "the numbers, the figures and the text are checked"
 )
 
 
@@ -39,8 +42,7 @@ def build() -> str:
     """Check everything, then make ``build/paper.pdf``; return what to tell the user.
 
     Raises:
-        ValueError: a number is missing or stale, or the text has faults.
-        subprocess.CalledProcessError: TeX failed; its log is in ``paper/build``.
+        ValueError: a number is missing or stale, the text has faults, or TeX failed; its log is in ``paper/build``.
     """
     numbers.check(NUMBERS, VERDICTS)
     source.check(figures.DRAWN)
@@ -49,9 +51,23 @@ def build() -> str:
     if programs is None:
         return INSTALL
     paths = dict.fromkeys(("TEXINPUTS", "BIBINPUTS"), os.pathsep.join([*map(str, FOLDERS), ""]))
+    log = HERE / "build" / "paper.log"
+    log.unlink(missing_ok=True)
     for words in programs:
-        subprocess.run(words, cwd=HERE, env=os.environ | paths, check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run(
+            words, cwd=HERE, env=os.environ | paths, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        if done.returncode:
+            raise ValueError(f"{words[0]} ended with status {done.returncode}: {first_error(log)}")
     return f"wrote {HERE / 'build' / 'paper.pdf'}"
+
+
+def first_error(log: pathlib.Path) -> str:
+    """Return what TeX says first of what is wrong, and what to do if a package is not installed."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    error = next((line.removeprefix("! ") for line in lines if line.startswith("! ")), f"see {log}")
+    packages = re.fullmatch(r"LaTeX Error: File `(.+)' not found\.", error)
+    return f"{error} Install it: {PACKAGES}" if packages else error
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 """The apps run from top to bottom, say what is true, and show their figures in Jupyter."""
 
+import ast
 import base64
 import functools
 import importlib
@@ -36,6 +37,14 @@ def test_every_app_is_listed_and_has_a_slider_for_every_setting():
         for setting in app(name).SETTINGS:
             assert source.count(f'=SETTINGS["{setting}"]') == 1, (name, setting)
             assert f"{{{setting}}}" in source, (name, setting)  # its place on the page
+
+
+def test_the_setup_of_an_app_shows_nothing():
+    """marimo shows the last expression of a cell, and so a string that documents a name."""
+    for name in APPS:
+        tree = ast.parse((NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8"))
+        (setup,) = [node for node in tree.body if isinstance(node, ast.With)]
+        assert not isinstance(setup.body[-1], ast.Expr), name
 
 
 def test_wrong_questions_are_refused():

@@ -157,6 +157,20 @@ def test_without_tex_it_says_what_to_install(monkeypatch, tmp_path):
     assert (tmp_path / "staleness.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_what_tex_lacks_is_named(monkeypatch, tmp_path):
+    """A latexmk that fails as it does where a package is not installed."""
+    (tmp_path / "latexmk").write_text(
+        '#!/bin/sh\necho "! LaTeX Error: File \\`lmodern.sty\' not found." > build/paper.log\nexit 12\n'
+    )
+    (tmp_path / "latexmk").chmod(0o755)
+    (tmp_path / "build").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(command, "HERE", tmp_path)
+    monkeypatch.setattr(figures.write, "__defaults__", (tmp_path,))
+    with pytest.raises(ValueError, match=r"latexmk ended with status 12: .*File `lmodern.sty' not found. Install it: "):
+        command.build()
+
+
 def test_a_fault_ends_the_build(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["paper", "build"])
     monkeypatch.setattr(numbers.check, "__defaults__", (RESULTS, pathlib.Path("nowhere.tex")))

@@ -275,7 +275,7 @@ class Requires:
     mixing: bool = False
     """Events must carry a mixing."""
     num_nodes: int | None = None
-    """The number of shards of the task."""
+    """The number of shards of the task, or of nodes of a graph that is known when the protocol is built."""
     num_fragments: int | None = None
     """The number of fragments of a model, where the timeline names them; None: whole models only."""
     local_steps: int | None = None
@@ -343,8 +343,8 @@ def check_requires(requires: Requires, facts: Properties) -> None:
     """
     if requires.num_nodes is not None and requires.num_nodes != facts.num_nodes:
         raise ValueError(
-            f"the timeline {facts.name} is for {facts.num_nodes} nodes but the task has {requires.num_nodes} shards; "
-            "build both for the same number of nodes"
+            f"the timeline {facts.name} is for {facts.num_nodes} nodes, and the protocol for {requires.num_nodes}, the "
+            "shards of its task or the nodes of its graph; build both for the same number of nodes"
         )
     problem = _missing_fragments(requires, facts) or _missing(requires, facts)
     if problem is not None:

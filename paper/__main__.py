@@ -27,8 +27,10 @@ INSTALL = (
 
 def commands() -> list[list[str]] | None:
     """Return what makes the PDF with the programs that are here; None if there are none."""
-    if shutil.which("latexmk"):
-        return [["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "-outdir=build", "paper.tex"]]
+    if shutil.which(
+        "latexmk"
+    ):  # -g: also after an error, whose cause, such as a package that was missing, it does not see
+        return [["latexmk", "-g", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "-outdir=build", "paper.tex"]]
     if shutil.which("tectonic"):
         where = [word for folder in FOLDERS for word in ("-Z", f"search-path={folder}")]
         return [["tectonic", *where, "--outdir", "build", "paper.tex"]]

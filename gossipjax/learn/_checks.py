@@ -29,9 +29,22 @@ def float_tree(name: str, tree: Any) -> Any:
         TypeError: if it is empty or holds anything else.
     """
     leaves = jax.tree.leaves(tree)
-    if not leaves or not all(_is_float(leaf) for leaf in leaves):
+    if not any(jnp.size(leaf) for leaf in leaves) or not all(_is_float(leaf) for leaf in leaves):
         raise TypeError(f"{name}={shown(tree)}: must be a pytree of floating-point numbers, such as 0.5 or an array")
     return tree
+
+
+def float_array(name: str, numbers: Any) -> Any:
+    """Return an array of floating-point numbers of JAX.
+
+    Raises:
+        TypeError: if it holds anything else.
+    """
+    if not _is_float(numbers):
+        raise TypeError(
+            f"{name}={shown(numbers)}: must be an array of floating-point numbers; whole numbers have no slope"
+        )
+    return jnp.asarray(numbers)
 
 
 def _is_float(leaf: Any) -> bool:

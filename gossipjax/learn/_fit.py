@@ -116,9 +116,8 @@ def _by_lbfgs(outcome: Outcome, start: PyTree, key: Any, steps: int, progress: b
         def of(point: np.ndarray) -> tuple[float, np.ndarray]:
             nonlocal best
             value, gradient = map(np.asarray, function(jnp.asarray(point), key))
-            if value < best[0]:
-                best = float(value), point.copy()
             if np.isfinite(value) and np.isfinite(gradient).all():
+                best = min(best, (float(value), point.copy()), key=lambda one: one[0])
                 return float(value), gradient
             # SciPy gives up at infinity, and takes a shorter step after a value that is merely large.
             return best[0] + 1e3 * max(1.0, abs(best[0])), np.zeros_like(point)
@@ -153,5 +152,6 @@ def _by_optax(outcome: Outcome, start: PyTree, optimizer: Any, key: Any, steps: 
             _check_finite(np.asarray(value), np.asarray(gradient), f"at step {step}")
             history.append(float(value))
             show(step + 1)
-    last = function(flat, None if key is None else jax.random.fold_in(key, steps))[0]
+    last, gradient = function(flat, None if key is None else jax.random.fold_in(key, steps))
+    _check_finite(np.asarray(last), np.asarray(gradient), "after the last step")
     return Fit(jax.tree.map(np.asarray, unravel(flat)), float(last), np.asarray([*history[1:], float(last)]), False)

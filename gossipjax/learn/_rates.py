@@ -22,6 +22,7 @@ from gossipjax.protocol import gossip_averaging
 from gossipjax.timeline import poisson_edges
 from gossipjax.timeline._checks import undirected
 from gossipjax.topology import Topology
+from gossipjax.topology._graph import require_connected
 from gossipjax.types import NOBODY, Timeline
 
 
@@ -51,7 +52,7 @@ def best_rates(graph: Topology, *, tolerance: float = 1e-6, most_cuts: int = 500
 
     Args:
         graph: undirected and connected.
-        tolerance: relative gap between λ₂ and its bound at which to stop.
+        tolerance: relative gap between λ₂ and its bound at which to stop, 10⁻¹² or more.
         most_cuts: largest number of planes.
 
     Raises:
@@ -60,8 +61,11 @@ def best_rates(graph: Topology, *, tolerance: float = 1e-6, most_cuts: int = 500
 
     Reference: Fiedler 1990, "Absolute algebraic connectivity of trees"; Kelley 1960 (cutting planes).
     """
-    graph = undirected(graph, "graph")
-    tolerance, most_cuts = real("tolerance", tolerance, above=0), whole("most_cuts", most_cuts, least=1)
+    graph = require_connected(undirected(graph, "graph"))
+    tolerance, most_cuts = (
+        real("tolerance", tolerance, least=1e-12, remedy="float64 knows no more"),
+        whole("most_cuts", most_cuts, least=1),
+    )
     first, second = edge_ends(graph)
     n, edges = graph.num_nodes, first.size
     if n < 2:
@@ -148,15 +152,21 @@ def rate_gradient(
         seed: of the plans.
 
     Raises:
-        ValueError: if a number is out of range, or the graph is directed or disconnected.
+        TypeError: if the outcome is no real number.
+        ValueError: if a number is out of range, the graph is directed or disconnected, or x0 has other rows than nodes.
 
     Reference: Glynn 1990, "Likelihood ratio gradient estimation for stochastic systems".
     """
-    graph, samples = undirected(graph, "graph"), whole("samples", samples, least=2)
+    graph, samples = require_connected(undirected(graph, "graph")), whole("samples", samples, least=2)
     callable_("outcome", outcome, "outcome(x) of the stacked models, a real number")
     duration = real("duration", duration, above=0, unit="seconds")
     edges = edge_ends(graph)[0].size
     check_stacked("x0", float_tree("x0", x0))
+    rows = {leaf.shape[0] for leaf in jax.tree.leaves(x0)}
+    if rows != {graph.num_nodes}:
+        raise ValueError(
+            f"x0: has {sorted(rows)} rows, and {graph.name} has {graph.num_nodes} nodes; give one row for each"
+        )
     r = reals(
         "rates", np.broadcast_to(rates, (edges,)) if np.ndim(rates) == 0 else rates, shape=(edges,), above=0, most=1e9
     )
@@ -195,12 +205,15 @@ def _outcomes(outcome: Callable[[Any], Any], plans: list[Any], x0: Any) -> np.nd
     def measure(xs: Any, state: Any) -> Array:
         def one(xs: Any) -> Array:
             plan = dataclasses.replace(plans[0], xs=xs, properties=facts)
-            return outcome(protocol.model(run(key, protocol, plan, state)[0][0]))
+            found = outcome(protocol.model(run(key, protocol, plan, state)[0][0]))
+            if jnp.shape(found) != () or not jnp.issubdtype(jnp.result_type(found), jnp.floating):
+                raise TypeError(f"outcome gives {shown(found)}: must be one real number, such as a mean")
+            return found
 
         return jax.lax.map(one, xs)
 
     xs = jax.tree.map(lambda *leaves: np.stack(leaves), *(padded(plan) for plan in plans))
     values = np.asarray(measure(xs, protocol.init(key, jax.tree.map(jnp.asarray, x0))), np.float64)
-    if values.shape != (len(plans),) or not np.isfinite(values).all():
-        raise ValueError(f"outcome gives {shown(values)}: must be one finite real number for each run")
+    if not np.isfinite(values).all():
+        raise ValueError(f"outcome gives {shown(values)}: must be finite for each run")
     return values

@@ -5,10 +5,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Int
 from scipy import sparse
 
 from gossipjax._base.arguments import choice, shown
+from gossipjax.learn._checks import float_array
 from gossipjax.mixing import DenseMixing, TableMixing, from_matrix
 from gossipjax.topology import Topology
 from gossipjax.topology._graph import require_undirected
@@ -20,6 +22,8 @@ MOST_EDGES = 1 << 24
 def edge_ends(graph: Topology) -> tuple[Int[np.ndarray, " edges"], Int[np.ndarray, " edges"]]:
     """Return both ends of every edge of an undirected graph, the smaller number first, in the order of the topology."""
     require_undirected(graph, "graph")
+    if not graph.senders.size:
+        raise ValueError(f"graph={graph.name}: has no edge to give a weight to")
     once = graph.senders < graph.receivers
     return graph.senders[once], graph.receivers[once]
 
@@ -47,7 +51,8 @@ def edge_weights(
         The mixing, for :func:`gossipjax.timeline.with_mixing`; with a leading axis of rounds if the weights have one.
 
     Raises:
-        ValueError: if the graph is directed, or the number of weights is not that of its edges.
+        TypeError: if the weights are not floating-point numbers.
+        ValueError: if the graph is directed or has no edge, or the number of weights is not that of its edges.
     """
     choice("form", form, ("auto", "dense", "table"))
     first, second = edge_ends(graph)
@@ -65,7 +70,7 @@ def edge_weights(
     numbers = sparse.csr_array((np.tile(number, 2).astype(np.float64), (rows, columns)), shape=(n, n))
     with jax.ensure_compile_time_eval():
         pattern = from_matrix(numbers, form=form)
-    values = jnp.asarray(weights)
+    values = float_array("weights", weights)
     padded = jnp.concatenate([jnp.zeros_like(values[..., :1]), values], axis=-1)
     own = 1 - jnp.zeros((*values.shape[:-1], n), values.dtype).at[..., rows].add(jnp.tile(values, 2))
     if isinstance(pattern, DenseMixing):
@@ -89,13 +94,21 @@ def positive_weights(
         free: one number for each edge, as in :func:`edge_weights`.
 
     Raises:
-        ValueError: if the graph is directed.
+        TypeError: if the numbers are not floating-point numbers.
+        ValueError: if the graph is directed or has no edge, or the number of weights is not that of its edges.
     """
     first, second = edge_ends(graph)
     if np.shape(free)[-1:] != first.shape:
         raise ValueError(f"free={shown(free)}: {graph.name} has {first.size} edges; give one number for each")
-    logs = jnp.asarray(free)
-    top = jnp.maximum(jnp.max(logs, axis=-1, keepdims=True), 0)  # so that exp does not overflow
-    s = jnp.exp(logs - top)
-    total = jnp.zeros((*s.shape[:-1], graph.num_nodes), s.dtype).at[..., first].add(s).at[..., second].add(s)
-    return s / (jnp.exp(-top) + jnp.maximum(total[..., first], total[..., second]))
+    logs = float_array("free", free)
+    # In logarithms, with the largest number of each node apart, so that exp neither overflows nor vanishes everywhere.
+    at_node = jnp.zeros((*logs.shape[:-1], graph.num_nodes), logs.dtype)
+    top = lax.stop_gradient(at_node.at[..., first].max(logs).at[..., second].max(logs))
+    total = (
+        at_node.at[..., first]
+        .add(jnp.exp(logs - top[..., first]))
+        .at[..., second]
+        .add(jnp.exp(logs - top[..., second]))
+    )
+    log_sum = top + jnp.log(jnp.exp(-top) + total)  # ln(1 + S_i); top ≥ 0
+    return jnp.exp(logs - jnp.maximum(log_sum[..., first], log_sum[..., second]))

@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from gossipjax._base.arguments import choice, instance, optional_whole, real, whole
+from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.lazy import stats
 from gossipjax.robust._lanes import Context, Rule, norms
@@ -105,9 +106,11 @@ def _echo(victim: Victim, common: Any) -> Array:
     return _repeat(victim.own, victim)
 
 
-def _model_of(node: Array, attackers: Array, models: Array) -> Array:
+def _model_of(node: Frozen, attackers: Array, models: Array) -> Array:
     del attackers
-    return models[node]
+    if node.value >= len(models):
+        raise ValueError(f"node={node.value}: echo copies a node of {len(models)}, 0 … {len(models) - 1}")
+    return models[node.value]
 
 
 def _replay(victim: Victim, common: Array) -> Array:
@@ -170,6 +173,8 @@ def alie_z(num_nodes: int, num_attackers: int) -> float:
 @recorded("baruch2019little")
 def alie(z: float = 1.5) -> Attack:
     """Build "a little is enough": ``μ − z sd``, coordinate by coordinate, over the victim and its honest neighbours.
+
+    sd is that of a sample of k models, whose squares are divided by k − 1.
 
     Args:
         z: number of standard deviations, above 0; :func:`alie_z` is the published formula.
@@ -262,12 +267,12 @@ def echo(node: int | None = None) -> Attack:
         node: replay the model of this node to every victim instead; None: the victim's own.
 
     Raises:
-        ValueError: if node is negative.
+        ValueError: if node is negative; in a run, if there is no such node.
     """
     copied = optional_whole("node", node, least=0)
     if copied is None:
         return Attack(Partial(_echo))
-    return Attack(Partial(_replay), Partial(_model_of, jnp.int32(copied)))
+    return Attack(Partial(_replay), Partial(_model_of, Frozen(copied)))
 
 
 @recorded("wu2023ios")

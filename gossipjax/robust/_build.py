@@ -28,6 +28,7 @@ def rule_of(
     tolerated: int | float,
     by: Literal["number", "weight", "nothing"] = "number",
     pairs: bool = False,
+    num_nodes: int | None = None,
 ) -> Rule:
     """Build a rule; words and flags are compile-time constants."""
-    return Rule(apply, least, tolerated, Frozen(by), Frozen(pairs))
+    return Rule(apply, least, tolerated, Frozen(by), Frozen(pairs), Frozen(num_nodes))

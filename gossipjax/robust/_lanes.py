@@ -36,6 +36,8 @@ class Rule(NamedTuple):
     """What it assumes about, a compile-time constant: ``"number"``, ``"weight"``, or ``"nothing"``."""
     pairs: Any
     """Whether it is defined where only one model arrives, a compile-time constant."""
+    num_nodes: Any
+    """Nodes of the network that the rule is built for, such as those of a task, or None; a compile-time constant."""
 
 
 class Lanes(NamedTuple):

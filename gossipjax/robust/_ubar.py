@@ -63,4 +63,5 @@ def ubar(task: Task, *, rho: float = 0.4, alpha: float = 0.5) -> Rule:
     """
     instance("task", task, Task, "build one with gossipjax.tasks")
     share, weight = real("rho", rho, above=0, most=1), real("alpha", alpha, least=0, most=1)
-    return rule_of(Partial(_apply, task, jnp.asarray(share), jnp.asarray(weight)), 2, 0.0, "nothing")
+    apply = Partial(_apply, task, jnp.asarray(share), jnp.asarray(weight))
+    return rule_of(apply, 2, 0.0, "nothing", num_nodes=task.num_nodes)

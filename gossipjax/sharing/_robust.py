@@ -25,7 +25,7 @@ from gossipjax.robust._attacks import Victim
 from gossipjax.robust._check import check_graphs, check_share, checked_attackers
 from gossipjax.robust._lanes import Context
 from gossipjax.topology import Topology
-from gossipjax.types import Event, Params, Sharing
+from gossipjax.types import NOBODY, Event, Params, Sharing
 
 _DRAWS = STREAM - 7
 """Stream of what rules and attacks draw."""
@@ -106,11 +106,34 @@ def _check_form(setting: _Setting, event: Event) -> None:
         )
 
 
+def _check_all_at_once(setting: _Setting, event: Event) -> None:
+    """Refuse an attack made from the models of all nodes where an event stands for several, at different times."""
+    packed = isinstance(event.mixing, PairMixing | GroupMixing) and event.index.shape[0] > 1
+    if packed and setting.attack is not None and setting.attack.prepare is not None:
+        raise ValueError(
+            "attack: is made from the models of the whole network at one time, which packed events do not have: run "
+            'with simulate(packing="sequential"), or take an attack that looks at the victim and its neighbours, such '
+            "as alie"
+        )
+
+
+def _numbers(event: Event, sides: _Sides, rows: int) -> Array:
+    """Return the number of the source event of each receiver, which packed events tell apart."""
+    if event.nodes is None or not isinstance(event.mixing, PairMixing | GroupMixing):
+        return jnp.broadcast_to(event.index[0], sides.receivers.shape)
+    nobody = jnp.uint32(NOBODY)
+    number = jnp.full(rows, nobody).at[event.nodes].set(jnp.broadcast_to(event.index, event.nodes.shape), mode="drop")
+    heard = number.at[sides.receivers].get(mode="clip")
+    said = jnp.min(number.at[sides.neighbors].get(mode="fill", fill_value=NOBODY), axis=1)
+    return jnp.where(heard != nobody, heard, jnp.where(said != nobody, said, event.index[0]))
+
+
 def _merge(
     setting: _Setting, key: Key[Array, ""], state: RobustState, arrived: tuple[Params, Any, Event]
 ) -> tuple[RobustState, Params]:
     x, _, event = arrived
     _check_form(setting, event)
+    _check_all_at_once(setting, event)
     vectors = ravel_rows(x)
     rows = len(vectors)
     sides = _sides(event.mixing, rows)
@@ -146,7 +169,7 @@ def _combine(
 ) -> Float[Array, "r P"]:
     """Apply the rule to each receiver, some at a time so that memory does not grow with all their neighbours."""
     rule, rows = setting.rule, len(vectors)
-    stream = jax.random.fold_in(jax.random.fold_in(key, jnp.uint32(_DRAWS)), event.index[0])
+    stream = jax.random.fold_in(key, jnp.uint32(_DRAWS))
     liar = jnp.zeros(rows, bool).at[setting.attackers].set(True, mode="drop")
     attack, common = setting.attack, None
     if attack is not None and attack.prepare is not None:
@@ -156,12 +179,12 @@ def _combine(
         one = jax.tree.map(lambda leaf: leaf[:1], x)
         return jax.tree.map(lambda leaf: leaf[0], unravel_rows(model[None], one))
 
-    def node(side: tuple[Array, Array, Array]) -> Array:
-        receiver, neighbors, weights = side
+    def node(side: tuple[Array, Array, Array, Array]) -> Array:
+        receiver, neighbors, weights, number = side
         own = vectors.at[receiver].get(mode="clip")
         others = vectors.at[neighbors].get(mode="clip")
         weights = jnp.where(neighbors < rows, weights, 0).astype(own.dtype)
-        draws, lies = jax.random.split(jax.random.fold_in(stream, receiver))
+        draws, lies = jax.random.split(jax.random.fold_in(jax.random.fold_in(stream, number), receiver))
         context = Context(draws, receiver, unravel)
         if attack is not None:
             honest = ~liar.at[neighbors].get(mode="clip") | liar.at[receiver].get(mode="clip")
@@ -175,7 +198,7 @@ def _combine(
 
     size = max(1, sides.neighbors.shape[1] * vectors.shape[1] * vectors.dtype.itemsize)
     width = max(1, min(len(sides.receivers), _BATCH_BYTES // (4 * size)))
-    return jax.lax.map(node, tuple(sides), batch_size=width)
+    return jax.lax.map(node, (*sides, _numbers(event, sides, rows)), batch_size=width)
 
 
 @recorded("he2022byzantine")
@@ -190,7 +213,8 @@ def robust(
 
     ``x_i ← rule(x_i, (y_j), (W_ij))`` over the neighbours j with ``W_ij > 0``, a few nodes at a time: memory does not
     grow with all edges. Runs in rounds on fixed and changing graphs, in groups, and, with
-    :func:`~gossipjax.robust.clipped_gossip` of fixed τ, at meetings.
+    :func:`~gossipjax.robust.clipped_gossip` of fixed τ, at meetings. Meetings that are packed into one event have no
+    common state of the network: attacks made from it, spectral and ``echo(node)``, need ``packing="sequential"`` there.
 
     **Attackers** keep their rows and their place in the plan; they train and mix plainly, ``x ← W x``, what they are
     told. An honest receiver hears their lies instead of their models, a lie of its own for every victim. Attackers know
@@ -203,7 +227,7 @@ def robust(
     Args:
         rule: of :mod:`gossipjax.robust`.
         attackers: nodes that lie, fewer than half of all.
-        attack: what they send; None: they are honest.
+        attack: what they send; None: they are honest, and only ``topology`` is checked without them.
         topology: of the rounds, or a list of the graphs that take turns, to check before the run that no honest node
             has too few neighbours for the rule, and that the honest nodes stay connected. Without it, a node with too
             few neighbours ends the run with an error that names it.
@@ -211,8 +235,9 @@ def robust(
     Raises:
         TypeError: if rule, attack or topology has the wrong type.
         ValueError: attackers that are not distinct nodes, are half of all nodes or more, or cut the honest nodes apart;
-            a rule that needs more neighbours than a node has; attackers without an attack, or the other way round;
-            during a run, meetings with a rule that compares several models, or weights below 0.
+            a rule that needs more neighbours than a node has; an attack without attackers; during a run, meetings with
+            a rule that compares several models, weights below 0, or an attack or a rule built for other numbers of
+            nodes.
 
     Reference: the rules of :mod:`gossipjax.robust` have theirs; the attacker of He, Karimireddy, Jaggi 2022.
     """
@@ -224,11 +249,15 @@ def robust(
         raise ValueError("attackers=(): an attack needs at least one attacker; name them, or leave the attack out")
     if topology is not None:
         check_graphs(topology, rule, nodes)
+    num_nodes = rule.num_nodes.value
     if attack is not None and attack.start is not None:
+        if num_nodes not in (None, attack.start.num_nodes):
+            raise ValueError(
+                f"rule, attack: are for {num_nodes} and {attack.start.num_nodes} nodes; build both for one network"
+            )
         num_nodes = attack.start.num_nodes
         check_share(nodes, num_nodes)
         attack = attack.start(nodes, num_nodes)
     setting = _Setting(rule, jnp.asarray(nodes, jnp.int32), Frozen(tuple(nodes.tolist())), attack)
-    return Sharing(
-        Partial(_init, setting), Partial(_encode), Partial(_merge, setting), Requires({"own_rows"}, mixing=True)
-    )
+    requires = Requires({"own_rows"}, mixing=True, num_nodes=num_nodes)
+    return Sharing(Partial(_init, setting), Partial(_encode), Partial(_merge, setting), requires)

@@ -279,6 +279,7 @@ def test_random_outcomes_draw_anew_at_each_step():
     [
         (lambda x: x, np.arange(3), TypeError, "floating-point"),
         (lambda x: x, {}, TypeError, "start={}: must be a pytree of floating-point"),
+        (lambda x: jnp.sum(x), np.zeros(0), TypeError, "floating-point"),
         (lambda x: x, np.zeros(3), TypeError, "must be one real number"),
         (lambda x: jnp.log(x), 0.0, ValueError, "at the start is -inf"),
         (3, 0.0, TypeError, "outcome"),
@@ -343,3 +344,47 @@ def test_the_score_function_finds_the_slope_of_an_exponential():
     assert abs(found.value - np.exp(-1)) < 4.5 * found.value_error
     assert abs(found.gradient[0] + np.exp(-1)) < 4.5 * found.gradient_error[0]
     assert found.gradient_error[0] < 0.03
+
+
+def test_numbers_far_apart_have_weights():
+    """Far from an edge whose number is large, the others are as they would be without it."""
+    free = jnp.array([90.0, 0, 0, 0, 0, 0])
+    found = np.asarray(learn.positive_weights(topology.ring(6), free), np.float64)
+    graph = topology.ring(6)
+    s = np.exp(np.asarray(free, np.float64))
+    first, second = learn._weights.edge_ends(graph)
+    total = np.bincount(first, s, 6) + np.bincount(second, s, 6)
+    np.testing.assert_allclose(found, s / (1 + np.maximum(total[first], total[second])), rtol=1e-5)  # float32 exp
+
+
+def test_other_rows_outcomes_and_graphs_in_parts_are_refused():
+    ring, settings_ = topology.ring(6), {"samples": 4, "seed": 0}
+    with pytest.raises(ValueError, match=r"x0: has \[5\] rows, and .* has 6 nodes"):
+        learn.rate_gradient(lambda x: x.sum(), ring, 1.0, 1.0, jnp.arange(5.0), **settings_)
+    with pytest.raises(TypeError, match="must be one real number"):
+        learn.rate_gradient(lambda x: jax.lax.complex(x.sum(), x.sum()), ring, 1.0, 1.0, jnp.arange(6.0), **settings_)
+    halves = np.kron(np.eye(2), np.ones((3, 3)) - np.eye(3))
+    parts = topology.from_adjacency(halves, allow_disconnected=True)
+    with pytest.raises(ValueError, match="2 components"):
+        learn.best_rates(parts)
+    with pytest.raises(ValueError, match="2 components"):
+        learn.rate_gradient(lambda x: x.sum(), parts, 1.0, 1.0, jnp.arange(6.0), **settings_)
+    with pytest.raises(ValueError, match="tolerance=1e-18"):
+        learn.best_rates(ring, tolerance=1e-18)
+
+
+def test_whole_numbers_and_graphs_without_edges_have_no_weights():
+    with pytest.raises(TypeError, match="weights"):
+        learn.edge_weights(topology.ring(6), np.ones(6, int))
+    alone = topology.from_adjacency(np.zeros((1, 1)), allow_disconnected=True)
+    for build in (learn.edge_weights, learn.positive_weights):
+        with pytest.raises(ValueError, match="has no edge"):
+            build(alone, np.ones(0))
+
+
+def test_an_outcome_without_a_minimum_gives_a_finite_one():
+    found = learn.fit(lambda x: jnp.log(x), 1.0)
+    assert np.isfinite(found.value)
+    assert not found.converged
+    with pytest.raises(ValueError, match="after the last step"):
+        learn.fit(lambda x: jnp.log(x), 1.0, optimizer=optax.sgd(1.0), steps=1)

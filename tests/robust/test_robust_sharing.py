@@ -319,3 +319,47 @@ def test_lies_that_are_not_finite():
     np.testing.assert_allclose(found[:5, 0], 2, rtol=0, atol=1e-12)
     with pytest.raises(gj.Diverged, match="not finite than the rule tolerates"):
         one_round(R.nna(0), (5,), attack, graph, x0, mixing=gj.mixing.max_degree)
+
+
+@pytest.mark.parametrize(
+    "attack", [R.gaussian(2.0), R.strongest(R.gaussian(2.0)), R.alie()], ids=["gaussian", "best", "alie"]
+)
+def test_packing_and_records_change_no_lie(attack):
+    """At meetings each victim's draws are those of its own event, also where many are packed into one."""
+    plan = tl.poisson_pairs(T.ring(24), 200, seed=3)
+    protocol = gj.gossip_averaging(gj.sharing.robust(R.clipped_gossip(0.5), [3, 17], attack))
+    x0 = jnp.arange(24.0)[:, None]
+    runs = [
+        np.asarray(gj.simulate(KEY, protocol, plan, x0, packing=packing, record_every=every).x)
+        for packing, every in (("sequential", 200), ("packed", 200), ("packed", 7))
+    ]
+    for each in runs[1:]:
+        np.testing.assert_allclose(each, runs[0], rtol=1e-5, atol=1e-4)  # float32 sums in another order, 200 events
+
+
+@pytest.mark.parametrize("attack", [R.spectral(T.ring(24)), R.echo(8)], ids=["spectral", "echo"])
+def test_attacks_made_from_all_models_are_not_packed(attack):
+    plan = tl.poisson_pairs(T.ring(24), 200, seed=3)
+    protocol = gj.gossip_averaging(gj.sharing.robust(R.clipped_gossip(0.5), [3, 17], attack))
+    x0 = jnp.arange(24.0)[:, None]
+    with pytest.raises(ValueError, match="models of the whole network at one time, which packed events do not have"):
+        gj.simulate(KEY, protocol, plan, x0, packing="packed")
+    assert np.isfinite(np.asarray(gj.simulate(KEY, protocol, plan, x0, packing="sequential").x)).all()
+
+
+def test_parts_built_for_other_networks_are_refused():
+    ring, x0 = T.ring(6), jnp.zeros((6, 3))
+    plan = tl.rounds(gj.mixing.metropolis(ring), 4)
+
+    def run(*words):
+        return gj.simulate(KEY, gj.gossip_averaging(gj.sharing.robust(*words)), plan, x0)
+
+    task = gj.tasks.quadratic(np.zeros((5, 3)))
+    with pytest.raises(ValueError, match="is for 6 nodes, and the protocol for 5"):
+        run(R.ubar(task))
+    with pytest.raises(ValueError, match="is for 6 nodes, and the protocol for 7"):
+        run(R.trimmed_mean(0), [1], R.spectral(T.ring(7)))
+    with pytest.raises(ValueError, match="are for 5 and 7 nodes"):
+        run(R.ubar(task), [1], R.spectral(T.ring(7)))
+    with pytest.raises(ValueError, match="node=9: echo copies a node of 6"):
+        run(R.trimmed_mean(0), [1], R.echo(9))

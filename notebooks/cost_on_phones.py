@@ -44,6 +44,20 @@ def _():
     return
 
 
+@app.function
+def sliders():
+    """Return the sliders and lists of this page."""
+    return dict(
+        phones=mo.ui.slider(steps=[50, 100, 200, 500], value=SETTINGS["phones"], show_value=True),
+        megabytes=mo.ui.slider(steps=[0.1, 0.36, 1.0, 6.8, 45.0], value=SETTINGS["megabytes"], show_value=True),
+        share=mo.ui.slider(steps=[5, 10, 20, 37, 100], value=SETTINGS["share"], show_value=True),
+        local_steps=mo.ui.slider(steps=[1, 5, 10, 20], value=SETTINGS["local_steps"], show_value=True),
+        rounds=mo.ui.slider(steps=[20, 50, 100, 200], value=SETTINGS["rounds"], show_value=True),
+        degree=mo.ui.slider(steps=[2, 4, 6, 10], value=SETTINGS["degree"], show_value=True),
+        sample=mo.ui.slider(steps=[5, 10, 20, 40], value=SETTINGS["sample"], show_value=True),
+    )
+
+
 @app.cell
 def _():
     controls = mo.md(
@@ -62,15 +76,7 @@ def _():
 
         {sample} Phones that train in a round of Plexus
         """
-    ).batch(
-        phones=mo.ui.slider(steps=[50, 100, 200, 500], value=SETTINGS["phones"], show_value=True),
-        megabytes=mo.ui.slider(steps=[0.1, 0.36, 1.0, 6.8, 45.0], value=SETTINGS["megabytes"], show_value=True),
-        share=mo.ui.slider(steps=[5, 10, 20, 37, 100], value=SETTINGS["share"], show_value=True),
-        local_steps=mo.ui.slider(steps=[1, 5, 10, 20], value=SETTINGS["local_steps"], show_value=True),
-        rounds=mo.ui.slider(steps=[20, 50, 100, 200], value=SETTINGS["rounds"], show_value=True),
-        degree=mo.ui.slider(steps=[2, 4, 6, 10], value=SETTINGS["degree"], show_value=True),
-        sample=mo.ui.slider(steps=[5, 10, 20, 40], value=SETTINGS["sample"], show_value=True),
-    )
+    ).batch(**sliders())
     controls
     return (controls,)
 

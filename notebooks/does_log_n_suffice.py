@@ -44,6 +44,19 @@ def _():
     return
 
 
+@app.function
+def sliders():
+    """Return the sliders and lists of this page."""
+    return dict(
+        largest=mo.ui.slider(steps=[64, 128, 256, 512, 1024, 2048], value=SETTINGS["largest"], show_value=True),
+        capacities=mo.ui.multiselect(list(RATES), value=SETTINGS["capacities"]),
+        shift=mo.ui.slider(0.0, 1.0, 0.25, value=SETTINGS["shift"], show_value=True),
+        flight_time=mo.ui.slider(0.0, 1.0, 0.1, value=SETTINGS["flight_time"], show_value=True),
+        runs=mo.ui.slider(3, 12, value=SETTINGS["runs"], show_value=True),
+        margin=mo.ui.slider(0.01, 0.2, 0.01, value=SETTINGS["margin"], show_value=True),
+    )
+
+
 @app.cell
 def _():
     controls = mo.md(
@@ -60,14 +73,7 @@ def _():
 
         {margin} Growth, when n grows by the factor e, up to which staleness counts as bounded
         """
-    ).batch(
-        largest=mo.ui.slider(steps=[64, 128, 256, 512, 1024, 2048], value=SETTINGS["largest"], show_value=True),
-        capacities=mo.ui.multiselect(list(RATES), value=SETTINGS["capacities"]),
-        shift=mo.ui.slider(0.0, 1.0, 0.25, value=SETTINGS["shift"], show_value=True),
-        flight_time=mo.ui.slider(0.0, 1.0, 0.1, value=SETTINGS["flight_time"], show_value=True),
-        runs=mo.ui.slider(3, 12, value=SETTINGS["runs"], show_value=True),
-        margin=mo.ui.slider(0.01, 0.2, 0.01, value=SETTINGS["margin"], show_value=True),
-    )
+    ).batch(**sliders())
     controls
     return (controls,)
 

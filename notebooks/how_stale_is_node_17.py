@@ -45,6 +45,19 @@ def _():
     return
 
 
+@app.function
+def sliders():
+    """Return the sliders and lists of this page."""
+    return dict(
+        nodes=mo.ui.slider(steps=[25, 36, 64, 100, 144, 256], value=SETTINGS["nodes"], show_value=True),
+        rate=mo.ui.slider(0.5, 10.0, 0.5, value=SETTINGS["rate"], show_value=True),
+        topology=mo.ui.dropdown(TOPOLOGIES, value=SETTINGS["topology"]),
+        clock=mo.ui.dropdown(["poisson", "periodic"], value=SETTINGS["clock"]),
+        slowness=mo.ui.slider(steps=[1, 2, 5, 10], value=SETTINGS["slowness"], show_value=True),
+        flight_time=mo.ui.slider(0.0, 2.0, 0.1, value=SETTINGS["flight_time"], show_value=True),
+    )
+
+
 @app.cell
 def _():
     controls = mo.md(
@@ -61,14 +74,7 @@ def _():
 
         {flight_time} Seconds that a message is in flight
         """
-    ).batch(
-        nodes=mo.ui.slider(steps=[25, 36, 64, 100, 144, 256], value=SETTINGS["nodes"], show_value=True),
-        rate=mo.ui.slider(0.5, 10.0, 0.5, value=SETTINGS["rate"], show_value=True),
-        topology=mo.ui.dropdown(TOPOLOGIES, value=SETTINGS["topology"]),
-        clock=mo.ui.dropdown(["poisson", "periodic"], value=SETTINGS["clock"]),
-        slowness=mo.ui.slider(steps=[1, 2, 5, 10], value=SETTINGS["slowness"], show_value=True),
-        flight_time=mo.ui.slider(0.0, 2.0, 0.1, value=SETTINGS["flight_time"], show_value=True),
-    )
+    ).batch(**sliders())
     controls
     return (controls,)
 

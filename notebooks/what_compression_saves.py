@@ -41,6 +41,20 @@ def _():
     return
 
 
+@app.function
+def sliders():
+    """Return the sliders and lists of this page."""
+    return dict(
+        nodes=mo.ui.slider(steps=[16, 36, 64], value=SETTINGS["nodes"], show_value=True),
+        topology=mo.ui.dropdown(["random 4-regular", "ring", "complete"], value=SETTINGS["topology"]),
+        alpha=mo.ui.slider(steps=[0.1, 0.5, 1.0, 10.0], value=SETTINGS["alpha"], show_value=True),
+        share=mo.ui.slider(steps=[5, 10, 20, 40], value=SETTINGS["share"], show_value=True),
+        rounds=mo.ui.slider(steps=[60, 120, 240, 480], value=SETTINGS["rounds"], show_value=True),
+        schemes=mo.ui.multiselect(SCHEMES[1:], value=SETTINGS["schemes"]),
+        target=mo.ui.slider(80, 99, 1, value=SETTINGS["target"], show_value=True),
+    )
+
+
 @app.cell
 def _():
     controls = mo.md(
@@ -59,15 +73,7 @@ def _():
 
         {target} Percent of the gain of whole models that is the target
         """
-    ).batch(
-        nodes=mo.ui.slider(steps=[16, 36, 64], value=SETTINGS["nodes"], show_value=True),
-        topology=mo.ui.dropdown(["random 4-regular", "ring", "complete"], value=SETTINGS["topology"]),
-        alpha=mo.ui.slider(steps=[0.1, 0.5, 1.0, 10.0], value=SETTINGS["alpha"], show_value=True),
-        share=mo.ui.slider(steps=[5, 10, 20, 40], value=SETTINGS["share"], show_value=True),
-        rounds=mo.ui.slider(steps=[60, 120, 240, 480], value=SETTINGS["rounds"], show_value=True),
-        schemes=mo.ui.multiselect(SCHEMES[1:], value=SETTINGS["schemes"]),
-        target=mo.ui.slider(80, 99, 1, value=SETTINGS["target"], show_value=True),
-    )
+    ).batch(**sliders())
     controls
     return (controls,)
 

@@ -53,6 +53,18 @@ def _():
     return
 
 
+@app.function
+def sliders():
+    """Return the sliders and lists of this page."""
+    return dict(
+        nodes=mo.ui.slider(steps=[16, 64, 256], value=SETTINGS["nodes"], show_value=True),
+        step_size=mo.ui.slider(steps=[0.01, 0.03, 0.1, 0.3], value=SETTINGS["step_size"], show_value=True),
+        noise=mo.ui.slider(0.0, 2.0, 0.5, value=SETTINGS["noise"], show_value=True),
+        heterogeneity=mo.ui.slider(0.0, 4.0, 0.5, value=SETTINGS["heterogeneity"], show_value=True),
+        rounds=mo.ui.slider(60, 300, 60, value=SETTINGS["rounds"], show_value=True),
+    )
+
+
 @app.cell
 def _():
     controls = mo.md(
@@ -67,13 +79,7 @@ def _():
 
         {rounds} Rounds
         """
-    ).batch(
-        nodes=mo.ui.slider(steps=[16, 64, 256], value=SETTINGS["nodes"], show_value=True),
-        step_size=mo.ui.slider(steps=[0.01, 0.03, 0.1, 0.3], value=SETTINGS["step_size"], show_value=True),
-        noise=mo.ui.slider(0.0, 2.0, 0.5, value=SETTINGS["noise"], show_value=True),
-        heterogeneity=mo.ui.slider(0.0, 4.0, 0.5, value=SETTINGS["heterogeneity"], show_value=True),
-        rounds=mo.ui.slider(60, 300, 60, value=SETTINGS["rounds"], show_value=True),
-    )
+    ).batch(**sliders())
     controls
     return (controls,)
 

@@ -54,6 +54,25 @@ def test_wrong_questions_are_refused():
         ask("which_topology", n=16)
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "error", "words"),
+    [
+        ("how_stale_is_node_17", {"clock": "foo"}, ValueError, "clock='foo': choose one of poisson, periodic"),
+        ("how_stale_is_node_17", {"nodes": 10}, ValueError, "nodes=10: must be 25 or more"),
+        ("does_log_n_suffice", {"capacities": []}, ValueError, r"capacities=\[\]: choose a list of some of "),
+        ("does_log_n_suffice", {"margin": -1.0}, ValueError, "margin=-1.0: must be 0.01 or more"),
+        ("does_log_n_suffice", {"margin": float("nan")}, ValueError, "margin=nan"),
+        ("cost_on_phones", {"share": 200}, ValueError, "share=200: must be 5 or more, at most 100"),
+        ("which_topology", {"nodes": 16.5}, TypeError, "nodes=16.5: must be a whole number"),
+        ("what_compression_saves", {"schemes": ["foo"]}, ValueError, "schemes=.*: choose a list of some of random"),
+        ("what_compression_saves", {"target": 300}, ValueError, "target=300: .* at most 99"),
+    ],
+)
+def test_answers_without_a_meaning_are_not_given(name, setting, error, words):
+    with pytest.raises(error, match=words):
+        ask(name, **setting)
+
+
 @pytest.mark.parametrize("nodes", [16, 20, 25, 32])
 def test_compared_networks_have_the_same_size(nodes):
     graphs = app("which_topology").graphs_of(nodes)
@@ -67,7 +86,7 @@ def test_compared_networks_have_the_same_size(nodes):
 SMALL = {
     "does_log_n_suffice": {"largest": 128, "runs": 4},
     "which_topology": {"nodes": 16, "rounds": 60},
-    "cost_on_phones": {"phones": 20, "rounds": 10, "sample": 5},
+    "cost_on_phones": {"phones": 50, "rounds": 20, "sample": 5},
     "how_stale_is_node_17": {"nodes": 25},
     "what_compression_saves": {"schemes": ["top-k"]},
 }
@@ -156,14 +175,14 @@ def _exact_topology_leaves_the_others_readable(figure, rows):
 
 
 def test_cost_on_phones():
-    settings = {"phones": 20, "rounds": 10, "sample": 5, "megabytes": 1.0, "share": 50, "degree": 4}
+    settings = {"phones": 50, "rounds": 20, "sample": 5, "megabytes": 1.0, "share": 50, "degree": 4}
     costs = ask("cost_on_phones", **settings).values["costs"]
     message = 0.5  # MB
-    assert costs["D-PSGD"]["sent"] == costs["D-PSGD"]["most"] == pytest.approx(10 * 4 * message)
-    assert costs["Epidemic Learning"]["sent"] == pytest.approx(10 * 4 * message)
-    assert costs["D-PSGD"]["updates"] == costs["Epidemic Learning"]["updates"] == 10 * 20
+    assert costs["D-PSGD"]["sent"] == costs["D-PSGD"]["most"] == pytest.approx(20 * 4 * message)
+    assert costs["Epidemic Learning"]["sent"] == pytest.approx(20 * 4 * message)
+    assert costs["D-PSGD"]["updates"] == costs["Epidemic Learning"]["updates"] == 20 * 50
     # At most a message to and from each of a sample for each aggregator, beside views and control messages.
-    assert 10 * 5 * message / 20 < costs["Plexus"]["sent"] < 4 * 10 * 5 * message / 20
+    assert 20 * 5 * message / 50 < costs["Plexus"]["sent"] < 4 * 20 * 5 * message / 50
     for cost in costs.values():
         assert cost["by_phone"].max() == cost["most"]
         assert cost["by_phone"].mean() == pytest.approx(cost["sent"])

@@ -24,6 +24,7 @@ _PUBLISHED = {
     "fedavg": "FedAvg",
     "fedbuff": "FedBuff",
     "gossip": "gossip averaging",
+    "lead": "LEAD",
     "led": "LED",
     "local_sgd": "local SGD",
     "nids": "NIDS",

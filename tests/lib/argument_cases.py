@@ -23,6 +23,7 @@ TASK, SGD = exact_quadratic(), optax.sgd(0.1)
 GRAPH, TREE = gj.topology.ring(N), gj.topology.path(N)
 W = gj.mixing.metropolis(GRAPH).toarray()
 CLIQUES = [[i, i + 1] for i in range(0, N - 1, 2)] + [[N - 1]] * (N % 2)
+UNBIASED = compress.qsgd(4)
 Q, WIRE, BASIS = compress.top_k(1), codes.Wire(), transforms.identity()
 NUMBERS = {
     "text": "a",
@@ -127,6 +128,13 @@ CASES = [
         protocol.nids,
         {"task": TASK, "step_sizes": 0.1, "prox": soft_threshold},
         {"task": THING | NONE, "step_sizes": REAL | NONE | {"zero": 0.0}, "prox": {"number": 3, "text": "a"}},
+    ),
+    (
+        protocol.lead,
+        {"task": TASK, "step_size": 0.1, "compressor": UNBIASED, "gamma": 0.5, "alpha": 0.5},
+        {"task": THING | NONE, "step_size": REAL | NONE | {"zero": 0.0}, "alpha": REAL | {"zero": 0.0, "large": 1.5}}
+        | COMPRESSOR
+        | {"gamma": REAL | {"zero": 0.0}},
     ),
     (protocol.ad_psgd, *learning(**SHARING)),
     (protocol.allreduce_sgd, *learning()),

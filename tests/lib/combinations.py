@@ -116,6 +116,7 @@ PROTOCOLS = {
     "exact_diffusion": functools.partial(protocol.exact_diffusion, TASK, SGD),
     "led": functools.partial(protocol.led, TASK, SGD, local_steps=2),
     "nids": functools.partial(protocol.nids, TASK, 0.1),
+    "lead": functools.partial(protocol.lead, TASK, 0.1, qsgd(3)),
     "extra": functools.partial(protocol.extra, TASK, SGD),
     "k_gt": functools.partial(protocol.k_gt, TASK, 0.1, local_steps=2),
     "prox_skip": functools.partial(protocol.prox_skip, TASK, SGD, probability=0.5),
@@ -160,6 +161,7 @@ WHOLE_ONLY = {
     "gradient_tracking": "the mean of the trackers is that of the gradients only if mixing conserves every coordinate; "
     "`beer` is its form for compressed messages",
     "beer": "compresses by itself: it takes a compressor",
+    "lead": "compresses by itself: it takes a compressor",
     "d2": "its corrections sum to zero only if mixing conserves the mean, which messages that fill in do not; `dpsgd` "
     "with `choco` is the compressed algorithm for such rounds",
     "clique_averaging": "models and gradients go to different neighbours",

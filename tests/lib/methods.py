@@ -29,6 +29,7 @@ EXACT = {
     "exact_diffusion",
     "led",
     "nids",
+    "lead",
     "extra",
     "k_gt",
     "prox_skip",

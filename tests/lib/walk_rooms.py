@@ -204,6 +204,7 @@ def protocols():
         call(P.clique_averaging, task=task(), optimizer=SGD, cliques=[[i] for i in range(N)]),
         call(P.quasi_global_momentum, task=task(), optimizer=SGD, momentum=0.5, sharing=SHARING),
         call(P.nids, task=task(), step_sizes=0.1),
+        call(P.lead, task=task(), step_size=0.1, compressor=COMPRESSOR, gamma=0.5, alpha=0.5),
         call(P.relay_averaging, tree=TREE),
         call(P.relay_sgd, task=task(), optimizer=SGD, tree=TREE, normalize="mean", local_steps=2),
         call(P.admm, topology=RING, prox=node_prox, penalty=1.0, relaxation=0.5),

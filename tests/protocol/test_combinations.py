@@ -34,7 +34,7 @@ from problems import X0
 
 from gossipjax import Info, Properties, Protocol, Requires, protocol, sharing, simulate, timeline
 from gossipjax._engine.prepare import Recording, as_execution, prepare
-from gossipjax.compress import top_k
+from gossipjax.compress import qsgd, top_k
 from gossipjax.facts import check_requires
 from gossipjax.mixing import averaging, column_stochastic, from_matrix, uniform
 from gossipjax.sharing import choco, deep_squeeze, fragments, jwins, secure_aggregation
@@ -85,6 +85,7 @@ ALLOWED = {
     "exact_diffusion": (lambda: protocol.exact_diffusion(TASK, SGD), ONE_MATRIX),
     "led": (lambda: protocol.led(TASK, SGD, local_steps=2), ONE_MATRIX),
     "nids": (lambda: protocol.nids(TASK, 0.1), ONE_MATRIX),
+    "lead": (lambda: protocol.lead(TASK, 0.1, qsgd(3)), ONE_MATRIX),
     "extra": (lambda: protocol.extra(TASK, SGD), ONE_MATRIX),
     "k_gt": (lambda: protocol.k_gt(TASK, 0.1, local_steps=2), SYNCHRONOUS - LOSSY - {"epidemic"}),
     "prox_skip": (lambda: protocol.prox_skip(TASK, SGD, probability=0.5), ONE_MATRIX),

@@ -36,6 +36,7 @@ from gossipjax import (
     gradient_tracking,
     hadfl,
     k_gt,
+    lead,
     led,
     local_sgd,
     lt_admm,
@@ -56,7 +57,7 @@ from gossipjax import (
 from gossipjax._engine import chunks, loop
 from gossipjax._engine.checkpoint import Checkpoint
 from gossipjax._engine.checks import compare_structure
-from gossipjax.compress import scaled_sign, sign_top_k, top_k
+from gossipjax.compress import identity, scaled_sign, sign_top_k, top_k
 from gossipjax.compress.transforms import wavelet
 from gossipjax.mixing import averaging, lazy, metropolis, uniform
 from gossipjax.observe import models
@@ -292,6 +293,7 @@ CASES = [
     Case("clique_averaging", bound(clique_averaging, cliques=[[node] for node in range(N)]), on_rounds([W])),
     Case("quasi_global_momentum", bound(quasi_global_momentum), on_rounds([W])),
     Case("nids", with_rate(nids), on_rounds([W])),
+    Case("lead", with_rate(lead, compressor=identity()), on_rounds([W]), slow=True),
     Case("admm", dual_method, on_rounds([W]), conserves=False, on_graph=True),
     Case("admm_losses", dual_method, on_losses, conserves=False, on_graph=True, slow=True),
     Case("lt_admm", local_dual_method, on_losses, conserves=False, on_graph=True, slow=True),

@@ -200,6 +200,8 @@ CASES = [
     (compress.random_k, PART[0], PART[1] | {"unbiased": FLAG}),
     (compress.random_k, *SHARE),
     (compress.random_gossip, {"p": 0.5}, {"p": REAL | NONE | {"zero": 0.0, "large": 1.5}}),
+    (compress.stc, {"share": 0.5}, {"share": REAL | NONE | {"zero": 0.0, "large": 1.5}}),
+    (codes.Golomb, {"share": 0.5}, {"share": REAL | NONE | {"zero": 0.0, "large": 1.5}}),
     (compress.qsgd, {"levels": 3}, {"levels": WHOLE | NONE | {"zero": 0, "many": 2**23}}),
     (compress.contractive, {"compressor": compress.qsgd(2)}, COMPRESSOR),
     (

@@ -242,6 +242,8 @@ def sharing():
         call(S.top_k, share=0.5, accumulate=True),
         call(C.qsgd, levels=4),
         call(C.random_gossip, p=0.5),
+        call(C.natural),
+        call(C.stc, share=0.5),
         *(call(f, share=0.5) for f in (C.top_k, C.random_k, C.sign_top_k)),
         *(call(f, k=5) for f in (C.top_k, C.random_k, C.sign_top_k)),
         call(C.contractive, compressor=COMPRESSOR),

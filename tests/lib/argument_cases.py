@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.tree_util import Partial
-from problems import X0, N, exact_quadratic
+from problems import X0, N, exact_quadratic, identical_samples
 
 import gossipjax as gj
 from gossipjax import compress, observe, protocol, sharing, wrappers
@@ -71,6 +71,8 @@ GAMMA = {"gamma": REAL | NONE | {"zero": 0.0}}
 COMPRESSOR = {"compressor": THING | NONE | {"sharing": sharing.top_k(0.5)}}
 WIRES = {"wire": THING}
 SHARING = {"sharing": THING | {"compressor": Q, "protocol": protocol.push_sum()}}
+SAMPLED = {"task": identical_samples(TASK), "step_size": 0.1}
+NO_SAMPLES = {"task": THING | NONE | {"task": TASK}, "step_size": REAL | NONE | {"zero": 0.0}}
 DUAL = {"penalty": REAL | {"zero": 0.0}, "relaxation": REAL | {"zero": 0.0, "large": 1.5}}
 CASES = [
     (protocol.relay_averaging, {"tree": TREE}, {"tree": THING | NONE | {"cycle": GRAPH}}),
@@ -109,6 +111,13 @@ CASES = [
     (protocol.exact_diffusion, *learning()),
     (protocol.led, *learning({"local_steps": 2, "beta": 0.5}, beta=REAL | {"zero": 0.0}, **STEPS)),
     (protocol.extra, *learning()),
+    (protocol.gt_saga, SAMPLED, NO_SAMPLES),
+    (protocol.gt_svrg, SAMPLED | {"period": 2}, NO_SAMPLES | {"period": WHOLE | NONE | {"zero": 0}}),
+    (
+        protocol.gt_sarah,
+        SAMPLED | {"period": 2},
+        NO_SAMPLES | {"period": WHOLE | NONE | {"zero": 0}, "batch_size": WHOLE | NONE | {"zero": 0}},
+    ),
     (
         protocol.k_gt,
         {"task": TASK, "step_size": 0.1, "local_steps": 2, "communication_step_size": 0.5},

@@ -31,6 +31,9 @@ EXACT = {
     "nids",
     "lead",
     "extra",
+    "gt_saga",
+    "gt_svrg",
+    "gt_sarah",
     "k_gt",
     "prox_skip",
 }

@@ -88,9 +88,9 @@ def lead(
     stops, Y = H = x, all nodes have one model and ``D_i = −g_i``: it is exact with exact gradients, whatever the
     compressor left out on the way. With C(x) = x and γ = 1 it is :func:`~gossipjax.nids` with equal steps.
 
-    The rate is linear on smooth, strongly convex problems with exact gradients, if γ and α suit the variance v of the
-    compressor: α ≤ 1/(1 + v), and γ small if v is large. The published experiments keep γ = 1 and α = 1/2. A message
-    holds one compressed vector; the first round sends nothing, but its messages are counted.
+    The rate is linear on smooth, strongly convex problems with exact gradients. The proof takes α ≤ 1/(1 + v) with the
+    variance v of the compressor, and a small γ where v is large; the published experiments keep γ = 1 and α = 1/2. A
+    message holds one compressed vector; the first round needs none, but its messages are counted.
 
     On a fixed graph all neighbours know the same H, so one per node is stored. The published ``H_w`` is W H.
 
@@ -106,7 +106,7 @@ def lead(
         ValueError: if a number is out of range, or the compressor is biased; during a run, if the timeline is not
             synchronous rounds on one symmetric doubly stochastic matrix.
 
-    Reference: Liu, Li, Wang, Tang, Yan 2021, arXiv 2007.00232, algorithm 1 (its lines are recalled, not looked up).
+    Reference: Liu, Li, Wang, Tang, Yan 2021, arXiv 2007.00232, algorithm 1 (recalled, not looked up).
     """
     _check_unbiased(as_compressor(compressor))
     real("step_size", step_size, above=0, remedy="below 2 / L of every node's loss")

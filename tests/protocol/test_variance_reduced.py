@@ -106,7 +106,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["gt_saga", pytest.param("gt_svrg", marks=pytest.mark.slow), "gt_sarah"])
 def test_they_equal_the_loops_and_reach_the_optimum(name):
     build, replayed = CASES[name]
     found = run(build(TASK))

@@ -313,6 +313,21 @@ def bernoulli_gap_bits(alpha: Number) -> float:
     return 1.0 + 2.0 * float(np.sum((1.0 - alpha) ** (2.0**m - 1.0)))
 
 
+def golomb_gap_bits(alpha: Number) -> float:
+    """Compute the mean Golomb bits per index ``b + 1/(1 − (1 − α)^(2^b))`` of a random mask, at the best whole b.
+
+    Each coordinate is sent with probability α, independently of the others. A gap g takes one bit for each whole 2^b in
+    g − 1, one to end them, and b for the rest. The best b is within one of ``log₂(ln 2 / α)``, near which all are
+    tried. Kind: exact. Source: a geometric sum.
+
+    Raises:
+        ValueError: α outside (0, 1].
+    """
+    alpha = real("alpha", alpha, above=0, most=1)
+    middle = max(0, round(math.log2(math.log(2) / alpha)))
+    return min(b + 1.0 / (1.0 - (1.0 - alpha) ** 2.0**b) for b in range(max(0, middle - 2), middle + 3))
+
+
 def subset_entropy_bits(k: int, d: int) -> float:
     """Compute ``log₂ C(d, k)``: no code for a uniformly random k-subset of d has fewer bits on average.
 

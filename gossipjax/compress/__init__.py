@@ -10,6 +10,7 @@ from gossipjax.compress import transforms as transforms
 from gossipjax.compress._compressor import Compressor as Compressor
 from gossipjax.compress._compressor import compress_rows as compress_rows
 from gossipjax.compress._compressor import contractive as contractive
+from gossipjax.compress._natural import natural as natural
 from gossipjax.compress._quantize import identity as identity
 from gossipjax.compress._quantize import qsgd as qsgd
 from gossipjax.compress._quantize import random_gossip as random_gossip
@@ -18,5 +19,6 @@ from gossipjax.compress._selection import largest as largest
 from gossipjax.compress._sparsify import random_k as random_k
 from gossipjax.compress._sparsify import sign_top_k as sign_top_k
 from gossipjax.compress._sparsify import top_k as top_k
+from gossipjax.compress._stc import stc as stc
 
 __all__ = [name for name in dir() if not name.startswith("_")]

@@ -19,8 +19,12 @@ from gossipjax.protocol._fedbuff import fedbuff as fedbuff
 from gossipjax.protocol._gossip import gossip_averaging as gossip_averaging
 from gossipjax.protocol._gossip_learning import gossip_learning as gossip_learning
 from gossipjax.protocol._gradient_tracking import gradient_tracking as gradient_tracking
+from gossipjax.protocol._gt_saga import gt_saga as gt_saga
+from gossipjax.protocol._gt_sarah import gt_sarah as gt_sarah
+from gossipjax.protocol._gt_svrg import gt_svrg as gt_svrg
 from gossipjax.protocol._hadfl import hadfl as hadfl
 from gossipjax.protocol._k_gt import k_gt as k_gt
+from gossipjax.protocol._lead import lead as lead
 from gossipjax.protocol._local import node_gradients as node_gradients
 from gossipjax.protocol._nids import nids as nids
 from gossipjax.protocol._prox_skip import prox_skip as prox_skip

@@ -25,6 +25,8 @@ from gossipjax.tasks._data.text import shakespeare as shakespeare
 from gossipjax.tasks._data.text import synthetic_text as synthetic_text
 from gossipjax.tasks._data.text import text_by_role as text_by_role
 from gossipjax.tasks._data.text import tiny_shakespeare as tiny_shakespeare
+from gossipjax.tasks._finite_sum import FiniteSum as FiniteSum
+from gossipjax.tasks._finite_sum import finite_sum as finite_sum
 from gossipjax.tasks._groups import by_user as by_user
 from gossipjax.tasks._groups import natural as natural
 from gossipjax.tasks._models.model import Model as Model

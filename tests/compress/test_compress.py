@@ -21,15 +21,17 @@ from gossipjax.compress import (
     contractive,
     identity,
     largest,
+    natural,
     qsgd,
     random_gossip,
     random_k,
     scaled_sign,
     sign_top_k,
+    stc,
     top_k,
 )
 from gossipjax.compress._compressor import STREAM
-from gossipjax.compress.codes import bitmap, elias_gamma, int32_indices
+from gossipjax.compress.codes import Golomb, bitmap, elias_gamma, int32_indices
 from theory import compression as theory
 
 SETTINGS = settings(max_examples=40, deadline=None)
@@ -156,6 +158,7 @@ ALL = [
     contractive(qsgd(1)),
     scaled_sign(),
     sign_top_k(3),
+    natural(),
 ]
 
 
@@ -187,6 +190,8 @@ def test_no_vector_loses_more_than_the_quality_says(compressor, x):
         (contractive(qsgd(1)), theory.qsgd(1, D)),
         (contractive(qsgd(7)), theory.qsgd(7, D)),
         (scaled_sign(), 1 / D),
+        (natural(), 7 / 8),
+        (stc(0.25), 2 / D),
         (sign_top_k(1), theory.top_k(1, D)),
         (sign_top_k(share=0.25), 2 / D),
         (sign_top_k(5), 1 / 5),
@@ -298,6 +303,44 @@ def test_qsgd_rounds_to_the_two_neighbours_on_its_grid(levels, scale):
     assert expected <= qsgd(levels).variance(6)
 
 
+@pytest.mark.parametrize(("kind", "bits"), [(jnp.float32, 9), (jnp.float64, 12), (jnp.bfloat16, 9), (jnp.float16, 6)])
+def test_natural_compression_rounds_to_the_two_nearest_powers(kind, bits):
+    """Each upper power as often as the fraction says; errors are the least that two values allow."""
+    x = jnp.asarray([3.0, -2.5, 1.25, -4 / 3, 7.75, 8.0, -0.5, 0.0, 6.5e-5], kind)
+    exact = np.asarray(x, np.float64)
+    found = sample(natural(), x, 6000).astype(np.float64)
+    below = 2.0 ** np.floor(np.log2(np.abs(exact), where=exact != 0, out=np.full(9, -np.inf)))
+    up = np.abs(found) == 2 * below
+    assert ((np.abs(found) == below) | up).all()
+    assert (np.sign(found) == np.sign(exact)).all()
+    chance = np.abs(exact) / np.where(below == 0, 1, below) - (below > 0)
+    # |z| < 4 for each entry; entries that are powers are not moved.
+    assert (np.abs(up[:, :7].mean(0) - chance[:7]) <= 4 * np.sqrt(chance * (1 - chance) / 6000)[:7]).all()
+    assert (found[:, 5:8] == exact[5:8]).all()
+    assert natural().variance(9) == (1 / 3) * (2 / 3) / (4 / 3) ** 2
+    assert bits_of(natural(), kind) == bits * D
+
+
+def test_natural_compression_stays_in_the_range_of_the_type():
+    """There is no power of two between the largest and infinity; what diverged is still seen."""
+    top = float(jnp.finfo(jnp.float32).max)
+    x = jnp.asarray([top, -top, jnp.inf, -jnp.inf, jnp.nan, 2.0**-126], jnp.float32)
+    expected = np.asarray([2.0**127, -(2.0**127), np.inf, -np.inf, np.nan, 2.0**-126], np.float32)
+    np.testing.assert_array_equal(sample(natural(), x, 16), np.tile(expected, (16, 1)))
+
+
+def test_stc_is_sign_top_k_with_the_bits_of_its_code():
+    """By hand: gaps 3, 4 and 1 at b = 1 take 2 bits each, and one more for each whole 2 below; 3 signs and the mean."""
+    x = jnp.asarray([0.0, 0.1, 3.0, 0, 0, 0, -2.0, 1.0, 0.5, 0.5, 0, 0], jnp.float32)
+    value, bits = both(stc(0.25), KEY[None], x[None])
+    np.testing.assert_array_equal(value[0], [0, 0, 2, 0, 0, 0, -2, 2, 0, 0, 0, 0])
+    assert int(bits[0]) == (1 + 1 + 0) + 3 * 2 + 3 + 32
+    assert stc(0.25).name == "stc(0.25)"
+    coded = both(sign_top_k(share=0.25, indices=Golomb(0.25)), KEY[None], x[None])
+    np.testing.assert_array_equal(coded[0], value)
+    np.testing.assert_array_equal(coded[1], bits)
+
+
 @given(testing.vectors(9, np.float64))
 @SETTINGS
 def test_scaled_sign_loses_exactly_what_it_says(x):
@@ -342,7 +385,7 @@ def value_and_gradient(compressor, x):
 
 
 @pytest.mark.parametrize(
-    "compressor", [top_k(3), qsgd(3), scaled_sign(), sign_top_k(3), random_gossip(0.5)], ids=lambda c: c.name
+    "compressor", [top_k(3), qsgd(3), scaled_sign(), sign_top_k(3), random_gossip(0.5), natural()], ids=lambda c: c.name
 )
 def test_zero_stays_zero_and_has_a_derivative(compressor):
     value, gradient = value_and_gradient(compressor, jnp.zeros(D))
@@ -420,6 +463,7 @@ def test_leaves_of_different_types_keep_them():
         (lambda: random_gossip(0.0), "p=0.0"),
         (lambda: random_gossip(math.nan), "p=nan"),
         (lambda: qsgd(0), "levels=0"),
+        (lambda: stc(0.0), "share=0.0"),
         (lambda: qsgd(2**23), "levels=8388608"),
         (lambda: contractive(top_k(2)), r"top_k\(k=2\) is biased"),
     ],

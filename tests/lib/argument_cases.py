@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.tree_util import Partial
-from problems import X0, N, exact_quadratic
+from problems import X0, N, exact_quadratic, identical_samples
 
 import gossipjax as gj
 from gossipjax import compress, observe, protocol, sharing, wrappers
@@ -23,6 +23,7 @@ TASK, SGD = exact_quadratic(), optax.sgd(0.1)
 GRAPH, TREE = gj.topology.ring(N), gj.topology.path(N)
 W = gj.mixing.metropolis(GRAPH).toarray()
 CLIQUES = [[i, i + 1] for i in range(0, N - 1, 2)] + [[N - 1]] * (N % 2)
+UNBIASED = compress.qsgd(4)
 Q, WIRE, BASIS = compress.top_k(1), codes.Wire(), transforms.identity()
 NUMBERS = {
     "text": "a",
@@ -70,6 +71,8 @@ GAMMA = {"gamma": REAL | NONE | {"zero": 0.0}}
 COMPRESSOR = {"compressor": THING | NONE | {"sharing": sharing.top_k(0.5)}}
 WIRES = {"wire": THING}
 SHARING = {"sharing": THING | {"compressor": Q, "protocol": protocol.push_sum()}}
+SAMPLED = {"task": identical_samples(TASK), "step_size": 0.1}
+NO_SAMPLES = {"task": THING | NONE | {"task": TASK}, "step_size": REAL | NONE | {"zero": 0.0}}
 DUAL = {"penalty": REAL | {"zero": 0.0}, "relaxation": REAL | {"zero": 0.0, "large": 1.5}}
 CASES = [
     (protocol.relay_averaging, {"tree": TREE}, {"tree": THING | NONE | {"cycle": GRAPH}}),
@@ -108,6 +111,13 @@ CASES = [
     (protocol.exact_diffusion, *learning()),
     (protocol.led, *learning({"local_steps": 2, "beta": 0.5}, beta=REAL | {"zero": 0.0}, **STEPS)),
     (protocol.extra, *learning()),
+    (protocol.gt_saga, SAMPLED, NO_SAMPLES),
+    (protocol.gt_svrg, SAMPLED | {"period": 2}, NO_SAMPLES | {"period": WHOLE | NONE | {"zero": 0}}),
+    (
+        protocol.gt_sarah,
+        SAMPLED | {"period": 2},
+        NO_SAMPLES | {"period": WHOLE | NONE | {"zero": 0}, "batch_size": WHOLE | NONE | {"zero": 0}},
+    ),
     (
         protocol.k_gt,
         {"task": TASK, "step_size": 0.1, "local_steps": 2, "communication_step_size": 0.5},
@@ -127,6 +137,13 @@ CASES = [
         protocol.nids,
         {"task": TASK, "step_sizes": 0.1, "prox": soft_threshold},
         {"task": THING | NONE, "step_sizes": REAL | NONE | {"zero": 0.0}, "prox": {"number": 3, "text": "a"}},
+    ),
+    (
+        protocol.lead,
+        {"task": TASK, "step_size": 0.1, "compressor": UNBIASED, "gamma": 0.5, "alpha": 0.5},
+        {"task": THING | NONE, "step_size": REAL | NONE | {"zero": 0.0}, "alpha": REAL | {"zero": 0.0, "large": 1.5}}
+        | COMPRESSOR
+        | {"gamma": REAL | {"zero": 0.0}},
     ),
     (protocol.ad_psgd, *learning(**SHARING)),
     (protocol.allreduce_sgd, *learning()),
@@ -192,6 +209,8 @@ CASES = [
     (compress.random_k, PART[0], PART[1] | {"unbiased": FLAG}),
     (compress.random_k, *SHARE),
     (compress.random_gossip, {"p": 0.5}, {"p": REAL | NONE | {"zero": 0.0, "large": 1.5}}),
+    (compress.stc, {"share": 0.5}, {"share": REAL | NONE | {"zero": 0.0, "large": 1.5}}),
+    (codes.Golomb, {"share": 0.5}, {"share": REAL | NONE | {"zero": 0.0, "large": 1.5}}),
     (compress.qsgd, {"levels": 3}, {"levels": WHOLE | NONE | {"zero": 0, "many": 2**23}}),
     (compress.contractive, {"compressor": compress.qsgd(2)}, COMPRESSOR),
     (

@@ -13,7 +13,7 @@ import optax
 from jax.tree_util import Partial
 from plexus_runs import run as run_plexus
 from plexus_runs import uneven
-from problems import CURVATURE, TARGETS, X0, N, exact_quadratic, quadratic_prox
+from problems import CURVATURE, TARGETS, X0, N, exact_quadratic, identical_samples, quadratic_prox
 from system_runs import LEARN, MODEL
 
 from gossipjax import protocol, robust, sharing, systems, timeline
@@ -28,6 +28,7 @@ GRAPH, TREE = barabasi_albert(N, 2, seed=1), path(N)
 CLOCK = timeline.clocks.shifted_exponential(0.2, 0.6)
 W = lazy(metropolis(GRAPH))
 FRESH = timeline.overlays.regular(N, 4, seed=0)
+SAMPLES = identical_samples(TASK)
 CLIQUES = [[node] for node in range(N)]
 WALKS = {"num_walks": 3, "service": 1.0, "seed": 0}
 SENT = {"num_fragments": 2, "recipients": 2, "uplink_messages_per_second": 9.0, "seed": 0}
@@ -116,7 +117,11 @@ PROTOCOLS = {
     "exact_diffusion": functools.partial(protocol.exact_diffusion, TASK, SGD),
     "led": functools.partial(protocol.led, TASK, SGD, local_steps=2),
     "nids": functools.partial(protocol.nids, TASK, 0.1),
+    "lead": functools.partial(protocol.lead, TASK, 0.1, qsgd(3)),
     "extra": functools.partial(protocol.extra, TASK, SGD),
+    "gt_saga": functools.partial(protocol.gt_saga, SAMPLES, 0.1),
+    "gt_svrg": functools.partial(protocol.gt_svrg, SAMPLES, 0.1, period=2),
+    "gt_sarah": functools.partial(protocol.gt_sarah, SAMPLES, 0.1, period=2),
     "k_gt": functools.partial(protocol.k_gt, TASK, 0.1, local_steps=2),
     "prox_skip": functools.partial(protocol.prox_skip, TASK, SGD, probability=0.5),
     "quasi_global_momentum": functools.partial(protocol.quasi_global_momentum, TASK, SGD),
@@ -152,6 +157,7 @@ SHARINGS = {
 }
 LIKE_D2 = "its corrections sum to zero only if mixing conserves the mean, as for `d2`"
 SAME_ENDS = "its dual variables sum to zero only if both ends of an edge see the same difference"
+TRACKS = "its trackers sum to the estimates only if mixing conserves every coordinate, as for `gradient_tracking`"
 RELAYS = "sums of relayed models have no gaps"
 DUAL = "dual variables of an edge belong to whole models"
 WHOLE_ONLY = {
@@ -160,6 +166,7 @@ WHOLE_ONLY = {
     "gradient_tracking": "the mean of the trackers is that of the gradients only if mixing conserves every coordinate; "
     "`beer` is its form for compressed messages",
     "beer": "compresses by itself: it takes a compressor",
+    "lead": "compresses by itself: it takes a compressor",
     "d2": "its corrections sum to zero only if mixing conserves the mean, which messages that fill in do not; `dpsgd` "
     "with `choco` is the compressed algorithm for such rounds",
     "clique_averaging": "models and gradients go to different neighbours",
@@ -167,6 +174,9 @@ WHOLE_ONLY = {
     "led": LIKE_D2,
     "nids": LIKE_D2,
     "extra": LIKE_D2,
+    "gt_saga": TRACKS,
+    "gt_svrg": TRACKS,
+    "gt_sarah": TRACKS,
     "k_gt": "its corrections sum to zero only if mixing conserves every coordinate, as for `gradient_tracking`",
     "prox_skip": LIKE_D2,
     "relay_averaging": RELAYS,

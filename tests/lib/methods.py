@@ -29,7 +29,11 @@ EXACT = {
     "exact_diffusion",
     "led",
     "nids",
+    "lead",
     "extra",
+    "gt_saga",
+    "gt_svrg",
+    "gt_sarah",
     "k_gt",
     "prox_skip",
 }

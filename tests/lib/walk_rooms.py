@@ -50,6 +50,10 @@ def task():
     return t.classification(digits(), SHARDS, MLP)
 
 
+def one_sample(data, node, numbers):
+    return task().batch(KEY, data, node)
+
+
 @functools.cache
 def ratings():
     return t.synthetic_ratings(20, 30, seed=0)
@@ -203,7 +207,11 @@ def protocols():
         call(P.prox_skip, task=task(), optimizer=SGD, probability=0.5, chi=2.0),
         call(P.clique_averaging, task=task(), optimizer=SGD, cliques=[[i] for i in range(N)]),
         call(P.quasi_global_momentum, task=task(), optimizer=SGD, momentum=0.5, sharing=SHARING),
+        call(P.gt_saga, task=t.finite_sum(t.linear_regression(N, 4, 2)), step_size=0.1),
+        call(P.gt_svrg, task=t.finite_sum(t.linear_regression(N, 4, 2)), step_size=0.1, period=2),
+        call(P.gt_sarah, task=t.finite_sum(t.linear_regression(N, 4, 2)), step_size=0.1, period=2, batch_size=2),
         call(P.nids, task=task(), step_sizes=0.1),
+        call(P.lead, task=task(), step_size=0.1, compressor=COMPRESSOR, gamma=0.5, alpha=0.5),
         call(P.relay_averaging, tree=TREE),
         call(P.relay_sgd, task=task(), optimizer=SGD, tree=TREE, normalize="mean", local_steps=2),
         call(P.admm, topology=RING, prox=node_prox, penalty=1.0, relaxation=0.5),
@@ -241,6 +249,8 @@ def sharing():
         call(S.top_k, share=0.5, accumulate=True),
         call(C.qsgd, levels=4),
         call(C.random_gossip, p=0.5),
+        call(C.natural),
+        call(C.stc, share=0.5),
         *(call(f, share=0.5) for f in (C.top_k, C.random_k, C.sign_top_k)),
         *(call(f, k=5) for f in (C.top_k, C.random_k, C.sign_top_k)),
         call(C.contractive, compressor=COMPRESSOR),
@@ -274,6 +284,8 @@ def tasks():
             penalty=0.1, batch_size=2, seed=0),
         call(t.logistic_regression, num_nodes=N, samples_per_node=4, dimension=2, heterogeneity=0.1, penalty=0.1,
             batch_size=2, seed=0),
+        call(t.finite_sum, task=t.linear_regression(N, 4, 2)),
+        call(t.finite_sum, task=task(), sample=one_sample, num_samples=2),
         call(t.synthetic_ratings, num_users=20, num_items=30, factors=2, mean_count=10.0, noise_std=0.5,
             train_share=0.7, seed=0),
         call(t.ratings_by_user, dataset=ratings(), num_nodes=4),

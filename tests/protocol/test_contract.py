@@ -11,7 +11,7 @@ import optax
 import pytest
 from jax.tree_util import Partial
 from plexus_runs import network
-from problems import CURVATURE, TARGETS, X0, D, N, exact_quadratic
+from problems import CURVATURE, TARGETS, X0, D, N, exact_quadratic, identical_samples
 from two_leaves import joined, split, two_leaves
 
 from gossipjax import (
@@ -34,8 +34,12 @@ from gossipjax import (
     gossip_averaging,
     gossip_learning,
     gradient_tracking,
+    gt_saga,
+    gt_sarah,
+    gt_svrg,
     hadfl,
     k_gt,
+    lead,
     led,
     local_sgd,
     lt_admm,
@@ -56,7 +60,7 @@ from gossipjax import (
 from gossipjax._engine import chunks, loop
 from gossipjax._engine.checkpoint import Checkpoint
 from gossipjax._engine.checks import compare_structure
-from gossipjax.compress import scaled_sign, sign_top_k, top_k
+from gossipjax.compress import identity, scaled_sign, sign_top_k, top_k
 from gossipjax.compress.transforms import wavelet
 from gossipjax.mixing import averaging, lazy, metropolis, uniform
 from gossipjax.observe import models
@@ -210,6 +214,11 @@ def with_rate(builder, **settings):
     return lambda task, optimizer: builder(task, *optimizer.args, **settings)
 
 
+def with_samples(builder, count, **settings):
+    """A builder that takes a finite sum, here of equal samples, and a step size."""
+    return lambda task, optimizer: builder(identical_samples(task, count), *optimizer.args, **settings)
+
+
 def prox_of(task, node, z, step_size):
     """Of the quadratic loss of a node, whose model is one leaf or two."""
     batch = task.batch(KEY, task.data, node)
@@ -292,6 +301,10 @@ CASES = [
     Case("clique_averaging", bound(clique_averaging, cliques=[[node] for node in range(N)]), on_rounds([W])),
     Case("quasi_global_momentum", bound(quasi_global_momentum), on_rounds([W])),
     Case("nids", with_rate(nids), on_rounds([W])),
+    Case("lead", with_rate(lead, compressor=identity()), on_rounds([W]), slow=True),
+    Case("gt_saga", with_samples(gt_saga, 1), on_rounds([W]), slow=True),
+    Case("gt_svrg", with_samples(gt_svrg, 2, period=2), on_rounds([W]), slow=True),
+    Case("gt_sarah", with_samples(gt_sarah, 2, period=2), on_rounds([W]), slow=True),
     Case("admm", dual_method, on_rounds([W]), conserves=False, on_graph=True),
     Case("admm_losses", dual_method, on_losses, conserves=False, on_graph=True, slow=True),
     Case("lt_admm", local_dual_method, on_losses, conserves=False, on_graph=True, slow=True),

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from combinations import GRAPH, KEY, PROTOCOLS, TREE, X0, built, runs, sharings_of
 from methods import ANY, CONSERVED, EXACT, MASS, MEAN, NOTHING, conserves
-from problems import CURVATURE, TARGETS, exact_quadratic
+from problems import CURVATURE, TARGETS, exact_quadratic, identical_samples
 
 from gossipjax import Task, protocol, simulate, timeline
 from gossipjax.mixing import lazy, metropolis
+from gossipjax.tasks import FiniteSum
 
 FLAT = exact_quadratic(curvature=np.full_like(CURVATURE, 1e-300))
 ON_TREE = {"relay_averaging", "relay_sgd"}
@@ -29,7 +30,8 @@ def without_training(name):
     """All losses are constant, up to what vanishes by rounding."""
     build = PROTOCOLS[name]
     given, named = getattr(build, "args", ()), getattr(build, "keywords", {})
-    return getattr(build, "func", build)(*(FLAT if isinstance(each, Task) else each for each in given), **named)
+    flat = {Task: FLAT, FiniteSum: identical_samples(FLAT)}
+    return getattr(build, "func", build)(*(flat.get(type(each), each) for each in given), **named)
 
 
 def change_of_mean(name, plan):

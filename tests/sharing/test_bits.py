@@ -87,6 +87,7 @@ CASES = {
     "quasi-global momentum": (learned(protocol.quasi_global_momentum), ROUNDS, MODEL),
     "dlm, one vector": (lambda: protocol.dlm(TASK, 0.1, penalty=0.1), ROUNDS, MODEL),
     "nids, one vector": (lambda: protocol.nids(TASK, 0.1), ROUNDS, MODEL),
+    "lead, one compressed vector": (lambda: protocol.lead(TASK, 0.1, qsgd(3)), ROUNDS, 32 + 8 * (1 + 2)),
     "push-sum, a weight": (gj.push_sum, PUSHED, MODEL + FLOAT),
     "sgp, a weight": (learned(protocol.sgp), PUSHED, MODEL + FLOAT),
     "swift": (learned(protocol.swift), MAILBOXES, MODEL),

@@ -339,6 +339,7 @@ def test_subset_entropy_bits_equal_the_binomial(k, d):
         (lambda: theory.gap_pmf(0, 3), "k=0"),
         (lambda: theory.expected_gap_bits(4, 3), "k=4"),
         (lambda: theory.bernoulli_gap_bits(0.0), "alpha=0.0"),
+        (lambda: theory.golomb_gap_bits(0.0), "alpha=0.0"),
         (lambda: theory.subset_entropy_bits(0, 3), "k=0"),
     ],
 )

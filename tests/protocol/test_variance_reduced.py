@@ -1,0 +1,196 @@
+"""Tracking of variance-reduced gradients: NumPy loops of the papers, the exact optimum, and what finite sums are."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.tree_util import Partial
+from problems import X0, exact_quadratic, identical_samples
+from problems import N as MANY
+
+from gossipjax import gradient_tracking, gt_saga, gt_sarah, gt_svrg, node_gradients, simulate
+from gossipjax._engine import loop
+from gossipjax.mixing import metropolis
+from gossipjax.observe import models
+from gossipjax.tasks import (
+    Partition,
+    classification,
+    digits,
+    finite_sum,
+    iid,
+    linear_regression,
+    logistic_regression,
+    quadratic,
+    softmax_regression,
+)
+from gossipjax.timeline import rounds
+from gossipjax.topology import ring
+
+KEY, N, M, D = jax.random.key(1), 4, 5, 2
+RATE, T, PERIOD, BATCH = 0.05, 13, 4, 2
+REGRESSION = linear_regression(N, M, D, heterogeneity=1.0, seed=0)
+TASK = finite_sum(REGRESSION)
+FEATURES, RESPONSES = (np.asarray(REGRESSION.data[name]) for name in ("features", "responses"))
+OPTIMUM = np.asarray(REGRESSION.test["optimum"])
+START = np.random.default_rng(2).standard_normal((N, D))
+W = metropolis(ring(N)).toarray()
+
+
+def run(protocol, num_rounds=T):
+    return simulate(KEY, protocol, rounds(W, num_rounds), jnp.asarray(START), observers=[models()], record_every=1)
+
+
+def one(i, s, x):
+    return FEATURES[i, s] * (FEATURES[i, s] @ x - RESPONSES[i, s])
+
+
+def full(i, x):
+    return FEATURES[i].T @ (FEATURES[i] @ x - RESPONSES[i]) / M
+
+
+@jax.jit
+def draws(size_like):
+    """The samples of all nodes in all rounds: each round folds its number into a stream of the node."""
+
+    def of(node, number):
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(KEY, loop.STEPS), node), number)
+        return jax.random.randint(jax.random.split(key)[0], size_like.shape, 0, M, jnp.int32)
+
+    nodes, numbers = jnp.arange(N, dtype=jnp.uint32), jnp.arange(T, dtype=jnp.uint32)
+    return jax.vmap(lambda number: jax.vmap(lambda node: of(node, number))(nodes))(numbers)
+
+
+def drawn(size):
+    return np.asarray(draws(np.zeros(size)))
+
+
+def saga_in_numpy():
+    x, y, old = START, np.zeros((N, D)), np.zeros((N, D))
+    table = np.array([[one(i, s, x[i]) for s in range(M)] for i in range(N)])
+    for numbers in drawn(1)[:, :, 0]:
+        new = np.array([one(i, s, x[i]) for i, s in enumerate(numbers)])
+        g = new - table[np.arange(N), numbers] + table.mean(axis=1)
+        table[np.arange(N), numbers] = new
+        y, old = W @ (y + g - old), g
+        x = W @ (x - RATE * y)
+        yield x
+
+
+def svrg_in_numpy():
+    x, y, old = START, np.zeros((N, D)), np.zeros((N, D))
+    for t, numbers in enumerate(drawn(1)[:, :, 0]):
+        snapshot = x if t % PERIOD == 0 else snapshot  # noqa: F821 - set in the first round
+        v = np.array([one(i, s, x[i]) - one(i, s, snapshot[i]) + full(i, snapshot[i]) for i, s in enumerate(numbers)])
+        y, old = W @ y + v - old, v
+        x = W @ x - RATE * y
+        yield x
+
+
+def sarah_in_numpy():
+    x, last, y, old = START, None, np.zeros((N, D)), np.zeros((N, D))
+    for t, numbers in enumerate(drawn(BATCH)):
+        if t % PERIOD == 0:
+            v = np.array([full(i, x[i]) for i in range(N)])
+        else:
+            v = old + [np.mean([one(i, s, x[i]) - one(i, s, last[i]) for s in of], 0) for i, of in enumerate(numbers)]
+        y, old, last = W @ y + v - old, v, x
+        x = W @ x - RATE * y
+        yield x
+
+
+CASES = {
+    "gt_saga": (lambda task: gt_saga(task, RATE), saga_in_numpy),
+    "gt_svrg": (lambda task: gt_svrg(task, RATE, period=PERIOD), svrg_in_numpy),
+    "gt_sarah": (lambda task: gt_sarah(task, RATE, period=PERIOD, batch_size=BATCH), sarah_in_numpy),
+}
+
+
+@pytest.mark.parametrize("name", ["gt_saga", pytest.param("gt_svrg", marks=pytest.mark.slow), "gt_sarah"])
+def test_they_equal_the_loops_and_reach_the_optimum(name):
+    build, replayed = CASES[name]
+    found = run(build(TASK))
+    # Thirteen rounds of sums in another order.
+    np.testing.assert_allclose(found["model"][1:], list(replayed()), rtol=0, atol=1e-12)
+    means = (np.mean(leaf, axis=0) for leaf in (found.state.tracker, found.state.estimate))
+    np.testing.assert_allclose(*means, rtol=0, atol=1e-12)
+    # One sample a round, heterogeneous nodes, one constant step: linear, to the exact optimum.
+    x = np.asarray(run(build(TASK), 2000)["model"])
+    errors = np.abs(x - OPTIMUM).max(axis=(1, 2))
+    assert errors[-1] < 1e-10
+    # A straight line in the logarithm: as many rounds, about as many digits.
+    assert np.log(errors[200] / errors[400]) == pytest.approx(np.log(errors[400] / errors[600]), rel=0.5)
+
+
+def test_the_mean_of_the_table_does_not_drift():
+    """A running mean of two thousand changes is that of the table, up to rounding of numbers of order ten."""
+    state = run(gt_saga(TASK, RATE), 2000).state
+    np.testing.assert_allclose(state.mean, np.mean(state.table, axis=1), rtol=0, atol=1e-13)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("build", "order"),
+    [
+        (lambda task: gt_saga(identical_samples(task, 1), RATE), "adapt_then_combine"),
+        (lambda task: gt_svrg(identical_samples(task, 2), RATE, period=3), "combine_then_adapt"),
+        (lambda task: gt_sarah(identical_samples(task, 2), RATE, period=3), "combine_then_adapt"),
+    ],
+    ids=["gt_saga", "gt_svrg", "gt_sarah"],
+)
+def test_nodes_of_equal_samples_track_exact_gradients(build, order):
+    task, plan = exact_quadratic(), rounds(metropolis(ring(MANY)), T)
+    tracked = simulate(KEY, gradient_tracking(task, Partial(optax.sgd, RATE), order=order), plan, jnp.asarray(X0))
+    found = simulate(KEY, build(task), plan, jnp.asarray(X0))
+    # Thirteen rounds of sums in another order.
+    np.testing.assert_allclose(found.x, tracked.x, rtol=0, atol=1e-12)
+
+
+# Finite sums
+
+
+def batch_of(task, node, numbers):
+    return task.sample(task.task.data, jnp.asarray(node), jnp.asarray(numbers, jnp.int32))
+
+
+@pytest.mark.parametrize("task", [REGRESSION, logistic_regression(N, M, D, batch_size=2)], ids=["linear", "logistic"])
+def test_samples_of_regressions_are_rows(task):
+    batch = batch_of(finite_sum(task), 2, [3, 3, 0])
+    for name in ("features", "responses"):
+        np.testing.assert_array_equal(batch[name], np.asarray(task.data[name])[2, [3, 3, 0]])
+    assert batch["penalty"] == task.data["penalty"]
+    assert finite_sum(task).num_samples == M
+
+
+def test_samples_of_classifications_are_those_of_the_shard():
+    data = digits(limit=(24, 8))
+    shards = iid(24, 3, seed=0)
+    task = classification(data, shards, softmax_regression(64, 10), batch_size=2)
+    found = finite_sum(task)
+    assert found.num_samples == 8
+    batch = batch_of(found, 1, [5, 0])
+    picks = shards.shard(1)[[5, 0]]
+    np.testing.assert_array_equal(batch["labels"], np.asarray(data.train.labels)[picks])
+    pixels = (np.asarray(data.train.inputs, np.float32)[picks] - data.mean) / data.std
+    # float32 of a quotient, computed as a product.
+    np.testing.assert_allclose(np.reshape(batch["inputs"], (2, -1)), pixels.reshape(2, -1), rtol=1e-5, atol=1e-6)
+    uneven = classification(data, Partition(shards.indices, np.array([0, 4, 24])), softmax_regression(64, 10))
+    with pytest.raises(ValueError, match="shards of 4 … 20 samples"):
+        finite_sum(uneven)
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "message"),
+    [
+        (lambda: finite_sum(quadratic(np.ones((2, 1)))), ValueError, "not known by number"),
+        (lambda: finite_sum(REGRESSION, num_samples=3), ValueError, "give both, or neither"),
+        (lambda: finite_sum(REGRESSION, sample=node_gradients, num_samples=0), ValueError, "num_samples=0"),
+        (lambda: gt_saga(REGRESSION, RATE), TypeError, "finite_sum"),
+        (lambda: gt_saga(TASK, 0.0), ValueError, "step_size=0.0"),
+        (lambda: gt_svrg(TASK, RATE, period=0), ValueError, "period=0"),
+        (lambda: gt_sarah(TASK, RATE, period=2, batch_size=0), ValueError, "batch_size=0"),
+    ],
+)
+def test_bad_arguments_are_refused(build, error, message):
+    with pytest.raises(error, match=message):
+        build()

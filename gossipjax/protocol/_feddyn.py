@@ -18,7 +18,15 @@ from gossipjax._base.rows import bits_per_row, num_rows, put, scale_rows, state_
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import Pull, check_steps
-from gossipjax.protocol._server import add_scaled, at_rows, needs_server, proximal, share_of_clients, train_clients
+from gossipjax.protocol._server import (
+    add_scaled,
+    at_rows,
+    needs_server,
+    proximal,
+    same_in_rows,
+    share_of_clients,
+    train_clients,
+)
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
 
@@ -51,6 +59,7 @@ def _step(
     x = jax.tree.map(lambda x, d, h: x + d - h, state.x, change, scale_rows(1 / alpha, server))
     clients = put(state.clients, state_rows(event), add_scaled(own, -alpha, back.change))
     info = Info(*traffic_fields(event, bits_per_row(x), num_rows(x)), back.trained.loss, back.trained.finite)
+    x, server = same_in_rows((x, server))
     return FedDynState(x, server, clients), info
 
 

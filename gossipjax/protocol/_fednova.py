@@ -19,7 +19,7 @@ from gossipjax._base.rows import acting_nodes, bits_per_row, num_rows, scale_row
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import init_optimizer
-from gossipjax.protocol._server import add_scaled, at_rows, needs_server, train_clients
+from gossipjax.protocol._server import add_scaled, at_rows, needs_server, same_in_rows, train_clients
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
 MOST_STEPS = 2**31 - 1
@@ -86,7 +86,7 @@ def _step(
     norm = back.trained.optimizer.norm
     each = scale_rows(1 / norm, back.change), norm
     change, steps = mix(event.mixing, at_rows((state.x, jnp.zeros(num_rows(state.x))), rows, each))
-    x = add_scaled(state.x, steps, change)
+    x = same_in_rows(add_scaled(state.x, steps, change))
     info = Info(*traffic_fields(event, bits_per_row(x), num_rows(x)), back.trained.loss, back.trained.finite)
     return FedNovaState(x), info
 

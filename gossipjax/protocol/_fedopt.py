@@ -19,7 +19,7 @@ from gossipjax._base.rows import bits_per_row, num_rows, scale_rows, trained_row
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps, init_optimizer
-from gossipjax.protocol._server import at_rows, needs_server, train_clients
+from gossipjax.protocol._server import at_rows, needs_server, same_in_rows, train_clients
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
 Number = float | Float[np.ndarray | Array, ""]
@@ -51,7 +51,7 @@ def _step(
     change = mix(event.mixing, at_rows(state.x, trained_rows(event), back.change))
     gradient = jax.tree.map(jnp.negative, change)
     updates, after = jax.vmap(server().update)(gradient, state.optimizer, state.x)
-    x = optax.apply_updates(state.x, updates)
+    x, after = same_in_rows((optax.apply_updates(state.x, updates), after))
     info = Info(*traffic_fields(event, bits_per_row(x), num_rows(x)), back.trained.loss, back.trained.finite)
     return FedOptState(x, after), info
 

@@ -18,7 +18,7 @@ from gossipjax._base.rows import bits_per_row, num_rows, trained_rows
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps
-from gossipjax.protocol._server import at_rows, needs_server, proximal, train_clients
+from gossipjax.protocol._server import at_rows, needs_server, proximal, same_in_rows, train_clients
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
 
@@ -36,7 +36,7 @@ def _init(key: Key[Array, ""], x0: Params) -> FedProxState:
 def _step(task: Task, optimizer: Partial, steps: Frozen[int], mu: Any, key, state: FedProxState, event: Event):
     back = train_clients(key, task, optimizer, steps, state.x, event, pull=proximal(state.x, mu))
     change = mix(event.mixing, at_rows(state.x, trained_rows(event), back.change))
-    x = jax.tree.map(jnp.add, state.x, change)
+    x = same_in_rows(jax.tree.map(jnp.add, state.x, change))
     info = Info(*traffic_fields(event, bits_per_row(x), num_rows(x)), back.trained.loss, back.trained.finite)
     return FedProxState(x), info
 

@@ -19,7 +19,7 @@ from gossipjax.compress._compressor import STREAM
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import Pull, acting_gradients, check_steps
-from gossipjax.protocol._server import add_scaled, at_rows, needs_server, share_of_clients, train_clients
+from gossipjax.protocol._server import add_scaled, at_rows, needs_server, same_in_rows, share_of_clients, train_clients
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
 _VARIATES = STREAM - 3
@@ -65,11 +65,9 @@ def _step(
     innovation = jax.tree.map(jnp.subtract, new, own)
     change, drift = mix(event.mixing, (at_rows(state.x, rows, back.change), at_rows(state.x, rows, innovation)))
     x = add_scaled(state.x, server_rate, change)
-    after = ScaffoldState(
-        x,
-        add_scaled(state.server, share_of_clients(event, task.num_nodes), drift),
-        put(state.clients, state_rows(event), new),
-    )
+    server = add_scaled(state.server, share_of_clients(event, task.num_nodes), drift)
+    x, server = same_in_rows((x, server))
+    after = ScaffoldState(x, server, put(state.clients, state_rows(event), new))
     info = Info(*traffic_fields(event, 2 * bits_per_row(x), num_rows(x)), back.trained.loss, back.trained.finite)
     return after, info
 

@@ -68,6 +68,11 @@ def train_clients(
     return Returned(jax.tree.map(jnp.subtract, trained.x, take(x, trained_rows(event))), trained)
 
 
+def same_in_rows(state: Any) -> Any:
+    """Give all rows of what a server has the first one: rows that are computed alike may differ by rounding."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), state)
+
+
 def proximal(x: Params, weight: Any) -> Pull:
     """Return the gradient of ``(w/2) ‖y − x‖²`` at y, x being the model before training."""
     leaf = jax.tree.leaves(x)[0]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float, Int, Integer
 
-from gossipjax._base.arguments import flag, real, reals, whole
+from gossipjax._base.arguments import flag, real, reals, shown, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
@@ -304,12 +304,17 @@ def by_shares(num_samples: int, shares: npt.ArrayLike, *, seed: int) -> Partitio
         The partition.
 
     Raises:
-        ValueError: if a share is not positive and finite, or so small that its node gets no sample.
+        ValueError: if a share is not positive and finite, or so small that its node gets no sample, or if there are no
+            shares, or more than samples.
     """
     num_samples = whole("num_samples", num_samples, least=1, most=MOST, remedy="such as len(data.train.labels)")
     weights = reals("shares", shares, shape=(None,), above=0, most=1e300, remedy="relative sizes of the nodes")
-    _, rng = _check_nodes(num_samples, len(weights), seed)
-    sizes = _rounded_sizes(num_samples, weights)
+    if not 1 <= len(weights) <= num_samples:
+        raise ValueError(
+            f"shares={shown(shares)}: {len(weights)} shares, must be 1 … {num_samples}, as many as there are samples; "
+            "give one share per node"
+        )
+    rng, sizes = np.random.default_rng(checked_seed(seed)), _rounded_sizes(num_samples, weights)
     if np.any(sizes == 0):
         node = int(np.argmin(sizes))
         raise ValueError(

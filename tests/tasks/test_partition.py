@@ -553,7 +553,7 @@ def test_number_of_nodes_is_checked(deal):
         ),
         (lambda: tasks.by_shares(10, [1.0, 0.0], seed=0), r"shares\[1\]=0"),
         (lambda: tasks.by_shares(10, [100.0, 1.0], seed=0), r"shares\[1\]=1: node 1 would get none of the 10 samples"),
-        (lambda: tasks.by_shares(2, [1.0, 1.0, 1.0], seed=0), r"num_nodes=3: must .* 1 … 2"),
+        (lambda: tasks.by_shares(2, [1.0, 1.0, 1.0], seed=0), r"shares=.*: 3 shares, must be 1 … 2, .* per node"),
         (lambda: tasks.quantity_skew(6000, 10, alpha=0.0, seed=0), r"alpha=0\.0: .* above 0"),
         (lambda: tasks.quantity_skew(6000, 10, alpha=1.0, minimum=601, seed=0), r"minimum=601: must .* 1 … 600"),
         (lambda: _groups.by_user(LABELS, 1, minimum=601, seed=0), r"minimum=601: none of the 10 groups .* has 600"),

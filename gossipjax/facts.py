@@ -53,6 +53,12 @@ FACTS = {
         "events that leave one average in all rows, as a server does; use timeline.client_sampling",
         "has no averages",
     ),
+    "server": Fact(
+        "Every event is a round of a server: all model rows hold its model before, and its average after the round.",
+        "rounds in which clients train from a server's model; use timeline.client_sampling",
+        "has no server",
+        implies=("averages",),
+    ),
     "mailboxes": Fact(
         "At each tick of its clock a node averages all messages since the last tick, as in SWIFT and DivShare.",
         "nodes that average their received messages at ticks of their own clocks; use timeline.swift",

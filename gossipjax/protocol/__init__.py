@@ -16,6 +16,13 @@ from gossipjax.protocol._extra import extra as extra
 from gossipjax.protocol._fedavg import fedavg as fedavg
 from gossipjax.protocol._fedavg import local_sgd as local_sgd
 from gossipjax.protocol._fedbuff import fedbuff as fedbuff
+from gossipjax.protocol._feddyn import feddyn as feddyn
+from gossipjax.protocol._fednova import fednova as fednova
+from gossipjax.protocol._fedopt import fedadagrad as fedadagrad
+from gossipjax.protocol._fedopt import fedadam as fedadam
+from gossipjax.protocol._fedopt import fedopt as fedopt
+from gossipjax.protocol._fedopt import fedyogi as fedyogi
+from gossipjax.protocol._fedprox import fedprox as fedprox
 from gossipjax.protocol._gossip import gossip_averaging as gossip_averaging
 from gossipjax.protocol._gossip_learning import gossip_learning as gossip_learning
 from gossipjax.protocol._gradient_tracking import gradient_tracking as gradient_tracking
@@ -35,6 +42,7 @@ from gossipjax.protocol._random_walk import random_walk as random_walk
 from gossipjax.protocol._relay import relay_averaging as relay_averaging
 from gossipjax.protocol._relay import relay_sgd as relay_sgd
 from gossipjax.protocol._restarted import restarted as restarted
+from gossipjax.protocol._scaffold import scaffold as scaffold
 from gossipjax.protocol._swift import swift as swift
 
 # No __all__: gossipjax re-exports every public name of this room, and type checkers follow that only without one.

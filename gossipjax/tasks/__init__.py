@@ -38,10 +38,13 @@ from gossipjax.tasks._problems.quadratic import quadratic as quadratic
 from gossipjax.tasks._problems.regression import linear_regression as linear_regression
 from gossipjax.tasks._problems.regression import logistic_regression as logistic_regression
 from gossipjax.tasks._splits import by_shards as by_shards
+from gossipjax.tasks._splits import by_shares as by_shares
 from gossipjax.tasks._splits import by_stretches as by_stretches
 from gossipjax.tasks._splits import dirichlet as dirichlet
 from gossipjax.tasks._splits import iid as iid
+from gossipjax.tasks._splits import label_quantity as label_quantity
 from gossipjax.tasks._splits import label_skew as label_skew
+from gossipjax.tasks._splits import quantity_skew as quantity_skew
 
 # The models are flax modules, and flax is slow to import.
 _MODELS = {

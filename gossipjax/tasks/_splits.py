@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float, Int, Integer
 
-from gossipjax._base.arguments import flag, real, whole
+from gossipjax._base.arguments import flag, real, reals, shown, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
@@ -221,6 +221,159 @@ def label_skew(labels: npt.ArrayLike, num_nodes: int, *, degree: float, seed: in
     owner[chosen[np.argsort(classes[chosen], kind="stable")]] = np.repeat(np.arange(num_nodes), quotas)
     owner[rest] = np.repeat(np.arange(num_nodes), sizes - quotas)
     return by_owner(owner, num_nodes)
+
+
+@recorded("li2022niid")
+def label_quantity(labels: npt.ArrayLike, num_nodes: int, *, classes_per_node: int, seed: int) -> Partition:
+    """Give every node the same number of classes, and divide each class equally among the nodes that have it.
+
+    Quantity-based label imbalance. The first class of node i is the class number i mod C; the others are drawn at
+    random, different for one node, and from the classes that no node has yet as long as there are any. The samples of a
+    class are shuffled, and sizes of its shards differ by at most one. A class may be at many nodes, so sizes of nodes
+    differ.
+
+    The published code draws all further classes from all; with fewer nodes than classes some classes are then used
+    nowhere. Here every sample is used.
+
+    Args:
+        labels: ``(N,)`` class of every sample; every sample is used once. C is the number of different labels.
+        num_nodes: number of nodes n.
+        classes_per_node: classes k of each node, C / n ≤ k ≤ C; 1 is strongly skewed, C is not skewed.
+        seed: seed of the draws.
+
+    Returns:
+        The partition; every node has samples of exactly k classes.
+
+    Raises:
+        ValueError: if k is out of range, or a class has fewer samples than nodes that have it.
+
+    Reference:
+        Li, Diao, Chen & He, "Federated Learning on Non-IID Data Silos: An Experimental Study", ICDE 2022, "#C = k".
+    """
+    classes = class_numbers("labels", labels)
+    num_nodes, rng = _check_nodes(len(classes), num_nodes, seed)
+    kinds, kind = np.unique(classes, return_inverse=True)
+    per_node = whole(
+        "classes_per_node",
+        classes_per_node,
+        least=-(-len(kinds) // num_nodes),
+        most=len(kinds),
+        remedy=f"{num_nodes} nodes share {len(kinds)} classes: choose it in this range, or take more nodes",
+    )
+    has = _classes_of_nodes(rng, num_nodes, len(kinds), per_node)
+    owner = np.empty(len(classes), np.int64)
+    for number, label in enumerate(kinds):
+        members, nodes = rng.permutation(np.flatnonzero(kind == number)), np.flatnonzero(has[:, number])
+        if len(members) < len(nodes):
+            raise ValueError(
+                f"class {label} has {len(members)} samples, and {len(nodes)} nodes would have it: each needs one; take "
+                "fewer nodes, fewer classes per node, or more data"
+            )
+        owner[members] = nodes[np.arange(len(members)) * len(nodes) // len(members)]
+    return by_owner(owner, num_nodes)
+
+
+def _classes_of_nodes(rng: np.random.Generator, num_nodes: int, num_classes: int, k: int) -> Bool[np.ndarray, "n C"]:
+    """Draw k classes for every node, such that each class is at some node: those of the smallest numbers."""
+    check_memory(
+        f"a table of {num_nodes} nodes by {num_classes} classes", 24 * num_nodes * num_classes, "take fewer nodes"
+    )
+    numbers, nodes = rng.random((num_nodes, num_classes)), np.arange(num_nodes)
+    unused = rng.permutation(np.arange(min(num_nodes, num_classes), num_classes))
+    numbers[np.arange(len(unused)) % num_nodes, unused] = -1
+    numbers[nodes, nodes % num_classes] = -1
+    has = np.zeros((num_nodes, num_classes), bool)
+    has[nodes[:, None], np.argsort(numbers, axis=1)[:, :k]] = True
+    return has
+
+
+@recorded()
+def by_shares(num_samples: int, shares: npt.ArrayLike, *, seed: int) -> Partition:
+    """Distribute the samples at random, in shards of given relative sizes.
+
+    The size of node i is ``N p_i / Σ_j p_j`` rounded down, or up where the remainder of all is largest, so that all
+    samples are used. ``by_shares(N, [0.6, 0.3, 0.1], seed=0)`` has three nodes;
+    ``by_shares(N, np.arange(1, n + 1) ** -1.5, seed=0)`` has sizes after a power law.
+
+    Args:
+        num_samples: number of samples N; every sample is used once.
+        shares: ``(n,)`` positive relative sizes p of the nodes; their sum does not matter.
+        seed: seed of the shuffle.
+
+    Returns:
+        The partition.
+
+    Raises:
+        ValueError: if a share is not positive and finite, or so small that its node gets no sample, or if there are no
+            shares, or more than samples.
+    """
+    num_samples = whole("num_samples", num_samples, least=1, most=MOST, remedy="such as len(data.train.labels)")
+    weights = reals("shares", shares, shape=(None,), above=0, most=1e300, remedy="relative sizes of the nodes")
+    if not 1 <= len(weights) <= num_samples:
+        raise ValueError(
+            f"shares={shown(shares)}: {len(weights)} shares, must be 1 … {num_samples}, as many as there are samples; "
+            "give one share per node"
+        )
+    rng, sizes = np.random.default_rng(checked_seed(seed)), _rounded_sizes(num_samples, weights)
+    if np.any(sizes == 0):
+        node = int(np.argmin(sizes))
+        raise ValueError(
+            f"shares[{node}]={weights[node]:g}: node {node} would get none of the {num_samples} samples; give it a "
+            "larger share, or leave it out"
+        )
+    return _of_sizes(rng, sizes)
+
+
+@recorded("li2022niid")
+def quantity_skew(
+    num_samples: int, num_nodes: int, *, alpha: float, minimum: int | None = None, seed: int
+) -> Partition:
+    """Distribute the samples at random, in shards whose relative sizes are drawn from a Dirichlet distribution.
+
+    Quantity skew: p ~ Dirichlet(α, …, α), p in R^n, and sizes as in :func:`by_shares`; all nodes have the same mix of
+    classes, up to chance. ``E[Σ_i p_i²] = (α + 1) / (n α + 1)``. Nodes below the minimum then get samples, taken one by
+    one from the node that has the most; the published code draws again until all have 10.
+
+    Args:
+        num_samples: number of samples N; every sample is used once.
+        num_nodes: number of nodes n.
+        alpha: concentration α > 0; small: few nodes hold most samples, large: equal sizes.
+        minimum: minimum number of samples per node; None: the smaller of 10 and N / (2 n).
+        seed: seed of the draws.
+
+    Returns:
+        The partition.
+
+    Raises:
+        ValueError: if α is not positive and finite, or there are too few samples for the minimum.
+
+    Reference:
+        Li, Diao, Chen & He, "Federated Learning on Non-IID Data Silos: An Experimental Study", ICDE 2022, "q ~ Dir(β)".
+    """
+    total = whole("num_samples", num_samples, least=1, most=MOST, remedy="such as len(data.train.labels)")
+    num_nodes, rng = _check_nodes(total, num_nodes, seed)
+    alpha = real("alpha", alpha, above=0, most=1e300, remedy="small for sizes that differ; use iid for equal ones")
+    if minimum is None:
+        minimum = max(1, min(10, total // (2 * num_nodes)))
+    minimum = whole("minimum", minimum, least=1, most=total // num_nodes, remedy=_shared(total, num_nodes))
+    sizes = _rounded_sizes(total, rng.dirichlet(np.full(num_nodes, alpha)))
+    missing = np.maximum(minimum - sizes, 0)
+    return _of_sizes(rng, sizes + missing - _take_from_richest(sizes, int(missing.sum())))
+
+
+def _rounded_sizes(total: int, weights: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Round ``total · weights / Σ weights`` to whole numbers of the same sum, by the largest remainders."""
+    exact = total * (weights / weights.max()) / np.sum(weights / weights.max())
+    sizes = np.floor(exact).astype(np.int64)
+    order = np.argsort(sizes - exact, kind="stable")  # the largest remainder first, of equal ones the first node
+    sizes[order[: total - sizes.sum()]] += 1
+    return sizes
+
+
+def _of_sizes(rng: np.random.Generator, sizes: Int[np.ndarray, " n"]) -> Partition:
+    """Distribute all samples at random in shards of these sizes."""
+    check_memory(f"num_samples={sizes.sum()}", 32 * int(sizes.sum()), "take fewer samples")
+    return by_owner(rng.permutation(np.repeat(np.arange(len(sizes)), sizes)), len(sizes))
 
 
 def _check_nodes(num_samples: int, num_nodes: Any, seed: Any) -> tuple[int, np.random.Generator]:

@@ -362,7 +362,7 @@ def client_sampling(
         num_nodes=num_nodes,
         num_rows=num_sampled,
         name=f"client_sampling({num_sampled} of {num_nodes}, seed={seed}, seconds_per_round={seconds_per_round:g})",
-        tags={"averages", "row_stochastic"},
+        tags={"server", "row_stochastic"},
         messages=f"group: {num_sampled} clients and a server",
     )
     shared = {

@@ -102,6 +102,57 @@ CASES = [
     (protocol.local_sgd, *learning({"local_steps": 1}, **SHARING, **STEPS)),
     (protocol.fedavg, *learning({"local_steps": 1}, **STEPS)),
     (protocol.fedbuff, *learning(**STEPS)),
+    (protocol.fedprox, *learning({"local_steps": 1, "mu": 0.5}, mu=REAL, **STEPS)),
+    (
+        protocol.fedopt,
+        *learning({"local_steps": 1, "server_optimizer": SGD}, server_optimizer=THING | NONE, **STEPS),
+    ),
+    *(
+        (
+            build,
+            *learning(
+                {"local_steps": 1, "server_step_size": 0.1, "beta1": 0.5, "beta2": 0.5, "tau": 0.1},
+                server_step_size=REAL | {"zero": 0.0},
+                beta1=REAL | {"one": 1.0},
+                beta2=REAL | {"one": 1.0},
+                tau=REAL | {"zero": 0.0},
+                **STEPS,
+            ),
+        )
+        for build in (protocol.fedadam, protocol.fedyogi)
+    ),
+    (
+        protocol.fedadagrad,
+        *learning(
+            {"local_steps": 1, "server_step_size": 0.1, "beta1": 0.5, "tau": 0.1},
+            server_step_size=REAL | {"zero": 0.0},
+            beta1=REAL | {"one": 1.0},
+            tau=REAL | {"zero": 0.0},
+            **STEPS,
+        ),
+    ),
+    (
+        protocol.fednova,
+        {"task": TASK, "step_size": 0.1, "local_steps": [2] * N, "momentum": 0.5},
+        {
+            "task": THING | NONE,
+            "step_size": REAL | {"zero": 0.0},
+            "local_steps": LIST | {"number": 3, "zero": [0] * N},
+            "momentum": REAL | {"one": 1.0},
+        },
+    ),
+    (
+        protocol.scaffold,
+        {"task": TASK, "step_size": 0.1, "local_steps": 2, "server_step_size": 0.5, "variate": "gradient"},
+        {
+            "task": THING | NONE,
+            "step_size": REAL | {"zero": 0.0},
+            "server_step_size": REAL | {"zero": 0.0},
+            "variate": WORD,
+        }
+        | STEPS,
+    ),
+    (protocol.feddyn, *learning({"local_steps": 1, "alpha": 0.5}, alpha=REAL | {"zero": 0.0}, **STEPS)),
     (protocol.swift, *learning(**SHARING, **STEPS)),
     (protocol.random_walk, *learning(**STEPS)),
     (protocol.gossip_learning, *learning(merge=WORD, scale={"number": 3, "text": "a"}, **SHARING, **STEPS)),

@@ -109,6 +109,14 @@ PROTOCOLS = {
     "push_sum": protocol.push_sum,
     "sgp": functools.partial(protocol.sgp, TASK, SGD),
     "fedavg": functools.partial(protocol.fedavg, TASK, SGD, local_steps=2),
+    "fedprox": functools.partial(protocol.fedprox, TASK, SGD, local_steps=2, mu=0.5),
+    "fedopt": functools.partial(protocol.fedopt, TASK, SGD, SGD, local_steps=2),
+    "fedadam": functools.partial(protocol.fedadam, TASK, SGD, local_steps=2, server_step_size=0.1),
+    "fedyogi": functools.partial(protocol.fedyogi, TASK, SGD, local_steps=2, server_step_size=0.1),
+    "fedadagrad": functools.partial(protocol.fedadagrad, TASK, SGD, local_steps=2, server_step_size=0.1),
+    "fednova": functools.partial(protocol.fednova, TASK, 0.1, local_steps=[2] * N),
+    "scaffold": functools.partial(protocol.scaffold, TASK, 0.1, local_steps=2),
+    "feddyn": functools.partial(protocol.feddyn, TASK, SGD, local_steps=2, alpha=0.5),
     "allreduce_sgd": functools.partial(protocol.allreduce_sgd, TASK, SGD),
     "clique_averaging": functools.partial(protocol.clique_averaging, TASK, SGD, CLIQUES),
     "gradient_tracking": functools.partial(protocol.gradient_tracking, TASK, SGD),
@@ -158,10 +166,19 @@ SHARINGS = {
 LIKE_D2 = "its corrections sum to zero only if mixing conserves the mean, as for `d2`"
 SAME_ENDS = "its dual variables sum to zero only if both ends of an edge see the same difference"
 TRACKS = "its trackers sum to the estimates only if mixing conserves every coordinate, as for `gradient_tracking`"
+LIKE_FEDAVG = "changes refer to whole models, which clients fetch as for `fedavg`"
 RELAYS = "sums of relayed models have no gaps"
 DUAL = "dual variables of an edge belong to whole models"
 WHOLE_ONLY = {
     "fedavg": "clients could return parts of models, but fetch whole ones, and a plan counts messages of one size",
+    "fedprox": LIKE_FEDAVG,
+    "fedopt": LIKE_FEDAVG,
+    "fedadam": LIKE_FEDAVG,
+    "fedyogi": LIKE_FEDAVG,
+    "fedadagrad": LIKE_FEDAVG,
+    "fednova": LIKE_FEDAVG,
+    "scaffold": LIKE_FEDAVG,
+    "feddyn": LIKE_FEDAVG,
     "allreduce_sgd": "gradients, not models, are averaged, and exactly: sums on their way have no gaps",
     "gradient_tracking": "the mean of the trackers is that of the gradients only if mixing conserves every coordinate; "
     "`beer` is its form for compressed messages",

@@ -37,8 +37,9 @@ EXACT = {
     "k_gt",
     "prox_skip",
 }
-EXACT |= {"admm", "lt_admm", "dlm", "dinno", "relay_sgd"}
-"""Methods that reach the optimum of heterogeneous losses with a constant step; a test measures it, of all on rounds."""
+EXACT |= {"admm", "lt_admm", "dlm", "dinno", "relay_sgd"} | {"scaffold", "feddyn"}
+"""Methods that reach the optimum of heterogeneous losses with a constant step; tests measure it, of all on rounds, and
+of servers with all clients in every round."""
 MEAN, ANY, MASS, NOTHING = "the mean, if W is doubly stochastic", "the mean, on any W", "mass, also in flight", "–"
 CONSERVED = {
     "allreduce_sgd": ANY,
@@ -51,6 +52,9 @@ CONSERVED = {
     "relay_averaging": NOTHING,
     "relay_sgd": NOTHING,
     "fedavg": NOTHING,
+    **dict.fromkeys(("fedprox", "fedopt", "fedadam", "fedyogi", "fedadagrad", "fednova"), NOTHING),
+    "scaffold": NOTHING,
+    "feddyn": NOTHING,
     "random_walk": NOTHING,
     "fedbuff": NOTHING,
     "hadfl": NOTHING,

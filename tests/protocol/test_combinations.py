@@ -79,6 +79,19 @@ ALLOWED = {
     ),
     "local_sgd": (lambda: protocol.local_sgd(TASK, SGD, local_steps=2), OWN_ROWS),
     "fedavg": (lambda: protocol.fedavg(TASK, SGD, local_steps=2), {"client_sampling", "Plexus", "all-reduce"}),
+    **{
+        name: (PROTOCOLS[name], {"client_sampling"})
+        for name in (
+            "fedprox",
+            "fedopt",
+            "fedadam",
+            "fedyogi",
+            "fedadagrad",
+            "fednova",
+            "scaffold",
+            "feddyn",
+        )
+    },
     "allreduce_sgd": (lambda: protocol.allreduce_sgd(TASK, SGD), {*SYNCHRONOUS, "directed rounds", "changing pushes"}),
     "gradient_tracking": (lambda: protocol.gradient_tracking(TASK, SGD), SYNCHRONOUS - LOSSY - {"epidemic"}),
     "beer": (lambda: protocol.beer(TASK, SGD, top_k(1), 0.5), ONE_MATRIX),

@@ -31,6 +31,10 @@ from gossipjax import (
     extra,
     fedavg,
     fedbuff,
+    feddyn,
+    fednova,
+    fedprox,
+    fedyogi,
     gossip_averaging,
     gossip_learning,
     gradient_tracking,
@@ -50,6 +54,7 @@ from gossipjax import (
     random_walk,
     relay_averaging,
     relay_sgd,
+    scaffold,
     sgp,
     sharing,
     simulate,
@@ -102,7 +107,7 @@ class Case(NamedTuple):
     conserves: bool = True
     """Whether mixing keeps the mean where W is doubly stochastic."""
     on_graph: bool = False
-    """Whether the protocol is built for the graph of the rounds, too."""
+    """Whether the protocol is built for the order of the nodes, too: on a graph, or with settings of each node."""
     slow: bool = False
     """Whether its tests are slow tests, to keep the others short."""
     noisy: bool = False
@@ -226,6 +231,11 @@ def prox_of(task, node, z, step_size):
     return jax.tree.map(lambda z, a, b: (z + step_size * a * b) / (1 + step_size * a), z, a, b)
 
 
+def normalized_method(task, optimizer, order):
+    steps = 1 + np.arange(N) % 3
+    return fednova(task, *optimizer.args, local_steps=steps[order], momentum=0.5)
+
+
 def dual_method(task, optimizer, order):
     return admm(GRAPH.relabel(np.argsort(order)), Partial(prox_of, task), penalty=optimizer.args[0], relaxation=0.6)
 
@@ -287,6 +297,19 @@ CASES = [
     Case("dpsgd_push", bound(dpsgd), on_pairs(poisson_push)),
     Case("local_sgd_averaging", bound(local_sgd, local_steps=2), on_rounds([averaging(N).toarray()])),
     Case("fedavg_sampling", bound(fedavg, local_steps=2), on_samples, slots=SAMPLED, noisy=True),
+    Case("fedprox", bound(fedprox, local_steps=2, mu=0.5), on_samples, slots=SAMPLED, slow=True),
+    Case(
+        "fedyogi",
+        bound(fedyogi, local_steps=2, server_step_size=0.1, tau=0.1),
+        on_samples,
+        slots=SAMPLED,
+        slow=True,
+    ),
+    Case("fednova", normalized_method, on_samples, slots=SAMPLED, on_graph=True, slow=True),
+    Case("feddyn", bound(feddyn, local_steps=2, alpha=0.5), on_samples, slots=SAMPLED, slow=True),
+    Case(
+        "fed_scaffold", with_rate(scaffold, local_steps=2, server_step_size=0.8), on_samples, slots=SAMPLED, slow=True
+    ),
     Case("allreduce", bound(allreduce_sgd), on_rounds([W])),
     Case("gradient_tracking_cta", bound(gradient_tracking), on_rounds([W])),
     Case("gradient_tracking_atc", bound(gradient_tracking, order="adapt_then_combine"), on_rounds([W])),

@@ -18,7 +18,7 @@ FLAT = exact_quadratic(curvature=np.full_like(CURVATURE, 1e-300))
 ON_TREE = {"relay_averaging", "relay_sgd"}
 ON_ONE_GRAPH = {"admm": ("rounds",), "lt_admm": ("rounds",)} | dict.fromkeys(ON_TREE, ("losses on one graph",))
 """Plans on the graph that a protocol is built for."""
-SERVERS = {"fedavg", "fedbuff"}
+SERVERS = {name for name in PROTOCOLS if name.startswith("fed")} | {"scaffold"}
 """There is one model, a server's: without training there is nothing that mixing could change."""
 
 

@@ -99,6 +99,31 @@ CASES = {
         timeline.fedbuff(N, 9.0, concurrency=2, train_time=CLOCK, buffer_size=1, seed=0),
         MODEL,
     ),
+    "fedprox": (
+        learned(protocol.fedprox, local_steps=2, mu=0.5),
+        timeline.client_sampling(N, 2, 3, seed=0),
+        MODEL,
+    ),
+    "fedopt": (
+        learned(protocol.fedadam, local_steps=2, server_step_size=0.1),
+        timeline.client_sampling(N, 2, 3, seed=0),
+        MODEL,
+    ),
+    "fednova": (
+        lambda: protocol.fednova(TASK, 0.1, local_steps=[2] * N),
+        timeline.client_sampling(N, 2, 3, seed=0),
+        MODEL,
+    ),
+    "feddyn": (
+        learned(protocol.feddyn, local_steps=2, alpha=0.5),
+        timeline.client_sampling(N, 2, 3, seed=0),
+        MODEL,
+    ),
+    "scaffold, two vectors": (
+        lambda: protocol.scaffold(TASK, 0.1, local_steps=2),
+        timeline.client_sampling(N, 2, 3, seed=0),
+        2 * MODEL,
+    ),
     "walks": (
         learned(protocol.random_walk),
         timeline.random_walks(GRAPH, 9, num_walks=2, service=1.0, seed=0),

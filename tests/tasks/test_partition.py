@@ -388,6 +388,74 @@ def test_full_label_skew_is_sorted_data():
     assert np.count_nonzero(counts) <= 7 + 10 - 1
 
 
+# --- a number of classes, and sizes that differ -----------------------------------------------------------------------
+
+
+@properties
+@given(pools(), st.integers(1, 12))
+def test_label_quantity_gives_every_node_k_classes_in_equal_shares(pool, k):
+    labels, num_nodes, seed = pool
+    labels = np.concatenate([labels, np.repeat(np.unique(labels), num_nodes)])  # enough for all nodes
+    num_classes = len(np.unique(labels))
+    k = min(max(k, -(-num_classes // num_nodes)), num_classes)
+    partition = tasks.label_quantity(labels, num_nodes, classes_per_node=k, seed=seed)
+    parts.check_partition(partition, len(labels))
+    counts = partition.class_counts(labels, 12)[:, np.unique(labels)]
+    np.testing.assert_array_equal(np.count_nonzero(counts, axis=1), k)
+    if num_nodes >= num_classes:
+        assert np.all(counts[np.arange(num_nodes), np.arange(num_nodes) % num_classes] > 0)
+    for shares in counts.T:
+        assert np.ptp(shares[shares > 0]) <= 1
+
+
+def test_label_quantity_draws_every_pair_of_classes_equally_often():
+    """Two classes of 10 at node 0: class 0, and one of the others with probability 1/9 each."""
+    counts, draws = np.zeros(10), 200
+    for seed in range(draws):
+        counts += tasks.label_quantity(LABELS[:200], 20, classes_per_node=2, seed=seed).class_counts(LABELS, 10)[0] > 0
+    assert counts[0] == draws
+    deviation = (counts[1:] - draws / 9) / np.sqrt(draws * 8 / 81)
+    assert np.abs(deviation).max() < 4
+
+
+@properties
+@given(st.integers(0, 300), st.integers(1, 30), st.integers(0, 2**32))
+def test_shares_give_sizes_that_are_rounded_up_or_down(extra, num_nodes, seed):
+    shares = np.random.default_rng(seed).uniform(1.0, 3.0, num_nodes)
+    total = 3 * num_nodes + extra  # a share is at least a third of the mean
+    partition = tasks.by_shares(total, 7.0 * shares, seed=seed)
+    parts.check_partition(partition, total)
+    exact = total * shares / shares.sum()
+    assert np.all((np.floor(exact) <= partition.sizes) & (partition.sizes <= np.ceil(exact)))
+    remainder, up = exact - np.floor(exact), partition.sizes > exact
+    assert remainder[up].min(initial=1) >= remainder[~up].max(initial=0) - 1e-9  # rounding of products
+
+
+def test_shares_by_hand():
+    assert tasks.by_shares(10, [0.6, 0.3, 0.1], seed=0).sizes.tolist() == [6, 3, 1]
+    assert tasks.by_shares(10, [1, 1, 1], seed=0).sizes.tolist() == [4, 3, 3]
+    assert tasks.by_shares(11, [4, 2, 2], seed=0).sizes.tolist() == [5, 3, 3]  # 5.5, 2.75 and 2.75
+
+
+@properties
+@given(st.integers(1, 40), st.integers(0, 260), st.floats(1e-3, 1e3), st.integers(0, 2**32))
+def test_quantity_skew_uses_every_sample_once_and_keeps_the_minimum(num_nodes, extra, alpha, seed):
+    total = num_nodes + extra
+    partition = tasks.quantity_skew(total, num_nodes, alpha=alpha, seed=seed)
+    parts.check_partition(partition, total)
+    assert partition.sizes.min() >= max(1, min(10, total // (2 * num_nodes)))
+
+
+@pytest.mark.parametrize("alpha", [0.2, 2.0])
+def test_quantity_skew_has_the_moments_of_a_dirichlet_distribution(alpha):
+    """Σ p² = (α + 1) / (n α + 1) in the mean; rounding and the minimum of 1 in 10,000 are below the standard error."""
+    n, draws, total = 10, 200, 10_000
+    sizes = [tasks.quantity_skew(total, n, alpha=alpha, minimum=1, seed=seed).sizes for seed in range(draws)]
+    squares = np.sum((np.array(sizes) / total) ** 2, axis=1)
+    z = (squares.mean() - (alpha + 1) / (n * alpha + 1)) / (squares.std(ddof=1) / np.sqrt(draws))
+    assert abs(z) < 4
+
+
 # --- seeds, labels, groups --------------------------------------------------------------------------------------------
 
 
@@ -397,6 +465,9 @@ DEALS = {
     "dirichlet": lambda labels, seed: tasks.dirichlet(labels, 12, alpha=0.3, seed=seed),
     "label_skew": lambda labels, seed: tasks.label_skew(labels, 12, degree=0.7, seed=seed),
     "by_stretches": lambda labels, seed: tasks.by_stretches(labels, 12, shards_per_node=2, seed=seed),
+    "label_quantity": lambda labels, seed: tasks.label_quantity(labels, 12, classes_per_node=2, seed=seed),
+    "by_shares": lambda labels, seed: tasks.by_shares(len(labels), np.arange(1, 13), seed=seed),
+    "quantity_skew": lambda labels, seed: tasks.quantity_skew(len(labels), 12, alpha=0.5, seed=seed),
     "by_user": lambda labels, seed: _groups.by_user(labels, 4, seed=seed),
     "natural": lambda labels, seed: _groups.natural(labels, 4, seed=seed),
 }
@@ -444,6 +515,8 @@ def test_shard_of_a_missing_node():
         lambda n: tasks.dirichlet(LABELS[:20], n, alpha=1.0, seed=0),
         lambda n: tasks.label_skew(LABELS[:20], n, degree=0.5, seed=0),
         lambda n: tasks.by_stretches(LABELS[:20], n, shards_per_node=1, seed=0),
+        lambda n: tasks.label_quantity(np.zeros(20, int), n, classes_per_node=1, seed=0),
+        lambda n: tasks.quantity_skew(20, n, alpha=1.0, seed=0),
         lambda n: _groups.natural(np.arange(20), n),
         lambda n: _groups.by_user(np.arange(20), n, seed=0),
     ],
@@ -469,6 +542,20 @@ def test_number_of_nodes_is_checked(deal):
         (lambda: tasks.label_skew(LABELS, 10, degree=float("nan"), seed=0), r"degree=nan"),
         (lambda: tasks.by_stretches(LABELS, 10, shards_per_node=0, seed=0), r"shards_per_node=0: must .* 1 … 600"),
         (lambda: tasks.by_stretches(LABELS, 10, shards_per_node=601, seed=0), r"shards_per_node=601"),
+        (
+            lambda: tasks.label_quantity(LABELS, 4, classes_per_node=2, seed=0),
+            r"classes_per_node=2: must .* 3 … 10.*4 ",
+        ),
+        (lambda: tasks.label_quantity(LABELS, 4, classes_per_node=11, seed=0), r"classes_per_node=11"),
+        (
+            lambda: tasks.label_quantity([0, 0, 0, 1], 4, classes_per_node=1, seed=0),
+            r"class 1 has 1 samples, and 2 nodes would have it: .* more data",
+        ),
+        (lambda: tasks.by_shares(10, [1.0, 0.0], seed=0), r"shares\[1\]=0"),
+        (lambda: tasks.by_shares(10, [100.0, 1.0], seed=0), r"shares\[1\]=1: node 1 would get none of the 10 samples"),
+        (lambda: tasks.by_shares(2, [1.0, 1.0, 1.0], seed=0), r"shares=.*: 3 shares, must be 1 … 2, .* per node"),
+        (lambda: tasks.quantity_skew(6000, 10, alpha=0.0, seed=0), r"alpha=0\.0: .* above 0"),
+        (lambda: tasks.quantity_skew(6000, 10, alpha=1.0, minimum=601, seed=0), r"minimum=601: must .* 1 … 600"),
         (lambda: _groups.by_user(LABELS, 1, minimum=601, seed=0), r"minimum=601: none of the 10 groups .* has 600"),
         (lambda: _groups.natural(LABELS, minimum=601), r"minimum=601: none of the 10 groups"),
         (lambda: _groups.natural(LABELS, 11), r"num_nodes=11: must .* in 1 … 10"),
@@ -485,6 +572,8 @@ CALLS = {
     "by_stretches": (tasks.by_stretches, (LABELS[:60], 6), {"shards_per_node": 2, "seed": 0}),
     "dirichlet": (tasks.dirichlet, (LABELS[:60], 6), {"alpha": 1.0, "minimum": 2, "seed": 0}),
     "label_skew": (tasks.label_skew, (LABELS[:60], 6), {"degree": 0.5, "seed": 0}),
+    "label_quantity": (tasks.label_quantity, (LABELS[:60], 6), {"classes_per_node": 2, "seed": 0}),
+    "quantity_skew": (tasks.quantity_skew, (60, 6), {"alpha": 1.0, "minimum": 2, "seed": 0}),
     "natural": (_groups.natural, (LABELS[:60], 6), {"minimum": 1, "seed": 0}),
     "by_user": (_groups.by_user, (LABELS[:60], 6), {"minimum": 1, "seed": 0}),
 }
@@ -527,7 +616,7 @@ WRONG_LABELS = {
 
 
 TAKE_LABELS = {
-    **{name: lambda labels, call=CALLS[name]: call[0](labels, 6, **call[2]) for name in list(CALLS)[1:5]},
+    **{name: lambda labels, call=CALLS[name]: call[0](labels, 6, **call[2]) for name in list(CALLS)[1:6]},
     "class_counts": lambda labels: tasks.iid(60, 6, seed=0).class_counts(labels, 10),
     "plot": lambda labels: tasks.iid(60, 6, seed=0).plot(labels),
 }
@@ -678,6 +767,9 @@ def test_sixty_thousand_samples_on_a_thousand_nodes():
         tasks.dirichlet(labels, 1000, alpha=0.1, seed=0),
         tasks.label_skew(labels, 1000, degree=0.9, seed=0),
         tasks.by_stretches(labels, 1000, shards_per_node=2, seed=0),
+        tasks.label_quantity(labels, 1000, classes_per_node=2, seed=0),
+        tasks.by_shares(60_000, np.arange(1, 1001) ** -0.5, seed=0),
+        tasks.quantity_skew(60_000, 1000, alpha=0.1, seed=0),
         _groups.natural(np.arange(60_000) // 20, 1000),
         _groups.by_user(np.arange(60_000) // 20, 1000, seed=0),
     ):

@@ -105,8 +105,8 @@ def gradient_inversion(weights: Any, bias: Any) -> Inverted:
 
     Reference: Phong, Aono, Hayashi, Wang, Moriai 2018 (recalled, not looked up).
     """
-    slope = reals("bias", bias, shape=(None,))
-    kernel = reals("weights", weights, shape=(slope.size, None))
+    kernel = reals("weights", weights, shape=(None, None))
+    slope = reals("bias", bias, shape=(len(kernel),), remedy="with one entry for each row of weights")
     if not slope.size or not np.any(slope):
         raise ValueError(f"bias={shown(bias)}: has no gradient, so that no sample can be read off")
     strongest = int(np.argmax(np.abs(slope)))

@@ -104,3 +104,38 @@ def curious_mu_squared(
         np.linalg.inv(sigma**2 * np.eye(len(rest)) + pair**2 * (np.diag(rest.sum(axis=1)) - rest))
     )
     return found
+
+
+def factorized_mu_squared(C: Float[np.ndarray, "t t"]) -> float:
+    """Give μ² of all steps of a node against an eavesdropper, if the noise of its steps is ``C⁻¹ z``, for Δ = σ = 1.
+
+    C is lower triangular, z of independent standard normals. Steps s and t are then seen with the precision ``M =
+    CᵀC``, and equal shifts are the worst if no entry is negative: ``1ᵀM1``. Anti-correlated noise (AntiPGD), C the
+    matrix of prefix sums, has ``T (T + 1) (2T + 1)/6``, and independent noise T.
+
+    Kind: exact. Source: the covariance ``(CᵀC)⁻¹`` of what is sent.
+    """
+    C = _triangular(C)
+    M = C.T @ C
+    if (M < 0).any():
+        raise ValueError("C: CᵀC has negative entries, so that equal shifts are not the worst; C must have none")
+    return float(M.sum())
+
+
+def factorized_variances(C: Float[np.ndarray, "t t"]) -> Float[np.ndarray, " t"]:
+    """Give the variance of the noise of a node's model after each step, if the noise of its steps is ``C⁻¹ z``.
+
+    The diagonal of ``A (CᵀC)⁻¹ Aᵀ`` with A the prefix sums: 1 at every step for C = A, and 1, 2, 3, … for C = I.
+
+    Kind: exact. Source: the sum of the noise up to a step.
+    """
+    C = _triangular(C)
+    summed = np.tril(np.ones_like(C)) @ np.linalg.inv(C)
+    return np.sum(summed**2, axis=1)
+
+
+def _triangular(C: Float[np.ndarray, "t t"]) -> Float[np.ndarray, "t t"]:
+    C = square("C", C)
+    if np.triu(C, 1).any() or (np.diagonal(C) == 0).any():
+        raise ValueError("C: must be lower triangular, without 0 on its diagonal, since noise cannot foresee steps")
+    return C

@@ -48,6 +48,7 @@ ARRAYS = {
     "source_rates": np.ones(4),
     "gradient_rates": np.ones(4),
     "weights": np.array([0.2, 0.3, 0.4, 0.1]),
+    "C": np.tril(np.ones((3, 3))),
     "receivers": np.array([0, 2]),
     "observers": np.array([1]),
     "curvatures": np.ones(4),

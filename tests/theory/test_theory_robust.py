@@ -78,3 +78,17 @@ def test_unequal_weights_of_receivers():
         assert found == pytest.approx(privacy.zero_sum_mu_squared(4, c), rel=1e-12)
     with pytest.raises(ValueError, match="at least two weights"):
         privacy.zero_sum_weighted_mu_squared(np.ones(1), np.array([0]))
+
+
+def test_anticorrelated_noise():
+    """Prefix sums, T = 3: μ² = 14 and variance 1 at every step; independent noise: 3, and 1, 2, 3."""
+    sums = np.tril(np.ones((3, 3)))
+    np.testing.assert_array_equal(sums.T @ sums, [[3, 2, 1], [2, 2, 1], [1, 1, 1]])
+    assert privacy.factorized_mu_squared(sums) == 14 == 3 * 4 * 7 / 6
+    np.testing.assert_allclose(privacy.factorized_variances(sums), 1)
+    assert privacy.factorized_mu_squared(np.eye(3)) == 3
+    np.testing.assert_allclose(privacy.factorized_variances(np.eye(3)), (1, 2, 3))
+    with pytest.raises(ValueError, match="lower triangular"):
+        privacy.factorized_variances(sums.T)
+    with pytest.raises(ValueError, match="negative entries"):
+        privacy.factorized_mu_squared(np.array([[1.0, 0.0], [-0.5, 1.0]]))

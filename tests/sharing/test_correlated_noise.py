@@ -116,14 +116,13 @@ def test_zip_dl_has_the_covariance_and_the_loss_of_its_formulas():
 
 
 def test_zip_dl_without_noise_is_full_sharing_and_leaves_draw_other_noise():
-    x = jnp.asarray(X0)
-    # Sums in another order than that of full sharing.
-    np.testing.assert_allclose(run(zip_dl(GRAPH, 0.0), 1, x), W @ X0, rtol=0, atol=1e-14)
-    left, right = (
-        np.asarray(leaf)
-        for leaf in jax.tree.leaves(zip_dl(GRAPH, 1.0).encode(KEY, (), split(X0), split(X0), first_event())[1][0])
-    )
+    quiet, loud, x = zip_dl(GRAPH, 0.0), zip_dl(GRAPH, 1.0), jnp.asarray(X0)
+    merged = quiet.merge(KEY, (), (x, jnp.asarray(messages(quiet, x)), first_event()))[1]
+    np.testing.assert_allclose(merged, W @ X0, rtol=0, atol=1e-14)  # sums in another order
+    zeros = jax.tree.map(jnp.zeros_like, split(X0))
+    left, right = jax.tree.leaves(jax.jit(loud.encode)(KEY, (), zeros, zeros, first_event())[1][0])
     assert left.shape[:2] == right.shape[:2] == (N, ADJACENCY.sum(axis=1).max() + 1)
+    assert not np.isin(np.ravel(left)[np.ravel(left) != 0], np.ravel(right)).any()
 
 
 def test_bad_input_is_refused():

@@ -1,5 +1,8 @@
 """Observers that measure a run: models, staleness, traffic, clocks, and your own."""
 
+from gossipjax.observe._attacks import linkability as linkability
+from gossipjax.observe._attacks import membership as membership
+from gossipjax.observe._clipping import clipping as clipping
 from gossipjax.observe._honest import honest_consensus as honest_consensus
 from gossipjax.observe._models import Observer as Observer
 from gossipjax.observe._models import Snapshot as Snapshot

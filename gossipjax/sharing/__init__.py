@@ -6,6 +6,7 @@ from gossipjax.sharing._compressed import compressed as compressed
 from gossipjax.sharing._compressed import deep_squeeze as deep_squeeze
 from gossipjax.sharing._compressed import error_feedback as error_feedback
 from gossipjax.sharing._dcd import dcd as dcd
+from gossipjax.sharing._decor import decor as decor
 from gossipjax.sharing._ecd import ecd as ecd
 from gossipjax.sharing._fragments import fragments as fragments
 from gossipjax.sharing._full import full as full
@@ -26,5 +27,6 @@ from gossipjax.sharing._wire import Message as Message
 from gossipjax.sharing._wire import count_speech as count_speech
 from gossipjax.sharing._wire import rows_that_speak as rows_that_speak
 from gossipjax.sharing._wire import start_masks as start_masks
+from gossipjax.sharing._zip_dl import zip_dl as zip_dl
 
 __all__ = [name for name in dir() if not name.startswith("_")]

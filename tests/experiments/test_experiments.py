@@ -46,6 +46,7 @@ from experiments import (
     plexus_round_duration,
     plexus_sample_size,
     plexus_vs_baselines,
+    privacy_audit,
     secure_aggregation_cost,
     simulated_vs_real,
     sparsification_at_scale,
@@ -156,6 +157,7 @@ TINY = {
         jitters=(0.0, 0.3), drifts=(0.0, 0.2), alphas=(0.3, 0.8), cycles=14, num_seeds=2
     ),
     "hadfl_scaling": hadfl_scaling.QUICK._replace(sizes=(12,), cycles=6, num_seeds=2),
+    "privacy_audit": privacy_audit.QUICK._replace(num_nodes=9, num_rounds=2, num_seeds=2, most_hops=3),
     "secure_aggregation_cost": secure_aggregation_cost.QUICK._replace(
         num_nodes=8, num_rounds=10, num_records=2, num_seeds=2, degrees=(4,), dropouts=(0.0, 0.3), byte_rounds=10
     ),
@@ -168,6 +170,7 @@ MODULES = {stem: command.module_of(stem) for stem in command.STEMS}
 LONG_TO_COMPILE = {stem for stem in MODULES if stem.startswith("jwins")}
 LONG_TO_COMPILE |= {"plexus_sample_size", "plexus_crash", "plexus_vs_baselines", "async_beats_sync_under_stragglers"}
 LONG_TO_COMPILE |= {"hadfl_time_to_accuracy", "hadfl_faults", "secure_aggregation_cost"}
+LONG_TO_COMPILE |= {"privacy_audit"}  # an audit of many plans
 LONG_TO_COMPILE |= {"simulated_vs_real"}  # one process after another compiles
 LONG_TO_COMPILE |= {"dynamic_vs_static", "sparsification_at_scale"}
 LONG_TO_COMPILE |= {

@@ -24,6 +24,12 @@ GRAPH, TREE = gj.topology.ring(N), gj.topology.path(N)
 W = gj.mixing.metropolis(GRAPH).toarray()
 CLIQUES = [[i, i + 1] for i in range(0, N - 1, 2)] + [[N - 1]] * (N % 2)
 UNBIASED = compress.qsgd(4)
+_rows, _classes = np.arange(12.0, dtype=np.float32).reshape(6, 2), np.arange(6) % 2
+SAMPLES = gj.tasks.classification(
+    gj.tasks.from_arrays(_rows, _classes, _rows, _classes),
+    gj.tasks.iid(6, 2, seed=0),
+    gj.tasks.softmax_regression(2, 2),
+)
 Q, WIRE, BASIS = compress.top_k(1), codes.Wire(), transforms.identity()
 NUMBERS = {
     "text": "a",
@@ -210,6 +216,49 @@ CASES = [
     (sharing.dcd, {"compressor": compress.identity()}, COMPRESSOR),
     (sharing.ecd, {"compressor": compress.identity()}, COMPRESSOR),
     (sharing.noisy, {"std": 0.1, "zero_sum": GRAPH}, {"std": REAL | NONE, "zero_sum": THING}),
+    (
+        observe.membership,
+        {"task": SAMPLES},
+        {"task": THING | NONE | {"quadratic": TASK}, "samples": WHOLE | {"zero": 0}, "seed": SEED}
+        | {"fpr": REAL | {"zero": 0.0, "one": 1.0, "small": 1e-6}},
+    ),
+    (
+        observe.linkability,
+        {"task": SAMPLES},
+        {"task": THING | NONE | {"quadratic": TASK}, "samples": WHOLE | {"zero": 0}, "seed": SEED},
+    ),
+    (
+        observe.clipping,
+        {"task": gj.privacy.node_dp(TASK, clip=1.0, noise=1.0)},
+        {"task": THING | NONE | {"plain": TASK}},
+    ),
+    (
+        gj.privacy.node_dp,
+        {"task": TASK, "clip": 1.0, "noise": 0.5},
+        {"task": THING | NONE, "clip": REAL | NONE | {"zero": 0.0}, "noise": REAL | NONE},
+    ),
+    (
+        gj.privacy.sample_dp,
+        {"task": SAMPLES, "clip": 1.0, "noise": 0.5, "batch_size": 2},
+        {"task": THING | NONE | {"quadratic": TASK}, "clip": REAL | NONE | {"zero": 0.0}, "noise": REAL | NONE}
+        | {"batch_size": WHOLE | NONE | {"zero": 0, "large": 1000}},
+    ),
+    (
+        gj.privacy.guarantee,
+        {"task": gj.privacy.node_dp(TASK, clip=1.0, noise=1.0), "num_steps": 4, "delta": 1e-5},
+        {"task": THING | NONE | {"plain": TASK}, "num_steps": WHOLE | NONE | {"zero": 0}}
+        | {"delta": REAL | NONE | {"zero": 0.0, "one": 1.0}},
+    ),
+    (
+        sharing.decor,
+        {"topology": GRAPH, "std": 0.1, "pair_std": 0.5},
+        {"topology": THING | NONE, "std": REAL | NONE, "pair_std": REAL | NONE},
+    ),
+    (
+        sharing.zip_dl,
+        {"topology": GRAPH, "std": 0.1},
+        {"topology": THING | NONE, "std": REAL | NONE, "own": FLAG},
+    ),
     (
         sharing.multi_step,
         {"steps": 2, "rho": 0.9},

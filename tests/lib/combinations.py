@@ -153,6 +153,7 @@ SHARINGS = {
     "error_feedback": lambda: sharing.error_feedback(sharing.compressed(qsgd(3))),
     "deep_squeeze": lambda: sharing.deep_squeeze(top_k(1), 0.5),
     "noisy": lambda: sharing.noisy(0.1),
+    "decor": lambda: sharing.decor(GRAPH, 0.1, 0.1),
     "multi_step": lambda: sharing.multi_step(2),
     "moniqua": lambda: sharing.moniqua(4, 10.0),
     "dcd": lambda: sharing.dcd(identity()),
@@ -161,6 +162,7 @@ SHARINGS = {
     "sparq": lambda: sharing.sparq(sign_top_k(2), 0.4, 0.2),
     "power_gossip": lambda: sharing.power_gossip(GRAPH),
     "secure_aggregation": lambda: sharing.secure_aggregation(GRAPH),
+    "zip_dl": lambda: sharing.zip_dl(GRAPH, 0.1, own=True),
     "robust": lambda: sharing.robust(robust.clipped_gossip(1.0)),
 }
 LIKE_D2 = "its corrections sum to zero only if mixing conserves the mean, as for `d2`"
@@ -248,7 +250,7 @@ def refused_by_form(name, said, plan):
         or (name == "gossip_learning" and plan == "push_rounds")
         or (name in LINKS and plan == "all-reduce")
         or (name in ("relay_averaging", "relay_sgd") and plan == "synchronous")  # its graph is no tree
-        or (said in ("power_gossip", "secure_aggregation") and plan == "all-reduce")
+        or (said in ("power_gossip", "secure_aggregation", "zip_dl") and plan == "all-reduce")
     )
 
 
@@ -292,8 +294,8 @@ any work, with a message that names what would fit.
   meetings, and in flight. So do `fragments`: where the timeline names no fragments, a sender draws one for each event
   in which it speaks; where it does (`shatter`, `divshare`), only fragments run.
 - Sharings that remember what neighbours know (`choco`, `sparq`, `dcd`, `ecd`, `power_gossip`) or what they failed to
-  say (`error_feedback`, `deep_squeeze`), and `moniqua`, `noisy` and `multi_step`, stay on synchronous rounds, as does
-  `jwins` with given `draws`.
+  say (`error_feedback`, `deep_squeeze`), and `moniqua`, `noisy`, `decor`, `zip_dl` and `multi_step`, stay on
+  synchronous rounds, as does `jwins` with given `draws`.
 - `secure_aggregation` needs synchronous rounds on the graph that it is built for, or on a list of graphs in turn, with
   the matrices of `timeline.rounds` in the same order. Plans that lose messages are not synchronous, and are refused:
   give it their absences as `dropout`.

@@ -248,6 +248,8 @@ def sharing():
         call(S.jwins, cut_offs=[0.1, 1.0], probabilities=[0.5, 0.5], cap=0.5, accumulate="round", rank_by="change"),
         call(S.moniqua, bits=4, theta=2.0),
         call(S.noisy, std=0.1, zero_sum=RING),
+        call(S.decor, topology=RING, std=0.1, pair_std=0.5),
+        call(S.zip_dl, topology=RING, std=0.1, own=False),
         call(S.multi_step, steps=2, rho=0.9),
         call(S.power_gossip, topology=RING),
         call(S.secure_aggregation, topology=RING, fraction_bits=20, share=0.5, dropout=0.1, recovery="shares",
@@ -357,6 +359,9 @@ def observers():
         call(o.subset, task=task(), samples=5, seed=0),
         call(o.metrics_by_node, task=task(), samples=5, seed=0),
         call(gj.observe.staleness_histogram, bins=5),
+        call(o.membership, task=task(), samples=4, fpr=0.5, seed=0),
+        call(o.linkability, task=task(), samples=4, seed=0),
+        call(o.clipping, task=gj.privacy.node_dp(task(), clip=1.0, noise=0.5)),
     ]
 
 
@@ -463,6 +468,12 @@ def privacy():
         call(gj.audit, plan=PLAN, contributions=p.steps(), noise=p.pairwise_noise(RING, 1.0, 1.0), prefixes=[2, 4]),
         call(p.steps, order="adapt_then_combine", local_steps=2, step_sizes=np.full(3, 0.1), momentum=0.5),
         call(p.pairwise_noise, topology=RING, sigma=1.0, sigma_pair=0.5, fresh=True),
+        call(p.sample_dp, task=task(), clip=1.0, noise=0.5, batch_size=4),
+        call(p.node_dp, task=task(), clip=1.0, noise=0.5),
+        call(p.guarantee, task=p.node_dp(task(), clip=1.0, noise=0.5), num_steps=4, delta=1e-5),
+        call(p.membership_auc, members=np.arange(3.0), non_members=np.arange(4.0)),
+        call(p.membership_tpr, members=np.arange(3.0), non_members=np.arange(4.0), fpr=0.5),
+        call(p.gradient_inversion, weights=np.ones((2, 3)), bias=np.asarray([-1.0, 1.0])),
         call(p.epsilon, mu=1.0, delta=1e-5),
         call(p.delta, mu=1.0, epsilon=2.0),
         call(p.auc, mu=1.0),

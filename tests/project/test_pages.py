@@ -59,6 +59,8 @@ def test_privacy(executed, capsys):
     page = executed("privacy")
     assert capsys.readouterr().out.splitlines()[-2:] == ["fresh=True: μ² = 1.8667", "fresh=False: μ² = 4.0000"]
     assert page["formula"] < 0.05 < page["exact"] == pytest.approx(1)
+    assert page["areas"].mean() < page["bound"]
+    assert page["promise"].mu == 1
 
 
 @pytest.mark.slow

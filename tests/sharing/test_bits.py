@@ -146,6 +146,8 @@ CASES = {
     "dcd": (said(sharing.dcd, identity()), ROUNDS, MODEL),
     "ecd": (said(sharing.ecd, identity()), ROUNDS, MODEL),
     "noise": (said(sharing.noisy, 0.1), ROUNDS, MODEL),
+    "noise of pairs": (said(sharing.decor, GRAPH, 0.1, 0.1), ROUNDS, MODEL),
+    "noise of receivers": (said(sharing.zip_dl, GRAPH, 0.1), ROUNDS, MODEL),
     "three steps": (said(sharing.multi_step, 3), ROUNDS, 3 * MODEL),
     "moniqua": (said(sharing.moniqua, 3, 9.0), ROUNDS, 3 * 8),
     "power gossip, left": (said(sharing.power_gossip, GRAPH), ROUNDS, 2 * 32 + 3 * 32),

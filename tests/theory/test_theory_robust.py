@@ -60,3 +60,35 @@ def test_noise_that_sums_to_zero():
 def test_gaussian_delta():
     assert privacy.gaussian_delta(1, 0) == pytest.approx(0.3829249)
     assert privacy.gaussian_delta(1, 4.377178) == pytest.approx(1e-5, rel=1e-5)
+
+
+def test_curious_nodes_know_the_noise_of_their_own_pairs():
+    """σ = σ_pair = 1: ring of 4 without node 0: 5/8, ½, 5/8; K4 without one: ½."""
+    found = privacy.curious_mu_squared(RING, 1, 1, np.array([0]))
+    np.testing.assert_allclose(found, (np.inf, 5 / 8, 1 / 2, 5 / 8))
+    np.testing.assert_allclose(privacy.curious_mu_squared(1 - np.eye(4), 1, 1, np.array([0]))[1:], 1 / 2)
+    np.testing.assert_allclose(privacy.curious_mu_squared(RING, 2.0, 1, np.array([0, 2]))[1], 1 / 4)
+    with pytest.raises(ValueError, match="nobody is left"):
+        privacy.curious_mu_squared(RING, 1, 1, np.arange(4))
+
+
+def test_unequal_weights_of_receivers():
+    for c in (1, 2, 3):
+        found = privacy.zero_sum_weighted_mu_squared(np.full(4, 0.2), np.arange(c))
+        assert found == pytest.approx(privacy.zero_sum_mu_squared(4, c), rel=1e-12)
+    with pytest.raises(ValueError, match="at least two weights"):
+        privacy.zero_sum_weighted_mu_squared(np.ones(1), np.array([0]))
+
+
+def test_anticorrelated_noise():
+    """Prefix sums, T = 3: μ² = 14 and variance 1 at every step; independent noise: 3, and 1, 2, 3."""
+    sums = np.tril(np.ones((3, 3)))
+    np.testing.assert_array_equal(sums.T @ sums, [[3, 2, 1], [2, 2, 1], [1, 1, 1]])
+    assert privacy.factorized_mu_squared(sums) == 14 == 3 * 4 * 7 / 6
+    np.testing.assert_allclose(privacy.factorized_variances(sums), 1)
+    assert privacy.factorized_mu_squared(np.eye(3)) == 3
+    np.testing.assert_allclose(privacy.factorized_variances(np.eye(3)), (1, 2, 3))
+    with pytest.raises(ValueError, match="lower triangular"):
+        privacy.factorized_variances(sums.T)
+    with pytest.raises(ValueError, match="negative entries"):
+        privacy.factorized_mu_squared(np.array([[1.0, 0.0], [-0.5, 1.0]]))

@@ -28,6 +28,7 @@ FAMILIES = (
     "push_sum",
     "learning",
     "exact_methods",
+    "privacy",
     "asynchronous",
     "delay",
     "compression",

@@ -9,11 +9,13 @@ import importlib.metadata as _metadata
 from gossipjax import compress as compress
 from gossipjax import decentralizepy as decentralizepy
 from gossipjax import deploy as deploy
+from gossipjax import design as design
 from gossipjax import devices as devices
 from gossipjax import facts as facts
 from gossipjax import learn as learn
 from gossipjax import mixing as mixing
 from gossipjax import observe as observe
+from gossipjax import predict as predict
 from gossipjax import privacy as privacy
 from gossipjax import protocol as protocol
 from gossipjax import results as results

@@ -1,10 +1,11 @@
-"""Commands: ``python -m gossipjax new my_study`` starts a project."""
+"""Commands of ``python -m gossipjax``: ``new my_study`` starts a project, ``predict`` asks the formulas."""
 
 import argparse
 import shlex
 import sys
 
 from gossipjax._new import new
+from gossipjax.predict._command import add_command, answer
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -13,8 +14,13 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("new", help="write a folder with a protocol, an experiment, a figure and a test")
     start.add_argument("folder", help="to make, such as my_study; its name is the name of the study")
+    add_command(commands)
+    given = parser.parse_args(arguments)
     try:
-        folder = new(parser.parse_args(arguments).folder)
+        if given.command == "predict":
+            print(answer(given).summary())
+            return 0
+        folder = new(given.folder)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

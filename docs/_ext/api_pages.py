@@ -9,7 +9,8 @@ import re
 ROOMS = (
     "topology", "mixing", "timeline", "timeline.overlays", "timeline.activity", "timeline.losses", "timeline.clocks",
     "timeline.flights", "protocol", "sharing", "compress", "compress.transforms", "compress.codes", "tasks", "observe",
-    "devices", "systems", "deploy", "privacy", "robust", "wrappers", "results", "sweeps", "learn", "testing",
+    "devices", "systems", "deploy", "privacy", "robust", "wrappers", "results", "sweeps", "learn", "design", "predict",
+    "testing",
     "decentralizepy", "types", "facts", "placement",
 )  # fmt: skip
 CONSTANTS = {"types": ("NOBODY",), "sharing": ("EVERYONE",)}

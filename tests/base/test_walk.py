@@ -11,7 +11,10 @@ import pytest
 WALK = pathlib.Path(__file__).parents[1] / "lib" / "walk.py"
 ROOMS = (
     (2000, ("topology", "weights", "clocks", "timelines", "protocols", "sharing", "tasks", "devices", "systems")),
-    (2300, ("observers", "runs", "deploy", "gradients", "privacy", "robust", "graphs", "systems in detail")),
+    (
+        2300,
+        ("observers", "runs", "deploy", "gradients", "networks", "privacy", "robust", "graphs", "systems in detail"),
+    ),
 )
 
 

@@ -52,6 +52,7 @@ PERHAPS = {
 # What a documented default or another form makes right after all: (function, argument) -> values by their repr.
 LEGAL = {
     **{(name, "peers"): {"3"} for name in ("drawn_pairs", "drawn_gossip", "push_gossip", "pairwise")},
+    ("pushes", "peers"): {"3"},
     **{(name, "peers"): {"3"} for name in ("gossip_learning", "push_rounds", "version_age", "ad_psgd")},
     ("matchings", "peers"): {"3"},
     ("directed_push", "compute"): {"None"},

@@ -417,6 +417,53 @@ def deploy():
     return [rounds, call(gj.deploy.Link, bytes_per_second=1e6, latency_seconds=0.1)]
 
 
+def networks():
+    g, p = gj.design, gj.predict
+    load = {"model_bytes": 100, "local_steps": 1, "time_batch": 1, "bandwidth": "unlimited"}
+    goal, half = g.consensus(0.5), np.full(N, 0.5)
+    found = g.network(DEVICES, goal, model_bytes=100, local_steps=1, num_steps=0, seed=0)
+    return [
+        call(g.consensus, error=0.5, horizon=100),
+        call(g.quadratic, targets=half, step=0.1, start=1.0, error=0.1, horizon=100),
+        call(g.seconds_per_round, devices=DEVICES, graph=RING, num_rounds=2, **load),
+        call(g.equal_split, devices=DEVICES, graph=RING, **load),
+        call(g.score, devices=DEVICES, target=goal, graph=RING, weights=gj.mixing.metropolis, num_rounds=2, **load),
+        call(g.standard_graphs, num_nodes=N, seed=0),
+        call(
+            g.network,
+            devices=DEVICES,
+            target=goal,
+            weights=gj.mixing.metropolis,
+            max_degree=5,
+            max_bytes=1e6,
+            num_steps=1,
+            restarts=1,
+            temperature=0.1,
+            num_rounds=2,
+            seed=0,
+            **load,
+        ),
+        call(g.judge, baseline_seconds=half, design_seconds=half),
+        call(g.confirm, result=found, draws=[DEVICES, DEVICES]),
+        call(g.redrawn, devices=DEVICES, count=2, spread=0.1, seed=0),
+        call(
+            p.rounds,
+            graph=RING,
+            num_rounds=2,
+            weights=gj.mixing.metropolis,
+            error=0.5,
+            devices=DEVICES,
+            model_bytes=100,
+            local_steps=1,
+            bandwidth="unlimited",
+            check=False,
+            seed=0,
+        ),
+        call(p.meetings, graph=RING, num_events=2, rate=1.0, error=0.5, model_bytes=100, check=False, seed=0),
+        call(p.pushes, peers=RING, gossip_rate=1.0, update_rate=1.0, model_bytes=100, check=False, seed=0),
+    ]
+
+
 def gradients():
     edges = np.full(RING.num_edges, 0.3)
     return [
@@ -515,6 +562,7 @@ def robust():
 
 ROOMS = {
     "gradients": gradients,
+    "networks": networks,
     "topology": topology,
     "weights": weights,
     "clocks": clocks,

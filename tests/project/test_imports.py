@@ -66,7 +66,8 @@ FLOORS = (
     {"observe", "privacy", "sharing", "systems"},
     {"protocol", "results"},
     {"_engine"},
-    {"decentralizepy", "deploy", "learn", "sweeps", "testing", "_new"},
+    {"decentralizepy", "deploy", "design", "learn", "sweeps", "testing", "_new"},
+    {"predict"},
     {"__main__"},
 )
 """Rooms of the package, from the ground up: a room imports from lower floors only, never from one beside it."""

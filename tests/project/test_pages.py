@@ -74,6 +74,27 @@ def test_robustness(executed):
 
 
 @pytest.mark.slow
+def test_design(executed):
+    """What the page says of its numbers: who wins at which accuracy, and that a gain is no claim."""
+    page = executed("design")
+    seconds = page["seconds"]
+    winners = {error: min(page["graphs"], key=lambda name: seconds[error, name]) for error in (1.0, 0.1, 0.001)}
+    assert winners == {1.0: "ring", 0.1: "torus", 0.001: "complete"}
+    assert page["found"].gain >= 1
+    assert page["found"].graph.degrees.max() <= 4
+    assert page["verdict"].ratios.size == 12
+
+
+@pytest.mark.slow
+def test_predict(executed):
+    page = executed("predict")
+    checked = [each for each in page["forecast"].predictions if each.check is not None]
+    assert len(checked) > 5
+    assert all(each.agrees for each in checked)
+    assert page["star"]["meetings_to_error"].value < page["star"]["meetings_bound"].value
+
+
+@pytest.mark.slow
 def test_results(executed, capsys):
     page = executed("results")
     records = page["run"].dataset.drop_attrs()

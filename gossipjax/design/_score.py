@@ -1,0 +1,162 @@
+"""Seconds to a stated accuracy: rounds to it, times what a round takes on the devices."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
+
+from gossipjax._base.arguments import callable_of_one, optional_whole, real, whole
+from gossipjax.design._pace import Site, adjacency_of, pace_of, planned_ends, screen, site_of
+from gossipjax.design._targets import Target, checked_matrix, checked_target
+from gossipjax.devices import Devices
+from gossipjax.mixing import metropolis
+from gossipjax.systems import Machines
+from gossipjax.systems._kernel.bandwidth import Bandwidth
+from gossipjax.topology import Topology
+from gossipjax.topology._graph import undirected
+
+Weighing = Callable[[Topology], Any]
+"""``weights(graph)`` returns a symmetric mixing matrix, as :func:`gossipjax.mixing.metropolis` does."""
+
+
+class Score(NamedTuple):
+    """What a network takes to the target."""
+
+    rounds: float
+    """To the target; infinite if it is never reached."""
+    seconds_per_round: float
+    """As planned: the mean over all rounds to the target, or of the last ones planned if there are more."""
+    seconds: float
+    """To the target."""
+    bytes: float
+    """Sent by all nodes until then."""
+
+    def __repr__(self) -> str:
+        per_round = f"{self.seconds_per_round:.4g} s a round"
+        if not np.isfinite(self.rounds):
+            return f"Score(never reached, {per_round})"
+        return f"Score({self.seconds:,.4g} s: {self.rounds:,.0f} rounds, {per_round}, {self.bytes / 1e6:,.4g} MB)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What networks are compared on."""
+
+    site: Site
+    target: Target
+    weights: Weighing
+    num_rounds: int
+    most_neighbors: int
+    most_bytes: float
+
+
+def score(
+    devices: Devices | Machines,
+    target: Target,
+    graph: Topology,
+    *,
+    model_bytes: int,
+    local_steps: int,
+    time_batch: int = 1,
+    bandwidth: Bandwidth = "greedy",
+    weights: Weighing = metropolis,
+    num_rounds: int = 32,
+) -> Score:
+    """Compute what a network takes to a target on devices: rounds exactly, their seconds by the planner.
+
+    The seconds are the end of the last round in the plan of :func:`gossipjax.systems.synchronous` with barriers. If the
+    target takes more than ``num_rounds``, further rounds take the mean of the second half of those planned.
+
+    >>> import gossipjax as gj
+    >>> machines = gj.devices.uniform(8)
+    >>> gj.design.score(
+    ...     machines, gj.design.consensus(0.01), gj.topology.ring(8), model_bytes=1_000_000, local_steps=10
+    ... ).rounds
+    8.0
+
+    Args:
+        devices: of n nodes, always online.
+        target: the accuracy.
+        graph: undirected.
+        model_bytes: of one message.
+        local_steps: E.
+        time_batch: b, samples of a step in the training time.
+        bandwidth: how it is shared, see :func:`gossipjax.systems.plexus`.
+        weights: function of a graph that returns a symmetric mixing matrix.
+        num_rounds: largest number of rounds to plan, at least 2.
+
+    Raises:
+        ValueError: if a number is out of range, devices come and go, or graph or weights do not fit.
+    """
+    problem = problem_of(devices, target, model_bytes, local_steps, time_batch, bandwidth, weights, num_rounds)
+    return score_of(problem, adjacency_of(graph, problem.site.num_nodes))
+
+
+def problem_of(
+    devices: Any,
+    target: Any,
+    model_bytes: Any,
+    local_steps: Any,
+    time_batch: Any,
+    bandwidth: Any,
+    weights: Any,
+    num_rounds: Any,
+    max_degree: Any = None,
+    max_bytes: Any = None,
+) -> Problem:
+    """Check the arguments that scores share."""
+    site = site_of(devices, model_bytes, local_steps, time_batch, bandwidth)
+    degree = optional_whole("max_degree", max_degree, least=1)
+    limit = np.inf if max_bytes is None else real("max_bytes", max_bytes, above=0)
+    return Problem(
+        site,
+        checked_target(target),
+        callable_of_one("weights", weights, "weights(graph) -> mixing matrix"),
+        whole("num_rounds", num_rounds, least=2),
+        site.num_nodes - 1 if degree is None else min(degree, site.num_nodes - 1),
+        limit,
+    )
+
+
+def rounds_of(problem: Problem, adjacency: Bool[np.ndarray, "n n"]) -> float:
+    """Compute the rounds to the target, or infinity."""
+    n = len(adjacency)
+    graph = graph_of(adjacency, f"graph of {n} nodes")
+    rounds = float(problem.target.rounds(checked_matrix(problem.weights(graph), n)))
+    if np.isnan(rounds) or rounds < 0:
+        raise ValueError(f"target={problem.target.name}: rounds(W) is {rounds}; must be 0 or more, or infinite")
+    return rounds
+
+
+def allowed(problem: Problem, adjacency: Bool[np.ndarray, "n n"], rounds: float) -> bool:
+    """Tell whether a network reaches the target, with no more neighbours and bytes than it may have."""
+    sent = rounds * adjacency.sum() * problem.site.learning.message_bytes
+    return bool(np.isfinite(rounds) and adjacency.sum(1).max() <= problem.most_neighbors and sent <= problem.most_bytes)
+
+
+def score_of(problem: Problem, adjacency: Bool[np.ndarray, "n n"], rounds: float | None = None) -> Score:
+    """Score a network."""
+    rounds = rounds_of(problem, adjacency) if rounds is None else rounds
+    if rounds == 0:
+        return Score(0.0, pace_of(planned_ends(problem.site, adjacency, 2)), 0.0, 0.0)
+    ends = planned_ends(problem.site, adjacency, int(min(rounds, problem.num_rounds)))
+    sent = rounds * adjacency.sum() * problem.site.learning.message_bytes
+    if rounds == len(ends):
+        return Score(rounds, float(ends[-1]) / rounds, float(ends[-1]), float(sent))
+    pace = pace_of(ends)
+    return Score(rounds, pace, float(ends[-1]) + (rounds - len(ends)) * pace, float(sent))
+
+
+def estimate_of(problem: Problem, adjacency: Bool[np.ndarray, "n n"], rounds: float) -> float:
+    """Estimate the seconds to the target without a plan."""
+    return rounds * screen(problem.site, adjacency)
+
+
+def graph_of(adjacency: Bool[np.ndarray, "n n"], name: str) -> Topology:
+    """Build the graph of a symmetric adjacency matrix."""
+    near, far = np.nonzero(np.triu(adjacency))
+    return undirected(len(adjacency), near, far, name)

@@ -1,0 +1,152 @@
+"""What a network is asked for: how many rounds its mixing matrix takes to a stated accuracy, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Float
+
+from gossipjax._base.arguments import real, reals, whole
+from gossipjax._base.display import displayed
+
+SYMMETRIC = 1e-9
+"""Largest difference of W from its transpose, and of its rows' sums from one, that rounding may leave."""
+
+
+@displayed
+class Target(NamedTuple):
+    """An accuracy, and the number of rounds to it. Write one of your own for what you have measured."""
+
+    name: str
+    rounds: Callable[[Float[np.ndarray, "n n"]], float]
+    """``rounds(W)`` of a mixing matrix: whole, at most ``horizon``, or infinity if it is not reached by then."""
+    horizon: int
+    """Rounds after which a network counts as never getting there."""
+
+    def _facts(self) -> tuple[str, dict[str, Any]]:
+        return self.name, {"horizon": f"{self.horizon:,} rounds"}
+
+
+def consensus(error: float, *, horizon: int = 10_000) -> Target:
+    """Ask for a share of the first disagreement: the least T with ``E_T ≤ error · E_0``.
+
+    ``E_T = E‖x_T − x̄‖²/n`` after T rounds of averaging, ``x ← W x``, from independent start values of equal variance.
+    With the eigenvalues λ_k of a symmetric W, one of which is 1::
+
+        E_T / E_0 = Σ_{k ≥ 2} λ_k^{2T} / (n − 1)
+
+    >>> import gossipjax as gj
+    >>> gj.design.consensus(1e-3).rounds(gj.mixing.metropolis(gj.topology.ring(16)).toarray())
+    47.0
+
+    Args:
+        error: in (0, 1).
+        horizon: see :class:`Target`.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+    error = real("error", error, above=0, below=1, remedy="a share of the disagreement at the start")
+    horizon = whole("horizon", horizon, least=1)
+    return Target(f"E_T ≤ {error:g} E_0", Partial(_rounds_of_consensus, error, horizon), horizon)
+
+
+def quadratic(
+    targets: Float[np.ndarray, " n *d"], *, step: float, start: float, error: float, horizon: int = 10_000
+) -> Target:
+    """Ask for the optimum of a quadratic: the first T with ``(1/n) Σ_i ‖x_i(T) − b̄‖² ≤ error``.
+
+    Node i has the target b_i, and every round is ``x ← W ((1 − h) x + h b)`` from x = start: D-PSGD without noise,
+    whose nodes train before they mix. It stops at some distance, since targets differ: a sparse graph may never get
+    there.
+
+    Args:
+        targets: b, ``(n,)`` or ``(n, d)``.
+        step: h in (0, 1): the share of the way to its own target that a node goes in a round. E steps of size η at the
+            curvature a go ``1 − (1 − η a)^E``.
+        start: every coordinate of every model.
+        error: above 0, in the squared unit of the targets.
+        horizon: see :class:`Target`.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+    b = reals("targets", targets, remedy="one row for each node")
+    if b.ndim not in (1, 2) or not b.size:
+        raise ValueError(f"targets of shape {b.shape}: must be (n,) or (n, d), one row for each node")
+    b = b.reshape(len(b), -1).astype(np.float64)
+    h, start = real("step", step, above=0, below=1), real("start", start)
+    error, horizon = real("error", error, above=0), whole("horizon", horizon, least=1)
+    name = f"mean ‖x − b̄‖² ≤ {error:g}, h = {h:g}"
+    return Target(name, Partial(_rounds_of_quadratic, b, h, start, error, horizon), horizon)
+
+
+def checked_matrix(W: Any, num_nodes: int, name: str = "weights") -> Float[np.ndarray, "n n"]:
+    """Return a symmetric mixing matrix as a dense array.
+
+    Raises:
+        ValueError: if its shape, its rows' sums or its symmetry are wrong.
+    """
+    dense = reals(name, W.toarray() if hasattr(W, "toarray") else W, shape=(num_nodes, num_nodes))
+    off = max(np.abs(dense - dense.T).max(), np.abs(dense.sum(1) - 1).max())
+    if off > SYMMETRIC:
+        raise ValueError(
+            f"{name}: W differs from a symmetric matrix with rows of sum one by {off:.3g}: use weights such as "
+            "gossipjax.mixing.metropolis"
+        )
+    return dense
+
+
+def checked_target(target: Any) -> Target:
+    """Return a target.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    if not isinstance(target, Target):
+        raise TypeError(f"target={target!r:.60}: must be a Target, such as gossipjax.design.consensus(1e-3)")
+    return target
+
+
+def _rounds_of_consensus(error: float, horizon: int, W: np.ndarray) -> float:
+    n = len(W)
+    if n == 1:
+        return 0.0
+    squares = np.square(np.linalg.eigvalsh(W - 1 / n))  # of W, with 0 in place of the eigenvalue 1
+
+    def reached(T: int) -> bool:
+        return bool(np.sum(squares**T) <= error * (n - 1))
+
+    if squares.max() > 1 + SYMMETRIC or not reached(horizon):
+        return np.inf
+    low, high = 0, horizon  # not reached at low, reached at high; the sum decreases in T
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return float(high)
+
+
+def _rounds_of_quadratic(b: np.ndarray, h: float, start: float, error: float, horizon: int, W: np.ndarray) -> float:
+    if len(W) != len(b):
+        raise ValueError(f"targets of {len(b)} nodes for a network of {len(W)}: give one row for each node")
+    values, vectors = np.linalg.eigh(W)
+    rate = (1 - h) * values
+    if np.abs(rate).max() >= 1:
+        return np.inf
+    # Every eigenvector of W has a mode of its own: y_k(t) = stop_k + rate_k^t (y_k(0) − stop_k).
+    modes = vectors.T @ b
+    stop = (h * values / (1 - rate))[:, None] * modes
+    optimum = vectors.T @ np.broadcast_to(b.mean(axis=0), b.shape)
+    away, ahead = vectors.T @ np.full(b.shape, start) - stop, stop - optimum
+    square, mixed, rest = (np.sum(u * v, axis=1) for u, v in ((away, away), (away, ahead), (ahead, ahead)))
+    begin, width = 0, 64
+    while begin <= horizon:
+        powers = rate ** np.arange(begin, min(begin + width, horizon + 1))[:, None]
+        errors = (powers**2 @ square + 2 * powers @ mixed + rest.sum()) / len(W)
+        if (errors <= error).any():
+            return float(begin + np.argmax(errors <= error))
+        begin, width = begin + width, 2 * width
+    return np.inf

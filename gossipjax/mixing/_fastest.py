@@ -34,7 +34,7 @@ def fastest(topology: Topology, *, gap: float = 1e-3) -> sparse.csr_array:
     Args:
         topology: undirected and connected. Takes O(n³) time a step and O(n²) memory, however many edges there are: for
             up to a few hundred nodes.
-        gap: largest relative excess of ρ over its lower bound, at least 1e-5.
+        gap: largest relative excess of ρ over its lower bound, at least 1e-5. Some graphs do not reach less than 1e-3.
 
     Returns:
         ``(n, n)`` float64. Pass ``allow_negative=True`` to :func:`check_weights`.

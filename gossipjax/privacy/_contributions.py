@@ -91,6 +91,10 @@ def steps(
     return Contributions("steps", order, whole("local_steps", local_steps, least=1), rates, beta)
 
 
+_UNREAD = frozenset({"noisy", "decor", "zip_dl", "multi_step"})
+"""Sharings that are linear, and whose messages the audit does not know."""
+
+
 def as_contributions(what: Any) -> tuple[Contributions, Hears, str | None]:
     """Read the contributions off a protocol, what its nodes hear, and why it is not linear (None: it is).
 
@@ -126,6 +130,11 @@ def _of_sharing(sharing: Any) -> tuple[Hears, str | None]:
         if settings["share"] == 1.0 and settings["dropout"] == 0.0:
             return "sums", None
         return "sums", "secure_aggregation with share or dropout mixes by other weights than the plan's"
+    if name in _UNREAD:
+        return "messages", (
+            f"the audit does not read {name} sharing, whose messages are not the models of the plan; pass contributions, "
+            "such as privacy.steps(), and noise, such as privacy.pairwise_noise, for the same run with full models"
+        )
     return "messages", f"messages of {name} sharing are not linear in the models"
 
 

@@ -3,9 +3,11 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
+import combinations
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh
 
 import gossipjax as gj
+from gossipjax._base.placement import is_by_rows
 from gossipjax._engine.layout import choose_parts, exchange, layout
 from gossipjax._engine.mesh import as_mesh
 from gossipjax._engine.transfers import rows_of
@@ -250,3 +253,16 @@ def test_every_protocol_sharing_and_timeline_is_placed_and_equal_or_refused():
         # Memories of sharings hold small differences of models, with the rounding errors of models.
         assert outcome == "refused" or float(told) < 10 * ROUNDING, (name, said, plan, told)
     assert sum(outcome == "placed" for _, _, _, outcome, _ in lines) > 35
+
+
+def test_the_page_names_what_does_not_run_on_a_mesh():
+    """The names after "except" in docs/devices-and-hosts.md: steps without a mark that run in rounds."""
+    page = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "devices-and-hosts.md").read_text(encoding="utf-8")
+    told = re.search(r"except those that.*?: the protocols (.*?), and the sharings (.*?)\. They", page, re.S)
+    protocols, sharings = (set(re.findall(r"`(\w+)`", part)) for part in told.groups())
+    unmarked = [name for name, build in combinations.PROTOCOLS.items() if not is_by_rows(build().step)]
+    assert protocols == {name for name in unmarked if any("rounds" in plan for plan in combinations.runs(name, None))}
+    built = {name: build() for name, build in combinations.SHARINGS.items()}
+    assert sharings == {
+        name for name, each in built.items() if not is_by_rows(each.encode) or not is_by_rows(each.merge)
+    }

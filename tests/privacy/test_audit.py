@@ -293,6 +293,8 @@ def test_protocols_say_what_they_contribute():
         assert as_contributions(protocol)[2] is not None
         with pytest.raises(ValueError, match="local_only=True"):
             gj.audit(rounds(T.ring(6), 3), protocol)
+    for sharing in (gj.sharing.noisy(0.1), gj.sharing.decor(T.ring(6), 0.1, 0.1), gj.sharing.multi_step(2)):
+        assert "does not read" in as_contributions(gj.gossip_averaging(sharing))[2]  # linear, but not the plan's models
     local = gj.audit(rounds(T.ring(6), 3), gj.dpsgd(task, optax.adam(0.1)), local_only=True, noise=2.0)
     np.testing.assert_allclose(local.mu[0], (NAN, *[np.sqrt(3) / 2] * 5), **EXACT)
     assert "local bound" in local.statement(0, 1, 1e-5)

@@ -132,8 +132,9 @@ def _of_sharing(sharing: Any) -> tuple[Hears, str | None]:
         return "sums", "secure_aggregation with share or dropout mixes by other weights than the plan's"
     if name in _UNREAD:
         return "messages", (
-            f"the audit does not read {name} sharing, whose messages are not the models of the plan; pass contributions, "
-            "such as privacy.steps(), and noise, such as privacy.pairwise_noise, for the same run with full models"
+            f"the audit does not read {name} sharing, whose messages are not the models of the plan; pass "
+            "contributions, such as privacy.steps(), and noise, such as privacy.pairwise_noise, for the same run with "
+            "full models"
         )
     return "messages", f"messages of {name} sharing are not linear in the models"
 

@@ -136,8 +136,8 @@ TINY = {
     "plexus_round_duration": plexus_round_duration.QUICK._replace(
         num_nodes=60, num_rounds=(8, 10, 6), time_batches=(1, 20), num_seeds=2
     ),
-    "plexus_churn": plexus_churn.QUICK._replace(num_nodes=60, sample_size=4, hours=0.15, bins=8),
-    "plexus_join": plexus_join.QUICK._replace(num_nodes=40, num_joins=3, duration_s=300.0, num_points=60, num_seeds=2),
+    "plexus_churn": plexus_churn.QUICK._replace(num_nodes=30, sample_size=4, hours=0.1, bins=8),
+    "plexus_join": plexus_join.QUICK._replace(num_nodes=24, num_joins=3, duration_s=150.0, num_points=60, num_seeds=2),
     "plexus_sample_size": plexus_sample_size.QUICK._replace(
         num_nodes=24, sample_sizes=(2, 4, 8), num_rounds=47, every=4
     ),

@@ -14,7 +14,7 @@ from gossipjax._base.arguments import instance, real, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.display import displayed
 from gossipjax._base.lazy import stats
-from gossipjax.design._pace import adjacency_of, site_of
+from gossipjax.design._pace import Site, adjacency_of, site_of
 from gossipjax.design._score import score_of
 from gossipjax.design._search import Design
 from gossipjax.devices import Devices
@@ -116,14 +116,17 @@ def confirm(result: Design, draws: Sequence[Devices]) -> Verdict:
         draws: devices of as many nodes; twelve or more. None may have been used in the search.
 
     Raises:
-        ValueError: if draws have another number of nodes, or come and go.
+        ValueError: if draws have another number of nodes, come and go, are equal, or are the devices of the search.
         TypeError: if they are no devices.
     """
     result = instance("result", result, Design, "of gossipjax.design.network")
     if not isinstance(draws, list | tuple) or len(draws) < 2:
         raise ValueError(f"draws={draws!r:.60}: must be a list of two or more devices, {_PLAN_HOW}")
-    pairs = [_pair(result, instance(f"draws[{number}]", draw, Devices, _PLAN_HOW)) for number, draw in enumerate(draws)]
-    baseline, design = np.array(pairs).T
+    for number, draw in enumerate(draws):
+        instance(f"draws[{number}]", draw, Devices, _PLAN_HOW)
+    sites = [_site(result, draw) for draw in draws]
+    _check_fresh(result, sites)
+    baseline, design = np.array([_pair(result, site) for site in sites]).T
     return judge(baseline, design)
 
 
@@ -140,7 +143,7 @@ def redrawn(devices: Devices, count: int, *, spread: float, seed: int) -> list[D
         ValueError: if a number is out of range.
     """
     devices = instance("devices", devices, Devices, "make some with gossipjax.devices, such as fitted(8, seed=0)")
-    count, spread = whole("count", count, least=1, most=10_000), real("spread", spread, least=0, most=10)
+    count, spread = whole("count", count, least=1, most=10_000), real("spread", spread, above=0, most=10)
     rng = np.random.default_rng(checked_seed(seed))
     factors = np.exp(spread * rng.standard_normal((count, len(_REDRAWN), devices.num_nodes)))
     return [
@@ -153,12 +156,31 @@ def redrawn(devices: Devices, count: int, *, spread: float, seed: int) -> list[D
     ]
 
 
-def _pair(result: Design, draw: Devices) -> tuple[float, float]:
-    """Return the seconds of the best usual graph, and those of the design. Rounds are the same on all devices."""
+def _site(result: Design, draw: Devices) -> Site:
     old = result.problem.site
     site = site_of(draw, int(old.learning.message_bytes), old.samples, 1, old.learning.bandwidth)
     if site.num_nodes != old.num_nodes:
         raise ValueError(f"draws: one has {site.num_nodes} devices for a design of {old.num_nodes}; node i must be one")
+    return site
+
+
+def _check_fresh(result: Design, sites: Sequence[Site]) -> None:
+    """Refuse draws that are equal or those of the search, for they count one observation many times."""
+    seen = {_speeds(result.problem.site): "the devices of the search"}
+    for number, site in enumerate(sites):
+        before = seen.setdefault(_speeds(site), f"draws[{number}]")
+        if before != f"draws[{number}]":
+            raise ValueError(f"draws[{number}]: equals {before}, and proves nothing new; pass other draws, {_PLAN_HOW}")
+
+
+def _speeds(site: Site) -> bytes:
+    learning = site.learning
+    parts = (learning.train_seconds, site.machines.upload_bytes_per_second, site.machines.download_bytes_per_second)
+    return b"".join(np.asarray(part, np.float64).tobytes() for part in parts)
+
+
+def _pair(result: Design, site: Site) -> tuple[float, float]:
+    """Return the seconds of the best usual graph, and those of the design. Rounds are the same on all devices."""
     problem = dataclasses.replace(result.problem, site=site)
 
     def seconds(graph: Topology, rounds: float) -> float:

@@ -126,9 +126,13 @@ def rounds_of(problem: Problem, adjacency: Bool[np.ndarray, "n n"]) -> float:
     """Compute the rounds to the target, or infinity."""
     n = len(adjacency)
     graph = graph_of(adjacency, f"graph of {n} nodes")
-    rounds = float(problem.target.rounds(checked_matrix(problem.weights(graph), n)))
-    if np.isnan(rounds) or rounds < 0:
-        raise ValueError(f"target={problem.target.name}: rounds(W) is {rounds}; must be 0 or more, or infinite")
+    rounds = float(problem.target.rounds(checked_matrix(problem.weights(graph), graph)))
+    if rounds > problem.target.horizon:
+        rounds = np.inf
+    if np.isnan(rounds) or rounds < 0 or (np.isfinite(rounds) and not rounds.is_integer()):
+        raise ValueError(
+            f"target={problem.target.name}: rounds(W) is {rounds}; must be a whole number from 0 on, or infinite"
+        )
     return rounds
 
 

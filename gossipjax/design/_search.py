@@ -72,7 +72,8 @@ class Design:
     @property
     def gain(self) -> float:
         """Seconds of the best usual graph over those of this one, on the devices of the search; at least 1."""
-        return next(iter(self.standard.values())).seconds / self.score.seconds
+        usual = next(iter(self.standard.values())).seconds
+        return 1.0 if usual == self.score.seconds else usual / self.score.seconds
 
     def summary(self) -> str:
         """Describe the network in a few lines."""
@@ -223,7 +224,7 @@ def _anneal(search: _Search, start: Graph, num_steps: int, temperature: float) -
         if not allowed(problem, other, rounds) or (guess := estimate_of(problem, other, rounds)) > MARGIN * estimate:
             continue
         found = _scored(search, other, rounds)
-        rise = np.log(found.seconds) - np.log(score.seconds)
+        rise = np.log(found.seconds) - np.log(score.seconds) if score.seconds > 0 else np.inf
         if rise <= 0 or rng.random() < np.exp(-rise / (temperature * (1 - step / num_steps))):
             now, score, estimate = other, found, guess
         if found.seconds < search.score.seconds:

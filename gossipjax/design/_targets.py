@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from gossipjax._base.arguments import real, reals, whole
 from gossipjax._base.display import displayed
+from gossipjax.topology import Topology
 
 SYMMETRIC = 1e-9
 """Largest difference of W from its transpose, and of its rows' sums from one, that rounding may leave."""
@@ -84,18 +85,26 @@ def quadratic(
     return Target(name, Partial(_rounds_of_quadratic, b, h, start, error, horizon), horizon)
 
 
-def checked_matrix(W: Any, num_nodes: int, name: str = "weights") -> Float[np.ndarray, "n n"]:
-    """Return a symmetric mixing matrix as a dense array.
+def checked_matrix(W: Any, graph: Topology, name: str = "weights") -> Float[np.ndarray, "n n"]:
+    """Return a symmetric mixing matrix of a graph as a dense array.
 
     Raises:
-        ValueError: if its shape, its rows' sums or its symmetry are wrong.
+        ValueError: if its shape, its rows' sums, its symmetry or its edges are wrong.
     """
-    dense = reals(name, W.toarray() if hasattr(W, "toarray") else W, shape=(num_nodes, num_nodes))
+    n = graph.num_nodes
+    dense = reals(name, W.toarray() if hasattr(W, "toarray") else W, shape=(n, n))
     off = max(np.abs(dense - dense.T).max(), np.abs(dense.sum(1) - 1).max())
     if off > SYMMETRIC:
         raise ValueError(
             f"{name}: W differs from a symmetric matrix with rows of sum one by {off:.3g}: use weights such as "
             "gossipjax.mixing.metropolis"
+        )
+    other = np.argwhere((dense != 0) & ~np.eye(n, dtype=bool) != (graph.adjacency().toarray() != 0))
+    if len(other):
+        i, j = other[0].tolist()
+        raise ValueError(
+            f"{name}: W[{i}, {j}] is {dense[i, j]:g}, and {graph.name} has {'an' if dense[i, j] == 0 else 'no'} edge "
+            "there: weights must be on the edges of the graph, and on each of them"
         )
     return dense
 
@@ -148,5 +157,5 @@ def _rounds_of_quadratic(b: np.ndarray, h: float, start: float, error: float, ho
         errors = (powers**2 @ square + 2 * powers @ mixed + rest.sum()) / len(W)
         if (errors <= error).any():
             return float(begin + np.argmax(errors <= error))
-        begin, width = begin + width, 2 * width
+        begin, width = begin + width, min(2 * width, 2**20 // len(W) + 1)
     return np.inf

@@ -130,8 +130,8 @@ def membership(task: Task, *, samples: int | None = None, fpr: float | None = No
     node's shard, and as many test samples have the same labels, so that labels alone tell nothing.
 
     Means hide the worst nodes: variables have one value for each node. An attack that fails is this attack failing, and
-    no proof of privacy. Where a run is μ-Gaussian differentially private for single samples, the area is at most
-    :func:`gossipjax.privacy.auc` of μ, up to sampling.
+    no proof of privacy. Where a run is μ-Gaussian differentially private for single samples, and held-out samples have
+    the law of the node's own, the area is at most :func:`gossipjax.privacy.auc` of μ, up to sampling.
 
     Args:
         task: of :func:`gossipjax.tasks.classification`, or a private one made of it.

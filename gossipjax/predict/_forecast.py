@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 MOST_Z = 4.0
-"""Largest score at which a simulation agrees with an exact prediction: P = 6e-5 if it is right."""
+"""Largest score at which a simulation agrees with an exact prediction.
+
+If it is right, a larger one has P = 6e-5 for normal means, and 4e-4 for Student's t of 32 runs.
+"""
 ROUNDING = 1e-5
 """Largest relative difference of a number without sampling error, of runs in float32."""
 
@@ -46,7 +49,7 @@ class Prediction:
 
     Attributes:
         name: what it is.
-        value: the number; of a bound, its upper end.
+        value: the number; of a bound, its upper end, or its lower end if there is no upper one.
         low: lower end; that of an exact number is the number.
         high: upper end.
         unit: of the three.

@@ -7,6 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from scipy import sparse
 
 from gossipjax._base.arguments import flag, instance, optional_whole, real, whole
@@ -107,11 +108,15 @@ def _complete(n: int, ratio: float, run: dict[str, Check]) -> list[Prediction]:
     ]
 
 
+def _delays(graph: Topology, push: float) -> Float[np.ndarray, "n n"]:
+    """Return the mean delays of the fastest paths, on which a hop from u takes ``d_u/λ`` seconds."""
+    n, waits = graph.num_nodes, graph.out_degrees[graph.senders] / push
+    return sparse.csgraph.dijkstra(sparse.csr_array((waits, (graph.senders, graph.receivers)), shape=(n, n)))
+
+
 def _between(graph: Topology, push: float, update: float, check: Check | None) -> Prediction:
-    n, out = graph.num_nodes, graph.out_degrees
-    hops = sparse.csr_array((out[graph.senders] / push, (graph.senders, graph.receivers)), shape=(n, n))
-    paths = sparse.csgraph.dijkstra(hops)
-    high = update * float(paths.sum()) / (n * (n - 1))
+    n = graph.num_nodes
+    high = update * float(_delays(graph, push).sum()) / (n * (n - 1))
     low = update / push * sum(_harmonic(k) for k in range(1, n)) / (n - 1)
     return Prediction(
         "mean_staleness",
@@ -132,9 +137,8 @@ def _harmonic(k: int) -> float:
 
 def _simulated(peers: Topology | int, n: int, push: float, update: float, seed: int) -> dict[str, Check]:
     """Run plans until news has gone round several times, and average what each records from then on."""
-    slowest = 1.0 if not isinstance(peers, Topology) else float(peers.out_degrees.max() * n / 2)
-    delay = max(_harmonic(n - 1), slowest if isinstance(peers, Topology) and peers.senders.size < n * (n - 1) else 0)
-    every = math.ceil(delay / push * n * (push + update))
+    farthest = _delays(peers, push).max() if isinstance(peers, Topology) else 0.0
+    every = math.ceil(max(_harmonic(n - 1) / push, farthest) * n * (push + update))
     plan = drawn_gossip(peers, every * (SETTLED + RECORDS), update_rate=update, gossip_rate=push)
     keys = jax.random.split(jax.random.key(seed), RUNS)
     protocol = track_versions(gossip_averaging(), num_nodes=n)

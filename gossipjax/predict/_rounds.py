@@ -23,13 +23,17 @@ from gossipjax.mixing import metropolis
 from gossipjax.observe import consensus_distance, staleness_summary
 from gossipjax.predict._forecast import Check, Forecast, Prediction, exact
 from gossipjax.protocol import gossip_averaging
-from gossipjax.systems import Machines, synchronous
+from gossipjax.systems import Machines
 from gossipjax.systems._kernel.bandwidth import MODELS, Bandwidth
 from gossipjax.timeline import rounds as planned_rounds
 from gossipjax.timeline._checks import undirected
 from gossipjax.topology import Topology
 from gossipjax.wrappers import track_versions
 
+HORIZON = 10**9
+"""Rounds within which an accuracy must be reached."""
+CONTRACTS = 1e-9
+"""Weights whose ρ² is nearer to one than this are taken for weights that do not contract."""
 COORDINATES = 256
 """Independent coordinates of the simulated models."""
 MOST_NODES = 2000
@@ -60,8 +64,8 @@ def rounds(
     * with ``error``: ``rounds_to_error``, the least T' with ``E_T' ≤ error · E_0``, and ``rounds_from_any_start``, at
       most ``⌈ln error / (2 ln ρ)⌉``;
     * with ``model_bytes``: ``bytes_per_round``, and ``bytes_to_error``;
-    * with ``devices``: ``seconds`` of T rounds behind barriers, ``seconds_per_round`` in the long run, and
-      ``seconds_to_error``.
+    * with ``devices``: ``seconds`` of T rounds behind barriers, ``seconds_per_round`` in the long run, or where links
+      are shared its lower bound ``least_seconds_per_round``, and ``seconds_to_error``.
 
     >>> import gossipjax as gj
     >>> forecast = gj.predict.rounds(gj.topology.ring(8), 10, error=0.01)
@@ -87,7 +91,7 @@ def rounds(
     graph, weights = undirected(graph, "graph"), callable_of_one("weights", weights, "weights(graph) -> matrix")
     n = whole("number of nodes of graph", graph.num_nodes, least=2, most=MOST_NODES)
     steps, check, seed = whole("num_rounds", num_rounds, least=1, most=10**6), flag("check", check), checked_seed(seed)
-    target = None if error is None else consensus(real("error", error, above=0, below=1))
+    target = None if error is None else consensus(real("error", error, above=0, below=1), horizon=HORIZON)
     size, local = (
         optional_whole(name, value, least=1)
         for name, value in (("model_bytes", model_bytes), ("local_steps", local_steps))
@@ -95,11 +99,11 @@ def rounds(
     choice("bandwidth", bandwidth, MODELS)
     _needs(devices, size, local)
     matrix = weights(graph)
-    W = checked_matrix(matrix, n)
+    W = checked_matrix(matrix, graph)
     squares = np.square(np.linalg.eigvalsh(W - 1 / n))
     run = _simulated(matrix, squares, steps, seed) if check else {}
     found = [_agreement(squares, steps, run.get("consensus")), *_staleness(graph, steps, run)]
-    found += [] if target is None else _accuracy(matrix, squares, W, target, check)
+    found += [] if target is None or error is None else _accuracy(matrix, squares, W, target, float(error), check)
     if size is not None:
         found += _bytes(graph, size, found, run.get("messages"))
     if devices is not None and size is not None and local is not None:
@@ -137,9 +141,11 @@ def _staleness(graph: Topology, steps: int, run: dict[str, Check]) -> list[Predi
     ]
 
 
-def _accuracy(matrix: Any, squares: np.ndarray, W: np.ndarray, target: Target, check: bool) -> list[Prediction]:
-    error, needed = target.rounds.args[0], target.rounds(W)  # type: ignore[attr-defined]
-    if not np.isfinite(needed):
+def _accuracy(
+    matrix: Any, squares: np.ndarray, W: np.ndarray, target: Target, error: float, check: bool
+) -> list[Prediction]:
+    needed = target.rounds(W)
+    if not np.isfinite(needed) or squares.max() >= 1 - CONTRACTS:
         raise ValueError(
             f"error={error:g}: not reached within {target.horizon:,} rounds; use weights that contract, or ask for less"
         )
@@ -185,14 +191,12 @@ def _seconds(
     words = f"rounds behind barriers, {load['bandwidth']} sharing of bandwidth, no latency, all devices online"
     asked = Target(f"{steps} rounds", lambda W: float(steps), steps)
     taken = score(devices, asked, graph, weights=weights, num_rounds=max(2, steps), **load).seconds
-    plan = synchronous(devices, graph, steps, round_seconds=None, **load) if check else None
-    own = None if plan is None else Check(plan.end_s, 0.0, "the plan's last end")
     pace = equal_split(devices, graph, **(load | {"bandwidth": "unlimited"}))
     alone = load["bandwidth"] == "unlimited"
     made = [
-        exact("seconds", taken, "s", place, words, own, "planned"),
+        exact("seconds", taken, "s", place, words, None, "planned"),
         Prediction(
-            "seconds_per_round",
+            "seconds_per_round" if alone else "least_seconds_per_round",
             pace,
             pace,
             pace if alone else math.inf,
@@ -204,8 +208,11 @@ def _seconds(
     ]
     if target is not None:
         reached = score(devices, target, graph, weights=weights, **load)
+        planned, counted = 32, f"{words}; {reached.rounds:,.0f} rounds"
         whole_way = (
-            f"{words}; {reached.rounds:.0f} rounds, the first 32 planned and others at the pace of their second half"
+            counted
+            if reached.rounds <= planned
+            else (f"{counted}, the first {planned} planned and others at the pace of their second half")
         )
         made.append(exact("seconds_to_error", reached.seconds, "s", place, whole_way, None, "planned"))
     return made

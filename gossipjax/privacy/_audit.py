@@ -13,7 +13,7 @@ from jaxtyping import Array, Float64, Int, Key
 
 from gossipjax._base.arguments import choice, flag, real, reals, wholes
 from gossipjax._base.calls import recorded
-from gossipjax.privacy._contributions import Contributions, Hears, as_contributions, start_values
+from gossipjax.privacy._contributions import Contributions, Hears, as_contributions, check_noise, start_values
 from gossipjax.privacy._knowledge import CLEAR_GAP, grams, joint_bracket, knowledge
 from gossipjax.privacy._noise import PairwiseNoise
 from gossipjax.privacy._observers import Observer, Wire, as_observers, label, members
@@ -83,8 +83,8 @@ def audit(
 
     Raises:
         TypeError: no plan, or no contributions.
-        ValueError: a protocol or sharing that is not linear, nodes that are not in the plan, groups that do not say who
-            averages, numbers out of range, or too little memory.
+        ValueError: a protocol or sharing that is not linear, noise other than that of its private task, nodes that are
+            not in the plan, groups that do not say who averages, numbers out of range, or too little memory.
 
     Reference: Dong, Roth and Su 2022 (Gaussian differential privacy); Denisov et al. 2022 (adaptivity, recalled);
     Mrini, Cyffers and Bellet 2024, arXiv 2402.10001 (reconstruction).
@@ -95,6 +95,7 @@ def audit(
     watchers = as_observers(observers, timeline.properties.num_nodes)
     sigma = noise if isinstance(noise, PairwiseNoise) else real("noise", noise, above=0)
     Delta, eta = real("sensitivity", sensitivity, above=0), real("rounding", rounding, least=0)
+    check_noise(contributions, sigma, Delta)
     key = jax.random.key(0) if key is None else key
     _check(timeline, problem, flag("local_only", local_only), said, watchers, sigma)
     cuts = _cuts(prefixes, len(timeline))

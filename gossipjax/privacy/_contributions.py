@@ -10,8 +10,9 @@ from jaxtyping import Float64
 
 from gossipjax._base.arguments import choice, real, reals, shown, whole
 from gossipjax._base.calls import Call, Function, Object, record_of, recorded
+from gossipjax._base.clipping import mechanism_of
 from gossipjax._base.display import displayed
-from gossipjax.types import Protocol
+from gossipjax.types import Protocol, Task
 
 Hears = Literal["messages", "sums"]
 Order = Literal["adapt_then_combine", "combine_then_adapt"]
@@ -119,6 +120,28 @@ def as_contributions(what: Any) -> tuple[Contributions, Hears, str | None]:
     momentum, unread = _of_optimizer(given["optimizer"])
     order, number = given.get("order", "adapt_then_combine"), given.get("local_steps", 1)
     return steps(order=order, local_steps=number, momentum=momentum), hears, problem or unread
+
+
+def check_noise(what: Any, noise: Any, sensitivity: float) -> None:
+    """Refuse to audit a protocol of a private task with other noise than its own.
+
+    Raises:
+        ValueError: so.
+    """
+    parts = getattr(what.step, "args", ()) if isinstance(what, Protocol) else ()
+    mechanism = next((mechanism_of(part) for part in parts if isinstance(part, Task)), None)
+    if mechanism is None:
+        return
+    own = 0.0 if mechanism.noise is None else float(mechanism.noise)
+    if own == 0:
+        raise ValueError(
+            "contributions: the gradients of this protocol are clipped without noise, which promises nothing"
+        )
+    if noise != own or sensitivity != 1:
+        raise ValueError(
+            f"noise={shown(noise)}, sensitivity={sensitivity:g}: the gradients of this protocol have noise of {own:g} "
+            f"times their clip; pass noise={own:g} and sensitivity=1"
+        )
 
 
 def _of_sharing(sharing: Any) -> tuple[Hears, str | None]:

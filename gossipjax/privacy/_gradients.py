@@ -63,7 +63,8 @@ def node_dp(task: Task, *, clip: float, noise: float) -> Task:
         noise: z ≥ 0: standard deviation in each coordinate, over C.
 
     Returns:
-        The task with private gradients, for any protocol.
+        The task with private gradients, for protocols that send each of them once; :func:`~gossipjax.tasks.finite_sum`
+        refuses it.
 
     Raises:
         TypeError: if task is not a task.
@@ -102,11 +103,15 @@ def sample_dp(task: Task, *, clip: float, noise: float, batch_size: int) -> Task
 
     B is the expected size of the batch, never the realised one, which would tell about samples.
 
-    **Unit: a sample.** One step moves by at most C/B if a sample is there or not (add or remove; twice that if it is
-    replaced), so T steps are √T/z-Gaussian differentially private, whatever the node sends and whoever listens:
-    :func:`guarantee`. That the sample is not in every batch lowers the loss further; this is not counted here, nor
-    may it be combined with :func:`gossipjax.audit` (``noise=z``, ``sensitivity=1``), which says how much less single
-    observers learn. Sizes of shards are public.
+    **Unit: a sample; relation: zeroed out.** In the neighbouring data set the sample keeps its place in the shard, and
+    its gradient counts as 0; m, B and B/m are public and the same. One step moves by at most C/B (twice that if the
+    sample is replaced by another), so T steps are √T/z-Gaussian differentially private, whatever the node sends and
+    whoever listens: :func:`guarantee`. A data set without the sample has another m, and so other chances of all other
+    samples: that relation is not covered. Mean and standard deviation by which inputs are standardized count as public:
+    give them to :func:`gossipjax.tasks.from_arrays`, which else takes them from all training samples.
+
+    That the sample is not in every batch lowers the loss further; this is not counted here, nor may it be combined with
+    :func:`gossipjax.audit` (``noise=z``, ``sensitivity=1``), which says how much less single observers learn.
 
     Streams, losses and precision: as :func:`node_dp` says. A step takes the gradients of the whole shard, of which
     those in the batch count: its work and memory grow with the largest shard.
@@ -119,7 +124,8 @@ def sample_dp(task: Task, *, clip: float, noise: float, batch_size: int) -> Task
         batch_size: B: at least 1, at most the size of the smallest shard, where every step takes all its samples.
 
     Returns:
-        The task with private gradients, for any protocol.
+        The task with private gradients, for protocols that send each of them once; :func:`~gossipjax.tasks.finite_sum`
+        refuses it.
 
     Raises:
         TypeError: if task is not a task.
@@ -176,8 +182,8 @@ class Guarantee:
 def guarantee(task: Task, num_steps: int, delta: float) -> Guarantee:
     """Say what T steps of a private task promise: the local bound, against an observer of all that a node sends.
 
-    ``μ = √T/z``, since each of T steps moves by at most the clip, with noise of z times the clip; ε follows exactly.
-    Without noise, μ and ε are infinite.
+    ``μ = √T/z``, since each of T gradients moves by at most the clip, with noise of z times the clip; ε follows
+    exactly. Without noise, μ and ε are infinite.
 
     >>> import gossipjax as gj, jax.numpy as jnp
     >>> task = gj.privacy.node_dp(gj.tasks.quadratic(jnp.zeros((4, 2))), clip=1.0, noise=4.0)
@@ -186,7 +192,8 @@ def guarantee(task: Task, num_steps: int, delta: float) -> Guarantee:
 
     Args:
         task: made by :func:`sample_dp` or :func:`node_dp`.
-        num_steps: T: local steps of the node that takes most.
+        num_steps: T: private gradients that a node takes, of the node that takes most. Most protocols take one in a
+            local step; some take more, such as ``scaffold(variate="gradient")``, one more in a round.
         delta: δ in (0, 1).
 
     Raises:
@@ -215,7 +222,7 @@ def guarantee(task: Task, num_steps: int, delta: float) -> Guarantee:
         delta=target,
         mu=mu,
         unit=unit,
-        relation=f"added or removed: {moves} (clip = {float(mechanism.clip):g}) in each of {steps} steps",
+        relation=f"zeroed out, with public sizes: {moves} (clip = {float(mechanism.clip):g}) in each of {steps} steps",
         adversary="an honest but curious observer of all that the node sends",
         remarks=tuple(remarks),
     )

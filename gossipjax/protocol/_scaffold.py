@@ -92,7 +92,8 @@ def scaffold(
 
         y_i = x,   then K times   y_i ← y_i − η_l (g_i(y_i) − c_i + c)
         c_i⁺ = c_i − c + (x − y_i) / (K η_l)        variate="average", option II: the mean of the K gradients
-        c_i⁺ = g_i(x)                               variate="gradient", option I: one gradient more, of another batch
+        c_i⁺ = g_i(x)                               variate="gradient", option I: one gradient more, of another batch;
+                                                    ``gradient_calls`` is then NaN, not counted
         x ← x + η_g Σ_{i ∈ S} w_i (y_i − x)
         c ← c + (|S|/n) Σ_{i ∈ S} w_i (c_i⁺ − c_i)
 
@@ -127,5 +128,5 @@ def scaffold(
         init=Partial(_init, Frozen(task.num_nodes)),
         step=Partial(_step, task, check_steps(local_steps), Frozen(variate), step_size, server_step_size),
         model=Partial(_model),
-        requires=needs_server(task.num_nodes, local_steps),
+        requires=needs_server(task.num_nodes, local_steps if variate == "average" else None),
     )

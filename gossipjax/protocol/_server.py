@@ -24,10 +24,10 @@ class Returned(NamedTuple):
     trained: Trained
 
 
-def needs_server(num_nodes: int, local_steps: int) -> Requires:
+def needs_server(num_nodes: int, local_steps: int | None) -> Requires:
     """State what a protocol of a server needs of a timeline."""
     return Requires(
-        {"averages", "server"},
+        {"server"},
         mixing=True,
         num_nodes=num_nodes,
         local_steps=local_steps,

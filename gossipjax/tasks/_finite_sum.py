@@ -14,6 +14,7 @@ from jaxtyping import Array, Int, PyTree
 from gossipjax._base.arguments import shown, whole
 from gossipjax._base.binding import as_partial, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.clipping import mechanism_of
 from gossipjax._base.display import displayed
 from gossipjax.tasks._problems import classification, regression
 from gossipjax.types import Task
@@ -68,9 +69,14 @@ def finite_sum(
     Raises:
         TypeError: if task or sample has the wrong type.
         ValueError: if only one of sample and num_samples is given, neither is for a task whose samples are not known,
-            shards differ in size, or m < 1.
+            shards differ in size, m < 1, or the gradients of the task are private.
     """
     task = as_task(task)
+    if mechanism_of(task) is not None:
+        raise ValueError(
+            "task: its gradients are private, and these methods take differences of two gradients and keep others, so "
+            "that noise would cancel; use the task with another protocol, such as dpsgd"
+        )
     if (sample is None) != (num_samples is None):
         raise ValueError(f"sample={shown(sample)}, num_samples={shown(num_samples)}: give both, or neither")
     if sample is None:

@@ -45,6 +45,7 @@ def test_what_is_needed_must_be_among_what_is_offered(tags, requires):
     facts = Properties(4, 4, "a plan", tags)
     offered = set(tags) | ({"row_stochastic", "column_stochastic"} if "doubly_stochastic" in tags else set())
     offered |= {"one_graph"} if "fixed" in tags else set()
+    offered |= {"averages"} if "server" in tags else set()
     if requires.tags <= offered:
         check_requires(requires, facts)
         return

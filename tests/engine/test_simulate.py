@@ -103,7 +103,7 @@ def bad_calls():
         "no seeds": (jax.random.split(KEY, 3)[:0], gossip, plan, START, {}, "typed key"),
         "no key": (0, gossip, plan, START, {}, "typed key"),
         "key matrix": (jax.random.split(KEY, (2, 2)), gossip, plan, START, {}, "typed key"),
-        "other nodes": (KEY, learn, rounds(averaging(6), 10), START[:6], {}, "for 6 nodes but the task has 8"),
+        "other nodes": (KEY, learn, rounds(averaging(6), 10), START[:6], {}, "for 6 nodes, and the protocol for 8"),
         "record_every": (KEY, gossip, plan, START, {"record_every": 11}, "record_every=11"),
         "record_every 0": (KEY, gossip, plan, START, {"record_every": 0}, "record_every=0"),
         "record_at order": (KEY, gossip, plan, START, {"record_at": [5, 3]}, "increasing"),

@@ -124,7 +124,7 @@ def test_guarantee_says_everything_together():
     promise = privacy.guarantee(privacy.node_dp(QUADRATIC, clip=0.5, noise=4.0), 16, 1e-5)
     assert promise.epsilon == pytest.approx(4.377178, abs=5e-7)
     assert promise.mu == 1.0
-    for part in ("(4.377, 1e-05)", "one node", "added or removed", "clip = 0.5", "honest but curious", "not protected"):
+    for part in ("(4.377, 1e-05)", "one node", "zeroed out", "clip = 0.5", "honest but curious", "not protected"):
         assert part in str(promise)
     sample = privacy.guarantee(privacy.sample_dp(tiny(), clip=1.0, noise=2.0, batch_size=2), 4, 0.5)
     assert (sample.mu, sample.unit) == (1.0, "one sample of a node")
@@ -151,3 +151,20 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="not private"):
         privacy.guarantee(QUADRATIC, 1, 1e-5)
     assert mechanism_of(QUADRATIC) is None
+
+
+def test_audits_take_the_noise_of_a_private_task():
+    ring = gj.topology.ring(4)
+    plan = gj.timeline.rounds(gj.mixing.metropolis(ring), 4)
+    private = gj.dpsgd(
+        privacy.node_dp(gj.tasks.quadratic(jnp.zeros((4, 2))), clip=1.0, noise=0.5), Partial(optax.sgd, 0.1)
+    )
+    with pytest.raises(ValueError, match=r"noise of 0\.5 times their clip; pass noise=0\.5 and sensitivity=1"):
+        gj.audit(plan, private)
+    audit = gj.audit(plan, private, noise=0.5)
+    assert audit.local[0] == pytest.approx(4.0)  # √4 / 0.5
+    silent = gj.dpsgd(
+        privacy.node_dp(gj.tasks.quadratic(jnp.zeros((4, 2))), clip=1.0, noise=0.0), Partial(optax.sgd, 0.1)
+    )
+    with pytest.raises(ValueError, match="clipped without noise"):
+        gj.audit(plan, silent)

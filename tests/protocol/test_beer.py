@@ -208,7 +208,7 @@ def test_both_messages_are_counted():
         (matching_rounds(N, T, seed=0), "one fixed mixing matrix"),
         (poisson_pairs(GRAPH, T, seed=0), "one fixed mixing matrix"),
         (rounds(uniform(GRAPH), T), "symmetric mixing matrices"),
-        (rounds(np.full((N + 1, N + 1), 1 / (N + 1)), T), "8 shards"),
+        (rounds(np.full((N + 1, N + 1), 1 / (N + 1)), T), "the protocol for 8"),
     ],
     ids=["two matrices", "matchings", "pairs", "not doubly stochastic", "other nodes"],
 )

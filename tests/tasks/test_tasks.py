@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.tree_util import Partial
 
-from gossipjax import allreduce_sgd, dpsgd, replicate, simulate
+from gossipjax import allreduce_sgd, dpsgd, replicate, simulate, tasks
 from gossipjax.mixing import metropolis
 from gossipjax.observe import node_metrics
+from gossipjax.privacy import node_dp
 from gossipjax.tasks import (
     Partition,
     classification,
@@ -215,3 +216,10 @@ def test_decentralized_learning_reaches_central_accuracy():
 
 def _common_start(task, key):
     return replicate(task.init(key), task.num_nodes)
+
+
+def test_private_tasks_have_no_samples_by_number():
+    """Differences of two noisy gradients would lose their noise."""
+    task = tasks.linear_regression(4, samples_per_node=10, dimension=2)
+    with pytest.raises(ValueError, match="its gradients are private"):
+        tasks.finite_sum(node_dp(task, clip=1.0, noise=4.0))

@@ -167,7 +167,8 @@ def test_padding_changes_nothing(wide):
 def test_examples_of_one_shape_share_one_program():
     before, kinds = _runs._history._cache_size(), set()
 
-    @settings(max_examples=40, deadline=None, database=None)
+    # Derandomized, for random examples may leave one of the four kinds out.
+    @settings(max_examples=40, deadline=None, database=None, derandomize=True)
     @given(testing.timelines(sizes=(3,)), testing.small_tasks(3))
     def runs_through(plan, task):
         kinds.add(plan.properties.name)

@@ -130,12 +130,12 @@ def confirm(result: Design, draws: Sequence[Devices]) -> Verdict:
     return judge(baseline, design)
 
 
-def redrawn(devices: Devices, count: int, *, spread: float, seed: int) -> list[Devices]:
+def redrawn(devices: Devices, num_draws: int, *, spread: float, seed: int) -> list[Devices]:
     """Draw other states of the same machines: speeds and bandwidths, each times ``exp(spread · N(0, 1))``.
 
     Args:
         devices: of n nodes.
-        count: number of draws.
+        num_draws: number of draws.
         spread: standard deviation of the logarithms; 0.3 changes a bandwidth by some 30 %.
         seed: of the draws.
 
@@ -143,9 +143,9 @@ def redrawn(devices: Devices, count: int, *, spread: float, seed: int) -> list[D
         ValueError: if a number is out of range.
     """
     devices = instance("devices", devices, Devices, "make some with gossipjax.devices, such as fitted(8, seed=0)")
-    count, spread = whole("count", count, least=1, most=10_000), real("spread", spread, above=0, most=10)
+    num_draws, spread = whole("num_draws", num_draws, least=1, most=10_000), real("spread", spread, above=0, most=10)
     rng = np.random.default_rng(checked_seed(seed))
-    factors = np.exp(spread * rng.standard_normal((count, len(_REDRAWN), devices.num_nodes)))
+    factors = np.exp(spread * rng.standard_normal((num_draws, len(_REDRAWN), devices.num_nodes)))
     return [
         dataclasses.replace(
             devices,

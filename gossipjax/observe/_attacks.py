@@ -16,8 +16,7 @@ from gossipjax._base.arguments import seed as check_seed
 from gossipjax._base.binding import as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.placement import map_nodes
-from gossipjax._base.rows import num_rows
-from gossipjax.observe._models import Observer, Snapshot, Variable, metric_names
+from gossipjax.observe._models import Observer, Snapshot, Variable, metric_names, own_models
 from gossipjax.types import Params, Task
 
 
@@ -47,15 +46,6 @@ def _arrays(task: Task, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return tuple(np.asarray(data[key]) for key in ("indices", "offsets", "labels"))  # type: ignore[return-value]
 
 
-def _own_models(task: Task, name: str, snapshot: Snapshot) -> Params:
-    if num_rows(snapshot.x) < task.num_nodes:
-        raise ValueError(
-            f"{name}: there are {num_rows(snapshot.x)} model rows for {task.num_nodes} nodes, so that nodes have no "
-            "models of their own"
-        )
-    return jax.tree.map(lambda leaf: leaf[: task.num_nodes], snapshot.x)
-
-
 def _losses(task: Task, source: Any, x: Params, chosen: Int[Array, " s"]) -> Float[Array, " s"]:
     """Return the loss of each of some samples."""
     rest = {name: leaf for name, leaf in task.test.items() if name not in ("inputs", "labels")}
@@ -80,7 +70,7 @@ def _attack(task: Task, x: Params, members: Array, others: Array, there: Array, 
 
 
 def _membership(task: Task, pairs: _Pairs, snapshot: Snapshot) -> dict[str, Array]:
-    return map_nodes(Partial(_attack, task), _own_models(task, "membership", snapshot), *pairs)
+    return map_nodes(Partial(_attack, task), own_models(task, "membership", snapshot), *pairs)
 
 
 def _matched(task: Task, samples: int | None, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -172,7 +162,7 @@ def _attribute(task: Task, chosen: Array, there: Array, x: Params, own: Array) -
 
 
 def _linkability(task: Task, chosen: Array, there: Array, snapshot: Snapshot) -> dict[str, Array]:
-    models = _own_models(task, "linkability", snapshot)
+    models = own_models(task, "linkability", snapshot)
     nodes = jnp.arange(task.num_nodes, dtype=jnp.int32)
     return {"linked_by_node": map_nodes(Partial(_attribute, task, chosen, there), models, nodes)}
 

@@ -11,8 +11,7 @@ from gossipjax._base.binding import as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.clipping import Mechanism, contributed, norm, parts_of
 from gossipjax._base.placement import map_nodes
-from gossipjax._base.rows import num_rows
-from gossipjax.observe._models import Observer, Snapshot, Variable
+from gossipjax.observe._models import Observer, Snapshot, Variable, own_models
 from gossipjax.types import Params, Task
 
 
@@ -30,12 +29,7 @@ def _one(task: Task, parts: tuple[Mechanism, Partial], event: Array, x: Params, 
 
 
 def _measure(task: Task, parts: tuple[Mechanism, Partial], snapshot: Snapshot) -> dict[str, Array]:
-    if num_rows(snapshot.x) < task.num_nodes:
-        raise ValueError(
-            f"clipping: there are {num_rows(snapshot.x)} model rows for {task.num_nodes} nodes, so that nodes have no "
-            "models of their own"
-        )
-    models = jax.tree.map(lambda leaf: leaf[: task.num_nodes], snapshot.x)
+    models = own_models(task, "clipping", snapshot)
     nodes = jnp.arange(task.num_nodes, dtype=jnp.int32)
     share, ratio = map_nodes(Partial(_one, task, parts, snapshot.event), models, nodes)
     return {"clip_share_by_node": share, "noise_to_signal_by_node": ratio}

@@ -142,6 +142,20 @@ def _as_leaf(leaf: Any) -> Any:
     return leaf if hasattr(leaf, "dtype") or isinstance(leaf, float) else np.zeros((), bool)
 
 
+def own_models(task: Task, name: str, snapshot: Snapshot) -> Params:
+    """Return the models of the nodes, without the rows that follow them.
+
+    Raises:
+        ValueError: if there are fewer rows than nodes; ``name`` is the observer's.
+    """
+    if num_rows(snapshot.x) < task.num_nodes:
+        raise ValueError(
+            f"{name}: there are {num_rows(snapshot.x)} model rows for {task.num_nodes} nodes, so that nodes have no "
+            "models of their own"
+        )
+    return jax.tree.map(lambda leaf: leaf[: task.num_nodes], snapshot.x)
+
+
 def _values(snapshot: Snapshot) -> dict[str, Array]:
     rows = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(snapshot.x)]
     return {"model": jnp.concatenate(rows, axis=1)}

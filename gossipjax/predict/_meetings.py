@@ -45,8 +45,8 @@ def meetings(
 
     * ``consensus_distance``: ``E ‖x − x̄‖²/n = (tr Z_K − 1ᵀ Z_K 1/n)/n`` a coordinate, over plans and start values;
     * ``seconds``: ``K/(n · rate)`` in the mean;
-    * with ``error``: ``meetings_to_error``, the least K' with ``E_K' ≤ error · E_0``, and ``meetings_bound`` from the
-      eigenvalue λ₂ of ``Σ_e p_e M_e`` alone, ``⌈ln error / ln λ₂⌉``, from any start;
+    * with ``error``: ``meetings_to_error``, the least K' with ``E_K' ≤ error · E_0``, and ``meetings_from_any_start``,
+      ``⌈ln error / ln λ₂⌉`` with the eigenvalue λ₂ of ``Σ_e p_e M_e`` alone;
     * with ``model_bytes``: ``bytes`` of all meetings.
 
     >>> import gossipjax as gj
@@ -149,7 +149,7 @@ def _accuracy(values: np.ndarray, shares: np.ndarray, mean: float, error: float,
     return [
         exact("meetings_to_error", float(high), "meetings", place, law, None),
         Prediction(
-            "meetings_bound",
+            "meetings_from_any_start",
             float(most),
             0.0,
             float(most),

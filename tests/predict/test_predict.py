@@ -53,8 +53,8 @@ def test_meetings_are_those_of_a_loop_over_second_moments(graph):
     assert forecast["seconds"].value == 9 / (2 * n)
     assert forecast["meetings_to_error"].value == np.argmax(np.array(expected) <= 0.3 * expected[0])
     slowest = spectral.pairwise_contraction(A)
-    assert forecast["meetings_bound"].high == math.ceil(math.log(0.3) / math.log(slowest))
-    assert forecast["meetings_to_error"].value <= forecast["meetings_bound"].high
+    assert forecast["meetings_from_any_start"].high == math.ceil(math.log(0.3) / math.log(slowest))
+    assert forecast["meetings_to_error"].value <= forecast["meetings_from_any_start"].high
 
 
 def test_meetings_of_everybody_have_a_closed_form():

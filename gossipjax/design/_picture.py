@@ -20,9 +20,9 @@ def picture(design: Design) -> Figure:
     from gossipjax._base.figure import Figure
 
     figure = Figure(figsize=(12, 3.8), layout="constrained")
-    network, bars, history = figure.subplots(1, 3, width_ratios=(1, 1.2, 1.2))
+    network, scores, history = figure.subplots(1, 3, width_ratios=(1, 1.2, 1.2))
     _network(network, design)
-    _bars(bars, design)
+    _scores(scores, design)
     history.plot(np.arange(1, design.history.size + 1), design.history, color=palette.BLUE)
     history.set(xlabel="step, over all restarts", ylabel="seconds of the best", title="search")
     return figure
@@ -42,14 +42,22 @@ def _network(axes: Axes, design: Design) -> None:
         axes.annotate(str(node), (1.15 * x[node], 1.15 * y[node]), ha="center", va="center", fontsize=8)
     axes.set_aspect("equal")
     axes.axis("off")
-    axes.set_title("network (area: upload, growing from the right)")
+    axes.margins(0.1)
+    axes.set_title("network; area: upload")
 
 
-def _bars(axes: Axes, design: Design) -> None:
+def _scores(axes: Axes, design: Design) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
     names = ["designed", *design.standard]
     scores = [design.score, *design.standard.values()]
     colours = [palette.RED, *[palette.SKY] * len(design.standard)]
-    axes.barh(names, [score.seconds for score in scores], color=colours)
+    axes.scatter([score.seconds for score in scores], names, c=colours, s=60)
+    axes.grid(axis="y", color=palette.paler(palette.INK, 0.8), linewidth=0.8)
+    axes.set_axisbelow(True)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())  # within a power of ten, all labels would overlap
     axes.set(xlabel="seconds to the target", title=design.problem.target.name)

@@ -134,7 +134,7 @@ class Golomb:
     (1, 8)
 
     Attributes:
-        share: p in (0, 1].
+        share: p in [10⁻¹², 1].
 
     Raises:
         ValueError: if the share is out of range.
@@ -146,7 +146,7 @@ class Golomb:
     share: float
 
     def __post_init__(self) -> None:
-        share = real("share", self.share, above=0, most=1, remedy="of all coordinates; 1 sends every one")
+        share = real("share", self.share, least=1e-12, most=1, remedy="of all coordinates; 1 sends every one")
         object.__setattr__(self, "share", share)
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Float
 
-from gossipjax._base.arguments import real, reals, whole
+from gossipjax._base.arguments import callable_of_one, real, reals, whole
 from gossipjax._base.display import displayed
 from gossipjax.topology import Topology
 
@@ -113,10 +113,13 @@ def checked_target(target: Any) -> Target:
     """Return a target.
 
     Raises:
-        TypeError: if it is none.
+        TypeError: if it is none, or its rounds are no function.
+        ValueError: if its horizon is no whole number.
     """
     if not isinstance(target, Target):
         raise TypeError(f"target={target!r:.60}: must be a Target, such as gossipjax.design.consensus(1e-3)")
+    callable_of_one("target.rounds", target.rounds, "rounds(W) -> number")
+    whole("target.horizon", target.horizon, least=1)
     return target
 
 

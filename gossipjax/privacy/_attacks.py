@@ -59,7 +59,8 @@ def membership_tpr(members: Any, non_members: Any, fpr: float) -> float:
     """
     inside, outside = _losses(members, non_members)
     rate = real("fpr", fpr, above=0, below=1, remedy="such as 0.01")
-    allowed = int(np.floor(rate * len(outside) + 1e-9))  # a hundredth of 100, which is above 1 in binary or not
+    # A hundredth of 100 may be below 1 in binary; a rate below 1 never allows all.
+    allowed = min(int(np.floor(rate * len(outside) + 1e-9)), len(outside) - 1)
     if allowed < 1:
         raise ValueError(
             f"fpr={rate:g}: {len(outside)} non-members are too few for a rate of one in {1 / rate:g}; pass more of them"

@@ -324,6 +324,10 @@ def test_redrawn_speeds_have_the_spread_asked_for():
             "target=mine",
         ),
         (
+            lambda: design.score(FOUR, design.Target("mine", lambda W: 5.0, 0), GRAPHS["star"], **LOAD),
+            "target.horizon=0",
+        ),
+        (
             lambda: design.score(FOUR, design.Target("mine", lambda W: 7.5, 8), GRAPHS["star"], **LOAD),
             r"rounds\(W\) is 7.5; must be a whole number",
         ),

@@ -65,3 +65,7 @@ def test_bad_input_is_refused():
         privacy.gradient_inversion(np.ones((2, 3)), np.zeros(2))
     with pytest.raises(ValueError, match="weights"):
         privacy.gradient_inversion(np.ones((3, 3)), np.ones(2))
+
+
+def test_a_rate_of_almost_one_allows_all_but_one():
+    assert privacy.membership_tpr([0.1, 0.2, 0.9], [0.1, 0.3], 1 - 1e-10) == pytest.approx(2 / 3)

@@ -445,7 +445,7 @@ def networks():
         ),
         call(g.judge, baseline_seconds=half, design_seconds=half),
         call(g.confirm, result=found, draws=[DEVICES, DEVICES]),
-        call(g.redrawn, devices=DEVICES, count=2, spread=0.1, seed=0),
+        call(g.redrawn, devices=DEVICES, num_draws=2, spread=0.1, seed=0),
         call(
             p.rounds,
             graph=RING,

@@ -361,6 +361,11 @@ def test_compressors_contract(inputs):
     testing.check_unbiased(Partial(scaled_window, jnp.asarray(k)), x, draws=1024)
 
 
+@given(testing.vectors(5))
+def test_vectors_have_no_entries_that_vanish(x):
+    assert not ((x != 0) & (np.abs(x) < 2**16 * np.finfo(np.float32).tiny)).any()
+
+
 def test_compressors_that_lose_more_are_caught():
     x = np.ones(9, np.float32)
     top, rand = Partial(top_k, jnp.asarray(3)), Partial(random_window, jnp.asarray(3))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Key
 
+from gossipjax._base.streams import normals
 from gossipjax.types import Params
 
 _NOISE = 2**32 - 9
@@ -43,14 +44,6 @@ class Contributed(NamedTuple):
     """Sum of the clipped contributions."""
     clipped: Float[Array, ""]
     """Share of the contributions that were longer than C."""
-
-
-def normals(key: Key[Array, ""], like: Params) -> Params:
-    """Draw a standard normal number for every number of one model."""
-    leaves, structure = jax.tree.flatten(like)
-    keys = jax.random.split(key, len(leaves))
-    drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(structure, drawn)
 
 
 def norm(tree: Params) -> Float[Array, ""]:

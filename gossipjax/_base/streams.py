@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from gossipjax._base.rows import acting_nodes
-from gossipjax.types import Event
+from gossipjax.types import Event, Params
 
 EVENTS, STEPS, STARTS = 0, 1, 2
 """Streams of the run's key: draws of timelines, draws of protocols, and starts that differ by seed."""
@@ -21,3 +21,11 @@ def node_keys(key: Key[Array, ""], event: Event, num_nodes: int) -> Key[Array, "
     nodes = acting_nodes(event, num_nodes)
     index = jnp.broadcast_to(event.index, nodes.shape)
     return jax.vmap(lambda node, number: jax.random.fold_in(jax.random.fold_in(key, node), number))(nodes, index)
+
+
+def normals(key: Key[Array, ""], like: Params) -> Params:
+    """Draw a standard normal number for every number of one model."""
+    leaves, structure = jax.tree.flatten(like)
+    keys = jax.random.split(key, len(leaves))
+    drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, drawn)

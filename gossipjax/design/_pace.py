@@ -178,7 +178,9 @@ def cycle_mean(D: Float[np.ndarray, "n n"]) -> float:
     Karp 1978: it is ``max_v min_{k < n} (F_n(v) − F_k(v)) / (n − k)``, F_k(v) the heaviest walk of k edges to v.
     """
     n = len(D)
+    to, off = np.nonzero(np.isfinite(D))
+    weights, starts = D[to, off], np.searchsorted(to, np.arange(n))
     F = np.zeros((n + 1, n))
     for k in range(n):
-        F[k + 1] = (D + F[k]).max(axis=1)
+        F[k + 1] = np.maximum.reduceat(weights + F[k, off], starts)
     return float(((F[n] - F[:n]) / (n - np.arange(n))[:, None]).min(axis=0).max())

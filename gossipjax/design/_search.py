@@ -171,13 +171,14 @@ def network(
     usual = standard_graphs(n, seed=seed)
     scores = _usual_scores(problem, usual)
     starts = [adjacency_of(usual[name], n) for name in scores]
-    search = _Search(problem, np.random.default_rng(seed), {}, [], starts[0], next(iter(scores.values())))
+    known = {_bits(start): score for start, score in zip(starts, scores.values(), strict=True)}
+    search = _Search(problem, np.random.default_rng(seed), known, [], starts[0], next(iter(scores.values())))
     for number in range(restarts):
         _anneal(search, starts[number % len(starts)], steps, temperature)
     best = next((name for name, start in zip(scores, starts, strict=True) if np.array_equal(start, search.best)), None)
     graph = usual[best] if best else graph_of(search.best, f"designed({n}, seed={seed})")
     history = np.asarray(search.history, np.float64)
-    return Design(graph, weights(graph), search.score, scores, history, len(search.known) + len(scores), problem, usual)
+    return Design(graph, weights(graph), search.score, scores, history, len(search.known), problem, usual)
 
 
 def _usual_scores(problem: Problem, usual: dict[str, Topology]) -> dict[str, Score]:
@@ -232,8 +233,12 @@ def _anneal(search: _Search, start: Graph, num_steps: int, temperature: float) -
         search.history[-1] = search.score.seconds
 
 
+def _bits(graph: Graph) -> bytes:
+    return np.packbits(graph).tobytes()
+
+
 def _scored(search: _Search, graph: Graph, rounds: float) -> Score:
-    key = np.packbits(graph).tobytes()
+    key = _bits(graph)
     if key not in search.known:
         search.known[key] = score_of(search.problem, graph, rounds)
     return search.known[key]

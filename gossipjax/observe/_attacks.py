@@ -56,17 +56,19 @@ def _losses(task: Task, source: Any, x: Params, chosen: Int[Array, " s"]) -> Flo
     return jax.vmap(one)(source["inputs"][chosen], source["labels"][chosen])
 
 
-def _attack(task: Task, x: Params, members: Array, others: Array, there: Array, allowed: Any) -> dict[str, Array]:
-    inside, outside = _losses(task, task.data, x, members), _losses(task, task.test, x, others)
+def _attack(task: Task, x: Params, members: Array, held_out: Array, there: Array, allowed: Any) -> dict[str, Array]:
+    inside, outside = _losses(task, task.data, x, members), _losses(task, task.test, x, held_out)
     kind = jnp.result_type(float)
     count = jnp.sum(there).astype(kind)
-    wins = (inside[:, None] < outside[None]).astype(kind) + (inside[:, None] == outside[None]).astype(kind) / 2
-    both = (there[:, None] & there[None]).astype(kind)
-    found = {"membership_auc_by_node": jnp.sum(wins * both) / count**2}
+    others = jnp.sort(jnp.where(there, outside, jnp.inf))
+    below, up_to = (
+        jnp.minimum(jnp.searchsorted(others, inside, side=side).astype(kind), count) for side in ("left", "right")
+    )
+    wins = count - (below + up_to) / 2  # held-out samples of larger loss, and half of those of equal loss
+    found = {"membership_auc_by_node": jnp.sum(jnp.where(there, wins, 0)) / count**2}
     if allowed is None:
         return found
-    threshold = jnp.sort(jnp.where(there, outside, jnp.inf))[allowed]
-    return found | {"membership_tpr_by_node": jnp.sum(((inside < threshold) & there).astype(kind)) / count}
+    return found | {"membership_tpr_by_node": jnp.sum(((inside < others[allowed]) & there).astype(kind)) / count}
 
 
 def _membership(task: Task, pairs: _Pairs, snapshot: Snapshot) -> dict[str, Array]:

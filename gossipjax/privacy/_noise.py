@@ -33,11 +33,11 @@ class PairwiseNoise:
         return "pairwise noise", sizes | {"fresh": self.fresh}
 
 
-def pairwise_noise(topology: Topology, sigma: float, sigma_pair: float, *, fresh: bool = True) -> PairwiseNoise:
+def pairwise_noise(topology: Topology, std: float, pair_std: float, *, fresh: bool = True) -> PairwiseNoise:
     """Describe the noise of DECOR: node i adds ``z_i + Σ_j v_ij`` to a step, where neighbours have ``v_ji = −v_ij``.
 
     The sum over all nodes is that of the z alone. Per step, an eavesdropper gains ``μ² = Δ² max_i (Σ⁻¹)_ii`` with
-    ``Σ = σ² I + σ_pair² L``, L the Laplacian. If the same v_ij serve in every step (``fresh=False``), they cancel in
+    ``Σ = σ² I + σ_p² L``, L the Laplacian. If the same v_ij serve in every step (``fresh=False``), they cancel in
     differences of messages: over T ≥ 2 steps the exact μ² is ``T Δ²/σ²``, as without any noise of the pairs.
 
     >>> import gossipjax as gj
@@ -46,8 +46,8 @@ def pairwise_noise(topology: Topology, sigma: float, sigma_pair: float, *, fresh
 
     Args:
         topology: undirected; both ends of an edge know its noise.
-        sigma: σ > 0.
-        sigma_pair: σ of v_ij, at least 0.
+        std: σ > 0.
+        pair_std: σ_p of v_ij, at least 0.
         fresh: whether v_ij is drawn anew for every step.
 
     Raises:
@@ -57,8 +57,8 @@ def pairwise_noise(topology: Topology, sigma: float, sigma_pair: float, *, fresh
     Reference: Allouah, Koloskova, El Firdoussi, Jaggi, Guerraoui 2024, arXiv 2405.01031.
     """
     require_undirected(topology)
-    own = real("sigma", sigma, above=0, remedy="without noise of its own, the mean of all nodes is not protected")
-    return PairwiseNoise(topology, own, real("sigma_pair", sigma_pair, least=0), flag("fresh", fresh))
+    own = real("std", std, above=0, remedy="without noise of its own, the mean of all nodes is not protected")
+    return PairwiseNoise(topology, own, real("pair_std", pair_std, least=0), flag("fresh", fresh))
 
 
 class Factor(NamedTuple):

@@ -8,19 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from gossipjax._base.arguments import whole
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.placement import by_rows
-from gossipjax._base.rows import num_rows, where_rows
 from gossipjax.protocol._sampled import (
     as_finite_sum,
     check_period,
     check_step_size,
     differences,
     full_gradients,
+    is_due,
     report,
     step_along,
     tracking_needs,
@@ -38,14 +38,12 @@ class GTSarahState(NamedTuple):
     """v of the last round."""
     previous: Params
     """x of the last round."""
-    age: Int[Array, " n"]
-    """Rounds since the last full gradient; at 0 a new one is taken."""
 
 
 def _init(key: Key[Array, ""], x0: Params) -> GTSarahState:
     del key
     zero = jax.tree.map(jnp.zeros_like, x0)
-    return GTSarahState(x0, zero, zero, x0, jnp.zeros(num_rows(x0), jnp.int32))
+    return GTSarahState(x0, zero, zero, x0)
 
 
 @by_rows
@@ -54,20 +52,17 @@ def _step(
 ) -> tuple[GTSarahState, Info]:
     """One round: the full gradient if it is due, else the last estimate and a difference; tracker and model."""
 
-    due = state.age == 0
-
     def full() -> tuple[Array, Params]:
-        return where_rows(due, full_gradients(key, task, state.x, event), corrected())
+        return full_gradients(key, task, state.x, event)
 
     def corrected() -> tuple[Array, Params]:
         loss, difference = differences(key, task, size, state.x, state.previous, event)
         return loss, jax.tree.map(jnp.add, difference, state.estimate)
 
-    loss, estimate = jax.lax.cond(jnp.any(due), full, corrected)
+    loss, estimate = jax.lax.cond(is_due(event, period), full, corrected)
     change = jax.tree.map(jnp.subtract, estimate, state.estimate)
     tracker, x = step_along(event, step_size, state.x, state.tracker, change)
-    age = (state.age + 1) % period.value
-    return GTSarahState(x, tracker, estimate, state.x, age), report(event, x, loss)
+    return GTSarahState(x, tracker, estimate, state.x), report(event, x, loss)
 
 
 def _model(state: GTSarahState) -> Params:
@@ -82,7 +77,7 @@ def gt_sarah(
 
     With y = v_old = 0 at the start::
 
-        every T rounds, from the first on:   v_i = ∇f_i(x_i) over all m samples
+        in rounds 0, T, 2T, … of the timeline:   v_i = ∇f_i(x_i) over all m samples
         else:   s_1 … s_B uniform in 1 … m              drawn by each node, with replacement
                 v_i = v_old,i + (1/B) Σ_b (∇f_is_b(x_i) − ∇f_is_b(x_old,i))
         y ← W y + v − v_old

@@ -8,18 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.placement import by_rows
-from gossipjax._base.rows import num_rows, where_rows
 from gossipjax.protocol._sampled import (
     as_finite_sum,
     check_period,
     check_step_size,
     differences,
     full_gradients,
+    is_due,
     report,
     step_along,
     tracking_needs,
@@ -38,14 +38,12 @@ class GTSvrgState(NamedTuple):
     snapshot: Params
     gradient: Params
     """The gradient at the snapshot, over all samples of the node."""
-    age: Int[Array, " n"]
-    """Rounds since the snapshot; at 0 a new one is taken."""
 
 
 def _init(key: Key[Array, ""], x0: Params) -> GTSvrgState:
     del key
     zero = jax.tree.map(jnp.zeros_like, x0)
-    return GTSvrgState(x0, zero, zero, x0, zero, jnp.zeros(num_rows(x0), jnp.int32))
+    return GTSvrgState(x0, zero, zero, x0, zero)
 
 
 @by_rows
@@ -54,18 +52,15 @@ def _step(
 ) -> tuple[GTSvrgState, Info]:
     """One round: a snapshot if it is due, one gradient at the model and one at the snapshot, tracker and model."""
 
-    due, old = state.age == 0, (state.snapshot, state.gradient)
-
     def taken() -> tuple[Params, Params]:
-        return where_rows(due, (state.x, full_gradients(key, task, state.x, event)[1]), old)
+        return state.x, full_gradients(key, task, state.x, event)[1]
 
-    snapshot, gradient = jax.lax.cond(jnp.any(due), taken, lambda: old)
+    snapshot, gradient = jax.lax.cond(is_due(event, period), taken, lambda: (state.snapshot, state.gradient))
     loss, difference = differences(key, task, Frozen(1), state.x, snapshot, event)
     estimate = jax.tree.map(jnp.add, difference, gradient)
     change = jax.tree.map(jnp.subtract, estimate, state.estimate)
     tracker, x = step_along(event, step_size, state.x, state.tracker, change)
-    age = (state.age + 1) % period.value
-    return GTSvrgState(x, tracker, estimate, snapshot, gradient, age), report(event, x, loss)
+    return GTSvrgState(x, tracker, estimate, snapshot, gradient), report(event, x, loss)
 
 
 def _model(state: GTSvrgState) -> Params:
@@ -78,7 +73,7 @@ def gt_svrg(task: FiniteSum, step_size: float | Float[np.ndarray | Array, ""], *
 
     With y = v_old = 0 at the start::
 
-        τ ← x,  ∇f_i(τ_i) over all m samples            every T rounds, from the first on
+        τ ← x,  ∇f_i(τ_i) over all m samples            in rounds 0, T, 2T, … of the timeline
         s uniform in 1 … m                              drawn by each node
         v_i = ∇f_is(x_i) − ∇f_is(τ_i) + ∇f_i(τ_i)
         y ← W y + v − v_old

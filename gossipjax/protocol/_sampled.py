@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from gossipjax._base.arguments import instance, real, whole
 from gossipjax._base.binding import Frozen
@@ -35,6 +35,11 @@ def check_step_size(step_size: float | Float[np.ndarray | Array, ""]) -> None:
 def check_period(period: int) -> Frozen[int]:
     """Check the number of rounds from one full gradient to the next."""
     return Frozen(whole("period", period, least=1, most=2**31 - 1, remedy="1 takes full gradients in every round"))
+
+
+def is_due(event: Event, period: Frozen[int]) -> Bool[Array, ""]:
+    """Tell whether a full gradient is due, by the number of the round: seeds that run together agree about it."""
+    return event.index[0] % jnp.uint32(period.value) == 0
 
 
 def tracking_needs(task: FiniteSum, local_steps: int | None) -> Requires:

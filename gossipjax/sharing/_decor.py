@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from gossipjax._base.arguments import real
 from gossipjax._base.calls import recorded
-from gossipjax._base.rows import bits_per_row, num_rows
-from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import EVERYONE, no_state
-from gossipjax.sharing._edges import Edges, check_rows_of, edges_of
-from gossipjax.sharing._noisy import _own_noise, _pair_noise
+from gossipjax.sharing._edges import edges_of
+from gossipjax.sharing._noisy import encode, merge
 from gossipjax.topology._graph import Topology, require_undirected
-from gossipjax.types import Event, Params, Sharing
-
-
-def _encode(
-    edges: Edges, std: Any, pair_std: Any, key: Key[Array, ""], state: tuple[()], x_start: Params, x: Params, event
-):
-    del x_start
-    check_rows_of(edges.neighbors.shape[0], num_rows(x), "decor")
-
-    def said(leaf: Array, own: Array, pairs: Array) -> Array:
-        return leaf + jnp.asarray(std).astype(leaf.dtype) * own + jnp.asarray(pair_std).astype(leaf.dtype) * pairs
-
-    noise = _own_noise(key, x, event), _pair_noise(edges, key, x, event)
-    return state, (jax.tree.map(said, x, *noise), bits_per_row(x))
-
-
-def _merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params, Event]) -> tuple[tuple[()], Params]:
-    del key
-    _, said, event = arrived
-    return state, mix(event.mixing, said)
+from gossipjax.types import Sharing
 
 
 @recorded("allouah2024decor")
@@ -49,10 +24,12 @@ def decor(
         x_i ← Σ_j W_ij (x_j + σ z_j + σ_p Σ_k v_jk)        z_j, v_jk ~ N(0, I),  v_kj = −v_jk,  k: the neighbours of j
 
     A node keeps its own noise, too. The noise of pairs, which both ends draw from a common seed, sums to zero: with a
-    doubly stochastic W the mean moves by ``σ z̄`` only, of variance σ²/n a round, whatever σ_p is. An eavesdropper of
-    all messages learns μ-Gaussian differentially privately of a step that moves by Δ, with ``μ² = Δ² (Σ⁻¹)_ii`` and
-    ``Σ = σ² I + σ_p² L``, L the Laplacian: close to that of central noise, ``Δ²/(nσ²)``, for large σ_p. With the same
-    numbers, :func:`gossipjax.privacy.pairwise_noise` describes it to :func:`gossipjax.audit`.
+    doubly stochastic W the mean moves by ``σ z̄`` only, of variance σ²/n a round, whatever σ_p is; with σ = 0 it is
+    conserved, up to rounding. The noise of pairs of node j has the variance σ_p² d_j, of its d_j neighbours.
+
+    Against an eavesdropper of all messages, a step that moves by Δ is μ-Gaussian differentially private with
+    ``μ² = Δ² (Σ⁻¹)_ii`` and ``Σ = σ² I + σ_p² L``, L the Laplacian: close to that of central noise, ``Δ²/(nσ²)``, for
+    large σ_p. With the same numbers, :func:`gossipjax.privacy.pairwise_noise` describes it to :func:`gossipjax.audit`.
 
     After a step of SGD with rate γ the noise of models is γ times that of gradients: pass ``std = γ z C`` for gradients
     that are clipped to C (:func:`gossipjax.privacy.node_dp` with ``noise=0``). A message holds one vector; seeds are
@@ -73,4 +50,4 @@ def decor(
     real("std", std, least=0, remedy="in the unit of the models")
     real("pair_std", pair_std, least=0, remedy="in the unit of the models")
     edges = edges_of(require_undirected(topology))
-    return Sharing(Partial(no_state), Partial(_encode, edges, std, pair_std), Partial(_merge), EVERYONE)
+    return Sharing(Partial(no_state), Partial(encode, edges, std, pair_std), Partial(merge), EVERYONE)

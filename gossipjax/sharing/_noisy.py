@@ -1,4 +1,4 @@
-"""Noise on models before they are shared: independent, or drawn by pairs of neighbours so that it sums to zero."""
+"""Noise on models before they are shared: of nodes, and of pairs of neighbours, which sums to zero."""
 
 from __future__ import annotations
 
@@ -13,28 +13,19 @@ from jaxtyping import Array, Float, Key
 from gossipjax._base.arguments import real
 from gossipjax._base.calls import recorded
 from gossipjax._base.rows import bits_per_row, num_rows
-from gossipjax._base.streams import node_keys
+from gossipjax._base.streams import node_keys, normals
 from gossipjax.compress._compressor import STREAM
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import EVERYONE, no_state
-from gossipjax.sharing._edges import Edges, check_rows_of, edges_of
-from gossipjax.topology._graph import Topology, require_undirected
+from gossipjax.sharing._edges import Edges, check_rows_of
 from gossipjax.types import Event, Params, Sharing
 
 _NOISE = STREAM - 4
 """Stream of the noise; no node has this number."""
 
 
-def _normals(key: Key[Array, ""], like: Params) -> Params:
-    """Draw a standard normal number for every number of one model."""
-    leaves, structure = jax.tree.flatten(like)
-    keys = jax.random.split(key, len(leaves))
-    drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(structure, drawn)
-
-
 def _own_noise(key: Key[Array, ""], x: Params, event: Event) -> Params:
-    return jax.vmap(_normals)(node_keys(jax.random.fold_in(key, _NOISE), event, num_rows(x)), x)
+    return jax.vmap(normals)(node_keys(jax.random.fold_in(key, _NOISE), event, num_rows(x)), x)
 
 
 def _pair_noise(edges: Edges, key: Key[Array, ""], x: Params, event: Event) -> Params:
@@ -45,7 +36,7 @@ def _pair_noise(edges: Edges, key: Key[Array, ""], x: Params, event: Event) -> P
         def add(total: Params, edge: tuple[Array, Array]) -> tuple[Params, None]:
             other, sign = edge
             pair = jax.random.fold_in(jax.random.fold_in(base, jnp.minimum(own, other)), jnp.maximum(own, other))
-            noise = _normals(pair, model)
+            noise = normals(pair, model)
             return jax.tree.map(lambda t, z: t + sign.astype(z.dtype) * z, total, noise), None
 
         return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, model), (neighbors, signs))[0]
@@ -54,46 +45,51 @@ def _pair_noise(edges: Edges, key: Key[Array, ""], x: Params, event: Event) -> P
     return jax.vmap(of_node)(nodes, x, edges.neighbors, edges.signs)
 
 
-def _encode(edges: Edges | None, std: Any, key: Key[Array, ""], state: tuple[()], x_start: Params, x: Params, event):
+def encode(
+    edges: Edges | None,
+    std: Any,
+    pair_std: Any,
+    key: Key[Array, ""],
+    state: tuple[()],
+    x_start: Params,
+    x: Params,
+    event: Event,
+) -> tuple[tuple[()], tuple[Params, int]]:
+    """Say models with noise of nodes and, if there are edges, noise of pairs."""
     del x_start
+    said = _add(x, std, _own_noise(key, x, event))
     if edges is not None:
-        check_rows_of(edges.neighbors.shape[0], num_rows(x), "noisy")
-    noise = _own_noise(key, x, event) if edges is None else _pair_noise(edges, key, x, event)
-    said = jax.tree.map(lambda leaf, z: leaf + jnp.asarray(std).astype(leaf.dtype) * z, x, noise)
+        check_rows_of(edges.neighbors.shape[0], num_rows(x), "decor")
+        said = _add(said, pair_std, _pair_noise(edges, key, x, event))
     return state, (said, bits_per_row(x))
 
 
-def _merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params, Event]) -> tuple[tuple[()], Params]:
+def _add(x: Params, std: Any, noise: Params) -> Params:
+    return jax.tree.map(lambda leaf, z: leaf + jnp.asarray(std).astype(leaf.dtype) * z, x, noise)
+
+
+def merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params, Event]) -> tuple[tuple[()], Params]:
+    """Mix what was said; a node hears its own noise, too."""
     del key
     _, said, event = arrived
     return state, mix(event.mixing, said)
 
 
-@recorded("allouah2024decor")
-def noisy(std: float | Float[np.ndarray | Array, ""], *, zero_sum: Topology | None = None) -> Sharing:
-    """Build full sharing of models with Gaussian noise, fresh in every round, as for differential privacy::
+@recorded()
+def noisy(std: float | Float[np.ndarray | Array, ""]) -> Sharing:
+    """Build full sharing of models with independent Gaussian noise, fresh in every round::
 
-        x_i ← Σ_j W_ij (x_j + σ η_j)
-        independent:   η_j ~ N(0, I)
-        zero sum:      η_j = Σ_k ξ_jk over the neighbours k of j,     ξ_kj = −ξ_jk ~ N(0, I)
+        x_i ← Σ_j W_ij (x_j + σ z_j)        z_j ~ N(0, I)
 
-    A node keeps its own noise, too. Independent noise moves the mean by σ η̄, a random walk with variance σ²/n a round.
-    Noise of pairs, which both ends draw from a common seed, sums to zero: with a doubly stochastic W the mean is
-    conserved, up to rounding; η_j has the variance d_j of its d_j neighbours, so that a message alone hides its model
-    as well as independent noise of σ √d_j. A message holds one vector; seeds are not charged.
+    A node keeps its own noise, too. With a doubly stochastic W the mean moves by σ z̄, a random walk with variance
+    σ²/n a round. Noise that cancels in the mean is that of :func:`decor` and :func:`zip_dl`. A message holds one
+    vector.
 
     Args:
         std: σ ≥ 0, in the unit of the models. A new value does not recompile the run.
-        zero_sum: the undirected graph whose neighbours draw noise together; None: independent noise.
 
     Raises:
-        TypeError: if zero_sum is not a topology.
-        ValueError: if σ is negative or not finite, or the graph is directed; during a run, if the number of nodes
-            differs, or the timeline is not synchronous rounds.
-
-    Reference: Allouah, Koloskova, El Firdoussi, Jaggi, Guerraoui 2024, arXiv 2405.01031 (Decor; recalled), whose noise
-        is the sum of both kinds.
+        ValueError: if σ is negative or not finite; during a run, if the timeline is not synchronous rounds.
     """
     real("std", std, least=0, remedy="in the unit of the models")
-    edges = None if zero_sum is None else edges_of(require_undirected(zero_sum, "zero_sum"))
-    return Sharing(Partial(no_state), Partial(_encode, edges, std), Partial(_merge), EVERYONE)
+    return Sharing(Partial(no_state), Partial(encode, None, std, 0.0), Partial(merge), EVERYONE)

@@ -215,7 +215,7 @@ CASES = [
     (sharing.error_feedback, {"sharing": sharing.full()}, {"sharing": THING | {"compressor": Q}}),
     (sharing.dcd, {"compressor": compress.identity()}, COMPRESSOR),
     (sharing.ecd, {"compressor": compress.identity()}, COMPRESSOR),
-    (sharing.noisy, {"std": 0.1, "zero_sum": GRAPH}, {"std": REAL | NONE, "zero_sum": THING}),
+    (sharing.noisy, {"std": 0.1}, {"std": REAL | NONE}),
     (
         observe.membership,
         {"task": SAMPLES},

@@ -6,6 +6,7 @@
 import dataclasses
 import functools
 import inspect
+import itertools
 import pathlib
 
 import jax
@@ -268,20 +269,25 @@ def sharings_of(name):
 
 
 def page(trace=False):
-    """The page of the docs."""
-    lines = [HEAD]
-    for name in PROTOCOLS:
-        groups = {}
-        for said in sharings_of(name):
-            groups.setdefault(runs(name, said, trace), []).append(said)
-        lines += ["", f"## `{name}`", ""]
-        if not takes_sharing(name):
-            lines += [f"Takes no sharing: {WHOLE_ONLY[name]}.", "", ", ".join(next(iter(groups)))]
-            continue
-        lines += ["| sharing | timelines |", "| --- | --- |"]
-        for plans, said in groups.items():
-            lines.append(f"| {', '.join(f'`{each}`' for each in said)} | {', '.join(plans) or 'none'} |")
+    """The page of the docs; neighbours of which the same is said share a section."""
+    lines, told = [HEAD], itertools.groupby(PROTOCOLS, lambda name: _section(name, trace))
+    for section, names in told:
+        lines += ["", f"## {_names(names)}", "", *section]
     return "\n".join(lines) + "\n"
+
+
+def _section(name, trace):
+    groups = {}
+    for said in sharings_of(name):
+        groups.setdefault(runs(name, said, trace), []).append(said)
+    if not takes_sharing(name):
+        return [f"Takes no sharing: {WHOLE_ONLY[name]}.", "", ", ".join(next(iter(groups)))]
+    rows = [f"| {_names(said)} | {', '.join(plans) or 'none'} |" for plans, said in groups.items()]
+    return ["| sharing | timelines |", "| --- | --- |", *rows]
+
+
+def _names(names):
+    return ", ".join(f"`{name}`" for name in names)
 
 
 HEAD = """# What goes with what

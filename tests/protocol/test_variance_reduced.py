@@ -194,3 +194,14 @@ def test_samples_of_classifications_are_those_of_the_shard():
 def test_bad_arguments_are_refused(build, error, message):
     with pytest.raises(error, match=message):
         build()
+
+
+@pytest.mark.parametrize("build", [gt_svrg, gt_sarah])
+def test_seeds_that_run_together_skip_full_gradients_together(build):
+    """A condition on batched values would become a selection, which takes the full gradient in every round."""
+    protocol, plan = build(TASK, RATE, period=PERIOD), rounds(metropolis(ring(N)), T)
+    event = plan.event(KEY, plan.shared, jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), plan.xs))
+    keys = jax.random.split(KEY, 3)
+    states = jax.vmap(lambda key: protocol.init(key, jnp.asarray(START)))(keys)
+    step = jax.vmap(lambda key, state: protocol.step(key, state, event))
+    assert " cond[" in str(jax.make_jaxpr(step)(keys, states))

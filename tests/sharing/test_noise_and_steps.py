@@ -11,7 +11,7 @@ from two_leaves import joined, split
 
 from gossipjax import dpsgd, gossip_averaging, simulate
 from gossipjax.mixing import lazy, metropolis
-from gossipjax.sharing import multi_step, noisy
+from gossipjax.sharing import decor, multi_step, noisy
 from gossipjax.timeline import rounds
 from gossipjax.topology import barabasi_albert
 
@@ -69,7 +69,7 @@ def test_noise_has_its_covariance():
     samples = {"independent": [], "zero sum": []}
     wide = jnp.zeros((N, 900))
     for name, topology in (("independent", None), ("zero sum", GRAPH)):
-        samples[name] = noise_of(noisy(0.5, zero_sum=topology), x0=wide)
+        samples[name] = noise_of(noisy(0.5) if topology is None else decor(topology, 0.0, 0.5), x0=wide)
     degrees = np.diag(GRAPH.degrees.astype(float))
     for name, expected in (("independent", np.eye(N)), ("zero sum", degrees - GRAPH.adjacency().toarray())):
         found = samples[name] @ samples[name].T / 900 / 0.25
@@ -84,10 +84,10 @@ def test_noise_is_fresh_in_every_round_seed_and_leaf():
     assert np.abs(first - other).max() > 0.1
     two = simulate(KEY, gossip_averaging(noisy(1.0)), rounds(np.eye(N), 2), jnp.asarray(X0)).x
     assert np.abs(np.asarray(two) - X0 - 2 * first).max() > 0.1
-    leaves = noise_of(noisy(1.0, zero_sum=GRAPH), x0=split(X0))
+    leaves = noise_of(decor(GRAPH, 0.0, 1.0), x0=split(X0))
     assert np.abs(np.diff(leaves, axis=1)).max() > 0.1
     assert np.abs(leaves.sum(0)).max() < 1e-12
 
 
 def test_without_noise_it_is_full_sharing():
-    np.testing.assert_array_equal(run(noisy(0.0, zero_sum=GRAPH), 3), run(None, 3))
+    np.testing.assert_array_equal(run(decor(GRAPH, 0.0, 0.0), 3), run(None, 3))

@@ -183,7 +183,8 @@ def _noise_floor(zero_sum: bool) -> Callable[[float], float]:
 
 def _noise(zero_sum: bool, read: Callable[[np.ndarray], np.ndarray]) -> Callable[[int, float, int], np.ndarray]:
     def one(seed: int, std: float, copies: int) -> np.ndarray:
-        protocol = gj.gossip_averaging(gj.sharing.noisy(std, zero_sum=RING if zero_sum else None))
+        noise = gj.sharing.decor(RING, 0.0, std) if zero_sum else gj.sharing.noisy(std)
+        protocol = gj.gossip_averaging(noise)
         plan, x0 = timeline.rounds(W, 160), jnp.full((8, copies), MEAN)
         return read(runs(seed, 1, protocol, plan, x0, [observe.models()], every=40)["model"][0])
 

@@ -75,15 +75,15 @@ def merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params, 
     return state, mix(event.mixing, said)
 
 
-@recorded()
+@recorded("xiao2007deviation")
 def noisy(std: float | Float[np.ndarray | Array, ""]) -> Sharing:
     """Build full sharing of models with independent Gaussian noise, fresh in every round::
 
         x_i ← Σ_j W_ij (x_j + σ z_j)        z_j ~ N(0, I)
 
-    A node keeps its own noise, too. With a doubly stochastic W the mean moves by σ z̄, a random walk with variance
-    σ²/n a round. Noise that cancels in the mean is that of :func:`decor` and :func:`zip_dl`. A message holds one
-    vector.
+    Xiao, Boyd & Kim add the noise to the average; here the messages hold it, and a node keeps its own. With a doubly
+    stochastic W the mean moves by σ z̄, a random walk with variance σ²/n a round. Noise that cancels in the mean is that
+    of :func:`decor` and :func:`zip_dl`. A message holds one vector.
 
     Args:
         std: σ ≥ 0, in the unit of the models. A new value does not recompile the run.

@@ -23,6 +23,9 @@ from gossipjax._engine.programs import Job, advance_call, check_fits, models_of,
 from gossipjax._engine.records import Log
 from gossipjax._engine.windows import Window
 from gossipjax.results._trajectory import Continuation, Trajectory
+from gossipjax.sharing._edges import off_graph
+from gossipjax.timeline._events import event_of
+from gossipjax.types import Event, Timeline
 
 Callback = Callable[[dict[str, Any]], bool | None]
 
@@ -127,7 +130,7 @@ class Driver:
             if piece is not None:
                 self._advance(piece)
             if throw and self.log.diverged:
-                raise Diverged(_explain(self.log, self.state))
+                raise Diverged(_explain(self.job, self.log, self.state))
             if piece is not None and piece.stop > piece.start and saved is not None:
                 saved.save(self.done, self.whole_state(), self.log.state_dict(), self._plan.upto(self.done))
             yield self.done
@@ -248,8 +251,8 @@ def _up_to(done: int, positions: np.ndarray) -> np.ndarray:
     return positions[positions <= done]
 
 
-def _explain(log: Log, state: Any) -> str:
-    """Name the earliest bad event over the seeds, and its cause where the state says it."""
+def _explain(job: Job, log: Log, state: Any) -> str:
+    """Name the earliest bad event over the seeds, and its cause where the state or the edges of the event say it."""
     bits, event, time, node = (np.atleast_1d(log.bad[name]) for name in ("bits", "event", "time", "node"))
     first = min(np.flatnonzero(bits), key=lambda seed: int(event[seed]))
     of_node = "" if node[first] == NO_NODE else f" of node {int(node[first])}"
@@ -259,9 +262,31 @@ def _explain(log: Log, state: Any) -> str:
         return f"node {fault.node} {fault.cause} (event {fault.event}{of_seed}; throw=False keeps the records)"
     loss = int(bits[first]) == LOSS
     what = f"the training loss{of_node}" if loss else f"parameters{of_node}"
-    remedy = "the labels and inputs of that node" if loss else "the mixing weights"
-    return (
-        f"{what} became infinite or NaN at event {int(event[first])}{of_seed} "
-        f"(simulated time {float(time[first]):g} s); lower the learning rate or check {remedy} "
-        "(throw=False keeps the records)"
-    )
+    where = f"at event {int(event[first])}{of_seed} (simulated time {float(time[first]):g} s)"
+    remedy = _edge_off_graph(job, int(event[first]))
+    if remedy is None:
+        remedy = (
+            f"lower the learning rate or check {'the labels and inputs of that node' if loss else 'the mixing weights'}"
+        )
+    return f"{what} became infinite or NaN {where}; {remedy} (throw=False keeps the records)"
+
+
+def _edge_off_graph(job: Job, number: int) -> str | None:
+    """Say which edge of an event, or of the one before it, the topology lacks that the protocol was given."""
+    timeline = job.timeline
+    if "one_graph" not in timeline.properties:
+        return None
+    place = number - int(_event(timeline, 0).index[0])
+    for each in range(max(place - 1, 0), place + 1):
+        edge = off_graph(job.protocol, _event(timeline, each).mixing)
+        if edge is not None:
+            return (
+                f"node {edge[1]} hears node {edge[0]}, which is no edge of the topology that the protocol or its "
+                "sharing was given: build both on the same graph"
+            )
+    return None
+
+
+def _event(timeline: Timeline, place: int) -> Event:
+    """Build an event on the host; draws of a run are others, on the same edges."""
+    return event_of(jax.random.key(0), timeline, jax.tree.map(lambda leaf: jax.numpy.asarray(leaf[place]), timeline.xs))

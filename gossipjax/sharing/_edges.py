@@ -133,3 +133,28 @@ def _only_known(shares: Float[Array, "n s"], whole: Float[Array, " n"]) -> Float
     """Set rows with weights on other edges than the topology's to NaN, since traced values cannot raise errors."""
     known = jnp.abs(jnp.sum(shares, axis=1) - whole) < 1e-4
     return jnp.where(known[:, None], shares, jnp.nan)
+
+
+def off_graph(protocol: Any, mixing: Any) -> tuple[int, int] | None:
+    """Return the first edge (sender, receiver) of a mixing on the host that the edges in a protocol lack, if any does.
+
+    Says why rows of :func:`edge_weights` are NaN. Mixings without weights of edges are not looked at.
+    """
+    if isinstance(mixing, DenseMixing):
+        receivers, senders = np.nonzero(np.asarray(mixing.W))
+    elif isinstance(mixing, TableMixing):
+        receivers, lanes = np.nonzero(np.asarray(mixing.weights))
+        senders = np.asarray(mixing.neighbors)[receivers, lanes]
+    else:
+        return None
+    for edges in jax.tree.leaves(protocol, is_leaf=_is_edges):
+        if _is_edges(edges):
+            known = (np.asarray(edges.neighbors)[receivers] == senders[:, None]).any(1) | (senders == receivers)
+            if not known.all():
+                first = int(np.argmin(known))
+                return int(senders[first]), int(receivers[first])
+    return None
+
+
+def _is_edges(value: Any) -> bool:
+    return isinstance(value, Edges)

@@ -3,10 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 JOBS ?= 2
-COMPILING := tests/experiments/test_experiments.py tests/decentralizepy/test_configuration.py tests/project/test_notebooks.py \
-	tests/robust/test_robust_sharing.py tests/predict/test_predict.py tests/learn/test_learn.py tests/sharing/test_in_flight.py \
-	tests/sharing/test_everywhere.py tests/protocol/test_dual_methods.py tests/protocol/test_methods.py \
-	tests/protocol/test_servers.py tests/protocol/test_variance_reduced.py
 
 .PHONY: combinations quick quick-all picture test slow figures papers papers-status papers-report claims lint bench clean docs paper env wheel
 .DEFAULT_GOAL := quick
@@ -51,14 +47,14 @@ claims: env
 	$(PY) -m theory check --json results/claims.json --report results/claims
 
 # To save time, compiled without most of XLA's optimizations. The targets quick and slow compile with them, as users do,
-# and slow repeats the tests that promise equality bit for bit. The slow tests of some files do little but compile,
-# and promise no bits: slow compiles them as test does, which takes a third of the time.
+# and slow repeats the tests that promise equality bit for bit. The slow tests of the files in tests/lib/compiling.py do
+# little but compile: slow compiles them as test does.
 test: env
 	XLA_FLAGS="$$($(PY) tests/lib/xla_flags.py)" $(PY) -m pytest -n $(JOBS) --dist worksteal -m "not slow"
 
 slow: env
-	$(PY) -m pytest -n $(JOBS) --dist worksteal -m "slow or exact" $(COMPILING:%=--ignore=%)
-	XLA_FLAGS="$$($(PY) tests/lib/xla_flags.py)" $(PY) -m pytest -n $(JOBS) --dist worksteal -m slow $(COMPILING)
+	$(PY) -m pytest -n $(JOBS) --dist worksteal -m "exact or (slow and not compiling)"
+	XLA_FLAGS="$$($(PY) tests/lib/xla_flags.py)" $(PY) -m pytest -n $(JOBS) --dist worksteal -m "slow and compiling and not exact"
 
 lint: env
 	$(PY) -m ruff check .

@@ -9,7 +9,9 @@ import pathlib
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
 
 import annotations
+import compiling
 import jax
+import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -27,6 +29,14 @@ MOST_MAPS = 20_000
 where it gets none. Every compiled program holds several, some hundred tests gather ten thousand, and so may a few slow
 ones."""
 _DONE = itertools.count(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the tests of files that do little but compile, before tests are chosen by their marks."""
+    for item in items:
+        if item.path.relative_to(pathlib.Path(__file__).parent).as_posix() in compiling.FILES:
+            item.add_marker("compiling")
 
 
 def pytest_collection_finish():

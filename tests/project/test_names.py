@@ -5,6 +5,7 @@ import inspect
 import pathlib
 import re
 
+import compiling
 import pytest
 
 import gossipjax as gj
@@ -51,3 +52,8 @@ def test_the_table_names_every_protocol():
     builders = {name for name in dir(gj.protocol) if inspect.isfunction(getattr(gj.protocol, name))}
     assert "dpsgd" in builders
     assert builders <= set(re.findall(r"`(\w+)`", row.split("|", 2)[2])) | set(re.findall(r"gj\.(\w+)`", row))
+
+
+def test_files_compiled_without_optimizations_exist():
+    """A renamed file would be compiled with them again, in silence."""
+    assert all((ROOT / "tests" / name).is_file() for name in compiling.FILES)

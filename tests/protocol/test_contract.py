@@ -584,6 +584,7 @@ def test_differentiable_and_vmappable_over_learning_rates(case, plan):
     assert (abs(grad[1]) > 1e-4) == (case.protocol not in (gossip, choco_gossip, squeezed_gossip, mass, tree_average))
 
 
+@pytest.mark.slow
 @pytest.mark.exact
 def test_parts_of_a_run_make_the_whole(case, plan):
     """Bit for bit: three calls, each from the state of the one before, and one call of all events."""

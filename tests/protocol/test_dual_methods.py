@@ -244,7 +244,9 @@ def test_admm_without_losses_to_minimize_conserves_the_mean_weighted_by_degrees(
 def test_edges_that_the_topology_lacks_stop_the_run(method):
     plan = rounds(metropolis(GRAPH), 4)
     for part, number in ((plan, 0), (plan[3:], 3)):
-        with pytest.raises(Diverged, match=rf"at event {number} .*node 0 hears node \d, which is no edge of the topology"):
+        with pytest.raises(
+            Diverged, match=rf"at event {number} .*node 0 hears node \d, which is no edge of the topology"
+        ):
             run(method, part)
 
 

@@ -52,7 +52,6 @@ PEERS: dict[str, dict[str, Any]] = {
     "DLM": {"step_size": RATE, "penalty": 0.3},
     "DiNNO": {"step_size": RATE, "penalty": 0.2, "num_local_steps": 3},
     "ADMM": {"penalty": 0.5, "relaxation": 0.7},
-    "GT_SAGA": {"step_size": RATE},
     "GT_VR": {"step_size": RATE, "snapshot_prob": 1.0},
 }
 """Classes of decent-bench and their settings; the methods of ours stand in :func:`_our_methods`."""
@@ -141,7 +140,7 @@ def _our_methods(task: Any, graph: Any, prox: Any) -> dict[str, Any]:
     }
     if prox is not None:
         return methods | {"ADMM": gj.admm(graph, prox, penalty=0.5, relaxation=0.7)}
-    return methods
+    return methods | {"GT_VR": gj.gt_vr(gj.tasks.finite_sum(task), RATE, snapshot_probability=1.0)}
 
 
 _ORDERS = {"ATC_Tracking": "next", "AugDGM": "aug_dgm"}

@@ -18,7 +18,9 @@ _PUBLISHED = {
     "allreduce": "all-reduce SGD",
     "allreduce_sgd": "all-reduce SGD",
     "beer": "BEER",
+    "c_gt": "C-GT",
     "d2": "D²",
+    "decentlam": "DecentLaM",
     "divshare": "DivShare",
     "dpsgd": "D-PSGD",
     "fedavg": "FedAvg",
@@ -36,6 +38,7 @@ _PUBLISHED = {
     "gt_saga": "GT-SAGA",
     "gt_sarah": "GT-SARAH",
     "gt_svrg": "GT-SVRG",
+    "gt_vr": "GT-VR",
     "led": "LED",
     "local_sgd": "local SGD",
     "nids": "NIDS",
@@ -54,7 +57,10 @@ _PUBLISHED = {
     "push_sum": "push-sum",
     "sgp": "SGP",
     "shatter": "Shatter",
+    "simple_gt": "SimpleGT",
     "swift": "SWIFT",
+    "teleportation": "Teleportation",
+    "wang_elia": "Wang–Elia",
 }
 """Spelling of names in the literature; other names are shown as words."""
 

@@ -5,10 +5,12 @@ from gossipjax.protocol._admm import admm as admm
 from gossipjax.protocol._admm import lt_admm as lt_admm
 from gossipjax.protocol._allreduce import allreduce_sgd as allreduce_sgd
 from gossipjax.protocol._beer import beer as beer
+from gossipjax.protocol._c_gt import c_gt as c_gt
 from gossipjax.protocol._clique_averaging import clique_averaging as clique_averaging
 from gossipjax.protocol._d2 import d2 as d2
 from gossipjax.protocol._d2 import exact_diffusion as exact_diffusion
 from gossipjax.protocol._d2 import led as led
+from gossipjax.protocol._decentlam import decentlam as decentlam
 from gossipjax.protocol._dinno import dinno as dinno
 from gossipjax.protocol._dlm import dlm as dlm
 from gossipjax.protocol._dpsgd import dpsgd as dpsgd
@@ -29,6 +31,7 @@ from gossipjax.protocol._gradient_tracking import gradient_tracking as gradient_
 from gossipjax.protocol._gt_saga import gt_saga as gt_saga
 from gossipjax.protocol._gt_sarah import gt_sarah as gt_sarah
 from gossipjax.protocol._gt_svrg import gt_svrg as gt_svrg
+from gossipjax.protocol._gt_vr import gt_vr as gt_vr
 from gossipjax.protocol._hadfl import hadfl as hadfl
 from gossipjax.protocol._k_gt import k_gt as k_gt
 from gossipjax.protocol._lead import lead as lead
@@ -43,6 +46,8 @@ from gossipjax.protocol._relay import relay_averaging as relay_averaging
 from gossipjax.protocol._relay import relay_sgd as relay_sgd
 from gossipjax.protocol._restarted import restarted as restarted
 from gossipjax.protocol._scaffold import scaffold as scaffold
+from gossipjax.protocol._simple_gt import simple_gt as simple_gt
 from gossipjax.protocol._swift import swift as swift
+from gossipjax.protocol._wang_elia import wang_elia as wang_elia
 
 # No __all__: gossipjax re-exports every public name of this room, and type checkers follow that only without one.

@@ -41,7 +41,7 @@ def _model(state: RandomWalkState) -> Params:
     return state.y
 
 
-@recorded("gholami2025walks")
+@recorded("gholami2025walks", "takezawa2025teleportation")
 def random_walk(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int = 1) -> Protocol:
     """Build SGD on R walking models (Multi-Walk): walk r takes a step on the data of its node v, and moves on.
 
@@ -50,6 +50,9 @@ def random_walk(task: Task, optimizer: optax.GradientTransformation | Partial, *
     timeline (:func:`~gossipjax.timeline.random_walks`) determines paths and times of service. With Metropolis
     transitions every node is visited equally often, so the steps minimise the mean objective. Independent walks
     conserve no quantity; evaluate the average of the R models.
+
+    On :func:`~gossipjax.timeline.teleportation` it is Teleportation: all R models take a step in every round, each at a
+    fresh node, and then mix, ``y_r ← Σ_s W_rs (y_s + u_s)``, which conserves their mean if W is doubly stochastic.
 
     Args:
         task: one shard per node.
@@ -61,7 +64,8 @@ def random_walk(task: Task, optimizer: optax.GradientTransformation | Partial, *
         TypeError: if task or optimizer has the wrong type.
         ValueError: if local_steps < 1; during a run, if rows of the timeline do not walk.
 
-    Reference: Gholami and Seferoglu 2025, arXiv 2504.09792; Johansson, Rabi, Johansson 2009 (one walk).
+    Reference: Gholami and Seferoglu 2025, arXiv 2504.09792; Johansson, Rabi, Johansson 2009 (one walk); Takezawa, Stich
+        2025, arXiv 2501.15259 (Teleportation).
     """
     task, factory = as_task(task), as_factory(optimizer)
     requires = Requires({"walks"}, num_nodes=task.num_nodes, local_steps=local_steps, builder="timeline.random_walks")

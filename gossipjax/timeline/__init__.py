@@ -35,6 +35,7 @@ from gossipjax.timeline._rounds import with_mixing as with_mixing
 from gossipjax.timeline._shatter import shatter as shatter
 from gossipjax.timeline._swift import swift as swift
 from gossipjax.timeline._swift import swift_weights as swift_weights
+from gossipjax.timeline._teleportation import teleportation as teleportation
 from gossipjax.timeline._version_age import version_age as version_age
 from gossipjax.timeline.clocks import Clock as Clock
 

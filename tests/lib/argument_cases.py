@@ -168,12 +168,19 @@ CASES = [
     (protocol.exact_diffusion, *learning()),
     (protocol.led, *learning({"local_steps": 2, "beta": 0.5}, beta=REAL | {"zero": 0.0}, **STEPS)),
     (protocol.extra, *learning()),
+    (protocol.simple_gt, *learning()),
+    (protocol.wang_elia, *learning()),
     (protocol.gt_saga, SAMPLED, NO_SAMPLES),
     (protocol.gt_svrg, SAMPLED | {"period": 2}, NO_SAMPLES | {"period": WHOLE | NONE | {"zero": 0}}),
     (
         protocol.gt_sarah,
         SAMPLED | {"period": 2},
         NO_SAMPLES | {"period": WHOLE | NONE | {"zero": 0}, "batch_size": WHOLE | NONE | {"zero": 0}},
+    ),
+    (
+        protocol.gt_vr,
+        SAMPLED | {"snapshot_probability": 0.5},
+        NO_SAMPLES | {"snapshot_probability": REAL | NONE | {"zero": 0.0, "large": 1.5}},
     ),
     (
         protocol.k_gt,
@@ -189,11 +196,19 @@ CASES = [
             chi=REAL | {"small": 0.5},
         ),
     ),
+    (protocol.decentlam, *learning({"momentum": 0.5}, momentum=REAL | {"one": 1.0}, **SHARING)),
     (protocol.quasi_global_momentum, *learning({"momentum": 0.5}, momentum=REAL | {"one": 1.0}, **SHARING)),
     (
         protocol.nids,
         {"task": TASK, "step_sizes": 0.1, "prox": soft_threshold},
         {"task": THING | NONE, "step_sizes": REAL | NONE | {"zero": 0.0}, "prox": {"number": 3, "text": "a"}},
+    ),
+    (
+        protocol.c_gt,
+        {"task": TASK, "step_size": 0.1, "compressor": Q, "gamma": 0.5, "alpha": 0.5},
+        {"task": THING | NONE, "step_size": REAL | NONE | {"zero": 0.0}, "alpha": REAL | {"zero": 0.0, "large": 1.5}}
+        | COMPRESSOR
+        | GAMMA,
     ),
     (
         protocol.lead,

@@ -82,6 +82,7 @@ ROUNDS = {
     "drawn matchings": lambda s: tl.drawn_matchings(4, 40, seconds_per_round=s),
     "changing": lambda s: tl.changing_rounds(ring(4), 40, activity=tl.activity.cyclic(2), seconds_per_round=s),
     "clients": lambda s: tl.client_sampling(8, 4, 40, seed=0, seconds_per_round=s),
+    "teleportation": lambda s: tl.teleportation(np.full((2, 2), 0.5), 4, 40, seed=0, seconds_per_round=s),
     "shatter": lambda s: tl.shatter(4, 40, virtual_nodes=2, degree=3, seed=0, seconds_per_round=s),
     "push rounds": lambda s: tl.push_rounds(4, 40, step=s, compute=None, gossip_rate=1.0, seed=0),
 }

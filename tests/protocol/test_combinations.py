@@ -53,7 +53,7 @@ MEETINGS = {*PAIRS, "push_rounds"}
 OWN_ROWS = {*SYNCHRONOUS, *MEETINGS, "absent nodes", "swift"}
 MASS = {"directed rounds", "directed_push", *ONE_MATRIX, "matching_rounds", "changing_rounds", "absent nodes"}
 MASS |= {"drawn_matchings", "changing pushes", "poisson_pairs", "poisson_edges", "drawn_pairs"}
-MIXING_WALKS = {"mixing walks", "a walk for each node"}
+MIXING_WALKS = {"mixing walks", "a walk for each node", "teleportation"}
 
 ALLOWED = {
     "gossip_averaging": (
@@ -95,15 +95,22 @@ ALLOWED = {
     "allreduce_sgd": (lambda: protocol.allreduce_sgd(TASK, SGD), {*SYNCHRONOUS, "directed rounds", "changing pushes"}),
     "gradient_tracking": (lambda: protocol.gradient_tracking(TASK, SGD), SYNCHRONOUS - LOSSY - {"epidemic"}),
     "beer": (lambda: protocol.beer(TASK, SGD, top_k(1), 0.5), ONE_MATRIX),
+    "c_gt": (lambda: protocol.c_gt(TASK, 0.1, top_k(1), 0.5), ONE_MATRIX),
     "d2": (lambda: protocol.d2(TASK, SGD), ONE_MATRIX),
     "exact_diffusion": (lambda: protocol.exact_diffusion(TASK, SGD), ONE_MATRIX),
     "led": (lambda: protocol.led(TASK, SGD, local_steps=2), ONE_MATRIX),
     "nids": (lambda: protocol.nids(TASK, 0.1), ONE_MATRIX),
     "lead": (lambda: protocol.lead(TASK, 0.1, qsgd(3)), ONE_MATRIX),
     "extra": (lambda: protocol.extra(TASK, SGD), ONE_MATRIX),
+    "simple_gt": (lambda: protocol.simple_gt(TASK, SGD), ONE_MATRIX),
+    "wang_elia": (lambda: protocol.wang_elia(TASK, SGD), ONE_MATRIX),
     "gt_saga": (lambda: protocol.gt_saga(SAMPLES, 0.1), SYNCHRONOUS - LOSSY - {"epidemic"}),
     "gt_svrg": (lambda: protocol.gt_svrg(SAMPLES, 0.1, period=2), SYNCHRONOUS - LOSSY - {"epidemic"}),
     "gt_sarah": (lambda: protocol.gt_sarah(SAMPLES, 0.1, period=2), SYNCHRONOUS - LOSSY - {"epidemic"}),
+    "gt_vr": (
+        lambda: protocol.gt_vr(SAMPLES, 0.1, snapshot_probability=0.5),
+        SYNCHRONOUS - LOSSY - {"epidemic"},
+    ),
     "k_gt": (lambda: protocol.k_gt(TASK, 0.1, local_steps=2), SYNCHRONOUS - LOSSY - {"epidemic"}),
     "prox_skip": (lambda: protocol.prox_skip(TASK, SGD, probability=0.5), ONE_MATRIX),
     "clique_averaging": (lambda: protocol.clique_averaging(TASK, SGD, CLIQUES), ONE_MATRIX),
@@ -116,6 +123,7 @@ ALLOWED = {
         lambda: protocol.dinno(TASK, SGD, local_steps=2, penalty=0.2),
         {*LINKS, "matching_rounds", "drawn_matchings", "changing_rounds"},
     ),
+    "decentlam": (lambda: protocol.decentlam(TASK, SGD), SYNCHRONOUS),
     "quasi_global_momentum": (lambda: protocol.quasi_global_momentum(TASK, SGD), SYNCHRONOUS),
     "ad_psgd": (lambda: protocol.ad_psgd(TASK, SGD), MEETINGS - {"gossip on machines"}),
     "push_sum": (lambda: protocol.push_sum(), MASS),
@@ -256,7 +264,7 @@ def test_facts_are_held_against_float32_weights_too():
         assert simulate(KEY, protocol.gossip_averaging(), plan, jnp.zeros((1000, 1))).x.shape == (1000, 1)
 
 
-UNEVEN = {"gt_svrg", "gt_sarah"}
+UNEVEN = {"gt_svrg", "gt_sarah", "gt_vr"}
 """Rounds take different numbers of gradients, which one number for each loss cannot count."""
 
 

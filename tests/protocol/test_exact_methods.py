@@ -10,6 +10,7 @@ from problems import CURVATURE, TARGETS, X0, N, exact_quadratic
 
 from gossipjax import (
     d2,
+    decentlam,
     dpsgd,
     exact_diffusion,
     extra,
@@ -19,9 +20,13 @@ from gossipjax import (
     nids,
     prox_skip,
     quasi_global_momentum,
+    simple_gt,
     simulate,
+    wang_elia,
 )
+from gossipjax._engine.growth import Diverging
 from gossipjax.mixing import lazy, metropolis, uniform
+from gossipjax.sharing import multi_step
 from gossipjax.timeline import rounds
 from gossipjax.topology import barabasi_albert, one_peer_exponential, ring
 
@@ -199,11 +204,56 @@ def test_quasi_global_momentum_equals_its_loop():
     close(plain.x, run(dpsgd(TASK, SGD)).x)
 
 
+def test_wang_elia_equals_its_loop():
+    """Both updates take the old x and z."""
+    x, z, half_gap = X0, np.zeros_like(X0), (np.eye(N) - W) / 2
+    for _ in range(T):
+        x, z = x - half_gap @ (x + z) - RATE * gradient(x), z + half_gap @ x
+    found = run(wang_elia(TASK, SGD))
+    close(found.x, x)
+    close(found.state.integral, z)
+    assert np.abs(z.sum(0)).max() < 1e-12
+    assert np.abs(z).max() > 0.1
+
+
+def test_simple_gt_equals_its_loop():
+    x, y = X0, X0
+    for _ in range(T):
+        adapted = x - RATE * gradient(x)
+        x, y = adapted - y + W @ x, adapted
+    found = run(simple_gt(TASK, SGD))
+    close(found.x, x)
+    close(found.state.correction, x - y)
+    assert np.abs((x - y).sum(0)).max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    "matrices", [[W], pytest.param(cycle(), marks=pytest.mark.slow)], ids=["one matrix", "a cycle"]
+)
+def test_decentlam_equals_its_loop(matrices):
+    """Yuan et al. 2021, algorithm 2, with the momentum in the unit of gradients."""
+    x, m, beta = X0, np.zeros_like(X0), 0.8
+    for t in range(T):
+        tilde = (x - matrices[t % len(matrices)] @ (x - RATE * gradient(x))) / RATE
+        m = beta * m + tilde
+        x = x - RATE * m
+    found = run(decentlam(TASK, SGD, momentum=beta), matrices)
+    close(found.x, x)
+    close(found.state.momentum, RATE * m)
+
+
 # --- equalities -------------------------------------------------------------------------------------------------------
 
 
 def test_exact_diffusion_is_d2_on_the_lazy_matrix():
     close(run(exact_diffusion(TASK, SGD)).x, run(d2(TASK, SGD), HALF).x)
+
+
+@pytest.mark.slow
+def test_decentlam_without_momentum_is_dpsgd_whatever_is_said():
+    for said in (None, multi_step(2)):
+        plain = run(dpsgd(TASK, SGD, sharing=said))
+        close(run(decentlam(TASK, SGD, momentum=0.0, sharing=said)).x, plain.x)
 
 
 def test_prox_skip_that_never_skips_is_exact_diffusion():
@@ -246,6 +296,8 @@ EXACT = {
     "exact_diffusion, 0.95 of the largest step": lambda task: exact_diffusion(task, Partial(optax.sgd, 0.95)),
     "extra": lambda task: extra(task, SLOW),
     "k_gt": lambda task: k_gt(task, 0.02, local_steps=3),
+    "simple_gt": lambda task: simple_gt(task, SLOW),
+    "wang_elia": lambda task: wang_elia(task, SLOW),
     "prox_skip": lambda task: prox_skip(task, SLOW, probability=0.3),
     "led": lambda task: led(task, SLOW, local_steps=3),
     "nids": lambda task: nids(task, 0.1),
@@ -265,6 +317,32 @@ def test_nids_reaches_the_optimum_of_a_regularized_problem():
     expected = np.sign(OPTIMUM) * np.maximum(np.abs(OPTIMUM) - 0.1 / mean, 0)
     x = run(nids(HETEROGENEOUS, 0.3, prox=Partial(soft_threshold, 0.1)), W, 4000).x
     np.testing.assert_allclose(x, np.broadcast_to(expected, x.shape), rtol=0, atol=1e-10)
+
+
+LEAST = np.linalg.eigvalsh(W)[0]
+
+
+@pytest.mark.parametrize(
+    ("build", "largest"),
+    [(wang_elia, (3 + (1 + LEAST) ** 2 / 4) / 2), (simple_gt, (3 + LEAST) / 2)],
+    ids=["wang_elia", "simple_gt"],
+)
+def test_the_range_of_steps_for_one_curvature(build, largest):
+    """Of curvature 2, five percent inside the range and two outside."""
+    task = exact_quadratic(TARGETS, np.full_like(TARGETS, 2.0))
+    x = np.asarray(run(build(task, Partial(optax.sgd, 0.95 * largest / 2)), num_rounds=6000).x)
+    assert np.abs(x - TARGETS.mean(0)).max() < 1e-10
+    with pytest.warns(Diverging):
+        run(build(task, Partial(optax.sgd, 1.02 * largest / 2)), num_rounds=2000)
+
+
+@pytest.mark.slow
+def test_decentlam_has_the_bias_of_dpsgd():
+    """With exact gradients and one step size."""
+    slow, matrix = Partial(optax.sgd, 0.05), lazy(metropolis(ring(N)))
+    plain = np.asarray(run(dpsgd(HETEROGENEOUS, slow), matrix, 4000).x)
+    close(run(decentlam(HETEROGENEOUS, slow), matrix, 4000).x, plain)
+    assert np.abs(plain - OPTIMUM).max() > 1e-2
 
 
 @pytest.mark.parametrize("total", [0.5, 1.0, 2.5])

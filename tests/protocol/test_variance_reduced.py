@@ -1,5 +1,7 @@
 """Tracking of variance-reduced gradients: NumPy loops of the papers, the exact optimum, and what finite sums are."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +11,11 @@ from jax.tree_util import Partial
 from problems import X0, exact_quadratic, identical_samples
 from problems import N as MANY
 
-from gossipjax import gradient_tracking, gt_saga, gt_sarah, gt_svrg, node_gradients, simulate
+from gossipjax import gradient_tracking, gt_saga, gt_sarah, gt_svrg, gt_vr, node_gradients, simulate
 from gossipjax._engine import loop
 from gossipjax.mixing import metropolis
 from gossipjax.observe import models
+from gossipjax.protocol._gt_vr import SNAPSHOTS
 from gossipjax.tasks import (
     Partition,
     classification,
@@ -25,10 +28,10 @@ from gossipjax.tasks import (
     softmax_regression,
 )
 from gossipjax.timeline import rounds
-from gossipjax.topology import ring
+from gossipjax.topology import path, ring
 
 KEY, N, M, D = jax.random.key(1), 4, 5, 2
-RATE, T, PERIOD, BATCH = 0.05, 13, 4, 2
+RATE, T, PERIOD, BATCH, PROBABILITY = 0.05, 13, 4, 2, 0.3
 REGRESSION = linear_regression(N, M, D, heterogeneity=1.0, seed=0)
 TASK = finite_sum(REGRESSION)
 FEATURES, RESPONSES = (np.asarray(REGRESSION.data[name]) for name in ("features", "responses"))
@@ -99,14 +102,49 @@ def sarah_in_numpy():
         yield x
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def coins(num_rounds):
+    """Whether each node takes a snapshot in each round, but the first, by a stream of its own."""
+
+    def of(node, number):
+        fold = jax.random.fold_in
+        return jax.random.uniform(fold(fold(fold(fold(KEY, loop.STEPS), SNAPSHOTS), node), number)) < PROBABILITY
+
+    nodes, numbers = jnp.arange(N, dtype=jnp.uint32), jnp.arange(num_rounds, dtype=jnp.uint32)
+    return jax.vmap(lambda number: jax.vmap(lambda node: of(node, number))(nodes))(numbers)
+
+
+def vr_in_numpy(matrices=(W,)):
+    """The published order: y and v of the start before the loop, which begins with the model."""
+    x = snapshot = START
+    y = v = np.array([full(i, x[i]) for i in range(N)])
+    for t, (tossed, numbers) in enumerate(zip(np.asarray(coins(T))[1:], drawn(1)[1:, :, 0], strict=True)):
+        x = matrices[t % len(matrices)] @ (x - RATE * y)
+        yield x
+        snapshot = np.where(tossed[:, None], x, snapshot)
+        old = v
+        v = np.array([one(i, s, x[i]) - one(i, s, snapshot[i]) + full(i, snapshot[i]) for i, s in enumerate(numbers)])
+        y = matrices[(t + 1) % len(matrices)] @ (y + v - old)
+    yield matrices[(T - 1) % len(matrices)] @ (x - RATE * y)
+
+
 CASES = {
     "gt_saga": (lambda task: gt_saga(task, RATE), saga_in_numpy),
     "gt_svrg": (lambda task: gt_svrg(task, RATE, period=PERIOD), svrg_in_numpy),
     "gt_sarah": (lambda task: gt_sarah(task, RATE, period=PERIOD, batch_size=BATCH), sarah_in_numpy),
+    "gt_vr": (lambda task: gt_vr(task, RATE, snapshot_probability=PROBABILITY), vr_in_numpy),
 }
 
 
-@pytest.mark.parametrize("name", ["gt_saga", pytest.param("gt_svrg", marks=pytest.mark.slow), "gt_sarah"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gt_saga",
+        pytest.param("gt_svrg", marks=pytest.mark.slow),
+        "gt_sarah",
+        pytest.param("gt_vr", marks=pytest.mark.slow),
+    ],
+)
 def test_they_equal_the_loops_and_reach_the_optimum(name):
     build, replayed = CASES[name]
     found = run(build(TASK))
@@ -122,6 +160,21 @@ def test_they_equal_the_loops_and_reach_the_optimum(name):
     assert np.log(errors[200] / errors[400]) == pytest.approx(np.log(errors[400] / errors[600]), rel=0.5)
 
 
+def test_gt_vr_on_matrices_that_change():
+    matrices = [metropolis(ring(N)).toarray(), metropolis(path(N)).toarray()]
+    method = gt_vr(TASK, RATE, snapshot_probability=PROBABILITY)
+    found = simulate(KEY, method, rounds(matrices, T), jnp.asarray(START), observers=[models()], record_every=1)
+    np.testing.assert_allclose(found["model"][1:], list(vr_in_numpy(matrices)), rtol=0, atol=1e-12)
+
+
+def test_snapshots_are_taken_with_the_stated_probability():
+    """2,000 rounds of four nodes: within four standard errors of p = 0.3, and no two nodes agree about when."""
+    tossed = np.asarray(coins(2000))
+    assert abs(tossed.mean() - PROBABILITY) < 4 * np.sqrt(PROBABILITY * (1 - PROBABILITY) / tossed.size)
+    agreement = np.corrcoef(tossed.T.astype(float))[np.triu_indices(N, 1)]
+    assert np.abs(agreement).max() < 4 / np.sqrt(2000)
+
+
 def test_the_mean_of_the_table_does_not_drift():
     """A running mean of two thousand changes is that of the table, up to rounding of numbers of order ten."""
     state = run(gt_saga(TASK, RATE), 2000).state
@@ -135,8 +188,9 @@ def test_the_mean_of_the_table_does_not_drift():
         (lambda task: gt_saga(identical_samples(task, 1), RATE), "adapt_then_combine"),
         (lambda task: gt_svrg(identical_samples(task, 2), RATE, period=3), "combine_then_adapt"),
         (lambda task: gt_sarah(identical_samples(task, 2), RATE, period=3), "combine_then_adapt"),
+        (lambda task: gt_vr(identical_samples(task, 2), RATE, snapshot_probability=0.3), "aug_dgm"),
     ],
-    ids=["gt_saga", "gt_svrg", "gt_sarah"],
+    ids=["gt_saga", "gt_svrg", "gt_sarah", "gt_vr"],
 )
 def test_nodes_of_equal_samples_track_exact_gradients(build, order):
     task, plan = exact_quadratic(), rounds(metropolis(ring(MANY)), T)
@@ -189,6 +243,8 @@ def test_samples_of_classifications_are_those_of_the_shard():
         (lambda: gt_saga(TASK, 0.0), ValueError, "step_size=0.0"),
         (lambda: gt_svrg(TASK, RATE, period=0), ValueError, "period=0"),
         (lambda: gt_sarah(TASK, RATE, period=2, batch_size=0), ValueError, "batch_size=0"),
+        (lambda: gt_vr(TASK, RATE, snapshot_probability=0.0), ValueError, "snapshot_probability=0.0"),
+        (lambda: gt_vr(REGRESSION, RATE, snapshot_probability=0.5), TypeError, "finite_sum"),
     ],
 )
 def test_bad_arguments_are_refused(build, error, message):

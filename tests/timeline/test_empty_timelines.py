@@ -34,6 +34,7 @@ EMPTY |= {
     "matchings": lambda: tl.matching_rounds(6, 9, seed=0)[9:],
     "drawn matchings": lambda: tl.drawn_matchings(6, 9)[9:],
     "clients": lambda: tl.client_sampling(9, 3, 9, seed=0)[:0],
+    "teleportation": lambda: tl.teleportation(metropolis(ring(3)), 6, 3, seed=0)[3:],
     "shatter": lambda: tl.shatter(6, 3, virtual_nodes=2, degree=2, seed=0)[3:],
     "drawn": lambda: tl.drawn_gossip(6, 50, update_rate=1.0, gossip_rate=1.0)[7:7],
     "push rounds": lambda: tl.push_rounds(6, 3, compute=1.0, gossip_rate=1.0, seed=0)[:0],

@@ -24,6 +24,7 @@ BUILDERS = {
         {"overlay": R, "num_rounds": 5, "weights": "uniform", "activity": None, "loss": None},
     ),
     "client_sampling": (tl.client_sampling, {"num_nodes": 6, "num_sampled": 2, "num_rounds": 5, "seed": 0}),
+    "teleportation": (tl.teleportation, {"weights": metropolis(ring(3)), "num_nodes": 6, "num_rounds": 5, "seed": 0}),
     "shatter": (tl.shatter, {"num_nodes": 6, "num_rounds": 3, "virtual_nodes": 2, "degree": 2, "seed": 0}),
     "push_rounds": (tl.push_rounds, {"peers": 6, "num_rounds": 5, "compute": 1.0, "gossip_rate": 1.0, "seed": 0}),
     "poisson_pairs": (tl.poisson_pairs, {"topology": R, "num_events": 5, "rate": 1.0, "seed": 0}),

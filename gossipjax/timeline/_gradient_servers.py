@@ -77,7 +77,7 @@ def ringmaster(
         δ < R:   x ← x − γ g,   k ← k + 1          else it is ignored; in both cases the worker gets x and begins anew
 
     With ``stop``, gradients whose delay has reached R are not finished: their workers begin anew at x. Without a
-    limit it is asynchronous SGD. Run it with :func:`gossipjax.fedbuff` and SGD: ``gj.fedbuff(task, Partial(optax.sgd, γ))``.
+    limit it is asynchronous SGD. Run it with :func:`gossipjax.fedbuff` and SGD, such as ``Partial(optax.sgd, γ)``.
 
     A gradient and a model are one message each; those of gradients that do not count are counted at the next update.
 
@@ -87,8 +87,8 @@ def ringmaster(
         compute: clock whose intervals are the seconds of a gradient.
         max_delay: R ≥ 1; None: no limit.
         stop: whether gradients that are already too old are stopped.
-        latency: τ ≥ 0, seconds between a worker and the server in each direction, one number or one per worker. A worker
-            waits for the new model, so its gradients are ``h + 2τ`` apart.
+        latency: τ ≥ 0, seconds between a worker and the server in each direction, one number or one per worker. A
+            worker waits for the new model, so its gradients are ``h + 2τ`` apart.
         seed: of the NumPy generator that draws times.
 
     Raises:
@@ -128,8 +128,8 @@ def rennala(
         compute: clock whose intervals are the seconds of a gradient.
         batch_size: S ≥ 1.
         stop: whether a worker stops its gradient when a new model comes.
-        latency: τ ≥ 0, seconds between a worker and the server in each direction, one number or one per worker. Gradients
-            at the same model do not wait for messages. For ways of unequal length give their mean.
+        latency: τ ≥ 0, seconds between a worker and the server in each direction, one number or one per worker.
+            Gradients at the same model do not wait for messages. For ways of unequal length give their mean.
         seed: of the NumPy generator that draws times.
 
     Raises:

@@ -41,7 +41,8 @@ def test_collecting_takes_the_equilibrium_time_to_twice_it():
     for _ in range(300):
         n, count = int(rng.integers(1, 30)), int(rng.integers(1, 60))
         compute, reach = rng.lognormal(0, 1.5, n), rng.exponential(size=n) * rng.integers(0, 2)
-        seconds, equilibrium = times.collection_time(count, compute, reach), times.equilibrium_time(count, compute, reach)
+        seconds = times.collection_time(count, compute, reach)
+        equilibrium = times.equilibrium_time(count, compute, reach)
         assert seconds == pytest.approx(collected(count, compute, reach), rel=1e-12)
         assert equilibrium * (1 - 1e-12) <= seconds <= 2 * equilibrium * (1 + 1e-12)
         largest = max(largest, seconds / equilibrium)

@@ -91,9 +91,7 @@ def by_hand_batches(duration, ways, *, done, share, stop, one_each=False):
 @pytest.mark.parametrize("ways", [np.zeros(N), WAYS], ids=["no latency", "latency"])
 @pytest.mark.parametrize(("limit", "stop"), [(None, False), (1, False), (1, True), (3, False), (3, True)])
 def test_ringmaster(limit, stop, ways):
-    plan = ringmaster(
-        N, 40.0, compute=clocks.deterministic(PERIODS), max_delay=limit, stop=stop, latency=ways, seed=0
-    )
+    plan = ringmaster(N, 40.0, compute=clocks.deterministic(PERIODS), max_delay=limit, stop=stop, latency=ways, seed=0)
     moves, ignored = by_hand_arrivals(40.0, limit, stop, ways)
     compare(plan, moves)
     if not stop and ways.max() == 0:

@@ -40,7 +40,7 @@ FACTS = {
     ),
     "buffered": Fact(
         "The only model row is a server's, which sums the updates of its clients before it applies them (FedBuff).",
-        "a server that buffers the updates of its clients; use timeline.fedbuff",
+        "a server that buffers the updates of its clients; use timeline.fedbuff, ringmaster or rennala",
         "is not buffered",
     ),
     "rings": Fact(

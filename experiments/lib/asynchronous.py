@@ -54,13 +54,16 @@ def run_each(
     return xr.concat(runs, "seed").transpose("record", ..., "seed")
 
 
-def barrier_ends(graphs: Sequence[Topology] | None, steps: Float[np.ndarray, "rounds n *copies"]) -> np.ndarray:
-    """Compute when rounds end, by the max-plus recursion ``M_i(k) = max_{j ∈ N(i) ∪ i} (d_j(k) + M_j(k − 1))``.
+def barrier_ends(
+    graphs: Sequence[Topology] | None, steps: Float[np.ndarray, "rounds n *copies"], *, latency: float = 0.0
+) -> np.ndarray:
+    """Compute when rounds end, by the max-plus recursion ``M_i(k) = max_{j ∈ N(i) ∪ i} (d_j(k) + M_j(k − 1) + τ_ij)``.
 
     Args:
         graphs: symmetric graphs whose neighbours wait for each other; round k uses graph k modulo their number. None:
             all nodes wait for all.
         steps: seconds d of every step.
+        latency: τ, seconds of a message between neighbours of the graphs (not used without graphs).
 
     Returns:
         ``M``, the time in seconds at which each node has mixed, of the same shape as ``steps``.
@@ -72,7 +75,7 @@ def barrier_ends(graphs: Sequence[Topology] | None, steps: Float[np.ndarray, "ro
             last = np.broadcast_to(done.max(axis=0), done.shape)
         else:
             graph, last = graphs[number % len(graphs)], done.copy()
-            np.maximum.at(last, graph.receivers, done[graph.senders])
+            np.maximum.at(last, graph.receivers, done[graph.senders] + latency)
         ends[number] = last
     return ends
 

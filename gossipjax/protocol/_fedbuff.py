@@ -42,7 +42,12 @@ def _model(state: FedBuffState) -> Params:
 
 @recorded("nguyen2022fedbuff")
 def fedbuff(task: Task, optimizer: optax.GradientTransformation | Partial, *, local_steps: int = 1) -> Protocol:
-    """Build FedBuff on a :func:`~gossipjax.timeline.fedbuff` timeline.
+    """Build FedBuff, and other servers that add changes of clients to their model, whose plan says which and when.
+
+    On :func:`~gossipjax.timeline.fedbuff` it is FedBuff. With one step of SGD it is Ringmaster and asynchronous SGD on
+    :func:`~gossipjax.timeline.ringmaster`, and Rennala, Malenia, m-synchronous or minibatch SGD on
+    :func:`~gossipjax.timeline.rennala`, :func:`~gossipjax.timeline.malenia` or
+    :func:`~gossipjax.timeline.m_synchronous`.
 
     A client that fetched the server's version t_0 returns ``Δ = x_start − x_end`` after H steps of a fresh optimizer.
     The server, which is then at version t, applies it::

@@ -18,6 +18,10 @@ from gossipjax.timeline._files import save as save
 from gossipjax.timeline._from_events import from_events as from_events
 from gossipjax.timeline._gossip_learning import RandomizedTokens as RandomizedTokens
 from gossipjax.timeline._gossip_learning import gossip_learning as gossip_learning
+from gossipjax.timeline._gradient_servers import m_synchronous as m_synchronous
+from gossipjax.timeline._gradient_servers import malenia as malenia
+from gossipjax.timeline._gradient_servers import rennala as rennala
+from gossipjax.timeline._gradient_servers import ringmaster as ringmaster
 from gossipjax.timeline._moments import event_times as event_times
 from gossipjax.timeline._opportunistic import opportunistic as opportunistic
 from gossipjax.timeline._opportunistic import opportunistic_windows as opportunistic_windows

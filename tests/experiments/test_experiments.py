@@ -55,6 +55,7 @@ from experiments import (
     staleness_vs_capacity,
     topologies_at_scale,
     version_age_scaling,
+    when_is_asynchrony_worth_it,
     worst_user,
 )
 from experiments.lib import at_scale, store
@@ -162,6 +163,9 @@ TINY = {
         num_nodes=8, num_rounds=10, num_records=2, num_seeds=2, degrees=(4,), dropouts=(0.0, 0.3), byte_rounds=10
     ),
     "hadfl_network": hadfl_network.QUICK._replace(powers=((4, 2, 2, 1),), bandwidths=(1e6, 1e7, 1e9, np.inf), cycles=6),
+    "when_is_asynchrony_worth_it": when_is_asynchrony_worth_it.QUICK._replace(
+        num_nodes=4, powers=(2.0,), gradients=512, dimension=8, share=0.1, records=64, step_sizes=(0.5, 0.125, 0.03125)
+    ),
     "simulated_vs_real": simulated_vs_real.QUICK._replace(
         graphs=("ring",), num_rounds=2, hidden=4, compute_seconds=0.02, latency_seconds=0.0
     ),
@@ -171,6 +175,7 @@ LONG_TO_COMPILE = {stem for stem in MODULES if stem.startswith("jwins")}
 LONG_TO_COMPILE |= {"plexus_sample_size", "plexus_crash", "plexus_vs_baselines", "async_beats_sync_under_stragglers"}
 LONG_TO_COMPILE |= {"hadfl_time_to_accuracy", "hadfl_faults", "secure_aggregation_cost"}
 LONG_TO_COMPILE |= {"privacy_audit"}  # an audit of many plans
+LONG_TO_COMPILE |= {"when_is_asynchrony_worth_it"}  # seven methods
 LONG_TO_COMPILE |= {"simulated_vs_real"}  # one process after another compiles
 LONG_TO_COMPILE |= {"dynamic_vs_static", "sparsification_at_scale"}
 LONG_TO_COMPILE |= {

@@ -14,7 +14,7 @@ from theory import moments, scaling
 
 MODULES = ("age", "compression", "consensus", "delay", "drift", "exact", "hadfl", "mixing", "moments")
 MODULES += ("opportunistic", "privacy", "queues", "rates", "robust", "round_time", "scaling", "secure", "spectral")
-MODULES += ("spreading", "staleness", "users")
+MODULES += ("spreading", "staleness", "time_complexity", "users")
 RING = np.array([[0.0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
 W = (np.eye(4) + RING) / 3
 COUNTS = {"n": 4, "num_nodes": 4, "d": 6, "k": 2, "size": 3, "s": 2, "degree": 3, "delay": 2, "max_delay": 3}
@@ -34,7 +34,7 @@ RATES |= dict.fromkeys(("step", "step_size", "epsilon", "overflow", "gamma", "de
 RATES |= dict.fromkeys(("eta", "weight", "mixing_rate", "contraction", "lambda2", "phi", "mean_error"), 0.4)
 RATES |= dict.fromkeys(("slope", "horizon", "bytes_per_second", "model_bytes", "ring_version"), 1.0)
 RATES |= dict.fromkeys(("latency_s", "timeout_s", "handshake_s", "dropout", "loss"), 0.1)
-RATES |= {"penalty": 1.0, "relaxation": 0.5, "active": 0.5}
+RATES |= {"noise_ratio": 3.0, "penalty": 1.0, "relaxation": 0.5, "active": 0.5}
 RATES |= RATES_OF_TRUST
 RATES |= {"second_moment": 2.0, "service_rate": 3.0, "log_minus_power": 3.0}
 ARRAYS = {
@@ -56,6 +56,9 @@ ARRAYS = {
     "x0": np.array([1.0, -1.0, 2.0, -2.0]),
     "x": np.arange(4.0),
     "compute": np.ones(4),
+    "reach": np.zeros(4),
+    "ways": 2.0 - 2 * np.eye(4),
+    "counts": np.ones(4),
     "transfer": np.where(RING > 0, 2.0, np.inf),
     "updates": np.ones((4, 2)),
     "variances": np.ones(4),
@@ -102,6 +105,7 @@ OWN = {
     "opportunistic.least_capacity": {"staleness": 1.0},
     "staleness.mean_delay_heterogeneous": {"rates": np.ones(4)},
     "staleness.delay_bounds": {"rates": np.ones(4)},
+    "time_complexity.exponential_step": {"m": 2},
     "users.stationary_users": {"sizes": np.array([2, 1, 1, 3])},
     "users.users_at": {"sizes": np.array([2, 1, 1, 3]), "start": 1.0},
     "staleness.sure_bound": {"delay": 2.0},

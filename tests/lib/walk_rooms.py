@@ -185,6 +185,10 @@ def timelines():
         call(tl.shatter, num_nodes=N, num_rounds=2, virtual_nodes=2, degree=2, seed=0, seconds_per_round=1.0),
         call(tl.fedbuff, num_nodes=N, duration=3.0, concurrency=2, train_time=CLOCK, buffer_size=2, server_lr=1.0,
             staleness_power=0.5, seed=0),
+        call(tl.ringmaster, num_nodes=N, duration=3.0, compute=CLOCK, max_delay=2, stop=True, latency=0.1, seed=0),
+        *(call(f, num_nodes=N, duration=3.0, compute=CLOCK, batch_size=2, stop=True, latency=0.1, seed=0)
+            for f in (tl.rennala, tl.malenia)),
+        call(tl.m_synchronous, num_nodes=N, duration=3.0, compute=CLOCK, wait_for=2, latency=0.1, seed=0),
         call(tl.opportunistic, num_nodes=N, duration=3.0, update_rate=1.0, capacity=2.0, relay="everything", seed=0),
         call(tl.push_rounds, peers=RING, num_rounds=3, step=1.0, compute=1.0, gossip_rate=1.0, pushes="poisson",
             weight=0.5, seed=0),

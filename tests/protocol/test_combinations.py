@@ -134,7 +134,10 @@ ALLOWED = {
     ),
     "random_walk": (lambda: protocol.random_walk(TASK, SGD), {"random_walks", *MIXING_WALKS}),
     "swift": (lambda: protocol.swift(TASK, SGD), {"swift"}),
-    "fedbuff": (lambda: protocol.fedbuff(TASK, SGD), {"fedbuff"}),
+    "fedbuff": (
+        lambda: protocol.fedbuff(TASK, SGD),
+        {"fedbuff", "ringmaster", "rennala", "malenia", "m_synchronous"},
+    ),
     "hadfl": (lambda: protocol.hadfl(TASK, SGD, local_steps=2), {"HADFL"}),
 }
 

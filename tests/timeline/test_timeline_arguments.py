@@ -15,6 +15,7 @@ from gossipjax.mixing import metropolis
 from gossipjax.topology import exponential, ring
 
 R = ring(6)
+SERVED = {"stop": True, "latency": 0.1, "seed": 0}
 BUILDERS = {
     "rounds": (tl.rounds, {"weights": metropolis(R), "num_rounds": 5}),
     "matching_rounds": (tl.matching_rounds, {"num_nodes": 6, "num_rounds": 5, "seed": 0}),
@@ -80,6 +81,16 @@ BUILDERS = {
             "seed": 0,
         },
     ),
+    "ringmaster": (
+        tl.ringmaster,
+        {"num_nodes": 6, "duration": 5.0, "compute": CLOCK, "max_delay": 3, "stop": True, "latency": 0.1, "seed": 0},
+    ),
+    "rennala": (tl.rennala, {"num_nodes": 6, "duration": 5.0, "compute": CLOCK, "batch_size": 3, **SERVED}),
+    "malenia": (tl.malenia, {"num_nodes": 6, "duration": 5.0, "compute": CLOCK, "batch_size": 3, **SERVED}),
+    "m_synchronous": (
+        tl.m_synchronous,
+        {"num_nodes": 6, "duration": 5.0, "compute": CLOCK, "wait_for": 3, "latency": 0.1, "seed": 0},
+    ),
     "gossip_learning": (tl.gossip_learning, {"peers": 6, "duration": 5.0, "period": 1.0, "tokens": 3, "seed": 0}),
     "opportunistic": (
         tl.opportunistic,
@@ -96,6 +107,7 @@ BUILDERS = {
     ),
 }
 WHOLE = {"num_events", "num_rounds", "num_nodes", "peers", "period", "capacity", "seed", "num_walks", "concurrency"}
+WHOLE |= {"max_delay", "batch_size", "wait_for"}
 WHOLE |= {"buffer_size", "max_staleness", "num_fragments", "recipients", "virtual_nodes", "degree", "num_sampled"}
 CASES = [(name, argument) for name, (_, given) in BUILDERS.items() for argument in given]
 
@@ -133,6 +145,10 @@ HUGE = [
     (partial(tl.directed_push, R, 5.0, compute=None, seed=0), {"send": 1e12}),
     (partial(tl.divshare, 6, 5.0, num_fragments=2, recipients=2, uplink_messages_per_second=1e9, seed=0), "compute"),
     (partial(tl.fedbuff, 6, 5.0, concurrency=2, buffer_size=2, seed=0), "train_time"),
+    (partial(tl.ringmaster, 6, 5.0, max_delay=2, seed=0), "compute"),
+    (partial(tl.rennala, 6, 5.0, batch_size=2, seed=0), "compute"),
+    (partial(tl.malenia, 6, 5.0, batch_size=2, seed=0), "compute"),
+    (partial(tl.m_synchronous, 6, 5.0, wait_for=2, seed=0), "compute"),
     (partial(tl.gossip_learning, 6, 5.0, seed=0), {"period": 1e-12}),
     (partial(tl.opportunistic, 6, 5.0, update_rate=1.0, relay="none", seed=0), {"capacity": 1e12}),
     (partial(tl.opportunistic_windows, 6, update_rate=1.0, capacity=1.0, relay="none", seed=0), {"num_events": 10**10}),

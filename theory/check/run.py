@@ -36,6 +36,7 @@ FAMILIES = (
     "queues",
     "hadfl",
     "hadfl_cycles",
+    "time_complexity",
 )
 """Modules of :mod:`theory.check.claims`."""
 COMMAND = __name__.partition(".")[0]

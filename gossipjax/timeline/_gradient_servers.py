@@ -1,0 +1,395 @@
+"""Servers that take single gradients: Ringmaster, Rennala, Malenia and m-synchronous SGD, planned in seconds.
+
+Worker i computes gradients in times of its clock, and is τ_i seconds away from the server in both directions. Two event
+loops on the host decide which gradients count: :func:`_arrivals` updates the model with every gradient that is not too
+old, :func:`_batches` collects gradients at one model. Both write the events of FedBuff, so :func:`gossipjax.fedbuff`
+runs them all.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from gossipjax._base.arguments import flag, instance, optional_whole, real, whole
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recorded
+from gossipjax.facts import Properties, Traffic
+from gossipjax.timeline._from_events import listed
+from gossipjax.timeline._memory import MOST_NODES, require_room
+from gossipjax.timeline.clocks import A_CLOCK, Clock, Seconds, expected_ticks, number_per_node, per_node, service_times
+from gossipjax.types import NOBODY, Timeline
+
+SERVER, BUFFER, WORK, KEPT = range(4)
+"""Rows: the server's model, its buffer, the row that trains, and from ``KEPT`` on older models that are still used."""
+
+
+class _Gradient(NamedTuple):
+    """A gradient that counts."""
+
+    time: float
+    """When it reaches the server."""
+    worker: int
+    version: int
+    """Number of the model at which it was computed."""
+    weight: float
+    """Of it in the update."""
+    last: bool
+    """Whether the server now updates its model."""
+    sent: int
+    """Messages that have left anybody until this update, its models included; 0 if the server does not update."""
+    ignored: int
+    """Gradients among them that do not count."""
+
+
+class _Workers(NamedTuple):
+    """Who computes, how long, and how far away."""
+
+    seconds: Callable[[int], float]
+    """Draws the time of a worker's next gradient."""
+    way: Float[np.ndarray, " n"]
+    duration: float
+
+
+Done = Callable[[np.ndarray], bool]
+"""``done(counts)``: whether the gradients of each worker so far make a batch."""
+
+
+@recorded("maranjyan2025ringmaster")
+def ringmaster(
+    num_nodes: int,
+    duration: float,
+    *,
+    compute: Clock,
+    max_delay: int | None,
+    stop: bool = False,
+    latency: Seconds = 0.0,
+    seed: int,
+) -> Timeline:
+    """Plan Ringmaster ASGD: every gradient updates the model at once, unless it is R or more updates old.
+
+    With k updates made so far, a gradient at model k − δ arrives::
+
+        δ < R:   x ← x − γ g,   k ← k + 1          else it is ignored; in both cases the worker gets x and begins anew
+
+    With ``stop``, gradients whose delay has reached R are not finished: their workers begin anew at x. Without a
+    limit it is asynchronous SGD. Run it with :func:`gossipjax.fedbuff` and SGD, such as ``Partial(optax.sgd, γ)``.
+
+    A gradient and a model are one message each; those of gradients that do not count are counted at the next update.
+
+    Args:
+        num_nodes: n workers.
+        duration: simulated seconds.
+        compute: clock whose intervals are the seconds of a gradient.
+        max_delay: R ≥ 1; None: no limit.
+        stop: whether gradients that are already too old are stopped.
+        latency: τ ≥ 0, seconds between a worker and the server in each direction, one number or one per worker. A
+            worker waits for the new model, so its gradients are ``h + 2τ`` apart.
+        seed: of the NumPy generator that draws times.
+
+    Raises:
+        ValueError: if a setting is out of range.
+
+    Reference: Maranjyan, Tyurin and Richtárik 2025, arXiv 2501.16168, algorithms 4 and 5 (with stops).
+    """
+    max_delay = optional_whole("max_delay", max_delay, least=1)
+    flag("stop", stop)
+    workers = _checked(num_nodes, duration, compute, latency, seed)
+    name = "asynchronous_sgd" if max_delay is None else f"ringmaster(delay below {max_delay}{', stops' * stop})"
+    return _planned(workers, _arrivals(workers, max_delay, stop), f"{name}, {num_nodes} workers")
+
+
+@recorded("tyurin2023optimal", "tyurin2024decentralized")
+def rennala(
+    num_nodes: int,
+    duration: float,
+    *,
+    compute: Clock,
+    batch_size: int,
+    stop: bool = False,
+    latency: Seconds = 0.0,
+    seed: int,
+) -> Timeline:
+    """Plan Rennala SGD: collect S gradients at the current model, whoever they come from, and ignore older ones.
+
+    ``x ← x − γ/S Σ g_j(x)``. Workers compute one gradient after another; who is busy when the new model comes ends
+    its gradient first, in vain, or stops it. Run it with :func:`gossipjax.fedbuff` and SGD.
+
+    With the latency of the fastest ways to and from the pivot it has the times of Fragile SGD, which adds gradients up
+    on their way over a tree (``theory.time_complexity.fragile_time`` finds the pivot).
+
+    Args:
+        num_nodes: n workers.
+        duration: simulated seconds.
+        compute: clock whose intervals are the seconds of a gradient.
+        batch_size: S ≥ 1.
+        stop: whether a worker stops its gradient when a new model comes.
+        latency: τ ≥ 0, seconds between a worker and the server in each direction, one number or one per worker.
+            Gradients at the same model do not wait for messages. For ways of unequal length give their mean.
+        seed: of the NumPy generator that draws times.
+
+    Raises:
+        ValueError: if a setting is out of range.
+
+    Reference: Tyurin and Richtárik 2023, arXiv 2305.12387 (Rennala); 2024, arXiv 2405.16218 (Fragile).
+    """
+    size = whole("batch_size", batch_size, least=1)
+    flag("stop", stop)
+    workers = _checked(num_nodes, duration, compute, latency, seed)
+    gradients = _batches(workers, lambda counts: int(counts.sum()) >= size, stop=stop)
+    return _planned(workers, gradients, f"rennala(batch of {size}{', stops' * stop}), {num_nodes} workers")
+
+
+@recorded("tyurin2023optimal", "tyurin2024decentralized")
+def malenia(
+    num_nodes: int,
+    duration: float,
+    *,
+    compute: Clock,
+    batch_size: int,
+    stop: bool = False,
+    latency: Seconds = 0.0,
+    seed: int,
+) -> Timeline:
+    """Plan Malenia SGD, for workers with data of their own: the mean over workers of the means of their gradients.
+
+    Worker i gives B_i gradients at the current model, until they have no more noise than S of one worker::
+
+        n² / Σ_i 1/B_i ≥ S         x ← x − γ/n Σ_i (1/B_i) Σ_j g_ij(x)
+
+    so that every worker is waited for. Otherwise as :func:`rennala`, also in its arguments and errors. With the
+    latency of ways over a tree it has the times of Amelie SGD.
+
+    Reference: Tyurin and Richtárik 2023, arXiv 2305.12387 (Malenia); 2024, arXiv 2405.16218 (Amelie).
+    """
+    size = whole("batch_size", batch_size, least=1)
+    flag("stop", stop)
+    workers = _checked(num_nodes, duration, compute, latency, seed)
+
+    def done(counts: np.ndarray) -> bool:
+        return bool(counts.all() and counts.size**2 >= size * (1.0 / counts).sum() * (1 - 1e-12))
+
+    gradients = _batches(workers, done, stop=stop, by_worker=True)
+    return _planned(workers, gradients, f"malenia(batch of {size}{', stops' * stop}), {num_nodes} workers")
+
+
+@recorded("begunov2026synchronous")
+def m_synchronous(
+    num_nodes: int,
+    duration: float,
+    *,
+    compute: Clock,
+    wait_for: int,
+    latency: Seconds = 0.0,
+    seed: int,
+) -> Timeline:
+    """Plan m-synchronous SGD: every worker computes one gradient a step, and the first m of them count.
+
+    ``x ← x − γ/m Σ g_j(x)``; the others stop when the new model comes. ``wait_for=num_nodes`` is synchronous minibatch
+    SGD. Run it with :func:`gossipjax.fedbuff` and SGD.
+
+    Args:
+        num_nodes: n workers.
+        duration: simulated seconds.
+        compute: clock whose intervals are the seconds of a gradient.
+        wait_for: m, from 1 to n.
+        latency: τ ≥ 0, seconds between a worker and the server in each direction, one number or one per worker.
+        seed: of the NumPy generator that draws times.
+
+    Raises:
+        ValueError: if a setting is out of range.
+
+    Reference: Begunov and Tyurin 2026, arXiv 2602.03802.
+    """
+    workers = _checked(num_nodes, duration, compute, latency, seed)
+    m = whole("wait_for", wait_for, least=1, most=num_nodes, remedy="of the workers are waited for")
+    gradients = _batches(workers, lambda counts: int(counts.sum()) >= m, stop=True, one_each=True)
+    return _planned(workers, gradients, f"m_synchronous(the first {m} of {num_nodes})")
+
+
+def _checked(num_nodes: Any, duration: Any, compute: Any, latency: Any, seed: Any) -> _Workers:
+    num_nodes = whole("num_nodes", num_nodes, least=1, most=MOST_NODES)
+    duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
+    instance("compute", compute, Clock, A_CLOCK)
+    way = per_node(number_per_node("latency", latency, "seconds", zero=True), num_nodes, "latency")
+    gradients = expected_ticks(compute, num_nodes, duration)
+    require_room(gradients, 600, "gradients", "num_nodes, duration, compute", num_nodes=num_nodes)
+    return _Workers(service_times(compute, num_nodes, np.random.default_rng(seed)), way, duration)
+
+
+def _arrivals(workers: _Workers, max_delay: int | None, stop: bool) -> list[_Gradient]:
+    """Let every gradient that is not too old update the model."""
+    n, made, sent, ignored = workers.way.size, 0, workers.way.size, 0
+    computing: list[tuple[float, int, int]] = []
+    version, due = np.zeros(n, np.int64), np.zeros(n)
+
+    def begin(now: float, i: int) -> None:
+        version[i], due[i] = made, now + 2 * workers.way[i] + workers.seconds(i)
+        heapq.heappush(computing, (due[i], i, made))
+
+    for i in range(n):
+        begin(0.0, i)
+    found = []
+    while computing[0][0] < workers.duration:
+        now, i, start = heapq.heappop(computing)
+        if (start, now) != (version[i], due[i]):
+            continue  # it was stopped
+        counts = max_delay is None or made - start < max_delay
+        sent += 2
+        made, ignored = made + counts, ignored + (not counts)
+        begin(now, i)
+        for other in np.flatnonzero(made - version >= max_delay).tolist() if stop and max_delay is not None else ():
+            late = due[other] <= now + 2 * workers.way[other]  # it has left the worker before the new model comes
+            sent, ignored = sent + 1 + int(late), ignored + int(late)
+            begin(now, other)
+        if counts:
+            found.append(_Gradient(now, i, start, 1.0, True, sent, ignored))
+    return found
+
+
+def _batches(
+    workers: _Workers, done: Done, *, stop: bool, one_each: bool = False, by_worker: bool = False
+) -> list[_Gradient]:
+    """Collect gradients at one model until they make a batch; then everybody gets the next model."""
+    n, version, sent, ignored = workers.way.size, 0, workers.way.size, 0
+    ends = workers.way + [workers.seconds(i) for i in range(n)]
+    """When the gradient that each worker computes now, or next, will be done."""
+    begins = workers.way.copy()
+    found: list[_Gradient] = []
+    while True:
+        arriving = [(ends[i] + workers.way[i], i) for i in range(n)]
+        heapq.heapify(arriving)
+        counts, batch = np.zeros(n, np.int64), []
+        while not batch or not done(counts):
+            now, i = heapq.heappop(arriving)
+            if now >= workers.duration:
+                return found  # a batch that is not complete moves nothing
+            counts[i] += 1
+            batch.append((now, i))
+            begins[i], ends[i] = ends[i], np.inf if one_each else ends[i] + workers.seconds(i)
+            if not one_each:
+                heapq.heappush(arriving, (ends[i] + workers.way[i], i))
+        for i in range(n):
+            begins[i], ends[i], late = _next_model(workers, i, (begins[i], ends[i]), now + workers.way[i], stop)
+            sent, ignored = sent + late, ignored + late
+        share = 1.0 / (n * counts) if by_worker else np.full(n, 1.0 / len(batch))
+        sent += len(batch) + n
+        for number, (time, i) in enumerate(batch):
+            last = number == len(batch) - 1
+            found.append(_Gradient(time, i, version, float(share[i]), last, sent if last else 0, ignored))
+        version += 1
+
+
+def _next_model(
+    workers: _Workers, i: int, current: tuple[float, float], at: float, stop: bool
+) -> tuple[float, float, int]:
+    """Return beginning and end of a worker's first gradient at the model that comes, and how many it sends in vain."""
+    (begin, end), late = current, 0
+    while end <= at:
+        begin, end, late = end, end + workers.seconds(i), late + 1
+    if end < np.inf and begin >= at:  # it has not begun: an earlier gradient ends first
+        return begin, end, late
+    if stop or end == np.inf:
+        return at, at + workers.seconds(i), late
+    return end, end + workers.seconds(i), late + 1
+
+
+def _planned(workers: _Workers, gradients: list[_Gradient], name: str) -> Timeline:
+    n = workers.way.size
+    places, slots = _places(gradients)
+    sent, ignored = (gradients[-1].sent, gradients[-1].ignored) if gradients else (n, 0)
+    properties = Properties(
+        n,
+        1,
+        name,
+        num_slots=KEPT - 1 + slots,
+        tags={"buffered"},
+        traffic=Traffic(sent, sent - ignored, dropped=ignored),
+        messages="group: a worker and the server",
+    )
+    return listed(_events(n, gradients, places), properties)
+
+
+def _places(gradients: list[_Gradient]) -> tuple[dict[int, int], int]:
+    """Assign a slot to each model that is used when it is no longer the server's, from its making to its last use."""
+    last_use: dict[int, int] = {}
+    current = 0
+    for number, gradient in enumerate(gradients):
+        if gradient.version < current:
+            last_use[gradient.version] = number
+        current += gradient.last
+    places, free, width = {}, [], 0
+    ends: dict[int, list[int]] = {}
+    for version, number in last_use.items():
+        ends.setdefault(number, []).append(version)
+    made = 0
+
+    def keep(version: int) -> None:
+        nonlocal width
+        if version in last_use:
+            if not free:
+                free.append(width)
+                width += 1
+            places[version] = free.pop()
+
+    keep(0)
+    for number, gradient in enumerate(gradients):
+        free.extend(places[version] for version in ends.get(number, ()))
+        if gradient.last:
+            made += 1
+            keep(made)
+    return places, width
+
+
+def _events(n: int, gradients: list[_Gradient], places: dict[int, int]) -> dict[str, np.ndarray]:
+    """Write each gradient as three groups: the server, the buffer, and the row that trains next."""
+    total = 1 + len(gradients)
+    worker = np.array([NOBODY] + [g.worker for g in gradients])
+    weight = np.array([0.0] + [g.weight for g in gradients])
+    last = np.array([False] + [g.last for g in gradients])
+    version = np.array([0] + [g.version for g in gradients])
+    made = np.cumsum(last)  # versions after each event
+    before = made - last
+    kept = np.array([KEPT + places.get(int(v), NOBODY - KEPT) for v in version])
+    point = np.where(version == before, SERVER, kept)
+    following = np.append(version[1:], -1)
+    next_is_new = following == made
+    next_is_old = (following >= 0) & ~next_is_new
+    store = np.array([KEPT + places[v] if v in places else NOBODY for v in made.tolist()])
+    store[1:][~last[1:]] = NOBODY
+
+    members = np.full((total, 3, 4), NOBODY, np.int64)
+    members[:, :2, :2], members[:, :2, 3] = (SERVER, BUFFER), WORK
+    members[:, :2, 2] = point[:, None]
+    members[:, 2, 0] = np.where(next_is_old, np.append(kept[1:], NOBODY), NOBODY)
+    shares = np.zeros((total, 3, 4))
+    shares[:, 0, 0] = 1.0
+    shares[:, 0, 1] = np.where(last, -1.0, 0.0)
+    shares[:, 0, 2], shares[:, 0, 3] = np.where(last, -weight, 0.0), np.where(last, weight, 0.0)
+    shares[:, 1, 1] = np.where(last, 0.0, 1.0)
+    shares[:, 1, 2], shares[:, 1, 3] = np.where(last, 0.0, weight), np.where(last, 0.0, -weight)
+    shares[:, 2, 0] = next_is_old
+    targets = np.full((total, 3, 3), NOBODY, np.int64)
+    targets[:, 0, 0], targets[:, 0, 1] = SERVER, store
+    targets[:, 0, 2] = np.where(next_is_new, WORK, NOBODY)
+    targets[:, 1, 0] = BUFFER
+    targets[:, 2, 0] = np.where(next_is_old, WORK, NOBODY)
+    return {
+        "time": np.array([0.0] + [g.time for g in gradients]),
+        "nodes": worker[:, None],
+        "rows": np.where(worker == NOBODY, NOBODY, WORK)[:, None],
+        "members": members,
+        "weights": shares,
+        "targets": targets,
+        "messages": _messages(n, gradients)[:, None],
+    }
+
+
+def _messages(n: int, gradients: list[_Gradient]) -> np.ndarray:
+    """Count the messages since the last update; models are sent at time 0 and at updates."""
+    counted = np.array([n] + [g.sent for g in gradients], np.int64)
+    return np.diff(np.maximum.accumulate(counted), prepend=0).astype(np.uint32)

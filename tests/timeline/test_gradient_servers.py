@@ -1,0 +1,195 @@
+"""Servers of single gradients against the published algorithms, step by step, and against theorems on their times."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.tree_util import Partial
+
+import gossipjax as gj
+from gossipjax.timeline import clocks, m_synchronous, malenia, rennala, ringmaster
+from theory import time_complexity as times
+
+N, D, STEP = 5, 3, 0.1
+PERIODS = np.array([1.0, np.sqrt(3), np.pi, 4 * np.sqrt(2), 9 + np.sqrt(0.5)])
+"""No two sums of them are equal, so that the order of events is not a matter of rounding."""
+WAYS = np.array([0.31, 0.07, 0.0, 2.03, 0.57])
+TARGETS = np.random.default_rng(0).normal(size=(N, D))
+CURVATURE = np.array([[0.5], [1.0], [1.5], [0.8], [0.3]])
+START = np.ones(D)
+
+
+def gradient(i, x):
+    return CURVATURE[i] * (x - TARGETS[i])
+
+
+def updates(plan):
+    """Times and models at which the server's model moves: events of FedBuff, one after another."""
+    x, moves = np.zeros((1 + plan.properties.num_slots, D)), []
+    x[0] = START
+    columns = (np.asarray(plan.xs[name]) for name in ("time", "nodes", "rows", "members", "weights", "targets"))
+    for time, nodes, rows, members, weights, targets in zip(*columns, strict=True):
+        if nodes[0] < N:
+            x[rows[0]] = x[rows[0]] - STEP * gradient(nodes[0], x[rows[0]])
+        results = [share @ x[np.minimum(of, len(x) - 1)] for share, of in zip(weights, members, strict=True)]
+        before = x[0].copy()
+        for result, rows_written in zip(results, targets, strict=True):
+            x[rows_written[rows_written < len(x)]] = result
+        if (x[0] != before).any():
+            moves.append((time[0], x[0].copy()))
+    return moves
+
+
+def compare(plan, moves):
+    found = updates(plan)
+    np.testing.assert_allclose([time for time, _ in found], [time for time, _ in moves], rtol=1e-12)
+    np.testing.assert_allclose([x for _, x in found], [x for _, x in moves], rtol=1e-12, atol=1e-13)
+    assert np.asarray(plan.xs["messages"]).sum() == plan.properties.traffic.sent
+
+
+def by_hand_arrivals(duration, limit, stop, ways):
+    """Asynchronous SGD: each worker has the model that it fetched; the next to arrive is looked up."""
+    x, k, moves, ignored = START, 0, [], 0
+    fetched, version = [START] * N, [0] * N
+    due = [2 * ways[i] + PERIODS[i] for i in range(N)]
+    while min(due) < duration:
+        i = int(np.argmin(due))
+        now = due[i]
+        if limit is None or k - version[i] < limit:
+            x, k = x - STEP * gradient(i, fetched[i]), k + 1
+            moves.append((now, x))
+        else:
+            ignored += 1
+        anew = [i] + [j for j in range(N) if j != i and stop and limit is not None and k - version[j] >= limit]
+        for j in anew:
+            fetched[j], version[j], due[j] = x, k, now + 2 * ways[j] + PERIODS[j]
+    return moves, ignored
+
+
+def by_hand_batches(duration, ways, *, done, share, stop, one_each=False):
+    """Batches at one model: every worker's times of completion are listed, and the earliest arrivals are taken."""
+    x, moves, begin = START, [], [ways[i] for i in range(N)]
+    while True:
+        ready = [[begin[i] + r * PERIODS[i] for r in range(1, 2 if one_each else 60)] for i in range(N)]
+        arrivals = sorted((end + ways[i], i) for i in range(N) for end in ready[i])
+        for count in range(1, len(arrivals) + 1):
+            who = [i for _, i in arrivals[:count]]
+            if done(np.bincount(who, minlength=N)):
+                break
+        now, counts = arrivals[count - 1][0], np.bincount(who, minlength=N)
+        if now >= duration:
+            return moves
+        x = x - STEP * sum(share(counts)[i] * gradient(i, x) for i in who)
+        moves.append((now, x))
+        for i in range(N):
+            comes = now + ways[i]
+            later = min(end for end in [begin[i], *ready[i], np.inf] if end >= comes)
+            begin[i] = comes if later == np.inf or (stop and later != begin[i] and later != comes) else later
+
+
+@pytest.mark.parametrize("ways", [np.zeros(N), WAYS], ids=["no latency", "latency"])
+@pytest.mark.parametrize(("limit", "stop"), [(None, False), (1, False), (1, True), (3, False), (3, True)])
+def test_ringmaster(limit, stop, ways):
+    plan = ringmaster(N, 40.0, compute=clocks.deterministic(PERIODS), max_delay=limit, stop=stop, latency=ways, seed=0)
+    moves, ignored = by_hand_arrivals(40.0, limit, stop, ways)
+    compare(plan, moves)
+    if not stop and ways.max() == 0:
+        late = plan.properties.traffic.dropped  # those after the last update are not counted
+        assert late <= ignored
+        assert (late > 0) == (limit is not None)
+
+
+SIZE = 7
+
+
+def all_heard(counts):
+    return counts.min() > 0 and N**2 / (1 / counts).sum() >= SIZE
+
+
+BATCHES = {
+    "rennala": (rennala, {"batch_size": SIZE}, lambda c: c.sum() >= SIZE, lambda c: np.full(N, 1 / c.sum()), False),
+    "malenia": (malenia, {"batch_size": SIZE}, all_heard, lambda c: 1 / (N * np.maximum(c, 1)), False),
+    "one": (m_synchronous, {"wait_for": 1}, lambda c: c.sum() >= 1, lambda c: np.ones(N), True),
+    "three": (m_synchronous, {"wait_for": 3}, lambda c: c.sum() >= 3, lambda c: np.full(N, 1 / 3), True),
+    "all": (m_synchronous, {"wait_for": N}, lambda c: c.sum() >= N, lambda c: np.full(N, 1 / N), True),
+}
+
+
+@pytest.mark.parametrize("ways", [np.zeros(N), WAYS], ids=["no latency", "latency"])
+@pytest.mark.parametrize("stop", [False, True])
+@pytest.mark.parametrize("name", BATCHES)
+def test_batches(name, stop, ways):
+    build, settings, done, share, one_each = BATCHES[name]
+    settings = settings | ({} if one_each else {"stop": stop})
+    plan = build(N, 60.0, compute=clocks.deterministic(PERIODS), latency=ways, seed=0, **settings)
+    moves = by_hand_batches(60.0, ways, done=done, share=share, stop=stop or one_each, one_each=one_each)
+    assert len(moves) > 3
+    compare(plan, moves)
+
+
+def test_the_engine_runs_them():
+    plan = ringmaster(N, 40.0, compute=clocks.deterministic(PERIODS), max_delay=3, latency=WAYS, seed=0)
+    task = gj.tasks.quadratic(TARGETS, curvature=CURVATURE)
+    protocol = gj.fedbuff(task, Partial(optax.sgd, STEP))
+    run = gj.simulate(jax.random.key(0), protocol, plan, jnp.asarray(START[None]), observers=[gj.observe.models()])
+    np.testing.assert_allclose(np.asarray(run["model"])[-1, 0], updates(plan)[-1][1], rtol=1e-12)
+    assert int(run["messages_sent"][-1]) == plan.properties.traffic.sent
+
+
+def test_steps_last_as_long_as_the_theory_says():
+    clock = clocks.deterministic(PERIODS)
+    for m in (1, 3, N):
+        now = np.asarray(gj.timeline.event_times(m_synchronous(N, 60.0, compute=clock, wait_for=m, seed=0)))
+        np.testing.assert_allclose(np.unique(np.diff(now[m::m])), PERIODS[m - 1], rtol=1e-9)
+    for size in (1, 4, 9):
+        now = gj.timeline.event_times(rennala(N, 60.0, compute=clock, batch_size=size, stop=True, latency=WAYS, seed=0))
+        np.testing.assert_allclose(now[size], times.collection_time(size, PERIODS, 2 * WAYS), rtol=1e-12)
+
+
+def test_a_gradient_that_is_as_old_as_the_fleet_is_large_never_happens_without_stragglers():
+    """Equal workers take turns: delays are n − 1, so R = n ignores nothing, and R = n − 1 ignores most."""
+    clock = clocks.deterministic(1.0)
+    kept = ringmaster(N, 20.0, compute=clock, max_delay=N, seed=0)
+    assert kept.properties.traffic.dropped == 0
+    assert ringmaster(N, 20.0, compute=clock, max_delay=N - 1, seed=0).properties.traffic.dropped > 0
+    compare(kept, updates(ringmaster(N, 20.0, compute=clock, max_delay=None, seed=0)))
+
+
+def test_a_batch_of_one_is_ringmaster_without_delay():
+    for stop in (False, True):
+        settings = {"compute": clocks.deterministic(PERIODS), "stop": stop, "seed": 3}
+        one, two = (
+            rennala(N, 40.0, batch_size=1, **settings),
+            ringmaster(N, 40.0, max_delay=1, **settings),
+        )
+        compare(one, updates(two))
+        assert one.properties.num_slots == two.properties.num_slots == 2
+
+
+def test_slots_are_few():
+    """A model that is still computed at takes one row, however many workers compute at it."""
+    plan = ringmaster(30, 20.0, compute=clocks.deterministic(np.linspace(1, 9, 30)), max_delay=None, seed=0)
+    assert plan.properties.num_slots <= 2 + 30
+    assert rennala(30, 20.0, compute=clocks.poisson(1.0), batch_size=8, seed=0).properties.num_slots == 2
+
+
+def test_a_plan_without_an_update_runs():
+    plan = rennala(N, 0.5, compute=clocks.deterministic(1.0), batch_size=3, seed=0)
+    assert len(plan) == 1
+    assert plan.properties.traffic.sent == N
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c: ringmaster(N, 5.0, compute=c, max_delay=0, seed=0), "max_delay=0"),
+        (lambda c: rennala(N, 5.0, compute=c, batch_size=0, seed=0), "batch_size=0"),
+        (lambda c: malenia(N, 5.0, compute=c, batch_size=0, seed=0), "batch_size=0"),
+        (lambda c: m_synchronous(N, 5.0, compute=c, wait_for=N + 1, seed=0), "wait_for=6"),
+        (lambda c: m_synchronous(N, 5.0, compute=c, wait_for=1, latency=np.zeros(2), seed=0), "latency of shape"),
+    ],
+)
+def test_wrong_settings_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(clocks.poisson(1.0))

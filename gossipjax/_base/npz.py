@@ -54,6 +54,7 @@ FUNCTIONS = frozenset(
         "timeline._rounds:_matching_round",
         "timeline._rounds:_sampled_round",
         "timeline._rounds:round_ends",
+        "timeline._teleportation:_round",
     )
 )
 """The only functions that a file may name, since a run calls them."""

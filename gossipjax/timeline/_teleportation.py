@@ -15,7 +15,8 @@ from gossipjax.facts import Properties
 from gossipjax.mixing._apply import messages
 from gossipjax.mixing._build import take_mixing
 from gossipjax.mixing._stochastic import Matrix
-from gossipjax.timeline._memory import MOST_NODES, require_room
+from gossipjax.timeline._checks import matrix_of, seconds_of
+from gossipjax.timeline._memory import MOST_EVENTS, MOST_NODES, require_room
 from gossipjax.timeline._rounds import planned_mixings, round_ends, rounds
 from gossipjax.types import Event, Timeline
 
@@ -68,7 +69,10 @@ def teleportation(
     Reference: Takezawa, Stich 2025, arXiv 2501.15259, algorithm 1, in the form of the public simulator of decentralized
         learning by SaCS (EPFL).
     """
-    plan = rounds(weights, num_rounds, seconds_per_round=seconds_per_round)
+    num_rounds = whole("num_rounds", num_rounds, least=1, most=MOST_EVENTS)
+    several = isinstance(weights, list | tuple)
+    matrices = [matrix_of("weights", each) for each in (weights if several else [weights])]
+    plan = rounds(matrices, num_rounds, seconds_per_round=seconds_of(seconds_per_round))
     size, facts = plan.properties.num_rows, plan.properties
     num_nodes = whole("num_nodes", num_nodes, least=size, most=MOST_NODES, remedy=f"one for each of {size} models")
     require_room(num_nodes, 100, "nodes", "num_nodes")

@@ -118,6 +118,7 @@ def weights():
         call(gj.mixing.base_graph, num_nodes=N, max_degree=1),
         call(gj.mixing.equi_static, num_nodes=N, num_shifts=3, seed=0, directed=True),
         call(gj.mixing.equi_dynamic, num_nodes=N, num_rounds=3, seed=0, eta=0.5, directed=True),
+        call(gj.mixing.stl_fw, label_counts=np.eye(N), max_degree=2, penalty=0.1),
         call(gj.mixing.averaging, num_nodes=N),
         call(gj.mixing.is_row_stochastic, W=W, tolerance=1e-8),
         call(gj.mixing.is_column_stochastic, W=W, tolerance=1e-8),

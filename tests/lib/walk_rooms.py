@@ -456,6 +456,7 @@ def networks():
             devices=DEVICES,
             model_bytes=100,
             local_steps=1,
+            time_batch=1,
             bandwidth="unlimited",
             check=False,
             seed=0,

@@ -4,7 +4,7 @@ Weights are learned by gradients of the disagreement after T rounds of averaging
 (:func:`gossipjax.learn.consensus_error`): a constant one for every edge, or one for every round. Beside them stand
 Metropolis weights, the best constant weight in the long run, the fastest symmetric weights (FDLA), and the first T
 steps of finite-time consensus. They are then used on starts that were not seen, from the slowest start, and in D-PSGD
-on digits that differ from node to node.
+on digits that differ from node to node, where all records are at ends of cycles, at which a schedule is at its best.
 
 Claim and bands were written before the first run; the values on the ring at T = 8 were known from theory.
 """

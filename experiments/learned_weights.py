@@ -6,7 +6,8 @@ Metropolis weights, the best constant weight in the long run, the fastest symmet
 steps of finite-time consensus. They are then used on starts that were not seen, from the slowest start, and in D-PSGD
 on digits that differ from node to node, where all records are at ends of cycles, at which a schedule is at its best.
 
-Claim and bands were written before the first run; the values on the ring at T = 8 were known from theory.
+Claim and bands were written before the first run; the values on the ring at T = 8 were known from theory. The start of
+the search for schedules was changed after the first run in full, in which it had equal weights.
 """
 
 from __future__ import annotations
@@ -99,14 +100,17 @@ def learned_edges(graph: topology.Topology, horizon: int) -> list[np.ndarray]:
     found = learn.fit(Partial(log_error, graph, plan), start)
     with jax.enable_x64(True):
         learned = learn.edge_weights(graph, jnp.asarray(found.parameters), form="dense")
-        return [np.asarray(mixing.to_dense(learned))]
+        return [np.asarray(mixing.to_dense(learned, graph.num_nodes))]
 
 
 def learned_schedule(graph: topology.Topology, horizon: int) -> list[np.ndarray]:
-    """Learn a weight for each round, from inverse eigenvalues of the Laplacian L: ``W_t = I − w_t L``."""
+    """Learn a weight for each round, from inverse eigenvalues of the Laplacian L: ``W_t = I − w_t L``.
+
+    The start has no two equal weights: their gradients are equal as well, and they would stay together.
+    """
     L = laplacian(graph)
     plan = timeline.rounds([mixing.metropolis(graph)] * horizon, horizon, form="dense")
-    known = np.linalg.eigvalsh(L)[1:]
+    known = np.unique(np.linalg.eigvalsh(L)[1:].round(9))
     start = 1 / np.quantile(known, (np.arange(horizon) + 0.5) / horizon)
     found = learn.fit(Partial(log_error_of_rounds, graph, plan), start)
     ranked, turn = np.sort(found.parameters), np.arange(horizon)

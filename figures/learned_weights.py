@@ -51,7 +51,7 @@ def _errors(ax: Axes, at: xr.Dataset, name: str) -> None:
         known = np.isfinite(values)
         style.band(ax, horizons[known], values[known], label=str(method), style_index=index)
     style.theory_line(ax, horizons, at.predicted.values)
-    ax.set(xscale="log", yscale="log", xlabel="rounds T", ylabel="$E_T$", ylim=(LEAST / 3, 1.5))
+    ax.set(xscale="log", yscale="log", xlabel="rounds T", ylabel="$E_T$", ylim=(LEAST / 3, 3 * float(at.error.max())))
     ax.set_xticks(horizons, [str(each) for each in horizons])
     ax.minorticks_off()
     style.title(ax, name)
@@ -63,12 +63,8 @@ def _learning(ax: Axes, dataset: xr.Dataset) -> None:
         if not np.isfinite(at.accuracy).all():
             continue
         chosen = style.STYLES[index]
-        x, y = mean_and_interval(np.log(at.distance.values)), mean_and_interval(100 * at.accuracy.values)
-        half = np.nan_to_num(float(x[1]))
-        middle = np.exp(float(x[0]))
-        spread = [[middle * (1 - np.exp(-half))], [middle * (np.exp(half) - 1)]]
-        ax.errorbar(
-            middle, float(y[0]), yerr=np.nan_to_num(float(y[1])), xerr=spread, marker=chosen.marker, color=chosen.colour
-        )
-    ax.set(xscale="log", xlabel="consensus distance", ylabel="accuracy, %")
+        (x, dx), (y, dy) = (mean_and_interval(values.values) for values in (at.distance, 100 * at.accuracy))
+        bars = {"xerr": np.nan_to_num(float(dx)), "yerr": np.nan_to_num(float(dy))}
+        ax.errorbar(float(x), float(y), marker=chosen.marker, color=chosen.colour, **bars)
+    ax.set(xlabel="consensus distance", ylabel="accuracy, %")
     style.title(ax, "D-PSGD on the ring")

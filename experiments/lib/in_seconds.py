@@ -109,8 +109,9 @@ def round_ends(
 def seconds_of(rounds: Float[np.ndarray, "..."], ends: Float[np.ndarray, " r"]) -> Float[np.ndarray, "..."]:
     """Return the seconds of so many rounds; those that are not planned take the pace of the second half."""
     finite = np.where(np.isfinite(rounds), rounds, 1).astype(int)
-    inside = ends[np.minimum(finite, len(ends)) - 1]
-    return np.where(np.isfinite(rounds), inside + np.maximum(finite - len(ends), 0) * pace_of(ends), np.inf)
+    later = np.maximum(finite - len(ends), 0)
+    seconds = ends[np.minimum(finite, len(ends)) - 1] + (later * pace_of(ends) if later.any() else 0.0)
+    return np.where(np.isfinite(rounds), seconds, np.inf)
 
 
 def planned_for(rounds: Float[np.ndarray, "..."], most: int) -> int:

@@ -38,6 +38,7 @@ def test_an_exact_cycle_is_done_after_its_last_matrix():
 def test_seconds_beyond_a_plan():
     ends = np.array([3.0, 5.0, 7.0, 9.0])
     assert in_seconds.seconds_of(np.array([1, 4, 10, np.inf]), ends).tolist() == [3.0, 9.0, 21.0, np.inf]
+    assert in_seconds.seconds_of(np.array(1), ends[:1]) == 3.0
     assert [in_seconds.planned_for(np.array([n, np.inf]), 12) for n in (1, 7, 40, np.inf)] == [4, 8, 12, 12]
 
 

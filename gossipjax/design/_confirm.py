@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float64, Num
@@ -18,8 +18,11 @@ from gossipjax.design._pace import Site, adjacency_of, site_of
 from gossipjax.design._score import score_of
 from gossipjax.design._search import Design
 from gossipjax.devices import Devices
+from gossipjax.systems import Machines
+from gossipjax.systems._kernel.machines import checked_machines
 from gossipjax.topology import Topology
 
+T = TypeVar("T", Devices, Machines)
 LEAST_RATIO = 1.2
 """Least median gain that is claimed."""
 SIGNIFICANCE = 0.05
@@ -104,7 +107,7 @@ def judge(baseline_seconds: Num[np.ndarray, " k"], design_seconds: Num[np.ndarra
     return Verdict(np.exp(logs), wins, sign_test, median, low, high, bool(claimed))
 
 
-def confirm(result: Design, draws: Sequence[Devices]) -> Verdict:
+def confirm(result: Design, draws: Sequence[Devices | Machines]) -> Verdict:
     """Compare a design with the best usual graph *of each draw* on devices that the search did not see.
 
     The graph of the design stays as it is; the usual graph is chosen anew for every draw, so it is tuned to the draw
@@ -113,28 +116,28 @@ def confirm(result: Design, draws: Sequence[Devices]) -> Verdict:
 
     Args:
         result: of :func:`network`.
-        draws: devices of as many nodes; twelve or more. None may have been used in the search.
+        draws: devices or machines of as many nodes; twelve or more. None may have been used in the search.
 
     Raises:
         ValueError: if draws have another number of nodes, come and go, are equal, or are the devices of the search.
-        TypeError: if they are no devices.
+        TypeError: if they are neither devices nor machines.
     """
     result = instance("result", result, Design, "of gossipjax.design.network")
     if not isinstance(draws, list | tuple) or len(draws) < 2:
         raise ValueError(f"draws={draws!r:.60}: must be a list of two or more devices, {_PLAN_HOW}")
     for number, draw in enumerate(draws):
-        instance(f"draws[{number}]", draw, Devices, _PLAN_HOW)
+        instance(f"draws[{number}]", draw, (Devices, Machines), _PLAN_HOW)
     sites = [_site(result, draw) for draw in draws]
     _check_fresh(result, sites)
     baseline, design = np.array([_pair(result, site) for site in sites]).T
     return judge(baseline, design)
 
 
-def redrawn(devices: Devices, num_draws: int, *, spread: float, seed: int) -> list[Devices]:
+def redrawn(devices: T, num_draws: int, *, spread: float, seed: int) -> list[T]:
     """Draw other states of the same machines: speeds and bandwidths, each times ``exp(spread · N(0, 1))``.
 
     Args:
-        devices: of n nodes.
+        devices: of n nodes; or machines.
         num_draws: number of draws.
         spread: standard deviation of the logarithms; 0.3 changes a bandwidth by some 30 %.
         seed: of the draws.
@@ -142,21 +145,24 @@ def redrawn(devices: Devices, num_draws: int, *, spread: float, seed: int) -> li
     Raises:
         ValueError: if a number is out of range.
     """
-    devices = instance("devices", devices, Devices, "make some with gossipjax.devices, such as fitted(8, seed=0)")
+    remedy = "make some with gossipjax.devices, such as fitted(8, seed=0)"
+    given: Any = instance("devices", devices, (Devices, Machines), remedy)
     num_draws, spread = whole("num_draws", num_draws, least=1, most=10_000), real("spread", spread, above=0, most=10)
+    n = checked_machines(given).seconds_per_sample.size
     rng = np.random.default_rng(checked_seed(seed))
-    factors = np.exp(spread * rng.standard_normal((num_draws, len(_REDRAWN), devices.num_nodes)))
-    return [
-        dataclasses.replace(
-            devices,
-            **{name: getattr(devices, name) * factor for name, factor in zip(_REDRAWN, each, strict=True)},
-            name=f"draw {number} of {devices.name}, spread {spread:g}",
-        )
-        for number, each in enumerate(factors)
-    ]
+    factors = np.exp(spread * rng.standard_normal((num_draws, len(_REDRAWN), n)))
+    return [_times(given, each, number, spread) for number, each in enumerate(factors)]
 
 
-def _site(result: Design, draw: Devices) -> Site:
+def _times(devices: Any, factors: Float64[np.ndarray, "3 n"], number: int, spread: float) -> Any:
+    """Multiply speeds and bandwidths."""
+    fields = {field: getattr(devices, field) * factor for field, factor in zip(_REDRAWN, factors, strict=True)}
+    if isinstance(devices, Machines):
+        return devices._replace(**fields)
+    return dataclasses.replace(devices, **fields, name=f"draw {number} of {devices.name}, spread {spread:g}")
+
+
+def _site(result: Design, draw: Devices | Machines) -> Site:
     old = result.problem.site
     site = site_of(draw, int(old.learning.message_bytes), old.samples, 1, old.learning.bandwidth)
     if site.num_nodes != old.num_nodes:

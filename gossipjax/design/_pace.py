@@ -140,14 +140,15 @@ def adjacency_of(graph: Any, num_nodes: int) -> Bool[np.ndarray, "n n"]:
     return adjacency
 
 
-def planned_ends(site: Site, adjacency: Bool[np.ndarray, "n n"], num_rounds: int) -> Float[np.ndarray, " r"]:
-    """Plan rounds; return when the last node ends each of them."""
-    n, width = len(adjacency), max(1, int(adjacency.sum(1).max()))
-    neighbors = np.tile(np.arange(n, dtype=np.int32)[:, None], width)
-    receivers, senders = np.nonzero(adjacency)
-    first = np.cumsum(adjacency.sum(1)) - adjacency.sum(1)
-    neighbors[receivers, np.arange(receivers.size) - first[receivers]] = senders
-    tables = Tables(neighbors[None], None, None, ())
+def planned_ends(site: Site, adjacency: Bool[np.ndarray, "*p n n"], num_rounds: int) -> Float[np.ndarray, " r"]:
+    """Plan rounds on a graph, or on a cycle of them; return when the last node ends each round."""
+    cycle = adjacency.reshape(-1, *adjacency.shape[-2:])
+    n, degrees = cycle.shape[-1], cycle.sum(-1)
+    neighbors = np.tile(np.arange(n, dtype=np.int32)[:, None], (len(cycle), 1, max(1, int(degrees.max()))))
+    number, receivers, senders = np.nonzero(cycle)
+    first = (np.cumsum(degrees) - degrees.ravel()).reshape(degrees.shape)
+    neighbors[number, receivers, np.arange(receivers.size) - first[number, receivers]] = senders
+    tables = Tables(neighbors, None, None, ())
     return barrier_rounds(tables, site.machines, num_rounds, site.learning).end_s.max(axis=1)
 
 

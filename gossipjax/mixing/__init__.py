@@ -21,6 +21,7 @@ from gossipjax.mixing._forms import GroupMixing as GroupMixing
 from gossipjax.mixing._forms import PairMixing as PairMixing
 from gossipjax.mixing._forms import TableMixing as TableMixing
 from gossipjax.mixing._read import read_weights as read_weights
+from gossipjax.mixing._stl_fw import stl_fw as stl_fw
 from gossipjax.mixing._stochastic import check_weights as check_weights
 from gossipjax.mixing._stochastic import is_column_stochastic as is_column_stochastic
 from gossipjax.mixing._stochastic import is_doubly_stochastic as is_doubly_stochastic

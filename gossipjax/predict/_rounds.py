@@ -49,6 +49,7 @@ def rounds(
     devices: Devices | Machines | None = None,
     model_bytes: int | None = None,
     local_steps: int | None = None,
+    time_batch: int = 1,
     bandwidth: Bandwidth = "greedy",
     check: bool = False,
     seed: int = 0,
@@ -80,6 +81,7 @@ def rounds(
         devices: of n nodes, always online; needs ``model_bytes`` and ``local_steps``.
         model_bytes: of one message.
         local_steps: of a node in each round.
+        time_batch: b, samples of a step in the training time.
         bandwidth: how it is shared, see :func:`gossipjax.systems.plexus`.
         check: whether to run :func:`gossipjax.simulate` and the planner beside the formulas.
         seed: of the simulated start values.
@@ -96,8 +98,9 @@ def rounds(
         optional_whole(name, value, least=1)
         for name, value in (("model_bytes", model_bytes), ("local_steps", local_steps))
     )
+    batch = whole("time_batch", time_batch, least=1, most=2**53)
     choice("bandwidth", bandwidth, MODELS)
-    _needs(devices, size, local)
+    _needs(devices, size, local, batch)
     matrix = weights(graph)
     W = checked_matrix(matrix, graph)
     squares = np.square(np.linalg.eigvalsh(W - 1 / n))
@@ -107,14 +110,16 @@ def rounds(
     if size is not None:
         found += _bytes(graph, size, found, run.get("messages"))
     if devices is not None and size is not None and local is not None:
-        load = {"model_bytes": size, "local_steps": local, "bandwidth": bandwidth}
+        load = {"model_bytes": size, "local_steps": local, "time_batch": batch, "bandwidth": bandwidth}
         found += _seconds(devices, graph, weights, steps, target, load, check)
     return Forecast(f"{steps} rounds on {graph.name}", tuple(found))
 
 
-def _needs(devices: Any, size: int | None, local: int | None) -> None:
+def _needs(devices: Any, size: int | None, local: int | None, batch: int) -> None:
     if devices is not None and (size is None or local is None):
         raise ValueError("devices: their seconds need model_bytes and local_steps; pass both")
+    if devices is None and batch != 1:
+        raise ValueError(f"time_batch={batch}: samples take time on devices only; pass devices, or leave it out")
     if devices is None and local is not None:
         raise ValueError(f"local_steps={local}: take time on devices only; pass devices, or leave local_steps out")
 

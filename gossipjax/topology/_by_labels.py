@@ -77,7 +77,7 @@ def d_cliques(
     Reference: Bellet, Kermarrec, Lavoie 2022, "D-Cliques: compensating for data heterogeneity with topology in
     decentralized federated learning", algorithm 2 and section 4.3.
     """
-    counts, clique_size = _counts(label_counts), whole("clique_size", clique_size, least=2)
+    counts, clique_size = counts_of(label_counts), whole("clique_size", clique_size, least=2)
     swaps = whole("swaps", swaps, least=0, most=10**7)
     choice("between", between, _BETWEEN)
     n, rng = len(counts), np.random.default_rng(checked_seed(seed))
@@ -216,7 +216,7 @@ def label_overlay(
 
     Reference: the KNN node of DecentralizePy (Dhasade et al. 2023); its asynchronous messages are put in order here.
     """
-    counts = _counts(label_counts)
+    counts = counts_of(label_counts)
     choice("prefer", prefer, ("similar", "different"))
     n = len(counts)
     degree = whole("degree", degree, least=1, most=n - 1, remedy=f"less than the {n} nodes of label_counts")
@@ -302,7 +302,12 @@ def _finish(gossip: _Gossip, name: str) -> LabelOverlay:
     return LabelOverlay(graph, chosen, gossip.messages, gossip.bytes)
 
 
-def _counts(label_counts: Any) -> Float[np.ndarray, "n K"]:
+def counts_of(label_counts: Any) -> Float[np.ndarray, "n K"]:
+    """Return the samples of each label at each node.
+
+    Raises:
+        ValueError: if they are not such a table, or a node has none.
+    """
     counts = reals("label_counts", label_counts, shape=(None, None), least=0, remedy="samples by node and label")
     require(
         len(counts) > 1 and counts.shape[1] > 0, f"label_counts of shape {counts.shape}: needs two nodes, and a label"

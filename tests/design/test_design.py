@@ -145,6 +145,15 @@ def test_a_score_is_the_end_of_the_plan(bandwidth):
     assert longer.seconds_per_round == pytest.approx(6.5, rel=1e-12)
 
 
+@pytest.mark.parametrize("bandwidth", ["greedy", "unlimited"])
+def test_cycles_are_planned_as_systems_do(bandwidth):
+    cycle = [*mixing.base_graph(4, 1), mixing.metropolis(GRAPHS["ring"])]
+    site = _pace.site_of(FOUR, **LOAD, time_batch=1, bandwidth=bandwidth)
+    adjacency = np.array([W.toarray() > 0 for W in cycle]) & ~np.eye(4, dtype=bool)
+    plan = systems.synchronous(FOUR, cycle, 7, round_seconds=None, bandwidth=bandwidth, **LOAD)
+    np.testing.assert_array_equal(_pace.planned_ends(site, adjacency, 7), plan.round_end_s)
+
+
 def test_scores_of_no_rounds_and_of_too_many():
     target = design.quadratic(np.zeros(4), step=0.5, start=0.0, error=1.0)
     assert design.score(FOUR, target, GRAPHS["ring"], **LOAD)[:1] == (0.0,)
@@ -289,6 +298,17 @@ def test_draws_are_paired_with_the_best_usual_graph_of_each():
         assert ratio == pytest.approx(usual / own, rel=1e-14)  # a logarithm and back
     with pytest.raises(ValueError, match="draws: one has 5 devices"):
         design.confirm(found, [FOUR, devices.uniform(5)])
+
+
+def test_machines_are_redrawn_and_judged_as_devices_are():
+    found = design.network(FOUR, design.consensus(0.1), num_steps=5, restarts=1, seed=0, **LOAD)
+    draws = design.redrawn(FOUR, 2, spread=0.5, seed=1)
+    machines = design.redrawn(systems.machines(FOUR), 2, spread=0.5, seed=1)
+    for draw, each in zip(draws, machines, strict=True):
+        np.testing.assert_array_equal(each.seconds_per_sample, draw.seconds_per_sample)
+        np.testing.assert_array_equal(each.upload_bytes_per_second, draw.upload_bytes_per_second)
+        np.testing.assert_array_equal(each.download_bytes_per_second, draw.download_bytes_per_second)
+    np.testing.assert_array_equal(design.confirm(found, machines).ratios, design.confirm(found, draws).ratios)
 
 
 def test_redrawn_speeds_have_the_spread_asked_for():

@@ -21,6 +21,7 @@ from experiments import (
     async_nonlinear_regression,
     bounded_staleness,
     consensus_rate_vs_topology,
+    designed_networks,
     dpsgd_on_real_data,
     dynamic_vs_static,
     exact_methods,
@@ -39,6 +40,7 @@ from experiments import (
     jwins_metadata,
     jwins_scalability,
     jwins_vs_choco,
+    learned_weights,
     one_version_per_message,
     plexus_churn,
     plexus_crash,
@@ -54,6 +56,7 @@ from experiments import (
     staleness_histogram,
     staleness_vs_capacity,
     topologies_at_scale,
+    topologies_in_seconds,
     version_age_scaling,
     when_is_asynchrony_worth_it,
     worst_user,
@@ -78,6 +81,13 @@ TINY = {
     "sparsification_at_scale": sparsification_at_scale.QUICK._replace(
         scale=SMALL, schemes=("full sharing", "random 10 %"), num_seeds=2
     ),
+    "designed_networks": designed_networks.QUICK._replace(
+        num_nodes=8, num_steps=4, horizon=300, planned=8, learning_rounds=8, accuracy=0.2, num_seeds=2
+    ),
+    "learned_weights": learned_weights.QUICK._replace(
+        graphs=("ring",), horizons=(2,), transfer=2, learning_rounds=8, num_seeds=2
+    ),
+    "topologies_in_seconds": topologies_in_seconds.QUICK._replace(num_nodes=8, num_labels=4, planned=6, num_seeds=2),
     "exact_methods": exact_methods.QUICK._replace(
         problems=("quadratics",), num_nodes=8, num_rounds=400, dimension=4, num_seeds=2
     ),
@@ -177,6 +187,7 @@ LONG_TO_COMPILE |= {"hadfl_time_to_accuracy", "hadfl_faults", "secure_aggregatio
 LONG_TO_COMPILE |= {"privacy_audit"}  # an audit of many plans
 LONG_TO_COMPILE |= {"when_is_asynchrony_worth_it"}  # seven methods
 LONG_TO_COMPILE |= {"simulated_vs_real"}  # one process after another compiles
+LONG_TO_COMPILE |= {"designed_networks", "learned_weights"}
 LONG_TO_COMPILE |= {"dynamic_vs_static", "sparsification_at_scale"}
 LONG_TO_COMPILE |= {
     "exact_methods",

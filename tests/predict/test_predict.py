@@ -103,6 +103,9 @@ def test_seconds_are_those_of_the_planner_and_of_theory():
         score = design.score(machines, design.consensus(0.1), ring, bandwidth=bandwidth, **load)
         assert forecast["seconds_to_error"].value == score.seconds
     assert forecast["bytes_to_error"].value == score.bytes
+    batches = predict.rounds(ring, 5, devices=machines, time_batch=8, **load)
+    steps = predict.rounds(ring, 5, devices=machines, model_bytes=4_000_000, local_steps=8)
+    assert batches["seconds"].value == steps["seconds"].value
 
 
 # --- the form ---------------------------------------------------------------------------------------------------------
@@ -148,6 +151,7 @@ def test_the_summary_says_origin_and_assumptions():
         (lambda: predict.rounds(topology.exponential(8), 3), "directed"),
         (lambda: predict.rounds(topology.star(4), 3, weights=mixing.uniform), "weights: W differs from a symmetric"),
         (lambda: predict.rounds(topology.ring(4), 3, devices=devices.uniform(4)), "devices: .*model_bytes"),
+        (lambda: predict.rounds(topology.ring(4), 3, time_batch=8), "time_batch=8: samples take time on devices"),
         (lambda: predict.rounds(topology.ring(4), 3, local_steps=2), "local_steps=2"),
         (lambda: predict.meetings(topology.ring(49), 3), "graph"),
         (lambda: predict.rounds(topology.complete(4), 3, error=1.0), "error=1.0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,7 @@ from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.arguments import whole
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties
-from gossipjax.mixing._apply import messages
+from gossipjax.mixing._apply import DenseMixing, TableMixing, messages
 from gossipjax.mixing._build import take_mixing
 from gossipjax.mixing._stochastic import Matrix
 from gossipjax.timeline._checks import matrix_of, seconds_of
@@ -79,7 +80,7 @@ def teleportation(
     require_room(len(plan), 8.0 * size, "rounds", "num_rounds, weights")
     rng = np.random.default_rng(checked_seed(seed))
     nodes = np.stack([rng.choice(num_nodes, size, replace=False) for _ in range(len(plan))]).astype(np.int32)
-    mixings = planned_mixings(plan)
+    mixings = cast(DenseMixing | TableMixing, planned_mixings(plan))
     cycle = len(mixings[0])
     sent = np.stack([np.asarray(messages(take_mixing(mixings, t), size)) for t in range(cycle)])
     moves = np.append(nodes[1:] != nodes[:-1], np.zeros((1, size), bool), axis=0)

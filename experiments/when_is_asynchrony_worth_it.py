@@ -11,9 +11,9 @@ step times 1 + s/m. Their constants are loose, so each method takes the better o
 the best of one grid of step sizes, on tuning seeds in each cell, and is reported on others. Networks are a torus; a
 node of AD-PSGD starts an averaging once per mean time of a gradient and of a message there and back.
 
-The claim and its bands were written down before the first run, from the theorems. How often AD-PSGD averages, the size of
-the models and whose model counts were chosen after a first run in the quick form. With latency and in networks nothing
-is claimed.
+The claim and its bands were written down before the first run, from the theorems; nothing is claimed with latency. The
+noise ratio, the shares of s, the number of coordinates, how often AD-PSGD averages, and that the average model of a
+network counts were chosen after first runs.
 """
 
 from __future__ import annotations

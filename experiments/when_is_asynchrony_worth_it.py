@@ -74,7 +74,7 @@ class Config(NamedTuple):
     """Settings; times are in units of the mean time in which all workers together compute n gradients."""
 
     num_nodes: int = 16
-    powers: tuple[float, ...] = (0.0, 1.0, 2.0)
+    exponents: tuple[float, ...] = (0.0, 1.0, 2.0)
     """Exponents a of speeds ∝ i^−a; phones are added."""
     latencies: tuple[float, ...] = (0.0, 1.0, 10.0)
     laws: tuple[str, ...] = ("fixed", "exponential")
@@ -96,7 +96,7 @@ class Config(NamedTuple):
     seed: int = 0
 
 
-QUICK = Config(powers=(0.0, 2.0), latencies=(0.0, 10.0), laws=("fixed",), shares=(0.25,), num_seeds=3)
+QUICK = Config(exponents=(0.0, 2.0), latencies=(0.0, 10.0), laws=("fixed",), shares=(0.25,), num_seeds=3)
 
 
 class Cell(NamedTuple):
@@ -218,7 +218,7 @@ def _norms(form: Any, method: str, every: int, task: Task, shared: Any, xs: Any,
         protocol, plan = protocol_of(method, task, step), Timeline(xs, shared, event, facts, draw)
         start = protocol.init(key, x0)
         _, records = run_events(key, protocol, plan, start, record_every=every, observers=[observe.models()])
-        return jnp.square(curvature * records.values["model"].mean(axis=1)).sum(axis=-1)
+        return jnp.square(curvature[None] * records.values["model"].mean(axis=1)).sum(axis=-1)
 
     def of_seed(arguments: Any) -> Any:
         key, xs = arguments
@@ -273,12 +273,12 @@ def tuned(method: str, config: Config, cell: Cell) -> Tuned:
 
 def run(config: Config) -> xr.Dataset:
     """Fill the diagram."""
-    speeds = [f"{power:g}" for power in config.powers] + [PHONES]
+    speeds = [f"{power:g}" for power in config.exponents] + [PHONES]
     axes = ("law", "speeds", "latency", "method")
     coordinates = {"law": list(config.laws), "speeds": speeds, "latency": list(config.latencies)}
-    grid = [Cell(*place) for place in itertools.product(*coordinates.values())]
+    grid = [Cell(*place) for place in itertools.product(config.laws, speeds, config.latencies)]
     best = [[tuned(method, config, cell) for method in METHODS] for cell in grid]
-    shape = (*map(len, coordinates.values()), len(METHODS))
+    shape = (len(config.laws), len(speeds), len(config.latencies), len(METHODS))
 
     def stacked(field: str) -> np.ndarray:
         values = np.array([[getattr(one, field) for one in row] for row in best])

@@ -21,7 +21,7 @@ LIMIT = 5.0
 def draw(dataset: xr.Dataset) -> Figure:
     """One panel for each law of times: colour is the gain of asynchrony, words the fastest method."""
     laws = dataset.law.values
-    made, axes = style.figure(1, len(laws), panel_height=2.6)
+    made, axes = style.figure(1, len(laws), panel_height=3.0)
     panels = np.ravel(axes)
     for ax, law in zip(panels, laws, strict=True):
         image = _panel(ax, dataset.sel(law=law))
@@ -40,9 +40,9 @@ def caption(dataset: xr.Dataset) -> Caption:
     return Caption(
         "Seconds until ‖∇f‖² ≤ ε, by how unequal the workers' speeds are and how long a message takes, both in units "
         "of the mean time in which n workers compute n gradients. Colour: the best of minibatch, m-synchronous and "
-        "D-PSGD over the best of Rennala, Ringmaster, asynchronous SGD and AD-PSGD, each chosen on tuning seeds. Words "
-        f"name the one method that beats all others ({words}); a question mark: undecided. A dot: the gain or loss of "
-        "asynchrony itself is undecided.",
+        "D-PSGD over the best of Rennala, Ringmaster, asynchronous SGD and AD-PSGD, each chosen on tuning seeds. Bold: "
+        f"the one method that beats all others ({words}). Several names: the fastest on tuning seeds first, then those "
+        "that it does not beat. In brackets: whether asynchrony gains or loses is undecided.",
         "quadratics with exact Gaussian noise, the same for all workers; phones: compute times drawn from measurements",
         numbers([dataset.attrs["num_nodes"]]),
         seeds_of(dataset),
@@ -60,16 +60,19 @@ def _panel(ax: Axes, at: xr.Dataset):
             known = gained[np.isfinite(gained)]
             gains[row, column] = known.mean() / np.log(2) if known.size else 0.0
             decided = decide(gained, above(0.0)).word != "undecided"
-            best = str(cell.winner.values)
-            words = SHORT.get(best, best) or "?"
+            names = str(cell.leaders.values).split(", ")
+            short = [SHORT.get(name, name) for name in names]
+            words = "\n".join(short if len(short) < 4 else [*short[:2], f"+ {len(short) - 2}"])
             dark = abs(gains[row, column]) > 0.6 * LIMIT
             ax.text(
                 column,
                 row,
-                words + ("" if decided else "\n·"),
+                words if decided else f"({words})",
                 ha="center",
                 va="center",
                 fontsize=5.6,
+                fontweight="bold" if len(names) == 1 else "normal",
+                linespacing=1.1,
                 color="white" if dark else "black",
             )
     image = ax.imshow(gains, origin="lower", aspect="auto", cmap=plt.get_cmap("RdBu_r"), norm=Normalize(-LIMIT, LIMIT))

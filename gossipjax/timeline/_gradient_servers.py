@@ -65,7 +65,7 @@ def ringmaster(
     duration: float,
     *,
     compute: Clock,
-    max_delay: int | None,
+    max_delay: int | None = None,
     stop: bool = False,
     latency: Seconds = 0.0,
     seed: int,
@@ -263,7 +263,8 @@ def _batches(
     while True:
         arriving = [(ends[i] + workers.way[i], i) for i in range(n)]
         heapq.heapify(arriving)
-        counts, batch = np.zeros(n, np.int64), []
+        counts = np.zeros(n, np.int64)
+        batch: list[tuple[float, int]] = []
         while not batch or not done(counts):
             now, i = heapq.heappop(arriving)
             if now >= workers.duration:
@@ -322,7 +323,9 @@ def _places(gradients: list[_Gradient]) -> tuple[dict[int, int], int]:
         if gradient.version < current:
             last_use[gradient.version] = number
         current += gradient.last
-    places, free, width = {}, [], 0
+    places: dict[int, int] = {}
+    free: list[int] = []
+    width = 0
     ends: dict[int, list[int]] = {}
     for version, number in last_use.items():
         ends.setdefault(number, []).append(version)

@@ -124,7 +124,7 @@ def test_batches(name, stop, ways):
     settings = settings | ({} if one_each else {"stop": stop})
     plan = build(N, 60.0, compute=clocks.deterministic(PERIODS), latency=ways, seed=0, **settings)
     moves = by_hand_batches(60.0, ways, done=done, share=share, stop=stop or one_each, one_each=one_each)
-    assert len(moves) > 3
+    assert len(moves) >= 3
     compare(plan, moves)
 
 

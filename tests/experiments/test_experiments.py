@@ -87,7 +87,9 @@ TINY = {
     "learned_weights": learned_weights.QUICK._replace(
         graphs=("ring",), horizons=(2,), transfer=2, learning_rounds=8, num_seeds=2
     ),
-    "topologies_in_seconds": topologies_in_seconds.QUICK._replace(num_nodes=8, num_labels=4, planned=6, num_seeds=2),
+    "topologies_in_seconds": topologies_in_seconds.QUICK._replace(
+        num_nodes=8, num_labels=4, planned=4, horizon=100, num_seeds=2
+    ),
     "exact_methods": exact_methods.QUICK._replace(
         problems=("quadratics",), num_nodes=8, num_rounds=400, dimension=4, num_seeds=2
     ),

@@ -8,7 +8,9 @@ where ``2 b ≥ μ₂``, b = k, liars who repeat their victim's own value make t
 rule that tolerates b lets a node move towards it.
 
 Claims and bands come from theorems and from the expected order of breaking in the notes of this project; they were
-stated before any run of this experiment.
+stated before any run of this experiment. A quick run then showed that RFA's geometric median, which is not told b,
+moves under the echo; the theorem only says that a rule which does so must fail against other lies, so that rows on the
+most harmful lies came beside those on the echo, whose band stays.
 """
 
 from __future__ import annotations
@@ -41,6 +43,10 @@ ROUNDING = 1e-4
 """Allowed above the theorem's factor, for single precision."""
 FLOOR = 1e-7
 """Variance, in that of the start, below which rounding decides the factor of a round."""
+MARGIN = 1e-9
+"""Below 1, for rounding: at 2ρb = μ₂ theory promises nothing."""
+CAP = 10.0
+"""Errors that grow without limit count as this, in the variance of the start: means over seeds say nothing there."""
 BROKEN = 0.1
 """Error, in the variance of the start, from which on averaging counts as broken."""
 
@@ -222,7 +228,7 @@ def breakdown(dataset: xr.Dataset, rule: str, attack: str) -> np.ndarray:
 def guaranteed(dataset: xr.Dataset, rule: str) -> list[int]:
     """Return the numbers of liars at which theory says that a rule contracts."""
     factors = {int(b): factor(dataset, rule, int(b)) for b in dataset.liars.values}
-    return [b for b, value in factors.items() if value < 1]
+    return [b for b, value in factors.items() if value < 1 - MARGIN]
 
 
 def factor(dataset: xr.Dataset, rule: str, b: int) -> float:
@@ -248,12 +254,18 @@ def _contraction(dataset: xr.Dataset) -> list[Row]:
 
 def _wall(dataset: xr.Dataset) -> list[Row]:
     """At b = k the echo keeps the worlds apart: half of the variance or more is left under every robust rule."""
-    at = dataset.error.sel(attack=ECHO, liars=dataset.ties)
-    left = {str(rule): at.sel(rule=rule).values for rule in dataset.rule.values if rule != PLAIN}
-    return [
-        over_seeds(f"error left, {ECHO}, b = {dataset.ties}, {rule}", values, 1.0, str(decide(values, Band(low=0.5))))
-        for rule, values in left.items()
-    ]
+    b, rows = dataset.ties, []
+    at = dataset.error.sel(liars=b)
+    for rule in map(str, dataset.rule.values):
+        left = {
+            ECHO: at.sel(rule=rule, attack=ECHO).values,
+            "most harmful lies": np.minimum(at.sel(rule=rule).max("attack").values, CAP),
+        }
+        for lies, values in left.items():
+            if rule != PLAIN or lies != ECHO:  # plain averaging joins the worlds, and tolerates no liar
+                words = str(decide(values, Band(low=0.5)))
+                rows.append(over_seeds(f"error left, b = {b}, {rule}, {lies}", values, source=words))
+    return rows
 
 
 def _order(dataset: xr.Dataset) -> list[Row]:

@@ -56,8 +56,9 @@ def caption(dataset: xr.Dataset) -> Caption:
 
 def _line(ax: Axes, dataset: xr.Dataset, values: xr.DataArray, label: str, index: int) -> None:
     mean, half = mean_and_interval(values.transpose("seed", "graph").values)
-    half = None if dataset.sizes["seed"] == 1 else half
-    style.band(ax, dataset.gap.values, mean, half, label=label, style_index=index)
+    style.band(
+        ax, dataset.gap.values, mean, None if dataset.sizes["seed"] == 1 else half, label=label, style_index=index
+    )
 
 
 def _names(ax: Axes, dataset: xr.Dataset) -> None:

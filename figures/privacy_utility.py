@@ -49,8 +49,8 @@ def _panel(ax: Axes, dataset: xr.Dataset, adversary: str) -> None:
     for index in np.flatnonzero(dataset.adversary.values == adversary):
         mean, half = mean_and_interval(100 * dataset.accuracy.isel(case=index).transpose("seed", "epsilon").values)
         name = str(dataset.mechanism.values[index])
-        half = None if dataset.sizes["seed"] == 1 else half
-        style.band(ax, epsilon, mean, half, label=name, style_index=names.index(name))
+        width = None if dataset.sizes["seed"] == 1 else half
+        style.band(ax, epsilon, mean, width, label=name, style_index=names.index(name))
     best = 100 * float(dataset.without.mean())
     style.theory_line(ax, epsilon[[0, -1]], np.array([best, best]))
     floor = 100 * dataset.attrs["floor"]

@@ -6,10 +6,11 @@ loss attack on the node's own shard, ½ for guessing, beside the spectral gap of
 that of ``combine_then_adapt``, whose events end with the step; the kept one is that of ``adapt_then_combine``.
 
 The same with private gradients: all samples of a shard are in every step, each clipped, with noise. Then no attack on
-one node's samples has an AUC above Φ(μ/√2), μ = √T/z, up to sampling: by 4 standard errors of an AUC of that many
-samples. An attack that beat it would be a bug in one of the two.
+one node's samples has an AUC above Φ(μ/√2), μ = √T/z, and neither has their mean over nodes, up to sampling: by 4
+standard errors of such a mean. An attack that beat it would be a bug in one of the two.
 
-Claims and bands were stated before the runs. An attack that fails is this attack failing.
+Claims and bands were stated before the runs; after a quick one the bound came to be compared with means over nodes,
+because 4 standard errors of a single node reach beyond an area of 1. An attack that fails is this attack failing.
 """
 
 from __future__ import annotations
@@ -41,25 +42,24 @@ class Config(NamedTuple):
     shard: int = 40
     hidden: int = 64
     learning_rate: float = 0.5
-    num_rounds: int = 150
+    num_rounds: int = 100
     clip: float = 1.0
-    noise: float = 8.0
+    noise: float = 10.0
     """z of the private runs: standard deviation of the sum's noise, over clip."""
     num_seeds: int = 5
     seed: int = 0
 
 
-QUICK = Config(num_nodes=9, hidden=32, num_rounds=60, num_seeds=3)
+QUICK = Config(num_nodes=9, hidden=16, num_rounds=30, num_seeds=3)
 
 
-def graphs(n: int, seed: int) -> dict[str, topology.Topology]:
+def graphs(n: int) -> dict[str, topology.Topology]:
     """Return the graphs, from the slowest to the fastest."""
     side = round(n**0.5)
     return {
         "path": topology.path(n),
         "ring": topology.ring(n),
         "torus": topology.torus(side, side),
-        "random 6-regular": topology.random_regular(n, 6, seed=seed, tries=100),
         "complete": topology.complete(n),
     }
 
@@ -93,7 +93,7 @@ def run(config: Config) -> xr.Dataset:
     task, source = task_of(config)
     private = privacy.sample_dp(task, clip=config.clip, noise=config.noise, batch_size=config.shard)
     promise = privacy.guarantee(private, config.num_rounds, 1e-5)
-    chosen = {name: mixing.metropolis(graph) for name, graph in graphs(config.num_nodes, config.seed).items()}
+    chosen = {name: mixing.metropolis(graph) for name, graph in graphs(config.num_nodes).items()}
     found = [[measure(config, task, task, W, order) for order in ORDERS.values()] for W in chosen.values()]
     noisy = [measure(config, private, task, W, ORDERS[SENT]) for W in chosen.values()]
 
@@ -116,8 +116,8 @@ def run(config: Config) -> xr.Dataset:
             "data": source,
             "mu": promise.mu,
             "bound": float(privacy.auc(promise.mu)),
-            # Of ranks without ties, under the hypothesis that members and others have one law.
-            "standard_error": float(np.sqrt((2 * config.shard + 1) / (12 * config.shard**2))),
+            # Of a mean over nodes: of ranks without ties, if members and others have one law.
+            "standard_error": float(np.sqrt((2 * config.shard + 1) / (12 * config.shard**2 * config.num_nodes))),
         },
     )
 
@@ -156,12 +156,10 @@ def _private(dataset: xr.Dataset) -> list[Row]:
     limit = dataset.attrs["bound"] + 4 * dataset.attrs["standard_error"]
     for name in dataset.graph.values:
         at = dataset.private_auc.sel(graph=name)
-        rows.append(
-            over_seeds(f"AUC with noise, {name}", at.mean("node").values, dataset.attrs["bound"], "Φ(μ/√2): bound")
-        )
-        worst = at.max("node").values
-        words = f"bound + 4 standard errors; {decide(worst, Band(0, limit))}"
-        rows.append(over_seeds(f"largest AUC of a node with noise, {name}", worst, limit, words))
+        mean = at.mean("node").values
+        words = f"Φ(μ/√2): bound; with 4 standard errors: {decide(mean, Band(0, limit))}"
+        rows.append(over_seeds(f"AUC with noise, mean of nodes, {name}", mean, dataset.attrs["bound"], words))
+        rows.append(over_seeds(f"AUC with noise, worst node, {name}", at.max("node").values, source="measured"))
     for name, values in (("without", dataset.accuracy.sel(model=KEPT)), ("with", dataset.private_accuracy)):
         rows.append(over_seeds(f"accuracy {name} noise, all graphs", values.mean("graph").values, source="measured"))
     return rows

@@ -24,7 +24,8 @@ def draw(dataset: xr.Dataset) -> Figure:
     bound, error = dataset.attrs["bound"], dataset.attrs["standard_error"]
     ends = dataset.gap.values[[0, -1]]
     style.theory_line(right, ends, np.array([bound, bound]), "bound Φ(μ/√2)")
-    right.fill_between(ends, bound, min(bound + 4 * error, 1.0), color="0.85", linewidth=0, label="4 standard errors")
+    right.fill_between(ends, bound, min(bound + 4 * error, 1.0), color="0.85", linewidth=0)
+    right.text(ends[0], bound, " + 4 standard errors of a mean", fontsize=6, va="bottom")
     for ax, words in ((left, "without noise"), (right, f"private gradients, μ = {dataset.attrs['mu']:.2g}")):
         ax.axhline(0.5, color="0.45", linewidth=0.8, linestyle=":")
         ax.text(0.01, 0.5, "guessing", transform=ax.get_yaxis_transform(), fontsize=6, va="bottom")
@@ -32,7 +33,9 @@ def draw(dataset: xr.Dataset) -> Figure:
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
         style.title(ax, words)
-        style.legend(ax)
+    style.legend(left)
+    style.legend(right, location="upper right")
+    right.set_ylim(0.45, 1.05)
     _names(left, dataset)
     return made
 
@@ -45,7 +48,7 @@ def caption(dataset: xr.Dataset) -> Caption:
         f"{at['num_rounds']} rounds of D-PSGD with Metropolis weights, by spectral gap; from the left: "
         f"{', '.join(map(str, dataset.graph.values))}. Left: models as they are sent, after the step, and as they are "
         "kept, after mixing. Right: sent models where gradients are clipped and noisy; no attack on samples of a node "
-        "has an area above the dashed line, up to sampling, which the grey band allows.",
+        "has an area above the dashed line in the mean over nodes, up to sampling, which the grey band allows.",
         f"digits: {at['data']}",
         numbers([at["num_nodes"]]),
         seeds_of(dataset),

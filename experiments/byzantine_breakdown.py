@@ -274,7 +274,7 @@ def _order(dataset: xr.Dataset) -> list[Row]:
     rows = []
     for later, earlier in ((CS_PLUS, GTS), (IOS, GTS), (HE, CS_PLUS), (HE, IOS)):
         more = first[later] - first[earlier]
-        words = f"liars; {decide(more, above(0.0))}"
+        words = f"liars; {decide(more, Band(low=1))}"
         rows.append(over_seeds(f"{later} stands more liars than {earlier}, {SPECTRAL}", more, source=words))
     b = int(dataset.liars.values[dataset.liars.values <= 3].max())
     at = dataset.error.sel(attack=ALIE, liars=b)

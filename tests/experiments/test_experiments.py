@@ -20,6 +20,7 @@ from experiments import (
     async_linear_regression,
     async_nonlinear_regression,
     bounded_staleness,
+    byzantine_breakdown,
     consensus_rate_vs_topology,
     designed_networks,
     dpsgd_on_real_data,
@@ -41,6 +42,7 @@ from experiments import (
     jwins_scalability,
     jwins_vs_choco,
     learned_weights,
+    membership_follows_mixing,
     one_version_per_message,
     plexus_churn,
     plexus_crash,
@@ -49,6 +51,7 @@ from experiments import (
     plexus_sample_size,
     plexus_vs_baselines,
     privacy_audit,
+    privacy_utility,
     secure_aggregation_cost,
     simulated_vs_real,
     sparsification_at_scale,
@@ -171,6 +174,13 @@ TINY = {
     ),
     "hadfl_scaling": hadfl_scaling.QUICK._replace(sizes=(12,), cycles=6, num_seeds=2),
     "privacy_audit": privacy_audit.QUICK._replace(num_nodes=9, num_rounds=2, num_seeds=2, most_hops=3),
+    "membership_follows_mixing": membership_follows_mixing.QUICK._replace(
+        num_nodes=9, shard=8, hidden=4, num_rounds=3, num_seeds=2
+    ),
+    "privacy_utility": privacy_utility.QUICK._replace(num_rounds=3, epsilons=(10.0,), num_seeds=2),
+    "byzantine_breakdown": byzantine_breakdown.QUICK._replace(
+        clique=4, ties=2, liars=(1, 2), rules=byzantine_breakdown.ALL[1:5], num_rounds=4, num_seeds=2
+    ),
     "secure_aggregation_cost": secure_aggregation_cost.QUICK._replace(
         num_nodes=8, num_rounds=10, num_records=2, num_seeds=2, degrees=(4,), dropouts=(0.0, 0.3), byte_rounds=10
     ),
@@ -188,6 +198,7 @@ LONG_TO_COMPILE |= {"plexus_sample_size", "plexus_crash", "plexus_vs_baselines",
 LONG_TO_COMPILE |= {"hadfl_time_to_accuracy", "hadfl_faults", "secure_aggregation_cost"}
 LONG_TO_COMPILE |= {"privacy_audit"}  # an audit of many plans
 LONG_TO_COMPILE |= {"when_is_asynchrony_worth_it"}  # seven methods
+LONG_TO_COMPILE |= {"privacy_utility", "byzantine_breakdown", "membership_follows_mixing"}
 LONG_TO_COMPILE |= {"simulated_vs_real"}  # one process after another compiles
 LONG_TO_COMPILE |= {"designed_networks", "learned_weights"}
 LONG_TO_COMPILE |= {"dynamic_vs_static", "sparsification_at_scale"}

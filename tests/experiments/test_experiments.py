@@ -164,7 +164,13 @@ TINY = {
     ),
     "hadfl_network": hadfl_network.QUICK._replace(powers=((4, 2, 2, 1),), bandwidths=(1e6, 1e7, 1e9, np.inf), cycles=6),
     "when_is_asynchrony_worth_it": when_is_asynchrony_worth_it.QUICK._replace(
-        num_nodes=4, exponents=(2.0,), gradients=512, dimension=8, share=0.1, records=64, step_sizes=(0.5, 0.125, 0.03125)
+        num_nodes=4,
+        exponents=(2.0,),
+        gradients=512,
+        dimension=8,
+        share=0.1,
+        records=64,
+        step_sizes=(0.5, 0.125, 0.03125),
     ),
     "simulated_vs_real": simulated_vs_real.QUICK._replace(
         graphs=("ring",), num_rounds=2, hidden=4, compute_seconds=0.02, latency_seconds=0.0

@@ -327,7 +327,7 @@ def _alone(verdict: Verdict) -> bool:
 
 def table(dataset: xr.Dataset) -> list[Row]:
     """Claims first, then gains of asynchrony beside what the theorems say of servers without latency."""
-    rows, n = [], dataset.attrs["num_nodes"]
+    rows, n = [], int(dataset.attrs["num_nodes"])
     for cell, name in cells(dataset):
         speeds, latency = str(cell.speeds.values), float(cell.latency)
         power = np.nan if speeds == PHONES else float(speeds)

@@ -124,7 +124,7 @@ def confirm(result: Design, draws: Sequence[Devices | Machines]) -> Verdict:
     """
     result = instance("result", result, Design, "of gossipjax.design.network")
     if not isinstance(draws, list | tuple) or len(draws) < 2:
-        raise ValueError(f"draws={draws!r:.60}: must be a list of two or more devices, {_PLAN_HOW}")
+        raise ValueError(f"draws={draws!r:.60}: must be a list of two or more devices or machines, {_PLAN_HOW}")
     for number, draw in enumerate(draws):
         instance(f"draws[{number}]", draw, (Devices, Machines), _PLAN_HOW)
     sites = [_site(result, draw) for draw in draws]

@@ -134,8 +134,8 @@ def _check_header(path: pathlib.Path, header: list[str]) -> None:
         require(header.count(name) == 1, f"{path} has the column {name!r} twice: leave one out")
         require(
             name in (*_NUMBERS, *_NAMES),
-            f"{path} has an unknown column {name!r}: remove it; numbers belong in {', '.join(_NUMBERS)}, in these "
-            f"units, and names of devices in {', '.join(_NAMES)}",
+            f"{path} has an unknown column {name!r}: rename it and convert its unit, or remove it; numbers belong in "
+            f"{', '.join(_NUMBERS)}, and names of devices in {', '.join(_NAMES)}",
         )
     directions = [name for name in ("upload_kbps", "download_kbps") if name in header]
     require(

@@ -16,9 +16,10 @@ from gossipjax.topology._by_labels import counts_of
 
 @recorded("lebars2023stlfw")
 def stl_fw(label_counts: Num[np.ndarray, "n K"], max_degree: int, *, penalty: float = 0.1) -> sparse.csr_array:
-    """Learn a sparse mixing matrix from labels by Frank-Wolfe (STL-FW): each step gives a node one more neighbour.
+    """Learn a sparse mixing matrix from labels by Frank-Wolfe (STL-FW): a step adds at most one neighbour to a node.
 
-    Π holds the label shares of the nodes and Π̄ those of the whole network. From W = I, l steps lower::
+    Π holds the label shares of each node, and every row of Π̄ is their mean over the nodes, however many samples they
+    have. From W = I, l steps lower::
 
         g(W) = (‖WΠ − Π̄‖²_F + λ ‖W − J‖²_F) / n
 
@@ -38,7 +39,7 @@ def stl_fw(label_counts: Num[np.ndarray, "n K"], max_degree: int, *, penalty: fl
         penalty: λ > 0: a larger one asks for more mixing, whatever the labels.
 
     Returns:
-        ``(n, n)`` float64.
+        ``(n, n)`` float64, in compressed rows.
 
     Raises:
         ValueError: if an argument is out of range, or a node has no samples.

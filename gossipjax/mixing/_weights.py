@@ -268,8 +268,8 @@ def _undirected(topology: Any, rule: str) -> Topology:
     topology = instance("topology", topology, Topology, _HOW_TO_BUILD)
     if topology.directed:
         raise ValueError(
-            f"topology={topology.name} is directed and {rule} weights are symmetric: use uniform or column_stochastic "
-            "weights"
+            f"topology={topology.name} is directed and {rule} weights are symmetric: use column_stochastic "
+            "weights with push_sum or sgp, which find the mean; uniform weights weight the nodes"
         )
     return topology
 

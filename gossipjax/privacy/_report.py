@@ -85,7 +85,7 @@ class Audit:
         Raises:
             ValueError: no such observer or node, or δ out of range.
         """
-        i = whole("observer", observer, least=0, most=len(self.observers) - 1)
+        i = whole("observer", observer, least=0, most=len(self.observers) - 1, remedy="a position in observers")
         j = whole("node", node, least=0, most=self.local.size - 1)
         delta = real("delta", delta, above=0, below=1)
         adversary = f"an honest but curious observer ({self.observers[i]}) that hears {self.hears} and knows the plan"

@@ -22,7 +22,7 @@ from gossipjax.protocol._local import init_optimizer, node_gradients
 from gossipjax.sharing._choco import check_gamma, check_quality, consensus_step
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
-_TRACKERS = STREAM - 1
+TRACKERS = STREAM - 1
 """Stream of the trackers' messages, distinct from that of the models'; no node has this number."""
 
 
@@ -51,7 +51,7 @@ def _init(compressor: Compressor, optimizer: Partial, key: Key[Array, ""], x0: P
     return BeerState(x0, zero, zero, zero, zero, started, init_optimizer(optimizer, x0))
 
 
-def _tell(
+def tell(
     key: Key[Array, ""], compressor: Compressor, estimate: Params, x: Params, event: Event
 ) -> tuple[Params, int | UInt[Array, " n"]]:
     """Send ``Q(x − x̂)``, and add it to the copies; also return the bits of one message."""
@@ -68,13 +68,13 @@ def _step(
     change = jax.tree.map(jnp.subtract, grad, state.gradient)
     tracker = consensus_step(gamma, event.mixing, state.tracker, state.tracker_estimate)
     tracker = jax.tree.map(jnp.add, tracker, change)
-    of_trackers = jax.random.fold_in(key, _TRACKERS)
-    told, tracker_bits = _tell(of_trackers, compressor, state.tracker_estimate, tracker, event)
+    of_trackers = jax.random.fold_in(key, TRACKERS)
+    told, tracker_bits = tell(of_trackers, compressor, state.tracker_estimate, tracker, event)
     # The published G is 0 when V_0 is known: V_1 is the first that it is told of.
     tracker_estimate = where_rows(state.started, told, state.tracker_estimate)
     updates, optimizer_state = jax.vmap(optimizer().update)(tracker, state.optimizer, state.x)
     x = optax.apply_updates(consensus_step(gamma, event.mixing, state.x, state.x_estimate), updates)
-    x_estimate, bits = _tell(key, compressor, state.x_estimate, x, event)
+    x_estimate, bits = tell(key, compressor, state.x_estimate, x, event)
     info = Info(*traffic_fields(event, bits + tracker_bits, num_rows(x)), loss, all_finite(x))
     started = jnp.ones_like(state.started)
     return BeerState(x, x_estimate, tracker, tracker_estimate, grad, started, optimizer_state), info

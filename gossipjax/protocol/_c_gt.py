@@ -8,22 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Key, UInt
+from jaxtyping import Array, Float, Key
 
 from gossipjax._base.arguments import real
 from gossipjax._base.binding import as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import all_finite, num_rows, scale_rows
-from gossipjax.compress._compressor import STREAM, Compressor, as_compressor, compress_rows
+from gossipjax.compress._compressor import Compressor, as_compressor
 from gossipjax.facts import FIXED_GRAPH, Requires
 from gossipjax.mixing._counting import traffic_fields
+from gossipjax.protocol._beer import TRACKERS, tell
 from gossipjax.protocol._local import node_gradients
 from gossipjax.sharing._choco import check_gamma, consensus_step
 from gossipjax.types import Event, Info, Params, Protocol, Task
-
-_TRACKERS = STREAM - 1
-"""Stream of the trackers' messages, distinct from that of the models'; no node has this number."""
 
 
 class CGTState(NamedTuple):
@@ -45,13 +43,9 @@ def _init(key: Key[Array, ""], x0: Params) -> CGTState:
     return CGTState(x0, zero, zero, zero, zero)
 
 
-def _say(
-    key: Key[Array, ""], compressor: Compressor, alpha: Any, estimate: Params, x: Params, event: Event
-) -> tuple[Params, Params, int | UInt[Array, " n"]]:
-    """Say ``Q = C(x − H)``; return ``x̂ = H + Q``, the new ``H + α Q``, and the bits of one message."""
-    message, bits = compress_rows(key, compressor, jax.tree.map(jnp.subtract, x, estimate), event)
-    said = jax.tree.map(jnp.add, estimate, message)
-    return said, jax.tree.map(jnp.add, estimate, scale_rows(alpha, message)), bits
+def _remember(alpha: Any, estimate: Params, copy: Params) -> Params:
+    """Return ``H + α Q``, with ``copy = H + Q``."""
+    return jax.tree.map(lambda old, new: old + jnp.asarray(alpha, old.dtype) * (new - old), estimate, copy)
 
 
 @by_rows
@@ -61,12 +55,14 @@ def _step(
     """One round: the tracker from the gradient at x, what is said of both, and both after mixing."""
     loss, gradient = node_gradients(key, task, state.x, event)
     tracker = jax.tree.map(lambda y, new, old: y + (new - old), state.mixed, gradient, state.gradient)
-    of_trackers = jax.random.fold_in(key, _TRACKERS)
-    x_said, x_estimate, x_bits = _say(key, compressor, alpha, state.x_estimate, state.x, event)
-    said, tracker_estimate, bits = _say(of_trackers, compressor, alpha, state.tracker_estimate, tracker, event)
-    pulled = consensus_step(gamma, event.mixing, state.x, x_said)
+    x_copy, x_bits = tell(key, compressor, state.x_estimate, state.x, event)
+    of_trackers = jax.random.fold_in(key, TRACKERS)
+    tracker_copy, bits = tell(of_trackers, compressor, state.tracker_estimate, tracker, event)
+    pulled = consensus_step(gamma, event.mixing, state.x, x_copy)
     x = jax.tree.map(jnp.subtract, pulled, scale_rows(step_size, tracker))
-    mixed = consensus_step(gamma, event.mixing, tracker, said)
+    mixed = consensus_step(gamma, event.mixing, tracker, tracker_copy)
+    x_estimate = _remember(alpha, state.x_estimate, x_copy)
+    tracker_estimate = _remember(alpha, state.tracker_estimate, tracker_copy)
     info = Info(*traffic_fields(event, x_bits + bits, num_rows(x)), loss, all_finite(x))
     return CGTState(x, x_estimate, mixed, tracker_estimate, gradient), info
 
@@ -82,7 +78,7 @@ def c_gt(
     compressor: Compressor,
     gamma: float | Float[np.ndarray | Array, ""],
     *,
-    alpha: float | Float[np.ndarray | Array, ""] = 0.5,
+    alpha: float | Float[np.ndarray | Array, ""],
 ) -> Protocol:
     """Build C-GT, gradient tracking with compressed messages, for biased and unbiased compressors alike::
 

@@ -91,7 +91,8 @@ def dpsgd(
     each event is a step of the acting node and an average of the pair. With flight times, a message holds the model, or
     the part of it, as it was when sent. With :func:`~gossipjax.sharing.fragments` it is Shatter on
     :func:`~gossipjax.timeline.shatter`, and DivShare on :func:`~gossipjax.timeline.divshare`. With a doubly stochastic
-    W, mixing conserves the mean: ``x̄ ← x̄ + ū``.
+    W, mixing conserves the mean: ``x̄ ← x̄ + ū``. If only its rows sum to one, node j counts in proportion to π_j, with
+    ``π W = π``, in what the network agrees on; :func:`~gossipjax.sgp` counts all alike on directed graphs.
 
     Args:
         task: one shard per node.

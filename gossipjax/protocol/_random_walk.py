@@ -52,7 +52,8 @@ def random_walk(task: Task, optimizer: optax.GradientTransformation | Partial, *
     conserve no quantity; evaluate the average of the R models.
 
     On :func:`~gossipjax.timeline.teleportation` it is Teleportation: all R models take a step in every round, each at a
-    fresh node, and then mix, ``y_r ← Σ_s W_rs (y_s + u_s)``, which conserves their mean if W is doubly stochastic.
+    fresh node, and then mix, ``y_r ← Σ_s W_rs (y_s + u_s)``. With a doubly stochastic W the mixing conserves their
+    mean, so that it moves by the mean of the u_s.
 
     Args:
         task: one shard per node.

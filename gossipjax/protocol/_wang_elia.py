@@ -40,9 +40,9 @@ def _step(task: Task, optimizer: Partial, key, state: WangEliaState, event: Even
     loss, gradient = node_gradients(key, task, state.x, event)
     update, optimizer_state = jax.vmap(optimizer().update)(gradient, state.optimizer, state.x)
     mixed = mix(event.mixing, (state.x, state.integral))
-    apart, integral_apart = jax.tree.map(lambda own, others: (own - others) / 2, (state.x, state.integral), mixed)
-    x = jax.tree.map(lambda x, kx, kz, u: x - (kx + kz) + u, state.x, apart, integral_apart, update)
-    integral = jax.tree.map(jnp.add, state.integral, apart)
+    disagreement, of_integrals = jax.tree.map(lambda own, others: (own - others) / 2, (state.x, state.integral), mixed)
+    x = jax.tree.map(lambda x, kx, kz, u: x - (kx + kz) + u, state.x, disagreement, of_integrals, update)
+    integral = jax.tree.map(jnp.add, state.integral, disagreement)
     info = Info(*traffic_fields(event, 2 * bits_per_row(x), num_rows(x)), loss, all_finite(x))
     return WangEliaState(x, integral, optimizer_state), info
 

@@ -26,12 +26,18 @@ def _pull(models: Float[Array, "N P"], live: Bool[Array, " N"], center: Float[Ar
 
 
 def _step(models: Float[Array, "N P"], live: Bool[Array, " N"], center: Array, smallest: Array) -> Array:
-    weights = jnp.where(live, 1 / jnp.maximum(norms(models - center[None]), smallest), 0)
+    length = jnp.maximum(norms(models - center[None]), smallest)
+    # Relative to the nearest model, since 1 / length may overflow.
+    weights = jnp.where(live, jnp.min(jnp.where(live, length, jnp.inf)) / length, 0)
     return jnp.sum(weights[:, None] * models, axis=0) / jnp.sum(weights)
 
 
 def _exact(own: Array, others: Array, weights: Array, context: Context | None) -> Array:
-    """Take a model if it is the optimum, for Weiszfeld's steps crawl towards models; else iterate."""
+    """Take a model if it is the optimum, for Weiszfeld's steps crawl towards models; else iterate.
+
+    A step from a place where η models lie goes to the mixture of the place and of Weiszfeld's step without them, with
+    the share η / r for the place, where r is the length of the sum of unit vectors to the rest (Vardi and Zhang).
+    """
     del context
     models, present, finite = together(own, lanes_of(own, others, weights))
     live = present & finite
@@ -40,13 +46,22 @@ def _exact(own: Array, others: Array, weights: Array, context: Context | None) -
     tiny = jnp.asarray(jnp.finfo(models.dtype).tiny, models.dtype)
     precision = jnp.asarray(max(1e-12, 4 * float(jnp.finfo(models.dtype).eps)), models.dtype)
 
+    def rounding(center: Array) -> Array:
+        return precision * (1 + norms(center[None])[0])
+
     def goes_on(carry: tuple[Int[Array, ""], Array, Array]) -> Bool[Array, ""]:
         number, center, moved = carry
-        return (number < _STEPS) & (moved > precision * (1 + norms(center[None])[0]))
+        return (number < _STEPS) & (moved > rounding(center))
 
     def once(carry: tuple[Int[Array, ""], Array, Array]) -> tuple[Int[Array, ""], Array, Array]:
         number, center, _ = carry
-        new = _step(models, live, center, tiny)
+        length = norms(models - center[None])
+        away = live & (length > rounding(center))
+        here = jnp.sum(live & ~away).astype(models.dtype)
+        unit = jnp.where(away[:, None], (models - center[None]) / jnp.where(away, length, 1)[:, None], 0)
+        stays = here / jnp.maximum(norms(jnp.sum(unit, axis=0)[None])[0], tiny)
+        stays = jnp.where(here > 0, jnp.minimum(stays, 1), 0)
+        new = jnp.where(stays < 1, (1 - stays) * _step(models, away, center, tiny) + stays * center, center)
         return number + 1, new, norms((new - center)[None])[0]
 
     share = live.astype(models.dtype)
@@ -65,12 +80,13 @@ def _smoothed(own: Array, others: Array, weights: Array, context: Context | None
     return center
 
 
-@recorded("pillutla2022rfa")
+@recorded("pillutla2022rfa", "vardi2000median")
 def geometric_median(b: int = 0, *, smoothed: bool = False) -> Rule:
     """Build the geometric median ``argmin_z Σ ‖v − z‖`` over the received models and the node's own.
 
-    Weiszfeld's iteration, to a relative step of 1e-12 (in single precision, of a few roundings); a model that is the
-    optimum itself is found directly. Models that are not finite are left out.
+    Weiszfeld's iteration with the steps of Vardi and Zhang from places where models lie, to a relative step of 1e-12
+    (in single precision, of a few roundings); a model that is the optimum itself is found directly. Models that are not
+    finite are left out.
 
     Args:
         b: liars among the neighbours; the rule does not use it, but needs N > 2 b models to make sense.
@@ -79,7 +95,8 @@ def geometric_median(b: int = 0, *, smoothed: bool = False) -> Rule:
     Raises:
         ValueError: if b is negative.
 
-    Reference: Pillutla, Kakade, Harchaoui 2022, arXiv 1912.13445 (RFA, algorithm 2; its settings recalled).
+    Reference: Pillutla, Kakade, Harchaoui 2022, arXiv 1912.13445 (RFA, algorithm 2; its settings recalled); Vardi,
+        Zhang 2000 (steps from models).
     """
     b = tolerated_number(b)
     return rule_of(Partial(_smoothed if flag("smoothed", smoothed) else _exact), 2 * b + 1, b)

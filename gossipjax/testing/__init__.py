@@ -30,6 +30,7 @@ from gossipjax.testing._compressors import check_contracts as check_contracts
 from gossipjax.testing._compressors import check_unbiased as check_unbiased
 from gossipjax.testing._plans import check_message_conservation as check_message_conservation
 from gossipjax.testing._plans import check_staleness_rules as check_staleness_rules
+from gossipjax.testing._properties import check_approaches as check_approaches
 from gossipjax.testing._properties import check_consensus as check_consensus
 from gossipjax.testing._properties import check_conserves_mean as check_conserves_mean
 from gossipjax.testing._properties import check_fixed_point as check_fixed_point

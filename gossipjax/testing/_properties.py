@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from gossipjax._base.arguments import real, whole
 from gossipjax._base.binding import bind
 from gossipjax._base.rows import replicate
 from gossipjax._engine.packing import pack
@@ -217,6 +218,63 @@ def check_fixed_point(
                 f"{timeline.properties.name}, where all began at the optimum {best[*place]:.9g}; it is no fixed point: "
                 f"off by {gap[t, row, *place]:.3g}, {allowed[t]:.3g} is allowed"
             )
+
+
+def check_approaches(
+    protocol: Protocol,
+    timeline: Timeline,
+    x0: Arrays,
+    optimum: Arrays,
+    *,
+    share: float = 0.1,
+    repeats: int = 1,
+    key: Key[Array, ""] | None = None,
+) -> None:
+    """Assert that a run ends nearer to an optimum: ``‖x − x*‖ ≤ share · ‖x0 − x*‖``, over all rows and leaves.
+
+    A protocol may have the optimum as a fixed point and conserve what it should, and still leave it from any other
+    start: its iteration must contract.
+
+    >>> import optax
+    >>> from gossipjax import dpsgd, tasks, timeline, topology
+    >>> task = tasks.quadratic(np.ones((5, 2)), curvature=np.arange(1.0, 6.0)[:, None])
+    >>> plan = timeline.poisson_pairs(topology.ring(5), 50, seed=0)
+    >>> check_approaches(dpsgd(task, optax.sgd(0.1)), plan, np.zeros((5, 2)), task.test["optimum"])
+
+    Args:
+        protocol: see :func:`~gossipjax.testing.history`.
+        timeline: T events, long enough for the protocol to get there.
+        x0: stacked start parameters, leaves ``(num_rows, ...)``.
+        optimum: one model, leaves without a row axis, which the protocol should reach.
+        share: of the distance at the start, between 0 and 1.
+        repeats: as for :func:`check_consensus`.
+        key: of the run; None: always the same.
+
+    Raises:
+        AssertionError: if the distance is larger, or not finite; states both distances.
+        ValueError: if share is not between 0 and 1, repeats < 1, or the start is the optimum.
+    """
+    share = real("share", share, above=0, below=1, remedy="0.1 asks for a tenth of the distance")
+    repeats = whole("repeats", repeats, least=1)
+    check_requires(protocol.requires, timeline.properties)
+    key, start = jax.random.key(0) if key is None else key, as_start(x0, timeline)
+    final = jax.device_get(repeated(key, bind(protocol), bare(timeline), start, jnp.asarray(repeats, jnp.int32)))
+    before, after = (_distance(x, optimum) for x in (x0, final))
+    if before == 0:
+        raise ValueError("x0: is the optimum, from which nothing can come nearer; start elsewhere")
+    if not after <= share * before:
+        raise AssertionError(
+            f"the models are {after:.3g} from the optimum after {repeats} times {len(timeline)} events of "
+            f"{timeline.properties.name}, and were {before:.3g} from it at the start; {share * before:.3g} is allowed"
+        )
+
+
+def _distance(x: Arrays, optimum: Arrays) -> float:
+    """Return the Euclidean distance of all rows from one model, in float64."""
+    apart = jax.tree.map(
+        lambda a, b: np.sum(np.square(np.asarray(a, np.float64) - np.asarray(b, np.float64))), x, optimum
+    )
+    return float(np.sqrt(sum(jax.tree.leaves(apart))))
 
 
 def check_packing(

@@ -31,7 +31,8 @@ def undirected(topology: Any, name: str = "topology") -> Topology:
     """
     if connected(topology, name).directed:
         raise ValueError(
-            f"{topology.name} is directed; averaging is mutual, so pass an undirected topology or use push"
+            f"{topology.name} is directed; averaging is mutual, so pass an undirected topology, or use "
+            "timeline.directed_push with push_sum or sgp"
         )
     return topology
 

@@ -112,14 +112,13 @@ def test_stl_fw_lowers_its_objective_as_the_formula_says():
     n, K, penalty = 100, 10, 0.1
     labels = np.eye(K)[np.random.default_rng(0).permutation(np.arange(n) % K)]
     assert objective(np.eye(n), labels, penalty) == pytest.approx(0.999)
-    for degree, told in ((1, 0.449), (2, 0.265667), (3, 0.174), (6, None), (9, 0.009)):
+    for degree in (1, 2, 3, 6, 9):
         W = stl_fw(labels, degree, penalty=penalty)
         check_weights(W, "doubly")
         assert neighbors(W) <= degree
         share = 1 / (degree + 1)
         found = objective(W.toarray(), labels, penalty)
         assert found == pytest.approx(share - 1 / K + penalty * (share - 1 / n), abs=1e-9)
-        assert told is None or found == pytest.approx(told, abs=1e-6)
 
 
 @pytest.mark.parametrize(("penalty", "before", "after"), [(0.1, 0.575, 0.025), (1.0, 1.25, 0.25)])

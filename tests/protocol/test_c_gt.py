@@ -14,7 +14,7 @@ from gossipjax.compress import identity, qsgd, top_k
 from gossipjax.compress._compressor import STREAM
 from gossipjax.mixing import metropolis
 from gossipjax.observe import models
-from gossipjax.protocol._c_gt import _TRACKERS
+from gossipjax.protocol._beer import TRACKERS
 from gossipjax.timeline import rounds
 from gossipjax.topology import barabasi_albert
 
@@ -36,7 +36,7 @@ def said(vectors, number):
     """What all nodes say of models and trackers in a round, each with a stream of its own."""
     fold, nodes = jax.random.fold_in, jnp.arange(N)
     base = fold(KEY, loop.STEPS)
-    streams = jnp.stack([fold(base, STREAM), fold(fold(base, _TRACKERS), STREAM)])
+    streams = jnp.stack([fold(base, STREAM), fold(fold(base, TRACKERS), STREAM)])
     keys = jax.vmap(lambda stream: jax.vmap(lambda node: fold(fold(stream, node), number))(nodes))(streams)
     return jax.vmap(jax.vmap(COARSE.apply))(keys, vectors)[0]
 

@@ -95,7 +95,7 @@ ALLOWED = {
     "allreduce_sgd": (lambda: protocol.allreduce_sgd(TASK, SGD), {*SYNCHRONOUS, "directed rounds", "changing pushes"}),
     "gradient_tracking": (lambda: protocol.gradient_tracking(TASK, SGD), SYNCHRONOUS - LOSSY - {"epidemic"}),
     "beer": (lambda: protocol.beer(TASK, SGD, top_k(1), 0.5), ONE_MATRIX),
-    "c_gt": (lambda: protocol.c_gt(TASK, 0.1, top_k(1), 0.5), ONE_MATRIX),
+    "c_gt": (lambda: protocol.c_gt(TASK, 0.1, top_k(1), 0.5, alpha=1.0), ONE_MATRIX),
     "d2": (lambda: protocol.d2(TASK, SGD), ONE_MATRIX),
     "exact_diffusion": (lambda: protocol.exact_diffusion(TASK, SGD), ONE_MATRIX),
     "led": (lambda: protocol.led(TASK, SGD, local_steps=2), ONE_MATRIX),

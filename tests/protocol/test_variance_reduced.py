@@ -170,6 +170,9 @@ def test_gt_vr_on_matrices_that_change():
 def test_snapshots_are_taken_with_the_stated_probability():
     """2,000 rounds of four nodes: within four standard errors of p = 0.3, and no two nodes agree about when."""
     tossed = np.asarray(coins(2000))
+    found = run(gt_vr(TASK, RATE, snapshot_probability=PROBABILITY), 60)
+    last = 59 - np.argmax(tossed[59::-1], axis=0)
+    np.testing.assert_array_equal(found.state.snapshot, found["model"].values[last, np.arange(N)])
     assert abs(tossed.mean() - PROBABILITY) < 4 * np.sqrt(PROBABILITY * (1 - PROBABILITY) / tossed.size)
     agreement = np.corrcoef(tossed.T.astype(float))[np.triu_indices(N, 1)]
     assert np.abs(agreement).max() < 4 / np.sqrt(2000)

@@ -188,6 +188,21 @@ def test_the_geometric_median_is_the_least_sum_of_distances(seed):
     assert total(found) <= min(best, *map(total, V)) + 1e-9
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("shift", [8.0, 1e6])
+def test_the_geometric_median_leaves_a_model_at_the_mean(kind, shift):
+    """The iteration begins where a model lies that is not the median; three others lie together, which are."""
+    V = np.asarray([[0.0, 0], [9, 0], [-3, 1], [-3, 0], [-3, -1]]) + shift
+    found = result(R.geometric_median(), V[0].astype(kind), V[1:].astype(kind), np.full(4, 0.2, kind))
+
+    def total(z):
+        return np.linalg.norm(V - z, axis=1).sum()
+
+    best = scipy.optimize.minimize(total, V[3], method="Nelder-Mead", tol=1e-10).fun
+    # The sum is flat at its minimum, so that its error is that of five distances between numbers near the shift.
+    assert total(found.astype(np.float64)) <= best + 10 * max(np.finfo(kind).eps * shift, 1e-10)
+
+
 def test_no_liars_expected_is_plain_mixing():
     mean = (1 - W.sum()) * X + W @ Y
     for rule in (R.clipped_gossip(np.inf), R.clipped_gossip(beta=0.0), R.cs_plus(0.0), R.gts(0.0), R.ios(0)):

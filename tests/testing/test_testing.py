@@ -161,6 +161,28 @@ def test_what_leaves_the_optimum_is_caught():
     fails(testing.check_fixed_point, learner(TASK), PUSHES, TASK.test["optimum"], match="began at the optimum")
 
 
+@FEW
+@given(testing.timelines(("rounds",), sizes=(N,)), testing.small_tasks(N, shared_optimum=True))
+def test_learning_approaches_a_common_optimum(plan, task):
+    best = task.test["optimum"]
+    start = np.asarray(best) + 1.0 + np.arange(3.0 * N).reshape(N, 3)
+    testing.check_approaches(learner(task), plan, start[:, : best.shape[-1]], best, share=0.9, repeats=200)
+
+
+def test_what_leaves_from_another_start_is_caught():
+    """SGD with a step of 2.5 over the curvature keeps the optimum, and triples the distance in two rounds."""
+    task = exact_quadratic(np.ones((N, 3)), np.ones((N, 1)))
+    unstable = learner(task, 2.5)
+    testing.check_fixed_point(unstable, ROUNDS, task.test["optimum"])
+    best, start = task.test["optimum"], np.zeros((N, 3))
+    fails(testing.check_approaches, unstable, ROUNDS, start, best, match="from the optimum after 1 times 8 events")
+    for share, repeats in ((0.0, 1), (1.5, 1), (0.5, 0)):
+        with pytest.raises(ValueError, match=r"share|repeats"):
+            testing.check_approaches(unstable, ROUNDS, start, best, share=share, repeats=repeats)
+    with pytest.raises(ValueError, match="start elsewhere"):
+        testing.check_approaches(unstable, ROUNDS, np.ones((N, 3)), best)
+
+
 # --- names of nodes, packing ------------------------------------------------------------------------------------------
 
 

@@ -44,6 +44,10 @@ def careful_dpsgd(task: gj.Task, rate: float, gamma: float) -> gj.Protocol:
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma={gamma}: must be from 0 to 1")
     needs = gj.Requires(
-        {"synchronous", "row_stochastic"}, mixing=True, num_nodes=task.num_nodes, builder="timeline.rounds"
+        {"synchronous", "row_stochastic", "own_rows"},
+        mixing=True,
+        num_nodes=task.num_nodes,
+        local_steps=1,
+        builder="timeline.rounds",
     )
     return gj.Protocol(Partial(_init), Partial(_step, task, rate, gamma), Partial(_model), needs)

@@ -10,7 +10,10 @@ from jaxtyping import Integer
 from gossipjax._base.arguments import shown
 
 _FORMS = "use labels.ravel() for a column, labels.argmax(1) for one-hot rows"
-_NUMBERS = "np.unique(labels, return_inverse=True)[1] numbers the classes from 0"
+_NUMBERS = (
+    "np.unique(labels, return_inverse=True)[1] numbers the classes from 0; real targets need a Task of your own, and "
+    "a partition by classes of theirs, such as np.digitize(targets, bins)"
+)
 
 
 def class_numbers(

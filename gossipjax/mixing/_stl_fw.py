@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Num
-from scipy import optimize, sparse
+from scipy import sparse
 
 from gossipjax._base.arguments import real, whole
 from gossipjax._base.calls import recorded
@@ -63,6 +63,8 @@ def stl_fw(label_counts: Num[np.ndarray, "n K"], max_degree: int, *, penalty: fl
 
 def _step(W: np.ndarray, shares: np.ndarray, everybody: np.ndarray, penalty: float) -> tuple[Any, float]:
     """Return the permutation matrix to go to, and how far: the exact minimum of a parabola, within [0, 1]."""
+    from scipy import optimize  # slow to import
+
     n = len(W)
     off, rest = W @ shares - everybody, W - 1 / n
     rows, columns = optimize.linear_sum_assignment(off @ shares.T + penalty * rest)

@@ -20,8 +20,9 @@ from gossipjax._base.rows import bits_per_row
 from gossipjax._engine.probe import Probe, probe
 from gossipjax.facts import Properties, Requires
 from gossipjax.mixing._apply import DenseMixing, TableMixing
+from gossipjax.sharing._edges import off_graph
 from gossipjax.timeline._events import event_form
-from gossipjax.types import NOBODY, Protocol, Task, Timeline
+from gossipjax.types import NOBODY, Event, Protocol, Task, Timeline
 
 WEIGHTS_ROUNDING = 1e-4
 """Largest error of sums of weights that should be one; a thousand float32 weights miss it by 1e-5."""
@@ -48,6 +49,44 @@ def check_weights(requires: Requires, timeline: Timeline, mixing: Any) -> None:
                 f"{timeline.properties.name} says that its weights are {fact.replace('_', ' ')}, but those of the "
                 f"first round are not, by {by:.3g}: exchange weights by timeline.with_mixing, or build timeline.rounds"
             )
+
+
+def check_graph(protocol: Protocol, timeline: Timeline, mixing: Any) -> None:
+    """Check that the edges of the first round are edges of the graph that the protocol or its sharing was given.
+
+    Raises:
+        ValueError: an edge is not; the message names it.
+    """
+    words = edge_off_graph(protocol, timeline, mixing)
+    if words is not None:
+        raise ValueError(f"the timeline {timeline.properties.name} has another graph than the protocol: {words}")
+
+
+def edge_off_graph(protocol: Protocol, timeline: Timeline, mixing: Any) -> str | None:
+    """Say which edge of a round is none of the graph that the protocol or its sharing was given; None: all are."""
+    if "one_graph" not in timeline.properties or isinstance(jax.tree.leaves(mixing)[0], jax.core.Tracer):
+        return None
+    edge = off_graph(protocol, mixing)
+    if edge is None:
+        return None
+    return (
+        f"node {edge[1]} hears node {edge[0]}, which is no edge of the topology that the protocol or its sharing was "
+        "given: build both on the same graph"
+    )
+
+
+def check_begins(timeline: Timeline, first: Event) -> None:
+    """Check that a plan with messages in flight is run from its beginning.
+
+    Raises:
+        ValueError: it is cut, so that messages in flight at the beginning were never sent.
+    """
+    number = int(np.ravel(np.asarray(first.index))[0])
+    if timeline.properties.num_slots and number:
+        raise ValueError(
+            f"the timeline begins with event {number} of {timeline.properties.name}, and messages sent before are "
+            "missing: begin with event 0; to go on with a run, pass the whole timeline and its trajectory as x0"
+        )
 
 
 def _off_rows(mixing: DenseMixing | TableMixing) -> float:

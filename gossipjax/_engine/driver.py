@@ -14,7 +14,7 @@ from gossipjax._base.arguments import shown
 from gossipjax._base.faults import first_fault
 from gossipjax._base.leaves import in_form
 from gossipjax._engine import chunks
-from gossipjax._engine.checks import check_finite
+from gossipjax._engine.checks import check_finite, edge_off_graph
 from gossipjax._engine.chunks import Piece
 from gossipjax._engine.fingerprint import PlanHash, identity
 from gossipjax._engine.growth import note_growth
@@ -23,7 +23,6 @@ from gossipjax._engine.programs import Job, advance_call, check_fits, models_of,
 from gossipjax._engine.records import Log
 from gossipjax._engine.windows import Window
 from gossipjax.results._trajectory import Continuation, Trajectory
-from gossipjax.sharing._edges import off_graph
 from gossipjax.timeline._events import event_of
 from gossipjax.types import Event, Timeline
 
@@ -278,12 +277,9 @@ def _edge_off_graph(job: Job, number: int) -> str | None:
         return None
     place = number - int(_event(timeline, 0).index[0])
     for each in range(max(place - 1, 0), place + 1):
-        edge = off_graph(job.protocol, _event(timeline, each).mixing)
-        if edge is not None:
-            return (
-                f"node {edge[1]} hears node {edge[0]}, which is no edge of the topology that the protocol or its "
-                "sharing was given: build both on the same graph"
-            )
+        words = edge_off_graph(job.protocol, timeline, _event(timeline, each).mixing)
+        if words is not None:
+            return words
     return None
 
 

@@ -21,7 +21,9 @@ from gossipjax._base.program_cache import use_default_cache
 from gossipjax._base.rows import bytes_per_row, replicate
 from gossipjax._engine import chunks, packing
 from gossipjax._engine.checks import (
+    check_begins,
     check_form,
+    check_graph,
     check_message,
     check_models,
     check_start,
@@ -199,7 +201,10 @@ def _check(
     found = check_step(one, protocol, timeline, form)
     check_message(found.bits, timeline)
     first = first_of_run(timeline, key[0] if key.ndim else key) if len(timeline) else None
-    check_weights(protocol.requires, timeline, None if first is None else first.mixing)
+    if first is not None:
+        check_weights(protocol.requires, timeline, first.mixing)
+        check_graph(protocol, timeline, first.mixing)
+        check_begins(timeline, first)
     measured = check_observers(observers, found.x, found.versions, found.meter)
     seeds, record = max(key.size, 1), _bytes(measured)
     _check_memory(seeds, found, facts, records * record)

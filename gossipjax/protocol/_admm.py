@@ -159,7 +159,7 @@ def admm(
 
     Args:
         topology: the undirected graph of the rounds. Weights of the matrices are not used, except that a message of
-            weight 0 does not arrive. If a matrix has other edges, models become NaN, and the error names one.
+            weight 0 does not arrive. A matrix with other edges is an error.
         prox: ``prox(node, z, s) -> argmin_x f_node(x) + ‖x − z‖² / (2 s)`` for the model of one node. ``Partial``
             keeps its arrays as arguments. Without one, use :func:`lt_admm`.
         penalty: ρ > 0. A new value does not recompile the run.

@@ -148,8 +148,7 @@ def relay_averaging(tree: Topology) -> Protocol:
 
     Args:
         tree: the graph of the rounds: undirected, connected, and without cycles. Weights of the matrix are not used,
-            except that a message of weight 0 does not arrive. If the matrix has other edges, models become NaN, and
-            the error names one.
+            except that a message of weight 0 does not arrive. A matrix with other edges is an error.
 
     Raises:
         TypeError: if tree is not a topology.

@@ -229,8 +229,7 @@ def power_gossip(topology: Topology, *, rank: int = 1, iterations: int = 1, seed
     full. A message is everything that is sent to one neighbour in a round.
 
     Args:
-        topology: the undirected graph of the mixing matrix. If the matrix has other edges, models become NaN, and the
-            run stops with an error.
+        topology: the undirected graph of the mixing matrix. A matrix with other edges is an error.
         rank: r ≥ 1 directions per matrix, at most min(m, q).
         iterations: steps per round, ≥ 1. With an odd number, rounds alternate between starting with p and with q, and
             so do their bits.

@@ -15,6 +15,7 @@ import pytest
 from jax.tree_util import Partial
 from problems import CURVATURE, TARGETS, X0, N, exact_quadratic
 
+import gossipjax
 from gossipjax import Diverged, Info, Protocol, dpsgd, gossip_averaging, load, run, simulate, track_versions
 from gossipjax._engine import chunks, loop
 from gossipjax._engine.chunks import Room
@@ -22,7 +23,7 @@ from gossipjax._engine.loop import Losses, no_losses
 from gossipjax.mixing import metropolis
 from gossipjax.observe import Observer, Variable, consensus_distance, models, node_metrics
 from gossipjax.tasks import classification, digits, iid, softmax_regression
-from gossipjax.timeline import poisson_pairs, rounds
+from gossipjax.timeline import clocks, fedbuff, poisson_pairs, push_gossip, rounds
 from gossipjax.topology import ring
 
 KEY, START = jax.random.key(0), jnp.asarray(X0)
@@ -137,6 +138,16 @@ def test_what_cannot_go_on_is_refused(tmp_path):
     for message, call in cases.items():
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_plans_with_messages_in_flight_are_not_cut_before_a_run():
+    """A window has not the messages that were sent before it; rows of zeros took their place."""
+    pushes = push_gossip(ring(N), 6.0, compute=clocks.poisson(1.0), gossip=1.0, latency=0.5, seed=0)
+    returns = fedbuff(N, 6.0, concurrency=2, train_time=clocks.deterministic(1.0), buffer_size=1, seed=0)
+    server = gossipjax.fedbuff(exact_quadratic(), Partial(optax.sgd, 0.1))
+    for protocol, plan in ((gossip_averaging(), pushes), (server, returns)):
+        with pytest.raises(ValueError, match=r"begins with event 4 of .*, and messages sent before are missing"):
+            simulate(KEY, protocol, plan[4:], START[: plan.properties.num_rows])
 
 
 @pytest.mark.parametrize("packed", [False, True])

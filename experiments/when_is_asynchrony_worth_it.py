@@ -240,6 +240,7 @@ def times_of(method: str, config: Config, cell: Cell, share: float = 1.0) -> np.
     first, facts = planned[0].plan, planned[0].plan.properties
     length = _common_length([len(plan.ends) for plan in planned], config.gradients)
     each = max(length // config.records, 1)
+    length = -(-length // each) * each
     slots = max(plan.plan.properties.num_slots for plan in planned)
     # Equal numbers of slots are one program; these are seldom too few.
     most = max(slots, SLOTS * config.num_nodes if slots > 2 else slots)

@@ -81,7 +81,7 @@ class Config(NamedTuple):
     noise_ratio: float = 64.0
     """s = σ²/ε."""
     gradients: int = 2048
-    """That a run may use."""
+    """That a run may use: those that change a model. A target that is reached later counts as not reached."""
     shares: tuple[float, ...] = (1.0, 0.25)
     """Of s, put into the formulas for m, S and R instead of s; the best is taken."""
     dimension: int = 256
@@ -139,12 +139,10 @@ def first_m(h: np.ndarray, cell: Cell, noise_ratio: float) -> int:
 
 
 class Planned(NamedTuple):
-    """A plan, and when each of its events is over."""
+    """A plan cut after the last gradient that its run may use, and when each of its events is over."""
 
     plan: Timeline
     ends: np.ndarray
-    each: int
-    """Events between records."""
 
 
 def plan_of(method: str, config: Config, cell: Cell, share: float, seed: int) -> Planned:
@@ -164,10 +162,21 @@ def plan_of(method: str, config: Config, cell: Cell, share: float, seed: int) ->
     }
     build, settings = builders[method]
     duration = _guess(method, h, latency, settings, total)
-    while len(plan := build(n, duration, compute=clock, latency=latency, seed=seed, **settings)) < total:
-        duration *= 2
-    plan = plan[:total]
-    return Planned(plan, np.asarray(timeline.event_times(plan)), total // config.records)
+    return _until(total, duration, lambda long: build(n, long, compute=clock, latency=latency, seed=seed, **settings))
+
+
+def gradients_of(plan: Timeline) -> np.ndarray:
+    """Count the gradients up to each event, those of a server's worker or of a node of AD-PSGD."""
+    acting = np.asarray(plan.xs["nodes"]) < plan.properties.num_nodes
+    return np.cumsum(acting.reshape(len(plan), -1).sum(axis=1))
+
+
+def _until(total: int, duration: float, build: Callable[[float], Timeline]) -> Planned:
+    """Plan longer and longer until there are enough gradients, and cut after the last of them."""
+    while (counts := gradients_of(plan := build(duration)))[-1] < total:
+        duration *= 1.5
+    plan = plan[: 1 + int(np.searchsorted(counts, total))]
+    return Planned(plan, np.asarray(timeline.event_times(plan)))
 
 
 def _guess(method: str, h: np.ndarray, latency: float, settings: dict[str, Any], total: int) -> float:
@@ -190,15 +199,12 @@ def _network(method: str, config: Config, cell: Cell, h: np.ndarray, seed: int) 
         steps = h * (rng.exponential(size=(rounds, n)) if cell.law == "exponential" else np.ones((rounds, n)))
         ends = barrier_ends([graph], steps, latency=cell.latency).max(axis=1)
         plan = timeline.rounds(mixing.metropolis(graph), rounds)
-        return Planned(plan, ends, max(rounds // config.records, 1))
+        return Planned(plan, ends)
     waits = {"atomic": True} if cell.latency == 0 else {"atomic": False, "latency": cell.latency}
     rate = 1 / (1 + 2 * cell.latency)
-    events = total * (2 if cell.latency == 0 else 4)
     duration, clock = 1.2 * total / n + 4 * cell.latency, clock_of(cell.law, h)
-    while len(plan := timeline.pairwise(graph, duration, compute=clock, communicate=rate, seed=seed, **waits)) < events:
-        duration *= 1.3
-    plan = plan[:events]
-    return Planned(plan, np.asarray(timeline.event_times(plan)), events // config.records)
+    build = functools.partial(timeline.pairwise, graph, compute=clock, communicate=rate, seed=seed, **waits)
+    return _until(total, duration, build)
 
 
 def protocol_of(method: str, task: Task, step: Any) -> Protocol:
@@ -232,21 +238,39 @@ def times_of(method: str, config: Config, cell: Cell, share: float = 1.0) -> np.
     count = config.num_tuning + config.num_seeds
     planned = [plan_of(method, config, cell, share, config.seed + number) for number in range(count)]
     first, facts = planned[0].plan, planned[0].plan.properties
+    length = _common_length([len(plan.ends) for plan in planned], config.gradients)
+    each = max(length // config.records, 1)
+    length = -(-length // each) * each
     slots = max(plan.plan.properties.num_slots for plan in planned)
     # Equal numbers of slots are one program; these are seldom too few.
     most = max(slots, SLOTS * config.num_nodes if slots > 2 else slots)
     facts = Properties(facts.num_nodes, facts.num_rows, method, num_slots=most, tags=facts.tags)
-    xs = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *(plan.plan.xs for plan in planned))
+    # Events after the budget take forever, so it does not matter which they are.
+    xs = jax.tree.map(
+        lambda *leaves: jnp.asarray(np.stack([_extended(leaf, length) for leaf in leaves])),
+        *(plan.plan.xs for plan in planned),
+    )
     task, epsilon = task_of(config)
     keys, steps = jax.random.split(jax.random.key(config.seed), count), jnp.asarray(config.step_sizes)
     form = (first.event, first.draw, facts)
-    norms = np.asarray(_norms(form, method, planned[0].each, task, first.shared, xs, steps, keys))
+    norms = np.asarray(_norms(form, method, each, task, first.shared, xs, steps, keys))
     found = np.full(norms.shape[:2], np.inf)
     for number, plan in enumerate(planned):
-        at = np.minimum(np.arange(1, norms.shape[2] + 1) * plan.each, len(plan.ends)) - 1
+        ends = np.append(plan.ends, np.full(length - len(plan.ends), np.inf))
+        at = np.minimum(np.arange(1, norms.shape[2] + 1) * each, length) - 1
         below = norms[number] <= epsilon
-        found[number] = np.where(below.any(axis=1), plan.ends[at][below.argmax(axis=1)], np.inf)
+        found[number] = np.where(below.any(axis=1), ends[at][below.argmax(axis=1)], np.inf)
     return found
+
+
+def _common_length(lengths: Sequence[int], total: int) -> int:
+    """Return the number of events of one program; if seeds differ, one of few, so that cells share programs."""
+    most, quarter = max(lengths), max(total // 4, 1)
+    return most if min(lengths) == most else -(-most // quarter) * quarter
+
+
+def _extended(leaf: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(leaf, [(0, length - len(leaf))] + [(0, 0)] * (np.ndim(leaf) - 1), mode="edge")
 
 
 class Tuned(NamedTuple):
@@ -357,8 +381,15 @@ def cells(dataset: xr.Dataset) -> list[tuple[xr.Dataset, str]]:
 
 
 def _row(quantity: str, logs: np.ndarray, band: Band | None, predicted: float = np.nan) -> Row:
-    """Write a ratio by its geometric mean over the seeds that have one."""
+    """Write the mean ratio over the seeds with which both methods got there, and count the others."""
     known = logs[np.isfinite(logs)]
     words = "measured" if band is None else f"log of the ratio: {decide(logs, band)}"
-    row = over_seeds(quantity, np.exp(known), predicted, words)
-    return row if known.size else row._replace(measured=np.inf, interval=np.nan)
+    missing = {
+        "without the first method": np.isposinf(logs),
+        "without the second": np.isneginf(logs),
+        "without both": np.isnan(logs),
+    }
+    if known.size < logs.size:
+        never = (f"{int(seeds.sum())} {name}" for name, seeds in missing.items() if seeds.any())
+        words += f"; {logs.size - known.size} of {logs.size} seeds are not in the mean: " + ", ".join(never)
+    return over_seeds(quantity, np.exp(known), predicted, words)

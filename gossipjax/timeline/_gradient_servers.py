@@ -161,8 +161,21 @@ def malenia(
 
         n² / Σ_i 1/B_i ≥ S         x ← x − γ/n Σ_i (1/B_i) Σ_j g_ij(x)
 
-    so that every worker is waited for. Otherwise as :func:`rennala`, also in its arguments and errors. With the
-    latency of ways over a tree it has the times of Amelie SGD.
+    so that every worker is waited for. Otherwise as :func:`rennala`; run it with :func:`gossipjax.fedbuff` and SGD.
+    With the latency of ways over a tree it has the times of Amelie SGD.
+
+    Args:
+        num_nodes: n workers.
+        duration: simulated seconds.
+        compute: clock whose intervals are the seconds of a gradient.
+        batch_size: S ≥ 1.
+        stop: whether a worker stops its gradient when a new model comes.
+        latency: τ ≥ 0, seconds between a worker and the server in each direction, one number or one per worker.
+            Gradients at the same model do not wait for messages.
+        seed: of the NumPy generator that draws times.
+
+    Raises:
+        ValueError: if a setting is out of range.
 
     Reference: Tyurin and Richtárik 2023, arXiv 2305.12387 (Malenia); 2024, arXiv 2405.16218 (Amelie).
     """
@@ -189,7 +202,8 @@ def m_synchronous(
 ) -> Timeline:
     """Plan m-synchronous SGD: every worker computes one gradient a step, and the first m of them count.
 
-    ``x ← x − γ/m Σ g_j(x)``; the others stop when the new model comes. ``wait_for=num_nodes`` is synchronous minibatch
+    ``x ← x − γ/m Σ g_j(x)``; the others stop when the new model comes, or have sent a gradient in vain and wait for
+    it. ``wait_for=num_nodes`` is synchronous minibatch
     SGD. Run it with :func:`gossipjax.fedbuff` and SGD.
 
     Args:
@@ -205,8 +219,9 @@ def m_synchronous(
 
     Reference: Begunov and Tyurin 2026, arXiv 2602.03802.
     """
-    workers = _checked(num_nodes, duration, compute, latency, seed)
+    num_nodes = whole("num_nodes", num_nodes, least=1, most=MOST_NODES)
     m = whole("wait_for", wait_for, least=1, most=num_nodes, remedy="of the workers are waited for")
+    workers = _checked(num_nodes, duration, compute, latency, seed)
     gradients = _batches(workers, lambda counts: int(counts.sum()) >= m, stop=True, one_each=True)
     return _planned(workers, gradients, f"m_synchronous(the first {m} of {num_nodes})")
 
@@ -275,7 +290,8 @@ def _batches(
             if not one_each:
                 heapq.heappush(arriving, (ends[i] + workers.way[i], i))
         for i in range(n):
-            begins[i], ends[i], late = _next_model(workers, i, (begins[i], ends[i]), now + workers.way[i], stop)
+            current, at = (begins[i], ends[i]), now + workers.way[i]
+            begins[i], ends[i], late = _next_model(workers, i, current, at, stop=stop, one_each=one_each)
             sent, ignored = sent + late, ignored + late
         share = 1.0 / (n * counts) if by_worker else np.full(n, 1.0 / len(batch))
         sent += len(batch) + n
@@ -286,12 +302,12 @@ def _batches(
 
 
 def _next_model(
-    workers: _Workers, i: int, current: tuple[float, float], at: float, stop: bool
+    workers: _Workers, i: int, current: tuple[float, float], at: float, *, stop: bool, one_each: bool
 ) -> tuple[float, float, int]:
     """Return beginning and end of a worker's first gradient at the model that comes, and how many it sends in vain."""
     (begin, end), late = current, 0
     while end <= at:
-        begin, end, late = end, end + workers.seconds(i), late + 1
+        begin, end, late = end, np.inf if one_each else end + workers.seconds(i), late + 1
     if end < np.inf and begin >= at:  # it has not begun: an earlier gradient ends first
         return begin, end, late
     if stop or end == np.inf:

@@ -48,28 +48,43 @@ def compare(plan, moves):
     assert np.asarray(plan.xs["messages"]).sum() == plan.properties.traffic.sent
 
 
+def compare_traffic(plan, sent, ignored):
+    """Messages until the last update: models, gradients that count, and gradients that do not."""
+    traffic = plan.properties.traffic
+    assert (traffic.sent, traffic.dropped) == (sent, ignored)
+    assert traffic.delivered == sent - ignored
+
+
 def by_hand_arrivals(duration, limit, stop, ways):
-    """Asynchronous SGD: each worker has the model that it fetched; the next to arrive is looked up."""
-    x, k, moves, ignored = START, 0, [], 0
+    """Asynchronous SGD: each worker has the model that it fetched; the next to arrive is looked up.
+
+    Returns times and models of the updates, and the messages until the last of them: all, and gradients in vain.
+    """
+    x, k, moves, models, late, counted = START, 0, [], N, 0, (N, 0)
     fetched, version = [START] * N, [0] * N
     due = [2 * ways[i] + PERIODS[i] for i in range(N)]
     while min(due) < duration:
         i = int(np.argmin(due))
         now = due[i]
-        if limit is None or k - version[i] < limit:
+        used = limit is None or k - version[i] < limit
+        if used:
             x, k = x - STEP * gradient(i, fetched[i]), k + 1
             moves.append((now, x))
-        else:
-            ignored += 1
         anew = [i] + [j for j in range(N) if j != i and stop and limit is not None and k - version[j] >= limit]
+        late += (not used) + sum(due[j] - ways[j] <= now + ways[j] for j in anew[1:])
+        models += len(anew)
+        counted = (models + k + late, late) if used else counted
         for j in anew:
             fetched[j], version[j], due[j] = x, k, now + 2 * ways[j] + PERIODS[j]
-    return moves, ignored
+    return moves, *counted
 
 
 def by_hand_batches(duration, ways, *, done, share, stop, one_each=False):
-    """Batches at one model: every worker's times of completion are listed, and the earliest arrivals are taken."""
-    x, moves, begin = START, [], [ways[i] for i in range(N)]
+    """Batches at one model: every worker's times of completion are listed, and the earliest arrivals are taken.
+
+    Returns times and models of the updates, and the messages until the last of them: all, and gradients in vain.
+    """
+    x, moves, begin, sent, ignored = START, [], [ways[i] for i in range(N)], N, 0
     while True:
         ready = [[begin[i] + r * PERIODS[i] for r in range(1, 2 if one_each else 60)] for i in range(N)]
         arrivals = sorted((end + ways[i], i) for i in range(N) for end in ready[i])
@@ -79,32 +94,32 @@ def by_hand_batches(duration, ways, *, done, share, stop, one_each=False):
                 break
         now, counts = arrivals[count - 1][0], np.bincount(who, minlength=N)
         if now >= duration:
-            return moves
+            return moves, sent, ignored
         x = x - STEP * sum(share(counts)[i] * gradient(i, x) for i in who)
         moves.append((now, x))
         for i in range(N):
             comes = now + ways[i]
             later = min(end for end in [begin[i], *ready[i], np.inf] if end >= comes)
             begin[i] = comes if later == np.inf or (stop and later != begin[i] and later != comes) else later
+            finished = sum(end <= begin[i] for end in ready[i])
+            sent, ignored = sent + 1 + finished, ignored + finished - counts[i]
 
 
 @pytest.mark.parametrize("ways", [np.zeros(N), WAYS], ids=["no latency", "latency"])
 @pytest.mark.parametrize(("limit", "stop"), [(None, False), (1, False), (1, True), (3, False), (3, True)])
 def test_ringmaster(limit, stop, ways):
     plan = ringmaster(N, 40.0, compute=clocks.deterministic(PERIODS), max_delay=limit, stop=stop, latency=ways, seed=0)
-    moves, ignored = by_hand_arrivals(40.0, limit, stop, ways)
+    moves, sent, ignored = by_hand_arrivals(40.0, limit, stop, ways)
     compare(plan, moves)
-    if not stop and ways.max() == 0:
-        late = plan.properties.traffic.dropped  # those after the last update are not counted
-        assert late <= ignored
-        assert (late > 0) == (limit is not None)
+    compare_traffic(plan, sent, ignored)
+    assert limit is None or stop or ignored > 0
 
 
 SIZE = 7
 
 
 def all_heard(counts):
-    return counts.min() > 0 and N**2 / (1 / counts).sum() >= SIZE
+    return counts.min() > 0 and times.harmonic_size(counts) >= SIZE
 
 
 BATCHES = {
@@ -123,9 +138,20 @@ def test_batches(name, stop, ways):
     build, settings, done, share, one_each = BATCHES[name]
     settings = settings | ({} if one_each else {"stop": stop})
     plan = build(N, 60.0, compute=clocks.deterministic(PERIODS), latency=ways, seed=0, **settings)
-    moves = by_hand_batches(60.0, ways, done=done, share=share, stop=stop or one_each, one_each=one_each)
+    by_hand = by_hand_batches(60.0, ways, done=done, share=share, stop=stop or one_each, one_each=one_each)
+    moves, sent, ignored = by_hand
     assert len(moves) >= 3
     compare(plan, moves)
+    compare_traffic(plan, sent, ignored)
+
+
+def test_a_worker_whose_gradient_comes_too_late_waits_for_the_next_model():
+    """At each of 3 steps the server sends 2 models, and gets the gradient that counts and one in vain."""
+    clock = clocks.deterministic(np.array([1.0, 1.5]))
+    plan = m_synchronous(2, 64.0, compute=clock, wait_for=1, latency=10.0, seed=0)
+    np.testing.assert_allclose(gj.timeline.event_times(plan), [0, 21, 42, 63], rtol=1e-12)
+    assert np.asarray(plan.xs["messages"]).ravel().tolist() == [2, 4, 4, 4]
+    compare_traffic(plan, 2 + 3 * 4, 3)
 
 
 def test_the_engine_runs_them():
@@ -187,6 +213,9 @@ def test_a_plan_without_an_update_runs():
         (lambda c: rennala(N, 5.0, compute=c, batch_size=0, seed=0), "batch_size=0"),
         (lambda c: malenia(N, 5.0, compute=c, batch_size=0, seed=0), "batch_size=0"),
         (lambda c: m_synchronous(N, 5.0, compute=c, wait_for=N + 1, seed=0), "wait_for=6"),
+        # Before clocks are built: this one is of three workers.
+        (lambda c: m_synchronous(N, 5.0, compute=clocks.deterministic(PERIODS[:3]), wait_for=0, seed=0), "wait_for=0"),
+        (lambda c: m_synchronous(0, 5.0, compute=c, wait_for=1, seed=0), "num_nodes=0"),
         (lambda c: m_synchronous(N, 5.0, compute=c, wait_for=1, latency=np.zeros(2), seed=0), "latency of shape"),
     ],
 )

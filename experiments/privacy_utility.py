@@ -200,7 +200,7 @@ def run(config: Config) -> xr.Dataset:
         {
             "accuracy": (("case", "epsilon", "seed"), np.array(found)),
             "unit_mu": ("case", unit),
-            "closed_mu": ("mechanism_of_pairs", np.sqrt(closed)),
+            "closed_mu": ("mechanism_of_pairs", closed),
             "noise": (("case", "epsilon"), noise),
             "without": ("seed", accuracy(config, task, LOCAL, 0.0)),
         },

@@ -22,7 +22,7 @@ def draw(dataset: xr.Dataset) -> Figure:
         _panel(ax, dataset, adversary)
         style.title(ax, words)
     axes[0, 0].set_ylabel("test accuracy (%)")
-    style.legend(axes[0, 1], location="lower right")
+    style.legend(axes[0, 1], location="center right")
     return made
 
 
@@ -50,13 +50,13 @@ def _panel(ax: Axes, dataset: xr.Dataset, adversary: str) -> None:
         mean, half = mean_and_interval(100 * dataset.accuracy.isel(case=index).transpose("seed", "epsilon").values)
         name = str(dataset.mechanism.values[index])
         width = None if dataset.sizes["seed"] == 1 else half
-        style.band(ax, epsilon, mean, width, label=name, style_index=names.index(name))
+        style.band(ax, epsilon, mean, width, label=name.replace("σ_p", r"$\sigma_p$"), style_index=names.index(name))
     best = 100 * float(dataset.without.mean())
     style.theory_line(ax, epsilon[[0, -1]], np.array([best, best]))
     floor = 100 * dataset.attrs["floor"]
     ax.axhline(floor, color="0.45", linewidth=0.8, linestyle=":")
     ax.text(0.99, best, "without noise", transform=ax.get_yaxis_transform(), fontsize=6, ha="right", va="bottom")
-    ax.text(0.99, floor, "majority class", transform=ax.get_yaxis_transform(), fontsize=6, ha="right", va="bottom")
+    ax.text(0.01, floor, "majority class", transform=ax.get_yaxis_transform(), fontsize=6, va="bottom")
     ax.set(xscale="log", xlabel="ε", ylim=(0, 100))
     ax.set_xticks(epsilon)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

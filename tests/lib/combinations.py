@@ -127,7 +127,7 @@ PROTOCOLS = {
     "clique_averaging": functools.partial(protocol.clique_averaging, TASK, SGD, CLIQUES),
     "gradient_tracking": functools.partial(protocol.gradient_tracking, TASK, SGD),
     "beer": functools.partial(protocol.beer, TASK, SGD, top_k(1), 0.5),
-    "c_gt": functools.partial(protocol.c_gt, TASK, 0.1, top_k(1), 0.5),
+    "c_gt": functools.partial(protocol.c_gt, TASK, 0.1, top_k(1), 0.5, alpha=1.0),
     "d2": functools.partial(protocol.d2, TASK, SGD),
     "exact_diffusion": functools.partial(protocol.exact_diffusion, TASK, SGD),
     "led": functools.partial(protocol.led, TASK, SGD, local_steps=2),

@@ -126,7 +126,7 @@ ALLOWED = {
     "decentlam": (lambda: protocol.decentlam(TASK, SGD), SYNCHRONOUS),
     "quasi_global_momentum": (lambda: protocol.quasi_global_momentum(TASK, SGD), SYNCHRONOUS),
     "ad_psgd": (lambda: protocol.ad_psgd(TASK, SGD), MEETINGS - {"gossip on machines"}),
-    "push_sum": (lambda: protocol.push_sum(), MASS),
+    "push_sum": (lambda: protocol.push_sum(), {*MASS, "teleportation"}),
     "sgp": (lambda: protocol.sgp(TASK, SGD), MASS),
     "gossip_learning": (
         lambda: protocol.gossip_learning(TASK, SGD),

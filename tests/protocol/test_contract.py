@@ -336,7 +336,7 @@ CASES = [
     Case("gt_svrg", with_samples(gt_svrg, 2, period=2), on_rounds([W]), slow=True),
     Case("gt_sarah", with_samples(gt_sarah, 2, period=2), on_rounds([W]), slow=True),
     Case("gt_vr", with_samples(gt_vr, 2, snapshot_probability=0.5), on_rounds([W]), slow=True),
-    Case("c_gt", with_rate(c_gt, compressor=top_k(2), gamma=0.4), on_rounds([W]), slow=True),
+    Case("c_gt", with_rate(c_gt, compressor=top_k(2), gamma=0.4, alpha=1.0), on_rounds([W]), slow=True),
     Case("decentlam", bound(decentlam), on_rounds([W]), slow=True),
     Case("admm", dual_method, on_rounds([W]), conserves=False, on_graph=True),
     Case("admm_losses", dual_method, on_losses, conserves=False, on_graph=True, slow=True),

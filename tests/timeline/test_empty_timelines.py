@@ -26,7 +26,9 @@ def simulated(plan, **given):
 
 EMPTY = {name: (lambda build=build: build(LONG)[0:0]) for name, build in PLANS.items()}
 EMPTY |= {f"{name}, too short": (lambda build=build: build(1e-9)) for name, build in PLANS.items()}
-del EMPTY["a buffer, too short"]  # whose clients fetch the model at time 0
+SERVERS = {"a buffer": 3, "fresh gradients": 6, "batches": 6, "batches of all": 6, "the first": 6}
+for _name in SERVERS:  # clients fetch the model at time 0
+    del EMPTY[f"{_name}, too short"]
 EMPTY |= {
     "nobody averages": lambda: tl.swift(ring(8), 1e-3, compute=tl.clocks.poisson(1.0), period=3, seed=0),
     "rounds": lambda: tl.rounds(metropolis(ring(6)), 9)[4:4],
@@ -79,10 +81,11 @@ def test_empty_plans_are_aligned_with_others():
     assert simulated(filled[1], record_every=every).dataset.time.values.tolist() == [0.0, 2.0, 4.0]
 
 
-def test_a_server_without_returns_has_handed_out_its_model():
-    plan = PLANS["a buffer"](1e-9)
-    assert tl.event_times(plan).tolist() == [0.0, 0.0, 0.0]
-    assert plan.properties.traffic.sent == 3
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_without_returns_has_handed_out_its_model(name):
+    plan = PLANS[name](1e-9)
+    assert set(tl.event_times(plan).tolist()) == {0.0}
+    assert plan.properties.traffic.sent == SERVERS[name]
 
 
 @pytest.mark.parametrize("name", [name for name in PLANS if PLANS[name](LONG).properties.traffic is not None])

@@ -117,7 +117,9 @@ def rennala(
     """Plan Rennala SGD: collect S gradients at the current model, whoever they come from, and ignore older ones.
 
     ``x ← x − γ/S Σ g_j(x)``. Workers compute one gradient after another; who is busy when the new model comes ends
-    its gradient first, in vain, or stops it. Run it with :func:`gossipjax.fedbuff` and SGD.
+    its gradient first, in vain, or stops it. Run it with :func:`gossipjax.fedbuff` and SGD. A gradient in vain is
+    counted at the update for which it comes too late, also if it ends after the plan. A batch that is not complete at
+    the end is left out, with its messages.
 
     With the latency of the fastest ways to and from the pivot it has the times of Fragile SGD, which adds gradients up
     on their way over a tree (``theory.time_complexity.fragile_time`` finds the pivot).

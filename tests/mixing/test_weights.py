@@ -105,10 +105,7 @@ def test_strategies_keep_their_word(kind, data):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        *[
-            (lambda rule=rule: rule(tp.exponential(4)), "directed.*use column_stochastic")
-            for rule in SYMMETRIC
-        ],
+        *[(lambda rule=rule: rule(tp.exponential(4)), "directed.*use column_stochastic") for rule in SYMMETRIC],
         (lambda: wt.best_constant(tp.random_matching(4, seed=0)), "2 components"),
         (lambda: wt.lazy(wt.averaging(3), 1.0), "share=1.0.*no node would mix"),
         (lambda: wt.averaging(0), "num_nodes=0.*at least one"),

@@ -162,7 +162,7 @@ CLAIMS = (
         kind="upper",
     ),
     Claim(
-        "collecting_with_ways_takes_thrice_equilibrium",
+        "collecting_with_ways_takes_thrice",
         "Collecting S gradients takes at most 3 t*, whatever the speeds and ways of the workers.",
         "⌊2y⌋ ≥ y for y ≥ 1; " + TYURIN,
         Axis("workers n", (2, 10, 40, 100), (10,)),

@@ -179,7 +179,7 @@ TINY = {
     ),
     "privacy_utility": privacy_utility.QUICK._replace(num_rounds=3, epsilons=(10.0,), num_seeds=2),
     "byzantine_breakdown": byzantine_breakdown.QUICK._replace(
-        clique=4, ties=2, liars=(1, 2), rules=byzantine_breakdown.ALL[1:5], num_rounds=4, num_seeds=2
+        clique=4, ties=3, liars=(1, 3), rules=byzantine_breakdown.ALL[1:5], num_rounds=4, num_seeds=2
     ),
     "secure_aggregation_cost": secure_aggregation_cost.QUICK._replace(
         num_nodes=8, num_rounds=10, num_records=2, num_seeds=2, degrees=(4,), dropouts=(0.0, 0.3), byte_rounds=10

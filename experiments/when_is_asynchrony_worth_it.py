@@ -96,7 +96,14 @@ class Config(NamedTuple):
     seed: int = 0
 
 
-QUICK = Config(exponents=(0.0, 2.0), latencies=(0.0, 10.0), laws=("fixed",), shares=(0.25,), num_seeds=3)
+QUICK = Config(
+    exponents=(2.0,),
+    latencies=(0.0, 10.0),
+    laws=("fixed",),
+    shares=(0.25,),
+    step_sizes=tuple(2.0**-k for k in range(0, 9, 2)),
+    num_seeds=3,
+)
 
 
 class Cell(NamedTuple):

@@ -72,14 +72,14 @@ def collection_time(count: int, compute: Seconds, reach: Seconds | None = None) 
     Kind: exact.
 
     Args:
-        count: S ≥ 1 gradients.
+        count: S gradients, from 1 to 10⁷.
         compute, reach: as in :func:`equilibrium_time`.
 
     Raises:
         ValueError: as :func:`equilibrium_time`.
     """
     h, tau = _workers(compute, reach)
-    count = whole("count", count, least=1)
+    count = whole("count", count, least=1, most=10**7, remedy="for more, equilibrium_time is within a factor of three")
     # No worker gives more than S gradients, nor more than fit into three times the equilibrium time.
     latest = 3.0 * _equilibrium(float(count), h, tau) * (1 + 1e-9)
     each = np.clip(np.floor((latest - tau) / h), 0, count).astype(np.int64)

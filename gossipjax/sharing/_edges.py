@@ -140,19 +140,19 @@ def off_graph(protocol: Any, mixing: Any) -> tuple[int, int] | None:
 
     Says why rows of :func:`edge_weights` are NaN. Mixings without weights of edges are not looked at.
     """
+    graphs = [each for each in jax.tree.leaves(protocol, is_leaf=_is_edges) if _is_edges(each)]
+    if not graphs or not isinstance(mixing, DenseMixing | TableMixing):
+        return None
     if isinstance(mixing, DenseMixing):
         receivers, senders = np.nonzero(np.asarray(mixing.W))
-    elif isinstance(mixing, TableMixing):
+    else:
         receivers, lanes = np.nonzero(np.asarray(mixing.weights))
         senders = np.asarray(mixing.neighbors)[receivers, lanes]
-    else:
-        return None
-    for edges in jax.tree.leaves(protocol, is_leaf=_is_edges):
-        if _is_edges(edges):
-            known = (np.asarray(edges.neighbors)[receivers] == senders[:, None]).any(1) | (senders == receivers)
-            if not known.all():
-                first = int(np.argmin(known))
-                return int(senders[first]), int(receivers[first])
+    for edges in graphs:
+        known = (np.asarray(edges.neighbors)[receivers] == senders[:, None]).any(1) | (senders == receivers)
+        if not known.all():
+            first = int(np.argmin(known))
+            return int(senders[first]), int(receivers[first])
     return None
 
 

@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from gossipjax._base.arguments import real
-from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.outputs import encode
 from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import all_finite, num_rows
-from gossipjax.facts import Requires
 from gossipjax.mixing._counting import traffic_fields
-from gossipjax.protocol._local import init_optimizer, node_gradients
-from gossipjax.sharing._full import as_sharing
-from gossipjax.types import Event, Info, Params, Protocol, Sharing, Task
-
-
-class DecentLaMState(NamedTuple):
-    """Models, momenta and optimizer states of all nodes, and the state of the sharing."""
-
-    x: Params
-    momentum: Params
-    """In the unit of the models: the published momentum times the learning rate."""
-    optimizer: Any
-    sharing: Any
-
-
-def _init(optimizer: Partial, sharing: Sharing, key: Key[Array, ""], x0: Params) -> DecentLaMState:
-    del key
-    return DecentLaMState(x0, jax.tree.map(jnp.zeros_like, x0), init_optimizer(optimizer, x0), sharing.init(x0))
+from gossipjax.protocol._local import node_gradients
+from gossipjax.protocol._quasi_global import MomentumState, with_momentum
+from gossipjax.types import Event, Info, Protocol, Sharing, Task
 
 
 @by_rows
 def _step(
-    task: Task, optimizer: Partial, beta: Any, sharing: Sharing, key, state: DecentLaMState, event: Event
-) -> tuple[DecentLaMState, Info]:
+    task: Task, optimizer: Partial, beta: Any, sharing: Sharing, key, state: MomentumState, event: Event
+) -> tuple[MomentumState, Info]:
     loss, gradient = node_gradients(key, task, state.x, event)
     updates, optimizer_state = jax.vmap(optimizer().update)(gradient, state.optimizer, state.x)
     trained = optax.apply_updates(state.x, updates)
@@ -55,11 +37,7 @@ def _step(
     momentum = jax.tree.map(gather, state.momentum, state.x, mixed)
     x = jax.tree.map(jnp.subtract, state.x, momentum)
     info = Info(*traffic_fields(event, bits, num_rows(x)), loss, all_finite(x))
-    return DecentLaMState(x, momentum, optimizer_state, shared), info
-
-
-def _model(state: DecentLaMState) -> Params:
-    return state.x
+    return MomentumState(x, momentum, optimizer_state, shared), info
 
 
 @recorded("yuan2021decentlam")
@@ -101,18 +79,4 @@ def decentlam(
     Reference: Yuan, Chen, Huang, Zhang, Pan, Xu, Yin 2021, arXiv 2104.11981, algorithm 2 (recalled; checked against
         public code of Takezawa et al. for Momentum Tracking).
     """
-    real("momentum", momentum, least=0, below=1, remedy="0.9 is usual; 0 is D-PSGD")
-    task, factory, chosen = as_task(task), as_factory(optimizer), as_sharing(sharing)
-    needs = Requires(
-        {"synchronous", "row_stochastic", "own_rows"},
-        mixing=True,
-        num_nodes=task.num_nodes,
-        local_steps=1,
-        builder="timeline.rounds",
-    )
-    return Protocol(
-        init=Partial(_init, factory, chosen),
-        step=Partial(_step, task, factory, momentum, chosen),
-        model=Partial(_model),
-        requires=needs | chosen.requires,
-    )
+    return with_momentum(_step, task, optimizer, momentum, sharing)

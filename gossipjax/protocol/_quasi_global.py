@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +25,7 @@ from gossipjax.sharing._full import as_sharing
 from gossipjax.types import Event, Info, Params, Protocol, Sharing, Task
 
 
-class QuasiGlobalState(NamedTuple):
+class MomentumState(NamedTuple):
     """Models, momenta and optimizer states of all nodes, and the state of the sharing."""
 
     x: Params
@@ -34,15 +35,15 @@ class QuasiGlobalState(NamedTuple):
     sharing: Any
 
 
-def _init(optimizer: Partial, sharing: Sharing, key: Key[Array, ""], x0: Params) -> QuasiGlobalState:
+def _init(optimizer: Partial, sharing: Sharing, key: Key[Array, ""], x0: Params) -> MomentumState:
     del key
-    return QuasiGlobalState(x0, jax.tree.map(jnp.zeros_like, x0), init_optimizer(optimizer, x0), sharing.init(x0))
+    return MomentumState(x0, jax.tree.map(jnp.zeros_like, x0), init_optimizer(optimizer, x0), sharing.init(x0))
 
 
 @by_rows
 def _step(
-    task: Task, optimizer: Partial, beta: Any, sharing: Sharing, key, state: QuasiGlobalState, event: Event
-) -> tuple[QuasiGlobalState, Info]:
+    task: Task, optimizer: Partial, beta: Any, sharing: Sharing, key, state: MomentumState, event: Event
+) -> tuple[MomentumState, Info]:
     loss, gradient = node_gradients(key, task, state.x, event)
     updates, optimizer_state = jax.vmap(optimizer().update)(gradient, state.optimizer, state.x)
     trained = jax.tree.map(lambda x, u, v: x + u - jnp.asarray(beta, x.dtype) * v, state.x, updates, state.momentum)
@@ -55,11 +56,30 @@ def _step(
 
     momentum = jax.tree.map(blend, state.momentum, state.x, x)
     info = Info(*traffic_fields(event, bits, num_rows(x)), loss, all_finite(x))
-    return QuasiGlobalState(x, momentum, optimizer_state, shared), info
+    return MomentumState(x, momentum, optimizer_state, shared), info
 
 
-def _model(state: QuasiGlobalState) -> Params:
+def _model(state: MomentumState) -> Params:
     return state.x
+
+
+def with_momentum(step: Callable[..., Any], task: Any, optimizer: Any, momentum: Any, sharing: Any) -> Protocol:
+    """Check the arguments of a protocol with a momentum of whole rounds, and build it; raises as its builder says."""
+    real("momentum", momentum, least=0, below=1, remedy="0.9 is usual; 0 is D-PSGD")
+    task, factory, chosen = as_task(task), as_factory(optimizer), as_sharing(sharing)
+    needs = Requires(
+        {"synchronous", "row_stochastic", "own_rows"},
+        mixing=True,
+        num_nodes=task.num_nodes,
+        local_steps=1,
+        builder="timeline.rounds",
+    )
+    return Protocol(
+        init=Partial(_init, factory, chosen),
+        step=Partial(step, task, factory, momentum, chosen),
+        model=Partial(_model),
+        requires=needs | chosen.requires,
+    )
 
 
 @recorded("lin2021quasi")
@@ -98,18 +118,4 @@ def quasi_global_momentum(
 
     Reference: Lin, Karimireddy, Stich, Jaggi 2021, arXiv 2102.04761, algorithm 1 with μ = β.
     """
-    real("momentum", momentum, least=0, below=1, remedy="0.9 is usual; 0 is D-PSGD")
-    task, factory, chosen = as_task(task), as_factory(optimizer), as_sharing(sharing)
-    needs = Requires(
-        {"synchronous", "row_stochastic", "own_rows"},
-        mixing=True,
-        num_nodes=task.num_nodes,
-        local_steps=1,
-        builder="timeline.rounds",
-    )
-    return Protocol(
-        init=Partial(_init, factory, chosen),
-        step=Partial(_step, task, factory, momentum, chosen),
-        model=Partial(_model),
-        requires=needs | chosen.requires,
-    )
+    return with_momentum(_step, task, optimizer, momentum, sharing)

@@ -256,6 +256,8 @@ def refusal(name, said, plan, trace):
 
 LINKS = {"relay_averaging", "relay_sgd", "admm", "lt_admm", "dlm", "dinno"}
 """Protocols that say something over single links, which an all-reduce does not have."""
+OFF_THE_TREE = {"rounds", "directed rounds", "synchronous"}
+"""Timelines of one graph, which is not the tree on which relays are built here."""
 
 
 def refused_by_form(name, said, plan):
@@ -264,7 +266,7 @@ def refused_by_form(name, said, plan):
         (name == "gossip_averaging" and plan == "random_walks")
         or (name == "gossip_learning" and plan == "push_rounds")
         or (name in LINKS and plan == "all-reduce")
-        or (name in ("relay_averaging", "relay_sgd") and plan == "synchronous")  # its graph is no tree
+        or (name in ("relay_averaging", "relay_sgd") and plan in OFF_THE_TREE)
         or (said in ("power_gossip", "secure_aggregation", "zip_dl") and plan == "all-reduce")
     )
 

@@ -87,7 +87,7 @@ from gossipjax.timeline import (
     rounds,
 )
 from gossipjax.timeline._events import event_of
-from gossipjax.topology import barabasi_albert, one_peer_exponential, random_tree
+from gossipjax.topology import barabasi_albert, one_peer_exponential, path, random_tree
 
 T, SAMPLED = 12, 4
 RATE = 0.15
@@ -181,6 +181,11 @@ def on_swift(order):
 
 def on_masses(order):
     return on_plan(timeline.directed_push, GRAPH, 9.0, compute=CLOCK, send=1.0, latency=0.2)(order)
+
+
+def on_teleports(order):
+    plan, new = timeline.teleportation(lazy(metropolis(path(SAMPLED))), N, T, seed=5), np.argsort(order).astype(np.int32)
+    return dataclasses.replace(plan, xs=plan.xs | {"nodes": new[plan.xs["nodes"]]})
 
 
 def on_hadfl(order):
@@ -400,6 +405,7 @@ CASES = [
         ),
         slots=SAMPLED,
     ),
+    Case("walks_teleporting", bound(random_walk), on_teleports, slots=SAMPLED, slow=True),
     Case("swift", bound(swift), on_swift),
     Case("hadfl", bound(hadfl, local_steps=2), on_hadfl, slots=N + 1, early=4),
     Case(

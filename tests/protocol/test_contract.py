@@ -184,7 +184,10 @@ def on_masses(order):
 
 
 def on_teleports(order):
-    plan, new = timeline.teleportation(lazy(metropolis(path(SAMPLED))), N, T, seed=5), np.argsort(order).astype(np.int32)
+    plan, new = (
+        timeline.teleportation(lazy(metropolis(path(SAMPLED))), N, T, seed=5),
+        np.argsort(order).astype(np.int32),
+    )
     return dataclasses.replace(plan, xs=plan.xs | {"nodes": new[plan.xs["nodes"]]})
 
 

@@ -8,8 +8,9 @@ the CPU.
 Iterates: the largest difference of any coordinate after 30 rounds. In decent-bench 0.3.0 ``DLM`` and ``DiNNO`` add up
 messages in place, in the array that the sender and its other neighbours hold, too; rows "messages copied" run the same
 classes with agents that read copies. Methods that draw samples and coins get those of the run of gossipjax in the file.
-``GT_SAGA`` writes a gradient at its new model into the table, gossipjax the one that was taken, as does the row "table at
-the old model". Versions before 0.3.0 had an ``ATC`` whose own term is not adapted, which the last row of a problem computes.
+``GT_SAGA`` writes a gradient at its new model into the table, gossipjax the one that it took; rows "table at the old
+model" run the class so. Versions before 0.3.0 had an ``ATC`` whose own term is not adapted, which the last row of a
+problem computes.
 
 Seconds: decent-bench runs the loop of ``Algorithm.run`` with its initialization; gossipjax runs ``simulate`` twice, and
 the first run less the second is the time of compiling. A pair of measurements is taken one right after the other, so
@@ -56,6 +57,7 @@ PEERS: dict[str, dict[str, Any]] = {
     "DLM": {"step_size": RATE, "penalty": 0.3},
     "DiNNO": {"step_size": RATE, "penalty": 0.2, "num_local_steps": 3},
     "ADMM": {"penalty": 0.5, "relaxation": 0.7},
+    "ATG": {"delta": RATE, "gamma": 0.5, "penalty": 0.5, "relaxation": 0.7},
     # Its z starts at x_0, ours at ρ x_0.
     "LT_ADMM": {"step_size": RATE, "aux_step_size": 0.05, "penalty": 1.0, "relaxation": 0.7, "num_local_steps": 3},
     "GT_SAGA": {"step_size": RATE},
@@ -91,11 +93,13 @@ def peer(source: str, answer: str) -> None:
         pairs = zip(network.agents(), data["start"], strict=True)
         start = {agent: arrays.from_numpy(row) for agent, row in pairs}
         given = settings[name]
-        if name == "ADMM":  # its z starts at 0 by default, ours at ρ x_0
+        if name in ("ADMM", "ATG"):  # z starts at 0 by default, ours at ρ x_0
             given |= {"z0": {agent: row * given["penalty"] for agent, row in start.items()}}
         method = getattr(algorithms, name)(x0=start, **given)
         if name == "GT_SAGA" and data["patched"]:
             _write_what_was_taken(method)
+        if name == "ATG":
+            _start_gradients_at_zero(method)
         if name == "GT_VR":
             tossed = iter(data["coins"].ravel().tolist())
             importlib.import_module("decent_bench.algorithms.p2p._gt_vr").random = types.SimpleNamespace(
@@ -130,6 +134,18 @@ def _draw_from(cost: Any, drawn: np.ndarray) -> None:
         return given(indices)
 
     cost._sample_batch_indices = sample
+
+
+def _start_gradients_at_zero(method: Any) -> None:
+    """Let the z of gradients start at 0, which the peer starts as those of models."""
+    given = method.initialize
+
+    def initialize(network: Any) -> None:
+        given(network)
+        for agent in network.agents():
+            agent.aux_vars["z_s"] = agent.aux_vars["z_s"] * 0.0
+
+    method.initialize = initialize
 
 
 def _write_what_was_taken(method: Any) -> None:
@@ -182,6 +198,7 @@ def _our_methods(task: Any, graph: Any, prox: Any) -> dict[str, Any]:
         "ProxSkip": gj.prox_skip(task, sgd, probability=1.0, chi=2.0),
         "DLM": gj.dlm(task, RATE, penalty=set_["DLM"]["penalty"]),
         "DiNNO": gj.dinno(task, sgd, local_steps=3, penalty=set_["DiNNO"]["penalty"]),
+        "ATG": gj.admm_tracking(task, RATE, graph, gamma=0.5, penalty=0.5, relaxation=0.7),
         "LT_ADMM": gj.lt_admm(task, sgd, graph, local_steps=3, penalty=1.0, beta=0.05, relaxation=0.7),
     }
     if prox is not None:

@@ -237,6 +237,7 @@ def protocols():
         call(P.admm, topology=RING, prox=node_prox, penalty=1.0, relaxation=0.5),
         call(P.lt_admm, task=task(), optimizer=SGD, topology=RING, local_steps=2, penalty=1.0, beta=0.1,
             relaxation=0.5),
+        call(P.admm_tracking, task=task(), step_size=0.1, topology=RING, gamma=0.1, penalty=1.0, relaxation=0.5),
         call(P.dlm, task=task(), step_size=0.1, penalty=1.0),
         call(P.dinno, task=task(), optimizer=SGD, local_steps=2, penalty=1.0),
         call(P.gradient_tracking, task=task(), optimizer=SGD, order="adapt_then_combine"),

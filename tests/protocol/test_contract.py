@@ -20,6 +20,7 @@ from gossipjax import (
     Timeline,
     ad_psgd,
     admm,
+    admm_tracking,
     allreduce_sgd,
     beer,
     c_gt,
@@ -258,6 +259,11 @@ def local_dual_method(task, optimizer, order):
     return lt_admm(task, optimizer, graph, local_steps=2, penalty=0.5, beta=0.1)
 
 
+def tracking_dual_method(task, optimizer, order):
+    graph = GRAPH.relabel(np.argsort(order))
+    return admm_tracking(task, optimizer.args[0], graph, gamma=0.6, penalty=0.5, relaxation=0.7)
+
+
 def tree_method(task, optimizer, order):
     return relay_sgd(task, optimizer, TREE.relabel(np.argsort(order)), local_steps=2)
 
@@ -349,6 +355,7 @@ CASES = [
     Case("admm", dual_method, on_rounds([W]), conserves=False, on_graph=True),
     Case("admm_losses", dual_method, on_losses, conserves=False, on_graph=True, slow=True),
     Case("lt_admm", local_dual_method, on_losses, conserves=False, on_graph=True, slow=True),
+    Case("admm_tracking", tracking_dual_method, on_losses, conserves=False, on_graph=True, slow=True),
     Case("dlm", with_rate(dlm, penalty=0.3), on_rounds([W]), slow=True),
     Case("dinno", bound(dinno, local_steps=3, penalty=0.2), on_fresh, slow=True),
     Case("relay_sgd", tree_method, on_tree, conserves=False, on_graph=True, slow=True),

@@ -11,6 +11,7 @@ from problems import CURVATURE, TARGETS, X0, N, exact_quadratic
 from gossipjax import (
     d2,
     decentlam,
+    dlm,
     dpsgd,
     exact_diffusion,
     extra,
@@ -352,6 +353,36 @@ def test_the_range_of_steps_for_one_curvature(build, largest):
     assert np.abs(x - TARGETS.mean(0)).max() < 1e-10
     with pytest.warns(Diverging):
         run(build(task, Partial(optax.sgd, 1.02 * largest / 2)), num_rounds=2000)
+
+
+NEGATIVE = -0.6
+OF_RING = 0.2 * np.eye(N) + 0.4 * ring(N).adjacency().toarray()
+TRACKING_RANGES = {
+    "combine_then_adapt": (1 + NEGATIVE) ** 2 / 2,
+    "next": (1 - NEGATIVE**2) / -NEGATIVE,
+    "aug_dgm": (1 + NEGATIVE) ** 2 / (2 * NEGATIVE**2),
+    "adapt_then_combine": (1 + NEGATIVE) ** 2 / (2 * NEGATIVE**2),
+}
+RANGES = {
+    f"gradient_tracking, {order}": (
+        lambda task, step, order=order: gradient_tracking(task, Partial(optax.sgd, step), order=order),
+        largest / 2,
+    )
+    for order, largest in TRACKING_RANGES.items()
+} | {"dlm": (lambda task, step: dlm(task, step, penalty=0.5), 4 / (2 * 2.0 + 3 * 0.5 * 4))}
+"""Of curvature 2; the Laplacian of the ring has the largest eigenvalue 4."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RANGES)
+def test_the_range_of_steps_on_a_ring(name):
+    build, largest = RANGES[name]
+    assert np.linalg.eigvalsh(OF_RING)[0] == pytest.approx(NEGATIVE)
+    task = exact_quadratic(TARGETS, np.full_like(TARGETS, 2.0))
+    x = np.asarray(run(build(task, 0.95 * largest), OF_RING, 4000).x)
+    assert np.abs(x - TARGETS.mean(0)).max() < 1e-10
+    with pytest.warns(Diverging):
+        run(build(task, 1.02 * largest), OF_RING, 4000)
 
 
 @pytest.mark.slow

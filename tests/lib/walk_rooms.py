@@ -154,6 +154,7 @@ def timelines():
         call(tl.overlays.sequence, graphs=[RING, RING]),
         call(tl.activity.bernoulli, probability=0.5, seed=0),
         call(tl.activity.markov, mean_on=2.5, mean_off=2.5, seed=0),
+        call(tl.activity.poisson, mean_gap=1.5, seed=0),
         call(tl.activity.cyclic, num_groups=2),
         call(tl.activity.presence, joins=np.arange(N), leaves=np.arange(N) + 3),
         call(tl.activity.listed, active=np.ones((2, N), bool)),

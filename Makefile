@@ -53,8 +53,8 @@ test: env
 	XLA_FLAGS="$$($(PY) tests/lib/xla_flags.py)" $(PY) -m pytest -n $(JOBS) --dist worksteal -m "not slow"
 
 slow: env
-	$(PY) -m pytest -n $(JOBS) --dist worksteal -m "exact or (slow and not compiling)"
-	XLA_FLAGS="$$($(PY) tests/lib/xla_flags.py)" $(PY) -m pytest -n $(JOBS) --dist worksteal -m "slow and compiling and not exact"
+	$(PY) -m pytest -n $(JOBS) --dist worksteal --durations 25 -m "exact or (slow and not compiling)"
+	XLA_FLAGS="$$($(PY) tests/lib/xla_flags.py)" $(PY) -m pytest -n $(JOBS) --dist worksteal --durations 25 -m "slow and compiling and not exact"
 
 lint: env
 	$(PY) -m ruff check .

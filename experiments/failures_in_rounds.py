@@ -153,5 +153,6 @@ def table(dataset: xr.Dataset) -> list[Row]:
             at = dataset.sel(condition=condition, averaging_round=t)
             known = float(at.exact_mean_square)
             words = "exact second moment"
-            rows.append(over_seeds(f"Σ (xᵢ − x̄)² after {t} rounds, {condition}", at.mean_square.values, known, words))
+            name = f"Σ (xᵢ − x̄)² after {t} round{'s' * (t > 1)}, {condition}"
+            rows.append(over_seeds(name, at.mean_square.values, known, words))
     return rows

@@ -13,7 +13,7 @@ from figures.lib.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 EVERY_ROUND = ("D-PSGD", "gradient tracking", "EXTRA", "exact diffusion", "NIDS", "DLM", "ADMM")
 LOCAL = ("exact diffusion", "ProxSkip", "LED", "K-GT", "LT-ADMM")
-LEAST = 1e-11
+LEAST = 1e-19
 
 
 def draw(dataset: xr.Dataset) -> Figure:
@@ -55,7 +55,7 @@ def _rounds(ax: Axes, at: xr.Dataset, problem: str) -> None:
         cell = at.sel(protocol=method)
         rounds, middle = _curve(ax, at.event.values, _of_seeds(cell.squared_error), method, index)
         if problem == "quadratics" and np.isfinite(cell.predicted):
-            falling = np.flatnonzero(middle > 1e-8 * middle[0])
+            falling = np.flatnonzero(middle > 1e-16 * middle[0])
             late = rounds[falling[len(falling) // 3 :]]
             line = middle[falling[-1]] * float(cell.predicted) ** (2.0 * (late - late[-1]))
             style.theory_line(ax, late, line)

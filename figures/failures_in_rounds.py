@@ -22,7 +22,7 @@ def draw(dataset: xr.Dataset) -> Figure:
         _learning(ax, dataset.sel(failure=failure), failure)
     for row in axes:
         row[0].set_ylabel("(1/n) Σ ‖xᵢ − x*‖²")
-    style.legend(axes[0, 0], location="center right")
+    style.legend(axes[0, 0], location="lower left")
     _averaging(axes[1, 2], dataset)
     return fig
 
@@ -49,7 +49,7 @@ def _learning(ax: Axes, at: xr.Dataset, failure: str) -> None:
             half = np.nan_to_num(half)
             low, high = np.exp(logs - half), np.exp(logs + half)
             style.band(ax, rounds, np.exp(logs), low=low, high=high, label=str(name), style_index=index)
-    ax.set(yscale="log", xlabel="round", ylim=(LEAST, 10))
+    ax.set(yscale="log", xscale="symlog", xlabel="round", ylim=(LEAST, 10), xlim=(0, None))
     style.title(ax, f"failures: {failure}")
 
 

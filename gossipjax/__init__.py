@@ -38,7 +38,7 @@ from gossipjax._engine.estimate import estimate_memory as estimate_memory
 from gossipjax._engine.growth import Diverging as Diverging
 from gossipjax._engine.loop import run as run
 from gossipjax._engine.loop import with_slots as with_slots
-from gossipjax._engine.mesh import mesh as mesh
+from gossipjax._engine.mesh.devices import mesh as mesh
 from gossipjax._engine.packing import pack as pack
 from gossipjax._engine.repeat import repeat as repeat
 from gossipjax._engine.simulate import Diverged as Diverged

@@ -4,6 +4,7 @@ import gc
 import itertools
 import os
 import pathlib
+import time
 
 # Tests, and the processes that they start, compile anew: they must not depend on what earlier ones left in a folder.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
@@ -29,6 +30,8 @@ MOST_MAPS = 20_000
 where it gets none. Every compiled program holds several, some hundred tests gather ten thousand, and so may a few slow
 ones."""
 _DONE = itertools.count(1)
+UNTIL = float(os.environ.get("GOSSIPJAX_TESTS_UNTIL", "inf"))
+"""When tests that have not begun are left out, in seconds since 1970: ``.ci/run`` has a limit, on slow machines too."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,6 +46,13 @@ def pytest_collection_finish():
     """Let Python look for garbage more rarely, and not among what was imported and collected."""
     gc.freeze()
     gc.set_threshold(20_000)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Leave out, by name, what begins too late."""
+    if time.time() > UNTIL:
+        pytest.skip(f"left out, because the time that was given is over: {item.nodeid}")
 
 
 def pytest_runtest_teardown(item):

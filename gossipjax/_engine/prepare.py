@@ -31,9 +31,9 @@ from gossipjax._engine.checks import (
     check_weights,
     start_form,
 )
-from gossipjax._engine.mesh import as_mesh
-from gossipjax._engine.placeable import check_placeable
-from gossipjax._engine.placed import placement_of
+from gossipjax._engine.mesh.checks import check_placeable
+from gossipjax._engine.mesh.devices import as_mesh
+from gossipjax._engine.mesh.placement import placement_of
 from gossipjax._engine.probe import Probe, key_form, numbers
 from gossipjax._engine.programs import Job, Settings
 from gossipjax.facts import Properties, check_requires

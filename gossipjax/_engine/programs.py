@@ -20,9 +20,9 @@ from gossipjax._base.streams import STARTS, STEPS
 from gossipjax._engine import chunks, loop, stretches
 from gossipjax._engine.chunks import Piece, Room
 from gossipjax._engine.fingerprint import Origin, identity, of_start
+from gossipjax._engine.mesh.placement import Place, Placement, replicate
 from gossipjax._engine.packing import Choice as Packed
 from gossipjax._engine.packing import pack
-from gossipjax._engine.placed import Place, Placement, replicate
 from gossipjax._engine.stretches import Cuts
 from gossipjax.facts import Properties
 from gossipjax.observe._models import Observer

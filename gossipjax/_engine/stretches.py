@@ -80,7 +80,7 @@ def advance(
         losses: before it.
         cuts: its stretches.
         observers: measured at every record.
-        place: of one device of a mesh, see :class:`gossipjax._engine.placed.Place`; None: every row is here.
+        place: of one device of a mesh, see :class:`gossipjax._engine.mesh.placement.Place`; None: every row is here.
 
     Returns:
         ``((state, status, losses), totals)``; totals have one entry for each of ``cuts.stops``. Those after the last

@@ -258,8 +258,8 @@ def refusal(name, said, plan, trace):
 
 LINKS = {"relay_averaging", "relay_sgd", "admm", "lt_admm", "admm_tracking", "dlm", "dinno"}
 """Protocols that say something over single links, which an all-reduce does not have."""
-OFF_THE_TREE = {"rounds", "directed rounds", "synchronous"}
-"""Timelines of one graph, which is not the tree on which relays are built here."""
+RELAYS_ON_TREE, OFF_THE_TREE = {"relay_averaging", "relay_sgd"}, {"rounds", "directed rounds"}
+"""Protocols built here on a tree, and timelines of rounds that they take, but which here have another graph."""
 
 
 def refused_by_form(name, said, plan):
@@ -268,7 +268,7 @@ def refused_by_form(name, said, plan):
         (name == "gossip_averaging" and plan == "random_walks")
         or (name == "gossip_learning" and plan == "push_rounds")
         or (name in LINKS and plan == "all-reduce")
-        or (name in ("relay_averaging", "relay_sgd") and plan in OFF_THE_TREE)
+        or (name in RELAYS_ON_TREE and plan == "synchronous")  # its graph is no tree
         or (said in ("power_gossip", "secure_aggregation", "zip_dl") and plan == "all-reduce")
     )
 
@@ -280,6 +280,11 @@ def runs(name, said, trace=False):
         return (trace or not refused_by_form(name, said, plan)) and refusal(name, said, plan, trace) is None
 
     return tuple(plan for plan in TIMELINES if fits(plan))
+
+
+def runs_as_built(name, said):
+    """Those of :func:`runs` on which what is built here can be simulated: not on another graph than the protocol's."""
+    return tuple(plan for plan in runs(name, said) if not (name in RELAYS_ON_TREE and plan in OFF_THE_TREE))
 
 
 def sharings_of(name):

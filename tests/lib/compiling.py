@@ -10,6 +10,7 @@ FILES = {
     "learn/test_learn.py",
     "predict/test_predict.py",
     "project/test_notebooks.py",
+    "project/test_pages.py",
     "protocol/test_contract.py",
     "protocol/test_dual_methods.py",
     "protocol/test_methods.py",

@@ -8,7 +8,7 @@ import sys
 
 import jax
 import numpy as np
-from combinations import KEY, PROTOCOLS, X0, built, made, runs, sharings_of
+from combinations import KEY, PROTOCOLS, X0, built, made, runs_as_built, sharings_of
 from tree_differences import difference
 
 import gossipjax as gj
@@ -57,7 +57,9 @@ def compare(name, said, plan):
 
 
 def everything():
-    return [(name, said, plan) for name in PROTOCOLS for said in sharings_of(name) for plan in runs(name, said)]
+    return [
+        (name, said, plan) for name in PROTOCOLS for said in sharings_of(name) for plan in runs_as_built(name, said)
+    ]
 
 
 def few():

@@ -28,6 +28,7 @@ from combinations import (
     page,
     refusal,
     runs,
+    runs_as_built,
     takes_sharing,
 )
 from methods import PART, table
@@ -276,7 +277,7 @@ UNEVEN = {"gt_svrg", "gt_sarah", "gt_vr"}
 def test_gradient_calls_are_known_of_all_protocols(name):
     """0 for those that learn from no task; of the others, what a node that acts takes, and its losses tell who acts."""
     said = None if not takes_sharing(name) else "full"
-    plan = built(runs(name, said)[0])
+    plan = built(runs_as_built(name, said)[0])
     plan = dataclasses.replace(plan, properties=dataclasses.replace(plan.properties, message_bytes=None))
     x0 = jnp.zeros((plan.properties.num_rows, X0.shape[1]), X0.dtype)
     job, *_ = prepare(KEY, made(name, said), plan, x0, [], Recording(None, None, None), as_execution(None, "auto"))

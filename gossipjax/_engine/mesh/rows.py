@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, UInt
 
 from gossipjax._base.binding import Frozen
 from gossipjax._base.local import AXIS, Local
-from gossipjax._engine.layout import Layout
+from gossipjax._engine.mesh.layout import Layout
 from gossipjax.facts import Properties
 from gossipjax.mixing._counting import count, speakers
 from gossipjax.mixing._forms import PairMixing

@@ -16,9 +16,9 @@ from jaxtyping import Array, Float, Int, PyTree, UInt
 from gossipjax._base.binding import Frozen
 from gossipjax._base.leaves import is_key
 from gossipjax._base.local import AXIS, Local
-from gossipjax._engine.layout import Exchange, Layout, choose_parts, exchange, layout
-from gossipjax._engine.mesh import as_mesh
-from gossipjax._engine.transfers import Rows, devices_of_rows, lanes_of, room_of, rows_of
+from gossipjax._engine.mesh.devices import as_mesh
+from gossipjax._engine.mesh.layout import Exchange, Layout, choose_parts, exchange, layout
+from gossipjax._engine.mesh.rows import Rows, devices_of_rows, lanes_of, room_of, rows_of
 from gossipjax.mixing._apply import messages
 from gossipjax.mixing._forms import DenseMixing, PairMixing, TableMixing
 from gossipjax.mixing._placed import place
@@ -199,7 +199,7 @@ def placement_of(mesh: Any, parts: Any, timeline: Timeline, protocol: Any, obser
 
     Args:
         mesh: of devices.
-        parts: see :func:`gossipjax._engine.layout.choose_parts`.
+        parts: see :func:`gossipjax._engine.mesh.layout.choose_parts`.
         timeline: of synchronous rounds whose rows are nodes.
         protocol: whose arrays every device needs.
         observers: likewise.

@@ -7,8 +7,10 @@ the CPU.
 
 Iterates: the largest difference of any coordinate after 30 rounds. In decent-bench 0.3.0 ``DLM`` and ``DiNNO`` add up
 messages in place, in the array that the sender and its other neighbours hold, too; rows "messages copied" run the same
-classes with agents that read copies. Versions before 0.3.0 had an ``ATC`` whose own term is not adapted, which the last
-row of a problem computes.
+classes with agents that read copies. Methods that draw samples and coins get those of the run of gossipjax in the file.
+``GT_SAGA`` writes a gradient at its new model into the table, gossipjax the one that it took; rows "table at the old
+model" run the class so. Versions before 0.3.0 had an ``ATC`` whose own term is not adapted, which the last row of a
+problem computes.
 
 Seconds: decent-bench runs the loop of ``Algorithm.run`` with its initialization; gossipjax runs ``simulate`` twice, and
 the first run less the second is the time of compiling. A pair of measurements is taken one right after the other, so
@@ -27,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from typing import Any
 
 import numpy as np
@@ -35,6 +38,8 @@ DIMENSION, SAMPLES, ROUNDS, PAIRS = 10, 20, 30, 3
 THEIR_ROUNDS = {10: 200, 100: 40, 1000: 5}
 OUR_ROUNDS = {10: 2000, 100: 2000, 1000: 500}
 RATE, FAST = 0.1, ("DGD", "ATC_Tracking", "EXTRA")
+PERIOD, SNAPSHOTS, BATCHES = 5, 0.3, {"GT_SAGA": 1, "GT_SARAH": 2, "GT_VR": 1}
+"""Rounds from full gradient to full gradient, probability of a snapshot, and sizes of the batches that are drawn."""
 
 PEERS: dict[str, dict[str, Any]] = {
     "DGD": {"step_size": RATE},
@@ -52,7 +57,12 @@ PEERS: dict[str, dict[str, Any]] = {
     "DLM": {"step_size": RATE, "penalty": 0.3},
     "DiNNO": {"step_size": RATE, "penalty": 0.2, "num_local_steps": 3},
     "ADMM": {"penalty": 0.5, "relaxation": 0.7},
-    "GT_VR": {"step_size": RATE, "snapshot_prob": 1.0},
+    "ATG": {"delta": RATE, "gamma": 0.5, "penalty": 0.5, "relaxation": 0.7},
+    # Its z starts at x_0, ours at ρ x_0.
+    "LT_ADMM": {"step_size": RATE, "aux_step_size": 0.05, "penalty": 1.0, "relaxation": 0.7, "num_local_steps": 3},
+    "GT_SAGA": {"step_size": RATE},
+    "GT_SARAH": {"step_size": RATE, "num_local_steps": PERIOD - 1},
+    "GT_VR": {"step_size": RATE, "snapshot_prob": SNAPSHOTS},
 }
 """Classes of decent-bench and their settings; the methods of ours stand in :func:`_our_methods`."""
 
@@ -70,18 +80,31 @@ def peer(source: str, answer: str) -> None:
     arrays.set_backend("numpy")
     data = np.load(source)
     rounds, names = int(data["rounds"]), [str(name) for name in data["methods"]]
-    if data["copied"]:
+    if data["patched"]:
         _read_copies(agents_of, arrays)
     found, settings = {}, json.loads(str(data["settings"]))
     for name in names:
-        agents = [agents_of(cost, state_snapshot_period=10**9) for cost in _costs(data, arrays.from_numpy)]
+        costs = _costs(data, arrays.from_numpy, BATCHES.get(name, "all"))
+        if name in BATCHES:
+            for cost, drawn in zip(costs, data[f"draws/{name}"], strict=True):
+                _draw_from(cost, drawn)
+        agents = [agents_of(cost, state_snapshot_period=10**9) for cost in costs]
         network = network_of(networkx.from_numpy_array(data["adjacency"]), agents)
         pairs = zip(network.agents(), data["start"], strict=True)
         start = {agent: arrays.from_numpy(row) for agent, row in pairs}
         given = settings[name]
-        if name == "ADMM":  # its z starts at 0 by default, ours at ρ x_0
+        if name in ("ADMM", "ATG"):  # z starts at 0 by default, ours at ρ x_0
             given |= {"z0": {agent: row * given["penalty"] for agent, row in start.items()}}
         method = getattr(algorithms, name)(x0=start, **given)
+        if name == "GT_SAGA" and data["patched"]:
+            _write_what_was_taken(method)
+        if name == "ATG":
+            _start_gradients_at_zero(method)
+        if name == "GT_VR":
+            tossed = iter(data["coins"].ravel().tolist())
+            importlib.import_module("decent_bench.algorithms.p2p._gt_vr").random = types.SimpleNamespace(
+                random=lambda tossed=tossed: next(tossed)
+            )
         _ = network.weights  # computed at the first access, which with 1,000 agents takes a while
         wall, cpu = time.perf_counter(), time.process_time()
         method.run(network, rounds)
@@ -100,7 +123,44 @@ def _read_copies(agents_of: Any, arrays: Any) -> None:
     agents_of.messages = copied
 
 
-def _costs(data: Any, array: Any) -> list[Any]:
+def _draw_from(cost: Any, drawn: np.ndarray) -> None:
+    """Let a cost draw the batches of a list in turn."""
+    given, batches = cost._sample_batch_indices, iter(drawn.tolist())
+
+    def sample(indices: Any = "batch") -> list[int]:
+        if isinstance(indices, str) and indices == "batch":
+            cost._last_batch_used = next(batches)
+            return cost._last_batch_used
+        return given(indices)
+
+    cost._sample_batch_indices = sample
+
+
+def _start_gradients_at_zero(method: Any) -> None:
+    """Let the z of gradients start at 0, which the peer starts as those of models."""
+    given = method.initialize
+
+    def initialize(network: Any) -> None:
+        given(network)
+        for agent in network.agents():
+            agent.aux_vars["z_s"] = agent.aux_vars["z_s"] * 0.0
+
+    method.initialize = initialize
+
+
+def _write_what_was_taken(method: Any) -> None:
+    """Let GT-SAGA write the gradient of its estimate into the table, at the same model and sample."""
+    estimate = method._update_gradient_estimator
+
+    def estimate_and_write(agent: Any) -> None:
+        estimate(agent)
+        used = agent.cost.batch_used
+        agent.aux_vars["z_grads"][used] = agent.cost.gradient(agent.x, indices=used, reduction=None)
+
+    method._update_gradient_estimator, method._update_gradient_table = estimate_and_write, lambda agent: None
+
+
+def _costs(data: Any, array: Any, batch_size: int | str) -> list[Any]:
     costs = importlib.import_module("decent_bench.costs")
     if "curvature" in data:
         pairs = zip(data["curvature"], data["targets"], strict=True)
@@ -108,7 +168,7 @@ def _costs(data: Any, array: Any) -> list[Any]:
     labels = (data["responses"] + 1) / 2
     return [
         costs.LogisticRegressionCost(
-            [(array(row), array(np.array([label]))) for row, label in zip(*shard, strict=True)]
+            [(array(row), array(np.array([label]))) for row, label in zip(*shard, strict=True)], batch_size
         )
         for shard in zip(data["features"], labels, strict=True)
     ]
@@ -138,10 +198,17 @@ def _our_methods(task: Any, graph: Any, prox: Any) -> dict[str, Any]:
         "ProxSkip": gj.prox_skip(task, sgd, probability=1.0, chi=2.0),
         "DLM": gj.dlm(task, RATE, penalty=set_["DLM"]["penalty"]),
         "DiNNO": gj.dinno(task, sgd, local_steps=3, penalty=set_["DiNNO"]["penalty"]),
+        "ATG": gj.admm_tracking(task, RATE, graph, gamma=0.5, penalty=0.5, relaxation=0.7),
+        "LT_ADMM": gj.lt_admm(task, sgd, graph, local_steps=3, penalty=1.0, beta=0.05, relaxation=0.7),
     }
     if prox is not None:
         return methods | {"ADMM": gj.admm(graph, prox, penalty=0.5, relaxation=0.7)}
-    return methods | {"GT_VR": gj.gt_vr(gj.tasks.finite_sum(task), RATE, snapshot_probability=1.0)}
+    sampled = gj.tasks.finite_sum(task)
+    return methods | {
+        "GT_SAGA": gj.gt_saga(sampled, RATE),
+        "GT_SARAH": gj.gt_sarah(sampled, RATE, period=PERIOD, batch_size=BATCHES["GT_SARAH"]),
+        "GT_VR": gj.gt_vr(sampled, RATE, snapshot_probability=SNAPSHOTS),
+    }
 
 
 _ORDERS = {"ATC_Tracking": "next", "AugDGM": "aug_dgm"}
@@ -170,6 +237,35 @@ def _quadratic_prox(curvature: Any, targets: Any, node: Any, z: Any, step_size: 
     return (z + step_size * a * targets[node]) / (1 + step_size * a)
 
 
+def _draws(num_nodes: int, *, table_twice: bool) -> dict[str, np.ndarray]:
+    """Return the samples ``(n, draws, B)`` and coins ``(rounds, n)`` that methods of ours draw, in the peer's order."""
+    import jax
+    import jax.numpy as jnp
+
+    from gossipjax._engine import loop
+    from gossipjax.protocol import _gt_vr
+
+    nodes, rounds = jnp.arange(num_nodes, dtype=jnp.uint32), jnp.arange(ROUNDS + 1, dtype=jnp.uint32)
+    fold, base = jax.random.fold_in, jax.random.fold_in(jax.random.key(0), loop.STEPS)
+
+    def each(stream: Any, draw: Any) -> np.ndarray:
+        return np.asarray(jax.vmap(lambda node: jax.vmap(lambda t: draw(fold(fold(stream, node), t)))(rounds))(nodes))
+
+    def samples(size: int) -> np.ndarray:
+        return each(base, lambda key: jax.random.randint(jax.random.split(key)[0], (size,), 0, SAMPLES, jnp.int32))
+
+    coins = each(fold(base, _gt_vr.SNAPSHOTS), jax.random.uniform)
+    inner = [t for t in range(ROUNDS) if t % PERIOD]
+    return {
+        # The peer draws again for the table.
+        "draws/GT_SAGA": np.repeat(samples(BATCHES["GT_SAGA"]), 2 if table_twice else 1, axis=1),
+        "draws/GT_SARAH": samples(BATCHES["GT_SARAH"])[:, inner],
+        # Its first snapshot and gradient precede its loop.
+        "draws/GT_VR": samples(BATCHES["GT_VR"])[:, 1:],
+        "coins": coins[:, 1:].T,
+    }
+
+
 class Case:
     """One problem on one graph, for both."""
 
@@ -182,12 +278,13 @@ class Case:
         self.mixing, self.python, self.kind = gj.mixing.metropolis(self.graph), python, kind
         self.methods = _our_methods(self.task, self.graph, prox)
 
-    def theirs(self, names: list[str], rounds: int, *, copied: bool = False) -> dict[str, np.ndarray]:
-        """Run decent-bench in its own process."""
+    def theirs(self, names: list[str], rounds: int, *, patched: bool = False) -> dict[str, np.ndarray]:
+        """Run decent-bench in its own process, as it is or with copies of messages and tables at the old model."""
         n = len(self.start)
         adjacency = np.zeros((n, n))
         adjacency[self.graph.senders, self.graph.receivers] = 1
-        given = {"adjacency": adjacency, "start": self.start, "rounds": rounds, "methods": names, "copied": copied}
+        given = {"adjacency": adjacency, "start": self.start, "rounds": rounds, "methods": names, "patched": patched}
+        given |= _draws(n, table_twice=not patched)
         with tempfile.TemporaryDirectory() as folder:
             source, answer = (str(pathlib.Path(folder) / name) for name in ("problem.npz", "answer.npz"))
             np.savez(source, settings=json.dumps(PEERS), **self.arrays, **given)
@@ -230,6 +327,11 @@ def _gradients(case: Case, x: np.ndarray) -> np.ndarray:
     return -np.einsum("nm,nmd->nd", responses / (1 + np.exp(margins)), features) / features.shape[1]
 
 
+ITERATIONS = {"DLM": ROUNDS + 1, "GT_SARAH": ROUNDS // PERIOD}
+"""Where they are not rounds: the first of DLM only exchanges models, and one of GT-SARAH is an outer loop."""
+PATCHED = {"DLM": "messages copied", "DiNNO": "messages copied", "GT_SAGA": "table at the old model"}
+
+
 def compare(python: str, num_nodes: int) -> list[str]:
     """Compare iterates: one row for each method in common."""
     rows = ["| decent-bench | problem | largest difference | largest coordinate |", "| --- | --- | --- | --- |"]
@@ -237,12 +339,14 @@ def compare(python: str, num_nodes: int) -> list[str]:
         case = Case(kind, num_nodes, python)
         names = [name for name in PEERS if name in case.methods]
         ours = {name: case.ours(name, ROUNDS) for name in names}
-        theirs = case.theirs([name for name in names if name != "DLM"], ROUNDS)
-        # The first round of DLM only exchanges models.
-        theirs |= case.theirs(["DLM"], ROUNDS + 1)
+        theirs = case.theirs([name for name in names if name not in ITERATIONS], ROUNDS)
+        for name in ITERATIONS.keys() & names:
+            theirs |= case.theirs([name], ITERATIONS[name])
         rows += [_row(f"`{name}`", kind, ours[name], theirs[name]) for name in names]
-        copied = case.theirs(["DiNNO"], ROUNDS, copied=True) | case.theirs(["DLM"], ROUNDS + 1, copied=True)
-        rows += [_row(f"`{name}`, messages copied", kind, ours[name], copied[name]) for name in ("DLM", "DiNNO")]
+        for name, words in PATCHED.items():
+            if name in names:
+                patched = case.theirs([name], ITERATIONS.get(name, ROUNDS), patched=True)[name]
+                rows.append(_row(f"`{name}`, {words}", kind, ours[name], patched))
         rows.append(_row("`ATC` before 0.3.0, computed", kind, ours["ATC"], _atc_before(case, ROUNDS)))
     return rows
 
@@ -280,7 +384,7 @@ def _spread(ratios: np.ndarray) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("python", help="interpreter of an environment with decent-bench")
-    parser.add_argument("--agents", type=int, nargs="+", default=[10, 100, 1000], choices=list(THEIR_ROUNDS))
+    parser.add_argument("--agents", type=int, nargs="*", default=[10, 100, 1000], choices=list(THEIR_ROUNDS))
     arguments = parser.parse_args()
     known = subprocess.run([arguments.python, "-P", "-c", "import decent_bench"], capture_output=True, check=False)
     if known.returncode != 0:
@@ -292,7 +396,8 @@ def main() -> None:
     told = subprocess.run([arguments.python, "-P", "-c", version], capture_output=True, check=True, text=True).stdout
     print(f"decent-bench {told.strip()}\n")
     print("\n".join(compare(arguments.python, 16)), end="\n\n", flush=True)
-    print("\n".join(pace(arguments.python, arguments.agents)))
+    if arguments.agents:
+        print("\n".join(pace(arguments.python, arguments.agents)))
 
 
 if __name__ == "__main__":

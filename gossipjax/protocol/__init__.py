@@ -3,6 +3,7 @@
 from gossipjax.protocol._ad_psgd import ad_psgd as ad_psgd
 from gossipjax.protocol._admm import admm as admm
 from gossipjax.protocol._admm import lt_admm as lt_admm
+from gossipjax.protocol._admm_tracking import admm_tracking as admm_tracking
 from gossipjax.protocol._allreduce import allreduce_sgd as allreduce_sgd
 from gossipjax.protocol._beer import beer as beer
 from gossipjax.protocol._c_gt import c_gt as c_gt

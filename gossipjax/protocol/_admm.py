@@ -24,7 +24,7 @@ from gossipjax.sharing._edges import Edges, check_rows_of, edges_of, heard, over
 from gossipjax.topology._graph import Topology, require_undirected
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
-_REQUIRES = Requires({"one_graph", "own_rows"}, mixing=True, builder="timeline.rounds")
+ONE_GRAPH = Requires({"one_graph", "own_rows"}, mixing=True, builder="timeline.rounds")
 
 
 class ADMMState(NamedTuple):
@@ -42,7 +42,7 @@ class LTADMMState(NamedTuple):
     optimizer: Any
 
 
-def _start(edges: Edges, name: str, penalty: Any, x0: Params) -> Params:
+def start_at(edges: Edges, name: str, penalty: Any, x0: Params) -> Params:
     """Return ``z_ij = ρ x_i``, with which x0 is a fixed point if it is optimal at every node."""
     check_rows_of(edges.neighbors.shape[0], num_rows(x0), name)
 
@@ -53,11 +53,12 @@ def _start(edges: Edges, name: str, penalty: Any, x0: Params) -> Params:
     return jax.tree.map(spread, x0)
 
 
-def _degrees(edges: Edges) -> Float[Array, " n"]:
+def degrees_of(edges: Edges) -> Float[Array, " n"]:
+    """Count the neighbours of each node."""
     return jnp.sum(edges.present, axis=1).astype(jnp.result_type(float))
 
 
-def _exchange(edges: Edges, penalty: Any, relaxation: Any, z: Params, x: Params, event: Event, name: str) -> Params:
+def exchange(edges: Edges, penalty: Any, relaxation: Any, z: Params, x: Params, event: Event, name: str) -> Params:
     """Send ``z_ij − 2 ρ x_i``, and move the z of the edges over which a message arrived."""
     arrives = heard(event.mixing, edges, name)
 
@@ -70,13 +71,14 @@ def _exchange(edges: Edges, penalty: Any, relaxation: Any, z: Params, x: Params,
     return jax.tree.map(move, z, x)
 
 
-def _sums(z: Params) -> Params:
+def sums_of(z: Params) -> Params:
+    """Add up what a node holds for its neighbours."""
     return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=1), z)
 
 
 def _init(edges: Edges, penalty: Any, key: Key[Array, ""], x0: Params) -> ADMMState:
     del key
-    return ADMMState(x0, _start(edges, "admm", penalty, x0))
+    return ADMMState(x0, start_at(edges, "admm", penalty, x0))
 
 
 def _step(
@@ -85,16 +87,16 @@ def _step(
     del key
     rows, nodes = trained_rows(event), acting_nodes(event, num_rows(state.x))
     kind = jnp.result_type(*jax.tree.leaves(state.x))
-    reach = (1 / (jnp.asarray(penalty) * jnp.maximum(_degrees(edges), 1))).astype(kind)
-    solved = map_nodes(prox, nodes, take(scale_rows(reach, _sums(state.z)), rows), take(reach, rows))
+    reach = (1 / (jnp.asarray(penalty) * jnp.maximum(degrees_of(edges), 1))).astype(kind)
+    solved = map_nodes(prox, nodes, take(scale_rows(reach, sums_of(state.z)), rows), take(reach, rows))
     x = put(state.x, rows, solved)
-    z = _exchange(edges, penalty, relaxation, state.z, x, event, "admm")
+    z = exchange(edges, penalty, relaxation, state.z, x, event, "admm")
     return ADMMState(x, z), Info(*traffic_fields(event, bits_per_row(x), num_rows(x)), None, all_finite((x, z)))
 
 
 def _init_local(edges: Edges, optimizer: Partial, penalty: Any, key: Key[Array, ""], x0: Params) -> LTADMMState:
     del key
-    return LTADMMState(x0, _start(edges, "lt_admm", penalty, x0), init_optimizer(optimizer, x0))
+    return LTADMMState(x0, start_at(edges, "lt_admm", penalty, x0), init_optimizer(optimizer, x0))
 
 
 def _step_local(
@@ -108,11 +110,11 @@ def _step_local(
     event: Event,
 ) -> tuple[LTADMMState, Info]:
     penalty, beta, relaxation = numbers
-    held = scale_rows(jnp.asarray(penalty) * _degrees(edges), state.x)
-    shift = scale_rows(beta, jax.tree.map(jnp.subtract, _sums(state.z), held))
+    held = scale_rows(jnp.asarray(penalty) * degrees_of(edges), state.x)
+    shift = scale_rows(beta, jax.tree.map(jnp.subtract, sums_of(state.z), held))
     trained = train(key, task, optimizer, steps, state.x, state.optimizer, event, shift)
     x, optimizer_state = write(state.x, state.optimizer, trained, event)
-    z = _exchange(edges, penalty, relaxation, state.z, x, event, "lt_admm")
+    z = exchange(edges, penalty, relaxation, state.z, x, event, "lt_admm")
     # A message over an edge that the topology lacks leaves NaN in z, which reaches x in the next round.
     info = Info(*traffic_fields(event, bits_per_row(x), num_rows(x)), trained.loss, trained.finite & all_finite(z))
     return LTADMMState(x, z, optimizer_state), info
@@ -122,7 +124,8 @@ def _model(state: ADMMState | LTADMMState) -> Params:
     return state.x
 
 
-def _check(penalty: Any, relaxation: Any) -> None:
+def check_penalty(penalty: Any, relaxation: Any) -> None:
+    """Check ρ and α; traced ones pass."""
     real("penalty", penalty, above=0, remedy="1 is a start")
     real("relaxation", relaxation, above=0, most=1, remedy="1/2 is ADMM, 1 the method of Peaceman and Rachford")
 
@@ -173,13 +176,13 @@ def admm(
     Reference: Bastianello, Carli, Schenato, Todescato 2021, arXiv 1901.09252 (relaxed, asynchronous, lossy); Shi, Ling,
         Yuan, Wu, Yin 2014, arXiv 1307.5561 (rates of ADMM). Recalled, and as in decent-bench.
     """
-    _check(penalty, relaxation)
+    check_penalty(penalty, relaxation)
     edges, bound = edges_of(require_undirected(topology)), as_partial("prox", prox, "prox(node, z, step_size) -> x")
     return Protocol(
         init=Partial(_init, edges, penalty),
         step=Partial(_step, edges, bound, penalty, relaxation),
         model=Partial(_model),
-        requires=_REQUIRES | Requires(num_nodes=topology.num_nodes, local_steps=0),
+        requires=ONE_GRAPH | Requires(num_nodes=topology.num_nodes, local_steps=0),
     )
 
 
@@ -222,12 +225,12 @@ def lt_admm(
     Reference: Ren, Bastianello, Johansson, Parisini 2025, arXiv 2501.13516, algorithm 1 without variance reduction;
         recalled, and as in decent-bench.
     """
-    _check(penalty, relaxation)
+    check_penalty(penalty, relaxation)
     real("beta", beta, above=0, remedy="the step of the local pull towards the neighbours")
     task, factory, edges = as_task(task), as_factory(optimizer), edges_of(require_undirected(topology))
     return Protocol(
         init=Partial(_init_local, edges, factory, penalty),
         step=Partial(_step_local, task, factory, edges, check_steps(local_steps), (penalty, beta, relaxation)),
         model=Partial(_model),
-        requires=_REQUIRES | Requires(num_nodes=task.num_nodes, local_steps=local_steps),
+        requires=ONE_GRAPH | Requires(num_nodes=task.num_nodes, local_steps=local_steps),
     )

@@ -65,11 +65,14 @@ def dlm(
     holds one vector. The y always sum to zero, so ``x̄ ← x̄ − μ ḡ``. Where it stops, all nodes have one model and
     ``y_i = −g_i``: it is exact with exact gradients. Weights of the matrix are not used, only where they are not 0.
 
+    For losses of one common curvature h and a connected graph it converges if and only if ``μ (2 h + 3 ρ ℓ) < 4``,
+    where ℓ is the largest eigenvalue of L, at most twice the largest degree.
+
     Args:
         task: one shard per node.
         step_size: μ > 0. A new value does not recompile the run.
-        penalty: ρ > 0, below 1 / (μ d) for a largest degree d, or models oscillate. A new value does not recompile
-            the run.
+        penalty: ρ > 0; for a largest degree d keep μ ρ d below 1/2, which leaves room for μ h < 1/2. A new value does
+            not recompile the run.
 
     Raises:
         TypeError: if task has the wrong type.

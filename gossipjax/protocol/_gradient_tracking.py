@@ -99,6 +99,13 @@ def gradient_tracking(
     ``x̄ ← x̄ − γ ȳ``. The rate is linear on smooth, strongly convex problems with a constant step, for any
     heterogeneity; the range of the step depends on W. A message holds two vectors.
 
+    For losses of one common curvature h and a connected graph with symmetric W, whose smallest eigenvalue is w, it
+    converges with SGD and exact gradients if and only if::
+
+        combine_then_adapt:             γ h < (1 + w)² / 2
+        next:                           γ h < 2, and γ h < (1 − w²) / |w| if w < 0
+        aug_dgm, adapt_then_combine:    γ h < 2, and γ h < (1 + w)² / (2 w²) if w < 0
+
     Args:
         task: one shard per node.
         optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A schedule counts the

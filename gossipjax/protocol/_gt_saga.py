@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from gossipjax._base.calls import recorded
 from gossipjax._base.placement import by_rows
-from gossipjax._base.rows import num_rows, scale_rows
+from gossipjax._base.rows import before_writing, num_rows, scale_rows
 from gossipjax.mixing._apply import mix
 from gossipjax.protocol._sampled import (
     as_finite_sum,
@@ -50,12 +50,18 @@ def _step(task: FiniteSum, step_size: Any, key, state: GTSagaState, event: Event
     """One round: one gradient, the tracker, the model; the table takes the gradient."""
     number, loss, gradient = one_sample(key, task, state.x, event)
     places = jnp.arange(num_rows(state.x), dtype=jnp.int32), number
-    change = jax.tree.map(lambda new, table: new - table[places], gradient, state.table)
+
+    def changed() -> Params:
+        return jax.tree.map(lambda new, table: new - table[places], gradient, state.table)
+
+    # Always taken, for no round has the largest number. The write below waits for the branch, and adds: XLA would copy
+    # the table in every round if it could read these rows again after the write.
+    change = before_writing(event.index[0] != jnp.uint32(2**32 - 1), changed, lambda: gradient)
     estimate = jax.tree.map(jnp.add, change, state.mean)
     moved = jax.tree.map(lambda y, new, old: y + new - old, state.tracker, estimate, state.estimate)
     tracker = mix(event.mixing, moved)
     x = mix(event.mixing, jax.tree.map(jnp.subtract, state.x, scale_rows(step_size, tracker)))
-    table = jax.tree.map(lambda table, new: table.at[places].set(new), state.table, gradient)
+    table = jax.tree.map(lambda table, new: table.at[places].add(new), state.table, change)
     mean = jax.tree.map(jnp.add, state.mean, scale_rows(1 / task.num_samples, change))
     return GTSagaState(x, tracker, estimate, table, mean), report(event, x, loss)
 

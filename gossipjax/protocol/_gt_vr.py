@@ -106,8 +106,9 @@ def gt_vr(
     all samples of a node are equal, it is :func:`~gossipjax.gradient_tracking` with exact gradients and
     ``order="aug_dgm"``.
 
-    A message holds two vectors. Nodes take snapshots at rounds of their own, unlike those of
-    :func:`~gossipjax.gt_svrg`; the program takes full gradients of all nodes in a round in which one is due, and of
+    A message holds two vectors. A node takes two gradients of a sample a round and m at a snapshot, 2 + p m on average
+    after the first round. Snapshots are taken in rounds of the node's own, unlike those of
+    :func:`~gossipjax.gt_svrg`; the program takes the full gradients of all nodes in a round in which one is due, and of
     none otherwise. ``gradient_calls`` is NaN, because rounds differ.
 
     Args:

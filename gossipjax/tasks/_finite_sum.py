@@ -52,8 +52,8 @@ def finite_sum(
 ) -> FiniteSum:
     """Make the samples of a task available by number, for methods that return to single samples.
 
-    These are :func:`~gossipjax.gt_saga`, :func:`~gossipjax.gt_svrg` and :func:`~gossipjax.gt_sarah`. What the task
-    itself draws, such as its batch size, plays no role for them.
+    These are :func:`~gossipjax.gt_saga`, :func:`~gossipjax.gt_svrg`, :func:`~gossipjax.gt_sarah` and
+    :func:`~gossipjax.gt_vr`. What the task itself draws, such as its batch size, plays no role for them.
 
     >>> from gossipjax.tasks import finite_sum, linear_regression
     >>> finite_sum(linear_regression(4, samples_per_node=10, dimension=2)).num_samples

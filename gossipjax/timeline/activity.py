@@ -19,7 +19,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax._base.memory import check_memory
 
-__all__ = ["Activity", "bernoulli", "cyclic", "listed", "markov", "presence"]
+__all__ = ["Activity", "bernoulli", "cyclic", "listed", "markov", "poisson", "presence"]
 
 AN_ACTIVITY = "make one with gossipjax.timeline.activity, such as bernoulli(0.9, seed=0)"
 
@@ -95,6 +95,36 @@ def _markov(mean_on: float, mean_off: float, seed: int, num_rounds: int, num_nod
     for row in active:
         row[:] = now
         now = np.where(now, rng.random(num_nodes) >= 1 / mean_on, rng.random(num_nodes) < 1 / mean_off)
+    return active
+
+
+@recorded()
+def poisson(mean_gap: int | float, *, seed: int) -> Activity:
+    """Let every node be active in single rounds, with Poisson numbers of inactive rounds between them, independently.
+
+    The start is stationary: a share ``1 / (1 + mean_gap)`` of the nodes is active in every round. The gaps are more
+    regular than those of :func:`bernoulli`, which are geometric: their variance is ``mean_gap``, not
+    ``mean_gap (1 + mean_gap)``.
+
+    Args:
+        mean_gap: mean number of inactive rounds from one active round to the next, above 0.
+        seed: of the NumPy generator.
+    """
+    mean_gap = real("mean_gap", mean_gap, above=0, most=2**31 - 1, unit="rounds", remedy="bernoulli(1.0) has no gaps")
+    return Activity(Partial(_poisson, mean_gap, checked_seed(seed)), f"poisson(gaps of {mean_gap:g}, seed={seed})")
+
+
+def _poisson(mean_gap: float, seed: int, num_rounds: int, num_nodes: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    # The gap around the start is drawn by its length, with the active round at its end: N + 1 rounds with N Poisson, or
+    # N + 2. The start is anywhere in it.
+    longer = rng.random(num_nodes) * (1 + mean_gap) >= 1
+    length = 1 + longer + rng.poisson(mean_gap, num_nodes)
+    left = rng.integers(0, length)
+    active = np.zeros((num_rounds, num_nodes), bool)
+    for row in active:
+        row[:] = left == 0
+        left = np.where(row, rng.poisson(mean_gap, num_nodes), left - 1)
     return active
 
 

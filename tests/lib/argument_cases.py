@@ -98,6 +98,13 @@ CASES = [
             **STEPS,
         ),
     ),
+    (
+        protocol.admm_tracking,
+        {"task": TASK, "step_size": 0.1, "topology": GRAPH, "gamma": 0.1, "penalty": 1.0},
+        {"task": THING | NONE, "step_size": REAL | {"zero": 0.0}, "topology": THING | NONE}
+        | {"gamma": REAL | {"zero": 0.0, "large": 2.0}}
+        | DUAL,
+    ),
     (protocol.dinno, *learning({"local_steps": 2, "penalty": 1.0}, penalty=REAL | {"zero": 0.0}, **STEPS)),
     (
         protocol.dlm,

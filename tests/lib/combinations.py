@@ -148,6 +148,7 @@ PROTOCOLS = {
     "relay_sgd": functools.partial(protocol.relay_sgd, TASK, SGD, TREE),
     "admm": functools.partial(protocol.admm, GRAPH, Partial(quadratic_prox, CURVATURE, TARGETS), penalty=1.0),
     "lt_admm": functools.partial(protocol.lt_admm, TASK, SGD, GRAPH, local_steps=2, penalty=0.2, beta=0.2),
+    "admm_tracking": functools.partial(protocol.admm_tracking, TASK, 0.3, GRAPH, gamma=0.2, penalty=0.3),
     "dlm": functools.partial(protocol.dlm, TASK, 0.1, penalty=0.5),
     "dinno": functools.partial(protocol.dinno, TASK, SGD, local_steps=2, penalty=0.2),
     "random_walk": functools.partial(protocol.random_walk, TASK, SGD),
@@ -217,6 +218,7 @@ WHOLE_ONLY = {
     "relay_sgd": RELAYS,
     "admm": DUAL,
     "lt_admm": DUAL,
+    "admm_tracking": DUAL,
     "dlm": SAME_ENDS,
     "dinno": SAME_ENDS,
     "random_walk": "the model itself moves: at the next node nothing is there to fill in what was left behind",
@@ -254,7 +256,7 @@ def refusal(name, said, plan, trace):
     return None
 
 
-LINKS = {"relay_averaging", "relay_sgd", "admm", "lt_admm", "dlm", "dinno"}
+LINKS = {"relay_averaging", "relay_sgd", "admm", "lt_admm", "admm_tracking", "dlm", "dinno"}
 """Protocols that say something over single links, which an all-reduce does not have."""
 RELAYS_ON_TREE, OFF_THE_TREE = {"relay_averaging", "relay_sgd"}, {"rounds", "directed rounds"}
 """Protocols built here on a tree, and timelines of rounds that they take, but which here have another graph."""

@@ -119,6 +119,7 @@ ALLOWED = {
     "relay_sgd": (lambda: protocol.relay_sgd(TASK, SGD, TREE), ONE_GRAPH - {"synchronous"}),
     "admm": (lambda: PROTOCOLS["admm"](), ONE_GRAPH),
     "lt_admm": (lambda: PROTOCOLS["lt_admm"](), ONE_GRAPH),
+    "admm_tracking": (lambda: PROTOCOLS["admm_tracking"](), ONE_GRAPH),
     "dlm": (lambda: protocol.dlm(TASK, 0.1, penalty=0.5), LINKS),
     "dinno": (
         lambda: protocol.dinno(TASK, SGD, local_steps=2, penalty=0.2),

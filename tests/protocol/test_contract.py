@@ -20,6 +20,7 @@ from gossipjax import (
     Timeline,
     ad_psgd,
     admm,
+    admm_tracking,
     allreduce_sgd,
     beer,
     c_gt,
@@ -87,7 +88,7 @@ from gossipjax.timeline import (
     rounds,
 )
 from gossipjax.timeline._events import event_of
-from gossipjax.topology import barabasi_albert, one_peer_exponential, random_tree
+from gossipjax.topology import barabasi_albert, one_peer_exponential, path, random_tree
 
 T, SAMPLED = 12, 4
 RATE = 0.15
@@ -183,6 +184,14 @@ def on_masses(order):
     return on_plan(timeline.directed_push, GRAPH, 9.0, compute=CLOCK, send=1.0, latency=0.2)(order)
 
 
+def on_teleports(order):
+    plan, new = (
+        timeline.teleportation(lazy(metropolis(path(SAMPLED))), N, T, seed=5),
+        np.argsort(order).astype(np.int32),
+    )
+    return dataclasses.replace(plan, xs=plan.xs | {"nodes": new[plan.xs["nodes"]]})
+
+
 def on_hadfl(order):
     """Two cycles; rows stay where they are, the last mean behind those of the nodes."""
     devices = network(N, seconds=0.1 / (1 + np.arange(N) % 2))
@@ -248,6 +257,11 @@ def dual_method(task, optimizer, order):
 def local_dual_method(task, optimizer, order):
     graph = GRAPH.relabel(np.argsort(order))
     return lt_admm(task, optimizer, graph, local_steps=2, penalty=0.5, beta=0.1)
+
+
+def tracking_dual_method(task, optimizer, order):
+    graph = GRAPH.relabel(np.argsort(order))
+    return admm_tracking(task, optimizer.args[0], graph, gamma=0.6, penalty=0.5, relaxation=0.7)
 
 
 def tree_method(task, optimizer, order):
@@ -341,6 +355,7 @@ CASES = [
     Case("admm", dual_method, on_rounds([W]), conserves=False, on_graph=True),
     Case("admm_losses", dual_method, on_losses, conserves=False, on_graph=True, slow=True),
     Case("lt_admm", local_dual_method, on_losses, conserves=False, on_graph=True, slow=True),
+    Case("admm_tracking", tracking_dual_method, on_losses, conserves=False, on_graph=True, slow=True),
     Case("dlm", with_rate(dlm, penalty=0.3), on_rounds([W]), slow=True),
     Case("dinno", bound(dinno, local_steps=3, penalty=0.2), on_fresh, slow=True),
     Case("relay_sgd", tree_method, on_tree, conserves=False, on_graph=True, slow=True),
@@ -400,6 +415,7 @@ CASES = [
         ),
         slots=SAMPLED,
     ),
+    Case("walks_teleporting", bound(random_walk), on_teleports, slots=SAMPLED, slow=True),
     Case("swift", bound(swift), on_swift),
     Case("hadfl", bound(hadfl, local_steps=2), on_hadfl, slots=N + 1, early=4),
     Case(

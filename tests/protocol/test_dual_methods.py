@@ -10,7 +10,7 @@ import pytest
 from jax.tree_util import Partial
 from problems import CURVATURE, TARGETS, X0, N, exact_quadratic, quadratic_prox
 
-from gossipjax import Diverged, admm, dinno, dlm, lt_admm, relay_averaging, relay_sgd, simulate
+from gossipjax import Diverged, admm, admm_tracking, dinno, dlm, lt_admm, relay_averaging, relay_sgd, simulate
 from gossipjax.mixing import metropolis
 from gossipjax.observe import models
 from gossipjax.timeline import activity, changing_rounds, losses, rounds
@@ -111,6 +111,39 @@ def test_lt_admm_equals_its_loop(plan):
     close(run(method, plan).x, lt_admm_in_numpy(0.7, 0.1, 0.6, schedule))
 
 
+def admm_tracking_in_numpy(step_size, gamma, penalty, relaxation, schedule):
+    x, z, w = X0, {(i, j): penalty * X0[i] for i, j in EDGES}, dict.fromkeys(EDGES, np.zeros(3))
+    for arrived, acts in schedule:
+        y, s = (x + sums(z)) / (1 + penalty * DEGREES), (gradient(x) + sums(w)) / (1 + penalty * DEGREES)
+        x = np.where(acts[:, None], (1 - gamma) * x + gamma * (y - step_size * s), x)
+        z, w = (
+            {
+                (i, j): (1 - relaxation) * old[i, j] - relaxation * (old[j, i] - 2 * penalty * mean[j])
+                if (j, i) in arrived
+                else old[i, j]
+                for i, j in EDGES
+            }
+            for old, mean in ((z, y), (w, s))
+        )
+    return x, z
+
+
+@pytest.mark.parametrize("plan", [pytest.param(None, marks=pytest.mark.slow), LOSSY], ids=["all", "lossy"])
+def test_admm_tracking_equals_its_loop(plan):
+    numbers = {"gamma": 0.6, "penalty": 0.7, "relaxation": 0.8}
+    schedule = whole(T) if plan is None else arrivals(plan)
+    found = run(admm_tracking(TASK, 0.3, GRAPH, **numbers), plan)
+    close(found.x, admm_tracking_in_numpy(0.3, schedule=schedule, **numbers)[0])
+
+
+@pytest.mark.slow
+def test_admm_tracking_without_gradients_conserves_what_its_page_says():
+    flat = exact_quadratic(curvature=np.full_like(CURVATURE, 1e-300))
+    x = run(admm_tracking(flat, 0.3, GRAPH, gamma=0.6, penalty=0.7, relaxation=0.8), num_rounds=600).x
+    weights = 2 * 0.8 + 0.6 * 0.7 * DEGREES
+    np.testing.assert_allclose(x, np.broadcast_to((weights * X0).sum(0) / weights.sum(), x.shape), rtol=0, atol=1e-10)
+
+
 def test_dlm_equals_its_loop():
     x, y = X0, np.zeros_like(X0)
     for _ in range(T):
@@ -208,6 +241,8 @@ EXACT = {
     "admm, losses": (admm(ring(N), PROX, penalty=0.5), FAILING),
     "lt_admm": (lt_admm(TASK, SGD, ring(N), local_steps=3, penalty=0.5, beta=0.1), rounds(metropolis(ring(N)), 3000)),
     "lt_admm, losses": (lt_admm(TASK, SGD, ring(N), local_steps=3, penalty=0.5, beta=0.1), FAILING),
+    "admm_tracking": (admm_tracking(TASK, 0.3, ring(N), gamma=0.2, penalty=0.5), rounds(metropolis(ring(N)), 3000)),
+    "admm_tracking, losses": (admm_tracking(TASK, 0.3, ring(N), gamma=0.2, penalty=0.5), FAILING),
     "dlm": (dlm(TASK, RATE, penalty=1.0), rounds(metropolis(ring(N)), 3000)),
     "dinno": (dinno(TASK, SGD, local_steps=3, penalty=0.5), rounds(metropolis(ring(N)), 3000)),
 }
@@ -237,10 +272,11 @@ def test_admm_without_losses_to_minimize_conserves_the_mean_weighted_by_degrees(
     [
         admm(ring(N), PROX, penalty=0.5),
         lt_admm(TASK, SGD, ring(N), local_steps=1, penalty=0.5, beta=0.1),
+        admm_tracking(TASK, 0.1, ring(N), gamma=0.1, penalty=0.5),
         relay_averaging(path(N)),
         relay_sgd(TASK, SGD, path(N)),
     ],
-    ids=["admm", "lt_admm", "relay_averaging", "relay_sgd"],
+    ids=["admm", "lt_admm", "admm_tracking", "relay_averaging", "relay_sgd"],
 )
 def test_edges_that_the_topology_lacks_stop_the_run(method):
     """Before the work if the first round has some, otherwise when models become NaN."""

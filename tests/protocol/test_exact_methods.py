@@ -11,6 +11,7 @@ from problems import CURVATURE, TARGETS, X0, N, exact_quadratic
 from gossipjax import (
     d2,
     decentlam,
+    dlm,
     dpsgd,
     exact_diffusion,
     extra,
@@ -145,19 +146,28 @@ def cycle():
     return [uniform(graph).toarray() for graph in one_peer_exponential(N)]
 
 
-@pytest.mark.parametrize("matrices", [[W], cycle()], ids=["one matrix", "a cycle"])
-def test_k_gt_equals_its_loop(matrices):
+def k_gt_in_numpy(matrices, *, rate, steps, server):
     """Liu et al. 2024, algorithm 1, with c = 0 at the start."""
-    x, c, steps, server = X0, np.zeros_like(X0), 3, 0.7
-    for t in range(T):
+    x, c = X0, np.zeros_like(X0)
+    for mixing in matrices:
         local = x
         for _ in range(steps):
-            local = local - RATE * (gradient(local) + c)
-        z = (x - local) / (steps * RATE)
-        mixing = matrices[t % len(matrices)]
+            local = local - rate * (gradient(local) + c)
+        z = (x - local) / (steps * rate)
         c = c - z + mixing @ z
-        x = mixing @ (x - server * steps * RATE * z)
-    found = run(k_gt(TASK, RATE, local_steps=steps, communication_step_size=server), matrices)
+        x = mixing @ (x - server * steps * rate * z)
+    return x, c
+
+
+def in_turn(matrices):
+    """The matrices of ten rounds."""
+    return [matrices[t % len(matrices)] for t in range(T)]
+
+
+@pytest.mark.parametrize("matrices", [[W], cycle()], ids=["one matrix", "a cycle"])
+def test_k_gt_equals_its_loop(matrices):
+    x, c = k_gt_in_numpy(in_turn(matrices), rate=RATE, steps=3, server=0.7)
+    found = run(k_gt(TASK, RATE, local_steps=3, communication_step_size=0.7), matrices)
     close(found.x, x)
     close(found.state.correction, c)
     assert np.abs(c.sum(0)).max() < 1e-12
@@ -191,13 +201,18 @@ def test_prox_skip_sends_with_the_stated_probability():
     np.testing.assert_array_equal(np.diff(found["bytes_sent"].values), talks * X0.shape[1] * 8)
 
 
-def test_quasi_global_momentum_equals_its_loop():
+def quasi_global_in_numpy(matrices, *, rate, beta):
     """Lin et al. 2021, algorithm 1, with the momentum in the unit of gradients."""
-    x, hat, beta = X0, np.zeros_like(X0), 0.8
-    for _ in range(T):
-        new = W @ (x - RATE * (beta * hat + gradient(x)))
-        hat, x = beta * hat + (1 - beta) * (x - new) / RATE, new
-    found = run(quasi_global_momentum(TASK, SGD, momentum=beta))
+    x, hat = X0, np.zeros_like(X0)
+    for mixing in matrices:
+        new = mixing @ (x - rate * (beta * hat + gradient(x)))
+        hat, x = beta * hat + (1 - beta) * (x - new) / rate, new
+    return x, hat
+
+
+def test_quasi_global_momentum_equals_its_loop():
+    x, hat = quasi_global_in_numpy(in_turn([W]), rate=RATE, beta=0.8)
+    found = run(quasi_global_momentum(TASK, SGD, momentum=0.8))
     close(found.x, x)
     close(found.state.momentum, RATE * hat)
     plain = run(quasi_global_momentum(TASK, SGD, momentum=0.0))
@@ -227,17 +242,21 @@ def test_simple_gt_equals_its_loop():
     assert np.abs((x - y).sum(0)).max() < 1e-12
 
 
+def decentlam_in_numpy(matrices, *, rate, beta):
+    """Yuan et al. 2021, algorithm 2, with the momentum in the unit of gradients."""
+    x, m = X0, np.zeros_like(X0)
+    for mixing in matrices:
+        m = beta * m + (x - mixing @ (x - rate * gradient(x))) / rate
+        x = x - rate * m
+    return x, m
+
+
 @pytest.mark.parametrize(
     "matrices", [[W], pytest.param(cycle(), marks=pytest.mark.slow)], ids=["one matrix", "a cycle"]
 )
 def test_decentlam_equals_its_loop(matrices):
-    """Yuan et al. 2021, algorithm 2, with the momentum in the unit of gradients."""
-    x, m, beta = X0, np.zeros_like(X0), 0.8
-    for t in range(T):
-        tilde = (x - matrices[t % len(matrices)] @ (x - RATE * gradient(x))) / RATE
-        m = beta * m + tilde
-        x = x - RATE * m
-    found = run(decentlam(TASK, SGD, momentum=beta), matrices)
+    x, m = decentlam_in_numpy(in_turn(matrices), rate=RATE, beta=0.8)
+    found = run(decentlam(TASK, SGD, momentum=0.8), matrices)
     close(found.x, x)
     close(found.state.momentum, RATE * m)
 
@@ -334,6 +353,36 @@ def test_the_range_of_steps_for_one_curvature(build, largest):
     assert np.abs(x - TARGETS.mean(0)).max() < 1e-10
     with pytest.warns(Diverging):
         run(build(task, Partial(optax.sgd, 1.02 * largest / 2)), num_rounds=2000)
+
+
+NEGATIVE = -0.6
+OF_RING = 0.2 * np.eye(N) + 0.4 * ring(N).adjacency().toarray()
+TRACKING_RANGES = {
+    "combine_then_adapt": (1 + NEGATIVE) ** 2 / 2,
+    "next": (1 - NEGATIVE**2) / -NEGATIVE,
+    "aug_dgm": (1 + NEGATIVE) ** 2 / (2 * NEGATIVE**2),
+    "adapt_then_combine": (1 + NEGATIVE) ** 2 / (2 * NEGATIVE**2),
+}
+RANGES = {
+    f"gradient_tracking, {order}": (
+        lambda task, step, order=order: gradient_tracking(task, Partial(optax.sgd, step), order=order),
+        largest / 2,
+    )
+    for order, largest in TRACKING_RANGES.items()
+} | {"dlm": (lambda task, step: dlm(task, step, penalty=0.5), 4 / (2 * 2.0 + 3 * 0.5 * 4))}
+"""Of curvature 2; the Laplacian of the ring has the largest eigenvalue 4."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RANGES)
+def test_the_range_of_steps_on_a_ring(name):
+    build, largest = RANGES[name]
+    assert np.linalg.eigvalsh(OF_RING)[0] == pytest.approx(NEGATIVE)
+    task = exact_quadratic(TARGETS, np.full_like(TARGETS, 2.0))
+    x = np.asarray(run(build(task, 0.95 * largest), OF_RING, 4000).x)
+    assert np.abs(x - TARGETS.mean(0)).max() < 1e-10
+    with pytest.warns(Diverging):
+        run(build(task, 1.02 * largest), OF_RING, 4000)
 
 
 @pytest.mark.slow

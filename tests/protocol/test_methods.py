@@ -16,7 +16,9 @@ from gossipjax.tasks import FiniteSum
 
 FLAT = exact_quadratic(curvature=np.full_like(CURVATURE, 1e-300))
 ON_TREE = {"relay_averaging", "relay_sgd"}
-ON_ONE_GRAPH = {"admm": ("rounds",), "lt_admm": ("rounds",)} | dict.fromkeys(ON_TREE, ("losses on one graph",))
+ON_ONE_GRAPH = dict.fromkeys(("admm", "lt_admm", "admm_tracking"), ("rounds",)) | dict.fromkeys(
+    ON_TREE, ("losses on one graph",)
+)
 """Plans on the graph that a protocol is built for."""
 SERVERS = {name for name in PROTOCOLS if name.startswith("fed")} | {"scaffold"}
 """There is one model, a server's: without training there is nothing that mixing could change."""

@@ -9,9 +9,9 @@ from jax.tree_util import Partial
 from problems import CURVATURE, TARGETS, X0, N, exact_quadratic
 from scipy import stats
 
-from gossipjax import random_walk, simulate
+from gossipjax import gossip_averaging, push_sum, random_walk, simulate
 from gossipjax.mixing import metropolis, uniform
-from gossipjax.timeline import teleportation
+from gossipjax.timeline import rounds, teleportation
 from gossipjax.topology import one_peer_exponential, path, star
 
 KEY, RATE, K, T = jax.random.key(1), 0.2, 4, 9
@@ -40,6 +40,15 @@ def test_it_equals_its_loop(matrices):
     moves = np.count_nonzero(names[1:] != names[:-1])
     assert found["messages_sent"].values[-1] == degrees + moves
     assert found["bytes_sent"].values[-1] == (degrees + moves) * X0.shape[1] * 8
+
+
+@pytest.mark.parametrize("method", [push_sum, gossip_averaging], ids=lambda build: build.__name__)
+def test_averaging_of_models_that_jump_is_that_of_rounds(method):
+    """Who holds a model does not matter without data: the same numbers as on rounds of the k models, bit for bit."""
+    moved = simulate(KEY, method(), teleportation(cycle(), N, T, seed=3), jnp.asarray(X0[:K]))
+    stayed = simulate(KEY, method(), rounds(cycle(), T), jnp.asarray(X0[:K]))
+    np.testing.assert_array_equal(moved.x, stayed.x)
+    np.testing.assert_allclose(moved.x, np.broadcast_to(X0[:K].mean(0), (K, X0.shape[1])), rtol=0, atol=1e-12)
 
 
 def test_nodes_are_drawn_uniformly_in_random_order():

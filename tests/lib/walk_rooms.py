@@ -491,6 +491,18 @@ def gradients():
             state=gj.gossip_averaging().init(KEY, jnp.ones(N)),
             chunk=2,
         ),
+        call(gj.learn.edge_gates, free=edges, num_edges=2),
+        call(
+            gj.learn.choose_edges,
+            outcome=jnp.sum,
+            graph=RING,
+            num_edges=2,
+            learning_rate=0.5,
+            steps=2,
+            restarts=2,
+            seed=0,
+            progress=False,
+        ),
         call(gj.learn.fit, outcome=_square, start=0.5, optimizer=SGD, key=None, steps=3, progress=False),
         call(gj.learn.best_rates, graph=RING, tolerance=0.01, most_cuts=5000),
         call(

@@ -429,6 +429,10 @@ def deploy():
     return [rounds, call(gj.deploy.Link, bytes_per_second=1e6, latency_seconds=0.1)]
 
 
+def _seconds(candidate, seed):
+    return candidate
+
+
 def networks():
     g, p = gj.design, gj.predict
     load = {"model_bytes": 100, "local_steps": 1, "time_batch": 1, "bandwidth": "unlimited"}
@@ -453,7 +457,17 @@ def networks():
             temperature=0.1,
             num_rounds=2,
             seed=0,
+            progress=False,
             **load,
+        ),
+        call(
+            g.halving,
+            candidates={"a": 1.0, "b": 2.0},
+            seconds=_seconds,
+            runs=(1, 1),
+            survivors=(1,),
+            seed=0,
+            progress=False,
         ),
         call(g.judge, baseline_seconds=half, design_seconds=half),
         call(g.confirm, result=found, draws=[DEVICES, DEVICES]),

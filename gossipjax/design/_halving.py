@@ -101,6 +101,8 @@ def _checked(candidates: Any, runs: Any, survivors: Any) -> tuple[list[str], lis
     if len(names) < 2:
         raise ValueError(f"candidates={shown(names)}: must be two or more, to choose among")
     counts = wholes("runs", runs, shape=(None,), least=1).tolist()
+    if not counts:
+        raise ValueError(f"runs={shown(runs)}: must have a number of runs for each stage, such as (1, 2, 5)")
     sizes = wholes("survivors", survivors, shape=(len(counts) - 1,), least=1, remedy="one for each stage but the last")
     sizes = np.minimum(sizes, len(names)).tolist()
     if any(after > before for before, after in itertools.pairwise(sizes)):

@@ -123,7 +123,8 @@ def choose_edges(
             graph. Errors that fall by orders of magnitude are best given as logarithms.
         graph: undirected; the edges to choose from.
         num_edges: k, from 1 to the number of edges.
-        learning_rate: of Adam; the numbers a begin at 0, and the noise is of size one.
+        learning_rate: of Adam. The numbers a begin at 0, and a start settles when they are large against the noise,
+            which is of size one: after some hundred steps of 1. Much less is a random search, much more settles early.
         steps: of each start; each computes the outcome and its gradient once.
         restarts: starts with other noise, which run side by side.
         seed: of the noise.

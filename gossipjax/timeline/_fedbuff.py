@@ -139,7 +139,7 @@ def _run(n: int, duration: float, concurrency: int, train_time: Clock, buffer: _
         full = waiting == buffer.size and kept
         searched += now >= duration
         if full or searched == MOST_SEARCHED:
-            require_update(duration, now, found=full)
+            require_update(duration, now, "train_time, concurrency or buffer_size", found=full)
         returns.append(_Return(now, client, place, (1.0 + staleness) ** -buffer.power if kept else 0.0, full))
         if full:
             version, waiting = version + 1, 0

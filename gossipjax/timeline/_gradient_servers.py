@@ -299,7 +299,7 @@ def _arrivals(workers: _Workers, max_delay: int | None, stop: bool) -> list[_Gra
 
     for i in range(n):
         begin(0.0, i)
-    require_update(workers.duration, computing[0][0])
+    require_update(workers.duration, computing[0][0], "compute or latency")
     found = []
     while computing[0][0] < workers.duration:
         now, i, start = gradient = heapq.heappop(computing)
@@ -336,7 +336,7 @@ def _batches(
 ) -> list[_Gradient]:
     """Collect gradients at one model until they make a batch; then everybody gets the next model."""
     n, version, sent, ignored = workers.way.size, 0, workers.way.size, 0
-    way = workers.way.tolist()
+    way, names = workers.way.tolist(), f"compute, latency or {'wait_for' if one_each else 'batch_size'}"
     begins, ends = list(way), [way[i] + workers.seconds(i) for i in range(n)]
     """When the gradient that each worker computes now, or next, begins and will be done."""
     found: list[_Gradient] = []
@@ -355,11 +355,11 @@ def _batches(
                 batch.append((now, i))
             complete = add(i)
             if searched == MOST_SEARCHED:
-                require_update(workers.duration, now, found=complete)
+                require_update(workers.duration, now, names, found=complete)
             begins[i], ends[i] = ends[i], np.inf if one_each else ends[i] + workers.seconds(i)
             if not one_each:
                 heapq.heappush(arriving, (ends[i] + way[i], i))
-        require_update(workers.duration, now)
+        require_update(workers.duration, now, names)
         for i in range(n):
             current, at = (begins[i], ends[i]), now + way[i]
             begins[i], ends[i], late = _next_model(workers, i, current, at, stop=stop, one_each=one_each)

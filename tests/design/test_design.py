@@ -372,6 +372,7 @@ def test_who_gets_there_more_often_comes_first():
     ("settings", "words"),
     [
         ({"candidates": {"a": 1.0}}, "must be two or more"),
+        ({"runs": ()}, r"runs=\(\): must have"),
         ({"runs": (1, 0)}, r"runs\[1\]=0"),
         ({"survivors": (2,)}, "survivors of shape"),
         ({"survivors": (1, 2)}, "must not grow"),

@@ -155,7 +155,7 @@ MORE_EVENTS = [
     ids=lambda plan: plan.properties.name.partition("(")[0],
 )
 def test_receiving_weights_of_events_have_gradients(plan):
-    """Against central differences: meetings, drawn, packed or with handshakes, pushes, messages in flight, exchanges."""
+    """Against central differences: meetings (drawn, packed, with handshakes), pushes, messages in flight, exchanges."""
     x0, protocol = jnp.linspace(-1.0, 1.0, 6)[:, None], gj.gossip_averaging()
     arrays = {name: leaf for name, leaf in (plan.shared | plan.xs).items() if name in ("weight", "keep", "weights")}
     assert arrays

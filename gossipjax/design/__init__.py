@@ -9,6 +9,8 @@ from gossipjax.design._confirm import Verdict as Verdict
 from gossipjax.design._confirm import confirm as confirm
 from gossipjax.design._confirm import judge as judge
 from gossipjax.design._confirm import redrawn as redrawn
+from gossipjax.design._halving import Halving as Halving
+from gossipjax.design._halving import halving as halving
 from gossipjax.design._pace import equal_split as equal_split
 from gossipjax.design._pace import seconds_per_round as seconds_per_round
 from gossipjax.design._score import Score as Score

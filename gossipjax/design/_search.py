@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy import sparse
 
-from gossipjax._base.arguments import real, whole
+from gossipjax._base.arguments import flag, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax._base.memory import check_memory
+from gossipjax._base.progress import progress_bar
 from gossipjax.design._pace import adjacency_of
 from gossipjax.design._score import (
     Problem,
@@ -127,6 +128,7 @@ def network(
     temperature: float = 0.03,
     num_rounds: int = 32,
     seed: int,
+    progress: bool | None = None,
 ) -> Design:
     """Search for the undirected network on which given devices reach a target in the fewest seconds.
 
@@ -153,6 +155,7 @@ def network(
         temperature: of the beginning, in logarithms of seconds.
         num_rounds: largest number of rounds to plan for a score, at least 2.
         seed: of moves and of the random usual graphs.
+        progress: show a progress bar; None: only on a terminal.
 
     Raises:
         ValueError: if a number is out of range, devices come and go, or no usual graph reaches the target within the
@@ -166,6 +169,7 @@ def network(
     )
     steps, restarts = whole("num_steps", num_steps, least=0), whole("restarts", restarts, least=1)
     temperature, seed = real("temperature", temperature, above=0), checked_seed(seed)
+    progress = None if progress is None else flag("progress", progress)
     n = whole("number of devices", problem.site.num_nodes, least=2, remedy="a network has two nodes or more")
     check_memory(f"devices: dense matrices of {n} nodes", 100.0 * n * n, "design for fewer nodes")
     usual = standard_graphs(n, seed=seed)
@@ -173,8 +177,9 @@ def network(
     starts = [adjacency_of(usual[name], n) for name in scores]
     known = {_bits(start): score for start, score in zip(starts, scores.values(), strict=True)}
     search = _Search(problem, np.random.default_rng(seed), known, [], starts[0], next(iter(scores.values())))
-    for number in range(restarts):
-        _anneal(search, starts[number % len(starts)], steps, temperature)
+    with progress_bar(progress, "moves", restarts * steps) as search.show:
+        for number in range(restarts):
+            _anneal(search, starts[number % len(starts)], steps, temperature)
     best = next((name for name, start in zip(scores, starts, strict=True) if np.array_equal(start, search.best)), None)
     graph = usual[best] if best else graph_of(search.best, f"designed({n}, seed={seed})")
     history = np.asarray(search.history, np.float64)
@@ -210,6 +215,8 @@ class _Search:
     best: Graph
     score: Score
     """Of the best."""
+    show: Callable[[int], None] = lambda done: None
+    """Moves the progress bar."""
 
 
 def _anneal(search: _Search, start: Graph, num_steps: int, temperature: float) -> None:
@@ -219,6 +226,7 @@ def _anneal(search: _Search, start: Graph, num_steps: int, temperature: float) -
     for step in range(num_steps):
         other = MOVES[rng.integers(len(MOVES))](rng, now)
         search.history.append(search.score.seconds)
+        search.show(len(search.history))
         if other is None or other.sum(1).max() > problem.most_neighbors or not _connected(other):
             continue
         rounds = rounds_of(problem, other)

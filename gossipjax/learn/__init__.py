@@ -1,5 +1,8 @@
-"""Gradients through gossip: learned mixing weights, and the rates at which edges should meet."""
+"""Gradients through gossip: learned mixing weights, edges worth keeping, and the rates at which edges should meet."""
 
+from gossipjax.learn._edges import ChosenEdges as ChosenEdges
+from gossipjax.learn._edges import choose_edges as choose_edges
+from gossipjax.learn._edges import edge_gates as edge_gates
 from gossipjax.learn._fit import Fit as Fit
 from gossipjax.learn._fit import fit as fit
 from gossipjax.learn._outcomes import consensus_error as consensus_error

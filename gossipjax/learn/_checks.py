@@ -49,6 +49,6 @@ def float_array(name: str, numbers: Any) -> Any:
 
 def _is_float(leaf: Any) -> bool:
     try:
-        return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+        return leaf is not None and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
     except TypeError:
         return False

@@ -60,8 +60,8 @@ def fedbuff(task: Task, optimizer: optax.GradientTransformation | Partial, *, lo
 
     Args:
         task: one shard per client.
-        optimizer: the clients' optax transformation, or a Partial of one; its state is new at every fetch. A schedule
-            counts the steps since the fetch: 0 … H − 1.
+        optimizer: the clients' optax transformation, or a Partial of one; its state is new at every fetch, so that one
+            step with momentum is one without. A schedule counts the steps since the fetch: 0 … H − 1.
         local_steps: H ≥ 1.
 
     Raises:

@@ -12,7 +12,7 @@ from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties, Traffic
 from gossipjax.timeline._from_events import listed
-from gossipjax.timeline._memory import MOST_NODES, require_room
+from gossipjax.timeline._memory import MOST_NODES, MOST_SEARCHED, require_room, require_update
 from gossipjax.timeline.clocks import A_CLOCK, Clock, expected_ticks, service_times
 from gossipjax.types import NOBODY, Timeline
 
@@ -73,7 +73,7 @@ def fedbuff(
         seed: of the NumPy generators that draw clients and times.
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: if a setting is out of range, the plan does not fit into memory, or it ends before the first update.
 
     Reference: Nguyen et al. 2022, arXiv 2106.06639, algorithm 1.
     """
@@ -130,13 +130,16 @@ def _run(n: int, duration: float, concurrency: int, train_time: Clock, buffer: _
 
     for place in range(concurrency):
         begin(0.0, place, 0)
-    version, waiting, returns = 0, 0, []
-    while busy[0][0] < duration:
+    version, waiting, searched, returns = 0, 0, 0, []
+    while version == 0 or busy[0][0] < duration:
         now, place, client, start = heapq.heappop(busy)
         staleness = version - start
         kept = buffer.max_staleness is None or staleness <= buffer.max_staleness
         waiting += kept
         full = waiting == buffer.size and kept
+        searched += now >= duration
+        if full or searched == MOST_SEARCHED:
+            require_update(duration, now, "train_time, concurrency or buffer_size", found=full)
         returns.append(_Return(now, client, place, (1.0 + staleness) ** -buffer.power if kept else 0.0, full))
         if full:
             version, waiting = version + 1, 0

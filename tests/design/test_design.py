@@ -1,5 +1,6 @@
 """Networks for devices: exact rounds, planned seconds, a search as good as enumeration, and honest verdicts."""
 
+import contextlib
 import itertools
 import math
 
@@ -317,6 +318,84 @@ def test_redrawn_speeds_have_the_spread_asked_for():
     error = 0.3 / np.sqrt(2 * logs.size)  # of the standard deviation of so many normal numbers
     assert abs(logs.std() - 0.3) < 4 * error
     assert not np.array_equal(draws[0].seconds_per_sample, draws[1].seconds_per_sample)
+
+
+# --- halving ----------------------------------------------------------------------------------------------------------
+
+
+def test_halving_runs_the_best_again_on_seeds_of_each_stage():
+    """Against a loop: sixteen candidates once, four twice, two five times; 34 runs."""
+    calls = []
+
+    def seconds(mean, seed):
+        calls.append((mean, seed))
+        return mean * np.exp(0.3 * np.random.default_rng(seed + int(1000 * mean)).normal())
+
+    candidates = {f"graph {i}": 1.0 + i / 20 for i in range(16)}
+    found = design.halving(candidates, seconds, seed=0)
+    left, begin = list(candidates), 0
+    for stage, (count, after) in enumerate(((1, 4), (2, 2), (5, 1))):
+        own = calls[begin : begin + count * len(left)]
+        begin += count * len(left)
+        assert [mean for mean, _ in own] == [candidates[name] for name in left for _ in range(count)]
+        seeds = {seed for _, seed in own}
+        assert all({seed for mean, seed in own if mean == candidates[name]} == seeds for name in left)
+        assert len(seeds) == count
+        means = {name: np.mean([np.log(seconds(candidates[name], seed)) for seed in seeds]) for name in left}
+        del calls[-count * len(left) :]
+        left = sorted(left, key=means.get)
+        assert found.stages[stage] == tuple(left)
+        left = left[:after]
+    assert begin == len(calls) == found.num_runs == 34
+    assert found.winner == left[0]
+    assert len({seed for _, seed in calls}) == 1 + 2 + 5
+    assert sorted(map(len, found.seconds.values())) == [1] * 12 + [3] * 2 + [8] * 2
+
+
+def test_luck_in_one_stage_does_not_count_in_the_next():
+    given = iter([0.1, 1.0, 2.0, 3.0, 3.0, 1.0, 1.0])
+    found = design.halving(dict.fromkeys("abc"), lambda _, seed: next(given), runs=(1, 2), survivors=(2,), seed=0)
+    assert found.stages == (("a", "b", "c"), ("b", "a"))
+    assert found.winner == "b"
+    assert found.seconds["a"].tolist() == [0.1, 3.0, 3.0]
+
+
+def test_who_gets_there_more_often_comes_first():
+    seconds = {"often": iter([9.0, 9.0, np.inf]), "fast": iter([1.0, np.inf, np.inf])}
+    found = design.halving(seconds, lambda mine, seed: next(mine), runs=(3,), survivors=(), seed=0)
+    assert found.winner == "often"
+    with pytest.raises(ValueError, match="no run of the last stage gets there"):
+        design.halving({"a": 0, "b": 0}, lambda mine, seed: np.inf, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"candidates": {"a": 1.0}}, "must be two or more"),
+        ({"runs": ()}, r"runs=\(\): must have"),
+        ({"runs": (1, 0)}, r"runs\[1\]=0"),
+        ({"survivors": (2,)}, "survivors of shape"),
+        ({"survivors": (1, 2)}, "must not grow"),
+        ({"seconds": lambda mine, seed: -mine}, "seconds of a with seed .*=-1.0: .* above 0"),
+        ({"seconds": lambda mine, seed: np.nan}, "seconds of a with seed"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_halving_says_what_is_wrong(settings, words):
+    given = {"candidates": {"a": 1.0, "b": 2.0}, "seconds": lambda mine, seed: mine, "seed": 0}
+    with pytest.raises(ValueError, match=words):
+        design.halving(**(given | settings))
+    with pytest.raises(TypeError, match="candidates"):
+        design.halving(["a", "b"], given["seconds"], seed=0)
+
+
+def test_a_search_shows_how_far_it_is():
+    done = []
+    watched = contextlib.nullcontext(done.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_search, "progress_bar", lambda shown, name, total: (done.append((shown, total)), watched)[1])
+        design.network(FOUR, design.consensus(0.1), num_steps=3, restarts=2, seed=0, progress=True, **LOAD)
+    assert done == [(True, 6), 1, 2, 3, 4, 5, 6]
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

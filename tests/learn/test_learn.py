@@ -132,6 +132,16 @@ def test_chunks_store_fewer_states():
     assert bytes_of(None) < bytes_of(256) / 4  # 16 + 16 states against 256
 
 
+TICKS = timeline.clocks.poisson(1.0)
+MORE_EVENTS = [
+    timeline.poisson_push(topology.ring(6), 40, seed=0),
+    timeline.pairwise(6, 6.0, compute=TICKS, communicate=1.0, atomic=False, latency=0.2, seed=0),
+    gj.pack(timeline.poisson_pairs(topology.ring(6), 40, seed=0)),
+    timeline.gossip_learning(6, 8.0, period=1.0, latency=0.1, seed=0),
+    timeline.push_gossip(6, 6.0, compute=TICKS, gossip=1.0, two_way=True, seed=0),
+]
+
+
 @pytest.mark.parametrize(
     "plan",
     [
@@ -140,11 +150,12 @@ def test_chunks_store_fewer_states():
         timeline.push_gossip(
             6, 6.0, compute=timeline.clocks.poisson(0.5), gossip=timeline.clocks.poisson(1.0), latency=0.3, seed=0
         ),
+        *(pytest.param(plan, marks=pytest.mark.slow) for plan in MORE_EVENTS),
     ],
     ids=lambda plan: plan.properties.name.partition("(")[0],
 )
 def test_receiving_weights_of_events_have_gradients(plan):
-    """Against central differences, on meetings, meetings drawn inside the run, and messages in flight."""
+    """Against central differences: meetings (drawn, packed, with handshakes), pushes, messages in flight, exchanges."""
     x0, protocol = jnp.linspace(-1.0, 1.0, 6)[:, None], gj.gossip_averaging()
     arrays = {name: leaf for name, leaf in (plan.shared | plan.xs).items() if name in ("weight", "keep", "weights")}
     assert arrays

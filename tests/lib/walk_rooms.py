@@ -431,6 +431,10 @@ def deploy():
     return [rounds, call(gj.deploy.Link, bytes_per_second=1e6, latency_seconds=0.1)]
 
 
+def _seconds(candidate, seed):
+    return candidate
+
+
 def networks():
     g, p = gj.design, gj.predict
     load = {"model_bytes": 100, "local_steps": 1, "time_batch": 1, "bandwidth": "unlimited"}
@@ -455,7 +459,17 @@ def networks():
             temperature=0.1,
             num_rounds=2,
             seed=0,
+            progress=False,
             **load,
+        ),
+        call(
+            g.halving,
+            candidates={"a": 1.0, "b": 2.0},
+            seconds=_seconds,
+            runs=(1, 1),
+            survivors=(1,),
+            seed=0,
+            progress=False,
         ),
         call(g.judge, baseline_seconds=half, design_seconds=half),
         call(g.confirm, result=found, draws=[DEVICES, DEVICES]),
@@ -492,6 +506,18 @@ def gradients():
             timeline=PLAN,
             state=gj.gossip_averaging().init(KEY, jnp.ones(N)),
             chunk=2,
+        ),
+        call(gj.learn.edge_gates, free=edges, num_edges=2),
+        call(
+            gj.learn.choose_edges,
+            outcome=jnp.sum,
+            graph=RING,
+            num_edges=2,
+            learning_rate=0.5,
+            steps=2,
+            restarts=2,
+            seed=0,
+            progress=False,
         ),
         call(gj.learn.fit, outcome=_square, start=0.5, optimizer=SGD, key=None, steps=3, progress=False),
         call(gj.learn.best_rates, graph=RING, tolerance=0.01, most_cuts=5000),

@@ -5,6 +5,7 @@ import heapq
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,6 +71,12 @@ def test_ad_psgd_takes_copies_where_the_timeline_says():
     expected[0] -= 2 * RATE * gradient(0, X0[0])  # the copy is kept until the node begins anew
     np.testing.assert_allclose(state.x, expected, **CLOSE)
     np.testing.assert_array_equal(state.snapshot, X0)
+
+
+def test_one_step_of_fedbuff_has_no_momentum():
+    plan = fedbuff(N, 20.0, concurrency=3, train_time=CLOCK, buffer_size=2, seed=0)
+    heavy = protocol.fedbuff(TASK, optax.sgd(RATE, momentum=0.9))
+    np.testing.assert_allclose(models(heavy, plan, X0[:1]), models(protocol.fedbuff(TASK, SGD), plan, X0[:1]), **CLOSE)
 
 
 def test_nobody_changes_nothing():

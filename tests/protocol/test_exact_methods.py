@@ -394,6 +394,16 @@ def test_decentlam_has_the_bias_of_dpsgd():
     assert np.abs(plain - OPTIMUM).max() > 1e-2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [decentlam, quasi_global_momentum])
+def test_a_momentum_of_the_optimizer_is_a_longer_step_in_the_end(build):
+    """Of 0.5: twice the step of SGD, so the bias of D-PSGD with that."""
+    matrix = lazy(metropolis(ring(N)))
+    own = Partial(optax.sgd, 0.025, momentum=0.5)
+    far = np.asarray(run(dpsgd(HETEROGENEOUS, Partial(optax.sgd, 0.05)), matrix, 4000).x)
+    close(run(build(HETEROGENEOUS, own, momentum=0.3), matrix, 4000).x, far)
+
+
 @pytest.mark.parametrize("total", [0.5, 1.0, 2.5])
 def test_what_led_needs_of_the_matrix(total):
     """Without gradients, a disagreement of eigenvalue w in W grows below w = (βH − 2)/(βH + 2), and shrinks above."""

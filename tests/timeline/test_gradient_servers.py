@@ -8,7 +8,7 @@ import pytest
 from jax.tree_util import Partial
 
 import gossipjax as gj
-from gossipjax.timeline import clocks, m_synchronous, malenia, rennala, ringmaster
+from gossipjax.timeline import _gradient_servers, clocks, m_synchronous, malenia, rennala, ringmaster
 from theory import time_complexity as times
 
 N, D, STEP = 5, 3, 0.1
@@ -200,10 +200,58 @@ def test_slots_are_few():
     assert rennala(30, 20.0, compute=clocks.poisson(1.0), batch_size=8, seed=0).properties.num_slots == 2
 
 
-def test_a_plan_without_an_update_runs():
-    plan = rennala(N, 0.5, compute=clocks.deterministic(1.0), batch_size=3, seed=0)
-    assert len(plan) == 1
-    assert plan.properties.traffic.sent == N
+FIRST = {
+    "ringmaster": (ringmaster, {}, 1.0),
+    "rennala": (rennala, {"batch_size": SIZE}, 1.0 * 4),  # 1, √3, 2, 3, π, 2√3 and 4: the seventh comes last
+    "malenia": (malenia, {"batch_size": 1}, PERIODS[-1]),
+    "m_synchronous": (m_synchronous, {"wait_for": 3}, PERIODS[2]),
+}
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_a_plan_without_an_update_is_refused(name):
+    build, settings, first = FIRST[name]
+    settings = settings | {"compute": clocks.deterministic(PERIODS), "seed": 0}
+    with pytest.raises(ValueError, match=f"duration=0.75: .* first time after {first:.6g} seconds.* longer time"):
+        build(N, 0.75, **settings)
+    with pytest.raises(ValueError, match=f"after {first:.6g} seconds"):
+        build(N, first, **settings)
+    assert updates(build(N, first * 1.001, **settings))[0][0] == pytest.approx(first, rel=1e-12)
+
+
+def test_a_first_update_in_the_far_future_is_not_waited_for():
+    with pytest.raises(ValueError, match=r"duration=2: .* moves not before \S+ seconds"):
+        rennala(N, 2.0, compute=clocks.deterministic(PERIODS), batch_size=10**12, seed=0)
+
+
+def test_a_gradient_that_is_stopped_leaves_the_queue(monkeypatch):
+    """Without a limit, every restart would leave an entry behind until its time has come."""
+    longest, push = [0], _gradient_servers.heapq.heappush
+
+    def watched(heap, item):
+        push(heap, item)
+        longest[0] = max(longest[0], len(heap))
+
+    monkeypatch.setattr(_gradient_servers.heapq, "heappush", watched)
+    slow = np.append(np.full(29, 1000.0), 1.0)
+    plan = ringmaster(30, 200.0, compute=clocks.deterministic(slow), max_delay=1, stop=True, seed=0)
+    assert len(plan) == 200
+    assert longest[0] <= 3 * 30
+
+
+@pytest.mark.parametrize(
+    ("build", "settings"),
+    [(ringmaster, {"max_delay": 3}), (rennala, {"batch_size": 5}), (malenia, {"batch_size": 5}),
+     (m_synchronous, {"wait_for": 5})],
+    ids=lambda value: getattr(value, "__name__", ""),
+)  # fmt: skip
+def test_a_plan_that_is_too_large_is_refused_before_a_time_is_drawn(build, settings):
+    def sampler(rng, shape):
+        raise AssertionError
+
+    clock = clocks.Clock(0.0, 1.0, sampler)
+    with pytest.raises(ValueError, match=r"num_nodes, duration, compute: about .* gradients of 1,000,000 nodes .* GiB"):
+        build(10**6, 1e4, compute=clock, seed=0, **settings)
 
 
 @pytest.mark.parametrize(

@@ -68,3 +68,10 @@ def test_facts_are_those_of_the_matrix():
 def test_more_models_than_nodes_are_refused():
     with pytest.raises(ValueError, match="num_nodes=3"):
         teleportation(W, 3, T, seed=0)
+
+
+def test_a_plan_that_is_too_large_is_refused_before_a_node_is_drawn(monkeypatch):
+    """A round takes a node, a count and what is computed on the way, for each of four models."""
+    monkeypatch.setattr("gossipjax.timeline._memory.free_bytes", lambda: 2.0**30)
+    with pytest.raises(ValueError, match=r"num_rounds, weights: about 2e\+07 rounds .* 2.09 GiB"):
+        teleportation(W, 10, 20_000_000, seed=0)

@@ -9,8 +9,8 @@ Iterates: the largest difference of any coordinate after 30 rounds. In decent-be
 messages in place, in the array that the sender and its other neighbours hold, too; rows "messages copied" run the same
 classes with agents that read copies. Methods that draw samples and coins get those of the run of gossipjax in the file.
 ``GT_SAGA`` writes a gradient at its new model into the table, gossipjax the one that it took; rows "table at the old
-model" run the class so. Versions before 0.3.0 had an ``ATC`` whose own term is not adapted, which the last row of a
-problem computes.
+model" run the class so. ``ADMM`` and ``ATG`` start with the z of gossipjax, not with their own. Versions before 0.3.0
+had an ``ATC`` whose own term is not adapted, which the last row of a problem computes.
 
 Seconds: decent-bench runs the loop of ``Algorithm.run`` with its initialization; gossipjax runs ``simulate`` twice, and
 the first run less the second is the time of compiling. A pair of measurements is taken one right after the other, so
@@ -38,7 +38,7 @@ DIMENSION, SAMPLES, ROUNDS, PAIRS = 10, 20, 30, 3
 THEIR_ROUNDS = {10: 200, 100: 40, 1000: 5}
 OUR_ROUNDS = {10: 2000, 100: 2000, 1000: 500}
 RATE, FAST = 0.1, ("DGD", "ATC_Tracking", "EXTRA")
-PERIOD, SNAPSHOTS, BATCHES = 5, 0.3, {"GT_SAGA": 1, "GT_SARAH": 2, "GT_VR": 1}
+PERIOD, SNAPSHOTS, BATCHES = 5, 0.3, {"GT_SAGA": 1, "GT_SARAH": 2, "GT_VR": 1, "LT_ADMM_VR": 1}
 """Rounds from full gradient to full gradient, probability of a snapshot, and sizes of the batches that are drawn."""
 
 PEERS: dict[str, dict[str, Any]] = {
@@ -60,6 +60,7 @@ PEERS: dict[str, dict[str, Any]] = {
     "ATG": {"delta": RATE, "gamma": 0.5, "penalty": 0.5, "relaxation": 0.7},
     # Its z starts at x_0, ours at ρ x_0.
     "LT_ADMM": {"step_size": RATE, "aux_step_size": 0.05, "penalty": 1.0, "relaxation": 0.7, "num_local_steps": 3},
+    "LT_ADMM_VR": {"step_size": RATE, "aux_step_size": 0.05, "penalty": 1.0, "relaxation": 0.7, "num_local_steps": 3},
     "GT_SAGA": {"step_size": RATE},
     "GT_SARAH": {"step_size": RATE, "num_local_steps": PERIOD - 1},
     "GT_VR": {"step_size": RATE, "snapshot_prob": SNAPSHOTS},
@@ -203,8 +204,9 @@ def _our_methods(task: Any, graph: Any, prox: Any) -> dict[str, Any]:
     }
     if prox is not None:
         return methods | {"ADMM": gj.admm(graph, prox, penalty=0.5, relaxation=0.7)}
-    sampled = gj.tasks.finite_sum(task)
+    sampled, dual = gj.tasks.finite_sum(task), {"local_steps": 3, "penalty": 1.0, "beta": 0.05, "relaxation": 0.7}
     return methods | {
+        "LT_ADMM_VR": gj.lt_admm_vr(sampled, RATE, graph, keep_table=True, **dual),
         "GT_SAGA": gj.gt_saga(sampled, RATE),
         "GT_SARAH": gj.gt_sarah(sampled, RATE, period=PERIOD, batch_size=BATCHES["GT_SARAH"]),
         "GT_VR": gj.gt_vr(sampled, RATE, snapshot_probability=SNAPSHOTS),
@@ -254,11 +256,17 @@ def _draws(num_nodes: int, *, table_twice: bool) -> dict[str, np.ndarray]:
     def samples(size: int) -> np.ndarray:
         return each(base, lambda key: jax.random.randint(jax.random.split(key)[0], (size,), 0, SAMPLES, jnp.int32))
 
+    def local(key: Any) -> Any:
+        """Draw a sample for each of the three local steps."""
+        keys = [fold(key, number) for number in range(3)]
+        return jnp.stack([jax.random.randint(jax.random.split(k)[0], (1,), 0, SAMPLES, jnp.int32) for k in keys])
+
     coins = each(fold(base, _gt_vr.SNAPSHOTS), jax.random.uniform)
     inner = [t for t in range(ROUNDS) if t % PERIOD]
     return {
         # The peer draws again for the table.
         "draws/GT_SAGA": np.repeat(samples(BATCHES["GT_SAGA"]), 2 if table_twice else 1, axis=1),
+        "draws/LT_ADMM_VR": each(base, local)[:, :ROUNDS].reshape(num_nodes, -1, 1),
         "draws/GT_SARAH": samples(BATCHES["GT_SARAH"])[:, inner],
         # Its first snapshot and gradient precede its loop.
         "draws/GT_VR": samples(BATCHES["GT_VR"])[:, 1:],

@@ -47,6 +47,7 @@ _PUBLISHED = {
     "extra": "EXTRA",
     "admm": "ADMM",
     "lt_admm": "LT-ADMM",
+    "lt_admm_vr": "LT-ADMM-VR",
     "admm_tracking": "ADMM-Tracking Gradient",
     "dlm": "DLM",
     "dinno": "DiNNO",

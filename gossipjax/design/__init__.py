@@ -9,8 +9,6 @@ from gossipjax.design._confirm import Verdict as Verdict
 from gossipjax.design._confirm import confirm as confirm
 from gossipjax.design._confirm import judge as judge
 from gossipjax.design._confirm import redrawn as redrawn
-from gossipjax.design._halving import Halving as Halving
-from gossipjax.design._halving import halving as halving
 from gossipjax.design._pace import equal_split as equal_split
 from gossipjax.design._pace import seconds_per_round as seconds_per_round
 from gossipjax.design._score import Score as Score
@@ -18,6 +16,8 @@ from gossipjax.design._score import score as score
 from gossipjax.design._search import Design as Design
 from gossipjax.design._search import network as network
 from gossipjax.design._standard import standard_graphs as standard_graphs
+from gossipjax.design._successive_halving import Halving as Halving
+from gossipjax.design._successive_halving import successive_halving as successive_halving
 from gossipjax.design._targets import Target as Target
 from gossipjax.design._targets import consensus as consensus
 from gossipjax.design._targets import quadratic as quadratic

@@ -41,7 +41,7 @@ class ChosenEdges(NamedTuple):
 
 
 def edge_gates(free: Float[Array | np.ndarray, "..."], num_edges: int) -> Float[Array, " edges"]:
-    """Map any numbers to gates in (0, 1) that sum to a number of edges, ``s_e = 1 / (1 + exp(c − free_e))``.
+    """Map finite numbers to gates in [0, 1] that sum to a number of edges, ``s_e = 1 / (1 + exp(c − free_e))``.
 
     The threshold c is the one with ``Σ_e s_e = k``. Large differences of the numbers make gates of nearly 0 and 1: then
     the k largest are open. Differentiable.
@@ -56,30 +56,38 @@ def edge_gates(free: Float[Array | np.ndarray, "..."], num_edges: int) -> Float[
 
     Raises:
         TypeError: if the numbers are not floating-point numbers.
-        ValueError: if they are no vector, or there are fewer than k.
+        ValueError: if they are no vector, there are fewer than k, or one is not finite.
     """
     numbers = float_array("free", free)
     if numbers.ndim != 1 or not numbers.size:
         raise ValueError(f"free={shown(free)}: must be a vector, one number for each edge")
     k = whole("num_edges", num_edges, least=1, most=numbers.size)
+    if not isinstance(numbers, jax.core.Tracer) and not bool(jnp.isfinite(numbers).all()):
+        raise ValueError(f"free={shown(free)}: must be finite; large differences of the numbers shut or open an edge")
     if k == numbers.size:
         return jnp.ones_like(numbers)
-    share = math.log(k / (numbers.size - k))  # the threshold of equal numbers lies so far below them
-    fixed = lax.stop_gradient(numbers)
+    # Relative to the k-th largest, a, for only differences matter; b is the next one. The k + 1 largest gates sum to
+    # more than k at the threshold b − ln n, and all but the k − 1 largest to less than 1 at a + ln n.
+    ordered = lax.stop_gradient(jnp.sort(numbers))
+    relative, margin = numbers - ordered[-k], math.log(numbers.size)
+    low, high = ordered[-k - 1] - ordered[-k] - margin, jnp.full_like(ordered[-k], margin)
+    low = jnp.maximum(low, jnp.finfo(numbers.dtype).min / 2)
 
-    def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = ends
-        middle = (low + high) / 2
-        open_ = jax.nn.sigmoid(fixed - middle).sum() > k
-        return jnp.where(open_, middle, low), jnp.where(open_, high, middle)
+    def excess(threshold: Array) -> Array:
+        return jax.nn.sigmoid(relative - threshold).sum() - k
 
-    low, high = lax.fori_loop(0, HALVINGS, halve, (fixed.min() - share, fixed.max() - share))
-    threshold = (low + high) / 2
-    total = jax.nn.sigmoid(numbers - threshold).sum()
-    slopes = jax.nn.sigmoid(fixed - threshold) * jax.nn.sigmoid(threshold - fixed)
-    # Zero, with the derivative of the threshold: moving a number moves the threshold so that the sum stays.
-    shift = (total - lax.stop_gradient(total)) / jnp.maximum(slopes.sum(), jnp.finfo(numbers.dtype).tiny)
-    return jax.nn.sigmoid(numbers - (threshold + shift))
+    def solve(excess: Callable[[Array], Array], start: Array) -> Array:
+        def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+            middle = (ends[0] + ends[1]) / 2
+            found = excess(middle)
+            return jnp.where(found >= 0, middle, ends[0]), jnp.where(found <= 0, middle, ends[1])
+
+        return sum(lax.fori_loop(0, HALVINGS, halve, (low, high))) / 2
+
+    def divide(slope: Callable[[Array], Array], value: Array) -> Array:
+        return value / jnp.minimum(slope(jnp.ones_like(value)), -jnp.finfo(numbers.dtype).tiny)
+
+    return jax.nn.sigmoid(relative - lax.custom_root(excess, jnp.zeros_like(low), solve, divide))
 
 
 def choose_edges(
@@ -103,7 +111,7 @@ def choose_edges(
 
     The gradient with respect to z says of every edge, open or shut, what it is worth, and passes to a as if z were the
     soft gates of ``a + g``. Adam takes the step. Every outcome is that of a graph with k edges, and the best graph of
-    all steps and starts is returned. Fractional graphs, which are often better than all real ones, play no role. It is
+    all steps and starts is returned. Fractional graphs play no role. It is
     a local search: nothing says that no other edges are better.
 
     Learn the weights of the graph afterwards, with :func:`fit`.
@@ -132,7 +140,7 @@ def choose_edges(
 
     Raises:
         TypeError: if the outcome is no real number.
-        ValueError: if a number is out of range, or the outcome is not finite for any graph that was tried.
+        ValueError: if a number is out of range, or the outcome is NaN or ∞ for every graph that was tried.
 
     Reference: the estimator is that of Bengio, Léonard, Courville 2013, "Estimating or propagating gradients through
         stochastic neurons"; its use for edges is ours.
@@ -156,8 +164,8 @@ def choose_edges(
             show(step + 1)
     one = int(jnp.argmin(best.value))
     value, kept = float(best.value[one]), np.asarray(best.kept[one])
-    if not np.isfinite(value):
-        raise ValueError("outcome is not finite for any graph that was tried; choose more edges, or make more restarts")
+    if value == np.inf:  # −∞ is the logarithm of an exact average
+        raise ValueError("outcome is NaN or ∞ for every graph that was tried; choose more edges, or make more restarts")
     chosen = undirected(graph.num_nodes, first[kept], second[kept], f"{k} edges of {graph.name}")
     weights, gates = search.weights(jnp.asarray(kept, numbers.dtype)), edge_gates(numbers[one], k)
     return ChosenEdges(chosen, value, np.asarray(weights), np.asarray(gates), np.asarray(history, np.float64))

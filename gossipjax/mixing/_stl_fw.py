@@ -26,7 +26,7 @@ def stl_fw(label_counts: Num[np.ndarray, "n K"], max_degree: int, *, penalty: fl
     over doubly stochastic W: the bias that label skew causes, and the variance that mixing leaves. A step goes from W
     towards the permutation matrix P of least inner product with the gradient, ``W ← W + γ (P − W)``, with the best γ.
     So W has at most l neighbours a node in each direction, is doubly stochastic, and is not symmetric. A step takes up
-    to O(n³) operations: about a second for 1,000 nodes, and half a minute for 3,000.
+    to O(n³) operations.
 
     >>> import numpy as np, gossipjax as gj
     >>> labels = np.eye(2)[[0, 0, 1, 1]]  # four nodes with one label each

@@ -37,6 +37,7 @@ from gossipjax.protocol._hadfl import hadfl as hadfl
 from gossipjax.protocol._k_gt import k_gt as k_gt
 from gossipjax.protocol._lead import lead as lead
 from gossipjax.protocol._local import node_gradients as node_gradients
+from gossipjax.protocol._lt_admm_vr import lt_admm_vr as lt_admm_vr
 from gossipjax.protocol._nids import nids as nids
 from gossipjax.protocol._prox_skip import prox_skip as prox_skip
 from gossipjax.protocol._push_sum import push_sum as push_sum

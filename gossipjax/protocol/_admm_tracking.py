@@ -81,7 +81,8 @@ def admm_tracking(
     with ``z_ij = ρ x_i`` and w = 0 at the start. y and s are iterates of :func:`~gossipjax.admm` for the means of the
     x_i and of the gradients, which change slowly if γ is small. Where it stops, all nodes have one model, y is that
     model, and s is the mean gradient, 0: it is exact with a constant step, for small γ and δ, and stays exact if nodes
-    are absent or messages get lost at random, which gradient tracking does not. A message to each neighbour holds
+    are absent or messages get lost at random; gradient tracking runs only where all nodes act, and both messages of a
+    pair are lost together. A message to each neighbour holds
     ``z_ij − 2 ρ y_i`` and ``w_ij − 2 ρ s_i``, two vectors.
 
     If all nodes act and all messages arrive, a round subtracts ``2 α γ δ Σ_i s_i`` from ``2 α Σ_i x_i + γ Σ_ij z_ij``,

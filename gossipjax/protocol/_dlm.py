@@ -83,7 +83,7 @@ def dlm(
         in this form recalled, and as in decent-bench.
     """
     real("step_size", step_size, above=0, remedy="the learning rate")
-    real("penalty", penalty, above=0, remedy="1 / (2 step_size) over the largest degree is a start")
+    real("penalty", penalty, above=0, remedy="1 / (4 step_size) over the largest degree is a start")
     task = as_task(task)
     return Protocol(
         init=Partial(_init),

@@ -107,8 +107,8 @@ def quasi_global_momentum(
 
     Args:
         task: one shard per node.
-        optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. A momentum of its own,
-            of each node, comes on top: with β' the fixed points are those of SGD with the step γ / (1 − β'). A schedule
+        optimizer: any optax transformation, one state per node; or ``Partial(optax.sgd, 0.1)``. An optimizer's own
+            momentum β' adds to this one: the fixed points are those of SGD with the step γ / (1 − β'). A schedule
             counts the node's own steps, here one a round.
         momentum: β in [0, 1). A new value does not recompile the run.
         sharing: what nodes send; None: the full model.

@@ -72,8 +72,8 @@ def one_sample(
 
 
 def _one_sample(task: FiniteSum, key, node, x):
-    number, noise = _drawn(task, 1, key)
-    return number[0], *_at(task, noise, node, x, number)
+    number, noise = draw_samples(task, 1, key)
+    return number[0], *at_samples(task, noise, node, x, number)
 
 
 def differences(
@@ -84,9 +84,9 @@ def differences(
 
 
 def _difference(task: FiniteSum, size: Frozen[int], key, node, x, other):
-    numbers, noise = _drawn(task, size.value, key)
-    loss, here = _at(task, noise, node, x, numbers)
-    return loss, jax.tree.map(jnp.subtract, here, _at(task, noise, node, other, numbers)[1])
+    numbers, noise = draw_samples(task, size.value, key)
+    loss, here = at_samples(task, noise, node, x, numbers)
+    return loss, jax.tree.map(jnp.subtract, here, at_samples(task, noise, node, other, numbers)[1])
 
 
 def _keys_and_nodes(key: Key[Array, ""], task: FiniteSum, event: Event) -> tuple[Key[Array, " n"], Int[Array, " n"]]:
@@ -94,13 +94,14 @@ def _keys_and_nodes(key: Key[Array, ""], task: FiniteSum, event: Event) -> tuple
     return node_keys(key, event, n), acting_nodes(event, n)
 
 
-def _drawn(task: FiniteSum, size: int, key: Key[Array, ""]) -> tuple[Int[Array, " b"], Key[Array, ""]]:
+def draw_samples(task: FiniteSum, size: int, key: Key[Array, ""]) -> tuple[Int[Array, " b"], Key[Array, ""]]:
     """Draw numbers of samples; return them with a key for their losses."""
     draw, noise = jax.random.split(key)
     return jax.random.randint(draw, (size,), 0, task.num_samples, jnp.int32), noise
 
 
-def _at(task: FiniteSum, key, node, x, numbers) -> tuple[Float[Array, ""], Params]:
+def at_samples(task: FiniteSum, key, node, x, numbers) -> tuple[Float[Array, ""], Params]:
+    """Take the mean loss of samples of one node, and its gradient."""
     batch = task.sample(task.task.data, node, numbers)
     return jax.value_and_grad(task.task.loss, argnums=1)(key, x, batch)
 
@@ -111,7 +112,7 @@ def full_gradients(key: Key[Array, ""], task: FiniteSum, x: Params, event: Event
 
 
 def _full(task: FiniteSum, key, node, x):
-    return _at(task, key, node, x, jnp.arange(task.num_samples, dtype=jnp.int32))
+    return at_samples(task, key, node, x, jnp.arange(task.num_samples, dtype=jnp.int32))
 
 
 def sample_gradients(key: Key[Array, ""], task: FiniteSum, x: Params) -> Params:
@@ -121,7 +122,13 @@ def sample_gradients(key: Key[Array, ""], task: FiniteSum, x: Params) -> Params:
 
 
 def _each(task: FiniteSum, key, node, x):
-    def one(number: Array) -> Any:
-        return _at(task, key, node, x, number[None])[1]
+    return gradients_at(task, key, node, x, jnp.arange(task.num_samples, dtype=jnp.int32))
 
-    return jax.vmap(one)(jnp.arange(task.num_samples, dtype=jnp.int32))
+
+def gradients_at(task: FiniteSum, key, node, x, numbers: Int[Array, " b"]) -> Params:
+    """Take the gradients at samples of one node, leaves ``(b, ...)``."""
+
+    def one(number: Array) -> Any:
+        return at_samples(task, key, node, x, number[None])[1]
+
+    return jax.vmap(one)(numbers)

@@ -12,7 +12,8 @@ from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties, Traffic
 from gossipjax.timeline._from_events import listed
-from gossipjax.timeline._memory import MOST_NODES, MOST_SEARCHED, require_room, require_update
+from gossipjax.timeline._memory import MOST_NODES, require_room
+from gossipjax.timeline._updates import MOST_SEARCHED, require_update
 from gossipjax.timeline.clocks import A_CLOCK, Clock, expected_ticks, service_times
 from gossipjax.types import NOBODY, Timeline
 

@@ -21,7 +21,8 @@ from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax.facts import Properties, Traffic
 from gossipjax.timeline._from_events import listed
-from gossipjax.timeline._memory import MOST_NODES, MOST_SEARCHED, require_room, require_update
+from gossipjax.timeline._memory import MOST_NODES, require_room
+from gossipjax.timeline._updates import MOST_SEARCHED, require_update
 from gossipjax.timeline.clocks import A_CLOCK, Clock, Seconds, expected_ticks, number_per_node, per_node, service_times
 from gossipjax.types import NOBODY, Timeline
 
@@ -82,8 +83,8 @@ def ringmaster(
 
     A gradient and a model are one message each; those of gradients that do not count are counted at the next update.
 
-    Planning takes some 10 µs for each gradient that begins. With ``stop`` that is each worker in every R updates, which
-    is long for large n and small R.
+    Planning takes time for each gradient that begins. With ``stop`` that is each worker in every R updates, which is
+    long for large n and small R.
 
     Args:
         num_nodes: n workers.
@@ -128,7 +129,7 @@ def rennala(
     With the latency of the fastest ways to and from the pivot it has the times of Fragile SGD, which adds gradients up
     on their way over a tree (``theory.time_complexity.fragile_time`` finds the pivot).
 
-    Planning takes some 10 µs for each gradient, and for each worker at each update.
+    Planning takes time for each gradient, and for each worker at each update.
 
     Args:
         num_nodes: n workers.
@@ -207,7 +208,7 @@ def m_synchronous(
 
     ``x ← x − γ/m Σ g_j(x)``; the others stop when the new model comes, or have sent a gradient in vain and wait for
     it. ``wait_for=num_nodes`` is synchronous minibatch SGD. Run it with :func:`gossipjax.fedbuff` and SGD. Planning
-    takes some 10 µs for each worker at each update.
+    takes time for each worker at each update.
 
     Args:
         num_nodes: n workers.
@@ -397,7 +398,7 @@ def _next_model(
 def _planned(workers: _Workers, gradients: list[_Gradient], name: str) -> Timeline:
     n = workers.way.size
     places, slots = _places(gradients)
-    sent, ignored = (gradients[-1].sent, gradients[-1].ignored) if gradients else (n, 0)
+    sent, ignored = gradients[-1].sent, gradients[-1].ignored
     properties = Properties(
         n,
         1,

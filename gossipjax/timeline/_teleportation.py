@@ -50,7 +50,7 @@ def teleportation(
     models; evaluate their average.
 
     A node sends its model to its neighbours in W, and then to the next node of that model, unless that is itself. Both
-    count at the sender; in the last round nobody is next. Planning takes some 20 µs a round.
+    count at the sender; in the last round nobody is next.
 
     >>> import gossipjax as gj
     >>> plan = gj.timeline.teleportation(gj.mixing.metropolis(gj.topology.ring(4)), 100, 50, seed=0)

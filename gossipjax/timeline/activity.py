@@ -19,7 +19,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax._base.memory import check_memory
 
-__all__ = ["Activity", "bernoulli", "cyclic", "listed", "markov", "poisson", "presence"]
+__all__ = ["Activity", "bernoulli", "cyclic", "listed", "markov", "poisson_gaps", "presence"]
 
 AN_ACTIVITY = "make one with gossipjax.timeline.activity, such as bernoulli(0.9, seed=0)"
 
@@ -99,7 +99,7 @@ def _markov(mean_on: float, mean_off: float, seed: int, num_rounds: int, num_nod
 
 
 @recorded()
-def poisson(mean_gap: int | float, *, seed: int) -> Activity:
+def poisson_gaps(mean_gap: int | float, *, seed: int) -> Activity:
     """Let every node be active in single rounds, with Poisson numbers of inactive rounds between them, independently.
 
     The start is stationary: a share ``1 / (1 + mean_gap)`` of the nodes is active in every round. The gaps are more
@@ -111,10 +111,10 @@ def poisson(mean_gap: int | float, *, seed: int) -> Activity:
         seed: of the NumPy generator.
     """
     mean_gap = real("mean_gap", mean_gap, above=0, most=2**31 - 1, unit="rounds", remedy="bernoulli(1.0) has no gaps")
-    return Activity(Partial(_poisson, mean_gap, checked_seed(seed)), f"poisson(gaps of {mean_gap:g}, seed={seed})")
+    return Activity(Partial(_poisson_gaps, mean_gap, checked_seed(seed)), f"poisson_gaps({mean_gap:g}, seed={seed})")
 
 
-def _poisson(mean_gap: float, seed: int, num_rounds: int, num_nodes: int) -> np.ndarray:
+def _poisson_gaps(mean_gap: float, seed: int, num_rounds: int, num_nodes: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     # The gap around the start is drawn by its length, with the active round at its end: N + 1 rounds with N Poisson, or
     # N + 2. The start is anywhere in it.

@@ -332,7 +332,7 @@ def test_halving_runs_the_best_again_on_seeds_of_each_stage():
         return mean * np.exp(0.3 * np.random.default_rng(seed + int(1000 * mean)).normal())
 
     candidates = {f"graph {i}": 1.0 + i / 20 for i in range(16)}
-    found = design.halving(candidates, seconds, seed=0)
+    found = design.successive_halving(candidates, seconds, seed=0)
     left, begin = list(candidates), 0
     for stage, (count, after) in enumerate(((1, 4), (2, 2), (5, 1))):
         own = calls[begin : begin + count * len(left)]
@@ -354,7 +354,9 @@ def test_halving_runs_the_best_again_on_seeds_of_each_stage():
 
 def test_luck_in_one_stage_does_not_count_in_the_next():
     given = iter([0.1, 1.0, 2.0, 3.0, 3.0, 1.0, 1.0])
-    found = design.halving(dict.fromkeys("abc"), lambda _, seed: next(given), runs=(1, 2), survivors=(2,), seed=0)
+    found = design.successive_halving(
+        dict.fromkeys("abc"), lambda _, seed: next(given), runs=(1, 2), survivors=(2,), seed=0
+    )
     assert found.stages == (("a", "b", "c"), ("b", "a"))
     assert found.winner == "b"
     assert found.seconds["a"].tolist() == [0.1, 3.0, 3.0]
@@ -362,10 +364,10 @@ def test_luck_in_one_stage_does_not_count_in_the_next():
 
 def test_who_gets_there_more_often_comes_first():
     seconds = {"often": iter([9.0, 9.0, np.inf]), "fast": iter([1.0, np.inf, np.inf])}
-    found = design.halving(seconds, lambda mine, seed: next(mine), runs=(3,), survivors=(), seed=0)
+    found = design.successive_halving(seconds, lambda mine, seed: next(mine), runs=(3,), survivors=(), seed=0)
     assert found.winner == "often"
     with pytest.raises(ValueError, match="no run of the last stage gets there"):
-        design.halving({"a": 0, "b": 0}, lambda mine, seed: np.inf, seed=0)
+        design.successive_halving({"a": 0, "b": 0}, lambda mine, seed: np.inf, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -384,9 +386,10 @@ def test_who_gets_there_more_often_comes_first():
 def test_halving_says_what_is_wrong(settings, words):
     given = {"candidates": {"a": 1.0, "b": 2.0}, "seconds": lambda mine, seed: mine, "seed": 0}
     with pytest.raises(ValueError, match=words):
-        design.halving(**(given | settings))
-    with pytest.raises(TypeError, match="candidates"):
-        design.halving(["a", "b"], given["seconds"], seed=0)
+        design.successive_halving(**(given | settings))
+    for others in (["a", "b"], {1: 1.0, 2: 2.0}):
+        with pytest.raises(TypeError, match="candidates"):
+            design.successive_halving(others, given["seconds"], seed=0)
 
 
 def test_a_search_shows_how_far_it_is():

@@ -22,7 +22,7 @@ import gossipjax as gj
 from gossipjax._base.placement import is_by_rows
 from gossipjax._engine.mesh.devices import as_mesh
 from gossipjax._engine.mesh.layout import choose_parts, exchange, layout
-from gossipjax._engine.mesh.rows import rows_of
+from gossipjax._engine.mesh.transfers import rows_of
 from gossipjax.topology import complete, hypercube, path, ring, star, torus
 
 LIB = pathlib.Path(__file__).parents[1] / "lib"

@@ -116,7 +116,7 @@ def test_outcomes_without_a_number_are_passed_over():
     )
     assert np.isfinite(found.value)
     assert found.weights[0] > 0
-    with pytest.raises(ValueError, match="not finite for any graph"):
+    with pytest.raises(ValueError, match="NaN or ∞ for every graph"):
         learn.choose_edges(lambda w: w.sum() * jnp.nan, graph, 2, steps=2, restarts=2, seed=0)
 
 
@@ -126,6 +126,7 @@ def test_outcomes_without_a_number_are_passed_over():
         (lambda g: learn.edge_gates(np.zeros(3), 4), ValueError, "num_edges=4: .* 1 … 3"),
         (lambda g: learn.edge_gates(np.zeros((2, 3)), 1), ValueError, "one number for each edge"),
         (lambda g: learn.edge_gates(np.arange(3), 1), TypeError, "free"),
+        (lambda g: learn.edge_gates(np.array([0.0, np.inf]), 1), ValueError, "must be finite"),
         (lambda g: learn.choose_edges(jnp.sum, g, 7, seed=0), ValueError, "num_edges=7: .* has 6 edges"),
         (lambda g: learn.choose_edges(lambda w: w, g, 3, seed=0), TypeError, "one real number"),
         (lambda g: learn.choose_edges(jnp.sum, topology.exponential(6), 3, seed=0), ValueError, "directed"),
@@ -139,7 +140,10 @@ def test_what_has_no_meaning_is_refused(call, error, words):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_gradients_find_better_graphs_than_as_many_draws(seed):
-    """Of 18 edges among 12 nodes, after five rounds: against 1,600 random graphs, and the best of 30 regular ones."""
+    """Of 18 edges among 12 nodes, after five rounds: against 1,600 random graphs, and the best of 30 regular ones.
+
+    The margin of 0.3 in the logarithm was set after runs of these seeds, to less than half of what they found.
+    """
     graph = topology.complete(12)
     outcome = outcome_of(graph, 5)
     found = learn.choose_edges(outcome, graph, 18, seed=seed)
@@ -147,3 +151,42 @@ def test_gradients_find_better_graphs_than_as_many_draws(seed):
     regular = min(error_of(topology.random_regular(12, 3, seed=s, tries=100), 5) for s in range(30))
     assert found.value < drawn.value - 0.3
     assert np.exp(found.value) < regular
+
+
+@pytest.mark.parametrize(
+    ("free", "k", "gates"),
+    [
+        ([1e30, -1e30, 1e30, -1e30], 2, [1, 0, 1, 0]),
+        ([3.4e38, -3.4e38], 1, [1, 0]),
+        ([1e30, 0.0, -1e30, 0.0], 2, [1, 0.5, 0, 0.5]),
+    ],
+)
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_gates_of_huge_numbers(free, k, gates, kind):
+    np.testing.assert_allclose(learn.edge_gates(np.asarray(free, kind), k), gates, atol=1e-6)  # of float32
+
+
+def test_gates_depend_on_differences_alone():
+    free = np.random.default_rng(1).integers(-8, 8, 7) / 4  # exact in float32 beside a million
+    near = learn.edge_gates(free.astype(np.float32), 3)
+    np.testing.assert_array_equal(learn.edge_gates((2.0**20 + free).astype(np.float32), 3), near)
+
+
+def test_second_derivatives_of_gates_are_those_of_differences():
+    """Central differences of exact gradients with steps of 1e-5 have errors of about 1e-10."""
+    free = jnp.asarray(np.random.default_rng(0).normal(size=5))
+    gradient = jax.grad(lambda v: jnp.sum(learn.edge_gates(v, 2) ** 3))
+    steps = 1e-5 * np.eye(5)
+    differences = np.stack([(gradient(free + step) - gradient(free - step)) / 2e-5 for step in steps])
+    np.testing.assert_allclose(jax.jacfwd(gradient)(free), differences, atol=1e-8)
+    np.testing.assert_allclose(jax.jacrev(gradient)(free), differences, atol=1e-8)
+
+
+def test_an_exact_average_is_the_best_outcome():
+    """Metropolis weights of the complete graph average at once: the logarithm of the error is −∞."""
+    graph = topology.complete(4)
+    found = learn.choose_edges(
+        lambda w: jnp.where(w.min() > 0, -jnp.inf, w.sum()), graph, 6, steps=2, restarts=2, seed=0
+    )
+    assert found.value == -np.inf
+    assert found.graph.num_edges == 6

@@ -99,6 +99,15 @@ CASES = [
         ),
     ),
     (
+        protocol.lt_admm_vr,
+        SAMPLED | {"topology": GRAPH, "local_steps": 2, "penalty": 1.0, "beta": 0.1},
+        NO_SAMPLES
+        | DUAL
+        | {"topology": THING | NONE, "beta": REAL | {"zero": 0.0}, "batch_size": WHOLE | {"zero": 0}}
+        | {"keep_table": FLAG}
+        | STEPS,
+    ),
+    (
         protocol.admm_tracking,
         {"task": TASK, "step_size": 0.1, "topology": GRAPH, "gamma": 0.1, "penalty": 1.0},
         {"task": THING | NONE, "step_size": REAL | {"zero": 0.0}, "topology": THING | NONE}

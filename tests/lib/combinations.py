@@ -148,6 +148,7 @@ PROTOCOLS = {
     "relay_sgd": functools.partial(protocol.relay_sgd, TASK, SGD, TREE),
     "admm": functools.partial(protocol.admm, GRAPH, Partial(quadratic_prox, CURVATURE, TARGETS), penalty=1.0),
     "lt_admm": functools.partial(protocol.lt_admm, TASK, SGD, GRAPH, local_steps=2, penalty=0.2, beta=0.2),
+    "lt_admm_vr": functools.partial(protocol.lt_admm_vr, SAMPLES, 0.1, GRAPH, local_steps=2, penalty=0.2, beta=0.2),
     "admm_tracking": functools.partial(protocol.admm_tracking, TASK, 0.3, GRAPH, gamma=0.2, penalty=0.3),
     "dlm": functools.partial(protocol.dlm, TASK, 0.1, penalty=0.5),
     "dinno": functools.partial(protocol.dinno, TASK, SGD, local_steps=2, penalty=0.2),
@@ -218,6 +219,7 @@ WHOLE_ONLY = {
     "relay_sgd": RELAYS,
     "admm": DUAL,
     "lt_admm": DUAL,
+    "lt_admm_vr": DUAL,
     "admm_tracking": DUAL,
     "dlm": SAME_ENDS,
     "dinno": SAME_ENDS,
@@ -256,7 +258,7 @@ def refusal(name, said, plan, trace):
     return None
 
 
-LINKS = {"relay_averaging", "relay_sgd", "admm", "lt_admm", "admm_tracking", "dlm", "dinno"}
+LINKS = {"relay_averaging", "relay_sgd", "admm", "lt_admm", "lt_admm_vr", "admm_tracking", "dlm", "dinno"}
 """Protocols that say something over single links, which an all-reduce does not have."""
 RELAYS_ON_TREE, OFF_THE_TREE = {"relay_averaging", "relay_sgd"}, {"rounds", "directed rounds"}
 """Protocols built here on a tree, and timelines of rounds that they take, but which here have another graph."""

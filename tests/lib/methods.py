@@ -41,7 +41,7 @@ EXACT = {
     "k_gt",
     "prox_skip",
 }
-EXACT |= {"admm", "lt_admm", "admm_tracking", "dlm", "dinno", "relay_sgd"} | {"scaffold", "feddyn"}
+EXACT |= {"admm", "lt_admm", "lt_admm_vr", "admm_tracking", "dlm", "dinno", "relay_sgd"} | {"scaffold", "feddyn"}
 """Methods that reach the optimum of heterogeneous losses with a constant step; tests measure it, of all on rounds, and
 of servers with all clients in every round."""
 MEAN, ANY, MASS, NOTHING = "the mean, if W is doubly stochastic", "the mean, on any W", "mass, also in flight", "–"

@@ -119,6 +119,7 @@ ALLOWED = {
     "relay_sgd": (lambda: protocol.relay_sgd(TASK, SGD, TREE), ONE_GRAPH - {"synchronous"}),
     "admm": (lambda: PROTOCOLS["admm"](), ONE_GRAPH),
     "lt_admm": (lambda: PROTOCOLS["lt_admm"](), ONE_GRAPH),
+    "lt_admm_vr": (lambda: PROTOCOLS["lt_admm_vr"](), ONE_GRAPH),
     "admm_tracking": (lambda: PROTOCOLS["admm_tracking"](), ONE_GRAPH),
     "dlm": (lambda: protocol.dlm(TASK, 0.1, penalty=0.5), LINKS),
     "dinno": (
@@ -269,8 +270,8 @@ def test_facts_are_held_against_float32_weights_too():
         assert simulate(KEY, protocol.gossip_averaging(), plan, jnp.zeros((1000, 1))).x.shape == (1000, 1)
 
 
-UNEVEN = {"gt_svrg", "gt_sarah", "gt_vr"}
-"""Rounds take different numbers of gradients, which one number for each loss cannot count."""
+UNEVEN = {"gt_svrg", "gt_sarah", "gt_vr", "lt_admm_vr"}
+"""The number of gradients differs between rounds, or is not that of the steps: no number for each loss counts them."""
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

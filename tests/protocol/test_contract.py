@@ -51,6 +51,7 @@ from gossipjax import (
     led,
     local_sgd,
     lt_admm,
+    lt_admm_vr,
     nids,
     prox_skip,
     push_sum,
@@ -259,6 +260,11 @@ def local_dual_method(task, optimizer, order):
     return lt_admm(task, optimizer, graph, local_steps=2, penalty=0.5, beta=0.1)
 
 
+def sampled_dual_method(task, optimizer, order):
+    graph, samples = GRAPH.relabel(np.argsort(order)), identical_samples(task, 2)
+    return lt_admm_vr(samples, optimizer.args[0], graph, local_steps=2, penalty=0.5, beta=0.1, keep_table=True)
+
+
 def tracking_dual_method(task, optimizer, order):
     graph = GRAPH.relabel(np.argsort(order))
     return admm_tracking(task, optimizer.args[0], graph, gamma=0.6, penalty=0.5, relaxation=0.7)
@@ -355,6 +361,7 @@ CASES = [
     Case("admm", dual_method, on_rounds([W]), conserves=False, on_graph=True),
     Case("admm_losses", dual_method, on_losses, conserves=False, on_graph=True, slow=True),
     Case("lt_admm", local_dual_method, on_losses, conserves=False, on_graph=True, slow=True),
+    Case("lt_admm_vr", sampled_dual_method, on_losses, conserves=False, on_graph=True, slow=True),
     Case("admm_tracking", tracking_dual_method, on_losses, conserves=False, on_graph=True, slow=True),
     Case("dlm", with_rate(dlm, penalty=0.3), on_rounds([W]), slow=True),
     Case("dinno", bound(dinno, local_steps=3, penalty=0.2), on_fresh, slow=True),

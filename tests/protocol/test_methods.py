@@ -16,7 +16,7 @@ from gossipjax.tasks import FiniteSum
 
 FLAT = exact_quadratic(curvature=np.full_like(CURVATURE, 1e-300))
 ON_TREE = {"relay_averaging", "relay_sgd"}
-ON_ONE_GRAPH = dict.fromkeys(("admm", "lt_admm", "admm_tracking"), ("rounds",)) | dict.fromkeys(
+ON_ONE_GRAPH = dict.fromkeys(("admm", "lt_admm", "lt_admm_vr", "admm_tracking"), ("rounds",)) | dict.fromkeys(
     ON_TREE, ("losses on one graph",)
 )
 """Plans on the graph that a protocol is built for."""

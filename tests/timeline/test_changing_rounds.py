@@ -253,7 +253,7 @@ def test_activities_have_their_laws():
 
 def test_gaps_of_poisson_activity_are_poisson_from_the_start_on():
     gap, rounds, n = 2.5, 400, 3000
-    active = activity.active_rounds(activity.poisson(gap, seed=0), rounds, n)
+    active = activity.active_rounds(activity.poisson_gaps(gap, seed=0), rounds, n)
     share = 1 / (1 + gap)
     assert (np.abs(active[:8].mean(1) - share) < 4 * np.sqrt(share * (1 - share) / n)).all()
     gaps = np.concatenate([np.diff(np.flatnonzero(column)) - 1 for column in active[:, :300].T])
@@ -441,7 +441,7 @@ def _numbers(links):
         (lambda: changing_rounds(tp.ring(4), 3, loss=losses.Loss(_too_few, False, "x")), "loss=x.*a bool for each"),
         (lambda: activity.bernoulli(0.0, seed=0), "probability=0"),
         (lambda: activity.markov(0.5, 2, seed=0), "mean_on=0.5"),
-        (lambda: activity.poisson(0.0, seed=0), "mean_gap=0.0"),
+        (lambda: activity.poisson_gaps(0.0, seed=0), "mean_gap=0.0"),
         (lambda: activity.cyclic(0), "num_groups=0"),
         (lambda: activity.presence(np.array([3]), np.array([2])), r"leaves\[0\]=2: node 0 leaves before it joins"),
         (lambda: activity.listed(np.ones((2, 0), bool)), "active="),

@@ -1,1 +1,1 @@
-"""Runs whose nodes are spread over the devices of a mesh: their layout, who holds which rows, and what is refused."""
+"""Runs whose nodes are spread over the devices of a mesh: their layout, what they exchange, and what is refused."""

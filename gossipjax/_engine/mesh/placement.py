@@ -18,7 +18,7 @@ from gossipjax._base.leaves import is_key
 from gossipjax._base.local import AXIS, Local
 from gossipjax._engine.mesh.devices import as_mesh
 from gossipjax._engine.mesh.layout import Exchange, Layout, choose_parts, exchange, layout
-from gossipjax._engine.mesh.rows import Rows, devices_of_rows, lanes_of, room_of, rows_of
+from gossipjax._engine.mesh.transfers import Rows, devices_of_rows, lanes_of, room_of, rows_of
 from gossipjax.mixing._apply import messages
 from gossipjax.mixing._forms import DenseMixing, PairMixing, TableMixing
 from gossipjax.mixing._placed import place

@@ -32,7 +32,7 @@ class Halving(NamedTuple):
         return sum(each.size for each in self.seconds.values())
 
 
-def halving(
+def successive_halving(
     candidates: Mapping[str, T],
     seconds: Callable[[T, int], float],
     *,
@@ -52,7 +52,8 @@ def halving(
     in the same way from as many runs; :func:`judge` does.
 
     >>> import gossipjax as gj
-    >>> found = gj.design.halving({"slow": 3.0, "fast": 1.0}, lambda value, seed: value, survivors=(2, 1), seed=0)
+    >>> speeds = {"slow": 3.0, "fast": 1.0}
+    >>> found = gj.design.successive_halving(speeds, lambda value, seed: value, survivors=(2, 1), seed=0)
     >>> found.winner, found.num_runs
     ('fast', 11)
 
@@ -60,12 +61,12 @@ def halving(
         candidates: by name, two or more.
         seconds: ``seconds(candidate, seed)`` of one run to the accuracy, above 0; infinity if it is never reached.
         runs: of each candidate in each stage.
-        survivors: of each stage but the last; not more than are there.
+        survivors: of each stage but the last; where there are not more candidates, all go on.
         seed: from which seeds of runs are drawn.
         progress: show a progress bar; None: only on a terminal.
 
     Raises:
-        TypeError: if the candidates are no mapping, or ``seconds`` is no function.
+        TypeError: if the candidates are no mapping from names, or ``seconds`` is no function.
         ValueError: if there is one candidate, a number is out of range, or no run of the last stage gets there; if
             ``seconds`` returns anything but a number above 0, the message has the candidate and the seed.
 
@@ -98,6 +99,8 @@ def _checked(candidates: Any, runs: Any, survivors: Any) -> tuple[list[str], lis
     if not isinstance(candidates, Mapping):
         raise TypeError(f"candidates={shown(candidates)}: must be a mapping from names to candidates")
     names = list(candidates)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"candidates={shown(names)}: names must be text")
     if len(names) < 2:
         raise ValueError(f"candidates={shown(names)}: must be two or more, to choose among")
     counts = wholes("runs", runs, shape=(None,), least=1).tolist()

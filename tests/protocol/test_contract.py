@@ -261,7 +261,7 @@ def local_dual_method(task, optimizer, order):
 
 
 def sampled_dual_method(task, optimizer, order):
-    graph, samples = GRAPH.relabel(np.argsort(order)), identical_samples(task, 2)
+    graph, samples = GRAPH.relabel(np.argsort(order)), identical_samples(task, 1)
     return lt_admm_vr(samples, optimizer.args[0], graph, local_steps=2, penalty=0.5, beta=0.1, keep_table=True)
 
 

@@ -1,4 +1,4 @@
-"""Error of the exact methods against rounds, and against bytes where nodes take local steps or skip rounds."""
+"""Error of the exact methods against rounds; with local steps or skipped rounds also against bytes and gradients."""
 
 from __future__ import annotations
 
@@ -13,26 +13,30 @@ from figures.lib.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
 EVERY_ROUND = ("D-PSGD", "gradient tracking", "EXTRA", "exact diffusion", "NIDS", "DLM", "ADMM")
 LOCAL = ("exact diffusion", "ProxSkip", "LED", "K-GT", "LT-ADMM")
+SOLVING = (*LOCAL, "ADMM")
 LEAST = 1e-19
 
 
 def draw(dataset: xr.Dataset) -> Figure:
-    """Draw a row for each problem: error against rounds, and against bytes."""
-    fig, axes = style.figure(dataset.sizes["problem"], 2, panel_height=2.4)
+    """Draw a row for each problem: error against rounds, bytes and gradients."""
+    fig, axes = style.figure(dataset.sizes["problem"], 3, panel_height=2.4)
     for row, problem in enumerate(dataset.problem.values):
         at = dataset.sel(problem=problem)
         _rounds(axes[row, 0], at, str(problem))
         _bytes(axes[row, 1], at, str(problem))
+        _gradients(axes[row, 2], at, str(problem))
         axes[row, 0].set_ylabel("(1/n) Σ ‖xᵢ − x*‖²")
     style.legend(axes[0, 0], location="lower left")
     style.legend(axes[0, 1], location="lower left")
+    style.legend(axes[0, 2], location="lower left")
     return fig
 
 
 def caption(dataset: xr.Dataset) -> Caption:
     """Describe the figure."""
     return Caption(
-        "Left: squared error against rounds. Right: against bytes, of methods with local steps or skipped rounds.",
+        "Left: squared error against rounds. Middle and right: against bytes and gradients, of methods with local "
+        "steps or skipped rounds; a step of Newton's method in ADMM counts as a gradient.",
         f"top: drawn quadratics; bottom: logistic regression of {dataset.attrs['data']}, sorted by digit",
         numbers([dataset.attrs["num_nodes"]]),
         seeds_of(dataset),
@@ -62,7 +66,7 @@ def _rounds(ax: Axes, at: xr.Dataset, problem: str) -> None:
     if problem == "quadratics":
         style.theory_line(ax, at.event.values[[0, -1]], np.full(2, float(at.bias)))
     ax.set(yscale="log", xscale="symlog", xlabel="round", xlim=(0, float(at.event.values[-1])))
-    style.title(ax, f"{problem}: a message a round")
+    style.title(ax, f"{problem}: rounds")
 
 
 def _bytes(ax: Axes, at: xr.Dataset, problem: str) -> None:
@@ -71,7 +75,15 @@ def _bytes(ax: Axes, at: xr.Dataset, problem: str) -> None:
         sent = _of_seeds(cell.bytes_sent).mean(0) / 1e3
         _curve(ax, sent, _of_seeds(cell.squared_error), method, index)
     ax.set(yscale="log", xscale="log", xlabel="kB sent by all nodes")
-    style.title(ax, f"{problem}: local steps, skipped rounds")
+    style.title(ax, f"{problem}: bytes")
+
+
+def _gradients(ax: Axes, at: xr.Dataset, problem: str) -> None:
+    for index, method in enumerate(SOLVING):
+        cell = at.sel(protocol=method)
+        _curve(ax, at.event.values * int(cell.gradients), _of_seeds(cell.squared_error), method, index)
+    ax.set(yscale="log", xscale="symlog", xlabel="gradients of a node", xlim=(0, None))
+    style.title(ax, f"{problem}: gradients")
 
 
 def _of_seeds(values: xr.DataArray) -> np.ndarray:

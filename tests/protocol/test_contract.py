@@ -32,6 +32,8 @@ from gossipjax import (
     dpsgd,
     exact_diffusion,
     extra,
+    fedadagrad,
+    fedadam,
     fedavg,
     fedbuff,
     feddyn,
@@ -323,12 +325,15 @@ CASES = [
     Case("local_sgd_averaging", bound(local_sgd, local_steps=2), on_rounds([averaging(N).toarray()])),
     Case("fedavg_sampling", bound(fedavg, local_steps=2), on_samples, slots=SAMPLED, noisy=True),
     Case("fedprox", bound(fedprox, local_steps=2, mu=0.5), on_samples, slots=SAMPLED, slow=True),
-    Case(
-        "fedyogi",
-        bound(fedyogi, local_steps=2, server_step_size=0.1, tau=0.1),
-        on_samples,
-        slots=SAMPLED,
-        slow=True,
+    *(
+        Case(
+            build.__name__,
+            bound(build, local_steps=2, server_step_size=0.1, tau=0.1),
+            on_samples,
+            slots=SAMPLED,
+            slow=True,
+        )
+        for build in (fedadam, fedyogi, fedadagrad)
     ),
     Case("fednova", normalized_method, on_samples, slots=SAMPLED, on_graph=True, slow=True),
     Case("feddyn", bound(feddyn, local_steps=2, alpha=0.5), on_samples, slots=SAMPLED, slow=True),

@@ -21,7 +21,7 @@ def draw(dataset: xr.Dataset) -> Figure:
         axes[0, column].set_xlabel("step over n/(2B(n − 1))")
     axes[0, 0].set_ylabel("ln(factor per sweep) / h")
     axes[0, 0].set_ylim(-1.6, 0.6)
-    style.legend(axes[0, 0], location="lower right")
+    style.legend(axes[0, 0], location="upper left", columns=2)
     return fig
 
 

@@ -19,33 +19,11 @@ from jaxtyping import Float
 from gossipjax._base.arguments import flag, instance, optional_whole, real, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
-from gossipjax.facts import Properties, Traffic
-from gossipjax.timeline._from_events import listed
+from gossipjax.timeline._gradient_events import Gradient, planned
 from gossipjax.timeline._memory import MOST_NODES, require_room
 from gossipjax.timeline._updates import MOST_SEARCHED, require_update
 from gossipjax.timeline.clocks import A_CLOCK, Clock, Seconds, expected_ticks, number_per_node, per_node, service_times
-from gossipjax.types import NOBODY, Timeline
-
-SERVER, BUFFER, WORK, KEPT = range(4)
-"""Rows: the server's model, its buffer, the row that trains, and from ``KEPT`` on older models that are still used."""
-
-
-class _Gradient(NamedTuple):
-    """A gradient that counts."""
-
-    time: float
-    """When it reaches the server."""
-    worker: int
-    version: int
-    """Number of the model at which it was computed."""
-    weight: float
-    """Of it in the update."""
-    last: bool
-    """Whether the server now updates its model."""
-    sent: int
-    """Messages that have left anybody until this update, its models included; 0 if the server does not update."""
-    ignored: int
-    """Gradients among them that do not count."""
+from gossipjax.types import Timeline
 
 
 class _Workers(NamedTuple):
@@ -105,7 +83,7 @@ def ringmaster(
     flag("stop", stop)
     workers = _checked(num_nodes, duration, compute, latency, seed)
     name = "asynchronous_sgd" if max_delay is None else f"ringmaster(delay below {max_delay}{', stops' * stop})"
-    return _planned(workers, _arrivals(workers, max_delay, stop), f"{name}, {num_nodes} workers")
+    return planned(workers.way.size, _arrivals(workers, max_delay, stop), f"{name}, {num_nodes} workers")
 
 
 @recorded("tyurin2023optimal", "tyurin2024decentralized")
@@ -150,7 +128,7 @@ def rennala(
     flag("stop", stop)
     workers = _checked(num_nodes, duration, compute, latency, seed)
     gradients = _batches(workers, _first(size), stop=stop)
-    return _planned(workers, gradients, f"rennala(batch of {size}{', stops' * stop}), {num_nodes} workers")
+    return planned(workers.way.size, gradients, f"rennala(batch of {size}{', stops' * stop}), {num_nodes} workers")
 
 
 @recorded("tyurin2023optimal", "tyurin2024decentralized")
@@ -191,7 +169,7 @@ def malenia(
     flag("stop", stop)
     workers = _checked(num_nodes, duration, compute, latency, seed)
     gradients = _batches(workers, _by_everybody(workers.way.size, size), stop=stop, by_worker=True)
-    return _planned(workers, gradients, f"malenia(batch of {size}{', stops' * stop}), {num_nodes} workers")
+    return planned(workers.way.size, gradients, f"malenia(batch of {size}{', stops' * stop}), {num_nodes} workers")
 
 
 @recorded("begunov2026synchronous")
@@ -227,7 +205,7 @@ def m_synchronous(
     m = whole("wait_for", wait_for, least=1, most=num_nodes, remedy="of the workers are waited for")
     workers = _checked(num_nodes, duration, compute, latency, seed)
     gradients = _batches(workers, _first(m), stop=True, one_each=True)
-    return _planned(workers, gradients, f"m_synchronous(the first {m} of {num_nodes})")
+    return planned(workers.way.size, gradients, f"m_synchronous(the first {m} of {num_nodes})")
 
 
 def _checked(num_nodes: Any, duration: Any, compute: Any, latency: Any, seed: Any) -> _Workers:
@@ -278,7 +256,7 @@ def _by_everybody(n: int, size: int) -> Rule:
     return begin
 
 
-def _arrivals(workers: _Workers, max_delay: int | None, stop: bool) -> list[_Gradient]:
+def _arrivals(workers: _Workers, max_delay: int | None, stop: bool) -> list[Gradient]:
     """Let every gradient that is not too old update the model."""
     n, made, sent, ignored = workers.way.size, 0, workers.way.size, 0
     way = workers.way.tolist()
@@ -318,7 +296,7 @@ def _arrivals(workers: _Workers, max_delay: int | None, stop: bool) -> list[_Gra
             computing = list(filter(current, computing))
             heapq.heapify(computing)
         if counts:
-            found.append(_Gradient(now, i, start, 1.0, True, sent, ignored))
+            found.append(Gradient(now, i, start, 1.0, True, sent, ignored))
     return found
 
 
@@ -334,13 +312,13 @@ def _begun_by(begun: deque[tuple[int, int]], last: int, version: list[int]) -> l
 
 def _batches(
     workers: _Workers, rule: Rule, *, stop: bool, one_each: bool = False, by_worker: bool = False
-) -> list[_Gradient]:
+) -> list[Gradient]:
     """Collect gradients at one model until they make a batch; then everybody gets the next model."""
     n, version, sent, ignored = workers.way.size, 0, workers.way.size, 0
     way, names = workers.way.tolist(), f"compute, latency or {'wait_for' if one_each else 'batch_size'}"
     begins, ends = list(way), [way[i] + workers.seconds(i) for i in range(n)]
     """When the gradient that each worker computes now, or next, begins and will be done."""
-    found: list[_Gradient] = []
+    found: list[Gradient] = []
     while True:
         arriving = [(ends[i] + way[i], i) for i in range(n)]
         heapq.heapify(arriving)
@@ -369,7 +347,7 @@ def _batches(
         sent += len(batch) + n
         for number, (time, i) in enumerate(batch):
             last = number == len(batch) - 1
-            found.append(_Gradient(time, i, version, share[number], last, sent if last else 0, ignored))
+            found.append(Gradient(time, i, version, share[number], last, sent if last else 0, ignored))
         version += 1
 
 
@@ -393,102 +371,3 @@ def _next_model(
     if stop or end == np.inf:
         return at, at + workers.seconds(i), late
     return end, end + workers.seconds(i), late + 1
-
-
-def _planned(workers: _Workers, gradients: list[_Gradient], name: str) -> Timeline:
-    n = workers.way.size
-    places, slots = _places(gradients)
-    sent, ignored = gradients[-1].sent, gradients[-1].ignored
-    properties = Properties(
-        n,
-        1,
-        name,
-        num_slots=KEPT - 1 + slots,
-        tags={"buffered"},
-        traffic=Traffic(sent, sent - ignored, dropped=ignored),
-        messages="group: a worker and the server",
-    )
-    return listed(_events(n, gradients, places), properties)
-
-
-def _places(gradients: list[_Gradient]) -> tuple[dict[int, int], int]:
-    """Assign a slot to each model that is used when it is no longer the server's, from its making to its last use."""
-    last_use: dict[int, int] = {}
-    current = 0
-    for number, gradient in enumerate(gradients):
-        if gradient.version < current:
-            last_use[gradient.version] = number
-        current += gradient.last
-    places: dict[int, int] = {}
-    free: list[int] = []
-    width = 0
-    ends: dict[int, list[int]] = {}
-    for version, number in last_use.items():
-        ends.setdefault(number, []).append(version)
-    made = 0
-
-    def keep(version: int) -> None:
-        nonlocal width
-        if version in last_use:
-            if not free:
-                free.append(width)
-                width += 1
-            places[version] = free.pop()
-
-    keep(0)
-    for number, gradient in enumerate(gradients):
-        free.extend(places[version] for version in ends.get(number, ()))
-        if gradient.last:
-            made += 1
-            keep(made)
-    return places, width
-
-
-def _events(n: int, gradients: list[_Gradient], places: dict[int, int]) -> dict[str, np.ndarray]:
-    """Write each gradient as three groups: the server, the buffer, and the row that trains next."""
-    total = 1 + len(gradients)
-    worker = np.array([NOBODY] + [g.worker for g in gradients])
-    weight = np.array([0.0] + [g.weight for g in gradients])
-    last = np.array([False] + [g.last for g in gradients])
-    version = np.array([0] + [g.version for g in gradients])
-    made = np.cumsum(last)  # versions after each event
-    before = made - last
-    kept = np.array([KEPT + places.get(int(v), NOBODY - KEPT) for v in version])
-    point = np.where(version == before, SERVER, kept)
-    following = np.append(version[1:], -1)
-    next_is_new = following == made
-    next_is_old = (following >= 0) & ~next_is_new
-    store = np.array([KEPT + places[v] if v in places else NOBODY for v in made.tolist()])
-    store[1:][~last[1:]] = NOBODY
-
-    members = np.full((total, 3, 4), NOBODY, np.int64)
-    members[:, :2, :2], members[:, :2, 3] = (SERVER, BUFFER), WORK
-    members[:, :2, 2] = point[:, None]
-    members[:, 2, 0] = np.where(next_is_old, np.append(kept[1:], NOBODY), NOBODY)
-    shares = np.zeros((total, 3, 4))
-    shares[:, 0, 0] = 1.0
-    shares[:, 0, 1] = np.where(last, -1.0, 0.0)
-    shares[:, 0, 2], shares[:, 0, 3] = np.where(last, -weight, 0.0), np.where(last, weight, 0.0)
-    shares[:, 1, 1] = np.where(last, 0.0, 1.0)
-    shares[:, 1, 2], shares[:, 1, 3] = np.where(last, 0.0, weight), np.where(last, 0.0, -weight)
-    shares[:, 2, 0] = next_is_old
-    targets = np.full((total, 3, 3), NOBODY, np.int64)
-    targets[:, 0, 0], targets[:, 0, 1] = SERVER, store
-    targets[:, 0, 2] = np.where(next_is_new, WORK, NOBODY)
-    targets[:, 1, 0] = BUFFER
-    targets[:, 2, 0] = np.where(next_is_old, WORK, NOBODY)
-    return {
-        "time": np.array([0.0] + [g.time for g in gradients]),
-        "nodes": worker[:, None],
-        "rows": np.where(worker == NOBODY, NOBODY, WORK)[:, None],
-        "members": members,
-        "weights": shares,
-        "targets": targets,
-        "messages": _messages(n, gradients)[:, None],
-    }
-
-
-def _messages(n: int, gradients: list[_Gradient]) -> np.ndarray:
-    """Count the messages since the last update; models are sent at time 0 and at updates."""
-    counted = np.array([n] + [g.sent for g in gradients], np.int64)
-    return np.diff(np.maximum.accumulate(counted), prepend=0).astype(np.uint32)

@@ -260,7 +260,7 @@ def test_every_protocol_sharing_and_timeline_is_placed_and_equal_or_refused():
 def test_the_page_names_what_does_not_run_on_a_mesh():
     """The names after "except" in docs/devices-and-hosts.md: steps without a mark that run in rounds."""
     page = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "devices-and-hosts.md").read_text(encoding="utf-8")
-    told = re.search(r"except those that.*?: the protocols (.*?), and the sharings (.*?)\. They", page, re.S)
+    told = re.search(r"except those that.*?: the protocols (.*?),\s+and the sharings\s+(.*?)\. They", page, re.S)
     protocols, sharings = (set(re.findall(r"`(\w+)`", part)) for part in told.groups())
     unmarked = [name for name, build in combinations.PROTOCOLS.items() if not is_by_rows(build().step)]
     assert protocols == {name for name in unmarked if any("rounds" in plan for plan in combinations.runs(name, None))}

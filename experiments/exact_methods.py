@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +17,9 @@ from scipy import optimize, special
 
 import gossipjax as gj
 from experiments.lib.report import Row, over_seeds
-from gossipjax import Task, mixing, observe, simulate, tasks, topology
+from gossipjax import Task, compress, mixing, observe, simulate, tasks, topology
 from gossipjax.results import linear_rate
-from gossipjax.timeline import rounds
+from gossipjax.timeline import client_sampling, rounds
 from theory import exact
 from theory.consensus import dpsgd_bias
 
@@ -27,38 +29,73 @@ CLAIM = (
 )
 
 
+STEPS = (0.03, 0.1, 0.2, 0.3, 0.5, 0.8)
+"""Tried for each method; of ADMM, which has none, these are the penalties. No node's loss is more curved than 1.5."""
+FLOOR, SKIP = 1e-24, 0.6
+"""Squared error, relative to the start, at which a fit ends, a thousand times above what rounding leaves; and the share
+of the records before it that are left out. Both were set after a first full run."""
+LOCAL_STEPS, NEWTON_STEPS = 3, 4
+DUAL, PULL = 0.5, 0.2
+"""Penalty of the dual methods, and step of the pull of LT-ADMM."""
+COMPRESSED = 0.9
+"""γ of C-GT and BEER."""
+
+
 class Config(NamedTuple):
     """Settings."""
 
     problems: tuple[str, ...] = ("quadratics", "digits, sorted")
+    methods: tuple[str, ...] = ()
+    """None: all of them. D-PSGD is always among them."""
     num_nodes: int = 16
     num_rounds: int = 3000
-    record_every: int = 2
+    record_every: int = 1
     dimension: int = 16
     spread: float = 3.0
     """Standard deviation of the nodes' own optima of the quadratics."""
-    step: float = 0.3
     penalty: float = 0.02
     """Of the logistic regression."""
     num_seeds: int = 5
     seed: int = 0
 
 
-QUICK = Config(num_rounds=800, num_seeds=2)
-LOCAL_STEPS, NEWTON_STEPS = 3, 4
-FLOOR, SKIP = 1e-24, 0.6
-"""Squared error, relative to the start, at which a fit ends, a thousand times above what rounding leaves; and the share
-of the records before it that are left out. Both were set after a first full run."""
-DUAL = 0.5
-"""Penalty of the dual methods."""
-GRADIENTS = {"LED": LOCAL_STEPS, "K-GT": LOCAL_STEPS, "LT-ADMM": LOCAL_STEPS, "ADMM": NEWTON_STEPS}
-"""Gradients of a node in a round, where it is not one."""
-PREDICTED = ("exact diffusion", "NIDS", "EXTRA", "ADMM")
+QUICK = Config(
+    methods=("gradient tracking", "EXTRA", "exact diffusion", "DLM", "RelaySGD", "LED", "GT-SAGA", "LEAD"),
+    num_rounds=800,
+    num_seeds=2,
+)
+
+
+class Problem(NamedTuple):
+    """A task, its samples by number, and how many of them a node has."""
+
+    task: Task
+    samples: tasks.FiniteSum
+    config: Config
+
+    @property
+    def m(self) -> int:
+        """Samples of a node."""
+        return self.samples.num_samples
+
+
+class Method(NamedTuple):
+    """How to build a method for a problem and a step, and its cost."""
+
+    build: Callable[[Problem, float], gj.Protocol]
+    gradients: Callable[[int], float] = lambda m: 1
+    """Gradients over all m samples that a node takes in a round, on average; each sample's is 1/m of one."""
+    where: Literal["ring", "path", "server"] = "ring"
 
 
 def ring(config: Config) -> gj.topology.Topology:
     """Return the graph of all runs."""
     return topology.ring(config.num_nodes)
+
+
+def path(config: Config) -> gj.topology.Topology:
+    """Return the ring less one edge, for methods that need a tree."""
+    return topology.path(config.num_nodes)
 
 
 def matrix_of(config: Config) -> Any:
@@ -80,23 +117,71 @@ def prox(task: Task, node: jax.Array, z: jax.Array, step_size: jax.Array) -> jax
     return jax.lax.scan(step, z, length=NEWTON_STEPS)[0]
 
 
-def protocols(task: Task, config: Config) -> dict[str, gj.Protocol]:
-    """Return the methods; where a round has several local steps, each is as long as the others' only one."""
-    step, graph = config.step, ring(config)
-    sgd = Partial(optax.sgd, step)
-    return {
-        "D-PSGD": gj.dpsgd(task, sgd),
-        "gradient tracking": gj.gradient_tracking(task, sgd),
-        "EXTRA": gj.extra(task, sgd),
-        "exact diffusion": gj.exact_diffusion(task, sgd),
-        "NIDS": gj.nids(task, step),
-        "DLM": gj.dlm(task, step, penalty=DUAL),
-        "ADMM": gj.admm(graph, Partial(prox, task), penalty=DUAL),
-        "ProxSkip": gj.prox_skip(task, sgd, probability=0.5),
-        "LED": gj.led(task, sgd, local_steps=LOCAL_STEPS),
-        "K-GT": gj.k_gt(task, step / LOCAL_STEPS, local_steps=LOCAL_STEPS),
-        "LT-ADMM": gj.lt_admm(task, sgd, graph, local_steps=LOCAL_STEPS, penalty=DUAL, beta=0.2),
-    }
+def sgd(step: float) -> Partial:
+    """Return SGD whose step is an argument of the compiled run."""
+    return Partial(optax.sgd, step)
+
+
+TRACKING = {
+    "gradient tracking": Method(lambda p, step: gj.gradient_tracking(p.task, sgd(step))),
+    "NEXT": Method(lambda p, step: gj.gradient_tracking(p.task, sgd(step), order="next")),
+    "Aug-DGM": Method(lambda p, step: gj.gradient_tracking(p.task, sgd(step), order="aug_dgm")),
+}
+CORRECTED = {
+    "EXTRA": Method(lambda p, step: gj.extra(p.task, sgd(step))),
+    "exact diffusion": Method(lambda p, step: gj.exact_diffusion(p.task, sgd(step))),
+    "NIDS": Method(lambda p, step: gj.nids(p.task, step)),
+    "D²": Method(lambda p, step: gj.d2(p.task, sgd(step))),
+    "SimpleGT": Method(lambda p, step: gj.simple_gt(p.task, sgd(step))),
+    "Wang–Elia": Method(lambda p, step: gj.wang_elia(p.task, sgd(step))),
+}
+DUALS = {
+    "DLM": Method(lambda p, step: gj.dlm(p.task, step, penalty=DUAL)),
+    "ADMM": Method(
+        lambda p, penalty: gj.admm(ring(p.config), Partial(prox, p.task), penalty=penalty), lambda m: NEWTON_STEPS
+    ),
+    "ATG": Method(lambda p, step: gj.admm_tracking(p.task, step, ring(p.config), gamma=0.3, penalty=DUAL)),
+    "RelaySGD": Method(lambda p, step: gj.relay_sgd(p.task, sgd(step), path(p.config)), where="path"),
+}
+LOCAL = {
+    "ProxSkip": Method(lambda p, step: gj.prox_skip(p.task, sgd(step), probability=0.5)),
+    "LED": Method(lambda p, step: gj.led(p.task, sgd(step), local_steps=LOCAL_STEPS), lambda m: LOCAL_STEPS),
+    "K-GT": Method(lambda p, step: gj.k_gt(p.task, step, local_steps=LOCAL_STEPS), lambda m: LOCAL_STEPS),
+    "LT-ADMM": Method(
+        lambda p, step: gj.lt_admm(p.task, sgd(step), ring(p.config), local_steps=LOCAL_STEPS, penalty=DUAL, beta=PULL),
+        lambda m: LOCAL_STEPS,
+    ),
+    "DiNNO": Method(
+        lambda p, step: gj.dinno(p.task, sgd(step), local_steps=LOCAL_STEPS, penalty=DUAL), lambda m: LOCAL_STEPS
+    ),
+    "SCAFFOLD": Method(
+        lambda p, step: gj.scaffold(p.task, step, local_steps=LOCAL_STEPS), lambda m: LOCAL_STEPS, "server"
+    ),
+    "FedDyn": Method(
+        lambda p, step: gj.feddyn(p.task, sgd(step), local_steps=LOCAL_STEPS, alpha=DUAL),
+        lambda m: LOCAL_STEPS,
+        "server",
+    ),
+}
+SAMPLED = {
+    "GT-SAGA": Method(lambda p, step: gj.gt_saga(p.samples, step), lambda m: 1 / m),
+    "GT-SVRG": Method(lambda p, step: gj.gt_svrg(p.samples, step, period=p.m), lambda m: 3 / m),
+    "GT-SARAH": Method(lambda p, step: gj.gt_sarah(p.samples, step, period=p.m), lambda m: (3 - 2 / m) / m),
+    "GT-VR": Method(lambda p, step: gj.gt_vr(p.samples, step, snapshot_probability=1 / p.m), lambda m: 3 / m),
+    "LT-ADMM-VR": Method(
+        lambda p, step: gj.lt_admm_vr(
+            p.samples, step, ring(p.config), local_steps=LOCAL_STEPS, penalty=DUAL, beta=PULL, keep_table=True
+        ),
+        lambda m: 2 * LOCAL_STEPS / m,
+    ),
+}
+SHORT = {
+    "LEAD": Method(lambda p, step: gj.lead(p.task, step, compress.natural())),
+    "C-GT": Method(lambda p, step: gj.c_gt(p.task, step, compress.natural(), COMPRESSED, alpha=1.0)),
+    "BEER": Method(lambda p, step: gj.beer(p.task, sgd(step), compress.natural(), COMPRESSED)),
+}
+INEXACT = {"D-PSGD": Method(lambda p, step: gj.dpsgd(p.task, sgd(step)))}
+METHODS = {**INEXACT, **TRACKING, **CORRECTED, **DUALS, **LOCAL, **SAMPLED, **SHORT}
 
 
 def curvatures(config: Config) -> np.ndarray:
@@ -141,56 +226,112 @@ def _minimum(features: np.ndarray, labels: np.ndarray, penalty: float) -> np.nda
     return optimize.root(slope, np.zeros(features.shape[1]), jac=bend, tol=1e-14).x
 
 
-def problems(config: Config) -> dict[str, Task]:
-    """Return the problems of a configuration."""
-    quadratics = tasks.quadratic(targets(config), curvature=curvatures(config)[:, None])
-    build = {"quadratics": lambda: quadratics, "digits, sorted": lambda: digits_by_class(config)}
-    return {name: build[name]() for name in config.problems}
+def problem_of(name: str, config: Config) -> Problem:
+    """Build a problem. A quadratic is its node's only sample, so that methods which sample take its gradient."""
+    if name == "quadratics":
+        task = tasks.quadratic(targets(config), curvature=curvatures(config)[:, None])
+        only = tasks.finite_sum(task, sample=Partial(_only_sample, task.batch), num_samples=1)
+        return Problem(task, only, config)
+    task = digits_by_class(config)
+    return Problem(task, tasks.finite_sum(task), config)
 
 
-def predictions(config: Config) -> dict[str, float]:
-    """Return the factors of the error a round on the quadratics, from the spectra of the iterations."""
-    W, a, step = matrix_of(config).toarray(), curvatures(config), config.step
-    diffusion = exact.exact_diffusion_rate(W, a, step)
-    admm = exact.admm_rate(ring(config).adjacency().toarray(), a, penalty=DUAL)
-    return {"exact diffusion": diffusion, "NIDS": diffusion, "EXTRA": exact.extra_rate(W, a, step), "ADMM": admm}
+def _only_sample(batch: Any, data: Any, node: jax.Array, numbers: jax.Array) -> Any:
+    del numbers
+    return batch(jax.random.key(0), data, node)
+
+
+def methods(config: Config) -> list[str]:
+    """Return the names of the methods, in the order of :data:`METHODS`."""
+    return [name for name in METHODS if not config.methods or name in config.methods or name in INEXACT]
+
+
+def prediction(method: str, step: float, config: Config) -> float:
+    """Return the factor of the error a round on the quadratics, from the spectrum of the iteration; NaN: not known."""
+    W, a, edges = matrix_of(config).toarray(), curvatures(config), ring(config).adjacency().toarray()
+    known = {
+        "gradient tracking": lambda: exact.gradient_tracking_rate(W, a, step),
+        "NEXT": lambda: exact.gradient_tracking_rate(W, a, step, order="next"),
+        "Aug-DGM": lambda: exact.gradient_tracking_rate(W, a, step, order="aug_dgm"),
+        "EXTRA": lambda: exact.extra_rate(W, a, step),
+        "exact diffusion": lambda: exact.exact_diffusion_rate(W, a, step),
+        "NIDS": lambda: exact.exact_diffusion_rate(W, a, step),
+        "D²": lambda: exact.exact_diffusion_rate(2 * W - np.eye(len(W)), a, step),
+        "SimpleGT": lambda: exact.simple_gt_rate(W, a, step),
+        "Wang–Elia": lambda: exact.wang_elia_rate(W, a, step),
+        "DLM": lambda: exact.dlm_rate(edges, a, step, penalty=DUAL),
+        "ADMM": lambda: exact.admm_rate(edges, a, penalty=step),
+    }
+    # With one sample a node, methods that sample track its gradient.
+    known |= {"GT-SAGA": known["Aug-DGM"], "GT-VR": known["Aug-DGM"]}
+    known |= {"GT-SVRG": known["gradient tracking"], "GT-SARAH": known["gradient tracking"]}
+    return known[method]() if method in known else np.nan
 
 
 def run(config: Config) -> xr.Dataset:
-    """Run all methods on both problems from random starts, one for each seed, in float64.
+    """Run all methods on both problems from random starts, one for each seed, in float64, with their best steps.
 
     In float32 rounding errors gather in dual variables and corrections: errors of 1e-3 that grow with the rounds.
     """
     with jax.enable_x64(True):
-        return _run(config)
+        cells = [_on_problem(name, config) for name in config.problems]
+    joined = xr.concat(cells, "problem").assign_coords(problem=list(config.problems), protocol=methods(config))
+    return joined.assign_attrs(data=tasks.digits().source, num_nodes=config.num_nodes)
 
 
-def _run(config: Config) -> xr.Dataset:
-    timeline = rounds(matrix_of(config), config.num_rounds)
-    keys = jax.random.split(jax.random.key(config.seed), config.num_seeds)
-    cells = []
-    for task in problems(config).values():
-        watch = [observe.distance_to(task.test["optimum"])]
-        shape = (config.num_nodes, task.test["optimum"].shape[0])
+def _on_problem(name: str, config: Config) -> xr.Dataset:
+    problem = problem_of(name, config)
+    timelines = {
+        "ring": rounds(matrix_of(config), config.num_rounds),
+        "path": rounds(mixing.metropolis(path(config)), config.num_rounds),
+        "server": client_sampling(config.num_nodes, config.num_nodes, config.num_rounds, seed=config.seed),
+    }
+    found = []
+    for method in methods(config):
+        step, cell = _with_best_step(METHODS[method], problem, timelines)
+        spectral = prediction(method, step, config) if name == "quadratics" else np.nan
+        gradients = float(METHODS[method].gradients(problem.m))
+        found.append(cell.assign(step=step, gradients=gradients, predicted=spectral))
+    joined = xr.concat(found, "protocol").drop_attrs(deep=False)
+    bias = _bias(float(joined.step[0]), config) if name == "quadratics" else np.nan
+    return joined.assign(bias=bias)
 
-        def start(key, shape=shape):
-            return jax.random.normal(key, shape)
 
-        found = [
-            simulate(keys, protocol, timeline, start, observers=watch, record_every=config.record_every).dataset
-            for protocol in protocols(task, config).values()
-        ]
-        cells.append(xr.concat([each[["squared_error", "bytes_sent"]] for each in found], "protocol"))
-    names = list(protocols(task, config))
-    predicted = predictions(config)
-    joined = xr.concat(cells, "problem").drop_attrs(deep=False)
-    joined = joined.assign_coords(problem=list(config.problems), protocol=names)
-    bias = dpsgd_bias(matrix_of(config).toarray(), curvatures(config), targets(config), step_size=config.step)
-    return joined.assign(
-        gradients=("protocol", [GRADIENTS.get(name, 1) for name in names]),
-        predicted=("protocol", [predicted.get(name, np.nan) for name in names]),
-        bias=float(bias.squared_error),
-    ).assign_attrs(data=tasks.digits().source, num_nodes=config.num_nodes)
+def _bias(step: float, config: Config) -> float:
+    """Return the squared error at which D-PSGD stops, the first of the methods, on the quadratics."""
+    W = matrix_of(config).toarray()
+    return float(dpsgd_bias(W, curvatures(config), targets(config), step_size=step).squared_error)
+
+
+def _with_best_step(method: Method, problem: Problem, timelines: dict[str, gj.Timeline]) -> tuple[float, xr.Dataset]:
+    """Choose the step that ends nearest to the optimum from other starts; run with it."""
+    config, optimum = problem.config, problem.task.test["optimum"]
+    key, other = jax.random.split(jax.random.key(config.seed))
+
+    def trajectory(key: jax.Array, step: float) -> xr.Dataset:
+        keys = jax.random.split(key, config.num_seeds)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", gj.Diverging)
+            return simulate(
+                keys,
+                method.build(problem, step),
+                timelines[method.where],
+                lambda key: jax.random.normal(key, (config.num_nodes, *optimum.shape)),
+                observers=[observe.distance_to(optimum)],
+                record_every=config.record_every,
+                throw=False,
+            ).dataset[["squared_error", "bytes_sent"]]
+
+    tried = [_speed(trajectory(other, step).squared_error) for step in STEPS]
+    best = STEPS[tried.index(min(tried))]
+    return best, trajectory(key, best)
+
+
+def _speed(errors: xr.DataArray) -> tuple[int, float]:
+    """Order steps by the first record at which the fit would end, and, where none is, by the last error."""
+    relative = np.nan_to_num((errors / errors.isel(record=0)).mean("seed").values, nan=np.inf)
+    there = np.flatnonzero(relative < FLOOR)
+    return int(there[0]) if there.size else len(relative), float(relative[-1])
 
 
 def fitted(dataset: xr.Dataset, problem: str, method: str) -> Any:
@@ -203,14 +344,20 @@ def table(dataset: xr.Dataset) -> list[Row]:
     """Report the factors of the error beside the spectral ones, and where D-PSGD ends."""
     rows = []
     for problem in dataset.problem.values:
-        last = dataset.squared_error.sel(problem=problem, protocol="D-PSGD").isel(record=-1).values
-        known, source = (float(dataset.bias), "exact bias") if problem == "quadratics" else (np.nan, "at the end")
-        rows.append(over_seeds(f"squared error, D-PSGD, {problem}", last, known, source))
+        at = dataset.sel(problem=problem, protocol="D-PSGD")
+        last, known = at.squared_error.isel(record=-1).values, float(at.bias)
+        words = f"{'exact bias' if np.isfinite(known) else 'at the end'}; {cost_of(at)}"
+        rows.append(over_seeds(f"squared error, D-PSGD, {problem}", last, known, words))
         for method in dataset.protocol.values[1:]:
-            fit = fitted(dataset, problem, method)
-            spectral = float(dataset.predicted.sel(protocol=method)) if problem == "quadratics" else np.nan
-            taken = int(dataset.gradients.sel(protocol=method))
-            words = f"fit over rounds; {taken} gradient{'s' * (taken > 1)} a round"
+            fit, at = fitted(dataset, problem, method), dataset.sel(problem=problem, protocol=method)
             half = float(np.sqrt(fit.high) - np.sqrt(fit.low)) / 2
-            rows.append(Row(f"factor a round, {method}, {problem}", float(np.sqrt(fit.rate)), half, spectral, words))
+            name = f"factor a round, {method}, {problem}"
+            rows.append(Row(name, float(np.sqrt(fit.rate)), half, float(at.predicted), cost_of(at)))
     return rows
+
+
+def cost_of(at: xr.Dataset) -> str:
+    """Say the step of a method, and what a round takes of a node."""
+    kilobytes = float(at.bytes_sent.isel(record=-1).mean() / at.event[-1] / at.attrs["num_nodes"] / 1e3)
+    name = "penalty" if str(at.protocol.values) == "ADMM" else "step"
+    return f"{name} {float(at.step):g}; {float(at.gradients):.3g} gradients, {kilobytes:.2g} kB a round"

@@ -15,6 +15,13 @@ _KEPT = 1e-7
 """Eigenvalues this close to 1 belong to what an iteration conserves."""
 _ROUNDING = 1e-12
 """Rounding errors of an eigenvalue on the unit circle."""
+_ORDERS = {
+    "combine_then_adapt": (False, False),
+    "next": (False, True),
+    "aug_dgm": (True, True),
+    "adapt_then_combine": (True, True),
+}
+"""Whether gradients are mixed before trackers take them, and steps before models take them."""
 
 
 def rate(M: Num[np.ndarray, "d d"], conserved: int) -> float:
@@ -59,7 +66,7 @@ def admm_rate(
 
 
 def exact_diffusion_rate(W: Num[np.ndarray, "n n"], curvatures: Num[np.ndarray, " n"], step_size: Number) -> float:
-    """Return the linear rate of exact diffusion, and of NIDS with equal steps, on quadratics.
+    """Return the linear rate of exact diffusion, and of NIDS with equal steps, on quadratics; of D² with ``2 W − I``.
 
     Raises:
         ValueError: as :func:`exact_diffusion_matrix`.
@@ -74,6 +81,91 @@ def extra_rate(W: Num[np.ndarray, "n n"], curvatures: Num[np.ndarray, " n"], ste
         ValueError: as :func:`extra_matrix`.
     """
     return rate(extra_matrix(W, curvatures, step_size), 1)
+
+
+def gradient_tracking_rate(
+    W: Num[np.ndarray, "n n"],
+    curvatures: Num[np.ndarray, " n"],
+    step_size: Number,
+    *,
+    order: str = "combine_then_adapt",
+) -> float:
+    """Return the linear rate of gradient tracking on quadratics.
+
+    Raises:
+        ValueError: as :func:`gradient_tracking_matrix`.
+    """
+    return rate(gradient_tracking_matrix(W, curvatures, step_size, order=order), 1)
+
+
+def simple_gt_rate(W: Num[np.ndarray, "n n"], curvatures: Num[np.ndarray, " n"], step_size: Number) -> float:
+    """Return the linear rate of SimpleGT on quadratics.
+
+    ``s⁺ = s + (W − I) x``, ``x⁺ = x + s⁺ − γ a (x − b)``; Σs is conserved.
+
+    Raises:
+        ValueError: if W is not symmetric and stochastic, or a number is out of range.
+    """
+    W, a, step = _problem(W, curvatures, step_size)
+    eye = np.eye(len(W))
+    return rate(np.block([[W - np.diag(step * a), eye], [W - eye, eye]]), 1)
+
+
+def wang_elia_rate(W: Num[np.ndarray, "n n"], curvatures: Num[np.ndarray, " n"], step_size: Number) -> float:
+    """Return the linear rate of the Wang–Elia algorithm on quadratics.
+
+    With ``K = ½ (I − W)``: ``x⁺ = x − K (x + z) − γ a (x − b)``, ``z⁺ = z + K x``; Σz is conserved.
+
+    Raises:
+        ValueError: if W is not symmetric and stochastic, or a number is out of range.
+    """
+    W, a, step = _problem(W, curvatures, step_size)
+    eye = np.eye(len(W))
+    K = (eye - W) / 2
+    return rate(np.block([[eye - K - np.diag(step * a), -K], [K, eye]]), 1)
+
+
+def dlm_rate(
+    adjacency: Num[np.ndarray, "n n"], curvatures: Num[np.ndarray, " n"], step_size: Number, *, penalty: Number
+) -> float:
+    """Return the linear rate of DLM on quadratics.
+
+    With the Laplacian L: ``x⁺ = x − μ (a (x − b) + ρ L x + y)``, ``y⁺ = y + ρ L x⁺``; Σy is conserved.
+
+    Raises:
+        ValueError: if the graph is not undirected, or a number is out of range.
+    """
+    A = _graph(adjacency) != 0
+    a, step = reals("curvatures", curvatures, shape=(len(A),), least=0), real("step_size", step_size, above=0)
+    eye, pull = np.eye(len(A)), real("penalty", penalty, above=0) * (np.diag(A.sum(1)) - A)
+    move = eye - step * (np.diag(a) + pull)
+    return rate(np.block([[move, -step * eye], [pull @ move, eye - step * pull]]), 1)
+
+
+def gradient_tracking_matrix(
+    W: Num[np.ndarray, "n n"],
+    curvatures: Num[np.ndarray, " n"],
+    step_size: Number,
+    *,
+    order: str = "combine_then_adapt",
+) -> Float[np.ndarray, "d d"]:
+    """Return M of gradient tracking for the models, trackers and last models (x, y, x'), ``(3n, 3n)``.
+
+    ``y⁺ = W y + a (x − x')`` or ``W (y + a (x − x'))``, ``x⁺ = W x − γ y⁺`` or ``W (x − γ y⁺)``, in the order that
+    :func:`gossipjax.gradient_tracking` names; ``Σ (y − a x')`` is conserved.
+
+    Raises:
+        ValueError: if W is not symmetric and stochastic, a number is out of range, or the order is none of the four.
+    """
+    W, a, step = _problem(W, curvatures, step_size)
+    if order not in _ORDERS:
+        raise ValueError(f"order={order!r}; must be one of {', '.join(_ORDERS)}")
+    n = len(W)
+    eye, zero = np.eye(n), np.zeros((n, n))
+    tell, adapt = (W if mixed else eye for mixed in _ORDERS[order])
+    tracker = np.hstack([tell * a, W, -tell * a])
+    model = np.hstack([W, zero, zero]) - step * adapt @ tracker
+    return np.vstack([model, tracker, np.hstack([eye, zero, zero])])
 
 
 def exact_diffusion_matrix(
@@ -119,9 +211,7 @@ def admm_matrix(
     Raises:
         ValueError: if the graph is not undirected, or a number is out of range.
     """
-    A = square("adjacency", adjacency, symmetric=True)
-    if A.diagonal().any() or not A.sum(1).all():
-        raise ValueError("adjacency: every node needs a neighbour, and none is its own")
+    A = _graph(adjacency)
     a = reals("curvatures", curvatures, shape=(len(A),), least=0, remedy="one per node")
     rho, alpha = real("penalty", penalty, above=0), real("relaxation", relaxation, above=0, most=1)
     i, j = np.nonzero(A)
@@ -174,6 +264,13 @@ def _mean_square_flow(A: np.ndarray, arrives: float) -> Float[np.ndarray, "m m"]
     mean = np.eye(n) + arrives * pulls.sum(0)
     spread = np.einsum("eab,ecd->acbd", pulls, pulls).reshape(n * n, n * n)
     return np.kron(mean, mean) + arrives * (1 - arrives) * spread
+
+
+def _graph(adjacency) -> np.ndarray:
+    A = square("adjacency", adjacency, symmetric=True)
+    if A.diagonal().any() or not A.sum(1).all():
+        raise ValueError("adjacency: every node needs a neighbour, and none is its own")
+    return A
 
 
 def _problem(W, curvatures, step_size) -> tuple[np.ndarray, np.ndarray, float]:

@@ -37,7 +37,62 @@ def admm(rounds, rho=0.6, alpha=0.5):
         yield x
 
 
+def tracking(order):
+    def loop(rounds):
+        x = y = before = np.zeros(6)
+        for number in range(rounds):
+            new = A * (x - B)
+            change = new - before
+            y = W @ y + change if order in ("combine_then_adapt", "next") else W @ (y + change)
+            if order == "aug_dgm" and number == 0:
+                y = new
+            x = W @ x - STEP / 4 * y if order == "combine_then_adapt" else W @ (x - STEP / 4 * y)
+            before = new
+            yield x
+
+    return loop
+
+
+def d2(rounds):
+    x, c = np.zeros(6), np.zeros(6)
+    for _ in range(rounds):
+        moved = x - STEP * A * (x - B) + c
+        x = LAZY @ moved
+        c = x - moved + c
+        yield x
+
+
+def simple_gt(rounds):
+    x, s = np.zeros(6), np.zeros(6)
+    for _ in range(rounds):
+        s = s + W @ x - x
+        x = x + s - STEP * A * (x - B)
+        yield x
+
+
+def wang_elia(rounds):
+    x, z = np.zeros(6), np.zeros(6)
+    for _ in range(rounds):
+        x, z = x - (x + z - W @ (x + z)) / 2 - STEP * A * (x - B), z + (x - W @ x) / 2
+        yield x
+
+
+def dlm(rounds, rho=0.3):
+    x, y = np.zeros(6), np.zeros(6)
+    for _ in range(rounds):
+        x = x - STEP * (A * (x - B) + rho * (2 * x - RING @ x) + y)
+        y = y + rho * (2 * x - RING @ x)
+        yield x
+
+
+LAZY = (np.eye(6) + W) / 2
+ORDERS = ("combine_then_adapt", "next", "aug_dgm", "adapt_then_combine")
 RATES = {
+    **{order: (tracking(order), exact.gradient_tracking_rate(W, A, STEP / 4, order=order)) for order in ORDERS},
+    "d2": (d2, exact.exact_diffusion_rate(2 * LAZY - np.eye(6), A, STEP)),
+    "simple_gt": (simple_gt, exact.simple_gt_rate(W, A, STEP)),
+    "wang_elia": (wang_elia, exact.wang_elia_rate(W, A, STEP)),
+    "dlm": (dlm, exact.dlm_rate(RING, A, STEP, penalty=0.3)),
     "exact_diffusion": (exact_diffusion, exact.exact_diffusion_rate(W, A, STEP)),
     "extra": (extra, exact.extra_rate(W, A, STEP)),
     "admm": (admm, exact.admm_rate(RING, A, penalty=0.6)),
@@ -48,7 +103,7 @@ RATES = {
 def test_loops_converge_at_the_predicted_rate(name):
     """From 1e-4 to 1e-12 in the predicted number of rounds; a pair of modes makes single errors oscillate."""
     loop, rate = RATES[name]
-    errors = np.array([np.linalg.norm(x - OPTIMUM) for x in loop(400)])
+    errors = np.array([np.linalg.norm(x - OPTIMUM) for x in loop(1000)])
     begin, end = (int(np.argmax(errors < size)) for size in (1e-4, 1e-12))
     np.testing.assert_allclose(np.log(1e-8) / (end - begin), np.log(rate), rtol=0.06)
 

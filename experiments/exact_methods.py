@@ -122,28 +122,24 @@ def sgd(step: float) -> Partial:
     return Partial(optax.sgd, step)
 
 
-TRACKING = {
+INEXACT = "D-PSGD"
+METHODS = {
+    INEXACT: Method(lambda p, step: gj.dpsgd(p.task, sgd(step))),
     "gradient tracking": Method(lambda p, step: gj.gradient_tracking(p.task, sgd(step))),
     "NEXT": Method(lambda p, step: gj.gradient_tracking(p.task, sgd(step), order="next")),
     "Aug-DGM": Method(lambda p, step: gj.gradient_tracking(p.task, sgd(step), order="aug_dgm")),
-}
-CORRECTED = {
     "EXTRA": Method(lambda p, step: gj.extra(p.task, sgd(step))),
     "exact diffusion": Method(lambda p, step: gj.exact_diffusion(p.task, sgd(step))),
     "NIDS": Method(lambda p, step: gj.nids(p.task, step)),
     "D²": Method(lambda p, step: gj.d2(p.task, sgd(step))),
     "SimpleGT": Method(lambda p, step: gj.simple_gt(p.task, sgd(step))),
     "Wang–Elia": Method(lambda p, step: gj.wang_elia(p.task, sgd(step))),
-}
-DUALS = {
     "DLM": Method(lambda p, step: gj.dlm(p.task, step, penalty=DUAL)),
     "ADMM": Method(
         lambda p, penalty: gj.admm(ring(p.config), Partial(prox, p.task), penalty=penalty), lambda m: NEWTON_STEPS
     ),
     "ATG": Method(lambda p, step: gj.admm_tracking(p.task, step, ring(p.config), gamma=0.3, penalty=DUAL)),
     "RelaySGD": Method(lambda p, step: gj.relay_sgd(p.task, sgd(step), path(p.config)), where="path"),
-}
-LOCAL = {
     "ProxSkip": Method(lambda p, step: gj.prox_skip(p.task, sgd(step), probability=0.5)),
     "LED": Method(lambda p, step: gj.led(p.task, sgd(step), local_steps=LOCAL_STEPS), lambda m: LOCAL_STEPS),
     "K-GT": Method(lambda p, step: gj.k_gt(p.task, step, local_steps=LOCAL_STEPS), lambda m: LOCAL_STEPS),
@@ -162,8 +158,6 @@ LOCAL = {
         lambda m: LOCAL_STEPS,
         "server",
     ),
-}
-SAMPLED = {
     "GT-SAGA": Method(lambda p, step: gj.gt_saga(p.samples, step), lambda m: 1 / m),
     "GT-SVRG": Method(lambda p, step: gj.gt_svrg(p.samples, step, period=p.m), lambda m: 3 / m),
     "GT-SARAH": Method(lambda p, step: gj.gt_sarah(p.samples, step, period=p.m), lambda m: (3 - 2 / m) / m),
@@ -174,14 +168,10 @@ SAMPLED = {
         ),
         lambda m: 2 * LOCAL_STEPS / m,
     ),
-}
-SHORT = {
     "LEAD": Method(lambda p, step: gj.lead(p.task, step, compress.natural())),
     "C-GT": Method(lambda p, step: gj.c_gt(p.task, step, compress.natural(), COMPRESSED, alpha=1.0)),
     "BEER": Method(lambda p, step: gj.beer(p.task, sgd(step), compress.natural(), COMPRESSED)),
 }
-INEXACT = {"D-PSGD": Method(lambda p, step: gj.dpsgd(p.task, sgd(step)))}
-METHODS = {**INEXACT, **TRACKING, **CORRECTED, **DUALS, **LOCAL, **SAMPLED, **SHORT}
 
 
 def curvatures(config: Config) -> np.ndarray:
@@ -243,7 +233,7 @@ def _only_sample(batch: Any, data: Any, node: jax.Array, numbers: jax.Array) -> 
 
 def methods(config: Config) -> list[str]:
     """Return the names of the methods, in the order of :data:`METHODS`."""
-    return [name for name in METHODS if not config.methods or name in config.methods or name in INEXACT]
+    return [name for name in METHODS if not config.methods or name in config.methods or name == INEXACT]
 
 
 def prediction(method: str, step: float, config: Config) -> float:
@@ -344,7 +334,7 @@ def table(dataset: xr.Dataset) -> list[Row]:
     """Report the factors of the error beside the spectral ones, and where D-PSGD ends."""
     rows = []
     for problem in dataset.problem.values:
-        at = dataset.sel(problem=problem, protocol="D-PSGD")
+        at = dataset.sel(problem=problem, protocol=INEXACT)
         last, known = at.squared_error.isel(record=-1).values, float(at.bias)
         words = f"{'exact bias' if np.isfinite(known) else 'at the end'}; {cost_of(at)}"
         rows.append(over_seeds(f"squared error, D-PSGD, {problem}", last, known, words))

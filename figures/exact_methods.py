@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.exact_methods import CORRECTED, DUALS, INEXACT, LOCAL, SAMPLED, SHORT, TRACKING
 from experiments.lib.store import mean_and_interval
 from figures.lib import style
 from figures.lib.caption import INTERVAL, Caption, bands, numbers, seeds_of
 
-ONE_STEP = "exact diffusion"
+INEXACT = "D-PSGD"
+TRACKING = (INEXACT, "gradient tracking", "NEXT", "Aug-DGM")
+CORRECTED = ("EXTRA", "exact diffusion", "NIDS", "D²", "SimpleGT", "Wang–Elia")
+DUALS = ("DLM", "ADMM", "ATG", "RelaySGD")
+COMPRESSED = ("exact diffusion", "LEAD", "C-GT", "BEER")
+LOCAL = ("ProxSkip", "LED", "K-GT", "LT-ADMM", "DiNNO", "SCAFFOLD", "FedDyn")
+SAMPLED = ("exact diffusion", "GT-SAGA", "GT-SVRG", "GT-SARAH", "GT-VR", "LT-ADMM-VR")
 LEAST = 1e-25
 
 
@@ -24,15 +27,14 @@ def draw(dataset: xr.Dataset) -> Figure:
     for row, problem in enumerate(dataset.problem.values):
         at = dataset.sel(problem=problem)
         upper, lower = axes[2 * row], axes[2 * row + 1]
-        _rounds(upper[0], at, [*INEXACT, *TRACKING], "tracking")
+        _rounds(upper[0], at, TRACKING, "tracking")
         _rounds(upper[1], at, CORRECTED, "corrections")
         _rounds(upper[2], at, DUALS, "dual methods, relays")
-        _bytes(lower[0], at, [ONE_STEP, *SHORT], "compressed")
+        _bytes(lower[0], at, COMPRESSED, "compressed")
         _bytes(lower[1], at, LOCAL, "local steps")
-        if problem == "quadratics":
-            _gradients(lower[2], at, LOCAL, "local steps")
-        else:
-            _gradients(lower[2], at, [ONE_STEP, *SAMPLED], "samples")
+        # A node of the quadratics has one sample.
+        methods, family = (LOCAL, "local steps") if problem == "quadratics" else (SAMPLED, "samples")
+        _gradients(lower[2], at, methods, family)
         for ax in (upper[0], lower[0]):
             ax.set_ylabel("(1/n) Σ ‖xᵢ − x*‖²")
     for ax in axes.ravel():
@@ -66,11 +68,11 @@ def _curve(ax: Axes, x: np.ndarray, cell: xr.Dataset, index: int) -> tuple[np.nd
     return x[seen], middle
 
 
-def _cells(at: xr.Dataset, methods: Iterable[str]) -> list[xr.Dataset]:
+def _cells(at: xr.Dataset, methods: tuple[str, ...]) -> list[xr.Dataset]:
     return [at.sel(protocol=method) for method in methods if method in at.protocol.values]
 
 
-def _rounds(ax: Axes, at: xr.Dataset, methods: Iterable[str], family: str) -> None:
+def _rounds(ax: Axes, at: xr.Dataset, methods: tuple[str, ...], family: str) -> None:
     for index, cell in enumerate(_cells(at, methods)):
         rounds, middle = _curve(ax, at.event.values, cell, index)
         if np.isfinite(cell.predicted):
@@ -78,20 +80,20 @@ def _rounds(ax: Axes, at: xr.Dataset, methods: Iterable[str], family: str) -> No
             late = rounds[falling[len(falling) // 3 :]]
             line = middle[falling[-1]] * float(cell.predicted) ** (2.0 * (late - late[-1]))
             style.theory_line(ax, late, line)
-        if str(cell.protocol.values) in INEXACT and np.isfinite(at.bias):
+        if str(cell.protocol.values) == INEXACT and np.isfinite(at.bias):
             style.theory_line(ax, at.event.values[[0, -1]], np.full(2, float(at.bias)))
     ax.set(yscale="log", xscale="symlog", xlabel="round", xlim=(0, float(at.event.values[-1])))
     style.title(ax, f"{at.problem.values}: {family}")
 
 
-def _bytes(ax: Axes, at: xr.Dataset, methods: Iterable[str], family: str) -> None:
+def _bytes(ax: Axes, at: xr.Dataset, methods: tuple[str, ...], family: str) -> None:
     for index, cell in enumerate(_cells(at, methods)):
         _curve(ax, _of_seeds(cell.bytes_sent).mean(0) / 1e3, cell, index)
     ax.set(yscale="log", xscale="log", xlabel="kB sent by all nodes")
     style.title(ax, f"{at.problem.values}: {family}")
 
 
-def _gradients(ax: Axes, at: xr.Dataset, methods: Iterable[str], family: str) -> None:
+def _gradients(ax: Axes, at: xr.Dataset, methods: tuple[str, ...], family: str) -> None:
     for index, cell in enumerate(_cells(at, methods)):
         _curve(ax, at.event.values * float(cell.gradients), cell, index)
     ax.set(yscale="log", xscale="symlog", xlabel="gradients of a node", xlim=(0, None))

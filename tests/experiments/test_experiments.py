@@ -12,6 +12,7 @@ import tempfile
 import numpy as np
 import pytest
 import xarray as xr
+from methods import EXACT
 
 import experiments.__main__ as command
 import figures.__main__ as drawing
@@ -65,6 +66,7 @@ from experiments import (
     worst_user,
 )
 from experiments.lib import at_scale, store
+from figures import exact_methods as drawn
 from figures import heterogeneity as heterogeneity_figure
 from figures import plexus_churn as plexus_churn_figure
 from figures.lib import caption as caption_of
@@ -273,6 +275,22 @@ def nodes_of(config):
         return {len(powers) for powers in arrays}
     found = next(getattr(config, name) for name in ("num_nodes", "nodes", "sizes") if hasattr(config, name))
     return set(np.atleast_1d(found).tolist())
+
+
+def test_the_figure_of_exact_methods_has_all_of_them():
+    names = set(drawn.TRACKING + drawn.CORRECTED + drawn.DUALS + drawn.COMPRESSED + drawn.LOCAL + drawn.SAMPLED)
+    assert names == set(exact_methods.METHODS)
+
+
+def test_exact_methods_has_every_method_that_the_table_of_methods_calls_exact():
+    """All-reduce keeps the differences of its starts, and the orders of gradient tracking are one method there."""
+    words = {"d2": "D²", "admm_tracking": "ATG"}
+
+    def plain(name):
+        return words.get(name, name).lower().translate(str.maketrans("", "", "_- –"))
+
+    ours = {plain(name) for name in exact_methods.METHODS}
+    assert {plain(name) for name in EXACT - {"allreduce_sgd"}} == ours - {"dpsgd", "next", "augdgm"}
 
 
 def test_a_number_of_seeds_and_an_interval_are_told():

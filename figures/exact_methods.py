@@ -29,7 +29,7 @@ def draw(dataset: xr.Dataset) -> Figure:
         upper, lower = axes[2 * row], axes[2 * row + 1]
         _rounds(upper[0], at, TRACKING, "tracking")
         _rounds(upper[1], at, CORRECTED, "corrections")
-        _rounds(upper[2], at, DUALS, "dual methods, relays")
+        _rounds(upper[2], at, DUALS, "dual, relays")
         _bytes(lower[0], at, COMPRESSED, "compressed")
         _bytes(lower[1], at, LOCAL, "local steps")
         # A node of the quadratics has one sample.
@@ -48,7 +48,7 @@ def draw(dataset: xr.Dataset) -> Figure:
 def caption(dataset: xr.Dataset) -> Caption:
     """Describe the figure."""
     return Caption(
-        "Squared error of each family, with the best of six steps. Upper rows: against rounds. Lower rows: against "
+        "Squared error of each family, with the best of ten steps. Upper rows: against rounds. Lower rows: against "
         "bytes, and gradients over all samples of a node. Servers reach all clients in every round.",
         f"upper half: drawn quadratics; lower half: logistic regression of {dataset.attrs['data']}, sorted by digit",
         numbers([dataset.attrs["num_nodes"]]),

@@ -30,11 +30,11 @@ CLAIM = (
 
 
 STEPS = (0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 1.8)
-"""Tried for each exact method; of ADMM, which has none, these are the penalties. No node's loss is more curved than 1.5.
-A first full run had the middle six, of which many methods chose the first or the last."""
+"""Tried for each exact method; penalties of ADMM, which has no step. No node's loss is more curved than 1.5. A first
+full run had the middle six, of which many methods chose the first or the last."""
 FLOOR, SKIP = 1e-22, 0.6
 """Squared error, relative to the start, at which a fit ends, a hundred times above what rounding leaves; and the share
-of the records before it that are left out. Both were set after full runs: at 1e-24, D² on the digits had not got there."""
+of the records before it that are left out. Both were set after full runs: D² on the digits does not get to 1e-24."""
 LOCAL_STEPS, NEWTON_STEPS = 3, 4
 DUAL, PULL = 0.5, 0.2
 """Penalty of the dual methods, and step of the pull of LT-ADMM."""

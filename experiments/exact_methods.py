@@ -329,7 +329,9 @@ def _speed(errors: xr.DataArray) -> tuple[int, float]:
 def fitted(dataset: xr.Dataset, problem: str, method: str) -> Any:
     """Fit the factor of the squared error a round, where the slowest mode has had time to be alone."""
     curve = dataset.squared_error.sel(problem=problem, protocol=method)
-    return linear_rate(curve, skip=SKIP, floor=FLOOR * float(curve.isel(record=0).mean()))
+    floor = FLOOR * float(curve.isel(record=0).mean())
+    kept = (1 - SKIP) * int((curve > floor).all("seed").cumprod("record").sum())
+    return linear_rate(curve, skip=SKIP, floor=floor, blocks=max(2, min(5, int(kept) // 2 - 1)))
 
 
 def table(dataset: xr.Dataset) -> list[Row]:

@@ -1,7 +1,8 @@
 """Linear rates of methods that are exact under heterogeneity, on quadratics: spectra of their iteration matrices.
 
 Node i has the loss ``a_i (x − b_i)² / 2``; coordinates are independent, so a node's model is one number. Deviations
-from the fixed point follow ``s ← M s``, and the rate is the largest ``|λ|`` of M among the modes that a run can excite.
+from the fixed point follow ``s ← M s``, and the rate is the largest ``|λ|`` of M among the modes that a run on a
+connected graph can excite. Of an adjacency matrix only what is not 0 counts.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Num
 
-from .arguments import Number, real, reals, square, whole
+from .arguments import Number, choice, real, reals, square, whole
 
 _KEPT = 1e-7
 """Eigenvalues this close to 1 belong to what an iteration conserves."""
@@ -104,7 +105,7 @@ def simple_gt_rate(W: Num[np.ndarray, "n n"], curvatures: Num[np.ndarray, " n"],
     ``s⁺ = s + (W − I) x``, ``x⁺ = x + s⁺ − γ a (x − b)``; Σs is conserved.
 
     Raises:
-        ValueError: if W is not symmetric and stochastic, or a number is out of range.
+        ValueError: if W is not symmetric with rows that sum to one, or a number is out of range.
     """
     W, a, step = _problem(W, curvatures, step_size)
     eye = np.eye(len(W))
@@ -117,7 +118,7 @@ def wang_elia_rate(W: Num[np.ndarray, "n n"], curvatures: Num[np.ndarray, " n"],
     With ``K = ½ (I − W)``: ``x⁺ = x − K (x + z) − γ a (x − b)``, ``z⁺ = z + K x``; Σz is conserved.
 
     Raises:
-        ValueError: if W is not symmetric and stochastic, or a number is out of range.
+        ValueError: if W is not symmetric with rows that sum to one, or a number is out of range.
     """
     W, a, step = _problem(W, curvatures, step_size)
     eye = np.eye(len(W))
@@ -135,7 +136,7 @@ def dlm_rate(
     Raises:
         ValueError: if the graph is not undirected, or a number is out of range.
     """
-    A = _graph(adjacency) != 0
+    A = _graph(adjacency)
     a, step = reals("curvatures", curvatures, shape=(len(A),), least=0), real("step_size", step_size, above=0)
     eye, pull = np.eye(len(A)), real("penalty", penalty, above=0) * (np.diag(A.sum(1)) - A)
     move = eye - step * (np.diag(a) + pull)
@@ -155,11 +156,11 @@ def gradient_tracking_matrix(
     :func:`gossipjax.gradient_tracking` names; ``Σ (y − a x')`` is conserved.
 
     Raises:
-        ValueError: if W is not symmetric and stochastic, a number is out of range, or the order is none of the four.
+        ValueError: if W is not symmetric with rows that sum to one, a number is out of range, or the order is none of
+            the four.
     """
     W, a, step = _problem(W, curvatures, step_size)
-    if order not in _ORDERS:
-        raise ValueError(f"order={order!r}; must be one of {', '.join(_ORDERS)}")
+    order = choice("order", order, _ORDERS)
     n = len(W)
     eye, zero = np.eye(n), np.zeros((n, n))
     tell, adapt = (W if mixed else eye for mixed in _ORDERS[order])
@@ -177,7 +178,7 @@ def exact_diffusion_matrix(
     after its first round.
 
     Raises:
-        ValueError: if W is not symmetric and stochastic, or a number is out of range.
+        ValueError: if W is not symmetric with rows that sum to one, or a number is out of range.
     """
     W, a, step = _problem(W, curvatures, step_size)
     half, adapt = (np.eye(len(W)) + W) / 2, np.diag(1 - step * a)
@@ -193,7 +194,7 @@ def extra_matrix(
     ``1ᵀ (x_{t+1} − x_t + γ a x_t)``, which the first round makes ``γ Σ a b``.
 
     Raises:
-        ValueError: if W is not symmetric and stochastic, or a number is out of range.
+        ValueError: if W is not symmetric with rows that sum to one, or a number is out of range.
     """
     W, a, step = _problem(W, curvatures, step_size)
     n = len(W)
@@ -217,7 +218,7 @@ def admm_matrix(
     i, j = np.nonzero(A)
     place = {edge: k for k, edge in enumerate(zip(i.tolist(), j.tolist(), strict=True))}
     reverse = np.eye(len(i))[[place[edge] for edge in zip(j.tolist(), i.tolist(), strict=True)]]
-    solve = (np.arange(len(A))[:, None] == i) / (rho * (A != 0).sum(1) + a)[:, None]
+    solve = (np.arange(len(A))[:, None] == i) / (rho * A.sum(1) + a)[:, None]
     return (1 - alpha) * np.eye(len(i)) - alpha * reverse + 2 * alpha * rho * solve[j]
 
 
@@ -268,9 +269,9 @@ def _mean_square_flow(A: np.ndarray, arrives: float) -> Float[np.ndarray, "m m"]
 
 def _graph(adjacency) -> np.ndarray:
     A = square("adjacency", adjacency, symmetric=True)
-    if A.diagonal().any() or not A.sum(1).all():
+    if A.diagonal().any() or not A.any(1).all():
         raise ValueError("adjacency: every node needs a neighbour, and none is its own")
-    return A
+    return (A != 0).astype(float)
 
 
 def _problem(W, curvatures, step_size) -> tuple[np.ndarray, np.ndarray, float]:

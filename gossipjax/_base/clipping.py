@@ -123,3 +123,16 @@ def mechanism_of(task: Any) -> Mechanism | None:
     """Return what a task does to its gradients; None if it is not private."""
     parts = parts_of(task)
     return None if parts is None else parts[0]
+
+
+def refuse_private(task: Any) -> None:
+    """Refuse a task whose gradients are private, for methods that compare gradients of one sample.
+
+    Raises:
+        ValueError: if they are.
+    """
+    if mechanism_of(task) is not None:
+        raise ValueError(
+            "task: its gradients are private, and these methods take differences of two gradients and keep others, so "
+            "that noise would cancel; use the task with another protocol, such as dpsgd"
+        )

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from gossipjax._base.arguments import instance, real, whole
 from gossipjax._base.binding import Frozen
+from gossipjax._base.clipping import refuse_private
 from gossipjax._base.placement import map_nodes
 from gossipjax._base.rows import acting_nodes, all_finite, bits_per_row, num_rows, scale_rows
 from gossipjax._base.streams import node_keys
@@ -23,8 +24,10 @@ from gossipjax.types import Event, Info, Params
 
 
 def as_finite_sum(task: FiniteSum) -> FiniteSum:
-    """Check that the argument is a finite sum, and return it."""
-    return instance("task", task, FiniteSum, "make one of a task with gossipjax.tasks.finite_sum(task)")
+    """Check that the argument is a finite sum without private gradients, and return it."""
+    known = instance("task", task, FiniteSum, "make one of a task with gossipjax.tasks.finite_sum(task)")
+    refuse_private(known.task)
+    return known
 
 
 def check_step_size(step_size: float | Float[np.ndarray | Array, ""]) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Int, PyTree
 from gossipjax._base.arguments import shown, whole
 from gossipjax._base.binding import as_partial, as_task
 from gossipjax._base.calls import recorded
-from gossipjax._base.clipping import mechanism_of
+from gossipjax._base.clipping import refuse_private
 from gossipjax._base.display import displayed
 from gossipjax.tasks._problems import classification, regression
 from gossipjax.types import Task
@@ -52,8 +52,9 @@ def finite_sum(
 ) -> FiniteSum:
     """Make the samples of a task available by number, for methods that return to single samples.
 
-    These are :func:`~gossipjax.gt_saga`, :func:`~gossipjax.gt_svrg`, :func:`~gossipjax.gt_sarah` and
-    :func:`~gossipjax.gt_vr`. What the task itself draws, such as its batch size, plays no role for them.
+    These are :func:`~gossipjax.gt_saga`, :func:`~gossipjax.gt_svrg`, :func:`~gossipjax.gt_sarah`,
+    :func:`~gossipjax.gt_vr` and :func:`~gossipjax.lt_admm_vr`. What the task itself draws, such as its batch size,
+    plays no role for them.
 
     >>> from gossipjax.tasks import finite_sum, linear_regression
     >>> finite_sum(linear_regression(4, samples_per_node=10, dimension=2)).num_samples
@@ -72,11 +73,7 @@ def finite_sum(
             shards differ in size, m < 1, or the gradients of the task are private.
     """
     task = as_task(task)
-    if mechanism_of(task) is not None:
-        raise ValueError(
-            "task: its gradients are private, and these methods take differences of two gradients and keep others, so "
-            "that noise would cancel; use the task with another protocol, such as dpsgd"
-        )
+    refuse_private(task)
     if (sample is None) != (num_samples is None):
         raise ValueError(f"sample={shown(sample)}, num_samples={shown(num_samples)}: give both, or neither")
     if sample is None:

@@ -58,8 +58,10 @@ def ringmaster(
 
     With ``stop``, gradients whose delay has reached R are not finished: their workers begin anew at x. Without a
     limit it is asynchronous SGD. Run it with :func:`gossipjax.fedbuff` and SGD, such as ``Partial(optax.sgd, γ)``.
+    Among gradients that arrive at the same time, those of lower worker numbers come first.
 
     A gradient and a model are one message each; those of gradients that do not count are counted at the next update.
+    ``gradient_calls`` of a run has only gradients that count.
 
     Planning takes time for each gradient that begins. With ``stop`` that is each worker in every R updates, which is
     long for large n and small R.
@@ -102,7 +104,10 @@ def rennala(
     ``x ← x − γ/S Σ g_j(x)``. Workers compute one gradient after another; who is busy when the new model comes ends
     its gradient first, in vain, or stops it. Run it with :func:`gossipjax.fedbuff` and SGD. A gradient in vain is
     counted at the update for which it comes too late, also if it ends after the plan. A batch that is not complete at
-    the end is left out, with its messages.
+    the end is left out, with its messages. ``gradient_calls`` of a run counts the gradients in batches only.
+
+    Among gradients that arrive at the same time, those of lower worker numbers come first: with equal times for all,
+    such as those of one :func:`~gossipjax.timeline.clocks.deterministic`, workers after the first S never count.
 
     With the latency of the fastest ways to and from the pivot it has the times of Fragile SGD, which adds gradients up
     on their way over a tree (``theory.time_complexity.fragile_time`` finds the pivot).
@@ -185,8 +190,11 @@ def m_synchronous(
     """Plan m-synchronous SGD: every worker computes one gradient a step, and the first m of them count.
 
     ``x ← x − γ/m Σ g_j(x)``; the others stop when the new model comes, or have sent a gradient in vain and wait for
-    it. ``wait_for=num_nodes`` is synchronous minibatch SGD. Run it with :func:`gossipjax.fedbuff` and SGD. Planning
-    takes time for each worker at each update.
+    it. ``wait_for=num_nodes`` is synchronous minibatch SGD. Run it with :func:`gossipjax.fedbuff` and SGD, whose
+    ``gradient_calls`` counts the first m of each step only. Planning takes time for each worker at each update.
+
+    Among gradients that arrive at the same time, those of lower worker numbers come first: with equal times for all,
+    such as those of one :func:`~gossipjax.timeline.clocks.deterministic`, workers after the first m never count.
 
     Args:
         num_nodes: n workers.

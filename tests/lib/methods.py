@@ -17,6 +17,7 @@ from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import citations
 from gossipjax._base.rows import bits_per_row
 from gossipjax._engine.packing import can_pack
+from gossipjax.compress import Compressor, identity
 from gossipjax.facts import FACTS
 from gossipjax.results._provenance import references
 from gossipjax.timeline._events import event_of
@@ -45,6 +46,7 @@ EXACT |= {"admm", "lt_admm", "lt_admm_vr", "admm_tracking", "dlm", "dinno", "rel
 """Methods that reach the optimum of heterogeneous losses with a constant step; tests measure it, of all on rounds, and
 of servers with all clients in every round."""
 MEAN, ANY, MASS, NOTHING = "the mean, if W is doubly stochastic", "the mean, on any W", "mass, also in flight", "–"
+HALF = "the mean, if α = ½, all act and all messages arrive"
 CONSERVED = {
     "allreduce_sgd": ANY,
     "push_sum": MASS,
@@ -52,6 +54,8 @@ CONSERVED = {
     "gossip_learning": NOTHING,
     "swift": NOTHING,
     "admm": NOTHING,
+    "lt_admm": HALF,
+    "lt_admm_vr": HALF,
     "admm_tracking": NOTHING,
     "dinno": NOTHING,
     "relay_averaging": NOTHING,
@@ -97,12 +101,12 @@ def directed(plan):
 def compresses(name):
     """Whether messages can be smaller than the model."""
     smaller = any(runs(name, said) for said in sharings_of(name) if said not in (None, "full"))
-    return smaller or "compressor" in inspect.signature(getattr(protocol, name)).parameters
+    return smaller or takes_compressor(name)
 
 
 def vectors(name):
     """How many models are as large as a message, if that never changes."""
-    method, plan = made(name, sharings_of(name)[0]), built(runs(name, sharings_of(name)[0])[0])
+    method, plan = uncompressed(name), built(runs(name, sharings_of(name)[0])[0])
     rows, found = plan.properties.num_rows + plan.properties.num_slots, []
     x0 = jax.ShapeDtypeStruct((rows, X0.shape[1]), X0.dtype)
 
@@ -115,7 +119,21 @@ def vectors(name):
 
     jax.eval_shape(step, x0)
     bits, model = found[0]
-    return "varies" if not isinstance(bits, int) else str(bits // model) if bits >= model else "part"
+    if not isinstance(bits, int):
+        return "varies"
+    return f"{bits // model}, compressed" if takes_compressor(name) else str(bits // model)
+
+
+def takes_compressor(name):
+    return "compressor" in inspect.signature(getattr(protocol, name)).parameters
+
+
+def uncompressed(name):
+    """Build a protocol as in the table of combinations, one that compresses by itself with whole messages."""
+    if not takes_compressor(name):
+        return made(name, sharings_of(name)[0])
+    build = PROTOCOLS[name]
+    return build.func(*(identity() if isinstance(arg, Compressor) else arg for arg in build.args), **build.keywords)
 
 
 def source(name):

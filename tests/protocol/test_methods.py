@@ -5,14 +5,16 @@ from inspect import signature
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from combinations import GRAPH, KEY, PROTOCOLS, TREE, X0, built, runs, sharings_of
-from methods import ANY, CONSERVED, EXACT, MASS, MEAN, NOTHING, conserves
+from methods import ANY, CONSERVED, EXACT, HALF, MASS, MEAN, NOTHING, conserves
 from problems import CURVATURE, TARGETS, exact_quadratic, identical_samples
 
 from gossipjax import Task, protocol, simulate, timeline
 from gossipjax.mixing import lazy, metropolis
 from gossipjax.tasks import FiniteSum
+from gossipjax.topology import star
 
 FLAT = exact_quadratic(curvature=np.full_like(CURVATURE, 1e-300))
 ON_TREE = {"relay_averaging", "relay_sgd"}
@@ -55,8 +57,28 @@ def test_mixing_conserves_what_the_table_says(name):
     if conserves(name) == NOTHING:
         assert max(change_of_mean(name, plan) for plan in plans[:4]) > 1e-3
     else:
-        plan = {MEAN: doubly[:1], ANY: plans[:1], MASS: ["directed rounds"]}[conserves(name)]
+        plan = {MEAN: doubly[:1], HALF: doubly[:1], ANY: plans[:1], MASS: ["directed rounds"]}[conserves(name)]
         assert change_of_mean(name, *plan) < 1e-12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(name for name in CONSERVED if conserves(name) == HALF))
+@pytest.mark.parametrize(("relaxation", "activity"), [(0.7, None), (0.5, timeline.activity.bernoulli(0.6, seed=0))])
+def test_dual_methods_with_local_steps_move_the_mean_if_alpha_is_not_half_or_nodes_are_absent(
+    name, relaxation, activity
+):
+    """By more than 1e-3, on a star; with one half and all nodes it stays."""
+    tree, flat = star(len(X0)), exact_quadratic(curvature=np.full_like(CURVATURE, 1e-300))
+    settings = {"local_steps": 2, "penalty": 0.2, "beta": 0.2}
+
+    def change(relaxation, activity):
+        given = (identical_samples(flat), 0.1) if name == "lt_admm_vr" else (flat, optax.sgd(0.1))
+        method = getattr(protocol, name)(*given, tree, relaxation=relaxation, **settings)
+        run = simulate(KEY, method, timeline.changing_rounds(tree, 40, activity=activity), jnp.asarray(X0))
+        return np.abs(np.asarray(run.x).mean(0) - np.asarray(X0).mean(0)).max()
+
+    assert change(0.5, None) < 1e-12
+    assert change(relaxation, activity) > 1e-3
 
 
 ROUNDS = [name for name in PROTOCOLS if "task" in signature(getattr(protocol, name)).parameters or name == "admm"]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.tree_util import Partial
 
-from gossipjax import allreduce_sgd, dpsgd, replicate, simulate, tasks
+from gossipjax import allreduce_sgd, dpsgd, gt_saga, gt_svrg, replicate, simulate, tasks
 from gossipjax.mixing import metropolis
 from gossipjax.observe import node_metrics
 from gossipjax.privacy import node_dp
@@ -221,5 +221,10 @@ def _common_start(task, key):
 def test_private_tasks_have_no_samples_by_number():
     """Differences of two noisy gradients would lose their noise."""
     task = tasks.linear_regression(4, samples_per_node=10, dimension=2)
+    private = node_dp(task, clip=1.0, noise=4.0)
     with pytest.raises(ValueError, match="its gradients are private"):
-        tasks.finite_sum(node_dp(task, clip=1.0, noise=4.0))
+        tasks.finite_sum(private)
+    by_hand = dataclasses.replace(tasks.finite_sum(task), task=private)
+    for build in (gt_saga, Partial(gt_svrg, period=2)):
+        with pytest.raises(ValueError, match="its gradients are private"):
+            build(by_hand, 0.1)

@@ -173,3 +173,13 @@ def test_a_rate_needs_its_conserved_quantities():
         exact.rate(np.eye(2) / 2, 1)
     with pytest.raises(ValueError, match="at most 12"):
         exact.failing_rounds(np.zeros((13, 13)), np.zeros(13), 1, active=0.5, loss=0.0)
+
+
+def test_an_order_is_one_of_the_four():
+    with pytest.raises(ValueError, match="must be one of 'combine_then_adapt'"):
+        exact.gradient_tracking_rate(W, A, STEP, order="atc")
+
+
+def test_only_the_pattern_of_an_adjacency_matrix_counts():
+    assert exact.dlm_rate(-2.5 * RING, A, STEP, penalty=0.3) == exact.dlm_rate(RING, A, STEP, penalty=0.3)
+    assert exact.admm_rate(2.5 * RING, A, penalty=0.6) == exact.admm_rate(RING, A, penalty=0.6)

@@ -270,3 +270,17 @@ def test_a_plan_that_is_too_large_is_refused_before_a_time_is_drawn(build, setti
 def test_wrong_settings_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(clocks.poisson(1.0))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda c: m_synchronous(3, 9.5, compute=c, wait_for=2, seed=0),
+        lambda c: rennala(3, 9.5, compute=c, batch_size=2, seed=0),
+    ],
+    ids=["m_synchronous", "rennala"],
+)
+def test_of_equal_times_the_lower_workers_come_first(build):
+    """With one time for all, a step a second, and the third worker never counts."""
+    nodes = np.asarray(build(clocks.deterministic(1.0)).xs["nodes"])
+    assert np.bincount(nodes[nodes < 3], minlength=3).tolist() == [9, 9, 0]

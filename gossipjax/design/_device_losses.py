@@ -10,6 +10,7 @@ from jaxtyping import Float
 from scipy import sparse
 
 from gossipjax._base.arguments import instance
+from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax.design._cycles import links_of
 from gossipjax.design._pace import Site, adjacency_of
@@ -76,6 +77,7 @@ class DeviceLosses:
         return self._line(DESIGNED), {"nodes": seconds.size}
 
 
+@recorded("meyer1989complementation")
 def device_losses(result: Design | SequenceDesign) -> DeviceLosses:
     """Score a design and the usual networks again without each of the devices: what if one of them dies?
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
-from gossipjax._base.arguments import callable_, flag, optional_whole, real, reals, shown
+from gossipjax._base.arguments import callable_, flag, instance, optional_whole, real, reals, shown
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
@@ -256,6 +256,7 @@ def power_law(
         :class:`Coverage` follows from exchangeability.
     """
     table, y = _table(settings, outcome)
+    name, unit = instance("name", name, str, "of the outcome"), instance("unit", unit, str, "of the outcome")
     c, penalty = float(real("coverage", coverage, above=0, below=1)), float(real("ridge", ridge, least=0))
     chosen = optional_whole("num_calibrated", num_calibrated, least=1, most=y.size - 1)
     if alike is not None and alike not in table:

@@ -186,6 +186,15 @@ def test_limits_of_sequences_hold():
     assert len(short.matrices) <= max(3, *(len(cycle) for cycle in design.standard_sequences(6, seed=0).values()))
 
 
+@pytest.mark.parametrize("target", [GOAL, design.quadratic(np.tile([1.0, -1.0], 4), step=0.05, start=5.0, error=0.1)])
+def test_on_identical_devices_a_sequence_gains_next_to_nothing(target):
+    """Who has which place does not matter there, and the usual rounds are good ones."""
+    load = {"model_bytes": 1_000_000, "local_steps": 5}
+    found = design.sequence(devices.uniform(8), target, num_steps=60, restarts=1, seed=0, **load)
+    assert 1 <= found.gain < 1.1
+    assert not design.judge(*np.repeat([[found.gain], [1.0]], 2, axis=1)).claimed
+
+
 def test_sequences_are_confirmed_on_other_draws():
     found = design.sequence(PHONES, GOAL, num_steps=40, restarts=1, seed=0, **LOAD)
     draws = design.redrawn(PHONES, 3, spread=0.5, seed=1)

@@ -137,6 +137,8 @@ def recorded(*cites: str, file: str | None = None) -> Callable[[F], F]:
             try:
                 result = builder(*args, **kwargs)
             except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+                if not _traced(args, kwargs):
+                    raise  # in a function that the builder was given and traces itself
                 raise TypeError(
                     f"{full_name(build)}: an argument is traced by jax.grad, jit or vmap, and this builder works with "
                     "its value on the host; call it outside of the traced function. Times and partners of a plan have "
@@ -158,6 +160,10 @@ def recorded(*cites: str, file: str | None = None) -> Callable[[F], F]:
         return build  # type: ignore[return-value]
 
     return decorate
+
+
+def _traced(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs)))
 
 
 def recordable(cls: type[T]) -> type[T]:

@@ -14,9 +14,12 @@ from gossipjax._base.arguments import instance, real, reals, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.display import displayed
 from gossipjax._base.lazy import stats
+from gossipjax.design._cycles import links_of
+from gossipjax.design._device_losses import DESIGNED, contenders
 from gossipjax.design._pace import Site, adjacency_of, site_of
 from gossipjax.design._score import score_of
 from gossipjax.design._search import Design
+from gossipjax.design._sequence import SequenceDesign
 from gossipjax.devices import Devices
 from gossipjax.systems import Machines
 from gossipjax.systems._kernel.machines import checked_machines
@@ -64,7 +67,7 @@ class Verdict:
         )
         if self.claimed:
             return f"the design is faster: {numbers}"
-        worse = "the design does not beat the best usual graph"
+        worse = "the design does not beat the best usual network"
         verdict = worse if self.median <= 1 else "faster by too little, or too seldom, to claim it"
         return f"{verdict}: {numbers}; {'; '.join(self._reasons())}"
 
@@ -107,22 +110,22 @@ def judge(baseline_seconds: Num[np.ndarray, " k"], design_seconds: Num[np.ndarra
     return Verdict(np.exp(logs), wins, sign_test, median, low, high, bool(claimed))
 
 
-def confirm(result: Design, draws: Sequence[Devices | Machines]) -> Verdict:
-    """Compare a design with the best usual graph *of each draw* on devices that the search did not see.
+def confirm(result: Design | SequenceDesign, draws: Sequence[Devices | Machines]) -> Verdict:
+    """Compare a design with the best usual network *of each draw* on devices that the search did not see.
 
-    The graph of the design stays as it is; the usual graph is chosen anew for every draw, so it is tuned to the draw
+    The network of the design stays as it is; the usual one is chosen anew for every draw, so it is tuned to the draw
     and the design is not. Draws should be other states of the same machines, such as measurements of another day, or
     :func:`redrawn`. Node i must be the same machine in all of them.
 
     Args:
-        result: of :func:`network`.
+        result: of :func:`network` or :func:`sequence`.
         draws: devices or machines of as many nodes; twelve or more. None may have been used in the search.
 
     Raises:
         ValueError: if draws have another number of nodes, come and go, are equal, or are the devices of the search.
         TypeError: if they are neither devices nor machines.
     """
-    result = instance("result", result, Design, "of gossipjax.design.network")
+    instance("result", result, (Design, SequenceDesign), "of gossipjax.design.network or sequence")
     if not isinstance(draws, list | tuple) or len(draws) < 2:
         raise ValueError(f"draws={draws!r:.60}: must be a list of two or more devices or machines, {_PLAN_HOW}")
     for number, draw in enumerate(draws):
@@ -162,7 +165,7 @@ def _times(devices: Any, factors: Float64[np.ndarray, "3 n"], number: int, sprea
     return dataclasses.replace(devices, **fields, name=f"draw {number} of {devices.name}, spread {spread:g}")
 
 
-def _site(result: Design, draw: Devices | Machines) -> Site:
+def _site(result: Design | SequenceDesign, draw: Devices | Machines) -> Site:
     old = result.problem.site
     site = site_of(draw, int(old.learning.message_bytes), old.samples, 1, old.learning.bandwidth)
     if site.num_nodes != old.num_nodes:
@@ -170,7 +173,7 @@ def _site(result: Design, draw: Devices | Machines) -> Site:
     return site
 
 
-def _check_fresh(result: Design, sites: Sequence[Site]) -> None:
+def _check_fresh(result: Design | SequenceDesign, sites: Sequence[Site]) -> None:
     """Refuse draws that are equal or those of the search, for they count one observation many times."""
     seen = {_speeds(result.problem.site): "the devices of the search"}
     for number, site in enumerate(sites):
@@ -185,12 +188,17 @@ def _speeds(site: Site) -> bytes:
     return b"".join(np.asarray(part, np.float64).tobytes() for part in parts)
 
 
-def _pair(result: Design, site: Site) -> tuple[float, float]:
-    """Return the seconds of the best usual graph, and those of the design. Rounds are the same on all devices."""
-    problem = dataclasses.replace(result.problem, site=site)
+def _pair(result: Design | SequenceDesign, site: Site) -> tuple[float, float]:
+    """Return the seconds of the best usual network, and those of the design. Rounds are the same on all devices."""
+    problem, networks = dataclasses.replace(result.problem, site=site), contenders(result)
 
-    def seconds(graph: Topology, rounds: float) -> float:
-        return score_of(problem, adjacency_of(graph, site.num_nodes), rounds).seconds
+    def seconds(name: str, rounds: float) -> float:
+        network = networks[name]
+        if isinstance(network, Topology):
+            links = adjacency_of(network, site.num_nodes)
+        else:
+            links = links_of(np.stack([W.toarray() for W in network]))
+        return score_of(problem, links, rounds).seconds
 
-    usual = min(seconds(result.standard_graphs[name], score.rounds) for name, score in result.standard.items())
-    return usual, seconds(result.graph, result.score.rounds)
+    usual = min(seconds(name, score.rounds) for name, score in result.standard.items())
+    return usual, seconds(DESIGNED, result.score.rounds)

@@ -158,8 +158,20 @@ def pace_of(ends: Float[np.ndarray, " r"]) -> float:
     return float((ends[-1] - ends[-1 - half]) / half)
 
 
-def screen(site: Site, adjacency: Bool[np.ndarray, "n n"]) -> float:
-    """Compute :func:`equal_split` of an adjacency matrix."""
+def screen(site: Site, adjacency: Bool[np.ndarray, "*p n n"]) -> float:
+    """Compute :func:`equal_split` of an adjacency matrix; or of a cycle of them, from the product of their delays.
+
+    Times of rounds are products of the delays in the algebra of max and +, so p rounds are one of the product.
+    """
+    cycle = adjacency.reshape(-1, *adjacency.shape[-2:])
+    D = delays(site, cycle[0])
+    for each in cycle[1:]:
+        D = (delays(site, each)[:, :, None] + D).max(axis=1)
+    return cycle_mean(D) / len(cycle)
+
+
+def delays(site: Site, adjacency: Bool[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+    """Return seconds from the beginning of a round at j to its end at i, if bandwidth is split equally; else −∞."""
     seconds, size, limits = site.learning.train_seconds, site.learning.message_bytes, site.learning.limits
     receivers, senders = np.nonzero(adjacency)
     if site.learning.bandwidth == "unlimited":
@@ -170,7 +182,7 @@ def screen(site: Site, adjacency: Bool[np.ndarray, "n n"]) -> float:
     D = np.full(adjacency.shape, -np.inf)
     D[receivers, senders] = seconds[senders] + way
     np.fill_diagonal(D, seconds)
-    return cycle_mean(D)
+    return D
 
 
 def cycle_mean(D: Float[np.ndarray, "n n"]) -> float:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from gossipjax._base.arguments import callable_of_one, optional_whole, real, whole
+from gossipjax.design._cycles import checked_cycle, links_of
 from gossipjax.design._pace import Site, adjacency_of, pace_of, planned_ends, screen, site_of
 from gossipjax.design._targets import Target, checked_matrix, checked_target
 from gossipjax.devices import Devices
 from gossipjax.mixing import metropolis
+from gossipjax.mixing._stochastic import Matrix
 from gossipjax.systems import Machines
 from gossipjax.systems._kernel.bandwidth import Bandwidth
 from gossipjax.topology import Topology
@@ -57,7 +59,7 @@ class Problem:
 def score(
     devices: Devices | Machines,
     target: Target,
-    graph: Topology,
+    graph: Topology | Sequence[Matrix],
     *,
     model_bytes: int,
     local_steps: int,
@@ -81,18 +83,21 @@ def score(
     Args:
         devices: of n nodes, always online.
         target: the accuracy.
-        graph: undirected.
+        graph: undirected; or a list of doubly stochastic matrices, one for each round, which repeat.
         model_bytes: of one message.
         local_steps: E.
         time_batch: b, samples of a step in the training time.
         bandwidth: how it is shared, see :func:`gossipjax.systems.plexus`.
-        weights: function of a graph that returns a symmetric mixing matrix.
-        num_rounds: largest number of rounds to plan, at least 2.
+        weights: function of a graph that returns a symmetric mixing matrix; a list of matrices has its own.
+        num_rounds: largest number of rounds to plan, at least 2; of p matrices that repeat, rounded up to whole cycles.
 
     Raises:
         ValueError: if a number is out of range, devices come and go, or graph or weights do not fit.
     """
     problem = problem_of(devices, target, model_bytes, local_steps, time_batch, bandwidth, weights, num_rounds)
+    if not isinstance(graph, Topology):
+        cycle = checked_cycle(graph, problem.site.num_nodes)
+        return score_of(problem, links_of(cycle), rounds_of_cycle(problem, cycle))
     return score_of(problem, adjacency_of(graph, problem.site.num_nodes))
 
 
@@ -126,7 +131,22 @@ def rounds_of(problem: Problem, adjacency: Bool[np.ndarray, "n n"]) -> float:
     """Compute the rounds to the target, or infinity."""
     n = len(adjacency)
     graph = graph_of(adjacency, f"graph of {n} nodes")
-    rounds = float(problem.target.rounds(checked_matrix(problem.weights(graph), graph)))
+    return _whole_rounds(problem, problem.target.rounds(checked_matrix(problem.weights(graph), graph)))
+
+
+def rounds_of_cycle(problem: Problem, cycle: Float[np.ndarray, "p n n"]) -> float:
+    """Compute the rounds to the target of matrices that repeat, or infinity."""
+    count = problem.target.cycle_rounds
+    if count is None:
+        raise ValueError(
+            f"target={problem.target.name}: has no cycle_rounds, so networks that change from round to round have no "
+            "score; give it one, or pass a fixed graph"
+        )
+    return _whole_rounds(problem, count(cycle))
+
+
+def _whole_rounds(problem: Problem, found: Any) -> float:
+    rounds = float(found)
     if rounds > problem.target.horizon:
         rounds = np.inf
     if np.isnan(rounds) or rounds < 0 or (np.isfinite(rounds) and not rounds.is_integer()):
@@ -136,26 +156,38 @@ def rounds_of(problem: Problem, adjacency: Bool[np.ndarray, "n n"]) -> float:
     return rounds
 
 
-def allowed(problem: Problem, adjacency: Bool[np.ndarray, "n n"], rounds: float) -> bool:
-    """Tell whether a network reaches the target, with no more neighbours and bytes than it may have."""
-    sent = rounds * adjacency.sum() * problem.site.learning.message_bytes
-    return bool(np.isfinite(rounds) and adjacency.sum(1).max() <= problem.most_neighbors and sent <= problem.most_bytes)
+def allowed(problem: Problem, adjacency: Bool[np.ndarray, "*p n n"], rounds: float) -> bool:
+    """Tell whether a network reaches the target, with no more neighbours in a round and bytes than it may have."""
+    few = adjacency.sum(-1).max() <= problem.most_neighbors
+    return bool(np.isfinite(rounds) and few and _sent(problem, adjacency, rounds) <= problem.most_bytes)
 
 
-def score_of(problem: Problem, adjacency: Bool[np.ndarray, "n n"], rounds: float | None = None) -> Score:
-    """Score a network."""
+def _sent(problem: Problem, adjacency: Bool[np.ndarray, "*p n n"], rounds: float) -> float:
+    """Count the bytes of some rounds."""
+    messages = adjacency.reshape(-1, adjacency.shape[-1] ** 2).sum(1)
+    if not np.isfinite(rounds):
+        return np.inf
+    cycles, rest = divmod(int(rounds), len(messages))
+    return float((cycles * messages.sum() + messages[:rest].sum()) * problem.site.learning.message_bytes)
+
+
+def score_of(problem: Problem, adjacency: Bool[np.ndarray, "*p n n"], rounds: float | None = None) -> Score:
+    """Score a network, or a cycle of them whose rounds are known."""
     rounds = rounds_of(problem, adjacency) if rounds is None else rounds
+    twice = 2 * (len(adjacency) if adjacency.ndim == 3 else 1)
     if rounds == 0:
-        return Score(0.0, pace_of(planned_ends(problem.site, adjacency, 2)), 0.0, 0.0)
-    ends = planned_ends(problem.site, adjacency, int(min(rounds, problem.num_rounds)))
-    sent = rounds * adjacency.sum() * problem.site.learning.message_bytes
+        return Score(0.0, pace_of(planned_ends(problem.site, adjacency, twice)), 0.0, 0.0)
+    # The second half of the rounds that are planned is whole cycles.
+    most = problem.num_rounds if twice == 2 else -(-problem.num_rounds // twice) * twice
+    ends = planned_ends(problem.site, adjacency, int(min(rounds, most)))
+    sent = _sent(problem, adjacency, rounds)
     if rounds == len(ends):
         return Score(rounds, float(ends[-1]) / rounds, float(ends[-1]), float(sent))
     pace = pace_of(ends)
     return Score(rounds, pace, float(ends[-1]) + (rounds - len(ends)) * pace, float(sent))
 
 
-def estimate_of(problem: Problem, adjacency: Bool[np.ndarray, "n n"], rounds: float) -> float:
+def estimate_of(problem: Problem, adjacency: Bool[np.ndarray, "*p n n"], rounds: float) -> float:
     """Estimate the seconds to the target without a plan."""
     return rounds * screen(problem.site, adjacency)
 

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float64
 from scipy import sparse
 
-from gossipjax._base.arguments import flag, real, whole
-from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.arguments import whole
 from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax._base.memory import check_memory
-from gossipjax._base.progress import progress_bar
+from gossipjax.design._anneal import Space, anneal, checked_settings
 from gossipjax.design._pace import adjacency_of
 from gossipjax.design._score import (
     Problem,
     Score,
     Weighing,
     allowed,
-    estimate_of,
     graph_of,
     problem_of,
     rounds_of,
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from gossipjax._base.figure import Figure
 
 Graph = Bool[np.ndarray, "n n"]
-MARGIN = 1.5
-"""A move whose estimate is worse by this factor is not planned. Estimates of one machine err by −11 to +12 %, so their
-ratio by a quarter at most, and a graph that is really worse by the rest would hardly be taken."""
 
 
 @displayed
@@ -73,25 +70,16 @@ class Design:
     @property
     def gain(self) -> float:
         """Seconds of the best usual graph over those of this one, on the devices of the search; at least 1."""
-        usual = next(iter(self.standard.values())).seconds
-        return 1.0 if usual == self.score.seconds else usual / self.score.seconds
+        return gain_of(self.score, self.standard)
 
     def summary(self) -> str:
         """Describe the network in a few lines."""
-        best, usual = next(iter(self.standard.items()))
         degrees = self.graph.degrees
-        verdict = (
-            f"no network found beats {best}"
-            if self.gain == 1.0
-            else f"{self.gain:.3g} times as fast as {best}, on the devices of the search; see gossipjax.design.confirm"
-        )
-        rows = [f"  {name}: {each}" for name, each in self.standard.items()]
         return "\n".join(
             [
                 f"{self.graph.name}, degrees {degrees.min()} to {degrees.max()}: {self.score}",
                 f"target: {self.problem.target.name}",
-                f"best usual graph: {best}, {usual.seconds:,.4g} s; {verdict}",
-                *rows,
+                *verdict_on(self.score, self.standard),
             ]
         )
 
@@ -129,6 +117,7 @@ def network(
     num_rounds: int = 32,
     seed: int,
     progress: bool | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Design:
     """Search for the undirected network on which given devices reach a target in the fewest seconds.
 
@@ -136,7 +125,8 @@ def network(
     finds for them. Annealing minimizes its logarithm: a step adds, removes or rewires an edge, exchanges the ends of
     two, or lets two nodes trade places; it is kept if the graph stays connected and within the limits, and if the
     score falls, or rises by δ with probability ``exp(−δ / τ)``. τ falls linearly from ``temperature`` to 0. The
-    estimate of :func:`equal_split` screens out hopeless moves, and decides nothing else. Restarts begin at the best
+    estimate of :func:`equal_split` screens out hopeless moves, and decides nothing else. No graph is planned twice.
+    Restarts begin at the best
     usual graphs in turn, so the result is never worse than these *on the devices of the search*. Whether it is better
     on others is for :func:`confirm` to say.
 
@@ -150,16 +140,18 @@ def network(
         weights: function of a graph that returns a symmetric mixing matrix; also that of the usual graphs.
         max_degree: most neighbours of a node; None: any number.
         max_bytes: most bytes that all nodes may send until the target; None: any number.
-        num_steps: moves of each restart.
+        num_steps: moves of each restart; 1,000 to 6,000 for networks of tens of nodes.
         restarts: how often to begin.
         temperature: of the beginning, in logarithms of seconds.
         num_rounds: largest number of rounds to plan for a score, at least 2.
         seed: of moves and of the random usual graphs.
         progress: show a progress bar; None: only on a terminal.
+        checkpoint: path of an .npz file in which the search is kept, every 30 s and when it ends or is interrupted; the
+            same call continues from it, with the same result as without a break. More restarts continue as well.
 
     Raises:
-        ValueError: if a number is out of range, devices come and go, or no usual graph reaches the target within the
-            limits.
+        ValueError: if a number is out of range, devices come and go, no usual graph reaches the target within the
+            limits, or the file is that of another search.
 
     Reference: annealing and moves are ours; Marfoq, Xu, Neglia, Vidal 2020, arXiv 2010.12229, design for seconds per
     round (the paper's algorithms are not used).
@@ -167,33 +159,54 @@ def network(
     problem = problem_of(
         devices, target, model_bytes, local_steps, time_batch, bandwidth, weights, num_rounds, max_degree, max_bytes
     )
-    steps, restarts = whole("num_steps", num_steps, least=0), whole("restarts", restarts, least=1)
-    temperature, seed = real("temperature", temperature, above=0), checked_seed(seed)
-    progress = None if progress is None else flag("progress", progress)
+    settings = checked_settings(num_steps, restarts, temperature, seed, progress, checkpoint)
     n = whole("number of devices", problem.site.num_nodes, least=2, remedy="a network has two nodes or more")
     check_memory(f"devices: dense matrices of {n} nodes", 100.0 * n * n, "design for fewer nodes")
-    usual = standard_graphs(n, seed=seed)
+    usual = standard_graphs(n, seed=settings.seed)
     scores = _usual_scores(problem, usual)
     starts = [adjacency_of(usual[name], n) for name in scores]
-    known = {_bits(start): score for start, score in zip(starts, scores.values(), strict=True)}
-    search = _Search(problem, np.random.default_rng(seed), known, [], starts[0], next(iter(scores.values())))
-    with progress_bar(progress, "moves", restarts * steps) as search.show:
-        for number in range(restarts):
-            _anneal(search, starts[number % len(starts)], steps, temperature)
-    best = next((name for name, start in zip(scores, starts, strict=True) if np.array_equal(start, search.best)), None)
-    graph = usual[best] if best else graph_of(search.best, f"designed({n}, seed={seed})")
+    space = Space(problem, MOVES, lambda graph: graph, partial(rounds_of, problem), connected)
+    search = anneal(space, starts, list(scores.values()), settings)
+    found, score, planned = search.state.best, search.state.best_score, search.state.num_planned
+    best = next((name for name, start in zip(scores, starts, strict=True) if np.array_equal(start, found)), None)
+    graph = usual[best] if best else graph_of(found, f"designed({n}, seed={settings.seed})")
     history = np.asarray(search.history, np.float64)
-    return Design(graph, weights(graph), search.score, scores, history, len(search.known), problem, usual)
+    return Design(graph, weights(graph), score, scores, history, planned, problem, usual)
 
 
-def _usual_scores(problem: Problem, usual: dict[str, Topology]) -> dict[str, Score]:
-    """Score the usual graphs within the limits, best first."""
+def gain_of(score: Score, standard: dict[str, Score]) -> float:
+    """Return the seconds of the best usual network over those of a design; 1 if it is this network."""
+    usual = next(iter(standard.values())).seconds
+    return 1.0 if usual == score.seconds else usual / score.seconds
+
+
+def verdict_on(score: Score, standard: dict[str, Score]) -> list[str]:
+    """Say how a design compares with the usual networks, and list these."""
+    best, usual = next(iter(standard.items()))
+    gain = gain_of(score, standard)
+    verdict = (
+        f"no network found beats {best}"
+        if gain == 1.0
+        else f"{gain:.3g} times as fast as {best}, on the devices of the search; see gossipjax.design.confirm"
+    )
+    rows = [f"  {name}: {each}" for name, each in standard.items()]
+    return [f"best usual network: {best}, {usual.seconds:,.4g} s; {verdict}", *rows]
+
+
+def usual_graph_scores(problem: Problem, usual: dict[str, Topology]) -> dict[str, Score]:
+    """Score the usual graphs within the limits."""
     found = {}
     for name, graph in usual.items():
         adjacency = adjacency_of(graph, problem.site.num_nodes)
         rounds = rounds_of(problem, adjacency)
         if allowed(problem, adjacency, rounds):
             found[name] = score_of(problem, adjacency, rounds)
+    return found
+
+
+def _usual_scores(problem: Problem, usual: dict[str, Topology]) -> dict[str, Score]:
+    """Score the usual graphs within the limits, best first."""
+    found = usual_graph_scores(problem, usual)
     if not found:
         raise ValueError(
             f"target={problem.target.name}, max_degree={problem.most_neighbors}, max_bytes={problem.most_bytes:g}: no "
@@ -203,56 +216,7 @@ def _usual_scores(problem: Problem, usual: dict[str, Topology]) -> dict[str, Sco
     return dict(sorted(found.items(), key=lambda item: item[1].seconds))
 
 
-@dataclasses.dataclass
-class _Search:
-    """State of a search."""
-
-    problem: Problem
-    rng: np.random.Generator
-    known: dict[bytes, Score]
-    """Scores by the bits of adjacency matrices."""
-    history: list[float]
-    best: Graph
-    score: Score
-    """Of the best."""
-    show: Callable[[int], None] = lambda done: None
-    """Moves the progress bar."""
-
-
-def _anneal(search: _Search, start: Graph, num_steps: int, temperature: float) -> None:
-    problem, rng = search.problem, search.rng
-    now, rounds = start, rounds_of(problem, start)
-    score, estimate = _scored(search, now, rounds), estimate_of(problem, now, rounds)
-    for step in range(num_steps):
-        other = MOVES[rng.integers(len(MOVES))](rng, now)
-        search.history.append(search.score.seconds)
-        search.show(len(search.history))
-        if other is None or other.sum(1).max() > problem.most_neighbors or not _connected(other):
-            continue
-        rounds = rounds_of(problem, other)
-        if not allowed(problem, other, rounds) or (guess := estimate_of(problem, other, rounds)) > MARGIN * estimate:
-            continue
-        found = _scored(search, other, rounds)
-        rise = np.log(found.seconds) - np.log(score.seconds) if score.seconds > 0 else np.inf
-        if rise <= 0 or rng.random() < np.exp(-rise / (temperature * (1 - step / num_steps))):
-            now, score, estimate = other, found, guess
-        if found.seconds < search.score.seconds:
-            search.best, search.score = other, found
-        search.history[-1] = search.score.seconds
-
-
-def _bits(graph: Graph) -> bytes:
-    return np.packbits(graph).tobytes()
-
-
-def _scored(search: _Search, graph: Graph, rounds: float) -> Score:
-    key = _bits(graph)
-    if key not in search.known:
-        search.known[key] = score_of(search.problem, graph, rounds)
-    return search.known[key]
-
-
-def _connected(graph: Graph) -> bool:
+def connected(graph: Graph) -> bool:
     reached, new = np.zeros(len(graph), bool), np.zeros(len(graph), bool)
     new[0] = True
     while new.any():

@@ -12,11 +12,13 @@ from jaxtyping import Float
 
 from gossipjax._base.arguments import callable_, flag, real, shown, wholes
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recordable, recorded
 from gossipjax._base.progress import progress_bar
 
 T = TypeVar("T")
 
 
+@recordable
 class Halving(NamedTuple):
     """Who won, and all that was measured."""
 
@@ -32,6 +34,7 @@ class Halving(NamedTuple):
         return sum(each.size for each in self.seconds.values())
 
 
+@recorded("jamieson2016halving")
 def successive_halving(
     candidates: Mapping[str, T],
     seconds: Callable[[T, int], float],

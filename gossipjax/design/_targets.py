@@ -15,6 +15,8 @@ from gossipjax.topology import Topology
 
 SYMMETRIC = 1e-9
 """Largest difference of W from its transpose, and of its rows' sums from one, that rounding may leave."""
+STILL = 1e-14
+"""Largest change by a whole cycle of rounds, as a share of the largest entry, that is rounding."""
 
 
 @displayed
@@ -26,6 +28,10 @@ class Target(NamedTuple):
     """``rounds(W)`` of a mixing matrix: whole, at most ``horizon``, or infinity if it is not reached by then."""
     horizon: int
     """Rounds after which a network counts as never getting there."""
+    cycle_rounds: Callable[[Float[np.ndarray, "p n n"]], float] | None = None
+    """The same of p matrices, one for each round, which repeat; None: networks that change have no score."""
+    without: Callable[[int], Target] | None = None
+    """``without(node)``, what is asked for if a node is lost; None: lost nodes are not scored."""
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         return self.name, {"horizon": f"{self.horizon:,} rounds"}
@@ -38,6 +44,8 @@ def consensus(error: float, *, horizon: int = 10_000) -> Target:
     With the eigenvalues λ_k of a symmetric W, one of which is 1::
 
         E_T / E_0 = Σ_{k ≥ 2} λ_k^{2T} / (n − 1)
+
+    Of matrices that change by round, ``E_T = ‖W_T … W_1 − J‖²_F / n``.
 
     >>> import gossipjax as gj
     >>> gj.design.consensus(1e-3).rounds(gj.mixing.metropolis(gj.topology.ring(16)).toarray())
@@ -52,7 +60,14 @@ def consensus(error: float, *, horizon: int = 10_000) -> Target:
     """
     error = real("error", error, above=0, below=1, remedy="a share of the disagreement at the start")
     horizon = whole("horizon", horizon, least=1)
-    return Target(f"E_T ≤ {error:g} E_0", Partial(_rounds_of_consensus, error, horizon), horizon)
+    settings = (error, horizon)
+    return Target(
+        f"E_T ≤ {error:g} E_0",
+        Partial(_rounds_of_consensus, *settings),
+        horizon,
+        Partial(_cycle_rounds_of_consensus, *settings),
+        Partial(_consensus_without, *settings),
+    )
 
 
 def quadratic(
@@ -81,8 +96,14 @@ def quadratic(
     b = b.reshape(len(b), -1).astype(np.float64)
     h, start = real("step", step, above=0, below=1), real("start", start)
     error, horizon = real("error", error, above=0), whole("horizon", horizon, least=1)
-    name = f"mean ‖x − b̄‖² ≤ {error:g}, h = {h:g}"
-    return Target(name, Partial(_rounds_of_quadratic, b, h, start, error, horizon), horizon)
+    name, settings = f"mean ‖x − b̄‖² ≤ {error:g}, h = {h:g}", (b, h, start, error, horizon)
+    return Target(
+        name,
+        Partial(_rounds_of_quadratic, *settings),
+        horizon,
+        Partial(_cycle_rounds_of_quadratic, *settings),
+        Partial(_quadratic_without, *settings),
+    )
 
 
 def checked_matrix(W: Any, graph: Topology, name: str = "weights") -> Float[np.ndarray, "n n"]:
@@ -119,6 +140,10 @@ def checked_target(target: Any) -> Target:
     if not isinstance(target, Target):
         raise TypeError(f"target={target!r:.60}: must be a Target, such as gossipjax.design.consensus(1e-3)")
     callable_of_one("target.rounds", target.rounds, "rounds(W) -> number")
+    if target.cycle_rounds is not None:
+        callable_of_one("target.cycle_rounds", target.cycle_rounds, "cycle_rounds(matrices) -> number")
+    if target.without is not None:
+        callable_of_one("target.without", target.without, "without(node) -> Target")
     whole("target.horizon", target.horizon, least=1)
     return target
 
@@ -162,3 +187,53 @@ def _rounds_of_quadratic(b: np.ndarray, h: float, start: float, error: float, ho
             return float(begin + np.argmax(errors <= error))
         begin, width = begin + width, min(2 * width, 2**20 // len(W) + 1)
     return np.inf
+
+
+def _first(
+    matrices: Float[np.ndarray, "p n n"],
+    state: Float[np.ndarray, " n d"],
+    step: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    reached: Callable[[np.ndarray], bool],
+    horizon: int,
+) -> float:
+    """Count rounds until a state is reached, or infinity: at the horizon, or once a whole cycle changes nothing."""
+    before = np.full_like(state, np.inf)
+    for T in range(horizon + 1):
+        if reached(state):
+            return float(T)
+        if T % len(matrices) == 0:
+            if not np.isfinite(state).all() or np.abs(state - before).max() <= STILL * np.abs(state).max():
+                return np.inf
+            before = state
+        state = step(matrices[T % len(matrices)], state)
+    return np.inf
+
+
+def _cycle_rounds_of_consensus(error: float, horizon: int, matrices: np.ndarray) -> float:
+    n = matrices.shape[-1]
+    if n == 1:
+        return 0.0
+    start, most = np.eye(n) - 1 / n, error * (n - 1)
+    return _first(matrices, start, np.matmul, lambda X: float(np.sum(X**2)) <= most, horizon)
+
+
+def _cycle_rounds_of_quadratic(
+    b: np.ndarray, h: float, start: float, error: float, horizon: int, matrices: np.ndarray
+) -> float:
+    n = matrices.shape[-1]
+    if n != len(b):
+        raise ValueError(f"targets of {len(b)} nodes for a network of {n}: give one row for each node")
+    mean, x = b.mean(axis=0), np.full(b.shape, start)
+
+    def step(W: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return W @ ((1 - h) * x + h * b)
+
+    return _first(matrices, x, step, lambda x: float(np.sum((x - mean) ** 2)) <= error * n, horizon)
+
+
+def _consensus_without(error: float, horizon: int, node: int) -> Target:
+    return consensus(error, horizon=horizon)
+
+
+def _quadratic_without(b: np.ndarray, h: float, start: float, error: float, horizon: int, node: int) -> Target:
+    return quadratic(np.delete(b, node, axis=0), step=h, start=start, error=error, horizon=horizon)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from gossipjax._base.arguments import callable_, flag, real, shown, whole
 from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.calls import recordable, recorded
 from gossipjax._base.progress import progress_bar
 from gossipjax.learn._checks import float_array
 from gossipjax.learn._weights import edge_ends
@@ -25,6 +26,7 @@ HALVINGS = 60
 """Of the interval in which the threshold lies."""
 
 
+@recordable
 class ChosenEdges(NamedTuple):
     """The edges that were kept, and how the search went."""
 
@@ -90,6 +92,7 @@ def edge_gates(free: Float[Array | np.ndarray, "..."], num_edges: int) -> Float[
     return jax.nn.sigmoid(relative - lax.custom_root(excess, jnp.zeros_like(low), solve, divide))
 
 
+@recorded("bengio2013estimating")
 def choose_edges(
     outcome: Callable[[Any], Any],
     graph: Topology,

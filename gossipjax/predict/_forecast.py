@@ -45,7 +45,7 @@ class Check:
 @displayed
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """A number that a formula or the planner gives.
+    """A number that a formula, the planner or a fit to runs gives.
 
     Attributes:
         name: what it is.
@@ -54,7 +54,8 @@ class Prediction:
         high: upper end.
         unit: of the three.
         origin: "exact": a formula that holds as it stands; "planned": the planner's, message by message; "bound": the
-            truth lies between low and high.
+            truth lies between low and high; "fitted": a law fitted to runs, whose interval holds a stated share of new
+            ones.
         place: of the formula, or the function that plans.
         assumptions: in words.
         check: what a simulation measured; None: it was not asked for.
@@ -72,7 +73,7 @@ class Prediction:
 
     def __post_init__(self) -> None:
         """Refuse an unknown origin, and a value outside of its interval."""
-        choice("origin", self.origin, ("exact", "planned", "bound"))
+        choice("origin", self.origin, ("exact", "planned", "bound", "fitted"))
         if not self.low <= self.value <= self.high:
             raise ValueError(f"{self.name}={self.value}: must be between low={self.low} and high={self.high}")
 
@@ -96,6 +97,8 @@ class Prediction:
     def agrees(self) -> bool:
         """Whether the simulation agrees: ``|z| < 4``, or for a number without sampling error equal up to rounding.
 
+        A fitted interval holds most runs and not all: the share that it says.
+
         Raises:
             ValueError: if nothing was simulated.
         """
@@ -103,11 +106,15 @@ class Prediction:
             raise ValueError(f"{self.name} was not checked; predict again with check=True")
         if self.check.standard_error:
             return abs(self.z) < MOST_Z
+        if math.isinf(self.check.measured):
+            return self.high == self.check.measured
         slack = ROUNDING * max(abs(self.low), abs(self.check.measured))
         return self.low - slack <= self.check.measured <= self.high + slack
 
     def __str__(self) -> str:
-        number = f"{self.value:.5g}" if self.low == self.high else f"{self.low:.5g} to {self.high:.5g}"
+        ends = f"{self.low:.5g} to {self.high:.5g}"
+        number = f"{self.value:.5g}" if self.low == self.high else ends
+        number = f"{self.value:.5g}, {ends}" if self.origin == "fitted" else number
         line = f"{self.name}: {number} {self.unit} ({self.origin})"
         if self.check is None:
             return line

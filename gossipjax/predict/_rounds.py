@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import sparse
 
-from gossipjax._base.arguments import callable_of_one, choice, flag, optional_whole, real, whole
+from gossipjax._base.arguments import callable_of_one, choice, flag, instance, optional_whole, real, shown, whole
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._engine.simulate import simulate
 from gossipjax.design import Target, consensus, equal_split, score
@@ -51,6 +52,7 @@ def rounds(
     local_steps: int | None = None,
     time_batch: int = 1,
     bandwidth: Bandwidth = "greedy",
+    training: Prediction | None = None,
     check: bool = False,
     seed: int = 0,
 ) -> Forecast:
@@ -66,7 +68,9 @@ def rounds(
       most ``⌈ln error / (2 ln ρ)⌉``;
     * with ``model_bytes``: ``bytes_per_round``, and ``bytes_to_error``;
     * with ``devices``: ``seconds`` of T rounds behind barriers, ``seconds_per_round`` in the long run, or where links
-      are shared its lower bound ``least_seconds_per_round``, and ``seconds_to_error``.
+      are shared its lower bound ``least_seconds_per_round``, and ``seconds_to_error``;
+    * with ``training``: ``rounds_of_training``, and with sizes and devices ``bytes_of_training`` and
+      ``seconds_of_training``, of the same origin and interval, since bytes and seconds grow with the rounds.
 
     >>> import gossipjax as gj
     >>> forecast = gj.predict.rounds(gj.topology.ring(8), 10, error=0.01)
@@ -83,6 +87,8 @@ def rounds(
         local_steps: of a node in each round.
         time_batch: b, samples of a step in the training time.
         bandwidth: how it is shared, see :func:`gossipjax.systems.plexus`.
+        training: rounds that training takes to an accuracy, which no formula knows: a prediction of a
+            :class:`PowerLaw` in rounds.
         check: whether to run :func:`gossipjax.simulate` and the planner beside the formulas.
         seed: of the simulated start values.
 
@@ -101,6 +107,7 @@ def rounds(
     batch = whole("time_batch", time_batch, least=1, most=2**53)
     choice("bandwidth", bandwidth, MODELS)
     _needs(devices, size, local, batch)
+    training = None if training is None else _checked_training(training)
     matrix = weights(graph)
     W = checked_matrix(matrix, graph)
     squares = np.square(np.linalg.eigvalsh(W - 1 / n))
@@ -109,9 +116,12 @@ def rounds(
     found += [] if target is None or error is None else _accuracy(matrix, squares, W, target, float(error), check)
     if size is not None:
         found += _bytes(graph, size, found, run.get("messages"))
-    if devices is not None and size is not None and local is not None:
-        load = {"model_bytes": size, "local_steps": local, "time_batch": batch, "bandwidth": bandwidth}
+    load = {"model_bytes": size, "local_steps": local, "time_batch": batch, "bandwidth": bandwidth}
+    if devices is not None:
         found += _seconds(devices, graph, weights, steps, target, load, check)
+    if training is not None:
+        found += [dataclasses.replace(training, name="rounds_of_training"), *_training(training, graph, size)]
+        found += [] if devices is None else [_seconds_of_training(training, devices, graph, weights, load)]
     return Forecast(f"{steps} rounds on {graph.name}", tuple(found))
 
 
@@ -221,6 +231,44 @@ def _seconds(
         )
         made.append(exact("seconds_to_error", reached.seconds, "s", place, whole_way, None, "planned"))
     return made
+
+
+def _checked_training(training: Any) -> Prediction:
+    remedy = "such as of gossipjax.predict.power_law(...).predict(...)"
+    if instance("training", training, Prediction, remedy).unit != "rounds":
+        raise ValueError(f"training={shown(training)}: must be a prediction in rounds, {remedy}")
+    if training.value > HORIZON:
+        raise ValueError(f"training={training.value:g} rounds: must be at most {HORIZON:,}")
+    return training
+
+
+def _training(training: Prediction, graph: Topology, size: int | None) -> list[Prediction]:
+    if size is None:
+        return []
+    sent = 2.0 * graph.num_edges * size
+    return [
+        _scaled(training, "bytes_of_training", "bytes", lambda rounds: sent * rounds, "every edge, both directions")
+    ]
+
+
+def _seconds_of_training(
+    training: Prediction, devices: Any, graph: Topology, weights: Weighing, load: dict[str, Any]
+) -> Prediction:
+    """Plan the rounds of the value and of both ends, whole ones."""
+
+    def seconds(rounds: float) -> float:
+        if math.isinf(rounds):
+            return math.inf
+        asked = Target("training", lambda W: float(math.ceil(rounds)), HORIZON)
+        return score(devices, asked, graph, weights=weights, **load).seconds
+
+    return _scaled(training, "seconds_of_training", "s", seconds, "rounds behind barriers, planned as seconds_to_error")
+
+
+def _scaled(training: Prediction, name: str, unit: str, of: Callable[[float], float], words: str) -> Prediction:
+    value, low, high = (of(each) for each in (training.value, training.low, training.high))
+    assumptions = f"{training.assumptions}; {words}"
+    return Prediction(name, value, low, high, unit, training.origin, training.place, assumptions)
 
 
 def _simulated(matrix: Any, squares: np.ndarray, steps: int, seed: int) -> dict[str, Check]:

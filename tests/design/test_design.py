@@ -13,7 +13,7 @@ from scipy import stats
 
 import gossipjax as gj
 from gossipjax import design, devices, mixing, observe, systems, tasks, timeline, topology
-from gossipjax.design import _pace, _score, _search
+from gossipjax.design import _anneal, _pace, _score, _search
 from theory import round_time
 
 # The four machines of the table: seconds of a training, bytes a second up and down; a training takes three inferences.
@@ -171,7 +171,7 @@ def labelled_graphs(n):
     for chosen in itertools.product([False, True], repeat=len(pairs)):
         graph = np.zeros((n, n), bool)
         graph[tuple(np.array(pairs)[list(chosen)].T)] = True
-        if _search._connected(graph | graph.T):
+        if _search.connected(graph | graph.T):
             yield graph | graph.T
 
 
@@ -258,7 +258,7 @@ def test_the_picture_shows_every_graph():
     found = design.network(FOUR, design.consensus(0.1), num_steps=5, restarts=1, seed=0, **LOAD)
     figure = found.plot()
     assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["designed", *found.standard]
-    assert "best usual graph" in found.summary()
+    assert "best usual network" in found.summary()
 
 
 # --- verdicts ---------------------------------------------------------------------------------------------------------
@@ -396,7 +396,7 @@ def test_a_search_shows_how_far_it_is():
     done = []
     watched = contextlib.nullcontext(done.append)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_search, "progress_bar", lambda shown, name, total: (done.append((shown, total)), watched)[1])
+        patch.setattr(_anneal, "progress_bar", lambda shown, name, total: (done.append((shown, total)), watched)[1])
         design.network(FOUR, design.consensus(0.1), num_steps=3, restarts=2, seed=0, progress=True, **LOAD)
     assert done == [(True, 6), 1, 2, 3, 4, 5, 6]
 

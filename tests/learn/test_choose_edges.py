@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gossipjax import learn, mixing, timeline, topology
+from gossipjax import design, learn, mixing, timeline, topology
+from gossipjax._base.calls import citations, record_of
 from gossipjax.topology._graph import undirected
 
 
@@ -190,3 +191,20 @@ def test_an_exact_average_is_the_best_outcome():
     )
     assert found.value == -np.inf
     assert found.graph.num_edges == 6
+
+
+def test_the_record_has_its_arguments_and_what_to_cite():
+    graph = topology.ring(4)
+    found = learn.choose_edges(outcome_of(graph, 2), graph, 3, steps=2, restarts=2, seed=7)
+    assert dict(record_of(found).arguments)["seed"] == 7
+    assert citations(learn.choose_edges) == ("bengio2013estimating",)
+    assert citations(design.successive_halving) == ("jamieson2016halving",)
+    halved = design.successive_halving({"a": 1.0, "b": 2.0}, lambda mine, seed: mine, seed=3)
+    assert dict(record_of(halved).arguments)["runs"].values == (1, 2, 5)
+
+
+def test_an_outcome_that_needs_a_value_says_so_itself():
+    """The graph and the numbers are known; it is the outcome that asks for the value of a traced weight."""
+    graph = topology.ring(4)
+    with pytest.raises(jax.errors.ConcretizationTypeError):
+        learn.choose_edges(lambda weights: jnp.sum(weights) * float(weights[0]), graph, 2, steps=1, seed=0)

@@ -2,12 +2,13 @@
 
 import tracemalloc
 
+import networkx as nx
 import numpy as np
 import pytest
 from scipy import optimize
 
-from gossipjax.mixing import best_constant, check_weights, fastest
-from gossipjax.topology import Topology, barabasi_albert, complete, path, random_tree, ring, star
+from gossipjax.mixing import best_constant, check_weights, fastest, metropolis
+from gossipjax.topology import Topology, barabasi_albert, complete, from_networkx, path, random_tree, ring, star
 
 
 def rho(W):
@@ -19,6 +20,29 @@ def rho(W):
 def test_equal_weights_are_fastest_on_graphs_whose_edges_are_alike(graph):
     """On edge-transitive graphs the mean over all symmetries is as fast; on the path of 4, Xiao and Boyd's example."""
     np.testing.assert_allclose(rho(fastest(graph, gap=1e-4)), rho(best_constant(graph)), rtol=1e-4)
+
+
+TWO_TRIANGLES = nx.Graph([(0, 1), (1, 2), (0, 2), (2, 3), (3, 4), (4, 5), (3, 5)])
+OPTIMA = {
+    "path 4": (path(4), 0.804738, 0.707107, np.cos(np.pi / 4)),
+    "path 8": (path(8), 0.949253, 0.923880, np.cos(np.pi / 8)),
+    "star 6": (star(6), 0.833333, 0.714286, 5 / 7),
+    "two triangles": (from_networkx(TWO_TRIANGLES), 0.890388, 0.824621, np.sqrt(2 / 3)),
+    "barbell": (from_networkx(nx.barbell_graph(4, 0)), 0.929150, 0.881917, np.sqrt(3) / 2),
+    "lollipop": (from_networkx(nx.lollipop_graph(4, 2)), 0.892507, 0.825605, np.sqrt(5 / 8)),
+    "house": (from_networkx(nx.house_graph()), 0.654508, 0.539345, 3 / 7),
+    "K2,3": (from_networkx(nx.complete_bipartite_graph(2, 3)), 0.5, 0.428571, 3 / 7),
+    "ring 6": (ring(6), 0.666667, 0.6, 3 / 5),
+}
+"""ρ of Metropolis weights and of the best constant ones, and of the optimum, whose closed form an SDP confirms."""
+
+
+@pytest.mark.parametrize("name", OPTIMA)
+def test_optima_of_small_graphs_are_found_and_not_undercut(name):
+    graph, usual, constant, least = OPTIMA[name]
+    assert rho(metropolis(graph)) == pytest.approx(usual, abs=1e-6)
+    assert rho(best_constant(graph)) == pytest.approx(constant, abs=1e-6)
+    assert least - 1e-6 < rho(fastest(graph, gap=1e-4)) < least + 1e-4
 
 
 @pytest.mark.parametrize("graph", [barabasi_albert(12, 2, seed=0), random_tree(10, seed=1)], ids=["graph", "tree"])

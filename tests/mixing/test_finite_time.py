@@ -22,26 +22,36 @@ def steps_of(graph):
     return [float(W[i, j]) for W in finite_time(graph)]
 
 
-@pytest.mark.parametrize(
-    ("graph", "inverse"),
-    [
-        (tp.ring(16), 2 - 2 * np.cos(2 * np.pi * np.arange(1, 9) / 16)),
-        (tp.path(8), 2 - 2 * np.cos(np.pi * np.arange(1, 8) / 8)),
-        (tp.torus(4, 4), [2, 4, 6, 8]),
-        (tp.hypercube(4), [2, 4, 6, 8]),
-        (tp.star(9), [1, 9]),
-        (PETERSEN, [2, 5]),
-        (BIPARTITE, [3, 5, 8]),
-        (tp.complete(7), [7]),
-    ],
-    ids=lambda value: getattr(value, "name", None),
-)
+EIGENVALUES = [
+    (tp.ring(16), 2 - 2 * np.cos(2 * np.pi * np.arange(1, 9) / 16)),
+    (tp.path(8), 2 - 2 * np.cos(np.pi * np.arange(1, 8) / 8)),
+    (tp.torus(4, 4), [2, 4, 6, 8]),
+    (tp.hypercube(4), [2, 4, 6, 8]),
+    (tp.star(9), [1, 9]),
+    (PETERSEN, [2, 5]),
+    (BIPARTITE, [3, 5, 8]),
+    (tp.complete(7), [7]),
+]
+
+
+@pytest.mark.parametrize(("graph", "inverse"), EIGENVALUES, ids=lambda value: getattr(value, "name", None))
 def test_step_sizes_are_inverse_eigenvalues(graph, inverse):
     np.testing.assert_allclose(sorted(steps_of(graph)), sorted(1 / np.asarray(inverse, float)), rtol=1e-9)
 
 
 def test_the_torus_of_unequal_sides_takes_eleven_rounds():
     assert len(finite_time(tp.torus(5, 6))) == 11
+
+
+@pytest.mark.parametrize("graph", [graph for graph, _ in EIGENVALUES], ids=lambda graph: graph.name)
+def test_these_average_exactly_in_any_order(graph):
+    rng, matrices = np.random.default_rng(0), [W.toarray() for W in finite_time(graph)]
+    for _ in range(20):
+        product = np.eye(graph.num_nodes)
+        for W in rng.permutation(matrices):
+            product = W @ product
+        # Partial products are large in a bad order, and rounding is 1e-16 of them.
+        np.testing.assert_allclose(product, 1 / graph.num_nodes, atol=1e-9)
 
 
 @settings(max_examples=25, deadline=None)

@@ -129,8 +129,12 @@ def test_what_agrees():
     assert math.isnan(made(None).ratio)
     with pytest.raises(ValueError, match="a was not checked"):
         _ = made(None).agrees
-    with pytest.raises(ValueError, match="origin='fitted'"):
-        made(None, origin="fitted")
+    with pytest.raises(ValueError, match="origin='guessed'"):
+        made(None, origin="guessed")
+    fitted = made(Check(2.1, 0.0, "one run"), low=1.0, origin="fitted")
+    assert str(fitted) == "a: 2, 1 to 2 s (fitted); simulated 2.1, ratio 1.05"
+    assert not fitted.agrees
+    assert not made(Check(math.inf, 0.0, "one run")).agrees
     with pytest.raises(ValueError, match=r"a=2\.0: must be between"):
         Prediction("a", 2.0, 3.0, 4.0, "s", "bound", "here", "none")
 

@@ -83,6 +83,8 @@ def test_design(executed):
     assert page["found"].gain >= 1
     assert page["found"].graph.degrees.max() <= 4
     assert page["verdict"].ratios.size == 12
+    assert page["rounds"].score.seconds < page["found"].score.seconds  # one changing peer or two beat a fixed graph
+    assert page["lost"].seconds["designed"].size == 12
 
 
 @pytest.mark.slow
@@ -92,6 +94,8 @@ def test_predict(executed):
     assert len(checked) > 5
     assert all(each.agrees for each in checked)
     assert page["star"]["meetings_to_error"].value < page["star"]["meetings_from_any_start"].value
+    assert page["law"].factor < page["law"].trivial_factor
+    assert page["training"].origin == "fitted"
 
 
 @pytest.mark.slow

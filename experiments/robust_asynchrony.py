@@ -6,7 +6,8 @@ them as they are: they call models far that are old, and near that are lies. Eve
 all of whom may be neighbours of one node, and their weight. Lies are made where messages arrive, from the models that
 the victim holds then, which is more than a liar knows who must send them before.
 
-The age of an entry of an inbox is the number of steps that its sender has taken since. No theorem covers these runs.
+The age of an entry of an inbox is the number of steps that its sender has taken since; on Poisson clocks its mean is
+the flight time, in mean ticks. No theorem covers what rules do with it.
 Bands were stated before any run: beside the most liars each rule keeps more accuracy than plain averaging, at every
 age, under lies that break averaging (sign flip and dissensus); the rest is measured. Every seed draws another plan,
 other batches and other lies; the graph and the shards are the same. Nodes whose inbox does not hold enough models for
@@ -119,13 +120,14 @@ def mean_age(plan: Timeline, num_nodes: int) -> float:
     xs = plan.xs
     nodes, members, weights = xs["nodes"][:, 0], xs["members"][:, 0], xs["weights"][:, 0]
     rows = xs["targets"][:, 1, 0]
-    author, number, steps, ages = {}, {}, np.zeros(num_nodes, int), []
+    held: dict[int, tuple[int, int]] = {}
+    steps, ages = np.zeros(num_nodes, int), []
     for tick, node in enumerate(nodes):
         if 2 * tick >= len(nodes):
             read = members[tick, 1:][weights[tick, 1:] > 0]
-            ages += [steps[author[row]] - number[row] for row in read.tolist()]
+            ages += [steps[held[row][0]] - held[row][1] for row in read.tolist()]
         steps[node] += 1
-        author[int(rows[tick])], number[int(rows[tick])] = node, steps[node]
+        held[int(rows[tick])] = int(node), int(steps[node])
     return float(np.mean(ages))
 
 
@@ -187,7 +189,8 @@ def table(dataset: xr.Dataset) -> list[Row]:
     most = int(dataset.liars.values[-1])
     for latency in dataset.latency.values:
         at = dataset.sel(latency=latency, liars=most)
-        rows.append(over_seeds(f"age in inboxes, latency {latency:g}", at.age.values, source="steps of the sender"))
+        words = "expected: the sender's ticks during a flight are Poisson"
+        rows.append(over_seeds(f"age in inboxes, latency {latency:g}", at.age.values, float(latency), words))
         words = f"measured; {trivial.learned(at.alone.values, known, True)}: has learned"
         rows.append(over_seeds(f"accuracy, {MEAN}, no liars, latency {latency:g}", at.alone.values, source=words))
         for lie in map(str, dataset.attack.values):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float64, Int, Key
 
-from gossipjax._base.arguments import array, callable_, flag, real, reals, whole
+from gossipjax._base.arguments import callable_, flag, real, reals, whole
 from gossipjax._base.arguments import seed as check_seed
 from gossipjax._base.binding import as_task
 from gossipjax._base.calls import recorded
@@ -29,14 +30,16 @@ class Shadows(NamedTuple):
     """φ = ln p/(1 − p), p the probability that node i's model gives to the true label of each of its samples."""
     inside: Bool[np.ndarray, "runs n s"]
     """Whether the sample was in the half that the node trained on."""
+    samples: Int[np.ndarray, "n s"]
+    """Their numbers in the pool of training samples."""
 
 
 class Lira(NamedTuple):
     """Scores and what they find; samples are as in the arguments."""
 
-    scores: Float64[np.ndarray, "runs *samples"]
+    scores: Float64[np.ndarray, "runs ..."]
     """Of each run, with all other runs as shadows: larger for members."""
-    auc: Float64[np.ndarray, "*samples"]
+    auc: Float64[np.ndarray, "..."]
     """Probability that a run with the sample has a larger score than one without it; ½ for guessing."""
     tpr: float
     """Share of members found, each sample with a threshold of its own."""
@@ -102,7 +105,7 @@ def shadow_runs(
     smallest = int(np.diff(offsets).min())
     count = smallest if samples is None else whole("samples", samples, least=1, most=smallest, remedy="of each shard")
     rng = np.random.default_rng(check_seed(seed))
-    shards = [indices[low:high] for low, high in zip(offsets[:-1], offsets[1:], strict=True)]
+    shards = [indices[low:high] for low, high in itertools.pairwise(offsets)]
     chosen = np.stack([rng.permutation(shard)[:count] for shard in shards])
     halves = [[rng.permutation(shard)[: len(shard) // 2] for shard in shards] for _ in range(runs)]
     inside = np.array([[np.isin(row, half) for row, half in zip(chosen, each, strict=True)] for each in halves])
@@ -117,7 +120,7 @@ def shadow_runs(
         return jax.lax.map(lambda node: _confidence(task, *node), (models, attacked))
 
     own = jnp.asarray(np.array([np.concatenate(each) for each in halves]), jnp.int32)
-    return Shadows(np.asarray(one(jax.random.split(key, runs), own), np.float64), inside)
+    return Shadows(np.asarray(one(jax.random.split(key, runs), own), np.float64), inside, chosen)
 
 
 @recorded("carlini2022lira")
@@ -144,9 +147,11 @@ def lira(confidences: Any, inside: Any, *, offline: bool = False, fpr: float = 0
     Reference: Carlini et al. 2022, arXiv 2112.03570 (recalled).
     """
     phi = reals("confidences", confidences)
-    told = array("inside", inside, phi.shape)
+    told = np.asarray(inside)
     rate, alone = real("fpr", fpr, above=0, below=1, remedy="such as 0.1"), flag("offline", offline)
-    if told.dtype != bool or min(told.sum(axis=0).min(initial=2), (~told).sum(axis=0).min(initial=2)) < 2:
+    if told.dtype != bool or told.shape != phi.shape or not phi.size:
+        raise ValueError(f"inside: must be bools of the shape of confidences, {phi.shape}, and not empty")
+    if min(told.sum(axis=0).min(), (~told).sum(axis=0).min()) < 2:
         raise ValueError("inside: every sample must be in two runs or more, and out of two or more; pass more runs")
     in_mean, in_sd = _others(phi, told)
     out_mean, out_sd = _others(phi, ~told)

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float64, Int, Key
 
-from gossipjax._base.arguments import callable_, flag, real, reals, whole
+from gossipjax._base.arguments import callable_, flag, real, reals, shown, whole
 from gossipjax._base.arguments import seed as check_seed
 from gossipjax._base.binding import as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.lazy import stats
+from gossipjax._base.leaves import is_key
 from gossipjax.types import Params, Task
 
 _SMALLEST_LOSS = 1e-7
@@ -93,12 +94,14 @@ def shadow_runs(
         seed: of the NumPy generator that draws samples and halves.
 
     Raises:
-        TypeError: if task is not a task, or train no function.
+        TypeError: if key is not one typed key, task not a task, or train no function.
         ValueError: if the task has no labelled shards, a shard has less than two samples or less than are asked for, or
             num_runs < 4.
 
     Reference: Carlini, Chien, Nasr, Song, Terzis, Tramèr 2022, arXiv 2112.03570 (recalled).
     """
+    if not isinstance(key, jax.Array) or not is_key(key) or key.shape:
+        raise TypeError(f"key={shown(key)}: must be one typed key; pass jax.random.key(0)")
     indices, offsets = _shards(task)
     callable_("train", train, "train(key, task) -> models")
     runs = whole("num_runs", num_runs, least=4, remedy="one is attacked, and its shadows need two of each kind")

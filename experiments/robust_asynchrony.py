@@ -57,7 +57,7 @@ class Config(NamedTuple):
     seed: int = 0
 
 
-QUICK = Config(num_nodes=12, degree=6, latencies=(0.0, 3.0), liars=(2,), ticks=25, num_seeds=3)
+QUICK = Config(num_nodes=12, degree=6, latencies=(0.0, 3.0), liars=(1, 2), ticks=25, num_seeds=3)
 
 
 def rules(config: Config, b: int) -> dict[str, Rule]:

@@ -58,6 +58,12 @@ def _shards(task: Task) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " n_plus
     return indices, offsets
 
 
+def _two_halves(rng: np.random.Generator, shard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split a shard at random; of an odd number, one sample is in neither half."""
+    order, half = rng.permutation(shard), len(shard) // 2
+    return order[:half], order[half : 2 * half]
+
+
 def _confidence(task: Task, model: Params, samples: Int[Array, " s"]) -> Array:
     rest = {name: leaf for name, leaf in task.test.items() if name not in ("inputs", "labels")}
 
@@ -81,8 +87,9 @@ def shadow_runs(
 ) -> Shadows:
     """Train on a random half of every shard, num_runs times at once by vmap, and say how sure models are of samples.
 
-    All runs have the same plan, graph and settings, and each its own halves, start models and batches. Every run can be
-    the attacked one, with the others as its shadows: :func:`lira`.
+    All runs have the same plan, graph and settings, and each its own halves, start models and batches. Runs come in
+    pairs that split every shard, so that each sample is in half of them (in fewer, where an odd shard leaves
+    one out in each pair). Every run can be the attacked one, with the others as its shadows: :func:`lira`.
 
     Args:
         key: from which each run's key is split.
@@ -110,7 +117,8 @@ def shadow_runs(
     rng = np.random.default_rng(check_seed(seed))
     shards = [indices[low:high] for low, high in itertools.pairwise(offsets)]
     chosen = np.stack([rng.permutation(shard)[:count] for shard in shards])
-    halves = [[rng.permutation(shard)[: len(shard) // 2] for shard in shards] for _ in range(runs)]
+    pairs = [[_two_halves(rng, shard) for shard in shards] for _ in range((runs + 1) // 2)]
+    halves = [half for pair in pairs for half in zip(*pair, strict=True)][:runs]
     inside = np.array([[np.isin(row, half) for row, half in zip(chosen, each, strict=True)] for each in halves])
     edges = jnp.asarray(np.cumsum([0, *(len(shard) // 2 for shard in shards)]), jnp.int32)
     attacked = jnp.asarray(chosen, jnp.int32)

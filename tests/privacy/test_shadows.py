@@ -107,6 +107,7 @@ def test_halves_are_what_the_runs_train_on():
 
     found = privacy.shadow_runs(KEY, TASK, held, 6, samples=5)
     jax.effects_barrier()
+    np.testing.assert_array_equal(found.inside.sum(axis=0), 3)
     assert found.confidences.shape == found.inside.shape == (6, NODES, 5)
     halves = [half.reshape(NODES, SHARD // 2) for half in seen]
     told = [[np.isin(row, half) for row, half in zip(found.samples, each, strict=True)] for each in halves]

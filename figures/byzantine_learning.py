@@ -70,4 +70,4 @@ def _worlds(ax: Axes, dataset: xr.Dataset) -> None:
     ax.set(xlabel="liars at every node, b", ylabel="test accuracy (%)", ylim=(0, 100))
     ax.set_xticks(liars)
     style.title(ax, "two worlds, worst attack")
-    style.legend(ax, location="lower left")
+    style.legend(ax, location="center left")

@@ -88,8 +88,8 @@ def shadow_runs(
     """Train on a random half of every shard, num_runs times at once by vmap, and say how sure models are of samples.
 
     All runs have the same plan, graph and settings, and each its own halves, start models and batches. Runs come in
-    pairs that split every shard, so that each sample is in half of them (in fewer, where an odd shard leaves
-    one out in each pair). Every run can be the attacked one, with the others as its shadows: :func:`lira`.
+    pairs that split every shard, so that each sample is in half of them; where a shard is odd, each pair leaves one
+    sample out. Every run can be the attacked one, with the others as its shadows: :func:`lira`.
 
     Args:
         key: from which each run's key is split.

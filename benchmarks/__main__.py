@@ -257,6 +257,31 @@ def secure(table: Callable[..., None]) -> None:
     table("Secure aggregation, random 4-regular; fixed_point: without masks", names, rows)
 
 
+def robust(table: Callable[..., None]) -> None:
+    """Compare rounds with robust rules with plain ones, in turns in one process, and time cells of a sweep."""
+    found = case("robust_rounds", 64)
+    rows = [
+        (name, f"{m['cpu_s']:.2f}", f"{m['ratio']:.2f}", f"{m['gigabytes']:.2f}")
+        for name, m in found.items()
+        if isinstance(m, dict)
+    ]
+    columns = ("rule", "CPU s", "over full sharing (target: at most 3)", "GB read and written by the rule, XLA's count")
+    table("A round of W2, 64 nodes of degree 8, b = 2", columns, rows)
+    m = case("robust_sweep")
+    total = m["compile_s"] + 498 * m["each_s"]
+    rows = [
+        ("cells measured", f"{m['cells']}"),
+        ("CPU s to compile, two programs", f"{m['compile_s']:.1f}"),
+        ("CPU s for each cell", f"{m['each_s']:.2f}"),
+        ("CPU minutes for 500 cells (target: 60, 30 minutes on two cores)", f"{total / 60:.1f}"),
+    ]
+    table(
+        "Cells of attack, rule, graph and seed on digits, 16 nodes, 300 rounds, through gj.sweep",
+        ("figure", "value"),
+        rows,
+    )
+
+
 SECTIONS = {
     "works": works,
     "scale": scale,
@@ -269,6 +294,7 @@ SECTIONS = {
     "learning": learning,
     "sharing": sharing,
     "secure": secure,
+    "robust": robust,
     "systems": systems,
     "host": host,
 }

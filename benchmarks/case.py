@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 import gossipjax as gj
-from benchmarks import events, host, sharing, systems
+from benchmarks import events, host, robust, sharing, systems
 from benchmarks.works import WORKS, Work, setting
 from gossipjax import Protocol, Timeline
 
@@ -196,6 +196,8 @@ CASES: dict[str, Callable[..., dict[str, Any]]] = {
     "whole_run": lambda n: whole_run(int(n)),
     "learning": events.learning,
     "sharing": sharing.measure,
+    "robust_rounds": lambda n: robust.rounds(int(n)),
+    "robust_sweep": robust.sweep,
     "planning": systems.planning,
     "sampled": lambda n: systems.learning(int(n)),
 }

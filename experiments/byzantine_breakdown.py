@@ -19,8 +19,7 @@ by the last.
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +27,7 @@ import numpy as np
 import xarray as xr
 from jax.tree_util import Partial
 
+from experiments.lib.liars import chosen_attack, chosen_rule
 from experiments.lib.report import Row, over_seeds
 from gossipjax import gossip_averaging, observe, robust, sharing, simulate, topology
 from gossipjax.robust import Attack, Rule
@@ -119,25 +119,6 @@ def attacks(graph: topology.Topology) -> dict[str, Attack]:
         ECHO: robust.echo(),
         "Gaussian": robust.gaussian(),
     }
-
-
-def _apply(index: jax.Array, choices: tuple[Partial, ...], *given: Any) -> jax.Array:
-    return jax.lax.switch(index, [functools.partial(choice, *given) for choice in choices])
-
-
-def chosen_rule(known: dict[str, Rule], name: str) -> Rule:
-    """Return one of the rules as a number that programs take as an argument: all cells run one program."""
-    index, rule = list(known).index(name), known[name]
-    apply = Partial(_apply, jnp.int32(index), tuple(each.apply for each in known.values()))
-    return known[IOS]._replace(apply=apply, least=jnp.int32(rule.least), tolerated=jnp.float32(rule.tolerated))
-
-
-def chosen_attack(known: dict[str, Attack], name: str, liars: np.ndarray, rows: int) -> Attack:
-    """Return one of the attacks in the same way; all are told the slowest mode, and one of them looks at it."""
-    ready = [each if each.start is None else each.start(liars, rows) for each in known.values()]
-    (prepare,) = (each.prepare for each in ready if each.prepare is not None)
-    index = jnp.int32(list(known).index(name))
-    return Attack(Partial(_apply, index, tuple(each.lie for each in ready)), prepare)
 
 
 def adjacency(config: Config, b: int) -> np.ndarray:

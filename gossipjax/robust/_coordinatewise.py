@@ -10,11 +10,12 @@ from gossipjax._base.arguments import flag
 from gossipjax._base.calls import recorded
 from gossipjax.robust._build import rule_of, tolerated_number
 from gossipjax.robust._lanes import Context, Lanes, Rule, lanes_of, number_of, spoiled, together
+from gossipjax.robust._sorting import sort_rows
 
 
 def _sorted(models: Float[Array, "N P"], present: Bool[Array, " N"], finite: Bool[Array, " N"]) -> Float[Array, "N P"]:
     """Sort each coordinate; models that are not finite come last, then absent ones."""
-    return jnp.sort(jnp.where((present & finite)[:, None], models, jnp.inf), axis=0)
+    return sort_rows(jnp.where((present & finite)[:, None], models, jnp.inf))
 
 
 def _median(own: Array, others: Array, weights: Array, context: Context | None) -> Array:

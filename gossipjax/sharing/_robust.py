@@ -39,9 +39,11 @@ _CAUSES = (
 
 
 class RobustState(NamedTuple):
-    """Why rows of a node are NaN."""
+    """Why rows of a node are NaN, and whose models lie in rows of messages."""
 
     faults: Faults
+    authors: Int[Array, " rows"]
+    """The node whose model each row holds."""
 
 
 class _Sides(NamedTuple):
@@ -59,12 +61,13 @@ class _Setting(NamedTuple):
     nodes: Frozen
     """The attackers, as a compile-time constant."""
     attack: Attack | None
+    waits: Frozen
+    """Whether a node whose inbox does not hold enough models yet keeps its own, a compile-time constant."""
 
 
-def _init(setting: _Setting, x0: Params) -> RobustState:
-    if setting.attack is not None:
-        check_share(np.asarray(setting.nodes.value, np.int64), num_rows(x0))
-    return RobustState(no_faults(num_rows(x0), _CAUSES))
+def _init(x0: Params) -> RobustState:
+    rows = num_rows(x0)
+    return RobustState(no_faults(rows, _CAUSES), jnp.arange(rows, dtype=jnp.int32))
 
 
 def _encode(
@@ -91,7 +94,9 @@ def _sides(mixing: Any, rows: int) -> _Sides:
     return _Sides(receivers, neighbors, jnp.where(neighbors == receivers[:, None], 0, weights))
 
 
-def _check_form(setting: _Setting, event: Event) -> None:
+def _check_form(setting: _Setting, event: Event, models: int) -> None:
+    if setting.attack is not None:
+        check_share(np.asarray(setting.nodes.value, np.int64), models)
     if isinstance(event.mixing, PairMixing) and not setting.rule.pairs.value:
         raise ValueError(
             "this robust rule compares several neighbours, and at a meeting a node hears one: use rounds, such as "
@@ -99,11 +104,6 @@ def _check_form(setting: _Setting, event: Event) -> None:
         )
     if isinstance(event.mixing, GroupMixing) and event.mixing.parts is not None:
         raise ValueError("robust rules compare whole models, and this timeline sends fragments: use timeline.rounds")
-    if event.models is not None and setting.attack is not None:
-        raise ValueError(
-            "attack: of a message in flight nobody knows the receiver when it is sent, so that lies cannot be made for "
-            "it; use rounds, or leave the attack out"
-        )
 
 
 def _check_all_at_once(setting: _Setting, event: Event) -> None:
@@ -132,20 +132,25 @@ def _merge(
     setting: _Setting, key: Key[Array, ""], state: RobustState, arrived: tuple[Params, Any, Event]
 ) -> tuple[RobustState, Params]:
     x, _, event = arrived
-    _check_form(setting, event)
-    _check_all_at_once(setting, event)
     vectors = ravel_rows(x)
     rows = len(vectors)
-    sides = _sides(event.mixing, rows)
-    new = _combine(setting, key, event, vectors, sides, x)
-    # Rows of messages in flight are written as they are sent.
     models = rows if event.models is None else event.models.value
+    _check_form(setting, event, models)
+    _check_all_at_once(setting, event)
+    sides = _sides(event.mixing, rows)
+    new = _combine(setting, key, event, vectors, sides, x, state.authors)
+    authors = state.authors
+    # Rows of messages in flight are written as they are sent: lies are told where they arrive.
     if models < rows:
         kept = ravel_rows(mix(event.mixing, x))
-        written = jnp.clip(sides.receivers, 0, rows - 1)
-        new = jnp.where((sides.receivers < models)[:, None], new, kept[written])
+        written, message = jnp.clip(sides.receivers, 0, rows - 1), sides.receivers >= models
+        new = jnp.where(message[:, None], kept[written], new)
+        sender = jnp.take_along_axis(sides.neighbors, jnp.argmax(sides.weights, axis=1)[:, None], axis=1)[:, 0]
+        said = authors.at[sender].get(mode="clip")
+        authors = authors.at[jnp.where(message, sides.receivers, rows)].set(said, mode="drop")
     mixed = vectors.at[sides.receivers].set(new, mode="drop")
-    return _noted(setting, state, sides, vectors, new, event), unravel_rows(mixed, x)
+    state = _noted(setting, state._replace(authors=authors), sides, vectors, new, event)
+    return state, unravel_rows(mixed, x)
 
 
 def _noted(
@@ -165,15 +170,23 @@ def _noted(
 
 
 def _combine(
-    setting: _Setting, key: Key[Array, ""], event: Event, vectors: Array, sides: _Sides, x: Params
+    setting: _Setting,
+    key: Key[Array, ""],
+    event: Event,
+    vectors: Array,
+    sides: _Sides,
+    x: Params,
+    authors: Int[Array, " rows"],
 ) -> Float[Array, "r P"]:
     """Apply the rule to each receiver, some at a time so that memory does not grow with all their neighbours."""
     rule, rows = setting.rule, len(vectors)
+    models = rows if event.models is None else event.models.value
+    waits = setting.waits.value and models < rows
     stream = jax.random.fold_in(key, jnp.uint32(_DRAWS))
     liar = jnp.zeros(rows, bool).at[setting.attackers].set(True, mode="drop")
     attack, common = setting.attack, None
     if attack is not None and attack.prepare is not None:
-        common = attack.prepare(liar, vectors)
+        common = attack.prepare(liar[:models], vectors[:models])
 
     def unravel(model: Array) -> Params:
         one = jax.tree.map(lambda leaf: leaf[:1], x)
@@ -187,12 +200,14 @@ def _combine(
         draws, lies = jax.random.split(jax.random.fold_in(jax.random.fold_in(stream, number), receiver))
         context = Context(draws, receiver, unravel)
         if attack is not None:
-            honest = ~liar.at[neighbors].get(mode="clip") | liar.at[receiver].get(mode="clip")
+            lying = liar[authors.at[neighbors].get(mode="clip")]
+            honest = ~lying | liar.at[receiver].get(mode="clip")
             victim = Victim(lies, receiver, own, others, weights, honest, rule, context)
             others = jnp.where(honest[:, None], others, attack.lie(victim, common))
         new = rule.apply(own, others, weights, context)
         enough = 1 + jnp.sum(weights > 0, dtype=jnp.int32) >= rule.least
-        new = jnp.where(enough & ~jnp.any(weights < 0), new, jnp.nan)
+        new = jnp.where(enough, new, own if waits else jnp.nan)
+        new = jnp.where(jnp.any(weights < 0), jnp.nan, new)
         plain = own + jnp.sum(weights[:, None] * (others - own[None]), axis=0)
         return jnp.where(liar.at[receiver].get(mode="clip"), plain, new)
 
@@ -212,9 +227,15 @@ def robust(
     """Build robust mixing: every honest node combines its model and those that it hears by a rule.
 
     ``x_i ← rule(x_i, (y_j), (W_ij))`` over the neighbours j with ``W_ij > 0``, a few nodes at a time: memory does not
-    grow with all edges. Runs in rounds on fixed and changing graphs, in groups, and, with
-    :func:`~gossipjax.robust.clipped_gossip` of fixed τ, at meetings. Meetings that are packed into one event have no
-    common state of the network: attacks made from it, spectral and ``echo(node)``, need ``packing="sequential"`` there.
+    grow with all edges. Runs in rounds on fixed and changing graphs, in groups, on inboxes
+    (:func:`~gossipjax.timeline.swift`), and, with :func:`~gossipjax.robust.clipped_gossip` of fixed τ, at meetings and
+    on single messages in flight. Packed events have no common state of the network: attacks made from it, spectral and
+    ``echo(node)``, need ``packing="sequential"`` there.
+
+    **Inboxes** hold the newest model that has arrived from each neighbour, as old as it is. They are the lanes y_j of
+    the rule, beside the node's own present model; a neighbour of whom nothing has arrived is absent, and its weight
+    stays with the node. While an inbox holds fewer models than the rule needs, the node keeps its own model if
+    ``topology`` says that enough neighbours will be heard; else the run ends with an error.
 
     **Attackers** keep their rows and their place in the plan; they train and mix plainly, ``x ← W x``, what they are
     told. An honest receiver hears their lies instead of their models, a lie of its own for every victim. Attackers know
@@ -235,9 +256,9 @@ def robust(
     Raises:
         TypeError: if rule, attack or topology has the wrong type.
         ValueError: attackers that are not distinct nodes, are half of all nodes or more, or cut the honest nodes apart;
-            a rule that needs more neighbours than a node has; an attack without attackers; during a run, meetings with
-            a rule that compares several models, weights below 0, or an attack or a rule built for other numbers of
-            nodes.
+            a rule that needs more neighbours than a node has; an attack without attackers; during a run, meetings or
+            single messages with a rule that compares several models, fragments, weights below 0, or an attack or a rule
+            built for other numbers of nodes.
 
     Reference: the rules of :mod:`gossipjax.robust` have theirs; the attacker of He, Karimireddy, Jaggi 2022.
     """
@@ -258,6 +279,7 @@ def robust(
         num_nodes = attack.start.num_nodes
         check_share(nodes, num_nodes)
         attack = attack.start(nodes, num_nodes)
-    setting = _Setting(rule, jnp.asarray(nodes, jnp.int32), Frozen(tuple(nodes.tolist())), attack)
+    known = Frozen(tuple(nodes.tolist()))
+    setting = _Setting(rule, jnp.asarray(nodes, jnp.int32), known, attack, Frozen(topology is not None))
     requires = Requires({"own_rows"}, mixing=True, num_nodes=num_nodes)
-    return Sharing(Partial(_init, setting), Partial(_encode), Partial(_merge, setting), requires)
+    return Sharing(Partial(_init), Partial(_encode), Partial(_merge, setting), requires)

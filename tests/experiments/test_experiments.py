@@ -22,6 +22,7 @@ from experiments import (
     async_nonlinear_regression,
     bounded_staleness,
     byzantine_breakdown,
+    byzantine_learning,
     consensus_rate_vs_topology,
     designed_networks,
     dpsgd_on_real_data,
@@ -53,6 +54,7 @@ from experiments import (
     plexus_vs_baselines,
     privacy_audit,
     privacy_utility,
+    robust_asynchrony,
     secure_aggregation_cost,
     simulated_vs_real,
     sparsification_at_scale,
@@ -183,6 +185,10 @@ TINY = {
     "byzantine_breakdown": byzantine_breakdown.QUICK._replace(
         clique=4, ties=3, liars=(1, 3), rules=byzantine_breakdown.ALL[1:5], num_rounds=4, num_seeds=2
     ),
+    "byzantine_learning": byzantine_learning.QUICK._replace(
+        num_rounds=3, clique=4, ties=2, worlds_liars=(1, 2), worlds_rounds=2, num_seeds=2
+    ),
+    "robust_asynchrony": robust_asynchrony.QUICK._replace(ticks=4, latencies=(0.0, 1.0), liars=(1,), num_seeds=2),
     "secure_aggregation_cost": secure_aggregation_cost.QUICK._replace(
         num_nodes=8, num_rounds=10, num_records=2, num_seeds=2, degrees=(4,), dropouts=(0.0, 0.3), byte_rounds=10
     ),
@@ -207,6 +213,7 @@ LONG_TO_COMPILE |= {"hadfl_time_to_accuracy", "hadfl_faults", "secure_aggregatio
 LONG_TO_COMPILE |= {"privacy_audit"}  # an audit of many plans
 LONG_TO_COMPILE |= {"when_is_asynchrony_worth_it"}  # seven methods
 LONG_TO_COMPILE |= {"privacy_utility", "byzantine_breakdown", "membership_follows_mixing"}
+LONG_TO_COMPILE |= {"byzantine_learning", "robust_asynchrony"}
 LONG_TO_COMPILE |= {"simulated_vs_real"}  # one process after another compiles
 LONG_TO_COMPILE |= {"designed_networks", "learned_weights"}
 LONG_TO_COMPILE |= {"dynamic_vs_static", "sparsification_at_scale"}

@@ -330,8 +330,8 @@ any work, with a message that names what would fit.
 - `secure_aggregation` needs synchronous rounds on the graph that it is built for, or on a list of graphs in turn, with
   the matrices of `timeline.rounds` in the same order. Plans that lose messages are not synchronous, and are refused:
   give it their absences as `dropout`.
-- `robust` stands here with clipping of a fixed length. Rules that compare several models are refused at meetings, and
-  attackers on timelines with messages in flight.
+- `robust` stands here with clipping of a fixed length. Rules that compare several models run in rounds, in groups and
+  on the inboxes of `swift`, and are refused where a node hears one model at a time: at meetings, and in flight.
 - Push-sum and SGP push shares of a mass: `random_subset`, `top_k`, `fragments` and `compressed` leave what they do not
   say with its node, so that mass is conserved coordinate by coordinate; coefficients of a transform (`jwins`) carry
   none.

@@ -16,6 +16,7 @@ FILES = {
     "protocol/test_methods.py",
     "protocol/test_servers.py",
     "protocol/test_variance_reduced.py",
+    "robust/test_inboxes.py",
     "robust/test_robust_sharing.py",
     "sharing/test_everywhere.py",
     "sharing/test_in_flight.py",

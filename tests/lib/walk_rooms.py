@@ -574,6 +574,10 @@ def _square(x):
     return jnp.sum(jnp.square(x))
 
 
+def _untrained(key, task):
+    return gj.replicate(task.init(key), N)
+
+
 def privacy():
     p = gj.privacy
     return [
@@ -598,6 +602,8 @@ def privacy():
         call(p.membership_auc, members=np.arange(3.0), non_members=np.arange(4.0)),
         call(p.membership_tpr, members=np.arange(3.0), non_members=np.arange(4.0), fpr=0.5),
         call(p.gradient_inversion, weights=np.ones((2, 3)), bias=np.asarray([-1.0, 1.0])),
+        call(p.shadow_runs, key=KEY, task=task(), train=_untrained, num_runs=4, samples=2, seed=0),
+        call(p.lira, confidences=np.arange(4.0)[:, None], inside=np.arange(4)[:, None] < 2, offline=False, fpr=0.1),
         call(p.epsilon, mu=1.0, delta=1e-5),
         call(p.delta, mu=1.0, epsilon=2.0),
         call(p.auc, mu=1.0),

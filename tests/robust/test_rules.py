@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossipjax import robust as R
+from gossipjax.robust._sorting import FEW, comparisons, sort_rows
 
 X = np.asarray([1.0, 0.0])
 Y = np.asarray([[1.2, 0.1], [0.8, -0.2], [1.1, 0.3], [0.9, 0.1], [5, -4]])
@@ -259,3 +260,20 @@ def test_what_builders_refuse():
 def test_numbers_of_liars():
     np.testing.assert_allclose([R.alie_z(50, 24), R.alie_z(12, 2), R.alie_z(6, 1)], (1.426077, 0, -0.253347), **PRINTED)
     assert R.rpel_b(100, 10, 15, 200) == 7
+
+
+@pytest.mark.parametrize("number", [*range(1, 14), FEW, FEW + 1])
+def test_rows_are_sorted_as_numpy_sorts(number):
+    rng = np.random.default_rng(number)
+    values = rng.integers(0, 4, (number, 50)) * rng.standard_normal((number, 50))
+    values[rng.random((number, 50)) < 0.2] = np.inf
+    np.testing.assert_array_equal(sort_rows(jnp.asarray(values)), np.sort(values, axis=0))
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+def test_the_network_sorts_every_order_of_two_values(number):
+    """By the 0-1 principle it then sorts everything."""
+    bits = (np.arange(2**number)[None] >> np.arange(number)[:, None]) & 1
+    for low, high in comparisons(number):
+        bits[[low, high]] = np.sort(bits[[low, high]], axis=0)
+    assert (np.diff(bits, axis=0) >= 0).all()

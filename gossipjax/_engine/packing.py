@@ -75,20 +75,20 @@ def pack(
         return dataclasses.replace(timeline, properties=dataclasses.replace(facts, packing=nothing))
     event = _write_out(timeline, key)
     levels = _levels(_touched(event, facts), facts, every)
-    intervals = np.arange(len(levels)) // every
     levels[every - 1 :: every] = np.maximum.reduceat(levels, np.arange(0, len(levels), every))
     short = levels.astype(np.uint16) if levels.max() < 1 << 16 else levels  # sorted by digits, five times faster
     order = np.argsort(short, kind="stable")
-    sizes = np.bincount(levels[order] - 1)
+    sizes = np.bincount(levels)
+    sizes = sizes[sizes > 0]
     width = _best_width(sizes) if width is None else width
-    place, chunks = _places(levels[order], sizes, intervals[order], width)
-    xs, shared = _merge(event, facts, order, place, chunks)
+    counts = _counts(sizes, order, every, width)
+    xs, shared = _merge(event, facts, order, counts)
     packing = Packing(
         events=len(levels),
-        levels=int(np.count_nonzero(sizes)),
+        levels=sizes.size,
         width=width,
-        wide_events=chunks,
-        waste=1.0 - len(levels) / (chunks * width),
+        wide_events=counts.size,
+        waste=1.0 - len(levels) / (counts.size * width),
     )
     return Timeline(xs, shared, planned_event, dataclasses.replace(facts, packing=packing), seconds=written_times)
 
@@ -262,21 +262,22 @@ def _best_width(sizes: Int[np.ndarray, " levels"]) -> int:
     return min(widths, key=lambda w: int(np.sum(-(-sizes // w))) * (overhead + w))
 
 
-def _places(levels, sizes, intervals, width: int) -> tuple[Int[np.ndarray, " T"], int]:
-    """The wide event of each source event (in order of levels), and the number of wide events.
+def _counts(
+    sizes: Int[np.ndarray, " levels"], order: Int[np.ndarray, " T"], every: int, width: int
+) -> Int[np.ndarray, " wide"]:
+    """Count the source events in each wide event; those of each follow one another in the order of levels.
 
     All intervals between barriers get the same number of wide events; those added to reach it are empty and come first.
     """
-    chunks_of_level = -(-sizes // width)
-    first_chunk = np.cumsum(chunks_of_level) - chunks_of_level
-    start = np.cumsum(sizes) - sizes
-    rank = np.arange(len(levels)) - start[levels - 1]
-    chunk = first_chunk[levels - 1] + rank // width
-    ends = np.flatnonzero(np.append(np.diff(intervals) != 0, True))
-    used = np.diff(np.append(-1, chunk[ends]))
+    parts = -(-sizes // width)
+    filled = np.full(parts.sum(), width)
+    filled[np.cumsum(parts) - 1] = sizes - (parts - 1) * width
+    intervals = order[np.cumsum(filled) - 1] // every
+    used = np.bincount(intervals)
     room = _rounded(int(used.max()))
-    chunk = chunk + (np.arange(1, len(used) + 1) * room - np.cumsum(used))[intervals]
-    return chunk, room * len(used)
+    counts = np.zeros(room * used.size, np.int64)
+    counts[np.arange(filled.size) + (np.arange(1, used.size + 1) * room - np.cumsum(used))[intervals]] = filled
+    return counts
 
 
 def _rounded(count: int) -> int:
@@ -285,52 +286,52 @@ def _rounded(count: int) -> int:
     return -(-count // step) * step
 
 
-def _merge(event: Any, facts: Properties, order, place, chunks: int) -> tuple[dict[str, np.ndarray], dict[str, Array]]:
+def _merge(event: Any, facts: Properties, order, counts) -> tuple[dict[str, np.ndarray], dict[str, Array]]:
     """Concatenate the entries of the source events of each wide event."""
     xs: dict[str, np.ndarray] = {}
     shared: dict[str, Array] = {}
     for group in _groups(event, facts):
-        source, lanes = _sources(group.live, order, place, chunks)
+        source, lanes = _sources(group.live, order, counts, spare="index" in group.fields)
         for name, array in group.fields.items():
             flat = array.reshape(-1, *array.shape[2:])
             if name in ("weights", "keep") and flat.ndim == 1 and (flat == flat[0]).all():
                 shared[name] = jnp.full(lanes, flat[0])
                 continue
             empty = np.full((1, *flat.shape[1:]), EMPTY[name], flat.dtype)
-            xs[name] = np.concatenate([flat, empty])[source].reshape(chunks, lanes, *flat.shape[1:])
-    _mark_ends(xs, event, order, place, chunks)
+            xs[name] = np.take(np.concatenate([flat, empty]), source, axis=0)
+    _mark_ends(xs, event, order, counts)
     return xs, shared
 
 
-def _sources(live, order, place, chunks: int) -> tuple[Int[np.ndarray, " lanes"], int]:
-    """Number of the entry in each lane of each wide event (one past the end: none), and the number of lanes."""
+def _sources(live, order, counts, *, spare: bool) -> tuple[Int[np.ndarray, "wide lanes"], int]:
+    """Number of the entry in each lane of each wide event (one past the end: none), and the number of lanes.
+
+    Args:
+        live: which entries of each source event are in use.
+        order: of the source events.
+        counts: how many of them each wide event holds.
+        spare: whether there is one more lane, without an entry.
+    """
     total, k = live.shape
-    entries = order[:, None] * k + np.arange(k)
-    chunk_of = np.broadcast_to(place[:, None], entries.shape).ravel()
-    entries = entries.ravel()
-    if whole := bool(live.all()):
-        counts = np.bincount(place, minlength=chunks) * k
-    else:
+    entries = order if k == 1 else (order[:, None] * k + np.arange(k)).ravel()
+    held = counts * k
+    if not (whole := bool(live.all())):
         kept = live[order].ravel()
-        entries, chunk_of = entries[kept], chunk_of[kept]
-        counts = np.bincount(chunk_of, minlength=chunks)
-    most = max(1, int(counts.max(initial=0)))
+        entries, before, ends = entries[kept], np.append(0, np.cumsum(kept)), np.cumsum(held)
+        held = before[ends] - before[ends - held]
+    most = max(1, int(held.max(initial=0)))
     lanes = most if whole else _rounded(most)
-    lane = np.arange(entries.size) - (np.cumsum(counts) - counts)[chunk_of]
-    source = np.full(chunks * lanes, total * k)
-    source[chunk_of * lanes + lane] = entries
+    source = np.full((counts.size, lanes + spare), total * k)
+    source[np.arange(lanes + spare) < held[:, None]] = entries
     return source, lanes
 
 
-def _mark_ends(xs: dict[str, np.ndarray], event: Any, order, place, chunks: int) -> None:
-    """Add a last lane for nobody, with the number and time of the last source event, which records read."""
-    last = np.flatnonzero(np.append(np.diff(place) != 0, True))
-    for name in ("index", "time", "nodes", "rows"):
-        if name in xs:
-            lane = np.full((chunks, 1), EMPTY[name], xs[name].dtype)
-            if name in ("index", "time"):
-                lane[place[last], 0] = getattr(event, name)[order[last], -1]
-            xs[name] = np.concatenate([xs[name], lane], axis=1)
+def _mark_ends(xs: dict[str, np.ndarray], event: Any, order, counts) -> None:
+    """Write into the spare lane, which is nobody's, number and time of the last source event, which records read."""
+    wide = np.flatnonzero(counts)
+    last = order[np.cumsum(counts)[wide] - 1]
+    for name in ("index", "time"):
+        xs[name][wide, -1] = getattr(event, name)[last, -1]
 
 
 def _speak_by_lane(event: Any) -> bool:

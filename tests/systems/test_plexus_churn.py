@@ -215,7 +215,8 @@ def test_all_who_count_on_an_aggregator_are_told():
 
 
 def trained_in_round_4(sim, node):
-    sim.record.trainings.append((4, -1))
+    sim.record.training_round.append(4)
+    sim.record.training_source.append(-1)
     sim.record.fates.append(TRAINED_ONLY)
     return training_starts(sim.kernel.record, 0.0, node)
 

@@ -240,10 +240,11 @@ def _sent(transfer: _Transfer, now: float) -> float:
 
 
 def _set_rate(links: _Links, now: float, transfer: _Transfer, rate: float) -> None:
-    transfer.remaining = max(0.0, transfer.remaining - transfer.rate * (now - transfer.since))
+    if transfer.rate:
+        transfer.remaining = max(0.0, transfer.remaining - transfer.rate * (now - transfer.since))
     transfer.since, transfer.rate = now, rate
-    transfer.end = now + transfer.remaining / rate
-    heapq.heappush(links.ends, (transfer.end, transfer.number))
+    transfer.end = end = now + transfer.remaining / rate
+    heapq.heappush(links.ends, (end, transfer.number))
 
 
 def _next_time(links: _Links) -> float:
@@ -292,8 +293,10 @@ def _release_fair(links: _Links, now: float, _: _Transfer) -> None:
 
 def _start_greedy(links: _Links, now: float, sender: int, receiver: int, size: float) -> int:
     transfer = _new(links, now, sender, receiver, size)
-    links.queued[sender][transfer.number] = transfer
-    _scan(links, now, sender)
+    queued = links.queued[sender]
+    queued[transfer.number] = transfer
+    if links.up[sender] > 0:
+        _scan(links, now, sender)
     return transfer.number
 
 
@@ -312,7 +315,9 @@ def _scan(links: _Links, now: float, sender: int) -> None:
 def _raise(links: _Links, now: float, transfer: _Transfer) -> bool:
     """Raise a transfer by all that both its sides have left, starting it if it waits; False: nothing is left."""
     number, sender, receiver = transfer.number, transfer.sender, transfer.receiver
-    extra = min(links.up[sender], links.down[receiver])
+    extra, down = links.up[sender], links.down[receiver]
+    if down < extra:
+        extra = down
     if extra <= 0:
         return False
     links.up[sender] -= extra

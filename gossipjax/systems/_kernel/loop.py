@@ -33,11 +33,12 @@ as :mod:`gossipjax.systems._kernel.exchange` does.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -45,7 +46,7 @@ import numpy as np
 
 from gossipjax.systems._kernel.bandwidth import Network
 from gossipjax.systems._kernel.machines import Machines
-from gossipjax.systems._kernel.queue import Queue, at, cancel, make_queue
+from gossipjax.systems._kernel.queue import Queue, at, make_queue
 from gossipjax.systems._kernel.record import Record, transfer_ends, transfer_starts
 
 DAY = 86_400.0
@@ -94,10 +95,17 @@ def run(kernel: Kernel, *, until: float = NEVER, finished: Callable[[int], None]
         finished: called with the number of each completed transfer; None: the function given to :func:`transfer` is.
     """
     finished = partial(_completed, kernel) if finished is None else finished
+    with seldom_collected():
+        _run(kernel, until, finished)
+
+
+@contextlib.contextmanager
+def seldom_collected() -> Iterator[None]:
+    """Let Python's collector of cycles pass only after :data:`SELDOM` new objects."""
     thresholds = gc.get_threshold()
     gc.set_threshold(thresholds[0] and max(SELDOM, thresholds[0]), *thresholds[1:])  # 0: never
     try:
-        _run(kernel, until, finished)
+        yield
     finally:
         gc.set_threshold(*thresholds)
 
@@ -119,7 +127,7 @@ def _run(kernel: Kernel, until: float, finished: Callable[[int], None]) -> None:
             kernel.now = timer
             entry = heapq.heappop(heap)
             handler, arguments = entry[3], entry[4]
-            cancel(entry)  # whoever keeps the entry must not keep its arguments, which may hold them
+            entry[3], entry[4] = None, ()  # whoever keeps the entry must not keep its arguments, which may hold them
             handler(*arguments)
 
 

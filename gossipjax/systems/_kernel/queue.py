@@ -27,6 +27,19 @@ def at(queue: Queue, seconds: float, handler: Callable[..., None], *arguments: A
     return entry
 
 
+def later(queue: Queue, seconds: float, handler: Callable[..., None], *arguments: Any) -> list[Any]:
+    """Make an entry that has its place in the order of planning, but waits only from :func:`wait` on, if ever.
+
+    A timeout that an answer is sure to forestall need not pass through the queue.
+    """
+    return [seconds, 0, next(queue.numbers), handler, arguments]
+
+
+def wait(queue: Queue, entry: list[Any]) -> None:
+    """Let an entry of :func:`later` wait; its time has not come yet."""
+    heapq.heappush(queue.heap, entry)
+
+
 def follow(queue: Queue, steps: Iterable[tuple[Any, ...]], handler: Callable[..., None], *, rank: int = 0) -> None:
     """Plan ``handler(*step)`` at the time ``step[0]`` of each step; one entry waits at a time.
 

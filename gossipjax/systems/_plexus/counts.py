@@ -124,23 +124,32 @@ def _count(views: Views, counts: Counts, i: int, is_online: bool) -> None:
     counts.counted[i] = is_online
     if not is_online:
         return
-    line, version = views.line, views.version[i]
-    counts.version[i], counts.added[i] = version, 0
-    _tally(counts, i, 1)
+    line, version, added = views.line, views.version[i], 0
     for node, own in views.apart[i].items():
-        _count_entry(counts, i, shared_entry(line, version, node), own)
+        shared = line.head[node] if line.changed[node] <= version else shared_entry(line, version, node)
+        added += _change(counts, i, shared, own)
+    counts.version[i], counts.added[i] = version, added
+    _tally(counts, i, 1)
 
 
 def _count_entry(counts: Counts, i: int, before: Entry, after: Entry) -> None:
     """Count one entry of holder i as it is instead of as it was."""
-    change = _counts_as_active(after, counts.first) - _counts_as_active(before, counts.first)
-    if change:
+    if change := _change(counts, i, before, after):
         _tally(counts, i, -1)
         counts.added[i] += change
         _tally(counts, i, 1)
-    for last, status in (before, after):
-        if not status & 1:
-            counts.near[last].add(i)
+
+
+def _change(counts: Counts, i: int, before: Entry, after: Entry) -> int:
+    """By how much the count of holder i changes with one of its entries."""
+    change = 0
+    if not before[1] & 1:
+        counts.near[before[0]].add(i)
+        change -= before[0] >= counts.first
+    if not after[1] & 1:
+        counts.near[after[0]].add(i)
+        change += after[0] >= counts.first
+    return change
 
 
 def _tally(counts: Counts, i: int, change: int) -> None:

@@ -63,7 +63,8 @@ def begin_round(sim: Simulation, node: int, round_: int, source: int) -> None:
         return
     kernel = sim.kernel
     job = Job(node, round_, training_starts(kernel.record, kernel.now, node))
-    sim.record.trainings.append((round_, source))
+    sim.record.training_round.append(round_)
+    sim.record.training_source.append(source)
     sim.record.fates.append(RUNNING)
     sim.jobs[node] = job
     work(sim, 1)
@@ -117,7 +118,7 @@ def _aggregators(sim: Simulation, node: int, round_: int) -> Sequence[int]:
     order = order_of(sim, node, round_ + settings.next_aggregator)
     if settings.num_aggregators is not None:
         return order
-    return sorted(order[: settings.sample_size], key=sim.bandwidth.__getitem__, reverse=True)
+    return sim.by_bandwidth(tuple(order[: settings.sample_size]))
 
 
 def _upload(sim: Simulation, job: Job, found: list[int]) -> None:

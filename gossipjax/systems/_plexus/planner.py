@@ -12,6 +12,7 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.memory import check_memory
 from gossipjax.devices import Devices
 from gossipjax.systems._kernel.bandwidth import Bandwidth
+from gossipjax.systems._kernel.loop import seldom_collected
 from gossipjax.systems._kernel.machines import Machines, checked_system, latency_table, train_seconds_of
 from gossipjax.systems._plan import Plan, assuming, plan_of_one
 from gossipjax.systems._plexus import sizes
@@ -142,10 +143,11 @@ def plexus(
     make = partial(make_simulation, settings, given, train_seconds, bandwidth, hashing, seed)
     window = membership.activity_window
     differ = membership.views == "always" or (window is not None and window <= rounds < np.inf)
-    history, end_s = simulated(make, given, differ=differ)
     rule = f"{settings.needed} models ({threshold} of {success_fraction:g})"
     name = _name(settings, rule, f"{bandwidth} transfers", f"time_batch={time_batch}", f"seed={seed}")
-    timeline = assuming(timeline_of(history, name, n), load)
+    with seldom_collected():  # the lists of a long run are not garbage
+        history, end_s = simulated(make, given, differ=differ)
+        timeline = assuming(timeline_of(history, name, n), load)
     activity, round_end_s = history.activity(), history.round_end_s()
     return plan_of_one(name, timeline, end_s, activity, round_end_s=round_end_s, history=history)
 

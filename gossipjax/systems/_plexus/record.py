@@ -19,8 +19,8 @@ def _zeros() -> list[int]:
 class PlexusRecord:
     """Growing columns of the history; trainings and transfers are numbered as in the kernel's record."""
 
-    trainings: list[tuple[int, int]] = dataclasses.field(default_factory=list)
-    """Round and source."""
+    training_round: list[int] = dataclasses.field(default_factory=list)
+    training_source: list[int] = dataclasses.field(default_factory=list)
     fates: list[int] = dataclasses.field(default_factory=list)
     """Of trainings."""
     aggregations: list[tuple[int, list[int]]] = dataclasses.field(default_factory=list)
@@ -70,7 +70,6 @@ def make_history(
         in_flight: number of control messages in flight, by type.
     """
     found = activity_of(common, end_s, under_way)
-    round_, source = columns(own.trainings, 2)
     averaged, members = columns(own.aggregations, 2)
     changes, counts = columns(own.online, 2)
     for number in under_way:
@@ -80,10 +79,10 @@ def make_history(
         outcome=outcome,
         report=report,
         training_node=found.training_node,
-        training_round=np.array(round_, np.int32),
+        training_round=np.array(own.training_round, np.int32),
         training_start_s=found.training_start_s,
         training_end_s=found.training_end_s,
-        training_source=np.array(source, np.int32),
+        training_source=np.array(own.training_source, np.int32),
         training_fate=np.array(own.fates, np.int8),
         aggregation_s=found.mean_s,
         aggregation_node=found.mean_node,

@@ -131,16 +131,12 @@ def _finalised(z: UInt[np.ndarray, " n"]) -> UInt[np.ndarray, " n"]:
     return z
 
 
-def candidates(order: Sequence[int], active: Callable[[int], bool]) -> Order:
-    """Keep the nodes of an order that are believed active."""
-    rest, kept = iter(order), []  # type: Iterator[int], list[int]
+def candidates(nodes: Iterator[int]) -> Order:
+    """Make an order of the nodes that an iterator yields; they are asked for one after another."""
+    kept: list[int] = []
 
     def first(count: int) -> tuple[list[int], bool]:
-        for node in rest:
-            if active(node):
-                kept.append(node)
-                if len(kept) >= count:
-                    return kept, False
-        return kept, True
+        kept.extend(itertools.islice(nodes, count - len(kept)))
+        return kept, len(kept) < count
 
     return Order(first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -12,16 +13,15 @@ from jaxtyping import Float
 from gossipjax.systems._kernel.bandwidth import FASTEST, MODELS, Bandwidth, Network
 from gossipjax.systems._kernel.loop import follow_presence, make_kernel, run
 from gossipjax.systems._kernel.machines import Machines, delay
-from gossipjax.systems._kernel.queue import waiting
-from gossipjax.systems._plexus import sizes
 from gossipjax.systems._plexus.counts import make_counts
+from gossipjax.systems._plexus.find import TIED, count_in_flight, open_answers
 from gossipjax.systems._plexus.handlers import begin_round
 from gossipjax.systems._plexus.history import PlexusHistory
 from gossipjax.systems._plexus.membership import come_online, go_offline
 from gossipjax.systems._plexus.record import PlexusRecord, make_history
 from gossipjax.systems._plexus.sampler import Hashing, make_order
 from gossipjax.systems._plexus.settings import PlexusSettings
-from gossipjax.systems._plexus.state import NEEDS_VIEWS, Simulation, arrive
+from gossipjax.systems._plexus.state import NEEDS_VIEWS, Simulation
 from gossipjax.systems._plexus.views import initial_views
 
 
@@ -38,10 +38,21 @@ def simulated(make: Callable[[bool], Simulation], devices: Machines, *, differ: 
     """
     sim = make(differ or not devices.online.all())
     _run(sim, devices)
-    if sim.kernel.stopped == NEEDS_VIEWS and sim.views is None:
+    if sim.views is None and _tied(sim):
+        sim = make(False)
+        sim.whole_searches = False
+        _run(sim, devices)
+    if sim.views is None and sim.kernel.stopped == NEEDS_VIEWS:
         sim = make(True)
         _run(sim, devices)
     return _history(sim), sim.kernel.now
+
+
+def _tied(sim: Simulation) -> bool:
+    """Whether the order of events is unknown because searches were planned as a whole."""
+    now, stopped = sim.kernel.now, sim.kernel.stopped
+    last = stopped not in ("duration", NEEDS_VIEWS) and any(now in times for times in open_answers(sim))
+    return stopped == TIED or last
 
 
 def _run(sim: Simulation, devices: Machines) -> None:
@@ -101,7 +112,7 @@ def make_simulation(
         rng=random.Random(seed),
         latency=delay(devices),
         train_seconds=train_seconds.tolist(),
-        bandwidth=bandwidth,
+        by_bandwidth=lru_cache(maxsize=32)(lambda nodes: sorted(nodes, key=bandwidth.__getitem__, reverse=True)),
         counters=[1] * n,
         train_round=[0] * n,
         jobs=[None] * n,
@@ -124,10 +135,7 @@ def _first_sample(sim: Simulation) -> list[int]:
 
 def _history(sim: Simulation) -> PlexusHistory:
     """Count what is still in progress, and write the history."""
-    in_flight, kernel = [0] * len(sizes.KINDS), sim.kernel
-    for handler, arguments in waiting(kernel.queue):
-        if handler is arrive:
-            in_flight[arguments[1]] += 1
+    in_flight, kernel = count_in_flight(sim), sim.kernel
     return make_history(
         kernel.record,
         sim.record,

@@ -82,7 +82,8 @@ class Simulation:
     rng: random.Random
     latency: Callable[[int, int], float]
     train_seconds: list[float]
-    bandwidth: list[float]
+    by_bandwidth: Callable[[tuple[int, ...]], Sequence[int]]
+    """Sort nodes, largest bandwidth first."""
     counters: list[int]
     """Joins and leaves, by node, from 1."""
     train_round: list[int]
@@ -94,6 +95,8 @@ class Simulation:
     pending: defaultdict[int, dict[int, tuple[int, int]]]
     """Joins that each node heard of and has not merged: round and status, by node."""
     searches: defaultdict[int, list[Any]]
+    whole_searches: bool = True
+    """Without views: plan the answers to all pings of a search at once."""
     busy: int = 0
     """Trainings, transfers and aggregations under way."""
     idle_since: float = 0.0
@@ -127,8 +130,7 @@ def send(sim: Simulation, kind: int, sender: int, receiver: int, handler: Callab
         at(kernel.queue, kernel.now, _arrive_at_home, sim, receiver, handler, content)
         return
     sim.record.sent[kind] += 1
-    seconds = kernel.now + sim.latency(sender, receiver)
-    at(kernel.queue, seconds, arrive, sim, kind, sender, receiver, handler, content)
+    at(kernel.queue, kernel.now + sim.latency(sender, receiver), arrive, sim, kind, sender, receiver, handler, content)
 
 
 def arrive(
@@ -185,9 +187,14 @@ def round_estimate(sim: Simulation, node: int) -> int:
     """The latest round that a node knows of; not needed if views are equal."""
     if sim.views is None:
         return 0
-    trained, heard, open_ = sim.train_round[node], sim.views.latest[node], sim.aggregations.get(node)
-    known = trained if trained > heard else heard
-    return max(known, *open_) if open_ else known
+    known, heard = sim.train_round[node], sim.views.latest[node]
+    if heard > known:
+        known = heard
+    if node in sim.aggregations:
+        for round_ in sim.aggregations[node]:
+            if round_ > known:
+                known = round_
+    return known
 
 
 def own_view(sim: Simulation, node: int) -> View | None:
@@ -223,7 +230,7 @@ def order_of(sim: Simulation, node: int, round_: int) -> Sequence[int]:
         if window is not None and round_ >= window:
             sim.kernel.stopped = NEEDS_VIEWS
         return order
-    return candidates(order, beliefs.believed_active(sim.views, node, round_, window))
+    return candidates(beliefs.believed_active(sim.views, node, round_, window, order))
 
 
 NEEDS_VIEWS = "needs views"

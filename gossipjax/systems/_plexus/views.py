@@ -13,7 +13,7 @@ Reference: de Vos et al. 2024, arXiv 2302.13837; Shapiro et al. 2011, Conflict-f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -78,10 +78,13 @@ def copy_of(views: Views, i: int) -> View:
 
 def note(views: Views, i: int, j: int, round_: int, status: int = 0) -> None:
     """Node i learns that j was active in a round, and j's counter and status."""
-    last, old = entry(views, i, j)
+    line, version = views.line, views.version[i]
+    shared = line.head[j] if line.changed[j] <= version else shared_entry(line, version, j)
+    before = views.apart[i].get(j, shared)
+    last, old = before
     if last >= round_ and old >= status:
         return
-    _write(views, i, j, (last, old), (round_ if round_ > last else last, status if status > old else old))
+    _write(views, i, j, before, (round_ if round_ > last else last, status if status > old else old), shared)
     if round_ > views.latest[i]:
         views.latest[i] = round_
 
@@ -89,17 +92,17 @@ def note(views: Views, i: int, j: int, round_: int, status: int = 0) -> None:
 def force_left(views: Views, i: int, j: int, round_: int) -> None:
     """Node i marks j as gone, whatever it knew: the only write that is not monotone. A larger counter repairs it."""
     before = entry(views, i, j)
-    _write(views, i, j, before, (round_, 1))
+    _write(views, i, j, before, (round_, 1), shared_entry(views.line, views.version[i], j))
     if before[0] < views.latest[i]:
         views.latest[i] = max(views.latest[i], round_)
     else:
         views.latest[i] = int(dense(views.line, views.version[i], views.apart[i])[0].max())
 
 
-def _write(views: Views, i: int, j: int, before: Entry, new: Entry) -> None:
+def _write(views: Views, i: int, j: int, before: Entry, new: Entry, shared: Entry) -> None:
     if views.sent[i]:
         views.apart[i], views.sent[i] = views.apart[i].copy(), False
-    if new == shared_entry(views.line, views.version[i], j):
+    if new == shared:
         views.apart[i].pop(j, None)
     else:
         views.apart[i][j] = new
@@ -123,9 +126,9 @@ def _joined(line: Line, version: int, apart: Apart, older: int, others: Apart) -
     for node, own in apart.items():
         other = others.get(node)
         if other is None:
-            other = shared_entry(line, older, node)
+            other = head[node] if changed[node] <= older else shared_entry(line, older, node)
         new = own if own[0] >= other[0] and own[1] >= other[1] else (max(own[0], other[0]), max(own[1], other[1]))
-        if new != shared_entry(line, version, node):
+        if new != (head[node] if changed[node] <= version else shared_entry(line, version, node)):
             joined[node] = new
     for node, other in others.items():
         if node not in apart:
@@ -172,22 +175,24 @@ def first_round(round_: int, window: int | None) -> int:
     return max(round_ - window, -1) if window is not None and round_ > 0 else -1
 
 
-def believed_active(views: Views, i: int, round_: int, window: int | None) -> Callable[[int], bool]:
-    """Tell candidates of a round from others, by what i holds now: active in the window and not gone, or i itself."""
-    first, line = first_round(round_, window), views.line
-    head, changed, taken_back = line.head, line.changed, line.taken_back
-    view = version, apart, _ = copy_of(views, i)
+def believed_active(views: Views, i: int, round_: int, window: int | None, nodes: Iterable[int]) -> Iterator[int]:
+    """Yield the candidates of a round among nodes, by what i holds now: active in the window and not gone, or i."""
+    return _active_in(views.line, i, first_round(round_, window), copy_of(views, i), nodes)
 
-    def active(j: int) -> bool:
-        if version in taken_back:
+
+def _active_in(line: Line, i: int, first: int, view: View, nodes: Iterable[int]) -> Iterator[int]:
+    """Yield those of the nodes that a view of node i counts as active, even if its version is taken back meanwhile."""
+    head, changed, taken_back = line.head, line.changed, line.taken_back
+    version, apart, _ = view
+    for j in nodes:
+        if taken_back and version in taken_back:
             last, status = _entry_in(line, view, j)
         elif j in apart:
             last, status = apart[j]
         else:
             last, status = head[j] if changed[j] <= version else shared_entry(line, version, j)
-        return (not status & 1 and last >= first) or j == i
-
-    return active
+        if (last >= first and not status & 1) or j == i:
+            yield j
 
 
 def _entry_in(line: Line, view: View, j: int) -> Entry:

@@ -296,7 +296,7 @@ def _bias(step: float, config: Config) -> float:
 
 
 def _with_best_step(method: Method, problem: Problem, timelines: dict[str, gj.Timeline]) -> tuple[float, xr.Dataset]:
-    """Choose the step that ends nearest to the optimum from other starts; run with it."""
+    """Choose the step whose error falls below where fits end first, or else ends lowest, from other starts; run it."""
     config, optimum = problem.config, problem.task.test["optimum"]
     key, other = jax.random.split(jax.random.key(config.seed))
 

@@ -23,7 +23,7 @@ from gossipjax.timeline import clocks, push_gossip, rounds
 from theory.check.policy import Band, decide
 
 CLAIM = (
-    "In flight, neighbours learn less than in rounds of as many messages; nodes two hops away learn more, except over hubs"
+    "In flight, neighbours learn less than in rounds of as many messages; those two hops away more, except over hubs"
 )
 ROUNDS, HALF, LIGHT = "rounds", "in flight, w = ½", "in flight, w = 1/(1 + d)"
 MODES = (ROUNDS, HALF, LIGHT)

@@ -373,7 +373,8 @@ def table(dataset: xr.Dataset) -> list[Row]:
             ("m-synchronous", time_complexity.m_synchronous_time(s, h)[0], Band(high=float(np.log(1 + np.log(n))))),
         ):
             ratio = log_ratio(cell, method, best_of(cell, ASYNCHRONOUS))
-            rows.append(_row(f"{method} / best asynchronous, {name}", ratio, band, expected / rennala))
+            known = expected / rennala if cell.law == "fixed" else np.nan
+            rows.append(_row(f"{method} / best asynchronous, {name}", ratio, band, known))
     return rows
 
 

@@ -308,13 +308,13 @@ def run(
         ``((state, status), records)``; records have leading axis ``T / record_every``: none without events.
 
     Raises:
-        ValueError: if T is not a multiple of record_every.
+        ValueError: if T is not a multiple of record_every, or the state lacks the rows of messages in flight.
         TypeError: if an argument is not a protocol, not a timeline, or not a state of this protocol.
     """
     instance("protocol", protocol, Protocol, "build one, such as gossipjax.gossip_averaging()")
     timeline = as_timeline(timeline)
     every = optional_whole("record_every", record_every)
-    check_state(protocol, state)
+    check_state(protocol, state, timeline.properties)
     (state, status, _), found = scan(
         key, protocol, timeline, state, no_losses(), record_every=every, observers=observers
     )
@@ -323,15 +323,31 @@ def run(
     return (state, status), Records(*found[:4], loss, since.numbers[:, 0].astype(jnp.float32), found.values)
 
 
-def check_state(protocol: Protocol, state: Any) -> None:
-    """Raise TypeError unless a protocol can read its models from a state."""
+def check_state(protocol: Protocol, state: Any, facts: Properties) -> None:
+    """Check that a protocol can read its models from a state, and that it has rows for messages in flight.
+
+    Raises:
+        TypeError: if it cannot read them.
+        ValueError: if the rows are missing.
+    """
     try:
-        num_rows(jax.eval_shape(protocol.model, state))
+        like = jax.eval_shape(protocol.model, state)
+        rows = num_rows(like)
     except (AttributeError, TypeError, KeyError, IndexError) as error:
         raise TypeError(
             f"state={shown(state)}: is none of this protocol's; pass protocol.init(key, x0), with "
             "x0 = gossipjax.with_slots(x0, timeline.properties) where messages are in flight"
         ) from error
+    if not facts.num_slots or rows != facts.num_rows:
+        return
+    # The models may be apart from the messages: a state with room for both tells.
+    room = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((rows + facts.num_slots, *leaf.shape[1:]), leaf.dtype), like)
+    full = jax.eval_shape(protocol.init, jax.random.key(0), room)
+    if [leaf.shape for leaf in jax.tree.leaves(full)] != [jnp.shape(leaf) for leaf in jax.tree.leaves(state)]:
+        raise ValueError(
+            f"state: has no rows for the {facts.num_slots} messages in flight of this timeline; pass "
+            "protocol.init(key, gossipjax.with_slots(x0, timeline.properties))"
+        )
 
 
 class Loop:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from gossipjax._base.arguments import instance, optional_whole
-from gossipjax._engine.loop import check_state, run
+from gossipjax._engine.loop import check_state, models, run, with_slots
 from gossipjax.learn._checks import one_key
 from gossipjax.protocol import gossip_averaging
 from gossipjax.types import Protocol, Timeline, as_timeline
@@ -32,17 +32,17 @@ def final_state(
         key: of the run.
         protocol: the step.
         timeline: T events.
-        state: from ``protocol.init``.
+        state: from ``protocol.init``, with :func:`gossipjax.with_slots` before it, as for :func:`gossipjax.run`.
         chunk: c; None: √T, rounded up.
 
     Raises:
-        ValueError: if chunk is not positive.
+        ValueError: if chunk is not positive, or the state lacks the rows of messages in flight.
     """
     one_key(key)
     instance("protocol", protocol, Protocol, _REMEDY)
     timeline = as_timeline(timeline)
     total, chosen = len(timeline), optional_whole("chunk", chunk, least=1)
-    check_state(protocol, state)
+    check_state(protocol, state, timeline.properties)
     if total == 0:
         return state
     length = min(total, math.isqrt(total - 1) + 1 if chosen is None else chosen)
@@ -67,8 +67,9 @@ def consensus_error(
 ) -> Float[Array, ""]:
     """Compute ``E_T = ‖X_T − J‖²_F / n`` from X_0 = I: what T events leave of random differences.
 
-    It is the mean squared distance of a node from the average model after the run, if the entries of all models start
-    independent with variance one. Differentiable in the weights of the timeline.
+    It is the mean squared distance of a node after the run from the average of the start, if the entries of all models
+    start independent with variance one: it counts disagreement, and how far the average has moved. Where events are
+    doubly stochastic, the average stays. Differentiable in the weights of the timeline.
 
     >>> import jax, gossipjax as gj
     >>> pair, plan = gj.topology.path(2), gj.timeline.rounds(gj.mixing.averaging(2), 2)
@@ -82,11 +83,20 @@ def consensus_error(
         key: of the run, where events are drawn inside it; None: ``jax.random.key(0)``.
         protocol: what nodes do; None: :func:`gossipjax.gossip_averaging`. It must be linear, for the meaning above.
         chunk: as in :func:`final_state`.
+
+    Raises:
+        ValueError: if chunk is not positive, or the timeline has other models than those of its nodes.
     """
     timeline = as_timeline(timeline)
     key = jax.random.key(0) if key is None else one_key(key)
     protocol = gossip_averaging() if protocol is None else instance("protocol", protocol, Protocol, _REMEDY)
-    n, dtype = timeline.properties.num_nodes, jnp.result_type(float)
-    state = protocol.init(key, jnp.eye(n, dtype=dtype))
-    x = protocol.model(final_state(key, protocol, timeline, state, chunk=chunk))
+    facts = timeline.properties
+    if facts.num_rows != facts.num_nodes:
+        raise ValueError(
+            f"timeline: holds {facts.num_rows} models for {facts.num_nodes} nodes, such as that of a server, which "
+            "have no part in the average; take a timeline with one model for each node, or gossipjax.learn.final_state"
+        )
+    n, dtype = facts.num_nodes, jnp.result_type(float)
+    state = protocol.init(key, with_slots(jnp.eye(n, dtype=dtype), facts))
+    x = models(protocol, final_state(key, protocol, timeline, state, chunk=chunk), n)
     return jnp.sum(jnp.square(x - 1 / n)) / n

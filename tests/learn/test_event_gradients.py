@@ -136,3 +136,29 @@ def test_a_staleness_weighted_error_is_an_outcome():
     expected = (1 + missed.sum(1)) @ np.asarray(errors_of(protocol, state))
     assert float(check_slope(outcome)) == pytest.approx(expected, rel=1e-12)
     assert missed.sum() > 0
+
+
+LATE = timeline.directed_push(ONE_WAY, 6.0, compute=None, send=2.0, latency=0.3, seed=2)
+
+
+def test_consensus_error_counts_models_in_flight():
+    """Against the matrix of the run, whose columns are runs of single values by the engine's own driver."""
+    columns = [gj.simulate(KEY, gj.push_sum(), LATE, jnp.eye(N)[:, node]).x for node in range(N)]
+    expected = np.sum((np.stack([np.asarray(each) for each in columns], 1) - 1 / N) ** 2) / N
+    np.testing.assert_allclose(learn.consensus_error(LATE, protocol=gj.push_sum()), expected, rtol=1e-5)  # float32
+    assert expected < 0.9 * (1 - 1 / N)
+
+
+def test_a_state_without_rows_for_messages_in_flight_is_refused():
+    method = gj.push_sum()
+    state = method.init(KEY, jnp.eye(N))
+    for run in (gj.run, learn.final_state):
+        with pytest.raises(ValueError, match="messages in flight"):
+            run(KEY, method, LATE, state)
+    gj.run(KEY, method, LATE, method.init(KEY, gj.with_slots(jnp.eye(N), LATE.properties)))
+
+
+def test_a_server_has_no_part_in_the_average():
+    plan = timeline.ringmaster(N, 9.0, compute=TICKS, seed=0)
+    with pytest.raises(ValueError, match="one model for each node"):
+        learn.consensus_error(plan)

@@ -49,12 +49,26 @@ def standard_sequences(
     found |= {f"Base-{k + 1}": base_graph(n, k) for k in range(1, min(n - 1, MOST_PEERS) + 1)}
     found["OD-EquiDyn"] = equi_dynamic(n, DRAWN_ROUNDS, seed=seed)
     found["OU-EquiDyn"] = equi_dynamic(n, DRAWN_ROUNDS, seed=seed, directed=False)
-    kept: dict[bytes, str] = {}
+    names: dict[bytes, str] = {}
     for name, cycle in found.items():
-        dense = np.stack([W.toarray() for W in cycle])
-        if most is None or links_of(dense).sum(-1).max() <= most:
-            kept.setdefault(dense.tobytes(), name)
-    return {name: found[name] for name in kept.values()}
+        if most is None or max(_most_peers(W) for W in cycle) <= most:
+            names.setdefault(b"".join(map(_content, cycle)), name)
+    return {name: found[name] for name in names.values()}
+
+
+def _most_peers(W: sparse.csr_array) -> int:
+    receivers, senders = W.nonzero()
+    return int(np.bincount(receivers[receivers != senders], minlength=1).max())
+
+
+def _content(W: sparse.csr_array) -> bytes:
+    """Return bytes that equal matrices share."""
+    W = W.copy()
+    W.eliminate_zeros()
+    W.sort_indices()
+    return b"".join(
+        np.asarray(part, kind).tobytes() for part, kind in ((W.indptr, int), (W.indices, int), (W.data, float))
+    )
 
 
 def checked_cycle(matrices: Any, num_nodes: int) -> Float[np.ndarray, "p n n"]:

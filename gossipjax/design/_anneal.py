@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+import gossipjax
 from gossipjax._base import npz
 from gossipjax._base.arguments import flag, instance, real, whole
 from gossipjax._base.arguments import seed as checked_seed
@@ -26,8 +27,11 @@ from gossipjax.design._score import Problem, Score, allowed, estimate_of, score_
 Network = np.ndarray
 """A symmetric adjacency matrix ``(n, n)``; or the mixing matrices of a cycle of rounds ``(p, n, n)``."""
 MARGIN = 1.5
-"""A move whose estimate is worse by this factor is not planned. Estimates of one machine err by −11 to +12 %, so their
-ratio by a quarter at most, and a graph that is really worse by the rest would hardly be taken."""
+"""A move whose estimate is worse by this factor is not planned.
+
+On 12 fitted phones with shared links, the change of the estimate by a move was 0.77 to 1.27 times that of the planned
+pace in 355 random moves of graphs, and 0.75 to 1.43 times in 193 of cycles. There, whatever is passed over is slower.
+"""
 MOST_KNOWN = 1 << 17
 """Scores that are remembered, some 50 MB; then the oldest are forgotten, and planned again if they come back."""
 KEPT_EVERY_S = 30.0
@@ -72,8 +76,8 @@ class State(NamedTuple):
     """State of the generator, as JSON."""
 
 
-class Kept(NamedTuple):
-    """A search as its file has it."""
+class SavedSearch(NamedTuple):
+    """A search as saved."""
 
     identity: str
     state: State
@@ -230,7 +234,10 @@ def _kept(search: Search) -> Iterator[Callable[[], None]]:
 
 
 def _identity(search: Search) -> str:
-    """Return a hash of all that decides where a search goes, but the number of restarts: more of them continue it."""
+    """Return a hash of all that decides where a search goes, but the number of restarts: more of them continue it.
+
+    The scores of the starts tell targets and weights apart whose code is the same, and what it reads is not.
+    """
     problem, settings = search.space.problem, search.settings
     learning, target = problem.site.learning, problem.target
     facts = {
@@ -241,6 +248,8 @@ def _identity(search: Search) -> str:
         "starts": [_name(start).hex() for start in search.starts],
         "search": (settings.steps, settings.temperature, settings.seed, search.space.moves),
         "weights": problem.weights,
+        "scores": [tuple(score) for score in search.scores],
+        "version": gossipjax.__version__,
     }
     return hashlib.sha256(to_json(write_down(facts))[0].encode()).hexdigest()
 
@@ -250,13 +259,20 @@ def _write(search: Search, path: pathlib.Path, identity: str) -> None:
     done = state.restart * search.settings.steps + state.step
     names = np.frombuffer(b"".join(search.known), np.uint8).reshape(-1, 16)
     scores = np.array([tuple(score) for score in search.known.values()])
-    npz.save(Kept(identity, state, np.array(search.history[:done]), names, scores), path)
+    npz.save(SavedSearch(identity, state, np.array(search.history[:done]), names, scores), path)
 
 
 def _restore(search: Search, path: pathlib.Path, identity: str) -> None:
-    kept = npz.load(path, Kept)
-    if kept.identity != identity:
-        raise ValueError(f"checkpoint={str(path)!r}: is of a search with other arguments; {_REMEDY}")
-    search.state, search.history = kept.state, kept.history.tolist()
-    search.known = {name.tobytes(): Score(*score) for name, score in zip(kept.names, kept.scores.tolist(), strict=True)}
-    search.rng.bit_generator.state = json.loads(kept.state.rng)
+    saved = npz.load(path, SavedSearch)
+    if saved.identity != identity:
+        raise ValueError(
+            f"checkpoint={str(path)!r}: is of a search with other arguments or of another version; {_REMEDY}"
+        )
+    restarts, steps = search.settings.restarts, search.settings.steps
+    if saved.history.size > restarts * steps:
+        begun = -(-saved.history.size // steps)
+        raise ValueError(f"restarts={restarts}: {str(path)!r} has begun {begun}; pass as many or more, or {_REMEDY}")
+    names, scores = saved.names, saved.scores.tolist()
+    search.state, search.history = saved.state, saved.history.tolist()
+    search.known = {name.tobytes(): Score(*score) for name, score in zip(names, scores, strict=True)}
+    search.rng.bit_generator.state = json.loads(saved.state.rng)

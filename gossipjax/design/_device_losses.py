@@ -33,12 +33,12 @@ class DeviceLosses:
     """Seconds to the target without each of the devices.
 
     Attributes:
-        whole: seconds of each network with all devices; the design is the first, then the usual ones, best first.
+        with_all: seconds of each network with all devices; the design is the first, then the usual ones, best first.
         seconds: ``(n,)`` of each network, without the node of this number; infinite: it never gets there, for example
             because the network falls apart.
     """
 
-    whole: dict[str, float]
+    with_all: dict[str, float]
     seconds: dict[str, Float[np.ndarray, " n"]]
 
     @property
@@ -55,7 +55,7 @@ class DeviceLosses:
         """Say in a line for each network how much the loss of one device costs, and whose loss ends it."""
         ratios = self.ratios
         best = f"the design is faster than the best usual network after {np.sum(ratios > 1)} of {ratios.size} losses"
-        return "\n".join([best, *(f"  {name}: {self._line(name)}" for name in self.whole)])
+        return "\n".join([best, *(f"  {name}: {self._line(name)}" for name in self.with_all)])
 
     def table(self) -> DataFrame:
         """Return seconds by lost node (rows) and network (columns)."""
@@ -67,7 +67,7 @@ class DeviceLosses:
         seconds = self.seconds[name]
         there = seconds[np.isfinite(seconds)]
         ended = np.flatnonzero(np.isinf(seconds)).tolist()
-        words = f"{self.whole[name]:,.4g} s with all"
+        words = f"{self.with_all[name]:,.4g} s with all"
         if there.size:
             words += f", {np.median(there):,.4g} s in the median without one, {there.max():,.4g} s at worst"
         return words + (f"; never without {', '.join(map(str, ended))}" if ended else "")
@@ -83,9 +83,10 @@ def device_losses(result: Design | SequenceDesign) -> DeviceLosses:
 
     The others go on without it, from the start. A fixed graph loses the node and its edges, and mixing weights are
     those of the graph that is left; if that is in parts, it never gets there. Matrices that change from round to round
-    are replaced by their stochastic complements, ``W_jk + W_ji W_ik / (1 − W_ii)`` for the lost node i: whom i passed
-    on now comes directly. They stay doubly stochastic, a pair whose other node is lost pauses, and the mean of a group
-    is that of those who are left. The target is that of n − 1 nodes.
+    are replaced by their stochastic complements, ``W_jk + W_ji W_ik / (1 − W_ii)`` for the lost node i: what i relayed
+    is sent directly. They stay doubly stochastic, a pair whose other node is lost pauses, and the mean of a group is
+    that of those who are left; a node may then have more peers in a round than ``max_degree``. The target is that of
+    n − 1 nodes.
 
     Args:
         result: of :func:`network` or :func:`sequence`, for three devices or more.
@@ -104,11 +105,11 @@ def device_losses(result: Design | SequenceDesign) -> DeviceLosses:
         raise ValueError(f"result: has {n} devices, and one alone has nothing to agree on; design for three or more")
     smaller = [_without(problem, node) for node in range(n)]
     networks = contenders(result)
-    whole = {DESIGNED: result.score.seconds} | {name: score.seconds for name, score in result.standard.items()}
+    with_all = {DESIGNED: result.score.seconds} | {name: score.seconds for name, score in result.standard.items()}
     seconds = {
-        name: np.array([_seconds(each, networks[name], node) for node, each in enumerate(smaller)]) for name in whole
+        name: np.array([_seconds(each, networks[name], node) for node, each in enumerate(smaller)]) for name in with_all
     }
-    return DeviceLosses(whole, seconds)
+    return DeviceLosses(with_all, seconds)
 
 
 def contenders(result: Design | SequenceDesign) -> dict[str, Topology | list[sparse.csr_array]]:

@@ -177,8 +177,8 @@ def delays(site: Site, adjacency: Bool[np.ndarray, "n n"]) -> Float[np.ndarray, 
     if site.learning.bandwidth == "unlimited":
         way = size / alone_rates(senders, receivers, limits)
     else:
-        degrees = adjacency.sum(1)
-        way = size * np.maximum(degrees[senders] / limits.up[senders], degrees[receivers] / limits.down[receivers])
+        sent, received = adjacency.sum(0), adjacency.sum(1)
+        way = size * np.maximum(sent[senders] / limits.up[senders], received[receivers] / limits.down[receivers])
     D = np.full(adjacency.shape, -np.inf)
     D[receivers, senders] = seconds[senders] + way
     np.fill_diagonal(D, seconds)

@@ -125,10 +125,9 @@ def network(
     finds for them. Annealing minimizes its logarithm: a step adds, removes or rewires an edge, exchanges the ends of
     two, or lets two nodes trade places; it is kept if the graph stays connected and within the limits, and if the
     score falls, or rises by δ with probability ``exp(−δ / τ)``. τ falls linearly from ``temperature`` to 0. The
-    estimate of :func:`equal_split` screens out hopeless moves, and decides nothing else. No graph is planned twice.
-    Restarts begin at the best
-    usual graphs in turn, so the result is never worse than these *on the devices of the search*. Whether it is better
-    on others is for :func:`confirm` to say.
+    estimate of :func:`equal_split` screens out hopeless moves, and decides nothing else. Scores are remembered, the
+    newest 131,072. Restarts begin at the best usual graphs in turn, so the result is never worse than these *on the
+    devices of the search*. Whether it is better on others is for :func:`confirm` to say.
 
     Args:
         devices: of n nodes, always online.
@@ -147,11 +146,12 @@ def network(
         seed: of moves and of the random usual graphs.
         progress: show a progress bar; None: only on a terminal.
         checkpoint: path of an .npz file in which the search is kept, every 30 s and when it ends or is interrupted; the
-            same call continues from it, with the same result as without a break. More restarts continue as well.
+            same call continues from it, with the same result as without a break. More restarts continue as well, fewer
+            are refused. Arguments are compared by value, functions by their code and by the scores of the usual graphs.
 
     Raises:
         ValueError: if a number is out of range, devices come and go, no usual graph reaches the target within the
-            limits, or the file is that of another search.
+            limits, or the file is that of another search or of more restarts.
 
     Reference: annealing and moves are ours; Marfoq, Xu, Neglia, Vidal 2020, arXiv 2010.12229, design for seconds per
     round (the paper's algorithms are not used).
@@ -163,7 +163,7 @@ def network(
     n = whole("number of devices", problem.site.num_nodes, least=2, remedy="a network has two nodes or more")
     check_memory(f"devices: dense matrices of {n} nodes", 100.0 * n * n, "design for fewer nodes")
     usual = standard_graphs(n, seed=settings.seed)
-    scores = _usual_scores(problem, usual)
+    scores = best_first(problem, usual_graph_scores(problem, usual), "graph")
     starts = [adjacency_of(usual[name], n) for name in scores]
     space = Space(problem, MOVES, lambda graph: graph, partial(rounds_of, problem), connected)
     search = anneal(space, starts, list(scores.values()), settings)
@@ -204,14 +204,17 @@ def usual_graph_scores(problem: Problem, usual: dict[str, Topology]) -> dict[str
     return found
 
 
-def _usual_scores(problem: Problem, usual: dict[str, Topology]) -> dict[str, Score]:
-    """Score the usual graphs within the limits, best first."""
-    found = usual_graph_scores(problem, usual)
+def best_first(problem: Problem, found: dict[str, Score], kind: str) -> dict[str, Score]:
+    """Sort the scores of the usual networks; those with equal seconds stay in order.
+
+    Raises:
+        ValueError: if there are none.
+    """
     if not found:
         raise ValueError(
             f"target={problem.target.name}, max_degree={problem.most_neighbors}, max_bytes={problem.most_bytes:g}: no "
-            f"usual graph gets there within {problem.target.horizon:,} rounds and these limits; ask for less, or raise "
-            "them"
+            f"usual {kind} gets there within {problem.target.horizon:,} rounds and these limits; ask for less, or "
+            "raise them"
         )
     return dict(sorted(found.items(), key=lambda item: item[1].seconds))
 

@@ -18,7 +18,7 @@ from gossipjax._base.memory import check_memory
 from gossipjax.design._anneal import Network, Space, anneal, checked_settings
 from gossipjax.design._cycles import links_of, standard_sequences
 from gossipjax.design._score import Problem, Score, Weighing, allowed, problem_of, rounds_of_cycle, score_of
-from gossipjax.design._search import gain_of, usual_graph_scores, verdict_on
+from gossipjax.design._search import best_first, gain_of, usual_graph_scores, verdict_on
 from gossipjax.design._standard import standard_graphs
 from gossipjax.design._targets import Target, checked_matrix
 from gossipjax.devices import Devices
@@ -134,7 +134,8 @@ def sequence(
 
     Raises:
         ValueError: if a number is out of range, devices come and go, the target does not count rounds of networks that
-            change, no usual network reaches it within the limits, or the file is that of another search.
+            change, no usual network reaches it within the limits, or the file is that of another search or of more
+            restarts.
 
     Reference: the search is ours; Takezawa et al. 2023, arXiv 2305.11420 (Base-(k+1)); Ying et al. 2021, arXiv
         2110.13363 (one-peer exponential); Song et al. 2022, arXiv 2210.07881 (EquiTopo).
@@ -170,17 +171,11 @@ def _cycle(problem: Problem, network: Topology | list[sparse.csr_array]) -> Netw
 def _usual_scores(problem: Problem, graphs: dict[str, Topology], cycles: dict[str, Network]) -> dict[str, Score]:
     """Score the usual networks within the limits, best first."""
     found = usual_graph_scores(problem, graphs)
-    for name in cycles.keys() - graphs.keys():
+    for name in [each for each in cycles if each not in graphs]:
         links, rounds = links_of(cycles[name]), rounds_of_cycle(problem, cycles[name])
         if allowed(problem, links, rounds):
             found[name] = score_of(problem, links, rounds)
-    if not found:
-        raise ValueError(
-            f"target={problem.target.name}, max_degree={problem.most_neighbors}, max_bytes={problem.most_bytes:g}: no "
-            f"usual network gets there within {problem.target.horizon:,} rounds and these limits; ask for less, or "
-            "raise them"
-        )
-    return dict(sorted(found.items(), key=lambda item: (item[1].seconds, item[0])))
+    return best_first(problem, found, "network")
 
 
 def _always(cycle: Network) -> bool:

@@ -97,7 +97,7 @@ class Prediction:
     def agrees(self) -> bool:
         """Whether the simulation agrees: ``|z| < 4``, or for a number without sampling error equal up to rounding.
 
-        A fitted interval holds most runs and not all: the share that it says.
+        A fitted interval is expected to miss some runs: it covers the stated share.
 
         Raises:
             ValueError: if nothing was simulated.

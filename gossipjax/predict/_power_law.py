@@ -20,11 +20,7 @@ from gossipjax.predict._forecast import Check, Prediction
 MOST_EXTRA = 1e-9
 """Share by which rounding may put a setting beyond the range of the runs."""
 CERTAIN = 0.99
-"""Probability with which a law whose intervals are right passes the test of their coverage."""
-LARGE_GROUP = 40
-"""Runs of a group from which on its own coverage is judged."""
-LEAST_SHARE = 0.75
-"""Of a large group that its intervals must cover."""
+"""Probability with which a law whose intervals are right passes the test of its count, and that of all groups."""
 NEWTON_STEPS, LONGEST_STEP = 100, 1.0
 """Of the logistic fit; a longer step is cut."""
 
@@ -33,7 +29,8 @@ class Coverage(NamedTuple):
     """How many new runs the intervals of a law hold, and how many they should.
 
     With m runs for calibration and k = ``⌈(m + 1) c⌉``, the share that intervals cover is Beta(k, m + 1 − k) over
-    calibrations, so the count of N new runs is beta-binomial: wider than the binomial of the nominal share.
+    calibrations, so the count of N new runs is beta-binomial: wider than the binomial of the nominal share. So is that
+    of a group whose errors are distributed as those of all runs.
     """
 
     covered: int
@@ -44,14 +41,19 @@ class Coverage(NamedTuple):
     """Least count that is accepted; with the most it has 99 % of the beta-binomial law."""
     most: int
     """Largest count that is accepted. Outcomes that take few values may exceed it, for ties count as covered."""
-    groups: dict[Any, tuple[int, int]]
-    """Covered, and total, of each group."""
+    groups: dict[Any, tuple[int, int, int]]
+    """Of each group: covered, total, and the least count that is accepted. Its own beta-binomial law has at most 1 %,
+    divided by the number of groups, below that. Empty without labels.
+    """
 
     @property
     def accepted(self) -> bool:
-        """Whether the count is between the ends, and no group of 40 runs or more is covered by less than 75 %."""
-        large = [covered / total for covered, total in self.groups.values() if total >= LARGE_GROUP]
-        return self.least <= self.covered <= self.most and all(share >= LEAST_SHARE for share in large)
+        """Whether the count is between the ends, and no group is covered too seldom.
+
+        A right law passes with probability 0.99 at least; with two groups or more 0.98, as these are judged as well.
+        """
+        enough = all(covered >= least for covered, _, least in self.groups.values())
+        return self.least <= self.covered <= self.most and (enough or len(self.groups) < 2)
 
 
 @displayed
@@ -67,10 +69,10 @@ class PowerLaw:
         ranges: smallest and largest value of each setting in the runs.
         coverage: c, nominal share of new runs that lie in their interval.
         factor: the interval of a prediction y is ``y / factor`` to ``y · factor``.
-        trivial_factor: that of the median of the fitted runs (with the same ``alike``) as a prediction.
+        trivial_factor: that of the median of the fitted runs (with the same ``baseline_groups``) as a prediction.
         num_fitted: runs that reached and were fitted.
         num_calibrated: runs that reached and were used for the interval.
-        reached: share of all runs that reached.
+        reached_share: share of all runs that reached.
     """
 
     name: str
@@ -83,7 +85,7 @@ class PowerLaw:
     trivial_factor: float
     num_fitted: int
     num_calibrated: int
-    reached: float
+    reached_share: float
     _chance: Float[np.ndarray, " d"] = dataclasses.field(repr=False)
     _run: Callable[[dict[str, float], int], float] | None = dataclasses.field(repr=False)
 
@@ -96,7 +98,7 @@ class PowerLaw:
         Raises:
             ValueError: as :meth:`predict`.
         """
-        if self.reached == 1:
+        if self.reached_share == 1:
             return 1.0
         return float(_logistic(np.append(1.0, _logs(self._checked(settings))) @ self._chance))
 
@@ -124,7 +126,7 @@ class PowerLaw:
         chance = self.probability(given)
         words = f"a run drawn as the {self.num_fitted} of the fit and the {self.num_calibrated} of the interval, which "
         words += f"holds {self.coverage:.0%} of such runs"
-        if self.reached < 1:
+        if self.reached_share < 1:
             words += f"; if it gets there at all, which has probability {chance:.2g} by a logistic fit"
         low, high = value / self.factor, value * self.factor
         return Prediction(self.name, value, low, high, self.unit, "fitted", f"{self}; split conformal", words, found)
@@ -141,7 +143,7 @@ class PowerLaw:
         Args:
             settings: of the new runs, which were neither fitted nor used for the interval.
             outcome: of the new runs; those that never reached, ∞, are left out.
-            groups: label of the group of each run; None: one group.
+            groups: label of the group of each run, each judged by itself if there are several; None: no groups.
 
         Raises:
             ValueError: as :meth:`predict`, or if lengths differ.
@@ -150,19 +152,26 @@ class PowerLaw:
         _same_names(self.exponents, table)
         for name, column in table.items():
             self._inside(name, column)
-        labels = np.zeros(y.size, int) if groups is None else np.asarray(groups)
-        if labels.shape != y.shape:
+        labels = None if groups is None else np.asarray(groups)
+        if labels is not None and labels.shape != y.shape:
             raise ValueError(f"groups of shape {labels.shape}: give one label for each of {y.size} runs")
         there = np.isfinite(y)
         center = math.log(self.constant) + _matrix(self.exponents, table) @ np.array(list(self.exponents.values()))
         inside = (np.abs(np.log(y[there]) - center[there]) <= math.log(self.factor) + MOST_EXTRA).astype(bool)
-        labels, total = labels[there], int(there.sum())
-        law = stats.betabinom(total, *_beta(self.num_calibrated, self.coverage))
-        ends = (int(law.ppf((1 - CERTAIN) / 2)), int(law.ppf((1 + CERTAIN) / 2)))
-        counts = {
-            one.item(): (int(inside[labels == one].sum()), int((labels == one).sum())) for one in np.unique(labels)
+        total = int(there.sum())
+        ends = self._count(total, (1 - CERTAIN) / 2), self._count(total, (1 + CERTAIN) / 2)
+        return Coverage(int(inside.sum()), total, *ends, {} if labels is None else self._groups(labels[there], inside))
+
+    def _count(self, total: int, probability: float) -> int:
+        """Return a quantile of the number of new runs that are covered."""
+        return int(stats.betabinom(total, *_beta(self.num_calibrated, self.coverage)).ppf(probability))
+
+    def _groups(self, labels: np.ndarray, inside: Bool[np.ndarray, " r"]) -> dict[Any, tuple[int, int, int]]:
+        names, totals = np.unique(labels, return_counts=True)
+        return {
+            name.item(): (int(inside[labels == name].sum()), total, self._count(total, (1 - CERTAIN) / len(names)))
+            for name, total in zip(names, totals.tolist(), strict=True)
         }
-        return Coverage(int(inside.sum()), total, *ends, counts)
 
     def summary(self) -> str:
         """Say the law, its interval, and whether it is better than a median."""
@@ -173,7 +182,7 @@ class PowerLaw:
             f"{self.coverage:.0%} of new runs within a factor of {self.factor:.3g}; "
             f"{compared} {self.trivial_factor:.3g}",
             *(f"  {name} from {low:.4g} to {high:.4g}" for name, (low, high) in self.ranges.items()),
-            f"{self.reached:.0%} of the runs got there",
+            f"{self.reached_share:.0%} of the runs got there",
         ]
         return "\n".join(lines)
 
@@ -212,7 +221,7 @@ def power_law(
     coverage: float = 0.9,
     num_calibrated: int | None = None,
     ridge: float = 1e-3,
-    alike: str | None = None,
+    baseline_groups: str | None = None,
     run: Callable[[dict[str, float], int], float] | None = None,
     seed: int,
 ) -> PowerLaw:
@@ -242,8 +251,8 @@ def power_law(
         coverage: c.
         num_calibrated: how many of the runs are for the interval; None: half of them.
         ridge: weight of the squared exponents, as a share of the number of runs.
-        alike: a setting with few values. The median, with which the law is compared, is then that of the runs with the
-            same value.
+        baseline_groups: a setting with few values. The median, with which the law is compared, is then that of the runs
+            with the same value.
         run: ``run(settings, seed)`` makes a new run and returns its outcome, for ``predict(check=True)``.
         seed: of the choice of runs for the interval.
 
@@ -259,8 +268,8 @@ def power_law(
     name, unit = instance("name", name, str, "of the outcome"), instance("unit", unit, str, "of the outcome")
     c, penalty = float(real("coverage", coverage, above=0, below=1)), float(real("ridge", ridge, least=0))
     chosen = optional_whole("num_calibrated", num_calibrated, least=1, most=y.size - 1)
-    if alike is not None and alike not in table:
-        raise ValueError(f"alike={shown(alike)}: must be a setting, one of {', '.join(table)}")
+    if baseline_groups is not None and baseline_groups not in table:
+        raise ValueError(f"baseline_groups={shown(baseline_groups)}: must be a setting, one of {', '.join(table)}")
     if run is not None:
         callable_("run", run, "run(settings, seed) -> outcome")
     order = np.random.default_rng(checked_seed(seed)).permutation(y.size)
@@ -271,7 +280,7 @@ def power_law(
     logs, Z = np.log(np.where(there, y, 1.0)), _matrix(table, table)
     slopes, constant = _ridge(Z[fitted], logs[fitted], penalty)
     quantile = _quantile(np.abs(logs[kept] - constant - Z[kept] @ slopes), c)
-    median = _medians(table.get(alike) if alike else None, logs, fitted)
+    median = _medians(table.get(baseline_groups) if baseline_groups else None, logs, fitted)
     return PowerLaw(
         name,
         unit,

@@ -70,7 +70,8 @@ def rounds(
     * with ``devices``: ``seconds`` of T rounds behind barriers, ``seconds_per_round`` in the long run, or where links
       are shared its lower bound ``least_seconds_per_round``, and ``seconds_to_error``;
     * with ``training``: ``rounds_of_training``, and with sizes and devices ``bytes_of_training`` and
-      ``seconds_of_training``, of the same origin and interval, since bytes and seconds grow with the rounds.
+      ``seconds_of_training`` of the rounds, rounded up to whole ones; of the same origin and interval, since both grow
+      with the rounds.
 
     >>> import gossipjax as gj
     >>> forecast = gj.predict.rounds(gj.topology.ring(8), 10, error=0.01)
@@ -254,20 +255,20 @@ def _training(training: Prediction, graph: Topology, size: int | None) -> list[P
 def _seconds_of_training(
     training: Prediction, devices: Any, graph: Topology, weights: Weighing, load: dict[str, Any]
 ) -> Prediction:
-    """Plan the rounds of the value and of both ends, whole ones."""
-
     def seconds(rounds: float) -> float:
         if math.isinf(rounds):
             return math.inf
-        asked = Target("training", lambda W: float(math.ceil(rounds)), HORIZON)
+        asked = Target("training", lambda W: rounds, HORIZON)
         return score(devices, asked, graph, weights=weights, **load).seconds
 
     return _scaled(training, "seconds_of_training", "s", seconds, "rounds behind barriers, planned as seconds_to_error")
 
 
 def _scaled(training: Prediction, name: str, unit: str, of: Callable[[float], float], words: str) -> Prediction:
-    value, low, high = (of(each) for each in (training.value, training.low, training.high))
-    assumptions = f"{training.assumptions}; {words}"
+    """Map the rounds of the value and of both ends, rounded up."""
+    ends = (training.value, training.low, training.high)
+    value, low, high = (of(each if math.isinf(each) else float(math.ceil(each))) for each in ends)
+    assumptions = f"{training.assumptions}; {words}, whole rounds"
     return Prediction(name, value, low, high, unit, training.origin, training.place, assumptions)
 
 

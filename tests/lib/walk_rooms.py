@@ -520,7 +520,7 @@ def networks():
             coverage=0.8,
             num_calibrated=20,
             ridge=0.01,
-            alike="n",
+            baseline_groups="n",
             run=None,
             seed=0,
         ),

@@ -12,6 +12,11 @@ from gossipjax.systems._plexus import views as beliefs
 from gossipjax.systems._plexus.sizes import KINDS, PING, PONG
 from gossipjax.systems._plexus.state import Simulation, arrive, round_estimate
 
+BEFORE = 2**62
+"""More than there are entries of a queue."""
+TIED = "tied"
+"""Outcome of a run with whole searches in which the order of events is unknown."""
+
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Search:
@@ -86,10 +91,6 @@ def _plan_whole(sim: Simulation, search: Search, asked: Sequence[int]) -> bool:
     return True
 
 
-BEFORE = 2**62
-"""More than there are entries of a queue."""
-
-
 def _all_answered(sim: Simulation, search: Search) -> None:
     if search not in sim.searches[search.owner]:
         return
@@ -98,10 +99,6 @@ def _all_answered(sim: Simulation, search: Search) -> None:
         kernel.stopped = TIED
     else:
         _finish(sim, search)
-
-
-TIED = "tied"
-"""Outcome of a run with whole searches in which the order of events is unknown."""
 
 
 def open_answers(sim: Simulation) -> list[tuple[float, float]]:

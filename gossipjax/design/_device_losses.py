@@ -14,10 +14,10 @@ from gossipjax._base.calls import recorded
 from gossipjax._base.display import displayed
 from gossipjax.design._cycles import links_of
 from gossipjax.design._pace import Site, adjacency_of
-from gossipjax.design._score import Problem, rounds_of, rounds_of_cycle, score_of
+from gossipjax.design._score import Problem, graph_of, rounds_of, rounds_of_cycle, score_of
 from gossipjax.design._search import Design, connected
 from gossipjax.design._sequence import SequenceDesign
-from gossipjax.design._targets import checked_target
+from gossipjax.design._targets import SYMMETRIC, checked_matrix, checked_target
 from gossipjax.systems._kernel.machines import always_online
 from gossipjax.topology import Topology
 
@@ -34,8 +34,8 @@ class DeviceLosses:
 
     Attributes:
         with_all: seconds of each network with all devices; the design is the first, then the usual ones, best first.
-        seconds: ``(n,)`` of each network, without the node of this number; infinite: it never gets there, for example
-            because the network falls apart.
+        seconds: ``(n,)`` of each network, without the node of this number; infinite: it does not get there, or a
+            fixed graph falls apart.
     """
 
     with_all: dict[str, float]
@@ -54,7 +54,10 @@ class DeviceLosses:
     def summary(self) -> str:
         """Say in a line for each network how much the loss of one device costs, and whose loss ends it."""
         ratios = self.ratios
-        best = f"the design is faster than the best usual network after {np.sum(ratios > 1)} of {ratios.size} losses"
+        tied = np.isclose(ratios, 1, rtol=1e-9, atol=0)  # plans of one network differ by rounding
+        ahead = np.sum((ratios > 1) & ~tied)
+        best = f"the design is faster than the best usual network after {ahead} of {ratios.size} losses"
+        best += f", and as fast after {tied.sum()}" if tied.any() else ""
         return "\n".join([best, *(f"  {name}: {self._line(name)}" for name in self.with_all)])
 
     def table(self) -> DataFrame:
@@ -82,11 +85,11 @@ def device_losses(result: Design | SequenceDesign) -> DeviceLosses:
     """Score a design and the usual networks again without each of the devices: what if one of them dies?
 
     The others go on without it, from the start. A fixed graph loses the node and its edges, and mixing weights are
-    those of the graph that is left; if that is in parts, it never gets there. Matrices that change from round to round
-    are replaced by their stochastic complements, ``W_jk + W_ji W_ik / (1 − W_ii)`` for the lost node i: what i relayed
-    is sent directly. They stay doubly stochastic, a pair whose other node is lost pauses, and the mean of a group is
-    that of those who are left; a node may then have more peers in a round than ``max_degree``. The target is that of
-    n − 1 nodes.
+    those of the graph that is left; one that is left in parts counts as never getting there. Matrices that change from
+    round to round are replaced by their stochastic complements, ``W_jk + W_ji W_ik / (1 − W_ii)`` for the lost node i:
+    what i relayed is sent directly. They stay doubly stochastic, a pair whose other node is lost pauses, and the mean
+    of a group is that of those who are left; a node may then have more peers in a round than ``max_degree``. The target
+    is that of n − 1 nodes.
 
     Args:
         result: of :func:`network` or :func:`sequence`, for three devices or more.
@@ -104,7 +107,7 @@ def device_losses(result: Design | SequenceDesign) -> DeviceLosses:
     if n < 3:
         raise ValueError(f"result: has {n} devices, and one alone has nothing to agree on; design for three or more")
     smaller = [_without(problem, node) for node in range(n)]
-    networks = contenders(result)
+    networks = {name: _graph_if_fixed(problem, network) for name, network in contenders(result).items()}
     with_all = {DESIGNED: result.score.seconds} | {name: score.seconds for name, score in result.standard.items()}
     seconds = {
         name: np.array([_seconds(each, networks[name], node) for node, each in enumerate(smaller)]) for name in with_all
@@ -145,6 +148,17 @@ def _without(problem: Problem, node: int) -> Problem:
 
 
 _BY_NODE = ("seconds_per_sample", "upload_bytes_per_second", "download_bytes_per_second", "online")
+
+
+def _graph_if_fixed(problem: Problem, network: Topology | list[sparse.csr_array]) -> Any:
+    """Return the graph of a sequence of one matrix that has the weights of its graph: it loses edges, as graphs do."""
+    if isinstance(network, Topology) or len(network) > 1:
+        return network
+    W = network[0].toarray()
+    if np.abs(W - W.T).max() > SYMMETRIC:
+        return network
+    graph = graph_of(links_of(W[None])[0], "the only round")
+    return graph if np.abs(checked_matrix(problem.weights(graph), graph) - W).max() <= SYMMETRIC else network
 
 
 def _seconds(problem: Problem, network: Topology | list[sparse.csr_array], node: int) -> float:

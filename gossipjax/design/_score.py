@@ -71,7 +71,8 @@ def score(
     """Compute what a network takes to a target on devices: rounds exactly, their seconds by the planner.
 
     The seconds are the end of the last round in the plan of :func:`gossipjax.systems.synchronous` with barriers. If the
-    target takes more than ``num_rounds``, further rounds take the mean of the second half of those planned.
+    target takes more than ``num_rounds``, further rounds take the mean of the second half of those planned;
+    see :func:`seconds_per_round` for how far that may be off.
 
     >>> import gossipjax as gj
     >>> machines = gj.devices.uniform(8)

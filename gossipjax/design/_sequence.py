@@ -146,7 +146,11 @@ def sequence(
     settings = checked_settings(num_steps, restarts, temperature, seed, progress, checkpoint)
     period = whole("max_period", max_period, least=1)
     n = whole("number of devices", problem.site.num_nodes, least=2, remedy="a network has two nodes or more")
-    check_memory(f"devices: dense matrices of {n} nodes", 8.0 * n * n * (period + 300), "design for fewer nodes")
+    dense = 8.0 * n * n
+    check_memory(f"max_period={period}: that many dense matrices of {n} nodes", dense * period, "lower max_period")
+    check_memory(
+        f"devices: the estimates of networks of {n} nodes", dense * (period + 300 + n), "design for fewer nodes"
+    )
     graphs = standard_graphs(n, seed=settings.seed)
     usual: dict[str, Topology | list[sparse.csr_array]] = {**graphs, **standard_sequences(n, seed=settings.seed)}
     cycles = {name: _cycle(problem, network) for name, network in usual.items()}

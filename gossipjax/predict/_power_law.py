@@ -64,7 +64,7 @@ class PowerLaw:
     Attributes:
         name: what is predicted.
         unit: of it.
-        constant: C.
+        log_constant: ln C; C itself may be too large for a number where settings have a narrow range.
         exponents: b_k of each setting.
         ranges: smallest and largest value of each setting in the runs.
         coverage: c, nominal share of new runs that lie in their interval.
@@ -77,7 +77,7 @@ class PowerLaw:
 
     name: str
     unit: str
-    constant: float
+    log_constant: float
     exponents: dict[str, float]
     ranges: dict[str, tuple[float, float]]
     coverage: float
@@ -88,6 +88,11 @@ class PowerLaw:
     reached_share: float
     _chance: Float[np.ndarray, " d"] = dataclasses.field(repr=False)
     _run: Callable[[dict[str, float], int], float] | None = dataclasses.field(repr=False)
+
+    @property
+    def constant(self) -> float:
+        """C."""
+        return _exp(self.log_constant)
 
     def probability(self, settings: Mapping[str, float]) -> float:
         """Return the probability that a run reaches, by a logistic fit to the same settings; 1 if all runs did.
@@ -115,7 +120,8 @@ class PowerLaw:
                 there; or if there is nothing to run.
         """
         given, check, seed = self._checked(settings), flag("check", check), checked_seed(seed)
-        value = self.constant * math.exp(sum(b * math.log(given[name]) for name, b in self.exponents.items()))
+        logarithm = self.log_constant + sum(b * math.log(given[name]) for name, b in self.exponents.items())
+        value, low, high = (_exp(logarithm + shift * math.log(self.factor)) for shift in (0, -1, 1))
         found = None
         if check:
             if self._run is None:
@@ -128,7 +134,6 @@ class PowerLaw:
         words += f"holds {self.coverage:.0%} of such runs"
         if self.reached_share < 1:
             words += f"; if it gets there at all, which has probability {chance:.2g} by a logistic fit"
-        low, high = value / self.factor, value * self.factor
         return Prediction(self.name, value, low, high, self.unit, "fitted", f"{self}; split conformal", words, found)
 
     def test(
@@ -155,8 +160,10 @@ class PowerLaw:
         labels = None if groups is None else np.asarray(groups)
         if labels is not None and labels.shape != y.shape:
             raise ValueError(f"groups of shape {labels.shape}: give one label for each of {y.size} runs")
+        if labels is not None and (labels.dtype.kind not in "biufU" or (labels != labels).any()):
+            raise ValueError(f"groups={shown(groups)}: labels must be all numbers or all strings, and none of them NaN")
         there = np.isfinite(y)
-        center = math.log(self.constant) + _matrix(self.exponents, table) @ np.array(list(self.exponents.values()))
+        center = self.log_constant + _matrix(self.exponents, table) @ np.array(list(self.exponents.values()))
         inside = (np.abs(np.log(y[there]) - center[there]) <= math.log(self.factor) + MOST_EXTRA).astype(bool)
         total = int(there.sum())
         ends = self._count(total, (1 - CERTAIN) / 2), self._count(total, (1 + CERTAIN) / 2)
@@ -268,7 +275,7 @@ def power_law(
     name, unit = instance("name", name, str, "of the outcome"), instance("unit", unit, str, "of the outcome")
     c, penalty = float(real("coverage", coverage, above=0, below=1)), float(real("ridge", ridge, least=0))
     chosen = optional_whole("num_calibrated", num_calibrated, least=1, most=y.size - 1)
-    if baseline_groups is not None and baseline_groups not in table:
+    if baseline_groups is not None and not (isinstance(baseline_groups, str) and baseline_groups in table):
         raise ValueError(f"baseline_groups={shown(baseline_groups)}: must be a setting, one of {', '.join(table)}")
     if run is not None:
         callable_("run", run, "run(settings, seed) -> outcome")
@@ -284,7 +291,7 @@ def power_law(
     return PowerLaw(
         name,
         unit,
-        math.exp(constant),
+        constant,
         dict(zip(table, slopes.tolist(), strict=True)),
         {key: (float(column.min()), float(column.max())) for key, column in table.items()},
         c,
@@ -369,6 +376,13 @@ def _medians(column: np.ndarray | None, logs: np.ndarray, fitted: Bool[np.ndarra
     for value in [] if column is None else np.unique(column[fitted]):
         median[column == value] = np.median(logs[fitted & (column == value)])
     return median
+
+
+def _exp(x: float) -> float:
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
 
 
 def _logistic(x: Any) -> Any:

@@ -33,6 +33,8 @@ from gossipjax.wrappers import track_versions
 
 HORIZON = 10**9
 """Rounds within which an accuracy must be reached."""
+MOST_MESSAGES = 200_000
+"""Messages that are planned for the seconds of many rounds: a second or two of planning."""
 CONTRACTS = 1e-9
 """Weights whose ρ² is nearer to one than this are taken for weights that do not contract."""
 COORDINATES = 256
@@ -223,8 +225,9 @@ def _seconds(
         ),
     ]
     if target is not None:
-        reached = score(devices, target, graph, weights=weights, **load)
-        planned, counted = 32, f"{words}; {reached.rounds:,.0f} rounds"
+        planned = _planned(graph)
+        reached = score(devices, target, graph, weights=weights, num_rounds=planned, **load)
+        counted = f"{words}; {reached.rounds:,.0f} rounds"
         whole_way = (
             counted
             if reached.rounds <= planned
@@ -255,13 +258,21 @@ def _training(training: Prediction, graph: Topology, size: int | None) -> list[P
 def _seconds_of_training(
     training: Prediction, devices: Any, graph: Topology, weights: Weighing, load: dict[str, Any]
 ) -> Prediction:
+    planned = _planned(graph)
+
     def seconds(rounds: float) -> float:
         if math.isinf(rounds):
             return math.inf
         asked = Target("training", lambda W: rounds, HORIZON)
-        return score(devices, asked, graph, weights=weights, **load).seconds
+        return score(devices, asked, graph, weights=weights, num_rounds=planned, **load).seconds
 
-    return _scaled(training, "seconds_of_training", "s", seconds, "rounds behind barriers, planned as seconds_to_error")
+    words = f"rounds behind barriers, the first {planned:,} planned and others at the pace of their second half"
+    return _scaled(training, "seconds_of_training", "s", seconds, words)
+
+
+def _planned(graph: Topology) -> int:
+    """Return how many rounds to plan: where links are shared, the pace may change for hundreds of them."""
+    return max(32, min(1024, MOST_MESSAGES // max(1, 2 * graph.num_edges)))
 
 
 def _scaled(training: Prediction, name: str, unit: str, of: Callable[[float], float], words: str) -> Prediction:

@@ -496,3 +496,29 @@ def test_losses_that_have_no_score_are_refused():
         design.device_losses(wrong)
     with pytest.raises(TypeError, match="result"):
         design.device_losses(3)
+
+
+def test_a_sequence_of_one_graph_loses_devices_as_the_graph_does():
+    """The design is then one of the usual graphs, so that it is never faster, nor slower, than the same graph."""
+    found = design.sequence(
+        devices.fitted(9, seed=0),
+        design.consensus(0.2),
+        model_bytes=3000,
+        local_steps=5,
+        time_batch=8,
+        num_steps=0,
+        restarts=1,
+        seed=0,
+    )
+    assert len(found.matrices) == 1
+    lost = design.device_losses(found)
+    best = next(iter(found.standard))
+    np.testing.assert_array_equal(lost.seconds["designed"], lost.seconds[best])
+    assert (lost.ratios <= 1).all()
+    assert f"after 0 of 9 losses, and as fast after {(lost.ratios == 1).sum()}" in lost.summary()
+
+
+def test_memory_is_checked_by_what_it_is_for():
+    settings = {"model_bytes": 3000, "local_steps": 1, "num_steps": 0, "restarts": 1, "seed": 0}
+    with pytest.raises(ValueError, match="lower max_period"):
+        design.sequence(devices.uniform(6), design.consensus(0.2), max_period=10**10, **settings)

@@ -59,7 +59,8 @@ def test_the_interval_is_the_ranked_error_of_the_other_runs():
     errors = np.abs(np.log(y[held]) - math.log(law.constant) - law.exponents["n"] * np.log(n[held]))
     assert law.factor == pytest.approx(math.exp(np.sort(errors)[90]), rel=1e-12)  # the 91st of 100
     found = law.predict({"n": 16.0})
-    assert (found.low, found.high) == (found.value / law.factor, found.value * law.factor)
+    ends = found.value / law.factor, found.value * law.factor
+    assert (found.low, found.high) == pytest.approx(ends, rel=1e-14)  # rounding of a product
     assert found.value == pytest.approx(law.constant * 16 ** law.exponents["n"], rel=1e-12)
     assert found.origin == "fitted"
 
@@ -279,3 +280,26 @@ def test_intervals_hold_two_hundred_new_runs():
     assert found.accepted, (found, law.summary())
     assert law.factor < 2
     assert law.factor < law.trivial_factor, law.summary()
+
+
+def test_settings_of_a_narrow_range_have_laws_beyond_the_range_of_numbers():
+    """y = e^(±3 (z − 1000)) for z about 1000 is nearly z^(±3000), whose constant is e^(∓20,700)."""
+    z = np.linspace(1001.0, 1010.0, 40)
+    for sign in (1, -1):
+        y = np.exp(sign * 3 * (z - 1000))
+        law = predict.power_law({"z": z}, y, ridge=0.0, seed=0)
+        assert law.constant == (0.0 if sign > 0 else np.inf)
+        found = law.predict({"z": 1005.0})
+        assert found.low <= np.exp(sign * 15.0) <= found.high
+        assert law.test({"z": z}, y).total == 40
+        assert "z^" in law.summary()
+
+
+def test_labels_and_baselines_are_checked():
+    n = np.linspace(8, 64, 40)
+    law = predict.power_law({"n": n}, 5 * n**0.5, seed=0)
+    for labels in ([None] * 40, [np.nan] * 40, np.array(["a", *range(39)], object)):
+        with pytest.raises(ValueError, match="groups"):
+            law.test({"n": n}, 5 * n**0.5, groups=labels)
+    with pytest.raises(ValueError, match="baseline_groups"):
+        predict.power_law({"n": n}, 5 * n**0.5, baseline_groups="m", seed=0)

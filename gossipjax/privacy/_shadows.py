@@ -172,8 +172,9 @@ def lira(confidences: Any, inside: Any, *, offline: bool = False, fpr: float = 0
 
     A sample is called a member if a run without it would have as large a score with probability below ``fpr``, by the
     law ``N(mean_out, var_out (1 + 1/number))`` of another run than the ``number`` shadows without the sample. So every
-    sample has a threshold of its own: hard samples are not taken for others. An attack that fails is this attack
-    failing.
+    sample has a threshold of its own: hard samples are not taken for others. With few shadows the rate is above
+    ``fpr`` online, since errors of mean_out also decide on which side members are looked for. An attack that fails is
+    this attack failing.
 
     Args:
         confidences: φ, ``(R, *samples)``, such as that of :func:`shadow_runs`.

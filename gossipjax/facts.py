@@ -153,7 +153,7 @@ def fact(tag: str) -> Fact:
 def _words(facts: Properties | Requires) -> dict[str, Any]:
     """List entries for a display: facts in the order of the table, then numbers that differ from their defaults."""
     held = {tag.replace("_", " "): True for tag in FACTS if tag in facts.tags}
-    return held | {name: value for name, value in fields_that_differ(facts).items() if name != "tags"}
+    return held | {name: value for name, value in fields_that_differ(facts).items() if name not in ("tags", "graph")}
 
 
 def _check_numbers(facts: Properties | Requires) -> None:
@@ -239,6 +239,9 @@ class Properties:
     """Local steps of an acting node that the times of a plan assume; None: they assume none."""
     made_for: str | None = None
     """The kind of protocol that a plan was made for, such as "FedAvg"; None: any."""
+    graph: str | None = None
+    """Checksum of the graph over whose edges all messages go (:attr:`gossipjax.topology.Topology.checksum`); None: not
+    stated."""
 
     def __contains__(self, tag: str) -> bool:
         """Return whether a fact holds.
@@ -289,6 +292,9 @@ class Requires:
     any plan; None: not said, on any plan."""
     made_for: str | None = None
     """The kind of this protocol, compared with the one that a plan was made for; None: not compared."""
+    graph: str | None = None
+    """Checksum of the graph that this was built for, compared with the one that a timeline states; None: not compared.
+    """
     builder: str | None = None
     """A builder of timelines that meet all this, such as ``"timeline.rounds"``, for error messages."""
 
@@ -308,7 +314,7 @@ class Requires:
         _check_numbers(self)
         optional_whole("num_nodes", self.num_nodes, least=1)
         optional_whole("local_steps", self.local_steps, least=0)
-        for name in ("made_for", "builder"):
+        for name in ("made_for", "graph", "builder"):
             if getattr(self, name) is not None:
                 instance(name, getattr(self, name), str, "a word for reports, or None")
 
@@ -329,6 +335,7 @@ class Requires:
             num_fragments=_second(self.num_fragments, other.num_fragments),
             local_steps=_second(self.local_steps, other.local_steps),
             made_for=_second(self.made_for, other.made_for),
+            graph=_second(self.graph, other.graph),
             builder=_second(self.builder, other.builder),
         )
 
@@ -385,6 +392,11 @@ def _missing(requires: Requires, facts: Properties) -> str | None:
         return (
             f"the protocol is {requires.made_for}, but {facts.name} was planned for {facts.made_for}: run the protocol "
             "that the plan was made for, or plan another system"
+        )
+    if None not in (requires.graph, facts.graph) and requires.graph != facts.graph:
+        return (
+            f"the protocol or its sharing was given another topology than {facts.name}, over whose edges messages go: "
+            "build both on one graph"
         )
     for tag, row in FACTS.items():
         if tag in requires.tags and tag not in facts.tags:

@@ -11,6 +11,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from gossipjax import tasks
+from gossipjax._base.binding import Frozen
 from gossipjax.robust import Attack, Rule, Victim
 
 
@@ -38,11 +39,22 @@ def honesty() -> Attack:
 
 
 def chosen_rule(known: dict[str, Rule], name: str) -> Rule:
-    """Return one of the rules; its name is a number of the program."""
+    """Return one of the rules; its name is a number of the program.
+
+    The program runs at meetings if all rules do. What they count liars by differs, and nothing in a run reads it.
+
+    Raises:
+        ValueError: the rules are for networks of different sizes.
+    """
+    if len({each.num_nodes.value for each in known.values()}) > 1:
+        sizes = ", ".join(f"{key}: {each.num_nodes.value}" for key, each in known.items())
+        raise ValueError(f"rules for different numbers of nodes ({sizes}): build all of them for one network")
     index, rule = list(known).index(name), known[name]
     apply = Partial(_apply, jnp.int32(index), tuple(each.apply for each in known.values()))
     least, tolerated = jnp.int32(rule.least), jnp.float32(rule.tolerated)
-    return next(iter(known.values()))._replace(apply=apply, least=least, tolerated=tolerated)
+    pairs = Frozen(all(each.pairs.value for each in known.values()))
+    first = next(iter(known.values()))
+    return first._replace(apply=apply, least=least, tolerated=tolerated, pairs=pairs)
 
 
 def chosen_attack(known: dict[str, Attack], name: str, liars: np.ndarray, rows: int) -> Attack:

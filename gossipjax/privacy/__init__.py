@@ -21,7 +21,7 @@ from gossipjax.privacy._observers import Wire as Wire
 from gossipjax.privacy._published import fresh_noise as fresh_noise
 from gossipjax.privacy._published import muffliato as muffliato
 from gossipjax.privacy._report import Audit as Audit
-from gossipjax.privacy._shadows import Lira as Lira
+from gossipjax.privacy._shadows import LiRA as LiRA
 from gossipjax.privacy._shadows import Shadows as Shadows
 from gossipjax.privacy._shadows import lira as lira
 from gossipjax.privacy._shadows import shadow_runs as shadow_runs

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from gossipjax._base.arguments import real, reals, shown
-from gossipjax._base.calls import recorded
+from gossipjax._base.calls import recordable, recorded
 
 
 def _losses(members: Any, non_members: Any) -> tuple[Float64[np.ndarray, " m"], Float64[np.ndarray, " k"]]:
@@ -68,6 +68,7 @@ def membership_tpr(members: Any, non_members: Any, fpr: float) -> float:
     return float(np.mean(inside < outside[allowed]))
 
 
+@recordable
 class Inverted(NamedTuple):
     """A sample, as its gradient gives it away."""
 

@@ -15,15 +15,18 @@ from jaxtyping import Array, Bool, Float64, Int, Key
 from gossipjax._base.arguments import callable_, flag, real, reals, shown, whole
 from gossipjax._base.arguments import seed as check_seed
 from gossipjax._base.binding import as_task
-from gossipjax._base.calls import recorded
+from gossipjax._base.calls import recordable, recorded
 from gossipjax._base.lazy import stats
 from gossipjax._base.leaves import is_key
 from gossipjax.types import Params, Task
 
 _SMALLEST_LOSS = 1e-7
 """Losses below are roundings of 0 in single precision."""
+_SMALLEST = 1e-24
+"""Variances below are roundings of 0."""
 
 
+@recordable
 class Shadows(NamedTuple):
     """What shadow runs say of the same samples."""
 
@@ -35,7 +38,8 @@ class Shadows(NamedTuple):
     """Their numbers in the pool of training samples."""
 
 
-class Lira(NamedTuple):
+@recordable
+class LiRA(NamedTuple):
     """Scores and what they find; samples are as in the arguments."""
 
     scores: Float64[np.ndarray, "runs ..."]
@@ -46,6 +50,25 @@ class Lira(NamedTuple):
     """Share of members found, each sample with a threshold of its own."""
     fpr: float
     """Share of others that are called members by these thresholds."""
+
+
+class _Kind(NamedTuple):
+    """Number, sum and sum of squares of φ over the shadows of one kind, by sample."""
+
+    parts: Float64[np.ndarray, "3 runs s"]
+    """What each run adds."""
+    total: Float64[np.ndarray, "3 s"]
+
+
+class _Law(NamedTuple):
+    """The normal law of φ over some shadows of one kind, by sample; the spread is that of all samples."""
+
+    number: Float64[np.ndarray, " s"]
+    mean: Float64[np.ndarray, " s"]
+    squares: float
+    """Sum of squares around the means."""
+    free: float
+    """Degrees of freedom of that sum."""
 
 
 def _shards(task: Task) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " n_plus_1"]]:
@@ -135,7 +158,7 @@ def shadow_runs(
 
 
 @recorded("carlini2022lira")
-def lira(confidences: Any, inside: Any, *, offline: bool = False, fpr: float = 0.1) -> Lira:
+def lira(confidences: Any, inside: Any, *, offline: bool = False, fpr: float = 0.1) -> LiRA:
     """Attack each of R runs by likelihood ratios, with the R − 1 others as shadows.
 
     With the means of a sample's φ over the shadows with it and without it, and one variance for each of both kinds over
@@ -143,8 +166,15 @@ def lira(confidences: Any, inside: Any, *, offline: bool = False, fpr: float = 0
 
         score = ln N(φ; mean_in, var_in) − ln N(φ; mean_out, var_out)            offline:  (φ − mean_out)/sd_out
 
-    A sample is called a member if φ is above ``mean_out + sd_out Φ⁻¹(1 − fpr)``, a threshold of its own, calibrated by
-    its shadows: hard samples are not taken for others. An attack that fails is this attack failing.
+    The area compares a run with the sample and a run without it by the same shadows, all runs but these two: without a
+    signal both scores have one law, and the area is ½. If two shadows of a kind are left of no sample, both kinds have
+    one variance.
+
+    A sample is called a member if a run without it would have as large a score with probability below ``fpr``, by the
+    law ``N(mean_out, var_out (1 + 1/number))`` of another run than the ``number`` shadows without the sample. So every
+    sample has a threshold of its own: hard samples are not taken for others. With few shadows the rate is above
+    ``fpr`` online, since errors of mean_out also decide on which side members are looked for. An attack that fails is
+    this attack failing.
 
     Args:
         confidences: φ, ``(R, *samples)``, such as that of :func:`shadow_runs`.
@@ -153,7 +183,8 @@ def lira(confidences: Any, inside: Any, *, offline: bool = False, fpr: float = 0
         fpr: rate of false positives that the thresholds aim at, in (0, 1); the result has the one that was reached.
 
     Raises:
-        ValueError: if shapes differ, a number is not finite, or a sample is in fewer than two runs, or out of fewer.
+        ValueError: if shapes differ, a number is not finite, a sample is out of fewer than two runs, or in fewer than
+            two (offline: in none), or no variance can be estimated.
 
     Reference: Carlini et al. 2022, arXiv 2112.03570 (recalled).
     """
@@ -162,29 +193,80 @@ def lira(confidences: Any, inside: Any, *, offline: bool = False, fpr: float = 0
     rate, alone = real("fpr", fpr, above=0, below=1, remedy="such as 0.1"), flag("offline", offline)
     if told.dtype != bool or told.shape != phi.shape or not phi.size:
         raise ValueError(f"inside: must be bools of the shape of confidences, {phi.shape}, and not empty")
-    if min(told.sum(axis=0).min(), (~told).sum(axis=0).min()) < 2:
-        raise ValueError("inside: every sample must be in two runs or more, and out of two or more; pass more runs")
-    in_mean, in_sd = _others(phi, told)
-    out_mean, out_sd = _others(phi, ~told)
-    scores = (phi - out_mean) / out_sd
-    if not alone:
-        scores = stats.norm.logpdf(phi, in_mean, in_sd) - stats.norm.logpdf(phi, out_mean, out_sd)
-    called = phi > out_mean + out_sd * stats.norm.isf(rate)
-    return Lira(scores, _areas(scores, told), float(called[told].mean()), float(called[~told].mean()))
+    least = 1 if alone else 2
+    if told.sum(axis=0).min() < least or (~told).sum(axis=0).min() < 2:
+        words = "one run" if alone else "two runs"
+        raise ValueError(f"inside: every sample must be in {words} or more, and out of two or more; pass more runs")
+    flat, known = phi.reshape(len(phi), -1), told.reshape(len(phi), -1)
+    flat = flat - flat.mean(axis=0)  # sums of squares then keep their digits
+    kinds = [_kind(flat, kind) for kind in ((~known,) if alone else (~known, known))]
+    attacked = [_attacked(kinds, flat, run) for run in range(len(flat))]
+    scores, chances = (np.stack(rows) for rows in zip(*attacked, strict=True))
+    called = chances < rate
+    auc = _areas(kinds, flat, known).reshape(phi.shape[1:])
+    return LiRA(scores.reshape(phi.shape), auc, float(called[known].mean()), float(called[~known].mean()))
 
 
-def _others(phi: np.ndarray, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each run the means over the other runs of a kind, and the standard deviation around them."""
-    number = kind.sum(axis=0)[None] - kind
-    mean = (np.where(kind, phi, 0).sum(axis=0)[None] - np.where(kind, phi, 0)) / number
-    own = np.where(kind, phi, 0).sum(axis=0) / kind.sum(axis=0)
-    squares = np.where(kind, (phi - own[None]) ** 2, 0).sum()
-    free = kind.sum() - kind[0].size
-    return mean, np.full(phi.shape, max(np.sqrt(squares / free), 1e-12))
+def _kind(phi: np.ndarray, kind: np.ndarray) -> _Kind:
+    parts = np.stack([kind, np.where(kind, phi, 0), np.where(kind, phi**2, 0)])
+    return _Kind(parts, parts.sum(axis=1))
 
 
-def _areas(scores: np.ndarray, told: np.ndarray) -> np.ndarray:
+def _laws(kinds: list[_Kind], left_out: list[int]) -> list[_Law]:
+    """Return the law over each kind of shadows, without some runs."""
+    laws = []
+    for kind in kinds:
+        number, total, squares = kind.total - kind.parts[:, left_out].sum(axis=1)
+        mean = total / np.maximum(number, 1)
+        spread = np.maximum(squares - total * mean, 0).sum()
+        laws.append(_Law(number, mean, float(spread), float(np.maximum(number - 1, 0).sum())))
+    return laws
+
+
+def _variances(laws: list[_Law]) -> list[float]:
+    """Return the variance of each kind, or one of both; with one, the order of scores does not depend on it."""
+    if not all(law.free for law in laws):
+        free = sum(law.free for law in laws)
+        return [max(sum(law.squares for law in laws) / free, _SMALLEST) if free else 1.0] * len(laws)
+    return [max(law.squares / law.free, _SMALLEST) for law in laws]
+
+
+def _scores(laws: list[_Law], phi: np.ndarray) -> np.ndarray:
+    (out, *inner), (out_var, *inner_var) = laws, _variances(laws)
+    if not inner:
+        return (phi - out.mean) / np.sqrt(out_var)
+    ratio = stats.norm.logpdf(phi, inner[0].mean, np.sqrt(inner_var[0]))
+    return ratio - stats.norm.logpdf(phi, out.mean, np.sqrt(out_var))
+
+
+def _attacked(kinds: list[_Kind], phi: np.ndarray, run: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores of a run, and the probabilities that a run without the sample has as large ones.
+
+    Scores are parabolas in φ. Those that are as large as that of φ lie between φ and its mirror image at the vertex if
+    they are concave, and outside if they are convex; of a line the vertex is infinitely far.
+    """
+    laws = _laws(kinds, [run])
+    if not sum(law.free for law in laws):
+        raise ValueError("inside: no sample has two shadows of one kind, and so no variance; pass more runs")
+    (out, *inner), (out_var, *inner_var) = laws, _variances(laws)
+    own, law = phi[run], stats.norm(out.mean, np.sqrt(out_var * (1 + 1 / out.number)))
+    if not inner:
+        return _scores(laws, own), law.sf(own)
+    curvature = 1 / out_var - 1 / inner_var[0]
+    with np.errstate(divide="ignore", invalid="ignore"):  # 0/0: all scores are equal, and nothing is called
+        mirror = 2 * (out.mean / out_var - inner[0].mean / inner_var[0]) / curvature - own
+    between = law.cdf(np.maximum(own, mirror)) - law.cdf(np.minimum(own, mirror))
+    outside = law.sf(np.maximum(own, mirror)) + law.cdf(np.minimum(own, mirror))
+    return _scores(laws, own), between if curvature < 0 else outside
+
+
+def _areas(kinds: list[_Kind], phi: np.ndarray, told: np.ndarray) -> np.ndarray:
     """Return for each sample the share of pairs of a run with it and one without it whose scores are in order."""
-    above = (scores[:, None] > scores[None]) + (scores[:, None] == scores[None]) / 2
-    pairs = told[:, None] & ~told[None]
-    return np.where(pairs, above, 0).sum(axis=(0, 1)) / pairs.sum(axis=(0, 1))
+    above, pairs = np.zeros(phi.shape[1]), np.zeros(phi.shape[1])
+    for first, second in itertools.combinations(range(len(phi)), 2):
+        laws = _laws(kinds, [first, second])
+        sign = told[first].astype(int) - told[second]
+        order = np.sign(_scores(laws, phi[first]) - _scores(laws, phi[second]))
+        above += np.where(sign, (1 + sign * order) / 2, 0)
+        pairs += sign != 0
+    return above / pairs

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from gossipjax._base.arguments import choice, instance, optional_whole, real, whole
 from gossipjax._base.binding import Frozen
-from gossipjax._base.calls import recorded
+from gossipjax._base.calls import recordable, recorded
 from gossipjax._base.lazy import stats
 from gossipjax.robust._lanes import Context, Rule, norms
 from gossipjax.topology import Topology
@@ -34,6 +34,7 @@ class Victim(NamedTuple):
     context: Context | None
 
 
+@recordable
 class Attack(NamedTuple):
     """What attackers send.
 

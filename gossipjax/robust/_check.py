@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from gossipjax._base.arguments import instance, shown, wholes
 from gossipjax.robust._lanes import Rule
@@ -41,8 +41,8 @@ def check_share(attackers: Int[np.ndarray, " a"], num_nodes: int) -> None:
         )
 
 
-def check_graphs(topology: Any, rule: Rule, attackers: Int[np.ndarray, " a"]) -> None:
-    """Refuse graphs on which a rule cannot work, and attackers that cut them in two.
+def check_graphs(topology: Any, rule: Rule, attackers: Int[np.ndarray, " a"]) -> Topology:
+    """Refuse graphs on which a rule cannot work, and attackers that cut them in two; return the union of the graphs.
 
     Raises:
         TypeError: no topology, and no list of them.
@@ -61,14 +61,16 @@ def check_graphs(topology: Any, rule: Rule, attackers: Int[np.ndarray, " a"]) ->
                 f"b={float(rule.tolerated):g}: node {lonely[0]} of {graph.name} has {graph.in_degrees[lonely[0]]} "
                 f"neighbours, and the rule needs {int(rule.least) - 1}: lower b, or give every node more neighbours"
             )
-    union = _union(graphs)[np.ix_(honest, honest)]
-    parts, _ = sp.csgraph.connected_components(sp.csr_array(union), directed=False)
+    union = _union(graphs)
+    parts, _ = sp.csgraph.connected_components(union.adjacency()[np.ix_(honest, honest)], directed=False)
     if parts > 1:
         raise ValueError(
             f"attackers={shown(attackers.tolist())}: without them the honest nodes fall into {parts} parts that never "
             "hear of each other; name others, or connect the graph better"
         )
+    return union
 
 
-def _union(graphs: Sequence[Topology]) -> Bool[np.ndarray, "n n"]:
-    return np.any([graph.adjacency().toarray() != 0 for graph in graphs], axis=0)
+def _union(graphs: Sequence[Topology]) -> Topology:
+    receivers, senders = sum(graph.adjacency() for graph in graphs).nonzero()
+    return Topology(graphs[0].num_nodes, senders, receivers, True, " or ".join(graph.name for graph in graphs))

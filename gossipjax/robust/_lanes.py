@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from gossipjax._base.calls import recordable
+
 
 class Context(NamedTuple):
     """What a rule may know of its node besides the models."""
@@ -20,6 +22,7 @@ class Context(NamedTuple):
     """Turns a flat model into parameters."""
 
 
+@recordable
 class Rule(NamedTuple):
     """How a node combines its model x with k received models y. Lanes of weight 0 are absent.
 

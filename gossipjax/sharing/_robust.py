@@ -235,7 +235,8 @@ def robust(
     **Inboxes** hold the newest model that has arrived from each neighbour, as old as it is. They are the lanes y_j of
     the rule, beside the node's own present model; a neighbour of whom nothing has arrived is absent, and its weight
     stays with the node. While an inbox holds fewer models than the rule needs, the node keeps its own model if
-    ``topology`` says that enough neighbours will be heard; else the run ends with an error.
+    ``topology`` says that enough neighbours will be heard, which must be the graph of the plan; else the run ends with
+    an error.
 
     **Attackers** keep their rows and their place in the plan; they train and mix plainly, ``x ← W x``, what they are
     told. An honest receiver hears their lies instead of their models, a lie of its own for every victim. Attackers know
@@ -249,16 +250,17 @@ def robust(
         rule: of :mod:`gossipjax.robust`.
         attackers: nodes that lie, fewer than half of all.
         attack: what they send; None: they are honest, and only ``topology`` is checked without them.
-        topology: of the rounds, or a list of the graphs that take turns, to check before the run that no honest node
-            has too few neighbours for the rule, and that the honest nodes stay connected. Without it, a node with too
-            few neighbours ends the run with an error that names it.
+        topology: of the plan, or a list of the graphs that take turns, to check before the run that no honest node
+            has too few neighbours for the rule, and that the honest nodes stay connected. It changes a run on inboxes:
+            nodes whose inbox holds too few models keep their own. Without it, a node with too few neighbours, or with
+            too few models in its inbox, ends the run with an error that names it.
 
     Raises:
         TypeError: if rule, attack or topology has the wrong type.
         ValueError: attackers that are not distinct nodes, are half of all nodes or more, or cut the honest nodes apart;
-            a rule that needs more neighbours than a node has; an attack without attackers; during a run, meetings or
-            single messages with a rule that compares several models, fragments, weights below 0, or an attack or a rule
-            built for other numbers of nodes.
+            a rule that needs more neighbours than a node has; an attack without attackers; before a run, inboxes on
+            another graph than ``topology``; during a run, meetings or single messages with a rule that compares several
+            models, fragments, weights below 0, or an attack or a rule built for other numbers of nodes.
 
     Reference: the rules of :mod:`gossipjax.robust` have theirs; the attacker of He, Karimireddy, Jaggi 2022.
     """
@@ -268,8 +270,7 @@ def robust(
         instance("attack", attack, Attack, "build one with gossipjax.robust, such as alie()")
     if (attack is not None) and not len(nodes):
         raise ValueError("attackers=(): an attack needs at least one attacker; name them, or leave the attack out")
-    if topology is not None:
-        check_graphs(topology, rule, nodes)
+    graph = None if topology is None else check_graphs(topology, rule, nodes)
     num_nodes = rule.num_nodes.value
     if attack is not None and attack.start is not None:
         if num_nodes not in (None, attack.start.num_nodes):
@@ -280,6 +281,7 @@ def robust(
         check_share(nodes, num_nodes)
         attack = attack.start(nodes, num_nodes)
     known = Frozen(tuple(nodes.tolist()))
-    setting = _Setting(rule, jnp.asarray(nodes, jnp.int32), known, attack, Frozen(topology is not None))
-    requires = Requires({"own_rows"}, mixing=True, num_nodes=num_nodes)
+    setting = _Setting(rule, jnp.asarray(nodes, jnp.int32), known, attack, Frozen(graph is not None))
+    checksum = None if graph is None else graph.checksum
+    requires = Requires({"own_rows"}, mixing=True, num_nodes=num_nodes, graph=checksum)
     return Sharing(Partial(_init), Partial(_encode), Partial(_merge, setting), requires)

@@ -133,10 +133,22 @@ def swift(
         "messages": topology.degrees[nodes].astype(np.uint32)[:, None],
         "speakers": nodes[:, None],
     }
-    name = f"swift({topology.name}, period={period})"
-    return listed(
-        xs, Properties(n, n, name, num_slots=num_slots, tags={"mailboxes"}, messages="group: a node and its mailbox")
+    facts = Properties(
+        n,
+        n,
+        f"swift({topology.name}, period={period})",
+        num_slots=num_slots,
+        tags={"mailboxes"},
+        messages="group: a node and its mailbox",
+        graph=_weighted(topology, W).checksum,
     )
+    return listed(xs, facts)
+
+
+def _weighted(topology: Topology, W: sparse.csr_array) -> Topology:
+    """Return the graph of the edges with weight: models of other neighbours are not heard."""
+    has = np.ravel(W[topology.receivers, topology.senders]) != 0
+    return Topology(topology.num_nodes, topology.senders[has], topology.receivers[has], True, topology.name)
 
 
 def _on_edges(topology: Topology, weights: Any) -> np.ndarray | sparse.csr_array:

@@ -19,49 +19,116 @@ def drawn(runs, samples, gap, rng):
     return hard + gap * inside + rng.standard_normal((runs, samples)), inside
 
 
+def law(phi, inside, k, kind, left):
+    """Mean of a kind's shadows of sample k, and the standard deviation over all samples, without some runs."""
+    shadows = [
+        np.array([phi[r, j] for r in range(len(phi)) if r not in left and inside[r, j] == kind]) for j in range(5)
+    ]
+    squares = sum(((each - each.mean()) ** 2).sum() for each in shadows if len(each))
+    return shadows[k].mean(), np.sqrt(squares / sum(max(len(each) - 1, 0) for each in shadows)), len(shadows[k])
+
+
+def score(phi, inside, k, value, left, offline):
+    mean, sd, _ = law(phi, inside, k, False, left)
+    if offline:
+        return (value - mean) / sd
+    return stats.norm(*law(phi, inside, k, True, left)[:2]).logpdf(value) - stats.norm(mean, sd).logpdf(value)
+
+
 @pytest.mark.parametrize("offline", [False, True])
-def test_scores_are_those_of_a_loop(offline):
+def test_scores_and_areas_are_those_of_a_loop(offline):
     phi, inside = drawn(8, 5, 1.0, np.random.default_rng(1))
     found = privacy.lira(phi, inside, offline=offline)
-    spread = {}
-    for kind in (True, False):
-        rows = [phi[inside[:, k] == kind, k] for k in range(5)]
-        spread[kind] = np.sqrt(sum(((r - r.mean()) ** 2).sum() for r in rows) / (sum(map(len, rows)) - 5))
     for run in range(8):
         for k in range(5):
-            others = [r for r in range(8) if r != run]
-            mean = {kind: np.mean([phi[r, k] for r in others if inside[r, k] == kind]) for kind in (True, False)}
-            expected = (phi[run, k] - mean[False]) / spread[False]
-            if not offline:
-                expected = stats.norm(mean[True], spread[True]).logpdf(phi[run, k]) - stats.norm(
-                    mean[False], spread[False]
-                ).logpdf(phi[run, k])
+            expected = score(phi, inside, k, phi[run, k], [run], offline)
             assert found.scores[run, k] == pytest.approx(expected, rel=1e-9)
     for k in range(5):
         pairs = [
-            (found.scores[a, k] > found.scores[b, k])
+            score(phi, inside, k, phi[a, k], [a, b], offline) > score(phi, inside, k, phi[b, k], [a, b], offline)
             for a in np.flatnonzero(inside[:, k])
             for b in np.flatnonzero(~inside[:, k])
         ]
         assert found.auc[k] == pytest.approx(np.mean(pairs), rel=1e-12)
 
 
+@pytest.mark.parametrize("offline", [False, True])
+@pytest.mark.parametrize("spread", [0.5, 1.0, 2.0])
+def test_members_are_called_by_their_scores(offline, spread):
+    """A call is a draw from the law without the sample scoring as much with probability below fpr, by 100,000 draws."""
+    rng = np.random.default_rng(4)
+    phi, inside = drawn(8, 5, 1.0, rng)
+    phi = np.where(inside, spread * phi, phi)
+    rate, called, near = 0.2, np.zeros(phi.shape), np.zeros(phi.shape, bool)
+    for run in range(8):
+        for k in range(5):
+            mean, sd, number = law(phi, inside, k, False, [run])
+            others = mean + sd * np.sqrt(1 + 1 / number) * rng.standard_normal(100_000)
+            own = score(phi, inside, k, phi[run, k], [run], offline)
+            chance = np.mean(score(phi, inside, k, others, [run], offline) >= own)
+            called[run, k] = chance < rate
+            near[run, k] = abs(chance - rate) < 5 * np.sqrt(rate * (1 - rate) / 100_000)
+    found = privacy.lira(phi, inside, offline=offline, fpr=rate)
+    for value, kind in ((found.tpr, inside), (found.fpr, ~inside)):
+        assert abs(value - called[kind].mean()) <= near[kind].mean() + 1e-12
+    assert near.mean() < 0.1
+
+
+@pytest.mark.parametrize("offline", [False, True])
+@pytest.mark.parametrize("runs", [4, 16])
+@pytest.mark.parametrize("paired", [False, True])
+def test_without_a_signal_the_area_is_a_half(runs, offline, paired):
+    """Whatever the number of shadows; also in the pairs of shadow_runs, of which four runs leave no variance."""
+    rng = np.random.default_rng(5)
+    phi, inside = drawn(runs, 2000, 0.0, rng)
+    if paired:
+        inside[1::2] = ~inside[::2]
+    auc = privacy.lira(phi, inside, offline=offline).auc
+    assert abs(auc.mean() - 0.5) < 4 * auc.std() / np.sqrt(auc.size)
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_the_area_of_a_gap_is_that_of_normal_laws(offline):
+    """Offline Φ(gap/√2), whatever the shadows. Online a line, downhill where seven shadows of each kind are so ordered.
+
+    The variances of both kinds differ by their error, 1/√14,000 of each, so that scores are lines.
+    """
+    phi, inside = drawn(16, 2000, 1.0, np.random.default_rng(6))
+    auc = privacy.lira(phi, inside, offline=offline).auc
+    right = 1.0 if offline else stats.norm.cdf(1 / np.sqrt(2 / 7))
+    area = stats.norm.cdf(1 / np.sqrt(2))
+    expected = right * area + (1 - right) * (1 - area)
+    assert abs(auc.mean() - expected) < 4 * auc.std() / np.sqrt(auc.size)
+
+
 @pytest.mark.parametrize("gap", [0.0, 1.0])
 def test_rates_are_those_of_normal_laws(gap):
-    """φ is normal with variance 1 and the mean of its sample, plus the gap for members: AUC Φ(gap/√2).
+    """φ is normal with variance 1 and the mean of its sample, plus the gap for members.
 
-    Means of 31 or 32 shadows shift a sample's threshold by a normal error of variance 1/32, and the areas hardly.
+    A member has 32 shadows without the sample and a non-member 31, whose means widen the law of φ − mean.
     """
-    runs, samples = 64, 400
-    phi, inside = drawn(runs, samples, gap, np.random.default_rng(2))
+    phi, inside = drawn(64, 400, gap, np.random.default_rng(2))
     found = privacy.lira(phi, inside, offline=True, fpr=0.1)
-    wider = np.sqrt(1 + 1 / 31.5)
-    for rate, shift, number in ((found.fpr, 0.0, inside.size / 2), (found.tpr, gap, inside.size / 2)):
-        expected = stats.norm.sf((stats.norm.isf(0.1) - shift) / wider)
+    member = stats.norm.sf(stats.norm.isf(0.1) - gap / np.sqrt(1 + 1 / 32))
+    for rate, expected in ((found.fpr, 0.1), (found.tpr, member)):
         # Calls of one sample share their shadows, which at most triples the variance of independent ones.
-        assert abs(rate - expected) < 4 * np.sqrt(3 * expected * (1 - expected) / number)
-    expected = stats.norm.cdf(gap / np.sqrt(2) / wider)
-    assert abs(found.auc.mean() - expected) < 4 * found.auc.std() / np.sqrt(samples) + 0.005  # own means: 1/runs
+        assert abs(rate - expected) < 4 * np.sqrt(3 * expected * (1 - expected) / (inside.size / 2))
+
+
+def test_offline_needs_one_run_with_each_sample_and_does_not_look_at_it():
+    phi, inside = drawn(8, 40, 1.0, np.random.default_rng(7))
+    inside = np.zeros_like(inside)
+    inside[0] = True
+    found = privacy.lira(phi, inside, offline=True)
+    moved = privacy.lira(np.where(inside, phi + 0.5, phi), inside, offline=True)
+    np.testing.assert_allclose(moved.scores[1:], found.scores[1:], rtol=1e-9)
+    assert moved.fpr == found.fpr
+    with pytest.raises(ValueError, match="in two runs or more"):
+        privacy.lira(phi, inside)
+    with pytest.raises(ValueError, match="in one run or more"):
+        privacy.lira(phi, np.zeros_like(inside), offline=True)
+    with pytest.raises(ValueError, match="pass more runs"):
+        privacy.lira(phi[:3, :1], inside[:3, :1], offline=True)
 
 
 def test_shapes_of_samples_are_kept_and_bad_input_is_refused():
@@ -154,7 +221,7 @@ def test_members_are_found_without_noise_and_no_more_than_mu_allows_with_it():
 
 @pytest.mark.slow  # two runs that compile
 def test_an_echo_keeps_its_victims_model_apart():
-    """All neighbours of node 0 return its own model: its members are found as if it learned alone."""
+    """All neighbours of node 0 return its own model: its members are found more often."""
     task = gj.tasks.classification(
         DATA, gj.tasks.iid(8 * SHARD, 8, seed=0), gj.tasks.mlp(64, (32,), 10), batch_size=SHARD
     )

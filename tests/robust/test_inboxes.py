@@ -1,7 +1,5 @@
 """Robust rules on inboxes: the newest model of each neighbour, as old as it is, against a loop that knows no slots."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -172,6 +170,32 @@ def test_inboxes_that_are_not_full_end_the_run_unless_the_graph_is_known():
         simulated(R.trimmed_mean(3))
 
 
+OTHERS = (T.complete(8), [T.ring(8), T.complete(8)], T.random_regular(8, 5, seed=2, tries=20))
+
+
+@pytest.mark.parametrize("topology", OTHERS, ids=["complete", "two in turns", "another regular one"])
+def test_a_graph_that_is_not_the_plans_is_refused(topology):
+    """On the ring no inbox ever holds what the rule needs: all nodes would keep their models for ever."""
+    protocol = gj.gossip_averaging(gj.sharing.robust(R.trimmed_mean(1), topology=topology))
+    for shape in (T.ring(8), GRAPH):
+        with pytest.raises(ValueError, match="another topology than swift"):
+            gj.simulate(KEY, protocol, plan(graph=shape), jnp.asarray(X0), observers=[])
+
+
+def test_the_graph_of_a_plan_has_the_edges_with_weight():
+    """Swift's graph is that of the topology by whatever name; an edge of weight 0 is none."""
+    W = gj.mixing.metropolis(GRAPH).toarray()
+    same = gj.sharing.robust(R.trimmed_mean(1), topology=[T.from_adjacency(W - np.diag(np.diag(W)) > 0)])
+    words = {"compute": tl.clocks.poisson(1.0), "seed": 3}
+    gj.facts.check_requires(same.requires, tl.swift(GRAPH, 1.0, weights=W, **words).properties)
+    i, j = int(GRAPH.receivers[0]), int(GRAPH.senders[0])
+    for k, l in ((i, j), (j, i)):
+        W[k, k] += W[k, l]
+        W[k, l] = 0
+    with pytest.raises(ValueError, match="another topology"):
+        gj.facts.check_requires(same.requires, tl.swift(GRAPH, 1.0, weights=W, **words).properties)
+
+
 @pytest.mark.slow
 def test_the_liars_must_be_fewer_than_half_of_the_nodes_not_of_the_rows():
     with pytest.raises(ValueError, match="half or more"):
@@ -206,8 +230,6 @@ def test_single_messages_with_lies_are_the_plain_loop():
 
 @pytest.mark.slow
 def test_fragments_stay_refused():
-    shared = dataclasses.replace(plan(0.9).properties, name="a plan")
-    assert shared.num_slots
     divshare = tl.divshare(
         8, 6.0, compute=tl.clocks.poisson(1.0), num_fragments=2, recipients=2, uplink_messages_per_second=9.0, seed=0
     )

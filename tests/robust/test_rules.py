@@ -270,6 +270,13 @@ def test_rows_are_sorted_as_numpy_sorts(number):
     np.testing.assert_array_equal(sort_rows(jnp.asarray(values)), np.sort(values, axis=0))
 
 
+@pytest.mark.parametrize(("backend", "number", "sorts"), [("cpu", 9, False), ("gpu", 9, True), ("cpu", FEW + 1, True)])
+def test_a_network_of_comparisons_is_used_on_a_cpu_and_for_few_rows(backend, number, sorts, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    program = str(jax.make_jaxpr(lambda values: sort_rows(values))(jnp.zeros((number, 3))))
+    assert (" sort[" in program) == sorts
+
+
 @pytest.mark.parametrize("number", range(1, 12))
 def test_the_network_sorts_every_order_of_two_values(number):
     """By the 0-1 principle it then sorts everything."""

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from gossipjax._base.arguments import callable_, choice, instance, real, reals, shown, whole, wholes
-from gossipjax._base.calls import recorded
+from gossipjax._base.calls import recordable, recorded
 from gossipjax._base.display import displayed
 from gossipjax.devices import Devices, online
 from gossipjax.systems._kernel.bandwidth import MODELS
@@ -20,6 +20,7 @@ TABLE_NODES = 1500
 
 
 @displayed
+@recordable
 class Machines(NamedTuple):
     """n nodes as plain arrays and functions; :func:`machines` makes it of :class:`gossipjax.devices.Devices`."""
 

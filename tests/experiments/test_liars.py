@@ -1,0 +1,23 @@
+"""Grids of rules and liars refuse what they cannot run or tabulate before any run."""
+
+import pytest
+
+from experiments import byzantine_learning
+from experiments.lib.liars import chosen_rule
+from gossipjax import robust
+
+
+def test_numbers_of_liars_beyond_the_theorem_are_refused_before_the_runs():
+    config = byzantine_learning.QUICK._replace(worlds_liars=(30, 40))
+    with pytest.raises(ValueError, match="worlds_liars"):
+        byzantine_learning.run(config)
+
+
+def test_rules_of_one_program_are_for_one_network_and_meet_only_if_all_do():
+    clipped, mean = robust.clipped_gossip(0.3), robust.gts(0.0)
+    assert clipped.pairs.value
+    assert not mean.pairs.value
+    assert not chosen_rule({"clipped": clipped, "mean": mean}, "clipped").pairs.value
+    sized = mean._replace(num_nodes=type(mean.num_nodes)(8))
+    with pytest.raises(ValueError, match="different numbers of nodes"):
+        chosen_rule({"mean": mean, "sized": sized}, "mean")

@@ -220,6 +220,10 @@ def _kept(search: Search) -> Iterator[Callable[[], None]]:
     identity, written = _identity(search), time.monotonic()
     if path.exists():
         _restore(search, path, identity)
+    try:
+        _write(search, path, identity)
+    except OSError as error:
+        raise ValueError(f"checkpoint={str(path)!r}: cannot be written ({error}); choose another place") from error
 
     def keep() -> None:
         nonlocal written
@@ -263,7 +267,10 @@ def _write(search: Search, path: pathlib.Path, identity: str) -> None:
 
 
 def _restore(search: Search, path: pathlib.Path, identity: str) -> None:
-    saved = npz.load(path, SavedSearch)
+    try:
+        saved = npz.load(path, SavedSearch)
+    except ValueError as error:
+        raise ValueError(f"checkpoint={str(path)!r}: is no search, or a damaged one; {_REMEDY}") from error
     if saved.identity != identity:
         raise ValueError(
             f"checkpoint={str(path)!r}: is of a search with other arguments or of another version; {_REMEDY}"

@@ -522,3 +522,13 @@ def test_memory_is_checked_by_what_it_is_for():
     settings = {"model_bytes": 3000, "local_steps": 1, "num_steps": 0, "restarts": 1, "seed": 0}
     with pytest.raises(ValueError, match="lower max_period"):
         design.sequence(devices.uniform(6), design.consensus(0.2), max_period=10**10, **settings)
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_search(tmp_path, monkeypatch):
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_anneal.npz, "save", full)
+    monkeypatch.setattr(_anneal, "_step", None)  # the search does not begin
+    with pytest.raises(ValueError, match=r"checkpoint=.*cannot be written .*No space left.*choose another place"):
+        design.network(PHONES, GOAL, checkpoint=tmp_path / "search.npz", **SHORT)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from plans import PLANS, still
 
-from gossipjax import pack, run, simulate
+from gossipjax import pack, run, simulate, with_slots
 from gossipjax import timeline as tl
 from gossipjax.mixing import metropolis
 from gossipjax.observe import consensus_distance, models
@@ -62,9 +62,9 @@ def test_nothing_is_packed_run_and_recorded(name):
     plan = EMPTY[name]()
     wide = pack(plan, key=KEY)
     assert (len(wide), wide.properties.packing.events, wide.properties.packing.mean_width) == (0, 0, 0.0)
-    state = still(plan).init(KEY, start_of(plan))
-    (after, status), records = run(KEY, still(plan), plan, state)
-    np.testing.assert_array_equal(after, start_of(plan))
+    start = with_slots(start_of(plan), plan.properties)
+    (after, status), records = run(KEY, still(plan), plan, still(plan).init(KEY, start))
+    np.testing.assert_array_equal(after, start)
     assert records.event.shape == (0,)
     assert int(status.bits) == 0
     for given in ({"record_every": 5}, {"record_times": [1.0, 2.0]}, {"packing": "packed"}):

@@ -16,13 +16,17 @@ _SMOOTHING, _SMOOTHED_STEPS = 0.1, 3
 _STEPS = 1000
 
 
-def _pull(models: Float[Array, "N P"], live: Bool[Array, " N"], center: Float[Array, " P"]) -> Array:
-    """Return the sum of the unit vectors from a center to the models, and how many models lie at the center."""
+def _pull(models: Float[Array, "N P"], live: Bool[Array, " N"], center: Float[Array, " P"]) -> tuple[Array, Array]:
+    """Return the length of the sum of unit vectors from a center to the models, less the number of models there.
+
+    It is not positive where the center is the median. Also return the sum of the distances.
+    """
     apart = models - center[None]
     length = norms(apart)
     away = live & (length > 0)
     unit = jnp.where(away[:, None], apart / jnp.where(away, length, 1)[:, None], 0)
-    return norms(jnp.sum(unit, axis=0)[None])[0] - jnp.sum(live & (length == 0)).astype(models.dtype)
+    excess = norms(jnp.sum(unit, axis=0)[None])[0] - jnp.sum(live & (length == 0)).astype(models.dtype)
+    return excess, jnp.sum(jnp.where(live, length, 0))
 
 
 def _step(models: Float[Array, "N P"], live: Bool[Array, " N"], center: Array, smallest: Array) -> Array:
@@ -33,7 +37,9 @@ def _step(models: Float[Array, "N P"], live: Bool[Array, " N"], center: Array, s
 
 
 def _exact(own: Array, others: Array, weights: Array, context: Context | None) -> Array:
-    """Take a model if it is the optimum, for Weiszfeld's steps crawl towards models; else iterate.
+    """Take a model if it is the optimum, for Weiszfeld's steps crawl towards models; else iterate from the best model.
+
+    No step raises the sum of distances, so that the result is never worse than a model, near which steps are small.
 
     A step from a place where η models lie goes to the mixture of the place and of Weiszfeld's step without them, with
     the share η / r for the place, where r is the length of the sum of unit vectors to the rest (Vardi and Zhang).
@@ -41,7 +47,9 @@ def _exact(own: Array, others: Array, weights: Array, context: Context | None) -
     del context
     models, present, finite = together(own, lanes_of(own, others, weights))
     live = present & finite
-    excess = jnp.where(live, jax.lax.map(lambda row: _pull(models, live, row), models), jnp.inf)
+    excess, total = (
+        jnp.where(live, each, jnp.inf) for each in jax.lax.map(lambda row: _pull(models, live, row), models)
+    )
     best = jnp.argmin(jnp.where(excess <= 0, excess, jnp.inf)).astype(jnp.int32)
     tiny = jnp.asarray(jnp.finfo(models.dtype).tiny, models.dtype)
     precision = jnp.asarray(max(1e-12, 4 * float(jnp.finfo(models.dtype).eps)), models.dtype)
@@ -64,9 +72,8 @@ def _exact(own: Array, others: Array, weights: Array, context: Context | None) -
         new = jnp.where(stays < 1, (1 - stays) * _step(models, away, center, tiny) + stays * center, center)
         return number + 1, new, norms((new - center)[None])[0]
 
-    share = live.astype(models.dtype)
-    mean = jnp.sum(share[:, None] * models, axis=0) / jnp.sum(share)
-    start = (jnp.zeros((), jnp.int32), mean, jnp.asarray(jnp.inf, models.dtype))
+    nearest = models[jnp.argmin(total)]
+    start = (jnp.zeros((), jnp.int32), nearest, jnp.asarray(jnp.inf, models.dtype))
     _, iterated, _ = jax.lax.while_loop(goes_on, once, start)
     return jnp.where(jnp.any(excess <= 0), models[best], iterated)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gossipjax import robust as R
@@ -174,6 +174,7 @@ def test_rules_are_their_plain_loops(name, seed, k):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6))
+@example(503)  # a model is all but the median
 def test_the_geometric_median_is_the_least_sum_of_distances(seed):
     rng = np.random.default_rng(seed)
     V = rng.standard_normal((6, 3))

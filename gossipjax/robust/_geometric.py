@@ -36,6 +36,33 @@ def _step(models: Float[Array, "N P"], live: Bool[Array, " N"], center: Array, s
     return jnp.sum(weights[:, None] * models, axis=0) / jnp.sum(weights)
 
 
+def _farther(
+    models: Float[Array, "N P"],
+    live: Bool[Array, " N"],
+    center: Float[Array, " P"],
+    new: Float[Array, " P"],
+    unit: Float[Array, "N P"],
+    length: Float[Array, " N"],
+    here: Float[Array, ""],
+) -> Float[Array, " P"]:
+    """Go on from a step to the minimum along its line by a step of Newton's method, if that is lower.
+
+    Weiszfeld's steps away from a near model are as short as it is near; across its direction they are of the right
+    length at once.
+    """
+    ahead = new - center
+    along = unit @ ahead
+    reach = norms(ahead[None])[0]
+    slope = here * reach - jnp.sum(along)
+    curvature = jnp.sum((jnp.square(reach) - jnp.square(along)) / length)
+    far = center + jnp.maximum(jnp.where(curvature > 0, -slope / curvature, 1), 1) * ahead
+
+    def total(place: Array) -> Array:
+        return jnp.sum(jnp.where(live, norms(models - place[None]), 0))
+
+    return jnp.where(total(far) < total(new), far, new)
+
+
 def _exact(own: Array, others: Array, weights: Array, context: Context | None) -> Array:
     """Take a model if it is the optimum, for Weiszfeld's steps crawl towards models; else iterate from the best model.
 
@@ -70,6 +97,7 @@ def _exact(own: Array, others: Array, weights: Array, context: Context | None) -
         stays = here / jnp.maximum(norms(jnp.sum(unit, axis=0)[None])[0], tiny)
         stays = jnp.where(here > 0, jnp.minimum(stays, 1), 0)
         new = jnp.where(stays < 1, (1 - stays) * _step(models, away, center, tiny) + stays * center, center)
+        new = _farther(models, live, center, new, unit, jnp.where(away, length, jnp.inf), here)
         return number + 1, new, norms((new - center)[None])[0]
 
     nearest = models[jnp.argmin(total)]
@@ -91,9 +119,9 @@ def _smoothed(own: Array, others: Array, weights: Array, context: Context | None
 def geometric_median(b: int = 0, *, smoothed: bool = False) -> Rule:
     """Build the geometric median ``argmin_z Σ ‖v − z‖`` over the received models and the node's own.
 
-    Weiszfeld's iteration with the steps of Vardi and Zhang from places where models lie, to a relative step of 1e-12
-    (in single precision, of a few roundings); a model that is the optimum itself is found directly. Models that are not
-    finite are left out.
+    Weiszfeld's iteration from the best model, with the steps of Vardi and Zhang from places where models lie, each
+    prolonged to the minimum along its line if that is lower, to a relative step of 1e-12 (in single precision, of a few
+    roundings); a model that is the optimum itself is found directly. Models that are not finite are left out.
 
     Args:
         b: liars among the neighbours; the rule does not use it, but needs N > 2 b models to make sense.

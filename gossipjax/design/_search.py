@@ -220,6 +220,7 @@ def best_first(problem: Problem, found: dict[str, Score], kind: str) -> dict[str
 
 
 def connected(graph: Graph) -> bool:
+    """Tell whether all nodes of an undirected graph are reached from the first."""
     reached, new = np.zeros(len(graph), bool), np.zeros(len(graph), bool)
     new[0] = True
     while new.any():

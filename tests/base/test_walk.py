@@ -13,7 +13,18 @@ ROOMS = (
     (2000, ("topology", "weights", "clocks", "timelines", "protocols", "sharing", "tasks", "devices", "systems")),
     (
         2300,
-        ("observers", "runs", "deploy", "gradients", "networks", "privacy", "robust", "graphs", "systems in detail"),
+        (
+            "observers",
+            "runs",
+            "deploy",
+            "gradients",
+            "networks",
+            "predictions",
+            "privacy",
+            "robust",
+            "graphs",
+            "systems in detail",
+        ),
     ),
 )
 

@@ -438,9 +438,12 @@ def _seconds(candidate, seed):
 
 
 def networks():
-    g, p = gj.design, gj.predict
+    g = gj.design
     load = {"model_bytes": 100, "local_steps": 1, "time_batch": 1, "bandwidth": "unlimited"}
     goal, half = g.consensus(0.5), np.full(N, 0.5)
+    search = load | {"devices": DEVICES, "target": goal, "weights": gj.mixing.metropolis, "max_degree": 5}
+    search |= {"max_bytes": 1e6, "num_steps": 1, "restarts": 1, "temperature": 0.1, "num_rounds": 2, "seed": 0}
+    search |= {"progress": False, "checkpoint": None}
     found = g.network(DEVICES, goal, model_bytes=100, local_steps=1, num_steps=0, seed=0)
     return [
         call(g.consensus, error=0.5, horizon=100),
@@ -449,39 +452,8 @@ def networks():
         call(g.equal_split, devices=DEVICES, graph=RING, **load),
         call(g.score, devices=DEVICES, target=goal, graph=RING, weights=gj.mixing.metropolis, num_rounds=2, **load),
         call(g.standard_graphs, num_nodes=N, seed=0),
-        call(
-            g.network,
-            devices=DEVICES,
-            target=goal,
-            weights=gj.mixing.metropolis,
-            max_degree=5,
-            max_bytes=1e6,
-            num_steps=1,
-            restarts=1,
-            temperature=0.1,
-            num_rounds=2,
-            seed=0,
-            progress=False,
-            checkpoint=None,
-            **load,
-        ),
-        call(
-            g.sequence,
-            devices=DEVICES,
-            target=goal,
-            weights=gj.mixing.metropolis,
-            max_degree=5,
-            max_bytes=1e6,
-            max_period=3,
-            num_steps=1,
-            restarts=1,
-            temperature=0.1,
-            num_rounds=2,
-            seed=0,
-            progress=False,
-            checkpoint=None,
-            **load,
-        ),
+        call(g.network, **search),
+        call(g.sequence, max_period=3, **search),
         call(g.standard_sequences, num_nodes=N, max_degree=2, seed=0),
         call(g.device_losses, result=found),
         call(
@@ -496,6 +468,12 @@ def networks():
         call(g.judge, baseline_seconds=half, design_seconds=half),
         call(g.confirm, result=found, draws=[DEVICES, DEVICES]),
         call(g.redrawn, devices=DEVICES, num_draws=2, spread=0.1, seed=0),
+    ]
+
+
+def predictions():
+    p = gj.predict
+    return [
         call(
             p.rounds,
             graph=RING,
@@ -646,6 +624,7 @@ def robust():
 ROOMS = {
     "gradients": gradients,
     "networks": networks,
+    "predictions": predictions,
     "topology": topology,
     "weights": weights,
     "clocks": clocks,

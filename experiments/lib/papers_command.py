@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import pathlib
-import subprocess
-import sys
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
+import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
-import gossipjax
 from experiments.lib import papers, queue, store
-from experiments.lib.cells import FOLDER, WORK, Cell, Missing, Shelf
+from experiments.lib.cells import FOLDER, WORK, Missing, Shelf
+from experiments.lib.code import digest_of_code
 from experiments.lib.report import Row, show
 from theory.output import check_folder
 
@@ -25,61 +27,88 @@ from theory.output import check_folder
 def add(commands: Any) -> None:
     """Add the command to a parser."""
     parser = commands.add_parser("papers", help="make the paper-scale runs cell by cell, and tables from them")
-    parser.add_argument("what", choices=("run", "status", "report", "cell"), help="cell: only the one that is named")
-    parser.add_argument("names", nargs="*", metavar="STEM", help=f"{', '.join(papers.STEMS)}; default: all")
+    parser.add_argument("what", choices=("run", "status", "report"))
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"experiments ({', '.join(papers.STEMS)}) or cells; default: all"
+    )
     parser.add_argument("--quick", action="store_true", help="the quick configurations: a rehearsal, minutes")
     parser.add_argument("--most", type=int, default=10**9, metavar="N", help="stop after N cells")
     parser.add_argument("--cells", type=pathlib.Path, default=None, metavar="DIR", help=f"default: {FOLDER}")
     parser.add_argument("--work", type=pathlib.Path, default=WORK, metavar="DIR", help="checkpoints and tables")
     parser.add_argument("--nice", type=int, default=19, metavar="N", help="priority, 0 to 19; default: 19, the lowest")
-    parser.add_argument("--parent", type=int, default=None, help=argparse.SUPPRESS)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--workers", type=int, default=None, metavar="N", help="processes of one thread each; default: one per core"
+    )
+    where.add_argument(
+        "--scheduler", default=None, metavar="ADDRESS", help="of a Dask cluster whose machines see the folders"
+    )
 
 
 def main(given: argparse.Namespace, console: Console) -> int:
     """Do what was asked for.
 
     Raises:
-        ValueError: unknown stems or cells, or no stems with cells.
+        ValueError: unknown experiments or cells, or experiments without cells.
     """
     size = "quick" if given.quick else "paper"
     # A rehearsal is not committed.
-    folder = given.cells or (given.work / "quick" if given.quick else FOLDER)
-    shelf = Shelf(str(folder), str(given.work))
-    if given.what == "cell":
-        return _cell(given, size, shelf)
-    if unknown := [name for name in given.names if name not in papers.STEMS]:
-        raise ValueError(f"{', '.join(unknown)}: choose among {', '.join(papers.STEMS)}, which have cells")
-    stems = tuple(given.names) or papers.STEMS
+    folder = (given.cells or (given.work / "quick" if given.quick else FOLDER)).absolute()
+    shelf = Shelf(str(folder), str(given.work.absolute()))
+    stems = tuple(name for name in given.names if name in papers.STEMS)
+    jobs = papers.jobs(papers.STEMS if set(given.names) - set(stems) or not stems else stems, size, shelf)
+    if unknown := set(given.names) - set(stems) - {job.cell.name for job in jobs}:
+        raise ValueError(
+            f"{', '.join(sorted(unknown))}: choose among {', '.join(papers.STEMS)}, which have cells, or name one of "
+            "their cells, as: python -m experiments papers status"
+        )
+    jobs = [job for job in jobs if not given.names or {job.cell.stem, job.cell.name} & set(given.names)]
     if given.what == "report":
-        return _report(stems, size, shelf._replace(make=False), console)
-    jobs = papers.jobs(stems, size, shelf)
+        chosen = [stem for stem in papers.STEMS if stem in {*stems, *(job.cell.stem for job in jobs)}]
+        return _report(chosen or papers.STEMS, size, shelf._replace(make=False), console)
     if given.what == "status":
         _status(queue.status(jobs, shelf), console)
         return 0
     check_folder("--cells", folder)
     check_folder("--work", given.work)
-
-    def start(cell: Cell) -> subprocess.Popen:
-        return subprocess.Popen([*_words(given, size), "cell", cell.stem, cell.name, "--parent", str(os.getpid())])
-
-    failed = queue.run(jobs, shelf, start, most=given.most, say=lambda text: console.print(text, highlight=False))
+    asked = {"size": size, "folder": shelf.folder, "work": shelf.work, "nice": given.nice}
+    with _engine(given.scheduler) as engine:
+        failed = queue.run(
+            jobs,
+            shelf,
+            make,
+            asked,
+            most=given.most,
+            say=lambda text: console.print(text, highlight=False, markup=False),
+            engine=engine,
+            workers=given.workers,
+        )
     return 1 if failed else 0
 
 
-def _words(given: argparse.Namespace, size: str) -> list[str]:
-    words = [sys.executable, "-m", "experiments", "papers", "--work", str(given.work), "--nice", str(given.nice)]
-    words += ["--cells", str(given.cells)] if given.cells else []
-    return words + (["--quick"] if size == "quick" else [])
+@contextlib.contextmanager
+def _engine(address: str | None) -> Iterator[Any]:
+    """Return where cells are made: worker processes of this machine, or those of a Dask cluster."""
+    if address is None:
+        yield "processes"
+        return
+    import distributed
+
+    with distributed.Client(address) as client:
+        yield client
 
 
-def _cell(given: argparse.Namespace, size: str, shelf: Shelf) -> int:
-    stem, name = given.names
-    found = {job.cell.name: job for job in papers.jobs((stem,), size, shelf)}
-    if name not in found:
-        raise ValueError(f"{stem} has no cell {name}")
-    os.nice(given.nice)
-    gossipjax.configure()
-    return queue.make_one(found[name].cell, shelf, given.parent)
+def make(config: dict[str, Any]) -> xr.Dataset:
+    """Make the cell ``cell`` of the list: a cell of a sweep, in a process of its own."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(config["nice"], os.getpriority(os.PRIO_PROCESS, 0)))
+    shelf = Shelf(config["folder"], config["work"])
+    found = {job.cell.name: job.cell for job in papers.jobs(papers.STEMS, config["size"], shelf)}
+    for one in found.values():  # what this process has imported now, not what stands there when a later cell begins
+        digest_of_code(one.make)
+    try:
+        return queue.make_one(found[config["cell"]], shelf)
+    finally:
+        jax.clear_caches()  # a worker makes many cells, and each has programs of its own
 
 
 def _status(lines: list[queue.Line], console: Console) -> None:
@@ -93,10 +122,12 @@ def _status(lines: list[queue.Line], console: Console) -> None:
     counts = ", ".join(f"{number} {state}" for state, number in Counter(line.state for line in lines).items())
     left = [line for line in lines if line.state != "done"]
     hours, estimated = (sum(line.hours for line in some) for some in (left, [one for one in left if not one.measured]))
-    console.print(f"{counts}; {hours:.1f} hours left, {estimated:.1f} of them by estimates, not by measured cells")
+    console.print(
+        f"{counts}; {hours:.1f} hours left for one worker, {estimated:.1f} of them by estimates, not by measured cells"
+    )
 
 
-def _report(stems: tuple[str, ...], size: str, shelf: Shelf, console: Console) -> int:
+def _report(stems: Sequence[str], size: str, shelf: Shelf, console: Console) -> int:
     """Make tables and results from the cells that there are; say what is missing, and what has changed since."""
     for stem in stems:
         module, cells = importlib.import_module(f"experiments.{stem}"), papers.cells(stem, size, shelf)

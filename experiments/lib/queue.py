@@ -1,4 +1,4 @@
-"""The queue of paper-scale cells: one after another, each in a process of its own, at the lowest priority.
+"""The queue of paper-scale cells: workers of :func:`gossipjax.sweep` make them side by side, at the lowest priority.
 
 A cell that is stopped or killed goes on from its last checkpoint, a twentieth of the run or less ago. Several queues
 may run side by side: none works on a cell that another one has. A cell that fails does not hold up the others.
@@ -6,26 +6,28 @@ may run side by side: none works on a cell that another one has. A cell that fai
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-import subprocess
-import sys
-import threading
-import time
+import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
+import xarray as xr
+
+import gossipjax
 from experiments.lib import store
 from experiments.lib.cells import Busy, Cell, Shelf, State, take
 from experiments.lib.papers import Job
 
-OTHERS_WORK = 75
-"""Exit status of a process whose cell another one is making: EX_TEMPFAIL of sysexits.h."""
-
 
 class Stopped(BaseException):
     """The queue was asked to stop, by SIGINT or SIGTERM."""
+
+
+BUSY = "another process makes it"
 
 
 class Line(NamedTuple):
@@ -71,15 +73,26 @@ def _seconds(shelf: Shelf, cell: Cell) -> float:
     return float("nan") if found is None else float(store.manifest_of(found)["seconds"])
 
 
-def run(jobs: Sequence[Job], shelf: Shelf, start: Callable[[Cell], subprocess.Popen], *, most: int, say: Any) -> int:
+def run(
+    jobs: Sequence[Job],
+    shelf: Shelf,
+    make: Callable[[dict[str, Any]], xr.Dataset],
+    asked: dict[str, Any],
+    *,
+    most: int,
+    say: Callable[[str], Any],
+    **how: Any,
+) -> int:
     """Make cells that are missing, then those that are stale, in the order of the list.
 
     Args:
         jobs: in order of value.
         shelf: where they stand.
-        start: begins a process that makes a cell.
+        make: a cell of :func:`gossipjax.sweep` that calls :func:`make_one`; it gets ``asked`` and ``cell``, a name.
+        asked: what else it needs to find the cell.
         most: number of cells after which it stops.
         say: prints a line.
+        how: ``engine`` and ``workers`` of :func:`gossipjax.sweep`.
 
     Returns:
         The number of cells that failed.
@@ -89,40 +102,72 @@ def run(jobs: Sequence[Job], shelf: Shelf, start: Callable[[Cell], subprocess.Po
     done = 0
     with _stoppable():
         try:
-            while done < most and (job := _next(jobs, shelf, failed | busy)) is not None:
-                say(f"{job.cell.stem}: {job.cell.name}")
-                code = _wait(start(job.cell))
-                if code == 0:
-                    done, busy = done + 1, set()
-                elif code == OTHERS_WORK:
-                    busy.add(job.cell.name)
-                else:
-                    failed.add(job.cell.name)
-                    say(f"  failed with status {code}; the others go on")
+            while wave := _wave(jobs, shelf, failed | busy)[: most - done]:
+                names = [job.cell.name for job in wave]
+                say(f"{len(wave)} cells: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}")
+                errors = _make_all(make, asked, names, shelf, how)
+                for name in names:
+                    if not errors[name]:
+                        done, busy = done + 1, set()
+                    elif errors[name] == BUSY:
+                        busy.add(name)
+                    else:
+                        failed.add(name)
+                        say(f"{name} failed; the others go on\n{errors[name]}")
         except Stopped:
             say("stopped; the same command goes on from the last checkpoint")
     return len(failed)
 
 
-def _next(jobs: Sequence[Job], shelf: Shelf, left_out: set[str]) -> Job | None:
-    """Choose the next cell: all that it needs is done, and no other process has it."""
-    free = [job for job in jobs if job.cell.name not in left_out]
+def _wave(jobs: Sequence[Job], shelf: Shelf, left_out: set[str]) -> list[Job]:
+    """Choose the next cells, up to the first one that needs one of them; cells of other processes are left out."""
+    free = [job for job in jobs if job.cell.name not in left_out and not shelf.sittings(job.cell).is_busy()]
     states = {job.cell.name: shelf.state(job.cell) for job in free}
     for wanted in (("missing", "damaged"), ("stale",)):
-        for job in free:
-            ready = all(shelf.state(one) == "done" for one in job.cell.needs)
-            if states[job.cell.name] in wanted and ready and not shelf.sittings(job.cell).is_busy():
-                return job
-    return None
+        chosen: list[Job] = []
+        for job in (job for job in free if states[job.cell.name] in wanted):
+            needed = [one for one in job.cell.needs if shelf.state(one) != "done"]
+            if not needed:
+                chosen.append(job)
+            elif {one.name for one in needed} <= {one.cell.name for one in chosen}:
+                break
+        if chosen:
+            return chosen
+    return []
 
 
-def _wait(process: subprocess.Popen) -> int:
+def _make_all(
+    make: Callable[[dict[str, Any]], xr.Dataset],
+    asked: dict[str, Any],
+    names: list[str],
+    shelf: Shelf,
+    how: dict[str, Any],
+) -> dict[str, str]:
+    """Make cells by a sweep whose files say how each ended, and return that; whether a cell is done the shelf knows."""
+    axes = {name: [value] for name, value in asked.items()} | {"cell": names}
+    os.makedirs(shelf.work, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=shelf.work, prefix="queue-") as folder:
+        try:
+            table = gossipjax.sweep(make, axes, folder, throw=False, **how)
+        except gossipjax.SweepFailed as error:  # not one of them ended by itself
+            return dict.fromkeys(names, str(error))
+    lost = {one["config"]["cell"]: one["error"] for one in json.loads(table.attrs.get("failed", "[]"))}
+    ended = table.squeeze(list(asked)).error
+    return {name: lost.get(name) or str(ended.sel(cell=name).item()) for name in names}
+
+
+def make_one(cell: Cell, shelf: Shelf) -> xr.Dataset:
+    """Make a cell in this process, and say how it ended: what a cell of the queue's sweep returns."""
+    error = ""
     try:
-        return process.wait()
-    except Stopped:
-        process.terminate()
-        process.wait()
-        raise
+        take(shelf, cell)
+    except Busy:
+        error = BUSY
+    except ValueError as cause:  # data that are not at hand, or a folder
+        error = str(cause)
+    except Exception:
+        error = traceback.format_exc()
+    return xr.Dataset({"error": error})
 
 
 @contextmanager
@@ -140,23 +185,3 @@ def _stoppable() -> Iterator[None]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
-
-
-def make_one(cell: Cell, shelf: Shelf, parent: int | None) -> int:
-    """Make a cell in this process, which ends at once if it is asked to, or if its parent has ended."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_DFL)  # files are written whole or not at all: nothing has to be tidied up
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    try:
-        take(shelf, cell)
-    except Busy as error:
-        print(error, file=sys.stderr)
-        return OTHERS_WORK
-    return 0
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)

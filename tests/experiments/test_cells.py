@@ -312,21 +312,26 @@ def test_seconds_add_up_over_sittings_until_the_last_checkpoint(tmp_path):
 # The queue
 
 
-class Process:
-    """Makes a cell in this process."""
-
-    def __init__(self, shelf, one, codes):
-        self.code = codes.pop(0) if codes else 0
-        if self.code == 0:
-            take(shelf, one)
-
-    def wait(self):
-        return self.code
+CELLS, OUTCOMES = {}, []
 
 
-def work(shelf, jobs, *codes, most=100):
-    left, lines = list(codes), []
-    failed = queue.run(jobs, shelf, lambda one: Process(shelf, one, left), most=most, say=lines.append)
+def made(config):
+    """Make a cell of this file in this process, or fail as the list says."""
+    outcome = OUTCOMES.pop(0) if OUTCOMES else ""
+    if outcome == "lost":
+        raise RuntimeError("its process died")
+    if outcome:
+        return xr.Dataset({"error": outcome})
+    return queue.make_one(CELLS[config["cell"]], Shelf(config["folder"], config["work"]))
+
+
+def work(shelf, jobs, *outcomes, most=100):
+    CELLS.update({job.cell.name: job.cell for job in jobs})
+    OUTCOMES[:] = outcomes
+    lines = []
+    asked = {"folder": shelf.folder, "work": shelf.work}
+    failed = queue.run(jobs, shelf, made, asked, most=most, say=lines.append, engine="serial")
+    assert not list(pathlib.Path(shelf.work).glob("queue-*"))
     return failed, lines
 
 
@@ -341,12 +346,30 @@ def test_the_queue_follows_the_list_and_waits_for_what_a_cell_needs(shelf):
     assert [settings["rate"] for settings, _ in MADE] == [0.7, 0.1, 0.5]
 
 
-def test_a_cell_that_fails_or_is_with_others_does_not_hold_up_the_rest(shelf):
+@pytest.mark.parametrize("outcome", ["it broke", "lost"])
+def test_a_cell_that_fails_or_is_with_others_does_not_hold_up_the_rest(shelf, outcome):
     jobs = jobs_of(cell(0.1), cell(0.2), cell(0.3))
-    failed, lines = work(shelf, jobs, 1, queue.OTHERS_WORK)
+    failed, lines = work(shelf, jobs, outcome, queue.BUSY)
     assert failed == 1
     assert [settings["rate"] for settings, _ in MADE] == [0.3, 0.2]  # the busy one is tried again
-    assert any("failed with status 1" in line for line in lines)
+    assert [line for line in lines if line.startswith(f"{jobs[0].cell.name} failed; the others go on")]
+    assert ("broke" if outcome == "it broke" else "died") in "".join(lines)
+
+
+def test_a_queue_of_which_every_worker_dies_ends(shelf):
+    failed, lines = work(shelf, jobs_of(cell(0.1), cell(0.2)), "lost", "lost")
+    assert failed == 2
+    assert "its process died" in lines[-1]
+    assert not MADE
+
+
+def test_what_a_cell_says_of_its_input_is_told_without_a_trace(shelf):
+    stand_in = of_jwins("digits", 8)._replace(name="writers")
+    bad = cell()._replace(contents=lambda settings: (stand_in,))
+    failed, lines = work(shelf, jobs_of(bad, cell(0.2)))
+    assert failed == 1
+    assert any("GOSSIPJAX_DATA" in line and "Traceback" not in line for line in lines)
+    assert len(MADE) == 1
 
 
 def test_stale_cells_come_after_missing_ones(shelf, monkeypatch):
@@ -392,8 +415,30 @@ def test_every_entry_of_the_list_takes_cells_and_each_cell_stands_once():
 def test_unknown_stems_and_cells_are_refused(capsys):
     assert command.main(["papers", "run", "nonsense"]) == 2
     assert "nonsense: choose among" in capsys.readouterr().err
-    assert command.main(["papers", "cell", papers.HADFL_STEM, "nonsense"]) == 2
-    assert "has no cell nonsense" in capsys.readouterr().err
+    assert command.main(["papers", "run", papers.HADFL_STEM, "writers_jwins_seed9"]) == 2
+    assert "writers_jwins_seed9: choose among" in capsys.readouterr().err
+
+
+def test_one_cell_can_be_named(tmp_path):
+    name = papers.jobs((papers.JWINS_STEM,), "paper", Shelf(str(tmp_path), str(tmp_path)))[0].cell.name
+    console = Console(record=True, width=200)
+    parser = argparse.ArgumentParser()
+    papers_command.add(parser.add_subparsers())
+    given = parser.parse_args(["papers", "status", name, "--cells", str(tmp_path), "--work", str(tmp_path)])
+    assert papers_command.main(given, console) == 0
+    assert "1 missing" in console.export_text()
+
+
+@pytest.mark.slow
+def test_worker_processes_make_cells_and_share_them_out(tmp_path):
+    words = ["papers", "run", papers.JWINS_STEM, "--quick", "--work", str(tmp_path), "--nice", "0"]
+    words += ["--workers", "2", "--most", "3"]
+    assert command.main(words) == 0
+    shelf = Shelf(str(tmp_path / "quick"), str(tmp_path))
+    states = [shelf.state(job.cell) for job in papers.jobs((papers.JWINS_STEM,), "quick", shelf)]
+    assert states[:3] == ["done"] * 3
+    assert set(states[3:]) == {"missing"}
+    assert not list((tmp_path / "cells").iterdir())
 
 
 # The code of a cell

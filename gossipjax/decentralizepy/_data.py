@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -37,6 +38,11 @@ def _image_shape(data: Dataset) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
+def _from_minus_one(data: Dataset) -> Dataset:
+    """Scale colours to values from −1 to 1, as DecentralizePy does."""
+    return dataclasses.replace(data, mean=(127.5,) * 3, std=(127.5,) * 3)
+
+
 def _linear(data: Dataset) -> Any:
     return tasks.softmax_regression(int(np.prod(data.train.inputs.shape[1:])), data.num_classes)
 
@@ -44,7 +50,7 @@ def _linear(data: Dataset) -> Any:
 SOURCES = {
     "CIFAR10": Source(
         Dataset,
-        lambda number: tasks.cifar10(),
+        lambda number: _from_minus_one(tasks.cifar10()),
         {"LeNet": lambda data: tasks.gn_lenet(_image_shape(data), data.num_classes)},
         "CrossEntropyLoss",
     ),

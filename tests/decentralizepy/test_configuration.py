@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 import gossipjax as gj
 from gossipjax._base.calls import record_of
 from gossipjax.decentralizepy import read_configuration
+from gossipjax.decentralizepy._data import SOURCES
 from gossipjax.decentralizepy._training import Training, optimizer_of
 from gossipjax.tasks import Examples
 
@@ -119,6 +120,16 @@ def read(tmp_path, text, **others):
     path = tmp_path / "config.ini"
     path.write_text(text)
     return read_configuration(path, **({"graph": GRAPH, "num_rounds": 2, "data": stand_in(text)} | others))
+
+
+def test_colours_are_from_minus_one_to_one_as_in_its_own_reader(monkeypatch):
+    black_and_white = np.repeat(np.array([0, 255], np.uint8), 32 * 32 * 3).reshape(2, 32, 32, 3)
+    both = Examples(np.tile(black_and_white, (N, 1, 1, 1)), np.arange(2 * N) % 2)
+    stored = gj.tasks.Dataset("cifar10", both, both, 10, (120.0,) * 3, (60.0,) * 3, "as stored")
+    monkeypatch.setattr(gj.tasks, "cifar10", lambda: stored)
+    found = SOURCES["CIFAR10"].load(90)
+    scaled = (both.inputs[:2] - np.asarray(found.mean)) / np.asarray(found.std)
+    np.testing.assert_array_equal(np.unique(scaled), [-1.0, 1.0])
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in FILES])

@@ -24,6 +24,7 @@ from experiments import (
     byzantine_breakdown,
     byzantine_learning,
     consensus_rate_vs_topology,
+    decentralizepy_curves,
     designed_networks,
     dpsgd_on_real_data,
     dynamic_vs_static,
@@ -202,6 +203,7 @@ TINY = {
         records=64,
         step_sizes=(0.5, 0.125, 0.03125),
     ),
+    "decentralizepy_curves": decentralizepy_curves.QUICK._replace(num_rounds=4, record_every=2, test_samples=40),
     "simulated_vs_real": simulated_vs_real.QUICK._replace(
         graphs=("ring",), num_rounds=2, hidden=4, compute_seconds=0.02, latency_seconds=0.0
     ),
@@ -215,7 +217,7 @@ LONG_TO_COMPILE |= {"when_is_asynchrony_worth_it"}  # seven methods
 LONG_TO_COMPILE |= {"privacy_utility", "byzantine_breakdown", "membership_follows_mixing"}
 LONG_TO_COMPILE |= {"byzantine_learning", "robust_asynchrony"}
 LONG_TO_COMPILE |= {"simulated_vs_real"}  # one process after another compiles
-LONG_TO_COMPILE |= {"designed_networks", "learned_weights"}
+LONG_TO_COMPILE |= {"designed_networks", "learned_weights", "decentralizepy_curves"}
 LONG_TO_COMPILE |= {"dynamic_vs_static", "sparsification_at_scale"}
 LONG_TO_COMPILE |= {
     "exact_methods",

@@ -1,0 +1,170 @@
+"""Run configurations of DecentralizePy by its own code: ``python -m benchmarks.decentralizepy PYTHON REPOSITORY``.
+
+REPOSITORY is a checkout of github.com/sacs-epfl/decentralizepy. PYTHON is the interpreter of an environment with what
+it imports and none of gossipjax: ``python3 -m venv peer && peer/bin/pip install torch torchvision pyzmq networkx pandas
+localconfig smallworld matplotlib scikit-learn pywavelets lz4 fpzip crudini``, then ``peer/bin/python``.
+
+Every node is a process of the published code, unchanged but for three things: CIFAR-10 comes from the arrays that
+gossipjax reads, since its own reader downloads; nodes draw no plots; messages travel over the loopback address. The
+configurations, the graph, the rounds and the test images are those of the experiment ``decentralizepy_curves``, which
+compares runs of gossipjax with the curves that are kept here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import types
+from typing import Any
+
+import numpy as np
+
+# --- the peer's side: imports neither gossipjax nor JAX ---------------------------------------------------------------
+
+
+def peer(source: str, answer: str) -> None:
+    """Run a configuration in a process a node, and write accuracy and loss of all nodes at all records."""
+    data = dict(np.load(source))
+    rounds, every = int(data["rounds"]), int(data["every"])
+    sys.path.insert(0, str(data["repository"]))
+    torch = importlib.import_module("torch")
+    importlib.import_module("torch._dynamo")  # once, before nodes fork
+    multiprocessing = importlib.import_module("torch.multiprocessing")
+    _give_data(torch, data)
+    importlib.import_module("decentralizepy.node.Node").Node.save_plot = lambda *_: None
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        for file, text in (("ip.json", '{"0": "127.0.0.1"}'), ("graph.edges", data["graph"]), ("run.ini", data["ini"])):
+            (folder / file).write_text(str(text))
+        os.chdir(folder)
+        found = importlib.import_module("localconfig").LocalConfig("run.ini")
+        sections = {section: dict(found.items(section)) for section in found}
+        graph = importlib.import_module("decentralizepy.graphs.Graph").Graph()
+        graph.read_graph_from_file("graph.edges", "edges")
+        nodes = _nodes(sections, graph, rounds, every)
+        processes = [multiprocessing.Process(target=target, args=arguments) for target, arguments in nodes]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        told = [json.loads((folder / f"{rank}_results.json").read_text()) for rank in range(graph.n_procs)]
+    records = sorted(map(int, told[0]["test_acc"]))
+    columns = {
+        "accuracy": [[one["test_acc"][str(record)] / 100 for record in records] for one in told],
+        "loss": [[one["test_loss"][str(record)] for record in records] for one in told],
+    }
+    np.savez(answer, records=records, torch=torch.__version__, **{key: np.array(one) for key, one in columns.items()})
+
+
+def _nodes(sections: dict[str, Any], graph: Any, rounds: int, every: int) -> list[tuple[Any, list[Any]]]:
+    """Return the processes of a run, with their arguments."""
+    linear = importlib.import_module("decentralizepy.mappings.Linear").Linear
+    never, quiet = 10**9, 40  # rounds from one loss on the training set to the next; level of ERROR
+    after = [".", ".", quiet, every, never, 1]
+    if "NODE" not in sections:
+        node = importlib.import_module("decentralizepy.node.DPSGDNode").DPSGDNode
+        mapping = linear(1, graph.n_procs)
+        return [(node, [rank, 0, mapping, graph, sections, rounds, *after]) for rank in range(graph.n_procs)]
+    room = "decentralizepy.node.EpidemicLearning."
+    server = importlib.import_module(f"{room}EL_Oracle_TopologyBuilder").EL_Oracle_TopologyBuilder
+    node = importlib.import_module(f"{room}EL_Oracle_Client").EL_Oracle_Client
+    mapping = linear(1, graph.n_procs, global_service_machine=0, current_machine=0)
+    clients = [(node, [rank, 0, mapping, graph, sections, rounds, *after]) for rank in range(graph.n_procs)]
+    return [(server, [-1, 0, mapping, graph, sections, rounds, ".", quiet]), *clients]
+
+
+def _give_data(torch: Any, data: dict[str, np.ndarray]) -> None:
+    """Let the published code find CIFAR-10 in arrays, in the form of its own transform: values from -1 to 1."""
+
+    class Images(torch.utils.data.Dataset):
+        def __init__(self, root: str, train: bool, download: bool, transform: Any) -> None:
+            del root, download, transform
+            part = "train" if train else "test"
+            images = torch.from_numpy(data[f"{part}/inputs"]).permute(0, 3, 1, 2)
+            self.images = (images.float() / 255 - 0.5) / 0.5
+            self.targets = data[f"{part}/labels"].tolist()
+
+        def __getitem__(self, index: int) -> tuple[Any, int]:
+            return self.images[index], self.targets[index]
+
+        def __len__(self) -> int:
+            return len(self.targets)
+
+    importlib.import_module("decentralizepy.datasets.CIFAR10").torchvision = types.SimpleNamespace(
+        datasets=types.SimpleNamespace(CIFAR10=Images)
+    )
+
+
+# --- this side --------------------------------------------------------------------------------------------------------
+
+
+def curves(python: str, repository: pathlib.Path, name: str, seed: int, config: Any) -> dict[str, Any]:
+    """Run one configuration of the experiment with one seed by the published code."""
+    from experiments import decentralizepy_curves as experiment
+
+    data, graph = experiment.data_of(config), experiment.graph_of(config)
+    with tempfile.TemporaryDirectory() as folder:
+        source, answer = (str(pathlib.Path(folder) / name) for name in ("source.npz", "answer.npz"))
+        np.savez(
+            source,
+            ini=experiment.ini(name, seed),
+            graph="\n".join([str(graph.num_nodes), *(f"{a} {b}" for a, b in experiment.edges_of(config))]) + "\n",
+            repository=str(repository / "src"),
+            rounds=config.num_rounds,
+            every=config.record_every,
+            **{
+                f"{part}/{kind}": getattr(getattr(data, part), kind)
+                for part in ("train", "test")
+                for kind in ("inputs", "labels")
+            },
+        )
+        subprocess.run([python, "-P", __file__, "peer", source, answer], check=True)
+        found = np.load(answer)
+        return {
+            "records": found["records"].tolist(),
+            "torch": str(found["torch"]),
+            "accuracy": found["accuracy"].round(5).tolist(),
+            "loss": found["loss"].round(5).tolist(),
+        }
+
+
+def main() -> None:
+    """Run all configurations with all seeds, and add each finished one to the file of curves."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("python", help="interpreter of an environment with PyTorch and what DecentralizePy imports")
+    parser.add_argument("repository", type=pathlib.Path, help="a checkout of DecentralizePy")
+    parser.add_argument("--commit", required=True, help="of the checkout, which is written beside the curves")
+    arguments = parser.parse_args()
+    from experiments import decentralizepy_curves as experiment
+    from theory.output import replacing
+
+    config, target = experiment.Config(), experiment.PUBLISHED
+    kept = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {"runs": {}}
+    for seed in range(experiment.FIRST_SEED, experiment.FIRST_SEED + config.num_seeds):
+        for name in experiment.NAMES:
+            if f"{name}/{seed}" in kept["runs"]:
+                continue
+            one = curves(arguments.python, arguments.repository.absolute(), name, seed, config)
+            kept |= {
+                "code": "github.com/sacs-epfl/decentralizepy",
+                "commit": arguments.commit,
+                "torch": one.pop("torch"),
+                "data": experiment.data_of(config).source,
+                "made": datetime.date.today().isoformat(),
+                "settings": experiment.settings_of(config),
+            }
+            kept["runs"][f"{name}/{seed}"] = one
+            with replacing(target) as temporary:
+                temporary.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+            print(f"{name}, seed {seed}: accuracy {np.mean(one['accuracy'], axis=0).round(3).tolist()}", flush=True)
+
+
+if __name__ == "__main__":
+    peer(*sys.argv[2:]) if sys.argv[1:2] == ["peer"] else main()

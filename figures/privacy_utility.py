@@ -60,7 +60,7 @@ def _panel(ax: Axes, dataset: xr.Dataset, adversary: str) -> None:
     floor = 100 * trivial.floor_of(trivial.stored(dataset), True)
     ax.axhline(floor, color="0.45", linewidth=0.8, linestyle=":")
     ax.text(0.99, best, "without noise", transform=ax.get_yaxis_transform(), fontsize=6, ha="right", va="bottom")
-    ax.text(0.01, floor, "majority class", transform=ax.get_yaxis_transform(), fontsize=6, va="bottom")
+    ax.text(0.99, floor, "majority class", transform=ax.get_yaxis_transform(), fontsize=6, ha="right", va="top")
     ax.set(xscale="log", xlabel="ε", ylim=(0, 100))
     ax.set_xticks(epsilon)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -41,6 +41,25 @@ def check_share(attackers: Int[np.ndarray, " a"], num_nodes: int) -> None:
         )
 
 
+def check_victim(victim: int | None, attackers: Int[np.ndarray, " a"], graph: Topology | None) -> None:
+    """Refuse an attack on one node that no attacker can lie to.
+
+    Raises:
+        ValueError: so.
+    """
+    if victim is None:
+        return
+    if victim in attackers:
+        raise ValueError(f"attack: its victim, node {victim}, is an attacker; aim it at an honest node")
+    if graph is not None and victim < graph.num_nodes:
+        heard = graph.senders[graph.receivers == victim]
+        if not np.isin(heard, attackers).any():
+            raise ValueError(
+                f"attack: its victim, node {victim}, hears no attacker in {graph.name}; its neighbours are "
+                f"{shown(np.unique(heard).tolist())}: make one of them an attacker"
+            )
+
+
 def check_graphs(topology: Any, rule: Rule, attackers: Int[np.ndarray, " a"]) -> Topology:
     """Refuse graphs on which a rule cannot work, and attackers that cut them in two; return the union of the graphs.
 

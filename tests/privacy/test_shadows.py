@@ -219,9 +219,9 @@ def test_members_are_found_without_noise_and_no_more_than_mu_allows_with_it():
     assert found.mean() < area
 
 
-@pytest.mark.slow  # two runs that compile
+@pytest.mark.slow  # three runs that compile
 def test_an_echo_keeps_its_victims_model_apart():
-    """All neighbours of node 0 return its own model: its members are found more often."""
+    """All neighbours of node 0 return its own model: its members are found more often. Its changes hide them."""
     task = gj.tasks.classification(
         DATA, gj.tasks.iid(8 * SHARD, 8, seed=0), gj.tasks.mlp(64, (32,), 10), batch_size=SHARD
     )
@@ -230,9 +230,11 @@ def test_an_echo_keeps_its_victims_model_apart():
     x0 = gj.replicate(task.init(KEY), 8)
     watch = [gj.observe.membership(task)]
     areas = []
-    for said in (None, gj.sharing.robust(gj.robust.gts(0.0), (1, 7), gj.robust.echo())):
+    for attack in (None, gj.robust.echo(), gj.robust.targeted_echo(0)):
+        said = None if attack is None else gj.sharing.robust(gj.robust.gts(0.0), (1, 7), attack)
         protocol = gj.dpsgd(task, Partial(optax.sgd, 0.5), sharing=said)
         keys = jax.random.split(KEY, 4)
         run = gj.simulate(keys, protocol, plan, x0, observers=watch, record_every=80)
         areas.append(np.asarray(run["membership_auc_by_node"])[:, -1, 0])
     assert (areas[1] - areas[0]).mean() > 0.02
+    assert (areas[2] - areas[0]).mean() < -0.02

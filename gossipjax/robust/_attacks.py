@@ -284,10 +284,10 @@ def echo(node: int | None = None) -> Attack:
 
 def _targeted(node: Frozen, victim: Victim, common: Any) -> Array:
     del common
+    assert victim.before is not None  # the attack remembers
     difference = 2 * (victim.own - victim.before)
-    return _repeat(
-        difference if node.value is None else jnp.where(victim.node == node.value, difference, victim.own), victim
-    )
+    aimed = True if node.value is None else victim.node == node.value
+    return _repeat(jnp.where(aimed, difference, victim.own), victim)
 
 
 @recorded("pasquini2023insecurity")

@@ -76,7 +76,8 @@ def rounds(n: int = 64, *names: str, repeats: int = 3) -> dict[str, Any]:
     task = gj.tasks.classification(pool(work), shards(n), model_of(work), batch_size=work.batch_size)
     graph = gj.topology.random_regular(n, DEGREE, seed=0, tries=20)
     plan = gj.timeline.rounds(gj.mixing.metropolis(graph), 1)
-    known, params = rules(B, DEGREE), task.init(key)
+    wanted, params = chosen(names), task.init(key)
+    known = {name: rule for name, rule in rules(B, DEGREE).items() if name in wanted}
 
     def program(sharing: Any) -> Any:
         protocol = gj.dpsgd(task, Partial(optax.sgd, work.learning_rate), local_steps=work.local_steps, sharing=sharing)
@@ -93,7 +94,7 @@ def rounds(n: int = 64, *names: str, repeats: int = 3) -> dict[str, Any]:
     plain = program(None)
     spent(plain)
     found = {}
-    for name in chosen(names):
+    for name in wanted:
         rule = robust.ubar(task) if name == UBAR else known[name]
         robustly = program(gj.sharing.robust(rule if name == UBAR else chosen_rule(known, name)))
         spent(robustly)

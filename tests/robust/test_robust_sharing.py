@@ -160,6 +160,7 @@ ATTACKS = {
     "gaussian": R.gaussian(),
     "replay": R.echo(node=0),
     "strongest": R.strongest(R.dissensus()),
+    "targeted echo": R.targeted_echo(),
 }
 
 

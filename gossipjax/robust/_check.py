@@ -80,6 +80,9 @@ def check_graphs(topology: Any, rule: Rule, attackers: Int[np.ndarray, " a"]) ->
                 f"b={float(rule.tolerated):g}: node {lonely[0]} of {graph.name} has {graph.in_degrees[lonely[0]]} "
                 f"neighbours, and the rule needs {int(rule.least) - 1}: lower b, or give every node more neighbours"
             )
+    if len({graph.num_nodes for graph in graphs}) > 1:
+        sizes = ", ".join(f"{graph.name}: {graph.num_nodes}" for graph in graphs)
+        raise ValueError(f"topology: graphs that take turns have different numbers of nodes ({sizes})")
     union = _union(graphs)
     parts, _ = sp.csgraph.connected_components(union.adjacency()[np.ix_(honest, honest)], directed=False)
     if parts > 1:

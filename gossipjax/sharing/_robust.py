@@ -212,7 +212,7 @@ def _combine(
             honest = ~lying | liar.at[receiver].get(mode="clip")
             before = None if state.before is None else state.before.at[receiver].get(mode="clip")
             victim = Victim(lies, receiver, own, others, weights, honest, rule, context, before)
-            others = jnp.where(honest[:, None], others, attack.lie(victim, common))
+            others = jnp.where(honest[:, None], others, _told(attack.lie(victim, common), others))
         new = rule.apply(own, others, weights, context)
         enough = 1 + jnp.sum(weights > 0, dtype=jnp.int32) >= rule.least
         new = jnp.where(enough, new, own if waits else jnp.nan)
@@ -223,6 +223,15 @@ def _combine(
     size = max(1, sides.neighbors.shape[1] * vectors.shape[1] * vectors.dtype.itemsize)
     width = max(1, min(len(sides.receivers), _BATCH_BYTES // (4 * size)))
     return jax.lax.map(node, (*sides, _numbers(event, sides, rows)), batch_size=width)
+
+
+def _told(lies: Any, others: Array) -> Array:
+    """Check what an attack returns."""
+    shape = getattr(lies, "shape", None)
+    if shape != others.shape:
+        kind = type(lies).__name__ if shape is None else f"an array {shape}"
+        raise ValueError(f"attack: lie must return a lie for every lane, an array {others.shape}, not {kind}")
+    return lies
 
 
 @recorded("he2022byzantine")
@@ -284,6 +293,12 @@ def robust(
     if attack is not None:
         check_victim(attack.victim.value, nodes, graph)
     num_nodes = rule.num_nodes.value
+    if graph is not None:
+        if num_nodes not in (None, graph.num_nodes):
+            raise ValueError(
+                f"rule, topology: are for {num_nodes} and {graph.num_nodes} nodes; build both for one network"
+            )
+        num_nodes = graph.num_nodes
     if attack is not None and attack.start is not None:
         if num_nodes not in (None, attack.start.num_nodes):
             raise ValueError(

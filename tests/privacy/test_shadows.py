@@ -143,6 +143,7 @@ def test_shapes_of_samples_are_kept_and_bad_input_is_refused():
         (lambda: privacy.lira(phi, np.ones_like(inside)), "in two runs or more"),
         (lambda: privacy.lira(phi, inside, fpr=1.0), "fpr"),
         (lambda: privacy.lira(np.where(inside, np.nan, phi), inside), "confidences"),
+        (lambda: privacy.lira(1e200 * phi, inside), "confidences"),
     ):
         with pytest.raises(ValueError, match=words):
             call()
@@ -191,6 +192,26 @@ def test_halves_are_what_the_runs_train_on():
     ):
         with pytest.raises(ValueError, match=words):
             call()
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        (lambda key, task: task.init(key), r"leaves \(4, ...\)"),
+        (lambda key, task: gj.replicate(task.init(key), 3), "models of all 4 nodes"),
+        (lambda key, task: jax.numpy.zeros(4), "protocol.model"),
+        (lambda key, task: jax.tree.map(lambda leaf: leaf / 0, gj.replicate(task.init(key), 4)), "node 0 in run 0"),
+    ],
+    ids=["one model", "three models", "no model", "diverged"],
+)
+def test_what_train_returns_is_checked(train, words):
+    with pytest.raises(ValueError, match=words):
+        privacy.shadow_runs(KEY, TASK, train, 4)
+
+
+def test_more_runs_than_memory_are_refused():
+    with pytest.raises(ValueError, match="take fewer runs"):
+        privacy.shadow_runs(KEY, TASK, lambda key, task: None, 10**9)
 
 
 def test_confidence_is_the_log_odds_of_the_true_label():

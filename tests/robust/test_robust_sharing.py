@@ -268,6 +268,15 @@ def test_flipped_labels():
         np.testing.assert_array_equal(after["labels"], expected)
     with pytest.raises(ValueError, match="labels"):
         R.flip_labels(gj.tasks.quadratic(np.zeros((4, 2))), [0], 10)
+    for nodes, classes, words in (
+        ([2], 3, "the data have the label 9"),
+        ([], 10, "at least one node"),
+        ([2, 2], 10, "once"),
+        ([0, 1], 10, "half or more"),
+        ([4], 10, "no node of 4"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            R.flip_labels(task, nodes, classes)
 
 
 REFUSED = [
@@ -279,6 +288,7 @@ REFUSED = [
     (lambda: gj.sharing.robust(R.gts(0.1), (), R.echo()), "at least one attacker"),
     (lambda: gj.sharing.robust(R.gts(0.1), [1], R.targeted_echo(1)), "node 1, is an attacker"),
     (lambda: gj.sharing.robust(R.gts(0.1), [1], R.targeted_echo(4), topology=T.ring(8)), "hears no attacker in ring"),
+    (lambda: gj.sharing.robust(R.gts(0.1), topology=[T.ring(8), T.ring(6)]), "different numbers of nodes"),
     (lambda: gj.observe.honest_consensus([0, 1], jnp.ones((2, 1))), "honest"),
 ]
 
@@ -301,6 +311,10 @@ def test_what_is_refused_in_a_run():
         simulate(gj.sharing.robust(R.gts(0.1), [0, 1, 2, 3], R.echo()))
     with pytest.raises(ValueError, match="no node"):
         simulate(gj.sharing.robust(R.gts(0.1), [8], R.echo()))
+    with pytest.raises(ValueError, match="is for 8 nodes, and the protocol for 6"):
+        simulate(gj.sharing.robust(R.gts(0.1), topology=T.ring(6)))
+    with pytest.raises(ValueError, match=r"a lie for every lane, an array \(2, 1\), not an array \(1,\)"):
+        simulate(gj.sharing.robust(R.gts(0.1), [0], R.Attack(Partial(lambda victim, common: victim.own))))
     flights = tl.push_gossip(T.ring(8), 9.0, compute=None, gossip=1.0, latency=0.3, seed=0)
     with pytest.raises(ValueError, match="compares several"):
         simulate(gj.sharing.robust(R.nna(0), [0], R.echo()), flights)

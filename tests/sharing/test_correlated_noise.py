@@ -46,11 +46,11 @@ def test_decor_has_the_covariance_of_its_formula():
     np.testing.assert_allclose(
         1 / np.linalg.inv(covariance).diagonal(), 1 / formulas.pairwise_mu_squared(ADJACENCY, 0.5, 2.0), rtol=1e-12
     )
-    two = run(decor(GRAPH, 0.5, 2.0), 2, jnp.zeros((N, DRAWS)), np.eye(N))
-    once = run(decor(GRAPH, 0.5, 2.0), 1, jnp.zeros((N, DRAWS)), np.eye(N))
-    second = np.asarray(two) - np.asarray(once)
-    assert near(second @ second.T / DRAWS, covariance).all()
-    assert near(second @ np.asarray(once).T / DRAWS + covariance, covariance).all()
+    for pair_std, expected in ((2.0, covariance), (0.0, 0.25 * np.eye(N))):
+        once, two = (np.asarray(run(decor(GRAPH, 0.5, pair_std), T, jnp.zeros((N, DRAWS)), np.eye(N))) for T in (1, 2))
+        second = two - once
+        assert near(second @ second.T / DRAWS, expected).all()
+        assert near(second @ once.T / DRAWS + expected, expected).all()
 
 
 def test_audit_of_decor_gives_the_formula():

@@ -286,6 +286,7 @@ def measure(config: Config, problem: Problem) -> xr.Dataset:
             "source": problem.source,
             "unit": problem.unit,
             "trivial": trivial.noted(problem.task, "accuracy"),
+            "floor": trivial.floor_of(trivial.predictors(problem.task, "accuracy"), True),
         },
         {
             "adversary": ("case", [adversary for adversary, _ in CASES]),

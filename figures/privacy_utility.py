@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from experiments.lib import trivial
 from experiments.lib.store import mean_and_interval
 from figures.lib import style
 from figures.lib.caption import INTERVAL, Caption, bands, numbers, seeds_of
@@ -57,7 +56,7 @@ def _panel(ax: Axes, dataset: xr.Dataset, adversary: str) -> None:
         style.band(ax, epsilon, mean, width, label=name.replace("σ_p", r"$\sigma_p$"), style_index=names.index(name))
     best = 100 * float(dataset.without.mean())
     style.theory_line(ax, epsilon[[0, -1]], np.array([best, best]))
-    floor = 100 * trivial.floor_of(trivial.stored(dataset), True)
+    floor = 100 * float(dataset.floor)
     ax.axhline(floor, color="0.45", linewidth=0.8, linestyle=":")
     ax.text(0.99, best, "without noise", transform=ax.get_yaxis_transform(), fontsize=6, ha="right", va="bottom")
     ax.text(0.99, floor, "majority class", transform=ax.get_yaxis_transform(), fontsize=6, ha="right", va="top")

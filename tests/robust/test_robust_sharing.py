@@ -313,7 +313,7 @@ def test_what_is_refused_in_a_run():
         simulate(gj.sharing.robust(R.gts(0.1), [8], R.echo()))
     with pytest.raises(ValueError, match="is for 8 nodes, and the protocol for 6"):
         simulate(gj.sharing.robust(R.gts(0.1), topology=T.ring(6)))
-    with pytest.raises(ValueError, match=r"a lie for every lane, an array \(2, 1\), not an array \(1,\)"):
+    with pytest.raises(ValueError, match=r"a lie for every lane, an array \(8, 1\), not an array \(1,\)"):
         simulate(gj.sharing.robust(R.gts(0.1), [0], R.Attack(Partial(lambda victim, common: victim.own))))
     flights = tl.push_gossip(T.ring(8), 9.0, compute=None, gossip=1.0, latency=0.3, seed=0)
     with pytest.raises(ValueError, match="compares several"):

@@ -31,7 +31,7 @@ def case(*words: object) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.case", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -257,9 +257,12 @@ def secure(table: Callable[..., None]) -> None:
     table("Secure aggregation, random 4-regular; fixed_point: without masks", names, rows)
 
 
-def robust(table: Callable[..., None]) -> None:
-    """Compare rounds with robust rules with plain ones, in turns in one process, and time cells of a sweep."""
-    found = case("robust_rounds", 64)
+def robust(table: Callable[..., None], rules: Sequence[str] = ()) -> None:
+    """Compare rounds with robust rules with plain ones, in turns in one process, and time cells of a sweep.
+
+    Where rules are named, measure rounds with these alone, and no cells.
+    """
+    found = case("robust_rounds", 64, *rules)
     rows = [
         (name, f"{m['cpu_s']:.2f}", f"{m['ratio']:.2f}", f"{m['gigabytes']:.2f}")
         for name, m in found.items()
@@ -267,6 +270,8 @@ def robust(table: Callable[..., None]) -> None:
     ]
     columns = ("rule", "CPU s", "over full sharing (target: at most 3)", "GB read and written by the rule, XLA's count")
     table("A round of W2, 64 nodes of degree 8, b = 2", columns, rows)
+    if rules:
+        return
     m = case("robust_sweep")
     total = m["compile_s"] + 498 * m["each_s"]
     rows = [
@@ -300,20 +305,31 @@ SECTIONS = {
 }
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run sections, print their tables, and write the tables to a file if one is named."""
+def _options(words: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line, and refuse what is wrong before the first case runs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; none: all")
     parser.add_argument("--out", type=pathlib.Path, metavar="FILE", help="also write the tables as Markdown")
+    shorter = 'the section robust measures these rules alone, such as "GTS" "median", and no sweep'
+    parser.add_argument("--rules", nargs="+", metavar="RULE", default=(), help=shorter)
     options = parser.parse_args(words)
     for name in options.sections:
         if name not in SECTIONS:
             parser.error(f"unknown section {name!r}; choose among {', '.join(SECTIONS)}")
-    if options.out is not None:
-        try:
+    if options.rules and options.sections != ["robust"]:
+        parser.error("--rules is an option of the section robust: python -m benchmarks robust --rules GTS median")
+    try:
+        _check_rules(options.rules)
+        if options.out is not None:
             check_file("--out", options.out)
-        except ValueError as error:
-            parser.error(str(error))
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run sections, print their tables, and write the tables to a file if one is named."""
+    options = _options(words)
     console, lines = Console(width=140), [f"# Benchmarks, {datetime.date.today()}", "", machine(), ""]
     console.print(machine())
 
@@ -326,10 +342,21 @@ def main(words: Sequence[str] | None = None) -> int:
         lines.extend(["| " + " | ".join(row) + " |" for row in rows] + [""])
 
     for name in options.sections or SECTIONS:
-        SECTIONS[name](table)
+        if options.rules:
+            robust(table, options.rules)
+        else:
+            SECTIONS[name](table)
         if options.out is not None:
             options.out.write_text("\n".join(lines), encoding="utf-8")
     return 0
+
+
+def _check_rules(names: Sequence[str]) -> None:
+    """Refuse unknown rules before the first case runs."""
+    if names:
+        from benchmarks.robust import chosen
+
+        chosen(names)
 
 
 def machine() -> str:

@@ -196,7 +196,7 @@ CASES: dict[str, Callable[..., dict[str, Any]]] = {
     "whole_run": lambda n: whole_run(int(n)),
     "learning": events.learning,
     "sharing": sharing.measure,
-    "robust_rounds": lambda n: robust.rounds(int(n)),
+    "robust_rounds": lambda n, *names: robust.rounds(int(n), *names),
     "robust_sweep": robust.sweep,
     "planning": systems.planning,
     "sampled": lambda n: systems.learning(int(n)),

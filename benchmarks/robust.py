@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 import gossipjax as gj
@@ -21,8 +23,11 @@ B, DEGREE = 2, 8
 ATTACKERS = (0, 1)
 
 
+UBAR = "UBAR"
+
+
 def rules(b: int, degree: int) -> dict[str, robust.Rule]:
-    """Return all rules but UBAR, which needs data, each told b."""
+    """Return all rules but UBAR, which needs data, each told b. RPEL merges by NNM and the trimmed mean."""
     beta = b / (degree + 1)
     return {
         "plain mean": robust.gts(0.0),
@@ -42,22 +47,37 @@ def rules(b: int, degree: int) -> dict[str, robust.Rule]:
     }
 
 
-def _bytes(rule: robust.Rule, n: int, parameters: int) -> float:
+def _bytes(rule: robust.Rule, n: int, params: Any) -> float:
     """Count the bytes that one node's rule reads and writes, by XLA, times n."""
-    own, others = jnp.zeros(parameters), jnp.zeros((DEGREE, parameters))
-    program = jax.jit(lambda rule, own, others, w: rule.apply(own, others, w, None))
+    flat, unravel = ravel_pytree(params)
+    own, others = jnp.zeros_like(flat), jnp.zeros((DEGREE, flat.size))
+    context = robust.Context(jax.random.key(0), jnp.int32(0), unravel)
+    program = jax.jit(lambda rule, own, others, w: rule.apply(own, others, w, context))
     cost = program.lower(rule, own, others, jnp.full(DEGREE, 1 / (DEGREE + 1))).compile().cost_analysis()
     return n * float(cost["bytes accessed"])  # type: ignore[index]
 
 
-def rounds(n: int = 64, repeats: int = 3) -> dict[str, Any]:
+def chosen(names: Sequence[str]) -> list[str]:
+    """Return the names of the rules to measure; none given: all.
+
+    Raises:
+        ValueError: a name that is not known.
+    """
+    known = [*rules(B, DEGREE), UBAR]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"unknown rule {unknown[0]!r}; choose among {'; '.join(known)}")
+    return list(names) or known
+
+
+def rounds(n: int = 64, *names: str, repeats: int = 3) -> dict[str, Any]:
     """Measure a round of W2 with each rule and with full sharing in turns, in CPU seconds of one process."""
     work, key = WORKS["W2"], jax.random.key(0)
     task = gj.tasks.classification(pool(work), shards(n), model_of(work), batch_size=work.batch_size)
     graph = gj.topology.random_regular(n, DEGREE, seed=0, tries=20)
     plan = gj.timeline.rounds(gj.mixing.metropolis(graph), 1)
-    known, params = rules(B, DEGREE), task.init(key)
-    parameters = gj.bits_per_row(gj.replicate(params, 1)) // 32
+    wanted, params = chosen(names), task.init(key)
+    known = {name: rule for name, rule in rules(B, DEGREE).items() if name in wanted}
 
     def program(sharing: Any) -> Any:
         protocol = gj.dpsgd(task, Partial(optax.sgd, work.learning_rate), local_steps=work.local_steps, sharing=sharing)
@@ -74,14 +94,15 @@ def rounds(n: int = 64, repeats: int = 3) -> dict[str, Any]:
     plain = program(None)
     spent(plain)
     found = {}
-    for name in known:
-        robustly = program(gj.sharing.robust(chosen_rule(known, name)))
+    for name in wanted:
+        rule = robust.ubar(task) if name == UBAR else known[name]
+        robustly = program(gj.sharing.robust(rule if name == UBAR else chosen_rule(known, name)))
         spent(robustly)
         pairs = [(spent(robustly), spent(plain)) for _ in range(repeats)]
         found[name] = {
             "cpu_s": float(np.median([own for own, _ in pairs])),
             "ratio": float(np.median([own / other for own, other in pairs])),
-            "gigabytes": _bytes(known[name], n, parameters) / 1e9,
+            "gigabytes": _bytes(rule, n, params) / 1e9,
         }
     return found
 

@@ -62,7 +62,8 @@ def chosen_attack(known: dict[str, Attack], name: str, liars: np.ndarray, rows: 
     ready = [each if each.start is None else each.start(liars, rows) for each in known.values()]
     index = jnp.int32(list(known).index(name))
     prepare = Partial(_prepare, tuple(each.prepare for each in ready))
-    return Attack(Partial(_lie, index, tuple(each.lie for each in ready)), prepare)
+    remembers = Frozen(any(each.remembers.value for each in ready))
+    return Attack(Partial(_lie, index, tuple(each.lie for each in ready)), prepare, remembers=remembers)
 
 
 def with_liars(shards: tasks.Partition, number: int) -> tasks.Partition:

@@ -9,6 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gossipjax._base.arguments import shown
+
+
+def one_key(key: Any) -> Any:
+    """Return a typed key.
+
+    Raises:
+        TypeError: if it is none, or several.
+    """
+    if not isinstance(key, jax.Array) or not is_key(key) or key.shape:
+        raise TypeError(f"key={shown(key)}: must be one typed key, such as jax.random.key(0)")
+    return key
+
 
 def is_key(leaf: Any) -> bool:
     """Return whether an array holds typed random keys."""

@@ -10,18 +10,6 @@ import jax.numpy as jnp
 from gossipjax._base.arguments import shown
 
 
-def one_key(key: Any) -> Any:
-    """Return a typed key.
-
-    Raises:
-        TypeError: if it is none, or several.
-    """
-    dtype = getattr(key, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.shape:
-        raise TypeError(f"key={shown(key)}: must be one typed key, such as jax.random.key(0)")
-    return key
-
-
 def float_tree(name: str, tree: Any) -> Any:
     """Return a pytree of floating-point numbers and arrays.
 

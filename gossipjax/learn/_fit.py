@@ -15,8 +15,9 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from gossipjax._base.arguments import callable_, flag, shown, whole
 from gossipjax._base.binding import as_factory
+from gossipjax._base.leaves import one_key
 from gossipjax._base.progress import progress_bar
-from gossipjax.learn._checks import float_tree, one_key
+from gossipjax.learn._checks import float_tree
 
 Outcome = Callable[..., Any]
 FLAT = 1e-4

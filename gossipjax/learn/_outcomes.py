@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from gossipjax._base.arguments import instance, optional_whole
+from gossipjax._base.leaves import one_key
 from gossipjax._engine.loop import check_state, models, run, with_slots
-from gossipjax.learn._checks import one_key
 from gossipjax.protocol import gossip_averaging
 from gossipjax.types import Protocol, Timeline, as_timeline
 

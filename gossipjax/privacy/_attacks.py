@@ -68,6 +68,10 @@ def membership_tpr(members: Any, non_members: Any, fpr: float) -> float:
     return float(np.mean(inside < outside[allowed]))
 
 
+_NO_SLOPE = 1e-100
+"""Entries of a bias below this share of the weights' are roundings of 0."""
+
+
 @recordable
 class Inverted(NamedTuple):
     """A sample, as its gradient gives it away."""
@@ -75,8 +79,8 @@ class Inverted(NamedTuple):
     inputs: Float64[np.ndarray, " d"]
     label: int
     residual: float
-    """Relative distance of the gradient from that of one sample. Near 0, the batch may have held one; of two classes it
-    always is."""
+    """Relative distance of the gradient from that of one sample, whose bias sums to 0. Near 0, the batch may have held
+    one; of two classes the gradient of any batch is."""
 
 
 @recorded("phong2018privacy")
@@ -103,16 +107,20 @@ def gradient_inversion(weights: Any, bias: Any) -> Inverted:
         x, y, and how far the gradient is from one of a single sample.
 
     Raises:
-        ValueError: if shapes do not fit, a number is not finite, or the bias has no gradient.
+        ValueError: if shapes do not fit, a number is not finite, there are no inputs, or the bias has no gradient.
 
     Reference: Phong, Aono, Hayashi, Wang, Moriai 2018 (recalled, not looked up).
     """
     kernel = reals("weights", weights, shape=(None, None))
     slope = reals("bias", bias, shape=(len(kernel),), remedy="with one entry for each row of weights")
-    if not slope.size or not np.any(slope):
+    if not kernel.shape[1]:
+        raise ValueError(f"weights of shape {kernel.shape}: must have a column for each input")
+    largest = np.abs(slope).max(initial=0.0)
+    if not largest > _NO_SLOPE * np.abs(kernel).max(initial=0.0):
         raise ValueError(f"bias={shown(bias)}: has no gradient, so that no sample can be read off")
-    strongest = int(np.argmax(np.abs(slope)))
-    x = kernel[strongest] / slope[strongest]
-    size = np.linalg.norm(kernel)
-    residual = np.linalg.norm(kernel - np.outer(slope, x)) / size if size else 0.0
+    kernel, slope = kernel / largest, slope / largest
+    x = kernel[np.argmax(np.abs(slope))] / slope[np.argmax(np.abs(slope))]
+    # The entries of p − y sum to 0: the distance of the bias from such a vector counts, too.
+    apart = np.hypot(np.linalg.norm(kernel - np.outer(slope, x)), abs(slope.sum()) / np.sqrt(slope.size))
+    residual = apart / np.hypot(np.linalg.norm(kernel), np.linalg.norm(slope))
     return Inverted(x, int(np.argmin(slope)), float(residual))

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float64, Int, Key
 
 from gossipjax._base.arguments import choice, flag, real, reals, wholes
 from gossipjax._base.calls import recorded
+from gossipjax._base.leaves import one_key
 from gossipjax.privacy._contributions import Contributions, Hears, as_contributions, check_noise, start_values
 from gossipjax.privacy._knowledge import CLEAR_GAP, grams, joint_bracket, knowledge
 from gossipjax.privacy._noise import PairwiseNoise
@@ -82,7 +83,7 @@ def audit(
         :meth:`~gossipjax.privacy.Audit.picture`, and statements.
 
     Raises:
-        TypeError: no plan, or no contributions.
+        TypeError: no plan, no contributions, or no key.
         ValueError: a protocol or sharing that is not linear, noise other than that of its private task, nodes that are
             not in the plan, groups that do not say who averages, numbers out of range, or too little memory.
 
@@ -96,7 +97,7 @@ def audit(
     sigma = noise if isinstance(noise, PairwiseNoise) else real("noise", noise, above=0)
     Delta, eta = real("sensitivity", sensitivity, above=0), real("rounding", rounding, least=0)
     check_noise(contributions, sigma, Delta)
-    key = jax.random.key(0) if key is None else key
+    key = jax.random.key(0) if key is None else one_key(key)
     _check(timeline, problem, flag("local_only", local_only), said, watchers, sigma)
     cuts = _cuts(prefixes, len(timeline))
     extra = _published(published, timeline.properties.num_nodes, cuts)
@@ -104,17 +105,18 @@ def audit(
     node, made = (tapes[0].node, tapes[0].made) if tapes else contributions_made(timeline, what, key)
     n = timeline.properties.num_nodes
     counts = np.stack([np.bincount(node[made < cut], minlength=n) for cut in cuts])
-    views = _views(tapes, watchers, (cuts, sigma, eta, extra), counts)
-    own_sigma = sigma.sigma if isinstance(sigma, PairwiseNoise) else sigma
+    own_sigma, scale = (sigma.sigma, Delta) if isinstance(sigma, PairwiseNoise) else (sigma, Delta / sigma)
+    # Without noise of pairs μ is a multiple of Δ/σ, whose square may be no float.
+    views = _views(tapes, watchers, (cuts, sigma if isinstance(sigma, PairwiseNoise) else 1.0, eta, extra), counts)
     return Audit(
         plan=timeline.properties.name,
         unit=what.unit,
         hears=said,
         observers=tuple(label(each) for each in watchers),
         prefixes=np.asarray(cuts),
-        mu_after=Delta * np.sqrt(views.upper),
-        mu_lower=Delta * np.sqrt(views.lower[-1]),
-        local=Delta * np.sqrt(counts[-1]) / own_sigma,
+        mu_after=scale * np.sqrt(views.upper),
+        mu_lower=scale * np.sqrt(views.lower[-1]),
+        local=np.sqrt(counts[-1]) * (Delta / own_sigma),
         num_contributions=counts[-1],
         num_reconstructed=views.reconstructed[-1],
         hops=_hops(tapes, watchers, n),

@@ -50,6 +50,10 @@ class Contributions:
         return self.unit, {} if self.of == "start" else {"order": self.order, "local steps": self.local_steps}
 
 
+_WIDEST = 1e10
+"""Largest ratio of two learning rates: singular values that count must stay well above rounding."""
+
+
 def start_values() -> Contributions:
     """Audit averaging in which every node adds noise to its start value, once, before the first message.
 
@@ -88,6 +92,11 @@ def steps(
     rates = None if step_sizes is None else reals("step_sizes", step_sizes, shape=(None,), above=0)
     if rates is not None and not rates.size:
         raise ValueError("step_sizes=[]: must hold a learning rate; None means a constant one")
+    if rates is not None and rates.max() > _WIDEST * rates.min():
+        raise ValueError(
+            f"step_sizes: lie between {rates.min():g} and {rates.max():g}, too far apart to tell a small step from the "
+            f"rounding of a large one; pass rates within a factor of {_WIDEST:g}, such as those of a part of the plan"
+        )
     beta = real("momentum", momentum, least=0, below=1)
     return Contributions("steps", order, whole("local_steps", local_steps, least=1), rates, beta)
 

@@ -11,6 +11,8 @@ from gossipjax._base.arguments import real, reals
 from gossipjax._base.calls import recorded
 from gossipjax._base.lazy import special
 
+_BEYOND = 1e150
+"""No float holds ε, about μ²/2, of a larger μ."""
 _STEPS = 200
 """Halvings: far more than float64 has digits."""
 
@@ -26,18 +28,22 @@ def delta(mu: Any, epsilon: Any) -> Float64[np.ndarray, "..."]:
         epsilon: ε ≥ 0, of a shape that broadcasts.
 
     Raises:
-        ValueError: if a number is negative or NaN.
+        ValueError: if a number is negative or NaN, or shapes do not broadcast.
 
     Reference: Balle and Wang 2018, theorem 8; Dong, Roth and Su 2022, corollary 1.
     """
-    mu = reals("mu", mu, least=0, infinite=True)
-    return _delta(*np.broadcast_arrays(mu, reals("epsilon", epsilon, least=0)))
+    mu, loss = reals("mu", mu, least=0, infinite=True), reals("epsilon", epsilon, least=0)
+    try:
+        return _delta(*np.broadcast_arrays(mu, loss))
+    except ValueError:
+        raise ValueError(f"mu of shape {mu.shape}, epsilon of shape {loss.shape}: must broadcast together") from None
 
 
 def _delta(mu: Any, epsilon: Any) -> Any:
     some = (mu > 0) & np.isfinite(mu)
     m = np.where(some, mu, 1.0)
-    exact = special.ndtr(m / 2 - epsilon / m) - np.exp(epsilon + special.log_ndtr(-m / 2 - epsilon / m))
+    with np.errstate(over="ignore"):  # ε/μ may be infinite: δ is 0 then
+        exact = special.ndtr(m / 2 - epsilon / m) - np.exp(epsilon + special.log_ndtr(-m / 2 - epsilon / m))
     return np.where(some, np.maximum(exact, 0.0), np.where(mu > 0, 1.0, 0.0))
 
 
@@ -66,15 +72,16 @@ def epsilon(mu: Any, delta: float) -> Float64[np.ndarray, "..."]:
 
 def smallest_epsilon(values: Float64[np.ndarray, "*any"], target: float) -> Float64[np.ndarray, "..."]:
     """Return ε for checked arguments; NaN stays NaN."""
-    finite = np.where(np.isfinite(values), values, 1.0)
+    some = values < _BEYOND
+    finite = np.where(some, values, 1.0)
     # δ(ε) ≤ Φ(μ/2 − ε/μ), which is δ at the upper end.
-    low, high = np.zeros_like(finite), finite**2 / 2 + finite * np.sqrt(2 * np.log(1 / target))
+    low, high = np.zeros_like(finite), finite**2 / 2 + finite * np.sqrt(-2 * np.log(target))
     for _ in range(_STEPS):
         middle = (low + high) / 2
         above = _delta(finite, middle) > target
         low, high = np.where(above, middle, low), np.where(above, high, middle)
     found = np.where(_delta(finite, np.zeros_like(finite)) <= target, 0.0, high)
-    return np.where(np.isfinite(values), found, values)
+    return np.where(some, found, values + np.inf)
 
 
 def auc(mu: Any) -> Float64[np.ndarray, "..."]:

@@ -60,6 +60,9 @@ def knowledge(
         rows = np.concatenate([rows, published @ tape.final[:, columns]])
     live = np.any(rows != 0, axis=0)
     columns, rows = columns[live], rows[:, live]
+    if not rounding:  # the length of a row says nothing then, and must not decide the rank
+        largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
+        rows = rows / np.where(largest > 0, largest, 1)
     values, right, gap = _row_space(rows)
     sure = np.sum(right**2, axis=0) >= 1 - _CERTAIN
     return Knowledge(

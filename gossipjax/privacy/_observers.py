@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Int
 
-from gossipjax._base.arguments import shown, whole
+from gossipjax._base.arguments import shown, whole, wholes
 from gossipjax.privacy._tape import Tape
 from gossipjax.types import NOBODY
 
@@ -50,10 +50,21 @@ def _as_observer(name: str, observer: Any, n: int) -> tuple[int, ...] | Wire:
     if isinstance(observer, Wire):
         if observer.links is None:
             return observer
-        return Wire(tuple(tuple(_nodes(f"{name}.links", link, n)) for link in observer.links))  # type: ignore[misc]
+        return Wire(_links(f"{name}.links", observer.links, n))
     if isinstance(observer, tuple | list | np.ndarray | frozenset | set):
         return tuple(sorted(set(_nodes(name, observer, n))))
     return (_node(name, observer, n),)
+
+
+def _links(name: str, links: Any, n: int) -> tuple[tuple[int, int], ...]:
+    """Check links: pairs of two nodes."""
+    remedy = f"(sender, receiver) of each link, nodes 0 … {n - 1}, such as ((0, 1),); None means all links"
+    pairs = wholes(name, links, shape=(None, 2), least=0, most=n - 1, remedy=remedy)
+    if not len(pairs):
+        raise ValueError(f"{name}={shown(links)}: must name at least one link; None means all")
+    if len(loops := np.flatnonzero(pairs[:, 0] == pairs[:, 1])):
+        raise ValueError(f"{name}[{loops[0]}]={tuple(pairs[loops[0]].tolist())}: a node sends nothing to itself")
+    return tuple((sender, receiver) for sender, receiver in pairs.tolist())
 
 
 def _nodes(name: str, nodes: Any, n: int) -> list[int]:

@@ -20,7 +20,13 @@ def _powers(W: Any, num_rounds: int) -> tuple[np.ndarray, list[np.ndarray], np.n
     for _ in range(whole("num_rounds", num_rounds, least=1) - 1):
         powers.append(dense @ powers[-1])
     links = (dense != 0) & ~np.eye(len(dense), dtype=bool)
-    return links, powers, np.stack([np.sum(power**2, axis=1) for power in powers])
+    norms = np.stack([np.sum(power**2, axis=1) for power in powers])
+    if not norms.all():
+        step, node = np.argwhere(norms == 0)[0]
+        raise ValueError(
+            f"W: row {node} of W^{step} is zero, so that node {node} says nothing; pass rows that sum to 1"
+        )
+    return links, powers, norms
 
 
 @recorded("cyffers2022muffliato")
@@ -36,7 +42,7 @@ def muffliato(W: Any, num_rounds: int) -> Float64[np.ndarray, "n n"]:
         num_rounds: T ≥ 1.
 
     Raises:
-        ValueError: if W is not square, or T < 1.
+        ValueError: if W is not square, a power of it has a row of zeros, or T < 1.
 
     Reference: Cyffers, Even, Bellet and Massoulié 2022, arXiv 2206.05091. Here s counts the rounds of mixing before a
     message, so that the first message, which is the noisy start value itself, is s = 0 and counts. The authors' code
@@ -58,7 +64,7 @@ def fresh_noise(W: Any, num_rounds: int) -> Float64[np.ndarray, "n n"]:
         num_rounds: T ≥ 1.
 
     Raises:
-        ValueError: if W is not square, or T < 1.
+        ValueError: if W is not square, a power of it has a row of zeros, or T < 1.
 
     Reference: theorem 11 of Cyffers, Even, Bellet and Massoulié 2022, as corrected in the code of arXiv 2510.17480.
     """

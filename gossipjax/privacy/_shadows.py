@@ -12,16 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float64, Int, Key
 
-from gossipjax._base.arguments import callable_, flag, real, reals, shown, whole
+from gossipjax._base.arguments import callable_, flag, real, reals, whole
 from gossipjax._base.arguments import seed as check_seed
 from gossipjax._base.binding import as_task
 from gossipjax._base.calls import recordable, recorded
 from gossipjax._base.lazy import stats
-from gossipjax._base.leaves import is_key
+from gossipjax._base.leaves import one_key
+from gossipjax._base.memory import check_memory
 from gossipjax.types import Params, Task
 
 _SMALLEST_LOSS = 1e-7
 """Losses below are roundings of 0 in single precision."""
+_LARGEST = 1e100
+"""Log-odds beyond have squares that overflow; those of losses in single precision are below 1e39."""
 _SMALLEST = 1e-24
 """Variances below are roundings of 0."""
 
@@ -98,6 +101,23 @@ def _confidence(task: Task, model: Params, samples: Int[Array, " s"]) -> Array:
     return -loss - jnp.log(-jnp.expm1(-loss))
 
 
+def _models_of_all(models: Any, model: Any, num_nodes: int) -> Any:
+    """Check what train returns, and keep the rows of nodes."""
+    told: Any = jax.tree.structure(models)
+    expected = jax.tree.structure(model)
+    if told != expected:
+        raise ValueError(
+            f"train: must return the models of all nodes, {expected}, not {told}; such as protocol.model(state)"
+        )
+    for leaf, one in zip(jax.tree.leaves(models), jax.tree.leaves(model), strict=True):
+        if leaf.shape[1:] != one.shape or len(leaf.shape) == len(one.shape) or leaf.shape[0] < num_nodes:
+            raise ValueError(
+                f"train: must return the models of all {num_nodes} nodes, with leaves ({num_nodes}, ...) such as "
+                f"{(num_nodes, *one.shape)}, not {leaf.shape}; such as protocol.model(state)"
+            )
+    return jax.tree.map(lambda leaf: leaf[:num_nodes], models)
+
+
 @recorded("carlini2022lira")
 def shadow_runs(
     key: Key[Array, ""],
@@ -125,19 +145,21 @@ def shadow_runs(
 
     Raises:
         TypeError: if key is not one typed key, task not a task, or train no function.
-        ValueError: if the task has no labelled shards, a shard has less than two samples or less than are asked for, or
-            num_runs < 4.
+        ValueError: if the task has no labelled shards, a shard has less than two samples or less than are asked for,
+            num_runs < 4 or too large for the memory, or train does not return models of all nodes with finite losses.
 
     Reference: Carlini, Chien, Nasr, Song, Terzis, Tramèr 2022, arXiv 2112.03570 (recalled).
     """
-    if not isinstance(key, jax.Array) or not is_key(key) or key.shape:
-        raise TypeError(f"key={shown(key)}: must be one typed key; pass jax.random.key(0)")
+    key = one_key(key)
     indices, offsets = _shards(task)
     callable_("train", train, "train(key, task) -> models")
     runs = whole("num_runs", num_runs, least=4, remedy="one is attacked, and its shadows need two of each kind")
     smallest = int(np.diff(offsets).min())
     count = smallest if samples is None else whole("samples", samples, least=1, most=smallest, remedy="of each shard")
     rng = np.random.default_rng(check_seed(seed))
+    model = jax.eval_shape(task.init, key)
+    of_run = 16 * len(indices) + task.num_nodes * sum(4 * leaf.size for leaf in jax.tree.leaves(model))
+    check_memory(f"num_runs={runs}: halves and models of all runs", runs * of_run, "take fewer runs")
     shards = [indices[low:high] for low, high in itertools.pairwise(offsets)]
     chosen = np.stack([rng.permutation(shard)[:count] for shard in shards])
     pairs = [[_two_halves(rng, shard) for shard in shards] for _ in range((runs + 1) // 2)]
@@ -150,11 +172,17 @@ def shadow_runs(
     @jax.vmap
     def one(key: Key[Array, ""], own: Int[Array, " m"]) -> Array:
         half = dataclasses.replace(task, data=task.data | {"indices": own, "offsets": edges})
-        models = jax.tree.map(lambda leaf: leaf[: task.num_nodes], train(key, half))
+        models = _models_of_all(train(key, half), model, task.num_nodes)
         return jax.lax.map(lambda node: _confidence(task, *node), (models, attacked))
 
     own = jnp.asarray(np.array([np.concatenate(each) for each in halves]), jnp.int32)
-    return Shadows(np.asarray(one(jax.random.split(key, runs), own), np.float64), inside, chosen)
+    confidences = np.asarray(one(jax.random.split(key, runs), own), np.float64)
+    if len(broken := np.argwhere(~np.isfinite(confidences))):
+        raise ValueError(
+            f"train: the model of node {broken[0][1]} in run {broken[0][0]} has losses that are not finite; lower the "
+            "learning rate"
+        )
+    return Shadows(confidences, inside, chosen)
 
 
 @recorded("carlini2022lira")
@@ -183,12 +211,12 @@ def lira(confidences: Any, inside: Any, *, offline: bool = False, fpr: float = 0
         fpr: rate of false positives that the thresholds aim at, in (0, 1); the result has the one that was reached.
 
     Raises:
-        ValueError: if shapes differ, a number is not finite, a sample is out of fewer than two runs, or in fewer than
-            two (offline: in none), or no variance can be estimated.
+        ValueError: if shapes differ, a number is not finite or beyond 1e100, a sample is out of fewer than two runs, or
+            in fewer than two (offline: in none), or no variance can be estimated.
 
     Reference: Carlini et al. 2022, arXiv 2112.03570 (recalled).
     """
-    phi = reals("confidences", confidences)
+    phi = reals("confidences", confidences, least=-_LARGEST, most=_LARGEST)
     told = np.asarray(inside)
     rate, alone = real("fpr", fpr, above=0, below=1, remedy="such as 0.1"), flag("offline", offline)
     if told.dtype != bool or told.shape != phi.shape or not phi.size:

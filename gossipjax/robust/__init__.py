@@ -11,6 +11,7 @@ from gossipjax.robust._attacks import ipm as ipm
 from gossipjax.robust._attacks import isolation as isolation
 from gossipjax.robust._attacks import sign_flip as sign_flip
 from gossipjax.robust._attacks import spectral as spectral
+from gossipjax.robust._attacks import targeted_echo as targeted_echo
 from gossipjax.robust._clipping import clipped_gossip as clipped_gossip
 from gossipjax.robust._clipping import cs_plus as cs_plus
 from gossipjax.robust._clipping import gts as gts

@@ -32,6 +32,8 @@ class Victim(NamedTuple):
     """Neighbours that send their true models."""
     rule: Rule
     context: Context | None
+    before: Float[Array, " P"] | None = None
+    """Its model at its event before this one, at first its start; None unless the attack remembers."""
 
 
 @recordable
@@ -46,6 +48,10 @@ class Attack(NamedTuple):
     prepare: Partial | None = None
     start: Any = None
     """``start(attackers, num_nodes)`` on the host: the attack with what it must know before the run; or None."""
+    remembers: Any = Frozen(False)
+    """Whether the lie is made from ``victim.before``, a compile-time constant; a run then holds every model twice."""
+    victim: Any = Frozen(None)
+    """The one node that is lied to, or None: all that are honest. A compile-time constant, to check it."""
 
 
 def _repeat(lie: Float[Array, " P"], victim: Victim) -> Float[Array, "k P"]:
@@ -274,6 +280,37 @@ def echo(node: int | None = None) -> Attack:
     if copied is None:
         return Attack(Partial(_echo))
     return Attack(Partial(_replay), Partial(_model_of, Frozen(copied)))
+
+
+def _targeted(node: Frozen, victim: Victim, common: Any) -> Array:
+    del common
+    assert victim.before is not None  # the attack remembers
+    difference = 2 * (victim.own - victim.before)
+    aimed = True if node.value is None else victim.node == node.value
+    return _repeat(jnp.where(aimed, difference, victim.own), victim)
+
+
+@recorded("pasquini2023insecurity")
+def targeted_echo(node: int | None = None) -> Attack:
+    """Build the targeted echo: the victim hears ``2 (x_t − x_{t−1})``, twice what its model has changed by.
+
+    ``x_t`` is the model that the victim says in the event, and ``x_{t−1}`` the one at its event before, at first the
+    model that it starts from. The idea is that only what the victim has learned comes back to it. The lie also pulls
+    its model towards zero, and a run in which every node is a victim may diverge.
+
+    Args:
+        node: the victim; other nodes hear their own model from attackers, so that the attackers' weight stays with
+            them. None: every honest node is a victim.
+
+    Raises:
+        ValueError: if node is negative; with the sharing, if it is an attacker or, where the topology is known, hears
+            none; in a run, if there is no such node.
+
+    Reference: attacks on an echo are those of Pasquini, Raynal, Troncoso 2023, arXiv 2205.08443 (recalled, not looked
+    up); this form is that of a public code, which sends nothing to other nodes, and nothing before it has two models.
+    """
+    aimed = Frozen(optional_whole("node", node, least=0))
+    return Attack(Partial(_targeted, aimed), remembers=Frozen(True), victim=aimed)
 
 
 @recorded("wu2023ios")

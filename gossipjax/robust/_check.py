@@ -41,6 +41,25 @@ def check_share(attackers: Int[np.ndarray, " a"], num_nodes: int) -> None:
         )
 
 
+def check_victim(victim: int | None, attackers: Int[np.ndarray, " a"], graph: Topology | None) -> None:
+    """Refuse an attack on one node that no attacker can lie to.
+
+    Raises:
+        ValueError: so.
+    """
+    if victim is None:
+        return
+    if victim in attackers:
+        raise ValueError(f"attack: its victim, node {victim}, is an attacker; aim it at an honest node")
+    if graph is not None and victim < graph.num_nodes:
+        heard = graph.senders[graph.receivers == victim]
+        if not np.isin(heard, attackers).any():
+            raise ValueError(
+                f"attack: its victim, node {victim}, hears no attacker in {graph.name}; its neighbours are "
+                f"{shown(np.unique(heard).tolist())}: make one of them an attacker"
+            )
+
+
 def check_graphs(topology: Any, rule: Rule, attackers: Int[np.ndarray, " a"]) -> Topology:
     """Refuse graphs on which a rule cannot work, and attackers that cut them in two; return the union of the graphs.
 
@@ -61,6 +80,9 @@ def check_graphs(topology: Any, rule: Rule, attackers: Int[np.ndarray, " a"]) ->
                 f"b={float(rule.tolerated):g}: node {lonely[0]} of {graph.name} has {graph.in_degrees[lonely[0]]} "
                 f"neighbours, and the rule needs {int(rule.least) - 1}: lower b, or give every node more neighbours"
             )
+    if len({graph.num_nodes for graph in graphs}) > 1:
+        sizes = ", ".join(f"{graph.name}: {graph.num_nodes}" for graph in graphs)
+        raise ValueError(f"topology: graphs that take turns have different numbers of nodes ({sizes})")
     union = _union(graphs)
     parts, _ = sp.csgraph.connected_components(union.adjacency()[np.ix_(honest, honest)], directed=False)
     if parts > 1:

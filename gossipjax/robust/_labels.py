@@ -8,11 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Int, Key
 
-from gossipjax._base.arguments import instance, whole, wholes
+from gossipjax._base.arguments import instance, whole
 from gossipjax._base.calls import recorded
+from gossipjax.robust._check import check_share, checked_attackers
 from gossipjax.types import Task
 
 
@@ -38,14 +40,21 @@ def flip_labels(task: Task, attackers: Sequence[int], num_classes: int) -> Task:
 
     Raises:
         TypeError: if task is not a task.
-        ValueError: if an attacker is not one of its nodes, C < 2, or batches have no labels.
+        ValueError: if attackers are not distinct nodes, none, or half of all or more, C < 2 or at most the largest
+            label, or batches have no labels.
     """
     instance("task", task, Task, "build one with gossipjax.tasks.classification")
-    remedy = f"nodes of the task, 0 … {task.num_nodes - 1}"
-    nodes = wholes("attackers", attackers, shape=(None,), least=0, most=task.num_nodes - 1, remedy=remedy)
-    classes = jnp.int32(whole("num_classes", num_classes, least=2))
+    nodes = checked_attackers(attackers)
+    check_share(nodes, task.num_nodes)
+    if not len(nodes):
+        raise ValueError("attackers=[]: must name at least one node, or leave the task as it is")
+    classes = whole("num_classes", num_classes, least=2)
     drawn = jax.eval_shape(task.batch, jax.random.key(0), task.data, jnp.int32(0))
     if not isinstance(drawn, dict) or "labels" not in drawn:
         raise ValueError("task: its batches have no 'labels' that could be flipped; use a task of classification")
+    if isinstance(task.data, dict) and "labels" in task.data:
+        largest = int(np.max(np.asarray(task.data["labels"]), initial=0))
+        if largest >= classes:
+            raise ValueError(f"num_classes={classes}: the data have the label {largest}; pass the number of classes")
     flips = jnp.zeros(task.num_nodes, bool).at[jnp.asarray(nodes, jnp.int32)].set(True)
-    return dataclasses.replace(task, batch=Partial(_batch, task.batch, flips, classes))
+    return dataclasses.replace(task, batch=Partial(_batch, task.batch, flips, jnp.int32(classes)))

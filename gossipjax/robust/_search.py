@@ -63,4 +63,4 @@ def strongest(attack: Attack) -> Attack:
     """
     instance("attack", attack, Attack, "build one with gossipjax.robust, such as dissensus()")
     start = None if attack.start is None else _Started(attack.start)
-    return Attack(Partial(_lie, attack._replace(start=None)), attack.prepare, start)
+    return attack._replace(lie=Partial(_lie, attack._replace(start=None)), start=start)

@@ -22,7 +22,7 @@ from gossipjax.mixing._apply import mix
 from gossipjax.mixing._forms import DenseMixing, GroupMixing, PairMixing, TableMixing, live_receivers
 from gossipjax.robust import Attack, Rule
 from gossipjax.robust._attacks import Victim
-from gossipjax.robust._check import check_graphs, check_share, checked_attackers
+from gossipjax.robust._check import check_graphs, check_share, check_victim, checked_attackers
 from gossipjax.robust._lanes import Context
 from gossipjax.topology import Topology
 from gossipjax.types import NOBODY, Event, Params, Sharing
@@ -44,6 +44,8 @@ class RobustState(NamedTuple):
     faults: Faults
     authors: Int[Array, " rows"]
     """The node whose model each row holds."""
+    before: Float[Array, "rows P"] | None
+    """What each row held at its event before, at first the start; None where no attack remembers it."""
 
 
 class _Sides(NamedTuple):
@@ -65,9 +67,10 @@ class _Setting(NamedTuple):
     """Whether a node whose inbox does not hold enough models yet keeps its own, a compile-time constant."""
 
 
-def _init(x0: Params) -> RobustState:
+def _init(remembers: Frozen, x0: Params) -> RobustState:
     rows = num_rows(x0)
-    return RobustState(no_faults(rows, _CAUSES), jnp.arange(rows, dtype=jnp.int32))
+    before = ravel_rows(x0) if remembers.value else None
+    return RobustState(no_faults(rows, _CAUSES), jnp.arange(rows, dtype=jnp.int32), before)
 
 
 def _encode(
@@ -97,6 +100,9 @@ def _sides(mixing: Any, rows: int) -> _Sides:
 def _check_form(setting: _Setting, event: Event, models: int) -> None:
     if setting.attack is not None:
         check_share(np.asarray(setting.nodes.value, np.int64), models)
+        aimed = setting.attack.victim.value
+        if aimed is not None and aimed >= models:
+            raise ValueError(f"attack: its victim, node {aimed}, is no node of {models}, 0 … {models - 1}")
     if isinstance(event.mixing, PairMixing) and not setting.rule.pairs.value:
         raise ValueError(
             "this robust rule compares several neighbours, and at a meeting a node hears one: use rounds, such as "
@@ -138,8 +144,10 @@ def _merge(
     _check_form(setting, event, models)
     _check_all_at_once(setting, event)
     sides = _sides(event.mixing, rows)
-    new = _combine(setting, key, event, vectors, sides, x, state.authors)
-    authors = state.authors
+    new = _combine(setting, key, event, vectors, sides, x, state)
+    authors, before = state.authors, state.before
+    if before is not None:
+        before = before.at[sides.receivers].set(vectors.at[sides.receivers].get(mode="clip"), mode="drop")
     # Rows of messages in flight are written as they are sent: lies are told where they arrive.
     if models < rows:
         kept = ravel_rows(mix(event.mixing, x))
@@ -149,7 +157,7 @@ def _merge(
         said = authors.at[sender].get(mode="clip")
         authors = authors.at[jnp.where(message, sides.receivers, rows)].set(said, mode="drop")
     mixed = vectors.at[sides.receivers].set(new, mode="drop")
-    state = _noted(setting, state._replace(authors=authors), sides, vectors, new, event)
+    state = _noted(setting, state._replace(authors=authors, before=before), sides, vectors, new, event)
     return state, unravel_rows(mixed, x)
 
 
@@ -176,7 +184,7 @@ def _combine(
     vectors: Array,
     sides: _Sides,
     x: Params,
-    authors: Int[Array, " rows"],
+    state: RobustState,
 ) -> Float[Array, "r P"]:
     """Apply the rule to each receiver, some at a time so that memory does not grow with all their neighbours."""
     rule, rows = setting.rule, len(vectors)
@@ -200,10 +208,11 @@ def _combine(
         draws, lies = jax.random.split(jax.random.fold_in(jax.random.fold_in(stream, number), receiver))
         context = Context(draws, receiver, unravel)
         if attack is not None:
-            lying = liar[authors.at[neighbors].get(mode="clip")]
+            lying = liar[state.authors.at[neighbors].get(mode="clip")]
             honest = ~lying | liar.at[receiver].get(mode="clip")
-            victim = Victim(lies, receiver, own, others, weights, honest, rule, context)
-            others = jnp.where(honest[:, None], others, attack.lie(victim, common))
+            before = None if state.before is None else state.before.at[receiver].get(mode="clip")
+            victim = Victim(lies, receiver, own, others, weights, honest, rule, context, before)
+            others = jnp.where(honest[:, None], others, _told(attack.lie(victim, common), others))
         new = rule.apply(own, others, weights, context)
         enough = 1 + jnp.sum(weights > 0, dtype=jnp.int32) >= rule.least
         new = jnp.where(enough, new, own if waits else jnp.nan)
@@ -214,6 +223,15 @@ def _combine(
     size = max(1, sides.neighbors.shape[1] * vectors.shape[1] * vectors.dtype.itemsize)
     width = max(1, min(len(sides.receivers), _BATCH_BYTES // (4 * size)))
     return jax.lax.map(node, (*sides, _numbers(event, sides, rows)), batch_size=width)
+
+
+def _told(lies: Any, others: Array) -> Array:
+    """Check what an attack returns."""
+    shape = getattr(lies, "shape", None)
+    if shape != others.shape:
+        kind = type(lies).__name__ if shape is None else f"an array {shape}"
+        raise ValueError(f"attack: lie must return a lie for every lane, an array {others.shape}, not {kind}")
+    return lies
 
 
 @recorded("he2022byzantine")
@@ -258,9 +276,10 @@ def robust(
     Raises:
         TypeError: if rule, attack or topology has the wrong type.
         ValueError: attackers that are not distinct nodes, are half of all nodes or more, or cut the honest nodes apart;
-            a rule that needs more neighbours than a node has; an attack without attackers; before a run, inboxes on
-            another graph than ``topology``; during a run, meetings or single messages with a rule that compares several
-            models, fragments, weights below 0, or an attack or a rule built for other numbers of nodes.
+            a rule that needs more neighbours than a node has; an attack without attackers, or on one node that is an
+            attacker or hears none; before a run, inboxes on another graph than ``topology``; during a run, meetings or
+            single messages with a rule that compares several models, fragments, weights below 0, or an attack or a rule
+            built for other numbers of nodes.
 
     Reference: the rules of :mod:`gossipjax.robust` have theirs; the attacker of He, Karimireddy, Jaggi 2022.
     """
@@ -271,7 +290,15 @@ def robust(
     if (attack is not None) and not len(nodes):
         raise ValueError("attackers=(): an attack needs at least one attacker; name them, or leave the attack out")
     graph = None if topology is None else check_graphs(topology, rule, nodes)
+    if attack is not None:
+        check_victim(attack.victim.value, nodes, graph)
     num_nodes = rule.num_nodes.value
+    if graph is not None:
+        if num_nodes not in (None, graph.num_nodes):
+            raise ValueError(
+                f"rule, topology: are for {num_nodes} and {graph.num_nodes} nodes; build both for one network"
+            )
+        num_nodes = graph.num_nodes
     if attack is not None and attack.start is not None:
         if num_nodes not in (None, attack.start.num_nodes):
             raise ValueError(
@@ -284,4 +311,5 @@ def robust(
     setting = _Setting(rule, jnp.asarray(nodes, jnp.int32), known, attack, Frozen(graph is not None))
     checksum = None if graph is None else graph.checksum
     requires = Requires({"own_rows"}, mixing=True, num_nodes=num_nodes, graph=checksum)
-    return Sharing(Partial(_init), Partial(_encode), Partial(_merge, setting), requires)
+    remembers = Frozen(False) if attack is None else attack.remembers
+    return Sharing(Partial(_init, remembers), Partial(_encode), Partial(_merge, setting), requires)

@@ -182,7 +182,7 @@ TINY = {
     "membership_follows_mixing": membership_follows_mixing.QUICK._replace(
         num_nodes=9, shard=8, hidden=4, num_rounds=3, num_seeds=2
     ),
-    "privacy_utility": privacy_utility.QUICK._replace(num_rounds=3, epsilons=(10.0,), num_seeds=2),
+    "privacy_utility": privacy_utility.QUICK._replace(writers=8, num_rounds=3, epsilons=(10.0,), num_seeds=2),
     "byzantine_breakdown": byzantine_breakdown.QUICK._replace(
         clique=4, ties=3, liars=(1, 3), rules=byzantine_breakdown.ALL[1:5], num_rounds=4, num_seeds=2
     ),

@@ -59,6 +59,16 @@ def test_benchmarks(bad, monkeypatch, capsys):
     assert "--out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["robust", "--rules", "GTSS"], ["million", "--rules", "GTS"]])
+def test_rules_that_are_not_measured(words, monkeypatch, capsys):
+    monkeypatch.setattr(benchmarking, "case", working)
+    with pytest.raises(SystemExit) as ended:
+        benchmarking.main(words)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "choose among plain mean; clipped" in said or "an option of the section robust" in said
+
+
 def test_every_configuration_is_found_before_the_first_runs(monkeypatch, capsys, tmp_path):
     """The second stem has none of the paper's size."""
     monkeypatch.setattr(command, "run_one", working)

@@ -72,7 +72,7 @@ LEGAL = {
     ("training_series", "times_s"): {repr(EMPTY)},
     ("audit", "noise"): {"3"},
     **{("power_law", name): {"'nonsense'"} for name in ("name", "unit")},
-    **{(name, "attackers"): {repr(EMPTY)} for name in ("flip_labels", "honest_consensus")},
+    **{(name, "attackers"): {repr(EMPTY)} for name in ("honest_consensus",)},
     **{(name, "mu"): {repr(EMPTY), repr(np.ones((3, 4, 5)))} for name in ("epsilon", "delta", "auc")},
     ("delta", "epsilon"): {repr(EMPTY), repr(np.ones((3, 4, 5)))},
 }

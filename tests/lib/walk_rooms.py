@@ -614,6 +614,7 @@ def robust():
         call(r.dissensus, epsilon=1.0),
         call(r.spectral, topology=graph, scale=1.0),
         call(r.echo, node=1),
+        call(r.targeted_echo, node=1),
         call(r.gaussian, scale=30.0),
         call(r.strongest, attack=r.dissensus()),
         call(r.flip_labels, task=task(), attackers=[1], num_classes=10),

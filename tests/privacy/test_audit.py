@@ -421,6 +421,20 @@ def test_weights_in_single_precision_are_fractions():
     assert np.array_equal(gj.audit(single).reconstructed, gj.audit(plan).reconstructed)
 
 
+def test_units_of_noise_and_of_sums_change_no_rank():
+    """σ and Δ whose squares are no floats, published sums of any length, and learning rates far apart."""
+    plan = rounds(T.path(4), 3)
+    exact = gj.audit(plan, STEPS).mu
+    for sigma in (1e-300, 1e300):
+        np.testing.assert_allclose(sigma * gj.audit(plan, STEPS, noise=sigma).mu, exact, **EXACT)
+    for length in (1e-200, 1e300):
+        found = gj.audit(meetings([(0, 1)], 4), observers=[0], published=np.full((1, 4), 0.25 * length))
+        np.testing.assert_allclose(found.mu[0] ** 2, (NAN, 1, 0.5, 0.5), **EXACT)
+    for rates in ([1.0, 1e-5, 1e-10], [1e-10, 1e-5, 1.0]):
+        found = gj.audit(rounds(T.path(2), 3), privacy.steps(step_sizes=rates), observers=[0])
+        np.testing.assert_allclose(found.mu[0], (NAN, np.sqrt(3)), **EXACT)
+
+
 def test_a_rank_that_rounding_decides_hides_nothing():
     # On a long path, far values enter a message at 1e-14 of the others: no gap separates them from rounding.
     found = gj.audit(rounds(T.path(40), 39), observers=[0])
@@ -462,6 +476,12 @@ REFUSED = [
     ({"prefixes": [9]}, "prefixes"),
     ({"published": np.ones((1, 3))}, "published"),
     ({"hears": "sums", "observers": [privacy.Wire()]}, "Wire"),
+    ({"observers": [privacy.Wire(())]}, "links"),
+    ({"observers": [privacy.Wire(5)]}, "receiver"),
+    ({"observers": [privacy.Wire((0, 1))]}, "receiver"),
+    ({"observers": [privacy.Wire(((0, 1, 2),))]}, "receiver"),
+    ({"observers": [privacy.Wire(((0, 4),))]}, "nodes 0 … 3"),
+    ({"observers": [privacy.Wire(((0, 1), (2, 2)))]}, r"links\[1\]=\(2, 2\): a node sends nothing to itself"),
 ]
 
 
@@ -483,7 +503,10 @@ def test_plans_that_are_refused():
         gj.audit(tl.from_events(group, gj.Properties(2, 2, "a group")))
     with pytest.raises(TypeError, match="contributions"):
         gj.audit(pairs, 3)
-    for words in ({"momentum": 1.0}, {"local_steps": 0}, {"step_sizes": [0.0]}):
+    for key in (0, jax.random.split(KEY, 2)):
+        with pytest.raises(TypeError, match="key"):
+            gj.audit(pairs, key=key)
+    for words in ({"momentum": 1.0}, {"local_steps": 0}, {"step_sizes": [0.0]}, {"step_sizes": [1.0, 1e-11]}):
         with pytest.raises(ValueError, match=next(iter(words))):
             privacy.steps(**words)
     with pytest.raises(ValueError, match="directed"):

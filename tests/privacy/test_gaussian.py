@@ -1,5 +1,7 @@
 """Gaussian differential privacy, and the optimum behind μ of several contributions."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.integrate
@@ -29,6 +31,18 @@ def test_epsilon_inverts_delta(mu, exponent):
         assert privacy.delta(mu, 0.0) <= target
     else:
         np.testing.assert_allclose(privacy.delta(mu, found), target, rtol=1e-6)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="broadcast"):
+        privacy.delta([1.0, 2.0], [1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match=r"row 1 of W\^1 is zero"):
+        privacy.muffliato(np.asarray([[1.0, 0.0], [0.0, 0.0]]), 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert privacy.epsilon(1e200, 1e-5) == np.inf
+        assert 38.0 < privacy.epsilon(1.0, 1e-320) < 40.0
+        assert privacy.delta(1e-320, 1.0) == 0
 
 
 def test_ends():

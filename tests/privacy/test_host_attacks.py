@@ -65,7 +65,20 @@ def test_bad_input_is_refused():
         privacy.gradient_inversion(np.ones((2, 3)), np.zeros(2))
     with pytest.raises(ValueError, match="weights"):
         privacy.gradient_inversion(np.ones((3, 3)), np.ones(2))
+    with pytest.raises(ValueError, match="column for each input"):
+        privacy.gradient_inversion(np.ones((2, 0)), np.ones(2))
+    with pytest.raises(ValueError, match="no gradient"):
+        privacy.gradient_inversion(np.ones((2, 3)), [1e-320, -1e-320])
 
 
 def test_a_rate_of_almost_one_allows_all_but_one():
     assert privacy.membership_tpr([0.1, 0.2, 0.9], [0.1, 0.3], 1 - 1e-10) == pytest.approx(2 / 3)
+
+
+def test_a_bias_that_does_not_sum_to_zero_is_of_no_sample():
+    """Of C = 2 equal entries 1, weights 1: the nearest vector of sum 0 is √2 away, the gradient is √(6 + 2) long."""
+    found = privacy.gradient_inversion(np.ones((2, 3)), np.ones(2))
+    assert found.residual == pytest.approx(np.sqrt(2 / 8))
+    large = privacy.gradient_inversion(np.full((2, 3), 1e300), [1e300, -1e300])
+    assert np.isfinite(large.residual)
+    np.testing.assert_array_equal(large.inputs, 1)

@@ -143,6 +143,7 @@ def test_shapes_of_samples_are_kept_and_bad_input_is_refused():
         (lambda: privacy.lira(phi, np.ones_like(inside)), "in two runs or more"),
         (lambda: privacy.lira(phi, inside, fpr=1.0), "fpr"),
         (lambda: privacy.lira(np.where(inside, np.nan, phi), inside), "confidences"),
+        (lambda: privacy.lira(1e200 * phi, inside), "confidences"),
     ):
         with pytest.raises(ValueError, match=words):
             call()
@@ -193,6 +194,26 @@ def test_halves_are_what_the_runs_train_on():
             call()
 
 
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        (lambda key, task: task.init(key), r"leaves \(4, ...\)"),
+        (lambda key, task: gj.replicate(task.init(key), 3), "models of all 4 nodes"),
+        (lambda key, task: jax.numpy.zeros(4), "protocol.model"),
+        (lambda key, task: jax.tree.map(lambda leaf: leaf / 0, gj.replicate(task.init(key), 4)), "node 0 in run 0"),
+    ],
+    ids=["one model", "three models", "no model", "diverged"],
+)
+def test_what_train_returns_is_checked(train, words):
+    with pytest.raises(ValueError, match=words):
+        privacy.shadow_runs(KEY, TASK, train, 4)
+
+
+def test_more_runs_than_memory_are_refused():
+    with pytest.raises(ValueError, match="take fewer runs"):
+        privacy.shadow_runs(KEY, TASK, lambda key, task: None, 10**9)
+
+
 def test_confidence_is_the_log_odds_of_the_true_label():
     found = privacy.shadow_runs(KEY, TASK, lambda key, task: gj.replicate(TASK.init(KEY), NODES), 4)
     model = TASK.init(KEY)
@@ -219,9 +240,9 @@ def test_members_are_found_without_noise_and_no_more_than_mu_allows_with_it():
     assert found.mean() < area
 
 
-@pytest.mark.slow  # two runs that compile
+@pytest.mark.slow  # three runs that compile
 def test_an_echo_keeps_its_victims_model_apart():
-    """All neighbours of node 0 return its own model: its members are found more often."""
+    """All neighbours of node 0 return its own model: its members are found more often. Its changes hide them."""
     task = gj.tasks.classification(
         DATA, gj.tasks.iid(8 * SHARD, 8, seed=0), gj.tasks.mlp(64, (32,), 10), batch_size=SHARD
     )
@@ -230,9 +251,11 @@ def test_an_echo_keeps_its_victims_model_apart():
     x0 = gj.replicate(task.init(KEY), 8)
     watch = [gj.observe.membership(task)]
     areas = []
-    for said in (None, gj.sharing.robust(gj.robust.gts(0.0), (1, 7), gj.robust.echo())):
+    for attack in (None, gj.robust.echo(), gj.robust.targeted_echo(0)):
+        said = None if attack is None else gj.sharing.robust(gj.robust.gts(0.0), (1, 7), attack)
         protocol = gj.dpsgd(task, Partial(optax.sgd, 0.5), sharing=said)
         keys = jax.random.split(KEY, 4)
         run = gj.simulate(keys, protocol, plan, x0, observers=watch, record_every=80)
         areas.append(np.asarray(run["membership_auc_by_node"])[:, -1, 0])
     assert (areas[1] - areas[0]).mean() > 0.02
+    assert (areas[2] - areas[0]).mean() < -0.02

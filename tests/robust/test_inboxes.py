@@ -68,15 +68,23 @@ RULES = {
 }
 
 
-def sign_flip(own, honest, weights, liar_weight):
+def sign_flip(own, honest, weights, liar_weight, before):
     return -np.vstack([own, honest]).mean(0)
 
 
-def dissensus(own, honest, weights, liar_weight):
+def dissensus(own, honest, weights, liar_weight, before):
     return own - 2 * weights @ (honest - own) / liar_weight
 
 
-ATTACKS = {"sign flip": (R.sign_flip(), sign_flip), "dissensus": (R.dissensus(2.0), dissensus)}
+def targeted_echo(own, honest, weights, liar_weight, before):
+    return 2 * (own - before)
+
+
+ATTACKS = {
+    "sign flip": (R.sign_flip(), sign_flip),
+    "dissensus": (R.dissensus(2.0), dissensus),
+    "targeted echo": (R.targeted_echo(), targeted_echo),
+}
 
 
 def loop(rule, least, lie, latency, graph=GRAPH, x0=X0):
@@ -85,6 +93,7 @@ def loop(rule, least, lie, latency, graph=GRAPH, x0=X0):
     times, nodes = timeline.xs["time"], timeline.xs["nodes"][:, 0]
     W = gj.mixing.metropolis(graph).toarray()
     x, sent = np.array(x0), {j: [] for j in range(len(x0))}
+    last = x.copy()  # the model of each node at its last tick
     waited = 0
     for t, i in zip(times, nodes, strict=True):
         inbox = {}
@@ -93,6 +102,7 @@ def loop(rule, least, lie, latency, graph=GRAPH, x0=X0):
             if there:
                 inbox[j] = there[-1]
         sent[i].append((t, x[i].copy()))
+        before, last[i] = last[i].copy(), x[i]
         names = list(inbox)
         weights = W[i, names]
         if not names:
@@ -103,7 +113,7 @@ def loop(rule, least, lie, latency, graph=GRAPH, x0=X0):
             continue
         if lie is not None and any(j in LIARS for j in names):
             lying = np.isin(names, LIARS)
-            told = lie(x[i], heard[~lying].reshape(-1, x.shape[1]), weights[~lying], weights[lying].sum())
+            told = lie(x[i], heard[~lying].reshape(-1, x.shape[1]), weights[~lying], weights[lying].sum(), before)
             heard = np.where(lying[:, None], told, heard)
         if len(names) + 1 < least:
             waited += 1

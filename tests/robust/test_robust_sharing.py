@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -159,6 +160,7 @@ ATTACKS = {
     "gaussian": R.gaussian(),
     "replay": R.echo(node=0),
     "strongest": R.strongest(R.dissensus()),
+    "targeted echo": R.targeted_echo(),
 }
 
 
@@ -266,6 +268,15 @@ def test_flipped_labels():
         np.testing.assert_array_equal(after["labels"], expected)
     with pytest.raises(ValueError, match="labels"):
         R.flip_labels(gj.tasks.quadratic(np.zeros((4, 2))), [0], 10)
+    for nodes, classes, words in (
+        ([2], 3, "the data have the label 9"),
+        ([], 10, "at least one node"),
+        ([2, 2], 10, "once"),
+        ([0, 1], 10, "half or more"),
+        ([4], 10, "no node of 4"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            R.flip_labels(task, nodes, classes)
 
 
 REFUSED = [
@@ -275,6 +286,9 @@ REFUSED = [
     (lambda: gj.sharing.robust(R.gts(0.1), [9], R.echo(), topology=T.ring(8)), "no node"),
     (lambda: gj.sharing.robust(R.gts(0.1), [1, 1], R.echo()), "once"),
     (lambda: gj.sharing.robust(R.gts(0.1), (), R.echo()), "at least one attacker"),
+    (lambda: gj.sharing.robust(R.gts(0.1), [1], R.targeted_echo(1)), "node 1, is an attacker"),
+    (lambda: gj.sharing.robust(R.gts(0.1), [1], R.targeted_echo(4), topology=T.ring(8)), "hears no attacker in ring"),
+    (lambda: gj.sharing.robust(R.gts(0.1), topology=[T.ring(8), T.ring(6)]), "different numbers of nodes"),
     (lambda: gj.observe.honest_consensus([0, 1], jnp.ones((2, 1))), "honest"),
 ]
 
@@ -297,6 +311,10 @@ def test_what_is_refused_in_a_run():
         simulate(gj.sharing.robust(R.gts(0.1), [0, 1, 2, 3], R.echo()))
     with pytest.raises(ValueError, match="no node"):
         simulate(gj.sharing.robust(R.gts(0.1), [8], R.echo()))
+    with pytest.raises(ValueError, match="is for 8 nodes, and the protocol for 6"):
+        simulate(gj.sharing.robust(R.gts(0.1), topology=T.ring(6)))
+    with pytest.raises(ValueError, match=r"a lie for every lane, an array \(8, 1\), not an array \(1,\)"):
+        simulate(gj.sharing.robust(R.gts(0.1), [0], R.Attack(Partial(lambda victim, common: victim.own))))
     flights = tl.push_gossip(T.ring(8), 9.0, compute=None, gossip=1.0, latency=0.3, seed=0)
     with pytest.raises(ValueError, match="compares several"):
         simulate(gj.sharing.robust(R.nna(0), [0], R.echo()), flights)
@@ -322,7 +340,9 @@ def test_lies_that_are_not_finite():
 
 
 @pytest.mark.parametrize(
-    "attack", [R.gaussian(2.0), R.strongest(R.gaussian(2.0)), R.alie()], ids=["gaussian", "best", "alie"]
+    "attack",
+    [R.gaussian(2.0), R.strongest(R.gaussian(2.0)), R.alie(), R.targeted_echo()],
+    ids=["gaussian", "best", "alie", "targeted"],
 )
 def test_packing_and_records_change_no_lie(attack):
     """At meetings each victim's draws are those of its own event, also where many are packed into one."""
@@ -363,3 +383,38 @@ def test_parts_built_for_other_networks_are_refused():
         run(R.ubar(task), [1], R.spectral(T.ring(7)))
     with pytest.raises(ValueError, match="node=9: echo copies a node of 6"):
         run(R.trimmed_mean(0), [1], R.echo(9))
+    with pytest.raises(ValueError, match="node 9, is no node of 6"):
+        run(R.trimmed_mean(0), [1], R.targeted_echo(9))
+
+
+# Lies that remember
+
+
+def _echoes(rounds, W, targets, liars, rate, x0, node=None):
+    """D-PSGD on quadratics with liars that tell ``2 (x_t − x_{t−1})``, in float64."""
+    x, before = x0.copy(), x0.copy()
+    for _ in range(rounds):
+        x = x - rate * (x - targets)
+        new = W @ x
+        for i in np.setdiff1d(np.arange(len(x)), liars):
+            heard = x.copy()
+            heard[liars] = 2 * (x[i] - before[i]) if node in (None, i) else x[i]
+            new[i] = W[i] @ heard
+        x, before = new, x
+    return x
+
+
+@pytest.mark.parametrize("node", [None, 2])
+@pytest.mark.parametrize("form", ["dense", "table"])
+def test_targeted_echoes_are_the_plain_loop(form, node):
+    """Twice the change since the model that the victim said before; at first, since its start."""
+    graph, liars, rate = T.random_regular(8, 4, seed=0), (3, 6), 0.3
+    rng = np.random.default_rng(5)
+    targets, x0 = rng.standard_normal((2, 8, 3))
+    W = gj.mixing.metropolis(graph)
+    attack = R.targeted_echo(node)
+    task = gj.tasks.quadratic(targets)
+    protocol = gj.dpsgd(task, Partial(optax.sgd, rate), sharing=gj.sharing.robust(R.gts(0.0), liars, attack))
+    found = gj.simulate(KEY, protocol, tl.rounds(W, 5, form=form), jnp.asarray(x0), observers=[], record_every=2).x
+    expected = _echoes(5, W.toarray(), targets, list(liars), rate, x0, node)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)

@@ -46,11 +46,11 @@ def test_decor_has_the_covariance_of_its_formula():
     np.testing.assert_allclose(
         1 / np.linalg.inv(covariance).diagonal(), 1 / formulas.pairwise_mu_squared(ADJACENCY, 0.5, 2.0), rtol=1e-12
     )
-    two = run(decor(GRAPH, 0.5, 2.0), 2, jnp.zeros((N, DRAWS)), np.eye(N))
-    once = run(decor(GRAPH, 0.5, 2.0), 1, jnp.zeros((N, DRAWS)), np.eye(N))
-    second = np.asarray(two) - np.asarray(once)
-    assert near(second @ second.T / DRAWS, covariance).all()
-    assert near(second @ np.asarray(once).T / DRAWS + covariance, covariance).all()
+    for pair_std, expected in ((2.0, covariance), (0.0, 0.25 * np.eye(N))):
+        once, two = (np.asarray(run(decor(GRAPH, 0.5, pair_std), T, jnp.zeros((N, DRAWS)), np.eye(N))) for T in (1, 2))
+        second = two - once
+        assert near(second @ second.T / DRAWS, expected).all()
+        assert near(second @ once.T / DRAWS + expected, expected).all()
 
 
 def test_audit_of_decor_gives_the_formula():
@@ -63,14 +63,14 @@ def test_audit_of_decor_gives_the_formula():
         np.testing.assert_allclose(found, expected, rtol=1e-7)  # certificates
 
 
-def first_event():
-    timeline = rounds(MIX, 1)
-    return timeline.event(KEY, timeline.shared, jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), timeline.xs))
+def event_of(t):
+    timeline = rounds(MIX, t + 1)
+    return timeline.event(KEY, timeline.shared, jax.tree.map(lambda leaf: jnp.asarray(leaf[t]), timeline.xs))
 
 
-def messages(sharing, x):
+def messages(sharing, x, t=0):
     """What each node sends to each neighbour in one round, and to itself."""
-    return np.asarray(jax.jit(sharing.encode)(KEY, (), x, x, first_event())[1][0])
+    return np.asarray(jax.jit(sharing.encode)(KEY, (), x, x, event_of(t))[1][0])
 
 
 def loop(sent):
@@ -93,7 +93,7 @@ def test_zip_dl_sends_noise_that_sums_to_zero_over_the_receivers(own):
         total = sum(W[k, j] * (sent(j, k) - x[j]) for k in places[j]) + W[j, j] * (sent(j, j) - x[j])
         np.testing.assert_allclose(total, 0, atol=1e-14)
         assert (np.abs(sent(j, j) - x[j]).max() > 1e-3) == own
-    merged = np.asarray(sharing.merge(KEY, (), (jnp.asarray(X0), jnp.asarray(said), first_event()))[1])
+    merged = np.asarray(sharing.merge(KEY, (), (jnp.asarray(X0), jnp.asarray(said), event_of(0)))[1])
     np.testing.assert_allclose(merged, loop(sent), rtol=0, atol=1e-14)
     np.testing.assert_allclose(merged.mean(0), x.mean(0), rtol=0, atol=1e-14)
     assert np.abs(merged - W @ x).max() > 0.05
@@ -115,12 +115,20 @@ def test_zip_dl_has_the_covariance_and_the_loss_of_its_formulas():
         assert formulas.zero_sum_weighted_mu_squared(weights, np.arange(m)) == np.inf
 
 
+def test_zip_dl_draws_other_noise_in_every_round():
+    """Between rounds the noise to each receiver, of 2,000 draws, has a correlation within 5/√2000 of 0."""
+    first, second = (messages(zip_dl(GRAPH, 1.0), jnp.zeros((N, DRAWS)), t) for t in (0, 1))
+    for j in range(N):
+        for k in range(int(ADJACENCY[j].sum())):
+            assert abs(np.corrcoef(first[j, k], second[j, k])[0, 1]) < 5 / np.sqrt(DRAWS)
+
+
 def test_zip_dl_without_noise_is_full_sharing_and_leaves_draw_other_noise():
     quiet, loud, x = zip_dl(GRAPH, 0.0), zip_dl(GRAPH, 1.0), jnp.asarray(X0)
-    merged = quiet.merge(KEY, (), (x, jnp.asarray(messages(quiet, x)), first_event()))[1]
+    merged = quiet.merge(KEY, (), (x, jnp.asarray(messages(quiet, x)), event_of(0)))[1]
     np.testing.assert_allclose(merged, W @ X0, rtol=0, atol=1e-14)  # sums in another order
     zeros = jax.tree.map(jnp.zeros_like, split(X0))
-    left, right = jax.tree.leaves(jax.jit(loud.encode)(KEY, (), zeros, zeros, first_event())[1][0])
+    left, right = jax.tree.leaves(jax.jit(loud.encode)(KEY, (), zeros, zeros, event_of(0))[1][0])
     assert left.shape[:2] == right.shape[:2] == (N, ADJACENCY.sum(axis=1).max() + 1)
     assert not np.isin(np.ravel(left)[np.ravel(left) != 0], np.ravel(right)).any()
 

@@ -190,6 +190,18 @@ def test_masks_do_not_repeat(pair):
     assert byte_score(long_messages(False, t)[one] - long_messages(False, later)[other]) > 100
 
 
+def test_receivers_of_the_same_neighbours_get_other_masks():
+    """On a ring of four, nodes 1 and 3 hear the same two: two of them who pool equal masks would see no mask at all."""
+    x = 1 + 0.1 * np.random.default_rng(1).standard_normal((4, 9000))
+    graph = topology.ring(4)
+    for masks in (True, False):
+        words = np.asarray(
+            rounded(secure_aggregation(graph, masks=masks), timeline.rounds(metropolis(graph), 1), x)[2].words
+        )
+        apart = words[0, 0] - words[0, 1]
+        assert byte_score(apart) < 4 if masks else not apart.any()
+
+
 def test_masks_cancel_at_each_receiver():
     sharing = secure_aggregation(UNEVEN)
     edges = edges_at(sharing.encode.args[0].edges, 0)

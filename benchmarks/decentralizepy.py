@@ -21,6 +21,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 import types
 from typing import Any
 
@@ -52,8 +53,7 @@ def peer(source: str, answer: str) -> None:
         processes = [multiprocessing.Process(target=target, args=arguments) for target, arguments in nodes]
         for process in processes:
             process.start()
-        for process in processes:
-            process.join()
+        _join(processes)
         told = [json.loads((folder / f"{rank}_results.json").read_text()) for rank in range(graph.n_procs)]
     records = sorted(map(int, told[0]["test_acc"]))
     columns = {
@@ -61,6 +61,16 @@ def peer(source: str, answer: str) -> None:
         "loss": [[one["test_loss"][str(record)] for record in records] for one in told],
     }
     np.savez(answer, records=records, torch=torch.__version__, **{key: np.array(one) for key, one in columns.items()})
+
+
+def _join(processes: list[Any]) -> None:
+    """Wait for all nodes; if one fails, end the others, which would wait for its messages for ever."""
+    while any(process.is_alive() for process in processes):
+        if any(process.exitcode for process in processes):
+            for process in processes:
+                process.kill()
+            raise SystemExit("a node failed, see above; run the command again, it goes on with what is missing")
+        time.sleep(0.5)
 
 
 def _nodes(sections: dict[str, Any], graph: Any, rounds: int, every: int) -> list[tuple[Any, list[Any]]]:

@@ -20,6 +20,7 @@ from gossipjax._base.streams import STARTS, STEPS
 from gossipjax._engine import chunks, loop, stretches
 from gossipjax._engine.chunks import Piece, Room
 from gossipjax._engine.fingerprint import Origin, identity, of_start
+from gossipjax._engine.mesh.data import on_device, specs
 from gossipjax._engine.mesh.placement import Place, Placement, replicate
 from gossipjax._engine.packing import Choice as Packed
 from gossipjax._engine.packing import pack
@@ -104,15 +105,15 @@ def _placed_call(functions, settings: Settings, mesh: Mesh, key, protocol, xs, s
     def of_device(key, protocol, xs, shared, state, losses, observers, cuts, place):
         def part(key, state, losses):
             timeline = Timeline(xs, shared, functions[0], settings.facts, functions[1])
-            return stretches.advance(
-                key, protocol, timeline, state, losses, cuts, observers=observers, place=place
-            )  # fmt: skip
+            own, watch = on_device((protocol, observers))
+            return stretches.advance(key, own, timeline, state, losses, cuts, observers=watch, place=place)
 
         return _each_seed(part, settings, key, state, losses)
 
     # No check of replication: it would require every constant in a loop to be cast to "varying".
     run = jax.shard_map(
-        of_device, mesh=mesh, in_specs=(P(), P(), P(), P(), rows, P(), P(), P(), of_place),
+        of_device, mesh=mesh,
+        in_specs=(P(), specs(protocol), P(), P(), rows, P(), specs(observers), P(), of_place),
         out_specs=((rows, P(), P()), P()), check_vma=False,
     )  # fmt: skip
     return run(key, protocol, xs, shared, state, losses, observers, cuts, place)

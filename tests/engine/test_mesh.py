@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from xla_flags import flags_after
 
 import gossipjax as gj
-from gossipjax._base.placement import is_by_rows
+from gossipjax._base.placement import by_rows, is_by_rows
 from gossipjax._engine.mesh.devices import as_mesh
 from gossipjax._engine.mesh.layout import choose_parts, exchange, layout
 from gossipjax._engine.mesh.transfers import rows_of
@@ -180,6 +180,16 @@ def test_meshes():
     assert run(LEARN, PLAN, mesh=jax.make_mesh((1,), ("rows",))).manifest["placement"]["rows"] == [8]
 
 
+@by_rows
+def as_before(key, state, event):
+    return LEARN.step(key, state, event)
+
+
+def test_a_marked_function_of_a_user_runs_on_a_mesh():
+    mine = LEARN._replace(step=as_before)
+    np.testing.assert_array_equal(run(mine, PLAN).x, run(mine, PLAN, mesh=None).x)
+
+
 def test_a_mesh_of_one_device_is_the_same_run():
     one, other = run(LEARN, PLAN, mesh=None), run(LEARN, PLAN)
     np.testing.assert_array_equal(one.x, other.x)
@@ -215,6 +225,20 @@ def test_eight_devices_are_one():
     assert report["exchange"] == "halo"
     assert found["moves"]["hlo"] == report["moved"] == report["bound"] == 128
     assert found["moves"]["largest gather"] <= 8  # numbers of devices: counters, no rows
+
+
+def test_samples_lie_on_the_devices_of_their_nodes():
+    found = json.loads(in_processes_of_their_own("mesh_checks.py", "data"))
+    here, everything = found.pop("data bytes")
+    assert 0.4 * everything < here < everything
+    for compared in found.values():
+        assert_equal_runs(compared)
+        report, wanted = compared["report"], compared["wanted"]
+        assert report["data"] == wanted or wanted is None
+        most, devices = max(report["data"]), report["devices"]
+        assert report["data_padding"] == devices * most - sum(report["data"]) if wanted else True
+        assert report["data_copied"] == (40 if wanted else 4)  # mean and scale of 5 features; one penalty
+    assert len(found) == 6
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Runs on meshes of forced CPU devices beside the same run on one device; prints one JSON object.
 
 A process of its own, since the number of devices is fixed when JAX starts. ``python tests/lib/mesh_checks.py few``
-does what the fast tests read, ``transfers`` and ``all`` the rest.
+does what a fast test reads, ``data``, ``transfers`` and ``all`` the rest.
 """
 
 import json
@@ -164,6 +164,36 @@ def memory(n=64, d=4000):
     FOUND["memory"] = {"state": [each.state for each in sizes], "events": [each.events for each in sizes]}
 
 
+def data(n=11):
+    """Images with their nodes: what each device holds, and equal runs; K divides no number here."""
+    draws, labels = np.random.default_rng(0), np.arange(90) % 3
+    pool = gj.tasks.from_arrays(draws.normal(size=(90, 5)).astype(np.float32), labels, np.ones((3, 5)), np.arange(3))
+    shards = gj.tasks.dirichlet(labels, n, alpha=0.5, seed=0)
+    images = gj.tasks.classification(pool, shards, gj.tasks.softmax_regression(5, 3), batch_size=4)
+    wrong = gj.robust.flip_labels(images, [1, 4], 3)
+    sums = gj.tasks.finite_sum(gj.tasks.linear_regression(n, 6, 3, seed=0))
+    cases = {
+        "flipped": (wrong, gj.dpsgd(wrong, Partial(optax.sgd, 0.1), local_steps=2)),
+        "sums": (sums.task, gj.gt_saga(sums, 0.05)),
+    }
+    plan = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.ring(n)), 4, form="table")
+    for name, (each, method) in cases.items():
+        watch = [gj.observe.consensus_distance(), gj.observe.disagreement(), gj.observe.node_metrics(each)]
+        settings = {"observers": watch, "record_every": 2, "strategy": "vmap", "progress": False}
+        one = gj.simulate(KEY, method, plan, each, **settings)
+        for devices in (2, 3, 8):
+            parts = scattered(n, devices)
+            other = gj.simulate(KEY, method, plan, each, mesh=gj.mesh(devices), parts=parts, **settings)
+            compare(f"data {name} K={devices}", one, other)
+            held = [np.concatenate([shards.shard(i) for i in np.flatnonzero(parts == k)]) for k in range(devices)]
+            rows = 5 * 4 + 4 + 4  # an image, its label, its number
+            wanted = [rows * len(own) + 4 * (n + 1) for own in held]
+            report = other.manifest["placement"]
+            FOUND[f"data {name} K={devices}"] |= {"report": report, "wanted": wanted if name == "flipped" else None}
+    call = gj.estimate_memory(KEY, cases["flipped"][1], plan, wrong, strategy="vmap", mesh=gj.mesh(2))
+    FOUND["data bytes"] = [call.data, sum(leaf.nbytes for leaf in jax.tree.leaves(wrong.data))]
+
+
 def scattered(n, devices):
     """Nodes on devices at random, of different numbers, node 0 on the last device."""
     draws = np.random.default_rng(0)
@@ -202,6 +232,8 @@ def transfers(n=40):
 if __name__ == "__main__":
     if sys.argv[1] == "transfers":
         transfers()
+    elif sys.argv[1] == "data":
+        data()
     elif sys.argv[1] == "few":
         one_and_many(100, (8,))
         moves()

@@ -57,6 +57,7 @@ _small_rows = jax.make_user_context(None)
 
 
 _BY_ROWS: set[Callable[..., Any]] = set()
+_IN_ROUNDS: set[Callable[..., Any]] = set()
 _SHARDS: dict[Callable[..., Any], Callable[..., Any]] = {}
 """How the data that a function draws from are cut; see :func:`by_shards`."""
 
@@ -82,9 +83,21 @@ def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def is_by_rows(function: Any) -> bool:
-    """Return whether a function, or the one that a ``Partial`` binds, is marked by :func:`by_rows`."""
-    return unwrap(function)[0] in _BY_ROWS
+def by_rows_in_rounds(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a function as :func:`by_rows` does, but for rounds only, not for meetings and messages of single nodes."""
+    _IN_ROUNDS.add(callable_("function", function, "a module-level function"))
+    return function
+
+
+def is_by_rows(function: Any, *, in_rounds: bool = False) -> bool:
+    """Return whether a function, or the one that a ``Partial`` binds, is marked by :func:`by_rows`.
+
+    Args:
+        function: any.
+        in_rounds: whether the mark of :func:`by_rows_in_rounds` is enough.
+    """
+    inner = unwrap(function)[0]
+    return inner in _BY_ROWS or (in_rounds and inner in _IN_ROUNDS)
 
 
 def by_shards(shards: Callable[..., PyTree]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

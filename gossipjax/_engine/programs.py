@@ -41,6 +41,8 @@ class Settings:
     seeds: Literal["vmap", "map"] | None
     facts: Properties
     """Numbers of nodes and rows."""
+    block: int | None = None
+    """Events whose levels are found at once; None: there are no levels, or they are packed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +93,9 @@ def _advance_call(functions, settings: Settings, key, protocol, xs, shared, stat
 
     def part(key, state, losses):
         timeline = Timeline(xs, shared, functions[0], settings.facts, functions[1])
-        return stretches.advance(key, protocol, timeline, state, losses, cuts, observers=observers)
+        return stretches.advance(
+            key, protocol, timeline, state, losses, cuts, observers=observers, block=settings.block
+        )  # fmt: skip
 
     return _each_seed(part, settings, key, state, losses)
 
@@ -106,7 +110,9 @@ def _placed_call(functions, settings: Settings, mesh: Mesh, key, protocol, xs, s
         def part(key, state, losses):
             timeline = Timeline(xs, shared, functions[0], settings.facts, functions[1])
             own, watch = on_device((protocol, observers))
-            return stretches.advance(key, own, timeline, state, losses, cuts, observers=watch, place=place)
+            return stretches.advance(
+                key, own, timeline, state, losses, cuts, observers=watch, place=place, block=settings.block
+            )  # fmt: skip
 
         return _each_seed(part, settings, key, state, losses)
 
@@ -191,7 +197,7 @@ def _placed_advance(job: Job, part: Timeline, stops: Any, size: int, piece: Piec
     key, xs, shared, losses, cut = replicate(spread.mesh, given)
     return Call(_placed, (
         functions, job.settings, spread.mesh, key, spread.protocol, xs, shared, state, losses,
-        spread.observers, cut, spread.place_for(part),
+        spread.observers, cut, spread.place_for(part, job.settings.block),
     ))  # fmt: skip
 
 

@@ -149,12 +149,12 @@ class Placement:
 
         return jax.tree.map(bring, tree)
 
-    def place_for(self, part: Timeline) -> Place:
-        """Return what a device needs for a part of the timeline."""
+    def place_for(self, part: Timeline, block: int | None = None) -> Place:
+        """Return what a device needs for a part of the timeline, of which ``block`` events may run at once."""
         rows = self.place.rows
         if rows is None:
             return self.place
-        room = Frozen(room_of(part, self.device, self.mesh.size))
+        room = Frozen(room_of(part, self.device, self.mesh.size, block))
         return self.place._replace(rows=rows._replace(room=room))
 
 

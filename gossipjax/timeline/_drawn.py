@@ -120,8 +120,8 @@ def drawn_pairs(peers: Topology | int, num_events: int, *, rate: float = 1.0) ->
     """Plan pairwise averaging drawn inside the run: at Poisson times a node acts and averages with a neighbour.
 
     ``x_i, x_j ← (x_i + x_j) / 2``. Nodes and neighbours are uniform, as in :func:`poisson_pairs`, but event k happens
-    at its mean time ``(k + 1) / (n · rate)``, and every seed draws its own pairs. In large networks
-    ``simulate(packing="levels")`` runs many of them at once, in an order of the same result.
+    at its mean time ``(k + 1) / (n · rate)``, and every seed draws its own pairs.
+    ``simulate(packing="levels")`` runs many of them at once, with the result of this order.
 
     Args:
         peers: an undirected topology, or n: every other node is a neighbour.

@@ -133,6 +133,19 @@ def as_partial(name: str, function: Callable[..., Any], signature: str) -> Parti
     return function if isinstance(function, Partial) else Partial(call, Frozen(function))
 
 
+def unwrap(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Return the function inside ``Partial`` and constants, and the values that they bind: in front, and by name."""
+    bound: tuple[Any, ...] = ()
+    named: dict[str, Any] = {}
+    while True:
+        if isinstance(function, Partial):
+            function, bound, named = function.func, (*function.args, *bound), function.keywords | named
+        elif function is call and bound and isinstance(bound[0], Frozen):
+            function, bound = bound[0].value, bound[1:]
+        else:
+            return function, bound, named
+
+
 def _settings_apart(factory: Partial) -> Partial:
     """Make constants of the functions, flags and strings that a Partial binds, since jit takes arrays only."""
     values, structure = jax.tree.flatten((factory.args, factory.keywords))

@@ -35,6 +35,11 @@ def add_up(local: Local | None, value: Any) -> Any:
     return value if local is None else jax.tree.map(lambda leaf: jax.lax.psum(leaf, AXIS), value)
 
 
+def largest(local: Local | None, value: Array) -> Array:
+    """Return the largest of the values of all devices."""
+    return value if local is None else jax.lax.pmax(value, AXIS)
+
+
 def in_node_order(local: Local | None, x: PyTree) -> PyTree:
     """Return the rows of all nodes, ``(n, ...)``, on every device."""
     return x if local is None else jax.tree.map(lambda leaf: all_rows(leaf)[local.position], x)

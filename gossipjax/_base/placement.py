@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -35,6 +36,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
 from gossipjax._base.arguments import callable_, choice, shown, whole
+from gossipjax._base.binding import unwrap
 from gossipjax._base.in_place import over_rows, split_arrays
 from gossipjax._base.leaves import form_of
 
@@ -55,6 +57,9 @@ _small_rows = jax.make_user_context(None)
 
 
 _BY_ROWS: set[Callable[..., Any]] = set()
+_IN_ROUNDS: set[Callable[..., Any]] = set()
+_SHARDS: dict[Callable[..., Any], Callable[..., Any]] = {}
+"""How the data that a function draws from are cut; see :func:`by_shards`."""
 
 
 def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,7 +69,9 @@ def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     ``encode`` or a ``merge`` may be marked if all that it knows about other rows comes from
     :func:`gossipjax.mixing.mix` and :func:`gossipjax.mixing.neighbor_sum`, if it sums nothing over rows, and if it
     takes the numbers of nodes from ``event`` and not from the number of rows. An observer's ``measure`` may be marked
-    if it treats ``snapshot.local``, which an observer without the mark never sees.
+    if it treats ``snapshot.local``, which an observer without the mark never sees. Of the training samples of a task,
+    marked functions read only the shards of the nodes whose rows they have; so must a task's ``batch`` that is marked
+    because it changes what another one draws, which it binds (see :func:`by_shards`).
 
     Args:
         function: a module-level function.
@@ -76,11 +83,70 @@ def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def is_by_rows(function: Any) -> bool:
-    """Return whether a function, or the one that a ``Partial`` binds, is marked by :func:`by_rows`."""
-    while isinstance(function, jax.tree_util.Partial):
-        function = function.func
-    return function in _BY_ROWS
+def by_rows_in_rounds(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a function as :func:`by_rows` does, but for rounds only, not for meetings and messages of single nodes."""
+    _IN_ROUNDS.add(callable_("function", function, "a module-level function"))
+    return function
+
+
+def is_by_rows(function: Any, *, in_rounds: bool = False) -> bool:
+    """Return whether a function, or the one that a ``Partial`` binds, is marked by :func:`by_rows`.
+
+    Args:
+        function: any.
+        in_rounds: whether the mark of :func:`by_rows_in_rounds` is enough.
+    """
+    inner = unwrap(function)[0]
+    return inner in _BY_ROWS or (in_rounds and inner in _IN_ROUNDS)
+
+
+def by_shards(shards: Callable[..., PyTree]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Mark the ``batch`` of a task as one that reads only the shard of its node, so that a mesh spreads the samples.
+
+    Each device of a mesh then holds the samples of its own nodes; without the mark it holds those of all. Nodes keep
+    their numbers: for all nodes named, ``batch(key, shards(data, nodes), node)`` must be ``batch(key, data, node)``,
+    bit for bit.
+
+    >>> import jax, jax.numpy as jnp, numpy as np, gossipjax as gj
+    >>> def shards(data, nodes):
+    ...     place = np.zeros(len(data["place"]), np.int32)
+    ...     place[nodes] = np.arange(len(nodes))
+    ...     return {"images": np.asarray(data["images"])[np.asarray(data["place"])[nodes]], "place": place}
+    >>> @gj.placement.by_shards(shards)
+    ... def batch(key, data, node):
+    ...     return data["images"][data["place"][node]]
+    >>> data = {"images": jnp.ones((100, 28, 28)), "place": jnp.arange(100)}
+    >>> shards(data, np.array([3, 7]))["images"].shape
+    (2, 28, 28)
+
+    Args:
+        shards: ``shards(data, nodes) -> data`` of some nodes ``(m,)``, in NumPy. It returns arrays that all nodes read
+            as they are. What a ``Partial`` binds in ``batch`` comes before ``data`` here too.
+
+    Returns:
+        The decorator of a module-level function.
+    """
+    callable_("shards", shards, "shards(data, nodes) -> data")
+
+    def mark(function: Callable[..., Any]) -> Callable[..., Any]:
+        _SHARDS[callable_("function", function, "a module-level function")] = shards
+        return function
+
+    return mark
+
+
+def shards_of(function: Any) -> Callable[[PyTree, Any], PyTree] | None:
+    """Return ``shards(data, nodes)`` of a task's ``batch``, or of the one that a function marked ``by_rows`` changes.
+
+    Returns:
+        The function; None: it must have the data of all nodes.
+    """
+    inner, bound, named = unwrap(function)
+    if inner in _SHARDS:
+        return partial(_SHARDS[inner], *bound, **named)
+    if inner in _BY_ROWS:
+        return next((found for each in bound if callable(each) and (found := shards_of(each)) is not None), None)
+    return None
 
 
 class Choice(NamedTuple):

@@ -37,6 +37,7 @@ class MemoryEstimate:
         events: at most while events run and observers measure.
         end: at most while the result is made.
         records: on the host, of the whole run.
+        data: training samples, which are included in the stages; with a mesh, on one device: those of its nodes.
         free: memory that is free now.
     """
 
@@ -45,6 +46,7 @@ class MemoryEstimate:
     events: int
     end: int
     records: int
+    data: int
     free: float
 
     @property
@@ -125,7 +127,17 @@ def _of_job(job: Job) -> MemoryEstimate:
     events, records = _events(job, placed)
     events += held
     end = held + size + _bytes(models_made(job, state))
-    return MemoryEstimate(size, start, events, end, records, free_device_bytes())
+    return MemoryEstimate(size, start, events, end, records, _data(job), free_device_bytes())
+
+
+def _data(job: Job) -> int:
+    """Return the bytes of the training samples that a device holds."""
+    if job.placement is not None:
+        report = job.placement.report
+        return report["data_copied"] + (sum(report["data"]) + report["data_padding"]) // report["devices"]
+    tasks = jax.tree.leaves((job.protocol, job.observers), is_leaf=lambda value: isinstance(value, Task))
+    data = [leaf for task in tasks if isinstance(task, Task) for leaf in jax.tree.leaves(task.data)]
+    return _bytes(list({id(leaf): leaf for leaf in data}.values()))
 
 
 def _state(job: Job, held: int) -> tuple[Any, int]:

@@ -369,7 +369,10 @@ class Loop:
 
     def event(self, x: PyTree) -> Event:
         """Build an event."""
-        event = self.planned(x)
+        return self.on_device(self.planned(x))
+
+    def on_device(self, event: Event) -> Event:
+        """Return an event as this device of a mesh sees it."""
         return event if self.place is None else self.place.of(event)
 
     def planned(self, x: PyTree) -> Event:
@@ -377,11 +380,14 @@ class Loop:
         return event_of(self.events_key, self.timeline, x)
 
     def step(self, carry: Carry, x: PyTree) -> tuple[Carry, None]:
+        """Run the event of an entry."""
+        return self.apply(carry, self.event(x)), None
+
+    def apply(self, carry: Carry, event: Event) -> Carry:
         """Run an event."""
-        event = self.event(x)
         state, info = outputs.step(self.protocol, self.steps_key, carry.state, event)
         self.bits = info.bits if _counted_outside(info, event) else None
-        return _account(carry, state, info, event, self.facts.num_nodes, self.rows), None
+        return _account(carry, state, info, event, self.facts.num_nodes, self.rows)
 
     def sent(self, xs: PyTree) -> UInt[Array, " T"]:
         """Count the messages of each of many events."""

@@ -19,6 +19,7 @@ from gossipjax._base.arguments import choice, instance, optional_whole, shown
 from gossipjax._base.calls import recorded
 from gossipjax._base.placement import SMALL_ROW, on_cpu
 from gossipjax._base.streams import EVENTS
+from gossipjax._engine.levels import block_size
 from gossipjax.facts import Packing, Properties
 from gossipjax.mixing._apply import GroupMixing, PairMixing
 from gossipjax.timeline._events import EMPTY, draw_window, event_form
@@ -104,6 +105,8 @@ class Choice(NamedTuple):
 
     packed: bool
     reason: str
+    block: int | None = None
+    """Events whose levels are found on the device at once; None: no levels are found there."""
 
 
 def choose(
@@ -124,22 +127,25 @@ def choose(
 
     Args:
         timeline: the plan.
-        wish: "auto", "sequential" or "packed".
+        wish: "auto", "sequential", "packed" or "levels".
         many_seeds: whether several seeds run in one call.
         row_bytes: size of one row of the protocol's state.
         trains: whether acting nodes take gradients.
         interval: events between records.
 
     Raises:
-        ValueError: if the wish is unknown, or is "packed" and the timeline cannot be packed.
+        ValueError: if the wish is unknown, or is "packed" or "levels" and the timeline cannot be packed.
     """
-    choice("packing", wish, ("auto", "sequential", "packed"))
+    choice("packing", wish, ("auto", "sequential", "packed", "levels"))
     if wish == "sequential":
         return Choice(False, "sequential: asked for")
     obstacle = can_pack(timeline)
+    if wish == "levels" and obstacle is None:
+        size = block_size(timeline.properties)
+        return Choice(False, f"levels: asked for, found in the run for {size} events at once", size)
     if timeline.draw is not None and many_seeds:
         obstacle = "each seed draws its own events"
-    if wish == "packed":
+    if wish in ("packed", "levels"):
         if obstacle is not None:
             raise ValueError(f"{timeline.properties.name} cannot be packed: {obstacle}; use packing='auto'")
         return Choice(True, "packed: asked for")

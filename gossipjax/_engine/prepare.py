@@ -45,7 +45,7 @@ from gossipjax.timeline._events import draw_window, first_of_run
 from gossipjax.types import Params, Protocol, Task, Timeline
 
 Strategy = placement.Strategy
-Packing = Literal["auto", "sequential", "packed"]
+Packing = Literal["auto", "sequential", "packed", "levels"]
 
 
 class Recording(NamedTuple):
@@ -108,7 +108,10 @@ def prepare(
         bound, watching = placement.replicate_on_devices((bound, watching))
     # Seeds run together if rows are small, one after another if they are large.
     together: Literal["vmap", "map"] = "vmap" if choices.placed.strategy == "vmap" else "map"
-    settings = Settings(execution.strategy, bytes_per_row(found.x0), together if key.ndim else None, numbers(facts))
+    seeds = together if key.ndim else None
+    settings = Settings(
+        execution.strategy, bytes_per_row(found.x0), seeds, numbers(facts), choices.packed.block
+    )  # fmt: skip
     about = manifest(key, _configuration(call, timeline, found.x0, settings, choices, watching, x0))
     if spread is not None:
         about["placement"] = spread.report

@@ -20,6 +20,7 @@ from gossipjax._base.streams import STARTS, STEPS
 from gossipjax._engine import chunks, loop, stretches
 from gossipjax._engine.chunks import Piece, Room
 from gossipjax._engine.fingerprint import Origin, identity, of_start
+from gossipjax._engine.mesh.data import on_device, specs
 from gossipjax._engine.mesh.placement import Place, Placement, replicate
 from gossipjax._engine.packing import Choice as Packed
 from gossipjax._engine.packing import pack
@@ -40,6 +41,8 @@ class Settings:
     seeds: Literal["vmap", "map"] | None
     facts: Properties
     """Numbers of nodes and rows."""
+    block: int | None = None
+    """Events whose levels are found at once; None: there are no levels, or they are packed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +93,9 @@ def _advance_call(functions, settings: Settings, key, protocol, xs, shared, stat
 
     def part(key, state, losses):
         timeline = Timeline(xs, shared, functions[0], settings.facts, functions[1])
-        return stretches.advance(key, protocol, timeline, state, losses, cuts, observers=observers)
+        return stretches.advance(
+            key, protocol, timeline, state, losses, cuts, observers=observers, block=settings.block
+        )  # fmt: skip
 
     return _each_seed(part, settings, key, state, losses)
 
@@ -104,15 +109,17 @@ def _placed_call(functions, settings: Settings, mesh: Mesh, key, protocol, xs, s
     def of_device(key, protocol, xs, shared, state, losses, observers, cuts, place):
         def part(key, state, losses):
             timeline = Timeline(xs, shared, functions[0], settings.facts, functions[1])
+            own, watch = on_device((protocol, observers))
             return stretches.advance(
-                key, protocol, timeline, state, losses, cuts, observers=observers, place=place
+                key, own, timeline, state, losses, cuts, observers=watch, place=place, block=settings.block
             )  # fmt: skip
 
         return _each_seed(part, settings, key, state, losses)
 
     # No check of replication: it would require every constant in a loop to be cast to "varying".
     run = jax.shard_map(
-        of_device, mesh=mesh, in_specs=(P(), P(), P(), P(), rows, P(), P(), P(), of_place),
+        of_device, mesh=mesh,
+        in_specs=(P(), specs(protocol), P(), P(), rows, P(), specs(observers), P(), of_place),
         out_specs=((rows, P(), P()), P()), check_vma=False,
     )  # fmt: skip
     return run(key, protocol, xs, shared, state, losses, observers, cuts, place)
@@ -190,7 +197,7 @@ def _placed_advance(job: Job, part: Timeline, stops: Any, size: int, piece: Piec
     key, xs, shared, losses, cut = replicate(spread.mesh, given)
     return Call(_placed, (
         functions, job.settings, spread.mesh, key, spread.protocol, xs, shared, state, losses,
-        spread.observers, cut, spread.place_for(part),
+        spread.observers, cut, spread.place_for(part, job.settings.block),
     ))  # fmt: skip
 
 

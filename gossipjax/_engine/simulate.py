@@ -97,7 +97,9 @@ def simulate(
         strategy: how a step is spread over nodes: "vmap", "map", "shard", or "auto" (by measured thresholds); None: as
             :func:`gossipjax.placement.using` says.
         packing: "packed" runs narrow events in wide conflict-free ones (:func:`gossipjax.pack`), "sequential" one after
-            another, "auto" as is faster here.
+            another, "auto" as is faster here. "levels" finds the wide events inside the run, a block of events at once,
+            with no plan on the host: for accelerators, for many seeds, and for drawn events
+            (:func:`gossipjax.timeline.drawn_pairs`) on a mesh. On a CPU, rows of a few bytes are faster sequentially.
         mesh: devices over which the nodes are spread (:func:`gossipjax.mesh`); None: nodes stay on one device, or are
             spread by "shard". The run is the same one, up to rounding. ``manifest["placement"]`` says how many rows
             each device holds and how many move in a round.

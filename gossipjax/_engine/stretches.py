@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PyTree, UInt
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt
 
 from gossipjax._engine.chunks import Piece
+from gossipjax._engine.levels import run_block
 from gossipjax._engine.loop import Carry, Loop, Losses, Status, Totals, first_of_devices, fresh, totals_at
 from gossipjax.observe._models import Observer
 from gossipjax.types import Protocol, Timeline
@@ -66,6 +67,7 @@ def advance(
     *,
     observers: Sequence[Observer] = (),
     place: Any = None,
+    block: int | None = None,
 ) -> tuple[tuple[Any, Status, Losses], Totals]:
     """Run one part of a longer run, in loops whose lengths are data.
 
@@ -81,6 +83,7 @@ def advance(
         cuts: its stretches.
         observers: measured at every record.
         place: of one device of a mesh, see :class:`gossipjax._engine.mesh.placement.Place`; None: every row is here.
+        block: run blocks of so many events in levels; None: run events one after another.
 
     Returns:
         ``((state, status, losses), totals)``; totals have one entry for each of ``cuts.stops``. Those after the last
@@ -94,7 +97,7 @@ def advance(
     def stretch(done: tuple[Array, Array, Carry, Totals]) -> tuple[Array, Array, Carry, Totals]:
         at, start, carry, found = done
         stop = _entry(cuts.stops, at)
-        carry = _run(events, carry, start, stop)
+        carry = _run(events, carry, start, stop, block)
         number, time = _moment(events, cuts, stop)
 
         def look() -> Any:
@@ -118,29 +121,41 @@ def _entry(tree: PyTree, at: Int[Array, ""]) -> PyTree:
     return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, at, keepdims=False), tree)
 
 
-def _run(events: Loop, carry: Carry, start: Int[Array, ""], stop: Int[Array, ""]) -> Carry:
+def _run(events: Loop, carry: Carry, start: Int[Array, ""], stop: Int[Array, ""], block: int | None) -> Carry:
     """Run the events ``start … stop − 1``."""
 
-    def turn(done: tuple[Array, Carry]) -> tuple[Array, Carry]:
+    def one(done: tuple[Array, Carry]) -> tuple[Array, Carry]:
         at, carry = done
         return at + 1, events.step(carry, _entry(events.xs, at))[0]
 
+    def many(done: tuple[Array, Carry]) -> tuple[Array, Carry]:
+        at, carry = done
+        xs, wanted = _block(events.xs, at, stop, block)
+        return at + len(wanted), run_block(events, carry, xs, wanted)
+
+    turn = one if block is None else many
     carry = jax.lax.while_loop(lambda done: done[0] < stop, turn, (start, carry))[1]
     return carry if events.bits is None else _charged(events, carry, start, stop)
 
 
+def _block(xs: PyTree, at: Int[Array, ""], stop: Int[Array, ""], size: Any) -> tuple[PyTree, Bool[Array, " w"]]:
+    """Return the entries of a block that holds the events from ``at`` on, and which of them come before ``stop``."""
+    total = len(jax.tree.leaves(xs)[0])
+    size = min(size, total)
+    first = jnp.minimum(at, total - size)
+    block = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, size), xs)
+    numbers = first + jnp.arange(size, dtype=at.dtype)
+    return block, (numbers >= at) & (numbers < stop)
+
+
 def _charged(events: Loop, carry: Carry, start: Int[Array, ""], stop: Int[Array, ""]) -> Carry:
     """Count the messages of the events ``start … stop − 1``, in blocks."""
-    total = len(jax.tree.leaves(events.xs)[0])
-    size = min(COUNTED, total)
 
     def turn(done: tuple[Array, Carry]) -> tuple[Array, Carry]:
         at, carry = done
-        first = jnp.minimum(at, total - size)
-        block = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, size), events.xs)
-        numbers = first + jnp.arange(size, dtype=at.dtype)
-        sent = jnp.where((numbers >= at) & (numbers < stop), events.sent(block), jnp.zeros((), jnp.uint32))
-        return at + size, events.charge(carry, sent)
+        xs, wanted = _block(events.xs, at, stop, COUNTED)
+        sent = jnp.where(wanted, events.sent(xs), jnp.zeros((), jnp.uint32))
+        return at + len(wanted), events.charge(carry, sent)
 
     return jax.lax.while_loop(lambda done: done[0] < stop, turn, (start, carry))[1]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -9,10 +11,11 @@ from jaxtyping import Array, Float
 from gossipjax._base.rows import scale_rows
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._forms import DenseMixing, Mixing, TableMixing
+from gossipjax.mixing._placed_forms import PlacedDense, PlacedTable
 from gossipjax.types import Params
 
 
-def link_sum(mixing: Mixing, x: Params) -> tuple[Params, Float[Array, " n"]]:
+def link_sum(mixing: Mixing | PlacedTable | PlacedDense, x: Params) -> tuple[Params, Float[Array, " n"]]:
     """Return ``Σ_j x_j`` over the nodes j that give node i a message of non-zero weight, and their number.
 
     Raises:
@@ -21,13 +24,22 @@ def link_sum(mixing: Mixing, x: Params) -> tuple[Params, Float[Array, " n"]]:
     match mixing:
         case DenseMixing(W=W):
             links = (W != 0) & ~jnp.eye(W.shape[0], dtype=bool)
-            unweighted: Mixing = DenseMixing(links.astype(W.dtype))
+            unweighted: Any = DenseMixing(links.astype(W.dtype))
             degrees = jnp.sum(links, axis=1)
         case TableMixing(neighbors=neighbors, weights=weights):
             links = (weights != 0) & (neighbors != jnp.arange(neighbors.shape[0], dtype=neighbors.dtype)[:, None])
             unweighted = TableMixing(
                 neighbors, links.astype(weights.dtype), jnp.zeros(neighbors.shape[0], weights.dtype)
             )
+            degrees = jnp.sum(links, axis=1)
+        case PlacedDense(W=W, ids=ids):
+            links = (W != 0) & (jnp.arange(W.shape[1], dtype=ids.dtype) != ids[:, None])
+            unweighted = mixing._replace(W=links.astype(W.dtype))
+            degrees = jnp.sum(links, axis=1)
+        case PlacedTable(neighbors=neighbors, weights=weights, own=own):
+            links = (weights != 0) & (neighbors != own[:, None])
+            nothing = jnp.zeros_like(mixing.self_weight)
+            unweighted = mixing._replace(weights=links.astype(weights.dtype), self_weight=nothing)
             degrees = jnp.sum(links, axis=1)
         case _:
             raise ValueError(
@@ -36,7 +48,7 @@ def link_sum(mixing: Mixing, x: Params) -> tuple[Params, Float[Array, " n"]]:
     return mix(unweighted, x), degrees.astype(jnp.result_type(float))
 
 
-def laplacian(mixing: Mixing, x: Params) -> Params:
+def laplacian(mixing: Mixing | PlacedTable | PlacedDense, x: Params) -> Params:
     """Return ``Σ_j (x_i − x_j)`` over the same nodes j; raises as :func:`link_sum`."""
     total, degrees = link_sum(mixing, x)
     return jax.tree.map(jnp.subtract, scale_rows(degrees, x), total)

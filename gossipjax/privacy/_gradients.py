@@ -17,6 +17,7 @@ from gossipjax._base.binding import Frozen, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.clipping import Mechanism, Sampled, mechanism_of, private_loss
 from gossipjax._base.display import displayed
+from gossipjax._base.placement import by_rows
 from gossipjax.privacy._gaussian import smallest_epsilon
 from gossipjax.types import Task
 
@@ -76,6 +77,7 @@ def node_dp(task: Task, *, clip: float, noise: float) -> Task:
     return dataclasses.replace(task, loss=Partial(private_loss, mechanism, task.loss))
 
 
+@by_rows
 def _draw(batch: Partial, width: Frozen[int], size: Any, key: Key[Array, ""], data: dict[str, Any], node: Any):
     """Let each sample of the node's shard take part with probability B / shard size."""
     first, last = data["offsets"][node], data["offsets"][node + 1]

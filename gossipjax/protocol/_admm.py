@@ -15,12 +15,12 @@ from jaxtyping import Array, Float, Int, Key
 from gossipjax._base.arguments import real
 from gossipjax._base.binding import Frozen, as_factory, as_partial, as_task
 from gossipjax._base.calls import recorded
-from gossipjax._base.placement import map_nodes
+from gossipjax._base.placement import by_rows, map_nodes
 from gossipjax._base.rows import acting_nodes, all_finite, bits_per_row, num_rows, put, scale_rows, take, trained_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps, init_optimizer, train, write
-from gossipjax.sharing._edges import Edges, check_rows_of, edges_of, heard, over_edges
+from gossipjax.sharing._edges import Edges, check_rows_of, edges_of, heard, over_edges, over_reverse, own_edges
 from gossipjax.topology._graph import Topology, require_undirected
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
@@ -60,12 +60,12 @@ def degrees_of(edges: Edges) -> Float[Array, " n"]:
 
 def exchange(edges: Edges, penalty: Any, relaxation: Any, z: Params, x: Params, event: Event, name: str) -> Params:
     """Send ``z_ij − 2 ρ x_i``, and move the z of the edges over which a message arrived."""
-    arrives = heard(event.mixing, edges, name)
+    arrives = heard(event, edges, name)
 
     def move(z: Array, x: Array) -> Array:
         rho, alpha = (jnp.asarray(number).astype(z.dtype) for number in (penalty, relaxation))
         said = z - 2 * rho * x[:, None]
-        moved = (1 - alpha) * z - alpha * said[edges.neighbors, edges.reverse]
+        moved = (1 - alpha) * z - alpha * over_reverse(event, edges, said)
         return over_edges(arrives, moved, z)
 
     return jax.tree.map(move, z, x)
@@ -81,10 +81,12 @@ def _init(edges: Edges, penalty: Any, key: Key[Array, ""], x0: Params) -> ADMMSt
     return ADMMState(x0, start_at(edges, "admm", penalty, x0))
 
 
+@by_rows
 def _step(
     edges: Edges, prox: Partial, penalty: Any, relaxation: Any, key, state: ADMMState, event: Event
 ) -> tuple[ADMMState, Info]:
     del key
+    edges = own_edges(edges, event.local)
     rows, nodes = trained_rows(event), acting_nodes(event, num_rows(state.x))
     kind = jnp.result_type(*jax.tree.leaves(state.x))
     reach = (1 / (jnp.asarray(penalty) * jnp.maximum(degrees_of(edges), 1))).astype(kind)
@@ -99,6 +101,7 @@ def _init_local(edges: Edges, optimizer: Partial, penalty: Any, key: Key[Array, 
     return LTADMMState(x0, start_at(edges, "lt_admm", penalty, x0), init_optimizer(optimizer, x0))
 
 
+@by_rows
 def _step_local(
     task: Task,
     optimizer: Partial,
@@ -110,6 +113,7 @@ def _step_local(
     event: Event,
 ) -> tuple[LTADMMState, Info]:
     penalty, beta, relaxation = numbers
+    edges = own_edges(edges, event.local)
     held = scale_rows(jnp.asarray(penalty) * degrees_of(edges), state.x)
     shift = scale_rows(beta, jax.tree.map(jnp.subtract, sums_of(state.z), held))
     trained = train(key, task, optimizer, steps, state.x, state.optimizer, event, shift)

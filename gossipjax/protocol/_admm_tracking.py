@@ -13,12 +13,13 @@ from jaxtyping import Array, Float, Key
 from gossipjax._base.arguments import real
 from gossipjax._base.binding import as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import all_finite, bits_per_row, num_rows, put, scale_rows, take, trained_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._admm import ONE_GRAPH, check_penalty, degrees_of, exchange, start_at, sums_of
 from gossipjax.protocol._local import node_gradients
-from gossipjax.sharing._edges import Edges, edges_of
+from gossipjax.sharing._edges import Edges, edges_of, own_edges
 from gossipjax.topology._graph import Topology, require_undirected
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
@@ -39,11 +40,13 @@ def _init(edges: Edges, penalty: Any, key: Key[Array, ""], x0: Params) -> ADMMTr
     return ADMMTrackingState(x0, z, jax.tree.map(jnp.zeros_like, z))
 
 
+@by_rows
 def _step(
     task: Task, edges: Edges, numbers: tuple[Any, Any, Any, Any], key, state: ADMMTrackingState, event: Event
 ) -> tuple[ADMMTrackingState, Info]:
     """One round: both averages as ADMM sees them, the model towards them, and a message to each neighbour."""
     step_size, gamma, penalty, relaxation = numbers
+    edges = own_edges(edges, event.local)
     loss, gradient = node_gradients(key, task, state.x, event)
     reach = 1 / (1 + jnp.asarray(penalty) * degrees_of(edges))
     z = state.z_model, state.z_gradient

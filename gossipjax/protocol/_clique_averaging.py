@@ -15,11 +15,14 @@ from jaxtyping import Array, Int, Key, UInt
 from gossipjax._base.arguments import shown
 from gossipjax._base.binding import as_factory, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.local import Local, in_node_order
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import all_finite, bits_per_row, where_rows
 from gossipjax.facts import FIXED_GRAPH, Requires
 from gossipjax.mixing._apply import mix, to_dense
 from gossipjax.mixing._forms import TableMixing
 from gossipjax.protocol._local import init_optimizer, node_gradients
+from gossipjax.sharing._edges import as_on_one_device
 from gossipjax.topology import DCliques
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
@@ -36,39 +39,48 @@ def _init(optimizer: Partial, key: Key[Array, ""], x0: Params) -> CliqueAveragin
     return CliqueAveragingState(x0, init_optimizer(optimizer, x0))
 
 
-def _mean_of_clique(clique: Int[Array, " n"], x: Params) -> Params:
-    n = clique.size
-    size = jnp.zeros(n, jnp.int32).at[clique].add(1)
+def _mean_of_clique(clique: Int[Array, " n"], x: Params, local: Local | None) -> Params:
+    own, size = _own(clique, local), jnp.zeros(clique.size, jnp.int32).at[clique].add(1)
 
     def average(leaf: Array) -> Array:
-        total = jnp.zeros_like(leaf).at[clique].add(leaf)[clique]
-        return total / size[clique].reshape((n,) + (1,) * (leaf.ndim - 1)).astype(leaf.dtype)
+        everyone = in_node_order(local, leaf)
+        total = jnp.zeros_like(everyone).at[clique].add(everyone)[own]
+        return total / size[own].reshape((-1,) + (1,) * (leaf.ndim - 1)).astype(leaf.dtype)
 
     return jax.tree.map(average, x)
 
 
-def _messages(clique: Int[Array, " n"], mixing: Any) -> UInt[Array, "n d"]:
+def _own(clique: Int[Array, " n"], local: Local | None) -> Int[Array, " m"]:
+    """Return the cliques of the nodes whose rows are here."""
+    return clique if local is None else clique[local.ids]
+
+
+def _messages(clique: Int[Array, " n"], mixing: Any, local: Local | None) -> UInt[Array, "m d"]:
     """Count a node's messages to its neighbours in increasing order: a model, and a gradient inside the clique (2)."""
     n = clique.size
-    own = jnp.arange(n, dtype=jnp.int32)[:, None]
+    every = jnp.arange(n, dtype=jnp.int32)
+    own = (every if local is None else local.ids)[:, None]
+    mixing = as_on_one_device(mixing, local)
     if isinstance(mixing, TableMixing):
         live, neighbors = mixing.weights != 0, mixing.neighbors
     else:
-        live, neighbors = to_dense(mixing, n) != 0, jnp.broadcast_to(own.T, (n, n))
+        live = (to_dense(mixing, n) if local is None else mixing.W) != 0
+        neighbors = jnp.broadcast_to(every, live.shape)
     there = jnp.sort(jnp.where(live & (neighbors != own), neighbors, n), axis=1)
-    inside = clique.at[there].get(mode="fill", fill_value=-1) == clique[:, None]
+    inside = clique.at[there].get(mode="fill", fill_value=-1) == _own(clique, local)[:, None]
     return jnp.where(there < n, 1 + inside.astype(jnp.uint32), 0).astype(jnp.uint32)
 
 
+@by_rows
 def _step(
     task: Task, optimizer: Partial, clique: Int[Array, " n"], key, state: CliqueAveragingState, event: Event
 ) -> tuple[CliqueAveragingState, Info]:
     loss, gradient = node_gradients(key, task, state.x, event)
-    shared = _mean_of_clique(clique, gradient)
+    shared = _mean_of_clique(clique, gradient, event.local)
     updates, optimizer_state = jax.vmap(optimizer().update)(shared, state.optimizer, state.x)
     x = mix(event.mixing, optax.apply_updates(state.x, updates))
-    messages = _messages(clique, event.mixing)
-    mates = jnp.zeros_like(clique).at[clique].add(1)[clique] - 1
+    messages = _messages(clique, event.mixing, event.local)
+    mates = jnp.zeros_like(clique).at[clique].add(1)[_own(clique, event.local)] - 1
     complete = jnp.sum(messages == 2, axis=1, dtype=jnp.int32) == mates
     x = where_rows(complete, x, jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), x))
     bits = jnp.full(messages.shape, bits_per_row(x), jnp.uint32)

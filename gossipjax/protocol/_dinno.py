@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key
 from gossipjax._base.arguments import real
 from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import bits_per_row, num_rows, scale_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import traffic_fields
@@ -35,6 +36,7 @@ def _init(optimizer: Partial, key: Key[Array, ""], x0: Params) -> DinnoState:
     return DinnoState(x0, jax.tree.map(jnp.zeros_like, x0), init_optimizer(optimizer, x0))
 
 
+@by_rows
 def _step(
     task: Task, optimizer: Partial, steps: Frozen[int], penalty: Any, key, state: DinnoState, event: Event
 ) -> tuple[DinnoState, Info]:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Key
 from gossipjax._base.arguments import real
 from gossipjax._base.binding import as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import all_finite, bits_per_row, num_rows, scale_rows, where_rows
 from gossipjax.facts import FIXED_GRAPH, Requires
 from gossipjax.mixing._counting import traffic_fields
@@ -35,6 +36,7 @@ def _init(key: Key[Array, ""], x0: Params) -> DLMState:
     return DLMState(x0, jax.tree.map(jnp.zeros_like, x0), jnp.zeros(num_rows(x0), bool))
 
 
+@by_rows
 def _step(task: Task, step_size: Any, penalty: Any, key, state: DLMState, event: Event) -> tuple[DLMState, Info]:
     loss, gradient = node_gradients(key, task, state.x, event)
     apart = scale_rows(penalty, laplacian(event.mixing, state.x))

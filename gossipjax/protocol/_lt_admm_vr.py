@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from gossipjax._base.arguments import flag, real, whole
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
-from gossipjax._base.placement import map_nodes
+from gossipjax._base.placement import by_rows, map_nodes
 from gossipjax._base.rows import acting_nodes, all_finite, bits_per_row, num_rows, put, scale_rows, take, trained_rows
 from gossipjax._base.streams import node_keys
 from gossipjax.facts import Requires
@@ -28,7 +28,7 @@ from gossipjax.protocol._sampled import (
     gradients_at,
     sample_gradients,
 )
-from gossipjax.sharing._edges import Edges, edges_of
+from gossipjax.sharing._edges import Edges, edges_of, own_edges
 from gossipjax.tasks import FiniteSum
 from gossipjax.topology._graph import Topology, require_undirected
 from gossipjax.types import Event, Info, Params, Protocol
@@ -58,11 +58,13 @@ def _init(
     return LTADMMVRState(x0, z, sample_gradients(key, task, x0) if settings.value.keep_table else None)
 
 
+@by_rows
 def _step(
     task: FiniteSum, edges: Edges, settings: Frozen[_Settings], numbers: tuple[Any, Any, Any, Any], key, state, event
 ) -> tuple[LTADMMVRState, Info]:
     """One round: local steps of the acting nodes, pulled towards their neighbours, and a message to each neighbour."""
     step_size, penalty, beta, relaxation = numbers
+    edges = own_edges(edges, event.local)
     n, rows = task.task.num_nodes, trained_rows(event)
     held = scale_rows(jnp.asarray(penalty) * degrees_of(edges), state.x)
     shift = take(scale_rows(beta, jax.tree.map(jnp.subtract, sums_of(state.z), held)), rows)

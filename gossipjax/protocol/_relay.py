@@ -13,11 +13,12 @@ from jaxtyping import Array, Float, Key
 from gossipjax._base.arguments import choice
 from gossipjax._base.binding import Frozen, as_factory, as_task
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import bits_per_row, num_rows, scale_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._counting import traffic_fields
 from gossipjax.protocol._local import check_steps, init_optimizer, train
-from gossipjax.sharing._edges import Edges, check_rows_of, edges_of, heard, over_edges
+from gossipjax.sharing._edges import Edges, check_rows_of, edges_of, heard, over_edges, over_reverse, own_edges
 from gossipjax.topology._graph import Topology, require_undirected
 from gossipjax.types import Event, Info, Params, Protocol, Task
 
@@ -59,21 +60,21 @@ def _nothing(edges: Edges, name: str, x0: Params) -> Relayed:
 
 def _relay(edges: Edges, last: Relayed, x: Params, event: Event, name: str) -> Relayed:
     """Send each neighbour one's own model and what the other neighbours said in the last round."""
-    arrives = heard(event.mixing, edges, name)
+    edges = own_edges(edges, event.local)
+    arrives = heard(event, edges, name)
 
     def pass_on(own: Array, arrived: Array) -> Array:
         sent = own[:, None] + jnp.sum(arrived, axis=1, keepdims=True) - arrived
-        return over_edges(arrives, sent[edges.neighbors, edges.reverse], 0)
+        return over_edges(arrives, over_reverse(event, edges, sent), 0)
 
     return Relayed(jax.tree.map(pass_on, x, last.sums), pass_on(jnp.ones(num_rows(x)), last.counts))
 
 
-def _average(normalize: str, start: Params, x: Params, relayed: Relayed) -> Params:
+def _average(normalize: str, start: Params, x: Params, relayed: Relayed, n: int) -> Params:
     known = 1 + jnp.sum(relayed.counts, axis=1)
     total = jax.tree.map(lambda own, sums: own + jnp.sum(sums, axis=1), x, relayed.sums)
     if normalize == "mean":
         return scale_rows(1 / known, total)
-    n = num_rows(x)
     return jax.tree.map(lambda a, b: (a + b) / n, total, scale_rows(n - known, start))
 
 
@@ -82,6 +83,7 @@ def _init(edges: Edges, optimizer: Partial, key: Key[Array, ""], x0: Params) -> 
     return RelayState(x0, x0, _nothing(edges, "relay_sgd", x0), init_optimizer(optimizer, x0))
 
 
+@by_rows
 def _step(
     task: Task,
     optimizer: Partial,
@@ -94,7 +96,7 @@ def _step(
 ) -> tuple[RelayState, Info]:
     trained = train(key, task, optimizer, steps, state.x, state.optimizer, event)
     relayed = _relay(edges, state.relayed, trained.x, event, "relay_sgd")
-    x = _average(normalize.value, state.start, trained.x, relayed)
+    x = _average(normalize.value, state.start, trained.x, relayed, task.num_nodes)
     info = Info(*traffic_fields(event, bits_per_row(x) + COUNT_BITS, num_rows(x)), trained.loss, trained.finite)
     return RelayState(state.start, x, relayed, trained.optimizer), info
 
@@ -104,10 +106,11 @@ def _init_average(edges: Edges, key: Key[Array, ""], x0: Params) -> RelayAverage
     return RelayAverageState(x0, x0, _nothing(edges, "relay_averaging", x0))
 
 
+@by_rows
 def _step_average(edges: Edges, key, state: RelayAverageState, event: Event) -> tuple[RelayAverageState, Info]:
     del key
     relayed = _relay(edges, state.relayed, state.start, event, "relay_averaging")
-    x = _average("mean", state.start, state.start, relayed)
+    x = _average("mean", state.start, state.start, relayed, len(edges.neighbors))
     info = Info(*traffic_fields(event, bits_per_row(x) + COUNT_BITS, num_rows(x)))
     return RelayAverageState(state.start, x, relayed), info
 

@@ -14,10 +14,12 @@ from jaxtyping import Array, Bool, Int, Key
 
 from gossipjax._base.arguments import instance, whole
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax.robust._check import check_share, checked_attackers
 from gossipjax.types import Task
 
 
+@by_rows
 def _batch(
     batch: Partial, flips: Bool[Array, " n"], classes: Int[Array, ""], key: Key[Array, ""], data: Any, node: Any
 ) -> dict[str, Array]:

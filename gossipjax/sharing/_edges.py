@@ -10,8 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt
 
+from gossipjax._base.local import Local
 from gossipjax.mixing._forms import DenseMixing, TableMixing
+from gossipjax.mixing._placed import reach
+from gossipjax.mixing._placed_forms import PlacedDense, PlacedTable
 from gossipjax.topology._graph import Topology
+from gossipjax.types import NOBODY, Event
 
 
 class Edges(NamedTuple):
@@ -88,17 +92,89 @@ def check_rows_of(topology_rows: int, rows: int, builder: str) -> None:
         )
 
 
-def edge_weights(mixing: Any, edges: Edges, builder: str) -> Float[Array, "n s"]:
+def own_edges(edges: Edges, local: Local | None) -> Edges:
+    """Return the edges of the nodes whose rows are here; neighbours keep their numbers."""
+    return edges if local is None else Edges(*(leaf[local.ids] for leaf in edges))
+
+
+def own_nodes(edges: Edges, local: Local | None) -> Int[Array, " n"]:
+    """Return the numbers of the nodes of :func:`own_edges`."""
+    return jnp.arange(len(edges.neighbors), dtype=jnp.int32) if local is None else local.ids
+
+
+def self_weights(mixing: Any, local: Local | None) -> Float[Array, " n"]:
+    """Return W_ii of a matrix or table."""
+    if isinstance(mixing, TableMixing | PlacedTable):
+        return mixing.self_weight
+    return jnp.diagonal(mixing.W) if local is None else mixing.W[jnp.arange(len(local.ids)), local.ids]
+
+
+def from_neighbors(event: Event, edges: Edges, leaf: Array) -> Array:
+    """Read the rows ``(n, s, ...)`` of the neighbours of each node, wherever they lie.
+
+    Args:
+        event: of rounds.
+        edges: of the nodes whose rows are here.
+        leaf: their rows ``(n, ...)``.
+    """
+    everyone, place = in_reach(event, leaf)
+    return everyone[edges.neighbors if place is None else place[edges.neighbors]]
+
+
+def over_reverse(event: Event, edges: Edges, leaf: Array) -> Array:
+    """Read what each neighbour holds for its edge to the node, of leaf ``(n, s, ...)``; ``(n, s, ...)``."""
+    everyone, place = in_reach(event, leaf)
+    rows = edges.neighbors if place is None else place[edges.neighbors]
+    return everyone.at[rows, edges.reverse].get(mode="promise_in_bounds")
+
+
+def in_reach(event: Event, leaf: Array) -> tuple[Array, Int[Array, " n"] | None]:
+    """Return the rows that can be read here, and in which of them each node lies; None: in its own."""
+    if event.local is None:
+        return leaf, None
+    return reach(event.mixing, leaf), _place(event.mixing, event.local)[1]
+
+
+def _place(mixing: Any, local: Local) -> tuple[Int[Array, " r"], Int[Array, " n"]]:
+    """Return the node of each row that :func:`gossipjax.mixing._placed.reach` returns, and a row of each node.
+
+    A node out of reach, with weight 0 on the edge to it, has any row.
+    """
+    numbers = reach(mixing, local.ids + 1) - 1  # devices that receive nothing receive zeros
+    rows = jnp.arange(len(numbers), dtype=jnp.int32)
+    found = jnp.zeros(len(local.position), jnp.int32)
+    return numbers, found.at[jnp.where(numbers < 0, NOBODY, numbers)].set(rows, mode="drop")
+
+
+def as_on_one_device(mixing: Any, local: Local | None) -> Any:
+    """Return the rows of a mixing that are here, with numbers of nodes as neighbours."""
+    if isinstance(mixing, PlacedDense):
+        return DenseMixing(mixing.W)
+    if isinstance(mixing, PlacedTable):
+        assert local is not None
+        return TableMixing(_place(mixing, local)[0][mixing.neighbors], mixing.weights, mixing.self_weight)
+    return mixing
+
+
+def edge_weights(mixing: Any, edges: Edges, builder: str, local: Local | None = None) -> Float[Array, "n s"]:
     """Return W_ij of the edges of a matrix or table; NaN in rows with weights on other edges.
+
+    Args:
+        mixing: of a round.
+        edges: of the nodes whose rows are here.
+        builder: for the message.
+        local: the rows of a device of a mesh; None: all are here.
 
     Raises:
         ValueError: if the mixing has another form, or more neighbours than the topology.
     """
-    n, degree = edges.neighbors.shape
-    rows = jnp.arange(n, dtype=jnp.int32)[:, None]
+    degree = edges.neighbors.shape[1]
+    rows = own_nodes(edges, local)[:, None]
+    mixing = as_on_one_device(mixing, local)
     if isinstance(mixing, DenseMixing):
-        shares = jnp.where(edges.present, mixing.W[rows, edges.neighbors], 0)
-        return _only_known(shares, jnp.sum(mixing.W, axis=1) - jnp.diagonal(mixing.W))
+        places = jnp.arange(len(rows), dtype=jnp.int32)[:, None]
+        shares = jnp.where(edges.present, mixing.W[places, edges.neighbors], 0)
+        return _only_known(shares, jnp.sum(mixing.W, axis=1) - self_weights(mixing, local))
     if not isinstance(mixing, TableMixing):
         raise ValueError(
             f"{type(mixing).__name__} has no weight for each edge: {builder} needs rounds on a "
@@ -114,12 +190,12 @@ def edge_weights(mixing: Any, edges: Edges, builder: str) -> Float[Array, "n s"]
     return _only_known(shares, jnp.sum(jnp.where(mixing.neighbors != rows, mixing.weights, 0), axis=1))
 
 
-def heard(mixing: Any, edges: Edges, builder: str) -> Float[Array, "n s"]:
+def heard(event: Event, edges: Edges, builder: str) -> Float[Array, "n s"]:
     """Return 1 where a message arrives over an edge, 0 where not; NaN in rows with weights on other edges.
 
     A message arrives if its weight is not 0. Raises as :func:`edge_weights`.
     """
-    shares = edge_weights(mixing, edges, builder)
+    shares = edge_weights(event.mixing, edges, builder, event.local)
     return jnp.where(jnp.isnan(shares), shares, (shares != 0).astype(shares.dtype))
 
 

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
+from gossipjax._base.local import Local, largest
 from gossipjax._base.rows import before_writing
 from gossipjax.compress._compressor import STREAM, ravel_rows
 from gossipjax.sharing import _shamir
-from gossipjax.sharing._edges import Edges
+from gossipjax.sharing._edges import Edges, in_reach, own_nodes
 from gossipjax.types import Event, Params
 
 _ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
@@ -59,18 +60,24 @@ def rounded(products: Float[Array, "n d"], never: Bool[Array, ""]) -> Float[Arra
     return jax.lax.bitcast_convert_type(bits, products.dtype)
 
 
-def in_range(fraction_bits: int, weights: Float[Array, "n s"], vectors: Float[Array, "n d"]) -> Bool[Array, " n"]:
+def in_range(
+    fraction_bits: int, weights: Float[Array, "n s"], vectors: Float[Array, "n d"], local: Local | None
+) -> Bool[Array, " n"]:
     """Return whether no sum of a neighbourhood can overflow if all its members pass: a check that each makes alone."""
-    heaviest = jnp.max(jnp.sum(jnp.abs(weights), axis=1), initial=1.0).astype(vectors.dtype)
+    heaviest = largest(local, jnp.max(jnp.sum(jnp.abs(weights), axis=1), initial=1.0)).astype(vectors.dtype)
     most = (2.0**31 - HEADROOM) / 2.0**fraction_bits / heaviest
     return jnp.all(jnp.abs(vectors) <= most, axis=1)
 
 
-def neighborhood_sum(edges: Edges, heard: Bool[Array, "n s"], words: UInt32[Array, "n s d"]) -> UInt32[Array, "n d"]:
+def neighborhood_sum(
+    event: Event, edges: Edges, heard: Bool[Array, "n s"], words: UInt32[Array, "n s d"]
+) -> UInt32[Array, "n d"]:
     """Add up, modulo 2³², what each node receives."""
     total = jnp.zeros((words.shape[0], words.shape[2]), jnp.uint32)
+    everyone, place = in_reach(event, words)
     for k in range(edges.neighbors.shape[1]):
-        arrived = words[edges.neighbors[:, k], edges.reverse[:, k]]
+        neighbors = edges.neighbors[:, k]
+        arrived = everyone[neighbors if place is None else place[neighbors], edges.reverse[:, k]]
         total = total + jnp.where(heard[:, k, None], arrived, jnp.uint32(0))
     return total
 
@@ -126,7 +133,7 @@ def _pair_words(key: Key[Array, ""], edges: Edges, event: Event, pair: Int[Array
         seed = fold(masks, low, high, receiver, event.index[0])
         return expand_seed(jax.random.bits(seed, (2,), jnp.uint32), d)
 
-    receivers = jnp.arange(len(low), dtype=jnp.int32)
+    receivers = own_nodes(edges, event.local)
     # Without the branch, XLA expands the seeds again wherever the words are used.
     words = before_writing(
         jnp.any(both), lambda: jax.vmap(expand)(low, high, receivers), lambda: jnp.zeros((len(low), d), jnp.uint32)
@@ -183,7 +190,7 @@ def _lane(edges: Edges, lane: Int[Array, ""]) -> tuple[Int[Array, " n"], Bool[Ar
 
 def _each_member(key: Key[Array, ""], number: int, event: Event, members: Int[Array, " n"]) -> Key[Array, " n"]:
     """Derive one key for the member in a lane of each receiver, of this round."""
-    receivers = jnp.arange(len(members), dtype=jnp.int32)
+    receivers = jnp.arange(len(members), dtype=jnp.int32) if event.local is None else event.local.ids
     one = stream(key, number)
     return jax.vmap(lambda member, receiver: fold(one, member, receiver, event.index[0]))(members, receivers)
 

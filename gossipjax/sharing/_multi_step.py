@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key
 from gossipjax._base.arguments import real, whole
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import bits_per_row
 from gossipjax.facts import FIXED_GRAPH
 from gossipjax.mixing._apply import mix
@@ -20,11 +21,13 @@ from gossipjax.mixing._counting import EVERYONE, no_state
 from gossipjax.types import Event, Params, Sharing
 
 
+@by_rows
 def _encode(steps: Frozen[int], key: Key[Array, ""], state: tuple[()], x_start: Params, x: Params, event: Event):
     del key, x_start, event
     return state, (x, steps.value * bits_per_row(x))
 
 
+@by_rows
 def _merge(
     steps: Frozen[int], rho: Any, key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params, Event]
 ) -> tuple[tuple[()], Params]:

@@ -12,12 +12,14 @@ from jaxtyping import Array, Float, Key
 
 from gossipjax._base.arguments import real
 from gossipjax._base.calls import recorded
+from gossipjax._base.local import network_size
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import bits_per_row, num_rows
 from gossipjax._base.streams import node_keys, normals
 from gossipjax.compress._compressor import STREAM
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._counting import EVERYONE, no_state
-from gossipjax.sharing._edges import Edges, check_rows_of
+from gossipjax.sharing._edges import Edges, check_rows_of, own_edges, own_nodes
 from gossipjax.types import Event, Params, Sharing
 
 _NOISE = STREAM - 4
@@ -41,10 +43,11 @@ def _pair_noise(edges: Edges, key: Key[Array, ""], x: Params, event: Event) -> P
 
         return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, model), (neighbors, signs))[0]
 
-    nodes = jnp.arange(num_rows(x), dtype=jnp.int32)
-    return jax.vmap(of_node)(nodes, x, edges.neighbors, edges.signs)
+    own = own_edges(edges, event.local)
+    return jax.vmap(of_node)(own_nodes(edges, event.local), x, own.neighbors, own.signs)
 
 
+@by_rows
 def encode(
     edges: Edges | None,
     std: Any,
@@ -59,7 +62,7 @@ def encode(
     del x_start
     said = _add(x, std, _own_noise(key, x, event))
     if edges is not None:
-        check_rows_of(edges.neighbors.shape[0], num_rows(x), "decor")
+        check_rows_of(edges.neighbors.shape[0], network_size(event.local, num_rows(x)), "decor")
         said = _add(said, pair_std, _pair_noise(edges, key, x, event))
     return state, (said, bits_per_row(x))
 
@@ -68,6 +71,7 @@ def _add(x: Params, std: Any, noise: Params) -> Params:
     return jax.tree.map(lambda leaf, z: leaf + jnp.asarray(std).astype(leaf.dtype) * z, x, noise)
 
 
+@by_rows
 def merge(key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params, Event]) -> tuple[tuple[()], Params]:
     """Mix what was said; a node hears its own noise, too."""
     del key

@@ -15,11 +15,12 @@ from gossipjax._base.arguments import seed as check_seed
 from gossipjax._base.arguments import whole
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import num_rows
 from gossipjax.compress._compressor import common_type
 from gossipjax.facts import FIXED_GRAPH
 from gossipjax.mixing._apply import mix
-from gossipjax.sharing._edges import Edges, check_rows_of, edge_weights, edges_of
+from gossipjax.sharing._edges import Edges, check_rows_of, edge_weights, edges_of, over_reverse, own_edges
 from gossipjax.topology._graph import Topology, require_undirected
 from gossipjax.types import Event, Params, Sharing
 
@@ -108,7 +109,9 @@ def _product(subscripts: str, *operands: Array) -> Array:
     return jnp.einsum(subscripts, *operands, precision=jax.lax.Precision.HIGHEST)
 
 
-def _power_step(side: int, edges: Edges, matrix: Float[Array, "n m q"], memory: _Factors) -> tuple[_Factors, _Factors]:
+def _power_step(
+    side: int, event: Event, edges: Edges, matrix: Float[Array, "n m q"], memory: _Factors
+) -> tuple[_Factors, _Factors]:
     """Multiply with the difference D of the ends, lower minus higher: ``p = D q`` or ``q = Dᵀ p``.
 
     Returns:
@@ -118,7 +121,7 @@ def _power_step(side: int, edges: Edges, matrix: Float[Array, "n m q"], memory: 
     directions = _orthonormal(memory[known])
     subscripts = "nmq,nsqr->nsmr" if known == _RIGHT else "nmq,nsmr->nsqr"
     message = _product(subscripts, matrix, directions)
-    arrived = message.at[edges.neighbors, edges.reverse].get(mode="promise_in_bounds")
+    arrived = over_reverse(event, edges, message)
     product = edges.signs[..., None, None].astype(matrix.dtype) * (message - arrived)
     # A column that meets no difference keeps its last direction: zeros would never find one again.
     silent = jnp.all(product == 0, axis=-2, keepdims=True)
@@ -129,15 +132,18 @@ def _power_step(side: int, edges: Edges, matrix: Float[Array, "n m q"], memory: 
 
 
 def _iterate(
-    first: Array, iterations: int, edges: Edges, matrices: list[Array], memories: list[_Factors]
+    event: Event, iterations: int, edges: Edges, matrices: list[Array], memories: list[_Factors]
 ) -> tuple[list[_Factors], list[_Factors]]:
     """Take the steps of one round on fixed models; return estimates and memories."""
 
+    first = _first_side(event, iterations)
+
     def computing(side: int, memories: list[_Factors]) -> tuple[list[_Factors], list[_Factors]]:
-        steps = [_power_step(side, edges, *both) for both in zip(matrices, memories, strict=True)]
+        steps = [_power_step(side, event, edges, *both) for both in zip(matrices, memories, strict=True)]
         return [step[0] for step in steps], [step[1] for step in steps]
 
     def step(k: Array, carry: tuple[list[_Factors], list[_Factors]]) -> tuple[list[_Factors], list[_Factors]]:
+        # All devices of a mesh take the same branch: the number of the round decides.
         return jax.lax.cond((first + k) % 2 == _LEFT, partial(computing, _LEFT), partial(computing, _RIGHT), carry[1])
 
     return jax.lax.fori_loop(0, iterations, step, (memories, memories))
@@ -159,6 +165,7 @@ def _round_bits(first: int, iterations: int, rank: int, x: Params) -> int:
     return 8 * (whole + low_rank)
 
 
+@by_rows
 def _encode(
     rank: Frozen[int],
     iterations: Frozen[int],
@@ -177,6 +184,7 @@ def _encode(
     return state, ((), jnp.where(begins_left, left, right).astype(jnp.uint32))
 
 
+@by_rows
 def _merge(
     edges: Edges,
     iterations: Frozen[int],
@@ -187,9 +195,9 @@ def _merge(
     del key
     x, _, event = arrived
     matrices, memories = _matrices(x), list(zip(state.left, state.right, strict=True))
-    first = _first_side(event, iterations.value)
-    estimates, memories = _iterate(first, iterations.value, edges, matrices, memories)
-    shares = edge_weights(event.mixing, edges, "power_gossip")
+    edges = own_edges(edges, event.local)
+    estimates, memories = _iterate(event, iterations.value, edges, matrices, memories)
+    shares = edge_weights(event.mixing, edges, "power_gossip", event.local)
     shares = shares * edges.signs.astype(shares.dtype)
     found = iter(estimates)
 

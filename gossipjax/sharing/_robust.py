@@ -15,11 +15,15 @@ from gossipjax._base.arguments import instance
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.faults import Faults, no_faults, note
+from gossipjax._base.local import Local, in_node_order, network_size
+from gossipjax._base.placement import by_rows, by_rows_in_rounds
 from gossipjax._base.rows import bits_per_row, num_rows
 from gossipjax.compress._compressor import STREAM, ravel_rows, unravel_rows
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import mix
 from gossipjax.mixing._forms import DenseMixing, GroupMixing, PairMixing, TableMixing, live_receivers
+from gossipjax.mixing._placed import reach
+from gossipjax.mixing._placed_forms import PlacedDense, PlacedTable
 from gossipjax.robust import Attack, Rule
 from gossipjax.robust._attacks import Victim
 from gossipjax.robust._check import check_graphs, check_share, check_victim, checked_attackers
@@ -55,6 +59,8 @@ class _Sides(NamedTuple):
     neighbors: Int[Array, "r k"]
     weights: Float[Array, "r k"]
     """0: absent."""
+    nodes: Int[Array, " r"]
+    """Number of each receiver in the whole network."""
 
 
 class _Setting(NamedTuple):
@@ -73,6 +79,7 @@ def _init(remembers: Frozen, x0: Params) -> RobustState:
     return RobustState(no_faults(rows, _CAUSES), jnp.arange(rows, dtype=jnp.int32), before)
 
 
+@by_rows
 def _encode(
     key: Key[Array, ""], state: RobustState, x_start: Params, x: Params, event: Event
 ) -> tuple[RobustState, tuple[Params, int]]:
@@ -80,8 +87,11 @@ def _encode(
     return state, (x, bits_per_row(x))
 
 
-def _sides(mixing: Any, rows: int) -> _Sides:
+def _sides(event: Event, rows: int) -> _Sides:
     """List the lanes of every receiver; a lane from the receiver itself is no neighbour."""
+    mixing = event.mixing
+    if event.local is not None:
+        return _placed_sides(mixing, event.local)
     match mixing:
         case TableMixing(neighbors=neighbors, weights=weights):
             receivers = jnp.arange(rows, dtype=jnp.int32)
@@ -94,7 +104,18 @@ def _sides(mixing: Any, rows: int) -> _Sides:
         case _:
             receivers, neighbors = live_receivers(mixing, rows), mixing.senders[:, None]
             weights = mixing.weights[:, None]
-    return _Sides(receivers, neighbors, jnp.where(neighbors == receivers[:, None], 0, weights))
+    return _Sides(receivers, neighbors, jnp.where(neighbors == receivers[:, None], 0, weights), receivers)
+
+
+def _placed_sides(mixing: PlacedTable | PlacedDense, local: Local) -> _Sides:
+    """List the lanes of the receivers on one device of a mesh; neighbours are rows of what it can reach."""
+    receivers = jnp.arange(len(local.ids), dtype=jnp.int32)
+    if isinstance(mixing, PlacedTable):
+        neighbors, weights, own = mixing.neighbors, mixing.weights, mixing.own
+    else:
+        weights, own = mixing.W, local.ids
+        neighbors = jnp.broadcast_to(jnp.arange(weights.shape[1], dtype=jnp.int32)[None], weights.shape)
+    return _Sides(receivers, neighbors, jnp.where(neighbors == own[:, None], 0, weights), local.ids)
 
 
 def _check_form(setting: _Setting, event: Event, models: int) -> None:
@@ -134,6 +155,7 @@ def _numbers(event: Event, sides: _Sides, rows: int) -> Array:
     return jnp.where(heard != nobody, heard, jnp.where(said != nobody, said, event.index[0]))
 
 
+@by_rows_in_rounds
 def _merge(
     setting: _Setting, key: Key[Array, ""], state: RobustState, arrived: tuple[Params, Any, Event]
 ) -> tuple[RobustState, Params]:
@@ -141,9 +163,9 @@ def _merge(
     vectors = ravel_rows(x)
     rows = len(vectors)
     models = rows if event.models is None else event.models.value
-    _check_form(setting, event, models)
+    _check_form(setting, event, network_size(event.local, models))
     _check_all_at_once(setting, event)
-    sides = _sides(event.mixing, rows)
+    sides = _sides(event, rows)
     new = _combine(setting, key, event, vectors, sides, x, state)
     authors, before = state.authors, state.before
     if before is not None:
@@ -191,26 +213,29 @@ def _combine(
     models = rows if event.models is None else event.models.value
     waits = setting.waits.value and models < rows
     stream = jax.random.fold_in(key, jnp.uint32(_DRAWS))
-    liar = jnp.zeros(rows, bool).at[setting.attackers].set(True, mode="drop")
+    liar = jnp.zeros(network_size(event.local, rows), bool).at[setting.attackers].set(True, mode="drop")
     attack, common = setting.attack, None
     if attack is not None and attack.prepare is not None:
-        common = attack.prepare(liar[:models], vectors[:models])
+        seen = in_node_order(event.local, vectors)[: network_size(event.local, models)]
+        common = attack.prepare(liar[: len(seen)], seen)
+    everyone = vectors if event.local is None else reach(event.mixing, vectors)
+    authors = state.authors if event.local is None else reach(event.mixing, state.authors)
 
     def unravel(model: Array) -> Params:
         one = jax.tree.map(lambda leaf: leaf[:1], x)
         return jax.tree.map(lambda leaf: leaf[0], unravel_rows(model[None], one))
 
-    def node(side: tuple[Array, Array, Array, Array]) -> Array:
-        receiver, neighbors, weights, number = side
-        own = vectors.at[receiver].get(mode="clip")
-        others = vectors.at[neighbors].get(mode="clip")
-        weights = jnp.where(neighbors < rows, weights, 0).astype(own.dtype)
+    def node(side: tuple[Array, Array, Array, Array, Array]) -> Array:
+        row, neighbors, weights, receiver, number = side
+        own = vectors.at[row].get(mode="clip")
+        others = everyone.at[neighbors].get(mode="clip")
+        weights = jnp.where(neighbors < len(everyone), weights, 0).astype(own.dtype)
         draws, lies = jax.random.split(jax.random.fold_in(jax.random.fold_in(stream, number), receiver))
         context = Context(draws, receiver, unravel)
         if attack is not None:
-            lying = liar[state.authors.at[neighbors].get(mode="clip")]
+            lying = liar[authors.at[neighbors].get(mode="clip")]
             honest = ~lying | liar.at[receiver].get(mode="clip")
-            before = None if state.before is None else state.before.at[receiver].get(mode="clip")
+            before = None if state.before is None else state.before.at[row].get(mode="clip")
             victim = Victim(lies, receiver, own, others, weights, honest, rule, context, before)
             others = jnp.where(honest[:, None], others, _told(attack.lie(victim, common), others))
         new = rule.apply(own, others, weights, context)

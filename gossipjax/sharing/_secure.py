@@ -15,13 +15,24 @@ from gossipjax._base.arguments import choice, flag, real, sequence_of, shown, wh
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.faults import Faults, no_faults, note
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import num_rows
 from gossipjax.compress._compressor import STREAM, unravel_rows
 from gossipjax.compress._selection import largest
 from gossipjax.facts import Requires
 from gossipjax.mixing._apply import messages
-from gossipjax.mixing._forms import DenseMixing, TableMixing, column
-from gossipjax.sharing._edges import Edges, check_rows_of, cycle_of, edge_weights, edges_at
+from gossipjax.mixing._forms import TableMixing, column
+from gossipjax.sharing._edges import (
+    Edges,
+    check_rows_of,
+    cycle_of,
+    edge_weights,
+    edges_at,
+    from_neighbors,
+    over_reverse,
+    own_edges,
+    self_weights,
+)
 from gossipjax.sharing._masking import (
     HEADROOM,
     decode,
@@ -96,23 +107,20 @@ def _init(rules: Rules, x0: Params) -> SecureState:
     return SecureState(jnp.full(n, NEVER, jnp.uint32), jnp.zeros(n, jnp.uint32), faults)
 
 
-def _self_weights(mixing: Any) -> Float[Array, " n"]:
-    return jnp.diagonal(mixing.W) if isinstance(mixing, DenseMixing) else mixing.self_weight
-
-
 def _present(rules: Rules, key: Key[Array, ""], event: Event, n: int) -> Bool[Array, " n"]:
     """Find out which nodes stay in the round; the draw of a node depends on its number and the round."""
     if rules.absences is None:
         return jnp.ones(n, bool)
     if jnp.ndim(rules.absences) == 2:
         number = event.index[0] % jnp.uint32(len(rules.absences))
-        return ~jax.lax.dynamic_index_in_dim(rules.absences, number.astype(jnp.int32), keepdims=False)
+        present = ~jax.lax.dynamic_index_in_dim(rules.absences, number.astype(jnp.int32), keepdims=False)
+        return present if event.local is None else present[event.local.ids]
     one = stream(key, _ABSENCES)
 
     def stays(node: Int[Array, ""]) -> Bool[Array, ""]:
         return ~jax.random.bernoulli(fold(one, node, event.index[0]), jnp.asarray(rules.absences, jnp.float32))
 
-    return jax.vmap(stays)(jnp.arange(n, dtype=jnp.int32))
+    return jax.vmap(stays)(jnp.arange(n, dtype=jnp.int32) if event.local is None else event.local.ids)
 
 
 def _coordinates(share: float, key: Key[Array, ""], event: Event, d: int) -> Int[Array, " k"] | None:
@@ -127,27 +135,28 @@ def _coordinates(share: float, key: Key[Array, ""], event: Event, d: int) -> Int
 # The round
 
 
+@by_rows
 def _encode(
     rules: Rules, key: Key[Array, ""], state: SecureState, x_start: Params, x: Params, event: Event
 ) -> tuple[SecureState, tuple[SecureMessage, UInt[Array, "..."]]]:
     del x_start
     settings, number = rules.settings.value, event.index[0]
-    edges, vectors = edges_at(rules.edges, number), vectors_of(x)
+    edges, vectors = own_edges(edges_at(rules.edges, number), event.local), vectors_of(x)
     chosen = _coordinates(settings.share, key, event, vectors.shape[1])
     vectors = vectors if chosen is None else vectors[:, chosen]
     _check_width(event.mixing, edges)
-    received = jnp.nan_to_num(edge_weights(event.mixing, edges, "secure_aggregation"))
+    received = jnp.nan_to_num(edge_weights(event.mixing, edges, "secure_aggregation", event.local))
     present = _present(rules, key, event, len(vectors))
-    legal = in_range(settings.fraction_bits, received, vectors)
+    legal = in_range(settings.fraction_bits, received, vectors, event.local)
     # Values out of range are never sent; 0 keeps their conversion defined.
     sendable = jnp.where(legal[:, None], vectors, 0)
-    words = fixed_point(settings.fraction_bits, received[edges.neighbors, edges.reverse], sendable)
+    words = fixed_point(settings.fraction_bits, over_reverse(event, edges, received), sendable)
     if settings.masks:
-        words = words + _masks(settings, key, edges, event, words.shape[2])[edges.reverse, edges.neighbors]
+        words = words + _masks(settings, key, edges, event, words.shape[2])
     words = jnp.where(edges.present[..., None] & present[:, None, None], words, jnp.uint32(0))
     first = jnp.where(state.first == NEVER, number.astype(jnp.uint32), state.first)
-    attendance = None if rules.absences is None else attend(rules, edges, present)
-    size = bits_of_round(rules, edges, attendance, present, number.astype(jnp.uint32), first, words.shape[2])
+    attendance = None if rules.absences is None else attend(rules, event, edges, present)
+    size = bits_of_round(rules, event, edges, attendance, present, first, words.shape[2])
     return state._replace(first=first), (SecureMessage(words, present, legal), size)
 
 
@@ -161,9 +170,13 @@ def _check_width(mixing: Any, edges: Edges) -> None:
         )
 
 
-def _masks(settings: Settings, key: Key[Array, ""], edges: Edges, event: Event, d: int) -> UInt32[Array, "s n d"]:
+def _masks(settings: Settings, key: Key[Array, ""], edges: Edges, event: Event, d: int) -> UInt32[Array, "n s d"]:
+    """Return the mask of each sender for each of its receivers."""
     masks = pairwise_masks(key, edges, event, d)
-    return with_own_masks(key, edges, event, masks) if settings.recovery == "shares" else masks
+    masks = with_own_masks(key, edges, event, masks) if settings.recovery == "shares" else masks
+    if event.local is None:
+        return masks[edges.reverse, edges.neighbors]
+    return over_reverse(event, edges, jnp.moveaxis(masks, 0, 1))
 
 
 def _unmasked(
@@ -184,19 +197,20 @@ def _elsewhere(mixing: Any, edges: Edges, weights: Float[Array, "n s"]) -> Bool[
     return unused | (messages(mixing, len(weights)) != jnp.sum(edges.present, axis=1, dtype=jnp.uint32))
 
 
+@by_rows
 def _merge(
     rules: Rules, key: Key[Array, ""], state: SecureState, arrived: tuple[Params, SecureMessage, Event]
 ) -> tuple[SecureState, Params]:
     x, sent, event = arrived
-    settings, edges = rules.settings.value, edges_at(rules.edges, event.index[0])
-    attendance = attend(rules, edges, sent.present)
-    weights = edge_weights(event.mixing, edges, "secure_aggregation")
-    total = neighborhood_sum(edges, attendance.heard, sent.words)
+    settings, edges = rules.settings.value, own_edges(edges_at(rules.edges, event.index[0]), event.local)
+    attendance = attend(rules, event, edges, sent.present)
+    weights = edge_weights(event.mixing, edges, "secure_aggregation", event.local)
+    total = neighborhood_sum(event, edges, attendance.heard, sent.words)
     total = _unmasked(rules, key, edges, event, attendance, total)
     whole_vectors = vectors_of(x)
     chosen = _coordinates(settings.share, key, event, whole_vectors.shape[1])
     vectors = whole_vectors if chosen is None else whole_vectors[:, chosen]
-    own = _self_weights(event.mixing) + jnp.sum(jnp.where(attendance.lost, weights, 0), axis=1)
+    own = self_weights(event.mixing, event.local) + jnp.sum(jnp.where(attendance.lost, weights, 0), axis=1)
     kept = rounded(column(own, vectors) * vectors, event.index[0] == NEVER)
     mixed = kept + decode(settings.fraction_bits, total, vectors)
     any_lost = jnp.any(attendance.lost, axis=1) & sent.present
@@ -211,7 +225,12 @@ def _merge(
     for code, rows in broken.items():
         faults = note(faults, code, rows, event.index[0])
     illegal = ~sent.legal & sent.present
-    bad = illegal | jnp.any(attendance.heard & illegal[edges.neighbors], axis=1) | broken[_GRAPH] | broken[_STRAY]
+    bad = (
+        illegal
+        | jnp.any(attendance.heard & from_neighbors(event, edges, illegal), axis=1)
+        | broken[_GRAPH]
+        | broken[_STRAY]
+    )
     merged = mixed if chosen is None else whole_vectors.at[:, chosen].set(mixed, unique_indices=True)
     merged = unravel_rows(jnp.where(bad[:, None], jnp.nan, merged), x)
     return state._replace(aborted=state.aborted + aborts.astype(jnp.uint32), faults=faults), merged

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, UInt, UInt32
 
 from gossipjax._base.binding import Frozen
-from gossipjax.sharing._edges import EdgeCycle, Edges
+from gossipjax.sharing._edges import EdgeCycle, Edges, from_neighbors
+from gossipjax.types import Event
 
 Recovery: TypeAlias = Literal["seeds", "shares", "none"]
 KEY_BITS = 256
@@ -73,10 +74,10 @@ def default_threshold(degree: Any, colluders: int) -> Any:
     return (degree + colluders) // 2 + 1
 
 
-def attend(rules: Rules, edges: Edges, present: Bool[Array, " n"]) -> Attendance:
+def attend(rules: Rules, event: Event, edges: Edges, present: Bool[Array, " n"]) -> Attendance:
     """Find out who hears whom, and who can recover from its losses."""
     s = rules.settings.value
-    there = present[edges.neighbors]
+    there = from_neighbors(event, edges, present)
     heard, lost = edges.present & there, edges.present & ~there
     degrees = jnp.sum(edges.present, axis=1, dtype=jnp.int32)
     most = default_threshold(degrees, s.colluders) if s.threshold is None else jnp.full_like(degrees, s.threshold)
@@ -94,10 +95,10 @@ def attend(rules: Rules, edges: Edges, present: Bool[Array, " n"]) -> Attendance
 
 def bits_of_round(
     rules: Rules,
+    event: Event,
     edges: Edges,
     attendance: Attendance | None,
     present: Bool[Array, " n"],
-    number: UInt[Array, ""],
     first: UInt32[Array, " n"],
     words: int,
 ) -> UInt[Array, " n"] | UInt[Array, "n s"]:
@@ -105,43 +106,46 @@ def bits_of_round(
 
     Args:
         rules: of the sharing.
+        event: the round.
         edges: of the round.
         attendance: who hears whom; None: nobody drops out, in any round.
         present: who does not drop out in this round.
-        number: of the round.
         first: number of the first round of the run.
         words: masked words of a message.
     """
     payload = jnp.uint32(32 * words + HEADER_BITS)
     if rules.settings.value.recovery == "shares":
-        return _bits_with_shares(edges, _everyone(rules, edges, attendance, present), present, payload)
-    keys = _key_bits(rules, edges, number, number - first)
+        there = attend(rules, event, edges, present) if attendance is None else attendance
+        return _bits_with_shares(event, edges, there, present, payload)
+    keys = _key_bits(rules, event, edges, event.index[0].astype(jnp.uint32) - first)
     if attendance is None:
         return payload + keys
     return _bits_with_seeds(
-        edges, attendance, present, payload, jnp.broadcast_to(keys.reshape(len(keys), -1), edges.present.shape)
+        event, edges, attendance, present, payload, jnp.broadcast_to(keys.reshape(len(keys), -1), edges.present.shape)
     )
 
 
-def _everyone(rules: Rules, edges: Edges, attendance: Attendance | None, present: Bool[Array, " n"]) -> Attendance:
-    return attend(rules, edges, present) if attendance is None else attendance
-
-
 def _key_bits(
-    rules: Rules, edges: Edges, number: UInt[Array, ""], age: UInt32[Array, " n"]
+    rules: Rules, event: Event, edges: Edges, age: UInt32[Array, " n"]
 ) -> UInt32[Array, " n"] | UInt32[Array, "n s"]:
     """Count one's own key, where the neighbour lacks it, and as a receiver the keys that the neighbour lacks."""
     if rules.ages is None:
         degrees = jnp.sum(edges.present, axis=1, dtype=jnp.uint32)
         return jnp.where(age == 0, jnp.uint32(KEY_BITS) * degrees, jnp.uint32(0))
-    place = (number % np.uint32(len(rules.ages.ends))).astype(jnp.int32)
-    own = edges.present & (rules.ages.ends[place] > age[:, None])
+    place = (event.index[0].astype(jnp.uint32) % np.uint32(len(rules.ages.ends))).astype(jnp.int32)
+    ends, pairs = (_own(ages[place], event) for ages in rules.ages)
+    own = edges.present & (ends > age[:, None])
     others = edges.present[:, :, None] & edges.present[:, None] & ~jnp.eye(edges.present.shape[1], dtype=bool)[None]
-    relayed = others & (rules.ages.pairs[place] > age[:, None, None])
+    relayed = others & (pairs > age[:, None, None])
     return jnp.uint32(KEY_BITS) * (own.astype(jnp.uint32) + jnp.sum(relayed, axis=2, dtype=jnp.uint32))
 
 
+def _own(rows: Array, event: Event) -> Array:
+    return rows if event.local is None else rows[event.local.ids]
+
+
 def _bits_with_seeds(
+    event: Event,
     edges: Edges,
     attendance: Attendance,
     present: Bool[Array, " n"],
@@ -153,23 +157,24 @@ def _bits_with_seeds(
     asked = jnp.where(attendance.recovers, HEADER_BITS + NAME_BITS * lost, 0).astype(jnp.uint32)
     revealed = jnp.where(attendance.recovers, HEADER_BITS + KEY_BITS * lost, 0).astype(jnp.uint32)
     sent = jnp.where(present, payload, 0)[:, None]
-    answers = jnp.where(attendance.heard & present[:, None], asked[:, None] + revealed[edges.neighbors], 0)
+    told = from_neighbors(event, edges, revealed)
+    answers = jnp.where(attendance.heard & present[:, None], asked[:, None] + told, 0)
     return jnp.where(edges.present, keys + sent + answers, 0).astype(jnp.uint32)
 
 
 def _bits_with_shares(
-    edges: Edges, attendance: Attendance, present: Bool[Array, " n"], payload: UInt32[Array, ""]
+    event: Event, edges: Edges, attendance: Attendance, present: Bool[Array, " n"], payload: UInt32[Array, ""]
 ) -> UInt32[Array, "n s"]:
     """Count keys and shares of every round, a message, the list of those left, and the shares that they reveal."""
     degrees = jnp.sum(edges.present, axis=1, dtype=jnp.uint32)
     others = jnp.maximum(degrees, 1) - 1
     # As a member two keys and two shares for each other one; as a receiver, the same of all others is passed on.
-    prepared = jnp.uint32(KEY_BITS) * (2 + 2 * others[edges.neighbors] + 4 * others[:, None])
+    prepared = jnp.uint32(KEY_BITS) * (2 + 2 * from_neighbors(event, edges, others) + 4 * others[:, None])
     listed = jnp.where(attendance.recovers, NAME_BITS * ((degrees + 31) // 32), 0).astype(jnp.uint32)
     revealed = jnp.where(attendance.recovers, KEY_BITS * degrees, 0).astype(jnp.uint32)
     sent = jnp.where(present, payload, 0)[:, None]
     unmasking = jnp.where(attendance.heard, listed[:, None], 0) + jnp.where(
-        present[:, None], revealed[edges.neighbors], 0
+        present[:, None], from_neighbors(event, edges, revealed), 0
     )
     return jnp.where(edges.present, prepared + sent + unmasking, 0).astype(jnp.uint32)
 

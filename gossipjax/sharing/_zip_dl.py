@@ -14,12 +14,21 @@ from gossipjax._base.arguments import flag, real
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.clipping import normals
+from gossipjax._base.local import network_size
+from gossipjax._base.placement import by_rows
 from gossipjax._base.rows import bits_per_row, num_rows
 from gossipjax.compress._compressor import STREAM
 from gossipjax.facts import FIXED_GRAPH
 from gossipjax.mixing._counting import no_state
-from gossipjax.mixing._forms import DenseMixing
-from gossipjax.sharing._edges import Edges, check_rows_of, edge_weights, edges_of
+from gossipjax.sharing._edges import (
+    Edges,
+    check_rows_of,
+    edge_weights,
+    edges_of,
+    over_reverse,
+    own_edges,
+    self_weights,
+)
 from gossipjax.topology._graph import Topology, require_undirected
 from gossipjax.types import Event, Params, Sharing
 
@@ -34,10 +43,6 @@ def _over(factors: Float[Array, "n s"], leaf: Float[Array, "n s *shape"]) -> Arr
 
 def _with_own(lanes: Float[Array, "n s"], own: Float[Array, " n"]) -> Float[Array, "n t"]:
     return jnp.concatenate([lanes, own[:, None]], axis=1)
-
-
-def _self_weights(mixing: Any) -> Float[Array, " n"]:
-    return jnp.diagonal(mixing.W) if isinstance(mixing, DenseMixing) else mixing.self_weight
 
 
 def _noise(
@@ -57,9 +62,11 @@ def _noise(
         unit = jnp.sqrt(m / (m - 1)) * (kept - jnp.sum(kept, axis=1, keepdims=True) / m)
         return _over(jnp.where(there, factors, 0), unit)
 
-    return jax.tree.map(centred, jax.vmap(of_node)(jnp.arange(num_rows(x), dtype=jnp.int32), x))
+    nodes = jnp.arange(num_rows(x), dtype=jnp.int32) if event.local is None else event.local.ids
+    return jax.tree.map(centred, jax.vmap(of_node)(nodes, x))
 
 
+@by_rows
 def _encode(
     edges: Edges,
     std: Any,
@@ -71,9 +78,10 @@ def _encode(
     event: Event,
 ):
     del x_start
-    check_rows_of(edges.neighbors.shape[0], num_rows(x), "zip_dl")
-    received = edge_weights(event.mixing, edges, "zip_dl")
-    weights = _with_own(received[edges.neighbors, edges.reverse], _self_weights(event.mixing))
+    check_rows_of(edges.neighbors.shape[0], network_size(event.local, num_rows(x)), "zip_dl")
+    edges = own_edges(edges, event.local)
+    received = edge_weights(event.mixing, edges, "zip_dl", event.local)
+    weights = _with_own(over_reverse(event, edges, received), self_weights(event.mixing, event.local))
     there = jnp.concatenate([edges.present, jnp.full((len(weights), 1), own.value)], axis=1)
     mean = jnp.sum(jnp.where(there, weights, 0), axis=1) / jnp.sum(there, axis=1).astype(weights.dtype)
     noise = _noise(key, event, there, mean[:, None] / jnp.where(there, weights, 1), x)
@@ -84,15 +92,17 @@ def _encode(
     return state, (jax.tree.map(said, x, noise), bits_per_row(x))
 
 
+@by_rows
 def _merge(
     edges: Edges, key: Key[Array, ""], state: tuple[()], arrived: tuple[Params, Params, Event]
 ) -> tuple[tuple[()], Params]:
     del key
     _, said, event = arrived
-    weights = _with_own(edge_weights(event.mixing, edges, "zip_dl"), _self_weights(event.mixing))
+    edges, local = own_edges(edges, event.local), event.local
+    weights = _with_own(edge_weights(event.mixing, edges, "zip_dl", local), self_weights(event.mixing, local))
 
     def merged(messages: Array) -> Array:
-        heard = messages[edges.neighbors, edges.reverse]
+        heard = over_reverse(event, edges, messages[:, :-1])
         return jnp.sum(_over(weights, jnp.concatenate([heard, messages[:, -1:]], axis=1)), axis=1)
 
     return state, jax.tree.map(merged, said)

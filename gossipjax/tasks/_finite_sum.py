@@ -16,6 +16,7 @@ from gossipjax._base.binding import as_partial, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.clipping import refuse_private
 from gossipjax._base.display import displayed
+from gossipjax._base.placement import by_rows
 from gossipjax.tasks._problems import classification, regression
 from gossipjax.types import Task
 
@@ -101,12 +102,14 @@ def _known(task: Task) -> FiniteSum:
     )
 
 
-def _rows(data: dict[str, Array], node: Array, numbers: Int[Array, " b"]) -> dict[str, Array]:
+@by_rows
+def _rows(data: dict[str, Any], node: Array, numbers: Int[Array, " b"]) -> dict[str, Array]:
     """Take rows of a node's matrix of features."""
     chosen = {name: data[name][node][numbers] for name in ("features", "responses")}
     return chosen | {"penalty": data["penalty"]}
 
 
+@by_rows
 def _examples(setting: Any, data: dict[str, Array], node: Array, numbers: Int[Array, " b"]) -> dict[str, Array]:
     """Take images of a node's shard of the pool."""
     picks = data["indices"][data["offsets"][node] + numbers]

@@ -121,6 +121,7 @@ def drawn_pairs(peers: Topology | int, num_events: int, *, rate: float = 1.0) ->
 
     ``x_i, x_j ← (x_i + x_j) / 2``. Nodes and neighbours are uniform, as in :func:`poisson_pairs`, but event k happens
     at its mean time ``(k + 1) / (n · rate)``, and every seed draws its own pairs.
+    ``simulate(packing="levels")`` runs many of them at once, with the result of this order.
 
     Args:
         peers: an undirected topology, or n: every other node is a neighbour.

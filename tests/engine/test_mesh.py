@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 
@@ -19,7 +18,7 @@ from jax.sharding import Mesh
 from xla_flags import flags_after
 
 import gossipjax as gj
-from gossipjax._base.placement import is_by_rows
+from gossipjax._base.placement import by_rows, is_by_rows
 from gossipjax._engine.mesh.devices import as_mesh
 from gossipjax._engine.mesh.layout import choose_parts, exchange, layout
 from gossipjax._engine.mesh.transfers import rows_of
@@ -114,6 +113,8 @@ PLAN = gj.timeline.rounds(W, 2)
 CLOCK = gj.timeline.clocks.deterministic(1.0)
 X0 = jnp.ones((8, 8))
 KEY = jax.random.key(0)
+FULL = gj.sharing.multi_step(1)
+MINE = FULL._replace(encode=lambda *arguments: FULL.encode(*arguments))
 
 
 CASES = {
@@ -144,9 +145,13 @@ CASES = {
         ),
         "client_sampling.* are not nodes",
     ),
-    "a sharing": (
-        lambda: run(gj.dpsgd(TASK, optax.sgd(0.1), sharing=gj.sharing.power_gossip(ring(8))), PLAN),
-        "the sharing .*power_gossip",
+    "a sharing of the user's own": (lambda: run(gj.gossip_averaging(MINE), PLAN), "the sharing .*its encode"),
+    "a sharing for rounds": (
+        lambda: run(
+            gj.gossip_averaging(gj.sharing.robust(gj.robust.clipped_gossip(1.0))),
+            gj.timeline.poisson_pairs(ring(8), 4, seed=0),
+        ),
+        "the sharing .*robust.* is written for rounds",
     ),
     "a wrapper": (lambda: run(gj.track_versions(LEARN), PLAN), "is not marked|track_versions"),
     "the user's own": (
@@ -180,6 +185,16 @@ def test_meshes():
     assert run(LEARN, PLAN, mesh=jax.make_mesh((1,), ("rows",))).manifest["placement"]["rows"] == [8]
 
 
+@by_rows
+def as_before(key, state, event):
+    return LEARN.step(key, state, event)
+
+
+def test_a_marked_function_of_a_user_runs_on_a_mesh():
+    mine = LEARN._replace(step=as_before)
+    np.testing.assert_array_equal(run(mine, PLAN).x, run(mine, PLAN, mesh=None).x)
+
+
 def test_a_mesh_of_one_device_is_the_same_run():
     one, other = run(LEARN, PLAN, mesh=None), run(LEARN, PLAN)
     np.testing.assert_array_equal(one.x, other.x)
@@ -211,10 +226,38 @@ def test_eight_devices_are_one():
     found = json.loads(in_processes_of_their_own("mesh_checks.py", "few"))
     assert_equal_runs(found["dpsgd n=100 K=8"])
     assert_equal_runs(found["last device"])
+    for devices in (3, 8):
+        assert_equal_runs(found[f"levels K={devices}"])
+        assert found[f"levels K={devices}"]["models"] == 0
     report = found["moves"]["report"]
     assert report["exchange"] == "halo"
     assert found["moves"]["hlo"] == report["moved"] == report["bound"] == 128
     assert found["moves"]["largest gather"] <= 8  # numbers of devices: counters, no rows
+
+
+def test_samples_lie_on_the_devices_of_their_nodes():
+    found = json.loads(in_processes_of_their_own("mesh_checks.py", "data"))
+    here, everything = found.pop("data bytes")
+    assert 0.4 * everything < here < everything
+    for compared in found.values():
+        assert_equal_runs(compared)
+        report, wanted = compared["report"], compared["wanted"]
+        assert report["data"] == wanted or wanted is None
+        most, devices = max(report["data"]), report["devices"]
+        assert report["data_padding"] == devices * most - sum(report["data"]) if wanted else True
+        assert report["data_copied"] == (40 if wanted else 4)  # mean and scale of 5 features; one penalty
+    assert len(found) == 6
+
+
+@pytest.mark.slow
+def test_what_is_said_to_each_neighbour_is_that_of_one_device():
+    """Bit for bit, except that noise is added in one operation with a product, or in two (fused or not by XLA)."""
+    found = json.loads(in_processes_of_their_own("mesh_checks.py", "edges"))
+    for name, compared in found.items():
+        assert_equal_runs(compared)
+        assert name.startswith(("noisy", "decor")) or compared["models"] == compared["state"] == 0, name
+        assert compared.get("exchange", "halo") == ("all rows" if "dense" in name else "halo")
+    assert len(found) == 9 * 4 + 6
 
 
 @pytest.mark.slow
@@ -257,14 +300,14 @@ def test_every_protocol_sharing_and_timeline_is_placed_and_equal_or_refused():
     assert sum(outcome == "placed" for _, _, _, outcome, _ in lines) > 35
 
 
-def test_the_page_names_what_does_not_run_on_a_mesh():
-    """The names after "except" in docs/devices-and-hosts.md: steps without a mark that run in rounds."""
+def test_all_protocols_and_sharings_of_rounds_are_written_for_a_mesh():
+    """As docs/devices-and-hosts.md says, with `robust` as the only one that is not for meetings."""
     page = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "devices-and-hosts.md").read_text(encoding="utf-8")
-    told = re.search(r"except those that.*?: the protocols (.*?),\s+and the sharings\s+(.*?)\. They", page, re.S)
-    protocols, sharings = (set(re.findall(r"`(\w+)`", part)) for part in told.groups())
+    assert "All protocols and sharings for\nsuch rounds run." in page
     unmarked = [name for name, build in combinations.PROTOCOLS.items() if not is_by_rows(build().step)]
-    assert protocols == {name for name in unmarked if any("rounds" in plan for plan in combinations.runs(name, None))}
+    assert not [name for name in unmarked if any("rounds" in plan for plan in combinations.runs(name, None))]
     built = {name: build() for name, build in combinations.SHARINGS.items()}
-    assert sharings == {
-        name for name, each in built.items() if not is_by_rows(each.encode) or not is_by_rows(each.merge)
-    }
+    functions = {name: (each.encode, each.merge) for name, each in built.items()}
+    assert all(is_by_rows(function, in_rounds=True) for pair in functions.values() for function in pair)
+    assert [name for name, pair in functions.items() if not all(map(is_by_rows, pair))] == ["robust"]
+    assert "that run there but `robust`" in page

@@ -1,7 +1,7 @@
 """Runs on meshes of forced CPU devices beside the same run on one device; prints one JSON object.
 
 A process of its own, since the number of devices is fixed when JAX starts. ``python tests/lib/mesh_checks.py few``
-does what the fast tests read, ``transfers`` and ``all`` the rest.
+does what a fast test reads, ``data``, ``edges``, ``transfers`` and ``all`` the rest.
 """
 
 import json
@@ -164,6 +164,88 @@ def memory(n=64, d=4000):
     FOUND["memory"] = {"state": [each.state for each in sizes], "events": [each.events for each in sizes]}
 
 
+def data(n=11):
+    """Images with their nodes: what each device holds, and equal runs; K divides no number here."""
+    draws, labels = np.random.default_rng(0), np.arange(90) % 3
+    pool = gj.tasks.from_arrays(draws.normal(size=(90, 5)).astype(np.float32), labels, np.ones((3, 5)), np.arange(3))
+    shards = gj.tasks.dirichlet(labels, n, alpha=0.5, seed=0)
+    images = gj.tasks.classification(pool, shards, gj.tasks.softmax_regression(5, 3), batch_size=4)
+    wrong = gj.robust.flip_labels(images, [1, 4], 3)
+    sums = gj.tasks.finite_sum(gj.tasks.linear_regression(n, 6, 3, seed=0))
+    cases = {
+        "flipped": (wrong, gj.dpsgd(wrong, Partial(optax.sgd, 0.1), local_steps=2)),
+        "sums": (sums.task, gj.gt_saga(sums, 0.05)),
+    }
+    plan = gj.timeline.rounds(gj.mixing.metropolis(gj.topology.ring(n)), 4, form="table")
+    for name, (each, method) in cases.items():
+        watch = [gj.observe.consensus_distance(), gj.observe.disagreement(), gj.observe.node_metrics(each)]
+        settings = {"observers": watch, "record_every": 2, "strategy": "vmap", "progress": False}
+        one = gj.simulate(KEY, method, plan, each, **settings)
+        for devices in (2, 3, 8):
+            parts = scattered(n, devices)
+            other = gj.simulate(KEY, method, plan, each, mesh=gj.mesh(devices), parts=parts, **settings)
+            compare(f"data {name} K={devices}", one, other)
+            held = [np.concatenate([shards.shard(i) for i in np.flatnonzero(parts == k)]) for k in range(devices)]
+            rows = 5 * 4 + 4 + 4  # an image, its label, its number
+            wanted = [rows * len(own) + 4 * (n + 1) for own in held]
+            report = other.manifest["placement"]
+            FOUND[f"data {name} K={devices}"] |= {"report": report, "wanted": wanted if name == "flipped" else None}
+    call = gj.estimate_memory(KEY, cases["flipped"][1], plan, wrong, strategy="vmap", mesh=gj.mesh(2))
+    FOUND["data bytes"] = [call.data, sum(leaf.nbytes for leaf in jax.tree.leaves(wrong.data))]
+
+
+def edges(n=23):
+    """What is said to each neighbour, over a halo and with all rows: n divides no number of devices."""
+    ring = gj.topology.ring(n)
+    secure, rule = gj.sharing.secure_aggregation, gj.robust.clipped_gossip(0.5)
+    sharings = {
+        "noisy": gj.sharing.noisy(0.1),
+        "decor": gj.sharing.decor(ring, 0.1, 0.5),
+        "zip_dl": gj.sharing.zip_dl(ring, 0.1),
+        "chebyshev": gj.sharing.multi_step(3, 0.9),
+        "secure": secure(ring, share=0.5),
+        "secure seeds": secure(ring, dropout=0.2),
+        "secure shares": secure(ring, dropout=0.2, recovery="shares"),
+        "robust": gj.sharing.robust(rule, (1,), gj.robust.alie(), topology=ring),
+        "robust, all seen": gj.sharing.robust(rule, (1,), gj.robust.spectral(ring), topology=ring),
+    }
+    x0 = start(n)
+    for form in ("table", "dense"):
+        plan = gj.timeline.rounds(gj.mixing.metropolis(ring), 4, form=form)
+        for name, sharing in sharings.items():
+            method = gj.gossip_averaging(sharing)
+            one = run(method, plan, x0)
+            for devices in (2, 3, 8) if form == "table" else (3,):
+                parts = "blocks" if form == "table" else scattered(n, devices)
+                found = run(method, plan, x0, mesh=gj.mesh(devices), parts=parts)
+                compare(f"{name} {form} K={devices}", one, found)
+                FOUND[f"{name} {form} K={devices}"]["exchange"] = found.manifest["placement"]["exchange"]
+
+
+def low_rank(n=23):
+    """PowerGossip on matrices, whose state lies on the edges, and ADMM, whose dual variables do."""
+    ring = gj.topology.ring(n)
+    plan = gj.timeline.rounds(gj.mixing.metropolis(ring), 4, form="table")
+    x0 = np.random.default_rng(1).normal(size=(n, 4, 3)).astype(np.float32)
+    method = gj.gossip_averaging(gj.sharing.power_gossip(ring, rank=2))
+    one, dual = run(method, plan, x0), gj.lt_admm(task(n), optax.sgd(0.1), ring, local_steps=2, penalty=0.5, beta=0.2)
+    other = run(dual, plan, start(n))
+    for devices in (2, 3, 8):
+        compare(f"low rank K={devices}", one, run(method, plan, x0, mesh=gj.mesh(devices)))
+        compare(f"dual K={devices}", other, run(dual, plan, start(n), mesh=gj.mesh(devices)))
+
+
+def levels(n=40):
+    """Drawn meetings in levels found on the devices, against one after another on one device."""
+    plan, settings = gj.timeline.drawn_pairs(n, 200), {"strategy": "vmap", "progress": False, "record_every": 50}
+    settings["observers"] = [gj.observe.consensus_distance(), gj.observe.disagreement()]
+    one = gj.simulate(KEY, gj.gossip_averaging(), plan, start(n), packing="sequential", **settings)
+    for devices in (3, 8):
+        where = {"mesh": gj.mesh(devices), "parts": scattered(n, devices)}
+        other = gj.simulate(KEY, gj.gossip_averaging(), plan, start(n), packing="levels", **where, **settings)
+        compare(f"levels K={devices}", one, other)
+
+
 def scattered(n, devices):
     """Nodes on devices at random, of different numbers, node 0 on the last device."""
     draws = np.random.default_rng(0)
@@ -202,10 +284,16 @@ def transfers(n=40):
 if __name__ == "__main__":
     if sys.argv[1] == "transfers":
         transfers()
+    elif sys.argv[1] == "edges":
+        edges()
+        low_rank()
+    elif sys.argv[1] == "data":
+        data()
     elif sys.argv[1] == "few":
         one_and_many(100, (8,))
         moves()
         last_device()
+        levels()
     else:
         metis(*one_and_many(64, (2, 3, 8)))
         fault()

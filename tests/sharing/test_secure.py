@@ -285,9 +285,9 @@ def test_recovery_is_exact_and_the_stray_masks_are_not_small():
     # As above; and the mixing holds weights in float64.
     np.testing.assert_allclose(merged, expected, rtol=0, atol=8 * np.finfo(np.float64).eps * np.abs(x).max())
     rules = sharing.encode.args[0]
-    edges = edges_at(rules.edges, 0)
-    attendance = attend(rules, edges, sent.present)
-    stray = neighborhood_sum(edges, attendance.heard, sent.words)
+    edges, event = edges_at(rules.edges, 0), event_at(timeline.rounds(metropolis(UNEVEN), 1), 0)
+    attendance = attend(rules, event, edges, sent.present)
+    stray = neighborhood_sum(event, edges, attendance.heard, sent.words)
     wrong = np.asarray(stray)[2].view(np.int32) / 2**24
     assert np.abs(wrong).max() > 10  # plain sums of these models are below 4
 

@@ -27,7 +27,7 @@ def check_placeable(protocol: Protocol, timeline: Timeline, found: Probe, strate
     if strategy == "shard":
         raise ValueError("strategy='shard': mesh= spreads the nodes over devices already; pass 'vmap', 'map' or 'auto'")
     _check_timeline(timeline, found.event)
-    _check_functions(protocol)
+    _check_functions(protocol, in_rounds=not isinstance(found.event.mixing, PairMixing))
     _check_state(protocol, found.state, timeline.properties)
 
 
@@ -48,10 +48,15 @@ def _check_timeline(timeline: Timeline, event: Event) -> None:
         raise ValueError(f"mesh: {facts.name} names single nodes in events that are no transfers; {_ELSE}")
 
 
-def _check_functions(protocol: Protocol) -> None:
+def _check_functions(protocol: Protocol, *, in_rounds: bool) -> None:
     """Check that the functions of a protocol and its sharing know other rows only by their mixing."""
     for kind, name, function, whole in _functions(protocol):
-        if not is_by_rows(function):
+        if not in_rounds and is_by_rows(function, in_rounds=True) and not is_by_rows(function):
+            raise ValueError(
+                f"mesh: the {kind} {describe(whole)} is written for rounds, where rows lie on several devices: pass "
+                f"rounds of all nodes, such as those of timeline.rounds, or {_ELSE}"
+            )
+        if not is_by_rows(function, in_rounds=True):
             raise ValueError(
                 f"mesh: the {kind} {describe(whole)} is not written for rows that lie on several devices (its {name} "
                 "is not marked gossipjax.placement.by_rows, whose text says when that is right); "

@@ -16,6 +16,8 @@ from jaxtyping import Array, Float, Int, PyTree, UInt
 from gossipjax._base.binding import Frozen
 from gossipjax._base.leaves import is_key
 from gossipjax._base.local import AXIS, Local
+from gossipjax._base.placement import is_by_rows
+from gossipjax._engine.mesh.data import Spreading
 from gossipjax._engine.mesh.devices import as_mesh
 from gossipjax._engine.mesh.layout import Exchange, Layout, choose_parts, exchange, layout
 from gossipjax._engine.mesh.transfers import Rows, devices_of_rows, lanes_of, room_of, rows_of
@@ -147,12 +149,12 @@ class Placement:
 
         return jax.tree.map(bring, tree)
 
-    def place_for(self, part: Timeline) -> Place:
-        """Return what a device needs for a part of the timeline."""
+    def place_for(self, part: Timeline, block: int | None = None) -> Place:
+        """Return what a device needs for a part of the timeline, of which ``block`` events may run at once."""
         rows = self.place.rows
         if rows is None:
             return self.place
-        room = Frozen(room_of(part, self.device, self.mesh.size))
+        room = Frozen(room_of(part, self.device, self.mesh.size, block))
         return self.place._replace(rows=rows._replace(room=room))
 
 
@@ -229,7 +231,10 @@ def placement_of(mesh: Any, parts: Any, timeline: Timeline, protocol: Any, obser
         place, moves = place._replace(rows=of_rows), _transfers(timeline, device)
     timeline = timeline if planned is None else without_mixings(timeline)
     timeline = dataclasses.replace(timeline, shared=replicate(mesh, timeline.shared))
-    protocol, observers = replicate(mesh, (protocol, observers))
+    data = Spreading(where, partial(_put, mesh))
+    protocol = data.spread(protocol)
+    observers = tuple(data.spread(each, own_nodes=is_by_rows(each.measure)) for each in observers)
+    report |= data.report
     return Placement(mesh, where, places, device, home, place, timeline, protocol, observers, report | moves)
 
 

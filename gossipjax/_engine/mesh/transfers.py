@@ -110,14 +110,21 @@ def _fields(function: Any, facts: Properties, shared: Any, xs: Any) -> tuple[Arr
     return jax.vmap(one)(xs)
 
 
-def room_of(timeline: Timeline, device: Int[np.ndarray, " rows"], devices: int) -> tuple[int, int, int, int]:
-    """Count the lanes that a device needs in any event of a timeline, rounded up so that few programs are compiled."""
+def room_of(
+    timeline: Timeline, device: Int[np.ndarray, " rows"], devices: int, block: int | None = None
+) -> tuple[int, int, int, int]:
+    """Count the lanes that a device needs in any event of a timeline, rounded up so that few programs are compiled.
+
+    Where a block of events runs in levels, any number of them may meet on a device.
+    """
     form = event_form(timeline)
     k = len(form.nodes)  # type: ignore[arg-type]
     m = len(form.mixing.senders) if isinstance(form.mixing, PairMixing) else 0
     number, lanes = len(device), lanes_of(timeline)
-    if lanes is None:
-        return k, m, m, max(m, 1 if form.speakers is None else len(form.speakers))
+    if lanes is None or block is not None:
+        said = max(m, 1 if form.speakers is None else len(form.speakers))
+        k, m, said = ((block or 1) * number for number in (k, m, said))
+        return k, m, m, said
     source, target = (device[np.minimum(rows, number - 1)] for rows in (lanes.senders, lanes.receivers))
     live = (lanes.senders < number) & (lanes.receivers < number)
     acts = device[np.minimum(lanes.nodes, number - 1)]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from gossipjax._base.arguments import instance, whole
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_shards
+from gossipjax._base.shards import keep_shards
 from gossipjax.tasks._data.arrays import input_array, per_channel
 from gossipjax.tasks._data.images import Dataset, Examples
 from gossipjax.tasks._data.labels import class_numbers
@@ -38,6 +40,17 @@ def _standardize(setting: Frozen[_Setting], inputs: Array, data: dict[str, Array
     return standard.reshape(inputs.shape[0], *setting.value.shape)
 
 
+def _shards(setting: Frozen[_Setting], data: dict[str, Array], nodes: Int[np.ndarray, " m"]) -> dict[str, Any]:
+    """Keep the samples that some nodes hold, each once."""
+    del setting
+    places, offsets = keep_shards(data["offsets"], nodes)
+    indices = np.asarray(data["indices"])
+    samples, own = np.unique(indices[places], return_inverse=True)
+    pool = {name: np.asarray(data[name])[samples] for name in ("inputs", "labels")}
+    return data | pool | {"indices": own.astype(indices.dtype), "offsets": offsets}
+
+
+@by_shards(_shards)
 def _batch(setting: Frozen[_Setting], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
     """Draw samples of the node's shard uniformly with replacement, in one gather from the shared pool."""
     first, last = data["offsets"][node], data["offsets"][node + 1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, Int, Key
 from gossipjax._base.arguments import instance, real, reals, whole, wholes
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_shards
+from gossipjax._base.shards import keep_shards
 from gossipjax.tasks._data.ratings import STARS, Ratings, RatingsDataset
 from gossipjax.tasks._partition import Partition, check_held
 from gossipjax.types import Task
@@ -42,6 +44,14 @@ def _init(sizes: Frozen[_Sizes], key: Key[Array, ""]) -> dict[str, Array]:
     return {name: np.float32(sizes.value.centre) + factors for name, factors in noise.items()}
 
 
+def _shards(sizes: Frozen[_Sizes], data: dict[str, Array], nodes: Int[np.ndarray, " m"]) -> dict[str, Any]:
+    """Keep the ratings of some nodes."""
+    del sizes
+    places, offsets = keep_shards(data["offsets"], nodes)
+    return {name: np.asarray(data[name])[places] for name in ("inputs", "labels")} | {"offsets": offsets}
+
+
+@by_shards(_shards)
 def _batch(sizes: Frozen[_Sizes], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
     """Draw ratings of the node's users uniformly with replacement; the ratings of a node are contiguous."""
     picks = jax.random.randint(key, (sizes.value.batch_size,), data["offsets"][node], data["offsets"][node + 1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ from jaxtyping import Array, Float, Int, Key
 from gossipjax._base.arguments import instance, whole, wholes
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_shards
+from gossipjax._base.shards import keep_shards
 from gossipjax.tasks._data.text import NUM_SYMBOLS, TextDataset, Windows, check_rule
 from gossipjax.tasks._models.model import Model, check_model
 from gossipjax.tasks._partition import Partition, check_held
@@ -38,6 +40,20 @@ def _gather(setting: Frozen[_Setting], codes: Array, starts: Array) -> tuple[Int
     return window[:, :-1], window[:, -1]
 
 
+def _shards(setting: Frozen[_Setting], data: dict[str, Array], nodes: Int[np.ndarray, " m"]) -> dict[str, Any]:
+    """Keep the windows of some nodes, and the characters in any of them."""
+    places, offsets = keep_shards(data["offsets"], nodes)
+    starts, codes = np.asarray(data["starts"]), np.asarray(data["codes"])
+    first = starts[places]
+    ends = np.zeros(len(codes) + 1, np.int64)
+    np.add.at(ends, first, 1)
+    np.add.at(ends, first + setting.value.context + 1, -1)
+    inside = np.cumsum(ends[:-1]) > 0
+    moved = (np.cumsum(inside) - 1)[first].astype(starts.dtype)
+    return {"codes": codes[inside], "starts": moved, "offsets": offsets}
+
+
+@by_shards(_shards)
 def _batch(setting: Frozen[_Setting], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
     """Draw windows of the node's roles uniformly with replacement; the windows of a node are contiguous."""
     picks = jax.random.randint(key, (setting.value.batch_size,), data["offsets"][node], data["offsets"][node + 1])

@@ -15,6 +15,8 @@ from jaxtyping import Array, Float, Key
 
 from gossipjax._base.arguments import real, reals, shown
 from gossipjax._base.calls import recorded
+from gossipjax._base.placement import by_shards
+from gossipjax._base.shards import rows_of_nodes
 from gossipjax.types import Task
 
 
@@ -23,7 +25,8 @@ def _init(dimension: Array, key: Key[Array, ""]) -> Float[Array, " d"]:
     return jnp.zeros_like(dimension)
 
 
-def _batch(key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
+@by_shards(rows_of_nodes)
+def _batch(key: Key[Array, ""], data: dict[str, Any], node: Array) -> dict[str, Array]:
     targets = data["targets"]
     noise = jax.random.normal(key, targets.shape[1:], targets.dtype)
     return {"curvature": data["curvature"][node], "target": targets[node], "noise": data["noise_std"] * noise}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from gossipjax._base.arguments import optional_whole, real, whole
 from gossipjax._base.arguments import seed as checked_seed
@@ -14,6 +16,8 @@ from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.lazy import special
 from gossipjax._base.memory import check_memory
+from gossipjax._base.placement import by_shards
+from gossipjax._base.shards import rows_of_nodes
 from gossipjax.tasks._problems.quadratic import in_range, parameter_type
 from gossipjax.types import Task
 
@@ -23,7 +27,13 @@ def _init(optimum: Array, key: Key[Array, ""]) -> Float[Array, " d"]:
     return jnp.zeros_like(optimum)
 
 
-def _batch(size: Frozen[int | None], key: Key[Array, ""], data: dict[str, Array], node: Array) -> dict[str, Array]:
+def _shards(size: Frozen[int | None], data: dict[str, Array], nodes: Int[np.ndarray, " m"]) -> dict[str, Any]:
+    del size
+    return rows_of_nodes(data, nodes)
+
+
+@by_shards(_shards)
+def _batch(size: Frozen[int | None], key: Key[Array, ""], data: dict[str, Any], node: Array) -> dict[str, Array]:
     features, responses = data["features"][node], data["responses"][node]
     if size.value is not None:
         picks = jax.random.randint(key, (size.value,), 0, features.shape[0])

@@ -257,7 +257,7 @@ def test_what_is_said_to_each_neighbour_is_that_of_one_device():
         assert_equal_runs(compared)
         assert name.startswith(("noisy", "decor")) or compared["models"] == compared["state"] == 0, name
         assert compared.get("exchange", "halo") == ("all rows" if "dense" in name else "halo")
-    assert len(found) == 9 * 4 + 6
+    assert len(found) == 10 * 4 + 6
 
 
 @pytest.mark.slow

@@ -208,6 +208,7 @@ def edges(n=23):
         "secure shares": secure(ring, dropout=0.2, recovery="shares"),
         "robust": gj.sharing.robust(rule, (1,), gj.robust.alie(), topology=ring),
         "robust, all seen": gj.sharing.robust(rule, (1,), gj.robust.spectral(ring), topology=ring),
+        "robust, remembered": gj.sharing.robust(rule, (1,), gj.robust.targeted_echo(), topology=ring),
     }
     x0 = start(n)
     for form in ("table", "dense"):

@@ -72,13 +72,13 @@ def _plan(bench: Bench, events: int) -> Timeline:
     return getattr(plan, "timeline", plan)
 
 
-def _task(seed: int = 0) -> Any:
-    targets = np.random.default_rng(seed).standard_normal((NODES, DIMENSION)).astype(np.float32)
-    return quadratic(targets, curvature=np.linspace(0.5, 1, DIMENSION).astype(np.float32))
+def _task() -> Any:
+    targets = np.random.default_rng(0).standard_normal((NODES, DIMENSION))
+    return quadratic(targets, curvature=np.linspace(0.5, 1, DIMENSION))
 
 
 def _start() -> Any:
-    return np.random.default_rng(1).standard_normal((NODES, DIMENSION)).astype(np.float32)
+    return np.random.default_rng(1).standard_normal((NODES, DIMENSION)).astype(jnp.result_type(float))
 
 
 def _still(bench: Bench) -> Protocol:
@@ -160,8 +160,8 @@ def convex(bench: Bench) -> Row:
     plan = _plan(bench, ROUNDS)
     if why := _unfit(_moving(bench), plan):
         return missing(2, why.removeprefix("not run; "))
-    optimum = np.random.default_rng(2).standard_normal(DIMENSION).astype(np.float32)
-    task = quadratic(np.tile(optimum, (NODES, 1)), curvature=np.linspace(0.5, 1, DIMENSION).astype(np.float32))
+    optimum = np.random.default_rng(2).standard_normal(DIMENSION)
+    task = quadratic(np.tile(optimum, (NODES, 1)), curvature=np.linspace(0.5, 1, DIMENSION))
     details, slopes = [], []
     for step in STEPS:
         rate = _rate(bench, task, plan, optimum, step)
@@ -185,8 +185,10 @@ def _rate(bench: Bench, task: Any, plan: Timeline, optimum: Any, step: float) ->
     protocol = bench.build("protocol", settings_of(bench, step), task)
     watch = [distance_to(jnp.asarray(optimum))]
     every = max(len(plan) // ROUNDS, 1)
-    run = simulate(jax.random.key(0), protocol, plan, replicate(jnp.zeros(DIMENSION), NODES), observers=watch,
-                   record_every=every, throw=False)  # fmt: skip
+    start = replicate(jnp.zeros(DIMENSION), NODES)
+    run = simulate(
+        jax.random.key(0), protocol, plan, start, observers=watch, record_every=every, packing="sequential", throw=False
+    )
     curve = run["squared_error"]
     values = curve.values
     if not np.isfinite(values).all() or not values[-1] < values[0]:
@@ -201,7 +203,7 @@ def _rate(bench: Bench, task: Any, plan: Timeline, optimum: Any, step: float) ->
 def _score(bench: Bench, plan: Timeline, expected: Callable[..., Any]) -> tuple[float, str]:
     """Compare the squared distance to the mean of the targets, over nodes and noise, with the authors' formula."""
     step = STEPS[1]
-    targets = np.random.default_rng(4).standard_normal((NODES, DIMENSION)).astype(np.float32)
+    targets = np.random.default_rng(4).standard_normal((NODES, DIMENSION))
     task = quadratic(targets, noise_std=NOISE)
     protocol, keys = (
         bench.build("protocol", settings_of(bench, step), task),

@@ -39,8 +39,8 @@ class Wire(NamedTuple):
 
     @property
     def believable(self) -> bool:
-        """Whether the report may be true; half of the bits of indices are forgiven, because codes vary."""
-        return self.reported >= self.least - self.indices / 2 - 1e-6 * self.least
+        """Whether the report may be true; a quarter of the bits of indices is forgiven, because codes vary."""
+        return self.reported >= self.least - self.indices / 4 - 1e-6 * self.least
 
 
 def least_bits(build: Callable[[Task], Protocol]) -> Wire:
@@ -59,7 +59,7 @@ def least_bits(build: Callable[[Task], Protocol]) -> Wire:
     """
     timeline = rounds(lazy(metropolis(ring(NODES))), WARM, form="dense")
     rng = np.random.default_rng(0)
-    one, two = (quadratic(rng.standard_normal((NODES, DIMENSION)).astype(np.float32)) for _ in range(2))
+    one, two = (quadratic(rng.standard_normal((NODES, DIMENSION)), dtype="float32") for _ in range(2))
     start = jnp.asarray(rng.standard_normal(DIMENSION), jnp.float32)
     for events in range(1, WARM + 1):
         dependence = _dependence(build, one, timeline[:events], start)
@@ -104,7 +104,7 @@ def _bits(blocks: Any, again: Any, width: int) -> tuple[float, float]:
             for i, j in np.argwhere(near)
             if _is_selection(blocks[i, :, j], scale) and _chooses(blocks[i, :, j], again[i, :, j], scale)
         )
-        return width * float(ranks.sum()) + indices, indices
+        return width * float(ranks.sum()) + indices, float(indices)
     if np.all(ranks + DIMENSION * np.eye(NODES) == DIMENSION):
         return width * 2.0 * (NODES - 1) * DIMENSION, 0.0
     apart = _others(blocks)

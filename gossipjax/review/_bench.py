@@ -17,6 +17,7 @@ import optax
 from jax import monitoring
 from jax.tree_util import Partial
 
+from gossipjax._base.arguments import instance, whole, wholes
 from gossipjax._engine.simulate import simulate
 from gossipjax.observe import average_model_metrics, metrics_by_node
 from gossipjax.protocol import allreduce_sgd, dpsgd, local_sgd
@@ -55,6 +56,23 @@ class Budget(NamedTuple):
     sizes: tuple[int, ...] = (16, 32, 64)
     most_runs: int = 400
     most_programs: int = 60
+
+
+def check_budget(budget: Any) -> Budget:
+    """Check what a review may run.
+
+    Raises:
+        TypeError: if it is no budget.
+        ValueError: if a number is too small.
+    """
+    instance("budget", budget, Budget, "such as gossipjax.review.Budget(num_rounds=100)")
+    least = {"num_nodes": 4, "num_rounds": LOCAL_STEPS, "records": 2, "seeds": 2, "row_seeds": 2, "extra_trials": 0}
+    for name, value in budget._asdict().items():
+        if name == "sizes":
+            wholes("budget.sizes", value, shape=(None,), least=4)
+        elif name != "samples" or value is not None:
+            whole(f"budget.{name}", value, least=100 if name == "samples" else least.get(name, 1))
+    return budget
 
 
 class Place(NamedTuple):

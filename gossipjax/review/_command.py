@@ -39,8 +39,7 @@ def answer(given: argparse.Namespace) -> int:
         print(f"cell {found.cell}: {'equal bit for bit' if found.equal else 'NOT equal'}{other}")
         return int(not found.equal)
     folder = f"review_{pathlib.Path(given.module).stem}" if given.out is None else given.out
-    words = ["python -m gossipjax review", given.module, *(["--quick"] if given.quick else []), f"--seed {given.seed}"]
-    review = run(given.module, folder, quick=given.quick, seed=given.seed, command=" ".join(words))
+    review = run(given.module, folder, quick=given.quick, seed=given.seed)
     show(review)
     return int(bool(review.failed))
 

@@ -11,13 +11,13 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from gossipjax._base.arguments import flag, instance
+from gossipjax._base.arguments import flag
 from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.paths import as_path
 from gossipjax._base.progress import progress_bar
 from gossipjax._engine.growth import Diverging
 from gossipjax.review._archive import RECORDS, certificate
-from gossipjax.review._bench import Bench, Budget
+from gossipjax.review._bench import Bench, Budget, check_budget
 from gossipjax.review._claims import heterogeneity, node_level, scale, seeds_row, topologies
 from gossipjax.review._correctness import convex, correct
 from gossipjax.review._costs import costs_row
@@ -39,7 +39,6 @@ def run(
     quick: bool = False,
     budget: Budget | None = None,
     seed: int = 0,
-    command: str = "",
     progress: bool | None = None,
 ) -> Review:
     """Review a protocol: twelve questions that a reviewer asks, answered by runs.
@@ -68,18 +67,17 @@ def run(
         quick: only the first four rows.
         budget: how much to run; None: 16 nodes, 200 rounds, and 8 new seeds for the claim, 5 in the other rows.
         seed: of data splits, graphs and plans.
-        command: what was typed, for the manifest.
         progress: show a bar; None: only on a terminal.
 
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if the module cannot be read, a part is missing or out of range, or the folder cannot be used.
     """
-    entry = read(module)
-    quick = flag("quick", quick)
-    budget = Budget() if budget is None else instance("budget", budget, Budget, "such as gossipjax.review.Budget()")
-    at = _folder(folder)
-    bench = Bench(entry, budget, at, checked_seed(seed))
+    entry, quick, seed = read(module), flag("quick", quick), checked_seed(seed)
+    budget = check_budget(Budget() if budget is None else budget)
+    progress = progress if progress is None else flag("progress", progress)
+    command = f"gossipjax.review.run({entry.name!r}, quick={quick}, budget={budget}, seed={seed})"
+    bench = Bench(entry, budget, _folder(folder), seed)
     begun, rows = time.monotonic(), []
     tuned: dict[str, Tuned] = {}
     with progress_bar(progress, "review", QUICK if quick else 12) as show, warnings.catch_warnings():
@@ -87,8 +85,8 @@ def run(
         for number, answer in enumerate(_answers(bench, tuned, command, quick), start=1):
             rows.append(_guarded(number, answer))
             show(number)
-    found = Review(str(entry.claim), tuple(rows), at, time.monotonic() - begun, bench.runs, bench.programs)
-    (at / "review.md").write_text(found.markdown(), encoding="utf-8")
+    found = Review(str(entry.claim), tuple(rows), bench.folder, time.monotonic() - begun, bench.runs, bench.programs)
+    (bench.folder / "review.md").write_text(found.markdown(), encoding="utf-8")
     return found
 
 

@@ -100,8 +100,7 @@ def rerun_cell(bench: Bench, then: dict[str, Any], cell: str | None) -> Rerun:
 
 
 def certificate(bench: Bench, command: str) -> Row:
-    """Row 12: write the manifest, and run one cell again."""
-    write_manifest(bench, command)
+    """Row 12: what the numbers rest on; one cell is run again."""
     found = rerun_cell(bench, environment(), None)
     learned, _ = scans(bench.budget.samples, bench.seed)
     versions = ", ".join(f"{name} {version}" for name, version in environment()["versions"].items())

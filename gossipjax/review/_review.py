@@ -16,7 +16,7 @@ from gossipjax._base.arguments import seed as checked_seed
 from gossipjax._base.paths import as_path
 from gossipjax._base.progress import progress_bar
 from gossipjax._engine.growth import Diverging
-from gossipjax.review._archive import RECORDS, certificate
+from gossipjax.review._archive import RECORDS, certificate, write_manifest
 from gossipjax.review._bench import Bench, Budget, check_budget
 from gossipjax.review._claims import heterogeneity, node_level, scale, seeds_row, topologies
 from gossipjax.review._correctness import convex, correct
@@ -78,6 +78,7 @@ def run(
     progress = progress if progress is None else flag("progress", progress)
     command = f"gossipjax.review.run({entry.name!r}, quick={quick}, budget={budget}, seed={seed})"
     bench = Bench(entry, budget, _folder(folder), seed)
+    write_manifest(bench, command)  # cells of a review that is interrupted run again, too
     begun, rows = time.monotonic(), []
     tuned: dict[str, Tuned] = {}
     with progress_bar(progress, "review", QUICK if quick else 12) as show, warnings.catch_warnings():
@@ -85,6 +86,7 @@ def run(
         for number, answer in enumerate(_answers(bench, tuned, command, quick), start=1):
             rows.append(_guarded(number, answer))
             show(number)
+    write_manifest(bench, command)
     found = Review(str(entry.claim), tuple(rows), bench.folder, time.monotonic() - begun, bench.runs, bench.programs)
     (bench.folder / "review.md").write_text(found.markdown(), encoding="utf-8")
     return found

@@ -93,7 +93,7 @@ def holm(p_values: list[float]) -> list[float]:
     return found
 
 
-def seeds_needed(effect: float, *, level: float = LEVEL, power: float = POWER) -> int | None:
+def seeds_needed(effect: float | int, *, level: float = LEVEL, power: float = POWER) -> int | None:
     """Compute the smallest number of paired seeds at which a t test finds an effect.
 
     With k seeds the statistic has the noncentral t law of k − 1 degrees of freedom and noncentrality ``effect · √k``;

@@ -5,8 +5,10 @@ import shlex
 import sys
 
 from gossipjax._new import new
-from gossipjax.predict import _command as predict
-from gossipjax.review import _command as review
+from gossipjax.predict._command import add_command as add_predict
+from gossipjax.predict._command import answer as predicted
+from gossipjax.review._command import add_command as add_review
+from gossipjax.review._command import answer as reviewed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,15 +17,15 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("new", help="write a folder with a protocol, an experiment, a figure and a test")
     start.add_argument("folder", help="to make, such as my_study; its name is the name of the study")
-    predict.add_command(commands)
-    review.add_command(commands)
+    add_predict(commands)
+    add_review(commands)
     given = parser.parse_args(arguments)
     try:
         if given.command == "predict":
-            print(predict.answer(given).summary())
+            print(predicted(given).summary())
             return 0
         if given.command == "review":
-            return review.answer(given)
+            return reviewed(given)
         folder = new(given.folder)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

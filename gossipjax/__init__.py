@@ -19,6 +19,7 @@ from gossipjax import predict as predict
 from gossipjax import privacy as privacy
 from gossipjax import protocol as protocol
 from gossipjax import results as results
+from gossipjax import review as review
 from gossipjax import robust as robust
 from gossipjax import sharing as sharing
 from gossipjax import sweeps as sweeps

@@ -10,7 +10,7 @@ ROOMS = (
     "topology", "mixing", "timeline", "timeline.overlays", "timeline.activity", "timeline.losses", "timeline.clocks",
     "timeline.flights", "protocol", "sharing", "compress", "compress.transforms", "compress.codes", "tasks", "observe",
     "devices", "systems", "deploy", "privacy", "robust", "wrappers", "results", "sweeps", "learn", "design", "predict",
-    "testing",
+    "review", "testing",
     "decentralizepy", "types", "facts", "placement",
 )  # fmt: skip
 CONSTANTS = {"types": ("NOBODY",), "sharing": ("EVERYONE",)}

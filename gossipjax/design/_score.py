@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from gossipjax._base.arguments import callable_of_one, optional_whole, real, whole
+from gossipjax._base.arguments import callable_of_one, optional_whole, real, shown, whole
 from gossipjax.design._cycles import checked_cycle, links_of
 from gossipjax.design._pace import Site, adjacency_of, pace_of, planned_ends, screen, site_of
 from gossipjax.design._targets import Target, checked_matrix, checked_target
@@ -137,22 +137,33 @@ def rounds_of(problem: Problem, adjacency: Bool[np.ndarray, "n n"]) -> float:
 
 def rounds_of_cycle(problem: Problem, cycle: Float[np.ndarray, "p n n"]) -> float:
     """Compute the rounds to the target of matrices that repeat, or infinity."""
-    count = problem.target.cycle_rounds
-    if count is None:
+    return _whole_rounds(problem, rounds_by_cycle(problem.target)(cycle))
+
+
+def rounds_by_cycle(target: Target) -> Callable[[Float[np.ndarray, "p n n"]], float]:
+    """Return how a target counts the rounds of matrices that repeat.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    if target.cycle_rounds is None:
         raise ValueError(
-            f"target={problem.target.name}: has no cycle_rounds, so networks that change from round to round have no "
+            f"target={target.name}: has no cycle_rounds, so networks that change from round to round have no "
             "score; give it one, or pass a fixed graph"
         )
-    return _whole_rounds(problem, count(cycle))
+    return target.cycle_rounds
 
 
 def _whole_rounds(problem: Problem, found: Any) -> float:
-    rounds = float(found)
+    try:
+        rounds = float(found)
+    except (TypeError, ValueError):
+        rounds = np.nan
     if rounds > problem.target.horizon:
         rounds = np.inf
     if np.isnan(rounds) or rounds < 0 or (np.isfinite(rounds) and not rounds.is_integer()):
         raise ValueError(
-            f"target={problem.target.name}: rounds(W) is {rounds}; must be a whole number from 0 on, or infinite"
+            f"target={problem.target.name}: rounds(W) is {shown(found)}; must be a whole number from 0 on, or infinite"
         )
     return rounds
 

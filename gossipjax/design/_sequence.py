@@ -17,7 +17,16 @@ from gossipjax._base.display import displayed
 from gossipjax._base.memory import check_memory
 from gossipjax.design._anneal import Network, Space, anneal, checked_settings
 from gossipjax.design._cycles import links_of, standard_sequences
-from gossipjax.design._score import Problem, Score, Weighing, allowed, problem_of, rounds_of_cycle, score_of
+from gossipjax.design._score import (
+    Problem,
+    Score,
+    Weighing,
+    allowed,
+    problem_of,
+    rounds_by_cycle,
+    rounds_of_cycle,
+    score_of,
+)
 from gossipjax.design._search import best_first, gain_of, usual_graph_scores, verdict_on
 from gossipjax.design._standard import standard_graphs
 from gossipjax.design._targets import Target, checked_matrix
@@ -143,6 +152,7 @@ def sequence(
     problem = problem_of(
         devices, target, model_bytes, local_steps, time_batch, bandwidth, weights, num_rounds, max_degree, max_bytes
     )
+    rounds_by_cycle(problem.target)  # before any graph is scored
     settings = checked_settings(num_steps, restarts, temperature, seed, progress, checkpoint)
     period = whole("max_period", max_period, least=1)
     n = whole("number of devices", problem.site.num_nodes, least=2, remedy="a network has two nodes or more")

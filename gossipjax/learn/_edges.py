@@ -142,7 +142,7 @@ def choose_edges(
         progress: show a progress bar; None: only on a terminal.
 
     Raises:
-        TypeError: if the outcome is no real number.
+        TypeError: if the outcome is no real number, or cannot be traced by JAX.
         ValueError: if a number is out of range, or the outcome is NaN or ∞ for every graph that was tried.
 
     Reference: the estimator is that of Bengio, Léonard, Courville 2013, "Estimating or propagating gradients through
@@ -200,7 +200,13 @@ class _Search(NamedTuple):
         soft = edge_gates(numbers, self.num_edges)
         ranks = jnp.argsort(jnp.argsort(-numbers))
         hard = (ranks < self.num_edges).astype(soft.dtype)
-        value = self.outcome(self.weights(soft + lax.stop_gradient(hard - soft)))
+        try:
+            value = self.outcome(self.weights(soft + lax.stop_gradient(hard - soft)))
+        except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+            raise TypeError(
+                "outcome: needs the values of its weights while it is compiled, as float(…), numpy and if do; compute "
+                "it with jax.numpy, for its gradient is taken"
+            ) from error
         if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
             raise TypeError(f"the outcome is {shown(value)}: must be one real number, such as a mean")
         return value, hard > 0.5

@@ -20,6 +20,7 @@ ROOMS = (
             "gradients",
             "networks",
             "predictions",
+            "reviews",
             "privacy",
             "robust",
             "graphs",

@@ -4,10 +4,13 @@ import itertools
 import math
 import sys
 
+import jax
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.tree_util import Partial
 
 import gossipjax
 from gossipjax import design, devices, mixing, systems, timeline, topology
@@ -532,3 +535,38 @@ def test_a_file_that_cannot_be_written_is_told_before_the_search(tmp_path, monke
     monkeypatch.setattr(_anneal, "_step", None)  # the search does not begin
     with pytest.raises(ValueError, match=r"checkpoint=.*cannot be written .*No space left.*choose another place"):
         design.network(PHONES, GOAL, checkpoint=tmp_path / "search.npz", **SHORT)
+
+
+@pytest.mark.parametrize("found", ["a", None, np.ones(2), 1.5, -1, float("nan")])
+def test_rounds_that_are_no_whole_number_are_refused(found):
+    with pytest.raises(ValueError, match=r"target=mine: rounds\(W\) is .*; must be a whole number"):
+        design.score(FOUR, design.Target("mine", lambda W: found, 9), topology.ring(4), **LOAD)
+
+
+def test_a_sequence_refuses_a_target_before_it_scores_a_graph():
+    def rounds(W):
+        raise AssertionError("a graph was scored")
+
+    with pytest.raises(ValueError, match="target=mine: has no cycle_rounds"):
+        design.sequence(FOUR, design.Target("mine", rounds, 9), num_steps=1, restarts=1, seed=0, **LOAD)
+
+
+def test_a_sequence_is_confirmed_by_training():
+    """D-PSGD in the engine, on the matrices that were found: the rounds of the score, and the seconds of their plan."""
+    b, step, start, error = dealt(6), 0.1, 2.0, 0.4
+    target = design.quadratic(b, step=step, start=start, error=error)
+    found = design.sequence(PHONES, target, num_steps=20, restarts=1, seed=0, progress=False, **LOAD)
+    rounds = int(found.score.rounds)
+    task = gossipjax.tasks.quadratic(b)
+    run = gossipjax.simulate(
+        jax.random.key(0),
+        gossipjax.dpsgd(task, Partial(optax.sgd, step)),
+        timeline.rounds(found.matrices, rounds, form="dense"),
+        jax.numpy.full(b.shape, start),
+        observers=[gossipjax.observe.distance_to(task.test["optimum"])],
+        record_every=1,
+    )
+    reached = np.flatnonzero(run["squared_error"].values <= error)
+    assert reached[0] == rounds > 1
+    plan = systems.synchronous(PHONES, found.matrices, rounds, round_seconds=None, **LOAD)
+    assert timeline.event_times(plan.timeline)[-1] == pytest.approx(found.score.seconds, rel=1e-9)

@@ -349,7 +349,7 @@ def test_edges_fire_at_their_rates():
         timeline.poisson_edges(topology.path(3), 5, rate=np.zeros(2), seed=0)
 
 
-@pytest.mark.parametrize("samples", [2000, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("samples", [2000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_the_score_function_finds_the_slope_of_an_exponential(samples):
     """One edge of rate r: V is 0 after the first meeting, so E V = V_0 exp(−r T), with slope −T exp(−r T)."""
     x0 = jnp.array([1.0, -1.0]) / np.sqrt(2)

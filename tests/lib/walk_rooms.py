@@ -507,6 +507,28 @@ def predictions():
     ]
 
 
+def reviews():
+    r = gj.review
+    path = pathlib.Path.cwd() / "mine.py"
+    path.write_text(
+        "GRID = {'step': [0.1]}\nCLAIM = 'better than dpsgd'\n\ndef protocol(task, step):\n    return None\n"
+    )
+    return [
+        call(
+            r.run,
+            module=path,
+            folder=pathlib.Path.cwd() / "out",
+            quick=True,
+            budget=r.Budget(),
+            seed=0,
+            progress=False,
+        ),
+        call(r.rerun, folder=pathlib.Path.cwd() / "nothing"),
+        call(r.compare, differences={"dpsgd": np.arange(5.0)}),
+        call(r.seeds_needed, effect=1.0, level=0.05, power=0.8),
+    ]
+
+
 def gradients():
     edges = np.full(RING.num_edges, 0.3)
     return [
@@ -626,6 +648,7 @@ ROOMS = {
     "gradients": gradients,
     "networks": networks,
     "predictions": predictions,
+    "reviews": reviews,
     "topology": topology,
     "weights": weights,
     "clocks": clocks,

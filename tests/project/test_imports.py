@@ -67,7 +67,7 @@ FLOORS = (
     {"protocol", "results"},
     {"_engine"},
     {"decentralizepy", "deploy", "design", "learn", "sweeps", "testing", "_new"},
-    {"predict"},
+    {"predict", "review"},
     {"__main__"},
 )
 """Rooms of the package, from the ground up: a room imports from lower floors only, never from one beside it."""

@@ -99,6 +99,14 @@ def test_predict(executed):
 
 
 @pytest.mark.slow
+def test_review(executed):
+    page = executed("review")
+    assert [row.number for row in page["review"].rows] == [1, 2, 3, 4]
+    assert not [row for row in page["review"].rows if "raised" in row.reason]
+    assert page["review"][1].verdict == page["review"][2].verdict == "pass"
+
+
+@pytest.mark.slow
 def test_results(executed, capsys):
     page = executed("results")
     records = page["run"].dataset.drop_attrs()

@@ -1,0 +1,132 @@
+"""Run all rows of a review."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+import time
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from gossipjax._base.arguments import flag
+from gossipjax._base.arguments import seed as checked_seed
+from gossipjax._base.paths import as_path
+from gossipjax._base.progress import progress_bar
+from gossipjax._engine.growth import Diverging
+from gossipjax.review._archive import RECORDS, certificate, write_manifest
+from gossipjax.review._bench import Bench, Budget, check_budget
+from gossipjax.review._claims import heterogeneity, node_level, scale, seeds_row, topologies
+from gossipjax.review._correctness import convex, correct
+from gossipjax.review._costs import costs_row
+from gossipjax.review._faults import faults_row
+from gossipjax.review._report import Review
+from gossipjax.review._row import Row
+from gossipjax.review._security import security_row
+from gossipjax.review._submission import read
+from gossipjax.review._tuning import Tuned, all_tuned, equal_tuning
+
+QUICK = 4
+"""Rows of a quick review."""
+
+
+def run(
+    module: str | os.PathLike[str] | types.ModuleType,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    quick: bool = False,
+    budget: Budget | None = None,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Review:
+    """Review a protocol: twelve questions that a reviewer asks, answered by runs.
+
+    The module has ``protocol(task, step, **settings)``, which returns a :class:`gossipjax.Protocol`; ``GRID``, a dict
+    of the values of ``step`` and of other settings; and ``CLAIM``, such as ``"better than dpsgd on torus"``, of the
+    form "better than BASELINE [on NETWORK, …] [at equal AXIS] [for LEVEL]". It may have
+
+    * ``WITHOUT``: settings that switch off what is new, or a function ``without(task, step, **settings)``;
+    * ``timeline(graph, num_rounds, seed)``: the plan of the protocol, if it does not run in rounds;
+    * ``DEVICES``: more devices on which to count seconds;
+    * ``CONSERVES_MEAN = False`` and ``PRIVATE = True``: what the authors say of it;
+    * ``AUTHORS_STEP``: the steps of baselines in the authors' comparison, and ``score(accuracy)``, how they make a
+      number of a table ``(seeds, records)``; both are only judged, and never used;
+    * ``expected_error(W, targets, step, noise_std, num_rounds)``: E (1/n) Σ_i ‖x_i − x*‖² on quadratics
+      ``½ ‖x − b_i‖²`` with gradient noise, from x = 0, with x* the mean target.
+
+    D-PSGD, local SGD, all-reduce and the protocol without its new part are the baselines; all are tuned with as many
+    trials on a validation split. What is reported comes from the last record of new seeds on a test split that neither
+    the tuning nor the protocol has seen.
+
+    Args:
+        module: a Python file, or a module.
+        folder: of the archive, in a folder that exists; None: a new temporary one. A review that was interrupted goes
+            on in the same folder.
+        quick: only the first four rows.
+        budget: how much to run; None: 16 nodes, 200 rounds, and 8 new seeds for the claim, 5 in the other rows.
+        seed: of data splits, graphs and plans.
+        progress: show a bar; None: only on a terminal.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if the module cannot be read, a part is missing or out of range, or the folder cannot be used.
+    """
+    entry, quick, seed = read(module), flag("quick", quick), checked_seed(seed)
+    budget = check_budget(Budget() if budget is None else budget)
+    progress = progress if progress is None else flag("progress", progress)
+    command = f"gossipjax.review.run({entry.name!r}, quick={quick}, budget={budget}, seed={seed})"
+    bench = Bench(entry, budget, _folder(folder), seed)
+    write_manifest(bench, command)  # cells of a review that is interrupted run again, too
+    begun, rows = time.monotonic(), []
+    tuned: dict[str, Tuned] = {}
+    with progress_bar(progress, "review", QUICK if quick else 12) as show, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Diverging)  # a step that is too large is a trial like any other
+        for number, answer in enumerate(_answers(bench, tuned, command, quick), start=1):
+            rows.append(_guarded(number, answer))
+            show(number)
+    write_manifest(bench, command)
+    found = Review(str(entry.claim), tuple(rows), bench.folder, time.monotonic() - begun, bench.runs, bench.programs)
+    (bench.folder / "review.md").write_text(found.markdown(), encoding="utf-8")
+    return found
+
+
+def _answers(bench: Bench, tuned: dict[str, Tuned], command: str, quick: bool) -> list[Callable[[], Row]]:
+    def tuning() -> Row:
+        tuned.update(all_tuned(bench))
+        return equal_tuning(bench, tuned)
+
+    first: list[Callable[[], Row]] = [
+        lambda: correct(bench),
+        lambda: convex(bench),
+        tuning,
+        lambda: seeds_row(bench, tuned),
+    ]
+    others = (topologies, heterogeneity, scale, costs_row, faults_row, node_level, security_row)
+    rest: list[Callable[[], Row]] = [_bound(each, bench, tuned) for each in others]
+    return first if quick else [*first, *rest, lambda: certificate(bench, command)]
+
+
+def _bound(answer: Any, bench: Bench, tuned: dict[str, Tuned]) -> Callable[[], Row]:
+    return lambda: answer(bench, tuned)
+
+
+def _guarded(number: int, answer: Callable[[], Row]) -> Row:
+    """Answer a question; a protocol that raises fails it, and the others are still answered."""
+    try:
+        return answer()
+    except Exception as error:
+        first = str(error).strip().splitlines()
+        return Row(number, "fail", f"raised {type(error).__name__}: {first[0] if first else ''}", tuple(first[1:20]))
+
+
+def _folder(folder: Any) -> pathlib.Path:
+    if folder is None:
+        return pathlib.Path(tempfile.mkdtemp(prefix="review-"))
+    at = as_path("folder", folder)
+    if not at.absolute().parent.is_dir() or (at.exists() and not at.is_dir()):
+        raise ValueError(f"folder={str(at)!r}: must be a folder whose parent exists")
+    at.mkdir(exist_ok=True)
+    (at / RECORDS).mkdir(exist_ok=True)
+    return at

@@ -92,14 +92,15 @@ def _nodes(sections: dict[str, Any], graph: Any, rounds: int, every: int) -> lis
 
 def _give_data(torch: Any, data: dict[str, np.ndarray]) -> None:
     """Let the published code find CIFAR-10 in arrays, in the form of its own transform: values from -1 to 1."""
+    stored = {}  # made once, before nodes fork, which share it
+    for part in ("train", "test"):
+        images = torch.from_numpy(data[f"{part}/inputs"]).permute(0, 3, 1, 2)
+        stored[part] = (images.float() / 255 - 0.5) / 0.5, data[f"{part}/labels"].tolist()
 
     class Images(torch.utils.data.Dataset):
         def __init__(self, root: str, train: bool, download: bool, transform: Any) -> None:
             del root, download, transform
-            part = "train" if train else "test"
-            images = torch.from_numpy(data[f"{part}/inputs"]).permute(0, 3, 1, 2)
-            self.images = (images.float() / 255 - 0.5) / 0.5
-            self.targets = data[f"{part}/labels"].tolist()
+            self.images, self.targets = stored["train" if train else "test"]
 
         def __getitem__(self, index: int) -> tuple[Any, int]:
             return self.images[index], self.targets[index]

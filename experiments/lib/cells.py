@@ -118,6 +118,10 @@ Keep: TypeAlias = str | Shelf | None
 """Where an experiment keeps its runs: a folder of its own, the shelf of committed cells, or nowhere."""
 
 
+class NotAtHand(ValueError):
+    """A cell must run on published data, whose files are not at hand."""
+
+
 class Missing(ValueError):
     """Cells that a table needs are not there."""
 
@@ -128,7 +132,8 @@ def take(keep: Keep, cell: Cell) -> xr.Dataset:
     Raises:
         Missing: it is not on a shelf of which nothing is made.
         Busy: another process makes it.
-        ValueError: real data of a cell are not at hand, or as :func:`experiments.lib.kept.kept_run`.
+        NotAtHand: real data of a cell are not at hand.
+        ValueError: as :func:`experiments.lib.kept.kept_run`.
     """
     if not isinstance(keep, Shelf):
         return _kept(keep, cell)
@@ -190,7 +195,7 @@ def _check_real(cell: Cell, contents: Sequence[Any]) -> None:
             isinstance(one, Devices) and one.name.startswith("fitted")
         ):
             source = one.source if isinstance(one, Problem) else one.name
-            raise ValueError(
+            raise NotAtHand(
                 f"the cell {cell.name} must run on published data and would get {source}: their files are not at hand; "
                 "name their folder in GOSSIPJAX_DATA"
             )

@@ -21,7 +21,12 @@ from experiments.lib import papers, queue, store
 from experiments.lib.cells import FOLDER, WORK, Missing, Shelf
 from experiments.lib.code import digest_of_code
 from experiments.lib.report import Row, show
+from gossipjax._base.configuration import usable_cores
+from gossipjax._base.memory import free_bytes
 from theory.output import check_folder
+
+GB_OF_CELL = 4
+"""Memory that a cell may take."""
 
 
 def add(commands: Any) -> None:
@@ -29,20 +34,40 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("papers", help="make the paper-scale runs cell by cell, and tables from them")
     parser.add_argument("what", choices=("run", "status", "report"))
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"experiments ({', '.join(papers.STEMS)}) or cells; default: all"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"experiments ({', '.join(papers.STEMS)}) or cells, before options; default: all",
     )
     parser.add_argument("--quick", action="store_true", help="the quick configurations: a rehearsal, minutes")
-    parser.add_argument("--most", type=int, default=10**9, metavar="N", help="stop after N cells")
+    parser.add_argument("--most", type=_at_least_one, default=10**9, metavar="N", help="stop after N cells")
     parser.add_argument("--cells", type=pathlib.Path, default=None, metavar="DIR", help=f"default: {FOLDER}")
     parser.add_argument("--work", type=pathlib.Path, default=WORK, metavar="DIR", help="checkpoints and tables")
-    parser.add_argument("--nice", type=int, default=19, metavar="N", help="priority, 0 to 19; default: 19, the lowest")
+    parser.add_argument(
+        "--nice", type=int, default=19, choices=range(20), metavar="N", help="priority, 0 to 19, the lowest"
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--workers", type=int, default=None, metavar="N", help="processes of one thread each; default: one per core"
+        "--workers",
+        type=_at_least_one,
+        default=None,
+        metavar="N",
+        help=f"processes of one thread each; default: one per core and {GB_OF_CELL} GB of free memory",
     )
     where.add_argument(
         "--scheduler", default=None, metavar="ADDRESS", help="of a Dask cluster whose machines see the folders"
     )
+
+
+def _at_least_one(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
+    return number
+
+
+def _workers() -> int:
+    """Count the processes for which there are cores and memory."""
+    return int(max(1, min(usable_cores(), free_bytes() / (1e9 * GB_OF_CELL))))
 
 
 def main(given: argparse.Namespace, console: Console) -> int:
@@ -81,7 +106,7 @@ def main(given: argparse.Namespace, console: Console) -> int:
             most=given.most,
             say=lambda text: console.print(text, highlight=False, markup=False),
             engine=engine,
-            workers=given.workers,
+            workers=given.workers or _workers(),
         )
     return 1 if failed else 0
 

@@ -7,7 +7,8 @@ may run side by side: none works on a cell that another one has. A cell that fai
 from __future__ import annotations
 
 import json
-import os
+import pathlib
+import shutil
 import signal
 import tempfile
 import traceback
@@ -19,8 +20,10 @@ import xarray as xr
 
 import gossipjax
 from experiments.lib import store
-from experiments.lib.cells import Busy, Cell, Shelf, State, take
+from experiments.lib.cells import Busy, Cell, NotAtHand, Shelf, State, take
 from experiments.lib.papers import Job
+from gossipjax._base.locks import is_locked, take_lock
+from gossipjax.tasks import DataUnavailable
 
 
 class Stopped(BaseException):
@@ -100,9 +103,9 @@ def run(
     failed: set[str] = set()
     busy: set[str] = set()
     done = 0
-    with _stoppable():
+    with _stoppable() as stop:
         try:
-            while wave := _wave(jobs, shelf, failed | busy)[: most - done]:
+            while not stop.asked and (wave := _wave(jobs, shelf, failed | busy)[: most - done]):
                 names = [job.cell.name for job in wave]
                 say(f"{len(wave)} cells: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}")
                 errors = _make_all(make, asked, names, shelf, how)
@@ -114,8 +117,13 @@ def run(
                     else:
                         failed.add(name)
                         say(f"{name} failed; the others go on\n{errors[name]}")
-        except Stopped:
-            say("stopped; the same command goes on from the last checkpoint")
+        except BaseException:  # closing the workers may fail as well, when they take too long
+            if not stop.asked:
+                raise
+        if stop.asked:
+            say(
+                "stopped; the same command goes on from the last checkpoint. A cluster ends the cells that it has begun"
+            )
     return len(failed)
 
 
@@ -145,8 +153,7 @@ def _make_all(
 ) -> dict[str, str]:
     """Make cells by a sweep whose files say how each ended, and return that; whether a cell is done the shelf knows."""
     axes = {name: [value] for name, value in asked.items()} | {"cell": names}
-    os.makedirs(shelf.work, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=shelf.work, prefix="queue-") as folder:
+    with _folder_of_ends(pathlib.Path(shelf.work)) as folder:
         try:
             table = gossipjax.sweep(make, axes, folder, throw=False, **how)
         except gossipjax.SweepFailed as error:  # not one of them ended by itself
@@ -156,6 +163,19 @@ def _make_all(
     return {name: lost.get(name) or str(ended.sel(cell=name).item()) for name in names}
 
 
+@contextmanager
+def _folder_of_ends(work: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Make a folder for the files of a sweep, and remove those of queues that were killed."""
+    work.mkdir(parents=True, exist_ok=True)
+    for old in work.glob("queue-*"):
+        if (old / "lock").exists() and not is_locked(old / "lock"):
+            shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=work, prefix="queue-") as name:
+        folder = pathlib.Path(name)
+        with take_lock(folder / "lock"):
+            yield folder
+
+
 def make_one(cell: Cell, shelf: Shelf) -> xr.Dataset:
     """Make a cell in this process, and say how it ended: what a cell of the queue's sweep returns."""
     error = ""
@@ -163,25 +183,31 @@ def make_one(cell: Cell, shelf: Shelf) -> xr.Dataset:
         take(shelf, cell)
     except Busy:
         error = BUSY
-    except ValueError as cause:  # data that are not at hand, or a folder
+    except (NotAtHand, DataUnavailable) as cause:
         error = str(cause)
     except Exception:
         error = traceback.format_exc()
     return xr.Dataset({"error": error})
 
 
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into :class:`Stopped`."""
+class _Stop:
+    """Whether the queue was asked to stop."""
 
-    def stop(number: int, _: object) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)
+    asked = False
+
+    def __call__(self, number: int, _: object) -> None:
+        """Handle a signal; each one raises, since what raises inside a callback of Python's can get lost."""
+        self.asked = True
         raise Stopped
 
+
+@contextmanager
+def _stoppable() -> Iterator[_Stop]:
+    """Turn SIGINT and SIGTERM into :class:`Stopped`."""
+    stop = _Stop()
     before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield stop
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import json
@@ -93,7 +94,7 @@ def make(function: Function, cell: Cell, lengths: Mapping[str, int], folder: pat
     jax.config.update("jax_enable_x64", cell.x64)  # another process does not inherit the setting
     began = time.monotonic()
     try:
-        records = _checked(function(dict(cell.config)), cell, lengths)
+        records = _checked(function(copy.deepcopy(cell.config)), cell, lengths)
         about = cell._asdict() | {"seconds": round(time.monotonic() - began, 3), "environment": environment()}
         _write(records.assign_attrs({ABOUT: json.dumps(about)}), path_of(cell, folder))
     except Exception as error:
@@ -167,7 +168,20 @@ def read(path: pathlib.Path) -> tuple[Cell, Dataset]:
 
 def read_failures(folder: pathlib.Path, kind: Cell) -> list[Failure]:
     """Read the reports on failed cells of the function, code and version of a cell."""
-    reports = [json.loads(path.read_text()) for path in sorted(folder.glob("[!.]*.error.json"))]
+    reports = [read_report(path) for path in sorted(folder.glob("[!.]*.error.json"))]
     same = kind._replace(config={})
     own = [one for one in reports if Cell(*(one[name] for name in Cell._fields))._replace(config={}) == same]
     return [Failure(report["config"], report["error"]) for report in own]
+
+
+def read_report(path: pathlib.Path) -> dict[str, Any]:
+    """Read the report on a failed cell.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    try:
+        report = json.loads(path.read_text())
+        return {name: report[name] for name in (*Cell._fields, "error")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no report on a failed cell, or is damaged ({error!r}); delete it") from error

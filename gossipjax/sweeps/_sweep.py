@@ -17,7 +17,17 @@ from gossipjax._base.arguments import flag, shown, whole
 from gossipjax._base.configuration import usable_cores
 from gossipjax._base.paths import as_path
 from gossipjax._base.progress import progress_bar
-from gossipjax.sweeps._cells import ABOUT, Cell, Failure, digest_of, failure_path, path_of, read, read_failures
+from gossipjax.sweeps._cells import (
+    ABOUT,
+    Cell,
+    Failure,
+    digest_of,
+    failure_path,
+    path_of,
+    read,
+    read_failures,
+    read_report,
+)
 from gossipjax.sweeps._workers import Engine, check_engine, work
 
 if TYPE_CHECKING:  # functions import xarray when they need it, because it takes 40 MB
@@ -254,8 +264,8 @@ def _failure(cell: Cell, folder: pathlib.Path) -> Failure | None:
     if path_of(cell, folder).exists():
         return None
     path = failure_path(cell, folder)
-    report = json.loads(path.read_text()) if path.exists() else {"error": "it left neither records nor a report"}
-    return Failure(cell.config, report["error"])
+    error = read_report(path)["error"] if path.exists() else "it left neither records nor a report"
+    return Failure(cell.config, error)
 
 
 def _explain(failures: Sequence[Failure], total: int) -> str:

@@ -1,6 +1,7 @@
 """Cells are found again by their settings, marked stale by other code, refused when edited, and made by one process."""
 
 import argparse
+import contextlib
 import fcntl
 import json
 import multiprocessing
@@ -325,6 +326,17 @@ def made(config):
     return queue.make_one(CELLS[config["cell"]], Shelf(config["folder"], config["work"]))
 
 
+def stops(config):
+    """Be stopped by a signal whose exception is lost, as in a callback of Python's."""
+    with contextlib.suppress(queue.Stopped):
+        signal.raise_signal(signal.SIGTERM)
+    return xr.Dataset({"error": queue.BUSY})
+
+
+def fails(settings, checkpoint):
+    raise ValueError("a fault of its own")
+
+
 def work(shelf, jobs, *outcomes, most=100):
     CELLS.update({job.cell.name: job.cell for job in jobs})
     OUTCOMES[:] = outcomes
@@ -361,6 +373,38 @@ def test_a_queue_of_which_every_worker_dies_ends(shelf):
     assert failed == 2
     assert "its process died" in lines[-1]
     assert not MADE
+
+
+def test_other_errors_are_told_with_their_trace(shelf):
+    bad = cell()._replace(make=fails)
+    failed, lines = work(shelf, jobs_of(bad))
+    assert failed == 1
+    assert "Traceback" in lines[-1]
+    assert "in fails" in lines[-1]
+
+
+def test_a_queue_that_is_stopped_stands_still(shelf):
+    CELLS.update({cell(0.2).name: cell(0.2)})
+    lines, before = [], signal.getsignal(signal.SIGTERM)
+    jobs, asked = jobs_of(cell(0.1), cell(0.2)), {"folder": shelf.folder, "work": shelf.work}
+    assert queue.run(jobs, shelf, stops, asked, most=100, say=lines.append, engine="serial") == 0
+    assert "stopped" in lines[-1]
+    assert len(MADE) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not list(pathlib.Path(shelf.work).glob("queue-*"))
+
+
+def test_what_a_killed_queue_left_is_removed(shelf):
+    old, other = (pathlib.Path(shelf.work) / f"queue-{name}" for name in ("killed", "running"))
+    for folder in (old, other):
+        folder.mkdir(parents=True)
+        (folder / "lock").touch()
+    with locks.take_lock(other / "lock"):
+        CELLS.update({cell().name: cell()})
+        asked = {"folder": shelf.folder, "work": shelf.work}
+        assert queue.run(jobs_of(cell()), shelf, made, asked, most=1, say=list, engine="serial") == 0
+        assert not old.exists()
+        assert other.exists()
 
 
 def test_what_a_cell_says_of_its_input_is_told_without_a_trace(shelf):

@@ -56,3 +56,9 @@ def slow(config):
     jax.block_until_ready(jnp.ones(3))
     time.sleep(0.1)
     return xarray.Dataset({"double": 2 * config["a"]})
+
+
+def careless(config):
+    """Change the list that it got."""
+    config["seed"].reverse()
+    return xarray.Dataset({"total": ("seed", np.array(config["seed"][::-1], float))})

@@ -36,6 +36,20 @@ def test_every_cell_stands_at_its_values_in_their_order(tmp_path):
     np.testing.assert_array_equal(gj.sweeps.collect(tmp_path / "kept")["product"], np.outer([1, 2, 3], AXES["b"]))
 
 
+def test_a_cell_that_changes_its_list_changes_no_other(tmp_path):
+    axes = {"a": [1, 2], "seed": [3, 1, 2]}
+    for _ in range(2):
+        table = gj.sweep(sweep_cells.careless, axes, tmp_path, together=["seed"])
+        np.testing.assert_array_equal(table["total"], [[3, 1, 2]] * 2)
+
+
+def test_a_damaged_report_is_named(tmp_path):
+    gj.sweep(sweep_cells.product, {"a": [1], "b": [2.0]}, tmp_path)
+    (tmp_path / "other.error.json").write_text("{")
+    with pytest.raises(ValueError, match=r"other\.error\.json is no report on a failed cell, or is damaged.*delete it"):
+        gj.sweeps.collect(tmp_path)
+
+
 def test_runs_with_whole_axes_equal_single_runs(tmp_path):
     axes = {"graph": ["ring", "complete"], "rounds": [2, 3], "seed": [0, 1]}
     table = gj.sweep(sweep_cells.consensus, axes, tmp_path, together=["seed"])

@@ -146,32 +146,46 @@ def curves(python: str, repository: pathlib.Path, name: str, seed: int, config: 
         }
 
 
+def commit_of(repository: pathlib.Path, given: str | None) -> str:
+    """Return the commit of a checkout; where there is no history, the one that is named."""
+    words = ["git", "-C", str(repository), "rev-parse", "--short=7", "--verify", "HEAD"]
+    found = subprocess.run(words, capture_output=True, text=True, check=False)
+    if (repository / ".git").exists() and found.returncode == 0:
+        return found.stdout.strip()
+    if given is None:
+        raise SystemExit(f"{repository} has no history: name the commit of the files by --commit")
+    return given
+
+
 def main() -> None:
     """Run all configurations with all seeds, and add each finished one to the file of curves."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("python", help="interpreter of an environment with PyTorch and what DecentralizePy imports")
     parser.add_argument("repository", type=pathlib.Path, help="a checkout of DecentralizePy")
-    parser.add_argument("--commit", required=True, help="of the checkout, which is written beside the curves")
+    parser.add_argument("--commit", default=None, help="of the files, where they have no history")
     arguments = parser.parse_args()
     from experiments import decentralizepy_curves as experiment
     from theory.output import replacing
 
     config, target = experiment.Config(), experiment.PUBLISHED
-    kept = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {"runs": {}}
+    facts = {
+        "code": "github.com/sacs-epfl/decentralizepy",
+        "commit": commit_of(arguments.repository, arguments.commit),
+        "data": experiment.data_of(config).source,
+        "settings": experiment.settings_of(config),
+    }
+    kept = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {"runs": {}} | facts
+    if other := [name for name, value in facts.items() if kept[name] != value]:
+        raise SystemExit(f"{target} has curves of another {', '.join(other)}; move it away to make new ones")
     for seed in range(experiment.FIRST_SEED, experiment.FIRST_SEED + config.num_seeds):
         for name in experiment.NAMES:
             if f"{name}/{seed}" in kept["runs"]:
                 continue
             one = curves(arguments.python, arguments.repository.absolute(), name, seed, config)
-            kept |= {
-                "code": "github.com/sacs-epfl/decentralizepy",
-                "commit": arguments.commit,
-                "torch": one.pop("torch"),
-                "data": experiment.data_of(config).source,
-                "made": datetime.date.today().isoformat(),
-                "settings": experiment.settings_of(config),
-            }
-            kept["runs"][f"{name}/{seed}"] = one
+            if kept.setdefault("torch", one["torch"]) != one["torch"]:
+                raise SystemExit(f"{target} has curves of torch {kept['torch']}, not {one['torch']}; move it away")
+            kept["made"] = datetime.date.today().isoformat()
+            kept["runs"][f"{name}/{seed}"] = {key: value for key, value in one.items() if key != "torch"}
             with replacing(target) as temporary:
                 temporary.write_text(json.dumps(kept) + "\n", encoding="utf-8")
             print(f"{name}, seed {seed}: accuracy {np.mean(one['accuracy'], axis=0).round(3).tolist()}", flush=True)

@@ -170,9 +170,18 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 
 def published(config: Config) -> dict[str, Any] | None:
-    """Read the curves of the published code; None if there are none of these settings."""
+    """Read the curves of the published code; None if there are none of these settings.
+
+    Raises:
+        ValueError: curves of some seeds are missing.
+    """
     kept = json.loads(PUBLISHED.read_text(encoding="utf-8"))
-    return kept if kept["settings"] == settings_of(config) else None
+    if kept["settings"] != settings_of(config):
+        return None
+    wanted = {f"{name}/{seed}" for name in NAMES for seed in range(FIRST_SEED, FIRST_SEED + config.num_seeds)}
+    if missing := sorted(wanted - set(kept["runs"])):
+        raise ValueError(f"{PUBLISHED} lacks {', '.join(missing)}; make them by python -m benchmarks.decentralizepy")
+    return kept
 
 
 def configuration(config: Config, name: str, seed: int, data: tasks.Dataset) -> Configuration:

@@ -68,16 +68,34 @@ _MOST = 2**26
 """Parameters from which the bits of a message, in float64, may not fit into 32 bits."""
 
 
-def _vectors(x: Params) -> Float[Array, "n d"]:
-    """Return flat rows, at least in single precision, since a transform and its inverse lose digits."""
-    vectors = ravel_rows(x)
+_PIXELS_LAST, _PIXELS_FIRST = (0, 4, 3, 1, 2), (0, 3, 4, 2, 1)
+
+
+def _vectors(setting: Frozen[_Setting], x: Params) -> Float[Array, "n d"]:
+    """Return flat rows, at least in single precision, since a transform and its inverse lose digits.
+
+    Numbers that change alike should lie next to each other in a vector that a wavelet transforms. In kernels of
+    convolutions, (height, width, in, out), these are the pixels.
+    """
+    vectors = ravel_rows(x if setting.value.transform == identity() else _reordered(x, _PIXELS_LAST))
     return vectors if vectors.dtype.itemsize > 2 else vectors.astype(jnp.float32)
+
+
+def _models(setting: Frozen[_Setting], vectors: Float[Array, "n d"], like: Params) -> Params:
+    """Undo :func:`_vectors`."""
+    if setting.value.transform == identity():
+        return unravel_rows(vectors, like)
+    return _reordered(unravel_rows(vectors, _reordered(like, _PIXELS_LAST)), _PIXELS_FIRST)
+
+
+def _reordered(x: Params, axes: tuple[int, ...]) -> Params:
+    return jax.tree.map(lambda leaf: leaf.transpose(axes) if leaf.ndim == len(axes) else leaf, x)
 
 
 def _init(setting: Frozen[_Setting], x0: Params) -> JwinsState:
     if parameters_per_row(x0) >= _MOST:
         raise ValueError(f"a model of {parameters_per_row(x0):,} numbers: sizes of messages are exact below {_MOST:,}")
-    w = map_nodes(setting.value.transform.forward, _vectors(x0))
+    w = map_nodes(setting.value.transform.forward, _vectors(setting, x0))
     scores = None if setting.value.accumulate == "nothing" else jnp.zeros_like(w)
     return JwinsState(w, scores, start_wire(x0, w.shape[1]))
 
@@ -129,7 +147,7 @@ def _encode(
     def select() -> tuple[Masked, Array | None, Array]:
         drawn = _draw(shares, draws, message_keys(key, state.wire.counts, event, rows), event)
         start, scores = take((state.coefficients, state.scores), lanes)
-        scores, sent, bits = map_nodes(Partial(_select, setting), scores, _vectors(values), start, drawn)
+        scores, sent, bits = map_nodes(Partial(_select, setting), scores, _vectors(setting, values), start, drawn)
         return sent, scores, bits
 
     sent, scores, bits = if_any_speaks(rows, num_rows(x), select)
@@ -169,12 +187,12 @@ def _merge(setting: Frozen[_Setting], key, state: JwinsState, arrived: tuple[Par
         return _merge_transfers(setting, state, x, sent, event, rows)
     if isinstance(sent, Message):
         assert sent.mask is not None
-        sent = Masked(map_nodes(setting.value.transform.forward, _vectors(sent.values)), sent.mask)
+        sent = Masked(map_nodes(setting.value.transform.forward, _vectors(setting, sent.values)), sent.mask)
     # Results replace arguments in this order: new models the old ones, their coefficients the mixed ones.
-    memory = fill_in(event.mixing, sent), state.scores, _vectors(x)
+    memory = fill_in(event.mixing, sent), state.scores, _vectors(setting, x)
     w, scores, vectors = map_nodes(Partial(_finish, setting), *memory, state.coefficients)
     w, scores = put((state.coefficients, state.scores), rows, (w, scores))
-    return JwinsState(w, scores, state.wire), unravel_rows(vectors, x)
+    return JwinsState(w, scores, state.wire), _models(setting, vectors, x)
 
 
 def _merge_transfers(
@@ -186,7 +204,7 @@ def _merge_transfers(
 
     def new() -> tuple[Array, Array | None]:
         start, scores = take(memory, rows)
-        w = map_nodes(setting.value.transform.forward, _vectors(take(x, rows)))
+        w = map_nodes(setting.value.transform.forward, _vectors(setting, take(x, rows)))
         if scores is not None and setting.value.accumulate == "round":
             scores = scores + (w - start)
         return w, scores
@@ -201,7 +219,8 @@ def _fill(setting: Frozen[_Setting], receivers: Int[Array, " r"], own: Params, h
     if transform == identity():
         return fill_coordinates(receivers, own, heard)
     read = Partial(_read, setting, Frozen(parameters_per_row(own)))
-    return unravel_rows(map_nodes(read, _vectors(own), _vectors(heard.values), heard.mask), own)
+    vectors = map_nodes(read, _vectors(setting, own), _vectors(setting, heard.values), heard.mask)
+    return _models(setting, vectors, own)
 
 
 def _read(setting: Frozen[_Setting], d: Frozen[int], own: Array, other: Array, mask: Array) -> Float[Array, " d"]:
@@ -231,6 +250,10 @@ def jwins(
         send w_i on I_i;  V_i ← 0 on I_i
         w_i ← w_i + Σ_j W_ij M_j (w_j − w_i)              (M_j: the mask of I_j)
         x_i = T⁻¹ w_i;  V_i ← V_i + T (x_i − s_i)
+
+    A leaf of four axes, the kernel of a convolution (height, width, in, out), is flattened with its pixels next to each
+    other, as PyTorch stores it, unless T is the identity: their changes are alike, and a wavelet gathers them. With
+    channels next to each other JWINS learns much worse.
 
     Messages hold coefficients of the model, not of its change. V adds the whole change of a round, averaging included,
     also for coefficients that were just sent. Nodes have no memory about their neighbours, so the graph may change.

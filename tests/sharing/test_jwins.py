@@ -196,6 +196,32 @@ def run(key, protocol, timeline, x0):
     return protocol.model(state)
 
 
+PLANS = {"rounds": lambda W: rounds(W, 6), "pairs": lambda W: poisson_pairs(random_regular(6, 3, seed=0), 20, seed=1)}
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_pixels_of_kernels_lie_next_to_each_other(plan):
+    """A model with a kernel is the flat vector (out, in, height, width), as in PyTorch; only leaves of four axes."""
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(6, 5, 4, 3, 2)).astype(np.float32)
+    matrix = rng.normal(size=(6, 7, 3)).astype(np.float32)
+    flat = np.concatenate([kernel.transpose(0, 4, 3, 1, 2).reshape(6, -1), matrix.reshape(6, -1)], axis=1)
+    plan = PLANS[plan](metropolis(random_regular(6, 3, seed=0)))
+    sharing = jwins((0.1, 0.3))
+    run = simulate(
+        jax.random.key(0),
+        gossip_averaging(sharing),
+        plan,
+        {"kernel": jnp.asarray(kernel), "matrix": jnp.asarray(matrix)},
+    )
+    plain = simulate(jax.random.key(0), gossip_averaging(sharing), plan, jnp.asarray(flat))
+    # The same numbers in the same order; XLA may fuse products and sums of the two programs in another way.
+    kernels = np.asarray(plain.x)[:, :120].reshape(6, 2, 3, 5, 4).transpose(0, 3, 4, 2, 1)
+    np.testing.assert_allclose(run.x["kernel"], kernels, atol=1e-6)
+    np.testing.assert_allclose(run.x["matrix"], np.asarray(plain.x)[:, 120:].reshape(6, 7, 3), atol=1e-6)
+    assert np.abs(np.asarray(run.x["kernel"]) - kernel).max() > 0.1
+
+
 @pytest.mark.parametrize("transform", [identity(), HAAR, fourier()], ids=["identity", "haar", "fourier"])
 def test_cut_off_one_is_dpsgd(transform):
     plan, x0 = rounds(SMALL, 20), jnp.asarray(X0)

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 from jax.tree_util import Partial
 
-from gossipjax._base.call_text import brief
 from gossipjax._base.describe import describe
 from gossipjax._base.placement import is_by_rows
 from gossipjax._engine.probe import Probe
@@ -52,7 +51,7 @@ def _check_timeline(timeline: Timeline, event: Event) -> None:
 def _check_functions(protocol: Protocol, *, in_rounds: bool) -> None:
     """Check that the functions of a protocol and its sharing know other rows only by their mixing."""
     for kind, name, function, whole in _functions(protocol):
-        called = brief(whole) or describe(whole)
+        called = describe(whole).removeprefix("_").replace("._encode()", "")  # robust, not _robust._encode()
         if not in_rounds and is_by_rows(function, in_rounds=True) and not is_by_rows(function):
             raise ValueError(
                 f"mesh: the {kind} {called} is written for rounds, where rows lie on several devices: pass "

@@ -58,12 +58,16 @@ def chosen_rule(known: dict[str, Rule], name: str) -> Rule:
 
 
 def chosen_attack(known: dict[str, Attack], name: str, liars: np.ndarray, rows: int) -> Attack:
-    """Return one of the attacks in the same way; what any of them looks at in all models is computed for all."""
+    """Return one of the attacks in the same way; what any of them looks at in all models is computed for all.
+
+    The victim that an attack is aimed at is kept, so that it is checked, where that attack is chosen.
+    """
     ready = [each if each.start is None else each.start(liars, rows) for each in known.values()]
     index = jnp.int32(list(known).index(name))
     prepare = Partial(_prepare, tuple(each.prepare for each in ready))
-    remembers = Frozen(any(each.remembers.value for each in ready))
-    return Attack(Partial(_lie, index, tuple(each.lie for each in ready)), prepare, remembers=remembers)
+    remembers = any(each.remembers for each in ready)
+    lie = Partial(_lie, index, tuple(each.lie for each in ready))
+    return Attack(lie, prepare, remembers=remembers, victim=known[name].victim)
 
 
 def with_liars(shards: tasks.Partition, number: int) -> tasks.Partition:

@@ -65,13 +65,18 @@ _SHARDS: dict[Callable[..., Any], Callable[..., Any]] = {}
 def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a function as one that also works where a device of a mesh holds some of the rows only.
 
-    :func:`gossipjax.simulate` runs protocols and sharings on a mesh only if their functions are marked. A ``step``, an
-    ``encode`` or a ``merge`` may be marked if all that it knows about other rows comes from
-    :func:`gossipjax.mixing.mix` and :func:`gossipjax.mixing.neighbor_sum`, if it sums nothing over rows, and if it
-    takes the numbers of nodes from ``event`` and not from the number of rows. An observer's ``measure`` may be marked
-    if it treats ``snapshot.local``, which an observer without the mark never sees. Of the training samples of a task,
-    marked functions read only the shards of the nodes whose rows they have; so must a task's ``batch`` that is marked
-    because it changes what another one draws, which it binds (see :func:`by_shards`).
+    The mark is for three kinds of functions, and promises another thing of each:
+
+    - A ``step`` of a protocol, and ``encode`` and ``merge`` of a sharing, which :func:`gossipjax.simulate` runs on a
+      mesh only with the mark. All that the function knows about other rows comes from :func:`gossipjax.mixing.mix` and
+      :func:`gossipjax.mixing.neighbor_sum`; it sums nothing over rows, takes the numbers of nodes from ``event`` and
+      not from the number of rows, and draws batches only for the nodes whose rows it has.
+    - A ``measure`` of an observer, which receives the rows of all devices without the mark. With it, the function
+      receives those of one device and ``snapshot.local``, which says whose they are, and reads the training samples of
+      these nodes only.
+    - A ``batch`` of a task that binds another task's ``batch`` and changes what that one draws. It reads the training
+      samples through the one that it binds only, so that they are spread as those are (see :func:`by_shards`); if that
+      one has no mark, every device holds all samples.
 
     Args:
         function: a module-level function.
@@ -107,6 +112,10 @@ def by_shards(shards: Callable[..., PyTree]) -> Callable[[Callable[..., Any]], C
     their numbers: for all nodes named, ``batch(key, shards(data, nodes), node)`` must be ``batch(key, data, node)``,
     bit for bit.
 
+    Arrays of a device with fewer samples are filled up at the end with rows of padding: −1 in whole numbers (the
+    largest number where they have no sign), 0 in others. No batch may depend on these rows. Before the run, a batch is
+    drawn for each node of such a device beside two sorts of padding, and the run is refused if the two differ.
+
     >>> import jax, jax.numpy as jnp, numpy as np, gossipjax as gj
     >>> def shards(data, nodes):
     ...     place = np.zeros(len(data["place"]), np.int32)
@@ -120,11 +129,16 @@ def by_shards(shards: Callable[..., PyTree]) -> Callable[[Callable[..., Any]], C
     (2, 28, 28)
 
     Args:
-        shards: ``shards(data, nodes) -> data`` of some nodes ``(m,)``, in NumPy. It returns arrays that all nodes read
-            as they are. What a ``Partial`` binds in ``batch`` comes before ``data`` here too.
+        shards: ``shards(data, nodes) -> data`` of some nodes ``(m,)``, in NumPy. The result has the same names, types
+            and shapes of a sample for all nodes. Each leaf is an array ``(samples, ...)``, or a leaf of ``data`` as it
+            is, which every device receives. What a ``Partial`` binds in ``batch`` comes before ``data`` here too.
 
     Returns:
         The decorator of a module-level function.
+
+    Raises:
+        TypeError: if shards, or what is decorated, is no function; in a run, if shards returns another kind of leaf.
+        ValueError: in a run, if results of shards differ in form, or a batch depends on rows of padding.
     """
     callable_("shards", shards, "shards(data, nodes) -> data")
 
@@ -135,7 +149,7 @@ def by_shards(shards: Callable[..., PyTree]) -> Callable[[Callable[..., Any]], C
     return mark
 
 
-def shards_of(function: Any) -> Callable[[PyTree, Any], PyTree] | None:
+def shards_of(function: Any) -> partial[PyTree] | None:
     """Return ``shards(data, nodes)`` of a task's ``batch``, or of the one that a function marked ``by_rows`` changes.
 
     Returns:
@@ -145,7 +159,8 @@ def shards_of(function: Any) -> Callable[[PyTree, Any], PyTree] | None:
     if inner in _SHARDS:
         return partial(_SHARDS[inner], *bound, **named)
     if inner in _BY_ROWS:
-        return next((found for each in bound if callable(each) and (found := shards_of(each)) is not None), None)
+        parts = (*bound, *named.values())
+        return next((found for each in parts if callable(each) and (found := shards_of(each)) is not None), None)
     return None
 
 

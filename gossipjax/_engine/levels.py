@@ -19,8 +19,10 @@ from gossipjax.mixing._forms import GroupMixing, PairMixing
 from gossipjax.timeline._events import EMPTY
 from gossipjax.types import NOBODY, Event
 
-LEAST, SHARE = 64, 16
-"""Events of a block: one for so many rows, and at least so many. More take more turns, fewer more blocks."""
+LEAST = 64
+"""Fewest events of a block."""
+SHARE = 16
+"""Rows for each event of a block. Longer blocks take more turns each; shorter ones are more in number."""
 LATER = 4
 """A turn after the first takes one of so many events of the block. In the first, an eighth is left of a block of
 n/16 meetings of n nodes: each meets an earlier one with probability 2 w / n."""

@@ -101,8 +101,9 @@ def simulate(
             with no plan on the host: for accelerators, for many seeds, and for drawn events
             (:func:`gossipjax.timeline.drawn_pairs`) on a mesh. On a CPU, rows of a few bytes are faster sequentially.
         mesh: devices over which the nodes are spread (:func:`gossipjax.mesh`); None: nodes stay on one device, or are
-            spread by "shard". The run is the same one, up to rounding. ``manifest["placement"]`` says how many rows
-            each device holds and how many move in a round.
+            spread by "shard". The run is the same one, up to rounding; a choice between nearly equal values, such as
+            that of the largest coordinates in ``jwins``, may then fall the other way. ``manifest["placement"]`` says
+            how many rows each device holds and how many move in a round.
         parts: which device of the mesh holds which nodes: "blocks" of consecutive nodes; "metis", which cuts few edges
             of a fixed graph (``pip install gossipjax[scale]``); or the device of each node.
         progress: show a progress bar with the time left; None: only on a terminal. A packed run that shows it, keeps

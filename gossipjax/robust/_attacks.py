@@ -48,10 +48,10 @@ class Attack(NamedTuple):
     prepare: Partial | None = None
     start: Any = None
     """``start(attackers, num_nodes)`` on the host: the attack with what it must know before the run; or None."""
-    remembers: Any = Frozen(False)
-    """Whether the lie is made from ``victim.before``, a compile-time constant; a run then holds every model twice."""
-    victim: Any = Frozen(None)
-    """The one node that is lied to, or None: all that are honest. A compile-time constant, to check it."""
+    remembers: bool = False
+    """Whether the lie is made from ``victim.before``; a run then holds every model twice."""
+    victim: int | None = None
+    """The one node that the attack is aimed at, which is checked before a run; None: every honest node."""
 
 
 def _repeat(lie: Float[Array, " P"], victim: Victim) -> Float[Array, "k P"]:
@@ -294,23 +294,25 @@ def _targeted(node: Frozen, victim: Victim, common: Any) -> Array:
 def targeted_echo(node: int | None = None) -> Attack:
     """Build the targeted echo: the victim hears ``2 (x_t − x_{t−1})``, twice what its model has changed by.
 
-    ``x_t`` is the model that the victim says in the event, and ``x_{t−1}`` the one at its event before, at first the
+    ``x_t`` is the model that the victim sends in the event, and ``x_{t−1}`` the one at its event before, at first the
     model that it starts from. The idea is that only what the victim has learned comes back to it. The lie also pulls
-    its model towards zero, and a run in which every node is a victim may diverge.
+    its model towards zero, and a run in which every node is a victim may diverge. On a ring of 8 nodes, members of the
+    victim's shard were found less often under this attack than without one, and more often under :func:`echo`.
 
     Args:
         node: the victim; other nodes hear their own model from attackers, so that the attackers' weight stays with
             them. None: every honest node is a victim.
 
     Raises:
-        ValueError: if node is negative; with the sharing, if it is an attacker or, where the topology is known, hears
-            none; in a run, if there is no such node.
+        ValueError: if node is negative; with the sharing, if it is an attacker or, where the topology is known, is no
+            node or hears no attacker; in a run, if there is no such node.
 
-    Reference: attacks on an echo are those of Pasquini, Raynal, Troncoso 2023, arXiv 2205.08443 (recalled, not looked
-    up); this form is that of a public code, which sends nothing to other nodes, and nothing before it has two models.
+    Reference: Pasquini, Raynal, Troncoso 2023, arXiv 2205.08443, for attacks by echo (recalled, not looked up). The
+    lie is that of the code github.com/AndreaLaGrotteria/decentralizepy, whose attackers send nothing to nodes other
+    than the victim, and nothing to it until they have heard two of its models; here they send from the first event on.
     """
-    aimed = Frozen(optional_whole("node", node, least=0))
-    return Attack(Partial(_targeted, aimed), remembers=Frozen(True), victim=aimed)
+    aimed = optional_whole("node", node, least=0)
+    return Attack(Partial(_targeted, Frozen(aimed)), remembers=True, victim=aimed)
 
 
 @recorded("wu2023ios")

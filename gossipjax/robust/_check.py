@@ -27,10 +27,10 @@ def checked_attackers(attackers: Any) -> Int[np.ndarray, " a"]:
 
 
 def check_share(attackers: Int[np.ndarray, " a"], num_nodes: int) -> None:
-    """Refuse attackers that are not nodes, or that are half of all nodes or more.
+    """Check that attackers are nodes, and fewer than half of all.
 
     Raises:
-        ValueError: so.
+        ValueError: an attacker that is no node, or half of the nodes or more.
     """
     if len(attackers) and attackers[-1] >= num_nodes:
         raise ValueError(f"attackers: {attackers[-1]} is no node of {num_nodes}; nodes are 0 … {num_nodes - 1}")
@@ -42,22 +42,40 @@ def check_share(attackers: Int[np.ndarray, " a"], num_nodes: int) -> None:
 
 
 def check_victim(victim: int | None, attackers: Int[np.ndarray, " a"], graph: Topology | None) -> None:
-    """Refuse an attack on one node that no attacker can lie to.
+    """Check that an attacker can lie to the one node that an attack is aimed at.
+
+    Args:
+        victim: the node; None: nothing to check.
+        attackers: nodes.
+        graph: of the plan, or None: unknown.
 
     Raises:
-        ValueError: so.
+        ValueError: a victim that is an attacker; where the graph is known, one that is no node or hears no attacker.
     """
     if victim is None:
         return
     if victim in attackers:
         raise ValueError(f"attack: its victim, node {victim}, is an attacker; aim it at an honest node")
-    if graph is not None and victim < graph.num_nodes:
+    if graph is not None:
+        check_is_node(victim, graph.num_nodes)
         heard = graph.senders[graph.receivers == victim]
         if not np.isin(heard, attackers).any():
             raise ValueError(
                 f"attack: its victim, node {victim}, hears no attacker in {graph.name}; its neighbours are "
                 f"{shown(np.unique(heard).tolist())}: make one of them an attacker"
             )
+
+
+def check_is_node(victim: int, num_nodes: int) -> None:
+    """Check that the victim of an attack is a node.
+
+    Raises:
+        ValueError: a number that is no node.
+    """
+    if victim >= num_nodes:
+        raise ValueError(
+            f"attack: its victim, node {victim}, is no node of {num_nodes}; aim it at one of 0 … {num_nodes - 1}"
+        )
 
 
 def check_graphs(topology: Any, rule: Rule, attackers: Int[np.ndarray, " a"]) -> Topology:

@@ -42,8 +42,8 @@ def flip_labels(task: Task, attackers: Sequence[int], num_classes: int) -> Task:
 
     Raises:
         TypeError: if task is not a task.
-        ValueError: if attackers are not distinct nodes, none, or half of all or more, C < 2 or at most the largest
-            label, or batches have no labels.
+        ValueError: if attackers are not distinct nodes, if there are none, or if they are half of all nodes or more;
+            if C is below 2, or not above the largest label; if batches have no labels.
     """
     instance("task", task, Task, "build one with gossipjax.tasks.classification")
     nodes = checked_attackers(attackers)

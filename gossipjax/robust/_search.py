@@ -16,8 +16,8 @@ from gossipjax.robust._lanes import norms
 _INSIDE, _FAR = 1 - 1e-6, 1e3
 
 
-def _lie(attack: Attack, victim: Victim, common: Any) -> Array:
-    proposed = attack.lie(victim, common)
+def _lie(lie: Partial, victim: Victim, common: Any) -> Array:
+    proposed = lie(victim, common)
     apart = proposed - victim.own[None]
     length = norms(apart)[:, None]
     unit = apart / jnp.where(length > 0, length, 1)
@@ -63,4 +63,4 @@ def strongest(attack: Attack) -> Attack:
     """
     instance("attack", attack, Attack, "build one with gossipjax.robust, such as dissensus()")
     start = None if attack.start is None else _Started(attack.start)
-    return attack._replace(lie=Partial(_lie, attack._replace(start=None)), start=start)
+    return attack._replace(lie=Partial(_lie, attack.lie), start=start)

@@ -11,7 +11,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key
 
-from gossipjax._base.arguments import instance
+from gossipjax._base.arguments import flag, instance, optional_whole
 from gossipjax._base.binding import Frozen
 from gossipjax._base.calls import recorded
 from gossipjax._base.faults import Faults, no_faults, note
@@ -26,7 +26,13 @@ from gossipjax.mixing._placed import reach
 from gossipjax.mixing._placed_forms import PlacedDense, PlacedTable
 from gossipjax.robust import Attack, Rule
 from gossipjax.robust._attacks import Victim
-from gossipjax.robust._check import check_graphs, check_share, check_victim, checked_attackers
+from gossipjax.robust._check import (
+    check_graphs,
+    check_is_node,
+    check_share,
+    check_victim,
+    checked_attackers,
+)
 from gossipjax.robust._lanes import Context
 from gossipjax.topology import Topology
 from gossipjax.types import NOBODY, Event, Params, Sharing
@@ -63,12 +69,19 @@ class _Sides(NamedTuple):
     """Number of each receiver in the whole network."""
 
 
+class _Lies(NamedTuple):
+    lie: Partial
+    prepare: Partial | None
+    victim: Frozen
+    """The one node that they are aimed at, or None; a compile-time constant."""
+
+
 class _Setting(NamedTuple):
     rule: Rule
     attackers: Int[Array, " a"]
     nodes: Frozen
     """The attackers, as a compile-time constant."""
-    attack: Attack | None
+    attack: _Lies | None
     waits: Frozen
     """Whether a node whose inbox does not hold enough models yet keeps its own, a compile-time constant."""
 
@@ -122,8 +135,8 @@ def _check_form(setting: _Setting, event: Event, models: int) -> None:
     if setting.attack is not None:
         check_share(np.asarray(setting.nodes.value, np.int64), models)
         aimed = setting.attack.victim.value
-        if aimed is not None and aimed >= models:
-            raise ValueError(f"attack: its victim, node {aimed}, is no node of {models}, 0 … {models - 1}")
+        if aimed is not None:
+            check_is_node(aimed, models)
     if isinstance(event.mixing, PairMixing) and not setting.rule.pairs.value:
         raise ValueError(
             "this robust rule compares several neighbours, and at a meeting a node hears one: use rounds, such as "
@@ -302,9 +315,9 @@ def robust(
         TypeError: if rule, attack or topology has the wrong type.
         ValueError: attackers that are not distinct nodes, are half of all nodes or more, or cut the honest nodes apart;
             a rule that needs more neighbours than a node has; an attack without attackers, or on one node that is an
-            attacker or hears none; before a run, inboxes on another graph than ``topology``; during a run, meetings or
-            single messages with a rule that compares several models, fragments, weights below 0, or an attack or a rule
-            built for other numbers of nodes.
+            attacker, hears none, or is no node; before a run, inboxes on another graph than ``topology``; during a run,
+            meetings or single messages with a rule that compares several models, fragments, weights below 0, or an
+            attack or a rule built for other numbers of nodes.
 
     Reference: the rules of :mod:`gossipjax.robust` have theirs; the attacker of He, Karimireddy, Jaggi 2022.
     """
@@ -316,7 +329,7 @@ def robust(
         raise ValueError("attackers=(): an attack needs at least one attacker; name them, or leave the attack out")
     graph = None if topology is None else check_graphs(topology, rule, nodes)
     if attack is not None:
-        check_victim(attack.victim.value, nodes, graph)
+        check_victim(optional_whole("attack.victim", attack.victim, least=0), nodes, graph)
     num_nodes = rule.num_nodes.value
     if graph is not None:
         if num_nodes not in (None, graph.num_nodes):
@@ -333,8 +346,9 @@ def robust(
         check_share(nodes, num_nodes)
         attack = attack.start(nodes, num_nodes)
     known = Frozen(tuple(nodes.tolist()))
-    setting = _Setting(rule, jnp.asarray(nodes, jnp.int32), known, attack, Frozen(graph is not None))
+    remembers = attack is not None and flag("attack.remembers", attack.remembers)
+    lies = None if attack is None else _Lies(attack.lie, attack.prepare, Frozen(attack.victim))
+    setting = _Setting(rule, jnp.asarray(nodes, jnp.int32), known, lies, Frozen(graph is not None))
     checksum = None if graph is None else graph.checksum
     requires = Requires({"own_rows"}, mixing=True, num_nodes=num_nodes, graph=checksum)
-    remembers = Frozen(False) if attack is None else attack.remembers
-    return Sharing(Partial(_init, remembers), Partial(_encode), Partial(_merge, setting), requires)
+    return Sharing(Partial(_init, Frozen(remembers)), Partial(_encode), Partial(_merge, setting), requires)

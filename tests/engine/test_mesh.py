@@ -151,7 +151,7 @@ CASES = {
             gj.gossip_averaging(gj.sharing.robust(gj.robust.clipped_gossip(1.0))),
             gj.timeline.poisson_pairs(ring(8), 4, seed=0),
         ),
-        "the sharing .*robust.* is written for rounds",
+        "the sharing robust is written for rounds",
     ),
     "a wrapper": (lambda: run(gj.track_versions(LEARN), PLAN), "is not marked|track_versions"),
     "the user's own": (

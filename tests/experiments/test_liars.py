@@ -1,9 +1,10 @@
 """Grids of rules and liars refuse what they cannot run or tabulate before any run."""
 
+import numpy as np
 import pytest
 
 from experiments import byzantine_learning
-from experiments.lib.liars import chosen_rule
+from experiments.lib.liars import chosen_attack, chosen_rule
 from gossipjax import robust
 
 
@@ -21,3 +22,10 @@ def test_rules_of_one_program_are_for_one_network_and_meet_only_if_all_do():
     sized = mean._replace(num_nodes=type(mean.num_nodes)(8))
     with pytest.raises(ValueError, match="different numbers of nodes"):
         chosen_rule({"mean": mean, "sized": sized}, "mean")
+
+
+def test_a_chosen_attack_keeps_its_victim_and_remembers_if_any_does():
+    known = {"aimed": robust.targeted_echo(2), "echo": robust.echo()}
+    aimed, echo = (chosen_attack(known, name, np.array([1]), 8) for name in known)
+    assert (aimed.remembers, aimed.victim) == (True, 2)
+    assert (echo.remembers, echo.victim) == (True, None)

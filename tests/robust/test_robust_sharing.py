@@ -418,3 +418,44 @@ def test_targeted_echoes_are_the_plain_loop(form, node):
     found = gj.simulate(KEY, protocol, tl.rounds(W, 5, form=form), jnp.asarray(x0), observers=[], record_every=2).x
     expected = _echoes(5, W.toarray(), targets, list(liars), rate, x0, node)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def _reversed(victim, common):
+    """Undo what the victim has changed by."""
+    del common
+    return jnp.broadcast_to((2 * victim.before - victim.own)[None], victim.others.shape)
+
+
+def test_an_attack_of_a_user_remembers():
+    """Plain values say that it does and whom it is aimed at; the best of it remembers, too."""
+    graph, liars, rate = T.random_regular(8, 4, seed=0), [3, 6], 0.3
+    targets, x0 = np.random.default_rng(5).standard_normal((2, 8, 3))
+    W, attack = gj.mixing.metropolis(graph), R.Attack(Partial(_reversed), remembers=True, victim=0)
+    sharing = gj.sharing.robust(R.gts(0.0), liars, attack, topology=graph)
+    protocol = gj.dpsgd(gj.tasks.quadratic(targets), Partial(optax.sgd, rate), sharing=sharing)
+    found = gj.simulate(KEY, protocol, tl.rounds(W, 5), jnp.asarray(x0), observers=[]).x
+    x, before, dense = x0, x0, W.toarray()
+    for _ in range(5):
+        x = x - rate * (x - targets)
+        new = dense @ x
+        for i in np.setdiff1d(np.arange(8), liars):
+            heard = x.copy()
+            heard[liars] = 2 * before[i] - x[i]
+            new[i] = dense[i] @ heard
+        x, before = new, x
+    np.testing.assert_allclose(found, x, rtol=0, atol=1e-12)
+    assert R.strongest(attack)[3:] == (True, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "words"),
+    [
+        ({"remembers": 1}, TypeError, "attack.remembers=1"),
+        ({"victim": -1}, ValueError, "attack.victim=-1"),
+        ({"victim": "first"}, TypeError, "attack.victim='first'"),
+        ({"victim": 8}, ValueError, "node 8, is no node of 8"),
+    ],
+)
+def test_fields_of_an_attack_are_checked_before_a_run(fields, kind, words):
+    with pytest.raises(kind, match=words):
+        gj.sharing.robust(R.gts(0.1), [1], R.Attack(Partial(_reversed), **fields), topology=T.ring(8))

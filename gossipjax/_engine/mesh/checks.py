@@ -51,14 +51,15 @@ def _check_timeline(timeline: Timeline, event: Event) -> None:
 def _check_functions(protocol: Protocol, *, in_rounds: bool) -> None:
     """Check that the functions of a protocol and its sharing know other rows only by their mixing."""
     for kind, name, function, whole in _functions(protocol):
+        called = describe(whole).removeprefix("_").replace("._encode()", "")  # robust, not _robust._encode()
         if not in_rounds and is_by_rows(function, in_rounds=True) and not is_by_rows(function):
             raise ValueError(
-                f"mesh: the {kind} {describe(whole)} is written for rounds, where rows lie on several devices: pass "
+                f"mesh: the {kind} {called} is written for rounds, where rows lie on several devices: pass "
                 f"rounds of all nodes, such as those of timeline.rounds, or {_ELSE}"
             )
         if not is_by_rows(function, in_rounds=True):
             raise ValueError(
-                f"mesh: the {kind} {describe(whole)} is not written for rows that lie on several devices (its {name} "
+                f"mesh: the {kind} {called} is not written for rows that lie on several devices (its {name} "
                 "is not marked gossipjax.placement.by_rows, whose text says when that is right); "
                 f"take another {kind}, or {_ELSE}"
             )

@@ -11,9 +11,11 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
+from gossipjax._base.describe import describe
 from gossipjax._base.local import AXIS
 from gossipjax._base.placement import is_by_rows, shards_of
 from gossipjax._engine.mesh.layout import Layout
+from gossipjax._engine.mesh.parts import check_padding, checked, narrow, padded, size
 from gossipjax.tasks import FiniteSum
 from gossipjax.types import Task
 
@@ -47,10 +49,11 @@ class Spreading:
     """Copies and cuts the arrays of a run; equal arrays, such as a test set of two observers, are copied once."""
 
     def __init__(self, where: Layout, put: Put):
-        self.put, self.copies, self.cuts = put, {}, {}  # type: ignore[var-annotated]
+        self.put, self.copies, self.cuts, self.counted = put, {}, {}, set()  # type: ignore[var-annotated]
         held = where.ids.reshape(where.devices, -1)
         real = where.valid.reshape(where.devices, -1)
         self.nodes = [ids[each] for ids, each in zip(held, real, strict=True)]
+        self.rows = held
         self.own, self.padding, self.copied = [0] * where.devices, 0, 0
 
     @property
@@ -88,39 +91,40 @@ class Spreading:
     def _task(self, task: Task, apart: bool) -> Task:
         rest = self._copied(dataclasses.replace(task, data=None))
         shards = shards_of(task.batch) if apart else None
-        leaves = jax.tree.leaves(task.data)
-        name = (shards is None, *map(id, leaves))
+        how = () if shards is None else (shards.func, shards.args, shards.keywords)
+        leaves, structure = jax.tree.flatten((task.data, how[1:]))
+        name = (*map(id, how[:1]), structure, *map(id, leaves))
         if name not in self.cuts:
-            data = self._all(task.data) if shards is None else self._cut(task.data, shards)
-            self.cuts[name] = leaves, data
+            data = self._all(task.data) if shards is None else self._cut(task, shards)
+            self.cuts[name] = leaves, data  # the leaves are kept, so that their ids are not those of others
         return dataclasses.replace(rest, data=self.cuts[name][1])
 
     def _all(self, data: PyTree) -> PyTree:
-        self.copied += sum(_size(leaf) for leaf in jax.tree.leaves(data))
-        return self._copied(data)
+        return jax.tree.map(self._counted, data)
 
-    def _cut(self, data: PyTree, shards: Callable[[PyTree, Any], PyTree]) -> PyTree:
+    def _counted(self, leaf: Any) -> Any:
+        """Copy an array of samples, and count its bytes once."""
+        if hasattr(leaf, "dtype") and id(leaf) not in self.counted:
+            self.counted.add(id(leaf))
+            self.copied += size(leaf)
+        return self._copy(leaf)
+
+    def _cut(self, task: Task, shards: Callable[[PyTree, Any], PyTree]) -> PyTree:
         """Give each device the samples of its nodes, and a copy of every array that is returned as it is."""
-        parts, whole = [shards(data, nodes) for nodes in self.nodes], set(map(id, jax.tree.leaves(data)))
+        whole = set(map(id, jax.tree.leaves(task.data)))
+        parts = checked(describe(task.batch), [shards(task.data, nodes) for nodes in self.nodes], whole)
+        check_padding(task, parts, self.rows)
 
         def one(*leaves: Any) -> Any:
             if whole.issuperset(map(id, leaves)):
-                self.copied += _size(leaves[0])
-                return self._copy(leaves[0])
-            return OwnPart(self.put(P(AXIS), self._padded([np.asarray(leaf) for leaf in leaves])))
+                return self._counted(leaves[0])
+            return OwnPart(self.put(P(AXIS), self._joined([narrow(leaf) for leaf in leaves])))
 
         return jax.tree.map(one, *parts)
 
-    def _padded(self, parts: list[np.ndarray]) -> np.ndarray:
-        most = max(map(len, parts))
+    def _joined(self, parts: list[np.ndarray]) -> np.ndarray:
         for device, part in enumerate(parts):
             self.own[device] += part.nbytes
-        padded = np.zeros((len(parts), most, *parts[0].shape[1:]), parts[0].dtype)
-        for place, part in zip(padded, parts, strict=True):
-            place[: len(part)] = part
-        self.padding += padded.nbytes - sum(part.nbytes for part in parts)
-        return padded.reshape(-1, *parts[0].shape[1:])
-
-
-def _size(leaf: Any) -> int:
-    return int(getattr(leaf, "nbytes", 0))
+        joined = np.concatenate([padded(part, max(map(len, parts))) for part in parts])
+        self.padding += joined.nbytes - sum(part.nbytes for part in parts)
+        return joined

@@ -70,6 +70,8 @@ def membership_tpr(members: Any, non_members: Any, fpr: float) -> float:
 
 _NO_SLOPE = 1e-100
 """Entries of a bias below this share of the weights' are roundings of 0."""
+_STEPS = 64
+"""Halvings of an interval of length 2 at most: as many as float64 has digits, and some."""
 
 
 @recordable
@@ -79,8 +81,9 @@ class Inverted(NamedTuple):
     inputs: Float64[np.ndarray, " d"]
     label: int
     residual: float
-    """Relative distance of the gradient from that of one sample, whose bias sums to 0. Near 0, the batch may have held
-    one; of two classes the gradient of any batch is."""
+    """Relative distance of the gradient from that of one sample, whatever the unit of the inputs: the larger of those
+    of weights from ``bias xᵀ``, and of bias from the nearest ``p − y`` with p a distribution. Near 0, the batch may
+    have held one; of two classes the gradient of any batch is."""
 
 
 @recorded("phong2018privacy")
@@ -91,8 +94,8 @@ def gradient_inversion(weights: Any, bias: Any) -> Inverted:
     ``p − y``: any row of the first over its entry of the second is x, and y is the class with the negative entry. The
     entry of largest size is taken.
 
-    A node's gradient is the difference of two models that an observer heard only if nothing else lies between them,
-    which :func:`gossipjax.audit` decides.
+    A node's gradient is the difference of two models that an observer heard, over the learning rate, only if nothing
+    else lies between them, which :func:`gossipjax.audit` decides.
 
     >>> from gossipjax import privacy
     >>> found = privacy.gradient_inversion([[-0.45, -0.9], [0.45, 0.9]], [-0.45, 0.45])
@@ -118,9 +121,29 @@ def gradient_inversion(weights: Any, bias: Any) -> Inverted:
     largest = np.abs(slope).max(initial=0.0)
     if not largest > _NO_SLOPE * np.abs(kernel).max(initial=0.0):
         raise ValueError(f"bias={shown(bias)}: has no gradient, so that no sample can be read off")
-    kernel, slope = kernel / largest, slope / largest
-    x = kernel[np.argmax(np.abs(slope))] / slope[np.argmax(np.abs(slope))]
-    # The entries of p − y sum to 0: the distance of the bias from such a vector counts, too.
-    apart = np.hypot(np.linalg.norm(kernel - np.outer(slope, x)), abs(slope.sum()) / np.sqrt(slope.size))
-    residual = apart / np.hypot(np.linalg.norm(kernel), np.linalg.norm(slope))
-    return Inverted(x, int(np.argmin(slope)), float(residual))
+    own = slope / largest
+    row, tall = np.argmax(np.abs(own)), np.abs(kernel).max() or 1.0
+    x = kernel[row] / largest / own[row]
+    apart = np.linalg.norm(kernel / tall - np.outer(own, kernel[row] / tall / own[row]))
+    of_weights = apart / (np.linalg.norm(kernel / tall) or 1.0)
+    of_bias = np.linalg.norm(own - _nearest(own, 1 / largest)) / np.linalg.norm(own)
+    return Inverted(x, int(np.argmin(slope)), float(max(of_weights, of_bias)))
+
+
+def _nearest(slope: Float64[np.ndarray, " c"], longest: float) -> Float64[np.ndarray, " c"]:
+    """Return the nearest vector of sum 0 of which one entry is at least −longest and below 0, all others at least 0.
+
+    That entry is the smallest: to swap another one with it moves the vector nearer. Lagrange's multiplier of the sum is
+    between the smallest and the largest entry.
+    """
+    y, low, high = np.argmin(slope), slope.min(), slope.max()
+
+    def moved(by: float) -> Float64[np.ndarray, " c"]:
+        found = np.maximum(slope - by, 0.0)
+        found[y] = np.clip(slope[y] - by, -longest, 0.0)
+        return found
+
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if moved(middle).sum() > 0 else (low, middle)
+    return moved((low + high) / 2)

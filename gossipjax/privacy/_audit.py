@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -105,18 +106,18 @@ def audit(
     node, made = (tapes[0].node, tapes[0].made) if tapes else contributions_made(timeline, what, key)
     n = timeline.properties.num_nodes
     counts = np.stack([np.bincount(node[made < cut], minlength=n) for cut in cuts])
-    own_sigma, scale = (sigma.sigma, Delta) if isinstance(sigma, PairwiseNoise) else (sigma, Delta / sigma)
-    # Without noise of pairs μ is a multiple of Δ/σ, whose square may be no float.
-    views = _views(tapes, watchers, (cuts, sigma if isinstance(sigma, PairwiseNoise) else 1.0, eta, extra), counts)
+    own_sigma = sigma.sigma if isinstance(sigma, PairwiseNoise) else sigma
+    # μ is a multiple of Δ/σ, whose square may be no float.
+    views, scale = _views(tapes, watchers, (cuts, _in_units(sigma), eta, extra), counts), Delta / own_sigma
     return Audit(
         plan=timeline.properties.name,
         unit=what.unit,
         hears=said,
-        observers=tuple(label(each) for each in watchers),
+        observers=tuple(label(each, tapes) for each in watchers),
         prefixes=np.asarray(cuts),
         mu_after=scale * np.sqrt(views.upper),
         mu_lower=scale * np.sqrt(views.lower[-1]),
-        local=np.sqrt(counts[-1]) * (Delta / own_sigma),
+        local=np.sqrt(counts[-1]) * scale,
         num_contributions=counts[-1],
         num_reconstructed=views.reconstructed[-1],
         hops=_hops(tapes, watchers, n),
@@ -126,6 +127,22 @@ def audit(
         sensitivity=Delta,
         reason=problem,
     )
+
+
+_STRONGEST = 1e8
+"""Noise of a pair, over that of a node, up to which sums without it keep half of their digits."""
+
+
+def _in_units(noise: float | PairwiseNoise) -> float | PairwiseNoise:
+    """Return the noise in units of its independent part."""
+    if not isinstance(noise, PairwiseNoise):
+        return 1.0
+    if noise.sigma_pair > _STRONGEST * noise.sigma:
+        raise ValueError(
+            f"noise: pairs share noise of {noise.sigma_pair:g}, nodes have {noise.sigma:g} of their own, too far apart "
+            "to tell what cancels from rounding; pass a pair_std of at most 1e8 times std, which hides less"
+        )
+    return dataclasses.replace(noise, sigma=1.0, sigma_pair=noise.sigma_pair / noise.sigma)
 
 
 class _Views(NamedTuple):
@@ -141,7 +158,6 @@ class _Views(NamedTuple):
 def _views(tapes: list[Tape], watchers: list, settings: tuple, counts: Int[np.ndarray, "p n"]) -> _Views:
     (cuts, noise, rounding, published), n = settings, counts.shape[1]
     shape, shifts, brackets = (len(cuts), len(watchers), n), Shifts(), []
-    most = counts / (noise.sigma if isinstance(noise, PairwiseNoise) else noise) ** 2
     views = _Views(np.zeros(shape), np.zeros(shape), np.zeros(shape, int), np.zeros(shape[:2], int), np.ones(shape[:2]))
     touched = np.ones(shape, bool)
     for place in np.ndindex(shape[:2]):
@@ -149,7 +165,7 @@ def _views(tapes: list[Tape], watchers: list, settings: tuple, counts: Int[np.nd
         if len(found) == 1:
             shifts.add(grams(found[0], tapes[0].node, n))
         else:
-            brackets.append(joint_bracket(found, tapes[0].node, n) if found else Range(np.zeros(n), most[place[0]]))
+            brackets.append(joint_bracket(found, tapes[0].node, n) if found else Range(np.zeros(n), counts[place[0]]))
         for view in found:
             sure = np.bincount(tapes[0].node[view.columns], view.reconstructed, minlength=n).astype(int)
             views.reconstructed[place] = np.maximum(views.reconstructed[place], sure)
@@ -158,7 +174,7 @@ def _views(tapes: list[Tape], watchers: list, settings: tuple, counts: Int[np.nd
         touched[place] = np.isin(np.arange(n), np.concatenate([tapes[0].node[view.columns] for view in found] or [[]]))
     brackets = brackets or shifts.ranges()
     for place, bracket in zip(np.ndindex(shape[:2]), brackets, strict=True):
-        limit = most[place[0]]
+        limit = counts[place[0]]
         unsure = touched[place] & (views.gap[place] < CLEAR_GAP)
         views.upper[place] = np.where(unsure, limit, np.minimum(bracket.upper, limit))
         views.lower[place] = np.minimum(bracket.lower, limit)

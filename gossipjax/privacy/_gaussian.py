@@ -15,6 +15,8 @@ _BEYOND = 1e150
 """No float holds ε, about μ²/2, of a larger μ."""
 _STEPS = 200
 """Halvings: far more than float64 has digits."""
+_ROUNDINGS = 16 * np.finfo(float).eps
+"""Largest relative error of a few operations, the normal distribution among them."""
 
 
 @recorded("dong2022gaussian")
@@ -43,15 +45,22 @@ def _delta(mu: Any, epsilon: Any) -> Any:
     some = (mu > 0) & np.isfinite(mu)
     m = np.where(some, mu, 1.0)
     with np.errstate(over="ignore"):  # ε/μ may be infinite: δ is 0 then
-        exact = special.ndtr(m / 2 - epsilon / m) - np.exp(epsilon + special.log_ndtr(-m / 2 - epsilon / m))
+        exact = _difference(epsilon / m - m / 2, epsilon / m + m / 2)
     return np.where(some, np.maximum(exact, 0.0), np.where(mu > 0, 1.0, 0.0))
+
+
+def _difference(c: Any, total: Any) -> Any:
+    """Return δ of ``ε = μ²/2 + cμ`` with ``total = μ + c``: ``e^ε Φ(−μ − c)`` is a product of two factors up to 1."""
+    with np.errstate(over="ignore"):  # c² may be infinite: the product is 0 then
+        return special.ndtr(-c) - np.exp(-np.square(c) / 2) * special.erfcx(total / np.sqrt(2)) / 2
 
 
 @recorded("balle2018gaussian")
 def epsilon(mu: Any, delta: float) -> Float64[np.ndarray, "..."]:
     """Return the smallest ε for which μ-Gaussian differential privacy is (ε, δ)-differential privacy.
 
-    The inverse of :func:`delta` in ε, by bisection to the last digit, from above. 0 where δ(0) ≤ δ; infinity for μ = ∞.
+    The inverse of :func:`delta` in ε, by bisection to the last digits, never below it. 0
+    where δ(0) ≤ δ; infinity for μ = ∞.
 
     >>> from gossipjax import privacy
     >>> round(float(privacy.epsilon(1.0, 1e-5)), 6)
@@ -74,13 +83,14 @@ def smallest_epsilon(values: Float64[np.ndarray, "*any"], target: float) -> Floa
     """Return ε for checked arguments; NaN stays NaN."""
     some = values < _BEYOND
     finite = np.where(some, values, 1.0)
-    # δ(ε) ≤ Φ(μ/2 − ε/μ), which is δ at the upper end.
-    low, high = np.zeros_like(finite), finite**2 / 2 + finite * np.sqrt(-2 * np.log(target))
+    # In c of ε = μ²/2 + cμ nothing cancels for large μ. δ(ε) ≤ Φ(−c) ≤ e^{−c²/2}, which is δ at the upper end.
+    low, high = -finite / 2, np.full_like(finite, np.sqrt(-2 * np.log(target)))
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        above = _delta(finite, middle) > target
+        above = _difference(middle, finite + middle) + _ROUNDINGS * special.ndtr(-middle) > target
         low, high = np.where(above, middle, low), np.where(above, high, middle)
-    found = np.where(_delta(finite, np.zeros_like(finite)) <= target, 0.0, high)
+    rounded = _ROUNDINGS * (finite / 2 + np.abs(high))
+    found = np.where(_delta(finite, np.zeros_like(finite)) <= target, 0.0, finite * (finite / 2 + high + rounded))
     return np.where(some, found, values + np.inf)
 
 

@@ -86,9 +86,11 @@ def _draw(batch: Partial, width: Frozen[int], size: Any, key: Key[Array, ""], da
     share = jnp.asarray(size, jnp.float32) / (last - first).astype(jnp.float32)
     takes = jax.random.bernoulli(coins, share, (width.value,)) & (lanes < last - first)
 
+    before = jnp.arange(len(data["offsets"])) <= node
+
     def one(place: Array) -> Any:
-        # A shard of one sample has one possible batch: that sample, again and again.
-        alone = batch(inner, data | {"offsets": jnp.stack([place, place + 1])}, jnp.zeros((), node.dtype))
+        # A shard of one sample has one possible batch: that sample, again and again. The node keeps its number.
+        alone = batch(inner, data | {"offsets": jnp.where(before, place, place + 1)}, node)
         return jax.tree.map(lambda leaf: leaf[:1], alone)
 
     return Sampled(jax.vmap(one)(jnp.minimum(first + lanes, last - 1)), takes)

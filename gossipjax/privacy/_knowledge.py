@@ -14,6 +14,8 @@ from gossipjax.privacy._tape import Tape
 
 CLEAR_GAP = 1e3
 """Ratio of neighbouring singular values from which a rank is no matter of rounding."""
+_LOST, _PRESENT = 1e-12, 1e-8
+"""Singular values of all models, over the largest, that are near rounding, and that one mixing can only make 0."""
 _CERTAIN = 1e-9
 """Distance from one within which a contribution counts as reconstructed."""
 
@@ -56,28 +58,66 @@ def knowledge(
     columns = np.flatnonzero(known & ~np.isin(tape.node, own))
     entries = entries[when < cut]
     rows = tape.rows(entries, columns)
+    terms = np.abs(rows).max(axis=1, initial=0.0)
     if published is not None:
         rows = np.concatenate([rows, published @ tape.final[:, columns]])
+        summed = np.abs(published) @ np.abs(tape.final[:, columns])
+        terms = np.append(terms, summed.max(axis=1, initial=0.0))
     live = np.any(rows != 0, axis=0)
     columns, rows = columns[live], rows[:, live]
+    error = np.finfo(float).eps * (cut + len(tape.final)) * terms
+    error[: len(entries)] = 0.0  # nothing cancels in a model
+    clear = np.inf
     if not rounding:  # the length of a row says nothing then, and must not decide the rank
-        largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
-        rows = rows / np.where(largest > 0, largest, 1)
-    values, right, gap = _row_space(rows)
+        largest = np.abs(rows).max(axis=1, initial=0.0)
+        there = error > 0
+        clear = float(np.min(largest[there] / error[there], initial=np.inf))
+        scale = np.where(largest > CLEAR_GAP * error, largest, terms)  # a row of rounding keeps its size
+        scale = np.where(scale > 0, scale, 1)
+        rows, error = rows / scale[:, None], error / scale
+    values, right, gap = _row_space(rows, float(np.linalg.norm(error)))
+    gap = min(gap, clear)
+    if published is not None and len(values) < len(columns) and _fades(tape, columns):
+        gap = 1.0
     sure = np.sum(right**2, axis=0) >= 1 - _CERTAIN
     return Knowledge(
         columns, _factor(tape, columns, rows, values, right, own, noise, rounding), sure, len(entries), gap
     )
 
 
-def _row_space(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return the singular values that count, their right vectors, and the gap to those that do not."""
+def _fades(tape: Tape, columns: Int[np.ndarray, " k"]) -> bool:
+    """Return whether a direction of the start values is lost in rounding before the end, not by one mixing.
+
+    What is left of it is published, and an observer in exact arithmetic reads it.
+    """
+    if np.any(tape.made >= 0):
+        return False
+    n = len(tape.final)
+    known, least = len(columns), 1.0
+    for models in [*(block for block in tape.blocks if len(block) == n), tape.final]:
+        values = np.linalg.svd(models[:, columns], compute_uv=False)
+        counted = values[values > _LOST * values[0]]
+        if len(counted) < known and least < _PRESENT:
+            return True
+        known, least = len(counted), min(1.0, counted[-1] / values[0])
+    return False
+
+
+def _row_space(rows: np.ndarray, error: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the singular values that count, their right vectors, and the gap to those that do not.
+
+    Args:
+        rows: of the matrix.
+        error: bound on the rounding of all rows.
+    """
     if not rows.size:
         return np.zeros(0), np.zeros((0, rows.shape[1])), np.inf
     tall, triangle = np.linalg.qr(rows.T)  # twice as fast as a factorization of the wide matrix
     _, values, right = np.linalg.svd(triangle.T, full_matrices=False)
-    rank = int(np.sum(values > values[0] * max(rows.shape) * np.finfo(float).eps))
-    last = values[rank] if rank < len(values) else 0.0
+    rank = int(np.sum(values > max(values[0] * max(rows.shape) * np.finfo(float).eps, error)))
+    if not rank:
+        return np.zeros(0), np.zeros((0, rows.shape[1])), 1.0
+    last = max(values[rank] if rank < len(values) else 0.0, error)
     right = right[:rank] @ tall.T
     return values[:rank], right, float(values[rank - 1] / last) if last > 0 else np.inf
 

@@ -21,7 +21,7 @@ class Wire(NamedTuple):
     """
 
     links: tuple[tuple[int, int], ...] | None = None
-    """(sender, receiver) of each link; None: all."""
+    """(sender, receiver) of each link; None: all. The result names those that the plan never uses."""
 
 
 Observer: TypeAlias = int | Sequence[int] | Wire
@@ -96,8 +96,13 @@ def members(observer: tuple[int, ...] | Wire) -> tuple[int, ...]:
     return () if isinstance(observer, Wire) else observer
 
 
-def label(observer: tuple[int, ...] | Wire) -> str:
-    """Return the name of an observer for tables."""
+def label(observer: tuple[int, ...] | Wire, tapes: Sequence[Tape]) -> str:
+    """Return the name of an observer for tables; it names links on which nothing is sent in any round."""
     if not isinstance(observer, Wire):
         return ", ".join(map(str, observer))
-    return "wire" if observer.links is None else f"{len(observer.links)} links"
+    if observer.links is None:
+        return "wire"
+    used = {pair for tape in tapes for pair in zip(tape.sender.tolist(), tape.receiver.tolist(), strict=True)}
+    silent = [link for link in observer.links if not used & {link, (link[0], NOBODY)}] if tapes else []
+    listed = ", ".join(f"{sender}→{receiver}" for sender, receiver in silent)
+    return f"{len(observer.links)} links" + (f", of which the plan never uses {listed}" if silent else "")

@@ -26,7 +26,7 @@ _SMALLEST_LOSS = 1e-7
 _LARGEST = 1e100
 """Log-odds beyond have squares that overflow; those of losses in single precision are below 1e39."""
 _SMALLEST = 1e-24
-"""Variances below are roundings of 0."""
+"""Variances below, over the square of the largest φ, are roundings of 0."""
 
 
 @recordable
@@ -110,10 +110,11 @@ def _models_of_all(models: Any, model: Any, num_nodes: int) -> Any:
             f"train: must return the models of all nodes, {expected}, not {told}; such as protocol.model(state)"
         )
     for leaf, one in zip(jax.tree.leaves(models), jax.tree.leaves(model), strict=True):
-        if leaf.shape[1:] != one.shape or len(leaf.shape) == len(one.shape) or leaf.shape[0] < num_nodes:
+        shape = np.shape(leaf)
+        if shape[1:] != one.shape or len(shape) == len(one.shape) or shape[0] < num_nodes:
             raise ValueError(
                 f"train: must return the models of all {num_nodes} nodes, with leaves ({num_nodes}, ...) such as "
-                f"{(num_nodes, *one.shape)}, not {leaf.shape}; such as protocol.model(state)"
+                f"{(num_nodes, *one.shape)}, not {shape}; such as protocol.model(state)"
             )
     return jax.tree.map(lambda leaf: leaf[:num_nodes], models)
 
@@ -195,8 +196,9 @@ def lira(confidences: Any, inside: Any, *, offline: bool = False, fpr: float = 0
         score = ln N(φ; mean_in, var_in) − ln N(φ; mean_out, var_out)            offline:  (φ − mean_out)/sd_out
 
     The area compares a run with the sample and a run without it by the same shadows, all runs but these two: without a
-    signal both scores have one law, and the area is ½. If two shadows of a kind are left of no sample, both kinds have
-    one variance.
+    signal both scores have one law, and the area is ½. One variance means that a few samples whose φ are many orders of
+    magnitude larger than the others' hide what is to be found in these: look at φ, and leave such samples out. If two
+    shadows of a kind are left of no sample, both kinds have one variance.
 
     A sample is called a member if a run without it would have as large a score with probability below ``fpr``, by the
     law ``N(mean_out, var_out (1 + 1/number))`` of another run than the ``number`` shadows without the sample. So every
@@ -226,6 +228,7 @@ def lira(confidences: Any, inside: Any, *, offline: bool = False, fpr: float = 0
         words = "one run" if alone else "two runs"
         raise ValueError(f"inside: every sample must be in {words} or more, and out of two or more; pass more runs")
     flat, known = phi.reshape(len(phi), -1), told.reshape(len(phi), -1)
+    flat = np.ldexp(flat, -np.frexp(np.abs(flat).max())[1])  # a ratio of likelihoods has no unit
     flat = flat - flat.mean(axis=0)  # sums of squares then keep their digits
     kinds = [_kind(flat, kind) for kind in ((~known,) if alone else (~known, known))]
     attacked = [_attacked(kinds, flat, run) for run in range(len(flat))]

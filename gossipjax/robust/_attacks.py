@@ -33,7 +33,7 @@ class Victim(NamedTuple):
     rule: Rule
     context: Context | None
     before: Float[Array, " P"] | None = None
-    """Its model at its event before this one, at first its start; None unless the attack remembers."""
+    """Its model when it last received, before it mixed, at first its start; None unless the attack remembers."""
 
 
 @recordable
@@ -294,10 +294,11 @@ def _targeted(node: Frozen, victim: Victim, common: Any) -> Array:
 def targeted_echo(node: int | None = None) -> Attack:
     """Build the targeted echo: the victim hears ``2 (x_t − x_{t−1})``, twice what its model has changed by.
 
-    ``x_t`` is the model that the victim sends in the event, and ``x_{t−1}`` the one at its event before, at first the
-    model that it starts from. The idea is that only what the victim has learned comes back to it. The lie also pulls
-    its model towards zero, and a run in which every node is a victim may diverge. On a ring of 8 nodes, members of the
-    victim's shard were found less often under this attack than without one, and more often under :func:`echo`.
+    ``x_t`` is the victim's model in the event, before it mixes, and ``x_{t−1}`` the one when it last received, at first
+    the model that it starts from: at every event of rounds; at meetings and single messages, events in which it only
+    sends do not count. The idea is that only what the victim has learned comes back to it. The lie also pulls its model
+    towards zero, and a run in which every node is a victim may diverge. On a ring of 8 nodes, members of the victim's
+    shard were found less often under this attack than without one, and more often under :func:`echo`.
 
     Args:
         node: the victim; other nodes hear their own model from attackers, so that the attackers' weight stays with

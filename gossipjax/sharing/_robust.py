@@ -55,7 +55,7 @@ class RobustState(NamedTuple):
     authors: Int[Array, " rows"]
     """The node whose model each row holds."""
     before: Float[Array, "rows P"] | None
-    """What each row held at its event before, at first the start; None where no attack remembers it."""
+    """What each row held when it last received, at first the start; None where no attack remembers it."""
 
 
 class _Sides(NamedTuple):

@@ -444,6 +444,62 @@ def test_a_rank_that_rounding_decides_hides_nothing():
     assert "rank being unclear" in found.statement(0, 39, 1e-5)
 
 
+def projector_of_published(num_rounds, published, n=6):
+    """The squared μ of sums of the models of a ring after averaging, in exact arithmetic, and their rank."""
+    third, models = Fraction(1, 3), [[Fraction(int(i == j)) for j in range(n)] for i in range(n)]
+    for _ in range(num_rounds):
+        models = [
+            [third * (models[i - 1][c] + models[i][c] + models[(i + 1) % n][c]) for c in range(n)] for i in range(n)
+        ]
+    basis = []
+    for weights in published:
+        rest = [sum(w * model[c] for w, model in zip(weights, models, strict=True)) for c in range(n)]
+        for old in basis:
+            share = sum(a * b for a, b in zip(rest, old, strict=True)) / sum(a * a for a in old)
+            rest = [a - share * b for a, b in zip(rest, old, strict=True)]
+        if any(rest):
+            basis.append(rest)
+    return [float(sum(b[c] ** 2 / sum(a * a for a in b) for b in basis)) for c in range(n)]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_published_sums_that_are_rounding_are_not_certain(plain):
+    """Differences of models fade as (2/3)^T and (1/3)^T: what is certain is right, and nothing is understated."""
+    n, one = 6, Fraction(1)
+    differences = [[one * (int(k == i) - int(k == i + 1)) for k in range(n)] for i in range(n - 1)]
+    published = [[one * int(k == i) for k in range(n)] for i in range(n)] if plain else [[one / n] * n, *differences]
+    nobody = [privacy.Wire(((0, 3),))]
+    certain = []
+    for num_rounds in (1, 5, 20, 30, 45, 55, 60, 100, 200):
+        found = gj.audit(rounds(T.ring(n), num_rounds), observers=nobody, published=np.asarray(published, float))
+        exact = projector_of_published(num_rounds, published)
+        certain.append(bool(found.certain[0]))
+        turned = 1e-9 + 1 / found.gap[0] if certain[-1] else 0.0  # angle by which rounding turns a row space
+        assert np.all(found.mu[0] ** 2 >= np.asarray(exact) - turned)
+        if certain[-1]:
+            np.testing.assert_allclose(found.mu[0] ** 2, exact, rtol=0, atol=turned)
+            assert not found.reconstructed.any()
+    assert certain[:2] == [True, True]
+    assert not any(certain[3:])
+
+
+def test_links_that_a_plan_never_uses_are_named():
+    taps = [privacy.Wire(((0, 3), (0, 1))), privacy.Wire(((1, 0),))]
+    found = gj.audit(rounds(T.ring(6), 2), observers=taps)
+    assert found.observers == ("2 links, of which the plan never uses 0→3", "1 links")
+    assert "never uses 0→3" in found.statement(0, 1, 1e-5)
+
+
+def test_noise_of_pairs_in_any_unit():
+    plan, graph = rounds(T.ring(6), 3), T.ring(6)
+    for std, pair, same in ((1e200, 1.0, 0.0), (1e-200, 1e-200, 1.0), (1e200, 1e200, 1.0)):
+        found = gj.audit(plan, STEPS, noise=privacy.pairwise_noise(graph, std, pair)).mu * std
+        exact = gj.audit(plan, STEPS, noise=privacy.pairwise_noise(graph, 1.0, same)).mu
+        np.testing.assert_allclose(found, exact, rtol=1e-9)
+    with pytest.raises(ValueError, match="at most 1e8 times std"):
+        gj.audit(plan, noise=privacy.pairwise_noise(graph, 1e-200, 1.0))
+
+
 def test_tables_and_pictures():
     plan = rounds(T.path(4), 3)
     found = gj.audit(plan, STEPS, prefixes=[1, 2, 3], observers=[0, (1, 2)])

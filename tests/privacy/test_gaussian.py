@@ -159,3 +159,13 @@ def test_the_limit_of_sampled_steps_is_below_the_truth():
     limit = privacy.epsilon(q * np.sqrt(times * np.expm1(1.0)), delta)
     assert limit == pytest.approx(1.617712, abs=1e-6)
     assert limit < numerical - 0.2
+
+
+def test_epsilon_of_large_mu_is_not_below_the_truth():
+    """δ(ε) ≤ Φ(−c) at ε = μ²/2 + cμ, and as near as 1/μ: ε is within the rounding of c from Φ⁻¹(1 − δ)."""
+    delta = 1e-5
+    c = scipy.stats.norm.isf(delta)
+    for mu in (1e6, 1e8, 1e12, 1e149):
+        found = float(privacy.epsilon(mu, delta))
+        least = mu * (mu / 2 + scipy.stats.norm.isf(delta + 1 / mu))  # the second term of δ is below 1/μ
+        assert least <= found <= mu * (mu / 2 + c) * (1 + 1e-13)

@@ -75,10 +75,16 @@ def test_a_rate_of_almost_one_allows_all_but_one():
     assert privacy.membership_tpr([0.1, 0.2, 0.9], [0.1, 0.3], 1 - 1e-10) == pytest.approx(2 / 3)
 
 
-def test_a_bias_that_does_not_sum_to_zero_is_of_no_sample():
-    """Of C = 2 equal entries 1, weights 1: the nearest vector of sum 0 is √2 away, the gradient is √(6 + 2) long."""
-    found = privacy.gradient_inversion(np.ones((2, 3)), np.ones(2))
-    assert found.residual == pytest.approx(np.sqrt(2 / 8))
+def test_a_bias_that_no_single_sample_has():
+    """The bias is p − y; nearest to (1, 1) is p = y, so that all of it is too far."""
+    assert privacy.gradient_inversion(np.ones((2, 3)), np.ones(2)).residual == pytest.approx(1)
+    for slope in ([-0.5, -0.2, 0.7], [50, 20, -70], [0.5, 0.2, 0.7], [0.5, 0.2, -0.6]):
+        told = [
+            privacy.gradient_inversion(np.outer(slope, unit * np.asarray([1, 2])), slope).residual for unit in (1, 1e6)
+        ]
+        assert told[0] == pytest.approx(told[1], rel=1e-12)
+        assert told[0] > 0.05
+    for slope in ([0.5, 0.2, -0.7], [1e-20, 1e-20, -2e-20], [0.0, 1.0, -1.0]):
+        assert privacy.gradient_inversion(np.outer(slope, [1, 2]), slope).residual < 1e-14
     large = privacy.gradient_inversion(np.full((2, 3), 1e300), [1e300, -1e300])
-    assert np.isfinite(large.residual)
-    np.testing.assert_array_equal(large.inputs, 1)
+    assert large.residual == pytest.approx(2 * np.sqrt(3 / 6))  # the second row is 1, not −1

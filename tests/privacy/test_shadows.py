@@ -200,9 +200,10 @@ def test_halves_are_what_the_runs_train_on():
         (lambda key, task: task.init(key), r"leaves \(4, ...\)"),
         (lambda key, task: gj.replicate(task.init(key), 3), "models of all 4 nodes"),
         (lambda key, task: jax.numpy.zeros(4), "protocol.model"),
+        (lambda key, task: jax.tree.map(lambda leaf: 0.5, task.init(key)), r"not \(\)"),
         (lambda key, task: jax.tree.map(lambda leaf: leaf / 0, gj.replicate(task.init(key), 4)), "node 0 in run 0"),
     ],
-    ids=["one model", "three models", "no model", "diverged"],
+    ids=["one model", "three models", "no model", "numbers", "diverged"],
 )
 def test_what_train_returns_is_checked(train, words):
     with pytest.raises(ValueError, match=words):
@@ -266,3 +267,14 @@ def test_an_echo_keeps_its_victims_model_apart():
     )
     assert echo[0] > 0
     assert changes[1] < 0
+
+
+def test_likelihood_ratios_have_no_unit():
+    rng = np.random.default_rng(0)
+    inside = np.stack([rng.permutation(12) < 6 for _ in range(20)], axis=1)
+    phi = rng.standard_normal((12, 20)) + inside
+    for offline in (False, True):
+        found, *others = (privacy.lira(phi * unit, inside, offline=offline) for unit in (1.0, 1e-14, 1e60))
+        for each in others:
+            np.testing.assert_allclose(each.auc, found.auc)
+            assert (each.tpr, each.fpr) == (found.tpr, found.fpr)

@@ -266,6 +266,11 @@ def test_flipped_labels():
         np.testing.assert_array_equal(after["inputs"], before["inputs"])
         expected = 9 - before["labels"] if node == 2 else before["labels"]
         np.testing.assert_array_equal(after["labels"], expected)
+    private = gj.privacy.sample_dp(flipped, clip=1.0, noise=0.0, batch_size=16)
+    for node in range(4):  # all samples of each shard
+        own = np.asarray(task.data["labels"])[np.asarray(task.data["indices"])[16 * node : 16 * node + 16]]
+        drawn = private.batch(KEY, private.data, jnp.int32(node)).samples["labels"]
+        np.testing.assert_array_equal(np.ravel(drawn), 9 - own if node == 2 else own)
     with pytest.raises(ValueError, match="labels"):
         R.flip_labels(gj.tasks.quadratic(np.zeros((4, 2))), [0], 10)
     for nodes, classes, words in (

@@ -17,14 +17,14 @@ import optax
 from jax import monitoring
 from jax.tree_util import Partial
 
-from gossipjax._base.arguments import instance, whole, wholes
+from gossipjax._base.arguments import instance, shown, whole, wholes
 from gossipjax._engine.simulate import simulate
 from gossipjax.observe import average_model_metrics, metrics_by_node
 from gossipjax.protocol import allreduce_sgd, dpsgd, local_sgd
 from gossipjax.review import _networks
 from gossipjax.review._submission import BASELINES, WITHOUT, Submission
 from gossipjax.robust import flip_labels
-from gossipjax.sweeps import sweep
+from gossipjax.sweeps import SweepFailed, sweep
 from gossipjax.tasks import Dataset, by_user, classification, digits, dirichlet, iid, mlp, mnist_by_writer
 from gossipjax.types import Protocol, Task, Timeline
 
@@ -37,19 +37,26 @@ WRITERS = "by writer"
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
+class ProtocolRaised(RuntimeError):
+    """The reviewed protocol raised an exception, or returned what cannot be run."""
+
+
 class Budget(NamedTuple):
     """How much a review runs. The number of runs counts each seed."""
 
     num_nodes: int = 16
     num_rounds: int = 200
     hidden: int = 32
+    """Units of the hidden layer of the network that is trained."""
     batch_size: int = 8
+    """Samples that a node draws in a local step."""
     samples: int | None = None
     """Of the digits; None: all 1,797."""
     records: int = 20
+    """Of each run, evenly spaced; curves are compared at equal cost by lines between them."""
     tuning_seeds: int = 2
     extra_trials: int = 3
-    """Steps that may be tried beyond the ends of the grid, if the best lies there."""
+    """Steps that each contender may try beyond the ends of its grid, while its best lies there."""
     seeds: int = 8
     row_seeds: int = 5
     """Of each condition of rows 5 to 11."""
@@ -70,8 +77,13 @@ def check_budget(budget: Any) -> Budget:
     for name, value in budget._asdict().items():
         if name == "sizes":
             wholes("budget.sizes", value, shape=(None,), least=4)
+            if not len(value) or sorted(set(value)) != list(value):
+                raise ValueError(f"budget.sizes={shown(value)}: must increase, with one at least, such as (16, 32, 64)")
         elif name != "samples" or value is not None:
             whole(f"budget.{name}", value, least=100 if name == "samples" else least.get(name, 1))
+    if budget.num_rounds % LOCAL_STEPS:
+        rule = f"must be a multiple of {LOCAL_STEPS}, so that local SGD draws as many samples in its fewer rounds"
+        raise ValueError(f"budget.num_rounds={budget.num_rounds}: {rule}")
     return budget
 
 
@@ -97,6 +109,10 @@ class Bench:
     programs: int = 0
     done: set[str] = dataclasses.field(default_factory=set)
     """Runs so far, by what names them."""
+    tuned_settings: dict[str, Any] | None = None
+    """The best settings of the protocol, once they are known."""
+    checksums: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    """Of the data sets that were read, by name."""
 
     @property
     def runs(self) -> int:
@@ -117,14 +133,24 @@ class Bench:
         """Make the protocol of a contender."""
         named, entry = dict(settings), self.submission
         step = named.pop("step")
-        if contender == "protocol":
-            return entry.protocol(task, step, **named)
-        if contender == WITHOUT:
-            return (entry.without or entry.protocol)(task, step, **named)
+        if contender in ("protocol", WITHOUT):
+            make = entry.without if contender == WITHOUT and entry.without is not None else entry.protocol
+            found = make(task, step, **named)
+            if not isinstance(found, Protocol):
+                raise ProtocolRaised(f"{contender} returned {shown(found)}, and not a gossipjax.Protocol")
+            return found
         optimizer = Partial(optax.sgd, step)
         if contender == "local_sgd":
             return local_sgd(task, optimizer, local_steps=LOCAL_STEPS)
         return {"dpsgd": dpsgd, "allreduce_sgd": allreduce_sgd}[contender](task, optimizer)
+
+    def settings_at(self, step: float) -> dict[str, Any]:
+        """Return the tuned settings of the protocol with another step, for probes; the grid's first before tuning."""
+        return (self.tuned_settings or self.submission.trials[0]) | {"step": step}
+
+    def has_own_timeline(self, contender: str) -> bool:
+        """Whether the authors planned the timeline of a contender."""
+        return self.submission.timeline is not None and contender in ("protocol", WITHOUT)
 
     def num_rounds(self, contender: str) -> int:
         """Return how many rounds a contender runs; all take as many samples, if a round takes a batch."""
@@ -137,7 +163,7 @@ class Bench:
             ValueError: if the authors' timeline needs a graph that this place has not.
         """
         given, seed = self.submission.timeline, self.seed
-        if given is None or contender not in ("protocol", WITHOUT):
+        if given is None or not self.has_own_timeline(contender):
             return _networks.plan(place.network, place.num_nodes, self.num_rounds(contender), place.fault, seed)
         fixed = _networks.graph(place.network, place.num_nodes, seed)
         if fixed is None or place.fault:
@@ -149,8 +175,7 @@ class Bench:
 
     def problem(self, place: Place) -> tuple[Task, Task]:
         """Return the task that contenders learn, whose test set is the validation split, and that with the test one."""
-        data = writers(self.seed) if place.split == WRITERS else scans(self.budget.samples, self.seed)
-        learned, held = data
+        learned, held = self.data(place.split)
         shards = _shards(place.split, learned, place.num_nodes, self.seed)
         inputs = int(np.prod(learned.train.inputs.shape[1:]))
         model = _model(inputs, self.budget.hidden, learned.num_classes)
@@ -163,6 +188,10 @@ class Bench:
         """Return what one call of ``simulate`` records: accuracies by seed, record and node, and bytes.
 
         The file of a call that was made before is read.
+
+        Raises:
+            ProtocolRaised: if the reviewed protocol could not be run.
+            SweepFailed: if a baseline could not.
         """
         config = {
             "contender": contender,
@@ -172,17 +201,29 @@ class Bench:
         config |= place._asdict()
         axes: dict[str, list[Any]] = {name: [value] for name, value in config.items()} | {"seed": list(seeds)}
         self.done |= {f"{config} {number}" for number in seeds}
+        version = self.version(place.split)
         with self._counted():
-            table = sweep(
-                _cell_of(self), axes, self.folder / "records", version=self.version, together=["seed"], progress=False
-            )
+            try:
+                table = sweep(
+                    _cell_of(self), axes, self.folder / "records", version=version, together=["seed"], progress=False
+                )
+            except SweepFailed as error:
+                if contender not in ("protocol", WITHOUT):
+                    raise
+                raise ProtocolRaised(str(error)) from error
         return table.isel(dict.fromkeys(config, 0), drop=True)
 
-    @functools.cached_property
-    def version(self) -> str:
-        """What the records depend on besides a configuration: the module, the budget and the data."""
-        about = [self.submission.digest, [*self.budget], self.seed, scans(self.budget.samples, self.seed)[1].checksum]
-        return json.dumps(about)
+    def data(self, split: str) -> tuple[Dataset, Dataset]:
+        """Return the data that contenders learn, with the validation split as test set, and with the test split."""
+        found = writers(self.seed) if split == WRITERS else scans(self.budget.samples, self.seed)
+        name = WRITERS if split == WRITERS else "digits"
+        self.checksums[name] = {each: data.checksum for each, data in zip(("validation", "test"), found, strict=True)}
+        return found
+
+    def version(self, split: str) -> str:
+        """What the records on a split depend on besides a configuration: the module, the budget and the data."""
+        checksums = [each.checksum for each in self.data(split)]
+        return json.dumps([self.submission.digest, [*self.budget], self.seed, checksums])
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -212,8 +253,6 @@ def measure(bench: Bench, config: dict[str, Any]) -> Records:
     learned, held = bench.problem(place)
     protocol = bench.build(config["contender"], json.loads(config["settings"]), learned)
     timeline, judged = bench.timeline(config["contender"], place), held if config["on"] == "test" else learned
-    if place.attacked:
-        judged = dataclasses.replace(judged, data=learned.data)
     at = np.unique(np.linspace(0, len(timeline), bench.budget.records + 1).round().astype(int))[1:]
     keys = jnp.stack([jax.random.key(number) for number in config["seed"]])
     watch = [metrics_by_node(judged), average_model_metrics(judged)]
@@ -265,6 +304,13 @@ def _shards(split: str, data: Dataset, n: int, seed: int) -> Any:
     return (
         iid(len(labels), n, seed=seed) if np.isinf(alpha) else dirichlet(labels, n, alpha=alpha, minimum=2, seed=seed)
     )
+
+
+def forget() -> None:
+    """Forget data, models and compiled programs, so that what is run next depends on files only."""
+    for cached in (scans, writers, _model):
+        cached.cache_clear()
+    jax.clear_caches()
 
 
 @functools.lru_cache(maxsize=4)

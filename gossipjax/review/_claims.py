@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from gossipjax.facts import check_requires
+from gossipjax.review._axes import Gain, Ran, gain
 from gossipjax.review._bench import WRITERS, Bench, Place
-from gossipjax.review._row import Row, at_equal, curves, final, line, listed, missing, row
+from gossipjax.review._row import Row, final, line, listed, missing, row
 from gossipjax.review._statistics import FEWEST, compare, interval
 from gossipjax.review._submission import LEVELS, NETWORKS
 from gossipjax.review._tuning import FRESH, Tuned
@@ -17,13 +19,14 @@ from gossipjax.tasks import DataUnavailable
 
 SPLITS = ("Dirichlet 0.1", "Dirichlet 1", "Dirichlet inf", WRITERS)
 LEAST_NETWORKS = 5
-"""Of seven, on which a claim that names none must hold."""
+"""Of seven, on which a claim that names none must hold; of fewer that a protocol runs on, the same share."""
 
 
-def runs_at(bench: Bench, tuned: dict[str, Tuned], name: str, place: Place, seeds: int | None = None) -> Any:
+def runs_at(bench: Bench, tuned: dict[str, Tuned], name: str, place: Place, seeds: int | None = None) -> Ran:
     """Return the records of a tuned contender on new seeds and the test split."""
     numbers = range(FRESH, FRESH + (bench.budget.row_seeds if seeds is None else seeds))
-    return bench.records(name, tuned[name].best, place, numbers, test=True)
+    settings = tuned[name].best
+    return Ran(bench, name, settings, place, bench.records(name, settings, place, numbers, test=True))
 
 
 def reason_against(bench: Bench, tuned: dict[str, Tuned], name: str, place: Place) -> str:
@@ -32,31 +35,32 @@ def reason_against(bench: Bench, tuned: dict[str, Tuned], name: str, place: Plac
         learned, _ = bench.problem(place)
         check_requires(bench.build(name, tuned[name].best, learned).requires, bench.timeline(name, place).properties)
     except (ValueError, DataUnavailable) as error:
-        return str(error).split("; a timeline that fits")[0]
+        return f"{name}: {error}"
     return ""
 
 
 def seeds_row(bench: Bench, tuned: dict[str, Tuned]) -> Row:
     """Row 4: compare with all baselines on new seeds."""
     claim, k = bench.submission.claim, bench.budget.seeds
-    ends = {name: final(runs_at(bench, tuned, name, bench.main, k), claim.level) for name in bench.contenders}
-    found = compare({name: ends["protocol"] - ends[name] for name in bench.contenders if name != "protocol"})
+    runs = {name: runs_at(bench, tuned, name, bench.main, k) for name in bench.contenders}
+    ours = runs["protocol"]
+    gains = {name: gain(ours, ran, claim.axis, claim.level) for name, ran in runs.items() if name != "protocol"}
+    found = compare({name: each.values for name, each in gains.items()})
     (claimed,) = (each for each in found if each.name == claim.baseline)
-    problems = (
-        []
-        if claimed.word == "better"
-        else [
-            f"{claimed.word} to {claim.baseline}"
-            if claimed.word == "no difference"
-            else f"{claimed.word}: {claim.baseline}"
-        ]
-    )
+    problems = [] if claimed.word == "better" else [claimed.verdict]
     problems += [] if k >= FEWEST else [f"{k} seeds are fewer than {FEWEST}"]
     problems += score_problems(bench.submission.score)
-    accuracy = "; ".join(f"{name} {values.mean():.3f}" for name, values in ends.items())
-    return row(
-        4, not problems, "; ".join(problems) or f"better than {claim.baseline} on {k} new seeds", [accuracy, *found]
-    )
+    ends = {name: final(ran.records, claim.level).mean() for name, ran in runs.items()}
+    accuracy = f"at the last record: {'; '.join(f'{name} {value:.3f}' for name, value in ends.items())}"
+    details = [accuracy, *found, *unmeasured(gains)]
+    return row(4, not problems, "; ".join(problems) or f"better than {claim.baseline} on {k} new seeds", details)
+
+
+def unmeasured(gains: dict[str, Gain]) -> list[str]:
+    """Say where the last records were compared, because the axis of the claim was not measured."""
+    return [
+        f"{where}: the last records are compared; {each.unmeasured}" for where, each in gains.items() if each.unmeasured
+    ]
 
 
 def score_problems(score: Callable[[Any], Any] | None) -> list[str]:
@@ -88,55 +92,60 @@ def nan_problems(score: Callable[[Any], Any] | None) -> list[str]:
     return [] if np.isnan(float(score(values))) else ["the authors' score is a number although a seed ended in NaN"]
 
 
+def _pairs(
+    bench: Bench, tuned: dict[str, Tuned], places: Iterable[tuple[str, Place]]
+) -> Iterator[tuple[str, tuple[Ran, Ran] | str]]:
+    """Yield the runs of the protocol and of the claimed baseline by condition, or why it could not be run."""
+    names = ("protocol", bench.submission.claim.baseline)
+    for where, place in places:
+        against = [why for name in names if (why := reason_against(bench, tuned, name, place))]
+        if against:
+            yield where, against[0]
+        else:
+            ours, theirs = (runs_at(bench, tuned, name, place) for name in names)
+            yield where, (ours, theirs)
+
+
 def _gains(
     bench: Bench, tuned: dict[str, Tuned], places: Iterable[tuple[str, Place]]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return final gains over the claimed baseline by condition, and why some conditions could not be run."""
+    """Return gains over the claimed baseline by condition, and notes on those that lack a run or the axis."""
     claim, gains, without = bench.submission.claim, {}, []
-    for where, place in places:
-        against = [
-            f"{name}: {why}"
-            for name in ("protocol", claim.baseline)
-            if (why := reason_against(bench, tuned, name, place))
-        ]
-        if against:
-            without.append(f"{where}: not run; {against[0]}")
-            continue
-        ours, theirs = (runs_at(bench, tuned, name, place) for name in ("protocol", claim.baseline))
-        gains[where] = final(ours, claim.level) - final(theirs, claim.level)
-    return gains, without
+    for where, found in _pairs(bench, tuned, places):
+        if isinstance(found, str):
+            without.append(f"{where}: not run; {found}")
+        else:
+            gains[where] = gain(*found, claim.axis, claim.level)
+    return {where: each.values for where, each in gains.items()}, [*without, *unmeasured(gains)]
 
 
 def topologies(bench: Bench, tuned: dict[str, Tuned]) -> Row:
-    """Row 5: seven networks, at equal rounds and at equal bytes."""
-    claim, without, rounds, sent = bench.submission.claim, [], {}, {}
-    for network in NETWORKS:
-        place = bench.main._replace(network=network)
-        against = [why for name in ("protocol", claim.baseline) if (why := reason_against(bench, tuned, name, place))]
-        if against:
-            without.append(f"{network}: not run; {against[0]}")
+    """Row 5: seven networks, at equal cost on the claimed axis; without one, at equal rounds and at equal bytes."""
+    claim, without = bench.submission.claim, []
+    axes = ("rounds", "bytes") if claim.axis is None else (claim.axis,)
+    gains: dict[str, dict[str, Gain]] = {axis: {} for axis in axes}
+    for network, runs in _pairs(bench, tuned, ((each, bench.main._replace(network=each)) for each in NETWORKS)):
+        if isinstance(runs, str):
+            without.append(f"{network}: not run; {runs}")
             continue
-        ours, theirs = (runs_at(bench, tuned, name, place) for name in ("protocol", claim.baseline))
-        rounds[network] = final(ours, claim.level) - final(theirs, claim.level)
-        sent[network] = at_equal(curves(ours, claim.level), curves(theirs, claim.level), _bytes(ours), _bytes(theirs))
-    tables = {"at equal degree": listed(rounds), "at equal bytes": listed(sent)}
-    if claim.axis == "bytes":
-        tables = {"at equal bytes": tables["at equal bytes"]}
-    elif claim.axis is not None:
-        tables = {"at equal degree": tables["at equal degree"]}
-    needed, problems = claim.networks or NETWORKS, []
-    for how, table in tables.items():
-        good = [network for network in needed if network in table and table[network].word == "better"]
-        least = len(needed) if claim.networks else LEAST_NETWORKS
+        for axis in axes:
+            gains[axis][network] = gain(*runs, axis, claim.level)
+    ran = list(gains[axes[0]])
+    needed = claim.networks or tuple(ran)
+    if not set(needed) & set(ran):
+        return missing(5, "no network of the claim could be run", without)
+    least = len(needed) if claim.networks else math.ceil(len(needed) * LEAST_NETWORKS / len(NETWORKS))
+    problems, details = [], []
+    for axis, on in gains.items():
+        found = listed({network: each.values for network, each in on.items()})
+        good = [network for network in needed if network in found and found[network].word == "better"]
         if len(good) < least:
-            problems.append(f"{how} the claim holds on {len(good)} of {len(needed)} networks, and {least} are needed")
-    details = [line(f"{network}, {how}", found) for how, table in tables.items() for network, found in table.items()]
-    where = "all networks that it names" if claim.networks else f"{LEAST_NETWORKS} of {len(NETWORKS)} networks or more"
+            held = f"{len(good)} of {len(needed)} networks{'' if claim.networks else ' that can be run'}"
+            problems.append(f"at equal {axis} the claim holds on {held}, and {least} are needed")
+        details += [line(f"{network}, at equal {axis}", each) for network, each in found.items()]
+        without += unmeasured(on)
+    where = "all networks that it names" if claim.networks else f"{least} of {len(needed)} networks or more"
     return row(5, not problems, "; ".join(problems) or f"the claim holds on {where}", [*details, *without])
-
-
-def _bytes(records: Any) -> Any:
-    return records["bytes_sent"].transpose("seed", "record").values.mean(0)
 
 
 def heterogeneity(bench: Bench, tuned: dict[str, Tuned]) -> Row:
@@ -147,7 +156,8 @@ def heterogeneity(bench: Bench, tuned: dict[str, Tuned]) -> Row:
     found = listed(gains)
     words = [each.word for each in found.values()]
     passed = 2 * words.count("better") >= len(words) and not {"worse", "no value"} & set(words)
-    reason = f"better on {words.count('better')} of {len(words)} splits, worse on {words.count('worse')}"
+    worse = words.count("worse")
+    reason = f"better on {words.count('better')} of {len(words)} splits, shown to be worse on {worse or 'none'}"
     return row(6, passed, reason, [*(line(where, each) for where, each in found.items()), *without])
 
 
@@ -174,10 +184,12 @@ def node_level(bench: Bench, tuned: dict[str, Tuned]) -> Row:
     ours, theirs = (
         runs_at(bench, tuned, name, bench.main, bench.budget.seeds) for name in ("protocol", claim.baseline)
     )
-    found = listed({level: final(ours, level) - final(theirs, level) for level in LEVELS})
+    gains = {level: gain(ours, theirs, claim.axis, level) for level in LEVELS}
+    found = listed({level: each.values for level, each in gains.items()})
     word = found[claim.level].word
     reason = f"claimed for the {claim.level}: {word}" + ("" if word == "better" else _elsewhere(found))
-    return row(10, word == "better", reason, [line(_of(level), each) for level, each in found.items()])
+    details = [line(_of(level), each) for level, each in found.items()]
+    return row(10, word == "better", reason, [*details, *unmeasured(gains)])
 
 
 def _of(level: str) -> str:

@@ -19,7 +19,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("module", nargs="?", help="a Python file with protocol, GRID and CLAIM")
     parser.add_argument("--quick", action="store_true", help="the first four rows: some minutes")
     parser.add_argument("--out", metavar="DIR", help="folder of the archive (review_NAME)")
-    parser.add_argument("--seed", type=int, default=0, help="of data splits, graphs and plans (0)")
+    parser.add_argument("--seed", type=int, help="of data splits, graphs and plans (0)")
     parser.add_argument("--rerun", metavar="DIR", help="run a cell of an archive again and compare it bit for bit")
     parser.add_argument("--cell", help="which; the first in order if not given")
 
@@ -32,6 +32,13 @@ def answer(given: argparse.Namespace) -> int:
     """
     if (given.module is None) == (given.rerun is None):
         raise ValueError("review: pass a Python file, or --rerun with the folder of an archive, and not both")
+    unused = {"--cell": given.cell} if given.rerun is None else {
+        "--quick": given.quick or None, "--out": given.out, "--seed": given.seed,
+    }  # fmt: skip
+    for option, value in unused.items():
+        if value is not None:
+            only = "is used only with --rerun" if given.rerun is None else "has no use with --rerun"
+            raise ValueError(f"review: {option} {only}; leave it out")
     configure()
     if given.rerun is not None:
         found = rerun(given.rerun, given.cell)
@@ -39,7 +46,7 @@ def answer(given: argparse.Namespace) -> int:
         print(f"cell {found.cell}: {'equal bit for bit' if found.equal else 'NOT equal'}{other}")
         return int(not found.equal)
     folder = f"review_{pathlib.Path(given.module).stem}" if given.out is None else given.out
-    review = run(given.module, folder, quick=given.quick, seed=given.seed)
+    review = run(given.module, folder, quick=given.quick, seed=given.seed or 0)
     show(review)
     return int(bool(review.failed))
 

@@ -2,135 +2,90 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from gossipjax.design import seconds_per_round
-from gossipjax.devices import Devices, fitted, uniform
-from gossipjax.review import _networks
+from gossipjax.review._axes import Gain, Ran, batches, cost, gain, machines
 from gossipjax.review._bench import Bench
 from gossipjax.review._claims import runs_at
-from gossipjax.review._row import Row, at_equal, curves, line, listed, row
-from gossipjax.review._samples import batches_per_event
+from gossipjax.review._row import Row, line, listed, missing, row
+from gossipjax.review._statistics import Comparison
+from gossipjax.review._submission import AXES
 from gossipjax.review._tuning import Tuned
 from gossipjax.review._wire import Wire, least_bits
-from gossipjax.systems import allreduce
-from gossipjax.timeline import event_times
 
-PLANNED = 64
-"""Rounds for which the seconds of a round are planned."""
-NEEDED = {
-    None: ("rounds", "samples", "bytes", "seconds"),
-    "rounds": ("rounds", "samples"),
-    "samples": ("samples",),
-    "bytes": ("bytes",),
-    "seconds": ("seconds",),
-}
-"""Axes on which a claim must hold. Rounds cost nothing by themselves, so equal rounds must be equal samples too."""
-
-
-def machines(bench: Bench) -> dict[str, Devices]:
-    """Return the devices on which seconds are planned."""
-    n, given = bench.budget.num_nodes, bench.submission.devices
-    found = {
-        "phones": fitted(n, seed=bench.seed),
-        "data centre": uniform(n, seconds_per_sample=1e-4, bytes_per_second=1e9, latency_seconds=1e-4),
-        "edge": uniform(n, seconds_per_sample=5e-3, bytes_per_second=5e6, latency_seconds=0.02),
-    }
-    return found | ({"the authors' devices": given} if given is not None else {})
+NEEDED = {None: AXES, "rounds": ("rounds", "samples")}
+"""Axes on which a claim must hold, besides that which it names: equal rounds must be equal samples too, because rounds
+cost nothing by themselves."""
 
 
 def costs_row(bench: Bench, tuned: dict[str, Tuned]) -> Row:
     """Compare the curves of row 4 at equal cost, for each of the axes."""
     claim = bench.submission.claim
-    names = ("protocol", claim.baseline)
-    records = {name: runs_at(bench, tuned, name, bench.main, bench.budget.seeds) for name in names}
-    batches = {name: _batches(bench, tuned, name) for name in names}
-    axes, details = {}, [f"batches a round and node: {', '.join(f'{name} {b:g}' for name, b in batches.items())}"]
-    for axis, costs in _axes(bench, records, batches, details).items():
-        ours, theirs = (curves(records[name], claim.level) for name in names)
-        axes[axis] = at_equal(ours, theirs, *(costs[name] for name in names))
-    found = listed(axes)
-    needed = [axis for axis in found if axis.split(" on ")[0] in NEEDED[claim.axis]]
-    behind = [axis for axis in needed if found[axis].word != "better"]
-    problems = [f"not better at equal {', '.join(behind)}"] if behind else []
-    if "seconds" in NEEDED[claim.axis] and not any(axis.startswith("seconds") for axis in found):
-        problems += ["seconds are claimed, and could not be planned"] if claim.axis == "seconds" else []
+    runs = [runs_at(bench, tuned, name, bench.main, bench.budget.seeds) for name in ("protocol", claim.baseline)]
+    gains = _gains(bench, *runs)
+    found = listed({on: each.values for on, each in gains.items() if not each.unmeasured})
+    needed = [on for on in gains if on.split()[0] in NEEDED.get(claim.axis, (claim.axis,))]
     honest, words = _wire(bench)
+    problems, unknown = _problems(claim.axis, needed, gains, found)
     problems += [] if honest else [words]
-    worse = [axis for axis, each in found.items() if each.word == "worse" and axis not in behind]
-    held = f"better at equal {', '.join(needed)}" + (f"; worse at equal {', '.join(worse)}" if worse else "")
-    lines = [line(f"at equal {axis}", each) for axis, each in found.items()]
-    return row(8, not problems, "; ".join(problems) or held, [*lines, *details, words])
+    details = [line(f"at equal {on}", found[on]) if on in found else f"{on}: {gains[on].unmeasured}" for on in gains]
+    details += [*_prices(runs), words]
+    if unknown and not problems:
+        held = ", ".join(on for on in needed if on in found)
+        return missing(8, f"better at equal {held}; not measured: {', '.join(unknown)}", details)
+    worse = [on for on, each in found.items() if each.word == "worse" and on not in needed]
+    reason = f"better at equal {', '.join(needed)}" + (f"; worse at equal {', '.join(worse)}" if worse else "")
+    return row(8, not problems, "; ".join(problems) or reason, details)
 
 
-def _axes(bench: Bench, records: Any, batches: dict[str, float], details: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the cost of each record, by axis and contender."""
-    events = {name: each["event"].values.astype(np.float64) for name, each in records.items()}
-    sent = {name: each["bytes_sent"].transpose("seed", "record").values.mean(0) for name, each in records.items()}
-    axes = {"rounds": events}
-    if all(np.isfinite(each) and each > 0 for each in batches.values()):
-        axes["samples"] = {name: events[name] * batches[name] for name in events}
-    else:
-        details.append("samples: not compared; a protocol draws no batch in its first round")
-    if all(np.isfinite(each).all() and each[-1] > 0 for each in sent.values()):
-        axes["bytes"] = sent
-    else:
-        details.append("bytes: not compared; a protocol does not report them, or sends nothing")
-        return axes
-    for name, devices in machines(bench).items():
-        try:
-            paces = {c: _pace(bench, c, devices, sent[c][-1] / events[c][-1], batches[c]) for c in events}
-        except ValueError as error:
-            details.append(f"seconds on {name}: not planned; {error}")
-        else:
-            axes[f"seconds on {name}"] = {c: events[c] * paces[c] for c in events}
-            details.append(f"seconds a round on {name}: {', '.join(f'{c} {pace:.4g}' for c, pace in paces.items())}")
-    return axes
+def _problems(
+    axis: str | None, needed: list[str], gains: dict[str, Gain], found: dict[str, Comparison]
+) -> tuple[list[str], list[str]]:
+    """Say where the claim does not hold, and which other axes that it needs were not measured."""
+    behind = [on for on in needed if on in found and found[on].word != "better"]
+    problems = [f"not better at equal {', '.join(behind)}"] if behind else []
+    lacking = [on for on in needed if on not in found]
+    claimed = [on for on in lacking if axis is not None and on.split()[0] == axis]
+    problems += [f"claimed at equal {axis}, but {gains[claimed[0]].unmeasured}"] if claimed else []
+    return problems, [on for on in lacking if on not in claimed]
 
 
-def _pace(bench: Bench, contender: str, devices: Devices, sent: float, batches: float) -> float:
-    """Plan the seconds of a round, with messages of the bytes that are reported.
-
-    Raises:
-        ValueError: if its network is not one undirected graph, or its timeline is its own.
-    """
-    steps, size = max(round(batches), 1), bench.budget.batch_size
-    n = bench.budget.num_nodes
-    if contender == "allreduce_sgd":
-        plan = allreduce(
-            devices, PLANNED, local_steps=steps, model_bytes=max(round(sent / (2 * (n - 1))), 1), time_batch=size
-        )
-        return float(event_times(plan.timeline)[-1]) / PLANNED
-    graph = _networks.graph(bench.main.network, n, bench.seed)
-    if graph is None:
-        raise ValueError(f"{bench.main.network} is not one undirected graph")
-    if contender != bench.submission.claim.baseline and bench.submission.timeline is not None:
-        raise ValueError("the protocol has a timeline of its own, which says its seconds")
-    message = max(round(sent / (2 * graph.num_edges)), 1)
-    return seconds_per_round(
-        devices, graph, model_bytes=message, local_steps=steps, time_batch=size, num_rounds=PLANNED
-    )
+def _gains(bench: Bench, ours: Ran, theirs: Ran) -> dict[str, Gain]:
+    """Return the gains on all axes, seconds on each of the machines."""
+    level = bench.submission.claim.level
+    found = {axis: gain(ours, theirs, axis, level) for axis in AXES if axis != "seconds"}
+    for machine in machines(bench, bench.main.num_nodes):
+        found[f"seconds on {machine}"] = gain(ours, theirs, "seconds", level, machine)
+    return found
 
 
-def _batches(bench: Bench, tuned: dict[str, Tuned], name: str) -> float:
-    task, _ = bench.problem(bench.main)
-    plan = bench.timeline(name, bench.main)
-    return (
-        batches_per_event(lambda given: bench.build(name, tuned[name].best, given), task, plan) / bench.budget.num_nodes
-    )
+def _prices(runs: list[Ran]) -> list[str]:
+    """Say what a round costs, where it is known."""
+    lines: list[str] = []
+    try:
+        lines.append(f"batches a round and node: {', '.join(f'{ran.name} {batches(ran):g}' for ran in runs)}")
+        for machine in machines(runs[0].bench, runs[0].place.num_nodes):
+            paces = ((ran.name, np.diff(cost(ran, "seconds", machine))[-1] / _last(ran)) for ran in runs)
+            lines.append(f"seconds a round on {machine}: {', '.join(f'{name} {pace:.4g}' for name, pace in paces)}")
+    except ValueError:  # the line of the axis says why
+        pass
+    return lines
+
+
+def _last(ran: Ran) -> float:
+    return float(np.diff(cost(ran, "rounds"))[-1])
 
 
 def _wire(bench: Bench) -> tuple[bool, str]:
     """Compare the bytes that the protocol reports with the fewest that its messages can have."""
     if bench.submission.timeline is not None:
         return True, "bytes: the report was not checked, because the protocol has a timeline of its own"
-    settings = bench.submission.trials[0] | {"step": 0.05}
+    settings = bench.settings_at(0.05)
     try:
         found = least_bits(lambda task: bench.build("protocol", settings, task))
-    except ValueError as error:
-        return True, f"bytes: the report was not checked, because the probe does not run: {error}"
+    except Exception as error:  # whatever a protocol raises that was not made for this task
+        words = f"the probe does not run: {type(error).__name__}: {error}"
+        return True, f"bytes: the report was not checked, because {words}"
     return found.believable, _words(found)
 
 

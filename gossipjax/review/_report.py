@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from gossipjax._base.display import displayed
@@ -23,7 +24,7 @@ class Review:
         folder: of the archive.
         seconds: that the review took.
         runs: number of runs, each seed counted.
-        programs: number of training programs that were compiled.
+        programs: number of training programs that this process compiled; those of an interrupted review are not known.
     """
 
     claim: str
@@ -32,6 +33,14 @@ class Review:
     seconds: float
     runs: int
     programs: int
+
+    def __iter__(self) -> Iterator[Row]:
+        """Go through the rows."""
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.rows)
 
     def __getitem__(self, number: int) -> Row:
         """Return the row of a number."""
@@ -67,7 +76,9 @@ class Review:
     def _headline(self) -> str:
         counts = {verdict: sum(row.verdict == verdict for row in self.rows) for verdict in MARKS}
         words = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-        return f"{self.claim}: {words}; {self.runs} runs, {self.programs} programs, {self.seconds:.0f} s"
+        return (
+            f"{self.claim}: {words}; {self.runs} runs, {self.programs} programs in this process, {self.seconds:.0f} s"
+        )
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         return f"review of: {self.claim}", {row.title: MARKS[row.verdict] for row in self.rows}

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from gossipjax._engine.simulate import simulate
+from gossipjax.review._axes import Gain, Ran, gain
 from gossipjax.review._bench import Bench
-from gossipjax.review._row import Row, final, row
+from gossipjax.review._row import Row, final, missing, row
 from gossipjax.review._statistics import compare
 from gossipjax.review._submission import WITHOUT
 
@@ -42,7 +43,10 @@ class Tuned(NamedTuple):
 
 
 def tune(bench: Bench, contender: str) -> Tuned:
-    """Try all settings of a grid, and steps beyond its ends while the best lies there, as many as the budget has."""
+    """Try all settings of a grid, and steps beyond its ends while the best lies there, as many as the budget has.
+
+    Every contender may try beyond its grid, so one whose best lies inside has fewer trials in the end.
+    """
     trials = [_try(bench, contender, settings) for settings in first_trials(bench, contender)]
     for _ in range(bench.budget.extra_trials):
         further = _beyond(trials)
@@ -54,18 +58,25 @@ def tune(bench: Bench, contender: str) -> Tuned:
 
 
 def first_trials(bench: Bench, contender: str) -> list[dict[str, Any]]:
-    """Return the grid of the protocol, or as many steps for a baseline, over the same range or a wider one."""
+    """Return the grid of the protocol, or as many settings for a baseline.
+
+    Where a baseline has fewer settings than the protocol, it gets more steps, over the same range and then beyond.
+    """
     entry = bench.submission
     if contender == "protocol":
         return entry.trials
-    if contender == WITHOUT:
-        old = [each | entry.changed for each in entry.trials]
-        return [each for number, each in enumerate(old) if each not in old[:number]]
     steps, number = sorted(entry.grid["step"]), len(entry.trials)
-    found = list(steps)
-    while len(found) < number:  # a second setting of the protocol is worth more steps of a baseline
-        found = [*found, found[-1] * _BEYOND] if len(found) % 2 else [found[0] / _BEYOND, *found]
-    return [{"step": float(f"{step:.3g}")} for step in found]
+    others: list[dict[str, Any]] = [{}]
+    if contender == WITHOUT:
+        named = [{n: v for n, v in (each | entry.changed).items() if n != "step"} for each in entry.trials]
+        others = [each for at, each in enumerate(named) if each not in named[:at]]
+    found = [{"step": step} | other for step in steps for other in others]
+    ends = [steps[0], steps[-1]]
+    while len(found) < number:
+        above = (len(found) // len(others) - len(steps)) % 2 == 0
+        ends[above] *= _BEYOND if above else 1 / _BEYOND
+        found += [{"step": float(f"{ends[above]:.3g}")} | other for other in others]
+    return found[:number]
 
 
 def _try(bench: Bench, contender: str, settings: dict[str, Any]) -> Trial:
@@ -88,43 +99,53 @@ def equal_tuning(bench: Bench, tuned: dict[str, Tuned]) -> Row:
 
     The rank holds if the gain of the best setting is significant, and that of the second best has the same sign.
     """
-    claim, ranks = bench.submission.claim, []
-    for place in ("best", "second best"):
-        number = 0 if place == "best" else 1
-        ends = [reported(bench, tuned[name].trials[number].settings, name) for name in ("protocol", claim.baseline)]
-        ranks.append(compare({f"{claim.baseline}, {place} against {place}": ends[0] - ends[1]})[0])
+    claim = bench.submission.claim
+    details = [_trials(name, found) for name, found in tuned.items()]
+    for name in ("protocol", claim.baseline):
+        if len(tuned[name].trials) < 2:
+            return missing(3, f"one setting of {name} was tried, and the rank of the second best needs two", details)
+    gains = [_ranked(bench, tuned, number) for number in (0, 1)]
+    names = [f"{claim.baseline}, {place} against {place}" for place in ("best", "second best")]
+    ranks = [compare({name: each.values})[0] for name, each in zip(names, gains, strict=True)]
     holds = ranks[0].word == "better" and ranks[1].mean > 0
-    details = [str(each) for each in ranks]
-    for name, found in tuned.items():
-        end = "; the best step is the last that was tried" if found.at_the_end else ""
-        details.append(
-            f"{name}: {len(found.trials)} trials, best {_words(found.best)}, {found.trials[0].accuracy:.3f}{end}"
-        )
-    problems = [] if not reads_the_test_split(bench, tuned) else ["the protocol reads the test set of its task"]
+    problems = ["the protocol reads the test set of its task"] if reads_the_test_split(bench, tuned) else []
     problems += [] if holds else ["the rank does not hold for the best and the second-best setting"]
     if tuned[claim.baseline].at_the_end:
         problems.append(f"the best step of {claim.baseline} lies beyond all that were tried")
     problems += _of_authors(bench, tuned)
-    return row(
-        3, not problems, "; ".join(problems) or "the rank holds for the best and the second-best setting", details
-    )
+    details = [*map(str, ranks), *details]
+    details += [f"the last records are compared; {gains[0].unmeasured}"] if gains[0].unmeasured else []
+    reason = "; ".join(problems) or "the rank holds for the best and the second-best setting"
+    return row(3, not problems, reason, details)
 
 
-def reported(bench: Bench, settings: dict[str, Any], contender: str) -> Any:
-    """Return the accuracies of new seeds on the test split, at the main place."""
+def _trials(name: str, found: Tuned) -> str:
+    end = "; the best step is the last that was tried" if found.at_the_end else ""
+    return f"{name}: {len(found.trials)} trials, best {_words(found.best)}, {found.trials[0].accuracy:.3f}{end}"
+
+
+def _ranked(bench: Bench, tuned: dict[str, Tuned], number: int) -> Gain:
+    """Return the gain of the protocol with its setting of a rank over the baseline with its own of that rank."""
+    claim = bench.submission.claim
+    ours, theirs = (_fresh(bench, tuned[name].trials[number].settings, name) for name in ("protocol", claim.baseline))
+    return gain(ours, theirs, claim.axis, claim.level)
+
+
+def _fresh(bench: Bench, settings: dict[str, Any], contender: str) -> Ran:
+    """Return the records of new seeds on the test split, at the main place."""
     seeds = range(FRESH, FRESH + bench.budget.seeds)
-    return final(bench.records(contender, settings, bench.main, seeds, test=True), bench.submission.claim.level)
+    return Ran(bench, contender, settings, bench.main, bench.records(contender, settings, bench.main, seeds, test=True))
 
 
 def reads_the_test_split(bench: Bench, tuned: dict[str, Tuned]) -> bool:
     """Whether another test set in the task gives other models: then something has looked at it."""
     task, _ = bench.problem(bench.main)
-    turned = task.test | {"labels": task.test["labels"][::-1]}
-    ends = []
-    for each in (task, dataclasses.replace(task, test=turned)):
+    inputs, labels = (np.asarray(task.test[name]) for name in ("inputs", "labels"))
+    turned = {"inputs": inputs.max() - inputs, "labels": labels.max() - labels}
+    plan, ends = bench.timeline("protocol", bench.main), []
+    for each in (task, dataclasses.replace(task, test=task.test | turned)):
         protocol = bench.build("protocol", tuned["protocol"].best, each)
-        plan = bench.timeline("protocol", bench.main)
-        ends.append(simulate(jax.random.key(0), protocol, plan[:3], each, record_at=[min(3, len(plan))], throw=False).x)
+        ends.append(simulate(jax.random.key(0), protocol, plan, each, record_at=[len(plan)], throw=False).x)
     return not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(*map(jax.tree.leaves, ends), strict=True))
 
 
@@ -132,8 +153,9 @@ def _of_authors(bench: Bench, tuned: dict[str, Tuned]) -> list[str]:
     """Say which baselines do better with the step that was found here than with that of the authors."""
     problems = []
     for name, step in bench.submission.authors_step.items():
-        found = tuned[name].best
-        gap = reported(bench, found, name) - reported(bench, found | {"step": step}, name)
+        found, level = tuned[name].best, bench.submission.claim.level
+        best, authors = (_fresh(bench, each, name) for each in (found, found | {"step": step}))
+        gap = final(best.records, level) - final(authors.records, level)
         (compared,) = compare({name: gap})
         if compared.word in ("better", "no value"):
             problems.append(

@@ -4,7 +4,9 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
+import h5py
 import jax
 import numpy as np
 import optax
@@ -16,7 +18,7 @@ from reviews import TINY, acted, bench, noisy, records, renamed, settled, submis
 from scipy import stats
 
 import gossipjax as gj
-from gossipjax.review import _archive, _claims, _correctness, _samples
+from gossipjax.review import _archive, _claims, _correctness, _review, _samples, _tuning
 from gossipjax.review._row import at_equal
 from gossipjax.review._statistics import holm, interval
 from gossipjax.review._submission import parse_claim, read
@@ -42,6 +44,19 @@ def test_half_widths_of_student_intervals(seeds, half):
     mean, low, high = interval(values / values.std(ddof=1))
     assert (high - low) / 2 == pytest.approx(half, abs=5e-4)
     assert mean == pytest.approx(0, abs=1e-12)
+
+
+def test_seeds_are_counted_up_to_ten_thousand():
+    assert gj.review.seeds_needed(0.029) == 9335
+    assert gj.review.seeds_needed(0.027) is None
+
+
+@pytest.mark.parametrize(("parts", "words"), [
+    ({"sizes": ()}, "must increase"), ({"sizes": (32, 16)}, "must increase"), ({"num_rounds": 11}, "multiple of 4"),
+])  # fmt: skip
+def test_bad_budgets_are_refused(parts, words):
+    with pytest.raises(ValueError, match=words):
+        gj.review._bench.check_budget(TINY._replace(**parts))
 
 
 @given(st.lists(st.floats(-1, 1), min_size=3, max_size=12))
@@ -160,18 +175,26 @@ def test_claims_are_read():
     assert parse_claim("better than dpsgd").networks == ()
     found = parse_claim("better than local_sgd on ring, one-peer at equal bytes for worst decile")
     assert found == ("local_sgd", ("ring", "one-peer"), "bytes", "worst decile")
+    assert parse_claim("Better than dpsgd on Base-2").networks == ("base-2",)
     assert str(found) == "better than local_sgd on ring, one-peer at equal bytes for worst decile"
 
 
 @pytest.mark.parametrize(("parts", "words"), [
     ({"claim": "best of all"}, "cannot be read; write"), ({"claim": "better than sgd"}, "'sgd' is not known"),
     ({"claim": "better than dpsgd on lattice"}, "'lattice' is not known"), ({"claim": 3}, "cannot be read"),
+    ({"claim": "better than dpsgd on ring, ring"}, "repeated"),
+    ({"claim": "better than dpsgd on , at equal rounds"}, "CLAIM"),
     ({"claim": "better than without"}, "has no WITHOUT"), ({"grid": ()}, "at least one"),
     ({"grid": (0.1, 0.1)}, "different values"),
     ({"grid": (-0.1,)}, "positive numbers"), ({"CONSERVE_MEAN": False}, "CONSERVE_MEAN is not read"),
     ({"AUTHORS_STEP": {"sgd": 0.1}}, "positive step"),
     ({"protocol": lambda task: None}, "cannot be called as protocol"),
-    ({"GRID": {"momentum": [0.9]}}, "has no step sizes"),
+    ({"GRID": {"momentum": [0.9]}}, "has no step sizes"), ({"grid": (np.inf,)}, "finite"),
+    ({"grid": ([0.1], 0.2)}, "must be a finite number"), ({"WITHOUT": {"momentm": 0}}, "no setting of protocol"),
+    ({"WITHOUT": {"step": 0.1}}, "no setting of protocol"),
+    ({"without": lambda task: None}, "without: cannot be called as without"),
+    ({"timeline": lambda graph: None}, "timeline: cannot be called as timeline"),
+    ({"score": lambda: 0.0}, "score: cannot be called"),
 ])  # fmt: skip
 def test_bad_submissions_are_refused_before_any_run(parts, words):
     with pytest.raises(ValueError, match=words):
@@ -187,6 +210,133 @@ def test_a_missing_file_and_one_that_cannot_be_imported_are_refused(tmp_path):
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(ValueError, match="has no protocol"):
         gj.review.run(tmp_path / "empty.py")
+
+
+@pytest.mark.parametrize("steps", [np.arange(1, 4), [np.float32(0.5), 2], np.array([0.25, 0.5])])
+def test_numbers_of_numpy_are_numbers(steps):
+    found = submission(GRID={"step": steps}).grid["step"]
+    assert found == tuple(float(step) for step in steps)
+    assert all(type(step) in (int, float) for step in found)
+
+
+def test_a_module_without_a_file_is_refused():
+    with pytest.raises(ValueError, match="has no file, which the archive must keep"):
+        gj.review.run(types.ModuleType("typed"))
+
+
+def test_a_dataclass_with_postponed_annotations_can_be_read(tmp_path):
+    dataclass = "import dataclasses\n@dataclasses.dataclass\nclass Setting:\n    value: int = 3\n"
+    (tmp_path / "mine.py").write_text("from __future__ import annotations\n" + dataclass + SOURCE)
+    assert read(tmp_path / "mine.py").name == "mine"
+
+
+@pytest.mark.parametrize("line", ["import helper", "from helper import value", "from . import helper"])
+def test_a_neighbour_of_the_module_is_refused(tmp_path, monkeypatch, line):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "helper.py").write_text("value = 1\n")
+    (tmp_path / "mine.py").write_text(f"{SOURCE}\ndef later():\n    {line}\n")
+    with pytest.raises(ValueError, match="put all of the protocol in one file"):
+        read(tmp_path / "mine.py")
+
+
+def test_other_data_or_another_module_are_another_version(tmp_path):
+    of = bench(tmp_path)
+    versions = {of.version("iid"), bench(tmp_path, budget={"samples": 200}).version("iid")}
+    assert len(versions) == 2
+    data = of.data("iid")
+    of.data = lambda split: data[::-1]
+    assert of.version("iid") not in versions
+
+
+# --- tuning ---
+
+
+@pytest.mark.parametrize("number", [1, 3, 4])
+def test_every_baseline_has_as_many_trials_as_the_protocol(tmp_path, number):
+    grid = {"step": [0.1, 0.3], "momentum": list(np.linspace(0.1, 0.9, number))}
+    of = bench(tmp_path, protocol=lambda task, step, momentum: None, GRID=grid, WITHOUT={"momentum": 0.0})
+    for name in of.contenders:
+        found = _tuning.first_trials(of, name)
+        assert len(found) == 2 * number
+        assert len({json.dumps(each) for each in found}) == 2 * number
+    assert all(each["momentum"] == 0.0 for each in _tuning.first_trials(of, "without"))
+
+
+def test_one_setting_has_no_second_best(tmp_path):
+    of = acted(tmp_path, equal, grid=(0.1,), budget={"extra_trials": 0})
+    row = _tuning.equal_tuning(of, _tuning.all_tuned(of))
+    assert row.verdict == "not applicable"
+    assert "the second best needs two" in row.reason
+
+
+def test_probes_use_the_tuned_setting(tmp_path):
+    of = bench(tmp_path)
+    assert of.settings_at(0.5) == {"step": 0.5}
+    of.tuned_settings = {"step": 0.1, "momentum": 0.9}
+    assert of.settings_at(0.5) == {"step": 0.5, "momentum": 0.9}
+
+
+# --- errors ---
+
+
+def test_a_protocol_for_labelled_data_is_not_judged_on_quadratics(tmp_path):
+    of = bench(tmp_path, protocol=lambda task, step: renamed(task, step * (1 + len(task.data["labels"]) * 0)))
+    for row in (_correctness.correct(of), _correctness.convex(of)):
+        assert row.verdict == "not applicable"
+        assert "does not run on quadratics: KeyError" in row.reason
+
+
+def test_what_is_no_protocol_is_named(tmp_path):
+    of = bench(tmp_path, protocol=lambda task, step: None)
+    with pytest.raises(gj.review._bench.ProtocolRaised, match="returned None, and not"):
+        of.records("protocol", {"step": 0.1}, of.main, [0, 1], test=True)
+
+
+def test_a_module_that_exits_is_refused(tmp_path):
+    (tmp_path / "mine.py").write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(ValueError, match="SystemExit"):
+        read(tmp_path / "mine.py")
+
+
+def test_errors_of_the_review_decide_nothing_and_those_of_the_protocol_fail(tmp_path):
+    (tmp_path / "mine.py").write_text(SOURCE + "\ndef broken():\n    return {}['x']\n")
+    spec = read(tmp_path / "mine.py")
+    of = gj.review._bench.Bench(spec, TINY, tmp_path, 0)
+    ours = _review._guarded(of, 4, lambda: {}["protocol"])
+    assert (ours.verdict, ours.reason) == ("not applicable", "the review raised KeyError: 'protocol'")
+    theirs = _review._guarded(of, 4, spec.protocol.__globals__["broken"])
+    assert (theirs.verdict, theirs.reason) == ("fail", "the protocol raised KeyError: 'x'")
+
+
+def test_a_failed_tuning_fails_row_3_and_leaves_the_others_open(tmp_path):
+    of = bench(tmp_path)
+    problem = _review.Problem(True, "raised ValueError: no", ())
+    rows = [answer() for answer in _review._answers(of, problem, "", False)[2:11]]
+    assert [each.verdict for each in rows] == ["fail"] + 8 * ["not applicable"]
+    assert all("in the tuning the protocol raised ValueError: no" in each.reason for each in rows)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "mine.py").write_text(SOURCE)
+    with pytest.raises(ValueError, match="files that are not of a review"):
+        gj.review.run(tmp_path / "mine.py", tmp_path)
+
+
+def test_a_review_is_a_sequence_of_rows(tmp_path):
+    rows = tuple(gj.review.Row(number, "pass", "") for number in (1, 2))
+    review = gj.review.Review("claim", rows, tmp_path, 0.0, 0, 0)
+    assert list(review) == list(rows)
+    assert len(review) == 2
+
+
+def test_words_of_comparisons():
+    (none,) = gj.review.compare({"dpsgd": [0.1, np.nan]})
+    assert str(none) == "no value to compare with dpsgd"
+    (flat,) = gj.review.compare({"dpsgd": [0.1] * 8})
+    assert flat.p == 0.0
+    assert flat.seeds_needed is None
+    (worse,) = gj.review.compare({"dpsgd": [-0.1, -0.2, -0.1, -0.15, -0.12]})
+    assert worse.verdict == "worse than dpsgd"
 
 
 # --- row 2 ---
@@ -241,13 +391,21 @@ def test_a_cell_of_an_archive_runs_again_bit_for_bit_and_a_changed_record_is_see
     _archive.write_manifest(of, "by hand")
     row = _archive.certificate(of, "by hand")
     assert row.verdict == "pass", row
-    assert gj.review.rerun(folder) == (row.reason.split()[1], True, ())
+    cell = row.reason.split()[1]
+    assert gj.review.rerun(folder) == (cell, True, ())
     about = json.loads((folder / "manifest.json").read_text())
-    assert about["data_sha256"].keys() == {"with the validation split", "with the test split"}
+    assert about["data_sha256"]["digits"].keys() == {"validation", "test"}
     assert about["runs"] == 2
+    path = folder / "records" / f"{cell}.nc"
+    with h5py.File(path, "r+") as file:
+        file["bytes_sent"][0, -1] += 1
+    assert not gj.review.rerun(folder).equal
+    assert _archive.certificate(of, "by hand").verdict == "fail"
     source = folder / "submission.py"
     source.write_text(source.read_text().replace("(optax.sgd, step)", "(optax.sgd, 2 * step)"))
-    assert not gj.review.rerun(folder).equal
+    with pytest.raises(ValueError, match="no cells of its module"):
+        gj.review.rerun(folder)
+    source.write_text(SOURCE)
     with pytest.raises(ValueError, match="the archive has"):
         gj.review.rerun(folder, "another")
     with pytest.raises(ValueError, match="is no archive of a review"):
@@ -265,7 +423,7 @@ def test_d_psgd_renamed_reviewed_in_full(tmp_path):
     (tmp_path / "mine.py").write_text(SOURCE)
     review = gj.review.run(tmp_path / "mine.py", tmp_path / "archive", budget=TINY)
     assert [row.number for row in review.rows] == list(range(1, 13))
-    assert not [row for row in review.rows if "raised" in row.reason], review.summary()
+    assert not [row for row in review if "raised" in row.reason], review.summary()
     assert review[4].reason == "no difference to dpsgd"
     verdicts = {row.number: row.verdict for row in review.rows}
     assert verdicts[1] == verdicts[2] == verdicts[11] == verdicts[12] == "pass"
@@ -278,7 +436,10 @@ def test_d_psgd_renamed_reviewed_in_full(tmp_path):
 
 @pytest.mark.parametrize(("words", "error"), [
     ([], "pass a Python file"), (["nothing.py"], "must be a Python file that exists"),
-    (["--rerun", "nowhere"], "is no archive"), (["mine.py", "--rerun", "nowhere"], "not both"),
+    (["--rerun", "nowhere"], "is no archive"), (["mine.py", "--cell", "a"], "--cell is used only with --rerun"),
+    (["--rerun", "nowhere", "--quick"], "--quick has no use with --rerun"),
+    (["--rerun", "nowhere", "--seed", "0"], "--seed"), (["--rerun", "nowhere", "--out", "a"], "--out"),
+    (["mine.py", "--rerun", "nowhere"], "not both"),
 ])  # fmt: skip
 def test_the_command_refuses_in_a_line(tmp_path, monkeypatch, capsys, words, error):
     from gossipjax.__main__ import main

@@ -19,7 +19,7 @@ def draw(dataset: xr.Dataset) -> Figure:
     made, axes = style.figure(1, dataset.sizes["configuration"], panel_height=2.7)
     for ax, name in zip(axes[0], dataset.configuration.values, strict=True):
         _curves(ax, dataset.sel(configuration=name))
-        style.title(ax, str(name))
+        style.title(ax, str(name).replace(", ", ",\n"))
     style.legend(axes[0, 0], location="lower right")
     return made
 

@@ -86,7 +86,7 @@ def _draw(batch: Partial, width: Frozen[int], size: Any, key: Key[Array, ""], da
     share = jnp.asarray(size, jnp.float32) / (last - first).astype(jnp.float32)
     takes = jax.random.bernoulli(coins, share, (width.value,)) & (lanes < last - first)
 
-    before = jnp.arange(len(data["offsets"])) <= node
+    before = jnp.arange(len(data["offsets"]), dtype=node.dtype) <= node
 
     def one(place: Array) -> Any:
         # A shard of one sample has one possible batch: that sample, again and again. The node keeps its number.

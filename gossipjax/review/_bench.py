@@ -17,6 +17,7 @@ import optax
 from jax import monitoring
 from jax.tree_util import Partial
 
+from gossipjax import tasks as all_tasks
 from gossipjax._base.arguments import instance, shown, whole, wholes
 from gossipjax._engine.simulate import simulate
 from gossipjax.observe import average_model_metrics, metrics_by_node
@@ -25,7 +26,7 @@ from gossipjax.review import _networks
 from gossipjax.review._submission import BASELINES, WITHOUT, Submission
 from gossipjax.robust import flip_labels
 from gossipjax.sweeps import SweepFailed, sweep
-from gossipjax.tasks import Dataset, by_user, classification, digits, dirichlet, iid, mlp, mnist_by_writer
+from gossipjax.tasks import Dataset, by_user, classification, digits, dirichlet, iid, mnist_by_writer
 from gossipjax.types import Protocol, Task, Timeline
 
 if TYPE_CHECKING:  # functions import xarray when they need it, because it takes 40 MB
@@ -315,4 +316,4 @@ def forget() -> None:
 
 @functools.lru_cache(maxsize=4)
 def _model(inputs: int, hidden: int, classes: int) -> Any:
-    return mlp(inputs, (hidden,), classes)
+    return all_tasks.mlp(inputs, (hidden,), classes)  # flax is imported when a model is made

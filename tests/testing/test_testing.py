@@ -428,7 +428,8 @@ def test_hypothesis_is_needed_for_this_alone(monkeypatch):
         names = {alias.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
         names |= {getattr(node, "module", None) or "" for node in ast.walk(ast.parse(path.read_text()))}
         needs = any(name.startswith(("hypothesis", "gossipjax.testing")) or name == "testing" for name in names)
-        assert needs <= (path.parent == root / "testing"), path
+        when_it_runs = path == root / "review" / "_correctness.py"  # inside a function, which says what is missing
+        assert needs <= (path.parent == root / "testing" or when_it_runs), path
     for name in [name for name in sys.modules if name.startswith("gossipjax.testing")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "hypothesis", None)

@@ -91,11 +91,11 @@ def make(function: Function, cell: Cell, lengths: Mapping[str, int], folder: pat
     """Make a cell and write its file, or a report on the exception that it raised; a finished one is left alone."""
     if path_of(cell, folder).exists():
         return
-    jax.config.update("jax_enable_x64", cell.x64)  # another process does not inherit the setting
     began = time.monotonic()
     try:
-        records = _checked(function(copy.deepcopy(cell.config)), cell, lengths)
-        about = cell._asdict() | {"seconds": round(time.monotonic() - began, 3), "environment": environment()}
+        with jax.enable_x64(cell.x64):  # another process does not inherit the setting, and this one keeps its own
+            records = _checked(function(copy.deepcopy(cell.config)), cell, lengths)
+            about = cell._asdict() | {"seconds": round(time.monotonic() - began, 3), "environment": environment()}
         _write(records.assign_attrs({ABOUT: json.dumps(about)}), path_of(cell, folder))
     except Exception as error:
         note_failure(cell, folder, f"{type(error).__name__}: {error}", traceback.format_exc())

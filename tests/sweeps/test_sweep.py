@@ -43,6 +43,14 @@ def test_a_cell_that_changes_its_list_changes_no_other(tmp_path):
         np.testing.assert_array_equal(table["total"], [[3, 1, 2]] * 2)
 
 
+def test_a_sweep_leaves_the_width_of_floats_alone(tmp_path):
+    before = jax.config.jax_enable_x64
+    with jax.enable_x64(not before):
+        table = gj.sweep(sweep_cells.product, {"a": [1], "b": [2.0]}, tmp_path)
+    assert bool(table["x64"].item()) is not before
+    assert jax.config.jax_enable_x64 is before
+
+
 def test_a_damaged_report_is_named(tmp_path):
     gj.sweep(sweep_cells.product, {"a": [1], "b": [2.0]}, tmp_path)
     (tmp_path / "other.error.json").write_text("{")

@@ -75,6 +75,7 @@ def _elements(jaxpr: Any) -> float:
 
 
 def inner_programs(params: dict[str, Any]) -> Iterator[Any]:
+    """Yield the programs that an equation calls, such as the body of a loop, among its parameters."""
     for value in params.values():
         for each in value if isinstance(value, tuple | list) else (value,):
             inner = getattr(each, "jaxpr", each)

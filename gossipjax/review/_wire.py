@@ -16,6 +16,7 @@ from gossipjax._base.rows import replicate
 from gossipjax._engine.loop import run, with_slots
 from gossipjax._engine.simulate import simulate
 from gossipjax.mixing import lazy, metropolis
+from gossipjax.review._samples import inner_programs
 from gossipjax.tasks import quadratic
 from gossipjax.timeline import rounds
 from gossipjax.topology import ring
@@ -141,8 +142,6 @@ def _width(build: Any, task: Task, timeline: Timeline) -> int:
 
 
 def _floats(jaxpr: Any) -> set[np.dtype]:
-    from gossipjax.review._samples import inner_programs
-
     dtypes = {np.dtype(out.aval.dtype) for e in jaxpr.eqns for out in e.outvars if _is_float(out.aval)}
     return dtypes.union(*(_floats(inner) for e in jaxpr.eqns for inner in inner_programs(e.params)))
 

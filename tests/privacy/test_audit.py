@@ -303,6 +303,18 @@ def test_protocols_say_what_they_contribute():
 # Plans of six nodes against arithmetic in fractions
 
 
+def squared_parts(rows, n):
+    """The squared length of each unit vector inside the span of some rows, by Gram and Schmidt in fractions."""
+    basis = []
+    for rest in rows:
+        for old in basis:
+            share = sum(a * b for a, b in zip(rest, old, strict=True)) / sum(a * a for a in old)
+            rest = [a - share * b for a, b in zip(rest, old, strict=True)]
+        if any(rest):
+            basis.append(rest)
+    return [float(sum(b[c] ** 2 / sum(a * a for a in b) for b in basis)) for c in range(n)]
+
+
 def projector_by_fractions(pairs, observer, n):
     """The squared μ of averaging over pairs, by Gram and Schmidt without square roots, in exact arithmetic."""
     models = [[Fraction(int(i == j)) for j in range(n)] for i in range(n)]
@@ -311,15 +323,7 @@ def projector_by_fractions(pairs, observer, n):
         rows += [models[b] for a, b in ((i, j), (j, i)) if a in observer]
         mean = [(a + b) / 2 for a, b in zip(models[i], models[j], strict=True)]
         models[i], models[j] = mean, list(mean)
-    basis = []
-    for row in rows:
-        rest = [Fraction(0) if c in observer else value for c, value in enumerate(row)]
-        for old in basis:
-            share = sum(a * b for a, b in zip(rest, old, strict=True)) / sum(a * a for a in old)
-            rest = [a - share * b for a, b in zip(rest, old, strict=True)]
-        if any(rest):
-            basis.append(rest)
-    return [float(sum(b[c] ** 2 / sum(a * a for a in b) for b in basis)) for c in range(n)]
+    return squared_parts([[Fraction(0) if c in observer else value for c, value in enumerate(row)] for row in rows], n)
 
 
 PAIRS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)).filter(lambda p: p[0] != p[1]), min_size=1, max_size=9)
@@ -451,15 +455,8 @@ def projector_of_published(num_rounds, published, n=6):
         models = [
             [third * (models[i - 1][c] + models[i][c] + models[(i + 1) % n][c]) for c in range(n)] for i in range(n)
         ]
-    basis = []
-    for weights in published:
-        rest = [sum(w * model[c] for w, model in zip(weights, models, strict=True)) for c in range(n)]
-        for old in basis:
-            share = sum(a * b for a, b in zip(rest, old, strict=True)) / sum(a * a for a in old)
-            rest = [a - share * b for a, b in zip(rest, old, strict=True)]
-        if any(rest):
-            basis.append(rest)
-    return [float(sum(b[c] ** 2 / sum(a * a for a in b) for b in basis)) for c in range(n)]
+    said = [[sum(w * model[c] for w, model in zip(row, models, strict=True)) for c in range(n)] for row in published]
+    return squared_parts(said, n)
 
 
 @pytest.mark.parametrize("plain", [False, True])

@@ -6,7 +6,6 @@ Prints one JSON object. Compile time, steady state and peak memory are reported 
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -19,13 +18,14 @@ import optax
 
 import gossipjax as gj
 from benchmarks import events, host, robust, sharing, systems
+from benchmarks.memory import peak_memory_bytes
 from benchmarks.works import WORKS, Work, setting
 from gossipjax import Protocol, Timeline
 
 
 def peak_memory_gb() -> float:
     """Return the largest resident set of this process so far, in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return peak_memory_bytes() / 1e9
 
 
 def timed(call: Callable[[], Any], repeats: int) -> list[float]:

@@ -8,7 +8,6 @@ computes shares of the measured peaks.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from jax.tree_util import Partial
 
 import gossipjax as gj
 from benchmarks import events
+from benchmarks.memory import peak_memory_bytes
 from benchmarks.works import WORKS, setting
 from gossipjax._base import placement
 from gossipjax._engine import packing
@@ -235,7 +235,7 @@ CASES: dict[str, Callable[..., list[Row]]] = {
 def peak_bytes() -> int:
     """Return the peak memory of the device, or of this process where the device does not tell."""
     found = jax.local_devices()[0].memory_stats() or {}
-    return int(found.get("peak_bytes_in_use", 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+    return int(found.get("peak_bytes_in_use", peak_memory_bytes()))
 
 
 def main(words: list[str]) -> dict[str, Any]:

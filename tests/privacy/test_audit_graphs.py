@@ -79,14 +79,14 @@ def test_who_is_reconstructed_in_rounds(graph):
 
 
 MEASURED = """
-import json, resource
+import json
 import gossipjax as gj
+from benchmarks.memory import peak_memory_bytes
 plan = gj.timeline.poisson_pairs(gj.topology.random_regular(256, 4, seed=0), 4096, seed=0)
 gj.audit(plan, gj.privacy.start_values())
 found = gj.audit(plan, gj.privacy.steps())
 gap = float((found.mu / found.mu_lower - 1)[found.mu_lower > 0].max())
-used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"bytes": used, "gap": gap}))
+print(json.dumps({"bytes": peak_memory_bytes(), "gap": gap}))
 """
 
 

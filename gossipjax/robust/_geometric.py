@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
@@ -10,61 +12,51 @@ from jaxtyping import Array, Bool, Float, Int
 from gossipjax._base.arguments import flag
 from gossipjax._base.calls import recorded
 from gossipjax.robust._build import rule_of, tolerated_number
-from gossipjax.robust._lanes import Context, Rule, lanes_of, norms, together
+from gossipjax.robust._lanes import Context, Rule, lanes_of, norms, pair_distances, together
 
 _SMOOTHING, _SMOOTHED_STEPS = 0.1, 3
 _STEPS = 1000
 
 
-def _pull(models: Float[Array, "N P"], live: Bool[Array, " N"], center: Float[Array, " P"]) -> tuple[Array, Array]:
-    """Return the length of the sum of unit vectors from a center to the models, less the number of models there.
-
-    It is not positive where the center is the median. Also return the sum of the distances.
-    """
-    apart = models - center[None]
-    length = norms(apart)
-    away = live & (length > 0)
-    unit = jnp.where(away[:, None], apart / jnp.where(away, length, 1)[:, None], 0)
-    excess = norms(jnp.sum(unit, axis=0)[None])[0] - jnp.sum(live & (length == 0)).astype(models.dtype)
-    return excess, jnp.sum(jnp.where(live, length, 0))
+def _apart(
+    models: Float[Array, "N P"], center: Float[Array, " P"], length: Float[Array, " N"]
+) -> tuple[Float[Array, "N P"], Float[Array, " P"], Float[Array, ""]]:
+    """Return unit vectors from a center to the models, 0 where a length is infinite; their sum and its length."""
+    unit = (models - center[None]) / length[:, None]
+    pull = jnp.sum(unit, axis=0)
+    return unit, pull, norms(pull[None])[0]
 
 
-def _step(models: Float[Array, "N P"], live: Bool[Array, " N"], center: Array, smallest: Array) -> Array:
+def _smoothed_step(models: Float[Array, "N P"], live: Bool[Array, " N"], center: Array, smallest: Array) -> Array:
     length = jnp.maximum(norms(models - center[None]), smallest)
     # Relative to the nearest model, since 1 / length may overflow.
     weights = jnp.where(live, jnp.min(jnp.where(live, length, jnp.inf)) / length, 0)
     return jnp.sum(weights[:, None] * models, axis=0) / jnp.sum(weights)
 
 
-def _farther(
-    models: Float[Array, "N P"],
-    live: Bool[Array, " N"],
-    center: Float[Array, " P"],
-    new: Float[Array, " P"],
-    unit: Float[Array, "N P"],
-    length: Float[Array, " N"],
-    here: Float[Array, ""],
-) -> Float[Array, " P"]:
-    """Go on from a step to the minimum along its line by a step of Newton's method, if that is lower.
+def _reach(unit: Array, pull: Array, step: Array, length: Array, here: Array) -> Array:
+    """Return how many steps along the pull lead to the minimum on its line, by a step of Newton's method; at least one.
 
     Weiszfeld's steps away from a near model are as short as it is near; across its direction they are of the right
     length at once.
     """
-    ahead = new - center
-    along = unit @ ahead
-    reach = norms(ahead[None])[0]
+    ahead = step * pull
+    along, reach = unit @ ahead, norms(ahead[None])[0]
     slope = here * reach - jnp.sum(along)
     curvature = jnp.sum((jnp.square(reach) - jnp.square(along)) / length)
-    far = center + jnp.maximum(jnp.where(curvature > 0, -slope / curvature, 1), 1) * ahead
+    return jnp.maximum(jnp.where(curvature > 0, -slope / curvature, 1), 1)
 
-    def total(place: Array) -> Array:
-        return jnp.sum(jnp.where(live, norms(models - place[None]), 0))
 
-    return jnp.where(total(far) < total(new), far, new)
+class _Place(NamedTuple):
+    number: Int[Array, ""]
+    center: Float[Array, " P"]
+    length: Float[Array, " N"]
+    """Distances to the models; infinite to those that are left out."""
+    moved: Float[Array, ""]
 
 
 def _exact(own: Array, others: Array, weights: Array, context: Context | None) -> Array:
-    """Take a model if it is the optimum, for Weiszfeld's steps crawl towards models; else iterate from the best model.
+    """Take the best model if it is the optimum, for Weiszfeld's steps crawl towards models; else iterate from it.
 
     No step raises the sum of distances, so that the result is never worse than a model, near which steps are small.
 
@@ -74,36 +66,45 @@ def _exact(own: Array, others: Array, weights: Array, context: Context | None) -
     del context
     models, present, finite = together(own, lanes_of(own, others, weights))
     live = present & finite
-    excess, total = (
-        jnp.where(live, each, jnp.inf) for each in jax.lax.map(lambda row: _pull(models, live, row), models)
-    )
-    best = jnp.argmin(jnp.where(excess <= 0, excess, jnp.inf)).astype(jnp.int32)
+    lengths = pair_distances(models, live)
+    best = jnp.argmin(jnp.where(live, jnp.sum(jnp.where(live[None], lengths, 0), axis=1), jnp.inf)).astype(jnp.int32)
     tiny = jnp.asarray(jnp.finfo(models.dtype).tiny, models.dtype)
     precision = jnp.asarray(max(1e-12, 4 * float(jnp.finfo(models.dtype).eps)), models.dtype)
 
     def rounding(center: Array) -> Array:
         return precision * (1 + norms(center[None])[0])
 
-    def goes_on(carry: tuple[Int[Array, ""], Array, Array]) -> Bool[Array, ""]:
-        number, center, moved = carry
-        return (number < _STEPS) & (moved > rounding(center))
+    def measured(center: Array) -> Array:
+        return jnp.where(live, norms(models - center[None]), jnp.inf)
 
-    def once(carry: tuple[Int[Array, ""], Array, Array]) -> tuple[Int[Array, ""], Array, Array]:
-        number, center, _ = carry
-        length = norms(models - center[None])
-        away = live & (length > rounding(center))
+    def total(length: Array) -> Array:
+        return jnp.sum(jnp.where(live, length, 0))
+
+    def goes_on(place: _Place) -> Bool[Array, ""]:
+        return (place.number < _STEPS) & (place.moved > rounding(place.center))
+
+    def once(place: _Place) -> _Place:
+        away = live & (place.length > rounding(place.center))
         here = jnp.sum(live & ~away).astype(models.dtype)
-        unit = jnp.where(away[:, None], (models - center[None]) / jnp.where(away, length, 1)[:, None], 0)
-        stays = here / jnp.maximum(norms(jnp.sum(unit, axis=0)[None])[0], tiny)
-        stays = jnp.where(here > 0, jnp.minimum(stays, 1), 0)
-        new = jnp.where(stays < 1, (1 - stays) * _step(models, away, center, tiny) + stays * center, center)
-        new = _farther(models, live, center, new, unit, jnp.where(away, length, jnp.inf), here)
-        return number + 1, new, norms((new - center)[None])[0]
+        length = jnp.where(away, place.length, jnp.inf)
+        unit, pull, strength = _apart(models, place.center, length)
+        stays = jnp.where(here > 0, jnp.minimum(here / jnp.maximum(strength, tiny), 1), 0)
+        least = jnp.min(length)  # relative to it, since 1 / length may overflow
+        step = (1 - stays) * jnp.where(jnp.any(away), least / jnp.maximum(jnp.sum(least / length), tiny), 0)
+        near = place.center + step * pull
+        far = place.center + _reach(unit, pull, step, length, here) * step * pull
+        to_near, to_far = measured(near), measured(far)
+        farther = total(to_far) < total(to_near)
+        new = jnp.where(farther, far, near)
+        moved = norms((new - place.center)[None])[0]
+        return _Place(place.number + 1, new, jnp.where(farther, to_far, to_near), moved)
 
-    nearest = models[jnp.argmin(total)]
-    start = (jnp.zeros((), jnp.int32), nearest, jnp.asarray(jnp.inf, models.dtype))
-    _, iterated, _ = jax.lax.while_loop(goes_on, once, start)
-    return jnp.where(jnp.any(excess <= 0), models[best], iterated)
+    nearest = models[best]
+    there = jnp.sum(live & (lengths[best] == 0)).astype(models.dtype)
+    _, _, strength = _apart(models, nearest, jnp.where(live & (lengths[best] > 0), lengths[best], jnp.inf))
+    moved = jnp.where(strength <= there, 0, jnp.inf).astype(models.dtype)
+    start = _Place(jnp.zeros((), jnp.int32), nearest, jnp.where(live, lengths[best], jnp.inf), moved)
+    return jax.lax.while_loop(goes_on, once, start).center
 
 
 def _smoothed(own: Array, others: Array, weights: Array, context: Context | None) -> Array:
@@ -111,7 +112,7 @@ def _smoothed(own: Array, others: Array, weights: Array, context: Context | None
     models, present, finite = together(own, lanes_of(own, others, weights))
     center, smallest = jnp.zeros_like(own), jnp.asarray(_SMOOTHING, models.dtype)
     for _ in range(_SMOOTHED_STEPS):
-        center = _step(models, present & finite, center, smallest)
+        center = _smoothed_step(models, present & finite, center, smallest)
     return center
 
 

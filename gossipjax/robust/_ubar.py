@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from gossipjax._base.arguments import instance, real
 from gossipjax._base.calls import recorded
 from gossipjax.robust._build import rule_of
-from gossipjax.robust._lanes import Context, Rule, lanes_of, nearest, number_of
+from gossipjax.robust._lanes import Context, Rule, lanes_of, number_of
 from gossipjax.types import Task
 
 
@@ -27,20 +27,26 @@ def _apply(
     lanes = lanes_of(own, others, weights)
     k = (number_of(lanes.present) - 1).astype(jnp.float32)
     count = jnp.maximum(jnp.floor(rho.astype(jnp.float32) * k + 1e-4).astype(jnp.int32), 1)
-    near = nearest(lanes.order, count) & lanes.finite
     drawn, batch_key = jax.random.split(context.key)
     batch = task.batch(batch_key, task.data, context.node)
 
     def loss(model: Array) -> Array:
         return task.loss(drawn, context.unravel(model), batch)
 
-    good = near & (jax.lax.map(loss, lanes.others) <= loss(own))
-    first = (jnp.arange(near.size, dtype=jnp.int32) == lanes.order[0]) & lanes.finite
-    kept = jnp.where(jnp.any(good), good, first)
-    number = jnp.sum(kept).astype(own.dtype)
-    mean = jnp.sum(jnp.where(kept[:, None], lanes.others, 0), axis=0) / jnp.maximum(number, 1)
+    most = loss(own)
+
+    # One after another from the nearest, so that only near models are evaluated.
+    def add(place: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        total, number = carry
+        lane = lanes.order[place]
+        good = lanes.finite[lane] & (loss(lanes.others[lane]) <= most)
+        return total + jnp.where(good, lanes.others[lane], 0), number + good.astype(own.dtype)
+
+    total, number = jax.lax.fori_loop(0, count, add, (jnp.zeros_like(own), jnp.zeros((), own.dtype)))
+    first = lanes.order[0]
+    mean = jnp.where(number > 0, total / jnp.maximum(number, 1), lanes.others[first])
     share = alpha.astype(own.dtype)
-    return jnp.where(number > 0, share * own + (1 - share) * mean, own)
+    return jnp.where(lanes.finite[first], share * own + (1 - share) * mean, own)
 
 
 @recorded("guo2022ubar")

@@ -10,17 +10,22 @@ Reference: Dhasade et al. 2023, arXiv 2306.04377, with up to 384 nodes.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
+from experiments.jwins_accuracy_vs_bytes import contents, one
 from experiments.lib import sharing_schemes as schemes
+from experiments.lib.cells import Cell, Keep, Missing, take_grid
 from experiments.lib.compressed import Network
 from experiments.lib.curves import side_by_side
-from experiments.lib.problems import Name, of_jwins
+from experiments.lib.problems import Name
 from experiments.lib.report import Row, over_seeds
 from experiments.lib.sharing_schemes import FULL, JWINS
+from experiments.lib.trivial import MARGIN
 
 CLAIM = "with several hundred nodes JWINS saves as many bytes per node, at an accuracy similar to full sharing"
 
@@ -37,33 +42,61 @@ class Config(NamedTuple):
     test_nodes: int | None = 8
     test_samples: int = 1000
     seed: int = 0
-    keep: str | None = None
-    """Folder of finished runs."""
+    keep: Keep = None
+    """Where finished runs are."""
 
 
 QUICK = Config(task="digits", sizes=(8, 32), num_rounds=100)
+PAPER = Config()
+"""The sizes of the paper, on another task; hours on two cores."""
 
 
 def run(config: Config) -> xr.Dataset:
     """Run full sharing and JWINS on networks of every size."""
-    parts = [_of_size(n, config) for n in config.sizes]
-    joined = side_by_side(parts, xr.DataArray(list(config.sizes), dims="nodes", name="nodes"))
+    parts = {}
+    for n in config.sizes:
+        with contextlib.suppress(Missing):
+            parts[n] = _of_size(n, config)
+    if not parts:
+        raise Missing("no size has one seed of both full sharing and JWINS")
+    joined = side_by_side(list(parts.values()), xr.DataArray(list(parts), dims="nodes", name="nodes"))
     return joined.assign_attrs(task=config.task, degree=config.degree)
 
 
-def _of_size(num_nodes: int, config: Config) -> xr.Dataset:
-    network = Network(
+def cells(config: Config) -> list[Cell]:
+    """List the runs of a configuration."""
+    return [cell for n in config.sizes for cell in _cells(n, config).values()]
+
+
+def _cells(num_nodes: int, config: Config) -> dict[tuple[str, int], Cell]:
+    """Name the runs of a size by scheme and seed."""
+    shared = {"task": config.task, "network": _network(num_nodes, config)._asdict()}
+    is_accuracy = config.task != "movielens"
+    bands = {"loses at most": schemes.SIMILAR[is_accuracy], "better than trivial by": MARGIN[is_accuracy]}
+    found = {}
+    for seed, name in itertools.product(range(config.num_seeds), (FULL, JWINS)):
+        labels = {"task": config.task, "nodes": num_nodes, "scheme": name, "seed": seed}
+        settings = shared | {"scheme": name, "seed": seed}
+        found[name, seed] = Cell("jwins_scalability", labels, one, contents, settings, bands=bands)
+    return found
+
+
+def _network(num_nodes: int, config: Config) -> Network:
+    return Network(
         num_nodes,
         config.num_rounds,
         config.degree,
         num_records=config.num_records,
-        num_seeds=config.num_seeds,
         test_nodes=config.test_nodes,
         test_samples=config.test_samples,
         seed=config.seed,
     )
-    problem = of_jwins(config.task, num_nodes, seed=config.seed)
-    return schemes.compare(problem, network, (FULL, JWINS), config.keep)
+
+
+def _of_size(num_nodes: int, config: Config) -> xr.Dataset:
+    found = take_grid(config.keep, _cells(num_nodes, config), (FULL, JWINS))
+    runs = {name: schemes.join_seeds([run for (of, _), run in found.items() if of == name]) for name in (FULL, JWINS)}
+    return schemes.join_schemes(runs, schemes.predicted(runs[FULL], _network(num_nodes, config), (FULL, JWINS)))
 
 
 def table(dataset: xr.Dataset) -> list[Row]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from paper.numbers import Judged, Number, Place, Sentence
 
 CLAIMS = "2026-11-21-claims.md"
-EVENTS = "2026-11-21-events.md"
-CORES = "2026-11-21-two-cores.md"
-SYSTEMS = "2026-11-21-sharing-and-systems.md"
+BENCHMARKS = "2026-12-01-benchmarks.md"
 STALENESS = "2026-11-21-staleness-paper.md"
 ROUNDS = "2026-11-21-plexus-rounds.md"
 PLEXUS = "2026-11-21-plexus.md"
@@ -20,7 +18,7 @@ THOUSAND = "2026-11-29-thousand-nodes.md"
 SECURE = "2026-11-29-secure-aggregation.md"
 REAL = "2026-11-29-simulated-vs-real.md"
 
-PAIRS = "Random pairs: value, version, age stamp; million events a second, one core"
+PAIRS = "Random pairs: value, version, age stamp; million events per second, one core"
 TRAINING = "Local training and mixing, random 4-regular, two cores"
 AVERAGING = "Gossip averaging, 1,000,000 nodes, 10 wake-ups each, one core"
 PLANNING = "Planning, one core"
@@ -30,7 +28,7 @@ STRAGGLERS = "async_beats_sync_under_stragglers"
 
 
 def _speed(name: str, nodes: str, column: str, digits: int | None = 2) -> Number:
-    return Number(name, Place(EVENTS, PAIRS, nodes), column, digits)
+    return Number(name, Place(BENCHMARKS, PAIRS, nodes), column, digits)
 
 
 NUMBERS: tuple[Number | Sentence, ...] = (
@@ -40,7 +38,7 @@ NUMBERS: tuple[Number | Sentence, ...] = (
     Sentence("ClaimsDeviation", CLAIMS, r"s\.d\. ([\d.]+) and"),
     Sentence("ClaimsLargest", CLAIMS, r"and maximum ([\d.]+), as"),
     Sentence("ClaimsTime", CLAIMS, r"normal scores do\. (\d+ min \d+ s)"),
-    Sentence("Machine", CORES, r"\n(AMD EPYC, 2 cores, Python [\d.]+, JAX [\d.]+)\."),
+    Sentence("Machine", BENCHMARKS, r"\n(AMD EPYC, 2 cores, Python [\d.]+, JAX [\d.]+)\."),
     _speed("DrawnThousand", "1,000", "drawn inside"),
     _speed("DrawnMany", "100,000", "drawn inside"),
     _speed("NumbaMany", "100,000", "numba / ours"),
@@ -50,26 +48,27 @@ NUMBERS: tuple[Number | Sentence, ...] = (
     _speed("EventsPackedMillion", "1,000,000", "packed"),
     _speed("HeapLeast", "1,000", "ours / heapq"),
     _speed("HeapMost", "100,000", "ours / heapq"),
-    _speed("NumbaMost", "1,000", "numba / ours"),
+    _speed("NumbaThousand", "1,000", "numba / ours"),
+    _speed("NumbaMost", "1,000,000", "numba / ours"),
     _speed("NumbaLeast", "10,000", "numba / ours"),
-    Number("LevelsMillion", Place(EVENTS, PAIRS, "1,000,000"), "packing", pattern=r"^(\d+) levels"),
-    Number("LevelsThousand", Place(EVENTS, PAIRS, "1,000"), "packing", pattern=r"^(\d+) levels"),
-    Number("WidthMillion", Place(EVENTS, PAIRS, "1,000,000"), "packing", pattern=r"width (\d+)"),
-    Number("PeakConvolution", Place(CORES, TRAINING, "W2, 64 nodes"), "share of peak", 2),
-    Number("PeakPerceptron", Place(CORES, TRAINING, "W1, 64 nodes"), "share of peak", 2),
-    Number("LoopConvolution", Place(CORES, TRAINING, "W2, 64 nodes"), "Python loop / ours", 2),
-    Number("LoopPerceptron", Place(CORES, TRAINING, "W1, 64 nodes"), "Python loop / ours", 2),
-    Number("CompileConvolution", Place(CORES, TRAINING, "W2, 64 nodes"), "compile s", 2),
-    Number("MillionSeconds", Place(CORES, AVERAGING, "run after compilation, s (target 10)"), "value", 2),
-    Number("MillionMemory", Place(CORES, AVERAGING, "peak memory, GB (target 1)"), "value", 2),
-    Number("MillionPlan", Place(CORES, AVERAGING, "plan 10⁷ events, s"), "value", 2),
-    Number("PlexusMessages", Place(SYSTEMS, PLANNING, "default window"), "messages"),
-    Number("PlexusPlanSeconds", Place(SYSTEMS, PLANNING, "default window"), "CPU s", 2),
-    Number("PlexusPlanRounds", Place(SYSTEMS, PLANNING, "default window"), "rounds"),
+    Number("LevelsMillion", Place(BENCHMARKS, PAIRS, "1,000,000"), "packing", pattern=r"^(\d+) levels"),
+    Number("LevelsThousand", Place(BENCHMARKS, PAIRS, "1,000"), "packing", pattern=r"^(\d+) levels"),
+    Number("WidthMillion", Place(BENCHMARKS, PAIRS, "1,000,000"), "packing", pattern=r"width (\d+)"),
+    Number("PeakConvolution", Place(BENCHMARKS, TRAINING, "W2, 64 nodes"), "share of peak", 2),
+    Number("PeakPerceptron", Place(BENCHMARKS, TRAINING, "W1, 64 nodes"), "share of peak", 2),
+    Number("LoopConvolution", Place(BENCHMARKS, TRAINING, "W2, 64 nodes"), "Python loop / ours", 2),
+    Number("LoopPerceptron", Place(BENCHMARKS, TRAINING, "W1, 64 nodes"), "Python loop / ours", 2),
+    Number("CompileConvolution", Place(BENCHMARKS, TRAINING, "W2, 64 nodes"), "compile s", 2),
+    Number("MillionSeconds", Place(BENCHMARKS, AVERAGING, "run after compilation, s (target 10)"), "value", 2),
+    Number("MillionMemory", Place(BENCHMARKS, AVERAGING, "peak memory, GB (target 1)"), "value", 2),
+    Number("MillionPlan", Place(BENCHMARKS, AVERAGING, "plan 10⁷ events, s"), "value", 2),
+    Number("PlexusMessages", Place(BENCHMARKS, PLANNING, "default window"), "messages"),
+    Number("PlexusPlanSeconds", Place(BENCHMARKS, PLANNING, "default window"), "CPU s", 2),
+    Number("PlexusPlanRounds", Place(BENCHMARKS, PLANNING, "default window"), "rounds"),
     Number(
         "JwinsOverheadSmall",
-        Place(SYSTEMS, "Whole rounds with local training, ms", "W1, 16 nodes"),
-        "JWINS beyond full sharing (target 30 %)",
+        Place(BENCHMARKS, "Whole rounds with local training, ms", "W1, 16 nodes"),
+        "JWINS above full sharing (target 30 %)",
         2,
     ),
     Number("StaleConstant", Place(STALENESS, CAPACITY, "mean, uniform, λ = 1, n = 1,000,000"), "measured", 4, "± 95 %"),

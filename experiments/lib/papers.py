@@ -15,6 +15,7 @@ from experiments.lib.sharing_schemes import FULL, JWINS, SAMPLING, TOP_K
 from experiments.plexus_vs_baselines import PLEXUS, SERVER
 
 JWINS_STEM, HADFL_STEM, PLEXUS_STEM = "jwins_accuracy_vs_bytes", "hadfl_time_to_accuracy", "plexus_vs_baselines"
+SIZES_STEM = "jwins_scalability"
 
 
 class Entry(NamedTuple):
@@ -37,6 +38,7 @@ ORDER = (
     *(Entry(HADFL_STEM, 0.25, {"scheme": OF_PAPER, "seed": (seed,)}) for seed in range(3)),
     Entry(PLEXUS_STEM, 0.1, {"task": ("writers",)}),
     Entry(JWINS_STEM, 0.2, {"task": ("writers",), "seed": (0, 1, 2)}),
+    *(Entry(SIZES_STEM, n / 960, {"nodes": (n,)}) for n in (96, 192, 384)),
     Entry(JWINS_STEM, 2.0, {"task": ("cifar10",), "scheme": (SAMPLING, TOP_K), "seed": (0,)}),
     Entry(HADFL_STEM, 0.25, {}),
     Entry(PLEXUS_STEM, 0.1, {"task": ("movielens",)}),

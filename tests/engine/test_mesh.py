@@ -251,11 +251,11 @@ def test_samples_lie_on_the_devices_of_their_nodes():
 
 @pytest.mark.slow
 def test_what_is_said_to_each_neighbour_is_that_of_one_device():
-    """Bit for bit, except that noise is added in one operation with a product, or in two (fused or not by XLA)."""
+    """Up to rounding, as XLA fuses products and sums on some machines and not on others; secure sums bit for bit."""
     found = json.loads(in_processes_of_their_own("mesh_checks.py", "edges"))
     for name, compared in found.items():
         assert_equal_runs(compared)
-        assert name.startswith(("noisy", "decor")) or compared["models"] == compared["state"] == 0, name
+        assert not name.startswith("secure") or compared["models"] == compared["state"] == 0, name
         assert compared.get("exchange", "halo") == ("all rows" if "dense" in name else "halo")
     assert len(found) == 10 * 4 + 6
 

@@ -97,6 +97,17 @@ def million(table: Callable[..., None]) -> None:
     table("Gossip averaging, 1,000,000 nodes, 10 wake-ups each, one core", ("figure", "value"), rows)
 
 
+def huge(table: Callable[..., None]) -> None:
+    """Measure networks of ten and a hundred million nodes, whose meetings are drawn in the run."""
+    rows = []
+    for n, targets in ((10_000_000, "60, 1"), (100_000_000, "-")):
+        m = case("drawn_network", n)
+        times = f"{m['wall_s']:.1f}", f"{m['cpu_s']:.1f}", f"{m['peak_gb']:.2f}"
+        rows.append((f"{n:,}", *times, targets, f"{m['left']:.3g}", f"{(0.5 * (1 - 1 / (n - 1))) ** 10:.3g}"))
+    names = ("nodes", "wall s", "CPU s", "peak GB", "targets: wall s, GB", "variance left", "predicted")
+    table("Drawn matchings, value, version and stamp, 10 wake-ups each, from the start to the last record", names, rows)
+
+
 def seeds(table: Callable[..., None]) -> None:
     """Compare eight seeds in one call with eight calls."""
     rows = []
@@ -291,6 +302,7 @@ SECTIONS = {
     "works": works,
     "scale": scale,
     "million": million,
+    "huge": huge,
     "seeds": seeds,
     "memory": memory,
     "dynamics": dynamics,

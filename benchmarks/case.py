@@ -195,6 +195,7 @@ CASES: dict[str, Callable[..., dict[str, Any]]] = {
     "memory_of_length": lambda count: memory_of_length(int(count)),
     "whole_run": lambda n: whole_run(int(n)),
     "learning": events.learning,
+    "drawn_network": lambda n: events.drawn_network(int(n)),
     "sharing": sharing.measure,
     "robust_rounds": lambda n, *names: robust.rounds(int(n), *names),
     "robust_sweep": robust.sweep,

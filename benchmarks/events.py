@@ -91,6 +91,18 @@ def dynamics(n: int, num_events: int = 1_000_000) -> dict[str, Any]:
     }
 
 
+def drawn_network(n: int, wake_ups: int = 10) -> dict[str, float]:
+    """Measure matchings drawn in the run: value, version, and stamp of node 0, from the start to the last record."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    protocol = gj.track_versions(gj.gossip_averaging(), [0])
+    watch = [gj.observe.consensus_distance()]
+    plan, key = gj.timeline.drawn_matchings(n, wake_ups), jax.random.key(0)
+    x0 = jax.random.normal(key, (n,), jnp.float32)
+    run = gj.simulate(key, protocol, plan, x0, observers=watch, record_every=wake_ups)
+    left = float(run["consensus_distance"][-1] / run["consensus_distance"][0])
+    return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu, "left": left}
+
+
 def heap_loop(n: int, num_events: int = 300_000) -> dict[str, float]:
     """Measure the same in plain Python: a heap of next wake-ups, lists of values, versions and stamps."""
     rng = np.random.default_rng(0)

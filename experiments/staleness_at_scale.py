@@ -35,6 +35,8 @@ class Config(NamedTuple):
     update_rate: float = 1.0
     units: int = 128
     """Smallest number of means of one source over two mean delays; sources of one run count as units."""
+    most_events: float = 2e9
+    """Where more events than these would be needed for all units, five blocks must do."""
     burn_in: float = 3.0
     """Time before the first record, in units of ``ln n/λ``."""
     seed: int = 0
@@ -61,6 +63,7 @@ def schedule(n: int, rate: float, config: Config) -> stationary.Schedule:
         memory=2 * delay * per_time,
         burn_in=config.burn_in * np.log(n) / rate * per_time,
         units=config.units,
+        most_events=config.most_events,
     )
 
 

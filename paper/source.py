@@ -13,7 +13,7 @@ KNOWN = frozenset(
     bibliography mathbb texttt textbf emph item section subsection paragraph label ref eqref citep citet
     includegraphics caption centering footnotesize setlength tabcolsep hline leftarrow sum dots max emptyset
     neq cap qquad quad ell circ le ge text frac ln sim surd pm times alpha gamma lambda Omega textasciicircum
-    textbackslash sqrt colon emergencystretch""".split()
+    textbackslash sqrt colon emergencystretch noindent lfloor rfloor lceil rceil mu rho varepsilon""".split()
 )
 """Macros of LaTeX and of the packages in ``paper.tex`` that the text uses."""
 

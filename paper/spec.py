@@ -17,6 +17,17 @@ PLANS = "2026-11-29-hadfl-plans.md"
 THOUSAND = "2026-11-29-thousand-nodes.md"
 SECURE = "2026-11-29-secure-aggregation.md"
 REAL = "2026-11-29-simulated-vs-real.md"
+LINES = "2026-11-30-staleness-lines.md"
+DESIGN = "2026-11-30-design.md"
+TRUST = "2026-11-30-trust.md"
+PEER = "2026-11-30-decent-bench.md"
+WAITING = "2026-12-01-asynchrony.md"
+LIARS = "2026-12-01-byzantine-learning.md"
+CURVES = "2026-12-01-decentralizepy-curves.md"
+AUDIT = "2026-12-01-privacy-audit.md"
+UTILITY = "2026-12-01-privacy-utility.md"
+INBOXES = "2026-12-01-robust-asynchrony.md"
+WORST = "2026-12-01-worst-user.md"
 
 PAIRS = "Random pairs: value, version, age stamp; million events per second, one core"
 TRAINING = "Local training and mixing, random 4-regular, two cores"
@@ -25,10 +36,20 @@ PLANNING = "Planning, one core"
 CAPACITY = "staleness_vs_capacity"
 FIT = r"[bc] = (-?[\d.]+ ± [\d.]+)"
 STRAGGLERS = "async_beats_sync_under_stragglers"
+ASYNCHRONY = "when_is_asynchrony_worth_it"
+PUBLISHED = "decentralizepy_curves"
 
 
 def _speed(name: str, nodes: str, column: str, digits: int | None = 2) -> Number:
     return Number(name, Place(BENCHMARKS, PAIRS, nodes), column, digits)
+
+
+def _row(name: str, file: str, heading: str, row: str) -> Number:
+    return Number(name, Place(file, heading, row), "measured", 3, "± 95 %")
+
+
+def _word(name: str, place: Place, pattern: str) -> Number:
+    return Number(name, place, "source", pattern=pattern)
 
 
 NUMBERS: tuple[Number | Sentence, ...] = (
@@ -116,6 +137,86 @@ NUMBERS: tuple[Number | Sentence, ...] = (
         4,
         "± 95 %",
     ),
+    _row("VersionsRandom", LINES, "one_version_per_message", "staleness, random targets, λ = 1, n = 64"),
+    _row("VersionsStalest", LINES, "one_version_per_message", "staleness, stalest first, λ = 1, n = 64"),
+    _row("VersionsAll", LINES, "one_version_per_message", "staleness, all versions, λ = 1, n = 64"),
+    _word(
+        "BoundVersions",
+        Place(LINES, "one_version_per_message", "staleness, stalest first, λ = 1, n = 64"),
+        r"times the bound (\d+)",
+    ),
+    _word(
+        "ExchangeConverge",
+        Place(LINES, "bounded_staleness", "rate, exchange every B steps, B = 8, h = 6 of the allowed"),
+        r"^(\d+) of 6 seeds",
+    ),
+    _word(
+        "FreeConverge",
+        Place(LINES, "bounded_staleness", "rate, free gossip, staleness to 14, h = 12 of the allowed"),
+        r"^(\d+) of 6 seeds",
+    ),
+    _row("WorstBias", WORST, "worst_user", "bias of the worst user, n = 1000, λ = 1"),
+    Number("WorstBiasExact", Place(WORST, "worst_user", "bias of the worst user, n = 1000, λ = 1"), "predicted"),
+    _row("WorstInstantFew", WORST, "worst_user", "worst at one instant, n = 10, λ = 1"),
+    _row("WorstInstant", WORST, "worst_user", "worst at one instant, n = 1000, λ = 1"),
+    _row("WorstInstantLog", WORST, "worst_user", "worst at one instant, n = 1000, λ = ln n"),
+    Number("ShareRing", Place(AUDIT, "privacy_audit", "share, 1 hop(s), rounds, ring"), "measured", 3),
+    _row("ShareFlight", AUDIT, "privacy_audit", "change of the share, 1 hop(s), in flight, w = ½, ring"),
+    _row("ShareHops", AUDIT, "privacy_audit", "change of the share, 2 hop(s), in flight, w = ½, ring"),
+    _row("SecureGain", UTILITY, "privacy_utility", "accuracy at ε = 1, one node, secure sums − local noise"),
+    _row("DecorGain", UTILITY, "privacy_utility", "accuracy at ε = 1, one node, DECOR, σ_p = σ − local noise"),
+    Number("ZipLeast", Place(UTILITY, "privacy_utility", "least μ, one node, ZIP-DL"), "measured", 2),
+    _row("RobustFactor", TRUST, "byzantine_breakdown", "largest factor of a round, all attacks, CS+, b = 3"),
+    Number(
+        "RobustBound",
+        Place(TRUST, "byzantine_breakdown", "largest factor of a round, all attacks, CS+, b = 3"),
+        "predicted",
+        3,
+    ),
+    _row("Echo", TRUST, "byzantine_breakdown", "error left, b = 8, CS+, echo"),
+    _word(
+        "EchoNeeded",
+        Place(TRUST, "byzantine_breakdown", "error left, b = 8, CS+, echo"),
+        r"allowed at least ([\d.]+)",
+    ),
+    _row("IosLost", LIARS, "byzantine_learning", "accuracy lost, one label each, IOS, isolation"),
+    _row(
+        "InboxGain",
+        INBOXES,
+        "robust_asynchrony",
+        "accuracy, trimmed mean − plain mean, sign flip, b = 3, latency 9",
+    ),
+    _row("FewestSlow", DESIGN, "topologies_in_seconds", "slowness of the fewest rounds, phones, consensus"),
+    _row(
+        "DesignFixed",
+        DESIGN,
+        "designed_networks",
+        "edge devices, quadratic: seconds of the best fixed graph / designed",
+    ),
+    _row(
+        "DesignChanging",
+        DESIGN,
+        "designed_networks",
+        "edge devices, quadratic: seconds of the best changing network / designed",
+    ),
+    _row("DesignTraining", DESIGN, "designed_networks", "phones, training: seconds of the best fixed graph / designed"),
+    _row("WaitAll", WAITING, ASYNCHRONY, "minibatch / best asynchronous, fixed, a = 2, τ = 0"),
+    Number(
+        "WaitAllTheory",
+        Place(WAITING, ASYNCHRONY, "minibatch / best asynchronous, fixed, a = 2, τ = 0"),
+        "predicted",
+        3,
+    ),
+    _row("WaitFirst", WAITING, ASYNCHRONY, "m-synchronous / best asynchronous, fixed, a = 2, τ = 0"),
+    _row("WaitEqual", WAITING, ASYNCHRONY, "waiting / asynchronous, fixed, a = 0, τ = 0"),
+    _row("WaitNear", WAITING, ASYNCHRONY, "waiting / asynchronous, fixed, a = 0, τ = 1"),
+    _row("WaitFar", WAITING, ASYNCHRONY, "waiting / asynchronous, fixed, a = 0, τ = 10"),
+    Sentence("CurvesFirst", CURVES, r"JWINS ended here ([\d.]+) points behind"),
+    Number("CurvesWhole", Place(CURVES, PUBLISHED, "accuracy, whole models, IID"), "measured", 3),
+    Number("CurvesWholeTheirs", Place(CURVES, PUBLISHED, "published accuracy, whole models, IID"), "measured", 3),
+    Sentence("PeerLeast", PEER, r"\| 10 \| `DGD` \|[^\n]*\| (\d+) \([^|\n]*\) \|\n"),
+    Sentence("PeerMost", PEER, r"\| 1,000 \| `ATC_Tracking` \|[^\n]*\| (\d+) \([^|\n]*\) \|\n"),
+    Sentence("PeerEven", PEER, r"breaks even after about ([\d,]+)\s+rounds of 10 agents"),
 )
 
 PACE = "% of rounds over 100 s, s = 20, time by steps"
@@ -222,4 +323,19 @@ VERDICTS: tuple[Judged, ...] = (
         Place(THOUSAND, "sparsification_at_scale", "JWINS: behind full, same rounds (points)"),
     ),
     Judged("", "accuracy, masked minus plain", Place(SECURE, None, "accuracy, masked − plain")),
+    Judged(
+        "",
+        "accuracy, ours minus its code, whole models",
+        Place(CURVES, PUBLISHED, "ours − published, whole models, IID"),
+    ),
+    Judged(
+        "",
+        "accuracy, ours minus its code, JWINS",
+        Place(CURVES, PUBLISHED, "ours − published, JWINS, stretches of labels"),
+    ),
+    Judged(
+        "",
+        "accuracy, ours minus its code, Epidemic Learning",
+        Place(CURVES, PUBLISHED, "ours − published, Epidemic Learning, Dirichlet(0.1)"),
+    ),
 )

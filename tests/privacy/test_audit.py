@@ -187,6 +187,17 @@ PLANS = {
         tl.directed_push(T.exponential(6), 12.0, compute=None, send=1.0, latency=0.5, drop=0.1, seed=0),
         "push",
     ),
+    "edges": (tl.poisson_edges(T.ring(6), 40, seed=0), None),
+    "pairwise": (
+        tl.pairwise(T.ring(6), 9.0, compute=clocks.poisson(0.5), communicate=1.0, atomic=False, latency=0.4, seed=0),
+        None,
+    ),
+    "matchings": (tl.matching_rounds(6, 8, seed=0), None),
+    "drawn matchings": (tl.drawn_matchings(6, 8), None),
+    "drawn gossip": (tl.drawn_gossip(T.ring(6), 40, update_rate=1.0, gossip_rate=1.0), None),
+    "push rounds": (tl.push_rounds(T.ring(6), 12, compute=1.0, gossip_rate=1.0, seed=0), None),
+    "version age": (tl.version_age(T.ring(6), 12.0, version_rate=1.0, source_rate=1.0, gossip_rate=1.0, seed=0), None),
+    "push": (tl.changing_rounds(tl.overlays.regular(8, 3, seed=0), 6, weights="push"), "push"),
 }  # fmt: skip
 
 

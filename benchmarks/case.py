@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 import gossipjax as gj
-from benchmarks import events, host, robust, sharing, systems
+from benchmarks import events, host, privacy, robust, sharing, systems
 from benchmarks.memory import peak_memory_bytes
 from benchmarks.works import WORKS, Work, setting
 from gossipjax import Protocol, Timeline
@@ -199,6 +199,8 @@ CASES: dict[str, Callable[..., dict[str, Any]]] = {
     "sharing": sharing.measure,
     "robust_rounds": lambda n, *names: robust.rounds(int(n), *names),
     "robust_sweep": robust.sweep,
+    "private_steps": privacy.steps,
+    "audits": privacy.audits,
     "planning": systems.planning,
     "sampled": lambda n: systems.learning(int(n)),
 }

@@ -53,10 +53,10 @@ def norm(tree: Params) -> Float[Array, ""]:
     return jnp.sqrt(jnp.sum(jnp.stack(squares)))
 
 
-def _shrunk(clip: Any, taken: Any, gradient: Params) -> tuple[Params, Bool[Array, ""]]:
-    """Scale a gradient to at most C, and say whether it was longer; ``taken`` is 0 for one that does not count."""
+def _shrunk(clip: Any, gradient: Params) -> tuple[Params, Bool[Array, ""]]:
+    """Scale a gradient to at most C, and say whether it was longer."""
     length = norm(gradient)
-    factor = jnp.minimum(1, jnp.asarray(clip, length.dtype) / length) * jnp.asarray(taken, length.dtype)
+    factor = jnp.minimum(1, jnp.asarray(clip, length.dtype) / length)
     return jax.tree.map(lambda leaf: factor.astype(leaf.dtype) * leaf, gradient), length > clip
 
 
@@ -64,19 +64,25 @@ def contributed(mechanism: Mechanism, loss: Partial, key: Key[Array, ""], params
     """Clip each contribution to a gradient, and add them up."""
     if mechanism.batch_size is None:
         value, gradient = jax.value_and_grad(loss, argnums=1)(key, params, batch)
-        total, longer = _shrunk(mechanism.clip, 1, gradient)
+        total, longer = _shrunk(mechanism.clip, gradient)
         return Contributed(value, total, longer.astype(jnp.result_type(float)))
 
-    def one(sample: Any, takes: Bool[Array, ""]) -> tuple[Array, Params, Array]:
-        value, gradient = jax.value_and_grad(loss, argnums=1)(key, params, sample)
-        part, longer = _shrunk(mechanism.clip, takes, gradient)
-        return value * takes.astype(value.dtype), part, longer & takes
+    def length(sample: Any) -> Array:
+        return norm(jax.grad(loss, argnums=1)(key, params, sample))
 
-    values, parts, longer = jax.vmap(one)(batch.samples, batch.takes)
+    # Two passes: gradients of single samples are needed for their norms alone, and are not kept.
+    lengths = jax.vmap(length)(batch.samples)
+    factors = jnp.minimum(1, jnp.asarray(mechanism.clip, lengths.dtype) / lengths) * batch.takes.astype(lengths.dtype)
+
+    def clipped(params: Params) -> tuple[Array, Array]:
+        values = jax.vmap(lambda sample: loss(key, params, sample))(batch.samples)
+        return jnp.sum(factors.astype(values.dtype) * values), values
+
+    total, values = jax.grad(clipped, has_aux=True)(params)
     there = jnp.maximum(jnp.sum(batch.takes), 1)
-    total = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), parts)
-    share = jnp.sum(longer).astype(jnp.result_type(float)) / there.astype(jnp.result_type(float))
-    return Contributed(jnp.sum(values) / there.astype(values.dtype), total, share)
+    longer = jnp.sum((lengths > mechanism.clip) & batch.takes).astype(lengths.dtype)
+    mean = jnp.sum(values * batch.takes.astype(values.dtype)) / there.astype(values.dtype)
+    return Contributed(mean, total, longer / there.astype(lengths.dtype))
 
 
 def released(mechanism: Mechanism, key: Key[Array, ""], total: Params) -> Params:

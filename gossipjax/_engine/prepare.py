@@ -40,6 +40,7 @@ from gossipjax.facts import Properties, check_requires
 from gossipjax.observe._models import Observer, bind_observers, check_observers
 from gossipjax.results._provenance import call_record, describe_call
 from gossipjax.results._trajectory import Trajectory, manifest
+from gossipjax.sharing._aims import check_aims
 from gossipjax.timeline import _moments
 from gossipjax.timeline._events import draw_window, first_of_run
 from gossipjax.types import Params, Protocol, Task, Timeline
@@ -208,6 +209,7 @@ def _check(
         check_weights(protocol.requires, timeline, first.mixing)
         check_graph(protocol, timeline, first.mixing)
         check_begins(timeline, first)
+        check_aims(protocol, timeline)
     measured = check_observers(observers, found.x, found.versions, found.meter)
     seeds, record = max(key.size, 1), _bytes(measured)
     _check_memory(seeds, found, facts, records * record)

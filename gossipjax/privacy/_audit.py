@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -52,6 +53,10 @@ def audit(
     by Δ. A contribution is reconstructed, noise included, if its unit vector lies in the row space. The optimum s_j is
     bracketed by certificates: ``mu`` is the upper one. Timing and peers are known to the observer. Gradients may depend
     on all that was heard before, since contributions enter causally.
+
+    The rank of K and what is reconstructed are decided in exact arithmetic, modulo a prime; weights that are no
+    fractions count as they are stored. Rounding is part of the certificates. Where it could move μ² by more than 1e-6,
+    ``certain`` is False, and μ is the local bound for contributions that are not known exactly.
 
     The rows of K come from the plan's own events in the engine's order: begin, step, mix; a message in flight has the
     content of its sending, at its delivery. Nodes hear what is delivered to them. Messages that a plan drops, or
@@ -102,13 +107,13 @@ def audit(
     _check(timeline, problem, flag("local_only", local_only), said, watchers, sigma)
     cuts = _cuts(prefixes, len(timeline))
     extra = _published(published, timeline.properties.num_nodes, cuts)
-    tapes = [] if problem is not None else _tapes(timeline, what, said, key)
+    tapes, exact = ([], []) if problem is not None else _tapes(timeline, what, said, key)
     node, made = (tapes[0].node, tapes[0].made) if tapes else contributions_made(timeline, what, key)
     n = timeline.properties.num_nodes
     counts = np.stack([np.bincount(node[made < cut], minlength=n) for cut in cuts])
     own_sigma = sigma.sigma if isinstance(sigma, PairwiseNoise) else sigma
     # μ is a multiple of Δ/σ, whose square may be no float.
-    views, scale = _views(tapes, watchers, (cuts, _in_units(sigma), eta, extra), counts), Delta / own_sigma
+    views, scale = _views((tapes, exact), watchers, (cuts, _in_units(sigma), eta, extra), counts), Delta / own_sigma
     return Audit(
         plan=timeline.properties.name,
         unit=what.unit,
@@ -155,29 +160,35 @@ class _Views(NamedTuple):
     gap: Float64[np.ndarray, "p o"]
 
 
-def _views(tapes: list[Tape], watchers: list, settings: tuple, counts: Int[np.ndarray, "p n"]) -> _Views:
-    (cuts, noise, rounding, published), n = settings, counts.shape[1]
+def _views(written: tuple, watchers: list, settings: tuple, counts: Int[np.ndarray, "p n"]) -> _Views:
+    (tapes, exact), (cuts, noise, rounding, published), n = written, settings, counts.shape[1]
     shape, shifts, brackets = (len(cuts), len(watchers), n), Shifts(), []
     views = _Views(np.zeros(shape), np.zeros(shape), np.zeros(shape, int), np.zeros(shape[:2], int), np.ones(shape[:2]))
-    touched = np.ones(shape, bool)
+    unsure, turned = np.zeros(shape, bool), np.zeros(shape[:2])
     for place in np.ndindex(shape[:2]):
-        found = [knowledge(tape, watchers[place[1]], cuts[place[0]], noise, rounding, published) for tape in tapes]
+        known = (watchers[place[1]], cuts[place[0]], noise, rounding, published)
+        found = [knowledge(tape, other, *known) for tape, other in zip(tapes, exact, strict=True)]
         if len(found) == 1:
             shifts.add(grams(found[0], tapes[0].node, n))
         else:
             brackets.append(joint_bracket(found, tapes[0].node, n) if found else Range(np.zeros(n), counts[place[0]]))
         for view in found:
-            sure = np.bincount(tapes[0].node[view.columns], view.reconstructed, minlength=n).astype(int)
+            node = tapes[0].node[view.columns]
+            sure = np.bincount(node, view.reconstructed, minlength=n).astype(int)
             views.reconstructed[place] = np.maximum(views.reconstructed[place], sure)
+            if view.gap < CLEAR_GAP:
+                unsure[place][node[~view.reconstructed]] = True
         views.heard[place] = found[0].heard if found else 0
         views.gap[place] = min((view.gap for view in found), default=np.inf)
-        touched[place] = np.isin(np.arange(n), np.concatenate([tapes[0].node[view.columns] for view in found] or [[]]))
+        turned[place] = max((view.turned for view in found), default=0.0)
     brackets = brackets or shifts.ranges()
     for place, bracket in zip(np.ndindex(shape[:2]), brackets, strict=True):
         limit = counts[place[0]]
-        unsure = touched[place] & (views.gap[place] < CLEAR_GAP)
-        views.upper[place] = np.where(unsure, limit, np.minimum(bracket.upper, limit))
-        views.lower[place] = np.minimum(bracket.lower, limit)
+        room = limit * turned[place]
+        views.upper[place] = np.where(
+            unsure[place], limit, np.clip(bracket.upper + room * (bracket.upper > 0), 0, limit)
+        )
+        views.lower[place] = np.clip(bracket.lower - room, 0, limit)
         for each in (views.upper, views.lower):
             each[place][np.asarray(members(watchers[place[1]]), int)] = np.nan
     return views
@@ -234,7 +245,14 @@ def _published(published: Any, n: int, cuts: list[int]) -> Float64[np.ndarray, "
     return reals("published", published, shape=(None, n), remedy=f"weights of the {n} models, one row for each sum")
 
 
-def _tapes(timeline: Timeline, what: Contributions, hears: Hears, key: Key[Array, ""]) -> list[Tape]:
+def _tapes(
+    timeline: Timeline, what: Contributions, hears: Hears, key: Key[Array, ""]
+) -> tuple[list[Tape], list[Callable[[], Tape]]]:
+    """Return a tape for each class of coordinates, and what writes it in exact arithmetic, once, if it is needed."""
     fragments = timeline.properties.num_fragments
     classes = [None] if fragments is None else list(range(fragments))
-    return [write_tape(timeline, what, hears, key, fragment) for fragment in classes]
+    write = functools.partial(write_tape, timeline, what, hears, key)
+    exact: list[Callable[[], Tape]] = [
+        functools.cache(functools.partial(write, fragment, residues=True)) for fragment in classes
+    ]
+    return [write(fragment) for fragment in classes], exact

@@ -41,10 +41,13 @@ class Contributions:
         """The unit of privacy in words."""
         return "the start value of one node" if self.of == "start" else "all steps of one node"
 
+    def rate(self, count: int) -> float:
+        """Return the learning rate of step number count − 1 of a node."""
+        return 1.0 if self.step_sizes is None else float(self.step_sizes[min(count, len(self.step_sizes)) - 1])
+
     def weights(self, count: int) -> Float64[np.ndarray, " count"]:
         """Return what gradients 0 … count − 1 of a node add to its model in its step number count − 1."""
-        rate = 1.0 if self.step_sizes is None else self.step_sizes[min(count, len(self.step_sizes)) - 1]
-        return rate * self.momentum ** np.arange(count - 1, -1, -1.0)
+        return self.rate(count) * self.momentum ** np.arange(count - 1, -1, -1.0)
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         return self.unit, {} if self.of == "start" else {"order": self.order, "local steps": self.local_steps}

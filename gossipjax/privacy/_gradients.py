@@ -17,6 +17,7 @@ from gossipjax._base.binding import Frozen, as_task
 from gossipjax._base.calls import recorded
 from gossipjax._base.clipping import Mechanism, Sampled, mechanism_of, private_loss
 from gossipjax._base.display import displayed
+from gossipjax._base.lazy import stats
 from gossipjax._base.placement import by_rows
 from gossipjax.privacy._gaussian import smallest_epsilon
 from gossipjax.types import Task
@@ -78,13 +79,17 @@ def node_dp(task: Task, *, clip: float, noise: float) -> Task:
 
 
 @by_rows
-def _draw(batch: Partial, width: Frozen[int], size: Any, key: Key[Array, ""], data: dict[str, Any], node: Any):
-    """Let each sample of the node's shard take part with probability B / shard size."""
+def _draw(batch: Partial, widths: Frozen, size: Any, key: Key[Array, ""], data: dict[str, Any], node: Any):
+    """Let each sample of the node's shard take part with probability B / shard size; room for those that do."""
+    width, room = widths.value
     first, last = data["offsets"][node], data["offsets"][node + 1]
     coins, inner = jax.random.split(key)
-    lanes = jnp.arange(width.value, dtype=first.dtype)
+    lanes = jnp.arange(width, dtype=first.dtype)
     share = jnp.asarray(size, jnp.float32) / (last - first).astype(jnp.float32)
-    takes = jax.random.bernoulli(coins, share, (width.value,)) & (lanes < last - first)
+    takes = jax.random.bernoulli(coins, share, (width,)) & (lanes < last - first)
+    if room < width:
+        lanes = jnp.flatnonzero(takes, size=room, fill_value=width).astype(first.dtype)
+        takes = lanes < width
 
     before = jnp.arange(len(data["offsets"]), dtype=node.dtype) <= node
 
@@ -117,8 +122,9 @@ def sample_dp(task: Task, *, clip: float, noise: float, batch_size: int) -> Task
     That the sample is not in every batch lowers the loss further; this is not counted here, nor may it be combined with
     :func:`gossipjax.audit` (``noise=z``, ``sensitivity=1``), which says how much less single observers learn.
 
-    Streams, losses and precision: as :func:`node_dp` says. A step takes the gradients of the whole shard, of which
-    those in the batch count: its work and memory grow with the largest shard.
+    Streams, losses and precision: as :func:`node_dp` says. A step has room for the samples that a batch can have:
+    for B = 16 of m = 500 these are 38. A larger batch, one in a million, loses its last samples; the guarantee does not
+    depend on which samples are drawn.
 
     Args:
         task: whose shards are lists of samples, :func:`gossipjax.tasks.classification` or
@@ -142,9 +148,19 @@ def sample_dp(task: Task, *, clip: float, noise: float, batch_size: int) -> Task
     sizes = _shard_sizes(task)
     least = f"the smallest shard has {sizes.min()} samples"
     size = whole("batch_size", batch_size, least=1, most=int(sizes.min()), remedy=least)
-    draw = Partial(_draw, task.batch, Frozen(int(sizes.max())), float(size))
+    draw = Partial(_draw, task.batch, Frozen((int(sizes.max()), _room(sizes, size))), float(size))
     loss = Partial(private_loss, mechanism._replace(batch_size=float(size)), task.loss)
     return dataclasses.replace(task, batch=draw, loss=loss)
+
+
+_OVERFULL = 1e-6
+"""Probability with which a batch has more samples than there is room for; the last ones are left out then."""
+
+
+def _room(sizes: np.ndarray, batch_size: int) -> int:
+    """Return the number of samples that batches of expected size B have, hardly ever more, from shards of sizes m."""
+    distinct = np.unique(sizes)
+    return int(np.max(np.minimum(stats.binom.isf(_OVERFULL, distinct, batch_size / distinct), distinct)))
 
 
 def _shard_sizes(task: Task) -> np.ndarray:

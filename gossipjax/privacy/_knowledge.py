@@ -1,23 +1,31 @@
-"""What an observer knows of the contributions of others: a factor of a projector."""
+"""What an observer knows of the contributions of others: a factor of a projector.
+
+Which contributions are known exactly, and the dimension of what is known, are decided in exact arithmetic, modulo a
+prime. Directions are those of float64, with a bound on how far rounding turns them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int
+import scipy.sparse as sp
+from jaxtyping import Bool, Float64, Int, Int64
 
+from gossipjax.privacy._combinations import lengths
+from gossipjax.privacy._events import fraction_of
 from gossipjax.privacy._noise import PairwiseNoise, factor_of
 from gossipjax.privacy._observers import Wire, heard_by, members
+from gossipjax.privacy._residues import determined, product, rank, residues_of
 from gossipjax.privacy._sensitivity import Range
 from gossipjax.privacy._tape import Tape
 
-CLEAR_GAP = 1e3
-"""Ratio of neighbouring singular values from which a rank is no matter of rounding."""
-_LOST, _PRESENT = 1e-12, 1e-8
-"""Singular values of all models, over the largest, that are near rounding, and that one mixing can only make 0."""
-_CERTAIN = 1e-9
-"""Distance from one within which a contribution counts as reconstructed."""
+CLEAR_GAP = 1e6
+"""Ratio of a singular value and of the rounding of the matrix from which its direction is clear: to 1e-6."""
+_NEAR = 1e-5
+"""Distance from one within which it is decided in exact arithmetic whether a contribution is known exactly."""
+_EPS = float(np.finfo(float).eps)
 
 
 class Knowledge(NamedTuple):
@@ -26,17 +34,42 @@ class Knowledge(NamedTuple):
     columns: Int[np.ndarray, " k"]
     """Contributions of others that enter what it hears."""
     factor: Float64[np.ndarray, "r k"]
-    """G with ``M = Gᵀ G``."""
+    """G with ``M = Gᵀ G``; where the gap is not clear, of the directions that are clear."""
     reconstructed: Bool[np.ndarray, " k"]
     """Whether it knows the contribution exactly, noise included."""
     heard: int
     """Number of messages or sums that it hears."""
     gap: float
-    """Ratio of the smallest singular value that counts and the largest that does not."""
+    """Ratio of the smallest singular value of all that it knows and of the rounding of what it hears; for noise of
+    pairs, less by as much as it amplifies rounding."""
+    turned: float
+    """How far rounding may change M, in the spectral norm."""
+
+
+class _Heard(NamedTuple):
+    """The matrix of what an observer hears: a row for each message."""
+
+    columns: Int[np.ndarray, " k"]
+    rows: Float64[np.ndarray, "r k"]
+    error: Float64[np.ndarray, " r"]
+    """Bound on the error of each entry of a row."""
+    exact: Callable[[], Int64[np.ndarray, "r k"]]
+    """The same matrix modulo a prime."""
+    messages: int
+
+
+class _Space(NamedTuple):
+    """An orthonormal basis of a row space, and whether unit vectors lie in it."""
+
+    basis: Float64[np.ndarray, "r k"]
+    sure: Bool[np.ndarray, " k"]
+    gap: float
+    turned: float
 
 
 def knowledge(
     tape: Tape,
+    exact: Callable[[], Tape],
     observer: tuple[int, ...] | Wire,
     cut: int,
     noise: float | PairwiseNoise,
@@ -47,90 +80,156 @@ def knowledge(
 
     Args:
         tape: of the plan.
+        exact: returns the same tape modulo a prime.
         observer: nodes or a wire.
         cut: number of events.
         noise: standard deviation, or noise of pairs.
         rounding: standard deviation of noise on what is heard, relative to that of contributions.
         published: weights of the final models in sums that everyone sees.
     """
+    heard = _heard(
+        tape, exact, observer, cut, _scaled(published) if published is not None and not rounding else published
+    )
+    mixed = None
+    if isinstance(noise, PairwiseNoise):
+        written = factor_of(noise, tape.node, _numbers(tape.node))
+        mixed = written.F[heard.columns][:, written.unknown_to(members(observer))]
+    if rounding:
+        factor, space = _blurred(heard, mixed, rounding, 1.0 if isinstance(noise, PairwiseNoise) else noise)
+    else:
+        space = _row_space(heard)
+        factor = space.basis / noise if mixed is None else _under(space.basis, mixed)
+    reach = 1.0 if mixed is None else 2 * (1 + _norm(mixed))
+    return Knowledge(heard.columns, factor, space.sure, heard.messages, space.gap / reach, space.turned * reach)
+
+
+def _scaled(published: Float64[np.ndarray, "k n"]) -> Float64[np.ndarray, "k n"]:
+    """Let the largest weight of each sum be one: its length says nothing."""
+    largest = np.abs(published).max(axis=1, keepdims=True, initial=0.0)
+    return published / np.where(largest > 0, largest, 1.0)
+
+
+def _heard(tape: Tape, exact: Callable[[], Tape], observer, cut: int, published) -> _Heard:
     entries, when = heard_by(observer, tape)
-    own, known = members(observer), tape.made < cut
-    columns = np.flatnonzero(known & ~np.isin(tape.node, own))
+    columns = np.flatnonzero((tape.made < cut) & ~np.isin(tape.node, members(observer)))
     entries = entries[when < cut]
-    rows = tape.rows(entries, columns)
-    terms = np.abs(rows).max(axis=1, initial=0.0)
+    rows, error = tape.rows(entries, columns), tape.errors(entries)
     if published is not None:
-        rows = np.concatenate([rows, published @ tape.final[:, columns]])
-        summed = np.abs(published) @ np.abs(tape.final[:, columns])
-        terms = np.append(terms, summed.max(axis=1, initial=0.0))
+        final = tape.final[:, columns]
+        rows = np.concatenate([rows, published @ final])
+        weights, terms = np.abs(published), _EPS * (len(final) + 2)
+        error = np.append(error, weights @ (tape.final_rounding + terms * lengths(final)))
     live = np.any(rows != 0, axis=0)
     columns, rows = columns[live], rows[:, live]
-    error = np.finfo(float).eps * (cut + len(tape.final)) * terms
-    error[: len(entries)] = 0.0  # nothing cancels in a model
-    clear = np.inf
-    if not rounding:  # the length of a row says nothing then, and must not decide the rank
-        largest = np.abs(rows).max(axis=1, initial=0.0)
-        there = error > 0
-        clear = float(np.min(largest[there] / error[there], initial=np.inf))
-        scale = np.where(largest > CLEAR_GAP * error, largest, terms)  # a row of rounding keeps its size
-        scale = np.where(scale > 0, scale, 1)
-        rows, error = rows / scale[:, None], error / scale
-    values, right, gap = _row_space(rows, float(np.linalg.norm(error)))
-    gap = min(gap, clear)
-    if published is not None and len(values) < len(columns) and _fades(tape, columns):
-        gap = 1.0
-    sure = np.sum(right**2, axis=0) >= 1 - _CERTAIN
-    return Knowledge(
-        columns, _factor(tape, columns, rows, values, right, own, noise, rounding), sure, len(entries), gap
-    )
+
+    def modular() -> Int64[np.ndarray, "r k"]:
+        other = exact()
+        found = other.rows(entries, columns).astype(np.int64)
+        if published is None:
+            return found
+        fractions = {value: fraction_of(value) for value in np.unique(published).tolist()}
+        final = other.final[:, columns].astype(np.int64)
+        return np.concatenate([found, product(residues_of(published, fractions), final)])
+
+    return _Heard(columns, rows, error, modular, len(entries))
 
 
-def _fades(tape: Tape, columns: Int[np.ndarray, " k"]) -> bool:
-    """Return whether a direction of the start values is lost in rounding before the end, not by one mixing.
-
-    What is left of it is published, and an observer in exact arithmetic reads it.
-    """
-    if np.any(tape.made >= 0):
-        return False
-    n = len(tape.final)
-    known, least = len(columns), 1.0
-    for models in [*(block for block in tape.blocks if len(block) == n), tape.final]:
-        values = np.linalg.svd(models[:, columns], compute_uv=False)
-        counted = values[values > _LOST * values[0]]
-        if len(counted) < known and least < _PRESENT:
-            return True
-        known, least = len(counted), min(1.0, counted[-1] / values[0])
-    return False
-
-
-def _row_space(rows: np.ndarray, error: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return the singular values that count, their right vectors, and the gap to those that do not.
-
-    Args:
-        rows: of the matrix.
-        error: bound on the rounding of all rows.
-    """
+def _row_space(heard: _Heard) -> _Space:
+    """Find the row space: its dimension in exact arithmetic, unless it is clear that no row depends on others."""
+    k = len(heard.columns)
+    scale = np.maximum(heard.error, _EPS * lengths(heard.rows))
+    rows = heard.rows / np.where(scale > 0, scale, 1.0)[:, None]  # every entry with an error of at most one
+    rows = rows[scale > 0]
     if not rows.size:
-        return np.zeros(0), np.zeros((0, rows.shape[1])), np.inf
+        return _Space(np.zeros((0, k)), np.zeros(k, bool), np.inf, 0.0)
+    values, right = _singular(rows)
+    floor = _floor(rows, values)
+    near = np.sum(right**2, axis=0) >= 1 - _NEAR
+    if len(values) == len(rows) and values[-1] >= CLEAR_GAP * floor and not near.any():
+        return _Space(right, near, float(values[-1] / floor), float(floor / values[-1]))
+    residues = heard.exact()[scale > 0]
+    known = rank(residues)
+    if (gap := _gap(values, known, floor)) >= CLEAR_GAP:
+        right = right[:known]
+        near = np.sum(right**2, axis=0) >= 1 - _NEAR
+        if near.any() and rank(residues[:, ~near]) != known - near.sum():
+            near &= determined(residues)[1]
+        return _Space(right, near, gap, 1 / gap)
+    return _split(rows, residues)
+
+
+def _split(rows: Float64[np.ndarray, "r k"], residues: Int64[np.ndarray, "r k"]) -> _Space:
+    """Find the row space as unit vectors that are known exactly, and the rest."""
+    known, sure = determined(residues)
+    units, rest = np.eye(len(sure))[sure], rows[:, ~sure]
+    left = known - len(units)
+    if not left:
+        return _Space(units, sure, np.inf, 0.0)
+    values, right = _singular(rest)
+    floor = _floor(rest, values)
+    gap = _gap(values, left, floor)
+    kept = min(left, int(np.sum(values >= CLEAR_GAP * floor)))
+    basis = np.zeros((kept, len(sure)))
+    basis[:, ~sure] = right[:kept]
+    turned = floor / values[kept - 1] if kept else 0.0
+    return _Space(np.concatenate([units, basis]), sure, gap, float(turned))
+
+
+def _singular(rows: Float64[np.ndarray, "r k"]) -> tuple[np.ndarray, np.ndarray]:
+    """Return singular values and right vectors."""
     tall, triangle = np.linalg.qr(rows.T)  # twice as fast as a factorization of the wide matrix
     _, values, right = np.linalg.svd(triangle.T, full_matrices=False)
-    rank = int(np.sum(values > max(values[0] * max(rows.shape) * np.finfo(float).eps, error)))
-    if not rank:
-        return np.zeros(0), np.zeros((0, rows.shape[1])), 1.0
-    last = max(values[rank] if rank < len(values) else 0.0, error)
-    right = right[:rank] @ tall.T
-    return values[:rank], right, float(values[rank - 1] / last) if last > 0 else np.inf
+    return values, right @ tall.T
 
 
-def _factor(tape, columns, rows, values, right, own, noise, rounding) -> Float64[np.ndarray, "r k"]:
-    if not isinstance(noise, PairwiseNoise):
-        return right * (values / np.hypot(values, rounding))[:, None] / noise
-    written = factor_of(noise, tape.node, _numbers(tape.node))
-    mixed = rows @ written.F[columns][:, written.unknown_to(own)]
-    left, spread, _ = np.linalg.svd(mixed, full_matrices=False)
-    rank = len(values)  # every contribution has noise of its own
-    scale = np.hypot(spread[:rank], rounding * noise.sigma)
-    return (left[:, :rank].T @ rows) / scale[:, None]
+def _floor(rows: Float64[np.ndarray, "r k"], values: Float64[np.ndarray, " s"]) -> float:
+    """Bound the rounding of rows whose entries have errors of at most one, and that of their factorization."""
+    return float(np.sqrt(np.count_nonzero(rows)) + _EPS * max(rows.shape) * values[0])
+
+
+def _gap(values: Float64[np.ndarray, " s"], known: int, floor: float) -> float:
+    """Compare the smallest singular value that counts with rounding, and with the next one, which is rounding, too."""
+    if not known:
+        return np.inf
+    if known > len(values):
+        return 0.0
+    next_one = values[known] if known < len(values) else 0.0
+    return float(values[known - 1] / max(floor, next_one))
+
+
+def _norm(mixed: sp.csc_array) -> float:
+    """Bound the spectral norm of a matrix, by those of its largest row and column."""
+    absolute = abs(mixed)
+    rows, columns = (absolute.sum(axis=axis).max(initial=0.0) for axis in (0, 1))
+    return float(np.sqrt(rows * columns))
+
+
+def _under(basis: Float64[np.ndarray, "r k"], mixed: sp.csc_array) -> Float64[np.ndarray, "r k"]:
+    """Return G with ``Gᵀ G = Qᵀ (Q F Fᵀ Qᵀ)⁻¹ Q`` for noise ``F z`` on the contributions."""
+    if not len(basis):
+        return basis
+    left, spread, _ = np.linalg.svd(np.asarray((mixed.T @ basis.T).T), full_matrices=False)
+    return (left.T @ basis) / spread[:, None]
+
+
+def _blurred(
+    heard: _Heard, mixed: sp.csc_array | None, rounding: float, noise: float
+) -> tuple[Float64[np.ndarray, "r k"], _Space]:
+    """Return G and what is known of messages with noise: rows that rounding makes differ do not count, then."""
+    rows, k = heard.rows, len(heard.columns)
+    if not rows.size:
+        return np.zeros((0, k)), _Space(np.zeros((0, k)), np.zeros(k, bool), np.inf, 0.0)
+    if mixed is None:
+        values, right = _singular(rows)
+        factor = right * (values / np.hypot(values, rounding))[:, None] / noise
+    else:
+        left, spread, _ = np.linalg.svd(np.asarray((mixed.T @ rows.T).T), full_matrices=False)
+        factor = (left.T @ rows) / np.hypot(spread, rounding)[:, None]
+        values = np.linalg.svd(rows, compute_uv=False)
+    there = np.count_nonzero(rows, axis=1)
+    error = float(np.sqrt(np.sum(heard.error**2 * there)) + _EPS * max(rows.shape) * values[0])
+    gap = rounding / error if error > 0 else np.inf
+    return factor, _Space(factor, determined(heard.exact())[1], gap, 2 / gap)
 
 
 def _numbers(node: Int[np.ndarray, " c"]) -> Int[np.ndarray, " c"]:

@@ -47,7 +47,7 @@ class Audit:
     heard: Int[np.ndarray, " o"]
     """Messages, or sums, that the observer hears."""
     gap: Float64[np.ndarray, " o"]
-    """Ratio of the smallest singular value that counts and the largest that counts as zero."""
+    """Ratio of the smallest singular value of what the observer knows and of the rounding of what it hears."""
     sigma: float
     """σ, of noise of pairs its independent part."""
     sensitivity: float
@@ -67,7 +67,10 @@ class Audit:
 
     @property
     def certain(self) -> Bool[np.ndarray, " o"]:
-        """Whether the rank of what an observer knows is clear; if not, nothing is called hidden: μ is local."""
+        """Whether what an observer knows is clear of rounding; if not, μ is local for what it may know.
+
+        How much it knows, and which contributions exactly, is decided in exact arithmetic in any case.
+        """
         return self.gap >= CLEAR_GAP
 
     def epsilon(self, delta: float) -> Float64[np.ndarray, "o n"]:

@@ -8,11 +8,17 @@ import numpy as np
 from jaxtyping import Array, Bool, Float64, Int, Key
 
 from gossipjax._base.memory import check_memory
-from gossipjax.mixing._forms import DenseMixing, PairMixing, TableMixing
+from gossipjax.facts import Properties
+from gossipjax.mixing._forms import PairMixing
+from gossipjax.privacy._combinations import Floats, Residues, combination, rounding, sums
 from gossipjax.privacy._contributions import Contributions, Hears
 from gossipjax.privacy._events import host_events, plain_events
 from gossipjax.types import NOBODY, Timeline
 
+_BYTES = 12.0
+"""Of a coefficient: in float64, and its residue."""
+_STEP = 4 * float(np.finfo(float).eps)
+"""Rounding of the coefficient of a step, relative to its size."""
 HostEvent: TypeAlias = Any
 """An event with NumPy arrays in the place of JAX arrays."""
 
@@ -35,38 +41,50 @@ class Tape(NamedTuple):
     block: Int[np.ndarray, " m"]
     row: Int[np.ndarray, " m"]
     """The row of :attr:`blocks` with the content."""
-    blocks: list[Float64[np.ndarray, "rows columns"]]
-    """Contents: coefficients of the contributions made so far."""
-    final: Float64[np.ndarray, "n c"]
-    """The models at the end."""
+    blocks: list[np.ndarray]
+    """Contents ``(rows, columns)``: coefficients of the contributions made so far, or their residues."""
+    rounding: list[Float64[np.ndarray, " rows"]]
+    """Bound on the error of each entry in each row of the blocks; 0 for residues."""
+    final: np.ndarray
+    """The models ``(n, c)`` at the end."""
+    final_rounding: Float64[np.ndarray, " n"]
     links: Bool[np.ndarray, "n n"]
     """Whether the first node receives anything from the second."""
 
-    def rows(self, chosen: Int[np.ndarray, " r"], columns: Int[np.ndarray, " k"]) -> Float64[np.ndarray, "r k"]:
-        """Return the contents of some entries, in some columns."""
-        found = np.zeros((len(chosen), len(columns)))
+    def rows(self, chosen: Int[np.ndarray, " r"], columns: Int[np.ndarray, " k"]) -> np.ndarray:
+        """Return the contents ``(r, k)`` of some entries, in some columns."""
+        found = np.zeros((len(chosen), len(columns)), self.final.dtype)
         for place, entry in enumerate(chosen):
             content = self.blocks[self.block[entry]][self.row[entry]]
             there = columns < len(content)
             found[place, there] = content[columns[there]]
         return found
 
+    def errors(self, chosen: Int[np.ndarray, " r"]) -> Float64[np.ndarray, " r"]:
+        """Return bounds on the error of each entry of these contents."""
+        return np.asarray([self.rounding[self.block[entry]][self.row[entry]] for entry in chosen], float)
+
 
 class _Recorder:
     """Collects entries; the content of a message in flight stays with the row that holds it."""
 
-    def __init__(self, num_nodes: int):
-        self.num_nodes = num_nodes
+    def __init__(self, num_nodes: int, stored: Any):
+        self.num_nodes, self.stored = num_nodes, stored
         self.links = np.zeros((num_nodes, num_nodes), bool)
         self.blocks: list[np.ndarray] = []
+        self.rounding: list[np.ndarray] = []
         self.entries: list[tuple[int, ...]] = []
         self.in_flight: dict[int, int] = {}
 
-    def transfers(self, t: int, senders: np.ndarray, receivers: np.ndarray, old: np.ndarray) -> None:
+    def _keep(self, contents: np.ndarray, error: np.ndarray) -> int:
+        self.blocks.append(contents.astype(self.stored, copy=False))
+        self.rounding.append(error)
+        return len(self.blocks) - 1
+
+    def transfers(self, t: int, senders: np.ndarray, receivers: np.ndarray, old: np.ndarray, error: np.ndarray) -> None:
         """Record messages that leave, arrive, or both, in one event; all rows are read before one is written."""
         distinct, place = np.unique(senders, return_inverse=True)
-        self.blocks.append(old[distinct])
-        block, n = len(self.blocks) - 1, self.num_nodes
+        block, n = self._keep(old[distinct], error[distinct]), self.num_nodes
         listed = list(zip(senders.tolist(), receivers.tolist(), place.tolist(), strict=True))
         for sender, receiver, _ in listed:
             if sender >= n and sender in self.in_flight and receiver < n:
@@ -87,11 +105,71 @@ class _Recorder:
         else:  # read once more
             self.entries.append((t, sender, receiver, sent, block, row))
 
-    def sums(self, t: int, receivers: np.ndarray, contents: np.ndarray) -> None:
+    def sums(self, t: int, receivers: np.ndarray, contents: np.ndarray, error: np.ndarray) -> None:
         """Record the sum that each receiver hears."""
-        self.blocks.append(contents)
+        block = self._keep(contents, error)
         for row, receiver in enumerate(receivers.tolist()):
-            self.entries.append((t, receiver, receiver, t, len(self.blocks) - 1, row))
+            self.entries.append((t, receiver, receiver, t, block, row))
+
+
+class _Run:
+    """The rows of a run: coefficients of contributions, and bounds on their rounding."""
+
+    def __init__(self, facts: Properties, contributions: Contributions, total: int, arithmetic: Any):
+        n, rows = facts.num_nodes, facts.num_rows + facts.num_slots
+        self.contributions, self.arithmetic, self.name = contributions, arithmetic, facts.name
+        self.Y, self.error = np.zeros((rows, total), arithmetic.kind), np.zeros(rows)
+        self.own: list[list[int]] = [[] for _ in range(n)]
+        self.count = 0
+        if contributions.of == "start":
+            self.Y[:n], self.count = np.eye(n), n
+
+    def number(self, nodes: np.ndarray) -> list[np.ndarray]:
+        """Number the columns of the nodes' next steps; return what these add to the rows, in columns of the node."""
+        steps, changes = self.contributions.local_steps, []
+        for node in nodes.tolist():
+            own = self.own[node]
+            own += range(self.count, self.count + steps)
+            added = np.zeros(len(own), self.arithmetic.kind)
+            for count in range(len(own) - steps + 1, len(own) + 1):
+                added[:count] = self.arithmetic.added(added[:count], self.arithmetic.steps(self.contributions, count))
+            changes.append(added)
+            self.count += steps
+        return changes
+
+    def step(self, nodes: np.ndarray, changes: list[np.ndarray]) -> None:
+        """Add the steps of the nodes to their rows."""
+        for node, change in zip(nodes.tolist(), changes, strict=True):
+            own = self.own[node]
+            self.Y[node, own] = self.arithmetic.added(self.Y[node, own], change)
+            if not self.arithmetic.residues:
+                largest = np.abs(self.Y[node, own]).max() + np.abs(change).max()
+                self.error[node] += _STEP * self.contributions.local_steps * largest
+
+    def mix(self, event: HostEvent, t: int, recorder: _Recorder, hears: Hears, fragment: int | None) -> None:
+        """Record what is said in an event, and mix."""
+        Y, size = self.Y[:, : self.count], len(self.Y)
+        if hears == "sums":
+            W = sums(event.mixing, size, self.name)
+            hearing = np.flatnonzero(W.any(axis=1))
+            recorder.sums(t, hearing, self.arithmetic.combined(W[hearing], None, Y), self._rounded(W[hearing], None))
+        mixed = combination(event.mixing, size, fragment, self.name, self.arithmetic)
+        senders, receivers = mixed.senders, mixed.receivers
+        apart = senders != receivers
+        if hears == "sums":
+            recorder.links[receivers[apart], senders[apart]] = True
+        else:
+            lost = _unheard(event, senders[apart], size)
+            who, to = np.append(senders[apart], lost), np.append(receivers[apart], np.full(len(lost), NOBODY))
+            recorder.transfers(t, who, to, Y, self.error)
+        error = self._rounded(mixed.weights, mixed.rows)
+        Y[mixed.written] = self.arithmetic.combined(mixed.weights, mixed.rows, Y)
+        self.error[mixed.written] = error
+
+    def _rounded(self, weights: np.ndarray, rows: Int[np.ndarray, "k d"] | None) -> Float64[np.ndarray, " k"]:
+        if self.arithmetic.residues:
+            return np.zeros(len(weights))
+        return rounding(weights, rows, self.error, self.Y[:, : self.count])
 
 
 def write_tape(
@@ -100,6 +178,8 @@ def write_tape(
     hears: Hears,
     key: Key[Array, ""],
     fragment: int | None = None,
+    *,
+    residues: bool = False,
 ) -> Tape:
     """Run the plan on the identity: rows of models are coefficients of the contributions.
 
@@ -109,11 +189,12 @@ def write_tape(
         hears: whether receivers hear messages, or only the weighted sum of each round.
         key: of the run.
         fragment: the class of coordinates, where messages name fragments; None: whole models.
+        residues: give coefficients modulo the prime of :mod:`~gossipjax.privacy._residues`, not in float64.
 
     Raises:
         ValueError: events that the audit cannot read, or a tape that does not fit into memory.
     """
-    facts = timeline.properties
+    facts, arithmetic = timeline.properties, Residues if residues else Floats
     n, rows = facts.num_nodes, facts.num_rows + facts.num_slots
     acting, saying = [], []
     for event in plain_events(timeline, key):
@@ -122,25 +203,19 @@ def write_tape(
     total = n if contributions.of == "start" else contributions.local_steps * sum(map(len, acting))
     _check_size(saying, acting, contributions, total, rows, facts.name)
     node, made = _columns(contributions, acting, n)
-    Y = np.zeros((rows, total))
-    if contributions.of == "start":
-        Y[:n] = np.eye(n)
-    own: list[list[int]] = [[] for _ in range(n)]
-    recorder, count = _Recorder(n), n if contributions.of == "start" else 0
-    for t, (event, nodes) in enumerate(zip(host_events(timeline, key), acting, strict=True)):
-        changes = [
-            _change(contributions, own[node], count + k * contributions.local_steps) for k, node in enumerate(nodes)
-        ]
-        count += contributions.local_steps * len(nodes)
+    run, recorder = _Run(facts, contributions, total, arithmetic), _Recorder(n, arithmetic.stored)
+    for t, (event, nodes) in enumerate(zip(host_events(timeline, key, residues), acting, strict=True)):
+        changes = run.number(nodes)
         if contributions.order == "adapt_then_combine":
-            _add(Y, nodes, own, changes)
+            run.step(nodes, changes)
         if event.mixing is not None:
-            _mix(Y[:, :count], event, t, recorder, hears, fragment, facts.name)
+            run.mix(event, t, recorder, hears, fragment)
         if contributions.order == "combine_then_adapt":
-            _add(Y, nodes, own, changes)
+            run.step(nodes, changes)
     entries = np.asarray(recorder.entries, np.int64).reshape(-1, 6).T
-    said = dict(zip(("event", "sender", "receiver", "sent", "block", "row"), entries, strict=True))
-    return Tape(node, made, **said, blocks=recorder.blocks, final=Y[:n], links=recorder.links)
+    said: Any = dict(zip(("event", "sender", "receiver", "sent", "block", "row"), entries, strict=True))
+    said |= {"blocks": recorder.blocks, "rounding": recorder.rounding, "links": recorder.links}
+    return Tape(node, made, **said, final=run.Y[:n].astype(arithmetic.stored), final_rounding=run.error[:n])
 
 
 def contributions_made(
@@ -183,117 +258,15 @@ def _check_size(
     saying: list[int], acting: list, contributions: Contributions, total: int, rows: int, name: str
 ) -> None:
     """Estimate the memory of the contents, and refuse what does not fit."""
-    count, size = total if contributions.of == "start" else 0, 8.0 * rows * total
+    count, size = total if contributions.of == "start" else 0, _BYTES * rows * total
     for said, nodes in zip(saying, acting, strict=True):
         count += contributions.local_steps * len(nodes)
-        size += 8.0 * said * count
+        size += _BYTES * said * count
     check_memory(
         f"{name}: an audit of {total:,} contributions in {len(saying):,} events",
         size,
         "audit a shorter part of the plan, such as plan[:100], or start values instead of steps",
     )
-
-
-def _change(contributions: Contributions, own: list[int], first: int) -> Float64[np.ndarray, " s"]:
-    """Number the columns of a node's next steps, and return what these add to its row, in all of its columns."""
-    own += range(first, first + contributions.local_steps)
-    added = np.zeros(len(own))
-    for count in range(len(own) - contributions.local_steps + 1, len(own) + 1):
-        added[:count] += contributions.weights(count)
-    return added
-
-
-def _add(Y: np.ndarray, nodes: np.ndarray, own: list[list[int]], changes: list[np.ndarray]) -> None:
-    for node, change in zip(nodes.tolist(), changes, strict=True):
-        Y[node, own[node]] += change
-
-
-def _mix(
-    Y: np.ndarray, event: HostEvent, t: int, recorder: _Recorder, hears: Hears, fragment: int | None, name: str
-) -> None:
-    """Record what is said in an event, and mix."""
-    if hears == "sums":
-        W = _off_diagonal(event.mixing, len(Y), name)
-        hearing = np.flatnonzero(W.any(axis=1))
-        recorder.sums(t, hearing, W[hearing] @ Y)
-    senders, receivers, written, new = _mixed(Y, event.mixing, fragment, name)
-    apart = senders != receivers
-    if hears == "sums":
-        recorder.links[receivers[apart], senders[apart]] = True
-    else:
-        lost = _unheard(event, senders[apart], len(Y))
-        who, to = np.append(senders[apart], lost), np.append(receivers[apart], np.full(len(lost), NOBODY))
-        recorder.transfers(t, who, to, Y)
-    Y[written] = new
-
-
-_Mixed = tuple[np.ndarray, np.ndarray, Any, np.ndarray]
-"""Senders and receivers of the transfers, rows that are written, and what is written."""
-
-
-def _mixed(Y: np.ndarray, mixing: HostEvent, fragment: int | None, name: str) -> _Mixed:
-    if isinstance(mixing, DenseMixing):
-        return _from_matrix(Y, mixing.W)
-    if isinstance(mixing, TableMixing):
-        return _from_table(Y, mixing)
-    if isinstance(mixing, PairMixing):
-        return _from_pairs(Y, mixing)
-    return _averaged(Y, mixing, fragment, name)
-
-
-def _from_matrix(Y: np.ndarray, W: Any) -> _Mixed:
-    receivers, senders = np.nonzero(W)
-    return senders, receivers, slice(None), W @ Y
-
-
-def _from_pairs(Y: np.ndarray, mixing: Any) -> _Mixed:
-    there = (mixing.senders < len(Y)) & (mixing.receivers < len(Y))
-    senders, receivers = mixing.senders[there], mixing.receivers[there]
-    new = mixing.keep[there, None] * Y[receivers] + mixing.weights[there, None] * Y[senders]
-    return senders, receivers, receivers, new
-
-
-def _from_table(Y: np.ndarray, mixing: Any) -> _Mixed:
-    receivers, lanes = np.nonzero(mixing.weights)
-    new = mixing.self_weight[:, None] * Y
-    for neighbors, weights in zip(mixing.neighbors.T, mixing.weights.T, strict=True):
-        new += weights[:, None] * Y[neighbors]
-    return mixing.neighbors[receivers, lanes], receivers, slice(None), new
-
-
-def _averaged(Y: np.ndarray, mixing: Any, fragment: int | None, name: str) -> _Mixed:
-    """Average the members that send this class of coordinates; the only target of a group is who averages."""
-    there = mixing.targets < len(Y)
-    if np.any(there.sum(axis=1) > 1):
-        raise ValueError(
-            f"{name} has groups of which several rows take the average, and does not say who computes it and so hears "
-            "all members: an audit needs groups with one target"
-        )
-    share = np.where(mixing.members < len(Y), mixing.weights, 0.0)
-    if mixing.parts is not None:
-        share = np.where((mixing.parts == fragment) | (mixing.parts < 0), share, 0.0)
-        total = share.sum(axis=1, keepdims=True)
-        share = share / np.where(total == 0, 1, total)
-    groups = np.flatnonzero(there.any(axis=1))
-    targets = np.where(there, mixing.targets, 0).sum(axis=1)[groups]
-    share, members = share[groups], np.minimum(mixing.members[groups], len(Y) - 1)
-    g, lanes = np.nonzero(share)
-    return members[g, lanes], targets[g], targets, np.einsum("gs,gsc->gc", share, Y[members])
-
-
-def _off_diagonal(mixing: Any, n: int, name: str) -> Float64[np.ndarray, "n n"]:
-    W = np.zeros((n, n))
-    if isinstance(mixing, TableMixing):
-        np.add.at(W, (np.arange(n)[:, None], mixing.neighbors), mixing.weights)
-    elif isinstance(mixing, DenseMixing):
-        W += mixing.W
-    else:
-        raise ValueError(
-            f"hears='sums' on {name}: an event of {type(mixing).__name__} has no sum over a neighbourhood; secure sums "
-            "need rounds, such as timeline.rounds"
-        )
-    np.fill_diagonal(W, 0)
-    return W
 
 
 def _unheard(event: HostEvent, heard: np.ndarray, rows: int) -> Int[np.ndarray, " k"]:

@@ -76,7 +76,7 @@ class _Lies(NamedTuple):
     """The one node that they are aimed at, or None; a compile-time constant."""
 
 
-class _Setting(NamedTuple):
+class Setting(NamedTuple):
     rule: Rule
     attackers: Int[Array, " a"]
     nodes: Frozen
@@ -100,7 +100,7 @@ def _encode(
     return state, (x, bits_per_row(x))
 
 
-def _sides(event: Event, rows: int) -> _Sides:
+def sides_of(event: Event, rows: int) -> _Sides:
     """List the lanes of every receiver; a lane from the receiver itself is no neighbour."""
     mixing = event.mixing
     if event.local is not None:
@@ -131,7 +131,7 @@ def _placed_sides(mixing: PlacedTable | PlacedDense, local: Local) -> _Sides:
     return _Sides(receivers, neighbors, jnp.where(neighbors == own[:, None], 0, weights), local.ids)
 
 
-def _check_form(setting: _Setting, event: Event, models: int) -> None:
+def _check_form(setting: Setting, event: Event, models: int) -> None:
     if setting.attack is not None:
         check_share(np.asarray(setting.nodes.value, np.int64), models)
         aimed = setting.attack.victim.value
@@ -146,7 +146,7 @@ def _check_form(setting: _Setting, event: Event, models: int) -> None:
         raise ValueError("robust rules compare whole models, and this timeline sends fragments: use timeline.rounds")
 
 
-def _check_all_at_once(setting: _Setting, event: Event) -> None:
+def _check_all_at_once(setting: Setting, event: Event) -> None:
     """Refuse an attack made from the models of all nodes where an event stands for several, at different times."""
     packed = isinstance(event.mixing, PairMixing | GroupMixing) and event.index.shape[0] > 1
     if packed and setting.attack is not None and setting.attack.prepare is not None:
@@ -170,7 +170,7 @@ def _numbers(event: Event, sides: _Sides, rows: int) -> Array:
 
 @by_rows_in_rounds
 def _merge(
-    setting: _Setting, key: Key[Array, ""], state: RobustState, arrived: tuple[Params, Any, Event]
+    setting: Setting, key: Key[Array, ""], state: RobustState, arrived: tuple[Params, Any, Event]
 ) -> tuple[RobustState, Params]:
     x, _, event = arrived
     vectors = ravel_rows(x)
@@ -178,7 +178,7 @@ def _merge(
     models = rows if event.models is None else event.models.value
     _check_form(setting, event, network_size(event.local, models))
     _check_all_at_once(setting, event)
-    sides = _sides(event, rows)
+    sides = sides_of(event, rows)
     new = _combine(setting, key, event, vectors, sides, x, state)
     authors, before = state.authors, state.before
     if before is not None:
@@ -197,7 +197,7 @@ def _merge(
 
 
 def _noted(
-    setting: _Setting, state: RobustState, sides: _Sides, vectors: Array, new: Array, event: Event
+    setting: Setting, state: RobustState, sides: _Sides, vectors: Array, new: Array, event: Event
 ) -> RobustState:
     """Write down why a row becomes NaN that was finite."""
     rows, faults = len(vectors), state.faults
@@ -213,7 +213,7 @@ def _noted(
 
 
 def _combine(
-    setting: _Setting,
+    setting: Setting,
     key: Key[Array, ""],
     event: Event,
     vectors: Array,
@@ -315,9 +315,10 @@ def robust(
         TypeError: if rule, attack or topology has the wrong type.
         ValueError: attackers that are not distinct nodes, are half of all nodes or more, or cut the honest nodes apart;
             a rule that needs more neighbours than a node has; an attack without attackers, or on one node that is an
-            attacker, hears none, or is no node; before a run, inboxes on another graph than ``topology``; during a run,
-            meetings or single messages with a rule that compares several models, fragments, weights below 0, or an
-            attack or a rule built for other numbers of nodes.
+            attacker, hears none, or is no node; before a run, inboxes on another graph than ``topology``, or an attack
+            on one node that hears no attacker in any event of the plan (events that are drawn in the run are not looked
+            at); during a run, meetings or single messages with a rule that compares several models, fragments, weights
+            below 0, or an attack or a rule built for other numbers of nodes.
 
     Reference: the rules of :mod:`gossipjax.robust` have theirs; the attacker of He, Karimireddy, Jaggi 2022.
     """
@@ -348,7 +349,7 @@ def robust(
     known = Frozen(tuple(nodes.tolist()))
     remembers = attack is not None and flag("attack.remembers", attack.remembers)
     lies = None if attack is None else _Lies(attack.lie, attack.prepare, Frozen(attack.victim))
-    setting = _Setting(rule, jnp.asarray(nodes, jnp.int32), known, lies, Frozen(graph is not None))
+    setting = Setting(rule, jnp.asarray(nodes, jnp.int32), known, lies, Frozen(graph is not None))
     checksum = None if graph is None else graph.checksum
     requires = Requires({"own_rows"}, mixing=True, num_nodes=num_nodes, graph=checksum)
     return Sharing(Partial(_init, Frozen(remembers)), Partial(_encode), Partial(_merge, setting), requires)

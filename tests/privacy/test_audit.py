@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from exact_rows import known_from
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.tree_util import Partial
@@ -186,6 +187,17 @@ PLANS = {
         tl.directed_push(T.exponential(6), 12.0, compute=None, send=1.0, latency=0.5, drop=0.1, seed=0),
         "push",
     ),
+    "edges": (tl.poisson_edges(T.ring(6), 40, seed=0), None),
+    "pairwise": (
+        tl.pairwise(T.ring(6), 9.0, compute=clocks.poisson(0.5), communicate=1.0, atomic=False, latency=0.4, seed=0),
+        None,
+    ),
+    "matchings": (tl.matching_rounds(6, 8, seed=0), None),
+    "drawn matchings": (tl.drawn_matchings(6, 8), None),
+    "drawn gossip": (tl.drawn_gossip(T.ring(6), 40, update_rate=1.0, gossip_rate=1.0), None),
+    "push rounds": (tl.push_rounds(T.ring(6), 12, compute=1.0, gossip_rate=1.0, seed=0), None),
+    "version age": (tl.version_age(T.ring(6), 12.0, version_rate=1.0, source_rate=1.0, gossip_rate=1.0, seed=0), None),
+    "push": (tl.changing_rounds(tl.overlays.regular(8, 3, seed=0), 6, weights="push"), "push"),
 }  # fmt: skip
 
 
@@ -303,27 +315,16 @@ def test_protocols_say_what_they_contribute():
 # Plans of six nodes against arithmetic in fractions
 
 
-def squared_parts(rows, n):
-    """The squared length of each unit vector inside the span of some rows, by Gram and Schmidt in fractions."""
-    basis = []
-    for rest in rows:
-        for old in basis:
-            share = sum(a * b for a, b in zip(rest, old, strict=True)) / sum(a * a for a in old)
-            rest = [a - share * b for a, b in zip(rest, old, strict=True)]
-        if any(rest):
-            basis.append(rest)
-    return [float(sum(b[c] ** 2 / sum(a * a for a in b) for b in basis)) for c in range(n)]
-
-
 def projector_by_fractions(pairs, observer, n):
-    """The squared μ of averaging over pairs, by Gram and Schmidt without square roots, in exact arithmetic."""
+    """The squared μ of averaging over pairs, in exact arithmetic."""
     models = [[Fraction(int(i == j)) for j in range(n)] for i in range(n)]
     rows = []
     for i, j in pairs:
         rows += [models[b] for a, b in ((i, j), (j, i)) if a in observer]
         mean = [(a + b) / 2 for a, b in zip(models[i], models[j], strict=True)]
         models[i], models[j] = mean, list(mean)
-    return squared_parts([[Fraction(0) if c in observer else value for c, value in enumerate(row)] for row in rows], n)
+    rows = [[Fraction(0) if c in observer else value for c, value in enumerate(row)] for row in rows]
+    return known_from(rows or [[Fraction(0)] * n]).squared_parts
 
 
 PAIRS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)).filter(lambda p: p[0] != p[1]), min_size=1, max_size=9)
@@ -439,13 +440,12 @@ def test_units_of_noise_and_of_sums_change_no_rank():
         np.testing.assert_allclose(found.mu[0], (NAN, np.sqrt(3)), **EXACT)
 
 
-def test_a_rank_that_rounding_decides_hides_nothing():
-    # On a long path, far values enter a message at 1e-14 of the others: no gap separates them from rounding.
+def test_far_values_on_a_long_path_are_reconstructed():
+    """They enter a message at 1e-19 of the others: below rounding, but exactly known, one after another."""
     found = gj.audit(rounds(T.path(40), 39), observers=[0])
-    assert not found.certain[0]
-    assert np.all(found.mu[0, 1:] == found.local[1:])
-    assert np.all(found.mu_lower[0, 1:] <= 1 + 1e-9)
-    assert "rank being unclear" in found.statement(0, 39, 1e-5)
+    assert found.certain[0]
+    assert found.reconstructed[0, 1:].all()
+    np.testing.assert_allclose(found.mu[0, 1:], 1, **EXACT)
 
 
 def projector_of_published(num_rounds, published, n=6):
@@ -456,7 +456,7 @@ def projector_of_published(num_rounds, published, n=6):
             [third * (models[i - 1][c] + models[i][c] + models[(i + 1) % n][c]) for c in range(n)] for i in range(n)
         ]
     said = [[sum(w * model[c] for w, model in zip(row, models, strict=True)) for c in range(n)] for row in published]
-    return squared_parts(said, n)
+    return known_from(said).squared_parts
 
 
 @pytest.mark.parametrize("plain", [False, True])

@@ -8,6 +8,7 @@ from fractions import Fraction
 import networkx as nx
 import numpy as np
 import pytest
+from exact_rows import known_from
 
 import gossipjax as gj
 from gossipjax.topology import from_networkx
@@ -36,18 +37,8 @@ def heard(W, graph, attackers, num_rounds):
 
 
 def solved(rows):
-    """The unknowns with one solution: rows of the reduced echelon form with a single entry."""
-    rows, reduced = [list(row) for row in rows], []
-    for c in range(len(rows[0])):
-        pivot = next((row for row in rows if row[c]), None)
-        if pivot is None:
-            continue
-        rows = [row for row in rows if row is not pivot]
-        lead = [value / pivot[c] for value in pivot]
-        rows = [[a - row[c] * b for a, b in zip(row, lead, strict=True)] if row[c] else row for row in rows]
-        reduced = [[a - row[c] * b for a, b in zip(row, lead, strict=True)] if row[c] else row for row in reduced]
-        reduced.append(lead)
-    return {next(c for c, value in enumerate(row) if value) for row in reduced if sum(map(bool, row)) == 1}
+    """The unknowns with one solution."""
+    return {c for c, known in enumerate(known_from(rows).determined) if known}
 
 
 def graphs():

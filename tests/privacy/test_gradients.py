@@ -87,6 +87,39 @@ def test_sample_gradients_are_those_of_a_loop():
     assert len(sizes) > 2
 
 
+def test_batches_of_large_shards_have_room_for_few():
+    """Each of 300 samples is drawn with probability B/m, once; the gradient is that of the samples drawn."""
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.standard_normal((600, 3)).astype(np.float32), rng.integers(0, 2, 600).astype(np.int32)
+    dataset = gj.tasks.from_arrays(inputs, labels, inputs[:4], labels[:4])
+    shards = gj.tasks.Partition(rng.permutation(600).astype(np.int32), np.asarray([0, 300, 600], np.int32))
+    plain = gj.tasks.classification(dataset, shards, gj.tasks.softmax_regression(3, 2))
+    task = privacy.sample_dp(plain, clip=0.5, noise=0.0, batch_size=12)
+    params = plain.init(KEY)
+    x = (inputs.astype(np.float64) - np.asarray(plain.data["mean"])) * np.asarray(plain.data["scale"])
+    gradients, _ = softmax_gradients(parts(params), x, labels)
+    clipped = gradients * np.minimum(1, 0.5 / np.linalg.norm(gradients, axis=1, keepdims=True))
+    draw = jax.jit(jax.vmap(task.batch, (0, None, None)))
+    slope = jax.jit(jax.vmap(lambda batch: jax.grad(task.loss, argnums=1)(KEY, params, batch)))
+    batches = draw(jax.random.split(KEY, 500), task.data, jnp.int32(1))
+    takes, found = np.asarray(batches.takes), slope(batches)
+    assert takes.shape[1] < 60
+    drawn = np.zeros((500, 600), int)
+    for t, batch in enumerate(np.asarray(batches.samples["inputs"])[:, :, 0]):
+        distance = ((batch[takes[t], None] - x[None]) ** 2).sum(axis=2)
+        assert distance.min(axis=1).max(initial=0) < 1e-10
+        np.add.at(drawn[t], distance.argmin(axis=1), 1)
+    own = np.asarray(shards.indices)[300:]
+    assert drawn.max() == 1
+    assert not np.delete(drawn, own, axis=1).any()
+    sizes, variance = drawn.sum(axis=1), 12 * (1 - 12 / 300)
+    # Standard errors of the mean and of the variance of 500 nearly normal numbers.
+    assert abs(sizes.mean() - 12) < 4 * np.sqrt(variance / 500)
+    assert abs(sizes.var() / variance - 1) < 4 * np.sqrt(2 / 500)
+    flat = np.concatenate([np.reshape(leaf, (500, -1)) for leaf in parts(found)], axis=1)
+    np.testing.assert_allclose(flat, drawn @ clipped / 12, rtol=0, atol=2e-6)  # float32
+
+
 def test_without_clip_and_noise_a_run_is_the_plain_one_bit_for_bit():
     plain, plan = tiny(), gj.timeline.rounds(gj.mixing.metropolis(gj.topology.ring(4)), 5)
     both = plain, privacy.node_dp(plain, clip=np.inf, noise=0.0)

@@ -137,6 +137,21 @@ def test_masks_change_no_bit(dropout):
     assert np.abs(masked.x - x0).max() > 0.1
 
 
+@pytest.mark.exact
+def test_masks_change_no_bit_of_learning():
+    graph = topology.ring(8)
+    task, plan = (
+        gj.tasks.quadratic(np.random.default_rng(0).standard_normal((8, 3))),
+        timeline.rounds(metropolis(graph), 20),
+    )
+    masked, plain = (
+        simulated(KEY, gj.dpsgd(task, optax.sgd(0.1), sharing=secure_aggregation(graph, masks=masks)), plan, task)
+        for masks in (True, False)
+    )
+    assert np.asarray(masked.x).tobytes() == np.asarray(plain.x).tobytes()
+    assert np.abs(masked.x).max() > 0.1
+
+
 def test_published_vector():
     """Three neighbours with weight 1/4 each."""
     x = np.array([[0.0, 0, 0], [0.5, -1.25, 3], [100, -127.9, 1e-8], [-0.1, 0.2, -0.3]])

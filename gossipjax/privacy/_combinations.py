@@ -1,0 +1,180 @@
+"""Linear combinations of rows, as mixings make them: in float64 with a bound on their rounding, or modulo a prime."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int
+
+from gossipjax.mixing._forms import DenseMixing, PairMixing, TableMixing
+from gossipjax.privacy._contributions import Contributions
+from gossipjax.privacy._events import fraction_of
+from gossipjax.privacy._residues import PRIME, product, residue
+
+_EPS = float(np.finfo(float).eps)
+
+
+class Floats:
+    """Arithmetic of float64."""
+
+    residues = False
+    kind: Any = np.float64
+    stored: Any = np.float64
+    """The type in which contents are kept."""
+
+    @staticmethod
+    def combined(weights: np.ndarray, rows: np.ndarray | None, Y: np.ndarray) -> np.ndarray:
+        """Return ``Σ_d weights[:, d] Y[rows[:, d]]``; rows None: all rows, in order."""
+        if rows is None:
+            return weights @ Y
+        new = weights[:, :1] * Y[rows[:, 0]]
+        for lane in range(1, rows.shape[1]):
+            new += weights[:, lane, None] * Y[rows[:, lane]]
+        return new
+
+    @staticmethod
+    def added(Y: np.ndarray, change: np.ndarray) -> np.ndarray:
+        """Return the sum."""
+        return Y + change
+
+    @staticmethod
+    def shares(weights: np.ndarray) -> np.ndarray:
+        """Divide rows by their sums; rows of zeros stay."""
+        total = weights.sum(axis=1, keepdims=True)
+        return weights / np.where(total == 0, 1, total)
+
+    @staticmethod
+    def steps(contributions: Contributions, count: int) -> np.ndarray:
+        """Return what the gradients of a node add to its model in step number count − 1."""
+        return contributions.weights(count)
+
+
+class Residues:
+    """Arithmetic of fractions, modulo a prime."""
+
+    residues = True
+    kind: Any = np.int64
+    stored: Any = np.uint32
+
+    @staticmethod
+    def combined(weights: np.ndarray, rows: np.ndarray | None, Y: np.ndarray) -> np.ndarray:
+        """Return ``Σ_d weights[:, d] Y[rows[:, d]]``; rows None: all rows, in order."""
+        if rows is None:
+            return product(weights % PRIME, Y)
+        new = np.zeros((len(rows), Y.shape[1]), np.int64)
+        for lane in range(rows.shape[1]):
+            live = np.flatnonzero(weights[:, lane])
+            new[live] = (new[live] + weights[live, lane, None] * Y[rows[live, lane]]) % PRIME
+        return new
+
+    @staticmethod
+    def added(Y: np.ndarray, change: np.ndarray) -> np.ndarray:
+        """Return the sum."""
+        return (Y + change) % PRIME
+
+    @staticmethod
+    def shares(weights: np.ndarray) -> np.ndarray:
+        """Divide rows by their sums; rows of zeros stay."""
+        total = weights.sum(axis=1) % PRIME
+        inverse = np.asarray([pow(int(each), -1, PRIME) if each else 1 for each in total], np.int64)
+        return weights * inverse[:, None] % PRIME
+
+    @staticmethod
+    def steps(contributions: Contributions, count: int) -> np.ndarray:
+        """Return what the gradients of a node add to its model in step number count − 1."""
+        rate, beta = (
+            residue(fraction_of(float(value))) for value in (contributions.rate(count), contributions.momentum)
+        )
+        powers, found = rate, np.empty(count, np.int64)
+        for place in range(count - 1, -1, -1):
+            found[place], powers = powers, powers * beta % PRIME
+        return found
+
+
+class Combination(NamedTuple):
+    """What a mixing does: who hears whom, and what is written."""
+
+    senders: Int[np.ndarray, " m"]
+    receivers: Int[np.ndarray, " m"]
+    written: Any
+    weights: np.ndarray
+    rows: Int[np.ndarray, "k d"] | None
+    """Rows that are combined with the weights; None: all rows, in order."""
+
+
+def combination(mixing: Any, size: int, fragment: int | None, name: str, arithmetic: Any) -> Combination:
+    """Read a mixing of ``size`` rows, with NumPy arrays."""
+    kind = type(mixing)
+    if kind is DenseMixing:
+        receivers, senders = np.nonzero(mixing.W)
+        return Combination(senders, receivers, slice(None), mixing.W, None)
+    if kind is TableMixing:
+        receivers, lanes = np.nonzero(mixing.weights)
+        rows = np.concatenate([np.arange(size)[:, None], mixing.neighbors], axis=1)
+        weights = np.concatenate([mixing.self_weight[:, None], mixing.weights], axis=1)
+        return Combination(mixing.neighbors[receivers, lanes], receivers, slice(None), weights, rows)
+    if kind is PairMixing:
+        there = (mixing.senders < size) & (mixing.receivers < size)
+        senders, receivers = mixing.senders[there], mixing.receivers[there]
+        weights = np.stack([mixing.keep[there], mixing.weights[there]], axis=1)
+        return Combination(senders, receivers, receivers, weights, np.stack([receivers, senders], axis=1))
+    return _averages(mixing, size, fragment, name, arithmetic)
+
+
+def _averages(mixing: Any, size: int, fragment: int | None, name: str, arithmetic: Any) -> Combination:
+    """Average the members that send this class of coordinates; the only target of a group is who averages."""
+    there = mixing.targets < size
+    if np.any(there.sum(axis=1) > 1):
+        raise ValueError(
+            f"{name} has groups of which several rows take the average, and does not say who computes it and so hears "
+            "all members: an audit needs groups with one target"
+        )
+    share = np.where(mixing.members < size, mixing.weights, 0)
+    if mixing.parts is not None:
+        share = arithmetic.shares(np.where((mixing.parts == fragment) | (mixing.parts < 0), share, 0))
+    groups = np.flatnonzero(there.any(axis=1))
+    targets = np.where(there, mixing.targets, 0).sum(axis=1)[groups]
+    share, members = share[groups], np.minimum(mixing.members[groups], size - 1)
+    g, lanes = np.nonzero(share)
+    return Combination(members[g, lanes], targets[g], targets, share, members)
+
+
+def sums(mixing: Any, n: int, name: str) -> np.ndarray:
+    """Return the weights of all other rows in what each hears, where it hears sums only."""
+    kind = type(mixing)
+    if kind is TableMixing:
+        W = np.zeros((n, n), mixing.weights.dtype)
+        np.add.at(W, (np.arange(n)[:, None], mixing.neighbors), mixing.weights)
+    elif kind is DenseMixing:
+        W = mixing.W.copy()
+    else:
+        raise ValueError(
+            f"hears='sums' on {name}: an event of {kind.__name__} has no sum over a neighbourhood; secure sums "
+            "need rounds, such as timeline.rounds"
+        )
+    np.fill_diagonal(W, 0)
+    return W
+
+
+def lengths(Y: np.ndarray) -> Float64[np.ndarray, " r"]:
+    """Return the largest entry of each row, in absolute value."""
+    return np.maximum(Y.max(axis=1, initial=0.0), -Y.min(axis=1, initial=0.0))
+
+
+def rounding(
+    weights: np.ndarray, rows: Int[np.ndarray, "k d"] | None, error: Float64[np.ndarray, " r"], Y: np.ndarray
+) -> Float64[np.ndarray, " k"]:
+    """Bound the error of each entry of combined rows, given that of the entries of the rows.
+
+    Weights have an error of a few roundings, relative to the largest weight of their row at most.
+    """
+    size, used = np.zeros(len(Y)), slice(None) if rows is None else np.unique(rows)
+    size[used] = lengths(Y[used])
+    share, there = np.abs(weights), weights != 0
+    peak = np.where(there, size[None] if rows is None else size[rows], 0.0).max(axis=1, initial=0.0)
+    known = error[None] if rows is None else error[rows]
+    terms, total = there.sum(axis=1), share.sum(axis=1)
+    copied = (terms == 1) & (total == 1)
+    fresh = np.where(copied, 0.0, _EPS * (terms + 2) * np.maximum(total, 1.0) * peak)
+    return (share * known).sum(axis=1) + fresh

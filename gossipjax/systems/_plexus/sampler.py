@@ -6,10 +6,10 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import Int64, UInt
 
 from gossipjax._base.arguments import choice, whole
 from gossipjax._base.arguments import seed as checked_seed
@@ -49,12 +49,13 @@ def make_order(num_nodes: int, seed: int, hashing: Hashing = "mix") -> Callable[
 class Order(Sequence[int]):
     """Nodes in an order that is worked out as far as someone looks: most rounds read a few of many."""
 
-    __slots__ = ("_all", "_first", "_known")
+    __slots__ = ("_all", "_array", "_first", "_known")
 
-    def __init__(self, first: Callable[[int], tuple[list[int], bool]]):
+    def __init__(self, first: Callable[[int], tuple[Any, bool]]):
         """Take the function that returns the first so many nodes, or more, and whether these are all."""
         self._first, self._all = first, False
         self._known: list[int] = []
+        self._array = np.zeros(0, np.int64)
 
     def __len__(self) -> int:
         while not self._all:
@@ -86,23 +87,31 @@ class Order(Sequence[int]):
         self._work_out(at + 1 if at >= 0 else len(self))
         return self._known[at]
 
+    def block(self, begin: int, end: int) -> Int64[np.ndarray, " m"]:
+        """Return the nodes at these places as an array."""
+        self._work_out(end)
+        return self._array[begin:end]
+
     def _work_out(self, count: int) -> None:
         if count > len(self._known) and not self._all:
-            self._known, self._all = self._first(count)
+            found, self._all = self._first(count)
+            if isinstance(found, np.ndarray):
+                self._array, found = found, found.tolist()
+            self._known = found
 
 
 _AHEAD = 64
 """The fewest nodes of an order that are worked out at once."""
 
 
-def _least(hashes: UInt[np.ndarray, " n"], count: int) -> tuple[list[int], bool]:
+def _least(hashes: UInt[np.ndarray, " n"], count: int) -> tuple[Int64[np.ndarray, " m"], bool]:
     """Return the nodes of at least ``count`` least hashes, in their order, and whether they are all."""
     share = 2 * max(_AHEAD, count) / hashes.size  # hashes are uniform: it holds almost surely as many
     if share < 0.5:
         near = np.flatnonzero(hashes < np.uint64(share * 2.0**64))
         if near.size >= count:
-            return near[np.argsort(hashes[near], kind="stable")].tolist(), False
-    return np.argsort(hashes, kind="stable").tolist(), True
+            return near[np.argsort(hashes[near], kind="stable")], False
+    return np.argsort(hashes, kind="stable"), True
 
 
 def _by_digest(keys: list[bytes], k: int) -> tuple[int, ...]:

@@ -64,9 +64,7 @@ class Views:
 def initial_views(online: Bool[np.ndarray, " n"]) -> Views:
     """Give all nodes the same view: nobody was active yet, and nodes offline have left."""
     n = online.size
-    return Views(
-        make_line(online), [0] * n, [{} for _ in range(n)], [False] * n, [-1] * n, np.full(n, -1), set(range(n))
-    )
+    return Views(make_line(online), [0] * n, [{} for _ in range(n)], [False] * n, [-1] * n, np.full(n, -1), set())
 
 
 def entry(views: Views, i: int, j: int) -> Entry:

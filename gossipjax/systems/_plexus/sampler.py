@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache, partial
 from typing import Any, Literal, overload
@@ -115,7 +116,8 @@ _AHEAD = 64
 
 def _least(hashes: UInt[np.ndarray, " n"], count: int) -> tuple[Int64[np.ndarray, " m"], bool]:
     """Return the nodes of at least ``count`` least hashes, in their order, and whether they are all."""
-    share = 2 * max(_AHEAD, count) / hashes.size  # hashes are uniform: it holds almost surely as many
+    # Hashes are uniform: this share of them holds almost surely as many.
+    share = max(2 * _AHEAD, count + 8 * math.sqrt(count)) / hashes.size
     if share < 0.5:
         near = np.flatnonzero(hashes < np.uint64(share * 2.0**64))
         if near.size >= count:

@@ -187,9 +187,14 @@ def believed_active(views: Views, i: int, round_: int, window: int | None, nodes
     return _active_in(views.line, i, first, copy_of(views, i), some)
 
 
+PLAIN = 16
+"""The first nodes of an order, which are read as they are: where most are active, nobody reads further."""
+
+
 def _held_active(views: Views, i: int, first: int, nodes: Sequence[int]) -> Iterator[int]:
     """Yield those of the nodes that anybody has held active since a round, and i: in large networks few of many."""
-    at, size = 0, 128
+    yield from nodes[:PLAIN]
+    at, size = PLAIN, 128
     while True:
         block = nodes.block(at, at + size) if isinstance(nodes, Order) else np.asarray(nodes[at : at + size], np.int64)
         yield from block[(views.newest[block] >= first) | (block == i)].tolist()

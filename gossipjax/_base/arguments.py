@@ -122,8 +122,10 @@ def reals(
     if array is None:
         raise ValueError(f"{name}={shown(value)}: must be {rule}{_ending(remedy)}")
     _check_shape(name, array.shape, shape, rule, remedy)
-    legal = _legal(array, above, least, below, most, infinite)
-    if not np.all(legal):
+    # Many numbers are legal if the least and the largest are, which takes no arrays in between; NaN is both.
+    ends = np.array([array.min(), array.max()]) if array.size else array
+    if not np.all(_legal(ends, above, least, below, most, infinite)):
+        legal = _legal(array, above, least, below, most, infinite)
         raise ValueError(f"{_entry(name, array, legal)}: must be {rule}{_ending(remedy)}")
     return array
 
@@ -148,10 +150,11 @@ def wholes(
     if array is None or not (np.issubdtype(array.dtype, np.integer) or array.size == 0):
         raise ValueError(f"{name}={shown(value)}: must be {rule}{_ending(remedy)}")
     _check_shape(name, array.shape, shape, rule, remedy)
-    legal = np.ones(array.shape, bool)
-    legal &= True if least is None else array >= least
-    legal &= True if most is None else array <= most
-    if not np.all(legal):
+    low, high = (array.min(), array.max()) if array.size else (0, 0)
+    if array.size and not ((least is None or low >= least) and (most is None or high <= most)):
+        legal = np.ones(array.shape, bool)
+        legal &= True if least is None else array >= least
+        legal &= True if most is None else array <= most
         raise ValueError(f"{_entry(name, array, legal)}: must be {rule}{_ending(remedy)}")
     return array.astype(np.int64)
 

@@ -29,6 +29,8 @@ from gossipjax.types import NOBODY, Timeline
 
 WINDOW = 1 << 20
 """Most events that are written out at once."""
+BLOCK = 256
+"""Entries that are written one by one while a block of them is copied."""
 OVERHEAD = {"cpu": 64, "gpu": 4096, "tpu": 4096}
 """Cost of one iteration of the loop, in source events of a wide event; determines the width."""
 
@@ -77,8 +79,7 @@ def pack(
     event = _write_out(timeline, key)
     levels = _levels(_touched(event, facts), facts, every)
     levels[every - 1 :: every] = np.maximum.reduceat(levels, np.arange(0, len(levels), every))
-    short = levels.astype(np.uint16) if levels.max() < 1 << 16 else levels  # sorted by digits, five times faster
-    order = np.argsort(short, kind="stable")
+    order = np.argsort(levels.astype(np.min_scalar_type(levels.max())), kind="stable")  # few digits are sorted faster
     sizes = np.bincount(levels)
     sizes = sizes[sizes > 0]
     width = _best_width(sizes) if width is None else width
@@ -213,7 +214,7 @@ def _write_out(timeline: Timeline, key: Key[Array, ""] | None) -> Any:
     return events._replace(time=np.broadcast_to(times, events.time.shape))
 
 
-def _touched(event: Any, facts: Properties) -> Int[np.ndarray, "T w"]:
+def _touched(event: Any, facts: Properties) -> list[Int[np.ndarray, " T"]]:
     """Rows that each event reads or writes; a node that trains a row other than its own counts as one more row."""
     rows = facts.num_rows + facts.num_slots
     columns = []
@@ -236,26 +237,30 @@ def _touched(event: Any, facts: Properties) -> Int[np.ndarray, "T w"]:
     for column in columns:
         if not any(np.array_equal(column, other) for other in distinct):
             distinct.append(column)
-    return np.stack(distinct, axis=1).astype(np.int32)
+    return distinct
 
 
 @jax.jit
-def _level_scan(rows: Int[Array, "T w"], floor: Int[Array, " T"], last: Int[Array, " r"]) -> Int[Array, " T"]:
+def _level_scan(rows: Int[Array, "T w"], floor: Int[Array, " T"] | None, last: Int[Array, " r"]) -> Int[Array, " T"]:
     def put(last, x):  # the carry is one array: scalars beside it would make the loop five times slower
         touched, floor = x
-        level = jnp.maximum(jnp.max(last.at[touched].get(mode="fill", fill_value=0)), floor) + 1
+        level = jnp.max(last.at[touched].get(mode="fill", fill_value=0))
+        level = (level if floor is None else jnp.maximum(level, floor)) + 1
         return last.at[touched].set(level, mode="drop"), level
 
     return jax.lax.scan(put, last, (rows, floor))[1]
 
 
-def _levels(rows: Int[np.ndarray, "T w"], facts: Properties, every: int) -> Int[np.ndarray, " T"]:
+def _levels(columns: list[Int[np.ndarray, " T"]], facts: Properties, every: int) -> Int[np.ndarray, " T"]:
     """Level of each event, from 1; events after a barrier lie above all events before it. Some levels are empty."""
-    total = len(rows)
+    total = len(columns[0])
     size = 1 << (total - 1).bit_length()  # few shapes to compile
-    padded = np.full((size, rows.shape[1]), NOBODY, np.int32)
-    padded[:total] = rows
-    floor = (np.arange(size) // every * every).astype(np.int32)  # an interval has at most as many levels as events
+    padded = np.empty((size, len(columns)), np.int32)
+    padded[total:] = NOBODY
+    for k, column in enumerate(columns):
+        padded[:total, k] = column
+    # An interval has at most as many levels as events.
+    floor = None if every == total else (np.arange(size) // every * every).astype(np.int32)
     last = np.zeros(facts.num_rows + facts.num_slots + facts.num_nodes, np.int32)
     with on_cpu():  # an accelerator takes about 8 µs for each step of a scan
         return np.array(_level_scan(padded, floor, last)[:total])
@@ -297,39 +302,74 @@ def _merge(event: Any, facts: Properties, order, counts) -> tuple[dict[str, np.n
     xs: dict[str, np.ndarray] = {}
     shared: dict[str, Array] = {}
     for group in _groups(event, facts):
-        source, lanes = _sources(group.live, order, counts, spare="index" in group.fields)
+        sources = _sources(group.live, order, counts)
         for name, array in group.fields.items():
-            flat = array.reshape(-1, *array.shape[2:])
-            if name in ("weights", "keep") and flat.ndim == 1 and (flat == flat[0]).all():
-                shared[name] = jnp.full(lanes, flat[0])
-                continue
-            empty = np.full((1, *flat.shape[1:]), EMPTY[name], flat.dtype)
-            xs[name] = np.take(np.concatenate([flat, empty]), source, axis=0)
+            if name in ("weights", "keep") and array.ndim == 2 and (array == array[0, 0]).all():
+                shared[name] = jnp.full(sources.lanes, array[0, 0])
+            else:
+                xs[name] = _laid_out(name, array, sources, spare="index" in group.fields)
     _mark_ends(xs, event, order, counts)
     return xs, shared
 
 
-def _sources(live, order, counts, *, spare: bool) -> tuple[Int[np.ndarray, "wide lanes"], int]:
-    """Number of the entry in each lane of each wide event (one past the end: none), and the number of lanes.
+class _Sources(NamedTuple):
+    """What fills the lanes of the wide events: whole source events, or single entries of theirs."""
+
+    numbers: Int[np.ndarray, " u"]
+    """Of the events or entries, one wide event after another."""
+    held: Int[np.ndarray, " wide"]
+    """How many of them each wide event holds."""
+    lanes: int
+    whole: bool
+    """Whether the numbers are those of events, all entries of which are in use."""
+
+
+def _sources(live, order, counts) -> _Sources:
+    """Find what fills the lanes.
 
     Args:
         live: which entries of each source event are in use.
         order: of the source events.
         counts: how many of them each wide event holds.
+    """
+    k = live.shape[1]
+    if k and live.all():
+        return _Sources(order, counts, max(1, k * int(counts.max())), True)
+    entries, kept = (order[:, None] * k + np.arange(k)).ravel(), live[order].ravel()
+    before, ends = np.append(0, np.cumsum(kept)), np.cumsum(counts * k)
+    held = before[ends] - before[ends - counts * k]
+    return _Sources(entries[kept], held, _rounded(max(1, int(held.max(initial=0)))), False)
+
+
+def _laid_out(name: str, array: np.ndarray, sources: _Sources, *, spare: bool) -> np.ndarray:
+    """Return a field ``(T, k, ...)`` of the source events as that of the wide ones ``(wide, lanes, ...)``.
+
+    Args:
+        name: of the field.
+        array: of the source events.
+        sources: what fills the lanes.
         spare: whether there is one more lane, without an entry.
     """
-    total, k = live.shape
-    entries = order if k == 1 else (order[:, None] * k + np.arange(k)).ravel()
-    held = counts * k
-    if not (whole := bool(live.all())):
-        kept = live[order].ravel()
-        entries, before, ends = entries[kept], np.append(0, np.cumsum(kept)), np.cumsum(held)
-        held = before[ends] - before[ends - held]
-    most = max(1, int(held.max(initial=0)))
-    lanes = most if whole else _rounded(most)
-    source = np.full((counts.size, lanes + spare), total * k)
-    source[np.arange(lanes + spare) < held[:, None]] = entries
-    return source, lanes
+    numbers, held, lanes, whole = sources
+    form = array.shape[2:]
+    each = array.shape[1] if whole else 1
+    array = array.reshape(-1, each, *form)
+    wide = np.full((held.size, lanes + spare, *form), EMPTY[name], array.dtype)
+    ends = np.cumsum(held)
+    short = np.flatnonzero(held * each < lanes)
+    if short.size > numbers.size // BLOCK:
+        wide[:, :lanes][np.arange(lanes) < each * held[:, None]] = array.take(numbers, axis=0).reshape(-1, *form)
+        return wide
+    done = 0
+    for row in (*short.tolist(), held.size):  # full rows between two that are not
+        if row > done:
+            found = array.take(numbers[ends[done] - held[done] : ends[row - 1]], axis=0)
+            wide[done:row, :lanes] = found.reshape(row - done, lanes, *form)
+        if row < held.size:
+            found = array.take(numbers[ends[row] - held[row] : ends[row]], axis=0)
+            wide[row, : each * held[row]] = found.reshape(-1, *form)
+        done = row + 1
+    return wide
 
 
 def _mark_ends(xs: dict[str, np.ndarray], event: Any, order, counts) -> None:

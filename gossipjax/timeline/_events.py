@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -39,7 +40,7 @@ EMPTY: dict[str, float] = {
 """Values of the fields of an empty event, and of unused lanes."""
 
 
-def blank(total: int, lanes: int) -> dict[str, np.ndarray]:
+def blank(total: int, lanes: int, *, leave_out: Collection[str] = ()) -> dict[str, np.ndarray]:
     """Return the fields of empty events: no node acts, and all ``lanes`` transfers are unused.
 
     Their times are not set.
@@ -50,7 +51,10 @@ def blank(total: int, lanes: int) -> dict[str, np.ndarray]:
         "receivers": (lanes, np.int32),
     }
     fields |= {"weights": (lanes, np.float64), "keep": (lanes, np.float64), "messages": (lanes, np.uint32)}
-    events = {name: np.full((total, width), EMPTY[name], kind) for name, (width, kind) in fields.items()}
+    made = fields.keys() - leave_out
+    events = {
+        name: np.full((total, width), EMPTY[name], kind) for name, (width, kind) in fields.items() if name in made
+    }
     return {"time": np.empty(total)} | events
 
 

@@ -97,15 +97,21 @@ def listed(xs: Any, properties: Any, *, shared: Any = None) -> Timeline:
     own, common = ({name: plan[name] for name in plan if (name in xs) is per_event} for per_event in (True, False))
     properties = with_found_facts(properties, own, common)
     for name in {"nodes", "rows"} & plan.keys():
-        somebody = np.asarray(fields["nodes"]) < properties.num_nodes
-        plan[name] = np.where(somebody, plan[name], NOBODY).astype(np.int32)
+        plan[name] = _without(np.asarray(fields["nodes"]) >= properties.num_nodes, plan[name])
     rows = properties.num_rows + properties.num_slots
     for name in {"begin", "senders", "receivers", "members", "targets", "speakers"} & plan.keys():
-        plan[name] = np.where(plan[name] < rows, plan[name], NOBODY).astype(np.int32)
+        plan[name] = _without(plan[name] >= rows, plan[name])
     plan["index"] = np.ascontiguousarray(np.broadcast_to(np.arange(total, dtype=np.uint32)[:, None], lanes))
     plan["time"] = np.ascontiguousarray(np.broadcast_to(time[:, None], lanes))
     kept = {name: jnp.asarray(plan.pop(name)) for name in shared if name not in {"nodes", "rows"}}
     return Timeline(plan, kept, planned_event, properties, seconds=written_times)
+
+
+def _without(absent: Bool[np.ndarray, "..."], entries: np.ndarray) -> np.ndarray:
+    """Write :data:`NOBODY` where nobody is; most plans have it there already."""
+    if absent.shape == entries.shape and (entries[absent] == NOBODY).all():
+        return entries
+    return np.where(absent, NOBODY, entries).astype(np.int32)
 
 
 def _arranged(xs: dict, shared: dict, facts: Properties) -> tuple[dict[str, np.ndarray], int]:
@@ -153,7 +159,8 @@ def _numbers(name: str, value: Any) -> np.ndarray:
     if array.dtype.kind not in "iu" and array.size:
         raise ValueError(f"{name}={shown(value)}: must be an array of whole numbers")
     least, most = _SMALLEST.get(name, 0), _LARGEST.get(name, NOBODY)
-    _refuse((array < least) | (array > most), array, name, f"must lie in {least} … {most}; {NOBODY} is nobody")
+    if array.size and not least <= array.min() <= array.max() <= most:
+        _refuse((array < least) | (array > most), array, name, f"must lie in {least} … {most}; {NOBODY} is nobody")
     return array.astype(np.uint32 if name == "messages" else np.int32)
 
 
@@ -178,7 +185,12 @@ def _check_events(fields: dict[str, np.ndarray], facts: Properties) -> None:
     """Check the rules of an event, and name the first event that breaks one."""
     time, rows = fields["time"], facts.num_rows + facts.num_slots
     _refuse(~(np.isfinite(time) & (time >= 0)), time, "time", "seconds must be finite and not negative")
-    _refuse(np.diff(time, prepend=time[:1]) < 0, time, "time", "is earlier than the event before; sort the events")
+    _refuse(
+        np.append(False, time[1:] < time[:-1])[: len(time)],
+        time,
+        "time",
+        "is earlier than the event before; sort the events",
+    )
     for name in {"weights", "keep"} & fields.keys():
         _refuse(~np.isfinite(fields[name]), fields[name], name, "must be a finite number")
     acting = fields["nodes"] < facts.num_nodes

@@ -217,18 +217,18 @@ def direct_events(
         properties: of the timeline.
     """
     give, act = interleave(times, acts[0])
-    lanes = senders.shape[1]
-    xs = blank(give.size + act.size, lanes)
+    lanes, every = senders.shape[1], bool(done.all())
+    # If every transfer happens, each is a message.
+    unused = {"weights", "keep", "messages"} if every else {"weights", "keep"}
+    xs = blank(give.size + act.size, lanes, leave_out=unused)
     xs["time"][give], xs["time"][act] = times, acts[0]
     xs["nodes"][act, 0] = acts[1]
-    xs["senders"][give] = np.where(done[:, None], senders, NOBODY)
+    xs["senders"][give] = senders if every else np.where(done[:, None], senders, NOBODY)
     xs["senders"][give, 0] = senders[:, 0]
-    xs["receivers"][give] = np.where(done[:, None], receivers, NOBODY)
-    xs["messages"][give] = done[:, None]
-    xs["messages"][give, 0] = 1
-    if done.all():
-        del xs["messages"]  # every transfer is a message
-    del xs["weights"], xs["keep"]
+    xs["receivers"][give] = receivers if every else np.where(done[:, None], receivers, NOBODY)
+    if not every:
+        xs["messages"][give] = done[:, None]
+        xs["messages"][give, 0] = 1
     shared = {"weights": np.full(lanes, weight), "keep": np.full(lanes, 1.0 - weight)}
     return listed(xs, properties, shared=shared)
 

@@ -337,20 +337,30 @@ def _continue(clock: Clock, shift, extra, first, duration: float, rng: np.random
         expected = (duration - at) / (shift[left] + extra[left])
         counts = np.ceil(expected + 2.0 * np.sqrt(expected)).astype(np.int64) + 1
         ends = np.cumsum(counts)
-        owner = np.repeat(np.arange(left.size), counts)
-        total = np.cumsum(extra[left][owner] * _draw(clock, rng, int(ends[-1])))
-        before = np.concatenate([[0.0], total[ends[:-1] - 1]])
-        rank = np.arange(1, ends[-1] + 1) - (ends - counts)[owner]
+        total = _draw(clock, rng, int(ends[-1]))
+        total = np.cumsum(np.multiply(total, _repeated(extra, left, counts), out=total), out=total)
+        total -= np.repeat(np.append(0.0, total[ends[:-1] - 1]), counts)
+        later = np.arange(1.0, ends[-1] + 1)
+        later -= np.repeat((ends - counts).astype(np.float64), counts)
         # The fixed parts are multiplied, not summed: a metronome's ticks are exact.
-        later = at[owner] + rank * shift[left][owner] + (total - before[owner])
+        later *= _repeated(shift, left, counts)
+        later += np.repeat(at, counts)
+        later += total
         inside = later < duration
         times.append(later[inside])
-        nodes.append(left[owner[inside]])
-        short = inside[ends - 1]
-        left, at = left[short], later[ends - 1][short]
+        nodes.append(np.repeat(left, counts)[inside])
+        last = ends - 1
+        short = inside[last]
+        left, at = left[short], later[last][short]
     time, node = np.concatenate(times), np.concatenate(nodes)
     order = order_of_times(time)
     return time[order], node[order].astype(np.int32)
+
+
+def _repeated(values: Float[np.ndarray, " n"], nodes: np.ndarray, counts: np.ndarray) -> Any:
+    """Return the value of each node as often as counted; one number if all are equal."""
+    first = values[0]
+    return first if not values.strides[0] or (values == first).all() else np.repeat(values[nodes], counts)
 
 
 def order_of_times(times: Float[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:

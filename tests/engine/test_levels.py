@@ -95,7 +95,7 @@ def test_turns_are_the_levels_of_the_host():
     for n, events in ((5, 40), (300, 200)):
         rows = draws.integers(0, n, (events, 2))
         rows[::7, 1] = NOBODY  # alone
-        host = _levels(rows.astype(np.int32), Properties(num_nodes=n, num_rows=n, name="pairs"), events)
+        host = _levels(list(rows.astype(np.int32).T), Properties(num_nodes=n, num_rows=n, name="pairs"), events)
         np.testing.assert_array_equal(turns(rows, n), host)
 
 

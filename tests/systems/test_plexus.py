@@ -17,7 +17,7 @@ from gossipjax.systems import Membership, Timers, always_online, load_plan, mach
 from gossipjax.systems._activity import COMPLETED
 from gossipjax.systems._plexus.history import INTERRUPTED, LATE
 from gossipjax.systems._plexus.planner import median_server
-from gossipjax.systems._plexus.sampler import _by_digest, candidates, make_order, mixed
+from gossipjax.systems._plexus.sampler import MANY, _by_digest, candidates, make_order, mixed
 from gossipjax.systems._plexus.settings import models_needed
 from gossipjax.systems._plexus.sizes import (
     AGG_ACK,
@@ -74,7 +74,7 @@ def test_order_by_digest():
     assert list(candidates(iter((3, 0, 2)))) == [3, 0, 2]
 
 
-@pytest.mark.parametrize("n", [1, 90, 3000])
+@pytest.mark.parametrize("n", [1, 90, 3000, MANY, MANY + 5])
 def test_an_order_is_the_same_however_far_one_looks(n):
     rng = np.random.default_rng(0)
     hashes = mixed(np.random.default_rng(3).integers(0, 2**64, n, np.uint64), 7)

@@ -4,12 +4,14 @@ import tracemalloc
 from unittest import mock
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossipjax.systems._plexus import views as beliefs
 from gossipjax.systems._plexus.counts import active_counts, make_counts
 from gossipjax.systems._plexus.line import dense
+from gossipjax.systems._plexus.sampler import make_order
 
 NODES, ROUNDS = 7, 12
 
@@ -147,6 +149,21 @@ def test_merging_is_a_join(a, b, c):
 
     assert merged((0, 1), (0, 2))[0] == merged((1, 2), (0, 1))[0] == merged((0, 1), (2, 0))[2]
     assert merged((0, 1))[0] == merged((1, 0))[1] == merged((0, 1), (0, 1), (0, 0))[0]
+
+
+@pytest.mark.parametrize("hashing", ["mix", "md5"])
+def test_nodes_that_nobody_held_active_are_passed_over(hashing):
+    """The candidates are those of the whole view, in their order, also far behind the first."""
+    n, window = 900, 5
+    rng, views = np.random.default_rng(0), beliefs.initial_views(np.ones(n, bool))
+    for round_ in range(30):
+        for node in rng.choice(n, 12, replace=False).tolist():
+            beliefs.note(views, 3, node, round_)
+    beliefs.force_left(views, 3, 4, 29)
+    order = make_order(n, 1, hashing)(30)
+    active = set(beliefs.active_nodes(views, 3, 30, window).tolist())
+    assert 20 < len(active) < 80
+    assert list(beliefs.believed_active(views, 3, 30, window, order)) == [node for node in order if node in active]
 
 
 def test_memory_grows_with_what_happens():

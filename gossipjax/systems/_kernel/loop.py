@@ -177,18 +177,21 @@ def follow_presence(
         rank: of the entries.
     """
 
-    def plan(begin: float, end: float) -> None:
-        """Plan the transitions in begin < t ≤ end, and then the same for as long again."""
-        times, nodes, joins = (np.asarray(column) for column in devices.transitions(end))
-        new = times > begin
-        if expected is not None and new.any():
-            expected(nodes[new])
-        for seconds, node, joining in zip(times[new].tolist(), nodes[new].tolist(), joins[new].tolist(), strict=True):
-            at(kernel.queue, seconds, change, int(node), bool(joining), rank=rank)
-        if end < until:
-            at(kernel.queue, end, plan, end, min(2 * end, until), rank=rank)
+    _plan_presence((kernel, devices, until, change, expected, rank), 0.0, min(DAY, until))
 
-    plan(0.0, min(DAY, until))
+
+def _plan_presence(settings: tuple, begin: float, end: float) -> None:
+    """Plan the transitions in begin < t ≤ end, and then the same for as long again."""
+    # No closure, which would hold itself and with it the state of a run that is done.
+    kernel, devices, until, change, expected, rank = settings
+    times, nodes, joins = (np.asarray(column) for column in devices.transitions(end))
+    new = times > begin
+    if expected is not None and new.any():
+        expected(nodes[new])
+    for seconds, node, joining in zip(times[new].tolist(), nodes[new].tolist(), joins[new].tolist(), strict=True):
+        at(kernel.queue, seconds, change, int(node), bool(joining), rank=rank)
+    if end < until:
+        at(kernel.queue, end, _plan_presence, settings, end, min(2 * end, until), rank=rank)
 
 
 def _completed(kernel: Kernel, number: int) -> None:

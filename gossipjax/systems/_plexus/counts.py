@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from gossipjax.systems._plexus.line import Entry, begins_at, next_version, shared_entry
+from gossipjax.systems._plexus.line import Entry, Line, begins_at, next_version, shared_entry
 from gossipjax.systems._plexus.views import Views, first_round
 
 
@@ -32,19 +32,19 @@ class Counts:
     near: defaultdict[int, set[int]]
     """By round: holders with an entry of their own that counts up to this first round, and no longer. Rounds that
     ``first`` has passed stay: averages of rounds may end out of order, so that it goes back."""
+    staying: int
+    """How many have not left in version 0, and count in round -1."""
     changed_nodes: defaultdict[int, list[tuple[int, int]]]
-    """By round: nodes whose entry in the line is of this round, and the versions in which it began."""
+    """By round: nodes whose entry in the line is of this round, and the versions, after 0, in which it began."""
 
 
 def make_counts(views: Views) -> Counts:
     """Begin with version 0 of the line, where all that have not left count."""
-    n = len(views.version)
-    of_version = np.zeros(64, np.int64)
-    staying = np.flatnonzero(~views.line.gone).tolist()
-    of_version[0] = len(staying)
-    zeros = np.zeros(n, np.int64)
-    by_round = defaultdict(list, {-1: [(node, 0) for node in staying]})
-    return Counts(-1, of_version, 1, zeros, zeros.copy(), np.zeros(n, bool), Counter(), defaultdict(set), by_round)
+    n, online = len(views.version), ~views.line.gone
+    of_version, staying = np.zeros(64, np.int64), int(np.count_nonzero(online))
+    of_version[0] = staying
+    zeros, tally = np.zeros(n, np.int64), Counter({staying: staying} if staying else {})
+    return Counts(-1, of_version, 1, zeros, zeros.copy(), online, tally, defaultdict(set), staying, defaultdict(list))
 
 
 def active_counts(
@@ -101,6 +101,8 @@ def _move(views: Views, counts: Counts, first: int) -> bool:
     sign = 1 if first < counts.first else -1
     counts.first = first
     line, steps = views.line, None
+    if begin < 0 <= end:
+        steps = _first_version(views.line, counts, sign)
     for round_ in range(begin, end):
         views.changed.update(counts.near.get(round_, ()))
         for node, version in counts.changed_nodes.get(round_, ()):
@@ -115,6 +117,16 @@ def _move(views: Views, counts: Counts, first: int) -> bool:
         return False
     counts.of_version += np.cumsum(steps[:-1])
     return True
+
+
+def _first_version(line: Line, counts: Counts, sign: int) -> Int64[np.ndarray, " capacity1"]:
+    """Return what changes at each version where the entries of version 0 begin or cease to count."""
+    steps = np.zeros(counts.of_version.size + 1, np.int64)
+    steps[0] = sign * counts.staying
+    for node, since in line.since.items():
+        if since and not line.gone[node]:
+            steps[since[0]] -= sign
+    return steps
 
 
 def _count(views: Views, counts: Counts, i: int, is_online: bool) -> None:

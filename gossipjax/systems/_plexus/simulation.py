@@ -45,7 +45,11 @@ def simulated(make: Callable[[bool], Simulation], devices: Machines, *, differ: 
     if sim.views is None and sim.kernel.stopped == NEEDS_VIEWS:
         sim = make(True)
         _run(sim, devices)
-    return _history(sim), sim.kernel.now
+    history, end_s = _history(sim), sim.kernel.now
+    # What waits holds the state, which holds it: now all of it is freed without Python's collector of cycles.
+    sim.kernel.queue.heap.clear()
+    sim.kernel.deliveries.clear()
+    return history, end_s
 
 
 def _tied(sim: Simulation) -> bool:

@@ -13,7 +13,7 @@ Reference: de Vos et al. 2024, arXiv 2302.13837; Shapiro et al. 2011, Conflict-f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +31,7 @@ from gossipjax.systems._plexus.line import (
     shared_entry,
     take_back,
 )
+from gossipjax.systems._plexus.sampler import Order
 
 
 class View(NamedTuple):
@@ -52,6 +53,8 @@ class Views:
     """Whether ``apart`` is in a message, too, and must be copied before it changes."""
     latest: list[int]
     """The latest round in which a node is known active."""
+    newest: Int64[np.ndarray, " n"]
+    """By node: the latest round in which anybody has held it active. No view holds a later one, now or before."""
     changed: set[int]
     """Holders whose whole views changed since somebody counted, or who came or went."""
     written: list[tuple[int, Entry, Entry]] = dataclasses.field(default_factory=list)
@@ -61,7 +64,7 @@ class Views:
 def initial_views(online: Bool[np.ndarray, " n"]) -> Views:
     """Give all nodes the same view: nobody was active yet, and nodes offline have left."""
     n = online.size
-    return Views(make_line(online), [0] * n, [{} for _ in range(n)], [False] * n, [-1] * n, set(range(n)))
+    return Views(make_line(online), [0] * n, [{} for _ in range(n)], [False] * n, [-1] * n, np.full(n, -1), set())
 
 
 def entry(views: Views, i: int, j: int) -> Entry:
@@ -107,6 +110,8 @@ def _write(views: Views, i: int, j: int, before: Entry, new: Entry, shared: Entr
     else:
         views.apart[i][j] = new
     views.written.append((i, before, new))
+    if new[0] > views.newest[j]:
+        views.newest[j] = new[0]
 
 
 def take_in(views: Views, i: int, view: View) -> None:
@@ -175,9 +180,27 @@ def first_round(round_: int, window: int | None) -> int:
     return max(round_ - window, -1) if window is not None and round_ > 0 else -1
 
 
-def believed_active(views: Views, i: int, round_: int, window: int | None, nodes: Iterable[int]) -> Iterator[int]:
+def believed_active(views: Views, i: int, round_: int, window: int | None, nodes: Sequence[int]) -> Iterator[int]:
     """Yield the candidates of a round among nodes, by what i holds now: active in the window and not gone, or i."""
-    return _active_in(views.line, i, first_round(round_, window), copy_of(views, i), nodes)
+    first = first_round(round_, window)
+    some = nodes if first < 0 else _held_active(views, i, first, nodes)
+    return _active_in(views.line, i, first, copy_of(views, i), some)
+
+
+PLAIN = 16
+"""The first nodes of an order, which are read as they are: where most are active, nobody reads further."""
+
+
+def _held_active(views: Views, i: int, first: int, nodes: Sequence[int]) -> Iterator[int]:
+    """Yield those of the nodes that anybody has held active since a round, and i: in large networks few of many."""
+    yield from nodes[:PLAIN]
+    at, size = PLAIN, 128
+    while True:
+        block = nodes.block(at, at + size) if isinstance(nodes, Order) else np.asarray(nodes[at : at + size], np.int64)
+        yield from block[(views.newest[block] >= first) | (block == i)].tolist()
+        if block.size < size:
+            return
+        at, size = at + size, 4 * size
 
 
 def _active_in(line: Line, i: int, first: int, view: View, nodes: Iterable[int]) -> Iterator[int]:

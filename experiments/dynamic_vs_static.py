@@ -36,7 +36,7 @@ NEAR = 0.01
 class Config(NamedTuple):
     """Settings."""
 
-    scale: Scale = at_scale.THOUSAND
+    scale: Scale = at_scale.TWO_CORES
     num_seeds: int = 3
     keep: str | None = None
     """Folder of finished runs."""

@@ -66,8 +66,6 @@ TWO_CORES = Scale("auto", 1024, 240, shrink=4, num_records=12, test_samples=500)
 QUICK = Scale("digits", 32, 100, shards_per_node=2, num_records=10, test_samples=None)
 PAPER = Scale("fashion_mnist", 4096, 1000, learning_rate=0.05, local_steps=5, num_records=40)
 """The work W1 of the measurements of DecentralizePy, on real images."""
-THOUSAND = PAPER._replace(dataset="auto", num_nodes=1024)
-"""The same with 1,024 nodes: half an hour of two cores for three networks and seeds."""
 PAPER_CNN = Scale(
     "cifar10", 1024, 2000, model="gn_lenet", shards_per_node=4, learning_rate=0.01, batch_size=8, num_records=40
 )

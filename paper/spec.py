@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from paper.numbers import Judged, Number, Place, Sentence
 
-CLAIMS = "2026-11-21-claims.md"
+CLAIMS = "2026-12-01-claims.md"
 BENCHMARKS = "2026-12-01-benchmarks.md"
 STALENESS = "2026-11-21-staleness-paper.md"
 ROUNDS = "2026-11-21-plexus-rounds.md"

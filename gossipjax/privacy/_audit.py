@@ -54,9 +54,14 @@ def audit(
     bracketed by certificates: ``mu`` is the upper one. Timing and peers are known to the observer. Gradients may depend
     on all that was heard before, since contributions enter causally.
 
-    The rank of K and what is reconstructed are decided in exact arithmetic, modulo a prime; weights that are no
-    fractions count as they are stored. Rounding is part of the certificates. Where it could move μ² by more than 1e-6,
-    ``certain`` is False, and μ is the local bound for contributions that are not known exactly.
+    What enters K, its rank and what is reconstructed are decided in exact arithmetic, modulo a prime. A weight counts
+    as the fraction that it is near: in float32 with a denominator up to 1000, to 2⁻²² of its size, in float64 up to
+    10⁶, to 2⁻⁵⁰. Arbitrary weights that happen to be near one are replaced, too, about 7 % of float32 weights between 0
+    and 1; others count as they are stored.
+
+    Rounding is part of the certificates. Where it could move ``s_j`` by more than 1e-6 for each contribution of node j
+    (2e-6 with ``rounding > 0``), ``certain`` is False, and μ is the local bound for nodes with contributions that are
+    heard and not known exactly; with noise of pairs, for all that are heard.
 
     The rows of K come from the plan's own events in the engine's order: begin, step, mix; a message in flight has the
     content of its sending, at its delivery. Nodes hear what is delivered to them. Messages that a plan drops, or
@@ -164,7 +169,7 @@ def _views(written: tuple, watchers: list, settings: tuple, counts: Int[np.ndarr
     (tapes, exact), (cuts, noise, rounding, published), n = written, settings, counts.shape[1]
     shape, shifts, brackets = (len(cuts), len(watchers), n), Shifts(), []
     views = _Views(np.zeros(shape), np.zeros(shape), np.zeros(shape, int), np.zeros(shape[:2], int), np.ones(shape[:2]))
-    unsure, turned = np.zeros(shape, bool), np.zeros(shape[:2])
+    unsure, reached, turned = np.zeros(shape, bool), np.zeros(shape, bool), np.zeros(shape[:2])
     for place in np.ndindex(shape[:2]):
         known = (watchers[place[1]], cuts[place[0]], noise, rounding, published)
         found = [knowledge(tape, other, *known) for tape, other in zip(tapes, exact, strict=True)]
@@ -174,10 +179,11 @@ def _views(written: tuple, watchers: list, settings: tuple, counts: Int[np.ndarr
             brackets.append(joint_bracket(found, tapes[0].node, n) if found else Range(np.zeros(n), counts[place[0]]))
         for view in found:
             node = tapes[0].node[view.columns]
+            reached[place][node] = True
             sure = np.bincount(node, view.reconstructed, minlength=n).astype(int)
             views.reconstructed[place] = np.maximum(views.reconstructed[place], sure)
-            if view.gap < CLEAR_GAP:
-                unsure[place][node[~view.reconstructed]] = True
+            if view.gap < CLEAR_GAP:  # what is unclear also tells of noise that nodes share
+                unsure[place][node if isinstance(noise, PairwiseNoise) else node[~view.reconstructed]] = True
         views.heard[place] = found[0].heard if found else 0
         views.gap[place] = min((view.gap for view in found), default=np.inf)
         turned[place] = max((view.turned for view in found), default=0.0)
@@ -185,9 +191,8 @@ def _views(written: tuple, watchers: list, settings: tuple, counts: Int[np.ndarr
     for place, bracket in zip(np.ndindex(shape[:2]), brackets, strict=True):
         limit = counts[place[0]]
         room = limit * turned[place]
-        views.upper[place] = np.where(
-            unsure[place], limit, np.clip(bracket.upper + room * (bracket.upper > 0), 0, limit)
-        )
+        upper = np.clip(bracket.upper + room * reached[place], 0, limit)
+        views.upper[place] = np.where(unsure[place], limit, upper)
         views.lower[place] = np.clip(bracket.lower - room, 0, limit)
         for each in (views.upper, views.lower):
             each[place][np.asarray(members(watchers[place[1]]), int)] = np.nan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64, Int
@@ -13,6 +13,40 @@ from gossipjax.privacy._events import fraction_of
 from gossipjax.privacy._residues import PRIME, product, residue
 
 _EPS = float(np.finfo(float).eps)
+TINY = float(np.finfo(float).tiny)
+"""Least error of what is no copy: smaller numbers vanish."""
+
+
+@runtime_checkable
+class Arithmetic(Protocol):
+    """Numbers that coefficients are made of."""
+
+    residues: bool
+    """Whether they are residues, which are exact."""
+    kind: Any
+    """The type of coefficients."""
+    stored: Any
+    """The type in which contents are kept."""
+
+    @staticmethod
+    def combined(weights: np.ndarray, rows: np.ndarray | None, Y: np.ndarray) -> np.ndarray:
+        """Return ``Σ_d weights[:, d] Y[rows[:, d]]``; rows None: all rows, in order."""
+        ...
+
+    @staticmethod
+    def added(Y: np.ndarray, change: np.ndarray) -> np.ndarray:
+        """Return the sum."""
+        ...
+
+    @staticmethod
+    def shares(weights: np.ndarray) -> np.ndarray:
+        """Divide rows by their sums; rows of zeros stay."""
+        ...
+
+    @staticmethod
+    def steps(contributions: Contributions, count: int) -> np.ndarray:
+        """Return what the gradients of a node add to its model in step number count − 1."""
+        ...
 
 
 class Floats:
@@ -21,7 +55,6 @@ class Floats:
     residues = False
     kind: Any = np.float64
     stored: Any = np.float64
-    """The type in which contents are kept."""
 
     @staticmethod
     def combined(weights: np.ndarray, rows: np.ndarray | None, Y: np.ndarray) -> np.ndarray:
@@ -103,7 +136,7 @@ class Combination(NamedTuple):
     """Rows that are combined with the weights; None: all rows, in order."""
 
 
-def combination(mixing: Any, size: int, fragment: int | None, name: str, arithmetic: Any) -> Combination:
+def combination(mixing: Any, size: int, fragment: int | None, name: str, arithmetic: Arithmetic) -> Combination:
     """Read a mixing of ``size`` rows, with NumPy arrays."""
     kind = type(mixing)
     if kind is DenseMixing:
@@ -122,7 +155,7 @@ def combination(mixing: Any, size: int, fragment: int | None, name: str, arithme
     return _averages(mixing, size, fragment, name, arithmetic)
 
 
-def _averages(mixing: Any, size: int, fragment: int | None, name: str, arithmetic: Any) -> Combination:
+def _averages(mixing: Any, size: int, fragment: int | None, name: str, arithmetic: Arithmetic) -> Combination:
     """Average the members that send this class of coordinates; the only target of a group is who averages."""
     there = mixing.targets < size
     if np.any(there.sum(axis=1) > 1):
@@ -167,7 +200,8 @@ def rounding(
 ) -> Float64[np.ndarray, " k"]:
     """Bound the error of each entry of combined rows, given that of the entries of the rows.
 
-    Weights have an error of a few roundings, relative to the largest weight of their row at most.
+    Weights have an error of a few roundings, relative to the largest weight of their row at most. What is not a copy
+    has an error above zero, however small it is.
     """
     size, used = np.zeros(len(Y)), slice(None) if rows is None else np.unique(rows)
     size[used] = lengths(Y[used])
@@ -177,4 +211,6 @@ def rounding(
     terms, total = there.sum(axis=1), share.sum(axis=1)
     copied = (terms == 1) & (total == 1)
     fresh = np.where(copied, 0.0, _EPS * (terms + 2) * np.maximum(total, 1.0) * peak)
-    return (share * known).sum(axis=1) + fresh
+    error = (share * known).sum(axis=1) + fresh
+    inexact = np.any(there & (known > 0), axis=1) | ((peak > 0) & ~copied)
+    return np.where(inexact, np.maximum(error, TINY), error)

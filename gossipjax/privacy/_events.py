@@ -20,7 +20,7 @@ from gossipjax.types import Event, Timeline
 
 _WINDOW_BYTES = 2**25
 _FRACTIONS = {4: (1000, 2.0**-22), 8: (10**6, 2.0**-50)}
-"""By bytes of a weight: largest denominator of the fraction that it rounds, and four roundings of it."""
+"""By bytes of a weight: largest denominator of a fraction that replaces it, and how near it is: four roundings."""
 _ROW = 1e-6
 """Distance from one of sums that are one, but for rounding."""
 
@@ -28,17 +28,18 @@ _ROW = 1e-6
 def host_events(timeline: Timeline, key: Key[Array, ""], residues: bool = False) -> Iterator[Event]:
     """Yield the events that the engine runs with this key, as NumPy arrays.
 
-    Weights are replaced by the fraction that they round, such as 1/3: of float32 those with denominators up to 1000,
-    of float64 up to 10⁶; others stay. Weights of the receiver itself complete the sum of its row to one if the
-    timeline is row stochastic. With weights that are off by 1e-8, messages that are equal in exact arithmetic would
-    differ, and the audit would call a secret reconstructed that only rounding reveals.
+    Weights are replaced by a fraction that is as near as rounding, such as 1/3: of float32 with a denominator up to
+    1000, of float64 up to 10⁶. Weights that are near one by chance are replaced, too; others stay. Weights of the
+    receiver itself complete the sum of its row to one if the timeline is row stochastic. With weights that are off by
+    1e-8, messages that are equal in exact arithmetic would differ, and the audit would call a secret reconstructed that
+    only rounding reveals.
 
     Args:
         timeline: the plan.
         key: of the run.
         residues: give the fractions modulo the prime of :mod:`~gossipjax.privacy._residues`, instead of float64.
     """
-    kind = Residues if residues else Exact
+    kind = ResidueWeights if residues else FractionWeights
     exact = kind("row_stochastic" in timeline.properties)
     for event in plain_events(timeline, key):
         yield event if event.mixing is None else event._replace(mixing=exact.mixing(event.mixing))
@@ -76,14 +77,14 @@ def _bytes_of_event(timeline: Timeline, stream: Key[Array, ""]) -> float:
 
 
 def fraction_of(weight: float, size: int = 8) -> Fraction:
-    """Return the fraction that a weight of 4 or 8 bytes rounds, or the weight itself if there is none."""
+    """Return a fraction as near as rounding to a weight of 4 or 8 bytes, or the weight itself if there is none."""
     most, rounding = _FRACTIONS.get(size, _FRACTIONS[4])
     exact = Fraction(weight)
     near = exact.limit_denominator(most)
     return near if abs(near - exact) <= rounding * abs(exact) else exact
 
 
-class Exact:
+class FractionWeights:
     """Replaces weights by the fractions that they round, in float64; remembers those that it has seen."""
 
     def __init__(self, row_stochastic: bool):
@@ -143,7 +144,7 @@ class Exact:
         return exact
 
 
-class Residues(Exact):
+class ResidueWeights(FractionWeights):
     """Gives the fractions modulo a prime."""
 
     def value(self, weight: float, size: int) -> int:

@@ -6,6 +6,7 @@ prime. Directions are those of float64, with a bound on how far rounding turns t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float64, Int, Int64
 
-from gossipjax.privacy._combinations import lengths
+from gossipjax.privacy._combinations import TINY, lengths
 from gossipjax.privacy._events import fraction_of
 from gossipjax.privacy._noise import PairwiseNoise, factor_of
 from gossipjax.privacy._observers import Wire, heard_by, members
@@ -32,7 +33,7 @@ class Knowledge(NamedTuple):
     """What an observer knows of the contributions made in a prefix of a plan, by node."""
 
     columns: Int[np.ndarray, " k"]
-    """Contributions of others that enter what it hears."""
+    """Contributions of others that enter what it hears, however little."""
     factor: Float64[np.ndarray, "r k"]
     """G with ``M = Gᵀ G``; where the gap is not clear, of the directions that are clear."""
     reconstructed: Bool[np.ndarray, " k"]
@@ -52,7 +53,7 @@ class _Heard(NamedTuple):
     columns: Int[np.ndarray, " k"]
     rows: Float64[np.ndarray, "r k"]
     error: Float64[np.ndarray, " r"]
-    """Bound on the error of each entry of a row."""
+    """Bound on the error of each entry of a row; 0: it has none."""
     exact: Callable[[], Int64[np.ndarray, "r k"]]
     """The same matrix modulo a prime."""
     messages: int
@@ -87,9 +88,7 @@ def knowledge(
         rounding: standard deviation of noise on what is heard, relative to that of contributions.
         published: weights of the final models in sums that everyone sees.
     """
-    heard = _heard(
-        tape, exact, observer, cut, _scaled(published) if published is not None and not rounding else published
-    )
+    heard = _heard(tape, exact, observer, cut, published, scaled=not rounding)
     mixed = None
     if isinstance(noise, PairwiseNoise):
         written = factor_of(noise, tape.node, _numbers(tape.node))
@@ -109,19 +108,20 @@ def _scaled(published: Float64[np.ndarray, "k n"]) -> Float64[np.ndarray, "k n"]
     return published / np.where(largest > 0, largest, 1.0)
 
 
-def _heard(tape: Tape, exact: Callable[[], Tape], observer, cut: int, published) -> _Heard:
+def _heard(tape: Tape, exact: Callable[[], Tape], observer, cut: int, published, *, scaled: bool) -> _Heard:
     entries, when = heard_by(observer, tape)
     columns = np.flatnonzero((tape.made < cut) & ~np.isin(tape.node, members(observer)))
     entries = entries[when < cut]
     rows, error = tape.rows(entries, columns), tape.errors(entries)
     if published is not None:
         final = tape.final[:, columns]
-        rows = np.concatenate([rows, published @ final])
-        weights, terms = np.abs(published), _EPS * (len(final) + 2)
-        error = np.append(error, weights @ (tape.final_rounding + terms * lengths(final)))
-    live = np.any(rows != 0, axis=0)
-    columns, rows = columns[live], rows[:, live]
+        weights = _scaled(published) if scaled else published
+        rows = np.concatenate([rows, weights @ final])
+        size = tape.final_rounding + _EPS * (len(final) + 10) * lengths(final)
+        told = np.any((published != 0) & (lengths(final) + tape.final_rounding > 0), axis=1)
+        error = np.append(error, np.where(told, np.maximum(np.abs(weights) @ size, TINY), 0.0))
 
+    @functools.cache
     def modular() -> Int64[np.ndarray, "r k"]:
         other = exact()
         found = other.rows(entries, columns).astype(np.int64)
@@ -131,23 +131,27 @@ def _heard(tape: Tape, exact: Callable[[], Tape], observer, cut: int, published)
         final = other.final[:, columns].astype(np.int64)
         return np.concatenate([found, product(residues_of(published, fractions), final)])
 
-    return _Heard(columns, rows, error, modular, len(entries))
+    live = np.any(rows != 0, axis=0)
+    if not live.all() and error.any():  # what is zero in float64 may have cancelled, or be too small
+        live = np.any(modular() != 0, axis=0)
+    return _Heard(columns[live], rows[:, live], error, lambda: modular()[:, live], len(entries))
 
 
 def _row_space(heard: _Heard) -> _Space:
     """Find the row space: its dimension in exact arithmetic, unless it is clear that no row depends on others."""
     k = len(heard.columns)
     scale = np.maximum(heard.error, _EPS * lengths(heard.rows))
-    rows = heard.rows / np.where(scale > 0, scale, 1.0)[:, None]  # every entry with an error of at most one
-    rows = rows[scale > 0]
+    kept = scale > 0
+    rows = heard.rows[kept] / scale[kept, None]  # every entry with an error of at most one
+    inexact = int(np.sum(heard.error > 0))
     if not rows.size:
         return _Space(np.zeros((0, k)), np.zeros(k, bool), np.inf, 0.0)
     values, right = _singular(rows)
-    floor = _floor(rows, values)
+    floor = _floor(rows, inexact, values)
     near = np.sum(right**2, axis=0) >= 1 - _NEAR
     if len(values) == len(rows) and values[-1] >= CLEAR_GAP * floor and not near.any():
         return _Space(right, near, float(values[-1] / floor), float(floor / values[-1]))
-    residues = heard.exact()[scale > 0]
+    residues = heard.exact()[kept]
     known = rank(residues)
     if (gap := _gap(values, known, floor)) >= CLEAR_GAP:
         right = right[:known]
@@ -155,10 +159,10 @@ def _row_space(heard: _Heard) -> _Space:
         if near.any() and rank(residues[:, ~near]) != known - near.sum():
             near &= determined(residues)[1]
         return _Space(right, near, gap, 1 / gap)
-    return _split(rows, residues)
+    return _split(rows, inexact, residues)
 
 
-def _split(rows: Float64[np.ndarray, "r k"], residues: Int64[np.ndarray, "r k"]) -> _Space:
+def _split(rows: Float64[np.ndarray, "r k"], inexact: int, residues: Int64[np.ndarray, "r k"]) -> _Space:
     """Find the row space as unit vectors that are known exactly, and the rest."""
     known, sure = determined(residues)
     units, rest = np.eye(len(sure))[sure], rows[:, ~sure]
@@ -166,7 +170,7 @@ def _split(rows: Float64[np.ndarray, "r k"], residues: Int64[np.ndarray, "r k"])
     if not left:
         return _Space(units, sure, np.inf, 0.0)
     values, right = _singular(rest)
-    floor = _floor(rest, values)
+    floor = _floor(rest, inexact, values)
     gap = _gap(values, left, floor)
     kept = min(left, int(np.sum(values >= CLEAR_GAP * floor)))
     basis = np.zeros((kept, len(sure)))
@@ -182,9 +186,9 @@ def _singular(rows: Float64[np.ndarray, "r k"]) -> tuple[np.ndarray, np.ndarray]
     return values, right @ tall.T
 
 
-def _floor(rows: Float64[np.ndarray, "r k"], values: Float64[np.ndarray, " s"]) -> float:
-    """Bound the rounding of rows whose entries have errors of at most one, and that of their factorization."""
-    return float(np.sqrt(np.count_nonzero(rows)) + _EPS * max(rows.shape) * values[0])
+def _floor(rows: Float64[np.ndarray, "r k"], inexact: int, values: Float64[np.ndarray, " s"]) -> float:
+    """Bound the rounding of rows and of their factorization; entries of inexact rows have errors of at most one."""
+    return float(np.sqrt(inexact * rows.shape[1]) + _EPS * max(rows.shape) * values[0])
 
 
 def _gap(values: Float64[np.ndarray, " s"], known: int, floor: float) -> float:
@@ -226,8 +230,7 @@ def _blurred(
         left, spread, _ = np.linalg.svd(np.asarray((mixed.T @ rows.T).T), full_matrices=False)
         factor = (left.T @ rows) / np.hypot(spread, rounding)[:, None]
         values = np.linalg.svd(rows, compute_uv=False)
-    there = np.count_nonzero(rows, axis=1)
-    error = float(np.sqrt(np.sum(heard.error**2 * there)) + _EPS * max(rows.shape) * values[0])
+    error = float(np.sqrt(k * np.sum(heard.error**2)) + _EPS * max(rows.shape) * values[0])
     gap = rounding / error if error > 0 else np.inf
     return factor, _Space(factor, determined(heard.exact())[1], gap, 2 / gap)
 

@@ -9,9 +9,9 @@ from jaxtyping import Float64
 
 _WORK = 3e9
 """Multiplications that the ascents of one batch may take, some seconds."""
-_MOST_SWEEPS, _CHECK_EVERY = 2000, 20
-_ENOUGH = 1e-9
-"""Relative gap between the certificates at which an ascent ends."""
+_SWEEPS, _MOST_SWEEPS, _CHECK_EVERY = 2000, 20_000, 20
+_ENOUGH, _GOOD = 1e-9, 1e-6
+"""Relative gap between the certificates at which an ascent ends: at once, and after _SWEEPS."""
 _NEGATIVE = 1e-12
 _BATCH_BYTES = 2**27
 
@@ -90,7 +90,8 @@ def _ascend(M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             vectors[:, t] = np.where(norm > 0, moved / np.where(norm > 0, norm, 1), vectors[:, t])
         if sweep % _CHECK_EVERY == 0 or work < 0:
             lower[active], upper[active] = _certify(M, vectors)
-            going = upper[active] - lower[active] > _ENOUGH * upper[active]
+            enough = _ENOUGH if sweep < _SWEEPS else _GOOD
+            going = upper[active] - lower[active] > enough * upper[active]
             active, M, others, vectors = active[going], M[going], others[going], vectors[going]
             if not len(active) or work < 0:
                 break

@@ -10,15 +10,15 @@ from jaxtyping import Array, Bool, Float64, Int, Key
 from gossipjax._base.memory import check_memory
 from gossipjax.facts import Properties
 from gossipjax.mixing._forms import PairMixing
-from gossipjax.privacy._combinations import Floats, Residues, combination, rounding, sums
+from gossipjax.privacy._combinations import Arithmetic, Floats, Residues, combination, rounding, sums
 from gossipjax.privacy._contributions import Contributions, Hears
 from gossipjax.privacy._events import host_events, plain_events
 from gossipjax.types import NOBODY, Timeline
 
 _BYTES = 12.0
 """Of a coefficient: in float64, and its residue."""
-_STEP = 4 * float(np.finfo(float).eps)
-"""Rounding of the coefficient of a step, relative to its size."""
+_STEP = 8 * float(np.finfo(float).eps)
+"""Rounding of the coefficients of a step, relative to their sum: of ``β^t``, t times that of β."""
 HostEvent: TypeAlias = Any
 """An event with NumPy arrays in the place of JAX arrays."""
 
@@ -115,7 +115,7 @@ class _Recorder:
 class _Run:
     """The rows of a run: coefficients of contributions, and bounds on their rounding."""
 
-    def __init__(self, facts: Properties, contributions: Contributions, total: int, arithmetic: Any):
+    def __init__(self, facts: Properties, contributions: Contributions, total: int, arithmetic: Arithmetic):
         n, rows = facts.num_nodes, facts.num_rows + facts.num_slots
         self.contributions, self.arithmetic, self.name = contributions, arithmetic, facts.name
         self.Y, self.error = np.zeros((rows, total), arithmetic.kind), np.zeros(rows)
@@ -143,8 +143,8 @@ class _Run:
             own = self.own[node]
             self.Y[node, own] = self.arithmetic.added(self.Y[node, own], change)
             if not self.arithmetic.residues:
-                largest = np.abs(self.Y[node, own]).max() + np.abs(change).max()
-                self.error[node] += _STEP * self.contributions.local_steps * largest
+                size = np.abs(self.Y[node, own]).max() + np.abs(change).sum()
+                self.error[node] += _STEP * self.contributions.local_steps * size
 
     def mix(self, event: HostEvent, t: int, recorder: _Recorder, hears: Hears, fragment: int | None) -> None:
         """Record what is said in an event, and mix."""
@@ -194,7 +194,8 @@ def write_tape(
     Raises:
         ValueError: events that the audit cannot read, or a tape that does not fit into memory.
     """
-    facts, arithmetic = timeline.properties, Residues if residues else Floats
+    facts = timeline.properties
+    arithmetic: Arithmetic = Residues() if residues else Floats()
     n, rows = facts.num_nodes, facts.num_rows + facts.num_slots
     acting, saying = [], []
     for event in plain_events(timeline, key):

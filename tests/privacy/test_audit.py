@@ -459,25 +459,81 @@ def projector_of_published(num_rounds, published, n=6):
     return known_from(said).squared_parts
 
 
-@pytest.mark.parametrize("plain", [False, True])
-def test_published_sums_that_are_rounding_are_not_certain(plain):
+ONE = Fraction(1)
+IDENTITY = [[ONE * int(k == i) for k in range(6)] for i in range(6)]
+DIFFERENCES = [[ONE * (int(k == i) - int(k == i + 1)) for k in range(6)] for i in range(5)]
+PUBLISHED = {
+    "models": (IDENTITY, 2, 3),
+    "mean and differences": ([[ONE / 6] * 6, *DIFFERENCES], 2, 3),
+    # One row fades as a whole, and its direction with it.
+    "differences": (DIFFERENCES, 2, 3),
+    "one difference": ([[ONE, 0, -ONE, 0, 0, 0]], 3, 5),
+    "deviations": ([[each - ONE / 6 for each in row] for row in IDENTITY], 2, 3),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sums_that_are_rounding_are_not_certain(name):
     """Differences of models fade as (2/3)^T and (1/3)^T: what is certain is right, and nothing is understated."""
-    n, one = 6, Fraction(1)
-    differences = [[one * (int(k == i) - int(k == i + 1)) for k in range(n)] for i in range(n - 1)]
-    published = [[one * int(k == i) for k in range(n)] for i in range(n)] if plain else [[one / n] * n, *differences]
-    nobody = [privacy.Wire(((0, 3),))]
-    certain = []
-    for num_rounds in (1, 5, 20, 30, 45, 55, 60, 100, 200):
+    published, first, last = PUBLISHED[name]
+    n, nobody, certain = 6, [privacy.Wire(((0, 3),))], []
+    for num_rounds in (1, 5, 20, 30, 45, 55, 60, 80, 100, 200):
         found = gj.audit(rounds(T.ring(n), num_rounds), observers=nobody, published=np.asarray(published, float))
         exact = projector_of_published(num_rounds, published)
+        assert found.heard[0] == 0
         certain.append(bool(found.certain[0]))
         turned = 1e-9 + 1 / found.gap[0] if certain[-1] else 0.0  # angle by which rounding turns a row space
         assert np.all(found.mu[0] ** 2 >= np.asarray(exact) - turned)
+        assert np.all(found.mu_lower[0] ** 2 <= np.asarray(exact) + 1e-9)
         if certain[-1]:
             np.testing.assert_allclose(found.mu[0] ** 2, exact, rtol=0, atol=turned)
             assert not found.reconstructed.any()
-    assert certain[:2] == [True, True]
-    assert not any(certain[3:])
+    assert all(certain[:first])
+    assert not any(certain[last:])
+
+
+@pytest.mark.parametrize("num_rounds", [80, 100, 120, 200])
+def test_what_cancels_in_float64_is_not_unheard(num_rounds):
+    """Models of a ring of five agree to the last digit, in fractions they do not."""
+    n, nobody, plan = 5, [privacy.Wire(((0, 3),))], rounds(T.ring(5), num_rounds)
+    for published in ([[ONE, 0, -ONE, 0, 0]], [[ONE * int(k == i) - ONE / n for k in range(n)] for i in range(n)]):
+        found = gj.audit(plan, observers=nobody, published=np.asarray(published, float))
+        exact = np.asarray(projector_of_published(num_rounds, published, n))
+        assert not found.certain[0]
+        assert not found.reconstructed.any()
+        np.testing.assert_array_equal(found.mu[0], exact > 0)
+        assert np.all(found.mu_lower[0] ** 2 <= exact)
+
+
+def test_what_cancels_for_one_node_only_has_a_local_bound():
+    """Of eight nodes, some enter a difference by its rounding, and node 6 not even so."""
+    published = [[ONE, 0, -ONE, 0, 0, 0, 0, 0]]
+    for num_rounds in (200, 300):
+        found = gj.audit(
+            rounds(T.ring(8), num_rounds),
+            observers=[privacy.Wire(((0, 3),))],
+            published=np.asarray(published, float),
+        )
+        exact = np.asarray(projector_of_published(num_rounds, published, 8))
+        np.testing.assert_array_equal(found.mu[0], exact > 0)
+
+
+def test_published_sums_of_large_numbers_keep_their_rank():
+    """Weights above 10⁶ count as they are stored: the third sum is that of the first two."""
+    m = [1_200_003, 3_400_001, 2_700_007, 5_100_019]
+    first, second = [0, m[1], m[2], 0], [0, m[1], 0, m[3]]
+    published = [[Fraction(value) for value in row] for row in (first, second, np.add(first, second).tolist())]
+    found = gj.audit(tl.rounds(np.eye(4), 1), observers=[0], published=np.asarray(published, float))
+    assert found.certain[0]
+    assert not found.reconstructed.any()
+    np.testing.assert_allclose(found.mu[0, 1:] ** 2, known_from(published).squared_parts[1:], **EXACT)
+
+
+def test_a_weight_that_is_nearly_nothing_is_heard():
+    """Of two sums, one tells of node 1 at 1e-300 of node 0, and the other not at all."""
+    found = gj.audit(tl.rounds(np.eye(3), 1), observers=[2], published=[[1e300, 1e-300, 0], [1e300, 0, 0]])
+    assert found.num_reconstructed[0, :2].tolist() == [1, 1]
+    np.testing.assert_array_equal(found.mu[0, :2], 1)
 
 
 def test_links_that_a_plan_never_uses_are_named():

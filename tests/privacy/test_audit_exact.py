@@ -17,6 +17,7 @@ from gossipjax import privacy
 from gossipjax.privacy import _residues as residues
 from gossipjax.privacy._events import plain_events
 from gossipjax.privacy._sensitivity import largest_shift
+from gossipjax.privacy._tape import write_tape
 
 T, tl = gj.topology, gj.timeline
 KEY, HALF, THIRD = jax.random.key(0), Fraction(1, 2), Fraction(1, 3)
@@ -229,6 +230,78 @@ def test_noise_of_pairs_after_many_rounds():
             exact = run.known(0, sums=sums, covariance=N)[1].squared_parts
             np.testing.assert_allclose(found.mu[0, 1:] ** 2, exact, rtol=0, atol=ROUNDING)
             assert found.certain[0]
+
+
+# Numbers that float64 does not hold
+
+
+def tiny_path(n, weight):
+    """Rounds on a path, with that weight on its links."""
+    W = np.diag(np.full(n - 1, weight), 1)
+    W += W.T
+    return np.diag(1 - W.sum(axis=1)) + W
+
+
+def test_what_is_too_small_for_float64_is_heard():
+    """The last nodes of a path enter at 1e-330 and less: each is known exactly after those before it."""
+    n = 40
+    found = gj.audit(tl.rounds(tiny_path(n, 1e-10), n - 1), observers=[0])
+    assert found.certain[0]
+    np.testing.assert_array_equal(found.num_reconstructed[0, 1:], 1)
+    np.testing.assert_array_equal(found.mu[0, 1:], 1)
+
+
+def test_one_message_of_a_path_tells_something_of_every_node():
+    """``Σ_k w^k x_k``, of which the last coefficients are no floats: μ is above zero, as it should."""
+    n, pairs = 40, [(k, k + 1) for k in range(38, -1, -1)]
+    found = gj.audit(meetings(pairs, n, 1e-10), observers=[0])
+    assert np.all(found.mu[0, 1:] > 0)
+    assert np.all(found.mu_lower[0, 2:] ** 2 <= 1e-20)
+
+
+def test_a_model_that_is_halved_until_it_vanishes_is_known_exactly():
+    """Node 0 keeps one half of its sum 1,100 times, as in push-sum, and then sends it."""
+    total, NOBODY = 1101, gj.types.NOBODY
+    events = {"time": np.arange(float(total)), "nodes": np.full((total, 1), NOBODY)}
+    events |= {"senders": np.zeros((total, 1), int), "receivers": np.zeros((total, 1), int)}
+    events |= {"weights": np.zeros((total, 1)), "keep": np.full((total, 1), 0.5)}
+    events["receivers"][-1], events["weights"][-1] = 1, 1.0
+    found = gj.audit(tl.from_events(events, gj.Properties(2, 2, "halves")), observers=[1])
+    assert found.num_reconstructed[0, 0] == 1
+    assert found.mu[0, 0] == 1
+
+
+@pytest.mark.parametrize("beta", [Fraction(9, 10), Fraction(188, 189), Fraction(951, 956)])
+def test_the_bound_on_rounding_holds_with_momentum(beta):
+    """A node steps, copies the model of another that has made no step, and steps again: ``β^t`` is off by t times β."""
+    total, NOBODY = 1000, gj.types.NOBODY
+    events = {"time": np.arange(float(total)), "nodes": np.zeros((total, 1), int)}
+    events |= {"senders": np.full((total, 1), NOBODY), "receivers": np.full((total, 1), NOBODY)}
+    events["senders"][-1], events["receivers"][-1] = 1, 0
+    shared = {"weights": np.ones(1), "keep": np.zeros(1)}
+    plan = tl.from_events(events, gj.Properties(2, 2, "copies"), shared=shared)
+    what = privacy.steps(order="combine_then_adapt", momentum=float(beta))
+    tape = write_tape(plan, what, "messages", KEY)
+    wrong = [abs(Fraction(float(tape.final[0, s])) - beta ** (total - 1 - s)) for s in range(total)]
+    assert 0 < max(wrong) <= tape.final_rounding[0]
+
+
+def test_unclear_directions_tell_of_the_noise_of_pairs():
+    """Node 1 knows the value of node 0, noise included; what it hears of 2 and 3 is near rounding, and tells of it."""
+    W = np.zeros((4, 4))
+    W[0, 1] = W[1, 0] = 0.25
+    W[0, 2:] = W[2:, 0] = 1e-9
+    W += np.diag(1 - W.sum(axis=1))
+    noise = privacy.pairwise_noise(T.star(4), 1.0, 100.0)
+    found = gj.audit(tl.rounds(W, 2), observers=[1], noise=noise)
+    # x_0 and w (x_2 + x_3); of noise: z_0 + v_2 + v_3 (v_1 is known) and z_2 + z_3 − v_2 − v_3.
+    pair = Fraction(2) * 100**2
+    N = [[1 + pair, -pair / 2, -pair / 2], [-pair / 2, 1 + pair / 2, 0], [-pair / 2, 0, 1 + pair / 2]]
+    one = Fraction(1)
+    exact = known_from([[one, 0 * one, 0 * one], [0 * one, one, one]], N).squared_parts
+    assert found.reconstructed[0].tolist() == [True, False, False, False]
+    assert np.all(found.mu[0, [0, 2, 3]] ** 2 >= np.asarray(exact) - ROUNDING)
+    assert np.all(found.mu_lower[0, [0, 2, 3]] ** 2 <= np.asarray(exact) + ROUNDING)
 
 
 # The arithmetic itself

@@ -30,7 +30,8 @@ from gossipjax.types import NOBODY, Timeline
 WINDOW = 1 << 20
 """Most events that are written out at once."""
 BLOCK = 256
-"""Entries that are written one by one while a block of them is copied."""
+"""If more than one wide event for BLOCK source events, or entries, is part-filled, lanes are scattered by a mask, not
+copied as blocks."""
 OVERHEAD = {"cpu": 64, "gpu": 4096, "tpu": 4096}
 """Cost of one iteration of the loop, in source events of a wide event; determines the width."""
 

@@ -1,6 +1,7 @@
 """Robust rules and attacks: what honest nodes do with models that may be lies, and what liars send."""
 
 from gossipjax.robust._attacks import Attack as Attack
+from gossipjax.robust._attacks import Unreached as Unreached
 from gossipjax.robust._attacks import Victim as Victim
 from gossipjax.robust._attacks import alie as alie
 from gossipjax.robust._attacks import alie_z as alie_z

@@ -36,6 +36,10 @@ class Victim(NamedTuple):
     """Its model when it last received, before it mixed, at first its start; None unless the attack remembers."""
 
 
+class Unreached(UserWarning):
+    """No event of a plan lets an attacker reach the one node that an attack is aimed at; a longer plan may."""
+
+
 @recordable
 class Attack(NamedTuple):
     """What attackers send.
@@ -51,8 +55,8 @@ class Attack(NamedTuple):
     remembers: bool = False
     """Whether the lie is made from ``victim.before``; a run then holds every model twice."""
     victim: int | None = None
-    """The one node that the attack is aimed at; before a run it is checked that it hears an attacker in some event of
-    the plan, unless events are drawn in the run. None: every honest node."""
+    """The one node that the attack is aimed at; ``simulate`` warns (:class:`Unreached`) if it hears no attacker in any
+    event of the plan, unless events are drawn in the run. None: every honest node."""
 
 
 def _repeat(lie: Float[Array, " P"], victim: Victim) -> Float[Array, "k P"]:
@@ -307,8 +311,10 @@ def targeted_echo(node: int | None = None) -> Attack:
 
     Raises:
         ValueError: if node is negative; with the sharing, if it is an attacker or, where the topology is known, is no
-            node or hears no attacker; before a run, if there is no such node, or it hears no attacker in any event of
-            the plan. Events that are drawn in the run (:func:`~gossipjax.timeline.drawn_pairs`) are not looked at.
+            node or hears no attacker; before a run, if there is no such node, or every event of the plan has one graph
+            and it hears no attacker there. A plan that changes, and may go on in a longer one, only warns
+            (:class:`~gossipjax.robust.Unreached`); events that are drawn in the run
+            (:func:`~gossipjax.timeline.drawn_pairs`) are not looked at.
 
     Reference: Pasquini, Raynal, Troncoso 2023, arXiv 2205.08443, for attacks by echo (recalled, not looked up). The
     lie is that of the code github.com/AndreaLaGrotteria/decentralizepy, whose attackers send nothing to nodes other

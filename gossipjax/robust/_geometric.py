@@ -69,10 +69,11 @@ def _exact(own: Array, others: Array, weights: Array, context: Context | None) -
     lengths = pair_distances(models, live)
     best = jnp.argmin(jnp.where(live, jnp.sum(jnp.where(live[None], lengths, 0), axis=1), jnp.inf)).astype(jnp.int32)
     tiny = jnp.asarray(jnp.finfo(models.dtype).tiny, models.dtype)
-    precision = jnp.asarray(max(1e-12, 4 * float(jnp.finfo(models.dtype).eps)), models.dtype)
+    few = 4 * float(jnp.finfo(models.dtype).eps)
+    spread = jnp.max(jnp.where(live, lengths[best], 0))
 
     def rounding(center: Array) -> Array:
-        return precision * (1 + norms(center[None])[0])
+        return max(1e-12, few) * spread + few * norms(center[None])[0]
 
     def measured(center: Array) -> Array:
         return jnp.where(live, norms(models - center[None]), jnp.inf)
@@ -121,8 +122,12 @@ def geometric_median(b: int = 0, *, smoothed: bool = False) -> Rule:
     """Build the geometric median ``argmin_z Σ ‖v − z‖`` over the received models and the node's own.
 
     Weiszfeld's iteration from the best model, with the steps of Vardi and Zhang from places where models lie, each
-    prolonged to the minimum along its line if that is lower, to a relative step of 1e-12 (in single precision, of a few
-    roundings); a model that is the optimum itself is found directly. Models that are not finite are left out.
+    prolonged to the minimum along its line if that is lower, to a step of 1e-12 of the distance between models (in
+    single precision, of a few roundings), or of a few roundings of the median; a model that is the optimum itself
+    is found directly. Models that are not finite are left out.
+
+    The iteration ends when it converges, so that reverse-mode differentiation (``jax.grad``) fails; with ``smoothed``
+    it works.
 
     Args:
         b: liars among the neighbours; the rule does not use it, but needs N > 2 b models to make sense.

@@ -69,8 +69,9 @@ def lanes_of(own: Float[Array, " P"], others: Float[Array, "k P"], weights: Floa
 
 
 def norms(rows: Float[Array, "k P"]) -> Float[Array, " k"]:
-    """Return the Euclidean norm of each row."""
-    return jnp.sqrt(jnp.sum(jnp.square(rows), axis=1))
+    """Return the Euclidean norm of each row; where it is 0, its derivative is 0 and not NaN."""
+    squares = jnp.sum(jnp.square(rows), axis=1)
+    return jnp.where(squares == 0, 0, jnp.sqrt(jnp.where(squares == 0, 1, squares)))
 
 
 def by_distance(distance: Float[Array, " k"], present: Bool[Array, " k"]) -> Int[Array, " k"]:

@@ -27,24 +27,25 @@ def _apply(
     lanes = lanes_of(own, others, weights)
     k = (number_of(lanes.present) - 1).astype(jnp.float32)
     count = jnp.maximum(jnp.floor(rho.astype(jnp.float32) * k + 1e-4).astype(jnp.int32), 1)
+    # Which models are good has no derivative, and no reverse mode goes through a loop of unknown length.
+    judge, models, model = jax.lax.stop_gradient((task, lanes.others, own))
     drawn, batch_key = jax.random.split(context.key)
-    batch = task.batch(batch_key, task.data, context.node)
+    batch = judge.batch(batch_key, judge.data, context.node)
 
     def loss(model: Array) -> Array:
-        return task.loss(drawn, context.unravel(model), batch)
+        return judge.loss(drawn, context.unravel(model), batch)
 
-    most = loss(own)
+    most = loss(model)
 
     # One after another from the nearest, so that only near models are evaluated.
-    def add(place: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        total, number = carry
+    def judged(place: Array, good: Array) -> Array:
         lane = lanes.order[place]
-        good = lanes.finite[lane] & (loss(lanes.others[lane]) <= most)
-        return total + jnp.where(good, lanes.others[lane], 0), number + good.astype(own.dtype)
+        return good.at[lane].set(lanes.finite[lane] & (loss(models[lane]) <= most))
 
-    total, number = jax.lax.fori_loop(0, count, add, (jnp.zeros_like(own), jnp.zeros((), own.dtype)))
+    good = jax.lax.fori_loop(0, count, judged, jnp.zeros_like(lanes.finite))
     first = lanes.order[0]
-    mean = jnp.where(number > 0, total / jnp.maximum(number, 1), lanes.others[first])
+    kept = good.at[first].set(good[first] | ~jnp.any(good))
+    mean = jnp.sum(jnp.where(kept[:, None], lanes.others, 0), axis=0) / jnp.sum(kept).astype(own.dtype)
     share = alpha.astype(own.dtype)
     return jnp.where(lanes.finite[first], share * own + (1 - share) * mean, own)
 

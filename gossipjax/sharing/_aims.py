@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import Any
 
 import jax
@@ -10,34 +11,48 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
 from gossipjax._base.arguments import shown
+from gossipjax.robust._attacks import Unreached
 from gossipjax.sharing._robust import Setting, sides_of
 from gossipjax.types import Timeline
 
-_WINDOWS = (1, 64, 65536)
-"""Events that are read at once: most victims hear an attacker in the first of them."""
+_FEW, _MANY = 64, 65536
+"""Events that are read at once: first few, since most victims hear an attacker in the first of them."""
 
 
 def check_aims(protocol: Any, timeline: Timeline) -> None:
     """Check that the victim of an attack hears an attacker in some event; drawn events are not known before a run.
+
+    One graph for all events proves that it never will. A plan of several may be a piece of a longer one, and the
+    message of an attacker may be on its way when a piece begins, so that such a plan is only warned of.
 
     Args:
         protocol: which may have a robust sharing, whose attack may be aimed at one node.
         timeline: of the run; none is read if it draws its events.
 
     Raises:
-        ValueError: no attacker sends anything that reaches the victim.
+        ValueError: all events have one graph, in which the victim hears no attacker.
+
+    Warns:
+        Unreached: no attacker sends anything that reaches the victim in the events of the plan.
     """
-    for each in jax.tree.leaves(protocol, is_leaf=_is_setting):
-        if not _is_setting(each) or each.attack is None or each.attack.victim.value is None:
-            continue
+    settings = [each for each in jax.tree.leaves(protocol, is_leaf=_is_setting) if _is_setting(each)]
+    aimed = [each for each in settings if each.attack is not None and each.attack.victim.value is not None]
+    # Several functions of one sharing hold its setting.
+    for each in {(each.attack.victim, each.nodes): each for each in aimed}.values():
         victim, attackers = each.attack.victim.value, each.nodes.value
         if not len(timeline) or _draws(timeline):
             return
         if not _hears(timeline, victim, each.attackers):
-            raise ValueError(
-                f"attack: its victim, node {victim}, hears none of the attackers {shown(list(attackers))} in "
-                f"{timeline.properties.name}, so that it would meet no attack: make a node that it hears an attacker, "
-                "or pass a longer plan"
+            facts = timeline.properties
+            words = f"attack: its victim, node {victim}, hears none of the attackers {shown(list(attackers))} in "
+            if "fixed" in facts:
+                raise ValueError(f"{words}{facts.name}, and so meets no attack: make a node that it hears an attacker")
+            warnings.warn(
+                f"{words}the {len(timeline)} events of {facts.name}, and so meets no attack there, unless a message of "
+                "theirs is on its way when they begin: make a node that it hears an attacker, or go on with a longer "
+                "plan",
+                Unreached,
+                stacklevel=5,
             )
 
 
@@ -62,13 +77,13 @@ def _hears(timeline: Timeline, victim: int, attackers: Int[Array, " a"]) -> bool
     liars = jnp.zeros(rows, bool).at[attackers].set(True, mode="drop")
     authors, start = jnp.arange(rows, dtype=jnp.int32), 0
     while start < total:
-        width = next(width for width in reversed(_WINDOWS) if width == 1 or start >= width)
-        part = jax.tree.map(lambda leaf, a=start, b=start + width: jnp.asarray(leaf[a:b]), timeline.xs)
+        end = min(start + (_MANY if start >= _MANY else _FEW), total)
+        part = jax.tree.map(lambda leaf, a=start, b=end: jnp.asarray(leaf[a:b]), timeline.xs)
         functions = timeline.event, facts.num_rows
         authors, heard = _read(functions, timeline.shared, part, authors, liars, victim)
         if heard:
             return True
-        start += width
+        start = end
     return False
 
 

@@ -316,9 +316,10 @@ def robust(
         ValueError: attackers that are not distinct nodes, are half of all nodes or more, or cut the honest nodes apart;
             a rule that needs more neighbours than a node has; an attack without attackers, or on one node that is an
             attacker, hears none, or is no node; before a run, inboxes on another graph than ``topology``, or an attack
-            on one node that hears no attacker in any event of the plan (events that are drawn in the run are not looked
-            at); during a run, meetings or single messages with a rule that compares several models, fragments, weights
-            below 0, or an attack or a rule built for other numbers of nodes.
+            on one node that hears no attacker in a plan of one graph (where events differ, that is a warning, see
+            :class:`gossipjax.robust.Unreached`; events that are drawn in the run are not looked at); during a run,
+            meetings or single messages with a rule that compares several models, fragments, weights below 0, or an
+            attack or a rule built for other numbers of nodes.
 
     Reference: the rules of :mod:`gossipjax.robust` have theirs; the attacker of He, Karimireddy, Jaggi 2022.
     """

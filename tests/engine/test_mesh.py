@@ -251,11 +251,16 @@ def test_samples_lie_on_the_devices_of_their_nodes():
 
 @pytest.mark.slow
 def test_what_is_said_to_each_neighbour_is_that_of_one_device():
-    """Up to rounding, as XLA fuses products and sums on some machines and not on others; secure sums bit for bit."""
+    """Bit for bit but for three sharings, whose products and sums XLA fuses in the one program and not in the other.
+
+    "noisy" and "decor" add scaled noise, "chebyshev" mixes in a loop, which differs on AVX2 alone. Which they are was
+    found by runs on AVX512, AVX2 and SSE4.2. Records are means over nodes, summed in the order of the devices.
+    """
+    fused = ("noisy", "decor", "chebyshev")
     found = json.loads(in_processes_of_their_own("mesh_checks.py", "edges"))
     for name, compared in found.items():
         assert_equal_runs(compared)
-        assert not name.startswith("secure") or compared["models"] == compared["state"] == 0, name
+        assert name.startswith(fused) or compared["models"] == compared["state"] == 0, name
         assert compared.get("exchange", "halo") == ("all rows" if "dense" in name else "halo")
     assert len(found) == 10 * 4 + 6
 

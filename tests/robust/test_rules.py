@@ -290,3 +290,18 @@ def test_the_network_sorts_every_order_of_two_values(number):
     for low, high in comparisons(number):
         bits[[low, high]] = np.sort(bits[[low, high]], axis=0)
     assert (np.diff(bits, axis=0) >= 0).all()
+
+
+@pytest.mark.parametrize(("dtype", "power"), [(np.float32, -24), (np.float32, 20), (np.float64, -40), (np.float64, 60)])
+def test_the_geometric_median_does_not_depend_on_the_unit(dtype, power):
+    """Powers of two only change exponents, so that not even a rounding differs."""
+    corners = np.asarray([[0, 0], [1, 0], [0, 1], [1, 1]], dtype)
+    cloud = np.random.default_rng(0).standard_normal((7, 3)).astype(dtype)
+    for models in (corners, cloud):
+        one, other = (
+            np.asarray(R.geometric_median().apply(x[0], x[1:], jnp.ones(len(x) - 1, dtype), None))
+            for x in map(jnp.asarray, (models, np.ldexp(models, power)))
+        )
+        np.testing.assert_array_equal(other, np.ldexp(one, power))
+    middle = R.geometric_median().apply(*map(jnp.asarray, (corners[0], corners[1:], np.ones(3, dtype))), None)
+    np.testing.assert_allclose(middle, 0.5, rtol=0, atol=32 * np.finfo(dtype).eps)

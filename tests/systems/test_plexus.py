@@ -74,6 +74,27 @@ def test_order_by_digest():
     assert list(candidates(iter((3, 0, 2)))) == [3, 0, 2]
 
 
+def test_hashes_are_two_turns_of_the_finaliser_of_splitmix64():
+    def finalised(z):
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            z = (z ^ z >> shift) * factor % 2**64
+        return z ^ z >> 31
+
+    identities = np.random.default_rng(3).integers(0, 2**64, 50, np.uint64)
+    for k in (0, 7):
+        step = (k + 1) * 0x9E3779B97F4A7C15 % 2**64
+        expected = [finalised(finalised((i + step) % 2**64) ^ finalised(step)) for i in identities.tolist()]
+        assert mixed(identities, k).tolist() == expected
+
+
+def test_blocks_of_an_order_are_arrays_whatever_its_function_returns():
+    for order in (make_order(9, 3)(7), candidates(iter((3, 0, 2)))):
+        block = order.block(1, 40)
+        assert block.dtype == np.int64
+        assert block.tolist() == list(order)[1:]
+        assert order.block(0, 0).size == 0
+
+
 @pytest.mark.parametrize("n", [1, 90, 3000, MANY, MANY + 5])
 def test_an_order_is_the_same_however_far_one_looks(n):
     rng = np.random.default_rng(0)

@@ -40,7 +40,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -177,10 +177,21 @@ def follow_presence(
         rank: of the entries.
     """
 
-    _plan_presence((kernel, devices, until, change, expected, rank), 0.0, min(DAY, until))
+    _plan_presence(_Presence(kernel, devices, until, change, expected, rank), 0.0, min(DAY, until))
 
 
-def _plan_presence(settings: tuple, begin: float, end: float) -> None:
+class _Presence(NamedTuple):
+    """The arguments of :func:`follow_presence`."""
+
+    kernel: Kernel
+    devices: Machines
+    until: float
+    change: Callable[[int, bool], None]
+    expected: Callable[[np.ndarray], None] | None
+    rank: int
+
+
+def _plan_presence(settings: _Presence, begin: float, end: float) -> None:
     """Plan the transitions in begin < t ≤ end, and then the same for as long again."""
     # No closure, which would hold itself and with it the state of a run that is done.
     kernel, devices, until, change, expected, rank = settings

@@ -65,7 +65,7 @@ class Order(Sequence[int]):
         """Take the function that returns the first so many nodes, or more, and whether these are all."""
         self._first, self._all = first, False
         self._known: list[int] = []
-        self._array = np.zeros(0, np.int64)
+        self._array: np.ndarray | None = None
 
     def __len__(self) -> int:
         while not self._all:
@@ -100,7 +100,8 @@ class Order(Sequence[int]):
     def block(self, begin: int, end: int) -> Int64[np.ndarray, " m"]:
         """Return the nodes at these places as an array."""
         self._work_out(end)
-        return self._array[begin:end]
+        known = self._known if self._array is None else self._array
+        return np.asarray(known[begin:end], np.int64)
 
     def _work_out(self, count: int) -> None:
         if count > len(self._known) and not self._all:
@@ -142,14 +143,8 @@ def _near(identities: UInt[np.ndarray, " n"], block: int) -> list[Int64[np.ndarr
 
 @jax.jit
 def _below(identities: UInt[Array, " n"], steps: UInt[Array, " r"], end: UInt[Array, ""]) -> Bool[Array, "r n"]:
-    """Tell whose hash lies below a number in each round; the hash is that of :func:`mixed`."""
-
-    def finalised(z: Array) -> Array:
-        for shift, factor in _FACTORS:
-            z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
-        return z ^ (z >> np.uint64(31))
-
-    return finalised(finalised(identities[None] + steps[:, None]) ^ finalised(steps)[:, None]) < end
+    """Tell whose hash lies below a number in each round."""
+    return _hashes(identities[None], steps[:, None]) < end
 
 
 def _first(
@@ -178,10 +173,7 @@ def mixed(identities: UInt[np.ndarray, " n"], k: int) -> UInt[np.ndarray, " n"]:
 
     Reference: Steele, Lea and Flood 2014, Fast splittable pseudorandom number generators, figure 18.
     """
-    step = _step(k)
-    once = _finalised(identities + step)
-    once ^= _finalised(np.full(1, step))
-    return _finalised(once)
+    return _hashes(identities, np.full(1, _step(k)))
 
 
 _FACTORS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
@@ -191,8 +183,14 @@ def _step(k: int) -> np.uint64:
     return np.uint64((k + 1) * 0x9E3779B97F4A7C15 % 2**64)
 
 
-def _finalised(z: UInt[np.ndarray, " n"]) -> UInt[np.ndarray, " n"]:
-    """Finish ``z`` in place."""
+def _hashes(identities: Any, step: Any) -> Any:
+    """Hash arrays of NumPy or of JAX; those of NumPy are computed in place, and ``step`` is overwritten."""
+    once = _finalised(identities + step)
+    once ^= _finalised(step)
+    return _finalised(once)
+
+
+def _finalised(z: Any) -> Any:
     for shift, factor in _FACTORS:
         z ^= z >> np.uint64(shift)
         z *= np.uint64(factor)

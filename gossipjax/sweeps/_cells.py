@@ -87,6 +87,9 @@ def digest_of(function: Function) -> str:
         ValueError: if it has no source, such as a function that was typed into a terminal, or is one of several lambdas
             on a line.
     """
+    inner = inspect.unwrap(function)
+    if not inspect.isfunction(inner) or _source(inner) is None:
+        raise ValueError(f"cell={shown(function)}: it has no source file; define it in a module")
     return hashlib.sha256(json.dumps(_layers(function, ())).encode()).hexdigest()[:16]
 
 
@@ -95,8 +98,6 @@ def _layers(function: Any, above: tuple[int, ...]) -> list[Any]:
     layers, inner = [function], function
     while (inner := getattr(inner, "__wrapped__", None)) is not None and all(inner is not each for each in layers):
         layers.append(inner)
-    if not any(map(inspect.isfunction, layers)):
-        raise ValueError(f"cell={shown(function)}: it has no source file; define it in a module")
     above = (*above, *map(id, layers))
     return [_layer(each, above) for each in layers]
 
@@ -105,38 +106,44 @@ def _layer(function: Any, above: tuple[int, ...]) -> list[Any]:
     """Write down a function: its source, its defaults, what it captured, and the constants of its module.
 
     Constants are strings, numbers, and tuples of them that the function reads and does not assign. Lists and dicts of a
-    module are not: they may be caches. A decorator that is an object counts by its class and its attributes.
+    module are not: they may be caches. A decorator that is an object counts by its class and its attributes, and a
+    function without source, such as a check of types that a library generates, by its name.
     """
     if not inspect.isfunction(function):
         held = {name: value for name, value in getattr(function, "__dict__", {}).items() if not name.startswith("__")}
         partial = [function.args, function.keywords] if isinstance(function, functools.partial) else []
         return [full_name(type(function)), _plain([held, *partial], above)]
+    if (source := _source(function)) is None:
+        return [full_name(function)]
     code = function.__code__
     cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
     captured = {name: cell.cell_contents for name, cell in cells if cell != types.CellType()}  # an empty one equals it
     constants = {name: function.__globals__.get(name) for name in sorted(_read_from_module(code))}
     constants = {name: value for name, value in constants.items() if _is_constant(value)}
     values = [captured, function.__defaults__, function.__kwdefaults__, constants]
-    return [_source(function), *(_plain(each, above) for each in values)]
+    return [source, *(_plain(each, above) for each in values)]
 
 
-def _source(function: types.FunctionType) -> str:
-    """Return the source of a function, without what it wraps; of a lambda, without the rest of the line."""
+def _source(function: types.FunctionType) -> str | None:
+    """Return the source of a function, without what it wraps; of a lambda, without the rest of the line.
+
+    Returns None if there is none.
+    """
     code = function.__code__
     try:
         if code.co_name != "<lambda>":
             return inspect.getsource(code)
         source = "".join(inspect.findsource(code)[0])
         nodes = [each for each in ast.walk(ast.parse(source)) if isinstance(each, ast.Lambda)]
-    except (OSError, TypeError, SyntaxError) as error:
-        raise ValueError(f"cell={shown(function)}: it has no source file; define it in a module") from error
+    except (OSError, TypeError, SyntaxError):
+        return None
     found = [each for each in nodes if each.lineno == code.co_firstlineno]
     if len(found) != 1:
         raise ValueError(
             f"cell={shown(function)}: its line {code.co_firstlineno} has {len(found)} lambdas, so that its source is "
             "not known; give them names with def"
         )
-    return ast.get_source_segment(source, found[0]) or ""
+    return ast.get_source_segment(source, found[0])
 
 
 def _read_from_module(code: types.CodeType) -> set[str]:

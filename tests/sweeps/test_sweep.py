@@ -14,7 +14,9 @@ import subprocess
 import sys
 import time
 
+import beartype
 import jax
+import jaxtyping
 import joblib
 import numpy as np
 import pytest
@@ -280,6 +282,20 @@ def test_functions_that_hold_themselves_have_a_digest():
     before = _cells.digest_of(recursive)
     ring[0] = 2
     assert _cells.digest_of(recursive) != before
+
+
+def test_checks_of_types_that_a_library_generates_are_no_hindrance(tmp_path):
+    def typed(config: dict[str, int]) -> xarray.Dataset:
+        return one(config)
+
+    def other(config: dict[str, int]) -> xarray.Dataset:
+        return two(config)
+
+    checked = [jaxtyping.jaxtyped(typechecker=beartype.beartype)(each) for each in (typed, other)]
+    assert values_in(tmp_path, *checked) == [1.0, 2.0]
+    again = jaxtyping.jaxtyped(typechecker=beartype.beartype)(typed)
+    assert _cells.digest_of(again) == _cells.digest_of(checked[0])
+    assert values_in(tmp_path, *map(silent(2), checked)) == [2.0, 4.0]
 
 
 LIMITS, CACHE, COUNT = (1.0, ("x", 2)), {}, 0

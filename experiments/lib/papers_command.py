@@ -98,7 +98,7 @@ def main(given: argparse.Namespace, console: Console) -> int:
     check_folder("--work", given.work)
     asked = {"size": size, "folder": shelf.folder, "work": shelf.work, "nice": given.nice}
     with _engine(given.scheduler) as engine:
-        failed = queue.run(
+        end = queue.run(
             jobs,
             shelf,
             make,
@@ -108,7 +108,12 @@ def main(given: argparse.Namespace, console: Console) -> int:
             engine=engine,
             workers=given.workers or _workers(),
         )
-    return 1 if failed else 0
+    return status_of(end)
+
+
+def status_of(end: queue.End) -> int:
+    """Return the exit status: 1 if a cell failed, and 128 + its number for a signal, as shells do."""
+    return int(end.failed > 0) if end.signal is None else 128 + end.signal
 
 
 @contextlib.contextmanager

@@ -30,6 +30,15 @@ class Stopped(BaseException):
     """The queue was asked to stop, by SIGINT or SIGTERM."""
 
 
+class End(NamedTuple):
+    """How a queue ended."""
+
+    failed: int
+    """Number of cells."""
+    signal: int | None
+    """The signal that stopped it; None if it came to the end of its list."""
+
+
 BUSY = "another process makes it"
 
 
@@ -85,7 +94,7 @@ def run(
     most: int,
     say: Callable[[str], Any],
     **how: Any,
-) -> int:
+) -> End:
     """Make cells that are missing, then those that are stale, in the order of the list.
 
     Args:
@@ -98,14 +107,14 @@ def run(
         how: ``engine`` and ``workers`` of :func:`gossipjax.sweep`.
 
     Returns:
-        The number of cells that failed.
+        How many cells failed, and whether it was stopped before its end.
     """
     failed: set[str] = set()
     busy: set[str] = set()
     done = 0
     with _stoppable() as stop:
         try:
-            while not stop.asked and (wave := _wave(jobs, shelf, failed | busy)[: most - done]):
+            while stop.asked is None and (wave := _wave(jobs, shelf, failed | busy)[: most - done]):
                 names = [job.cell.name for job in wave]
                 say(f"{len(wave)} cells: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}")
                 errors = _make_all(make, asked, names, shelf, how)
@@ -118,13 +127,14 @@ def run(
                         failed.add(name)
                         say(f"{name} failed; the others go on\n{errors[name]}")
         except BaseException:  # closing the workers may fail as well, when they take too long
-            if not stop.asked:
+            if stop.asked is None:
                 raise
-        if stop.asked:
+        if stop.asked is not None:
             say(
-                "stopped; the same command goes on from the last checkpoint. A cluster ends the cells that it has begun"
+                "stopped; the same command goes on, and begun cells go on from their last checkpoints, if they have "
+                "any. A cluster ends the cells that it has begun"
             )
-    return len(failed)
+    return End(len(failed), stop.asked)
 
 
 def _wave(jobs: Sequence[Job], shelf: Shelf, left_out: set[str]) -> list[Job]:
@@ -191,13 +201,13 @@ def make_one(cell: Cell, shelf: Shelf) -> xr.Dataset:
 
 
 class _Stop:
-    """Whether the queue was asked to stop."""
+    """The signal by which the queue was asked to stop."""
 
-    asked = False
+    asked: int | None = None
 
     def __call__(self, number: int, _: object) -> None:
         """Handle a signal; each one raises, since what raises inside a callback of Python's can get lost."""
-        self.asked = True
+        self.asked = number if self.asked is None else self.asked
         raise Stopped
 
 

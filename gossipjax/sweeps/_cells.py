@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+import dis
+import functools
 import hashlib
 import inspect
 import json
 import pathlib
 import time
 import traceback
+import types
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +20,7 @@ import jax
 import numpy as np
 
 from gossipjax._base.arguments import shown
+from gossipjax._base.functions import codes_in, full_name, is_versioned
 from gossipjax._base.paths import replacing
 from gossipjax.results import Trajectory
 from gossipjax.results._trajectory import environment
@@ -34,7 +39,7 @@ class Cell(NamedTuple):
     function: str
     """Its qualified name."""
     code: str
-    """A hash of its source."""
+    """A hash of its source and of what it captured, see :func:`digest_of`."""
     version: str
     x64: bool
     config: dict[str, Any]
@@ -43,7 +48,16 @@ class Cell(NamedTuple):
     @property
     def name(self) -> str:
         """Name its file: a hash of all fields."""
-        return hashlib.sha256(json.dumps(self._asdict(), sort_keys=True).encode()).hexdigest()[:20]
+        config = {axis: _as_number(value) for axis, value in self.config.items()}
+        told = json.dumps(self._replace(config=config)._asdict(), sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:20]
+
+
+def _as_number(value: Any) -> Any:
+    """Write numbers that are equal in one way: 1.0 as 1 and -0.0 as 0; True is no number."""
+    if isinstance(value, list):
+        return [_as_number(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 class Failure(NamedTuple):
@@ -64,27 +78,110 @@ def failure_path(cell: Cell, folder: pathlib.Path) -> pathlib.Path:
 
 
 def digest_of(function: Function) -> str:
-    """Hash the source of a function, and the strings and numbers that it captured; what it calls is not part of it.
+    """Hash the source of a function and of its decorators, and the plain values that these captured or read.
+
+    Plain are strings, numbers, and lists, tuples, sets and dicts of them. Captured values, defaults and constants of
+    the module count (:func:`_layer`). What the function calls is not part of it.
 
     Raises:
-        ValueError: if it has no source, such as a function that was typed into a terminal.
+        ValueError: if it has no source, such as a function that was typed into a terminal, or is one of several lambdas
+            on a line.
     """
-    try:
-        source = inspect.getsource(function)
-    except (OSError, TypeError) as error:
-        raise ValueError(f"cell={shown(function)}: it has no source file; define it in a module") from error
-    captured = _captured(inspect.unwrap(function))
-    return hashlib.sha256((source + (json.dumps(captured) if captured else "")).encode()).hexdigest()[:16]
+    inner = inspect.unwrap(function)
+    if not inspect.isfunction(inner) or _source(inner) is None:
+        raise ValueError(f"cell={shown(function)}: it has no source file; define it in a module")
+    return hashlib.sha256(json.dumps(_layers(function, ())).encode()).hexdigest()[:16]
 
 
-def _captured(function: Function) -> dict[str, Any]:
-    """Return what a function inside another took from there, and its defaults, as far as these are plain values."""
+def _layers(function: Any, above: tuple[int, ...]) -> list[Any]:
+    """Write down a function and all that it wraps, from the outermost; ``above`` are ids of what holds it."""
+    layers, inner = [function], function
+    while (inner := getattr(inner, "__wrapped__", None)) is not None and all(inner is not each for each in layers):
+        layers.append(inner)
+    above = (*above, *map(id, layers))
+    return [_layer(each, above) for each in layers]
+
+
+def _layer(function: Any, above: tuple[int, ...]) -> list[Any]:
+    """Write down a function: its source, its defaults, what it captured, and the constants of its module.
+
+    Constants are strings, numbers, and tuples of them that the function reads and does not assign. Lists and dicts of a
+    module are not: they may be caches. A decorator that is an object counts by its class and its attributes, and a
+    function without source, such as a check of types that a library generates, by its name.
+    """
     if not inspect.isfunction(function):
-        return {}
-    found = {name: one.default for name, one in inspect.signature(function).parameters.items()}
-    found |= inspect.getclosurevars(function).nonlocals
-    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in found.items()}
-    return {name: value for name, value in plain.items() if isinstance(value, str | int | float | bool)}
+        held = {name: value for name, value in getattr(function, "__dict__", {}).items() if not name.startswith("__")}
+        partial = [function.args, function.keywords] if isinstance(function, functools.partial) else []
+        return [full_name(type(function)), _plain([held, *partial], above)]
+    if (source := _source(function)) is None:
+        return [full_name(function)]
+    code = function.__code__
+    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
+    captured = {name: cell.cell_contents for name, cell in cells if cell != types.CellType()}  # an empty one equals it
+    constants = {name: function.__globals__.get(name) for name in sorted(_read_from_module(code))}
+    constants = {name: value for name, value in constants.items() if _is_constant(value)}
+    values = [captured, function.__defaults__, function.__kwdefaults__, constants]
+    return [source, *(_plain(each, above) for each in values)]
+
+
+def _source(function: types.FunctionType) -> str | None:
+    """Return the source of a function, without what it wraps; of a lambda, without the rest of the line.
+
+    Returns None if there is none.
+    """
+    code = function.__code__
+    try:
+        if code.co_name != "<lambda>":
+            return inspect.getsource(code)
+        source = "".join(inspect.findsource(code)[0])
+        nodes = [each for each in ast.walk(ast.parse(source)) if isinstance(each, ast.Lambda)]
+    except (OSError, TypeError, SyntaxError):
+        return None
+    found = [each for each in nodes if each.lineno == code.co_firstlineno]
+    if len(found) != 1:
+        raise ValueError(
+            f"cell={shown(function)}: its line {code.co_firstlineno} has {len(found)} lambdas, so that its source is "
+            "not known; give them names with def"
+        )
+    return ast.get_source_segment(source, found[0])
+
+
+def _read_from_module(code: types.CodeType) -> set[str]:
+    """Return the names that a code, and those inside it, read from the module and do not assign."""
+    steps = [step for each in codes_in(code) for step in dis.get_instructions(each)]
+    read, assigned = ({step.argval for step in steps if step.opname == f"{how}_GLOBAL"} for how in ("LOAD", "STORE"))
+    return {name for name in read - assigned if not name.startswith("__")}
+
+
+def _is_constant(value: Any) -> bool:
+    if isinstance(value, tuple | frozenset):
+        return all(map(_is_constant, value))
+    return isinstance(value, str | int | float | complex | bytes | np.generic)
+
+
+def _plain(value: Any, above: tuple[int, ...]) -> Any:
+    """Write down a value as JSON: functions by their layers, and of what is neither plain nor a function, nothing."""
+    if id(value) in above:
+        return "above"
+    below = (*above, id(value))
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, complex | bytes):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return [_plain(each, below) for each in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_plain(each, below) for each in value), key=json.dumps)
+    if isinstance(value, dict):
+        return sorted(([_plain(name, below), _plain(each, below)] for name, each in value.items()), key=json.dumps)
+    if isinstance(value, functools.partial):
+        return _plain([value.func, value.args, value.keywords], below)
+    if inspect.isclass(value) or inspect.isbuiltin(value):
+        return full_name(value)
+    if inspect.isfunction(inspect.unwrap(value)):
+        return [full_name(value), None if is_versioned(value) else _layers(value, above)]
+    return []
 
 
 def make(function: Function, cell: Cell, lengths: Mapping[str, int], folder: pathlib.Path) -> None:

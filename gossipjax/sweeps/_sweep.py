@@ -71,15 +71,18 @@ def sweep(
 
     A cell whose file is there is not made again, so the same call goes on where an interrupted one stopped, and a call
     with more values makes the new cells only. The name of a file is a hash of the configuration, the name and source of
-    the function, the strings and numbers that it captured or has as defaults, the version, and whether floats are
-    64-bit. Nothing else is part of it, such as functions that the cell calls, or arrays that it captured: change
+    the function and of its decorators, plain values that these captured or have as defaults, constants of their module
+    that they read, the version, and whether floats are 64-bit. Plain are strings, numbers, functions, and lists,
+    tuples, sets and dicts of them; constants are strings, numbers and tuples. Nothing else is part of it, such as
+    functions that the cell calls, arrays and objects that it captured, or lists and dicts of its module: change
     ``version`` when you change them.
 
     Args:
         cell: ``cell(config)`` returns an :class:`xarray.Dataset` or a :class:`gossipjax.Trajectory`, and depends on
             nothing but its configuration, a dict with a value for each axis. For other processes, define it in a
-            module that they can import.
-        axes: the values of each axis: strings, integers, finite floats or bools, all different.
+            module that they can import. A lambda must be the only one on its line.
+        axes: the values of each axis: strings, integers, finite floats or bools, all different. 1 and 1.0 are one cell,
+            made with the one that came first; True is another.
         folder: where cells are kept; created if its parent exists.
         version: any text; another one makes all cells again.
         together: axes whose values a cell gets as one list and returns as a dimension, for what one compiled call runs
@@ -97,11 +100,13 @@ def sweep(
 
     Returns:
         All variables of all cells, with a dimension for each axis, in the order of ``axes`` and of their values.
-        Records of different lengths are filled with NaN.
+        Records of different lengths, and variables that a cell lacks, are filled with NaN, which makes integers floats,
+        exact up to 2⁵³.
 
     Raises:
         TypeError: if an argument is of the wrong sort, or the cell cannot be found by other processes.
-        ValueError: if an axis is empty or has equal values, the folder cannot be used, or a file in it is damaged.
+        ValueError: if the source of the cell is not known, an axis is empty or has equal values, the folder cannot be
+            used, or a file in it is damaged.
         ImportError: if worker processes are asked for without Dask.
         SweepFailed: if cells raised exceptions or lost their process; finished ones are kept. The next call tries the
             others again.
@@ -142,7 +147,7 @@ def collect(
 
     Raises:
         ValueError: if there is no finished cell, a file is damaged, or the cells are of different functions, sources or
-            versions, or have different axes.
+            versions, or have different axes, or equal labels, such as True and 1.
     """
     at = as_path("folder", folder)
     found = [read(path) for path in sorted(at.glob("[!.]*.nc"))]
@@ -161,6 +166,7 @@ def collect(
         )
     first = found[0][0].config
     whole_axes = [axis for axis, value in first.items() if isinstance(value, list)]
+    _check_places(at, [one.config for one, _ in found], [axis for axis in first if axis not in whole_axes])
     grid = {axis: _values_of(axis, [one.config[axis] for one, _ in found]) for axis in first}
     return _joined(found, grid, whole_axes, read_failures(at, found[0][0]))
 
@@ -192,6 +198,18 @@ def _values_of(axis: str, values: list[Any]) -> list[Any]:
         return values[0]
     kept = list(dict.fromkeys(values))
     return sorted(kept) if len({isinstance(value, str) for value in kept}) == 1 else kept
+
+
+def _check_places(folder: pathlib.Path, configs: Sequence[dict[str, Any]], axes: Sequence[str]) -> None:
+    """Check that no two cells stand at equal labels: True equals 1, and numbers from 2⁵³ on may be equal as well."""
+    places: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for config in configs:
+        other = places.setdefault(tuple(config[axis] for axis in axes), config)
+        if axes and other is not config:
+            raise ValueError(
+                f"folder={str(folder)!r} holds cells with equal labels, {other} and {config}; give bools and numbers "
+                "each a folder of their own"
+            )
 
 
 def _axes(axes: Any) -> dict[str, list[Value]]:
@@ -289,7 +307,7 @@ def _joined(
     single = [axis for axis in grid if axis not in whole_axes]
     given = {axis: _labels(grid[axis]) for axis in whole_axes}
     table = xarray.concat(
-        [_numbered(records.drop_attrs(deep=False).assign_coords(given)) for _, records in found],
+        _alike([_numbered(records.drop_attrs(deep=False).assign_coords(given)) for _, records in found]),
         CELLS,
         data_vars="all",
         coords="different",
@@ -298,6 +316,7 @@ def _joined(
         combine_attrs="drop_conflicts",
     )
     named = set(whole_axes).union(*(records.variables for _, records in found))
+    table = table.set_coords({name for _, records in found for name in records.coords} & table.data_vars.keys())
     table = table.drop_vars([dim for dim in table.indexes if dim not in named])
     if single:
         places = [tuple(cell.config[axis] for axis in single) for cell, _ in found]
@@ -322,3 +341,15 @@ def _numbered(records: Dataset) -> Dataset:
     return records.assign_coords(
         {dim: range(size) for dim, size in records.sizes.items() if dim not in records.indexes}
     )
+
+
+def _alike(tables: Sequence[Dataset]) -> list[Dataset]:
+    """Give all tables the labels of all dimensions, empty where one lacks them, and other coordinates as variables."""
+    lacking = {name for one in tables for name in one.coords if any(name not in other.coords for other in tables)}
+    empty = {name: one.variables[name][:0] for one in tables for name in lacking & one.indexes.keys()}
+    return [
+        one.reset_coords(list(lacking & one.coords.keys() - one.indexes.keys())).assign_coords(
+            {name: labels for name, labels in empty.items() if name not in one.variables}
+        )
+        for one in tables
+    ]

@@ -93,7 +93,7 @@ def divshare(
     check_network(drop, "immediate", None)
     reals("uplink_messages_per_second", uplink_messages_per_second, above=0, unit="messages per second")
     speed = per_node(uplink_messages_per_second, num_nodes, "uplink_messages_per_second")
-    _check_memory(expected_ticks(compute, num_nodes, duration), duration, speed, num_fragments, recipients)
+    _check_memory(expected_ticks(compute, num_nodes, duration, "compute"), duration, speed, num_fragments, recipients)
     of_ticks, of_recipients, of_network = np.random.default_rng(seed).spawn(3)
     ticks = schedule(compute, num_nodes, duration, of_ticks)
     until = next_ticks(ticks, duration)

@@ -88,7 +88,7 @@ def fedbuff(
     max_staleness = optional_whole("max_staleness", max_staleness, least=0)
     duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
     instance("train_time", train_time, Clock, A_CLOCK)
-    returning = concurrency / num_nodes * expected_ticks(train_time, num_nodes, duration)
+    returning = concurrency / num_nodes * expected_ticks(train_time, num_nodes, duration, "train_time")
     require_room(returning, 600, "returns", "num_nodes, duration, concurrency, train_time", num_nodes=num_nodes)
     buffer = _Buffer(buffer_size, max_staleness, staleness_power)
     returns = _run(num_nodes, duration, concurrency, train_time, buffer, seed)

@@ -221,7 +221,7 @@ def _checked(num_nodes: Any, duration: Any, compute: Any, latency: Any, seed: An
     duration, seed = real("duration", duration, above=0, unit="seconds"), checked_seed(seed)
     instance("compute", compute, Clock, A_CLOCK)
     way = per_node(number_per_node("latency", latency, "seconds", zero=True), num_nodes, "latency")
-    gradients = expected_ticks(compute, num_nodes, duration)
+    gradients = expected_ticks(compute, num_nodes, duration, "compute")
     # A worker takes 400 bytes, of which 100 are counted anyway.
     require_room(gradients + 0.3 * num_nodes, 1000, "gradients", "num_nodes, duration, compute", num_nodes=num_nodes)
     return _Workers(service_times(compute, num_nodes, np.random.default_rng(seed)), way, duration)

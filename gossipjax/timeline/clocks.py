@@ -136,11 +136,12 @@ def renewal(sampler: Sampler, mean: float) -> Clock:
     """Make clocks with intervals of any law; :func:`slowed` makes some of the nodes slower.
 
     Args:
-        sampler: ``sampler(rng, shape)`` draws independent intervals in seconds, not negative.
+        sampler: ``sampler(rng, shape)`` draws independent intervals in seconds, not negative; some may be 0.
         mean: mean of the intervals in seconds, which is not estimated.
 
     Raises:
-        ValueError: if the mean is not positive and finite; during planning, if an interval is negative.
+        ValueError: if the mean is not positive and finite; during planning, if an interval is negative, or 65,536
+            in a row are 0.
     """
     callable_("sampler", sampler, "sampler(rng, shape) -> seconds")
     mean = real("mean", mean, above=0, unit="seconds")
@@ -206,17 +207,21 @@ def rate(clock: Clock) -> float | Float[np.ndarray, " n"]:
     return (1.0 / (_array(clock.shift) + clock.mean_extra))[()]
 
 
-def expected_ticks(clock: Clock, num_nodes: int, duration: float) -> float:
-    """Return approximately the mean number of ticks of all nodes together."""
+def expected_ticks(clock: Clock, num_nodes: int, duration: float, name: str = "clock") -> float:
+    """Return approximately the mean number of ticks of all nodes; ``name`` is the argument, for the message."""
     rates = _array(rate(clock))
-    return duration * float(np.sum(per_node(rates, num_nodes, "clock")) if rates.ndim else num_nodes * rates)
+    return duration * float(np.sum(per_node(rates, num_nodes, name)) if rates.ndim else num_nodes * rates)
 
 
 def require_ticks(
     num_nodes: int, duration: float, names: str, *clocks: Clock | None, bytes_each: int | float = TICK_BYTES
 ) -> None:
-    """Check that memory holds the ticks; ``names`` are the arguments that determine their number."""
-    expected = sum(expected_ticks(clock, num_nodes, duration) for clock in clocks if clock is not None)
+    """Check that memory holds the ticks.
+
+    ``names`` are the arguments that determine their number; the last of them are those of the clocks, in order.
+    """
+    of_clocks = zip(names.split(", ")[-len(clocks) :], clocks, strict=True)
+    expected = sum(expected_ticks(clock, num_nodes, duration, name) for name, clock in of_clocks if clock is not None)
     remedy = ", or let the run draw its events (drawn_pairs, drawn_gossip)"
     require_room(expected, bytes_each, "events", names, num_nodes=num_nodes, remedy=remedy)
 
@@ -373,10 +378,16 @@ def order_of_times(times: Float[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
 def _draw(clock: Clock, rng: np.random.Generator, count: int) -> np.ndarray:
     if clock.unit is None:
         return rng.exponential(size=count)
-    draws = reals(f"the sampler of {clock.name} returns", clock.unit(rng, (count,)), shape=(count,), least=0)
-    if not draws.any():
-        raise ValueError(f"the sampler of {clock.name} drew {count} intervals of 0 s: time would not advance")
+    draws = _units(clock, rng, count)
+    if not draws.any() and not _units(clock, rng, _POOL).any():  # a few draws may all be 0, and these count as well
+        told = f"the sampler of {clock.name} drew {count + _POOL} intervals of 0 s in a row"
+        raise ValueError(f"{told}: time would not advance")
     return draws
+
+
+def _units(clock: Clock, rng: np.random.Generator, count: int) -> np.ndarray:
+    assert clock.unit is not None
+    return reals(f"the sampler of {clock.name} returns", clock.unit(rng, (count,)), shape=(count,), least=0)
 
 
 def _scaled(sampler: Sampler, mean: float, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

@@ -342,7 +342,8 @@ def work(shelf, jobs, *outcomes, most=100):
     OUTCOMES[:] = outcomes
     lines = []
     asked = {"folder": shelf.folder, "work": shelf.work}
-    failed = queue.run(jobs, shelf, made, asked, most=most, say=lines.append, engine="serial")
+    failed, ended_by = queue.run(jobs, shelf, made, asked, most=most, say=lines.append, engine="serial")
+    assert ended_by is None
     assert not list(pathlib.Path(shelf.work).glob("queue-*"))
     return failed, lines
 
@@ -387,11 +388,24 @@ def test_a_queue_that_is_stopped_stands_still(shelf):
     CELLS.update({cell(0.2).name: cell(0.2)})
     lines, before = [], signal.getsignal(signal.SIGTERM)
     jobs, asked = jobs_of(cell(0.1), cell(0.2)), {"folder": shelf.folder, "work": shelf.work}
-    assert queue.run(jobs, shelf, stops, asked, most=100, say=lines.append, engine="serial") == 0
+    end = queue.run(jobs, shelf, stops, asked, most=100, say=lines.append, engine="serial")
+    assert end == (0, signal.SIGTERM)
     assert "stopped" in lines[-1]
+    assert "checkpoints, if they have any" in lines[-1]
     assert len(MADE) == 0
     assert signal.getsignal(signal.SIGTERM) is before
     assert not list(pathlib.Path(shelf.work).glob("queue-*"))
+
+
+@pytest.mark.parametrize(
+    ("failed", "ended_by", "status"), [(0, None, 0), (2, None, 1), (0, signal.SIGTERM, 143), (2, signal.SIGINT, 130)]
+)
+def test_a_queue_that_is_stopped_has_the_exit_status_of_its_signal(tmp_path, monkeypatch, failed, ended_by, status):
+    monkeypatch.setattr(queue, "run", lambda *args, **settings: queue.End(failed, ended_by))
+    parser = argparse.ArgumentParser()
+    papers_command.add(parser.add_subparsers())
+    asked = parser.parse_args(["papers", "run", "--quick", "--work", str(tmp_path)])
+    assert papers_command.main(asked, Console()) == status
 
 
 def test_what_a_killed_queue_left_is_removed(shelf):
@@ -402,7 +416,7 @@ def test_what_a_killed_queue_left_is_removed(shelf):
     with locks.take_lock(other / "lock"):
         CELLS.update({cell().name: cell()})
         asked = {"folder": shelf.folder, "work": shelf.work}
-        assert queue.run(jobs_of(cell()), shelf, made, asked, most=1, say=list, engine="serial") == 0
+        assert queue.run(jobs_of(cell()), shelf, made, asked, most=1, say=list, engine="serial").failed == 0
         assert not old.exists()
         assert other.exists()
 
@@ -618,8 +632,8 @@ def test_a_queue_that_is_killed_or_stopped_goes_on_from_the_checkpoint(tmp_path,
     assert quick_shelf(tmp_path).state(job.cell) == "missing"
     assert sittings.checkpoint.exists()
     if how == "terminate":
-        assert first.returncode == 0
-        assert "goes on from the last checkpoint" in said
+        assert first.returncode == 128 + signal.SIGTERM
+        assert "go on from their last checkpoints, if they have any" in said
         return
     second = start_queue(tmp_path)
     said = second.communicate(timeout=300)[0]

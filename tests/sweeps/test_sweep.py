@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import inspect
 import json
 import multiprocessing
@@ -13,7 +14,9 @@ import subprocess
 import sys
 import time
 
+import beartype
 import jax
+import jaxtyping
 import joblib
 import numpy as np
 import pytest
@@ -178,6 +181,209 @@ def test_what_a_function_captured_names_its_cells(tmp_path, make):
     values = [gj.sweep(make(number), {"a": [2]}, tmp_path)["scaled"].item() for number in (1, np.int64(3), 1)]
     assert values == [make(number)({"a": 2})["scaled"].item() for number in (1, 3, 1)]
     assert len(list(tmp_path.glob("*.nc"))) == 2
+
+
+def scaled(factor):
+    def decorator(function):
+        @functools.wraps(function)
+        def wrapper(config):
+            return factor * function(config)
+
+        return wrapper
+
+    return decorator
+
+
+def silent(factor):
+    """Wrap a function without a trace of it."""
+
+    def decorator(function):
+        def wrapper(config):
+            return factor * function(config)
+
+        return wrapper
+
+    return decorator
+
+
+class Scaled:
+    def __init__(self, factor, function):
+        self.factor = factor
+        functools.update_wrapper(self, function)
+
+    def __call__(self, config):
+        return self.factor * self.__wrapped__(config)
+
+
+def one(config):
+    return xarray.Dataset({"value": 1.0})
+
+
+def two(config):
+    return xarray.Dataset({"value": 2.0})
+
+
+class Held:
+    pass
+
+
+def summed(numbers):
+    def cell(config):
+        return xarray.Dataset({"value": float(sum(numbers))})
+
+    return cell
+
+
+def by_default_sum(numbers):
+    def cell(config, a=numbers, *, b=numbers):
+        return xarray.Dataset({"value": float(sum(a) + sum(b))})
+
+    return cell
+
+
+def values_in(folder, *functions):
+    return [gj.sweep(each, {"a": [1]}, folder)["value"].item() for each in functions]
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [
+        [scaled(1)(one), scaled(7)(one)],
+        [scaled(1)(scaled(2)(one)), scaled(1)(scaled(3)(one))],
+        [scaled(2)(one), scaled(2)(two)],
+        [silent(2)(one), silent(2)(two)],
+        [Scaled(2, one), Scaled(3, one)],
+        [silent(1)(functools.partial(lambda b, config: b * one(config), b)) for b in (1, 2)],
+        [summed((1, 2)), summed((5, 5)), summed([1, 4]), summed({1: None, 7: None}), summed({1, 5})],
+        [by_default_sum((1, 2)), by_default_sum([5, 5])],
+    ],
+    ids=["wraps", "inner", "base", "silent", "object", "partial", "captured", "defaults"],
+)
+def test_all_that_makes_another_function_names_other_cells(tmp_path, functions):
+    values = values_in(tmp_path, *functions)
+    assert values == [each({"a": 1})["value"].item() for each in functions]
+    assert len(set(values)) == len(functions)
+    assert values_in(tmp_path, *functions) == values
+    assert len(list(tmp_path.glob("*.nc"))) == len(functions)
+
+
+def test_equal_functions_are_one(tmp_path):
+    assert values_in(tmp_path, scaled(2)(one), scaled(2)(one), scaled(np.int64(2))(one)) == [2.0, 2.0, 2.0]
+    assert values_in(tmp_path, summed({1: Held(), 2: np.ones(2)}), summed({2: np.ones(3), 1: Held()})) == [3.0, 3.0]
+    assert len(list(tmp_path.glob("*.nc"))) == 2
+
+
+def test_functions_that_hold_themselves_have_a_digest():
+    def recursive(config):
+        return recursive(config) + len(ring)
+
+    ring = [1]
+    ring.append(ring)
+    before = _cells.digest_of(recursive)
+    ring[0] = 2
+    assert _cells.digest_of(recursive) != before
+
+
+def test_checks_of_types_that_a_library_generates_are_no_hindrance(tmp_path):
+    def typed(config: dict[str, int]) -> xarray.Dataset:
+        return one(config)
+
+    def other(config: dict[str, int]) -> xarray.Dataset:
+        return two(config)
+
+    checked = [jaxtyping.jaxtyped(typechecker=beartype.beartype)(each) for each in (typed, other)]
+    assert values_in(tmp_path, *checked) == [1.0, 2.0]
+    again = jaxtyping.jaxtyped(typechecker=beartype.beartype)(typed)
+    assert _cells.digest_of(again) == _cells.digest_of(checked[0])
+    assert values_in(tmp_path, *map(silent(2), checked)) == [2.0, 4.0]
+
+
+LIMITS, CACHE, COUNT = (1.0, ("x", 2)), {}, 0
+
+
+def of_its_module(config):
+    global COUNT
+    COUNT += 1
+    CACHE[config["a"]] = COUNT
+    return xarray.Dataset({"value": sum(LIMITS[0] for _ in range(3))})
+
+
+def test_constants_of_its_module_name_cells_and_caches_do_not(tmp_path, monkeypatch):
+    assert values_in(tmp_path, of_its_module, of_its_module) == [3.0, 3.0]
+    assert COUNT == 1
+    monkeypatch.setitem(globals(), "LIMITS", (2.0, ("x", 2)))
+    assert values_in(tmp_path, of_its_module) == [6.0]
+    digest = _cells.digest_of(of_its_module)
+    monkeypatch.setitem(globals(), "LIMITS", (2.0, ("x", 3)))
+    assert _cells.digest_of(of_its_module) != digest
+
+
+PAIR = [lambda config: one(config), lambda config: two(config)]
+LAMBDAS = {
+    "one": lambda config: one(config),
+    "two": lambda config: two(config),
+}
+
+
+def test_lambdas_on_one_line_are_refused_and_on_their_own_lines_told_apart(tmp_path):
+    for each in (*PAIR, silent(1)(PAIR[0])):
+        with pytest.raises(ValueError, match=r"has 2 lambdas.*give them names with def"):
+            gj.sweep(each, {"a": [1]}, tmp_path)
+    assert values_in(tmp_path, *LAMBDAS.values()) == [1.0, 2.0]
+
+
+def test_equal_numbers_are_one_cell(tmp_path):
+    log, kept = tmp_path / "log", tmp_path / "kept"
+    axes = {"log": [str(log)], "fails": [-1]}
+    gj.sweep(sweep_cells.logged, axes | {"a": [1, 2, 0]}, kept)
+    assert calls(log) == [0, 1, 2]
+    log.unlink()
+    for values in ([1.0, 2.0], np.linspace(1, 2, 2), np.array([2, 1], np.float32), [-0.0, 0.5 + 0.5]):
+        table = gj.sweep(sweep_cells.logged, axes | {"a": values}, kept)
+        assert table["double"].values.ravel().tolist() == (2 * np.asarray(values)).tolist()
+        assert table["a"].values.tolist() == list(values)
+    assert not log.exists()
+    gj.sweep(told, {"a": [1, 2]}, tmp_path / "kinds")
+    gj.sweep(told, {"a": np.linspace(1, 3, 5)}, tmp_path / "kinds")
+    table = gj.sweeps.collect(tmp_path / "kinds")
+    assert table["a"].values.tolist() == [1.0, 1.5, 2.0, 2.5, 3.0]
+    assert table["text"].values.tolist() == ["1", "1.5", "2", "2.5", "3.0"]
+    together = gj.sweep(labelled, {"a": [1, 2]}, tmp_path / "list", together=["a"])
+    xarray.testing.assert_equal(together, gj.sweep(labelled, {"a": [1.0, 2.0]}, tmp_path / "list", together=["a"]))
+    assert len(list((tmp_path / "list").glob("*.nc"))) == 1
+
+
+@pytest.mark.parametrize(("first", "second"), [(True, 1), (False, -0.0), (2**53, 2.0**53)])
+def test_cells_that_differ_and_have_equal_labels_cannot_be_collected(tmp_path, first, second):
+    for value in (first, second):
+        assert gj.sweep(told, {"a": [value]}, tmp_path)["text"].values.tolist() == [repr(value)]
+    with pytest.raises(ValueError, match=r"cells with equal labels, .*folder of their own"):
+        gj.sweeps.collect(tmp_path)
+
+
+def some_have_records(config):
+    if config["a"] == 2:
+        return xarray.Dataset({"alone": 7.0})
+    seconds = ("record", [0.5, 1.5 * config["a"]])
+    return xarray.Dataset({"loss": ("record", [1.0, config["a"]])}, {"seconds": seconds})
+
+
+def some_have_labels(config):
+    if config["a"] == 2:
+        return xarray.Dataset({"alone": 7.0})
+    return xarray.Dataset({"loss": ("node", [1.0, config["a"]])}, {"node": ["x", "y"]})
+
+
+@pytest.mark.parametrize("function", [some_have_records, some_have_labels])
+def test_cells_with_and_without_a_dimension_are_joined(tmp_path, function):
+    table = gj.sweep(function, {"a": [1, 2, 3]}, tmp_path)
+    np.testing.assert_array_equal(table["loss"], [[1, 1], [np.nan, np.nan], [1, 3]])
+    np.testing.assert_array_equal(table["alone"], [np.nan, 7, np.nan])
+    if function is some_have_records:
+        np.testing.assert_array_equal(table.coords["seconds"], [[0.5, 1.5], [np.nan, np.nan], [0.5, 4.5]])
+        assert "record" not in table.coords
+    else:
+        assert table["node"].values.tolist() == ["x", "y"]
 
 
 def test_arrays_that_a_function_captured_do_not_name_its_cells():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from gossipjax.timeline import Clock, clocks
+from gossipjax.timeline import Clock, clocks, push_gossip
 from gossipjax.timeline.clocks import deterministic, poisson, renewal, shifted_exponential, slowed, ticks
 
 
@@ -238,3 +238,37 @@ def test_numbers_are_rates():
     assert clocks.as_clock("gossip", clock) is clock
     with pytest.raises(TypeError, match="gossip='fast': must be a clock, or its Poisson rate per second"):
         inspect.unwrap(clocks.as_clock)("gossip", "fast")
+
+
+def often_zero(rng, shape):
+    """Mean 1; zero with probability 3/4."""
+    return 4.0 * (rng.random(shape) < 0.25)
+
+
+def test_intervals_of_zero_are_legal_and_none_is_drawn_again():
+    """The first intervals of two nodes are both 0 with probability 9/16."""
+    clock, runs = renewal(often_zero, 1.0), 1000
+    firsts = [clocks.schedule(clock, 2, 1.0, rng(seed), "fresh") for seed in range(runs)]
+    both = np.mean([set(nodes[times == 0].tolist()) == {0, 1} for times, nodes, _ in firsts])
+    # Five standard errors.
+    assert abs(both - 9 / 16) < 5 * np.sqrt(9 / 16 * 7 / 16 / runs)
+
+
+def test_a_clock_that_draws_zeros_only_is_refused():
+    never = renewal(lambda rng, shape: np.zeros(shape), 1.0)
+    for start in ("fresh", "stationary"):
+        with pytest.raises(ValueError, match="intervals of 0 s in a row: time would not advance"):
+            clocks.schedule(never, 2, 1.0, rng(), start)
+
+
+@pytest.mark.parametrize(
+    ("name", "plan"),
+    [
+        ("gossip", lambda: push_gossip(5, 1.0, compute=None, gossip=np.array([1, 2]), seed=0)),
+        ("compute", lambda: push_gossip(5, 1.0, compute=poisson(np.array([1.0, 2.0])), gossip=1.0, seed=0)),
+        ("clock", lambda: clocks.schedule(poisson(np.array([1.0, 2.0])), 5, 1.0, rng())),
+    ],
+)
+def test_a_clock_of_other_nodes_is_refused_by_its_name(name, plan):
+    with pytest.raises(ValueError, match=rf"^{name} of shape \(2,\): pass one number, or 5"):
+        plan()

@@ -471,7 +471,7 @@ DIFFERENTIATED = {
     "median": lambda: R.coordinate_median(1),
     "trimmed": lambda: R.trimmed_mean(1),
     "smoothed": lambda: R.geometric_median(1, smoothed=True),
-    "Krum": lambda: R.krum(1),
+    "Krum": lambda: R.krum(0),
     "clipped": lambda: R.clipped_gossip(1.0),
     "he": lambda: R.clipped_gossip(beta=0.2),
     "CS+": lambda: R.cs_plus(0.2),

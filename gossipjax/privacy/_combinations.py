@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int
@@ -17,9 +18,8 @@ TINY = float(np.finfo(float).tiny)
 """Least error of what is no copy: smaller numbers vanish."""
 
 
-@runtime_checkable
-class Arithmetic(Protocol):
-    """Numbers that coefficients are made of."""
+class Arithmetic(NamedTuple):
+    """Numbers that coefficients are made of, and what is computed with them."""
 
     residues: bool
     """Whether they are residues, which are exact."""
@@ -27,102 +27,63 @@ class Arithmetic(Protocol):
     """The type of coefficients."""
     stored: Any
     """The type in which contents are kept."""
-
-    @staticmethod
-    def combined(weights: np.ndarray, rows: np.ndarray | None, Y: np.ndarray) -> np.ndarray:
-        """Return ``Σ_d weights[:, d] Y[rows[:, d]]``; rows None: all rows, in order."""
-        ...
-
-    @staticmethod
-    def added(Y: np.ndarray, change: np.ndarray) -> np.ndarray:
-        """Return the sum."""
-        ...
-
-    @staticmethod
-    def shares(weights: np.ndarray) -> np.ndarray:
-        """Divide rows by their sums; rows of zeros stay."""
-        ...
-
-    @staticmethod
-    def steps(contributions: Contributions, count: int) -> np.ndarray:
-        """Return what the gradients of a node add to its model in step number count − 1."""
-        ...
+    combined: Callable[[np.ndarray, np.ndarray | None, np.ndarray], np.ndarray]
+    """``combined(weights, rows, Y)``: ``Σ_d weights[:, d] Y[rows[:, d]]``; rows None: all rows, in order."""
+    added: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    """``added(Y, change)``: the sum."""
+    shares: Callable[[np.ndarray], np.ndarray]
+    """``shares(weights)``: rows over their sums; rows of zeros stay."""
+    steps: Callable[[Contributions, int], np.ndarray]
+    """``steps(contributions, count)``: what the gradients of a node add to its model in step number count − 1."""
 
 
-class Floats:
-    """Arithmetic of float64."""
-
-    residues = False
-    kind: Any = np.float64
-    stored: Any = np.float64
-
-    @staticmethod
-    def combined(weights: np.ndarray, rows: np.ndarray | None, Y: np.ndarray) -> np.ndarray:
-        """Return ``Σ_d weights[:, d] Y[rows[:, d]]``; rows None: all rows, in order."""
-        if rows is None:
-            return weights @ Y
-        new = weights[:, :1] * Y[rows[:, 0]]
-        for lane in range(1, rows.shape[1]):
-            new += weights[:, lane, None] * Y[rows[:, lane]]
-        return new
-
-    @staticmethod
-    def added(Y: np.ndarray, change: np.ndarray) -> np.ndarray:
-        """Return the sum."""
-        return Y + change
-
-    @staticmethod
-    def shares(weights: np.ndarray) -> np.ndarray:
-        """Divide rows by their sums; rows of zeros stay."""
-        total = weights.sum(axis=1, keepdims=True)
-        return weights / np.where(total == 0, 1, total)
-
-    @staticmethod
-    def steps(contributions: Contributions, count: int) -> np.ndarray:
-        """Return what the gradients of a node add to its model in step number count − 1."""
-        return contributions.weights(count)
+def _combined(weights: np.ndarray, rows: np.ndarray | None, Y: np.ndarray) -> np.ndarray:
+    if rows is None:
+        return weights @ Y
+    new = weights[:, :1] * Y[rows[:, 0]]
+    for lane in range(1, rows.shape[1]):
+        new += weights[:, lane, None] * Y[rows[:, lane]]
+    return new
 
 
-class Residues:
-    """Arithmetic of fractions, modulo a prime."""
+def _shares(weights: np.ndarray) -> np.ndarray:
+    total = weights.sum(axis=1, keepdims=True)
+    return weights / np.where(total == 0, 1, total)
 
-    residues = True
-    kind: Any = np.int64
-    stored: Any = np.uint32
 
-    @staticmethod
-    def combined(weights: np.ndarray, rows: np.ndarray | None, Y: np.ndarray) -> np.ndarray:
-        """Return ``Σ_d weights[:, d] Y[rows[:, d]]``; rows None: all rows, in order."""
-        if rows is None:
-            return product(weights % PRIME, Y)
-        new = np.zeros((len(rows), Y.shape[1]), np.int64)
-        for lane in range(rows.shape[1]):
-            live = np.flatnonzero(weights[:, lane])
-            new[live] = (new[live] + weights[live, lane, None] * Y[rows[live, lane]]) % PRIME
-        return new
+def _combined_residues(weights: np.ndarray, rows: np.ndarray | None, Y: np.ndarray) -> np.ndarray:
+    if rows is None:
+        return product(weights % PRIME, Y)
+    new = np.zeros((len(rows), Y.shape[1]), np.int64)
+    for lane in range(rows.shape[1]):
+        live = np.flatnonzero(weights[:, lane])
+        new[live] = (new[live] + weights[live, lane, None] * Y[rows[live, lane]]) % PRIME
+    return new
 
-    @staticmethod
-    def added(Y: np.ndarray, change: np.ndarray) -> np.ndarray:
-        """Return the sum."""
-        return (Y + change) % PRIME
 
-    @staticmethod
-    def shares(weights: np.ndarray) -> np.ndarray:
-        """Divide rows by their sums; rows of zeros stay."""
-        total = weights.sum(axis=1) % PRIME
-        inverse = np.asarray([pow(int(each), -1, PRIME) if each else 1 for each in total], np.int64)
-        return weights * inverse[:, None] % PRIME
+def _added_residues(Y: np.ndarray, change: np.ndarray) -> np.ndarray:
+    return (Y + change) % PRIME
 
-    @staticmethod
-    def steps(contributions: Contributions, count: int) -> np.ndarray:
-        """Return what the gradients of a node add to its model in step number count − 1."""
-        rate, beta = (
-            residue(fraction_of(float(value))) for value in (contributions.rate(count), contributions.momentum)
-        )
-        powers, found = rate, np.empty(count, np.int64)
-        for place in range(count - 1, -1, -1):
-            found[place], powers = powers, powers * beta % PRIME
-        return found
+
+def _shares_of_residues(weights: np.ndarray) -> np.ndarray:
+    total = weights.sum(axis=1) % PRIME
+    inverse = np.asarray([pow(int(each), -1, PRIME) if each else 1 for each in total], np.int64)
+    return weights * inverse[:, None] % PRIME
+
+
+def _steps_of_residues(contributions: Contributions, count: int) -> np.ndarray:
+    rate, beta = (residue(fraction_of(float(value))) for value in (contributions.rate(count), contributions.momentum))
+    powers, found = rate, np.empty(count, np.int64)
+    for place in range(count - 1, -1, -1):
+        found[place], powers = powers, powers * beta % PRIME
+    return found
+
+
+FLOATS = Arithmetic(False, np.float64, np.float64, _combined, np.add, _shares, Contributions.weights)
+RESIDUES = Arithmetic(
+    True, np.int64, np.uint32, _combined_residues, _added_residues, _shares_of_residues, _steps_of_residues
+)
+"""Fractions modulo a prime."""
 
 
 class Combination(NamedTuple):

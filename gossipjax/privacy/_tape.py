@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float64, Int, Key
 from gossipjax._base.memory import check_memory
 from gossipjax.facts import Properties
 from gossipjax.mixing._forms import PairMixing
-from gossipjax.privacy._combinations import Arithmetic, Floats, Residues, combination, rounding, sums
+from gossipjax.privacy._combinations import FLOATS, RESIDUES, Arithmetic, combination, rounding, sums
 from gossipjax.privacy._contributions import Contributions, Hears
 from gossipjax.privacy._events import host_events, plain_events
 from gossipjax.types import NOBODY, Timeline
@@ -195,7 +195,7 @@ def write_tape(
         ValueError: events that the audit cannot read, or a tape that does not fit into memory.
     """
     facts = timeline.properties
-    arithmetic: Arithmetic = Residues() if residues else Floats()
+    arithmetic = RESIDUES if residues else FLOATS
     n, rows = facts.num_nodes, facts.num_rows + facts.num_slots
     acting, saying = [], []
     for event in plain_events(timeline, key):
